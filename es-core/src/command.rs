@@ -1,0 +1,146 @@
+//! Commands: what is asked of an aggregate.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::aggregate::Aggregate;
+use crate::events::Events;
+use crate::ids::IdSource;
+use crate::metadata::Metadata;
+use crate::version::Version;
+
+/// How an aggregate decides on the command `C`.
+///
+/// A pure function of the state, the command and the context: no clock, no random numbers, no services.
+/// It may run several times for one command, when other writers come first. A decision that needs a
+/// service is made in [`Repository::decide`](crate::Repository::decide).
+///
+/// ```
+/// use es_core::prelude::*;
+///
+/// #[event]
+/// pub struct Withdrawn { pub cents: u64 }
+///
+/// #[derive(Aggregate, Default)]
+/// #[aggregate(name = "account", id = String, events(Withdrawn))]
+/// pub struct Account { balance: u64 }
+///
+/// impl Apply<Withdrawn> for Account {
+///     fn apply(&mut self, event: &Withdrawn) { self.balance -= event.cents; }
+/// }
+///
+/// pub struct Withdraw { pub cents: u64 }
+///
+/// #[derive(Debug, PartialEq)]
+/// pub struct Overdrawn { pub balance: u64 }
+///
+/// impl Handle<Withdraw> for Account {
+///     type Error = Overdrawn;
+///
+///     fn handle(&self, command: &Withdraw, _: &Context<Self>) -> Result<Events<Self>, Overdrawn> {
+///         if command.cents > self.balance {
+///             return Err(Overdrawn { balance: self.balance });
+///         }
+///         Ok(Withdrawn { cents: command.cents }.into())
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle the command `{C}`",
+    label = "missing `impl Handle<{C}> for {Self}`",
+    note = "write `impl Handle<{C}> for {Self} {{ type Error = …; fn handle(&self, command: &{C}, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error> {{ … }} }}`"
+)]
+pub trait Handle<C>: Aggregate {
+    /// Why the command may be rejected.
+    type Error;
+
+    /// Decides: the events that the command leads to, [`Events::none`] when there is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// The domain's own error when the command is not allowed in this state.
+    fn handle(&self, command: &C, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error>;
+}
+
+/// What a handler may know besides the state and the command.
+pub struct Context<A: Aggregate> {
+    id: A::Id,
+    version: Version,
+    now: DateTime<Utc>,
+    metadata: Arc<Metadata>,
+    ids: Arc<dyn IdSource>,
+}
+
+impl<A: Aggregate> Context<A> {
+    /// The context of a command for the aggregate `id`, whose stream is at `version`, at the time `now`.
+    ///
+    /// A [`Repository`](crate::Repository) makes it; tests that call a handler directly may, too.
+    #[must_use]
+    pub fn new(id: A::Id, version: Version, now: DateTime<Utc>, ids: Arc<dyn IdSource>) -> Self {
+        Self {
+            id,
+            version,
+            now,
+            metadata: Arc::default(),
+            ids,
+        }
+    }
+
+    /// The same context with the metadata of a command.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Arc<Metadata>) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// The aggregate's id.
+    #[must_use]
+    pub fn id(&self) -> &A::Id {
+        &self.id
+    }
+
+    /// The version of the aggregate's last event, [`Version::NONE`] when it has none.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether the aggregate has any events yet.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        !self.version.is_none()
+    }
+
+    /// The time of the decision, in whole milliseconds; never before the last commit's.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    /// A new id, from the repository's [`IdSource`].
+    #[must_use]
+    pub fn new_id(&self) -> Uuid {
+        self.ids.new_id()
+    }
+
+    /// What the command's events will record besides themselves: actor, correlation, causation.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Context<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("aggregate", &A::NAME)
+            .field("id", &format_args!("{}", self.id))
+            .field("version", &self.version)
+            .field("now", &self.now)
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,130 @@
+//! Payloads as JSON, with errors that do not quote them.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{DecodeError, EncodeError, EventData};
+
+/// The payload of an event with the stored name `name` whose value is `value`.
+///
+/// # Errors
+///
+/// [`EncodeError`] when the value has no JSON form.
+pub fn encode_json<T: Serialize>(name: &str, value: &T) -> Result<String, EncodeError> {
+    serde_json::to_string(value).map_err(|error| EncodeError::new(name, without_values(&error)))
+}
+
+/// The value of a stored event whose payload is of type `T`.
+///
+/// # Errors
+///
+/// [`DecodeError::Malformed`] when the payload is no JSON or has another form.
+pub fn decode_json<T: DeserializeOwned>(stored: &EventData) -> Result<T, DecodeError> {
+    serde_json::from_str(stored.payload()).map_err(|error| malformed(stored, &error))
+}
+
+pub(super) fn malformed(stored: &EventData, error: &serde_json::Error) -> DecodeError {
+    DecodeError::Malformed {
+        name: stored.name().to_owned(),
+        version: stored.version(),
+        reason: without_values(error),
+    }
+}
+
+/// What a serde_json error says, less the values that it quotes.
+///
+/// serde reports a mismatch as `invalid type: string "…", expected u64`: what stands between the kind of
+/// the value and the expectation is the payload's content.
+pub(crate) fn without_values(error: &serde_json::Error) -> String {
+    let place = if error.line() == 0 {
+        String::new()
+    } else {
+        format!(" at line {} column {}", error.line(), error.column())
+    };
+    let message = error.to_string();
+    let message = message.strip_suffix(&place).unwrap_or(&message);
+
+    // Names of fields are the schema's, not the payload's, so these two are whole.
+    if message.starts_with("missing field") || message.starts_with("duplicate field") || !error.is_data() {
+        return format!("{message}{place}");
+    }
+    let expected = message.rfind(", expected ").map_or("", |at| &message[at..]);
+    let found = message[..message.len() - expected.len()]
+        .find(['`', '"'])
+        .map_or_else(
+            || &message[..message.len() - expected.len()],
+            |quote| message[..quote].trim_end(),
+        );
+    let standard = [
+        "invalid type",
+        "invalid value",
+        "invalid length",
+        "unknown variant",
+        "unknown field",
+    ];
+    if standard.iter().any(|start| found.starts_with(start)) {
+        format!("{found}{expected}{place}")
+    } else {
+        format!("a value is refused by its type{place}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize, Serialize)]
+    struct Card {
+        number: u64,
+        kind: Kind,
+    }
+
+    #[derive(Debug, Deserialize, Serialize)]
+    enum Kind {
+        Debit,
+        Credit,
+    }
+
+    fn reason(payload: &str) -> String {
+        match decode_json::<Card>(&EventData::new("Card", 1, payload)) {
+            Err(DecodeError::Malformed { reason, .. }) => reason,
+            other => panic!("expected a malformed payload, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_without_quoting_values() {
+        assert_eq!(
+            reason(r#"{"number": "secret, expected", "kind": "Debit"}"#),
+            "invalid type: string, expected u64 at line 1 column 30"
+        );
+        assert_eq!(
+            reason(r#"{"number": 1, "kind": "Secret"}"#),
+            "unknown variant, expected `Debit` or `Credit` at line 1 column 30"
+        );
+        assert_eq!(
+            reason(r#"{"number": -17, "kind": "Debit"}"#),
+            "invalid value: integer, expected u64 at line 1 column 14"
+        );
+        assert_eq!(
+            reason(r#"{"kind": "Debit"}"#),
+            "missing field `number` at line 1 column 17"
+        );
+        assert_eq!(reason("{"), "EOF while parsing an object at line 1 column 1");
+    }
+
+    #[test]
+    fn a_types_own_message_is_left_out() {
+        #[derive(Debug)]
+        struct Picky;
+        impl<'de> Deserialize<'de> for Picky {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Err(serde::de::Error::custom(format!("do not like {text}")))
+            }
+        }
+        let error = decode_json::<Picky>(&EventData::new("Card", 1, "\"secret\"")).expect_err("refused");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}

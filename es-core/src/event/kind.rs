@@ -1,0 +1,305 @@
+//! What identifies a kind of event in storage.
+
+/// A kind of event as it is stored: its name, the schema version of its payload, and its history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventKind {
+    name: &'static str,
+    version: u32,
+    aliases: &'static [&'static str],
+    previous: Option<&'static EventKind>,
+    fields: &'static [Field],
+}
+
+/// A field of an event's payload: its name in the JSON, and its type as written in the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Field {
+    /// The name of the field; the position of an unnamed one.
+    pub name: &'static str,
+    /// The type of the field, as written in the source.
+    pub ty: &'static str,
+}
+
+impl Field {
+    /// The field `name` of type `ty`.
+    #[must_use]
+    pub const fn new(name: &'static str, ty: &'static str) -> Self {
+        Self { name, ty }
+    }
+}
+
+impl EventKind {
+    /// The kind with the stored name `name` whose payloads have the schema version `version`, from 1.
+    #[must_use]
+    pub const fn new(name: &'static str, version: u32) -> Self {
+        Self {
+            name,
+            version,
+            aliases: &[],
+            previous: None,
+            fields: &[],
+        }
+    }
+
+    /// Names that events of this kind were stored under before.
+    #[must_use]
+    pub const fn with_aliases(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    /// The kind of the version before this one.
+    #[must_use]
+    pub const fn with_previous(mut self, previous: &'static EventKind) -> Self {
+        self.previous = Some(previous);
+        self
+    }
+
+    /// The shape of the payload.
+    #[must_use]
+    pub const fn with_fields(mut self, fields: &'static [Field]) -> Self {
+        self.fields = fields;
+        self
+    }
+
+    /// The stored name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The schema version that is written.
+    #[must_use]
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Names that events of this kind were stored under before.
+    #[must_use]
+    pub const fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+
+    /// The kind of the version before this one, which is still read.
+    #[must_use]
+    pub const fn previous(&self) -> Option<&'static EventKind> {
+        self.previous
+    }
+
+    /// The shape of the payload.
+    #[must_use]
+    pub const fn fields(&self) -> &'static [Field] {
+        self.fields
+    }
+
+    /// Whether events stored under `name` are of this kind.
+    #[must_use]
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+}
+
+// What follows runs while the user's crate compiles: the macros call it in constants, because only there
+// are the stored names of all the events of an aggregate known.
+
+/// How many kinds the parts have together.
+#[must_use]
+pub const fn count_kinds(parts: &[&[EventKind]]) -> usize {
+    let mut count = 0;
+    let mut part = 0;
+    while part < parts.len() {
+        count += parts[part].len();
+        part += 1;
+    }
+    count
+}
+
+/// All the kinds of the parts, in order; `N` is [`count_kinds`] of them.
+#[must_use]
+pub const fn concat_kinds<const N: usize>(parts: &[&[EventKind]]) -> [EventKind; N] {
+    let mut all = [EventKind::new("", 1); N];
+    let mut filled = 0;
+    let mut part = 0;
+    while part < parts.len() {
+        let mut kind = 0;
+        while kind < parts[part].len() {
+            all[filled] = parts[part][kind];
+            filled += 1;
+            kind += 1;
+        }
+        part += 1;
+    }
+    all
+}
+
+/// Stops the compilation when `previous` is not the version right before `kind`.
+pub const fn assert_follows(kind: &EventKind, previous: &EventKind) {
+    if previous.version + 1 != kind.version {
+        Message::new()
+            .text("the event `")
+            .text(kind.name)
+            .text("` has version ")
+            .number(kind.version)
+            .text(", but its `previous` has version ")
+            .number(previous.version)
+            .text(": versions follow each other without a gap, so write `version = ")
+            .number(previous.version + 1)
+            .text("`")
+            .panic();
+    }
+    if !same(previous.name, kind.name) && !contains(kind.aliases, previous.name) {
+        Message::new()
+            .text("the event `")
+            .text(kind.name)
+            .text("` has a `previous` with another stored name, `")
+            .text(previous.name)
+            .text("`: write `#[event(name = \"")
+            .text(kind.name)
+            .text("\")]` on the previous version, or `alias = \"")
+            .text(previous.name)
+            .text("\"` here if the event was renamed")
+            .panic();
+    }
+}
+
+/// Stops the compilation when two of the kinds would be stored under the same name.
+pub const fn assert_unique(owner: &str, kinds: &[EventKind]) {
+    let mut left = 0;
+    while left < kinds.len() {
+        let mut right = left + 1;
+        while right < kinds.len() {
+            if let Some(name) = shared_name(&kinds[left], &kinds[right]) {
+                Message::new()
+                    .text("two events of `")
+                    .text(owner)
+                    .text("` have the stored name `")
+                    .text(name)
+                    .text("`: a stored name belongs to one event, so write `#[event(name = \"…\")]` on one of them")
+                    .panic();
+            }
+            right += 1;
+        }
+        left += 1;
+    }
+}
+
+const fn shared_name(left: &EventKind, right: &EventKind) -> Option<&'static str> {
+    if same(left.name, right.name) || contains(left.aliases, right.name) {
+        return Some(right.name);
+    }
+    let mut alias = 0;
+    while alias < right.aliases.len() {
+        if same(left.name, right.aliases[alias]) || contains(left.aliases, right.aliases[alias]) {
+            return Some(right.aliases[alias]);
+        }
+        alias += 1;
+    }
+    None
+}
+
+const fn contains(names: &[&str], name: &str) -> bool {
+    let mut at = 0;
+    while at < names.len() {
+        if same(names[at], name) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+const fn same(left: &str, right: &str) -> bool {
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    if left.len() != right.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < left.len() {
+        if left[at] != right[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// A message composed while compiling, where there is no `format!`.
+struct Message {
+    bytes: [u8; 1024],
+    len: usize,
+}
+
+impl Message {
+    const fn new() -> Self {
+        Self {
+            bytes: [0; 1024],
+            len: 0,
+        }
+    }
+
+    /// Appends a text; what exceeds the buffer is cut at the start of the text that does not fit.
+    const fn text(mut self, text: &str) -> Self {
+        let text = text.as_bytes();
+        if self.len + text.len() <= self.bytes.len() {
+            let mut at = 0;
+            while at < text.len() {
+                self.bytes[self.len + at] = text[at];
+                at += 1;
+            }
+            self.len += text.len();
+        }
+        self
+    }
+
+    const fn number(self, number: u32) -> Self {
+        const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+        let message = if number >= 10 {
+            self.number(number / 10)
+        } else {
+            self
+        };
+        message.text(DIGITS[(number % 10) as usize])
+    }
+
+    const fn panic(&self) -> ! {
+        match std::str::from_utf8(self.bytes.split_at(self.len).0) {
+            Ok(text) => panic!("{}", text),
+            Err(_) => panic!("the stored names of these events conflict"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn concatenates_in_order() {
+        const A: &[EventKind] = &[EventKind::new("A", 1)];
+        const BC: &[EventKind] = &[EventKind::new("B", 2), EventKind::new("C", 3)];
+        const ALL: [EventKind; count_kinds(&[A, BC])] = concat_kinds(&[A, BC]);
+        assert_eq!(ALL.map(|kind| kind.name()), ["A", "B", "C"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
+    fn refuses_an_alias_that_is_another_events_name() {
+        let kinds = [
+            EventKind::new("Placed", 1),
+            EventKind::new("Ordered", 1).with_aliases(&["Placed"]),
+        ];
+        assert_unique("order", &kinds);
+    }
+
+    #[test]
+    #[should_panic(expected = "has version 12, but its `previous` has version 10: versions follow")]
+    fn refuses_a_skipped_version() {
+        assert_follows(&EventKind::new("Placed", 12), &EventKind::new("Placed", 10));
+    }
+
+    #[test]
+    #[should_panic(expected = "write `#[event(name = \"Placed\")]` on the previous version")]
+    fn refuses_a_previous_of_another_name() {
+        assert_follows(&EventKind::new("Placed", 2), &EventKind::new("PlacedOld", 1));
+    }
+}

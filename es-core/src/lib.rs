@@ -1,0 +1,43 @@
+//! Event sourcing for Rust: the vocabulary of a domain, and the contract of an event store.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+// The macros expand to paths that start with `::es_core`, in this crate's own tests and examples too.
+extern crate self as es_core;
+
+mod aggregate;
+mod clock;
+mod command;
+mod cost;
+pub mod event;
+mod events;
+mod ids;
+mod metadata;
+mod snapshot;
+pub mod store;
+mod stream_id;
+mod version;
+
+#[doc(hidden)]
+pub mod __private;
+
+pub use aggregate::{Aggregate, Apply};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use command::{Context, Handle};
+pub use cost::Cost;
+pub use es_macros::{Aggregate, event};
+pub use event::{CommitId, DecodeError, Event, EventData, EventId};
+pub use events::Events;
+pub use ids::{IdSource, RandomIds, SequentialIds};
+pub use metadata::Metadata;
+pub use serde;
+pub use snapshot::{Fingerprint, Snapshot, SnapshotPolicy, Snapshots};
+pub use store::{EventStore, StoreError};
+pub use stream_id::{InvalidStreamId, StreamId};
+pub use version::{ExpectedVersion, Version};
+
+/// What a domain needs: `use es_core::prelude::*;`
+pub mod prelude {
+    pub use crate::Event as _;
+    pub use crate::{Aggregate, Apply, Context, Events, Handle, Metadata, Version, event, events};
+}

@@ -1,0 +1,124 @@
+//! What is known about a commit besides its events.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a commit records besides its events: who caused it, and in what context.
+///
+/// The events of one commit share it. It is stored with the commit, handed to handlers through
+/// [`Context::metadata`](crate::Context::metadata) and returned with the history.
+///
+/// ```
+/// use es_core::Metadata;
+///
+/// let metadata = Metadata::new()
+///     .with_actor("alice")
+///     .with_correlation("request-7")
+///     .with("tenant", "acme");
+/// assert_eq!(metadata.actor(), Some("alice"));
+/// assert_eq!(metadata.get("tenant").and_then(|v| v.as_str()), Some("acme"));
+/// ```
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    #[serde(default, rename = "actor", skip_serializing_if = "Option::is_none")]
+    actor: Option<String>,
+    #[serde(default, rename = "correlation", skip_serializing_if = "Option::is_none")]
+    correlation: Option<String>,
+    #[serde(default, rename = "causation", skip_serializing_if = "Option::is_none")]
+    causation: Option<String>,
+    #[serde(default, rename = "custom", skip_serializing_if = "BTreeMap::is_empty")]
+    custom: BTreeMap<String, Value>,
+}
+
+impl Metadata {
+    /// Metadata with nothing in it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records who or what issued the command.
+    #[must_use]
+    pub fn with_actor(mut self, actor: impl Into<String>) -> Self {
+        self.actor = Some(actor.into());
+        self
+    }
+
+    /// Records what ties together everything that one request led to.
+    #[must_use]
+    pub fn with_correlation(mut self, correlation: impl Into<String>) -> Self {
+        self.correlation = Some(correlation.into());
+        self
+    }
+
+    /// Records what directly led to this command: the id of an event, of a message, of a command.
+    #[must_use]
+    pub fn with_causation(mut self, causation: impl Into<String>) -> Self {
+        self.causation = Some(causation.into());
+        self
+    }
+
+    /// Records a value of the application's own under `key`, replacing an earlier one.
+    #[must_use]
+    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.custom.insert(key.into(), value.into());
+        self
+    }
+
+    /// Who or what issued the command.
+    #[must_use]
+    pub fn actor(&self) -> Option<&str> {
+        self.actor.as_deref()
+    }
+
+    /// What ties together everything that one request led to.
+    #[must_use]
+    pub fn correlation(&self) -> Option<&str> {
+        self.correlation.as_deref()
+    }
+
+    /// What directly led to this command.
+    #[must_use]
+    pub fn causation(&self) -> Option<&str> {
+        self.causation.as_deref()
+    }
+
+    /// The application's own value under `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.custom.get(key)
+    }
+
+    /// The application's own values, by key.
+    #[must_use]
+    pub fn custom(&self) -> &BTreeMap<String, Value> {
+        &self.custom
+    }
+
+    /// Whether nothing is recorded.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.actor.is_none()
+            && self.correlation.is_none()
+            && self.causation.is_none()
+            && self.custom.is_empty()
+    }
+}
+
+/// Names what is recorded, not its content: metadata may be confidential.
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let present = [
+            ("actor", self.actor.is_some()),
+            ("correlation", self.correlation.is_some()),
+            ("causation", self.causation.is_some()),
+        ];
+        let standard = present.into_iter().filter_map(|(name, set)| set.then_some(name));
+        f.debug_set()
+            .entries(standard.chain(self.custom.keys().map(String::as_str)))
+            .finish()
+    }
+}

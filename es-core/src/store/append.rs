@@ -1,0 +1,162 @@
+//! Asking a store to append, and its answer.
+
+use chrono::{DateTime, SubsecRound, Utc};
+
+use crate::cost::Cost;
+use crate::event::{CommitId, EventData};
+use crate::metadata::Metadata;
+use crate::store::StoreError;
+use crate::stream_id::StreamId;
+use crate::version::{ExpectedVersion, Version};
+
+/// The events of one command, before they have a place in their stream.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewCommit {
+    /// Identifies the commit: the same id appended again is the same commit.
+    pub id: CommitId,
+    /// When it was decided. Stores keep whole milliseconds.
+    pub time: DateTime<Utc>,
+    /// What is known besides the events.
+    pub metadata: Metadata,
+    /// The events, in order; at least one.
+    pub events: Vec<EventData>,
+}
+
+impl NewCommit {
+    /// A commit of `events`, decided at `time`, without metadata.
+    #[must_use]
+    pub fn new(id: CommitId, time: DateTime<Utc>, events: Vec<EventData>) -> Self {
+        Self {
+            id,
+            time: time.trunc_subsecs(3),
+            metadata: Metadata::new(),
+            events,
+        }
+    }
+
+    /// The same commit with `metadata`.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+}
+
+/// What a store is asked to append, where, and on which condition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Append {
+    stream: StreamId,
+    expected: ExpectedVersion,
+    loaded: bool,
+    commit: NewCommit,
+}
+
+impl Append {
+    /// Appends `commit` to `stream` on the condition `expected`, which the store checks against the
+    /// stream's end.
+    #[must_use]
+    pub fn new(stream: StreamId, expected: ExpectedVersion, commit: NewCommit) -> Self {
+        Self {
+            stream,
+            expected,
+            loaded: false,
+            commit,
+        }
+    }
+
+    /// Appends `commit` after `version`, which the caller has read as the stream's last.
+    ///
+    /// A version that was read is the end of a commit by construction, so the store need not look at the
+    /// stream's end first: its conditional write alone decides. For a version from anywhere else, use
+    /// [`Append::new`] with [`ExpectedVersion::Exact`].
+    #[must_use]
+    pub fn after_loaded(stream: StreamId, version: Version, commit: NewCommit) -> Self {
+        Self {
+            stream,
+            expected: ExpectedVersion::Exact(version),
+            loaded: true,
+            commit,
+        }
+    }
+
+    /// The stream.
+    #[must_use]
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// The condition.
+    #[must_use]
+    pub fn expected(&self) -> ExpectedVersion {
+        self.expected
+    }
+
+    /// Whether the expected version was read from the stream, see [`Append::after_loaded`].
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
+    }
+
+    /// The commit.
+    #[must_use]
+    pub fn commit(&self) -> &NewCommit {
+        &self.commit
+    }
+
+    /// The version of the commit's last event when it is appended after `version`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when the commit has no events, or the stream would exceed [`Version::MAX`].
+    pub fn last_version_after(&self, version: Version) -> Result<Version, StoreError> {
+        let events = self.commit.events.len() as u64;
+        if events == 0 {
+            return Err(StoreError::invalid(
+                "a commit without events cannot be appended: add an event, or append nothing",
+            ));
+        }
+        let last = version.plus(events);
+        if last > Version::MAX {
+            return Err(StoreError::invalid(format!(
+                "the stream `{}` would exceed version {}, the last that a stream can have",
+                self.stream,
+                Version::MAX
+            )));
+        }
+        Ok(last)
+    }
+}
+
+/// A commit that is stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The version of its first event.
+    pub first: Version,
+    /// The version of its last event: the stream's version after it.
+    pub last: Version,
+    /// Whether it had been stored by an earlier attempt whose answer was lost.
+    pub repeated: bool,
+    /// What the append cost.
+    pub cost: Cost,
+}
+
+impl Appended {
+    /// A commit stored at the versions `first` to `last`.
+    #[must_use]
+    pub const fn new(first: Version, last: Version, cost: Cost) -> Self {
+        Self {
+            first,
+            last,
+            repeated: false,
+            cost,
+        }
+    }
+
+    /// The same, found to be stored already.
+    #[must_use]
+    pub const fn repeated(mut self) -> Self {
+        self.repeated = true;
+        self
+    }
+}

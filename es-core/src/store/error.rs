@@ -1,0 +1,200 @@
+//! What can go wrong in a store.
+
+use std::error::Error;
+
+use crate::cost::Cost;
+use crate::event::{DecodeError, EncodeError};
+use crate::stream_id::{InvalidStreamId, StreamId};
+use crate::version::{ExpectedVersion, Version};
+
+type Cause = Box<dyn Error + Send + Sync>;
+
+/// A store that could not do what it was asked to.
+///
+/// Payloads and metadata are never quoted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The request cannot be carried out as it stands.
+    #[error("{reason}")]
+    #[non_exhaustive]
+    Invalid {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// Something is larger than the store can hold.
+    #[error("{what} has {bytes} bytes, the limit is {limit}")]
+    #[non_exhaustive]
+    TooLarge {
+        /// What is too large.
+        what: String,
+        /// Its size in bytes.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// An event cannot be stored.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// A stored event cannot be read.
+    #[error("the stream `{stream}` cannot be read at version {version}: {error}")]
+    #[non_exhaustive]
+    Decode {
+        /// The stream.
+        stream: StreamId,
+        /// The event's version.
+        version: Version,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// What is stored contradicts itself.
+    #[error("the stream `{stream}` is damaged: {reason}")]
+    #[non_exhaustive]
+    Corrupt {
+        /// The stream.
+        stream: StreamId,
+        /// What contradicts.
+        reason: String,
+    },
+    /// The store refused for the moment; nothing was done.
+    #[error("the store is throttling requests")]
+    Throttled(#[source] Cause),
+    /// The store gave no answer; whether a write was carried out is unknown.
+    #[error("the store is unavailable")]
+    Unavailable(#[source] Cause),
+    /// The store is not set up as it has to be.
+    #[error("{reason}")]
+    #[non_exhaustive]
+    Setup {
+        /// What is missing or different, and what to do.
+        reason: String,
+        /// What the store said.
+        #[source]
+        source: Option<Cause>,
+    },
+    /// The store failed for another reason.
+    #[error("the store failed")]
+    Backend(#[source] Cause),
+}
+
+impl StoreError {
+    /// A request that cannot be carried out as it stands.
+    #[must_use]
+    pub fn invalid(reason: impl Into<String>) -> Self {
+        Self::Invalid {
+            reason: reason.into(),
+        }
+    }
+
+    /// Something larger than the store can hold.
+    #[must_use]
+    pub fn too_large(what: impl Into<String>, bytes: u64, limit: u64) -> Self {
+        Self::TooLarge {
+            what: what.into(),
+            bytes,
+            limit,
+        }
+    }
+
+    /// A stream that contradicts itself.
+    #[must_use]
+    pub fn corrupt(stream: &StreamId, reason: impl Into<String>) -> Self {
+        Self::Corrupt {
+            stream: stream.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// A stored event that cannot be read.
+    #[must_use]
+    pub fn decode(stream: &StreamId, version: Version, error: DecodeError) -> Self {
+        Self::Decode {
+            stream: stream.clone(),
+            version,
+            error,
+        }
+    }
+
+    /// A store that is not set up as it has to be.
+    #[must_use]
+    pub fn setup(reason: impl Into<String>, source: Option<Cause>) -> Self {
+        Self::Setup {
+            reason: reason.into(),
+            source,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Throttled(_) | Self::Unavailable(_))
+    }
+}
+
+impl From<InvalidStreamId> for StoreError {
+    fn from(error: InvalidStreamId) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+/// A stream that was not at the version that an append expected.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("the stream `{stream}` is not at {expected}{}", found(*.actual))]
+#[non_exhaustive]
+pub struct Conflict {
+    /// The stream.
+    pub stream: StreamId,
+    /// What the append expected.
+    pub expected: ExpectedVersion,
+    /// A version that the stream has reached, when the store knows one; it may have gone on since.
+    pub actual: Option<Version>,
+    /// What the attempt cost.
+    pub cost: Cost,
+}
+
+fn found(actual: Option<Version>) -> String {
+    match actual {
+        Some(Version::NONE) => ": it has no events".to_owned(),
+        Some(version) => format!(": it has reached version {version}"),
+        None => String::new(),
+    }
+}
+
+impl Conflict {
+    /// The conflict of an append with a stream that has reached `actual`.
+    #[must_use]
+    pub fn new(stream: StreamId, expected: ExpectedVersion, actual: Option<Version>, cost: Cost) -> Self {
+        Self {
+            stream,
+            expected,
+            actual,
+            cost,
+        }
+    }
+}
+
+/// Why a commit was not appended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The stream is not at the expected version; nothing was stored.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The store could not append.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AppendError {
+    /// Whether another writer came first.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+
+    /// Whether the same append may succeed later; a conflict needs a new decision instead.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_retryable())
+    }
+}

@@ -1,0 +1,120 @@
+//! The contract between the framework and a store of events.
+
+mod append;
+mod commit;
+mod contiguity;
+mod error;
+mod read;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+
+pub use append::{Append, Appended, NewCommit};
+pub use commit::Commit;
+pub use contiguity::Contiguity;
+pub use error::{AppendError, Conflict, StoreError};
+pub use read::{Head, Page, Read, SnapshotRequest};
+
+use crate::cost::Cost;
+use crate::snapshot::Snapshot;
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// A store of events: streams of commits, and one snapshot beside each.
+///
+/// Repositories are written against this contract, and the conformance suite checks it for any
+/// implementation. A wrapper must forward every method.
+#[async_trait]
+pub trait EventStore: fmt::Debug + Send + Sync + 'static {
+    /// Appends one commit to a stream.
+    ///
+    /// # Atomicity
+    ///
+    /// All events of the commit are stored, or none.
+    ///
+    /// # Ordering
+    ///
+    /// Of all appends that expect the same version of a stream, exactly one succeeds. The versions of a
+    /// stream's events are contiguous, from 1.
+    ///
+    /// # Repetition
+    ///
+    /// To append the same commit (the same [`CommitId`](crate::CommitId), stream and expectation) again is
+    /// safe at any time and any number of times: when it is stored already, that is a success.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Conflict`] when the stream is not at the expected version; nothing was stored.
+    /// [`AppendError::Store`] otherwise; after [`StoreError::Unavailable`] it is unknown whether the commit
+    /// was stored, and repeating it tells.
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
+
+    /// Reads a stream in pages, in the order of its versions.
+    ///
+    /// A stream that does not exist gives one page without commits. Every page is strongly consistent: it
+    /// holds every commit that was acknowledged before it was asked for.
+    ///
+    /// # Errors
+    ///
+    /// The stream ends with the first error. [`StoreError::Corrupt`] when versions are missing.
+    fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>>;
+
+    /// The version of the stream's last event, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store cannot tell.
+    async fn head(&self, stream: &StreamId) -> Result<Head, StoreError>;
+
+    /// Keeps `snapshot` beside the stream, unless there is one of the same or a higher version already.
+    ///
+    /// One of exactly the version `replaces` is overwritten in any case: it was found to be unusable.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the snapshot cannot be written. To find a newer one is no error.
+    async fn write_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        replaces: Option<Version>,
+    ) -> Result<Cost, StoreError>;
+
+    /// Runs `task` to its end, off the caller's path.
+    ///
+    /// A store without a runtime of its own may run it before it returns.
+    fn spawn(&self, task: BoxFuture<'static, ()>);
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<S: EventStore + ?Sized> EventStore for Arc<S> {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        (**self).append(append).await
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        (**self).read(read)
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
+        (**self).head(stream).await
+    }
+
+    async fn write_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        replaces: Option<Version>,
+    ) -> Result<Cost, StoreError> {
+        (**self).write_snapshot(stream, snapshot, replaces).await
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        (**self).spawn(task);
+    }
+}
