@@ -55,9 +55,7 @@ impl ManualClock {
     /// A clock that shows `now`.
     #[must_use]
     pub fn at(now: DateTime<Utc>) -> Self {
-        Self {
-            now: Arc::new(Mutex::new(now.trunc_subsecs(3))),
-        }
+        Self { now: Arc::new(Mutex::new(now.trunc_subsecs(3))) }
     }
 
     /// Shows `now` from here on.
@@ -68,19 +66,14 @@ impl ManualClock {
     /// Moves the clock by `duration`.
     pub fn advance(&self, duration: chrono::Duration) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        *now = now
-            .checked_add_signed(duration)
-            .unwrap_or(DateTime::<Utc>::MAX_UTC);
+        *now = now.checked_add_signed(duration).unwrap_or(DateTime::<Utc>::MAX_UTC);
     }
 }
 
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        self.now
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .trunc_subsecs(3)
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).trunc_subsecs(3)
     }
 
     async fn sleep(&self, duration: Duration) {

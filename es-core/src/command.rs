@@ -80,13 +80,7 @@ impl<A: Aggregate> Context<A> {
     /// A [`Repository`](crate::Repository) makes it; tests that call a handler directly may, too.
     #[must_use]
     pub fn new(id: A::Id, version: Version, now: DateTime<Utc>, ids: Arc<dyn IdSource>) -> Self {
-        Self {
-            id,
-            version,
-            now,
-            metadata: Arc::default(),
-            ids,
-        }
+        Self { id, version, now, metadata: Arc::default(), ids }
     }
 
     /// The same context with the metadata of a command.

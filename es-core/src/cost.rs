@@ -23,30 +23,18 @@ pub struct Cost {
 
 impl Cost {
     /// No cost at all.
-    pub const ZERO: Self = Self {
-        requests: 0,
-        read_units: 0.0,
-        write_units: 0.0,
-    };
+    pub const ZERO: Self = Self { requests: 0, read_units: 0.0, write_units: 0.0 };
 
     /// One request that took `units` read capacity units.
     #[must_use]
     pub const fn read(units: f64) -> Self {
-        Self {
-            requests: 1,
-            read_units: units,
-            write_units: 0.0,
-        }
+        Self { requests: 1, read_units: units, write_units: 0.0 }
     }
 
     /// One request that took `units` write capacity units.
     #[must_use]
     pub const fn write(units: f64) -> Self {
-        Self {
-            requests: 1,
-            read_units: 0.0,
-            write_units: units,
-        }
+        Self { requests: 1, read_units: 0.0, write_units: units }
     }
 }
 
@@ -78,10 +66,6 @@ impl Sum for Cost {
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.requests == 1 { "" } else { "s" };
-        write!(
-            f,
-            "{} request{plural}, {} RCU, {} WCU",
-            self.requests, self.read_units, self.write_units
-        )
+        write!(f, "{} request{plural}, {} RCU, {} WCU", self.requests, self.read_units, self.write_units)
     }
 }

@@ -62,9 +62,7 @@ where
     A::Event: From<E>,
 {
     fn from(event: E) -> Self {
-        Self {
-            events: vec![event.into()],
-        }
+        Self { events: vec![event.into()] }
     }
 }
 
@@ -91,9 +89,7 @@ where
     A::Event: From<E>,
 {
     fn from_iter<I: IntoIterator<Item = E>>(events: I) -> Self {
-        Self {
-            events: events.into_iter().map(Into::into).collect(),
-        }
+        Self { events: events.into_iter().map(Into::into).collect() }
     }
 }
 
@@ -108,9 +104,7 @@ where
 
 impl<A: Aggregate> Clone for Events<A> {
     fn clone(&self) -> Self {
-        Self {
-            events: self.events.clone(),
-        }
+        Self { events: self.events.clone() }
     }
 }
 

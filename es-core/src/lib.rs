@@ -12,10 +12,14 @@ mod cost;
 pub mod event;
 mod events;
 mod ids;
+mod memory;
 mod metadata;
+mod repository;
 mod snapshot;
 pub mod store;
 mod stream_id;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod version;
 
 #[doc(hidden)]
@@ -29,7 +33,11 @@ pub use es_macros::{Aggregate, event};
 pub use event::{CommitId, DecodeError, Event, EventData, EventId};
 pub use events::Events;
 pub use ids::{IdSource, RandomIds, SequentialIds};
+pub use memory::MemoryStore;
 pub use metadata::Metadata;
+pub use repository::{
+    ExecuteError, History, Loaded, Outcome, Recorded, Repository, RepositoryBuilder, Request, RetryPolicy,
+};
 pub use serde;
 pub use snapshot::{Fingerprint, Snapshot, SnapshotPolicy, Snapshots};
 pub use store::{EventStore, StoreError};

@@ -117,8 +117,6 @@ impl fmt::Debug for Metadata {
             ("causation", self.causation.is_some()),
         ];
         let standard = present.into_iter().filter_map(|(name, set)| set.then_some(name));
-        f.debug_set()
-            .entries(standard.chain(self.custom.keys().map(String::as_str)))
-            .finish()
+        f.debug_set().entries(standard.chain(self.custom.keys().map(String::as_str))).finish()
     }
 }

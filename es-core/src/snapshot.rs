@@ -20,17 +20,11 @@ pub enum SnapshotPolicy {
     Never,
     /// After a commit that makes it at least this many events since the last one. Zero counts as one.
     Every(u32),
-}
-
-impl SnapshotPolicy {
-    /// How many events may follow a snapshot before there is a newer one; `None` without snapshots.
-    #[must_use]
-    pub(crate) fn longest_tail(self) -> Option<u32> {
-        match self {
-            Self::Never => None,
-            Self::Every(events) => Some(events.max(1)),
-        }
-    }
+    /// When the events since the last one have more bytes than it has itself, and at least 4 KB.
+    ///
+    /// Then snapshots at most double what is written, and a load reads at most about twice the state,
+    /// however large events and states are.
+    Adaptive,
 }
 
 /// Identifies the shape of a state: snapshots with another one are of another version of the code.
@@ -91,12 +85,7 @@ impl<A> Snapshots<A> {
         version: Version,
         time: DateTime<Utc>,
     ) -> serde_json::Result<Snapshot> {
-        Ok(Snapshot::new(
-            version,
-            time,
-            self.fingerprint,
-            (self.encode)(state)?,
-        ))
+        Ok(Snapshot::new(version, time, self.fingerprint, (self.encode)(state)?))
     }
 
     pub(crate) fn restore(&self, snapshot: &Snapshot) -> serde_json::Result<A> {
@@ -137,13 +126,7 @@ impl Snapshot {
     #[must_use]
     pub fn new(version: Version, time: DateTime<Utc>, fingerprint: Fingerprint, state: String) -> Self {
         let checksum = checksum(version, time, fingerprint, &state);
-        Self {
-            version,
-            time,
-            fingerprint,
-            state,
-            checksum,
-        }
+        Self { version, time, fingerprint, state, checksum }
     }
 
     /// A snapshot as it was found in a store, with the checksum that was stored.
@@ -155,13 +138,7 @@ impl Snapshot {
         state: String,
         checksum: u32,
     ) -> Self {
-        Self {
-            version,
-            time,
-            fingerprint,
-            state,
-            checksum,
-        }
+        Self { version, time, fingerprint, state, checksum }
     }
 
     /// The version of the last event in the state.

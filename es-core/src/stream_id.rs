@@ -38,29 +38,20 @@ impl StreamId {
             return Err(InvalidStreamId::EmptyAggregate);
         }
         if aggregate.starts_with('$') {
-            return Err(InvalidStreamId::ReservedAggregate {
-                aggregate: aggregate.to_owned(),
-            });
+            return Err(InvalidStreamId::ReservedAggregate { aggregate: aggregate.to_owned() });
         }
         if aggregate.contains('#') {
-            return Err(InvalidStreamId::SeparatorInAggregate {
-                aggregate: aggregate.to_owned(),
-            });
+            return Err(InvalidStreamId::SeparatorInAggregate { aggregate: aggregate.to_owned() });
         }
         let text = format!("{aggregate}#{id}");
         let separator = aggregate.len();
         if text.len() == separator + 1 {
-            return Err(InvalidStreamId::EmptyId {
-                aggregate: aggregate.to_owned(),
-            });
+            return Err(InvalidStreamId::EmptyId { aggregate: aggregate.to_owned() });
         }
         if text.len() > Self::MAX_BYTES {
             return Err(InvalidStreamId::TooLong { bytes: text.len() });
         }
-        Ok(Self {
-            text: text.into(),
-            separator,
-        })
+        Ok(Self { text: text.into(), separator })
     }
 
     /// The whole name, as it is stored.
@@ -88,9 +79,7 @@ impl FromStr for StreamId {
     fn from_str(text: &str) -> Result<Self, InvalidStreamId> {
         match text.split_once('#') {
             Some((aggregate, id)) => Self::new(aggregate, id),
-            None => Err(InvalidStreamId::NoSeparator {
-                text: text.to_owned(),
-            }),
+            None => Err(InvalidStreamId::NoSeparator { text: text.to_owned() }),
         }
     }
 }
@@ -139,10 +128,7 @@ pub enum InvalidStreamId {
         text: String,
     },
     /// Name, separator and id together are too long.
-    #[error(
-        "a stream's name has at most {} bytes, this one has {bytes}",
-        StreamId::MAX_BYTES
-    )]
+    #[error("a stream's name has at most {} bytes, this one has {bytes}", StreamId::MAX_BYTES)]
     TooLong {
         /// How many bytes it has.
         bytes: usize,
@@ -156,10 +142,7 @@ mod tests {
     #[test]
     fn different_pairs_never_give_the_same_stream() {
         // "a#b" + "c" would collide with "a" + "b#c" if a name could hold the separator.
-        assert!(matches!(
-            StreamId::new("a#b", "c"),
-            Err(InvalidStreamId::SeparatorInAggregate { .. })
-        ));
+        assert!(matches!(StreamId::new("a#b", "c"), Err(InvalidStreamId::SeparatorInAggregate { .. })));
         let stream = StreamId::new("a", "b#c").expect("valid");
         assert_eq!((stream.aggregate(), stream.id()), ("a", "b#c"));
         assert_eq!(stream.as_str().parse::<StreamId>().expect("round trip"), stream);
@@ -170,18 +153,10 @@ mod tests {
         assert_eq!(StreamId::new("", "1"), Err(InvalidStreamId::EmptyAggregate));
         assert_eq!(
             StreamId::new("order", ""),
-            Err(InvalidStreamId::EmptyId {
-                aggregate: "order".to_owned()
-            })
+            Err(InvalidStreamId::EmptyId { aggregate: "order".to_owned() })
         );
-        assert!(matches!(
-            StreamId::new("$feed", "1"),
-            Err(InvalidStreamId::ReservedAggregate { .. })
-        ));
-        assert!(matches!(
-            "order".parse::<StreamId>(),
-            Err(InvalidStreamId::NoSeparator { .. })
-        ));
+        assert!(matches!(StreamId::new("$feed", "1"), Err(InvalidStreamId::ReservedAggregate { .. })));
+        assert!(matches!("order".parse::<StreamId>(), Err(InvalidStreamId::NoSeparator { .. })));
     }
 
     #[test]
@@ -189,9 +164,6 @@ mod tests {
         let longest = "x".repeat(StreamId::MAX_BYTES - "order#".len());
         assert!(StreamId::new("order", &longest).is_ok());
         let umlauts = "ü".repeat(510);
-        assert_eq!(
-            StreamId::new("order", umlauts),
-            Err(InvalidStreamId::TooLong { bytes: 1026 })
-        );
+        assert_eq!(StreamId::new("order", umlauts), Err(InvalidStreamId::TooLong { bytes: 1026 }));
     }
 }

@@ -1,1 +1,31 @@
-fn main() {}
+//! The Order example: the story of a shop's orders, on the DynamoDB event store.
+//!
+//! Start reading in [`domain`]; [`story`] shows how the domain is used; [`cli`] is where it runs.
+
+mod cli;
+mod domain;
+mod report;
+mod story;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = cli::Options::parse();
+    match run(&options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::failure(&*error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
+    let store = options.open_store().await?;
+    report::title(&format!("Orders, kept {}", options.place()));
+    story::tell(store).await
+}

@@ -1,1 +1,7 @@
+//! The conformance suite: what every event store has to do, as one async function per rule.
+//!
+//! [`conformance!`] turns the suite into tests of one store. The rules in [`conformance::contract`] look at
+//! the store alone; those in [`conformance::repository`] look at what a repository makes of it.
 
+pub mod conformance;
+pub mod domain;

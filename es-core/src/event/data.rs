@@ -21,11 +21,7 @@ impl EventData {
     /// An event with the stored name `name` and a JSON `payload` of the schema version `version`, from 1.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>, version: u32, payload: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            version,
-            payload: payload.into(),
-        }
+        Self { name: name.into(), version, payload: payload.into() }
     }
 
     /// The stored name.

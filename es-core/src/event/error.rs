@@ -14,10 +14,7 @@ impl EncodeError {
     /// The event `name` cannot be stored, because of `reason`, which quotes nothing of the payload.
     #[must_use]
     pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            reason: reason.into(),
-        }
+        Self { name: name.into(), reason: reason.into() }
     }
 }
 
@@ -63,15 +60,8 @@ impl DecodeError {
     /// The error for an event `name` that is none of `kinds`.
     #[must_use]
     pub fn unknown_name(name: &str, kinds: &[EventKind]) -> Self {
-        let known = kinds
-            .iter()
-            .map(|kind| format!("`{}`", kind.name()))
-            .collect::<Vec<_>>()
-            .join(", ");
-        Self::UnknownName {
-            name: name.to_owned(),
-            known,
-        }
+        let known = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect::<Vec<_>>().join(", ");
+        Self::UnknownName { name: name.to_owned(), known }
     }
 
     /// The error for an event of `kind` that was stored with a `version` that the code does not read.
@@ -86,10 +76,6 @@ impl DecodeError {
         } else {
             format!("versions {} to {}", oldest.version(), kind.version())
         };
-        Self::UnknownVersion {
-            name: kind.name().to_owned(),
-            version,
-            known,
-        }
+        Self::UnknownVersion { name: kind.name().to_owned(), version, known }
     }
 }

@@ -33,12 +33,9 @@ pub fn encode_variant<T: Serialize>(name: &str, value: &T) -> Result<String, Enc
 /// [`DecodeError::Malformed`] when the payload does not fit the variant.
 pub fn decode_variant<T: DeserializeOwned>(variant: &str, stored: &EventData) -> Result<T, DecodeError> {
     let mut json = serde_json::Deserializer::from_str(stored.payload());
-    T::deserialize(Variant {
-        name: variant,
-        content: &mut json,
-    })
-    .and_then(|value| json.end().map(|()| value))
-    .map_err(|error| malformed(stored, &error))
+    T::deserialize(Variant { name: variant, content: &mut json })
+        .and_then(|value| json.end().map(|()| value))
+        .map_err(|error| malformed(stored, &error))
 }
 
 /// Writes the content of a variant, and refuses all that is no variant.
@@ -208,9 +205,7 @@ impl<'de, D: de::Deserializer<'de>> de::Deserializer<'de> for Variant<'_, D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, D::Error> {
-        Err(de::Error::custom(
-            "an event family is an enum, deserialized as serde derives it",
-        ))
+        Err(de::Error::custom("an event family is an enum, deserialized as serde derives it"))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -287,22 +282,12 @@ mod tests {
             (DoorEvent::Opened, "Opened", "null"),
             (DoorEvent::Named("front".to_owned()), "Named", "\"front\""),
             (DoorEvent::Moved(1, -2), "Moved", "[1,-2]"),
-            (
-                DoorEvent::Painted {
-                    color: "red".to_owned(),
-                    shade: None,
-                },
-                "Painted",
-                r#"{"color":"red"}"#,
-            ),
+            (DoorEvent::Painted { color: "red".to_owned(), shade: None }, "Painted", r#"{"color":"red"}"#),
         ];
         for (event, variant, payload) in cases {
             assert_eq!(encode_variant(variant, &event).expect("encodes"), payload);
             let stored = EventData::new(variant, 1, payload);
-            assert_eq!(
-                decode_variant::<DoorEvent>(variant, &stored).expect("decodes"),
-                event
-            );
+            assert_eq!(decode_variant::<DoorEvent>(variant, &stored).expect("decodes"), event);
         }
     }
 

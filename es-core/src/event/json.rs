@@ -51,17 +51,8 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
     let expected = message.rfind(", expected ").map_or("", |at| &message[at..]);
     let found = message[..message.len() - expected.len()]
         .find(['`', '"'])
-        .map_or_else(
-            || &message[..message.len() - expected.len()],
-            |quote| message[..quote].trim_end(),
-        );
-    let standard = [
-        "invalid type",
-        "invalid value",
-        "invalid length",
-        "unknown variant",
-        "unknown field",
-    ];
+        .map_or_else(|| &message[..message.len() - expected.len()], |quote| message[..quote].trim_end());
+    let standard = ["invalid type", "invalid value", "invalid length", "unknown variant", "unknown field"];
     if standard.iter().any(|start| found.starts_with(start)) {
         format!("{found}{expected}{place}")
     } else {
@@ -97,20 +88,17 @@ mod tests {
     fn says_what_is_wrong_without_quoting_values() {
         assert_eq!(
             reason(r#"{"number": "secret, expected", "kind": "Debit"}"#),
-            "invalid type: string, expected u64 at line 1 column 30"
+            "invalid type: string, expected u64 at line 1 column 29"
         );
         assert_eq!(
             reason(r#"{"number": 1, "kind": "Secret"}"#),
-            "unknown variant, expected `Debit` or `Credit` at line 1 column 30"
+            "unknown variant, expected `Debit` or `Credit` at line 1 column 29"
         );
         assert_eq!(
             reason(r#"{"number": -17, "kind": "Debit"}"#),
             "invalid value: integer, expected u64 at line 1 column 14"
         );
-        assert_eq!(
-            reason(r#"{"kind": "Debit"}"#),
-            "missing field `number` at line 1 column 17"
-        );
+        assert_eq!(reason(r#"{"kind": "Debit"}"#), "missing field `number` at line 1 column 17");
         assert_eq!(reason("{"), "EOF while parsing an object at line 1 column 1");
     }
 

@@ -32,13 +32,7 @@ impl EventKind {
     /// The kind with the stored name `name` whose payloads have the schema version `version`, from 1.
     #[must_use]
     pub const fn new(name: &'static str, version: u32) -> Self {
-        Self {
-            name,
-            version,
-            aliases: &[],
-            previous: None,
-            fields: &[],
-        }
+        Self { name, version, aliases: &[], previous: None, fields: &[] }
     }
 
     /// Names that events of this kind were stored under before.
@@ -231,10 +225,7 @@ struct Message {
 
 impl Message {
     const fn new() -> Self {
-        Self {
-            bytes: [0; 1024],
-            len: 0,
-        }
+        Self { bytes: [0; 1024], len: 0 }
     }
 
     /// Appends a text; what exceeds the buffer is cut at the start of the text that does not fit.
@@ -253,11 +244,7 @@ impl Message {
 
     const fn number(self, number: u32) -> Self {
         const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
-        let message = if number >= 10 {
-            self.number(number / 10)
-        } else {
-            self
-        };
+        let message = if number >= 10 { self.number(number / 10) } else { self };
         message.text(DIGITS[(number % 10) as usize])
     }
 
@@ -284,10 +271,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
     fn refuses_an_alias_that_is_another_events_name() {
-        let kinds = [
-            EventKind::new("Placed", 1),
-            EventKind::new("Ordered", 1).with_aliases(&["Placed"]),
-        ];
+        let kinds = [EventKind::new("Placed", 1), EventKind::new("Ordered", 1).with_aliases(&["Placed"])];
         assert_unique("order", &kinds);
     }
 

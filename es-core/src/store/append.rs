@@ -26,12 +26,7 @@ impl NewCommit {
     /// A commit of `events`, decided at `time`, without metadata.
     #[must_use]
     pub fn new(id: CommitId, time: DateTime<Utc>, events: Vec<EventData>) -> Self {
-        Self {
-            id,
-            time: time.trunc_subsecs(3),
-            metadata: Metadata::new(),
-            events,
-        }
+        Self { id, time: time.trunc_subsecs(3), metadata: Metadata::new(), events }
     }
 
     /// The same commit with `metadata`.
@@ -56,12 +51,7 @@ impl Append {
     /// stream's end.
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, commit: NewCommit) -> Self {
-        Self {
-            stream,
-            expected,
-            loaded: false,
-            commit,
-        }
+        Self { stream, expected, loaded: false, commit }
     }
 
     /// Appends `commit` after `version`, which the caller has read as the stream's last.
@@ -71,12 +61,7 @@ impl Append {
     /// [`Append::new`] with [`ExpectedVersion::Exact`].
     #[must_use]
     pub fn after_loaded(stream: StreamId, version: Version, commit: NewCommit) -> Self {
-        Self {
-            stream,
-            expected: ExpectedVersion::Exact(version),
-            loaded: true,
-            commit,
-        }
+        Self { stream, expected: ExpectedVersion::Exact(version), loaded: true, commit }
     }
 
     /// The stream.
@@ -145,12 +130,7 @@ impl Appended {
     /// A commit stored at the versions `first` to `last`.
     #[must_use]
     pub const fn new(first: Version, last: Version, cost: Cost) -> Self {
-        Self {
-            first,
-            last,
-            repeated: false,
-            cost,
-        }
+        Self { first, last, repeated: false, cost }
     }
 
     /// The same, found to be stored already.

@@ -18,10 +18,7 @@ impl Contiguity {
     /// Starts after `version`, [`Version::NONE`] for the whole stream.
     #[must_use]
     pub fn after(stream: StreamId, version: Version) -> Self {
-        Self {
-            stream,
-            last: version,
-        }
+        Self { stream, last: version }
     }
 
     /// The version up to which everything was seen.

@@ -81,47 +81,31 @@ impl StoreError {
     /// A request that cannot be carried out as it stands.
     #[must_use]
     pub fn invalid(reason: impl Into<String>) -> Self {
-        Self::Invalid {
-            reason: reason.into(),
-        }
+        Self::Invalid { reason: reason.into() }
     }
 
     /// Something larger than the store can hold.
     #[must_use]
     pub fn too_large(what: impl Into<String>, bytes: u64, limit: u64) -> Self {
-        Self::TooLarge {
-            what: what.into(),
-            bytes,
-            limit,
-        }
+        Self::TooLarge { what: what.into(), bytes, limit }
     }
 
     /// A stream that contradicts itself.
     #[must_use]
     pub fn corrupt(stream: &StreamId, reason: impl Into<String>) -> Self {
-        Self::Corrupt {
-            stream: stream.clone(),
-            reason: reason.into(),
-        }
+        Self::Corrupt { stream: stream.clone(), reason: reason.into() }
     }
 
     /// A stored event that cannot be read.
     #[must_use]
     pub fn decode(stream: &StreamId, version: Version, error: DecodeError) -> Self {
-        Self::Decode {
-            stream: stream.clone(),
-            version,
-            error,
-        }
+        Self::Decode { stream: stream.clone(), version, error }
     }
 
     /// A store that is not set up as it has to be.
     #[must_use]
     pub fn setup(reason: impl Into<String>, source: Option<Cause>) -> Self {
-        Self::Setup {
-            reason: reason.into(),
-            source,
-        }
+        Self::Setup { reason: reason.into(), source }
     }
 
     /// Whether the same request may succeed later.
@@ -164,12 +148,7 @@ impl Conflict {
     /// The conflict of an append with a stream that has reached `actual`.
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, actual: Option<Version>, cost: Cost) -> Self {
-        Self {
-            stream,
-            expected,
-            actual,
-            cost,
-        }
+        Self { stream, expected, actual, cost }
     }
 }
 

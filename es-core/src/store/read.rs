@@ -21,7 +21,7 @@ pub struct Read {
 pub struct SnapshotRequest {
     /// The shape that the snapshot must have.
     pub fingerprint: Fingerprint,
-    /// How many events are expected to follow it at most: what one request should cover.
+    /// How many commits are expected to follow it at most: what one request should cover.
     pub longest_tail: u32,
 }
 
@@ -29,12 +29,7 @@ impl Read {
     /// The whole stream.
     #[must_use]
     pub fn all(stream: StreamId) -> Self {
-        Self {
-            stream,
-            after: Version::NONE,
-            until: None,
-            snapshot: None,
-        }
+        Self { stream, after: Version::NONE, until: None, snapshot: None }
     }
 
     /// Only what comes after `version`, which must be the end of a commit, as the version of a loaded state
@@ -45,7 +40,8 @@ impl Read {
         self
     }
 
-    /// Only what comes up to `version`, it included. When that is inside a commit, the whole commit is read.
+    /// Only what comes up to `version`, it included, and from the events alone. When `version` is inside a
+    /// commit, the whole commit is read.
     #[must_use]
     pub fn until(mut self, version: Version) -> Self {
         self.until = Some(version);
@@ -53,13 +49,10 @@ impl Read {
     }
 
     /// Starts from the stream's snapshot, when it is undamaged, has the shape `fingerprint`, and is not
-    /// ahead of the stream; at most `longest_tail` events are expected to follow it.
+    /// ahead of the stream; at most `longest_tail` commits are expected to follow it.
     #[must_use]
     pub fn from_snapshot(mut self, fingerprint: Fingerprint, longest_tail: u32) -> Self {
-        self.snapshot = Some(SnapshotRequest {
-            fingerprint,
-            longest_tail,
-        });
+        self.snapshot = Some(SnapshotRequest { fingerprint, longest_tail });
         self
     }
 
@@ -81,10 +74,11 @@ impl Read {
         self.until
     }
 
-    /// Whether the read may start from a snapshot, and from which.
+    /// Whether the read may start from a snapshot, and from which. Never when it starts after a version or
+    /// ends before the end: a snapshot is of the present.
     #[must_use]
     pub fn snapshot(&self) -> Option<SnapshotRequest> {
-        self.snapshot
+        self.snapshot.filter(|_| self.after.is_none() && self.until.is_none())
     }
 }
 

@@ -1,0 +1,91 @@
+//! Settings of a repository.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::aggregate::Aggregate;
+use crate::clock::{Clock, SystemClock};
+use crate::ids::{IdSource, RandomIds};
+use crate::repository::cache::StateCache;
+use crate::repository::snapshotting::Snapshotting;
+use crate::repository::{Inner, Repository, RetryPolicy};
+use crate::snapshot::SnapshotPolicy;
+use crate::store::EventStore;
+
+/// Settings of a [`Repository`]: made by [`Repository::builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct RepositoryBuilder<A: Aggregate> {
+    inner: Inner<A>,
+}
+
+impl<A: Aggregate> RepositoryBuilder<A> {
+    pub(crate) fn new(store: Arc<dyn EventStore>) -> Self {
+        Self {
+            inner: Inner {
+                store,
+                retry: RetryPolicy::default(),
+                snapshots: None,
+                snapshotting: Snapshotting::default(),
+                cache: None,
+                clock: Arc::new(SystemClock),
+                ids: Arc::new(RandomIds),
+                aggregate: PhantomData,
+            },
+        }
+    }
+
+    /// How often and how fast to try again.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.inner.retry = policy;
+        self
+    }
+
+    /// When to take snapshots, instead of when the aggregate's attribute says. Without effect on an
+    /// aggregate that has none.
+    pub fn snapshots(mut self, policy: SnapshotPolicy) -> Self {
+        self.inner.snapshots = Some(policy);
+        self
+    }
+
+    /// Keeps the states of up to `entries` aggregates in memory between commands.
+    ///
+    /// A command on a cached aggregate is one request, the conditional write. Results are what they would
+    /// be without the cache: a command that is accepted is verified by its write, and one that is rejected
+    /// or has nothing to do is decided again if the stream has gone on since, which one small read tells.
+    /// A load reads what came since. The least used states are dropped first.
+    ///
+    /// It pays where commands for one aggregate tend to come to one process; elsewhere the stale states
+    /// cost a conflict each.
+    pub fn cache(mut self, entries: usize) -> Self
+    where
+        A: Clone,
+    {
+        self.inner.cache = Some(StateCache::with_capacity(entries));
+        self
+    }
+
+    /// Where the time comes from.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.inner.clock = Arc::new(clock);
+        self
+    }
+
+    /// Where ids come from: those of commits, and those that handlers ask for.
+    pub fn ids(mut self, ids: impl IdSource) -> Self {
+        self.inner.ids = Arc::new(ids);
+        self
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn build(self) -> Repository<A> {
+        Repository { inner: Arc::new(self.inner) }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for RepositoryBuilder<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}

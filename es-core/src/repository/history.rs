@@ -1,0 +1,133 @@
+//! The events of one aggregate, as they happened.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use chrono::{DateTime, Utc};
+use futures_core::Stream;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::aggregate::Aggregate;
+use crate::event::EventId;
+use crate::metadata::Metadata;
+use crate::repository::fold::decode;
+use crate::store::{EventStore, Page, Read, StoreError};
+use crate::stream_id::{InvalidStreamId, StreamId};
+use crate::version::Version;
+
+/// An event of the past, with what is known about it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Recorded<E> {
+    /// The event, brought up to its current schema version.
+    pub event: E,
+    /// Its place in the stream.
+    pub version: Version,
+    /// Identifies it everywhere.
+    pub id: EventId,
+    /// When its commit was decided.
+    pub time: DateTime<Utc>,
+    /// What its commit recorded besides its events.
+    pub metadata: Arc<Metadata>,
+}
+
+/// The events of one aggregate in order: made by [`Repository::history`](crate::Repository::history).
+///
+/// A [`Stream`], and one that needs no extension trait: [`next`](Self::next) and [`all`](Self::all). Events
+/// are read page by page as they are asked for, so a long history needs no more memory than a short one.
+/// After an error it ends.
+pub struct History<'a, A: Aggregate> {
+    stream: Option<StreamId>,
+    pages: BoxStream<'a, Result<Page, StoreError>>,
+    ready: VecDeque<Recorded<A::Event>>,
+    failed: Option<StoreError>,
+}
+
+impl<'a, A: Aggregate> History<'a, A> {
+    pub(crate) fn new(store: &'a dyn EventStore, stream: Result<StreamId, InvalidStreamId>) -> Self {
+        let (stream, pages) = match stream {
+            Ok(id) => (Some(id.clone()), store.read(Read::all(id))),
+            Err(error) => (None, stream::iter([Err(error.into())]).boxed()),
+        };
+        Self { stream, pages, ready: VecDeque::new(), failed: None }
+    }
+
+    /// The next event; `None` after the last.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the stream cannot be read, is damaged, or holds an event that is unknown.
+    pub async fn next(&mut self) -> Option<Result<Recorded<A::Event>, StoreError>> {
+        StreamExt::next(self).await
+    }
+
+    /// All the events that are left.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub async fn all(self) -> Result<Vec<Recorded<A::Event>>, StoreError> {
+        self.try_collect().await
+    }
+
+    /// Decodes a page. What comes before an event that cannot be read is still handed out.
+    fn decode_page(&mut self, page: &Page) {
+        let Some(stream) = &self.stream else { return };
+        for commit in &page.commits {
+            for (version, id, data) in commit.numbered() {
+                match decode::<A>(data) {
+                    Ok(None) => {}
+                    Ok(Some(event)) => self.ready.push_back(Recorded {
+                        event,
+                        version,
+                        id,
+                        time: commit.time,
+                        metadata: Arc::clone(&commit.metadata),
+                    }),
+                    Err(error) => {
+                        self.fail(StoreError::decode(stream, version, error));
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, error: StoreError) {
+        self.failed = Some(error);
+        self.pages = stream::empty().boxed();
+    }
+}
+
+impl<A: Aggregate> Stream for History<'_, A> {
+    type Item = Result<Recorded<A::Event>, StoreError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(error) = self.failed.take() {
+                return Poll::Ready(Some(Err(error)));
+            }
+            match ready!(self.pages.poll_next_unpin(context)) {
+                Some(Ok(page)) => self.decode_page(&page),
+                Some(Err(error)) => self.fail(error),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+// Nothing in it is pinned in place: the pages are boxed.
+impl<A: Aggregate> Unpin for History<'_, A> {}
+
+impl<A: Aggregate> fmt::Debug for History<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("History").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,271 @@
+//! Repositories: aggregates in, aggregates out.
+
+mod attempt;
+mod builder;
+mod cache;
+mod error;
+mod fold;
+mod history;
+mod load;
+mod outcome;
+mod request;
+mod retry;
+mod snapshotting;
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+pub use builder::RepositoryBuilder;
+pub use error::ExecuteError;
+pub use history::{History, Recorded};
+pub use outcome::{Loaded, Outcome};
+pub use request::Request;
+pub use retry::RetryPolicy;
+
+use crate::aggregate::Aggregate;
+use crate::clock::Clock;
+use crate::command::{Context, Handle};
+use crate::events::Events;
+use crate::ids::IdSource;
+use crate::metadata::Metadata;
+use crate::snapshot::SnapshotPolicy;
+use crate::store::{EventStore, StoreError};
+use crate::stream_id::StreamId;
+use crate::version::Version;
+use cache::StateCache;
+use load::Until;
+use snapshotting::Snapshotting;
+
+/// Loads aggregates of one type, and carries out commands on them.
+///
+/// A clone shares everything and costs one reference count.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::{MemoryStore, Repository};
+///
+/// #[event]
+/// pub struct Deposited { pub cents: u64 }
+///
+/// #[derive(Aggregate, Default)]
+/// #[aggregate(name = "account", id = String, events(Deposited))]
+/// pub struct Account { balance: u64 }
+///
+/// impl Apply<Deposited> for Account {
+///     fn apply(&mut self, event: &Deposited) { self.balance += event.cents; }
+/// }
+///
+/// pub struct Deposit { pub cents: u64 }
+///
+/// impl Handle<Deposit> for Account {
+///     type Error = std::convert::Infallible;
+///
+///     fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+///         Ok(Deposited { cents: command.cents }.into())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let accounts: Repository<Account> = Repository::new(MemoryStore::new());
+/// let id = "ann".to_owned();
+///
+/// let done = accounts.execute(&id, Deposit { cents: 500 }).await?;
+/// assert_eq!((done.state.balance, done.version), (500, Version::new(1)));
+///
+/// let audited = accounts.with(Metadata::new().with_actor("bob"));
+/// audited.execute(&id, Deposit { cents: 250 }).await?;
+///
+/// let events = accounts.history(&id).all().await?;
+/// assert_eq!(events[1].metadata.actor(), Some("bob"));
+/// assert_eq!(accounts.load_at(&id, Version::new(1)).await?.state.balance, 500);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Repository<A: Aggregate> {
+    inner: Arc<Inner<A>>,
+}
+
+struct Inner<A> {
+    store: Arc<dyn EventStore>,
+    retry: RetryPolicy,
+    /// Instead of the aggregate's own policy.
+    snapshots: Option<SnapshotPolicy>,
+    snapshotting: Snapshotting,
+    cache: Option<StateCache<A>>,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    aggregate: PhantomData<fn() -> A>,
+}
+
+impl<A: Aggregate> Repository<A> {
+    /// A repository on `store`, with the default settings.
+    #[must_use]
+    pub fn new(store: impl EventStore) -> Self {
+        Self::builder(store).build()
+    }
+
+    /// Settings for a repository on `store`.
+    pub fn builder(store: impl EventStore) -> RepositoryBuilder<A> {
+        RepositoryBuilder::new(Arc::new(store))
+    }
+
+    /// Carries out `command` on the aggregate `id`: loads it, lets it decide, and records the events.
+    ///
+    /// When another writer comes first, the command is decided again on the new state, of which only the
+    /// new events are read; how often is the [`RetryPolicy`]'s. An aggregate that has no events yet starts
+    /// from its [`Default`].
+    ///
+    /// The future may be dropped at any time. The events are then recorded whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecuteError::Rejected`] when the domain says no, [`ExecuteError::Conflict`] when other writers
+    /// came first at every attempt, [`ExecuteError::Store`] when the store fails.
+    pub async fn execute<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<A::Error>>
+    where
+        A: Handle<C>,
+    {
+        self.with(Metadata::new()).execute(id, command).await
+    }
+
+    /// Carries out a decision that needs more than the state: the closure may call services.
+    ///
+    /// It runs again when another writer comes first, so what it does elsewhere should bear repetition.
+    ///
+    /// ```
+    /// # use es_core::prelude::*;
+    /// # use es_core::{MemoryStore, Repository};
+    /// # #[event] pub struct Rated { pub score: u32 }
+    /// # #[derive(Aggregate, Default)]
+    /// # #[aggregate(name = "client", id = String, events(Rated))]
+    /// # pub struct Client { score: u32 }
+    /// # impl Apply<Rated> for Client { fn apply(&mut self, event: &Rated) { self.score = event.score; } }
+    /// # async fn ask_the_bureau(_: &str) -> Result<u32, std::io::Error> { Ok(7) }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clients: Repository<Client> = Repository::new(MemoryStore::new());
+    /// let done = clients
+    ///     .decide(&"ann".to_owned(), async |client, ctx| {
+    ///         let score = ask_the_bureau(ctx.id()).await?;
+    ///         Ok::<_, std::io::Error>(match score == client.score {
+    ///             true => Events::none(),
+    ///             false => Rated { score }.into(),
+    ///         })
+    ///     })
+    ///     .await?;
+    /// assert_eq!(done.state.score, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// In a task that is spawned, or a handler of a web server, write `async move` and let the closure own
+    /// what it uses: the compiler cannot yet see that a future is `Send` whose closure borrows
+    /// ([rust-lang/rust#138207](https://github.com/rust-lang/rust/issues/138207)).
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute); the closure's own error is [`ExecuteError::Rejected`].
+    pub async fn decide<F, E>(&self, id: &A::Id, decide: F) -> Result<Outcome<A>, ExecuteError<E>>
+    where
+        F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
+    {
+        self.with(Metadata::new()).decide(id, decide).await
+    }
+
+    /// Commands with `metadata`, which their events record: who asked, and in what context.
+    #[must_use]
+    pub fn with(&self, metadata: Metadata) -> Request<'_, A> {
+        Request::new(self, metadata)
+    }
+
+    /// The aggregate `id` as it is now; its [`Default`] at [`Version::NONE`] when it has no events.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the stream cannot be read, is damaged, or holds an event that is unknown.
+    pub async fn load(&self, id: &A::Id) -> Result<Loaded<A>, StoreError> {
+        let stream = StreamId::new(A::NAME, id)?;
+        self.inner.load_current(&stream).await.map(Into::into)
+    }
+
+    /// The aggregate `id` as it was right after the event `version`, folded from its first event.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when the stream does not reach that version; otherwise as [`load`](Self::load).
+    pub async fn load_at(&self, id: &A::Id, version: Version) -> Result<Loaded<A>, StoreError> {
+        let stream = StreamId::new(A::NAME, id)?;
+        let loaded: Loaded<A> = self.inner.load_past(&stream, Until::Version(version)).await?.into();
+        if loaded.version < version {
+            return Err(StoreError::invalid(format!(
+                "the stream `{stream}` has no version {version}, its last is {}",
+                loaded.version
+            )));
+        }
+        Ok(loaded)
+    }
+
+    /// The aggregate `id` as it was at `time`: with all commits up to the first one after `time`.
+    ///
+    /// The time of a commit is that of the clock of whoever decided it, but never before the commit it
+    /// follows.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub async fn load_as_of(&self, id: &A::Id, time: DateTime<Utc>) -> Result<Loaded<A>, StoreError> {
+        let stream = StreamId::new(A::NAME, id)?;
+        self.inner.load_past(&stream, Until::Time(time)).await.map(Into::into)
+    }
+
+    /// The events of the aggregate `id`, from the first, each with its version, time and metadata.
+    #[must_use]
+    pub fn history(&self, id: &A::Id) -> History<'_, A> {
+        History::new(&*self.inner.store, StreamId::new(A::NAME, id))
+    }
+
+    /// Waits until all snapshots that this repository has started to write are written, or have failed.
+    ///
+    /// Call it before the process ends: commands do not wait for snapshots.
+    pub async fn flush(&self) {
+        self.inner.snapshotting.flush().await;
+    }
+
+    /// Whether the aggregate `id` has any events.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store cannot tell.
+    pub async fn exists(&self, id: &A::Id) -> Result<bool, StoreError> {
+        let stream = StreamId::new(A::NAME, id)?;
+        Ok(!self.inner.store.head(&stream).await?.version.is_none())
+    }
+}
+
+impl<A: Aggregate> Clone for Repository<A> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Repository<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl<A: Aggregate> fmt::Debug for Inner<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("aggregate", &A::NAME)
+            .field("store", &self.store)
+            .field("retry", &self.retry)
+            .field("snapshots", &self.snapshots)
+            .field("cached", &self.cache.is_some())
+            .finish_non_exhaustive()
+    }
+}

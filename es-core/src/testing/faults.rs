@@ -1,0 +1,175 @@
+//! Which faults happen, and how often.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The request never arrives; the caller is told that the store is unavailable.
+    RequestLost,
+    /// The request is carried out and its answer never arrives; the caller is told the same.
+    AnswerLost,
+    /// The store refuses for the moment.
+    Throttled,
+    /// The store fails inside, before it does anything.
+    InternalError,
+    /// The request is held back for so long, and others overtake it.
+    Delayed(Duration),
+}
+
+/// A plan of faults, drawn from a seed: the same seed and the same requests give the same faults.
+///
+/// Clones share the plan, and so does everything that it is given to.
+///
+/// ```
+/// use es_core::testing::Faults;
+///
+/// let faults = Faults::seeded(42).lost_answers(0.1).throttling(0.05);
+/// ```
+#[derive(Clone)]
+pub struct Faults {
+    shared: Arc<Shared>,
+    rates: Rates,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Rates {
+    requests_lost: f64,
+    answers_lost: f64,
+    throttled: f64,
+    internal_errors: f64,
+    delayed: f64,
+    longest_delay: Duration,
+    crash_after: Option<u64>,
+}
+
+struct Shared {
+    seed: u64,
+    random: Mutex<fastrand::Rng>,
+    requests: AtomicU64,
+    faults: AtomicU64,
+}
+
+impl Faults {
+    /// A plan without faults, that draws from `seed`.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        let shared = Shared {
+            seed,
+            random: Mutex::new(fastrand::Rng::with_seed(seed)),
+            requests: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+        };
+        Self { shared: Arc::new(shared), rates: Rates::default() }
+    }
+
+    /// This part of the requests, from 0 to 1, never arrives.
+    #[must_use]
+    pub fn lost_requests(mut self, rate: f64) -> Self {
+        self.rates.requests_lost = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, is carried out without an answer.
+    #[must_use]
+    pub fn lost_answers(mut self, rate: f64) -> Self {
+        self.rates.answers_lost = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, is throttled.
+    #[must_use]
+    pub fn throttling(mut self, rate: f64) -> Self {
+        self.rates.throttled = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, fails inside the store.
+    #[must_use]
+    pub fn internal_errors(mut self, rate: f64) -> Self {
+        self.rates.internal_errors = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, is held back for a random part of `longest`.
+    #[must_use]
+    pub fn delays(mut self, rate: f64, longest: Duration) -> Self {
+        self.rates.delayed = rate;
+        self.rates.longest_delay = longest;
+        self
+    }
+
+    /// After so many requests nothing gets through any more, as if the process had died. Whether the last
+    /// one was still carried out is drawn.
+    #[must_use]
+    pub fn crash_after(mut self, requests: u64) -> Self {
+        self.rates.crash_after = Some(requests);
+        self
+    }
+
+    /// The seed that the plan draws from: what to report when a test fails.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.shared.seed
+    }
+
+    /// How many requests there were.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
+    /// How many of them had a fault.
+    #[must_use]
+    pub fn injected(&self) -> u64 {
+        self.shared.faults.load(Ordering::SeqCst)
+    }
+
+    /// The fate of the next request.
+    #[must_use]
+    pub fn next(&self) -> Option<Fault> {
+        let request = self.shared.requests.fetch_add(1, Ordering::SeqCst) + 1;
+        let fault = self.draw(request);
+        if fault.is_some() {
+            self.shared.faults.fetch_add(1, Ordering::SeqCst);
+        }
+        fault
+    }
+
+    fn draw(&self, request: u64) -> Option<Fault> {
+        let mut random = self.shared.random.lock().unwrap_or_else(PoisonError::into_inner);
+        // Always two numbers a request, so that a rate that is changed changes no other draw.
+        let (kind, amount) = (random.f64(), random.f64());
+        if let Some(last) = self.rates.crash_after {
+            if request > last || (request == last && amount < 0.5) {
+                return Some(Fault::RequestLost);
+            }
+            if request == last {
+                return Some(Fault::AnswerLost);
+            }
+        }
+        let delay = self.rates.longest_delay.mul_f64(amount);
+        let table = [
+            (self.rates.requests_lost, Fault::RequestLost),
+            (self.rates.answers_lost, Fault::AnswerLost),
+            (self.rates.throttled, Fault::Throttled),
+            (self.rates.internal_errors, Fault::InternalError),
+            (self.rates.delayed, Fault::Delayed(delay)),
+        ];
+        let mut bound = 0.0;
+        table.into_iter().find_map(|(rate, fault)| {
+            bound += rate;
+            (kind < bound).then_some(fault)
+        })
+    }
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults").field("seed", &self.shared.seed).field("rates", &self.rates).finish()
+    }
+}

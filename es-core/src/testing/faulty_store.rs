@@ -1,0 +1,103 @@
+//! A store that fails on purpose.
+
+use async_trait::async_trait;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{Fault, Faults};
+use crate::cost::Cost;
+use crate::snapshot::Snapshot;
+use crate::store::{Append, AppendError, Appended, EventStore, Head, Page, Read, StoreError};
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// A store whose requests fail as [`Faults`] plans it.
+///
+/// ```
+/// use es_core::MemoryStore;
+/// use es_core::testing::{Faults, FaultyStore};
+///
+/// let store = FaultyStore::new(MemoryStore::new(), Faults::seeded(1).lost_answers(0.5));
+/// ```
+#[derive(Clone, Debug)]
+pub struct FaultyStore<S> {
+    store: S,
+    faults: Faults,
+}
+
+impl<S: EventStore> FaultyStore<S> {
+    /// `store`, with `faults`.
+    #[must_use]
+    pub fn new(store: S, faults: Faults) -> Self {
+        Self { store, faults }
+    }
+
+    /// Carries out a request as the plan has it.
+    async fn request<T>(
+        &self,
+        carry_out: impl AsyncFnOnce() -> Result<T, AppendError>,
+    ) -> Result<T, AppendError> {
+        match self.faults.next() {
+            None => carry_out().await,
+            Some(Fault::Delayed(delay)) => {
+                futures_timer::Delay::new(delay).await;
+                carry_out().await
+            }
+            Some(Fault::Throttled) => Err(StoreError::Throttled("throttled on purpose".into()).into()),
+            Some(Fault::InternalError) => Err(StoreError::Unavailable("failed on purpose".into()).into()),
+            Some(Fault::RequestLost) => Err(StoreError::Unavailable("request lost on purpose".into()).into()),
+            Some(Fault::AnswerLost) => {
+                let _ = carry_out().await;
+                Err(StoreError::Unavailable("answer lost on purpose".into()).into())
+            }
+        }
+    }
+
+    /// The same for requests that cannot conflict.
+    async fn plain_request<T>(
+        &self,
+        carry_out: impl AsyncFnOnce() -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let result = self.request(async || carry_out().await.map_err(AppendError::Store)).await;
+        result.map_err(|error| match error {
+            AppendError::Store(error) => error,
+            AppendError::Conflict(conflict) => StoreError::Backend(conflict.into()),
+        })
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<S: EventStore> EventStore for FaultyStore<S> {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        self.request(async || self.store.append(append).await).await
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        // Every page is a request of its own.
+        let pages = self.store.read(read);
+        stream::try_unfold(pages, async |mut pages| {
+            let page = self.plain_request(async || pages.try_next().await).await?;
+            Ok(page.map(|page| (page, pages)))
+        })
+        .boxed()
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
+        self.plain_request(async || self.store.head(stream).await).await
+    }
+
+    async fn write_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        replaces: Option<Version>,
+    ) -> Result<Cost, StoreError> {
+        self.plain_request(async || self.store.write_snapshot(stream, snapshot, replaces).await).await
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.store.spawn(task);
+    }
+}

@@ -1,0 +1,104 @@
+//! What commands and loads cost: a table of requests and capacity units, measured as it is printed.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::time::Duration;
+
+use es_core::{Aggregate, Apply, Context, Cost, Events, Handle, Repository, SnapshotPolicy, event};
+use es_dynamo::DynamoStore;
+use serde::{Deserialize, Serialize};
+
+/// An event with a payload of about 200 bytes.
+#[event]
+struct Noted {
+    text: String,
+}
+
+#[derive(Aggregate, Default, Serialize, Deserialize)]
+#[aggregate(name = "notebook", id = String, events(Noted), snapshot(every = 20))]
+struct Notebook {
+    notes: u64,
+    last: String,
+}
+
+impl Apply<Noted> for Notebook {
+    fn apply(&mut self, event: &Noted) {
+        self.notes += 1;
+        self.last.clone_from(&event.text);
+    }
+}
+
+struct Note {
+    times: usize,
+}
+
+impl Handle<Note> for Notebook {
+    type Error = Infallible;
+
+    fn handle(&self, command: &Note, _: &Context<Self>) -> Result<Events<Self>, Infallible> {
+        let text = "x".repeat(200 - r#"{"text":""}"#.len());
+        Ok(vec![Noted { text }; command.times].into())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let store = DynamoStore::embedded().await?;
+    println!("| what | events | requests | RCU | WCU |");
+    println!("|---|---:|---:|---:|---:|");
+    for events in [1, 5] {
+        let cost = command(&store, events, 0, SnapshotPolicy::Never).await?;
+        row("command on a new aggregate", events, cost);
+    }
+    for events in [1, 5] {
+        let cost = command(&store, events, 100, SnapshotPolicy::Never).await?;
+        row("command after 100 events, no snapshot", events, cost);
+    }
+    for events in [1, 5] {
+        let cost = command(&store, events, 100, SnapshotPolicy::Every(20)).await?;
+        row("command after 100 events, snapshot every 20", events, cost);
+    }
+    for (label, policy) in
+        [("no snapshot", SnapshotPolicy::Never), ("snapshot every 20", SnapshotPolicy::Every(20))]
+    {
+        let (notebooks, id) = notebook(&store, 100, policy).await?;
+        row(&format!("load of 100 events, {label}"), 0, notebooks.load(&id).await?.cost);
+    }
+    Ok(())
+}
+
+/// What one command of so many events costs, on an aggregate that has `history` events already.
+async fn command(
+    store: &DynamoStore,
+    events: usize,
+    history: u64,
+    policy: SnapshotPolicy,
+) -> Result<Cost, Box<dyn Error>> {
+    let (notebooks, id) = notebook(store, history, policy).await?;
+    Ok(notebooks.execute(&id, Note { times: events }).await?.cost)
+}
+
+/// An aggregate with so many events, in commits of one, and its snapshot written.
+async fn notebook(
+    store: &DynamoStore,
+    history: u64,
+    policy: SnapshotPolicy,
+) -> Result<(Repository<Notebook>, String), Box<dyn Error>> {
+    let notebooks = Repository::builder(store.clone()).snapshots(policy).build();
+    let id = uuid::Uuid::new_v4().to_string();
+    for _ in 0..history {
+        notebooks.execute(&id, Note { times: 1 }).await?;
+    }
+    while history > 0 && policy != SnapshotPolicy::Never {
+        if notebooks.load(&id).await?.snapshot.is_some_and(|version| version == history) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok((notebooks, id))
+}
+
+fn row(what: &str, events: usize, cost: Cost) {
+    let events = if events == 0 { "-".to_owned() } else { events.to_string() };
+    println!("| {what} | {events} | {} | {} | {} |", cost.requests, cost.read_units, cost.write_units);
+}

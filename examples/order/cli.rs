@@ -1,0 +1,64 @@
+//! Where the story is kept: the options of the command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use es_core::StoreError;
+use es_dynamo::DynamoStore;
+
+/// Tells the story of a shop's orders, as events in a DynamoDB table.
+///
+/// Without options everything happens in this process, on an embedded engine that speaks DynamoDB: no
+/// account, no server, and nothing is kept.
+#[derive(Debug, Parser)]
+#[command(name = "order", max_term_width = 100)]
+pub struct Options {
+    /// Keep the table in this file; the next run on the same file goes on from there.
+    #[arg(long, value_name = "PATH", group = "place")]
+    file: Option<PathBuf>,
+
+    /// Use a DynamoDB-compatible server, DynamoDB Local for example, such as http://localhost:8000
+    #[arg(long, value_name = "URL", group = "place")]
+    endpoint: Option<String>,
+
+    /// Use Amazon DynamoDB, with the credentials and the region that the AWS command line uses. Creates the
+    /// table, on demand, if it is missing; what the story costs is printed as it goes
+    #[arg(long, group = "place")]
+    aws: bool,
+
+    /// The table's name, on a server or on AWS
+    #[arg(long, value_name = "NAME", default_value = "order-example")]
+    table: String,
+}
+
+impl Options {
+    /// Opens the store: the only place where the engines differ.
+    pub async fn open_store(&self) -> Result<DynamoStore, StoreError> {
+        if let Some(path) = &self.file {
+            return DynamoStore::embedded_at(path).await;
+        }
+        if !self.aws && self.endpoint.is_none() {
+            return DynamoStore::embedded().await;
+        }
+        let builder = DynamoStore::builder().table(&self.table);
+        let store = match &self.endpoint {
+            Some(url) => builder.endpoint(url).build()?,
+            None => builder.from_env().await.build()?,
+        };
+        store.create_table().await?;
+        Ok(store)
+    }
+
+    /// Where the store is, for people.
+    pub fn place(&self) -> String {
+        if let Some(path) = &self.file {
+            format!("in the file {}", path.display())
+        } else if let Some(url) = &self.endpoint {
+            format!("in the table {} at {url}", self.table)
+        } else if self.aws {
+            format!("in the table {} on Amazon DynamoDB", self.table)
+        } else {
+            "in memory, for this run".to_owned()
+        }
+    }
+}

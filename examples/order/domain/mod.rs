@@ -1,0 +1,14 @@
+//! The domain: what a shop knows about an order.
+//!
+//! Read it in this order: [`events`] are the facts that are recorded, [`order`] is the state that they add up
+//! to, [`commands`] are the requests, and the rules that they have to keep.
+
+pub mod commands;
+pub mod events;
+pub mod money;
+pub mod order;
+
+pub use commands::{AddLine, Cancel, Deliver, OrderError, Pay, PlaceOrder, RemoveLine, Return, Ship};
+pub use events::Line;
+pub use money::Money;
+pub use order::{Order, OrderEvent, OrderId, Status};

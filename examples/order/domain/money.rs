@@ -1,0 +1,36 @@
+//! Money, in whole cents: sums of floating-point numbers do not add up.
+
+use std::fmt;
+use std::iter::Sum;
+
+use serde::{Deserialize, Serialize};
+
+/// An amount in cents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Money(u64);
+
+impl Money {
+    /// `cents` cents.
+    pub const fn cents(cents: u64) -> Self {
+        Self(cents)
+    }
+
+    /// The amount `times` times; it stops at the largest amount there is.
+    #[must_use]
+    pub const fn times(self, times: u32) -> Self {
+        Self(self.0.saturating_mul(times as u64))
+    }
+}
+
+impl Sum for Money {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self(0), |sum, amount| Self(sum.0.saturating_add(amount.0)))
+    }
+}
+
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:02} EUR", self.0 / 100, self.0 % 100)
+    }
+}

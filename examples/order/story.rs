@@ -1,0 +1,188 @@
+//! The story: what an application does with the domain.
+
+use std::error::Error;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use es_core::{ExecuteError, Handle, Metadata, Outcome, Repository, StoreError, Version};
+use es_dynamo::DynamoStore;
+use tokio::sync::Barrier;
+
+use crate::domain::{
+    AddLine, Cancel, Deliver, Line, Money, Order, OrderError, OrderId, Pay, PlaceOrder, RemoveLine, Return,
+    Ship, Status,
+};
+use crate::report;
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+/// Tells the whole story.
+pub async fn tell(store: DynamoStore) -> Result<()> {
+    // A repository is all that an application needs; it costs nothing to clone.
+    let orders: Repository<Order> = Repository::new(store);
+
+    let id = go_on_from_earlier_runs(&orders).await?;
+    order_and_change_ones_mind(&orders, id).await?;
+    break_the_rules(&orders, id).await?;
+    race(&orders, id).await?;
+    pay_and_ship(&orders, id).await?;
+    reload_from_a_snapshot(&orders, id).await?;
+    look_back(&orders, id).await?;
+    cancel_another(&orders, OrderId(id.0 + 1)).await?;
+    println!();
+    Ok(())
+}
+
+/// Finds the first free number. What an earlier run left behind is taken up: the customer sends it back.
+async fn go_on_from_earlier_runs(orders: &Repository<Order>) -> Result<OrderId> {
+    let mut id = OrderId(1001);
+    let mut earlier = None;
+    while orders.exists(&id).await? {
+        let order = orders.load(&id).await?;
+        if order.state.status == Status::Delivered {
+            earlier = Some((id, order));
+        }
+        id = OrderId(id.0 + 1);
+    }
+    if let Some((earlier, order)) = earlier {
+        report::chapter(&format!("An earlier run delivered order {earlier}; it comes back"));
+        report::state("as it was found", &order.state, order.cost);
+        carry_out(orders, earlier, "ann", Return { reason: "does not fit".to_owned() }).await?;
+    }
+    Ok(id)
+}
+
+/// Commands, the events that they lead to, and what each of them costs.
+async fn order_and_change_ones_mind(orders: &Repository<Order>, id: OrderId) -> Result<()> {
+    report::chapter(&format!("Ann orders, and changes her mind (order {id})"));
+    let lines = vec![Line::new(1, "teapot", Money::cents(24_90)), Line::new(6, "cup", Money::cents(4_50))];
+    carry_out(orders, id, "ann", PlaceOrder { customer: "Ann".to_owned(), lines }).await?;
+    carry_out(orders, id, "ann", AddLine(Line::new(2, "tea, 100 g", Money::cents(7_20)))).await?;
+    carry_out(orders, id, "ann", RemoveLine { article: "cup".to_owned() }).await
+}
+
+/// The domain says no: nothing is recorded, and the caller gets the domain's own error.
+async fn break_the_rules(orders: &Repository<Order>, id: OrderId) -> Result<()> {
+    report::chapter("Rules that can be broken");
+    refuse(orders, id, Ship { carrier: "DHL".to_owned(), tracking: "-".to_owned() }).await?;
+    refuse(orders, id, Pay { amount: Money::cents(1) }).await?;
+    refuse(orders, id, RemoveLine { article: "cup".to_owned() }).await?;
+    refuse(orders, id, PlaceOrder { customer: "Ann".to_owned(), lines: Vec::new() }).await
+}
+
+/// Two clients decide on the same version. One of them comes too late, reads what the other recorded, and
+/// decides again: nothing is lost, and nobody had to lock anything.
+async fn race(orders: &Repository<Order>, id: OrderId) -> Result<()> {
+    report::chapter("Two clients change the same order at the same time");
+    let both_have_read = Barrier::new(2);
+    let add = async |who: &str, line: Line| {
+        let command = AddLine(line);
+        let first_time = AtomicBool::new(true);
+        let outcome = orders
+            .with(Metadata::new().with_actor(who))
+            .decide(&id, async |order, ctx| {
+                // A decision may wait for something; this one waits until the other client has read, too.
+                if first_time.swap(false, Ordering::Relaxed) {
+                    both_have_read.wait().await;
+                }
+                order.handle(&command, ctx)
+            })
+            .await?;
+        Ok::<_, ExecuteError<OrderError>>((command, outcome))
+    };
+    let (ann, bob) = tokio::join!(
+        add("ann", Line::new(1, "strainer", Money::cents(3_10))),
+        add("bob", Line::new(1, "sugar bowl", Money::cents(9_00))),
+    );
+    let mut both = [ann?, bob?];
+    both.sort_by_key(|(_, outcome)| outcome.version);
+    for (command, outcome) in both {
+        report::done(&command, &outcome);
+    }
+    Ok(())
+}
+
+/// The rest of an order's life. A carrier's second report finds nothing to do.
+async fn pay_and_ship(orders: &Repository<Order>, id: OrderId) -> Result<()> {
+    report::chapter("Paid, shipped, delivered");
+    let amount = orders.load(&id).await?.state.total();
+    carry_out(orders, id, "bank", Pay { amount }).await?;
+    let tracking = format!("TRACK-{id}");
+    carry_out(orders, id, "depot", Ship { carrier: "DHL".to_owned(), tracking }).await?;
+    carry_out(orders, id, "dhl", Deliver).await?;
+    carry_out(orders, id, "dhl", Deliver).await
+}
+
+/// A load starts from the newest snapshot, and folds only the events after it.
+async fn reload_from_a_snapshot(orders: &Repository<Order>, id: OrderId) -> Result<()> {
+    report::chapter("A reload from a snapshot");
+    let mut order = orders.load(&id).await?;
+    // Snapshots are written beside the commands, never in their way: give it a moment.
+    for _ in 0..100 {
+        if order.snapshot.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        order = orders.load(&id).await?;
+    }
+    let from = match order.snapshot {
+        Some(version) => format!("from the snapshot at version {version} to version {}", order.version),
+        None => format!("without a snapshot to version {}", order.version),
+    };
+    report::state(&from, &order.state, order.cost);
+    Ok(())
+}
+
+/// Events are kept for ever, so the past is a question like any other.
+async fn look_back(orders: &Repository<Order>, id: OrderId) -> Result<()> {
+    let now = orders.load(&id).await?.version;
+    let then = Version::new(now.get() - 2);
+    report::chapter(&format!("Two versions ago: version {then}"));
+    let past = orders.load_at(&id, then).await?;
+    report::state("as it was", &past.state, past.cost);
+
+    report::chapter("The whole history: version, time, event, who, id");
+    let mut history = orders.history(&id);
+    while let Some(recorded) = history.next().await {
+        report::event(&recorded?);
+    }
+    Ok(())
+}
+
+/// Another order, called off in time.
+async fn cancel_another(orders: &Repository<Order>, id: OrderId) -> Result<()> {
+    report::chapter(&format!("Another order, called off in time (order {id})"));
+    let lines = vec![Line::new(1, "kettle", Money::cents(39_00))];
+    carry_out(orders, id, "carl", PlaceOrder { customer: "Carl".to_owned(), lines }).await?;
+    carry_out(orders, id, "carl", Cancel { reason: "ordered twice".to_owned() }).await?;
+    refuse(orders, id, Pay { amount: Money::cents(39_00) }).await
+}
+
+/// Carries out a command and tells what it led to.
+async fn carry_out<C>(orders: &Repository<Order>, id: OrderId, who: &str, command: C) -> Result<()>
+where
+    C: Clone + Debug,
+    Order: Handle<C, Error = OrderError>,
+{
+    let outcome: Outcome<Order> =
+        orders.with(Metadata::new().with_actor(who)).execute(&id, command.clone()).await?;
+    report::done(&command, &outcome);
+    Ok(())
+}
+
+/// Tries a command that breaks a rule, and tells what the domain says to it.
+async fn refuse<C>(orders: &Repository<Order>, id: OrderId, command: C) -> Result<()>
+where
+    C: Clone + Debug,
+    Order: Handle<C, Error = OrderError>,
+{
+    match orders.execute(&id, command.clone()).await {
+        Err(error @ ExecuteError::Rejected(_)) => {
+            report::rejected(&command, &error);
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+        Ok(_) => Err(StoreError::invalid(format!("the shop should have refused {command:?}")).into()),
+    }
+}

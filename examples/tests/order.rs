@@ -1,0 +1,104 @@
+//! The Order example as a process.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn order(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_order")).args(arguments).output().expect("the example runs")
+}
+
+fn told(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "the example failed:\n{text}\n{errors}");
+    text
+}
+
+fn assert_in_order(text: &str, parts: &[&str]) {
+    let mut rest = text;
+    for part in parts {
+        let at = rest.find(part).unwrap_or_else(|| panic!("expected {part:?} next in:\n{rest}"));
+        rest = &rest[at + part.len()..];
+    }
+}
+
+#[test]
+fn tells_the_whole_story() {
+    let text = told(&order(&[]));
+    assert_in_order(
+        &text,
+        &[
+            "PlaceOrder",
+            "-> OrderPlaced              version 1   2 requests",
+            "1 WCU",
+            "-> LineAdded                version 2   2 requests",
+            "-> LineRemoved              version 3   2 requests",
+            "-> rejected: an order that is placed cannot be shipped",
+            "-> rejected: the order costs 39.30 EUR, 0.01 EUR was offered",
+            "-> rejected: cup is not in the order",
+            "-> rejected: an order that is placed cannot be placed",
+            "-> LineAdded                version 4   2 requests",
+            "-> LineAdded                version 5   4 requests",
+            "(another client came first: decided 2 times)",
+            "-> OrderPaid                version 6   2 requests",
+            "-> OrderShipped             version 7   2 requests",
+            "-> OrderDelivered           version 8   2 requests",
+            "-> nothing to do            version 8   1 request",
+            "from the snapshot at version 5 to version 8: delivered, 4 lines, 51.40 EUR in all",
+            "as it was: paid, 4 lines, 51.40 EUR in all",
+            "  1  ",
+            "OrderPlaced      ann",
+            "  8  ",
+            "OrderDelivered   dhl",
+            "-> OrderCancelled           version 2   2 requests",
+            "-> rejected: an order that is cancelled cannot be paid",
+        ],
+    );
+}
+
+#[test]
+fn a_second_run_on_the_same_file_goes_on() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("order-example");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let file = directory.join("orders.db");
+    let file = file.to_str().expect("a path in UTF-8");
+
+    let first = told(&order(&["--file", file]));
+    assert!(first.contains("(order 1001)") && !first.contains("comes back"), "{first}");
+    let second = told(&order(&["--file", file]));
+    assert_in_order(
+        &second,
+        &[
+            "An earlier run delivered order 1001; it comes back",
+            "-> OrderReturned            version 9",
+            "(order 1003)",
+        ],
+    );
+    let third = told(&order(&["--file", file]));
+    assert_in_order(&third, &["An earlier run delivered order 1003; it comes back", "(order 1005)"]);
+}
+
+#[test]
+fn help_names_every_place() {
+    let text = told(&order(&["--help"]));
+    for option in ["--file <PATH>", "--endpoint <URL>", "--aws", "--table <NAME>", "embedded engine"] {
+        assert!(text.contains(option), "{option} is missing in:\n{text}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    // Port 9 is the discard service, which no machine runs.
+    let output = order(&["--endpoint", "http://127.0.0.1:9"]);
+    assert!(!output.status.success());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("error:") && errors.contains("because:"), "{errors}");
+}
+
+#[test]
+fn two_places_at_once_are_refused() {
+    let output = order(&["--file", "orders.db", "--aws"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot be used with"));
+}

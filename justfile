@@ -1,0 +1,48 @@
+# Everything that people and the CI script run. `just` lists it; each recipe works alone.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+_default:
+    @just --list --unsorted
+
+# the Order example, end to end, on the embedded engine
+example *ARGS:
+    cargo run -p examples -- {{ARGS}}
+
+# the tests: all of them, on the store in memory and on the embedded engine
+test:
+    cargo test
+
+# the same conformance suite on Amazon's own engine; needs Java 17 and npm
+test-dynamodb-local:
+    scripts/dynamodb-local cargo test -p es-tests --test dynamo
+
+# the Order example on Amazon's own engine
+example-dynamodb-local:
+    scripts/dynamodb-local bash -c 'cargo run -q -p examples -- --endpoint "$ES_DYNAMO_ENDPOINT" | tail -n 20'
+
+# what commands and loads cost, in requests and capacity units
+costs:
+    cargo run -q -p examples --bin costs
+
+# formatting
+fmt:
+    cargo fmt --all --check
+
+# lints, with warnings denied
+lint:
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# documentation, with warnings denied
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# every feature of es-dynamo alone
+features:
+    cargo clippy -p es-dynamo --no-default-features -- -D warnings
+    cargo clippy -p es-dynamo --no-default-features --features aws -- -D warnings
+    cargo clippy -p es-dynamo --no-default-features --features embedded -- -D warnings
+
+
+# everything above, as the CI script runs it
+ci: test fmt lint features docs test-dynamodb-local example-dynamodb-local costs

@@ -1,0 +1,131 @@
+//! Appending: what is written is what is read.
+
+use std::sync::Arc;
+
+use es_core::store::{Append, AppendError, Commit, NewCommit};
+use es_core::{CommitId, EventData, EventStore, ExpectedVersion, Metadata, StoreError, StreamId, Version};
+use uuid::Uuid;
+
+use crate::conformance::support::{Pattern, commits, events, new_commit, new_stream, time};
+
+/// Names, schema versions, payloads, metadata, time and id come back as they were.
+pub async fn a_commit_reads_back_as_it_was_written(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    let metadata = Metadata::new()
+        .with_actor("alice")
+        .with_correlation("request-1")
+        .with_causation("event-0")
+        .with("tenant", "acme")
+        .with("ratio", 0.1 + 0.2);
+    let commit = NewCommit {
+        metadata: metadata.clone(),
+        ..NewCommit::new(
+            CommitId::new(Uuid::new_v4()),
+            time(5),
+            vec![EventData::new("Placed", 1, "{\"a\":1}"), EventData::new("Paid", 7, "null")],
+        )
+    };
+    let appended = store
+        .append(&Append::new(stream.clone(), ExpectedVersion::NoStream, commit.clone()))
+        .await
+        .expect("appends");
+    assert_eq!((appended.first, appended.last, appended.repeated), (Version::FIRST, Version::new(2), false));
+
+    let expected = Commit {
+        id: commit.id,
+        first: Version::FIRST,
+        time: commit.time,
+        metadata: Arc::new(metadata),
+        events: commit.events,
+    };
+    assert_eq!(commits(&*store, &stream).await, [expected]);
+}
+
+/// Every JSON text comes back byte by byte.
+pub async fn payloads_of_every_json_shape_survive(store: Arc<dyn EventStore>) {
+    let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
+    let payloads = [
+        "null",
+        "true",
+        "\"\"",
+        "{}",
+        "[]",
+        "{\"\":\"\"}",
+        " { \"spaced\" : [ 1 , 2 ] } ",
+        "0",
+        "-0.0",
+        "18446744073709551615",
+        "-9223372036854775808",
+        "1.7976931348623157e308",
+        "5e-324",
+        "0.30000000000000004",
+        "123456789012345678901234567890.123456789",
+        "\"\\u0000\\ud83d\\ude00\\n\\\"\\\\\"",
+        "\"žluťoučký kůň 馬 🐎 \u{202e}\u{feff}\"",
+        "{\"b\":1,\"a\":2,\"b\":3}",
+        &deep,
+    ];
+    let stream = new_stream();
+    let events: Vec<_> = payloads.iter().map(|payload| EventData::new("Shaped", 1, *payload)).collect();
+    store
+        .append(&Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events.clone())))
+        .await
+        .expect("appends");
+    assert_eq!(commits(&*store, &stream).await[0].events, events);
+}
+
+/// Large payloads come back whole.
+pub async fn payloads_of_300_kilobytes_survive(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    let event = Pattern { seed: 1, bytes: 300 * 1024 }.event();
+    for _ in 0..2 {
+        let commit = new_commit(vec![event.clone()]);
+        store.append(&Append::new(stream.clone(), ExpectedVersion::Any, commit)).await.expect("appends");
+    }
+    let stored = commits(&*store, &stream).await;
+    assert_eq!(stored.len(), 2);
+    assert!(stored.iter().all(|commit| commit.events == [event.clone()]), "a payload was changed");
+}
+
+/// A commit of many events is one commit, in order.
+pub async fn commits_of_many_events_are_stored_whole(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    let mut last = Version::NONE;
+    for count in [2, 26, 101, 1_000] {
+        let commit = new_commit(events(count));
+        let append = Append::after_loaded(stream.clone(), last, commit.clone());
+        let appended = store.append(&append).await.expect("appends");
+        assert_eq!(appended.first, last.next());
+        assert_eq!(appended.last, last.plus(count as u64));
+        let stored = commits(&*store, &stream).await;
+        let newest = stored.last().expect("a commit");
+        assert_eq!((newest.id, &newest.events), (commit.id, &commit.events));
+        last = appended.last;
+    }
+    assert_eq!(commits(&*store, &stream).await.len(), 4);
+}
+
+/// A commit has at least one event.
+pub async fn an_empty_commit_is_refused(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    for expected in [ExpectedVersion::Any, ExpectedVersion::NoStream] {
+        let error = store
+            .append(&Append::new(stream.clone(), expected, new_commit(Vec::new())))
+            .await
+            .expect_err("refused");
+        assert!(matches!(error, AppendError::Store(StoreError::Invalid { .. })), "{error:?}");
+    }
+    assert_eq!(commits(&*store, &stream).await, []);
+}
+
+/// Ids may hold any text, up to the longest, and different ids are different streams.
+pub async fn ids_of_any_text_are_kept_apart(store: Arc<dyn EventStore>) {
+    let unique = Uuid::new_v4();
+    let longest = "x".repeat(StreamId::MAX_BYTES - "conformance#".len() - 36);
+    for id in ["#", "##", "E#000000000001", "S#", " ", "\u{1f40e}", "a\u{0}b", "$", "%", &longest] {
+        let stream = StreamId::new("conformance", format!("{unique}{id}")).expect("a valid stream");
+        let append = Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events(1)));
+        store.append(&append).await.unwrap_or_else(|error| panic!("append to {stream}: {error:?}"));
+        assert_eq!(commits(&*store, &stream).await.len(), 1);
+    }
+}

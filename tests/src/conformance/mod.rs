@@ -1,0 +1,104 @@
+//! The rules, and the macro that runs them.
+
+pub mod contract;
+pub mod repository;
+mod support;
+
+pub use support::{Pattern, events, new_commit, new_stream, read_all, time};
+
+/// One `#[tokio::test]` for each rule, on the store that the expression makes.
+///
+/// The expression is evaluated anew for every rule, in an async context, to an `Arc<dyn EventStore>`.
+/// Every rule uses streams of its own, so one store may serve them all.
+#[macro_export]
+macro_rules! conformance {
+    ($store:expr) => {
+        $crate::conformance!(@rules $store, contract, append:
+            a_commit_reads_back_as_it_was_written,
+            payloads_of_every_json_shape_survive,
+            payloads_of_300_kilobytes_survive,
+            commits_of_many_events_are_stored_whole,
+            an_empty_commit_is_refused,
+            ids_of_any_text_are_kept_apart,
+        );
+        $crate::conformance!(@rules $store, contract, expected:
+            any_takes_every_stream,
+            no_stream_takes_only_a_new_one,
+            stream_exists_takes_only_an_existing_one,
+            exact_takes_only_the_last_version,
+            exact_refuses_a_gap,
+            exact_refuses_a_version_inside_a_commit,
+            exact_refuses_a_stream_that_does_not_exist,
+            a_refused_append_leaves_nothing,
+        );
+        $crate::conformance!(@rules $store, contract, race:
+            writers_from_one_version_with_commits_of_different_lengths,
+            of_many_writers_from_one_version_one_wins,
+            appends_at_any_version_all_succeed,
+        );
+        $crate::conformance!(@rules $store, contract, repetition:
+            a_repeated_commit_is_stored_once,
+            a_repeated_commit_is_found_behind_later_ones,
+            one_commit_id_in_two_streams_is_two_commits,
+        );
+        $crate::conformance!(@rules $store, contract, read:
+            a_stream_that_does_not_exist_is_one_empty_page,
+            after_and_until_bound_a_read,
+            head_is_the_last_version,
+            a_stream_over_1_megabyte_is_read_whole,
+            a_stream_over_10_megabytes_is_read_whole,
+        );
+        $crate::conformance!(@rules $store, contract, snapshot:
+            a_read_starts_from_a_snapshot_at_every_boundary,
+            a_snapshot_is_overwritten_only_by_a_higher_version,
+            an_unusable_snapshot_can_be_replaced,
+            a_snapshot_that_does_not_fit_is_ignored,
+            a_tail_longer_than_expected_is_read_whole,
+            a_snapshot_in_a_stream_over_1_megabyte,
+        );
+        $crate::conformance!(@rules $store, repository, commands:
+            a_command_is_loaded_decided_and_recorded,
+            a_rejected_command_records_nothing,
+            a_command_with_nothing_to_do_records_nothing,
+            a_decision_may_be_async,
+            what_cannot_be_read_back_is_not_stored,
+            metadata_is_recorded,
+            times_in_a_stream_never_run_backwards,
+            futures_of_commands_can_be_spawned,
+        );
+        $crate::conformance!(@rules $store, repository, past:
+            load_at_is_the_state_at_every_version,
+            load_as_of_is_the_state_at_a_time,
+            history_tells_every_event,
+            exists_is_known_without_loading,
+        );
+        $crate::conformance!(@rules $store, repository, snapshots:
+            snapshot_and_tail_equal_the_full_replay_at_every_boundary,
+            snapshots_that_cannot_be_used_change_nothing,
+            a_snapshot_of_another_shape_is_replaced_in_time,
+        );
+        $crate::conformance!(@rules $store, repository, damage:
+            an_unknown_event_stops_the_load_and_is_named,
+            a_malformed_event_stops_the_load_and_is_not_quoted,
+            a_retired_event_is_skipped,
+        );
+        $crate::conformance!(@rules $store, repository, races:
+            sixteen_writers_of_fifty_commands_lose_nothing,
+            a_retry_decides_on_the_state_of_the_winner,
+            a_conflict_at_every_attempt_is_reported,
+        );
+    };
+    (@rules $store:expr, $group:ident, $noun:ident: $($rule:ident),* $(,)?) => {
+        mod $noun {
+            #[allow(unused_imports)]
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    let store: ::std::sync::Arc<dyn ::es_core::EventStore> = $store;
+                    $crate::conformance::$group::$noun::$rule(store).await;
+                }
+            )*
+        }
+    };
+}

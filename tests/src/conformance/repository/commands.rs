@@ -1,0 +1,134 @@
+//! Commands: loaded, decided, recorded.
+
+use std::sync::Arc;
+
+use chrono::Duration;
+use es_core::store::Read;
+use es_core::{
+    Clock, EventStore, Events, ExecuteError, ManualClock, Metadata, Repository, StoreError, Version,
+};
+
+use super::{account, stream};
+use crate::conformance::support::{read_all, time};
+use crate::domain::{Deposit, Deposited, Overdrawn, SetRate, Withdraw};
+
+/// The outcome says what happened, and a load agrees with it.
+pub async fn a_command_is_loaded_decided_and_recorded(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    let done = accounts.execute(&id, Deposit::one(500, "first")).await.expect("accepted");
+    assert_eq!((done.version, done.attempts), (Version::FIRST, 1));
+    assert_eq!(done.events, [Deposited { cents: 500, note: "first".to_owned() }.into()]);
+    assert_eq!(done.cost.requests, 2, "one Query and one PutItem");
+
+    let done = accounts.execute(&id, Withdraw { cents: 200 }).await.expect("accepted");
+    assert_eq!((done.state.balance, done.version), (300, Version::new(2)));
+    let loaded = accounts.load(&id).await.expect("loads");
+    assert_eq!((loaded.state, loaded.version), (done.state, done.version));
+    let stored = read_all(&*store, Read::all(stream(&id))).await.commits;
+    assert_eq!(stored.last().map(|commit| commit.id), done.commit);
+}
+
+/// The domain's error comes back as it is.
+pub async fn a_rejected_command_records_nothing(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    accounts.execute(&id, Deposit::one(100, "")).await.expect("accepted");
+    let error = accounts.execute(&id, Withdraw { cents: 101 }).await.expect_err("rejected");
+    assert_eq!(error.rejection(), Some(&Overdrawn { balance: 100 }));
+    assert!(!error.is_conflict() && !error.is_retryable());
+    assert_eq!(accounts.load(&id).await.expect("loads").version, 1);
+}
+
+/// No events, no commit.
+pub async fn a_command_with_nothing_to_do_records_nothing(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    let done = accounts.execute(&id, Deposit { cents: 1, notes: Vec::new() }).await.expect("accepted");
+    assert_eq!((done.version, done.commit, done.cost.requests), (Version::NONE, None, 1));
+    assert!(!accounts.exists(&id).await.expect("is known"));
+}
+
+/// A closure decides, with what it can ask for on the way.
+pub async fn a_decision_may_be_async(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    accounts.execute(&id, Deposit::one(7, "a")).await.expect("accepted");
+    let done = accounts
+        .decide(&id, async |account, ctx| {
+            let cents = futures_util::future::ready(account.balance * 2).await;
+            assert_eq!((ctx.version(), ctx.exists()), (Version::FIRST, true));
+            Ok::<Events<_>, Overdrawn>(Deposited { cents, note: ctx.id().clone() }.into())
+        })
+        .await
+        .expect("accepted");
+    assert_eq!((done.state.balance, done.version), (21, Version::new(2)));
+
+    let error = accounts.decide(&id, async |_, _| Err(Overdrawn { balance: 0 })).await.expect_err("rejected");
+    assert!(matches!(error, ExecuteError::Rejected(Overdrawn { .. })));
+}
+
+/// A `NaN` is written as `null`, which is no number: it would make the stream unreadable.
+pub async fn what_cannot_be_read_back_is_not_stored(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    accounts.execute(&id, SetRate { rate: 0.1 + 0.2 }).await.expect("accepted");
+    let error = accounts.execute(&id, SetRate { rate: f64::NAN }).await.expect_err("refused");
+    assert!(matches!(error, ExecuteError::Store(StoreError::Decode { .. })), "{error:?}");
+    let loaded = accounts.load(&id).await.expect("is still readable");
+    assert_eq!((loaded.version, loaded.state.rate.to_bits()), (Version::FIRST, (0.1_f64 + 0.2).to_bits()));
+}
+
+/// What a request carries is with each of its commits, and with no other.
+pub async fn metadata_is_recorded(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    let metadata = Metadata::new().with_actor("alice").with("tenant", "acme");
+    accounts.with(metadata.clone()).execute(&id, Deposit::one(1, "")).await.expect("accepted");
+    accounts.execute(&id, Deposit::one(2, "")).await.expect("accepted");
+    let seen = accounts
+        .with(metadata.clone())
+        .decide(&id, async |_, ctx| Err::<Events<_>, _>(ctx.metadata().clone()))
+        .await
+        .expect_err("rejected");
+    assert_eq!(seen.rejection(), Some(&metadata));
+    let history = accounts.history(&id).all().await.expect("reads");
+    assert_eq!(*history[0].metadata, metadata);
+    assert!(history[1].metadata.is_empty());
+}
+
+/// A writer whose clock is behind takes the time of the commit before its own.
+pub async fn times_in_a_stream_never_run_backwards(store: Arc<dyn EventStore>) {
+    let (_, id) = account(&store);
+    let clock = ManualClock::at(time(0));
+    let accounts = Repository::<crate::domain::Account>::builder(store).clock(clock.clone()).build();
+    for step in [0, 10, -20, -5, 40] {
+        clock.advance(Duration::seconds(step));
+        accounts.execute(&id, Deposit::one(1, "")).await.expect("accepted");
+    }
+    let times: Vec<_> =
+        accounts.history(&id).all().await.expect("reads").into_iter().map(|event| event.time).collect();
+    assert_eq!(times, [0, 10, 10, 10, 25].map(time));
+    assert_eq!(clock.now(), time(25));
+}
+
+/// Servers run commands on other threads.
+pub async fn futures_of_commands_can_be_spawned(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    let spawned = {
+        let (accounts, id) = (accounts.clone(), id.clone());
+        tokio::spawn(async move {
+            accounts.execute(&id, Deposit::one(1, "")).await.expect("accepted");
+            let note = String::from("2");
+            accounts
+                .decide(&id, async move |_, _| {
+                    tokio::task::yield_now().await;
+                    Ok::<_, Overdrawn>(Deposited { cents: 2, note: note.clone() }.into())
+                })
+                .await
+                .expect("accepted");
+            let mut history = accounts.history(&id);
+            let mut seen = 0;
+            while let Some(event) = history.next().await {
+                event.expect("reads");
+                seen += 1;
+            }
+            seen
+        })
+    };
+    assert_eq!(spawned.await.expect("does not panic"), 2);
+}

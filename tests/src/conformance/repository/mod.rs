@@ -1,0 +1,39 @@
+//! What a repository has to make of a store.
+
+pub mod commands;
+pub mod damage;
+pub mod past;
+pub mod races;
+pub mod snapshots;
+
+use std::sync::Arc;
+
+use es_core::store::{Append, NewCommit};
+use es_core::{Aggregate, EventData, EventStore, ExpectedVersion, Repository, StreamId};
+use uuid::Uuid;
+
+use super::support::new_commit;
+use crate::domain::Account;
+
+/// A repository, and the id of an account that no other test uses.
+fn account(store: &Arc<dyn EventStore>) -> (Repository<Account>, String) {
+    (Repository::new(Arc::clone(store)), Uuid::new_v4().to_string())
+}
+
+fn stream(id: &str) -> StreamId {
+    StreamId::new(Account::NAME, id).expect("a valid stream")
+}
+
+/// Appends events past the repository.
+async fn append(store: &Arc<dyn EventStore>, id: &str, events: Vec<EventData>) {
+    append_commit(store, id, new_commit(events)).await;
+}
+
+async fn append_commit(store: &Arc<dyn EventStore>, id: &str, commit: NewCommit) {
+    store.append(&Append::new(stream(id), ExpectedVersion::Any, commit)).await.expect("appends");
+}
+
+/// A stored deposit.
+fn deposited(cents: u64, note: &str) -> EventData {
+    EventData::new("Deposited", 1, format!("{{\"cents\":{cents},\"note\":\"{note}\"}}"))
+}

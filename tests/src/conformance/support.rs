@@ -1,0 +1,90 @@
+//! Streams, commits and events to test with.
+
+use chrono::{DateTime, Utc};
+use es_core::store::{Commit, NewCommit, Page, Read};
+use es_core::{CommitId, EventData, EventStore, StreamId};
+use futures_util::TryStreamExt;
+use uuid::Uuid;
+
+/// A stream that no other test uses.
+#[must_use]
+pub fn new_stream() -> StreamId {
+    StreamId::new("conformance", Uuid::new_v4()).expect("a valid stream")
+}
+
+/// The time that is `seconds` after an arbitrary moment.
+#[must_use]
+pub fn time(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).expect("a valid time")
+}
+
+/// A commit of `events` with a new id.
+#[must_use]
+pub fn new_commit(events: Vec<EventData>) -> NewCommit {
+    NewCommit::new(CommitId::new(Uuid::new_v4()), time(0), events)
+}
+
+/// `count` small events that can be told apart.
+#[must_use]
+pub fn events(count: usize) -> Vec<EventData> {
+    (0..count).map(|n| EventData::new("Counted", 1, format!("{{\"n\":{n}}}"))).collect()
+}
+
+/// A payload of a given size that compresses badly and shows where it was cut.
+#[derive(Clone, Copy, Debug)]
+pub struct Pattern {
+    /// Tells patterns apart.
+    pub seed: u64,
+    /// The size in bytes, quotes included.
+    pub bytes: usize,
+}
+
+impl Pattern {
+    /// The payload, a JSON string.
+    #[must_use]
+    pub fn payload(self) -> String {
+        let mut text = String::with_capacity(self.bytes + 32);
+        text.push('"');
+        let mut n = self.seed;
+        while text.len() < self.bytes - 1 {
+            n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            text.push_str(&format!("{n:016x}"));
+        }
+        text.truncate(self.bytes - 1);
+        text.push('"');
+        text
+    }
+
+    /// An event with the payload.
+    #[must_use]
+    pub fn event(self) -> EventData {
+        EventData::new("Patterned", 1, self.payload())
+    }
+}
+
+/// All pages of a read, put together.
+///
+/// # Panics
+///
+/// When the store fails.
+pub async fn read_all(store: &dyn EventStore, read: Read) -> Page {
+    let pages: Vec<Page> = store.read(read).try_collect().await.expect("the stream can be read");
+    let mut all = Page::default();
+    for (index, page) in pages.into_iter().enumerate() {
+        assert!(index == 0 || page.snapshot.is_none(), "only the first page may carry a snapshot");
+        all.snapshot = all.snapshot.or(page.snapshot);
+        all.unusable_snapshot = all.unusable_snapshot.or(page.unusable_snapshot);
+        all.commits.extend(page.commits);
+        all.cost += page.cost;
+    }
+    all
+}
+
+/// All commits of a stream.
+///
+/// # Panics
+///
+/// When the store fails.
+pub(super) async fn commits(store: &dyn EventStore, stream: &StreamId) -> Vec<Commit> {
+    read_all(store, Read::all(stream.clone())).await.commits
+}

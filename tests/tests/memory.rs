@@ -1,0 +1,7 @@
+//! The conformance suite on the store in memory.
+
+use std::sync::Arc;
+
+use es_core::MemoryStore;
+
+es_tests::conformance!(Arc::new(MemoryStore::new()));
