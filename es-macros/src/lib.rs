@@ -1,12 +1,125 @@
-//! stub
+//! The macros of `es-core`, which re-exports them: [`macro@event`] and [`macro@Aggregate`].
+
+mod aggregate;
+mod errors;
+mod event;
+mod keys;
+mod shape;
+
 use proc_macro::TokenStream;
-/// stub
+
+/// Makes a type an event, or a family of events, that can be stored.
+///
+/// # On a struct: one event
+///
+/// ```
+/// use es_core::event;
+///
+/// #[event]
+/// pub struct OrderPlaced { pub customer: String, pub total_cents: u64 }
+/// ```
+///
+/// | key | what it says |
+/// |---|---|
+/// | `name = "…"` | the stored name; otherwise the struct's, less a `V<n>` at its end that repeats the version |
+/// | `version = 2` | the schema version of the payload, 1 if it is not given |
+/// | `previous = OrderPlacedV1` | the event of the version before, needed from version 2 on |
+/// | `alias = "…"` | a name under which the event was stored before; may be repeated |
+/// | `skip_derive(PartialEq, …)` | derives to leave out, because the type implements them by hand |
+/// | `crate = ::path` | where `es_core` is, if it was renamed |
+///
+/// The macro derives `Clone`, `Debug`, `PartialEq`, `Serialize` and `Deserialize`, as far as the item does
+/// not derive them itself below the attribute. Attributes for serde work as usual, and `serde` need not be
+/// among the crate's own dependencies.
+///
+/// The stored name is never taken from modules or crates, which can be moved and renamed freely.
+///
+/// # A new version of an event
+///
+/// Keep the old struct under a new name, and say how it becomes the new one:
+///
+/// ```
+/// use es_core::event;
+///
+/// #[event] // stored as "OrderCancelled", version 1
+/// pub struct OrderCancelledV1 { pub reason: String }
+///
+/// #[event(version = 2, previous = OrderCancelledV1)]
+/// pub struct OrderCancelled { pub reason: String, pub by_customer: bool }
+///
+/// impl From<OrderCancelledV1> for OrderCancelled {
+///     fn from(old: OrderCancelledV1) -> Self {
+///         Self { reason: old.reason, by_customer: true }
+///     }
+/// }
+/// ```
+///
+/// Events of all versions are read, wherever events are read; the newest is written. Versions follow each
+/// other without a gap, and the compiler checks that.
+///
+/// # On an enum: a family of events
+///
+/// Every variant is an event of its own, stored under the variant's name; only its content is the payload.
+/// `name`, `version`, `previous` and `alias` go to the variant.
+///
+/// ```
+/// use es_core::event;
+///
+/// #[event]
+/// pub enum DoorEvent {
+///     Opened,
+///     #[event(name = "DoorLocked")]
+///     Locked { code: u32 },
+/// }
+/// ```
 #[proc_macro_attribute]
-pub fn event(_: TokenStream, item: TokenStream) -> TokenStream {
-    item
+pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    event::expand(arguments.into(), item.into()).into()
 }
-/// stub
+
+/// Makes a struct or an enum an aggregate: generates the enum of its events, and how they are dispatched.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::serde::{Deserialize, Serialize};
+///
+/// #[event]
+/// pub struct Opened { pub owner: String }
+/// #[event]
+/// pub struct Deposited { pub cents: u64 }
+///
+/// #[derive(Aggregate, Default, Serialize, Deserialize)]
+/// #[serde(crate = "es_core::serde")]
+/// #[aggregate(name = "account", id = String, events(Opened, Deposited), snapshot(every = 100))]
+/// pub struct Account { balance: u64 }
+///
+/// impl Apply<Opened> for Account {
+///     fn apply(&mut self, _: &Opened) {}
+/// }
+///
+/// impl Apply<Deposited> for Account {
+///     fn apply(&mut self, event: &Deposited) { self.balance += event.cents; }
+/// }
+///
+/// let event: AccountEvent = Deposited { cents: 500 }.into();
+/// ```
+///
+/// | key | what it says |
+/// |---|---|
+/// | `name = "…"` | the aggregate's name, the first part of the names of its streams: never change it |
+/// | `id = Type` | what identifies one aggregate |
+/// | `events(A, B, …)` | its events; the macro generates an enum of them |
+/// | `event = Family` | instead: an enum with `#[event]`, and one `Apply<Family>` |
+/// | `event_enum = Name` | the name of the generated enum, otherwise the aggregate's with `Event` after it |
+/// | `retired("…", …)` | stored names that no longer matter, and are skipped |
+/// | `snapshot` | keeps the state in snapshots, taken as the events since the last one outgrow it |
+/// | `snapshot(every = 100)` | the same, taken after so many events |
+/// | `snapshot(version = 2)` | an explicit version of the state's shape: raise it when the meaning of a field changes |
+/// | `crate = ::path` | where `es_core` is, if it was renamed |
+///
+/// `Apply` is asked for once for every event, and `Default` is the initial state. A state with snapshots
+/// implements `Serialize` and `Deserialize`; snapshots of a state with other fields than now are ignored.
 #[proc_macro_derive(Aggregate, attributes(aggregate))]
-pub fn aggregate(_: TokenStream) -> TokenStream {
-    TokenStream::new()
+pub fn aggregate(item: TokenStream) -> TokenStream {
+    aggregate::expand(item.into()).into()
 }

@@ -24,6 +24,11 @@ impl EventData {
         Self { name: name.into(), version, payload: payload.into() }
     }
 
+    /// The same payload under another name.
+    pub(super) fn renamed(&self, name: &'static str) -> Self {
+        Self { name: name.into(), ..self.clone() }
+    }
+
     /// The stored name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -92,7 +92,7 @@ mod tests {
         );
         assert_eq!(
             reason(r#"{"number": 1, "kind": "Secret"}"#),
-            "unknown variant, expected `Debit` or `Credit` at line 1 column 29"
+            "unknown variant, expected `Debit` or `Credit` at line 1 column 30"
         );
         assert_eq!(
             reason(r#"{"number": -17, "kind": "Debit"}"#),

@@ -156,10 +156,22 @@ pub const fn assert_follows(kind: &EventKind, previous: &EventKind) {
     }
 }
 
-/// Stops the compilation when two of the kinds would be stored under the same name.
-pub const fn assert_unique(owner: &str, kinds: &[EventKind]) {
+/// Stops the compilation when two of the kinds would be stored under the same name, or one under a retired
+/// one.
+pub const fn assert_unique(owner: &str, kinds: &[EventKind], retired: &[&str]) {
     let mut left = 0;
     while left < kinds.len() {
+        if contains(retired, kinds[left].name) {
+            Message::new()
+                .text("the event `")
+                .text(kinds[left].name)
+                .text("` of `")
+                .text(owner)
+                .text(
+                    "` is retired, so it would be skipped: take it out of `retired(…)`, or out of the events",
+                )
+                .panic();
+        }
         let mut right = left + 1;
         while right < kinds.len() {
             if let Some(name) = shared_name(&kinds[left], &kinds[right]) {
@@ -272,7 +284,7 @@ mod tests {
     #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
     fn refuses_an_alias_that_is_another_events_name() {
         let kinds = [EventKind::new("Placed", 1), EventKind::new("Ordered", 1).with_aliases(&["Placed"])];
-        assert_unique("order", &kinds);
+        assert_unique("order", &kinds, &[]);
     }
 
     #[test]

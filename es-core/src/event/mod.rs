@@ -5,6 +5,7 @@ mod error;
 pub(crate) mod family;
 mod json;
 pub(crate) mod kind;
+pub(crate) mod upcast;
 
 use std::fmt::Debug;
 

@@ -1,0 +1,98 @@
+//! The fingerprint of a state's shape.
+
+use syn::{Attribute, Data, DeriveInput, Fields};
+
+use crate::shape::text;
+
+/// A number that changes with the fields of the state: their names, types, order and serde attributes, and
+/// with the version that the author gives.
+///
+/// FNV-1a, which is the same on every machine and in every version of the compiler. Types are compared as
+/// they are written: what changes inside them shows when a snapshot does not decode, or has to be said
+/// with `snapshot(version = …)`.
+pub(super) fn fingerprint(item: &DeriveInput, version: u32) -> u64 {
+    let mut shape = format!("version {version};");
+    add_serde(&mut shape, &item.attrs);
+    match &item.data {
+        Data::Struct(data) => add_fields(&mut shape, &data.fields),
+        Data::Enum(data) => {
+            for variant in &data.variants {
+                add_serde(&mut shape, &variant.attrs);
+                shape.push_str(&format!("variant {};", variant.ident));
+                add_fields(&mut shape, &variant.fields);
+            }
+        }
+        Data::Union(_) => {}
+    }
+    shape.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+fn add_fields(shape: &mut String, fields: &Fields) {
+    for (index, field) in fields.iter().enumerate() {
+        add_serde(shape, &field.attrs);
+        let name = field.ident.as_ref().map_or_else(|| index.to_string(), ToString::to_string);
+        shape.push_str(&format!("{name}: {};", text(&field.ty)));
+    }
+}
+
+fn add_serde(shape: &mut String, attributes: &[Attribute]) {
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
+        let written = text(&attribute.meta);
+        // Where serde is found says nothing about the shape.
+        if !written.starts_with("serde(crate") {
+            shape.push_str(&written);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    #[test]
+    fn follows_the_shape_and_nothing_else() {
+        let first: DeriveInput = parse_quote! {
+            /// An order.
+            struct Order { status: Status, lines: Vec<Line> }
+        };
+        let spaced: DeriveInput = parse_quote! {
+            pub struct Order { pub(crate) status: Status, /** the lines */ lines: Vec < Line >, }
+        };
+        assert_eq!(fingerprint(&first, 1), fingerprint(&spaced, 1));
+        assert_eq!(fingerprint(&first, 1), 0x40ab_3727_b98e_6a9a, "stored fingerprints must not change");
+
+        let others: [DeriveInput; 4] = [
+            parse_quote!(
+                struct Order {
+                    status: Status,
+                    lines: Vec<Row>,
+                }
+            ),
+            parse_quote!(
+                struct Order {
+                    state: Status,
+                    lines: Vec<Line>,
+                }
+            ),
+            parse_quote!(
+                struct Order {
+                    status: Status,
+                }
+            ),
+            parse_quote!(
+                struct Order {
+                    #[serde(skip)]
+                    status: Status,
+                    lines: Vec<Line>,
+                }
+            ),
+        ];
+        for other in &others {
+            assert_ne!(fingerprint(&first, 1), fingerprint(other, 1));
+        }
+        assert_ne!(fingerprint(&first, 1), fingerprint(&first, 2));
+    }
+}

@@ -1,0 +1,166 @@
+//! The code that `#[event]` generates.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+
+use super::Event;
+use super::attributes::DERIVES;
+use super::kind::Kind;
+use crate::shape::{SerdeAttributes, derives};
+
+pub(super) fn expand(event: &Event) -> TokenStream {
+    let item = with_derives(event);
+    if !event.sound {
+        return item;
+    }
+    let core = &event.attributes.core;
+    let ident = &event.item.ident;
+    let kinds = event.kinds.iter().map(|kind| kind_constant(core, kind));
+    let follows = event.kinds.iter().enumerate().filter_map(|(index, kind)| {
+        let previous = kind.previous.as_ref()?;
+        Some(quote_spanned! {previous.span()=>
+            const _: () = #core::__private::assert_follows(
+                &<#ident as #core::Event>::KINDS[#index],
+                &<#previous as #core::Event>::KINDS[0],
+            );
+        })
+    });
+    let (kind, encode, decode) = match event.kinds.iter().any(|kind| kind.variant.is_some()) {
+        true => family(core, &event.kinds),
+        false => single(core, &event.kinds[0]),
+    };
+    quote! {
+        #item
+
+        const _: () = {
+            #[automatically_derived]
+            impl #core::Event for #ident {
+                const KINDS: &'static [#core::__private::EventKind] = &[#(#kinds),*];
+
+                fn kind(&self) -> &'static #core::__private::EventKind {
+                    #kind
+                }
+
+                fn encode(&self) -> #core::__private::Result<#core::__private::String, #core::__private::EncodeError> {
+                    #encode
+                }
+
+                fn decode(
+                    stored: &#core::EventData,
+                ) -> #core::__private::Result<Self, #core::DecodeError> {
+                    #decode
+                }
+            }
+
+            #(#follows)*
+        };
+    }
+}
+
+/// The item with the derives that it does not have.
+fn with_derives(event: &Event) -> TokenStream {
+    let item = &event.item;
+    let core = &event.attributes.core;
+    let present = derives(&item.attrs);
+    let missing = |name: &str| {
+        !present.iter().any(|derive| derive == name)
+            && !event.attributes.skip_derive.iter().any(|skipped| skipped == name)
+    };
+    let mut paths = Vec::new();
+    for name in DERIVES.into_iter().filter(|name| missing(name)) {
+        let name = format_ident!("{name}");
+        paths.push(match name.to_string().as_str() {
+            "Clone" => quote!(::core::clone::Clone),
+            "Debug" => quote!(::core::fmt::Debug),
+            "PartialEq" => quote!(::core::cmp::PartialEq),
+            _ => quote!(#core::__private::#name),
+        });
+    }
+    let serde_crate =
+        (missing("Serialize") || missing("Deserialize")) && !SerdeAttributes::of(&item.attrs).has_crate;
+    let serde_crate = serde_crate.then(|| {
+        let path = crate::shape::text(&quote!(#core::__private::serde));
+        quote!(#[serde(crate = #path)])
+    });
+    let derive = (!paths.is_empty()).then(|| quote!(#[derive(#(#paths),*)]));
+    quote!(#derive #serde_crate #item)
+}
+
+fn kind_constant(core: &syn::Path, kind: &Kind) -> TokenStream {
+    let Kind { name, version, aliases, .. } = kind;
+    let fields = kind.fields.iter().map(|(name, ty)| quote!(#core::__private::Field::new(#name, #ty)));
+    let previous = kind.previous.as_ref().map(
+        |previous| quote_spanned!(previous.span()=> .with_previous(&<#previous as #core::Event>::KINDS[0])),
+    );
+    let aliases = (!aliases.is_empty()).then(|| quote!(.with_aliases(&[#(#aliases),*])));
+    quote! {
+        #core::__private::EventKind::new(#name, #version)
+            .with_fields(&[#(#fields),*])
+            #aliases
+            #previous
+    }
+}
+
+/// `kind`, `encode` and `decode` of a struct.
+fn single(core: &syn::Path, kind: &Kind) -> (TokenStream, TokenStream, TokenStream) {
+    let name = &kind.name;
+    let by_version = by_version(core, kind, 0, &quote!(#core::__private::decode_json(stored)));
+    (
+        quote!(&<Self as #core::Event>::KINDS[0]),
+        quote!(#core::__private::encode_json(#name, self)),
+        quote! {
+            if <Self as #core::Event>::KINDS[0].answers_to(stored.name()) {
+                #by_version
+            } else {
+                #core::__private::unknown_name::<Self>(stored)
+            }
+        },
+    )
+}
+
+/// `kind`, `encode` and `decode` of an enum.
+fn family(core: &syn::Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenStream) {
+    let variants: Vec<&Ident> = kinds.iter().filter_map(|kind| kind.variant.as_ref()).collect();
+    let index = 0..variants.len();
+    let decode = kinds.iter().enumerate().zip(&variants).map(|((index, kind), variant)| {
+        let variant = variant.unraw().to_string();
+        let current = quote!(#core::__private::decode_variant(#variant, stored));
+        let by_version = by_version(core, kind, index, &current);
+        quote! {
+            if <Self as #core::Event>::KINDS[#index].answers_to(stored.name()) {
+                return #by_version;
+            }
+        }
+    });
+    (
+        quote! {
+            match self {
+                #(Self::#variants { .. } => &<Self as #core::Event>::KINDS[#index],)*
+            }
+        },
+        quote!(#core::__private::encode_variant(<Self as #core::Event>::kind(self).name(), self)),
+        quote! {
+            #(#decode)*
+            #core::__private::unknown_name::<Self>(stored)
+        },
+    )
+}
+
+/// The value of a stored event of a kind, by the version that it was stored with.
+fn by_version(core: &syn::Path, kind: &Kind, index: usize, current: &TokenStream) -> TokenStream {
+    let version = kind.version;
+    let earlier = kind.previous.as_ref().map(|previous| {
+        quote_spanned! {previous.span()=>
+            1..#version => #core::__private::decode_previous::<#previous, Self>(stored),
+        }
+    });
+    quote! {
+        match stored.version() {
+            #version => #current,
+            #earlier
+            _ => #core::__private::unknown_version::<Self>(#index, stored),
+        }
+    }
+}

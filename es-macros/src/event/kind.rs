@@ -1,0 +1,145 @@
+//! One kind of event: a struct, or a variant of an enum.
+
+use proc_macro2::{Ident, Span};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{Attribute, Fields, Type, Variant};
+
+use super::attributes::{Attributes, KindAttributes};
+use crate::errors::Errors;
+use crate::shape::{SerdeAttributes, json_fields};
+
+/// A kind of event, read.
+pub(super) struct Kind {
+    pub(super) name: String,
+    name_at: Span,
+    pub(super) version: u32,
+    pub(super) previous: Option<Type>,
+    pub(super) aliases: Vec<String>,
+    /// Name and type of each field in JSON.
+    pub(super) fields: Vec<(String, String)>,
+    /// The variant, for a kind of a family.
+    pub(super) variant: Option<Ident>,
+}
+
+impl Kind {
+    pub(super) fn of_struct(
+        ident: &Ident,
+        attributes: &[Attribute],
+        fields: &Fields,
+        event: &Attributes,
+    ) -> Self {
+        let container = SerdeAttributes::of(attributes);
+        let default = default_name(&ident.unraw().to_string(), event.of_kind.version);
+        Self::new(default, ident.span(), &event.of_kind, json_fields(fields, &container), None)
+    }
+
+    /// The kind of a variant; takes this macro's attributes off it.
+    pub(super) fn of_variant(variant: &mut Variant, errors: &mut Errors) -> Self {
+        let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut variant.attrs)
+            .into_iter()
+            .partition(|attribute| attribute.path().is_ident("event"));
+        variant.attrs = others;
+        let mut tokens = proc_macro2::TokenStream::new();
+        for attribute in &own {
+            match &attribute.meta {
+                syn::Meta::List(list) => {
+                    if !tokens.is_empty() {
+                        tokens.extend(quote::quote!(,));
+                    }
+                    tokens.extend(list.tokens.clone());
+                }
+                _ => errors.on(
+                    attribute,
+                    "a variant is an event already; write `#[event(name = \"…\")]`, or nothing",
+                ),
+            }
+        }
+        let attributes = KindAttributes::of_variant(tokens, errors);
+        refuse_representation(&variant.attrs, errors);
+        let ident = variant.ident.clone();
+        let default = default_name(&ident.unraw().to_string(), attributes.version);
+        let fields = json_fields(&variant.fields, &SerdeAttributes::of(&variant.attrs));
+        Self::new(default, ident.span(), &attributes, fields, Some(ident))
+    }
+
+    fn new(
+        default: String,
+        at: Span,
+        attributes: &KindAttributes,
+        fields: Vec<(String, String)>,
+        variant: Option<Ident>,
+    ) -> Self {
+        let (name, name_at) = attributes.name.clone().unwrap_or((default, at));
+        Self {
+            name,
+            name_at,
+            version: attributes.version,
+            previous: attributes.previous.clone(),
+            aliases: attributes.aliases.iter().map(|(alias, _)| alias.clone()).collect(),
+            fields,
+            variant,
+        }
+    }
+}
+
+/// The stored name of an item that gives none: its own, less a `V<n>` at its end that repeats the version.
+///
+/// So that the old version of an event keeps its stored name when its struct makes way for the new one.
+fn default_name(ident: &str, version: u32) -> String {
+    match ident.strip_suffix(&format!("V{version}")) {
+        Some(stem) if !stem.is_empty() => stem.to_owned(),
+        _ => ident.to_owned(),
+    }
+}
+
+/// The stored form of a family is settled: attributes of serde that change it are refused.
+pub(super) fn refuse_representation(attributes: &[Attribute], errors: &mut Errors) {
+    let serde = SerdeAttributes::of(attributes);
+    for key in serde.representation {
+        errors.at(
+            key.span(),
+            format!(
+                "`#[serde({key} …)]` would change how a family of events is stored, which `#[event]` settles: \
+                 remove it, and write `#[event(name = \"…\")]` on a variant to choose its stored name"
+            ),
+        );
+    }
+    if serde.skipped {
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
+            errors.at(attribute.span(), "an event cannot be skipped: every variant of a family is stored");
+        }
+    }
+}
+
+/// Two variants cannot have one stored name.
+pub(super) fn refuse_shared_names(kinds: &[Kind], errors: &mut Errors) {
+    for (index, kind) in kinds.iter().enumerate() {
+        let names =
+            |kind: &Kind| std::iter::once(&kind.name).chain(&kind.aliases).cloned().collect::<Vec<_>>();
+        let shared = kinds[..index].iter().flat_map(names).find(|name| names(kind).contains(name));
+        if let Some(name) = shared {
+            errors.at(
+                kind.name_at,
+                format!(
+                    "two events of this family have the stored name `{name}`: a stored name belongs to one event, \
+                     so write `#[event(name = \"…\")]` on one of them"
+                ),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default_name;
+
+    #[test]
+    fn a_suffix_that_repeats_the_version_is_no_part_of_the_name() {
+        assert_eq!(default_name("OrderCancelledV1", 1), "OrderCancelled");
+        assert_eq!(default_name("OrderCancelledV12", 12), "OrderCancelled");
+        assert_eq!(default_name("PlanV2", 1), "PlanV2");
+        assert_eq!(default_name("OrderCancelledV1", 2), "OrderCancelledV1");
+        assert_eq!(default_name("V1", 1), "V1");
+    }
+}

@@ -1,0 +1,205 @@
+//! What serde makes of a type: the names of its fields in JSON, and the attributes that decide on it.
+
+use proc_macro2::TokenStream;
+use quote::ToTokens;
+use syn::ext::IdentExt;
+use syn::{Attribute, Field, Fields, LitStr, Meta, Token};
+
+/// What `#[serde(…)]` says about a container or a field, as far as shapes are concerned.
+#[derive(Default)]
+pub(crate) struct SerdeAttributes {
+    pub(crate) rename: Option<String>,
+    rename_all: Option<String>,
+    pub(crate) skipped: bool,
+    pub(crate) has_crate: bool,
+    /// The keys that change how an enum is represented, as written.
+    pub(crate) representation: Vec<syn::Ident>,
+}
+
+impl SerdeAttributes {
+    pub(crate) fn of(attributes: &[Attribute]) -> Self {
+        let mut found = Self::default();
+        for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
+            // What serde cannot read, serde reports.
+            let _ = attribute.parse_nested_meta(|meta| {
+                let Some(key) = meta.path.get_ident() else { return skip_value(meta.input) };
+                match key.to_string().as_str() {
+                    "rename" => {
+                        found.representation.push(key.clone());
+                        found.rename = text_value(meta.input)?;
+                    }
+                    "rename_all" => {
+                        found.representation.push(key.clone());
+                        found.rename_all = text_value(meta.input)?;
+                    }
+                    "skip" => found.skipped = true,
+                    "crate" => {
+                        found.has_crate = true;
+                        skip_value(meta.input)?;
+                    }
+                    "tag" | "content" | "untagged" | "other" | "transparent" | "into" | "from"
+                    | "try_from" => {
+                        found.representation.push(key.clone());
+                        skip_value(meta.input)?;
+                    }
+                    _ => skip_value(meta.input)?,
+                }
+                Ok(())
+            });
+        }
+        // `crate` is a keyword, which `get_ident` returns all the same.
+        found
+    }
+}
+
+fn skip_value(input: syn::parse::ParseStream<'_>) -> syn::Result<()> {
+    while !input.is_empty() && !input.peek(Token![,]) {
+        input.parse::<proc_macro2::TokenTree>()?;
+    }
+    Ok(())
+}
+
+/// The text of `= "…"`, or of `(serialize = "…", …)`.
+fn text_value(input: syn::parse::ParseStream<'_>) -> syn::Result<Option<String>> {
+    if input.peek(Token![=]) {
+        input.parse::<Token![=]>()?;
+        return Ok(Some(input.parse::<LitStr>()?.value()));
+    }
+    let content;
+    syn::parenthesized!(content in input);
+    let mut text = None;
+    while !content.is_empty() {
+        let direction: syn::Ident = content.parse()?;
+        content.parse::<Token![=]>()?;
+        let value: LitStr = content.parse()?;
+        if direction == "serialize" {
+            text = Some(value.value());
+        }
+        if !content.is_empty() {
+            content.parse::<Token![,]>()?;
+        }
+    }
+    Ok(text)
+}
+
+/// The fields as they stand in JSON: name and type. What serde skips is left out.
+pub(crate) fn json_fields(fields: &Fields, container: &SerdeAttributes) -> Vec<(String, String)> {
+    let name = |index: usize, field: &Field, own: &SerdeAttributes| match (&own.rename, &field.ident) {
+        (Some(rename), _) => rename.clone(),
+        (None, Some(ident)) => rename_field(&ident.unraw().to_string(), container.rename_all.as_deref()),
+        (None, None) => index.to_string(),
+    };
+    fields
+        .iter()
+        .enumerate()
+        .map(|(index, field)| (index, field, SerdeAttributes::of(&field.attrs)))
+        .filter(|(_, _, own)| !own.skipped)
+        .map(|(index, field, own)| (name(index, field, &own), text(&field.ty)))
+        .collect()
+}
+
+/// Tokens as text, the same however they were spaced.
+pub(crate) fn text(tokens: &impl ToTokens) -> String {
+    fn write(tokens: TokenStream, text: &mut String) {
+        use proc_macro2::{Delimiter, TokenTree};
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => {
+                    let (open, close) = match group.delimiter() {
+                        Delimiter::Parenthesis => ("(", ")"),
+                        Delimiter::Brace => ("{", "}"),
+                        Delimiter::Bracket => ("[", "]"),
+                        Delimiter::None => ("", ""),
+                    };
+                    text.push_str(open);
+                    write(group.stream(), text);
+                    text.push_str(close);
+                }
+                TokenTree::Punct(punct) if punct.as_char() == ',' => text.push_str(", "),
+                TokenTree::Punct(punct) => text.push(punct.as_char()),
+                other => {
+                    if text.ends_with(|last: char| last.is_alphanumeric() || last == '_') {
+                        text.push(' ');
+                    }
+                    text.push_str(&other.to_string());
+                }
+            }
+        }
+    }
+    let mut result = String::new();
+    write(tokens.to_token_stream(), &mut result);
+    result
+}
+
+/// A field's name by one of serde's `rename_all` rules; fields are in snake case as Rust has them.
+fn rename_field(name: &str, rule: Option<&str>) -> String {
+    let words = || name.split('_').map(str::to_owned).collect::<Vec<_>>();
+    let capital = |word: &String| {
+        let mut letters = word.chars();
+        letters
+            .next()
+            .map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect::<String>())
+    };
+    match rule {
+        Some("UPPERCASE" | "SCREAMING_SNAKE_CASE") => name.to_uppercase(),
+        Some("PascalCase") => words().iter().map(capital).collect(),
+        Some("camelCase") => {
+            let pascal: String = words().iter().map(capital).collect();
+            let mut letters = pascal.chars();
+            letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+        }
+        Some("kebab-case") => name.replace('_', "-"),
+        Some("SCREAMING-KEBAB-CASE") => name.to_uppercase().replace('_', "-"),
+        _ => name.to_owned(),
+    }
+}
+
+/// The derives that are written on the item itself, by their last names.
+pub(crate) fn derives(attributes: &[Attribute]) -> Vec<String> {
+    let mut names = Vec::new();
+    for attribute in attributes {
+        let Meta::List(list) = &attribute.meta else { continue };
+        if !list.path.is_ident("derive") {
+            continue;
+        }
+        let _ = attribute.parse_nested_meta(|meta| {
+            names.extend(meta.path.segments.last().map(|segment| segment.ident.unraw().to_string()));
+            Ok(())
+        });
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    #[test]
+    fn names_are_those_that_serde_writes() {
+        let item: syn::ItemStruct = parse_quote! {
+            #[serde(rename_all = "camelCase", deny_unknown_fields)]
+            struct Placed {
+                total_cents: u64,
+                #[serde(rename = "who", default)]
+                customer: Option < String >,
+                #[serde(skip)]
+                cached: bool,
+                r#type: Vec<(u8, u8)>,
+            }
+        };
+        let fields = json_fields(&item.fields, &SerdeAttributes::of(&item.attrs));
+        let fields: Vec<_> = fields.iter().map(|(name, ty)| (name.as_str(), ty.as_str())).collect();
+        assert_eq!(fields, [("totalCents", "u64"), ("who", "Option<String>"), ("type", "Vec<(u8, u8)>")]);
+    }
+
+    #[test]
+    fn derives_are_known_by_their_last_names() {
+        let item: syn::ItemStruct = parse_quote! {
+            #[derive(Clone, serde::Serialize)]
+            #[derive(std::fmt::Debug)]
+            struct Placed;
+        };
+        assert_eq!(derives(&item.attrs), ["Clone", "Serialize", "Debug"]);
+    }
+}
