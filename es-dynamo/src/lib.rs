@@ -1,1 +1,50 @@
+//! An event store on Amazon DynamoDB for [`es_core`], and the same code on an embedded engine.
+//!
+//! ```
+//! use es_core::{EventStore, StreamId};
+//! use es_dynamo::DynamoStore;
+//!
+//! # #[cfg(feature = "embedded")]
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = DynamoStore::embedded().await?; // in production: DynamoStore::from_env().await?
+//! let head = store.head(&StreamId::new("order", "1001")?).await?;
+//! assert!(head.version.is_none());
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "embedded"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `aws` (default) | [`DynamoStore::from_env`] and [`DynamoStoreBuilder::endpoint`]: credentials, and the HTTPS client |
+//! | `embedded` | [`DynamoStore::embedded`]: a DynamoDB engine in this process, in memory or in a file |
+//!
+//! With neither, a store is made from an [`aws_sdk_dynamodb::Client`] of the application's own.
+//!
+//! # The table
+//!
+//! One item for each commit, one snapshot for each stream; [`names`] documents every attribute. See
+//! [`DynamoStore`] for what operations do and cost.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod append;
+mod builder;
+mod capacity;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+mod error;
+mod item;
+pub mod names;
+mod read;
+mod snapshot;
+mod store;
+mod table;
+
+pub use builder::DynamoStoreBuilder;
+pub use store::DynamoStore;
+pub use table::TableOptions;

@@ -1,5 +1,8 @@
 //! Asking a store to append, and its answer.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use chrono::{DateTime, SubsecRound, Utc};
 
 use crate::cost::Cost;
@@ -38,12 +41,14 @@ impl NewCommit {
 }
 
 /// What a store is asked to append, where, and on which condition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Append {
     stream: StreamId,
     expected: ExpectedVersion,
     loaded: bool,
     commit: NewCommit,
+    /// Where the attempt before wanted the commit, 0 if there was none.
+    tried: Arc<AtomicU64>,
 }
 
 impl Append {
@@ -51,7 +56,7 @@ impl Append {
     /// stream's end.
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, commit: NewCommit) -> Self {
-        Self { stream, expected, loaded: false, commit }
+        Self { stream, expected, loaded: false, commit, tried: Arc::default() }
     }
 
     /// Appends `commit` after `version`, which the caller has read as the stream's last.
@@ -61,7 +66,13 @@ impl Append {
     /// [`Append::new`] with [`ExpectedVersion::Exact`].
     #[must_use]
     pub fn after_loaded(stream: StreamId, version: Version, commit: NewCommit) -> Self {
-        Self { stream, expected: ExpectedVersion::Exact(version), loaded: true, commit }
+        Self {
+            stream,
+            expected: ExpectedVersion::Exact(version),
+            loaded: true,
+            commit,
+            tried: Arc::default(),
+        }
     }
 
     /// The stream.
@@ -86,6 +97,29 @@ impl Append {
     #[must_use]
     pub fn commit(&self) -> &NewCommit {
         &self.commit
+    }
+
+    /// The version that the commit's first event has, or was to have, by the attempt before.
+    ///
+    /// For stores: with [`ExpectedVersion::Any`] and [`ExpectedVersion::StreamExists`] the place of a commit
+    /// follows from the stream as it was, so a repetition has to know where the attempt before wanted it.
+    /// Clones share it.
+    #[must_use]
+    pub fn tried_at(&self) -> Option<Version> {
+        match self.tried.load(Ordering::SeqCst) {
+            0 => None,
+            version => Some(Version::new(version)),
+        }
+    }
+
+    /// For stores: the commit is being sent to the place that starts with `version`.
+    pub fn try_at(&self, version: Version) {
+        self.tried.store(version.get(), Ordering::SeqCst);
+    }
+
+    /// For stores: the place that was tried is known to be another commit's.
+    pub fn forget_tried(&self) {
+        self.tried.store(0, Ordering::SeqCst);
     }
 
     /// The version of the commit's last event when it is appended after `version`.

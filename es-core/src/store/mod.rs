@@ -43,8 +43,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Repetition
     ///
-    /// To append the same commit (the same [`CommitId`](crate::CommitId), stream and expectation) again is
-    /// safe at any time and any number of times: when it is stored already, that is a success.
+    /// To append the same [`Append`] again is safe at any time and any number of times: when its commit is
+    /// stored already, that is a success. The commit is known by its id ([`CommitId`](crate::CommitId)).
+    /// So another process may repeat it, too, unless it expects [`Any`](crate::ExpectedVersion::Any) or
+    /// [`StreamExists`](crate::ExpectedVersion::StreamExists): there the place of the commit is not in the
+    /// request, and only the `Append` itself remembers it.
     ///
     /// # Errors
     ///

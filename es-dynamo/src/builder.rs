@@ -1,0 +1,120 @@
+//! Settings of a store.
+
+use std::fmt;
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::Client;
+use es_core::StoreError;
+
+use crate::store::{DynamoStore, Table};
+
+/// The table when none is named.
+const DEFAULT_TABLE: &str = "events";
+
+/// The environment variable that names the table.
+#[cfg(feature = "aws")]
+const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
+
+/// Settings of a [`DynamoStore`]: which table, and how to reach it.
+///
+/// ```
+/// # fn example(client: aws_sdk_dynamodb::Client) -> Result<(), es_core::StoreError> {
+/// use es_dynamo::DynamoStore;
+///
+/// let store = DynamoStore::builder().client(client).table("orders").build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct DynamoStoreBuilder {
+    client: Option<Client>,
+    table: Option<String>,
+}
+
+impl DynamoStoreBuilder {
+    pub(crate) fn new() -> Self {
+        Self { client: None, table: None }
+    }
+
+    /// Uses `client`: with the credentials, the region, the timeouts and the retries that it was made with.
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Uses the table `name`, `events` if none is named.
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = Some(name.into());
+        self
+    }
+
+    /// Uses a client, and unless one was chosen the table, from the environment: see
+    /// [`DynamoStore::from_env`].
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub async fn from_env(mut self) -> Self {
+        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+            .http_client(https_client())
+            .load()
+            .await;
+        self.client = Some(Client::new(&config));
+        self.table = self.table.or_else(|| std::env::var(TABLE_VARIABLE).ok());
+        self
+    }
+
+    /// Uses a DynamoDB-compatible server at `url`, such as DynamoDB Local at `http://localhost:8000`. Those
+    /// take any credentials.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub fn endpoint(mut self, url: impl Into<String>) -> Self {
+        let config = unsigned_config().endpoint_url(url).http_client(https_client()).build();
+        self.client = Some(Client::from_conf(config));
+        self
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when there is no client, or the table's name is not one that DynamoDB allows.
+    pub fn build(self) -> Result<DynamoStore, StoreError> {
+        let name = self.table.unwrap_or_else(|| DEFAULT_TABLE.to_owned());
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if !(3..=255).contains(&name.len()) || !name.bytes().all(allowed) {
+            return Err(StoreError::invalid(format!(
+                "`{name}` cannot be the name of a table: it needs 3 to 255 letters, digits, `_`, `.` or `-`"
+            )));
+        }
+        let Some(client) = self.client else {
+            return Err(StoreError::invalid(
+                "a store needs a client: call `client`, `from_env` or `endpoint` on the builder",
+            ));
+        };
+        Ok(DynamoStore { table: Arc::new(Table { client, name }) })
+    }
+}
+
+/// What a client needs that talks to an engine which checks no credentials.
+#[cfg(any(feature = "aws", feature = "embedded"))]
+pub(crate) fn unsigned_config() -> aws_sdk_dynamodb::config::Builder {
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+
+    aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("local"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))
+}
+
+/// HTTPS by rustls with ring: the SDK's default takes several times as long to build.
+#[cfg(feature = "aws")]
+fn https_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
+    use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+}
+
+impl fmt::Debug for DynamoStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoStoreBuilder").field("table", &self.table).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! The way from the SDK to the engine: HTTP without a network.
+
+use std::fmt;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::{Headers, StatusCode};
+use aws_smithy_types::body::SdkBody;
+use dynoxide::Database;
+
+use super::operations::carry_out;
+
+/// Carries requests of the SDK to an engine.
+///
+/// A request that was sent is carried out, also when the caller no longer waits for the answer: as it would
+/// be over a network.
+#[derive(Clone)]
+pub struct Connector {
+    database: Database,
+}
+
+impl Connector {
+    pub(super) fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let database = self.database.clone();
+        let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
+        let Some(body) = request.body().bytes().map(<[u8]>::to_vec) else {
+            return HttpConnectorFuture::ready(Err(ConnectorError::user(
+                "the request's body is a stream".into(),
+            )));
+        };
+        HttpConnectorFuture::new(async move {
+            // The engine blocks, as a database in a file has to.
+            let answer = tokio::task::spawn_blocking(move || carry_out(&database, &target, &body))
+                .await
+                .map_err(|error| ConnectorError::other(error.into(), None))?;
+            let status = StatusCode::try_from(answer.status)
+                .map_err(|error| ConnectorError::other(error.into(), None))?;
+            let mut headers = Headers::new();
+            headers.insert("content-type", "application/x-amz-json-1.0");
+            let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
+            *response.headers_mut() = headers;
+            Ok(response)
+        })
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+/// An HTTP client that has one connector.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    connector: SharedHttpConnector,
+}
+
+impl Client {
+    pub(super) fn new(connector: SharedHttpConnector) -> Self {
+        Self { connector }
+    }
+}
+
+impl HttpClient for Client {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        self.connector.clone()
+    }
+}

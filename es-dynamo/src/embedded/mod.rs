@@ -1,0 +1,110 @@
+//! DynamoDB in this process: the SDK's client, on an engine that is reached without a network.
+//!
+//! The engine is [dynoxide](https://docs.rs/dynoxide-rs), on SQLite. Requests go through the SDK as they
+//! would to AWS, retries included; only the last step, over the wire, is a function call. It is for
+//! development and tests, and says what it cannot do: the limits of a real table's throughput are not there.
+
+mod connector;
+mod operations;
+
+use std::fmt;
+use std::path::Path;
+
+use aws_sdk_dynamodb::Client;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use dynoxide::Database;
+use es_core::StoreError;
+
+pub use connector::Connector;
+
+use crate::builder::unsigned_config;
+use crate::store::DynamoStore;
+
+/// An engine. A clone is the same engine.
+///
+/// ```
+/// use es_dynamo::embedded::Engine;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let engine = Engine::in_memory()?;
+/// let store = engine.store().await?;
+/// let tables = engine.client().list_tables().send().await?;
+/// assert_eq!(tables.table_names(), [store.table_name()]);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Engine {
+    database: Database,
+}
+
+impl Engine {
+    /// A new engine in memory: its content goes with its last clone, and its last client.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Backend`] when it cannot be started.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        Ok(Self { database: Database::memory().map_err(|error| StoreError::Backend(error.into()))? })
+    }
+
+    /// An engine in a file, which is created if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when the file cannot be opened.
+    pub fn in_file(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
+        let Some(text) = path.to_str() else {
+            return Err(StoreError::invalid(format!("the path {} is not UTF-8", path.display())));
+        };
+        let database = Database::new(text).map_err(|error| {
+            StoreError::setup(
+                format!("the file {} cannot be opened as a table", path.display()),
+                Some(error.into()),
+            )
+        })?;
+        Ok(Self { database })
+    }
+
+    /// A client of this engine.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.client_through(SharedHttpConnector::new(self.connector()))
+    }
+
+    /// A client of this engine whose requests go through `connector`, which passes them on to
+    /// [`connector`](Self::connector): to count them, to hold them up, to lose them.
+    #[must_use]
+    pub fn client_through(&self, connector: SharedHttpConnector) -> Client {
+        let config = unsigned_config()
+            .endpoint_url("http://embedded.invalid")
+            .http_client(connector::Client::new(connector))
+            .build();
+        Client::from_conf(config)
+    }
+
+    /// The way to the engine.
+    #[must_use]
+    pub fn connector(&self) -> Connector {
+        Connector::new(self.database.clone())
+    }
+
+    /// A store on this engine, with its table.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when the engine has a table of another shape.
+    pub async fn store(&self) -> Result<DynamoStore, StoreError> {
+        let store = DynamoStore::builder().client(self.client()).build()?;
+        store.create_table().await?;
+        Ok(store)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,70 @@
+//! The operations of the engine, by the names that DynamoDB gives them.
+
+use dynoxide::{Database, DynoxideError};
+
+/// What the engine answers.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) body: String,
+}
+
+/// Carries out one request: its target is `DynamoDB_20120810.PutItem`, its body the operation's input.
+pub(super) fn carry_out(database: &Database, target: &str, body: &[u8]) -> Answer {
+    let operation = target.rsplit('.').next().unwrap_or_default();
+    match dispatch(database, operation, body) {
+        Ok(body) => Answer { status: 200, body },
+        Err(error) => Answer { status: error.status_code(), body: error.to_json() },
+    }
+}
+
+/// One arm for each operation: the input is read, the method called, the output written.
+macro_rules! operations {
+    ($($name:literal => $method:ident,)*) => {
+        fn dispatch(database: &Database, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
+            match operation {
+                $($name => {
+                    let input = serde_json::from_slice(body).map_err(unreadable)?;
+                    let output = database.$method(input)?;
+                    serde_json::to_string(&output).map_err(unwritable)
+                })*
+                _ => Err(DynoxideError::UnsupportedCapability(operation.to_owned())),
+            }
+        }
+    };
+}
+
+operations! {
+    "BatchGetItem" => batch_get_item,
+    "BatchWriteItem" => batch_write_item,
+    "CreateTable" => create_table,
+    "DeleteItem" => delete_item,
+    "DeleteTable" => delete_table,
+    "DescribeStream" => describe_stream,
+    "DescribeTable" => describe_table,
+    "DescribeTimeToLive" => describe_time_to_live,
+    "GetItem" => get_item,
+    "GetRecords" => get_records,
+    "GetShardIterator" => get_shard_iterator,
+    "ListStreams" => list_streams,
+    "ListTables" => list_tables,
+    "PutItem" => put_item,
+    "Query" => query,
+    "Scan" => scan,
+    "TransactGetItems" => transact_get_items,
+    "TransactWriteItems" => transact_write_items,
+    "UpdateItem" => update_item,
+    "UpdateTable" => update_table,
+    "UpdateTimeToLive" => update_time_to_live,
+}
+
+/// An input that is none. The engine's own types say in the error what a validation would have said.
+fn unreadable(error: serde_json::Error) -> DynoxideError {
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or_default();
+    let message = message.trim_start_matches("VALIDATION:").trim_start_matches("VALIDATION_REQUEST:");
+    DynoxideError::ValidationException(message.to_owned())
+}
+
+fn unwritable(error: serde_json::Error) -> DynoxideError {
+    DynoxideError::InternalServerError(format!("the answer cannot be written: {error}"))
+}

@@ -1,0 +1,111 @@
+//! Reading attributes of items that may hold anything.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::{DateTime, Utc};
+use es_core::{StoreError, StreamId, Version};
+
+use super::Item;
+use crate::names;
+
+/// The attributes of one item, taken out one by one.
+///
+/// Whatever is missing or of another type is a [`StoreError::Corrupt`] that names the stream, the item and
+/// the attribute, and quotes nothing.
+pub(crate) struct Attributes<'a> {
+    stream: &'a StreamId,
+    sort_key: String,
+    item: Item,
+}
+
+impl<'a> Attributes<'a> {
+    /// The attributes of an item that was found in `stream`.
+    pub(crate) fn of(stream: &'a StreamId, mut item: Item) -> Result<Self, StoreError> {
+        match item.remove(names::SORT_KEY) {
+            Some(AttributeValue::S(sort_key)) => Ok(Self { stream, sort_key, item }),
+            _ => Err(StoreError::corrupt(stream, "an item has no sort key")),
+        }
+    }
+
+    /// The attributes of a map inside this item.
+    pub(crate) fn inside(&self, item: Item) -> Self {
+        Self { stream: self.stream, sort_key: self.sort_key.clone(), item }
+    }
+
+    pub(crate) fn is_snapshot(&self) -> bool {
+        self.sort_key == names::SNAPSHOT_KEY
+    }
+
+    /// The version that the sort key of a commit names.
+    pub(crate) fn first_version(&self) -> Result<Version, StoreError> {
+        self.sort_key
+            .strip_prefix(names::COMMIT_PREFIX)
+            .filter(|digits| digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_digit()))
+            .and_then(|digits| digits.parse().ok())
+            .filter(|version| *version > 0)
+            .map(Version::new)
+            .ok_or_else(|| self.corrupt("its sort key is not one of a commit"))
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> Result<String, StoreError> {
+        self.optional_text(name)?.ok_or_else(|| self.corrupt(format!("the attribute `{name}` is missing")))
+    }
+
+    pub(crate) fn optional_text(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+        match self.item.remove(name) {
+            None => Ok(None),
+            Some(AttributeValue::S(text)) => Ok(Some(text)),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no text"))),
+        }
+    }
+
+    pub(crate) fn number<T: FromStr>(&mut self, name: &str) -> Result<T, StoreError> {
+        self.optional_number(name)?.ok_or_else(|| self.corrupt(format!("the attribute `{name}` is missing")))
+    }
+
+    pub(crate) fn optional_number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, StoreError> {
+        match self.item.remove(name) {
+            None => Ok(None),
+            Some(AttributeValue::N(number)) => match number.parse() {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(self.corrupt(format!("the attribute `{name}` is out of range"))),
+            },
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no number"))),
+        }
+    }
+
+    pub(crate) fn version(&mut self, name: &str) -> Result<Version, StoreError> {
+        let version = Version::new(self.number(name)?);
+        if version > Version::MAX {
+            return Err(self.corrupt(format!("the attribute `{name}` is out of range")));
+        }
+        Ok(version)
+    }
+
+    pub(crate) fn time(&mut self) -> Result<DateTime<Utc>, StoreError> {
+        let milliseconds = self.number(names::TIME)?;
+        DateTime::from_timestamp_millis(milliseconds)
+            .ok_or_else(|| self.corrupt(format!("the attribute `{}` is out of range", names::TIME)))
+    }
+
+    pub(crate) fn list(&mut self, name: &str) -> Result<Vec<Item>, StoreError> {
+        let Some(AttributeValue::L(list)) = self.item.remove(name) else {
+            return Err(self.corrupt(format!("the attribute `{name}` is no list")));
+        };
+        list.into_iter()
+            .map(|value| match value {
+                AttributeValue::M(map) => Ok(map),
+                _ => Err(self.corrupt(format!("the attribute `{name}` is no list of maps"))),
+            })
+            .collect()
+    }
+
+    /// The error that something is wrong with this item.
+    pub(crate) fn corrupt(&self, reason: impl Display) -> StoreError {
+        // The sort key could hold anything, too.
+        let key = self.sort_key.chars().take(20).collect::<String>();
+        StoreError::corrupt(self.stream, format!("the item {key:?} cannot be read: {reason}"))
+    }
+}

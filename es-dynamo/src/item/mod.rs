@@ -1,0 +1,18 @@
+//! Items: how commits and snapshots are laid out in attributes.
+
+mod attributes;
+mod commit;
+mod size;
+mod snapshot;
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+
+pub(crate) use attributes::Attributes;
+pub(crate) use commit::{CommitHead, commit_item};
+pub(crate) use size::{LIMIT as SIZE_LIMIT, item_size};
+pub(crate) use snapshot::{snapshot_from, snapshot_item};
+
+/// An item, as the SDK has it.
+pub(crate) type Item = HashMap<String, AttributeValue>;

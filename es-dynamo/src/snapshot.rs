@@ -1,0 +1,50 @@
+//! Writing snapshots: one conditional `PutItem`.
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
+
+use crate::capacity;
+use crate::error::translate;
+use crate::item::{SIZE_LIMIT, item_size, snapshot_item};
+use crate::store::Table;
+
+impl Table {
+    pub(crate) async fn write_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        replaces: Option<Version>,
+    ) -> Result<Cost, StoreError> {
+        let item = snapshot_item(stream, snapshot);
+        let bytes = item_size(&item);
+        if bytes > SIZE_LIMIT {
+            return Err(StoreError::too_large(
+                format!("a snapshot of the stream `{stream}`"),
+                bytes,
+                SIZE_LIMIT,
+            ));
+        }
+        let mut put = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .expression_attribute_values(":v", AttributeValue::N(snapshot.version().to_string()))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        // Two writers may be here at once, and the earlier one may come later.
+        put = match replaces {
+            None => put.condition_expression("attribute_not_exists(pk) OR v < :v"),
+            Some(version) => put
+                .condition_expression("attribute_not_exists(pk) OR v < :v OR v = :replaces")
+                .expression_attribute_values(":replaces", AttributeValue::N(version.to_string())),
+        };
+        match put.send().await {
+            Ok(output) => Ok(capacity::of_write(output.consumed_capacity())),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
+                Ok(capacity::of_failed_write(bytes))
+            }
+            Err(error) => Err(translate(&self.name, error)),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The store.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::Client;
+use es_core::store::{Append, AppendError, Appended, EventStore, Head, Page, Read};
+use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+
+use crate::builder::DynamoStoreBuilder;
+use crate::table::TableOptions;
+
+/// An event store in a DynamoDB table. A clone shares everything.
+///
+/// # What operations do
+///
+/// | operation | requests | what they are |
+/// |---|---|---|
+/// | append by a repository | 1 | `PutItem` on the condition that the place is free |
+/// | load | 1 for each MB | `Query`, strongly consistent, from the newest snapshot on |
+/// | append at a version from elsewhere | 2 | a `Query` of one item for the stream's end, `PutItem` |
+/// | write a snapshot | 1 | `PutItem` on the condition that it is newer |
+///
+/// A commit is one item of at most 400 KB. Its sort key is the version of its first event, so that writers
+/// who start from the same version collide, and an item once written is never changed.
+///
+/// # Lost answers
+///
+/// When the answer to a write is lost, the SDK or the repository sends it again; the condition then fails
+/// against one's own item, which comes back with the error and is recognised by its commit id.
+#[derive(Clone)]
+pub struct DynamoStore {
+    pub(crate) table: Arc<Table>,
+}
+
+/// A table, and the client to reach it.
+pub(crate) struct Table {
+    pub(crate) client: Client,
+    pub(crate) name: String,
+}
+
+impl DynamoStore {
+    /// Settings for a store.
+    pub fn builder() -> DynamoStoreBuilder {
+        DynamoStoreBuilder::new()
+    }
+
+    /// The store in the table that the environment names, on Amazon DynamoDB.
+    ///
+    /// Credentials, region and endpoint come from where the AWS command line has them: environment
+    /// variables, profiles, the container's or the instance's role
+    /// ([documentation](https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html)). The
+    /// table is that of `ES_DYNAMO_TABLE`, or `events`. It has to exist, see
+    /// [`create_table`](Self::create_table).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when the table's name is not allowed.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub async fn from_env() -> Result<Self, StoreError> {
+        Self::builder().from_env().await.build()
+    }
+
+    /// A new store in memory, on an engine in this process that speaks DynamoDB.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Backend`] when the engine cannot be started.
+    #[cfg(feature = "embedded")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
+    pub async fn embedded() -> Result<Self, StoreError> {
+        crate::embedded::Engine::in_memory()?.store().await
+    }
+
+    /// The same in a file, which is created if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Backend`] when the file cannot be opened, [`StoreError::Setup`] when the table in it
+    /// has another shape.
+    #[cfg(feature = "embedded")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
+    pub async fn embedded_at(path: impl AsRef<std::path::Path>) -> Result<Self, StoreError> {
+        crate::embedded::Engine::in_file(path)?.store().await
+    }
+
+    /// Creates the table, on demand, and waits until it is there; an existing one is verified.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when there is a table of another shape, or the client may not create one.
+    pub async fn create_table(&self) -> Result<(), StoreError> {
+        self.create_table_with(TableOptions::on_demand()).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`create_table`](Self::create_table).
+    pub async fn create_table_with(&self, options: TableOptions) -> Result<(), StoreError> {
+        self.table.create(options).await
+    }
+
+    /// Verifies that the table has the shape that the store needs: its keys, its stream, its time to live.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] names every difference, and what to do.
+    pub async fn verify_table(&self) -> Result<(), StoreError> {
+        self.table.verify().await
+    }
+
+    /// The client that the store uses.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.table.client
+    }
+
+    /// The name of the table.
+    #[must_use]
+    pub fn table_name(&self) -> &str {
+        &self.table.name
+    }
+}
+
+#[async_trait]
+impl EventStore for DynamoStore {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        self.table.append(append).await
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        self.table.read(read)
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
+        self.table.head(stream).await
+    }
+
+    async fn write_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        replaces: Option<Version>,
+    ) -> Result<Cost, StoreError> {
+        self.table.write_snapshot(stream, snapshot, replaces).await
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        // Whoever uses this store runs on tokio: the SDK does.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(task)),
+            Err(_) => tracing::warn!("a background task was dropped: there is no tokio runtime"),
+        }
+    }
+}
+
+impl fmt::Debug for DynamoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoStore").field("table", &self.table.name).finish_non_exhaustive()
+    }
+}

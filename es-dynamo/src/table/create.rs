@@ -1,0 +1,99 @@
+//! Creating the table.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::error::{BuildError, SdkError};
+use aws_sdk_dynamodb::operation::create_table::builders::CreateTableFluentBuilder;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, StreamSpecification,
+    StreamViewType, TableStatus, TimeToLiveSpecification,
+};
+use es_core::StoreError;
+
+use super::TableOptions;
+use crate::error::translate;
+use crate::names;
+use crate::store::Table;
+
+/// How long a new table is waited for: AWS takes seconds.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+
+impl Table {
+    pub(crate) async fn create(&self, options: TableOptions) -> Result<(), StoreError> {
+        let request = self.definition(options).map_err(|error| StoreError::Backend(error.into()))?;
+        let throughput = options.throughput()?;
+        let billing = match throughput {
+            Some(_) => BillingMode::Provisioned,
+            None => BillingMode::PayPerRequest,
+        };
+        let result = request.billing_mode(billing).set_provisioned_throughput(throughput).send().await;
+        match result {
+            Ok(_) => {}
+            Err(SdkError::ServiceError(error)) if error.err().is_resource_in_use_exception() => {
+                self.wait_until_active().await?;
+                return self.verify().await;
+            }
+            Err(error) => return Err(translate(&self.name, error)),
+        }
+        self.wait_until_active().await?;
+        self.enable_time_to_live().await?;
+        self.verify().await
+    }
+
+    fn definition(&self, _: TableOptions) -> Result<CreateTableFluentBuilder, BuildError> {
+        let attribute = |name: &str| {
+            AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()
+        };
+        let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+        Ok(self
+            .client
+            .create_table()
+            .table_name(&self.name)
+            .attribute_definitions(attribute(names::PARTITION_KEY)?)
+            .attribute_definitions(attribute(names::SORT_KEY)?)
+            .key_schema(key(names::PARTITION_KEY, KeyType::Hash)?)
+            .key_schema(key(names::SORT_KEY, KeyType::Range)?)
+            .stream_specification(
+                StreamSpecification::builder()
+                    .stream_enabled(true)
+                    .stream_view_type(StreamViewType::NewImage)
+                    .build()?,
+            ))
+    }
+
+    async fn wait_until_active(&self) -> Result<(), StoreError> {
+        let mut pause = Duration::from_millis(20);
+        let mut waited = Duration::ZERO;
+        loop {
+            let described = self.describe().await?;
+            if described.is_some_and(|table| table.table_status() == Some(&TableStatus::Active)) {
+                return Ok(());
+            }
+            if waited >= LONGEST_WAIT {
+                return Err(StoreError::setup(
+                    format!("the table `{}` did not become active within {LONGEST_WAIT:?}", self.name),
+                    None,
+                ));
+            }
+            tokio::time::sleep(pause).await;
+            waited += pause;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    async fn enable_time_to_live(&self) -> Result<(), StoreError> {
+        let specification = TimeToLiveSpecification::builder()
+            .enabled(true)
+            .attribute_name(names::TIME_TO_LIVE)
+            .build()
+            .map_err(|error| StoreError::Backend(error.into()))?;
+        self.client
+            .update_time_to_live()
+            .table_name(&self.name)
+            .time_to_live_specification(specification)
+            .send()
+            .await
+            .map_err(|error| translate(&self.name, error))?;
+        Ok(())
+    }
+}

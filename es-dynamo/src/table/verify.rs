@@ -1,0 +1,100 @@
+//! Verifying that a table has the right shape.
+
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::types::{
+    KeyType, ScalarAttributeType, StreamViewType, TableDescription, TimeToLiveStatus,
+};
+use es_core::StoreError;
+
+use crate::error::translate;
+use crate::names;
+use crate::store::Table;
+
+impl Table {
+    pub(crate) async fn verify(&self) -> Result<(), StoreError> {
+        let Some(table) = self.describe().await? else {
+            return Err(StoreError::setup(
+                format!(
+                    "the table `{}` does not exist: create it with `DynamoStore::create_table`",
+                    self.name
+                ),
+                None,
+            ));
+        };
+        let mut differences = key_differences(&table);
+        differences.extend(stream_difference(&table));
+        differences.extend(self.time_to_live_difference().await?);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::setup(
+            format!("the table `{}` is not an event store's: {}", self.name, differences.join("; ")),
+            None,
+        ))
+    }
+
+    /// The table's description; `None` when there is no table.
+    pub(super) async fn describe(&self) -> Result<Option<TableDescription>, StoreError> {
+        match self.client.describe_table().table_name(&self.name).send().await {
+            Ok(output) => Ok(output.table),
+            Err(SdkError::ServiceError(error)) if error.err().is_resource_not_found_exception() => Ok(None),
+            Err(error) => Err(translate(&self.name, error)),
+        }
+    }
+
+    async fn time_to_live_difference(&self) -> Result<Option<String>, StoreError> {
+        let output = self
+            .client
+            .describe_time_to_live()
+            .table_name(&self.name)
+            .send()
+            .await
+            .map_err(|error| translate(&self.name, error))?;
+        let description = output.time_to_live_description;
+        let attribute = description.as_ref().and_then(|found| found.attribute_name());
+        let status = description.as_ref().and_then(|found| found.time_to_live_status());
+        let enabled = matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
+        Ok(match attribute {
+            Some(names::TIME_TO_LIVE) if enabled => None,
+            Some(other) if enabled => {
+                Some(format!("its time to live is on `{other}`: move it to `{}`", names::TIME_TO_LIVE))
+            }
+            _ => Some(format!("it has no time to live: enable it on `{}`", names::TIME_TO_LIVE)),
+        })
+    }
+}
+
+fn key_differences(table: &TableDescription) -> Vec<String> {
+    let expected = [
+        ("partition key", KeyType::Hash, names::PARTITION_KEY),
+        ("sort key", KeyType::Range, names::SORT_KEY),
+    ];
+    let mut differences = Vec::new();
+    for (what, kind, name) in expected {
+        let key = table.key_schema().iter().find(|key| *key.key_type() == kind);
+        match key.map(|key| key.attribute_name()) {
+            Some(found) if found == name => {
+                let definition =
+                    table.attribute_definitions().iter().find(|attribute| attribute.attribute_name() == name);
+                let ty = definition.map(|attribute| attribute.attribute_type());
+                if ty != Some(&ScalarAttributeType::S) {
+                    differences.push(format!("its {what} `{name}` is not of type S: use another table"));
+                }
+            }
+            Some(found) => {
+                differences.push(format!("its {what} is `{found}`, not `{name}`: use another table"))
+            }
+            None => differences.push(format!("it has no {what} `{name}`: use another table")),
+        }
+    }
+    differences
+}
+
+fn stream_difference(table: &TableDescription) -> Option<String> {
+    let stream = table.stream_specification().filter(|stream| stream.stream_enabled());
+    match stream.and_then(|stream| stream.stream_view_type()) {
+        Some(StreamViewType::NewImage | StreamViewType::NewAndOldImages) => None,
+        Some(other) => Some(format!("its stream carries {other}: enable it with NEW_IMAGE")),
+        None => Some("it has no stream: enable it with NEW_IMAGE".to_owned()),
+    }
+}

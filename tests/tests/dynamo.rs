@@ -1,0 +1,5 @@
+//! The conformance suite on DynamoDB: the embedded engine, or the server that `ES_DYNAMO_ENDPOINT` names.
+
+mod engine;
+
+es_tests::conformance!(engine::store().await);

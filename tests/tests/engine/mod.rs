@@ -1,0 +1,32 @@
+//! The engine that the tests run on.
+
+use std::sync::Arc;
+
+use es_core::EventStore;
+use es_dynamo::DynamoStore;
+use uuid::Uuid;
+
+/// The variable that names a DynamoDB-compatible server to test instead of the embedded engine.
+const ENDPOINT: &str = "ES_DYNAMO_ENDPOINT";
+
+/// A store with a table of its own.
+pub(crate) async fn dynamo_store() -> DynamoStore {
+    let Ok(url) = std::env::var(ENDPOINT) else {
+        return DynamoStore::embedded().await.expect("the embedded engine starts");
+    };
+    let name = format!("es-tests-{}", Uuid::new_v4());
+    let store = DynamoStore::builder().endpoint(&url).table(name).build().expect("a valid table name");
+    if let Err(error) = store.create_table().await {
+        panic!(
+            "{ENDPOINT} is set to {url}, and no table can be created there: {error:?}\n\
+             Start the server first (`scripts/dynamodb-local COMMAND` does both), or unset {ENDPOINT} to test \
+             on the embedded engine."
+        );
+    }
+    store
+}
+
+/// The same, as any store.
+pub(crate) async fn store() -> Arc<dyn EventStore> {
+    Arc::new(dynamo_store().await)
+}
