@@ -25,11 +25,9 @@ struct Progress {
 enum Step {
     /// Look at the end of the partition for a snapshot, and what follows it.
     FromSnapshot(SnapshotRequest),
-    /// Read on upwards, up to a version, from where the last page ended; and then the pages that were read
-    /// from the end before.
+    /// Read on upwards, up to a version; and then hand out the commits that were read from the end before.
     Upwards {
         until: Version,
-        from: Option<Item>,
         then: VecDeque<Commit>,
         first: bool,
     },
@@ -58,12 +56,10 @@ impl Table {
         let mut page = match std::mem::replace(&mut progress.step, Step::Done) {
             Step::Done => return Ok(None),
             Step::FromSnapshot(request) => self.from_the_end(progress, request).await?,
-            Step::Upwards { until, from, then, first } => {
-                match self.upwards(progress, until, from, then, first).await? {
-                    Some(page) => page,
-                    None => return Ok(None),
-                }
-            }
+            Step::Upwards { until, then, first } => match self.upwards(progress, until, then, first).await? {
+                Some(page) => page,
+                None => return Ok(None),
+            },
         };
         if let Some(snapshot) = &page.snapshot {
             progress.contiguity = Contiguity::after(progress.stream.clone(), snapshot.version());
