@@ -1,7 +1,7 @@
 //! Telling the story: everything that is printed.
 
 use std::error::Error;
-use std::fmt::{Debug, Display};
+use std::fmt::Debug;
 
 use es_core::{Cost, Event, ExecuteError, Outcome, Recorded};
 
@@ -15,11 +15,6 @@ pub fn title(text: &str) {
 /// The next part of the story.
 pub fn chapter(text: &str) {
     println!("\n{text}\n{}", "-".repeat(text.chars().count()));
-}
-
-/// Something to know.
-pub fn remark(text: impl Display) {
-    println!("  {text}");
 }
 
 /// A command that was carried out.

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use es_core::{ExecuteError, Handle, Metadata, Outcome, Repository, StoreError, Version};
 use es_dynamo::DynamoStore;
@@ -117,15 +116,9 @@ async fn pay_and_ship(orders: &Repository<Order>, id: OrderId) -> Result<()> {
 /// A load starts from the newest snapshot, and folds only the events after it.
 async fn reload_from_a_snapshot(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     report::chapter("A reload from a snapshot");
-    let mut order = orders.load(&id).await?;
-    // Snapshots are written beside the commands, never in their way: give it a moment.
-    for _ in 0..100 {
-        if order.snapshot.is_some() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        order = orders.load(&id).await?;
-    }
+    // Snapshots are written beside the commands, never in their way; this waits for those that were started.
+    orders.flush().await;
+    let order = orders.load(&id).await?;
     let from = match order.snapshot {
         Some(version) => format!("from the snapshot at version {version} to version {}", order.version),
         None => format!("without a snapshot to version {}", order.version),

@@ -1,7 +1,6 @@
 //! Snapshots never change a result.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use es_core::{Aggregate, EventStore, Fingerprint, Loaded, Repository, Snapshot, SnapshotPolicy, Version};
 
@@ -13,16 +12,12 @@ fn without_snapshots(store: &Arc<dyn EventStore>) -> Repository<Account> {
     Repository::builder(Arc::clone(store)).snapshots(SnapshotPolicy::Never).build()
 }
 
-/// Waits until a load starts from a snapshot of `version`: snapshots are written off the commands' path.
-async fn eventually_from(accounts: &Repository<Account>, id: &String, version: Version) -> Loaded<Account> {
-    for _ in 0..500 {
-        let loaded = accounts.load(id).await.expect("loads");
-        if loaded.snapshot == Some(version) {
-            return loaded;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("no snapshot of version {version} was written");
+/// Waits for the snapshots that were started, and loads from the one of `version`.
+async fn load_from(accounts: &Repository<Account>, id: &String, version: Version) -> Loaded<Account> {
+    accounts.flush().await;
+    let loaded = accounts.load(id).await.expect("loads");
+    assert_eq!(loaded.snapshot, Some(version));
+    loaded
 }
 
 /// Commits of all lengths, so that snapshots fall on all kinds of boundaries.
@@ -40,12 +35,13 @@ pub async fn snapshot_and_tail_equal_the_full_replay_at_every_boundary(store: Ar
             if version.since(snapshot) >= u64::from(every) {
                 snapshot = version;
             }
+            accounts.flush().await;
             let replay = plain.load(&id).await.expect("loads");
             assert_eq!(replay.snapshot, None);
             assert_eq!((&done.state, done.version), (&replay.state, replay.version));
             let loaded = match snapshot {
                 Version::NONE => accounts.load(&id).await.expect("loads"),
-                snapshot => eventually_from(&accounts, &id, snapshot).await,
+                snapshot => load_from(&accounts, &id, snapshot).await,
             };
             assert_eq!((loaded.state, loaded.version), (replay.state, version), "every {every}, step {step}");
             assert_eq!(loaded.time, replay.time);
@@ -94,7 +90,7 @@ pub async fn snapshots_that_cannot_be_used_change_nothing(store: Arc<dyn EventSt
         assert_eq!(replay.state, done.state, "{name}");
 
         // The seventh event made a snapshot due, which takes the place of the one that cannot be used.
-        let loaded = eventually_from(&accounts, &id, Version::new(7)).await;
+        let loaded = load_from(&accounts, &id, Version::new(7)).await;
         assert_eq!(loaded.state, replay.state, "{name}");
     }
 }
@@ -104,12 +100,13 @@ pub async fn a_snapshot_of_another_shape_is_replaced_in_time(store: Arc<dyn Even
     let (accounts, id) = account(&store);
     for n in 0..10 {
         accounts.execute(&id, Deposit::one(1, n.to_string())).await.expect("accepted");
+        accounts.flush().await;
     }
-    eventually_from(&accounts, &id, Version::new(7)).await;
+    load_from(&accounts, &id, Version::new(7)).await;
     let foreign = Snapshot::new(Version::new(10), time(0), Fingerprint::new(1), "{}".to_owned());
     store.write_snapshot(&stream(&id), &foreign, None).await.expect("writes");
     assert_eq!(accounts.load(&id).await.expect("loads").snapshot, None);
     let done = accounts.execute(&id, Deposit::one(1, "10")).await.expect("accepted");
-    let loaded = eventually_from(&accounts, &id, Version::new(11)).await;
+    let loaded = load_from(&accounts, &id, Version::new(11)).await;
     assert_eq!(loaded.state, done.state);
 }
