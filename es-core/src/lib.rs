@@ -39,13 +39,15 @@ pub use repository::{
     ExecuteError, History, Loaded, Outcome, Recorded, Repository, RepositoryBuilder, Request, RetryPolicy,
 };
 pub use serde;
-pub use snapshot::{Fingerprint, Snapshot, SnapshotPolicy, Snapshots};
+pub use snapshot::{Fingerprint, Snapshot, SnapshotPolicy, SnapshotState, Snapshots};
 pub use store::{EventStore, StoreError};
 pub use stream_id::{InvalidStreamId, StreamId};
 pub use version::{ExpectedVersion, Version};
 
 /// What a domain needs: `use es_core::prelude::*;`
 pub mod prelude {
-    pub use crate::Event as _;
-    pub use crate::{Aggregate, Apply, Context, Events, Handle, Metadata, Version, event, events};
+    pub use crate::{
+        Aggregate, Apply, Context, Event as _, Events, ExecuteError, Handle, Metadata, Repository, Version,
+        event, events,
+    };
 }

@@ -53,10 +53,24 @@ pub struct Snapshots<A> {
     decode: fn(&str) -> serde_json::Result<A>,
 }
 
-impl<A: Serialize + DeserializeOwned> Snapshots<A> {
+/// A state that has a form in snapshots: any that implements `Serialize` and `Deserialize`.
+#[diagnostic::on_unimplemented(
+    message = "the state of `{Self}` cannot be kept in snapshots: it is not serializable",
+    label = "snapshots need `Serialize` and `Deserialize`",
+    note = "write `#[derive(Serialize, Deserialize)]` above the definition of `{Self}`, or leave `snapshot` out of `#[aggregate(…)]`"
+)]
+pub trait SnapshotState: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<A: Serialize + DeserializeOwned> SnapshotState for A {}
+
+impl<A> Snapshots<A> {
     /// Snapshots of the state as JSON, taken by `policy`; `fingerprint` changes with the state's shape.
     #[must_use]
-    pub fn json(policy: SnapshotPolicy, fingerprint: Fingerprint) -> Self {
+    pub fn json(policy: SnapshotPolicy, fingerprint: Fingerprint) -> Self
+    where
+        A: SnapshotState,
+    {
         Self {
             policy,
             fingerprint,
@@ -64,9 +78,7 @@ impl<A: Serialize + DeserializeOwned> Snapshots<A> {
             decode: |text| serde_json::from_str(text),
         }
     }
-}
 
-impl<A> Snapshots<A> {
     /// When snapshots are taken.
     #[must_use]
     pub fn policy(&self) -> SnapshotPolicy {

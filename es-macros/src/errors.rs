@@ -37,6 +37,14 @@ impl Errors {
         result.map_err(|error| self.push(error)).ok()
     }
 
+    /// Takes over the mistakes of a part; says whether there were none.
+    pub(crate) fn absorb(&mut self, mut part: Self) -> bool {
+        part.finished = true;
+        let sound = part.found.is_empty();
+        self.found.append(&mut part.found);
+        sound
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

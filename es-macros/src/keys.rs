@@ -37,6 +37,8 @@ pub(crate) struct Grammar {
     pub(crate) keys: &'static [(&'static str, &'static str)],
     /// The keys that may stand there more than once.
     pub(crate) repeatable: &'static [&'static str],
+    /// Keys that are known, but belong somewhere else, each with where.
+    pub(crate) elsewhere: &'static [(&'static str, &'static str)],
 }
 
 impl Grammar {
@@ -110,11 +112,12 @@ impl Grammar {
     }
 
     fn unknown(&self, key: &str) -> String {
+        if let Some((_, place)) = self.elsewhere.iter().find(|(known, _)| *known == key) {
+            return format!("`{key}` does not belong into `{}`: {place}", self.attribute);
+        }
         let nearest = nearest(key, self.keys.iter().map(|(known, _)| *known));
-        let suggestion = nearest.map_or_else(String::new, |nearest| format!(", did you mean `{nearest}`?"));
-        let sentence = format!("`{}` has no key `{key}`{suggestion}", self.attribute);
-        let stop = if nearest.is_some() { " " } else { "; " };
-        format!("{sentence}{stop}known are {}", self.list())
+        let suggestion = nearest.map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"));
+        format!("`{}` has no key `{key}`{suggestion}; known are {}", self.attribute, self.list())
     }
 
     fn list(&self) -> String {

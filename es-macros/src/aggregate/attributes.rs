@@ -21,12 +21,14 @@ const GRAMMAR: Grammar = Grammar {
         ("crate", "crate = ::path::to::es_core"),
     ],
     repeatable: &[],
+    elsewhere: &[],
 };
 
 const SNAPSHOT: Grammar = Grammar {
     attribute: "snapshot(…)",
     keys: &[("every", "every = 100"), ("version", "version = 2")],
     repeatable: &[],
+    elsewhere: &[],
 };
 
 /// What the attribute says, complete; what was mistaken has been reported and stands for something.
@@ -86,12 +88,13 @@ impl Snapshot {
         }
         let tokens = entry.nested(&GRAMMAR, errors)?;
         let mut snapshot = Self { every: None, version: 1, at };
-        for entry in SNAPSHOT.parse(tokens, errors) {
-            let Some((number, span)) = entry.number(&SNAPSHOT, errors) else { continue };
+        let mut mistakes = Errors::new();
+        for entry in SNAPSHOT.parse(tokens, &mut mistakes) {
+            let Some((number, span)) = entry.number(&SNAPSHOT, &mut mistakes) else { continue };
             if entry.key == "version" {
                 snapshot.version = number;
             } else if number == 0 {
-                errors.at(
+                mistakes.at(
                     span,
                     "a snapshot is taken after at least one event: write `snapshot(every = 100)`, \
                      or leave `snapshot` out to have none",
@@ -100,7 +103,7 @@ impl Snapshot {
                 snapshot.every = Some(number);
             }
         }
-        Some(snapshot)
+        errors.absorb(mistakes).then_some(snapshot)
     }
 }
 

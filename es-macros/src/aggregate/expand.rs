@@ -60,7 +60,7 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
             const _: () = #core::__private::assert_unique(
                 #name,
                 <#event as #core::Event>::KINDS,
-                <#ident as #core::Aggregate>::RETIRED,
+                &[#(#retired),*],
             );
         };
     }
@@ -70,6 +70,9 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
 /// another event's, and report mismatched types where an implementation is missing.
 fn apply_listed(core: &Path, ident: &Ident, name: &Ident, events: &[(Ident, Path)]) -> TokenStream {
     let arms = events.iter().map(|(variant, path)| {
+        // The error is about this event, so it points there.
+        let mut ident = ident.clone();
+        ident.set_span(path.span());
         let apply = quote_spanned!(path.span()=> <#ident as #core::Apply<#path>>::apply(self, event));
         quote!(#name::#variant(event) => #apply,)
     });

@@ -17,14 +17,27 @@ const OF_STRUCT: Grammar = Grammar {
     attribute: "#[event(…)]",
     keys: &[NAME, VERSION, PREVIOUS, ALIAS, SKIP_DERIVE, CRATE],
     repeatable: &["alias"],
+    elsewhere: &[],
 };
-const OF_ENUM: Grammar =
-    Grammar { attribute: "#[event(…)] on an enum", keys: &[SKIP_DERIVE, CRATE], repeatable: &[] };
+const OF_ENUM: Grammar = Grammar {
+    attribute: "#[event(…)] on an enum",
+    keys: &[SKIP_DERIVE, CRATE],
+    repeatable: &[],
+    elsewhere: &[
+        ("name", TO_THE_VARIANT),
+        ("version", TO_THE_VARIANT),
+        ("previous", TO_THE_VARIANT),
+        ("alias", TO_THE_VARIANT),
+    ],
+};
+const TO_THE_VARIANT: &str = "every variant is an event of its own, so write `#[event(…)]` with this key above the variant that it is about";
 const OF_VARIANT: Grammar = Grammar {
     attribute: "#[event(…)] on a variant",
     keys: &[NAME, VERSION, PREVIOUS, ALIAS],
     repeatable: &["alias"],
+    elsewhere: &[("skip_derive", TO_THE_ENUM), ("crate", TO_THE_ENUM)],
 };
+const TO_THE_ENUM: &str = "it is about the whole enum, so write it in the `#[event(…)]` above the enum";
 
 /// The derives that the macro adds.
 pub(super) const DERIVES: [&str; 5] = ["Clone", "Debug", "PartialEq", "Serialize", "Deserialize"];

@@ -1,7 +1,7 @@
 //! The code that `#[event]` generates.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{format_ident, quote, quote_spanned};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
@@ -11,10 +11,10 @@ use super::kind::Kind;
 use crate::shape::{SerdeAttributes, derives};
 
 pub(super) fn expand(event: &Event) -> TokenStream {
-    let item = with_derives(event);
     if !event.sound {
-        return item;
+        return event.item.to_token_stream();
     }
+    let item = with_derives(event);
     let core = &event.attributes.core;
     let ident = &event.item.ident;
     let kinds = event.kinds.iter().map(|kind| kind_constant(core, kind));

@@ -1,0 +1,14 @@
+use es_core::prelude::*;
+
+#[event]
+pub struct Opened {
+    pub owner: String,
+}
+
+#[derive(Aggregate, Default)]
+#[aggregate(name = "account", id = String, events(Opened))]
+pub struct Account<T> {
+    pub extra: T,
+}
+
+fn main() {}

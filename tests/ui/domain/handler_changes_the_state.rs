@@ -1,0 +1,29 @@
+use es_core::prelude::*;
+
+#[event]
+pub struct Opened {
+    pub owner: String,
+}
+
+#[derive(Aggregate, Default)]
+#[aggregate(name = "account", id = String, events(Opened))]
+pub struct Account {
+    open: bool,
+}
+
+impl Apply<Opened> for Account {
+    fn apply(&mut self, _: &Opened) {}
+}
+
+pub struct Open;
+
+impl Handle<Open> for Account {
+    type Error = std::convert::Infallible;
+
+    fn handle(&self, _: &Open, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+        self.open = true;
+        Ok(Events::none())
+    }
+}
+
+fn main() {}

@@ -1,0 +1,8 @@
+use es_core::prelude::*;
+
+#[event(name = "OrderEvent", version = 2)]
+pub enum OrderEvent {
+    Placed,
+}
+
+fn main() {}

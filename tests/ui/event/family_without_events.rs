@@ -1,0 +1,6 @@
+use es_core::prelude::*;
+
+#[event]
+pub enum OrderEvent {}
+
+fn main() {}

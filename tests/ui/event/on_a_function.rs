@@ -1,0 +1,6 @@
+use es_core::prelude::*;
+
+#[event]
+pub fn placed() {}
+
+fn main() {}

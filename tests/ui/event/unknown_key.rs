@@ -1,0 +1,6 @@
+use es_core::prelude::*;
+
+#[event(nmae = "OrderPlaced", versoin = 1, colour = "red")]
+pub struct Placed;
+
+fn main() {}

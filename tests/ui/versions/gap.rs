@@ -1,0 +1,15 @@
+use es_core::prelude::*;
+
+#[event]
+pub struct PlacedV1;
+
+#[event(version = 3, previous = PlacedV1)]
+pub struct Placed;
+
+impl From<PlacedV1> for Placed {
+    fn from(_: PlacedV1) -> Self {
+        Self
+    }
+}
+
+fn main() {}
