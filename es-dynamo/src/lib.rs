@@ -22,6 +22,7 @@
 //! |---|---|
 //! | `aws` (default) | [`DynamoStore::from_env`] and [`DynamoStoreBuilder::endpoint`]: credentials, and the HTTPS client |
 //! | `embedded` | [`DynamoStore::embedded`]: a DynamoDB engine in this process, in memory or in a file |
+//! | `testing` | `testing::FaultyConnector`: requests that fail on purpose |
 //!
 //! With neither, a store is made from an [`aws_sdk_dynamodb::Client`] of the application's own.
 //!
@@ -44,6 +45,8 @@ mod read;
 mod snapshot;
 mod store;
 mod table;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use builder::DynamoStoreBuilder;
 pub use store::DynamoStore;

@@ -71,18 +71,16 @@ impl Engine {
     /// A client of this engine.
     #[must_use]
     pub fn client(&self) -> Client {
-        self.client_through(SharedHttpConnector::new(self.connector()))
+        Client::from_conf(self.config_through(SharedHttpConnector::new(self.connector())).build())
     }
 
-    /// A client of this engine whose requests go through `connector`, which passes them on to
-    /// [`connector`](Self::connector): to count them, to hold them up, to lose them.
+    /// The settings of a client of this engine whose requests go through `connector`, which passes them on
+    /// to [`connector`](Self::connector): to count them, to hold them up, to lose them.
     #[must_use]
-    pub fn client_through(&self, connector: SharedHttpConnector) -> Client {
-        let config = unsigned_config()
+    pub fn config_through(&self, connector: SharedHttpConnector) -> aws_sdk_dynamodb::config::Builder {
+        unsigned_config()
             .endpoint_url("http://embedded.invalid")
             .http_client(connector::Client::new(connector))
-            .build();
-        Client::from_conf(config)
     }
 
     /// The way to the engine.
