@@ -3,5 +3,6 @@
 //! [`conformance!`] turns the suite into tests of one store. The rules in [`conformance::contract`] look at
 //! the store alone; those in [`conformance::repository`] look at what a repository makes of it.
 
+pub mod chaos;
 pub mod conformance;
 pub mod domain;

@@ -1,5 +1,9 @@
 //! A store that fails on purpose.
 
+use std::future;
+use std::task::Poll;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -12,7 +16,8 @@ use crate::store::{Append, AppendError, Appended, EventStore, Head, Page, Read, 
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// A store whose requests fail as [`Faults`] plans it.
+/// A store whose requests fail as [`Faults`] plans it. One that is delayed waits for so many turns of the
+/// executor as the delay has milliseconds, and takes no time.
 ///
 /// ```
 /// use es_core::MemoryStore;
@@ -41,7 +46,7 @@ impl<S: EventStore> FaultyStore<S> {
         match self.faults.next() {
             None => carry_out().await,
             Some(Fault::Delayed(delay)) => {
-                futures_timer::Delay::new(delay).await;
+                hold_back(delay).await;
                 carry_out().await
             }
             Some(Fault::Throttled) => Err(StoreError::Throttled("throttled on purpose".into()).into()),
@@ -64,6 +69,22 @@ impl<S: EventStore> FaultyStore<S> {
             AppendError::Store(error) => error,
             AppendError::Conflict(conflict) => StoreError::Backend(conflict.into()),
         })
+    }
+}
+
+/// Lets everything else go on, once for each millisecond: not by a timer, so that the order in which
+/// requests arrive follows from the seed alone.
+async fn hold_back(delay: Duration) {
+    for _ in 0..delay.as_millis() {
+        let mut yielded = false;
+        future::poll_fn(|context| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
     }
 }
 

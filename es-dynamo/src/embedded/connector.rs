@@ -8,11 +8,11 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use aws_smithy_runtime_api::http::{Headers, StatusCode};
+use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use dynoxide::Database;
 
-use super::operations::carry_out;
+use super::operations::{Answer, carry_out};
 
 /// Carries requests of the SDK to an engine.
 ///
@@ -21,11 +21,21 @@ use super::operations::carry_out;
 #[derive(Clone)]
 pub struct Connector {
     database: Database,
+    in_place: bool,
 }
 
 impl Connector {
     pub(super) fn new(database: Database) -> Self {
-        Self { database }
+        Self { database, in_place: false }
+    }
+
+    /// Carries out requests at once, on the thread that sends them.
+    ///
+    /// For tests in which the order of requests has to be the same each time. It holds the thread up.
+    #[must_use]
+    pub fn in_place(mut self) -> Self {
+        self.in_place = true;
+        self
     }
 }
 
@@ -38,20 +48,25 @@ impl HttpConnector for Connector {
                 "the request's body is a stream".into(),
             )));
         };
+        if self.in_place {
+            return HttpConnectorFuture::ready(response(carry_out(&database, &target, &body)));
+        }
         HttpConnectorFuture::new(async move {
             // The engine blocks, as a database in a file has to.
             let answer = tokio::task::spawn_blocking(move || carry_out(&database, &target, &body))
                 .await
                 .map_err(|error| ConnectorError::other(error.into(), None))?;
-            let status = StatusCode::try_from(answer.status)
-                .map_err(|error| ConnectorError::other(error.into(), None))?;
-            let mut headers = Headers::new();
-            headers.insert("content-type", "application/x-amz-json-1.0");
-            let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
-            *response.headers_mut() = headers;
-            Ok(response)
+            response(answer)
         })
     }
+}
+
+fn response(answer: Answer) -> Result<HttpResponse, ConnectorError> {
+    let status =
+        StatusCode::try_from(answer.status).map_err(|error| ConnectorError::other(error.into(), None))?;
+    let mut response = HttpResponse::new(status, SdkBody::from(answer.body));
+    response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
+    Ok(response)
 }
 
 impl fmt::Debug for Connector {

@@ -1,0 +1,61 @@
+//! Runs under faults: several clients, whose requests are lost, delayed and refused, and who die; and a
+//! check of what is left.
+//!
+//! A run follows from its seed: the plan of faults, the commands, their order, and who is interrupted where.
+
+mod checker;
+mod client;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::EventStore;
+use es_core::testing::Faults;
+use fastrand::Rng;
+use futures_util::future::join_all;
+
+use checker::check;
+pub use checker::{Report, Verdict};
+use client::Client;
+
+/// How many accounts the clients share.
+const ACCOUNTS: usize = 2;
+/// How many clients there are.
+const CLIENTS: usize = 3;
+/// How many commands each of them has.
+const COMMANDS: usize = 8;
+
+/// Runs the clients of one seed, and checks what is left.
+///
+/// `open` gives the store that a client sees, with the faults that it is given; `truth` is the same store
+/// without any.
+///
+/// # Errors
+///
+/// What the check found.
+pub async fn run(
+    seed: u64,
+    truth: Arc<dyn EventStore>,
+    open: impl Fn(Faults) -> Arc<dyn EventStore>,
+) -> Result<Report, String> {
+    let mut random = Rng::with_seed(seed);
+    let clients = (0..CLIENTS).map(|index| {
+        let seed = random.u64(..);
+        let faults = faults(&mut random, seed);
+        Client::new(index, seed, faults, &open).live(COMMANDS)
+    });
+    let clients: Vec<_> = clients.collect();
+    let logs = join_all(clients).await;
+    check(truth, &logs).await
+}
+
+/// A plan of faults that is different for each client: some live in peace, some hardly get through.
+fn faults(random: &mut Rng, seed: u64) -> Faults {
+    let mut rate = |most: f64| if random.bool() { random.f64() * most } else { 0.0 };
+    Faults::seeded(seed)
+        .lost_answers(rate(0.3))
+        .lost_requests(rate(0.2))
+        .throttling(rate(0.2))
+        .internal_errors(rate(0.1))
+        .delays(rate(0.5), Duration::from_millis(8))
+}

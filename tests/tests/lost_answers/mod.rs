@@ -1,0 +1,93 @@
+//! A write whose answer is lost, one at a time: repeated by the SDK, by the repository, and by nobody.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use es_core::{ExecuteError, ManualClock, Repository, RetryPolicy, StoreError};
+use es_dynamo::DynamoStore;
+use es_dynamo::embedded::{Connector, Engine};
+use es_tests::conformance::time;
+use es_tests::domain::{Account, Deposit};
+
+/// Loses the answers to so many writes, and counts them all.
+#[derive(Clone, Debug)]
+struct LosesAnswers {
+    way: Connector,
+    left: Arc<AtomicU32>,
+    writes: Arc<AtomicU32>,
+}
+
+impl HttpConnector for LosesAnswers {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let is_write =
+            request.headers().get("x-amz-target").is_some_and(|target| target.ends_with("PutItem"));
+        let answer = self.way.call(request);
+        if !is_write {
+            return answer;
+        }
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        let loses =
+            self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await;
+            if loses { Err(ConnectorError::timeout("lost on purpose".into())) } else { answer }
+        })
+    }
+}
+
+/// A repository that loses the answers to `lost` writes, with so many attempts of the SDK and of its own.
+async fn repository(lost: u32, by_sdk: u32, by_repository: u32) -> (Repository<Account>, LosesAnswers) {
+    let engine = Engine::in_memory().expect("starts");
+    engine.store().await.expect("creates the table");
+    let way = LosesAnswers {
+        way: engine.connector(),
+        left: Arc::new(AtomicU32::new(lost)),
+        writes: Arc::default(),
+    };
+    let retries =
+        RetryConfig::standard().with_max_attempts(by_sdk).with_initial_backoff(Duration::from_millis(1));
+    let config = engine.config_through(SharedHttpConnector::new(way.clone())).retry_config(retries);
+    let store =
+        DynamoStore::builder().client(Client::from_conf(config.build())).build().expect("a valid table");
+    let retry = RetryPolicy::default().with_max_attempts(by_repository);
+    let accounts = Repository::builder(store).retry(retry).clock(ManualClock::at(time(0))).build();
+    (accounts, way)
+}
+
+/// Deposits once, and says how often it is in the stream.
+async fn deposits_recorded(accounts: &Repository<Account>) -> usize {
+    accounts.history(&"a".to_owned()).all().await.expect("reads").len()
+}
+
+#[tokio::test]
+async fn is_recognised_when_the_sdk_repeats_it() {
+    let (accounts, way) = repository(2, 3, 1).await;
+    let done = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect("accepted");
+    assert_eq!((done.version, done.attempts), (1.into(), 1));
+    assert_eq!(way.writes.load(Ordering::SeqCst), 3, "the SDK repeated it twice");
+    assert_eq!(deposits_recorded(&accounts).await, 1);
+}
+
+#[tokio::test]
+async fn is_recognised_when_the_repository_repeats_it() {
+    let (accounts, way) = repository(2, 1, 3).await;
+    let done = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect("accepted");
+    assert_eq!((done.version, done.attempts), (1.into(), 1), "it is the same decision");
+    assert_eq!(way.writes.load(Ordering::SeqCst), 3, "the repository repeated it twice");
+    assert_eq!(deposits_recorded(&accounts).await, 1);
+}
+
+#[tokio::test]
+async fn is_reported_as_unknown_when_nobody_repeats_it() {
+    let (accounts, _) = repository(1, 1, 1).await;
+    let error = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect_err("no answer");
+    assert!(matches!(error, ExecuteError::Store(StoreError::Unavailable(_))), "{error:?}");
+    assert!(error.is_retryable() && !error.is_conflict());
+    assert_eq!(deposits_recorded(&accounts).await, 1, "it was recorded all the same");
+}
