@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::time::Duration;
 
 use es_core::{Aggregate, Apply, Context, Cost, Events, Handle, Repository, SnapshotPolicy, event};
 use es_dynamo::DynamoStore;
@@ -14,7 +13,7 @@ struct Noted {
     text: String,
 }
 
-#[derive(Aggregate, Default, Serialize, Deserialize)]
+#[derive(Aggregate, Clone, Default, Serialize, Deserialize)]
 #[aggregate(name = "notebook", id = String, events(Noted), snapshot(every = 20))]
 struct Notebook {
     notes: u64,
@@ -58,6 +57,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let cost = command(&store, events, 100, SnapshotPolicy::Every(20)).await?;
         row("command after 100 events, snapshot every 20", events, cost);
     }
+    for events in [1, 5] {
+        let cost = warm_command(&store, events).await?;
+        row("command on a cached aggregate", events, cost);
+    }
     for (label, policy) in
         [("no snapshot", SnapshotPolicy::Never), ("snapshot every 20", SnapshotPolicy::Every(20))]
     {
@@ -78,6 +81,14 @@ async fn command(
     Ok(notebooks.execute(&id, Note { times: events }).await?.cost)
 }
 
+/// What one command of so many events costs when the aggregate's state is in the cache.
+async fn warm_command(store: &DynamoStore, events: usize) -> Result<Cost, Box<dyn Error>> {
+    let notebooks: Repository<Notebook> = Repository::builder(store.clone()).cache(10).build();
+    let id = uuid::Uuid::new_v4().to_string();
+    notebooks.execute(&id, Note { times: 1 }).await?;
+    Ok(notebooks.execute(&id, Note { times: events }).await?.cost)
+}
+
 /// An aggregate with so many events, in commits of one, and its snapshot written.
 async fn notebook(
     store: &DynamoStore,
@@ -88,12 +99,7 @@ async fn notebook(
     let id = uuid::Uuid::new_v4().to_string();
     for _ in 0..history {
         notebooks.execute(&id, Note { times: 1 }).await?;
-    }
-    while history > 0 && policy != SnapshotPolicy::Never {
-        if notebooks.load(&id).await?.snapshot.is_some_and(|version| version == history) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        notebooks.flush().await;
     }
     Ok((notebooks, id))
 }

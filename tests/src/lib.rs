@@ -6,3 +6,8 @@
 pub mod chaos;
 pub mod conformance;
 pub mod domain;
+
+/// The README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -76,6 +76,15 @@ macro_rules! conformance {
             snapshot_and_tail_equal_the_full_replay_at_every_boundary,
             snapshots_that_cannot_be_used_change_nothing,
             a_snapshot_of_another_shape_is_replaced_in_time,
+            adaptive_snapshots_follow_the_size_of_the_events,
+        );
+        $crate::conformance!(@rules $store, repository, cache:
+            a_warm_command_is_one_request,
+            a_stale_state_that_accepts_is_found_by_the_write,
+            a_stale_state_that_rejects_is_checked,
+            a_stale_state_with_nothing_to_do_is_checked,
+            a_load_sees_what_others_recorded,
+            a_small_cache_changes_nothing,
         );
         $crate::conformance!(@rules $store, repository, damage:
             an_unknown_event_stops_the_load_and_is_named,

@@ -1,5 +1,6 @@
 //! What a repository has to make of a store.
 
+pub mod cache;
 pub mod commands;
 pub mod damage;
 pub mod past;

@@ -110,3 +110,26 @@ pub async fn a_snapshot_of_another_shape_is_replaced_in_time(store: Arc<dyn Even
     let loaded = load_from(&accounts, &id, Version::new(11)).await;
     assert_eq!(loaded.state, done.state);
 }
+
+/// A snapshot is written when the events since the last one outgrow it, and 4 KB.
+pub async fn adaptive_snapshots_follow_the_size_of_the_events(store: Arc<dyn EventStore>) {
+    let (_, id) = account(&store);
+    let accounts: Repository<Account> =
+        Repository::builder(Arc::clone(&store)).snapshots(SnapshotPolicy::Adaptive).build();
+    let mut snapshots = Vec::new();
+    for n in 0..120_u64 {
+        accounts.execute(&id, Deposit::one(1, format!("{n:0200}"))).await.expect("accepted");
+        accounts.flush().await;
+        let loaded = accounts.load(&id).await.expect("loads");
+        assert_eq!((loaded.version, loaded.state.balance), (Version::new(n + 1), n + 1));
+        if loaded.snapshot != snapshots.last().copied() {
+            snapshots.extend(loaded.snapshot);
+        }
+    }
+    let gaps: Vec<_> = std::iter::once(snapshots[0].get())
+        .chain(snapshots.windows(2).map(|pair| pair[1].since(pair[0])))
+        .collect();
+    assert!(gaps[0] >= 8, "events of 4 KB come before the first snapshot: {gaps:?}");
+    assert!(gaps.windows(2).all(|pair| pair[0] <= pair[1] + 1), "the state grows, so do the gaps: {gaps:?}");
+    assert!(gaps.len() <= 6, "what is written at most doubles: {gaps:?}");
+}
