@@ -55,7 +55,7 @@ impl Table {
     async fn next_page(&self, progress: &mut Progress) -> Result<Option<Page>, StoreError> {
         let mut page = match std::mem::replace(&mut progress.step, Step::Done) {
             Step::Done => return Ok(None),
-            Step::FromSnapshot(request) => self.from_the_end(progress, request).await?,
+            Step::FromSnapshot(request) => self.downwards(progress, request).await?,
             Step::Upwards { until, then, first } => match self.upwards(progress, until, then, first).await? {
                 Some(page) => page,
                 None => return Ok(None),
@@ -76,11 +76,7 @@ impl Table {
     ///
     /// When it does not reach back far enough, what it found is kept, and what lies between is read upwards:
     /// so a long stream needs no more memory than a short one.
-    async fn from_the_end(
-        &self,
-        progress: &mut Progress,
-        request: SnapshotRequest,
-    ) -> Result<Page, StoreError> {
+    async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
         // The snapshot, the commits after it, and one that tells that the snapshot is not ahead of them.
         let limit = i32::try_from(request.longest_tail).unwrap_or(i32::MAX).saturating_add(2);
         let output = self

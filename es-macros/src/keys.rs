@@ -24,7 +24,7 @@ enum Value {
     /// `key = "…"`, `key = 5`
     Lit(Lit),
     /// `key = some::Type`
-    Type(Type),
+    Type(Box<Type>),
     /// `key(…)`
     List(TokenStream),
 }
@@ -55,12 +55,12 @@ impl Grammar {
                         skip_to_comma(input);
                     }
                 }
-                if !input.is_empty() {
-                    if let Err(error) = input.parse::<Token![,]>() {
-                        errors.push(error);
-                        skip_to_comma(input);
-                        let _ = input.parse::<Token![,]>();
-                    }
+                if !input.is_empty()
+                    && let Err(error) = input.parse::<Token![,]>()
+                {
+                    errors.push(error);
+                    skip_to_comma(input);
+                    let _ = input.parse::<Token![,]>();
                 }
             }
             Ok(())
@@ -99,7 +99,7 @@ impl Grammar {
             if input.peek(Lit) {
                 Value::Lit(input.parse()?)
             } else {
-                Value::Type(input.parse().map_err(|_| input.error(self.how_to_write(&key)))?)
+                Value::Type(Box::new(input.parse().map_err(|_| input.error(self.how_to_write(&key)))?))
             }
         } else if input.peek(syn::token::Paren) {
             let content;
@@ -156,24 +156,34 @@ impl Entry {
     /// The type of `key = some::Type`.
     pub(crate) fn ty(&self, grammar: &Grammar, errors: &mut Errors) -> Option<Type> {
         match &self.value {
-            Value::Type(ty) => Some(ty.clone()),
+            Value::Type(ty) => Some((**ty).clone()),
             _ => self.mistaken(grammar, errors),
         }
     }
 
     /// The path of `key = some::path`.
     pub(crate) fn path(&self, grammar: &Grammar, errors: &mut Errors) -> Option<Path> {
-        match &self.value {
-            Value::Type(Type::Path(ty)) if ty.qself.is_none() => Some(ty.path.clone()),
-            _ => self.mistaken(grammar, errors),
+        match self.type_path() {
+            Some(path) => Some(path.clone()),
+            None => self.mistaken(grammar, errors),
         }
     }
 
     /// The identifier of `key = Name`.
     pub(crate) fn ident(&self, grammar: &Grammar, errors: &mut Errors) -> Option<Ident> {
+        match self.type_path().and_then(Path::get_ident) {
+            Some(ident) => Some(ident.clone()),
+            None => self.mistaken(grammar, errors),
+        }
+    }
+
+    fn type_path(&self) -> Option<&Path> {
         match &self.value {
-            Value::Type(Type::Path(ty)) if ty.path.get_ident().is_some() => ty.path.get_ident().cloned(),
-            _ => self.mistaken(grammar, errors),
+            Value::Type(ty) => match &**ty {
+                Type::Path(ty) if ty.qself.is_none() => Some(&ty.path),
+                _ => None,
+            },
+            _ => None,
         }
     }
 

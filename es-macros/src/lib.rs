@@ -74,7 +74,7 @@ use proc_macro::TokenStream;
 /// ```
 #[proc_macro_attribute]
 pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
-    event::expand(arguments.into(), item.into()).into()
+    event::expand(arguments.into(), &item.into()).into()
 }
 
 /// Makes a struct or an enum an aggregate: generates the enum of its events, and how they are dispatched.

@@ -31,7 +31,7 @@ pub(super) fn malformed(stored: &EventData, error: &serde_json::Error) -> Decode
     }
 }
 
-/// What a serde_json error says, less the values that it quotes.
+/// What an error of `serde_json` says, less the values that it quotes.
 ///
 /// serde reports a mismatch as `invalid type: string "…", expected u64`: what stands between the kind of
 /// the value and the expectation is the payload's content.

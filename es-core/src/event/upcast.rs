@@ -21,6 +21,10 @@ impl<P, T: From<P>> UpcastFrom<P> for T {
 }
 
 /// The value of an event that was stored before the version of `T`: read as `P`, the version before it.
+///
+/// # Errors
+///
+/// As [`Event::decode`].
 pub fn decode_previous<P: Event, T: UpcastFrom<P>>(stored: &EventData) -> Result<T, DecodeError> {
     let previous = if P::knows(stored.name()) {
         P::decode(stored)
@@ -32,11 +36,19 @@ pub fn decode_previous<P: Event, T: UpcastFrom<P>>(stored: &EventData) -> Result
 }
 
 /// The error for a stored event that `T` does not know.
+///
+/// # Errors
+///
+/// Always.
 pub fn unknown_name<T: Event>(stored: &EventData) -> Result<T, DecodeError> {
     Err(DecodeError::unknown_name(stored.name(), T::KINDS))
 }
 
 /// The error for a stored event of a version that `T` does not read.
+///
+/// # Errors
+///
+/// Always.
 pub fn unknown_version<T: Event>(kind: usize, stored: &EventData) -> Result<T, DecodeError> {
     Err(DecodeError::unknown_version(&T::KINDS[kind], stored.version()))
 }

@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::types::{
-    KeyType, ScalarAttributeType, StreamViewType, TableDescription, TimeToLiveStatus,
+    KeySchemaElement, KeyType, ScalarAttributeType, StreamViewType, TableDescription, TimeToLiveStatus,
 };
 use es_core::StoreError;
 
@@ -72,17 +72,17 @@ fn key_differences(table: &TableDescription) -> Vec<String> {
     let mut differences = Vec::new();
     for (what, kind, name) in expected {
         let key = table.key_schema().iter().find(|key| *key.key_type() == kind);
-        match key.map(|key| key.attribute_name()) {
+        match key.map(KeySchemaElement::attribute_name) {
             Some(found) if found == name => {
                 let definition =
                     table.attribute_definitions().iter().find(|attribute| attribute.attribute_name() == name);
-                let ty = definition.map(|attribute| attribute.attribute_type());
+                let ty = definition.map(aws_sdk_dynamodb::types::AttributeDefinition::attribute_type);
                 if ty != Some(&ScalarAttributeType::S) {
                     differences.push(format!("its {what} `{name}` is not of type S: use another table"));
                 }
             }
             Some(found) => {
-                differences.push(format!("its {what} is `{found}`, not `{name}`: use another table"))
+                differences.push(format!("its {what} is `{found}`, not `{name}`: use another table"));
             }
             None => differences.push(format!("it has no {what} `{name}`: use another table")),
         }

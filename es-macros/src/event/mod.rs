@@ -23,7 +23,7 @@ struct Event {
     sound: bool,
 }
 
-pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
+pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream {
     let mut errors = Errors::new();
     let parsed = syn::parse2::<DeriveInput>(item.clone());
     let Ok(input) = parsed else {

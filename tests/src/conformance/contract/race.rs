@@ -26,7 +26,8 @@ pub async fn writers_from_one_version_with_commits_of_different_lengths(store: A
 pub async fn of_many_writers_from_one_version_one_wins(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for round in 0..5_u64 {
-        let loaded = commits(&*store, &stream).await.last().map_or(Version::NONE, |commit| commit.last());
+        let loaded =
+            commits(&*store, &stream).await.last().map_or(Version::NONE, es_core::store::Commit::last);
         let writers = (0..12_usize).map(|writer| {
             let store = Arc::clone(&store);
             let commit = new_commit(events(1 + writer % 4));
