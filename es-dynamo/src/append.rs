@@ -1,18 +1,24 @@
-//! Appending: one conditional `PutItem`.
+//! Appending: one conditional `PutItem`; for a commit too large for one item, one transaction.
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::error::{BuildError, SdkError};
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use es_core::store::{Append, AppendError, Appended, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
 use crate::capacity;
 use crate::error::translate;
-use crate::item::{Attributes, CommitHead, Item, SIZE_LIMIT, commit_item, item_size};
+use crate::item::{Attributes, CommitHead, Item, commit_items, item_size};
 use crate::names;
 use crate::store::Table;
+
+/// That there is no item with the key yet.
+const PLACE_IS_FREE: &str = "attribute_not_exists(pk)";
 
 /// How often an append that expects no version is tried again when another one takes its place.
 const MOST_PLACES: u32 = 100;
@@ -42,35 +48,16 @@ impl Table {
     ) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let (first, last) = (version.next(), append.last_version_after(version)?);
-        let item = commit_item(stream, first, last, append.commit())?;
-        let bytes = item_size(&item);
-        if bytes > SIZE_LIMIT {
-            let what =
-                format!("a commit of {} events for the stream `{stream}`", append.commit().events.len());
-            return Err(StoreError::too_large(what, bytes, SIZE_LIMIT).into());
-        }
-        let result = self
-            .client
-            .put_item()
-            .table_name(&self.name)
-            .set_item(Some(item))
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await;
-        let old = match result {
-            Ok(output) => {
-                let cost = spent + capacity::of_write(output.consumed_capacity());
-                return Ok(Appended::new(first, last, cost));
-            }
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                match error.into_err() {
-                    PutItemError::ConditionalCheckFailedException(failed) => failed.item,
-                    other => return Err(StoreError::Backend(other.into()).into()),
-                }
-            }
-            Err(error) => return Err(translate(&self.name, error).into()),
+        let mut items = commit_items(stream, first, append.commit())?;
+        // In a transaction everything is written, and billed, twice.
+        let bytes = items.iter().map(item_size).sum::<u64>() * if items.len() > 1 { 2 } else { 1 };
+        let outcome = match items.len() {
+            1 => self.put(items.remove(0)).await?,
+            _ => self.put_all(items).await?,
+        };
+        let old = match outcome {
+            Put::Stored(cost) => return Ok(Appended::new(first, last, spent + cost)),
+            Put::Taken(old) => old,
         };
 
         // Someone has stored a commit there: another writer, or an attempt of this one whose answer was lost.
@@ -89,6 +76,64 @@ impl Table {
                 let actual = old.map(|old| old.last);
                 Err(Conflict::new(stream.clone(), append.expected(), actual, cost).into())
             }
+        }
+    }
+
+    /// Writes one item on the condition that its place is free.
+    async fn put(&self, item: Item) -> Result<Put, StoreError> {
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .condition_expression(PLACE_IS_FREE)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        match result {
+            Ok(output) => Ok(Put::Stored(capacity::of_write(output.consumed_capacity()))),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
+                match error.into_err() {
+                    PutItemError::ConditionalCheckFailedException(failed) => Ok(Put::Taken(failed.item)),
+                    other => Err(StoreError::Backend(other.into())),
+                }
+            }
+            Err(error) => Err(translate(&self.name, error)),
+        }
+    }
+
+    /// Writes the parts of a commit in one transaction, on the condition that all their places are free.
+    ///
+    /// The SDK gives each call a token of its own, by which its retries are recognised; a later call finds
+    /// the commit by its id, as with one item.
+    async fn put_all(&self, items: Vec<Item>) -> Result<Put, StoreError> {
+        let puts = items
+            .into_iter()
+            .map(|item| {
+                let put = aws_sdk_dynamodb::types::Put::builder()
+                    .table_name(&self.name)
+                    .set_item(Some(item))
+                    .condition_expression(PLACE_IS_FREE)
+                    .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+                    .build()?;
+                Ok(TransactWriteItem::builder().put(put).build())
+            })
+            .collect::<Result<Vec<_>, BuildError>>()
+            .map_err(|error| StoreError::Backend(error.into()))?;
+        let result = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(puts))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        match result {
+            Ok(output) => Ok(Put::Stored(capacity::of_transaction(output.consumed_capacity()))),
+            Err(SdkError::ServiceError(error)) if error.err().is_transaction_canceled_exception() => {
+                canceled(error.into_err())
+            }
+            Err(error) => Err(translate(&self.name, error)),
         }
     }
 
@@ -187,6 +232,36 @@ impl Table {
         let head = output.item.map(|item| head_of(stream, item)).transpose()?;
         Ok((head, cost))
     }
+}
+
+/// What became of a write on the condition that its place is free.
+enum Put {
+    Stored(Cost),
+    /// The place is taken, by this item if it is known.
+    Taken(Option<Item>),
+}
+
+/// A transaction is cancelled for one reason for each of its items: a place that is taken is a conflict, and
+/// everything else is not.
+fn canceled(error: TransactWriteItemsError) -> Result<Put, StoreError> {
+    let TransactWriteItemsError::TransactionCanceledException(canceled) = error else {
+        return Err(StoreError::Backend(error.into()));
+    };
+    let reasons = canceled.cancellation_reasons.unwrap_or_default();
+    let mut others = Vec::new();
+    for reason in reasons {
+        match reason.code.as_deref() {
+            Some("ConditionalCheckFailed") => return Ok(Put::Taken(reason.item)),
+            Some("None") | None => {}
+            Some(code) => others.push(code.to_owned()),
+        }
+    }
+    let cause = format!("the transaction was cancelled: {}", others.join(", ")).into();
+    let passing = ["TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError"];
+    Err(match others.iter().all(|code| passing.contains(&code.as_str())) && !others.is_empty() {
+        true => StoreError::Throttled(cause),
+        false => StoreError::Backend(cause),
+    })
 }
 
 fn head_of(stream: &StreamId, item: Item) -> Result<CommitHead, StoreError> {

@@ -13,6 +13,11 @@ pub(crate) fn of_write(consumed: Option<&ConsumedCapacity>) -> Cost {
     Cost::write(units(consumed))
 }
 
+/// The cost of one transaction that writes.
+pub(crate) fn of_transaction(consumed: &[ConsumedCapacity]) -> Cost {
+    Cost::write(consumed.iter().map(|consumed| units(Some(consumed))).sum())
+}
+
 /// The cost of a write whose condition failed, for an item of `bytes`.
 ///
 /// It is billed like one that succeeds

@@ -34,6 +34,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod append;
+mod assembly;
 mod builder;
 mod capacity;
 #[cfg(feature = "embedded")]

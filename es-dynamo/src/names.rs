@@ -14,6 +14,7 @@
 //! | `at` | N | when it was decided, in milliseconds since 1970 |
 //! | `md` | S | the metadata as JSON; left out when there is none |
 //! | `ev` | L of M | the events: `t` (S) the stored name, `v` (N) the schema version, left out when it is 1, `p` (S) the payload as JSON |
+//! | `cf`, `cl` | N | only where a commit did not fit into one item: the versions of its first and its last event; its parts are items of their own, written in one transaction, and the first one holds the metadata |
 //!
 //! | attribute of a snapshot | type | what it holds |
 //! |---|---|---|
@@ -48,6 +49,11 @@ pub const TIME: &str = "at";
 pub const METADATA: &str = "md";
 /// Commit: its events.
 pub const EVENTS: &str = "ev";
+
+/// Part of a commit: the version of the commit's first event.
+pub const COMMIT_FIRST: &str = "cf";
+/// Part of a commit: the version of the commit's last event.
+pub const COMMIT_LAST: &str = "cl";
 
 /// Event: its stored name.
 pub const EVENT_NAME: &str = "t";

@@ -1,6 +1,7 @@
 //! Reading: as few pages as there can be, and never more in memory than two of them.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use es_core::store::{Commit, Contiguity, Head, Page, Read, SnapshotRequest};
@@ -8,16 +9,22 @@ use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 
+use crate::assembly::Assembly;
 use crate::capacity;
 use crate::error::translate;
 use crate::item::{Attributes, snapshot_from};
 use crate::names;
 use crate::store::Table;
 
+/// How often a commit is waited for of which only a part can be seen, and how long at first.
+const MOST_WAITS: u32 = 10;
+const WAIT: Duration = Duration::from_millis(10);
+
 /// How far a read has come.
 struct Progress {
     stream: StreamId,
     contiguity: Contiguity,
+    assembly: Assembly,
     step: Step,
 }
 
@@ -46,7 +53,8 @@ impl Table {
         };
         let stream = read.stream().clone();
         let contiguity = Contiguity::after(stream.clone(), read.start());
-        stream::try_unfold(Progress { stream, contiguity, step }, async |mut progress| {
+        let assembly = Assembly::new(stream.clone());
+        stream::try_unfold(Progress { stream, contiguity, assembly, step }, async |mut progress| {
             Ok(self.next_page(&mut progress).await?.map(|page| (page, progress)))
         })
         .boxed()
@@ -99,10 +107,10 @@ impl Table {
                     Err(version) => page.unusable_snapshot = version,
                 }
             } else {
-                newest.push_front(attributes.commit()?);
+                newest.push_front(attributes.part()?);
             }
         }
-        let head = newest.back().map_or(Version::NONE, Commit::last);
+        let head = newest.back().map_or(Version::NONE, |part| part.whole.last);
         match snapshot {
             Some(found) if found.fits(request.fingerprint) && found.version() <= head => {
                 page.snapshot = Some(found);
@@ -112,18 +120,34 @@ impl Table {
         }
 
         let start = page.snapshot.as_ref().map_or(Version::NONE, Snapshot::version);
-        newest.retain(|commit| commit.last() > start);
-        let oldest = newest.front().map_or(head.next(), |commit| commit.first);
-        if oldest > start.next() && more {
-            progress.contiguity = Contiguity::after(progress.stream.clone(), start);
-            progress.step = Step::Upwards { until: oldest.previous(), then: newest, first: false };
+        // What the snapshot covers is not needed, and a commit whose first part is not here is read upwards.
+        newest.retain(|part| part.whole.last > start);
+        while newest.front().is_some_and(|part| more && part.commit.first > part.whole.first) {
+            newest.pop_front();
+        }
+        let oldest = newest.front().map_or(head.next(), |part| part.commit.first);
+        progress.contiguity = Contiguity::after(progress.stream.clone(), start);
+        let read_upwards = oldest > start.next() && more;
+        let mut kept = VecDeque::new();
+        let mut assembly = Assembly::new(progress.stream.clone());
+        for part in newest {
+            kept.extend(assembly.take(part)?);
+        }
+        if assembly.missing().is_some() {
+            // The newest commit is not all there yet: it comes last, and is read again.
+            progress.step = Step::Upwards { until: head, then: VecDeque::new(), first: false };
+            if !read_upwards {
+                page.commits = kept.into();
+            }
+        } else if read_upwards {
+            progress.step = Step::Upwards { until: oldest.previous(), then: kept, first: false };
         } else {
-            page.commits = newest.into();
+            page.commits = kept.into();
         }
         Ok(page)
     }
 
-    /// The next page upwards. An empty one that is not the last is passed over.
+    /// The next page upwards. One that ends inside of a commit gives what comes before that.
     async fn upwards(
         &self,
         progress: &mut Progress,
@@ -131,16 +155,19 @@ impl Table {
         then: VecDeque<Commit>,
         first: bool,
     ) -> Result<Option<Page>, StoreError> {
-        // Every page starts after the last event that was seen, so none can be left out between two.
-        let start = progress.contiguity.last().next();
-        let mut from = None;
         let mut page = Page::default();
-        if start > until {
-            // Nothing is asked for before what was kept.
-            page.commits = then.into();
-            return Ok((first || !page.commits.is_empty()).then_some(page));
-        }
+        let mut from = None;
+        let mut waits = 0;
         loop {
+            // Every page starts after the last event that was seen, so none can be left out between two.
+            let (start, until) = match progress.assembly.missing() {
+                Some((start, last)) => (start, until.max(last)),
+                None => (page.commits.last().map_or(progress.contiguity.last(), Commit::last).next(), until),
+            };
+            if start > until {
+                page.commits.extend(then);
+                return Ok((first || !page.commits.is_empty()).then_some(page));
+            }
             let output = self
                 .query(&progress.stream, names::commit_key(start), names::commit_key(until))
                 .set_exclusive_start_key(from.take())
@@ -148,18 +175,32 @@ impl Table {
                 .await
                 .map_err(|error| translate(&self.name, error))?;
             page.cost += capacity::of_read(output.consumed_capacity());
-            for item in output.items.unwrap_or_default() {
-                page.commits.push(Attributes::of(&progress.stream, item)?.commit()?);
+            let items = output.items.unwrap_or_default();
+            let empty = items.is_empty();
+            for item in items {
+                let part = Attributes::of(&progress.stream, item)?.part()?;
+                page.commits.extend(progress.assembly.take(part)?);
             }
-            match output.last_evaluated_key {
-                Some(key) if page.commits.is_empty() => from = Some(key),
-                Some(_) => {
+            match (output.last_evaluated_key, progress.assembly.missing()) {
+                (Some(key), _) if empty => from = Some(key),
+                (Some(_), _) if page.commits.is_empty() => {}
+                (Some(_), _) => {
                     progress.step = Step::Upwards { until, then, first: false };
                     return Ok(Some(page));
                 }
-                None => {
+                (None, None) => {
                     page.commits.extend(then);
                     return Ok(Some(page));
+                }
+                // The rest of the last commit lies beyond the bound, or cannot be seen yet.
+                (None, Some((missing, _))) => {
+                    if empty {
+                        waits += 1;
+                        if waits > MOST_WAITS {
+                            return Err(progress.assembly.incomplete(missing));
+                        }
+                        tokio::time::sleep(WAIT * waits).await;
+                    }
                 }
             }
         }
@@ -170,7 +211,7 @@ impl Table {
             .query(stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(Version::MAX))
             .scan_index_forward(false)
             .limit(1)
-            .projection_expression("sk, lv, id")
+            .projection_expression("sk, lv, id, cf, cl")
             .send()
             .await
             .map_err(|error| translate(&self.name, error))?;

@@ -24,8 +24,10 @@ use crate::table::TableOptions;
 /// | append at a version from elsewhere | 2 | a `Query` of one item for the stream's end, `PutItem` |
 /// | write a snapshot | 1 | `PutItem` on the condition that it is newer |
 ///
-/// A commit is one item of at most 400 KB. Its sort key is the version of its first event, so that writers
-/// who start from the same version collide, and an item once written is never changed.
+/// A commit is one item. Its sort key is the version of its first event, so that writers who start from the
+/// same version collide, and an item once written is never changed. A commit of more than 400 KB, which is
+/// the most that an item holds, is as many items as it takes, written in one transaction, up to 4 MB: that
+/// costs twice as much.
 ///
 /// # Lost answers
 ///

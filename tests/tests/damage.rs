@@ -168,16 +168,76 @@ async fn a_table_that_does_not_exist_is_named() {
 }
 
 #[tokio::test]
-async fn a_commit_too_large_for_an_item_is_refused_before_it_is_sent() {
+async fn what_is_too_large_is_refused_before_it_is_sent() {
     let store = engine::dynamo_store().await;
     let accounts: Repository<Account> = Repository::new(store);
     let id = "ann".to_owned();
-    let notes = (0..5).map(|n| format!("{n}").repeat(100_000)).collect();
-    let error = accounts.execute(&id, Deposit { cents: 1, notes }).await.expect_err("too large");
-    let message = std::error::Error::source(&error).expect("has a cause").to_string();
-    assert!(message.contains("a commit of 5 events for the stream `account#ann`"), "{message}");
-    assert!(message.contains("the limit is 409600"), "{message}");
+    let refusal = async |notes: Vec<String>| {
+        let error = accounts.execute(&id, Deposit { cents: 1, notes }).await.expect_err("too large");
+        std::error::Error::source(&error).expect("has a cause").to_string()
+    };
+    let event = refusal(vec!["a".to_owned(), "b".repeat(500_000)]).await;
+    assert!(
+        event.starts_with("the event `Deposited` at version 2 of the stream `account#ann` has 500"),
+        "{event}"
+    );
+    assert!(event.ends_with("the limit is 409600"), "{event}");
+    let commit = refusal(vec!["c".repeat(300_000); 15]).await;
+    assert!(commit.starts_with("a commit of 15 events for the stream `account#ann` has 450"), "{commit}");
+    assert!(commit.ends_with("the limit is 4194304"), "{commit}");
+    let commit = refusal(vec!["d".repeat(100); 60_000]).await;
+    assert!(commit.starts_with("a commit of 60000 events"), "{commit}");
     assert!(!accounts.exists(&id).await.expect("is known"));
+}
+
+/// A commit of six large events, and its items.
+async fn parts(store: &DynamoStore) -> (Repository<Account>, StreamId, Vec<Item>) {
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    let notes = (0..6).map(|n| format!("{n}").repeat(150_000)).collect();
+    accounts.execute(&"ann".to_owned(), Deposit { cents: 1, notes }).await.expect("accepted");
+    let stream: StreamId = "account#ann".parse().expect("a stream");
+    let mut items = Vec::new();
+    for first in [1, 3, 5] {
+        items.push(get(store, &stream, &names::commit_key(Version::new(first))).await);
+    }
+    (accounts, stream, items)
+}
+
+async fn delete(store: &DynamoStore, item: &Item) {
+    let request = store.client().delete_item().table_name(store.table_name());
+    let request = request.key("pk", item["pk"].clone()).key("sk", item["sk"].clone());
+    request.send().await.expect("deletes");
+}
+
+#[tokio::test]
+async fn a_part_of_a_commit_that_is_missing_stops_the_load() {
+    for missing in 0..3 {
+        let store = engine::dynamo_store().await;
+        let (accounts, _, items) = parts(&store).await;
+        delete(&store, &items[missing]).await;
+        let error = accounts.load(&"ann".to_owned()).await.expect_err("stops");
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{missing}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_commit_that_cannot_be_seen_yet_is_waited_for() {
+    for late in [1, 2] {
+        let store = engine::dynamo_store().await;
+        let (accounts, _, items) = parts(&store).await;
+        for item in &items[late..] {
+            delete(&store, item).await;
+        }
+        let writer = async {
+            tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+            for item in &items[late..] {
+                put(&store, item.clone()).await;
+            }
+        };
+        let id = "ann".to_owned();
+        let (loaded, ()) = tokio::join!(accounts.load(&id), writer);
+        assert_eq!(loaded.expect("loads").version, 6);
+    }
 }
 
 /// Any attribute value, nested a little.
@@ -203,7 +263,7 @@ proptest! {
     #[test]
     fn no_item_makes_a_read_panic(
         key in prop_oneof![Just("E#000000000001".to_owned()), Just("S#".to_owned()), "E#.{0,14}"],
-        attributes in prop::collection::hash_map("lv|id|at|md|ev|v|fp|ck|st|xx", any_value(), 0..8),
+        attributes in prop::collection::hash_map("lv|id|at|md|ev|cf|cl|v|fp|ck|st|xx", any_value(), 0..8),
     ) {
         tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
             let store = DynamoStore::embedded().await.expect("starts");

@@ -77,8 +77,12 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn version(&mut self, name: &str) -> Result<Version, StoreError> {
-        let version = Version::new(self.number(name)?);
-        if version > Version::MAX {
+        self.optional_version(name)?.ok_or_else(|| self.corrupt(format!("the attribute `{name}` is missing")))
+    }
+
+    pub(crate) fn optional_version(&mut self, name: &str) -> Result<Option<Version>, StoreError> {
+        let version = self.optional_number(name)?.map(Version::new);
+        if version.is_some_and(|version| version > Version::MAX) {
             return Err(self.corrupt(format!("the attribute `{name}` is out of range")));
         }
         Ok(version)

@@ -1,4 +1,4 @@
-//! The item of a commit.
+//! The items of a commit: one, as a rule.
 
 use std::sync::Arc;
 
@@ -6,17 +6,74 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::store::{Commit, NewCommit};
 use es_core::{CommitId, EventData, Metadata, StoreError, StreamId, Version};
 
+use super::size::{LIMIT as SIZE_LIMIT, item_size, value_size};
 use super::{Attributes, Item};
 use crate::names;
 
-/// The item of `commit`, with its events at the versions `first` to `last`.
-pub(crate) fn commit_item(
+/// The most items that one transaction may write
+/// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
+const MOST_ITEMS: usize = 100;
+
+/// The most bytes that one transaction may write: 4 MB.
+const TRANSACTION_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// The items of `commit`, with its events at the versions from `first` on: one, or as many as it takes.
+///
+/// # Errors
+///
+/// [`StoreError::TooLarge`] when an event does not fit into an item, or the commit into a transaction.
+pub(crate) fn commit_items(
     stream: &StreamId,
+    first: Version,
+    commit: &NewCommit,
+) -> Result<Vec<Item>, StoreError> {
+    let last = first.plus(commit.events.len() as u64).previous();
+    let whole = CommitHead { id: commit.id, first, last };
+    let events: Vec<_> = commit.events.iter().map(event_value).collect();
+    let single = item(stream, &whole, first, last, commit, events)?;
+    if item_size(&single) <= SIZE_LIMIT {
+        return Ok(vec![single]);
+    }
+
+    let mut items = Vec::new();
+    let mut part = Vec::new();
+    let (mut part_first, mut part_bytes) = (first, 0);
+    // What every part has besides its events, whatever their number.
+    let frame = item_size(&item(stream, &whole, first, last, commit, Vec::new())?) + 64;
+    for (event, version) in commit.events.iter().zip(first.get()..) {
+        let value = event_value(event);
+        let bytes = 1 + value_size(&value);
+        if frame + bytes > SIZE_LIMIT {
+            let what = format!("the event `{}` at version {version} of the stream `{stream}`", event.name());
+            return Err(StoreError::too_large(what, frame + bytes, SIZE_LIMIT));
+        }
+        if frame + part_bytes + bytes > SIZE_LIMIT {
+            let part_last = Version::new(version).previous();
+            items.push(item(stream, &whole, part_first, part_last, commit, std::mem::take(&mut part))?);
+            (part_first, part_bytes) = (Version::new(version), 0);
+        }
+        part_bytes += bytes;
+        part.push(value);
+    }
+    items.push(item(stream, &whole, part_first, last, commit, part)?);
+
+    let bytes = items.iter().map(item_size).sum();
+    if items.len() > MOST_ITEMS || bytes > TRANSACTION_LIMIT {
+        let what = format!("a commit of {} events for the stream `{stream}`", commit.events.len());
+        return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT));
+    }
+    Ok(items)
+}
+
+/// The item with the events of `commit` from `first` to `last`.
+fn item(
+    stream: &StreamId,
+    whole: &CommitHead,
     first: Version,
     last: Version,
     commit: &NewCommit,
+    events: Vec<AttributeValue>,
 ) -> Result<Item, StoreError> {
-    let events = commit.events.iter().map(event_value).collect();
     let mut item = Item::from([
         (names::PARTITION_KEY.to_owned(), AttributeValue::S(stream.as_str().to_owned())),
         (names::SORT_KEY.to_owned(), AttributeValue::S(names::commit_key(first))),
@@ -25,7 +82,11 @@ pub(crate) fn commit_item(
         (names::TIME.to_owned(), AttributeValue::N(commit.time.timestamp_millis().to_string())),
         (names::EVENTS.to_owned(), AttributeValue::L(events)),
     ]);
-    if !commit.metadata.is_empty() {
+    if (first, last) != (whole.first, whole.last) {
+        item.insert(names::COMMIT_FIRST.to_owned(), AttributeValue::N(whole.first.to_string()));
+        item.insert(names::COMMIT_LAST.to_owned(), AttributeValue::N(whole.last.to_string()));
+    }
+    if !commit.metadata.is_empty() && first == whole.first {
         let metadata = serde_json::to_string(&commit.metadata)
             .map_err(|_| StoreError::invalid("the metadata of the commit has no JSON form"))?;
         item.insert(names::METADATA.to_owned(), AttributeValue::S(metadata));
@@ -45,9 +106,11 @@ fn event_value(event: &EventData) -> AttributeValue {
 }
 
 impl Attributes<'_> {
-    /// The commit that the item holds.
-    pub(crate) fn commit(mut self) -> Result<Commit, StoreError> {
-        let head = self.commit_head()?;
+    /// What the item holds of a commit: all of it, as a rule.
+    pub(crate) fn part(mut self) -> Result<Part, StoreError> {
+        let first = self.first_version()?;
+        let last = self.version(names::LAST_VERSION)?;
+        let whole = self.head_from(first, last)?;
         let time = self.time()?;
         let metadata = match self.optional_text(names::METADATA)? {
             None => Metadata::new(),
@@ -63,26 +126,43 @@ impl Attributes<'_> {
                 Ok(EventData::new(name, version, event.text(names::EVENT_PAYLOAD)?))
             })
             .collect::<Result<Vec<_>, StoreError>>()?;
-        if head.first.plus(events.len() as u64) != head.last.next() {
+        if events.is_empty() || first.plus(events.len() as u64) != last.next() {
             return Err(self.corrupt("it does not have as many events as versions"));
         }
-        Ok(Commit { id: head.id, first: head.first, time, metadata: Arc::new(metadata), events })
+        let commit = Commit { id: whole.id, first, time, metadata: Arc::new(metadata), events };
+        Ok(Part { commit, whole })
     }
 
-    /// Which commit the item holds, without its events.
-    pub(crate) fn commit_head(&mut self) -> Result<CommitHead, StoreError> {
+    /// Which commit the item is of.
+    pub(crate) fn commit_head(mut self) -> Result<CommitHead, StoreError> {
         let first = self.first_version()?;
         let last = self.version(names::LAST_VERSION)?;
-        if last < first {
-            return Err(self.corrupt("it ends before it starts"));
+        self.head_from(first, last)
+    }
+
+    /// The same, for an item with the versions from `first` to `last`.
+    fn head_from(&mut self, first: Version, last: Version) -> Result<CommitHead, StoreError> {
+        let whole_first = self.optional_version(names::COMMIT_FIRST)?.unwrap_or(first);
+        let whole_last = self.optional_version(names::COMMIT_LAST)?.unwrap_or(last);
+        if last < first || whole_first > first || whole_last < last || whole_first.is_none() {
+            return Err(self.corrupt("its versions contradict each other"));
         }
         let id = self.text(names::COMMIT_ID)?;
-        let id: CommitId = id.parse().map_err(|_| self.corrupt("its id is no UUID"))?;
-        Ok(CommitHead { id, first, last })
+        let id = id.parse().map_err(|_| self.corrupt("its id is no UUID"))?;
+        Ok(CommitHead { id, first: whole_first, last: whole_last })
     }
 }
 
-/// Which commit an item holds.
+/// What one item holds of a commit.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// The events of the item, as if they were a commit.
+    pub(crate) commit: Commit,
+    /// The commit that they are of.
+    pub(crate) whole: CommitHead,
+}
+
+/// A commit without its events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CommitHead {
     pub(crate) id: CommitId,

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 pub(crate) use attributes::Attributes;
-pub(crate) use commit::{CommitHead, commit_item};
+pub(crate) use commit::{CommitHead, Part, commit_items};
 pub(crate) use size::{LIMIT as SIZE_LIMIT, item_size};
 pub(crate) use snapshot::{snapshot_from, snapshot_item};
 

@@ -14,7 +14,7 @@ pub(crate) fn item_size(item: &Item) -> u64 {
     item.iter().map(|(name, value)| name.len() as u64 + value_size(value)).sum()
 }
 
-fn value_size(value: &AttributeValue) -> u64 {
+pub(super) fn value_size(value: &AttributeValue) -> u64 {
     match value {
         AttributeValue::S(text) => text.len() as u64,
         AttributeValue::N(number) => number_size(number),

@@ -20,7 +20,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(120);
 
 impl Table {
     pub(crate) async fn create(&self, options: TableOptions) -> Result<(), StoreError> {
-        let request = self.definition(options).map_err(|error| StoreError::Backend(error.into()))?;
+        let request = self.definition().map_err(|error| StoreError::Backend(error.into()))?;
         let throughput = options.throughput()?;
         let billing = match throughput {
             Some(_) => BillingMode::Provisioned,
@@ -40,7 +40,7 @@ impl Table {
         self.verify().await
     }
 
-    fn definition(&self, _: TableOptions) -> Result<CreateTableFluentBuilder, BuildError> {
+    fn definition(&self) -> Result<CreateTableFluentBuilder, BuildError> {
         let attribute = |name: &str| {
             AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()
         };

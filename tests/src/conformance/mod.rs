@@ -31,6 +31,12 @@ macro_rules! conformance {
             exact_refuses_a_stream_that_does_not_exist,
             a_refused_append_leaves_nothing,
         );
+        $crate::conformance!(@rules $store, contract, large:
+            are_read_back_as_one_commit,
+            are_atomic_and_repeatable,
+            collide_with_others_from_the_same_version,
+            follow_a_snapshot,
+        );
         $crate::conformance!(@rules $store, contract, race:
             writers_from_one_version_with_commits_of_different_lengths,
             of_many_writers_from_one_version_one_wins,

@@ -2,6 +2,7 @@
 
 pub mod append;
 pub mod expected;
+pub mod large;
 pub mod race;
 pub mod read;
 pub mod repetition;

@@ -1,0 +1,110 @@
+//! Commits that are too large for one item of a store.
+
+use std::sync::Arc;
+
+use es_core::store::{Append, Read};
+use es_core::{EventStore, ExpectedVersion, Fingerprint, Snapshot, StreamId, Version};
+use futures_util::future::join_all;
+
+use super::grow;
+use crate::conformance::support::{Pattern, commits, new_commit, new_stream, read_all, time};
+
+const BYTES: usize = 150 * 1024;
+
+/// Appends a commit of ten large events after `loaded`.
+async fn grow_large(store: &dyn EventStore, stream: &StreamId, loaded: Version) -> Append {
+    let events = (0..10).map(|n| Pattern { seed: loaded.get() + n, bytes: BYTES }.event()).collect();
+    let append = Append::after_loaded(stream.clone(), loaded, new_commit(events));
+    let appended = store.append(&append).await.expect("appends");
+    assert_eq!((appended.first, appended.last), (loaded.next(), loaded.plus(10)));
+    append
+}
+
+/// Each is one commit, whatever stands before and after it.
+pub async fn are_read_back_as_one_commit(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    let mut large = Vec::new();
+    for round in 0..3 {
+        large.push(grow_large(&*store, &stream, Version::new(round * 12)).await);
+        grow(&*store, &stream, 2).await;
+    }
+    let stored = commits(&*store, &stream).await;
+    assert_eq!(stored.iter().map(|commit| commit.events.len()).collect::<Vec<_>>(), [10, 2, 10, 2, 10, 2]);
+    for (commit, append) in stored.iter().step_by(2).zip(&large) {
+        assert!(commit.id == append.commit().id && commit.events == append.commit().events, "changed");
+        assert_eq!(commit.time, append.commit().time);
+    }
+    assert_eq!(store.head(&stream).await.expect("is known").version, 36);
+
+    // Bounds inside of one do not cut it.
+    let firsts = async |read: Read| {
+        let page = read_all(&*store, read).await;
+        page.commits.iter().map(|commit| (commit.first.get(), commit.last().get())).collect::<Vec<_>>()
+    };
+    for until in [13, 17, 22] {
+        let read = Read::all(stream.clone()).after(Version::new(10)).until(Version::new(until));
+        assert_eq!(firsts(read).await, [(11, 12), (13, 22)]);
+    }
+}
+
+/// All of it is stored, or nothing, and once.
+pub async fn are_atomic_and_repeatable(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    let first = grow_large(&*store, &stream, Version::NONE).await;
+    let again = store.append(&first).await.expect("is found");
+    assert_eq!((again.first, again.last, again.repeated), (Version::FIRST, Version::new(10), true));
+    for version in [3, 10] {
+        let late = (0..10).map(|seed| Pattern { seed, bytes: BYTES }.event()).collect();
+        let late =
+            Append::new(stream.clone(), ExpectedVersion::Exact(Version::new(version - 1)), new_commit(late));
+        assert!(store.append(&late).await.expect_err("too late").is_conflict());
+    }
+    grow(&*store, &stream, 1).await;
+    assert!(store.append(&first).await.expect("is found").repeated);
+    assert_eq!(commits(&*store, &stream).await.len(), 2);
+}
+
+/// Large and small ones collide like small ones do.
+pub async fn collide_with_others_from_the_same_version(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    let writers = (0..6_u64).map(|writer| {
+        let store = Arc::clone(&store);
+        let count = if writer % 2 == 0 { 4 } else { 1 };
+        let events = (0..count).map(|n| Pattern { seed: writer * 10 + n, bytes: BYTES }.event()).collect();
+        let append = Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events));
+        async move {
+            // A store may refuse for the moment while another transaction is under way.
+            loop {
+                match store.append(&append).await {
+                    Err(error) if error.is_retryable() => tokio::task::yield_now().await,
+                    result => return result,
+                }
+            }
+        }
+    });
+    let results = join_all(writers).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
+    assert!(results.iter().filter_map(|result| result.as_ref().err()).all(|error| error.is_conflict()));
+    assert_eq!(commits(&*store, &stream).await.len(), 1);
+}
+
+/// A snapshot before, after, and far before one.
+pub async fn follow_a_snapshot(store: Arc<dyn EventStore>) {
+    let shape = Fingerprint::new(77);
+    for longest_tail in [1, 4, 50] {
+        let stream = new_stream();
+        grow(&*store, &stream, 2).await;
+        let large = grow_large(&*store, &stream, Version::new(2)).await;
+        grow(&*store, &stream, 1).await;
+        for version in [2, 12, 13] {
+            let snapshot = Snapshot::new(Version::new(version), time(0), shape, "{}".to_owned());
+            store.write_snapshot(&stream, &snapshot, None).await.expect("writes");
+            let page = read_all(&*store, Read::all(stream.clone()).from_snapshot(shape, longest_tail)).await;
+            assert_eq!(page.snapshot.map(|snapshot| snapshot.version()), Some(Version::new(version)));
+            let ends: Vec<_> = page.commits.iter().map(|commit| commit.last().get()).collect();
+            let expected: Vec<_> = [12, 13].into_iter().filter(|end| *end > version).collect();
+            assert_eq!(ends, expected, "after {version}, with {longest_tail}");
+            assert!(version > 2 || page.commits[0].events == large.commit().events, "changed");
+        }
+    }
+}
