@@ -25,6 +25,14 @@ example-dynamodb-local:
 costs:
     cargo run -q -p examples --bin costs
 
+# what the framework takes beside a hand-written loop on the SDK, in CPU time
+bench-overhead *ARGS:
+    cargo run -q --release -p es-benches --bin overhead -- {{ARGS}}
+
+# the benchmarks, shortly and without optimisation: that they run, not how fast
+bench-smoke:
+    cargo run -q -p es-benches --bin overhead -- 1 50
+
 # formatting
 fmt:
     cargo fmt --all --check
@@ -45,4 +53,4 @@ features:
 
 
 # everything above, as the CI script runs it
-ci: test fmt lint features docs test-dynamodb-local example-dynamodb-local costs
+ci: test fmt lint features docs test-dynamodb-local example-dynamodb-local costs bench-smoke

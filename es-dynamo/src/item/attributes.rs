@@ -1,5 +1,6 @@
 //! Reading attributes of items that may hold anything.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -16,7 +17,7 @@ use crate::names;
 /// the attribute, and quotes nothing.
 pub(crate) struct Attributes<'a> {
     stream: &'a StreamId,
-    sort_key: String,
+    sort_key: Cow<'a, str>,
     item: Item,
 }
 
@@ -24,14 +25,14 @@ impl<'a> Attributes<'a> {
     /// The attributes of an item that was found in `stream`.
     pub(crate) fn of(stream: &'a StreamId, mut item: Item) -> Result<Self, StoreError> {
         match item.remove(names::SORT_KEY) {
-            Some(AttributeValue::S(sort_key)) => Ok(Self { stream, sort_key, item }),
+            Some(AttributeValue::S(sort_key)) => Ok(Self { stream, sort_key: sort_key.into(), item }),
             _ => Err(StoreError::corrupt(stream, "an item has no sort key")),
         }
     }
 
     /// The attributes of a map inside this item.
-    pub(crate) fn inside(&self, item: Item) -> Self {
-        Self { stream: self.stream, sort_key: self.sort_key.clone(), item }
+    pub(crate) fn inside(&self, item: Item) -> Attributes<'_> {
+        Attributes { stream: self.stream, sort_key: Cow::Borrowed(&self.sort_key), item }
     }
 
     pub(crate) fn is_snapshot(&self) -> bool {

@@ -1,6 +1,6 @@
 //! The items of a commit: one, as a rule.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::store::{Commit, NewCommit};
@@ -9,6 +9,9 @@ use es_core::{CommitId, EventData, Metadata, StoreError, StreamId, Version};
 use super::size::{LIMIT as SIZE_LIMIT, item_size, value_size};
 use super::{Attributes, Item};
 use crate::names;
+
+/// What most commits have, once for all of them.
+static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
 
 /// The most items that one transaction may write
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
@@ -113,8 +116,10 @@ impl Attributes<'_> {
         let whole = self.head_from(first, last)?;
         let time = self.time()?;
         let metadata = match self.optional_text(names::METADATA)? {
-            None => Metadata::new(),
-            Some(text) => serde_json::from_str(&text).map_err(|_| self.corrupt("its metadata is damaged"))?,
+            None => Arc::clone(&NO_METADATA),
+            Some(text) => {
+                Arc::new(serde_json::from_str(&text).map_err(|_| self.corrupt("its metadata is damaged"))?)
+            }
         };
         let events = self
             .list(names::EVENTS)?
@@ -129,7 +134,7 @@ impl Attributes<'_> {
         if events.is_empty() || first.plus(events.len() as u64) != last.next() {
             return Err(self.corrupt("it does not have as many events as versions"));
         }
-        let commit = Commit { id: whole.id, first, time, metadata: Arc::new(metadata), events };
+        let commit = Commit { id: whole.id, first, time, metadata, events };
         Ok(Part { commit, whole })
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use es_core::store::{Append, Read};
+use es_core::store::{Append, AppendError, Read};
 use es_core::{EventStore, ExpectedVersion, Fingerprint, Snapshot, StreamId, Version};
 use futures_util::future::join_all;
 
@@ -84,7 +84,7 @@ pub async fn collide_with_others_from_the_same_version(store: Arc<dyn EventStore
     });
     let results = join_all(writers).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
-    assert!(results.iter().filter_map(|result| result.as_ref().err()).all(|error| error.is_conflict()));
+    assert!(results.iter().filter_map(|result| result.as_ref().err()).all(AppendError::is_conflict));
     assert_eq!(commits(&*store, &stream).await.len(), 1);
 }
 
