@@ -1,6 +1,5 @@
 //! Reading attributes of items that may hold anything.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -17,22 +16,24 @@ use crate::names;
 /// the attribute, and quotes nothing.
 pub(crate) struct Attributes<'a> {
     stream: &'a StreamId,
-    sort_key: Cow<'a, str>,
-    item: Item,
+    sort_key: String,
+    /// As a list: there are few of them, and to look through so few is faster than to hash names.
+    rest: Vec<(String, AttributeValue)>,
 }
 
 impl<'a> Attributes<'a> {
     /// The attributes of an item that was found in `stream`.
-    pub(crate) fn of(stream: &'a StreamId, mut item: Item) -> Result<Self, StoreError> {
-        match item.remove(names::SORT_KEY) {
-            Some(AttributeValue::S(sort_key)) => Ok(Self { stream, sort_key: sort_key.into(), item }),
+    pub(crate) fn of(stream: &'a StreamId, item: Item) -> Result<Self, StoreError> {
+        let mut found = Self { stream, sort_key: String::new(), rest: item.into_iter().collect() };
+        match found.take(names::SORT_KEY) {
+            Some(AttributeValue::S(sort_key)) => Ok(Self { sort_key, ..found }),
             _ => Err(StoreError::corrupt(stream, "an item has no sort key")),
         }
     }
 
-    /// The attributes of a map inside this item.
-    pub(crate) fn inside(&self, item: Item) -> Attributes<'_> {
-        Attributes { stream: self.stream, sort_key: Cow::Borrowed(&self.sort_key), item }
+    fn take(&mut self, name: &str) -> Option<AttributeValue> {
+        let place = self.rest.iter().position(|(found, _)| found == name)?;
+        Some(self.rest.swap_remove(place).1)
     }
 
     pub(crate) fn is_snapshot(&self) -> bool {
@@ -55,7 +56,7 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn optional_text(&mut self, name: &str) -> Result<Option<String>, StoreError> {
-        match self.item.remove(name) {
+        match self.take(name) {
             None => Ok(None),
             Some(AttributeValue::S(text)) => Ok(Some(text)),
             Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no text"))),
@@ -67,7 +68,7 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn optional_number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, StoreError> {
-        match self.item.remove(name) {
+        match self.take(name) {
             None => Ok(None),
             Some(AttributeValue::N(number)) => match number.parse() {
                 Ok(number) => Ok(Some(number)),
@@ -95,16 +96,12 @@ impl<'a> Attributes<'a> {
             .ok_or_else(|| self.corrupt(format!("the attribute `{}` is out of range", names::TIME)))
     }
 
-    pub(crate) fn list(&mut self, name: &str) -> Result<Vec<Item>, StoreError> {
-        let Some(AttributeValue::L(list)) = self.item.remove(name) else {
-            return Err(self.corrupt(format!("the attribute `{name}` is no list")));
-        };
-        list.into_iter()
-            .map(|value| match value {
-                AttributeValue::M(map) => Ok(map),
-                _ => Err(self.corrupt(format!("the attribute `{name}` is no list of maps"))),
-            })
-            .collect()
+    /// The values of a list.
+    pub(crate) fn list(&mut self, name: &str) -> Result<Vec<AttributeValue>, StoreError> {
+        match self.take(name) {
+            Some(AttributeValue::L(list)) => Ok(list),
+            _ => Err(self.corrupt(format!("the attribute `{name}` is no list"))),
+        }
     }
 
     /// The error that something is wrong with this item.

@@ -121,21 +121,42 @@ impl Attributes<'_> {
                 Arc::new(serde_json::from_str(&text).map_err(|_| self.corrupt("its metadata is damaged"))?)
             }
         };
-        let events = self
-            .list(names::EVENTS)?
-            .into_iter()
-            .map(|map| {
-                let mut event = self.inside(map);
-                let name = event.text(names::EVENT_NAME)?;
-                let version = event.optional_number(names::EVENT_VERSION)?.unwrap_or(1);
-                Ok(EventData::new(name, version, event.text(names::EVENT_PAYLOAD)?))
-            })
-            .collect::<Result<Vec<_>, StoreError>>()?;
+        let list = self.list(names::EVENTS)?;
+        let events = list.into_iter().map(|value| self.event(value)).collect::<Result<Vec<_>, _>>()?;
         if events.is_empty() || first.plus(events.len() as u64) != last.next() {
             return Err(self.corrupt("it does not have as many events as versions"));
         }
         let commit = Commit { id: whole.id, first, time, metadata, events };
         Ok(Part { commit, whole })
+    }
+
+    /// One event of the list.
+    fn event(&self, value: AttributeValue) -> Result<EventData, StoreError> {
+        let AttributeValue::M(map) = value else {
+            return Err(self.corrupt("an event is no map"));
+        };
+        let (mut name, mut version, mut payload) = (None, 1, None);
+        for (attribute, value) in map {
+            match (attribute.as_str(), value) {
+                (names::EVENT_NAME, AttributeValue::S(text)) => name = Some(text),
+                (names::EVENT_PAYLOAD, AttributeValue::S(text)) => payload = Some(text),
+                (names::EVENT_VERSION, AttributeValue::N(number)) => {
+                    version = number
+                        .parse()
+                        .map_err(|_| self.corrupt("the version of an event is out of range"))?;
+                }
+                (names::EVENT_NAME | names::EVENT_PAYLOAD | names::EVENT_VERSION, _) => {
+                    return Err(
+                        self.corrupt(format!("the attribute `{attribute}` of an event is of another type"))
+                    );
+                }
+                _ => {}
+            }
+        }
+        match (name, payload) {
+            (Some(name), Some(payload)) => Ok(EventData::new(name, version, payload)),
+            _ => Err(self.corrupt("an event has no name or no payload")),
+        }
     }
 
     /// Which commit the item is of.
