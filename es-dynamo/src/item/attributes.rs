@@ -17,23 +17,21 @@ use crate::names;
 pub(crate) struct Attributes<'a> {
     stream: &'a StreamId,
     sort_key: String,
-    /// As a list: there are few of them, and to look through so few is faster than to hash names.
-    rest: Vec<(String, AttributeValue)>,
+    rest: Item,
 }
 
 impl<'a> Attributes<'a> {
     /// The attributes of an item that was found in `stream`.
-    pub(crate) fn of(stream: &'a StreamId, item: Item) -> Result<Self, StoreError> {
-        let mut found = Self { stream, sort_key: String::new(), rest: item.into_iter().collect() };
-        match found.take(names::SORT_KEY) {
-            Some(AttributeValue::S(sort_key)) => Ok(Self { sort_key, ..found }),
+    pub(crate) fn of(stream: &'a StreamId, mut item: Item) -> Result<Self, StoreError> {
+        match item.remove(names::SORT_KEY) {
+            Some(AttributeValue::S(sort_key)) => Ok(Self { stream, sort_key, rest: item }),
             _ => Err(StoreError::corrupt(stream, "an item has no sort key")),
         }
     }
 
-    fn take(&mut self, name: &str) -> Option<AttributeValue> {
-        let place = self.rest.iter().position(|(found, _)| found == name)?;
-        Some(self.rest.swap_remove(place).1)
+    /// All that are left, to go through at once: faster than to look each of them up.
+    pub(crate) fn take_all(&mut self) -> Item {
+        std::mem::take(&mut self.rest)
     }
 
     pub(crate) fn is_snapshot(&self) -> bool {
@@ -56,7 +54,7 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn optional_text(&mut self, name: &str) -> Result<Option<String>, StoreError> {
-        match self.take(name) {
+        match self.rest.remove(name) {
             None => Ok(None),
             Some(AttributeValue::S(text)) => Ok(Some(text)),
             Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no text"))),
@@ -68,12 +66,9 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn optional_number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, StoreError> {
-        match self.take(name) {
+        match self.rest.remove(name) {
             None => Ok(None),
-            Some(AttributeValue::N(number)) => match number.parse() {
-                Ok(number) => Ok(Some(number)),
-                Err(_) => Err(self.corrupt(format!("the attribute `{name}` is out of range"))),
-            },
+            Some(AttributeValue::N(number)) => self.parse(name, &number).map(Some),
             Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no number"))),
         }
     }
@@ -83,25 +78,38 @@ impl<'a> Attributes<'a> {
     }
 
     pub(crate) fn optional_version(&mut self, name: &str) -> Result<Option<Version>, StoreError> {
-        let version = self.optional_number(name)?.map(Version::new);
-        if version.is_some_and(|version| version > Version::MAX) {
-            return Err(self.corrupt(format!("the attribute `{name}` is out of range")));
+        match self.optional_number(name)? {
+            None => Ok(None),
+            Some(number) => self.in_range(name, Version::new(number)).map(Some),
         }
-        Ok(version)
     }
 
     pub(crate) fn time(&mut self) -> Result<DateTime<Utc>, StoreError> {
         let milliseconds = self.number(names::TIME)?;
+        self.time_from(milliseconds)
+    }
+
+    /// The number that an attribute holds.
+    pub(crate) fn parse<T: FromStr>(&self, name: &str, number: &str) -> Result<T, StoreError> {
+        number.parse().map_err(|_| self.corrupt(format!("the attribute `{name}` is out of range")))
+    }
+
+    /// The version that an attribute holds.
+    pub(crate) fn parse_version(&self, name: &str, number: &str) -> Result<Version, StoreError> {
+        self.in_range(name, Version::new(self.parse(name, number)?))
+    }
+
+    /// The time that is `milliseconds` after the start of 1970.
+    pub(crate) fn time_from(&self, milliseconds: i64) -> Result<DateTime<Utc>, StoreError> {
         DateTime::from_timestamp_millis(milliseconds)
             .ok_or_else(|| self.corrupt(format!("the attribute `{}` is out of range", names::TIME)))
     }
 
-    /// The values of a list.
-    pub(crate) fn list(&mut self, name: &str) -> Result<Vec<AttributeValue>, StoreError> {
-        match self.take(name) {
-            Some(AttributeValue::L(list)) => Ok(list),
-            _ => Err(self.corrupt(format!("the attribute `{name}` is no list"))),
+    fn in_range(&self, name: &str, version: Version) -> Result<Version, StoreError> {
+        if version > Version::MAX {
+            return Err(self.corrupt(format!("the attribute `{name}` is out of range")));
         }
+        Ok(version)
     }
 
     /// The error that something is wrong with this item.

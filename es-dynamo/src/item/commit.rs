@@ -112,21 +112,54 @@ impl Attributes<'_> {
     /// What the item holds of a commit: all of it, as a rule.
     pub(crate) fn part(mut self) -> Result<Part, StoreError> {
         let first = self.first_version()?;
-        let last = self.version(names::LAST_VERSION)?;
-        let whole = self.head_from(first, last)?;
-        let time = self.time()?;
-        let metadata = match self.optional_text(names::METADATA)? {
+        let (mut last, mut whole_first, mut whole_last) = (None, None, None);
+        let (mut id, mut time, mut metadata, mut events) = (None, None, None, None);
+        for (attribute, value) in self.take_all() {
+            match (attribute.as_str(), value) {
+                (names::EVENTS, AttributeValue::L(list)) => {
+                    let decoded =
+                        list.into_iter().map(|value| self.event(value)).collect::<Result<Vec<_>, _>>();
+                    events = Some(decoded?);
+                }
+                (names::COMMIT_ID, AttributeValue::S(text)) => id = Some(text),
+                (names::METADATA, AttributeValue::S(text)) => metadata = Some(text),
+                (names::TIME, AttributeValue::N(number)) => time = Some(self.parse(names::TIME, &number)?),
+                (names::LAST_VERSION, AttributeValue::N(number)) => {
+                    last = Some(self.parse_version(names::LAST_VERSION, &number)?);
+                }
+                (names::COMMIT_FIRST, AttributeValue::N(number)) => {
+                    whole_first = Some(self.parse_version(names::COMMIT_FIRST, &number)?);
+                }
+                (names::COMMIT_LAST, AttributeValue::N(number)) => {
+                    whole_last = Some(self.parse_version(names::COMMIT_LAST, &number)?);
+                }
+                (
+                    names::EVENTS
+                    | names::COMMIT_ID
+                    | names::METADATA
+                    | names::TIME
+                    | names::LAST_VERSION
+                    | names::COMMIT_FIRST
+                    | names::COMMIT_LAST,
+                    _,
+                ) => return Err(self.corrupt(format!("the attribute `{attribute}` is of another type"))),
+                _ => {}
+            }
+        }
+        let (Some(last), Some(id), Some(time), Some(events)) = (last, id, time, events) else {
+            return Err(self.corrupt("one of its attributes is missing"));
+        };
+        let whole = self.head_from(first, last, whole_first, whole_last, &id)?;
+        if events.is_empty() || first.plus(events.len() as u64) != last.next() {
+            return Err(self.corrupt("it does not have as many events as versions"));
+        }
+        let metadata = match metadata {
             None => Arc::clone(&NO_METADATA),
             Some(text) => {
                 Arc::new(serde_json::from_str(&text).map_err(|_| self.corrupt("its metadata is damaged"))?)
             }
         };
-        let list = self.list(names::EVENTS)?;
-        let events = list.into_iter().map(|value| self.event(value)).collect::<Result<Vec<_>, _>>()?;
-        if events.is_empty() || first.plus(events.len() as u64) != last.next() {
-            return Err(self.corrupt("it does not have as many events as versions"));
-        }
-        let commit = Commit { id: whole.id, first, time, metadata, events };
+        let commit = Commit { id: whole.id, first, time: self.time_from(time)?, metadata, events };
         Ok(Part { commit, whole })
     }
 
@@ -163,17 +196,25 @@ impl Attributes<'_> {
     pub(crate) fn commit_head(mut self) -> Result<CommitHead, StoreError> {
         let first = self.first_version()?;
         let last = self.version(names::LAST_VERSION)?;
-        self.head_from(first, last)
+        let whole_first = self.optional_version(names::COMMIT_FIRST)?;
+        let whole_last = self.optional_version(names::COMMIT_LAST)?;
+        let id = self.text(names::COMMIT_ID)?;
+        self.head_from(first, last, whole_first, whole_last, &id)
     }
 
-    /// The same, for an item with the versions from `first` to `last`.
-    fn head_from(&mut self, first: Version, last: Version) -> Result<CommitHead, StoreError> {
-        let whole_first = self.optional_version(names::COMMIT_FIRST)?.unwrap_or(first);
-        let whole_last = self.optional_version(names::COMMIT_LAST)?.unwrap_or(last);
+    /// The commit of an item with the versions from `first` to `last`, which may be a part of it.
+    fn head_from(
+        &self,
+        first: Version,
+        last: Version,
+        whole_first: Option<Version>,
+        whole_last: Option<Version>,
+        id: &str,
+    ) -> Result<CommitHead, StoreError> {
+        let (whole_first, whole_last) = (whole_first.unwrap_or(first), whole_last.unwrap_or(last));
         if last < first || whole_first > first || whole_last < last || whole_first.is_none() {
             return Err(self.corrupt("its versions contradict each other"));
         }
-        let id = self.text(names::COMMIT_ID)?;
         let id = id.parse().map_err(|_| self.corrupt("its id is no UUID"))?;
         Ok(CommitHead { id, first: whole_first, last: whole_last })
     }
