@@ -103,7 +103,8 @@ impl EventStore for MemoryStore {
         let mut streams = self.streams();
         let stored = streams.entry(append.stream().clone()).or_default();
         let commit = append.commit();
-        if let Some(earlier) = stored.commits.iter().rev().find(|earlier| earlier.id == commit.id) {
+        if let Some(&place) = stored.places.get(&commit.id) {
+            let earlier = &stored.commits[place];
             return Ok(Appended::new(earlier.first, earlier.last(), Cost::write(0.0)).repeated());
         }
         let head = stored.head();
