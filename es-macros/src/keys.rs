@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use proc_macro2::{Ident, Span, TokenStream};
-use quote::ToTokens;
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::punctuated::Punctuated;
@@ -68,22 +68,43 @@ impl Grammar {
         let parsed = parser.parse2(tokens);
         errors.keep(parsed);
 
-        entries.retain(|entry| {
-            let key = entry.key.unraw().to_string();
-            if !self.keys.iter().any(|(known, _)| *known == key) {
+        let given = |key: &str| entries.iter().any(|entry| entry.key.unraw() == key);
+        let meant: Vec<_> = entries
+            .iter()
+            .map(|entry| {
+                let key = entry.key.unraw().to_string();
+                if self.knows(&key) {
+                    return Some(key);
+                }
                 errors.at(entry.key.span(), self.unknown(&key));
-                return false;
-            }
+                // Read as what was probably meant, so that it is not reported as missing as well.
+                self.nearest(&key).filter(|meant| !given(meant)).map(str::to_owned)
+            })
+            .collect();
+        let mut read = Vec::new();
+        for (mut entry, key) in entries.into_iter().zip(meant) {
+            let Some(key) = key else { continue };
             if !seen.insert(key.clone()) && !self.repeatable.contains(&key.as_str()) {
                 errors.at(
                     entry.key.span(),
                     format!("`{key}` is given twice in `{}`: keep one of them", self.attribute),
                 );
-                return false;
+                continue;
             }
-            true
-        });
-        entries
+            if entry.key != key {
+                entry.key = Ident::new(&key, entry.key.span());
+            }
+            read.push(entry);
+        }
+        read
+    }
+
+    fn knows(&self, key: &str) -> bool {
+        self.keys.iter().any(|(known, _)| *known == key)
+    }
+
+    fn nearest(&self, key: &str) -> Option<&'static str> {
+        nearest(key, self.keys.iter().map(|(known, _)| *known))
     }
 
     fn entry(&self, input: ParseStream<'_>) -> syn::Result<Entry> {
@@ -115,8 +136,8 @@ impl Grammar {
         if let Some((_, place)) = self.elsewhere.iter().find(|(known, _)| *known == key) {
             return format!("`{key}` does not belong into `{}`: {place}", self.attribute);
         }
-        let nearest = nearest(key, self.keys.iter().map(|(known, _)| *known));
-        let suggestion = nearest.map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"));
+        let suggestion =
+            self.nearest(key).map_or_else(String::new, |nearest| format!(" (did you mean `{nearest}`?)"));
         format!("`{}` has no key `{key}`{suggestion}; known are {}", self.attribute, self.list())
     }
 
@@ -146,9 +167,10 @@ impl Entry {
     /// The number of `key = 5`, with its place.
     pub(crate) fn number(&self, grammar: &Grammar, errors: &mut Errors) -> Option<(u32, Span)> {
         match &self.value {
-            Value::Lit(Lit::Int(number)) => {
-                errors.keep(number.base10_parse()).map(|value| (value, number.span()))
-            }
+            Value::Lit(Lit::Int(number)) => match number.base10_parse() {
+                Ok(value) => Some((value, number.span())),
+                Err(_) => self.mistaken(grammar, errors),
+            },
             _ => self.mistaken(grammar, errors),
         }
     }
@@ -234,9 +256,19 @@ impl Entry {
     }
 }
 
+/// Adds the entries of a further attribute.
+pub(crate) fn append(tokens: &mut TokenStream, more: TokenStream) {
+    let last = tokens.clone().into_iter().last();
+    let open = |token| !matches!(token, TokenTree::Punct(punct) if punct.as_char() == ',');
+    if last.is_some_and(open) {
+        tokens.extend(quote!(,));
+    }
+    tokens.extend(more);
+}
+
 fn skip_to_comma(input: ParseStream<'_>) {
     while !input.is_empty() && !input.peek(Token![,]) {
-        if input.parse::<proc_macro2::TokenTree>().is_err() {
+        if input.parse::<TokenTree>().is_err() {
             return;
         }
     }

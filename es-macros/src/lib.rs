@@ -5,6 +5,7 @@ mod errors;
 mod event;
 mod keys;
 mod shape;
+mod spans;
 
 use proc_macro::TokenStream;
 
@@ -24,7 +25,7 @@ use proc_macro::TokenStream;
 /// | `name = "…"` | the stored name; otherwise the struct's, less a `V<n>` at its end that repeats the version |
 /// | `version = 2` | the schema version of the payload, 1 if it is not given |
 /// | `previous = OrderPlacedV1` | the event of the version before, needed from version 2 on |
-/// | `alias = "…"` | a name under which the event was stored before; may be repeated |
+/// | `alias = "…"` | a name under which the event was stored before; one `alias` for each |
 /// | `skip_derive(PartialEq, …)` | derives to leave out, because the type implements them by hand |
 /// | `crate = ::path` | where `es_core` is, if it was renamed |
 ///
@@ -54,8 +55,8 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-/// Events of all versions are read, wherever events are read; the newest is written. Versions follow each
-/// other without a gap, and the compiler checks that.
+/// Events of all versions are read, wherever events are read; the newest is written. An event that gets
+/// another stored name in its new version lists the old one as an `alias`, and keeps the aliases it had.
 ///
 /// # On an enum: a family of events
 ///
@@ -72,6 +73,15 @@ use proc_macro::TokenStream;
 ///     Locked { code: u32 },
 /// }
 /// ```
+///
+/// # What the compiler refuses
+///
+/// - An unknown key, one given twice, and one with the wrong kind of value.
+/// - A type that is generic or borrows, and parts of it under `#[cfg(…)]`: what one build stores, every build
+///   reads.
+/// - A `version` without its `previous`, a gap between two versions, a `previous` whose stored name or whose
+///   alias would no longer be found, and a missing `From`.
+/// - In a family: two variants of one stored name, and attributes of serde that change how it is stored.
 #[proc_macro_attribute]
 pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
     event::expand(arguments.into(), &item.into()).into()
@@ -119,6 +129,17 @@ pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// `Apply` is asked for once for every event, and `Default` is the initial state. A state with snapshots
 /// implements `Serialize` and `Deserialize`; snapshots of a state with other fields than now are ignored.
+///
+/// The generated enum has one variant for each event, of its type's name, and a `From` for each. An event may
+/// be a family itself.
+///
+/// # What the compiler refuses
+///
+/// - An unknown key, one given twice, one that is missing, and one with the wrong kind of value.
+/// - A name that is empty, contains `#` or starts with `$`.
+/// - An event without its `Apply`, one that is listed twice, two of one stored name, and a stored name or an
+///   alias that is retired while an event still has it.
+/// - A generic aggregate, one without `Default`, and one with `snapshot` that is not serializable.
 #[proc_macro_derive(Aggregate, attributes(aggregate))]
 pub fn aggregate(item: TokenStream) -> TokenStream {
     aggregate::expand(item.into()).into()

@@ -3,14 +3,18 @@
 use proc_macro2::TokenStream;
 use quote::ToTokens;
 use syn::ext::IdentExt;
-use syn::{Attribute, Field, Fields, LitStr, Meta, Token};
+use syn::{Attribute, Field, Fields, LitStr, Meta, Token, Variant};
 
 /// What `#[serde(…)]` says about a container or a field, as far as shapes are concerned.
 #[derive(Default)]
 pub(crate) struct SerdeAttributes {
     pub(crate) rename: Option<String>,
     rename_all: Option<String>,
+    rename_all_fields: Option<String>,
+    /// Neither written nor read.
     pub(crate) skipped: bool,
+    /// Not written.
+    unwritten: bool,
     pub(crate) has_crate: bool,
     /// The keys that change how an enum is represented, as written.
     pub(crate) representation: Vec<syn::Ident>,
@@ -32,7 +36,9 @@ impl SerdeAttributes {
                         found.representation.push(key.clone());
                         found.rename_all = text_value(meta.input)?;
                     }
+                    "rename_all_fields" => found.rename_all_fields = text_value(meta.input)?,
                     "skip" => found.skipped = true,
+                    "skip_serializing" => found.unwritten = true,
                     "crate" => {
                         found.has_crate = true;
                         skip_value(meta.input)?;
@@ -47,7 +53,6 @@ impl SerdeAttributes {
                 Ok(())
             });
         }
-        // `crate` is a keyword, which `get_ident` returns all the same.
         found
     }
 }
@@ -93,9 +98,19 @@ pub(crate) fn json_fields(fields: &Fields, container: &SerdeAttributes) -> Vec<(
         .iter()
         .enumerate()
         .map(|(index, field)| (index, field, SerdeAttributes::of(&field.attrs)))
-        .filter(|(_, _, own)| !own.skipped)
+        .filter(|(_, _, own)| !own.skipped && !own.unwritten)
         .map(|(index, field, own)| (name(index, field, &own), text(&field.ty)))
         .collect()
+}
+
+/// The fields of an enum's variant, the same.
+pub(crate) fn json_fields_of_variant(
+    variant: &Variant,
+    container: &SerdeAttributes,
+) -> Vec<(String, String)> {
+    let mut own = SerdeAttributes::of(&variant.attrs);
+    own.rename_all = own.rename_all.or_else(|| container.rename_all_fields.clone());
+    json_fields(&variant.fields, &own)
 }
 
 /// Tokens as text, the same however they were spaced.
@@ -111,12 +126,25 @@ pub(crate) fn text(tokens: &impl ToTokens) -> String {
                         Delimiter::Bracket => ("[", "]"),
                         Delimiter::None => ("", ""),
                     };
+                    let mut inner = String::new();
+                    write(group.stream(), &mut inner);
+                    if inner.ends_with(", ") {
+                        // It says something only in a tuple of one.
+                        inner.truncate(inner.len() - if is_tuple_of_one(&group) { 1 } else { 2 });
+                    }
                     text.push_str(open);
-                    write(group.stream(), text);
+                    text.push_str(&inner);
                     text.push_str(close);
                 }
                 TokenTree::Punct(punct) if punct.as_char() == ',' => text.push_str(", "),
-                TokenTree::Punct(punct) => text.push(punct.as_char()),
+                TokenTree::Punct(punct) if punct.as_char() == ';' => text.push_str("; "),
+                TokenTree::Punct(punct) => {
+                    // A list that is broken into lines has a comma at its end.
+                    if punct.as_char() == '>' && text.ends_with(", ") {
+                        text.truncate(text.len() - 2);
+                    }
+                    text.push(punct.as_char());
+                }
                 other => {
                     if text.ends_with(|last: char| last.is_alphanumeric() || last == '_') {
                         text.push(' ');
@@ -129,6 +157,11 @@ pub(crate) fn text(tokens: &impl ToTokens) -> String {
     let mut result = String::new();
     write(tokens.to_token_stream(), &mut result);
     result
+}
+
+fn is_tuple_of_one(group: &proc_macro2::Group) -> bool {
+    let tuple = syn::parse2::<syn::TypeTuple>(proc_macro2::TokenTree::from(group.clone()).into());
+    tuple.is_ok_and(|tuple| tuple.elems.len() == 1)
 }
 
 /// A field's name by one of serde's `rename_all` rules; fields are in snake case as Rust has them.
@@ -185,12 +218,37 @@ mod tests {
                 customer: Option < String >,
                 #[serde(skip)]
                 cached: bool,
+                #[serde(skip_serializing, default)]
+                hint: u8,
                 r#type: Vec<(u8, u8)>,
             }
         };
         let fields = json_fields(&item.fields, &SerdeAttributes::of(&item.attrs));
         let fields: Vec<_> = fields.iter().map(|(name, ty)| (name.as_str(), ty.as_str())).collect();
         assert_eq!(fields, [("totalCents", "u64"), ("who", "Option<String>"), ("type", "Vec<(u8, u8)>")]);
+    }
+
+    #[test]
+    fn names_in_a_variant_follow_its_own_rule_or_the_enums() {
+        let item: syn::ItemEnum = parse_quote! {
+            #[serde(rename_all_fields = "camelCase")]
+            enum OrderEvent {
+                Placed { total_cents: u64 },
+                #[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+                Paid { paid_cents: u64 },
+            }
+        };
+        let container = SerdeAttributes::of(&item.attrs);
+        let names = item.variants.iter().flat_map(|variant| json_fields_of_variant(variant, &container));
+        assert_eq!(names.map(|(name, _)| name).collect::<Vec<_>>(), ["totalCents", "PAID-CENTS"]);
+    }
+
+    #[test]
+    fn types_read_the_same_however_they_are_broken_into_lines() {
+        let text = |source: &str| text(&syn::parse_str::<syn::Type>(source).expect("a type"));
+        assert_eq!(text("BTreeMap<\n String,\n (u8, u8,),\n>"), "BTreeMap<String, (u8, u8)>");
+        assert_eq!(text("(BTreeMap<u8 , u8>,)"), "(BTreeMap<u8, u8>,)");
+        assert_eq!(text("[ Option<&'static str> ; 4 ]"), "[Option<&'static str>; 4]");
     }
 
     #[test]

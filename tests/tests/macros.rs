@@ -93,6 +93,35 @@ mod derives {
         }
     }
 
+    /// Implements most of them by hand.
+    #[event(skip_derive(Debug, Serialize, Deserialize))]
+    pub struct Plain(u8);
+
+    impl std::fmt::Debug for Plain {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("plain")
+        }
+    }
+
+    impl Serialize for Plain {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(&"|".repeat(self.0.into()))
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Plain {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let strokes = String::deserialize(deserializer)?;
+            u8::try_from(strokes.len()).map(Self).map_err(serde::de::Error::custom)
+        }
+    }
+
+    #[test]
+    fn of_serde_can_be_left_to_the_type() {
+        assert_eq!(round_trip(&Plain(3)).payload(), "\"|||\"");
+        assert_eq!(format!("{:?}", Plain(3)), "plain");
+    }
+
     #[test]
     fn are_added_only_where_they_are_missing() {
         assert_eq!(round_trip(&Whole { total_cents: 1 }).payload(), r#"{"totalCents":1}"#);
@@ -162,6 +191,44 @@ mod versions {
         assert_eq!(history, [3, 2, 1]);
     }
 
+    /// Renamed twice; each version knows all the names before it.
+    #[event(name = "Bought")]
+    pub struct BoughtV1;
+
+    #[event(name = "Ordered", version = 2, previous = BoughtV1, alias = "Bought")]
+    pub struct OrderedV2;
+
+    #[event(version = 3, previous = OrderedV2, alias = "Ordered", alias = "Bought")]
+    pub struct Placed {
+        pub from: u8,
+    }
+
+    impl From<BoughtV1> for OrderedV2 {
+        fn from(_: BoughtV1) -> Self {
+            Self
+        }
+    }
+
+    impl From<OrderedV2> for Placed {
+        fn from(_: OrderedV2) -> Self {
+            Self { from: 2 }
+        }
+    }
+
+    #[test]
+    fn of_every_name_are_read() {
+        for name in ["Bought", "Ordered", "Placed"] {
+            for version in [1, 2] {
+                let stored = EventData::new(name, version, "null");
+                assert_eq!(Placed::decode(&stored).expect("reads"), Placed { from: 2 }, "{name} {version}");
+            }
+            let stored = EventData::new(name, 3, r#"{"from":3}"#);
+            assert_eq!(Placed::decode(&stored).expect("reads"), Placed { from: 3 }, "{name}");
+            assert!(Placed::knows(name));
+        }
+        assert!(!Placed::knows("OrderedV2"));
+    }
+
     #[test]
     fn of_the_future_and_of_no_time_are_refused() {
         for version in [0, 4] {
@@ -174,6 +241,31 @@ mod versions {
 
 mod families {
     use super::*;
+
+    /// Whose fields serde renames.
+    #[event]
+    #[serde(rename_all_fields = "camelCase")]
+    pub enum Renaming {
+        Counted {
+            total_items: u8,
+        },
+        #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+        Weighed {
+            total_grams: u8,
+            #[serde(skip)]
+            cached: u8,
+        },
+    }
+
+    #[test]
+    fn have_the_shapes_of_the_json() {
+        let counted = Renaming::Counted { total_items: 1 };
+        assert_eq!(round_trip(&counted).payload(), r#"{"totalItems":1}"#);
+        let weighed = Renaming::Weighed { total_grams: 2, cached: 0 };
+        assert_eq!(round_trip(&weighed).payload(), r#"{"TOTAL_GRAMS":2}"#);
+        let fields = |kind: &EventKind| kind.fields().iter().map(|field| field.name).collect::<Vec<_>>();
+        assert_eq!(Renaming::KINDS.iter().map(fields).collect::<Vec<_>>(), [["totalItems"], ["TOTAL_GRAMS"]]);
+    }
 
     #[event]
     pub struct PaintedV1 {
@@ -333,5 +425,138 @@ mod aggregates {
         let snapshots = Mixed::snapshots().expect("has snapshots");
         assert_eq!(snapshots.policy(), es_core::SnapshotPolicy::Every(3));
         assert!(Door::snapshots().is_none());
+    }
+
+    #[test]
+    fn show_their_events_as_derived_enums_do() {
+        let begun = AnyEvent::from(facts::Begun);
+        assert_eq!(format!("{begun:?}"), "Begun(Begun)");
+        assert_eq!(begun.clone(), begun);
+        assert_ne!(begun, AnyEvent::from(Ended));
+        assert_ne!(AnyEvent::from(DoorEvent::Opened), DoorEvent::Moved(1, 2).into());
+    }
+
+    /// All of it in one function, where no path but a relative one leads.
+    #[test]
+    fn are_defined_wherever_types_are() {
+        #[event]
+        struct Rung {
+            times: u8,
+        }
+
+        #[derive(Aggregate, Default)]
+        #[aggregate(name = "bell", id = u8, events(Rung))]
+        struct Bell {
+            times: u8,
+        }
+
+        impl Apply<Rung> for Bell {
+            fn apply(&mut self, event: &Rung) {
+                self.times += event.times;
+            }
+        }
+
+        let mut bell = Bell::default();
+        bell.apply_event(
+            &BellEvent::decode(&round_trip(&BellEvent::Rung(Rung { times: 2 }))).expect("decodes"),
+        );
+        assert_eq!(bell.times, 2);
+    }
+}
+
+mod shapes {
+    use super::*;
+    use es_core::Fingerprint;
+
+    fn shape<A: Aggregate>() -> Fingerprint {
+        A::snapshots().expect("has snapshots").fingerprint()
+    }
+
+    #[event]
+    pub struct Counted;
+
+    /// An aggregate with a state of its own in a module of its own.
+    macro_rules! state {
+        ($module:ident, { $($snapshot:tt)* }, { $($state:tt)* }) => {
+            mod $module {
+                use super::*;
+
+                #[derive(Aggregate, Default, es_core::serde::Serialize, es_core::serde::Deserialize)]
+                #[serde(crate = "es_core::serde")]
+                #[aggregate(name = "count", id = u8, events(Counted), snapshot($($snapshot)*))]
+                #[allow(dead_code)] // only their types matter
+                pub struct Count { $($state)* }
+
+                impl Apply<Counted> for Count {
+                    fn apply(&mut self, _: &Counted) {}
+                }
+            }
+        };
+    }
+
+    state!(first, { every = 5 }, { pub count: u8, pub names: Vec<String> });
+    state!(same, { every = 7 }, {
+        /// Said in more words.
+        pub(super) count: u8,
+        pub names: Vec<
+            String,
+        >,
+    });
+    state!(renamed, { every = 5 }, { pub total: u8, pub names: Vec<String> });
+    state!(retyped, { every = 5 }, { pub count: u16, pub names: Vec<String> });
+    state!(reordered, { every = 5 }, { pub names: Vec<String>, pub count: u8 });
+    state!(skipping, { every = 5 }, { #[serde(skip)] pub count: u8, pub names: Vec<String> });
+    state!(revised, { every = 5, version = 2 }, { pub count: u8, pub names: Vec<String> });
+
+    #[test]
+    fn of_states_differ_as_their_fields_do() {
+        let first = shape::<first::Count>();
+        assert_eq!(shape::<same::Count>(), first, "comments, visibility and layout are no shape");
+        let others = [
+            shape::<renamed::Count>(),
+            shape::<retyped::Count>(),
+            shape::<reordered::Count>(),
+            shape::<skipping::Count>(),
+            shape::<revised::Count>(),
+        ];
+        for (index, other) in others.iter().enumerate() {
+            assert_ne!(*other, first);
+            assert!(!others[..index].contains(other));
+        }
+    }
+}
+
+mod generated {
+    use super::*;
+
+    /// What others write around the macros.
+    macro_rules! events {
+        ($($event:ident($field:ident: $ty:ty) as $name:literal $version:literal $(after $previous:ty)?;)*) => {
+            $(
+                #[event(name = $name, version = $version $(, previous = $previous)?)]
+                pub struct $event {
+                    pub $field: $ty,
+                }
+            )*
+        };
+    }
+
+    events! {
+        Counted(count: u8) as "counted" 1;
+        Summed(sum: Vec<u16>) as "counted" 2 after Counted;
+    }
+
+    impl From<Counted> for Summed {
+        fn from(old: Counted) -> Self {
+            Self { sum: vec![old.count.into()] }
+        }
+    }
+
+    #[test]
+    fn items_are_events_like_others() {
+        assert_eq!(kinds::<Summed>(), [("counted", 2)]);
+        assert_eq!(Summed::KINDS[0].fields()[0].ty, "Vec<u16>");
+        let old = EventData::new("counted", 1, r#"{"count":3}"#);
+        assert_eq!(Summed::decode(&old).expect("reads"), Summed { sum: vec![3] });
     }
 }

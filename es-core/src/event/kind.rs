@@ -126,8 +126,18 @@ pub const fn concat_kinds<const N: usize>(parts: &[&[EventKind]]) -> [EventKind;
     all
 }
 
-/// Stops the compilation when `previous` is not the version right before `kind`.
-pub const fn assert_follows(kind: &EventKind, previous: &EventKind) {
+/// Stops the compilation when `previous`, the kinds of a type, is not the version right before `kind`.
+#[track_caller]
+pub const fn assert_follows(kind: &EventKind, previous: &[EventKind]) {
+    let [previous] = previous else {
+        Message::new()
+            .text("the `previous` of the event `")
+            .text(kind.name)
+            .text(
+                "` is a family of events: keep the old version of this one event as a struct with `#[event]`",
+            )
+            .panic();
+    };
     if previous.version + 1 != kind.version {
         Message::new()
             .text("the event `")
@@ -154,38 +164,74 @@ pub const fn assert_follows(kind: &EventKind, previous: &EventKind) {
             .text("\"` here if the event was renamed")
             .panic();
     }
-}
-
-/// Stops the compilation when two of the kinds would be stored under the same name, or one under a retired
-/// one.
-pub const fn assert_unique(owner: &str, kinds: &[EventKind], retired: &[&str]) {
-    let mut left = 0;
-    while left < kinds.len() {
-        if contains(retired, kinds[left].name) {
+    let mut alias = 0;
+    while alias < previous.aliases.len() {
+        let name = previous.aliases[alias];
+        if !same(name, kind.name) && !contains(kind.aliases, name) {
             Message::new()
                 .text("the event `")
-                .text(kinds[left].name)
-                .text("` of `")
-                .text(owner)
-                .text(
-                    "` is retired, so it would be skipped: take it out of `retired(…)`, or out of the events",
-                )
+                .text(kind.name)
+                .text("` would no longer be found under `")
+                .text(name)
+                .text("`, an alias of its `previous`: write `alias = \"")
+                .text(name)
+                .text("\"` here too")
                 .panic();
         }
-        let mut right = left + 1;
-        while right < kinds.len() {
-            if let Some(name) = shared_name(&kinds[left], &kinds[right]) {
-                Message::new()
-                    .text("two events of `")
-                    .text(owner)
-                    .text("` have the stored name `")
-                    .text(name)
-                    .text("`: a stored name belongs to one event, so write `#[event(name = \"…\")]` on one of them")
-                    .panic();
+        alias += 1;
+    }
+}
+
+/// Stops the compilation when one of the kinds in `parts[part]` would be stored under the same name as
+/// another one there, or in a part before.
+///
+/// One part at a time, so that the message can point at the event that it is about.
+#[track_caller]
+pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
+    let kinds = parts[part];
+    let mut earlier = 0;
+    while earlier <= part {
+        let mut left = 0;
+        while left < parts[earlier].len() {
+            // Within a part, each pair once.
+            let mut right = if earlier == part { left + 1 } else { 0 };
+            while right < kinds.len() {
+                if let Some(name) = shared_name(&parts[earlier][left], &kinds[right]) {
+                    Message::new()
+                        .text("two events of `")
+                        .text(owner)
+                        .text("` have the stored name `")
+                        .text(name)
+                        .text("`: a stored name belongs to one event, so write `#[event(name = \"…\")]` on one of them")
+                        .panic();
+                }
+                right += 1;
             }
-            right += 1;
+            left += 1;
         }
-        left += 1;
+        earlier += 1;
+    }
+}
+
+/// Stops the compilation when one of the kinds is found under the name `retired`, which loads skip.
+#[track_caller]
+pub const fn assert_retired(owner: &str, kinds: &[EventKind], retired: &str) {
+    let mut at = 0;
+    while at < kinds.len() {
+        if same(kinds[at].name, retired) || contains(kinds[at].aliases, retired) {
+            Message::new()
+                .text("the event `")
+                .text(kinds[at].name)
+                .text("` of `")
+                .text(owner)
+                .text("` is stored as `")
+                .text(retired)
+                .text("`, which is retired, so it would be skipped: take `")
+                .text(retired)
+                .text("` out of `retired(…)`, or the event out of the events")
+                .panic();
+        }
+        at += 1;
     }
 }
 
@@ -260,6 +306,7 @@ impl Message {
         message.text(DIGITS[(number % 10) as usize])
     }
 
+    #[track_caller]
     const fn panic(&self) -> ! {
         match std::str::from_utf8(self.bytes.split_at(self.len).0) {
             Ok(text) => panic!("{}", text),
@@ -284,18 +331,51 @@ mod tests {
     #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
     fn refuses_an_alias_that_is_another_events_name() {
         let kinds = [EventKind::new("Placed", 1), EventKind::new("Ordered", 1).with_aliases(&["Placed"])];
-        assert_unique("order", &kinds, &[]);
+        assert_distinct("order", &[&kinds], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
+    fn refuses_a_name_of_an_earlier_part() {
+        let placed = [EventKind::new("Paid", 1), EventKind::new("Placed", 1)];
+        assert_distinct("order", &[&placed, &[EventKind::new("Placed", 1)]], 1);
+    }
+
+    #[test]
+    fn leaves_the_parts_after_it_to_them() {
+        let placed = [EventKind::new("Placed", 1)];
+        assert_distinct("order", &[&placed, &placed], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "the event `Placed` of `order` is stored as `Ordered`, which is retired")]
+    fn refuses_to_retire_an_alias() {
+        let kinds = [EventKind::new("Placed", 1).with_aliases(&["Ordered"])];
+        assert_retired("order", &kinds, "Ordered");
     }
 
     #[test]
     #[should_panic(expected = "has version 12, but its `previous` has version 10: versions follow")]
     fn refuses_a_skipped_version() {
-        assert_follows(&EventKind::new("Placed", 12), &EventKind::new("Placed", 10));
+        assert_follows(&EventKind::new("Placed", 12), &[EventKind::new("Placed", 10)]);
     }
 
     #[test]
     #[should_panic(expected = "write `#[event(name = \"Placed\")]` on the previous version")]
     fn refuses_a_previous_of_another_name() {
-        assert_follows(&EventKind::new("Placed", 2), &EventKind::new("PlacedOld", 1));
+        assert_follows(&EventKind::new("Placed", 2), &[EventKind::new("PlacedOld", 1)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "would no longer be found under `A`, an alias of its `previous`")]
+    fn refuses_to_forget_an_alias() {
+        let previous = [EventKind::new("B", 2).with_aliases(&["A"])];
+        assert_follows(&EventKind::new("C", 3).with_aliases(&["B"]), &previous);
+    }
+
+    #[test]
+    #[should_panic(expected = "is a family of events")]
+    fn refuses_a_family_as_the_previous_version() {
+        assert_follows(&EventKind::new("A", 2), &[EventKind::new("A", 1), EventKind::new("B", 1)]);
     }
 }

@@ -1,12 +1,13 @@
 //! What `#[aggregate(…)]` says.
 
-use proc_macro2::{Ident, Span, TokenStream};
+use proc_macro2::{Ident, TokenStream};
 use quote::format_ident;
+use syn::ext::IdentExt;
 use syn::{DeriveInput, LitStr, Meta, Path, Type, parse_quote};
 
 use super::members::Members;
 use crate::errors::Errors;
-use crate::keys::{Entry, Grammar};
+use crate::keys::{Entry, Grammar, append};
 
 const GRAMMAR: Grammar = Grammar {
     attribute: "#[aggregate(…)]",
@@ -45,23 +46,22 @@ pub(super) struct Attributes {
 pub(super) struct Snapshot {
     pub(super) every: Option<u32>,
     pub(super) version: u32,
-    pub(super) at: Span,
+    pub(super) key: Ident,
 }
 
 impl Attributes {
-    /// `None` when so much is missing that nothing sensible can be generated.
-    pub(super) fn read(item: &DeriveInput, errors: &mut Errors) -> Option<Self> {
-        let tokens = tokens(item, errors)?;
+    pub(super) fn read(item: &DeriveInput, errors: &mut Errors) -> Self {
+        let Some(tokens) = tokens(item, errors) else { return Self::stub(item) };
         let entries = GRAMMAR.parse(tokens, errors);
         let entry = |key: &str| entries.iter().find(|entry| entry.key == key);
 
         let name = match entry("name") {
             Some(entry) => entry.text(&GRAMMAR, errors).map(|name| valid_name(&name, errors)),
-            None => missing(item, "name = \"order\"", "the first part of the names of its streams", errors),
+            None => missing(item, "name", "the first part of the names of its streams", errors),
         };
         let id = match entry("id") {
             Some(entry) => entry.ty(&GRAMMAR, errors),
-            None => missing(item, "id = OrderId", "the type that identifies one of them", errors),
+            None => missing(item, "id", "the type that identifies one of them", errors),
         };
         let members =
             Members::read(item, &GRAMMAR, entry("events"), entry("event"), entry("event_enum"), errors);
@@ -69,25 +69,38 @@ impl Attributes {
             entry("retired").and_then(|entry| entry.list::<LitStr>(&GRAMMAR, errors)).unwrap_or_default();
         let snapshot = entry("snapshot").and_then(|entry| Snapshot::read(entry, errors));
         let core = entry("crate").and_then(|entry| entry.path(&GRAMMAR, errors));
-        Some(Self {
-            core: core.unwrap_or_else(|| parse_quote!(::es_core)),
-            name: name.unwrap_or_else(|| item.ident.to_string()),
-            id: id.unwrap_or_else(|| parse_quote!(::std::string::String)),
-            members: members?,
+        let stub = Self::stub(item);
+        Self {
+            core: core.unwrap_or(stub.core),
+            name: name.unwrap_or(stub.name),
+            id: id.unwrap_or(stub.id),
+            members,
             retired,
             snapshot,
-        })
+        }
+    }
+
+    /// What stands for an attribute that cannot be read, so that its mistake is the only one reported, and
+    /// not everything that needs an aggregate as well.
+    fn stub(item: &DeriveInput) -> Self {
+        Self {
+            core: parse_quote!(::es_core),
+            name: item.ident.unraw().to_string(),
+            id: parse_quote!(::std::string::String),
+            members: Members::none(default_enum(item)),
+            retired: Vec::new(),
+            snapshot: None,
+        }
     }
 }
 
 impl Snapshot {
     fn read(entry: &Entry, errors: &mut Errors) -> Option<Self> {
-        let at = entry.key.span();
+        let mut snapshot = Self { every: None, version: 1, key: entry.key.clone() };
         if entry.is_bare() {
-            return Some(Self { every: None, version: 1, at });
+            return Some(snapshot);
         }
         let tokens = entry.nested(&GRAMMAR, errors)?;
-        let mut snapshot = Self { every: None, version: 1, at };
         let mut mistakes = Errors::new();
         for entry in SNAPSHOT.parse(tokens, &mut mistakes) {
             let Some((number, span)) = entry.number(&SNAPSHOT, &mut mistakes) else { continue };
@@ -112,36 +125,41 @@ fn tokens(item: &DeriveInput, errors: &mut Errors) -> Option<TokenStream> {
     let mut tokens: Option<TokenStream> = None;
     for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("aggregate")) {
         match &attribute.meta {
-            Meta::List(list) if tokens.is_none() => tokens = Some(list.tokens.clone()),
-            Meta::List(_) => errors.on(attribute, "`#[aggregate(…)]` is given twice: put all keys into one"),
+            Meta::List(list) => {
+                if tokens.is_some() {
+                    errors.on(attribute, "`#[aggregate(…)]` is given twice: put all keys into one");
+                }
+                append(tokens.get_or_insert_default(), list.tokens.clone());
+            }
             _ => errors.on(
                 attribute,
                 "`#[aggregate]` needs its keys: write `#[aggregate(name = \"…\", id = …, events(…))]`",
             ),
         }
     }
-    if tokens.is_none() && errors.is_empty() {
+    if !item.attrs.iter().any(|attribute| attribute.path().is_ident("aggregate")) {
         errors.on(
             &item.ident,
             format!(
                 "the aggregate `{0}` does not say what it is: write `#[aggregate(name = \"{1}\", id = {0}Id, \
                  events(…))]` below the derive",
                 item.ident,
-                item.ident.to_string().to_lowercase()
+                item.ident.unraw().to_string().to_lowercase()
             ),
         );
     }
     tokens
 }
 
-fn missing<T>(item: &DeriveInput, example: &str, what: &str, errors: &mut Errors) -> Option<T> {
-    let key = example.split(' ').next().unwrap_or(example);
+fn missing<T>(item: &DeriveInput, key: &str, what: &str, errors: &mut Errors) -> Option<T> {
+    let ident = item.ident.unraw();
+    let example = match key {
+        "id" => format!("id = {ident}Id"),
+        _ => format!("name = \"{}\"", ident.to_string().to_lowercase()),
+    };
     errors.on(
         &item.ident,
-        format!(
-            "the aggregate `{}` has no `{key}`, {what}: add `{example}` to `#[aggregate(…)]`",
-            item.ident
-        ),
+        format!("the aggregate `{ident}` has no `{key}`, {what}: add `{example}` to `#[aggregate(…)]`"),
     );
     None
 }

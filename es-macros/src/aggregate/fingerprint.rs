@@ -1,6 +1,8 @@
 //! The fingerprint of a state's shape.
 
-use syn::{Attribute, Data, DeriveInput, Fields};
+use syn::parse::Parser;
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Data, DeriveInput, Fields, Meta, Token};
 
 use crate::shape::text;
 
@@ -39,10 +41,15 @@ fn add_fields(shape: &mut String, fields: &Fields) {
 
 fn add_serde(shape: &mut String, attributes: &[Attribute]) {
     for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-        let written = text(&attribute.meta);
-        // Where serde is found says nothing about the shape.
-        if !written.starts_with("serde(crate") {
-            shape.push_str(&written);
+        let Meta::List(list) = &attribute.meta else { continue };
+        let parser = Punctuated::<Meta, Token![,]>::parse_terminated;
+        let written = match parser.parse2(list.tokens.clone()) {
+            // Where serde is found says nothing about the shape.
+            Ok(keys) => keys.iter().filter(|key| !key.path().is_ident("crate")).map(text).collect(),
+            Err(_) => vec![text(&list.tokens)],
+        };
+        if !written.is_empty() {
+            shape.push_str(&format!("serde({})", written.join(", ")));
         }
     }
 }
@@ -94,5 +101,28 @@ mod tests {
             assert_ne!(fingerprint(&first, 1), fingerprint(other, 1));
         }
         assert_ne!(fingerprint(&first, 1), fingerprint(&first, 2));
+    }
+
+    #[test]
+    fn follows_the_attributes_of_serde_but_for_its_place() {
+        let plain: DeriveInput = parse_quote!(
+            struct Order {
+                total_cents: u64,
+            }
+        );
+        let placed: DeriveInput = parse_quote!(
+            #[serde(crate = "es_core::serde")]
+            struct Order {
+                total_cents: u64,
+            }
+        );
+        let renamed: DeriveInput = parse_quote!(
+            #[serde(crate = "es_core::serde", rename_all = "camelCase")]
+            struct Order {
+                total_cents: u64,
+            }
+        );
+        assert_eq!(fingerprint(&plain, 1), fingerprint(&placed, 1));
+        assert_ne!(fingerprint(&plain, 1), fingerprint(&renamed, 1));
     }
 }

@@ -18,6 +18,12 @@ pub(super) enum Members {
 }
 
 impl Members {
+    /// A list without events.
+    pub(super) fn none(name: Ident) -> Self {
+        Self::Listed { name, events: Vec::new() }
+    }
+
+    /// What was mistaken has been reported; then it is a list with what is left.
     pub(super) fn read(
         item: &DeriveInput,
         grammar: &Grammar,
@@ -25,32 +31,26 @@ impl Members {
         family: Option<&Entry>,
         name: Option<&Entry>,
         errors: &mut Errors,
-    ) -> Option<Self> {
-        let members = match (events, family) {
-            (Some(events), None) => {
-                let paths = events.list::<Path>(grammar, errors)?;
-                if paths.is_empty() {
+    ) -> Self {
+        let chosen = name.and_then(|entry| entry.ident(grammar, errors));
+        let chosen = chosen.unwrap_or_else(|| default_enum(item));
+        match (events, family) {
+            (Some(events), None) => Self::list(item, grammar, events, chosen, errors),
+            (None, Some(family)) => {
+                if let Some(name) = name {
                     errors.at(
-                        events.key.span(),
-                        format!(
-                            "the aggregate `{}` has no events: list them as in `events(OrderPlaced)`",
-                            item.ident
-                        ),
+                        name.key.span(),
+                        "`event_enum` names the enum that `events(…)` generates; `event = …` has one: remove it",
                     );
                 }
-                let chosen = name.and_then(|entry| entry.ident(grammar, errors));
-                Self::Listed {
-                    name: chosen.unwrap_or_else(|| default_enum(item)),
-                    events: listed(&paths, errors),
-                }
+                family.ty(grammar, errors).map_or_else(|| Self::none(chosen), Self::Family)
             }
-            (None, Some(family)) => Self::Family(family.ty(grammar, errors)?),
-            (Some(_), Some(family)) => {
+            (Some(events), Some(family)) => {
                 errors.at(
                     family.key.span(),
                     "an aggregate has `events(…)`, a list of structs, or `event = …`, one enum: keep one of them",
                 );
-                return None;
+                Self::list(item, grammar, events, chosen, errors)
             }
             (None, None) => {
                 errors.on(
@@ -61,16 +61,23 @@ impl Members {
                         item.ident
                     ),
                 );
-                return None;
+                Self::none(chosen)
             }
-        };
-        if let (Self::Family(_), Some(name)) = (&members, name) {
+        }
+    }
+
+    fn list(item: &DeriveInput, grammar: &Grammar, events: &Entry, name: Ident, errors: &mut Errors) -> Self {
+        let Some(paths) = events.list::<Path>(grammar, errors) else { return Self::none(name) };
+        if paths.is_empty() {
             errors.at(
-                name.key.span(),
-                "`event_enum` names the enum that `events(…)` generates; `event = …` has one",
+                events.key.span(),
+                format!(
+                    "the aggregate `{}` has no events: list them as in `events(OrderPlaced)`",
+                    item.ident
+                ),
             );
         }
-        Some(members)
+        Self::Listed { name, events: listed(&paths, errors) }
     }
 }
 
@@ -79,8 +86,8 @@ fn listed(paths: &[Path], errors: &mut Errors) -> Vec<(Ident, Path)> {
     let mut events: Vec<(Ident, Path)> = Vec::new();
     for path in paths {
         let Some(last) = path.segments.last() else { continue };
-        let variant = last.ident.unraw();
-        match events.iter().find(|(other, _)| *other == variant) {
+        let variant = &last.ident;
+        match events.iter().find(|(other, _)| other.unraw() == variant.unraw()) {
             Some((_, other)) if text(other) == text(path) => {
                 errors.on(path, format!("the event `{variant}` is listed twice: remove one of them"));
             }
@@ -91,7 +98,7 @@ fn listed(paths: &[Path], errors: &mut Errors) -> Vec<(Ident, Path)> {
                      import one under another name, as in `use other::{variant} as Other{variant};`"
                 ),
             ),
-            None => events.push((variant, path.clone())),
+            None => events.push((variant.clone(), path.clone())),
         }
     }
     events

@@ -1,6 +1,7 @@
 //! `#[derive(Aggregate)]`: from a state to an implementation of `Aggregate`.
 
 mod attributes;
+mod events;
 mod expand;
 mod fingerprint;
 mod members;
@@ -38,10 +39,11 @@ pub(crate) fn expand(item: TokenStream) -> TokenStream {
     }
     let sound = errors.is_empty();
     let attributes = Attributes::read(&item, &mut errors);
+    let mut output = errors.finish();
     // What could be understood is generated in spite of mistakes, so that each is reported once and not
     // again wherever the type is used.
-    let expansion = attributes.filter(|_| sound).map(|attributes| expand::expand(&item, &attributes));
-    let mut output = errors.finish();
-    output.extend(expansion);
+    if sound {
+        output.extend(expand::expand(&item, &attributes));
+    }
     output
 }

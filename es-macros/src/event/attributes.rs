@@ -66,6 +66,13 @@ impl Attributes {
         for entry in &entries {
             if entry.key == "crate" {
                 core = entry.path(grammar, errors).unwrap_or(core);
+                if core.segments.first().is_some_and(|first| first.ident == "$crate") {
+                    errors.on(
+                        &core,
+                        "serde, which reads this path too, does not know `$crate`: write it with the crate's \
+                         name, as in `crate = ::my_crate::es_core`",
+                    );
+                }
             } else if entry.key == "skip_derive" {
                 for derive in entry.list::<Ident>(grammar, errors).unwrap_or_default() {
                     if !DERIVES.iter().any(|known| derive == known) {

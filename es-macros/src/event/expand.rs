@@ -3,37 +3,40 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
+use syn::{Data, Type};
 
 use super::Event;
 use super::attributes::DERIVES;
 use super::kind::Kind;
 use crate::shape::{SerdeAttributes, derives};
+use crate::spans::Place;
 
 pub(super) fn expand(event: &Event) -> TokenStream {
-    if !event.sound {
-        return event.item.to_token_stream();
-    }
     let item = with_derives(event);
+    if !event.sound {
+        return item;
+    }
     let core = &event.attributes.core;
     let ident = &event.item.ident;
     let kinds = event.kinds.iter().map(|kind| kind_constant(core, kind));
     let follows = event.kinds.iter().enumerate().filter_map(|(index, kind)| {
         let previous = kind.previous.as_ref()?;
-        Some(quote_spanned! {previous.span()=>
-            const _: () = #core::__private::assert_follows(
-                &<#ident as #core::Event>::KINDS[#index],
-                &<#previous as #core::Event>::KINDS[0],
-            );
+        let place = Place::of(previous);
+        let core_here = place.beginning(core);
+        let kinds = member(core, previous, "KINDS");
+        let arguments = place.arguments(quote!(&<#ident as #core::Event>::KINDS[#index], #kinds));
+        Some(quote_spanned! {place.start=>
+            const _: () = #core_here::__private::assert_follows #arguments;
         })
     });
-    let (kind, encode, decode) = match event.kinds.iter().any(|kind| kind.variant.is_some()) {
-        true => family(core, &event.kinds),
-        false => single(core, &event.kinds[0]),
+    let (kind, encode, decode) = match event.item.data {
+        Data::Enum(_) => family(core, &event.kinds),
+        _ => single(core, &event.kinds[0]),
     };
     quote! {
         #item
 
+        #[allow(deprecated)] // as an earlier version may well be
         const _: () = {
             #[automatically_derived]
             impl #core::Event for #ident {
@@ -59,9 +62,20 @@ pub(super) fn expand(event: &Event) -> TokenStream {
     }
 }
 
+/// An associated item of the previous version.
+fn member(core: &syn::Path, previous: &Type, item: &str) -> TokenStream {
+    let place = Place::of(previous);
+    let core = place.beginning(core);
+    let item = place.ending(item);
+    quote_spanned!(place.start=> <#previous as #core::__private::Member>::#item)
+}
+
 /// The item with the derives that it does not have.
 fn with_derives(event: &Event) -> TokenStream {
     let item = &event.item;
+    if matches!(item.data, Data::Union(_)) {
+        return item.to_token_stream();
+    }
     let core = &event.attributes.core;
     let present = derives(&item.attrs);
     let missing = |name: &str| {
@@ -81,7 +95,8 @@ fn with_derives(event: &Event) -> TokenStream {
     let serde_crate =
         (missing("Serialize") || missing("Deserialize")) && !SerdeAttributes::of(&item.attrs).has_crate;
     let serde_crate = serde_crate.then(|| {
-        let path = crate::shape::text(&quote!(#core::__private::serde));
+        // `$crate` has been reported; this is what it mostly stands for.
+        let path = crate::shape::text(&quote!(#core::__private::serde)).replace('$', "");
         quote!(#[serde(crate = #path)])
     });
     let derive = (!paths.is_empty()).then(|| quote!(#[derive(#(#paths),*)]));
@@ -91,9 +106,10 @@ fn with_derives(event: &Event) -> TokenStream {
 fn kind_constant(core: &syn::Path, kind: &Kind) -> TokenStream {
     let Kind { name, version, aliases, .. } = kind;
     let fields = kind.fields.iter().map(|(name, ty)| quote!(#core::__private::Field::new(#name, #ty)));
-    let previous = kind.previous.as_ref().map(
-        |previous| quote_spanned!(previous.span()=> .with_previous(&<#previous as #core::Event>::KINDS[0])),
-    );
+    let previous = kind.previous.as_ref().map(|previous| {
+        let kinds = member(core, previous, "KINDS");
+        quote!(.with_previous(&#kinds[0]))
+    });
     let aliases = (!aliases.is_empty()).then(|| quote!(.with_aliases(&[#(#aliases),*])));
     quote! {
         #core::__private::EventKind::new(#name, #version)
@@ -134,12 +150,16 @@ fn family(core: &syn::Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenS
             }
         }
     });
-    (
-        quote! {
+    let kind = match variants.is_empty() {
+        true => quote!(match *self {}),
+        false => quote! {
             match self {
                 #(Self::#variants { .. } => &<Self as #core::Event>::KINDS[#index],)*
             }
         },
+    };
+    (
+        kind,
         quote!(#core::__private::encode_variant(<Self as #core::Event>::kind(self).name(), self)),
         quote! {
             #(#decode)*
@@ -152,9 +172,11 @@ fn family(core: &syn::Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenS
 fn by_version(core: &syn::Path, kind: &Kind, index: usize, current: &TokenStream) -> TokenStream {
     let version = kind.version;
     let earlier = kind.previous.as_ref().map(|previous| {
-        quote_spanned! {previous.span()=>
-            1..#version => #core::__private::decode_previous::<#previous, Self>(stored),
-        }
+        let place = Place::of(previous);
+        let decode = member(core, previous, "decode_previous");
+        let next = quote_spanned!(place.end=> ::<Self>);
+        let arguments = place.arguments(quote!(stored));
+        quote!(1..#version => #decode #next #arguments,)
     });
     quote! {
         match stored.version() {

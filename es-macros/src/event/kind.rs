@@ -2,12 +2,12 @@
 
 use proc_macro2::{Ident, Span};
 use syn::ext::IdentExt;
-use syn::spanned::Spanned;
 use syn::{Attribute, Fields, Type, Variant};
 
 use super::attributes::{Attributes, KindAttributes};
 use crate::errors::Errors;
-use crate::shape::{SerdeAttributes, json_fields};
+use crate::keys::append;
+use crate::shape::{SerdeAttributes, json_fields, json_fields_of_variant};
 
 /// A kind of event, read.
 pub(super) struct Kind {
@@ -28,14 +28,19 @@ impl Kind {
         attributes: &[Attribute],
         fields: &Fields,
         event: &Attributes,
+        errors: &mut Errors,
     ) -> Self {
         let container = SerdeAttributes::of(attributes);
         let default = default_name(&ident.unraw().to_string(), event.of_kind.version);
-        Self::new(default, ident.span(), &event.of_kind, json_fields(fields, &container), None)
+        Self::new(default, ident.span(), &event.of_kind, json_fields(fields, &container), None, errors)
     }
 
     /// The kind of a variant; takes this macro's attributes off it.
-    pub(super) fn of_variant(variant: &mut Variant, errors: &mut Errors) -> Self {
+    pub(super) fn of_variant(
+        variant: &mut Variant,
+        container: &SerdeAttributes,
+        errors: &mut Errors,
+    ) -> Self {
         let (own, others): (Vec<_>, Vec<_>) = std::mem::take(&mut variant.attrs)
             .into_iter()
             .partition(|attribute| attribute.path().is_ident("event"));
@@ -43,12 +48,7 @@ impl Kind {
         let mut tokens = proc_macro2::TokenStream::new();
         for attribute in &own {
             match &attribute.meta {
-                syn::Meta::List(list) => {
-                    if !tokens.is_empty() {
-                        tokens.extend(quote::quote!(,));
-                    }
-                    tokens.extend(list.tokens.clone());
-                }
+                syn::Meta::List(list) => append(&mut tokens, list.tokens.clone()),
                 _ => errors.on(
                     attribute,
                     "a variant is an event already; write `#[event(name = \"…\")]`, or nothing",
@@ -56,11 +56,12 @@ impl Kind {
             }
         }
         let attributes = KindAttributes::of_variant(tokens, errors);
-        refuse_representation(&variant.attrs, errors);
+        refuse_representation(&variant.attrs, true, errors);
+        refuse_conditions(&mut variant.attrs, &mut variant.fields, errors);
         let ident = variant.ident.clone();
         let default = default_name(&ident.unraw().to_string(), attributes.version);
-        let fields = json_fields(&variant.fields, &SerdeAttributes::of(&variant.attrs));
-        Self::new(default, ident.span(), &attributes, fields, Some(ident))
+        let fields = json_fields_of_variant(variant, container);
+        Self::new(default, ident.span(), &attributes, fields, Some(ident), errors)
     }
 
     fn new(
@@ -69,8 +70,14 @@ impl Kind {
         attributes: &KindAttributes,
         fields: Vec<(String, String)>,
         variant: Option<Ident>,
+        errors: &mut Errors,
     ) -> Self {
         let (name, name_at) = attributes.name.clone().unwrap_or((default, at));
+        for (index, (alias, at)) in attributes.aliases.iter().enumerate() {
+            if *alias == name || attributes.aliases[..index].iter().any(|(other, _)| other == alias) {
+                errors.at(*at, format!("events stored as `{alias}` are found already: remove this alias"));
+            }
+        }
         Self {
             name,
             name_at,
@@ -79,6 +86,27 @@ impl Kind {
             aliases: attributes.aliases.iter().map(|(alias, _)| alias.clone()).collect(),
             fields,
             variant,
+        }
+    }
+
+    /// An event of version 2 whose `previous` is the type that it replaces, of the same name.
+    pub(super) fn refuse_itself_as_previous(&mut self, ident: &Ident, errors: &mut Errors) {
+        let itself = |previous: &Type| match previous {
+            Type::Path(previous) => previous.path.is_ident(ident) || previous.path.is_ident("Self"),
+            _ => false,
+        };
+        if self.previous.as_ref().is_some_and(itself)
+            && let Some(previous) = self.previous.take()
+        {
+            errors.on(
+                &previous,
+                format!(
+                    "`{ident}` cannot be its own previous version: keep the old one beside it as a struct of \
+                     its own, `#[event] struct {0}V{1}`, and write `previous = {0}V{1}`",
+                    self.variant.as_ref().unwrap_or(ident).unraw(),
+                    self.version - 1,
+                ),
+            );
         }
     }
 }
@@ -94,9 +122,13 @@ fn default_name(ident: &str, version: u32) -> String {
 }
 
 /// The stored form of a family is settled: attributes of serde that change it are refused.
-pub(super) fn refuse_representation(attributes: &[Attribute], errors: &mut Errors) {
+pub(super) fn refuse_representation(attributes: &[Attribute], of_variant: bool, errors: &mut Errors) {
     let serde = SerdeAttributes::of(attributes);
     for key in serde.representation {
+        // On a variant it is about the names of the fields.
+        if of_variant && key == "rename_all" {
+            continue;
+        }
         errors.at(
             key.span(),
             format!(
@@ -107,8 +139,32 @@ pub(super) fn refuse_representation(attributes: &[Attribute], errors: &mut Error
     }
     if serde.skipped {
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-            errors.at(attribute.span(), "an event cannot be skipped: every variant of a family is stored");
+            errors.on(
+                attribute,
+                "an event cannot be skipped: every variant of a family is stored; remove the attribute, or the variant",
+            );
         }
+    }
+}
+
+/// One build may read what another one stored: attributes that take parts out of some builds are refused, and
+/// taken off.
+pub(super) fn refuse_conditions(attributes: &mut Vec<Attribute>, fields: &mut Fields, errors: &mut Errors) {
+    let of_fields = fields.iter_mut().map(|field| (&mut field.attrs, "a field of an event"));
+    for (attributes, what) in std::iter::once((attributes, "a variant of a family")).chain(of_fields) {
+        attributes.retain(|attribute| {
+            let conditional = attribute.path().is_ident("cfg");
+            if conditional {
+                errors.on(
+                    attribute,
+                    format!(
+                        "{what} cannot depend on how the code is built: another build would not read \
+                         what this one stored; remove the `#[cfg(…)]`"
+                    ),
+                );
+            }
+            !conditional
+        });
     }
 }
 

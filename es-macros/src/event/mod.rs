@@ -10,6 +10,7 @@ use syn::spanned::Spanned;
 use syn::{Data, DeriveInput};
 
 use crate::errors::Errors;
+use crate::shape::SerdeAttributes;
 use attributes::Attributes;
 use kind::Kind;
 
@@ -19,7 +20,7 @@ struct Event {
     item: DeriveInput,
     attributes: Attributes,
     kinds: Vec<Kind>,
-    /// Whether the type itself can be an event; if not, only the item is emitted.
+    /// Whether the type itself can be an event; if not, only the item is emitted, with its derives.
     sound: bool,
 }
 
@@ -55,9 +56,11 @@ fn read(arguments: TokenStream, mut item: DeriveInput, errors: &mut Errors) -> E
     }
     let is_enum = matches!(item.data, Data::Enum(_));
     let attributes = Attributes::read(arguments, is_enum, errors);
-    let kinds = match &mut item.data {
+    refuse_second_attribute(&mut item, errors);
+    let mut kinds = match &mut item.data {
         Data::Struct(data) => {
-            vec![Kind::of_struct(&item.ident, &item.attrs, &data.fields, &attributes)]
+            kind::refuse_conditions(&mut Vec::new(), &mut data.fields, errors);
+            vec![Kind::of_struct(&item.ident, &item.attrs, &data.fields, &attributes, errors)]
         }
         Data::Enum(data) => {
             if data.variants.is_empty() {
@@ -65,11 +68,14 @@ fn read(arguments: TokenStream, mut item: DeriveInput, errors: &mut Errors) -> E
                     &item.ident,
                     format!("the event family `{}` has no events: add a variant for each", item.ident),
                 );
-                sound = false;
             }
-            kind::refuse_representation(&item.attrs, errors);
-            let kinds: Vec<_> =
-                data.variants.iter_mut().map(|variant| Kind::of_variant(variant, errors)).collect();
+            kind::refuse_representation(&item.attrs, false, errors);
+            let container = SerdeAttributes::of(&item.attrs);
+            let kinds: Vec<_> = data
+                .variants
+                .iter_mut()
+                .map(|variant| Kind::of_variant(variant, &container, errors))
+                .collect();
             kind::refuse_shared_names(&kinds, errors);
             kinds
         }
@@ -82,5 +88,19 @@ fn read(arguments: TokenStream, mut item: DeriveInput, errors: &mut Errors) -> E
             Vec::new()
         }
     };
+    for kind in &mut kinds {
+        kind.refuse_itself_as_previous(&item.ident, errors);
+    }
     Event { item, attributes, kinds, sound }
+}
+
+/// All that there is to say goes into one attribute; a second one would generate everything again.
+fn refuse_second_attribute(item: &mut DeriveInput, errors: &mut Errors) {
+    item.attrs.retain(|attribute| {
+        let second = attribute.path().segments.last().is_some_and(|segment| segment.ident == "event");
+        if second {
+            errors.on(attribute, "`#[event]` is written twice: put all keys into one `#[event(…)]`");
+        }
+        !second
+    });
 }

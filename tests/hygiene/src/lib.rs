@@ -1,6 +1,10 @@
 //! The macros in a crate that renames es-core, depends on no serde, and shadows the prelude.
 
-#![deny(warnings)]
+#![deny(warnings, clippy::pedantic, rustdoc::all)]
+
+/// Found by a path that starts in this crate.
+#[doc(hidden)]
+pub use sourcing as reexported;
 
 /// Shadows what the macros must not rely on.
 mod shadows {
@@ -24,6 +28,14 @@ mod shadows {
     pub(crate) trait Event {}
     pub(crate) trait Aggregate {}
     pub(crate) trait Serialize {}
+    pub(crate) trait Display {}
+    pub(crate) trait Handle {}
+    pub(crate) trait Apply {}
+    pub(crate) trait Member {}
+    pub(crate) struct EventData;
+    pub(crate) struct EventKind;
+    pub(crate) struct DecodeError;
+    pub(crate) struct Snapshots;
     pub(crate) mod es_core {}
     pub(crate) mod serde {}
     pub(crate) mod std {}
@@ -99,10 +111,96 @@ pub mod domain {
     }
 }
 
+/// A domain without a prelude, behind macros of its own.
+#[no_implicit_prelude]
+pub mod bare {
+    macro_rules! fact {
+        ($(#[$attribute:meta])* $name:ident) => {
+            $(#[$attribute])*
+            #[::sourcing::event(crate = ::sourcing)]
+            pub struct $name;
+        };
+    }
+
+    fact!(
+        /// The order was placed.
+        OrderPlaced
+    );
+    /// What is paid.
+    pub mod payment {
+        fact!(
+            /// The order was paid.
+            OrderPaid
+        );
+    }
+
+    /// Of a version that nobody should use any more, and that is read all the same.
+    #[deprecated = "use OrderShipped"]
+    #[::sourcing::event(crate = crate::reexported)]
+    pub struct OrderShippedV1;
+
+    /// The order was shipped.
+    #[allow(deprecated)]
+    #[::sourcing::event(crate = crate::reexported, version = 2, previous = OrderShippedV1)]
+    pub struct OrderShipped {
+        /// A large one beside small ones.
+        pub places: [u64; 32],
+    }
+
+    #[allow(deprecated)]
+    impl ::std::convert::From<OrderShippedV1> for OrderShipped {
+        fn from(_: OrderShippedV1) -> Self {
+            Self { places: [0; 32] }
+        }
+    }
+
+    /// An aggregate whose events all start with its own name.
+    #[derive(
+        ::sourcing::Aggregate,
+        ::std::default::Default,
+        ::sourcing::serde::Serialize,
+        ::sourcing::serde::Deserialize,
+        ::std::fmt::Debug,
+    )]
+    #[serde(crate = "::sourcing::serde")]
+    #[aggregate(
+        crate = crate::reexported,
+        name = "order",
+        id = u64,
+        events(OrderPlaced, payment::OrderPaid, OrderShipped),
+        retired("OrderLost"),
+        snapshot,
+    )]
+    pub struct Order {
+        /// How many events there were.
+        pub events: u64,
+    }
+
+    impl ::sourcing::Apply<OrderPlaced> for Order {
+        fn apply(&mut self, _: &OrderPlaced) {
+            self.events += 1;
+        }
+    }
+
+    impl ::sourcing::Apply<payment::OrderPaid> for Order {
+        fn apply(&mut self, _: &payment::OrderPaid) {
+            self.events += 1;
+        }
+    }
+
+    impl ::sourcing::Apply<OrderShipped> for Order {
+        fn apply(&mut self, _: &OrderShipped) {
+            self.events += 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use crate::bare::payment::OrderPaid;
+    use crate::bare::{Order, OrderEvent, OrderPlaced};
     use crate::domain::{Closed, Door, Opened, Rung};
-    use sourcing::{Aggregate, Event, Events, events};
+    use sourcing::{Aggregate, Event, EventData, Events, events};
 
     #[test]
     fn works_all_the_same() {
@@ -113,5 +211,17 @@ mod tests {
             door.apply_event(&Event::decode(&stored).expect("decodes"));
         }
         assert_eq!(door.moved, 2);
+    }
+
+    #[test]
+    fn works_without_a_prelude() {
+        let decided: Events<Order> = events![OrderPlaced, OrderPaid];
+        let mut order = Order::default();
+        for event in decided.as_slice() {
+            order.apply_event(event);
+        }
+        let old = EventData::new("OrderShipped", 1, "null");
+        order.apply_event(&OrderEvent::decode(&old).expect("an earlier version is read"));
+        assert_eq!(order.events, 3);
     }
 }

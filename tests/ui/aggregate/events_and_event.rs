@@ -9,4 +9,8 @@ pub struct Opened {
 #[aggregate(name = "account", id = String, events(Opened), event = Opened)]
 pub struct Account;
 
+impl Apply<Opened> for Account {
+    fn apply(&mut self, _: &Opened) {}
+}
+
 fn main() {}

@@ -1,6 +1,30 @@
 use es_core::prelude::*;
 
+#[event]
+pub struct Opened {
+    pub owner: String,
+}
+
 #[derive(Aggregate, Default)]
-pub struct Order;
+pub struct Account;
+
+impl Apply<Opened> for Account {
+    fn apply(&mut self, _: &Opened) {}
+}
+
+pub struct Open;
+
+impl Handle<Open> for Account {
+    type Error = std::convert::Infallible;
+
+    fn handle(&self, _: &Open, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+        let _ = ctx.exists();
+        Ok(Events::none())
+    }
+}
+
+pub async fn open(accounts: Repository<Account>) {
+    let _ = accounts.execute(&"ann".to_owned(), Open).await;
+}
 
 fn main() {}

@@ -6,7 +6,26 @@ pub struct Opened {
 }
 
 #[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, evnets(Opened), snapshots(every = 5))]
+#[aggregate(name = "account", id = String, evnets(Opened), colour = "red")]
 pub struct Account;
+
+impl Apply<Opened> for Account {
+    fn apply(&mut self, _: &Opened) {}
+}
+
+pub struct Open;
+
+impl Handle<Open> for Account {
+    type Error = std::convert::Infallible;
+
+    fn handle(&self, _: &Open, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+        let _ = ctx.exists();
+        Ok(Opened { owner: ctx.id().clone() }.into())
+    }
+}
+
+pub async fn open(accounts: Repository<Account>) {
+    let _ = accounts.execute(&"ann".to_owned(), Open).await;
+}
 
 fn main() {}

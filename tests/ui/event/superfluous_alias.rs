@@ -1,0 +1,6 @@
+use es_core::prelude::*;
+
+#[event(alias = "Placed", alias = "Ordered", alias = "Ordered")]
+pub struct Placed;
+
+fn main() {}

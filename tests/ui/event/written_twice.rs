@@ -1,0 +1,7 @@
+use es_core::prelude::*;
+
+#[event(name = "OrderPlaced")]
+#[event(version = 1)]
+pub struct Placed;
+
+fn main() {}

@@ -1,0 +1,6 @@
+use es_core::prelude::*;
+
+#[event(version = 2, previous = Placed)]
+pub struct Placed;
+
+fn main() {}
