@@ -50,7 +50,8 @@ impl Table {
         let (first, last) = (version.next(), append.last_version_after(version)?);
         let mut items = commit_items(stream, first, append.commit())?;
         // In a transaction everything is written, and billed, twice.
-        let bytes = items.iter().map(item_size).sum::<u64>() * if items.len() > 1 { 2 } else { 1 };
+        let times = if items.len() > 1 { 2 } else { 1 };
+        let bytes = items.iter().map(item_size).sum();
         let outcome = match items.len() {
             1 => self.put(items.remove(0)).await?,
             _ => self.put_all(items).await?,
@@ -61,7 +62,8 @@ impl Table {
         };
 
         // Someone has stored a commit there: another writer, or an attempt of this one whose answer was lost.
-        let mut cost = spent + capacity::of_failed_write(bytes);
+        let there = old.as_ref().map_or(0, item_size);
+        let mut cost = spent + capacity::of_failed_write(bytes, there, times);
         let old = match old {
             Some(item) => Some(head_of(stream, item)?),
             None => {
@@ -159,39 +161,40 @@ impl Table {
     }
 
     /// Appends at the end, wherever that is.
+    ///
+    /// All attempts of one `Append` want the same place, also those of which nobody knows what became, until
+    /// it is known that another commit stands there.
     async fn append_anywhere(&self, append: &Append) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let mut cost = Cost::ZERO;
-        let mut places = 0;
-        loop {
-            let head = self.head(stream).await?;
-            cost += head.cost;
-            // The place of the attempt before, whose answer may have been lost. There is at most one: until
-            // it is known whose commit stands there, no other place is tried.
-            if let Some(tried) = append.tried_at().filter(|tried| *tried <= head.version) {
-                let (found, read) = self.commit_at(stream, tried).await?;
-                cost += read;
-                if let Some(found) = found.filter(|found| found.id == append.commit().id) {
-                    let last = append.last_version_after(tried.previous())?;
-                    return self.repeated(stream, found, last, cost);
+        let mut place = append.tried_at();
+        let mut lost = None;
+        for places in 1.. {
+            let first = match place.take() {
+                Some(first) => first,
+                None => {
+                    let head = self.head(stream).await?;
+                    cost += head.cost;
+                    if !append.expected().allows(head.version) {
+                        let expected = append.expected();
+                        return Err(Conflict::new(stream.clone(), expected, Some(head.version), cost).into());
+                    }
+                    append.try_at(lost, head.version.next())
                 }
-                append.forget_tried();
-            }
-            if !append.expected().allows(head.version) {
-                return Err(Conflict::new(stream.clone(), append.expected(), Some(head.version), cost).into());
-            }
-            append.try_at(head.version.next());
-            match self.append_at(append, head.version, cost).await {
+            };
+            match self.append_at(append, first.previous(), cost).await {
                 Err(AppendError::Conflict(conflict)) if places < MOST_PLACES => {
-                    append.forget_tried();
                     cost = conflict.cost;
-                    places += 1;
+                    lost = Some(first);
+                    // Perhaps another attempt has gone on to the next place already.
+                    place = append.tried_at().filter(|tried| *tried != first);
                     let longest = Duration::from_millis(u64::from(places.min(50)));
                     tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
                 }
                 other => return other,
             }
         }
+        unreachable!("the last place ends the loop")
     }
 
     fn repeated(

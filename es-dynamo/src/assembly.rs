@@ -1,18 +1,20 @@
 //! Putting commits together again whose events did not fit into one item.
 
-use es_core::store::Commit;
+use es_core::store::{Commit, Contiguity};
 use es_core::{StoreError, StreamId, Version};
 
 use crate::item::Part;
 
 /// Takes the parts of commits in order, and gives back the commits that are whole.
 ///
-/// The parts of a commit are written in one transaction, but a Query that runs beside it may see some of
+/// The parts of a commit are written in one transaction, but a Query that runs beside it may see any of
 /// them and not yet the others
 /// ([isolation](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-isolation)):
-/// what is left over at the end of a read has to be read again.
+/// what does not follow has to be read again.
 pub(crate) struct Assembly {
     stream: StreamId,
+    /// The last version of the commits that were whole.
+    last: Version,
     started: Option<Started>,
 }
 
@@ -21,45 +23,72 @@ struct Started {
     last: Version,
 }
 
+/// What became of a part.
+pub(crate) enum Taken {
+    /// It completes a commit.
+    Whole(Commit),
+    /// The rest of its commit is to come.
+    Started,
+    /// Something before it is missing: this error, if it does not turn up.
+    Ahead(StoreError),
+}
+
 impl Assembly {
-    pub(crate) fn new(stream: StreamId) -> Self {
-        Self { stream, started: None }
+    /// Takes what comes after `version`.
+    pub(crate) fn after(stream: StreamId, version: Version) -> Self {
+        Self { stream, last: version, started: None }
     }
 
-    /// Takes the next part; gives the commit back when it is whole.
-    pub(crate) fn take(&mut self, part: Part) -> Result<Option<Commit>, StoreError> {
+    /// Takes the next part.
+    pub(crate) fn take(&mut self, part: Part) -> Result<Taken, StoreError> {
         let Part { commit, whole } = part;
+        if let Some(error) = self.gap_before(&commit, whole.first) {
+            return Ok(Taken::Ahead(error));
+        }
         let started = match self.started.take() {
-            None if commit.first == whole.first => Started { commit, last: whole.last },
-            Some(mut started) if started.commit.id == commit.id && self.follows(&started, &commit) => {
+            None => Started { commit, last: whole.last },
+            Some(mut started) if started.commit.id == commit.id && started.last == whole.last => {
                 started.commit.events.extend(commit.events);
                 started
             }
-            _ => {
-                return Err(StoreError::corrupt(
-                    &self.stream,
-                    format!("a part of the commit that starts at version {} is missing", whole.first),
-                ));
+            Some(_) => {
+                let reason = format!("the commit at version {} is another one than before", commit.first);
+                return Err(StoreError::corrupt(&self.stream, reason));
             }
         };
         if started.commit.last() < started.last {
             self.started = Some(started);
-            return Ok(None);
+            return Ok(Taken::Started);
         }
-        Ok(Some(started.commit))
+        self.last = started.commit.last();
+        Ok(Taken::Whole(started.commit))
     }
 
-    fn follows(&self, started: &Started, commit: &Commit) -> bool {
-        started.commit.last().next() == commit.first
+    fn gap_before(&self, commit: &Commit, whole_first: Version) -> Option<StoreError> {
+        if self.started.is_none() && commit.first == self.last.next() && commit.first > whole_first {
+            let reason =
+                format!("the commit at version {whole_first} starts before the events that follow it");
+            return Some(StoreError::corrupt(&self.stream, reason));
+        }
+        if commit.first == self.next() {
+            return None;
+        }
+        Contiguity::after(self.stream.clone(), self.next().previous()).check(commit).err()
     }
 
-    /// What is still to be read of a commit that was started: from which version, and up to which.
-    pub(crate) fn missing(&self) -> Option<(Version, Version)> {
-        self.started.as_ref().map(|started| (started.commit.last().next(), started.last))
+    /// The version of the event that comes next.
+    pub(crate) fn next(&self) -> Version {
+        self.started.as_ref().map_or(self.last, |started| started.commit.last()).next()
     }
 
-    /// The error for a commit whose parts do not turn up.
-    pub(crate) fn incomplete(&self, from: Version) -> StoreError {
-        StoreError::corrupt(&self.stream, format!("the rest of a commit is missing, from version {from} on"))
+    /// The last version of a commit of which a part is still to be read.
+    pub(crate) fn awaited(&self) -> Option<Version> {
+        self.started.as_ref().map(|started| started.last)
+    }
+
+    /// The error for a commit whose rest does not turn up.
+    pub(crate) fn incomplete(&self) -> StoreError {
+        let reason = format!("the rest of a commit is missing, from version {} on", self.next());
+        StoreError::corrupt(&self.stream, reason)
     }
 }

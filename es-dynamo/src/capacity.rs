@@ -18,13 +18,15 @@ pub(crate) fn of_transaction(consumed: &[ConsumedCapacity]) -> Cost {
     Cost::write(consumed.iter().map(|consumed| units(Some(consumed))).sum())
 }
 
-/// The cost of a write whose condition failed, for an item of `bytes`.
+/// The cost of a write of `bytes` whose condition failed on an item of `there` bytes; in a transaction,
+/// everything counts two `times`.
 ///
-/// It is billed like one that succeeds
-/// ([condition expressions](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Expressions.ConditionExpressions.html)),
+/// It is billed by the larger of the two
+/// ([capacity units](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html)),
 /// but the error does not say how much: one unit for each KB.
-pub(crate) fn of_failed_write(bytes: u64) -> Cost {
-    Cost::write(bytes.div_ceil(1024).max(1) as f64)
+pub(crate) fn of_failed_write(bytes: u64, there: u64, times: u32) -> Cost {
+    let units = bytes.max(there).div_ceil(1024).max(1);
+    Cost::write(units as f64 * f64::from(times))
 }
 
 fn units(consumed: Option<&ConsumedCapacity>) -> f64 {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use es_core::StoreError;
@@ -24,6 +25,12 @@ where
         }
         SdkError::DispatchFailure(failure) if failure.is_user() => {
             return StoreError::setup("the client is not set up to send requests", Some(cause(&error)));
+        }
+        SdkError::DispatchFailure(failure) if failure.is_other() && no_credentials(&error) => {
+            return StoreError::setup(
+                "the request could not be signed: check the credentials and the region of the client",
+                Some(cause(&error)),
+            );
         }
         SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
             return StoreError::Unavailable(cause(&error));
@@ -58,9 +65,31 @@ where
             "the credentials are not accepted: check them, and the region",
             Some(cause(&error)),
         ),
-        _ if status.is_some_and(|status| status >= 500) => StoreError::Unavailable(cause(&error)),
+        // A success that cannot be read, of a proxy perhaps, tells nothing about a write either.
+        _ if status.is_some_and(|status| !(300..500).contains(&status)) => {
+            StoreError::Unavailable(cause(&error))
+        }
         _ => StoreError::Backend(cause(&error)),
     }
+}
+
+/// Whether there are no credentials to be had: not for the moment, but the way the client is set up.
+fn no_credentials(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        match error.downcast_ref() {
+            Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => {
+                return true;
+            }
+            Some(_) => return false,
+            None => cause = error.source(),
+        }
+        // The SDK's own type for this is private.
+        if error.to_string().contains("auth scheme") {
+            return true;
+        }
+    }
+    false
 }
 
 /// The error as a text: code and message, not the response with its items.

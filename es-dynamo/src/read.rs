@@ -9,14 +9,14 @@ use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 
-use crate::assembly::Assembly;
+use crate::assembly::{Assembly, Taken};
 use crate::capacity;
 use crate::error::translate;
-use crate::item::{Attributes, snapshot_from};
+use crate::item::{Attributes, Part, snapshot_from};
 use crate::names;
 use crate::store::Table;
 
-/// How often a commit is waited for of which only a part can be seen, and how long at first.
+/// How often what cannot be seen yet is waited for, and how long at first.
 const MOST_WAITS: u32 = 10;
 const WAIT: Duration = Duration::from_millis(10);
 
@@ -24,6 +24,7 @@ const WAIT: Duration = Duration::from_millis(10);
 struct Progress {
     stream: StreamId,
     contiguity: Contiguity,
+    /// What was read upwards of a commit whose rest is to come.
     assembly: Assembly,
     step: Step,
 }
@@ -35,25 +36,35 @@ enum Step {
     /// Read on upwards, up to a version; and then hand out the commits that were read from the end before.
     Upwards {
         until: Version,
-        then: VecDeque<Commit>,
+        then: Vec<Commit>,
         first: bool,
     },
     Done,
+}
+
+/// What stands at the end of a partition: perhaps a snapshot, and the newest commits.
+#[derive(Default)]
+struct End {
+    snapshot: Option<Snapshot>,
+    unusable: Option<Version>,
+    /// In the order of their versions.
+    parts: VecDeque<Part>,
+    /// Whether there is more before them.
+    more: bool,
+    cost: Cost,
 }
 
 impl Table {
     pub(crate) fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         let step = match read.snapshot() {
             Some(request) => Step::FromSnapshot(request),
-            None => Step::Upwards {
-                until: read.end().unwrap_or(Version::MAX),
-                then: VecDeque::new(),
-                first: true,
-            },
+            None => {
+                Step::Upwards { until: read.end().unwrap_or(Version::MAX), then: Vec::new(), first: true }
+            }
         };
         let stream = read.stream().clone();
         let contiguity = Contiguity::after(stream.clone(), read.start());
-        let assembly = Assembly::new(stream.clone());
+        let assembly = Assembly::after(stream.clone(), read.start());
         stream::try_unfold(Progress { stream, contiguity, assembly, step }, async |mut progress| {
             Ok(self.next_page(&mut progress).await?.map(|page| (page, progress)))
         })
@@ -85,34 +96,12 @@ impl Table {
     /// When it does not reach back far enough, what it found is kept, and what lies between is read upwards:
     /// so a long stream needs no more memory than a short one.
     async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
-        // The snapshot, the commits after it, and one that tells that the snapshot is not ahead of them.
-        let limit = i32::try_from(request.longest_tail).unwrap_or(i32::MAX).saturating_add(2);
-        let output = self
-            .query(&progress.stream, names::COMMIT_PREFIX.to_owned(), names::SNAPSHOT_KEY.to_owned())
-            .scan_index_forward(false)
-            .limit(limit)
-            .send()
-            .await
-            .map_err(|error| translate(&self.name, error))?;
-        let mut page = Page { cost: capacity::of_read(output.consumed_capacity()), ..Page::default() };
-        let more = output.last_evaluated_key.is_some();
-
-        let mut snapshot = None;
-        let mut newest = VecDeque::new();
-        for item in output.items.unwrap_or_default() {
-            let attributes = Attributes::of(&progress.stream, item)?;
-            if attributes.is_snapshot() {
-                match snapshot_from(attributes) {
-                    Ok(found) => snapshot = Some(found),
-                    Err(version) => page.unusable_snapshot = version,
-                }
-            } else {
-                newest.push_front(attributes.part()?);
-            }
-        }
-        let head = newest.back().map_or(Version::NONE, |part| part.whole.last);
+        let End { snapshot, unusable, mut parts, more, cost } =
+            self.end(&progress.stream, request.longest_tail).await?;
+        let mut page = Page { cost, unusable_snapshot: unusable, ..Page::default() };
+        let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
         match snapshot {
-            Some(found) if found.fits(request.fingerprint) && found.version() <= head => {
+            Some(found) if found.fits(request.fingerprint) && is_boundary(found.version(), &parts) => {
                 page.snapshot = Some(found);
             }
             Some(found) => page.unusable_snapshot = Some(found.version()),
@@ -121,30 +110,56 @@ impl Table {
 
         let start = page.snapshot.as_ref().map_or(Version::NONE, Snapshot::version);
         // What the snapshot covers is not needed, and a commit whose first part is not here is read upwards.
-        newest.retain(|part| part.whole.last > start);
-        while newest.front().is_some_and(|part| more && part.commit.first > part.whole.first) {
-            newest.pop_front();
+        parts.retain(|part| part.whole.last > start);
+        while more && parts.front().is_some_and(|part| part.commit.first > part.whole.first) {
+            parts.pop_front();
         }
-        let oldest = newest.front().map_or(head.next(), |part| part.commit.first);
+        let before = parts.front().map_or(head, |part| part.commit.first.previous());
         progress.contiguity = Contiguity::after(progress.stream.clone(), start);
-        let read_upwards = oldest > start.next() && more;
-        let mut kept = VecDeque::new();
-        let mut assembly = Assembly::new(progress.stream.clone());
-        for part in newest {
-            kept.extend(assembly.take(part)?);
-        }
-        if assembly.missing().is_some() {
-            // The newest commit is not all there yet: it comes last, and is read again.
-            progress.step = Step::Upwards { until: head, then: VecDeque::new(), first: false };
-            if !read_upwards {
-                page.commits = kept.into();
-            }
-        } else if read_upwards {
-            progress.step = Step::Upwards { until: oldest.previous(), then: kept, first: false };
-        } else {
-            page.commits = kept.into();
+        progress.assembly = Assembly::after(progress.stream.clone(), start);
+        match assembled(&progress.stream, if more { before } else { start }, parts)? {
+            Some(commits) if !more || before <= start => page.commits = commits,
+            Some(then) => progress.step = Step::Upwards { until: before, then, first: false },
+            // Something cannot be seen yet: it is read again.
+            None => progress.step = Step::Upwards { until: head, then: Vec::new(), first: false },
         }
         Ok(page)
+    }
+
+    /// Reads the snapshot, the `longest_tail` newest commits, and one that tells that the snapshot is not
+    /// ahead of them.
+    async fn end(&self, stream: &StreamId, longest_tail: u32) -> Result<End, StoreError> {
+        let limit = i32::try_from(longest_tail).unwrap_or(i32::MAX).saturating_add(2);
+        let mut end = End::default();
+        let mut from = None;
+        loop {
+            let output = self
+                .query(stream, names::COMMIT_PREFIX.to_owned(), names::SNAPSHOT_KEY.to_owned())
+                .scan_index_forward(false)
+                .limit(limit)
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(|error| translate(&self.name, error))?;
+            end.cost += capacity::of_read(output.consumed_capacity());
+            for item in output.items.unwrap_or_default() {
+                let attributes = Attributes::of(stream, item)?;
+                if attributes.is_snapshot() {
+                    match snapshot_from(attributes) {
+                        Ok(found) => end.snapshot = Some(found),
+                        Err(version) => end.unusable = version,
+                    }
+                } else {
+                    end.parts.push_front(attributes.part()?);
+                }
+            }
+            from = output.last_evaluated_key;
+            end.more = from.is_some();
+            // A page may end anywhere, before the first commit, too: whether there is one has to be known.
+            if !end.more || !end.parts.is_empty() {
+                return Ok(end);
+            }
+        }
     }
 
     /// The next page upwards. One that ends inside of a commit gives what comes before that.
@@ -152,18 +167,17 @@ impl Table {
         &self,
         progress: &mut Progress,
         until: Version,
-        then: VecDeque<Commit>,
+        then: Vec<Commit>,
         first: bool,
     ) -> Result<Option<Page>, StoreError> {
         let mut page = Page::default();
+        let assembly = &mut progress.assembly;
         let mut from = None;
         let mut waits = 0;
         loop {
-            // Every page starts after the last event that was seen, so none can be left out between two.
-            let (start, until) = match progress.assembly.missing() {
-                Some((start, last)) => (start, until.max(last)),
-                None => (page.commits.last().map_or(progress.contiguity.last(), Commit::last).next(), until),
-            };
+            // Every request starts after the last event that was seen, so none can be left out between two.
+            let start = assembly.next();
+            let until = assembly.awaited().map_or(until, |last| last.max(until));
             if start > until {
                 page.commits.extend(then);
                 return Ok((first || !page.commits.is_empty()).then_some(page));
@@ -177,50 +191,74 @@ impl Table {
             page.cost += capacity::of_read(output.consumed_capacity());
             let items = output.items.unwrap_or_default();
             let empty = items.is_empty();
+            let mut missing = None;
+            let mut most_waits = MOST_WAITS;
             for item in items {
                 let part = Attributes::of(&progress.stream, item)?.part()?;
-                page.commits.extend(progress.assembly.take(part)?);
-            }
-            match (output.last_evaluated_key, progress.assembly.missing()) {
-                (Some(key), _) if empty => from = Some(key),
-                (Some(_), _) if page.commits.is_empty() => {}
-                (Some(_), _) => {
-                    progress.step = Step::Upwards { until, then, first: false };
-                    return Ok(Some(page));
-                }
-                (None, None) => {
-                    page.commits.extend(then);
-                    return Ok(Some(page));
-                }
-                // The rest of the last commit lies beyond the bound, or cannot be seen yet.
-                (None, Some((missing, _))) => {
-                    if empty {
-                        waits += 1;
-                        if waits > MOST_WAITS {
-                            return Err(progress.assembly.incomplete(missing));
-                        }
-                        tokio::time::sleep(WAIT * waits).await;
+                let is_split = part.commit.first > part.whole.first || assembly.awaited().is_some();
+                match assembly.take(part)? {
+                    Taken::Whole(commit) => page.commits.push(commit),
+                    Taken::Started => {}
+                    Taken::Ahead(error) => {
+                        // What a whole commit follows can be seen by now, or is not there.
+                        most_waits = if is_split { MOST_WAITS } else { 1 };
+                        missing = Some(error);
+                        break;
                     }
                 }
+            }
+            let more = output.last_evaluated_key.is_some();
+            if empty && more {
+                from = output.last_evaluated_key;
+                continue;
+            }
+            if missing.is_none() && more {
+                if page.commits.is_empty() {
+                    continue;
+                }
+                progress.step = Step::Upwards { until, then, first: false };
+                return Ok(Some(page));
+            }
+            if missing.is_none() && assembly.awaited().is_none() {
+                page.commits.extend(then);
+                return Ok(Some(page));
+            }
+            // The rest of the last commit lies beyond the bound, or something cannot be seen yet.
+            if empty || missing.is_some() {
+                waits += 1;
+                if waits > most_waits {
+                    return Err(missing.unwrap_or_else(|| assembly.incomplete()));
+                }
+                tokio::time::sleep(WAIT * waits).await;
             }
         }
     }
 
+    /// The version of the last event, from the newest commit.
     pub(crate) async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
-        let output = self
-            .query(stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(Version::MAX))
-            .scan_index_forward(false)
-            .limit(1)
-            .projection_expression("sk, lv, id, cf, cl")
-            .send()
-            .await
-            .map_err(|error| translate(&self.name, error))?;
-        let cost: Cost = capacity::of_read(output.consumed_capacity());
-        let version = match output.items.unwrap_or_default().pop() {
-            Some(item) => Attributes::of(stream, item)?.commit_head()?.last,
-            None => Version::NONE,
-        };
-        Ok(Head::new(version, cost))
+        let mut cost = Cost::ZERO;
+        let mut from = None;
+        loop {
+            let output = self
+                .query(stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(Version::MAX))
+                .scan_index_forward(false)
+                .limit(1)
+                .projection_expression("sk, lv, id, cf, cl")
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(|error| translate(&self.name, error))?;
+            cost += capacity::of_read(output.consumed_capacity());
+            from = output.last_evaluated_key;
+            match output.items.unwrap_or_default().pop() {
+                Some(item) => {
+                    let head = Attributes::of(stream, item)?.commit_head()?;
+                    return Ok(Head::new(head.last, cost));
+                }
+                None if from.is_none() => return Ok(Head::new(Version::NONE, cost)),
+                None => {}
+            }
+        }
     }
 
     /// A strongly consistent Query for the sort keys from `from` to `to`, both included.
@@ -240,4 +278,29 @@ impl Table {
             .consistent_read(true)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
     }
+}
+
+/// Whether a snapshot may be of this `version`: not beyond the newest commit, nor inside of one.
+fn is_boundary(version: Version, parts: &VecDeque<Part>) -> bool {
+    let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
+    let inside = |part: &Part| part.whole.first <= version && version < part.whole.last;
+    version <= head && !parts.iter().any(inside)
+}
+
+/// The commits of `parts`, which follow the version `start`; `None` when something is missing.
+fn assembled(
+    stream: &StreamId,
+    start: Version,
+    parts: VecDeque<Part>,
+) -> Result<Option<Vec<Commit>>, StoreError> {
+    let mut commits = Vec::with_capacity(parts.len());
+    let mut assembly = Assembly::after(stream.clone(), start);
+    for part in parts {
+        match assembly.take(part)? {
+            Taken::Whole(commit) => commits.push(commit),
+            Taken::Started => {}
+            Taken::Ahead(_) => return Ok(None),
+        }
+    }
+    Ok(assembly.awaited().is_none().then_some(commits))
 }

@@ -9,6 +9,10 @@ use crate::error::translate;
 use crate::item::{SIZE_LIMIT, item_size, snapshot_item};
 use crate::store::Table;
 
+/// That what is there is older, or has no version at all: two writers may be here at once, and the earlier
+/// one may come later.
+const IS_NEWER: &str = "attribute_not_exists(v) OR v < :v OR NOT attribute_type(v, :n) OR v > :max";
+
 impl Table {
     pub(crate) async fn write_snapshot(
         &self,
@@ -30,19 +34,20 @@ impl Table {
             .put_item()
             .table_name(&self.name)
             .set_item(Some(item))
+            .condition_expression(IS_NEWER)
             .expression_attribute_values(":v", AttributeValue::N(snapshot.version().to_string()))
+            .expression_attribute_values(":n", AttributeValue::S("N".to_owned()))
+            .expression_attribute_values(":max", AttributeValue::N(Version::MAX.to_string()))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        // Two writers may be here at once, and the earlier one may come later.
-        put = match replaces {
-            None => put.condition_expression("attribute_not_exists(pk) OR v < :v"),
-            Some(version) => put
-                .condition_expression("attribute_not_exists(pk) OR v < :v OR v = :replaces")
-                .expression_attribute_values(":replaces", AttributeValue::N(version.to_string())),
-        };
+        if let Some(version) = replaces {
+            put = put
+                .condition_expression(format!("{IS_NEWER} OR v = :replaces"))
+                .expression_attribute_values(":replaces", AttributeValue::N(version.to_string()));
+        }
         match put.send().await {
             Ok(output) => Ok(capacity::of_write(output.consumed_capacity())),
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                Ok(capacity::of_failed_write(bytes))
+                Ok(capacity::of_failed_write(bytes, 0, 1))
             }
             Err(error) => Err(translate(&self.name, error)),
         }

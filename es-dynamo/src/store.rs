@@ -154,11 +154,15 @@ impl EventStore for DynamoStore {
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
-        // Whoever uses this store runs on tokio: the SDK does.
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(task)),
-            Err(_) => tracing::warn!("a background task was dropped: there is no tokio runtime"),
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn(task));
+            return;
         }
+        // The SDK needs tokio, so a caller without it gets one for this task.
+        std::thread::spawn(|| match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(task),
+            Err(error) => tracing::warn!(%error, "a background task was dropped: tokio does not start"),
+        });
     }
 }
 

@@ -99,7 +99,7 @@ impl Append {
         &self.commit
     }
 
-    /// The version that the commit's first event has, or was to have, by the attempt before.
+    /// The version that the commit's first event has, or was to have, by an attempt before.
     ///
     /// For stores: with [`ExpectedVersion::Any`] and [`ExpectedVersion::StreamExists`] the place of a commit
     /// follows from the stream as it was, so a repetition has to know where the attempt before wanted it.
@@ -112,14 +112,18 @@ impl Append {
         }
     }
 
-    /// For stores: the commit is being sent to the place that starts with `version`.
-    pub fn try_at(&self, version: Version) {
-        self.tried.store(version.get(), Ordering::SeqCst);
-    }
-
-    /// For stores: the place that was tried is known to be another commit's.
-    pub fn forget_tried(&self) {
-        self.tried.store(0, Ordering::SeqCst);
+    /// For stores: moves the commit from the place `from`, which is known to be another commit's, to `to`;
+    /// gives back the place that it has now.
+    ///
+    /// That is another one than `to` when an attempt that runs at the same time has moved it already. So all
+    /// attempts go to one place until that is known to be lost, and the commit is never stored twice.
+    #[must_use]
+    pub fn try_at(&self, from: Option<Version>, to: Version) -> Version {
+        let from = from.map_or(0, Version::get);
+        match self.tried.compare_exchange(from, to.get(), Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => to,
+            Err(elsewhere) => Version::new(elsewhere),
+        }
     }
 
     /// The version of the commit's last event when it is appended after `version`.

@@ -13,6 +13,7 @@ pub(super) fn carry_out(database: &Database, target: &str, body: &[u8]) -> Answe
     let operation = target.rsplit('.').next().unwrap_or_default();
     match dispatch(database, operation, body) {
         Ok(body) => Answer { status: 200, body },
+        Err(DynoxideError::UnsupportedCapability(_)) => Answer { status: 400, body: unknown(operation) },
         Err(error) => Answer { status: error.status_code(), body: error.to_json() },
     }
 }
@@ -55,6 +56,13 @@ operations! {
     "UpdateItem" => update_item,
     "UpdateTable" => update_table,
     "UpdateTimeToLive" => update_time_to_live,
+}
+
+/// What DynamoDB says of an operation that it does not know.
+fn unknown(operation: &str) -> String {
+    let message = format!("the embedded engine has no operation {operation}");
+    serde_json::json!({ "__type": "com.amazon.coral.service#UnknownOperationException", "message": message })
+        .to_string()
 }
 
 /// An input that is none. The engine's own types say in the error what a validation would have said.

@@ -29,14 +29,15 @@ impl Table {
         let result = request.billing_mode(billing).set_provisioned_throughput(throughput).send().await;
         match result {
             Ok(_) => {}
-            Err(SdkError::ServiceError(error)) if error.err().is_resource_in_use_exception() => {
-                self.wait_until_active().await?;
-                return self.verify().await;
-            }
+            // Another one creates it at the same time, or has left it half made.
+            Err(SdkError::ServiceError(error)) if error.err().is_resource_in_use_exception() => {}
             Err(error) => return Err(translate(&self.name, error)),
         }
         self.wait_until_active().await?;
-        self.enable_time_to_live().await?;
+        // A table that is another one's stays as it is.
+        if self.shape_differences().await?.is_empty() && self.time_to_live().await?.is_none() {
+            self.enable_time_to_live().await?;
+        }
         self.verify().await
     }
 
@@ -87,13 +88,18 @@ impl Table {
             .attribute_name(names::TIME_TO_LIVE)
             .build()
             .map_err(|error| StoreError::Backend(error.into()))?;
-        self.client
+        let result = self
+            .client
             .update_time_to_live()
             .table_name(&self.name)
             .time_to_live_specification(specification)
             .send()
-            .await
-            .map_err(|error| translate(&self.name, error))?;
-        Ok(())
+            .await;
+        match result {
+            Ok(_) => Ok(()),
+            // It is refused when another one was faster: then it is there.
+            Err(_) if self.time_to_live().await?.is_some() => Ok(()),
+            Err(error) => Err(translate(&self.name, error)),
+        }
     }
 }

@@ -12,6 +12,19 @@ use crate::store::Table;
 
 impl Table {
     pub(crate) async fn verify(&self) -> Result<(), StoreError> {
+        let mut differences = self.shape_differences().await?;
+        differences.extend(self.time_to_live_difference().await?);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::setup(
+            format!("the table `{}` is not an event store's: {}", self.name, differences.join("; ")),
+            None,
+        ))
+    }
+
+    /// In what its keys and its stream differ.
+    pub(super) async fn shape_differences(&self) -> Result<Vec<String>, StoreError> {
         let Some(table) = self.describe().await? else {
             return Err(StoreError::setup(
                 format!(
@@ -23,14 +36,7 @@ impl Table {
         };
         let mut differences = key_differences(&table);
         differences.extend(stream_difference(&table));
-        differences.extend(self.time_to_live_difference().await?);
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(StoreError::setup(
-            format!("the table `{}` is not an event store's: {}", self.name, differences.join("; ")),
-            None,
-        ))
+        Ok(differences)
     }
 
     /// The table's description; `None` when there is no table.
@@ -42,7 +48,8 @@ impl Table {
         }
     }
 
-    async fn time_to_live_difference(&self) -> Result<Option<String>, StoreError> {
+    /// The attribute by which items expire, if they do.
+    pub(super) async fn time_to_live(&self) -> Result<Option<String>, StoreError> {
         let output = self
             .client
             .describe_time_to_live()
@@ -50,16 +57,22 @@ impl Table {
             .send()
             .await
             .map_err(|error| translate(&self.name, error))?;
-        let description = output.time_to_live_description;
-        let attribute = description.as_ref().and_then(|found| found.attribute_name());
-        let status = description.as_ref().and_then(|found| found.time_to_live_status());
-        let enabled = matches!(status, Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling));
-        Ok(match attribute {
-            Some(names::TIME_TO_LIVE) if enabled => None,
-            Some(other) if enabled => {
+        let enabled = output.time_to_live_description.filter(|found| {
+            matches!(
+                found.time_to_live_status(),
+                Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)
+            )
+        });
+        Ok(enabled.and_then(|found| found.attribute_name))
+    }
+
+    async fn time_to_live_difference(&self) -> Result<Option<String>, StoreError> {
+        Ok(match self.time_to_live().await?.as_deref() {
+            Some(names::TIME_TO_LIVE) => None,
+            Some(other) => {
                 Some(format!("its time to live is on `{other}`: move it to `{}`", names::TIME_TO_LIVE))
             }
-            _ => Some(format!("it has no time to live: enable it on `{}`", names::TIME_TO_LIVE)),
+            None => Some(format!("it has no time to live: enable it on `{}`", names::TIME_TO_LIVE)),
         })
     }
 }

@@ -1,0 +1,13 @@
+//! The store on DynamoDB, below the contract: which requests it sends, what it makes of the answers, and what
+//! it leaves in the table. What holds for any store is in the conformance suite.
+
+#![cfg(feature = "embedded")]
+
+mod append;
+mod embedded;
+mod errors;
+mod parts;
+mod read;
+mod snapshot;
+mod support;
+mod table;

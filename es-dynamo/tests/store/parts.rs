@@ -1,0 +1,85 @@
+//! Commits of several items that are written while they are read: some of the items can be seen, others not.
+
+use std::time::Duration;
+
+use es_core::store::{Append, Read};
+use es_core::{EventStore, Fingerprint, StoreError, Version};
+use es_dynamo::names;
+
+use super::support::*;
+
+/// The sort keys of the items of a commit at the versions 2 to 9, with two events in each.
+fn keys() -> Vec<String> {
+    [2, 4, 6, 8].into_iter().map(|first| names::commit_key(Version::new(first))).collect()
+}
+
+async fn with_large_commit() -> (Watched, Vec<Item>) {
+    let watched = watched().await;
+    grow(&watched.other, &[1]).await;
+    let large = Append::after_loaded(stream(), Version::FIRST, commit_of(events_of(8, 150_000)));
+    watched.other.append(&large).await.expect("appends");
+    let mut items = Vec::new();
+    for key in keys() {
+        items.push(get(&watched.other, &key).await);
+    }
+    (watched, items)
+}
+
+fn reads() -> [Read; 3] {
+    let from_snapshot = |tail| Read::all(stream()).from_snapshot(Fingerprint::new(1), tail);
+    [Read::all(stream()), from_snapshot(1), from_snapshot(100)]
+}
+
+/// A Query beside a transaction may see any of its items before the others.
+#[tokio::test]
+async fn items_that_cannot_be_seen_yet_are_waited_for() {
+    for absent in 1..16_u32 {
+        let hidden: Vec<usize> = (0..4).filter(|bit| absent & (1 << bit) != 0).collect();
+        // With none of them there, nothing says that there is a commit.
+        if hidden.len() == 4 {
+            continue;
+        }
+        let read = reads()[absent as usize % 3].clone();
+        let (watched, items) = with_large_commit().await;
+        for index in &hidden {
+            delete(&watched.other, &keys()[*index]).await;
+        }
+        let later = async {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            for index in &hidden {
+                put(&watched.other, items[*index].clone()).await;
+            }
+        };
+        let (read_pages, ()) = tokio::join!(pages(&watched.store, read.clone()), later);
+        let read_pages = read_pages.unwrap_or_else(|error| panic!("{hidden:?}: {read:?}: {error}"));
+        assert_eq!(ends_of(&read_pages), [(1, 1), (2, 9)], "{hidden:?}: {read:?}");
+    }
+}
+
+#[tokio::test]
+async fn items_that_never_turn_up_are_an_error() {
+    for missing in 0..4 {
+        for read in reads() {
+            let (watched, _) = with_large_commit().await;
+            delete(&watched.other, &keys()[missing]).await;
+            let error = pages(&watched.store, read).await.expect_err("is damaged");
+            assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+            assert!(error.to_string().contains("order#ann"), "{error}");
+        }
+    }
+}
+
+/// In a transaction, everything is paid twice, also when it is refused.
+#[tokio::test]
+async fn costs_twice_as_much() {
+    let watched = watched().await;
+    let large = || Append::after_loaded(stream(), Version::NONE, commit_of(events_of(4, 150_000)));
+    let stored = watched.store.append(&large()).await.expect("appends");
+    assert_eq!(watched.wire.seen(), ["TransactWriteItems"]);
+    assert_eq!(stored.cost.requests, 1);
+    // 600,000 bytes are 586 KB, and each of the two items is rounded up.
+    assert!((2.0 * 586.0..=2.0 * 590.0).contains(&stored.cost.write_units), "{}", stored.cost);
+    let refused = watched.store.append(&large()).await.expect_err("too late");
+    let es_core::store::AppendError::Conflict(refused) = refused else { panic!("{refused:?}") };
+    assert!((refused.cost.write_units - stored.cost.write_units).abs() <= 8.0, "{}", refused.cost);
+}

@@ -1,0 +1,259 @@
+//! Reading: how many requests a load is, whatever stands in the table.
+
+use es_core::store::Read;
+use es_core::{EventStore, Fingerprint, Snapshot, StoreError, Version};
+use es_dynamo::{DynamoStore, names};
+
+use super::support::*;
+
+const SHAPE: Fingerprint = Fingerprint::new(7);
+
+fn snapshot(version: u64) -> Snapshot {
+    Snapshot::new(Version::new(version), time(), SHAPE, format!("{{\"version\":{version}}}"))
+}
+
+async fn keep(store: &DynamoStore, snapshot: &Snapshot) {
+    store.write_snapshot(&stream(), snapshot, None).await.expect("writes");
+}
+
+fn from_snapshot(longest_tail: u32) -> Read {
+    Read::all(stream()).from_snapshot(SHAPE, longest_tail)
+}
+
+/// Reads, and checks that pages are in order and that every request is in the cost.
+async fn load(watched: &Watched, read: Read) -> Loaded {
+    watched.wire.seen();
+    let pages = pages(&watched.store, read).await.expect("reads");
+    assert!(pages.iter().skip(1).all(|page| page.snapshot.is_none() && page.unusable_snapshot.is_none()));
+    let requests = watched.wire.seen();
+    let cost: es_core::Cost = pages.iter().map(|page| page.cost).sum();
+    assert_eq!(cost.requests as usize, requests.len(), "{requests:?}");
+    Loaded {
+        snapshot: pages[0].snapshot.as_ref().map(|found| found.version().get()),
+        unusable: pages[0].unusable_snapshot.map(Version::get),
+        ends: ends_of(&pages),
+        requests: requests.len(),
+        read_units: cost.read_units,
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Loaded {
+    snapshot: Option<u64>,
+    unusable: Option<u64>,
+    ends: Vec<(u64, u64)>,
+    requests: usize,
+    read_units: f64,
+}
+
+fn singles(versions: std::ops::RangeInclusive<u64>) -> Vec<(u64, u64)> {
+    versions.map(|version| (version, version)).collect()
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_exist_is_one_request() {
+    let watched = watched().await;
+    for read in [Read::all(stream()), from_snapshot(100)] {
+        let loaded = load(&watched, read).await;
+        assert_eq!((loaded.requests, loaded.read_units, loaded.ends), (1, 1.0, vec![]));
+    }
+}
+
+/// In every relation that the snapshot may have to the stream: one request, and the same events.
+#[tokio::test]
+async fn a_short_stream_is_one_request_whatever_its_snapshot() {
+    let all = vec![(1, 1), (2, 4), (5, 6), (7, 7)];
+    let (time, state) = (time(), "{}".to_owned());
+    let damaged = Snapshot::from_stored(Version::new(4), time, SHAPE, state.clone(), 12345);
+    let foreign = Snapshot::new(Version::new(4), time, Fingerprint::new(8), state);
+    for (name, kept, used, unusable, tail) in [
+        ("none", None, None, None, &all[..]),
+        ("of the end", Some(snapshot(7)), Some(7), None, &all[4..]),
+        ("of the middle", Some(snapshot(4)), Some(4), None, &all[2..]),
+        ("of the start", Some(snapshot(1)), Some(1), None, &all[1..]),
+        ("ahead", Some(snapshot(8)), None, Some(8), &all[..]),
+        ("far ahead", Some(snapshot(999_999_999_999)), None, Some(999_999_999_999), &all[..]),
+        ("of another shape", Some(foreign), None, Some(4), &all[..]),
+        ("damaged", Some(damaged), None, Some(4), &all[..]),
+        ("inside a commit", Some(snapshot(3)), None, Some(3), &all[..]),
+    ] {
+        let watched = watched().await;
+        grow(&watched.other, &[1, 3, 2, 1]).await;
+        if let Some(kept) = &kept {
+            keep(&watched.other, kept).await;
+        }
+        let loaded = load(&watched, from_snapshot(10)).await;
+        assert_eq!((loaded.snapshot, loaded.unusable), (used, unusable), "{name}");
+        assert_eq!(loaded.ends, tail, "{name}");
+        assert_eq!((loaded.requests, loaded.read_units), (1, 1.0), "{name}");
+        // Whoever does not ask for a snapshot gets none.
+        let loaded = load(&watched, Read::all(stream())).await;
+        assert_eq!((loaded.snapshot, loaded.unusable, loaded.requests), (None, None, 1), "{name}");
+        assert_eq!(loaded.ends, all, "{name}");
+    }
+}
+
+/// A snapshot without any event to stand for.
+#[tokio::test]
+async fn a_snapshot_without_a_stream_is_not_used() {
+    let watched = watched().await;
+    keep(&watched.other, &snapshot(3)).await;
+    let loaded = load(&watched, from_snapshot(10)).await;
+    assert_eq!((loaded.snapshot, loaded.unusable, loaded.requests), (None, Some(3), 1));
+    assert!(loaded.ends.is_empty());
+}
+
+/// Items at the snapshot's place that are none.
+#[tokio::test]
+async fn an_item_that_is_no_snapshot_is_not_used() {
+    let cases: [(&str, Option<aws_sdk_dynamodb::types::AttributeValue>, Option<u64>); 11] = [
+        ("v", None, None),
+        ("v", Some(text("5")), None),
+        ("v", Some(number("-5")), None),
+        ("v", Some(number("2.5")), None),
+        ("v", Some(number("1e30")), None),
+        ("v", Some(number("1")), Some(1)), // the checksum tells
+        ("at", Some(text("now")), Some(2)),
+        ("fp", Some(text("shape")), Some(2)),
+        ("ck", Some(number("99999999999")), Some(2)),
+        ("ck", None, Some(2)),
+        ("st", Some(number("7")), Some(2)),
+    ];
+    for (name, value, unusable) in cases {
+        let watched = watched().await;
+        grow(&watched.other, &[1, 1, 1]).await;
+        keep(&watched.other, &snapshot(2)).await;
+        let mut item = get(&watched.other, names::SNAPSHOT_KEY).await;
+        let shown = format!("{name} = {value:?}");
+        match value {
+            Some(value) => drop(item.insert(name.to_owned(), value)),
+            None => drop(item.remove(name)),
+        }
+        put(&watched.other, item).await;
+        let loaded = load(&watched, from_snapshot(10)).await;
+        assert_eq!((loaded.snapshot, loaded.unusable), (None, unusable), "{shown}");
+        assert_eq!((loaded.ends, loaded.requests), (singles(1..=3), 1), "{shown}");
+    }
+}
+
+/// As many commits as expected are one request; more are two, and none of them twice.
+#[tokio::test]
+async fn a_tail_that_is_longer_than_expected_takes_more_requests() {
+    let watched = watched().await;
+    grow(&watched.other, &[1; 20]).await;
+    for (version, longest_tail, requests) in
+        [(10, 10, 1), (10, 9, 1), (10, 8, 2), (10, 1, 2), (10, 0, 2), (20, 0, 1), (19, 0, 1), (1, 100, 1)]
+    {
+        keep(&watched.other, &snapshot(version)).await;
+        let kept = load(&watched, from_snapshot(100)).await.snapshot.expect("is kept");
+        delete(&watched.other, names::SNAPSHOT_KEY).await;
+        assert_eq!(kept, version);
+        keep(&watched.other, &snapshot(version)).await;
+        let loaded = load(&watched, from_snapshot(longest_tail)).await;
+        let expected = (Some(version), singles(version + 1..=20), requests);
+        assert_eq!((loaded.snapshot, loaded.ends, loaded.requests), expected, "{version}, {longest_tail}");
+        delete(&watched.other, names::SNAPSHOT_KEY).await;
+    }
+    let loaded = load(&watched, from_snapshot(5)).await;
+    assert_eq!((loaded.ends, loaded.requests), (singles(1..=20), 2), "without a snapshot");
+    let loaded = load(&watched, from_snapshot(18)).await;
+    assert_eq!((loaded.ends, loaded.requests), (singles(1..=20), 1), "it just fits");
+}
+
+/// Pages end at 1 MB; what was read from the end is not read again.
+#[tokio::test]
+async fn a_stream_over_2_megabytes_is_as_many_requests_as_pages() {
+    let watched = watched().await;
+    fill(&watched.other, 30, 100 * 1024).await; // about 10 commits are a page
+    let loaded = load(&watched, Read::all(stream())).await;
+    assert_eq!((loaded.ends, loaded.requests), (singles(1..=30), 3));
+    let everything = loaded.read_units;
+    let loaded = load(&watched, from_snapshot(1000)).await;
+    assert_eq!(loaded.ends, singles(1..=30));
+    assert!(loaded.requests <= 4, "{}", loaded.requests);
+    assert!(loaded.read_units <= everything * 1.05, "{} for {everything}", loaded.read_units);
+    let loaded = load(&watched, Read::all(stream()).until(Version::new(5))).await;
+    assert_eq!((loaded.ends, loaded.requests), (singles(1..=5), 1));
+
+    for (version, requests) in [(29, 1), (15, 2), (2, 3)] {
+        delete(&watched.other, names::SNAPSHOT_KEY).await;
+        keep(&watched.other, &snapshot(version)).await;
+        let loaded = load(&watched, from_snapshot(1000)).await;
+        let expected = (Some(version), singles(version + 1..=30), requests);
+        assert_eq!((loaded.snapshot, loaded.ends, loaded.requests), expected, "{version}");
+    }
+    // No page is more than what a Query gives, but for the last one, which has two of them.
+    let pages = pages(&watched.store, from_snapshot(1000)).await.expect("reads");
+    assert!(pages.iter().all(|page| page.commits.len() <= 21));
+}
+
+/// DynamoDB may end a page anywhere, before the first item, too.
+#[tokio::test]
+async fn empty_pages_are_followed() {
+    use serde_json::{Value, json};
+    let empty = |body: &mut Value| {
+        body["Items"] = json!([]);
+        body["Count"] = json!(0);
+        // As if it had stopped at the end of the range: the next page starts there.
+        body["LastEvaluatedKey"] = json!({"pk": {"S": "order#ann"}, "sk": {"S": "E#999999999999"}});
+    };
+    // The snapshot alone, with more behind it.
+    let snapshot_only = |body: &mut Value| {
+        let items = body["Items"].as_array_mut().expect("items");
+        items.truncate(1);
+        assert_eq!(items[0]["sk"]["S"], "S#");
+        body["Count"] = json!(1);
+        body["LastEvaluatedKey"] = json!({"pk": {"S": "order#ann"}, "sk": {"S": "S#"}});
+    };
+    let watched = watched().await;
+    grow(&watched.other, &[1, 2, 1]).await;
+    keep(&watched.other, &snapshot(3)).await;
+
+    watched.wire.once("Query", Act::Change(snapshot_only));
+    let loaded = load(&watched, from_snapshot(10)).await;
+    assert_eq!((loaded.snapshot, loaded.ends, loaded.requests), (Some(3), vec![(4, 4)], 2));
+    watched.wire.once("Query", Act::Change(empty));
+    let head = watched.store.head(&stream()).await.expect("is known");
+    assert_eq!((head.version, head.cost.requests), (Version::new(4), 2));
+}
+
+#[tokio::test]
+async fn a_commit_that_is_missing_is_found_by_every_read() {
+    for missing in [1, 3, 4] {
+        let watched = watched().await;
+        grow(&watched.other, &[1; 6]).await;
+        keep(&watched.other, &snapshot(2)).await;
+        delete(&watched.other, &names::commit_key(Version::new(missing))).await;
+        for (read, hidden) in [
+            (Read::all(stream()), false),
+            (from_snapshot(10), missing == 1), // the snapshot stands for it
+            (from_snapshot(1), missing == 1),
+            (Read::all(stream()).until(Version::new(5)), false),
+            (Read::all(stream()).after(Version::new(2)), missing == 1),
+        ] {
+            match pages(&watched.store, read.clone()).await {
+                Ok(_) => assert!(hidden, "{missing}: {read:?}"),
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+                    let expected = format!("`order#ann` is damaged: after version {}", missing - 1);
+                    assert!(!hidden && error.to_string().contains(&expected), "{error}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_after_a_version_reads_nothing_before_it() {
+    let watched = watched().await;
+    fill(&watched.other, 12, 8 * 1024).await;
+    let loaded = load(&watched, Read::all(stream()).after(Version::new(11))).await;
+    assert_eq!((loaded.ends, loaded.requests), (vec![(12, 12)], 1));
+    assert!(loaded.read_units <= 3.0, "{}", loaded.read_units);
+    let loaded = load(&watched, Read::all(stream()).after(Version::new(12))).await;
+    assert_eq!((loaded.ends, loaded.requests, loaded.read_units), (vec![], 1, 1.0));
+    // A state that was loaded already needs no snapshot.
+    keep(&watched.other, &snapshot(12)).await;
+    let loaded = load(&watched, from_snapshot(10).after(Version::new(10))).await;
+    assert_eq!((loaded.snapshot, loaded.ends), (None, singles(11..=12)));
+}

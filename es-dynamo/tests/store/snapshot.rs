@@ -1,0 +1,102 @@
+//! Writing snapshots: over what, and over what not.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use es_core::store::Read;
+use es_core::{EventStore, Fingerprint, Snapshot, StoreError, Version};
+use es_dynamo::{DynamoStore, names};
+
+use super::support::*;
+
+const SHAPE: Fingerprint = Fingerprint::new(u64::MAX);
+
+fn snapshot(version: u64) -> Snapshot {
+    Snapshot::new(Version::new(version), time(), SHAPE, format!("{{\"version\":{version}}}"))
+}
+
+async fn kept(store: &DynamoStore) -> Option<Snapshot> {
+    let read = Read::all(stream()).from_snapshot(SHAPE, 10);
+    pages(store, read).await.expect("reads").remove(0).snapshot
+}
+
+#[tokio::test]
+async fn is_one_request_also_when_there_is_a_newer_one() {
+    let Watched { store, wire, other, .. } = watched().await;
+    grow(&other, &[1; 5]).await;
+    for (version, stored) in [(2, 2), (1, 2), (2, 2), (5, 5), (4, 5)] {
+        let cost = store.write_snapshot(&stream(), &snapshot(version), None).await.expect("no error");
+        assert_eq!(units(cost), (1, 0.0, 1.0), "{version}");
+        assert_eq!(wire.seen(), ["PutItem"]);
+        assert_eq!(kept(&other).await, Some(snapshot(stored)), "after {version}");
+    }
+}
+
+#[tokio::test]
+async fn replaces_exactly_the_one_that_was_found_unusable() {
+    let Watched { store, other, .. } = watched().await;
+    grow(&other, &[1; 3]).await;
+    store.write_snapshot(&stream(), &snapshot(900), None).await.expect("no error");
+    for (replaces, stored) in [(None, None), (Some(901), None), (Some(900), Some(snapshot(3)))] {
+        let replaces = replaces.map(Version::new);
+        store.write_snapshot(&stream(), &snapshot(3), replaces).await.expect("no error");
+        assert_eq!(kept(&other).await, stored, "{replaces:?}");
+    }
+}
+
+/// An item at the snapshot's place without a version that could be compared would stand for ever.
+#[tokio::test]
+async fn replaces_an_item_without_a_version() {
+    let cases: [Option<AttributeValue>; 6] = [
+        None,
+        Some(text("900")),
+        Some(AttributeValue::Bool(true)),
+        Some(number("-1")),
+        Some(number("1000000000000")),
+        Some(number("1e100")),
+    ];
+    for version in cases {
+        let Watched { store, other, .. } = watched().await;
+        grow(&other, &[1; 3]).await;
+        let mut item =
+            Item::from([("pk".to_owned(), text("order#ann")), ("sk".to_owned(), text(names::SNAPSHOT_KEY))]);
+        let shown = format!("{version:?}");
+        if let Some(version) = version {
+            item.insert(names::SNAPSHOT_VERSION.to_owned(), version);
+        }
+        put(&other, item).await;
+        store.write_snapshot(&stream(), &snapshot(2), None).await.expect("no error");
+        assert_eq!(kept(&other).await, Some(snapshot(2)), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn that_is_too_large_is_refused_before_it_is_sent() {
+    let Watched { store, wire, .. } = watched().await;
+    // pk 2 + 9, sk 2 + 2, v 1 + 2, at 2 + 8, fp 2 + 16, ck 2 + up to 6, st 2: 56 in all.
+    let large = |bytes: usize| Snapshot::new(Version::FIRST, time(), SHAPE, "x".repeat(bytes));
+    store.write_snapshot(&stream(), &large(409_600 - 56), None).await.expect("fits");
+    wire.seen();
+    let error = store.write_snapshot(&stream(), &large(409_600), None).await.expect_err("too large");
+    let StoreError::TooLarge { what, bytes, limit, .. } = &error else { panic!("{error:?}") };
+    assert_eq!((what.as_str(), *limit), ("a snapshot of the stream `order#ann`", 409_600));
+    assert!((409_600 + 50..=409_600 + 56).contains(bytes), "{bytes}");
+    assert_eq!(wire.seen(), Vec::<String>::new());
+}
+
+/// What is in the table is what `names` says.
+#[tokio::test]
+async fn is_stored_as_documented() {
+    let Watched { store, .. } = watched().await;
+    let written = snapshot(42);
+    store.write_snapshot(&stream(), &written, None).await.expect("writes");
+    let item = get(&store, "S#").await;
+    let expected = Item::from([
+        ("pk".to_owned(), text("order#ann")),
+        ("sk".to_owned(), text("S#")),
+        ("v".to_owned(), number("42")),
+        ("at".to_owned(), number("1800000000123")),
+        ("fp".to_owned(), text("ffffffffffffffff")),
+        ("ck".to_owned(), number(&written.checksum().to_string())),
+        ("st".to_owned(), text("{\"version\":42}")),
+    ]);
+    assert_eq!(item, expected);
+}

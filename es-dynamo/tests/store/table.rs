@@ -1,0 +1,202 @@
+//! The table: made once, by whoever comes first.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::types::{
+    BillingMode, KeySchemaElement, StreamViewType, TimeToLiveSpecification, TimeToLiveStatus,
+};
+use es_core::{EventStore, StoreError};
+use es_dynamo::embedded::Engine;
+use es_dynamo::{DynamoStore, TableOptions};
+
+use super::support::*;
+
+async fn time_to_live(store: &DynamoStore) -> (Option<TimeToLiveStatus>, Option<String>) {
+    let request = store.client().describe_time_to_live().table_name(store.table_name());
+    let found = request.send().await.expect("answers").time_to_live_description.expect("is known");
+    (found.time_to_live_status, found.attribute_name)
+}
+
+fn enabled() -> (Option<TimeToLiveStatus>, Option<String>) {
+    (Some(TimeToLiveStatus::Enabled), Some("ttl".to_owned()))
+}
+
+async fn set_time_to_live(store: &DynamoStore, attribute: &str, enabled: bool) {
+    let specification = TimeToLiveSpecification::builder()
+        .attribute_name(attribute)
+        .enabled(enabled)
+        .build()
+        .expect("is whole");
+    let request = store.client().update_time_to_live().table_name(store.table_name());
+    request.time_to_live_specification(specification).send().await.expect("answers");
+}
+
+#[tokio::test]
+async fn is_created_as_documented() {
+    let engine = Engine::in_memory().expect("starts");
+    let store = engine.store().await.expect("creates");
+    let described = store.client().describe_table().table_name("events").send().await.expect("answers");
+    let table = described.table.expect("is there");
+    let keys: Vec<_> = table.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
+    assert_eq!(keys, ["pk", "sk"]);
+    assert_eq!(
+        table.stream_specification().and_then(|stream| stream.stream_view_type()),
+        Some(&StreamViewType::NewImage)
+    );
+    let billing = table.billing_mode_summary().and_then(|billing| billing.billing_mode());
+    assert_eq!(billing, Some(&BillingMode::PayPerRequest));
+    assert_eq!(time_to_live(&store).await, enabled());
+    store.verify_table().await.expect("is as it should be");
+}
+
+#[tokio::test]
+async fn may_have_provisioned_capacity() {
+    let engine = Engine::in_memory().expect("starts");
+    let store = DynamoStore::builder().client(engine.client()).table("orders").build().expect("valid");
+    store.create_table_with(TableOptions::provisioned(5, 7)).await.expect("creates");
+    let described = store.client().describe_table().table_name("orders").send().await.expect("answers");
+    let throughput = described.table.and_then(|table| table.provisioned_throughput).expect("is there");
+    assert_eq!((throughput.read_capacity_units, throughput.write_capacity_units), (Some(5), Some(7)));
+}
+
+#[tokio::test]
+async fn is_created_again_without_harm() {
+    let Watched { store, other, .. } = watched().await;
+    grow(&other, &[1, 2]).await;
+    for _ in 0..2 {
+        store.create_table().await.expect("is there");
+    }
+    assert_eq!(ends(&store).await, [(1, 1), (2, 3)]);
+}
+
+/// Servers that start together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn may_be_created_by_several_at_once() {
+    for _ in 0..10 {
+        let engine = Engine::in_memory().expect("starts");
+        let stores: Vec<_> = (0..4)
+            .map(|_| {
+                let engine = engine.clone();
+                tokio::spawn(async move { engine.store().await.map(drop) })
+            })
+            .collect();
+        for store in stores {
+            store.await.expect("does not panic").expect("creates or finds it");
+        }
+        assert_eq!(time_to_live(&engine.store().await.expect("is there")).await, enabled());
+    }
+}
+
+/// A process that ends between the two requests leaves a table that the next one completes.
+#[tokio::test]
+async fn that_was_left_half_made_is_completed() {
+    let engine = Engine::in_memory().expect("starts");
+    let (store, wire) = watch(&engine, RetryConfig::disabled());
+    wire.plan(|operation| match operation {
+        "UpdateTimeToLive" => Act::Answer(500, refusal("InternalServerError", "later")),
+        _ => Act::Pass,
+    });
+    let error = store.create_table().await.expect_err("is not finished");
+    assert!(error.is_retryable(), "{error:?}");
+    assert!(store.verify_table().await.expect_err("is not finished").to_string().contains("no time to live"));
+    wire.plan(|_| Act::Pass);
+    store.create_table().await.expect("completes it");
+    assert_eq!(time_to_live(&store).await, enabled());
+}
+
+/// DynamoDB refuses a second change of the time to live within the hour; one that is on is good enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn is_complete_when_another_one_was_faster() {
+    let engine = Engine::in_memory().expect("starts");
+    let (store, wire) = watch(&engine, RetryConfig::disabled());
+    let other = DynamoStore::builder().client(engine.client()).build().expect("valid");
+    let faster = {
+        let other = other.clone();
+        Box::pin(async move { set_time_to_live(&other, "ttl", true).await })
+    };
+    let mut faster: Option<futures_core::future::BoxFuture<'static, ()>> = Some(faster);
+    wire.plan(move |operation| match (operation, faster.take()) {
+        ("UpdateTimeToLive", Some(faster)) => {
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(faster));
+            Act::Answer(400, refusal("ValidationException", "TimeToLive is already enabled"))
+        }
+        (_, kept) => {
+            faster = kept;
+            Act::Pass
+        }
+    });
+    store.create_table().await.expect("is complete");
+    assert_eq!(time_to_live(&store).await, enabled());
+}
+
+/// What expires by another attribute is not ours to change.
+#[tokio::test]
+async fn that_expires_by_another_attribute_is_refused() {
+    let Watched { store, other, .. } = watched().await;
+    set_time_to_live(&other, "ttl", false).await;
+    set_time_to_live(&other, "expires", true).await;
+    for error in
+        [store.create_table().await.expect_err("refused"), store.verify_table().await.expect_err("refused")]
+    {
+        assert!(matches!(error, StoreError::Setup { .. }), "{error:?}");
+        assert!(error.to_string().contains("its time to live is on `expires`: move it to `ttl`"), "{error}");
+    }
+    assert_eq!(time_to_live(&other).await.1.as_deref(), Some("expires"));
+}
+
+#[tokio::test]
+async fn is_waited_for() {
+    let engine = Engine::in_memory().expect("starts");
+    let (store, wire) = watch(&engine, RetryConfig::disabled());
+    let mut creating = 3;
+    wire.plan(move |operation| match operation {
+        "DescribeTable" if creating > 0 => {
+            creating -= 1;
+            Act::Change(|body| body["Table"]["TableStatus"] = "CREATING".into())
+        }
+        _ => Act::Pass,
+    });
+    store.create_table().await.expect("becomes active");
+    let described = wire.seen().iter().filter(|operation| *operation == "DescribeTable").count();
+    assert!(described >= 4, "{described}");
+}
+
+#[test]
+fn names_are_checked() {
+    let engine = Engine::in_memory().expect("starts");
+    let build = |name: &str| DynamoStore::builder().client(engine.client()).table(name).build();
+    for name in ["", "ab", "with space", "größe", &"x".repeat(256)] {
+        let error = build(name).expect_err("refused");
+        assert!(matches!(error, StoreError::Invalid { .. }) && error.to_string().contains(name), "{error:?}");
+    }
+    for name in ["abc", "My-Table_1.2", &"x".repeat(255)] {
+        assert_eq!(build(name).expect("is allowed").table_name(), name);
+    }
+    let error = DynamoStore::builder().build().expect_err("has no client");
+    assert!(error.to_string().contains("needs a client"), "{error}");
+    assert_eq!(format!("{:?}", build("abc").expect("valid")), "DynamoStore { table: \"abc\", .. }");
+}
+
+/// Tasks run to their end, on the runtime that there is, or on one of their own.
+#[test]
+fn tasks_run_with_and_without_a_runtime() {
+    let engine = Engine::in_memory().expect("starts");
+    let store = DynamoStore::builder().client(engine.client()).build().expect("valid");
+    let run = |store: &DynamoStore| {
+        let (done, when_done) = std::sync::mpsc::channel();
+        let task_store = store.clone();
+        store.spawn(Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let tables = task_store.client().list_tables().send().await;
+            done.send(tables.is_ok()).expect("is waited for");
+        }));
+        when_done
+    };
+    let without = run(&store).recv_timeout(Duration::from_secs(10));
+    assert_eq!(without, Ok(true), "without a runtime");
+    let runtime = tokio::runtime::Runtime::new().expect("starts");
+    let guard = runtime.enter();
+    assert_eq!(run(&store).recv_timeout(Duration::from_secs(10)), Ok(true), "with one");
+    drop(guard);
+}
