@@ -4,6 +4,8 @@ use std::fmt;
 
 use crate::aggregate::Aggregate;
 use crate::event::Event;
+use crate::store::{Claim, ClaimChange, StoreError};
+use crate::stream_id::StreamId;
 
 /// The events that a command leads to, in order: what a handler returns.
 ///
@@ -12,12 +14,21 @@ use crate::event::Event;
 #[must_use = "the events of a decision are recorded only when the handler returns them"]
 pub struct Events<A: Aggregate> {
     events: Vec<A::Event>,
+    claims: Vec<ClaimWish>,
+}
+
+/// A claim that a decision takes or gives back, before anything is checked.
+#[derive(Clone, PartialEq, Eq)]
+struct ClaimWish {
+    name: String,
+    value: String,
+    take: bool,
 }
 
 impl<A: Aggregate> Events<A> {
     /// No events: the command is accepted, and there is nothing to do.
     pub const fn none() -> Self {
-        Self { events: Vec::new() }
+        Self { events: Vec::new(), claims: Vec::new() }
     }
 
     /// Adds an event at the end.
@@ -29,6 +40,76 @@ impl<A: Aggregate> Events<A> {
     pub fn and(mut self, event: impl Into<A::Event>) -> Self {
         self.push(event);
         self
+    }
+
+    /// Takes the claim `name` to `value` for the aggregate, with the events: of all aggregates, at most one
+    /// holds it at a time.
+    ///
+    /// When another one holds it, nothing is recorded, and the command ends with
+    /// [`ExecuteError::Claimed`](crate::ExecuteError::Claimed), which names the holder. The values are compared
+    /// byte by byte. A commit with claims is a transaction, which costs twice as much as one without.
+    ///
+    /// ```
+    /// # use es_core::prelude::*;
+    /// # #[event] pub struct Registered { pub email: String }
+    /// # #[derive(Aggregate, Default)]
+    /// # #[aggregate(name = "user", id = String, events(Registered))]
+    /// # pub struct User { email: String }
+    /// # impl Apply<Registered> for User {
+    /// #     fn apply(&mut self, event: &Registered) { self.email = event.email.clone(); }
+    /// # }
+    /// pub struct Register { pub email: String }
+    ///
+    /// impl Handle<Register> for User {
+    ///     type Error = std::convert::Infallible;
+    ///
+    ///     fn handle(&self, command: &Register, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+    ///         let email = command.email.to_lowercase();
+    ///         Ok(Events::from(Registered { email: email.clone() }).claim("email", email))
+    ///     }
+    /// }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let users: Repository<User> = Repository::new(es_core::MemoryStore::new());
+    /// let register = |email: &str| Register { email: email.to_owned() };
+    /// users.execute(&"ann".to_owned(), register("a@example.com")).await?;
+    /// let error = users.execute(&"bob".to_owned(), register("A@example.com")).await.unwrap_err();
+    /// assert_eq!(error.claimed().and_then(|claimed| claimed.holder.as_ref()).map(|holder| holder.id()), Some("ann"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn claim(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.claims.push(ClaimWish { name: name.into(), value: value.into(), take: true });
+        self
+    }
+
+    /// Gives the claim `name` to `value` back, with the events. It is no error that nobody holds it.
+    pub fn release(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.claims.push(ClaimWish { name: name.into(), value: value.into(), take: false });
+        self
+    }
+
+    /// The claims that `stream` takes and gives back.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when one cannot be made, or there are claims without events: the stream is to
+    /// tell why it holds them.
+    pub fn claims(&self, stream: &StreamId) -> Result<Vec<ClaimChange>, StoreError> {
+        if self.events.is_empty() && !self.claims.is_empty() {
+            return Err(StoreError::invalid(format!(
+                "`{stream}` changes the claim `{}` without an event: record why it does",
+                self.claims[0].name
+            )));
+        }
+        let changes = self.claims.iter().map(|wish| {
+            let claim = Claim::new(&wish.name, &wish.value)?;
+            Ok(match wish.take {
+                true => ClaimChange::Take { stream: stream.clone(), claim },
+                false => ClaimChange::Release { stream: stream.clone(), claim },
+            })
+        });
+        changes.collect()
     }
 
     /// The events, in order.
@@ -62,7 +143,7 @@ where
     A::Event: From<E>,
 {
     fn from(event: E) -> Self {
-        Self { events: vec![event.into()] }
+        Self { events: vec![event.into()], claims: Vec::new() }
     }
 }
 
@@ -89,7 +170,7 @@ where
     A::Event: From<E>,
 {
     fn from_iter<I: IntoIterator<Item = E>>(events: I) -> Self {
-        Self { events: events.into_iter().map(Into::into).collect() }
+        Self { events: events.into_iter().map(Into::into).collect(), claims: Vec::new() }
     }
 }
 
@@ -104,19 +185,29 @@ where
 
 impl<A: Aggregate> Clone for Events<A> {
     fn clone(&self) -> Self {
-        Self { events: self.events.clone() }
+        Self { events: self.events.clone(), claims: self.claims.clone() }
     }
 }
 
 impl<A: Aggregate> PartialEq for Events<A> {
     fn eq(&self, other: &Self) -> bool {
-        self.events == other.events
+        self.events == other.events && self.claims == other.claims
     }
 }
 
 impl<A: Aggregate> fmt::Debug for Events<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.events).finish()
+        if self.claims.is_empty() {
+            return f.debug_list().entries(&self.events).finish();
+        }
+        f.debug_struct("Events").field("events", &self.events).field("claims", &self.claims).finish()
+    }
+}
+
+/// Shows what is claimed, not the value, which may be personal.
+impl fmt::Debug for ClaimWish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", if self.take { "take" } else { "release" }, self.name)
     }
 }
 

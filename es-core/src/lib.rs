@@ -36,7 +36,8 @@ pub use ids::{IdSource, RandomIds, SequentialIds};
 pub use memory::MemoryStore;
 pub use metadata::Metadata;
 pub use repository::{
-    ExecuteError, History, Loaded, Outcome, Recorded, Repository, RepositoryBuilder, Request, RetryPolicy,
+    Committed, Decided, ExecuteError, History, Loaded, Outcome, Recorded, Rejection, Repository,
+    RepositoryBuilder, Request, RetryPolicy, Transaction, TransactionError,
 };
 pub use serde;
 pub use snapshot::{Fingerprint, Snapshot, SnapshotPolicy, SnapshotState, Snapshots};
@@ -47,7 +48,7 @@ pub use version::{ExpectedVersion, Version};
 /// What a domain needs: `use es_core::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Aggregate, Apply, Context, Event as _, Events, ExecuteError, Handle, Metadata, Repository, Version,
-        event, events,
+        Aggregate, Apply, Context, Event as _, Events, ExecuteError, Handle, Metadata, Repository,
+        Transaction, Version, event, events,
     };
 }

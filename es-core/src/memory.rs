@@ -13,10 +13,12 @@ use crate::cost::Cost;
 use crate::event::CommitId;
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Append, AppendError, Appended, Commit, Conflict, Contiguity, EventStore, Head, Page, Read, StoreError,
+    Append, AppendError, Appended, Claim, ClaimChange, Claimed, Commit, Conflict, Contiguity, EventStore,
+    Head, Holder, Marker, MarkerRead, NewCommit, OnceKey, Page, Read, StoreError, StoreIdentity, WriteError,
+    WriteSet, Written,
 };
 use crate::stream_id::StreamId;
-use crate::version::Version;
+use crate::version::{ExpectedVersion, Version};
 
 /// How many commits a page holds. Small, so that tests on this store meet more than one page.
 const COMMITS_A_PAGE: usize = 100;
@@ -26,7 +28,14 @@ const COMMITS_A_PAGE: usize = 100;
 /// Clones share their content.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
-    streams: Arc<Mutex<HashMap<StreamId, Stored>>>,
+    content: Arc<Mutex<Content>>,
+}
+
+#[derive(Default)]
+struct Content {
+    streams: HashMap<StreamId, Stored>,
+    claims: HashMap<Claim, StreamId>,
+    markers: HashMap<OnceKey, Marker>,
 }
 
 #[derive(Default)]
@@ -45,6 +54,92 @@ impl Stored {
     fn index_after(&self, version: Version) -> usize {
         self.commits.partition_point(|commit| commit.first <= version)
     }
+
+    /// Appends at the end.
+    fn append(&mut self, commit: &NewCommit) {
+        self.places.insert(commit.id, self.commits.len());
+        self.commits.push(Commit {
+            id: commit.id,
+            first: self.head().next(),
+            time: commit.time,
+            metadata: Arc::new(commit.metadata.clone()),
+            events: commit.events.clone(),
+        });
+    }
+}
+
+impl Content {
+    fn head(&self, stream: &StreamId) -> Version {
+        self.streams.get(stream).map_or(Version::NONE, Stored::head)
+    }
+
+    /// Whether the set is written already.
+    fn has(&self, set: &WriteSet) -> bool {
+        let by_commit = set.appends().iter().any(|append| {
+            let stored = self.streams.get(append.stream());
+            stored.is_some_and(|stored| stored.places.contains_key(&append.commit().id))
+        });
+        let by_marker = set
+            .once_key()
+            .is_some_and(|once| self.markers.get(&once.key).is_some_and(|marker| marker.id == once.id));
+        by_commit || by_marker
+    }
+
+    /// Whether the set may be written, as things stand.
+    fn check(&self, set: &WriteSet) -> Result<(), WriteError> {
+        if let Some(once) = set.once_key()
+            && let Some(marker) = self.markers.get(&once.key)
+            && marker.counts_at(once.now)
+        {
+            return Err(WriteError::Done(marker.clone()));
+        }
+        for append in set.appends() {
+            self.check_head(append.stream(), append.start()?)?;
+        }
+        for (stream, version) in set.unchanged_streams() {
+            self.check_head(stream, *version)?;
+        }
+        for change in ClaimChange::net(set.claim_changes())? {
+            let holder = self.claims.get(change.claim);
+            if holder.is_some_and(|holder| holder != change.before) {
+                let wanted_by = change.before.clone();
+                return Err(Claimed::new(change.claim.clone(), holder.cloned(), wanted_by).into());
+            }
+        }
+        match set.joined_writes().first() {
+            Some(write) => {
+                let reason = format!("the store in memory cannot carry out a `{}`", write.kind());
+                Err(StoreError::invalid(reason).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn check_head(&self, stream: &StreamId, expected: Version) -> Result<(), Conflict> {
+        let head = self.head(stream);
+        if head == expected {
+            return Ok(());
+        }
+        let expected = ExpectedVersion::Exact(expected);
+        Err(Conflict::new(stream.clone(), expected, Some(head), Cost::write(0.0)))
+    }
+
+    fn write(&mut self, set: &WriteSet) -> Result<(), WriteError> {
+        for append in set.appends() {
+            self.streams.entry(append.stream().clone()).or_default().append(append.commit());
+        }
+        for change in ClaimChange::net(set.claim_changes())? {
+            match change.after {
+                Some(holder) => self.claims.insert(change.claim.clone(), holder.clone()),
+                None => self.claims.remove(change.claim),
+            };
+        }
+        if let Some(once) = set.once_key() {
+            let marker = Marker::new(once.id, once.places.clone(), once.expires);
+            self.markers.insert(once.key.clone(), marker);
+        }
+        Ok(())
+    }
 }
 
 /// How far a read has come.
@@ -61,14 +156,14 @@ impl MemoryStore {
         Self::default()
     }
 
-    fn streams(&self) -> MutexGuard<'_, HashMap<StreamId, Stored>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn next_page(&self, progress: &mut Progress) -> Result<Option<Page>, StoreError> {
-        let streams = self.streams();
+        let content = self.content();
         let empty = Stored::default();
-        let stored = streams.get(progress.read.stream()).unwrap_or(&empty);
+        let stored = content.streams.get(progress.read.stream()).unwrap_or(&empty);
         let mut page = Page { cost: Cost::read(0.0), ..Page::default() };
 
         let first_page = !std::mem::replace(&mut progress.started, true);
@@ -100,8 +195,8 @@ impl MemoryStore {
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
-        let mut streams = self.streams();
-        let stored = streams.entry(append.stream().clone()).or_default();
+        let mut content = self.content();
+        let stored = content.streams.entry(append.stream().clone()).or_default();
         let commit = append.commit();
         if let Some(&place) = stored.places.get(&commit.id) {
             let earlier = &stored.commits[place];
@@ -113,15 +208,31 @@ impl EventStore for MemoryStore {
             let expected = append.expected();
             return Err(Conflict::new(append.stream().clone(), expected, Some(head), Cost::write(0.0)).into());
         }
-        stored.places.insert(commit.id, stored.commits.len());
-        stored.commits.push(Commit {
-            id: commit.id,
-            first: head.next(),
-            time: commit.time,
-            metadata: Arc::new(commit.metadata.clone()),
-            events: commit.events.clone(),
-        });
+        stored.append(commit);
         Ok(Appended::new(head.next(), last, Cost::write(0.0)))
+    }
+
+    async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
+        let written = set.checked()?.at_cost(Cost::write(0.0));
+        let mut content = self.content();
+        if content.has(set) {
+            return Ok(written.repeated());
+        }
+        content.check(set)?;
+        content.write(set)?;
+        Ok(written)
+    }
+
+    async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
+        Ok(Holder::new(self.content().claims.get(claim).cloned(), Cost::read(0.0)))
+    }
+
+    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+        Ok(MarkerRead::new(self.content().markers.get(key).cloned(), Cost::read(0.0)))
+    }
+
+    fn identity(&self) -> StoreIdentity {
+        StoreIdentity::of(&self.content)
     }
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
@@ -133,8 +244,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
-        let version = self.streams().get(stream).map_or(Version::NONE, Stored::head);
-        Ok(Head::new(version, Cost::read(0.0)))
+        Ok(Head::new(self.content().head(stream), Cost::read(0.0)))
     }
 
     async fn write_snapshot(
@@ -143,8 +253,8 @@ impl EventStore for MemoryStore {
         snapshot: &Snapshot,
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError> {
-        let mut streams = self.streams();
-        let stored = streams.entry(stream.clone()).or_default();
+        let mut content = self.content();
+        let stored = content.streams.entry(stream.clone()).or_default();
         let writable = stored.snapshot.as_ref().is_none_or(|existing| {
             existing.version() < snapshot.version() || Some(existing.version()) == replaces
         });
@@ -165,6 +275,6 @@ impl EventStore for MemoryStore {
 /// Shows how much is stored, not what.
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("streams", &self.streams().len()).finish()
+        f.debug_struct("MemoryStore").field("streams", &self.content().streams.len()).finish()
     }
 }

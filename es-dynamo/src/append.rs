@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::error::{BuildError, SdkError};
+use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
-use aws_sdk_dynamodb::types::{
-    ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
-};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
 use es_core::store::{Append, AppendError, Appended, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
@@ -16,9 +13,7 @@ use crate::error::translate;
 use crate::item::{Attributes, CommitHead, Item, commit_items, item_size};
 use crate::names;
 use crate::store::Table;
-
-/// That there is no item with the key yet.
-const PLACE_IS_FREE: &str = "attribute_not_exists(pk)";
+use crate::transact::{PLACE_IS_FREE, Reason, Transacted, cancelled};
 
 /// How often an append that expects no version is tried again when another one takes its place.
 const MOST_PLACES: u32 = 100;
@@ -64,16 +59,10 @@ impl Table {
         // Someone has stored a commit there: another writer, or an attempt of this one whose answer was lost.
         let there = old.as_ref().map_or(0, item_size);
         let mut cost = spent + capacity::of_failed_write(bytes, there, times);
-        let old = match old {
-            Some(item) => Some(head_of(stream, item)?),
-            None => {
-                let (found, read) = self.commit_at(stream, first).await?;
-                cost += read;
-                found
-            }
-        };
+        let (old, read) = self.old_commit(stream, first, old).await?;
+        cost += read;
         match old {
-            Some(old) if old.id == append.commit().id => self.repeated(stream, old, last, cost),
+            Some(old) if old.id == append.commit().id => Ok(self.repeated(stream, old, last, cost)?),
             old => {
                 let actual = old.map(|old| old.last);
                 Err(Conflict::new(stream.clone(), append.expected(), actual, cost).into())
@@ -106,36 +95,16 @@ impl Table {
     }
 
     /// Writes the parts of a commit in one transaction, on the condition that all their places are free.
-    ///
-    /// The SDK gives each call a token of its own, by which its retries are recognised; a later call finds
-    /// the commit by its id, as with one item.
     async fn put_all(&self, items: Vec<Item>) -> Result<Put, StoreError> {
-        let puts = items
-            .into_iter()
-            .map(|item| {
-                let put = aws_sdk_dynamodb::types::Put::builder()
-                    .table_name(&self.name)
-                    .set_item(Some(item))
-                    .condition_expression(PLACE_IS_FREE)
-                    .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-                    .build()?;
-                Ok(TransactWriteItem::builder().put(put).build())
-            })
-            .collect::<Result<Vec<_>, BuildError>>()
-            .map_err(|error| StoreError::Backend(error.into()))?;
-        let result = self
-            .client
-            .transact_write_items()
-            .set_transact_items(Some(puts))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await;
-        match result {
-            Ok(output) => Ok(Put::Stored(capacity::of_transaction(output.consumed_capacity()))),
-            Err(SdkError::ServiceError(error)) if error.err().is_transaction_canceled_exception() => {
-                canceled(error.into_err())
-            }
-            Err(error) => Err(translate(&self.name, error)),
+        let puts = items.into_iter().map(|item| self.put_if(item, PLACE_IS_FREE).build());
+        let mut reasons = match self.transact(puts.collect::<Result<_, _>>()?).await? {
+            Transacted::Done(cost) => return Ok(Put::Stored(cost)),
+            Transacted::Cancelled(reasons) => reasons,
+        };
+        let taken = reasons.iter().position(|reason| matches!(reason, Reason::Condition(_)));
+        match taken.map(|index| reasons.swap_remove(index)) {
+            Some(Reason::Condition(item)) => Ok(Put::Taken(item)),
+            _ => Err(cancelled(&reasons)),
         }
     }
 
@@ -154,7 +123,7 @@ impl Table {
             cost += read;
             if let Some(found) = found.filter(|found| found.id == append.commit().id) {
                 let last = append.last_version_after(version)?;
-                return self.repeated(stream, found, last, cost);
+                return Ok(self.repeated(stream, found, last, cost)?);
             }
         }
         Err(Conflict::new(stream.clone(), append.expected(), Some(head.version), cost).into())
@@ -197,19 +166,32 @@ impl Table {
         unreachable!("the last place ends the loop")
     }
 
-    fn repeated(
+    /// The commit that stands at a place, by the item that came back with a refusal, if one did.
+    pub(crate) async fn old_commit(
+        &self,
+        stream: &StreamId,
+        first: Version,
+        item: Option<Item>,
+    ) -> Result<(Option<CommitHead>, Cost), StoreError> {
+        match item {
+            Some(item) => Ok((Some(head_of(stream, item)?), Cost::ZERO)),
+            None => self.commit_at(stream, first).await,
+        }
+    }
+
+    /// What an append that is stored already comes to.
+    pub(crate) fn repeated(
         &self,
         stream: &StreamId,
         found: CommitHead,
         last: Version,
         cost: Cost,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Appended, StoreError> {
         if found.last != last {
             return Err(StoreError::corrupt(
                 stream,
                 format!("the commit {} is stored with other events than it was appended with", found.id),
-            )
-            .into());
+            ));
         }
         Ok(Appended::new(found.first, found.last, cost).repeated())
     }
@@ -220,19 +202,12 @@ impl Table {
         stream: &StreamId,
         first: Version,
     ) -> Result<(Option<CommitHead>, Cost), StoreError> {
-        let output = self
-            .client
-            .get_item()
-            .table_name(&self.name)
-            .key(names::PARTITION_KEY, text(stream.as_str()))
-            .key(names::SORT_KEY, text(names::commit_key(first)))
-            .consistent_read(true)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(|error| translate(&self.name, error))?;
-        let cost = capacity::of_read(output.consumed_capacity());
-        let head = output.item.map(|item| head_of(stream, item)).transpose()?;
+        let key = Item::from([
+            (names::PARTITION_KEY.to_owned(), AttributeValue::S(stream.as_str().to_owned())),
+            (names::SORT_KEY.to_owned(), AttributeValue::S(names::commit_key(first))),
+        ]);
+        let (item, cost) = self.get(key).await?;
+        let head = item.map(|item| head_of(stream, item)).transpose()?;
         Ok((head, cost))
     }
 }
@@ -244,33 +219,6 @@ enum Put {
     Taken(Option<Item>),
 }
 
-/// A transaction is cancelled for one reason for each of its items: a place that is taken is a conflict, and
-/// everything else is not.
-fn canceled(error: TransactWriteItemsError) -> Result<Put, StoreError> {
-    let TransactWriteItemsError::TransactionCanceledException(canceled) = error else {
-        return Err(StoreError::Backend(error.into()));
-    };
-    let reasons = canceled.cancellation_reasons.unwrap_or_default();
-    let mut others = Vec::new();
-    for reason in reasons {
-        match reason.code.as_deref() {
-            Some("ConditionalCheckFailed") => return Ok(Put::Taken(reason.item)),
-            Some("None") | None => {}
-            Some(code) => others.push(code.to_owned()),
-        }
-    }
-    let cause = format!("the transaction was cancelled: {}", others.join(", ")).into();
-    let passing = ["TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError"];
-    Err(match others.iter().all(|code| passing.contains(&code.as_str())) && !others.is_empty() {
-        true => StoreError::Throttled(cause),
-        false => StoreError::Backend(cause),
-    })
-}
-
 fn head_of(stream: &StreamId, item: Item) -> Result<CommitHead, StoreError> {
     Attributes::of(stream, item)?.commit_head()
-}
-
-fn text(text: impl Into<String>) -> aws_sdk_dynamodb::types::AttributeValue {
-    aws_sdk_dynamodb::types::AttributeValue::S(text.into())
 }

@@ -48,6 +48,8 @@ mod store;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod transact;
+mod write;
 
 pub use builder::DynamoStoreBuilder;
 pub use store::DynamoStore;

@@ -6,6 +6,9 @@
 //! |---|---|---|
 //! | commit | the stream, `order#1001` | `E#` and the version of its **first** event in twelve digits |
 //! | snapshot | the same | `S#`, which sorts after every `E#` |
+//! | claim | `$claim#`, its name, `#`, its value | `C#` |
+//! | marker of an idempotency key | `$once#` and the stream | `I#` and the key |
+//! | the same, of a transaction | `$once#$transaction#` and the key | `I#` |
 //!
 //! | attribute of a commit | type | what it holds |
 //! |---|---|---|
@@ -24,6 +27,16 @@
 //! | `ck` | N | a CRC-32 over all of the snapshot |
 //! | `st` | S | the state as JSON |
 //!
+//! | attribute of a claim | type | what it holds |
+//! |---|---|---|
+//! | `h` | S | the stream that holds it |
+//!
+//! | attribute of a marker | type | what it holds |
+//! |---|---|---|
+//! | `id` | S | what identifies the write: its first commit's id; a UUID of its own when there were no events |
+//! | `to` | L of M | where the events are: `s` (S) the stream, `f` and `l` (N) the versions of the first and the last one; `l` is the version before `f` when there were none |
+//! | `ttl` | N | when the marker expires, in seconds since 1970 |
+//!
 //! Partitions whose key starts with `$` are the framework's own; the name of an aggregate cannot. Consumers
 //! of the table's stream take the items whose sort key starts with `E#`, and no others.
 
@@ -38,6 +51,20 @@ pub const TIME_TO_LIVE: &str = "ttl";
 pub const COMMIT_PREFIX: &str = "E#";
 /// The sort key of a snapshot.
 pub const SNAPSHOT_KEY: &str = "S#";
+
+/// What the partition keys of claims start with.
+pub const CLAIM_PREFIX: &str = "$claim#";
+/// The sort key of a claim.
+pub const CLAIM_KEY: &str = "C#";
+/// What the partition keys of markers start with.
+pub const MARKER_PREFIX: &str = "$once#";
+/// What comes next in those of transactions over several streams.
+pub const TRANSACTION: &str = "$transaction#";
+/// What the sort keys of markers start with.
+pub const MARKER_KEY: &str = "I#";
+
+/// What the sort keys of the store's own items start with.
+pub(crate) const OWN_SORT_KEYS: [&str; 4] = [COMMIT_PREFIX, SNAPSHOT_KEY, CLAIM_KEY, MARKER_KEY];
 
 /// Commit: the version of its last event.
 pub const LAST_VERSION: &str = "lv";
@@ -70,6 +97,18 @@ pub const FINGERPRINT: &str = "fp";
 pub const CHECKSUM: &str = "ck";
 /// Snapshot: the state.
 pub const STATE: &str = "st";
+
+/// Claim: the stream that holds it.
+pub const HOLDER: &str = "h";
+
+/// Marker: where the events are.
+pub const PLACES: &str = "to";
+/// Place of events: their stream.
+pub const PLACE_STREAM: &str = "s";
+/// Place of events: the version of the first.
+pub const PLACE_FIRST: &str = "f";
+/// Place of events: the version of the last.
+pub const PLACE_LAST: &str = "l";
 
 /// The sort key of the commit whose first event has `version`.
 #[must_use]

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use es_core::store::{Append, AppendError, Appended, EventStore, Head, Page, Read};
+use es_core::store::{
+    Append, AppendError, Appended, Claim, EventStore, Head, Holder, MarkerRead, OnceKey, Page, Read,
+    StoreIdentity, WriteError, WriteSet, Written,
+};
 use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
@@ -22,6 +25,7 @@ use crate::table::TableOptions;
 /// | append by a repository | 1 | `PutItem` on the condition that the place is free |
 /// | load | 1 for each MB | `Query`, strongly consistent, from the newest snapshot on |
 /// | append at a version from elsewhere | 2 | a `Query` of one item for the stream's end, `PutItem` |
+/// | write several streams, with a claim or under a key | 1 | `TransactWriteItems`, at twice the units |
 /// | write a snapshot | 1 | `PutItem` on the condition that it is newer |
 ///
 /// A commit is one item. Its sort key is the version of its first event, so that writers who start from the
@@ -134,6 +138,22 @@ impl DynamoStore {
 impl EventStore for DynamoStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         self.table.append(append).await
+    }
+
+    async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
+        self.table.write(set).await
+    }
+
+    async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
+        self.table.claim_holder(claim).await
+    }
+
+    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+        self.table.marker(key).await
+    }
+
+    fn identity(&self) -> StoreIdentity {
+        StoreIdentity::of(&self.table)
     }
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {

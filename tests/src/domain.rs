@@ -26,13 +26,20 @@ pub struct RateSet {
     pub rate: f64,
 }
 
+/// The account can be found under a handle that no other account has.
+#[event]
+pub struct HandleTaken {
+    /// The handle.
+    pub handle: String,
+}
+
 /// An account, with a snapshot every seven events.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[aggregate(
     name = "account",
     id = String,
-    events(Deposited, Withdrawn, RateSet),
+    events(Deposited, Withdrawn, RateSet, HandleTaken),
     retired("AccountFlagged"),
     snapshot(every = 7)
 )]
@@ -43,6 +50,8 @@ pub struct Account {
     pub notes: Vec<String>,
     /// The last rate set.
     pub rate: f64,
+    /// The handle, if it has one.
+    pub handle: Option<String>,
     /// How many events there were.
     pub events: u64,
 }
@@ -65,6 +74,13 @@ impl Apply<Withdrawn> for Account {
 impl Apply<RateSet> for Account {
     fn apply(&mut self, event: &RateSet) {
         self.rate = event.rate;
+        self.events += 1;
+    }
+}
+
+impl Apply<HandleTaken> for Account {
+    fn apply(&mut self, event: &HandleTaken) {
+        self.handle = Some(event.handle.clone());
         self.events += 1;
     }
 }
@@ -139,5 +155,45 @@ impl Handle<SetRate> for Account {
 
     fn handle(&self, command: &SetRate, _: &Context<Self>) -> Result<Events<Self>, Overdrawn> {
         Ok(RateSet { rate: command.rate }.into())
+    }
+}
+
+/// Does nothing, if an amount is there.
+#[derive(Clone, Debug)]
+pub struct RequireBalance {
+    /// How much, in cents.
+    pub cents: u64,
+}
+
+impl Handle<RequireBalance> for Account {
+    type Error = Overdrawn;
+
+    fn handle(&self, command: &RequireBalance, _: &Context<Self>) -> Result<Events<Self>, Overdrawn> {
+        match command.cents > self.balance {
+            true => Err(Overdrawn { balance: self.balance }),
+            false => Ok(Events::none()),
+        }
+    }
+}
+
+/// Takes a handle, and gives back the one before.
+#[derive(Clone, Debug)]
+pub struct TakeHandle {
+    /// The handle.
+    pub handle: String,
+}
+
+impl Handle<TakeHandle> for Account {
+    type Error = Overdrawn;
+
+    fn handle(&self, command: &TakeHandle, _: &Context<Self>) -> Result<Events<Self>, Overdrawn> {
+        if self.handle.as_ref() == Some(&command.handle) {
+            return Ok(Events::none());
+        }
+        let mut events = Events::from(HandleTaken { handle: command.handle.clone() });
+        if let Some(old) = &self.handle {
+            events = events.release("handle", old);
+        }
+        Ok(events.claim("handle", &command.handle))
     }
 }

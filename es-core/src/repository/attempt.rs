@@ -1,59 +1,54 @@
-//! One command on its way: load, decide, append, and again.
+//! One command on its way: load, decide, record, and again.
 
 use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
 use crate::command::Context;
 use crate::cost::Cost;
-use crate::event::{CommitId, Event, EventData};
+use crate::event::CommitId;
 use crate::events::Events;
 use crate::metadata::Metadata;
-use crate::repository::fold::{Fold, decode};
+use crate::repository::joining::{Decided, Joining, OnceRequest};
+use crate::repository::subject::{Prepared, Subject};
 use crate::repository::{ExecuteError, Inner, Outcome};
-use crate::store::{Append, AppendError, Appended, Conflict, NewCommit, StoreError};
+use crate::store::{Append, AppendError, Conflict, Marker, Place, StoreError, WriteError, WriteSet};
 use crate::stream_id::StreamId;
+use crate::version::Version;
 
 /// A command on its way through its attempts.
 ///
 /// The caller decides between [`context`](Self::context) and [`conclude`](Self::conclude): decisions may be
 /// synchronous or not, and this type need not know.
-pub(crate) struct Attempt<'a, A: Aggregate> {
-    inner: &'a Inner<A>,
-    stream: StreamId,
-    fold: Fold<A>,
-    /// Whether the state was read from the store, not taken from the cache.
-    fresh: bool,
+pub(crate) struct Attempt<A: Aggregate> {
+    subject: Subject<A>,
     attempts: u32,
 }
 
-/// What became of a decision.
-pub(crate) enum Conclusion<'a, A: Aggregate> {
-    Done(Box<Outcome<A>>),
-    /// Another writer came first: decide again, on the state as it is now.
-    Again(Attempt<'a, A>),
+/// What is written besides the events.
+pub(crate) struct Extras<'a, A: Aggregate> {
+    pub(crate) once: Option<&'a OnceRequest>,
+    pub(crate) joining: Option<&'a Joining<'a, A>>,
 }
 
-impl<'a, A: Aggregate> Attempt<'a, A> {
-    pub(crate) async fn start(inner: &'a Inner<A>, id: &A::Id) -> Result<Self, StoreError> {
+/// What became of a decision.
+pub(crate) enum Conclusion<A: Aggregate> {
+    Done(Box<Outcome<A>>),
+    /// Another writer came first: decide again, on the state as it is now.
+    Again(Attempt<A>),
+}
+
+impl<A: Aggregate> Attempt<A> {
+    pub(crate) async fn start(inner: &Arc<Inner<A>>, id: &A::Id) -> Result<Self, StoreError> {
         let stream = StreamId::new(A::NAME, id)?;
-        let (fold, fresh) = match inner.cached(&stream) {
-            Some(fold) => (fold, false),
-            None => (inner.load_cold(&stream).await?, true),
-        };
-        Ok(Self { inner, stream, fold, fresh, attempts: 1 })
+        Ok(Self { subject: Subject::load(Arc::clone(inner), stream).await?, attempts: 1 })
     }
 
     pub(crate) fn state(&self) -> &A {
-        &self.fold.state
+        self.subject.state()
     }
 
-    /// What the decision may know. Its time is never before the last commit's, however the clocks of
-    /// several writers differ, so that the times in a stream never run backwards.
     pub(crate) fn context(&self, id: &A::Id, metadata: &Arc<Metadata>) -> Context<A> {
-        let now = self.inner.clock.now();
-        let now = self.fold.time.map_or(now, |last| now.max(last));
-        Context::new(id.clone(), self.fold.version, now, Arc::clone(&self.inner.ids))
-            .with_metadata(Arc::clone(metadata))
+        self.subject.context(id, metadata)
     }
 
     pub(crate) fn attempts(&self) -> u32 {
@@ -61,7 +56,7 @@ impl<'a, A: Aggregate> Attempt<'a, A> {
     }
 
     pub(crate) fn cost(&self) -> Cost {
-        self.fold.cost
+        self.subject.cost()
     }
 
     /// Records what was decided.
@@ -69,109 +64,162 @@ impl<'a, A: Aggregate> Attempt<'a, A> {
         mut self,
         decision: Result<Events<A>, E>,
         context: &Context<A>,
-    ) -> Result<Conclusion<'a, A>, ExecuteError<E>> {
-        let events = match decision {
-            Ok(events) if !events.is_empty() => events,
-            // No write verifies these two, so they stand only on a state that was read.
-            _ if !self.fresh && self.refresh().await? => return Ok(Conclusion::Again(self)),
-            Ok(_) => return Ok(Conclusion::Done(Box::new(self.outcome(Vec::new(), None)))),
-            Err(error) => return Err(ExecuteError::Rejected(error)),
+        extras: &Extras<'_, A>,
+    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+        let prepared = match decision.map(|events| self.subject.prepare(events)) {
+            Ok(prepared) => match prepared? {
+                prepared if !prepared.data.is_empty() => prepared,
+                _ if self.is_outdated().await? => return Ok(Conclusion::Again(self)),
+                _ => return self.nothing_to_do(extras).await,
+            },
+            Err(_) if self.is_outdated().await? => return Ok(Conclusion::Again(self)),
+            Err(error) => return self.rejected(error, extras).await,
         };
-        let (data, events) = self.encode(events.into_vec())?;
-        let commit = NewCommit::new(CommitId::new(self.inner.ids.new_id()), context.now(), data)
-            .with_metadata(context.metadata().clone());
-        let commit_id = commit.id;
-        let append = Append::after_loaded(self.stream.clone(), self.fold.version, commit);
+        let Prepared { data, events, claims } = prepared;
+        let append = self.subject.append(data, context);
+        if claims.is_empty() && extras.once.is_none() && extras.joining.is_none() {
+            return self.append(&append, events).await;
+        }
 
-        match self.append(&append).await {
-            Ok(appended) => {
-                self.fold.time = Some(append.commit().time);
-                for event in &events {
-                    self.fold.state.apply_event(event);
-                }
-                self.fold.version = appended.last;
-                self.fold.tail.add(&append.commit().events);
-                self.inner.take_snapshot(&self.stream, &mut self.fold);
-                self.inner.remember(&self.stream, &mut self.fold);
-                Ok(Conclusion::Done(Box::new(self.outcome(events, Some(commit_id)))))
-            }
-            Err(AppendError::Conflict(conflict)) => self.retry(conflict).await,
+        let mut set = WriteSet::new().append(append.clone()).claims(claims);
+        let last = append.last_version_after(self.subject.version())?;
+        if let Some(join) = extras.joining {
+            self.subject.apply_ahead(&events, append.commit().events.len());
+            let id = context.id();
+            set =
+                set.join(join(&Decided { id, state: self.subject.state(), version: last, events: &events }));
+        }
+        if let Some(once) = extras.once {
+            let first = self.subject.version().next();
+            let place = Place { stream: self.subject.stream().clone(), first, last };
+            let key = once.key_of(Some(self.subject.stream()))?;
+            // Not the time of the commit, which may be ahead of the clock when another writer's is.
+            let now = self.subject.inner().clock.now();
+            set = set.once(once.once(key, append.commit().id.as_uuid(), now, vec![place]));
+        }
+        self.write(&set, &append, events).await
+    }
+
+    /// Whether the state was only remembered, and the stream has gone on since. No write verifies a rejection,
+    /// nor that there is nothing to do: these stand only on a state that was read.
+    async fn is_outdated(&mut self) -> Result<bool, StoreError> {
+        Ok(!self.subject.is_fresh() && self.subject.refresh().await?)
+    }
+
+    /// Appends the commit, and nothing besides it.
+    async fn append<E>(
+        mut self,
+        append: &Append,
+        events: Vec<A::Event>,
+    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+        let mut cost = Cost::ZERO;
+        let result = self.subject.inner().sender().append(append, &mut cost).await;
+        self.subject.add_cost(cost);
+        match result {
+            Ok(appended) => Ok(self.recorded(append, events, appended.last)),
+            Err(AppendError::Conflict(conflict)) => self.again(conflict).await,
             Err(AppendError::Store(error)) => Err(error.into()),
         }
     }
 
-    /// The events as they will be stored, and as they will be read back.
-    ///
-    /// What is applied is what was read back: an event that does not survive its own encoding, a `NaN` say,
-    /// is refused before it is stored, and a state never differs from the fold of its stream.
-    fn encode(&self, events: Vec<A::Event>) -> Result<(Vec<EventData>, Vec<A::Event>), StoreError> {
-        let mut data = Vec::with_capacity(events.len());
-        let mut read_back = Vec::with_capacity(events.len());
-        for (event, index) in events.into_iter().zip(1..) {
-            let encoded = event.to_data()?;
-            let version = self.fold.version.plus(index);
-            let decoded =
-                decode::<A>(&encoded).map_err(|error| StoreError::decode(&self.stream, version, error))?;
-            data.push(encoded);
-            read_back.extend(decoded);
+    /// Writes the commit with what accompanies it.
+    async fn write<E>(
+        mut self,
+        set: &WriteSet,
+        append: &Append,
+        events: Vec<A::Event>,
+    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+        let mut cost = Cost::ZERO;
+        let result = self.subject.inner().sender().write(set, &mut cost).await;
+        self.subject.add_cost(cost);
+        match result {
+            Ok(written) => {
+                let last = written.appended.first().map_or(self.subject.version(), |appended| appended.last);
+                Ok(self.recorded(append, events, last))
+            }
+            Err(WriteError::Done(marker)) => self.done_before(&marker).await,
+            Err(WriteError::Conflict(conflict)) => self.again(conflict).await,
+            Err(WriteError::Claimed(claimed)) => Err(ExecuteError::Claimed(claimed)),
+            Err(WriteError::Refused(refused)) => Err(ExecuteError::Refused(refused)),
+            Err(WriteError::Store(error)) => Err(error.into()),
         }
-        Ok((data, read_back))
     }
 
-    /// Appends, repeating the very same commit while the store throttles or gives no answer.
-    async fn append(&mut self, append: &Append) -> Result<Appended, AppendError> {
-        let mut sent = 1;
-        loop {
-            match self.inner.store.append(append).await {
-                Ok(appended) => {
-                    self.fold.cost += appended.cost;
-                    return Ok(appended);
-                }
-                Err(AppendError::Conflict(conflict)) => {
-                    self.fold.cost += conflict.cost;
-                    return Err(conflict.into());
-                }
-                Err(AppendError::Store(error)) => {
-                    self.fold.cost += Cost { requests: 1, ..Cost::ZERO };
-                    if !error.is_retryable() || !self.inner.retry.allows_another(sent) {
-                        return Err(error.into());
-                    }
-                    tracing::debug!(stream = %self.stream, %error, sent, "repeating an append");
-                    self.inner.wait(&self.inner.retry, sent).await;
-                    sent += 1;
-                }
+    /// There are no events. Under a key, that is remembered, too: it is the command's outcome.
+    async fn nothing_to_do<E>(mut self, extras: &Extras<'_, A>) -> Result<Conclusion<A>, ExecuteError<E>> {
+        if let Some(once) = extras.once {
+            let (stream, version) = (self.subject.stream().clone(), self.subject.version());
+            let inner = self.subject.inner();
+            let key = once.key_of(Some(&stream))?;
+            let places = vec![Place { stream, first: version.next(), last: version }];
+            let set = WriteSet::new().once(once.once(key, inner.ids.new_id(), inner.clock.now(), places));
+            let mut cost = Cost::ZERO;
+            let result = inner.sender().write(&set, &mut cost).await;
+            self.subject.add_cost(cost);
+            match result {
+                Ok(_) => {}
+                Err(WriteError::Done(marker)) => return self.done_before(&marker).await,
+                Err(WriteError::Store(error)) => return Err(error.into()),
+                Err(other) => return Err(StoreError::Backend(other.into()).into()),
             }
         }
+        Ok(Conclusion::Done(Box::new(self.outcome(Vec::new(), None))))
     }
 
-    async fn retry<E>(mut self, conflict: Conflict) -> Result<Conclusion<'a, A>, ExecuteError<E>> {
-        if !self.inner.retry.allows_another(self.attempts) {
+    /// The domain says no; unless it has said yes before, under the same key.
+    async fn rejected<E>(
+        mut self,
+        error: E,
+        extras: &Extras<'_, A>,
+    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+        if let Some(once) = extras.once {
+            let key = once.key_of(Some(self.subject.stream()))?;
+            let found = self.subject.inner().marker(&key).await?;
+            self.subject.add_cost(found.cost);
+            let now = self.subject.inner().clock.now();
+            if let Some(marker) = found.marker.filter(|marker| marker.counts_at(now)) {
+                return self.done_before(&marker).await;
+            }
+        }
+        Err(ExecuteError::Rejected(error))
+    }
+
+    async fn done_before<E>(self, marker: &Marker) -> Result<Conclusion<A>, ExecuteError<E>> {
+        let stream = self.subject.stream();
+        let Some(place) = marker.places.iter().find(|place| place.stream == *stream) else {
+            return Err(StoreError::corrupt(stream, "a marker of its keys tells of another stream").into());
+        };
+        let mut outcome = self.subject.inner().first_outcome(stream, place, self.subject.cost()).await?;
+        outcome.attempts = self.attempts;
+        Ok(Conclusion::Done(Box::new(outcome)))
+    }
+
+    fn recorded(mut self, append: &Append, events: Vec<A::Event>, last: Version) -> Conclusion<A> {
+        self.subject.recorded(append, &events, last);
+        Conclusion::Done(Box::new(self.outcome(events, Some(append.commit().id))))
+    }
+
+    async fn again<E>(mut self, conflict: Conflict) -> Result<Conclusion<A>, ExecuteError<E>> {
+        let inner = self.subject.inner();
+        if !inner.retry.allows_another(self.attempts) {
             return Err(ExecuteError::Conflict(conflict));
         }
-        tracing::debug!(stream = %self.stream, attempts = self.attempts, "another writer came first");
-        self.inner.wait(&self.inner.retry, self.attempts).await;
+        tracing::debug!(stream = %conflict.stream, attempts = self.attempts, "another writer came first");
+        inner.wait(&inner.retry, self.attempts).await;
         self.attempts += 1;
-        self.refresh().await?;
+        self.subject.refresh().await?;
         Ok(Conclusion::Again(self))
-    }
-
-    /// Reads what came since the state was seen; says whether anything did.
-    async fn refresh(&mut self) -> Result<bool, StoreError> {
-        let seen = self.fold.version;
-        self.inner.catch_up(&mut self.fold, &self.stream).await?;
-        self.inner.remember(&self.stream, &mut self.fold);
-        self.fresh = true;
-        Ok(self.fold.version > seen)
     }
 
     fn outcome(self, events: Vec<A::Event>, commit: Option<CommitId>) -> Outcome<A> {
         Outcome {
-            state: self.fold.state,
-            version: self.fold.version,
+            version: self.subject.version(),
+            cost: self.subject.cost(),
             events,
             commit,
+            repeated: false,
             attempts: self.attempts,
-            cost: self.fold.cost,
+            state: self.subject.into_state(),
         }
     }
 }

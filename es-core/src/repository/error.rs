@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::{Conflict, StoreError};
+use crate::store::{Claimed, Conflict, StoreError, WriteRefused};
 
 /// Why a command was not carried out.
 #[derive(Debug)]
@@ -13,6 +13,10 @@ pub enum ExecuteError<E> {
     Rejected(E),
     /// Other writers came first at every attempt; nothing was recorded.
     Conflict(Conflict),
+    /// Another aggregate holds a claim that the command takes; nothing was recorded.
+    Claimed(Claimed),
+    /// The condition of a write that joined the command failed; nothing was recorded.
+    Refused(WriteRefused),
     /// The store failed. After [`StoreError::Unavailable`] it is unknown whether the events were recorded:
     /// load the aggregate to see.
     Store(StoreError),
@@ -23,7 +27,15 @@ impl<E> ExecuteError<E> {
     pub fn rejection(&self) -> Option<&E> {
         match self {
             Self::Rejected(error) => Some(error),
-            Self::Conflict(_) | Self::Store(_) => None,
+            _ => None,
+        }
+    }
+
+    /// The claim that another aggregate holds, when that was the reason.
+    pub fn claimed(&self) -> Option<&Claimed> {
+        match self {
+            Self::Claimed(claimed) => Some(claimed),
+            _ => None,
         }
     }
 
@@ -33,10 +45,10 @@ impl<E> ExecuteError<E> {
     }
 
     /// Whether the same command may succeed later, by itself. A rejection is the domain's final word on
-    /// the state that it saw.
+    /// the state that it saw, and a claim is held until its holder gives it back.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Rejected(_) => false,
+            Self::Rejected(_) | Self::Claimed(_) | Self::Refused(_) => false,
             Self::Conflict(_) => true,
             Self::Store(error) => error.is_retryable(),
         }
@@ -48,6 +60,8 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
         match self {
             Self::Rejected(_) => f.write_str("the command was rejected"),
             Self::Conflict(_) => f.write_str("other writers came first at every attempt"),
+            Self::Claimed(_) => f.write_str("another aggregate holds a claim that the command takes"),
+            Self::Refused(_) => f.write_str("a write that joined the command was refused"),
             Self::Store(_) => f.write_str("the command could not be carried out"),
         }
     }
@@ -58,6 +72,8 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
         Some(match self {
             Self::Rejected(error) => error,
             Self::Conflict(conflict) => conflict,
+            Self::Claimed(claimed) => claimed,
+            Self::Refused(refused) => refused,
             Self::Store(error) => error,
         })
     }

@@ -8,7 +8,7 @@ use crate::cost::Cost;
 use crate::repository::fold::Fold;
 use crate::repository::{Inner, RetryPolicy};
 use crate::snapshot::{SnapshotPolicy, Snapshots};
-use crate::store::{Page, Read, StoreError};
+use crate::store::{Commit, MarkerRead, OnceKey, Page, Place, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -74,6 +74,47 @@ impl<A: Aggregate> Inner<A> {
     /// Brings a state that was loaded earlier up to date: reads only what came after it.
     pub(crate) async fn catch_up(&self, fold: &mut Fold<A>, stream: &StreamId) -> Result<(), StoreError> {
         self.advance(fold, stream, Until::End, None).await
+    }
+
+    /// The commits at `place`, read again after an error that passes.
+    pub(crate) async fn commits(
+        &self,
+        stream: &StreamId,
+        place: &Place,
+        cost: &mut Cost,
+    ) -> Result<Vec<Commit>, StoreError> {
+        let mut attempts = 1;
+        loop {
+            let read = Read::all(stream.clone()).after(place.first.previous()).until(place.last);
+            let pages: Result<Vec<Page>, _> = self.store.read(read).try_collect().await;
+            match pages {
+                Ok(pages) => {
+                    *cost += pages.iter().map(|page| page.cost).sum();
+                    return Ok(pages.into_iter().flat_map(|page| page.commits).collect());
+                }
+                Err(error) => self.wait_after(error, &mut attempts).await?,
+            }
+        }
+    }
+
+    /// What is remembered under `key`, read again after an error that passes.
+    pub(crate) async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+        let mut attempts = 1;
+        loop {
+            match self.store.marker(key).await {
+                Ok(found) => return Ok(found),
+                Err(error) => self.wait_after(error, &mut attempts).await?,
+            }
+        }
+    }
+
+    async fn wait_after(&self, error: StoreError, attempts: &mut u32) -> Result<(), StoreError> {
+        if !error.is_retryable() || !self.retry.allows_another(*attempts) {
+            return Err(error);
+        }
+        self.wait(&self.retry, *attempts).await;
+        *attempts += 1;
+        Ok(())
     }
 
     async fn advance(

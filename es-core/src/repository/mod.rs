@@ -6,24 +6,31 @@ mod cache;
 mod error;
 mod fold;
 mod history;
+mod joining;
 mod load;
 mod outcome;
 mod request;
 mod retry;
 mod snapshotting;
+mod subject;
+mod transaction;
+mod writing;
 
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
 pub use builder::RepositoryBuilder;
 pub use error::ExecuteError;
 pub use history::{History, Recorded};
+pub use joining::Decided;
 pub use outcome::{Loaded, Outcome};
 pub use request::Request;
 pub use retry::RetryPolicy;
+pub use transaction::{Committed, Rejection, Transaction, TransactionError};
 
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
@@ -32,7 +39,7 @@ use crate::events::Events;
 use crate::ids::IdSource;
 use crate::metadata::Metadata;
 use crate::snapshot::SnapshotPolicy;
-use crate::store::{EventStore, StoreError};
+use crate::store::{Claim, EventStore, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 use cache::StateCache;
@@ -176,8 +183,27 @@ impl<A: Aggregate> Repository<A> {
         self.with(Metadata::new()).decide(id, decide).await
     }
 
+    /// The aggregate's stream that holds the claim `name` to `value`, if any does.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when there cannot be such a claim; otherwise when the store cannot tell.
+    pub async fn claim_holder(&self, name: &str, value: &str) -> Result<Option<StreamId>, StoreError> {
+        Ok(self.inner.store.claim_holder(&Claim::new(name, value)?).await?.stream)
+    }
+
+    /// Commands that are carried out once, however often they are asked for under this `key`: see
+    /// [`Request::once`].
+    pub fn once(&self, key: impl Into<String>) -> Request<'_, A> {
+        self.with(Metadata::new()).once(key)
+    }
+
+    /// The same, remembered for `retention`, in whole seconds.
+    pub fn once_for(&self, retention: Duration, key: impl Into<String>) -> Request<'_, A> {
+        self.with(Metadata::new()).once_for(retention, key)
+    }
+
     /// Commands with `metadata`, which their events record: who asked, and in what context.
-    #[must_use]
     pub fn with(&self, metadata: Metadata) -> Request<'_, A> {
         Request::new(self, metadata)
     }

@@ -19,6 +19,9 @@ pub struct Outcome<A: Aggregate> {
     pub events: Vec<A::Event>,
     /// The commit that recorded them; `None` when there was nothing to do.
     pub commit: Option<CommitId>,
+    /// Whether this is the outcome of an earlier command under the same key, see
+    /// [`Request::once`](crate::Request::once); then nothing was recorded now.
+    pub repeated: bool,
     /// How many times the command was decided; more than once when other writers came first.
     pub attempts: u32,
     /// What all the attempts cost together. A snapshot, which is written later, is not in it.

@@ -3,6 +3,7 @@
 use std::any::type_name;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{Instrument, Span, field};
 
@@ -11,19 +12,86 @@ use crate::command::{Context, Handle};
 use crate::cost::Cost;
 use crate::events::Events;
 use crate::metadata::Metadata;
-use crate::repository::attempt::{Attempt, Conclusion};
+use crate::repository::attempt::{Attempt, Conclusion, Extras};
+use crate::repository::joining::{self, Decided, Joining, OnceRequest, USUAL_RETENTION};
 use crate::repository::{ExecuteError, Outcome, Repository};
 use crate::version::Version;
 
-/// A repository together with the metadata that its commands carry: made by [`Repository::with`].
+/// A repository together with what accompanies its commands: made by [`Repository::with`] and
+/// [`Repository::once`].
+///
+/// ```
+/// # use es_core::prelude::*;
+/// # use es_core::MemoryStore;
+/// # #[event] pub struct Paid { pub cents: u64 }
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "invoice", id = String, events(Paid))]
+/// # pub struct Invoice { paid: u64 }
+/// # impl Apply<Paid> for Invoice { fn apply(&mut self, event: &Paid) { self.paid += event.cents; } }
+/// # pub struct Pay { pub cents: u64 }
+/// # impl Handle<Pay> for Invoice {
+/// #     type Error = std::convert::Infallible;
+/// #     fn handle(&self, command: &Pay, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+/// #         Ok(Paid { cents: command.cents }.into())
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (invoices, id): (Repository<Invoice>, _) = (Repository::new(MemoryStore::new()), "7".to_owned());
+/// // A message that is delivered twice pays once.
+/// for delivery in 1..=2 {
+///     let metadata = Metadata::new().with_actor("bank");
+///     let done = invoices.with(metadata).once("message-4711").execute(&id, Pay { cents: 100 }).await?;
+///     assert_eq!((done.state.paid, done.repeated), (100, delivery == 2));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a request does nothing until it is executed"]
 pub struct Request<'a, A: Aggregate> {
     repository: &'a Repository<A>,
     metadata: Arc<Metadata>,
+    once: Option<OnceRequest>,
+    joining: Option<Joining<'a, A>>,
 }
 
 impl<'a, A: Aggregate> Request<'a, A> {
     pub(crate) fn new(repository: &'a Repository<A>, metadata: Metadata) -> Self {
-        Self { repository, metadata: Arc::new(metadata) }
+        Self { repository, metadata: Arc::new(metadata), once: None, joining: None }
+    }
+
+    /// Carries the command out once, however often it is asked for under this `key`: what comes later gets the
+    /// outcome of the first, and records nothing.
+    ///
+    /// The key belongs to the aggregate: the same key for another one is another key. It is remembered for
+    /// 7 days, together with where the events are; that nothing was to be done is remembered, too. A rejection
+    /// is not, nor is any other error: the command may be carried out later under its key.
+    ///
+    /// It makes of the one write a transaction of two items, which costs four units for a small event.
+    pub fn once(self, key: impl Into<String>) -> Self {
+        self.once_for(USUAL_RETENTION, key)
+    }
+
+    /// The same, remembered for `retention`, in whole seconds.
+    pub fn once_for(mut self, retention: Duration, key: impl Into<String>) -> Self {
+        self.once = Some(OnceRequest { key: key.into(), retention });
+        self
+    }
+
+    /// Writes of the caller's own that are carried out together with the events, or not at all: the row of a
+    /// read model, say. Which kinds there are is the store's to say, see
+    /// [`JoinedWrite`](crate::store::JoinedWrite).
+    ///
+    /// `join` makes them of what was decided. It runs again when another writer comes first, and not at all
+    /// when there are no events.
+    pub fn joining<F, I>(mut self, join: F) -> Self
+    where
+        F: Fn(&Decided<'_, A>) -> I + Send + Sync + 'a,
+        I: IntoIterator,
+        I::Item: Send + Sync + 'static,
+    {
+        self.joining = Some(joining::boxed(join));
+        self
     }
 
     /// As [`Repository::execute`]; the events record this request's metadata.
@@ -76,14 +144,15 @@ impl<'a, A: Aggregate> Request<'a, A> {
         .await
     }
 
-    async fn conclude<'r, E>(
+    async fn conclude<E>(
         &self,
-        attempt: Attempt<'r, A>,
+        attempt: Attempt<A>,
         decision: Result<Events<A>, E>,
         context: &Context<A>,
-    ) -> Result<Conclusion<'r, A>, ExecuteError<E>> {
+    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+        let extras = Extras { once: self.once.as_ref(), joining: self.joining.as_ref() };
         record(attempt.attempts(), context.version(), attempt.cost());
-        let conclusion = attempt.conclude(decision, context).await?;
+        let conclusion = attempt.conclude(decision, context, &extras).await?;
         if let Conclusion::Done(outcome) = &conclusion {
             record(outcome.attempts, outcome.version, outcome.cost);
         }
@@ -110,6 +179,8 @@ impl<A: Aggregate> fmt::Debug for Request<'_, A> {
         f.debug_struct("Request")
             .field("repository", self.repository)
             .field("metadata", &self.metadata)
+            .field("once", &self.once)
+            .field("joining", &self.joining.is_some())
             .finish()
     }
 }

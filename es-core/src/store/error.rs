@@ -90,6 +90,14 @@ impl StoreError {
         Self::TooLarge { what: what.into(), bytes, limit }
     }
 
+    /// A transaction of more items than the store takes.
+    #[must_use]
+    pub fn too_many_items(items: usize, limit: usize) -> Self {
+        Self::invalid(format!(
+            "a transaction of {items} items is too large, the limit is {limit}: take fewer aggregates, claims or joined writes"
+        ))
+    }
+
     /// A stream that contradicts itself.
     #[must_use]
     pub fn corrupt(stream: &StreamId, reason: impl Into<String>) -> Self {

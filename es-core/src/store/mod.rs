@@ -4,7 +4,9 @@ mod append;
 mod commit;
 mod contiguity;
 mod error;
+mod identity;
 mod read;
+mod write;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,14 +19,19 @@ pub use append::{Append, Appended, NewCommit};
 pub use commit::Commit;
 pub use contiguity::Contiguity;
 pub use error::{AppendError, Conflict, StoreError};
+pub use identity::StoreIdentity;
 pub use read::{Head, Page, Read, SnapshotRequest};
+pub use write::{
+    Claim, ClaimChange, Claimed, Holder, JoinedWrite, Marker, MarkerRead, NetChange, Once, OnceKey, Place,
+    WriteError, WriteRefused, WriteSet, Written,
+};
 
 use crate::cost::Cost;
 use crate::snapshot::Snapshot;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// A store of events: streams of commits, and one snapshot beside each.
+/// A store of events: streams of commits, one snapshot beside each, claims, and markers.
 ///
 /// Repositories are written against this contract, and the conformance suite checks it for any
 /// implementation. A wrapper must forward every method.
@@ -55,6 +62,38 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// [`AppendError::Store`] otherwise; after [`StoreError::Unavailable`] it is unknown whether the commit
     /// was stored, and repeating it tells.
     async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
+
+    /// Writes several commits, claims and a marker as one: all of it, or nothing.
+    ///
+    /// # Repetition
+    ///
+    /// As with [`append`](Self::append): to write the same [`WriteSet`] again is safe, and a success when it
+    /// is written already. It is known by the ids of its commits and of its marker.
+    ///
+    /// # Errors
+    ///
+    /// The first of these that applies: [`WriteError::Done`] when the marker of its key is there, and has not
+    /// expired; [`WriteError::Conflict`] when a stream is not at its version; [`WriteError::Claimed`] when
+    /// another stream holds a claim; [`WriteError::Refused`] when the condition of a joined write fails.
+    /// [`WriteError::Store`] otherwise, and when the set is not [sound](WriteSet::checked).
+    async fn write(&self, set: &WriteSet) -> Result<Written, WriteError>;
+
+    /// The stream that holds a claim, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store cannot tell.
+    async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError>;
+
+    /// What is remembered under a key, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store cannot tell.
+    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError>;
+
+    /// Tells handles on the same content from handles on different ones.
+    fn identity(&self) -> StoreIdentity;
 
     /// Reads a stream in pages, in the order of its versions.
     ///
@@ -98,6 +137,22 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 impl<S: EventStore + ?Sized> EventStore for Arc<S> {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         (**self).append(append).await
+    }
+
+    async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
+        (**self).write(set).await
+    }
+
+    async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
+        (**self).claim_holder(claim).await
+    }
+
+    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+        (**self).marker(key).await
+    }
+
+    fn identity(&self) -> StoreIdentity {
+        (**self).identity()
     }
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {

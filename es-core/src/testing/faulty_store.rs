@@ -12,7 +12,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::{Fault, Faults};
 use crate::cost::Cost;
 use crate::snapshot::Snapshot;
-use crate::store::{Append, AppendError, Appended, EventStore, Head, Page, Read, StoreError};
+use crate::store::{
+    Append, AppendError, Appended, Claim, EventStore, Head, Holder, MarkerRead, OnceKey, Page, Read,
+    StoreError, StoreIdentity, WriteError, WriteSet, Written,
+};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -39,10 +42,10 @@ impl<S: EventStore> FaultyStore<S> {
     }
 
     /// Carries out a request as the plan has it.
-    async fn request<T>(
+    async fn request<T, E: From<StoreError>>(
         &self,
-        carry_out: impl AsyncFnOnce() -> Result<T, AppendError>,
-    ) -> Result<T, AppendError> {
+        carry_out: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
         match self.faults.next() {
             None => carry_out().await,
             Some(Fault::Delayed(delay)) => {
@@ -57,18 +60,6 @@ impl<S: EventStore> FaultyStore<S> {
                 Err(StoreError::Unavailable("answer lost on purpose".into()).into())
             }
         }
-    }
-
-    /// The same for requests that cannot conflict.
-    async fn plain_request<T>(
-        &self,
-        carry_out: impl AsyncFnOnce() -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let result = self.request(async || carry_out().await.map_err(AppendError::Store)).await;
-        result.map_err(|error| match error {
-            AppendError::Store(error) => error,
-            AppendError::Conflict(conflict) => StoreError::Backend(conflict.into()),
-        })
     }
 }
 
@@ -95,18 +86,34 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
         self.request(async || self.store.append(append).await).await
     }
 
+    async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
+        self.request(async || self.store.write(set).await).await
+    }
+
+    async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
+        self.request(async || self.store.claim_holder(claim).await).await
+    }
+
+    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+        self.request(async || self.store.marker(key).await).await
+    }
+
+    fn identity(&self) -> StoreIdentity {
+        self.store.identity()
+    }
+
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         // Every page is a request of its own.
         let pages = self.store.read(read);
         stream::try_unfold(pages, async |mut pages| {
-            let page = self.plain_request(async || pages.try_next().await).await?;
+            let page = self.request(async || pages.try_next().await).await?;
             Ok(page.map(|page| (page, pages)))
         })
         .boxed()
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
-        self.plain_request(async || self.store.head(stream).await).await
+        self.request(async || self.store.head(stream).await).await
     }
 
     async fn write_snapshot(
@@ -115,7 +122,7 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
         snapshot: &Snapshot,
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError> {
-        self.plain_request(async || self.store.write_snapshot(stream, snapshot, replaces).await).await
+        self.request(async || self.store.write_snapshot(stream, snapshot, replaces).await).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

@@ -9,16 +9,10 @@ use es_core::{CommitId, EventData, Metadata, StoreError, StreamId, Version};
 use super::size::{LIMIT as SIZE_LIMIT, item_size, value_size};
 use super::{Attributes, Item};
 use crate::names;
+use crate::transact::{MOST_ITEMS, TRANSACTION_LIMIT};
 
 /// What most commits have, once for all of them.
 static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
-
-/// The most items that one transaction may write
-/// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
-const MOST_ITEMS: usize = 100;
-
-/// The most bytes that one transaction may write: 4 MB.
-const TRANSACTION_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// The items of `commit`, with its events at the versions from `first` on: one, or as many as it takes.
 ///

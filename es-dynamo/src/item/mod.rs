@@ -1,7 +1,9 @@
-//! Items: how commits and snapshots are laid out in attributes.
+//! Items: how commits, snapshots, claims and markers are laid out in attributes.
 
 mod attributes;
+mod claim;
 mod commit;
+mod marker;
 mod size;
 mod snapshot;
 
@@ -10,7 +12,9 @@ use std::collections::HashMap;
 use aws_sdk_dynamodb::types::AttributeValue;
 
 pub(crate) use attributes::Attributes;
+pub(crate) use claim::{claim_item, claim_key, holder_of};
 pub(crate) use commit::{CommitHead, Part, commit_items};
+pub(crate) use marker::{marker_from, marker_item, marker_key};
 pub(crate) use size::{LIMIT as SIZE_LIMIT, item_size};
 pub(crate) use snapshot::{snapshot_from, snapshot_item};
 

@@ -62,6 +62,29 @@ macro_rules! conformance {
             a_tail_longer_than_expected_is_read_whole,
             a_snapshot_in_a_stream_over_1_megabyte,
         );
+        $crate::conformance!(@rules $store, contract, write:
+            several_streams_are_written_as_one,
+            a_set_with_a_conflict_writes_nothing,
+            a_stream_that_has_gone_on_stops_a_set,
+            a_repeated_set_is_written_once,
+            a_set_may_hold_large_commits,
+            unsound_sets_are_refused,
+            of_many_sets_from_one_version_one_wins,
+        );
+        $crate::conformance!(@rules $store, contract, claim:
+            is_held_by_one_stream,
+            moves_within_a_set,
+            that_is_taken_stops_the_whole_set,
+            goes_to_one_of_many,
+            of_any_text_is_kept_apart,
+        );
+        $crate::conformance!(@rules $store, contract, once:
+            a_second_set_under_a_key_writes_nothing,
+            keys_of_any_text_are_kept_apart,
+            a_marker_expires,
+            what_was_done_comes_before_conflicts_and_claims,
+            of_many_sets_under_one_key_one_wins,
+        );
         $crate::conformance!(@rules $store, repository, commands:
             a_command_is_loaded_decided_and_recorded,
             a_rejected_command_records_nothing,
@@ -101,6 +124,31 @@ macro_rules! conformance {
             sixteen_writers_of_fifty_commands_lose_nothing,
             a_retry_decides_on_the_state_of_the_winner,
             a_conflict_at_every_attempt_is_reported,
+        );
+        $crate::conformance!(@rules $store, repository, claims:
+            a_taken_claim_names_its_holder,
+            a_claim_is_given_back_with_the_next_one,
+            a_claim_needs_an_event,
+            a_claim_is_not_taken_by_who_loses_the_race,
+        );
+        $crate::conformance!(@rules $store, repository, redelivery:
+            a_command_is_carried_out_once,
+            the_first_outcome_is_returned_again,
+            a_rejection_is_not_remembered,
+            nothing_to_do_is_remembered,
+            deliveries_at_the_same_time_are_one,
+            a_key_expires,
+        );
+        $crate::conformance!(@rules $store, repository, transactions:
+            are_recorded_as_one,
+            a_rejection_stops_all,
+            commands_for_one_aggregate_follow_each_other,
+            what_was_seen_is_still_so,
+            are_decided_again_as_a_whole,
+            are_carried_out_once,
+            with_claims_move_them,
+            that_cannot_be_are_refused,
+            transfers_keep_the_sum,
         );
     };
     (@rules $store:expr, $group:ident, $noun:ident: $($rule:ident),* $(,)?) => {

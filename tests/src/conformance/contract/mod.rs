@@ -1,12 +1,15 @@
 //! What a store has to do by itself.
 
 pub mod append;
+pub mod claim;
 pub mod expected;
 pub mod large;
+pub mod once;
 pub mod race;
 pub mod read;
 pub mod repetition;
 pub mod snapshot;
+pub mod write;
 
 use es_core::store::{Append, AppendError, Appended};
 use es_core::{EventStore, ExpectedVersion, StreamId, Version};

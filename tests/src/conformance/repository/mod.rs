@@ -1,11 +1,14 @@
 //! What a repository has to make of a store.
 
 pub mod cache;
+pub mod claims;
 pub mod commands;
 pub mod damage;
 pub mod past;
 pub mod races;
+pub mod redelivery;
 pub mod snapshots;
+pub mod transactions;
 
 use std::sync::Arc;
 

@@ -1,0 +1,403 @@
+//! Commands on several aggregates, carried out as one.
+
+mod committed;
+mod participant;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use tracing::{Instrument, Span, field};
+
+pub use committed::{Committed, Rejection};
+
+use crate::aggregate::Aggregate;
+use crate::clock::{Clock, SystemClock};
+use crate::command::Handle;
+use crate::cost::Cost;
+use crate::ids::{IdSource, RandomIds};
+use crate::metadata::Metadata;
+use crate::repository::joining::{self, Decided, OnceRequest, USUAL_RETENTION};
+use crate::repository::writing::Sender;
+use crate::repository::{ExecuteError, Repository, RetryPolicy};
+use crate::store::{Conflict, EventStore, JoinedWrite, Marker, Place, StoreError, WriteError, WriteSet};
+use crate::stream_id::StreamId;
+use participant::{Participant, Party, Undecided};
+
+/// Why a transaction was not carried out; none of it was.
+pub type TransactionError = ExecuteError<Rejection>;
+
+/// Commands on several aggregates, of different types too, that are carried out as one: decided together,
+/// recorded together, and tried again together when another writer comes first.
+///
+/// ```
+/// # use es_core::prelude::*;
+/// use es_core::{MemoryStore, Transaction};
+/// # #[event] pub struct Moved { pub cents: i64 }
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "account", id = String, events(Moved))]
+/// # pub struct Account { balance: i64 }
+/// # impl Apply<Moved> for Account { fn apply(&mut self, event: &Moved) { self.balance += event.cents; } }
+/// # pub struct Move { pub cents: i64 }
+/// # impl Handle<Move> for Account {
+/// #     type Error = &'static str;
+/// #     fn handle(&self, command: &Move, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+/// #         if self.balance + command.cents < 0 { return Err("too little on the account"); }
+/// #         Ok(Moved { cents: command.cents }.into())
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let store = MemoryStore::new();
+/// let accounts: Repository<Account> = Repository::new(store.clone());
+/// let (ann, bob) = ("ann".to_owned(), "bob".to_owned());
+/// accounts.execute(&ann, Move { cents: 500 }).await?;
+///
+/// let done = Transaction::new(&store)
+///     .execute(&accounts, &ann, Move { cents: -300 })
+///     .execute(&accounts, &bob, Move { cents: 300 })
+///     .commit()
+///     .await?;
+/// assert_eq!(done.outcome::<Account>(&bob).map(|outcome| outcome.state.balance), Some(300));
+///
+/// let error = Transaction::new(&store)
+///     .execute(&accounts, &bob, Move { cents: 300 })
+///     .execute(&accounts, &ann, Move { cents: -300 })
+///     .commit()
+///     .await
+///     .unwrap_err();
+/// assert_eq!(error.rejection().map(|rejection| rejection.stream().id()), Some("ann"));
+/// assert_eq!(accounts.load(&bob).await?.state.balance, 300);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Several commands for one aggregate are decided one after the other, each on the state after the one
+/// before, and recorded as one commit. A command that has nothing to do takes part, too: the transaction is
+/// recorded only if what it has seen is still so.
+///
+/// On DynamoDB it is one `TransactWriteItems`: up to 100 items and 4 MB, at twice the write units. Its
+/// repositories have to be on the same store as the transaction, made from clones of one handle.
+#[must_use = "a transaction does nothing until `commit` is called"]
+pub struct Transaction {
+    store: Arc<dyn EventStore>,
+    participants: Vec<Box<dyn Participant>>,
+    metadata: Arc<Metadata>,
+    retry: RetryPolicy,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn IdSource>,
+    once: Option<OnceRequest>,
+    joined: Vec<JoinedWrite>,
+    /// What was wrong with a part of it.
+    invalid: Option<StoreError>,
+}
+
+impl Transaction {
+    /// A transaction on `store`, without commands.
+    pub fn new(store: &(impl EventStore + Clone)) -> Self {
+        Self {
+            store: Arc::new(store.clone()),
+            participants: Vec::new(),
+            metadata: Arc::default(),
+            retry: RetryPolicy::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
+            once: None,
+            joined: Vec::new(),
+            invalid: None,
+        }
+    }
+
+    /// Adds `command` for the aggregate `id`.
+    pub fn execute<A, C>(mut self, repository: &Repository<A>, id: &A::Id, command: C) -> Self
+    where
+        A: Handle<C>,
+        A::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        C: Send + Sync + 'static,
+    {
+        if let Some(party) = self.party(repository, id) {
+            party.add(Box::new(move |state, context| state.handle(&command, context).map_err(Into::into)));
+        }
+        self
+    }
+
+    /// Adds writes of the caller's own that are made of what was decided for the aggregate `id`, which has to
+    /// have a command: see [`Request::joining`](crate::Request::joining).
+    pub fn joining<A, F, I>(mut self, repository: &Repository<A>, id: &A::Id, join: F) -> Self
+    where
+        A: Aggregate,
+        F: Fn(&Decided<'_, A>) -> I + Send + Sync + 'static,
+        I: IntoIterator,
+        I::Item: Send + Sync + 'static,
+    {
+        if let Some(party) = self.party(repository, id) {
+            party.join(joining::boxed(join));
+        }
+        self
+    }
+
+    /// Adds a write of the caller's own.
+    pub fn join(mut self, write: impl Send + Sync + 'static) -> Self {
+        self.joined.push(JoinedWrite::new(write));
+        self
+    }
+
+    /// The metadata that all events record.
+    pub fn with(mut self, metadata: Metadata) -> Self {
+        self.metadata = Arc::new(metadata);
+        self
+    }
+
+    /// Carries the transaction out once, however often it is asked for under this `key`: see
+    /// [`Request::once`](crate::Request::once). The key belongs to all transactions on the store, so it has to
+    /// be unique among them.
+    pub fn once(self, key: impl Into<String>) -> Self {
+        self.once_for(USUAL_RETENTION, key)
+    }
+
+    /// The same, remembered for `retention`, in whole seconds.
+    pub fn once_for(mut self, retention: Duration, key: impl Into<String>) -> Self {
+        self.once = Some(OnceRequest { key: key.into(), retention });
+        self
+    }
+
+    /// How often and how fast to try again.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = policy;
+        self
+    }
+
+    /// Decides all commands, and records their events.
+    ///
+    /// The future may be dropped at any time. All is then recorded, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::execute`]; a [`Rejection`] tells which aggregate said no. [`StoreError::Invalid`] when
+    /// there are no commands, or a repository is on another store.
+    pub async fn commit(self) -> Result<Committed, TransactionError> {
+        let span = tracing::info_span!(
+            "transaction",
+            aggregates = self.participants.len(),
+            attempts = field::Empty,
+            requests = field::Empty,
+            rcu = field::Empty,
+            wcu = field::Empty,
+        );
+        async {
+            let committed = self.run().await?;
+            let span = Span::current();
+            span.record("attempts", committed.attempts);
+            span.record("requests", committed.cost.requests);
+            span.record("rcu", committed.cost.read_units);
+            span.record("wcu", committed.cost.write_units);
+            Ok(committed)
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn run(mut self) -> Result<Committed, TransactionError> {
+        if let Some(error) = self.invalid.take() {
+            return Err(error.into());
+        }
+        if self.participants.iter().all(|participant| participant.is_idle()) {
+            return Err(StoreError::invalid("the transaction has no commands: add one with `execute`").into());
+        }
+        if let Some(idle) = self.participants.iter().find(|participant| participant.is_idle()) {
+            let reason = format!("writes join `{}`, which has no command in the transaction", idle.stream());
+            return Err(StoreError::invalid(reason).into());
+        }
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        let sender = Sender { store: &*store, clock: &*clock, retry: self.retry };
+        let mut spent = Cost::ZERO;
+        let mut attempts = 1;
+        try_join_all(self.participants.iter_mut().map(|participant| participant.load())).await?;
+        loop {
+            let decided = self.decide()?;
+            if (decided.is_err() || self.has_nothing_to_do()) && self.are_outdated().await? {
+                continue;
+            }
+            if let Err(rejection) = decided {
+                return self.rejected(rejection, attempts, spent).await;
+            }
+            let Some(set) = self.write_set()? else {
+                return Ok(self.recorded(attempts, spent));
+            };
+            let result = sender.write(&set, &mut spent).await;
+            match result {
+                Ok(_) => return Ok(self.recorded(attempts, spent)),
+                Err(WriteError::Done(marker)) => return self.done_before(&marker, attempts, spent).await,
+                Err(WriteError::Conflict(conflict)) => self.wait(conflict, attempts).await?,
+                Err(WriteError::Claimed(claimed)) => return Err(ExecuteError::Claimed(claimed)),
+                Err(WriteError::Refused(refused)) => return Err(ExecuteError::Refused(refused)),
+                Err(WriteError::Store(error)) => return Err(error.into()),
+            }
+            attempts += 1;
+            self.refresh().await?;
+        }
+    }
+
+    /// Decides all commands: `Err` inside when the domain says no.
+    fn decide(&mut self) -> Result<Result<(), Rejection>, StoreError> {
+        for participant in &mut self.participants {
+            match participant.decide(&self.metadata) {
+                Ok(()) => {}
+                Err(Undecided::Rejected(error)) => {
+                    return Ok(Err(Rejection::new(participant.stream().clone(), error)));
+                }
+                Err(Undecided::Failed(error)) => return Err(error),
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn has_nothing_to_do(&self) -> bool {
+        self.participants.iter().all(|participant| participant.append().is_none())
+    }
+
+    /// Whether one of the states was only remembered, and its stream has gone on since.
+    async fn are_outdated(&mut self) -> Result<bool, StoreError> {
+        let remembered = self.participants.iter().any(|participant| !participant.is_fresh());
+        Ok(remembered && self.refresh().await?)
+    }
+
+    /// Brings all states up to date; says whether one has changed.
+    async fn refresh(&mut self) -> Result<bool, StoreError> {
+        let changed = try_join_all(self.participants.iter_mut().map(|participant| participant.refresh()));
+        Ok(changed.await?.contains(&true))
+    }
+
+    async fn wait(&self, conflict: Conflict, attempts: u32) -> Result<(), TransactionError> {
+        if !self.retry.allows_another(attempts) {
+            return Err(ExecuteError::Conflict(conflict));
+        }
+        tracing::debug!(stream = %conflict.stream, attempts, "another writer came first");
+        self.clock.sleep(self.retry.delay_after(attempts)).await;
+        Ok(())
+    }
+
+    /// All that is to be written; `None` when that is nothing.
+    fn write_set(&self) -> Result<Option<WriteSet>, StoreError> {
+        let nothing = self.has_nothing_to_do();
+        if nothing && !self.joined.is_empty() {
+            return Err(StoreError::invalid("writes join a transaction that has no events"));
+        }
+        if nothing && self.once.is_none() {
+            return Ok(None);
+        }
+        let mut set = WriteSet::new().join(self.joined.iter().cloned());
+        let mut places = Vec::with_capacity(self.participants.len());
+        for participant in &self.participants {
+            let (stream, version) = (participant.stream().clone(), participant.version());
+            let mut last = version;
+            match participant.append() {
+                Some(append) => {
+                    last = append.last_version_after(version)?;
+                    let joined = participant.joined();
+                    set = set.append(append.clone()).claims(participant.claims().to_vec()).join(joined);
+                }
+                None => set = set.unchanged(stream.clone(), version),
+            }
+            places.push(Place { stream, first: version.next(), last });
+        }
+        if let Some(once) = &self.once {
+            let id = set.appends().first().map(|append| append.commit().id.as_uuid());
+            let id = id.unwrap_or_else(|| self.ids.new_id());
+            set = set.once(once.once(once.key_of(None)?, id, self.clock.now(), places));
+        }
+        Ok(Some(set))
+    }
+
+    /// The domain says no; unless it has said yes before, under the same key.
+    async fn rejected(
+        self,
+        rejection: Rejection,
+        attempts: u32,
+        mut spent: Cost,
+    ) -> Result<Committed, TransactionError> {
+        if let Some(once) = &self.once {
+            let found = self.participants[0].marker(once.key_of(None)?).await?;
+            spent += found.cost;
+            let now = self.clock.now();
+            if let Some(marker) = found.marker.filter(|marker| marker.counts_at(now)) {
+                return self.done_before(&marker, attempts, spent).await;
+            }
+        }
+        Err(ExecuteError::Rejected(rejection))
+    }
+
+    async fn done_before(
+        self,
+        marker: &Marker,
+        attempts: u32,
+        spent: Cost,
+    ) -> Result<Committed, TransactionError> {
+        let mut committed = Committed::new(attempts, spent, true);
+        for participant in &self.participants {
+            committed.cost += participant.cost();
+            let Some(place) = marker.places.iter().find(|place| place.stream == *participant.stream()) else {
+                let reason = format!("the key belongs to a transaction without `{}`", participant.stream());
+                return Err(StoreError::invalid(reason).into());
+            };
+            committed.add(participant.stream().clone(), participant.first_outcome(place).await?);
+        }
+        Ok(committed)
+    }
+
+    fn recorded(self, attempts: u32, spent: Cost) -> Committed {
+        let mut committed = Committed::new(attempts, spent, false);
+        for participant in self.participants {
+            let stream = participant.stream().clone();
+            committed.cost += participant.cost();
+            if let Some(outcome) = participant.recorded() {
+                committed.add(stream, outcome);
+            }
+        }
+        committed
+    }
+
+    /// The part that the aggregate `id` has in the transaction.
+    fn party<A: Aggregate>(&mut self, repository: &Repository<A>, id: &A::Id) -> Option<&mut Party<A>> {
+        let stream = match StreamId::new(A::NAME, id) {
+            Ok(stream) => stream,
+            Err(error) => {
+                self.invalid.get_or_insert(error.into());
+                return None;
+            }
+        };
+        if repository.inner.store.identity() != self.store.identity() {
+            self.invalid.get_or_insert(StoreError::invalid(format!(
+                "the repository of `{stream}` is on another store than the transaction: make both from clones of one"
+            )));
+            return None;
+        }
+        let index = match self.participants.iter().position(|known| *known.stream() == stream) {
+            Some(index) => index,
+            None => {
+                let party: Party<A> = Party::new(Arc::clone(&repository.inner), id.clone(), stream);
+                self.participants.push(Box::new(party));
+                self.participants.len() - 1
+            }
+        };
+        let participant: &mut dyn Any = self.participants[index].as_mut();
+        let party = participant.downcast_mut();
+        if party.is_none() {
+            let reason = format!("two types of aggregates have the name `{}`", A::NAME);
+            self.invalid.get_or_insert(StoreError::invalid(reason));
+        }
+        party
+    }
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let streams: Vec<_> = self.participants.iter().map(|participant| participant.stream()).collect();
+        f.debug_struct("Transaction")
+            .field("store", &self.store)
+            .field("streams", &streams)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,121 @@
+//! Sending writes until it is known what became of them.
+
+use crate::aggregate::Aggregate;
+use crate::clock::Clock;
+use crate::cost::Cost;
+use crate::event::CommitId;
+use crate::repository::fold::decode;
+use crate::repository::load::Until;
+use crate::repository::{Inner, Outcome, RetryPolicy};
+use crate::store::{
+    Append, AppendError, Appended, EventStore, Place, StoreError, WriteError, WriteSet, Written,
+};
+use crate::stream_id::StreamId;
+
+/// A request whose answer does not tell what it cost.
+const ONE_REQUEST: Cost = Cost { requests: 1, ..Cost::ZERO };
+
+/// Sends the very same request again while the store throttles or gives no answer.
+pub(crate) struct Sender<'a> {
+    pub(crate) store: &'a dyn EventStore,
+    pub(crate) clock: &'a dyn Clock,
+    pub(crate) retry: RetryPolicy,
+}
+
+impl Sender<'_> {
+    pub(crate) async fn append(&self, append: &Append, cost: &mut Cost) -> Result<Appended, AppendError> {
+        let mut sent = 1;
+        loop {
+            match self.store.append(append).await {
+                Ok(appended) => {
+                    *cost += appended.cost;
+                    return Ok(appended);
+                }
+                Err(AppendError::Conflict(conflict)) => {
+                    *cost += conflict.cost;
+                    return Err(conflict.into());
+                }
+                Err(AppendError::Store(error)) => {
+                    *cost += ONE_REQUEST;
+                    self.wait_or_fail(error, &mut sent).await?;
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn write(&self, set: &WriteSet, cost: &mut Cost) -> Result<Written, WriteError> {
+        let mut sent = 1;
+        loop {
+            match self.store.write(set).await {
+                Ok(written) => {
+                    *cost += written.cost;
+                    return Ok(written);
+                }
+                Err(WriteError::Conflict(conflict)) => {
+                    *cost += conflict.cost;
+                    return Err(conflict.into());
+                }
+                Err(WriteError::Store(error)) => {
+                    *cost += ONE_REQUEST;
+                    self.wait_or_fail(error, &mut sent).await?;
+                }
+                Err(other) => {
+                    *cost += ONE_REQUEST;
+                    return Err(other);
+                }
+            }
+        }
+    }
+
+    async fn wait_or_fail(&self, error: StoreError, sent: &mut u32) -> Result<(), StoreError> {
+        if !error.is_retryable() || !self.retry.allows_another(*sent) {
+            return Err(error);
+        }
+        tracing::debug!(%error, sent, "repeating a write");
+        self.clock.sleep(self.retry.delay_after(*sent)).await;
+        *sent += 1;
+        Ok(())
+    }
+}
+
+impl<A: Aggregate> Inner<A> {
+    pub(crate) fn sender(&self) -> Sender<'_> {
+        Sender { store: &*self.store, clock: &*self.clock, retry: self.retry }
+    }
+
+    /// The outcome of a command that was carried out before, from where its events are.
+    pub(crate) async fn first_outcome(
+        &self,
+        stream: &StreamId,
+        place: &Place,
+        cost: Cost,
+    ) -> Result<Outcome<A>, StoreError> {
+        let mut fold = self.load_past(stream, Until::Version(place.first.previous())).await?;
+        let mut events = Vec::new();
+        let mut commit: Option<CommitId> = None;
+        if !place.is_empty() {
+            for stored in self.commits(stream, place, &mut fold.cost).await? {
+                commit = Some(stored.id);
+                for (version, _, data) in stored.numbered() {
+                    let event =
+                        decode::<A>(data).map_err(|error| StoreError::decode(stream, version, error))?;
+                    events.extend(event);
+                }
+                fold.apply(stream, &stored, None)?;
+            }
+        }
+        if fold.version != place.last {
+            let reason = format!("a marker tells of version {}, which is not there", place.last);
+            return Err(StoreError::corrupt(stream, reason));
+        }
+        Ok(Outcome {
+            state: fold.state,
+            version: fold.version,
+            events,
+            commit,
+            repeated: true,
+            attempts: 1,
+            cost: cost + fold.cost,
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! The item by which it is remembered that something was done.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::DateTime;
+use es_core::store::{Marker, Once, OnceKey, Place};
+use es_core::{StoreError, Version};
+
+use super::Item;
+use crate::names;
+
+/// The key of a marker: those of one stream stand side by side, those of transactions each alone.
+///
+/// An id may contain `#`, so stream and key are never put into one text.
+pub(crate) fn marker_key(key: &OnceKey) -> Item {
+    let (partition, sort) = match key.stream() {
+        Some(stream) => (stream.as_str().to_owned(), key.key()),
+        None => (format!("{}{}", names::TRANSACTION, key.key()), ""),
+    };
+    Item::from([
+        (names::PARTITION_KEY.to_owned(), AttributeValue::S(format!("{}{partition}", names::MARKER_PREFIX))),
+        (names::SORT_KEY.to_owned(), AttributeValue::S(format!("{}{sort}", names::MARKER_KEY))),
+    ])
+}
+
+pub(crate) fn marker_item(once: &Once) -> Item {
+    let places = once.places.iter().map(|place| {
+        AttributeValue::M(Item::from([
+            (names::PLACE_STREAM.to_owned(), AttributeValue::S(place.stream.as_str().to_owned())),
+            (names::PLACE_FIRST.to_owned(), AttributeValue::N(place.first.to_string())),
+            (names::PLACE_LAST.to_owned(), AttributeValue::N(place.last.to_string())),
+        ]))
+    });
+    let mut item = marker_key(&once.key);
+    item.insert(names::COMMIT_ID.to_owned(), AttributeValue::S(once.id.to_string()));
+    item.insert(names::PLACES.to_owned(), AttributeValue::L(places.collect()));
+    item.insert(names::TIME_TO_LIVE.to_owned(), AttributeValue::N(once.expires.timestamp().to_string()));
+    item
+}
+
+pub(crate) fn marker_from(item: &Item) -> Result<Marker, StoreError> {
+    read(item).ok_or_else(|| StoreError::invalid("the marker of an idempotency key cannot be read"))
+}
+
+fn read(item: &Item) -> Option<Marker> {
+    let id = item.get(names::COMMIT_ID)?.as_s().ok()?.parse().ok()?;
+    let expires = item.get(names::TIME_TO_LIVE)?.as_n().ok()?.parse().ok()?;
+    let places = item.get(names::PLACES)?.as_l().ok()?;
+    let places = places.iter().map(|value| place(value.as_m().ok()?)).collect::<Option<_>>()?;
+    Some(Marker::new(id, places, DateTime::from_timestamp(expires, 0)?))
+}
+
+fn place(map: &Item) -> Option<Place> {
+    let version = |name: &str| {
+        let version = map.get(name)?.as_n().ok()?.parse().ok().map(Version::new)?;
+        (version <= Version::MAX).then_some(version)
+    };
+    Some(Place {
+        stream: map.get(names::PLACE_STREAM)?.as_s().ok()?.parse().ok()?,
+        first: version(names::PLACE_FIRST).filter(|first| !first.is_none())?,
+        last: version(names::PLACE_LAST)?,
+    })
+}

@@ -1,0 +1,129 @@
+//! Sending a transaction, and reading why one was cancelled.
+
+use aws_sdk_dynamodb::error::{BuildError, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    CancellationReason, Put, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use es_core::{Cost, StoreError};
+
+use crate::capacity;
+use crate::error::translate;
+use crate::item::Item;
+use crate::store::Table;
+
+/// That there is no item with the key yet.
+pub(crate) const PLACE_IS_FREE: &str = "attribute_not_exists(pk)";
+
+/// The most items that one transaction may write
+/// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
+pub(crate) const MOST_ITEMS: usize = 100;
+
+/// The most bytes that one transaction may write: 4 MB.
+pub(crate) const TRANSACTION_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// What became of a transaction.
+pub(crate) enum Transacted {
+    Done(Cost),
+    Cancelled(Vec<Reason>),
+}
+
+/// What one item of a transaction has to do with its cancellation.
+pub(crate) enum Reason {
+    None,
+    /// Its condition failed, on this item if it is known.
+    Condition(Option<Item>),
+    /// It will pass.
+    Passing(String),
+    /// It will not.
+    Lasting(String),
+}
+
+impl Table {
+    /// Carries out a transaction.
+    ///
+    /// The SDK gives each call a token of its own, by which its retries are recognised; a later call finds
+    /// the commits by their ids, as with one item.
+    pub(crate) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
+        let result = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(items))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await;
+        match result {
+            Ok(output) => Ok(Transacted::Done(capacity::of_transaction(output.consumed_capacity()))),
+            Err(SdkError::ServiceError(error)) if error.err().is_transaction_canceled_exception() => {
+                match error.into_err() {
+                    TransactWriteItemsError::TransactionCanceledException(cancelled) => {
+                        let reasons = cancelled.cancellation_reasons.unwrap_or_default();
+                        Ok(Transacted::Cancelled(reasons.into_iter().map(Reason::from).collect()))
+                    }
+                    other => Err(StoreError::Backend(other.into())),
+                }
+            }
+            Err(error) => Err(translate(&self.name, error)),
+        }
+    }
+
+    /// Puts an item on a condition; what stands there comes back when it fails.
+    pub(crate) fn put_if(&self, item: Item, condition: &str) -> PutIf {
+        PutIf(
+            Put::builder()
+                .table_name(&self.name)
+                .set_item(Some(item))
+                .condition_expression(condition)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld),
+        )
+    }
+}
+
+/// A put on a condition, as a part of a transaction.
+pub(crate) struct PutIf(pub(crate) aws_sdk_dynamodb::types::builders::PutBuilder);
+
+impl PutIf {
+    pub(crate) fn build(self) -> Result<TransactWriteItem, StoreError> {
+        let put = self.0.build().map_err(incomplete)?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+}
+
+pub(crate) fn incomplete(error: BuildError) -> StoreError {
+    StoreError::Backend(error.into())
+}
+
+impl From<CancellationReason> for Reason {
+    fn from(reason: CancellationReason) -> Self {
+        match reason.code.as_deref() {
+            None | Some("None") => Self::None,
+            Some("ConditionalCheckFailed") => Self::Condition(reason.item),
+            Some(
+                code @ ("TransactionConflict"
+                | "ProvisionedThroughputExceeded"
+                | "ThrottlingError"
+                | "RequestLimitExceeded"
+                | "InternalServerError"),
+            ) => Self::Passing(code.to_owned()),
+            Some(code) => Self::Lasting(code.to_owned()),
+        }
+    }
+}
+
+/// The error of a transaction that was cancelled for no condition: it passes, or it does not.
+pub(crate) fn cancelled(reasons: &[Reason]) -> StoreError {
+    let mut passing = Vec::new();
+    let mut lasting = Vec::new();
+    for (index, reason) in reasons.iter().enumerate() {
+        match reason {
+            Reason::None | Reason::Condition(_) => {}
+            Reason::Passing(code) => passing.push(format!("{code} at item {index}")),
+            Reason::Lasting(code) => lasting.push(format!("{code} at item {index}")),
+        }
+    }
+    let said = |codes: Vec<String>| format!("the transaction was cancelled: {}", codes.join(", ")).into();
+    match lasting.is_empty() && !passing.is_empty() {
+        true => StoreError::Throttled(said(passing)),
+        false => StoreError::Backend(said(lasting)),
+    }
+}

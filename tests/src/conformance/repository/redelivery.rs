@@ -1,0 +1,136 @@
+//! Commands under a key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use es_core::{EventStore, Events, ManualClock, Metadata, Outcome, Repository, RetryPolicy, Version};
+use futures_util::future::join_all;
+
+use super::{account, append, deposited};
+use crate::conformance::time;
+use crate::domain::{Account, Deposit, Overdrawn, RequireBalance, TakeHandle, Withdraw};
+
+fn shown(outcome: &Outcome<Account>) -> (Account, Version, usize, Option<es_core::CommitId>) {
+    (outcome.state.clone(), outcome.version, outcome.events.len(), outcome.commit)
+}
+
+/// The first delivery costs what a load and a transaction cost; each key is carried out for itself.
+pub async fn a_command_is_carried_out_once(store: Arc<dyn EventStore>) {
+    let ((accounts, id), (_, other)) = (account(&store), account(&store));
+    for delivery in 0..3 {
+        let done = accounts.once("a").execute(&id, Deposit::one(5, "a")).await.expect("accepted");
+        assert_eq!((done.state.balance, done.repeated), (5, delivery > 0));
+        assert!(delivery > 0 || done.cost.requests == 2, "{}", done.cost);
+    }
+    for (account, key, balance) in [(&id, "b", 10), (&id, "a#b", 15), (&other, "a", 5)] {
+        let done = accounts.once(key).execute(account, Deposit::one(5, key)).await.expect("accepted");
+        assert_eq!((done.state.balance, done.repeated), (balance, false), "{key}");
+    }
+    assert_eq!(accounts.load(&id).await.expect("loads").state.notes, ["a", "b", "a#b"]);
+}
+
+/// As it was then, whatever has happened since; and whatever the command would do now.
+pub async fn the_first_outcome_is_returned_again(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    let cached: Repository<Account> = Repository::builder(Arc::clone(&store)).cache(4).build();
+    accounts.execute(&id, Deposit::one(10, "before")).await.expect("accepted");
+    let audited = || accounts.with(Metadata::new().with_actor("ann"));
+    let first = audited().once("k").execute(&id, Withdraw { cents: 8 }).await.expect("accepted");
+    assert_eq!((first.state.balance, first.version, first.repeated), (2, Version::new(2), false));
+    // It would be rejected now; and then accepted again.
+    for (balance, notes) in [(2, vec![]), (100, vec![deposited(98, "after")])] {
+        if !notes.is_empty() {
+            append(&store, &id, notes).await;
+        }
+        assert_eq!(accounts.load(&id).await.expect("loads").state.balance, balance);
+        for repository in [&accounts, &cached] {
+            let again = repository.once("k").execute(&id, Withdraw { cents: 8 }).await.expect("was accepted");
+            assert!(again.repeated);
+            assert_eq!(shown(&again), shown(&first));
+        }
+    }
+    assert_eq!(accounts.load(&id).await.expect("loads").state.balance, 100);
+    let history = accounts.history(&id).all().await.expect("reads");
+    assert_eq!(history[1].metadata.actor(), Some("ann"));
+}
+
+/// The message may be right later.
+pub async fn a_rejection_is_not_remembered(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    let withdraw = || async { accounts.once("k").execute(&id, Withdraw { cents: 8 }).await };
+    assert!(withdraw().await.expect_err("nothing is there").rejection().is_some());
+    accounts.execute(&id, Deposit::one(10, "first")).await.expect("accepted");
+    assert!(!withdraw().await.expect("is there").repeated);
+    let again = withdraw().await.expect("was accepted");
+    assert_eq!((again.state.balance, again.repeated), (2, true));
+
+    // A taken claim is not, either.
+    let (_, other) = account(&store);
+    let handle = other.clone();
+    accounts.execute(&id, TakeHandle { handle: handle.clone() }).await.expect("is free");
+    let take = || async { accounts.once("c").execute(&other, TakeHandle { handle: handle.clone() }).await };
+    assert!(take().await.expect_err("is taken").claimed().is_some());
+    accounts.execute(&id, TakeHandle { handle: id.clone() }).await.expect("is free");
+    assert!(!take().await.expect("is free now").repeated);
+    assert!(take().await.expect("was taken").repeated);
+}
+
+/// That there was nothing to do is an outcome: the command is not carried out later instead.
+pub async fn nothing_to_do_is_remembered(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    accounts.execute(&id, Deposit::one(5, "first")).await.expect("accepted");
+    let sweep = || async {
+        accounts
+            .once("k")
+            .decide(&id, async |state, _| {
+                Ok::<_, Overdrawn>(match state.balance > 5 {
+                    true => crate::domain::Withdrawn { cents: state.balance }.into(),
+                    false => Events::none(),
+                })
+            })
+            .await
+            .expect("accepted")
+    };
+    let first = sweep().await;
+    assert_eq!((first.version, first.repeated), (Version::new(1), false));
+    accounts.execute(&id, Deposit::one(5, "second")).await.expect("accepted");
+    let again = sweep().await;
+    assert_eq!((again.version, again.state.balance, again.repeated), (Version::new(1), 5, true));
+    assert_eq!((again.events.len(), again.commit), (0, None));
+    let accepted = accounts.once("empty").execute(&id, RequireBalance { cents: 0 }).await.expect("accepted");
+    assert!(!accepted.repeated);
+}
+
+/// One message, delivered many times at once, among other commands.
+pub async fn deliveries_at_the_same_time_are_one(store: Arc<dyn EventStore>) {
+    let (_, id) = account(&store);
+    let retry = RetryPolicy::default().with_max_attempts(1_000).with_max_delay(Duration::from_millis(20));
+    let accounts: Repository<Account> = Repository::builder(store).retry(retry).build();
+    let deliveries = (0..8)
+        .map(|_| async { accounts.once("k").execute(&id, Deposit::one(1, "once")).await.expect("accepted") });
+    let others =
+        (0..8).map(|_| async { accounts.execute(&id, Deposit::one(100, "other")).await.expect("accepted") });
+    let (outcomes, _) = futures_util::future::join(join_all(deliveries), join_all(others)).await;
+    assert_eq!(outcomes.iter().filter(|outcome| !outcome.repeated).count(), 1);
+    assert!(outcomes.iter().all(|outcome| shown(outcome) == shown(&outcomes[0])));
+    assert_eq!(accounts.load(&id).await.expect("loads").state.balance, 801);
+}
+
+/// After its time the key is as good as new.
+pub async fn a_key_expires(store: Arc<dyn EventStore>) {
+    let (_, id) = account(&store);
+    let clock = ManualClock::at(time(0));
+    let accounts: Repository<Account> = Repository::builder(store).clock(clock.clone()).build();
+    let deposit = || async {
+        let request = accounts.once_for(Duration::from_secs(10), "k");
+        request.execute(&id, Deposit::one(1, "once")).await.expect("accepted")
+    };
+    assert!(!deposit().await.repeated);
+    clock.advance(TimeDelta::seconds(10));
+    assert!(deposit().await.repeated);
+    clock.advance(TimeDelta::seconds(1));
+    assert!(!deposit().await.repeated);
+    assert!(deposit().await.repeated);
+    assert_eq!(accounts.load(&id).await.expect("loads").state.balance, 2);
+}
