@@ -11,3 +11,4 @@ mod read;
 mod snapshot;
 mod support;
 mod table;
+mod write;
