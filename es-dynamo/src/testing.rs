@@ -6,6 +6,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use es_core::testing::{Fault, Faults};
+use serde_json::{Value, json};
 
 /// A connector whose requests fail as [`Faults`] plans it.
 ///
@@ -50,8 +51,18 @@ impl<C: HttpConnector + Clone + 'static> FaultyConnector<C> {
 impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let connector = self.connector.clone();
+        let operation = request.headers().get("x-amz-target").unwrap_or_default();
+        let operation = operation.rsplit('.').next().unwrap_or_default().to_owned();
         match self.faults.next() {
             None => connector.call(request),
+            Some(Fault::TransactionConflict) if operation == "TransactWriteItems" => {
+                HttpConnectorFuture::ready(conflict_of(&request))
+            }
+            Some(Fault::PageCut(part)) if operation == "Query" => HttpConnectorFuture::new(async move {
+                let answer = connector.call(request).await?;
+                cut(answer, part)
+            }),
+            Some(Fault::TransactionConflict | Fault::PageCut(_)) => connector.call(request),
             Some(Fault::Delayed(delay)) => HttpConnectorFuture::new(async move {
                 tokio::time::sleep(delay).await;
                 connector.call(request).await
@@ -71,8 +82,52 @@ impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
 
 /// What the service says when it refuses.
 fn refusal(status: u16, code: &str) -> Result<HttpResponse, ConnectorError> {
+    let code = format!("com.amazonaws.dynamodb.v20120810#{code}");
+    response(status, &json!({ "__type": code, "message": "on purpose" }))
+}
+
+/// What the service says when another transaction is at the first item of this one.
+fn conflict_of(request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    let body: Value = read(request.body())?;
+    let items = body["TransactItems"].as_array().map_or(1, Vec::len);
+    let code = |index| if index == 0 { "TransactionConflict" } else { "None" };
+    let reasons: Vec<_> = (0..items).map(|index| json!({ "Code": code(index) })).collect();
+    let cancelled = json!({
+        "__type": "com.amazonaws.dynamodb.v20120810#TransactionCanceledException",
+        "message": "on purpose",
+        "CancellationReasons": reasons,
+    });
+    response(400, &cancelled)
+}
+
+/// The answer to a Query that ends earlier, as if it had met the limit of a page.
+fn cut(answer: HttpResponse, part: f64) -> Result<HttpResponse, ConnectorError> {
+    let status = answer.status().as_u16();
+    let mut body: Value = read(answer.body())?;
+    let Some(items) = body.get_mut("Items").and_then(Value::as_array_mut).filter(|items| items.len() > 1)
+    else {
+        return Ok(answer);
+    };
+    let kept = 1 + ((items.len() - 1) as f64 * part) as usize;
+    if kept == items.len() {
+        return Ok(answer);
+    }
+    items.truncate(kept);
+    let last = &items[kept - 1];
+    let key = json!({ "pk": last["pk"], "sk": last["sk"] });
+    body["Count"] = kept.into();
+    body["LastEvaluatedKey"] = key;
+    response(status, &body)
+}
+
+fn read(body: &SdkBody) -> Result<Value, ConnectorError> {
+    serde_json::from_slice(body.bytes().unwrap_or_default())
+        .map_err(|error| ConnectorError::other(error.into(), None))
+}
+
+fn response(status: u16, body: &Value) -> Result<HttpResponse, ConnectorError> {
     let status = StatusCode::try_from(status).map_err(|error| ConnectorError::other(error.into(), None))?;
-    let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"on purpose"}}"#);
+    let body = body.to_string();
     let mut response = HttpResponse::new(status, SdkBody::from(body));
     response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
     Ok(response)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What happens to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fault {
     /// The request never arrives; the caller is told that the store is unavailable.
@@ -19,6 +19,10 @@ pub enum Fault {
     InternalError,
     /// The request is held back for so long, and others overtake it.
     Delayed(Duration),
+    /// A transaction meets another one on one of its items, and is refused; other requests pass.
+    TransactionConflict,
+    /// A page of a read ends after this part of what it would hold, from 0 to 1; other requests pass.
+    PageCut(f64),
 }
 
 /// A plan of faults, drawn from a seed: the same seed and the same requests give the same faults.
@@ -42,6 +46,8 @@ struct Rates {
     answers_lost: f64,
     throttled: f64,
     internal_errors: f64,
+    transaction_conflicts: f64,
+    cut_pages: f64,
     delayed: f64,
     longest_delay: Duration,
     crash_after: Option<u64>,
@@ -92,6 +98,20 @@ impl Faults {
     #[must_use]
     pub fn internal_errors(mut self, rate: f64) -> Self {
         self.rates.internal_errors = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, meets another transaction, if it is one itself.
+    #[must_use]
+    pub fn transaction_conflicts(mut self, rate: f64) -> Self {
+        self.rates.transaction_conflicts = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, gets a page that ends early, if it reads one.
+    #[must_use]
+    pub fn cut_pages(mut self, rate: f64) -> Self {
+        self.rates.cut_pages = rate;
         self
     }
 
@@ -158,6 +178,8 @@ impl Faults {
             (self.rates.answers_lost, Fault::AnswerLost),
             (self.rates.throttled, Fault::Throttled),
             (self.rates.internal_errors, Fault::InternalError),
+            (self.rates.transaction_conflicts, Fault::TransactionConflict),
+            (self.rates.cut_pages, Fault::PageCut(amount)),
             (self.rates.delayed, Fault::Delayed(delay)),
         ];
         let mut bound = 0.0;

@@ -46,8 +46,17 @@ impl<S: EventStore> FaultyStore<S> {
         &self,
         carry_out: impl AsyncFnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        match self.faults.next() {
-            None => carry_out().await,
+        self.request_with(self.faults.next(), carry_out).await
+    }
+
+    /// Carries out a request with a fault.
+    async fn request_with<T, E: From<StoreError>>(
+        &self,
+        fault: Option<Fault>,
+        carry_out: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        match fault {
+            None | Some(Fault::TransactionConflict | Fault::PageCut(_)) => carry_out().await,
             Some(Fault::Delayed(delay)) => {
                 hold_back(delay).await;
                 carry_out().await
@@ -79,6 +88,13 @@ async fn hold_back(delay: Duration) {
     }
 }
 
+/// Cuts a page after a part of its commits; gives back the rest.
+fn cut(page: &mut Page, part: f64) -> Option<Page> {
+    let kept = (page.commits.len() as f64 * part) as usize;
+    let commits = page.commits.split_off(kept);
+    (!commits.is_empty()).then(|| Page { commits, ..Page::default() })
+}
+
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<S: EventStore> EventStore for FaultyStore<S> {
@@ -87,7 +103,11 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
     }
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
-        self.request(async || self.store.write(set).await).await
+        let fault = match self.faults.next() {
+            Some(Fault::TransactionConflict) => Some(Fault::Throttled),
+            fault => fault,
+        };
+        self.request_with(fault, async || self.store.write(set).await).await
     }
 
     async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
@@ -104,10 +124,19 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         // Every page is a request of its own.
-        let pages = self.store.read(read);
-        stream::try_unfold(pages, async |mut pages| {
-            let page = self.request(async || pages.try_next().await).await?;
-            Ok(page.map(|page| (page, pages)))
+        let progress = (self.store.read(read), None);
+        stream::try_unfold(progress, async |(mut pages, rest): (_, Option<Page>)| {
+            let fault = self.faults.next();
+            let page = self.request_with(fault, async || match rest {
+                Some(rest) => Ok(Some(rest)),
+                None => pages.try_next().await,
+            });
+            let Some(mut page) = page.await? else { return Ok(None) };
+            let rest = match fault {
+                Some(Fault::PageCut(part)) => cut(&mut page, part),
+                _ => None,
+            };
+            Ok(Some((page, (pages, rest))))
         })
         .boxed()
     }

@@ -7,8 +7,8 @@ use es_core::store::Read;
 use es_core::{Aggregate, EventStore, Repository, SnapshotPolicy, StreamId};
 use futures_util::TryStreamExt;
 
-use super::ACCOUNTS;
-use super::client::{Attempted, Told};
+use super::client::{Attempted, Kind, Told};
+use super::{ACCOUNTS, HANDLES};
 use crate::domain::{Account, AccountEvent};
 
 /// What a run came to.
@@ -22,6 +22,14 @@ pub struct Report {
     pub unknown: u64,
     /// Of those, how many had been recorded.
     pub unknown_but_recorded: u64,
+    /// Of the accepted ones: transactions over several accounts.
+    pub transactions: u64,
+    /// Of the accepted ones: commands under a key.
+    pub deliveries: u64,
+    /// Of the accepted ones: handles taken.
+    pub claims: u64,
+    /// Of the refused ones: handles that others had.
+    pub claimed: u64,
     /// Events in all streams.
     pub events: u64,
 }
@@ -32,6 +40,10 @@ impl std::ops::AddAssign for Report {
         self.refused += other.refused;
         self.unknown += other.unknown;
         self.unknown_but_recorded += other.unknown_but_recorded;
+        self.transactions += other.transactions;
+        self.deliveries += other.deliveries;
+        self.claims += other.claims;
+        self.claimed += other.claimed;
         self.events += other.events;
     }
 }
@@ -50,53 +62,88 @@ pub(super) async fn check(store: Arc<dyn EventStore>, logs: &[Vec<Attempted>]) -
     for log in logs {
         let mut last: HashMap<&str, u64> = HashMap::new();
         for attempted in log {
-            let places: Vec<&[u64]> = attempted
-                .notes
-                .iter()
-                .map(|note| {
-                    found.get(&(attempted.account.clone(), note.clone())).map_or(&[][..], Vec::as_slice)
-                })
-                .collect();
-            let all_once = places.iter().all(|places| places.len() == 1);
-            let none = places.iter().all(|places| places.is_empty());
-            match attempted.told {
-                Told::Accepted(version) => {
-                    report.accepted += 1;
-                    if !all_once {
-                        return Err(format!(
-                            "accepted, but not there exactly once: {attempted:?} at {places:?}"
-                        ));
-                    }
-                    // A commit ends at the version that the client was told, and later ones come later.
-                    let last = last.entry(&attempted.account).or_default();
-                    if places.last().is_some_and(|place| place[0] != version.get()) || *last > version.get() {
-                        return Err(format!("in another place than told: {attempted:?} at {places:?}"));
-                    }
-                    *last = version.get();
-                }
-                Told::Refused => {
-                    report.refused += 1;
-                    if !none {
-                        return Err(format!("refused, but there: {attempted:?} at {places:?}"));
-                    }
-                }
-                Told::Nothing => {
-                    report.unknown += 1;
-                    if !all_once && !none {
-                        return Err(format!(
-                            "neither whole and once, nor not at all: {attempted:?} at {places:?}"
-                        ));
-                    }
-                    report.unknown_but_recorded += u64::from(all_once && !attempted.notes.is_empty());
-                }
-            }
+            check_attempted(attempted, &found, &mut last, &mut report)?;
         }
     }
     let attempted: usize = logs.iter().flatten().map(|attempted| attempted.notes.len()).sum();
     if found.len() > attempted {
         return Err("there are events that nobody tried to record".to_owned());
     }
+    check_handles(&store).await?;
     Ok(report)
+}
+
+/// Checks what became of one command against what its client was told.
+fn check_attempted<'a>(
+    attempted: &'a Attempted,
+    found: &HashMap<(String, String), Vec<u64>>,
+    last: &mut HashMap<&'a str, u64>,
+    report: &mut Report,
+) -> Result<(), String> {
+    let places: Vec<&[u64]> =
+        attempted.notes.iter().map(|note| found.get(note).map_or(&[][..], Vec::as_slice)).collect();
+    let all_once = places.iter().all(|places| places.len() == 1);
+    let none = places.iter().all(|places| places.is_empty());
+    match &attempted.told {
+        Told::Accepted(versions) => {
+            report.accepted += 1;
+            report.transactions += u64::from(attempted.kind == Kind::Transaction);
+            report.deliveries += u64::from(attempted.kind == Kind::Delivery);
+            report.claims += u64::from(attempted.kind == Kind::Claim);
+            if !all_once {
+                return Err(format!("accepted, but not there exactly once: {attempted:?} at {places:?}"));
+            }
+            for (account, version) in versions {
+                // A commit ends at the version that the client was told, and later ones come later.
+                let notes = attempted.notes.iter().zip(&places).filter(|((id, _), _)| id == account);
+                let end = notes.last().map(|(_, places)| places[0]);
+                let last = last.entry(account).or_default();
+                if end.is_some_and(|end| end != version.get()) || *last > version.get() {
+                    return Err(format!("in another place than told: {attempted:?} at {places:?}"));
+                }
+                *last = version.get();
+            }
+        }
+        Told::Refused => {
+            report.refused += 1;
+            report.claimed += u64::from(attempted.kind == Kind::Claim);
+            if !none {
+                return Err(format!("refused, but there: {attempted:?} at {places:?}"));
+            }
+        }
+        Told::Nothing => {
+            report.unknown += 1;
+            if !all_once && !none {
+                return Err(format!("neither whole and once, nor not at all: {attempted:?} at {places:?}"));
+            }
+            report.unknown_but_recorded += u64::from(all_once && !attempted.notes.is_empty());
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every handle is held by the one account whose state says so.
+async fn check_handles(store: &Arc<dyn EventStore>) -> Result<(), String> {
+    let accounts: Repository<Account> = Repository::new(Arc::clone(store));
+    let mut owners: HashMap<String, String> = HashMap::new();
+    for index in 0..ACCOUNTS {
+        let id = format!("shared-{index}");
+        let state = accounts.load(&id).await.map_err(|error| error.to_string())?.state;
+        if let Some(handle) = state.handle
+            && let Some(other) = owners.insert(handle.clone(), id.clone())
+        {
+            return Err(format!("{id} and {other} both have {handle}"));
+        }
+    }
+    for handle in (0..HANDLES).map(|index| format!("handle-{index}")) {
+        let holder = accounts.claim_holder("handle", &handle).await.map_err(|error| error.to_string())?;
+        let holder = holder.as_ref().map(StreamId::id);
+        let owner = owners.get(&handle).map(String::as_str);
+        if holder != owner {
+            return Err(format!("{handle} is held by {holder:?}, and {owner:?} has it"));
+        }
+    }
+    Ok(())
 }
 
 /// Checks one stream by itself, and notes where its deposits stand.

@@ -8,34 +8,60 @@ use std::time::Duration;
 
 use es_core::testing::Faults;
 use es_core::{
-    EventStore, ExecuteError, IdSource, ManualClock, Repository, RetryPolicy, SnapshotPolicy, Version,
+    EventStore, ExecuteError, IdSource, ManualClock, Repository, RetryPolicy, SnapshotPolicy, Transaction,
+    Version,
 };
 use fastrand::Rng;
 use futures_util::future::{Either, select};
 use uuid::Uuid;
 
-use super::ACCOUNTS;
+use super::{ACCOUNTS, HANDLES};
 use crate::conformance::time;
-use crate::domain::{Account, Deposit, Withdraw};
+use crate::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
 
-/// A command that was tried, and what its client was told.
+/// Something that was tried, and what its client was told.
 #[derive(Debug)]
 pub(super) struct Attempted {
-    pub(super) account: String,
-    /// The notes that the command leaves in the stream.
-    pub(super) notes: Vec<String>,
+    pub(super) kind: Kind,
+    /// The notes that it leaves, each with its account.
+    pub(super) notes: Vec<(String, String)>,
     pub(super) told: Told,
+}
+
+/// What was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Deposit,
+    Withdrawal,
+    /// Deposits in two accounts at once.
+    Transaction,
+    /// A deposit that is delivered several times under one key.
+    Delivery,
+    /// A handle is taken.
+    Claim,
 }
 
 /// What a client was told of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// It is recorded, up to this version.
-    Accepted(Version),
+    /// It is recorded, in each account up to this version.
+    Accepted(Vec<(String, Version)>),
     /// It is not recorded.
     Refused,
     /// Nothing: the store failed, or the client did not wait.
     Nothing,
+}
+
+impl Told {
+    fn of<E>(result: Option<Result<Vec<(String, Version)>, ExecuteError<E>>>) -> Self {
+        match result {
+            Some(Ok(versions)) => Self::Accepted(versions),
+            Some(Err(ExecuteError::Rejected(_) | ExecuteError::Conflict(_) | ExecuteError::Claimed(_))) => {
+                Self::Refused
+            }
+            Some(Err(_)) | None => Self::Nothing,
+        }
+    }
 }
 
 /// A client with faults of its own.
@@ -76,9 +102,10 @@ impl<'a> Client<'a> {
                 0 => self.faults.clone().crash_after(self.faults.requests() + self.random.u64(1..12)),
                 _ => self.faults.clone(),
             };
-            let accounts = self.repository((self.open)(faults));
+            let store = (self.open)(faults);
+            let accounts = self.repository(Arc::clone(&store));
             for _ in 0..life {
-                let attempted = self.attempt(&accounts, done).await;
+                let attempted = self.attempt(&store, &accounts, done).await;
                 log.push(attempted);
                 done += 1;
             }
@@ -105,24 +132,105 @@ impl<'a> Client<'a> {
         }
     }
 
-    async fn attempt(&mut self, accounts: &Repository<Account>, number: usize) -> Attempted {
-        let account = format!("shared-{}", self.random.usize(..ACCOUNTS));
-        let mut notes = Vec::new();
-        let result = if self.random.u8(..4) == 0 {
-            let command = Withdraw { cents: self.random.u64(1..5) };
-            self.perhaps_interrupted(accounts.execute(&account, command)).await
-        } else {
-            notes =
-                (0..self.random.usize(1..4)).map(|part| format!("{}.{number}.{part}", self.index)).collect();
-            let command = Deposit { cents: 1, notes: notes.clone() };
-            self.perhaps_interrupted(accounts.execute(&account, command)).await
+    fn account(&mut self) -> String {
+        format!("shared-{}", self.random.usize(..ACCOUNTS))
+    }
+
+    /// Notes that nobody else leaves.
+    fn notes(&mut self, account: &str, number: usize) -> Vec<(String, String)> {
+        let parts = 0..self.random.usize(1..4);
+        parts.map(|part| (account.to_owned(), format!("{}.{number}.{account}.{part}", self.index))).collect()
+    }
+
+    async fn attempt(
+        &mut self,
+        store: &Arc<dyn EventStore>,
+        accounts: &Repository<Account>,
+        number: usize,
+    ) -> Attempted {
+        let account = self.account();
+        let at = |version| vec![(account.clone(), version)];
+        match self.random.u8(..10) {
+            0 | 1 => {
+                let command = Withdraw { cents: self.random.u64(1..5) };
+                let result = self.perhaps_interrupted(accounts.execute(&account, command)).await;
+                let told = Told::of(result.map(|result| result.map(|outcome| at(outcome.version))));
+                Attempted { kind: Kind::Withdrawal, notes: Vec::new(), told }
+            }
+            2 => {
+                let command = TakeHandle { handle: format!("handle-{}", self.random.usize(..HANDLES)) };
+                let result = self.perhaps_interrupted(accounts.execute(&account, command)).await;
+                let told = Told::of(result.map(|result| result.map(|outcome| at(outcome.version))));
+                Attempted { kind: Kind::Claim, notes: Vec::new(), told }
+            }
+            3 | 4 => self.transact(store, accounts, &account, number).await,
+            5 => self.deliver(accounts, &account, number).await,
+            _ => {
+                let notes = self.notes(&account, number);
+                let result = self.perhaps_interrupted(accounts.execute(&account, deposit(&notes))).await;
+                let told = Told::of(result.map(|result| result.map(|outcome| at(outcome.version))));
+                Attempted { kind: Kind::Deposit, notes, told }
+            }
+        }
+    }
+
+    /// Deposits in two accounts at once, sometimes on the condition that a third one has a balance.
+    async fn transact(
+        &mut self,
+        store: &Arc<dyn EventStore>,
+        accounts: &Repository<Account>,
+        account: &str,
+        number: usize,
+    ) -> Attempted {
+        let other = loop {
+            let other = self.account();
+            if other != account {
+                break other;
+            }
         };
-        let told = match result {
-            Some(Ok(outcome)) => Told::Accepted(outcome.version),
-            Some(Err(ExecuteError::Rejected(_) | ExecuteError::Conflict(_))) => Told::Refused,
-            Some(Err(_)) | None => Told::Nothing,
-        };
-        Attempted { account, notes, told }
+        let (here, there) = (self.notes(account, number), self.notes(&other, number));
+        let retry = RetryPolicy::default().with_max_attempts(6).with_base_delay(Duration::ZERO);
+        let mut transaction = Transaction::new(store)
+            .execute(accounts, &account.to_owned(), deposit(&here))
+            .execute(accounts, &other, deposit(&there))
+            .retry(retry);
+        if self.random.bool() {
+            let condition = RequireBalance { cents: self.random.u64(..3) };
+            transaction = transaction.execute(accounts, &self.account(), condition);
+        }
+        if self.random.bool() {
+            transaction = transaction.once(format!("{}.{number}", self.index));
+        }
+        let result = self.perhaps_interrupted(transaction.commit()).await;
+        let versions = result.map(|result| {
+            result.map(|committed| {
+                let version = |id: &str| committed.outcome::<Account>(&id.to_owned()).map(|at| at.version);
+                let ids = [account, other.as_str()];
+                ids.iter().filter_map(|id| Some(((*id).to_owned(), version(id)?))).collect()
+            })
+        });
+        let notes = here.into_iter().chain(there).collect();
+        Attempted { kind: Kind::Transaction, notes, told: Told::of(versions) }
+    }
+
+    /// A deposit that is delivered several times under one key: what any of them is told holds for all.
+    async fn deliver(&mut self, accounts: &Repository<Account>, account: &str, number: usize) -> Attempted {
+        let notes = self.notes(account, number);
+        let key = format!("{}.{number}", self.index);
+        let mut told = Vec::new();
+        for _ in 0..self.random.usize(1..4) {
+            let request = accounts.once(&key);
+            let id = account.to_owned();
+            let result = self.perhaps_interrupted(request.execute(&id, deposit(&notes))).await;
+            told.push(Told::of(
+                result.map(|result| result.map(|outcome| vec![(id.clone(), outcome.version)])),
+            ));
+        }
+        // A refused delivery after an accepted one would be found as a note that should not be there.
+        let accepted = told.iter().position(|told| matches!(told, Told::Accepted(_)));
+        let nothing = told.iter().position(|told| *told == Told::Nothing);
+        let told = told.swap_remove(accepted.or(nothing).unwrap_or(0));
+        Attempted { kind: Kind::Delivery, notes, told }
     }
 
     /// Waits for a command, or drops it somewhere on its way.
@@ -144,4 +252,8 @@ impl<'a> Client<'a> {
             Either::Right(_) => None,
         }
     }
+}
+
+fn deposit(notes: &[(String, String)]) -> Deposit {
+    Deposit { cents: 1, notes: notes.iter().map(|(_, note)| note.clone()).collect() }
 }

@@ -19,7 +19,9 @@ pub use checker::{Report, Verdict};
 use client::Client;
 
 /// How many accounts the clients share.
-const ACCOUNTS: usize = 2;
+const ACCOUNTS: usize = 3;
+/// How many handles there are for them.
+const HANDLES: usize = 2;
 /// How many clients there are.
 const CLIENTS: usize = 3;
 /// How many commands each of them has.
@@ -57,5 +59,7 @@ fn faults(random: &mut Rng, seed: u64) -> Faults {
         .lost_requests(rate(0.2))
         .throttling(rate(0.2))
         .internal_errors(rate(0.1))
+        .transaction_conflicts(rate(0.2))
+        .cut_pages(rate(0.3))
         .delays(rate(0.5), Duration::from_millis(8))
 }
