@@ -3,7 +3,9 @@
 use std::convert::Infallible;
 use std::error::Error;
 
-use es_core::{Aggregate, Apply, Context, Cost, Events, Handle, Repository, SnapshotPolicy, event};
+use es_core::{
+    Aggregate, Apply, Context, Cost, Events, Handle, Repository, SnapshotPolicy, Transaction, event,
+};
 use es_dynamo::DynamoStore;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,19 @@ impl Handle<Note> for Notebook {
     }
 }
 
+/// Gives the notebook a name that no other has.
+struct Name {
+    name: String,
+}
+
+impl Handle<Name> for Notebook {
+    type Error = Infallible;
+
+    fn handle(&self, command: &Name, _: &Context<Self>) -> Result<Events<Self>, Infallible> {
+        Ok(Events::from(Noted { text: "x".repeat(189) }).claim("name", &command.name))
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let store = DynamoStore::embedded().await?;
@@ -60,6 +75,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for events in [1, 5] {
         let cost = warm_command(&store, events).await?;
         row("command on a cached aggregate", events, cost);
+    }
+    for events in [1, 5] {
+        let (notebooks, id) = notebook(&store, 0, SnapshotPolicy::Never).await?;
+        let done = notebooks.once("message-1").execute(&id, Note { times: events }).await?;
+        row("command under an idempotency key", events, done.cost);
+    }
+    let (notebooks, id) = notebook(&store, 0, SnapshotPolicy::Never).await?;
+    row("command that takes a claim", 1, notebooks.execute(&id, Name { name: id.clone() }).await?.cost);
+    for events in [1, 5] {
+        row("transaction over two new aggregates", events, transaction(&store, events).await?);
     }
     for (label, policy) in
         [("no snapshot", SnapshotPolicy::Never), ("snapshot every 20", SnapshotPolicy::Every(20))]
@@ -87,6 +112,18 @@ async fn warm_command(store: &DynamoStore, events: usize) -> Result<Cost, Box<dy
     let id = uuid::Uuid::new_v4().to_string();
     notebooks.execute(&id, Note { times: 1 }).await?;
     Ok(notebooks.execute(&id, Note { times: events }).await?.cost)
+}
+
+/// What one transaction costs that records so many events in each of two aggregates.
+async fn transaction(store: &DynamoStore, events: usize) -> Result<Cost, Box<dyn Error>> {
+    let (notebooks, first) = notebook(store, 0, SnapshotPolicy::Never).await?;
+    let second = uuid::Uuid::new_v4().to_string();
+    let done = Transaction::new(store)
+        .execute(&notebooks, &first, Note { times: events })
+        .execute(&notebooks, &second, Note { times: events })
+        .commit()
+        .await?;
+    Ok(done.cost)
 }
 
 /// An aggregate with so many events, in commits of one, and its snapshot written.

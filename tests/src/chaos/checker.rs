@@ -95,8 +95,8 @@ fn check_attempted<'a>(
             }
             for (account, version) in versions {
                 // A commit ends at the version that the client was told, and later ones come later.
-                let notes = attempted.notes.iter().zip(&places).filter(|((id, _), _)| id == account);
-                let end = notes.last().map(|(_, places)| places[0]);
+                let mut notes = attempted.notes.iter().zip(&places).filter(|((id, _), _)| id == account);
+                let end = notes.next_back().map(|(_, places)| places[0]);
                 let last = last.entry(account).or_default();
                 if end.is_some_and(|end| end != version.get()) || *last > version.get() {
                     return Err(format!("in another place than told: {attempted:?} at {places:?}"));

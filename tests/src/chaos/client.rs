@@ -45,15 +45,18 @@ pub(super) enum Kind {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
     /// It is recorded, in each account up to this version.
-    Accepted(Vec<(String, Version)>),
+    Accepted(Versions),
     /// It is not recorded.
     Refused,
     /// Nothing: the store failed, or the client did not wait.
     Nothing,
 }
 
+/// Accounts, each with the version that it has reached.
+type Versions = Vec<(String, Version)>;
+
 impl Told {
-    fn of<E>(result: Option<Result<Vec<(String, Version)>, ExecuteError<E>>>) -> Self {
+    fn of<E>(result: Option<Result<Versions, ExecuteError<E>>>) -> Self {
         match result {
             Some(Ok(versions)) => Self::Accepted(versions),
             Some(Err(ExecuteError::Rejected(_) | ExecuteError::Conflict(_) | ExecuteError::Claimed(_))) => {
