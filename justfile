@@ -51,6 +51,13 @@ features:
     cargo clippy -p es-dynamo --no-default-features --features aws -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features embedded -- -D warnings
 
+# licences, bans and sources of all dependencies; needs cargo-deny
+deny:
+    cargo deny --locked check licenses bans sources
 
-# everything above, as the CI script runs it
-ci: test fmt lint features docs test-dynamodb-local example-dynamodb-local costs bench-smoke
+# known vulnerabilities in the dependencies; needs cargo-deny, and github.com, so it is no part of `ci`
+advisories:
+    cargo deny --locked check advisories
+
+# what has to pass, as the CI script runs it
+ci: test fmt lint features docs deny test-dynamodb-local example-dynamodb-local costs bench-smoke
