@@ -3,7 +3,8 @@
 use es_core::store::{Commit, Contiguity};
 use es_core::{StoreError, StreamId, Version};
 
-use crate::item::Part;
+use crate::item::{CommitHead, Part};
+use crate::transact::MOST_ITEMS;
 
 /// Takes the parts of commits in order, and gives back the commits that are whole.
 ///
@@ -20,7 +21,8 @@ pub(crate) struct Assembly {
 
 struct Started {
     commit: Commit,
-    last: Version,
+    whole: CommitHead,
+    parts: usize,
 }
 
 /// What became of a part.
@@ -42,21 +44,28 @@ impl Assembly {
     /// Takes the next part.
     pub(crate) fn take(&mut self, part: Part) -> Result<Taken, StoreError> {
         let Part { commit, whole } = part;
+        if commit.first < self.next() {
+            return Err(self.corrupt(format!("the version {} is stored twice", commit.first)));
+        }
         if let Some(error) = self.gap_before(&commit, whole.first) {
             return Ok(Taken::Ahead(error));
         }
         let started = match self.started.take() {
-            None => Started { commit, last: whole.last },
-            Some(mut started) if started.commit.id == commit.id && started.last == whole.last => {
+            None => Started { commit, whole, parts: 1 },
+            Some(mut started) if started.whole == whole => {
                 started.commit.events.extend(commit.events);
+                started.parts += 1;
                 started
             }
             Some(_) => {
                 let reason = format!("the commit at version {} is another one than before", commit.first);
-                return Err(StoreError::corrupt(&self.stream, reason));
+                return Err(self.corrupt(reason));
             }
         };
-        if started.commit.last() < started.last {
+        if started.parts > MOST_ITEMS {
+            return Err(self.corrupt(format!("the commit at version {} has too many parts", whole.first)));
+        }
+        if started.commit.last() < whole.last {
             self.started = Some(started);
             return Ok(Taken::Started);
         }
@@ -64,11 +73,15 @@ impl Assembly {
         Ok(Taken::Whole(started.commit))
     }
 
+    fn corrupt(&self, reason: String) -> StoreError {
+        StoreError::corrupt(&self.stream, reason)
+    }
+
     fn gap_before(&self, commit: &Commit, whole_first: Version) -> Option<StoreError> {
         if self.started.is_none() && commit.first == self.last.next() && commit.first > whole_first {
             let reason =
                 format!("the commit at version {whole_first} starts before the events that follow it");
-            return Some(StoreError::corrupt(&self.stream, reason));
+            return Some(self.corrupt(reason));
         }
         if commit.first == self.next() {
             return None;
@@ -83,12 +96,12 @@ impl Assembly {
 
     /// The last version of a commit of which a part is still to be read.
     pub(crate) fn awaited(&self) -> Option<Version> {
-        self.started.as_ref().map(|started| started.last)
+        self.started.as_ref().map(|started| started.whole.last)
     }
 
     /// The error for a commit whose rest does not turn up.
     pub(crate) fn incomplete(&self) -> StoreError {
         let reason = format!("the rest of a commit is missing, from version {} on", self.next());
-        StoreError::corrupt(&self.stream, reason)
+        self.corrupt(reason)
     }
 }

@@ -2,6 +2,9 @@
 
 use super::EventKind;
 
+/// How many characters of a name that is unknown are shown.
+const LONGEST_NAME: usize = 100;
+
 /// An event that has no stored form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the event `{name}` cannot be stored: {reason}")]
@@ -29,7 +32,7 @@ pub enum DecodeError {
         "the event `{name}` is unknown here (known: {known}); add it to the events, or list it as `retired(\"{name}\")`"
     )]
     UnknownName {
-        /// The stored name.
+        /// The stored name, shortened if it is very long.
         name: String,
         /// The names that are known, separated by commas.
         known: String,
@@ -61,7 +64,12 @@ impl DecodeError {
     #[must_use]
     pub fn unknown_name(name: &str, kinds: &[EventKind]) -> Self {
         let known = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect::<Vec<_>>().join(", ");
-        Self::UnknownName { name: name.to_owned(), known }
+        // It could be as long as an item.
+        let name = match name.char_indices().nth(LONGEST_NAME) {
+            Some((end, _)) => format!("{}…", &name[..end]),
+            None => name.to_owned(),
+        };
+        Self::UnknownName { name, known }
     }
 
     /// The error for an event of `kind` that was stored with a `version` that the code does not read.

@@ -48,7 +48,13 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
     if message.starts_with("missing field") || message.starts_with("duplicate field") || !error.is_data() {
         return format!("{message}{place}");
     }
-    let expected = message.rfind(", expected ").map_or("", |at| &message[at..]);
+    // A type without fields or variants expects nothing; what looks like an expectation is a quoted name then.
+    let expects_none =
+        message.ends_with(", there are no fields") || message.ends_with(", there are no variants");
+    let expected = match message.rfind(", expected ") {
+        Some(at) if !expects_none => &message[at..],
+        _ => "",
+    };
     let found = message[..message.len() - expected.len()]
         .find(['`', '"'])
         .map_or_else(|| &message[..message.len() - expected.len()], |quote| message[..quote].trim_end());
@@ -100,6 +106,16 @@ mod tests {
         );
         assert_eq!(reason(r#"{"kind": "Debit"}"#), "missing field `number` at line 1 column 17");
         assert_eq!(reason("{"), "EOF while parsing an object at line 1 column 1");
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_expectation_is_left_out() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Closed {}
+        let stored = EventData::new("Closed", 1, r#"{"a, expected secret": 1}"#);
+        let error = decode_json::<Closed>(&stored).expect_err("unknown field").to_string();
+        assert!(error.ends_with("does not fit: unknown field at line 1 column 21"), "{error}");
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::transact::{MOST_ITEMS, TRANSACTION_LIMIT};
 /// What most commits have, once for all of them.
 static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
 
+/// More events than fit into one transaction: each takes 8 bytes at least, a map with two names.
+const MOST_EVENTS: u64 = TRANSACTION_LIMIT / 8;
+
 /// The items of `commit`, with its events at the versions from `first` on: one, or as many as it takes.
 ///
 /// # Errors
@@ -208,6 +211,9 @@ impl Attributes<'_> {
         let (whole_first, whole_last) = (whole_first.unwrap_or(first), whole_last.unwrap_or(last));
         if last < first || whole_first > first || whole_last < last || whole_first.is_none() {
             return Err(self.corrupt("its versions contradict each other"));
+        }
+        if whole_last.since(whole_first) > MOST_EVENTS {
+            return Err(self.corrupt("its commit has more events than one can have"));
         }
         let id = id.parse().map_err(|_| self.corrupt("its id is no UUID"))?;
         Ok(CommitHead { id, first: whole_first, last: whole_last })

@@ -22,6 +22,10 @@ pub(crate) fn snapshot_item(stream: &StreamId, snapshot: &Snapshot) -> Item {
 /// The snapshot that an item holds; when it cannot be read, its version if at least that can.
 pub(crate) fn snapshot_from(mut attributes: Attributes<'_>) -> Result<Snapshot, Option<Version>> {
     let version = attributes.version(names::SNAPSHOT_VERSION).map_err(|_| None)?;
+    if version.is_none() {
+        // There is no event that such a state could come from.
+        return Err(Some(version));
+    }
     let mut rest = || -> Result<Snapshot, StoreError> {
         let time = attributes.time()?;
         let fingerprint = attributes.text(names::FINGERPRINT)?;
