@@ -282,7 +282,7 @@ impl Table {
 
 /// Whether a snapshot may be of this `version`: not beyond the newest commit, nor inside of one.
 fn is_boundary(version: Version, parts: &VecDeque<Part>) -> bool {
-    let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
+    let head = parts.back().map_or(Version::NONE, |part| part.commit.last());
     let inside = |part: &Part| part.whole.first <= version && version < part.whole.last;
     version <= head && !parts.iter().any(inside)
 }
