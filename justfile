@@ -59,5 +59,9 @@ deny:
 advisories:
     cargo deny --locked check advisories
 
+# looks for items that break a store, for so many seconds; needs nightly and cargo-fuzz
+fuzz SECONDS="300":
+    cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
+
 # what has to pass, as the CI script runs it
 ci: test fmt lint features docs deny test-dynamodb-local example-dynamodb-local costs bench-smoke

@@ -1,0 +1,136 @@
+//! Items that a table may hold although no store wrote them: sound ones, and what damage makes of them.
+
+use std::sync::Arc;
+
+use arbitrary::{Result, Unstructured};
+use es_core::store::Commit;
+use es_core::{Aggregate, EventData, Metadata, Snapshot, Version};
+use serde_json::{Value, json};
+
+use super::damage::damage;
+use super::domain::Ledger;
+use super::table::Stored;
+use super::{STREAM, fold};
+
+/// Stands in every payload, in metadata and states, and may stand in no error.
+pub(crate) const SECRET: &str = "sEcReT";
+
+/// What one table holds.
+pub(crate) struct Case {
+    pub(crate) items: Vec<Stored>,
+    /// How many items an answer has at most.
+    pub(crate) page: usize,
+    /// What was stored before the damage.
+    pub(crate) commits: Vec<Commit>,
+    /// Whether the items still are what was stored.
+    pub(crate) is_sound: bool,
+}
+
+/// A case made of whatever bytes there are.
+pub(crate) fn case(bytes: &mut Unstructured<'_>) -> Result<Case> {
+    let page = bytes.int_in_range(1..=8)?;
+    let (mut commits, mut items) = (Vec::new(), Vec::new());
+    let mut first = Version::FIRST;
+    for number in 0..bytes.int_in_range(0..=6)? {
+        let commit = commit(bytes, number, first)?;
+        first = commit.last().next();
+        items.extend(commit_items(bytes, &commit)?);
+        commits.push(commit);
+    }
+    if bytes.ratio(2, 3)? && !commits.is_empty() {
+        let covered = bytes.int_in_range(1..=commits.len())?;
+        let last = &commits[covered - 1];
+        let state = serde_json::to_string(&fold(&commits[..covered])).expect("has a JSON form");
+        items.push(snapshot_item(&snapshot(last.last(), last.time, state)));
+    }
+    let sound = items.clone();
+    for _ in 0..bytes.int_in_range(0..=3)? {
+        damage(bytes, &mut items)?;
+    }
+    let is_sound = items == sound;
+    Ok(Case { items, page, commits, is_sound })
+}
+
+fn commit(bytes: &mut Unstructured<'_>, number: i64, first: Version) -> Result<Commit> {
+    let events = (0..bytes.int_in_range(1..=4)?).map(|_| event(bytes)).collect::<Result<_>>()?;
+    let metadata = match bytes.arbitrary()? {
+        true => Metadata::new().with_actor(SECRET).with("depth", nested(bytes.int_in_range(0..=20)?)),
+        false => Metadata::new(),
+    };
+    Ok(Commit {
+        id: format!("00000000-0000-4000-8000-{number:012}").parse().expect("a UUID"),
+        first,
+        time: chrono::DateTime::from_timestamp_millis(1_700_000_000_000 + number).expect("in range"),
+        metadata: Arc::new(metadata),
+        events,
+    })
+}
+
+fn event(bytes: &mut Unstructured<'_>) -> Result<EventData> {
+    let mut payload = json!({ "amount": bytes.arbitrary::<i64>()? });
+    match bytes.int_in_range(0..=3)? {
+        0 => {}
+        1 => payload["detail"] = nested(bytes.int_in_range(0..=60)?),
+        _ => payload["detail"] = json!({ "text": SECRET }),
+    }
+    Ok(EventData::new("Booked", 1, payload.to_string()))
+}
+
+/// Lists in lists, and at the bottom the secret.
+fn nested(depth: u32) -> Value {
+    (0..depth).fold(json!(SECRET), |inner, _| json!([inner]))
+}
+
+/// The items of a commit: one, or as if it were large, one for each few events.
+fn commit_items(bytes: &mut Unstructured<'_>, commit: &Commit) -> Result<Vec<Stored>> {
+    let longest = if bytes.ratio(1, 3)? { bytes.int_in_range(1..=2)? } else { commit.events.len() };
+    let mut items = Vec::new();
+    let mut first = commit.first;
+    for events in commit.events.chunks(longest) {
+        let last = first.plus(events.len() as u64).previous();
+        let mut item = json!({
+            "lv": { "N": last.to_string() },
+            "id": { "S": commit.id.to_string() },
+            "at": { "N": commit.time.timestamp_millis().to_string() },
+            "ev": { "L": events.iter().map(event_value).collect::<Vec<_>>() },
+        });
+        if events.len() < commit.events.len() {
+            item["cf"] = json!({ "N": commit.first.to_string() });
+            item["cl"] = json!({ "N": commit.last().to_string() });
+        }
+        if first == commit.first && !commit.metadata.is_empty() {
+            let metadata = serde_json::to_string(&*commit.metadata).expect("has a JSON form");
+            item["md"] = json!({ "S": metadata });
+        }
+        items.push(stored(es_dynamo::names::commit_key(first), item));
+        first = last.next();
+    }
+    Ok(items)
+}
+
+fn event_value(event: &EventData) -> Value {
+    json!({ "M": { "t": { "S": event.name() }, "p": { "S": event.payload() } } })
+}
+
+/// A snapshot of a ledger whose checksum is right, whatever it says.
+pub(crate) fn snapshot(version: Version, time: chrono::DateTime<chrono::Utc>, state: String) -> Snapshot {
+    let shape = Ledger::snapshots().expect("has snapshots").fingerprint();
+    Snapshot::new(version, time, shape, state)
+}
+
+pub(crate) fn snapshot_item(snapshot: &Snapshot) -> Stored {
+    let item = json!({
+        "v": { "N": snapshot.version().to_string() },
+        "at": { "N": snapshot.time().timestamp_millis().to_string() },
+        "fp": { "S": format!("{:016x}", snapshot.fingerprint().get()) },
+        "ck": { "N": snapshot.checksum().to_string() },
+        "st": { "S": snapshot.state() },
+    });
+    stored("S#".to_owned(), item)
+}
+
+fn stored(key: String, mut item: Value) -> Stored {
+    item["pk"] = json!({ "S": STREAM });
+    item["sk"] = json!({ "S": key });
+    (key, item)
+}
