@@ -1,0 +1,145 @@
+//! The policy in the README: what the library asks of DynamoDB, no less and no more.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_dynamodb::Client;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use es_core::store::{Append, NewCommit};
+use es_core::{EventData, EventStore, ExpectedVersion, Repository, SnapshotPolicy, StreamId, Version};
+use es_dynamo::DynamoStore;
+use es_dynamo::embedded::{Connector, Engine};
+use es_tests::conformance::time;
+use es_tests::domain::{Account, Deposit, Withdraw};
+use serde_json::{Value, json};
+
+type Actions = BTreeSet<String>;
+
+/// Notes which actions requests need, and passes them on.
+#[derive(Clone, Debug)]
+struct Recorder {
+    way: Connector,
+    actions: Arc<Mutex<Actions>>,
+}
+
+impl HttpConnector for Recorder {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").expect("an operation");
+        let operation = target.rsplit('.').next().expect("at least one part");
+        let body = serde_json::from_slice(request.body().bytes().expect("a body")).expect("JSON");
+        self.actions.lock().expect("no panic before").extend(actions_of(operation, &body));
+        self.way.call(request)
+    }
+}
+
+impl Recorder {
+    /// The actions since the last call.
+    fn take(&self) -> Actions {
+        std::mem::take(&mut self.actions.lock().expect("no panic before"))
+    }
+}
+
+/// What a role has to be allowed for a request. A transaction is no action of its own: those of what it
+/// contains are needed
+/// ([IAM and transactions](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html)).
+fn actions_of(operation: &str, body: &Value) -> Actions {
+    let contained = |action: &str| match action {
+        "ConditionCheck" => "dynamodb:ConditionCheckItem".to_owned(),
+        other => format!("dynamodb:{other}Item"),
+    };
+    match operation {
+        "TransactWriteItems" | "TransactGetItems" => {
+            let items = body["TransactItems"].as_array().expect("items");
+            let kinds = items.iter().flat_map(|item| item.as_object().expect("an object").keys());
+            kinds.map(|kind| contained(kind)).collect()
+        }
+        other => Actions::from([format!("dynamodb:{other}")]),
+    }
+}
+
+/// The actions of each statement of the README's policy.
+fn policy() -> Vec<Actions> {
+    let readme = include_str!("../../README.md");
+    let blocks = readme.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let policy = blocks.filter(|block| block.contains("\"Statement\"")).collect::<Vec<_>>();
+    let [policy] = policy[..] else { panic!("the README has {} policies", policy.len()) };
+    let policy: Value = serde_json::from_str(policy).expect("is JSON");
+    let statements = policy["Statement"].as_array().expect("statements");
+    let action = |action: &Value| action.as_str().expect("a text").to_owned();
+    let actions = |statement: &Value| {
+        assert_eq!(statement["Effect"], "Allow");
+        assert_eq!(statement["Resource"], "arn:aws:dynamodb:REGION:ACCOUNT:table/events");
+        statement["Action"].as_array().expect("a list").iter().map(action).collect()
+    };
+    statements.iter().map(actions).collect()
+}
+
+/// All that an application does with a store, so that every kind of request is made.
+async fn use_everything(store: &DynamoStore) {
+    let accounts: Repository<Account> =
+        Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(1)).cache(10).build();
+    let id = "ann".to_owned();
+    let large = Deposit { cents: 1, notes: vec!["a".repeat(150_000); 4] };
+    accounts.execute(&id, Deposit::one(500, "a")).await.expect("accepted");
+    accounts.execute(&id, Withdraw { cents: 200 }).await.expect("accepted");
+    accounts.execute(&id, large).await.expect("accepted, in a transaction");
+    accounts.execute(&id, Withdraw { cents: 1_000 }).await.expect_err("rejected");
+    accounts.flush().await;
+    accounts.load(&id).await.expect("loads");
+    accounts.load_at(&id, Version::new(2)).await.expect("loads");
+    accounts.load_as_of(&id, time(0)).await.expect("loads");
+    accounts.history(&id).all().await.expect("reads");
+    accounts.exists(&id).await.expect("is known");
+    let elsewhere: Repository<Account> = Repository::new(store.clone());
+    elsewhere.execute(&id, Deposit::one(1, "b")).await.expect("accepted");
+    accounts.execute(&id, Deposit::one(1, "c")).await.expect("accepted, after a conflict");
+    accounts.flush().await;
+
+    let stream: StreamId = "account#ann".parse().expect("a stream");
+    store.head(&stream).await.expect("is known");
+    for expected in [
+        ExpectedVersion::NoStream,
+        ExpectedVersion::StreamExists,
+        ExpectedVersion::Any,
+        ExpectedVersion::Exact(Version::new(1)),
+    ] {
+        let events = vec![EventData::new("Withdrawn", 1, "{\"cents\":0}")];
+        let id = uuid::Uuid::new_v4().to_string().parse().expect("a UUID");
+        // Whether it is stored or refused, the requests are made.
+        let _ =
+            store.append(&Append::new(stream.clone(), expected, NewCommit::new(id, time(0), events))).await;
+    }
+}
+
+#[tokio::test]
+async fn the_policy_allows_what_is_used_and_nothing_else() {
+    let engine = Engine::in_memory().expect("starts");
+    let recorder = Recorder { way: engine.connector(), actions: Arc::default() };
+    let config = engine.config_through(SharedHttpConnector::new(recorder.clone()));
+    let store =
+        DynamoStore::builder().client(Client::from_conf(config.build())).build().expect("a valid name");
+    let [application, verification] = &policy()[..] else { panic!("the policy has two statements") };
+
+    store.create_table().await.expect("creates the table");
+    let creation = recorder.take();
+    assert!(creation.contains("dynamodb:CreateTable"), "{creation:?}");
+    assert!(application.is_disjoint(&creation), "whoever creates the table is not the application");
+
+    use_everything(&store).await;
+    assert_eq!(&recorder.take(), application, "used by the application; the policy allows it");
+
+    store.verify_table().await.expect("is the right table");
+    assert_eq!(&recorder.take(), verification, "used by verify_table; the policy allows it");
+}
+
+#[test]
+fn a_transaction_needs_what_its_items_need() {
+    let body = json!({ "TransactItems": [
+        { "Put": {} }, { "Put": {} }, { "Delete": {} }, { "Update": {} }, { "ConditionCheck": {} },
+    ] });
+    let actions = ["PutItem", "DeleteItem", "UpdateItem", "ConditionCheckItem"];
+    let expected = actions.map(|action| format!("dynamodb:{action}"));
+    assert_eq!(actions_of("TransactWriteItems", &body), Actions::from(expected));
+    assert_eq!(actions_of("Query", &json!({})), Actions::from(["dynamodb:Query".to_owned()]));
+}
