@@ -9,7 +9,7 @@ use es_core::store::{Append, AppendError, Appended, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
 use crate::capacity;
-use crate::error::translate;
+use crate::error::translate_write;
 use crate::item::{Attributes, CommitHead, Item, commit_items, item_size};
 use crate::names;
 use crate::store::Table;
@@ -90,7 +90,7 @@ impl Table {
                     other => Err(StoreError::Backend(other.into())),
                 }
             }
-            Err(error) => Err(translate(&self.name, error)),
+            Err(error) => Err(translate_write(&self.name, error)),
         }
     }
 

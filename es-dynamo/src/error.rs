@@ -65,11 +65,20 @@ where
             "the credentials are not accepted: check them, and the region",
             Some(cause(&error)),
         ),
-        // A success that cannot be read, of a proxy perhaps, tells nothing about a write either.
-        _ if status.is_some_and(|status| !(300..500).contains(&status)) => {
-            StoreError::Unavailable(cause(&error))
-        }
+        _ if status.is_some_and(|status| status >= 500) => StoreError::Unavailable(cause(&error)),
         _ => StoreError::Backend(cause(&error)),
+    }
+}
+
+/// What went wrong with a write to `table`: as [`translate`], but a success that cannot be read, of a proxy
+/// perhaps, tells nothing about what became of it.
+pub(crate) fn translate_write<E>(table: &str, error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match error.raw_response() {
+        Some(response) if response.status().is_success() => StoreError::Unavailable(cause(&error)),
+        _ => translate(table, error),
     }
 }
 

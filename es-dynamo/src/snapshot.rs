@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
 
 use crate::capacity;
-use crate::error::translate;
+use crate::error::translate_write;
 use crate::item::{SIZE_LIMIT, item_size, snapshot_item};
 use crate::store::Table;
 
@@ -49,7 +49,7 @@ impl Table {
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
                 Ok(capacity::of_failed_write(bytes, 0, 1))
             }
-            Err(error) => Err(translate(&self.name, error)),
+            Err(error) => Err(translate_write(&self.name, error)),
         }
     }
 }

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{
 use es_core::{Cost, StoreError};
 
 use crate::capacity;
-use crate::error::translate;
+use crate::error::translate_write;
 use crate::item::Item;
 use crate::store::Table;
 
@@ -63,7 +63,7 @@ impl Table {
                     other => Err(StoreError::Backend(other.into())),
                 }
             }
-            Err(error) => Err(translate(&self.name, error)),
+            Err(error) => Err(translate_write(&self.name, error)),
         }
     }
 

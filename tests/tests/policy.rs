@@ -7,11 +7,13 @@ use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use es_core::store::{Append, NewCommit};
-use es_core::{EventData, EventStore, ExpectedVersion, Repository, SnapshotPolicy, StreamId, Version};
+use es_core::{
+    EventData, EventStore, ExpectedVersion, Repository, SnapshotPolicy, StreamId, Transaction, Version,
+};
 use es_dynamo::DynamoStore;
 use es_dynamo::embedded::{Connector, Engine};
 use es_tests::conformance::time;
-use es_tests::domain::{Account, Deposit, Withdraw};
+use es_tests::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
 use serde_json::{Value, json};
 
 type Actions = BTreeSet<String>;
@@ -95,6 +97,21 @@ async fn use_everything(store: &DynamoStore) {
     elsewhere.execute(&id, Deposit::one(1, "b")).await.expect("accepted");
     accounts.execute(&id, Deposit::one(1, "c")).await.expect("accepted, after a conflict");
     accounts.flush().await;
+
+    for handle in ["ann", "anna"] {
+        accounts.execute(&id, TakeHandle { handle: handle.to_owned() }).await.expect("is free");
+    }
+    accounts.claim_holder("handle", "anna").await.expect("is known");
+    let withdraw = || accounts.once("key");
+    withdraw().execute(&id, Withdraw { cents: 1_000 }).await.expect_err("rejected");
+    withdraw().execute(&id, Withdraw { cents: 1 }).await.expect("accepted");
+    withdraw().execute(&id, Withdraw { cents: 1 }).await.expect("accepted before");
+    Transaction::new(store)
+        .execute(&accounts, &id, RequireBalance { cents: 1 })
+        .execute(&accounts, &"bob".to_owned(), Deposit::one(1, "a"))
+        .commit()
+        .await
+        .expect("accepted");
 
     let stream: StreamId = "account#ann".parse().expect("a stream");
     store.head(&stream).await.expect("is known");

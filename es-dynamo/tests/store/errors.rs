@@ -67,7 +67,11 @@ async fn every_code_has_its_kind() {
     }
     wire.plan(|_| Act::Answer(200, "<html>".to_owned()));
     let read = store.head(&stream()).await.expect_err("is no answer");
-    assert_eq!(kind(&read), "unavailable", "{read:?}");
+    assert_eq!(kind(&read), "backend", "{read:?}");
+    // Of a write, nobody knows then whether it was carried out.
+    let write = store.append(&Append::after_loaded(stream(), Version::NONE, commit(1))).await;
+    let Err(AppendError::Store(write)) = write else { panic!("{write:?}") };
+    assert_eq!(kind(&write), "unavailable", "{write:?}");
 }
 
 /// A request that never got an answer: whether a write was carried out is unknown.
