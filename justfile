@@ -29,9 +29,26 @@ costs:
 bench-overhead *ARGS:
     cargo run -q --release -p es-benches --bin overhead -- {{ARGS}}
 
+# the framework beside other libraries, on the embedded engine: a few minutes
+bench-compare *ARGS:
+    cargo run -q --release -p es-benches --bin compare -- {{ARGS}}
+
+# the same on Amazon's own engine
+bench-compare-dynamodb-local *ARGS:
+    scripts/dynamodb-local cargo run -q --release -p es-benches --bin compare -- {{ARGS}}
+
+# docs/benchmarks.md, from a run on each engine
+bench-docs:
+    cargo build -q --release -p es-benches --bin compare
+    mkdir -p docs
+    just bench-compare > docs/benchmarks.new
+    just bench-compare-dynamodb-local >> docs/benchmarks.new
+    mv docs/benchmarks.new docs/benchmarks.md
+
 # the benchmarks, shortly and without optimisation: that they run, not how fast
 bench-smoke:
     cargo run -q -p es-benches --bin overhead -- 1 50
+    cargo run -q -p es-benches --bin compare -- --quick
 
 # formatting
 fmt:
