@@ -1,8 +1,9 @@
 //! Taking snapshots: when, and off the path of commands.
 
+use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use event_listener::Event;
 use futures_util::FutureExt;
@@ -17,35 +18,50 @@ use crate::version::Version;
 /// Below this many bytes of events an adaptive snapshot is not worth its write.
 const SMALLEST_TAIL_BYTES: u64 = 4096;
 
+/// By how many commits a tail may grow while the snapshot that ends it is being written.
+const MARGIN: u64 = 2;
+
 /// What a repository knows about the snapshots of its aggregates.
 #[derive(Default)]
 pub(crate) struct Snapshotting {
-    /// How many commits an adaptive tail held at most, lately: what a load should ask for.
+    /// How many commits a tail held at most, lately: what a load should ask for.
     usual_tail: AtomicU64,
     pending: Arc<Pending>,
 }
 
-/// Snapshots that are being written.
+/// Snapshots that are being written: the streams that they are of.
 #[derive(Default)]
 struct Pending {
-    count: AtomicUsize,
+    streams: Mutex<HashSet<StreamId>>,
     done: Event,
 }
 
+impl Pending {
+    fn streams(&self) -> MutexGuard<'_, HashSet<StreamId>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// One of them; whatever becomes of its task, it is counted off.
-struct PendingOne(Arc<Pending>);
+struct PendingOne {
+    pending: Arc<Pending>,
+    stream: StreamId,
+}
 
 impl PendingOne {
-    fn new(pending: &Arc<Pending>) -> Self {
-        pending.count.fetch_add(1, Ordering::SeqCst);
-        Self(Arc::clone(pending))
+    /// `None` when one of the same stream is being written already: the next will be due soon enough.
+    fn new(pending: &Arc<Pending>, stream: &StreamId) -> Option<Self> {
+        let is_first = pending.streams().insert(stream.clone());
+        is_first.then(|| Self { pending: Arc::clone(pending), stream: stream.clone() })
     }
 }
 
 impl Drop for PendingOne {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.done.notify(usize::MAX);
+        let mut streams = self.pending.streams();
+        streams.remove(&self.stream);
+        if streams.is_empty() {
+            self.pending.done.notify(usize::MAX);
         }
     }
 }
@@ -55,19 +71,20 @@ impl Snapshotting {
     pub(crate) fn longest_tail(&self, policy: SnapshotPolicy) -> Option<u32> {
         match policy {
             SnapshotPolicy::Never => None,
-            SnapshotPolicy::Every(events) => Some(events.max(1)),
-            SnapshotPolicy::Adaptive => {
-                let usual = self.usual_tail.load(Ordering::Relaxed).clamp(8, 1_000);
-                Some(u32::try_from(usual).unwrap_or(u32::MAX))
-            }
+            // So many events are so many commits at most, and fewer where commits hold several.
+            SnapshotPolicy::Every(events) => Some(match self.usual_tail.load(Ordering::Relaxed) {
+                0 => events.max(1),
+                usual => (usual + MARGIN).min(u64::from(events.max(1))) as u32,
+            }),
+            SnapshotPolicy::Adaptive => Some(self.usual_tail.load(Ordering::Relaxed).clamp(8, 1_000) as u32),
         }
     }
 
     /// Waits until every snapshot that is being written now is written, or has failed.
     pub(crate) async fn flush(&self) {
-        while self.pending.count.load(Ordering::SeqCst) > 0 {
+        while !self.pending.streams().is_empty() {
             let listener = self.pending.done.listen();
-            if self.pending.count.load(Ordering::SeqCst) > 0 {
+            if !self.pending.streams().is_empty() {
                 listener.await;
             }
         }
@@ -101,18 +118,18 @@ impl<A: Aggregate> Inner<A> {
         let Some(time) = fold.time.filter(|_| due) else {
             return;
         };
+        let Some(pending) = PendingOne::new(&self.snapshotting.pending, stream) else {
+            return;
+        };
         let Ok(snapshot) = snapshots.take(&fold.state, fold.version, time) else {
             warn(stream, fold.version, &"the state has no JSON form");
             return;
         };
-        if policy == SnapshotPolicy::Adaptive {
-            self.snapshotting.learn(fold.tail.commits);
-        }
+        self.snapshotting.learn(fold.tail.commits);
         let replaces = fold.unusable_snapshot.take();
         fold.note_snapshot(&snapshot);
 
         let (store, stream) = (Arc::clone(&self.store), stream.clone());
-        let pending = PendingOne::new(&self.snapshotting.pending);
         self.store.spawn(
             async move {
                 match store.write_snapshot(&stream, &snapshot, replaces).await {
