@@ -62,8 +62,11 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
-# every feature of es-dynamo alone
+# every feature alone
 features:
+    cargo clippy -p es-core -- -D warnings
+    cargo clippy -p es-core --features testing -- -D warnings
+    cargo clippy -p es-core --features proptest -- -D warnings
     cargo clippy -p es-dynamo --no-default-features -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features aws -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features embedded -- -D warnings

@@ -67,7 +67,7 @@ pub trait Handle<C>: Aggregate {
 
 /// What a handler may know besides the state and the command.
 pub struct Context<A: Aggregate> {
-    id: A::Id,
+    id: Option<A::Id>,
     version: Version,
     now: DateTime<Utc>,
     metadata: Arc<Metadata>,
@@ -80,6 +80,16 @@ impl<A: Aggregate> Context<A> {
     /// A [`Repository`](crate::Repository) makes it; tests that call a handler directly may, too.
     #[must_use]
     pub fn new(id: A::Id, version: Version, now: DateTime<Utc>, ids: Arc<dyn IdSource>) -> Self {
+        Self::staged(Some(id), version, now, ids)
+    }
+
+    /// The same in a test, which may not care for the id.
+    pub(crate) fn staged(
+        id: Option<A::Id>,
+        version: Version,
+        now: DateTime<Utc>,
+        ids: Arc<dyn IdSource>,
+    ) -> Self {
         Self { id, version, now, metadata: Arc::default(), ids }
     }
 
@@ -91,9 +101,18 @@ impl<A: Aggregate> Context<A> {
     }
 
     /// The aggregate's id.
+    ///
+    /// # Panics
+    ///
+    /// In a test with `given` that gives none.
     #[must_use]
     pub fn id(&self) -> &A::Id {
-        &self.id
+        match &self.id {
+            Some(id) => id,
+            None => {
+                panic!("the handler asks for the aggregate's id: give one with `.id(…)` after `given(…)`")
+            }
+        }
     }
 
     /// The version of the aggregate's last event, [`Version::NONE`] when it has none.
@@ -131,7 +150,7 @@ impl<A: Aggregate> fmt::Debug for Context<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Context")
             .field("aggregate", &A::NAME)
-            .field("id", &format_args!("{}", self.id))
+            .field("id", &self.id.as_ref().map(ToString::to_string))
             .field("version", &self.version)
             .field("now", &self.now)
             .field("metadata", &self.metadata)

@@ -1,9 +1,18 @@
-//! What tests need: stores that fail on purpose.
+//! What tests need: scenarios for handlers, laws for aggregates, and stores that fail on purpose.
 //!
-//! Behind the feature `testing`.
+//! Behind the feature `testing`; [`check_laws`] behind `proptest`.
 
+mod diff;
 mod faults;
 mod faulty_store;
+#[cfg(feature = "proptest")]
+mod laws;
+mod scenario;
+mod stage;
 
 pub use faults::{Fault, Faults};
 pub use faulty_store::FaultyStore;
+#[cfg(feature = "proptest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
+pub use laws::{AnyCommand, check_laws};
+pub use scenario::{Given, Recorded, Then, given};

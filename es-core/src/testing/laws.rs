@@ -1,0 +1,193 @@
+//! What holds for every aggregate, tried with random commands.
+
+use std::fmt::{self, Debug};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta};
+use proptest::collection::vec;
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use super::diff::diff;
+use super::stage::{Stage, read_back};
+use crate::aggregate::Aggregate;
+use crate::command::{Context, Handle};
+use crate::events::Events;
+use crate::ids::SequentialIds;
+use crate::snapshot::Fingerprint;
+
+/// A command of any type for the aggregate `A`, so that strategies can mix them.
+pub struct AnyCommand<A: Aggregate> {
+    shown: String,
+    decide: Arc<Decide<A>>,
+}
+
+type Decide<A> = dyn Fn(&A, &Context<A>) -> Result<Events<A>, String>;
+
+impl<A: Aggregate> AnyCommand<A> {
+    /// Wraps a command.
+    pub fn new<C>(command: C) -> Self
+    where
+        A: Handle<C>,
+        A::Error: Debug,
+        C: Debug + 'static,
+    {
+        Self {
+            shown: format!("{command:?}"),
+            decide: Arc::new(move |state, context| {
+                state.handle(&command, context).map_err(|error| format!("{error:?}"))
+            }),
+        }
+    }
+}
+
+impl<A: Aggregate> Clone for AnyCommand<A> {
+    fn clone(&self) -> Self {
+        Self { shown: self.shown.clone(), decide: Arc::clone(&self.decide) }
+    }
+}
+
+impl<A: Aggregate> Debug for AnyCommand<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+/// Checks with random sequences of `commands` what has to hold for every aggregate:
+///
+/// - A handler decides the same twice in the same state, and changes no state by itself.
+/// - An event is the same after it was stored and read back.
+/// - The state that commands have led to is the fold of their events.
+/// - A snapshot and what came after it are the same as all events, at every point.
+///
+/// A sequence that breaks one of them is shrunk to a short one.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::testing::{AnyCommand, check_laws};
+/// use proptest::prelude::*;
+/// # #[event] pub struct Deposited { pub cents: u64 }
+/// # #[derive(Aggregate, Debug, Default, PartialEq)]
+/// # #[aggregate(name = "account", id = String, events(Deposited))]
+/// # pub struct Account { balance: u64 }
+/// # impl Apply<Deposited> for Account { fn apply(&mut self, event: &Deposited) { self.balance += event.cents; } }
+/// # #[derive(Debug)]
+/// # pub struct Deposit { pub cents: u64 }
+/// # impl Handle<Deposit> for Account {
+/// #     type Error = std::convert::Infallible;
+/// #     fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+/// #         Ok(Deposited { cents: command.cents }.into())
+/// #     }
+/// # }
+///
+/// check_laws::<Account>("ann".to_owned(), (0..100_u64).prop_map(|cents| AnyCommand::new(Deposit { cents })));
+/// ```
+///
+/// Several kinds of commands are mixed with `prop_oneof!`.
+///
+/// # Panics
+///
+/// When a law is broken; the message names the law and shows the shortest sequence of commands that was found.
+#[track_caller]
+#[allow(clippy::needless_pass_by_value)] // reads better where it is called
+pub fn check_laws<A>(id: A::Id, commands: impl Strategy<Value = AnyCommand<A>>)
+where
+    A: Aggregate + Debug + PartialEq,
+{
+    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
+    let checked = runner.run(&vec(commands, 0..32), |commands| {
+        Run::new(id.clone()).carry_out(&commands).map_err(TestCaseError::fail)
+    });
+    if let Err(error) = checked {
+        panic!("`{}` breaks a law of aggregates: {error}", A::NAME);
+    }
+}
+
+/// One sequence of commands.
+struct Run<A: Aggregate> {
+    stage: Stage<A>,
+    events: Vec<A::Event>,
+}
+
+impl<A: Aggregate + Debug + PartialEq> Run<A> {
+    fn new(id: A::Id) -> Self {
+        let mut stage = Stage::new();
+        stage.id = Some(id);
+        Self { stage, events: Vec::new() }
+    }
+
+    fn carry_out(mut self, commands: &[AnyCommand<A>]) -> Result<(), String> {
+        for command in commands {
+            self.stage.now += TimeDelta::seconds(1);
+            let events = self.decide(command)?;
+            for event in events.as_slice() {
+                let again = read_back(event)?;
+                if again != *event {
+                    return Err(format!("an event changes when it is stored\n{}", diff(event, &again)));
+                }
+            }
+            self.stage.record(&events)?;
+            self.events.extend(events.into_vec());
+        }
+        same(
+            "the state is not the fold of its events",
+            &fold(A::default(), &self.events),
+            &self.stage.state,
+        )?;
+        self.check_snapshots()
+    }
+
+    fn decide(&self, command: &AnyCommand<A>) -> Result<Events<A>, String> {
+        let decide = || {
+            let ids = Arc::new(SequentialIds::default());
+            let context = Context::staged(self.stage.id.clone(), self.stage.version, self.stage.now, ids);
+            (command.decide)(&self.stage.state, &context)
+        };
+        let (first, second) = (decide(), decide());
+        let before = fold(A::default(), &self.events);
+        same(&format!("{command:?} changes the state without an event"), &before, &self.stage.state)?;
+        if first != second {
+            let difference = diff(&first, &second);
+            return Err(format!("{command:?} is decided differently in the same state\n{difference}"));
+        }
+        Ok(first.unwrap_or_else(|_| Events::none()))
+    }
+
+    /// A snapshot of every state on the way, and the rest of the events.
+    fn check_snapshots(&self) -> Result<(), String> {
+        let Some(snapshots) = A::snapshots() else { return Ok(()) };
+        let time = DateTime::UNIX_EPOCH;
+        let mut state = A::default();
+        for index in 0..=self.events.len() {
+            let version = crate::version::Version::new(index as u64);
+            let snapshot = snapshots
+                .take(&state, version, time)
+                .map_err(|error| format!("the state after {index} events has no snapshot: {error}"))?;
+            debug_assert!(snapshot.fits(Fingerprint::new(snapshots.fingerprint().get())));
+            let restored = snapshots
+                .restore(&snapshot)
+                .map_err(|error| format!("the snapshot after {index} events cannot be read: {error}"))?;
+            let what =
+                format!("a snapshot after {index} events, and what came after it, differ from all events");
+            same(&what, &self.stage.state, &fold(restored, &self.events[index..]))?;
+            if let Some(event) = self.events.get(index) {
+                state.apply_event(event);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn fold<A: Aggregate>(mut state: A, events: &[A::Event]) -> A {
+    for event in events {
+        state.apply_event(event);
+    }
+    state
+}
+
+fn same<A: Debug + PartialEq>(what: &str, expected: &A, actual: &A) -> Result<(), String> {
+    match expected == actual {
+        true => Ok(()),
+        false => Err(format!("{what}\n{}", diff(expected, actual))),
+    }
+}
