@@ -14,6 +14,8 @@ pub use crate::event::family::{decode_variant, encode_variant};
 pub use crate::event::kind::{assert_distinct, assert_follows, assert_retired, concat_kinds, count_kinds};
 pub use crate::event::upcast::{UpcastFrom, decode_previous, unknown_name, unknown_version};
 pub use crate::event::{EncodeError, EventKind, Field, decode_json, encode_json};
+pub use crate::schema::Types;
+pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
 
 use crate::event::{DecodeError, Event, EventData};
 

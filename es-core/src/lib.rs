@@ -15,6 +15,7 @@ mod ids;
 mod memory;
 mod metadata;
 mod repository;
+pub mod schema;
 mod snapshot;
 pub mod store;
 mod stream_id;
@@ -29,7 +30,7 @@ pub use aggregate::{Aggregate, Apply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Context, Handle};
 pub use cost::Cost;
-pub use es_macros::{Aggregate, event};
+pub use es_macros::{Aggregate, Schema, event};
 pub use event::{CommitId, DecodeError, Event, EventData, EventId};
 pub use events::Events;
 pub use ids::{IdSource, RandomIds, SequentialIds};
@@ -39,6 +40,7 @@ pub use repository::{
     Committed, Decided, ExecuteError, History, Loaded, Outcome, Recorded, Rejection, Repository,
     RepositoryBuilder, Request, RetryPolicy, Transaction, TransactionError,
 };
+pub use schema::Schema;
 pub use serde;
 pub use snapshot::{Fingerprint, Snapshot, SnapshotPolicy, SnapshotState, Snapshots};
 pub use store::{EventStore, StoreError};

@@ -4,6 +4,7 @@ mod aggregate;
 mod errors;
 mod event;
 mod keys;
+mod schema;
 mod shape;
 mod spans;
 
@@ -143,4 +144,13 @@ pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Aggregate, attributes(aggregate))]
 pub fn aggregate(item: TokenStream) -> TokenStream {
     aggregate::expand(item.into()).into()
+}
+
+/// Makes the shape of a type a part of the shapes of the events that contain it: see
+/// the trait `Schema`.
+///
+/// For structs and enums that events contain. Write `#[schema(crate = path)]` where `es_core` was renamed.
+#[proc_macro_derive(Schema, attributes(schema))]
+pub fn schema(item: TokenStream) -> TokenStream {
+    schema::expand(item.into()).into()
 }

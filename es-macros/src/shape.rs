@@ -1,9 +1,9 @@
 //! What serde makes of a type: the names of its fields in JSON, and the attributes that decide on it.
 
 use proc_macro2::TokenStream;
-use quote::ToTokens;
+use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
-use syn::{Attribute, Field, Fields, LitStr, Meta, Token, Variant};
+use syn::{Attribute, Field, Fields, LitStr, Meta, Path, Token, Type, Variant};
 
 /// What `#[serde(…)]` says about a container or a field, as far as shapes are concerned.
 #[derive(Default)]
@@ -87,6 +87,14 @@ fn text_value(input: syn::parse::ParseStream<'_>) -> syn::Result<Option<String>>
     Ok(text)
 }
 
+/// What serde's attributes say of the form of a whole type, as written; where its own parts are is not said.
+pub(crate) fn representation(attributes: &[Attribute]) -> Vec<String> {
+    let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
+    let forms =
+        serde.filter_map(|attribute| attribute.meta.require_list().ok()).map(|list| text(&list.tokens));
+    forms.filter(|form| !form.starts_with("crate")).collect()
+}
+
 /// The fields as they stand in JSON: name and type. What serde skips is left out.
 pub(crate) fn json_fields(fields: &Fields, container: &SerdeAttributes) -> Vec<(String, String)> {
     let name = |index: usize, field: &Field, own: &SerdeAttributes| match (&own.rename, &field.ident) {
@@ -101,6 +109,26 @@ pub(crate) fn json_fields(fields: &Fields, container: &SerdeAttributes) -> Vec<(
         .filter(|(_, _, own)| !own.skipped && !own.unwritten)
         .map(|(index, field, own)| (name(index, field, &own), text(&field.ty)))
         .collect()
+}
+
+/// The types of the fields that stand in JSON.
+pub(crate) fn json_types(fields: &Fields) -> Vec<Type> {
+    let stored = fields.iter().filter(|field| {
+        let own = SerdeAttributes::of(&field.attrs);
+        !own.skipped && !own.unwritten
+    });
+    stored.map(|field| field.ty.clone()).collect()
+}
+
+/// Code that adds what `types` are made of to `types`, as far as they have a schema.
+pub(crate) fn describe(core: &Path, types: &[Type]) -> TokenStream {
+    quote! {
+        {
+            #[allow(unused_imports)] // which of the two is used depends on the types
+            use #core::__private::{DescribeNothing as _, DescribeSchema as _};
+            #((&#core::__private::Probe::<#types>::new()).describe(types);)*
+        }
+    }
 }
 
 /// The fields of an enum's variant, the same.

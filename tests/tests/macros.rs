@@ -560,3 +560,63 @@ mod generated {
         assert_eq!(Summed::decode(&old).expect("reads"), Summed { sum: vec![3] });
     }
 }
+
+/// Tokens that come out of a macro of the user's own.
+mod out_of_a_macro {
+    use super::*;
+
+    macro_rules! aggregate {
+        ($name:ident, $id:ty, $($event:ident),*) => {
+            #[derive(Aggregate, Debug, Default)]
+            #[aggregate(name = "out_of_a_macro", id = $id, events($($event),*), snapshot)]
+            #[derive(es_core::serde::Serialize, es_core::serde::Deserialize)]
+            #[serde(crate = "es_core::serde")]
+            pub struct $name(u64);
+
+            $(impl Apply<$event> for $name {
+                fn apply(&mut self, event: &$event) {
+                    self.0 += event.by;
+                }
+            })*
+        };
+    }
+
+    macro_rules! event {
+        ($name:ident, $version:literal, $previous:ty) => {
+            #[es_core::event(version = $version, previous = $previous)]
+            pub struct $name {
+                pub by: u64,
+            }
+        };
+    }
+
+    #[es_core::event]
+    pub struct SteppedV1 {
+        pub by: u64,
+    }
+
+    event!(Stepped, 2, SteppedV1);
+
+    impl From<SteppedV1> for Stepped {
+        fn from(old: SteppedV1) -> Self {
+            Self { by: old.by }
+        }
+    }
+
+    #[es_core::event]
+    pub struct Jumped {
+        pub by: u64,
+    }
+
+    aggregate!(Walker, u8, Stepped, Jumped);
+
+    #[test]
+    fn mean_what_they_mean_there() {
+        let mut walker = Walker::default();
+        walker.apply_event(&Stepped { by: 1 }.into());
+        walker.apply_event(&Jumped { by: 2 }.into());
+        assert_eq!(walker.0, 3);
+        let old = EventData::new("Stepped", 1, "{\"by\":4}");
+        assert_eq!(WalkerEvent::decode(&old), Ok(Stepped { by: 4 }.into()));
+    }
+}

@@ -1,13 +1,18 @@
 //! What identifies a kind of event in storage.
 
+use std::fmt;
+
+use crate::schema::Types;
+
 /// A kind of event as it is stored: its name, the schema version of its payload, and its history.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct EventKind {
     name: &'static str,
     version: u32,
     aliases: &'static [&'static str],
     previous: Option<&'static EventKind>,
     fields: &'static [Field],
+    types: fn(&mut Types),
 }
 
 /// A field of an event's payload: its name in the JSON, and its type as written in the source.
@@ -32,7 +37,7 @@ impl EventKind {
     /// The kind with the stored name `name` whose payloads have the schema version `version`, from 1.
     #[must_use]
     pub const fn new(name: &'static str, version: u32) -> Self {
-        Self { name, version, aliases: &[], previous: None, fields: &[] }
+        Self { name, version, aliases: &[], previous: None, fields: &[], types: |_| {} }
     }
 
     /// Names that events of this kind were stored under before.
@@ -53,6 +58,13 @@ impl EventKind {
     #[must_use]
     pub const fn with_fields(mut self, fields: &'static [Field]) -> Self {
         self.fields = fields;
+        self
+    }
+
+    /// How the types are found that the fields are made of.
+    #[must_use]
+    pub const fn with_types(mut self, types: fn(&mut Types)) -> Self {
+        self.types = types;
         self
     }
 
@@ -86,10 +98,40 @@ impl EventKind {
         self.fields
     }
 
+    /// The types that the fields are made of, as far as they have a [`Schema`](crate::Schema).
+    #[must_use]
+    pub fn types(&self) -> Types {
+        let mut types = Types::default();
+        (self.types)(&mut types);
+        types
+    }
+
     /// Whether events stored under `name` are of this kind.
     #[must_use]
     pub fn answers_to(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
+    }
+}
+
+/// The functions that find types are not compared: they follow from the fields.
+impl PartialEq for EventKind {
+    fn eq(&self, other: &Self) -> bool {
+        (self.name, self.version, self.aliases, self.previous, self.fields)
+            == (other.name, other.version, other.aliases, other.previous, other.fields)
+    }
+}
+
+impl Eq for EventKind {}
+
+impl fmt::Debug for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventKind")
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("aliases", &self.aliases)
+            .field("previous", &self.previous)
+            .field("fields", &self.fields)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,4 +1,4 @@
-//! What tests need: scenarios for handlers, laws for aggregates, and stores that fail on purpose.
+//! What tests need: scenarios for handlers, laws for aggregates, a lock for what is stored, and stores that fail on purpose.
 //!
 //! Behind the feature `testing`; [`check_laws`] behind `proptest`.
 
@@ -7,6 +7,7 @@ mod faults;
 mod faulty_store;
 #[cfg(feature = "proptest")]
 mod laws;
+mod lock;
 mod scenario;
 mod stage;
 
@@ -15,4 +16,5 @@ pub use faulty_store::FaultyStore;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub use laws::{AnyCommand, check_laws};
+pub use lock::SchemaLock;
 pub use scenario::{Given, Recorded, Then, given};

@@ -91,7 +91,9 @@ fn apply(core: &Path, ident: &Ident, event: &impl quote::ToTokens) -> TokenStrea
     let mut ident = ident.clone();
     ident.set_span(place.end);
     let apply = place.ending("apply");
-    quote_spanned!(place.start=> <#ident as #core::Apply<#event>>::#apply(self, event))
+    // Variables mean what they mean here, also where the event's name comes out of a macro of the user's.
+    let arguments = place.arguments(quote!(self, event));
+    quote_spanned!(place.start=> <#ident as #core::Apply<#event>>::#apply #arguments)
 }
 
 fn assert_retired(core: &Path, name: &str, event: &TokenStream, retired: &LitStr) -> TokenStream {

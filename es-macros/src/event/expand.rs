@@ -8,7 +8,7 @@ use syn::{Data, Type};
 use super::Event;
 use super::attributes::DERIVES;
 use super::kind::Kind;
-use crate::shape::{SerdeAttributes, derives};
+use crate::shape::{SerdeAttributes, derives, describe};
 use crate::spans::Place;
 
 pub(super) fn expand(event: &Event) -> TokenStream {
@@ -111,9 +111,12 @@ fn kind_constant(core: &syn::Path, kind: &Kind) -> TokenStream {
         quote!(.with_previous(&#kinds[0]))
     });
     let aliases = (!aliases.is_empty()).then(|| quote!(.with_aliases(&[#(#aliases),*])));
+    let describe = describe(core, &kind.types);
+    let types = (!kind.types.is_empty()).then(|| quote!(.with_types(|types| #describe)));
     quote! {
         #core::__private::EventKind::new(#name, #version)
             .with_fields(&[#(#fields),*])
+            #types
             #aliases
             #previous
     }

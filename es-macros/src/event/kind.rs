@@ -7,7 +7,7 @@ use syn::{Attribute, Fields, Type, Variant};
 use super::attributes::{Attributes, KindAttributes};
 use crate::errors::Errors;
 use crate::keys::append;
-use crate::shape::{SerdeAttributes, json_fields, json_fields_of_variant};
+use crate::shape::{SerdeAttributes, json_fields, json_fields_of_variant, json_types};
 
 /// A kind of event, read.
 pub(super) struct Kind {
@@ -18,6 +18,8 @@ pub(super) struct Kind {
     pub(super) aliases: Vec<String>,
     /// Name and type of each field in JSON.
     pub(super) fields: Vec<(String, String)>,
+    /// The types of these fields.
+    pub(super) types: Vec<Type>,
     /// The variant, for a kind of a family.
     pub(super) variant: Option<Ident>,
 }
@@ -32,7 +34,9 @@ impl Kind {
     ) -> Self {
         let container = SerdeAttributes::of(attributes);
         let default = default_name(&ident.unraw().to_string(), event.of_kind.version);
-        Self::new(default, ident.span(), &event.of_kind, json_fields(fields, &container), None, errors)
+        let types = json_types(fields);
+        let shape = (json_fields(fields, &container), types);
+        Self::new(default, ident.span(), &event.of_kind, shape, None, errors)
     }
 
     /// The kind of a variant; takes this macro's attributes off it.
@@ -60,15 +64,15 @@ impl Kind {
         refuse_conditions(&mut variant.attrs, &mut variant.fields, errors);
         let ident = variant.ident.clone();
         let default = default_name(&ident.unraw().to_string(), attributes.version);
-        let fields = json_fields_of_variant(variant, container);
-        Self::new(default, ident.span(), &attributes, fields, Some(ident), errors)
+        let shape = (json_fields_of_variant(variant, container), json_types(&variant.fields));
+        Self::new(default, ident.span(), &attributes, shape, Some(ident), errors)
     }
 
     fn new(
         default: String,
         at: Span,
         attributes: &KindAttributes,
-        fields: Vec<(String, String)>,
+        (fields, types): (Vec<(String, String)>, Vec<Type>),
         variant: Option<Ident>,
         errors: &mut Errors,
     ) -> Self {
@@ -85,6 +89,7 @@ impl Kind {
             previous: attributes.previous.clone(),
             aliases: attributes.aliases.iter().map(|(alias, _)| alias.clone()).collect(),
             fields,
+            types,
             variant,
         }
     }

@@ -3,13 +3,15 @@
 //! `#[event]` makes a struct storable. Its name in the store is the struct's, unless `name = "…"` says
 //! otherwise, and moving it to another module changes nothing.
 
-use es_core::event;
+use es_core::{Schema, event};
 use serde::{Deserialize, Serialize};
 
 use super::Money;
 
 /// Some pieces of one article, at the price that was agreed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// `Schema` makes its fields a part of the schema lock, `schema.json`.
+#[derive(Clone, Debug, PartialEq, Schema, Serialize, Deserialize)]
 pub struct Line {
     /// What is ordered.
     pub article: String,

@@ -1,12 +1,15 @@
 //! The domain: what a shop knows about an order.
 //!
 //! Read it in this order: [`events`] are the facts that are recorded, [`order`] is the state that they add up
-//! to, [`commands`] are the requests, and the rules that they have to keep.
+//! to, [`commands`] are the requests, and the rules that they have to keep. `tests.rs` shows how these are
+//! tested without a store.
 
 pub mod commands;
 pub mod events;
 pub mod money;
 pub mod order;
+#[cfg(test)]
+mod tests;
 
 pub use commands::{AddLine, Cancel, Deliver, OrderError, Pay, PlaceOrder, RemoveLine, Return, Ship};
 pub use events::Line;

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::iter::Sum;
 
+use es_core::Schema;
 use serde::{Deserialize, Serialize};
 
 /// An amount in cents.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Schema, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Money(u64);
 

@@ -1,0 +1,46 @@
+//! Asking a type for its schema that may not have one.
+
+#![allow(missing_docs)] // for generated code alone
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use super::{Schema, Types};
+
+/// Asks a type for its schema, if it has one. Generated code calls `(&Probe::<T>::new()).describe(types)`,
+/// where the compiler takes the first of the two traits below that fits.
+pub struct Probe<T: ?Sized>(PhantomData<T>);
+
+impl<T: ?Sized> Probe<T> {
+    #[allow(clippy::new_without_default)] // is written by macros alone
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for Probe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Probe")
+    }
+}
+
+/// For types that have a schema.
+pub trait DescribeSchema {
+    fn describe(&self, types: &mut Types);
+}
+
+impl<T: Schema + ?Sized> DescribeSchema for Probe<T> {
+    fn describe(&self, types: &mut Types) {
+        T::describe(types);
+    }
+}
+
+/// For all others: one reference further away.
+pub trait DescribeNothing {
+    fn describe(&self, types: &mut Types);
+}
+
+impl<T: ?Sized> DescribeNothing for &Probe<T> {
+    fn describe(&self, _: &mut Types) {}
+}

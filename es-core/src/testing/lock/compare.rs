@@ -1,0 +1,124 @@
+//! What the code and the lock disagree in.
+
+use super::Decoder;
+use super::file::{Events, Version};
+use crate::event::{EventData, EventKind};
+use crate::testing::diff::diff;
+
+/// What can no longer be read: no update of the lock makes that right.
+pub(super) fn losses(decoder: &Decoder, locked: &Events) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, versions) in locked {
+        if decoder.retired.contains(&name.as_str()) {
+            continue;
+        }
+        let Some(kind) = decoder.kinds.iter().find(|kind| kind.answers_to(name)) else {
+            problems.push(format!(
+                "`{aggregate}` no longer knows the stored name `{name}`, so streams that hold it cannot be loaded.\n\
+                 Was the event renamed? Write `alias = \"{name}\"` on it.\n\
+                 Does it no longer matter? Write `retired(\"{name}\")` in `#[aggregate(…)]`.",
+                aggregate = decoder.aggregate,
+            ));
+            continue;
+        };
+        for (number, version) in versions {
+            problems.extend(version_loss(decoder, kind, name, *number));
+            problems.extend(sample_losses(decoder, name, *number, version));
+        }
+    }
+    problems
+}
+
+fn version_loss(decoder: &Decoder, kind: &EventKind, name: &str, number: u32) -> Option<String> {
+    if version_of(kind, number).is_some() {
+        return None;
+    }
+    let aggregate = decoder.aggregate;
+    Some(match number > kind.version() {
+        true => format!(
+            "`{name}` of `{aggregate}` has been stored with version {number}, and the code has gone back to version {}.\n\
+             Versions only grow: write `version = {number}` with its `previous`, or a later one.",
+            kind.version(),
+        ),
+        false => format!(
+            "`{name}` of `{aggregate}` can no longer be read in version {number}.\n\
+             Keep the struct of that version, and name it in the `previous` of the version after it."
+        ),
+    })
+}
+
+fn sample_losses(decoder: &Decoder, name: &str, number: u32, version: &Version) -> Vec<String> {
+    let mut problems = Vec::new();
+    for sample in &version.samples {
+        let stored = EventData::new(name.to_owned(), number, sample.to_string());
+        if let Err(error) = (decoder.decode)(&stored) {
+            problems.push(format!(
+                "`{name}` of `{}` in version {number} has been stored as {sample}, which can no longer be read: {error}\n\
+                 What was stored cannot be changed: {}",
+                decoder.aggregate,
+                new_version(name, number),
+            ));
+        }
+    }
+    problems
+}
+
+/// What has changed, or is new: to be looked at, and then perhaps accepted.
+pub(super) fn changes(decoder: &Decoder, locked: &Events, current: &Events) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, versions) in current {
+        for (number, version) in versions {
+            let known = locked.get(name).and_then(|versions| versions.get(number));
+            problems.extend(match known {
+                None => Some(format!(
+                    "`{name}` of `{}` in version {number} is not in the schema lock yet.\n\
+                     Before it is stored for the first time: run the test with UPDATE_SCHEMA=1, and commit the file.",
+                    decoder.aggregate
+                )),
+                Some(known) => change(decoder, name, *number, known, version),
+            });
+        }
+    }
+    problems
+}
+
+fn change(decoder: &Decoder, name: &str, number: u32, known: &Version, version: &Version) -> Option<String> {
+    let aggregate = decoder.aggregate;
+    if known.shape() != version.shape() {
+        return Some(format!(
+            "the shape of `{name}` of `{aggregate}` has changed, and its version is still {number}:\n{}\n\
+             Events of the old shape are stored: {}\n\
+             If old payloads still fit, because a field was added with `#[serde(default)]`, or a type only has\n\
+             another name: run the test with UPDATE_SCHEMA=1, and commit the file.",
+            diff(&known.shape(), &version.shape()),
+            new_version(name, number),
+        ));
+    }
+    let new = version.samples.iter().find(|sample| !known.samples.contains(sample))?;
+    Some(format!(
+        "a sample of `{name}` of `{aggregate}` in version {number} is not in the schema lock: {new}\n\
+         Is the sample new? Run the test with UPDATE_SCHEMA=1, and commit the file.\n\
+         Is it an old one that is stored in another form now? Then {}",
+        new_version(name, number),
+    ))
+}
+
+fn new_version(name: &str, number: u32) -> String {
+    let next = number + 1;
+    format!(
+        "keep the old struct as `{name}V{number}`, and write `#[event(version = {next}, previous = {name}V{number})]` \
+         on the new one, with a `From<{name}V{number}>`."
+    )
+}
+
+/// The version of a kind, among those that are read.
+fn version_of(kind: &EventKind, number: u32) -> Option<&EventKind> {
+    let mut next = Some(kind);
+    while let Some(version) = next {
+        if version.version() == number {
+            return Some(version);
+        }
+        next = version.previous();
+    }
+    None
+}

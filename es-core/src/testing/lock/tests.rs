@@ -1,0 +1,338 @@
+//! One story of an order whose events change over the years, each chapter a module.
+
+#![allow(dead_code)] // fields are stored, not looked at
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::SchemaLock;
+use crate::aggregate::Aggregate;
+use crate::events::Events;
+use crate::ids::{IdSource, RandomIds};
+
+/// A file that goes with the test.
+struct Lock(PathBuf);
+
+impl Lock {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("es-core-{}", RandomIds.new_id()));
+        Self(folder.join("deep/schema.json"))
+    }
+
+    fn check<A: Aggregate>(&self, samples: impl Into<Events<A>>, update: bool) -> Result<(), String> {
+        SchemaLock::at(&self.0).aggregate::<A>(samples).settle(update, false)
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.0).expect("is there")
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let folder = self.0.parent().and_then(Path::parent).expect("has folders");
+        let _ = fs::remove_dir_all(folder);
+    }
+}
+
+/// An aggregate `order` with these events.
+macro_rules! order {
+    ($($events:ident),*; $($key:tt)*) => {
+        #[derive(es_core::Aggregate, Default)]
+        #[aggregate(name = "order", id = String, events($($events),*) $($key)*)]
+        pub(crate) struct Order;
+
+        $(impl es_core::Apply<$events> for Order {
+            fn apply(&mut self, _: &$events) {}
+        })*
+    };
+}
+
+/// A struct that events contain.
+macro_rules! part {
+    ($name:ident { $($field:ident: $ty:ty),* }) => {
+        #[derive(Clone, Debug, PartialEq, es_core::Schema, serde::Serialize, serde::Deserialize)]
+        pub(crate) struct $name {
+            $(pub(crate) $field: $ty,)*
+        }
+    };
+}
+
+mod first {
+    part!(Line { sku: String, cents: u64 });
+
+    #[es_core::event]
+    pub(crate) struct Placed {
+        pub(crate) lines: Vec<Line>,
+    }
+
+    #[es_core::event]
+    pub(crate) struct Cancelled {
+        pub(crate) reason: String,
+    }
+
+    order!(Placed, Cancelled;);
+
+    pub(crate) fn samples() -> crate::Events<Order> {
+        let line = Line { sku: "a".to_owned(), cents: 5 };
+        crate::events![Placed { lines: vec![line] }, Cancelled { reason: "late".to_owned() }]
+    }
+}
+
+/// A field of a nested type has another name.
+mod nested_change {
+    part!(Line { sku: String, euro_cents: u64 });
+
+    #[es_core::event]
+    pub(crate) struct Placed {
+        pub(crate) lines: Vec<Line>,
+    }
+
+    #[es_core::event]
+    pub(crate) struct Cancelled {
+        pub(crate) reason: String,
+    }
+
+    order!(Placed, Cancelled;);
+}
+
+/// A field of an event has another type.
+mod direct_change {
+    use super::first::Line;
+
+    #[es_core::event]
+    pub(crate) struct Placed {
+        pub(crate) lines: Vec<Line>,
+    }
+
+    #[es_core::event]
+    pub(crate) struct Cancelled {
+        pub(crate) reason: Option<String>,
+    }
+
+    order!(Placed, Cancelled;);
+}
+
+/// The same change with a new version.
+mod new_version {
+    use super::first::Line;
+
+    #[es_core::event]
+    pub(crate) struct Placed {
+        pub(crate) lines: Vec<Line>,
+    }
+
+    #[es_core::event]
+    pub(crate) struct CancelledV1 {
+        pub(crate) reason: String,
+    }
+
+    #[es_core::event(version = 2, previous = CancelledV1)]
+    pub(crate) struct Cancelled {
+        pub(crate) code: u8,
+    }
+
+    impl From<CancelledV1> for Cancelled {
+        fn from(_: CancelledV1) -> Self {
+            Self { code: 0 }
+        }
+    }
+
+    order!(Placed, Cancelled;);
+
+    /// The old version is gone.
+    pub(crate) mod forgotten {
+        use super::Placed;
+
+        #[es_core::event]
+        pub(crate) struct Cancelled {
+            pub(crate) code: u8,
+        }
+
+        order!(Placed, Cancelled;);
+    }
+}
+
+/// An event is gone.
+mod gone {
+    use super::first::Placed;
+
+    order!(Placed;);
+
+    pub(crate) mod retired {
+        use super::Placed;
+
+        order!(Placed; , retired("Cancelled"));
+    }
+
+    pub(crate) mod renamed {
+        use super::Placed;
+
+        #[es_core::event(alias = "Cancelled")]
+        pub(crate) struct Withdrawn {
+            pub(crate) reason: String,
+        }
+
+        order!(Placed, Withdrawn;);
+    }
+}
+
+fn assert_says(result: Result<(), String>, parts: &[&str]) {
+    let problems = result.expect_err("does not agree");
+    for part in parts {
+        assert!(problems.contains(part), "{part} is missing in\n{problems}");
+    }
+}
+
+#[test]
+fn the_first_run_writes_what_the_next_ones_compare() {
+    let lock = Lock::new();
+    lock.check(first::samples(), false).expect("is written");
+    let text = lock.text();
+    for part in [r#""lines": "Vec<Line>""#, r#""cents": "u64""#, r#""reason": "late""#] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+    for _ in 0..2 {
+        lock.check(first::samples(), false).expect("is the same");
+    }
+    assert_eq!(lock.text(), text);
+}
+
+#[test]
+fn a_missing_file_fails_where_nobody_would_commit_it() {
+    let lock = Lock::new();
+    let result = SchemaLock::at(&lock.0).aggregate::<first::Order>(Events::none()).settle(false, true);
+    assert_says(result, &["there is no schema lock", "under version control"]);
+    assert!(!lock.0.exists());
+}
+
+#[test]
+fn a_changed_shape_needs_a_new_version() {
+    let lock = Lock::new();
+    lock.check(first::samples(), false).expect("is written");
+    assert_says(
+        lock.check::<direct_change::Order>(Events::none(), false),
+        &[
+            "the shape of `Cancelled` of `order` has changed, and its version is still 1",
+            r#"-         "reason": "String","#,
+            r#"+         "reason": "Option<String>","#,
+            "keep the old struct as `CancelledV1`, and write `#[event(version = 2, previous = CancelledV1)]`",
+        ],
+    );
+    // Old payloads still fit: that can be accepted.
+    lock.check::<direct_change::Order>(Events::none(), true).expect("is accepted");
+    lock.check::<direct_change::Order>(Events::none(), false).expect("is the same");
+
+    let lock = Lock::new();
+    lock.check(first::samples(), false).expect("is written");
+    lock.check::<new_version::Order>(Events::none(), true).expect("is a new version");
+    lock.check::<new_version::Order>(Events::none(), false).expect("is the same");
+    assert!(lock.text().contains("late"), "the samples of the old version stay:\n{}", lock.text());
+}
+
+#[test]
+fn a_nested_type_is_a_part_of_the_shape() {
+    let lock = Lock::new();
+    lock.check::<first::Order>(Events::none(), false).expect("is written");
+    assert_says(
+        lock.check::<nested_change::Order>(Events::none(), false),
+        &[
+            "the shape of `Placed`",
+            r#"-             "cents": "u64","#,
+            r#"+             "euro_cents": "u64","#,
+        ],
+    );
+}
+
+/// What was stored stays stored: no update makes that right.
+#[test]
+fn samples_are_decoded_for_ever() {
+    let lock = Lock::new();
+    lock.check(first::samples(), false).expect("is written");
+    for update in [false, true] {
+        assert_says(
+            lock.check::<nested_change::Order>(Events::none(), update),
+            &["`Placed` of `order` in version 1 has been stored as", "missing field `euro_cents`"],
+        );
+    }
+}
+
+#[test]
+fn versions_that_were_stored_are_read_for_ever() {
+    let lock = Lock::new();
+    lock.check::<new_version::Order>(Events::none(), false).expect("is written");
+    for update in [false, true] {
+        assert_says(
+            lock.check::<new_version::forgotten::Order>(Events::none(), update),
+            &[
+                "`Cancelled` of `order` has been stored with version 2, and the code has gone back to version 1",
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_name_does_not_vanish() {
+    let lock = Lock::new();
+    lock.check(first::samples(), false).expect("is written");
+    for update in [false, true] {
+        assert_says(
+            lock.check::<gone::Order>(Events::none(), update),
+            &[
+                "`order` no longer knows the stored name `Cancelled`",
+                "`alias = \"Cancelled\"`",
+                "`retired(\"Cancelled\")`",
+            ],
+        );
+    }
+    lock.check::<gone::retired::Order>(Events::none(), false).expect("is retired");
+    assert_says(
+        lock.check::<gone::renamed::Order>(Events::none(), false),
+        &["`Withdrawn` of `order` in version 1 is not in the schema lock yet"],
+    );
+    lock.check::<gone::renamed::Order>(Events::none(), true).expect("is found under the old name");
+    lock.check::<gone::renamed::Order>(Events::none(), false).expect("is the same");
+}
+
+#[test]
+fn new_events_and_samples_are_to_be_locked() {
+    let lock = Lock::new();
+    lock.check::<gone::Order>(Events::none(), false).expect("is written");
+    assert_says(
+        lock.check::<first::Order>(Events::none(), false),
+        &["`Cancelled` of `order` in version 1 is not in the schema lock yet", "UPDATE_SCHEMA=1"],
+    );
+    lock.check::<first::Order>(Events::none(), true).expect("is accepted");
+    assert_says(
+        lock.check(first::samples(), false),
+        &["a sample of `Cancelled`", "is not in the schema lock: {\"reason\":\"late\"}"],
+    );
+}
+
+#[test]
+fn two_aggregates_cannot_share_a_name() {
+    let lock = Lock::new();
+    let both = SchemaLock::at(&lock.0)
+        .aggregate::<first::Order>(Events::none())
+        .aggregate::<gone::Order>(Events::none());
+    assert_says(both.settle(true, false), &["two aggregates have the name `order`"]);
+}
+
+#[test]
+fn an_aggregate_that_is_left_out_is_missed() {
+    let lock = Lock::new();
+    lock.check::<first::Order>(Events::none(), false).expect("is written");
+    let nothing = SchemaLock::at(&lock.0);
+    assert_says(nothing.settle(false, false), &["the aggregate `order` is in the schema lock"]);
+}
+
+#[test]
+fn a_damaged_file_is_no_missing_one() {
+    let lock = Lock::new();
+    fs::create_dir_all(lock.0.parent().expect("has one")).expect("is made");
+    for text in ["", "{", "[]", r#"{"order": {"Placed": {"one": {}}}}"#] {
+        fs::write(&lock.0, text).expect("is written");
+        assert_says(lock.check::<first::Order>(Events::none(), true), &["cannot be read"]);
+        assert_eq!(lock.text(), text);
+    }
+}

@@ -1,0 +1,90 @@
+//! `#[derive(Schema)]`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::ext::IdentExt;
+use syn::{Data, DeriveInput, Path, Type};
+
+use crate::errors::Errors;
+use crate::shape::{
+    SerdeAttributes, describe, json_fields, json_fields_of_variant, json_types, representation,
+};
+
+pub(crate) fn expand(item: TokenStream) -> TokenStream {
+    let item: DeriveInput = match syn::parse2(item) {
+        Ok(item) => item,
+        Err(error) => return error.to_compile_error(),
+    };
+    let mut errors = Errors::new();
+    let core = core_of(&item, &mut errors);
+    let (parts, types) = parts(&item, &mut errors);
+    let implementation = implementation(&item, &core, &parts, &types);
+    let errors = errors.finish();
+    quote!(#implementation #errors)
+}
+
+/// Where `es_core` is: as `#[schema(crate = path)]` says.
+fn core_of(item: &DeriveInput, errors: &mut Errors) -> Path {
+    let mut core: Path = syn::parse_quote!(::es_core);
+    for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("schema")) {
+        let parsed = attribute.parse_nested_meta(|meta| {
+            if !meta.path.is_ident("crate") {
+                return Err(meta.error("`#[schema(…)]` has one key: `crate = path`"));
+            }
+            core = meta.value()?.call(Path::parse_mod_style)?;
+            Ok(())
+        });
+        errors.keep(parsed);
+    }
+    core
+}
+
+/// The parts of the type, each with its name and what it is, and the types that take part in them.
+fn parts(item: &DeriveInput, errors: &mut Errors) -> (Vec<(String, String)>, Vec<Type>) {
+    let container = SerdeAttributes::of(&item.attrs);
+    let mut parts: Vec<_> =
+        representation(&item.attrs).into_iter().map(|form| ("serde".to_owned(), form)).collect();
+    let mut types = Vec::new();
+    match &item.data {
+        Data::Struct(data) => {
+            parts.extend(json_fields(&data.fields, &container));
+            types = json_types(&data.fields);
+        }
+        Data::Enum(data) => {
+            for variant in &data.variants {
+                let fields = json_fields_of_variant(variant, &container);
+                let fields: Vec<_> = fields.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
+                let own = SerdeAttributes::of(&variant.attrs);
+                let name = own.rename.unwrap_or_else(|| variant.ident.unraw().to_string());
+                parts.push((name, format!("{{{}}}", fields.join(", "))));
+                types.extend(json_types(&variant.fields));
+            }
+        }
+        Data::Union(_) => errors.on(&item.ident, "a union has no schema: use a struct or an enum"),
+    }
+    (parts, types)
+}
+
+fn implementation(
+    item: &DeriveInput,
+    core: &Path,
+    parts: &[(String, String)],
+    types: &[Type],
+) -> TokenStream {
+    let ident = &item.ident;
+    let name = ident.unraw().to_string();
+    let (generics, arguments, conditions) = item.generics.split_for_impl();
+    let parts = parts.iter().map(|(name, ty)| quote!(#core::__private::Field::new(#name, #ty)));
+    let describe = describe(core, types);
+    quote! {
+        #[automatically_derived]
+        impl #generics #core::Schema for #ident #arguments #conditions {
+            fn describe(types: &mut #core::__private::Types) {
+                const PARTS: &[#core::__private::Field] = &[#(#parts),*];
+                if types.add(#name, PARTS) {
+                    #describe
+                }
+            }
+        }
+    }
+}
