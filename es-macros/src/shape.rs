@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn types_read_the_same_however_they_are_broken_into_lines() {
-        let text = |source: &str| text(&syn::parse_str::<syn::Type>(source).expect("a type"));
+        let text = |source: &str| text(&syn::parse_str::<Type>(source).expect("a type"));
         assert_eq!(text("BTreeMap<\n String,\n (u8, u8,),\n>"), "BTreeMap<String, (u8, u8)>");
         assert_eq!(text("(BTreeMap<u8 , u8>,)"), "(BTreeMap<u8, u8>,)");
         assert_eq!(text("[ Option<&'static str> ; 4 ]"), "[Option<&'static str>; 4]");
