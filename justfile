@@ -66,6 +66,7 @@ docs:
 features:
     cargo clippy -p es-core -- -D warnings
     cargo clippy -p es-core --features testing -- -D warnings
+    cargo clippy -p es-core --features tracing-subscriber -- -D warnings
     cargo clippy -p es-core --features proptest -- -D warnings
     cargo clippy -p es-dynamo --no-default-features -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features aws -- -D warnings

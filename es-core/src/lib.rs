@@ -35,7 +35,10 @@ pub use event::{CommitId, DecodeError, Event, EventData, EventId};
 pub use events::Events;
 pub use ids::{IdSource, RandomIds, SequentialIds};
 pub use memory::MemoryStore;
-pub use metadata::Metadata;
+#[cfg(feature = "tracing-subscriber")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing-subscriber")))]
+pub use metadata::MetadataLayer;
+pub use metadata::{Metadata, MetadataError, MetadataValue};
 pub use repository::{
     Committed, Decided, ExecuteError, History, Loaded, Outcome, Recorded, Rejection, Repository,
     RepositoryBuilder, Request, RetryPolicy, Transaction, TransactionError,

@@ -11,6 +11,7 @@ use std::fmt::Debug;
 
 pub use data::{CommitId, EventData, EventId};
 pub use error::{DecodeError, EncodeError};
+pub(crate) use json::without_values;
 pub use json::{decode_json, encode_json};
 pub use kind::{EventKind, Field};
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{IdSource, RandomIds};
+use crate::metadata::Metadata;
 use crate::repository::cache::StateCache;
 use crate::repository::snapshotting::Snapshotting;
 use crate::repository::{Inner, Repository, RetryPolicy};
@@ -30,6 +31,7 @@ impl<A: Aggregate> RepositoryBuilder<A> {
                 cache: None,
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(RandomIds),
+                metadata: Metadata::new,
                 aggregate: PhantomData,
             },
         }
@@ -74,6 +76,15 @@ impl<A: Aggregate> RepositoryBuilder<A> {
     /// Where ids come from: those of commits, and those that handlers ask for.
     pub fn ids(mut self, ids: impl IdSource) -> Self {
         self.inner.ids = Arc::new(ids);
+        self
+    }
+
+    /// The metadata of commands that come without any of their own: called for each of them.
+    ///
+    /// `Metadata::of_current_span`, behind the feature `tracing-subscriber`, takes it from the span that the
+    /// command runs in.
+    pub fn metadata(mut self, source: fn() -> Metadata) -> Self {
+        self.inner.metadata = source;
         self
     }
 

@@ -105,6 +105,8 @@ struct Inner<A> {
     cache: Option<StateCache<A>>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
+    /// The metadata of commands that have none of their own.
+    metadata: fn() -> Metadata,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -136,7 +138,7 @@ impl<A: Aggregate> Repository<A> {
     where
         A: Handle<C>,
     {
-        self.with(Metadata::new()).execute(id, command).await
+        self.with((self.inner.metadata)()).execute(id, command).await
     }
 
     /// Carries out a decision that needs more than the state: the closure may call services.
@@ -180,7 +182,7 @@ impl<A: Aggregate> Repository<A> {
     where
         F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
     {
-        self.with(Metadata::new()).decide(id, decide).await
+        self.with((self.inner.metadata)()).decide(id, decide).await
     }
 
     /// The aggregate's stream that holds the claim `name` to `value`, if any does.
@@ -195,12 +197,12 @@ impl<A: Aggregate> Repository<A> {
     /// Commands that are carried out once, however often they are asked for under this `key`: see
     /// [`Request::once`].
     pub fn once(&self, key: impl Into<String>) -> Request<'_, A> {
-        self.with(Metadata::new()).once(key)
+        self.with((self.inner.metadata)()).once(key)
     }
 
     /// The same, remembered for `retention`, in whole seconds.
     pub fn once_for(&self, retention: Duration, key: impl Into<String>) -> Request<'_, A> {
-        self.with(Metadata::new()).once_for(retention, key)
+        self.with((self.inner.metadata)()).once_for(retention, key)
     }
 
     /// Commands with `metadata`, which their events record: who asked, and in what context.

@@ -92,6 +92,7 @@ macro_rules! conformance {
             a_decision_may_be_async,
             what_cannot_be_read_back_is_not_stored,
             metadata_is_recorded,
+            metadata_comes_from_where_it_is_told,
             times_in_a_stream_never_run_backwards,
             futures_of_commands_can_be_spawned,
         );

@@ -10,7 +10,7 @@ use es_core::{
 
 use super::{account, stream};
 use crate::conformance::support::{read_all, time};
-use crate::domain::{Deposit, Deposited, Overdrawn, SetRate, Withdraw};
+use crate::domain::{Account, Deposit, Deposited, Overdrawn, SetRate, Withdraw};
 
 /// The outcome says what happened, and a load agrees with it.
 pub async fn a_command_is_loaded_decided_and_recorded(store: Arc<dyn EventStore>) {
@@ -131,4 +131,28 @@ pub async fn futures_of_commands_can_be_spawned(store: Arc<dyn EventStore>) {
         })
     };
     assert_eq!(spawned.await.expect("does not panic"), 2);
+}
+
+/// Commands without metadata of their own take it from where the repository is told to; what follows from an
+/// event carries its context on.
+pub async fn metadata_comes_from_where_it_is_told(store: Arc<dyn EventStore>) {
+    let (_, id) = account(&store);
+    let source = || Metadata::new().with_actor("everyone").with_correlation("all");
+    let accounts: Repository<Account> = Repository::builder(store).metadata(source).build();
+    accounts.execute(&id, Deposit::one(1, "a")).await.expect("accepted");
+    accounts
+        .with(Metadata::new().with_actor("ann"))
+        .execute(&id, Deposit::one(1, "b"))
+        .await
+        .expect("accepted");
+    accounts.once("k").execute(&id, Deposit::one(1, "c")).await.expect("accepted");
+    let history = accounts.history(&id).all().await.expect("reads");
+    let actors: Vec<_> = history.iter().map(|recorded| recorded.metadata.actor()).collect();
+    assert_eq!(actors, [Some("everyone"), Some("ann"), Some("everyone")]);
+
+    let next = history[0].metadata.following(history[0].id);
+    accounts.with(next).execute(&id, Deposit::one(1, "d")).await.expect("accepted");
+    let last = accounts.history(&id).all().await.expect("reads").pop().expect("has events");
+    assert_eq!((last.metadata.actor(), last.metadata.correlation()), (Some("everyone"), Some("all")));
+    assert_eq!(last.metadata.causation(), Some(history[0].id.to_string().as_str()));
 }

@@ -1,10 +1,21 @@
 //! What is known about a commit besides its events.
 
+#[cfg(feature = "tracing-subscriber")]
+mod span;
+mod typed;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+#[cfg(feature = "tracing-subscriber")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tracing-subscriber")))]
+pub use span::MetadataLayer;
+pub use typed::{MetadataError, MetadataValue};
+
+use crate::event::EventId;
 
 /// What a commit records besides its events: who caused it, and in what context.
 ///
@@ -59,6 +70,32 @@ impl Metadata {
     pub fn with_causation(mut self, causation: impl Into<String>) -> Self {
         self.causation = Some(causation.into());
         self
+    }
+
+    /// The metadata of a command that the event `id` leads to, where `self` is what the event recorded: the
+    /// same actor, the same correlation, and the event as its causation.
+    ///
+    /// An event without a correlation starts one: that of all that follows from it is its id.
+    ///
+    /// ```
+    /// use es_core::{CommitId, EventId, Metadata, Version};
+    /// # let commit = CommitId::new(uuid::Uuid::from_u128(1));
+    ///
+    /// let placed = EventId::new(commit, Version::new(1)); // as in `Recorded::id`
+    /// let metadata = Metadata::new().with_actor("ann").with_correlation("request-7");
+    /// let next = metadata.following(placed);
+    /// assert_eq!((next.actor(), next.correlation()), (Some("ann"), Some("request-7")));
+    /// assert_eq!(next.causation(), Some(placed.to_string().as_str()));
+    /// ```
+    #[must_use]
+    pub fn following(&self, id: EventId) -> Self {
+        let cause = id.to_string();
+        Self {
+            actor: self.actor.clone(),
+            correlation: self.correlation.clone().or_else(|| Some(cause.clone())),
+            causation: Some(cause),
+            custom: BTreeMap::new(),
+        }
     }
 
     /// Records a value of the application's own under `key`, replacing an earlier one.

@@ -1,0 +1,86 @@
+//! Metadata of the application's own types.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::Metadata;
+use crate::event::without_values;
+
+/// A type of the application's own that metadata may hold, under a key of its own.
+///
+/// ```
+/// use es_core::serde::{Deserialize, Serialize};
+/// use es_core::{Metadata, MetadataValue};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// #[serde(crate = "es_core::serde")]
+/// pub struct Tenant { pub name: String, pub region: u8 }
+///
+/// impl MetadataValue for Tenant {
+///     const KEY: &'static str = "tenant";
+/// }
+///
+/// let metadata = Metadata::new().with_value(&Tenant { name: "acme".into(), region: 2 })?;
+/// assert_eq!(metadata.value::<Tenant>()?.map(|tenant| tenant.region), Some(2));
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+pub trait MetadataValue: Serialize + DeserializeOwned {
+    /// The key. It is stored: never change it.
+    const KEY: &'static str;
+}
+
+/// A value of metadata that does not fit its type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the metadata `{key}` does not fit: {reason}")]
+pub struct MetadataError {
+    key: &'static str,
+    reason: String,
+}
+
+impl MetadataError {
+    fn new(key: &'static str, error: &serde_json::Error) -> Self {
+        // What is stored may be confidential.
+        Self { key, reason: without_values(error) }
+    }
+}
+
+impl Metadata {
+    /// Records a value of the application's own, replacing an earlier one of its type.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError`] when it has no JSON form.
+    pub fn with_value<T: MetadataValue>(self, value: &T) -> Result<Self, MetadataError> {
+        let value = serde_json::to_value(value).map_err(|error| MetadataError::new(T::KEY, &error))?;
+        Ok(self.with(T::KEY, value))
+    }
+
+    /// The application's own value of this type; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError`] when what is stored does not fit the type.
+    pub fn value<T: MetadataValue>(&self) -> Result<Option<T>, MetadataError> {
+        let value = self.get(T::KEY).map(T::deserialize);
+        value.transpose().map_err(|error| MetadataError::new(T::KEY, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Shop(u8);
+
+    impl MetadataValue for Shop {
+        const KEY: &'static str = "shop";
+    }
+
+    #[test]
+    fn errors_quote_nothing() {
+        assert_eq!(Metadata::new().value::<Shop>(), Ok(None));
+        let error = Metadata::new().with("shop", "secret").value::<Shop>().expect_err("is no number");
+        assert_eq!(error.to_string(), "the metadata `shop` does not fit: invalid type: string, expected u8");
+    }
+}
