@@ -95,7 +95,7 @@ pub async fn metadata_is_recorded(store: Arc<dyn EventStore>) {
 pub async fn times_in_a_stream_never_run_backwards(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let clock = ManualClock::at(time(0));
-    let accounts = Repository::<crate::domain::Account>::builder(store).clock(clock.clone()).build();
+    let accounts = Repository::<Account>::builder(store).clock(clock.clone()).build();
     for step in [0, 10, -20, -5, 40] {
         clock.advance(Duration::seconds(step));
         accounts.execute(&id, Deposit::one(1, "")).await.expect("accepted");

@@ -1,0 +1,136 @@
+//! Requests for one account.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use es_core::{Handle, Outcome};
+use uuid::Uuid;
+
+use super::body::Fields;
+use super::conditional::{etag, if_none_match};
+use super::headers::Target;
+use super::problem::Problem;
+use super::views::{self, EventView};
+use crate::Bank;
+use crate::domain::{
+    Account, AccountError, AccountEvent, AccountId, AccountNumber, Close, Deposit, Money, Open, Withdraw,
+};
+use crate::service::Wish;
+
+/// What an amount looks like.
+pub const AMOUNT: &str = "a whole number of cents, such as 500";
+
+/// `POST /accounts`
+pub async fn open(State(bank): State<Bank>, wish: Wish, mut fields: Fields) -> Result<Response, Problem> {
+    let owner: String = fields.take("owner", "the owner's name")?;
+    let number: AccountNumber = fields.take("number", "an account number: 6 to 34 letters and digits")?;
+    // A key belongs to an account, and a repeated request has to come to the account that the first one opened:
+    // its id follows from the key.
+    let id = AccountId(wish.key.unwrap_or_else(Uuid::now_v7));
+    let command = Open { owner, number };
+    let outcome = bank.execute(id, command.clone(), &wish).await?;
+    require_same_request(&outcome, |events| match events {
+        [AccountEvent::AccountOpened(it)] => {
+            it.owner == command.owner.trim() && it.number == command.number.as_str()
+        }
+        _ => false,
+    })?;
+    Ok(views::created(id, &outcome))
+}
+
+/// `GET /accounts/{id}`
+pub async fn get(
+    State(bank): State<Bank>,
+    Target(id): Target,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let loaded = bank.accounts.load(&id).await?;
+    if !loaded.exists() {
+        return Err(AccountError::Unknown.into());
+    }
+    if if_none_match(&headers, loaded.version)? {
+        return Ok((StatusCode::NOT_MODIFIED, AppendHeaders([etag(loaded.version)])).into_response());
+    }
+    Ok(views::found(id, &loaded.state, loaded.version))
+}
+
+/// `GET /accounts/{id}/history`
+pub async fn history(State(bank): State<Bank>, Target(id): Target) -> Result<Json<Vec<EventView>>, Problem> {
+    let events = bank.accounts.history(&id).all().await?;
+    if events.is_empty() {
+        return Err(AccountError::Unknown.into());
+    }
+    Ok(Json(events.iter().map(EventView::from).collect()))
+}
+
+/// `POST /accounts/{id}/deposits`
+pub async fn deposit(
+    State(bank): State<Bank>,
+    Target(id): Target,
+    wish: Wish,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let amount: Money = fields.take("amount", AMOUNT)?;
+    change(
+        &bank,
+        id,
+        Deposit { amount },
+        &wish,
+        |events| matches!(events, [AccountEvent::Deposited(it)] if it.amount == amount),
+    )
+    .await
+}
+
+/// `POST /accounts/{id}/withdrawals`
+pub async fn withdraw(
+    State(bank): State<Bank>,
+    Target(id): Target,
+    wish: Wish,
+    mut fields: Fields,
+) -> Result<Response, Problem> {
+    let amount: Money = fields.take("amount", AMOUNT)?;
+    change(
+        &bank,
+        id,
+        Withdraw { amount },
+        &wish,
+        |events| matches!(events, [AccountEvent::Withdrawn(it)] if it.amount == amount),
+    )
+    .await
+}
+
+/// `DELETE /accounts/{id}`
+pub async fn close(State(bank): State<Bank>, Target(id): Target, wish: Wish) -> Result<Response, Problem> {
+    let outcome = bank.execute(id, Close, &wish).await?;
+    require_same_request(&outcome, |events| matches!(events, [] | [AccountEvent::AccountClosed(_)]))?;
+    Ok(views::replayed(StatusCode::NO_CONTENT.into_response(), outcome.repeated))
+}
+
+/// Carries out a command that leads to events which `are_meant` recognises.
+async fn change<C>(
+    bank: &Bank,
+    id: AccountId,
+    command: C,
+    wish: &Wish,
+    are_meant: impl Fn(&[AccountEvent]) -> bool,
+) -> Result<Response, Problem>
+where
+    Account: Handle<C, Error = AccountError>,
+    C: Send + Sync + 'static,
+{
+    let outcome = bank.execute(id, command, wish).await?;
+    require_same_request(&outcome, are_meant)?;
+    Ok(views::changed(id, &outcome))
+}
+
+/// A key leads to the outcome of the first request under it, whatever that was: the events tell.
+fn require_same_request(
+    outcome: &Outcome<Account>,
+    are_meant: impl Fn(&[AccountEvent]) -> bool,
+) -> Result<(), Problem> {
+    if !are_meant(&outcome.events) {
+        return Err(Problem::key_reused());
+    }
+    Ok(())
+}

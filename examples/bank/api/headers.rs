@@ -1,0 +1,84 @@
+//! What the headers say about a request: who asks, in what context, and how it is to be carried out.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use es_core::Metadata;
+use uuid::Uuid;
+
+use super::conditional;
+use super::problem::Problem;
+use crate::domain::AccountId;
+use crate::service::Wish;
+
+/// The header under which a client repeats a request safely.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+impl<S: Sync> FromRequestParts<S> for Wish {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        // A real service knows the actor from its authentication, and believes no header.
+        let actor = text(headers, "x-actor")?;
+        let mut metadata = Metadata::new();
+        if let Some(actor) = actor {
+            metadata = metadata.with_actor(actor);
+        }
+        if let Some(correlation) = correlation(headers)? {
+            metadata = metadata.with_correlation(correlation);
+        }
+        let key = text(headers, IDEMPOTENCY_KEY)?.map(|key| scoped(key, actor));
+        Ok(Self { metadata, key, expected: conditional::if_match(headers)? })
+    }
+}
+
+/// What is remembered of a client's key. Two clients may choose the same one, so that it belongs to its actor, in
+/// quotes: no actor and key look like another actor and key. A digest of both is short, and names nobody.
+fn scoped(key: &str, actor: Option<&str>) -> Uuid {
+    Uuid::new_v5(&KEYS, format!("{actor:?} {key}").as_bytes())
+}
+
+/// What the digests of keys are made from, besides the keys.
+const KEYS: Uuid = Uuid::from_u128(0x01f0_6a1c_52d4_7be0_9d3e_6c1b_8a70_42f5);
+
+/// What ties this request to others: the trace that it belongs to (W3C Trace Context), or a request's id.
+fn correlation(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    // A trace that is malformed is ignored, as its specification asks for.
+    let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(trace_id);
+    match trace {
+        Some(trace) => Ok(Some(trace)),
+        None => text(headers, "x-request-id"),
+    }
+}
+
+/// The second part of `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
+fn trace_id(traceparent: &str) -> Option<&str> {
+    let id = traceparent.split('-').nth(1)?;
+    let well_formed = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (well_formed && id.bytes().any(|b| b != b'0')).then_some(id)
+}
+
+/// The text of a header: short enough to be stored, and given once.
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    match value.to_str() {
+        Ok(text) if (1..=200).contains(&text.len()) && values.next().is_none() => Ok(Some(text)),
+        _ => Err(Problem::malformed(name, format!("`{name}` has 1 to 200 characters of ASCII, once"))),
+    }
+}
+
+/// The account's id in the path.
+pub struct Target(pub AccountId);
+
+impl<S: Send + Sync> FromRequestParts<S> for Target {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::plain(StatusCode::NOT_FOUND))?;
+        id.parse().map(Self).map_err(|_| Problem::malformed("id", "the id in the path is a UUID"))
+    }
+}

@@ -1,0 +1,201 @@
+//! Errors, as clients see them: problem details (RFC 9457).
+
+use std::error::Error;
+use std::mem;
+
+use axum::Json;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use es_core::{ExecuteError, StoreError, TransactionError};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::conditional::etag;
+use crate::domain::AccountError;
+use crate::service::Refusal;
+
+/// Why a request was not carried out. It tells the client what it may know, never what happened inside.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    #[serde(serialize_with = "as_number")]
+    status: StatusCode,
+    detail: String,
+    #[serde(flatten)]
+    members: Map<String, Value>,
+    #[serde(skip)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+fn as_number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    /// A problem of a kind that clients can tell from others.
+    pub fn new(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("https://bank.example/problems/{kind}"),
+            title,
+            status,
+            detail: detail.into(),
+            members: Map::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// A problem that its status tells all about.
+    pub fn plain(status: StatusCode) -> Self {
+        let title = status.canonical_reason().unwrap_or("Error");
+        Self { kind: "about:blank".to_owned(), ..Self::new(status, "", title, title) }
+    }
+
+    /// A request that makes no sense, because of one of its fields or headers.
+    pub fn malformed(field: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed-request", "The request is malformed", detail)
+            .with("field", field)
+    }
+
+    /// A key under which something else was carried out before.
+    pub fn key_reused() -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency-key-reused",
+            "The idempotency key was used for another request",
+            "a key belongs to one request and its repetitions: take a new one",
+        )
+    }
+
+    /// The problem with another member.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.members.insert(name.to_owned(), value.into());
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(mut self) -> Response {
+        let headers = mem::take(&mut self.headers);
+        let mut response = (self.status, Json(self)).into_response();
+        response.headers_mut().extend(headers);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}
+
+impl From<AccountError> for Problem {
+    fn from(error: AccountError) -> Self {
+        let (status, kind, title) = match error {
+            AccountError::Unknown => (StatusCode::NOT_FOUND, "unknown-account", "There is no such account"),
+            AccountError::AlreadyOpen => (StatusCode::CONFLICT, "account-exists", "The account exists"),
+            AccountError::Closed => (rejected(), "account-closed", "The account is closed"),
+            AccountError::NoOwner => (rejected(), "no-owner", "An account needs an owner"),
+            AccountError::NoAmount => (rejected(), "no-amount", "There is nothing to move"),
+            AccountError::Overdrawn { .. } => (rejected(), "overdrawn", "There is too little on the account"),
+            AccountError::Full => (rejected(), "account-full", "There is too much on the account"),
+            AccountError::SameAccount => (rejected(), "same-account", "A transfer needs two accounts"),
+            AccountError::NotEmpty { .. } => (rejected(), "account-not-empty", "The account is not empty"),
+        };
+        let problem = Self::new(status, kind, title, error.to_string());
+        match error {
+            AccountError::Overdrawn { balance, wanted } => {
+                problem.with("balance", balance.in_cents()).with("amount", wanted.in_cents())
+            }
+            AccountError::NotEmpty { balance } => problem.with("balance", balance.in_cents()),
+            _ => problem,
+        }
+    }
+}
+
+/// The status of what the domain refuses.
+fn rejected() -> StatusCode {
+    StatusCode::UNPROCESSABLE_ENTITY
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Domain(error) => error.into(),
+            Refusal::Outdated { version } => {
+                let detail = format!("the account has gone on: it is at version {version}");
+                let title = "The account is at another version";
+                let mut problem = Self::new(StatusCode::PRECONDITION_FAILED, "outdated", title, detail)
+                    .with("version", version.get());
+                problem.headers.push(etag(version));
+                problem
+            }
+        }
+    }
+}
+
+impl From<ExecuteError<Refusal>> for Problem {
+    fn from(error: ExecuteError<Refusal>) -> Self {
+        match error {
+            ExecuteError::Rejected(refusal) => refusal.into(),
+            error => failed(error),
+        }
+    }
+}
+
+impl From<TransactionError> for Problem {
+    fn from(error: TransactionError) -> Self {
+        match &error {
+            ExecuteError::Rejected(rejection) => match rejection.downcast_ref::<Refusal>() {
+                Some(refusal) => Self::from(refusal.clone()).with("account", rejection.stream().id()),
+                None => internal(&error),
+            },
+            _ => failed(error),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        if error.is_retryable() {
+            busy("the accounts cannot be read at the moment")
+        } else {
+            internal(&error)
+        }
+    }
+}
+
+/// What it was, when it was not the domain that said no.
+fn failed<E: Error + 'static>(error: ExecuteError<E>) -> Problem {
+    match error {
+        // Whose number it is concerns nobody else: the claim's holder is not told.
+        ExecuteError::Claimed(_) => Problem::new(
+            StatusCode::CONFLICT,
+            "number-taken",
+            "The account number is taken",
+            "another account has this number",
+        )
+        .with("field", "number"),
+        ExecuteError::Conflict(_) => busy("others came first: nothing was changed"),
+        error if error.is_retryable() => {
+            busy("whether it was carried out is unknown: repeat it under an idempotency key, or look")
+        }
+        error => internal(&error),
+    }
+}
+
+/// The store is overloaded or away, or others came first at every attempt: a later one may succeed.
+fn busy(detail: &str) -> Problem {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut problem = Problem::new(status, "busy", "The bank is busy", detail);
+    problem.headers.push((RETRY_AFTER, HeaderValue::from_static("1")));
+    problem
+}
+
+/// Something that clients can do nothing about. The operator gets to know it all, the client nothing.
+fn internal(error: &(dyn Error + 'static)) -> Problem {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    Problem::plain(StatusCode::INTERNAL_SERVER_ERROR)
+}

@@ -1,0 +1,83 @@
+//! Where the bank is, and where its accounts are kept: the options of the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use es_core::StoreError;
+use es_dynamo::DynamoStore;
+
+/// A bank with an HTTP API, whose accounts are events in a DynamoDB table.
+///
+/// Without options everything happens in this process, on an embedded engine that speaks DynamoDB: no
+/// account, no server, and nothing is kept.
+#[derive(Debug, Parser)]
+#[command(name = "bank", max_term_width = 100)]
+pub struct Options {
+    /// Listen on this port of 127.0.0.1; 0 is one that is free
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+
+    /// Keep the table in this file; the next run on the same file goes on from there.
+    #[arg(long, value_name = "PATH", group = "place")]
+    file: Option<PathBuf>,
+
+    /// Use a DynamoDB-compatible server, DynamoDB Local for example, such as http://localhost:8000
+    #[arg(long, value_name = "URL", group = "place")]
+    endpoint: Option<String>,
+
+    /// Use Amazon DynamoDB, with the credentials and the region that the AWS command line uses. Creates the
+    /// table, on demand, if it is missing
+    #[arg(long, group = "place")]
+    aws: bool,
+
+    /// The table's name, on a server or on AWS
+    #[arg(long, value_name = "NAME", default_value = "bank-example")]
+    table: String,
+}
+
+impl Options {
+    /// Opens the store: the only place where the engines differ.
+    pub async fn open_store(&self) -> Result<DynamoStore, StoreError> {
+        if let Some(path) = &self.file {
+            return DynamoStore::embedded_at(path).await;
+        }
+        if !self.aws && self.endpoint.is_none() {
+            return DynamoStore::embedded().await;
+        }
+        let builder = DynamoStore::builder().table(&self.table);
+        let store = match &self.endpoint {
+            Some(url) => builder.endpoint(url).build()?,
+            None => builder.from_env().await.build()?,
+        };
+        store.create_table().await?;
+        Ok(store)
+    }
+
+    /// The port to listen on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What to try, once the bank listens at `address`.
+    pub fn greeting(&self, address: SocketAddr) -> String {
+        GREETING.replace("ADDRESS", &address.to_string())
+    }
+}
+
+/// The lines of one shell: what one of them finds out, the next ones use.
+const GREETING: &str = r#"The bank is open at http://ADDRESS. Try, in another terminal:
+
+  open() { curl -sD- -o/dev/null http://ADDRESS/accounts --json "$1" | sed -n 's|^location: /accounts/||p' | tr -d '\r'; }
+  ANN=$(open '{"owner": "Ann", "number": "DE 1000 0001"}')
+  BOB=$(open '{"owner": "Bob", "number": "DE 1000 0002"}')
+  curl -i http://ADDRESS/accounts/$ANN/deposits -H 'X-Actor: ann' --json '{"amount": 50000}'
+  curl -i http://ADDRESS/accounts/$ANN/withdrawals -H 'If-Match: "2"' --json '{"amount": 10000}'
+  curl -i http://ADDRESS/transfers -H 'Idempotency-Key: rent-may' --json '{"from": "'$ANN'", "to": "'$BOB'", "amount": 30000}'
+  curl -i http://ADDRESS/transfers -H 'Idempotency-Key: rent-may' --json '{"from": "'$ANN'", "to": "'$BOB'", "amount": 30000}'
+  curl -i http://ADDRESS/accounts/$ANN -H 'If-None-Match: "4"'
+  curl -i http://ADDRESS/accounts/$ANN/withdrawals --json '{"amount": 99999}'
+  curl -i http://ADDRESS/accounts --json '{"owner": "Carl", "number": "DE10000001"}'
+  curl -s http://ADDRESS/accounts/$ANN/history
+
+Ctrl-C closes it."#;
