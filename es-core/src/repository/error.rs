@@ -17,8 +17,8 @@ pub enum ExecuteError<E> {
     Claimed(Claimed),
     /// The condition of a write that joined the command failed; nothing was recorded.
     Refused(WriteRefused),
-    /// The store failed. After [`StoreError::Unavailable`] it is unknown whether the events were recorded:
-    /// load the aggregate to see.
+    /// The store failed. Whether the events were recorded may be unknown, see
+    /// [`is_outcome_unknown`](Self::is_outcome_unknown).
     Store(StoreError),
 }
 
@@ -51,6 +51,25 @@ impl<E> ExecuteError<E> {
             Self::Rejected(_) | Self::Claimed(_) | Self::Refused(_) => false,
             Self::Conflict(_) => true,
             Self::Store(error) => error.is_retryable(),
+        }
+    }
+}
+
+impl<E> ExecuteError<E> {
+    /// Whether the events may have been recorded all the same: no answer arrived. A command under a
+    /// [key](crate::Request::once) is repeated safely then; without one, load the aggregate to see.
+    pub fn is_outcome_unknown(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_outcome_unknown())
+    }
+
+    /// The same with another type of rejection: `error.map_rejection(MyError::from)`.
+    pub fn map_rejection<F>(self, map: impl FnOnce(E) -> F) -> ExecuteError<F> {
+        match self {
+            Self::Rejected(error) => ExecuteError::Rejected(map(error)),
+            Self::Conflict(conflict) => ExecuteError::Conflict(conflict),
+            Self::Claimed(claimed) => ExecuteError::Claimed(claimed),
+            Self::Refused(refused) => ExecuteError::Refused(refused),
+            Self::Store(error) => ExecuteError::Store(error),
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) struct Sender<'a> {
 
 impl Sender<'_> {
     pub(crate) async fn append(&self, append: &Append, cost: &mut Cost) -> Result<Appended, AppendError> {
-        let mut sent = 1;
+        let mut sent = Sent::default();
         loop {
             match self.store.append(append).await {
                 Ok(appended) => {
@@ -44,7 +44,7 @@ impl Sender<'_> {
     }
 
     pub(crate) async fn write(&self, set: &WriteSet, cost: &mut Cost) -> Result<Written, WriteError> {
-        let mut sent = 1;
+        let mut sent = Sent::default();
         loop {
             match self.store.write(set).await {
                 Ok(written) => {
@@ -67,14 +67,36 @@ impl Sender<'_> {
         }
     }
 
-    async fn wait_or_fail(&self, error: StoreError, sent: &mut u32) -> Result<(), StoreError> {
-        if !error.is_retryable() || !self.retry.allows_another(*sent) {
-            return Err(error);
+    async fn wait_or_fail(&self, error: StoreError, sent: &mut Sent) -> Result<(), StoreError> {
+        sent.count += 1;
+        if !error.is_retryable() || !self.retry.allows_another(sent.count) {
+            return Err(sent.told(error));
         }
-        tracing::debug!(%error, sent, "repeating a write");
-        self.clock.sleep(self.retry.delay_after(*sent)).await;
-        *sent += 1;
+        tracing::debug!(%error, sent = sent.count, "repeating a write");
+        self.clock.sleep(self.retry.delay_after(sent.count)).await;
+        if matches!(error, StoreError::Unavailable(_)) {
+            sent.unknown = Some(error);
+        }
         Ok(())
+    }
+}
+
+/// How a write has been sent so far.
+#[derive(Default)]
+struct Sent {
+    count: u32,
+    /// The last answer after which nobody knows whether it was carried out.
+    unknown: Option<StoreError>,
+}
+
+impl Sent {
+    /// What to tell when the last answer is `error`. That may say that nothing was done, but it says so of the
+    /// last time alone.
+    fn told(&mut self, error: StoreError) -> StoreError {
+        match self.unknown.take() {
+            Some(unknown) if !matches!(error, StoreError::Unavailable(_)) => unknown,
+            _ => error,
+        }
     }
 }
 

@@ -56,7 +56,8 @@ pub enum StoreError {
         /// What contradicts.
         reason: String,
     },
-    /// The store refused for the moment; nothing was done.
+    /// The store refused for the moment. The last request did nothing; one before it, of those that a client
+    /// repeats by itself, may have.
     #[error("the store is throttling requests")]
     Throttled(#[source] Cause),
     /// The store gave no answer; whether a write was carried out is unknown.
@@ -119,6 +120,13 @@ impl StoreError {
     /// Whether the same request may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Throttled(_) | Self::Unavailable(_))
+    }
+
+    /// Whether a write that ended with this error may have been carried out all the same. To repeat the very
+    /// same write tells.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::Throttled(_) | Self::Unavailable(_))
     }
 }

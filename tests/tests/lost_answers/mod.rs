@@ -7,8 +7,10 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
 use es_core::{ExecuteError, ManualClock, Repository, RetryPolicy, StoreError};
 use es_dynamo::DynamoStore;
 use es_dynamo::embedded::{Connector, Engine};
@@ -21,19 +23,24 @@ struct LosesAnswers {
     way: Connector,
     left: Arc<AtomicU32>,
     writes: Arc<AtomicU32>,
+    /// What all later writes are refused with.
+    then_refuses: Option<&'static str>,
 }
 
 impl HttpConnector for LosesAnswers {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let is_write =
             request.headers().get("x-amz-target").is_some_and(|target| target.ends_with("PutItem"));
-        let answer = self.way.call(request);
         if !is_write {
-            return answer;
+            return self.way.call(request);
         }
         self.writes.fetch_add(1, Ordering::SeqCst);
         let loses =
             self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if let Some(code) = self.then_refuses.filter(|_| !loses) {
+            return HttpConnectorFuture::ready(Ok(refusal(code)));
+        }
+        let answer = self.way.call(request);
         HttpConnectorFuture::new(async move {
             let answer = answer.await;
             if loses { Err(ConnectorError::timeout("lost on purpose".into())) } else { answer }
@@ -41,14 +48,30 @@ impl HttpConnector for LosesAnswers {
     }
 }
 
+fn refusal(code: &str) -> HttpResponse {
+    let body = format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"on purpose"}}"#);
+    HttpResponse::new(StatusCode::try_from(400).expect("a status"), SdkBody::from(body))
+}
+
 /// A repository that loses the answers to `lost` writes, with so many attempts of the SDK and of its own.
 async fn repository(lost: u32, by_sdk: u32, by_repository: u32) -> (Repository<Account>, LosesAnswers) {
+    repository_that(lost, None, by_sdk, by_repository).await
+}
+
+/// The same, where all later writes are refused.
+async fn repository_that(
+    lost: u32,
+    then_refuses: Option<&'static str>,
+    by_sdk: u32,
+    by_repository: u32,
+) -> (Repository<Account>, LosesAnswers) {
     let engine = Engine::in_memory().expect("starts");
     engine.store().await.expect("creates the table");
     let way = LosesAnswers {
         way: engine.connector(),
         left: Arc::new(AtomicU32::new(lost)),
         writes: Arc::default(),
+        then_refuses,
     };
     let retries =
         RetryConfig::standard().with_max_attempts(by_sdk).with_initial_backoff(Duration::from_millis(1));
@@ -90,4 +113,22 @@ async fn is_reported_as_unknown_when_nobody_repeats_it() {
     assert!(matches!(error, ExecuteError::Store(StoreError::Unavailable(_))), "{error:?}");
     assert!(error.is_retryable() && !error.is_conflict());
     assert_eq!(deposits_recorded(&accounts).await, 1, "it was recorded all the same");
+}
+
+/// That the last attempt did nothing is no comfort when one before it may have done it all.
+#[tokio::test]
+async fn stays_unknown_whatever_the_later_answers_are() {
+    for code in ["ThrottlingException", "AccessDeniedException", "ValidationException"] {
+        let (accounts, way) = repository_that(1, Some(code), 1, 3).await;
+        let error = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect_err("no answer");
+        assert!(matches!(error, ExecuteError::Store(StoreError::Unavailable(_))), "{code}: {error:?}");
+        assert!(error.is_outcome_unknown());
+        assert!(way.writes.load(Ordering::SeqCst) > 1);
+        assert_eq!(deposits_recorded(&accounts).await, 1, "it was recorded all the same");
+    }
+    // Without a lost answer, the refusal itself is what there is to tell.
+    let (accounts, _) = repository_that(0, Some("AccessDeniedException"), 1, 3).await;
+    let error = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect_err("refused");
+    assert!(matches!(error, ExecuteError::Store(StoreError::Setup { .. })), "{error:?}");
+    assert!(!error.is_outcome_unknown());
 }
