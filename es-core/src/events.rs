@@ -52,7 +52,7 @@ impl<A: Aggregate> Events<A> {
     /// ```
     /// # use es_core::prelude::*;
     /// # #[event] pub struct Registered { pub email: String }
-    /// # #[derive(Aggregate, Default)]
+    /// # #[derive(Aggregate, Debug, Default)]
     /// # #[aggregate(name = "user", id = String, events(Registered))]
     /// # pub struct User { email: String }
     /// # impl Apply<Registered> for User {

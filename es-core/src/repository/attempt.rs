@@ -1,5 +1,6 @@
 //! One command on its way: load, decide, record, and again.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
@@ -13,7 +14,7 @@ use crate::repository::subject::{Prepared, Subject};
 use crate::repository::{ExecuteError, Inner, Outcome};
 use crate::store::{Append, AppendError, Conflict, Marker, Place, StoreError, WriteError, WriteSet};
 use crate::stream_id::StreamId;
-use crate::version::Version;
+use crate::version::{ExpectedVersion, Version};
 
 /// A command on its way through its attempts.
 ///
@@ -26,6 +27,8 @@ pub(crate) struct Attempt<A: Aggregate> {
 
 /// What is written besides the events.
 pub(crate) struct Extras<'a, A: Aggregate> {
+    /// The version that the aggregate has to have.
+    pub(crate) expected: ExpectedVersion,
     pub(crate) once: Option<&'a OnceRequest>,
     pub(crate) joining: Option<&'a Joining<'a, A>>,
 }
@@ -59,6 +62,26 @@ impl<A: Aggregate> Attempt<A> {
         self.subject.cost()
     }
 
+    /// Whether the aggregate is at the version that the caller expects, so that there is something to decide;
+    /// `Break` when it is not, and never will be again.
+    pub(crate) async fn check<E>(
+        mut self,
+        extras: &Extras<'_, A>,
+    ) -> Result<ControlFlow<Box<Outcome<A>>, Self>, ExecuteError<E>> {
+        while !extras.expected.allows(self.subject.version()) {
+            if self.is_outdated().await? {
+                continue;
+            }
+            let (stream, version) = (self.subject.stream().clone(), self.subject.version());
+            let conflict = Conflict::new(stream, extras.expected, Some(version), self.subject.cost());
+            return match self.unless_done_before(ExecuteError::Outdated(conflict), extras).await? {
+                Conclusion::Done(outcome) => Ok(ControlFlow::Break(outcome)),
+                Conclusion::Again(attempt) => Ok(ControlFlow::Continue(attempt)),
+            };
+        }
+        Ok(ControlFlow::Continue(self))
+    }
+
     /// Records what was decided.
     pub(crate) async fn conclude<E>(
         mut self,
@@ -73,7 +96,7 @@ impl<A: Aggregate> Attempt<A> {
                 _ => return self.nothing_to_do(extras).await,
             },
             Err(_) if self.is_outdated().await? => return Ok(Conclusion::Again(self)),
-            Err(error) => return self.rejected(error, extras).await,
+            Err(error) => return self.unless_done_before(ExecuteError::Rejected(error), extras).await,
         };
         let Prepared { data, events, claims } = prepared;
         let append = self.subject.append(data, context);
@@ -166,10 +189,10 @@ impl<A: Aggregate> Attempt<A> {
         Ok(Conclusion::Done(Box::new(self.outcome(Vec::new(), None))))
     }
 
-    /// The domain says no; unless it has said yes before, under the same key.
-    async fn rejected<E>(
+    /// The command cannot be carried out; unless it has been before, under the same key.
+    async fn unless_done_before<E>(
         mut self,
-        error: E,
+        error: ExecuteError<E>,
         extras: &Extras<'_, A>,
     ) -> Result<Conclusion<A>, ExecuteError<E>> {
         if let Some(once) = extras.once {
@@ -181,7 +204,7 @@ impl<A: Aggregate> Attempt<A> {
                 return self.done_before(&marker).await;
             }
         }
-        Err(ExecuteError::Rejected(error))
+        Err(error)
     }
 
     async fn done_before<E>(self, marker: &Marker) -> Result<Conclusion<A>, ExecuteError<E>> {

@@ -13,6 +13,9 @@ pub enum ExecuteError<E> {
     Rejected(E),
     /// Other writers came first at every attempt; nothing was recorded.
     Conflict(Conflict),
+    /// The aggregate is not at the version that the caller expects, see
+    /// [`Request::expecting`](crate::Request::expecting); nothing was recorded.
+    Outdated(Conflict),
     /// Another aggregate holds a claim that the command takes; nothing was recorded.
     Claimed(Claimed),
     /// The condition of a write that joined the command failed; nothing was recorded.
@@ -48,7 +51,7 @@ impl<E> ExecuteError<E> {
     /// the state that it saw, and a claim is held until its holder gives it back.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Rejected(_) | Self::Claimed(_) | Self::Refused(_) => false,
+            Self::Rejected(_) | Self::Outdated(_) | Self::Claimed(_) | Self::Refused(_) => false,
             Self::Conflict(_) => true,
             Self::Store(error) => error.is_retryable(),
         }
@@ -67,6 +70,7 @@ impl<E> ExecuteError<E> {
         match self {
             Self::Rejected(error) => ExecuteError::Rejected(map(error)),
             Self::Conflict(conflict) => ExecuteError::Conflict(conflict),
+            Self::Outdated(conflict) => ExecuteError::Outdated(conflict),
             Self::Claimed(claimed) => ExecuteError::Claimed(claimed),
             Self::Refused(refused) => ExecuteError::Refused(refused),
             Self::Store(error) => ExecuteError::Store(error),
@@ -79,6 +83,7 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
         match self {
             Self::Rejected(_) => f.write_str("the command was rejected"),
             Self::Conflict(_) => f.write_str("other writers came first at every attempt"),
+            Self::Outdated(_) => f.write_str("the aggregate is not at the version that is expected"),
             Self::Claimed(_) => f.write_str("another aggregate holds a claim that the command takes"),
             Self::Refused(_) => f.write_str("a write that joined the command was refused"),
             Self::Store(_) => f.write_str("the command could not be carried out"),
@@ -90,7 +95,7 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(match self {
             Self::Rejected(error) => error,
-            Self::Conflict(conflict) => conflict,
+            Self::Conflict(conflict) | Self::Outdated(conflict) => conflict,
             Self::Claimed(claimed) => claimed,
             Self::Refused(refused) => refused,
             Self::Store(error) => error,

@@ -41,7 +41,7 @@ use crate::metadata::Metadata;
 use crate::snapshot::SnapshotPolicy;
 use crate::store::{Claim, EventStore, StoreError};
 use crate::stream_id::StreamId;
-use crate::version::Version;
+use crate::version::{ExpectedVersion, Version};
 use cache::StateCache;
 use load::Until;
 use snapshotting::Snapshotting;
@@ -200,6 +200,12 @@ impl<A: Aggregate> Repository<A> {
         self.with((self.inner.metadata)()).once(key)
     }
 
+    /// Commands that are carried out only when the aggregate is at a version that the caller has seen: see
+    /// [`Request::expecting`].
+    pub fn expecting(&self, version: ExpectedVersion) -> Request<'_, A> {
+        self.with((self.inner.metadata)()).expecting(version)
+    }
+
     /// The same, remembered for `retention`, in whole seconds.
     pub fn once_for(&self, retention: Duration, key: impl Into<String>) -> Request<'_, A> {
         self.with((self.inner.metadata)()).once_for(retention, key)
@@ -263,14 +269,23 @@ impl<A: Aggregate> Repository<A> {
         self.inner.snapshotting.flush().await;
     }
 
+    /// The version of the aggregate `id`, without loading it: [`Version::NONE`] when it has no events.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store cannot tell.
+    pub async fn version(&self, id: &A::Id) -> Result<Version, StoreError> {
+        let stream = StreamId::new(A::NAME, id)?;
+        Ok(self.inner.store.head(&stream).await?.version)
+    }
+
     /// Whether the aggregate `id` has any events.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the store cannot tell.
     pub async fn exists(&self, id: &A::Id) -> Result<bool, StoreError> {
-        let stream = StreamId::new(A::NAME, id)?;
-        Ok(!self.inner.store.head(&stream).await?.version.is_none())
+        Ok(!self.version(id).await?.is_none())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::type_name;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::metadata::Metadata;
 use crate::repository::attempt::{Attempt, Conclusion, Extras};
 use crate::repository::joining::{self, Decided, Joining, OnceRequest, USUAL_RETENTION};
 use crate::repository::{ExecuteError, Outcome, Repository};
-use crate::version::Version;
+use crate::version::{ExpectedVersion, Version};
 
 /// A repository together with what accompanies its commands: made by [`Repository::with`] and
 /// [`Repository::once`].
@@ -51,13 +52,24 @@ use crate::version::Version;
 pub struct Request<'a, A: Aggregate> {
     repository: &'a Repository<A>,
     metadata: Arc<Metadata>,
+    expected: ExpectedVersion,
     once: Option<OnceRequest>,
     joining: Option<Joining<'a, A>>,
 }
 
 impl<'a, A: Aggregate> Request<'a, A> {
     pub(crate) fn new(repository: &'a Repository<A>, metadata: Metadata) -> Self {
-        Self { repository, metadata: Arc::new(metadata), once: None, joining: None }
+        let metadata = Arc::new(metadata);
+        Self { repository, metadata, expected: ExpectedVersion::Any, once: None, joining: None }
+    }
+
+    /// Carries the command out only when the aggregate is at the version that the caller has seen: what `If-Match`
+    /// asks for in HTTP. Otherwise it ends with [`ExecuteError::Outdated`], and is not decided at all.
+    ///
+    /// A command that was carried out before under its [key](Self::once) is answered as before.
+    pub fn expecting(mut self, version: ExpectedVersion) -> Self {
+        self.expected = version;
+        self
     }
 
     /// Carries the command out once, however often it is asked for under this `key`: what comes later gets the
@@ -107,6 +119,10 @@ impl<'a, A: Aggregate> Request<'a, A> {
         async {
             let mut attempt = Attempt::start(&self.repository.inner, id).await?;
             loop {
+                attempt = match attempt.check(&self.extras()).await? {
+                    ControlFlow::Continue(attempt) => attempt,
+                    ControlFlow::Break(outcome) => return Ok(*outcome),
+                };
                 let context = attempt.context(id, &self.metadata);
                 let decision = attempt.state().handle(&command, &context);
                 attempt = match self.conclude(attempt, decision, &context).await? {
@@ -132,6 +148,10 @@ impl<'a, A: Aggregate> Request<'a, A> {
         async {
             let mut attempt = Attempt::start(&self.repository.inner, id).await?;
             loop {
+                attempt = match attempt.check(&self.extras()).await? {
+                    ControlFlow::Continue(attempt) => attempt,
+                    ControlFlow::Break(outcome) => return Ok(*outcome),
+                };
                 let context = attempt.context(id, &self.metadata);
                 let decision = decide(attempt.state(), &context).await;
                 attempt = match self.conclude(attempt, decision, &context).await? {
@@ -150,13 +170,16 @@ impl<'a, A: Aggregate> Request<'a, A> {
         decision: Result<Events<A>, E>,
         context: &Context<A>,
     ) -> Result<Conclusion<A>, ExecuteError<E>> {
-        let extras = Extras { once: self.once.as_ref(), joining: self.joining.as_ref() };
         record(attempt.attempts(), context.version(), attempt.cost());
-        let conclusion = attempt.conclude(decision, context, &extras).await?;
+        let conclusion = attempt.conclude(decision, context, &self.extras()).await?;
         if let Conclusion::Done(outcome) = &conclusion {
             record(outcome.attempts, outcome.version, outcome.cost);
         }
         Ok(conclusion)
+    }
+
+    fn extras(&self) -> Extras<'_, A> {
+        Extras { expected: self.expected, once: self.once.as_ref(), joining: self.joining.as_ref() }
     }
 
     fn span(&self, id: &A::Id, command: &str) -> Span {
@@ -179,6 +202,7 @@ impl<A: Aggregate> fmt::Debug for Request<'_, A> {
         f.debug_struct("Request")
             .field("repository", self.repository)
             .field("metadata", &self.metadata)
+            .field("expected", &self.expected)
             .field("once", &self.once)
             .field("joining", &self.joining.is_some())
             .finish()

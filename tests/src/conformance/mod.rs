@@ -132,6 +132,12 @@ macro_rules! conformance {
             a_claim_needs_an_event,
             a_claim_is_not_taken_by_who_loses_the_race,
         );
+        $crate::conformance!(@rules $store, repository, expecting:
+            a_command_is_carried_out_at_the_version_expected,
+            a_lost_race_is_outdated,
+            a_repeated_command_is_answered_as_before,
+            a_transaction_expects_versions_too,
+        );
         $crate::conformance!(@rules $store, repository, redelivery:
             a_command_is_carried_out_once,
             the_first_outcome_is_returned_again,

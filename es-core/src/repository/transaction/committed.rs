@@ -43,6 +43,16 @@ impl Committed {
         outcome.downcast_ref()
     }
 
+    /// The same, to keep: it is no longer here afterwards.
+    pub fn take_outcome<A: Aggregate>(&mut self, id: &A::Id) -> Option<Outcome<A>> {
+        self.outcome::<A>(id)?;
+        let stream = StreamId::new(A::NAME, id).ok()?;
+        let index = self.outcomes.iter().position(|(known, _)| *known == stream)?;
+        let (_, outcome) = self.outcomes.remove(index);
+        let outcome: Box<dyn Any> = outcome;
+        outcome.downcast().ok().map(|outcome| *outcome)
+    }
+
     /// The streams that took part, in the order of their first commands.
     pub fn streams(&self) -> impl Iterator<Item = &StreamId> {
         self.outcomes.iter().map(|(stream, _)| stream)

@@ -24,6 +24,7 @@ use crate::repository::writing::Sender;
 use crate::repository::{ExecuteError, Repository, RetryPolicy};
 use crate::store::{Conflict, EventStore, JoinedWrite, Marker, Place, StoreError, WriteError, WriteSet};
 use crate::stream_id::StreamId;
+use crate::version::ExpectedVersion;
 use participant::{Participant, Party, Undecided};
 
 /// Why a transaction was not carried out; none of it was.
@@ -41,10 +42,15 @@ pub type TransactionError = ExecuteError<Rejection>;
 /// # pub struct Account { balance: i64 }
 /// # impl Apply<Moved> for Account { fn apply(&mut self, event: &Moved) { self.balance += event.cents; } }
 /// # pub struct Move { pub cents: i64 }
+/// # #[derive(Debug)] pub struct Overdrawn;
+/// # impl std::fmt::Display for Overdrawn {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("too little") }
+/// # }
+/// # impl std::error::Error for Overdrawn {}
 /// # impl Handle<Move> for Account {
-/// #     type Error = &'static str;
+/// #     type Error = Overdrawn;
 /// #     fn handle(&self, command: &Move, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-/// #         if self.balance + command.cents < 0 { return Err("too little on the account"); }
+/// #         if self.balance + command.cents < 0 { return Err(Overdrawn); }
 /// #         Ok(Moved { cents: command.cents }.into())
 /// #     }
 /// # }
@@ -119,6 +125,20 @@ impl Transaction {
     {
         if let Some(party) = self.party(repository, id) {
             party.add(Box::new(move |state, context| state.handle(&command, context).map_err(Into::into)));
+        }
+        self
+    }
+
+    /// Carries the transaction out only when the aggregate `id`, which has to have a command, is at the version
+    /// that the caller has seen: see [`Request::expecting`](crate::Request::expecting).
+    pub fn expecting<A: Aggregate>(
+        mut self,
+        repository: &Repository<A>,
+        id: &A::Id,
+        version: ExpectedVersion,
+    ) -> Self {
+        if let Some(party) = self.party(repository, id) {
+            party.expect(version);
         }
         self
     }
@@ -207,7 +227,7 @@ impl Transaction {
             return Err(StoreError::invalid("the transaction has no commands: add one with `execute`").into());
         }
         if let Some(idle) = self.participants.iter().find(|participant| participant.is_idle()) {
-            let reason = format!("writes join `{}`, which has no command in the transaction", idle.stream());
+            let reason = format!("`{}` has a part in the transaction, but no command", idle.stream());
             return Err(StoreError::invalid(reason).into());
         }
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
@@ -220,8 +240,8 @@ impl Transaction {
             if (decided.is_err() || self.has_nothing_to_do()) && self.are_outdated().await? {
                 continue;
             }
-            if let Err(rejection) = decided {
-                return self.rejected(rejection, attempts, spent).await;
+            if let Err(error) = decided {
+                return self.unless_done_before(error, attempts, spent).await;
             }
             let Some(set) = self.write_set()? else {
                 return Ok(self.recorded(attempts, spent));
@@ -240,14 +260,16 @@ impl Transaction {
         }
     }
 
-    /// Decides all commands: `Err` inside when the domain says no.
-    fn decide(&mut self) -> Result<Result<(), Rejection>, StoreError> {
+    /// Decides all commands: `Err` inside when the domain says no, or an aggregate is not as expected.
+    fn decide(&mut self) -> Result<Result<(), TransactionError>, StoreError> {
         for participant in &mut self.participants {
             match participant.decide(&self.metadata) {
                 Ok(()) => {}
                 Err(Undecided::Rejected(error)) => {
-                    return Ok(Err(Rejection::new(participant.stream().clone(), error)));
+                    let rejection = Rejection::new(participant.stream().clone(), error);
+                    return Ok(Err(ExecuteError::Rejected(rejection)));
                 }
+                Err(Undecided::Outdated(conflict)) => return Ok(Err(ExecuteError::Outdated(conflict))),
                 Err(Undecided::Failed(error)) => return Err(error),
             }
         }
@@ -311,10 +333,10 @@ impl Transaction {
         Ok(Some(set))
     }
 
-    /// The domain says no; unless it has said yes before, under the same key.
-    async fn rejected(
+    /// The transaction cannot be carried out; unless it has been before, under the same key.
+    async fn unless_done_before(
         self,
-        rejection: Rejection,
+        error: TransactionError,
         attempts: u32,
         mut spent: Cost,
     ) -> Result<Committed, TransactionError> {
@@ -326,7 +348,7 @@ impl Transaction {
                 return self.done_before(&marker, attempts, spent).await;
             }
         }
-        Err(ExecuteError::Rejected(rejection))
+        Err(error)
     }
 
     async fn done_before(

@@ -16,9 +16,9 @@ use crate::metadata::Metadata;
 use crate::repository::joining::{Decided, Joining};
 use crate::repository::subject::Subject;
 use crate::repository::{Inner, Outcome};
-use crate::store::{Append, ClaimChange, JoinedWrite, MarkerRead, OnceKey, Place, StoreError};
+use crate::store::{Append, ClaimChange, Conflict, JoinedWrite, MarkerRead, OnceKey, Place, StoreError};
 use crate::stream_id::StreamId;
-use crate::version::Version;
+use crate::version::{ExpectedVersion, Version};
 
 pub(super) type Rejected = Box<dyn Error + Send + Sync>;
 
@@ -31,6 +31,7 @@ pub(super) type AnyOutcome = Box<dyn Any + Send + Sync>;
 /// Why commands are not decided.
 pub(super) enum Undecided {
     Rejected(Rejected),
+    Outdated(Conflict),
     Failed(StoreError),
 }
 
@@ -63,6 +64,7 @@ pub(super) struct Party<A: Aggregate> {
     inner: Arc<Inner<A>>,
     id: A::Id,
     stream: StreamId,
+    expected: ExpectedVersion,
     commands: Vec<Decide<A>>,
     joining: Vec<Joining<'static, A>>,
     /// There from the load on.
@@ -86,7 +88,12 @@ impl<A: Aggregate> Decision<A> {
 impl<A: Aggregate> Party<A> {
     pub(super) fn new(inner: Arc<Inner<A>>, id: A::Id, stream: StreamId) -> Self {
         let (commands, joining) = (Vec::new(), Vec::new());
-        Self { inner, id, stream, commands, joining, subject: None, decision: Decision::none() }
+        let (expected, decision) = (ExpectedVersion::Any, Decision::none());
+        Self { inner, id, stream, expected, commands, joining, subject: None, decision }
+    }
+
+    pub(super) fn expect(&mut self, version: ExpectedVersion) {
+        self.expected = version;
     }
 
     pub(super) fn add(&mut self, command: Decide<A>) {
@@ -180,6 +187,11 @@ impl<A: Aggregate> Participant for Party<A> {
 
     fn decide(&mut self, metadata: &Arc<Metadata>) -> Result<(), Undecided> {
         let Some(subject) = &mut self.subject else { return Ok(()) };
+        if !self.expected.allows(subject.version()) {
+            let (stream, version) = (self.stream.clone(), subject.version());
+            let conflict = Conflict::new(stream, self.expected, Some(version), subject.cost());
+            return Err(Undecided::Outdated(conflict));
+        }
         let state_is_seen = !self.joining.is_empty();
         self.decision = decide_all(subject, &self.id, &self.commands, state_is_seen, metadata)?;
         Ok(())

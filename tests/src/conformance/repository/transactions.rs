@@ -264,7 +264,7 @@ pub async fn that_cannot_be_are_refused(store: Arc<dyn EventStore>) {
                 &"other".to_owned(),
                 nothing,
             ),
-            "has no command",
+            "but no command",
         ),
         (
             Transaction::new(&store).execute(&accounts, &id, Deposit::one(1, "a")).join("not a write"),
