@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use es_core::{
-    Context, EventStore, Events, ExecuteError, Handle, Metadata, Outcome, Repository, RetryPolicy,
-    Transaction, TransactionError, Version,
+    EventStore, ExecuteError, ExpectedVersion, Handle, Metadata, Outcome, Repository, RetryPolicy,
+    StoreError, Transaction, TransactionError, Version,
 };
 use uuid::Uuid;
 
@@ -40,58 +40,6 @@ pub enum Expected {
     OneOf(Vec<Version>),
 }
 
-/// A command for an account at a version that the client has seen.
-///
-/// When another writer comes first, it is decided again, like any command, and now finds another version.
-pub struct Expecting {
-    expected: Expected,
-    decide: Decide,
-}
-
-/// What a command comes to. Boxed, because an implementation for all commands that asks for another one's would
-/// send the compiler from one `Expecting` to the next.
-type Decide = Box<dyn Fn(&Account, &Context<Account>) -> Result<Events<Account>, AccountError> + Send + Sync>;
-
-impl Expecting {
-    /// `command`, at a version that is `expected`.
-    pub fn new<C>(expected: Expected, command: C) -> Self
-    where
-        Account: Handle<C, Error = AccountError>,
-        C: Send + Sync + 'static,
-    {
-        Self { expected, decide: Box::new(move |account, ctx| account.handle(&command, ctx)) }
-    }
-}
-
-/// Why the bank did not carry out a command.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The account has gone on since the client saw it.
-    #[error("the account is at version {version}")]
-    Outdated {
-        /// The version that it has.
-        version: Version,
-    },
-    /// The domain says no.
-    #[error(transparent)]
-    Domain(#[from] AccountError),
-}
-
-impl Handle<Expecting> for Account {
-    type Error = Refusal;
-
-    fn handle(&self, command: &Expecting, ctx: &Context<Self>) -> Result<Events<Self>, Refusal> {
-        // An account that does not exist is no matter of versions: the domain says that there is none.
-        if let Expected::OneOf(versions) = &command.expected
-            && ctx.exists()
-            && !versions.contains(&ctx.version())
-        {
-            return Err(Refusal::Outdated { version: ctx.version() });
-        }
-        Ok((command.decide)(self, ctx)?)
-    }
-}
-
 impl Bank {
     /// The bank whose accounts are in `store`.
     pub fn new(store: impl EventStore) -> Self {
@@ -111,17 +59,17 @@ impl Bank {
         id: AccountId,
         command: C,
         wish: &Wish,
-    ) -> Result<Outcome<Account>, ExecuteError<Refusal>>
+    ) -> Result<Outcome<Account>, ExecuteError<AccountError>>
     where
         Account: Handle<C, Error = AccountError>,
         C: Send + Sync + 'static,
     {
-        let mut request = self.accounts.with(wish.metadata.clone());
+        let expected = self.expected(id, wish).await?;
+        let mut request = self.accounts.with(wish.metadata.clone()).expecting(expected);
         if let Some(key) = &wish.key {
             request = request.once(*key);
         }
-        let command = Expecting::new(wish.expected.clone(), command);
-        request.execute::<Expecting>(&id, command).await
+        request.execute(&id, command).await
     }
 
     /// Moves money from one account to another: both accounts record it, or none. Gives what became of the first
@@ -134,17 +82,29 @@ impl Bank {
         wish: &Wish,
     ) -> Result<Outcome<Account>, TransactionError> {
         let transfer = Uuid::now_v7();
-        let send = Expecting::new(wish.expected.clone(), SendTransfer { transfer, to, amount });
-        let receive = Expecting::new(Expected::Any, ReceiveTransfer { transfer, from, amount });
         let mut transaction = Transaction::new(&self.store)
             .with(wish.metadata.clone())
             .retry(self.retry)
-            .execute(&self.accounts, &from, send)
-            .execute(&self.accounts, &to, receive);
+            .execute(&self.accounts, &from, SendTransfer { transfer, to, amount })
+            .execute(&self.accounts, &to, ReceiveTransfer { transfer, from, amount })
+            .expecting(&self.accounts, &from, self.expected(from, wish).await?);
         if let Some(key) = &wish.key {
             transaction = transaction.once(*key);
         }
-        let committed = transaction.commit().await?;
-        Ok(committed.outcome(&from).expect("the account has a part in the transaction").clone())
+        let mut committed = transaction.commit().await?;
+        Ok(committed.take_outcome(&from).expect("the account has a part in the transaction"))
+    }
+
+    /// The one version that an account may have, of those that the client expects.
+    async fn expected(&self, id: AccountId, wish: &Wish) -> Result<ExpectedVersion, StoreError> {
+        Ok(match &wish.expected {
+            Expected::Any => ExpectedVersion::Any,
+            Expected::OneOf(versions) if versions.len() == 1 => ExpectedVersion::Exact(versions[0]),
+            Expected::OneOf(versions) => {
+                let version = self.accounts.version(&id).await?;
+                let expected = if versions.contains(&version) { version } else { Version::MAX };
+                ExpectedVersion::Exact(expected)
+            }
+        })
     }
 }

@@ -7,13 +7,13 @@ use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use es_core::store::Conflict;
 use es_core::{ExecuteError, StoreError, TransactionError};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::conditional::etag;
 use crate::domain::AccountError;
-use crate::service::Refusal;
 
 /// Why a request was not carried out. It tells the client what it may know, never what happened inside.
 #[derive(Debug, Serialize)]
@@ -115,26 +115,11 @@ fn rejected() -> StatusCode {
     StatusCode::UNPROCESSABLE_ENTITY
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Domain(error) => error.into(),
-            Refusal::Outdated { version } => {
-                let detail = format!("the account has gone on: it is at version {version}");
-                let title = "The account is at another version";
-                let mut problem = Self::new(StatusCode::PRECONDITION_FAILED, "outdated", title, detail)
-                    .with("version", version.get());
-                problem.headers.push(etag(version));
-                problem
-            }
-        }
-    }
-}
-
-impl From<ExecuteError<Refusal>> for Problem {
-    fn from(error: ExecuteError<Refusal>) -> Self {
+impl From<ExecuteError<AccountError>> for Problem {
+    fn from(error: ExecuteError<AccountError>) -> Self {
         match error {
-            ExecuteError::Rejected(refusal) => refusal.into(),
+            ExecuteError::Rejected(error) => error.into(),
+            ExecuteError::Outdated(conflict) => outdated(&conflict),
             error => failed(error),
         }
     }
@@ -143,13 +128,27 @@ impl From<ExecuteError<Refusal>> for Problem {
 impl From<TransactionError> for Problem {
     fn from(error: TransactionError) -> Self {
         match &error {
-            ExecuteError::Rejected(rejection) => match rejection.downcast_ref::<Refusal>() {
+            ExecuteError::Rejected(rejection) => match rejection.downcast_ref::<AccountError>() {
                 Some(refusal) => Self::from(refusal.clone()).with("account", rejection.stream().id()),
                 None => internal(&error),
             },
+            ExecuteError::Outdated(conflict) => outdated(conflict).with("account", conflict.stream.id()),
             _ => failed(error),
         }
     }
+}
+
+/// The account is not as the client has seen it. That there is none is no matter of versions.
+fn outdated(conflict: &Conflict) -> Problem {
+    let Some(version) = conflict.actual.filter(|version| !version.is_none()) else {
+        return AccountError::Unknown.into();
+    };
+    let detail = format!("the account has gone on: it is at version {version}");
+    let title = "The account is at another version";
+    let mut problem = Problem::new(StatusCode::PRECONDITION_FAILED, "outdated", title, detail)
+        .with("version", version.get());
+    problem.headers.push(etag(version));
+    problem
 }
 
 impl From<StoreError> for Problem {
@@ -174,7 +173,7 @@ fn failed<E: Error + 'static>(error: ExecuteError<E>) -> Problem {
         )
         .with("field", "number"),
         ExecuteError::Conflict(_) => busy("others came first: nothing was changed"),
-        error if error.is_retryable() => {
+        error if error.is_outcome_unknown() => {
             busy("whether it was carried out is unknown: repeat it under an idempotency key, or look")
         }
         error => internal(&error),
