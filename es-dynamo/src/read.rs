@@ -26,6 +26,9 @@ struct Progress {
     contiguity: Contiguity,
     /// What was read upwards of a commit whose rest is to come.
     assembly: Assembly,
+    /// Whether the next request may be answered by a replica that is behind. The first one alone: two of them
+    /// might not fit together.
+    eventual: bool,
     step: Step,
 }
 
@@ -65,7 +68,8 @@ impl Table {
         let stream = read.stream().clone();
         let contiguity = Contiguity::after(stream.clone(), read.start());
         let assembly = Assembly::after(stream.clone(), read.start());
-        stream::try_unfold(Progress { stream, contiguity, assembly, step }, async |mut progress| {
+        let eventual = read.is_eventual();
+        stream::try_unfold(Progress { stream, contiguity, assembly, eventual, step }, async |mut progress| {
             Ok(self.next_page(&mut progress).await?.map(|page| (page, progress)))
         })
         .boxed()
@@ -97,7 +101,7 @@ impl Table {
     /// so a long stream needs no more memory than a short one.
     async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
         let End { snapshot, unusable, mut parts, more, cost } =
-            self.end(&progress.stream, request.longest_tail).await?;
+            self.end(progress, request.longest_tail).await?;
         let mut page = Page { cost, unusable_snapshot: unusable, ..Page::default() };
         let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
         match snapshot {
@@ -128,13 +132,14 @@ impl Table {
 
     /// Reads the snapshot, the `longest_tail` newest commits, and one that tells that the snapshot is not
     /// ahead of them.
-    async fn end(&self, stream: &StreamId, longest_tail: u32) -> Result<End, StoreError> {
+    async fn end(&self, progress: &mut Progress, longest_tail: u32) -> Result<End, StoreError> {
         let limit = i32::try_from(longest_tail).unwrap_or(i32::MAX).saturating_add(2);
         let mut end = End::default();
         let mut from = None;
         loop {
             let output = self
-                .query(stream, names::COMMIT_PREFIX.to_owned(), names::SNAPSHOT_KEY.to_owned())
+                .query(&progress.stream, names::COMMIT_PREFIX.to_owned(), names::SNAPSHOT_KEY.to_owned())
+                .consistent_read(!std::mem::take(&mut progress.eventual))
                 .scan_index_forward(false)
                 .limit(limit)
                 .set_exclusive_start_key(from.take())
@@ -143,7 +148,7 @@ impl Table {
                 .map_err(|error| translate(&self.name, error))?;
             end.cost += capacity::of_read(output.consumed_capacity());
             for item in output.items.unwrap_or_default() {
-                let attributes = Attributes::of(stream, item)?;
+                let attributes = Attributes::of(&progress.stream, item)?;
                 if attributes.is_snapshot() {
                     match snapshot_from(attributes) {
                         Ok(found) => end.snapshot = Some(found),
@@ -184,6 +189,7 @@ impl Table {
             }
             let output = self
                 .query(&progress.stream, names::commit_key(start), names::commit_key(until))
+                .consistent_read(!std::mem::take(&mut progress.eventual))
                 .set_exclusive_start_key(from.take())
                 .send()
                 .await

@@ -62,7 +62,7 @@ impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
                 let answer = connector.call(request).await?;
                 cut(answer, part)
             }),
-            Some(Fault::TransactionConflict | Fault::PageCut(_)) => connector.call(request),
+            Some(Fault::TransactionConflict | Fault::PageCut(_) | Fault::Stale(_)) => connector.call(request),
             Some(Fault::Delayed(delay)) => HttpConnectorFuture::new(async move {
                 tokio::time::sleep(delay).await;
                 connector.call(request).await

@@ -7,7 +7,10 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use chrono::DateTime;
-use es_core::store::{Append, AppendError, Appended, Commit, Head, Page, Read};
+use es_core::store::{
+    Append, AppendError, Appended, Claim, Commit, Head, Holder, MarkerRead, OnceKey, Page, Read,
+    StoreIdentity, WriteError, WriteSet, Written,
+};
 use es_core::{
     CommitId, Cost, EventData, EventStore, Metadata, Repository, Snapshot, SnapshotPolicy, StoreError,
     StreamId, Version,
@@ -137,6 +140,22 @@ impl fmt::Debug for Ready {
 impl EventStore for Ready {
     async fn append(&self, _: &Append) -> Result<Appended, AppendError> {
         Err(StoreError::invalid("this store is for reading").into())
+    }
+
+    async fn write(&self, _: &WriteSet) -> Result<Written, WriteError> {
+        Err(StoreError::invalid("this store is for reading").into())
+    }
+
+    async fn claim_holder(&self, _: &Claim) -> Result<Holder, StoreError> {
+        Err(StoreError::invalid("this store has no claims"))
+    }
+
+    async fn marker(&self, _: &OnceKey) -> Result<MarkerRead, StoreError> {
+        Err(StoreError::invalid("this store has no markers"))
+    }
+
+    fn identity(&self) -> StoreIdentity {
+        StoreIdentity::of(&self.pages)
     }
 
     fn read(&self, _: Read) -> BoxStream<'_, Result<Page, StoreError>> {

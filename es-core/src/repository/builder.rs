@@ -29,6 +29,7 @@ impl<A: Aggregate> RepositoryBuilder<A> {
                 snapshots: None,
                 snapshotting: Snapshotting::default(),
                 cache: None,
+                eventual: false,
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(RandomIds),
                 metadata: Metadata::new,
@@ -64,6 +65,18 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         A: Clone,
     {
         self.inner.cache = Some(StateCache::with_capacity(entries));
+        self
+    }
+
+    /// Reads with eventual consistency to decide commands, which takes half the read units.
+    ///
+    /// Results are what they would be without it: the write of a command that is accepted verifies what it was
+    /// decided on, and one that is rejected, or has nothing to do, is decided again if a strongly consistent
+    /// read of the tail tells that the stream has gone on. That read is one more request for those, and a command
+    /// that comes right after another one for the same aggregate may meet a replica that is behind, which costs
+    /// a conflict. Loads are strongly consistent, as ever.
+    pub fn eventual_reads(mut self) -> Self {
+        self.inner.eventual = true;
         self
     }
 

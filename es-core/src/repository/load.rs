@@ -16,6 +16,8 @@ use crate::version::Version;
 #[derive(Clone, Copy)]
 pub(crate) enum Until {
     End,
+    /// The end, as a replica knows it that may be behind.
+    Lately,
     Version(Version),
     Time(DateTime<Utc>),
 }
@@ -44,6 +46,14 @@ impl<A: Aggregate> Inner<A> {
     pub(crate) async fn load_cold(&self, stream: &StreamId) -> Result<Fold<A>, StoreError> {
         let mut fold = Fold::new();
         self.advance(&mut fold, stream, Until::End, self.usable_snapshots()).await?;
+        Ok(fold)
+    }
+
+    /// A state to decide on, from the store; it may be behind, if the repository allows that.
+    pub(crate) async fn load_to_decide(&self, stream: &StreamId) -> Result<Fold<A>, StoreError> {
+        let until = if self.eventual { Until::Lately } else { Until::End };
+        let mut fold = Fold::new();
+        self.advance(&mut fold, stream, until, self.usable_snapshots()).await?;
         Ok(fold)
     }
 
@@ -166,6 +176,9 @@ impl<A: Aggregate> Inner<A> {
             }
             read = read.until(version);
         }
+        if matches!(until, Until::Lately) {
+            read = read.eventually();
+        }
         if let Some((snapshots, policy)) = snapshots
             && fold.version.is_none()
             && let Some(longest_tail) = self.snapshotting.longest_tail(*policy)
@@ -190,7 +203,7 @@ impl<A: Aggregate> Inner<A> {
             }
             restore(fold, &page, snapshots)?;
             let (bound, time) = match until {
-                Until::End => (None, None),
+                Until::End | Until::Lately => (None, None),
                 Until::Version(version) => (Some(version), None),
                 Until::Time(time) => (None, Some(time)),
             };

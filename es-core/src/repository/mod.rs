@@ -103,6 +103,8 @@ struct Inner<A> {
     snapshots: Option<SnapshotPolicy>,
     snapshotting: Snapshotting,
     cache: Option<StateCache<A>>,
+    /// Whether commands may be decided on a state that is behind, because their write tells.
+    eventual: bool,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
     /// The metadata of commands that have none of their own.

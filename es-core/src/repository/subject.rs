@@ -19,7 +19,7 @@ pub(crate) struct Subject<A: Aggregate> {
     inner: Arc<Inner<A>>,
     stream: StreamId,
     fold: Fold<A>,
-    /// Whether the state was read from the store, not taken from the cache.
+    /// Whether the state is known to be the stream's: read from the store, with strong consistency.
     fresh: bool,
     /// How many events the state holds that are not recorded yet.
     ahead: u64,
@@ -36,7 +36,7 @@ impl<A: Aggregate> Subject<A> {
     pub(crate) async fn load(inner: Arc<Inner<A>>, stream: StreamId) -> Result<Self, StoreError> {
         let (fold, fresh) = match inner.cached(&stream) {
             Some(fold) => (fold, false),
-            None => (inner.load_cold(&stream).await?, true),
+            None => (inner.load_to_decide(&stream).await?, !inner.eventual),
         };
         Ok(Self { inner, stream, fold, fresh, ahead: 0 })
     }

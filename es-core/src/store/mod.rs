@@ -98,7 +98,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Reads a stream in pages, in the order of its versions.
     ///
     /// A stream that does not exist gives one page without commits. Every page is strongly consistent: it
-    /// holds every commit that was acknowledged before it was asked for.
+    /// holds every commit that was acknowledged before it was asked for. Of a read that is
+    /// [eventual](Read::eventually), the last commits may be missing.
     ///
     /// # Errors
     ///

@@ -13,6 +13,7 @@ pub struct Read {
     after: Version,
     until: Option<Version>,
     snapshot: Option<SnapshotRequest>,
+    eventual: bool,
 }
 
 /// That a read may start from a snapshot.
@@ -29,7 +30,7 @@ impl Read {
     /// The whole stream.
     #[must_use]
     pub fn all(stream: StreamId) -> Self {
-        Self { stream, after: Version::NONE, until: None, snapshot: None }
+        Self { stream, after: Version::NONE, until: None, snapshot: None, eventual: false }
     }
 
     /// Only what comes after `version`, which must be the end of a commit, as the version of a loaded state
@@ -54,6 +55,20 @@ impl Read {
     pub fn from_snapshot(mut self, fingerprint: Fingerprint, longest_tail: u32) -> Self {
         self.snapshot = Some(SnapshotRequest { fingerprint, longest_tail });
         self
+    }
+
+    /// What was acknowledged lately may be missing, if that is cheaper: for callers who find out by their write.
+    /// What is there is still contiguous.
+    #[must_use]
+    pub fn eventually(mut self) -> Self {
+        self.eventual = true;
+        self
+    }
+
+    /// Whether what was acknowledged lately may be missing.
+    #[must_use]
+    pub fn is_eventual(&self) -> bool {
+        self.eventual
     }
 
     /// The stream.

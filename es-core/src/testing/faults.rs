@@ -21,6 +21,8 @@ pub enum Fault {
     Delayed(Duration),
     /// A transaction meets another one on one of its items, and is refused; other requests pass.
     TransactionConflict,
+    /// An eventual read does not see the last commits, so many of them at most; other requests pass.
+    Stale(u32),
     /// A page of a read ends after this part of what it would hold, from 0 to 1; other requests pass.
     PageCut(f64),
 }
@@ -48,6 +50,7 @@ struct Rates {
     internal_errors: f64,
     transaction_conflicts: f64,
     cut_pages: f64,
+    stale_reads: f64,
     delayed: f64,
     longest_delay: Duration,
     crash_after: Option<u64>,
@@ -112,6 +115,13 @@ impl Faults {
     #[must_use]
     pub fn cut_pages(mut self, rate: f64) -> Self {
         self.rates.cut_pages = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, does not see the last commits, if it is an eventual read.
+    #[must_use]
+    pub fn stale_reads(mut self, rate: f64) -> Self {
+        self.rates.stale_reads = rate;
         self
     }
 
@@ -180,6 +190,7 @@ impl Faults {
             (self.rates.internal_errors, Fault::InternalError),
             (self.rates.transaction_conflicts, Fault::TransactionConflict),
             (self.rates.cut_pages, Fault::PageCut(amount)),
+            (self.rates.stale_reads, Fault::Stale(1 + (amount * 3.0) as u32)),
             (self.rates.delayed, Fault::Delayed(delay)),
         ];
         let mut bound = 0.0;

@@ -56,7 +56,9 @@ impl<S: EventStore> FaultyStore<S> {
         carry_out: impl AsyncFnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         match fault {
-            None | Some(Fault::TransactionConflict | Fault::PageCut(_)) => carry_out().await,
+            None | Some(Fault::TransactionConflict | Fault::PageCut(_) | Fault::Stale(_)) => {
+                carry_out().await
+            }
             Some(Fault::Delayed(delay)) => {
                 hold_back(delay).await;
                 carry_out().await
@@ -86,6 +88,21 @@ async fn hold_back(delay: Duration) {
         })
         .await;
     }
+}
+
+/// All the pages that are left as one, without the last `commits`.
+async fn behind(
+    pages: &mut BoxStream<'_, Result<Page, StoreError>>,
+    commits: u32,
+) -> Result<Option<Page>, StoreError> {
+    let Some(mut all) = pages.try_next().await? else { return Ok(None) };
+    while let Some(page) = pages.try_next().await? {
+        all.commits.extend(page.commits);
+        all.cost += page.cost;
+    }
+    let kept = all.commits.len().saturating_sub(commits as usize);
+    all.commits.truncate(kept);
+    Ok(Some(all))
 }
 
 /// Cuts a page after a part of its commits; gives back the rest.
@@ -124,9 +141,19 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         // Every page is a request of its own.
-        let progress = (self.store.read(read), None);
-        stream::try_unfold(progress, async |(mut pages, rest): (_, Option<Page>)| {
+        let eventual = read.is_eventual();
+        let progress = (self.store.read(read), None, eventual);
+        type Progress<'a> = (BoxStream<'a, Result<Page, StoreError>>, Option<Page>, bool);
+        stream::try_unfold(progress, async |(mut pages, rest, eventual): Progress<'_>| {
             let fault = self.faults.next();
+            if let Some(Fault::Stale(commits)) = fault
+                && eventual
+                && rest.is_none()
+            {
+                // All at once, so that it is known which commits are the last.
+                let page = behind(&mut pages, commits).await?;
+                return Ok(page.map(|page| (page, (stream::empty().boxed(), None, false))));
+            }
             let page = self.request_with(fault, async || match rest {
                 Some(rest) => Ok(Some(rest)),
                 None => pages.try_next().await,
@@ -136,7 +163,7 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
                 Some(Fault::PageCut(part)) => cut(&mut page, part),
                 _ => None,
             };
-            Ok(Some((page, (pages, rest))))
+            Ok(Some((page, (pages, rest, eventual))))
         })
         .boxed()
     }

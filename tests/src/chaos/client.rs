@@ -129,9 +129,11 @@ impl<'a> Client<'a> {
             .snapshots(policy)
             .ids(ids)
             .clock(ManualClock::at(time(self.random.i64(0..100))));
-        match self.random.bool() {
-            true => builder.cache(4).build(),
-            false => builder.build(),
+        match self.random.u8(..4) {
+            0 => builder.cache(4).build(),
+            1 => builder.eventual_reads().build(),
+            2 => builder.cache(4).eventual_reads().build(),
+            _ => builder.build(),
         }
     }
 

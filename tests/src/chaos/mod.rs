@@ -61,5 +61,6 @@ fn faults(random: &mut Rng, seed: u64) -> Faults {
         .internal_errors(rate(0.1))
         .transaction_conflicts(rate(0.2))
         .cut_pages(rate(0.3))
+        .stale_reads(rate(0.5))
         .delays(rate(0.5), Duration::from_millis(8))
 }
