@@ -257,3 +257,23 @@ async fn a_read_after_a_version_reads_nothing_before_it() {
     let loaded = load(&watched, from_snapshot(10).after(Version::new(10))).await;
     assert_eq!((loaded.snapshot, loaded.ends), (None, singles(11..=12)));
 }
+
+/// Only the first request may be answered by a replica that is behind: two of them might not fit together.
+#[tokio::test]
+async fn an_eventual_read_is_strongly_consistent_from_the_second_request_on() {
+    let watched = watched().await;
+    fill(&watched.other, 12, 100 * 1024).await; // more than a page
+    for read in [Read::all(stream()), from_snapshot(1), from_snapshot(100)] {
+        let strong = load(&watched, read.clone()).await;
+        watched.wire.bodies();
+        let eventual = load(&watched, read.clone().eventually()).await;
+        assert_eq!((&eventual.ends, eventual.requests), (&strong.ends, strong.requests), "{read:?}");
+        assert!(eventual.read_units < strong.read_units, "{read:?}");
+        let consistent: Vec<_> =
+            watched.wire.bodies().iter().map(|body| body["ConsistentRead"] == true).collect();
+        assert!(consistent.len() > 1 && !consistent[0], "{read:?}");
+        assert!(consistent[1..].iter().all(|consistent| *consistent), "{read:?}");
+    }
+    let short = load(&watched, Read::all(stream()).after(Version::new(11)).eventually()).await;
+    assert_eq!((short.ends, short.requests), (vec![(12, 12)], 1));
+}

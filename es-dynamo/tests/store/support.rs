@@ -48,9 +48,15 @@ pub(crate) struct Wire {
     way: Connector,
     plan: Arc<Mutex<Box<Plan>>>,
     seen: Arc<Mutex<Vec<String>>>,
+    bodies: Arc<Mutex<Vec<serde_json::Value>>>,
 }
 
 impl Wire {
+    /// The bodies of all requests since the last call.
+    pub(crate) fn bodies(&self) -> Vec<serde_json::Value> {
+        std::mem::take(&mut *self.bodies.lock().expect("no test panicked"))
+    }
+
     /// The operations since the last call.
     pub(crate) fn seen(&self) -> Vec<String> {
         std::mem::take(&mut *self.seen.lock().expect("no test panicked"))
@@ -76,6 +82,8 @@ impl HttpConnector for Wire {
         let target = request.headers().get("x-amz-target").expect("every request has a target");
         let operation = target.rsplit('.').next().expect("has a name").to_owned();
         self.seen.lock().expect("no test panicked").push(operation.clone());
+        let body = serde_json::from_slice(request.body().bytes().expect("is whole")).expect("is JSON");
+        self.bodies.lock().expect("no test panicked").push(body);
         let act = self.plan.lock().expect("no test panicked")(&operation);
         match act {
             Act::Pass => self.way.call(request),
@@ -144,6 +152,7 @@ pub(crate) fn watch(engine: &Engine, retries: RetryConfig) -> (DynamoStore, Wire
         way: engine.connector(),
         plan: Arc::new(Mutex::new(Box::new(|_| Act::Pass))),
         seen: Arc::default(),
+        bodies: Arc::default(),
     };
     let retries = retries.with_initial_backoff(Duration::from_millis(1));
     let config = engine.config_through(SharedHttpConnector::new(wire.clone())).retry_config(retries);

@@ -132,6 +132,11 @@ macro_rules! conformance {
             a_claim_needs_an_event,
             a_claim_is_not_taken_by_who_loses_the_race,
         );
+        $crate::conformance!(@rules $store, repository, eventual:
+            a_command_that_is_accepted_is_verified_by_its_write,
+            what_is_rejected_or_nothing_is_checked,
+            loads_are_never_behind,
+        );
         $crate::conformance!(@rules $store, repository, expecting:
             a_command_is_carried_out_at_the_version_expected,
             a_lost_race_is_outdated,

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod claims;
 pub mod commands;
 pub mod damage;
+pub mod eventual;
 pub mod expecting;
 pub mod past;
 pub mod races;
