@@ -62,6 +62,10 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# the book, into target/book; needs mdbook. That its snippets compile and run is a part of `test`
+book:
+    mdbook build docs
+
 # every feature alone
 features:
     cargo clippy -p es-core -- -D warnings
@@ -85,4 +89,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # what has to pass, as the CI script runs it
-ci: test fmt lint features docs deny test-dynamodb-local example-dynamodb-local costs bench-smoke
+ci: test fmt lint features docs book deny test-dynamodb-local example-dynamodb-local costs bench-smoke

@@ -13,3 +13,12 @@ pub mod domain;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The book's examples, compiled and run: one item for each chapter.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../../docs/src/concepts.md")]
+    struct Concepts;
+    #[doc = include_str!("../../docs/src/tutorial.md")]
+    struct Tutorial;
+}
