@@ -21,4 +21,8 @@ mod book {
     struct Concepts;
     #[doc = include_str!("../../docs/src/tutorial.md")]
     struct Tutorial;
+    #[doc = include_str!("../../docs/src/modelling.md")]
+    struct Modelling;
+    #[doc = include_str!("../../docs/src/evolution.md")]
+    struct Evolution;
 }
