@@ -25,4 +25,21 @@ mod book {
     struct Modelling;
     #[doc = include_str!("../../docs/src/evolution.md")]
     struct Evolution;
+    #[doc = include_str!("../../docs/src/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../../docs/src/operations.md")]
+    struct Operations;
+}
+
+/// The book quotes costs that the README has, where they are measured.
+#[test]
+fn the_book_quotes_the_costs_of_the_readme() {
+    let readme = include_str!("../../README.md");
+    let book = include_str!("../../docs/src/operations.md");
+    let rows = book.lines().filter(|row| row.starts_with("| ") && row.matches(" | ").count() == 4);
+    let rows: Vec<_> = rows.filter(|row| !row.starts_with("| what ")).collect();
+    assert!(rows.len() > 5, "the table is gone");
+    for row in rows {
+        assert!(readme.contains(row), "the README has no such row:\n{row}");
+    }
 }
