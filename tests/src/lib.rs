@@ -29,6 +29,10 @@ mod book {
     struct Testing;
     #[doc = include_str!("../../docs/src/operations.md")]
     struct Operations;
+    #[doc = include_str!("../../docs/src/format.md")]
+    struct Format;
+    #[doc = include_str!("../../docs/src/migration.md")]
+    struct Migration;
 }
 
 /// The book quotes costs that the README has, where they are measured.
