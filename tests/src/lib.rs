@@ -1,7 +1,15 @@
 //! The conformance suite: what every event store has to do, as one async function per rule.
 //!
-//! [`conformance!`] turns the suite into tests of one store. The rules in [`conformance::contract`] look at
-//! the store alone; those in [`conformance::repository`] look at what a repository makes of it.
+//! [`conformance!`] turns the suite into tests of one store. Whoever writes a store of their own adds this package
+//! and tokio to the development dependencies, and a test:
+//!
+//! ```
+//! es_tests::conformance!(std::sync::Arc::new(es_core::MemoryStore::new()));
+//! # fn main() {}
+//! ```
+//!
+//! The rules in [`conformance::contract`] look at the store alone; those in [`conformance::repository`] look at
+//! what a repository makes of it.
 
 #![allow(clippy::missing_panics_doc)] // a rule that is broken panics: that is what rules are for
 

@@ -202,6 +202,16 @@ impl<A: Aggregate> Repository<A> {
         self.with((self.inner.metadata)()).once(key)
     }
 
+    /// Commands that writes of the caller's own join: see [`Request::joining`].
+    pub fn joining<'a, F, I>(&'a self, join: F) -> Request<'a, A>
+    where
+        F: Fn(&Decided<'_, A>) -> I + Send + Sync + 'a,
+        I: IntoIterator,
+        I::Item: Send + Sync + 'static,
+    {
+        self.with((self.inner.metadata)()).joining(join)
+    }
+
     /// Commands that are carried out only when the aggregate is at a version that the caller has seen: see
     /// [`Request::expecting`].
     pub fn expecting(&self, version: ExpectedVersion) -> Request<'_, A> {

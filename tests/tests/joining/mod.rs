@@ -44,7 +44,7 @@ async fn a_row_follows_every_command() {
     let store = dynamo_store().await;
     let accounts: Repository<Account> = Repository::new(store.clone());
     let id = "ann".to_owned();
-    let request = || accounts.with(es_core::Metadata::new()).joining(|decided| [row(&store, decided)]);
+    let request = || accounts.joining(|decided| [row(&store, decided)]);
     for n in 1..=3_u64 {
         let deposit = Deposit { cents: 5, notes: vec!["a".to_owned(), "b".to_owned()] };
         let done = request().execute(&id, deposit).await.expect("accepted");
@@ -71,7 +71,6 @@ async fn a_row_is_of_the_attempt_that_wins() {
     let id = "ann".to_owned();
     let calls = AtomicU32::new(0);
     let done = accounts
-        .with(es_core::Metadata::new())
         .joining(|decided| [row(&store, decided)])
         .decide(&id, async |_, _| {
             if calls.fetch_add(1, Ordering::SeqCst) == 0 {

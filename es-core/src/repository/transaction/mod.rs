@@ -183,6 +183,12 @@ impl Transaction {
         self
     }
 
+    /// Where the time comes from, for waits and for keys that expire. Decisions take it from their repositories.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
     /// How often and how fast to try again.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
