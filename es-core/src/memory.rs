@@ -55,6 +55,12 @@ impl Stored {
         self.commits.partition_point(|commit| commit.first <= version)
     }
 
+    /// Whether the commit is there after which the snapshot was taken.
+    fn has_commit_of(&self, snapshot: &Snapshot) -> bool {
+        let end = |commit: &Commit| (commit.last(), commit.time) == (snapshot.version(), snapshot.time());
+        self.commits.iter().rev().take_while(|commit| commit.last() >= snapshot.version()).any(end)
+    }
+
     /// Appends at the end.
     fn append(&mut self, commit: &NewCommit) {
         self.places.insert(commit.id, self.commits.len());
@@ -171,7 +177,7 @@ impl MemoryStore {
             && let Some(request) = progress.read.snapshot()
             && let Some(snapshot) = &stored.snapshot
         {
-            if snapshot.fits(request.fingerprint) && snapshot.version() <= stored.head() {
+            if snapshot.fits(request.fingerprint) && stored.has_commit_of(snapshot) {
                 progress.contiguity = Contiguity::after(progress.read.stream().clone(), snapshot.version());
                 page.snapshot = Some(snapshot.clone());
             } else {

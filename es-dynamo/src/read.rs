@@ -105,7 +105,7 @@ impl Table {
         let mut page = Page { cost, unusable_snapshot: unusable, ..Page::default() };
         let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
         match snapshot {
-            Some(found) if found.fits(request.fingerprint) && is_boundary(found.version(), &parts) => {
+            Some(found) if found.fits(request.fingerprint) && belongs(&found, &parts) => {
                 page.snapshot = Some(found);
             }
             Some(found) => page.unusable_snapshot = Some(found.version()),
@@ -286,11 +286,18 @@ impl Table {
     }
 }
 
-/// Whether a snapshot may be of this `version`: not beyond the newest commit, nor inside of one.
-fn is_boundary(version: Version, parts: &VecDeque<Part>) -> bool {
+/// Whether a snapshot is of this stream as it is: its version is not beyond the newest commit, nor inside of one,
+/// and the commit that ends there, if it is among `parts`, is the one that the snapshot was taken after.
+///
+/// That one may be another where a stream was cut off, by a restore say, and has grown again.
+fn belongs(snapshot: &Snapshot, parts: &VecDeque<Part>) -> bool {
+    let version = snapshot.version();
     let head = parts.back().map_or(Version::NONE, |part| part.commit.last());
-    let inside = |part: &Part| part.whole.first <= version && version < part.whole.last;
-    version <= head && !parts.iter().any(inside)
+    let contradicts = |part: &Part| {
+        let inside = part.whole.first <= version && version < part.whole.last;
+        inside || (part.whole.last == version && part.commit.time != snapshot.time())
+    };
+    version <= head && !parts.iter().any(contradicts)
 }
 
 /// The commits of `parts`, which follow the version `start`; `None` when something is missing.

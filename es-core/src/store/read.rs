@@ -49,8 +49,8 @@ impl Read {
         self
     }
 
-    /// Starts from the stream's snapshot, when it is undamaged, has the shape `fingerprint`, and is not
-    /// ahead of the stream; at most `longest_tail` commits are expected to follow it.
+    /// Starts from the stream's snapshot, when it is undamaged, has the shape `fingerprint`, and the stream has the
+    /// commit that it was taken after: one that ends at its version, and has its time. At most `longest_tail` commits are expected to follow it.
     #[must_use]
     pub fn from_snapshot(mut self, fingerprint: Fingerprint, longest_tail: u32) -> Self {
         self.snapshot = Some(SnapshotRequest { fingerprint, longest_tail });

@@ -59,6 +59,7 @@ macro_rules! conformance {
             a_snapshot_is_overwritten_only_by_a_higher_version,
             an_unusable_snapshot_can_be_replaced,
             a_snapshot_that_does_not_fit_is_ignored,
+            a_snapshot_of_another_history_is_ignored,
             a_tail_longer_than_expected_is_read_whole,
             a_snapshot_in_a_stream_over_1_megabyte,
         );

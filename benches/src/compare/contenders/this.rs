@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ScalarAttributeType;
-use chrono::Utc;
+use es_core::store::Read;
 use es_core::{Aggregate, EventStore, Repository, Snapshot, SnapshotPolicy, StreamId, Version};
 use es_dynamo::{DynamoStore, names};
+use futures_util::TryStreamExt;
 
 use super::{Contender, Failure, Layout};
 use crate::domain::{Account, Deposit};
@@ -68,7 +69,12 @@ pub async fn create(client: &Client, prefix: &str) -> Result<(), Failure> {
 pub async fn fill_snapshot(client: &Client, prefix: &str, id: &str, events: u64) -> Result<(), Failure> {
     let fingerprint = Account::snapshots().ok_or("accounts have snapshots")?.fingerprint();
     let state = serde_json::to_string(&Account::after(events))?;
-    let snapshot = Snapshot::new(Version::new(events), Utc::now(), fingerprint, state);
-    store(client, prefix)?.write_snapshot(&StreamId::new(Account::NAME, id)?, &snapshot, None).await?;
+    let (store, stream) = (store(client, prefix)?, StreamId::new(Account::NAME, id)?);
+    // A snapshot has the time of the commit that it was taken after.
+    let last = Read::all(stream.clone()).after(Version::new(events - 1));
+    let pages: Vec<_> = store.read(last).try_collect().await?;
+    let time = pages.iter().flat_map(|page| &page.commits).last().ok_or("the stream has commits")?.time;
+    let snapshot = Snapshot::new(Version::new(events), time, fingerprint, state);
+    store.write_snapshot(&stream, &snapshot, None).await?;
     Ok(())
 }

@@ -11,9 +11,10 @@ use crate::conformance::support::{Pattern, new_stream, read_all, time};
 
 const SHAPE: Fingerprint = Fingerprint::new(0xdead_beef_0000_0001);
 
+/// A snapshot with the time that all commits of these tests have.
 fn snapshot(version: u64) -> Snapshot {
     let state = format!("{{\"version\":{version},\"text\":\"\\u00fc\"}}");
-    Snapshot::new(Version::new(version), time(9), SHAPE, state)
+    Snapshot::new(Version::new(version), time(0), SHAPE, state)
 }
 
 async fn write(store: &dyn EventStore, stream: &StreamId, snapshot: &Snapshot) {
@@ -132,4 +133,22 @@ pub async fn a_snapshot_in_a_stream_over_1_megabyte(store: Arc<dyn EventStore>) 
             assert!(commit.events == [Pattern { seed, bytes }.event()], "commit {seed} was changed");
         }
     }
+}
+
+/// A stream that was cut off, by a restore say, and has grown again over what a snapshot stands for.
+pub async fn a_snapshot_of_another_history_is_ignored(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    for _ in 0..4 {
+        grow(&*store, &stream, 1).await;
+    }
+    let state = "{}".to_owned();
+    for version in [4, 2] {
+        let foreign = Snapshot::new(Version::new(version), time(1), SHAPE, state.clone());
+        store.write_snapshot(&stream, &foreign, Some(Version::new(4))).await.expect("writes");
+        let page = read_all(&*store, from_snapshot(&stream)).await;
+        assert_eq!((page.snapshot, page.unusable_snapshot), (None, Some(Version::new(version))));
+        assert_eq!(page.commits.len(), 4);
+    }
+    store.write_snapshot(&stream, &snapshot(2), Some(Version::new(2))).await.expect("writes");
+    assert_eq!(read_all(&*store, from_snapshot(&stream)).await.snapshot, Some(snapshot(2)));
 }
