@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
 use es_core::store::{Append, AppendError, Appended, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
 use crate::capacity;
 use crate::error::translate_write;
-use crate::item::{Attributes, CommitHead, Item, commit_items, item_size};
+use crate::item::{Attributes, CommitHead, Item, commit_items, item_size, key};
 use crate::names;
 use crate::store::Table;
 use crate::transact::{PLACE_IS_FREE, Reason, Transacted, cancelled};
@@ -202,11 +202,7 @@ impl Table {
         stream: &StreamId,
         first: Version,
     ) -> Result<(Option<CommitHead>, Cost), StoreError> {
-        let key = Item::from([
-            (names::PARTITION_KEY.to_owned(), AttributeValue::S(stream.as_str().to_owned())),
-            (names::SORT_KEY.to_owned(), AttributeValue::S(names::commit_key(first))),
-        ]);
-        let (item, cost) = self.get(key).await?;
+        let (item, cost) = self.get(key(stream.as_str(), names::commit_key(first))).await?;
         let head = item.map(|item| head_of(stream, item)).transpose()?;
         Ok((head, cost))
     }

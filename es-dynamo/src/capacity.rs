@@ -23,10 +23,14 @@ pub(crate) fn of_transaction(consumed: &[ConsumedCapacity]) -> Cost {
 ///
 /// It is billed by the larger of the two
 /// ([capacity units](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html)),
-/// but the error does not say how much: one unit for each KB.
+/// but the error does not say how much.
 pub(crate) fn of_failed_write(bytes: u64, there: u64, times: u32) -> Cost {
-    let units = bytes.max(there).div_ceil(1024).max(1);
-    Cost::write(units as f64 * f64::from(times))
+    Cost::write(write_units(bytes.max(there)) * f64::from(times))
+}
+
+/// The units of writing an item of `bytes`: one for each KB, and at least one.
+pub(crate) fn write_units(bytes: u64) -> f64 {
+    bytes.div_ceil(1024).max(1) as f64
 }
 
 fn units(consumed: Option<&ConsumedCapacity>) -> f64 {

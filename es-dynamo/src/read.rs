@@ -84,9 +84,6 @@ impl Table {
                 None => return Ok(None),
             },
         };
-        if let Some(snapshot) = &page.snapshot {
-            progress.contiguity = Contiguity::after(progress.stream.clone(), snapshot.version());
-        }
         for commit in &page.commits {
             progress.contiguity.check(commit)?;
         }

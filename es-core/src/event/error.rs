@@ -75,14 +75,11 @@ impl DecodeError {
     /// The error for an event of `kind` that was stored with a `version` that the code does not read.
     #[must_use]
     pub fn unknown_version(kind: &EventKind, version: u32) -> Self {
-        let mut oldest = kind;
-        while let Some(previous) = oldest.previous() {
-            oldest = previous;
-        }
-        let known = if oldest.version() == kind.version() {
+        let oldest = kind.versions().last().map_or(kind.version(), EventKind::version);
+        let known = if oldest == kind.version() {
             format!("version {}", kind.version())
         } else {
-            format!("versions {} to {}", oldest.version(), kind.version())
+            format!("versions {oldest} to {}", kind.version())
         };
         Self::UnknownVersion { name: kind.name().to_owned(), version, known }
     }

@@ -92,6 +92,11 @@ impl EventKind {
         self.previous
     }
 
+    /// This version and all before it, which are still read, the newest first.
+    pub fn versions(&self) -> impl Iterator<Item = &EventKind> {
+        std::iter::successors(Some(self), |kind| kind.previous)
+    }
+
     /// The shape of the payload.
     #[must_use]
     pub const fn fields(&self) -> &'static [Field] {

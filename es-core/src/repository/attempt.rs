@@ -1,6 +1,5 @@
 //! One command on its way: load, decide, record, and again.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
@@ -33,11 +32,11 @@ pub(crate) struct Extras<'a, A: Aggregate> {
     pub(crate) joining: Option<&'a Joining<'a, A>>,
 }
 
-/// What became of a decision.
-pub(crate) enum Conclusion<A: Aggregate> {
+/// What comes next.
+pub(crate) enum Next<A: Aggregate> {
     Done(Box<Outcome<A>>),
-    /// Another writer came first: decide again, on the state as it is now.
-    Again(Attempt<A>),
+    /// Decide on the state as it is now: for the first time, or again because another writer came first.
+    Decide(Attempt<A>),
 }
 
 impl<A: Aggregate> Attempt<A> {
@@ -62,24 +61,16 @@ impl<A: Aggregate> Attempt<A> {
         self.subject.cost()
     }
 
-    /// Whether the aggregate is at the version that the caller expects, so that there is something to decide;
-    /// `Break` when it is not, and never will be again.
-    pub(crate) async fn check<E>(
-        mut self,
-        extras: &Extras<'_, A>,
-    ) -> Result<ControlFlow<Box<Outcome<A>>, Self>, ExecuteError<E>> {
+    /// Decides only if the aggregate is at the version that the caller expects.
+    pub(crate) async fn check<E>(mut self, extras: &Extras<'_, A>) -> Result<Next<A>, ExecuteError<E>> {
         while !extras.expected.allows(self.subject.version()) {
-            if self.is_outdated().await? {
-                continue;
+            if !self.is_outdated().await? {
+                let (stream, version) = (self.subject.stream().clone(), self.subject.version());
+                let conflict = Conflict::new(stream, extras.expected, Some(version), self.subject.cost());
+                return self.unless_done_before(ExecuteError::Outdated(conflict), extras).await;
             }
-            let (stream, version) = (self.subject.stream().clone(), self.subject.version());
-            let conflict = Conflict::new(stream, extras.expected, Some(version), self.subject.cost());
-            return match self.unless_done_before(ExecuteError::Outdated(conflict), extras).await? {
-                Conclusion::Done(outcome) => Ok(ControlFlow::Break(outcome)),
-                Conclusion::Again(attempt) => Ok(ControlFlow::Continue(attempt)),
-            };
         }
-        Ok(ControlFlow::Continue(self))
+        Ok(Next::Decide(self))
     }
 
     /// Records what was decided.
@@ -88,14 +79,14 @@ impl<A: Aggregate> Attempt<A> {
         decision: Result<Events<A>, E>,
         context: &Context<A>,
         extras: &Extras<'_, A>,
-    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+    ) -> Result<Next<A>, ExecuteError<E>> {
         let prepared = match decision.map(|events| self.subject.prepare(events)) {
             Ok(prepared) => match prepared? {
                 prepared if !prepared.data.is_empty() => prepared,
-                _ if self.is_outdated().await? => return Ok(Conclusion::Again(self)),
+                _ if self.is_outdated().await? => return Ok(Next::Decide(self)),
                 _ => return self.nothing_to_do(extras).await,
             },
-            Err(_) if self.is_outdated().await? => return Ok(Conclusion::Again(self)),
+            Err(_) if self.is_outdated().await? => return Ok(Next::Decide(self)),
             Err(error) => return self.unless_done_before(ExecuteError::Rejected(error), extras).await,
         };
         let Prepared { data, events, claims } = prepared;
@@ -130,11 +121,7 @@ impl<A: Aggregate> Attempt<A> {
     }
 
     /// Appends the commit, and nothing besides it.
-    async fn append<E>(
-        mut self,
-        append: &Append,
-        events: Vec<A::Event>,
-    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+    async fn append<E>(mut self, append: &Append, events: Vec<A::Event>) -> Result<Next<A>, ExecuteError<E>> {
         let mut cost = Cost::ZERO;
         let result = self.subject.inner().sender().append(append, &mut cost).await;
         self.subject.add_cost(cost);
@@ -151,7 +138,7 @@ impl<A: Aggregate> Attempt<A> {
         set: &WriteSet,
         append: &Append,
         events: Vec<A::Event>,
-    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+    ) -> Result<Next<A>, ExecuteError<E>> {
         let mut cost = Cost::ZERO;
         let result = self.subject.inner().sender().write(set, &mut cost).await;
         self.subject.add_cost(cost);
@@ -169,7 +156,7 @@ impl<A: Aggregate> Attempt<A> {
     }
 
     /// There are no events. Under a key, that is remembered, too: it is the command's outcome.
-    async fn nothing_to_do<E>(mut self, extras: &Extras<'_, A>) -> Result<Conclusion<A>, ExecuteError<E>> {
+    async fn nothing_to_do<E>(mut self, extras: &Extras<'_, A>) -> Result<Next<A>, ExecuteError<E>> {
         if let Some(once) = extras.once {
             let (stream, version) = (self.subject.stream().clone(), self.subject.version());
             let inner = self.subject.inner();
@@ -186,7 +173,7 @@ impl<A: Aggregate> Attempt<A> {
                 Err(other) => return Err(StoreError::Backend(other.into()).into()),
             }
         }
-        Ok(Conclusion::Done(Box::new(self.outcome(Vec::new(), None))))
+        Ok(Next::Done(Box::new(self.outcome(Vec::new(), None))))
     }
 
     /// The command cannot be carried out; unless it has been before, under the same key.
@@ -194,7 +181,7 @@ impl<A: Aggregate> Attempt<A> {
         mut self,
         error: ExecuteError<E>,
         extras: &Extras<'_, A>,
-    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+    ) -> Result<Next<A>, ExecuteError<E>> {
         if let Some(once) = extras.once {
             let key = once.key_of(Some(self.subject.stream()))?;
             let found = self.subject.inner().marker(&key).await?;
@@ -207,22 +194,22 @@ impl<A: Aggregate> Attempt<A> {
         Err(error)
     }
 
-    async fn done_before<E>(self, marker: &Marker) -> Result<Conclusion<A>, ExecuteError<E>> {
+    async fn done_before<E>(self, marker: &Marker) -> Result<Next<A>, ExecuteError<E>> {
         let stream = self.subject.stream();
         let Some(place) = marker.places.iter().find(|place| place.stream == *stream) else {
             return Err(StoreError::corrupt(stream, "a marker of its keys tells of another stream").into());
         };
         let mut outcome = self.subject.inner().first_outcome(stream, place, self.subject.cost()).await?;
         outcome.attempts = self.attempts;
-        Ok(Conclusion::Done(Box::new(outcome)))
+        Ok(Next::Done(Box::new(outcome)))
     }
 
-    fn recorded(mut self, append: &Append, events: Vec<A::Event>, last: Version) -> Conclusion<A> {
+    fn recorded(mut self, append: &Append, events: Vec<A::Event>, last: Version) -> Next<A> {
         self.subject.recorded(append, &events, last);
-        Conclusion::Done(Box::new(self.outcome(events, Some(append.commit().id))))
+        Next::Done(Box::new(self.outcome(events, Some(append.commit().id))))
     }
 
-    async fn again<E>(mut self, conflict: Conflict) -> Result<Conclusion<A>, ExecuteError<E>> {
+    async fn again<E>(mut self, conflict: Conflict) -> Result<Next<A>, ExecuteError<E>> {
         let inner = self.subject.inner();
         if !inner.retry.allows_another(self.attempts) {
             return Err(ExecuteError::Conflict(conflict));
@@ -231,7 +218,7 @@ impl<A: Aggregate> Attempt<A> {
         inner.wait(&inner.retry, self.attempts).await;
         self.attempts += 1;
         self.subject.refresh().await?;
-        Ok(Conclusion::Again(self))
+        Ok(Next::Decide(self))
     }
 
     fn outcome(self, events: Vec<A::Event>, commit: Option<CommitId>) -> Outcome<A> {

@@ -44,17 +44,13 @@ impl<A: Aggregate> Inner<A> {
 
     /// The current state, from the store alone.
     pub(crate) async fn load_cold(&self, stream: &StreamId) -> Result<Fold<A>, StoreError> {
-        let mut fold = Fold::new();
-        self.advance(&mut fold, stream, Until::End, self.usable_snapshots()).await?;
-        Ok(fold)
+        self.load(stream, Until::End, self.usable_snapshots()).await
     }
 
     /// A state to decide on, from the store; it may be behind, if the repository allows that.
     pub(crate) async fn load_to_decide(&self, stream: &StreamId) -> Result<Fold<A>, StoreError> {
         let until = if self.eventual { Until::Lately } else { Until::End };
-        let mut fold = Fold::new();
-        self.advance(&mut fold, stream, until, self.usable_snapshots()).await?;
-        Ok(fold)
+        self.load(stream, until, self.usable_snapshots()).await
     }
 
     /// The state as it was last seen by this repository; it may be behind.
@@ -76,8 +72,17 @@ impl<A: Aggregate> Inner<A> {
 
     /// A state of the past, from the first event.
     pub(crate) async fn load_past(&self, stream: &StreamId, until: Until) -> Result<Fold<A>, StoreError> {
+        self.load(stream, until, None).await
+    }
+
+    async fn load(
+        &self,
+        stream: &StreamId,
+        until: Until,
+        snapshots: Option<(Snapshots<A>, SnapshotPolicy)>,
+    ) -> Result<Fold<A>, StoreError> {
         let mut fold = Fold::new();
-        self.advance(&mut fold, stream, until, None).await?;
+        self.advance(&mut fold, stream, until, snapshots).await?;
         Ok(fold)
     }
 
@@ -192,7 +197,7 @@ impl<A: Aggregate> Inner<A> {
                 Ok(Some(page)) => page,
                 Ok(None) => return Ok(()),
                 Err(error) => {
-                    fold.cost += Cost { requests: 1, ..Cost::ZERO };
+                    fold.cost += Cost::read(0.0);
                     return Err(Interrupted::Store(error));
                 }
             };

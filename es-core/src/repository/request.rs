@@ -2,7 +2,6 @@
 
 use std::any::type_name;
 use std::fmt;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::command::{Context, Handle};
 use crate::cost::Cost;
 use crate::events::Events;
 use crate::metadata::Metadata;
-use crate::repository::attempt::{Attempt, Conclusion, Extras};
+use crate::repository::attempt::{Attempt, Extras, Next};
 use crate::repository::joining::{self, Decided, Joining, OnceRequest, USUAL_RETENTION};
 use crate::repository::{ExecuteError, Outcome, Repository};
 use crate::version::{ExpectedVersion, Version};
@@ -117,18 +116,15 @@ impl<'a, A: Aggregate> Request<'a, A> {
     {
         let span = self.span(id, short_name::<C>());
         async {
-            let mut attempt = Attempt::start(&self.repository.inner, id).await?;
+            let mut next = self.begin(id).await?;
             loop {
-                attempt = match attempt.check(&self.extras()).await? {
-                    ControlFlow::Continue(attempt) => attempt,
-                    ControlFlow::Break(outcome) => return Ok(*outcome),
+                let attempt = match next {
+                    Next::Done(outcome) => return Ok(*outcome),
+                    Next::Decide(attempt) => attempt,
                 };
                 let context = attempt.context(id, &self.metadata);
                 let decision = attempt.state().handle(&command, &context);
-                attempt = match self.conclude(attempt, decision, &context).await? {
-                    Conclusion::Done(outcome) => return Ok(*outcome),
-                    Conclusion::Again(attempt) => attempt,
-                };
+                next = self.conclude(attempt, decision, &context).await?;
             }
         }
         .instrument(span)
@@ -146,22 +142,23 @@ impl<'a, A: Aggregate> Request<'a, A> {
     {
         let span = self.span(id, "decide");
         async {
-            let mut attempt = Attempt::start(&self.repository.inner, id).await?;
+            let mut next = self.begin(id).await?;
             loop {
-                attempt = match attempt.check(&self.extras()).await? {
-                    ControlFlow::Continue(attempt) => attempt,
-                    ControlFlow::Break(outcome) => return Ok(*outcome),
+                let attempt = match next {
+                    Next::Done(outcome) => return Ok(*outcome),
+                    Next::Decide(attempt) => attempt,
                 };
                 let context = attempt.context(id, &self.metadata);
                 let decision = decide(attempt.state(), &context).await;
-                attempt = match self.conclude(attempt, decision, &context).await? {
-                    Conclusion::Done(outcome) => return Ok(*outcome),
-                    Conclusion::Again(attempt) => attempt,
-                };
+                next = self.conclude(attempt, decision, &context).await?;
             }
         }
         .instrument(span)
         .await
+    }
+
+    async fn begin<E>(&self, id: &A::Id) -> Result<Next<A>, ExecuteError<E>> {
+        Attempt::start(&self.repository.inner, id).await?.check(&self.extras()).await
     }
 
     async fn conclude<E>(
@@ -169,13 +166,15 @@ impl<'a, A: Aggregate> Request<'a, A> {
         attempt: Attempt<A>,
         decision: Result<Events<A>, E>,
         context: &Context<A>,
-    ) -> Result<Conclusion<A>, ExecuteError<E>> {
+    ) -> Result<Next<A>, ExecuteError<E>> {
         record(attempt.attempts(), context.version(), attempt.cost());
-        let conclusion = attempt.conclude(decision, context, &self.extras()).await?;
-        if let Conclusion::Done(outcome) = &conclusion {
-            record(outcome.attempts, outcome.version, outcome.cost);
+        match attempt.conclude(decision, context, &self.extras()).await? {
+            Next::Decide(attempt) => attempt.check(&self.extras()).await,
+            Next::Done(outcome) => {
+                record(outcome.attempts, outcome.version, outcome.cost);
+                Ok(Next::Done(outcome))
+            }
         }
-        Ok(conclusion)
     }
 
     fn extras(&self) -> Extras<'_, A> {

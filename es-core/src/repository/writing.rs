@@ -12,9 +12,6 @@ use crate::store::{
 };
 use crate::stream_id::StreamId;
 
-/// A request whose answer does not tell what it cost.
-const ONE_REQUEST: Cost = Cost { requests: 1, ..Cost::ZERO };
-
 /// Sends the very same request again while the store throttles or gives no answer.
 pub(crate) struct Sender<'a> {
     pub(crate) store: &'a dyn EventStore,
@@ -36,7 +33,7 @@ impl Sender<'_> {
                     return Err(conflict.into());
                 }
                 Err(AppendError::Store(error)) => {
-                    *cost += ONE_REQUEST;
+                    *cost += Cost::write(0.0); // the answer does not tell
                     self.wait_or_fail(error, &mut sent).await?;
                 }
             }
@@ -56,11 +53,11 @@ impl Sender<'_> {
                     return Err(conflict.into());
                 }
                 Err(WriteError::Store(error)) => {
-                    *cost += ONE_REQUEST;
+                    *cost += Cost::write(0.0); // the answer does not tell
                     self.wait_or_fail(error, &mut sent).await?;
                 }
                 Err(other) => {
-                    *cost += ONE_REQUEST;
+                    *cost += Cost::write(0.0); // the answer does not tell
                     return Err(other);
                 }
             }

@@ -4,16 +4,12 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::store::{Claim, NetChange};
 use es_core::{StoreError, StreamId};
 
-use super::Item;
+use super::{Item, key};
 use crate::names;
 
 /// The key of a claim.
 pub(crate) fn claim_key(claim: &Claim) -> Item {
-    let partition = format!("{}{}#{}", names::CLAIM_PREFIX, claim.name(), claim.value());
-    Item::from([
-        (names::PARTITION_KEY.to_owned(), AttributeValue::S(partition)),
-        (names::SORT_KEY.to_owned(), AttributeValue::S(names::CLAIM_KEY.to_owned())),
-    ])
+    key(format!("{}{}#{}", names::CLAIM_PREFIX, claim.name(), claim.value()), names::CLAIM_KEY)
 }
 
 /// The item of a claim that `holder` has.

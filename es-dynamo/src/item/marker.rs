@@ -5,21 +5,18 @@ use chrono::DateTime;
 use es_core::store::{Marker, Once, OnceKey, Place};
 use es_core::{StoreError, Version};
 
-use super::Item;
+use super::{Item, key};
 use crate::names;
 
 /// The key of a marker: those of one stream stand side by side, those of transactions each alone.
 ///
 /// An id may contain `#`, so stream and key are never put into one text.
-pub(crate) fn marker_key(key: &OnceKey) -> Item {
-    let (partition, sort) = match key.stream() {
-        Some(stream) => (stream.as_str().to_owned(), key.key()),
-        None => (format!("{}{}", names::TRANSACTION, key.key()), ""),
+pub(crate) fn marker_key(once: &OnceKey) -> Item {
+    let (partition, sort) = match once.stream() {
+        Some(stream) => (stream.as_str().to_owned(), once.key()),
+        None => (format!("{}{}", names::TRANSACTION, once.key()), ""),
     };
-    Item::from([
-        (names::PARTITION_KEY.to_owned(), AttributeValue::S(format!("{}{partition}", names::MARKER_PREFIX))),
-        (names::SORT_KEY.to_owned(), AttributeValue::S(format!("{}{sort}", names::MARKER_KEY))),
-    ])
+    key(format!("{}{partition}", names::MARKER_PREFIX), format!("{}{sort}", names::MARKER_KEY))
 }
 
 pub(crate) fn marker_item(once: &Once) -> Item {

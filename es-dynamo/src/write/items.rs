@@ -7,7 +7,8 @@ use aws_sdk_dynamodb::types::{
 use es_core::store::{Append, ClaimChange, JoinedWrite, NetChange, Once, WriteError, WriteSet};
 use es_core::{StoreError, StreamId, Version};
 
-use crate::item::{Item, SIZE_LIMIT, claim_item, claim_key, commit_items, item_size, marker_item};
+use crate::capacity::write_units;
+use crate::item::{Item, SIZE_LIMIT, claim_item, claim_key, commit_items, item_size, key, marker_item};
 use crate::names;
 use crate::store::Table;
 use crate::transact::{PLACE_IS_FREE, PutIf, incomplete};
@@ -45,7 +46,7 @@ impl<'a> Transaction<'a> {
         self.items.push(item);
         self.purposes.push(purpose);
         self.bytes += bytes;
-        self.units += 2.0 * bytes.div_ceil(1024).max(1) as f64;
+        self.units += 2.0 * write_units(bytes);
     }
 }
 
@@ -90,8 +91,7 @@ impl Table {
     fn is_unchanged(&self, stream: &StreamId, version: Version) -> Result<TransactWriteItem, StoreError> {
         let check = ConditionCheck::builder()
             .table_name(&self.name)
-            .key(names::PARTITION_KEY, AttributeValue::S(stream.as_str().to_owned()))
-            .key(names::SORT_KEY, AttributeValue::S(names::commit_key(version.next())))
+            .set_key(Some(key(stream.as_str(), names::commit_key(version.next()))))
             .condition_expression(PLACE_IS_FREE)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .build()

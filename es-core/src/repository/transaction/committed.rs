@@ -1,6 +1,5 @@
 //! What a transaction came to.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 
@@ -39,17 +38,16 @@ impl Committed {
     pub fn outcome<A: Aggregate>(&self, id: &A::Id) -> Option<&Outcome<A>> {
         let stream = StreamId::new(A::NAME, id).ok()?;
         let (_, outcome) = self.outcomes.iter().find(|(known, _)| *known == stream)?;
-        let outcome: &dyn Any = outcome.as_ref();
         outcome.downcast_ref()
     }
 
     /// The same, to keep: it is no longer here afterwards.
     pub fn take_outcome<A: Aggregate>(&mut self, id: &A::Id) -> Option<Outcome<A>> {
-        self.outcome::<A>(id)?;
         let stream = StreamId::new(A::NAME, id).ok()?;
-        let index = self.outcomes.iter().position(|(known, _)| *known == stream)?;
+        let is_it =
+            |(known, outcome): &(StreamId, AnyOutcome)| *known == stream && outcome.is::<Outcome<A>>();
+        let index = self.outcomes.iter().position(is_it)?;
         let (_, outcome) = self.outcomes.remove(index);
-        let outcome: Box<dyn Any> = outcome;
         outcome.downcast().ok().map(|outcome| *outcome)
     }
 

@@ -16,7 +16,6 @@ pub use committed::{Committed, Rejection};
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock};
 use crate::command::Handle;
-use crate::ids::{IdSource, RandomIds};
 use crate::metadata::Metadata;
 use crate::repository::joining::{self, Decided, OnceRequest, USUAL_RETENTION};
 use crate::repository::{ExecuteError, Repository, RetryPolicy};
@@ -91,7 +90,6 @@ pub struct Transaction {
     metadata: Arc<Metadata>,
     retry: RetryPolicy,
     clock: Arc<dyn Clock>,
-    ids: Arc<dyn IdSource>,
     once: Option<OnceRequest>,
     joined: Vec<JoinedWrite>,
     /// What was wrong with a part of it.
@@ -107,7 +105,6 @@ impl Transaction {
             metadata: Arc::default(),
             retry: RetryPolicy::default(),
             clock: Arc::new(SystemClock),
-            ids: Arc::new(RandomIds),
             once: None,
             joined: Vec::new(),
             invalid: None,

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::error::Error;
-use std::mem;
 use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
@@ -218,9 +217,9 @@ impl<A: Aggregate> Participant for Party<A> {
         self.joining.iter().flat_map(|join| join(&decided)).collect()
     }
 
-    fn recorded(mut self: Box<Self>) -> Option<AnyOutcome> {
-        let mut subject = self.subject?;
-        let decision = mem::replace(&mut self.decision, Decision::none());
+    fn recorded(self: Box<Self>) -> Option<AnyOutcome> {
+        let Self { subject, decision, .. } = *self;
+        let mut subject = subject?;
         if let Some(append) = &decision.append {
             let last = subject.version().plus(append.commit().events.len() as u64);
             subject.recorded(append, &decision.events, last);

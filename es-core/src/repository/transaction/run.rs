@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use super::participant::Undecided;
 use super::{Committed, Rejection, Transaction, TransactionError};
 use crate::cost::Cost;
+use crate::ids::{IdSource, RandomIds};
 use crate::repository::ExecuteError;
 use crate::repository::writing::Sender;
 use crate::store::{Conflict, Marker, Place, StoreError, WriteError, WriteSet};
@@ -120,7 +121,7 @@ impl Transaction {
         }
         if let Some(once) = &self.once {
             let id = set.appends().first().map(|append| append.commit().id.as_uuid());
-            let id = id.unwrap_or_else(|| self.ids.new_id());
+            let id = id.unwrap_or_else(|| RandomIds.new_id());
             set = set.once(once.once(once.key_of(None)?, id, self.clock.now(), places));
         }
         Ok(Some(set))

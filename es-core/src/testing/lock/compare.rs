@@ -30,7 +30,7 @@ pub(super) fn losses(decoder: &Decoder, locked: &Events) -> Vec<String> {
 }
 
 fn version_loss(decoder: &Decoder, kind: &EventKind, name: &str, number: u32) -> Option<String> {
-    if version_of(kind, number).is_some() {
+    if kind.versions().any(|version| version.version() == number) {
         return None;
     }
     let aggregate = decoder.aggregate;
@@ -109,16 +109,4 @@ fn new_version(name: &str, number: u32) -> String {
         "keep the old struct as `{name}V{number}`, and write `#[event(version = {next}, previous = {name}V{number})]` \
          on the new one, with a `From<{name}V{number}>`."
     )
-}
-
-/// The version of a kind, among those that are read.
-fn version_of(kind: &EventKind, number: u32) -> Option<&EventKind> {
-    let mut next = Some(kind);
-    while let Some(version) = next {
-        if version.version() == number {
-            return Some(version);
-        }
-        next = version.previous();
-    }
-    None
 }

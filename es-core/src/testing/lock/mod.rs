@@ -163,14 +163,12 @@ impl SchemaLock {
 
 /// Adds a kind in all its versions.
 fn add_versions(events: &mut Events, kind: &EventKind) {
-    let mut next = Some(kind);
-    while let Some(version) = next {
+    for version in kind.versions() {
         let types = version.types();
         let types = types.iter().map(|(name, parts)| (name.to_owned(), file::fields(parts)));
         let entry =
             Version { fields: file::fields(version.fields()), types: types.collect(), samples: Vec::new() };
         events.entry(version.name().to_owned()).or_default().insert(version.version(), entry);
-        next = version.previous();
     }
 }
 
