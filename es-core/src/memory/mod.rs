@@ -1,6 +1,9 @@
 //! A store in memory.
 
-use std::collections::HashMap;
+mod content;
+mod documents;
+mod feed;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,16 +12,15 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
 
+use self::content::{Content, Stored};
 use crate::cost::Cost;
-use crate::event::CommitId;
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Append, AppendError, Appended, Claim, ClaimChange, Claimed, Commit, Conflict, Contiguity, EventStore,
-    Head, Holder, Marker, MarkerRead, NewCommit, OnceKey, Page, Read, StoreError, StoreIdentity, WriteError,
-    WriteSet, Written,
+    Append, AppendError, Appended, Claim, Conflict, Contiguity, EventStore, Head, Holder, MarkerRead,
+    OnceKey, Page, Read, StoreError, StoreIdentity, WriteError, WriteSet, Written,
 };
 use crate::stream_id::StreamId;
-use crate::version::{ExpectedVersion, Version};
+use crate::version::Version;
 
 /// How many commits a page holds. Small, so that tests on this store meet more than one page.
 const COMMITS_A_PAGE: usize = 100;
@@ -29,123 +31,6 @@ const COMMITS_A_PAGE: usize = 100;
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     content: Arc<Mutex<Content>>,
-}
-
-#[derive(Default)]
-struct Content {
-    streams: HashMap<StreamId, Stored>,
-    claims: HashMap<Claim, StreamId>,
-    markers: HashMap<OnceKey, Marker>,
-}
-
-#[derive(Default)]
-struct Stored {
-    commits: Vec<Commit>,
-    places: HashMap<CommitId, usize>,
-    snapshot: Option<Snapshot>,
-}
-
-impl Stored {
-    fn head(&self) -> Version {
-        self.commits.last().map_or(Version::NONE, Commit::last)
-    }
-
-    /// The place of the first commit after `version`.
-    fn index_after(&self, version: Version) -> usize {
-        self.commits.partition_point(|commit| commit.first <= version)
-    }
-
-    /// Whether the commit is there after which the snapshot was taken.
-    fn has_commit_of(&self, snapshot: &Snapshot) -> bool {
-        let end = |commit: &Commit| (commit.last(), commit.time) == (snapshot.version(), snapshot.time());
-        self.commits.iter().rev().take_while(|commit| commit.last() >= snapshot.version()).any(end)
-    }
-
-    /// Appends at the end.
-    fn append(&mut self, commit: &NewCommit) {
-        self.places.insert(commit.id, self.commits.len());
-        self.commits.push(Commit {
-            id: commit.id,
-            first: self.head().next(),
-            time: commit.time,
-            metadata: Arc::new(commit.metadata.clone()),
-            events: commit.events.clone(),
-        });
-    }
-}
-
-impl Content {
-    fn head(&self, stream: &StreamId) -> Version {
-        self.streams.get(stream).map_or(Version::NONE, Stored::head)
-    }
-
-    /// Whether the set is written already.
-    fn has(&self, set: &WriteSet) -> bool {
-        let by_commit = set.appends().iter().any(|append| {
-            let stored = self.streams.get(append.stream());
-            stored.is_some_and(|stored| stored.places.contains_key(&append.commit().id))
-        });
-        let by_marker = set
-            .once_key()
-            .is_some_and(|once| self.markers.get(&once.key).is_some_and(|marker| marker.id == once.id));
-        by_commit || by_marker
-    }
-
-    /// Whether the set may be written, as things stand.
-    fn check(&self, set: &WriteSet) -> Result<(), WriteError> {
-        if let Some(once) = set.once_key()
-            && let Some(marker) = self.markers.get(&once.key)
-            && marker.counts_at(once.now)
-        {
-            return Err(WriteError::Done(marker.clone()));
-        }
-        for append in set.appends() {
-            self.check_head(append.stream(), append.start()?)?;
-        }
-        for (stream, version) in set.unchanged_streams() {
-            self.check_head(stream, *version)?;
-        }
-        for change in ClaimChange::net(set.claim_changes())? {
-            let holder = self.claims.get(change.claim);
-            if holder.is_some_and(|holder| holder != change.before) {
-                let wanted_by = change.before.clone();
-                return Err(Claimed::new(change.claim.clone(), holder.cloned(), wanted_by).into());
-            }
-        }
-        match set.joined_writes().first() {
-            Some(write) => {
-                let reason = format!("the store in memory cannot carry out a `{}`", write.kind());
-                Err(StoreError::invalid(reason).into())
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn check_head(&self, stream: &StreamId, expected: Version) -> Result<(), Conflict> {
-        let head = self.head(stream);
-        if head == expected {
-            return Ok(());
-        }
-        let expected = ExpectedVersion::Exact(expected);
-        Err(Conflict::new(stream.clone(), expected, Some(head), Cost::write(0.0)))
-    }
-
-    fn write(&mut self, set: &WriteSet) -> Result<(), WriteError> {
-        for append in set.appends() {
-            self.streams.entry(append.stream().clone()).or_default().append(append.commit());
-        }
-        for change in ClaimChange::net(set.claim_changes())? {
-            match change.after {
-                Some(holder) => self.claims.insert(change.claim.clone(), holder.clone()),
-                None => self.claims.remove(change.claim),
-            };
-        }
-        if let Some(once) = set.once_key() {
-            let marker = Marker::new(once.id, once.places.clone(), once.expires);
-            self.markers.insert(once.key.clone(), marker);
-        }
-        Ok(())
-    }
 }
 
 /// How far a read has come.
@@ -202,19 +87,20 @@ impl MemoryStore {
 impl EventStore for MemoryStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         let mut content = self.content();
-        let stored = content.streams.entry(append.stream().clone()).or_default();
         let commit = append.commit();
-        if let Some(&place) = stored.places.get(&commit.id) {
+        if let Some(stored) = content.streams.get(append.stream())
+            && let Some(&place) = stored.places.get(&commit.id)
+        {
             let earlier = &stored.commits[place];
             return Ok(Appended::new(earlier.first, earlier.last(), Cost::write(0.0)).repeated());
         }
-        let head = stored.head();
+        let head = content.head(append.stream());
         let last = append.last_version_after(head)?;
         if !append.expected().allows(head) {
             let expected = append.expected();
             return Err(Conflict::new(append.stream().clone(), expected, Some(head), Cost::write(0.0)).into());
         }
-        stored.append(commit);
+        content.append(append.stream(), commit);
         Ok(Appended::new(head.next(), last, Cost::write(0.0)))
     }
 

@@ -1,0 +1,169 @@
+//! Writing documents.
+
+use uuid::Uuid;
+
+use super::{Document, DocumentKey, Revision};
+use crate::store::{JoinedWrite, StoreError};
+
+/// What a change requires of the document that it replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectedDocument {
+    /// Nothing.
+    Any,
+    /// There is none.
+    Absent,
+    /// It has exactly this revision.
+    At(Revision),
+}
+
+impl ExpectedDocument {
+    /// Whether `found` meets the expectation.
+    #[must_use]
+    pub fn allows(self, found: Option<&Document>) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Absent => found.is_none(),
+            Self::At(revision) => found.is_some_and(|found| found.revision == revision),
+        }
+    }
+}
+
+impl From<Option<Revision>> for ExpectedDocument {
+    fn from(revision: Option<Revision>) -> Self {
+        revision.map_or(Self::Absent, Self::At)
+    }
+}
+
+/// What becomes of one document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DocumentChange {
+    /// The document.
+    pub key: DocumentKey,
+    /// What it has to be before.
+    pub expected: ExpectedDocument,
+    /// Its new content; `None` to delete it.
+    pub body: Option<String>,
+}
+
+/// Changes of several documents that are made together, or not at all.
+#[derive(Clone, Debug)]
+pub struct ChangeSet {
+    revision: Revision,
+    changes: Vec<DocumentChange>,
+    joined: Vec<JoinedWrite>,
+}
+
+impl ChangeSet {
+    /// How many changes every store takes at once, joined writes included.
+    pub const MAX_CHANGES: usize = 100;
+
+    /// No changes yet; `id` is one that was never used before. Documents that the set writes have the
+    /// revision `id`.
+    #[must_use]
+    pub fn new(id: Uuid) -> Self {
+        Self { revision: Revision::new(id), changes: Vec::new(), joined: Vec::new() }
+    }
+
+    /// Writes a document.
+    #[must_use]
+    pub fn put(mut self, key: DocumentKey, expected: ExpectedDocument, body: impl Into<String>) -> Self {
+        self.changes.push(DocumentChange { key, expected, body: Some(body.into()) });
+        self
+    }
+
+    /// Deletes a document; one that is not there counts as deleted, unless `expected` says otherwise.
+    #[must_use]
+    pub fn delete(mut self, key: DocumentKey, expected: ExpectedDocument) -> Self {
+        self.changes.push(DocumentChange { key, expected, body: None });
+        self
+    }
+
+    /// Makes more changes.
+    #[must_use]
+    pub fn with(mut self, changes: impl IntoIterator<Item = DocumentChange>) -> Self {
+        self.changes.extend(changes);
+        self
+    }
+
+    /// Makes a write of the caller's own in the same transaction.
+    #[must_use]
+    pub fn join(mut self, writes: impl IntoIterator<Item = JoinedWrite>) -> Self {
+        self.joined.extend(writes);
+        self
+    }
+
+    /// The revision of what the set writes.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The changes, in the order in which they were given. No document occurs twice in a set that a store
+    /// takes.
+    #[must_use]
+    pub fn changes(&self) -> &[DocumentChange] {
+        &self.changes
+    }
+
+    /// Writes of the caller's own.
+    #[must_use]
+    pub fn joined_writes(&self) -> &[JoinedWrite] {
+        &self.joined
+    }
+
+    /// The set, if a store can carry it out.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when it is empty, a document occurs twice or has an impossible name.
+    pub fn checked(&self) -> Result<&Self, StoreError> {
+        if self.changes.is_empty() {
+            return Err(StoreError::invalid("a set of changes needs at least one document"));
+        }
+        let mut keys: Vec<&DocumentKey> = self.changes.iter().map(|change| &change.key).collect();
+        for key in &keys {
+            key.checked()?;
+        }
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => {
+                Err(StoreError::invalid(format!("the document `{}` is changed twice at once", pair[0])))
+            }
+            None => Ok(self),
+        }
+    }
+}
+
+/// Why documents were not changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// A document is not what the change expects; nothing was changed.
+    #[error("the document `{key}` has been changed by another")]
+    #[non_exhaustive]
+    Outdated {
+        /// The document.
+        key: DocumentKey,
+    },
+    /// The condition of a joined write does not hold; nothing was changed.
+    #[error("the condition of a joined write does not hold")]
+    Refused,
+    /// The store could not change them.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ChangeError {
+    /// A document that is not what the change expects.
+    #[must_use]
+    pub fn outdated(key: &DocumentKey) -> Self {
+        Self::Outdated { key: key.clone() }
+    }
+
+    /// Whether another one changed a document first.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        matches!(self, Self::Outdated { .. })
+    }
+}

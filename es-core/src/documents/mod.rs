@@ -1,0 +1,120 @@
+//! Small documents that consumers of the feed keep: checkpoints, leases, rows of read models, timers.
+
+mod change;
+mod key;
+mod query;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+pub use change::{ChangeError, ChangeSet, DocumentChange, ExpectedDocument};
+pub use key::DocumentKey;
+pub use query::{DocumentPage, DocumentQuery};
+
+use crate::store::StoreError;
+
+/// A state of a document: each write gives it another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Revision(Uuid);
+
+impl Revision {
+    /// The revision that the set of changes with the id `id` writes.
+    #[must_use]
+    pub const fn new(id: Uuid) -> Self {
+        Self(id)
+    }
+
+    /// The revision as a UUID.
+    #[must_use]
+    pub const fn as_uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A document as it is stored.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Document {
+    /// Its revision.
+    pub revision: Revision,
+    /// Its content, a JSON text.
+    pub body: String,
+}
+
+impl Document {
+    /// A document with the content `body`.
+    #[must_use]
+    pub fn new(revision: Revision, body: impl Into<String>) -> Self {
+        Self { revision, body: body.into() }
+    }
+}
+
+/// Shows the length of the content, not the content: it may be confidential.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document")
+            .field("revision", &self.revision)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
+}
+
+/// A store of small documents in collections, beside the events.
+#[async_trait]
+pub trait Documents: fmt::Debug + Send + Sync + 'static {
+    /// Reads one document, strongly consistent.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when it cannot be read.
+    async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError>;
+
+    /// Lists documents of a collection, strongly consistent unless the query says otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when they cannot be read.
+    async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError>;
+
+    /// Changes documents: all of the set, or nothing.
+    ///
+    /// # Repetition
+    ///
+    /// To carry out the same set again is safe while nobody else has changed its documents: it is a success
+    /// when it was carried out already. A set that writes a document with an expectation is known by the
+    /// [revision](ChangeSet::revision) there.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::Outdated`] when a document is not what the set expects, [`ChangeError::Refused`] when
+    /// the condition of a joined write does not hold; [`ChangeError::Store`] otherwise, and when the set is
+    /// not [sound](ChangeSet::checked) or too large.
+    async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError>;
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<D: Documents + ?Sized> Documents for Arc<D> {
+    async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
+        (**self).document(key).await
+    }
+
+    async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
+        (**self).documents(query).await
+    }
+
+    async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+        (**self).change(set).await
+    }
+}

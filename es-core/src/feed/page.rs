@@ -1,0 +1,90 @@
+//! Asking for a part of the feed, and the answer.
+
+use super::{EventFilter, Position, Slice};
+use crate::cost::Cost;
+use crate::store::Commit;
+use crate::stream_id::StreamId;
+
+/// Which part of the feed to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedRead {
+    /// The slice.
+    pub slice: Slice,
+    /// The position after which to read.
+    pub after: Position,
+    /// About how many events to read: the page may have some more, so that it ends with a commit, and fewer.
+    pub limit: u32,
+    /// Commits without any such event are left out.
+    pub filter: EventFilter,
+}
+
+impl FeedRead {
+    /// About 100 events of `slice` after the position `after`, of any kind.
+    #[must_use]
+    pub fn new(slice: Slice, after: Position) -> Self {
+        Self { slice, after, limit: 100, filter: EventFilter::all() }
+    }
+
+    /// About `limit` events.
+    #[must_use]
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = limit.max(1);
+        self
+    }
+
+    /// Without the commits that have no event which `filter` takes.
+    #[must_use]
+    pub fn filter(mut self, filter: EventFilter) -> Self {
+        self.filter = filter;
+        self
+    }
+}
+
+/// A part of a slice, read at once.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct FeedPage {
+    /// The commits, in the order of the feed.
+    pub entries: Vec<FeedEntry>,
+    /// The position up to which the page tells all: at least the one after which it was read.
+    pub through: Position,
+    /// Whether the slice ended there when it was read.
+    pub is_last: bool,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+impl FeedPage {
+    /// A page that tells all up to `through`.
+    #[must_use]
+    pub fn new(entries: Vec<FeedEntry>, through: Position, is_last: bool, cost: Cost) -> Self {
+        Self { entries, through, is_last, cost }
+    }
+}
+
+/// A commit in the feed.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct FeedEntry {
+    /// The position of the commit's first event; the others follow.
+    pub position: Position,
+    /// The stream.
+    pub stream: StreamId,
+    /// The commit.
+    pub commit: Commit,
+}
+
+impl FeedEntry {
+    /// `commit` of `stream`, whose first event is at `position`.
+    #[must_use]
+    pub fn new(position: Position, stream: StreamId, commit: Commit) -> Self {
+        Self { position, stream, commit }
+    }
+
+    /// The position of the commit's last event.
+    #[must_use]
+    pub fn last(&self) -> Position {
+        self.position.plus(self.commit.events.len() as u64).previous()
+    }
+}

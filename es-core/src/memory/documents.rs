@@ -1,0 +1,94 @@
+//! The documents of a store in memory.
+
+use std::collections::{BTreeMap, HashMap};
+
+use async_trait::async_trait;
+
+use super::MemoryStore;
+use crate::documents::{
+    ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
+};
+use crate::store::StoreError;
+
+/// The documents by the name of their collection, and by their own.
+#[derive(Default)]
+pub(super) struct DocumentContent {
+    collections: HashMap<String, BTreeMap<String, Document>>,
+}
+
+impl DocumentContent {
+    fn get(&self, key: &DocumentKey) -> Option<&Document> {
+        self.collections.get(key.collection())?.get(key.name())
+    }
+
+    /// Whether the set was carried out before.
+    fn has(&self, set: &ChangeSet) -> bool {
+        set.changes()
+            .iter()
+            .filter(|change| change.body.is_some())
+            .any(|change| self.get(&change.key).is_some_and(|document| document.revision == set.revision()))
+    }
+
+    fn change(&mut self, set: &ChangeSet) {
+        for change in set.changes() {
+            let collection = self.collections.entry(change.key.collection().to_owned()).or_default();
+            match &change.body {
+                Some(body) => {
+                    let document = Document::new(set.revision(), body.clone());
+                    collection.insert(change.key.name().to_owned(), document);
+                }
+                None => {
+                    collection.remove(change.key.name());
+                }
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Documents for MemoryStore {
+    async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
+        Ok(self.content().documents.get(key.checked()?).cloned())
+    }
+
+    async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
+        let content = self.content();
+        let Some(collection) = content.documents.collections.get(&query.collection) else {
+            return Ok(DocumentPage::default());
+        };
+        let matching = collection.iter().filter(|(name, _)| name.starts_with(&query.prefix));
+        let entry = |(name, document): (&String, &Document)| (name.clone(), document.clone());
+        let limit = query.limit as usize;
+        let after = query.after.as_deref();
+        let mut documents: Vec<_> = if query.descending {
+            let left = matching.rev().filter(|(name, _)| after.is_none_or(|after| name.as_str() < after));
+            left.take(limit + 1).map(entry).collect()
+        } else {
+            let left = matching.filter(|(name, _)| after.is_none_or(|after| name.as_str() > after));
+            left.take(limit + 1).map(entry).collect()
+        };
+        let more = documents.len() > limit;
+        documents.truncate(limit);
+        let next = documents.last().filter(|_| more).map(|(name, _)| name.clone());
+        Ok(DocumentPage::new(documents, next))
+    }
+
+    async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+        set.checked()?;
+        if let Some(write) = set.joined_writes().first() {
+            let reason = format!("the store in memory cannot carry out a `{}`", write.kind());
+            return Err(StoreError::invalid(reason).into());
+        }
+        let mut content = self.content();
+        if content.documents.has(set) {
+            return Ok(());
+        }
+        for change in set.changes() {
+            if !change.expected.allows(content.documents.get(&change.key)) {
+                return Err(ChangeError::outdated(&change.key));
+            }
+        }
+        content.documents.change(set);
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! The feed of a store in memory: events have their positions as soon as they are stored.
+
+use async_trait::async_trait;
+use event_listener::Event;
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+
+use super::MemoryStore;
+use crate::cost::Cost;
+use crate::feed::{Feed, FeedEntry, FeedPage, FeedRead, Position, Slice, Slices};
+use crate::store::StoreError;
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// More than one, so that tests on this store meet more than one.
+const SLICES: Slices = Slices::new(4).expect("not zero");
+
+/// The slices, each with its commits in order.
+pub(super) struct FeedContent {
+    slices: Vec<Vec<Place>>,
+    grown: Event,
+}
+
+/// Where a commit is.
+struct Place {
+    /// The position of its last event.
+    last: Position,
+    stream: StreamId,
+    /// Its place among the commits of the stream.
+    commit: usize,
+}
+
+impl Default for FeedContent {
+    fn default() -> Self {
+        Self { slices: SLICES.iter().map(|_| Vec::new()).collect(), grown: Event::new() }
+    }
+}
+
+impl FeedContent {
+    /// Adds a commit at the end of its slice.
+    pub(super) fn push(&mut self, stream: &StreamId, commit: usize, events: usize) {
+        let slice = &mut self.slices[SLICES.of(stream).get() as usize];
+        let end = slice.last().map_or(Position::NONE, |place| place.last);
+        slice.push(Place { last: end.plus(events as u64), stream: stream.clone(), commit });
+        self.grown.notify(usize::MAX);
+    }
+
+    fn slice(&self, slice: Slice) -> Result<&[Place], StoreError> {
+        let found = self.slices.get(slice.get() as usize);
+        found.map(Vec::as_slice).ok_or_else(|| {
+            StoreError::invalid(format!("the feed has {} slices, and no slice {slice}", SLICES.count()))
+        })
+    }
+}
+
+#[async_trait]
+impl Feed for MemoryStore {
+    async fn slices(&self) -> Result<Slices, StoreError> {
+        Ok(SLICES)
+    }
+
+    async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
+        let content = self.content();
+        let places = content.feed.slice(read.slice)?;
+        let start = places.partition_point(|place| place.last <= read.after);
+        let (mut through, mut entries) = (read.after, Vec::new());
+        let mut end = start;
+        for place in &places[start..] {
+            if through.since(read.after) >= u64::from(read.limit) {
+                break;
+            }
+            let commit = &content.streams[&place.stream].commits[place.commit];
+            if read.filter.takes_any(&place.stream, commit) {
+                let first = Position::new(place.last.get() + 1 - commit.events.len() as u64);
+                entries.push(FeedEntry::new(first, place.stream.clone(), commit.clone()));
+            }
+            through = place.last;
+            end += 1;
+        }
+        Ok(FeedPage::new(entries, through, end == places.len(), Cost::read(0.0)))
+    }
+
+    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+        Ok(self.content().feed.slice(slice)?.last().map_or(Position::NONE, |place| place.last))
+    }
+
+    async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {
+        Ok(self.content().head(stream))
+    }
+
+    fn growth(&self) -> BoxFuture<'static, ()> {
+        self.content().feed.grown.listen().boxed()
+    }
+}
