@@ -7,17 +7,22 @@ pub use std::option::Option;
 pub use std::primitive::{bool, str};
 pub use std::result::Result;
 pub use std::string::String;
+pub use std::vec::Vec;
 
 pub use serde::{self, Deserialize, Serialize};
 
 pub use crate::event::family::{decode_variant, encode_variant};
-pub use crate::event::kind::{assert_distinct, assert_follows, assert_retired, concat_kinds, count_kinds};
+pub use crate::event::kind::{
+    assert_belongs, assert_distinct, assert_follows, assert_retired, concat_kinds, count_kinds,
+};
 pub use crate::event::upcast::{UpcastFrom, decode_previous, unknown_name, unknown_version};
 pub use crate::event::{EncodeError, EventKind, Field, decode_json, encode_json};
+pub use crate::read_model::{key_text, key_texts};
 pub use crate::schema::Types;
 pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
 
 use crate::event::{DecodeError, Event, EventData};
+use crate::feed::EventFilter;
 
 /// An event inside another type: one of an aggregate's events, or an earlier version of an event.
 ///
@@ -80,4 +85,9 @@ impl<E: Event> Member for E {
     fn decode_previous<T: UpcastFrom<Self>>(stored: &EventData) -> Result<T, DecodeError> {
         decode_previous::<E, T>(stored)
     }
+}
+
+/// A filter that takes the event `E` of an aggregate, too.
+pub fn with_event<E: Member>(filter: EventFilter, aggregate: &'static str) -> EventFilter {
+    filter.with_kinds(aggregate, E::KINDS)
 }

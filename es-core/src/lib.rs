@@ -16,6 +16,8 @@ pub mod feed;
 mod ids;
 mod memory;
 mod metadata;
+pub mod projection;
+mod read_model;
 mod repository;
 pub mod schema;
 mod snapshot;
@@ -32,7 +34,7 @@ pub use aggregate::{Aggregate, Apply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Context, Handle};
 pub use cost::Cost;
-pub use es_macros::{Aggregate, Schema, event};
+pub use es_macros::{Aggregate, Projection, Row, Schema, event};
 pub use event::{CommitId, DecodeError, Event, EventData, EventId};
 pub use events::Events;
 pub use ids::{IdSource, RandomIds, SequentialIds};
@@ -41,6 +43,8 @@ pub use memory::MemoryStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "tracing-subscriber")))]
 pub use metadata::MetadataLayer;
 pub use metadata::{Metadata, MetadataError, MetadataValue};
+pub use projection::{BoxError, EventContext, Project, Projection, Projector};
+pub use read_model::{IndexPlace, ReadModel, ReadModelError, Row, RowPage, RowQuery};
 pub use repository::{
     Committed, Decided, ExecuteError, History, Loaded, Outcome, Recorded, Rejection, Repository,
     RepositoryBuilder, Request, RetryPolicy, Transaction, TransactionError,
@@ -55,7 +59,8 @@ pub use version::{ExpectedVersion, Version};
 /// What a domain needs: `use es_core::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Aggregate, Apply, Context, Event as _, Events, ExecuteError, Handle, Metadata, Repository,
-        Transaction, Version, event, events,
+        Aggregate, Apply, BoxError, Context, Event as _, EventContext, Events, ExecuteError, Handle,
+        Metadata, Project, Projection, Projector, ReadModel, Repository, Row, Transaction, Version, event,
+        events,
     };
 }

@@ -1,11 +1,15 @@
-//! The macros of `es-core`, which re-exports them: [`macro@event`] and [`macro@Aggregate`].
+//! The macros of `es-core`, which re-exports them: [`macro@event`], [`macro@Aggregate`], [`macro@Projection`],
+//! [`macro@Row`] and [`macro@Schema`].
 
 mod aggregate;
 mod errors;
 mod event;
 mod keys;
+mod projection;
+mod row;
 mod schema;
 mod shape;
+mod sources;
 mod spans;
 
 use proc_macro::TokenStream;
@@ -153,4 +157,58 @@ pub fn aggregate(item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Schema, attributes(schema))]
 pub fn schema(item: TokenStream) -> TokenStream {
     schema::expand(item.into()).into()
+}
+
+/// Makes a struct a projection: generates how events of several aggregates are dispatched to its handlers.
+///
+/// ```
+/// use es_core::prelude::*;
+/// # #[event]
+/// # pub struct OrderPlaced { pub total_cents: u64 }
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
+/// # pub struct Order;
+/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+///
+/// #[derive(Clone, Projection)]
+/// #[projection(name = "mails", events(Order(OrderPlaced)))]
+/// struct Mails;
+///
+/// impl Project<OrderPlaced> for Mails {
+///     async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+///         println!("order {} was placed", ctx.id());
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// | key | what it says |
+/// |---|---|
+/// | `name = "…"` | the projection's name, under which its checkpoints are stored: never change it |
+/// | `events(A(X, Y), B(Z))` | the events that it takes, each in the parentheses of its aggregate |
+/// | `crate = ::path` | where `es_core` is, if it was renamed |
+///
+/// Fields with `#[read_model]` hold a `ReadModel`; its changes are written together with the checkpoint.
+///
+/// # What the compiler refuses
+///
+/// - An unknown key, one given twice, one that is missing, and one with the wrong kind of value.
+/// - An event that is not one of its aggregate's, one that is listed twice, and one without its `Project`.
+/// - A generic projection, and one without `Clone`.
+#[proc_macro_derive(Projection, attributes(projection, read_model))]
+pub fn projection(item: TokenStream) -> TokenStream {
+    projection::expand(item.into()).into()
+}
+
+/// Makes a struct a row of a read model: see the trait `Row`.
+///
+/// | key | what it says |
+/// |---|---|
+/// | `name = "…"` | the name of the read model, under which its rows are stored |
+/// | `key = field` | the field that identifies a row |
+/// | `index(by_a(a, b))` | an index: rows by the value of its first field, in the order of the others |
+/// | `crate = ::path` | where `es_core` is, if it was renamed |
+#[proc_macro_derive(Row, attributes(row))]
+pub fn row(item: TokenStream) -> TokenStream {
+    row::expand(item.into()).into()
 }

@@ -46,6 +46,20 @@ pub struct DocumentChange {
     pub body: Option<String>,
 }
 
+impl DocumentChange {
+    /// Writes the document in any case.
+    #[must_use]
+    pub fn put(key: DocumentKey, body: impl Into<String>) -> Self {
+        Self { key, expected: ExpectedDocument::Any, body: Some(body.into()) }
+    }
+
+    /// Deletes the document if it is there.
+    #[must_use]
+    pub fn delete(key: DocumentKey) -> Self {
+        Self { key, expected: ExpectedDocument::Any, body: None }
+    }
+}
+
 /// Changes of several documents that are made together, or not at all.
 #[derive(Clone, Debug)]
 pub struct ChangeSet {

@@ -15,6 +15,7 @@ pub use change::{ChangeError, ChangeSet, DocumentChange, ExpectedDocument};
 pub use key::DocumentKey;
 pub use query::{DocumentPage, DocumentQuery};
 
+use crate::ids::IdSource;
 use crate::store::StoreError;
 
 /// A state of a document: each write gives it another one.
@@ -116,5 +117,26 @@ impl<D: Documents + ?Sized> Documents for Arc<D> {
 
     async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
         (**self).change(set).await
+    }
+}
+
+/// Deletes all documents of a collection.
+pub(crate) async fn delete_all(
+    store: &(impl Documents + ?Sized),
+    collection: &str,
+    ids: &dyn IdSource,
+) -> Result<(), StoreError> {
+    loop {
+        let page = store.documents(&DocumentQuery::new(collection)).await?;
+        if page.documents.is_empty() {
+            return Ok(());
+        }
+        let keys = page.documents.into_iter().map(|(name, _)| DocumentKey::new(collection, name));
+        let set = ChangeSet::new(ids.new_id()).with(keys.map(DocumentChange::delete));
+        match store.change(&set).await {
+            Ok(()) => {}
+            Err(ChangeError::Store(error)) => return Err(error),
+            Err(error) => return Err(StoreError::invalid(error.to_string())),
+        }
     }
 }

@@ -282,6 +282,30 @@ pub const fn assert_retired(owner: &str, kinds: &[EventKind], retired: &str) {
     }
 }
 
+/// Stops the compilation when one of `kinds` is none of the aggregate's.
+#[track_caller]
+pub const fn assert_belongs(aggregate: &str, owned: &[EventKind], kinds: &[EventKind]) {
+    let mut at = 0;
+    while at < kinds.len() {
+        let mut other = 0;
+        let mut found = false;
+        while other < owned.len() {
+            found = found || same(owned[other].name, kinds[at].name);
+            other += 1;
+        }
+        if !found {
+            Message::new()
+                .text("the event `")
+                .text(kinds[at].name)
+                .text("` is none of `")
+                .text(aggregate)
+                .text("`: list it in the parentheses of the aggregate that records it")
+                .panic();
+        }
+        at += 1;
+    }
+}
+
 const fn shared_name(left: &EventKind, right: &EventKind) -> Option<&'static str> {
     if same(left.name, right.name) || contains(left.aliases, right.name) {
         return Some(right.name);

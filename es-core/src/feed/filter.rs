@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::store::Commit;
 use crate::stream_id::StreamId;
 
@@ -49,7 +49,11 @@ impl EventFilter {
     /// The events of type `E`, under whatever name they were stored, of the aggregate with the name `aggregate`, too.
     #[must_use]
     pub fn with_event<E: Event>(self, aggregate: &'static str) -> Self {
-        E::KINDS.iter().fold(self, |filter, kind| {
+        self.with_kinds(aggregate, E::KINDS)
+    }
+
+    pub(crate) fn with_kinds(self, aggregate: &'static str, kinds: &'static [EventKind]) -> Self {
+        kinds.iter().fold(self, |filter, kind| {
             filter.with(aggregate, std::iter::once(kind.name()).chain(kind.aliases().iter().copied()))
         })
     }

@@ -1,0 +1,88 @@
+//! What is known about an event besides its content.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+
+use crate::event::EventId;
+use crate::feed::{FeedEntry, Position, Slice};
+use crate::metadata::Metadata;
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// What is known about an event besides its content: where it stands, and when and why it was recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EventContext {
+    stream: StreamId,
+    version: Version,
+    slice: Slice,
+    position: Position,
+    id: EventId,
+    time: DateTime<Utc>,
+    metadata: Arc<Metadata>,
+}
+
+impl EventContext {
+    /// The context of the event at `index` of a commit in the feed.
+    #[must_use]
+    pub fn of(entry: &FeedEntry, index: usize, slice: Slice) -> Self {
+        let version = entry.commit.first.plus(index as u64);
+        Self {
+            stream: entry.stream.clone(),
+            version,
+            slice,
+            position: entry.position.plus(index as u64),
+            id: EventId::new(entry.commit.id, version),
+            time: entry.commit.time,
+            metadata: Arc::clone(&entry.commit.metadata),
+        }
+    }
+
+    /// The stream.
+    #[must_use]
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// The id of the aggregate, as text: what its stream is named after.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.stream.id()
+    }
+
+    /// The event's version, its place in the stream.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The slice of the feed.
+    #[must_use]
+    pub fn slice(&self) -> Slice {
+        self.slice
+    }
+
+    /// The event's position, its place in the slice.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Identifies the event everywhere: what to deduplicate by.
+    #[must_use]
+    pub fn event_id(&self) -> EventId {
+        self.id
+    }
+
+    /// When the event's commit was decided.
+    #[must_use]
+    pub fn time(&self) -> DateTime<Utc> {
+        self.time
+    }
+
+    /// What the event's commit recorded besides its events: actor, correlation, causation.
+    #[must_use]
+    pub fn metadata(&self) -> &Arc<Metadata> {
+        &self.metadata
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong in a projection.
+
+use super::BoxError;
+use crate::event::DecodeError;
+use crate::feed::Slice;
+use crate::store::StoreError;
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// Why a projection could not handle an event.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProjectError {
+    /// The event cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The handler failed.
+    #[error("{0}")]
+    Handler(BoxError),
+}
+
+/// Why a projector ended, or could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProjectorError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What the projector keeps in the store cannot be read.
+    #[error("the document `{key}` of a projection cannot be read: {reason}")]
+    #[non_exhaustive]
+    Unreadable {
+        /// The document.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The request does not fit how things stand.
+    #[error("{reason}")]
+    #[non_exhaustive]
+    Invalid {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+}
+
+impl ProjectorError {
+    pub(crate) fn invalid(reason: impl Into<String>) -> Self {
+        Self::Invalid { reason: reason.into() }
+    }
+}
+
+/// Why waiting for a projection ended without what was waited for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The time is over.
+    #[error("the projection has not reached version {version} of `{stream}` in time")]
+    #[non_exhaustive]
+    TimedOut {
+        /// The stream.
+        stream: StreamId,
+        /// The version that was waited for.
+        version: Version,
+    },
+    /// The slice has stopped at an event that failed.
+    #[error("the projection has stopped in slice {slice}: {reason}")]
+    #[non_exhaustive]
+    Stopped {
+        /// The slice.
+        slice: Slice,
+        /// Why it stopped.
+        reason: String,
+    },
+    /// The state of the projection cannot be read.
+    #[error(transparent)]
+    Projector(#[from] ProjectorError),
+}
+
+impl From<StoreError> for WaitError {
+    fn from(error: StoreError) -> Self {
+        Self::Projector(error.into())
+    }
+}

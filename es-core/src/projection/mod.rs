@@ -1,0 +1,131 @@
+//! Projections: what is derived from the events of the feed.
+
+mod context;
+mod error;
+mod projector;
+mod stage;
+
+use std::error::Error;
+use std::future::{Future, ready};
+
+pub use context::EventContext;
+pub use error::{ProjectError, ProjectorError, WaitError};
+pub(crate) use projector::active_build;
+pub use projector::{
+    FailedEvent, Failure, OnFailure, Parked, Progress, Projector, ProjectorBuilder, SliceProgress,
+    SliceStatus,
+};
+pub use stage::Stage;
+
+use crate::clock::Clock;
+use crate::event::EventData;
+use crate::feed::{EventFilter, Slice};
+
+/// Why a handler failed: any error, made by `?` or by `"text".into()`.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Something that is derived from events: a read model, a search index, messages to others.
+///
+/// Derive it, and write one [`Project`] for each event:
+///
+/// ```
+/// use es_core::prelude::*;
+/// # #[event]
+/// # pub struct OrderPlaced { pub total_cents: u64 }
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
+/// # pub struct Order;
+/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+///
+/// #[derive(Clone, Projection)]
+/// #[projection(name = "mails", events(Order(OrderPlaced)))]
+/// struct Mails;
+///
+/// impl Project<OrderPlaced> for Mails {
+///     async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+///         println!("order {} was placed, over {} cents", ctx.id(), event.total_cents);
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// # How it runs
+///
+/// A [`Projector`] runs it: a clone for each slice of the feed, so that what the clones share has to be behind
+/// an `Arc`. The events of one stream come one after the other, in the order of their versions, each after
+/// the one before was finished. What happened to a [read model](crate::ReadModel) happened exactly once;
+/// what a handler does elsewhere it does at least once, and [`EventContext::event_id`] tells repetitions.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a projection",
+    label = "not a projection",
+    note = "write `#[derive(Clone, Projection)]` and `#[projection(name = \"…\", events(Aggregate(Event, …)))]` above the definition of `{Self}`"
+)]
+pub trait Projection: Clone + Send + Sync + 'static {
+    /// The projection's name. Its checkpoints are stored under it: never change it.
+    const NAME: &'static str;
+
+    /// The name of this one, where several have one type.
+    fn name(&self) -> &str {
+        Self::NAME
+    }
+
+    /// The events that it takes.
+    fn filter(&self) -> EventFilter;
+
+    /// Handles one event; called for those only that the filter takes.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError`] when the event cannot be decoded, or its handler failed.
+    fn handle(
+        &mut self,
+        event: &EventData,
+        ctx: &EventContext,
+    ) -> impl Future<Output = Result<(), ProjectError>> + Send;
+
+    /// Its read models, whose changes are written together with the checkpoint.
+    fn stages(&mut self) -> Vec<&mut dyn Stage> {
+        Vec::new()
+    }
+
+    /// Finishes what [`handle`](Self::handle) began; called before each checkpoint, for a projection that
+    /// sends in batches.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be finished. It is tried again.
+    fn flush(&mut self) -> impl Future<Output = Result<(), BoxError>> + Send {
+        ready(Ok(()))
+    }
+
+    /// Does what is due by time and not by an event; called again and again, between events.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be done. It is tried again.
+    fn tick(&mut self, slice: Slice, clock: &dyn Clock) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = (slice, clock);
+        ready(Ok(()))
+    }
+}
+
+/// How a projection handles one event.
+///
+/// Write it as `async fn project(&mut self, event: &E, ctx: &EventContext) -> Result<(), BoxError>`. What
+/// fails is tried again, so the handler has to bear to be called more than once for one event. Changes of
+/// read models that it made before it failed are undone.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how it handles the event `{E}`",
+    label = "missing `impl Project<{E}> for {Self}`",
+    note = "each event that `#[projection(events(…))]` lists needs one: write `impl Project<{E}> for {Self} {{ async fn project(&mut self, event: &{E}, ctx: &EventContext) -> Result<(), BoxError> {{ … }} }}`"
+)]
+pub trait Project<E> {
+    /// Handles `event`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever went wrong; the event is tried again, then parked or the slice stopped, as the
+    /// [`Projector`] has it.
+    fn project(&mut self, event: &E, ctx: &EventContext)
+    -> impl Future<Output = Result<(), BoxError>> + Send;
+}

@@ -1,0 +1,114 @@
+//! Settings of a projector.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use event_listener::Event;
+
+use super::{Inner, Projector};
+use crate::clock::{Clock, SystemClock};
+use crate::feed::Feed;
+use crate::ids::{IdSource, RandomIds};
+use crate::projection::Projection;
+use crate::projection::projector::stop::Stop;
+use crate::repository::RetryPolicy;
+
+/// What becomes of an event whose handler fails again and again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// The slice stops there, until an operator decides.
+    #[default]
+    Stop,
+    /// The event is set aside with its error, and those of its stream after it; the others go on. One that
+    /// cannot be decoded stops the slice all the same.
+    Park,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) batch: u32,
+    pub(super) poll: Duration,
+    pub(super) lease: Duration,
+    pub(super) retry: RetryPolicy,
+    pub(super) on_failure: OnFailure,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<dyn IdSource>,
+}
+
+/// Settings of a [`Projector`]: made by [`Projector::builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+#[derive(Debug)]
+pub struct ProjectorBuilder<P: Projection> {
+    store: Arc<dyn Feed>,
+    projection: P,
+    settings: Settings,
+}
+
+impl<P: Projection> ProjectorBuilder<P> {
+    pub(super) fn new(store: Arc<dyn Feed>, projection: P) -> Self {
+        let settings = Settings {
+            batch: 100,
+            poll: Duration::from_millis(500),
+            lease: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+            on_failure: OnFailure::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
+        };
+        Self { store, projection, settings }
+    }
+
+    /// About how many events to read, and to handle between two checkpoints; 100 if nothing is said. What
+    /// changes more documents than one transaction takes is written in between.
+    pub fn batch(mut self, events: u32) -> Self {
+        self.settings.batch = events.max(1);
+        self
+    }
+
+    /// How long to wait at the end of the feed before looking again, unless the store tells earlier; half a
+    /// second if nothing is said.
+    pub fn poll(mut self, interval: Duration) -> Self {
+        self.settings.poll = interval;
+        self
+    }
+
+    /// For how long a worker that gives no sign keeps its slices; 30 seconds if nothing is said. A worker
+    /// gives one three times as often, which is one small write.
+    pub fn lease(mut self, duration: Duration) -> Self {
+        self.settings.lease = duration;
+        self
+    }
+
+    /// How often and how fast a handler that fails is called again.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.settings.retry = policy;
+        self
+    }
+
+    /// What becomes of an event whose handler fails as often as the retry policy has it.
+    pub fn on_failure(mut self, what: OnFailure) -> Self {
+        self.settings.on_failure = what;
+        self
+    }
+
+    /// Where the time is taken from.
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.settings.clock = Arc::new(clock);
+        self
+    }
+
+    /// Where the ids of workers and revisions come from.
+    pub fn ids(mut self, ids: impl IdSource) -> Self {
+        self.settings.ids = Arc::new(ids);
+        self
+    }
+
+    /// The projector.
+    #[must_use]
+    pub fn build(self) -> Projector<P> {
+        let Self { store, projection, settings } = self;
+        let (stop, progressed, ordered) = (Stop::default(), Event::new(), Event::new());
+        Projector { inner: Arc::new(Inner { store, projection, settings, stop, progressed, ordered }) }
+    }
+}

@@ -1,0 +1,92 @@
+//! Writing a checkpoint, and with it all that has to happen at the same time.
+
+use super::consumer::{Consumer, Ended};
+use super::state::{SliceState, encode};
+use crate::documents::{ChangeError, ChangeSet, DocumentChange};
+use crate::projection::{Projection, Stage};
+
+/// The most documents that a checkpoint may change besides itself.
+pub(super) const MOST_CHANGES: usize = ChangeSet::MAX_CHANGES - 1;
+
+/// What is to be written with the next checkpoint besides the read models: events that are parked, or no
+/// longer.
+#[derive(Debug, Default)]
+pub(super) struct Commit {
+    pub(super) changes: Vec<DocumentChange>,
+    /// How many events are parked.
+    pub(super) parked: u64,
+    /// How many are parked no longer.
+    pub(super) resumed: u64,
+}
+
+impl<P: Projection> Consumer<'_, P> {
+    /// How many documents would have to be changed now, at most.
+    pub(super) fn most_changes(&mut self) -> usize {
+        let staged: usize = self.projection.stages().iter().map(|stage| stage.most_changes()).sum();
+        staged + self.commit.changes.len()
+    }
+
+    /// Writes that everything up to `handled` is finished, and with it what this changed.
+    pub(super) async fn checkpoint(&mut self) -> Result<(), Ended> {
+        let mut attempts = 0;
+        while let Err(error) = self.projection.flush().await {
+            self.wait_after(&mut attempts, error).await?;
+        }
+        let mut changes = Vec::new();
+        let mut attempts = 0;
+        let mut stage = 0;
+        while let Some(current) = self.projection.stages().into_iter().nth(stage) {
+            match current.changes().await {
+                Ok(more) => {
+                    changes.extend(more);
+                    stage += 1;
+                }
+                Err(error) => self.wait_after(&mut attempts, error).await?,
+            }
+        }
+        let commit = std::mem::take(&mut self.commit);
+        changes.extend(commit.changes);
+        let mut next = self.state.clone();
+        next.position = self.handled;
+        next.parked = (next.parked + commit.parked).saturating_sub(commit.resumed);
+        next.exception = next.exception.filter(|exception| exception.position > self.handled);
+        self.write(next, changes).await?;
+        self.projection.stages().into_iter().for_each(Stage::written);
+        self.pending = 0;
+        self.inner.progressed.notify(usize::MAX);
+        Ok(())
+    }
+
+    /// Makes `next` the slot's state, together with `changes`, unless somebody else has changed the state.
+    pub(super) async fn write(
+        &mut self,
+        next: SliceState,
+        changes: Vec<DocumentChange>,
+    ) -> Result<(), Ended> {
+        let set = ChangeSet::new(self.inner.settings.ids.new_id())
+            .put(self.names.slice(self.slot), self.revision.into(), encode(&next)?)
+            .with(changes);
+        let mut attempts = 0;
+        loop {
+            match self.inner.store.change(&set).await {
+                Ok(()) => {
+                    self.revision = Some(set.revision());
+                    self.state = next;
+                    return Ok(());
+                }
+                Err(ChangeError::Store(error)) if error.is_retryable() => {
+                    // Whether it was written is unknown: the same set again tells, so that this goes on even
+                    // when the worker was asked to end.
+                    attempts += 1;
+                    if self.stop.is_set() && attempts > 3 {
+                        return Err(Ended::Lost);
+                    }
+                    let delay = self.inner.settings.retry.delay_after(attempts);
+                    self.inner.settings.clock.sleep(delay).await;
+                }
+                Err(ChangeError::Store(error)) => return Err(error.into()),
+                Err(_) => return Err(Ended::Lost),
+            }
+        }
+    }
+}

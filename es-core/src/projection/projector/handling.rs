@@ -1,0 +1,104 @@
+//! Handling one event, with all that may go wrong.
+
+use super::builder::OnFailure;
+use super::commit::MOST_CHANGES;
+use super::consumer::{Consumer, Ended};
+use super::state::{FailedEvent, Failure};
+use crate::event::EventData;
+use crate::projection::{EventContext, ProjectError, Projection, Stage};
+use crate::version::Version;
+
+/// What happened to an event.
+pub(super) enum Handled {
+    /// It is done.
+    Done,
+    /// Its changes do not fit into one transaction with those of the events before it.
+    Crowded,
+}
+
+impl<P: Projection> Consumer<'_, P> {
+    /// Handles an event of the commit that begins at `first`: in the end it is done, skipped or parked.
+    pub(super) async fn handle(
+        &mut self,
+        event: &EventData,
+        ctx: &EventContext,
+        first: Version,
+    ) -> Result<(), Ended> {
+        if let Some(exception) = self.state.exception.filter(|exception| exception.position == ctx.position())
+        {
+            if exception.park {
+                self.park(event, ctx, first, "parked by an operator").await?;
+            } else {
+                tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), "an event is skipped on purpose");
+                self.pending += 1;
+            }
+            return Ok(());
+        }
+        if self.parked.contains(ctx.stream()) {
+            return self.park(event, ctx, first, "an earlier event of its stream is parked").await;
+        }
+        let mut attempts = 0;
+        loop {
+            match self.try_handle(event, ctx).await {
+                Ok(Handled::Done) => return Ok(()),
+                Ok(Handled::Crowded) => self.checkpoint().await?,
+                Err(error) => {
+                    // What came before is finished, whatever becomes of this one.
+                    if self.pending > 0 {
+                        self.checkpoint().await?;
+                    }
+                    attempts += 1;
+                    let decodable = matches!(error, ProjectError::Handler(_));
+                    if decodable && self.may_retry(attempts) {
+                        tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %error, "an event failed");
+                        self.wait(attempts).await?;
+                    } else if decodable && self.inner.settings.on_failure == OnFailure::Park {
+                        return self.park(event, ctx, first, &error.to_string()).await;
+                    } else {
+                        let event = Some(failed(event, ctx));
+                        return Err(Ended::Failed(Failure { event, error: error.to_string() }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands an event to the projection; what it changed before it failed is undone.
+    pub(super) async fn try_handle(
+        &mut self,
+        event: &EventData,
+        ctx: &EventContext,
+    ) -> Result<Handled, ProjectError> {
+        let handled = self.projection.handle(event, ctx).await;
+        let changes = self.most_changes();
+        let crowded = changes > MOST_CHANGES;
+        if handled.is_err() || crowded {
+            self.projection.stages().into_iter().for_each(Stage::undo);
+        }
+        handled?;
+        if crowded && self.pending > 0 {
+            return Ok(Handled::Crowded);
+        }
+        if crowded {
+            let reason = format!(
+                "it may change {changes} documents at once, rows and their places in indexes, and a transaction \
+                 takes {MOST_CHANGES}: change fewer rows for one event"
+            );
+            return Err(ProjectError::Handler(reason.into()));
+        }
+        self.projection.stages().into_iter().for_each(Stage::keep);
+        self.pending += 1;
+        // The event is part of the next checkpoint, whenever that is written.
+        self.handled = self.handled.max(ctx.position());
+        Ok(Handled::Done)
+    }
+}
+
+pub(super) fn failed(event: &EventData, ctx: &EventContext) -> FailedEvent {
+    FailedEvent {
+        stream: ctx.stream().to_string(),
+        version: ctx.version(),
+        name: event.name().to_owned(),
+        position: ctx.position(),
+    }
+}

@@ -1,0 +1,149 @@
+//! Running a projection: workers that share the slices of the feed.
+
+mod builder;
+mod commit;
+mod consumer;
+mod control;
+mod handling;
+mod parking;
+mod progress;
+mod state;
+mod stop;
+mod waiting;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+
+use event_listener::Event;
+
+pub use builder::{OnFailure, ProjectorBuilder};
+pub use progress::{Progress, SliceProgress, SliceStatus};
+pub(crate) use state::active_build;
+pub use state::{FailedEvent, Failure, Parked};
+
+use self::builder::Settings;
+use self::state::Names;
+use self::stop::Stop;
+use super::{Projection, ProjectorError, WaitError};
+use crate::feed::Feed;
+
+/// Runs a projection, and says how far it is.
+///
+/// Each [`run`](Self::run) is a worker. Workers of one projection, in one process or in many, share the
+/// slices of the feed among themselves; when one dies, the others take its slices after the
+/// [lease](ProjectorBuilder::lease) is over. A worker that lost a slice without noticing cannot write its
+/// checkpoint any more, nor change a read model.
+///
+/// A clone is a handle on the same projection.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::MemoryStore;
+/// # #[event]
+/// # pub struct OrderPlaced;
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
+/// # pub struct Order;
+/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[derive(Clone, Projection)]
+/// # #[projection(name = "mails", events(Order(OrderPlaced)))]
+/// # struct Mails;
+/// # impl Project<OrderPlaced> for Mails {
+/// #     async fn project(&mut self, _: &OrderPlaced, _: &EventContext) -> Result<(), BoxError> { Ok(()) }
+/// # }
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let projector = Projector::new(MemoryStore::new(), Mails);
+/// let worker = tokio::spawn({ let projector = projector.clone(); async move { projector.run().await } });
+///
+/// projector.caught_up().await?;
+/// println!("{} events behind", projector.progress().await?.lag());
+///
+/// projector.shutdown();
+/// worker.await??;
+/// # Ok::<_, BoxError>(())
+/// # }).unwrap();
+/// ```
+pub struct Projector<P: Projection> {
+    inner: Arc<Inner<P>>,
+}
+
+struct Inner<P> {
+    store: Arc<dyn Feed>,
+    projection: P,
+    settings: Settings,
+    stop: Stop,
+    /// A checkpoint was written, or a slice has stopped.
+    progressed: Event,
+    /// An operator wants something.
+    ordered: Event,
+}
+
+impl<P: Projection> Inner<P> {
+    fn names(&self) -> Result<Names, ProjectorError> {
+        Names::new(self.projection.name())
+    }
+}
+
+impl<P: Projection> Projector<P> {
+    /// Runs `projection` on `store`, with the default settings.
+    #[must_use]
+    pub fn new(store: impl Feed, projection: P) -> Self {
+        Self::builder(store, projection).build()
+    }
+
+    /// Settings for running `projection` on `store`.
+    pub fn builder(store: impl Feed, projection: P) -> ProjectorBuilder<P> {
+        ProjectorBuilder::new(Arc::new(store), projection)
+    }
+
+    /// Works on the projection until [`shutdown`](Self::shutdown). Dropped, it leaves its slices to others as
+    /// if the process had died, which is safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError`] when the name of the projection cannot be one, or the store refuses for good. A
+    /// store that cannot be reached is tried again.
+    pub async fn run(&self) -> Result<(), ProjectorError> {
+        worker::run(&self.inner, &self.inner.stop).await
+    }
+
+    /// Works on the projection until it has reached what is the end of the feed now: in tests, and in jobs.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Stopped`] when an event cannot be handled; others as [`run`](Self::run).
+    pub async fn run_until_caught_up(&self) -> Result<(), WaitError> {
+        let stop = Stop::default();
+        let work = async { worker::run(&self.inner, &stop).await.map_err(WaitError::from) };
+        let wait = async {
+            let caught_up = self.caught_up().await;
+            stop.set();
+            caught_up
+        };
+        let (worked, caught_up) = futures_util::future::join(work, wait).await;
+        worked.and(caught_up)
+    }
+
+    /// Asks every [`run`](Self::run) of this handle and its clones to end, once its batch is finished.
+    pub fn shutdown(&self) {
+        self.inner.stop.set();
+    }
+}
+
+impl<P: Projection> Clone for Projector<P> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<P: Projection> fmt::Debug for Projector<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Projector")
+            .field("projection", &self.inner.projection.name())
+            .field("store", &self.inner.store)
+            .field("settings", &self.inner.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,156 @@
+//! Events that are set aside, and what becomes of them.
+
+use std::collections::HashSet;
+
+use futures_util::{FutureExt, TryStreamExt};
+
+use super::commit::MOST_CHANGES;
+use super::consumer::{Consumer, Ended};
+use super::handling::{Handled, failed};
+use super::state::{Names, Parked, SliceState, Slot, decode, encode};
+use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents};
+use crate::event::EventData;
+use crate::feed::{FeedEntry, Position};
+use crate::projection::{EventContext, Projection, ProjectorError};
+use crate::store::{EventStore, Read, StoreError};
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// How many events may be parked in one checkpoint.
+const MOST_AT_ONCE: usize = MOST_CHANGES / 2;
+
+/// The events of a slot that are parked, after a position, in order; some of them.
+pub(super) async fn parked(
+    store: &(impl Documents + ?Sized),
+    names: &Names,
+    slot: Slot,
+    after: Option<Position>,
+) -> Result<Vec<Parked>, ProjectorError> {
+    let after = after.map(|position| names.parked_event(slot, position).name().to_owned());
+    let query = DocumentQuery::new(names.parked(slot)).after(after);
+    let page = store.documents(&query).await?;
+    let decode =
+        |(name, document): &(String, _)| decode(&DocumentKey::new(&query.collection, name), document);
+    page.documents.iter().map(decode).collect()
+}
+
+impl<P: Projection> Consumer<'_, P> {
+    /// Sets an event aside: from the next checkpoint on it is parked.
+    pub(super) async fn park(
+        &mut self,
+        event: &EventData,
+        ctx: &EventContext,
+        first: Version,
+        reason: &str,
+    ) -> Result<(), Ended> {
+        if self.commit.changes.len() >= MOST_AT_ONCE || self.most_changes() >= MOST_CHANGES {
+            self.checkpoint().await?;
+        }
+        let parked =
+            Parked { slice: self.slot.slice, event: failed(event, ctx), first, error: reason.to_owned() };
+        tracing::error!(stream = %ctx.stream(), version = %ctx.version(), reason, "an event is parked");
+        let key = self.names.parked_event(self.slot, ctx.position());
+        self.commit.changes.push(DocumentChange::put(key, encode(&parked)?));
+        self.parked.insert(ctx.stream().clone());
+        self.commit.parked += 1;
+        self.pending += 1;
+        self.handled = self.handled.max(ctx.position());
+        Ok(())
+    }
+
+    /// The streams that have events parked.
+    pub(super) async fn parked_streams(&self) -> Result<HashSet<StreamId>, Ended> {
+        let mut streams = HashSet::new();
+        let mut after = None;
+        if self.state.parked == 0 {
+            return Ok(streams);
+        }
+        loop {
+            let some = self.parked_after(after).await?;
+            let Some(last) = some.last() else { return Ok(streams) };
+            after = Some(last.event.position);
+            for event in &some {
+                streams.insert(event.stream()?);
+            }
+        }
+    }
+
+    /// Tries the parked events again, in order; those of a stream whose first fails again stay.
+    pub(super) async fn replay_parked(&mut self) -> Result<(), Ended> {
+        let mut failing = HashSet::new();
+        let mut after = None;
+        loop {
+            let some = self.parked_after(after).await?;
+            let Some(last) = some.last() else { break };
+            after = Some(last.event.position);
+            for parked in &some {
+                if self.stop.is_set() {
+                    return Err(Ended::Released);
+                }
+                let stream = parked.stream()?;
+                if !failing.contains(&stream) && !self.replay(parked, &stream).await? {
+                    failing.insert(stream);
+                }
+            }
+        }
+        self.parked = failing;
+        let next = SliceState { replay: false, ..self.state.clone() };
+        self.write(next, Vec::new()).await
+    }
+
+    /// Tries a parked event again; says whether it is done.
+    async fn replay(&mut self, parked: &Parked, stream: &StreamId) -> Result<bool, Ended> {
+        let entry = self.entry(parked, stream).await?;
+        let index = parked.event.version.since(parked.first) as usize;
+        let Some(event) = entry.commit.events.get(index) else {
+            return Err(StoreError::corrupt(stream, "a parked event is not in its commit any more").into());
+        };
+        let ctx = EventContext::of(&entry, index, self.slot.slice);
+        let key = self.names.parked_event(self.slot, parked.event.position);
+        loop {
+            match self.try_handle(event, &ctx).await {
+                Ok(Handled::Done) => {
+                    self.commit.changes.push(DocumentChange::delete(key));
+                    self.commit.resumed += 1;
+                    self.checkpoint().await?;
+                    return Ok(true);
+                }
+                Ok(Handled::Crowded) => self.checkpoint().await?,
+                Err(error) => {
+                    let again = Parked { error: error.to_string(), ..parked.clone() };
+                    self.commit.changes.push(DocumentChange::put(key, encode(&again)?));
+                    self.checkpoint().await?;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// The commit of a parked event, as it stands in the feed.
+    async fn entry(&self, parked: &Parked, stream: &StreamId) -> Result<FeedEntry, Ended> {
+        let read = Read::all(stream.clone()).after(parked.first.previous()).until(parked.first);
+        let store = &self.inner.store;
+        let pages =
+            self.persistently(|| EventStore::read(&**store, read.clone()).try_collect::<Vec<_>>().boxed());
+        let commit = pages.await?.into_iter().flat_map(|page| page.commits).next();
+        let Some(commit) = commit.filter(|commit| commit.first == parked.first) else {
+            return Err(StoreError::corrupt(stream, "the commit of a parked event is gone").into());
+        };
+        let before = parked.event.version.since(parked.first);
+        let position = Position::new(parked.event.position.get().saturating_sub(before));
+        Ok(FeedEntry::new(position, stream.clone(), commit))
+    }
+
+    async fn parked_after(&self, after: Option<Position>) -> Result<Vec<Parked>, Ended> {
+        let mut attempts = 0;
+        loop {
+            match parked(&*self.inner.store, &self.names, self.slot, after).await {
+                Err(ProjectorError::Store(error)) if error.is_retryable() => {
+                    attempts += 1;
+                    self.wait(attempts).await?;
+                }
+                answer => return Ok(answer?),
+            }
+        }
+    }
+}

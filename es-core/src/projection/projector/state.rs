@@ -1,0 +1,307 @@
+//! What a projector keeps in the store.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::documents::{ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision};
+use crate::event::without_values;
+use crate::feed::{Position, Slice};
+use crate::projection::ProjectorError;
+use crate::store::StoreError;
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+const CONTROL: &str = "control";
+const SLICE: &str = "slice#";
+const WORKER: &str = "worker#";
+
+/// How one projection's documents are called.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    collection: String,
+}
+
+impl Names {
+    pub(super) fn new(projection: &str) -> Result<Self, ProjectorError> {
+        if projection.is_empty() || projection.contains('#') {
+            let reason =
+                format!("a projection's name has at least one character, and no `#`: not `{projection}`");
+            return Err(ProjectorError::invalid(reason));
+        }
+        Ok(Self { collection: format!("projection#{projection}") })
+    }
+
+    pub(super) fn control(&self) -> DocumentKey {
+        DocumentKey::new(&self.collection, CONTROL)
+    }
+
+    pub(super) fn slice(&self, slot: Slot) -> DocumentKey {
+        DocumentKey::new(&self.collection, format!("{SLICE}{:06}#{:06}", slot.build, slot.slice.get()))
+    }
+
+    pub(super) fn worker(&self, worker: Uuid) -> DocumentKey {
+        DocumentKey::new(&self.collection, format!("{WORKER}{worker}"))
+    }
+
+    /// The collection of the events of a slice that are parked.
+    pub(super) fn parked(&self, slot: Slot) -> String {
+        format!("{}#parked#{}#{}", self.collection, slot.build, slot.slice)
+    }
+
+    pub(super) fn parked_event(&self, slot: Slot, position: Position) -> DocumentKey {
+        DocumentKey::new(self.parked(slot), format!("{:020}", position.get()))
+    }
+
+    fn all(&self) -> DocumentQuery {
+        DocumentQuery::new(&self.collection)
+    }
+}
+
+/// One slice of the feed in one build of the projection: what a worker takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Slot {
+    pub(super) build: u32,
+    pub(super) slice: Slice,
+}
+
+/// Which builds there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+pub(super) struct Control {
+    /// The one that is read.
+    pub(super) active: u32,
+    /// The one that is made to replace it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) building: Option<u32>,
+    /// Those that were replaced, and are still stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) replaced: Vec<u32>,
+    #[serde(default)]
+    pub(super) paused: bool,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { active: 1, building: None, replaced: Vec::new(), paused: false }
+    }
+}
+
+impl Control {
+    /// The builds that are worked on.
+    pub(super) fn builds(&self) -> impl Iterator<Item = u32> {
+        [Some(self.active), self.building].into_iter().flatten()
+    }
+
+    /// A number that no build has had.
+    pub(super) fn next_build(&self) -> u32 {
+        self.builds().chain(self.replaced.iter().copied()).max().unwrap_or(0) + 1
+    }
+}
+
+/// How far a slice is, and who works on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+pub(super) struct SliceState {
+    /// The checkpoint: all events up to it are finished, or parked.
+    pub(super) position: Position,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<Uuid>,
+    /// How many events are parked.
+    #[serde(default)]
+    pub(super) parked: u64,
+    /// Why it goes no further.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failure: Option<Failure>,
+    /// What to do with one event, as an operator decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) exception: Option<Exception>,
+    /// Whether to try the parked events again.
+    #[serde(default)]
+    pub(super) replay: bool,
+}
+
+/// What is to be done with one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+pub(super) struct Exception {
+    pub(super) position: Position,
+    /// Otherwise it is skipped.
+    pub(super) park: bool,
+}
+
+/// Why a slice of a projection has stopped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+#[non_exhaustive]
+pub struct Failure {
+    /// The event at which it stopped; `None` when it was no event's fault.
+    pub event: Option<FailedEvent>,
+    /// What went wrong, as the error says it.
+    pub error: String,
+}
+
+/// An event that could not be handled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+#[non_exhaustive]
+pub struct FailedEvent {
+    /// Its stream, as text.
+    pub stream: String,
+    /// Its version.
+    pub version: Version,
+    /// Its stored name.
+    pub name: String,
+    /// Its position in the slice.
+    pub position: Position,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.event {
+            Some(event) => write!(
+                f,
+                "the event `{}` at version {} of `{}` (position {}): {}",
+                event.name, event.version, event.stream, event.position, self.error
+            ),
+            None => f.write_str(&self.error),
+        }
+    }
+}
+
+/// An event that was set aside because its handler failed, or because one of its stream was before it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+#[non_exhaustive]
+pub struct Parked {
+    /// The slice.
+    pub slice: Slice,
+    /// The event.
+    pub event: FailedEvent,
+    /// The version of the first event of its commit.
+    pub first: Version,
+    /// What went wrong; of an event that had to wait for another one, that.
+    pub error: String,
+}
+
+impl Parked {
+    /// The stream.
+    pub(super) fn stream(&self) -> Result<StreamId, ProjectorError> {
+        Ok(self.event.stream.parse().map_err(StoreError::from)?)
+    }
+}
+
+/// A document together with the revision in which it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Read<T> {
+    pub(super) value: T,
+    pub(super) revision: Option<Revision>,
+}
+
+/// All that a projection has in its collection.
+#[derive(Debug, Default)]
+pub(super) struct Overview {
+    pub(super) control: Control,
+    pub(super) slices: BTreeMap<(u32, u32), Read<SliceState>>,
+    pub(super) workers: BTreeMap<Uuid, Revision>,
+}
+
+impl Overview {
+    pub(super) async fn read(
+        store: &(impl Documents + ?Sized),
+        names: &Names,
+    ) -> Result<Self, ProjectorError> {
+        let mut overview = Self::default();
+        let mut query = names.all();
+        loop {
+            let page = store.documents(&query).await?;
+            for (name, document) in page.documents {
+                let key = DocumentKey::new(&query.collection, &name);
+                overview.add(&key, &document)?;
+            }
+            if page.next.is_none() {
+                return Ok(overview);
+            }
+            query = query.after(page.next);
+        }
+    }
+
+    fn add(&mut self, key: &DocumentKey, document: &Document) -> Result<(), ProjectorError> {
+        let name = key.name();
+        if name == CONTROL {
+            self.control = decode(key, document)?;
+        } else if let Some(slot) = name.strip_prefix(SLICE) {
+            let numbers = slot
+                .split_once('#')
+                .and_then(|(build, slice)| Some((build.parse().ok()?, slice.parse().ok()?)));
+            let Some(slot) = numbers else { return Err(unreadable(key, "its name is not that of a slice")) };
+            let read = Read { value: decode(key, document)?, revision: Some(document.revision) };
+            self.slices.insert(slot, read);
+        } else if let Some(worker) = name.strip_prefix(WORKER)
+            && let Ok(worker) = worker.parse()
+        {
+            self.workers.insert(worker, document.revision);
+        }
+        Ok(())
+    }
+
+    /// The state of a slot; a new one when nobody has worked on it yet.
+    pub(super) fn slice(&self, slot: Slot) -> Read<SliceState> {
+        let found = self.slices.get(&(slot.build, slot.slice.get()));
+        found.cloned().unwrap_or_else(|| Read { value: SliceState::default(), revision: None })
+    }
+}
+
+pub(super) async fn read<T: DeserializeOwned + Default>(
+    store: &(impl Documents + ?Sized),
+    key: &DocumentKey,
+) -> Result<Read<T>, ProjectorError> {
+    match store.document(key).await? {
+        Some(document) => Ok(Read { value: decode(key, &document)?, revision: Some(document.revision) }),
+        None => Ok(Read { value: T::default(), revision: None }),
+    }
+}
+
+/// Changes a document as `edit` says, on its latest state; `edit` may refuse.
+pub(super) async fn edit<T: DeserializeOwned + Serialize + Default>(
+    store: &(impl Documents + ?Sized),
+    key: &DocumentKey,
+    mut new_id: impl FnMut() -> Uuid,
+    mut edit: impl FnMut(&mut T) -> Result<(), ProjectorError>,
+) -> Result<T, ProjectorError> {
+    loop {
+        let Read { mut value, revision } = read::<T>(store, key).await?;
+        edit(&mut value)?;
+        let set = ChangeSet::new(new_id()).put(key.clone(), revision.into(), encode(&value)?);
+        match store.change(&set).await {
+            Ok(()) => return Ok(value),
+            Err(ChangeError::Store(error)) => return Err(error.into()),
+            Err(_) => {}
+        }
+    }
+}
+
+pub(super) fn encode(value: &impl Serialize) -> Result<String, ProjectorError> {
+    serde_json::to_string(value).map_err(|error| ProjectorError::invalid(without_values(&error)))
+}
+
+pub(super) fn decode<T: DeserializeOwned>(
+    key: &DocumentKey,
+    document: &Document,
+) -> Result<T, ProjectorError> {
+    serde_json::from_str(&document.body).map_err(|error| unreadable(key, &without_values(&error)))
+}
+
+fn unreadable(key: &DocumentKey, reason: &str) -> ProjectorError {
+    ProjectorError::Unreadable { key: key.to_string(), reason: reason.to_owned() }
+}
+
+/// The number of the build of a projection that is to be read.
+pub(crate) async fn active_build(
+    store: &(impl Documents + ?Sized),
+    projection: &str,
+) -> Result<u32, ProjectorError> {
+    Ok(read::<Control>(store, &Names::new(projection)?.control()).await?.value.active)
+}

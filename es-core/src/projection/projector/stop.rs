@@ -1,0 +1,51 @@
+//! Asking a task to end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use event_listener::Event;
+use futures_core::future::BoxFuture;
+use futures_util::future::{Either, select};
+
+use crate::clock::Clock;
+
+/// Says that a task should end, once it has finished what it is about.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    set: AtomicBool,
+    changed: Event,
+}
+
+impl Stop {
+    pub(super) fn set(&self) {
+        self.set.store(true, Ordering::SeqCst);
+        self.changed.notify(usize::MAX);
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.set.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it is set.
+    pub(super) async fn wait(&self) {
+        while !self.is_set() {
+            let listener = self.changed.listen();
+            if self.is_set() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Waits for `duration`, or until it is set.
+    pub(super) async fn sleep(&self, clock: &dyn Clock, duration: Duration) {
+        either(clock.sleep(duration), Box::pin(self.wait())).await;
+    }
+}
+
+/// Waits for one of two.
+pub(super) async fn either(left: BoxFuture<'_, ()>, right: BoxFuture<'_, ()>) {
+    match select(left, right).await {
+        Either::Left(_) | Either::Right(_) => {}
+    }
+}

@@ -1,0 +1,214 @@
+//! A worker: takes its part of the slices, and works on them at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::ready;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_core::future::BoxFuture;
+use futures_util::future::{Either, FutureExt, select};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use uuid::Uuid;
+
+use super::Inner;
+use super::consumer::{self, Ended, Running};
+use super::state::{Names, Overview, Slot};
+use super::stop::{Stop, either};
+use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, Revision};
+use crate::feed::Slices;
+use crate::projection::{Projection, ProjectorError};
+use crate::store::StoreError;
+
+/// Works until `stop`.
+pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), ProjectorError> {
+    let worker = Worker {
+        inner: Arc::clone(inner),
+        names: inner.names()?,
+        id: inner.settings.ids.new_id(),
+        slices: slices(inner, stop).await?,
+        seen: HashMap::new(),
+        running: BTreeMap::new(),
+    };
+    worker.run(stop).await
+}
+
+async fn slices<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Slices, ProjectorError> {
+    loop {
+        match inner.store.slices().await {
+            Err(error) if error.is_retryable() && !stop.is_set() => {
+                stop.sleep(&*inner.settings.clock, inner.settings.poll).await;
+            }
+            slices => return Ok(slices?),
+        }
+    }
+}
+
+struct Worker<P> {
+    inner: Arc<Inner<P>>,
+    names: Names,
+    id: Uuid,
+    slices: Slices,
+    /// The last sign of each worker, and when it was seen first.
+    seen: HashMap<Uuid, (Revision, DateTime<Utc>)>,
+    /// The slots that this worker works on, and how to end that.
+    running: BTreeMap<Slot, Arc<Running>>,
+}
+
+impl<P: Projection> Worker<P> {
+    async fn run(mut self, stop: &Stop) -> Result<(), ProjectorError> {
+        let (inner, id) = (Arc::clone(&self.inner), self.id);
+        let beat = inner.settings.lease / 3;
+        let mut consumers = FuturesUnordered::new();
+        loop {
+            let ordered: BoxFuture<'_, ()> = Box::pin(inner.ordered.listen());
+            if stop.is_set() {
+                break;
+            }
+            match self.look().await {
+                Ok(slots) => consumers.extend(slots.into_iter().map(|slot| {
+                    let running = Arc::new(Running::default());
+                    self.running.insert(slot, Arc::clone(&running));
+                    consumer::run(Arc::clone(&inner), id, slot, running).map(move |ended| (slot, ended))
+                })),
+                Err(ProjectorError::Store(error)) if error.is_retryable() => {
+                    tracing::warn!(projection = inner.projection.name(), %error, "the store cannot be reached");
+                }
+                Err(error) => {
+                    self.stop_all();
+                    while consumers.next().await.is_some() {}
+                    return Err(error);
+                }
+            }
+            let mut pause: BoxFuture<'_, ()> = Box::pin(async {
+                either(Box::pin(stop.sleep(&*inner.settings.clock, beat)), ordered).await;
+            });
+            while !consumers.is_empty() {
+                match select(consumers.next(), pause).await {
+                    Either::Left((ended, rest)) => {
+                        pause = rest;
+                        if ended.is_some_and(|ended| self.ended(ended)) {
+                            // Perhaps it is free already.
+                            pause = Box::pin(ready(()));
+                        }
+                    }
+                    Either::Right(_) => {
+                        pause = Box::pin(ready(()));
+                        break;
+                    }
+                }
+            }
+            pause.await;
+        }
+        self.stop_all();
+        while let Some(ended) = consumers.next().await {
+            let _ = self.ended(ended);
+        }
+        self.leave().await;
+        Ok(())
+    }
+
+    fn stop_all(&self) {
+        self.running.values().for_each(|running| running.stop.set());
+    }
+
+    /// Notes that a slot is not worked on any more; says whether to look at once what there is to do.
+    fn ended(&mut self, (slot, ended): (Slot, Ended)) -> bool {
+        self.running.remove(&slot);
+        let projection = self.inner.projection.name();
+        let (build, slice) = (slot.build, slot.slice.get());
+        let look = matches!(ended, Ended::Lost);
+        match ended {
+            Ended::Released => tracing::debug!(projection, build, slice, "left a slice to others"),
+            Ended::Lost => tracing::info!(projection, build, slice, "another worker has the slice"),
+            Ended::Failed(reason) => {
+                tracing::error!(projection, build, slice, reason = %reason, "a slice has stopped");
+            }
+            Ended::Error(error) => {
+                tracing::error!(projection, build, slice, %error, "a slice cannot be worked on");
+            }
+        }
+        look
+    }
+
+    /// Gives a sign, and looks what there is to do: the slots to start with. Those that are others' from here
+    /// on are asked to end.
+    async fn look(&mut self) -> Result<Vec<Slot>, ProjectorError> {
+        self.give_sign().await?;
+        let overview = Overview::read(&*self.inner.store, &self.names).await?;
+        self.watch(&overview).await;
+        if overview.control.paused {
+            self.stop_all();
+            return Ok(Vec::new());
+        }
+        let builds = overview.control.builds();
+        let slots: Vec<Slot> =
+            builds.flat_map(|build| self.slices.iter().map(move |slice| Slot { build, slice })).collect();
+        let share = self.share(slots.len());
+        let mut working = 0;
+        for (slot, running) in &self.running {
+            let lost = running.is_taken() && overview.slice(*slot).value.owner != Some(self.id);
+            if lost || !slots.contains(slot) || working >= share {
+                running.stop.set();
+            }
+            working += usize::from(!running.stop.is_set());
+        }
+        let free = slots.into_iter().filter(|slot| {
+            let state = overview.slice(*slot).value;
+            let owned = state.owner.is_some_and(|owner| owner != self.id && self.seen.contains_key(&owner));
+            !owned && state.failure.is_none() && !self.running.contains_key(slot)
+        });
+        Ok(free.take(share.saturating_sub(working)).collect())
+    }
+
+    /// Notes who gives signs. Who has not given one for as long as a lease is forgotten, by all.
+    async fn watch(&mut self, overview: &Overview) {
+        let now = self.inner.settings.clock.now();
+        self.seen.retain(|worker, _| overview.workers.contains_key(worker));
+        for (worker, revision) in &overview.workers {
+            let seen = self.seen.entry(*worker).or_insert((*revision, now));
+            if seen.0 != *revision {
+                *seen = (*revision, now);
+            }
+        }
+        let lease = chrono::Duration::from_std(self.inner.settings.lease).unwrap_or(chrono::Duration::MAX);
+        let gone: Vec<_> = self
+            .seen
+            .iter()
+            .filter(|(worker, (_, since))| **worker != self.id && now.signed_duration_since(since) > lease)
+            .map(|(worker, (revision, _))| (*worker, *revision))
+            .collect();
+        for (worker, revision) in gone {
+            self.seen.remove(&worker);
+            let set = self.changes().delete(self.names.worker(worker), ExpectedDocument::At(revision));
+            // If it lives after all, its sign stays.
+            let _ = self.inner.store.change(&set).await;
+        }
+    }
+
+    /// How many slots are this worker's part.
+    fn share(&self, slots: usize) -> usize {
+        let workers = self.seen.len().max(1);
+        let before = self.seen.keys().filter(|worker| **worker < self.id).count();
+        slots / workers + usize::from(before < slots % workers)
+    }
+
+    async fn give_sign(&self) -> Result<(), ProjectorError> {
+        let set = self.changes().put(self.names.worker(self.id), ExpectedDocument::Any, "{}");
+        self.inner.store.change(&set).await.map_err(|error| match error {
+            ChangeError::Store(error) => error,
+            error => StoreError::invalid(error.to_string()),
+        })?;
+        Ok(())
+    }
+
+    async fn leave(&self) {
+        let set = self.changes().delete(self.names.worker(self.id), ExpectedDocument::Any);
+        if let Err(error) = self.inner.store.change(&set).await {
+            tracing::debug!(%error, "a worker could not say that it has ended");
+        }
+    }
+
+    fn changes(&self) -> ChangeSet {
+        ChangeSet::new(self.inner.settings.ids.new_id())
+    }
+}

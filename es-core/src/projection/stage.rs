@@ -1,0 +1,32 @@
+//! Changes that wait for the checkpoint.
+
+use futures_core::future::BoxFuture;
+
+use super::BoxError;
+use crate::documents::DocumentChange;
+
+/// Something whose changes are written together with a projection's checkpoint: all, or none.
+///
+/// A [`ReadModel`](crate::ReadModel) is one.
+pub trait Stage: Send {
+    /// Says for which projection it is, and for which of its builds.
+    fn bind(&mut self, projection: &str, build: u32);
+
+    /// Keeps the changes of the event that was just handled.
+    fn keep(&mut self);
+
+    /// Undoes the changes of the event that was just handled.
+    fn undo(&mut self);
+
+    /// The most documents that may have to be changed, for the event that was just handled included.
+    fn most_changes(&self) -> usize;
+
+    /// The documents to change for all that was kept; asked for again until it was written.
+    fn changes(&mut self) -> BoxFuture<'_, Result<Vec<DocumentChange>, BoxError>>;
+
+    /// Deletes all that is stored of a build.
+    fn delete<'a>(&'a self, projection: &'a str, build: u32) -> BoxFuture<'a, Result<(), BoxError>>;
+
+    /// Forgets all that was kept: it is written.
+    fn written(&mut self);
+}

@@ -1,0 +1,118 @@
+//! Where rows are stored.
+
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Serialize};
+
+use super::row::SEPARATOR;
+use super::{IndexPlace, ReadModelError, Row};
+use crate::documents::{DocumentChange, DocumentKey};
+use crate::event::without_values;
+
+/// Over how many collections rows are spread, so that none takes all the writes.
+pub(super) const BUCKETS: u32 = 16;
+
+/// The place of one build of a read model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    prefix: String,
+}
+
+impl Layout {
+    pub(super) fn new(projection: &str, build: u32, model: &str) -> Self {
+        Self { prefix: format!("read#{projection}#{build}#{model}") }
+    }
+
+    /// The collection of rows with the number `bucket`.
+    pub(super) fn bucket(&self, bucket: u32) -> String {
+        format!("{}#r#{bucket}", self.prefix)
+    }
+
+    /// The document of a row.
+    pub(super) fn row(&self, key: &str) -> DocumentKey {
+        DocumentKey::new(self.bucket(crc32fast::hash(key.as_bytes()) % BUCKETS), key)
+    }
+
+    /// The collection of a group of an index.
+    pub(super) fn group(&self, index: &str, group: &str) -> String {
+        format!("{}#i#{index}#{group}", self.prefix)
+    }
+
+    /// What to change when a row takes the place of another, of which `before` is what is stored.
+    pub(super) fn changes<T: Row>(
+        &self,
+        key: &str,
+        before: Option<&str>,
+        after: Option<&T>,
+    ) -> Result<Vec<DocumentChange>, ReadModelError> {
+        let old = before.map(places::<T>).transpose()?.unwrap_or_default();
+        let new = match after {
+            Some(row) => places_of(row)?,
+            None => Vec::new(),
+        };
+        let gone = old.iter().filter(|place| !new.contains(place));
+        let mut changes: Vec<_> = gone.map(|place| DocumentChange::delete(self.place(place, key))).collect();
+        let Some(row) = after else {
+            changes.push(DocumentChange::delete(self.row(key)));
+            return Ok(changes);
+        };
+        if !new.is_empty() {
+            let body = encode(&Stored { row, places: Vec::new() })?;
+            changes.extend(new.iter().map(|place| DocumentChange::put(self.place(place, key), body.clone())));
+        }
+        changes.push(DocumentChange::put(self.row(key), encode(&Stored { row, places: new })?));
+        Ok(changes)
+    }
+
+    /// The document of a row in an index.
+    fn place(&self, place: &Place, key: &str) -> DocumentKey {
+        let name = format!("{}{SEPARATOR}{key}", place.order);
+        DocumentKey::new(self.group(&place.index, &place.group), name)
+    }
+}
+
+/// What is stored of a row, also of one whose type has changed since.
+#[derive(Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+struct Stored<T> {
+    row: T,
+    /// Where else it is, to be found when it has to be deleted there.
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    places: Vec<Place>,
+}
+
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+struct Place {
+    index: String,
+    group: String,
+    order: String,
+}
+
+fn places_of<T: Row>(row: &T) -> Result<Vec<Place>, ReadModelError> {
+    let place = |(index, place): (&&str, IndexPlace)| Place {
+        index: (*index).to_owned(),
+        group: place.group,
+        order: place.order,
+    };
+    Ok(T::INDEXES.iter().zip(row.places()?).map(place).collect())
+}
+
+fn encode<T: Row>(stored: &Stored<&T>) -> Result<String, ReadModelError> {
+    serde_json::to_string(stored)
+        .map_err(|error| ReadModelError::Encode { model: T::NAME, reason: without_values(&error) })
+}
+
+/// The places of a stored row, whatever its type was.
+fn places<T: Row>(body: &str) -> Result<Vec<Place>, ReadModelError> {
+    Ok(parse::<T, IgnoredAny>(body)?.places)
+}
+
+/// A stored row.
+pub(super) fn decode<T: Row>(body: &str) -> Result<T, ReadModelError> {
+    Ok(parse::<T, T>(body)?.row)
+}
+
+fn parse<T: Row, R: DeserializeOwned>(body: &str) -> Result<Stored<R>, ReadModelError> {
+    serde_json::from_str(body)
+        .map_err(|error| ReadModelError::Decode { model: T::NAME, reason: without_values(&error) })
+}

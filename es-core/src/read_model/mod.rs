@@ -1,0 +1,223 @@
+//! Read models: rows that a projection keeps, and that anyone may query.
+
+mod builds;
+mod error;
+mod layout;
+mod query;
+mod row;
+mod staging;
+
+use std::fmt;
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+use serde::Serialize;
+
+pub use error::ReadModelError;
+pub use query::{RowPage, RowQuery};
+pub use row::{IndexPlace, Row, key_text, key_texts};
+
+use self::builds::Builds;
+use self::layout::{Layout, decode};
+use self::staging::Staging;
+use crate::documents::{DocumentChange, Documents};
+use crate::projection::{BoxError, Projection, Stage};
+
+/// The rows of type `T` that a projection keeps in the store.
+///
+/// In a projection, as a field with `#[read_model]`: its changes are written in one transaction with the
+/// checkpoint, so that each event has its effect exactly once. Anywhere else it is read.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::{MemoryStore, serde::{Deserialize, Serialize}};
+/// # #[event]
+/// # pub struct OrderPlaced { pub customer: String, pub total_cents: u64 }
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
+/// # pub struct Order;
+/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # struct Place;
+/// # impl Handle<Place> for Order {
+/// #     type Error = std::convert::Infallible;
+/// #     fn handle(&self, _: &Place, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+/// #         Ok(OrderPlaced { customer: "ada".into(), total_cents: 500 }.into())
+/// #     }
+/// # }
+///
+/// #[derive(Clone, Row, Serialize, Deserialize)]
+/// #[serde(crate = "es_core::serde")]
+/// #[row(name = "orders", key = order, index(by_customer(customer)))]
+/// struct OrderRow { order: String, customer: String, total_cents: u64 }
+///
+/// #[derive(Clone, Projection)]
+/// #[projection(name = "order_list", events(Order(OrderPlaced)))]
+/// struct OrderList { #[read_model] orders: ReadModel<OrderRow> }
+///
+/// impl Project<OrderPlaced> for OrderList {
+///     async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+///         let row = OrderRow {
+///             order: ctx.id().to_owned(),
+///             customer: event.customer.clone(),
+///             total_cents: event.total_cents,
+///         };
+///         Ok(self.orders.put(row)?)
+///     }
+/// }
+///
+/// # futures_executor::block_on(async {
+/// let store = MemoryStore::new();
+/// Repository::<Order>::new(store.clone()).execute(&"1001".to_owned(), Place).await?;
+///
+/// let orders = ReadModel::of::<OrderList>(&store);
+/// let projector = Projector::new(store, OrderList { orders: orders.clone() });
+/// projector.run_until_caught_up().await?;
+///
+/// assert_eq!(orders.get("1001").await?.unwrap().total_cents, 500);
+/// assert_eq!(orders.find("by_customer", "ada").all().await?.len(), 1);
+/// # Ok::<_, BoxError>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Cost
+///
+/// A row is a document, and each index holds a copy of it. A row whose place in an index has changed is
+/// removed from the old one.
+pub struct ReadModel<T: Row> {
+    store: Arc<dyn Documents>,
+    builds: Builds,
+    staging: Option<Staging<T>>,
+}
+
+impl<T: Row> ReadModel<T> {
+    /// The rows that the projection `P` keeps in `store`.
+    #[must_use]
+    pub fn of<P: Projection>(store: &(impl Documents + Clone)) -> Self {
+        Self::named(store, P::NAME)
+    }
+
+    /// The rows that the projection with the name `projection` keeps in `store`.
+    #[must_use]
+    pub fn named(store: &(impl Documents + Clone), projection: &str) -> Self {
+        let store: Arc<dyn Documents> = Arc::new(store.clone());
+        Self { builds: Builds::new(Arc::clone(&store), projection), store, staging: None }
+    }
+
+    /// The row with the key `key`, `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadModelError`] when it cannot be read.
+    pub async fn get(&self, key: &(impl Serialize + Sync + ?Sized)) -> Result<Option<T>, ReadModelError> {
+        let key = key_text(T::NAME, &key)?;
+        if let Some(staged) = self.staging.as_ref().and_then(|staging| staging.get(&key)) {
+            return Ok(staged.cloned());
+        }
+        let document = self.store.document(&self.layout().await?.row(&key)).await?;
+        document.map(|document| decode(&document.body)).transpose()
+    }
+
+    /// The rows that the index `index` lists under `group`: ask for them with
+    /// [`all`](RowQuery::all) or [`page`](RowQuery::page).
+    ///
+    /// Rows that the projection is about to write are not among them.
+    pub fn find(&self, index: &str, group: &(impl Serialize + ?Sized)) -> RowQuery<'_, T> {
+        RowQuery::new(self, index, key_text(T::NAME, &group))
+    }
+
+    /// All rows, in no order that means anything.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadModelError`] when they cannot be read.
+    pub async fn all(&self) -> Result<Vec<T>, ReadModelError> {
+        query::all_rows(self).await
+    }
+
+    /// Puts a row in the place of the one with the same key.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadModelError::NotInProjection`] outside of a projection that runs, [`ReadModelError::Key`] when the
+    /// row's key cannot be one.
+    pub fn put(&mut self, row: T) -> Result<(), ReadModelError> {
+        let key = row.key()?;
+        self.staging()?.set(key, Some(row));
+        Ok(())
+    }
+
+    /// Deletes the row with the key `key`, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn delete(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), ReadModelError> {
+        let key = key_text(T::NAME, &key)?;
+        self.staging()?.set(key, None);
+        Ok(())
+    }
+
+    fn staging(&mut self) -> Result<&mut Staging<T>, ReadModelError> {
+        self.staging.as_mut().ok_or(ReadModelError::NotInProjection { model: T::NAME })
+    }
+
+    /// Where the rows are: of the build that a projector is working on, or of the one that is to be read.
+    async fn layout(&self) -> Result<Layout, ReadModelError> {
+        match &self.staging {
+            Some(staging) => Ok(staging.layout.clone()),
+            None => Ok(Layout::new(self.builds.projection(), self.builds.active().await?, T::NAME)),
+        }
+    }
+}
+
+impl<T: Row> Stage for ReadModel<T> {
+    fn bind(&mut self, projection: &str, build: u32) {
+        self.staging = Some(Staging::new(Layout::new(projection, build, T::NAME)));
+    }
+
+    fn keep(&mut self) {
+        self.staging.iter_mut().for_each(Staging::keep);
+    }
+
+    fn undo(&mut self) {
+        self.staging.iter_mut().for_each(Staging::undo);
+    }
+
+    fn most_changes(&self) -> usize {
+        self.staging.as_ref().map_or(0, Staging::most_changes)
+    }
+
+    fn changes(&mut self) -> BoxFuture<'_, Result<Vec<DocumentChange>, BoxError>> {
+        Box::pin(async {
+            match &mut self.staging {
+                Some(staging) => Ok(staging.changes(&*self.store).await?),
+                None => Ok(Vec::new()),
+            }
+        })
+    }
+
+    fn delete<'a>(&'a self, projection: &'a str, build: u32) -> BoxFuture<'a, Result<(), BoxError>> {
+        let layout = Layout::new(projection, build, T::NAME);
+        Box::pin(async move { Ok(query::delete_rows::<T>(&*self.store, &layout).await?) })
+    }
+
+    fn written(&mut self) {
+        self.staging.iter_mut().for_each(Staging::written);
+    }
+}
+
+impl<T: Row> Clone for ReadModel<T> {
+    /// The same rows; changes that wait for a checkpoint stay with the original.
+    fn clone(&self) -> Self {
+        Self { store: Arc::clone(&self.store), builds: self.builds.clone(), staging: None }
+    }
+}
+
+impl<T: Row> fmt::Debug for ReadModel<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReadModel")
+            .field("projection", &self.builds.projection())
+            .field("rows", &T::NAME)
+            .finish_non_exhaustive()
+    }
+}

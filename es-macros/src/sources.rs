@@ -1,0 +1,127 @@
+//! The events that come from the streams of several aggregates: `events(Order(OrderPlaced), Stock(…))`.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::{Path, Token, parenthesized};
+
+use crate::errors::Errors;
+use crate::keys::{Entry, Grammar};
+use crate::shape::text;
+use crate::spans::Place;
+
+/// Some events of one aggregate.
+pub(crate) struct Source {
+    pub(crate) aggregate: Path,
+    pub(crate) events: Vec<Path>,
+}
+
+impl Parse for Source {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
+        let aggregate: Path = input.call(Path::parse_mod_style)?;
+        if !input.peek(syn::token::Paren) {
+            let name = text(&aggregate);
+            return Err(syn::Error::new_spanned(
+                aggregate,
+                format!(
+                    "`{name}` does not say whose event it is, or which of its events: write them in the \
+                     parentheses of their aggregate, as in `events(Order(OrderPlaced, OrderShipped))`"
+                ),
+            ));
+        }
+        let content;
+        parenthesized!(content in input);
+        let events = Punctuated::<Path, Token![,]>::parse_terminated_with(&content, Path::parse_mod_style)?;
+        Ok(Self { aggregate, events: events.into_iter().collect() })
+    }
+}
+
+/// Reads the entry; what was mistaken has been reported, and is left out.
+pub(crate) fn read(entry: &Entry, grammar: &Grammar, errors: &mut Errors) -> Vec<Source> {
+    let Some(tokens) = entry.nested(grammar, errors) else { return Vec::new() };
+    let parser = Punctuated::<Source, Token![,]>::parse_terminated;
+    let Some(sources) = errors.keep(syn::parse::Parser::parse2(parser, tokens)) else { return Vec::new() };
+    if sources.iter().all(|source| source.events.is_empty()) {
+        errors.at(entry.key.span(), grammar.how_to_write(&entry.key));
+    }
+    let mut seen: Vec<(String, String)> = Vec::new();
+    for source in &sources {
+        for event in &source.events {
+            let pair = (text(&source.aggregate), text(event));
+            if seen.contains(&pair) {
+                errors.on(event, format!("the event `{}` is listed twice: remove one of them", pair.1));
+            }
+            seen.push(pair);
+        }
+    }
+    sources.into_iter().collect()
+}
+
+/// An expression for the filter that takes these events.
+pub(crate) fn filter(core: &Path, sources: &[Source]) -> TokenStream {
+    let parts = sources.iter().flat_map(|source| {
+        let aggregate = name_of(core, &source.aggregate);
+        source.events.iter().map(move |event| {
+            let place = Place::of(event);
+            let core = place.beginning(core);
+            quote_spanned!(place.start=> #core::__private::with_event::<#event>(filter, #aggregate))
+        })
+    });
+    quote! {{
+        let filter = #core::feed::EventFilter::none();
+        #(let filter = #parts;)*
+        filter
+    }}
+}
+
+/// Statements that decode `event` and hand it to what `call` makes of the crate's path and the event's type.
+pub(crate) fn dispatch(
+    core: &Path,
+    sources: &[Source],
+    call: impl Fn(&TokenStream, &Path) -> TokenStream,
+) -> TokenStream {
+    let arms = sources.iter().map(|source| {
+        let aggregate = name_of(core, &source.aggregate);
+        let events = source.events.iter().map(|event| {
+            let place = Place::of(event);
+            let core_here = place.beginning(core);
+            let call = call(&core_here, event);
+            quote! {
+                if <#event as #core::__private::Member>::knows(event.name()) {
+                    let event = <#event as #core::__private::Member>::decode(event)?;
+                    return #call;
+                }
+            }
+        });
+        quote! {
+            if ctx.stream().aggregate() == #aggregate {
+                #(#events)*
+            }
+        }
+    });
+    quote!(#(#arms)*)
+}
+
+/// Items that stop the compilation when an event is none of its aggregate's.
+pub(crate) fn assertions(core: &Path, sources: &[Source]) -> TokenStream {
+    let all = sources.iter().flat_map(|source| {
+        let aggregate = &source.aggregate;
+        let name = text(aggregate);
+        source.events.iter().map(move |event| {
+            let place = Place::of(event);
+            let core_here = place.beginning(core);
+            let owned = quote!(<<#aggregate as #core::Aggregate>::Event as #core::Event>::KINDS);
+            let arguments =
+                place.arguments(quote!(#name, #owned, <#event as #core::__private::Member>::KINDS));
+            quote_spanned!(place.start=> const _: () = #core_here::__private::assert_belongs #arguments;)
+        })
+    });
+    quote!(#(#all)*)
+}
+
+fn name_of(core: &Path, aggregate: &Path) -> TokenStream {
+    let place = Place::of(aggregate);
+    let core = place.beginning(core);
+    quote_spanned!(place.start=> <#aggregate as #core::Aggregate>::NAME)
+}
