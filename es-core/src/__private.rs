@@ -23,6 +23,7 @@ pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
 
 use crate::event::{DecodeError, Event, EventData};
 use crate::feed::EventFilter;
+use crate::projection::ProjectError;
 
 /// An event inside another type: one of an aggregate's events, or an earlier version of an event.
 ///
@@ -90,4 +91,13 @@ impl<E: Event> Member for E {
 /// A filter that takes the event `E` of an aggregate, too.
 pub fn with_event<E: Member>(filter: EventFilter, aggregate: &'static str) -> EventFilter {
     filter.with_kinds(aggregate, E::KINDS)
+}
+
+/// The error for a timeout that is none of the process's.
+pub fn no_timeout(process: &str, event: &EventData) -> ProjectError {
+    let name = event.name();
+    let reason = format!(
+        "the process `{process}` has scheduled `{name}`, which it does not list: add it to `timeouts(…)`"
+    );
+    ProjectError::Handler(reason.into())
 }

@@ -16,6 +16,7 @@ pub mod feed;
 mod ids;
 mod memory;
 mod metadata;
+pub mod process;
 pub mod projection;
 mod read_model;
 mod repository;
@@ -34,7 +35,7 @@ pub use aggregate::{Aggregate, Apply};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Context, Handle};
 pub use cost::Cost;
-pub use es_macros::{Aggregate, Projection, Row, Schema, event};
+pub use es_macros::{Aggregate, Process, Projection, Row, Schema, event};
 pub use event::{CommitId, DecodeError, Event, EventData, EventId};
 pub use events::Events;
 pub use ids::{IdSource, RandomIds, SequentialIds};
@@ -43,6 +44,7 @@ pub use memory::MemoryStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "tracing-subscriber")))]
 pub use metadata::MetadataLayer;
 pub use metadata::{Metadata, MetadataError, MetadataValue};
+pub use process::{Process, React, Reaction};
 pub use projection::{BoxError, EventContext, Project, Projection, Projector};
 pub use read_model::{IndexPlace, ReadModel, ReadModelError, Row, RowPage, RowQuery};
 pub use repository::{
@@ -60,7 +62,7 @@ pub use version::{ExpectedVersion, Version};
 pub mod prelude {
     pub use crate::{
         Aggregate, Apply, BoxError, Context, Event as _, EventContext, Events, ExecuteError, Handle,
-        Metadata, Project, Projection, Projector, ReadModel, Repository, Row, Transaction, Version, event,
-        events,
+        Metadata, Process, Project, Projection, Projector, React, Reaction, ReadModel, Repository, Row,
+        Transaction, Version, event, events,
     };
 }

@@ -1,10 +1,11 @@
 //! The macros of `es-core`, which re-exports them: [`macro@event`], [`macro@Aggregate`], [`macro@Projection`],
-//! [`macro@Row`] and [`macro@Schema`].
+//! [`macro@Process`], [`macro@Row`] and [`macro@Schema`].
 
 mod aggregate;
 mod errors;
 mod event;
 mod keys;
+mod process;
 mod projection;
 mod row;
 mod schema;
@@ -198,6 +199,27 @@ pub fn schema(item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Projection, attributes(projection, read_model))]
 pub fn projection(item: TokenStream) -> TokenStream {
     projection::expand(item.into()).into()
+}
+
+/// Makes a struct a process: generates how events of several aggregates are dispatched to its reactions. See
+/// the trait `Process` for an example.
+///
+/// | key | what it says |
+/// |---|---|
+/// | `name = "…"` | the process's name, under which its checkpoints are stored: never change it |
+/// | `state = Type` | the aggregate that remembers for it, with one stream for each instance |
+/// | `events(A(X, Y), B(Z))` | the events that it reacts to, each in the parentheses of its aggregate |
+/// | `timeouts(X)` | the events that it schedules for itself |
+/// | `crate = ::path` | where `es_core` is, if it was renamed |
+///
+/// # What the compiler refuses
+///
+/// - An unknown key, one given twice, one that is missing, and one with the wrong kind of value.
+/// - An event that is not one of its aggregate's, one that is listed twice, and one without its `React`.
+/// - A generic process, and one without `Clone`.
+#[proc_macro_derive(Process, attributes(process))]
+pub fn process(item: TokenStream) -> TokenStream {
+    process::expand(item.into()).into()
 }
 
 /// Makes a struct a row of a read model: see the trait `Row`.

@@ -1,13 +1,13 @@
-//! The events that come from the streams of several aggregates: `events(Order(OrderPlaced), Stock(…))`.
+//! What projections and processes have in common: `events(Order(OrderPlaced), Stock(…))`, and a name.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Path, Token, parenthesized};
+use syn::{DeriveInput, LitStr, Meta, Path, Token, parenthesized};
 
 use crate::errors::Errors;
-use crate::keys::{Entry, Grammar};
+use crate::keys::{Entry, Grammar, append};
 use crate::shape::text;
 use crate::spans::Place;
 
@@ -83,17 +83,7 @@ pub(crate) fn dispatch(
 ) -> TokenStream {
     let arms = sources.iter().map(|source| {
         let aggregate = name_of(core, &source.aggregate);
-        let events = source.events.iter().map(|event| {
-            let place = Place::of(event);
-            let core_here = place.beginning(core);
-            let call = call(&core_here, event);
-            quote! {
-                if <#event as #core::__private::Member>::knows(event.name()) {
-                    let event = <#event as #core::__private::Member>::decode(event)?;
-                    return #call;
-                }
-            }
-        });
+        let events = source.events.iter().map(|event| dispatch_event(core, event, &call));
         quote! {
             if ctx.stream().aggregate() == #aggregate {
                 #(#events)*
@@ -101,6 +91,23 @@ pub(crate) fn dispatch(
         }
     });
     quote!(#(#arms)*)
+}
+
+/// A statement that does the same for one event.
+pub(crate) fn dispatch_event(
+    core: &Path,
+    event: &Path,
+    call: impl Fn(&TokenStream, &Path) -> TokenStream,
+) -> TokenStream {
+    let place = Place::of(event);
+    let core_here = place.beginning(core);
+    let call = call(&core_here, event);
+    quote! {
+        if <#event as #core::__private::Member>::knows(event.name()) {
+            let event = <#event as #core::__private::Member>::decode(event)?;
+            return #call;
+        }
+    }
 }
 
 /// Items that stop the compilation when an event is none of its aggregate's.
@@ -124,4 +131,65 @@ fn name_of(core: &Path, aggregate: &Path) -> TokenStream {
     let place = Place::of(aggregate);
     let core = place.beginning(core);
     quote_spanned!(place.start=> <#aggregate as #core::Aggregate>::NAME)
+}
+
+/// The content of `#[attribute(…)]`, if it is there; keys that it needs and has not are reported.
+pub(crate) fn tokens(
+    item: &DeriveInput,
+    attribute: &str,
+    example: &str,
+    required: &[(&str, &str)],
+    errors: &mut Errors,
+) -> Option<TokenStream> {
+    let mut tokens: Option<TokenStream> = None;
+    for found in item.attrs.iter().filter(|found| found.path().is_ident(attribute)) {
+        let Meta::List(list) = &found.meta else {
+            errors.on(found, format!("`#[{attribute}]` needs its keys: write `#[{attribute}({example})]`"));
+            return None;
+        };
+        append(tokens.get_or_insert_default(), list.tokens.clone());
+    }
+    let Some(tokens) = tokens else {
+        errors.on(
+            &item.ident,
+            format!(
+                "the {attribute} `{}` does not say what it is: write `#[{attribute}({example})]` below the derive",
+                item.ident
+            ),
+        );
+        return None;
+    };
+    for (key, what) in required {
+        if !tokens.clone().into_iter().any(|token| token.to_string() == *key) {
+            errors.on(
+                &item.ident,
+                format!(
+                    "the {attribute} `{}` has no `{key}`, {what}: write `#[{attribute}({example})]`",
+                    item.ident
+                ),
+            );
+        }
+    }
+    Some(tokens)
+}
+
+/// The name of a projection or a process, if it can be one.
+pub(crate) fn valid_name(name: &LitStr, what: &str, errors: &mut Errors) -> String {
+    let text = name.value();
+    let wrong = if text.is_empty() {
+        Some("cannot be empty")
+    } else if text.contains('#') {
+        Some("cannot contain `#`, which separates it from other parts of the names of its documents")
+    } else if text.len() > 100 {
+        Some("cannot have more than 100 bytes, so that there is room for the keys of its documents")
+    } else {
+        None
+    };
+    if let Some(wrong) = wrong {
+        errors.at(
+            name.span(),
+            format!("the name of a {what} {wrong}: write one as in `name = \"order_list\"`"),
+        );
+    }
+    text
 }

@@ -20,6 +20,7 @@ pub struct EventContext {
     id: EventId,
     time: DateTime<Utc>,
     metadata: Arc<Metadata>,
+    timeout: Option<Arc<str>>,
 }
 
 impl EventContext {
@@ -35,7 +36,34 @@ impl EventContext {
             id: EventId::new(entry.commit.id, version),
             time: entry.commit.time,
             metadata: Arc::clone(&entry.commit.metadata),
+            timeout: None,
         }
+    }
+
+    /// The context of an event that a process has scheduled under `key`.
+    pub(crate) fn timeout(
+        stream: StreamId,
+        slice: Slice,
+        cause: EventId,
+        due: DateTime<Utc>,
+        metadata: Metadata,
+        key: &str,
+    ) -> Self {
+        Self {
+            stream,
+            version: Version::NONE,
+            slice,
+            position: Position::NONE,
+            id: cause,
+            time: due,
+            metadata: Arc::new(metadata),
+            timeout: Some(key.into()),
+        }
+    }
+
+    /// The key under which a process has scheduled the event, if it has.
+    pub(crate) fn timeout_key(&self) -> Option<&str> {
+        self.timeout.as_deref()
     }
 
     /// The stream.
@@ -50,7 +78,8 @@ impl EventContext {
         self.stream.id()
     }
 
-    /// The event's version, its place in the stream.
+    /// The event's version, its place in the stream. [`Version::NONE`] for the timeout of a process, which is
+    /// in no stream.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
@@ -68,13 +97,14 @@ impl EventContext {
         self.position
     }
 
-    /// Identifies the event everywhere: what to deduplicate by.
+    /// Identifies the event everywhere: what to deduplicate by. For the timeout of a process, the event that
+    /// led to it.
     #[must_use]
     pub fn event_id(&self) -> EventId {
         self.id
     }
 
-    /// When the event's commit was decided.
+    /// When the event's commit was decided; when the timeout of a process was due.
     #[must_use]
     pub fn time(&self) -> DateTime<Utc> {
         self.time

@@ -13,7 +13,7 @@ pub use error::{ProjectError, ProjectorError, WaitError};
 pub(crate) use projector::active_build;
 pub use projector::{
     FailedEvent, Failure, OnFailure, Parked, Progress, Projector, ProjectorBuilder, SliceProgress,
-    SliceStatus,
+    SliceStatus, Start,
 };
 pub use stage::Stage;
 
@@ -63,6 +63,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub trait Projection: Clone + Send + Sync + 'static {
     /// The projection's name. Its checkpoints are stored under it: never change it.
     const NAME: &'static str;
+
+    /// Whether it may start from the first event again. A process may not: it would issue its commands again.
+    const IS_REPLAYABLE: bool = true;
 
     /// The name of this one, where several have one type.
     fn name(&self) -> &str {

@@ -1,6 +1,7 @@
 //! Commands with what accompanies them.
 
 use std::any::type_name;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,6 +156,23 @@ impl<'a, A: Aggregate> Request<'a, A> {
         }
         .instrument(span)
         .await
+    }
+
+    /// Records events that were decided elsewhere.
+    pub(crate) async fn record(
+        &self,
+        id: &A::Id,
+        events: Events<A>,
+    ) -> Result<Outcome<A>, ExecuteError<Infallible>> {
+        let mut next = self.begin(id).await?;
+        loop {
+            let attempt = match next {
+                Next::Done(outcome) => return Ok(*outcome),
+                Next::Decide(attempt) => attempt,
+            };
+            let context = attempt.context(id, &self.metadata);
+            next = self.conclude(attempt, Ok(events.clone()), &context).await?;
+        }
     }
 
     async fn begin<E>(&self, id: &A::Id) -> Result<Next<A>, ExecuteError<E>> {

@@ -3,10 +3,10 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::ext::IdentExt;
-use syn::{Data, DeriveInput, LitStr, Meta, Path, parse_quote};
+use syn::{Data, DeriveInput, Meta, Path, parse_quote};
 
 use crate::errors::Errors;
-use crate::keys::{Grammar, append};
+use crate::keys::Grammar;
 use crate::sources::{self, Source};
 
 const GRAMMAR: Grammar = Grammar {
@@ -35,12 +35,16 @@ impl Attributes {
         let core = parse_quote!(::es_core);
         let mut attributes =
             Self { core, name: item.ident.unraw().to_string(), sources: Vec::new(), read_models };
-        let Some(tokens) = tokens(item, errors) else { return attributes };
+        let required = [("name", "under which its checkpoints are stored"), ("events", "that it takes")];
+        let example = "name = \"…\", events(Aggregate(Event, …))";
+        let Some(tokens) = sources::tokens(item, "projection", example, &required, errors) else {
+            return attributes;
+        };
         for entry in GRAMMAR.parse(tokens, errors) {
             match entry.key.to_string().as_str() {
                 "name" => {
                     if let Some(name) = entry.text(&GRAMMAR, errors) {
-                        attributes.name = valid_name(&name, errors);
+                        attributes.name = sources::valid_name(&name, "projection", errors);
                     }
                 }
                 "events" => attributes.sources = sources::read(&entry, &GRAMMAR, errors),
@@ -53,47 +57,6 @@ impl Attributes {
         }
         attributes
     }
-}
-
-/// The content of the `#[projection(…)]`, if it has what it needs.
-fn tokens(item: &DeriveInput, errors: &mut Errors) -> Option<TokenStream> {
-    let example = "name = \"…\", events(Aggregate(Event, …))";
-    let mut tokens: Option<TokenStream> = None;
-    for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("projection")) {
-        match &attribute.meta {
-            Meta::List(list) => append(tokens.get_or_insert_default(), list.tokens.clone()),
-            _ => {
-                errors.on(
-                    attribute,
-                    format!("`#[projection]` needs its keys: write `#[projection({example})]`"),
-                );
-                return None;
-            }
-        }
-    }
-    let Some(tokens) = tokens else {
-        errors.on(
-            &item.ident,
-            format!(
-                "the projection `{}` does not say what it is: write `#[projection({example})]` below the derive",
-                item.ident
-            ),
-        );
-        return None;
-    };
-    for (key, what) in [("name", "under which its checkpoints are stored"), ("events", "that it takes")] {
-        let given = tokens.clone().into_iter().any(|token| token.to_string() == key);
-        if !given {
-            errors.on(
-                &item.ident,
-                format!(
-                    "the projection `{}` has no `{key}`, {what}: write `#[projection({example})]`",
-                    item.ident
-                ),
-            );
-        }
-    }
-    Some(tokens)
 }
 
 fn read_models(item: &DeriveInput, errors: &mut Errors) -> Vec<TokenStream> {
@@ -117,22 +80,4 @@ fn read_models(item: &DeriveInput, errors: &mut Errors) -> Vec<TokenStream> {
         read_models.push(field.ident.as_ref().map_or_else(|| quote!(#index), |name| quote!(#name)));
     }
     read_models
-}
-
-fn valid_name(name: &LitStr, errors: &mut Errors) -> String {
-    let text = name.value();
-    let wrong = if text.is_empty() {
-        Some("cannot be empty")
-    } else if text.contains('#') {
-        Some("cannot contain `#`, which separates it from other parts of the names of its documents")
-    } else if text.len() > 100 {
-        Some("cannot have more than 100 bytes, so that there is room for the keys of rows")
-    } else {
-        None
-    };
-    if let Some(wrong) = wrong {
-        errors
-            .at(name.span(), format!("a projection's name {wrong}: write one as in `name = \"order_list\"`"));
-    }
-    text
 }

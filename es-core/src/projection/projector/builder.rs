@@ -25,8 +25,20 @@ pub enum OnFailure {
     Park,
 }
 
+/// Where a projection begins that has never run before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// At the first event.
+    #[default]
+    Beginning,
+    /// After the events that are in the feed already.
+    End,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
+    pub(super) start: Start,
     pub(super) batch: u32,
     pub(super) poll: Duration,
     pub(super) lease: Duration,
@@ -46,8 +58,9 @@ pub struct ProjectorBuilder<P: Projection> {
 }
 
 impl<P: Projection> ProjectorBuilder<P> {
-    pub(super) fn new(store: Arc<dyn Feed>, projection: P) -> Self {
+    pub(crate) fn new(store: Arc<dyn Feed>, projection: P) -> Self {
         let settings = Settings {
+            start: Start::default(),
             batch: 100,
             poll: Duration::from_millis(500),
             lease: Duration::from_secs(30),
@@ -57,6 +70,13 @@ impl<P: Projection> ProjectorBuilder<P> {
             ids: Arc::new(RandomIds),
         };
         Self { store, projection, settings }
+    }
+
+    /// Where to begin when the projection has never run before; at the first event if nothing is said. A new
+    /// process in an old system begins at the end.
+    pub fn start(mut self, start: Start) -> Self {
+        self.settings.start = start;
+        self
     }
 
     /// About how many events to read, and to handle between two checkpoints; 100 if nothing is said. What

@@ -9,6 +9,7 @@ use futures_core::future::BoxFuture;
 use uuid::Uuid;
 
 use super::Inner;
+use super::builder::Start;
 use super::commit::Commit;
 use super::state::{Failure, Names, SliceState, Slot, read};
 use super::stop::{Stop, either};
@@ -130,7 +131,11 @@ impl<'a, P: Projection> Consumer<'a, P> {
             commit: Commit::default(),
             parked: HashSet::new(),
         };
-        let owned = SliceState { owner: Some(worker), ..consumer.state.clone() };
+        let mut owned = SliceState { owner: Some(worker), ..consumer.state.clone() };
+        if consumer.revision.is_none() && slot.build == 1 && inner.settings.start == Start::End {
+            owned.position = consumer.persistently(|| inner.store.feed_end(slot.slice)).await?;
+            consumer.handled = owned.position;
+        }
         consumer.write(owned, Vec::new()).await?;
         running.taken.store(true, Ordering::SeqCst);
         consumer.parked = consumer.parked_streams().await?;

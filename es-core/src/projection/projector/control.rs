@@ -40,8 +40,9 @@ impl<P: Projection> Projector<P> {
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] while it is being rebuilt.
+    /// [`ProjectorError::Invalid`] while it is being rebuilt, and for a process.
     pub async fn reset(&self) -> Result<(), ProjectorError> {
+        self.check_replayable()?;
         self.order(|control| {
             if control.building.is_some() {
                 return Err(ProjectorError::invalid(
@@ -62,8 +63,9 @@ impl<P: Projection> Projector<P> {
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when it is being rebuilt already.
+    /// [`ProjectorError::Invalid`] when it is being rebuilt already, and for a process.
     pub async fn rebuild(&self) -> Result<(), ProjectorError> {
+        self.check_replayable()?;
         self.order(|control| {
             if control.building.is_some() {
                 return Err(ProjectorError::invalid(
@@ -220,6 +222,16 @@ impl<P: Projection> Projector<P> {
             }
         }
         Ok(())
+    }
+
+    fn check_replayable(&self) -> Result<(), ProjectorError> {
+        if P::IS_REPLAYABLE {
+            return Ok(());
+        }
+        let name = self.inner.projection.name();
+        Err(ProjectorError::invalid(format!(
+            "the process `{name}` cannot start again from the first event: it would issue its commands again"
+        )))
     }
 
     async fn decide(&self, slice: Slice, park: Option<bool>) -> Result<(), ProjectorError> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use event_listener::Event;
 
-pub use builder::{OnFailure, ProjectorBuilder};
+pub use builder::{OnFailure, ProjectorBuilder, Start};
 pub use progress::{Progress, SliceProgress, SliceStatus};
 pub(crate) use state::active_build;
 pub use state::{FailedEvent, Failure, Parked};

@@ -1,0 +1,181 @@
+//! Processes: events in, commands out.
+
+mod journal;
+mod reacting;
+mod reaction;
+mod reactor;
+mod timers;
+
+use std::future::Future;
+
+pub use reacting::Reacting;
+pub use reaction::Reaction;
+pub use reactor::Reactor;
+
+use crate::aggregate::Aggregate;
+use crate::event::EventData;
+use crate::events::Events;
+use crate::feed::EventFilter;
+use crate::projection::{BoxError, EventContext, ProjectError};
+
+/// A process (or saga): reacts to the events of several aggregates with commands to others, over time.
+///
+/// Derive it, and write one [`React`] for each event. What it has to remember is an aggregate of its own: its
+/// *state*, one stream for each *instance* of the process.
+///
+/// ```
+/// use std::convert::Infallible;
+/// use es_core::prelude::*;
+/// use es_core::{MemoryStore, serde::{Deserialize, Serialize}};
+///
+/// #[event]
+/// pub struct OrderPlaced { pub item: String }
+/// #[derive(Aggregate, Default)]
+/// #[aggregate(name = "order", id = String, events(OrderPlaced))]
+/// pub struct Order;
+/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # pub struct Place;
+/// # impl Handle<Place> for Order {
+/// #     type Error = Infallible;
+/// #     fn handle(&self, _: &Place, _: &Context<Self>) -> Result<Events<Self>, Infallible> {
+/// #         Ok(OrderPlaced { item: "tea".into() }.into())
+/// #     }
+/// # }
+/// # #[event]
+/// # pub struct Reserved;
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "stock", id = String, events(Reserved))]
+/// # pub struct Stock { reserved: u32 }
+/// # impl Apply<Reserved> for Stock { fn apply(&mut self, _: &Reserved) { self.reserved += 1; } }
+/// # pub struct Reserve;
+/// # #[derive(Debug, Serialize, Deserialize)]
+/// # #[serde(crate = "es_core::serde")]
+/// # pub struct SoldOut;
+/// # impl Handle<Reserve> for Stock {
+/// #     type Error = SoldOut;
+/// #     fn handle(&self, _: &Reserve, _: &Context<Self>) -> Result<Events<Self>, SoldOut> { Ok(Reserved.into()) }
+/// # }
+///
+/// // What the process remembers.
+/// #[event]
+/// pub struct ItemReserved;
+/// #[event]
+/// pub struct GivenUp;
+/// #[derive(Aggregate, Default)]
+/// #[aggregate(name = "fulfilment", id = String, events(ItemReserved, GivenUp))]
+/// pub struct Fulfilment { reserved: bool }
+/// impl Apply<ItemReserved> for Fulfilment {
+///     fn apply(&mut self, _: &ItemReserved) { self.reserved = true; }
+/// }
+/// impl Apply<GivenUp> for Fulfilment {
+///     fn apply(&mut self, _: &GivenUp) {}
+/// }
+///
+/// #[derive(Clone, Process)]
+/// #[process(name = "fulfilment", state = Fulfilment, events(Order(OrderPlaced)))]
+/// struct FulfilOrders { stock: Repository<Stock> }
+///
+/// impl React<OrderPlaced> for FulfilOrders {
+///     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Option<String> {
+///         Some(ctx.id().to_owned())
+///     }
+///
+///     async fn react(
+///         &self,
+///         event: &OrderPlaced,
+///         reaction: &mut Reaction<'_, Fulfilment>,
+///     ) -> Result<Events<Fulfilment>, BoxError> {
+///         match reaction.ask(&self.stock, &event.item, Reserve).await? {
+///             Ok(_) => Ok(ItemReserved.into()),
+///             Err(SoldOut) => Ok(GivenUp.into()),
+///         }
+///     }
+/// }
+///
+/// # futures_executor::block_on(async {
+/// let store = MemoryStore::new();
+/// Repository::<Order>::new(store.clone()).execute(&"1001".to_owned(), Place).await?;
+///
+/// let process = FulfilOrders { stock: Repository::new(store.clone()) };
+/// Projector::of_process(store.clone(), process).run_until_caught_up().await?;
+///
+/// let fulfilment = Repository::<Fulfilment>::new(store).load(&"1001".to_owned()).await?;
+/// assert!(fulfilment.state.reserved);
+/// # Ok::<_, BoxError>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Exactly once
+///
+/// A reaction may run more than once for one event: when the process died in the middle, say. Each of its
+/// commands is carried out once all the same, under a key made of the event and of the command's place among
+/// those of the reaction; and its answer, a rejection too, is the same again. So that the same commands come
+/// in the same order, a reaction decides by nothing but the event, the state and the answers that it got. The
+/// events that it returns are recorded once, after all of it.
+///
+/// What is remembered of an event to that end is kept for 90 days.
+///
+/// # Compensation
+///
+/// When a later step fails for good, undo the earlier ones with commands of their own. The state says which
+/// there were.
+pub trait Process: Clone + Send + Sync + 'static {
+    /// The process's name. Its checkpoints and the keys of its commands are stored under it: never change it.
+    const NAME: &'static str;
+
+    /// What an instance of the process remembers.
+    type State: Aggregate;
+
+    /// The events that it reacts to.
+    fn filter(&self) -> EventFilter;
+
+    /// Reacts to an event of the feed.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError`] when the event cannot be decoded, or the reaction failed.
+    fn handle(
+        &self,
+        event: &EventData,
+        ctx: &EventContext,
+        reactor: &mut Reactor<Self::State>,
+    ) -> impl Future<Output = Result<(), ProjectError>> + Send;
+
+    /// Reacts to an event that it has scheduled.
+    ///
+    /// # Errors
+    ///
+    /// As [`handle`](Self::handle).
+    fn time_out(
+        &self,
+        event: &EventData,
+        ctx: &EventContext,
+        reactor: &mut Reactor<Self::State>,
+    ) -> impl Future<Output = Result<(), ProjectError>> + Send;
+}
+
+/// How a process reacts to one event.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not say how it reacts to the event `{E}`",
+    label = "missing `impl React<{E}> for {Self}`",
+    note = "each event that `#[process(events(…), timeouts(…))]` lists needs one: write `impl React<{E}> for {Self} {{ fn instance(…) … async fn react(…) … }}`"
+)]
+pub trait React<E>: Process {
+    /// Which instance of the process the event concerns; `None` when it concerns none.
+    fn instance(&self, event: &E, ctx: &EventContext) -> Option<<Self::State as Aggregate>::Id>;
+
+    /// Reacts: issues commands, and returns what the instance has to remember.
+    ///
+    /// Write it as `async fn react(&self, event: &E, reaction: &mut Reaction<'_, State>) ->
+    /// Result<Events<State>, BoxError>`.
+    ///
+    /// # Errors
+    ///
+    /// What makes it impossible to go on: the reaction is tried again, then the slice stops, or the event is
+    /// parked, as the [`Projector`](crate::Projector) has it.
+    fn react(
+        &self,
+        event: &E,
+        reaction: &mut Reaction<'_, Self::State>,
+    ) -> impl Future<Output = Result<Events<Self::State>, BoxError>> + Send;
+}

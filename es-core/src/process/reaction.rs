@@ -1,0 +1,192 @@
+//! One reaction: what it knows, and what it can do.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::journal::Journal;
+use super::reactor::RETENTION;
+use super::timers::Timer;
+use crate::aggregate::Aggregate;
+use crate::command::Handle;
+use crate::event::Event;
+use crate::metadata::Metadata;
+use crate::projection::{BoxError, EventContext};
+use crate::repository::{ExecuteError, Loaded, Outcome, Repository};
+use crate::version::Version;
+
+/// One reaction of a process to one event: its state, and the commands that it issues.
+pub struct Reaction<'a, S: Aggregate> {
+    id: &'a S::Id,
+    loaded: &'a Loaded<S>,
+    ctx: &'a EventContext,
+    key: &'a str,
+    metadata: Metadata,
+    journal: Journal,
+    issued: u32,
+    timers: Vec<Timer>,
+}
+
+/// What a reaction did besides the events that it returned.
+pub(super) struct Done {
+    pub(super) journal: Journal,
+    pub(super) timers: Vec<Timer>,
+    pub(super) issued: u32,
+}
+
+impl<'a, S: Aggregate> Reaction<'a, S> {
+    pub(super) fn new(
+        id: &'a S::Id,
+        loaded: &'a Loaded<S>,
+        ctx: &'a EventContext,
+        key: &'a str,
+        journal: Journal,
+    ) -> Self {
+        let metadata = ctx.metadata().following(ctx.event_id());
+        Self { id, loaded, ctx, key, metadata, journal, issued: 0, timers: Vec::new() }
+    }
+
+    pub(super) fn finish(self) -> Done {
+        Done { journal: self.journal, timers: self.timers, issued: self.issued }
+    }
+
+    /// The id of the instance.
+    #[must_use]
+    pub fn id(&self) -> &S::Id {
+        self.id
+    }
+
+    /// What the instance remembers.
+    #[must_use]
+    pub fn state(&self) -> &S {
+        &self.loaded.state
+    }
+
+    /// The version of what it remembers; [`Version::NONE`] when that is nothing yet.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.loaded.version
+    }
+
+    /// What is known about the event.
+    #[must_use]
+    pub fn context(&self) -> &EventContext {
+        self.ctx
+    }
+
+    /// When the event was recorded, or a timeout was due: the time to reckon with.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.ctx.time()
+    }
+
+    /// Issues a command that has to be accepted, once.
+    ///
+    /// Its events record the metadata of the event that the process reacts to, with that as their causation.
+    ///
+    /// # Errors
+    ///
+    /// When it is rejected, or cannot be carried out: give it on with `?`. For a command that may be rejected,
+    /// [`ask`](Self::ask).
+    pub async fn execute<A, C>(
+        &mut self,
+        repository: &Repository<A>,
+        id: &A::Id,
+        command: C,
+    ) -> Result<Outcome<A>, BoxError>
+    where
+        A: Handle<C, Error: Error + Send + Sync + 'static>,
+        C: Send + Sync,
+    {
+        let key = self.next_key();
+        Ok(repository.with(self.metadata.clone()).once_for(RETENTION, key).execute(id, command).await?)
+    }
+
+    /// Issues a command once, and hears what the domain says to it.
+    ///
+    /// A rejection is remembered until the reaction is finished: when it has to run again, it hears the same.
+    ///
+    /// # Errors
+    ///
+    /// When the command cannot be carried out for another reason than that the domain says no: give it on
+    /// with `?`.
+    pub async fn ask<A, C>(
+        &mut self,
+        repository: &Repository<A>,
+        id: &A::Id,
+        command: C,
+    ) -> Result<Result<Outcome<A>, A::Error>, BoxError>
+    where
+        A: Handle<C, Error: fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static>,
+        C: Send + Sync,
+    {
+        let key = self.next_key();
+        if let Some(rejection) = self.journal.rejection(self.issued)? {
+            return Ok(Err(rejection));
+        }
+        let request = repository.with(self.metadata.clone()).once_for(RETENTION, key);
+        match request.execute(id, command).await {
+            Ok(outcome) => Ok(Ok(outcome)),
+            Err(ExecuteError::Rejected(rejection)) => {
+                self.journal.reject(self.issued, &rejection).await?;
+                Ok(Err(rejection))
+            }
+            Err(error) => Err(failed(&error).into()),
+        }
+    }
+
+    /// Lets the process react to `event` when `after` has passed since [`now`](Self::now). The event is listed
+    /// in `#[process(timeouts(…))]`; its [`React`](super::React) finds the instance by
+    /// [`EventContext::id`], as that of the events of the state.
+    ///
+    /// A timeout cannot be called off: when it is due and of no interest any more, ignore it.
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be encoded.
+    pub fn schedule<E: Event>(&mut self, after: Duration, event: E) -> Result<(), BoxError> {
+        let after = chrono::Duration::from_std(after)?;
+        let due = self.now().checked_add_signed(after).ok_or("a timeout beyond the calendar")?;
+        let number = self.timers.len();
+        self.timers.push(Timer::new(due, format!("{}/{number}", self.key), self.id, &event, self.ctx)?);
+        Ok(())
+    }
+
+    /// A key for a request to a service elsewhere, different for each `name`, and the same when the reaction
+    /// runs again.
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        format!("{}/{name}", self.key)
+    }
+
+    fn next_key(&mut self) -> String {
+        self.issued += 1;
+        format!("{}/{}", self.key, self.issued)
+    }
+}
+
+/// An error whose rejection is none.
+fn failed<E>(error: &ExecuteError<E>) -> String {
+    match error {
+        ExecuteError::Rejected(_) => "rejected".to_owned(),
+        ExecuteError::Conflict(conflict) | ExecuteError::Outdated(conflict) => conflict.to_string(),
+        ExecuteError::Claimed(claimed) => claimed.to_string(),
+        ExecuteError::Refused(refused) => refused.to_string(),
+        ExecuteError::Store(error) => error.to_string(),
+    }
+}
+
+impl<S: Aggregate> fmt::Debug for Reaction<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reaction")
+            .field("state", &S::NAME)
+            .field("id", &self.id.to_string())
+            .field("version", &self.loaded.version)
+            .field("issued", &self.issued)
+            .finish_non_exhaustive()
+    }
+}

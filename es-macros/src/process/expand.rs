@@ -1,0 +1,66 @@
+//! The code that `#[derive(Process)]` generates.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{DeriveInput, Path};
+
+use super::attributes::Attributes;
+use crate::sources;
+use crate::spans::Place;
+
+pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
+    let Attributes { core, name, state, sources, timeouts } = attributes;
+    let ident = &item.ident;
+    let filter = sources::filter(core, sources);
+    let react = |core: &TokenStream, event: &Path| {
+        let place = Place::of(event);
+        let arguments = place.arguments(quote!(self, &event, ctx));
+        let call = quote_spanned!(place.start=> #core::process::Reactor::react::<#ident, #event>);
+        let arguments = {
+            let inner = arguments.stream();
+            place.arguments(quote!(reactor, #inner))
+        };
+        quote!(#call #arguments.await.map_err(#core::projection::ProjectError::Handler))
+    };
+    let dispatch = sources::dispatch(core, sources, react);
+    let due = timeouts.iter().map(|event| sources::dispatch_event(core, event, react));
+    let assertions = sources::assertions(core, sources);
+    let place = Place::of(ident);
+    let core_here = place.beginning(core);
+    let header = quote_spanned!(place.start=> impl #core_here::Process for #ident);
+    quote! {
+        #[allow(deprecated)]
+        const _: () = {
+            #[automatically_derived]
+            #header {
+                const NAME: &'static #core::__private::str = #name;
+                type State = #state;
+
+                fn filter(&self) -> #core::feed::EventFilter #filter
+
+                async fn handle(
+                    &self,
+                    event: &#core::EventData,
+                    ctx: &#core::EventContext,
+                    reactor: &mut #core::process::Reactor<#state>,
+                ) -> #core::__private::Result<(), #core::projection::ProjectError> {
+                    #dispatch
+                    #core::__private::Result::Ok(())
+                }
+
+                async fn time_out(
+                    &self,
+                    event: &#core::EventData,
+                    ctx: &#core::EventContext,
+                    reactor: &mut #core::process::Reactor<#state>,
+                ) -> #core::__private::Result<(), #core::projection::ProjectError> {
+                    #(#due)*
+                    let _ = (ctx, reactor);
+                    #core::__private::Result::Err(#core::__private::no_timeout(#name, event))
+                }
+            }
+
+            #assertions
+        };
+    }
+}
