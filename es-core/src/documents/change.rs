@@ -100,7 +100,7 @@ impl ChangeSet {
         self
     }
 
-    /// Makes a write of the caller's own in the same transaction.
+    /// Makes writes of the caller's own in the same transaction.
     #[must_use]
     pub fn join(mut self, writes: impl IntoIterator<Item = JoinedWrite>) -> Self {
         self.joined.extend(writes);
@@ -130,10 +130,18 @@ impl ChangeSet {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when it is empty, a document occurs twice or has an impossible name.
+    /// [`StoreError::Invalid`] when it is empty or has more than [`MAX_CHANGES`](Self::MAX_CHANGES), or a document
+    /// occurs twice; as [`DocumentKey::checked`] when a document has an impossible name.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         if self.changes.is_empty() {
             return Err(StoreError::invalid("a set of changes needs at least one document"));
+        }
+        let changes = self.changes.len() + self.joined.len();
+        if changes > Self::MAX_CHANGES {
+            return Err(StoreError::invalid(format!(
+                "a set of {changes} changes and joined writes is too large, the limit is {}",
+                Self::MAX_CHANGES
+            )));
         }
         let mut keys: Vec<&DocumentKey> = self.changes.iter().map(|change| &change.key).collect();
         for key in &keys {
@@ -153,7 +161,8 @@ impl ChangeSet {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// A document is not what the change expects; nothing was changed.
+    /// A document is not what the change expects; nothing was changed this time. Of a set whose answer was lost
+    /// before, see [repetition](super::Documents::change).
     #[error("the document `{key}` has been changed by another")]
     #[non_exhaustive]
     Outdated {

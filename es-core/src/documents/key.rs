@@ -6,7 +6,7 @@ use crate::store::StoreError;
 
 /// The name of a document: the collection it is in, and its name there.
 ///
-/// Both may be any text; a collection is not empty. Together they have at most 1,024 bytes.
+/// Both may be any text; a collection is not empty. Together they have at most 1,000 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentKey {
     collection: String,
@@ -15,7 +15,7 @@ pub struct DocumentKey {
 
 impl DocumentKey {
     /// The most bytes that collection and name may have together.
-    pub const MAX_BYTES: usize = 1024;
+    pub const MAX_BYTES: usize = 1000;
 
     /// The document `name` of `collection`.
     #[must_use]

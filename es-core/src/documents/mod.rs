@@ -5,6 +5,7 @@ mod key;
 mod query;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,6 +35,14 @@ impl Revision {
     #[must_use]
     pub const fn as_uuid(self) -> Uuid {
         self.0
+    }
+}
+
+impl FromStr for Revision {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        text.parse().map(Self)
     }
 }
 
@@ -85,7 +94,8 @@ pub trait Documents: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when they cannot be read.
+    /// [`StoreError`] when they cannot be read, one of them cannot, or the query is not
+    /// [sound](DocumentQuery::checked).
     async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError>;
 
     /// Changes documents: all of the set, or nothing.
@@ -93,8 +103,13 @@ pub trait Documents: fmt::Debug + Send + Sync + 'static {
     /// # Repetition
     ///
     /// To carry out the same set again is safe while nobody else has changed its documents: it is a success
-    /// when it was carried out already. A set that writes a document with an expectation is known by the
+    /// when it was carried out already. A set that writes a document is known by the
     /// [revision](ChangeSet::revision) there.
+    ///
+    /// Where all of that has been changed since, and in a set that only deletes, there is nothing to know it by: a
+    /// repetition may then be outdated although an earlier call, one that ended without an answer, carried the set
+    /// out. What a store repeats by itself within one call is no such repetition: if the call says that the set is
+    /// outdated, it was not carried out.
     ///
     /// # Errors
     ///

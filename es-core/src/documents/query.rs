@@ -1,6 +1,7 @@
 //! Listing documents.
 
-use super::Document;
+use super::{Document, DocumentKey};
+use crate::store::StoreError;
 
 /// Which documents of a collection to list, by the order of their names' bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,7 +11,7 @@ pub struct DocumentQuery {
     pub collection: String,
     /// What the names start with.
     pub prefix: String,
-    /// The name after which to go on: the [`next`](DocumentPage::next) of the page before.
+    /// The name after which to go on: the [`next`](DocumentPage::next) of the page before, or any other.
     pub after: Option<String>,
     /// From the last name to the first.
     pub descending: bool,
@@ -68,6 +69,19 @@ impl DocumentQuery {
         self.eventual = true;
         self
     }
+
+    /// The query, if there can be such documents.
+    ///
+    /// # Errors
+    ///
+    /// As [`DocumentKey::checked`], of the collection with the prefix, and with the name after which to go on.
+    pub fn checked(&self) -> Result<&Self, StoreError> {
+        DocumentKey::new(&self.collection, &self.prefix).checked()?;
+        if let Some(after) = &self.after {
+            DocumentKey::new(&self.collection, after).checked()?;
+        }
+        Ok(self)
+    }
 }
 
 /// Some documents of a collection.
@@ -76,7 +90,8 @@ impl DocumentQuery {
 pub struct DocumentPage {
     /// The documents with their names, in order.
     pub documents: Vec<(String, Document)>,
-    /// The name after which to go on; `None` when there are no more.
+    /// The name after which to go on; `None` when there are no more. That there is one promises nothing: the next
+    /// page may be empty.
     pub next: Option<String>,
 }
 

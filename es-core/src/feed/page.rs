@@ -11,7 +11,8 @@ use crate::stream_id::StreamId;
 pub struct FeedRead {
     /// The slice.
     pub slice: Slice,
-    /// The position after which to read.
+    /// The position after which to read. A commit in the middle of which it lies is told whole, and one after
+    /// the end of the slice is as good as the end.
     pub after: Position,
     /// About how many events to read: the page may have some more, so that it ends with a commit, and fewer.
     pub limit: u32,

@@ -52,13 +52,14 @@ impl Documents for MemoryStore {
     }
 
     async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
+        query.checked()?;
         let content = self.content();
         let Some(collection) = content.documents.collections.get(&query.collection) else {
             return Ok(DocumentPage::default());
         };
         let matching = collection.iter().filter(|(name, _)| name.starts_with(&query.prefix));
         let entry = |(name, document): (&String, &Document)| (name.clone(), document.clone());
-        let limit = query.limit as usize;
+        let limit = query.limit.max(1) as usize;
         let after = query.after.as_deref();
         let mut documents: Vec<_> = if query.descending {
             let left = matching.rev().filter(|(name, _)| after.is_none_or(|after| name.as_str() < after));

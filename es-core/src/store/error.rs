@@ -56,6 +56,15 @@ pub enum StoreError {
         /// What contradicts.
         reason: String,
     },
+    /// What is stored beside the streams cannot be read.
+    #[error("{what} is damaged: {reason}")]
+    #[non_exhaustive]
+    Damaged {
+        /// What it is, by its name.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The store refused for the moment. The last request did nothing; one before it, of those that a client
     /// repeats by itself, may have.
     #[error("the store is throttling requests")]
@@ -103,6 +112,12 @@ impl StoreError {
     #[must_use]
     pub fn corrupt(stream: &StreamId, reason: impl Into<String>) -> Self {
         Self::Corrupt { stream: stream.clone(), reason: reason.into() }
+    }
+
+    /// Something beside the streams that cannot be read.
+    #[must_use]
+    pub fn damaged(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Damaged { what: what.into(), reason: reason.into() }
     }
 
     /// A stored event that cannot be read.
