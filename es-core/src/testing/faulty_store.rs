@@ -1,5 +1,8 @@
 //! A store that fails on purpose.
 
+mod documents;
+mod feed;
+
 use std::future;
 use std::task::Poll;
 use std::time::Duration;
@@ -47,6 +50,18 @@ impl<S: EventStore> FaultyStore<S> {
         carry_out: impl AsyncFnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
         self.request_with(self.faults.next(), carry_out).await
+    }
+
+    /// Carries out a request that is a transaction as the plan has it.
+    async fn transaction<T, E: From<StoreError>>(
+        &self,
+        carry_out: impl AsyncFnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let fault = match self.faults.next() {
+            Some(Fault::TransactionConflict) => Some(Fault::Throttled),
+            fault => fault,
+        };
+        self.request_with(fault, carry_out).await
     }
 
     /// Carries out a request with a fault.
@@ -120,11 +135,7 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
     }
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
-        let fault = match self.faults.next() {
-            Some(Fault::TransactionConflict) => Some(Fault::Throttled),
-            fault => fault,
-        };
-        self.request_with(fault, async || self.store.write(set).await).await
+        self.transaction(async || self.store.write(set).await).await
     }
 
     async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
