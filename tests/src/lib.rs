@@ -8,6 +8,8 @@
 //! # fn main() {}
 //! ```
 //!
+//! [`documents_conformance!`] does the same for documents.
+//!
 //! The rules in [`conformance::contract`] look at the store alone; those in [`conformance::repository`] look at
 //! what a repository makes of it.
 

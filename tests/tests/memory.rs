@@ -5,3 +5,4 @@ use std::sync::Arc;
 use es_core::MemoryStore;
 
 es_tests::conformance!(Arc::new(MemoryStore::new()));
+es_tests::documents_conformance!(Arc::new(MemoryStore::new()));

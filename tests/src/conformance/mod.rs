@@ -1,6 +1,7 @@
 //! The rules, and the macro that runs them.
 
 pub mod contract;
+pub mod documents;
 pub mod repository;
 mod support;
 
@@ -165,13 +166,72 @@ macro_rules! conformance {
         );
     };
     (@rules $store:expr, $group:ident, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($store, ::es_core::EventStore, $group, $noun: $($rule),*);
+    };
+}
+
+/// The same for documents, with an `Arc<dyn Documents>`: the tests are in a module `documents`.
+#[macro_export]
+macro_rules! documents_conformance {
+    ($store:expr) => {
+        mod documents {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::documents_conformance!(@rules $store, content:
+                a_document_reads_back_as_it_was_written,
+                names_of_any_text_are_kept_apart,
+                bodies_of_any_text_survive,
+                impossible_names_are_refused,
+            );
+            $crate::documents_conformance!(@rules $store, expected:
+                any_takes_every_document,
+                absent_takes_only_a_document_that_is_not_there,
+                at_takes_only_that_revision,
+            );
+            $crate::documents_conformance!(@rules $store, set:
+                several_documents_are_changed_as_one,
+                a_document_that_is_outdated_stops_the_whole_set,
+                a_hundred_documents_are_changed_at_once,
+                unsound_sets_are_refused,
+            );
+            $crate::documents_conformance!(@rules $store, repetition:
+                a_document_is_written_once,
+                what_was_written_since_stays,
+                a_set_is_carried_out_once,
+                a_refused_set_may_succeed_later,
+            );
+            $crate::documents_conformance!(@rules $store, racing:
+                of_many_writers_from_one_revision_one_wins,
+                of_many_that_delete_one_revision_one_wins,
+                of_many_sets_from_one_revision_one_wins,
+                counts_are_never_lost,
+            );
+            $crate::documents_conformance!(@rules $store, listing:
+                documents_are_listed_in_order,
+                every_query_is_answered_as_asked,
+                a_list_goes_on_while_documents_change,
+                more_than_1_megabyte_is_listed_whole,
+                an_eventual_list_is_complete_in_time,
+            );
+        }
+    };
+    (@rules $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($store, ::es_core::documents::Documents, documents, $noun: $($rule),*);
+    };
+}
+
+/// A module of tests: one for each rule of a noun, on the store that the expression makes.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __rules {
+    ($store:expr, $contract:path, $group:ident, $noun:ident: $($rule:ident),*) => {
         mod $noun {
             #[allow(unused_imports)]
             use super::*;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $rule() {
-                    let store: ::std::sync::Arc<dyn ::es_core::EventStore> = $store;
+                    let store: ::std::sync::Arc<dyn $contract> = $store;
                     $crate::conformance::$group::$noun::$rule(store).await;
                 }
             )*

@@ -1,0 +1,93 @@
+//! What is in a document.
+
+use std::sync::Arc;
+
+use es_core::StoreError;
+use es_core::documents::{Document, DocumentKey, DocumentQuery, Documents};
+
+use super::{Absent, body, found, new_collection, new_set, write};
+use crate::conformance::Pattern;
+
+/// With its revision; another write gives it another one.
+pub async fn a_document_reads_back_as_it_was_written(store: Arc<dyn Documents>) {
+    let key = DocumentKey::new(new_collection(), "a");
+    assert_eq!(found(&*store, &key).await, None);
+    let set = new_set().put(key.clone(), Absent, "{\"n\":1}");
+    store.change(&set).await.expect("writes");
+    assert_eq!(found(&*store, &key).await, Some(Document::new(set.revision(), "{\"n\":1}")));
+    let revision = write(&*store, &key, "{\"n\":2}").await;
+    assert_ne!(revision, set.revision());
+    assert_eq!(found(&*store, &key).await, Some(Document::new(revision, "{\"n\":2}")));
+}
+
+/// Also the empty one, and those that a store may use in its own keys.
+pub async fn names_of_any_text_are_kept_apart(store: Arc<dyn Documents>) {
+    let collection = new_collection();
+    let long = "ü".repeat(400);
+    let names =
+        ["", " ", "#", "##", "D#", "a", "a#", "a#b", "A", "$doc#a", "ü", "🦀", "e\u{301}", "é", "\"\\"];
+    let names = names.into_iter().chain(["\u{1}", "\u{7f}", "\u{feff}", "\u{ffff}", "\u{10ffff}", &long]);
+    let names: Vec<_> = names.collect();
+    for name in &names {
+        write(&*store, &DocumentKey::new(&collection, *name), &format!("{name:?}")).await;
+    }
+    for name in &names {
+        let key = DocumentKey::new(&collection, *name);
+        assert_eq!(body(&*store, &key).await, Some(format!("{name:?}")));
+    }
+    // Collection and name are never taken for one text.
+    for (other, name) in [("#a", "b"), ("#a#b", ""), ("", "#a#b"), ("#", "a#b"), (" ", "a")] {
+        let key = DocumentKey::new(format!("{collection}{other}"), name);
+        assert_eq!(found(&*store, &key).await, None, "{key}");
+        write(&*store, &key, &format!("{other:?} {name:?}")).await;
+    }
+    let all = store.documents(&DocumentQuery::new(&collection)).await.expect("lists");
+    assert_eq!(all.documents.len(), names.len() + 1);
+}
+
+/// The store takes them for texts, and keeps every byte.
+pub async fn bodies_of_any_text_survive(store: Arc<dyn Documents>) {
+    let large = Pattern { seed: 7, bytes: 300_000 }.payload();
+    let bodies =
+        ["", "null", " {} ", "{\"a\":\"\\u0000\"}", "\"ü🦀\u{feff}\"", "1e999", "{\"a\":1,\"a\":2}", &large];
+    for text in bodies {
+        let key = DocumentKey::new(new_collection(), "a");
+        write(&*store, &key, text).await;
+        assert!(body(&*store, &key).await.as_deref() == Some(text), "{} bytes are others", text.len());
+    }
+}
+
+/// Before anything is asked of the store.
+pub async fn impossible_names_are_refused(store: Arc<dyn Documents>) {
+    let most = DocumentKey::MAX_BYTES;
+    let [none, long] = [DocumentKey::new("", "a"), DocumentKey::new("c", "a".repeat(most))];
+    for (key, too_large) in [(none, false), (long, true)] {
+        let is_that = |error: &StoreError| match error {
+            StoreError::TooLarge { .. } => too_large,
+            StoreError::Invalid { .. } => !too_large,
+            _ => false,
+        };
+        let error = store.document(&key).await.expect_err("impossible");
+        assert!(is_that(&error), "{error:?}");
+        let set = new_set().put(key.clone(), Absent, "{}");
+        let error = store.change(&set).await.expect_err("impossible");
+        assert!(
+            matches!(&error, es_core::documents::ChangeError::Store(error) if is_that(error)),
+            "{error:?}"
+        );
+        let query = DocumentQuery::new(key.collection());
+        for query in [query.clone().prefix(key.name()), query.after(Some(key.name().to_owned()))] {
+            let error = store.documents(&query).await.expect_err("impossible");
+            assert!(is_that(&error), "{error:?}");
+        }
+    }
+    // The longest that there may be, on either side.
+    for collection in [1, most] {
+        let mut name = new_collection();
+        name.truncate(most - collection);
+        let name = format!("{name}{}", "n".repeat(most - collection - name.len()));
+        let key = DocumentKey::new("c".repeat(collection), name);
+        write(&*store, &key, "{}").await;
+        assert_eq!(body(&*store, &key).await.as_deref(), Some("{}"));
+    }
+}

@@ -1,0 +1,64 @@
+//! What a store has to do with documents.
+
+pub mod content;
+pub mod expected;
+pub mod listing;
+pub mod racing;
+pub mod repetition;
+pub mod set;
+
+use es_core::documents::{
+    ChangeError, ChangeSet, Document, DocumentKey, Documents, ExpectedDocument, Revision,
+};
+use uuid::Uuid;
+
+use ExpectedDocument::{Absent, Any};
+
+/// A collection that no other test uses.
+fn new_collection() -> String {
+    format!("conformance-{}", Uuid::new_v4())
+}
+
+/// Keys of documents in a new collection.
+fn new_keys<const N: usize>() -> [DocumentKey; N] {
+    let collection = new_collection();
+    std::array::from_fn(|n| DocumentKey::new(&collection, format!("document-{n}")))
+}
+
+/// No changes yet.
+fn new_set() -> ChangeSet {
+    ChangeSet::new(Uuid::new_v4())
+}
+
+/// Writes a document, whatever there was, and gives its revision.
+async fn write(documents: &dyn Documents, key: &DocumentKey, body: &str) -> Revision {
+    let set = new_set().put(key.clone(), Any, body);
+    documents.change(&set).await.expect("writes");
+    set.revision()
+}
+
+async fn found(documents: &dyn Documents, key: &DocumentKey) -> Option<Document> {
+    documents.document(key).await.expect("can be read")
+}
+
+async fn body(documents: &dyn Documents, key: &DocumentKey) -> Option<String> {
+    found(documents, key).await.map(|document| document.body)
+}
+
+/// Carries out a set, and again while the store refuses for the moment.
+async fn insist(documents: &dyn Documents, set: &ChangeSet) -> Result<(), ChangeError> {
+    loop {
+        match documents.change(set).await {
+            Err(ChangeError::Store(error)) if error.is_retryable() => tokio::task::yield_now().await,
+            result => return result,
+        }
+    }
+}
+
+/// Expects that a set is outdated by `key`.
+async fn is_outdated_by(documents: &dyn Documents, set: &ChangeSet, key: &DocumentKey) {
+    match documents.change(set).await {
+        Err(ChangeError::Outdated { key: by, .. }) => assert_eq!(&by, key, "another document is named"),
+        other => panic!("expected that `{key}` is outdated, got {other:?}"),
+    }
+}
