@@ -37,6 +37,7 @@ mod append;
 mod assembly;
 mod builder;
 mod capacity;
+mod documents;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;

@@ -9,6 +9,7 @@
 //! | claim | `$claim#`, its name, `#`, its value | `C#` |
 //! | marker of an idempotency key | `$once#` and the stream | `I#` and the key |
 //! | the same, of a transaction | `$once#$transaction#` and the key | `I#` |
+//! | document | `$doc#` and its collection | `D#` and its name |
 //!
 //! | attribute of a commit | type | what it holds |
 //! |---|---|---|
@@ -37,6 +38,11 @@
 //! | `to` | L of M | where the events are: `s` (S) the stream, `f` and `l` (N) the versions of the first and the last one; `l` is the version before `f` when there were none |
 //! | `ttl` | N | when the marker expires, in seconds since 1970 |
 //!
+//! | attribute of a document | type | what it holds |
+//! |---|---|---|
+//! | `r` | S | its revision, a UUID |
+//! | `b` | S | its content as JSON |
+//!
 //! Partitions whose key starts with `$` are the framework's own; the name of an aggregate cannot. Consumers
 //! of the table's stream take the items whose sort key starts with `E#`, and no others.
 
@@ -62,7 +68,13 @@ pub const MARKER_PREFIX: &str = "$once#";
 pub const TRANSACTION: &str = "$transaction#";
 /// What the sort keys of markers start with.
 pub const MARKER_KEY: &str = "I#";
+/// What the partition keys of documents start with.
+pub const DOCUMENT_PREFIX: &str = "$doc#";
+/// What the sort keys of documents start with.
+pub const DOCUMENT_KEY: &str = "D#";
 
+/// What the partition keys of the framework's own items start with, where they belong to no stream.
+pub(crate) const OWN_PARTITIONS: &str = "$";
 /// What the sort keys of the store's own items start with.
 pub(crate) const OWN_SORT_KEYS: [&str; 4] = [COMMIT_PREFIX, SNAPSHOT_KEY, CLAIM_KEY, MARKER_KEY];
 
@@ -109,6 +121,11 @@ pub const PLACE_STREAM: &str = "s";
 pub const PLACE_FIRST: &str = "f";
 /// Place of events: the version of the last.
 pub const PLACE_LAST: &str = "l";
+
+/// Document: its revision.
+pub const REVISION: &str = "r";
+/// Document: its content.
+pub const BODY: &str = "b";
 
 /// The sort key of the commit whose first event has `version`.
 #[must_use]

@@ -45,10 +45,28 @@ impl Table {
     /// The SDK gives each call a token of its own, by which its retries are recognised; a later call finds
     /// the commits by their ids, as with one item.
     pub(crate) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
+        self.transact_with(items, None).await
+    }
+
+    /// The same with a token of the caller's, by which later calls are recognised too, for ten minutes.
+    pub(crate) async fn transact_once(
+        &self,
+        items: Vec<TransactWriteItem>,
+        token: String,
+    ) -> Result<Transacted, StoreError> {
+        self.transact_with(items, Some(token)).await
+    }
+
+    async fn transact_with(
+        &self,
+        items: Vec<TransactWriteItem>,
+        token: Option<String>,
+    ) -> Result<Transacted, StoreError> {
         let result = self
             .client
             .transact_write_items()
             .set_transact_items(Some(items))
+            .set_client_request_token(token)
             .return_consumed_capacity(ReturnConsumedCapacity::Total)
             .send()
             .await;

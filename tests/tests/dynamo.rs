@@ -4,3 +4,4 @@ mod engine;
 mod joining;
 
 es_tests::conformance!(engine::store().await);
+es_tests::documents_conformance!(std::sync::Arc::new(engine::dynamo_store().await));

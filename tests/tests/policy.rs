@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::store::{Append, NewCommit};
 use es_core::{
     EventData, EventStore, ExpectedVersion, Repository, SnapshotPolicy, StreamId, Transaction, Version,
@@ -112,6 +113,20 @@ async fn use_everything(store: &DynamoStore) {
         .commit()
         .await
         .expect("accepted");
+
+    let rows = |name: &str| DocumentKey::new("rows", name);
+    for name in ["a", "b"] {
+        let set = ChangeSet::new(uuid::Uuid::new_v4()).put(rows(name), ExpectedDocument::Absent, "{}");
+        store.change(&set).await.expect("writes");
+        store.change(&set).await.expect("was written before");
+    }
+    let set = ChangeSet::new(uuid::Uuid::new_v4()).delete(rows("a"), ExpectedDocument::Any);
+    store.change(&set).await.expect("deletes");
+    let set = ChangeSet::new(uuid::Uuid::new_v4()).put(rows("a"), ExpectedDocument::Absent, "{}");
+    let set = set.put(rows("b"), ExpectedDocument::Any, "{}");
+    store.change(&set).await.expect("writes");
+    store.document(&rows("b")).await.expect("reads");
+    store.documents(&DocumentQuery::new("rows")).await.expect("lists");
 
     let stream: StreamId = "account#ann".parse().expect("a stream");
     store.head(&stream).await.expect("is known");

@@ -121,7 +121,7 @@ impl Table {
     }
 
     /// A write of the caller's own, of one of the SDK's types, if it leaves the store's own items alone.
-    fn joined(&self, write: &JoinedWrite) -> Result<TransactWriteItem, StoreError> {
+    pub(crate) fn joined(&self, write: &JoinedWrite) -> Result<TransactWriteItem, StoreError> {
         let builder = TransactWriteItem::builder();
         let item = if let Some(item) = write.downcast_ref::<TransactWriteItem>() {
             item.clone()
@@ -146,15 +146,17 @@ impl Table {
             .or_else(|| item.delete().map(|delete| (delete.table_name(), delete.key())));
         if target.is_some_and(|(table, item)| table == self.name && is_own(item)) {
             return Err(StoreError::invalid(
-                "a joined write would change an item of the event store: use another table, or another sort key",
+                "a joined write would change an item of the event store: use another table, or another key",
             ));
         }
         Ok(item)
     }
 }
 
-/// Whether the sort key is one of the store's own.
+/// Whether the partition, or the sort key, is one of the store's own.
 fn is_own(item: &Item) -> bool {
-    let sort_key = item.get(names::SORT_KEY).and_then(|key| key.as_s().ok());
-    sort_key.is_some_and(|key| names::OWN_SORT_KEYS.iter().any(|own| key.starts_with(own)))
+    let text = |name: &str| item.get(name).and_then(|key| key.as_s().ok());
+    text(names::PARTITION_KEY).is_some_and(|key| key.starts_with(names::OWN_PARTITIONS))
+        || text(names::SORT_KEY)
+            .is_some_and(|key| names::OWN_SORT_KEYS.iter().any(|own| key.starts_with(own)))
 }

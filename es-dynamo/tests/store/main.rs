@@ -4,6 +4,7 @@
 #![cfg(feature = "embedded")]
 
 mod append;
+mod documents;
 mod embedded;
 mod errors;
 mod parts;

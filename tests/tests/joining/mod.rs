@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put};
+use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
+use es_core::store::JoinedWrite;
 use es_core::{Decided, ExecuteError, Repository, Transaction};
 use es_dynamo::DynamoStore;
 use es_tests::domain::{Account, Deposit, Withdraw};
@@ -106,4 +108,39 @@ async fn rows_join_a_transaction() {
     let error = transfer().commit().await.expect_err("bob is frozen");
     assert!(matches!(&error, ExecuteError::Refused(refused) if refused.index == 1), "{error:?}");
     assert_eq!(accounts.load(&ann).await.expect("loads").state.balance, 6);
+}
+
+/// A document and a row of the application's own: both, or neither.
+#[tokio::test]
+async fn rows_join_documents() {
+    let store = dynamo_store().await;
+    let row = |balance: &str| {
+        let put = Put::builder()
+            .table_name(store.table_name())
+            .item("pk", AttributeValue::S("rows".to_owned()))
+            .item("sk", AttributeValue::S("ann".to_owned()))
+            .item("balance", AttributeValue::N(balance.to_owned()))
+            .item("version", AttributeValue::N("1".to_owned()));
+        put.condition_expression("attribute_not_exists(frozen)").build().expect("has a table and an item")
+    };
+    let key = DocumentKey::new("checkpoints", "balances");
+    let set = |expected, balance: &str| {
+        let set = ChangeSet::new(uuid::Uuid::new_v4()).put(key.clone(), expected, balance);
+        set.join([JoinedWrite::new(row(balance))])
+    };
+    let first = set(ExpectedDocument::Absent, "1");
+    for _ in 0..2 {
+        store.change(&first).await.expect("writes once");
+    }
+    assert_eq!(found(&store, "ann").await, Some(("1".to_owned(), "1".to_owned())));
+
+    let error = store.change(&set(ExpectedDocument::Absent, "2")).await.expect_err("is too late");
+    assert!(error.is_outdated(), "{error:?}");
+    assert_eq!(found(&store, "ann").await, Some(("1".to_owned(), "1".to_owned())));
+
+    freeze(&store, "ann").await;
+    let error = store.change(&set(ExpectedDocument::At(first.revision()), "3")).await.expect_err("is frozen");
+    assert!(matches!(error, ChangeError::Refused), "{error:?}");
+    let document = store.document(&key).await.expect("reads").expect("is there");
+    assert_eq!((document.revision, &*document.body), (first.revision(), "1"));
 }

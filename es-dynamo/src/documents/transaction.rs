@@ -1,0 +1,102 @@
+//! Changing several documents: one transaction.
+
+use aws_sdk_dynamodb::types::{Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use es_core::StoreError;
+use es_core::documents::{ChangeError, ChangeSet, DocumentChange, ExpectedDocument, Revision};
+
+use super::change::Condition;
+use super::item::{document_item, document_key};
+use crate::item::item_size;
+use crate::store::Table;
+use crate::transact::{Reason, TRANSACTION_LIMIT, Transacted, cancelled, incomplete};
+
+/// That the set has not written this document yet: where nothing else is asked, a repetition is seen by it.
+const IS_NOT_OURS: &str = "attribute_not_exists(pk) OR r <> :revision";
+
+impl Table {
+    /// The set's own revision is the token of the transaction: for the ten minutes that DynamoDB remembers it, a
+    /// repetition is known whatever has become of the documents.
+    pub(super) async fn change_all(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+        let mut items = Vec::with_capacity(set.changes().len() + set.joined_writes().len());
+        let mut bytes = 0;
+        for change in set.changes() {
+            let (item, size) = self.document_change(change, set.revision())?;
+            items.push(item);
+            bytes += size;
+        }
+        for write in set.joined_writes() {
+            let item = self.joined(write)?;
+            bytes += item.put().map_or(0, |put| item_size(put.item()));
+            items.push(item);
+        }
+        if bytes > TRANSACTION_LIMIT {
+            let what = format!("a set of {} changes", items.len());
+            return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT).into());
+        }
+        match self.transact_once(items, set.revision().to_string()).await? {
+            Transacted::Done(_) => Ok(()),
+            Transacted::Cancelled(reasons) => self.why_unchanged(set, reasons).await,
+        }
+    }
+
+    /// Why a transaction was cancelled. That the set was carried out before is looked for first.
+    async fn why_unchanged(&self, set: &ChangeSet, mut reasons: Vec<Reason>) -> Result<(), ChangeError> {
+        let mut outdated = None;
+        for (change, reason) in set.changes().iter().zip(&mut reasons) {
+            let Reason::Condition(item) = reason else { continue };
+            if change.body.is_some() && self.is_at(&change.key, item.take(), set.revision()).await? {
+                return Ok(());
+            }
+            outdated = outdated.or(Some(&change.key));
+        }
+        // An item that another transaction holds says nothing of whose revision it has.
+        if reasons.iter().any(|reason| matches!(reason, Reason::Passing(_) | Reason::Lasting(_))) {
+            return Err(cancelled(&reasons).into());
+        }
+        match outdated {
+            Some(key) => Err(ChangeError::outdated(key)),
+            None if reasons.iter().any(|reason| matches!(reason, Reason::Condition(_))) => {
+                Err(ChangeError::Refused)
+            }
+            None => Err(cancelled(&reasons).into()),
+        }
+    }
+
+    /// A change as a part of a transaction, and its bytes.
+    fn document_change(
+        &self,
+        change: &DocumentChange,
+        revision: Revision,
+    ) -> Result<(TransactWriteItem, u64), StoreError> {
+        let all_old = ReturnValuesOnConditionCheckFailure::AllOld;
+        let Some(body) = &change.body else {
+            let key = document_key(&change.key);
+            let bytes = item_size(&key);
+            let Condition { expression, values } = Condition::of(change.expected);
+            let delete = Delete::builder()
+                .table_name(&self.name)
+                .set_key(Some(key))
+                .set_condition_expression(expression.map(str::to_owned))
+                .set_expression_attribute_values(values)
+                .return_values_on_condition_check_failure(all_old)
+                .build()
+                .map_err(incomplete)?;
+            return Ok((TransactWriteItem::builder().delete(delete).build(), bytes));
+        };
+        let item = document_item(&change.key, revision, body)?;
+        let bytes = item_size(&item);
+        let Condition { expression, values } = match change.expected {
+            ExpectedDocument::Any => Condition::about(IS_NOT_OURS, revision),
+            expected => Condition::of(expected),
+        };
+        let put = Put::builder()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .set_condition_expression(expression.map(str::to_owned))
+            .set_expression_attribute_values(values)
+            .return_values_on_condition_check_failure(all_old)
+            .build()
+            .map_err(incomplete)?;
+        Ok((TransactWriteItem::builder().put(put).build(), bytes))
+    }
+}
