@@ -8,7 +8,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! [`documents_conformance!`] does the same for documents.
+//! [`documents_conformance!`] does the same for documents, [`feed_conformance!`] for the feed.
 //!
 //! The rules in [`conformance::contract`] look at the store alone; those in [`conformance::repository`] look at
 //! what a repository makes of it.

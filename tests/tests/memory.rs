@@ -6,3 +6,4 @@ use es_core::MemoryStore;
 
 es_tests::conformance!(Arc::new(MemoryStore::new()));
 es_tests::documents_conformance!(Arc::new(MemoryStore::new()));
+es_tests::feed_conformance!(Arc::new(MemoryStore::new()));

@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod documents;
+pub mod feed;
 pub mod repository;
 mod support;
 
@@ -217,6 +218,45 @@ macro_rules! documents_conformance {
     };
     (@rules $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
         $crate::__rules!($store, ::es_core::documents::Documents, documents, $noun: $($rule),*);
+    };
+}
+
+/// The same for the feed, with an `Arc<dyn Feed>` that nothing else writes to: the tests are in a module `feed`.
+///
+/// What has to run to index events, runs as long as the store that the expression makes.
+#[macro_export]
+macro_rules! feed_conformance {
+    ($store:expr) => {
+        mod feed {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::feed_conformance!(@rules $store, order:
+                every_event_is_told_once,
+                large_commits_are_told_whole,
+                sets_are_told_as_commits,
+                repetitions_and_conflicts_are_not_told,
+                what_was_told_stays,
+            );
+            $crate::feed_conformance!(@rules $store, paging:
+                pages_follow_each_other_from_every_position,
+                a_page_is_about_as_long_as_asked,
+                the_last_page_ends_where_the_slice_ends,
+            );
+            $crate::feed_conformance!(@rules $store, filter:
+                commits_of_other_events_are_left_out,
+                a_page_goes_through_what_it_leaves_out,
+            );
+            $crate::feed_conformance!(@rules $store, bounds:
+                slices_stay_as_they_are,
+                a_slice_that_there_is_not_is_an_error,
+                the_end_is_the_last_position,
+                what_is_indexed_is_told,
+                growth_wakes_who_waits,
+            );
+        }
+    };
+    (@rules $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($store, ::es_core::feed::Feed, feed, $noun: $($rule),*);
     };
 }
 

@@ -1,0 +1,111 @@
+//! What a store has to make of the feed.
+//!
+//! A store may index events some time after it has stored them: the rules wait for that.
+
+pub mod bounds;
+pub mod filter;
+pub mod order;
+pub mod paging;
+
+use std::time::{Duration, Instant};
+
+use es_core::feed::{EventFilter, Feed, FeedEntry, FeedRead, Position, Slice};
+use es_core::store::{Append, Commit, NewCommit};
+use es_core::{EventStore, ExpectedVersion, StreamId, Version};
+
+use super::support::{commits, events, new_commit, new_stream};
+
+/// How long a store may take to index what it has stored.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Appends a commit.
+async fn append(store: &dyn EventStore, stream: &StreamId, commit: NewCommit) -> Version {
+    let append = Append::new(stream.clone(), ExpectedVersion::Any, commit);
+    store.append(&append).await.expect("appends").last
+}
+
+/// Appends a commit of `count` small events.
+async fn grow(store: &dyn EventStore, stream: &StreamId, count: usize) -> Version {
+    append(store, stream, new_commit(events(count))).await
+}
+
+/// Waits until a stream is in the feed as far as it has been stored.
+async fn is_indexed(feed: &dyn Feed, stream: &StreamId) {
+    let head = feed.head(stream).await.expect("is known").version;
+    let start = Instant::now();
+    loop {
+        let indexed = feed.indexed(stream).await.expect("is known");
+        if indexed >= head {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "`{stream}` is indexed up to {indexed}, and not up to {head}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
+/// A new stream with commits of these sizes, in the feed.
+async fn new_indexed(feed: &dyn Feed, sizes: &[usize]) -> (StreamId, Slice) {
+    let stream = new_stream();
+    for size in sizes {
+        grow(feed, &stream, *size).await;
+    }
+    is_indexed(feed, &stream).await;
+    let slice = slice_of(feed, &stream).await;
+    (stream, slice)
+}
+
+async fn slice_of(feed: &dyn Feed, stream: &StreamId) -> Slice {
+    feed.slices().await.expect("are known").of(stream)
+}
+
+/// All that a slice tells after a position, page by page.
+///
+/// # Panics
+///
+/// When a page does not follow the one before, or tells less than it says.
+async fn told(feed: &dyn Feed, read: FeedRead) -> Vec<FeedEntry> {
+    let (mut told, mut read) = (Vec::<FeedEntry>::new(), read);
+    let takes_all = read.filter == EventFilter::all();
+    for _ in 0..10_000 {
+        let page = feed.read_feed(&read).await.expect("can be read");
+        assert!(page.through >= read.after, "a page went back");
+        for entry in page.entries {
+            let after = told.last().map_or(Position::NONE, FeedEntry::last);
+            assert!(entry.position > after, "{} is told after {after}", entry.position);
+            if takes_all && !told.is_empty() {
+                assert_eq!(entry.position, after.next(), "a gap after {after}");
+            }
+            assert!(entry.last() <= page.through, "a page tells more than it says");
+            told.push(entry);
+        }
+        if takes_all && let Some(last) = told.last() {
+            assert!(page.through <= last.last(), "positions without events before {}", page.through);
+        }
+        if page.is_last {
+            return told;
+        }
+        read.after = page.through;
+    }
+    panic!("slice {} has no end", read.slice);
+}
+
+/// All that a slice tells from its start.
+async fn told_from_start(feed: &dyn Feed, slice: Slice) -> Vec<FeedEntry> {
+    let told = told(feed, FeedRead::new(slice, Position::NONE)).await;
+    if let Some(first) = told.first() {
+        assert_eq!(first.position, Position::new(1), "the first event has another position");
+    }
+    told
+}
+
+/// What of it is of one stream.
+fn of_stream<'a>(told: &'a [FeedEntry], stream: &StreamId) -> Vec<&'a Commit> {
+    told.iter().filter(|entry| entry.stream == *stream).map(|entry| &entry.commit).collect()
+}
+
+/// Expects that a slice tells a stream as it is stored.
+async fn tells(feed: &dyn Feed, told: &[FeedEntry], stream: &StreamId) {
+    let stored = commits(feed, stream).await;
+    assert!(!stored.is_empty(), "nothing was stored");
+    assert!(of_stream(told, stream).into_iter().eq(&stored), "`{stream}` is told as it is not stored");
+}

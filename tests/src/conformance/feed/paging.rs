@@ -1,0 +1,59 @@
+//! Pages.
+
+use std::sync::Arc;
+
+use es_core::feed::{Feed, FeedEntry, FeedRead, Position};
+
+use super::{grow, is_indexed, new_indexed, of_stream, told, told_from_start};
+
+/// Also from inside of a commit, which is told whole then, and with every limit.
+pub async fn pages_follow_each_other_from_every_position(feed: Arc<dyn Feed>) {
+    let (_, slice) = new_indexed(&*feed, &[1, 3, 2, 5, 1]).await;
+    let all = told_from_start(&*feed, slice).await;
+    let end = all.last().expect("something was stored").last();
+    for after in 0..=end.get() {
+        let after = Position::new(after);
+        let expected: Vec<_> = all.iter().filter(|entry| entry.last() > after).cloned().collect();
+        for limit in [1, 2, 4, 1_000] {
+            let from = told(&*feed, FeedRead::new(slice, after).limit(limit)).await;
+            assert!(from == expected, "another feed after {after} with the limit {limit}");
+        }
+    }
+}
+
+/// With the commit in which the limit is reached, and not with one more.
+pub async fn a_page_is_about_as_long_as_asked(feed: Arc<dyn Feed>) {
+    let (_, slice) = new_indexed(&*feed, &[1, 3, 2, 5, 1, 1, 1]).await;
+    for limit in 1..8 {
+        let mut read = FeedRead::new(slice, Position::NONE).limit(limit);
+        loop {
+            let page = feed.read_feed(&read).await.expect("can be read");
+            let before_last = page.entries.last().map_or(read.after, |entry| entry.position.previous());
+            assert!(before_last.since(read.after) < u64::from(limit), "a page over the limit {limit}");
+            if page.is_last {
+                break;
+            }
+            read.after = page.through;
+        }
+    }
+}
+
+/// There, and only there; what comes later is read from there.
+pub async fn the_last_page_ends_where_the_slice_ends(feed: Arc<dyn Feed>) {
+    let (stream, slice) = new_indexed(&*feed, &[2, 1, 3]).await;
+    let end = feed.feed_end(slice).await.expect("is known");
+    for after in 0..end.get() {
+        let read = FeedRead::new(slice, Position::new(after)).limit(1);
+        let page = feed.read_feed(&read).await.expect("can be read");
+        assert_eq!(page.is_last, page.through == end, "after {after}");
+        assert!(page.through <= end);
+    }
+    for after in [end, end.plus(1), end.plus(1_000)] {
+        let page = feed.read_feed(&FeedRead::new(slice, after)).await.expect("can be read");
+        assert_eq!((page.entries, page.through, page.is_last), (vec![], after, true));
+    }
+    grow(&*feed, &stream, 2).await;
+    is_indexed(&*feed, &stream).await;
+    let more: Vec<FeedEntry> = told(&*feed, FeedRead::new(slice, end)).await;
+    assert_eq!((more[0].position, of_stream(&more, &stream).len()), (end.next(), 1));
+}
