@@ -48,11 +48,6 @@ use crate::version::Version;
 ///     }
 /// }
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` does not handle the command `{C}`",
-    label = "missing `impl Handle<{C}> for {Self}`",
-    note = "write `impl Handle<{C}> for {Self} {{ type Error = …; fn handle(&self, command: &{C}, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error> {{ … }} }}`"
-)]
 pub trait Handle<C>: Aggregate {
     /// Why the command may be rejected.
     type Error;
@@ -63,6 +58,37 @@ pub trait Handle<C>: Aggregate {
     ///
     /// The domain's own error when the command is not allowed in this state.
     fn handle(&self, command: &C, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error>;
+}
+
+/// A command that the aggregate `A` handles: what [`Handle`] says, from the command's side.
+///
+/// Nobody implements it. It is the bound of [`Repository::execute`](crate::Repository::execute), because a bound
+/// `A: Handle<C>` makes the compiler guess the command of an aggregate that handles one, and report mismatched
+/// types where an implementation is missing.
+#[diagnostic::on_unimplemented(
+    message = "`{A}` does not handle the command `{Self}`",
+    label = "missing `impl Handle<{Self}> for {A}`",
+    note = "write `impl Handle<{Self}> for {A} {{ type Error = …; fn handle(&self, command: &{Self}, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error> {{ … }} }}`"
+)]
+pub trait HandledBy<A: Aggregate> {
+    /// Why the command may be rejected.
+    type Error;
+
+    /// Decides: as [`Handle::handle`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::handle`].
+    fn handled_by(&self, aggregate: &A, ctx: &Context<A>) -> Result<Events<A>, Self::Error>;
+}
+
+#[diagnostic::do_not_recommend]
+impl<A: Handle<C>, C> HandledBy<A> for C {
+    type Error = A::Error;
+
+    fn handled_by(&self, aggregate: &A, ctx: &Context<A>) -> Result<Events<A>, Self::Error> {
+        aggregate.handle(self, ctx)
+    }
 }
 
 /// What a handler may know besides the state and the command.

@@ -32,12 +32,18 @@ impl<A: Aggregate> Events<A> {
     }
 
     /// Adds an event at the end.
-    pub fn push(&mut self, event: impl Into<A::Event>) {
-        self.events.push(event.into());
+    pub fn push<E>(&mut self, event: E)
+    where
+        A: HasEvent<E>,
+    {
+        self.events.push(A::own(event));
     }
 
     /// These events and then `event`.
-    pub fn and(mut self, event: impl Into<A::Event>) -> Self {
+    pub fn and<E>(mut self, event: E) -> Self
+    where
+        A: HasEvent<E>,
+    {
         self.push(event);
         self
     }
@@ -137,49 +143,57 @@ impl<A: Aggregate> Events<A> {
     }
 }
 
-// `Events` itself is no `Event`, which is what keeps these apart from `From<T> for T`.
-impl<A: Aggregate, E: Event> From<E> for Events<A>
+/// An aggregate with the event `E`: one that its attribute lists, or its whole enum of events.
+///
+/// Nobody implements it: `#[derive(Aggregate)]` implements `From<E>` for the enum.
+#[diagnostic::on_unimplemented(
+    message = "`{E}` is not an event of `{Self}`",
+    label = "not an event of `{Self}`",
+    note = "list it as in `#[aggregate(events(…, {E}))]`, and write `impl Apply<{E}> for {Self} {{ fn apply(&mut self, event: &{E}) {{ … }} }}`"
+)]
+pub trait HasEvent<E>: Aggregate {
+    /// The event as one of the aggregate's.
+    fn own(event: E) -> Self::Event;
+}
+
+#[diagnostic::do_not_recommend]
+impl<A: Aggregate, E> HasEvent<E> for A
 where
     A::Event: From<E>,
 {
-    fn from(event: E) -> Self {
-        Self { events: vec![event.into()], claims: Vec::new() }
+    fn own(event: E) -> A::Event {
+        event.into()
     }
 }
 
-impl<A: Aggregate, E: Event, const N: usize> From<[E; N]> for Events<A>
-where
-    A::Event: From<E>,
-{
+// `Events` itself is no `Event`, which is what keeps these apart from `From<T> for T`.
+impl<A: HasEvent<E>, E: Event> From<E> for Events<A> {
+    fn from(event: E) -> Self {
+        Self { events: vec![A::own(event)], claims: Vec::new() }
+    }
+}
+
+impl<A: HasEvent<E>, E: Event, const N: usize> From<[E; N]> for Events<A> {
     fn from(events: [E; N]) -> Self {
         events.into_iter().collect()
     }
 }
 
-impl<A: Aggregate, E: Event> From<Vec<E>> for Events<A>
-where
-    A::Event: From<E>,
-{
+impl<A: HasEvent<E>, E: Event> From<Vec<E>> for Events<A> {
     fn from(events: Vec<E>) -> Self {
         events.into_iter().collect()
     }
 }
 
-impl<A: Aggregate, E: Event> FromIterator<E> for Events<A>
-where
-    A::Event: From<E>,
-{
+impl<A: HasEvent<E>, E: Event> FromIterator<E> for Events<A> {
     fn from_iter<I: IntoIterator<Item = E>>(events: I) -> Self {
-        Self { events: events.into_iter().map(Into::into).collect(), claims: Vec::new() }
+        Self { events: events.into_iter().map(A::own).collect(), claims: Vec::new() }
     }
 }
 
-impl<A: Aggregate, E: Event> Extend<E> for Events<A>
-where
-    A::Event: From<E>,
-{
+impl<A: HasEvent<E>, E: Event> Extend<E> for Events<A> {
     fn extend<I: IntoIterator<Item = E>>(&mut self, events: I) {
-        self.events.extend(events.into_iter().map(Into::into));
+        self.events.extend(events.into_iter().map(A::own));
     }
 }
 

@@ -33,11 +33,11 @@ pub mod __private;
 
 pub use aggregate::{Aggregate, Apply};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use command::{Context, Handle};
+pub use command::{Context, Handle, HandledBy};
 pub use cost::Cost;
 pub use es_macros::{Aggregate, Process, Projection, Row, Schema, event};
 pub use event::{CommitId, DecodeError, Event, EventData, EventId};
-pub use events::Events;
+pub use events::{Events, HasEvent};
 pub use ids::{IdSource, RandomIds, SequentialIds};
 pub use memory::MemoryStore;
 #[cfg(feature = "tracing-subscriber")]

@@ -34,7 +34,7 @@ pub use transaction::{Committed, Rejection, Transaction, TransactionError};
 
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
-use crate::command::{Context, Handle};
+use crate::command::{Context, HandledBy};
 use crate::events::Events;
 use crate::ids::IdSource;
 use crate::metadata::Metadata;
@@ -136,9 +136,9 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// [`ExecuteError::Rejected`] when the domain says no, [`ExecuteError::Conflict`] when other writers
     /// came first at every attempt, [`ExecuteError::Store`] when the store fails.
-    pub async fn execute<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<A::Error>>
+    pub async fn execute<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
     where
-        A: Handle<C>,
+        C: HandledBy<A>,
     {
         self.with((self.inner.metadata)()).execute(id, command).await
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{Instrument, Span, field};
 
 use crate::aggregate::Aggregate;
-use crate::command::{Context, Handle};
+use crate::command::{Context, HandledBy};
 use crate::cost::Cost;
 use crate::events::Events;
 use crate::metadata::Metadata;
@@ -111,9 +111,9 @@ impl<'a, A: Aggregate> Request<'a, A> {
     /// # Errors
     ///
     /// As [`Repository::execute`].
-    pub async fn execute<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<A::Error>>
+    pub async fn execute<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
     where
-        A: Handle<C>,
+        C: HandledBy<A>,
     {
         let span = self.span(id, short_name::<C>());
         async {
@@ -124,7 +124,7 @@ impl<'a, A: Aggregate> Request<'a, A> {
                     Next::Decide(attempt) => attempt,
                 };
                 let context = attempt.context(id, &self.metadata);
-                let decision = attempt.state().handle(&command, &context);
+                let decision = command.handled_by(attempt.state(), &context);
                 next = self.conclude(attempt, decision, &context).await?;
             }
         }

@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use super::diff::diff;
 use super::stage::{Stage, read_back};
 use crate::aggregate::Aggregate;
-use crate::command::{Context, Handle};
+use crate::command::{Context, HandledBy};
 use crate::events::Events;
 use crate::ids::SequentialIds;
 use crate::version::Version;
@@ -28,14 +28,13 @@ impl<A: Aggregate> AnyCommand<A> {
     /// Wraps a command.
     pub fn new<C>(command: C) -> Self
     where
-        A: Handle<C>,
-        A::Error: Debug,
-        C: Debug + 'static,
+        C: HandledBy<A> + Debug + 'static,
+        C::Error: Debug,
     {
         Self {
             shown: format!("{command:?}"),
             decide: Arc::new(move |state, context| {
-                state.handle(&command, context).map_err(|error| format!("{error:?}"))
+                command.handled_by(state, context).map_err(|error| format!("{error:?}"))
             }),
         }
     }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::diff::diff;
 use super::stage::Stage;
 use crate::aggregate::Aggregate;
-use crate::command::{Context, Handle};
+use crate::command::{Context, HandledBy};
 use crate::events::Events;
 use crate::ids::IdSource;
 use crate::metadata::Metadata;
@@ -127,10 +127,10 @@ impl<A: Aggregate> Given<A> {
     #[track_caller]
     pub fn after<C>(self, command: C) -> Self
     where
-        A: Handle<C>,
-        A::Error: Debug,
+        C: HandledBy<A>,
+        C::Error: Debug,
     {
-        match self.stage.state.handle(&command, &self.stage.context()) {
+        match command.handled_by(&self.stage.state, &self.stage.context()) {
             Ok(events) => self.and(events),
             Err(error) => panic!("an earlier command was rejected: {error:?}"),
         }
@@ -144,11 +144,11 @@ impl<A: Aggregate> Given<A> {
 
     /// The command to test.
     #[must_use = "nothing is tested without `then`"]
-    pub fn when<C>(self, command: C) -> Then<A, A::Error>
+    pub fn when<C>(self, command: C) -> Then<A, C::Error>
     where
-        A: Handle<C>,
+        C: HandledBy<A>,
     {
-        self.when_decided(|state, context| state.handle(&command, context))
+        self.when_decided(|state, context| command.handled_by(state, context))
     }
 
     /// A decision to test that is made in a closure.
@@ -297,9 +297,9 @@ impl<A: Aggregate> Recorded<A> {
 
     /// The next command to test, on what the one before led to.
     #[must_use = "nothing is tested without `then`"]
-    pub fn when<C>(self, command: C) -> Then<A, A::Error>
+    pub fn when<C>(self, command: C) -> Then<A, C::Error>
     where
-        A: Handle<C>,
+        C: HandledBy<A>,
     {
         Given { stage: self.stage }.when(command)
     }

@@ -15,7 +15,7 @@ pub use committed::{Committed, Rejection};
 
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock};
-use crate::command::Handle;
+use crate::command::HandledBy;
 use crate::metadata::Metadata;
 use crate::repository::joining::{self, Decided, OnceRequest, USUAL_RETENTION};
 use crate::repository::{ExecuteError, Repository, RetryPolicy};
@@ -114,12 +114,12 @@ impl Transaction {
     /// Adds `command` for the aggregate `id`.
     pub fn execute<A, C>(mut self, repository: &Repository<A>, id: &A::Id, command: C) -> Self
     where
-        A: Handle<C>,
-        A::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-        C: Send + Sync + 'static,
+        A: Aggregate,
+        C: HandledBy<A> + Send + Sync + 'static,
+        C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if let Some(party) = self.party(repository, id) {
-            party.add(Box::new(move |state, context| state.handle(&command, context).map_err(Into::into)));
+            party.add(Box::new(move |state, context| command.handled_by(state, context).map_err(Into::into)));
         }
         self
     }
