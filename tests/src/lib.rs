@@ -43,6 +43,29 @@ mod book {
     struct Format;
     #[doc = include_str!("../../docs/src/migration.md")]
     struct Migration;
+    #[doc = include_str!("../../docs/src/diagnostics.md")]
+    struct Diagnostics;
+}
+
+/// The book quotes what the compiler says; the UI tests are what it says.
+#[test]
+fn the_book_quotes_the_compiler() {
+    let ui = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
+    let folders = std::fs::read_dir(ui).expect("is there").map(|folder| folder.expect("is read").path());
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder).expect("is a folder"));
+    let files = files.map(|file| file.expect("is read").path());
+    let said: String = files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "stderr"))
+        .map(|file| std::fs::read_to_string(file).expect("is text"))
+        .collect();
+
+    let book = include_str!("../../docs/src/diagnostics.md");
+    let quotes: Vec<_> = book.lines().filter_map(|row| row.strip_prefix("| **here** | `` ")).collect();
+    assert!(quotes.len() > 10, "the tables are gone");
+    for quote in quotes {
+        let message = quote.split(" ``").next().expect("has an end");
+        assert!(said.contains(message), "no UI test has this message:\n{message}");
+    }
 }
 
 /// The book quotes costs that the README has, where they are measured.
