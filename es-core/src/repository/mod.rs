@@ -145,7 +145,9 @@ impl<A: Aggregate> Repository<A> {
 
     /// Carries out a decision that needs more than the state: the closure may call services.
     ///
-    /// It runs again when another writer comes first, so what it does elsewhere should bear repetition.
+    /// It runs again when another writer comes first, so what it does elsewhere should bear repetition. Its own
+    /// error ends the command, and so does a timeout that it makes one of. Nothing is written while it runs; a
+    /// future that is dropped meanwhile records nothing, and later, the events whole or not at all.
     ///
     /// ```
     /// # use es_core::prelude::*;

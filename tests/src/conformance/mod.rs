@@ -154,6 +154,13 @@ macro_rules! conformance {
             deliveries_at_the_same_time_are_one,
             a_key_expires,
         );
+        $crate::conformance!(@rules $store, repository, services:
+            one_that_is_late_is_a_rejection,
+            are_asked_again_after_a_conflict,
+            are_not_asked_again_when_an_answer_is_lost,
+            are_asked_again_under_a_key,
+            given_up_are_whole_or_nothing,
+        );
         $crate::conformance!(@rules $store, repository, transactions:
             are_recorded_as_one,
             a_rejection_stops_all,

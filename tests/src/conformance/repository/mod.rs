@@ -9,6 +9,7 @@ pub mod expecting;
 pub mod past;
 pub mod races;
 pub mod redelivery;
+pub mod services;
 pub mod snapshots;
 pub mod transactions;
 

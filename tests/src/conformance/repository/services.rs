@@ -1,0 +1,162 @@
+//! Decisions that ask services: which may be late, be asked twice, or be given up.
+
+use std::future::{self, Future};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use es_core::testing::{Faults, FaultyStore};
+use es_core::{EventStore, Events, ExecuteError, Repository, RetryPolicy, Version, events};
+use tokio::time::timeout;
+
+use super::{account, append, deposited};
+use crate::domain::{Account, Deposited};
+
+/// Why a decision may end without events.
+#[derive(Debug, PartialEq)]
+enum Refused {
+    Late,
+}
+
+/// A service that tells an amount, and counts how often it is asked.
+#[derive(Default)]
+struct Bureau {
+    asked: AtomicU32,
+}
+
+impl Bureau {
+    async fn amount(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        5
+    }
+
+    /// Never answers.
+    async fn silence(&self) -> u64 {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        future::pending().await
+    }
+
+    fn asked(&self) -> u32 {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn two_deposits(cents: u64) -> Events<Account> {
+    let event = |note: &str| Deposited { cents, note: note.to_owned() };
+    events![event("first"), event("second")]
+}
+
+/// A timeout inside of the decision is a rejection: nothing is recorded, and nobody asks again.
+pub async fn one_that_is_late_is_a_rejection(store: Arc<dyn EventStore>) {
+    let ((accounts, id), bureau) = (account(&store), Bureau::default());
+    let error = accounts
+        .decide(&id, async |_, _| {
+            let cents = timeout(Duration::from_millis(5), bureau.silence()).await;
+            cents.map(two_deposits).map_err(|_| Refused::Late)
+        })
+        .await
+        .expect_err("late");
+    assert!(matches!(error, ExecuteError::Rejected(Refused::Late)), "{error:?}");
+    assert!(!error.is_retryable());
+    assert_eq!((bureau.asked(), accounts.version(&id).await.expect("is known")), (1, Version::NONE));
+}
+
+/// After a conflict the decision is made again, and asks again; what is asked before it is asked once.
+pub async fn are_asked_again_after_a_conflict(store: Arc<dyn EventStore>) {
+    let ((accounts, id), [before, within]) = (account(&store), [Bureau::default(), Bureau::default()]);
+    let known = before.amount().await;
+    let done = accounts
+        .decide(&id, async |_, _| {
+            let cents = within.amount().await + known;
+            if within.asked() == 1 {
+                append(&store, &id, vec![deposited(1, "another")]).await;
+            }
+            Ok::<_, Refused>(two_deposits(cents))
+        })
+        .await
+        .expect("accepted");
+    assert_eq!((before.asked(), within.asked(), done.attempts), (1, 2, 2));
+    assert_eq!((done.state.balance, done.version), (21, Version::new(3)));
+}
+
+/// A write whose answer was lost is sent again as it is: that asks nobody.
+pub async fn are_not_asked_again_when_an_answer_is_lost(store: Arc<dyn EventStore>) {
+    let mut lost = 0;
+    for seed in 0..20 {
+        // The load, too, loses answers; it comes before the decision.
+        let faults = Faults::seeded(seed).lost_answers(0.5);
+        let retry = RetryPolicy::default().with_max_attempts(50).with_max_delay(Duration::from_millis(1));
+        let faulty = FaultyStore::new(Arc::clone(&store), faults.clone());
+        let accounts: Repository<Account> = Repository::builder(faulty).retry(retry).build();
+        let ((_, id), bureau) = (account(&store), Bureau::default());
+        let before = AtomicU32::new(0);
+        let done = accounts
+            .decide(&id, async |_, _| {
+                before.store(u32::try_from(faults.injected()).expect("few"), Ordering::SeqCst);
+                Ok::<_, Refused>(two_deposits(bureau.amount().await))
+            })
+            .await
+            .expect("accepted");
+        assert_eq!((bureau.asked(), done.attempts, done.version), (1, 1, Version::new(2)), "seed {seed}");
+        lost += faults.injected() - u64::from(before.into_inner());
+    }
+    assert!(lost > 0, "no answer to a write was lost");
+}
+
+/// A delivery under a key that is known decides again, and asks; what was recorded first counts.
+pub async fn are_asked_again_under_a_key(store: Arc<dyn EventStore>) {
+    let ((accounts, id), bureau) = (account(&store), Bureau::default());
+    for delivery in 1..=2 {
+        let decide = async |_: &Account, _: &_| Ok::<_, Refused>(two_deposits(bureau.amount().await));
+        let done = accounts.once("message").decide(&id, decide).await.expect("accepted");
+        assert_eq!((bureau.asked(), done.repeated, done.state.balance), (delivery, delivery == 2, 10));
+    }
+}
+
+/// Polls a future so many times, and drops it then, if it has not ended.
+async fn give_up_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
+    let (mut future, mut left) = (pin!(future), polls);
+    future::poll_fn(|context| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        left -= 1;
+        future.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// A command that is given up, anywhere on its way, is recorded whole or not at all; and asked for again under
+/// its key, it is carried out once.
+pub async fn given_up_are_whole_or_nothing(store: Arc<dyn EventStore>) {
+    let (mut nothing, mut recorded, mut ended) = (0, 0, 0);
+    for polls in 1..=60 {
+        let faults =
+            Faults::seeded(u64::from(polls)).lost_answers(0.4).delays(0.6, Duration::from_millis(12));
+        let faulty = FaultyStore::new(Arc::clone(&store), faults);
+        let retry = RetryPolicy::default().with_max_attempts(50).with_max_delay(Duration::from_millis(1));
+        let unsteady: Repository<Account> = Repository::builder(faulty).retry(retry).build();
+        let ((accounts, id), bureau) = (account(&store), Bureau::default());
+        let decide = async |_: &Account, _: &_| Ok::<_, Refused>(two_deposits(bureau.amount().await));
+
+        let outcome = give_up_after(polls, unsteady.once("message").decide(&id, &decide)).await;
+        let version = accounts.version(&id).await.expect("is known");
+        match (outcome, version.get()) {
+            (Some(outcome), 2) => ended += u32::from(outcome.is_ok()),
+            (None, 0) => nothing += 1,
+            (None, 2) => recorded += 1,
+            other => panic!("after {polls} polls: {other:?}"),
+        }
+
+        let done = accounts.once("message").decide(&id, &decide).await.expect("accepted");
+        assert_eq!((done.version, done.state.balance), (Version::new(2), 10), "after {polls} polls");
+        assert!(done.repeated || version.is_none(), "after {polls} polls");
+    }
+    assert!(
+        nothing > 0 && recorded > 0 && ended > 0,
+        "{nothing} nothing, {recorded} recorded, {ended} ended"
+    );
+}
