@@ -41,6 +41,7 @@ mod documents;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;
+pub mod import;
 mod item;
 pub mod names;
 mod read;

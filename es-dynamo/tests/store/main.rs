@@ -7,6 +7,7 @@ mod append;
 mod documents;
 mod embedded;
 mod errors;
+mod import;
 mod parts;
 mod read;
 mod snapshot;

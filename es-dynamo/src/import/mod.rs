@@ -1,0 +1,197 @@
+//! Events in the tables of other libraries, copied.
+//!
+//! Made for a move: see the chapter of the book on it. Nothing is written to the other tables.
+
+mod copy;
+mod foreign;
+mod layout;
+
+use std::collections::{BTreeSet, HashMap};
+use std::error::Error;
+use std::fmt;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::{DateTime, Utc};
+use es_core::{EventStore, StoreError};
+
+pub use foreign::ForeignEvent;
+
+use crate::error::translate;
+use layout::Layout;
+
+type Item = HashMap<String, AttributeValue>;
+type Cause = Box<dyn Error + Send + Sync>;
+type Convert = dyn Fn(&mut ForeignEvent) -> Result<(), Cause> + Send + Sync;
+
+/// A copy of all events in a table of another library.
+///
+/// It may be run again: after a failure, or to bring over what has come since. Then it compares what it finds in
+/// the target with the table, event by event, and goes on where that ends. The ids of commits follow from the
+/// stream and the version, so that nothing is stored twice.
+///
+/// Events that follow each other with the same time and metadata become one commit, of 25 at most. Their times
+/// are kept, but never run backwards.
+///
+/// ```
+/// # use es_core::MemoryStore;
+/// # async fn example(client: aws_sdk_dynamodb::Client) -> Result<(), es_core::StoreError> {
+/// use es_dynamo::import::Import;
+///
+/// let target = MemoryStore::new(); // or a DynamoStore
+/// let import = Import::dynamo_es(client, "Events").undated("2020-01-01T00:00:00Z".parse().unwrap());
+/// let copied = import.run(&target).await?;
+/// println!("{} streams, {} events, {} of them new", copied.streams, copied.events, copied.new);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "nothing is copied without `run`"]
+pub struct Import {
+    client: Client,
+    table: String,
+    layout: Layout,
+    undated: Option<DateTime<Utc>>,
+    convert: Box<Convert>,
+}
+
+/// What a run has found and done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imported {
+    /// How many streams the table has.
+    pub streams: u64,
+    /// How many events they have together, all of which are in the target now.
+    pub events: u64,
+    /// How many of them were not there before.
+    pub new: u64,
+}
+
+impl Import {
+    /// Of the table of events of dynamo-es 0.5, for cqrs-es.
+    ///
+    /// Its items have no time: set one with [`undated`](Self::undated), or for each in
+    /// [`convert`](Self::convert), from the metadata perhaps.
+    pub fn dynamo_es(client: Client, events: impl Into<String>) -> Self {
+        Self::new(client, events.into(), Layout::DynamoEs)
+    }
+
+    /// Of the journal table of event-store-adapter-rs 5. Its tables of heads and snapshots are not needed.
+    pub fn event_store_adapter(client: Client, journal: impl Into<String>) -> Self {
+        Self::new(client, journal.into(), Layout::EventStoreAdapter)
+    }
+
+    fn new(client: Client, table: String, layout: Layout) -> Self {
+        Self { client, table, layout, undated: None, convert: Box::new(ForeignEvent::unwrap_variant) }
+    }
+
+    /// The time of events that have none.
+    pub fn undated(mut self, time: DateTime<Utc>) -> Self {
+        self.undated = Some(time);
+        self
+    }
+
+    /// What is made of each event, instead of [`ForeignEvent::unwrap_variant`]. The same has to come out in every
+    /// run.
+    pub fn convert<F, E>(mut self, convert: F) -> Self
+    where
+        F: Fn(&mut ForeignEvent) -> Result<(), E> + Send + Sync + 'static,
+        E: Into<Cause>,
+    {
+        self.convert = Box::new(move |event| convert(event).map_err(Into::into));
+        self
+    }
+
+    /// Copies what is not in `target` yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when an event cannot be copied, names what is wrong, and quotes no payload: numbers
+    /// that are not contiguous from 1, an attribute that is missing, a stream that differs from the target's.
+    /// Otherwise as the requests fail. What was copied until then stays, and is a part of the next run.
+    pub async fn run(&self, target: &dyn EventStore) -> Result<Imported, StoreError> {
+        let mut imported = Imported::default();
+        for partition in self.partitions().await? {
+            let rows = self.rows(&partition).await?;
+            imported.new += copy::copy(target, &rows).await?;
+            imported.events += rows.len() as u64;
+            imported.streams += 1;
+        }
+        Ok(imported)
+    }
+
+    /// The names of all streams, as the table has them.
+    async fn partitions(&self) -> Result<BTreeSet<String>, StoreError> {
+        let key = self.layout.partition_key();
+        let mut pages = self
+            .client
+            .scan()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .projection_expression("#key")
+            .expression_attribute_names("#key", key)
+            .into_paginator()
+            .send();
+        let mut partitions = BTreeSet::new();
+        while let Some(page) = pages.next().await {
+            for mut item in page.map_err(|error| translate(&self.table, error))?.items.unwrap_or_default() {
+                match item.remove(key) {
+                    Some(AttributeValue::S(partition)) if self.layout.is_stream(&partition) => {
+                        partitions.insert(partition);
+                    }
+                    Some(AttributeValue::S(_)) => {}
+                    _ => return Err(self.invalid(format!("an item has no text `{key}`"))),
+                }
+            }
+        }
+        Ok(partitions)
+    }
+
+    /// The events of one stream, in order and converted.
+    async fn rows(&self, partition: &str) -> Result<Vec<ForeignEvent>, StoreError> {
+        let mut pages = self
+            .client
+            .query()
+            .table_name(&self.table)
+            .consistent_read(true)
+            .key_condition_expression("#key = :partition")
+            .expression_attribute_names("#key", self.layout.partition_key())
+            .expression_attribute_values(":partition", AttributeValue::S(partition.to_owned()))
+            .into_paginator()
+            .send();
+        let mut rows: Vec<ForeignEvent> = Vec::new();
+        while let Some(page) = pages.next().await {
+            for item in page.map_err(|error| translate(&self.table, error))?.items.unwrap_or_default() {
+                let number = rows.len() as u64 + 1;
+                let row = self.row(item, number);
+                rows.push(
+                    row.map_err(|reason| self.invalid(format!("`{partition}`, event {number}: {reason}")))?,
+                );
+            }
+        }
+        Ok(rows)
+    }
+
+    fn row(&self, item: Item, number: u64) -> Result<ForeignEvent, Cause> {
+        let mut event = self.layout.event(item)?;
+        if event.number != number {
+            return Err(format!("has the number {}", event.number).into());
+        }
+        event.time = event.time.or(self.undated);
+        (self.convert)(&mut event)?;
+        event.check()?;
+        Ok(event)
+    }
+
+    fn invalid(&self, reason: String) -> StoreError {
+        StoreError::invalid(format!("the table `{}`: {reason}", self.table))
+    }
+}
+
+impl fmt::Debug for Import {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Import")
+            .field("table", &self.table)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
