@@ -27,6 +27,6 @@ pub trait Stage: Send {
     /// Deletes all that is stored of a build.
     fn delete<'a>(&'a self, projection: &'a str, build: u32) -> BoxFuture<'a, Result<(), BoxError>>;
 
-    /// Forgets all that was kept: it is written.
-    fn written(&mut self);
+    /// Forgets all changes: they are written, or will be made again.
+    fn forget(&mut self);
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::row::SEPARATOR;
 use super::{IndexPlace, ReadModelError, Row};
-use crate::documents::{DocumentChange, DocumentKey};
+use crate::documents::{DocumentChange, DocumentKey, ExpectedDocument};
 use crate::event::without_values;
 
 /// Over how many collections rows are spread, so that none takes all the writes.
@@ -37,10 +37,12 @@ impl Layout {
         format!("{}#i#{index}#{group}", self.prefix)
     }
 
-    /// What to change when a row takes the place of another, of which `before` is what is stored.
+    /// What to change when a row takes the place of another, of which `before` is what is stored, and which
+    /// has to be as `expected`.
     pub(super) fn changes<T: Row>(
         &self,
         key: &str,
+        expected: ExpectedDocument,
         before: Option<&str>,
         after: Option<&T>,
     ) -> Result<Vec<DocumentChange>, ReadModelError> {
@@ -52,14 +54,15 @@ impl Layout {
         let gone = old.iter().filter(|place| !new.contains(place));
         let mut changes: Vec<_> = gone.map(|place| DocumentChange::delete(self.place(place, key))).collect();
         let Some(row) = after else {
-            changes.push(DocumentChange::delete(self.row(key)));
+            changes.push(DocumentChange { expected, ..DocumentChange::delete(self.row(key)) });
             return Ok(changes);
         };
         if !new.is_empty() {
             let body = encode(&Stored { row, places: Vec::new() })?;
             changes.extend(new.iter().map(|place| DocumentChange::put(self.place(place, key), body.clone())));
         }
-        changes.push(DocumentChange::put(self.row(key), encode(&Stored { row, places: new })?));
+        let body = encode(&Stored { row, places: new })?;
+        changes.push(DocumentChange { expected, ..DocumentChange::put(self.row(key), body) });
         Ok(changes)
     }
 

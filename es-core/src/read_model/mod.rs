@@ -79,6 +79,14 @@ use crate::projection::{BoxError, Projection, Stage};
 /// # }).unwrap();
 /// ```
 ///
+/// # Rows that many streams change
+///
+/// Slices of the feed are handled side by side. A row that was read with [`get`](Self::get) and is then written
+/// is written only if nobody else has changed it meanwhile; otherwise the events since the last checkpoint are
+/// handled again. So a sum over many streams is right, but a row that every event changes is a bottleneck:
+/// have one for each slice ([`EventContext::slice`](crate::EventContext::slice) in its key), and add them up
+/// when they are read. A row that is put without having been read replaces what is there.
+///
 /// # Cost
 ///
 /// A row is a document, and each index holds a copy of it. A row whose place in an index has changed is
@@ -110,10 +118,13 @@ impl<T: Row> ReadModel<T> {
     /// [`ReadModelError`] when it cannot be read.
     pub async fn get(&self, key: &(impl Serialize + Sync + ?Sized)) -> Result<Option<T>, ReadModelError> {
         let key = key_text(T::NAME, &key)?;
-        if let Some(staged) = self.staging.as_ref().and_then(|staging| staging.get(&key)) {
-            return Ok(staged.cloned());
-        }
-        let document = self.store.document(&self.layout().await?.row(&key)).await?;
+        let document = match &self.staging {
+            Some(staging) => match staging.get(&key) {
+                Some(staged) => return Ok(staged.cloned()),
+                None => staging.read(&*self.store, &key).await?,
+            },
+            None => self.store.document(&self.layout().await?.row(&key)).await?,
+        };
         document.map(|document| decode(&document.body)).transpose()
     }
 
@@ -201,8 +212,8 @@ impl<T: Row> Stage for ReadModel<T> {
         Box::pin(async move { Ok(query::delete_rows::<T>(&*self.store, &layout).await?) })
     }
 
-    fn written(&mut self) {
-        self.staging.iter_mut().for_each(Staging::written);
+    fn forget(&mut self) {
+        self.staging.iter_mut().for_each(Staging::forget);
     }
 }
 

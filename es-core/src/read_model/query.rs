@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::layout::{BUCKETS, Layout, decode};
 use super::row::SEPARATOR;
 use super::{ReadModel, ReadModelError, Row, key_text};
-use crate::documents::{ChangeError, ChangeSet, Document, DocumentQuery, Documents};
+use crate::documents::{ChangeError, ChangeSet, Document, DocumentQuery, Documents, ExpectedDocument};
 use crate::ids::{IdSource, RandomIds};
 use crate::store::StoreError;
 
@@ -133,7 +133,7 @@ pub(super) async fn delete_rows<T: Row>(
                 break;
             }
             for (key, document) in &page.documents {
-                let changes = layout.changes::<T>(key, Some(&document.body), None)?;
+                let changes = layout.changes::<T>(key, ExpectedDocument::Any, Some(&document.body), None)?;
                 let set = ChangeSet::new(RandomIds.new_id()).with(changes);
                 match store.change(&set).await {
                     Ok(()) => {}

@@ -1,10 +1,12 @@
 //! Rows that wait for the checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::layout::Layout;
 use super::{ReadModelError, Row};
-use crate::documents::{DocumentChange, Documents};
+use crate::documents::{Document, DocumentChange, Documents, ExpectedDocument};
+use crate::store::StoreError;
 
 /// The changes of a read model since the last checkpoint.
 pub(super) struct Staging<T> {
@@ -13,11 +15,13 @@ pub(super) struct Staging<T> {
     kept: BTreeMap<String, Option<T>>,
     /// Of the event that is being handled.
     current: BTreeMap<String, Option<T>>,
+    /// The rows as they were read since the last checkpoint.
+    seen: Mutex<HashMap<String, Option<Document>>>,
 }
 
 impl<T: Row> Staging<T> {
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout, kept: BTreeMap::new(), current: BTreeMap::new() }
+        Self { layout, kept: BTreeMap::new(), current: BTreeMap::new(), seen: Mutex::default() }
     }
 
     /// The row as it is going to be, if it is changed at all.
@@ -44,22 +48,48 @@ impl<T: Row> Staging<T> {
         (self.kept.len() + more) * (1 + 2 * T::INDEXES.len())
     }
 
+    /// The row as it is stored. When it has changed by the time of the checkpoint, what was made of it is made
+    /// again: it may be one that the events of other slices change, too.
+    pub(super) async fn read(
+        &self,
+        store: &dyn Documents,
+        key: &str,
+    ) -> Result<Option<Document>, StoreError> {
+        if let Some(seen) = self.seen().get(key) {
+            return Ok(seen.clone());
+        }
+        let document = store.document(&self.layout.row(key)).await?;
+        self.seen().insert(key.to_owned(), document.clone());
+        Ok(document)
+    }
+
     /// The documents to change for all that was kept.
     pub(super) async fn changes(&self, store: &dyn Documents) -> Result<Vec<DocumentChange>, ReadModelError> {
         let mut changes = Vec::new();
         for (key, row) in &self.kept {
-            let before = match T::INDEXES {
-                // Nothing but the row itself has to be removed.
-                [] => None,
-                _ => store.document(&self.layout.row(key)).await?,
+            // Nothing but the row itself has to be replaced where there are no indexes.
+            let is_seen = self.seen().contains_key(key);
+            let before = match is_seen || !T::INDEXES.is_empty() {
+                true => Some(self.read(store, key).await?),
+                false => None,
             };
-            let before = before.as_ref().map(|document| document.body.as_str());
-            changes.append(&mut self.layout.changes(key, before, row.as_ref())?);
+            let expected = match &before {
+                Some(before) => before.as_ref().map(|document| document.revision).into(),
+                None => ExpectedDocument::Any,
+            };
+            let body = before.as_ref().and_then(|before| Some(before.as_ref()?.body.as_str()));
+            changes.append(&mut self.layout.changes(key, expected, body, row.as_ref())?);
         }
         Ok(changes)
     }
 
-    pub(super) fn written(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.kept.clear();
+        self.current.clear();
+        self.seen().clear();
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashMap<String, Option<Document>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -51,8 +51,9 @@ impl<P: Projection> Consumer<'_, P> {
         next.parked = (next.parked + commit.parked).saturating_sub(commit.resumed);
         next.exception = next.exception.filter(|exception| exception.position > self.handled);
         self.write(next, changes).await?;
-        self.projection.stages().into_iter().for_each(Stage::written);
+        self.projection.stages().into_iter().for_each(Stage::forget);
         self.pending = 0;
+        self.rewinds = 0;
         self.inner.progressed.notify(usize::MAX);
         Ok(())
     }
@@ -85,8 +86,22 @@ impl<P: Projection> Consumer<'_, P> {
                     self.inner.settings.clock.sleep(delay).await;
                 }
                 Err(ChangeError::Store(error)) => return Err(error.into()),
+                Err(ChangeError::Outdated { key }) if key != self.names.slice(self.slot) => {
+                    return Err(Ended::Contended);
+                }
                 Err(_) => return Err(Ended::Lost),
             }
         }
+    }
+
+    /// Goes back to the last checkpoint: another slice has changed a row that this one read and wrote.
+    pub(super) async fn rewind(&mut self) -> Result<(), Ended> {
+        self.projection.stages().into_iter().for_each(Stage::forget);
+        self.commit = Commit::default();
+        self.handled = self.state.position;
+        self.pending = 0;
+        self.parked = self.parked_streams().await?;
+        self.rewinds += 1;
+        self.wait(self.rewinds).await
     }
 }

@@ -43,6 +43,8 @@ pub(super) enum Ended {
     Released,
     /// Another one has changed the slot's state.
     Lost,
+    /// Another one has changed a row: it has not ended, but has to begin again at the last checkpoint.
+    Contended,
     /// An event or a batch failed.
     Failed(Failure),
     /// The store refuses for good.
@@ -97,6 +99,8 @@ pub(super) struct Consumer<'a, P: Projection> {
     pub(super) handled: Position,
     /// How many events were handled since the last checkpoint.
     pub(super) pending: usize,
+    /// How often it had to go back since the last checkpoint.
+    pub(super) rewinds: u32,
     /// What is to be written with the next checkpoint besides the read models.
     pub(super) commit: Commit,
     /// The streams that have events parked.
@@ -128,6 +132,7 @@ impl<'a, P: Projection> Consumer<'a, P> {
             state: state.value,
             revision: state.revision,
             pending: 0,
+            rewinds: 0,
             commit: Commit::default(),
             parked: HashSet::new(),
         };
@@ -147,23 +152,32 @@ impl<'a, P: Projection> Consumer<'a, P> {
             if self.stop.is_set() {
                 return Err(Ended::Released);
             }
-            if self.state.replay {
-                self.replay_parked().await?;
-            }
-            let growth = self.inner.store.growth();
-            self.tick().await?;
-            let page = self.page().await?;
-            let is_idle = page.is_last && page.through == self.handled;
-            self.handle_page(page).await?;
-            if is_idle {
-                if self.handled > self.state.position {
-                    self.checkpoint().await?;
-                }
-                let settings = &self.inner.settings;
-                let pause = self.stop.sleep(&*settings.clock, settings.poll);
-                either(growth, Box::pin(pause)).await;
+            match self.step().await {
+                Err(Ended::Contended) => self.rewind().await?,
+                step => step?,
             }
         }
+    }
+
+    /// One page, or some waiting.
+    async fn step(&mut self) -> Result<(), Ended> {
+        if self.state.replay {
+            self.replay_parked().await?;
+        }
+        let growth = self.inner.store.growth();
+        self.tick().await?;
+        let page = self.page().await?;
+        let is_idle = page.is_last && page.through == self.handled;
+        self.handle_page(page).await?;
+        if is_idle {
+            if self.handled > self.state.position {
+                self.checkpoint().await?;
+            }
+            let settings = &self.inner.settings;
+            let pause = self.stop.sleep(&*settings.clock, settings.poll);
+            either(growth, Box::pin(pause)).await;
+        }
+        Ok(())
     }
 
     async fn page(&self) -> Result<FeedPage, Ended> {
@@ -251,7 +265,7 @@ impl<'a, P: Projection> Consumer<'a, P> {
         };
         let mut next = SliceState { owner: None, ..self.state.clone() };
         match &ended {
-            Ended::Lost | Ended::Error(_) => return ended,
+            Ended::Lost | Ended::Contended | Ended::Error(_) => return ended,
             Ended::Failed(failure) => next.failure = Some(failure.clone()),
             Ended::Released => {}
         }

@@ -116,10 +116,12 @@ impl<P: Projection> Worker<P> {
         self.running.remove(&slot);
         let projection = self.inner.projection.name();
         let (build, slice) = (slot.build, slot.slice.get());
-        let look = matches!(ended, Ended::Lost);
+        let look = matches!(ended, Ended::Lost | Ended::Contended);
         match ended {
             Ended::Released => tracing::debug!(projection, build, slice, "left a slice to others"),
-            Ended::Lost => tracing::info!(projection, build, slice, "another worker has the slice"),
+            Ended::Lost | Ended::Contended => {
+                tracing::info!(projection, build, slice, "another worker has the slice")
+            }
             Ended::Failed(reason) => {
                 tracing::error!(projection, build, slice, reason = %reason, "a slice has stopped");
             }
