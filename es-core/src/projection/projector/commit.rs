@@ -2,6 +2,7 @@
 
 use super::consumer::{Consumer, Ended};
 use super::state::{SliceState, encode};
+use super::stop::pause;
 use crate::documents::{ChangeError, ChangeSet, DocumentChange};
 use crate::projection::{Projection, Stage};
 
@@ -83,7 +84,7 @@ impl<P: Projection> Consumer<'_, P> {
                         return Err(Ended::Lost);
                     }
                     let delay = self.inner.settings.retry.delay_after(attempts);
-                    self.inner.settings.clock.sleep(delay).await;
+                    pause(&*self.inner.settings.clock, delay).await;
                 }
                 Err(ChangeError::Store(error)) => return Err(error.into()),
                 Err(ChangeError::Outdated { key }) if key != self.names.slice(self.slot) => {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::Inner;
 use super::builder::Start;
 use super::commit::Commit;
-use super::state::{Failure, Names, SliceState, Slot, read};
+use super::state::{Failure, Names, Read, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::documents::Revision;
 use crate::feed::{EventFilter, FeedPage, FeedRead, Position};
@@ -68,10 +68,11 @@ pub(super) fn run<P: Projection>(
     inner: Arc<Inner<P>>,
     worker: Uuid,
     slot: Slot,
+    state: Read<SliceState>,
     running: Arc<Running>,
 ) -> BoxFuture<'static, Ended> {
     Box::pin(async move {
-        let ended = match Consumer::take(&inner, worker, slot, &running).await {
+        let ended = match Consumer::take(&inner, worker, slot, state, &running).await {
             Ok(mut consumer) => match consumer.work().await {
                 Ok(never) => match never {},
                 Err(ended) => consumer.end(ended).await,
@@ -108,15 +109,15 @@ pub(super) struct Consumer<'a, P: Projection> {
 }
 
 impl<'a, P: Projection> Consumer<'a, P> {
-    /// Makes the slot this worker's.
+    /// Makes the slot this worker's, unless its state is another one by now.
     async fn take(
         inner: &'a Inner<P>,
         worker: Uuid,
         slot: Slot,
+        state: Read<SliceState>,
         running: &'a Running,
     ) -> Result<Self, Ended> {
         let names = inner.names()?;
-        let state = read::<SliceState>(&*inner.store, &names.slice(slot)).await?;
         let mut projection = inner.projection.clone();
         for stage in projection.stages() {
             stage.bind(inner.projection.name(), slot.build);
@@ -143,11 +144,11 @@ impl<'a, P: Projection> Consumer<'a, P> {
         }
         consumer.write(owned, Vec::new()).await?;
         running.taken.store(true, Ordering::SeqCst);
-        consumer.parked = consumer.parked_streams().await?;
         Ok(consumer)
     }
 
     async fn work(&mut self) -> Result<Never, Ended> {
+        self.parked = self.parked_streams().await?;
         loop {
             if self.stop.is_set() {
                 return Err(Ended::Released);

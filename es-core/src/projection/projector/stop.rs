@@ -1,6 +1,8 @@
 //! Asking a task to end.
 
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use event_listener::Event;
@@ -43,8 +45,28 @@ impl Stop {
     }
 }
 
-/// Waits for one of two.
+/// Waits for `duration`, and lets others go on even when the clock does not really wait.
+pub(super) async fn pause(clock: &dyn Clock, duration: Duration) {
+    turn().await;
+    clock.sleep(duration).await;
+}
+
+/// Lets everything else that is ready go on, once.
+async fn turn() {
+    let mut is_over = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut is_over, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Waits for one of two, and lets others go on even when one is there already.
 pub(super) async fn either(left: BoxFuture<'_, ()>, right: BoxFuture<'_, ()>) {
+    turn().await;
     match select(left, right).await {
         Either::Left(_) | Either::Right(_) => {}
     }

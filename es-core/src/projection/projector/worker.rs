@@ -1,7 +1,8 @@
 //! A worker: takes its part of the slices, and works on them at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
+use std::pin::pin;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -12,7 +13,7 @@ use uuid::Uuid;
 
 use super::Inner;
 use super::consumer::{self, Ended, Running};
-use super::state::{Names, Overview, Slot};
+use super::state::{Names, Overview, Read, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, Revision};
 use crate::feed::Slices;
@@ -26,7 +27,7 @@ pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Re
         names: inner.names()?,
         id: inner.settings.ids.new_id(),
         slices: slices(inner, stop).await?,
-        seen: HashMap::new(),
+        seen: BTreeMap::new(),
         running: BTreeMap::new(),
     };
     worker.run(stop).await
@@ -43,13 +44,30 @@ async fn slices<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Slices, 
     }
 }
 
+/// Does something while the consumers go on, since they may be in the middle of requests for which it waits; with
+/// those that ended.
+async fn beside<F: Future<Output = (Slot, Ended)>, T>(
+    consumers: &mut FuturesUnordered<F>,
+    work: impl Future<Output = T>,
+) -> (T, Vec<(Slot, Ended)>) {
+    let mut work = pin!(work);
+    let mut all = Vec::new();
+    while !consumers.is_empty() {
+        match select(work.as_mut(), consumers.next()).await {
+            Either::Left((done, _)) => return (done, all),
+            Either::Right((ended, _)) => all.extend(ended),
+        }
+    }
+    (work.await, all)
+}
+
 struct Worker<P> {
     inner: Arc<Inner<P>>,
     names: Names,
     id: Uuid,
     slices: Slices,
     /// The last sign of each worker, and when it was seen first.
-    seen: HashMap<Uuid, (Revision, DateTime<Utc>)>,
+    seen: BTreeMap<Uuid, (Revision, DateTime<Utc>)>,
     /// The slots that this worker works on, and how to end that.
     running: BTreeMap<Slot, Arc<Running>>,
 }
@@ -64,11 +82,16 @@ impl<P: Projection> Worker<P> {
             if stop.is_set() {
                 break;
             }
-            match self.look().await {
-                Ok(slots) => consumers.extend(slots.into_iter().map(|slot| {
+            let (looked, ended) = beside(&mut consumers, self.look()).await;
+            // Of each, so that none is forgotten.
+            let is_outdated =
+                ended.into_iter().map(|ended| self.ended(ended)).fold(false, |any, look| any | look);
+            match looked {
+                Ok(slots) => consumers.extend(slots.into_iter().map(|(slot, state)| {
                     let running = Arc::new(Running::default());
                     self.running.insert(slot, Arc::clone(&running));
-                    consumer::run(Arc::clone(&inner), id, slot, running).map(move |ended| (slot, ended))
+                    consumer::run(Arc::clone(&inner), id, slot, state, running)
+                        .map(move |ended| (slot, ended))
                 })),
                 Err(ProjectorError::Store(error)) if error.is_retryable() => {
                     tracing::warn!(projection = inner.projection.name(), %error, "the store cannot be reached");
@@ -76,8 +99,12 @@ impl<P: Projection> Worker<P> {
                 Err(error) => {
                     self.stop_all();
                     while consumers.next().await.is_some() {}
+                    self.leave().await;
                     return Err(error);
                 }
+            }
+            if is_outdated {
+                continue;
             }
             let mut pause: BoxFuture<'_, ()> = Box::pin(async {
                 either(Box::pin(stop.sleep(&*inner.settings.clock, beat)), ordered).await;
@@ -87,7 +114,6 @@ impl<P: Projection> Worker<P> {
                     Either::Left((ended, rest)) => {
                         pause = rest;
                         if ended.is_some_and(|ended| self.ended(ended)) {
-                            // Perhaps it is free already.
                             pause = Box::pin(ready(()));
                         }
                     }
@@ -116,11 +142,12 @@ impl<P: Projection> Worker<P> {
         self.running.remove(&slot);
         let projection = self.inner.projection.name();
         let (build, slice) = (slot.build, slot.slice.get());
-        let look = matches!(ended, Ended::Lost | Ended::Contended);
+        // It may be free again, or another one in its place.
+        let look = matches!(ended, Ended::Lost | Ended::Contended | Ended::Released);
         match ended {
             Ended::Released => tracing::debug!(projection, build, slice, "left a slice to others"),
             Ended::Lost | Ended::Contended => {
-                tracing::info!(projection, build, slice, "another worker has the slice")
+                tracing::info!(projection, build, slice, "another worker has the slice");
             }
             Ended::Failed(reason) => {
                 tracing::error!(projection, build, slice, reason = %reason, "a slice has stopped");
@@ -134,8 +161,11 @@ impl<P: Projection> Worker<P> {
 
     /// Gives a sign, and looks what there is to do: the slots to start with. Those that are others' from here
     /// on are asked to end.
-    async fn look(&mut self) -> Result<Vec<Slot>, ProjectorError> {
+    async fn look(&mut self) -> Result<Vec<(Slot, Read<SliceState>)>, ProjectorError> {
         self.give_sign().await?;
+        // Before the overview, which then knows of them.
+        let taken = self.running.iter().filter(|(_, running)| running.is_taken());
+        let taken: BTreeSet<Slot> = taken.map(|(slot, _)| *slot).collect();
         let overview = Overview::read(&*self.inner.store, &self.names).await?;
         self.watch(&overview).await;
         if overview.control.paused {
@@ -148,16 +178,16 @@ impl<P: Projection> Worker<P> {
         let share = self.share(slots.len());
         let mut working = 0;
         for (slot, running) in &self.running {
-            let lost = running.is_taken() && overview.slice(*slot).value.owner != Some(self.id);
+            let lost = taken.contains(slot) && overview.slice(*slot).value.owner != Some(self.id);
             if lost || !slots.contains(slot) || working >= share {
                 running.stop.set();
             }
             working += usize::from(!running.stop.is_set());
         }
-        let free = slots.into_iter().filter(|slot| {
-            let state = overview.slice(*slot).value;
-            let owned = state.owner.is_some_and(|owner| owner != self.id && self.seen.contains_key(&owner));
-            !owned && state.failure.is_none() && !self.running.contains_key(slot)
+        let free = slots.into_iter().map(|slot| (slot, overview.slice(slot))).filter(|(slot, state)| {
+            let owner = state.value.owner;
+            let owned = owner.is_some_and(|owner| owner != self.id && self.seen.contains_key(&owner));
+            !owned && state.value.failure.is_none() && !self.running.contains_key(slot)
         });
         Ok(free.take(share.saturating_sub(working)).collect())
     }
