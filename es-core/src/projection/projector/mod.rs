@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use event_listener::Event;
+use futures_util::future::{Either, select};
 
 pub use builder::{OnFailure, ProjectorBuilder, Start};
 pub use progress::{Progress, SliceProgress, SliceStatus};
@@ -109,21 +110,29 @@ impl<P: Projection> Projector<P> {
         worker::run(&self.inner, &self.inner.stop).await
     }
 
-    /// Works on the projection until it has reached what is the end of the feed now: in tests, and in jobs.
+    /// Works on the projection, and on a new build of it, until they have reached what is the end of the feed now:
+    /// in tests, and in jobs.
     ///
     /// # Errors
     ///
-    /// [`WaitError::Stopped`] when an event cannot be handled; others as [`run`](Self::run).
+    /// [`WaitError::Stopped`] when an event cannot be handled; others as [`run`](Self::run) and
+    /// [`caught_up`](Self::caught_up).
     pub async fn run_until_caught_up(&self) -> Result<(), WaitError> {
         let stop = Stop::default();
-        let work = async { worker::run(&self.inner, &stop).await.map_err(WaitError::from) };
-        let wait = async {
-            let caught_up = self.caught_up().await;
-            stop.set();
-            caught_up
-        };
-        let (worked, caught_up) = futures_util::future::join(work, wait).await;
-        worked.and(caught_up)
+        let work = Box::pin(worker::run(&self.inner, &stop));
+        let wait = Box::pin(self.all_caught_up());
+        match select(work, wait).await {
+            // Nobody else may be there to work.
+            Either::Left((worked, wait)) => {
+                worked?;
+                wait.await
+            }
+            Either::Right((caught_up, work)) => {
+                stop.set();
+                work.await?;
+                caught_up
+            }
+        }
     }
 
     /// Asks every [`run`](Self::run) of this handle and its clones to end, once its batch is finished.

@@ -6,9 +6,9 @@ use futures_util::future::{Either, select};
 
 use super::Projector;
 use super::state::{Overview, Slot};
-use super::stop::either;
+use super::stop::{either, pause};
 use crate::feed::{Position, Slice};
-use crate::projection::{Projection, WaitError};
+use crate::projection::{Projection, ProjectorError, WaitError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -24,15 +24,45 @@ impl<P: Projection> Projector<P> {
     /// [`WaitError::Stopped`] when an event cannot be handled, [`WaitError::Projector`] when the store cannot
     /// tell how far it is.
     pub async fn caught_up(&self) -> Result<(), WaitError> {
+        let ends = self.ends().await?;
+        self.reached(&ends, false).await
+    }
+
+    /// Waits for a new build, too.
+    pub(super) async fn all_caught_up(&self) -> Result<(), WaitError> {
+        let ends = self.ends().await?;
+        self.reached(&ends, true).await
+    }
+
+    /// What is the end of each slice now.
+    async fn ends(&self) -> Result<Vec<(Slice, Position)>, WaitError> {
+        let store = &self.inner.store;
         let mut ends = Vec::new();
-        for slice in self.inner.store.slices().await?.iter() {
-            ends.push((slice, self.inner.store.feed_end(slice).await?));
+        for slice in self.ask(async || Ok(store.slices().await?)).await?.iter() {
+            ends.push((slice, self.ask(async || Ok(store.feed_end(slice).await?)).await?));
         }
-        self.reached(&ends).await
+        Ok(ends)
+    }
+
+    /// Asks again when another attempt may succeed, as often as the retry policy has it.
+    async fn ask<T>(&self, ask: impl AsyncFn() -> Result<T, ProjectorError>) -> Result<T, ProjectorError> {
+        let settings = &self.inner.settings;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match ask().await {
+                Err(ProjectorError::Store(error))
+                    if error.is_retryable() && settings.retry.allows_another(attempts) =>
+                {
+                    pause(&*settings.clock, settings.retry.delay_after(attempts)).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// Waits until the event at `version` of `stream` is handled, so that what one has just written can be
-    /// read in the read model.
+    /// read in the read model. An event that is parked, or skipped, does not keep anyone waiting.
     ///
     /// # Errors
     ///
@@ -45,33 +75,47 @@ impl<P: Projection> Projector<P> {
         timeout: Duration,
     ) -> Result<(), WaitError> {
         let wait = Box::pin(async {
-            let slice = self.inner.store.slices().await?.of(stream);
+            let store = &self.inner.store;
+            let slice = self.ask(async || Ok(store.slices().await?)).await?.of(stream);
             loop {
-                let growth = self.inner.store.growth();
-                if self.inner.store.indexed(stream).await? >= version {
+                let growth = store.growth();
+                if self.ask(async || Ok(store.indexed(stream).await?)).await? >= version {
                     break;
                 }
                 either(growth, self.inner.settings.clock.sleep(LOOK_AGAIN)).await;
             }
             // Whatever its position is, it is not behind the end.
-            let end = self.inner.store.feed_end(slice).await?;
-            self.reached(&[(slice, end)]).await
+            let end = self.ask(async || Ok(store.feed_end(slice).await?)).await?;
+            self.reached(&[(slice, end)], false).await
         });
-        match select(wait, self.inner.settings.clock.sleep(timeout)).await {
+        match select(wait, Box::pin(self.pass(timeout))).await {
             Either::Left((reached, _)) => reached,
             Either::Right(_) => Err(WaitError::TimedOut { stream: stream.clone(), version }),
         }
     }
 
-    /// Waits until the checkpoints are there.
-    async fn reached(&self, ends: &[(Slice, Position)]) -> Result<(), WaitError> {
+    /// Waits for `duration`, in small parts: a clock that moves when one sleeps is not to jump to the end.
+    async fn pass(&self, duration: Duration) {
+        let mut left = duration;
+        while !left.is_zero() {
+            let part = left.min(LOOK_AGAIN);
+            pause(&*self.inner.settings.clock, part).await;
+            left -= part;
+        }
+    }
+
+    /// Waits until the checkpoints are there, of the build that is read, and perhaps of the new one.
+    async fn reached(&self, ends: &[(Slice, Position)], new: bool) -> Result<(), WaitError> {
         let names = self.inner.names()?;
         loop {
             let progressed = self.inner.progressed.listen();
-            let overview = Overview::read(&*self.inner.store, &names).await?;
+            let overview = self.ask(async || Overview::read(&*self.inner.store, &names).await).await?;
+            let control = &overview.control;
+            let builds = control.builds().filter(|build| new || *build == control.active);
+            let awaited = builds.flat_map(|build| ends.iter().map(move |end| (build, end)));
             let mut is_there = true;
-            for (slice, end) in ends {
-                let state = overview.slice(Slot { build: overview.control.active, slice: *slice }).value;
+            for (build, (slice, end)) in awaited {
+                let state = overview.slice(Slot { build, slice: *slice }).value;
                 if state.position >= *end {
                     continue;
                 }
