@@ -9,6 +9,8 @@ pub mod events;
 pub mod money;
 pub mod order;
 #[cfg(test)]
+mod schema_change;
+#[cfg(test)]
 mod tests;
 
 pub use commands::{AddLine, Cancel, Deliver, OrderError, Pay, PlaceOrder, RemoveLine, Return, Ship};
