@@ -1,10 +1,10 @@
 //! Processes: events in, commands out.
 
-mod journal;
 mod reacting;
 mod reaction;
 mod reactor;
 mod timers;
+mod turn;
 
 use std::future::Future;
 
@@ -109,9 +109,13 @@ use crate::projection::{BoxError, EventContext, ProjectError};
 ///
 /// A reaction may run more than once for one event: when the process died in the middle, say. Each of its
 /// commands is carried out once all the same, under a key made of the event and of the command's place among
-/// those of the reaction; and its answer, a rejection too, is the same again. So that the same commands come
-/// in the same order, a reaction decides by nothing but the event, the state and the answers that it got. The
+/// those of the reaction. When it runs again, it finds the state that it had the first time, and gets the same
+/// answers, rejections too. So a reaction decides by nothing but the event, the state and these answers. The
 /// events that it returns are recorded once, after all of it.
+///
+/// The reactions of one instance come one after the other, also to events from different slices: from its
+/// first command until its events are recorded, a reaction keeps the others waiting. A reaction without
+/// commands whose instance has changed meanwhile runs again.
 ///
 /// What is remembered of an event to that end is kept for 90 days.
 ///

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::event::EventData;
 use crate::feed::{EventFilter, Feed, Slice};
 use crate::projection::{BoxError, EventContext, ProjectError, Projection, Projector, ProjectorBuilder};
+use crate::store::StoreError;
 
 /// A process that a [`Projector`] runs: made by [`Projector::of_process`].
 pub struct Reacting<P: Process> {
@@ -29,6 +30,16 @@ impl<P: Process> Projector<Reacting<P>> {
         let store: Arc<dyn Feed> = Arc::new(store);
         let reactor = Reactor::new(P::NAME, Arc::clone(&store));
         ProjectorBuilder::new(store, Reacting { process, reactor })
+    }
+
+    /// Lets the instance `id` go on, although a reaction of it has begun that will never be finished: its
+    /// event was [skipped](Projector::skip). What it did is not undone.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the store cannot do it.
+    pub async fn abandon(&self, id: &<P::State as Aggregate>::Id) -> Result<(), StoreError> {
+        self.projection().reactor.abandon(id).await
     }
 }
 
@@ -52,7 +63,10 @@ impl<P: Process> Projection for Reacting<P> {
             }
             for timer in due {
                 let (event, ctx) = timer.event(P::State::NAME, slice)?;
-                self.process.time_out(&event, &ctx, &mut self.reactor).await?;
+                match self.process.time_out(&event, &ctx, &mut self.reactor).await {
+                    Err(ProjectError::Later(_)) => return Ok(()),
+                    reacted => reacted?,
+                }
                 self.reactor.done(slice, &timer).await?;
             }
         }

@@ -8,15 +8,17 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::journal::Journal;
 use super::reactor::RETENTION;
 use super::timers::Timer;
+use super::turn::Turn;
 use crate::aggregate::Aggregate;
 use crate::command::Handle;
 use crate::event::Event;
 use crate::metadata::Metadata;
 use crate::projection::{BoxError, EventContext};
 use crate::repository::{ExecuteError, Loaded, Outcome, Repository};
+use crate::store::EventStore;
+use crate::stream_id::StreamId;
 use crate::version::Version;
 
 /// One reaction of a process to one event: its state, and the commands that it issues.
@@ -26,16 +28,19 @@ pub struct Reaction<'a, S: Aggregate> {
     ctx: &'a EventContext,
     key: &'a str,
     metadata: Metadata,
-    journal: Journal,
+    store: &'a dyn EventStore,
+    turn: Turn,
+    is_outdated: bool,
     issued: u32,
     timers: Vec<Timer>,
 }
 
 /// What a reaction did besides the events that it returned.
 pub(super) struct Done {
-    pub(super) journal: Journal,
+    pub(super) turn: Turn,
+    /// Whether the instance has changed before the reaction could begin.
+    pub(super) is_outdated: bool,
     pub(super) timers: Vec<Timer>,
-    pub(super) issued: u32,
 }
 
 impl<'a, S: Aggregate> Reaction<'a, S> {
@@ -44,14 +49,26 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         loaded: &'a Loaded<S>,
         ctx: &'a EventContext,
         key: &'a str,
-        journal: Journal,
+        store: &'a dyn EventStore,
+        turn: Turn,
     ) -> Self {
         let metadata = ctx.metadata().following(ctx.event_id());
-        Self { id, loaded, ctx, key, metadata, journal, issued: 0, timers: Vec::new() }
+        Self {
+            id,
+            loaded,
+            ctx,
+            key,
+            metadata,
+            store,
+            turn,
+            is_outdated: false,
+            issued: 0,
+            timers: Vec::new(),
+        }
     }
 
     pub(super) fn finish(self) -> Done {
-        Done { journal: self.journal, timers: self.timers, issued: self.issued }
+        Done { turn: self.turn, is_outdated: self.is_outdated, timers: self.timers }
     }
 
     /// The id of the instance.
@@ -102,7 +119,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         A: Handle<C, Error: Error + Send + Sync + 'static>,
         C: Send + Sync,
     {
-        let key = self.next_key();
+        let key = self.issue().await?;
         Ok(repository.with(self.metadata.clone()).once_for(RETENTION, key).execute(id, command).await?)
     }
 
@@ -124,15 +141,15 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         A: Handle<C, Error: fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static>,
         C: Send + Sync,
     {
-        let key = self.next_key();
-        if let Some(rejection) = self.journal.rejection(self.issued)? {
+        let key = self.issue().await?;
+        if let Some(rejection) = self.turn.rejection(self.issued)? {
             return Ok(Err(rejection));
         }
         let request = repository.with(self.metadata.clone()).once_for(RETENTION, key);
         match request.execute(id, command).await {
             Ok(outcome) => Ok(Ok(outcome)),
             Err(ExecuteError::Rejected(rejection)) => {
-                self.journal.reject(self.issued, &rejection).await?;
+                self.turn.reject(self.issued, &rejection).await?;
                 Ok(Err(rejection))
             }
             Err(error) => Err(failed(&error).into()),
@@ -163,9 +180,19 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         format!("{}/{name}", self.key)
     }
 
-    fn next_key(&mut self) -> String {
+    /// The key of the next command. From the first on, it is this reaction's turn.
+    async fn issue(&mut self) -> Result<String, BoxError> {
+        if self.turn.basis().is_none() {
+            let basis = self.loaded.version;
+            let stream = StreamId::new(S::NAME, self.id)?;
+            self.is_outdated =
+                !self.turn.begin(basis).await? || self.store.head(&stream).await?.version != basis;
+        }
+        if self.is_outdated {
+            return Err("the instance of the process has changed: the reaction runs again".into());
+        }
         self.issued += 1;
-        format!("{}/{}", self.key, self.issued)
+        Ok(format!("{}/{}", self.key, self.issued))
     }
 }
 

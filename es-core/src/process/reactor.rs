@@ -5,18 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::React;
-use super::journal::Journal;
 use super::reaction::{Done, Reaction};
 use super::timers::{Timer, Timers};
+use super::turn::{Found, Turn};
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
-use crate::documents::{DocumentKey, Documents};
+use crate::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
 use crate::event::EventId;
 use crate::feed::{Feed, Slice};
 use crate::ids::{IdSource, RandomIds};
-use crate::projection::{BoxError, EventContext};
+use crate::projection::{BoxError, EventContext, ProjectError};
 use crate::repository::{ExecuteError, Repository};
-use crate::store::{EventStore, OnceKey};
+use crate::store::{EventStore, OnceKey, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::ExpectedVersion;
 
@@ -45,42 +45,111 @@ impl<S: Aggregate> Reactor<S> {
     ///
     /// # Errors
     ///
-    /// What the reaction failed with, and what the store did.
-    pub async fn react<P, E>(&mut self, process: &P, event: &E, ctx: &EventContext) -> Result<(), BoxError>
+    /// [`ProjectError::Later`] while another event of the same instance is reacted to; otherwise what the
+    /// reaction failed with, and what the store did.
+    pub async fn react<P, E>(
+        &mut self,
+        process: &P,
+        event: &E,
+        ctx: &EventContext,
+    ) -> Result<(), ProjectError>
     where
         P: React<E, State = S>,
         E: Sync,
     {
         let Some(id) = process.instance(event, ctx) else { return Ok(()) };
-        let key = self.key(ctx);
-        let once = OnceKey::new(Some(StreamId::new(S::NAME, &id)?), &key)?;
         for _ in 0..MOST_ATTEMPTS {
-            let marker = self.store.marker(&once).await?.marker;
-            if marker.is_some() {
+            if self.attempt(process, &id, event, ctx).await? {
                 return Ok(());
-            }
-            let journal = self.journal(&id, &key).await?;
-            let loaded = self.states.load(&id).await?;
-            let mut reaction = Reaction::new(&id, &loaded, ctx, &key, journal);
-            let events = process.react(event, &mut reaction).await?;
-            let Done { journal, timers, issued } = reaction.finish();
-            if events.is_empty() && timers.is_empty() && issued == 0 {
-                return Ok(());
-            }
-            self.schedule(ctx.slice(), &timers).await?;
-            let request = self
-                .states
-                .with(ctx.metadata().following(ctx.event_id()))
-                .expecting(ExpectedVersion::Exact(loaded.version))
-                .once_for(RETENTION, &key);
-            match request.record(&id, events).await {
-                Ok(_) => return journal.close().await,
-                // Another event of the same instance came in between, from another slice.
-                Err(ExecuteError::Outdated(_)) => {}
-                Err(error) => return Err(error.into()),
             }
         }
-        Err(format!("the instance `{id}` of the process changes faster than it can react").into())
+        let reason = format!("the instance `{id}` of the process changes faster than it can react");
+        Err(ProjectError::Later(reason.into()))
+    }
+
+    /// Reacts to an event; says whether it is done, or the instance has changed meanwhile.
+    async fn attempt<P, E>(
+        &mut self,
+        process: &P,
+        id: &S::Id,
+        event: &E,
+        ctx: &EventContext,
+    ) -> Result<bool, ProjectError>
+    where
+        P: React<E, State = S>,
+        E: Sync,
+    {
+        let key = self.key(ctx);
+        let turn = match self.turn(id, &key).await.map_err(ProjectError::Handler)? {
+            Found::Turn(turn) => turn,
+            Found::Taken(other) => {
+                let reason = format!(
+                    "the reaction `{other}` of the instance `{id}` has begun, and is not finished; if it never \
+                     will be, because its event was skipped, call `abandon`"
+                );
+                return Err(ProjectError::Later(reason.into()));
+            }
+        };
+        self.attempt_in(turn, &key, process, id, event, ctx).await.map_err(ProjectError::Handler)
+    }
+
+    async fn attempt_in<P, E>(
+        &mut self,
+        turn: Turn,
+        key: &str,
+        process: &P,
+        id: &S::Id,
+        event: &E,
+        ctx: &EventContext,
+    ) -> Result<bool, BoxError>
+    where
+        P: React<E, State = S>,
+        E: Sync,
+    {
+        let once = OnceKey::new(Some(StreamId::new(S::NAME, id)?), key)?;
+        if self.store.marker(&once).await?.marker.is_some() {
+            turn.end().await?;
+            return Ok(true);
+        }
+        let loaded = match turn.basis() {
+            Some(basis) => self.states.load_at(id, basis).await?,
+            None => self.states.load(id).await?,
+        };
+        let store = Arc::clone(&self.store) as Arc<dyn EventStore>;
+        let mut reaction = Reaction::new(id, &loaded, ctx, key, &*store, turn);
+        let events = process.react(event, &mut reaction).await;
+        let Done { turn, is_outdated, timers } = reaction.finish();
+        if is_outdated {
+            turn.end().await?;
+            return Ok(false);
+        }
+        let events = events?;
+        if events.is_empty() && timers.is_empty() && turn.basis().is_none() {
+            return Ok(true);
+        }
+        self.schedule(ctx.slice(), &timers).await?;
+        let request = self
+            .states
+            .with(ctx.metadata().following(ctx.event_id()))
+            .expecting(ExpectedVersion::Exact(loaded.version))
+            .once_for(RETENTION, key);
+        match request.record(id, events).await {
+            Ok(_) => {}
+            Err(ExecuteError::Outdated(_)) if turn.basis().is_none() => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        turn.end().await?;
+        Ok(true)
+    }
+
+    /// Ends the turn of a reaction that will never be finished.
+    pub(super) async fn abandon(&self, id: &S::Id) -> Result<(), StoreError> {
+        let set = ChangeSet::new(self.ids.new_id()).delete(self.turn_key(id), ExpectedDocument::Any);
+        match self.store.change(&set).await {
+            Ok(()) => Ok(()),
+            Err(ChangeError::Store(error)) => Err(error),
+            Err(error) => Err(StoreError::invalid(error.to_string())),
+        }
     }
 
     /// What identifies the reaction to an event.
@@ -91,10 +160,13 @@ impl<S: Aggregate> Reactor<S> {
         }
     }
 
-    async fn journal(&self, id: &S::Id, key: &str) -> Result<Journal, BoxError> {
-        let collection = format!("process#{}#journal#{id}", self.process);
+    async fn turn(&self, id: &S::Id, key: &str) -> Result<Found, BoxError> {
         let store = Arc::clone(&self.store) as Arc<dyn Documents>;
-        Journal::open(store, Arc::clone(&self.ids), DocumentKey::new(collection, key)).await
+        Turn::look(store, Arc::clone(&self.ids), self.turn_key(id), key).await
+    }
+
+    fn turn_key(&self, id: &S::Id) -> DocumentKey {
+        DocumentKey::new(format!("process#{}#turn#{id}", self.process), "")
     }
 
     fn timers(&mut self, slice: Slice) -> &mut Timers {

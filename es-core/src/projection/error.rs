@@ -17,6 +17,10 @@ pub enum ProjectError {
     /// The handler failed.
     #[error("{0}")]
     Handler(BoxError),
+    /// The event cannot be handled yet, because of what others are doing. It is tried again for as long as
+    /// three leases last before that counts as a failure.
+    #[error("{0}")]
+    Later(BoxError),
 }
 
 /// Why a projector ended, or could not do what it was asked to.

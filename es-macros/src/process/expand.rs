@@ -20,7 +20,7 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
             let inner = arguments.stream();
             place.arguments(quote!(reactor, #inner))
         };
-        quote!(#call #arguments.await.map_err(#core::projection::ProjectError::Handler))
+        quote!(#call #arguments.await)
     };
     let dispatch = sources::dispatch(core, sources, react);
     let due = timeouts.iter().map(|event| sources::dispatch_event(core, event, react));

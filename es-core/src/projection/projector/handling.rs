@@ -1,5 +1,7 @@
 //! Handling one event, with all that may go wrong.
 
+use chrono::{DateTime, Utc};
+
 use super::builder::OnFailure;
 use super::commit::MOST_CHANGES;
 use super::consumer::{Consumer, Ended};
@@ -38,6 +40,7 @@ impl<P: Projection> Consumer<'_, P> {
             return self.park(event, ctx, first, "an earlier event of its stream is parked").await;
         }
         let mut attempts = 0;
+        let since = self.inner.settings.clock.now();
         loop {
             match self.try_handle(event, ctx).await {
                 Ok(Handled::Done) => return Ok(()),
@@ -48,8 +51,13 @@ impl<P: Projection> Consumer<'_, P> {
                         self.checkpoint().await?;
                     }
                     attempts += 1;
-                    let decodable = matches!(error, ProjectError::Handler(_));
-                    if decodable && self.may_retry(attempts) {
+                    let decodable = !matches!(error, ProjectError::Decode(_));
+                    let may_retry = match error {
+                        ProjectError::Decode(_) => false,
+                        ProjectError::Handler(_) => self.may_retry(attempts),
+                        ProjectError::Later(_) => self.is_within_leases(since),
+                    };
+                    if may_retry {
                         tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %error, "an event failed");
                         self.wait(attempts).await?;
                     } else if decodable && self.inner.settings.on_failure == OnFailure::Park {
@@ -61,6 +69,12 @@ impl<P: Projection> Consumer<'_, P> {
                 }
             }
         }
+    }
+
+    /// Whether it is not so long ago that whoever had begun something then must have been replaced since.
+    fn is_within_leases(&self, since: DateTime<Utc>) -> bool {
+        let passed = self.inner.settings.clock.now().signed_duration_since(since);
+        passed.to_std().is_ok_and(|passed| passed < self.inner.settings.lease * 3)
     }
 
     /// Hands an event to the projection; what it changed before it failed is undone.

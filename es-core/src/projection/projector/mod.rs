@@ -99,6 +99,10 @@ impl<P: Projection> Projector<P> {
         ProjectorBuilder::new(Arc::new(store), projection)
     }
 
+    pub(crate) fn projection(&self) -> &P {
+        &self.inner.projection
+    }
+
     /// Works on the projection until [`shutdown`](Self::shutdown). Dropped, it leaves its slices to others as
     /// if the process had died, which is safe.
     ///
