@@ -27,6 +27,8 @@ use crate::table::TableOptions;
 /// | append at a version from elsewhere | 2 | a `Query` of one item for the stream's end, `PutItem` |
 /// | write several streams, with a claim or under a key | 1 | `TransactWriteItems`, at twice the units |
 /// | write a snapshot | 1 | `PutItem` on the condition that it is newer |
+/// | read a document, list some | 1 | `GetItem`, `Query` |
+/// | change a document, several | 1 | `PutItem` or `DeleteItem`, `TransactWriteItems` |
 ///
 /// A commit is one item. Its sort key is the version of its first event, so that writers who start from the
 /// same version collide, and an item once written is never changed. A commit of more than 400 KB, which is

@@ -4,18 +4,21 @@
 
 mod lost_answers;
 
+use std::fmt::Debug;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use es_core::MemoryStore;
 use es_core::testing::{Faults, FaultyStore};
-use es_core::{EventStore, MemoryStore};
 use es_dynamo::DynamoStore;
 use es_dynamo::embedded::Engine;
 use es_dynamo::testing::FaultyConnector;
-use es_tests::chaos::{self, Report, Verdict};
+use es_tests::chaos::documents::{self, DocumentReport};
+use es_tests::chaos::{self, Report};
 
 /// The seeds to run: so many from 0, or the one that is asked for.
 fn seeds(runs: u64) -> Vec<u64> {
@@ -26,15 +29,20 @@ fn seeds(runs: u64) -> Vec<u64> {
     }
 }
 
-/// Runs the seeds, and tells what they came to.
-fn run_all(name: &str, seeds: &[u64], run: impl AsyncFn(u64) -> Verdict) {
+/// Runs the seeds, and tells what they came to; all `tried` of it has to have happened in many of them.
+fn run_all<R: Debug + Default + AddAssign, const N: usize>(
+    name: &str,
+    seeds: &[u64],
+    run: impl AsyncFn(u64) -> Result<R, String>,
+    tried: impl Fn(&R) -> [u64; N],
+) {
     // Time stands still, and passes only when there is nothing else to do.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let mut total = Report::default();
+    let mut total = R::default();
     for seed in seeds {
         match runtime.block_on(run(*seed)) {
             Ok(report) => total += report,
@@ -43,50 +51,86 @@ fn run_all(name: &str, seeds: &[u64], run: impl AsyncFn(u64) -> Verdict) {
     }
     println!("{name}: {} runs, {total:?}", seeds.len());
     assert!(
-        [
-            total.accepted,
-            total.refused,
-            total.unknown,
-            total.unknown_but_recorded,
-            total.transactions,
-            total.deliveries,
-            total.claims,
-            total.claimed,
-        ]
-        .iter()
-        .all(|count| *count > 0)
-            || seeds.len() < 10,
+        tried(&total).iter().all(|count| *count > 0) || seeds.len() < 10,
         "the runs do not try what they are there for: {total:?}"
     );
+}
+
+fn commands_tried(total: &Report) -> [u64; 8] {
+    [
+        total.accepted,
+        total.refused,
+        total.unknown,
+        total.unknown_but_recorded,
+        total.transactions,
+        total.deliveries,
+        total.claims,
+        total.claimed,
+    ]
+}
+
+fn changes_tried(total: &DocumentReport) -> [u64; 6] {
+    [total.done, total.outdated, total.unknown, total.unknown_but_done, total.together, total.taken]
+}
+
+/// A store on the engine that is reached with these faults.
+fn open(engine: &Engine, faults: Option<Faults>) -> DynamoStore {
+    let way = engine.connector().in_place();
+    let way = match faults {
+        Some(faults) => FaultyConnector::new(way, faults).into_shared(),
+        None => SharedHttpConnector::new(way),
+    };
+    let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);
+    let client = Client::from_conf(engine.config_through(way).retry_config(retries).build());
+    DynamoStore::builder().client(client).build().expect("a valid table name")
+}
+
+/// An engine with a table, and a store without faults.
+async fn engine() -> (Engine, DynamoStore) {
+    let engine = Engine::in_memory().expect("starts");
+    let truth = open(&engine, None);
+    truth.create_table().await.expect("creates the table");
+    (engine, truth)
 }
 
 /// Faults at the contract, on the store in memory.
 #[test]
 fn promises_hold_when_a_store_fails() {
-    run_all("store in memory", &seeds(3_000), async |seed| {
+    let run = async |seed| {
         let store = MemoryStore::new();
-        let truth: Arc<dyn EventStore> = Arc::new(store.clone());
+        let truth = Arc::new(store.clone());
         chaos::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
-    });
+    };
+    run_all("store in memory", &seeds(3_000), run, commands_tried);
 }
 
 /// Faults below the SDK, on the embedded engine: the SDK's retries take part.
 #[test]
 fn promises_hold_when_the_network_fails() {
-    run_all("embedded engine", &seeds(150), async |seed| {
-        let engine = Engine::in_memory().expect("starts");
-        let open = |faults: Option<Faults>| {
-            let way = engine.connector().in_place();
-            let way = match faults {
-                Some(faults) => FaultyConnector::new(way, faults).into_shared(),
-                None => SharedHttpConnector::new(way),
-            };
-            let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);
-            let client = Client::from_conf(engine.config_through(way).retry_config(retries).build());
-            DynamoStore::builder().client(client).build().expect("a valid table name")
-        };
-        let truth = open(None);
-        truth.create_table().await.expect("creates the table");
-        chaos::run(seed, Arc::new(truth), |faults| Arc::new(open(Some(faults)))).await
-    });
+    let run = async |seed| {
+        let (engine, truth) = engine().await;
+        chaos::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
+    };
+    run_all("embedded engine", &seeds(150), run, commands_tried);
+}
+
+/// The same of documents.
+#[test]
+fn documents_hold_when_a_store_fails() {
+    let run = async |seed| {
+        let store = MemoryStore::new();
+        let truth = Arc::new(store.clone());
+        documents::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
+    };
+    run_all("documents in memory", &seeds(3_000), run, changes_tried);
+}
+
+/// The same on the embedded engine.
+#[test]
+fn documents_hold_when_the_network_fails() {
+    let run = async |seed| {
+        let (engine, truth) = engine().await;
+        documents::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
+    };
+    run_all("documents on the embedded engine", &seeds(150), run, changes_tried);
 }

@@ -238,24 +238,28 @@ impl<'a> Client<'a> {
         Attempted { kind: Kind::Delivery, notes, told }
     }
 
-    /// Waits for a command, or drops it somewhere on its way.
     async fn perhaps_interrupted<T>(&mut self, command: impl Future<Output = T>) -> Option<T> {
-        if self.random.u8(..5) > 0 {
-            return Some(command.await);
+        perhaps_interrupted(&mut self.random, command).await
+    }
+}
+
+/// Waits for a command, or drops it somewhere on its way.
+pub(super) async fn perhaps_interrupted<T>(random: &mut Rng, command: impl Future<Output = T>) -> Option<T> {
+    if random.u8(..5) > 0 {
+        return Some(command.await);
+    }
+    let mut patience = random.u32(1..40);
+    let impatient = poll_fn(move |context| {
+        patience -= 1;
+        if patience == 0 {
+            return Poll::Ready(());
         }
-        let mut patience = self.random.u32(1..40);
-        let impatient = poll_fn(move |context| {
-            patience -= 1;
-            if patience == 0 {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        });
-        match select(pin!(command), impatient).await {
-            Either::Left((result, _)) => Some(result),
-            Either::Right(_) => None,
-        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    });
+    match select(pin!(command), impatient).await {
+        Either::Left((result, _)) => Some(result),
+        Either::Right(_) => None,
     }
 }
 

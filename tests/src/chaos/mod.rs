@@ -5,6 +5,7 @@
 
 mod checker;
 mod client;
+pub mod documents;
 
 use std::sync::Arc;
 use std::time::Duration;
