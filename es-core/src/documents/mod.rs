@@ -141,17 +141,21 @@ pub(crate) async fn delete_all(
     collection: &str,
     ids: &dyn IdSource,
 ) -> Result<(), StoreError> {
+    let mut query = DocumentQuery::new(collection);
     loop {
-        let page = store.documents(&DocumentQuery::new(collection)).await?;
-        if page.documents.is_empty() {
+        let page = store.documents(&query).await?;
+        if !page.documents.is_empty() {
+            let keys = page.documents.into_iter().map(|(name, _)| DocumentKey::new(collection, name));
+            let set = ChangeSet::new(ids.new_id()).with(keys.map(DocumentChange::delete));
+            match store.change(&set).await {
+                Ok(()) => {}
+                Err(ChangeError::Store(error)) => return Err(error),
+                Err(error) => return Err(StoreError::invalid(error.to_string())),
+            }
+        }
+        if page.next.is_none() {
             return Ok(());
         }
-        let keys = page.documents.into_iter().map(|(name, _)| DocumentKey::new(collection, name));
-        let set = ChangeSet::new(ids.new_id()).with(keys.map(DocumentChange::delete));
-        match store.change(&set).await {
-            Ok(()) => {}
-            Err(ChangeError::Store(error)) => return Err(error),
-            Err(error) => return Err(StoreError::invalid(error.to_string())),
-        }
+        query = query.after(page.next);
     }
 }

@@ -150,11 +150,10 @@ impl<T: Row> ReadModel<T> {
     /// # Errors
     ///
     /// [`ReadModelError::NotInProjection`] outside of a projection that runs, [`ReadModelError::Key`] when the
-    /// row's key cannot be one.
+    /// row's key or its place in an index cannot be one, and others when the row cannot be stored.
     pub fn put(&mut self, row: T) -> Result<(), ReadModelError> {
         let key = row.key()?;
-        self.staging()?.set(key, Some(row));
-        Ok(())
+        self.staging()?.set(key, Some(row))
     }
 
     /// Deletes the row with the key `key`, if it is there.
@@ -164,8 +163,7 @@ impl<T: Row> ReadModel<T> {
     /// As [`put`](Self::put).
     pub fn delete(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), ReadModelError> {
         let key = key_text(T::NAME, &key)?;
-        self.staging()?.set(key, None);
-        Ok(())
+        self.staging()?.set(key, None)
     }
 
     fn staging(&mut self) -> Result<&mut Staging<T>, ReadModelError> {

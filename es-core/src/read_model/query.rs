@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::layout::{BUCKETS, Layout, decode};
-use super::row::SEPARATOR;
-use super::{ReadModel, ReadModelError, Row, key_text};
+use super::row::{SEPARATOR, order_text};
+use super::{ReadModel, ReadModelError, Row};
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentQuery, Documents, ExpectedDocument};
 use crate::ids::{IdSource, RandomIds};
 use crate::store::StoreError;
@@ -38,7 +38,7 @@ impl<'a, T: Row> RowQuery<'a, T> {
 
     /// Those only whose first field of the order is `value`.
     pub fn only(mut self, value: &(impl Serialize + ?Sized)) -> Self {
-        self.prefix = key_text(T::NAME, &value).map(|text| format!("{text}{SEPARATOR}"));
+        self.prefix = order_text(T::NAME, &value).map(|text| format!("{text}{SEPARATOR}"));
         self
     }
 
@@ -126,12 +126,9 @@ pub(super) async fn delete_rows<T: Row>(
     layout: &Layout,
 ) -> Result<(), ReadModelError> {
     for bucket in 0..BUCKETS {
-        let query = DocumentQuery::new(layout.bucket(bucket));
+        let mut query = DocumentQuery::new(layout.bucket(bucket));
         loop {
             let page = store.documents(&query).await?;
-            if page.documents.is_empty() {
-                break;
-            }
             for (key, document) in &page.documents {
                 let changes = layout.changes::<T>(key, ExpectedDocument::Any, Some(&document.body), None)?;
                 let set = ChangeSet::new(RandomIds.new_id()).with(changes);
@@ -141,6 +138,10 @@ pub(super) async fn delete_rows<T: Row>(
                     Err(error) => return Err(StoreError::invalid(error.to_string()).into()),
                 }
             }
+            if page.next.is_none() {
+                break;
+            }
+            query = query.after(page.next);
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! Rows: what a read model consists of.
 
+use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -96,7 +97,20 @@ pub fn key_text(model: &'static str, value: &impl Serialize) -> Result<String, R
     }
 }
 
-/// The texts of several values in a key, one after the other.
+/// The text of a value that others are ordered by. The texts of points in time sort as these do, with and without
+/// fractions of a second, and in whatever time zone.
+pub(super) fn order_text(model: &'static str, value: &impl Serialize) -> Result<String, ReadModelError> {
+    let text = key_text(model, value)?;
+    if !text.as_bytes().get(10).is_some_and(|byte| *byte == b'T') {
+        return Ok(text);
+    }
+    match DateTime::parse_from_rfc3339(&text) {
+        Ok(time) => Ok(time.to_utc().to_rfc3339_opts(SecondsFormat::Nanos, true)),
+        Err(_) => Ok(text),
+    }
+}
+
+/// The texts of several values that others are ordered by, one after the other.
 ///
 /// # Errors
 ///
@@ -108,7 +122,7 @@ pub fn key_texts(model: &'static str, values: &[&dyn ErasedKey]) -> Result<Strin
 
 /// A value in a key, of whatever type.
 pub trait ErasedKey {
-    /// See [`key_text`].
+    /// As [`key_text`]; the texts of points in time sort as these do.
     ///
     /// # Errors
     ///
@@ -118,7 +132,7 @@ pub trait ErasedKey {
 
 impl<T: Serialize> ErasedKey for T {
     fn text(&self, model: &'static str) -> Result<String, ReadModelError> {
-        key_text(model, self)
+        order_text(model, self)
     }
 }
 
@@ -132,6 +146,14 @@ mod tests {
         let texts = numbers.map(|number| key_text("rows", &number).expect("a key"));
         assert!(texts.is_sorted(), "{texts:?}");
         assert!(texts[9] < key_text("rows", &u64::MAX).expect("a key"));
+    }
+
+    #[test]
+    fn texts_of_times_sort_as_the_times() {
+        let times = ["2030-01-01T00:00:00Z", "2030-01-01T00:00:00.5Z", "2030-01-01T02:00:01+02:00"];
+        let texts = times.map(|time| order_text("rows", &time).expect("a key"));
+        assert!(texts.is_sorted(), "{texts:?}");
+        assert_eq!(order_text("rows", &"2030-01-01The").expect("a key"), "2030-01-01The");
     }
 
     #[test]

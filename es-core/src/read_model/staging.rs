@@ -29,8 +29,13 @@ impl<T: Row> Staging<T> {
         self.current.get(key).or_else(|| self.kept.get(key)).map(Option::as_ref)
     }
 
-    pub(super) fn set(&mut self, key: String, row: Option<T>) {
+    /// Changes a row. What could not be stored is refused here, where the event is known that is to blame.
+    pub(super) fn set(&mut self, key: String, row: Option<T>) -> Result<(), ReadModelError> {
+        for change in self.layout.changes(&key, None, row.as_ref())? {
+            change.key.checked()?;
+        }
         self.current.insert(key, row);
+        Ok(())
     }
 
     pub(super) fn keep(&mut self) {
