@@ -72,7 +72,8 @@ impl<P: Projection> Projector<P> {
                     "the projection is being rebuilt already: switch to the new build, or cancel it",
                 ));
             }
-            control.building = Some(control.next_build());
+            let next = control.next_build();
+            control.building = Some(next);
             Ok(())
         })
         .await
@@ -134,17 +135,18 @@ impl<P: Projection> Projector<P> {
         let overview = Overview::read(&*self.inner.store, &names).await?;
         let mut projection = self.inner.projection.clone();
         for build in overview.control.replaced {
+            // The checkpoints first: without them, no worker that has not noticed yet writes anything any more.
+            for slice in self.inner.store.slices().await?.iter() {
+                let slot = Slot { build, slice };
+                self.delete(DocumentChange::delete(names.slice(slot))).await?;
+                let collection = names.parked(slot);
+                crate::documents::delete_all(&*self.inner.store, &collection, &*self.inner.settings.ids)
+                    .await?;
+            }
             for stage in projection.stages() {
                 stage.delete(self.inner.projection.name(), build).await.map_err(|error| {
                     ProjectorError::invalid(format!("the rows of build {build} cannot be deleted: {error}"))
                 })?;
-            }
-            for slice in self.inner.store.slices().await?.iter() {
-                let slot = Slot { build, slice };
-                let collection = names.parked(slot);
-                crate::documents::delete_all(&*self.inner.store, &collection, &*self.inner.settings.ids)
-                    .await?;
-                self.delete(DocumentChange::delete(names.slice(slot))).await?;
             }
             self.order(|control| {
                 control.replaced.retain(|replaced| *replaced != build);
@@ -246,7 +248,8 @@ impl<P: Projection> Projector<P> {
                         failure.error
                     )));
                 };
-                state.exception = Some(Exception { position: event.position, park });
+                let error = failure.error;
+                state.exception = Some(Exception { position: event.position, park, error });
             }
             Ok(())
         })

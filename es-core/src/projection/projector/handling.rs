@@ -26,10 +26,11 @@ impl<P: Projection> Consumer<'_, P> {
         ctx: &EventContext,
         first: Version,
     ) -> Result<(), Ended> {
-        if let Some(exception) = self.state.exception.filter(|exception| exception.position == ctx.position())
-        {
+        let exception = self.state.exception.as_ref();
+        if let Some(exception) = exception.filter(|exception| exception.position == ctx.position()) {
             if exception.park {
-                self.park(event, ctx, first, "parked by an operator").await?;
+                let error = exception.error.clone();
+                self.park(event, ctx, first, &error).await?;
             } else {
                 tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), "an event is skipped on purpose");
                 self.pending += 1;

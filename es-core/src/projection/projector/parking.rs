@@ -27,11 +27,18 @@ pub(super) async fn parked(
     after: Option<Position>,
 ) -> Result<Vec<Parked>, ProjectorError> {
     let after = after.map(|position| names.parked_event(slot, position).name().to_owned());
-    let query = DocumentQuery::new(names.parked(slot)).after(after);
-    let page = store.documents(&query).await?;
-    let decode =
-        |(name, document): &(String, _)| decode(&DocumentKey::new(&query.collection, name), document);
-    page.documents.iter().map(decode).collect()
+    let mut query = DocumentQuery::new(names.parked(slot)).after(after);
+    loop {
+        let page = store.documents(&query).await?;
+        // A page without any is not the end.
+        if page.documents.is_empty() && page.next.is_some() {
+            query = query.after(page.next);
+            continue;
+        }
+        let decode =
+            |(name, document): &(String, _)| decode(&DocumentKey::new(&query.collection, name), document);
+        return page.documents.iter().map(decode).collect();
+    }
 }
 
 impl<P: Projection> Consumer<'_, P> {
@@ -107,23 +114,23 @@ impl<P: Projection> Consumer<'_, P> {
         };
         let ctx = EventContext::of(&entry, index, self.slot.slice);
         let key = self.names.parked_event(self.slot, parked.event.position);
-        loop {
-            match self.try_handle(event, &ctx).await {
-                Ok(Handled::Done) => {
-                    self.commit.changes.push(DocumentChange::delete(key));
-                    self.commit.resumed += 1;
-                    self.checkpoint().await?;
-                    return Ok(true);
-                }
-                Ok(Handled::Crowded) => self.checkpoint().await?,
-                Err(error) => {
-                    let again = Parked { error: error.to_string(), ..parked.clone() };
-                    self.commit.changes.push(DocumentChange::put(key, encode(&again)?));
-                    self.checkpoint().await?;
-                    return Ok(false);
-                }
+        // Before the event, so that there is room for both in one transaction; nothing else is pending.
+        self.commit.changes.push(DocumentChange::delete(key.clone()));
+        let result = self.try_handle(event, &ctx).await;
+        let is_done = match result {
+            Ok(Handled::Done) => {
+                self.commit.resumed += 1;
+                true
             }
-        }
+            Ok(Handled::Crowded) => unreachable!("nothing is pending"),
+            Err(error) => {
+                let again = Parked { error: error.to_string(), ..parked.clone() };
+                self.commit.changes = vec![DocumentChange::put(key, encode(&again)?)];
+                false
+            }
+        };
+        self.checkpoint().await?;
+        Ok(is_done)
     }
 
     /// The commit of a parked event, as it stands in the feed.

@@ -81,11 +81,14 @@ pub(super) struct Control {
     pub(super) replaced: Vec<u32>,
     #[serde(default)]
     pub(super) paused: bool,
+    /// The highest number that a build has had.
+    #[serde(default)]
+    last: u32,
 }
 
 impl Default for Control {
     fn default() -> Self {
-        Self { active: 1, building: None, replaced: Vec::new(), paused: false }
+        Self { active: 1, building: None, replaced: Vec::new(), paused: false, last: 1 }
     }
 }
 
@@ -95,9 +98,10 @@ impl Control {
         [Some(self.active), self.building].into_iter().flatten()
     }
 
-    /// A number that no build has had.
-    pub(super) fn next_build(&self) -> u32 {
-        self.builds().chain(self.replaced.iter().copied()).max().unwrap_or(0) + 1
+    /// A number that no build has had, so that nothing is left of an earlier one.
+    pub(super) fn next_build(&mut self) -> u32 {
+        self.last = self.builds().chain(self.replaced.iter().copied()).fold(self.last, u32::max) + 1;
+        self.last
     }
 }
 
@@ -124,12 +128,15 @@ pub(super) struct SliceState {
 }
 
 /// What is to be done with one event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct Exception {
     pub(super) position: Position,
     /// Otherwise it is skipped.
     pub(super) park: bool,
+    /// What went wrong with it.
+    #[serde(default)]
+    pub(super) error: String,
 }
 
 /// Why a slice of a projection has stopped.
