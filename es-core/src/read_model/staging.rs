@@ -31,7 +31,7 @@ impl<T: Row> Staging<T> {
 
     /// Changes a row. What could not be stored is refused here, where the event is known that is to blame.
     pub(super) fn set(&mut self, key: String, row: Option<T>) -> Result<(), ReadModelError> {
-        for change in self.layout.changes(&key, None, row.as_ref())? {
+        for change in self.layout.changes(&key, ExpectedDocument::Any, None, row.as_ref())? {
             change.key.checked()?;
         }
         self.current.insert(key, row);
