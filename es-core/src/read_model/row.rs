@@ -101,7 +101,7 @@ pub fn key_text(model: &'static str, value: &impl Serialize) -> Result<String, R
 /// fractions of a second, and in whatever time zone.
 pub(super) fn order_text(model: &'static str, value: &impl Serialize) -> Result<String, ReadModelError> {
     let text = key_text(model, value)?;
-    if !text.as_bytes().get(10).is_some_and(|byte| *byte == b'T') {
+    if text.as_bytes().get(10).is_none_or(|byte| *byte != b'T') {
         return Ok(text);
     }
     match DateTime::parse_from_rfc3339(&text) {
