@@ -1,9 +1,12 @@
 //! The Order example: the story of a shop's orders, on the DynamoDB event store.
 //!
-//! Start reading in [`domain`]; [`story`] shows how the domain is used; [`cli`] is where it runs.
+//! Start reading in [`domain`]; [`story`] shows how the domain is used; [`overview`] is a projection, and
+//! [`fulfilment`] a process, that follow what happens; [`cli`] is where it runs.
 
 mod cli;
 mod domain;
+mod fulfilment;
+mod overview;
 mod report;
 mod story;
 

@@ -18,6 +18,7 @@ use es_dynamo::DynamoStore;
 use es_dynamo::embedded::Engine;
 use es_dynamo::testing::FaultyConnector;
 use es_tests::chaos::documents::{self, DocumentReport};
+use es_tests::chaos::processes::{self, ProcessReport};
 use es_tests::chaos::{self, Report};
 
 /// The seeds to run: so many from 0, or the one that is asked for.
@@ -123,6 +124,20 @@ fn documents_hold_when_a_store_fails() {
         documents::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
     };
     run_all("documents in memory", &seeds(3_000), run, changes_tried);
+}
+
+fn processes_tried(total: &ProcessReport) -> [u64; 5] {
+    [total.shipped, total.called_off, total.released, total.deaths, total.faults]
+}
+
+/// Processes: each command once, whatever dies.
+#[test]
+fn processes_hold_when_a_store_fails() {
+    let run = async |seed| {
+        let store = MemoryStore::new();
+        processes::run(seed, store.clone(), |faults| FaultyStore::new(store.clone(), faults)).await
+    };
+    run_all("processes in memory", &seeds(300), run, processes_tried);
 }
 
 /// The same on the embedded engine.

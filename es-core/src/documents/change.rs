@@ -60,6 +60,16 @@ impl DocumentChange {
     }
 }
 
+/// What a document has to be for something else to be written: joined to a command, see
+/// [`JoinedWrite`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentCondition {
+    /// The document.
+    pub key: DocumentKey,
+    /// What it has to be.
+    pub expected: ExpectedDocument,
+}
+
 /// Changes of several documents that are made together, or not at all.
 #[derive(Clone, Debug)]
 pub struct ChangeSet {

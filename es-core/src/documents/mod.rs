@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use change::{ChangeError, ChangeSet, DocumentChange, ExpectedDocument};
+pub use change::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 pub use key::DocumentKey;
 pub use query::{DocumentPage, DocumentQuery};
 

@@ -9,8 +9,7 @@ use crate::cost::Cost;
 use crate::event::CommitId;
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Claim, ClaimChange, Claimed, Commit, Conflict, Marker, NewCommit, OnceKey, StoreError, WriteError,
-    WriteSet,
+    Claim, ClaimChange, Claimed, Commit, Conflict, Marker, NewCommit, OnceKey, WriteError, WriteSet,
 };
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
@@ -107,13 +106,7 @@ impl Content {
                 return Err(Claimed::new(change.claim.clone(), holder.cloned(), wanted_by).into());
             }
         }
-        match set.joined_writes().first() {
-            Some(write) => {
-                let reason = format!("the store in memory cannot carry out a `{}`", write.kind());
-                Err(StoreError::invalid(reason).into())
-            }
-            None => Ok(()),
-        }
+        self.documents.check(set.joined_writes())
     }
 
     fn check_head(&self, stream: &StreamId, expected: Version) -> Result<(), Conflict> {

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 
 use super::MemoryStore;
 use crate::documents::{
-    ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
+    ChangeError, ChangeSet, Document, DocumentCondition, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use crate::store::StoreError;
+use crate::store::{JoinedWrite, StoreError, WriteError, WriteRefused};
 
 /// The documents by the name of their collection, and by their own.
 #[derive(Default)]
@@ -27,6 +27,20 @@ impl DocumentContent {
             .iter()
             .filter(|change| change.body.is_some())
             .any(|change| self.get(&change.key).is_some_and(|document| document.revision == set.revision()))
+    }
+
+    /// Whether the conditions on documents hold that join a write; no other write may.
+    pub(super) fn check(&self, joined: &[JoinedWrite]) -> Result<(), WriteError> {
+        for (index, write) in joined.iter().enumerate() {
+            let Some(condition) = write.downcast_ref::<DocumentCondition>() else {
+                let reason = format!("the store in memory cannot carry out a `{}`", write.kind());
+                return Err(StoreError::invalid(reason).into());
+            };
+            if !condition.expected.allows(self.get(&condition.key)) {
+                return Err(WriteRefused::new(index).into());
+            }
+        }
+        Ok(())
     }
 
     fn change(&mut self, set: &ChangeSet) {
@@ -76,10 +90,6 @@ impl Documents for MemoryStore {
 
     async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
         set.checked()?;
-        if let Some(write) = set.joined_writes().first() {
-            let reason = format!("the store in memory cannot carry out a `{}`", write.kind());
-            return Err(StoreError::invalid(reason).into());
-        }
         let mut content = self.content();
         if content.documents.has(set) {
             return Ok(());
@@ -89,6 +99,11 @@ impl Documents for MemoryStore {
                 return Err(ChangeError::outdated(&change.key));
             }
         }
+        content.documents.check(set.joined_writes()).map_err(|error| match error {
+            WriteError::Refused(_) => ChangeError::Refused,
+            WriteError::Store(error) => ChangeError::Store(error),
+            error => ChangeError::Store(StoreError::invalid(error.to_string())),
+        })?;
         content.documents.change(set);
         Ok(())
     }

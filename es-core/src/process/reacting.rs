@@ -6,10 +6,9 @@ use std::sync::Arc;
 use super::Process;
 use super::reactor::Reactor;
 use crate::aggregate::Aggregate;
-use crate::clock::Clock;
 use crate::event::EventData;
-use crate::feed::{EventFilter, Feed, Slice};
-use crate::projection::{BoxError, EventContext, ProjectError, Projection, Projector, ProjectorBuilder};
+use crate::feed::{EventFilter, Feed};
+use crate::projection::{EventContext, ProjectError, Projection, Projector, ProjectorBuilder, Tick};
 use crate::store::StoreError;
 
 /// A process that a [`Projector`] runs: made by [`Projector::of_process`].
@@ -55,19 +54,23 @@ impl<P: Process> Projection for Reacting<P> {
         self.process.handle(event, ctx, &mut self.reactor).await
     }
 
-    async fn tick(&mut self, slice: Slice, clock: &dyn Clock) -> Result<(), BoxError> {
+    async fn tick(&mut self, tick: Tick<'_>) -> Result<(), ProjectError> {
         loop {
-            let due = self.reactor.due(slice, clock).await?;
-            if due.is_empty() {
-                return Ok(());
-            }
+            let due = self.reactor.due(tick).await.map_err(ProjectError::Handler)?;
+            let mut is_any_done = false;
             for timer in due {
-                let (event, ctx) = timer.event(P::State::NAME, slice)?;
-                match self.process.time_out(&event, &ctx, &mut self.reactor).await {
-                    Err(ProjectError::Later(_)) => return Ok(()),
+                let event = timer.event(P::State::NAME, tick.slice());
+                let (event, ctx) = event.map_err(|error| ProjectError::Handler(error.into()))?;
+                match self.process.time_out(&event, &ctx.leased(tick.lease()), &mut self.reactor).await {
+                    // Perhaps it waits for another of these.
+                    Err(ProjectError::Later(_)) => continue,
                     reacted => reacted?,
                 }
-                self.reactor.done(slice, &timer).await?;
+                self.reactor.done(tick.slice(), &timer).await.map_err(ProjectError::Handler)?;
+                is_any_done = true;
+            }
+            if !is_any_done {
+                return Ok(());
             }
         }
     }

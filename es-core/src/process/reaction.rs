@@ -10,14 +10,14 @@ use serde::de::DeserializeOwned;
 
 use super::reactor::RETENTION;
 use super::timers::Timer;
-use super::turn::Turn;
+use super::turn::{Begun, Turn};
 use crate::aggregate::Aggregate;
 use crate::command::Handle;
 use crate::event::Event;
 use crate::metadata::Metadata;
 use crate::projection::{BoxError, EventContext};
 use crate::repository::{ExecuteError, Loaded, Outcome, Repository};
-use crate::store::EventStore;
+use crate::store::{EventStore, OnceKey};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -29,10 +29,25 @@ pub struct Reaction<'a, S: Aggregate> {
     key: &'a str,
     metadata: Metadata,
     store: &'a dyn EventStore,
+    stream: &'a StreamId,
+    once: &'a OnceKey,
     turn: Turn,
     is_outdated: bool,
+    is_lost: bool,
     issued: u32,
     timers: Vec<Timer>,
+}
+
+/// An instance, and the event that it is to react to.
+pub(super) struct Instance<'a, S: Aggregate> {
+    pub(super) id: &'a S::Id,
+    pub(super) stream: StreamId,
+    pub(super) ctx: &'a EventContext,
+    /// What identifies the reaction.
+    pub(super) key: String,
+    /// Under which its events are recorded.
+    pub(super) once: OnceKey,
+    pub(super) store: &'a dyn EventStore,
 }
 
 /// What a reaction did besides the events that it returned.
@@ -40,18 +55,14 @@ pub(super) struct Done {
     pub(super) turn: Turn,
     /// Whether the instance has changed before the reaction could begin.
     pub(super) is_outdated: bool,
+    /// Whether another worker has the slice.
+    pub(super) is_lost: bool,
     pub(super) timers: Vec<Timer>,
 }
 
 impl<'a, S: Aggregate> Reaction<'a, S> {
-    pub(super) fn new(
-        id: &'a S::Id,
-        loaded: &'a Loaded<S>,
-        ctx: &'a EventContext,
-        key: &'a str,
-        store: &'a dyn EventStore,
-        turn: Turn,
-    ) -> Self {
+    pub(super) fn new(instance: &'a Instance<'a, S>, loaded: &'a Loaded<S>, turn: Turn) -> Self {
+        let Instance { id, stream, ctx, key, once, store } = instance;
         let metadata = ctx.metadata().following(ctx.event_id());
         Self {
             id,
@@ -59,16 +70,19 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
             ctx,
             key,
             metadata,
-            store,
+            store: *store,
+            stream,
+            once,
             turn,
             is_outdated: false,
+            is_lost: false,
             issued: 0,
             timers: Vec::new(),
         }
     }
 
     pub(super) fn finish(self) -> Done {
-        Done { turn: self.turn, is_outdated: self.is_outdated, timers: self.timers }
+        Done { turn: self.turn, is_outdated: self.is_outdated, is_lost: self.is_lost, timers: self.timers }
     }
 
     /// The id of the instance.
@@ -120,7 +134,9 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         C: Send + Sync,
     {
         let key = self.issue().await?;
-        Ok(repository.with(self.metadata.clone()).once_for(RETENTION, key).execute(id, command).await?)
+        let condition = self.turn.condition();
+        let request = repository.with(self.metadata.clone()).once_for(RETENTION, key);
+        Ok(request.joining(move |_| [condition.clone()]).execute(id, command).await?)
     }
 
     /// Issues a command once, and hears what the domain says to it.
@@ -145,8 +161,9 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         if let Some(rejection) = self.turn.rejection(self.issued)? {
             return Ok(Err(rejection));
         }
+        let condition = self.turn.condition();
         let request = repository.with(self.metadata.clone()).once_for(RETENTION, key);
-        match request.execute(id, command).await {
+        match request.joining(move |_| [condition.clone()]).execute(id, command).await {
             Ok(outcome) => Ok(Ok(outcome)),
             Err(ExecuteError::Rejected(rejection)) => {
                 self.turn.reject(self.issued, &rejection).await?;
@@ -184,9 +201,19 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     async fn issue(&mut self) -> Result<String, BoxError> {
         if self.turn.basis().is_none() {
             let basis = self.loaded.version;
-            let stream = StreamId::new(S::NAME, self.id)?;
-            self.is_outdated =
-                !self.turn.begin(basis).await? || self.store.head(&stream).await?.version != basis;
+            match self.turn.begin(basis).await? {
+                // Only from here on is it known that nobody else finishes the same reaction, or changes the
+                // instance.
+                Begun::Yes => {
+                    self.is_outdated = self.store.marker(self.once).await?.marker.is_some()
+                        || self.store.head(self.stream).await?.version != basis;
+                }
+                Begun::No => self.is_outdated = true,
+                Begun::Lost => self.is_lost = true,
+            }
+        }
+        if self.is_lost {
+            return Err("another worker has the slice".into());
         }
         if self.is_outdated {
             return Err("the instance of the process has changed: the reaction runs again".into());

@@ -6,23 +6,40 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument, Revision};
+use crate::documents::{
+    ChangeError, ChangeSet, DocumentCondition, DocumentKey, Documents, ExpectedDocument, Revision,
+};
 use crate::event::without_values;
+use crate::feed::{Position, Slice};
 use crate::ids::IdSource;
-use crate::projection::BoxError;
+use crate::projection::{BoxError, EventContext};
+use crate::store::{JoinedWrite, StoreError};
 use crate::version::Version;
 
 /// The turn of one reaction, from its first command on until its events are recorded.
 ///
 /// Its commands were decided on one version of the instance, and on the answers to those before. Both are
 /// kept, so that the reaction takes the same way when it has to run again; and no other reaction of the
-/// instance may run meanwhile.
+/// instance may run meanwhile. Everything that it writes depends on its turn being what it was, so that a worker
+/// that was replaced, and does not know it yet, does nothing any more.
 pub(super) struct Turn {
     store: Arc<dyn Documents>,
     ids: Arc<dyn IdSource>,
     key: DocumentKey,
     held: Option<Revision>,
     content: Content,
+    /// That the slice is still its worker's: only then may a turn begin.
+    lease: Option<DocumentCondition>,
+}
+
+/// Whether a turn could begin.
+pub(super) enum Begun {
+    /// It has.
+    Yes,
+    /// It is another reaction's by now, or another worker's.
+    No,
+    /// The slice is another worker's.
+    Lost,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -30,6 +47,8 @@ pub(super) struct Turn {
 struct Content {
     /// The key of the reaction.
     reaction: String,
+    /// Where its event is in the feed; `None` for a timeout.
+    place: Option<(Slice, Position)>,
     /// The version of the instance that it reacts on.
     basis: Version,
     /// The rejections that it got, by the number of the command.
@@ -41,8 +60,8 @@ struct Content {
 pub(super) enum Found {
     /// It is nobody else's turn.
     Turn(Turn),
-    /// It is the turn of the reaction with this key.
-    Taken(String),
+    /// It is the turn of another reaction.
+    Taken(Turn),
 }
 
 impl Turn {
@@ -52,18 +71,33 @@ impl Turn {
         ids: Arc<dyn IdSource>,
         key: DocumentKey,
         reaction: &str,
+        ctx: &EventContext,
     ) -> Result<Found, BoxError> {
         let (held, content) = match store.document(&key).await? {
             Some(document) => (Some(document.revision), serde_json::from_str::<Content>(&document.body)?),
             None => {
-                let reaction = reaction.to_owned();
-                (None, Content { reaction, basis: Version::NONE, rejections: BTreeMap::new() })
+                let place = Some((ctx.slice(), ctx.position())).filter(|_| ctx.timeout_key().is_none());
+                let (reaction, basis) = (reaction.to_owned(), Version::NONE);
+                (None, Content { reaction, place, basis, rejections: BTreeMap::new() })
             }
         };
-        if content.reaction != reaction {
-            return Ok(Found::Taken(content.reaction));
-        }
-        Ok(Found::Turn(Self { store, ids, key, held, content }))
+        let turn = Self { store, ids, key, held, content, lease: ctx.lease().cloned() };
+        Ok(if turn.content.reaction == reaction { Found::Turn(turn) } else { Found::Taken(turn) })
+    }
+
+    /// The key of the reaction.
+    pub(super) fn reaction(&self) -> &str {
+        &self.content.reaction
+    }
+
+    /// Whether its event comes after another one in the same slice: then that one is finished, as a slice is
+    /// handled in order.
+    pub(super) fn is_after(&self, ctx: &EventContext) -> bool {
+        ctx.timeout_key().is_none()
+            && self
+                .content
+                .place
+                .is_some_and(|(slice, position)| slice == ctx.slice() && position > ctx.position())
     }
 
     /// The version that the reaction is on, if it has begun.
@@ -71,12 +105,23 @@ impl Turn {
         self.held.map(|_| self.content.basis)
     }
 
-    /// Begins the turn on the version `basis`; says whether that was possible.
-    pub(super) async fn begin(&mut self, basis: Version) -> Result<bool, BoxError> {
+    /// That it is still this turn, or still nobody's: what everything that the reaction writes depends on.
+    pub(super) fn condition(&self) -> DocumentCondition {
+        DocumentCondition { key: self.key.clone(), expected: self.held.into() }
+    }
+
+    /// Begins the turn on the version `basis`.
+    pub(super) async fn begin(&mut self, basis: Version) -> Result<Begun, BoxError> {
         self.content.basis = basis;
-        match self.write().await {
-            Ok(()) => Ok(true),
-            Err(ChangeError::Outdated { .. }) => Ok(false),
+        self.take_over().await
+    }
+
+    /// Goes on with a turn that has begun before: whoever had it can write nothing any more.
+    pub(super) async fn take_over(&mut self) -> Result<Begun, BoxError> {
+        match self.write(self.lease.clone()).await {
+            Ok(()) => Ok(Begun::Yes),
+            Err(ChangeError::Outdated { .. }) => Ok(Begun::No),
+            Err(ChangeError::Refused) => Ok(Begun::Lost),
             Err(error) => Err(error.into()),
         }
     }
@@ -95,22 +140,26 @@ impl Turn {
         let rejection = serde_json::to_value(rejection)
             .map_err(|error| format!("a rejection cannot be remembered: {}", without_values(&error)))?;
         self.content.rejections.insert(number, rejection);
-        Ok(self.write().await?)
+        Ok(self.write(None).await?)
     }
 
-    /// Ends the turn, if it has begun.
+    /// Ends the turn, if it has begun, and is still this one.
     pub(super) async fn end(self) -> Result<(), BoxError> {
-        if self.held.is_some() {
-            let set = ChangeSet::new(self.ids.new_id()).delete(self.key, ExpectedDocument::Any);
-            self.store.change(&set).await?;
+        let Some(held) = self.held else { return Ok(()) };
+        let set = ChangeSet::new(self.ids.new_id()).delete(self.key, ExpectedDocument::At(held));
+        match self.store.change(&set).await {
+            // Somebody else has ended it, or goes on with it.
+            Ok(()) | Err(ChangeError::Outdated { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
-    async fn write(&mut self) -> Result<(), ChangeError> {
+    async fn write(&mut self, lease: Option<DocumentCondition>) -> Result<(), ChangeError> {
         let body = serde_json::to_string(&self.content)
-            .map_err(|error| crate::store::StoreError::invalid(without_values(&error)))?;
-        let set = ChangeSet::new(self.ids.new_id()).put(self.key.clone(), self.held.into(), body);
+            .map_err(|error| StoreError::invalid(without_values(&error)))?;
+        let set = ChangeSet::new(self.ids.new_id())
+            .put(self.key.clone(), self.held.into(), body)
+            .join(lease.map(JoinedWrite::new));
         let mut attempts = 0;
         loop {
             attempts += 1;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use crate::clock::Clock;
+use crate::documents::DocumentCondition;
 use crate::event::EventId;
 use crate::feed::{FeedEntry, Position, Slice};
 use crate::metadata::Metadata;
@@ -21,6 +23,38 @@ pub struct EventContext {
     time: DateTime<Utc>,
     metadata: Arc<Metadata>,
     timeout: Option<Arc<str>>,
+    /// That the slice is still its worker's.
+    lease: Option<Arc<DocumentCondition>>,
+}
+
+/// A moment between events: what a projection may do by time.
+#[derive(Clone, Copy, Debug)]
+pub struct Tick<'a> {
+    slice: Slice,
+    clock: &'a dyn Clock,
+    lease: &'a Arc<DocumentCondition>,
+}
+
+impl<'a> Tick<'a> {
+    pub(crate) fn new(slice: Slice, clock: &'a dyn Clock, lease: &'a Arc<DocumentCondition>) -> Self {
+        Self { slice, clock, lease }
+    }
+
+    /// The slice.
+    #[must_use]
+    pub fn slice(&self) -> Slice {
+        self.slice
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
+    pub(crate) fn lease(&self) -> &Arc<DocumentCondition> {
+        self.lease
+    }
 }
 
 impl EventContext {
@@ -37,7 +71,19 @@ impl EventContext {
             time: entry.commit.time,
             metadata: Arc::clone(&entry.commit.metadata),
             timeout: None,
+            lease: None,
         }
+    }
+
+    /// The same, for a worker that has the slice on this condition.
+    pub(crate) fn leased(mut self, lease: &Arc<DocumentCondition>) -> Self {
+        self.lease = Some(Arc::clone(lease));
+        self
+    }
+
+    /// That the slice is still its worker's.
+    pub(crate) fn lease(&self) -> Option<&DocumentCondition> {
+        self.lease.as_deref()
     }
 
     /// The context of an event that a process has scheduled under `key`.
@@ -58,6 +104,7 @@ impl EventContext {
             time: due,
             metadata: Arc::new(metadata),
             timeout: Some(key.into()),
+            lease: None,
         }
     }
 

@@ -21,6 +21,9 @@ pub enum ProjectError {
     /// three leases last before that counts as a failure.
     #[error("{0}")]
     Later(BoxError),
+    /// Another worker has the slice.
+    #[error("another worker has the slice")]
+    Lost,
 }
 
 /// Why a projector ended, or could not do what it was asked to.

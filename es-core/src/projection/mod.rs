@@ -8,7 +8,7 @@ mod stage;
 use std::error::Error;
 use std::future::{Future, ready};
 
-pub use context::EventContext;
+pub use context::{EventContext, Tick};
 pub use error::{ProjectError, ProjectorError, WaitError};
 pub(crate) use projector::active_build;
 pub use projector::{
@@ -17,9 +17,8 @@ pub use projector::{
 };
 pub use stage::Stage;
 
-use crate::clock::Clock;
 use crate::event::EventData;
-use crate::feed::{EventFilter, Slice};
+use crate::feed::EventFilter;
 
 /// Why a handler failed: any error, made by `?` or by `"text".into()`.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -106,8 +105,8 @@ pub trait Projection: Clone + Send + Sync + 'static {
     /// # Errors
     ///
     /// When it cannot be done. It is tried again.
-    fn tick(&mut self, slice: Slice, clock: &dyn Clock) -> impl Future<Output = Result<(), BoxError>> + Send {
-        let _ = (slice, clock);
+    fn tick(&mut self, tick: Tick<'_>) -> impl Future<Output = Result<(), ProjectError>> + Send {
+        let _ = tick;
         ready(Ok(()))
     }
 }

@@ -1,8 +1,12 @@
 //! Changing several documents: one transaction.
 
-use aws_sdk_dynamodb::types::{Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem};
+use aws_sdk_dynamodb::types::{
+    ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
 use es_core::StoreError;
-use es_core::documents::{ChangeError, ChangeSet, DocumentChange, ExpectedDocument, Revision};
+use es_core::documents::{
+    ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument, Revision,
+};
 
 use super::change::Condition;
 use super::item::{document_item, document_key};
@@ -60,6 +64,27 @@ impl Table {
             }
             None => Err(cancelled(&reasons).into()),
         }
+    }
+
+    /// What a document has to be, as a part of a transaction.
+    pub(crate) fn document_condition(
+        &self,
+        condition: &DocumentCondition,
+    ) -> Result<TransactWriteItem, StoreError> {
+        let Condition { expression, values } = Condition::of(condition.expected);
+        let Some(expression) = expression else {
+            return Err(StoreError::invalid(
+                "a condition on a document that may be anything is none: leave it out",
+            ));
+        };
+        let check = ConditionCheck::builder()
+            .table_name(&self.name)
+            .set_key(Some(document_key(condition.key.checked()?)))
+            .condition_expression(expression)
+            .set_expression_attribute_values(values)
+            .build()
+            .map_err(incomplete)?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
     }
 
     /// A change as a part of a transaction, and its bytes.

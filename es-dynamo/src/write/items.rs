@@ -4,6 +4,7 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
     Update,
 };
+use es_core::documents::DocumentCondition;
 use es_core::store::{Append, ClaimChange, JoinedWrite, NetChange, Once, WriteError, WriteSet};
 use es_core::{StoreError, StreamId, Version};
 
@@ -122,6 +123,9 @@ impl Table {
 
     /// A write of the caller's own, of one of the SDK's types, if it leaves the store's own items alone.
     pub(crate) fn joined(&self, write: &JoinedWrite) -> Result<TransactWriteItem, StoreError> {
+        if let Some(condition) = write.downcast_ref::<DocumentCondition>() {
+            return self.document_condition(condition);
+        }
         let builder = TransactWriteItem::builder();
         let item = if let Some(item) = write.downcast_ref::<TransactWriteItem>() {
             item.clone()

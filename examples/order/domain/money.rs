@@ -22,6 +22,12 @@ impl Money {
     pub const fn times(self, times: u32) -> Self {
         Self(self.0.saturating_mul(times as u64))
     }
+
+    /// What is left when `amount` is taken away; nothing when it is more.
+    #[must_use]
+    pub const fn less(self, amount: Self) -> Self {
+        Self(self.0.saturating_sub(amount.0))
+    }
 }
 
 impl Sum for Money {

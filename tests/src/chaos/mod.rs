@@ -6,6 +6,7 @@
 mod checker;
 mod client;
 pub mod documents;
+pub mod processes;
 
 use std::sync::Arc;
 use std::time::Duration;

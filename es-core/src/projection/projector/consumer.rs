@@ -13,9 +13,9 @@ use super::builder::Start;
 use super::commit::Commit;
 use super::state::{Failure, Names, Read, SliceState, Slot};
 use super::stop::{Stop, either};
-use crate::documents::Revision;
+use crate::documents::{DocumentCondition, Revision};
 use crate::feed::{EventFilter, FeedPage, FeedRead, Position};
-use crate::projection::{BoxError, EventContext, Projection, ProjectorError};
+use crate::projection::{BoxError, EventContext, ProjectError, Projection, ProjectorError, Tick};
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
@@ -192,7 +192,7 @@ impl<'a, P: Projection> Consumer<'a, P> {
     async fn handle_page(&mut self, page: FeedPage) -> Result<(), Ended> {
         for entry in &page.entries {
             for (index, event) in entry.commit.events.iter().enumerate() {
-                let ctx = EventContext::of(entry, index, self.slot.slice);
+                let ctx = EventContext::of(entry, index, self.slot.slice).leased(&self.lease());
                 if ctx.position() <= self.handled {
                     continue;
                 }
@@ -211,10 +211,21 @@ impl<'a, P: Projection> Consumer<'a, P> {
 
     async fn tick(&mut self) -> Result<(), Ended> {
         let mut attempts = 0;
-        while let Err(error) = self.projection.tick(self.slot.slice, &*self.inner.settings.clock).await {
-            self.wait_after(&mut attempts, error).await?;
+        loop {
+            let lease = self.lease();
+            let tick = Tick::new(self.slot.slice, &*self.inner.settings.clock, &lease);
+            match self.projection.tick(tick).await {
+                Ok(()) | Err(ProjectError::Later(_)) => return Ok(()),
+                Err(ProjectError::Lost) => return Err(Ended::Lost),
+                Err(error) => self.wait_after(&mut attempts, error.into()).await?,
+            }
         }
-        Ok(())
+    }
+
+    /// That the slot is still this worker's, as it was stored last.
+    pub(super) fn lease(&self) -> Arc<DocumentCondition> {
+        let key = self.names.slice(self.slot);
+        Arc::new(DocumentCondition { key, expected: self.revision.into() })
     }
 
     /// Waits before another attempt, if there is one.

@@ -40,12 +40,16 @@ impl<P: Projection> Consumer<'_, P> {
         if self.parked.contains(ctx.stream()) {
             return self.park(event, ctx, first, "an earlier event of its stream is parked").await;
         }
+        // A checkpoint renews it.
+        let mut ctx = ctx.clone();
         let mut attempts = 0;
         let since = self.inner.settings.clock.now();
         loop {
-            match self.try_handle(event, ctx).await {
+            ctx = ctx.leased(&self.lease());
+            match self.try_handle(event, &ctx).await {
                 Ok(Handled::Done) => return Ok(()),
                 Ok(Handled::Crowded) => self.checkpoint().await?,
+                Err(ProjectError::Lost) => return Err(Ended::Lost),
                 Err(error) => {
                     // What came before is finished, whatever becomes of this one.
                     if self.pending > 0 {
@@ -54,7 +58,7 @@ impl<P: Projection> Consumer<'_, P> {
                     attempts += 1;
                     let decodable = !matches!(error, ProjectError::Decode(_));
                     let may_retry = match error {
-                        ProjectError::Decode(_) => false,
+                        ProjectError::Decode(_) | ProjectError::Lost => false,
                         ProjectError::Handler(_) => self.may_retry(attempts),
                         ProjectError::Later(_) => self.is_within_leases(since),
                     };
@@ -62,9 +66,9 @@ impl<P: Projection> Consumer<'_, P> {
                         tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %error, "an event failed");
                         self.wait(attempts).await?;
                     } else if decodable && self.inner.settings.on_failure == OnFailure::Park {
-                        return self.park(event, ctx, first, &error.to_string()).await;
+                        return self.park(event, &ctx, first, &error.to_string()).await;
                     } else {
-                        let event = Some(failed(event, ctx));
+                        let event = Some(failed(event, &ctx));
                         return Err(Ended::Failed(Failure { event, error: error.to_string() }));
                     }
                 }

@@ -11,7 +11,7 @@ use super::state::{Names, Parked, SliceState, Slot, decode, encode};
 use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents};
 use crate::event::EventData;
 use crate::feed::{FeedEntry, Position};
-use crate::projection::{EventContext, Projection, ProjectorError};
+use crate::projection::{EventContext, ProjectError, Projection, ProjectorError};
 use crate::store::{EventStore, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -112,7 +112,7 @@ impl<P: Projection> Consumer<'_, P> {
         let Some(event) = entry.commit.events.get(index) else {
             return Err(StoreError::corrupt(stream, "a parked event is not in its commit any more").into());
         };
-        let ctx = EventContext::of(&entry, index, self.slot.slice);
+        let ctx = EventContext::of(&entry, index, self.slot.slice).leased(&self.lease());
         let key = self.names.parked_event(self.slot, parked.event.position);
         // Before the event, so that there is room for both in one transaction; nothing else is pending.
         self.commit.changes.push(DocumentChange::delete(key.clone()));
@@ -123,6 +123,7 @@ impl<P: Projection> Consumer<'_, P> {
                 true
             }
             Ok(Handled::Crowded) => unreachable!("nothing is pending"),
+            Err(ProjectError::Lost) => return Err(Ended::Lost),
             Err(error) => {
                 let again = Parked { error: error.to_string(), ..parked.clone() };
                 self.commit.changes = vec![DocumentChange::put(key, encode(&again)?)];

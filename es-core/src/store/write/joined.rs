@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 /// A write of the caller's own, in the words of the store that is to carry it out.
 ///
+/// Every store that keeps documents takes a [`DocumentCondition`](crate::documents::DocumentCondition).
 /// A DynamoDB store takes those of `aws_sdk_dynamodb::types`: `Put`, `Update`, `Delete`, `ConditionCheck` and
 /// `TransactWriteItem`.
 #[derive(Clone)]

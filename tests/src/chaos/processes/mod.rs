@@ -1,0 +1,267 @@
+//! A process under faults: its workers die at any request, and others go on; money and goods arrive meanwhile,
+//! so that a command that was rejected once would be accepted later.
+
+#[allow(missing_docs, missing_debug_implementations)] // a domain like any other
+pub mod shop;
+
+use std::pin::pin;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use es_core::documents::{DocumentQuery, Documents};
+use es_core::feed::Feed;
+use es_core::process::Reacting;
+use es_core::testing::Faults;
+use es_core::{Clock, IdSource, Projector, Repository, RetryPolicy};
+use fastrand::Rng;
+use futures_util::future::{Either, join, join_all, select};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use self::shop::{Fulfil, Order, PATIENCE, PayIn, Place, Receive, Stock, Wallet};
+use super::faults;
+use crate::conformance::time;
+
+const ORDERS: usize = 6;
+const ARTICLES: [&str; 2] = ["cup", "pot"];
+const WALLETS: [&str; 2] = ["ann", "bob"];
+const WORKERS: usize = 3;
+/// For how long there are faults.
+const STORM: Duration = Duration::from_secs(20);
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessReport {
+    /// Orders that were shipped.
+    pub shipped: u64,
+    /// Orders that were called off.
+    pub called_off: u64,
+    /// Pieces that were put back.
+    pub released: u64,
+    /// Workers that died.
+    pub deaths: u64,
+    /// Requests that had a fault.
+    pub faults: u64,
+}
+
+impl std::ops::AddAssign for ProcessReport {
+    fn add_assign(&mut self, other: Self) {
+        self.shipped += other.shipped;
+        self.called_off += other.called_off;
+        self.released += other.released;
+        self.deaths += other.deaths;
+        self.faults += other.faults;
+    }
+}
+
+/// The time of tokio, which stands still in these runs until there is nothing else to do.
+#[derive(Clone, Copy, Debug)]
+struct TokioClock(Instant);
+
+#[async_trait]
+impl Clock for TokioClock {
+    fn now(&self) -> DateTime<Utc> {
+        time(0) + chrono::Duration::from_std(self.0.elapsed()).expect("a short run")
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        sleep(duration).await;
+    }
+}
+
+#[derive(Debug)]
+struct SeededIds(Mutex<Rng>);
+
+impl IdSource for SeededIds {
+    fn new_id(&self) -> Uuid {
+        Uuid::from_u128(self.0.lock().expect("is not poisoned").u128(..))
+    }
+}
+
+/// A process on a store, all of its parts with the same clock and with ids from a seed.
+fn projector<S: Feed + Clone>(store: S, clock: TokioClock, random: &mut Rng) -> Projector<Reacting<Fulfil>> {
+    let retry = RetryPolicy::default().with_max_attempts(4).with_max_delay(Duration::from_millis(200));
+    let process = Fulfil {
+        orders: repository(&store, clock, random),
+        stock: repository(&store, clock, random),
+        wallets: repository(&store, clock, random),
+    };
+    Projector::process_builder(store, process)
+        .lease(Duration::from_secs(2))
+        .poll(Duration::from_millis(100))
+        .batch(random.u32(1..10))
+        .retry(retry.with_max_attempts(1000))
+        .clock(clock)
+        .ids(SeededIds(Mutex::new(random.fork())))
+        .build()
+}
+
+fn repository<A: es_core::Aggregate>(
+    store: &(impl Feed + Clone),
+    clock: TokioClock,
+    random: &mut Rng,
+) -> Repository<A> {
+    let retry = RetryPolicy::default().with_max_attempts(4).with_max_delay(Duration::from_millis(50));
+    let ids = SeededIds(Mutex::new(random.fork()));
+    Repository::builder(store.clone()).retry(retry).clock(clock).ids(ids).build()
+}
+
+/// Runs one seed, and checks what is left.
+///
+/// `open` gives the store that a worker sees, with the faults that it is given; `truth` is the same store
+/// without any.
+///
+/// # Errors
+///
+/// What the check found.
+pub async fn run<S: Feed + Clone, T: Feed + Clone>(
+    seed: u64,
+    truth: S,
+    open: impl Fn(Faults) -> T,
+) -> Result<ProcessReport, String> {
+    let mut random = Rng::with_seed(seed);
+    // The waits between attempts.
+    fastrand::seed(seed);
+    let clock = TokioClock(Instant::now());
+    let mut report = ProcessReport::default();
+    let workers = (0..WORKERS).map(|_| {
+        let mut random = random.fork();
+        let open = &open;
+        async move {
+            let (mut deaths, mut injected) = (0, 0);
+            while clock.0.elapsed() < STORM {
+                let seed = random.u64(..);
+                let faults = faults(&mut random, seed).crash_after(random.u64(1..200));
+                let worker = projector(open(faults.clone()), clock, &mut random);
+                let life = sleep(Duration::from_millis(random.u64(1..6_000)));
+                if let Either::Right(_) = select(pin!(worker.run()), pin!(life)).await {
+                    deaths += 1;
+                }
+                injected += faults.injected();
+                sleep(Duration::from_millis(random.u64(1..500))).await;
+            }
+            (deaths, injected)
+        }
+    });
+    let workers: Vec<_> = workers.collect();
+    let world = world(&truth, clock, random.fork());
+    for (deaths, injected) in join(join_all(workers), world).await.0 {
+        report.deaths += deaths;
+        report.faults += injected;
+    }
+    finish(&truth, clock, &mut random).await?;
+    check(&truth, clock, &mut random, report).await
+}
+
+/// What happens outside of the process.
+async fn world<S: Feed + Clone>(store: &S, clock: TokioClock, mut random: Rng) {
+    let orders: Repository<Order> = repository(store, clock, &mut random);
+    let stock: Repository<Stock> = repository(store, clock, &mut random);
+    let wallets: Repository<Wallet> = repository(store, clock, &mut random);
+    let mut placed = 0;
+    while placed < ORDERS || clock.0.elapsed() < STORM / 2 {
+        sleep(Duration::from_millis(random.u64(1..1_000))).await;
+        match random.u8(..6) {
+            0..3 => {
+                let article = ARTICLES[random.usize(..ARTICLES.len())].to_owned();
+                stock.execute(&article, Receive).await.expect("receives");
+            }
+            3 | 4 if placed > 0 => {
+                let wallet = WALLETS[random.usize(..WALLETS.len())].to_owned();
+                let order = format!("{}", random.usize(..placed));
+                wallets.execute(&wallet, PayIn(order)).await.expect("pays in");
+            }
+            _ if placed < ORDERS => {
+                let wallet = WALLETS[random.usize(..WALLETS.len())].to_owned();
+                let articles =
+                    ARTICLES[random.usize(..ARTICLES.len())..].iter().map(|text| (*text).to_owned());
+                let place = Place { articles: articles.collect(), wallet };
+                orders.execute(&placed.to_string(), place).await.expect("places");
+                placed += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// One worker without faults, until nothing is left to do.
+async fn finish<S: Feed + Clone>(store: &S, clock: TokioClock, random: &mut Rng) -> Result<(), String> {
+    let worker = projector(store.clone(), clock, random);
+    for slice in store.slices().await.expect("slices").iter() {
+        // One that has stopped for a reason that is none any more.
+        let _ = worker.retry(slice).await;
+    }
+    let patience = sleep(PATIENCE + Duration::from_secs(60));
+    let wait = async {
+        worker.caught_up().await.map_err(|error| error.to_string())?;
+        // The timeouts that are still to come.
+        sleep(PATIENCE + Duration::from_secs(1)).await;
+        worker.shutdown();
+        Ok::<_, String>(())
+    };
+    let work = join(worker.run(), wait);
+    match select(pin!(work), pin!(patience)).await {
+        Either::Left(((worked, waited), _)) => {
+            worked.map_err(|error| error.to_string())?;
+            waited
+        }
+        Either::Right(_) => Err(format!("never finished: {:?}", worker.progress().await)),
+    }
+}
+
+async fn check<S: Feed + Clone>(
+    store: &S,
+    clock: TokioClock,
+    random: &mut Rng,
+    mut report: ProcessReport,
+) -> Result<ProcessReport, String> {
+    let orders: Repository<Order> = repository(store, clock, random);
+    let stock: Repository<Stock> = repository(store, clock, random);
+    let wallets: Repository<Wallet> = repository(store, clock, random);
+    let fulfilments: Repository<shop::Fulfilment> = repository(store, clock, random);
+    let load = |error: es_core::StoreError| error.to_string();
+    let mut taken = std::collections::BTreeMap::<String, u32>::new();
+    for wallet in WALLETS {
+        for (order, times) in wallets.load(&wallet.to_owned()).await.map_err(load)?.state.taken {
+            *taken.entry(order).or_default() += times;
+        }
+    }
+    for number in 0..ORDERS {
+        let id = number.to_string();
+        let order = orders.load(&id).await.map_err(load)?.state;
+        let paid = taken.get(&id).copied().unwrap_or_default();
+        if order.shipped + order.called_off != 1 || paid != order.shipped {
+            return Err(format!("order {id}: {order:?}, paid {paid} times"));
+        }
+        let fulfilment = fulfilments.load(&id).await.map_err(load)?.state;
+        if fulfilment.finished != 1 || fulfilment.waiting.is_some() {
+            return Err(format!("order {id}: {fulfilment:?}"));
+        }
+        for article in ARTICLES {
+            let stock = stock.load(&article.to_owned()).await.map_err(load)?.state;
+            let (reserved, released) = stock.orders.get(&id).copied().unwrap_or_default();
+            let as_it_should =
+                if order.shipped == 1 { reserved <= 1 && released == 0 } else { reserved == released };
+            if reserved > 1 || !as_it_should {
+                return Err(format!(
+                    "order {id}, {order:?}: {article} {reserved} times reserved, {released} released"
+                ));
+            }
+            report.released += u64::from(released);
+        }
+        report.shipped += u64::from(order.shipped);
+        report.called_off += u64::from(order.called_off);
+        nothing_in(store, format!("process#fulfilment#turn#{id}")).await?;
+    }
+    for slice in store.slices().await.map_err(load)?.iter() {
+        nothing_in(store, format!("process#fulfilment#timers#{slice}")).await?;
+    }
+    Ok(report)
+}
+
+async fn nothing_in(store: &impl Documents, collection: String) -> Result<(), String> {
+    let left = store.documents(&DocumentQuery::new(&collection)).await.map_err(|error| error.to_string())?;
+    if left.documents.is_empty() { Ok(()) } else { Err(format!("{collection} is not empty: {left:?}")) }
+}

@@ -1,0 +1,339 @@
+//! A shop: orders that a process fulfils, from a stock and from wallets.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use es_core::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// What an order needs of each of its articles.
+pub const PIECES: u32 = 1;
+/// What an order costs.
+pub const PRICE: u32 = 10;
+/// How long an order waits for its money.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
+#[event]
+pub struct Placed {
+    pub articles: Vec<String>,
+    pub wallet: String,
+}
+#[event]
+pub struct Shipped;
+#[event]
+pub struct CalledOff;
+
+#[derive(Aggregate, Clone, Debug, Default)]
+#[aggregate(name = "order", id = String, events(Placed, Shipped, CalledOff))]
+pub struct Order {
+    pub shipped: u32,
+    pub called_off: u32,
+}
+
+impl Apply<Placed> for Order {
+    fn apply(&mut self, _: &Placed) {}
+}
+impl Apply<Shipped> for Order {
+    fn apply(&mut self, _: &Shipped) {
+        self.shipped += 1;
+    }
+}
+impl Apply<CalledOff> for Order {
+    fn apply(&mut self, _: &CalledOff) {
+        self.called_off += 1;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("ended before")]
+pub struct Ended;
+
+pub struct Place {
+    pub articles: Vec<String>,
+    pub wallet: String,
+}
+impl Handle<Place> for Order {
+    type Error = Ended;
+    fn handle(&self, command: &Place, ctx: &Context<Self>) -> Result<Events<Self>, Ended> {
+        if ctx.exists() {
+            return Ok(Events::none());
+        }
+        Ok(Placed { articles: command.articles.clone(), wallet: command.wallet.clone() }.into())
+    }
+}
+
+/// Records each time that it is carried out: twice would be seen.
+pub struct Ship;
+impl Handle<Ship> for Order {
+    type Error = Ended;
+    fn handle(&self, _: &Ship, _: &Context<Self>) -> Result<Events<Self>, Ended> {
+        Ok(Shipped.into())
+    }
+}
+
+/// The same.
+pub struct CallOff;
+impl Handle<CallOff> for Order {
+    type Error = Ended;
+    fn handle(&self, _: &CallOff, _: &Context<Self>) -> Result<Events<Self>, Ended> {
+        Ok(CalledOff.into())
+    }
+}
+
+#[event]
+pub struct Received {
+    pub pieces: u32,
+}
+#[event]
+pub struct Reserved {
+    pub order: String,
+}
+#[event]
+pub struct Released {
+    pub order: String,
+}
+
+#[derive(Aggregate, Clone, Debug, Default)]
+#[aggregate(name = "stock", id = String, events(Received, Reserved, Released))]
+pub struct Stock {
+    pub received: u32,
+    pub free: u32,
+    /// How often it was reserved and released, by order.
+    pub orders: BTreeMap<String, (u32, u32)>,
+}
+
+impl Apply<Received> for Stock {
+    fn apply(&mut self, event: &Received) {
+        self.received += event.pieces;
+        self.free += event.pieces;
+    }
+}
+impl Apply<Reserved> for Stock {
+    fn apply(&mut self, event: &Reserved) {
+        self.free -= PIECES;
+        self.orders.entry(event.order.clone()).or_default().0 += 1;
+    }
+}
+impl Apply<Released> for Stock {
+    fn apply(&mut self, event: &Released) {
+        self.free += PIECES;
+        self.orders.entry(event.order.clone()).or_default().1 += 1;
+    }
+}
+
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("sold out")]
+pub struct SoldOut;
+
+pub struct Receive;
+impl Handle<Receive> for Stock {
+    type Error = SoldOut;
+    fn handle(&self, _: &Receive, _: &Context<Self>) -> Result<Events<Self>, SoldOut> {
+        Ok(Received { pieces: PIECES }.into())
+    }
+}
+
+pub struct Reserve(pub String);
+impl Handle<Reserve> for Stock {
+    type Error = SoldOut;
+    fn handle(&self, command: &Reserve, _: &Context<Self>) -> Result<Events<Self>, SoldOut> {
+        if self.free < PIECES {
+            return Err(SoldOut);
+        }
+        Ok(Reserved { order: command.0.clone() }.into())
+    }
+}
+
+pub struct Release(pub String);
+impl Handle<Release> for Stock {
+    type Error = SoldOut;
+    fn handle(&self, command: &Release, _: &Context<Self>) -> Result<Events<Self>, SoldOut> {
+        Ok(Released { order: command.0.clone() }.into())
+    }
+}
+
+#[event]
+pub struct PaidIn {
+    /// The order that waits for it, perhaps.
+    pub order: String,
+}
+#[event]
+pub struct Taken {
+    pub order: String,
+}
+
+#[derive(Aggregate, Clone, Debug, Default)]
+#[aggregate(name = "wallet", id = String, events(PaidIn, Taken))]
+pub struct Wallet {
+    pub paid_in: u32,
+    /// How often it was taken from, by order.
+    pub taken: BTreeMap<String, u32>,
+}
+
+impl Wallet {
+    pub fn balance(&self) -> u32 {
+        self.paid_in - PRICE * self.taken.values().sum::<u32>()
+    }
+}
+
+impl Apply<PaidIn> for Wallet {
+    fn apply(&mut self, _: &PaidIn) {
+        self.paid_in += PRICE;
+    }
+}
+impl Apply<Taken> for Wallet {
+    fn apply(&mut self, event: &Taken) {
+        *self.taken.entry(event.order.clone()).or_default() += 1;
+    }
+}
+
+#[derive(Debug, thiserror::Error, Serialize, Deserialize)]
+#[error("too little")]
+pub struct TooLittle;
+
+pub struct PayIn(pub String);
+impl Handle<PayIn> for Wallet {
+    type Error = TooLittle;
+    fn handle(&self, command: &PayIn, _: &Context<Self>) -> Result<Events<Self>, TooLittle> {
+        Ok(PaidIn { order: command.0.clone() }.into())
+    }
+}
+
+pub struct Take(pub String);
+impl Handle<Take> for Wallet {
+    type Error = TooLittle;
+    fn handle(&self, command: &Take, _: &Context<Self>) -> Result<Events<Self>, TooLittle> {
+        if self.balance() < PRICE {
+            return Err(TooLittle);
+        }
+        Ok(Taken { order: command.0.clone() }.into())
+    }
+}
+
+#[event]
+pub struct Waiting {
+    pub articles: Vec<String>,
+    pub wallet: String,
+}
+#[event]
+pub struct Finished;
+#[event]
+pub struct Overdue;
+
+#[derive(Aggregate, Clone, Debug, Default)]
+#[aggregate(name = "fulfilment", id = String, events(Waiting, Finished))]
+pub struct Fulfilment {
+    pub waiting: Option<Waiting>,
+    pub finished: u32,
+}
+
+impl Apply<Waiting> for Fulfilment {
+    fn apply(&mut self, event: &Waiting) {
+        self.waiting = Some(event.clone());
+    }
+}
+impl Apply<Finished> for Fulfilment {
+    fn apply(&mut self, _: &Finished) {
+        self.waiting = None;
+        self.finished += 1;
+    }
+}
+
+/// The process. It reacts to events of one instance from several slices: of the order, and of the wallet.
+#[derive(Clone, Process)]
+#[process(
+    name = "fulfilment",
+    state = Fulfilment,
+    events(Order(Placed), Wallet(PaidIn)),
+    timeouts(Overdue)
+)]
+pub struct Fulfil {
+    pub orders: Repository<Order>,
+    pub stock: Repository<Stock>,
+    pub wallets: Repository<Wallet>,
+}
+
+impl Fulfil {
+    async fn give_up(
+        &self,
+        reaction: &mut Reaction<'_, Fulfilment>,
+        articles: &[String],
+    ) -> Result<Events<Fulfilment>, BoxError> {
+        let order = reaction.id().clone();
+        for article in articles {
+            reaction.execute(&self.stock, article, Release(order.clone())).await?;
+        }
+        reaction.execute(&self.orders, &order, CallOff).await?;
+        Ok(Finished.into())
+    }
+}
+
+impl React<Placed> for Fulfil {
+    fn instance(&self, _: &Placed, ctx: &EventContext) -> Option<String> {
+        Some(ctx.id().to_owned())
+    }
+
+    async fn react(
+        &self,
+        event: &Placed,
+        reaction: &mut Reaction<'_, Fulfilment>,
+    ) -> Result<Events<Fulfilment>, BoxError> {
+        let order = reaction.id().clone();
+        let mut reserved = Vec::new();
+        for article in &event.articles {
+            match reaction.ask(&self.stock, article, Reserve(order.clone())).await? {
+                Ok(_) => reserved.push(article.clone()),
+                Err(SoldOut) => return self.give_up(reaction, &reserved).await,
+            }
+        }
+        match reaction.ask(&self.wallets, &event.wallet, Take(order.clone())).await? {
+            Ok(_) => {
+                reaction.execute(&self.orders, &order, Ship).await?;
+                Ok(Finished.into())
+            }
+            Err(TooLittle) => {
+                reaction.schedule(PATIENCE, Overdue)?;
+                Ok(Waiting { articles: reserved, wallet: event.wallet.clone() }.into())
+            }
+        }
+    }
+}
+
+impl React<PaidIn> for Fulfil {
+    fn instance(&self, event: &PaidIn, _: &EventContext) -> Option<String> {
+        Some(event.order.clone())
+    }
+
+    async fn react(
+        &self,
+        _: &PaidIn,
+        reaction: &mut Reaction<'_, Fulfilment>,
+    ) -> Result<Events<Fulfilment>, BoxError> {
+        let Some(waiting) = reaction.state().waiting.clone() else { return Ok(Events::none()) };
+        let order = reaction.id().clone();
+        match reaction.ask(&self.wallets, &waiting.wallet, Take(order.clone())).await? {
+            Ok(_) => {
+                reaction.execute(&self.orders, &order, Ship).await?;
+                Ok(Finished.into())
+            }
+            Err(TooLittle) => Ok(Events::none()),
+        }
+    }
+}
+
+impl React<Overdue> for Fulfil {
+    fn instance(&self, _: &Overdue, ctx: &EventContext) -> Option<String> {
+        Some(ctx.id().to_owned())
+    }
+
+    async fn react(
+        &self,
+        _: &Overdue,
+        reaction: &mut Reaction<'_, Fulfilment>,
+    ) -> Result<Events<Fulfilment>, BoxError> {
+        match reaction.state().waiting.clone() {
+            Some(waiting) => self.give_up(reaction, &waiting.articles).await,
+            None => Ok(Events::none()),
+        }
+    }
+}
