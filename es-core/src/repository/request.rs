@@ -115,7 +115,8 @@ impl<'a, A: Aggregate> Request<'a, A> {
     where
         C: HandledBy<A>,
     {
-        let span = self.span(id, short_name::<C>());
+        let span = self.span(id, short_name::<C>);
+        let entered = span.clone();
         async {
             let mut next = self.begin(id).await?;
             loop {
@@ -125,10 +126,10 @@ impl<'a, A: Aggregate> Request<'a, A> {
                 };
                 let context = attempt.context(id, &self.metadata);
                 let decision = command.handled_by(attempt.state(), &context);
-                next = self.conclude(attempt, decision, &context).await?;
+                next = self.conclude(attempt, decision, &context, &span).await?;
             }
         }
-        .instrument(span)
+        .instrument(entered)
         .await
     }
 
@@ -141,7 +142,8 @@ impl<'a, A: Aggregate> Request<'a, A> {
     where
         F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
     {
-        let span = self.span(id, "decide");
+        let span = self.span(id, || "decide");
+        let entered = span.clone();
         async {
             let mut next = self.begin(id).await?;
             loop {
@@ -151,10 +153,10 @@ impl<'a, A: Aggregate> Request<'a, A> {
                 };
                 let context = attempt.context(id, &self.metadata);
                 let decision = decide(attempt.state(), &context).await;
-                next = self.conclude(attempt, decision, &context).await?;
+                next = self.conclude(attempt, decision, &context, &span).await?;
             }
         }
-        .instrument(span)
+        .instrument(entered)
         .await
     }
 
@@ -171,7 +173,7 @@ impl<'a, A: Aggregate> Request<'a, A> {
                 Next::Decide(attempt) => attempt,
             };
             let context = attempt.context(id, &self.metadata);
-            next = self.conclude(attempt, Ok(events.clone()), &context).await?;
+            next = self.conclude(attempt, Ok(events.clone()), &context, &Span::none()).await?;
         }
     }
 
@@ -184,12 +186,13 @@ impl<'a, A: Aggregate> Request<'a, A> {
         attempt: Attempt<A>,
         decision: Result<Events<A>, E>,
         context: &Context<A>,
+        span: &Span,
     ) -> Result<Next<A>, ExecuteError<E>> {
-        record(attempt.attempts(), context.version(), attempt.cost());
+        record(span, attempt.attempts(), context.version(), attempt.cost());
         match attempt.conclude(decision, context, &self.extras()).await? {
             Next::Decide(attempt) => attempt.check(&self.extras()).await,
             Next::Done(outcome) => {
-                record(outcome.attempts, outcome.version, outcome.cost);
+                record(span, outcome.attempts, outcome.version, outcome.cost);
                 Ok(Next::Done(outcome))
             }
         }
@@ -199,12 +202,13 @@ impl<'a, A: Aggregate> Request<'a, A> {
         Extras { expected: self.expected, once: self.once.as_ref(), joining: self.joining.as_ref() }
     }
 
-    fn span(&self, id: &A::Id, command: &str) -> Span {
+    /// The span of a command, whose name is asked for only when someone listens.
+    fn span(&self, id: &A::Id, command: fn() -> &'static str) -> Span {
         tracing::info_span!(
             "execute",
             aggregate = A::NAME,
             %id,
-            command,
+            command = command(),
             attempts = field::Empty,
             version = field::Empty,
             requests = field::Empty,
@@ -226,9 +230,11 @@ impl<A: Aggregate> fmt::Debug for Request<'_, A> {
     }
 }
 
-/// Records in the command's span how far it has come, and what it has cost.
-fn record(attempts: u32, version: Version, cost: Cost) {
-    let span = Span::current();
+/// Records in a command's span, if anyone listens, how far it has come, and what it has cost.
+fn record(span: &Span, attempts: u32, version: Version, cost: Cost) {
+    if span.is_disabled() {
+        return;
+    }
     span.record("attempts", attempts);
     span.record("version", u64::from(version));
     span.record("requests", cost.requests);
