@@ -21,13 +21,16 @@ const MOST_PLACES: u32 = 100;
 impl Table {
     pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         append.last_version_after(Version::NONE)?;
+        // What is rare is boxed, here and below: the future of an append by a repository stays small.
         match append.expected() {
             ExpectedVersion::NoStream => self.append_at(append, Version::NONE, Cost::ZERO).await,
             ExpectedVersion::Exact(version) if append.is_loaded() || version.is_none() => {
                 self.append_at(append, version, Cost::ZERO).await
             }
-            ExpectedVersion::Exact(version) => self.append_checked(append, version).await,
-            ExpectedVersion::Any | ExpectedVersion::StreamExists => self.append_anywhere(append).await,
+            ExpectedVersion::Exact(version) => Box::pin(self.append_checked(append, version)).await,
+            ExpectedVersion::Any | ExpectedVersion::StreamExists => {
+                Box::pin(self.append_anywhere(append)).await
+            }
         }
     }
 
@@ -44,12 +47,9 @@ impl Table {
         let stream = append.stream();
         let (first, last) = (version.next(), append.last_version_after(version)?);
         let mut items = commit_items(stream, first, append.commit())?;
-        // In a transaction everything is written, and billed, twice.
-        let times = if items.len() > 1 { 2 } else { 1 };
-        let bytes = items.iter().map(item_size).sum();
         let outcome = match items.len() {
             1 => self.put(items.remove(0)).await?,
-            _ => self.put_all(items).await?,
+            _ => Box::pin(self.put_all(items)).await?,
         };
         let old = match outcome {
             Put::Stored(cost) => return Ok(Appended::new(first, last, spent + cost)),
@@ -57,9 +57,13 @@ impl Table {
         };
 
         // Someone has stored a commit there: another writer, or an attempt of this one whose answer was lost.
+        let wanted = commit_items(stream, first, append.commit())?;
+        // In a transaction everything is written, and billed, twice.
+        let times = if wanted.len() > 1 { 2 } else { 1 };
+        let bytes = wanted.iter().map(item_size).sum();
         let there = old.as_ref().map_or(0, item_size);
         let mut cost = spent + capacity::of_failed_write(bytes, there, times);
-        let (old, read) = self.old_commit(stream, first, old).await?;
+        let (old, read) = Box::pin(self.old_commit(stream, first, old)).await?;
         cost += read;
         match old {
             Some(old) if old.id == append.commit().id => Ok(self.repeated(stream, old, last, cost)?),
@@ -72,17 +76,15 @@ impl Table {
 
     /// Writes one item on the condition that its place is free.
     async fn put(&self, item: Item) -> Result<Put, StoreError> {
-        let result = self
+        let request = self
             .client
             .put_item()
             .table_name(&self.name)
             .set_item(Some(item))
             .condition_expression(PLACE_IS_FREE)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await;
-        match result {
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        match self.puts.send(request).await {
             Ok(output) => Ok(Put::Stored(capacity::of_write(output.consumed_capacity()))),
             Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
                 match error.into_err() {

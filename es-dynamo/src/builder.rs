@@ -90,7 +90,7 @@ impl DynamoStoreBuilder {
                 "a store needs a client: call `client`, `from_env` or `endpoint` on the builder",
             ));
         };
-        Ok(DynamoStore { table: Arc::new(Table { client, name }) })
+        Ok(DynamoStore { table: Arc::new(Table::new(client, name)) })
     }
 }
 

@@ -45,6 +45,7 @@ pub mod import;
 mod item;
 pub mod names;
 mod read;
+mod sending;
 mod snapshot;
 mod store;
 mod table;

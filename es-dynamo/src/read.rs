@@ -69,7 +69,8 @@ impl Table {
         let contiguity = Contiguity::after(stream.clone(), read.start());
         let assembly = Assembly::after(stream.clone(), read.start());
         let eventual = read.is_eventual();
-        stream::try_unfold(Progress { stream, contiguity, assembly, eventual, step }, async |mut progress| {
+        let progress = Box::new(Progress { stream, contiguity, assembly, eventual, step });
+        stream::try_unfold(progress, async |mut progress| {
             Ok(self.next_page(&mut progress).await?.map(|page| (page, progress)))
         })
         .boxed()
@@ -134,15 +135,13 @@ impl Table {
         let mut end = End::default();
         let mut from = None;
         loop {
-            let output = self
+            let request = self
                 .query(&progress.stream, names::COMMIT_PREFIX.to_owned(), names::SNAPSHOT_KEY.to_owned())
                 .consistent_read(!std::mem::take(&mut progress.eventual))
                 .scan_index_forward(false)
                 .limit(limit)
-                .set_exclusive_start_key(from.take())
-                .send()
-                .await
-                .map_err(|error| translate(&self.name, error))?;
+                .set_exclusive_start_key(from.take());
+            let output = self.queries.send(request).await.map_err(|error| translate(&self.name, error))?;
             end.cost += capacity::of_read(output.consumed_capacity());
             for item in output.items.unwrap_or_default() {
                 let attributes = Attributes::of(&progress.stream, item)?;
@@ -184,16 +183,14 @@ impl Table {
                 page.commits.extend(then);
                 return Ok((first || !page.commits.is_empty()).then_some(page));
             }
-            let output = self
+            let request = self
                 .query(&progress.stream, names::commit_key(start), names::commit_key(until))
                 .consistent_read(!std::mem::take(&mut progress.eventual))
-                .set_exclusive_start_key(from.take())
-                .send()
-                .await
-                .map_err(|error| translate(&self.name, error))?;
+                .set_exclusive_start_key(from.take());
+            let output = self.queries.send(request).await.map_err(|error| translate(&self.name, error))?;
             page.cost += capacity::of_read(output.consumed_capacity());
-            let items = output.items.unwrap_or_default();
-            let empty = items.is_empty();
+            let (items, last_key) = (output.items.unwrap_or_default(), output.last_evaluated_key);
+            let (empty, more) = (items.is_empty(), last_key.is_some());
             let mut missing = None;
             let mut most_waits = MOST_WAITS;
             for item in items {
@@ -210,9 +207,8 @@ impl Table {
                     }
                 }
             }
-            let more = output.last_evaluated_key.is_some();
             if empty && more {
-                from = output.last_evaluated_key;
+                from = last_key;
                 continue;
             }
             if missing.is_none() && more {
@@ -232,7 +228,8 @@ impl Table {
                 if waits > most_waits {
                     return Err(missing.unwrap_or_else(|| assembly.incomplete()));
                 }
-                tokio::time::sleep(WAIT * waits).await;
+                // What is rare is boxed: the future of a page stays small.
+                Box::pin(tokio::time::sleep(WAIT * waits)).await;
             }
         }
     }
@@ -242,15 +239,13 @@ impl Table {
         let mut cost = Cost::ZERO;
         let mut from = None;
         loop {
-            let output = self
+            let request = self
                 .query(stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(Version::MAX))
                 .scan_index_forward(false)
                 .limit(1)
                 .projection_expression("sk, lv, id, cf, cl")
-                .set_exclusive_start_key(from.take())
-                .send()
-                .await
-                .map_err(|error| translate(&self.name, error))?;
+                .set_exclusive_start_key(from.take());
+            let output = self.queries.send(request).await.map_err(|error| translate(&self.name, error))?;
             cost += capacity::of_read(output.consumed_capacity());
             from = output.last_evaluated_key;
             match output.items.unwrap_or_default().pop() {

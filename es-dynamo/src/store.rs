@@ -5,6 +5,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::query::{QueryError, QueryOutput};
 use es_core::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, MarkerRead, OnceKey, Page, Read,
     StoreIdentity, WriteError, WriteSet, Written,
@@ -14,6 +19,7 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
 use crate::builder::DynamoStoreBuilder;
+use crate::sending::Sender;
 use crate::table::TableOptions;
 
 /// An event store in a DynamoDB table. A clone shares everything.
@@ -48,6 +54,17 @@ pub struct DynamoStore {
 pub(crate) struct Table {
     pub(crate) client: Client,
     pub(crate) name: String,
+    /// The requests of commands: one of each, as a rule.
+    pub(crate) queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,
+    pub(crate) puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, SdkError<PutItemError>>>,
+}
+
+impl Table {
+    pub(crate) fn new(client: Client, name: String) -> Self {
+        let queries = Sender::new(QueryFluentBuilder::send);
+        let puts = Sender::new(PutItemFluentBuilder::send);
+        Self { client, name, queries, puts }
+    }
 }
 
 impl DynamoStore {

@@ -1,0 +1,112 @@
+//! Requests on their way, in memory that is used again.
+//!
+//! The future of one of the SDK's requests has more than 6 KB. To allocate and free that much for each request
+//! took about half of the instructions that a command adds to its requests, and a future that holds it would be
+//! copied with it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+/// How many places are kept for the next requests: more are only needed when so many are on their way at once.
+const MOST_IDLE: usize = 64;
+
+/// Sends requests `R` that are answered with `T`.
+pub(crate) struct Sender<R, T> {
+    idle: Mutex<Vec<Box<dyn Sending<R, T>>>>,
+    new_place: Box<dyn Fn() -> Box<dyn Sending<R, T>> + Send + Sync>,
+}
+
+/// Where there is room for one request at a time.
+trait Sending<R, T>: Send {
+    fn start(&mut self, request: R);
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<T>;
+}
+
+struct Place<R, F> {
+    send: fn(R) -> F,
+    /// The last request: its memory is the next one's.
+    future: Pin<Box<Option<F>>>,
+}
+
+impl<R, F: Future + Send> Sending<R, F::Output> for Place<R, F> {
+    fn start(&mut self, request: R) {
+        self.future.set(Some((self.send)(request)));
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<F::Output> {
+        self.future.as_mut().as_pin_mut().expect("a request was started").poll(context)
+    }
+}
+
+impl<R: 'static, T: 'static> Sender<R, T> {
+    /// A sender of requests that `send` makes a future of.
+    pub(crate) fn new<F: Future<Output = T> + Send + 'static>(send: fn(R) -> F) -> Self {
+        let new_place = move || Box::new(Place { send, future: Box::pin(None) }) as Box<dyn Sending<R, T>>;
+        Self { idle: Mutex::default(), new_place: Box::new(new_place) }
+    }
+
+    /// Sends `request`. When the future is dropped, so is the request.
+    pub(crate) fn send(&self, request: R) -> impl Future<Output = T> + Send {
+        let idle = self.idle().pop();
+        let mut place = idle.unwrap_or_else(&self.new_place);
+        place.start(request);
+        async move {
+            let answer = poll_fn(|context| place.poll(context)).await;
+            let mut idle = self.idle();
+            if idle.len() < MOST_IDLE {
+                idle.push(place);
+            }
+            answer
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Box<dyn Sending<R, T>>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::Arc;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    async fn echo(text: Arc<str>) -> Arc<str> {
+        tokio::task::yield_now().await;
+        text
+    }
+
+    async fn wait(_text: Arc<str>) {
+        pending::<()>().await;
+    }
+
+    #[tokio::test]
+    async fn requests_take_turns_in_one_place_and_leave_nothing_in_it() {
+        let sender = Sender::new(echo);
+        for text in ["a", "b", "c"] {
+            let text: Arc<str> = text.into();
+            assert_eq!(sender.send(Arc::clone(&text)).await, text);
+            assert_eq!((sender.idle().len(), Arc::strong_count(&text)), (1, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_at_the_same_time_have_places_of_their_own() {
+        let sender = Sender::new(echo);
+        let (a, b) = tokio::join!(sender.send("a".into()), sender.send("b".into()));
+        assert_eq!((&*a, &*b, sender.idle().len()), ("a", "b", 2));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_given_up_is_dropped() {
+        let sender = Sender::new(wait);
+        let text: Arc<str> = "a".into();
+        assert!(sender.send(Arc::clone(&text)).now_or_never().is_none());
+        assert_eq!((sender.idle().len(), Arc::strong_count(&text)), (0, 1));
+    }
+}
