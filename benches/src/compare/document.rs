@@ -41,7 +41,9 @@ account, decides, and records one event or five.
 - *raw SDK loop*: one strongly consistent `Query` to load, one `PutItem` with `attribute_not_exists` to
   record, on this framework's table and with its items. It has no commit ids to check, no metadata, no retries.
 - *this framework*: `Repository::execute`; *snapshots* with `snapshot(every = 100)`, written in the
-  background, their time and units included; *cache* with `RepositoryBuilder::cache`.
+  background, their time and units included; *adaptive snapshots* with the bare `snapshot`; *eventual reads*
+  with `RepositoryBuilder::eventual_reads`, which decides on a state that may be behind, and whose write tells;
+  *cache* with `RepositoryBuilder::cache`. The last three differ in commands alone.
 - *dynamo-es*: `CqrsFramework::execute` on a `PersistedEventStore`, without queries; *snapshots* with
   `new_snapshot_store` every 100 events. A commit is one `TransactWriteItems`. With snapshots it reads events
   with eventual consistency, which takes half the units and may miss the newest.

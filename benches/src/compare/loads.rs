@@ -54,7 +54,7 @@ async fn measure_length(engine: &Engine, plan: &Plan, events: u64) -> Vec<(Kind,
         }
         // The raw loop is in both groups: the others are compared with it in the same rounds.
         let kinds = Kind::ALL.into_iter().filter(|kind| {
-            *kind == Kind::Raw || *kind != Kind::ThisCache && kind.has_snapshots() == with_snapshots
+            *kind == Kind::Raw || !kind.loads_as_another() && kind.has_snapshots() == with_snapshots
         });
         let mut group = Vec::new();
         for kind in kinds {

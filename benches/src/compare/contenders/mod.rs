@@ -43,6 +43,8 @@ pub enum Kind {
     Raw,
     This,
     ThisSnapshots,
+    ThisAdaptive,
+    ThisEventual,
     ThisCache,
     DynamoEs,
     DynamoEsSnapshots,
@@ -51,10 +53,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Raw,
         Self::This,
         Self::ThisSnapshots,
+        Self::ThisAdaptive,
+        Self::ThisEventual,
         Self::ThisCache,
         Self::DynamoEs,
         Self::DynamoEsSnapshots,
@@ -67,6 +71,8 @@ impl Kind {
             Self::Raw => "raw SDK loop",
             Self::This => "this framework",
             Self::ThisSnapshots => "this framework, snapshots",
+            Self::ThisAdaptive => "this framework, adaptive snapshots",
+            Self::ThisEventual => "this framework, snapshots, eventual reads",
             Self::ThisCache => "this framework, cache",
             Self::DynamoEs => "dynamo-es",
             Self::DynamoEsSnapshots => "dynamo-es, snapshots",
@@ -80,10 +86,20 @@ impl Kind {
         matches!(self, Self::ThisSnapshots | Self::DynamoEsSnapshots | Self::AdapterSnapshots)
     }
 
+    /// Whether it loads as another one does, and differs in its commands alone.
+    pub fn loads_as_another(self) -> bool {
+        matches!(self, Self::ThisAdaptive | Self::ThisEventual | Self::ThisCache)
+    }
+
     /// How it lays out events and snapshots.
     pub fn layout(self) -> Layout {
         match self {
-            Self::Raw | Self::This | Self::ThisSnapshots | Self::ThisCache => Layout::Commits,
+            Self::Raw
+            | Self::This
+            | Self::ThisSnapshots
+            | Self::ThisAdaptive
+            | Self::ThisEventual
+            | Self::ThisCache => Layout::Commits,
             Self::DynamoEs | Self::DynamoEsSnapshots => Layout::DynamoEs,
             Self::Adapter | Self::AdapterSnapshots => Layout::Adapter,
         }
@@ -101,6 +117,8 @@ impl Kind {
             Self::Raw => Arc::new(raw::Raw::new(client, prefix)),
             Self::This => Arc::new(this::This::plain(client, prefix)?),
             Self::ThisSnapshots => Arc::new(this::This::with_snapshots(client, prefix)?),
+            Self::ThisAdaptive => Arc::new(this::This::with_adaptive_snapshots(client, prefix)?),
+            Self::ThisEventual => Arc::new(this::This::with_eventual_reads(client, prefix)?),
             Self::ThisCache => Arc::new(this::This::with_cache(client, prefix)?),
             Self::DynamoEs => Arc::new(dynamo_es::DynamoEs::plain(client, prefix)),
             Self::DynamoEsSnapshots => Arc::new(dynamo_es::DynamoEs::with_snapshots(client, prefix)),

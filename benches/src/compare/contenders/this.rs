@@ -29,6 +29,15 @@ impl This {
         Ok(Self { accounts: Repository::new(store(client, prefix)?) })
     }
 
+    pub fn with_adaptive_snapshots(client: &Client, prefix: &str) -> Result<Self, Failure> {
+        let builder = Repository::builder(store(client, prefix)?);
+        Ok(Self { accounts: builder.snapshots(SnapshotPolicy::Adaptive).build() })
+    }
+
+    pub fn with_eventual_reads(client: &Client, prefix: &str) -> Result<Self, Failure> {
+        Ok(Self { accounts: Repository::builder(store(client, prefix)?).eventual_reads().build() })
+    }
+
     pub fn with_cache(client: &Client, prefix: &str) -> Result<Self, Failure> {
         let builder = Repository::builder(store(client, prefix)?);
         Ok(Self { accounts: builder.snapshots(SnapshotPolicy::Never).cache(CACHED).build() })
