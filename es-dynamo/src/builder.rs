@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use es_core::StoreError;
+use es_core::feed::Slices;
 
+use crate::feed::DEFAULT_SLICES;
 use crate::store::{DynamoStore, Table};
 
 /// The table when none is named.
@@ -29,11 +31,12 @@ const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 pub struct DynamoStoreBuilder {
     client: Option<Client>,
     table: Option<String>,
+    slices: Slices,
 }
 
 impl DynamoStoreBuilder {
     pub(crate) fn new() -> Self {
-        Self { client: None, table: None }
+        Self { client: None, table: None, slices: DEFAULT_SLICES }
     }
 
     /// Uses `client`: with the credentials, the region, the timeouts and the retries that it was made with.
@@ -45,6 +48,13 @@ impl DynamoStoreBuilder {
     /// Uses the table `name`, `events` if none is named.
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = Some(name.into());
+        self
+    }
+
+    /// Divides the feed of a new table into `slices`, 8 unless another number is given: the most workers that
+    /// can share one projection. A feed that is there already keeps its number for ever.
+    pub fn slices(mut self, slices: Slices) -> Self {
+        self.slices = slices;
         self
     }
 
@@ -90,7 +100,7 @@ impl DynamoStoreBuilder {
                 "a store needs a client: call `client`, `from_env` or `endpoint` on the builder",
             ));
         };
-        Ok(DynamoStore { table: Arc::new(Table::new(client, name)) })
+        Ok(DynamoStore { table: Arc::new(Table::new(client, name, self.slices)) })
     }
 }
 

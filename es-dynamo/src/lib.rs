@@ -41,8 +41,10 @@ mod documents;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;
+mod feed;
 pub mod import;
 mod item;
+pub mod lambda;
 pub mod names;
 mod read;
 mod sending;

@@ -10,6 +10,10 @@
 //! | marker of an idempotency key | `$once#` and the stream | `I#` and the key |
 //! | the same, of a transaction | `$once#$transaction#` and the key | `I#` |
 //! | document | `$doc#` and its collection | `D#` and its name |
+//! | settings of the feed | `$feed` | `C#` |
+//! | page of the feed's log | `$feed#` and the number of the slice | `P#` and the position of its first event in twenty digits |
+//! | summary of a slice's log | the same | `W` |
+//! | chunk of a summary | the same | `W#`, the position up to which the log is summed up in twenty digits, `#`, the chunk's number in six |
 //!
 //! | attribute of a commit | type | what it holds |
 //! |---|---|---|
@@ -43,8 +47,34 @@
 //! | `r` | S | its revision, a UUID |
 //! | `b` | S | its content as JSON |
 //!
+//! | attribute of the feed's settings | type | what it holds |
+//! |---|---|---|
+//! | `n` | N | how many slices there are; never changed |
+//! | `k` | B | the secret of the feed's hashes of streams, 16 bytes; never changed |
+//!
+//! | attribute of a page | type | what it holds |
+//! |---|---|---|
+//! | `id` | S | a UUID by which its writer knows it |
+//! | `a` | L of S | the names of aggregates that occur in it |
+//! | `t` | L of S | the stored names of events that occur in it |
+//! | `r` | L of S | the commits in the order of the feed, each `0 12-14 0,2 1001`: the place of the aggregate's name in `a`, from 0; the versions of the first and the last event, or of the only one; the places of its events' names in `t`, each once, or `*` when there were too many; the aggregate's id |
+//!
+//! A page's first event has the position of its sort key, the next one the position after it, and so on: the page
+//! after it has the position after its last event in its sort key.
+//!
+//! | attribute of a summary | type | what it holds |
+//! |---|---|---|
+//! | `u` | N | the position up to which the log is summed up |
+//! | `n` | N | how many chunks there are, each for an equal part of all hashes |
+//!
+//! | attribute of a chunk | type | what it holds |
+//! |---|---|---|
+//! | `b` | B | a byte 1; for each stream in the order of the hashes its hash, which is the first 12 bytes of SHA-256 over `k` and the stream's name, and the version of its last event in the log, seven bits a byte, the lowest first, the highest bit set where more follow; a CRC-32, in four bytes, over four numbers of eight bytes and all before it: the slice, the position, how many chunks there are, and the number of this one |
+//!
 //! Partitions whose key starts with `$` are the framework's own; the name of an aggregate cannot. Consumers
 //! of the table's stream take the items whose sort key starts with `E#`, and no others.
+
+use es_core::feed::{Position, Slice};
 
 /// The partition key.
 pub const PARTITION_KEY: &str = "pk";
@@ -77,6 +107,19 @@ pub const DOCUMENT_KEY: &str = "D#";
 pub(crate) const OWN_PARTITIONS: &str = "$";
 /// What the sort keys of the store's own items start with.
 pub(crate) const OWN_SORT_KEYS: [&str; 4] = [COMMIT_PREFIX, SNAPSHOT_KEY, CLAIM_KEY, MARKER_KEY];
+
+/// The partition key of the feed's settings.
+pub const FEED: &str = "$feed";
+/// The sort key of the feed's settings.
+pub const SETTINGS_KEY: &str = "C#";
+/// What the partition keys of slices start with.
+pub const SLICE_PREFIX: &str = "$feed#";
+/// What the sort keys of pages start with.
+pub const PAGE_PREFIX: &str = "P#";
+/// The sort key of a summary.
+pub const SUMMARY_KEY: &str = "W";
+/// What the sort keys of a summary's chunks start with.
+pub const CHUNK_PREFIX: &str = "W#";
 
 /// Commit: the version of its last event.
 pub const LAST_VERSION: &str = "lv";
@@ -126,6 +169,59 @@ pub const PLACE_LAST: &str = "l";
 pub const REVISION: &str = "r";
 /// Document: its content.
 pub const BODY: &str = "b";
+
+/// Settings: how many slices there are. Summary: how many chunks.
+pub const COUNT: &str = "n";
+/// Settings: the secret of the hashes.
+pub const HASH_KEY: &str = "k";
+
+/// Page: its id.
+pub const PAGE_ID: &str = "id";
+/// Page: the names of aggregates.
+pub const PAGE_AGGREGATES: &str = "a";
+/// Page: the stored names of events.
+pub const PAGE_KINDS: &str = "t";
+/// Page: the commits.
+pub const PAGE_REFERENCES: &str = "r";
+
+/// Summary: up to which position.
+pub const SUMMARY_THROUGH: &str = "u";
+/// Chunk: its content.
+pub const CHUNK_CONTENT: &str = "b";
+
+/// The highest position that there can be.
+pub(crate) const LAST_POSITION: Position = Position::new(9_999_999_999_999_999_999);
+
+/// The partition key of a slice.
+#[must_use]
+pub fn feed_partition(slice: Slice) -> String {
+    format!("{SLICE_PREFIX}{slice}")
+}
+
+/// The sort key of the page whose first event has `position`.
+#[must_use]
+pub fn page_key(position: Position) -> String {
+    format!("{PAGE_PREFIX}{:020}", position.get())
+}
+
+/// The sort key of a chunk.
+#[must_use]
+pub fn chunk_key(through: Position, index: u32) -> String {
+    format!("{}{index:06}", chunks_key(through))
+}
+
+/// What the sort keys of the chunks of a summary start with.
+pub(crate) fn chunks_key(through: Position) -> String {
+    format!("{CHUNK_PREFIX}{:020}#", through.get())
+}
+
+/// The position that the sort key of a page names.
+pub(crate) fn position_of(sort_key: &str) -> Option<Position> {
+    let digits = sort_key.strip_prefix(PAGE_PREFIX)?;
+    let sound = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let position = digits.parse().ok().filter(|position| sound && *position > 0).map(Position::new)?;
+    (position <= LAST_POSITION).then_some(position)
+}
 
 /// The sort key of the commit whose first event has `version`.
 #[must_use]

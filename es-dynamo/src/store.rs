@@ -10,15 +10,19 @@ use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
 use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::operation::query::{QueryError, QueryOutput};
+use es_core::feed::Slices;
 use es_core::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, MarkerRead, OnceKey, Page, Read,
     StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
+use event_listener::Event;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
+use tokio::sync::OnceCell;
 
 use crate::builder::DynamoStoreBuilder;
+use crate::feed::FeedIndex;
 use crate::sending::Sender;
 use crate::table::TableOptions;
 
@@ -57,13 +61,19 @@ pub(crate) struct Table {
     /// The requests of commands: one of each, as a rule.
     pub(crate) queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,
     pub(crate) puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, SdkError<PutItemError>>>,
+    /// How many slices the feed gets, when it is made.
+    pub(crate) slices: Slices,
+    pub(crate) feed: OnceCell<FeedIndex>,
+    /// Notified when this process has made the feed grow.
+    pub(crate) grown: Arc<Event>,
 }
 
 impl Table {
-    pub(crate) fn new(client: Client, name: String) -> Self {
+    pub(crate) fn new(client: Client, name: String, slices: Slices) -> Self {
         let queries = Sender::new(QueryFluentBuilder::send);
         let puts = Sender::new(PutItemFluentBuilder::send);
-        Self { client, name, queries, puts }
+        let (feed, grown) = (OnceCell::new(), Arc::default());
+        Self { client, name, queries, puts, slices, feed, grown }
     }
 }
 

@@ -38,7 +38,8 @@ impl Table {
         if self.shape_differences().await?.is_empty() && self.time_to_live().await?.is_none() {
             self.enable_time_to_live().await?;
         }
-        self.verify().await
+        self.verify().await?;
+        self.feed().await.map(drop)
     }
 
     fn definition(&self) -> Result<CreateTableFluentBuilder, BuildError> {

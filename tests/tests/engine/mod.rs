@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use es_core::EventStore;
-use es_dynamo::DynamoStore;
+use es_dynamo::embedded::Engine;
+use es_dynamo::{DynamoStore, DynamoStoreBuilder};
 use uuid::Uuid;
 
 /// The variable that names a DynamoDB-compatible server to test instead of the embedded engine.
@@ -11,11 +12,22 @@ const ENDPOINT: &str = "ES_DYNAMO_ENDPOINT";
 
 /// A store with a table of its own.
 pub(crate) async fn dynamo_store() -> DynamoStore {
+    dynamo_store_with(|builder| builder).await
+}
+
+/// The same with more settings.
+pub(crate) async fn dynamo_store_with(
+    settings: impl FnOnce(DynamoStoreBuilder) -> DynamoStoreBuilder,
+) -> DynamoStore {
     let Ok(url) = std::env::var(ENDPOINT) else {
-        return DynamoStore::embedded().await.expect("the embedded engine starts");
+        let engine = Engine::in_memory().expect("the embedded engine starts");
+        let store = settings(DynamoStore::builder().client(engine.client())).build().expect("has a client");
+        store.create_table().await.expect("creates the table");
+        return store;
     };
     let name = format!("es-tests-{}", Uuid::new_v4());
-    let store = DynamoStore::builder().endpoint(&url).table(name).build().expect("a valid table name");
+    let builder = settings(DynamoStore::builder().endpoint(&url).table(name));
+    let store = builder.build().expect("a valid table name");
     if let Err(error) = store.create_table().await {
         panic!(
             "{ENDPOINT} is set to {url}, and no table can be created there: {error:?}\n\

@@ -1,0 +1,103 @@
+//! Hints at what might have to be indexed.
+
+use es_core::{StreamId, Version};
+
+use super::reference::Reference;
+use crate::item::{Attributes, Item};
+use crate::names;
+
+/// That there is something to index. The table tells whether there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// This commit, as its item was written.
+    Commit(Reference),
+    /// Something up to this version of the stream.
+    UpTo(StreamId, Version),
+}
+
+impl Hint {
+    pub(crate) fn stream(&self) -> &StreamId {
+        match self {
+            Self::Commit(reference) => &reference.stream,
+            Self::UpTo(stream, _) => stream,
+        }
+    }
+
+    pub(crate) fn last(&self) -> Version {
+        match self {
+            Self::Commit(reference) => reference.last,
+            Self::UpTo(_, version) => *version,
+        }
+    }
+
+    /// What an item of a stream hints at, by its image: a part of a commit at the whole, an image that cannot be
+    /// read at all of its stream.
+    pub(crate) fn at(stream: StreamId, image: Item) -> Self {
+        let part = Attributes::of(&stream, image).and_then(Attributes::part);
+        match part {
+            Ok(part) if (part.whole.first, part.whole.last) == (part.commit.first, part.commit.last()) => {
+                Self::Commit(Reference::to(&stream, &part.commit))
+            }
+            Ok(part) => Self::UpTo(stream, part.whole.last),
+            Err(_) => Self::UpTo(stream, Version::MAX),
+        }
+    }
+}
+
+/// What a key of the table is of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A commit, of this stream.
+    Stream(StreamId),
+    /// Something else of the store's.
+    Other,
+    /// An item that looks like a commit, and is of no stream that there can be.
+    Nobody,
+}
+
+impl Owner {
+    /// Of a key.
+    pub(crate) fn of(key: &Item) -> Self {
+        let text = |name| key.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
+        match (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
+            (Some(partition), Some(sort)) if sort.starts_with(names::COMMIT_PREFIX) => {
+                if partition.starts_with('$') {
+                    return Self::Other;
+                }
+                partition.parse().map_or(Self::Nobody, Self::Stream)
+            }
+            (Some(_), Some(_)) => Self::Other,
+            _ => Self::Nobody,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    use super::*;
+    use crate::item::key;
+
+    #[test]
+    fn only_commits_count() {
+        let owner = |partition: &str, sort: &str| Owner::of(&key(partition, sort));
+        let stream = "order#1".parse().expect("a stream");
+        assert_eq!(owner("order#1", "E#000000000001"), Owner::Stream(stream));
+        for (partition, sort) in [("order#1", "S#"), ("$feed#1", "P#1"), ("$once#a#b", "I#E#"), ("$x", "E#1")]
+        {
+            assert_eq!(owner(partition, sort), Owner::Other, "{partition} {sort}");
+        }
+        assert_eq!(owner("order", "E#000000000001"), Owner::Nobody);
+        assert_eq!(Owner::of(&Item::new()), Owner::Nobody);
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_read_hints_at_all_of_its_stream() {
+        let stream: StreamId = "order#1".parse().expect("a stream");
+        let mut image = key("order#1", "E#000000000001");
+        assert_eq!(Hint::at(stream.clone(), image.clone()), Hint::UpTo(stream.clone(), Version::MAX));
+        image.insert(names::EVENTS.to_owned(), AttributeValue::Bool(true));
+        assert_eq!(Hint::at(stream.clone(), image), Hint::UpTo(stream, Version::MAX));
+    }
+}

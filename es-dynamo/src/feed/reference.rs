@@ -1,0 +1,117 @@
+//! References: which commit stands where in the feed.
+
+use std::sync::Arc;
+
+use es_core::feed::EventFilter;
+use es_core::store::Commit;
+use es_core::{StreamId, Version};
+
+/// The kinds of a commit's events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// The stored names, each one once.
+    These(Vec<Arc<str>>),
+    /// Not known: there were too many to note them.
+    Any,
+}
+
+/// A commit, by its place in the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reference {
+    pub(crate) stream: StreamId,
+    pub(crate) first: Version,
+    pub(crate) last: Version,
+    pub(crate) names: Names,
+}
+
+impl Reference {
+    /// The reference to a commit of `stream`.
+    pub(crate) fn to(stream: &StreamId, commit: &Commit) -> Self {
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for event in &commit.events {
+            if !names.iter().any(|name| **name == *event.name()) {
+                names.push(event.name().into());
+            }
+            if names.len() > MOST_NAMES {
+                break;
+            }
+        }
+        let names = if names.len() > MOST_NAMES { Names::Any } else { Names::These(names) };
+        Self { stream: stream.clone(), first: commit.first, last: commit.last(), names }
+    }
+
+    /// How many events the commit has.
+    pub(crate) fn events(&self) -> u64 {
+        self.last.since(self.first) + 1
+    }
+
+    /// Whether the filter takes any of the events, so far as their kinds are known.
+    pub(crate) fn is_taken(&self, filter: &EventFilter) -> bool {
+        match &self.names {
+            Names::These(names) => names.iter().any(|name| filter.takes(&self.stream, name)),
+            Names::Any => true,
+        }
+    }
+
+    /// The reference as a page holds it: `0 12-14 0,2 7f3a…`, the aggregate by its place in a table, the
+    /// versions, the kinds by their places in another table, the id.
+    pub(crate) fn encode(&self, aggregates: &mut NameTable, kinds: &mut NameTable) -> String {
+        let aggregate = aggregates.place(self.stream.aggregate());
+        let versions = match self.first == self.last {
+            true => self.first.to_string(),
+            false => format!("{}-{}", self.first, self.last),
+        };
+        let names = match &self.names {
+            Names::Any => "*".to_owned(),
+            Names::These(names) => {
+                let places = names.iter().map(|name| kinds.place(name).to_string());
+                places.collect::<Vec<_>>().join(",")
+            }
+        };
+        format!("{aggregate} {versions} {names} {}", self.stream.id())
+    }
+
+    /// The reference that `text` is, if it is one.
+    pub(crate) fn decode(text: &str, aggregates: &[Arc<str>], kinds: &[Arc<str>]) -> Option<Self> {
+        let mut fields = text.splitn(4, ' ');
+        let (aggregate, versions) = (fields.next()?, fields.next()?);
+        let (names, id) = (fields.next()?, fields.next()?);
+        let aggregate = aggregates.get(aggregate.parse::<usize>().ok()?)?;
+        let stream = StreamId::new(aggregate, id).ok()?;
+        let (first, last) = versions.split_once('-').unwrap_or((versions, versions));
+        let (first, last) = (Version::new(first.parse().ok()?), Version::new(last.parse().ok()?));
+        if first.is_none() || last < first || last > Version::MAX {
+            return None;
+        }
+        let names = match names {
+            "*" => Names::Any,
+            places => {
+                let place = |place: &str| kinds.get(place.parse::<usize>().ok()?).cloned();
+                Names::These(places.split(',').map(place).collect::<Option<_>>()?)
+            }
+        };
+        Some(Self { stream, first, last, names })
+    }
+}
+
+/// The most kinds that are noted of one commit.
+const MOST_NAMES: usize = 100;
+
+/// Names in the order in which they first occurred.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NameTable {
+    names: Vec<Arc<str>>,
+}
+
+impl NameTable {
+    fn place(&mut self, name: &str) -> usize {
+        self.names.iter().position(|known| **known == *name).unwrap_or_else(|| {
+            self.names.push(name.into());
+            self.names.len() - 1
+        })
+    }
+
+    pub(crate) fn into_names(self) -> Vec<Arc<str>> {
+        self.names
+    }
+}

@@ -1,0 +1,140 @@
+//! Getting the commits at which references point.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnConsumedCapacity};
+use es_core::store::{Commit, Read};
+use es_core::{Cost, StoreError, StreamId, Version};
+use futures_util::TryStreamExt;
+
+use super::reference::Reference;
+use crate::capacity;
+use crate::error::translate;
+use crate::item::{Attributes, Item, key};
+use crate::names;
+use crate::store::Table;
+use crate::transact::incomplete;
+
+/// The most items that one request gets
+/// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html)).
+const MOST_KEYS: usize = 100;
+
+/// How often the rest of an answer is asked for without getting any of it, and how long is waited at first.
+const MOST_TRIES: u32 = 8;
+const WAIT: Duration = Duration::from_millis(20);
+
+/// The items that were found, by their streams and first versions.
+type Found = HashMap<(String, String), Item>;
+
+impl Table {
+    /// The commits, in the order of the references.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] when one is gone, or another one than it was.
+    pub(crate) async fn resolve<'a>(
+        &self,
+        references: impl Iterator<Item = &'a Reference>,
+    ) -> Result<(Vec<Commit>, Cost), StoreError> {
+        let references: Vec<&Reference> = references.collect();
+        let (mut found, mut cost) = (Found::new(), Cost::ZERO);
+        // What a replica that is behind does not have is asked for again.
+        for consistent in [false, true] {
+            let missing: HashSet<_> = references
+                .iter()
+                .map(|reference| place(reference))
+                .filter(|at| !found.contains_key(at))
+                .collect();
+            let missing: Vec<_> = missing.into_iter().collect();
+            for places in missing.chunks(MOST_KEYS) {
+                cost += self.get_all(places, consistent, &mut found).await?;
+            }
+        }
+        let mut commits = Vec::with_capacity(references.len());
+        for reference in references {
+            let item = found.remove(&place(reference)).ok_or_else(|| {
+                gone(&reference.stream, reference.first, "the feed refers to it, and it is not there")
+            })?;
+            let (commit, read) = self.whole(reference, item).await?;
+            cost += read;
+            commits.push(commit);
+        }
+        Ok((commits, cost))
+    }
+
+    /// Gets items, as many as there are.
+    async fn get_all(
+        &self,
+        places: &[(String, String)],
+        consistent: bool,
+        found: &mut Found,
+    ) -> Result<Cost, StoreError> {
+        let mut keys: Vec<Item> = places.iter().map(|(stream, sort)| key(stream, sort)).collect();
+        let (mut cost, mut tries) = (Cost::ZERO, 0);
+        while !keys.is_empty() {
+            let wanted = KeysAndAttributes::builder()
+                .set_keys(Some(std::mem::take(&mut keys)))
+                .consistent_read(consistent)
+                .build()
+                .map_err(incomplete)?;
+            let output = self
+                .client
+                .batch_get_item()
+                .request_items(&self.name, wanted)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await
+                .map_err(|error| translate(&self.name, error))?;
+            cost += Cost::read(
+                output.consumed_capacity().iter().map(|of| capacity::of_read(Some(of)).read_units).sum(),
+            );
+            let items = output.responses.unwrap_or_default().remove(&self.name).unwrap_or_default();
+            tries = if items.is_empty() { tries + 1 } else { 0 };
+            for item in items {
+                let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
+                if let (Some(stream), Some(sort)) = (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
+                    found.insert((stream, sort), item);
+                }
+            }
+            let rest = output.unprocessed_keys.unwrap_or_default().remove(&self.name);
+            keys = rest.map(|rest| rest.keys).unwrap_or_default();
+            if tries >= MOST_TRIES && !keys.is_empty() {
+                return Err(StoreError::Throttled("keys of a BatchGetItem stay unprocessed".into()));
+            }
+            if !keys.is_empty() {
+                tokio::time::sleep(WAIT.mul_f64(fastrand::f64()) * (1 << tries)).await;
+            }
+        }
+        Ok(cost)
+    }
+
+    /// The commit of which `item` is the first part: all of it, as a rule.
+    async fn whole(&self, reference: &Reference, item: Item) -> Result<(Commit, Cost), StoreError> {
+        let stream = &reference.stream;
+        let part = Attributes::of(stream, item)?.part()?;
+        if (part.whole.first, part.whole.last) != (reference.first, reference.last) {
+            return Err(gone(stream, reference.first, "the feed refers to a commit with other versions"));
+        }
+        if part.commit.last() == part.whole.last {
+            return Ok((part.commit, Cost::ZERO));
+        }
+        let read = Read::all(stream.clone()).after(reference.first.previous()).until(reference.last);
+        let (mut pages, mut cost) = (self.read(read), Cost::ZERO);
+        while let Some(page) = pages.try_next().await? {
+            cost += page.cost;
+            if let Some(commit) = page.commits.into_iter().next() {
+                return Ok((commit, cost));
+            }
+        }
+        Err(gone(stream, reference.first, "the feed refers to it, and it is not there"))
+    }
+}
+
+fn place(reference: &Reference) -> (String, String) {
+    (reference.stream.as_str().to_owned(), names::commit_key(reference.first))
+}
+
+fn gone(stream: &StreamId, first: Version, reason: &str) -> StoreError {
+    StoreError::corrupt(stream, format!("the commit at version {first}: {reason}"))
+}

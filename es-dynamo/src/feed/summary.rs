@@ -1,0 +1,169 @@
+//! Summaries of the watermarks: so that a new writer need not read the whole log.
+//!
+//! A summary is a cache. One that is missing, damaged or of another log only makes someone read more.
+
+use es_core::Version;
+use es_core::feed::{Position, Slice};
+
+use super::marks::{StreamHash, Watermarks};
+
+/// About how many bytes a chunk has.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// How many bytes a stream takes, about.
+const ENTRY_BYTES: usize = StreamHash::BYTES + 2;
+
+/// What a chunk starts with: the format.
+const FORMAT: u8 = 1;
+
+/// Which chunks there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    /// The position up to which the log is summed up.
+    pub(crate) through: Position,
+    /// How many chunks there are, each for a range of hashes.
+    pub(crate) chunks: u32,
+}
+
+impl Manifest {
+    /// How `marks` are best divided.
+    pub(crate) fn of(through: Position, marks: &Watermarks) -> Self {
+        let chunks = (estimated_bytes(marks) as usize).div_ceil(CHUNK_BYTES).max(1);
+        Self { through, chunks: u32::try_from(chunks).unwrap_or(u32::MAX) }
+    }
+}
+
+/// How many bytes a summary would have.
+pub(crate) fn estimated_bytes(marks: &Watermarks) -> u64 {
+    (marks.len() * ENTRY_BYTES) as u64
+}
+
+/// The chunks of a summary, in order.
+pub(crate) fn encode(slice: Slice, manifest: Manifest, marks: &Watermarks) -> Vec<Vec<u8>> {
+    let mut entries: Vec<_> = marks.iter().collect();
+    entries.sort_unstable();
+    let mut entries = entries.into_iter().peekable();
+    (0..manifest.chunks)
+        .map(|index| {
+            let mut bytes = vec![FORMAT];
+            while let Some((stream, version)) =
+                entries.next_if(|(stream, _)| stream.range(manifest.chunks) <= index)
+            {
+                bytes.extend(stream.0);
+                push_number(&mut bytes, version.get());
+            }
+            let checksum = checksum(slice, manifest, index, &bytes);
+            bytes.extend(checksum.to_be_bytes());
+            bytes
+        })
+        .collect()
+}
+
+/// What a chunk holds; `None` when it is damaged, or of another summary.
+pub(crate) fn decode(
+    slice: Slice,
+    manifest: Manifest,
+    index: u32,
+    bytes: &[u8],
+) -> Option<Vec<(StreamHash, Version)>> {
+    let (content, found) = bytes.split_last_chunk::<4>()?;
+    if u32::from_be_bytes(*found) != checksum(slice, manifest, index, content) {
+        return None;
+    }
+    let (&FORMAT, mut rest) = content.split_first()? else { return None };
+    let mut entries = Vec::with_capacity(rest.len() / ENTRY_BYTES + 1);
+    while !rest.is_empty() {
+        let (hash, tail) = rest.split_first_chunk()?;
+        let (version, tail) = take_number(tail)?;
+        entries.push((StreamHash(*hash), Version::new(version)));
+        rest = tail;
+    }
+    Some(entries)
+}
+
+/// A CRC-32 over the chunk, and over which one it is.
+fn checksum(slice: Slice, manifest: Manifest, index: u32, content: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for number in [u64::from(slice.get()), manifest.through.get(), manifest.chunks.into(), index.into()] {
+        hasher.update(&number.to_be_bytes());
+    }
+    hasher.update(content);
+    hasher.finalize()
+}
+
+/// Seven bits a byte, the lowest first; the highest bit tells that there are more.
+fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn take_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (index, byte) in bytes.iter().enumerate().take(9) {
+        number |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Some((number, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLICE: Slice = Slice::new(3);
+
+    fn marks(count: u64) -> Watermarks {
+        let mut random = fastrand::Rng::with_seed(count);
+        let mut marks = Watermarks::default();
+        for index in 0..count {
+            let mut hash = [0; 12];
+            random.fill(&mut hash);
+            marks.set(StreamHash(hash), Version::new(1 << (index % 40)));
+        }
+        marks
+    }
+
+    #[test]
+    fn a_summary_comes_back_as_it_was() {
+        for count in [0, 1, 100, 20_000] {
+            let marks = marks(count);
+            let manifest = Manifest::of(Position::new(99), &marks);
+            let chunks = encode(SLICE, manifest, &marks);
+            assert_eq!(chunks.len(), manifest.chunks as usize);
+            let mut back = Watermarks::default();
+            for (index, chunk) in (0..).zip(&chunks) {
+                assert!(chunk.len() < 2 * CHUNK_BYTES);
+                let entries = decode(SLICE, manifest, index, chunk).expect("sound");
+                assert!(entries.iter().all(|(stream, _)| stream.range(manifest.chunks) == index));
+                back.extend(entries);
+            }
+            assert_eq!(back, marks);
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_is_damaged_or_misplaced_is_found_out() {
+        let marks = marks(10_000);
+        let manifest = Manifest::of(Position::new(99), &marks);
+        assert!(manifest.chunks > 1);
+        let chunk = encode(SLICE, manifest, &marks).swap_remove(0);
+        assert!(decode(SLICE, manifest, 0, &chunk).is_some());
+        assert!(decode(Slice::new(4), manifest, 0, &chunk).is_none());
+        assert!(decode(SLICE, manifest, 1, &chunk).is_none());
+        let later = Manifest { through: Position::new(100), ..manifest };
+        assert!(decode(SLICE, later, 0, &chunk).is_none());
+        for index in (0..chunk.len()).step_by(997) {
+            let mut damaged = chunk.clone();
+            damaged[index] ^= 4;
+            assert!(decode(SLICE, manifest, 0, &damaged).is_none(), "byte {index}");
+        }
+        for length in 0..10 {
+            assert!(decode(SLICE, manifest, 0, &chunk[..length]).is_none());
+        }
+    }
+}

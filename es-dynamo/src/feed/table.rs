@@ -1,0 +1,194 @@
+//! The feed's items in the table.
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
+use es_core::feed::{Position, Slice};
+use es_core::store::Read;
+use es_core::{StoreError, StreamId, Version};
+use futures_util::TryStreamExt;
+
+use super::page::{LogPage, page_id};
+use super::reference::Reference;
+use super::storage::{PageQuery, Pages, PutPage, Storage};
+use super::summary::Manifest;
+use crate::capacity;
+use crate::error::{translate, translate_write};
+use crate::item::{Item, key};
+use crate::names;
+use crate::store::Table;
+use crate::transact::PLACE_IS_FREE;
+
+#[async_trait]
+impl Storage for Table {
+    async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError> {
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(page.to_item()))
+            .condition_expression(PLACE_IS_FREE)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .send()
+            .await;
+        match result {
+            Ok(_) => Ok(PutPage::Written),
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
+                let found = match error.into_err() {
+                    PutItemError::ConditionalCheckFailedException(failed) => failed.item,
+                    _ => None,
+                };
+                let is_own = found.as_ref().and_then(page_id) == Some(page.id);
+                Ok(if is_own { PutPage::Written } else { PutPage::Taken })
+            }
+            Err(error) => Err(translate_write(&self.name, error)),
+        }
+    }
+
+    async fn pages(
+        &self,
+        slice: Slice,
+        query: PageQuery,
+        limit: u32,
+        eventual: bool,
+    ) -> Result<Pages, StoreError> {
+        let (from, to, upwards) = match query {
+            PageQuery::After(position) => (position.next(), names::LAST_POSITION, true),
+            PageQuery::Until(position) => (Position::NONE, position, false),
+        };
+        let output = self
+            .feed_query(slice, names::page_key(from), names::page_key(to))
+            .consistent_read(!eventual)
+            .scan_index_forward(upwards)
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .send()
+            .await
+            .map_err(|error| translate(&self.name, error))?;
+        let cost = capacity::of_read(output.consumed_capacity());
+        let more = output.last_evaluated_key.is_some();
+        let items = output.items.unwrap_or_default();
+        let pages = items.iter().map(|item| LogPage::from_item(slice, item)).collect::<Result<_, _>>()?;
+        Ok(Pages { pages, more, cost })
+    }
+
+    async fn commits(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        until: Version,
+        limit: usize,
+    ) -> Result<Vec<Reference>, StoreError> {
+        let mut pages = self.read(Read::all(stream.clone()).after(after).until(until));
+        let mut commits = Vec::new();
+        while let Some(page) = pages.try_next().await? {
+            commits.extend(page.commits.iter().map(|commit| Reference::to(stream, commit)));
+            if commits.len() >= limit {
+                break;
+            }
+        }
+        Ok(commits)
+    }
+
+    async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError> {
+        let (item, _) = self.get(key(names::feed_partition(slice), names::SUMMARY_KEY)).await?;
+        Ok(item.and_then(|item| {
+            let number = |name| item.get(name).and_then(|value| value.as_n().ok());
+            Some(Manifest {
+                through: Position::new(number(names::SUMMARY_THROUGH)?.parse().ok()?),
+                chunks: number(names::COUNT)?.parse().ok()?,
+            })
+        }))
+    }
+
+    async fn chunk(
+        &self,
+        slice: Slice,
+        manifest: Manifest,
+        index: u32,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let key = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
+        let (item, _) = self.get(key).await?;
+        Ok(item.and_then(|mut item| match item.remove(names::CHUNK_CONTENT) {
+            Some(AttributeValue::B(bytes)) => Some(bytes.into_inner()),
+            _ => None,
+        }))
+    }
+
+    async fn put_chunk(
+        &self,
+        slice: Slice,
+        manifest: Manifest,
+        index: u32,
+        bytes: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let mut item = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
+        item.insert(names::CHUNK_CONTENT.to_owned(), AttributeValue::B(Blob::new(bytes)));
+        let put = self.client.put_item().table_name(&self.name).set_item(Some(item));
+        put.send().await.map_err(|error| translate_write(&self.name, error))?;
+        Ok(())
+    }
+
+    async fn publish(&self, slice: Slice, manifest: Manifest) -> Result<(), StoreError> {
+        let number = |number: u64| AttributeValue::N(number.to_string());
+        let through = number(manifest.through.get());
+        let mut item = key(names::feed_partition(slice), names::SUMMARY_KEY);
+        item.insert(names::SUMMARY_THROUGH.to_owned(), through.clone());
+        item.insert(names::COUNT.to_owned(), number(manifest.chunks.into()));
+        let result = self
+            .client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(u) OR u < :u OR NOT attribute_type(u, :n)")
+            .expression_attribute_values(":u", through)
+            .expression_attribute_values(":n", AttributeValue::S("N".to_owned()))
+            .send()
+            .await;
+        match result {
+            Ok(_) => self.delete_chunks_before(slice, manifest.through).await,
+            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
+                Ok(())
+            }
+            Err(error) => Err(translate_write(&self.name, error)),
+        }
+    }
+}
+
+impl Table {
+    /// Deletes the chunks of older summaries, those that were never published, too.
+    async fn delete_chunks_before(&self, slice: Slice, through: Position) -> Result<(), StoreError> {
+        let mut from: Option<Item> = None;
+        loop {
+            let output = self
+                .feed_query(slice, names::CHUNK_PREFIX.to_owned(), names::chunks_key(through))
+                .projection_expression("pk, sk")
+                .set_exclusive_start_key(from.take())
+                .send()
+                .await
+                .map_err(|error| translate(&self.name, error))?;
+            for key in output.items.unwrap_or_default() {
+                let delete = self.client.delete_item().table_name(&self.name).set_key(Some(key));
+                delete.send().await.map_err(|error| translate_write(&self.name, error))?;
+            }
+            from = output.last_evaluated_key;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A Query for the items of a slice whose sort keys are from `from` to `to`, both included.
+    fn feed_query(&self, slice: Slice, from: String, to: String) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+            .expression_attribute_values(":pk", AttributeValue::S(names::feed_partition(slice)))
+            .expression_attribute_values(":from", AttributeValue::S(from))
+            .expression_attribute_values(":to", AttributeValue::S(to))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+    }
+}

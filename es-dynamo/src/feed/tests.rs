@@ -1,0 +1,262 @@
+//! The log under everything that may happen to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::feed::{Position, Slice, Slices};
+use es_core::testing::Faults;
+use es_core::{StreamId, Version};
+use futures_util::future;
+use uuid::Uuid;
+
+use super::hint::Hint;
+use super::index::FeedIndex;
+use super::marks::Watermarks;
+use super::page::LogPage;
+use super::settings::Settings;
+use super::simulation::{LONGEST_DELAY, SimulatedTable, reference, runtime};
+use super::storage::{PutPage, Storage};
+use super::writer::Writer;
+
+const KEY: [u8; 16] = [7; 16];
+const SLICE: Slice = Slice::new(0);
+
+fn feed(slices: u32) -> FeedIndex {
+    let slices = Slices::new(slices).expect("not zero");
+    FeedIndex::new(Settings { slices, hash_key: KEY }, Arc::default())
+}
+
+fn order(id: u64) -> StreamId {
+    StreamId::new("order", id).expect("valid")
+}
+
+/// The watermarks that a writer has who reads every page.
+async fn folded(table: &SimulatedTable) -> (Position, Watermarks) {
+    let manifest = table.content.lock().expect("no panic before").manifests.remove(&SLICE);
+    let mut writer = Writer::new(SLICE, KEY);
+    writer.catch_up(table).await.expect("reads");
+    if let Some(manifest) = manifest {
+        table.content.lock().expect("no panic before").manifests.insert(SLICE, manifest);
+    }
+    (writer.end(), writer.marks().clone())
+}
+
+#[test]
+fn commits_are_indexed_once_and_in_order() {
+    runtime().block_on(async {
+        let (table, feed) = (SimulatedTable::new(), feed(1));
+        let commits: Vec<_> = (0..200).map(|index| table.commit(&order(index % 9), 1 + index % 3)).collect();
+        let hints: Vec<_> = commits.iter().cloned().map(Hint::Commit).collect();
+        let indexed = feed.submit(&table, hints.clone(), Duration::ZERO).await.expect("indexes");
+        assert_eq!(table.check(), Ok(indexed.events));
+        assert_eq!(indexed.pages, 4, "64 commits a page");
+        // Once more, and backwards.
+        let again = feed.submit(&table, hints.into_iter().rev().collect(), Duration::ZERO).await;
+        assert_eq!(again.expect("indexes").events, 0);
+        assert_eq!(table.check(), Ok(indexed.events));
+    });
+}
+
+#[test]
+fn a_gap_is_read_from_the_table_at_once() {
+    runtime().block_on(async {
+        let (table, feed) = (SimulatedTable::new(), feed(1));
+        let stream = order(1);
+        let commits: Vec<_> = (0..23).map(|_| table.commit(&stream, 2)).collect();
+        let last = commits[22].clone();
+        let indexed = feed.submit(&table, vec![Hint::Commit(last)], Duration::ZERO).await.expect("indexes");
+        assert_eq!((indexed.events, table.check()), (46, Ok(46)));
+        assert_eq!(feed.indexed(&table, &stream).await.expect("knows"), Version::new(46));
+    });
+}
+
+#[test]
+fn hints_are_only_hints() {
+    runtime().block_on(async {
+        let (table, feed) = (SimulatedTable::new(), feed(1));
+        table.commit(&order(1), 1);
+        let wrong = vec![
+            Hint::UpTo(order(1), Version::MAX),
+            Hint::UpTo(order(2), Version::MAX),
+            Hint::Commit(reference("order", 3, 5, 1, &["Happened"])),
+            Hint::UpTo(order(4), Version::new(1)),
+        ];
+        let indexed = feed.submit(&table, wrong, Duration::ZERO).await.expect("indexes");
+        assert_eq!((indexed.events, indexed.unfounded, table.check()), (1, 2, Ok(1)));
+    });
+}
+
+#[test]
+fn of_two_writers_one_goes_on_after_the_other() {
+    runtime().block_on(async {
+        let table = SimulatedTable::new();
+        let (mut one, mut two) = (Writer::new(SLICE, KEY), Writer::new(SLICE, KEY));
+        for round in 0..20 {
+            let commits: Vec<_> = (0..3).map(|id| Hint::Commit(table.commit(&order(id), 1))).collect();
+            let both = future::try_join(
+                one.index(&table, commits[..2].to_vec()),
+                two.index(&table, commits[1..].to_vec()),
+            );
+            let (first, second) = both.await.expect("index");
+            assert_eq!(first.events + second.events, 3, "round {round}");
+        }
+        assert_eq!(table.check(), Ok(60));
+    });
+}
+
+#[test]
+fn a_page_in_another_ones_place_is_refused_and_ones_own_is_known() {
+    runtime().block_on(async {
+        let table = SimulatedTable::new();
+        let commits: Vec<_> = (0..2).map(|id| table.commit(&order(id), 1)).collect();
+        let page = LogPage::filled(SLICE, Position::new(1), Uuid::new_v4(), &commits);
+        let put = async |page: LogPage| table.put_page(&page).await.expect("answers");
+        assert!(matches!(put(page.clone()).await, PutPage::Written));
+        assert!(matches!(put(page.clone()).await, PutPage::Written), "its own");
+        let other = LogPage { id: Uuid::new_v4(), ..page };
+        assert!(matches!(put(other).await, PutPage::Taken));
+    });
+}
+
+/// A log of many pages, with a summary.
+async fn long_log() -> (SimulatedTable, u64) {
+    let (table, feed) = (SimulatedTable::new(), feed(1));
+    let mut events = 0;
+    for index in 0..300 {
+        let commit = table.commit(&order(index % 50), 1);
+        events += 1;
+        feed.submit(&table, vec![Hint::Commit(commit)], Duration::ZERO).await.expect("indexes");
+    }
+    assert!(!table.content.lock().expect("no panic before").manifests.is_empty(), "there is a summary");
+    (table, events)
+}
+
+#[test]
+fn a_summary_saves_reading_the_log() {
+    runtime().block_on(async {
+        let (table, _) = long_log().await;
+        let counted = table.with(Faults::seeded(0));
+        let mut writer = Writer::new(SLICE, KEY);
+        writer.catch_up(&counted).await.expect("reads");
+        assert_eq!((writer.end(), writer.marks().clone()), folded(&table).await);
+
+        // And whoever asks for one stream reads even less.
+        let faults = Faults::seeded(0);
+        let asked = table.with(faults.clone());
+        assert_eq!(feed(1).indexed(&asked, &order(7)).await.expect("knows"), Version::new(6));
+        assert_eq!(feed(1).indexed(&asked, &order(1_000)).await.expect("knows"), Version::NONE);
+        assert!(faults.requests() < 30, "{} requests", faults.requests());
+    });
+}
+
+#[test]
+fn a_summary_that_is_lost_or_damaged_is_no_matter() {
+    type Damage = fn(&mut super::simulation::Content);
+    let damages: [Damage; 6] = [
+        |content| content.manifests.clear(),
+        |content| content.chunks.clear(),
+        |content| content.chunks.values_mut().for_each(|chunk| chunk[20] ^= 1),
+        |content| content.chunks.values_mut().for_each(|chunk| chunk.truncate(3)),
+        |content| content.manifests.values_mut().for_each(|manifest| manifest.chunks += 1),
+        |content| {
+            content.manifests.values_mut().for_each(|manifest| manifest.through = Position::new(100_000));
+        },
+    ];
+    runtime().block_on(async {
+        for (index, damage) in damages.iter().enumerate() {
+            let (table, events) = long_log().await;
+            damage(&mut table.content.lock().expect("no panic before"));
+            let feed = feed(1);
+            assert_eq!(
+                feed.indexed(&table, &order(7)).await.expect("knows"),
+                Version::new(6),
+                "damage {index}"
+            );
+            let commit = Hint::Commit(table.commit(&order(7), 1));
+            feed.submit(&table, vec![commit], Duration::ZERO).await.expect("indexes");
+            assert_eq!(table.check(), Ok(events + 1), "damage {index}");
+        }
+    });
+}
+
+#[test]
+fn a_log_that_contradicts_itself_is_not_continued() {
+    runtime().block_on(async {
+        let (table, _) = long_log().await;
+        {
+            let mut content = table.content.lock().expect("no panic before");
+            content.manifests.clear();
+            let log = content.logs.get_mut(&SLICE).expect("a log");
+            let (_, mut page) = log.pop_first().expect("a page");
+            page.references[0] = reference("order", 0, 2, 1, &["Happened"]);
+            log.insert(page.first, page);
+        }
+        let error = Writer::new(SLICE, KEY).catch_up(&table).await.expect_err("damaged").to_string();
+        assert!(error.ends_with("of the stream `order#0`, version 2 follows version 0"), "{error}");
+    });
+}
+
+/// Several processes index what streams of hints tell them, late, twice and in any order, by ways that fail.
+fn run(seed: u64) -> Result<u64, String> {
+    runtime().block_on(async {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let table = SimulatedTable::new();
+        let slices = random.u32(1..4);
+        let streams = random.u64(1..12);
+        let commits: Vec<_> = (0..random.u64(1..120))
+            .map(|_| table.commit(&order(random.u64(0..streams)), random.u64(1..4)))
+            .collect();
+        let workers = (0..random.usize(1..4)).map(|worker| {
+            let mut random = fastrand::Rng::with_seed(seed ^ (worker as u64 + 1) << 32);
+            let faults = Faults::seeded(random.u64(..))
+                .lost_requests(0.05)
+                .lost_answers(0.05)
+                .throttling(0.03)
+                .delays(0.1, LONGEST_DELAY);
+            let (table, feed) = (table.with(faults), feed(slices));
+            let mut hints: Vec<_> = commits.iter().filter(|_| random.f64() < 0.6).cloned().collect();
+            if random.bool() {
+                random.shuffle(&mut hints);
+            }
+            async move {
+                for batch in hints.chunks(random.usize(1..30)) {
+                    let linger = Duration::from_millis(random.u64(0..3) * 100);
+                    let hints: Vec<_> = batch.iter().cloned().map(Hint::Commit).collect();
+                    // A failure that stays is like a process that died.
+                    for _ in 0..random.usize(1..4) {
+                        if feed.submit(&table, hints.clone(), linger).await.is_ok() {
+                            break;
+                        }
+                    }
+                }
+            }
+        });
+        future::join_all(workers.collect::<Vec<_>>()).await;
+        // In the end one comes to whom everything is told.
+        let last = feed(slices);
+        let all = (0..streams).map(|id| Hint::UpTo(order(id), Version::MAX)).collect();
+        last.submit(&table, all, Duration::ZERO).await.map_err(|error| error.to_string())?;
+        let total = table.check()?;
+        let stored: u64 = commits.iter().map(super::reference::Reference::events).sum();
+        if total != stored {
+            return Err(format!("{total} events of {stored}"));
+        }
+        for id in 0..streams {
+            let known = last.indexed(&table, &order(id)).await;
+            let searched = feed(slices).indexed(&table, &order(id)).await;
+            if known.as_ref().ok() != searched.as_ref().ok() {
+                return Err(format!("{id}: {known:?} and {searched:?}"));
+            }
+        }
+        Ok(total)
+    })
+}
+
+#[test]
+fn everything_is_indexed_once_whatever_happens() {
+    let mut events = 0;
+    for seed in 0..2_000 {
+        events += run(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+    println!("2000 runs, {events} events");
+}

@@ -1,0 +1,216 @@
+//! The feed on DynamoDB: the embedded engine, or the server that `ES_DYNAMO_ENDPOINT` names.
+
+#[allow(dead_code)]
+mod engine;
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice, Slices};
+use es_core::{Repository, StoreError, StreamId, Version};
+use es_dynamo::{DynamoStore, lambda, names};
+use es_tests::domain::{Account, Deposit, Withdraw};
+use serde_json::{Value, json};
+
+/// Tells the feed that something has happened to the account `id`.
+async fn tell(store: &DynamoStore, id: &str) {
+    let keys = json!({ "pk": { "S": format!("account#{id}") }, "sk": { "S": "E#000000000001" } });
+    let record = json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": "1", "Keys": keys } });
+    let answer = lambda::handle(store, json!({ "Records": [record] })).await;
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
+}
+
+/// All of a slice, by pages of about `limit` events.
+async fn all(store: &DynamoStore, slice: Slice, limit: u32) -> Vec<(u64, String, u64)> {
+    let (mut after, mut found) = (Position::NONE, Vec::new());
+    loop {
+        let page = store.read_feed(&FeedRead::new(slice, after).limit(limit)).await.expect("reads");
+        for entry in &page.entries {
+            assert!(entry.position > after && entry.last() <= page.through);
+            found.push((entry.position.get(), entry.stream.to_string(), entry.commit.first.get()));
+        }
+        if page.is_last {
+            assert_eq!(page.through, store.feed_end(slice).await.expect("is known"));
+            return found;
+        }
+        assert!(page.through > after, "it goes on");
+        after = page.through;
+    }
+}
+
+/// A store with one slice, and accounts with seven commits between them.
+async fn told() -> (DynamoStore, Repository<Account>) {
+    let store = engine::dynamo_store_with(|builder| builder.slices(Slices::new(1).expect("not zero"))).await;
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    for (id, notes) in [("ann", 1), ("bob", 3), ("ann", 2), ("eve", 1), ("bob", 1)] {
+        let deposit = Deposit { cents: 10, notes: vec!["note".to_owned(); notes] };
+        accounts.execute(&id.to_owned(), deposit).await.expect("accepted");
+        tell(&store, id).await;
+    }
+    for id in ["ann", "eve"] {
+        accounts.execute(&id.to_owned(), Withdraw { cents: 1 }).await.expect("accepted");
+        tell(&store, id).await;
+    }
+    (store, accounts)
+}
+
+const FEED: [(u64, &str, u64); 7] = [
+    (1, "account#ann", 1),
+    (2, "account#bob", 1),
+    (5, "account#ann", 2),
+    (7, "account#eve", 1),
+    (8, "account#bob", 4),
+    (9, "account#ann", 4),
+    (10, "account#eve", 2),
+];
+
+#[tokio::test]
+async fn everything_is_read_in_order_from_any_place() {
+    let (store, _) = told().await;
+    let expected = FEED.map(|(position, stream, first)| (position, stream.to_owned(), first));
+    for limit in [1, 2, 3, 100] {
+        assert_eq!(all(&store, Slice::new(0), limit).await, expected);
+    }
+    for after in 0..=12 {
+        // Another process knows of no place yet.
+        let store = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
+        let store = store.build().expect("a valid name");
+        let read = FeedRead::new(Slice::new(0), Position::new(after));
+        let page = store.read_feed(&read).await.expect("reads");
+        let first = page.entries.first().map(|entry| entry.position.get());
+        let ends = [1, 4, 6, 7, 8, 9, 10];
+        let place = ends.iter().position(|end| *end > after);
+        assert_eq!(first, place.map(|place| FEED[place].0), "after {after}");
+        assert!(page.is_last);
+    }
+}
+
+#[tokio::test]
+async fn a_filter_leaves_out_what_it_does_not_take() {
+    let (store, _) = told().await;
+    let filter = EventFilter::none().with("account", ["Withdrawn"]);
+    let read = FeedRead::new(Slice::new(0), Position::NONE).filter(filter);
+    let page = store.read_feed(&read).await.expect("reads");
+    assert_eq!(page.entries.iter().map(|entry| entry.position.get()).collect::<Vec<_>>(), [9, 10]);
+    assert_eq!((page.through.get(), page.is_last, page.cost.requests), (10, true, 2));
+    let none = read.clone().filter(EventFilter::none());
+    let page = store.read_feed(&none).await.expect("reads");
+    assert_eq!((page.entries.len(), page.through.get(), page.cost.requests), (0, 10, 1));
+}
+
+#[tokio::test]
+async fn how_far_a_stream_is_indexed_is_known_everywhere() {
+    let (store, _) = told().await;
+    let elsewhere = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
+    let elsewhere = elsewhere.build().expect("a valid name");
+    assert_eq!(
+        elsewhere.slices().await.expect("is known").count(),
+        1,
+        "as it was made, not as it is asked for"
+    );
+    for (id, version) in [("ann", 4), ("bob", 4), ("eve", 2), ("nobody", 0)] {
+        let stream = StreamId::new("account", id).expect("valid");
+        for store in [&store, &elsewhere] {
+            assert_eq!(store.indexed(&stream).await.expect("is known"), Version::new(version), "{id}");
+        }
+    }
+    assert!(matches!(store.feed_end(Slice::new(1)).await, Err(StoreError::Invalid { .. })));
+    assert!(matches!(
+        store.read_feed(&FeedRead::new(Slice::new(1), Position::NONE)).await,
+        Err(StoreError::Invalid { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_commit_in_several_items_is_one_entry() {
+    let (store, accounts) = told().await;
+    let large = Deposit { cents: 1, notes: vec!["a".repeat(150_000); 5] };
+    accounts.execute(&"ann".to_owned(), large).await.expect("accepted");
+    tell(&store, "ann").await;
+    let page = store.read_feed(&FeedRead::new(Slice::new(0), Position::new(10))).await.expect("reads");
+    assert_eq!(page.entries.len(), 1);
+    assert_eq!((page.entries[0].commit.events.len(), page.through.get()), (5, 15));
+}
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+#[tokio::test]
+async fn a_commit_that_is_gone_is_an_error_that_names_it() {
+    let (store, _) = told().await;
+    let delete = store.client().delete_item().table_name(store.table_name());
+    let delete = delete.key(names::PARTITION_KEY, text("account#bob"));
+    let key = names::commit_key(Version::new(4));
+    delete.key(names::SORT_KEY, text(&key)).send().await.expect("deletes");
+    let read = FeedRead::new(Slice::new(0), Position::NONE);
+    let error = store.read_feed(&read).await.expect_err("is gone");
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    assert!(error.to_string().contains("account#bob") && error.to_string().contains("version 4"), "{error}");
+    // Whoever does not need it is not stopped.
+    let filter = EventFilter::none().with("account", ["Withdrawn"]);
+    assert_eq!(store.read_feed(&read.filter(filter)).await.expect("reads").entries.len(), 2);
+}
+
+#[tokio::test]
+async fn a_missing_or_damaged_page_is_an_error_and_no_gap() {
+    for damage in [None, Some(json!({ "r": [] })), Some(json!({ "r": ["0 9 0 x"] }))] {
+        let (store, _) = told().await;
+        let page = names::page_key(Position::new(5));
+        let key = HashMap::from([
+            (names::PARTITION_KEY.to_owned(), text(&names::feed_partition(Slice::new(0)))),
+            (names::SORT_KEY.to_owned(), text(&page)),
+        ]);
+        match &damage {
+            None => {
+                let delete = store.client().delete_item().table_name(store.table_name());
+                delete.set_key(Some(key)).send().await.expect("deletes");
+            }
+            Some(damage) => {
+                let list = damage["r"].as_array().expect("a list").iter();
+                let list = list.map(|value: &Value| text(value.as_str().expect("a text")));
+                let mut item = key;
+                item.insert(names::PAGE_REFERENCES.to_owned(), AttributeValue::L(list.collect()));
+                let put = store.client().put_item().table_name(store.table_name());
+                put.set_item(Some(item)).send().await.expect("writes");
+            }
+        }
+        let error = store.read_feed(&FeedRead::new(Slice::new(0), Position::NONE)).await.expect_err("stops");
+        assert!(error.to_string().contains("the page at position 5 of the feed's slice 0"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_stream_stops_no_other() {
+    let (store, accounts) = told().await;
+    let delete = store.client().delete_item().table_name(store.table_name());
+    let delete = delete.key(names::PARTITION_KEY, text("account#new"));
+    for id in ["new", "new", "ann"] {
+        accounts.execute(&id.to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    }
+    delete.key(names::SORT_KEY, text("E#000000000001")).send().await.expect("deletes");
+    let record = |sequence: &str, stream: &str, sort: &str| {
+        let keys = json!({ "pk": { "S": stream }, "sk": { "S": sort } });
+        json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": sequence, "Keys": keys } })
+    };
+    let records = [
+        record("1", "account#new", "E#000000000002"),
+        record("2", "account#ann", "E#000000000005"),
+        record("3", "$feed#0", "P#00000000000000000011"),
+        record("4", "nothing", "E#000000000001"),
+        json!({ "dynamodb": { "SequenceNumber": "5" } }),
+    ];
+    let answer = lambda::handle(&store, json!({ "Records": records })).await;
+    let failures = json!([{ "itemIdentifier": "5" }, { "itemIdentifier": "1" }]);
+    assert_eq!(answer["batchItemFailures"], failures);
+    assert_eq!(store.feed_end(Slice::new(0)).await.expect("is known"), Position::new(11));
+}
+
+#[tokio::test]
+async fn growth_is_told_in_the_process() {
+    let (store, accounts) = told().await;
+    let growth = store.growth();
+    accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    tell(&store, "ann").await;
+    tokio::time::timeout(std::time::Duration::from_secs(5), growth).await.expect("is told");
+}
