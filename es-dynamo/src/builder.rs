@@ -30,18 +30,34 @@ const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct DynamoStoreBuilder {
     client: Option<Client>,
+    #[cfg(feature = "indexer")]
+    streams: Option<aws_sdk_dynamodbstreams::Client>,
     table: Option<String>,
     slices: Slices,
 }
 
 impl DynamoStoreBuilder {
     pub(crate) fn new() -> Self {
-        Self { client: None, table: None, slices: DEFAULT_SLICES }
+        Self {
+            client: None,
+            #[cfg(feature = "indexer")]
+            streams: None,
+            table: None,
+            slices: DEFAULT_SLICES,
+        }
     }
 
     /// Uses `client`: with the credentials, the region, the timeouts and the retries that it was made with.
     pub fn client(mut self, client: Client) -> Self {
         self.client = Some(client);
+        self
+    }
+
+    /// Uses `client` for the table's stream: what an [`Indexer`](crate::Indexer) needs besides.
+    #[cfg(feature = "indexer")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
+    pub fn streams_client(mut self, client: aws_sdk_dynamodbstreams::Client) -> Self {
+        self.streams = Some(client);
         self
     }
 
@@ -68,6 +84,10 @@ impl DynamoStoreBuilder {
             .load()
             .await;
         self.client = Some(Client::new(&config));
+        #[cfg(feature = "indexer")]
+        {
+            self.streams = Some(aws_sdk_dynamodbstreams::Client::new(&config));
+        }
         self.table = self.table.or_else(|| std::env::var(TABLE_VARIABLE).ok());
         self
     }
@@ -77,6 +97,12 @@ impl DynamoStoreBuilder {
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
+        let url = url.into();
+        #[cfg(feature = "indexer")]
+        {
+            let config = unsigned_streams_config().endpoint_url(&url).http_client(https_client()).build();
+            self.streams = Some(aws_sdk_dynamodbstreams::Client::from_conf(config));
+        }
         let config = unsigned_config().endpoint_url(url).http_client(https_client()).build();
         self.client = Some(Client::from_conf(config));
         self
@@ -100,7 +126,12 @@ impl DynamoStoreBuilder {
                 "a store needs a client: call `client`, `from_env` or `endpoint` on the builder",
             ));
         };
-        Ok(DynamoStore { table: Arc::new(Table::new(client, name, self.slices)) })
+        let table = Table {
+            #[cfg(feature = "indexer")]
+            streams: self.streams,
+            ..Table::new(client, name, self.slices)
+        };
+        Ok(DynamoStore { table: Arc::new(table) })
     }
 }
 
@@ -110,6 +141,17 @@ pub(crate) fn unsigned_config() -> aws_sdk_dynamodb::config::Builder {
     use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
 
     aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::from_static("local"))
+        .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))
+}
+
+/// The same for the table's stream.
+#[cfg(all(feature = "indexer", any(feature = "aws", feature = "embedded")))]
+pub(crate) fn unsigned_streams_config() -> aws_sdk_dynamodbstreams::config::Builder {
+    use aws_sdk_dynamodbstreams::config::{BehaviorVersion, Credentials, Region};
+
+    aws_sdk_dynamodbstreams::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::from_static("local"))
         .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))

@@ -25,7 +25,7 @@ use aws_smithy_types::base64;
 use es_core::StreamId;
 use serde_json::{Value, json};
 
-use crate::feed::{Noted, Record};
+use crate::feed::{Ingest, Noted, Record};
 use crate::item::Item;
 use crate::store::DynamoStore;
 

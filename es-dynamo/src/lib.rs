@@ -21,6 +21,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `aws` (default) | [`DynamoStore::from_env`] and [`DynamoStoreBuilder::endpoint`]: credentials, and the HTTPS client |
+//! | `indexer` (default) | [`Indexer`]: follows the table's stream |
 //! | `embedded` | [`DynamoStore::embedded`]: a DynamoDB engine in this process, in memory or in a file |
 //! | `testing` | `testing::FaultyConnector`: requests that fail on purpose |
 //!
@@ -35,18 +36,23 @@
 
 mod append;
 mod assembly;
+mod backoff;
 mod builder;
 mod capacity;
+mod checkpoint;
 mod documents;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod error;
 mod feed;
 pub mod import;
+#[cfg(feature = "indexer")]
+mod indexer;
 mod item;
 pub mod lambda;
 pub mod names;
 mod read;
+mod reconciler;
 mod sending;
 mod snapshot;
 mod store;
@@ -57,5 +63,8 @@ mod transact;
 mod write;
 
 pub use builder::DynamoStoreBuilder;
+#[cfg(feature = "indexer")]
+pub use indexer::{Indexer, IndexerBuilder, IndexerProgress};
+pub use reconciler::{AuditReport, ReconcileProgress, Reconciler, ReconcilerBuilder};
 pub use store::DynamoStore;
 pub use table::TableOptions;

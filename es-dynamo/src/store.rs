@@ -61,6 +61,9 @@ pub(crate) struct Table {
     /// The requests of commands: one of each, as a rule.
     pub(crate) queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,
     pub(crate) puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, SdkError<PutItemError>>>,
+    /// The client for the table's stream, if there is one.
+    #[cfg(feature = "indexer")]
+    pub(crate) streams: Option<aws_sdk_dynamodbstreams::Client>,
     /// How many slices the feed gets, when it is made.
     pub(crate) slices: Slices,
     pub(crate) feed: OnceCell<FeedIndex>,
@@ -73,7 +76,17 @@ impl Table {
         let queries = Sender::new(QueryFluentBuilder::send);
         let puts = Sender::new(PutItemFluentBuilder::send);
         let (feed, grown) = (OnceCell::new(), Arc::default());
-        Self { client, name, queries, puts, slices, feed, grown }
+        Self {
+            client,
+            name,
+            queries,
+            puts,
+            #[cfg(feature = "indexer")]
+            streams: None,
+            slices,
+            feed,
+            grown,
+        }
     }
 }
 
@@ -154,6 +167,14 @@ impl DynamoStore {
     #[must_use]
     pub fn client(&self) -> &Client {
         &self.table.client
+    }
+
+    /// The client that an [`Indexer`](crate::Indexer) uses, if there is one.
+    #[cfg(feature = "indexer")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
+    #[must_use]
+    pub fn streams_client(&self) -> Option<&aws_sdk_dynamodbstreams::Client> {
+        self.table.streams.as_ref()
     }
 
     /// The name of the table.

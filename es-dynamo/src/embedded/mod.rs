@@ -83,6 +83,28 @@ impl Engine {
             .http_client(connector::Client::new(connector))
     }
 
+    /// A client of this engine's streams.
+    #[cfg(feature = "indexer")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
+    #[must_use]
+    pub fn streams_client(&self) -> aws_sdk_dynamodbstreams::Client {
+        let config = self.streams_config_through(SharedHttpConnector::new(self.connector()));
+        aws_sdk_dynamodbstreams::Client::from_conf(config.build())
+    }
+
+    /// The settings of a client of this engine's streams, as [`config_through`](Self::config_through).
+    #[cfg(feature = "indexer")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
+    #[must_use]
+    pub fn streams_config_through(
+        &self,
+        connector: SharedHttpConnector,
+    ) -> aws_sdk_dynamodbstreams::config::Builder {
+        crate::builder::unsigned_streams_config()
+            .endpoint_url("http://embedded.invalid")
+            .http_client(connector::Client::new(connector))
+    }
+
     /// The way to the engine.
     #[must_use]
     pub fn connector(&self) -> Connector {
@@ -95,7 +117,10 @@ impl Engine {
     ///
     /// [`StoreError::Setup`] when the engine has a table of another shape.
     pub async fn store(&self) -> Result<DynamoStore, StoreError> {
-        let store = DynamoStore::builder().client(self.client()).build()?;
+        let builder = DynamoStore::builder().client(self.client());
+        #[cfg(feature = "indexer")]
+        let builder = builder.streams_client(self.streams_client());
+        let store = builder.build()?;
         store.create_table().await?;
         Ok(store)
     }

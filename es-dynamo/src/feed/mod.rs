@@ -7,6 +7,7 @@
 
 mod hint;
 mod index;
+mod ingest;
 mod marks;
 mod page;
 mod read;
@@ -24,6 +25,12 @@ mod table;
 mod tests;
 mod writer;
 
+pub(crate) use hint::Hint;
 pub(crate) use index::FeedIndex;
+pub(crate) use ingest::Ingest;
 pub(crate) use record::{Noted, Record};
 pub(crate) use settings::DEFAULT_SLICES;
+pub(crate) use storage::{PageQuery, Storage};
+pub(crate) use writer::Indexed;
+#[cfg(test)]
+pub(crate) use {reference::Reference, settings::Settings as FeedSettings};

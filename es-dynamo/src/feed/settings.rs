@@ -1,7 +1,6 @@
 //! The settings of a feed: made once, and never changed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
@@ -11,10 +10,8 @@ use es_core::StoreError;
 use es_core::feed::Slices;
 use uuid::Uuid;
 
-use super::hint::Hint;
 use super::index::FeedIndex;
 use super::marks::HashKey;
-use super::writer::Indexed;
 use crate::error::translate_write;
 use crate::item::{Item, key};
 use crate::names;
@@ -64,11 +61,6 @@ impl Table {
         self.feed
             .get_or_try_init(async || Ok(FeedIndex::new(self.settings().await?, Arc::clone(&self.grown))))
             .await
-    }
-
-    /// Indexes what the hints are at; see [`FeedIndex::submit`].
-    pub(crate) async fn ingest(&self, hints: Vec<Hint>, linger: Duration) -> Result<Indexed, StoreError> {
-        self.feed().await?.submit(self, hints, linger).await
     }
 
     async fn settings(&self) -> Result<Settings, StoreError> {

@@ -14,6 +14,7 @@ use super::page::LogPage;
 use super::reference::{Names, Reference};
 use super::storage::{PageQuery, Pages, PutPage, Storage};
 use super::summary::Manifest;
+use crate::item::{Item, commit_items};
 
 /// A commit of `events` events, from the version `first` on.
 pub(crate) fn reference(
@@ -29,6 +30,22 @@ pub(crate) fn reference(
         last: Version::new(first + events - 1),
         names: Names::These(names.iter().map(|name| Arc::from(*name)).collect()),
     }
+}
+
+/// The item of a commit.
+pub(crate) fn image(commit: &Reference) -> Item {
+    use es_core::EventData;
+    use es_core::store::NewCommit;
+
+    let Names::These(names) = &commit.names else { panic!("the names are known") };
+    let event = |index: u64| {
+        let name = names[index as usize % names.len()].to_string();
+        EventData::new(name, 1, "{}")
+    };
+    let id = uuid::Uuid::new_v4().to_string().parse().expect("a UUID");
+    let events = (0..commit.events()).map(event).collect();
+    let commit_of = NewCommit::new(id, chrono::DateTime::UNIX_EPOCH, events);
+    commit_items(&commit.stream, commit.first, &commit_of).expect("is small").remove(0)
 }
 
 /// A table. Clones share its content, not their faults.

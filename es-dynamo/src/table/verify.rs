@@ -40,7 +40,7 @@ impl Table {
     }
 
     /// The table's description; `None` when there is no table.
-    pub(super) async fn describe(&self) -> Result<Option<TableDescription>, StoreError> {
+    pub(crate) async fn describe(&self) -> Result<Option<TableDescription>, StoreError> {
         match self.client.describe_table().table_name(&self.name).send().await {
             Ok(output) => Ok(output.table),
             Err(SdkError::ServiceError(error)) if error.err().is_resource_not_found_exception() => Ok(None),

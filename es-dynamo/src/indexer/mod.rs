@@ -1,0 +1,173 @@
+//! The indexer: follows the table's stream, and brings events into the feed.
+
+mod ledger;
+mod plan;
+mod progress;
+mod shard;
+#[cfg(test)]
+mod simulation;
+mod source;
+mod streams;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::StoreError;
+use tokio::sync::watch;
+
+pub use progress::IndexerProgress;
+
+use self::progress::Progress;
+use self::streams::TableStream;
+use self::worker::{Settings, Worker};
+use crate::store::DynamoStore;
+
+/// Brings the events of a table into its feed, as they come.
+///
+/// It runs beside the application or in a process of its own. Any number may run at once: they share the shards
+/// of the table's stream, and none of them has to be the only one. A table that has events but no feed yet, and one
+/// whose stream has lost records because no indexer ran for a day, is [reconciled](crate::Reconciler) by itself.
+///
+/// Where it is and who reads what it keeps in [documents](es_core::documents), as hints: what is in the feed decides
+/// what is indexed, so nothing is indexed twice or left out when they are lost.
+///
+/// ```
+/// # #[cfg(feature = "embedded")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use es_dynamo::{DynamoStore, Indexer};
+///
+/// let store = DynamoStore::embedded().await?;
+/// let indexer = Indexer::builder(&store).build()?;
+/// let running = tokio::spawn({
+///     let indexer = indexer.clone();
+///     async move { indexer.run().await }
+/// });
+/// // … the application runs …
+/// indexer.shutdown();
+/// running.await??;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "embedded"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone)]
+pub struct Indexer {
+    worker: Arc<Worker>,
+}
+
+impl Indexer {
+    /// Settings for an indexer of the table of `store`.
+    pub fn builder(store: &DynamoStore) -> IndexerBuilder {
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            poll: second / 2,
+            linger: second / 5,
+            refresh: second * 10,
+            lease: second * 30,
+            segments: 4,
+        };
+        IndexerBuilder { store: store.clone(), settings }
+    }
+
+    /// Works until [`shutdown`](Self::shutdown), and then gives its shards free for others.
+    ///
+    /// What passes, as throttling does, is tried again for ever. A stream that is damaged stops no other: see
+    /// [`IndexerProgress::damaged`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when something is missing that will not come by itself,
+    /// [`StoreError::Damaged`] when the feed cannot be read.
+    pub async fn run(&self) -> Result<(), StoreError> {
+        self.worker.run().await
+    }
+
+    /// Ends [`run`](Self::run), as soon as what was read is indexed.
+    pub fn shutdown(&self) {
+        self.worker.stop.send_replace(true);
+    }
+
+    /// What was done, and how far behind it is.
+    #[must_use]
+    pub fn progress(&self) -> IndexerProgress {
+        self.worker.progress.get()
+    }
+}
+
+impl fmt::Debug for Indexer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Indexer").field("settings", &self.worker.settings).finish_non_exhaustive()
+    }
+}
+
+/// Settings of an [`Indexer`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct IndexerBuilder {
+    store: DynamoStore,
+    settings: Settings,
+}
+
+impl IndexerBuilder {
+    /// Looks for new records so long after there were none, 500 ms unless another time is given. AWS allows five
+    /// looks a second at each shard.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll = interval;
+        self
+    }
+
+    /// Waits so long for more before it writes a page that is not full, 200 ms unless another time is given: the
+    /// longer, the cheaper.
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.settings.linger = time;
+        self
+    }
+
+    /// Looks for new shards and other indexers at least so often, every 10 seconds unless another time is given.
+    pub fn refresh_interval(mut self, interval: Duration) -> Self {
+        self.settings.refresh = interval;
+        self
+    }
+
+    /// Takes over the shards of an indexer that has not been heard of for so long, 30 seconds unless another time
+    /// is given. Should that one still run, it is no matter.
+    pub fn lease_time(mut self, time: Duration) -> Self {
+        self.settings.lease = time;
+        self
+    }
+
+    /// Reconciles in so many segments at once, 4 unless another number is given.
+    pub fn reconcile_segments(mut self, segments: u32) -> Self {
+        self.settings.segments = segments.clamp(1, 1_000);
+        self
+    }
+
+    /// The indexer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when the store has no client for DynamoDB Streams.
+    pub fn build(self) -> Result<Indexer, StoreError> {
+        let Self { store, settings } = self;
+        let Some(client) = store.table.streams.clone() else {
+            return Err(StoreError::setup(
+                "an indexer needs a client of DynamoDB Streams: call `streams_client` on the store's builder",
+                None,
+            ));
+        };
+        let worker = Worker {
+            source: Arc::new(TableStream::new(Arc::clone(&store.table), client)),
+            feed: Arc::clone(&store.table) as _,
+            table: Arc::clone(&store.table) as _,
+            documents: Arc::new(store),
+            settings,
+            progress: Progress::default(),
+            stop: watch::Sender::new(false),
+            clock: Arc::new(|| chrono::Utc::now().timestamp_millis()),
+        };
+        Ok(Indexer { worker: Arc::new(worker) })
+    }
+}

@@ -1,0 +1,200 @@
+//! The indexer and the reconciler, on the embedded engine with its stream.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use es_core::documents::{DocumentQuery, Documents};
+use es_core::feed::{Feed, FeedRead, Position};
+use es_core::{Repository, StreamId, Version};
+use es_dynamo::embedded::Engine;
+use es_dynamo::{DynamoStore, Indexer, IndexerBuilder, Reconciler, names};
+use es_tests::domain::{Account, Deposit};
+
+async fn store() -> DynamoStore {
+    Engine::in_memory().expect("starts").store().await.expect("has a table")
+}
+
+fn quick(store: &DynamoStore) -> IndexerBuilder {
+    let soon = Duration::from_millis(20);
+    Indexer::builder(store).poll_interval(soon).linger(soon).refresh_interval(soon).lease_time(soon * 10)
+}
+
+/// Runs an indexer until it is told to stop.
+fn start(indexer: &Indexer) -> tokio::task::JoinHandle<()> {
+    let indexer = indexer.clone();
+    tokio::spawn(async move { indexer.run().await.expect("runs") })
+}
+
+/// Deposits so often to each of the accounts.
+async fn deposit(store: &DynamoStore, accounts: u64, times: u64) {
+    let repository: Repository<Account> = Repository::new(store.clone());
+    for time in 0..times {
+        for account in 0..accounts {
+            let deposit = Deposit { cents: 1, notes: vec![String::new(); 1 + time as usize % 2] };
+            repository.execute(&account.to_string(), deposit).await.expect("accepted");
+        }
+    }
+}
+
+fn account(id: impl std::fmt::Display) -> StreamId {
+    StreamId::new("account", id).expect("valid")
+}
+
+/// Waits until a stream is in the feed up to a version.
+async fn indexed(store: &DynamoStore, stream: &StreamId, version: u64) {
+    let start = Instant::now();
+    while store.indexed(stream).await.expect("is known") < version {
+        assert!(start.elapsed() < Duration::from_secs(20), "{stream} is never indexed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Checks that the feed has everything once and in order.
+async fn check(store: &DynamoStore, events: u64) {
+    let report = Reconciler::builder(store).build().audit().await.expect("audits");
+    assert!(report.is_sound(), "{report:?}");
+    assert_eq!(report.events, events);
+    let mut read = 0;
+    for slice in store.slices().await.expect("is known").iter() {
+        let (mut after, mut next) = (Position::NONE, Position::new(1));
+        loop {
+            let page = store.read_feed(&FeedRead::new(slice, after).limit(7)).await.expect("reads");
+            for entry in &page.entries {
+                assert_eq!(entry.position, next);
+                next = entry.last().next();
+                read += entry.commit.events.len() as u64;
+            }
+            if page.is_last {
+                break;
+            }
+            after = page.through;
+        }
+    }
+    assert_eq!(read, events);
+}
+
+#[tokio::test]
+async fn events_come_into_the_feed_as_they_happen() {
+    let store = store().await;
+    let indexer = quick(&store).build().expect("has a client");
+    let running = start(&indexer);
+    deposit(&store, 3, 4).await;
+    for id in 0..3 {
+        indexed(&store, &account(id), 6).await;
+    }
+    deposit(&store, 1, 1).await;
+    indexed(&store, &account(0), 7).await;
+    indexer.shutdown();
+    running.await.expect("ends");
+    check(&store, 19).await;
+    let progress = indexer.progress();
+    let reconciled = progress.reconciliation.clone().expect("was reconciled").events_indexed;
+    let events = progress.events + reconciled;
+    assert_eq!((events, progress.damaged.len(), progress.foreign_items), (19, 0, 0));
+    assert!(progress.pages <= 13 && progress.records > 13, "{progress:?}");
+}
+
+#[tokio::test]
+async fn indexers_may_come_and_go_and_run_at_once() {
+    let store = store().await;
+    deposit(&store, 4, 2).await;
+    for round in 0..3 {
+        let indexers: Vec<_> = (0..3)
+            .map(|_| {
+                let builder = DynamoStore::builder().client(store.client().clone());
+                let elsewhere = builder.streams_client(store.streams_client().expect("has one").clone());
+                quick(&elsewhere.build().expect("has clients")).build().expect("has a client")
+            })
+            .collect();
+        let running: Vec<_> = indexers.iter().map(start).collect();
+        deposit(&store, 4, 2).await;
+        for id in 0..4 {
+            indexed(&store, &account(id), 3 * (round + 2)).await;
+        }
+        // One of them without a word.
+        running[round as usize].abort();
+        for indexer in &indexers {
+            indexer.shutdown();
+        }
+        for running in running {
+            let _ = running.await;
+        }
+    }
+    check(&store, 4 * 12).await;
+}
+
+#[tokio::test]
+async fn a_table_without_a_feed_is_reconciled_by_itself() {
+    let store = store().await;
+    deposit(&store, 20, 3).await;
+    // What the stream has kept of it is another matter: the first indexer reconciles in any case.
+    let indexer = quick(&store).build().expect("has a client");
+    let running = start(&indexer);
+    for id in 0..20 {
+        indexed(&store, &account(id), 4).await;
+    }
+    let start = Instant::now();
+    loop {
+        let documents = store.documents(&DocumentQuery::new("$indexer")).await.expect("lists").documents;
+        let reconciled = documents.iter().find(|(name, _)| name.starts_with("reconcile/"));
+        if reconciled.is_some_and(|(_, state)| state.body.contains("\"pending\":false")) {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "it never ends: {documents:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    indexer.shutdown();
+    running.await.expect("ends");
+    check(&store, 80).await;
+}
+
+#[tokio::test]
+async fn the_reconciler_indexes_a_table_and_goes_on_where_it_was() {
+    let store = store().await;
+    deposit(&store, 30, 3).await;
+    let before = Reconciler::builder(&store).build().audit().await.expect("audits");
+    assert_eq!((before.missing.len(), before.streams, before.events), (30, 30, 0));
+    assert_eq!(before.missing[&account(7)], (Version::NONE, Version::new(4)));
+
+    let pages = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&pages);
+    let builder = || Reconciler::builder(&store).segments(3).name("first");
+    let done = builder().on_progress(move |progress| counted.store(progress.pages, Ordering::SeqCst));
+    let done = done.build().run().await.expect("reconciles");
+    assert_eq!((done.events_indexed, done.commits, done.segments_done), (120, 90, 3));
+    assert_eq!(done.pages, pages.load(Ordering::SeqCst));
+    check(&store, 120).await;
+    let again = builder().build().run().await.expect("reconciles");
+    assert_eq!((again.events_indexed, again.commits), (0, 90));
+    check(&store, 120).await;
+}
+
+#[tokio::test]
+async fn the_audit_finds_what_is_wrong() {
+    let store = store().await;
+    deposit(&store, 3, 2).await;
+    Reconciler::builder(&store).build().run().await.expect("reconciles");
+    check(&store, 9).await;
+    let key = |version| AttributeValue::S(names::commit_key(Version::new(version)));
+    let delete = async |id: u64, version| {
+        let request = store.client().delete_item().table_name(store.table_name());
+        let request = request.key(names::PARTITION_KEY, AttributeValue::S(account(id).to_string()));
+        request.key(names::SORT_KEY, key(version)).send().await.expect("deletes");
+    };
+    delete(0, 1).await;
+    delete(1, 2).await;
+    let report = Reconciler::builder(&store).build().audit().await.expect("audits");
+    assert_eq!(report.disordered, ["in the table, version 2 of `account#0` follows version 0"]);
+    assert_eq!(report.unfounded[&account(1)], (Version::new(3), Version::new(1)));
+    assert!(!report.is_sound());
+}
+
+#[tokio::test]
+async fn without_a_client_for_the_stream_there_is_no_indexer() {
+    let store = store().await;
+    let without = DynamoStore::builder().client(store.client().clone()).build().expect("has a client");
+    let error = Indexer::builder(&without).build().expect_err("has none");
+    assert!(error.to_string().contains("call `streams_client` on the store's builder"), "{error}");
+}
