@@ -62,6 +62,8 @@ pub mod testing;
 mod transact;
 mod write;
 
+#[cfg(feature = "indexer")]
+pub use aws_sdk_dynamodbstreams::Client as StreamsClient;
 pub use builder::DynamoStoreBuilder;
 #[cfg(feature = "indexer")]
 pub use indexer::{Indexer, IndexerBuilder, IndexerProgress};

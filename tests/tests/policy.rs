@@ -13,7 +13,7 @@ use es_core::{
     EventData, EventStore, ExpectedVersion, Repository, SnapshotPolicy, StreamId, Transaction, Version,
 };
 use es_dynamo::embedded::{Connector, Engine};
-use es_dynamo::{DynamoStore, lambda};
+use es_dynamo::{DynamoStore, Indexer, StreamsClient, lambda};
 use es_tests::conformance::time;
 use es_tests::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
 use serde_json::{Value, json};
@@ -73,8 +73,12 @@ fn policy() -> Vec<Actions> {
     let action = |action: &Value| action.as_str().expect("a text").to_owned();
     let actions = |statement: &Value| {
         assert_eq!(statement["Effect"], "Allow");
-        assert_eq!(statement["Resource"], "arn:aws:dynamodb:REGION:ACCOUNT:table/events");
-        statement["Action"].as_array().expect("a list").iter().map(action).collect()
+        let actions: Actions = statement["Action"].as_array().expect("a list").iter().map(action).collect();
+        let of_the_stream = actions.contains("dynamodb:GetRecords");
+        let stream = if of_the_stream { "/stream/*" } else { "" };
+        let resource = format!("arn:aws:dynamodb:REGION:ACCOUNT:table/events{stream}");
+        assert_eq!(statement["Resource"], resource);
+        actions
     };
     statements.iter().map(actions).collect()
 }
@@ -152,14 +156,38 @@ async fn use_everything(store: &DynamoStore) {
     }
 }
 
+/// All that an indexer does that has never run before: it reconciles, too.
+async fn index_everything(store: &DynamoStore) {
+    let soon = std::time::Duration::from_millis(10);
+    let indexer = Indexer::builder(store).poll_interval(soon).refresh_interval(soon);
+    let indexer = indexer.build().expect("has a client");
+    let running = tokio::spawn({
+        let indexer = indexer.clone();
+        async move { indexer.run().await.expect("runs") }
+    });
+    let is_done = || {
+        let progress = indexer.progress();
+        progress.records > 0 && progress.reconciliation.is_some() && !progress.reconciling
+    };
+    while !is_done() {
+        tokio::time::sleep(soon).await;
+    }
+    indexer.shutdown();
+    running.await.expect("ends");
+}
+
 #[tokio::test]
 async fn the_policy_allows_what_is_used_and_nothing_else() {
     let engine = Engine::in_memory().expect("starts");
     let recorder = Recorder { way: engine.connector(), actions: Arc::default() };
     let config = engine.config_through(SharedHttpConnector::new(recorder.clone()));
-    let store =
-        DynamoStore::builder().client(Client::from_conf(config.build())).build().expect("a valid name");
-    let [application, verification] = &policy()[..] else { panic!("the policy has two statements") };
+    let streams = engine.streams_config_through(SharedHttpConnector::new(recorder.clone()));
+    let builder = DynamoStore::builder().client(Client::from_conf(config.build()));
+    let builder = builder.streams_client(StreamsClient::from_conf(streams.build()));
+    let store = builder.build().expect("a valid name");
+    let [application, verification, indexer, stream] = &policy()[..] else {
+        panic!("the policy has four statements")
+    };
 
     store.create_table().await.expect("creates the table");
     let creation = recorder.take();
@@ -173,6 +201,10 @@ async fn the_policy_allows_what_is_used_and_nothing_else() {
 
     store.verify_table().await.expect("is the right table");
     assert_eq!(&recorder.take(), verification, "used by verify_table; the policy allows it");
+
+    index_everything(&store).await;
+    let used = &recorder.take() - application;
+    assert_eq!(used, indexer | stream, "used by an indexer; the policy allows it");
 }
 
 #[test]

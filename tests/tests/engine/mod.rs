@@ -21,7 +21,8 @@ pub(crate) async fn dynamo_store_with(
 ) -> DynamoStore {
     let Ok(url) = std::env::var(ENDPOINT) else {
         let engine = Engine::in_memory().expect("the embedded engine starts");
-        let store = settings(DynamoStore::builder().client(engine.client())).build().expect("has a client");
+        let builder = DynamoStore::builder().client(engine.client()).streams_client(engine.streams_client());
+        let store = settings(builder).build().expect("has a client");
         store.create_table().await.expect("creates the table");
         return store;
     };

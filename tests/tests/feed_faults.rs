@@ -1,0 +1,163 @@
+//! The feed under faults below the SDK: indexers whose requests are lost, and that die between any two of them.
+//!
+//! `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed. Thousands of runs
+//! on a table and a stream that are made up are among the tests of `es-dynamo`.
+
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use es_core::feed::{Feed, FeedRead, Position, Slices};
+use es_core::testing::Faults;
+use es_core::{Repository, StreamId};
+use es_dynamo::embedded::Engine;
+use es_dynamo::testing::FaultyConnector;
+use es_dynamo::{DynamoStore, Indexer, Reconciler};
+use es_tests::domain::{Account, Deposit};
+
+const ACCOUNTS: u64 = 5;
+
+/// A process' store on the engine, by ways with faults.
+fn open(engine: &Engine, faults: Option<&Faults>, slices: u32) -> DynamoStore {
+    let way = || {
+        let way = engine.connector().in_place();
+        match faults {
+            Some(faults) => FaultyConnector::new(way, faults.clone()).into_shared(),
+            None => SharedHttpConnector::new(way),
+        }
+    };
+    let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);
+    let config = engine.config_through(way()).retry_config(retries);
+    let streams = engine.streams_config_through(way());
+    DynamoStore::builder()
+        .client(Client::from_conf(config.build()))
+        .streams_client(es_dynamo::StreamsClient::from_conf(streams.build()))
+        .slices(Slices::new(slices).expect("not zero"))
+        .build()
+        .expect("a valid table name")
+}
+
+/// Lets an indexer run for some time, and then stop, or die without a word.
+async fn index(store: &DynamoStore, time: Duration, dies: bool) {
+    let second = Duration::from_secs(1);
+    let indexer = Indexer::builder(store)
+        .poll_interval(second / 2)
+        .linger(second / 5)
+        .refresh_interval(second * 5)
+        .lease_time(second * 10)
+        .reconcile_segments(2)
+        .build()
+        .expect("has a client");
+    let stop = async {
+        tokio::time::sleep(time).await;
+        if !dies {
+            indexer.shutdown();
+            tokio::time::sleep(second * 60).await;
+        }
+    };
+    tokio::select! {
+        ended = indexer.run() => ended.expect("does not give up"),
+        () = stop => {}
+    }
+}
+
+async fn run(seed: u64) -> Result<u64, String> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let engine = Engine::in_memory().expect("starts");
+    let truth = open(&engine, None, random.u32(1..4));
+    truth.create_table().await.expect("creates the table");
+
+    let mut writes = random.fork();
+    let happens = async {
+        let accounts: Repository<Account> = Repository::new(truth.clone());
+        let mut events = 0;
+        for _ in 0..writes.u32(5..40) {
+            let id = writes.u64(..ACCOUNTS).to_string();
+            let notes = writes.usize(1..4);
+            events += notes as u64;
+            let deposit = Deposit { cents: 1, notes: vec!["note".to_owned(); notes] };
+            accounts.execute(&id, deposit).await.expect("accepted");
+            tokio::time::sleep(Duration::from_millis(writes.u64(..2_000))).await;
+        }
+        events
+    };
+    let workers = (0..random.u32(1..4)).map(|_| {
+        let mut random = random.fork();
+        let engine = &engine;
+        async move {
+            for _ in 0..random.u32(1..4) {
+                let faults = Faults::seeded(random.u64(..))
+                    .lost_requests(0.03)
+                    .lost_answers(0.03)
+                    .throttling(0.02)
+                    .internal_errors(0.02)
+                    .cut_pages(0.05)
+                    .delays(0.05, Duration::from_secs(10));
+                let faults = if random.bool() { faults.crash_after(random.u64(1..150)) } else { faults };
+                let store = open(engine, Some(&faults), 8);
+                index(&store, Duration::from_secs(random.u64(1..30)), random.bool()).await;
+            }
+        }
+    });
+    let workers = futures_util::future::join_all(workers.collect::<Vec<_>>());
+    let (events, _) = futures_util::future::join(happens, workers).await;
+
+    // In the end one comes to whom nothing happens.
+    index(&open(&engine, None, 8), Duration::from_secs(60), false).await;
+    let report = Reconciler::builder(&truth).build().audit().await.map_err(|error| error.to_string())?;
+    if !report.is_sound() || report.events != events {
+        return Err(format!("{events} events: {report:?}"));
+    }
+    // A reader that has never been here before.
+    let reader = open(&engine, None, 8);
+    let mut read = 0;
+    for slice in reader.slices().await.expect("is known").iter() {
+        let (mut after, mut next) = (Position::NONE, Position::new(1));
+        loop {
+            let request = FeedRead::new(slice, after).limit(random.u32(1..10));
+            let page = reader.read_feed(&request).await.map_err(|error| error.to_string())?;
+            for entry in &page.entries {
+                if entry.position != next {
+                    return Err(format!("slice {slice}: {} instead of {next}", entry.position));
+                }
+                next = entry.last().next();
+                read += entry.commit.events.len() as u64;
+            }
+            after = page.through;
+            if page.is_last {
+                break;
+            }
+        }
+    }
+    for id in 0..ACCOUNTS {
+        let stream = StreamId::new("account", id).expect("valid");
+        let (indexed, head) =
+            (reader.indexed(&stream).await, es_core::EventStore::head(&reader, &stream).await);
+        if indexed.as_ref().ok() != head.as_ref().ok().map(|head| &head.version) {
+            return Err(format!("{stream}: {indexed:?}, {head:?}"));
+        }
+    }
+    match read == events {
+        true => Ok(events),
+        false => Err(format!("{read} events were read of {events}")),
+    }
+}
+
+#[test]
+fn every_event_is_in_the_feed_once_when_the_network_fails() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let runs = number("ES_FAULT_RUNS").unwrap_or(25);
+    let seeds = number("ES_FAULT_SEED").map_or(0..runs, |seed| seed..seed + 1);
+    // Time stands still, and passes only when there is nothing else to do.
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
+    let mut events = 0;
+    for seed in seeds.clone() {
+        match runtime.block_on(run(seed)) {
+            Ok(found) => events += found,
+            Err(error) => panic!("seed {seed}: {error}\nrepeat it with ES_FAULT_SEED={seed}"),
+        }
+    }
+    println!("{} runs, {events} events", seeds.count());
+}
