@@ -1,8 +1,11 @@
 //! What can go wrong in a projection.
 
+use std::error::Error;
+
 use super::BoxError;
 use crate::event::DecodeError;
 use crate::feed::Slice;
+use crate::read_model::ReadModelError;
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -49,6 +52,32 @@ pub enum ProjectorError {
         /// What is wrong, and what to do.
         reason: String,
     },
+}
+
+impl ProjectError {
+    /// Whether it was the store's fault, and the same event may be handled later.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Decode(_) | Self::Later(_) | Self::Lost => false,
+            Self::Handler(error) => is_retryable(&**error),
+        }
+    }
+}
+
+/// Whether an error, or what caused it, is a store that may do later what it was asked to.
+pub(crate) fn is_retryable(error: &(dyn Error + 'static)) -> bool {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        let store = match error.downcast_ref() {
+            Some(ReadModelError::Store(error)) => Some(error),
+            _ => error.downcast_ref(),
+        };
+        if store.is_some_and(StoreError::is_retryable) {
+            return true;
+        }
+        current = error.source();
+    }
+    false
 }
 
 impl ProjectorError {

@@ -9,6 +9,7 @@ use std::error::Error;
 use std::future::{Future, ready};
 
 pub use context::{EventContext, Tick};
+pub(crate) use error::is_retryable;
 pub use error::{ProjectError, ProjectorError, WaitError};
 pub(crate) use projector::active_build;
 pub use projector::{
@@ -115,7 +116,8 @@ pub trait Projection: Clone + Send + Sync + 'static {
 ///
 /// Write it as `async fn project(&mut self, event: &E, ctx: &EventContext) -> Result<(), BoxError>`. What
 /// fails is tried again, so the handler has to bear to be called more than once for one event. Changes of
-/// read models that it made before it failed are undone.
+/// read models that it made before it failed are undone. A store that cannot be reached for the moment is no
+/// failure of the event, when its error is returned as it is: the event waits for it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say how it handles the event `{E}`",
     label = "missing `impl Project<{E}> for {Self}`",

@@ -15,7 +15,9 @@ use super::state::{Failure, Names, Read, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::documents::{DocumentCondition, Revision};
 use crate::feed::{EventFilter, FeedPage, FeedRead, Position};
-use crate::projection::{BoxError, EventContext, ProjectError, Projection, ProjectorError, Tick};
+use crate::projection::{
+    BoxError, EventContext, ProjectError, Projection, ProjectorError, Tick, is_retryable,
+};
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
@@ -231,7 +233,7 @@ impl<'a, P: Projection> Consumer<'a, P> {
     /// Waits before another attempt, if there is one.
     pub(super) async fn wait_after(&self, attempts: &mut u32, error: BoxError) -> Result<(), Ended> {
         *attempts += 1;
-        if !self.may_retry(*attempts) {
+        if !self.may_retry(*attempts) && !is_retryable(&*error) {
             return Err(Ended::Failed(Failure { event: None, error: error.to_string() }));
         }
         self.wait(*attempts).await

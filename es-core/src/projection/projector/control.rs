@@ -157,7 +157,8 @@ impl<P: Projection> Projector<P> {
         Ok(())
     }
 
-    /// Lets a slice that has stopped try again.
+    /// Lets a slice that has stopped try again: of the build that is read or, when it has not stopped there, of
+    /// the new one.
     ///
     /// # Errors
     ///
@@ -167,7 +168,7 @@ impl<P: Projection> Projector<P> {
     }
 
     /// Sets aside the event at which a slice has stopped, and those of its stream after it; the others go
-    /// on. [`replay_parked`](Self::replay_parked) tries them again.
+    /// on. [`replay_parked`](Self::replay_parked) tries them again. Which build, as for [`retry`](Self::retry).
     ///
     /// # Errors
     ///
@@ -176,7 +177,8 @@ impl<P: Projection> Projector<P> {
         self.decide(slice, Some(true)).await
     }
 
-    /// Skips the event at which a slice has stopped: it will never be handled.
+    /// Skips the event at which a slice has stopped: this build will never handle it. Which one, as for
+    /// [`retry`](Self::retry).
     ///
     /// # Errors
     ///
@@ -215,8 +217,9 @@ impl<P: Projection> Projector<P> {
     pub async fn replay_parked(&self) -> Result<(), ProjectorError> {
         let overview = Overview::read(&*self.inner.store, &self.inner.names()?).await?;
         for slice in self.inner.store.slices().await?.iter() {
-            if overview.slice(Slot { build: overview.control.active, slice }).value.parked > 0 {
-                self.change(slice, |state| {
+            let slot = Slot { build: overview.control.active, slice };
+            if overview.slice(slot).value.parked > 0 {
+                self.change(slot, |state| {
                     state.replay = true;
                     Ok(())
                 })
@@ -237,7 +240,12 @@ impl<P: Projection> Projector<P> {
     }
 
     async fn decide(&self, slice: Slice, park: Option<bool>) -> Result<(), ProjectorError> {
-        self.change(slice, |state| {
+        let overview = Overview::read(&*self.inner.store, &self.inner.names()?).await?;
+        let has_stopped = |build: &u32| overview.slice(Slot { build: *build, slice }).value.failure.is_some();
+        let Some(build) = overview.control.builds().find(has_stopped) else {
+            return Err(ProjectorError::invalid(format!("slice {slice} has not stopped")));
+        };
+        self.change(Slot { build, slice }, |state| {
             let Some(failure) = state.failure.take() else {
                 return Err(ProjectorError::invalid(format!("slice {slice} has not stopped")));
             };
@@ -256,26 +264,19 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Changes the state of a slice of the build that is read, and takes it from whoever works on it.
+    /// Changes the state of a slot, and takes it from whoever works on it.
     async fn change(
         &self,
-        slice: Slice,
+        slot: Slot,
         mut change: impl FnMut(&mut SliceState) -> Result<(), ProjectorError>,
     ) -> Result<(), ProjectorError> {
-        let names = self.inner.names()?;
-        let build = super::active_build(&*self.inner.store, self.inner.projection.name()).await?;
-        let key = names.slice(Slot { build, slice });
+        let key = self.inner.names()?.slice(slot);
         let ids = &self.inner.settings.ids;
-        edit(
-            &*self.inner.store,
-            &key,
-            || ids.new_id(),
-            |state: &mut SliceState| {
-                state.owner = None;
-                change(state)
-            },
-        )
-        .await?;
+        let release = |state: &mut SliceState| {
+            state.owner = None;
+            change(state)
+        };
+        edit(&*self.inner.store, &key, || ids.new_id(), release).await?;
         self.inner.ordered.notify(usize::MAX);
         Ok(())
     }

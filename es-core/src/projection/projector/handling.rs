@@ -42,7 +42,7 @@ impl<P: Projection> Consumer<'_, P> {
         }
         // A checkpoint renews it.
         let mut ctx = ctx.clone();
-        let mut attempts = 0;
+        let (mut attempts, mut waits) = (0, 0);
         let since = self.inner.settings.clock.now();
         loop {
             ctx = ctx.leased(&self.lease());
@@ -54,6 +54,11 @@ impl<P: Projection> Consumer<'_, P> {
                     // What came before is finished, whatever becomes of this one.
                     if self.pending > 0 {
                         self.checkpoint().await?;
+                    }
+                    if error.is_retryable() {
+                        waits += 1;
+                        self.wait(waits).await?;
+                        continue;
                     }
                     attempts += 1;
                     let decodable = !matches!(error, ProjectError::Decode(_));

@@ -116,18 +116,24 @@ impl<P: Projection> Consumer<'_, P> {
         let key = self.names.parked_event(self.slot, parked.event.position);
         // Before the event, so that there is room for both in one transaction; nothing else is pending.
         self.commit.changes.push(DocumentChange::delete(key.clone()));
-        let result = self.try_handle(event, &ctx).await;
-        let is_done = match result {
-            Ok(Handled::Done) => {
-                self.commit.resumed += 1;
-                true
-            }
-            Ok(Handled::Crowded) => unreachable!("nothing is pending"),
-            Err(ProjectError::Lost) => return Err(Ended::Lost),
-            Err(error) => {
-                let again = Parked { error: error.to_string(), ..parked.clone() };
-                self.commit.changes = vec![DocumentChange::put(key, encode(&again)?)];
-                false
+        let mut waits = 0;
+        let is_done = loop {
+            match self.try_handle(event, &ctx).await {
+                Ok(Handled::Done) => {
+                    self.commit.resumed += 1;
+                    break true;
+                }
+                Ok(Handled::Crowded) => unreachable!("nothing is pending"),
+                Err(ProjectError::Lost) => return Err(Ended::Lost),
+                Err(error) if error.is_retryable() => {
+                    waits += 1;
+                    self.wait(waits).await?;
+                }
+                Err(error) => {
+                    let again = Parked { error: error.to_string(), ..parked.clone() };
+                    self.commit.changes = vec![DocumentChange::put(key, encode(&again)?)];
+                    break false;
+                }
             }
         };
         self.checkpoint().await?;

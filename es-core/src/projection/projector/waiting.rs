@@ -16,8 +16,8 @@ use crate::version::Version;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl<P: Projection> Projector<P> {
-    /// Waits until everything is handled that is in the feed when this is called. Others have to
-    /// [`run`](Self::run) the projection meanwhile.
+    /// Waits until everything is handled that is in the feed when this is called, and parked events were tried
+    /// again where that was asked for. Others have to [`run`](Self::run) the projection meanwhile.
     ///
     /// # Errors
     ///
@@ -116,7 +116,7 @@ impl<P: Projection> Projector<P> {
             let mut is_there = true;
             for (build, (slice, end)) in awaited {
                 let state = overview.slice(Slot { build, slice: *slice }).value;
-                if state.position >= *end {
+                if state.position >= *end && !state.replay {
                     continue;
                 }
                 is_there = false;

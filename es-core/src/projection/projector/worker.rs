@@ -22,26 +22,30 @@ use crate::store::StoreError;
 
 /// Works until `stop`.
 pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), ProjectorError> {
+    let names = inner.names()?;
+    let Some(slices) = slices(inner, stop).await? else { return Ok(()) };
     let worker = Worker {
         inner: Arc::clone(inner),
-        names: inner.names()?,
+        names,
         id: inner.settings.ids.new_id(),
-        slices: slices(inner, stop).await?,
+        slices,
         seen: BTreeMap::new(),
         running: BTreeMap::new(),
     };
     worker.run(stop).await
 }
 
-async fn slices<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Slices, ProjectorError> {
-    loop {
+/// The slices of the feed; `None` when the worker was asked to end before the store could tell.
+async fn slices<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Option<Slices>, ProjectorError> {
+    while !stop.is_set() {
         match inner.store.slices().await {
-            Err(error) if error.is_retryable() && !stop.is_set() => {
+            Err(error) if error.is_retryable() => {
                 stop.sleep(&*inner.settings.clock, inner.settings.poll).await;
             }
-            slices => return Ok(slices?),
+            slices => return Ok(Some(slices?)),
         }
     }
+    Ok(None)
 }
 
 /// Does something while the consumers go on, since they may be in the middle of requests for which it waits; with
