@@ -77,7 +77,13 @@ pub(super) struct Client<'a> {
 
 /// The ids that one client draws from its seed.
 #[derive(Debug)]
-struct SeededIds(std::sync::Mutex<Rng>);
+pub(super) struct SeededIds(std::sync::Mutex<Rng>);
+
+impl SeededIds {
+    pub(super) fn new(random: Rng) -> Self {
+        Self(std::sync::Mutex::new(random))
+    }
+}
 
 impl IdSource for SeededIds {
     fn new_id(&self) -> Uuid {
@@ -123,7 +129,7 @@ impl<'a> Client<'a> {
             1 => SnapshotPolicy::Every(self.random.u32(1..5)),
             _ => SnapshotPolicy::Adaptive,
         };
-        let ids = SeededIds(std::sync::Mutex::new(self.random.fork()));
+        let ids = SeededIds::new(self.random.fork());
         let builder = Repository::builder(store)
             .retry(retry)
             .snapshots(policy)

@@ -7,6 +7,7 @@ mod checker;
 mod client;
 pub mod documents;
 pub mod processes;
+pub mod projections;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,88 @@
+//! Somebody who does with the projection what one may do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use es_core::Projector;
+use es_core::projection::{FailedEvent, ProjectorError};
+use fastrand::Rng;
+use tokio::time::{Instant, sleep};
+
+use super::Run;
+use super::checker::Report;
+use super::ledger::{Ledger, Place};
+use super::worker::projector;
+use crate::chaos::faults;
+
+pub(super) struct Operator {
+    projector: Projector<Ledger>,
+    random: Rng,
+    operated: Operated,
+}
+
+/// What was done.
+#[derive(Default)]
+pub(super) struct Operated {
+    /// The events that may have been skipped.
+    pub(super) skipped: BTreeSet<Place>,
+    pub(super) report: Report,
+}
+
+impl Operator {
+    pub(super) fn new(run: Run, random: &mut Rng) -> Self {
+        let seed = random.u64(..);
+        let plan = faults(random, seed);
+        let projector = projector(&run, random, plan);
+        Self { projector, random: random.fork(), operated: Operated::default() }
+    }
+
+    /// Does this and that. Orders whose answer is lost, and those that do not fit, count for nothing.
+    pub(super) async fn interfere(mut self, time: Duration) -> Operated {
+        let start = Instant::now();
+        while start.elapsed() < time {
+            sleep(Duration::from_millis(self.random.u64(..120))).await;
+            let _ = self.act().await;
+        }
+        self.operated
+    }
+
+    async fn act(&mut self) -> Result<(), ProjectorError> {
+        let projector = &self.projector;
+        match self.random.u8(..16) {
+            0 => projector.pause().await,
+            1..4 => projector.resume().await,
+            4 => {
+                projector.reset().await?;
+                self.operated.report.resets += 1;
+                Ok(())
+            }
+            5 => projector.rebuild().await,
+            6 | 7 => {
+                projector.switch().await?;
+                self.operated.report.switches += 1;
+                Ok(())
+            }
+            8 => projector.cancel_rebuild().await,
+            9 => projector.delete_replaced().await,
+            10 => projector.replay_parked().await,
+            _ => self.decide().await,
+        }
+    }
+
+    /// Decides about a slice that has stopped.
+    async fn decide(&mut self) -> Result<(), ProjectorError> {
+        let progress = self.projector.progress().await?;
+        let Some((slice, failure)) = progress.stopped().next() else { return Ok(()) };
+        self.operated.report.stops += 1;
+        match (self.random.u8(..4), &failure.event) {
+            (0, Some(FailedEvent { stream, version, .. })) => {
+                // Also when the answer is lost.
+                let account = stream.trim_start_matches("account#").to_owned();
+                self.operated.skipped.insert((account, version.get()));
+                self.projector.skip(slice).await
+            }
+            (1, Some(_)) => self.projector.park(slice).await,
+            _ => self.projector.retry(slice).await,
+        }
+    }
+}

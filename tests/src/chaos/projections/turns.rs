@@ -1,0 +1,135 @@
+//! A store whose requests take their time.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use es_core::documents::{
+    ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
+};
+use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
+use es_core::store::{
+    Append, AppendError, Appended, Claim, Head, Holder, MarkerRead, OnceKey, Page, Read, StoreIdentity,
+    WriteError, WriteSet, Written,
+};
+use es_core::{Cost, EventStore, Snapshot, StoreError, StreamId, Version};
+use fastrand::Rng;
+use futures_core::future::BoxFuture;
+use futures_core::stream::BoxStream;
+
+use super::LEASE;
+
+/// A store whose requests take some turns before they arrive, and some before they are answered; now and then one
+/// arrives when its sender is long taken for dead.
+#[derive(Clone, Debug)]
+pub(super) struct Turns {
+    store: Arc<dyn Feed>,
+    random: Arc<Mutex<Rng>>,
+}
+
+impl Turns {
+    pub(super) fn new(store: Arc<dyn Feed>, random: Rng) -> Self {
+        Self { store, random: Arc::new(Mutex::new(random)) }
+    }
+
+    async fn on_the_way(&self) {
+        let (turns, late) = {
+            let mut random = self.random.lock().expect("is not poisoned");
+            (random.u8(..3), (random.u16(..400) == 0).then(|| LEASE.mul_f64(random.f64() * 4.0)))
+        };
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        if let Some(late) = late {
+            tokio::time::sleep(late).await;
+        }
+    }
+
+    async fn request<T>(&self, carry_out: impl Future<Output = T>) -> T {
+        self.on_the_way().await;
+        let answer = carry_out.await;
+        self.on_the_way().await;
+        answer
+    }
+}
+
+#[async_trait]
+impl EventStore for Turns {
+    async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        self.request(self.store.append(append)).await
+    }
+
+    async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
+        self.request(self.store.write(set)).await
+    }
+
+    async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
+        self.request(self.store.claim_holder(claim)).await
+    }
+
+    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+        self.request(self.store.marker(key)).await
+    }
+
+    fn identity(&self) -> StoreIdentity {
+        self.store.identity()
+    }
+
+    fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        self.store.read(read)
+    }
+
+    async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
+        self.request(self.store.head(stream)).await
+    }
+
+    async fn write_snapshot(
+        &self,
+        stream: &StreamId,
+        snapshot: &Snapshot,
+        replaces: Option<Version>,
+    ) -> Result<Cost, StoreError> {
+        self.request(self.store.write_snapshot(stream, snapshot, replaces)).await
+    }
+
+    fn spawn(&self, task: BoxFuture<'static, ()>) {
+        self.store.spawn(task);
+    }
+}
+
+#[async_trait]
+impl Documents for Turns {
+    async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
+        self.request(self.store.document(key)).await
+    }
+
+    async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
+        self.request(self.store.documents(query)).await
+    }
+
+    async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+        self.request(self.store.change(set)).await
+    }
+}
+
+#[async_trait]
+impl Feed for Turns {
+    async fn slices(&self) -> Result<Slices, StoreError> {
+        self.request(self.store.slices()).await
+    }
+
+    async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
+        self.request(self.store.read_feed(read)).await
+    }
+
+    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+        self.request(self.store.feed_end(slice)).await
+    }
+
+    async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {
+        self.request(self.store.indexed(stream)).await
+    }
+
+    fn growth(&self) -> BoxFuture<'static, ()> {
+        self.store.growth()
+    }
+}

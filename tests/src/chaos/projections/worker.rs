@@ -1,0 +1,90 @@
+//! Workers that die, and come back.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use es_core::Projector;
+use es_core::testing::Faults;
+use fastrand::Rng;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::checker::Report;
+
+use super::ledger::Ledger;
+use super::world::{VirtualTime, mortal};
+use super::{LEASE, Run, TROUBLE};
+use crate::chaos::client::SeededIds;
+use crate::chaos::faults;
+
+/// How long a worker may take that was asked to end, whatever its store does.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(super) struct Workers {
+    tasks: JoinSet<Result<Report, String>>,
+}
+
+impl Workers {
+    pub(super) fn spawn(run: &Run, random: &mut Rng) -> Self {
+        let mut tasks = JoinSet::new();
+        for _ in 0..random.u8(1..5) {
+            tasks.spawn(live(run.clone(), random.fork()));
+        }
+        Self { tasks }
+    }
+
+    /// Waits until all are dead.
+    pub(super) async fn end(mut self) -> Result<Report, String> {
+        let mut report = Report::default();
+        while let Some(lived) = self.tasks.join_next().await {
+            report += lived.map_err(|error| error.to_string())??;
+        }
+        Ok(report)
+    }
+}
+
+/// A worker's projector, with a clock, ids and faults of its own.
+pub(super) fn projector(run: &Run, random: &mut Rng, faults: Faults) -> Projector<Ledger> {
+    let store = run.open(random, faults);
+    Projector::builder(store.clone(), run.projection(store))
+        .batch(random.u32(1..60))
+        .poll(Duration::from_millis(random.u64(5..40)))
+        .lease(LEASE)
+        .retry(run.retry)
+        .on_failure(run.on_failure)
+        .clock(VirtualTime::new(TimeDelta::seconds(random.i64(-10_000..10_000))))
+        .ids(SeededIds::new(random.fork()))
+        .build()
+}
+
+/// One life after the other.
+async fn live(run: Run, mut random: Rng) -> Result<Report, String> {
+    let mut report = Report::default();
+    let start = Instant::now();
+    while start.elapsed() < TROUBLE {
+        let seed = random.u64(..);
+        let mut plan = faults(&mut random, seed);
+        if random.u8(..4) == 0 {
+            plan = plan.crash_after(random.u64(1..150));
+        }
+        let projector = projector(&run, &mut random, plan);
+        let turns = if random.bool() { random.u32(1..600) } else { u32::MAX };
+        let left = TROUBLE.saturating_sub(start.elapsed()).mul_f64(random.f64() * 1.5);
+        let asked = async {
+            sleep(left).await;
+            projector.shutdown();
+        };
+        let work = async {
+            let (worked, ()) = tokio::join!(projector.run(), asked);
+            worked
+        };
+        match timeout(PATIENCE, mortal(work, turns, random.fork())).await {
+            Ok(Some(Ok(()))) => report.ended += 1,
+            Ok(Some(Err(error))) => return Err(format!("a worker ended with an error: {error}")),
+            Ok(None) => report.died += 1,
+            Err(_) => return Err("a worker does not end".to_owned()),
+        }
+        sleep(LEASE.mul_f64(random.f64() * 2.0)).await;
+    }
+    Ok(report)
+}

@@ -1,0 +1,70 @@
+//! Time that passes when there is nothing else to do, and processes that stall and die.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use es_core::Clock;
+use fastrand::Rng;
+use futures_util::FutureExt;
+use tokio::time::{Instant, sleep};
+
+use super::LEASE;
+
+/// A clock of tokio's time, that is wrong by the same amount all the time.
+#[derive(Debug)]
+pub(super) struct VirtualTime {
+    start: Instant,
+    wrong_by: TimeDelta,
+}
+
+impl VirtualTime {
+    pub(super) fn new(wrong_by: TimeDelta) -> Self {
+        Self { start: Instant::now(), wrong_by }
+    }
+}
+
+#[async_trait]
+impl Clock for VirtualTime {
+    fn now(&self) -> DateTime<Utc> {
+        let passed = TimeDelta::from_std(self.start.elapsed()).expect("a short run");
+        DateTime::UNIX_EPOCH + TimeDelta::days(1) + self.wrong_by + passed
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        sleep(duration).await;
+    }
+}
+
+/// Lets a process run that now and then stands still for so long that others take it for dead, and that dies before
+/// its turn number `turns`; `None` when it died.
+pub(super) async fn mortal<T>(process: impl Future<Output = T>, turns: u32, mut random: Rng) -> Option<T> {
+    let mut process = pin!(process);
+    let mut left = turns;
+    let mut stall = None;
+    std::future::poll_fn(move |context| {
+        if let Some(still) = &mut stall {
+            let still: &mut std::pin::Pin<Box<tokio::time::Sleep>> = still;
+            if still.poll_unpin(context).is_pending() {
+                return Poll::Pending;
+            }
+            stall = None;
+        }
+        left -= 1;
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        if random.u16(..300) == 0 {
+            let mut still = Box::pin(sleep(LEASE.mul_f64(1.0 + random.f64() * 3.0)));
+            let pending = still.poll_unpin(context).is_pending();
+            stall = pending.then_some(still);
+            if pending {
+                return Poll::Pending;
+            }
+        }
+        process.as_mut().poll(context).map(Some)
+    })
+    .await
+}

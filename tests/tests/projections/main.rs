@@ -1,0 +1,3 @@
+//! Projections and read models, on the store in memory.
+
+mod faults;
