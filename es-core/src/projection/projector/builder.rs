@@ -100,7 +100,8 @@ impl<P: Projection> ProjectorBuilder<P> {
         self
     }
 
-    /// How often and how fast a handler that fails is called again.
+    /// How often and how fast a handler that fails is called again, and a store is asked again by who waits for
+    /// the projection. Workers ask a store again for as long as it takes, as fast.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.settings.retry = policy;
         self

@@ -81,8 +81,8 @@ pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng
         run.trouble.end();
         projector.replay_parked().await.map_err(|error| error.to_string())?;
         finish(&projector).await?;
-        // The dead are forgotten.
-        sleep(LEASE * 4).await;
+        // The dead are forgotten, also when some of the requests for that are late.
+        sleep(LEASE * 20).await;
         if projector.rebuild_progress().await.map_err(|error| error.to_string())?.is_some() {
             while projector.switch().await.is_err() {
                 if let Some(stopped) = projector.rebuild_progress().await.ok().flatten() {

@@ -26,7 +26,7 @@ use ledger::{Ledger, Trouble};
 use operator::Operator;
 use turns::Turns;
 use worker::Workers;
-use world::VirtualTime;
+pub use world::VirtualTime;
 
 use super::client::SeededIds;
 use crate::domain::{Account, Deposit, SetRate, Withdraw};

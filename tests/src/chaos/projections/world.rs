@@ -14,14 +14,16 @@ use tokio::time::{Instant, sleep};
 use super::LEASE;
 
 /// A clock of tokio's time, that is wrong by the same amount all the time.
-#[derive(Debug)]
-pub(super) struct VirtualTime {
+#[derive(Clone, Debug)]
+pub struct VirtualTime {
     start: Instant,
     wrong_by: TimeDelta,
 }
 
 impl VirtualTime {
-    pub(super) fn new(wrong_by: TimeDelta) -> Self {
+    /// A clock that is wrong by `wrong_by`.
+    #[must_use]
+    pub fn new(wrong_by: TimeDelta) -> Self {
         Self { start: Instant::now(), wrong_by }
     }
 }

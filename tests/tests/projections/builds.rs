@@ -1,0 +1,66 @@
+//! Building a projection anew, beside the build that is read.
+
+use es_core::MemoryStore;
+use es_core::documents::{DocumentQuery, Documents};
+
+use crate::support::{Journal, deposit, projector};
+
+async fn documents(store: &MemoryStore, collection: &str) -> usize {
+    store.documents(&DocumentQuery::new(collection)).await.expect("a page").documents.len()
+}
+
+/// How many rows and places a build has.
+async fn rows(store: &MemoryStore, build: u32) -> usize {
+    let mut count = documents(store, &format!("read#journal#{build}#lines#i#by_account#ada")).await;
+    for bucket in 0..16 {
+        count += documents(store, &format!("read#journal#{build}#lines#r#{bucket}")).await;
+    }
+    count
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_build_takes_the_place_of_the_old_one() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a", "b"]).await;
+    let journal = Journal::new(&store);
+    let projector = projector(store.clone(), journal.clone()).build();
+    projector.run_until_caught_up().await.expect("works");
+    assert!(projector.switch().await.expect_err("no new build").to_string().contains("`rebuild` begins"));
+
+    projector.rebuild().await.expect("begins");
+    assert!(projector.rebuild().await.is_err(), "one is enough");
+    assert_eq!(projector.rebuild_progress().await.expect("progress").expect("a new build").lag(), 2);
+    let error = projector.switch().await.expect_err("it is behind").to_string();
+    assert!(error.contains("is at position 0") && error.contains("wait until it has caught up"), "{error}");
+    deposit(&store, "ada", &["c"]).await;
+    projector.run_until_caught_up().await.expect("works on both");
+    assert_eq!(journal.handled().len(), 6);
+    assert_eq!((rows(&store, 1).await, rows(&store, 2).await), (6, 6));
+
+    projector.switch().await.expect("switched");
+    assert_eq!(projector.rebuild_progress().await.expect("progress"), None);
+    deposit(&store, "ada", &["d"]).await;
+    projector.run_until_caught_up().await.expect("works");
+    assert_eq!((rows(&store, 1).await, rows(&store, 2).await), (6, 8));
+    projector.delete_replaced().await.expect("deleted");
+    projector.delete_replaced().await.expect("nothing left to delete");
+    assert_eq!((rows(&store, 1).await, rows(&store, 2).await), (0, 8));
+    // The control document, and a checkpoint for each slice of the one build.
+    assert_eq!(documents(&store, "projection#journal").await, 5);
+    assert_eq!(Journal::new(&store).lines.all().await.expect("rows").len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_build_gets_the_number_of_one_that_was_deleted() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let projector = projector(store.clone(), Journal::new(&store)).build();
+    assert!(projector.cancel_rebuild().await.is_err());
+    projector.rebuild().await.expect("begins");
+    projector.run_until_caught_up().await.expect("works");
+    projector.cancel_rebuild().await.expect("cancelled");
+    projector.delete_replaced().await.expect("deleted");
+    projector.rebuild().await.expect("begins");
+    projector.run_until_caught_up().await.expect("works");
+    assert_eq!((rows(&store, 1).await, rows(&store, 2).await, rows(&store, 3).await), (2, 0, 2));
+}

@@ -1,0 +1,129 @@
+//! Workers that share a projection, and that die.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use es_core::documents::{DocumentQuery, Documents};
+use es_core::testing::{Faults, FaultyStore};
+use es_core::{MemoryStore, Projector};
+use tokio::time::sleep;
+
+use crate::support::{Journal, LEASE, deposit, projector, work};
+
+/// How many slices each owner has, and how many workers have given a sign.
+async fn owners(store: &MemoryStore) -> (BTreeMap<String, usize>, usize) {
+    let page = store.documents(&DocumentQuery::new("projection#journal")).await.expect("a page");
+    let mut owners = BTreeMap::new();
+    for (_, document) in page.documents.iter().filter(|(name, _)| name.starts_with("slice#")) {
+        let owner = document.body.split("\"owner\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        *owners.entry(owner.unwrap_or("nobody").to_owned()).or_default() += 1;
+    }
+    (owners, page.documents.iter().filter(|(name, _)| name.starts_with("worker#")).count())
+}
+
+fn new(store: &MemoryStore, journal: &Journal) -> Projector<Journal> {
+    projector(store.clone(), journal.clone()).build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn workers_share_the_slices_as_they_come_and_go() {
+    let store = MemoryStore::new();
+    let journal = Journal::new(&store);
+    let mut workers = Vec::new();
+    for expected in [vec![4], vec![2, 2], vec![1, 1, 2], vec![1, 1, 1, 1], vec![1, 1, 1, 1]] {
+        let projector = new(&store, &journal);
+        workers.push((work(&projector), projector));
+        sleep(LEASE * 3).await;
+        let (owners, signs) = owners(&store).await;
+        let mut shares: Vec<_> = owners.values().copied().collect();
+        shares.sort_unstable();
+        assert_eq!((shares, signs), (expected, workers.len()));
+    }
+    while workers.len() > 1 {
+        let (worker, projector) = workers.remove(0);
+        projector.shutdown();
+        worker.await.expect("no panic").expect("ends");
+    }
+    sleep(LEASE * 3).await;
+    let (left, signs) = owners(&store).await;
+    assert_eq!((left.into_values().collect::<Vec<_>>(), signs), (vec![4], 1));
+    let (worker, projector) = workers.remove(0);
+    projector.shutdown();
+    worker.await.expect("no panic").expect("ends");
+    assert_eq!(owners(&store).await, (BTreeMap::from([("nobody".to_owned(), 4)]), 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_worker_takes_over_from_one_that_died_after_the_lease() {
+    let store = MemoryStore::new();
+    let journal = Journal::new(&store);
+    let first = work(&new(&store, &journal));
+    deposit(&store, "ada", &["a"]).await;
+    sleep(LEASE).await;
+    assert_eq!(journal.versions("ada"), [1]);
+    first.abort();
+    let projector = new(&store, &journal);
+    let second = work(&projector);
+    deposit(&store, "ada", &["b"]).await;
+    sleep(LEASE / 2).await;
+    assert_eq!(journal.versions("ada"), [1], "the lease is not over");
+    sleep(LEASE * 2).await;
+    assert_eq!(journal.versions("ada"), [1, 2]);
+    assert_eq!(owners(&store).await.1, 1, "the dead one is forgotten");
+    projector.shutdown();
+    second.await.expect("no panic").expect("ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_died_in_the_middle_of_a_batch_has_changed_nothing() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a", "b", "c"]).await;
+    let journal = Journal::new(&store);
+    journal.fail("c", u32::MAX);
+    let retry = es_core::RetryPolicy::default().with_max_attempts(u32::MAX);
+    let worker = work(&projector(store.clone(), journal.clone()).retry(retry).build());
+    sleep(Duration::from_millis(50)).await;
+    worker.abort();
+    assert!(worker.await.is_err(), "it was aborted");
+    assert!(journal.failed() > 0);
+    assert_eq!(journal.lines.get("c").await.expect("no row"), None);
+    journal.fail("c", 0);
+    let projector = new(&store, &journal);
+    let second = work(&projector);
+    projector.caught_up().await.expect("comes");
+    assert_eq!(journal.versions("ada"), [1, 2, 3], "what came before had its checkpoint");
+    projector.shutdown();
+    second.await.expect("no panic").expect("ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_whose_answer_is_lost_is_written_once() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a", "b", "c"]).await;
+    let journal = Journal::new(&store);
+    let faulty = FaultyStore::new(store.clone(), Faults::seeded(3).lost_answers(0.4).lost_requests(0.2));
+    let projector =
+        projector(faulty, journal.clone()).batch(1).retry(es_core::RetryPolicy::default()).build();
+    projector.run_until_caught_up().await.expect("gets through");
+    assert_eq!(journal.lines.all().await.expect("rows").len(), 3);
+    assert_eq!(journal.versions("ada"), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_stops_no_slice() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a", "b", "c"]).await;
+    let journal = Journal::new(&store);
+    let faulty = FaultyStore::new(store.clone(), Faults::seeded(3).throttling(0.95));
+    let projector = projector(faulty, journal.clone()).build();
+    let worker = work(&projector);
+    new(&store, &journal).caught_up().await.expect("gets through at last");
+    projector.shutdown();
+    worker.await.expect("no panic").expect("ends");
+    let dead = FaultyStore::new(store.clone(), Faults::seeded(3).crash_after(9));
+    let projector = crate::support::projector(dead, journal).build();
+    let worker = work(&projector);
+    sleep(LEASE * 5).await;
+    projector.shutdown();
+    worker.await.expect("no panic").expect("ends although nothing gets through");
+}
