@@ -23,7 +23,7 @@ pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
 
 use crate::event::{DecodeError, Event, EventData};
 use crate::feed::EventFilter;
-use crate::projection::ProjectError;
+use crate::projection::{ProjectError, Stage};
 
 /// An event inside another type: one of an aggregate's events, or an earlier version of an event.
 ///
@@ -88,9 +88,14 @@ impl<E: Event> Member for E {
     }
 }
 
-/// A filter that takes the event `E` of an aggregate, too.
-pub fn with_event<E: Member>(filter: EventFilter, aggregate: &'static str) -> EventFilter {
-    filter.with_kinds(aggregate, E::KINDS)
+/// A filter that takes these events of an aggregate, too.
+pub fn with_kinds(filter: EventFilter, aggregate: &'static str, kinds: &'static [EventKind]) -> EventFilter {
+    filter.with_kinds(aggregate, kinds)
+}
+
+/// A read model of a projection.
+pub fn stage<S: Stage>(stage: &mut S) -> &mut dyn Stage {
+    stage
 }
 
 /// The error for a timeout that is none of the process's.

@@ -29,6 +29,9 @@ struct Index {
 impl syn::parse::Parse for Index {
     fn parse(input: syn::parse::ParseStream<'_>) -> syn::Result<Self> {
         let name: Ident = input.parse()?;
+        if !input.peek(syn::token::Paren) {
+            return Err(syn::Error::new(name.span(), "the fields are missing"));
+        }
         let content;
         parenthesized!(content in input);
         let fields = Punctuated::<Ident, Token![,]>::parse_terminated(&content)?;
@@ -54,6 +57,12 @@ pub(crate) fn expand(item: TokenStream) -> TokenStream {
         Err(error) => return error.to_compile_error(),
     };
     let mut errors = Errors::new();
+    if !item.generics.params.is_empty() {
+        errors.on(
+            &item.generics,
+            format!("the row `{}` cannot be generic: all rows of one name have one type", item.ident),
+        );
+    }
     let attributes = read(&item, &mut errors);
     check_fields(&item, &attributes, &mut errors);
     let sound = errors.is_empty();
@@ -73,7 +82,6 @@ fn read(item: &DeriveInput, errors: &mut Errors) -> Attributes {
             append(&mut tokens, list.tokens.clone());
         }
     }
-    let before = errors.is_empty();
     let mut given = Vec::new();
     for entry in GRAMMAR.parse(tokens, errors) {
         given.push(entry.key.to_string());
@@ -89,7 +97,7 @@ fn read(item: &DeriveInput, errors: &mut Errors) -> Attributes {
         }
     }
     for (key, what) in [("name", "under which it is stored"), ("key", "the field that identifies it")] {
-        if before && !given.iter().any(|given| given == key) {
+        if !given.iter().any(|given| given == key) {
             errors.on(
                 &item.ident,
                 format!(
@@ -150,25 +158,26 @@ fn check_fields(item: &DeriveInput, attributes: &Attributes, errors: &mut Errors
 fn implementation(item: &DeriveInput, attributes: &Attributes, name: &str, key: &Ident) -> TokenStream {
     let core = &attributes.core;
     let ident = &item.ident;
-    let (parameters, ty, bounds) = item.generics.split_for_impl();
+    let key = text_of(core, name, item, key);
     let names = attributes.indexes.iter().map(|index| index.name.to_string());
     let places = attributes.indexes.iter().map(|index| {
-        let (group, order) = (&index.fields[0], &index.fields[1..]);
+        let group = text_of(core, name, item, &index.fields[0]);
+        let order = &index.fields[1..];
         quote! {
             #core::IndexPlace::new(
-                #core::__private::key_text(#name, &self.#group)?,
+                #group?,
                 #core::__private::key_texts(#name, &[#(&self.#order),*])?,
             )
         }
     });
     quote! {
         #[automatically_derived]
-        impl #parameters #core::Row for #ident #ty #bounds {
+        impl #core::Row for #ident {
             const NAME: &'static #core::__private::str = #name;
             const INDEXES: &'static [&'static #core::__private::str] = &[#(#names),*];
 
             fn key(&self) -> #core::__private::Result<#core::__private::String, #core::ReadModelError> {
-                #core::__private::key_text(#name, &self.#key)
+                #key
             }
 
             fn places(
@@ -178,4 +187,14 @@ fn implementation(item: &DeriveInput, attributes: &Attributes, name: &str, key: 
             }
         }
     }
+}
+
+/// The text of a field in a key. With the type, so that one that has none is underlined where it stands.
+fn text_of(core: &Path, row: &str, item: &DeriveInput, field: &Ident) -> TokenStream {
+    let ty = match &item.data {
+        Data::Struct(data) => data.fields.iter().find(|other| other.ident.as_ref() == Some(field)),
+        Data::Enum(_) | Data::Union(_) => None,
+    };
+    let ty: syn::Type = ty.map_or_else(|| parse_quote!(_), |field| field.ty.clone());
+    quote!(#core::__private::key_text::<#ty>(#row, &self.#field))
 }

@@ -17,32 +17,37 @@ pub(crate) struct Source {
     pub(crate) events: Vec<Path>,
 }
 
-impl Parse for Source {
+/// A source, or what is wrong with it.
+struct Part(syn::Result<Source>);
+
+impl Parse for Part {
     fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let aggregate: Path = input.call(Path::parse_mod_style)?;
         if !input.peek(syn::token::Paren) {
             let name = text(&aggregate);
-            return Err(syn::Error::new_spanned(
+            return Ok(Self(Err(syn::Error::new_spanned(
                 aggregate,
                 format!(
                     "`{name}` does not say whose event it is, or which of its events: write them in the \
                      parentheses of their aggregate, as in `events(Order(OrderPlaced, OrderShipped))`"
                 ),
-            ));
+            ))));
         }
         let content;
         parenthesized!(content in input);
         let events = Punctuated::<Path, Token![,]>::parse_terminated_with(&content, Path::parse_mod_style)?;
-        Ok(Self { aggregate, events: events.into_iter().collect() })
+        Ok(Self(Ok(Source { aggregate, events: events.into_iter().collect() })))
     }
 }
 
 /// Reads the entry; what was mistaken has been reported, and is left out.
 pub(crate) fn read(entry: &Entry, grammar: &Grammar, errors: &mut Errors) -> Vec<Source> {
     let Some(tokens) = entry.nested(grammar, errors) else { return Vec::new() };
-    let parser = Punctuated::<Source, Token![,]>::parse_terminated;
-    let Some(sources) = errors.keep(syn::parse::Parser::parse2(parser, tokens)) else { return Vec::new() };
-    if sources.iter().all(|source| source.events.is_empty()) {
+    let parser = Punctuated::<Part, Token![,]>::parse_terminated;
+    let Some(parts) = errors.keep(syn::parse::Parser::parse2(parser, tokens)) else { return Vec::new() };
+    let is_empty = parts.is_empty();
+    let sources: Vec<Source> = parts.into_iter().filter_map(|Part(source)| errors.keep(source)).collect();
+    if (is_empty || !sources.is_empty()) && sources.iter().all(|source| source.events.is_empty()) {
         errors.at(entry.key.span(), grammar.how_to_write(&entry.key));
     }
     let mut seen: Vec<(String, String)> = Vec::new();
@@ -55,7 +60,7 @@ pub(crate) fn read(entry: &Entry, grammar: &Grammar, errors: &mut Errors) -> Vec
             seen.push(pair);
         }
     }
-    sources.into_iter().collect()
+    sources
 }
 
 /// An expression for the filter that takes these events.
@@ -65,7 +70,9 @@ pub(crate) fn filter(core: &Path, sources: &[Source]) -> TokenStream {
         source.events.iter().map(move |event| {
             let place = Place::of(event);
             let core = place.beginning(core);
-            quote_spanned!(place.start=> #core::__private::with_event::<#event>(filter, #aggregate))
+            let arguments =
+                place.arguments(quote!(filter, #aggregate, <#event as #core::__private::Member>::KINDS));
+            quote_spanned!(place.start=> #core::__private::with_kinds #arguments)
         })
     });
     quote! {{
@@ -133,12 +140,11 @@ fn name_of(core: &Path, aggregate: &Path) -> TokenStream {
     quote_spanned!(place.start=> <#aggregate as #core::Aggregate>::NAME)
 }
 
-/// The content of `#[attribute(…)]`, if it is there; keys that it needs and has not are reported.
+/// The content of `#[attribute(…)]`, if it is there.
 pub(crate) fn tokens(
     item: &DeriveInput,
     attribute: &str,
     example: &str,
-    required: &[(&str, &str)],
     errors: &mut Errors,
 ) -> Option<TokenStream> {
     let mut tokens: Option<TokenStream> = None;
@@ -159,18 +165,22 @@ pub(crate) fn tokens(
         );
         return None;
     };
-    for (key, what) in required {
-        if !tokens.clone().into_iter().any(|token| token.to_string() == *key) {
-            errors.on(
-                &item.ident,
-                format!(
-                    "the {attribute} `{}` has no `{key}`, {what}: write `#[{attribute}({example})]`",
-                    item.ident
-                ),
-            );
-        }
-    }
     Some(tokens)
+}
+
+/// Reports the keys that are not among the given ones, each with what the item lacks without it.
+pub(crate) fn require(
+    item: &DeriveInput,
+    attribute: &str,
+    example: &str,
+    required: &[(&str, &str)],
+    given: &[String],
+    errors: &mut Errors,
+) {
+    let ident = &item.ident;
+    for (_, what) in required.iter().filter(|(key, _)| !given.iter().any(|given| given == key)) {
+        errors.on(ident, format!("the {attribute} `{ident}` {what}: write `#[{attribute}({example})]`"));
+    }
 }
 
 /// The name of a projection or a process, if it can be one.

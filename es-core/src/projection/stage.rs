@@ -8,6 +8,11 @@ use crate::documents::DocumentChange;
 /// Something whose changes are written together with a projection's checkpoint: all, or none.
 ///
 /// A [`ReadModel`](crate::ReadModel) is one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a read model",
+    label = "not a read model",
+    note = "the field with `#[read_model]` is a `ReadModel<…>` of a type with `#[derive(Row)]`; other fields go without it"
+)]
 pub trait Stage: Send {
     /// Says for which projection it is, and for which of its builds.
     fn bind(&mut self, projection: &str, build: u32);

@@ -78,7 +78,7 @@ pub(super) const SEPARATOR: char = '\u{1}';
 /// # Errors
 ///
 /// [`ReadModelError::Key`] when the value is not a text, a whole number or a `bool`.
-pub fn key_text(model: &'static str, value: &impl Serialize) -> Result<String, ReadModelError> {
+pub fn key_text<K: Serialize>(model: &'static str, value: &K) -> Result<String, ReadModelError> {
     let refuse = |reason: String| ReadModelError::Key { model, reason };
     match serde_json::to_value(value) {
         Ok(Value::String(text)) if text.contains(SEPARATOR) => Err(refuse("a text with U+0001".to_owned())),

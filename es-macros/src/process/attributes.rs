@@ -19,6 +19,9 @@ const GRAMMAR: Grammar = Grammar {
     elsewhere: &[],
 };
 
+/// What a process needs at least.
+const EXAMPLE: &str = "name = \"…\", state = …, events(Aggregate(Event, …))";
+
 /// What the attribute says, complete; what was mistaken has been reported and stands for something.
 pub(super) struct Attributes {
     pub(super) core: Path,
@@ -31,14 +34,15 @@ pub(super) struct Attributes {
 impl Attributes {
     /// `None` when it does not even say what the state is.
     pub(super) fn read(item: &DeriveInput, errors: &mut Errors) -> Option<Self> {
-        let required = [
-            ("name", "under which its checkpoints are stored"),
-            ("state", "the aggregate that remembers for it"),
-            ("events", "that it reacts to"),
-        ];
-        let example = "name = \"…\", state = …, events(Aggregate(Event, …))";
-        let tokens = sources::tokens(item, "process", example, &required, errors)?;
+        let tokens = sources::tokens(item, "process", EXAMPLE, errors)?;
         let entries = GRAMMAR.parse(tokens, errors);
+        let given: Vec<_> = entries.iter().map(|entry| entry.key.to_string()).collect();
+        let required = [
+            ("name", "has no `name`, under which its checkpoints are stored"),
+            ("state", "has no `state`, the aggregate that remembers for it"),
+            ("events", "lists no `events` to react to"),
+        ];
+        sources::require(item, "process", EXAMPLE, &required, &given, errors);
         let entry = |key: &str| entries.iter().find(|entry| entry.key == key);
 
         let name = entry("name").and_then(|entry| entry.text(&GRAMMAR, errors));

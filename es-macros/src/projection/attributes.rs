@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::ext::IdentExt;
-use syn::{Data, DeriveInput, Meta, Path, parse_quote};
+use syn::{Data, DeriveInput, Meta, Path, Type, parse_quote};
 
 use crate::errors::Errors;
 use crate::keys::Grammar;
@@ -20,13 +20,16 @@ const GRAMMAR: Grammar = Grammar {
     elsewhere: &[],
 };
 
+/// What a projection needs at least.
+const EXAMPLE: &str = "name = \"…\", events(Aggregate(Event, …))";
+
 /// What the attributes say, complete; what was mistaken has been reported and stands for something.
 pub(super) struct Attributes {
     pub(super) core: Path,
     pub(super) name: String,
     pub(super) sources: Vec<Source>,
-    /// The fields with `#[read_model]`: their names, or their places.
-    pub(super) read_models: Vec<TokenStream>,
+    /// The fields with `#[read_model]`: their names or numbers, and their types.
+    pub(super) read_models: Vec<(TokenStream, Type)>,
 }
 
 impl Attributes {
@@ -35,12 +38,10 @@ impl Attributes {
         let core = parse_quote!(::es_core);
         let mut attributes =
             Self { core, name: item.ident.unraw().to_string(), sources: Vec::new(), read_models };
-        let required = [("name", "under which its checkpoints are stored"), ("events", "that it takes")];
-        let example = "name = \"…\", events(Aggregate(Event, …))";
-        let Some(tokens) = sources::tokens(item, "projection", example, &required, errors) else {
-            return attributes;
-        };
+        let Some(tokens) = sources::tokens(item, "projection", EXAMPLE, errors) else { return attributes };
+        let mut given = Vec::new();
         for entry in GRAMMAR.parse(tokens, errors) {
+            given.push(entry.key.to_string());
             match entry.key.to_string().as_str() {
                 "name" => {
                     if let Some(name) = entry.text(&GRAMMAR, errors) {
@@ -55,11 +56,16 @@ impl Attributes {
                 }
             }
         }
+        let required = [
+            ("name", "has no `name`, under which its checkpoints are stored"),
+            ("events", "lists no `events` to take"),
+        ];
+        sources::require(item, "projection", EXAMPLE, &required, &given, errors);
         attributes
     }
 }
 
-fn read_models(item: &DeriveInput, errors: &mut Errors) -> Vec<TokenStream> {
+fn read_models(item: &DeriveInput, errors: &mut Errors) -> Vec<(TokenStream, Type)> {
     let is_mark = |attribute: &&syn::Attribute| attribute.path().is_ident("read_model");
     let Data::Struct(data) = &item.data else {
         if let Data::Enum(data) = &item.data {
@@ -75,9 +81,11 @@ fn read_models(item: &DeriveInput, errors: &mut Errors) -> Vec<TokenStream> {
         let Some(mark) = field.attrs.iter().find(is_mark) else { continue };
         if !matches!(mark.meta, Meta::Path(_)) {
             errors.on(mark, "`#[read_model]` has no keys: write it alone above the field");
+            continue;
         }
         let index = syn::Index::from(index);
-        read_models.push(field.ident.as_ref().map_or_else(|| quote!(#index), |name| quote!(#name)));
+        let name = field.ident.as_ref().map_or_else(|| quote!(#index), |name| quote!(#name));
+        read_models.push((name, field.ty.clone()));
     }
     read_models
 }

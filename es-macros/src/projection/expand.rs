@@ -22,6 +22,8 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
         quote!(#call.await.map_err(#core::projection::ProjectError::Handler))
     });
     let assertions = sources::assertions(core, sources);
+    // With the type, so that one that is no read model is underlined where it stands.
+    let stages = read_models.iter().map(|(name, ty)| quote!(#core::__private::stage::<#ty>(&mut self.#name)));
     let place = Place::of(ident);
     let core_here = place.beginning(core);
     let header = quote_spanned!(place.start=> impl #core_here::Projection for #ident);
@@ -44,7 +46,7 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
                 }
 
                 fn stages(&mut self) -> #core::__private::Vec<&mut dyn #core::projection::Stage> {
-                    #core::__private::Vec::from([#(&mut self.#read_models as &mut dyn #core::projection::Stage),*])
+                    #core::__private::Vec::from([#(#stages),*])
                 }
             }
 

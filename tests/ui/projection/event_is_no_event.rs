@@ -1,0 +1,33 @@
+use es_core::prelude::*;
+
+#[event]
+pub struct Opened;
+
+#[event]
+pub struct Closed;
+
+#[derive(Aggregate, Default)]
+#[aggregate(name = "account", id = String, events(Opened, Closed))]
+pub struct Account;
+
+impl Apply<Opened> for Account {
+    fn apply(&mut self, _: &Opened) {}
+}
+
+impl Apply<Closed> for Account {
+    fn apply(&mut self, _: &Closed) {}
+}
+
+pub struct Renamed;
+
+#[derive(Clone, Projection)]
+#[projection(name = "mails", events(Account(Renamed)))]
+pub struct Mails;
+
+impl Project<Renamed> for Mails {
+    async fn project(&mut self, _: &Renamed, _: &EventContext) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+fn main() {}

@@ -1,0 +1,12 @@
+use es_core::prelude::*;
+use es_core::serde::{Deserialize, Serialize};
+
+#[derive(Clone, Row, Serialize, Deserialize)]
+#[serde(crate = "es_core::serde")]
+#[row(key = order)]
+pub struct Line {
+    order: String,
+    customer: String,
+}
+
+fn main() {}
