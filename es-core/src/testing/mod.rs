@@ -1,4 +1,4 @@
-//! What tests need: scenarios for handlers, laws for aggregates, a lock for what is stored, and stores that fail on purpose.
+//! What tests need: scenarios for handlers and projections, laws for aggregates, a lock for what is stored, and stores that fail on purpose.
 //!
 //! Behind the feature `testing`; [`check_laws`] behind `proptest`.
 
@@ -8,6 +8,7 @@ mod faulty_store;
 #[cfg(feature = "proptest")]
 mod laws;
 mod lock;
+mod projected;
 mod scenario;
 mod stage;
 
@@ -17,4 +18,5 @@ pub use faulty_store::FaultyStore;
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub use laws::{AnyCommand, check_laws};
 pub use lock::SchemaLock;
+pub use projected::{Projected, project};
 pub use scenario::{Given, Recorded, Then, given};

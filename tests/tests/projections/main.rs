@@ -1,9 +1,11 @@
 //! Projections and read models, on the store in memory.
 
+mod batches;
 mod builds;
 mod failures;
 mod faults;
 mod handling;
+mod kit;
 mod orders;
 mod rows;
 mod shapes;

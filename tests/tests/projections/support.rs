@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use es_core::documents::Documents;
 use es_core::feed::{Feed, Slice};
 use es_core::prelude::*;
 use es_core::projection::ProjectorBuilder;
@@ -18,18 +19,18 @@ use es_tests::domain::{Account, Deposit, Deposited, Withdraw, Withdrawn};
 #[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[row(name = "lines", key = note, index(by_account(account, version)))]
-pub struct Line {
-    pub note: String,
-    pub account: String,
-    pub version: u64,
+pub(crate) struct Line {
+    pub(crate) note: String,
+    pub(crate) account: String,
+    pub(crate) version: u64,
 }
 
 /// A projection that keeps a line for each deposit. One whose note is `many:n` makes n lines.
 #[derive(Clone, Projection)]
 #[projection(name = "journal", events(Account(Deposited, Withdrawn)))]
-pub struct Journal {
+pub(crate) struct Journal {
     #[read_model]
-    pub lines: ReadModel<Line>,
+    pub(crate) lines: ReadModel<Line>,
     shared: Arc<Shared>,
 }
 
@@ -44,25 +45,25 @@ struct Shared {
 }
 
 impl Journal {
-    pub fn new(store: &MemoryStore) -> Self {
+    pub(crate) fn new(store: &(impl Documents + Clone)) -> Self {
         Self { lines: ReadModel::of::<Self>(store), shared: Arc::default() }
     }
 
-    pub fn handled(&self) -> Vec<(String, u64)> {
+    pub(crate) fn handled(&self) -> Vec<(String, u64)> {
         self.shared.handled.lock().expect("no panic").clone()
     }
 
     /// The versions of one account that were handled.
-    pub fn versions(&self, account: &str) -> Vec<u64> {
+    pub(crate) fn versions(&self, account: &str) -> Vec<u64> {
         self.handled().into_iter().filter(|(of, _)| of == account).map(|(_, version)| version).collect()
     }
 
-    pub fn failed(&self) -> u32 {
+    pub(crate) fn failed(&self) -> u32 {
         *self.shared.failed.lock().expect("no panic")
     }
 
     /// The event with the note `note` fails so often.
-    pub fn fail(&self, note: &str, times: u32) {
+    pub(crate) fn fail(&self, note: &str, times: u32) {
         self.shared.failures.lock().expect("no panic").insert(note.to_owned(), times);
     }
 
@@ -106,10 +107,10 @@ impl Project<Withdrawn> for Journal {
     }
 }
 
-pub const LEASE: Duration = Duration::from_millis(300);
+pub(crate) const LEASE: Duration = Duration::from_millis(300);
 
 /// A projector on tokio's time, which is paused in these tests.
-pub fn projector<P: Projection>(store: impl Feed, projection: P) -> ProjectorBuilder<P> {
+pub(crate) fn projector<P: Projection>(store: impl Feed, projection: P) -> ProjectorBuilder<P> {
     let retry = RetryPolicy::default().with_max_attempts(3).with_base_delay(Duration::from_millis(1));
     Projector::builder(store, projection)
         .clock(VirtualTime::new(chrono::TimeDelta::zero()))
@@ -119,7 +120,7 @@ pub fn projector<P: Projection>(store: impl Feed, projection: P) -> ProjectorBui
 }
 
 /// A worker in the background.
-pub fn work<P: Projection>(
+pub(crate) fn work<P: Projection>(
     projector: &Projector<P>,
 ) -> tokio::task::JoinHandle<Result<(), es_core::projection::ProjectorError>> {
     let projector = projector.clone();
@@ -127,28 +128,28 @@ pub fn work<P: Projection>(
 }
 
 /// One commit with a deposit for each note.
-pub async fn deposit(store: &MemoryStore, account: &str, notes: &[&str]) -> Version {
+pub(crate) async fn deposit(store: &MemoryStore, account: &str, notes: &[&str]) -> Version {
     let notes = notes.iter().map(|note| (*note).to_owned()).collect();
     let accounts = Repository::<Account>::new(store.clone());
     accounts.execute(&account.to_owned(), Deposit { cents: 5, notes }).await.expect("accepted").version
 }
 
-pub async fn withdraw(store: &MemoryStore, account: &str) -> Version {
+pub(crate) async fn withdraw(store: &MemoryStore, account: &str) -> Version {
     let accounts = Repository::<Account>::new(store.clone());
     accounts.execute(&account.to_owned(), Withdraw { cents: 1 }).await.expect("accepted").version
 }
 
-pub fn stream(account: &str) -> StreamId {
+pub(crate) fn stream(account: &str) -> StreamId {
     StreamId::new("account", account).expect("a valid stream")
 }
 
 /// The slice of an account.
-pub async fn slice(store: &MemoryStore, account: &str) -> Slice {
+pub(crate) async fn slice(store: &MemoryStore, account: &str) -> Slice {
     store.slices().await.expect("slices").of(&stream(account))
 }
 
 /// An account in the same slice as `account`.
-pub async fn neighbour(store: &MemoryStore, account: &str) -> String {
+pub(crate) async fn neighbour(store: &MemoryStore, account: &str) -> String {
     let slices = store.slices().await.expect("slices");
     let slice = slices.of(&stream(account));
     let mut names = (0..).map(|number| format!("neighbour-{number}"));
@@ -156,7 +157,7 @@ pub async fn neighbour(store: &MemoryStore, account: &str) -> String {
 }
 
 /// Appends an event as it stands.
-pub async fn append(store: &MemoryStore, stream: &StreamId, name: &'static str, payload: &str) {
+pub(crate) async fn append(store: &MemoryStore, stream: &StreamId, name: &'static str, payload: &str) {
     let commit = new_commit(vec![EventData::new(name, 1, payload.to_owned())]);
     store.append(&Append::new(stream.clone(), ExpectedVersion::Any, commit)).await.expect("appended");
 }

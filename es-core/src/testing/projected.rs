@@ -1,0 +1,243 @@
+//! Given these events, a projection has those rows.
+
+use std::fmt::{self, Debug, Display};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use serde::Serialize;
+
+use super::diff::diff;
+use crate::aggregate::Aggregate;
+use crate::clock::{Clock, ManualClock};
+use crate::event::{CommitId, Event};
+use crate::events::Events;
+use crate::ids::{IdSource, SequentialIds};
+use crate::memory::MemoryStore;
+use crate::projection::{Projection, Projector, WaitError};
+use crate::read_model::{ReadModel, Row};
+use crate::repository::RetryPolicy;
+use crate::store::{Append, EventStore, NewCommit};
+use crate::stream_id::StreamId;
+use crate::version::ExpectedVersion;
+
+/// A projection to test, on a store of its own: `new` makes it, of the store.
+///
+/// Each event is handled once: what fails stops the projection. Commits are made at the start of 1970, or when
+/// [`at`](Projected::at) says so.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::testing::project;
+/// use es_core::{MemoryStore, serde::{Deserialize, Serialize}};
+/// # #[event]
+/// # pub struct OrderPlaced { pub customer: String }
+/// # #[event]
+/// # pub struct OrderCancelled;
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "order", id = String, events(OrderPlaced, OrderCancelled))]
+/// # pub struct Order;
+/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # impl Apply<OrderCancelled> for Order { fn apply(&mut self, _: &OrderCancelled) {} }
+///
+/// #[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
+/// #[serde(crate = "es_core::serde")]
+/// #[row(name = "orders", key = order)]
+/// struct OrderRow { order: String, customer: String }
+///
+/// #[derive(Clone, Projection)]
+/// #[projection(name = "order_list", events(Order(OrderPlaced, OrderCancelled)))]
+/// struct OrderList { #[read_model] orders: ReadModel<OrderRow> }
+///
+/// impl OrderList {
+///     fn new(store: &MemoryStore) -> Self {
+///         Self { orders: ReadModel::of::<Self>(store) }
+///     }
+/// }
+/// # impl Project<OrderPlaced> for OrderList {
+/// #     async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+/// #         if event.customer.is_empty() { return Err("the customer has no name".into()); }
+/// #         Ok(self.orders.put(OrderRow { order: ctx.id().to_owned(), customer: event.customer.clone() })?)
+/// #     }
+/// # }
+/// # impl Project<OrderCancelled> for OrderList {
+/// #     async fn project(&mut self, _: &OrderCancelled, ctx: &EventContext) -> Result<(), BoxError> {
+/// #         Ok(self.orders.delete(ctx.id())?)
+/// #     }
+/// # }
+///
+/// # futures_executor::block_on(async {
+/// project(OrderList::new)
+///     .given::<Order>("1001", [OrderPlaced { customer: "ada".into() }])
+///     .await
+///     .then_row(|list| &list.orders, "1001", OrderRow { order: "1001".into(), customer: "ada".into() })
+///     .given::<Order>("1001", [OrderCancelled])
+///     .await
+///     .then_no_row(|list| &list.orders, "1001");
+///
+/// project(OrderList::new)
+///     .given::<Order>("1002", [OrderPlaced { customer: String::new() }])
+///     .await
+///     .then_failed("the customer has no name");
+/// # });
+/// ```
+#[must_use = "nothing is tested without `given`"]
+pub fn project<P: Projection>(new: impl FnOnce(&MemoryStore) -> P) -> Projected<P> {
+    let store = MemoryStore::new();
+    let projection = new(&store);
+    let time = ManualClock::at(DateTime::UNIX_EPOCH);
+    let projector = Projector::builder(store.clone(), projection.clone())
+        .retry(RetryPolicy::never())
+        .clock(Still(time.clone()))
+        .ids(SequentialIds::default())
+        .build();
+    Projected { store, projection, projector, time, commits: SequentialIds::default(), failure: None }
+}
+
+/// A projection in a test: made by [`project`].
+pub struct Projected<P: Projection> {
+    store: MemoryStore,
+    projection: P,
+    projector: Projector<P>,
+    time: ManualClock,
+    commits: SequentialIds,
+    failure: Option<WaitError>,
+}
+
+impl<P: Projection> Projected<P> {
+    /// The time from here on: that of the commits, and that of the projection.
+    #[must_use = "nothing is tested without `given`"]
+    pub fn at(self, now: DateTime<Utc>) -> Self {
+        self.time.set(now);
+        self
+    }
+
+    /// A commit with these events in the stream of the aggregate `A` with the id `id`, and what the projection
+    /// makes of them.
+    ///
+    /// # Panics
+    ///
+    /// When an event cannot be stored, or the projection failed before.
+    #[must_use = "nothing is tested without `then_row` and its like"]
+    pub async fn given<A: Aggregate>(mut self, id: impl Display, events: impl Into<Events<A>>) -> Self {
+        self.assert_works();
+        let stream = StreamId::new(A::NAME, id.to_string()).expect("given events: a valid id");
+        let data = events.into().as_slice().iter().map(Event::to_data).collect::<Result<Vec<_>, _>>();
+        let commit = NewCommit::new(
+            CommitId::new(self.commits.new_id()),
+            self.time.now(),
+            data.expect("given events: can be stored"),
+        );
+        let append = Append::new(stream, ExpectedVersion::Any, commit);
+        self.store.append(&append).await.expect("given events: can be appended");
+        self.failure = self.projector.run_until_caught_up().await.err();
+        self
+    }
+
+    /// The row with the key `key` of one of the projection's read models is exactly this one.
+    ///
+    /// # Panics
+    ///
+    /// When there is none, or another one; the message shows the difference. When the projection failed.
+    #[track_caller]
+    #[allow(clippy::needless_pass_by_value)] // reads better where it is called
+    pub fn then_row<T: Row + Debug + PartialEq>(
+        self,
+        rows: impl FnOnce(&P) -> &ReadModel<T>,
+        key: &(impl Serialize + Sync + ?Sized),
+        expected: T,
+    ) -> Self {
+        match self.row(rows, key) {
+            Some(actual) if actual == expected => self,
+            Some(actual) => {
+                panic!("the row of `{}` is another one than expected\n{}", T::NAME, diff(&expected, &actual))
+            }
+            None => panic!("`{}` has no such row; expected was {expected:#?}", T::NAME),
+        }
+    }
+
+    /// There is no row with the key `key`.
+    ///
+    /// # Panics
+    ///
+    /// When there is one, or the projection failed.
+    #[track_caller]
+    pub fn then_no_row<T: Row + Debug>(
+        self,
+        rows: impl FnOnce(&P) -> &ReadModel<T>,
+        key: &(impl Serialize + Sync + ?Sized),
+    ) -> Self {
+        match self.row(rows, key) {
+            None => self,
+            Some(actual) => panic!("`{}` has a row that was not expected: {actual:#?}", T::NAME),
+        }
+    }
+
+    /// The projection failed, and the reason contains this text.
+    ///
+    /// # Panics
+    ///
+    /// When it did not fail, or for another reason.
+    #[track_caller]
+    pub fn then_failed(self, expected: &str) {
+        match self.failure {
+            Some(failure) => {
+                let reason = failure.to_string();
+                assert!(
+                    reason.contains(expected),
+                    "the projection failed for another reason: {reason}\nexpected was: {expected}"
+                );
+            }
+            None => panic!("the projection handled all events; expected was the failure: {expected}"),
+        }
+    }
+
+    /// The projection, for conditions of the test's own.
+    pub fn projection(&self) -> &P {
+        &self.projection
+    }
+
+    #[track_caller]
+    fn row<T: Row>(
+        &self,
+        rows: impl FnOnce(&P) -> &ReadModel<T>,
+        key: &(impl Serialize + Sync + ?Sized),
+    ) -> Option<T> {
+        self.assert_works();
+        let read = rows(&self.projection).get(key).now_or_never();
+        match read.expect("the store in memory answers at once") {
+            Ok(row) => row,
+            Err(error) => panic!("the row cannot be read: {error}"),
+        }
+    }
+
+    #[track_caller]
+    fn assert_works(&self) {
+        if let Some(failure) = &self.failure {
+            panic!("{failure}");
+        }
+    }
+}
+
+impl<P: Projection> Debug for Projected<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Projected")
+            .field("projection", &self.projection.name())
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A clock that nothing moves but the test.
+#[derive(Debug)]
+struct Still(ManualClock);
+
+#[async_trait]
+impl Clock for Still {
+    fn now(&self) -> DateTime<Utc> {
+        self.0.now()
+    }
+
+    async fn sleep(&self, _: Duration) {}
+}
