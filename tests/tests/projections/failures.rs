@@ -170,6 +170,26 @@ async fn a_stopped_slice_can_skip_or_park_its_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_decision_waits_for_what_is_tried_again_before() {
+    let store = MemoryStore::new();
+    let neighbour = neighbour(&store, "ada").await;
+    let slice = slice(&store, "ada").await;
+    deposit(&store, "ada", &["a"]).await;
+    let journal = Journal::new(&store);
+    journal.fail("a", 3);
+    journal.fail("b", 99);
+    let projector = projector(store.clone(), journal.clone()).build();
+    projector.run_until_caught_up().await.expect_err("a fails");
+    projector.park(slice).await.expect("parks");
+    deposit(&store, &neighbour, &["b", "c"]).await;
+    projector.run_until_caught_up().await.expect_err("b fails");
+    projector.skip(slice).await.expect("skips");
+    projector.replay_parked().await.expect("ordered");
+    projector.run_until_caught_up().await.expect("works");
+    assert_eq!((journal.versions("ada"), journal.versions(&neighbour)), (vec![1], vec![2]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_decision_counts_for_a_new_build_that_has_stopped() {
     let store = MemoryStore::new();
     deposit(&store, "ada", &["a", "b"]).await;

@@ -62,7 +62,7 @@ impl Project<Deposited> for Things {
             ("raise", Some(found)) => self.things.put(Thing { rank: found.rank + 10, ..found })?,
             ("own", Some(found)) => self.things.put(Thing { owner: Some("ada".to_owned()), ..found })?,
             ("long", _) => {
-                self.things.put(Thing { name: "x".repeat(2000), ..thing(number, Colour::Red, 1) })?
+                self.things.put(Thing { name: "x".repeat(2000), ..thing(number, Colour::Red, 1) })?;
             }
             (other, _) => return Err(format!("{other} {number} is nothing to do").into()),
         }

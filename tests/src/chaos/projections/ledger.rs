@@ -21,10 +21,19 @@ pub(super) struct Seen {
     pub(super) versions: Vec<u64>,
 }
 
-/// One event.
+/// One event, in so many indexes that a page of events is more than a transaction takes.
 #[derive(Clone, Debug, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
-#[row(name = "marks", key = event, index(by_account(account, version)))]
+#[row(
+    name = "marks",
+    key = event,
+    index(by_account(account, version)),
+    index(second(account)),
+    index(third(account)),
+    index(fourth(account)),
+    index(fifth(account)),
+    index(sixth(account))
+)]
 pub(super) struct Mark {
     pub(super) event: String,
     pub(super) account: String,
