@@ -12,7 +12,7 @@ fn every_event_has_its_effect_once_and_in_order() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     let (first, runs) = match number("ES_FAULT_SEED") {
         Some(seed) => (seed, 1),
-        None => (0, number("ES_FAULT_RUNS").unwrap_or(400)),
+        None => (0, number("ES_FAULT_RUNS").unwrap_or(200)),
     };
     let mut total = Report::default();
     for seed in first..first + runs {

@@ -48,7 +48,7 @@ pub(super) fn projector(run: &Run, random: &mut Rng, faults: Faults) -> Projecto
     let store = run.open(random, faults);
     Projector::builder(store.clone(), run.projection(store))
         .batch(random.u32(1..60))
-        .poll(Duration::from_millis(random.u64(5..40)))
+        .poll(Duration::from_millis(random.u64(15..80)))
         .lease(LEASE)
         .retry(run.retry)
         .on_failure(run.on_failure)
