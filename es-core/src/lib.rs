@@ -18,6 +18,7 @@ mod memory;
 mod metadata;
 pub mod process;
 pub mod projection;
+pub mod publish;
 mod read_model;
 mod repository;
 pub mod schema;

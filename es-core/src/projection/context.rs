@@ -9,6 +9,7 @@ use crate::documents::DocumentCondition;
 use crate::event::EventId;
 use crate::feed::{FeedEntry, Position, Slice};
 use crate::metadata::Metadata;
+use crate::store::Commit;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -70,6 +71,24 @@ impl EventContext {
             id: EventId::new(entry.commit.id, version),
             time: entry.commit.time,
             metadata: Arc::clone(&entry.commit.metadata),
+            timeout: None,
+            lease: None,
+        }
+    }
+
+    /// The context of the event at `index` of a commit that comes from elsewhere than the feed: it has no
+    /// position, [`Position::NONE`], and a slice that says nothing.
+    #[must_use]
+    pub fn outside_the_feed(stream: &StreamId, commit: &Commit, index: usize) -> Self {
+        let version = commit.first.plus(index as u64);
+        Self {
+            stream: stream.clone(),
+            version,
+            slice: Slice::new(0),
+            position: Position::NONE,
+            id: EventId::new(commit.id, version),
+            time: commit.time,
+            metadata: Arc::clone(&commit.metadata),
             timeout: None,
             lease: None,
         }
