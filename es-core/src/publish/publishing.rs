@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{CloudEvents, Envelopes, Outbox, Publisher};
+use super::{CloudEvents, Envelope, Envelopes, Outbox, Publisher};
 use crate::clock::{Clock, SystemClock};
 use crate::event::EventData;
 use crate::feed::EventFilter;
@@ -75,6 +75,12 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
+    }
+
+    /// What was handled and is not published.
+    #[must_use]
+    pub fn unpublished(&self) -> &[Envelope] {
+        self.outbox.envelopes()
     }
 
     /// How to wait between attempts.
