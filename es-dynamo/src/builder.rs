@@ -159,7 +159,7 @@ pub(crate) fn unsigned_streams_config() -> aws_sdk_dynamodbstreams::config::Buil
 
 /// HTTPS by rustls with ring: the SDK's default takes several times as long to build.
 #[cfg(feature = "aws")]
-fn https_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
+pub(crate) fn https_client() -> aws_smithy_runtime_api::client::http::SharedHttpClient {
     use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()

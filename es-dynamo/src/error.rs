@@ -83,7 +83,7 @@ where
 }
 
 /// Whether there are no credentials to be had: not for the moment, but the way the client is set up.
-fn no_credentials(error: &(dyn Error + 'static)) -> bool {
+pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
         match error.downcast_ref() {
@@ -102,7 +102,7 @@ fn no_credentials(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The error as a text: code and message, not the response with its items.
-fn cause<E>(error: &SdkError<E, HttpResponse>) -> Box<dyn Error + Send + Sync>
+pub(crate) fn cause<E>(error: &SdkError<E, HttpResponse>) -> Box<dyn Error + Send + Sync>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {

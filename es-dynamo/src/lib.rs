@@ -23,6 +23,7 @@
 //! | `aws` (default) | [`DynamoStore::from_env`] and [`DynamoStoreBuilder::endpoint`]: credentials, and the HTTPS client |
 //! | `indexer` (default) | [`Indexer`]: follows the table's stream |
 //! | `embedded` | [`DynamoStore::embedded`]: a DynamoDB engine in this process, in memory or in a file |
+//! | `kinesis` | `kinesis::KinesisPublisher`: events for Amazon Kinesis Data Streams |
 //! | `testing` | `testing::FaultyConnector`: requests that fail on purpose |
 //!
 //! With neither, a store is made from an [`aws_sdk_dynamodb::Client`] of the application's own.
@@ -50,6 +51,9 @@ pub mod import;
 mod indexer;
 mod item;
 pub mod lambda;
+#[cfg(feature = "kinesis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "kinesis")))]
+pub mod kinesis;
 pub mod names;
 mod read;
 mod reconciler;

@@ -1,0 +1,256 @@
+//! Publishing to Amazon Kinesis Data Streams.
+
+mod error;
+mod recent;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use es_core::publish::{BatchLimits, Envelope, PublishError, Publisher};
+use futures_core::future::BoxFuture;
+use futures_util::future::join;
+use futures_util::{FutureExt, StreamExt, stream};
+
+use self::error::{refused, translate};
+use self::recent::Recent;
+
+/// The most records of a PutRecords request
+/// ([quotas](https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html)).
+const MOST_RECORDS: usize = 500;
+
+/// The most bytes of a PutRecords request that every stream takes. It has been 10 MiB since October 2025
+/// ([announcement](https://aws.amazon.com/blogs/big-data/amazon-kinesis-data-streams-now-supports-10x-larger-record-sizes-simplifying-real-time-data-processing/)),
+/// but not everywhere, and more at once gains nothing.
+const REQUEST_BYTES: usize = 5 << 20;
+
+/// The most bytes of a record, its partition key included, in a stream that was not set to take more.
+const RECORD_BYTES: usize = 1 << 20;
+
+/// The most that a stream can be set to take.
+const LARGEST_RECORD_BYTES: usize = 10 << 20;
+
+/// The most characters of a partition key.
+const LONGEST_KEY: usize = 256;
+
+/// How many PutRecord requests are under way at once.
+const AT_ONCE: usize = 32;
+
+/// Publishes to a Kinesis data stream: one record for each event, with its stream as the partition key.
+///
+/// ```
+/// use es_core::publish::{CloudEvents, Publishing};
+/// use es_core::{BoxError, Projector, feed::Feed};
+/// use es_dynamo::kinesis::KinesisPublisher;
+///
+/// # async fn example(store: impl Feed, client: aws_sdk_kinesis::Client) -> Result<(), BoxError> {
+/// let publisher = KinesisPublisher::new(client, "orders");
+/// let publishing = Publishing::new("to_kinesis", publisher, CloudEvents::source("https://shop.example/orders")?);
+/// Projector::new(store, publishing).run().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Order
+///
+/// PutRecords does not keep the order of its records when some are refused, and two requests that follow each
+/// other closely may be given sequence numbers in either order
+/// ([PutRecords](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html),
+/// [PutRecord](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecord.html)). Therefore no request
+/// has two records of one stream, and the next one is sent after this one was accepted; with PutRecord, and the
+/// sequence number of the one before, if that was a short time ago. Records of other streams go together in
+/// PutRecords. [`relaxed_order`](Self::relaxed_order) does without PutRecord.
+///
+/// # Partition keys
+///
+/// Kinesis allows 256 characters; of a stream whose name is longer, the last 256 are the key.
+pub struct KinesisPublisher {
+    client: Client,
+    stream: String,
+    record_limit: usize,
+    recent: Option<Recent>,
+}
+
+impl KinesisPublisher {
+    /// Publishes to the data stream with this name or ARN.
+    #[must_use]
+    pub fn new(client: Client, stream: impl Into<String>) -> Self {
+        Self { client, stream: stream.into(), record_limit: RECORD_BYTES, recent: Some(Recent::default()) }
+    }
+
+    /// The same with a client from the environment, as [`DynamoStore::from_env`](crate::DynamoStore::from_env)
+    /// makes one.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub async fn from_env(stream: impl Into<String>) -> Self {
+        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+            .http_client(crate::builder::https_client())
+            .load()
+            .await;
+        Self::new(Client::new(&config), stream)
+    }
+
+    /// A client of the Kinesis-compatible server at `url`, for tests. Those take any credentials.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    #[must_use]
+    pub fn client_at(url: impl Into<String>) -> Client {
+        use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
+
+        let config = Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("local"))
+            .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))
+            .endpoint_url(url)
+            .http_client(crate::builder::https_client());
+        Client::from_conf(config.build())
+    }
+
+    /// Takes records of up to `bytes`, partition key included, 10 MiB at most: for a data stream that was set to
+    /// take more than 1 MiB.
+    #[must_use]
+    pub fn record_limit(mut self, bytes: usize) -> Self {
+        self.record_limit = bytes.min(LARGEST_RECORD_BYTES);
+        self
+    }
+
+    /// Uses PutRecords for everything. A little faster where one stream has many events at once; AWS then does not
+    /// promise that events of a stream which were accepted shortly after each other are read in that order.
+    #[must_use]
+    pub fn relaxed_order(mut self) -> Self {
+        self.recent = None;
+        self
+    }
+
+    fn name(&self) -> Option<String> {
+        (!self.stream.starts_with("arn:")).then(|| self.stream.clone())
+    }
+
+    fn arn(&self) -> Option<String> {
+        self.stream.starts_with("arn:").then(|| self.stream.clone())
+    }
+
+    /// Sends records of different streams.
+    async fn put_records(
+        &self,
+        envelopes: &[&Envelope],
+    ) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        let mut records = Vec::with_capacity(envelopes.len());
+        for envelope in envelopes {
+            let record = PutRecordsRequestEntry::builder().data(Blob::new(envelope.body()));
+            let record = record.partition_key(partition_key(envelope)).build();
+            records.push(record.map_err(PublishError::permanent)?);
+        }
+        let request = self.client.put_records().set_stream_name(self.name()).set_stream_arn(self.arn());
+        let output = request.set_records(Some(records)).send().await;
+        let output = output.map_err(|error| translate(&self.stream, error))?;
+        let outcomes = envelopes.iter().zip(output.records()).map(|(envelope, record)| {
+            match (record.error_code(), record.sequence_number()) {
+                (None, Some(number)) => {
+                    self.remember(envelope, number);
+                    Ok(())
+                }
+                (code, _) => Err(refused(code, record.error_message())),
+            }
+        });
+        Ok(outcomes.collect())
+    }
+
+    /// Sends a record that has to come after the one with the sequence number `after`.
+    async fn put_record(&self, envelope: &Envelope, after: String) -> Result<(), PublishError> {
+        let request = self.client.put_record().set_stream_name(self.name()).set_stream_arn(self.arn());
+        let request = request.partition_key(partition_key(envelope)).data(Blob::new(envelope.body()));
+        match request.sequence_number_for_ordering(after).send().await {
+            Ok(output) => {
+                self.remember(envelope, output.sequence_number());
+                Ok(())
+            }
+            Err(error) => {
+                let invalid = error.code() == Some("InvalidArgumentException");
+                let error = translate(&self.stream, error);
+                match &self.recent {
+                    // Of a shard that is no more, perhaps; without it, it is a record as any other.
+                    Some(recent) if invalid => {
+                        recent.forget(envelope.stream());
+                        Err(PublishError::transient(error.to_string()))
+                    }
+                    _ => Err(error),
+                }
+            }
+        }
+    }
+
+    fn remember(&self, envelope: &Envelope, sequence_number: &str) {
+        if let Some(recent) = &self.recent {
+            recent.remember(envelope.stream(), sequence_number);
+        }
+    }
+}
+
+#[async_trait]
+impl Publisher for KinesisPublisher {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::default()
+            .envelopes(MOST_RECORDS)
+            .bytes(REQUEST_BYTES.max(self.record_limit))
+            .envelope_bytes(self.record_limit)
+    }
+
+    fn size(&self, envelope: &Envelope) -> usize {
+        partition_key(envelope).len() + envelope.body().len()
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        let (mut together, mut places) = (Vec::new(), Vec::new());
+        let mut single: Vec<BoxFuture<'_, _>> = Vec::new();
+        for (place, envelope) in batch.iter().enumerate() {
+            match self.recent.as_ref().and_then(|recent| recent.number(envelope.stream())) {
+                Some(after) => {
+                    single
+                        .push(self.put_record(envelope, after).map(move |outcome| (place, outcome)).boxed());
+                }
+                None => {
+                    places.push(place);
+                    together.push(envelope);
+                }
+            }
+        }
+        let many = async {
+            if together.is_empty() {
+                return Vec::new();
+            }
+            let outcomes = self.put_records(&together).await;
+            outcomes.unwrap_or_else(|error| vec![Err(error); together.len()])
+        };
+        let single = stream::iter(single).buffer_unordered(AT_ONCE).collect::<Vec<_>>();
+        let (many, single) = join(many, single).await;
+
+        let mut outcomes = vec![Err(PublishError::transient("the answer has too few records")); batch.len()];
+        for (place, outcome) in places.into_iter().zip(many).chain(single) {
+            outcomes[place] = outcome;
+        }
+        Ok(outcomes)
+    }
+}
+
+/// The name of the stream, or its end: ids differ there.
+fn partition_key(envelope: &Envelope) -> &str {
+    let name = envelope.stream().as_str();
+    match name.char_indices().rev().nth(LONGEST_KEY - 1) {
+        Some((start, _)) => &name[start..],
+        None => name,
+    }
+}
+
+impl fmt::Debug for KinesisPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KinesisPublisher")
+            .field("stream", &self.stream)
+            .field("record_limit", &self.record_limit)
+            .field("relaxed_order", &self.recent.is_none())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,211 @@
+//! Publishing to Kinesis: which requests are sent, and what is made of the answers. What a server makes of them is
+//! in the tests that need one.
+
+#![cfg(feature = "kinesis")]
+
+mod fake;
+
+use std::sync::Arc;
+
+use chrono::DateTime;
+use es_core::publish::{CloudEvents, Envelope, Envelopes, Outbox, Publisher};
+use es_core::store::Commit;
+use es_core::{CommitId, EventContext, EventData, ManualClock, RetryPolicy, StreamId, Version};
+use es_dynamo::kinesis::KinesisPublisher;
+use serde_json::Value;
+use uuid::Uuid;
+
+use self::fake::{Act, Fake};
+
+fn stream(number: usize) -> StreamId {
+    StreamId::new("order", number).expect("a stream")
+}
+
+fn envelope(stream: &StreamId, version: u64, bytes: usize) -> Envelope {
+    let commit = Commit {
+        id: CommitId::new(Uuid::from_u128(version.into())),
+        first: Version::new(version),
+        time: DateTime::UNIX_EPOCH,
+        metadata: Arc::default(),
+        events: vec![EventData::new("Counted", 1, format!("\"{}\"", "x".repeat(bytes)))],
+    };
+    let ctx = EventContext::outside_the_feed(stream, &commit, 0);
+    let envelopes = CloudEvents::source("/tests").expect("a source");
+    envelopes.envelope(&commit.events[0], &ctx).expect("an envelope")
+}
+
+fn clock() -> ManualClock {
+    ManualClock::at(DateTime::UNIX_EPOCH)
+}
+
+/// Sends three events of each of three streams.
+async fn send(publisher: &KinesisPublisher) -> Result<(), String> {
+    let mut outbox = Outbox::new();
+    for version in 1..=3 {
+        for number in 0..3 {
+            outbox.push(envelope(&stream(number), version, 9), publisher).expect("is small");
+        }
+    }
+    let patient = RetryPolicy::default().with_max_attempts(1000);
+    outbox.send(publisher, patient, &clock()).await.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn streams_share_requests_until_one_has_another_event() {
+    let fake = Fake::new(|_, _| Act::Accept);
+    send(&KinesisPublisher::new(fake.client(), "orders")).await.expect("is accepted");
+    assert_eq!(fake.operations()[0], "PutRecords 3");
+    assert_eq!(fake.operations()[1..], ["PutRecord 1"; 6]);
+
+    let fake = Fake::new(|_, _| Act::Accept);
+    send(&KinesisPublisher::new(fake.client(), "orders").relaxed_order()).await.expect("is accepted");
+    assert_eq!(fake.operations(), ["PutRecords 3"; 3]);
+}
+
+#[tokio::test]
+async fn a_record_is_what_was_put_into_the_envelope() {
+    let fake = Fake::new(|_, _| Act::Accept);
+    let publisher = KinesisPublisher::new(fake.client(), "orders");
+    let envelope = envelope(&stream(1), 1, 9);
+    let outcomes = publisher.publish(std::slice::from_ref(&envelope)).await.expect("is answered");
+    assert!(outcomes[0].is_ok());
+    let records = fake.records();
+    assert_eq!((records[0].key.as_str(), records[0].data.as_slice()), ("order#1", envelope.body()));
+    assert_eq!(fake.bodies()[0]["StreamName"], "orders");
+    assert_eq!(fake.bodies()[0]["StreamARN"], Value::Null);
+
+    let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/orders";
+    let fake = Fake::new(|_, _| Act::Accept);
+    let publisher = KinesisPublisher::new(fake.client(), arn);
+    publisher.publish(std::slice::from_ref(&envelope)).await.expect("is answered")[0]
+        .as_ref()
+        .expect("is accepted");
+    assert_eq!(fake.bodies()[0]["StreamARN"], arn);
+    assert_eq!(fake.bodies()[0]["StreamName"], Value::Null);
+}
+
+#[tokio::test]
+async fn only_the_part_that_failed_is_sent_again() {
+    let fake = Fake::new(|request, place| match (request, place) {
+        (0, 1) => Act::Refuse,
+        _ => Act::Accept,
+    });
+    let publisher = KinesisPublisher::new(fake.client(), "orders").relaxed_order();
+    let mut outbox = Outbox::new();
+    for number in 0..3 {
+        outbox.push(envelope(&stream(number), 1, 9), &publisher).expect("is small");
+    }
+    outbox.send(&publisher, RetryPolicy::default(), &clock()).await.expect("is accepted in the end");
+    assert_eq!(fake.operations(), ["PutRecords 3", "PutRecords 1"]);
+    let keys: Vec<_> = fake.records().into_iter().map(|record| record.key).collect();
+    assert_eq!(keys, ["order#0", "order#2", "order#1"]);
+}
+
+/// The versions of a stream's records in order, less the repetitions.
+fn versions(fake: &Fake, stream: &StreamId) -> Vec<u64> {
+    let mut versions = Vec::new();
+    for record in fake.records().into_iter().filter(|record| record.key == stream.as_str()) {
+        let event: Value = serde_json::from_slice(&record.data).expect("is JSON");
+        let version = event["sequence"].as_str().and_then(|text| text.parse().ok()).expect("has its version");
+        if !versions.contains(&version) {
+            versions.push(version);
+        }
+    }
+    versions
+}
+
+#[tokio::test]
+async fn the_order_of_each_stream_survives_any_failure() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let fake = Fake::new(move |_, _| match random.u8(0..20) {
+            0 => Act::LoseRequest,
+            1 => Act::LoseAnswer,
+            2 => Act::Throttle,
+            3 => Act::Fail,
+            4..8 => Act::Refuse,
+            _ => Act::Accept,
+        });
+        let publisher = KinesisPublisher::new(fake.client(), "orders");
+        let publisher = if seed % 2 == 0 { publisher.relaxed_order() } else { publisher };
+        send(&publisher).await.expect("is accepted in the end");
+        for number in 0..3 {
+            assert_eq!(versions(&fake, &stream(number)), [1, 2, 3], "seed {seed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sequence_number_of_another_shard_is_forgotten() {
+    let fake =
+        Fake::new(|request, _| if request == 1 { Act::Say("InvalidArgumentException") } else { Act::Accept });
+    let publisher = KinesisPublisher::new(fake.client(), "orders");
+    let mut outbox = Outbox::new();
+    for version in 1..=2 {
+        outbox.push(envelope(&stream(0), version, 9), &publisher).expect("is small");
+    }
+    outbox.send(&publisher, RetryPolicy::default(), &clock()).await.expect("is accepted in the end");
+    assert_eq!(fake.operations(), ["PutRecords 1", "PutRecord 1", "PutRecords 1"]);
+}
+
+#[tokio::test]
+async fn what_is_wrong_for_good_is_said_at_once() {
+    for (code, expected) in [
+        (
+            "ResourceNotFoundException",
+            "the data stream `orders` does not exist: ResourceNotFoundException: on purpose",
+        ),
+        ("AccessDeniedException", "needs the permissions kinesis:PutRecords and kinesis:PutRecord"),
+        ("KMSDisabledException", "KMSDisabledException: on purpose"),
+    ] {
+        let fake = Fake::new(move |_, _| Act::Say(code));
+        let error = send(&KinesisPublisher::new(fake.client(), "orders")).await.expect_err("is refused");
+        assert!(
+            error.starts_with("the event `Counted` at version 1 of `order#0` was not published: "),
+            "{error}"
+        );
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(fake.operations().len(), 1, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn requests_stay_within_the_limits() {
+    let fake = Fake::new(|_, _| Act::Accept);
+    let publisher = KinesisPublisher::new(fake.client(), "orders");
+    let mut outbox = Outbox::new();
+    for number in 0..600 {
+        outbox.push(envelope(&stream(number), 1, 9), &publisher).expect("is small");
+    }
+    for number in 600..608 {
+        outbox.push(envelope(&stream(number), 1, 1_000_000), &publisher).expect("is small enough");
+    }
+    outbox.send_once(&publisher).await.expect("is accepted");
+    assert_eq!(fake.operations(), ["PutRecords 500", "PutRecords 105", "PutRecords 3"]);
+}
+
+#[test]
+fn a_record_that_no_request_takes_is_refused_before() {
+    let fake = Fake::new(|_, _| Act::Accept);
+    let publisher = KinesisPublisher::new(fake.client(), "orders");
+    let (mut outbox, large) = (Outbox::new(), envelope(&stream(0), 1, 1 << 20));
+    let error = outbox.push(large.clone(), &publisher).expect_err("is too large").to_string();
+    assert!(
+        error.starts_with("the event `Counted` at version 1 of `order#0` was not published: it takes 104")
+    );
+    assert!(error.ends_with(" bytes as a message, and the broker takes 1048576"), "{error}");
+
+    let publisher = publisher.record_limit(usize::MAX);
+    assert_eq!(publisher.limits().envelope_bytes, 10 << 20);
+    outbox.push(large, &publisher).expect("is not too large for a stream that takes more");
+}
+
+#[tokio::test]
+async fn a_name_too_long_for_a_partition_key_is_cut_at_its_start() {
+    let fake = Fake::new(|_, _| Act::Accept);
+    let publisher = KinesisPublisher::new(fake.client(), "orders");
+    let long = StreamId::new("order", format!("{}ü{}", "a".repeat(400), "b".repeat(255))).expect("a stream");
+    let outcomes = publisher.publish(&[envelope(&long, 1, 9)]).await.expect("is answered");
+    assert!(outcomes[0].is_ok());
+    assert_eq!(fake.records()[0].key, format!("ü{}", "b".repeat(255)));
+}
