@@ -1,5 +1,5 @@
-//! Indexing by an AWS Lambda function that the table's stream triggers, instead of an indexer that runs all the
-//! time.
+//! Indexing and publishing by AWS Lambda functions that the table's stream triggers, instead of processes that run
+//! all the time.
 //!
 //! The function is the application's own; this is its body, and it needs no crate but the runtime:
 //!
@@ -16,6 +16,8 @@
 //! start with `E#`. A window of a second makes larger pages, which cost less. What the function never came to
 //! see, because its retries were used up or it was switched off for a day, the reconciler finds.
 
+mod publish;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -24,6 +26,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::base64;
 use es_core::StreamId;
 use serde_json::{Value, json};
+
+pub use publish::publish;
 
 use crate::feed::{Ingest, Noted, Record};
 use crate::item::Item;

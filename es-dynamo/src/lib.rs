@@ -54,6 +54,7 @@ pub mod lambda;
 #[cfg(feature = "kinesis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "kinesis")))]
 pub mod kinesis;
+pub mod lambda;
 pub mod names;
 mod read;
 mod reconciler;
