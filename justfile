@@ -17,6 +17,10 @@ test:
 test-dynamodb-local:
     scripts/dynamodb-local cargo test -p es-tests --test dynamo
 
+# publishing, on a Kinesis-compatible server; needs Node.js
+test-kinesis:
+    scripts/kinesis-server cargo test -p es-tests --test kinesis -- --ignored
+
 # the Order example on Amazon's own engine
 example-dynamodb-local:
     scripts/dynamodb-local bash -c 'cargo run -q -p examples -- --endpoint "$ES_DYNAMO_ENDPOINT" | tail -n 20'
@@ -75,6 +79,7 @@ features:
     cargo clippy -p es-dynamo --no-default-features -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features aws -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features embedded -- -D warnings
+    cargo clippy -p es-dynamo --no-default-features --features kinesis -- -D warnings
 
 # licences, bans and sources of all dependencies; needs cargo-deny
 deny:
@@ -89,4 +94,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # what has to pass, as the CI script runs it
-ci: test fmt lint features docs book deny test-dynamodb-local example-dynamodb-local costs bench-smoke
+ci: test fmt lint features docs book deny test-dynamodb-local test-kinesis example-dynamodb-local costs bench-smoke
