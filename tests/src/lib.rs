@@ -35,6 +35,8 @@ mod book {
     struct Modelling;
     #[doc = include_str!("../../docs/src/evolution.md")]
     struct Evolution;
+    #[doc = include_str!("../../docs/src/publishing.md")]
+    struct Publishing;
     #[doc = include_str!("../../docs/src/testing.md")]
     struct Testing;
     #[doc = include_str!("../../docs/src/operations.md")]
