@@ -50,7 +50,6 @@ pub mod import;
 #[cfg(feature = "indexer")]
 mod indexer;
 mod item;
-pub mod lambda;
 #[cfg(feature = "kinesis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "kinesis")))]
 pub mod kinesis;
