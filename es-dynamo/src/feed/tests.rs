@@ -180,6 +180,23 @@ fn a_summary_that_is_lost_or_damaged_is_no_matter() {
 }
 
 #[test]
+fn a_summary_of_more_than_there_is_of_the_log_is_left_aside() {
+    runtime().block_on(async {
+        let (table, events) = long_log().await;
+        {
+            // As after a restore that brought back the one and not the other.
+            let mut content = table.content.lock().expect("no panic before");
+            let through = content.manifests[&SLICE].through;
+            let log = content.logs.get_mut(&SLICE).expect("a log");
+            log.retain(|first, _| *first < through);
+        }
+        let all = (0..50).map(|id| Hint::UpTo(order(id), Version::MAX)).collect();
+        feed(1).submit(&table, all, Duration::ZERO).await.expect("indexes");
+        assert_eq!(table.check(), Ok(events));
+    });
+}
+
+#[test]
 fn a_log_that_contradicts_itself_is_not_continued() {
     runtime().block_on(async {
         let (table, _) = long_log().await;

@@ -2,6 +2,7 @@
 
 mod stream;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,6 +165,7 @@ async fn simulate(seed: u64) -> Result<u64, String> {
     let streams = random.u64(1..10);
     let loses = random.u32(0..4) == 0;
     let mut life = fastrand::Rng::with_seed(seed + 1);
+    let over = Cell::new(false);
     let happens = async {
         for _ in 0..life.u32(5..60) {
             for _ in 0..life.u32(0..5) {
@@ -179,13 +181,16 @@ async fn simulate(seed: u64) -> Result<u64, String> {
             }
             tokio::time::sleep(MINUTE * life.u32(0..90)).await;
         }
+        over.set(true);
     };
+    // Now and then nobody is there for longer than the stream keeps anything.
+    let longest_pause = if random.bool() { 2_500 } else { 60 };
     let mut processes = Vec::new();
     for _ in 0..random.u32(0..3) {
         let mut random = fastrand::Rng::with_seed(random.u64(..));
-        let world = &world;
+        let (world, over) = (&world, &over);
         processes.push(async move {
-            for _ in 0..random.u32(1..5) {
+            while !over.get() {
                 let mut faults = Faults::seeded(random.u64(..))
                     .lost_requests(0.03)
                     .lost_answers(0.03)
@@ -199,8 +204,7 @@ async fn simulate(seed: u64) -> Result<u64, String> {
                 let worker = world.worker(Some(faults.clone()));
                 let time = MINUTE * random.u32(1..1_500);
                 world.run(&worker, time, random.bool(), || faults.requests() > crash).await?;
-                // Now and then for longer than the stream keeps anything.
-                tokio::time::sleep(MINUTE * random.u32(0..2_500)).await;
+                tokio::time::sleep(MINUTE * random.u32(0..longest_pause)).await;
             }
             Ok::<_, StoreError>(())
         });
@@ -217,6 +221,68 @@ async fn simulate(seed: u64) -> Result<u64, String> {
         return Err(format!("{progress:?}"));
     }
     world.table.check()
+}
+
+impl World {
+    /// One in which nothing goes wrong by itself.
+    fn healthy() -> Self {
+        let world = Self {
+            table: SimulatedTable::new(),
+            stream: SimulatedStream::new(0),
+            documents: MemoryStore::new(),
+            settings: FeedSettings::new(Slices::new(1).expect("not zero")),
+            began: Instant::now(),
+        };
+        world.stream.heal();
+        world
+    }
+
+    fn commit(&self, id: u64) {
+        let stream = StreamId::new("order", id).expect("valid");
+        self.stream.write(&self.table.commit(&stream, 1));
+    }
+}
+
+#[test]
+fn a_place_that_is_gone_is_found_out_without_a_clock() {
+    runtime().block_on(async {
+        let world = World::healthy();
+        let index = async || {
+            let mut worker = world.worker(None);
+            worker.clock = Arc::new(|| 0);
+            world.run(&worker, HOUR * 6, false, || false).await.expect("runs");
+        };
+        world.commit(1);
+        tokio::time::sleep(HOUR).await;
+        index().await;
+        world.commit(2);
+        tokio::time::sleep(HOUR * 40).await;
+        index().await;
+        assert_eq!(world.table.check(), Ok(2));
+    });
+}
+
+#[test]
+fn a_checkpoint_is_not_ahead_of_the_feed() {
+    runtime().block_on(async {
+        let world = World::healthy();
+        let index = async |worker: Worker, time, dies| {
+            world.run(&worker, time, dies, || false).await.expect("runs");
+        };
+        world.commit(0);
+        index(world.worker(None), HOUR * 6, false).await;
+        for id in 1..30 {
+            world.commit(id);
+        }
+        tokio::time::sleep(HOUR).await;
+        // It reads the stream and keeps its checkpoint, but cannot write the feed.
+        let mut cut_off = world.worker(None);
+        let table = world.table.with(Faults::seeded(0).lost_requests(1.0));
+        cut_off.feed = Arc::new(Process { table, feed: FeedIndex::new(world.settings, Arc::default()) });
+        index(cut_off, HOUR * 3, true).await;
+        index(world.worker(None), HOUR * 6, false).await;
+        assert_eq!(world.table.check(), Ok(30));
+    });
 }
 
 /// `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed.

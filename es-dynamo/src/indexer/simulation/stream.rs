@@ -148,7 +148,7 @@ impl StreamSource for SimulatedStream {
 
     async fn iterator(&self, shard: &str, after: Option<&str>) -> Result<String, SourceError> {
         let answer = self.request(|content| {
-            let overlap = content.random.usize(..=3);
+            let overlap = if content.refuses { content.random.usize(..=3) } else { 0 };
             let found = content.shard(shard)?;
             let mut index = found.trimmed;
             if let Some(after) = after {
