@@ -80,6 +80,7 @@ features:
     cargo clippy -p es-dynamo --no-default-features --features aws -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features embedded -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features kinesis -- -D warnings
+    cargo clippy -p es-dynamo --no-default-features --features indexer -- -D warnings
 
 # licences, bans and sources of all dependencies; needs cargo-deny
 deny:

@@ -21,6 +21,7 @@ impl Backoff {
     }
 
     /// Something went well.
+    #[cfg(feature = "indexer")]
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
