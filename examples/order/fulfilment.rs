@@ -1,8 +1,8 @@
-//! A process: what happens by itself when an order is placed.
+//! A process: what happens by itself when a customer with a wallet places an order.
 //!
-//! It sets the articles aside, takes the money, and ships. Whoever has not paid enough in advance gets some
-//! time. When an article is sold out, or the time is over, the process undoes what it has done, and calls the
-//! order off. What it does is done once, whatever crashes in between.
+//! It takes the money, sets the articles aside, and ships. Whoever has too little in the wallet gets some time.
+//! When an article is sold out, or the time is over, the process undoes what it has done, and calls the order
+//! off. What it does is done once, whatever crashes in between.
 
 use std::time::Duration;
 
@@ -10,18 +10,16 @@ use es_core::prelude::*;
 
 use crate::domain::events::OrderPlaced;
 use crate::domain::stock::{Article, Release, Reserve, SoldOut};
-use crate::domain::wallet::{Take, TooLittle};
-use crate::domain::{Cancel, Money, Order, OrderId, Pay, Ship, Stock, Wallet};
+use crate::domain::wallet::{GiveBack, Take, WalletError};
+use crate::domain::{Cancel, Line, Money, Order, OrderId, Pay, Ship, Stock, Wallet};
 
-/// The articles of an order are set aside; the money is still to come.
+/// There was too little money: the order waits for more.
 #[event]
-pub struct ReservedForPayment {
+pub struct WaitingForMoney {
     /// Who has to pay.
     pub customer: String,
-    /// What is set aside.
-    pub articles: Vec<String>,
-    /// What it costs.
-    pub amount: Money,
+    /// What was ordered.
+    pub lines: Vec<Line>,
 }
 
 /// The order was paid and shipped: nothing is left to do.
@@ -38,14 +36,14 @@ pub struct PaymentOverdue;
 
 /// What the process remembers of one order.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq)]
-#[aggregate(name = "fulfilment", id = OrderId, events(ReservedForPayment, Fulfilled, GivenUp))]
+#[aggregate(name = "fulfilment", id = OrderId, events(WaitingForMoney, Fulfilled, GivenUp))]
 pub struct Fulfilment {
     /// What waits for the money.
-    pub waiting: Option<ReservedForPayment>,
+    pub waiting: Option<WaitingForMoney>,
 }
 
-impl Apply<ReservedForPayment> for Fulfilment {
-    fn apply(&mut self, event: &ReservedForPayment) {
+impl Apply<WaitingForMoney> for Fulfilment {
+    fn apply(&mut self, event: &WaitingForMoney) {
         self.waiting = Some(event.clone());
     }
 }
@@ -63,7 +61,7 @@ impl Apply<GivenUp> for Fulfilment {
 }
 
 /// The process.
-#[derive(Clone, Process)]
+#[derive(Clone, Debug, Process)]
 #[process(
     name = "fulfilment",
     state = Fulfilment,
@@ -81,31 +79,6 @@ pub struct FulfilOrders {
     pub time_to_pay: Duration,
 }
 
-impl FulfilOrders {
-    async fn ship(&self, reaction: &mut Reaction<'_, Fulfilment>, amount: Money) -> Result<(), BoxError> {
-        let order = *reaction.id();
-        reaction.execute(&self.orders, &order, Pay { amount }).await?;
-        let ship = Ship { carrier: "DHL".to_owned(), tracking: format!("TRACK-{order}") };
-        reaction.execute(&self.orders, &order, ship).await?;
-        Ok(())
-    }
-
-    /// The compensation: puts everything back, and calls the order off.
-    async fn give_up(
-        &self,
-        reaction: &mut Reaction<'_, Fulfilment>,
-        reserved: &[String],
-        reason: &str,
-    ) -> Result<(), BoxError> {
-        let order = *reaction.id();
-        for article in reserved {
-            reaction.execute(&self.stock, &Article(article.clone()), Release { order }).await?;
-        }
-        reaction.execute(&self.orders, &order, Cancel { reason: reason.to_owned() }).await?;
-        Ok(())
-    }
-}
-
 impl React<OrderPlaced> for FulfilOrders {
     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Option<OrderId> {
         ctx.id().parse().ok().map(OrderId)
@@ -116,29 +89,14 @@ impl React<OrderPlaced> for FulfilOrders {
         event: &OrderPlaced,
         reaction: &mut Reaction<'_, Fulfilment>,
     ) -> Result<Events<Fulfilment>, BoxError> {
-        let order = *reaction.id();
-        let mut reserved = Vec::new();
-        for line in &event.lines {
-            let reserve = Reserve { order, pieces: line.quantity };
-            match reaction.ask(&self.stock, &Article(line.article.clone()), reserve).await? {
-                Ok(_) => reserved.push(line.article.clone()),
-                Err(SoldOut { left }) => {
-                    let reason = format!("{} is sold out: {left} left", line.article);
-                    self.give_up(reaction, &reserved, &reason).await?;
-                    return Ok(GivenUp.into());
-                }
-            }
-        }
-        let amount = event.lines.iter().map(|line| line.price.times(line.quantity)).sum();
-        match reaction.ask(&self.wallets, &event.customer, Take { amount }).await? {
-            Ok(_) => {
-                self.ship(reaction, amount).await?;
-                Ok(Fulfilled.into())
-            }
-            Err(TooLittle { .. }) => {
+        let take = Take { amount: total(&event.lines) };
+        match reaction.ask(&self.wallets, &event.customer, take).await? {
+            Ok(_) => self.fulfil(reaction, &event.customer, &event.lines).await,
+            Err(WalletError::NoWallet) => Ok(Events::none()),
+            Err(WalletError::TooLittle { .. }) => {
                 reaction.schedule(self.time_to_pay, PaymentOverdue)?;
-                let customer = event.customer.clone();
-                Ok(ReservedForPayment { customer, articles: reserved, amount }.into())
+                let (customer, lines) = (event.customer.clone(), event.lines.clone());
+                Ok(WaitingForMoney { customer, lines }.into())
             }
         }
     }
@@ -155,19 +113,57 @@ impl React<PaymentOverdue> for FulfilOrders {
         reaction: &mut Reaction<'_, Fulfilment>,
     ) -> Result<Events<Fulfilment>, BoxError> {
         let Some(waiting) = reaction.state().waiting.clone() else { return Ok(Events::none()) };
-        let take = Take { amount: waiting.amount };
+        let take = Take { amount: total(&waiting.lines) };
         match reaction.ask(&self.wallets, &waiting.customer, take).await? {
-            Ok(_) => {
-                self.ship(reaction, waiting.amount).await?;
-                Ok(Fulfilled.into())
-            }
-            Err(TooLittle { balance }) => {
-                let reason = format!("not paid in time: {balance} of {}", waiting.amount);
-                self.give_up(reaction, &waiting.articles, &reason).await?;
-                Ok(GivenUp.into())
-            }
+            Ok(_) => self.fulfil(reaction, &waiting.customer, &waiting.lines).await,
+            Err(error) => self.give_up(reaction, format!("not paid in time: {error}")).await,
         }
     }
+}
+
+impl FulfilOrders {
+    /// Sets everything aside and ships it, or undoes it all.
+    async fn fulfil(
+        &self,
+        reaction: &mut Reaction<'_, Fulfilment>,
+        customer: &str,
+        lines: &[Line],
+    ) -> Result<Events<Fulfilment>, BoxError> {
+        let order = *reaction.id();
+        let amount = total(lines);
+        for (index, line) in lines.iter().enumerate() {
+            let reserve = Reserve { order, pieces: line.quantity };
+            if let Err(SoldOut { left }) = reaction.ask(&self.stock, &article(line), reserve).await? {
+                for reserved in &lines[..index] {
+                    reaction.execute(&self.stock, &article(reserved), Release { order }).await?;
+                }
+                reaction.execute(&self.wallets, &customer.to_owned(), GiveBack { amount }).await?;
+                return self.give_up(reaction, format!("{} is sold out: {left} left", line.article)).await;
+            }
+        }
+        reaction.execute(&self.orders, &order, Pay { amount }).await?;
+        let ship = Ship { carrier: "DHL".to_owned(), tracking: format!("TRACK-{order}") };
+        reaction.execute(&self.orders, &order, ship).await?;
+        Ok(Fulfilled.into())
+    }
+
+    async fn give_up(
+        &self,
+        reaction: &mut Reaction<'_, Fulfilment>,
+        reason: String,
+    ) -> Result<Events<Fulfilment>, BoxError> {
+        let order = *reaction.id();
+        reaction.execute(&self.orders, &order, Cancel { reason }).await?;
+        Ok(GivenUp.into())
+    }
+}
+
+fn total(lines: &[Line]) -> Money {
+    lines.iter().map(|line| line.price.times(line.quantity)).sum()
+}
+
+fn article(line: &Line) -> Article {
+    Article(line.article.clone())
 }
 
 #[cfg(test)]
@@ -177,7 +173,7 @@ mod tests {
     use super::*;
     use crate::domain::stock::Receive;
     use crate::domain::wallet::PayIn;
-    use crate::domain::{Line, PlaceOrder, Status};
+    use crate::domain::{PlaceOrder, Status};
 
     struct Shop {
         store: MemoryStore,
@@ -232,8 +228,12 @@ mod tests {
     #[tokio::test]
     async fn calls_off_what_is_sold_out() -> Result<(), BoxError> {
         let shop = Shop::new(Duration::from_hours(1)).await?;
+        let pay_in = PayIn { amount: Money::cents(10_00) };
+        shop.process.wallets.execute(&"Ann".to_owned(), pay_in).await?;
         assert_eq!(shop.order(1, 4).await?.status, Status::Cancelled);
         assert_eq!(shop.free_cups().await?, 3);
+        let wallet = shop.process.wallets.load(&"Ann".to_owned()).await?;
+        assert_eq!(wallet.state.balance, Money::cents(20_00));
         Ok(())
     }
 
@@ -241,11 +241,20 @@ mod tests {
     async fn waits_for_the_money_until_the_time_is_over() -> Result<(), BoxError> {
         let shop = Shop::new(Duration::from_millis(20)).await?;
         assert_eq!(shop.order(1, 3).await?.status, Status::Placed);
-        assert_eq!(shop.free_cups().await?, 0);
         tokio::time::sleep(Duration::from_millis(30)).await;
         shop.run().await?;
         assert_eq!(shop.process.orders.load(&OrderId(1)).await?.state.status, Status::Cancelled);
-        assert_eq!(shop.free_cups().await?, 3);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn leaves_customers_without_a_wallet_alone() -> Result<(), BoxError> {
+        let shop = Shop::new(Duration::ZERO).await?;
+        let lines = vec![Line::new(1, "cup", Money::cents(4_00))];
+        let place = PlaceOrder { customer: "Bob".to_owned(), lines };
+        shop.process.orders.execute(&OrderId(2), place).await?;
+        shop.run().await?;
+        assert_eq!(shop.process.orders.load(&OrderId(2)).await?.state.status, Status::Placed);
         Ok(())
     }
 }

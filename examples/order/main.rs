@@ -1,7 +1,7 @@
 //! The Order example: the story of a shop's orders, on the DynamoDB event store.
 //!
-//! Start reading in [`domain`]; [`story`] shows how the domain is used; [`overview`] is a projection, and
-//! [`fulfilment`] a process, that follow what happens; [`cli`] is where it runs.
+//! Start reading in [`domain`]; [`story`] shows how the domain is used. [`overview`] is a projection and
+//! [`fulfilment`] a process that follow what happens; [`whole_shop`] shows them at work. [`cli`] is where it runs.
 
 mod cli;
 mod domain;
@@ -9,6 +9,7 @@ mod fulfilment;
 mod overview;
 mod report;
 mod story;
+mod whole_shop;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Debug;
+use std::io::{IsTerminal, Write};
 
 use es_core::{Cost, Event, ExecuteError, Outcome, Recorded};
 
@@ -56,6 +57,28 @@ pub fn event(recorded: &Recorded<OrderEvent>) {
         recorded.metadata.actor().unwrap_or("-"),
         recorded.id,
     );
+}
+
+/// Something else that is told.
+pub fn line(text: &str) {
+    println!("  {text}");
+}
+
+/// How much is done, as a bar: one line on a terminal, drawn again and again; elsewhere the last one alone.
+pub fn progress(done: u64, all: u64) {
+    let width = 30;
+    let filled = (done * width).checked_div(all).unwrap_or(width);
+    let bar: String = (0..width).map(|place| if place < filled { '#' } else { '.' }).collect();
+    let line = format!("  [{bar}] {done} of {all} events");
+    if std::io::stdout().is_terminal() {
+        print!("\r{line}");
+        let _ = std::io::stdout().flush();
+        if done == all {
+            println!();
+        }
+    } else if done == all {
+        println!("{line}");
+    }
 }
 
 /// Why the story ended early.

@@ -1,4 +1,5 @@
-//! The story: what an application does with the domain.
+//! The story: what an application does with the domain. [`whole_shop`](super::whole_shop) tells what happens
+//! beside it.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -12,14 +13,14 @@ use crate::domain::{
     AddLine, Cancel, Deliver, Line, Money, Order, OrderError, OrderId, Pay, PlaceOrder, RemoveLine, Return,
     Ship, Status,
 };
-use crate::report;
+use crate::{report, whole_shop};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// Tells the whole story.
 pub async fn tell(store: DynamoStore) -> Result<()> {
     // A repository is all that an application needs; it costs nothing to clone.
-    let orders: Repository<Order> = Repository::new(store);
+    let orders: Repository<Order> = Repository::new(store.clone());
 
     let id = go_on_from_earlier_runs(&orders).await?;
     order_and_change_ones_mind(&orders, id).await?;
@@ -29,6 +30,7 @@ pub async fn tell(store: DynamoStore) -> Result<()> {
     reload_from_a_snapshot(&orders, id).await?;
     look_back(&orders, id).await?;
     cancel_another(&orders, OrderId(id.0 + 1)).await?;
+    whole_shop::tell(&store, &orders, OrderId(id.0 + 2)).await?;
     println!();
     Ok(())
 }

@@ -31,7 +31,8 @@ pub(super) fn expand(item: &DeriveInput, core: &Path, name: &Ident, events: &[(I
     let derives = derives(core, name, events);
     quote! {
         #[doc = #documentation]
-        #[allow(deprecated)]
+        // The variants have the names of types, and events are as large as they are.
+        #[allow(deprecated, clippy::enum_variant_names, clippy::large_enum_variant)]
         #visibility enum #name {
             #(
                 #[doc = #documents]

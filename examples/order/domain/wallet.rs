@@ -19,9 +19,16 @@ pub struct MoneyTaken {
     pub amount: Money,
 }
 
+/// The shop gave money back.
+#[event]
+pub struct MoneyGivenBack {
+    /// How much.
+    pub amount: Money,
+}
+
 /// What a customer has paid in advance; identified by the customer's name.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq)]
-#[aggregate(name = "wallet", id = String, events(MoneyPaidIn, MoneyTaken))]
+#[aggregate(name = "wallet", id = String, events(MoneyPaidIn, MoneyTaken, MoneyGivenBack))]
 pub struct Wallet {
     /// What is left.
     pub balance: Money,
@@ -39,12 +46,26 @@ impl Apply<MoneyTaken> for Wallet {
     }
 }
 
-/// There is not enough money in the wallet.
+impl Apply<MoneyGivenBack> for Wallet {
+    fn apply(&mut self, event: &MoneyGivenBack) {
+        self.balance = [self.balance, event.amount].into_iter().sum();
+    }
+}
+
+/// Why there is no money to be had.
+///
+/// A process remembers what it was told, so the error can be stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
-#[error("there are {balance} in the wallet")]
-pub struct TooLittle {
-    /// What there is.
-    pub balance: Money,
+pub enum WalletError {
+    /// The customer pays in another way.
+    #[error("the customer has no wallet")]
+    NoWallet,
+    /// There is not enough money in the wallet.
+    #[error("there are {balance} in the wallet")]
+    TooLittle {
+        /// What there is.
+        balance: Money,
+    },
 }
 
 /// Puts money in.
@@ -55,9 +76,9 @@ pub struct PayIn {
 }
 
 impl Handle<PayIn> for Wallet {
-    type Error = TooLittle;
+    type Error = WalletError;
 
-    fn handle(&self, command: &PayIn, _: &Context<Self>) -> Result<Events<Self>, TooLittle> {
+    fn handle(&self, command: &PayIn, _: &Context<Self>) -> Result<Events<Self>, WalletError> {
         Ok(MoneyPaidIn { amount: command.amount }.into())
     }
 }
@@ -70,12 +91,30 @@ pub struct Take {
 }
 
 impl Handle<Take> for Wallet {
-    type Error = TooLittle;
+    type Error = WalletError;
 
-    fn handle(&self, command: &Take, _: &Context<Self>) -> Result<Events<Self>, TooLittle> {
+    fn handle(&self, command: &Take, ctx: &Context<Self>) -> Result<Events<Self>, WalletError> {
+        if !ctx.exists() {
+            return Err(WalletError::NoWallet);
+        }
         if command.amount > self.balance {
-            return Err(TooLittle { balance: self.balance });
+            return Err(WalletError::TooLittle { balance: self.balance });
         }
         Ok(MoneyTaken { amount: command.amount }.into())
+    }
+}
+
+/// Gives money back.
+#[derive(Clone, Debug)]
+pub struct GiveBack {
+    /// How much.
+    pub amount: Money,
+}
+
+impl Handle<GiveBack> for Wallet {
+    type Error = WalletError;
+
+    fn handle(&self, command: &GiveBack, _: &Context<Self>) -> Result<Events<Self>, WalletError> {
+        Ok(MoneyGivenBack { amount: command.amount }.into())
     }
 }

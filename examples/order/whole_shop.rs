@@ -1,0 +1,172 @@
+//! The rest of the story: what happens beside the commands, as their events come through the feed.
+
+use std::error::Error;
+use std::time::Duration;
+
+use es_core::process::Reacting;
+use es_core::projection::{Progress, ProjectorError, Start};
+use es_core::{Aggregate, Projector, Repository, StoreError, StreamId};
+use es_dynamo::{DynamoStore, Indexer};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::domain::stock::{Article, Receive};
+use crate::domain::wallet::PayIn;
+use crate::domain::{Line, Money, Order, OrderId, PlaceOrder, Status};
+use crate::fulfilment::FulfilOrders;
+use crate::overview::Overview;
+use crate::report;
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+
+/// How long a customer may take to pay: not two weeks, as people listen to the story.
+const TIME_TO_PAY: Duration = Duration::from_millis(500);
+
+/// How long to wait for something that should happen at once.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// What runs beside the application; each could be a process of its own.
+struct Workers {
+    indexer: Indexer,
+    overview: Projector<Overview>,
+    fulfilment: Projector<Reacting<FulfilOrders>>,
+    indexing: JoinHandle<Result<(), StoreError>>,
+    projecting: JoinSet<Result<(), ProjectorError>>,
+}
+
+/// Tells it; the first order that is placed has the number `first`.
+pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderId) -> Result<()> {
+    let shop = FulfilOrders {
+        orders: orders.clone(),
+        stock: Repository::new(store.clone()),
+        wallets: Repository::new(store.clone()),
+        time_to_pay: TIME_TO_PAY,
+    };
+    let workers = Workers::start(store, &shop)?;
+    look_at_all_orders(store, &workers, orders, first).await?;
+    order_with_wallets(&shop, first).await?;
+    look_at_the_wallets_orders(store, &workers, orders, first).await?;
+    rebuild(&workers).await?;
+    workers.end().await
+}
+
+impl Workers {
+    fn start(store: &DynamoStore, shop: &FulfilOrders) -> Result<Self> {
+        // Brings the events of the table's stream into the feed.
+        let indexer = Indexer::builder(store).build()?;
+        // Keeps the read models up to date.
+        let overview = Projector::new(store.clone(), Overview::new(store));
+        // Does what follows from an order. What was ordered before there was a process is not its business.
+        let fulfilment = Projector::process_builder(store.clone(), shop.clone()).start(Start::End).build();
+
+        let indexing = tokio::spawn({
+            let indexer = indexer.clone();
+            async move { indexer.run().await }
+        });
+        let mut projecting = JoinSet::new();
+        projecting.spawn({
+            let overview = overview.clone();
+            async move { overview.run().await }
+        });
+        projecting.spawn({
+            let fulfilment = fulfilment.clone();
+            async move { fulfilment.run().await }
+        });
+        Ok(Self { indexer, overview, fulfilment, indexing, projecting })
+    }
+
+    /// Ends all of them, each once it has finished what it is about.
+    async fn end(mut self) -> Result<()> {
+        self.overview.shutdown();
+        self.fulfilment.shutdown();
+        while let Some(ended) = self.projecting.join_next().await {
+            ended??;
+        }
+        self.indexer.shutdown();
+        Ok(self.indexing.await??)
+    }
+}
+
+/// Waits until the read models know all of an order.
+async fn wait_for(workers: &Workers, orders: &Repository<Order>, order: OrderId) -> Result<()> {
+    let stream = StreamId::new(Order::NAME, order)?;
+    let version = orders.version(&order).await?;
+    Ok(workers.overview.wait_for(&stream, version, LONGEST_WAIT).await?)
+}
+
+/// Questions that no single order can answer.
+async fn look_at_all_orders(
+    store: &DynamoStore,
+    workers: &Workers,
+    orders: &Repository<Order>,
+    first: OrderId,
+) -> Result<()> {
+    report::chapter("All orders: a projection keeps two read models");
+    for number in first.0 - 2..first.0 {
+        wait_for(workers, orders, OrderId(number)).await?;
+    }
+    let overview = Overview::new(store);
+    for row in overview.orders.find("by_customer", "Ann").all().await? {
+        report::line(&format!("Ann, {}: order {} is {}", row.placed, row.order, row.status));
+    }
+    for day in overview.revenue.all().await? {
+        report::line(&format!("{}: {} orders paid, {} in all", day.day, day.orders, day.revenue));
+    }
+    Ok(())
+}
+
+/// Three customers with wallets order. What happens then is the process's business.
+async fn order_with_wallets(shop: &FulfilOrders, first: OrderId) -> Result<()> {
+    report::chapter("Customers with wallets order, and a process does the rest");
+    shop.stock.execute(&Article("bowl".to_owned()), Receive { pieces: 2 }).await?;
+    for (customer, cents) in [("Dora", 5_000), ("Emil", 40_000), ("Finn", 100)] {
+        shop.wallets.execute(&customer.to_owned(), PayIn { amount: Money::cents(cents) }).await?;
+    }
+    // Enough of all; more bowls than there are; less money than it costs.
+    for (order, (customer, bowls)) in (first.0..).map(OrderId).zip([("Dora", 2), ("Emil", 30), ("Finn", 1)]) {
+        let lines = vec![Line::new(bowls, "bowl", Money::cents(12_00))];
+        let place = PlaceOrder { customer: customer.to_owned(), lines };
+        shop.orders.execute(&order, place).await?;
+        report::line(&format!("{customer} places order {order}: {bowls} bowls"));
+    }
+    Ok(())
+}
+
+async fn look_at_the_wallets_orders(
+    store: &DynamoStore,
+    workers: &Workers,
+    orders: &Repository<Order>,
+    first: OrderId,
+) -> Result<()> {
+    let overview = Overview::new(store);
+    for (order, customer) in (first.0..).map(OrderId).zip(["Dora", "Emil", "Finn"]) {
+        let decided = async {
+            while matches!(orders.load(&order).await?.state.status, Status::Placed | Status::Paid) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Ok::<_, StoreError>(())
+        };
+        tokio::time::timeout(LONGEST_WAIT, decided).await??;
+        wait_for(workers, orders, order).await?;
+        let row = overview.orders.get(&order.to_string()).await?.ok_or("the row is there")?;
+        report::line(&format!("{customer}'s order {} is {}", row.order, row.status));
+    }
+    Ok(())
+}
+
+/// Both read models from the first event on, beside those that are read meanwhile.
+async fn rebuild(workers: &Workers) -> Result<()> {
+    report::chapter("The read models from zero, and a switch to the new ones");
+    workers.overview.rebuild().await?;
+    loop {
+        let Some(progress) = workers.overview.rebuild_progress().await? else { break };
+        report::progress(progress.finished(), progress.total());
+        if progress.lag() == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    workers.overview.switch().await?;
+    let Progress { slices, .. } = workers.overview.progress().await?;
+    report::line(&format!("switched; {} slices are up to date", slices.len()));
+    Ok(())
+}
