@@ -8,7 +8,10 @@ use super::events::{
     LineAdded, LineRemoved, OrderCancelled, OrderDelivered, OrderPaid, OrderPlaced, OrderReturned,
     OrderShipped,
 };
+use super::stock::{StockReceived, StockReleased, StockReserved};
+use super::wallet::{MoneyGivenBack, MoneyPaidIn, MoneyTaken};
 use super::*;
+use crate::fulfilment::{Fulfilled, Fulfilment, GivenUp, WaitingForMoney};
 
 fn line(quantity: u32, article: &str) -> Line {
     Line::new(quantity, article, Money::cents(100))
@@ -138,5 +141,23 @@ fn the_schema_is_locked() {
         OrderCancelled { reason: "late".to_owned(), refund: Money::cents(300) },
         OrderReturned { reason: "broken".to_owned(), refund: Money::cents(300) },
     ];
-    SchemaLock::at("order/schema.json").aggregate::<Order>(samples).check();
+    let (order, pieces, amount) = (1001, 2, Money::cents(300));
+    SchemaLock::at("order/schema.json")
+        .aggregate::<Order>(samples)
+        .aggregate::<Stock>(events![
+            StockReceived { pieces },
+            StockReserved { order, pieces },
+            StockReleased { order },
+        ])
+        .aggregate::<Wallet>(events![
+            MoneyPaidIn { amount },
+            MoneyTaken { amount },
+            MoneyGivenBack { amount },
+        ])
+        .aggregate::<Fulfilment>(events![
+            WaitingForMoney { customer: "Ann".to_owned(), lines: vec![line(1, "pot")] },
+            Fulfilled,
+            GivenUp,
+        ])
+        .check();
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use es_core::event::Event as _;
 use es_core::feed::{EventFilter, Slice};
-use es_core::projection::ProjectError;
-use es_core::{BoxError, Clock, EventContext, EventData, MemoryStore, Projection};
+use es_core::projection::{ProjectError, Tick};
+use es_core::{BoxError, EventContext, EventData, MemoryStore, Projection};
 use es_tests::domain::Deposited;
 use tokio::time::sleep;
 
@@ -48,8 +48,8 @@ impl Projection for Sender {
         Ok(())
     }
 
-    async fn tick(&mut self, slice: Slice, _: &dyn Clock) -> Result<(), BoxError> {
-        self.shared.lock().expect("no panic").ticks.push(slice);
+    async fn tick(&mut self, tick: Tick<'_>) -> Result<(), ProjectError> {
+        self.shared.lock().expect("no panic").ticks.push(tick.slice());
         Ok(())
     }
 }
