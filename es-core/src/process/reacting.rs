@@ -42,6 +42,7 @@ impl<P: Process> Projector<Reacting<P>> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Process> Projection for Reacting<P> {
     const NAME: &'static str = P::NAME;
     const IS_REPLAYABLE: bool = false;

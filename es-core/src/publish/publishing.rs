@@ -91,6 +91,7 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<P: Publisher, E: Envelopes> Projection for Publishing<P, E> {
     const NAME: &'static str = "publishing";
 
