@@ -15,7 +15,7 @@ test:
 
 # the same conformance suite on Amazon's own engine; needs Java 17 and npm
 test-dynamodb-local:
-    scripts/dynamodb-local cargo test -p es-tests --test dynamo
+    scripts/dynamodb-local cargo test -p es-tests --test dynamo --test feed --test indexer
 
 # publishing, on a Kinesis-compatible server; needs Node.js
 test-kinesis:

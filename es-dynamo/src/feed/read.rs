@@ -16,14 +16,20 @@ impl Table {
     pub(crate) async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let slice = self.feed().await?.slice(read.slice)?;
         let limit = slice.pages_for(read.limit);
-        let Pages { pages, more, mut cost } = match self.pages_from(slice, read, limit, true).await? {
+        // One more: DynamoDB does not tell whether there is anything behind the last item that it was asked for.
+        let asked = limit + 1;
+        let Pages { mut pages, mut more, mut cost } = match self.pages_from(slice, read, asked, true).await? {
             Ok(pages) => pages,
             // A replica that is behind may have answered.
-            Err(_) => self.pages_from(slice, read, limit, false).await?.map_err(|missing| {
+            Err(_) => self.pages_from(slice, read, asked, false).await?.map_err(|missing| {
                 damaged(read.slice, missing, "it is missing, and there are pages after it")
             })?,
         };
         slice.note_pages(&pages);
+        if pages.len() > limit as usize {
+            pages.truncate(limit as usize);
+            more = true;
+        }
 
         let mut taken = Vec::new();
         let (mut through, mut events, mut left_out) = (read.after, 0, false);
