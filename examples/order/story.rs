@@ -1,4 +1,4 @@
-//! The story: what an application does with the domain. [`whole_shop`](super::whole_shop) tells what happens
+//! The story: what an application does with the domain. [`whole_shop`] tells what happens
 //! beside it.
 
 use std::error::Error;
