@@ -29,7 +29,7 @@ const ARTICLES: [&str; 2] = ["cup", "pot"];
 const WALLETS: [&str; 2] = ["ann", "bob"];
 const WORKERS: usize = 3;
 /// For how long there are faults.
-const STORM: Duration = Duration::from_secs(20);
+pub const STORM: Duration = Duration::from_secs(20);
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -193,11 +193,11 @@ async fn finish<S: Feed + Clone>(store: &S, clock: TokioClock, random: &mut Rng)
         // One that has stopped for a reason that is none any more.
         let _ = worker.retry(slice).await;
     }
-    let patience = sleep(PATIENCE + Duration::from_secs(60));
+    let patience = sleep(PATIENCE * 20);
     let wait = async {
         worker.caught_up().await.map_err(|error| error.to_string())?;
-        // The timeouts that are still to come.
-        sleep(PATIENCE + Duration::from_secs(1)).await;
+        // The events that a store has not indexed yet, and the timeouts that are still to come.
+        sleep(PATIENCE * 5).await;
         worker.shutdown();
         Ok::<_, String>(())
     };
