@@ -35,6 +35,10 @@ mod book {
     struct Modelling;
     #[doc = include_str!("../../docs/src/evolution.md")]
     struct Evolution;
+    #[doc = include_str!("../../docs/src/projections.md")]
+    struct Projections;
+    #[doc = include_str!("../../docs/src/processes.md")]
+    struct Processes;
     #[doc = include_str!("../../docs/src/publishing.md")]
     struct Publishing;
     #[doc = include_str!("../../docs/src/testing.md")]
