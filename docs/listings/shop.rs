@@ -65,13 +65,32 @@ impl Handle<Pay> for Order {
     }
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AlreadyPaid;
+
+/// The customer's time is over.
 pub struct Cancel;
 
 impl Handle<Cancel> for Order {
+    type Error = AlreadyPaid;
+
+    fn handle(&self, _: &Cancel, _: &Context<Self>) -> Result<Events<Self>, AlreadyPaid> {
+        match (self.paid, self.cancelled) {
+            (true, _) => Err(AlreadyPaid),
+            (false, true) => Ok(Events::none()),
+            (false, false) => Ok(OrderCancelled.into()),
+        }
+    }
+}
+
+/// The shop cannot deliver.
+pub struct Refuse;
+
+impl Handle<Refuse> for Order {
     type Error = std::convert::Infallible;
 
-    fn handle(&self, _: &Cancel, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-        match self.paid || self.cancelled {
+    fn handle(&self, _: &Refuse, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+        match self.cancelled {
             true => Ok(Events::none()),
             false => Ok(OrderCancelled.into()),
         }
