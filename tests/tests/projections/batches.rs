@@ -6,7 +6,7 @@ use std::time::Duration;
 use es_core::event::Event as _;
 use es_core::feed::{EventFilter, Slice};
 use es_core::projection::{ProjectError, Tick};
-use es_core::{BoxError, EventContext, EventData, MemoryStore, Projection};
+use es_core::{BoxError, EventContext, EventData, MemoryStore, Projection, StoreError};
 use es_tests::domain::Deposited;
 use tokio::time::sleep;
 
@@ -24,6 +24,8 @@ struct Sent {
     batches: Vec<Vec<String>>,
     failures: u32,
     ticks: Vec<Slice>,
+    /// How often the store cannot be reached at a tick.
+    outages: u32,
 }
 
 impl Projection for Sender {
@@ -49,7 +51,13 @@ impl Projection for Sender {
     }
 
     async fn tick(&mut self, tick: Tick<'_>) -> Result<(), ProjectError> {
-        self.shared.lock().expect("no panic").ticks.push(tick.slice());
+        let mut sent = self.shared.lock().expect("no panic");
+        sent.ticks.push(tick.slice());
+        if sent.outages > 0 {
+            sent.outages -= 1;
+            let error = StoreError::Throttled("throttled on purpose".into());
+            return Err(ProjectError::Handler(error.into()));
+        }
         Ok(())
     }
 }
@@ -83,6 +91,16 @@ async fn a_batch_that_cannot_be_sent_stops_the_slice_and_is_sent_later() {
     assert_eq!(projector.progress().await.expect("progress").stopped().count(), 1, "it is as it was");
     projector.retry(slice).await.expect("it may");
     projector.run_until_caught_up().await.expect("works");
+    assert_eq!(sender.shared.lock().expect("no panic").batches, [["a"]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_between_events_stops_no_slice() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let sender = sender(0);
+    sender.shared.lock().expect("no panic").outages = 100;
+    projector(store, sender.clone()).build().run_until_caught_up().await.expect("gets through at last");
     assert_eq!(sender.shared.lock().expect("no panic").batches, [["a"]]);
 }
 

@@ -32,7 +32,8 @@ pub enum Start {
     /// At the first event.
     #[default]
     Beginning,
-    /// After the events that are in the feed already.
+    /// After the events that are in the feed already: of a table that has never been indexed, that is none of
+    /// them, so let the indexer finish first.
     End,
 }
 

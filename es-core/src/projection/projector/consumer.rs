@@ -212,13 +212,17 @@ impl<'a, P: Projection> Consumer<'a, P> {
     }
 
     async fn tick(&mut self) -> Result<(), Ended> {
-        let mut attempts = 0;
+        let (mut attempts, mut waits) = (0, 0);
         loop {
             let lease = self.lease();
             let tick = Tick::new(self.slot.slice, &*self.inner.settings.clock, &lease);
             match self.projection.tick(tick).await {
                 Ok(()) | Err(ProjectError::Later(_)) => return Ok(()),
                 Err(ProjectError::Lost) => return Err(Ended::Lost),
+                Err(error) if error.is_retryable() => {
+                    waits += 1;
+                    self.wait(waits).await?;
+                }
                 Err(error) => self.wait_after(&mut attempts, error.into()).await?,
             }
         }
