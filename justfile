@@ -41,18 +41,29 @@ bench-compare *ARGS:
 bench-compare-dynamodb-local *ARGS:
     scripts/dynamodb-local cargo run -q --release -p es-benches --bin compare -- {{ARGS}}
 
-# docs/benchmarks.md, from a run on each engine
-bench-docs:
+# the feed: lag, rebuilding and capacity units, in memory and on the embedded engine: some minutes
+bench-feed *ARGS:
+    cargo run -q --release -p es-benches --bin feed -- {{ARGS}}
+
+# docs/benchmarks.md, from a run on each engine, and docs/feed-benchmarks.md
+bench-docs: bench-feed-docs
     cargo build -q --release -p es-benches --bin compare
     mkdir -p docs
     just bench-compare > docs/benchmarks.new
     just bench-compare-dynamodb-local >> docs/benchmarks.new
     mv docs/benchmarks.new docs/benchmarks.md
 
+# docs/feed-benchmarks.md
+bench-feed-docs:
+    mkdir -p docs
+    just bench-feed > docs/feed-benchmarks.new
+    mv docs/feed-benchmarks.new docs/feed-benchmarks.md
+
 # the benchmarks, shortly and without optimisation: that they run, not how fast
 bench-smoke:
     cargo run -q -p es-benches --bin overhead -- 1 50
     cargo run -q -p es-benches --bin compare -- --quick
+    cargo run -q -p es-benches --bin feed -- --quick
 
 # formatting
 fmt:

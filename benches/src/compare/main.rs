@@ -10,17 +10,14 @@ mod contenders;
 mod costs;
 mod document;
 mod domain;
-mod engine;
 mod folding;
 mod loads;
 mod memory;
 mod memory_store;
-mod meter;
 mod plan;
-mod report;
-mod tables;
 
-use contenders::Failure;
+use es_benches::{Failure, engine, meter, report, tables};
+
 use document::{OnEngine, WithoutEngine};
 use engine::Engine;
 use plan::Plan;

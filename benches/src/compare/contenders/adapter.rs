@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, ScalarAttributeType};
+use aws_sdk_dynamodb::types::{AttributeValue, ProjectionType, ScalarAttributeType};
 use chrono::Utc;
 use event_store_adapter_rs::{
     AggregateId, DynamoDbOptions, DynamoDbTables, EventEnvelope, EventStoreForDynamoDB, SnapshotEnvelope,
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Contender, Failure, Layout};
 use crate::domain::{Account, Deposit, Deposited, SNAPSHOT_EVERY};
-use crate::tables::{self, Item};
+use crate::tables::{self, Index, Item};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum AccountEvent {
@@ -122,9 +122,12 @@ pub async fn create(client: &Client, prefix: &str) -> Result<(), Failure> {
     let key = ("aid", ScalarAttributeType::S);
     let number = |name| (name, ScalarAttributeType::N);
     tables::create(client, &journal, &[key.clone(), number("seq_nr")], None).await?;
-    let history = [key.clone(), number("active_history_seq_nr")];
-    let index = Some((HISTORY_INDEX, history));
-    tables::create(client, &snapshot, &[key.clone(), number("skey")], index).await?;
+    let history = Index {
+        name: HISTORY_INDEX,
+        keys: [key.clone(), number("active_history_seq_nr")],
+        projection: ProjectionType::KeysOnly,
+    };
+    tables::create(client, &snapshot, &[key.clone(), number("skey")], Some(history)).await?;
     tables::create(client, &head, &[key], None).await
 }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 
-use crate::domain::Account;
+pub use es_benches::Failure;
 
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+use crate::domain::Account;
 
 /// What a failure says, with its causes.
 pub fn reason(failure: Failure) -> String {

@@ -28,9 +28,16 @@ pub struct Usage {
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
     usage: Arc<Mutex<Usage>>,
+    /// Of which requests, by their bodies; of all when it is missing.
+    concerns: Option<fn(&Value) -> bool>,
 }
 
 impl Meter {
+    /// A counter of those requests only that are such ones by their bodies.
+    pub fn of(concerns: fn(&Value) -> bool) -> Self {
+        Self { usage: Arc::default(), concerns: Some(concerns) }
+    }
+
     /// What was counted since the last call.
     pub fn take(&self) -> Usage {
         std::mem::take(&mut *self.usage.lock().unwrap_or_else(PoisonError::into_inner))
@@ -83,7 +90,11 @@ impl HttpConnector for MeteredConnector {
         if !is_metered(&target) {
             return self.inner.call(request);
         }
-        if let Some(body) = request.body().bytes().and_then(asking_for_units) {
+        let asked = request.body().bytes().and_then(|body| serde_json::from_slice(body).ok());
+        if self.meter.concerns.is_some_and(|concerns| !asked.as_ref().is_some_and(concerns)) {
+            return self.inner.call(request);
+        }
+        if let Some(body) = asked.and_then(asking_for_units) {
             request.headers_mut().insert("content-length", body.len().to_string());
             *request.body_mut() = SdkBody::from(body);
         }
@@ -105,8 +116,7 @@ impl HttpConnector for MeteredConnector {
 }
 
 /// The request's body, with the wish to be told what it consumes.
-fn asking_for_units(body: &[u8]) -> Option<Vec<u8>> {
-    let mut body: Value = serde_json::from_slice(body).ok()?;
+fn asking_for_units(mut body: Value) -> Option<Vec<u8>> {
     body.as_object_mut()?.insert("ReturnConsumedCapacity".to_owned(), "TOTAL".into());
     serde_json::to_vec(&body).ok()
 }

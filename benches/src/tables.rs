@@ -7,8 +7,9 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType,
     Projection, ProjectionType, PutRequest, ScalarAttributeType, WriteRequest,
 };
+use serde_json::{Value, json};
 
-use crate::contenders::Failure;
+use crate::Failure;
 
 pub type Item = HashMap<String, AttributeValue>;
 
@@ -18,12 +19,19 @@ const BATCH: usize = 25;
 /// An attribute that is a key, with its type.
 pub type Key = (&'static str, ScalarAttributeType);
 
+/// A global secondary index.
+pub struct Index<'a> {
+    pub name: &'a str,
+    pub keys: [Key; 2],
+    pub projection: ProjectionType,
+}
+
 /// Creates a table; the second key, if there is one, is the sort key. So with the index.
 pub async fn create(
     client: &Client,
     name: &str,
     keys: &[Key],
-    index: Option<(&str, [Key; 2])>,
+    index: Option<Index<'_>>,
 ) -> Result<(), Failure> {
     let mut request = client
         .create_table()
@@ -31,13 +39,13 @@ pub async fn create(
         .billing_mode(BillingMode::PayPerRequest)
         .set_key_schema(Some(schema(keys)?));
     let mut attributes = keys.to_vec();
-    if let Some((index_name, index_keys)) = index {
-        attributes.extend(index_keys.iter().filter(|key| !keys.contains(key)).cloned());
+    if let Some(index) = index {
+        attributes.extend(index.keys.iter().filter(|key| !keys.contains(key)).cloned());
         request = request.global_secondary_indexes(
             GlobalSecondaryIndex::builder()
-                .index_name(index_name)
-                .set_key_schema(Some(schema(&index_keys)?))
-                .projection(Projection::builder().projection_type(ProjectionType::KeysOnly).build())
+                .index_name(index.name)
+                .set_key_schema(Some(schema(&index.keys)?))
+                .projection(Projection::builder().projection_type(index.projection).build())
                 .build()?,
         );
     }
@@ -112,5 +120,21 @@ fn value_size(value: &AttributeValue) -> u64 {
         AttributeValue::M(map) => 3 + map.len() as u64 + item_size(map),
         // No contender stores anything else.
         _ => 1,
+    }
+}
+
+/// An item, as DynamoDB writes it in JSON.
+pub fn to_json(item: &Item) -> Value {
+    item.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
+}
+
+fn value_to_json(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({ "S": text }),
+        AttributeValue::N(number) => json!({ "N": number }),
+        AttributeValue::L(list) => json!({ "L": list.iter().map(value_to_json).collect::<Vec<_>>() }),
+        AttributeValue::M(map) => json!({ "M": to_json(map) }),
+        // No commit has anything else.
+        _ => json!({ "NULL": true }),
     }
 }

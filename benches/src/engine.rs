@@ -5,7 +5,7 @@ use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Credentials, Region};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector};
 
-use crate::contenders::Failure;
+use crate::Failure;
 use crate::meter::{Meter, MeteredClient, MeteredConnector};
 
 /// Names the server; without it, everything runs on the engine in this process.

@@ -1,0 +1,111 @@
+//! Capacity units of the feed for each event, beside those of an index and of a scan.
+
+use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice};
+use es_dynamo::{DynamoStore, embedded, lambda};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::Failure;
+use crate::domain::Deposit;
+use crate::meter::Meter;
+use crate::plan::Plan;
+use crate::sliced;
+use crate::tables::{self, Item};
+use crate::{load, place};
+
+/// What one way of following all events costs, in units for each event.
+pub struct Cost {
+    pub name: String,
+    /// Besides the write of the commit itself.
+    pub write_units: f64,
+    /// Of a consumer that takes every event.
+    pub read_units: f64,
+    /// Of one that takes none of them.
+    pub skip_units: f64,
+}
+
+pub async fn measure(plan: &Plan) -> Result<Vec<Cost>, Failure> {
+    let mut costs = Vec::new();
+    for commits_a_page in [1, 16, 64] {
+        eprintln!("costs: {commits_a_page} commits a page");
+        costs.push(feed(plan, commits_a_page).await?);
+    }
+    eprintln!("costs: an index, and a scan");
+    let commits = items(&filled(&embedded::Engine::in_memory()?, plan).await?).await?;
+    costs.push(sliced::index(&commits).await?);
+    costs.push(sliced::scan(&commits).await?);
+    Ok(costs)
+}
+
+/// Of the feed, when a writer finds so many commits at once.
+async fn feed(plan: &Plan, commits_a_page: usize) -> Result<Cost, Failure> {
+    let engine = embedded::Engine::in_memory()?;
+    let commits = items(&filled(&engine, plan).await?).await?;
+    let meter = Meter::default();
+    let store = place::store(&engine, 1, Some(&meter)).await?;
+    store.slices().await?;
+    meter.take();
+    for batch in commits.chunks(commits_a_page) {
+        let answer = lambda::handle(&store, json!({ "Records": records(batch) })).await;
+        if answer != json!({ "batchItemFailures": [] }) {
+            return Err(format!("records were not indexed: {answer}").into());
+        }
+    }
+    let each = |units: f64| units / commits.len() as f64;
+    let write_units = each(meter.take().write_units);
+    let mut read_units = [0.0; 2];
+    for (units, filter) in read_units.iter_mut().zip([EventFilter::all(), EventFilter::none()]) {
+        let found = consume(&store, filter.clone()).await?;
+        *units = each(meter.take().read_units);
+        if found != if filter == EventFilter::none() { 0 } else { commits.len() } {
+            return Err(format!("{found} of {} commits were read", commits.len()).into());
+        }
+    }
+    let [read_units, skip_units] = read_units;
+    let plural = if commits_a_page == 1 { "" } else { "s" };
+    let name = format!("this framework's feed, pages of {commits_a_page} commit{plural}");
+    Ok(Cost { name, write_units, read_units, skip_units })
+}
+
+/// A store with commits of one event, each of an account of its own with a UUID.
+async fn filled(engine: &embedded::Engine, plan: &Plan) -> Result<DynamoStore, Failure> {
+    let store = place::store(engine, 1, None).await?;
+    let accounts = load::repository(&store);
+    for _ in 0..plan.counted {
+        accounts.execute(&Uuid::new_v4().to_string(), Deposit).await?;
+    }
+    Ok(store)
+}
+
+/// The items of its commits.
+async fn items(store: &DynamoStore) -> Result<Vec<Item>, Failure> {
+    let scan = store.client().scan().table_name(store.table_name()).consistent_read(true);
+    let mut items: Vec<Item> = scan.into_paginator().items().send().collect::<Result<_, _>>().await?;
+    items.retain(|item| item.contains_key(es_dynamo::names::EVENTS));
+    Ok(items)
+}
+
+/// Reads the feed as a projector does with its default settings, once; tells how many commits it got.
+async fn consume(store: &DynamoStore, filter: EventFilter) -> Result<usize, Failure> {
+    let (mut after, mut found) = (Position::NONE, 0);
+    loop {
+        let read = FeedRead::new(Slice::new(0), after).limit(100).filter(filter.clone());
+        let page = store.read_feed(&read).await?;
+        found += page.entries.len();
+        after = page.through;
+        if page.is_last {
+            return Ok(found);
+        }
+    }
+}
+
+/// What a Lambda function gets when the items are written.
+fn records(items: &[Item]) -> Vec<Value> {
+    let record = |item: &Item| {
+        let image = tables::to_json(item);
+        let keys = json!({ "pk": image["pk"], "sk": image["sk"] });
+        let change = json!({ "SequenceNumber": "1", "Keys": keys, "NewImage": image });
+        json!({ "eventName": "INSERT", "dynamodb": change })
+    };
+    items.iter().map(record).collect()
+}

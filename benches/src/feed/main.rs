@@ -1,0 +1,44 @@
+//! The feed: from a commit to the read model, how fast and for how many units. Prints a markdown document.
+//!
+//! Without arguments it takes some minutes; `--quick` shows in seconds that everything runs.
+
+mod balances;
+mod costs;
+mod document;
+mod domain;
+mod flow;
+mod load;
+mod place;
+mod plan;
+mod rebuild;
+mod sliced;
+
+use es_benches::{Failure, engine, meter, report, tables};
+
+use document::Measured;
+use plan::Plan;
+
+fn main() -> Result<(), Failure> {
+    let plan = plan()?;
+    let rebuilds = rebuild::measure(&plan)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let measured = runtime.block_on(async {
+        Ok::<_, Failure>(Measured {
+            rebuilds,
+            rebuilt_on_engine: rebuild::on_engine(&plan).await?,
+            flows: flow::measure(&plan).await?,
+            costs: costs::measure(&plan).await?,
+        })
+    })?;
+    document::print(&plan, &measured);
+    Ok(())
+}
+
+fn plan() -> Result<Plan, Failure> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => Ok(Plan::full()),
+        ["--quick"] => Ok(Plan::quick()),
+        _ => Err("expected nothing, or `--quick`".into()),
+    }
+}

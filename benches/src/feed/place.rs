@@ -1,0 +1,93 @@
+//! Where the feed is: in memory, or on an engine with an indexer.
+
+use std::time::Duration;
+
+use es_core::feed::Slices;
+use es_dynamo::embedded;
+use es_dynamo::{DynamoStore, Indexer};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::Failure;
+use crate::engine::Engine;
+use crate::meter::{Meter, Usage};
+
+/// How an engine is indexed.
+#[derive(Clone, Copy, Debug)]
+pub struct Indexing {
+    pub slices: u32,
+    pub poll: Duration,
+    pub linger: Duration,
+}
+
+impl Indexing {
+    /// As the indexer does when nothing is said.
+    pub const DEFAULT: Self =
+        Self { slices: 8, poll: Duration::from_millis(500), linger: Duration::from_millis(200) };
+    /// It looks more often, and waits for others for a moment only.
+    pub const QUICK: Self =
+        Self { poll: Duration::from_millis(200), linger: Duration::from_millis(20), ..Self::DEFAULT };
+    /// It waits for others for long.
+    pub const PATIENT: Self = Self { linger: Duration::from_secs(2), ..Self::DEFAULT };
+    /// Everything in the same pages.
+    pub const ONE_SLICE: Self = Self { slices: 1, ..Self::DEFAULT };
+}
+
+/// A store on an engine of its own, with an indexer that runs.
+pub struct Indexed {
+    pub store: DynamoStore,
+    indexer: Indexer,
+    running: JoinHandle<Result<(), es_core::StoreError>>,
+    meter: Meter,
+}
+
+/// What the indexer has done.
+pub struct Effort {
+    pub events: u64,
+    pub pages: u64,
+    pub usage: Usage,
+}
+
+impl Indexed {
+    pub async fn start(indexing: Indexing) -> Result<Self, Failure> {
+        let meter = Meter::of(is_of_the_indexer);
+        let store = store(&embedded::Engine::in_memory()?, indexing.slices, Some(&meter)).await?;
+        let indexer =
+            Indexer::builder(&store).poll_interval(indexing.poll).linger(indexing.linger).build()?;
+        let running = tokio::spawn({
+            let indexer = indexer.clone();
+            async move { indexer.run().await }
+        });
+        Ok(Self { store, indexer, running, meter })
+    }
+
+    pub async fn stop(self) -> Result<Effort, Failure> {
+        self.indexer.shutdown();
+        self.running.await??;
+        let progress = self.indexer.progress();
+        Ok(Effort { events: progress.events, pages: progress.pages, usage: self.meter.take() })
+    }
+}
+
+/// A store with its table and the table's stream; `meter` counts what it requests.
+pub async fn store(
+    engine: &embedded::Engine,
+    slices: u32,
+    meter: Option<&Meter>,
+) -> Result<DynamoStore, Failure> {
+    let clients = Engine::Embedded(engine.clone());
+    let client = meter.map_or_else(|| clients.client(), |meter| clients.metered_client(meter));
+    let store = DynamoStore::builder()
+        .client(client)
+        .streams_client(engine.streams_client())
+        .slices(Slices::new(slices).ok_or("a feed has a slice")?)
+        .build()?;
+    store.create_table().await?;
+    Ok(store)
+}
+
+/// Whether a request writes pages, summaries, or the indexer's checkpoints.
+fn is_of_the_indexer(request: &Value) -> bool {
+    let partition = request["Item"]["pk"].as_object().and_then(|pk| pk["S"].as_str());
+    partition.is_some_and(|partition| partition.starts_with("$feed") || partition.contains("$indexer"))
+}
