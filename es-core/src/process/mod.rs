@@ -1,5 +1,6 @@
 //! Processes: events in, commands out.
 
+mod attempt;
 mod reacting;
 mod reaction;
 mod reactor;
@@ -123,6 +124,11 @@ use crate::projection::{BoxError, EventContext, ProjectError};
 ///
 /// When a later step fails for good, undo the earlier ones with commands of their own. The state says which
 /// there were.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a process",
+    label = "not a process",
+    note = "write `#[derive(Clone, Process)]` and `#[process(name = \"…\", state = …, events(Aggregate(Event, …)))]` above the definition of `{Self}`"
+)]
 pub trait Process: Clone + Send + Sync + 'static {
     /// The process's name. Its checkpoints and the keys of its commands are stored under it: never change it.
     const NAME: &'static str;

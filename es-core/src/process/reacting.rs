@@ -6,8 +6,10 @@ use std::sync::Arc;
 use super::Process;
 use super::reactor::Reactor;
 use crate::aggregate::Aggregate;
+use crate::clock::{Clock, SystemClock};
 use crate::event::EventData;
 use crate::feed::{EventFilter, Feed};
+use crate::ids::{IdSource, RandomIds};
 use crate::projection::{EventContext, ProjectError, Projection, Projector, ProjectorBuilder, Tick};
 use crate::store::StoreError;
 
@@ -27,7 +29,7 @@ impl<P: Process> Projector<Reacting<P>> {
     /// Settings for running the process `process` on `store`.
     pub fn process_builder(store: impl Feed, process: P) -> ProjectorBuilder<Reacting<P>> {
         let store: Arc<dyn Feed> = Arc::new(store);
-        let reactor = Reactor::new(P::NAME, Arc::clone(&store));
+        let reactor = Reactor::new(P::NAME, Arc::clone(&store), Arc::new(SystemClock), Arc::new(RandomIds));
         ProjectorBuilder::new(store, Reacting { process, reactor })
     }
 
@@ -46,6 +48,10 @@ impl<P: Process> Projector<Reacting<P>> {
 impl<P: Process> Projection for Reacting<P> {
     const NAME: &'static str = P::NAME;
     const IS_REPLAYABLE: bool = false;
+
+    fn equip(&mut self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) {
+        self.reactor = self.reactor.equipped(clock, ids);
+    }
 
     fn filter(&self) -> EventFilter {
         self.process.filter()
@@ -67,7 +73,7 @@ impl<P: Process> Projection for Reacting<P> {
                     Err(ProjectError::Later(_)) => continue,
                     reacted => reacted?,
                 }
-                self.reactor.done(tick.slice(), &timer).await.map_err(ProjectError::Handler)?;
+                self.reactor.done(tick, &timer).await?;
                 is_any_done = true;
             }
             if !is_any_done {

@@ -17,21 +17,18 @@ use crate::event::Event;
 use crate::metadata::Metadata;
 use crate::projection::{BoxError, EventContext};
 use crate::repository::{ExecuteError, Loaded, Outcome, Repository};
-use crate::store::{EventStore, OnceKey};
+use crate::store::{EventStore, OnceKey, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
 /// One reaction of a process to one event: its state, and the commands that it issues.
 pub struct Reaction<'a, S: Aggregate> {
-    id: &'a S::Id,
     loaded: &'a Loaded<S>,
-    ctx: &'a EventContext,
-    key: &'a str,
     metadata: Metadata,
-    store: &'a dyn EventStore,
-    stream: &'a StreamId,
-    once: &'a OnceKey,
+    instance: &'a Instance<'a, S>,
     turn: Turn,
+    /// Whether the turn is known to be this reaction's, on this version.
+    is_certain: bool,
     is_outdated: bool,
     is_lost: bool,
     issued: u32,
@@ -60,19 +57,20 @@ pub(super) struct Done {
     pub(super) timers: Vec<Timer>,
 }
 
+impl<S: Aggregate> Instance<'_, S> {
+    /// Whether what the reaction led to is recorded.
+    pub(super) async fn is_done(&self) -> Result<bool, StoreError> {
+        Ok(self.store.marker(&self.once).await?.marker.is_some())
+    }
+}
+
 impl<'a, S: Aggregate> Reaction<'a, S> {
     pub(super) fn new(instance: &'a Instance<'a, S>, loaded: &'a Loaded<S>, turn: Turn) -> Self {
-        let Instance { id, stream, ctx, key, once, store } = instance;
-        let metadata = ctx.metadata().following(ctx.event_id());
         Self {
-            id,
+            instance,
             loaded,
-            ctx,
-            key,
-            metadata,
-            store: *store,
-            stream,
-            once,
+            metadata: instance.ctx.metadata().following(instance.ctx.event_id()),
+            is_certain: turn.is_begun(),
             turn,
             is_outdated: false,
             is_lost: false,
@@ -88,7 +86,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     /// The id of the instance.
     #[must_use]
     pub fn id(&self) -> &S::Id {
-        self.id
+        self.instance.id
     }
 
     /// What the instance remembers.
@@ -106,13 +104,13 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     /// What is known about the event.
     #[must_use]
     pub fn context(&self) -> &EventContext {
-        self.ctx
+        self.instance.ctx
     }
 
     /// When the event was recorded, or a timeout was due: the time to reckon with.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        self.ctx.time()
+        self.instance.ctx.time()
     }
 
     /// Issues a command that has to be accepted, once.
@@ -186,7 +184,8 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         let after = chrono::Duration::from_std(after)?;
         let due = self.now().checked_add_signed(after).ok_or("a timeout beyond the calendar")?;
         let number = self.timers.len();
-        self.timers.push(Timer::new(due, format!("{}/{number}", self.key), self.id, &event, self.ctx)?);
+        let Instance { id, ctx, key, .. } = self.instance;
+        self.timers.push(Timer::new(due, format!("{key}/{number}"), id, &event, ctx)?);
         Ok(())
     }
 
@@ -194,23 +193,36 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     /// runs again.
     #[must_use]
     pub fn key(&self, name: &str) -> String {
-        format!("{}/{name}", self.key)
+        format!("{}/{name}", self.instance.key)
     }
 
     /// The key of the next command. From the first on, it is this reaction's turn.
     async fn issue(&mut self) -> Result<String, BoxError> {
-        if self.turn.basis().is_none() {
-            let basis = self.loaded.version;
-            match self.turn.begin(basis).await? {
+        self.issued += 1;
+        self.begin().await?;
+        Ok(format!("{}/{}", self.instance.key, self.issued))
+    }
+
+    /// Timeouts, too, are written in this reaction's turn only: before its events, which may be refused.
+    pub(super) async fn claim_timers(&mut self) -> Result<(), BoxError> {
+        if self.timers.is_empty() { Ok(()) } else { self.begin().await }
+    }
+
+    async fn begin(&mut self) -> Result<(), BoxError> {
+        if !self.is_certain {
+            let begun = if self.turn.is_begun() { Begun::Yes } else { self.turn.take().await? };
+            match begun {
                 // Only from here on is it known that nobody else finishes the same reaction, or changes the
                 // instance.
                 Begun::Yes => {
-                    self.is_outdated = self.store.marker(self.once).await?.marker.is_some()
-                        || self.store.head(self.stream).await?.version != basis;
+                    let Instance { store, stream, .. } = self.instance;
+                    self.is_outdated = self.instance.is_done().await?
+                        || store.head(stream).await?.version != self.loaded.version;
                 }
                 Begun::No => self.is_outdated = true,
                 Begun::Lost => self.is_lost = true,
             }
+            self.is_certain = true;
         }
         if self.is_lost {
             return Err("another worker has the slice".into());
@@ -218,8 +230,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         if self.is_outdated {
             return Err("the instance of the process has changed: the reaction runs again".into());
         }
-        self.issued += 1;
-        Ok(format!("{}/{}", self.key, self.issued))
+        Ok(())
     }
 }
 
@@ -238,7 +249,7 @@ impl<S: Aggregate> fmt::Debug for Reaction<'_, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reaction")
             .field("state", &S::NAME)
-            .field("id", &self.id.to_string())
+            .field("id", &self.instance.id.to_string())
             .field("version", &self.loaded.version)
             .field("issued", &self.issued)
             .finish_non_exhaustive()

@@ -5,13 +5,16 @@ use std::fmt;
 use chrono::{DateTime, SubsecRound, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::documents::{ChangeSet, DocumentChange, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
+use crate::documents::{
+    ChangeError, ChangeSet, DocumentChange, DocumentCondition, DocumentKey, DocumentQuery, Documents,
+    ExpectedDocument,
+};
 use crate::event::{CommitId, Event, EventData, EventId};
 use crate::feed::Slice;
 use crate::ids::IdSource;
 use crate::metadata::Metadata;
-use crate::projection::{BoxError, EventContext};
-use crate::store::StoreError;
+use crate::projection::{BoxError, EventContext, ProjectError};
+use crate::store::{JoinedWrite, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -88,15 +91,16 @@ impl Timers {
         )
     }
 
-    /// Stores timeouts; the same again is no other.
+    /// Stores timeouts, on a condition; the same again is no other.
     pub(super) async fn store(
         &mut self,
         store: &dyn Documents,
         ids: &dyn IdSource,
         timers: &[Timer],
+        condition: &DocumentCondition,
     ) -> Result<(), BoxError> {
-        for some in timers.chunks(ChangeSet::MAX_CHANGES) {
-            let mut set = ChangeSet::new(ids.new_id());
+        for some in timers.chunks(ChangeSet::MAX_CHANGES - 1) {
+            let mut set = ChangeSet::new(ids.new_id()).join([JoinedWrite::new(condition.clone())]);
             for timer in some {
                 set = set.put(self.key(timer), ExpectedDocument::Any, serde_json::to_string(timer)?);
                 self.next = self.next.map(|next| next.min(timer.due));
@@ -135,14 +139,22 @@ impl Timers {
         Ok(due)
     }
 
-    /// Deletes a timeout that is done.
+    /// Deletes a timeout that is done, if the slice is still this worker's: once it is gone, nobody goes on with
+    /// a turn that has begun for it.
     pub(super) async fn done(
         &self,
         store: &dyn Documents,
         ids: &dyn IdSource,
         timer: &Timer,
-    ) -> Result<(), BoxError> {
-        let set = ChangeSet::new(ids.new_id()).with([DocumentChange::delete(self.key(timer))]);
-        Ok(store.change(&set).await?)
+        lease: &DocumentCondition,
+    ) -> Result<(), ProjectError> {
+        let set = ChangeSet::new(ids.new_id())
+            .with([DocumentChange::delete(self.key(timer))])
+            .join([JoinedWrite::new(lease.clone())]);
+        match store.change(&set).await {
+            Ok(()) => Ok(()),
+            Err(ChangeError::Refused) => Err(ProjectError::Lost),
+            Err(error) => Err(ProjectError::Handler(error.into())),
+        }
     }
 }

@@ -14,13 +14,12 @@ use crate::feed::{Position, Slice};
 use crate::ids::IdSource;
 use crate::projection::{BoxError, EventContext};
 use crate::store::{JoinedWrite, StoreError};
-use crate::version::Version;
 
 /// The turn of one reaction, from its first command on until its events are recorded.
 ///
-/// Its commands were decided on one version of the instance, and on the answers to those before. Both are
-/// kept, so that the reaction takes the same way when it has to run again; and no other reaction of the
-/// instance may run meanwhile. Everything that it writes depends on its turn being what it was, so that a worker
+/// Its commands are decided on the state of the instance, and on the answers to those before. The state stays as
+/// it is, since no other reaction of the instance may record anything meanwhile, and the answers are kept: so the
+/// reaction takes the same way when it has to run again. Everything that it writes depends on its turn being what it was, so that a worker
 /// that was replaced, and does not know it yet, does nothing any more.
 pub(super) struct Turn {
     store: Arc<dyn Documents>,
@@ -49,40 +48,28 @@ struct Content {
     reaction: String,
     /// Where its event is in the feed; `None` for a timeout.
     place: Option<(Slice, Position)>,
-    /// The version of the instance that it reacts on.
-    basis: Version,
     /// The rejections that it got, by the number of the command.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     rejections: BTreeMap<u32, serde_json::Value>,
 }
 
-/// How an instance was found.
-pub(super) enum Found {
-    /// It is nobody else's turn.
-    Turn(Turn),
-    /// It is the turn of another reaction.
-    Taken(Turn),
-}
-
 impl Turn {
-    /// Looks whose turn it is.
+    /// Whose turn it is: if nobody's, that of `reaction`, which has not begun.
     pub(super) async fn look(
         store: Arc<dyn Documents>,
         ids: Arc<dyn IdSource>,
         key: DocumentKey,
         reaction: &str,
         ctx: &EventContext,
-    ) -> Result<Found, BoxError> {
+    ) -> Result<Self, BoxError> {
         let (held, content) = match store.document(&key).await? {
             Some(document) => (Some(document.revision), serde_json::from_str::<Content>(&document.body)?),
             None => {
                 let place = Some((ctx.slice(), ctx.position())).filter(|_| ctx.timeout_key().is_none());
-                let (reaction, basis) = (reaction.to_owned(), Version::NONE);
-                (None, Content { reaction, place, basis, rejections: BTreeMap::new() })
+                (None, Content { reaction: reaction.to_owned(), place, rejections: BTreeMap::new() })
             }
         };
-        let turn = Self { store, ids, key, held, content, lease: ctx.lease().cloned() };
-        Ok(if turn.content.reaction == reaction { Found::Turn(turn) } else { Found::Taken(turn) })
+        Ok(Self { store, ids, key, held, content, lease: ctx.lease().cloned() })
     }
 
     /// The key of the reaction.
@@ -91,18 +78,19 @@ impl Turn {
     }
 
     /// Whether its event comes after another one in the same slice: then that one is finished, as a slice is
-    /// handled in order.
+    /// handled in order, and one that is parked is not met again.
     pub(super) fn is_after(&self, ctx: &EventContext) -> bool {
         ctx.timeout_key().is_none()
+            && !ctx.was_parked()
             && self
                 .content
                 .place
                 .is_some_and(|(slice, position)| slice == ctx.slice() && position > ctx.position())
     }
 
-    /// The version that the reaction is on, if it has begun.
-    pub(super) fn basis(&self) -> Option<Version> {
-        self.held.map(|_| self.content.basis)
+    /// Whether it has begun.
+    pub(super) fn is_begun(&self) -> bool {
+        self.held.is_some()
     }
 
     /// That it is still this turn, or still nobody's: what everything that the reaction writes depends on.
@@ -110,14 +98,8 @@ impl Turn {
         DocumentCondition { key: self.key.clone(), expected: self.held.into() }
     }
 
-    /// Begins the turn on the version `basis`.
-    pub(super) async fn begin(&mut self, basis: Version) -> Result<Begun, BoxError> {
-        self.content.basis = basis;
-        self.take_over().await
-    }
-
-    /// Goes on with a turn that has begun before: whoever had it can write nothing any more.
-    pub(super) async fn take_over(&mut self) -> Result<Begun, BoxError> {
+    /// Begins the turn, or goes on with one that has begun before: whoever had it can write nothing any more.
+    pub(super) async fn take(&mut self) -> Result<Begun, BoxError> {
         match self.write(self.lease.clone()).await {
             Ok(()) => Ok(Begun::Yes),
             Err(ChangeError::Outdated { .. }) => Ok(Begun::No),

@@ -26,6 +26,7 @@ pub struct EventContext {
     timeout: Option<Arc<str>>,
     /// That the slice is still its worker's.
     lease: Option<Arc<DocumentCondition>>,
+    was_parked: bool,
 }
 
 /// A moment between events: what a projection may do by time.
@@ -73,6 +74,7 @@ impl EventContext {
             metadata: Arc::clone(&entry.commit.metadata),
             timeout: None,
             lease: None,
+            was_parked: false,
         }
     }
 
@@ -91,6 +93,7 @@ impl EventContext {
             metadata: Arc::clone(&commit.metadata),
             timeout: None,
             lease: None,
+            was_parked: false,
         }
     }
 
@@ -98,6 +101,17 @@ impl EventContext {
     pub(crate) fn leased(mut self, lease: &Arc<DocumentCondition>) -> Self {
         self.lease = Some(Arc::clone(lease));
         self
+    }
+
+    /// The same, of an event that was parked: others of its slice were handled before it.
+    pub(crate) fn after_parking(mut self) -> Self {
+        self.was_parked = true;
+        self
+    }
+
+    /// Whether others of its slice were handled before it.
+    pub(crate) fn was_parked(&self) -> bool {
+        self.was_parked
     }
 
     /// That the slice is still its worker's.
@@ -124,6 +138,7 @@ impl EventContext {
             metadata: Arc::new(metadata),
             timeout: Some(key.into()),
             lease: None,
+            was_parked: false,
         }
     }
 

@@ -7,6 +7,7 @@ mod stage;
 
 use std::error::Error;
 use std::future::{Future, ready};
+use std::sync::Arc;
 
 pub use context::{EventContext, Tick};
 pub(crate) use error::is_retryable;
@@ -18,8 +19,10 @@ pub use projector::{
 };
 pub use stage::Stage;
 
+use crate::clock::Clock;
 use crate::event::EventData;
 use crate::feed::EventFilter;
+use crate::ids::IdSource;
 
 /// Why a handler failed: any error, made by `?` or by `"text".into()`.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -70,6 +73,11 @@ pub trait Projection: Clone + Send + Sync + 'static {
     /// The name of this one, where several have one type.
     fn name(&self) -> &str {
         Self::NAME
+    }
+
+    /// Takes what the projector was given: called once, before it is run.
+    fn equip(&mut self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) {
+        let _ = (clock, ids);
     }
 
     /// The events that it takes.

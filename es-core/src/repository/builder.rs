@@ -92,6 +92,12 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         self
     }
 
+    /// The same for what is shared already.
+    pub(crate) fn equipped(mut self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
+        (self.inner.clock, self.inner.ids) = (clock, ids);
+        self
+    }
+
     /// The metadata of commands that come without any of their own: called for each of them.
     ///
     /// `Metadata::of_current_span`, behind the feature `tracing-subscriber`, takes it from the span that the

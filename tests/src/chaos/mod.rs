@@ -8,6 +8,7 @@ mod client;
 pub mod documents;
 pub mod processes;
 pub mod projections;
+mod slow;
 
 use std::sync::Arc;
 use std::time::Duration;

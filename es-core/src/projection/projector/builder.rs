@@ -120,7 +120,7 @@ impl<P: Projection> ProjectorBuilder<P> {
         self
     }
 
-    /// Where the ids of workers and revisions come from.
+    /// Where the ids of workers and revisions come from, and those of the commits of a process's state.
     pub fn ids(mut self, ids: impl IdSource) -> Self {
         self.settings.ids = Arc::new(ids);
         self
@@ -129,7 +129,8 @@ impl<P: Projection> ProjectorBuilder<P> {
     /// The projector.
     #[must_use]
     pub fn build(self) -> Projector<P> {
-        let Self { store, projection, settings } = self;
+        let Self { store, mut projection, settings } = self;
+        projection.equip(Arc::clone(&settings.clock), Arc::clone(&settings.ids));
         let (stop, progressed, ordered) = (Stop::default(), Event::new(), Event::new());
         Projector { inner: Arc::new(Inner { store, projection, settings, stop, progressed, ordered }) }
     }

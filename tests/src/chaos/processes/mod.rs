@@ -5,7 +5,7 @@
 pub mod shop;
 
 use std::pin::pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,22 +20,28 @@ use futures_util::future::{Either, join, join_all, select};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use self::shop::{Fulfil, Order, PATIENCE, PayIn, Place, Receive, Stock, Wallet};
+use self::shop::{Desk, Fulfil, Order, PATIENCE, PayIn, Place, Receive, Regret, Stock, Wallet};
 use super::faults;
+use super::slow::Slow;
 use crate::conformance::time;
 
-const ORDERS: usize = 6;
+const ORDERS: usize = 8;
 const ARTICLES: [&str; 2] = ["cup", "pot"];
 const WALLETS: [&str; 2] = ["ann", "bob"];
 const WORKERS: usize = 3;
 /// For how long there are faults.
 pub const STORM: Duration = Duration::from_secs(20);
 
+/// How late a request may be.
+const LATEST: Duration = Duration::from_secs(4);
+
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessReport {
     /// Orders that were shipped.
     pub shipped: u64,
+    /// Orders that were dropped while they waited for their money.
+    pub dropped: u64,
     /// Orders that were called off.
     pub called_off: u64,
     /// Pieces that were put back.
@@ -49,6 +55,7 @@ pub struct ProcessReport {
 impl std::ops::AddAssign for ProcessReport {
     fn add_assign(&mut self, other: Self) {
         self.shipped += other.shipped;
+        self.dropped += other.dropped;
         self.called_off += other.called_off;
         self.released += other.released;
         self.deaths += other.deaths;
@@ -81,7 +88,12 @@ impl IdSource for SeededIds {
 }
 
 /// A process on a store, all of its parts with the same clock and with ids from a seed.
-fn projector<S: Feed + Clone>(store: S, clock: TokioClock, random: &mut Rng) -> Projector<Reacting<Fulfil>> {
+fn projector<S: Feed + Clone>(
+    store: S,
+    lease: Duration,
+    clock: TokioClock,
+    random: &mut Rng,
+) -> Projector<Reacting<Fulfil>> {
     let retry = RetryPolicy::default().with_max_attempts(4).with_max_delay(Duration::from_millis(200));
     let process = Fulfil {
         orders: repository(&store, clock, random),
@@ -89,7 +101,7 @@ fn projector<S: Feed + Clone>(store: S, clock: TokioClock, random: &mut Rng) -> 
         wallets: repository(&store, clock, random),
     };
     Projector::process_builder(store, process)
-        .lease(Duration::from_secs(2))
+        .lease(lease)
         .poll(Duration::from_millis(100))
         .batch(random.u32(1..10))
         .retry(retry.with_max_attempts(1000))
@@ -134,7 +146,12 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
             while clock.0.elapsed() < STORM {
                 let seed = random.u64(..);
                 let faults = faults(&mut random, seed).crash_after(random.u64(1..200));
-                let worker = projector(open(faults.clone()), clock, &mut random);
+                // Some take others for dead that are alive.
+                let lease = Duration::from_millis(random.u64(50..2_000));
+                let late = if random.bool() { random.f64() * 0.05 } else { 0.0 };
+                let store: Arc<dyn Feed> = Arc::new(open(faults.clone()));
+                let store: Arc<dyn Feed> = Arc::new(Slow::new(store, late, LATEST, random.fork()));
+                let worker = projector(store, lease, clock, &mut random);
                 let life = sleep(Duration::from_millis(random.u64(1..6_000)));
                 if let Either::Right(_) = select(pin!(worker.run()), pin!(life)).await {
                     deaths += 1;
@@ -160,18 +177,38 @@ async fn world<S: Feed + Clone>(store: &S, clock: TokioClock, mut random: Rng) {
     let orders: Repository<Order> = repository(store, clock, &mut random);
     let stock: Repository<Stock> = repository(store, clock, &mut random);
     let wallets: Repository<Wallet> = repository(store, clock, &mut random);
+    let desk: Repository<Desk> = repository(store, clock, &mut random);
+    let fulfilments: Repository<shop::Fulfilment> = repository(store, clock, &mut random);
     let mut placed = 0;
     while placed < ORDERS || clock.0.elapsed() < STORM / 2 {
-        sleep(Duration::from_millis(random.u64(1..1_000))).await;
-        match random.u8(..6) {
+        // Several things at once, now and then.
+        if random.bool() {
+            sleep(Duration::from_millis(random.u64(1..1_500))).await;
+        }
+        match random.u8(..9) {
             0..3 => {
                 let article = ARTICLES[random.usize(..ARTICLES.len())].to_owned();
                 stock.execute(&article, Receive).await.expect("receives");
             }
-            3 | 4 if placed > 0 => {
+            3 | 4 => {
                 let wallet = WALLETS[random.usize(..WALLETS.len())].to_owned();
-                let order = format!("{}", random.usize(..placed));
+                // Perhaps before it is placed.
+                let order = format!("{}", random.usize(placed.saturating_sub(2)..=placed));
                 wallets.execute(&wallet, PayIn(order)).await.expect("pays in");
+            }
+            5 => {
+                let order = format!("{}", random.usize(placed.saturating_sub(2)..=placed));
+                desk.execute(&format!("desk-{}", random.u8(..3)), Regret(order)).await.expect("regrets");
+            }
+            6 => {
+                // One that waits is paid and regretted at the same time.
+                let order = random.usize(..=placed).to_string();
+                let state = fulfilments.load(&order).await.expect("loads").state;
+                if let Some(waiting) = state.waiting {
+                    wallets.execute(&waiting.wallet, PayIn(order.clone())).await.expect("pays in");
+                    sleep(Duration::from_millis(random.u64(..100))).await;
+                    desk.execute(&format!("desk-{}", random.u8(..3)), Regret(order)).await.expect("regrets");
+                }
             }
             _ if placed < ORDERS => {
                 let wallet = WALLETS[random.usize(..WALLETS.len())].to_owned();
@@ -188,7 +225,7 @@ async fn world<S: Feed + Clone>(store: &S, clock: TokioClock, mut random: Rng) {
 
 /// One worker without faults, until nothing is left to do.
 async fn finish<S: Feed + Clone>(store: &S, clock: TokioClock, random: &mut Rng) -> Result<(), String> {
-    let worker = projector(store.clone(), clock, random);
+    let worker = projector(store.clone(), Duration::from_secs(1), clock, random);
     for slice in store.slices().await.expect("slices").iter() {
         // One that has stopped for a reason that is none any more.
         let _ = worker.retry(slice).await;
@@ -236,9 +273,11 @@ async fn check<S: Feed + Clone>(
             return Err(format!("order {id}: {order:?}, paid {paid} times"));
         }
         let fulfilment = fulfilments.load(&id).await.map_err(load)?.state;
-        if fulfilment.finished != 1 || fulfilment.waiting.is_some() {
+        let is_strange = fulfilment.dropped > 1 || (fulfilment.dropped == 1 && order.shipped == 1);
+        if fulfilment.finished != 1 || fulfilment.waiting.is_some() || is_strange {
             return Err(format!("order {id}: {fulfilment:?}"));
         }
+        report.dropped += u64::from(fulfilment.dropped);
         for article in ARTICLES {
             let stock = stock.load(&article.to_owned()).await.map_err(load)?.state;
             let (reserved, released) = stock.orders.get(&id).copied().unwrap_or_default();

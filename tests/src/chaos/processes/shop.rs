@@ -210,26 +210,58 @@ impl Handle<Take> for Wallet {
     }
 }
 
+/// A customer does not want an order any more.
+#[event]
+pub struct Regretted {
+    pub order: String,
+}
+
+/// Where customers say so.
+#[derive(Aggregate, Clone, Debug, Default)]
+#[aggregate(name = "desk", id = String, events(Regretted))]
+pub struct Desk;
+
+impl Apply<Regretted> for Desk {
+    fn apply(&mut self, _: &Regretted) {}
+}
+
+pub struct Regret(pub String);
+impl Handle<Regret> for Desk {
+    type Error = Ended;
+    fn handle(&self, command: &Regret, _: &Context<Self>) -> Result<Events<Self>, Ended> {
+        Ok(Regretted { order: command.0.clone() }.into())
+    }
+}
+
 #[event]
 pub struct Waiting {
     pub articles: Vec<String>,
     pub wallet: String,
 }
+/// It is not to be paid any more, and will be called off.
+#[event]
+pub struct Dropped;
 #[event]
 pub struct Finished;
 #[event]
 pub struct Overdue;
 
 #[derive(Aggregate, Clone, Debug, Default)]
-#[aggregate(name = "fulfilment", id = String, events(Waiting, Finished))]
+#[aggregate(name = "fulfilment", id = String, events(Waiting, Dropped, Finished))]
 pub struct Fulfilment {
     pub waiting: Option<Waiting>,
+    pub dropped: u32,
     pub finished: u32,
 }
 
 impl Apply<Waiting> for Fulfilment {
     fn apply(&mut self, event: &Waiting) {
         self.waiting = Some(event.clone());
+    }
+}
+impl Apply<Dropped> for Fulfilment {
+    fn apply(&mut self, _: &Dropped) {
+        self.dropped += 1;
     }
 }
 impl Apply<Finished> for Fulfilment {
@@ -239,12 +271,13 @@ impl Apply<Finished> for Fulfilment {
     }
 }
 
-/// The process. It reacts to events of one instance from several slices: of the order, and of the wallet.
+/// The process. It reacts to events of one instance from several slices: of the order, of the wallet, and of the
+/// desk.
 #[derive(Clone, Process)]
 #[process(
     name = "fulfilment",
     state = Fulfilment,
-    events(Order(Placed), Wallet(PaidIn)),
+    events(Order(Placed), Wallet(PaidIn), Desk(Regretted)),
     timeouts(Overdue)
 )]
 pub struct Fulfil {
@@ -310,6 +343,9 @@ impl React<PaidIn> for Fulfil {
         reaction: &mut Reaction<'_, Fulfilment>,
     ) -> Result<Events<Fulfilment>, BoxError> {
         let Some(waiting) = reaction.state().waiting.clone() else { return Ok(Events::none()) };
+        if reaction.state().dropped > 0 {
+            return Ok(Events::none());
+        }
         let order = reaction.id().clone();
         match reaction.ask(&self.wallets, &waiting.wallet, Take(order.clone())).await? {
             Ok(_) => {
@@ -318,6 +354,22 @@ impl React<PaidIn> for Fulfil {
             }
             Err(TooLittle) => Ok(Events::none()),
         }
+    }
+}
+
+/// Without commands.
+impl React<Regretted> for Fulfil {
+    fn instance(&self, event: &Regretted, _: &EventContext) -> Option<String> {
+        Some(event.order.clone())
+    }
+
+    async fn react(
+        &self,
+        _: &Regretted,
+        reaction: &mut Reaction<'_, Fulfilment>,
+    ) -> Result<Events<Fulfilment>, BoxError> {
+        let state = reaction.state();
+        Ok(if state.waiting.is_some() && state.dropped == 0 { Dropped.into() } else { Events::none() })
     }
 }
 

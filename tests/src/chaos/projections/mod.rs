@@ -7,7 +7,6 @@
 mod checker;
 mod ledger;
 mod operator;
-mod turns;
 mod worker;
 mod world;
 
@@ -24,11 +23,11 @@ use tokio::task::JoinSet;
 pub use checker::Report;
 use ledger::{Ledger, Trouble};
 use operator::Operator;
-use turns::Turns;
 use worker::Workers;
 pub use world::VirtualTime;
 
 use super::client::SeededIds;
+use super::slow::Slow;
 use crate::domain::{Account, Deposit, SetRate, Withdraw};
 
 /// How many accounts there are, on fewer slices.
@@ -38,6 +37,8 @@ const WRITERS: usize = 2;
 const COMMANDS: usize = 12;
 /// The workers' lease.
 const LEASE: Duration = Duration::from_millis(60);
+/// Which part of the ways to and from the store take long.
+const LATE: f64 = 1.0 / 400.0;
 /// For how long workers live and die.
 const TROUBLE: Duration = Duration::from_millis(600);
 
@@ -53,7 +54,7 @@ struct Run {
 impl Run {
     /// The store as somebody sees it whose requests take their time, and perhaps fail.
     fn open(&self, random: &mut Rng, faults: Faults) -> Arc<dyn Feed> {
-        let slow = Turns::new(Arc::clone(&self.truth), random.fork());
+        let slow = Slow::new(Arc::clone(&self.truth), LATE, LEASE * 4, random.fork());
         Arc::new(es_core::testing::FaultyStore::new(slow, faults))
     }
 

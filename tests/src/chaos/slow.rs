@@ -1,6 +1,8 @@
 //! A store whose requests take their time.
 
+use std::future::ready;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::documents::{
@@ -15,26 +17,28 @@ use es_core::{Cost, EventStore, Snapshot, StoreError, StreamId, Version};
 use fastrand::Rng;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-
-use super::LEASE;
+use futures_util::StreamExt;
 
 /// A store whose requests take some turns before they arrive, and some before they are answered; now and then one
-/// arrives when its sender is long taken for dead.
+/// arrives when its sender is long taken for dead, or has died since.
 #[derive(Clone, Debug)]
-pub(super) struct Turns {
+pub(super) struct Slow {
     store: Arc<dyn Feed>,
     random: Arc<Mutex<Rng>>,
+    late: f64,
+    longest: Duration,
 }
 
-impl Turns {
-    pub(super) fn new(store: Arc<dyn Feed>, random: Rng) -> Self {
-        Self { store, random: Arc::new(Mutex::new(random)) }
+impl Slow {
+    /// `store`, on ways of which this part, from 0 to 1, take up to `longest`.
+    pub(super) fn new(store: Arc<dyn Feed>, late: f64, longest: Duration, random: Rng) -> Self {
+        Self { store, random: Arc::new(Mutex::new(random)), late, longest }
     }
 
     async fn on_the_way(&self) {
         let (turns, late) = {
             let mut random = self.random.lock().expect("is not poisoned");
-            (random.u8(..3), (random.u16(..400) == 0).then(|| LEASE.mul_f64(random.f64() * 4.0)))
+            (random.u8(..3), (random.f64() < self.late).then(|| self.longest.mul_f64(random.f64())))
         };
         for _ in 0..turns {
             tokio::task::yield_now().await;
@@ -50,16 +54,25 @@ impl Turns {
         self.on_the_way().await;
         answer
     }
+
+    /// A request that arrives also when nobody waits for its answer any more.
+    async fn send<T: Send + 'static>(&self, carry_out: impl Future<Output = T> + Send + 'static) -> T {
+        let slow = self.clone();
+        let request = tokio::spawn(async move { slow.request(carry_out).await });
+        request.await.expect("a request does not panic")
+    }
 }
 
 #[async_trait]
-impl EventStore for Turns {
+impl EventStore for Slow {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
-        self.request(self.store.append(append)).await
+        let (store, append) = (Arc::clone(&self.store), append.clone());
+        self.send(async move { store.append(&append).await }).await
     }
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
-        self.request(self.store.write(set)).await
+        let (store, set) = (Arc::clone(&self.store), set.clone());
+        self.send(async move { store.write(&set).await }).await
     }
 
     async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
@@ -75,7 +88,8 @@ impl EventStore for Turns {
     }
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
-        self.store.read(read)
+        let pages = self.store.read(read).then(|page| self.request(ready(page)));
+        pages.boxed()
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
@@ -97,7 +111,7 @@ impl EventStore for Turns {
 }
 
 #[async_trait]
-impl Documents for Turns {
+impl Documents for Slow {
     async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
         self.request(self.store.document(key)).await
     }
@@ -107,12 +121,13 @@ impl Documents for Turns {
     }
 
     async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
-        self.request(self.store.change(set)).await
+        let (store, set) = (Arc::clone(&self.store), set.clone());
+        self.send(async move { store.change(&set).await }).await
     }
 }
 
 #[async_trait]
-impl Feed for Turns {
+impl Feed for Slow {
     async fn slices(&self) -> Result<Slices, StoreError> {
         self.request(self.store.slices()).await
     }

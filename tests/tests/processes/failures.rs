@@ -1,0 +1,109 @@
+//! Reactions that fail.
+
+use std::time::Duration;
+
+use es_core::MemoryStore;
+use es_core::feed::{Feed, Slice};
+use es_core::projection::OnFailure;
+
+use crate::support::{Scripted, Work, diary, elsewhere, paid, pass, projector, tell};
+
+async fn slice(store: &MemoryStore, account: &str) -> Slice {
+    let stream = es_core::StreamId::new("account", account).expect("valid");
+    store.slices().await.expect("slices").of(&stream)
+}
+
+/// An account whose events are in the same slice as those of `account`.
+async fn neighbour(store: &MemoryStore, account: &str) -> String {
+    for number in 0.. {
+        let name = format!("neighbour-{number}");
+        if slice(store, &name).await == slice(store, account).await {
+            return name;
+        }
+    }
+    unreachable!("there are few slices")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reaction_that_was_skipped_can_be_abandoned() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("pay fail note", 99);
+    tell(&store, "a", "ann: pay fail note").await;
+    let projector = projector(store.clone(), process.clone()).build();
+    let error = projector.run_until_caught_up().await.expect_err("it fails").to_string();
+    assert!(error.contains("`Deposited` at version 1 of `account#a`"), "{error}");
+    assert!(error.ends_with("`pay fail note` is not welcome"), "{error}");
+
+    projector.skip(slice(&store, "a").await).await.expect("it has stopped");
+    let other = elsewhere(&store, "a").await;
+    tell(&store, &other, "ann: note").await;
+    let error = projector.run_until_caught_up().await.expect_err("the turn is the other's").to_string();
+    assert!(error.contains("of the instance `ann` has begun, and is not finished"), "{error}");
+    assert!(error.ends_with("call `abandon`"), "{error}");
+    assert_eq!(diary(&store).await, [""; 0]);
+
+    projector.abandon(&"ann".to_owned()).await.expect("abandoned");
+    projector.retry(slice(&store, &other).await).await.expect("it has stopped");
+    projector.run_until_caught_up().await.expect("goes on");
+    assert_eq!((paid(&store).await, diary(&store).await), (1, vec!["note".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_event_is_reacted_to_later() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("pay fail note", 99);
+    tell(&store, "a", "ann: pay fail note").await;
+    let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
+    projector.run_until_caught_up().await.expect("parks");
+    assert_eq!(projector.parked().await.expect("parked").len(), 1);
+    process.fail("pay fail note", 0);
+    projector.replay_parked().await.expect("ordered");
+    projector.run_until_caught_up().await.expect("works");
+    assert_eq!((paid(&store).await, diary(&store).await), (1, vec!["pay fail note".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_event_is_not_taken_for_finished() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("fail note", 99);
+    process.fail("pay fail note", 99);
+    tell(&store, "a", "ann: fail note").await;
+    tell(&store, &neighbour(&store, "a").await, "ann: pay fail note").await;
+    let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
+    projector.run_until_caught_up().await.expect("parks");
+    process.fail("fail note", 0);
+    projector.replay_parked().await.expect("ordered");
+    projector.run_until_caught_up().await.expect("works");
+    let parked = projector.parked().await.expect("parked");
+    assert_eq!(parked.len(), 2, "the one has its turn, and the other has to wait for it: {parked:?}");
+
+    process.fail("pay fail note", 0);
+    for _ in 0..2 {
+        projector.replay_parked().await.expect("ordered");
+        projector.run_until_caught_up().await.expect("works");
+    }
+    assert_eq!(diary(&store).await, ["pay fail note", "fail note"]);
+    assert!(projector.parked().await.expect("parked").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_may_die_after_it_has_parked_an_event() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("fail note", 99);
+    tell(&store, "a", "ann: fail note").await;
+    tell(&store, &neighbour(&store, "a").await, "ann: pay wait note").await;
+    let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
+    let work = Work::on(&projector);
+    pass(Duration::from_millis(200)).await;
+    assert_eq!(paid(&store).await, 1);
+    drop(work);
+    process.let_go(1);
+    pass(Duration::from_secs(1)).await;
+    projector.run_until_caught_up().await.expect("works");
+    assert_eq!(diary(&store).await, ["pay wait note"]);
+    assert_eq!(projector.parked().await.expect("parked").len(), 1);
+}

@@ -1,0 +1,246 @@
+//! The shop of the fault runs, and a process that does as its events tell it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use es_core::feed::Feed;
+use es_core::prelude::*;
+use es_core::process::{Process, Reacting};
+use es_core::projection::{ProjectorBuilder, ProjectorError};
+use es_core::{Clock, MemoryStore, RetryPolicy};
+use es_tests::chaos::processes::shop::{Fulfil, Order, Place, Receive, Reserve, Stock};
+use es_tests::domain::{Account, Deposit, Deposited};
+use tokio::sync::Semaphore;
+
+pub(crate) const LEASE: Duration = Duration::from_millis(300);
+
+/// Tokio's time, the same for all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Time;
+
+static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+
+#[async_trait]
+impl Clock for Time {
+    fn now(&self) -> DateTime<Utc> {
+        let passed = tokio::time::Instant::now().into_std().saturating_duration_since(*START);
+        DateTime::UNIX_EPOCH + TimeDelta::days(1) + TimeDelta::milliseconds(passed.as_millis() as i64)
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// A process on tokio's time, which is paused in these tests.
+pub(crate) fn projector<P: Process>(store: impl Feed, process: P) -> ProjectorBuilder<Reacting<P>> {
+    let retry = RetryPolicy::default()
+        .with_max_attempts(3)
+        .with_base_delay(Duration::from_millis(1))
+        .with_max_delay(Duration::from_millis(20));
+    Projector::process_builder(store, process)
+        .clock(Time)
+        .poll(Duration::from_millis(10))
+        .lease(LEASE)
+        .retry(retry)
+}
+
+/// A worker in the background; dropped, it dies.
+pub(crate) struct Work(tokio::task::JoinHandle<Result<(), ProjectorError>>);
+
+impl Work {
+    pub(crate) fn on<P: Process>(projector: &Projector<Reacting<P>>) -> Self {
+        let projector = projector.clone();
+        Self(tokio::spawn(async move { projector.run().await }))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub(crate) fn shop(store: &MemoryStore) -> Fulfil {
+    Fulfil {
+        orders: Repository::new(store.clone()),
+        stock: Repository::new(store.clone()),
+        wallets: Repository::new(store.clone()),
+    }
+}
+
+pub(crate) async fn place(store: &MemoryStore, order: &str, articles: &[&str]) {
+    let articles = articles.iter().map(|article| (*article).to_owned()).collect();
+    let place = Place { articles, wallet: "ann".to_owned() };
+    let orders = Repository::<Order>::builder(store.clone()).clock(Time).build();
+    orders.execute(&order.to_owned(), place).await.expect("places");
+}
+
+pub(crate) async fn receive(store: &MemoryStore, article: &str) {
+    Repository::<Stock>::new(store.clone()).execute(&article.to_owned(), Receive).await.expect("receives");
+}
+
+pub(crate) async fn load<A: Aggregate<Id = String> + Clone>(store: &MemoryStore, id: &str) -> A {
+    Repository::<A>::new(store.clone()).load(&id.to_owned()).await.expect("loads").state.clone()
+}
+
+/// What a [`Scripted`] process remembers: what it has done, in order.
+#[event]
+pub(crate) struct Did {
+    pub(crate) what: String,
+}
+
+#[derive(Aggregate, Clone, Debug, Default)]
+#[aggregate(name = "diary", id = String, events(Did))]
+pub(crate) struct Diary {
+    pub(crate) lines: Vec<String>,
+}
+
+impl Apply<Did> for Diary {
+    fn apply(&mut self, event: &Did) {
+        self.lines.push(event.what.clone());
+    }
+}
+
+#[event]
+pub(crate) struct Reminder {
+    pub(crate) of: String,
+}
+
+/// What the note of a deposit tells it: `instance: word word …`. The words are carried out in order:
+/// `pay` deposits in an account, `ask` reserves a cup, `note` records what the instance has done so far, `remind` schedules a reminder,
+/// `wait` waits until it is let go on, `once` does nothing more if the instance remembers anything, `fail` fails
+/// as long as it has to.
+#[derive(Clone, Process)]
+#[process(name = "script", state = Diary, events(Account(Deposited)), timeouts(Reminder))]
+pub(crate) struct Scripted {
+    accounts: Repository<Account>,
+    stock: Repository<Stock>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    gate: Semaphore,
+    failures: Mutex<BTreeMap<String, u32>>,
+    /// Which reactions began.
+    begun: Mutex<Vec<String>>,
+}
+
+impl Scripted {
+    pub(crate) fn new(store: impl Feed + Clone) -> Self {
+        let shared = Shared { gate: Semaphore::new(0), failures: Mutex::default(), begun: Mutex::default() };
+        Self {
+            accounts: Repository::new(store.clone()),
+            stock: Repository::new(store),
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Lets so many go on that wait.
+    pub(crate) fn let_go(&self, count: usize) {
+        self.shared.gate.add_permits(count);
+    }
+
+    /// The script fails so often.
+    pub(crate) fn fail(&self, script: &str, times: u32) {
+        self.shared.failures.lock().expect("no panic").insert(script.to_owned(), times);
+    }
+
+    /// Which reactions began, one for each attempt.
+    pub(crate) fn begun(&self) -> Vec<String> {
+        self.shared.begun.lock().expect("no panic").clone()
+    }
+
+    async fn carry_out(
+        &self,
+        script: &str,
+        reaction: &mut Reaction<'_, Diary>,
+    ) -> Result<Events<Diary>, BoxError> {
+        self.shared.begun.lock().expect("no panic").push(script.to_owned());
+        let mut events = Vec::new();
+        for word in script.split(' ') {
+            match word {
+                "pay" => {
+                    let (payee, notes) = ("payee".to_owned(), vec![format!("for: {script}")]);
+                    reaction.execute(&self.accounts, &payee, Deposit { cents: 1, notes }).await?;
+                }
+                "ask" => {
+                    let (article, order) = ("cup".to_owned(), "ann".to_owned());
+                    let _ = reaction.ask(&self.stock, &article, Reserve(order)).await?;
+                }
+                "remind" => reaction.schedule(Duration::from_secs(1), Reminder { of: script.to_owned() })?,
+                "wait" => self.shared.gate.acquire().await?.forget(),
+                "once" if !reaction.state().lines.is_empty() => return Ok(Events::none()),
+                "fail" => {
+                    let mut failures = self.shared.failures.lock().expect("no panic");
+                    if let Some(left) = failures.get_mut(script)
+                        && *left > 0
+                    {
+                        *left -= 1;
+                        return Err(format!("`{script}` is not welcome").into());
+                    }
+                }
+                "note" => events.push(Did { what: script.to_owned() }),
+                _ => {}
+            }
+        }
+        Ok(events.into())
+    }
+}
+
+impl React<Deposited> for Scripted {
+    fn instance(&self, event: &Deposited, _: &EventContext) -> Option<String> {
+        // What it pays itself is nobody's.
+        event.note.split_once(": ").filter(|(who, _)| *who != "for").map(|(who, _)| who.to_owned())
+    }
+
+    async fn react(
+        &self,
+        event: &Deposited,
+        reaction: &mut Reaction<'_, Diary>,
+    ) -> Result<Events<Diary>, BoxError> {
+        let (_, script) = event.note.split_once(": ").expect("it has an instance");
+        self.carry_out(script, reaction).await
+    }
+}
+
+impl React<Reminder> for Scripted {
+    fn instance(&self, _: &Reminder, ctx: &EventContext) -> Option<String> {
+        Some(ctx.id().to_owned())
+    }
+
+    async fn react(&self, event: &Reminder, _: &mut Reaction<'_, Diary>) -> Result<Events<Diary>, BoxError> {
+        Ok(Did { what: format!("reminded of {}", event.of) }.into())
+    }
+}
+
+/// An event in the stream of an account, for a [`Scripted`] process.
+pub(crate) async fn tell(store: &MemoryStore, account: &str, note: &str) {
+    let accounts = Repository::<Account>::builder(store.clone()).clock(Time).build();
+    let deposit = Deposit { cents: 1, notes: vec![note.to_owned()] };
+    accounts.execute(&account.to_owned(), deposit).await.expect("accepted");
+}
+
+/// How often it was paid.
+pub(crate) async fn paid(store: &MemoryStore) -> u64 {
+    load::<Account>(store, "payee").await.balance
+}
+
+pub(crate) async fn diary(store: &MemoryStore) -> Vec<String> {
+    load::<Diary>(store, "ann").await.lines
+}
+
+/// An account whose events are in another slice than those of `account`.
+pub(crate) async fn elsewhere(store: &MemoryStore, account: &str) -> String {
+    let slices = store.slices().await.expect("slices");
+    let slice = |name: &str| slices.of(&es_core::StreamId::new("account", name).expect("valid"));
+    (0..).map(|number| format!("other-{number}")).find(|name| slice(name) != slice(account)).expect("one")
+}
+
+/// Lets virtual time pass.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
