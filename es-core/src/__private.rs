@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use futures_core::future::BoxFuture;
+
 pub use std::convert::From;
 pub use std::option::Option;
 pub use std::primitive::{bool, str};
@@ -23,7 +25,8 @@ pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
 
 use crate::event::{DecodeError, Event, EventData};
 use crate::feed::EventFilter;
-use crate::projection::{ProjectError, Stage};
+use crate::process::{React, Reactor};
+use crate::projection::{EventContext, ProjectError, Stage};
 
 /// An event inside another type: one of an aggregate's events, or an earlier version of an event.
 ///
@@ -96,6 +99,21 @@ pub fn with_kinds(filter: EventFilter, aggregate: &'static str, kinds: &'static 
 /// A read model of a projection.
 pub fn stage<S: Stage>(stage: &mut S) -> &mut dyn Stage {
     stage
+}
+
+/// Lets a process react to an event. What it gives back says nothing about the process, so that a missing
+/// `React` is missed here, and not once more where it is waited for.
+pub fn react<'a, P, E>(
+    process: &'a P,
+    event: &'a E,
+    ctx: &'a EventContext,
+    reactor: &'a mut Reactor<P::State>,
+) -> BoxFuture<'a, Result<(), ProjectError>>
+where
+    P: React<E>,
+    E: Sync,
+{
+    Box::pin(reactor.react(process, event, ctx))
 }
 
 /// The error for a timeout that is none of the process's.

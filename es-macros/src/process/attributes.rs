@@ -4,6 +4,7 @@ use syn::{DeriveInput, Path, parse_quote};
 
 use crate::errors::Errors;
 use crate::keys::Grammar;
+use crate::shape::text;
 use crate::sources::{self, Source};
 
 const GRAMMAR: Grammar = Grammar {
@@ -49,14 +50,14 @@ impl Attributes {
         let name = name.map(|name| sources::valid_name(&name, "process", errors)).unwrap_or_default();
         let sources = entry("events").map(|entry| sources::read(entry, &GRAMMAR, errors)).unwrap_or_default();
         let timeouts = entry("timeouts").and_then(|entry| entry.list::<Path>(&GRAMMAR, errors));
+        let timeouts = timeouts.unwrap_or_default();
+        for (index, event) in timeouts.iter().enumerate() {
+            if timeouts[..index].iter().any(|before| text(before) == text(event)) {
+                errors.on(event, format!("the event `{}` is listed twice: remove one of them", text(event)));
+            }
+        }
         let core = entry("crate").and_then(|entry| entry.path(&GRAMMAR, errors));
         let state = entry("state").and_then(|entry| entry.path(&GRAMMAR, errors))?;
-        Some(Self {
-            core: core.unwrap_or_else(|| parse_quote!(::es_core)),
-            name,
-            state,
-            sources,
-            timeouts: timeouts.unwrap_or_default(),
-        })
+        Some(Self { core: core.unwrap_or_else(|| parse_quote!(::es_core)), name, state, sources, timeouts })
     }
 }

@@ -14,12 +14,8 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
     let filter = sources::filter(core, sources);
     let react = |core: &TokenStream, event: &Path| {
         let place = Place::of(event);
-        let arguments = place.arguments(quote!(self, &event, ctx));
-        let call = quote_spanned!(place.start=> #core::process::Reactor::react::<#ident, #event>);
-        let arguments = {
-            let inner = arguments.stream();
-            place.arguments(quote!(reactor, #inner))
-        };
+        let arguments = place.arguments(quote!(self, &event, ctx, reactor));
+        let call = quote_spanned!(place.start=> #core::__private::react::<_, #event>);
         quote!(#call #arguments.await)
     };
     let dispatch = sources::dispatch(core, sources, react);
@@ -42,7 +38,7 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
                     &self,
                     event: &#core::EventData,
                     ctx: &#core::EventContext,
-                    reactor: &mut #core::process::Reactor<#state>,
+                    reactor: &mut #core::process::Reactor<Self::State>,
                 ) -> #core::__private::Result<(), #core::projection::ProjectError> {
                     #dispatch
                     #core::__private::Result::Ok(())
@@ -52,7 +48,7 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
                     &self,
                     event: &#core::EventData,
                     ctx: &#core::EventContext,
-                    reactor: &mut #core::process::Reactor<#state>,
+                    reactor: &mut #core::process::Reactor<Self::State>,
                 ) -> #core::__private::Result<(), #core::projection::ProjectError> {
                     #(#due)*
                     let _ = (ctx, reactor);
