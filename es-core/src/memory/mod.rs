@@ -47,6 +47,13 @@ impl MemoryStore {
         Self::default()
     }
 
+    /// How far each stream is.
+    #[cfg(feature = "testing")]
+    pub(crate) fn versions(&self) -> std::collections::HashMap<StreamId, Version> {
+        let streams = &self.content().streams;
+        streams.iter().map(|(stream, stored)| (stream.clone(), stored.head())).collect()
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }

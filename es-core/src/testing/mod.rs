@@ -1,4 +1,4 @@
-//! What tests need: scenarios for handlers and projections, laws for aggregates, a lock for what is stored, and stores that fail on purpose.
+//! What tests need: scenarios for handlers, projections and processes, laws for aggregates, a lock for what is stored, and stores that fail on purpose.
 //!
 //! Behind the feature `testing`; [`check_laws`] behind `proptest`.
 
@@ -9,6 +9,7 @@ mod faulty_store;
 mod laws;
 mod lock;
 mod projected;
+mod reacting;
 mod scenario;
 mod stage;
 
@@ -19,4 +20,5 @@ pub use faulty_store::FaultyStore;
 pub use laws::{AnyCommand, check_laws};
 pub use lock::SchemaLock;
 pub use projected::{Projected, project};
+pub use reacting::{Reacted, react};
 pub use scenario::{Given, Recorded, Then, given};

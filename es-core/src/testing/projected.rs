@@ -231,7 +231,7 @@ impl<P: Projection> Debug for Projected<P> {
 
 /// A clock that nothing moves but the test.
 #[derive(Debug)]
-struct Still(ManualClock);
+pub(super) struct Still(pub(super) ManualClock);
 
 #[async_trait]
 impl Clock for Still {

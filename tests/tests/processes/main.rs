@@ -1,6 +1,7 @@
 //! Processes, on the store in memory.
 
 mod failures;
+mod kit;
 mod reactions;
 mod replaced;
 mod support;

@@ -1,0 +1,344 @@
+//! Given these events, when that one comes, a process does this.
+
+use std::collections::HashMap;
+use std::fmt::{self, Debug, Display};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{FutureExt, TryStreamExt};
+
+use super::diff::diff;
+use super::projected::Still;
+use crate::aggregate::Aggregate;
+use crate::clock::{Clock, ManualClock};
+use crate::documents::{DocumentCondition, DocumentKey, ExpectedDocument};
+use crate::event::{CommitId, Event, EventData};
+use crate::events::Events;
+use crate::feed::Feed;
+use crate::ids::{IdSource, SequentialIds};
+use crate::memory::MemoryStore;
+use crate::process::{Process, Reacting};
+use crate::projection::{Projection, Projector, Tick};
+use crate::repository::{Repository, RetryPolicy};
+use crate::store::{Append, EventStore, NewCommit, Read};
+use crate::stream_id::StreamId;
+use crate::version::{ExpectedVersion, Version};
+
+/// A process to test, on a store of its own: `new` makes it, of the store.
+///
+/// What is [`given`](Reacted::given) has happened before, and the process reacts to it as to all else;
+/// [`when`](Reacted::when) and [`later`](Reacted::later) begin a step, and what is expected is the work of the last
+/// step. Each event is handled once: what fails stops the process. Time stands still at the start of 1970, until
+/// [`later`](Reacted::later) moves it.
+///
+/// ```
+/// use std::time::Duration;
+/// use es_core::prelude::*;
+/// use es_core::testing::react;
+/// use es_core::MemoryStore;
+/// # #[event] pub struct OrderPlaced { pub item: String }
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
+/// # pub struct Order;
+/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[event] pub struct Received;
+/// # #[event] pub struct Reserved { pub order: String }
+/// # #[event] pub struct Released { pub order: String }
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "stock", id = String, events(Received, Reserved, Released))]
+/// # pub struct Stock { free: u32 }
+/// # impl Apply<Received> for Stock { fn apply(&mut self, _: &Received) { self.free += 1; } }
+/// # impl Apply<Reserved> for Stock { fn apply(&mut self, _: &Reserved) { self.free -= 1; } }
+/// # impl Apply<Released> for Stock { fn apply(&mut self, _: &Released) { self.free += 1; } }
+/// # pub struct Reserve(String);
+/// # impl Handle<Reserve> for Stock {
+/// #     type Error = std::convert::Infallible;
+/// #     fn handle(&self, command: &Reserve, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+/// #         Ok(Reserved { order: command.0.clone() }.into())
+/// #     }
+/// # }
+/// # pub struct Release(String);
+/// # impl Handle<Release> for Stock {
+/// #     type Error = std::convert::Infallible;
+/// #     fn handle(&self, command: &Release, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+/// #         Ok(Released { order: command.0.clone() }.into())
+/// #     }
+/// # }
+/// # #[event] pub struct Waiting { pub item: String }
+/// # #[event] pub struct GivenUp;
+/// # #[event] pub struct Overdue;
+/// # #[derive(Aggregate, Debug, Default, PartialEq)]
+/// # #[aggregate(name = "fulfilment", id = String, events(Waiting, GivenUp))]
+/// # pub struct Fulfilment { waiting: Option<String> }
+/// # impl Apply<Waiting> for Fulfilment {
+/// #     fn apply(&mut self, event: &Waiting) { self.waiting = Some(event.item.clone()); }
+/// # }
+/// # impl Apply<GivenUp> for Fulfilment { fn apply(&mut self, _: &GivenUp) { self.waiting = None; } }
+///
+/// #[derive(Clone, Process)]
+/// #[process(name = "fulfilment", state = Fulfilment, events(Order(OrderPlaced)), timeouts(Overdue))]
+/// struct FulfilOrders { stock: Repository<Stock> }
+///
+/// impl FulfilOrders {
+///     fn new(store: &MemoryStore) -> Self {
+///         Self { stock: Repository::new(store.clone()) }
+///     }
+/// }
+/// # impl React<OrderPlaced> for FulfilOrders {
+/// #     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Option<String> { Some(ctx.id().to_owned()) }
+/// #     async fn react(&self, event: &OrderPlaced, reaction: &mut Reaction<'_, Fulfilment>)
+/// #         -> Result<Events<Fulfilment>, BoxError>
+/// #     {
+/// #         let order = reaction.id().clone();
+/// #         reaction.execute(&self.stock, &event.item, Reserve(order)).await?;
+/// #         reaction.schedule(Duration::from_secs(3600), Overdue)?;
+/// #         Ok(Waiting { item: event.item.clone() }.into())
+/// #     }
+/// # }
+/// # impl React<Overdue> for FulfilOrders {
+/// #     fn instance(&self, _: &Overdue, ctx: &EventContext) -> Option<String> { Some(ctx.id().to_owned()) }
+/// #     async fn react(&self, _: &Overdue, reaction: &mut Reaction<'_, Fulfilment>)
+/// #         -> Result<Events<Fulfilment>, BoxError>
+/// #     {
+/// #         let Some(item) = reaction.state().waiting.clone() else { return Ok(Events::none()) };
+/// #         let order = reaction.id().clone();
+/// #         reaction.execute(&self.stock, &item, Release(order)).await?;
+/// #         Ok(GivenUp.into())
+/// #     }
+/// # }
+///
+/// # futures_executor::block_on(async {
+/// react(FulfilOrders::new)
+///     .given::<Stock>("tea", [Received])
+///     .await
+///     .when::<Order>("1001", OrderPlaced { item: "tea".into() })
+///     .await
+///     .then_events::<Stock>("tea", [Reserved { order: "1001".into() }])
+///     .then_state(&"1001".to_owned(), |state| assert_eq!(state.waiting.as_deref(), Some("tea")))
+///     .later(Duration::from_secs(3599))
+///     .await
+///     .then_nothing::<Stock>("tea")
+///     .later(Duration::from_secs(1))
+///     .await
+///     .then_events::<Stock>("tea", [Released { order: "1001".into() }])
+///     .then_events::<Fulfilment>("1001", [GivenUp]);
+/// # });
+/// ```
+#[must_use = "nothing is tested without `when`"]
+pub fn react<P: Process>(new: impl FnOnce(&MemoryStore) -> P) -> Reacted<P> {
+    let store = MemoryStore::new();
+    let process = new(&store);
+    let time = ManualClock::at(DateTime::UNIX_EPOCH);
+    let projector = Projector::process_builder(store.clone(), process)
+        .retry(RetryPolicy::never())
+        .clock(Still(time.clone()))
+        .ids(SequentialIds::default())
+        .build();
+    let commits = SequentialIds::default();
+    Reacted { store, projector, time, commits, before: HashMap::new(), failure: None }
+}
+
+/// A process in a test: made by [`react`].
+pub struct Reacted<P: Process> {
+    store: MemoryStore,
+    projector: Projector<Reacting<P>>,
+    time: ManualClock,
+    commits: SequentialIds,
+    /// How far each stream was before the last step, as far as it was looked at.
+    before: HashMap<StreamId, Version>,
+    failure: Option<String>,
+}
+
+impl<P: Process> Reacted<P> {
+    /// The time from here on.
+    #[must_use = "nothing is tested without `when`"]
+    pub fn at(self, now: DateTime<Utc>) -> Self {
+        self.time.set(now);
+        self
+    }
+
+    /// These events have happened, in one commit, in the stream of the aggregate `A` with the id `id`.
+    ///
+    /// # Panics
+    ///
+    /// When an event cannot be stored, or the process failed.
+    #[must_use = "nothing is tested without `when`"]
+    pub async fn given<A: Aggregate>(self, id: impl Display, events: impl Into<Events<A>>) -> Self {
+        self.step::<A>(id, events.into()).await
+    }
+
+    /// These events happen, in one commit, in the stream of the aggregate `A` with the id `id`.
+    ///
+    /// # Panics
+    ///
+    /// As [`given`](Self::given).
+    #[must_use = "nothing is tested without `then_events` and its like"]
+    pub async fn when<A: Aggregate>(self, id: impl Display, events: impl Into<Events<A>>) -> Self {
+        self.step::<A>(id, events.into()).await
+    }
+
+    /// So much time passes, and timeouts are due.
+    ///
+    /// # Panics
+    ///
+    /// When the process failed before.
+    #[must_use = "nothing is tested without `then_events` and its like"]
+    pub async fn later(mut self, passed: Duration) -> Self {
+        self.assert_works();
+        self.begin();
+        self.time.advance(chrono::Duration::from_std(passed).expect("a time within the calendar"));
+        self.work().await
+    }
+
+    /// The last step has led to exactly these events in the stream of the aggregate `A` with the id `id`. Those that
+    /// [`when`](Self::when) says are not counted.
+    ///
+    /// # Panics
+    ///
+    /// When it has led to others; the message shows the difference. When the process failed.
+    #[track_caller]
+    pub fn then_events<A: Aggregate>(self, id: impl Display, expected: impl Into<Events<A>>) -> Self {
+        self.assert_works();
+        let stream = stream::<A>(&id);
+        let decode = |data: &EventData| match A::Event::decode(data) {
+            Ok(event) => event,
+            Err(error) => panic!("an event of `{stream}` cannot be read: {error}"),
+        };
+        let actual: Vec<_> = self.recorded(&stream).iter().map(decode).collect();
+        let expected = expected.into();
+        assert!(
+            actual == expected.as_slice(),
+            "`{stream}` has other events than expected\n{}",
+            diff(&expected.as_slice(), &actual)
+        );
+        self
+    }
+
+    /// The last step has led to no event in the stream of the aggregate `A` with the id `id`.
+    ///
+    /// # Panics
+    ///
+    /// When it has led to some, or the process failed.
+    #[track_caller]
+    pub fn then_nothing<A: Aggregate>(self, id: impl Display) -> Self {
+        self.then_events::<A>(id, Events::none())
+    }
+
+    /// Looks at what the instance `id` of the process remembers.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be loaded, or the process failed.
+    #[track_caller]
+    pub fn then_state(self, id: &<P::State as Aggregate>::Id, look: impl FnOnce(&P::State)) -> Self {
+        self.assert_works();
+        let states = Repository::<P::State>::new(self.store.clone());
+        match at_once(states.load(id)) {
+            Ok(loaded) => look(&loaded.state),
+            Err(error) => panic!("the state of the process cannot be loaded: {error}"),
+        }
+        self
+    }
+
+    /// The process failed, and the reason contains this text.
+    ///
+    /// # Panics
+    ///
+    /// When it did not fail, or for another reason.
+    #[track_caller]
+    pub fn then_failed(self, expected: &str) {
+        match self.failure {
+            Some(reason) => {
+                assert!(
+                    reason.contains(expected),
+                    "the process failed for another reason: {reason}\nexpected was: {expected}"
+                );
+            }
+            None => panic!("the process handled all events; expected was the failure: {expected}"),
+        }
+    }
+
+    async fn step<A: Aggregate>(mut self, id: impl Display, events: Events<A>) -> Self {
+        self.assert_works();
+        self.begin();
+        let stream = stream::<A>(&id);
+        let data = events.as_slice().iter().map(Event::to_data).collect::<Result<Vec<_>, _>>();
+        let commit = NewCommit::new(
+            CommitId::new(self.commits.new_id()),
+            self.time.now(),
+            data.expect("given events: can be stored"),
+        );
+        let append = Append::new(stream.clone(), ExpectedVersion::Any, commit);
+        self.store.append(&append).await.expect("given events: can be appended");
+        let head = self.store.head(&stream).await.expect("the store in memory answers");
+        self.before.insert(stream, head.version);
+        self.work().await
+    }
+
+    /// What is there from here on was there before the step.
+    fn begin(&mut self) {
+        self.before = self.store.versions();
+    }
+
+    async fn work(mut self) -> Self {
+        self.failure = self.react().await.err();
+        self
+    }
+
+    /// Lets the process react until there is nothing left to do: also to what it has led to itself.
+    async fn react(&self) -> Result<(), String> {
+        // There is nobody else who could have a slice.
+        let lease =
+            DocumentCondition { key: DocumentKey::new("lease", ""), expected: ExpectedDocument::Absent };
+        let (clock, lease) = (Still(self.time.clone()), Arc::new(lease));
+        loop {
+            let before = self.store.versions();
+            self.projector.run_until_caught_up().await.map_err(|error| error.to_string())?;
+            let mut process = self.projector.projection().clone();
+            for slice in self.store.slices().await.map_err(|error| error.to_string())?.iter() {
+                let tick = Tick::new(slice, &clock, &lease);
+                process.tick(tick).await.map_err(|error| error.to_string())?;
+            }
+            if self.store.versions() == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What the last step has recorded in a stream.
+    fn recorded(&self, stream: &StreamId) -> Vec<EventData> {
+        let before = self.before.get(stream).copied().unwrap_or(Version::NONE);
+        let read = Read::all(stream.clone()).after(before);
+        let pages: Vec<_> = match at_once(self.store.read(read).try_collect()) {
+            Ok(pages) => pages,
+            Err(error) => panic!("`{stream}` cannot be read: {error}"),
+        };
+        let commits = pages.into_iter().flat_map(|page| page.commits);
+        commits.flat_map(|commit| commit.events).collect()
+    }
+
+    #[track_caller]
+    fn assert_works(&self) {
+        if let Some(failure) = &self.failure {
+            panic!("{failure}");
+        }
+    }
+}
+
+fn stream<A: Aggregate>(id: &impl Display) -> StreamId {
+    StreamId::new(A::NAME, id.to_string()).expect("a valid id")
+}
+
+fn at_once<T>(answer: impl Future<Output = T>) -> T {
+    answer.now_or_never().expect("the store in memory answers at once")
+}
+
+impl<P: Process> Debug for Reacted<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reacted")
+            .field("process", &P::NAME)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
