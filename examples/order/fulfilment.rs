@@ -169,92 +169,90 @@ fn article(line: &Line) -> Article {
 #[cfg(test)]
 mod tests {
     use es_core::MemoryStore;
+    use es_core::testing::react;
 
     use super::*;
-    use crate::domain::stock::Receive;
-    use crate::domain::wallet::PayIn;
-    use crate::domain::{PlaceOrder, Status};
+    use crate::domain::events::OrderCancelled;
+    use crate::domain::stock::{StockReceived, StockReserved};
+    use crate::domain::wallet::{MoneyGivenBack, MoneyPaidIn, MoneyTaken};
 
-    struct Shop {
-        store: MemoryStore,
-        process: FulfilOrders,
-    }
+    const HOUR: Duration = Duration::from_hours(1);
 
-    impl Shop {
-        /// Three cups on the shelf, and 10 euros in Ann's wallet.
-        async fn new(time_to_pay: Duration) -> Result<Self, BoxError> {
-            let store = MemoryStore::new();
-            let process = FulfilOrders {
-                orders: Repository::new(store.clone()),
-                stock: Repository::new(store.clone()),
-                wallets: Repository::new(store.clone()),
-                time_to_pay,
-            };
-            process.stock.execute(&cup(), Receive { pieces: 3 }).await?;
-            process.wallets.execute(&"Ann".to_owned(), PayIn { amount: Money::cents(10_00) }).await?;
-            Ok(Self { store, process })
-        }
-
-        async fn order(&self, order: u32, cups: u32) -> Result<Order, BoxError> {
-            let lines = vec![Line::new(cups, "cup", Money::cents(4_00))];
-            let place = PlaceOrder { customer: "Ann".to_owned(), lines };
-            self.process.orders.execute(&OrderId(order), place).await?;
-            self.run().await?;
-            Ok(self.process.orders.load(&OrderId(order)).await?.state)
-        }
-
-        async fn run(&self) -> Result<(), BoxError> {
-            let projector = Projector::of_process(self.store.clone(), self.process.clone());
-            Ok(projector.run_until_caught_up().await?)
-        }
-
-        async fn free_cups(&self) -> Result<u32, BoxError> {
-            Ok(self.process.stock.load(&cup()).await?.state.free)
+    fn process(store: &MemoryStore) -> FulfilOrders {
+        FulfilOrders {
+            orders: Repository::new(store.clone()),
+            stock: Repository::new(store.clone()),
+            wallets: Repository::new(store.clone()),
+            time_to_pay: HOUR,
         }
     }
 
-    fn cup() -> Article {
-        Article("cup".to_owned())
+    fn cups(pieces: u32) -> OrderPlaced {
+        let lines = vec![Line::new(pieces, "cup", Money::cents(4_00))];
+        OrderPlaced { customer: "Ann".to_owned(), lines }
+    }
+
+    fn cancelled(reason: &str) -> OrderCancelled {
+        OrderCancelled { reason: reason.to_owned(), refund: Money::default() }
     }
 
     #[tokio::test]
-    async fn ships_what_is_there_and_paid() -> Result<(), BoxError> {
-        let shop = Shop::new(Duration::from_hours(1)).await?;
-        assert_eq!(shop.order(1, 2).await?.status, Status::Shipped);
-        assert_eq!(shop.free_cups().await?, 1);
-        Ok(())
+    async fn ships_what_is_there_and_paid() {
+        react(process)
+            .given::<Stock>("cup", [StockReceived { pieces: 3 }])
+            .await
+            .given::<Wallet>("Ann", [MoneyPaidIn { amount: Money::cents(10_00) }])
+            .await
+            .when::<Order>("1", cups(2))
+            .await
+            .then_events::<Wallet>("Ann", [MoneyTaken { amount: Money::cents(8_00) }])
+            .then_events::<Stock>("cup", [StockReserved { order: 1, pieces: 2 }])
+            .then_events::<Fulfilment>("1", [Fulfilled]);
     }
 
     #[tokio::test]
-    async fn calls_off_what_is_sold_out() -> Result<(), BoxError> {
-        let shop = Shop::new(Duration::from_hours(1)).await?;
-        let pay_in = PayIn { amount: Money::cents(10_00) };
-        shop.process.wallets.execute(&"Ann".to_owned(), pay_in).await?;
-        assert_eq!(shop.order(1, 4).await?.status, Status::Cancelled);
-        assert_eq!(shop.free_cups().await?, 3);
-        let wallet = shop.process.wallets.load(&"Ann".to_owned()).await?;
-        assert_eq!(wallet.state.balance, Money::cents(20_00));
-        Ok(())
+    async fn gives_the_money_back_for_what_is_sold_out() {
+        react(process)
+            .given::<Stock>("cup", [StockReceived { pieces: 3 }])
+            .await
+            .given::<Wallet>("Ann", [MoneyPaidIn { amount: Money::cents(20_00) }])
+            .await
+            .when::<Order>("1", cups(4))
+            .await
+            .then_events::<Wallet>(
+                "Ann",
+                events![
+                    MoneyTaken { amount: Money::cents(16_00) },
+                    MoneyGivenBack { amount: Money::cents(16_00) }
+                ],
+            )
+            .then_nothing::<Stock>("cup")
+            .then_events::<Order>("1", [cancelled("cup is sold out: 3 left")])
+            .then_events::<Fulfilment>("1", [GivenUp]);
     }
 
     #[tokio::test]
-    async fn waits_for_the_money_until_the_time_is_over() -> Result<(), BoxError> {
-        let shop = Shop::new(Duration::from_millis(20)).await?;
-        assert_eq!(shop.order(1, 3).await?.status, Status::Placed);
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        shop.run().await?;
-        assert_eq!(shop.process.orders.load(&OrderId(1)).await?.state.status, Status::Cancelled);
-        Ok(())
+    async fn waits_for_the_money_until_the_time_is_over() {
+        react(process)
+            .given::<Wallet>("Ann", [MoneyPaidIn { amount: Money::cents(1_00) }])
+            .await
+            .when::<Order>("1", cups(2))
+            .await
+            .then_state(&OrderId(1), |state| assert!(state.waiting.is_some()))
+            .later(HOUR)
+            .await
+            .then_events::<Order>("1", [cancelled("not paid in time: there are 1.00 EUR in the wallet")])
+            .then_events::<Fulfilment>("1", [GivenUp]);
     }
 
     #[tokio::test]
-    async fn leaves_customers_without_a_wallet_alone() -> Result<(), BoxError> {
-        let shop = Shop::new(Duration::ZERO).await?;
-        let lines = vec![Line::new(1, "cup", Money::cents(4_00))];
-        let place = PlaceOrder { customer: "Bob".to_owned(), lines };
-        shop.process.orders.execute(&OrderId(2), place).await?;
-        shop.run().await?;
-        assert_eq!(shop.process.orders.load(&OrderId(2)).await?.state.status, Status::Placed);
-        Ok(())
+    async fn leaves_customers_without_a_wallet_alone() {
+        react(process)
+            .when::<Order>("2", cups(1))
+            .await
+            .then_nothing::<Fulfilment>("2")
+            .later(HOUR)
+            .await
+            .then_nothing::<Order>("2");
     }
 }
