@@ -1,0 +1,282 @@
+//! What the compiler checks of the kinds of event in a program: their names, and how their versions follow.
+
+use super::EventKind;
+
+/// Stops the compilation when `previous`, the kinds of a type, is not the version right before `kind`.
+#[track_caller]
+pub const fn assert_follows(kind: &EventKind, previous: &[EventKind]) {
+    let [previous] = previous else {
+        Message::new()
+            .text("the `previous` of the event `")
+            .text(kind.name)
+            .text(
+                "` is a family of events: keep the old version of this one event as a struct with `#[event]`",
+            )
+            .panic();
+    };
+    if previous.version + 1 != kind.version {
+        Message::new()
+            .text("the event `")
+            .text(kind.name)
+            .text("` has version ")
+            .number(kind.version)
+            .text(", but its `previous` has version ")
+            .number(previous.version)
+            .text(": versions follow each other without a gap, so write `version = ")
+            .number(previous.version + 1)
+            .text("`")
+            .panic();
+    }
+    if !same(previous.name, kind.name) && !contains(kind.aliases, previous.name) {
+        Message::new()
+            .text("the event `")
+            .text(kind.name)
+            .text("` has a `previous` with another stored name, `")
+            .text(previous.name)
+            .text("`: write `#[event(name = \"")
+            .text(kind.name)
+            .text("\")]` on the previous version, or `alias = \"")
+            .text(previous.name)
+            .text("\"` here if the event was renamed")
+            .panic();
+    }
+    let mut alias = 0;
+    while alias < previous.aliases.len() {
+        let name = previous.aliases[alias];
+        if !same(name, kind.name) && !contains(kind.aliases, name) {
+            Message::new()
+                .text("the event `")
+                .text(kind.name)
+                .text("` would no longer be found under `")
+                .text(name)
+                .text("`, an alias of its `previous`: write `alias = \"")
+                .text(name)
+                .text("\"` here too")
+                .panic();
+        }
+        alias += 1;
+    }
+}
+
+/// Stops the compilation when one of the kinds in `parts[part]` would be stored under the same name as
+/// another one there, or in a part before.
+///
+/// One part at a time, so that the message can point at the event that it is about.
+#[track_caller]
+pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
+    let kinds = parts[part];
+    let mut earlier = 0;
+    while earlier <= part {
+        let mut left = 0;
+        while left < parts[earlier].len() {
+            // Within a part, each pair once.
+            let mut right = if earlier == part { left + 1 } else { 0 };
+            while right < kinds.len() {
+                if let Some(name) = shared_name(&parts[earlier][left], &kinds[right]) {
+                    Message::new()
+                        .text("two events of `")
+                        .text(owner)
+                        .text("` have the stored name `")
+                        .text(name)
+                        .text("`: a stored name belongs to one event, so write `#[event(name = \"…\")]` on one of them")
+                        .panic();
+                }
+                right += 1;
+            }
+            left += 1;
+        }
+        earlier += 1;
+    }
+}
+
+/// Stops the compilation when one of the kinds is found under the name `retired`, which loads skip.
+#[track_caller]
+pub const fn assert_retired(owner: &str, kinds: &[EventKind], retired: &str) {
+    let mut at = 0;
+    while at < kinds.len() {
+        if same(kinds[at].name, retired) || contains(kinds[at].aliases, retired) {
+            Message::new()
+                .text("the event `")
+                .text(kinds[at].name)
+                .text("` of `")
+                .text(owner)
+                .text("` is stored as `")
+                .text(retired)
+                .text("`, which is retired, so it would be skipped: take `")
+                .text(retired)
+                .text("` out of `retired(…)`, or the event out of the events")
+                .panic();
+        }
+        at += 1;
+    }
+}
+
+/// Stops the compilation when one of `kinds` is none of the aggregate's.
+#[track_caller]
+pub const fn assert_belongs(aggregate: &str, owned: &[EventKind], kinds: &[EventKind]) {
+    let mut at = 0;
+    while at < kinds.len() {
+        let mut other = 0;
+        let mut found = false;
+        while other < owned.len() {
+            found = found || same(owned[other].name, kinds[at].name);
+            other += 1;
+        }
+        if !found {
+            Message::new()
+                .text("the event `")
+                .text(kinds[at].name)
+                .text("` is none of `")
+                .text(aggregate)
+                .text("`: list it in the parentheses of the aggregate that records it")
+                .panic();
+        }
+        at += 1;
+    }
+}
+
+const fn shared_name(left: &EventKind, right: &EventKind) -> Option<&'static str> {
+    if same(left.name, right.name) || contains(left.aliases, right.name) {
+        return Some(right.name);
+    }
+    let mut alias = 0;
+    while alias < right.aliases.len() {
+        if same(left.name, right.aliases[alias]) || contains(left.aliases, right.aliases[alias]) {
+            return Some(right.aliases[alias]);
+        }
+        alias += 1;
+    }
+    None
+}
+
+const fn contains(names: &[&str], name: &str) -> bool {
+    let mut at = 0;
+    while at < names.len() {
+        if same(names[at], name) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+const fn same(left: &str, right: &str) -> bool {
+    let (left, right) = (left.as_bytes(), right.as_bytes());
+    if left.len() != right.len() {
+        return false;
+    }
+    let mut at = 0;
+    while at < left.len() {
+        if left[at] != right[at] {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// A message composed while compiling, where there is no `format!`.
+struct Message {
+    bytes: [u8; 1024],
+    len: usize,
+}
+
+impl Message {
+    const fn new() -> Self {
+        Self { bytes: [0; 1024], len: 0 }
+    }
+
+    /// Appends a text; what exceeds the buffer is cut at the start of the text that does not fit.
+    const fn text(mut self, text: &str) -> Self {
+        let text = text.as_bytes();
+        if self.len + text.len() <= self.bytes.len() {
+            let mut at = 0;
+            while at < text.len() {
+                self.bytes[self.len + at] = text[at];
+                at += 1;
+            }
+            self.len += text.len();
+        }
+        self
+    }
+
+    const fn number(self, number: u32) -> Self {
+        const DIGITS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+        let message = if number >= 10 { self.number(number / 10) } else { self };
+        message.text(DIGITS[(number % 10) as usize])
+    }
+
+    #[track_caller]
+    const fn panic(&self) -> ! {
+        match std::str::from_utf8(self.bytes.split_at(self.len).0) {
+            Ok(text) => panic!("{}", text),
+            Err(_) => panic!("the stored names of these events conflict"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{concat_kinds, count_kinds};
+    use super::*;
+
+    #[test]
+    fn concatenates_in_order() {
+        const A: &[EventKind] = &[EventKind::new("A", 1)];
+        const BC: &[EventKind] = &[EventKind::new("B", 2), EventKind::new("C", 3)];
+        const ALL: [EventKind; count_kinds(&[A, BC])] = concat_kinds(&[A, BC]);
+        assert_eq!(ALL.map(|kind| kind.name()), ["A", "B", "C"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
+    fn refuses_an_alias_that_is_another_events_name() {
+        let kinds = [EventKind::new("Placed", 1), EventKind::new("Ordered", 1).with_aliases(&["Placed"])];
+        assert_distinct("order", &[&kinds], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
+    fn refuses_a_name_of_an_earlier_part() {
+        let placed = [EventKind::new("Paid", 1), EventKind::new("Placed", 1)];
+        assert_distinct("order", &[&placed, &[EventKind::new("Placed", 1)]], 1);
+    }
+
+    #[test]
+    fn leaves_the_parts_after_it_to_them() {
+        let placed = [EventKind::new("Placed", 1)];
+        assert_distinct("order", &[&placed, &placed], 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "the event `Placed` of `order` is stored as `Ordered`, which is retired")]
+    fn refuses_to_retire_an_alias() {
+        let kinds = [EventKind::new("Placed", 1).with_aliases(&["Ordered"])];
+        assert_retired("order", &kinds, "Ordered");
+    }
+
+    #[test]
+    #[should_panic(expected = "has version 12, but its `previous` has version 10: versions follow")]
+    fn refuses_a_skipped_version() {
+        assert_follows(&EventKind::new("Placed", 12), &[EventKind::new("Placed", 10)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "write `#[event(name = \"Placed\")]` on the previous version")]
+    fn refuses_a_previous_of_another_name() {
+        assert_follows(&EventKind::new("Placed", 2), &[EventKind::new("PlacedOld", 1)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "would no longer be found under `A`, an alias of its `previous`")]
+    fn refuses_to_forget_an_alias() {
+        let previous = [EventKind::new("B", 2).with_aliases(&["A"])];
+        assert_follows(&EventKind::new("C", 3).with_aliases(&["B"]), &previous);
+    }
+
+    #[test]
+    #[should_panic(expected = "is a family of events")]
+    fn refuses_a_family_as_the_previous_version() {
+        assert_follows(&EventKind::new("A", 2), &[EventKind::new("A", 1), EventKind::new("B", 1)]);
+    }
+}
