@@ -11,6 +11,22 @@ use crate::keys::{Entry, Grammar, append};
 use crate::shape::text;
 use crate::spans::Place;
 
+/// Reads the item, which cannot be generic; `None` when it is none.
+pub(crate) fn parse(item: TokenStream, what: &str, errors: &mut Errors) -> Option<DeriveInput> {
+    let item = errors.keep(syn::parse2::<DeriveInput>(item))?;
+    if !item.generics.params.is_empty() {
+        errors.on(
+            &item.generics,
+            format!(
+                "the {what} `{}` cannot be generic: its checkpoints belong to one type; put what varies \
+                 behind an `Arc<dyn …>`",
+                item.ident
+            ),
+        );
+    }
+    Some(item)
+}
+
 /// Some events of one aggregate.
 pub(crate) struct Source {
     pub(crate) aggregate: Path,

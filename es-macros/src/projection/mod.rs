@@ -4,30 +4,14 @@ mod attributes;
 mod expand;
 
 use proc_macro2::TokenStream;
-use syn::DeriveInput;
 
 use crate::errors::Errors;
+use crate::sources;
 use attributes::Attributes;
 
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
     let mut errors = Errors::new();
-    let item = match syn::parse2::<DeriveInput>(item) {
-        Ok(item) => item,
-        Err(error) => {
-            errors.push(error);
-            return errors.finish();
-        }
-    };
-    if !item.generics.params.is_empty() {
-        errors.on(
-            &item.generics,
-            format!(
-                "the projection `{}` cannot be generic: its checkpoints belong to one type; put what varies \
-                 behind an `Arc<dyn …>`",
-                item.ident
-            ),
-        );
-    }
+    let Some(item) = sources::parse(item, "projection", &mut errors) else { return errors.finish() };
     let sound = errors.is_empty();
     let attributes = Attributes::read(&item, &mut errors);
     let mut output = errors.finish();
