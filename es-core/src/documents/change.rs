@@ -194,6 +194,14 @@ impl ChangeError {
         Self::Outdated { key: key.clone() }
     }
 
+    /// The same as an error of the store, for a set that expects nothing.
+    pub(crate) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Store(error) => error,
+            error => StoreError::invalid(error.to_string()),
+        }
+    }
+
     /// Whether another one changed a document first.
     #[must_use]
     pub fn is_outdated(&self) -> bool {

@@ -147,11 +147,7 @@ pub(crate) async fn delete_all(
         if !page.documents.is_empty() {
             let keys = page.documents.into_iter().map(|(name, _)| DocumentKey::new(collection, name));
             let set = ChangeSet::new(ids.new_id()).with(keys.map(DocumentChange::delete));
-            match store.change(&set).await {
-                Ok(()) => {}
-                Err(ChangeError::Store(error)) => return Err(error),
-                Err(error) => return Err(StoreError::invalid(error.to_string())),
-            }
+            store.change(&set).await.map_err(ChangeError::into_store_error)?;
         }
         if page.next.is_none() {
             return Ok(());

@@ -7,7 +7,6 @@ use super::row::{SEPARATOR, order_text};
 use super::{ReadModel, ReadModelError, Row};
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentQuery, Documents, ExpectedDocument};
 use crate::ids::{IdSource, RandomIds};
-use crate::store::StoreError;
 
 /// A question for the rows of one group of an index: made by [`ReadModel::find`].
 #[must_use = "a query does nothing until `all` or `page` is called"]
@@ -132,11 +131,7 @@ pub(super) async fn delete_rows<T: Row>(
             for (key, document) in &page.documents {
                 let changes = layout.changes::<T>(key, ExpectedDocument::Any, Some(&document.body), None)?;
                 let set = ChangeSet::new(RandomIds.new_id()).with(changes);
-                match store.change(&set).await {
-                    Ok(()) => {}
-                    Err(ChangeError::Store(error)) => return Err(error.into()),
-                    Err(error) => return Err(StoreError::invalid(error.to_string()).into()),
-                }
+                store.change(&set).await.map_err(ChangeError::into_store_error)?;
             }
             if page.next.is_none() {
                 break;

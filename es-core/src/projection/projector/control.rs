@@ -5,7 +5,6 @@ use super::{Projector, parking};
 use crate::documents::{ChangeError, ChangeSet, DocumentChange};
 use crate::feed::{Position, Slice};
 use crate::projection::{Projection, ProjectorError};
-use crate::store::StoreError;
 
 impl<P: Projection> Projector<P> {
     /// Lets all workers rest, wherever they run, until [`resume`](Self::resume).
@@ -293,11 +292,7 @@ impl<P: Projection> Projector<P> {
 
     async fn delete(&self, change: DocumentChange) -> Result<(), ProjectorError> {
         let set = ChangeSet::new(self.inner.settings.ids.new_id()).with([change]);
-        match self.inner.store.change(&set).await {
-            Err(ChangeError::Store(error)) => Err(error.into()),
-            Err(error) => Err(StoreError::invalid(error.to_string()).into()),
-            Ok(()) => Ok(()),
-        }
+        Ok(self.inner.store.change(&set).await.map_err(ChangeError::into_store_error)?)
     }
 }
 

@@ -18,7 +18,6 @@ use super::stop::{Stop, either};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, Revision};
 use crate::feed::Slices;
 use crate::projection::{Projection, ProjectorError};
-use crate::store::StoreError;
 
 /// Works until `stop`.
 pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), ProjectorError> {
@@ -230,11 +229,7 @@ impl<P: Projection> Worker<P> {
 
     async fn give_sign(&self) -> Result<(), ProjectorError> {
         let set = self.changes().put(self.names.worker(self.id), ExpectedDocument::Any, "{}");
-        self.inner.store.change(&set).await.map_err(|error| match error {
-            ChangeError::Store(error) => error,
-            error => StoreError::invalid(error.to_string()),
-        })?;
-        Ok(())
+        Ok(self.inner.store.change(&set).await.map_err(ChangeError::into_store_error)?)
     }
 
     async fn leave(&self) {
