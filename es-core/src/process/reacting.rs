@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Process;
-use super::reactor::Reactor;
+use super::reactor::{Reactor, failed};
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock};
 use crate::event::EventData;
@@ -66,8 +66,7 @@ impl<P: Process> Projection for Reacting<P> {
             let due = self.reactor.due(tick).await.map_err(ProjectError::Handler)?;
             let mut is_any_done = false;
             for timer in due {
-                let event = timer.event(P::State::NAME, tick.slice());
-                let (event, ctx) = event.map_err(|error| ProjectError::Handler(error.into()))?;
+                let (event, ctx) = timer.event(P::State::NAME, tick.slice()).map_err(failed)?;
                 match self.process.time_out(&event, &ctx.leased(tick.lease()), &mut self.reactor).await {
                     // Perhaps it waits for another of these.
                     Err(ProjectError::Later(_)) => continue,

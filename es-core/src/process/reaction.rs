@@ -16,7 +16,7 @@ use crate::command::Handle;
 use crate::event::Event;
 use crate::metadata::Metadata;
 use crate::projection::{BoxError, EventContext};
-use crate::repository::{ExecuteError, Loaded, Outcome, Repository};
+use crate::repository::{ExecuteError, Loaded, Outcome, Repository, Request};
 use crate::store::{EventStore, OnceKey, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -132,9 +132,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         C: Send + Sync,
     {
         let key = self.issue().await?;
-        let condition = self.turn.condition();
-        let request = repository.with(self.metadata.clone()).once_for(RETENTION, key);
-        Ok(request.joining(move |_| [condition.clone()]).execute(id, command).await?)
+        Ok(self.request(repository, key).execute(id, command).await?)
     }
 
     /// Issues a command once, and hears what the domain says to it.
@@ -159,9 +157,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         if let Some(rejection) = self.turn.rejection(self.issued)? {
             return Ok(Err(rejection));
         }
-        let condition = self.turn.condition();
-        let request = repository.with(self.metadata.clone()).once_for(RETENTION, key);
-        match request.joining(move |_| [condition.clone()]).execute(id, command).await {
+        match self.request(repository, key).execute(id, command).await {
             Ok(outcome) => Ok(Ok(outcome)),
             Err(ExecuteError::Rejected(rejection)) => {
                 self.turn.reject(self.issued, &rejection).await?;
@@ -194,6 +190,13 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.instance.key)
+    }
+
+    /// A request that is carried out once, and only while it is this reaction's turn.
+    fn request<'r, A: Aggregate>(&self, repository: &'r Repository<A>, key: String) -> Request<'r, A> {
+        let condition = self.turn.condition();
+        let request = repository.with(self.metadata.clone()).once_for(RETENTION, key);
+        request.joining(move |_| [condition.clone()])
     }
 
     /// The key of the next command. From the first on, it is this reaction's turn.

@@ -11,7 +11,6 @@ use super::turn::Turn;
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
-use crate::event::EventId;
 use crate::feed::{Feed, Slice};
 use crate::ids::IdSource;
 use crate::projection::{BoxError, EventContext, ProjectError, Tick};
@@ -108,18 +107,14 @@ impl<S: Aggregate> Reactor<S> {
     /// Ends the turn of a reaction that will never be finished.
     pub(super) async fn abandon(&self, id: &S::Id) -> Result<(), StoreError> {
         let set = ChangeSet::new(self.ids.new_id()).delete(self.turn_key(id), ExpectedDocument::Any);
-        match self.store.change(&set).await {
-            Ok(()) => Ok(()),
-            Err(ChangeError::Store(error)) => Err(error),
-            Err(error) => Err(StoreError::invalid(error.to_string())),
-        }
+        self.store.change(&set).await.map_err(ChangeError::into_store_error)
     }
 
-    /// What identifies the reaction to an event.
+    /// What identifies the reaction to an event: a part of the keys of its commands.
     fn key(&self, ctx: &EventContext) -> String {
         match ctx.timeout_key() {
-            Some(timer) => format!("{}/timeout", timer),
-            None => reaction_key(self.process, ctx.event_id()),
+            Some(timer) => format!("{timer}/timeout"),
+            None => format!("{}/{}", self.process, ctx.event_id()),
         }
     }
 
@@ -163,11 +158,6 @@ impl<S: Aggregate> Reactor<S> {
 
 pub(super) fn failed(error: StoreError) -> ProjectError {
     ProjectError::Handler(error.into())
-}
-
-/// The key of the reaction of a process to an event: a part of those of its commands.
-fn reaction_key(process: &str, event: EventId) -> String {
-    format!("{process}/{event}")
 }
 
 impl<S: Aggregate> Clone for Reactor<S> {
