@@ -1,9 +1,11 @@
 //! Writing a checkpoint, and with it all that has to happen at the same time.
 
+use std::sync::Arc;
+
 use super::consumer::{Consumer, Ended};
 use super::state::{SliceState, encode};
 use super::stop::pause;
-use crate::documents::{ChangeError, ChangeSet, DocumentChange};
+use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 use crate::projection::{Projection, Stage};
 
 /// The most documents that a checkpoint may change besides itself.
@@ -66,13 +68,14 @@ impl<P: Projection> Consumer<'_, P> {
         changes: Vec<DocumentChange>,
     ) -> Result<(), Ended> {
         let set = ChangeSet::new(self.inner.settings.ids.new_id())
-            .put(self.names.slice(self.slot), self.revision.into(), encode(&next)?)
+            .put(self.lease.key.clone(), self.lease.expected, encode(&next)?)
             .with(changes);
         let mut attempts = 0;
         loop {
             match self.inner.store.change(&set).await {
                 Ok(()) => {
-                    self.revision = Some(set.revision());
+                    let expected = ExpectedDocument::At(set.revision());
+                    self.lease = Arc::new(DocumentCondition { key: self.lease.key.clone(), expected });
                     self.state = next;
                     return Ok(());
                 }
@@ -87,7 +90,7 @@ impl<P: Projection> Consumer<'_, P> {
                     pause(&*self.inner.settings.clock, delay).await;
                 }
                 Err(ChangeError::Store(error)) => return Err(error.into()),
-                Err(ChangeError::Outdated { key }) if key != self.names.slice(self.slot) => {
+                Err(ChangeError::Outdated { key }) if key != self.lease.key => {
                     return Err(Ended::Contended);
                 }
                 Err(_) => return Err(Ended::Lost),

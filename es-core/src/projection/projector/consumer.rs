@@ -13,7 +13,7 @@ use super::builder::Start;
 use super::commit::Commit;
 use super::state::{Failure, Names, Read, SliceState, Slot};
 use super::stop::{Stop, either};
-use crate::documents::{DocumentCondition, Revision};
+use crate::documents::{DocumentCondition, ExpectedDocument};
 use crate::feed::{EventFilter, FeedPage, FeedRead, Position};
 use crate::projection::{
     BoxError, EventContext, ProjectError, Projection, ProjectorError, Tick, is_retryable,
@@ -95,9 +95,10 @@ pub(super) struct Consumer<'a, P: Projection> {
     pub(super) stop: &'a Stop,
     pub(super) projection: P,
     pub(super) filter: EventFilter,
-    /// What is stored, and in which revision.
+    /// What is stored.
     pub(super) state: SliceState,
-    pub(super) revision: Option<Revision>,
+    /// That it is stored still: the slot is this worker's.
+    pub(super) lease: Arc<DocumentCondition>,
     /// The position up to which events were handled, or are not taken.
     pub(super) handled: Position,
     /// How many events were handled since the last checkpoint.
@@ -126,6 +127,7 @@ impl<'a, P: Projection> Consumer<'a, P> {
         }
         let mut consumer = Self {
             inner,
+            lease: Arc::new(DocumentCondition { key: names.slice(slot), expected: state.revision.into() }),
             names,
             slot,
             stop: &running.stop,
@@ -133,14 +135,16 @@ impl<'a, P: Projection> Consumer<'a, P> {
             projection,
             handled: state.value.position,
             state: state.value,
-            revision: state.revision,
             pending: 0,
             rewinds: 0,
             commit: Commit::default(),
             parked: HashSet::new(),
         };
         let mut owned = SliceState { owner: Some(worker), ..consumer.state.clone() };
-        if consumer.revision.is_none() && slot.build == 1 && inner.settings.start == Start::End {
+        if consumer.lease.expected == ExpectedDocument::Absent
+            && slot.build == 1
+            && inner.settings.start == Start::End
+        {
             owned.position = consumer.persistently(|| inner.store.feed_end(slot.slice)).await?;
             consumer.handled = owned.position;
         }
@@ -194,14 +198,15 @@ impl<'a, P: Projection> Consumer<'a, P> {
     async fn handle_page(&mut self, page: FeedPage) -> Result<(), Ended> {
         for entry in &page.entries {
             for (index, event) in entry.commit.events.iter().enumerate() {
-                let ctx = EventContext::of(entry, index, self.slot.slice).leased(&self.lease());
-                if ctx.position() <= self.handled {
+                let position = entry.position.plus(index as u64);
+                if position <= self.handled {
                     continue;
                 }
                 if self.filter.takes(&entry.stream, event.name()) {
-                    self.handle(event, &ctx, entry.commit.first).await?;
+                    let ctx = EventContext::of(entry, index, self.slot.slice);
+                    self.handle(event, ctx, entry.commit.first).await?;
                 }
-                self.handled = ctx.position();
+                self.handled = position;
             }
         }
         self.handled = self.handled.max(page.through);
@@ -214,8 +219,7 @@ impl<'a, P: Projection> Consumer<'a, P> {
     async fn tick(&mut self) -> Result<(), Ended> {
         let (mut attempts, mut waits) = (0, 0);
         loop {
-            let lease = self.lease();
-            let tick = Tick::new(self.slot.slice, &*self.inner.settings.clock, &lease);
+            let tick = Tick::new(self.slot.slice, &*self.inner.settings.clock, &self.lease);
             match self.projection.tick(tick).await {
                 Ok(()) | Err(ProjectError::Later(_)) => return Ok(()),
                 Err(ProjectError::Lost) => return Err(Ended::Lost),
@@ -226,12 +230,6 @@ impl<'a, P: Projection> Consumer<'a, P> {
                 Err(error) => self.wait_after(&mut attempts, error.into()).await?,
             }
         }
-    }
-
-    /// That the slot is still this worker's, as it was stored last.
-    pub(super) fn lease(&self) -> Arc<DocumentCondition> {
-        let key = self.names.slice(self.slot);
-        Arc::new(DocumentCondition { key, expected: self.revision.into() })
     }
 
     /// Waits before another attempt, if there is one.

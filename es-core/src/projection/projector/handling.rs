@@ -23,14 +23,14 @@ impl<P: Projection> Consumer<'_, P> {
     pub(super) async fn handle(
         &mut self,
         event: &EventData,
-        ctx: &EventContext,
+        mut ctx: EventContext,
         first: Version,
     ) -> Result<(), Ended> {
         let exception = self.state.exception.as_ref();
         if let Some(exception) = exception.filter(|exception| exception.position == ctx.position()) {
             if exception.park {
                 let error = exception.error.clone();
-                self.park(event, ctx, first, &error).await?;
+                self.park(event, &ctx, first, &error).await?;
             } else {
                 tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), "an event is skipped on purpose");
                 self.pending += 1;
@@ -38,14 +38,13 @@ impl<P: Projection> Consumer<'_, P> {
             return Ok(());
         }
         if self.parked.contains(ctx.stream()) {
-            return self.park(event, ctx, first, "an earlier event of its stream is parked").await;
+            return self.park(event, &ctx, first, "an earlier event of its stream is parked").await;
         }
-        // A checkpoint renews it.
-        let mut ctx = ctx.clone();
         let (mut attempts, mut waits) = (0, 0);
         let since = self.inner.settings.clock.now();
         loop {
-            ctx = ctx.leased(&self.lease());
+            // A checkpoint renews it.
+            ctx = ctx.leased(&self.lease);
             match self.try_handle(event, &ctx).await {
                 Ok(Handled::Done) => return Ok(()),
                 Ok(Handled::Crowded) => self.checkpoint().await?,

@@ -117,7 +117,7 @@ impl<P: Projection> Consumer<'_, P> {
         let Some(event) = entry.commit.events.get(index) else {
             return Err(StoreError::corrupt(stream, "a parked event is not in its commit any more").into());
         };
-        let ctx = EventContext::of(&entry, index, self.slot.slice).leased(&self.lease()).after_parking();
+        let ctx = EventContext::of(&entry, index, self.slot.slice).leased(&self.lease).after_parking();
         let key = self.names.parked_event(self.slot, parked.event.position);
         // Before the event, so that there is room for both in one transaction; nothing else is pending.
         self.commit.changes.push(DocumentChange::delete(key.clone()));
