@@ -19,37 +19,21 @@ use es_dynamo::embedded::Engine;
 use es_dynamo::testing::FaultyConnector;
 use es_tests::chaos::documents::{self, DocumentReport};
 use es_tests::chaos::processes::{self, ProcessReport};
-use es_tests::chaos::{self, Report};
-
-/// The seeds to run: so many from 0, or the one that is asked for.
-fn seeds(runs: u64) -> Vec<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("ES_FAULT_SEED") {
-        Some(seed) => vec![seed],
-        None => (0..number("ES_FAULT_RUNS").unwrap_or(runs)).collect(),
-    }
-}
+use es_tests::chaos::{self, Report, run_seeds};
 
 /// Runs the seeds, and tells what they came to; all `tried` of it has to have happened in many of them.
 fn run_all<R: Debug + Default + AddAssign, const N: usize>(
     name: &str,
-    seeds: &[u64],
+    runs: u64,
     run: impl AsyncFn(u64) -> Result<R, String>,
     tried: impl Fn(&R) -> [u64; N],
 ) {
-    let mut total = R::default();
-    for seed in seeds {
-        // Time stands still, and passes only when there is nothing else to do. What a run has left under way ends
-        // with it.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        match runtime.expect("a runtime").block_on(run(*seed)) {
-            Ok(report) => total += report,
-            Err(error) => panic!("seed {seed}: {error}\nrepeat it with ES_FAULT_SEED={seed}"),
-        }
-    }
-    println!("{name}: {} runs, {total:?}", seeds.len());
+    let reports = run_seeds(runs, run);
+    let (runs, mut total) = (reports.len(), R::default());
+    reports.into_iter().for_each(|report| total += report);
+    println!("{name}: {runs} runs, {total:?}");
     assert!(
-        tried(&total).iter().all(|count| *count > 0) || seeds.len() < 10,
+        tried(&total).iter().all(|count| *count > 0) || runs < 10,
         "the runs do not try what they are there for: {total:?}"
     );
 }
@@ -99,7 +83,7 @@ fn promises_hold_when_a_store_fails() {
         let truth = Arc::new(store.clone());
         chaos::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
     };
-    run_all("store in memory", &seeds(3_000), run, commands_tried);
+    run_all("store in memory", 3_000, run, commands_tried);
 }
 
 /// Faults below the SDK, on the embedded engine: the SDK's retries take part.
@@ -109,7 +93,7 @@ fn promises_hold_when_the_network_fails() {
         let (engine, truth) = engine().await;
         chaos::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
     };
-    run_all("embedded engine", &seeds(150), run, commands_tried);
+    run_all("embedded engine", 150, run, commands_tried);
 }
 
 /// The same of documents.
@@ -120,7 +104,7 @@ fn documents_hold_when_a_store_fails() {
         let truth = Arc::new(store.clone());
         documents::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
     };
-    run_all("documents in memory", &seeds(3_000), run, changes_tried);
+    run_all("documents in memory", 3_000, run, changes_tried);
 }
 
 fn processes_tried(total: &ProcessReport) -> [u64; 6] {
@@ -134,7 +118,7 @@ fn processes_hold_when_a_store_fails() {
         let store = MemoryStore::new();
         processes::run(seed, store.clone(), |faults| FaultyStore::new(store.clone(), faults)).await
     };
-    run_all("processes in memory", &seeds(250), run, processes_tried);
+    run_all("processes in memory", 250, run, processes_tried);
 }
 
 /// The same on the embedded engine.
@@ -144,5 +128,5 @@ fn documents_hold_when_the_network_fails() {
         let (engine, truth) = engine().await;
         documents::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
     };
-    run_all("documents on the embedded engine", &seeds(150), run, changes_tried);
+    run_all("documents on the embedded engine", 150, run, changes_tried);
 }

@@ -14,7 +14,7 @@ use es_core::{Repository, StreamId};
 use es_dynamo::embedded::Engine;
 use es_dynamo::testing::FaultyConnector;
 use es_dynamo::{DynamoStore, Indexer, Reconciler};
-use es_tests::chaos::processes;
+use es_tests::chaos::{processes, run_seeds};
 use es_tests::domain::{Account, Deposit};
 
 const ACCOUNTS: u64 = 5;
@@ -145,61 +145,34 @@ async fn run(seed: u64) -> Result<u64, String> {
     }
 }
 
-/// The seeds to run: so many from 0, or the one that is asked for.
-fn seeds(runs: u64) -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let runs = number("ES_FAULT_RUNS").unwrap_or(runs);
-    number("ES_FAULT_SEED").map_or(0..runs, |seed| seed..seed + 1)
-}
-
 #[test]
 fn every_event_is_in_the_feed_once_when_the_network_fails() {
-    let seeds = seeds(25);
-    // Time stands still, and passes only when there is nothing else to do.
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
-    let mut events = 0;
-    for seed in seeds.clone() {
-        match runtime.block_on(run(seed)) {
-            Ok(found) => events += found,
-            Err(error) => panic!("seed {seed}: {error}\nrepeat it with ES_FAULT_SEED={seed}"),
-        }
-    }
-    println!("{} runs, {events} events", seeds.count());
+    let events = run_seeds(25, run);
+    println!("{} runs, {} events", events.len(), events.iter().sum::<u64>());
 }
 
 /// The whole way: indexers and a process that die, on a store that fails, from the command to what follows from it.
 #[test]
 fn processes_hold_when_the_network_fails() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    for seed in seeds(3) {
-        let run = async {
-            let engine = Engine::in_memory().expect("starts");
-            let truth = open(&engine, None, 4);
-            truth.create_table().await.expect("creates the table");
-            let indexing = async {
-                let mut random = fastrand::Rng::with_seed(seed);
-                let start = tokio::time::Instant::now();
-                while start.elapsed() < processes::STORM {
-                    let faults =
-                        Faults::seeded(random.u64(..)).lost_answers(0.1).throttling(0.1).lost_requests(0.1);
-                    let store = open(&engine, Some(&faults), 4);
-                    index(&store, Duration::from_millis(random.u64(100..8_000)), true).await;
-                }
-                index(&truth, Duration::from_hours(1), false).await;
-            };
-            tokio::select! {
-                report = processes::run(seed, truth.clone(), |faults| open(&engine, Some(&faults), 4)) => report,
-                () = indexing => unreachable!("never ends"),
+    let reports = run_seeds(3, async |seed| {
+        let engine = Engine::in_memory().expect("starts");
+        let truth = open(&engine, None, 4);
+        truth.create_table().await.expect("creates the table");
+        let indexing = async {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let start = tokio::time::Instant::now();
+            while start.elapsed() < processes::STORM {
+                let faults =
+                    Faults::seeded(random.u64(..)).lost_answers(0.1).throttling(0.1).lost_requests(0.1);
+                let store = open(&engine, Some(&faults), 4);
+                index(&store, Duration::from_millis(random.u64(100..8_000)), true).await;
             }
+            index(&truth, Duration::from_hours(1), false).await;
         };
-        match runtime.block_on(run) {
-            Ok(report) => println!("seed {seed}: {report:?}"),
-            Err(error) => panic!("seed {seed}: {error}\nrepeat it with ES_FAULT_SEED={seed}"),
+        tokio::select! {
+            report = processes::run(seed, truth.clone(), |faults| open(&engine, Some(&faults), 4)) => report,
+            () = indexing => unreachable!("never ends"),
         }
-    }
+    });
+    println!("{reports:?}");
 }

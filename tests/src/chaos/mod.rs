@@ -8,6 +8,7 @@ mod client;
 pub mod documents;
 pub mod processes;
 pub mod projections;
+mod seeds;
 mod slow;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use futures_util::future::join_all;
 use checker::check;
 pub use checker::{Report, Verdict};
 use client::Client;
+pub use seeds::run_seeds;
 
 /// How many accounts the clients share.
 const ACCOUNTS: usize = 3;

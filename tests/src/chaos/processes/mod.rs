@@ -5,25 +5,24 @@
 pub mod shop;
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::TimeDelta;
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::feed::Feed;
 use es_core::process::Reacting;
 use es_core::testing::Faults;
-use es_core::{Clock, IdSource, Projector, Repository, RetryPolicy};
+use es_core::{Projector, Repository, RetryPolicy};
 use fastrand::Rng;
 use futures_util::future::{Either, join, join_all, select};
-use tokio::time::{Instant, sleep};
-use uuid::Uuid;
+use tokio::time::sleep;
 
 use self::shop::{Desk, Fulfil, Order, PATIENCE, PayIn, Place, Receive, Regret, Stock, Wallet};
+use super::client::SeededIds;
 use super::faults;
+use super::projections::VirtualTime;
 use super::slow::Slow;
-use crate::conformance::time;
 
 const ORDERS: usize = 8;
 const ARTICLES: [&str; 2] = ["cup", "pot"];
@@ -63,35 +62,11 @@ impl std::ops::AddAssign for ProcessReport {
     }
 }
 
-/// The time of tokio, which stands still in these runs until there is nothing else to do.
-#[derive(Clone, Copy, Debug)]
-struct TokioClock(Instant);
-
-#[async_trait]
-impl Clock for TokioClock {
-    fn now(&self) -> DateTime<Utc> {
-        time(0) + chrono::Duration::from_std(self.0.elapsed()).expect("a short run")
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        sleep(duration).await;
-    }
-}
-
-#[derive(Debug)]
-struct SeededIds(Mutex<Rng>);
-
-impl IdSource for SeededIds {
-    fn new_id(&self) -> Uuid {
-        Uuid::from_u128(self.0.lock().expect("is not poisoned").u128(..))
-    }
-}
-
 /// A process on a store, all of its parts with the same clock and with ids from a seed.
 fn projector<S: Feed + Clone>(
     store: S,
     lease: Duration,
-    clock: TokioClock,
+    clock: VirtualTime,
     random: &mut Rng,
 ) -> Projector<Reacting<Fulfil>> {
     let retry = RetryPolicy::default().with_max_attempts(4).with_max_delay(Duration::from_millis(200));
@@ -106,17 +81,17 @@ fn projector<S: Feed + Clone>(
         .batch(random.u32(1..10))
         .retry(retry.with_max_attempts(1000))
         .clock(clock)
-        .ids(SeededIds(Mutex::new(random.fork())))
+        .ids(SeededIds::new(random.fork()))
         .build()
 }
 
 fn repository<A: es_core::Aggregate>(
     store: &(impl Feed + Clone),
-    clock: TokioClock,
+    clock: VirtualTime,
     random: &mut Rng,
 ) -> Repository<A> {
     let retry = RetryPolicy::default().with_max_attempts(4).with_max_delay(Duration::from_millis(50));
-    let ids = SeededIds(Mutex::new(random.fork()));
+    let ids = SeededIds::new(random.fork());
     Repository::builder(store.clone()).retry(retry).clock(clock).ids(ids).build()
 }
 
@@ -136,14 +111,14 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     let mut random = Rng::with_seed(seed);
     // The waits between attempts.
     fastrand::seed(seed);
-    let clock = TokioClock(Instant::now());
+    let clock = VirtualTime::new(TimeDelta::zero());
     let mut report = ProcessReport::default();
     let workers = (0..WORKERS).map(|_| {
         let mut random = random.fork();
         let open = &open;
         async move {
             let (mut deaths, mut injected) = (0, 0);
-            while clock.0.elapsed() < STORM {
+            while clock.elapsed() < STORM {
                 let seed = random.u64(..);
                 let faults = faults(&mut random, seed).crash_after(random.u64(1..200));
                 // Some take others for dead that are alive.
@@ -173,14 +148,14 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
 }
 
 /// What happens outside of the process.
-async fn world<S: Feed + Clone>(store: &S, clock: TokioClock, mut random: Rng) {
+async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) {
     let orders: Repository<Order> = repository(store, clock, &mut random);
     let stock: Repository<Stock> = repository(store, clock, &mut random);
     let wallets: Repository<Wallet> = repository(store, clock, &mut random);
     let desk: Repository<Desk> = repository(store, clock, &mut random);
     let fulfilments: Repository<shop::Fulfilment> = repository(store, clock, &mut random);
     let mut placed = 0;
-    while placed < ORDERS || clock.0.elapsed() < STORM / 2 {
+    while placed < ORDERS || clock.elapsed() < STORM / 2 {
         // Several things at once, now and then.
         if random.bool() {
             sleep(Duration::from_millis(random.u64(1..1_500))).await;
@@ -224,7 +199,7 @@ async fn world<S: Feed + Clone>(store: &S, clock: TokioClock, mut random: Rng) {
 }
 
 /// One worker without faults, until nothing is left to do.
-async fn finish<S: Feed + Clone>(store: &S, clock: TokioClock, random: &mut Rng) -> Result<(), String> {
+async fn finish<S: Feed + Clone>(store: &S, clock: VirtualTime, random: &mut Rng) -> Result<(), String> {
     let worker = projector(store.clone(), Duration::from_secs(1), clock, random);
     for slice in store.slices().await.expect("slices").iter() {
         // One that has stopped for a reason that is none any more.
@@ -250,7 +225,7 @@ async fn finish<S: Feed + Clone>(store: &S, clock: TokioClock, random: &mut Rng)
 
 async fn check<S: Feed + Clone>(
     store: &S,
-    clock: TokioClock,
+    clock: VirtualTime,
     random: &mut Rng,
     mut report: ProcessReport,
 ) -> Result<ProcessReport, String> {

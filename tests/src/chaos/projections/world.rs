@@ -14,13 +14,18 @@ use tokio::time::{Instant, sleep};
 use super::LEASE;
 
 /// A clock of tokio's time, that is wrong by the same amount all the time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct VirtualTime {
     start: Instant,
     wrong_by: TimeDelta,
 }
 
 impl VirtualTime {
+    /// For how long it runs.
+    pub(in crate::chaos) fn elapsed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// A clock that is wrong by `wrong_by`.
     #[must_use]
     pub fn new(wrong_by: TimeDelta) -> Self {
