@@ -228,3 +228,10 @@ pub(crate) fn position_of(sort_key: &str) -> Option<Position> {
 pub fn commit_key(version: es_core::Version) -> String {
     format!("{COMMIT_PREFIX}{:012}", version.get())
 }
+
+/// The version that the sort key of a commit names.
+pub(crate) fn version_of(sort_key: &str) -> Option<es_core::Version> {
+    let digits = sort_key.strip_prefix(COMMIT_PREFIX)?;
+    let sound = digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits.parse().ok().filter(|version| sound && *version > 0).map(es_core::Version::new)
+}

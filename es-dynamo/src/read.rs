@@ -9,10 +9,11 @@ use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 
+use crate::answer::{Answer, Found, KEY_RANGE};
 use crate::assembly::{Assembly, Taken};
 use crate::capacity;
 use crate::error::translate;
-use crate::item::{Attributes, Part, snapshot_from};
+use crate::item::{Attributes, Part};
 use crate::names;
 use crate::store::Table;
 
@@ -142,19 +143,16 @@ impl Table {
                 .limit(limit)
                 .set_exclusive_start_key(from.take());
             let output = self.queries.send(request).await.map_err(|error| translate(&self.name, error))?;
-            end.cost += capacity::of_read(output.consumed_capacity());
-            for item in output.items.unwrap_or_default() {
-                let attributes = Attributes::of(&progress.stream, item)?;
-                if attributes.is_snapshot() {
-                    match snapshot_from(attributes) {
-                        Ok(found) => end.snapshot = Some(found),
-                        Err(version) => end.unusable = version,
-                    }
-                } else {
-                    end.parts.push_front(attributes.part()?);
+            let answer = Answer::of(&progress.stream, output)?;
+            end.cost += answer.cost;
+            for found in answer.found {
+                match found {
+                    Found::Part(part) => end.parts.push_front(part),
+                    Found::Snapshot(Ok(found)) => end.snapshot = Some(found),
+                    Found::Snapshot(Err(version)) => end.unusable = version,
                 }
             }
-            from = output.last_evaluated_key;
+            from = answer.last_key;
             end.more = from.is_some();
             // A page may end anywhere, before the first commit, too: whether there is one has to be known.
             if !end.more || !end.parts.is_empty() {
@@ -188,13 +186,15 @@ impl Table {
                 .consistent_read(!std::mem::take(&mut progress.eventual))
                 .set_exclusive_start_key(from.take());
             let output = self.queries.send(request).await.map_err(|error| translate(&self.name, error))?;
-            page.cost += capacity::of_read(output.consumed_capacity());
-            let (items, last_key) = (output.items.unwrap_or_default(), output.last_evaluated_key);
-            let (empty, more) = (items.is_empty(), last_key.is_some());
+            let Answer { found, last_key, cost } = Answer::of(&progress.stream, output)?;
+            page.cost += cost;
+            let (empty, more) = (found.is_empty(), last_key.is_some());
             let mut missing = None;
             let mut most_waits = MOST_WAITS;
-            for item in items {
-                let part = Attributes::of(&progress.stream, item)?.part()?;
+            for found in found {
+                let Found::Part(part) = found else {
+                    return Err(StoreError::corrupt(&progress.stream, "a snapshot stands among the commits"));
+                };
                 let is_split = part.commit.first > part.whole.first || assembly.awaited().is_some();
                 match assembly.take(part)? {
                     Taken::Whole(commit) => page.commits.push(commit),
@@ -269,8 +269,8 @@ impl Table {
         self.client
             .query()
             .table_name(&self.name)
-            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
-            .expression_attribute_values(":pk", AttributeValue::S(stream.as_str().to_owned()))
+            .key_condition_expression(KEY_RANGE)
+            .expression_attribute_values(":stream", AttributeValue::S(stream.as_str().to_owned()))
             .expression_attribute_values(":from", AttributeValue::S(from))
             .expression_attribute_values(":to", AttributeValue::S(to))
             .consistent_read(true)

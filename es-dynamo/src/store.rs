@@ -21,6 +21,7 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use tokio::sync::OnceCell;
 
+use crate::answer;
 use crate::builder::DynamoStoreBuilder;
 use crate::feed::FeedIndex;
 use crate::sending::Sender;
@@ -56,6 +57,9 @@ pub struct DynamoStore {
 
 /// A table, and the client to reach it.
 pub(crate) struct Table {
+    /// As the caller gave it.
+    pub(crate) given: Client,
+    /// The same for the store's own requests.
     pub(crate) client: Client,
     pub(crate) name: String,
     /// The requests of commands: one of each, as a rule.
@@ -72,11 +76,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(client: Client, name: String, slices: Slices) -> Self {
+    pub(crate) fn new(given: Client, name: String, slices: Slices) -> Self {
+        let client = answer::client(&given);
         let queries = Sender::new(QueryFluentBuilder::send);
         let puts = Sender::new(PutItemFluentBuilder::send);
         let (feed, grown) = (OnceCell::new(), Arc::default());
         Self {
+            given,
             client,
             name,
             queries,
@@ -163,10 +169,11 @@ impl DynamoStore {
         self.table.verify().await
     }
 
-    /// The client that the store uses.
+    /// The client that the store was made with.
     #[must_use]
+    #[expect(clippy::misnamed_getters, reason = "the store's own one leaves some answers undecoded")]
     pub fn client(&self) -> &Client {
-        &self.table.client
+        &self.table.given
     }
 
     /// The client that an [`Indexer`](crate::Indexer) uses, if there is one.

@@ -40,13 +40,7 @@ impl<'a> Attributes<'a> {
 
     /// The version that the sort key of a commit names.
     pub(crate) fn first_version(&self) -> Result<Version, StoreError> {
-        self.sort_key
-            .strip_prefix(names::COMMIT_PREFIX)
-            .filter(|digits| digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_digit()))
-            .and_then(|digits| digits.parse().ok())
-            .filter(|version| *version > 0)
-            .map(Version::new)
-            .ok_or_else(|| self.corrupt("its sort key is not one of a commit"))
+        names::version_of(&self.sort_key).ok_or_else(|| self.corrupt("its sort key is not one of a commit"))
     }
 
     pub(crate) fn text(&mut self, name: &str) -> Result<String, StoreError> {

@@ -4,6 +4,7 @@ mod attributes;
 mod claim;
 mod commit;
 mod marker;
+mod part;
 mod size;
 mod snapshot;
 
@@ -13,8 +14,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 pub(crate) use attributes::Attributes;
 pub(crate) use claim::{claim_item, claim_key, holder_of};
-pub(crate) use commit::{CommitHead, Part, commit_items};
+pub(crate) use commit::commit_items;
 pub(crate) use marker::{marker_from, marker_item, marker_key};
+pub(crate) use part::{CommitHead, HeadFields, Part, PartFields};
 pub(crate) use size::{LIMIT as SIZE_LIMIT, item_size};
 pub(crate) use snapshot::{snapshot_from, snapshot_item};
 

@@ -15,6 +15,8 @@ use aws_smithy_types::body::SdkBody;
 use es_dynamo::DynamoStore;
 use serde_json::{Value, json};
 
+use super::STREAM;
+
 /// An item: the sort key under which the table finds it, and its attributes in DynamoDB's JSON.
 pub(crate) type Stored = (String, Value);
 
@@ -91,7 +93,7 @@ impl Table {
         let mut answer = json!({ "Items": items.iter().map(|(_, item)| item).collect::<Vec<_>>() });
         // As in DynamoDB, an answer that ends at the limit does not know whether there is more.
         if let Some((key, _)) = items.last().filter(|_| items.len() == most) {
-            answer["LastEvaluatedKey"] = json!({ "pk": { "S": value(":pk") }, "sk": { "S": key } });
+            answer["LastEvaluatedKey"] = json!({ "pk": { "S": STREAM }, "sk": { "S": key } });
         }
         answer
     }

@@ -1,0 +1,173 @@
+//! Reading the text of an answer whose items have the form that this store writes.
+//!
+//! Of what has another form nothing is said but that: each value has one type here, each item has all that it
+//! needs, and nothing stands twice.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::DateTime;
+use es_core::{Cost, EventData, Fingerprint, Snapshot, Version};
+use serde::Deserialize;
+
+use super::{Answer, Found};
+use crate::item::{HeadFields, PartFields};
+use crate::names;
+
+/// What the text of an answer says, if all of it has the usual form.
+pub(super) fn decode(text: &[u8]) -> Option<Answer> {
+    let body: Body<'_> = serde_json::from_slice(text).ok()?;
+    let found = body.items.into_iter().map(Fields::found).collect::<Option<_>>()?;
+    let last_key = body.last_key.map(|key| {
+        key.into_iter().map(|(name, value)| (name, AttributeValue::S(value.text.into_owned()))).collect()
+    });
+    let units = body.consumed.and_then(|consumed| consumed.units).unwrap_or_default();
+    Some(Answer { found, last_key, cost: Cost::read(units) })
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(rename = "Items", borrow, default)]
+    items: Vec<Fields<'a>>,
+    #[serde(rename = "LastEvaluatedKey", borrow)]
+    last_key: Option<HashMap<String, Text<'a>>>,
+    #[serde(rename = "ConsumedCapacity")]
+    consumed: Option<Consumed>,
+}
+
+#[derive(Deserialize)]
+struct Consumed {
+    #[serde(rename = "CapacityUnits")]
+    units: Option<f64>,
+}
+
+/// The attributes of an item, named as in [`names`].
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    sk: Text<'a>,
+    #[serde(borrow)]
+    lv: Option<Number<'a>>,
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(borrow)]
+    at: Option<Number<'a>>,
+    #[serde(borrow)]
+    md: Option<Text<'a>>,
+    ev: Option<List>,
+    #[serde(borrow)]
+    cf: Option<Number<'a>>,
+    #[serde(borrow)]
+    cl: Option<Number<'a>>,
+    #[serde(borrow)]
+    v: Option<Number<'a>>,
+    #[serde(borrow)]
+    fp: Option<Text<'a>>,
+    #[serde(borrow)]
+    ck: Option<Number<'a>>,
+    #[serde(borrow)]
+    st: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text<'a> {
+    #[serde(rename = "S", borrow)]
+    text: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Number<'a> {
+    #[serde(rename = "N", borrow)]
+    digits: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    #[serde(rename = "L")]
+    events: Vec<Map>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Map {
+    #[serde(rename = "M")]
+    event: Event,
+}
+
+/// The attributes of an event.
+#[derive(Deserialize)]
+struct Event {
+    t: Owned,
+    p: Owned,
+    v: Option<Numeral>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Owned {
+    #[serde(rename = "S")]
+    text: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Numeral {
+    #[serde(rename = "N")]
+    digits: String,
+}
+
+impl Fields<'_> {
+    fn found(self) -> Option<Found> {
+        match &*self.sk.text {
+            names::SNAPSHOT_KEY => self.snapshot(),
+            sort_key => {
+                let first = names::version_of(sort_key)?;
+                self.part(first)
+            }
+        }
+    }
+
+    fn part(self, first: Version) -> Option<Found> {
+        let head = HeadFields {
+            first,
+            last: self.lv?.version()?,
+            whole_first: self.cf.map(|number| number.version().ok_or(())).transpose().ok()?,
+            whole_last: self.cl.map(|number| number.version().ok_or(())).transpose().ok()?,
+            id: self.id?.text,
+        };
+        let events = self.ev?.events.into_iter().map(|map| map.event.data()).collect::<Option<_>>()?;
+        let metadata = self.md.map(|metadata| metadata.text);
+        let fields = PartFields { head, time: self.at?.digits.parse().ok()?, metadata, events };
+        fields.check().ok().map(Found::Part)
+    }
+
+    fn snapshot(self) -> Option<Found> {
+        let version = self.v?.version().filter(|version| !version.is_none())?;
+        let time = DateTime::from_timestamp_millis(self.at?.digits.parse().ok()?)?;
+        let fingerprint = Fingerprint::new(u64::from_str_radix(&self.fp?.text, 16).ok()?);
+        let checksum = self.ck?.digits.parse().ok()?;
+        let state = self.st?.text.into_owned();
+        Some(Found::Snapshot(Ok(Snapshot::from_stored(version, time, fingerprint, state, checksum))))
+    }
+}
+
+impl Number<'_> {
+    fn version(&self) -> Option<Version> {
+        let version = Version::new(self.digits.parse().ok()?);
+        (version <= Version::MAX).then_some(version)
+    }
+}
+
+impl Event {
+    fn data(self) -> Option<EventData> {
+        let version = match self.v {
+            None => 1,
+            Some(version) => version.digits.parse().ok()?,
+        };
+        Some(EventData::new(self.t.text, version, self.p.text))
+    }
+}
