@@ -11,7 +11,9 @@ use crate::metadata::Metadata;
 use crate::repository::joining::{Decided, Joining, OnceRequest};
 use crate::repository::subject::{Prepared, Subject};
 use crate::repository::{ExecuteError, Inner, Outcome};
-use crate::store::{Append, AppendError, Conflict, Marker, Place, StoreError, WriteError, WriteSet};
+use crate::store::{
+    Append, AppendError, ClaimChange, Conflict, Marker, Place, StoreError, WriteError, WriteSet,
+};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
@@ -34,9 +36,17 @@ pub(crate) struct Extras<'a, A: Aggregate> {
 
 /// What comes next.
 pub(crate) enum Next<A: Aggregate> {
-    Done(Box<Outcome<A>>),
     /// Decide on the state as it is now: for the first time, or again because another writer came first.
-    Decide(Attempt<A>),
+    Decide,
+    Done(Done<A>),
+}
+
+/// How a command was carried out.
+pub(crate) enum Done<A: Aggregate> {
+    /// By these events, in this commit; there is none when there was nothing to do.
+    Now(Vec<A::Event>, Option<CommitId>),
+    /// Before, under the same key.
+    Before(Box<Outcome<A>>),
 }
 
 impl<A: Aggregate> Attempt<A> {
@@ -53,16 +63,13 @@ impl<A: Aggregate> Attempt<A> {
         self.subject.context(id, metadata)
     }
 
-    pub(crate) fn attempts(&self) -> u32 {
-        self.attempts
-    }
-
-    pub(crate) fn cost(&self) -> Cost {
-        self.subject.cost()
+    /// How far the command has come: after how many attempts, at which version, and what they cost.
+    pub(crate) fn progress(&self) -> (u32, Version, Cost) {
+        (self.attempts, self.subject.version(), self.subject.cost())
     }
 
     /// Decides only if the aggregate is at the version that the caller expects.
-    pub(crate) async fn check<E>(mut self, extras: &Extras<'_, A>) -> Result<Next<A>, ExecuteError<E>> {
+    pub(crate) async fn check<E>(&mut self, extras: &Extras<'_, A>) -> Result<Next<A>, ExecuteError<E>> {
         while !extras.expected.allows(self.subject.version()) {
             if !self.is_outdated().await? {
                 let (stream, version) = (self.subject.stream().clone(), self.subject.version());
@@ -70,12 +77,12 @@ impl<A: Aggregate> Attempt<A> {
                 return self.unless_done_before(ExecuteError::Outdated(conflict), extras).await;
             }
         }
-        Ok(Next::Decide(self))
+        Ok(Next::Decide)
     }
 
     /// Records what was decided.
     pub(crate) async fn conclude<E>(
-        mut self,
+        &mut self,
         decision: Result<Events<A>, E>,
         context: &Context<A>,
         extras: &Extras<'_, A>,
@@ -83,10 +90,10 @@ impl<A: Aggregate> Attempt<A> {
         let prepared = match decision.map(|events| self.subject.prepare(events)) {
             Ok(prepared) => match prepared? {
                 prepared if !prepared.data.is_empty() => prepared,
-                _ if self.is_outdated().await? => return Ok(Next::Decide(self)),
+                _ if self.is_outdated().await? => return Ok(Next::Decide),
                 _ => return self.nothing_to_do(extras).await,
             },
-            Err(_) if self.is_outdated().await? => return Ok(Next::Decide(self)),
+            Err(_) if self.is_outdated().await? => return Ok(Next::Decide),
             Err(error) => return self.unless_done_before(ExecuteError::Rejected(error), extras).await,
         };
         let Prepared { data, events, claims } = prepared;
@@ -94,7 +101,19 @@ impl<A: Aggregate> Attempt<A> {
         if claims.is_empty() && extras.once.is_none() && extras.joining.is_none() {
             return self.append(&append, events).await;
         }
+        // What is rare is boxed: the future of a command stays small.
+        Box::pin(self.append_with(append, events, claims, context, extras)).await
+    }
 
+    /// Writes the commit with what accompanies it.
+    async fn append_with<E>(
+        &mut self,
+        append: Append,
+        events: Vec<A::Event>,
+        claims: Vec<ClaimChange>,
+        context: &Context<A>,
+        extras: &Extras<'_, A>,
+    ) -> Result<Next<A>, ExecuteError<E>> {
         let mut set = WriteSet::new().append(append.clone()).claims(claims);
         let last = append.last_version_after(self.subject.version())?;
         if let Some(join) = extras.joining {
@@ -121,20 +140,23 @@ impl<A: Aggregate> Attempt<A> {
     }
 
     /// Appends the commit, and nothing besides it.
-    async fn append<E>(mut self, append: &Append, events: Vec<A::Event>) -> Result<Next<A>, ExecuteError<E>> {
+    async fn append<E>(
+        &mut self,
+        append: &Append,
+        events: Vec<A::Event>,
+    ) -> Result<Next<A>, ExecuteError<E>> {
         let mut cost = Cost::ZERO;
         let result = self.subject.inner().sender().append(append, &mut cost).await;
         self.subject.add_cost(cost);
         match result {
             Ok(appended) => Ok(self.recorded(append, events, appended.last)),
-            Err(AppendError::Conflict(conflict)) => self.again(conflict).await,
+            Err(AppendError::Conflict(conflict)) => Box::pin(self.again(conflict)).await,
             Err(AppendError::Store(error)) => Err(error.into()),
         }
     }
 
-    /// Writes the commit with what accompanies it.
     async fn write<E>(
-        mut self,
+        &mut self,
         set: &WriteSet,
         append: &Append,
         events: Vec<A::Event>,
@@ -156,7 +178,7 @@ impl<A: Aggregate> Attempt<A> {
     }
 
     /// There are no events. Under a key, that is remembered, too: it is the command's outcome.
-    async fn nothing_to_do<E>(mut self, extras: &Extras<'_, A>) -> Result<Next<A>, ExecuteError<E>> {
+    async fn nothing_to_do<E>(&mut self, extras: &Extras<'_, A>) -> Result<Next<A>, ExecuteError<E>> {
         if let Some(once) = extras.once {
             let (stream, version) = (self.subject.stream().clone(), self.subject.version());
             let inner = self.subject.inner();
@@ -173,12 +195,12 @@ impl<A: Aggregate> Attempt<A> {
                 Err(other) => return Err(StoreError::Backend(other.into()).into()),
             }
         }
-        Ok(Next::Done(Box::new(self.outcome(Vec::new(), None))))
+        Ok(Next::Done(Done::Now(Vec::new(), None)))
     }
 
     /// The command cannot be carried out; unless it has been before, under the same key.
     async fn unless_done_before<E>(
-        mut self,
+        &mut self,
         error: ExecuteError<E>,
         extras: &Extras<'_, A>,
     ) -> Result<Next<A>, ExecuteError<E>> {
@@ -194,22 +216,22 @@ impl<A: Aggregate> Attempt<A> {
         Err(error)
     }
 
-    async fn done_before<E>(self, marker: &Marker) -> Result<Next<A>, ExecuteError<E>> {
+    async fn done_before<E>(&self, marker: &Marker) -> Result<Next<A>, ExecuteError<E>> {
         let stream = self.subject.stream();
         let Some(place) = marker.places.iter().find(|place| place.stream == *stream) else {
             return Err(StoreError::corrupt(stream, "a marker of its keys tells of another stream").into());
         };
         let mut outcome = self.subject.inner().first_outcome(stream, place, self.subject.cost()).await?;
         outcome.attempts = self.attempts;
-        Ok(Next::Done(Box::new(outcome)))
+        Ok(Next::Done(Done::Before(Box::new(outcome))))
     }
 
-    fn recorded(mut self, append: &Append, events: Vec<A::Event>, last: Version) -> Next<A> {
+    fn recorded(&mut self, append: &Append, events: Vec<A::Event>, last: Version) -> Next<A> {
         self.subject.recorded(append, &events, last);
-        Next::Done(Box::new(self.outcome(events, Some(append.commit().id))))
+        Next::Done(Done::Now(events, Some(append.commit().id)))
     }
 
-    async fn again<E>(mut self, conflict: Conflict) -> Result<Next<A>, ExecuteError<E>> {
+    async fn again<E>(&mut self, conflict: Conflict) -> Result<Next<A>, ExecuteError<E>> {
         let inner = self.subject.inner();
         if !inner.retry.allows_another(self.attempts) {
             return Err(ExecuteError::Conflict(conflict));
@@ -218,10 +240,15 @@ impl<A: Aggregate> Attempt<A> {
         inner.wait(&inner.retry, self.attempts).await;
         self.attempts += 1;
         self.subject.refresh().await?;
-        Ok(Next::Decide(self))
+        Ok(Next::Decide)
     }
 
-    fn outcome(self, events: Vec<A::Event>, commit: Option<CommitId>) -> Outcome<A> {
+    /// What came of the command.
+    pub(crate) fn outcome(self, done: Done<A>) -> Outcome<A> {
+        let (events, commit) = match done {
+            Done::Now(events, commit) => (events, commit),
+            Done::Before(outcome) => return *outcome,
+        };
         Outcome {
             version: self.subject.version(),
             cost: self.subject.cost(),

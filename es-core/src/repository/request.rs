@@ -13,7 +13,7 @@ use crate::command::{Context, HandledBy};
 use crate::cost::Cost;
 use crate::events::Events;
 use crate::metadata::Metadata;
-use crate::repository::attempt::{Attempt, Extras, Next};
+use crate::repository::attempt::{Attempt, Done, Extras, Next};
 use crate::repository::joining::{self, Decided, Joining, OnceRequest, USUAL_RETENTION};
 use crate::repository::{ExecuteError, Outcome, Repository};
 use crate::version::{ExpectedVersion, Version};
@@ -118,15 +118,15 @@ impl<'a, A: Aggregate> Request<'a, A> {
         let span = self.span(id, short_name::<C>);
         let entered = span.clone();
         async {
-            let mut next = self.begin(id).await?;
+            let mut attempt = Attempt::start(&self.repository.inner, id).await?;
+            let mut next = attempt.check(&self.extras()).await?;
             loop {
-                let attempt = match next {
-                    Next::Done(outcome) => return Ok(*outcome),
-                    Next::Decide(attempt) => attempt,
-                };
+                if let Next::Done(done) = next {
+                    return Ok(attempt.outcome(done));
+                }
                 let context = attempt.context(id, &self.metadata);
                 let decision = command.handled_by(attempt.state(), &context);
-                next = self.conclude(attempt, decision, &context, &span).await?;
+                next = self.conclude(&mut attempt, decision, &context, &span).await?;
             }
         }
         .instrument(entered)
@@ -145,15 +145,15 @@ impl<'a, A: Aggregate> Request<'a, A> {
         let span = self.span(id, || "decide");
         let entered = span.clone();
         async {
-            let mut next = self.begin(id).await?;
+            let mut attempt = Attempt::start(&self.repository.inner, id).await?;
+            let mut next = attempt.check(&self.extras()).await?;
             loop {
-                let attempt = match next {
-                    Next::Done(outcome) => return Ok(*outcome),
-                    Next::Decide(attempt) => attempt,
-                };
+                if let Next::Done(done) = next {
+                    return Ok(attempt.outcome(done));
+                }
                 let context = attempt.context(id, &self.metadata);
                 let decision = decide(attempt.state(), &context).await;
-                next = self.conclude(attempt, decision, &context, &span).await?;
+                next = self.conclude(&mut attempt, decision, &context, &span).await?;
             }
         }
         .instrument(entered)
@@ -166,36 +166,34 @@ impl<'a, A: Aggregate> Request<'a, A> {
         id: &A::Id,
         events: Events<A>,
     ) -> Result<Outcome<A>, ExecuteError<Infallible>> {
-        let mut next = self.begin(id).await?;
+        let mut attempt = Attempt::start(&self.repository.inner, id).await?;
+        let mut next = attempt.check(&self.extras()).await?;
         loop {
-            let attempt = match next {
-                Next::Done(outcome) => return Ok(*outcome),
-                Next::Decide(attempt) => attempt,
-            };
+            if let Next::Done(done) = next {
+                return Ok(attempt.outcome(done));
+            }
             let context = attempt.context(id, &self.metadata);
-            next = self.conclude(attempt, Ok(events.clone()), &context, &Span::none()).await?;
+            next = self.conclude(&mut attempt, Ok(events.clone()), &context, &Span::none()).await?;
         }
-    }
-
-    async fn begin<E>(&self, id: &A::Id) -> Result<Next<A>, ExecuteError<E>> {
-        Attempt::start(&self.repository.inner, id).await?.check(&self.extras()).await
     }
 
     async fn conclude<E>(
         &self,
-        attempt: Attempt<A>,
+        attempt: &mut Attempt<A>,
         decision: Result<Events<A>, E>,
         context: &Context<A>,
         span: &Span,
     ) -> Result<Next<A>, ExecuteError<E>> {
-        record(span, attempt.attempts(), context.version(), attempt.cost());
-        match attempt.conclude(decision, context, &self.extras()).await? {
-            Next::Decide(attempt) => attempt.check(&self.extras()).await,
-            Next::Done(outcome) => {
-                record(span, outcome.attempts, outcome.version, outcome.cost);
-                Ok(Next::Done(outcome))
+        record(span, attempt.progress());
+        let next = attempt.conclude(decision, context, &self.extras()).await?;
+        match &next {
+            Next::Decide => return attempt.check(&self.extras()).await,
+            Next::Done(Done::Now(..)) => record(span, attempt.progress()),
+            Next::Done(Done::Before(outcome)) => {
+                record(span, (outcome.attempts, outcome.version, outcome.cost));
             }
         }
+        Ok(next)
     }
 
     fn extras(&self) -> Extras<'_, A> {
@@ -231,7 +229,7 @@ impl<A: Aggregate> fmt::Debug for Request<'_, A> {
 }
 
 /// Records in a command's span, if anyone listens, how far it has come, and what it has cost.
-fn record(span: &Span, attempts: u32, version: Version, cost: Cost) {
+fn record(span: &Span, (attempts, version, cost): (u32, Version, Cost)) {
     if span.is_disabled() {
         return;
     }
