@@ -163,7 +163,10 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
                 self.turn.reject(self.issued, &rejection).await?;
                 Ok(Err(rejection))
             }
-            Err(error) => Err(failed(&error).into()),
+            Err(ExecuteError::Conflict(conflict) | ExecuteError::Outdated(conflict)) => Err(conflict.into()),
+            Err(ExecuteError::Claimed(claimed)) => Err(claimed.into()),
+            Err(ExecuteError::Refused(refused)) => Err(refused.into()),
+            Err(ExecuteError::Store(error)) => Err(error.into()),
         }
     }
 
@@ -234,17 +237,6 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
             return Err("the instance of the process has changed: the reaction runs again".into());
         }
         Ok(())
-    }
-}
-
-/// An error whose rejection is none.
-fn failed<E>(error: &ExecuteError<E>) -> String {
-    match error {
-        ExecuteError::Rejected(_) => "rejected".to_owned(),
-        ExecuteError::Conflict(conflict) | ExecuteError::Outdated(conflict) => conflict.to_string(),
-        ExecuteError::Claimed(claimed) => claimed.to_string(),
-        ExecuteError::Refused(refused) => refused.to_string(),
-        ExecuteError::Store(error) => error.to_string(),
     }
 }
 

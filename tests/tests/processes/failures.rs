@@ -5,6 +5,7 @@ use std::time::Duration;
 use es_core::MemoryStore;
 use es_core::feed::{Feed, Slice};
 use es_core::projection::OnFailure;
+use es_core::testing::{Faults, FaultyStore};
 
 use crate::support::{Scripted, Work, diary, elsewhere, paid, pass, projector, tell};
 
@@ -106,4 +107,19 @@ async fn a_worker_may_die_after_it_has_parked_an_event() {
     projector.run_until_caught_up().await.expect("works");
     assert_eq!(diary(&store).await, ["pay wait note"]);
     assert_eq!(projector.parked().await.expect("parked").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_during_a_command_is_no_failure() {
+    for script in ["pay note", "ask note"] {
+        let store = MemoryStore::new();
+        let faulty = FaultyStore::new(store.clone(), Faults::seeded(3).throttling(0.9));
+        let process = Scripted::new(store.clone()).with_commands_in(faulty);
+        tell(&store, "a", &format!("ann: {script}")).await;
+        let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
+        projector.run_until_caught_up().await.expect("gets through at last");
+        assert!(process.begun().len() > 3, "more often than a reaction may fail: {:?}", process.begun());
+        assert_eq!(projector.parked().await.expect("parked").len(), 0, "{script}");
+        assert_eq!(diary(&store).await, [script]);
+    }
 }

@@ -139,6 +139,14 @@ impl Scripted {
         }
     }
 
+    /// The accounts and the stock are in `store`, which gives up at once.
+    pub(crate) fn with_commands_in(mut self, store: impl Feed + Clone) -> Self {
+        let retry = RetryPolicy::default().with_max_attempts(1);
+        self.accounts = Repository::builder(store.clone()).retry(retry).build();
+        self.stock = Repository::builder(store).retry(retry).build();
+        self
+    }
+
     /// Lets so many go on that wait.
     pub(crate) fn let_go(&self, count: usize) {
         self.shared.gate.add_permits(count);
