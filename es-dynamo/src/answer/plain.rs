@@ -5,11 +5,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::DateTime;
 use es_core::{Cost, EventData, Fingerprint, Snapshot, Version};
-use serde::Deserialize;
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use super::{Answer, Found};
 use crate::item::{HeadFields, PartFields};
@@ -18,22 +20,44 @@ use crate::names;
 /// What the text of an answer says, if all of it has the usual form.
 pub(super) fn decode(text: &[u8]) -> Option<Answer> {
     let body: Body<'_> = serde_json::from_slice(text).ok()?;
-    let found = body.items.into_iter().map(Fields::found).collect::<Option<_>>()?;
     let last_key = body.last_key.map(|key| {
         key.into_iter().map(|(name, value)| (name, AttributeValue::S(value.text.into_owned()))).collect()
     });
     let units = body.consumed.and_then(|consumed| consumed.units).unwrap_or_default();
-    Some(Answer { found, last_key, cost: Cost::read(units) })
+    Some(Answer { found: body.found, last_key, cost: Cost::read(units) })
 }
 
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(rename = "Items", borrow, default)]
-    items: Vec<Fields<'a>>,
+    #[serde(rename = "Items", default, deserialize_with = "found")]
+    found: Vec<Found>,
     #[serde(rename = "LastEvaluatedKey", borrow)]
     last_key: Option<HashMap<String, Text<'a>>>,
     #[serde(rename = "ConsumedCapacity")]
     consumed: Option<Consumed>,
+}
+
+/// Reads one item after the other, so that there is never more than one that is not yet what it stands for.
+fn found<'de, D: Deserializer<'de>>(items: D) -> Result<Vec<Found>, D::Error> {
+    struct Items;
+
+    impl<'de> Visitor<'de> for Items {
+        type Value = Vec<Found>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of items")
+        }
+
+        fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<Self::Value, S::Error> {
+            let mut found = Vec::new();
+            while let Some(fields) = items.next_element::<Fields<'de>>()? {
+                found.push(fields.found().ok_or_else(|| S::Error::custom("another form"))?);
+            }
+            Ok(found)
+        }
+    }
+
+    items.deserialize_seq(Items)
 }
 
 #[derive(Deserialize)]
