@@ -48,6 +48,9 @@ impl DynamoStoreBuilder {
     }
 
     /// Uses `client`: with the credentials, the region, the timeouts and the retries that it was made with.
+    ///
+    /// If it has interceptors of its own, to encrypt and decrypt say, they see all that is sent and found. Without any,
+    /// loads are faster: commits are read from the text of an answer, and the SDK makes no items of it.
     pub fn client(mut self, client: Client) -> Self {
         self.client = Some(client);
         self

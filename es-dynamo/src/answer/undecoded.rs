@@ -25,14 +25,19 @@ use super::KEY_RANGE;
 const TEXT: &str = "";
 
 /// `client`, whose answers to queries for whole items by [`KEY_RANGE`] come undecoded.
+///
+/// One with interceptors of its own stays as it is: they may be there to change what is found, to decrypt it say.
 pub(crate) fn client(client: &Client) -> Client {
+    if client.config().interceptors().next().is_some() {
+        return client.clone();
+    }
     let mut config = client.config().to_builder();
     // One that nobody can disable is not looked for at each of the steps of each request.
     config.push_interceptor(SharedInterceptor::permanent(LeaveUndecoded { decoder: Decoder::new() }));
     Client::from_conf(config.build())
 }
 
-/// Takes the text out of an answer, if it was left undecoded: another interceptor may have had its own way.
+/// Takes the text out of an answer, if it was left undecoded.
 pub(super) fn take_text(output: &mut QueryOutput) -> Option<Vec<u8>> {
     match output.items.as_deref_mut() {
         Some([item]) => match item.remove(TEXT) {

@@ -8,6 +8,7 @@ mod documents;
 mod embedded;
 mod errors;
 mod import;
+mod interceptors;
 mod parts;
 mod read;
 mod snapshot;
