@@ -41,7 +41,8 @@ impl<P: Projection> Consumer<'_, P> {
             return self.park(event, &ctx, first, "an earlier event of its stream is parked").await;
         }
         let (mut attempts, mut waits) = (0, 0);
-        let since = self.inner.settings.clock.now();
+        // Since when others have to be waited for.
+        let mut since = None;
         loop {
             // A checkpoint renews it.
             ctx = ctx.leased(&self.lease);
@@ -64,7 +65,10 @@ impl<P: Projection> Consumer<'_, P> {
                     let may_retry = match error {
                         ProjectError::Decode(_) | ProjectError::Lost => false,
                         ProjectError::Handler(_) => self.may_retry(attempts),
-                        ProjectError::Later(_) => self.is_within_leases(since),
+                        ProjectError::Later(_) => {
+                            let now = self.inner.settings.clock.now();
+                            self.is_within_leases(*since.get_or_insert(now), now)
+                        }
                     };
                     if may_retry {
                         tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %error, "an event failed");
@@ -81,8 +85,8 @@ impl<P: Projection> Consumer<'_, P> {
     }
 
     /// Whether it is not so long ago that whoever had begun something then must have been replaced since.
-    fn is_within_leases(&self, since: DateTime<Utc>) -> bool {
-        let passed = self.inner.settings.clock.now().signed_duration_since(since);
+    fn is_within_leases(&self, since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+        let passed = now.signed_duration_since(since);
         passed.to_std().is_ok_and(|passed| passed < self.inner.settings.lease * 3)
     }
 
