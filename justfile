@@ -47,9 +47,10 @@ bench-feed *ARGS:
 
 # docs/benchmarks.md, from a run on each engine, and docs/feed-benchmarks.md
 bench-docs: bench-feed-docs
-    cargo build -q --release -p es-benches --bin compare
+    cargo build -q --release -p es-benches --bin compare --bin overhead
     mkdir -p docs
     just bench-compare > docs/benchmarks.new
+    just bench-overhead >> docs/benchmarks.new
     just bench-compare-dynamodb-local >> docs/benchmarks.new
     mv docs/benchmarks.new docs/benchmarks.md
 

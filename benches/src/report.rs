@@ -60,6 +60,27 @@ pub fn times(ratio: f64) -> String {
     format!("{ratio:.decimals$}")
 }
 
+/// The command that printed this: `program`, as it was called.
+pub fn command(program: &str) {
+    let mut command = String::new();
+    if std::env::var_os("ES_DYNAMO_ENDPOINT").is_some() {
+        command += "scripts/dynamodb-local ";
+    }
+    command += "cargo run ";
+    if !cfg!(debug_assertions) {
+        command += "--release ";
+    }
+    command += "-p es-benches --bin ";
+    command += program;
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if !arguments.is_empty() {
+        command += " -- ";
+        command += &arguments.join(" ");
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("```console\n$ {command}     # on {cores} cores\n```\n");
+}
+
 /// A table whose first `texts` columns are texts, the others numbers.
 pub struct Table {
     columns: usize,

@@ -9,7 +9,7 @@ use crate::loads::Loadings;
 use crate::memory::Memory;
 use crate::memory_store::MemorySpeed;
 use crate::plan::Plan;
-use crate::report::{Table, count, milliseconds, number, times};
+use crate::report::{self, Table, count, milliseconds, number, times};
 
 /// What was measured on an engine.
 pub struct OnEngine {
@@ -71,33 +71,13 @@ AWS, and the number of requests weighs less. The units are what is billed.
 
 pub fn heading(engine: &Engine) {
     println!("## On {}\n", engine.name());
-    command();
+    report::command("compare");
     if !engine.is_embedded() {
         println!(
             "DynamoDB Local reports the write units of transactions by other rules than those that AWS documents, two \
              for\neach KB of each item. The embedded engine follows these: take the units from there.\n"
         );
     }
-}
-
-/// The command that printed this.
-fn command() {
-    let mut command = String::new();
-    if std::env::var_os("ES_DYNAMO_ENDPOINT").is_some() {
-        command += "scripts/dynamodb-local ";
-    }
-    command += "cargo run ";
-    if !cfg!(debug_assertions) {
-        command += "--release ";
-    }
-    command += "-p es-benches --bin compare";
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    if !arguments.is_empty() {
-        command += " -- ";
-        command += &arguments.join(" ");
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("```console\n$ {command}     # on {cores} cores\n```\n");
 }
 
 pub fn on_engine(plan: &Plan, measured: &OnEngine) {
@@ -258,7 +238,7 @@ should be.
 
 pub fn without_engine(plan: &Plan, measured: &WithoutEngine) {
     println!("## Without an engine\n");
-    command();
+    report::command("compare");
     println!(
         "### Decoding and folding
 

@@ -5,7 +5,7 @@ use crate::flow::Flow;
 use crate::place::Indexing;
 use crate::plan::Plan;
 use crate::rebuild::{OnEngine, Rebuild};
-use crate::report::{Table, count, milliseconds, number};
+use crate::report::{self, Table, count, milliseconds, number};
 
 /// How many read units cost as much as a write unit, on demand and provisioned.
 const READS_A_WRITE: f64 = 5.0;
@@ -25,23 +25,16 @@ pub fn print(plan: &Plan, measured: &Measured) {
 }
 
 fn introduction() {
-    let command = match cfg!(debug_assertions) {
-        true => "cargo run -p es-benches --bin feed",
-        false => "cargo run --release -p es-benches --bin feed",
-    };
-    let arguments: String = std::env::args().skip(1).map(|argument| format!(" -- {argument}")).collect();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!(
         "# Benchmarks of the feed
 
 From a commit to the row of a read model: how fast, how far behind, and for how many capacity units. Every table
 was printed by this command; no number was written by hand.
-
-```console
-$ {command}{arguments}     # on {cores} cores
-```
-
-A commit is one deposit with about 100 bytes of JSON. The projection has one read model with a row for each
+"
+    );
+    report::command("feed");
+    println!(
+        "A commit is one deposit with about 100 bytes of JSON. The projection has one read model with a row for each
 account: for each event it reads the row, adds to it, and puts it back. Writers, the indexer, the projection and
 the engine are in one process, and share its cores; there is neither a network nor a service in the way.
 "

@@ -13,6 +13,7 @@ use std::time::Duration;
 use cpu_time::ProcessTime;
 
 use canned::Canned;
+use es_benches::report::{self, Table, median, times};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -20,8 +21,9 @@ async fn main() {
         |place, default| std::env::args().nth(place).and_then(|text| text.parse().ok()).unwrap_or(default);
     // How often the two take turns, and how many commands a turn has.
     let (turns, commands) = (argument(1, 9).max(1), argument(2, 2_000));
-    println!("| events in the stream | events of the command | raw SDK loop, µs | framework, µs | ratio |");
-    println!("|---:|---:|---:|---:|---:|");
+    introduction(turns, commands);
+    let columns = ["events before", "events", "raw SDK loop, µs", "this framework, µs", "× raw"];
+    let table = Table::new(0, &columns);
     for (history, events) in [(0, 1), (0, 5), (10, 1), (10, 5), (100, 1)] {
         let canned = Canned::new(history);
         let (mut raw_times, mut own_times, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
@@ -34,12 +36,13 @@ async fn main() {
                 ratios.push(own / raw);
             }
         }
-        println!(
-            "| {history} | {events} | {:.1} | {:.1} | {:.3} |",
-            median(&mut raw_times),
-            median(&mut own_times),
-            median(&mut ratios)
-        );
+        table.row(&[
+            history.to_string(),
+            events.to_string(),
+            format!("{:.1}", median(raw_times.into_iter())),
+            format!("{:.1}", median(own_times.into_iter())),
+            times(median(ratios.into_iter())),
+        ]);
     }
 }
 
@@ -51,7 +54,14 @@ async fn time<F: Future<Output = ()>>(count: u32, commands: impl FnOnce() -> F) 
     taken.as_secs_f64() * 1e6 / f64::from(count)
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+fn introduction(turns: u32, commands: u32) {
+    println!("## CPU time of a command\n");
+    report::command("overhead");
+    println!(
+        "Of a process with one client, on a connector that answers at once, with answers made beforehand: a stream
+of so many events with payloads of 200 bytes, which stand before the command. Both send the same requests, one
+`Query` and one conditional `PutItem`, so what they take besides is all that differs. They take turns, {turns} of
+{commands} commands each: medians, and the median of the ratios of each pair.
+"
+    );
 }
