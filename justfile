@@ -33,6 +33,10 @@ costs:
 bench-overhead *ARGS:
     cargo run -q --release -p es-benches --bin overhead -- {{ARGS}}
 
+# the same, built with link-time optimisation: some minutes more to build
+bench-overhead-lto *ARGS:
+    cargo run -q --profile lto -p es-benches --bin overhead -- {{ARGS}}
+
 # the framework beside other libraries, on the embedded engine: a few minutes
 bench-compare *ARGS:
     cargo run -q --release -p es-benches --bin compare -- {{ARGS}}
@@ -48,9 +52,11 @@ bench-feed *ARGS:
 # docs/benchmarks.md, from a run on each engine, and docs/feed-benchmarks.md
 bench-docs: bench-feed-docs
     cargo build -q --release -p es-benches --bin compare --bin overhead
+    cargo build -q --profile lto -p es-benches --bin overhead
     mkdir -p docs
     just bench-compare > docs/benchmarks.new
     just bench-overhead >> docs/benchmarks.new
+    just bench-overhead-lto >> docs/benchmarks.new
     just bench-compare-dynamodb-local >> docs/benchmarks.new
     mv docs/benchmarks.new docs/benchmarks.md
 

@@ -66,10 +66,11 @@ pub fn command(program: &str) {
     if std::env::var_os("ES_DYNAMO_ENDPOINT").is_some() {
         command += "scripts/dynamodb-local ";
     }
-    command += "cargo run ";
-    if !cfg!(debug_assertions) {
-        command += "--release ";
-    }
+    command += &match &*profile() {
+        "debug" => "cargo run ".to_owned(),
+        "release" => "cargo run --release ".to_owned(),
+        profile => format!("cargo run --profile {profile} "),
+    };
     command += "-p es-benches --bin ";
     command += program;
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -79,6 +80,13 @@ pub fn command(program: &str) {
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     println!("```console\n$ {command}     # on {cores} cores\n```\n");
+}
+
+/// The profile that this was built with: cargo names the directory of its programs after it.
+pub fn profile() -> String {
+    let program = std::env::current_exe().unwrap_or_default();
+    let directory = program.parent().and_then(std::path::Path::file_name).unwrap_or_default();
+    directory.to_string_lossy().into_owned()
 }
 
 /// A table whose first `texts` columns are texts, the others numbers.

@@ -55,6 +55,12 @@ async fn time<F: Future<Output = ()>>(count: u32, commands: impl FnOnce() -> F) 
 }
 
 fn introduction(turns: u32, commands: u32) {
+    if report::profile() == "lto" {
+        println!("### With link-time optimisation\n");
+        report::command("overhead");
+        println!("The same, built with `lto = \"fat\"` and `codegen-units = 1`.\n");
+        return;
+    }
     println!("## CPU time of a command\n");
     report::command("overhead");
     println!(
