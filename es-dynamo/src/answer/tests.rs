@@ -159,3 +159,15 @@ fn what_is_read_in_one_go_the_sdk_reads_alike() {
     }
     assert!(alike > 1_000 && left > 1_000, "{alike} read alike, {left} left to the SDK");
 }
+
+#[test]
+#[cfg(feature = "aws")]
+fn the_usual_clients_leave_answers_undecoded() {
+    let version = aws_config::BehaviorVersion::latest();
+    let config = aws_config::SdkConfig::builder().behavior_version(version).build();
+    let given = aws_sdk_dynamodb::Client::new(&config);
+    let own = undecoded::client(&given);
+    let interceptors = |client: &aws_sdk_dynamodb::Client| client.config().interceptors().count();
+    assert_eq!((interceptors(&given), interceptors(&own)), (0, 1));
+    assert_eq!(interceptors(&undecoded::client(&own)), 1, "one with interceptors is left alone");
+}
