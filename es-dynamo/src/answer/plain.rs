@@ -19,7 +19,9 @@ use crate::names;
 
 /// What the text of an answer says, if all of it has the usual form.
 pub(super) fn decode(text: &[u8]) -> Option<Answer> {
-    let body: Body<'_> = serde_json::from_slice(text).ok()?;
+    // Checked once, not for each of the strings in it.
+    let text = std::str::from_utf8(text).ok()?;
+    let body: Body<'_> = serde_json::from_str(text).ok()?;
     let last_key = body.last_key.map(|key| {
         key.into_iter().map(|(name, value)| (name, AttributeValue::S(value.text.into_owned()))).collect()
     });
@@ -37,27 +39,32 @@ struct Body<'a> {
     consumed: Option<Consumed>,
 }
 
-/// Reads one item after the other, so that there is never more than one that is not yet what it stands for.
 fn found<'de, D: Deserializer<'de>>(items: D) -> Result<Vec<Found>, D::Error> {
-    struct Items;
+    items.deserialize_seq(Each(Fields::found))
+}
 
-    impl<'de> Visitor<'de> for Items {
-        type Value = Vec<Found>;
+fn events<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<EventData>, D::Error> {
+    list.deserialize_seq(Each(Map::data))
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of items")
-        }
+/// Reads one element after the other, so that there is never more than one that is not yet what it stands for.
+struct Each<T, U>(fn(T) -> Option<U>);
 
-        fn visit_seq<S: SeqAccess<'de>>(self, mut items: S) -> Result<Self::Value, S::Error> {
-            let mut found = Vec::new();
-            while let Some(fields) = items.next_element::<Fields<'de>>()? {
-                found.push(fields.found().ok_or_else(|| S::Error::custom("another form"))?);
-            }
-            Ok(found)
-        }
+impl<'de, T: Deserialize<'de>, U> Visitor<'de> for Each<T, U> {
+    type Value = Vec<U>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
     }
 
-    items.deserialize_seq(Items)
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
+        // Most commits have one event.
+        let mut all = Vec::with_capacity(1);
+        while let Some(element) = list.next_element()? {
+            all.push((self.0)(element).ok_or_else(|| S::Error::custom("another form"))?);
+        }
+        Ok(all)
+    }
 }
 
 #[derive(Deserialize)]
@@ -111,8 +118,8 @@ struct Number<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
-    #[serde(rename = "L")]
-    events: Vec<Map>,
+    #[serde(rename = "L", deserialize_with = "events")]
+    events: Vec<EventData>,
 }
 
 #[derive(Deserialize)]
@@ -163,7 +170,7 @@ impl Fields<'_> {
             whole_last: self.cl.map(|number| number.version().ok_or(())).transpose().ok()?,
             id: self.id?.text,
         };
-        let events = self.ev?.events.into_iter().map(|map| map.event.data()).collect::<Option<_>>()?;
+        let events = self.ev?.events;
         let metadata = self.md.map(|metadata| metadata.text);
         let fields = PartFields { head, time: self.at?.digits.parse().ok()?, metadata, events };
         fields.check().ok().map(Found::Part)
@@ -186,12 +193,13 @@ impl Number<'_> {
     }
 }
 
-impl Event {
+impl Map {
     fn data(self) -> Option<EventData> {
-        let version = match self.v {
+        let Event { t, p, v } = self.event;
+        let version = match v {
             None => 1,
             Some(version) => version.digits.parse().ok()?,
         };
-        Some(EventData::new(self.t.text, version, self.p.text))
+        Some(EventData::new(t.text, version, p.text))
     }
 }
