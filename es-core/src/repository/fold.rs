@@ -91,9 +91,10 @@ impl<A: Aggregate> Fold<A> {
             if until.is_some_and(|until| version > until) {
                 break;
             }
-            let event = decode::<A>(data).map_err(|error| StoreError::decode(stream, version, error))?;
-            if let Some(event) = event {
-                self.state.apply_event(&event);
+            match decode::<A>(data) {
+                Ok(Some(event)) => self.state.apply_event(&event),
+                Ok(None) => {}
+                Err(error) => return Err(StoreError::decode(stream, version, error)),
             }
             self.version = version;
         }

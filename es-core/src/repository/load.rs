@@ -212,11 +212,11 @@ impl<A: Aggregate> Inner<A> {
                 Until::Version(version) => (Some(version), None),
                 Until::Time(time) => (None, Some(time)),
             };
-            for commit in page.commits {
+            for commit in &page.commits {
                 if time.is_some_and(|time| commit.time > time) {
                     return Ok(());
                 }
-                fold.apply(stream, &commit, bound).map_err(Interrupted::Store)?;
+                fold.apply(stream, commit, bound).map_err(Interrupted::Store)?;
             }
         }
     }
