@@ -217,9 +217,7 @@ pub(crate) fn chunks_key(through: Position) -> String {
 
 /// The position that the sort key of a page names.
 pub(crate) fn position_of(sort_key: &str) -> Option<Position> {
-    let digits = sort_key.strip_prefix(PAGE_PREFIX)?;
-    let sound = digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit());
-    let position = digits.parse().ok().filter(|position| sound && *position > 0).map(Position::new)?;
+    let position = Position::new(number_after(PAGE_PREFIX, 20, sort_key)?);
     (position <= LAST_POSITION).then_some(position)
 }
 
@@ -231,7 +229,12 @@ pub fn commit_key(version: es_core::Version) -> String {
 
 /// The version that the sort key of a commit names.
 pub(crate) fn version_of(sort_key: &str) -> Option<es_core::Version> {
-    let digits = sort_key.strip_prefix(COMMIT_PREFIX)?;
-    let sound = digits.len() == 12 && digits.bytes().all(|digit| digit.is_ascii_digit());
-    digits.parse().ok().filter(|version| sound && *version > 0).map(es_core::Version::new)
+    number_after(COMMIT_PREFIX, 12, sort_key).map(es_core::Version::new)
+}
+
+/// The number, from 1 on, that follows `prefix` in so many digits.
+fn number_after(prefix: &str, digits: usize, sort_key: &str) -> Option<u64> {
+    let number = sort_key.strip_prefix(prefix)?;
+    let sound = number.len() == digits && number.bytes().all(|digit| digit.is_ascii_digit());
+    number.parse().ok().filter(|number| sound && *number > 0)
 }

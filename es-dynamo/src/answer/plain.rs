@@ -124,31 +124,20 @@ struct List {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Map {
-    #[serde(rename = "M")]
-    event: Event,
+struct Map<'a> {
+    #[serde(rename = "M", borrow)]
+    event: Event<'a>,
 }
 
 /// The attributes of an event.
 #[derive(Deserialize)]
-struct Event {
-    t: Owned,
-    p: Owned,
-    v: Option<Numeral>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Owned {
-    #[serde(rename = "S")]
-    text: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Numeral {
-    #[serde(rename = "N")]
-    digits: String,
+struct Event<'a> {
+    #[serde(borrow)]
+    t: Text<'a>,
+    #[serde(borrow)]
+    p: Text<'a>,
+    #[serde(borrow)]
+    v: Option<Number<'a>>,
 }
 
 impl Fields<'_> {
@@ -163,11 +152,15 @@ impl Fields<'_> {
     }
 
     fn part(self, first: Version) -> Option<Found> {
+        let optional = |number: Option<Number<'_>>| match number {
+            None => Some(None),
+            Some(number) => number.version().map(Some),
+        };
         let head = HeadFields {
             first,
             last: self.lv?.version()?,
-            whole_first: self.cf.map(|number| number.version().ok_or(())).transpose().ok()?,
-            whole_last: self.cl.map(|number| number.version().ok_or(())).transpose().ok()?,
+            whole_first: optional(self.cf)?,
+            whole_last: optional(self.cl)?,
             id: self.id?.text,
         };
         let events = self.ev?.events;
@@ -193,13 +186,13 @@ impl Number<'_> {
     }
 }
 
-impl Map {
+impl Map<'_> {
     fn data(self) -> Option<EventData> {
         let Event { t, p, v } = self.event;
         let version = match v {
             None => 1,
             Some(version) => version.digits.parse().ok()?,
         };
-        Some(EventData::new(t.text, version, p.text))
+        Some(EventData::new(t.text.into_owned(), version, p.text.into_owned()))
     }
 }

@@ -1,7 +1,6 @@
 //! Getting the SDK to hand over answers as text.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::{Query, QueryInput, QueryOutput};
@@ -84,12 +83,12 @@ impl Intercept for LeaveUndecoded {
 #[derive(Clone, Debug)]
 struct Decoder {
     /// What the SDK uses itself.
-    query: Arc<FrozenLayer>,
+    query: FrozenLayer,
 }
 
 impl Decoder {
     fn new() -> Self {
-        Self { query: Arc::new(Query::new().config().expect("an operation has a configuration")) }
+        Self { query: Query::new().config().expect("an operation has a configuration") }
     }
 
     fn sdk(&self) -> &SharedResponseDeserializer {

@@ -80,7 +80,8 @@ impl<'a> Attributes<'a> {
 
     pub(crate) fn time(&mut self) -> Result<DateTime<Utc>, StoreError> {
         let milliseconds = self.number(names::TIME)?;
-        self.time_from(milliseconds)
+        DateTime::from_timestamp_millis(milliseconds)
+            .ok_or_else(|| self.corrupt(format!("the attribute `{}` is out of range", names::TIME)))
     }
 
     /// The number that an attribute holds.
@@ -91,12 +92,6 @@ impl<'a> Attributes<'a> {
     /// The version that an attribute holds.
     pub(crate) fn parse_version(&self, name: &str, number: &str) -> Result<Version, StoreError> {
         self.in_range(name, Version::new(self.parse(name, number)?))
-    }
-
-    /// The time that is `milliseconds` after the start of 1970.
-    pub(crate) fn time_from(&self, milliseconds: i64) -> Result<DateTime<Utc>, StoreError> {
-        DateTime::from_timestamp_millis(milliseconds)
-            .ok_or_else(|| self.corrupt(format!("the attribute `{}` is out of range", names::TIME)))
     }
 
     fn in_range(&self, name: &str, version: Version) -> Result<Version, StoreError> {
