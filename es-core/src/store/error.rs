@@ -138,6 +138,22 @@ impl StoreError {
         matches!(self, Self::Throttled(_) | Self::Unavailable(_))
     }
 
+    /// Returns whether the condition may pass without a change to the data or to the code: throttling, an outage,
+    /// expired credentials, a missing permission or table. Consumers wait such conditions out, and never store them
+    /// as failures; `false` for errors about what is stored or was to be stored.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Throttled(_) | Self::Unavailable(_) | Self::Setup { .. } | Self::Backend(_) => true,
+            Self::Invalid { .. }
+            | Self::TooLarge { .. }
+            | Self::Encode(_)
+            | Self::Decode { .. }
+            | Self::Corrupt { .. }
+            | Self::Damaged { .. } => false,
+        }
+    }
+
     /// Whether a write that ended with this error may have been carried out all the same. To repeat the very
     /// same write tells.
     #[must_use]
