@@ -56,9 +56,18 @@ impl<E> ExecuteError<E> {
             Self::Store(error) => error.is_retryable(),
         }
     }
-}
 
-impl<E> ExecuteError<E> {
+    /// Returns whether the cause may pass without a change to the data or to the code: contention, or a
+    /// [transient](StoreError::is_transient) failure of the store. Consumers wait such errors out, and never store
+    /// them as failures.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Rejected(_) | Self::Outdated(_) | Self::Claimed(_) | Self::Refused(_) => false,
+            Self::Conflict(_) => true,
+            Self::Store(error) => error.is_transient(),
+        }
+    }
+
     /// Whether the events may have been recorded all the same: no answer arrived. A command under a
     /// [key](crate::Request::once) is repeated safely then; without one, load the aggregate to see.
     pub fn is_outcome_unknown(&self) -> bool {
@@ -81,7 +90,7 @@ impl<E> ExecuteError<E> {
 impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Rejected(_) => f.write_str("the command was rejected"),
+            Self::Rejected(error) => write!(f, "the command was rejected: {error}"),
             Self::Conflict(_) => f.write_str("other writers came first at every attempt"),
             Self::Outdated(_) => f.write_str("the aggregate is not at the version that is expected"),
             Self::Claimed(_) => f.write_str("another aggregate holds a claim that the command takes"),
@@ -106,5 +115,43 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
 impl<E> From<StoreError> for ExecuteError<E> {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::Cost;
+    use crate::error_text;
+    use crate::stream_id::StreamId;
+    use crate::version::{ExpectedVersion, Version};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the balance is too low")]
+    struct TooLow;
+
+    #[test]
+    fn a_rejection_shows_its_reason_once() {
+        let error = ExecuteError::Rejected(TooLow);
+        assert_eq!(error.to_string(), "the command was rejected: the balance is too low");
+        assert_eq!(error_text(&error), error.to_string());
+        assert!(error.source().is_some_and(<dyn Error>::is::<TooLow>));
+    }
+
+    #[test]
+    fn contention_and_outages_are_transient_and_rejections_are_not() {
+        let stream = StreamId::new("account", "ann").expect("a valid stream");
+        let conflict =
+            Conflict::new(stream, ExpectedVersion::NoStream, Some(Version::new(1)), Cost::write(1.0));
+        let unavailable = StoreError::Unavailable("connection refused".into());
+        for (error, transient) in [
+            (ExecuteError::Rejected(TooLow), false),
+            (ExecuteError::Outdated(conflict.clone()), false),
+            (ExecuteError::Conflict(conflict), true),
+            (ExecuteError::Store(unavailable), true),
+            (ExecuteError::Store(StoreError::invalid("the id is empty")), false),
+        ] {
+            assert_eq!(error.is_transient(), transient, "{error:?}");
+        }
     }
 }

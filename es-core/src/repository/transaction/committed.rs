@@ -69,7 +69,7 @@ impl fmt::Debug for Committed {
     }
 }
 
-/// A command of a transaction to which the domain says no.
+/// The rejection of one command of a transaction. Its text is the stream and the domain's error.
 #[derive(Debug)]
 pub struct Rejection {
     stream: StreamId,
@@ -81,7 +81,7 @@ impl Rejection {
         Self { stream, error }
     }
 
-    /// The aggregate that said no.
+    /// Returns the stream of the aggregate that rejected the command.
     #[must_use]
     pub fn stream(&self) -> &StreamId {
         &self.stream
@@ -96,7 +96,7 @@ impl Rejection {
 
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` rejected its command", self.stream)
+        write!(f, "`{}`: {}", self.stream, self.error)
     }
 }
 

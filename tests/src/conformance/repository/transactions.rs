@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use es_core::{
     EventId, EventStore, ExecuteError, Handle, Metadata, Repository, RetryPolicy, StoreError, StreamId,
-    Transaction, TransactionError, Version,
+    Transaction, TransactionError, Version, error_text,
 };
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -74,6 +74,8 @@ pub async fn a_rejection_stops_all(store: Arc<dyn EventStore>) {
             let rejection = error.rejection().unwrap_or_else(|| panic!("{error:?}"));
             assert_eq!(rejection.stream().id(), ann);
             assert_eq!(rejection.downcast_ref(), Some(&Overdrawn { balance: 3 }));
+            let text = format!("the command was rejected: `account#{ann}`: the balance is only 3");
+            assert_eq!((error.to_string(), error_text(&error)), (text.clone(), text));
         }
         assert!(!accounts.exists(&bob).await.expect("is known"));
         // Someone else makes it possible: also who remembers the state from before finds that out.
