@@ -17,10 +17,10 @@ pub(crate) const PLACE_IS_FREE: &str = "attribute_not_exists(pk)";
 
 /// The most items that one transaction may write
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
-pub(crate) const MOST_ITEMS: usize = 100;
+pub(crate) const MOST_ITEMS: usize = es_core::store::MAX_WRITE_ITEMS;
 
 /// The most bytes that one transaction may write: 4 MB.
-pub(crate) const TRANSACTION_LIMIT: u64 = 4 * 1024 * 1024;
+pub(crate) const TRANSACTION_LIMIT: u64 = es_core::store::MAX_WRITE_BYTES;
 
 /// What became of a transaction.
 pub(crate) enum Transacted {

@@ -3,7 +3,11 @@
 use uuid::Uuid;
 
 use super::{Document, DocumentKey, Revision};
-use crate::store::{JoinedWrite, StoreError};
+use crate::store::{JoinedWrite, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, StoreError};
+
+/// At least what a store keeps of a document besides its key and its content: its revision, and the names of
+/// attributes.
+const OVERHEAD: u64 = 64;
 
 /// What a change requires of the document that it replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +51,10 @@ pub struct DocumentChange {
 }
 
 impl DocumentChange {
+    /// At least the size of a change that deletes a document, whatever its key.
+    pub const MAX_DELETE_BYTES: u64 =
+        (DocumentKey::MAX_COLLECTION_BYTES + DocumentKey::MAX_NAME_BYTES) as u64 + OVERHEAD;
+
     /// Writes the document in any case.
     #[must_use]
     pub fn put(key: DocumentKey, body: impl Into<String>) -> Self {
@@ -57,6 +65,30 @@ impl DocumentChange {
     #[must_use]
     pub fn delete(key: DocumentKey) -> Self {
         Self { key, expected: ExpectedDocument::Any, body: None }
+    }
+
+    /// The size of the change in bytes, as it counts against [`Document::MAX_BYTES`] and
+    /// [`ChangeSet::MAX_BYTES`]: collection, name, and content, and some bytes for what a store adds.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let body = self.body.as_ref().map_or(0, String::len);
+        (self.key.collection().len() + self.key.name().len() + body) as u64 + OVERHEAD
+    }
+
+    /// Returns the change if a store can make it.
+    ///
+    /// # Errors
+    ///
+    /// As [`DocumentKey::checked`]; [`StoreError::TooLarge`] when the document is larger than
+    /// [`Document::MAX_BYTES`].
+    pub fn checked(&self) -> Result<&Self, StoreError> {
+        self.key.checked()?;
+        match self.bytes() {
+            bytes if bytes > Document::MAX_BYTES => {
+                Err(StoreError::too_large(format!("the document `{}`", self.key), bytes, Document::MAX_BYTES))
+            }
+            _ => Ok(self),
+        }
     }
 }
 
@@ -80,7 +112,9 @@ pub struct ChangeSet {
 
 impl ChangeSet {
     /// How many changes every store takes at once, joined writes included.
-    pub const MAX_CHANGES: usize = 100;
+    pub const MAX_CHANGES: usize = MAX_WRITE_ITEMS;
+    /// The maximum size of a set in bytes, the sum over its [changes](DocumentChange::bytes) and joined writes.
+    pub const MAX_BYTES: u64 = MAX_WRITE_BYTES;
 
     /// No changes yet; `id` is one that was never used before. Documents that the set writes have the
     /// revision `id`.
@@ -141,7 +175,8 @@ impl ChangeSet {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] when it is empty or has more than [`MAX_CHANGES`](Self::MAX_CHANGES), or a document
-    /// occurs twice; as [`DocumentKey::checked`] when a document has an impossible name.
+    /// occurs twice; [`StoreError::TooLarge`] when it has more than [`MAX_BYTES`](Self::MAX_BYTES); as
+    /// [`DocumentChange::checked`] when a document is too large or has an impossible name.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         if self.changes.is_empty() {
             return Err(StoreError::invalid("a set of changes needs at least one document"));
@@ -153,10 +188,14 @@ impl ChangeSet {
                 Self::MAX_CHANGES
             )));
         }
-        let mut keys: Vec<&DocumentKey> = self.changes.iter().map(|change| &change.key).collect();
-        for key in &keys {
-            key.checked()?;
+        let mut bytes = 0;
+        for change in &self.changes {
+            bytes += change.checked()?.bytes();
         }
+        if bytes > Self::MAX_BYTES {
+            return Err(StoreError::too_large(format!("a set of {changes} changes"), bytes, Self::MAX_BYTES));
+        }
+        let mut keys: Vec<&DocumentKey> = self.changes.iter().map(|change| &change.key).collect();
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => {

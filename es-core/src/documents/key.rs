@@ -6,7 +6,8 @@ use crate::store::StoreError;
 
 /// The name of a document: the collection it is in, and its name there.
 ///
-/// Both may be any text; a collection is not empty. Together they have at most 1,000 bytes.
+/// Both may be any text; a collection is not empty, and has at most [`MAX_COLLECTION_BYTES`](Self::MAX_COLLECTION_BYTES)
+/// bytes, a name at most [`MAX_NAME_BYTES`](Self::MAX_NAME_BYTES).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentKey {
     collection: String,
@@ -14,8 +15,10 @@ pub struct DocumentKey {
 }
 
 impl DocumentKey {
-    /// The most bytes that collection and name may have together.
-    pub const MAX_BYTES: usize = 1000;
+    /// The maximum length of a collection in bytes.
+    pub const MAX_COLLECTION_BYTES: usize = 1024;
+    /// The maximum length of a name in bytes. A sort key of DynamoDB has at most 1,024.
+    pub const MAX_NAME_BYTES: usize = 1000;
 
     /// The document `name` of `collection`.
     #[must_use]
@@ -32,13 +35,14 @@ impl DocumentKey {
         if self.collection.is_empty() {
             return Err(StoreError::invalid(format!("the document `{self}` needs a collection")));
         }
-        let bytes = self.collection.len() + self.name.len();
-        if bytes > Self::MAX_BYTES {
-            return Err(StoreError::too_large(
-                "the name of a document",
-                bytes as u64,
-                Self::MAX_BYTES as u64,
-            ));
+        let parts = [
+            ("the collection of a document", self.collection.len(), Self::MAX_COLLECTION_BYTES),
+            ("the name of a document", self.name.len(), Self::MAX_NAME_BYTES),
+        ];
+        for (what, bytes, limit) in parts {
+            if bytes > limit {
+                return Err(StoreError::too_large(what, bytes as u64, limit as u64));
+            }
         }
         Ok(self)
     }

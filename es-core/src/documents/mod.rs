@@ -17,7 +17,7 @@ pub use key::DocumentKey;
 pub use query::{DocumentPage, DocumentQuery};
 
 use crate::ids::IdSource;
-use crate::store::StoreError;
+use crate::store::{MAX_ITEM_BYTES, StoreError};
 
 /// A state of a document: each write gives it another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +63,10 @@ pub struct Document {
 }
 
 impl Document {
+    /// The maximum size of a document in bytes, its key included: what fits into an item of DynamoDB.
+    /// [`DocumentChange::bytes`] is the size.
+    pub const MAX_BYTES: u64 = MAX_ITEM_BYTES;
+
     /// A document with the content `body`.
     #[must_use]
     pub fn new(revision: Revision, body: impl Into<String>) -> Self {

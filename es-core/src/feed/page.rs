@@ -16,21 +16,35 @@ pub struct FeedRead {
     pub after: Position,
     /// About how many events to read: the page may have some more, so that it ends with a commit, and fewer.
     pub limit: u32,
+    /// About how many bytes of events to read. A page that has reached the limit ends with a whole commit. A store
+    /// that does not know the sizes of commits before it reads them may exceed the limit by some commits.
+    pub max_bytes: u64,
     /// Commits without any such event are left out.
     pub filter: EventFilter,
 }
 
 impl FeedRead {
-    /// About 100 events of `slice` after the position `after`, of any kind.
+    /// The default of [`max_bytes`](Self::max_bytes): 4 MB.
+    pub const DEFAULT_MAX_BYTES: u64 = 4 * 1024 * 1024;
+
+    /// About 100 events of `slice` after the position `after`, of any kind, and about 4 MB.
     #[must_use]
     pub fn new(slice: Slice, after: Position) -> Self {
-        Self { slice, after, limit: 100, filter: EventFilter::all() }
+        let max_bytes = Self::DEFAULT_MAX_BYTES;
+        Self { slice, after, limit: 100, max_bytes, filter: EventFilter::all() }
     }
 
     /// About `limit` events.
     #[must_use]
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit.max(1);
+        self
+    }
+
+    /// About `bytes` bytes of events.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes.max(1);
         self
     }
 

@@ -63,15 +63,16 @@ impl Feed for MemoryStore {
         let content = self.content();
         let places = content.feed.slice(read.slice)?;
         let start = places.partition_point(|place| place.last <= read.after);
-        let (mut through, mut entries) = (read.after, Vec::new());
+        let (mut through, mut entries, mut bytes) = (read.after, Vec::new(), 0);
         let mut end = start;
         for place in &places[start..] {
-            if through.since(read.after) >= u64::from(read.limit) {
+            if through.since(read.after) >= u64::from(read.limit) || bytes >= read.max_bytes {
                 break;
             }
             let commit = &content.streams[&place.stream].commits[place.commit];
             if read.filter.takes_any(&place.stream, commit) {
                 let first = Position::new(place.last.get() + 1 - commit.events.len() as u64);
+                bytes += commit.bytes();
                 entries.push(FeedEntry::new(first, place.stream.clone(), commit.clone()));
             }
             through = place.last;

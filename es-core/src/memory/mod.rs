@@ -3,6 +3,7 @@
 mod content;
 mod documents;
 mod feed;
+mod limits;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -103,6 +104,7 @@ impl EventStore for MemoryStore {
         }
         let head = content.head(append.stream());
         let last = append.last_version_after(head)?;
+        limits::check_commit(append.stream(), head, commit)?;
         if !append.expected().allows(head) {
             let expected = append.expected();
             return Err(Conflict::new(append.stream().clone(), expected, Some(head), Cost::write(0.0)).into());
@@ -113,6 +115,7 @@ impl EventStore for MemoryStore {
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
         let written = set.checked()?.at_cost(Cost::write(0.0));
+        limits::check_set(set)?;
         let mut content = self.content();
         if content.has(set) {
             return Ok(written.repeated());
@@ -152,6 +155,7 @@ impl EventStore for MemoryStore {
         snapshot: &Snapshot,
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError> {
+        limits::check_snapshot(stream, snapshot)?;
         let mut content = self.content();
         let stored = content.streams.entry(stream.clone()).or_default();
         let writable = stored.snapshot.as_ref().is_none_or(|existing| {

@@ -26,6 +26,9 @@ pub trait Stage: Send {
     /// The most documents that may have to be changed, for the event that was just handled included.
     fn most_changes(&self) -> usize;
 
+    /// The most bytes that may have to be written for them.
+    fn most_bytes(&self) -> u64;
+
     /// The documents to change for all that was kept; asked for again until it was written.
     fn changes(&mut self) -> BoxFuture<'_, Result<Vec<DocumentChange>, BoxError>>;
 

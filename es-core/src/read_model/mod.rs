@@ -196,6 +196,10 @@ impl<T: Row> Stage for ReadModel<T> {
         self.staging.as_ref().map_or(0, Staging::most_changes)
     }
 
+    fn most_bytes(&self) -> u64 {
+        self.staging.as_ref().map_or(0, Staging::most_bytes)
+    }
+
     fn changes(&mut self) -> BoxFuture<'_, Result<Vec<DocumentChange>, BoxError>> {
         Box::pin(async {
             match &mut self.staging {

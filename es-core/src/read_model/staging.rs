@@ -11,34 +11,51 @@ use crate::store::StoreError;
 /// The changes of a read model since the last checkpoint.
 pub(super) struct Staging<T> {
     pub(super) layout: Layout,
-    /// Of the events that were handled; `None` for a row that is deleted.
-    kept: BTreeMap<String, Option<T>>,
+    /// Of the events that were handled.
+    kept: BTreeMap<String, Staged<T>>,
+    kept_bytes: u64,
     /// Of the event that is being handled.
-    current: BTreeMap<String, Option<T>>,
+    current: BTreeMap<String, Staged<T>>,
     /// The rows as they were read since the last checkpoint.
     seen: Mutex<HashMap<String, Option<Document>>>,
 }
 
+/// A row that waits for the checkpoint.
+struct Staged<T> {
+    /// `None` for a row that is deleted.
+    row: Option<T>,
+    /// The most bytes that it takes to write the row, its copies in indexes, and to delete its earlier ones.
+    bytes: u64,
+}
+
 impl<T: Row> Staging<T> {
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout, kept: BTreeMap::new(), current: BTreeMap::new(), seen: Mutex::default() }
+        let (kept, current) = (BTreeMap::new(), BTreeMap::new());
+        Self { layout, kept, kept_bytes: 0, current, seen: Mutex::default() }
     }
 
     /// The row as it is going to be, if it is changed at all.
     pub(super) fn get(&self, key: &str) -> Option<Option<&T>> {
-        self.current.get(key).or_else(|| self.kept.get(key)).map(Option::as_ref)
+        self.current.get(key).or_else(|| self.kept.get(key)).map(|staged| staged.row.as_ref())
     }
 
-    /// Changes a row. What could not be stored is refused here, where the event is known that is to blame.
+    /// Changes a row. What cannot be stored is rejected here, where the event is known.
     pub(super) fn set(&mut self, key: String, row: Option<T>) -> Result<(), ReadModelError> {
+        let mut bytes = T::INDEXES.len() as u64 * DocumentChange::MAX_DELETE_BYTES;
         for change in self.layout.changes(&key, ExpectedDocument::Any, None, row.as_ref())? {
             change.key.checked()?;
+            bytes += change.bytes();
+            if change.bytes() > Document::MAX_BYTES {
+                let what = format!("the row `{key}` of `{}`", T::NAME);
+                return Err(StoreError::too_large(what, change.bytes(), Document::MAX_BYTES).into());
+            }
         }
-        self.current.insert(key, row);
+        self.current.insert(key, Staged { row, bytes });
         Ok(())
     }
 
     pub(super) fn keep(&mut self) {
+        self.kept_bytes = self.most_bytes();
         self.kept.append(&mut self.current);
     }
 
@@ -51,6 +68,12 @@ impl<T: Row> Staging<T> {
     pub(super) fn most_changes(&self) -> usize {
         let more = self.current.keys().filter(|key| !self.kept.contains_key(*key)).count();
         (self.kept.len() + more) * (1 + 2 * T::INDEXES.len())
+    }
+
+    /// The most bytes that have to be written for all of it.
+    pub(super) fn most_bytes(&self) -> u64 {
+        let replaced = |key| self.kept.get(key).map_or(0, |staged| staged.bytes);
+        self.current.iter().fold(self.kept_bytes, |bytes, (key, staged)| bytes + staged.bytes - replaced(key))
     }
 
     /// The row as it is stored. When it has changed by the time of the checkpoint, what was made of it is made
@@ -71,7 +94,7 @@ impl<T: Row> Staging<T> {
     /// The documents to change for all that was kept.
     pub(super) async fn changes(&self, store: &dyn Documents) -> Result<Vec<DocumentChange>, ReadModelError> {
         let mut changes = Vec::new();
-        for (key, row) in &self.kept {
+        for (key, Staged { row, .. }) in &self.kept {
             // Nothing but the row itself has to be replaced where there are no indexes.
             let is_seen = self.seen().contains_key(key);
             let before = match is_seen || !T::INDEXES.is_empty() {
@@ -90,6 +113,7 @@ impl<T: Row> Staging<T> {
 
     pub(super) fn forget(&mut self) {
         self.kept.clear();
+        self.kept_bytes = 0;
         self.current.clear();
         self.seen().clear();
     }

@@ -24,6 +24,12 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// The size of the events in bytes: of their names and payloads.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.events.iter().map(|event| (event.name().len() + event.payload().len()) as u64).sum()
+    }
+
     /// The version of the last event.
     #[must_use]
     pub fn last(&self) -> Version {

@@ -5,6 +5,7 @@ mod commit;
 mod contiguity;
 mod error;
 mod identity;
+mod limits;
 mod read;
 mod write;
 
@@ -20,6 +21,7 @@ pub use commit::Commit;
 pub use contiguity::Contiguity;
 pub use error::{AppendError, Conflict, StoreError};
 pub use identity::StoreIdentity;
+pub use limits::{MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS};
 pub use read::{Head, Page, Read, SnapshotRequest};
 pub use write::{
     Claim, ClaimChange, Claimed, Holder, JoinedWrite, Marker, MarkerRead, NetChange, Once, OnceKey, Place,

@@ -1,7 +1,10 @@
 //! Reading the feed: pages, and then the commits at which they point.
 
+use std::collections::VecDeque;
+
 use es_core::StoreError;
 use es_core::feed::{FeedEntry, FeedPage, FeedRead, Position};
+use es_core::store::{Commit, MAX_ITEM_BYTES};
 
 use super::index::SliceIndex;
 use super::page::{LogPage, damaged};
@@ -53,12 +56,24 @@ impl Table {
                 slice.note_end(through);
             }
         }
-        let (commits, read_cost) = self.resolve(taken.iter().map(|(_, reference)| *reference)).await?;
-        cost += read_cost;
-        let entries = taken.iter().zip(commits).map(|((position, reference), commit)| {
-            FeedEntry::new(*position, reference.stream.clone(), commit)
-        });
-        Ok(FeedPage::new(entries.collect(), through, !more && !left_out, cost))
+        let (mut entries, mut bytes, mut rest) = (Vec::with_capacity(taken.len()), 0, &taken[..]);
+        while let Some((next, _)) = rest.first() {
+            if bytes >= read.max_bytes {
+                (through, left_out) = (next.previous(), true);
+                break;
+            }
+            let (some, others) = rest.split_at(slice.commits_for(read.max_bytes - bytes).min(rest.len()));
+            let (commits, read_cost) = self.resolve(some.iter().map(|(_, reference)| *reference)).await?;
+            let size = commits.iter().map(Commit::bytes).sum();
+            slice.note_commits(some.len(), size);
+            cost += read_cost;
+            bytes += size;
+            entries.extend(some.iter().zip(commits).map(|((position, reference), commit)| {
+                FeedEntry::new(*position, reference.stream.clone(), commit)
+            }));
+            rest = others;
+        }
+        Ok(FeedPage::new(entries, through, !more && !left_out, cost))
     }
 
     /// The pages from the one on in which `after` is followed, or the position at which one of them is missing.
@@ -105,6 +120,16 @@ impl SliceIndex {
         (u64::from(limit) / events + 1).min(MOST_PAGES) as u32
     }
 
+    /// How many commits have about `bytes` bytes, by those that were read last.
+    fn commits_for(&self, bytes: u64) -> usize {
+        let commits = bytes / self.reading().bytes_a_commit.max(1);
+        usize::try_from(commits).unwrap_or(usize::MAX).max(1)
+    }
+
+    fn note_commits(&self, commits: usize, bytes: u64) {
+        self.reading().bytes_a_commit = bytes / commits as u64;
+    }
+
     fn note_pages(&self, pages: &[LogPage]) {
         if let (Some(first), Some(last)) = (pages.first(), pages.last()) {
             let events = last.last().since(first.first) + 1;
@@ -129,11 +154,18 @@ impl SliceIndex {
 }
 
 /// What reading a slice has taught.
-#[derive(Default)]
 pub(super) struct Reading {
     /// Some positions at which pages end, the latest last.
-    ends: std::collections::VecDeque<Position>,
+    ends: VecDeque<Position>,
     events_a_page: u64,
+    /// As large as one item may be, until commits have been read.
+    bytes_a_commit: u64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { ends: VecDeque::new(), events_a_page: 0, bytes_a_commit: MAX_ITEM_BYTES }
+    }
 }
 
 impl Reading {

@@ -6,7 +6,7 @@ use super::Item;
 
 /// The most bytes that an item may have: 400 KB, its attributes' names included
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
-pub(crate) const LIMIT: u64 = 400 * 1024;
+pub(crate) const LIMIT: u64 = es_core::store::MAX_ITEM_BYTES;
 
 /// How many bytes an item has
 /// ([item sizes](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html)).

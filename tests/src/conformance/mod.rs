@@ -38,6 +38,7 @@ macro_rules! conformance {
             are_atomic_and_repeatable,
             collide_with_others_from_the_same_version,
             follow_a_snapshot,
+            have_limits,
         );
         $crate::conformance!(@rules $store, contract, race:
             writers_from_one_version_with_commits_of_different_lengths,
@@ -190,6 +191,7 @@ macro_rules! documents_conformance {
                 names_of_any_text_are_kept_apart,
                 bodies_of_any_text_survive,
                 impossible_names_are_refused,
+                documents_have_a_limit,
             );
             $crate::documents_conformance!(@rules $store, expected:
                 any_takes_every_document,
@@ -200,6 +202,7 @@ macro_rules! documents_conformance {
                 several_documents_are_changed_as_one,
                 a_document_that_is_outdated_stops_the_whole_set,
                 a_hundred_documents_are_changed_at_once,
+                a_set_has_a_limit_in_bytes,
                 unsound_sets_are_refused,
             );
             $crate::documents_conformance!(@rules $store, repetition:
@@ -247,6 +250,7 @@ macro_rules! feed_conformance {
             $crate::feed_conformance!(@rules $store, paging:
                 pages_follow_each_other_from_every_position,
                 a_page_is_about_as_long_as_asked,
+                a_page_is_about_as_large_as_asked,
                 the_last_page_ends_where_the_slice_ends,
             );
             $crate::feed_conformance!(@rules $store, filter:

@@ -9,6 +9,7 @@ mod kit;
 mod orders;
 mod rows;
 mod shapes;
+mod sizes;
 mod support;
 mod waiting;
 mod workers;

@@ -7,7 +7,7 @@ use event_listener::Event;
 
 use super::{Inner, Projector};
 use crate::clock::{Clock, SystemClock};
-use crate::feed::Feed;
+use crate::feed::{Feed, FeedRead};
 use crate::ids::{IdSource, RandomIds};
 use crate::projection::Projection;
 use crate::projection::projector::stop::Stop;
@@ -41,6 +41,7 @@ pub enum Start {
 pub(super) struct Settings {
     pub(super) start: Start,
     pub(super) batch: u32,
+    pub(super) batch_bytes: u64,
     pub(super) poll: Duration,
     pub(super) lease: Duration,
     pub(super) retry: RetryPolicy,
@@ -63,6 +64,7 @@ impl<P: Projection> ProjectorBuilder<P> {
         let settings = Settings {
             start: Start::default(),
             batch: 100,
+            batch_bytes: FeedRead::DEFAULT_MAX_BYTES,
             poll: Duration::from_millis(500),
             lease: Duration::from_secs(30),
             retry: RetryPolicy::default(),
@@ -84,6 +86,13 @@ impl<P: Projection> ProjectorBuilder<P> {
     /// changes more documents than one transaction takes is written in between.
     pub fn batch(mut self, events: u32) -> Self {
         self.settings.batch = events.max(1);
+        self
+    }
+
+    /// Sets about how many bytes of events to read at once (default: 4 MB). A slice has at most about twice as
+    /// much in memory: batches of large events are cut to this size, whatever [`batch`](Self::batch) says.
+    pub fn batch_bytes(mut self, bytes: u64) -> Self {
+        self.settings.batch_bytes = bytes.max(1);
         self
     }
 

@@ -9,7 +9,16 @@ use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition
 use crate::projection::{Projection, Stage};
 
 /// The most documents that a checkpoint may change besides itself.
-pub(super) const MOST_CHANGES: usize = ChangeSet::MAX_CHANGES - 1;
+const MOST_CHANGES: usize = ChangeSet::MAX_CHANGES - 1;
+
+/// How many events may be parked in one checkpoint.
+const MOST_PARKED: usize = MOST_CHANGES / 2;
+
+/// The most bytes that a checkpoint may write besides itself.
+const MOST_BYTES: u64 = ChangeSet::MAX_BYTES - 16 * 1024;
+
+/// At least the bytes of deleting the document of a parked event.
+const PARKED_BYTES: u64 = 4 * 1024;
 
 /// What is to be written with the next checkpoint besides the read models: events that are parked, or no
 /// longer.
@@ -23,10 +32,46 @@ pub(super) struct Commit {
 }
 
 impl<P: Projection> Consumer<'_, P> {
-    /// How many documents would have to be changed now, at most.
-    pub(super) fn most_changes(&mut self) -> usize {
-        let staged: usize = self.projection.stages().iter().map(|stage| stage.most_changes()).sum();
-        staged + self.commit.changes.len()
+    /// Returns why the changes since the last checkpoint do not fit into one transaction, `None` when they do.
+    ///
+    /// There is always room for the document of one parked event: so the same limit applies to an event that is
+    /// handled for the first time and to one that is replayed.
+    pub(super) fn overload(&mut self) -> Option<String> {
+        let (staged, staged_bytes) = self.staged();
+        let parked = &self.commit.changes;
+        let parked_bytes = parked.iter().map(DocumentChange::bytes).sum::<u64>().max(PARKED_BYTES);
+        if staged + parked.len().max(1) > MOST_CHANGES {
+            let limit = MOST_CHANGES - 1;
+            Some(format!(
+                "it may change {staged} documents at once, rows and their places in indexes, and a transaction \
+                 takes {limit}: change fewer rows for one event"
+            ))
+        } else if staged_bytes + parked_bytes > MOST_BYTES {
+            let limit = MOST_BYTES - PARKED_BYTES;
+            Some(format!(
+                "it may write {staged_bytes} bytes at once, rows and their copies in indexes, and a transaction \
+                 takes {limit}: change fewer or smaller rows for one event"
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// Whether the next checkpoint can write one more document besides the read models.
+    pub(super) fn has_room_for(&mut self, change: &DocumentChange) -> bool {
+        let (staged, staged_bytes) = self.staged();
+        let parked = &self.commit.changes;
+        let bytes = staged_bytes + parked.iter().map(DocumentChange::bytes).sum::<u64>() + change.bytes();
+        parked.len() < MOST_PARKED && staged + parked.len() < MOST_CHANGES && bytes <= MOST_BYTES
+    }
+
+    /// How many documents of read models may have to be changed now, and how many bytes that takes.
+    fn staged(&mut self) -> (usize, u64) {
+        let stages = self.projection.stages();
+        let sum = |(documents, bytes), stage: &mut dyn Stage| {
+            (documents + stage.most_changes(), bytes + stage.most_bytes())
+        };
+        stages.into_iter().fold((0, 0), sum)
     }
 
     /// Writes that everything up to `handled` is finished, and with it what this changed.

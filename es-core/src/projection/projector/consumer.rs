@@ -190,6 +190,7 @@ impl<'a, P: Projection> Consumer<'a, P> {
     async fn page(&self) -> Result<FeedPage, Ended> {
         let read = FeedRead::new(self.slot.slice, self.handled)
             .limit(self.inner.settings.batch)
+            .max_bytes(self.inner.settings.batch_bytes)
             .filter(self.filter.clone());
         self.persistently(|| self.inner.store.read_feed(&read)).await
     }

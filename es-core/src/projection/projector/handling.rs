@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 
 use super::builder::OnFailure;
-use super::commit::MOST_CHANGES;
 use super::consumer::{Consumer, Ended};
 use super::state::{FailedEvent, Failure};
 use crate::event::EventData;
@@ -97,21 +96,16 @@ impl<P: Projection> Consumer<'_, P> {
         ctx: &EventContext,
     ) -> Result<Handled, ProjectError> {
         let handled = self.projection.handle(event, ctx).await;
-        let changes = self.most_changes();
-        let crowded = changes > MOST_CHANGES;
-        if handled.is_err() || crowded {
+        let overload = self.overload();
+        if handled.is_err() || overload.is_some() {
             self.projection.stages().into_iter().for_each(Stage::undo);
         }
         handled?;
-        if crowded && self.pending > 0 {
-            return Ok(Handled::Crowded);
-        }
-        if crowded {
-            let reason = format!(
-                "it may change {changes} documents at once, rows and their places in indexes, and a transaction \
-                 takes {MOST_CHANGES}: change fewer rows for one event"
-            );
-            return Err(ProjectError::Handler(reason.into()));
+        if let Some(reason) = overload {
+            return match self.pending {
+                0 => Err(ProjectError::Handler(reason.into())),
+                _ => Ok(Handled::Crowded),
+            };
         }
         self.projection.stages().into_iter().for_each(Stage::keep);
         self.pending += 1;

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use futures_util::{FutureExt, TryStreamExt};
 
-use super::commit::MOST_CHANGES;
 use super::consumer::{Consumer, Ended};
 use super::handling::{Handled, failed};
 use super::state::{Names, Parked, SliceState, Slot, decode, encode};
@@ -15,9 +14,6 @@ use crate::projection::{EventContext, ProjectError, Projection, ProjectorError};
 use crate::store::{EventStore, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
-
-/// How many events may be parked in one checkpoint.
-const MOST_AT_ONCE: usize = MOST_CHANGES / 2;
 
 /// The events of a slot that are parked, after a position, in order; some of them.
 pub(super) async fn parked(
@@ -50,14 +46,15 @@ impl<P: Projection> Consumer<'_, P> {
         first: Version,
         reason: &str,
     ) -> Result<(), Ended> {
-        if self.commit.changes.len() >= MOST_AT_ONCE || self.most_changes() >= MOST_CHANGES {
-            self.checkpoint().await?;
-        }
         let parked =
             Parked { slice: self.slot.slice, event: failed(event, ctx), first, error: reason.to_owned() };
-        tracing::error!(stream = %ctx.stream(), version = %ctx.version(), reason, "an event is parked");
         let key = self.names.parked_event(self.slot, ctx.position());
-        self.commit.changes.push(DocumentChange::put(key, encode(&parked)?));
+        let change = DocumentChange::put(key, encode(&parked)?);
+        if !self.has_room_for(&change) {
+            self.checkpoint().await?;
+        }
+        tracing::error!(stream = %ctx.stream(), version = %ctx.version(), reason, "an event is parked");
+        self.commit.changes.push(change);
         self.parked.insert(ctx.stream().clone());
         self.commit.parked += 1;
         self.pending += 1;

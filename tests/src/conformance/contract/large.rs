@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use es_core::store::{Append, AppendError, Read};
-use es_core::{EventStore, ExpectedVersion, Fingerprint, Snapshot, StreamId, Version};
+use es_core::store::{Append, AppendError, MAX_WRITE_ITEMS, Read, WriteError, WriteSet};
+use es_core::{EventStore, ExpectedVersion, Fingerprint, Snapshot, StoreError, StreamId, Version};
 use futures_util::future::join_all;
 
 use super::grow;
@@ -107,4 +107,37 @@ pub async fn follow_a_snapshot(store: Arc<dyn EventStore>) {
             assert!(version > 2 || page.commits[0].events == large.commit().events, "changed");
         }
     }
+}
+
+/// Events and snapshots that do not fit into an item, and commits that do not fit into a transaction.
+pub async fn have_limits(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    let event = |kilobytes: usize| Pattern { seed: 1, bytes: kilobytes * 1024 }.event();
+    let too_large = [vec![event(1), event(400)], vec![event(390); 11]];
+    for events in too_large {
+        let append = Append::after_loaded(stream.clone(), Version::NONE, new_commit(events));
+        let error = store.append(&append).await.expect_err("too large");
+        assert!(matches!(error, AppendError::Store(StoreError::TooLarge { .. })), "{error:?}");
+        let error = store.write(&WriteSet::new().append(append)).await.expect_err("too large");
+        assert!(matches!(error, WriteError::Store(StoreError::TooLarge { .. })), "{error:?}");
+    }
+    let unchanged = |set: WriteSet, n: usize| set.unchanged(new_stream(), Version::new(n as u64));
+    let append = Append::after_loaded(stream.clone(), Version::NONE, new_commit(vec![event(1)]));
+    let many = (0..MAX_WRITE_ITEMS).fold(WriteSet::new().append(append), unchanged);
+    let error = store.write(&many).await.expect_err("too many");
+    assert!(matches!(error, WriteError::Store(StoreError::Invalid { .. })), "{error:?}");
+    assert_eq!(store.head(&stream).await.expect("is known").version, Version::NONE);
+
+    grow(&*store, &stream, 1).await;
+    let state = |kilobytes: usize| {
+        let state = format!("\"{}\"", "x".repeat(kilobytes * 1024));
+        Snapshot::new(Version::FIRST, time(0), Fingerprint::new(77), state)
+    };
+    let error = store.write_snapshot(&stream, &state(400), None).await.expect_err("too large");
+    assert!(matches!(error, StoreError::TooLarge { .. }), "{error:?}");
+    store.write_snapshot(&stream, &state(399), None).await.expect("fits");
+    store
+        .append(&Append::new(stream.clone(), ExpectedVersion::Any, new_commit(vec![event(399)])))
+        .await
+        .expect("fits");
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use es_core::StoreError;
-use es_core::documents::{Document, DocumentKey, DocumentQuery, Documents};
+use es_core::documents::{ChangeError, Document, DocumentChange, DocumentKey, DocumentQuery, Documents};
 
-use super::{Absent, body, found, listing, new_collection, new_set, write};
+use super::{Absent, Any, body, found, listing, new_collection, new_set, write};
 use crate::conformance::Pattern;
 
 /// With its revision; another write gives it another one.
@@ -62,9 +62,11 @@ pub async fn bodies_of_any_text_survive(store: Arc<dyn Documents>) {
 
 /// Before anything is asked of the store.
 pub async fn impossible_names_are_refused(store: Arc<dyn Documents>) {
-    let most = DocumentKey::MAX_BYTES;
-    let [none, long] = [DocumentKey::new("", "a"), DocumentKey::new("c", "a".repeat(most))];
-    for (key, too_large) in [(none, false), (long, true)] {
+    let (collection, name) = (DocumentKey::MAX_COLLECTION_BYTES, DocumentKey::MAX_NAME_BYTES);
+    let long =
+        [DocumentKey::new("c", "a".repeat(name + 1)), DocumentKey::new("c".repeat(collection + 1), "a")];
+    let impossible = long.into_iter().map(|key| (key, true)).chain([(DocumentKey::new("", "a"), false)]);
+    for (key, too_large) in impossible {
         let is_that = |error: &StoreError| match error {
             StoreError::TooLarge { .. } => too_large,
             StoreError::Invalid { .. } => !too_large,
@@ -74,23 +76,29 @@ pub async fn impossible_names_are_refused(store: Arc<dyn Documents>) {
         assert!(is_that(&error), "{error:?}");
         let set = new_set().put(key.clone(), Absent, "{}");
         let error = store.change(&set).await.expect_err("impossible");
-        assert!(
-            matches!(&error, es_core::documents::ChangeError::Store(error) if is_that(error)),
-            "{error:?}"
-        );
+        assert!(matches!(&error, ChangeError::Store(error) if is_that(error)), "{error:?}");
         let query = DocumentQuery::new(key.collection());
         for query in [query.clone().prefix(key.name()), query.after(Some(key.name().to_owned()))] {
             let error = store.documents(&query).await.expect_err("impossible");
             assert!(is_that(&error), "{error:?}");
         }
     }
-    // The longest that there may be, on either side.
-    for collection in [1, most] {
-        let mut name = new_collection();
-        name.truncate(most - collection);
-        let name = format!("{name}{}", "n".repeat(most - collection - name.len()));
-        let key = DocumentKey::new("c".repeat(collection), name);
-        write(&*store, &key, "{}").await;
-        assert_eq!(body(&*store, &key).await.as_deref(), Some("{}"));
-    }
+    let longest = format!("{:c<collection$}", new_collection());
+    let key = DocumentKey::new(longest, "ü".repeat(name / 2));
+    write(&*store, &key, "{}").await;
+    assert_eq!(body(&*store, &key).await.as_deref(), Some("{}"));
+}
+
+/// A document of the largest size is stored, a larger one is rejected before anything is asked of the store.
+pub async fn documents_have_a_limit(store: Arc<dyn Documents>) {
+    let key = DocumentKey::new(new_collection(), "a");
+    let frame = DocumentChange::put(key.clone(), "").bytes();
+    let largest = "x".repeat((Document::MAX_BYTES - frame) as usize);
+    write(&*store, &key, &largest).await;
+    assert!(body(&*store, &key).await.as_deref() == Some(&largest), "another content");
+    let error = store.change(&new_set().put(key.clone(), Any, format!("{largest}x"))).await;
+    let error = error.expect_err("too large");
+    let ChangeError::Store(StoreError::TooLarge { bytes, limit, .. }) = error else { panic!("{error:?}") };
+    assert_eq!((bytes, limit), (Document::MAX_BYTES + 1, Document::MAX_BYTES));
+    assert!(body(&*store, &key).await.as_deref() == Some(&largest), "another content");
 }

@@ -54,6 +54,20 @@ pub async fn a_document_that_is_outdated_stops_the_whole_set(store: Arc<dyn Docu
     }
 }
 
+/// Eleven documents of almost 400 KB are more than a transaction takes, ten are not.
+pub async fn a_set_has_a_limit_in_bytes(store: Arc<dyn Documents>) {
+    let collection = new_collection();
+    let key = |n| DocumentKey::new(&collection, format!("{n:03}"));
+    let body = "x".repeat(399 * 1024);
+    let of = |count| (0..count).fold(new_set(), |set, n| set.put(key(n), Absent, body.clone()));
+    let error = store.change(&of(11)).await.expect_err("too large");
+    let ChangeError::Store(StoreError::TooLarge { bytes, limit, .. }) = error else { panic!("{error:?}") };
+    assert!(bytes > limit && limit == ChangeSet::MAX_BYTES, "{bytes} over {limit}");
+    assert_eq!(found(&*store, &key(0)).await, None);
+    store.change(&of(10)).await.expect("changes");
+    assert!(found(&*store, &key(9)).await.is_some());
+}
+
 /// As many as every store takes, and one more.
 pub async fn a_hundred_documents_are_changed_at_once(store: Arc<dyn Documents>) {
     let collection = new_collection();

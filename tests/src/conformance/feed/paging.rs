@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use es_core::ExpectedVersion;
 use es_core::feed::{Feed, FeedEntry, FeedRead, Position};
+use es_core::store::{Append, MAX_ITEM_BYTES};
 
-use super::{grow, is_indexed, new_indexed, of_stream, told, told_from_start};
+use super::{grow, is_indexed, new_indexed, of_stream, slice_of, told, told_from_start};
+use crate::conformance::support::{Pattern, new_commit, new_stream};
 
 /// Also from inside of a commit, which is told whole then, and with every limit.
 pub async fn pages_follow_each_other_from_every_position(feed: Arc<dyn Feed>) {
@@ -35,6 +38,38 @@ pub async fn a_page_is_about_as_long_as_asked(feed: Arc<dyn Feed>) {
             }
             read.after = page.through;
         }
+    }
+}
+
+/// With what is read again from where it ends, and in the end as exact as one item may be large.
+pub async fn a_page_is_about_as_large_as_asked(feed: Arc<dyn Feed>) {
+    const BYTES: usize = 100 * 1024;
+    let stream = new_stream();
+    let mut expected = Vec::new();
+    for seed in 0..12 {
+        let commit = new_commit(vec![Pattern { seed, bytes: BYTES }.event()]);
+        expected.push(commit.id);
+        feed.append(&Append::new(stream.clone(), ExpectedVersion::Any, commit)).await.expect("appends");
+    }
+    is_indexed(&*feed, &stream).await;
+    let slice = slice_of(&*feed, &stream).await;
+    for max_bytes in [1, BYTES as u64, 3 * BYTES as u64] {
+        let mut read = FeedRead::new(slice, Position::NONE).max_bytes(max_bytes);
+        let mut told = Vec::new();
+        loop {
+            let page = feed.read_feed(&read).await.expect("can be read");
+            let bytes: u64 = page.entries.iter().map(|entry| entry.commit.bytes()).sum();
+            // How large commits are is known after some have been read.
+            let most = if told.is_empty() { MAX_ITEM_BYTES } else { 0 } + max_bytes + 2 * BYTES as u64;
+            assert!(bytes <= most, "{bytes} bytes, asked were {max_bytes}");
+            told.extend(page.entries.into_iter().filter(|of| of.stream == stream).map(|of| of.commit.id));
+            if page.is_last {
+                break;
+            }
+            assert!(page.through > read.after, "a page without progress");
+            read.after = page.through;
+        }
+        assert_eq!(told, expected);
     }
 }
 

@@ -1,0 +1,96 @@
+//! The limits of DynamoDB, so that a test in memory fails where production would.
+
+use crate::event::EventData;
+use crate::snapshot::Snapshot;
+use crate::store::{
+    ClaimChange, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, NewCommit, StoreError, WriteError,
+    WriteSet,
+};
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// What a commit's item has besides its stream, its metadata, and its events: names of attributes, versions, id,
+/// and time.
+const FRAME_BYTES: u64 = 160;
+
+/// What an event has besides its name and its payload: names of attributes, its version, and two levels of
+/// nesting.
+const EVENT_BYTES: u64 = 16;
+
+/// How much of a transaction something takes.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    items: usize,
+    bytes: u64,
+}
+
+/// Checks that a commit can be stored after `version`.
+pub(super) fn check_commit(
+    stream: &StreamId,
+    version: Version,
+    commit: &NewCommit,
+) -> Result<(), StoreError> {
+    let size = commit_size(stream, version, commit)?;
+    if size.items > MAX_WRITE_ITEMS || size.bytes > MAX_WRITE_BYTES {
+        let what = format!("a commit of {} events for the stream `{stream}`", commit.events.len());
+        return Err(StoreError::too_large(what, size.bytes, MAX_WRITE_BYTES));
+    }
+    Ok(())
+}
+
+/// Checks that a set can be written at once.
+pub(super) fn check_set(set: &WriteSet) -> Result<(), WriteError> {
+    let mut size = Size { items: set.unchanged_streams().len() + set.joined_writes().len(), bytes: 0 };
+    for append in set.appends() {
+        let commit = commit_size(append.stream(), append.start()?, append.commit())?;
+        size = Size { items: size.items + commit.items, bytes: size.bytes + commit.bytes };
+    }
+    size.items += ClaimChange::net(set.claim_changes())?.len() + usize::from(set.once_key().is_some());
+    if size.items > MAX_WRITE_ITEMS {
+        return Err(StoreError::too_many_items(size.items, MAX_WRITE_ITEMS).into());
+    }
+    if size.bytes > MAX_WRITE_BYTES {
+        let what = format!("a transaction of {} items", size.items);
+        return Err(StoreError::too_large(what, size.bytes, MAX_WRITE_BYTES).into());
+    }
+    Ok(())
+}
+
+/// Checks that a snapshot can be stored.
+pub(super) fn check_snapshot(stream: &StreamId, snapshot: &Snapshot) -> Result<(), StoreError> {
+    let bytes = FRAME_BYTES + (stream.as_str().len() + snapshot.state().len()) as u64;
+    if bytes > MAX_ITEM_BYTES {
+        let what = format!("a snapshot of the stream `{stream}`");
+        return Err(StoreError::too_large(what, bytes, MAX_ITEM_BYTES));
+    }
+    Ok(())
+}
+
+/// The items that a commit after `version` takes: one, or as many as its events fill.
+fn commit_size(stream: &StreamId, version: Version, commit: &NewCommit) -> Result<Size, StoreError> {
+    let metadata = match commit.metadata.is_empty() {
+        true => 0,
+        false => serde_json::to_string(&commit.metadata).map_or(0, |metadata| metadata.len() as u64),
+    };
+    let frame = FRAME_BYTES + stream.as_str().len() as u64 + metadata;
+    let mut size = Size { items: 1, bytes: frame };
+    let mut filled = frame;
+    for (event, version) in commit.events.iter().zip(version.next().get()..) {
+        let bytes = event_size(event);
+        if frame + bytes > MAX_ITEM_BYTES {
+            let what = format!("the event `{}` at version {version} of the stream `{stream}`", event.name());
+            return Err(StoreError::too_large(what, frame + bytes, MAX_ITEM_BYTES));
+        }
+        if filled + bytes > MAX_ITEM_BYTES {
+            size = Size { items: size.items + 1, bytes: size.bytes + frame };
+            filled = frame;
+        }
+        filled += bytes;
+        size.bytes += bytes;
+    }
+    Ok(size)
+}
+
+fn event_size(event: &EventData) -> u64 {
+    EVENT_BYTES + (event.name().len() + event.payload().len()) as u64
+}
