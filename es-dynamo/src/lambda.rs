@@ -7,7 +7,7 @@
 //! let store = DynamoStore::from_env().await?;
 //! lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
 //!     let store = store.clone();
-//!     async move { Ok::<_, Infallible>(es_dynamo::lambda::handle(&store, event.payload).await) }
+//!     async move { es_dynamo::lambda::handle(&store, event.payload).await }
 //! }))
 //! .await
 //! ```
@@ -24,20 +24,58 @@ use std::time::Duration;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::base64;
-use es_core::StreamId;
+use es_core::{StoreError, StreamId, error_text};
 use serde_json::{Value, json};
 
 pub use publish::publish;
 
-use crate::feed::{Ingest, Noted, Record};
+use crate::feed::{Hint, Indexed, Ingest, Noted, Record};
 use crate::item::Item;
 use crate::store::DynamoStore;
+
+/// Why an event that AWS Lambda passed on was not processed at all.
+///
+/// Return it from the function: the invocation fails, Lambda repeats the batch, and its metric `Errors` rises.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LambdaError {
+    /// The payload is not an event of a table's stream.
+    #[error("expected an event of a DynamoDB stream, a JSON object with a list `Records`, but got {found}")]
+    #[non_exhaustive]
+    NotRecords {
+        /// The kind of JSON value in the place of the list.
+        found: &'static str,
+    },
+    /// The records come from the stream of another table.
+    #[error(
+        "the records come from the stream of the table `{found}`, and the store is on the table `{table}`: attach the \
+         trigger to the stream of `{table}`, or open the store on `{found}`"
+    )]
+    #[non_exhaustive]
+    OtherTable {
+        /// The table that the records name as their source.
+        found: String,
+        /// The store's table.
+        table: String,
+    },
+}
 
 /// Indexes the commits of an event that AWS Lambda got from the table's stream, and answers with the records that
 /// have to come again: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
 ///
 /// All of them fail when the table cannot be reached. A record fails alone when its stream is damaged; the log
 /// names it.
+///
+/// # Verification
+///
+/// A record is only a hint: it names a place in the table, and the commit in that place is indexed. A record that is
+/// forged, or whose commit is not in the table, never enters the feed. This takes one `BatchGetItem` for each 100
+/// commits, eventually consistent: half a read unit for each 4 KB of a commit.
+///
+/// # Errors
+///
+/// [`LambdaError::NotRecords`] when the payload has no list `Records`, [`LambdaError::OtherTable`] when a record names
+/// another table as its source (`eventSourceARN`).
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -47,25 +85,52 @@ use crate::store::DynamoStore;
 /// use serde_json::json;
 ///
 /// let store = DynamoStore::embedded().await?;
-/// let answer = lambda::handle(&store, json!({ "Records": [] })).await;
+/// let answer = lambda::handle(&store, json!({ "Records": [] })).await?;
 /// assert_eq!(answer, json!({ "batchItemFailures": [] }));
 /// # Ok(())
 /// # }
 /// # #[cfg(not(feature = "embedded"))]
 /// # fn main() {}
 /// ```
-pub async fn handle(store: &DynamoStore, event: Value) -> Value {
-    let failures: Vec<Value> = failing(store, &event)
-        .await
-        .into_iter()
-        .map(|sequence| json!({ "itemIdentifier": sequence }))
-        .collect();
-    json!({ "batchItemFailures": failures })
+pub async fn handle(store: &DynamoStore, event: Value) -> Result<Value, LambdaError> {
+    let records = records(&event)?;
+    let table = store.table_name();
+    if let Some(found) = records.iter().filter_map(source_table).find(|found| *found != table) {
+        return Err(LambdaError::OtherTable { found: found.to_owned(), table: table.to_owned() });
+    }
+    let failing = failing(store, records).await.into_iter();
+    let failures: Vec<Value> = failing.map(|sequence| json!({ "itemIdentifier": sequence })).collect();
+    Ok(json!({ "batchItemFailures": failures }))
+}
+
+/// The records of an event.
+fn records(event: &Value) -> Result<&[Value], LambdaError> {
+    let found = match event.get("Records") {
+        Some(Value::Array(records)) => return Ok(records),
+        Some(other) => other,
+        None => event,
+    };
+    Err(LambdaError::NotRecords {
+        found: match found {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object without it",
+        },
+    })
+}
+
+/// The table from whose stream a record says that it comes.
+fn source_table(record: &Value) -> Option<&str> {
+    let arn = record["eventSourceARN"].as_str()?;
+    let table = arn.split_once(":table/").map_or(arn, |(_, table)| table);
+    Some(table.split('/').next().unwrap_or(table))
 }
 
 /// The sequence numbers of the records that have to come again.
-async fn failing(store: &DynamoStore, event: &Value) -> Vec<String> {
-    let records: Vec<_> = event["Records"].as_array().into_iter().flatten().collect();
+async fn failing(store: &DynamoStore, records: &[Value]) -> Vec<String> {
     let mut of_streams: Vec<(String, StreamId)> = Vec::new();
     let (mut hints, mut failing) = (Vec::new(), Vec::new());
     for record in records {
@@ -82,19 +147,36 @@ async fn failing(store: &DynamoStore, event: &Value) -> Vec<String> {
                 hints.push(hint);
             }
             Noted::Nothing => {}
+            Noted::Keyless => {
+                tracing::warn!(sequence, "passed over a record without keys: it cannot be a commit");
+            }
             Noted::Foreign => tracing::error!(sequence, "an item looks like a commit, and is of no stream"),
         }
     }
-    let damaged: HashSet<StreamId> = match store.table.ingest(hints, Duration::ZERO).await {
-        Ok(indexed) => indexed.damaged_streams(),
+    let damaged: HashSet<StreamId> = match index(store, hints).await {
+        Ok(indexed) => {
+            if indexed.unfounded > 0 {
+                tracing::warn!(
+                    records = indexed.unfounded,
+                    "the commits of some records are not in the table"
+                );
+            }
+            indexed.damaged_streams()
+        }
         Err(error) => {
-            tracing::error!(%error, "the feed could not be written");
+            tracing::error!(error = error_text(&error), "the feed could not be written");
             of_streams.iter().map(|(_, stream)| stream.clone()).collect()
         }
     };
     let again = of_streams.into_iter().filter(|(_, stream)| damaged.contains(stream));
     failing.extend(again.map(|(sequence, _)| sequence));
     failing
+}
+
+/// Indexes what the table has of that at which the records hint.
+async fn index(store: &DynamoStore, hints: Vec<Hint>) -> Result<Indexed, StoreError> {
+    let hints = store.table.verified(hints).await?;
+    store.table.ingest(hints, Duration::ZERO).await
 }
 
 /// A record, from the JSON that Lambda passes on.
@@ -104,9 +186,13 @@ fn decode(record: &Value) -> Option<Record> {
         Value::Null => None,
         image => Some(item(image)?),
     };
+    let keys = match &change["Keys"] {
+        Value::Null => Item::new(),
+        keys => item(keys)?,
+    };
     Some(Record {
         sequence: change["SequenceNumber"].as_str()?.to_owned(),
-        keys: item(&change["Keys"])?,
+        keys,
         image,
         is_removal: record["eventName"] == "REMOVE",
     })
@@ -161,11 +247,39 @@ mod tests {
         for record in [
             json!(null),
             json!({ "dynamodb": { "Keys": {} } }),
+            json!({ "dynamodb": { "Keys": null } }),
             json!({ "dynamodb": { "SequenceNumber": "1", "Keys": { "pk": { "X": "1" } } } }),
             json!({ "dynamodb": { "SequenceNumber": "1", "Keys": { "pk": { "S": "a", "N": "1" } } } }),
             json!({ "dynamodb": { "SequenceNumber": "1", "Keys": {}, "NewImage": { "b": { "B": "?" } } } }),
         ] {
             assert!(decode(&record).is_none(), "{record}");
         }
+    }
+
+    #[test]
+    fn an_event_without_records_is_an_error_that_says_what_was_expected() {
+        for (event, found) in [
+            (json!({}), "an object without it"),
+            (json!({ "records": [] }), "an object without it"),
+            (json!({ "Records": null }), "null"),
+            (json!({ "Records": {} }), "an object without it"),
+            (json!(null), "null"),
+            (json!([1]), "a list"),
+            (json!("Records"), "a string"),
+        ] {
+            let error = records(&event).expect_err("has no records").to_string();
+            let expected =
+                "expected an event of a DynamoDB stream, a JSON object with a list `Records`, but got ";
+            assert_eq!(error, format!("{expected}{found}"), "{event}");
+        }
+    }
+
+    #[test]
+    fn the_source_of_a_record_is_a_table() {
+        let source = |arn: Value| source_table(&json!({ "eventSourceARN": arn })).map(str::to_owned);
+        let arn = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";
+        assert_eq!(source(json!(arn)).as_deref(), Some("orders"));
+        assert_eq!(source(json!("arn:aws:sqs:eu-west-1:1:q")).as_deref(), Some("arn:aws:sqs:eu-west-1:1:q"));
+        assert_eq!(source(json!(null)), None);
     }
 }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 async fn tell(store: &DynamoStore, id: &str) {
     let keys = json!({ "pk": { "S": format!("account#{id}") }, "sk": { "S": "E#000000000001" } });
     let record = json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": "1", "Keys": keys } });
-    let answer = lambda::handle(store, json!({ "Records": [record] })).await;
+    let answer = lambda::handle(store, json!({ "Records": [record] })).await.expect("has records");
     assert_eq!(answer, json!({ "batchItemFailures": [] }));
 }
 
@@ -198,12 +198,57 @@ async fn a_damaged_stream_stops_no_other() {
         record("2", "account#ann", "E#000000000005"),
         record("3", "$feed#0", "P#00000000000000000011"),
         record("4", "nothing", "E#000000000001"),
-        json!({ "dynamodb": { "SequenceNumber": "5" } }),
+        json!({ "dynamodb": { "SequenceNumber": "5", "Keys": { "pk": { "X": "1" } } } }),
+        json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": "6", "Keys": null } }),
     ];
-    let answer = lambda::handle(&store, json!({ "Records": records })).await;
+    let answer = lambda::handle(&store, json!({ "Records": records })).await.expect("has records");
     let failures = json!([{ "itemIdentifier": "5" }, { "itemIdentifier": "1" }]);
     assert_eq!(answer["batchItemFailures"], failures);
     assert_eq!(store.feed_end(Slice::new(0)).await.expect("is known"), Position::new(11));
+}
+
+/// The record of a commit of one event, as a table's stream has it.
+fn record_of(stream: &str, first: u64) -> Value {
+    let keys = json!({ "pk": { "S": stream }, "sk": { "S": names::commit_key(Version::new(first)) } });
+    let event = json!({ "M": { "t": { "S": "Forged" }, "p": { "S": "{}" } } });
+    let mut image = keys.clone();
+    image["lv"] = json!({ "N": first.to_string() });
+    image["id"] = json!({ "S": "00000000-0000-0000-0000-00000000000f" });
+    image["at"] = json!({ "N": "1800000000123" });
+    image["ev"] = json!({ "L": [event] });
+    let change = json!({ "SequenceNumber": "1", "Keys": keys, "NewImage": image });
+    json!({ "eventName": "INSERT", "dynamodb": change })
+}
+
+#[tokio::test]
+async fn a_forged_record_never_enters_the_feed() {
+    let (store, accounts) = told().await;
+    let end = store.feed_end(Slice::new(0)).await.expect("is known");
+    // Of a stream that is not there, at the end of one that is, and in the place of a commit.
+    let records = [record_of("account#forged", 1), record_of("account#ann", 5), record_of("account#ann", 1)];
+    let answer = lambda::handle(&store, json!({ "Records": records })).await.expect("has records");
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
+    assert_eq!(store.feed_end(Slice::new(0)).await.expect("is known"), end);
+    // What is indexed is the table's, whatever the image says.
+    accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    let records = [record_of("account#ann", 5)];
+    lambda::handle(&store, json!({ "Records": records })).await.expect("has records");
+    let filter = EventFilter::none().with("account", ["Deposited"]);
+    let read = FeedRead::new(Slice::new(0), end).filter(filter);
+    assert_eq!(store.read_feed(&read).await.expect("reads").entries.len(), 1);
+}
+
+#[tokio::test]
+async fn records_of_another_table_are_refused() {
+    let (store, _) = told().await;
+    let source =
+        |table: &str| format!("arn:aws:dynamodb:local:000000000000:table/{table}/stream/2026-01-01T00:00:00");
+    let mut record = record_of("account#ann", 1);
+    record["eventSourceARN"] = source(store.table_name()).into();
+    lambda::handle(&store, json!({ "Records": [record.clone()] })).await.expect("is its own table");
+    record["eventSourceARN"] = source("another").into();
+    let error = lambda::handle(&store, json!({ "Records": [record] })).await.expect_err("is another table");
+    assert!(error.to_string().contains("from the stream of the table `another`"), "{error}");
 }
 
 #[tokio::test]

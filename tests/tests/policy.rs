@@ -138,7 +138,7 @@ async fn use_everything(store: &DynamoStore) {
 
     let keys = json!({ "pk": { "S": "account#ann" }, "sk": { "S": "E#000000000001" } });
     let record = json!({ "dynamodb": { "SequenceNumber": "1", "Keys": keys } });
-    lambda::handle(store, json!({ "Records": [record] })).await;
+    lambda::handle(store, json!({ "Records": [record] })).await.expect("has records");
     let slice = store.slices().await.expect("are known").of(&stream);
     let page = store.read_feed(&FeedRead::new(slice, Position::NONE)).await.expect("reads");
     assert!(!page.entries.is_empty(), "the feed has events");

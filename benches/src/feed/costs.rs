@@ -46,7 +46,7 @@ async fn feed(plan: &Plan, commits_a_page: usize) -> Result<Cost, Failure> {
     store.slices().await?;
     meter.take();
     for batch in commits.chunks(commits_a_page) {
-        let answer = lambda::handle(&store, json!({ "Records": records(batch) })).await;
+        let answer = lambda::handle(&store, json!({ "Records": records(batch) })).await?;
         if answer != json!({ "batchItemFailures": [] }) {
             return Err(format!("records were not indexed: {answer}").into());
         }

@@ -31,7 +31,6 @@ pub(crate) use ingest::Ingest;
 pub(crate) use record::{Noted, Record};
 pub(crate) use settings::DEFAULT_SLICES;
 pub(crate) use storage::{PageQuery, Storage};
-#[cfg(feature = "indexer")]
 pub(crate) use writer::Indexed;
 #[cfg(test)]
 pub(crate) use {reference::Reference, settings::Settings as FeedSettings};

@@ -20,6 +20,8 @@ pub(crate) enum Noted {
     Hint(Hint),
     /// It is of something else.
     Nothing,
+    /// The record has no keys, and so is of no item that there can be.
+    Keyless,
     /// It is of an item that looks like a commit, and is of no stream that there can be.
     Foreign,
 }
@@ -29,6 +31,7 @@ impl Record {
         match Owner::of(&self.keys) {
             Owner::Other => Noted::Nothing,
             _ if self.is_removal => Noted::Nothing,
+            _ if self.keys.is_empty() => Noted::Keyless,
             Owner::Nobody => Noted::Foreign,
             Owner::Stream(stream) => Noted::Hint(match self.image {
                 Some(image) => Hint::at(stream, image),

@@ -8,6 +8,7 @@ use es_core::store::{Commit, Read};
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_util::TryStreamExt;
 
+use super::hint::Hint;
 use super::reference::Reference;
 use crate::capacity;
 use crate::error::translate;
@@ -38,19 +39,7 @@ impl Table {
         references: impl Iterator<Item = &'a Reference>,
     ) -> Result<(Vec<Commit>, Cost), StoreError> {
         let references: Vec<&Reference> = references.collect();
-        let (mut found, mut cost) = (Found::new(), Cost::ZERO);
-        // What a replica that is behind does not have is asked for again.
-        for consistent in [false, true] {
-            let missing: HashSet<_> = references
-                .iter()
-                .map(|reference| place(reference))
-                .filter(|at| !found.contains_key(at))
-                .collect();
-            let missing: Vec<_> = missing.into_iter().collect();
-            for places in missing.chunks(MOST_KEYS) {
-                cost += self.get_all(places, consistent, &mut found).await?;
-            }
-        }
+        let (mut found, mut cost) = self.find(references.iter().copied()).await?;
         let mut commits = Vec::with_capacity(references.len());
         for reference in references {
             let item = found.remove(&place(reference)).ok_or_else(|| {
@@ -61,6 +50,37 @@ impl Table {
             commits.push(commit);
         }
         Ok((commits, cost))
+    }
+
+    /// Replaces hints at commits by what the table has in their places, so that nothing of them is believed.
+    pub(crate) async fn verified(&self, hints: Vec<Hint>) -> Result<Vec<Hint>, StoreError> {
+        let references = hints.iter().filter_map(|hint| match hint {
+            Hint::Commit(reference) => Some(reference),
+            Hint::UpTo(..) => None,
+        });
+        let (found, _) = self.find(references).await?;
+        let verified = hints.into_iter().map(|hint| match hint {
+            Hint::Commit(reference) => match found.get(&place(&reference)) {
+                Some(item) => Hint::at(reference.stream, item.clone()),
+                None => Hint::UpTo(reference.stream, reference.last),
+            },
+            hint @ Hint::UpTo(..) => hint,
+        });
+        Ok(verified.collect())
+    }
+
+    /// Gets the items in the places of references, as many as there are.
+    async fn find(&self, references: impl Iterator<Item = &Reference>) -> Result<(Found, Cost), StoreError> {
+        let places: HashSet<_> = references.map(place).collect();
+        let (mut found, mut cost) = (Found::new(), Cost::ZERO);
+        // What a replica that is behind does not have is asked for again.
+        for consistent in [false, true] {
+            let missing: Vec<_> = places.iter().filter(|at| !found.contains_key(at)).cloned().collect();
+            for places in missing.chunks(MOST_KEYS) {
+                cost += self.get_all(places, consistent, &mut found).await?;
+            }
+        }
+        Ok((found, cost))
     }
 
     /// Gets items, as many as there are.

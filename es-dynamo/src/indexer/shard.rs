@@ -110,6 +110,9 @@ impl Worker {
             match record.noted() {
                 Noted::Hint(hint) => hints.push(hint),
                 Noted::Nothing => {}
+                Noted::Keyless => {
+                    tracing::warn!(sequence, "passed over a record without keys: it cannot be a commit");
+                }
                 Noted::Foreign => {
                     foreign += 1;
                     tracing::error!(sequence, "an item looks like a commit, and is of no stream");

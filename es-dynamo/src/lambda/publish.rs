@@ -5,7 +5,7 @@ use es_core::publish::{Envelopes, Publisher, Publishing};
 use es_core::{BoxError, EventContext, StreamId};
 use serde_json::{Value, json};
 
-use super::decode;
+use super::{LambdaError, decode, records};
 use crate::item::{Attributes, Item};
 use crate::names;
 
@@ -22,22 +22,29 @@ use crate::names;
 /// hours for which the table's stream keeps them, what was not published is lost to the function; a
 /// [`Projector`](es_core::Projector) that runs the same [`Publishing`] has all from the first event on.
 ///
+/// # Errors
+///
+/// [`LambdaError::NotRecords`] when the payload has no list `Records`.
+///
 /// ```
 /// use es_core::publish::{CloudEvents, Publisher, Publishing};
 /// use es_dynamo::lambda;
 /// use serde_json::{Value, json};
 ///
-/// # async fn example(publisher: impl Publisher) -> Result<Value, es_core::publish::InvalidCloudEvents> {
+/// # async fn example(publisher: impl Publisher) -> Result<Value, Box<dyn std::error::Error>> {
 /// let publishing = Publishing::new("to_kinesis", publisher, CloudEvents::source("https://shop.example/orders")?);
-/// let answer = lambda::publish(&publishing, json!({ "Records": [] })).await;
+/// let answer = lambda::publish(&publishing, json!({ "Records": [] })).await?;
 /// assert_eq!(answer, json!({ "batchItemFailures": [] }));
 /// # Ok(answer)
 /// # }
 /// ```
-pub async fn publish<P: Publisher, E: Envelopes>(publishing: &Publishing<P, E>, event: Value) -> Value {
+pub async fn publish<P: Publisher, E: Envelopes>(
+    publishing: &Publishing<P, E>,
+    event: Value,
+) -> Result<Value, LambdaError> {
+    let records = records(&event)?;
     // With an outbox of its own.
     let mut publishing = publishing.clone();
-    let records = event["Records"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut events = Vec::new();
     let mut failed = None;
     for (place, record) in records.iter().enumerate() {
@@ -59,7 +66,7 @@ pub async fn publish<P: Publisher, E: Envelopes>(publishing: &Publishing<P, E>, 
     let first = left.map(|(_, place)| *place).chain(failed).min();
     let failures: Vec<_> =
         first.iter().map(|place| json!({ "itemIdentifier": sequence(&records[*place]) })).collect();
-    json!({ "batchItemFailures": failures })
+    Ok(json!({ "batchItemFailures": failures }))
 }
 
 /// Collects the events of a record; their ids.
@@ -90,6 +97,10 @@ async fn collect<P: Publisher, E: Envelopes>(
 fn stream_of(keys: &Item) -> Result<Option<StreamId>, BoxError> {
     let text = |name| keys.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
     match (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
+        (None, None) => {
+            tracing::warn!("passed over a record without keys: it cannot be a commit");
+            Ok(None)
+        }
         (Some(partition), Some(sort)) => {
             let is_commit = sort.starts_with(names::COMMIT_PREFIX) && !partition.starts_with('$');
             Ok(is_commit.then(|| partition.parse()).transpose()?)
@@ -161,7 +172,7 @@ mod tests {
         let source = CloudEvents::source("/tests").expect("a source");
         let publishing = Publishing::new("to_tests", Arc::clone(&broker), source).clock(clock).only(filter);
         let publishing = publishing.retry(RetryPolicy::default().with_max_attempts(3));
-        let mut answer = publish(&publishing, json!({ "Records": records })).await;
+        let mut answer = publish(&publishing, json!({ "Records": records })).await.expect("has records");
         let accepted = broker.accepted.lock().expect("no test panicked").clone();
         (accepted, answer["batchItemFailures"].take())
     }
@@ -172,7 +183,9 @@ mod tests {
         removed["eventName"] = "REMOVE".into();
         let mut snapshot = record(4, "order#1", 5);
         snapshot["dynamodb"]["Keys"]["sk"]["S"] = "S#".into();
-        let records = vec![record(1, "order#1", 1), record(2, "$feed#1", 1), removed, snapshot];
+        let mut keyless = record(5, "order#1", 7);
+        keyless["dynamodb"]["Keys"].take();
+        let records = vec![record(1, "order#1", 1), record(2, "$feed#1", 1), removed, snapshot, keyless];
         let (accepted, failures) = run(Broker::default(), records, EventFilter::all()).await;
         assert_eq!((accepted, failures), (vec!["order#1 1".to_owned(), "order#1 2".to_owned()], json!([])));
 

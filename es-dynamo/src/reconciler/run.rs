@@ -77,7 +77,7 @@ impl Reconciliation<'_> {
             for noted in page.noted {
                 match noted {
                     Noted::Hint(hint) => hints.push(hint),
-                    Noted::Nothing => {}
+                    Noted::Nothing | Noted::Keyless => {}
                     Noted::Foreign => foreign += 1,
                 }
             }
