@@ -4,15 +4,15 @@ use std::error::Error;
 use std::time::Duration;
 
 use es_core::process::Reacting;
-use es_core::projection::{Progress, ProjectorError, Start};
+use es_core::projection::{Progress, ProjectorError};
 use es_core::{Aggregate, Projector, Repository, StoreError, StreamId};
 use es_dynamo::{DynamoStore, Indexer};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::domain::stock::{Article, Receive};
 use crate::domain::wallet::PayIn;
-use crate::domain::{Line, Money, Order, OrderId, PlaceOrder, Status};
-use crate::fulfilment::FulfilOrders;
+use crate::domain::{Line, Money, Order, OrderId, PlaceOrder};
+use crate::fulfilment::{FulfilOrders, Fulfilment};
 use crate::overview::Overview;
 use crate::report;
 
@@ -23,6 +23,14 @@ const TIME_TO_PAY: Duration = Duration::from_millis(500);
 
 /// How long to wait for something that should happen at once.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// The customers with wallets, each with the money in it and the number of bowls that the customer orders: enough
+/// of both, more bowls than there are, and less money than it costs.
+const CUSTOMERS: [(&str, Money, u32); 3] =
+    [("Dora", Money::cents(5_000), 2), ("Emil", Money::cents(40_000), 30), ("Finn", Money::cents(100), 1)];
+
+/// What the customers order.
+const ARTICLE: &str = "bowl";
 
 /// What runs beside the application; each could be a process of its own.
 struct Workers {
@@ -44,7 +52,7 @@ pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderI
     let workers = Workers::start(store, &shop)?;
     look_at_all_orders(store, &workers, orders, first).await?;
     order_with_wallets(&shop, first).await?;
-    look_at_the_wallets_orders(store, &workers, orders, first).await?;
+    look_at_the_wallets_orders(store, &workers, &shop, first).await?;
     rebuild(&workers).await?;
     workers.end().await
 }
@@ -55,8 +63,8 @@ impl Workers {
         let indexer = Indexer::builder(store).build()?;
         // Keeps the read models up to date.
         let overview = Projector::new(store.clone(), Overview::new(store));
-        // Does what follows from an order. What was ordered before there was a process is not its business.
-        let fulfilment = Projector::process_builder(store.clone(), shop.clone()).start(Start::End).build();
+        // Does what follows from an order.
+        let fulfilment = Projector::of_process(store.clone(), shop.clone());
 
         let indexing = tokio::spawn({
             let indexer = indexer.clone();
@@ -86,10 +94,10 @@ impl Workers {
     }
 }
 
-/// Waits until the read models know all of an order.
-async fn wait_for(workers: &Workers, orders: &Repository<Order>, order: OrderId) -> Result<()> {
-    let stream = StreamId::new(Order::NAME, order)?;
-    let version = orders.version(&order).await?;
+/// Waits until the read models include every event that the aggregate has now.
+async fn wait_for<A: Aggregate>(workers: &Workers, aggregates: &Repository<A>, id: &A::Id) -> Result<()> {
+    let stream = StreamId::new(A::NAME, id)?;
+    let version = aggregates.version(id).await?;
     Ok(workers.overview.wait_for(&stream, version, LONGEST_WAIT).await?)
 }
 
@@ -101,8 +109,9 @@ async fn look_at_all_orders(
     first: OrderId,
 ) -> Result<()> {
     report::chapter("All orders: a projection keeps two read models");
-    for number in first.0 - 2..first.0 {
-        wait_for(workers, orders, OrderId(number)).await?;
+    // A read model follows the commands with a delay. Earlier runs have left orders, too.
+    for number in OrderId::FIRST.0..first.0 {
+        wait_for(workers, orders, &OrderId(number)).await?;
     }
     let overview = Overview::new(store);
     for row in overview.orders.find("by_customer", "Ann").all().await? {
@@ -117,13 +126,12 @@ async fn look_at_all_orders(
 /// Three customers with wallets order. What happens then is the process's business.
 async fn order_with_wallets(shop: &FulfilOrders, first: OrderId) -> Result<()> {
     report::chapter("Customers with wallets order, and a process does the rest");
-    shop.stock.execute(&Article("bowl".to_owned()), Receive { pieces: 2 }).await?;
-    for (customer, cents) in [("Dora", 5_000), ("Emil", 40_000), ("Finn", 100)] {
-        shop.wallets.execute(&customer.to_owned(), PayIn { amount: Money::cents(cents) }).await?;
+    shop.stock.execute(&Article(ARTICLE.to_owned()), Receive { pieces: 2 }).await?;
+    for (customer, amount, _) in CUSTOMERS {
+        shop.wallets.execute(&customer.to_owned(), PayIn { amount }).await?;
     }
-    // Enough of all; more bowls than there are; less money than it costs.
-    for (order, (customer, bowls)) in (first.0..).map(OrderId).zip([("Dora", 2), ("Emil", 30), ("Finn", 1)]) {
-        let lines = vec![Line::new(bowls, "bowl", Money::cents(12_00))];
+    for (order, (customer, _, bowls)) in (first.0..).map(OrderId).zip(CUSTOMERS) {
+        let lines = vec![Line::new(bowls, ARTICLE, Money::cents(12_00))];
         let place = PlaceOrder { customer: customer.to_owned(), lines };
         shop.orders.execute(&order, place).await?;
         report::line(&format!("{customer} places order {order}: {bowls} bowls"));
@@ -131,26 +139,35 @@ async fn order_with_wallets(shop: &FulfilOrders, first: OrderId) -> Result<()> {
     Ok(())
 }
 
+/// Waits for the process to finish with each order, and then for the read models to follow.
 async fn look_at_the_wallets_orders(
     store: &DynamoStore,
     workers: &Workers,
-    orders: &Repository<Order>,
+    shop: &FulfilOrders,
     first: OrderId,
 ) -> Result<()> {
+    let fulfilments: Repository<Fulfilment> = Repository::new(store.clone());
     let overview = Overview::new(store);
-    for (order, customer) in (first.0..).map(OrderId).zip(["Dora", "Emil", "Finn"]) {
-        let decided = async {
-            while matches!(orders.load(&order).await?.state.status, Status::Placed | Status::Paid) {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Ok::<_, StoreError>(())
-        };
-        tokio::time::timeout(LONGEST_WAIT, decided).await??;
-        wait_for(workers, orders, order).await?;
+    for (order, (customer, ..)) in (first.0..).map(OrderId).zip(CUSTOMERS) {
+        tokio::time::timeout(LONGEST_WAIT, fulfilled_or_given_up(&fulfilments, order)).await??;
+        wait_for(workers, &shop.orders, &order).await?;
+        wait_for(workers, &shop.wallets, &customer.to_owned()).await?;
+        wait_for(workers, &fulfilments, &order).await?;
         let row = overview.orders.get(&order.to_string()).await?.ok_or("the row is there")?;
         report::line(&format!("{customer}'s order {} is {}", row.order, row.status));
     }
-    Ok(())
+    wait_for(workers, &shop.stock, &Article(ARTICLE.to_owned())).await
+}
+
+/// Waits until the process has recorded how it ended for the order.
+async fn fulfilled_or_given_up(fulfilments: &Repository<Fulfilment>, order: OrderId) -> Result<()> {
+    loop {
+        let fulfilment = fulfilments.load(&order).await?;
+        if fulfilment.exists() && fulfilment.state.waiting.is_none() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Both read models from the first event on, beside those that are read meanwhile.

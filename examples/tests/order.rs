@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use tokio::net::TcpSocket;
+
 fn order(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_order")).args(arguments).output().expect("the example runs")
 }
@@ -100,8 +102,11 @@ fn help_names_every_place() {
 
 #[test]
 fn a_server_that_is_not_there_is_named() {
-    // Port 9 is the discard service, which no machine runs.
-    let output = order(&["--endpoint", "http://127.0.0.1:9"]);
+    // A port that is bound and does not listen refuses connections, and no other process can take it.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+    let address = socket.local_addr().expect("an address");
+    let output = order(&["--endpoint", &format!("http://{address}")]);
     assert!(!output.status.success());
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(errors.contains("error:") && errors.contains("because:"), "{errors}");

@@ -18,6 +18,11 @@ use super::events::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderId(pub u32);
 
+impl OrderId {
+    /// The number of the shop's first order.
+    pub const FIRST: Self = Self(1001);
+}
+
 impl fmt::Display for OrderId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
