@@ -48,9 +48,14 @@ pub struct History<'a, A: Aggregate> {
 }
 
 impl<'a, A: Aggregate> History<'a, A> {
-    pub(crate) fn new(store: &'a dyn EventStore, stream: Result<StreamId, InvalidStreamId>) -> Self {
+    /// Reads the part of the stream that `read` selects.
+    pub(crate) fn new(
+        store: &'a dyn EventStore,
+        stream: Result<StreamId, InvalidStreamId>,
+        read: impl FnOnce(StreamId) -> Read,
+    ) -> Self {
         let (stream, pages) = match stream {
-            Ok(id) => (Some(id.clone()), store.read(Read::all(id))),
+            Ok(id) => (Some(id.clone()), store.read(read(id))),
             Err(error) => (None, stream::iter([Err(error.into())]).boxed()),
         };
         Self { stream, pages, ready: VecDeque::new(), failed: None }

@@ -39,7 +39,7 @@ use crate::events::Events;
 use crate::ids::IdSource;
 use crate::metadata::Metadata;
 use crate::snapshot::SnapshotPolicy;
-use crate::store::{Claim, EventStore, StoreError};
+use crate::store::{Claim, EventStore, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 use cache::StateCache;
@@ -273,7 +273,27 @@ impl<A: Aggregate> Repository<A> {
     /// The events of the aggregate `id`, from the first, each with its version, time and metadata.
     #[must_use]
     pub fn history(&self, id: &A::Id) -> History<'_, A> {
-        History::new(&*self.inner.store, StreamId::new(A::NAME, id))
+        History::new(&*self.inner.store, StreamId::new(A::NAME, id), Read::all)
+    }
+
+    /// Returns the events of the aggregate `id` after the version `after`, up to and including `until`, in order:
+    /// one page of a long history. Only these events are read and billed.
+    ///
+    /// `after` is [`Version::NONE`] or the last version of a commit, such as the version of an outcome. If `until`
+    /// is inside a commit, the whole commit is returned; a version past the end of the stream is no error.
+    ///
+    /// ```
+    /// # use es_core::prelude::*;
+    /// # async fn example<A: Aggregate>(repository: Repository<A>, id: A::Id) -> Result<(), es_core::StoreError> {
+    /// let first_hundred = repository.history_between(&id, Version::NONE, Version::new(100)).all().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn history_between(&self, id: &A::Id, after: Version, until: Version) -> History<'_, A> {
+        History::new(&*self.inner.store, StreamId::new(A::NAME, id), |stream| {
+            Read::all(stream).after(after).until(until)
+        })
     }
 
     /// Waits until all snapshots that this repository has started to write are written, or have failed.

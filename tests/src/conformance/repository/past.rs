@@ -70,6 +70,14 @@ pub async fn history_tells_every_event(store: Arc<dyn EventStore>) {
         assert_eq!(history.next().await.expect("an event").expect("reads"), *event);
     }
     assert!(history.next().await.is_none());
+
+    // The commits end at the versions 1, 4, 6 and 7.
+    for (after, until, expected) in
+        [(0, 1, &all[..1]), (1, 4, &all[1..4]), (1, 2, &all[1..4]), (4, 99, &all[4..]), (7, 99, &[][..])]
+    {
+        let part = accounts.history_between(&id, Version::new(after), Version::new(until));
+        assert_eq!(part.all().await.expect("reads"), expected, "from {after} to {until}");
+    }
 }
 
 /// One small read.
