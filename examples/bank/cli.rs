@@ -1,8 +1,11 @@
 //! Where the bank is, and where its accounts are kept: the options of the command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bank::Settings;
 use clap::Parser;
 use es_core::StoreError;
 use es_dynamo::DynamoStore;
@@ -34,6 +37,19 @@ pub struct Options {
     /// The table's name, on a server or on AWS
     #[arg(long, value_name = "NAME", default_value = "bank-example")]
     table: String,
+
+    /// Record the header X-Actor as the actor of a request. Only for a bank behind a proxy that authenticates clients
+    /// and replaces the header: any other client can claim to be anyone
+    #[arg(long)]
+    trust_actor_header: bool,
+
+    /// How many connections may be open at a time
+    #[arg(long, value_name = "COUNT", default_value = "1024")]
+    max_connections: NonZeroUsize,
+
+    /// How long requests in progress may take once the bank closes
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    shutdown_timeout: u64,
 }
 
 impl Options {
@@ -59,6 +75,15 @@ impl Options {
         self.port
     }
 
+    /// How the API is served.
+    pub fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        settings.trust_actor_header = self.trust_actor_header;
+        settings.max_connections = self.max_connections;
+        settings.shutdown_timeout = Duration::from_secs(self.shutdown_timeout);
+        settings
+    }
+
     /// What to try, once the bank listens at `address`.
     pub fn greeting(&self, address: SocketAddr) -> String {
         GREETING.replace("ADDRESS", &address.to_string())
@@ -71,13 +96,13 @@ const GREETING: &str = r#"The bank is open at http://ADDRESS. Try, in another te
   open() { curl -sD- -o/dev/null http://ADDRESS/accounts --json "$1" | sed -n 's|^location: /accounts/||p' | tr -d '\r'; }
   ANN=$(open '{"owner": "Ann", "number": "DE 1000 0001"}')
   BOB=$(open '{"owner": "Bob", "number": "DE 1000 0002"}')
-  curl -i http://ADDRESS/accounts/$ANN/deposits -H 'X-Actor: ann' --json '{"amount": 50000}'
+  curl -i http://ADDRESS/accounts/$ANN/deposits -H 'X-Request-Id: r-1' --json '{"amount": 50000}'
   curl -i http://ADDRESS/accounts/$ANN/withdrawals -H 'If-Match: "2"' --json '{"amount": 10000}'
   curl -i http://ADDRESS/transfers -H 'Idempotency-Key: rent-may' --json '{"from": "'$ANN'", "to": "'$BOB'", "amount": 30000}'
   curl -i http://ADDRESS/transfers -H 'Idempotency-Key: rent-may' --json '{"from": "'$ANN'", "to": "'$BOB'", "amount": 30000}'
   curl -i http://ADDRESS/accounts/$ANN -H 'If-None-Match: "4"'
   curl -i http://ADDRESS/accounts/$ANN/withdrawals --json '{"amount": 99999}'
   curl -i http://ADDRESS/accounts --json '{"owner": "Carl", "number": "DE10000001"}'
-  curl -s http://ADDRESS/accounts/$ANN/history
+  curl -s "http://ADDRESS/accounts/$ANN/history?limit=10"
 
-Ctrl-C closes it."#;
+Ctrl-C or SIGTERM closes it."#;

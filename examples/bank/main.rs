@@ -3,6 +3,7 @@
 mod cli;
 
 use std::error::Error;
+use std::io;
 use std::process::ExitCode;
 
 use bank::Bank;
@@ -14,12 +15,7 @@ async fn main() -> ExitCode {
     match run(&cli::Options::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
-            let mut cause = error.source();
-            while let Some(error) = cause {
-                eprintln!("  because: {error}");
-                cause = error.source();
-            }
+            eprintln!("error: {}", es_core::error_text(&*error));
             ExitCode::FAILURE
         }
     }
@@ -27,15 +23,39 @@ async fn main() -> ExitCode {
 
 async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
     let store = options.open_store().await?;
+    let settings = options.settings();
+    if settings.trust_actor_header {
+        eprintln!("{ACTOR_WARNING}");
+    }
     let listener = TcpListener::bind(("127.0.0.1", options.port())).await?;
+    let stopped = stop_signal()?;
     println!("{}", options.greeting(listener.local_addr()?));
-    let interrupted = async {
-        // Without a way to hear of Ctrl-C, the process just ends when it comes.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-        println!("no more requests are taken; those that are under way are answered");
-    };
-    bank::serve(listener, Bank::new(store), interrupted).await?;
+    bank::serve(listener, Bank::new(store), settings, stopped).await;
     Ok(())
+}
+
+/// The startup warning of `--trust-actor-header`.
+const ACTOR_WARNING: &str = "\
+WARNING: --trust-actor-header is set. The bank records the header X-Actor as the actor of a request and does not
+         authenticate anyone: a client that reaches it directly can act in every name. Use it only behind a proxy
+         that authenticates clients and replaces this header.";
+
+/// Completes at the first SIGTERM, as service managers and container platforms send it, or SIGINT (Ctrl-C).
+fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
+    #[cfg(unix)]
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    Ok(async move {
+        #[cfg(unix)]
+        let terminated = async move {
+            terminated.recv().await;
+        };
+        #[cfg(not(unix))]
+        let terminated = std::future::pending::<()>();
+        tokio::select! {
+            () = terminated => {}
+            // If the handler of Ctrl-C cannot be installed, Ctrl-C ends the process.
+            Ok(()) = tokio::signal::ctrl_c() => {}
+        }
+        println!("no new requests are accepted; those in progress are answered");
+    })
 }

@@ -1,6 +1,5 @@
 //! Requests for one account.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
@@ -11,7 +10,7 @@ use super::body::Fields;
 use super::conditional::{etag, if_none_match};
 use super::headers::Target;
 use super::problem::Problem;
-use super::views::{self, EventView};
+use super::views;
 use crate::Bank;
 use crate::domain::{
     Account, AccountError, AccountEvent, AccountId, AccountNumber, Close, Deposit, Money, Open, Withdraw,
@@ -22,9 +21,10 @@ use crate::service::Wish;
 pub const AMOUNT: &str = "a whole number of cents, such as 500";
 
 /// `POST /accounts`
-pub async fn open(State(bank): State<Bank>, wish: Wish, mut fields: Fields) -> Result<Response, Problem> {
-    let owner: String = fields.take("owner", "the owner's name")?;
-    let number: AccountNumber = fields.take("number", "an account number: 6 to 34 letters and digits")?;
+pub async fn open(State(bank): State<Bank>, wish: Wish, fields: Fields) -> Result<Response, Problem> {
+    let [owner, number] = fields.exactly(["owner", "number"])?;
+    let owner: String = owner.read("the owner's name")?;
+    let number: AccountNumber = number.read("an account number: 6 to 34 letters and digits")?;
     // A key belongs to an account, and a repeated request has to come to the account that the first one opened:
     // its id follows from the key.
     let id = AccountId(wish.key.unwrap_or_else(Uuid::now_v7));
@@ -55,23 +55,15 @@ pub async fn get(
     Ok(views::found(id, &loaded.state, loaded.version))
 }
 
-/// `GET /accounts/{id}/history`
-pub async fn history(State(bank): State<Bank>, Target(id): Target) -> Result<Json<Vec<EventView>>, Problem> {
-    let events = bank.accounts.history(&id).all().await?;
-    if events.is_empty() {
-        return Err(AccountError::Unknown.into());
-    }
-    Ok(Json(events.iter().map(EventView::from).collect()))
-}
-
 /// `POST /accounts/{id}/deposits`
 pub async fn deposit(
     State(bank): State<Bank>,
     Target(id): Target,
     wish: Wish,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Response, Problem> {
-    let amount: Money = fields.take("amount", AMOUNT)?;
+    let [amount] = fields.exactly(["amount"])?;
+    let amount: Money = amount.read(AMOUNT)?;
     change(
         &bank,
         id,
@@ -87,9 +79,10 @@ pub async fn withdraw(
     State(bank): State<Bank>,
     Target(id): Target,
     wish: Wish,
-    mut fields: Fields,
+    fields: Fields,
 ) -> Result<Response, Problem> {
-    let amount: Money = fields.take("amount", AMOUNT)?;
+    let [amount] = fields.exactly(["amount"])?;
+    let amount: Money = amount.read(AMOUNT)?;
     change(
         &bank,
         id,

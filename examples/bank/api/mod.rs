@@ -3,43 +3,101 @@
 //! | request | carries out |
 //! |---|---|
 //! | `POST /accounts` | opens an account: `owner`, `number` |
-//! | `GET /accounts/{id}` | tells its state; its version is the entity tag |
+//! | `GET /accounts/{id}` | returns its state; its version is the entity tag |
 //! | `DELETE /accounts/{id}` | closes it |
 //! | `POST /accounts/{id}/deposits` | puts `amount` on it |
 //! | `POST /accounts/{id}/withdrawals` | takes `amount` off it |
-//! | `GET /accounts/{id}/history` | tells all that happened to it |
+//! | `GET /accounts/{id}/history` | returns its events, page by page: `limit`, `cursor` |
 //! | `POST /transfers` | moves `amount` `from` one account `to` another |
 //!
-//! What changes an account heeds `If-Match`, for a transfer with the version of the account that the money comes
-//! from, and `Idempotency-Key`. `X-Actor`, and `traceparent` or `X-Request-Id`, are recorded with the events.
+//! Requests that change an account heed `If-Match`, for a transfer with the version of the account that the money
+//! comes from, and `Idempotency-Key`. `traceparent` or `X-Request-Id` is recorded with the events, and so is
+//! `X-Actor` if the [settings](Settings::trust_actor_header) trust it.
 
 mod accounts;
 mod body;
 mod conditional;
 mod headers;
+mod history;
 mod problem;
 mod transfers;
 mod views;
 
-use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::StatusCode;
-use axum::routing::{get, post};
+use std::any::Any;
 
-use crate::Bank;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::{RequestBodyDeadlineLayer, TimeoutLayer};
+
+use crate::{Bank, Settings};
 use problem::Problem;
 
+/// The largest body of a request, in bytes.
+const MAX_BODY_BYTES: usize = 16 * 1024;
+
+/// Headers of every response. Balances do not belong in caches, and no response is a page for a browser to interpret.
+/// `Strict-Transport-Security` is added where TLS ends.
+const HEADERS: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "no-store"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (X_FRAME_OPTIONS, "DENY"),
+    (REFERRER_POLICY, "no-referrer"),
+];
+
+/// What the handlers share.
+#[derive(Clone)]
+struct App {
+    bank: Bank,
+    trust_actor_header: bool,
+}
+
+impl FromRef<App> for Bank {
+    fn from_ref(app: &App) -> Self {
+        app.bank.clone()
+    }
+}
+
 /// The API of `bank`.
-pub fn router(bank: Bank) -> Router {
-    Router::new()
+pub fn router(bank: Bank, settings: &Settings) -> Router {
+    let router = Router::new()
         .route("/accounts", post(accounts::open))
         .route("/accounts/{id}", get(accounts::get).delete(accounts::close))
         .route("/accounts/{id}/deposits", post(accounts::deposit))
         .route("/accounts/{id}/withdrawals", post(accounts::withdraw))
-        .route("/accounts/{id}/history", get(accounts::history))
+        .route("/accounts/{id}/history", get(history::history))
         .route("/transfers", post(transfers::transfer))
         .fallback(async || Problem::plain(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || Problem::plain(StatusCode::METHOD_NOT_ALLOWED))
-        .layer(DefaultBodyLimit::max(16 * 1024))
-        .with_state(bank)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(RequestBodyDeadlineLayer::new(settings.body_timeout))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, settings.request_timeout))
+        .layer(map_response(explain_timeout))
+        .with_state(App { bank, trust_actor_header: settings.trust_actor_header });
+    HEADERS.into_iter().fold(router, |router, (name, value)| {
+        router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)))
+    })
+}
+
+/// Turns the empty response of the timeout into a problem: a command may have been carried out.
+async fn explain_timeout(response: Response) -> Response {
+    if response.status() == StatusCode::GATEWAY_TIMEOUT {
+        return Problem::unknown_outcome().into_response();
+    }
+    response
+}
+
+/// The panic is a fault of this program: its message has been logged, and is not for the client.
+fn panicked(_: Box<dyn Any + Send>) -> Response {
+    Problem::plain(StatusCode::INTERNAL_SERVER_ERROR).into_response()
 }

@@ -69,6 +69,11 @@ impl Problem {
         )
     }
 
+    /// A request that may or may not have been carried out.
+    pub fn unknown_outcome() -> Self {
+        busy("whether it was carried out is unknown: repeat it under an idempotency key, or look")
+    }
+
     /// The problem with another member.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
@@ -173,9 +178,7 @@ fn failed<E: Error + 'static>(error: ExecuteError<E>) -> Problem {
         )
         .with("field", "number"),
         ExecuteError::Conflict(_) => busy("others came first: nothing was changed"),
-        error if error.is_outcome_unknown() => {
-            busy("whether it was carried out is unknown: repeat it under an idempotency key, or look")
-        }
+        error if error.is_outcome_unknown() => Problem::unknown_outcome(),
         error => internal(&error),
     }
 }
@@ -190,11 +193,6 @@ fn busy(detail: &str) -> Problem {
 
 /// Something that clients can do nothing about. The operator gets to know it all, the client nothing.
 fn internal(error: &(dyn Error + 'static)) -> Problem {
-    eprintln!("error: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        eprintln!("  because: {error}");
-        cause = error.source();
-    }
+    eprintln!("error: {}", es_core::error_text(error));
     Problem::plain(StatusCode::INTERNAL_SERVER_ERROR)
 }

@@ -14,10 +14,11 @@ use crate::domain::{AccountEvent, AccountId, Money};
 use crate::service::Wish;
 
 /// `POST /transfers`
-pub async fn transfer(State(bank): State<Bank>, wish: Wish, mut fields: Fields) -> Result<Response, Problem> {
-    let from: AccountId = fields.take("from", "the id of the account that the money comes from")?;
-    let to: AccountId = fields.take("to", "the id of the account that gets the money")?;
-    let amount: Money = fields.take("amount", AMOUNT)?;
+pub async fn transfer(State(bank): State<Bank>, wish: Wish, fields: Fields) -> Result<Response, Problem> {
+    let [from, to, amount] = fields.exactly(["from", "to", "amount"])?;
+    let from: AccountId = from.read("the id of the account that the money comes from")?;
+    let to: AccountId = to.read("the id of the account that gets the money")?;
+    let amount: Money = amount.read(AMOUNT)?;
     let outcome = match bank.transfer(from, to, amount, &wish).await {
         // The key belongs to a transfer between other accounts.
         Err(ExecuteError::Store(StoreError::Invalid { .. })) if wish.key.is_some() => {

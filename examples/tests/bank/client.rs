@@ -1,12 +1,11 @@
 //! A bank on a port of its own, and a client of it.
 
 use std::future::pending;
-use std::io;
 use std::net::SocketAddr;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, request};
-use bank::Bank;
+use bank::{Bank, Settings};
 use es_dynamo::DynamoStore;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -28,11 +27,18 @@ pub struct Api {
 pub struct Server {
     pub api: Api,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 impl Server {
+    /// A bank that trusts `X-Actor`, as one behind an authenticating proxy does.
     pub async fn start(bank: Bank) -> Self {
+        let mut settings = Settings::default();
+        settings.trust_actor_header = true;
+        Self::start_with(bank, settings).await
+    }
+
+    pub async fn start_with(bank: Bank, settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let api = Api::new(listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel();
@@ -42,13 +48,13 @@ impl Server {
                 pending::<()>().await;
             }
         };
-        Self { api, stop, serving: tokio::spawn(bank::serve(listener, bank, shutdown)) }
+        Self { api, stop, serving: tokio::spawn(bank::serve(listener, bank, settings, shutdown)) }
     }
 
     /// Stops the bank, and waits until it has.
     pub async fn stop(self) {
         self.stop.send(()).expect("it is still serving");
-        self.serving.await.expect("no panic").expect("served to the end");
+        self.serving.await.expect("no panic");
     }
 }
 
@@ -72,6 +78,10 @@ pub async fn server() -> Server {
 impl Api {
     pub fn new(address: SocketAddr) -> Self {
         Self { address, client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub fn get(&self, path: &str) -> Call {
@@ -124,8 +134,9 @@ impl Api {
     }
 
     pub async fn history(&self, account: &str) -> Vec<Value> {
-        let history = self.get(&format!("{account}/history")).send().await.expect(200);
-        history.as_array().expect("an array").clone()
+        let page = self.get(&format!("{account}/history")).send().await.expect(200);
+        assert_eq!(page["next"], Value::Null, "there are more pages");
+        page["events"].as_array().expect("an array").clone()
     }
 }
 

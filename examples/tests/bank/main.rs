@@ -3,7 +3,9 @@
 mod accounts;
 mod client;
 mod conditional;
+mod history;
 mod idempotency;
+mod limits;
 mod problems;
 mod process;
 mod transfers;

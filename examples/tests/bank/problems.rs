@@ -30,17 +30,28 @@ async fn what_is_malformed_is_named() {
         (&deposits, json!({ "amount": 1.5 }), "amount"),
         (&deposits, json!({ "amount": "500" }), "amount"),
         (&deposits, json!([500]), "body"),
+        (&deposits, json!({ "amount": 1, "ammount": 2 }), "ammount"),
+        (&deposits, json!({ "amount": 1, "Amount": 2 }), "Amount"),
+        ("/accounts", json!({ "owner": "Bob", "number": "DE100002", "balance": 1 }), "balance"),
         ("/accounts/7/deposits", json!({ "amount": 1 }), "id"),
         ("/accounts/7/withdrawals", json!({ "amount": 1 }), "id"),
         ("/transfers", json!({ "to": id(&ann), "amount": 1 }), "from"),
         ("/transfers", json!({ "from": id(&ann), "to": "Bob", "amount": 1 }), "to"),
         ("/transfers", json!({ "from": id(&ann), "to": id(&ann), "amount": "1" }), "amount"),
+        (
+            "/transfers",
+            json!({ "from": id(&ann), "to": id(&ann), "amount": 1, "currency": "USD" }),
+            "currency",
+        ),
     ] {
         let problem = api.post(path, &body).send().await.expect_problem(400, "malformed-request");
         assert_eq!(problem["field"], field, "{body}");
     }
     for (call, field) in [
         (api.deposit(&ann, 1).body("{"), "body"),
+        (api.deposit(&ann, 1).body(r#"{ "amount": 1, "amount": 1 }"#), "amount"),
+        (api.deposit(&ann, 1).body(r#"{ "amount": null, "amount": 1 }"#), "amount"),
+        (api.deposit(&ann, 1).body(r#"{ "amount": 1 } {}"#), "body"),
         (api.get("/accounts/7"), "id"),
         (api.get("/accounts/7/history"), "id"),
         (api.delete("/accounts/7"), "id"),

@@ -1,20 +1,29 @@
 //! The bank as a process, and how it ends.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bank::Bank;
 use bank::domain::Account;
 use es_core::{Repository, Version};
+use serde_json::Value;
 
 use crate::client::{Api, Server, id, store};
 
-/// A bank in a process of its own, which ends with the test.
+/// A bank in a separate process, which ends with the test.
 struct Process {
     child: Child,
     output: BufReader<ChildStdout>,
     api: Api,
+}
+
+/// What a process printed after its address.
+struct Ended {
+    output: String,
+    errors: String,
 }
 
 impl Process {
@@ -22,6 +31,7 @@ impl Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_bank"))
             .args(arguments)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("the example starts");
         let mut output = BufReader::new(child.stdout.take().expect("its output"));
@@ -33,14 +43,16 @@ impl Process {
         Self { child, output, api }
     }
 
-    /// Ends it as Ctrl-C does; gives the rest of what it told.
-    fn interrupt(mut self) -> String {
+    /// Sends the signal `INT`, as Ctrl-C does, or `TERM`, and waits until the process has ended.
+    fn stop(mut self, signal: &str) -> Ended {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
-        let mut told = String::new();
-        self.output.read_to_string(&mut told).expect("text");
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.expect("kill runs").success());
+        let (mut output, mut errors) = (String::new(), String::new());
+        self.output.read_to_string(&mut output).expect("text");
+        self.child.stderr.take().expect("its errors").read_to_string(&mut errors).expect("text");
         assert!(self.child.wait().expect("it ends").success());
-        told
+        Ended { output, errors }
     }
 }
 
@@ -62,12 +74,46 @@ async fn the_bank_opens_closes_and_keeps_its_accounts() {
 
     let first = Process::start(&["--file", file]);
     let ann = first.api.account("Ann", "DE100001", 500).await;
-    let told = first.interrupt();
-    assert!(told.contains("curl") && told.contains("no more requests"), "{told}");
+    let ended = first.stop("INT");
+    assert!(ended.output.contains("curl") && ended.output.contains("no new requests"), "{}", ended.output);
+    assert_eq!(ended.errors, "");
 
     let second = Process::start(&["--file", file]);
     assert_eq!(second.api.balance(&ann).await, 500);
-    second.interrupt();
+    second.stop("TERM");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn signals_end_the_bank_in_bounded_time_whatever_its_clients_do() {
+    for signal in ["INT", "TERM"] {
+        let process = Process::start(&["--shutdown-timeout", "1"]);
+        let mut half_sent = Vec::new();
+        for text in ["", "POST /transfers HTTP/1.1\r\nhost: bank\r\ncontent-length: 9\r\n\r\n{", "GET /acc"] {
+            let mut stream = TcpStream::connect(process.api.address()).expect("connects");
+            stream.write_all(text.as_bytes()).expect("is sent");
+            half_sent.push(stream);
+        }
+        // Connections are accepted in order: after this answer, the others are open.
+        process.api.get("/nothing").send().await.expect_problem(404, "about:blank");
+        let asked = Instant::now();
+        process.stop(signal);
+        // Longer than the timeout of one second, for a busy machine, and shorter than that for a request's head.
+        assert!(asked.elapsed() < Duration::from_secs(9), "{signal}: {:?}", asked.elapsed());
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn to_trust_the_actor_takes_a_flag_and_gives_a_warning() {
+    for (arguments, actor) in [(&[][..], Value::Null), (&["--trust-actor-header"], "ann".into())] {
+        let process = Process::start(arguments);
+        let ann = process.api.account("Ann", "DE100001", 0).await;
+        process.api.deposit(&ann, 1).header("x-actor", "ann").send().await.expect(200);
+        assert_eq!(process.api.history(&ann).await[1]["actor"], actor);
+        let ended = process.stop("TERM");
+        assert_eq!(ended.errors.contains("WARNING: --trust-actor-header"), !arguments.is_empty());
+    }
 }
 
 #[tokio::test]
@@ -89,7 +135,16 @@ async fn a_bank_that_closes_has_written_its_snapshots() {
 fn help_names_every_option() {
     let output = Command::new(env!("CARGO_BIN_EXE_bank")).arg("--help").output().expect("the example runs");
     let text = String::from_utf8_lossy(&output.stdout);
-    for option in ["--port <PORT>", "--file <PATH>", "--endpoint <URL>", "--aws", "--table <NAME>"] {
+    for option in [
+        "--port <PORT>",
+        "--file <PATH>",
+        "--endpoint <URL>",
+        "--aws",
+        "--table <NAME>",
+        "--trust-actor-header",
+        "--max-connections <COUNT>",
+        "--shutdown-timeout <SECONDS>",
+    ] {
         assert!(text.contains(option), "{option} is missing in:\n{text}");
     }
 }

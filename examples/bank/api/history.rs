@@ -1,0 +1,106 @@
+//! The history of an account, page by page.
+
+use std::num::NonZeroU64;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Query, State};
+use axum::http::request::Parts;
+use es_core::Version;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::headers::Target;
+use super::problem::Problem;
+use super::views::EventView;
+use crate::Bank;
+use crate::domain::{AccountError, AccountId};
+
+/// How many events a page has, unless the client asks for fewer or more.
+const DEFAULT_LIMIT: u64 = 50;
+
+/// How many events a page has at most.
+const MAX_LIMIT: u64 = 200;
+
+/// `GET /accounts/{id}/history`
+pub async fn history(
+    State(bank): State<Bank>,
+    Target(id): Target,
+    page: PageRequest,
+) -> Result<Json<Page>, Problem> {
+    let after = page.cursor.map_or(Ok(Version::NONE), |cursor| version_in(&cursor, id))?;
+    // One event more than the page has tells whether another page follows. Each command on an account records one
+    // event, so every version is the end of a commit.
+    let until = after.get().saturating_add(page.limit + 1);
+    let mut events = bank.accounts.history_between(&id, after, Version::new(until)).all().await?;
+    if events.is_empty() && after.is_none() {
+        return Err(AccountError::Unknown.into());
+    }
+    let has_more = events.len() as u64 > page.limit;
+    events.truncate(page.limit as usize);
+    let next = events.last().filter(|_| has_more).map(|event| cursor_after(event.version, id));
+    Ok(Json(Page { events: events.iter().map(EventView::from).collect(), next }))
+}
+
+/// A page of events, from the oldest to the newest.
+#[derive(Serialize)]
+pub struct Page {
+    events: Vec<EventView>,
+    /// The cursor of the next page; `null` on the last one.
+    next: Option<String>,
+}
+
+/// The part of the history that the client asks for, in the query of the URL.
+pub struct PageRequest {
+    limit: u64,
+    cursor: Option<String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PageRequest {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(parameters) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| Problem::malformed("query", "the query is `limit` and `cursor`, URL-encoded"))?;
+        let (mut limit, mut cursor) = (None, None);
+        for (name, value) in parameters {
+            match name.as_str() {
+                "limit" if limit.is_none() => limit = Some(read_limit(&value)?),
+                "cursor" if cursor.is_none() => cursor = Some(value),
+                _ => {
+                    let detail = "the query has `limit` and `cursor`, each at most once";
+                    return Err(Problem::malformed("query", detail));
+                }
+            }
+        }
+        Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), cursor })
+    }
+}
+
+fn read_limit(text: &str) -> Result<u64, Problem> {
+    match text.parse::<NonZeroU64>() {
+        Ok(limit) if limit.get() <= MAX_LIMIT => Ok(limit.get()),
+        _ => Err(Problem::malformed("limit", format!("`limit` is a number from 1 to {MAX_LIMIT}"))),
+    }
+}
+
+/// The cursor of the page after `version`: a version, and a digest that ties it to the account. Clients do not take it
+/// apart, so that its content may change, and one that is mistyped or belongs to another account is refused.
+fn cursor_after(version: Version, id: AccountId) -> String {
+    format!("{:016x}{:016x}", version.get(), digest(version, id))
+}
+
+/// The version that a cursor of the account starts after.
+fn version_in(cursor: &str, id: AccountId) -> Result<Version, Problem> {
+    let version = cursor.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(Version::new);
+    version
+        .filter(|version| cursor_after(*version, id) == cursor)
+        .ok_or_else(|| Problem::malformed("cursor", "`cursor` is the `next` of a page of this account"))
+}
+
+fn digest(version: Version, id: AccountId) -> u64 {
+    Uuid::new_v5(&CURSORS, format!("{id} {version}").as_bytes()).as_u64_pair().0
+}
+
+/// The namespace of the digests of cursors.
+const CURSORS: Uuid = Uuid::from_u128(0x6f1e_0d52_94c3_4b7a_8a1d_3e77_52c0_96b1);
