@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use es_core::feed::{EventFilter, Feed};
 use es_core::prelude::*;
-use es_core::projection::{ProjectError, ProjectorBuilder, Stage, Tick};
+use es_core::projection::{Due, ProjectError, ProjectorBuilder, Stage, Tick};
 use es_core::{EventData, serde};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -90,12 +90,12 @@ impl Projection for Watched {
     }
 
     /// Comes next after a page, whose rows are written by then.
-    async fn tick(&mut self, _: Tick<'_>) -> Result<(), ProjectError> {
+    async fn tick(&mut self, _: Tick<'_>) -> Result<Due, ProjectError> {
         let now = Instant::now();
         for place in self.handled.drain(..) {
             // Nobody listens any more once all are there.
             let _ = self.written.send((place, now));
         }
-        Ok(())
+        Ok(Due::default())
     }
 }

@@ -32,7 +32,7 @@ use crate::event::EventId;
 /// assert_eq!(metadata.actor(), Some("alice"));
 /// assert_eq!(metadata.get("tenant").and_then(|v| v.as_str()), Some("acme"));
 /// ```
-#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     #[serde(default, rename = "actor", skip_serializing_if = "Option::is_none")]
     actor: Option<String>,

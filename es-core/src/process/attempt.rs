@@ -3,23 +3,39 @@
 use super::React;
 use super::reaction::{Done, Instance, Reaction};
 use super::reactor::{RETENTION, Reactor, failed};
-use super::timers::Timer;
 use super::turn::{Begun, Turn};
 use crate::aggregate::Aggregate;
 use crate::events::Events;
 use crate::projection::ProjectError;
+use crate::projection::timeout::Scheduled;
 use crate::repository::ExecuteError;
 use crate::version::{ExpectedVersion, Version};
 
+/// How an attempt ended.
+pub(super) enum Attempted {
+    /// The reaction is done.
+    Done,
+    /// The reaction was done before, perhaps by another worker.
+    DoneBefore,
+    /// The instance has changed meanwhile.
+    Outdated,
+}
+
+impl Attempted {
+    fn before(is_done: bool) -> Self {
+        if is_done { Self::DoneBefore } else { Self::Outdated }
+    }
+}
+
 impl<S: Aggregate> Reactor<S> {
-    /// Reacts to an event; says whether it is done, or the instance has changed meanwhile.
+    /// Reacts to an event.
     pub(super) async fn attempt<P, E>(
         &mut self,
         process: &P,
         instance: &Instance<'_, S>,
         event: &E,
         mut turn: Turn,
-    ) -> Result<bool, ProjectError>
+    ) -> Result<Attempted, ProjectError>
     where
         P: React<E, State = S>,
         E: Sync,
@@ -27,12 +43,12 @@ impl<S: Aggregate> Reactor<S> {
         if turn.is_begun() {
             match turn.take().await.map_err(ProjectError::Handler)? {
                 Begun::Yes => {}
-                Begun::No => return Ok(false),
+                Begun::No => return Ok(Attempted::Outdated),
                 Begun::Lost => return Err(ProjectError::Lost),
             }
             if instance.is_done().await.map_err(failed)? {
                 turn.end().await.map_err(ProjectError::Handler)?;
-                return Ok(true);
+                return Ok(Attempted::DoneBefore);
             }
         }
         let loaded = self.states.load(instance.id).await.map_err(failed)?;
@@ -47,7 +63,7 @@ impl<S: Aggregate> Reactor<S> {
         }
         if is_outdated {
             turn.end().await.map_err(ProjectError::Handler)?;
-            return instance.is_done().await.map_err(failed);
+            return Ok(Attempted::before(instance.is_done().await.map_err(failed)?));
         }
         let events = events.map_err(ProjectError::Handler)?;
         self.finish(instance, loaded.version, events, &timers, turn).await
@@ -59,12 +75,12 @@ impl<S: Aggregate> Reactor<S> {
         instance: &Instance<'_, S>,
         basis: Version,
         events: Events<S>,
-        timers: &[Timer],
+        timers: &[Scheduled],
         turn: Turn,
-    ) -> Result<bool, ProjectError> {
+    ) -> Result<Attempted, ProjectError> {
         let is_begun = turn.is_begun();
         if events.is_empty() && !is_begun {
-            return Ok(true);
+            return Ok(Attempted::Done);
         }
         let ctx = instance.ctx;
         if !timers.is_empty() {
@@ -85,10 +101,10 @@ impl<S: Aggregate> Reactor<S> {
             Err(ExecuteError::Refused(refused)) if !is_begun && refused.index + 1 < asked => {
                 return Err(ProjectError::Lost);
             }
-            Err(ExecuteError::Outdated(_) | ExecuteError::Refused(_)) => return Ok(false),
+            Err(ExecuteError::Outdated(_) | ExecuteError::Refused(_)) => return Ok(Attempted::Outdated),
             Err(error) => return Err(ProjectError::Handler(error.into())),
         }
         turn.end().await.map_err(ProjectError::Handler)?;
-        Ok(true)
+        Ok(Attempted::Done)
     }
 }

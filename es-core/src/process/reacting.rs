@@ -10,8 +10,9 @@ use crate::clock::{Clock, SystemClock};
 use crate::event::EventData;
 use crate::feed::{EventFilter, Feed};
 use crate::ids::{IdSource, RandomIds};
-use crate::projection::{EventContext, ProjectError, Projection, Projector, ProjectorBuilder, Tick};
-use crate::store::StoreError;
+use crate::projection::{
+    Due, EventContext, ProjectError, Projection, Projector, ProjectorBuilder, ProjectorError, Tick,
+};
 
 /// A process that a [`Projector`] runs: made by [`Projector::of_process`].
 pub struct Reacting<P: Process> {
@@ -33,13 +34,15 @@ impl<P: Process> Projector<Reacting<P>> {
         ProjectorBuilder::new(store, Reacting { process, reactor })
     }
 
-    /// Lets the instance `id` go on, although a reaction of it has begun that will never be finished: its
-    /// event was [skipped](Projector::skip). What it did is not undone.
+    /// Lets the instance `id` go on, although a reaction of it has begun that will never be finished: its event or
+    /// timeout was [skipped](Projector::skip), or is [parked](Projector::park) and not to be replayed. What it did
+    /// is not undone.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot do it.
-    pub async fn abandon(&self, id: &<P::State as Aggregate>::Id) -> Result<(), StoreError> {
+    /// [`ProjectorError::Invalid`] when the reaction is still to be finished, [`ProjectorError::Store`] when the
+    /// store cannot do it.
+    pub async fn abandon(&self, id: &<P::State as Aggregate>::Id) -> Result<(), ProjectorError> {
         self.projection().reactor.abandon(id).await
     }
 }
@@ -58,27 +61,19 @@ impl<P: Process> Projection for Reacting<P> {
     }
 
     async fn handle(&mut self, event: &EventData, ctx: &EventContext) -> Result<(), ProjectError> {
-        self.process.handle(event, ctx, &mut self.reactor).await
+        if ctx.timeout_key().is_none() {
+            return self.process.handle(event, ctx, &mut self.reactor).await;
+        }
+        if self.reactor.is_waiting(ctx) {
+            return Err(ProjectError::Later("an earlier timeout of the instance waits".into()));
+        }
+        let result = self.process.time_out(event, ctx, &mut self.reactor).await;
+        self.reactor.timed_out(ctx, &result);
+        result
     }
 
-    async fn tick(&mut self, tick: Tick<'_>) -> Result<(), ProjectError> {
-        loop {
-            let due = self.reactor.due(tick).await.map_err(ProjectError::Handler)?;
-            let mut is_any_done = false;
-            for timer in due {
-                let (event, ctx) = timer.event(P::State::NAME, tick.slice()).map_err(failed)?;
-                match self.process.time_out(&event, &ctx.leased(tick.lease()), &mut self.reactor).await {
-                    // Perhaps it waits for another of these.
-                    Err(ProjectError::Later(_)) => continue,
-                    reacted => reacted?,
-                }
-                self.reactor.done(tick, &timer).await?;
-                is_any_done = true;
-            }
-            if !is_any_done {
-                return Ok(());
-            }
-        }
+    async fn tick(&mut self, tick: Tick<'_>) -> Result<Due, ProjectError> {
+        self.reactor.due(tick).await.map_err(failed)
     }
 }
 

@@ -9,12 +9,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::reactor::RETENTION;
-use super::timers::Timer;
+use super::timers::scheduled;
 use super::turn::{Begun, Turn};
 use crate::aggregate::Aggregate;
 use crate::command::Handle;
 use crate::event::Event;
 use crate::metadata::Metadata;
+use crate::projection::timeout::Scheduled;
 use crate::projection::{BoxError, EventContext};
 use crate::repository::{ExecuteError, Loaded, Outcome, Repository, Request};
 use crate::store::{EventStore, OnceKey, StoreError};
@@ -32,7 +33,7 @@ pub struct Reaction<'a, S: Aggregate> {
     is_outdated: bool,
     is_lost: bool,
     issued: u32,
-    timers: Vec<Timer>,
+    timers: Vec<Scheduled>,
 }
 
 /// An instance, and the event that it is to react to.
@@ -54,7 +55,7 @@ pub(super) struct Done {
     pub(super) is_outdated: bool,
     /// Whether another worker has the slice.
     pub(super) is_lost: bool,
-    pub(super) timers: Vec<Timer>,
+    pub(super) timers: Vec<Scheduled>,
 }
 
 impl<S: Aggregate> Instance<'_, S> {
@@ -183,8 +184,8 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         let after = chrono::Duration::from_std(after)?;
         let due = self.now().checked_add_signed(after).ok_or("a timeout beyond the calendar")?;
         let number = self.timers.len();
-        let Instance { id, ctx, key, .. } = self.instance;
-        self.timers.push(Timer::new(due, format!("{key}/{number}"), id, &event, ctx)?);
+        let Instance { stream, ctx, key, .. } = self.instance;
+        self.timers.push(scheduled(due, format!("{key}/{number}"), stream, &event, ctx)?);
         Ok(())
     }
 

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::React;
+use super::attempt::Attempted;
 use super::reaction::Instance;
-use super::timers::{Timer, Timers};
+use super::timers::Timers;
 use super::turn::Turn;
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
-use crate::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
-use crate::feed::{Feed, Slice};
+use crate::documents::{DocumentKey, Documents};
+use crate::feed::{Feed, Position, Slice};
 use crate::ids::IdSource;
-use crate::projection::{BoxError, EventContext, ProjectError, Tick};
+use crate::projection::timeout::{Due, Scheduled};
+use crate::projection::{BoxError, EventContext, Fate, ProjectError, ProjectorError, Tick, fate};
 use crate::repository::Repository;
 use crate::store::{EventStore, OnceKey, StoreError};
 use crate::stream_id::StreamId;
@@ -29,8 +31,30 @@ pub struct Reactor<S: Aggregate> {
     process: &'static str,
     pub(super) store: Arc<dyn Feed>,
     pub(super) states: Repository<S>,
+    clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    timers: Option<(Slice, Timers)>,
+    /// The slice that it works on; a clone may work on another one.
+    work: Option<Work>,
+}
+
+/// The work on one slice.
+struct Work {
+    slice: Slice,
+    timers: Timers,
+    /// The position of the last event for which a turn had begun when the work on the slice began.
+    reached: Option<Position>,
+}
+
+/// The state of the reaction that holds the turn.
+enum Holder {
+    /// It is finished.
+    Finished,
+    /// It will be finished.
+    Pending,
+    /// Its event or timeout is parked.
+    Parked,
+    /// Its event or timeout was skipped.
+    Skipped,
 }
 
 impl<S: Aggregate> Reactor<S> {
@@ -41,8 +65,8 @@ impl<S: Aggregate> Reactor<S> {
         ids: Arc<dyn IdSource>,
     ) -> Self {
         let states = Repository::builder(Arc::clone(&store) as Arc<dyn EventStore>);
-        let states = states.equipped(clock, Arc::clone(&ids)).build();
-        Self { process, store, states, ids, timers: None }
+        let states = states.equipped(Arc::clone(&clock), Arc::clone(&ids)).build();
+        Self { process, store, states, clock, ids, work: None }
     }
 
     /// The same with another clock and other ids.
@@ -66,26 +90,35 @@ impl<S: Aggregate> Reactor<S> {
         P: React<E, State = S>,
         E: Sync,
     {
+        if self.was_passed(ctx).await.map_err(failed)? {
+            self.work(ctx.slice()).timers.look_again();
+            return Ok(());
+        }
         let Some(id) = process.instance(event, ctx) else { return Ok(()) };
         let store = Arc::clone(&self.store) as Arc<dyn EventStore>;
         let instance = self.instance(&id, ctx, &*store).map_err(failed)?;
         for _ in 0..MOST_ATTEMPTS {
-            let (documents, ids) = (Arc::clone(&self.store) as Arc<dyn Documents>, Arc::clone(&self.ids));
-            let turn = Turn::look(documents, ids, self.turn_key(&id), &instance.key, ctx).await;
-            let turn = turn.map_err(ProjectError::Handler)?;
+            let mut turn = self.look(&instance).await.map_err(ProjectError::Handler)?;
             if turn.reaction() != instance.key {
-                if turn.is_after(ctx) {
+                if instance.is_done().await.map_err(failed)? {
+                    self.work(ctx.slice()).timers.look_again();
                     return Ok(());
                 }
-                let reason = format!(
-                    "the reaction `{}` of the instance `{id}` has begun, and is not finished; if it never will be, \
-                     because its event was skipped, call `abandon`",
-                    turn.reaction()
-                );
-                return Err(ProjectError::Later(reason.into()));
+                self.check_holder(&instance, &turn).await?;
+                turn.end().await.map_err(ProjectError::Handler)?;
+                continue;
             }
-            if self.attempt(process, &instance, event, turn).await? {
-                return Ok(());
+            if is_in_order(ctx) {
+                turn = turn.reaching(self.reached_key(ctx.slice()), ctx.position());
+            }
+            match self.attempt(process, &instance, event, turn).await? {
+                Attempted::Done => return Ok(()),
+                Attempted::DoneBefore => {
+                    // By a worker that may have stored timeouts since this one has looked.
+                    self.work(ctx.slice()).timers.look_again();
+                    return Ok(());
+                }
+                Attempted::Outdated => {}
             }
         }
         let reason = format!("the instance `{id}` of the process changes faster than it can react");
@@ -104,10 +137,106 @@ impl<S: Aggregate> Reactor<S> {
         Ok(Instance { id, stream, ctx, key, once, store })
     }
 
+    /// The turn of the instance, if it has begun; otherwise that of this reaction.
+    async fn look(&self, instance: &Instance<'_, S>) -> Result<Turn, BoxError> {
+        let (documents, ids) = (Arc::clone(&self.store) as Arc<dyn Documents>, Arc::clone(&self.ids));
+        Turn::look(documents, ids, self.turn_key(instance.id), &instance.key, instance.ctx).await
+    }
+
+    /// Whether the event is before another one of its slice for which a turn has begun. Then it is finished: a slice
+    /// is handled in order.
+    ///
+    /// Without this, a reaction that left no trace because it did nothing would run again after a restart. It might
+    /// have to wait for a reaction in another slice, which may wait for one in this slice: a deadlock.
+    async fn was_passed(&mut self, ctx: &EventContext) -> Result<bool, StoreError> {
+        if !is_in_order(ctx) {
+            return Ok(false);
+        }
+        let key = self.reached_key(ctx.slice());
+        let reached = match self.work(ctx.slice()).reached {
+            Some(reached) => reached,
+            None => {
+                let reached = match self.store.document(&key).await? {
+                    Some(document) => document.body.parse().map(Position::new).map_err(|_| {
+                        StoreError::damaged(format!("the document `{key}`"), "it is not a position")
+                    })?,
+                    None => Position::NONE,
+                };
+                *self.work(ctx.slice()).reached.insert(reached)
+            }
+        };
+        Ok(ctx.position() < reached)
+    }
+
+    /// Returns when the reaction that holds the turn is finished.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectError::Later`] when it will be; [`ProjectError::Handler`] when that takes an operator.
+    async fn check_holder(&self, instance: &Instance<'_, S>, turn: &Turn) -> Result<(), ProjectError> {
+        let (id, reaction) = (instance.id, turn.reaction());
+        let begun =
+            format!("the reaction `{reaction}` of the instance `{id}` has begun, and is not finished");
+        match self.holder(&instance.stream, turn).await? {
+            Holder::Finished => Ok(()),
+            Holder::Pending => {
+                Err(ProjectError::Later(format!("{begun}: this one is retried until it is").into()))
+            }
+            // A timeout can wait for an operator without holding up others.
+            Holder::Parked if instance.ctx.timeout_key().is_some() => {
+                Err(ProjectError::Later(format!("{begun}, because it is parked").into()))
+            }
+            Holder::Parked => {
+                let reason = format!(
+                    "{begun}, because it is parked: call `replay_parked`, or, if it is never to be finished, \
+                     `abandon` with the id `{id}`"
+                );
+                Err(ProjectError::Handler(reason.into()))
+            }
+            Holder::Skipped => {
+                let reason = format!("{begun}, because it was skipped: call `abandon` with the id `{id}`");
+                Err(ProjectError::Handler(reason.into()))
+            }
+        }
+    }
+
+    /// The state of the reaction that holds the turn of the instance with the stream `stream`.
+    async fn holder(&self, stream: &StreamId, turn: &Turn) -> Result<Holder, ProjectError> {
+        let fate = fate(&*self.store, self.process, turn.origin()).await.map_err(|error| match error {
+            ProjectorError::Store(error) => failed(error),
+            error => ProjectError::Handler(error.into()),
+        })?;
+        if fate == Fate::Pending {
+            return Ok(Holder::Pending);
+        }
+        // After its fate, which is not pending any more once this is stored.
+        let once = OnceKey::new(Some(stream.clone()), turn.reaction()).map_err(failed)?;
+        let is_finished = self.store.marker(&once).await.map_err(failed)?.marker.is_some();
+        Ok(match fate {
+            _ if is_finished => Holder::Finished,
+            Fate::Parked => Holder::Parked,
+            _ => Holder::Skipped,
+        })
+    }
+
     /// Ends the turn of a reaction that will never be finished.
-    pub(super) async fn abandon(&self, id: &S::Id) -> Result<(), StoreError> {
-        let set = ChangeSet::new(self.ids.new_id()).delete(self.turn_key(id), ExpectedDocument::Any);
-        self.store.change(&set).await.map_err(ChangeError::into_store_error)
+    pub(super) async fn abandon(&self, id: &S::Id) -> Result<(), ProjectorError> {
+        let stream = StreamId::new(S::NAME, id).map_err(StoreError::from)?;
+        let (store, ids) = (Arc::clone(&self.store) as Arc<dyn Documents>, Arc::clone(&self.ids));
+        loop {
+            let turn = Turn::held(Arc::clone(&store), Arc::clone(&ids), self.turn_key(id)).await;
+            let Some(turn) = turn.map_err(as_projector_error)? else { return Ok(()) };
+            let holder =
+                self.holder(&stream, &turn).await.map_err(|error| as_projector_error(error.into()))?;
+            if let Holder::Pending = holder {
+                return Err(ProjectorError::invalid(format!(
+                    "the reaction `{}` of the instance `{id}` is still to be finished: `park` or `skip` it first, \
+                     once its slice has stopped there",
+                    turn.reaction()
+                )));
+            }
+            turn.end().await.map_err(as_projector_error)?;
+        }
     }
 
     /// What identifies the reaction to an event: a part of the keys of its commands.
@@ -122,37 +251,63 @@ impl<S: Aggregate> Reactor<S> {
         DocumentKey::new(format!("process#{}#turn#{id}", self.process), "")
     }
 
-    fn timers(&mut self, slice: Slice) -> &mut Timers {
-        let known = self.timers.take().filter(|(known, _)| *known == slice);
-        let timers = known.unwrap_or_else(|| (slice, Timers::new(self.process, slice)));
-        &mut self.timers.insert(timers).1
+    fn reached_key(&self, slice: Slice) -> DocumentKey {
+        DocumentKey::new(format!("process#{}#reached#{slice}", self.process), "")
+    }
+
+    fn work(&mut self, slice: Slice) -> &mut Work {
+        let work = self.work.take().filter(|work| work.slice == slice).unwrap_or_else(|| Work {
+            slice,
+            timers: Timers::new(self.process, slice),
+            reached: None,
+        });
+        self.work.insert(work)
     }
 
     /// Stores the timeouts of a reaction whose turn it is.
     pub(super) async fn schedule(
         &mut self,
         slice: Slice,
-        timers: &[Timer],
+        timers: &[Scheduled],
         turn: &Turn,
     ) -> Result<(), BoxError> {
         let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
-        self.timers(slice).store(&*store as &dyn Documents, &*ids, timers, &turn.condition()).await
+        let timeouts = &mut self.work(slice).timers;
+        timeouts.store(&*store as &dyn Documents, &*ids, timers, &turn.condition()).await
     }
 
-    /// The timeouts that are due now.
-    pub(super) async fn due(&mut self, tick: Tick<'_>) -> Result<Vec<Timer>, BoxError> {
-        let (store, slice, now) = (Arc::clone(&self.store), tick.slice(), tick.now());
-        let timers = self.timers(slice);
-        if !timers.may_be_due(now) {
-            return Ok(Vec::new());
+    /// The next timeouts that are due.
+    pub(super) async fn due(&mut self, tick: Tick<'_>) -> Result<Due, StoreError> {
+        let store = Arc::clone(&self.store);
+        self.work(tick.slice()).timers.due(&*store as &dyn Documents, tick.now()).await
+    }
+
+    /// Whether an earlier timeout of the same instance waits for another reaction.
+    pub(super) fn is_waiting(&mut self, ctx: &EventContext) -> bool {
+        let now = self.clock.now();
+        !ctx.was_parked() && self.work(ctx.slice()).timers.is_waiting(ctx.stream(), now)
+    }
+
+    /// Notes what came of the reaction to a timeout.
+    pub(super) fn timed_out(&mut self, ctx: &EventContext, result: &Result<(), ProjectError>) {
+        let now = self.clock.now();
+        let timers = &mut self.work(ctx.slice()).timers;
+        match result {
+            Err(ProjectError::Later(_)) => timers.wait(ctx.stream(), now),
+            _ => timers.go_on(ctx.stream()),
         }
-        timers.due(&*store as &dyn Documents, now).await
     }
+}
 
-    /// Deletes a timeout that was reacted to.
-    pub(super) async fn done(&mut self, tick: Tick<'_>, timer: &Timer) -> Result<(), ProjectError> {
-        let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
-        self.timers(tick.slice()).done(&*store as &dyn Documents, &*ids, timer, tick.lease()).await
+/// Whether the event is met in the order of its slice.
+fn is_in_order(ctx: &EventContext) -> bool {
+    ctx.timeout_key().is_none() && !ctx.was_parked()
+}
+
+fn as_projector_error(error: BoxError) -> ProjectorError {
+    match error.downcast::<StoreError>() {
+        Ok(error) => ProjectorError::Store(*error),
+        Err(error) => ProjectorError::invalid(error.to_string()),
     }
 }
 
@@ -166,8 +321,9 @@ impl<S: Aggregate> Clone for Reactor<S> {
             process: self.process,
             store: Arc::clone(&self.store),
             states: self.states.clone(),
+            clock: Arc::clone(&self.clock),
             ids: Arc::clone(&self.ids),
-            timers: None,
+            work: None,
         }
     }
 }

@@ -1,160 +1,244 @@
-//! Events that come later: durable, one document each.
+//! Timeouts of a process: stored as one document each, and read again when they are due.
 
-use std::fmt;
+use std::collections::HashMap;
+use std::time::Duration;
 
-use chrono::{DateTime, SubsecRound, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 use crate::documents::{
-    ChangeError, ChangeSet, DocumentChange, DocumentCondition, DocumentKey, DocumentQuery, Documents,
-    ExpectedDocument,
+    ChangeSet, Document, DocumentChange, DocumentCondition, DocumentKey, DocumentQuery, Documents,
 };
-use crate::event::{CommitId, Event, EventData, EventId};
+use crate::event::Event;
 use crate::feed::Slice;
 use crate::ids::IdSource;
-use crate::metadata::Metadata;
-use crate::projection::{BoxError, EventContext, ProjectError};
+use crate::projection::timeout::{self, Due, Scheduled, Timeout};
+use crate::projection::{BoxError, EventContext};
+use crate::repository::RetryPolicy;
 use crate::store::{JoinedWrite, StoreError};
 use crate::stream_id::StreamId;
-use crate::version::Version;
 
-/// How many timeouts are read at once.
-const PAGE: u32 = 50;
+/// How many timeouts are handed out at once, so that the events of the feed get their share, too.
+const SHARE: u32 = 25;
 
-/// An event that a process has scheduled for itself.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(crate = "crate::serde")]
-pub(super) struct Timer {
+/// How many pages are read at once to find timeouts that do not wait.
+const MOST_PAGES: u32 = 4;
+
+/// How often the store is asked for timeouts although none is known to be due.
+const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(30);
+
+/// The maximum delay before a timeout that waits for another reaction is tried again.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// The bytes that are left free for what is stored with a timeout: the error when it is parked, and the condition on
+/// which it is written.
+const RESERVED_BYTES: u64 = 16 * 1024;
+
+/// Encodes a timeout.
+///
+/// # Errors
+///
+/// When it could not be read back, or parked, when it is due.
+pub(super) fn scheduled<E: Event>(
     due: DateTime<Utc>,
-    /// Identifies it: the key of the reaction that scheduled it, and its number there.
     key: String,
-    /// The id of the instance, as text.
-    instance: String,
-    name: String,
-    version: u32,
-    payload: String,
-    /// The event that the reaction was to.
-    commit: CommitId,
-    cause: Version,
-    metadata: Metadata,
+    stream: &StreamId,
+    event: &E,
+    ctx: &EventContext,
+) -> Result<Scheduled, BoxError> {
+    let data = event.to_data()?;
+    if let Err(error) = E::decode(&data) {
+        return Err(format!(
+            "the timeout `{}` cannot be scheduled, as it could not be read back when it is due ({error}): give it \
+             values that survive being stored as JSON, which a NaN does not",
+            data.name()
+        )
+        .into());
+    }
+    let scheduled = Scheduled {
+        due: due.trunc_subsecs(3),
+        key,
+        stream: stream.to_string(),
+        name: data.name().to_owned(),
+        version: data.version(),
+        payload: data.payload().to_owned(),
+        commit: ctx.event_id().commit(),
+        cause: ctx.event_id().version(),
+        metadata: (**ctx.metadata()).clone(),
+    };
+    let (bytes, limit) =
+        (serde_json::to_string(&scheduled)?.len() as u64, Document::MAX_BYTES - RESERVED_BYTES);
+    if bytes > limit {
+        return Err(StoreError::too_large(format!("the timeout `{}`", data.name()), bytes, limit).into());
+    }
+    Ok(scheduled)
 }
 
-impl Timer {
-    pub(super) fn new<E: Event>(
-        due: DateTime<Utc>,
-        key: String,
-        instance: &impl fmt::Display,
-        event: &E,
-        ctx: &EventContext,
-    ) -> Result<Self, BoxError> {
-        let data = event.to_data()?;
-        Ok(Self {
-            due: due.trunc_subsecs(3),
-            key,
-            instance: instance.to_string(),
-            name: data.name().to_owned(),
-            version: data.version(),
-            payload: data.payload().to_owned(),
-            commit: ctx.event_id().commit(),
-            cause: ctx.event_id().version(),
-            metadata: (**ctx.metadata()).clone(),
-        })
-    }
-
-    /// The event, and its context: in the stream of the instance, at the time when it was due.
-    pub(super) fn event(&self, state: &str, slice: Slice) -> Result<(EventData, EventContext), StoreError> {
-        let stream = StreamId::new(state, &self.instance)?;
-        let id = EventId::new(self.commit, self.cause);
-        let ctx = EventContext::timeout(stream, slice, id, self.due, self.metadata.clone(), &self.key);
-        Ok((EventData::new(self.name.clone(), self.version, self.payload.clone()), ctx))
-    }
-}
-
-/// The timeouts that a slice of the feed has led to.
-#[derive(Clone, Debug)]
+/// The timeouts that the events of one slice have led to.
+///
+/// They are read in *rounds*: a round goes through all timeouts that were due when it began, in the order of their
+/// due times, a few at once. So none is read twice before another one is read once, although some stay: those of
+/// instances that wait for another reaction.
+#[derive(Debug)]
 pub(super) struct Timers {
     collection: String,
-    /// When the next one is due: `None` when nobody has looked yet.
+    /// When the next round begins; `None` for at once.
     next: Option<DateTime<Utc>>,
+    /// When the last round began.
+    looked: Option<DateTime<Utc>>,
+    round: Option<Round>,
+    /// The instances whose timeouts wait.
+    waiting: HashMap<StreamId, Waiting>,
+}
+
+#[derive(Debug)]
+struct Round {
+    /// When it began: later timeouts are left to the next round.
+    began: DateTime<Utc>,
+    /// The name of the last document that was read.
+    after: Option<String>,
+    /// When the next round is to begin, as far as is known.
+    next: DateTime<Utc>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    attempts: u32,
+    until: DateTime<Utc>,
 }
 
 impl Timers {
     pub(super) fn new(process: &str, slice: Slice) -> Self {
-        Self { collection: format!("process#{process}#timers#{slice}"), next: None }
+        Self {
+            collection: timeout::collection(process, slice),
+            next: None,
+            looked: None,
+            round: None,
+            waiting: HashMap::new(),
+        }
     }
 
-    fn key(&self, timer: &Timer) -> DocumentKey {
-        // Sorted by the time.
-        DocumentKey::new(
-            &self.collection,
-            format!("{:020}#{}", timer.due.timestamp_millis().max(0), timer.key),
-        )
-    }
-
-    /// Stores timeouts, on a condition; the same again is no other.
+    /// Stores timeouts under a condition. Storing a timeout again replaces it.
     pub(super) async fn store(
         &mut self,
         store: &dyn Documents,
         ids: &dyn IdSource,
-        timers: &[Timer],
+        timers: &[Scheduled],
         condition: &DocumentCondition,
     ) -> Result<(), BoxError> {
-        for some in timers.chunks(ChangeSet::MAX_CHANGES - 1) {
-            let mut set = ChangeSet::new(ids.new_id()).join([JoinedWrite::new(condition.clone())]);
-            for timer in some {
-                set = set.put(self.key(timer), ExpectedDocument::Any, serde_json::to_string(timer)?);
-                self.next = self.next.map(|next| next.min(timer.due));
+        let mut changes = Vec::new();
+        let mut bytes = 0;
+        for timer in timers {
+            let key = DocumentKey::new(&self.collection, timer.document());
+            let change = DocumentChange::put(key, serde_json::to_string(timer)?);
+            let is_full = changes.len() == ChangeSet::MAX_CHANGES - 1
+                || bytes + change.bytes() > ChangeSet::MAX_BYTES - RESERVED_BYTES;
+            if is_full {
+                self.write(store, ids, std::mem::take(&mut changes), condition).await?;
+                bytes = 0;
             }
-            store.change(&set).await?;
+            bytes += change.bytes();
+            changes.push(change);
+            // Before the write, which may succeed without a response.
+            self.look_at(timer.due);
         }
-        Ok(())
+        self.write(store, ids, changes, condition).await
     }
 
-    /// Whether there may be any due at `now`.
-    pub(super) fn may_be_due(&self, now: DateTime<Utc>) -> bool {
-        self.next.is_none_or(|next| next <= now)
-    }
-
-    /// The next timeouts that are due at `now`, in the order of their times; empty when there are none, and
-    /// then it is known when to ask again.
-    pub(super) async fn due(
-        &mut self,
-        store: &dyn Documents,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<Timer>, BoxError> {
-        let page = store.documents(&DocumentQuery::new(&self.collection).limit(PAGE)).await?;
-        let mut due = Vec::new();
-        for (_, document) in page.documents {
-            let timer: Timer = serde_json::from_str(&document.body)?;
-            if timer.due > now {
-                self.next = Some(timer.due);
-                return Ok(due);
-            }
-            due.push(timer);
-        }
-        if due.is_empty() {
-            // Nothing at all: whatever comes is stored by this process.
-            self.next = Some(DateTime::<Utc>::MAX_UTC);
-        }
-        Ok(due)
-    }
-
-    /// Deletes a timeout that is done, if the slice is still this worker's: once it is gone, nobody goes on with
-    /// a turn that has begun for it.
-    pub(super) async fn done(
+    async fn write(
         &self,
         store: &dyn Documents,
         ids: &dyn IdSource,
-        timer: &Timer,
-        lease: &DocumentCondition,
-    ) -> Result<(), ProjectError> {
-        let set = ChangeSet::new(ids.new_id())
-            .with([DocumentChange::delete(self.key(timer))])
-            .join([JoinedWrite::new(lease.clone())]);
-        match store.change(&set).await {
-            Ok(()) => Ok(()),
-            Err(ChangeError::Refused) => Err(ProjectError::Lost),
-            Err(error) => Err(ProjectError::Handler(error.into())),
+        changes: Vec<DocumentChange>,
+        condition: &DocumentCondition,
+    ) -> Result<(), BoxError> {
+        let set = ChangeSet::new(ids.new_id()).with(changes).join([JoinedWrite::new(condition.clone())]);
+        Ok(store.change(&set).await?)
+    }
+
+    /// Begins the next round at `time`, unless it begins earlier.
+    fn look_at(&mut self, time: DateTime<Utc>) {
+        match &mut self.round {
+            Some(round) => round.next = round.next.min(time),
+            None => self.next = self.next.map(|next| next.min(time)),
         }
+    }
+
+    /// Asks the store again: another worker may have stored timeouts.
+    pub(super) fn look_again(&mut self) {
+        self.look_at(DateTime::<Utc>::MIN_UTC);
+    }
+
+    /// Whether timeouts may be due at `now`.
+    fn may_be_due(&self, now: DateTime<Utc>) -> bool {
+        let is_fresh = self.looked.is_some_and(|looked| looked <= now && now - looked < LOOK_AGAIN);
+        self.round.is_some() || !is_fresh || self.next.is_none_or(|next| next <= now)
+    }
+
+    /// Reads the next timeouts that are due at `now`.
+    pub(super) async fn due(&mut self, store: &dyn Documents, now: DateTime<Utc>) -> Result<Due, StoreError> {
+        let mut due = Due::default();
+        if !self.may_be_due(now) {
+            return Ok(due);
+        }
+        let round = self.round.get_or_insert_with(|| {
+            self.looked = Some(now);
+            Round { began: now, after: None, next: DateTime::<Utc>::MAX_UTC }
+        });
+        for _ in 0..MOST_PAGES {
+            let query = DocumentQuery::new(&self.collection).after(round.after.clone()).limit(SHARE);
+            let page = store.documents(&query).await?;
+            for (name, document) in page.documents {
+                let timeout = Timeout::decode(DocumentKey::new(&self.collection, &name), &document)?;
+                if timeout.due() > round.began {
+                    let next = timeout.due();
+                    self.end_round(next);
+                    return Ok(due);
+                }
+                round.after = Some(name);
+                match self.waiting.get(timeout.stream()) {
+                    Some(waiting) if waiting.until > now => round.next = round.next.min(waiting.until),
+                    _ => due.timeouts.push(timeout),
+                }
+            }
+            let Some(after) = page.next else {
+                self.end_round(DateTime::<Utc>::MAX_UTC);
+                return Ok(due);
+            };
+            round.after = Some(after);
+            if due.timeouts.len() >= SHARE as usize {
+                break;
+            }
+        }
+        due.more = true;
+        Ok(due)
+    }
+
+    fn end_round(&mut self, next: DateTime<Utc>) {
+        if let Some(round) = self.round.take() {
+            self.next = Some(round.next.min(next));
+            // Those that were not tried again in this round are gone.
+            self.waiting.retain(|_, waiting| waiting.until + MAX_WAIT * 3 > round.began);
+        }
+    }
+
+    /// Whether a timeout of the instance waits, so that later ones have to wait, too.
+    pub(super) fn is_waiting(&self, instance: &StreamId, now: DateTime<Utc>) -> bool {
+        self.waiting.get(instance).is_some_and(|waiting| waiting.until > now)
+    }
+
+    /// Notes that the timeouts of an instance have to wait for another reaction.
+    pub(super) fn wait(&mut self, instance: &StreamId, now: DateTime<Utc>) {
+        let waiting = self.waiting.entry(instance.clone()).or_insert(Waiting { attempts: 0, until: now });
+        waiting.attempts += 1;
+        let policy =
+            RetryPolicy::default().with_base_delay(Duration::from_millis(100)).with_max_delay(MAX_WAIT);
+        waiting.until = now + policy.delay_after(waiting.attempts);
+        let until = waiting.until;
+        self.look_at(until);
+    }
+
+    /// Notes that the timeouts of an instance do not wait any more.
+    pub(super) fn go_on(&mut self, instance: &StreamId) {
+        self.waiting.remove(instance);
     }
 }

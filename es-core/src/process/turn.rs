@@ -10,9 +10,9 @@ use crate::documents::{
     ChangeError, ChangeSet, DocumentCondition, DocumentKey, Documents, ExpectedDocument, Revision,
 };
 use crate::event::without_values;
-use crate::feed::{Position, Slice};
+use crate::feed::Position;
 use crate::ids::IdSource;
-use crate::projection::{BoxError, EventContext};
+use crate::projection::{BoxError, EventContext, Origin};
 use crate::store::{JoinedWrite, StoreError};
 
 /// The turn of one reaction, from its first command on until its events are recorded.
@@ -29,6 +29,8 @@ pub(super) struct Turn {
     content: Content,
     /// That the slice is still its worker's: only then may a turn begin.
     lease: Option<DocumentCondition>,
+    /// Where to note that a turn for this position of the slice has begun.
+    reached: Option<(DocumentKey, Position)>,
 }
 
 /// Whether a turn could begin.
@@ -46,15 +48,15 @@ pub(super) enum Begun {
 struct Content {
     /// The key of the reaction.
     reaction: String,
-    /// Where its event is in the feed; `None` for a timeout.
-    place: Option<(Slice, Position)>,
+    /// Where its event came from.
+    origin: Origin,
     /// The rejections that it got, by the number of the command.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     rejections: BTreeMap<u32, serde_json::Value>,
 }
 
 impl Turn {
-    /// Whose turn it is: if nobody's, that of `reaction`, which has not begun.
+    /// Whose turn it is: if it has not begun, that of `reaction`.
     pub(super) async fn look(
         store: Arc<dyn Documents>,
         ids: Arc<dyn IdSource>,
@@ -62,14 +64,32 @@ impl Turn {
         reaction: &str,
         ctx: &EventContext,
     ) -> Result<Self, BoxError> {
-        let (held, content) = match store.document(&key).await? {
-            Some(document) => (Some(document.revision), serde_json::from_str::<Content>(&document.body)?),
-            None => {
-                let place = Some((ctx.slice(), ctx.position())).filter(|_| ctx.timeout_key().is_none());
-                (None, Content { reaction: reaction.to_owned(), place, rejections: BTreeMap::new() })
-            }
-        };
-        Ok(Self { store, ids, key, held, content, lease: ctx.lease().cloned() })
+        let lease = ctx.lease().cloned();
+        if let Some(held) = Self::held(Arc::clone(&store), Arc::clone(&ids), key.clone()).await? {
+            return Ok(Self { lease, ..held });
+        }
+        let (reaction, origin) = (reaction.to_owned(), Origin::of(ctx));
+        let content = Content { reaction, origin, rejections: BTreeMap::new() };
+        Ok(Self { store, ids, key, held: None, content, lease, reached: None })
+    }
+
+    /// The turn that has begun, if there is one.
+    pub(super) async fn held(
+        store: Arc<dyn Documents>,
+        ids: Arc<dyn IdSource>,
+        key: DocumentKey,
+    ) -> Result<Option<Self>, BoxError> {
+        let Some(document) = store.document(&key).await? else { return Ok(None) };
+        let content = serde_json::from_str::<Content>(&document.body)
+            .map_err(|error| StoreError::damaged(format!("the document `{key}`"), without_values(&error)))?;
+        let held = Some(document.revision);
+        Ok(Some(Self { store, ids, key, held, content, lease: None, reached: None }))
+    }
+
+    /// When the turn begins, also records in the document `key` that the slice has reached `position`.
+    pub(super) fn reaching(mut self, key: DocumentKey, position: Position) -> Self {
+        self.reached = Some((key, position));
+        self
     }
 
     /// The key of the reaction.
@@ -77,15 +97,9 @@ impl Turn {
         &self.content.reaction
     }
 
-    /// Whether its event comes after another one in the same slice: then that one is finished, as a slice is
-    /// handled in order, and one that is parked is not met again.
-    pub(super) fn is_after(&self, ctx: &EventContext) -> bool {
-        ctx.timeout_key().is_none()
-            && !ctx.was_parked()
-            && self
-                .content
-                .place
-                .is_some_and(|(slice, position)| slice == ctx.slice() && position > ctx.position())
+    /// Where its event came from.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.content.origin
     }
 
     /// Whether it has begun.
@@ -139,9 +153,13 @@ impl Turn {
     async fn write(&mut self, lease: Option<DocumentCondition>) -> Result<(), ChangeError> {
         let body = serde_json::to_string(&self.content)
             .map_err(|error| StoreError::invalid(without_values(&error)))?;
-        let set = ChangeSet::new(self.ids.new_id())
-            .put(self.key.clone(), self.held.into(), body)
-            .join(lease.map(JoinedWrite::new));
+        let mut set = ChangeSet::new(self.ids.new_id()).put(self.key.clone(), self.held.into(), body);
+        if let Some(lease) = lease {
+            set = set.join([JoinedWrite::new(lease)]);
+            if let Some((key, position)) = &self.reached {
+                set = set.put(key.clone(), ExpectedDocument::Any, position.get().to_string());
+            }
+        }
         let mut attempts = 0;
         loop {
             attempts += 1;

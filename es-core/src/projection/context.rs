@@ -34,12 +34,11 @@ pub struct EventContext {
 pub struct Tick<'a> {
     slice: Slice,
     clock: &'a dyn Clock,
-    lease: &'a Arc<DocumentCondition>,
 }
 
 impl<'a> Tick<'a> {
-    pub(crate) fn new(slice: Slice, clock: &'a dyn Clock, lease: &'a Arc<DocumentCondition>) -> Self {
-        Self { slice, clock, lease }
+    pub(crate) fn new(slice: Slice, clock: &'a dyn Clock) -> Self {
+        Self { slice, clock }
     }
 
     /// The slice.
@@ -52,10 +51,6 @@ impl<'a> Tick<'a> {
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
-    }
-
-    pub(crate) fn lease(&self) -> &Arc<DocumentCondition> {
-        self.lease
     }
 }
 
@@ -97,10 +92,9 @@ impl EventContext {
         }
     }
 
-    /// The same, for a worker that has the slice on this condition.
-    pub(crate) fn leased(mut self, lease: &Arc<DocumentCondition>) -> Self {
+    /// Sets the condition on which a worker has the slice.
+    pub(crate) fn set_lease(&mut self, lease: &Arc<DocumentCondition>) {
         self.lease = Some(Arc::clone(lease));
-        self
     }
 
     /// The same, of an event that was parked: others of its slice were handled before it.

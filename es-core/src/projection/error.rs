@@ -20,8 +20,8 @@ pub enum ProjectError {
     /// The handler failed.
     #[error("{0}")]
     Handler(BoxError),
-    /// The event cannot be handled yet, because of what others are doing. It is tried again for as long as
-    /// three leases last before that counts as a failure.
+    /// The event cannot be handled yet, because of what other workers are doing. It is retried until it can be,
+    /// and never counts as failed.
     #[error("{0}")]
     Later(BoxError),
     /// Another worker has the slice.

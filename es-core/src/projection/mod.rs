@@ -4,6 +4,7 @@ mod context;
 mod error;
 mod projector;
 mod stage;
+pub(crate) mod timeout;
 
 use std::error::Error;
 use std::future::{Future, ready};
@@ -12,12 +13,13 @@ use std::sync::Arc;
 pub use context::{EventContext, Tick};
 pub(crate) use error::is_retryable;
 pub use error::{ProjectError, ProjectorError, WaitError};
-pub(crate) use projector::active_build;
 pub use projector::{
-    FailedEvent, Failure, OnFailure, Parked, Progress, Projector, ProjectorBuilder, SliceProgress,
-    SliceStatus, Start,
+    FailedEvent, FailedTimeout, Failure, OnFailure, Parked, Progress, Projector, ProjectorBuilder,
+    SliceProgress, SliceStatus, Start,
 };
+pub(crate) use projector::{Fate, Origin, active_build, fate};
 pub use stage::Stage;
+pub use timeout::{Due, Timeout};
 
 use crate::clock::Clock;
 use crate::event::EventData;
@@ -109,14 +111,15 @@ pub trait Projection: Clone + Send + Sync + 'static {
         ready(Ok(()))
     }
 
-    /// Does what is due by time and not by an event; called again and again, between events.
+    /// Does what is due by time and not by an event; called between pages of events. Returns the timeouts
+    /// of a process that are due, which are then [handled](Self::handle) like events; other projections have none.
     ///
     /// # Errors
     ///
     /// When it cannot be done. It is tried again.
-    fn tick(&mut self, tick: Tick<'_>) -> impl Future<Output = Result<(), ProjectError>> + Send {
+    fn tick(&mut self, tick: Tick<'_>) -> impl Future<Output = Result<Due, ProjectError>> + Send {
         let _ = tick;
-        ready(Ok(()))
+        ready(Ok(Due::default()))
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Display};
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -12,14 +11,14 @@ use super::diff::diff;
 use super::projected::Still;
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
-use crate::documents::{DocumentCondition, DocumentKey, ExpectedDocument};
+use crate::documents::{DocumentKey, DocumentQuery, Documents};
 use crate::event::{CommitId, Event, EventData};
 use crate::events::Events;
 use crate::feed::Feed;
 use crate::ids::{IdSource, SequentialIds};
 use crate::memory::MemoryStore;
 use crate::process::{Process, Reacting};
-use crate::projection::{Projection, Projector, Tick};
+use crate::projection::{Projector, timeout};
 use crate::repository::{Repository, RetryPolicy};
 use crate::store::{Append, EventStore, NewCommit, Read};
 use crate::stream_id::StreamId;
@@ -288,22 +287,33 @@ impl<P: Process> Reacted<P> {
 
     /// Lets the process react until there is nothing left to do: also to what it has led to itself.
     async fn react(&self) -> Result<(), String> {
-        // There is nobody else who could have a slice.
-        let lease =
-            DocumentCondition { key: DocumentKey::new("lease", ""), expected: ExpectedDocument::Absent };
-        let (clock, lease) = (Still(self.time.clone()), Arc::new(lease));
         loop {
-            let before = self.store.versions();
+            let before = (self.store.versions(), self.due().await?);
             self.projector.run_until_caught_up().await.map_err(|error| error.to_string())?;
-            let mut process = self.projector.projection().clone();
-            for slice in self.store.slices().await.map_err(|error| error.to_string())?.iter() {
-                let tick = Tick::new(slice, &clock, &lease);
-                process.tick(tick).await.map_err(|error| error.to_string())?;
-            }
-            if self.store.versions() == before {
+            let after = (self.store.versions(), self.due().await?);
+            if before == after {
                 return Ok(());
             }
         }
+    }
+
+    /// The documents of the timeouts that are due.
+    async fn due(&self) -> Result<Vec<DocumentKey>, String> {
+        let mut due = Vec::new();
+        let now = timeout::document(self.time.now() + chrono::Duration::milliseconds(1), "");
+        for slice in self.store.slices().await.map_err(|error| error.to_string())?.iter() {
+            let mut query = DocumentQuery::new(timeout::collection(P::NAME, slice));
+            loop {
+                let page = self.store.documents(&query).await.map_err(|error| error.to_string())?;
+                let names = page.documents.into_iter().map(|(name, _)| name).filter(|name| *name < now);
+                due.extend(names.map(|name| DocumentKey::new(&query.collection, name)));
+                if page.next.is_none() {
+                    break;
+                }
+                query = query.after(page.next);
+            }
+        }
+        Ok(due)
     }
 
     /// What the last step has recorded in a stream.

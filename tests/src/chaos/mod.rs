@@ -9,7 +9,7 @@ pub mod documents;
 pub mod processes;
 pub mod projections;
 mod seeds;
-mod slow;
+pub mod slow;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,7 +22,7 @@ use futures_util::StreamExt;
 /// A store whose requests take some turns before they arrive, and some before they are answered; now and then one
 /// arrives when its sender is long taken for dead, or has died since.
 #[derive(Clone, Debug)]
-pub(super) struct Slow {
+pub struct Slow {
     store: Arc<dyn Feed>,
     random: Arc<Mutex<Rng>>,
     late: f64,
@@ -31,7 +31,8 @@ pub(super) struct Slow {
 
 impl Slow {
     /// `store`, on ways of which this part, from 0 to 1, take up to `longest`.
-    pub(super) fn new(store: Arc<dyn Feed>, late: f64, longest: Duration, random: Rng) -> Self {
+    #[must_use]
+    pub fn new(store: Arc<dyn Feed>, late: f64, longest: Duration, random: Rng) -> Self {
         Self { store, random: Arc::new(Mutex::new(random)), late, longest }
     }
 

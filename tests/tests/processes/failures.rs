@@ -7,15 +7,15 @@ use es_core::feed::{Feed, Slice};
 use es_core::projection::OnFailure;
 use es_core::testing::{Faults, FaultyStore};
 
-use crate::support::{Scripted, Work, diary, elsewhere, paid, pass, projector, tell};
+use crate::support::{LEASE, Scripted, Work, diary, diary_of, elsewhere, paid, pass, projector, tell};
 
-async fn slice(store: &MemoryStore, account: &str) -> Slice {
+pub(crate) async fn slice(store: &MemoryStore, account: &str) -> Slice {
     let stream = es_core::StreamId::new("account", account).expect("valid");
     store.slices().await.expect("slices").of(&stream)
 }
 
 /// An account whose events are in the same slice as those of `account`.
-async fn neighbour(store: &MemoryStore, account: &str) -> String {
+pub(crate) async fn neighbour(store: &MemoryStore, account: &str) -> String {
     for number in 0.. {
         let name = format!("neighbour-{number}");
         if slice(store, &name).await == slice(store, account).await {
@@ -41,7 +41,7 @@ async fn a_reaction_that_was_skipped_can_be_abandoned() {
     tell(&store, &other, "ann: note").await;
     let error = projector.run_until_caught_up().await.expect_err("the turn is the other's").to_string();
     assert!(error.contains("of the instance `ann` has begun, and is not finished"), "{error}");
-    assert!(error.ends_with("call `abandon`"), "{error}");
+    assert!(error.ends_with("it was skipped: call `abandon` with the id `ann`"), "{error}");
     assert_eq!(diary(&store).await, [""; 0]);
 
     projector.abandon(&"ann".to_owned()).await.expect("abandoned");
@@ -122,4 +122,46 @@ async fn an_outage_during_a_command_is_no_failure() {
         assert_eq!(projector.parked().await.expect("parked").len(), 0, "{script}");
         assert_eq!(diary(&store).await, [script]);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reaction_waits_for_another_one_for_as_long_as_it_takes() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    tell(&store, "a", "ann: pay wait note").await;
+    let projector = projector(store.clone(), process.clone()).build();
+    let _work = Work::on(&projector);
+    pass(Duration::from_millis(100)).await;
+    let other = elsewhere(&store, "a").await;
+    tell(&store, &other, "ann: note").await;
+    pass(LEASE * 20).await;
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+    process.let_go(1);
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(diary(&store).await, ["pay wait note", "note"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reactions_that_did_nothing_do_not_wait_for_each_other_after_a_crash() {
+    let store = MemoryStore::new();
+    let other = elsewhere(&store, "a").await;
+    // Each slice has an event about which nothing is to be done, and one that is in the middle of its turn.
+    for (account, first, second) in [("a", "ann", "bob"), (other.as_str(), "bob", "ann")] {
+        tell(&store, account, &format!("{first}: wait")).await;
+        tell(&store, account, &format!("{second}: pay wait note")).await;
+    }
+    let process = Scripted::new(store.clone());
+    let work = Work::on(&projector(store.clone(), process.clone()).build());
+    pass(Duration::from_millis(200)).await;
+    process.let_go(2);
+    pass(Duration::from_millis(200)).await;
+    assert_eq!(paid(&store).await, 2);
+    drop(work);
+    process.let_go(2);
+    let worker = projector(store.clone(), process).build();
+    let _work = Work::on(&worker);
+    pass(LEASE * 10).await;
+    assert_eq!(diary(&store).await, ["pay wait note"]);
+    assert_eq!(diary_of(&store, "bob").await, ["pay wait note"]);
+    assert_eq!(worker.progress().await.expect("progress").lag(), 0);
 }

@@ -112,14 +112,16 @@ pub(crate) struct Reminder {
 
 /// What the note of a deposit tells it: `instance: word word …`. The words are carried out in order:
 /// `pay` deposits in an account, `ask` reserves a cup, `note` records what the instance has done so far, `remind` schedules a reminder,
-/// `wait` waits until it is let go on, `once` does nothing more if the instance remembers anything, `fail` fails
-/// as long as it has to.
+/// `wait` waits until it is let go on, `slow` takes a second, `once` does nothing more if the instance remembers
+/// anything, `fail` fails as long as it has to. The words after `then` are carried out by the reminders.
 #[derive(Clone, Process)]
 #[process(name = "script", state = Diary, events(Account(Deposited)), timeouts(Reminder))]
 pub(crate) struct Scripted {
     accounts: Repository<Account>,
     stock: Repository<Stock>,
     shared: Arc<Shared>,
+    /// What it carries out instead of some scripts.
+    instead: BTreeMap<String, String>,
 }
 
 struct Shared {
@@ -136,6 +138,7 @@ impl Scripted {
             accounts: Repository::new(store.clone()),
             stock: Repository::new(store),
             shared: Arc::new(shared),
+            instead: BTreeMap::new(),
         }
     }
 
@@ -144,6 +147,12 @@ impl Scripted {
         let retry = RetryPolicy::default().with_max_attempts(1);
         self.accounts = Repository::builder(store.clone()).retry(retry).build();
         self.stock = Repository::builder(store).retry(retry).build();
+        self
+    }
+
+    /// Carries out `other` instead of `script`, as another version might.
+    pub(crate) fn with(mut self, script: &str, other: &str) -> Self {
+        self.instead.insert(script.to_owned(), other.to_owned());
         self
     }
 
@@ -166,7 +175,8 @@ impl Scripted {
         &self,
         script: &str,
         reaction: &mut Reaction<'_, Diary>,
-    ) -> Result<Events<Diary>, BoxError> {
+    ) -> Result<Vec<Did>, BoxError> {
+        let script = self.instead.get(script).map_or(script, String::as_str);
         self.shared.begun.lock().expect("no panic").push(script.to_owned());
         let mut events = Vec::new();
         for word in script.split(' ') {
@@ -181,7 +191,9 @@ impl Scripted {
                 }
                 "remind" => reaction.schedule(Duration::from_secs(1), Reminder { of: script.to_owned() })?,
                 "wait" => self.shared.gate.acquire().await?.forget(),
-                "once" if !reaction.state().lines.is_empty() => return Ok(Events::none()),
+                "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
+                "once" if !reaction.state().lines.is_empty() => return Ok(Vec::new()),
+                "then" => break,
                 "fail" => {
                     let mut failures = self.shared.failures.lock().expect("no panic");
                     if let Some(left) = failures.get_mut(script)
@@ -195,7 +207,7 @@ impl Scripted {
                 _ => {}
             }
         }
-        Ok(events.into())
+        Ok(events)
     }
 }
 
@@ -211,7 +223,7 @@ impl React<Deposited> for Scripted {
         reaction: &mut Reaction<'_, Diary>,
     ) -> Result<Events<Diary>, BoxError> {
         let (_, script) = event.note.split_once(": ").expect("it has an instance");
-        self.carry_out(script, reaction).await
+        Ok(self.carry_out(script, reaction).await?.into())
     }
 }
 
@@ -220,7 +232,14 @@ impl React<Reminder> for Scripted {
         Some(ctx.id().to_owned())
     }
 
-    async fn react(&self, event: &Reminder, _: &mut Reaction<'_, Diary>) -> Result<Events<Diary>, BoxError> {
+    async fn react(
+        &self,
+        event: &Reminder,
+        reaction: &mut Reaction<'_, Diary>,
+    ) -> Result<Events<Diary>, BoxError> {
+        if let Some((_, script)) = event.of.split_once(" then ") {
+            return Ok(self.carry_out(script, reaction).await?.into());
+        }
         Ok(Did { what: format!("reminded of {}", event.of) }.into())
     }
 }
@@ -238,7 +257,11 @@ pub(crate) async fn paid(store: &MemoryStore) -> u64 {
 }
 
 pub(crate) async fn diary(store: &MemoryStore) -> Vec<String> {
-    load::<Diary>(store, "ann").await.lines
+    diary_of(store, "ann").await
+}
+
+pub(crate) async fn diary_of(store: &MemoryStore, instance: &str) -> Vec<String> {
+    load::<Diary>(store, instance).await.lines
 }
 
 /// An account whose events are in another slice than those of `account`.

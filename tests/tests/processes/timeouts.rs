@@ -1,11 +1,17 @@
 //! Timeouts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::MemoryStore;
+use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
+use es_core::projection::OnFailure;
 use es_core::testing::{Faults, FaultyStore};
+use es_core::{MemoryStore, RetryPolicy};
+use es_tests::chaos::slow::Slow;
+use fastrand::Rng;
 
-use crate::support::{Scripted, Work, diary, pass, projector, tell};
+use crate::failures::{neighbour, slice};
+use crate::support::{Scripted, Work, diary, diary_of, paid, pass, projector, tell};
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_comes_once_and_survives_a_restart() {
@@ -37,4 +43,192 @@ async fn a_timeout_is_not_lost_and_comes_once_wherever_the_worker_dies() {
         let expected = ["remind note", "reminded of remind note"];
         assert_eq!(diary(&store).await, expected, "after {requests} requests");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_a_replaced_worker_is_found_whenever_it_is_stored() {
+    for at in (0..6_000).step_by(100) {
+        let store = MemoryStore::new();
+        let late = Scripted::new(store.clone());
+        let first = projector(store.clone(), late.clone()).lease(Duration::from_secs(60)).build();
+        let _first = Work::on(&first);
+        tell(&store, "a", "ann: pay wait remind note").await;
+        pass(Duration::from_millis(200)).await;
+        // It takes the slice, and its requests take their time.
+        let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_millis(500), Rng::with_seed(1));
+        let second = Scripted::new(store.clone());
+        second.let_go(1);
+        let _second = Work::on(&projector(slow, second).lease(Duration::from_millis(30)).build());
+        pass(Duration::from_millis(at)).await;
+        late.let_go(1);
+        // The requests of a reaction, and of one to a timeout; less than the time after which it would look anyway.
+        pass(Duration::from_secs(20)).await;
+        let expected = ["pay wait remind note", "reminded of pay wait remind note"];
+        assert_eq!(diary(&store).await, expected, "let go on after {at} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_are_looked_for_although_none_is_known() {
+    let (store, other) = (MemoryStore::new(), MemoryStore::new());
+    for store in [&store, &other] {
+        tell(store, "a", "ann: note").await;
+        let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
+        pass(Duration::from_secs(1)).await;
+    }
+    let worker = projector(store.clone(), Scripted::new(store.clone())).build();
+    let _work = Work::on(&worker);
+    tell(&other, "a", "ann: remind note").await;
+    let _other = Work::on(&projector(other.clone(), Scripted::new(other.clone())).build());
+    pass(Duration::from_millis(500)).await;
+    // A document that the worker knows nothing of.
+    let timers = format!("process#script#timers#{}", slice(&store, "a").await);
+    let page = other.documents(&DocumentQuery::new(&timers)).await.expect("lists");
+    let (name, document) = page.documents.into_iter().next().expect("one timeout");
+    let set = ChangeSet::new(uuid::Uuid::from_u128(1));
+    let set = set.put(DocumentKey::new(&timers, name), ExpectedDocument::Absent, document.body);
+    store.change(&set).await.expect("stores");
+    pass(Duration::from_secs(32)).await;
+    assert_eq!(diary(&store).await, ["note", "reminded of remind note"]);
+}
+
+/// Instances whose turns cannot end, as their events are parked, have so many timeouts each, in one slice; then another
+/// instance has one, too. What the other instance remembers.
+async fn behind(instances: usize, timeouts: usize) -> Vec<String> {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("pay fail note", u32::MAX);
+    let projector =
+        projector(store.clone(), process).retry(RetryPolicy::never()).on_failure(OnFailure::Park).build();
+    let _work = Work::on(&projector);
+    for number in 0..instances {
+        let reminders = "remind ".repeat(timeouts);
+        tell(&store, "a", &format!("blocked-{number}: {reminders}note")).await;
+    }
+    pass(Duration::from_millis(500)).await;
+    tell(&store, "a", "ann: remind note").await;
+    for number in 0..instances {
+        // In streams of their own, as one event of a stream keeps the later ones waiting.
+        tell(&store, &format!("account-{number}"), &format!("blocked-{number}: pay fail note")).await;
+    }
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(projector.parked().await.expect("parked").len(), instances, "timeouts can wait");
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+    diary(&store).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_that_wait_do_not_hold_up_others() {
+    let expected = ["remind note", "reminded of remind note"];
+    assert_eq!(behind(1, 200).await, expected);
+    // More than are read at once.
+    assert_eq!(behind(120, 1).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_events_does_not_hold_up_timeouts() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: remind note").await;
+    for _ in 0..60 {
+        tell(&store, "a", "bob: slow note").await;
+    }
+    let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).batch(100).build());
+    pass(Duration::from_secs(4)).await;
+    assert_eq!(diary(&store).await, ["remind note", "reminded of remind note"]);
+    assert!(diary_of(&store, "bob").await.len() < 5, "there is a backlog");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_timeouts_does_not_hold_up_events() {
+    let store = MemoryStore::new();
+    let reminders = "remind ".repeat(300);
+    tell(&store, "a", &format!("bob: {reminders}note then slow note")).await;
+    let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
+    pass(Duration::from_millis(1_500)).await;
+    tell(&store, &neighbour(&store, "a").await, "ann: note").await;
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(diary(&store).await, ["note"]);
+    let done = diary_of(&store, "bob").await.len();
+    assert!((25..100).contains(&done), "there is a backlog: {done}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_fails_stops_its_slice_and_can_be_retried_skipped_or_parked() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("pay fail note", u32::MAX);
+    let projector = projector(store.clone(), process.clone()).build();
+    let _work = Work::on(&projector);
+    let slice = slice(&store, "a").await;
+    let stopped = async || {
+        tell(&store, "a", "ann: remind note then pay fail note").await;
+        pass(Duration::from_secs(3)).await;
+        let progress = projector.progress().await.expect("progress");
+        let stopped: Vec<_> = progress.stopped().map(|(at, failure)| (at, failure.clone())).collect();
+        assert_eq!(stopped.len(), 1, "{stopped:?}");
+        stopped[0].clone()
+    };
+    let (at, failure) = stopped().await;
+    assert_eq!(at, slice);
+    let text = failure.to_string();
+    assert!(text.starts_with("the timeout `Reminder` of `diary#ann` (due 1970-01-02T"), "{text}");
+    assert!(text.contains("Z, key `script/") && text.ends_with("`pay fail note` is not welcome"), "{text}");
+    assert!(failure.event.expect("a timeout").timeout.expect("a timeout").key.starts_with("script/"));
+
+    // Its command is not repeated.
+    process.fail("pay fail note", 0);
+    projector.retry(slice).await.expect("it has stopped");
+    pass(Duration::from_secs(1)).await;
+    let reminded = "remind note then pay fail note";
+    assert_eq!(diary(&store).await, [reminded, "pay fail note"]);
+    assert_eq!(paid(&store).await, 1);
+
+    process.fail("pay fail note", u32::MAX);
+    stopped().await;
+    let error = projector.abandon(&"ann".to_owned()).await.expect_err("it may still be finished").to_string();
+    assert!(error.contains("is still to be finished: `park` or `skip` it first"), "{error}");
+    projector.skip(slice).await.expect("it has stopped");
+    projector.abandon(&"ann".to_owned()).await.expect("it is skipped");
+    tell(&store, "a", "ann: note").await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(diary(&store).await[2..], [reminded, "note"]);
+
+    stopped().await;
+    projector.park(slice).await.expect("it has stopped");
+    pass(Duration::from_secs(1)).await;
+    let parked = projector.parked().await.expect("parked");
+    assert_eq!(parked.len(), 1);
+    assert_eq!((parked[0].slice, parked[0].event.stream.as_str()), (slice, "diary#ann"));
+    assert!(parked[0].error.ends_with("is not welcome") && parked[0].event.timeout.is_some(), "{parked:?}");
+    assert_eq!(projector.progress().await.expect("progress").slices[slice.get() as usize].parked, 1);
+    process.fail("pay fail note", 0);
+    projector.replay_parked().await.expect("ordered");
+    pass(Duration::from_secs(1)).await;
+    assert!(projector.parked().await.expect("parked").is_empty());
+    assert_eq!(diary(&store).await[4..], [reminded, "pay fail note"]);
+    assert_eq!(paid(&store).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_that_fail_are_parked_if_events_are() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("fail note", u32::MAX);
+    tell(&store, "a", "ann: remind note then fail note").await;
+    tell(&store, "a", "ann: slow remind note then note").await;
+    let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
+    let _work = Work::on(&projector);
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(projector.parked().await.expect("parked").len(), 1);
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+    // Again it fails, and stays where it is.
+    projector.replay_parked().await.expect("ordered");
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(projector.parked().await.expect("parked").len(), 1);
+    process.fail("fail note", 0);
+    projector.replay_parked().await.expect("ordered");
+    pass(Duration::from_secs(1)).await;
+    assert!(projector.parked().await.expect("parked").is_empty());
+    let expected = ["remind note then fail note", "slow remind note then note", "note", "fail note"];
+    assert_eq!(diary(&store).await, expected);
 }

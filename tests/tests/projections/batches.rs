@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use es_core::event::Event as _;
 use es_core::feed::{EventFilter, Slice};
-use es_core::projection::{ProjectError, Tick};
+use es_core::projection::{Due, ProjectError, Tick};
 use es_core::{BoxError, EventContext, EventData, MemoryStore, Projection, StoreError};
 use es_tests::domain::Deposited;
 use tokio::time::sleep;
@@ -50,7 +50,7 @@ impl Projection for Sender {
         Ok(())
     }
 
-    async fn tick(&mut self, tick: Tick<'_>) -> Result<(), ProjectError> {
+    async fn tick(&mut self, tick: Tick<'_>) -> Result<Due, ProjectError> {
         let mut sent = self.shared.lock().expect("no panic");
         sent.ticks.push(tick.slice());
         if sent.outages > 0 {
@@ -58,7 +58,7 @@ impl Projection for Sender {
             let error = StoreError::Throttled("throttled on purpose".into());
             return Err(ProjectError::Handler(error.into()));
         }
-        Ok(())
+        Ok(Due::default())
     }
 }
 

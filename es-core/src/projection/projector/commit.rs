@@ -97,7 +97,9 @@ impl<P: Projection> Consumer<'_, P> {
         let mut next = self.state.clone();
         next.position = self.handled;
         next.parked = (next.parked + commit.parked).saturating_sub(commit.resumed);
-        next.exception = next.exception.filter(|exception| exception.position > self.handled);
+        next.exception = next
+            .exception
+            .filter(|exception| exception.timeout.is_none() && exception.position > self.handled);
         self.write(next, changes).await?;
         self.projection.stages().into_iter().for_each(Stage::forget);
         self.pending = 0;

@@ -15,9 +15,7 @@ use super::state::{Failure, Names, Read, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::documents::{DocumentCondition, ExpectedDocument};
 use crate::feed::{EventFilter, FeedPage, FeedRead, Position};
-use crate::projection::{
-    BoxError, EventContext, ProjectError, Projection, ProjectorError, Tick, is_retryable,
-};
+use crate::projection::{BoxError, EventContext, Projection, ProjectorError, is_retryable};
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
@@ -154,6 +152,7 @@ impl<'a, P: Projection> Consumer<'a, P> {
     }
 
     async fn work(&mut self) -> Result<Never, Ended> {
+        self.settle_timeout().await?;
         self.parked = self.parked_streams().await?;
         loop {
             if self.stop.is_set() {
@@ -172,11 +171,15 @@ impl<'a, P: Projection> Consumer<'a, P> {
             self.replay_parked().await?;
         }
         let growth = self.inner.store.growth();
-        self.tick().await?;
+        let mut more_due = self.handle_due().await?;
         let page = self.page().await?;
         let is_idle = page.is_last && page.through == self.handled;
         self.handle_page(page).await?;
         if is_idle {
+            // There is nothing else to do.
+            while more_due && !self.inner.stop.is_set() {
+                more_due = self.handle_due().await?;
+            }
             if self.handled > self.state.position {
                 self.checkpoint().await?;
             }
@@ -203,6 +206,10 @@ impl<'a, P: Projection> Consumer<'a, P> {
                 if position <= self.handled {
                     continue;
                 }
+                if !P::IS_REPLAYABLE {
+                    // A long page is not to keep the timeouts of a process waiting.
+                    self.handle_due().await?;
+                }
                 if self.filter.takes(&entry.stream, event.name()) {
                     let ctx = EventContext::of(entry, index, self.slot.slice);
                     self.handle(event, ctx, entry.commit.first).await?;
@@ -215,22 +222,6 @@ impl<'a, P: Projection> Consumer<'a, P> {
             self.checkpoint().await?;
         }
         Ok(())
-    }
-
-    async fn tick(&mut self) -> Result<(), Ended> {
-        let (mut attempts, mut waits) = (0, 0);
-        loop {
-            let tick = Tick::new(self.slot.slice, &*self.inner.settings.clock, &self.lease);
-            match self.projection.tick(tick).await {
-                Ok(()) | Err(ProjectError::Later(_)) => return Ok(()),
-                Err(ProjectError::Lost) => return Err(Ended::Lost),
-                Err(error) if error.is_retryable() => {
-                    waits += 1;
-                    self.wait(waits).await?;
-                }
-                Err(error) => self.wait_after(&mut attempts, error.into()).await?,
-            }
-        }
     }
 
     /// Waits before another attempt, if there is one.

@@ -3,8 +3,8 @@
 use super::state::{Control, Exception, Overview, Parked, SliceState, Slot, edit};
 use super::{Projector, parking};
 use crate::documents::{ChangeError, ChangeSet, DocumentChange};
-use crate::feed::{Position, Slice};
-use crate::projection::{Projection, ProjectorError};
+use crate::feed::Slice;
+use crate::projection::{Projection, ProjectorError, timeout};
 
 impl<P: Projection> Projector<P> {
     /// Lets all workers rest, wherever they run, until [`resume`](Self::resume).
@@ -166,7 +166,7 @@ impl<P: Projection> Projector<P> {
         self.decide(slice, None).await
     }
 
-    /// Sets aside the event at which a slice has stopped, and those of its stream after it; the others go
+    /// Sets aside the event or the timeout at which a slice has stopped, and the later events of its stream; others go
     /// on. [`replay_parked`](Self::replay_parked) tries them again. Which build, as for [`retry`](Self::retry).
     ///
     /// # Errors
@@ -176,7 +176,7 @@ impl<P: Projection> Projector<P> {
         self.decide(slice, Some(true)).await
     }
 
-    /// Skips the event at which a slice has stopped: this build will never handle it. Which one, as for
+    /// Skips the event or the timeout at which a slice has stopped: this build will never handle it. Which one, as for
     /// [`retry`](Self::retry).
     ///
     /// # Errors
@@ -186,7 +186,8 @@ impl<P: Projection> Projector<P> {
         self.decide(slice, Some(false)).await
     }
 
-    /// The events that are parked, in the order of their slices and positions.
+    /// The events that are parked, in the order of their slices and positions; in each slice, the timeouts that are
+    /// parked come after them, in the order of their due times.
     ///
     /// # Errors
     ///
@@ -197,18 +198,18 @@ impl<P: Projection> Projector<P> {
         let mut all = Vec::new();
         for slice in self.inner.store.slices().await?.iter() {
             let slot = Slot { build: overview.control.active, slice };
-            let mut after: Option<Position> = None;
+            let mut after = None;
             loop {
                 let some = parking::parked(&*self.inner.store, &names, slot, after).await?;
-                let Some(last) = some.last() else { break };
-                after = Some(last.event.position);
-                all.extend(some);
+                let Some((last, _)) = some.last() else { break };
+                after = Some(last.clone());
+                all.extend(some.into_iter().map(|(_, parked)| parked));
             }
         }
         Ok(all)
     }
 
-    /// Tries the parked events again, each stream's in order. What fails again stays parked.
+    /// Tries the parked events and timeouts again, each stream's in order. What fails again stays parked.
     ///
     /// # Errors
     ///
@@ -256,7 +257,8 @@ impl<P: Projection> Projector<P> {
                     )));
                 };
                 let error = failure.error;
-                state.exception = Some(Exception { position: event.position, park, error });
+                let timeout = event.timeout.map(|it| timeout::document(it.due, &it.key));
+                state.exception = Some(Exception { position: event.position, timeout, park, error });
             }
             Ok(())
         })

@@ -1,12 +1,10 @@
 //! Handling one event, with all that may go wrong.
 
-use chrono::{DateTime, Utc};
-
 use super::builder::OnFailure;
 use super::consumer::{Consumer, Ended};
 use super::state::{FailedEvent, Failure};
 use crate::event::EventData;
-use crate::projection::{EventContext, ProjectError, Projection, Stage};
+use crate::projection::{BoxError, EventContext, ProjectError, Projection, Stage};
 use crate::version::Version;
 
 /// What happened to an event.
@@ -15,6 +13,16 @@ pub(super) enum Handled {
     Done,
     /// Its changes do not fit into one transaction with those of the events before it.
     Crowded,
+}
+
+/// How the attempts at an event or a timeout ended.
+pub(super) enum Attempt {
+    /// It is done.
+    Done,
+    /// It has to wait for what others are doing.
+    Waits(BoxError),
+    /// It failed as often as the retry policy allows.
+    Failed(ProjectError),
 }
 
 impl<P: Projection> Consumer<'_, P> {
@@ -26,7 +34,7 @@ impl<P: Projection> Consumer<'_, P> {
         first: Version,
     ) -> Result<(), Ended> {
         let exception = self.state.exception.as_ref();
-        if let Some(exception) = exception.filter(|exception| exception.position == ctx.position()) {
+        if let Some(exception) = exception.filter(|exception| exception.is_at(ctx.position())) {
             if exception.park {
                 let error = exception.error.clone();
                 self.park(event, &ctx, first, &error).await?;
@@ -39,14 +47,39 @@ impl<P: Projection> Consumer<'_, P> {
         if self.parked.contains(ctx.stream()) {
             return self.park(event, &ctx, first, "an earlier event of its stream is parked").await;
         }
+        let mut waits = 0;
+        loop {
+            match self.attempt(event, &mut ctx).await? {
+                Attempt::Done => return Ok(()),
+                Attempt::Waits(reason) => {
+                    if waits == 0 {
+                        tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %reason, "an event waits");
+                    }
+                    waits += 1;
+                    self.wait(waits).await?;
+                    // Perhaps it waits for the reaction to a timeout of this slice.
+                    self.handle_due().await?;
+                }
+                Attempt::Failed(error) if self.may_park(&error) => {
+                    return self.park(event, &ctx, first, &error.to_string()).await;
+                }
+                Attempt::Failed(error) => return Err(self.stopped_at(failed(event, &ctx), &error)),
+            }
+        }
+    }
+
+    /// Hands an event or a timeout to the projection, as often as the retry policy allows.
+    pub(super) async fn attempt(
+        &mut self,
+        event: &EventData,
+        ctx: &mut EventContext,
+    ) -> Result<Attempt, Ended> {
         let (mut attempts, mut waits) = (0, 0);
-        // Since when others have to be waited for.
-        let mut since = None;
         loop {
             // A checkpoint renews it.
-            ctx = ctx.leased(&self.lease);
-            match self.try_handle(event, &ctx).await {
-                Ok(Handled::Done) => return Ok(()),
+            ctx.set_lease(&self.lease);
+            match self.try_handle(event, ctx).await {
+                Ok(Handled::Done) => return Ok(Attempt::Done),
                 Ok(Handled::Crowded) => self.checkpoint().await?,
                 Err(ProjectError::Lost) => return Err(Ended::Lost),
                 Err(error) => {
@@ -54,39 +87,34 @@ impl<P: Projection> Consumer<'_, P> {
                     if self.pending > 0 {
                         self.checkpoint().await?;
                     }
+                    if let ProjectError::Later(reason) = error {
+                        return Ok(Attempt::Waits(reason));
+                    }
                     if error.is_retryable() {
                         waits += 1;
                         self.wait(waits).await?;
                         continue;
                     }
                     attempts += 1;
-                    let decodable = !matches!(error, ProjectError::Decode(_));
-                    let may_retry = match error {
-                        ProjectError::Decode(_) | ProjectError::Lost => false,
-                        ProjectError::Handler(_) => self.may_retry(attempts),
-                        ProjectError::Later(_) => {
-                            let now = self.inner.settings.clock.now();
-                            self.is_within_leases(*since.get_or_insert(now), now)
-                        }
-                    };
-                    if may_retry {
-                        tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %error, "an event failed");
-                        self.wait(attempts).await?;
-                    } else if decodable && self.inner.settings.on_failure == OnFailure::Park {
-                        return self.park(event, &ctx, first, &error.to_string()).await;
-                    } else {
-                        let event = Some(failed(event, &ctx));
-                        return Err(Ended::Failed(Failure { event, error: error.to_string() }));
+                    if matches!(error, ProjectError::Decode(_)) || !self.may_retry(attempts) {
+                        return Ok(Attempt::Failed(error));
                     }
+                    tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %error, "an event failed");
+                    self.wait(attempts).await?;
                 }
             }
         }
     }
 
-    /// Whether it is not so long ago that whoever had begun something then must have been replaced since.
-    fn is_within_leases(&self, since: DateTime<Utc>, now: DateTime<Utc>) -> bool {
-        let passed = now.signed_duration_since(since);
-        passed.to_std().is_ok_and(|passed| passed < self.inner.settings.lease * 3)
+    /// Whether what failed with `error` is parked; otherwise the slice stops.
+    pub(super) fn may_park(&self, error: &ProjectError) -> bool {
+        let is_decodable = !matches!(error, ProjectError::Decode(_));
+        is_decodable && self.inner.settings.on_failure == OnFailure::Park
+    }
+
+    /// How the work on the slice ends at an event or a timeout that failed.
+    pub(super) fn stopped_at(&self, event: FailedEvent, error: &ProjectError) -> Ended {
+        Ended::Failed(Failure { event: Some(event), error: error.to_string() })
     }
 
     /// Hands an event to the projection; what it changed before it failed is undone.
@@ -121,5 +149,6 @@ pub(super) fn failed(event: &EventData, ctx: &EventContext) -> FailedEvent {
         version: ctx.version(),
         name: event.name().to_owned(),
         position: ctx.position(),
+        timeout: None,
     }
 }

@@ -4,11 +4,13 @@ mod builder;
 mod commit;
 mod consumer;
 mod control;
+mod fate;
 mod handling;
 mod parking;
 mod progress;
 mod state;
 mod stop;
+mod timeouts;
 mod waiting;
 mod worker;
 
@@ -19,9 +21,10 @@ use event_listener::Event;
 use futures_util::future::{Either, select};
 
 pub use builder::{OnFailure, ProjectorBuilder, Start};
+pub(crate) use fate::{Fate, Origin, fate};
 pub use progress::{Progress, SliceProgress, SliceStatus};
 pub(crate) use state::active_build;
-pub use state::{FailedEvent, Failure, Parked};
+pub use state::{FailedEvent, FailedTimeout, Failure, Parked};
 
 use self::builder::Settings;
 use self::state::Names;

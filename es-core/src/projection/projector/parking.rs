@@ -10,19 +10,18 @@ use super::state::{Names, Parked, SliceState, Slot, decode, encode};
 use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents};
 use crate::event::EventData;
 use crate::feed::{FeedEntry, Position};
-use crate::projection::{EventContext, ProjectError, Projection, ProjectorError};
+use crate::projection::{EventContext, ProjectError, Projection, ProjectorError, timeout};
 use crate::store::{EventStore, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// The events of a slot that are parked, after a position, in order; some of them.
+/// Some of what is parked of a slot after the document `after`, in order, with the names of the documents.
 pub(super) async fn parked(
     store: &(impl Documents + ?Sized),
     names: &Names,
     slot: Slot,
-    after: Option<Position>,
-) -> Result<Vec<Parked>, ProjectorError> {
-    let after = after.map(|position| names.parked_event(slot, position).name().to_owned());
+    after: Option<String>,
+) -> Result<Vec<(String, Parked)>, ProjectorError> {
     let mut query = DocumentQuery::new(names.parked(slot)).after(after);
     loop {
         let page = store.documents(&query).await?;
@@ -31,9 +30,11 @@ pub(super) async fn parked(
             query = query.after(page.next);
             continue;
         }
-        let decode =
-            |(name, document): &(String, _)| decode(&DocumentKey::new(&query.collection, name), document);
-        return page.documents.iter().map(decode).collect();
+        let decode = |(name, document): (String, _)| {
+            let parked = decode(&DocumentKey::new(&query.collection, &name), &document)?;
+            Ok((name, parked))
+        };
+        return page.documents.into_iter().map(decode).collect();
     }
 }
 
@@ -46,8 +47,13 @@ impl<P: Projection> Consumer<'_, P> {
         first: Version,
         reason: &str,
     ) -> Result<(), Ended> {
-        let parked =
-            Parked { slice: self.slot.slice, event: failed(event, ctx), first, error: reason.to_owned() };
+        let parked = Parked {
+            slice: self.slot.slice,
+            event: failed(event, ctx),
+            first,
+            error: reason.to_owned(),
+            scheduled: None,
+        };
         let key = self.names.parked_event(self.slot, ctx.position());
         let change = DocumentChange::put(key, encode(&parked)?);
         if !self.has_room_for(&change) {
@@ -76,10 +82,10 @@ impl<P: Projection> Consumer<'_, P> {
         }
         loop {
             let some = self.parked_after(after).await?;
-            let Some(last) = some.last() else { return Ok(streams) };
-            after = Some(last.event.position);
-            for event in &some {
-                streams.insert(event.stream()?);
+            let Some((last, _)) = some.last() else { return Ok(streams) };
+            after = Some(last.clone());
+            for (_, parked) in some.iter().filter(|(_, parked)| parked.scheduled.is_none()) {
+                streams.insert(parked.stream()?);
             }
         }
     }
@@ -90,14 +96,17 @@ impl<P: Projection> Consumer<'_, P> {
         let mut after = None;
         loop {
             let some = self.parked_after(after).await?;
-            let Some(last) = some.last() else { break };
-            after = Some(last.event.position);
-            for parked in &some {
+            let Some((last, _)) = some.last() else { break };
+            after = Some(last.clone());
+            for (name, parked) in &some {
                 if self.stop.is_set() {
                     return Err(Ended::Released);
                 }
                 let stream = parked.stream()?;
-                if !failing.contains(&stream) && !self.replay(parked, &stream).await? {
+                if let Some(scheduled) = &parked.scheduled {
+                    let (event, ctx) = timeout::event(scheduled, stream, self.slot.slice);
+                    self.replay(name, parked, &event, ctx).await?;
+                } else if !failing.contains(&stream) && !self.replay_event(name, parked, &stream).await? {
                     failing.insert(stream);
                 }
             }
@@ -108,14 +117,27 @@ impl<P: Projection> Consumer<'_, P> {
     }
 
     /// Tries a parked event again; says whether it is done.
-    async fn replay(&mut self, parked: &Parked, stream: &StreamId) -> Result<bool, Ended> {
+    async fn replay_event(&mut self, name: &str, parked: &Parked, stream: &StreamId) -> Result<bool, Ended> {
         let entry = self.entry(parked, stream).await?;
         let index = parked.event.version.since(parked.first) as usize;
         let Some(event) = entry.commit.events.get(index) else {
             return Err(StoreError::corrupt(stream, "a parked event is not in its commit any more").into());
         };
-        let ctx = EventContext::of(&entry, index, self.slot.slice).leased(&self.lease).after_parking();
-        let key = self.names.parked_event(self.slot, parked.event.position);
+        let ctx = EventContext::of(&entry, index, self.slot.slice);
+        self.replay(name, parked, event, ctx).await
+    }
+
+    /// Tries a parked event or timeout again; says whether it is done.
+    async fn replay(
+        &mut self,
+        name: &str,
+        parked: &Parked,
+        event: &EventData,
+        ctx: EventContext,
+    ) -> Result<bool, Ended> {
+        let mut ctx = ctx.after_parking();
+        ctx.set_lease(&self.lease);
+        let key = DocumentKey::new(self.names.parked(self.slot), name);
         // Before the event, so that there is room for both in one transaction; nothing else is pending.
         self.commit.changes.push(DocumentChange::delete(key.clone()));
         let mut waits = 0;
@@ -157,10 +179,10 @@ impl<P: Projection> Consumer<'_, P> {
         Ok(FeedEntry::new(position, stream.clone(), commit))
     }
 
-    async fn parked_after(&self, after: Option<Position>) -> Result<Vec<Parked>, Ended> {
+    async fn parked_after(&self, after: Option<String>) -> Result<Vec<(String, Parked)>, Ended> {
         let mut attempts = 0;
         loop {
-            match parked(&*self.inner.store, &self.names, self.slot, after).await {
+            match parked(&*self.inner.store, &self.names, self.slot, after.clone()).await {
                 Err(ProjectorError::Store(error)) if error.is_retryable() => {
                     attempts += 1;
                     self.wait(attempts).await?;

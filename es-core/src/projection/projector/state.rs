@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::fate::Origin;
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision};
 use crate::event::without_values;
 use crate::feed::{Position, Slice};
 use crate::projection::ProjectorError;
+use crate::projection::timeout::Scheduled;
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -53,6 +56,10 @@ impl Names {
 
     pub(super) fn parked_event(&self, slot: Slot, position: Position) -> DocumentKey {
         DocumentKey::new(self.parked(slot), format!("{:020}", position.get()))
+    }
+
+    pub(super) fn parked_timeout(&self, slot: Slot, name: &str) -> DocumentKey {
+        DocumentKey::new(self.parked(slot), format!("timeout#{name}"))
     }
 
     fn all(&self) -> DocumentQuery {
@@ -127,11 +134,14 @@ pub(super) struct SliceState {
     pub(super) replay: bool,
 }
 
-/// What is to be done with one event.
+/// What is to be done with one event or timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct Exception {
     pub(super) position: Position,
+    /// The name of the timeout's document, if it is not an event of the feed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<String>,
     /// Otherwise it is skipped.
     pub(super) park: bool,
     /// What went wrong with it.
@@ -139,58 +149,99 @@ pub(super) struct Exception {
     pub(super) error: String,
 }
 
+impl Exception {
+    /// Whether it is about the event at `at`.
+    pub(super) fn is_at(&self, at: Position) -> bool {
+        self.timeout.is_none() && self.position == at
+    }
+
+    /// Whether it is about this event or timeout.
+    pub(super) fn is_of(&self, origin: &Origin) -> bool {
+        match origin {
+            Origin::Event { position, .. } => self.is_at(*position),
+            Origin::Timeout { name, .. } => self.timeout.as_ref() == Some(name),
+        }
+    }
+}
+
 /// Why a slice of a projection has stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
 pub struct Failure {
-    /// The event at which it stopped; `None` when it was no event's fault.
+    /// The event or the timeout at which it stopped; `None` when it was no event's fault.
     pub event: Option<FailedEvent>,
     /// What went wrong, as the error says it.
     pub error: String,
 }
 
-/// An event that could not be handled.
+/// An event that could not be handled, or a timeout of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
 pub struct FailedEvent {
-    /// Its stream, as text.
+    /// Its stream, as text; for a timeout, the stream of the instance.
     pub stream: String,
-    /// Its version.
+    /// Its version; [`Version::NONE`] for a timeout.
     pub version: Version,
     /// Its stored name.
     pub name: String,
-    /// Its position in the slice.
+    /// Its position in the slice; [`Position::NONE`] for a timeout.
     pub position: Position,
+    /// What identifies it when it is a timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<FailedTimeout>,
+}
+
+/// A timeout of a process whose reaction failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+#[non_exhaustive]
+pub struct FailedTimeout {
+    /// Its key, which starts with the process and the event that led to it.
+    pub key: String,
+    /// When it was due.
+    pub due: DateTime<Utc>,
+}
+
+impl std::fmt::Display for FailedEvent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { stream, version, name, position, timeout } = self;
+        match timeout {
+            Some(FailedTimeout { key, due }) => {
+                let due = due.to_rfc3339_opts(SecondsFormat::Millis, true);
+                write!(f, "the timeout `{name}` of `{stream}` (due {due}, key `{key}`)")
+            }
+            None => write!(f, "the event `{name}` at version {version} of `{stream}` (position {position})"),
+        }
+    }
 }
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.event {
-            Some(event) => write!(
-                f,
-                "the event `{}` at version {} of `{}` (position {}): {}",
-                event.name, event.version, event.stream, event.position, self.error
-            ),
+            Some(event) => write!(f, "{event}: {}", self.error),
             None => f.write_str(&self.error),
         }
     }
 }
 
-/// An event that was set aside because its handler failed, or because one of its stream was before it.
+/// An event or a timeout that was set aside because its handler failed, or because one of its stream was before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
 pub struct Parked {
     /// The slice.
     pub slice: Slice,
-    /// The event.
+    /// The event or the timeout.
     pub event: FailedEvent,
-    /// The version of the first event of its commit.
+    /// The version of the first event of its commit; [`Version::NONE`] for a timeout.
     pub first: Version,
     /// What went wrong; of an event that had to wait for another one, that.
     pub error: String,
+    /// The timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scheduled: Option<Box<Scheduled>>,
 }
 
 impl Parked {
