@@ -9,6 +9,7 @@ pub use std::option::Option;
 pub use std::primitive::{bool, str};
 pub use std::result::Result;
 pub use std::string::String;
+pub use std::sync::LazyLock;
 pub use std::vec::Vec;
 
 pub use serde::{self, Deserialize, Serialize};
@@ -19,7 +20,10 @@ pub use crate::event::kind::{
 };
 pub use crate::event::upcast::{UpcastFrom, decode_previous, unknown_name, unknown_version};
 pub use crate::event::{EncodeError, EventKind, Field, decode_json, encode_json};
-pub use crate::read_model::{key_text, key_texts};
+pub use crate::read_model::for_macros::{
+    KeyKind, KeyProbe, KnownKind, NoOrder, RowKinds, SomeOrder, UnknownKind, index_place, key_text,
+    require_key,
+};
 pub use crate::schema::Types;
 pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
 

@@ -15,6 +15,7 @@ pub mod event;
 mod events;
 pub mod feed;
 mod ids;
+mod keys;
 mod memory;
 mod metadata;
 pub mod process;

@@ -4,10 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::keys::has_control_characters;
+
 /// The name of one aggregate's stream of events: the aggregate's name, `#`, and the aggregate's id.
 ///
 /// An aggregate's name contains no `#`, so the first `#` always separates the two and no two
-/// different pairs give the same stream. An id may contain anything, `#` included.
+/// different pairs give the same stream. An id may contain anything except control characters, `#` included.
 ///
 /// ```
 /// use es_core::StreamId;
@@ -24,15 +26,19 @@ pub struct StreamId {
 }
 
 impl StreamId {
-    /// The most bytes that a stream's name may have, the separator included.
-    pub const MAX_BYTES: usize = 1024;
+    /// The maximum length of an aggregate's name in bytes.
+    pub const MAX_NAME_BYTES: usize = 100;
+    /// The maximum length of an id in bytes. Every key that is made of an id has room for this: of a row, of the
+    /// instance of a process, of a timeout.
+    pub const MAX_ID_BYTES: usize = 512;
 
-    /// The stream of the aggregate `aggregate` with the id `id`.
+    /// Returns the stream of the aggregate `aggregate` with the id `id`.
     ///
     /// # Errors
     ///
-    /// [`InvalidStreamId`] when a part is empty, the aggregate's name contains `#` or starts with `$`
-    /// (which marks the framework's own partitions), or both together exceed [`StreamId::MAX_BYTES`].
+    /// [`InvalidStreamId`] when a part is empty, longer than [`MAX_NAME_BYTES`](Self::MAX_NAME_BYTES) or
+    /// [`MAX_ID_BYTES`](Self::MAX_ID_BYTES), or has control characters, and when the aggregate's name contains `#`
+    /// or starts with `$` (which marks the framework's own partitions).
     pub fn new(aggregate: &str, id: impl fmt::Display) -> Result<Self, InvalidStreamId> {
         if aggregate.is_empty() {
             return Err(InvalidStreamId::EmptyAggregate);
@@ -43,13 +49,20 @@ impl StreamId {
         if aggregate.contains('#') {
             return Err(InvalidStreamId::SeparatorInAggregate { aggregate: aggregate.to_owned() });
         }
+        if aggregate.len() > Self::MAX_NAME_BYTES {
+            return Err(InvalidStreamId::NameTooLong { bytes: aggregate.len() });
+        }
         let text = format!("{aggregate}#{id}");
         let separator = aggregate.len();
-        if text.len() == separator + 1 {
+        let bytes = text.len() - separator - 1;
+        if bytes == 0 {
             return Err(InvalidStreamId::EmptyId { aggregate: aggregate.to_owned() });
         }
-        if text.len() > Self::MAX_BYTES {
-            return Err(InvalidStreamId::TooLong { bytes: text.len() });
+        if bytes > Self::MAX_ID_BYTES {
+            return Err(InvalidStreamId::IdTooLong { aggregate: aggregate.to_owned(), bytes });
+        }
+        if has_control_characters(&text) {
+            return Err(InvalidStreamId::ControlCharacter { text });
         }
         Ok(Self { text: text.into(), separator })
     }
@@ -127,11 +140,25 @@ pub enum InvalidStreamId {
         /// The text.
         text: String,
     },
-    /// Name, separator and id together are too long.
-    #[error("a stream's name has at most {} bytes, this one has {bytes}", StreamId::MAX_BYTES)]
-    TooLong {
-        /// How many bytes it has.
+    /// The aggregate's name is too long.
+    #[error("an aggregate name has at most {} bytes, this one has {bytes}", StreamId::MAX_NAME_BYTES)]
+    NameTooLong {
+        /// The length of the name in bytes.
         bytes: usize,
+    },
+    /// The aggregate's id is too long.
+    #[error("an id of `{aggregate}` has {bytes} bytes, the limit is {}", StreamId::MAX_ID_BYTES)]
+    IdTooLong {
+        /// The aggregate's name.
+        aggregate: String,
+        /// The length of the id in bytes.
+        bytes: usize,
+    },
+    /// Name or id contain a control character, such as U+0001 or a line break.
+    #[error("the stream {text:?} has a control character: remove it from the id")]
+    ControlCharacter {
+        /// The name of the stream.
+        text: String,
     },
 }
 
@@ -161,9 +188,22 @@ mod tests {
 
     #[test]
     fn counts_bytes_not_characters() {
-        let longest = "x".repeat(StreamId::MAX_BYTES - "order#".len());
-        assert!(StreamId::new("order", &longest).is_ok());
-        let umlauts = "ü".repeat(510);
-        assert_eq!(StreamId::new("order", umlauts), Err(InvalidStreamId::TooLong { bytes: 1026 }));
+        let longest = "x".repeat(StreamId::MAX_ID_BYTES);
+        assert!(StreamId::new(&"n".repeat(StreamId::MAX_NAME_BYTES), &longest).is_ok());
+        let umlauts = "ü".repeat(257);
+        let error = InvalidStreamId::IdTooLong { aggregate: "order".to_owned(), bytes: 514 };
+        assert_eq!(StreamId::new("order", umlauts), Err(error));
+        let error = StreamId::new(&"n".repeat(101), "1");
+        assert_eq!(error, Err(InvalidStreamId::NameTooLong { bytes: 101 }));
+    }
+
+    #[test]
+    fn rejects_control_characters() {
+        for text in ["a\u{0}b", "a\u{1}b", "a\n", "\u{7f}", "\u{85}"] {
+            for stream in [StreamId::new("order", text), StreamId::new(text, "1")] {
+                assert!(matches!(stream, Err(InvalidStreamId::ControlCharacter { .. })), "{text:?}");
+            }
+        }
+        assert!(StreamId::new("order", "日本 \u{1f980}#").is_ok());
     }
 }

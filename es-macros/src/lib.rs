@@ -189,7 +189,8 @@ pub fn schema(item: TokenStream) -> TokenStream {
 /// | `events(A(X, Y), B(Z))` | the events that it takes, each in the parentheses of its aggregate |
 /// | `crate = ::path` | where `es_core` is, if it was renamed |
 ///
-/// Fields with `#[read_model]` hold a `ReadModel`; its changes are written together with the checkpoint.
+/// Fields with `#[read_model]` hold a `ReadModel`; its changes are written together with the checkpoint. Fields with
+/// `#[read_model(read_only)]` hold one of another projection.
 ///
 /// # What the compiler refuses
 ///

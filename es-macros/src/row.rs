@@ -1,12 +1,13 @@
 //! `#[derive(Row)]`: the key of a row, and its places in indexes.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::quote;
+use quote::{quote, quote_spanned};
 use syn::punctuated::Punctuated;
-use syn::{Data, DeriveInput, Fields, Meta, Path, Token, parenthesized, parse_quote};
+use syn::{Data, DeriveInput, Fields, Meta, Path, Token, Type, parenthesized, parse_quote};
 
 use crate::errors::Errors;
 use crate::keys::{Grammar, append};
+use crate::spans::Place;
 
 const GRAMMAR: Grammar = Grammar {
     attribute: "#[row(…)]",
@@ -34,6 +35,9 @@ impl syn::parse::Parse for Index {
         }
         let content;
         parenthesized!(content in input);
+        if name.to_string().len() > 100 {
+            return Err(syn::Error::new(name.span(), "the name of an index has at most 100 bytes"));
+        }
         let fields = Punctuated::<Ident, Token![,]>::parse_terminated(&content)?;
         if fields.is_empty() {
             let message =
@@ -158,43 +162,87 @@ fn check_fields(item: &DeriveInput, attributes: &Attributes, errors: &mut Errors
 fn implementation(item: &DeriveInput, attributes: &Attributes, name: &str, key: &Ident) -> TokenStream {
     let core = &attributes.core;
     let ident = &item.ident;
-    let key = text_of(core, name, item, key);
+    let key_type = type_of(item, key);
     let names = attributes.indexes.iter().map(|index| index.name.to_string());
-    let places = attributes.indexes.iter().map(|index| {
-        let group = text_of(core, name, item, &index.fields[0]);
-        let order = &index.fields[1..];
+    let places = attributes.indexes.iter().enumerate().map(|(number, index)| {
+        let fields = &index.fields;
         quote! {
-            #core::IndexPlace::new(
-                #group?,
-                #core::__private::key_texts(#name, &[#(&self.#order),*])?,
-            )
+            #core::__private::index_place(#name, KINDS.of_index(#number), &[#(&self.#fields),*])?
         }
     });
+    let key_kind = kind_of(core, item, key);
+    let index_kinds = attributes.indexes.iter().map(|index| {
+        let kinds = index.fields.iter().map(|field| kind_of(core, item, field));
+        quote!(#core::__private::Vec::from([#(#kinds),*]))
+    });
+    let mut fields: Vec<&Ident> = vec![key];
+    fields.extend(attributes.indexes.iter().flat_map(|index| &index.fields));
+    let mut checked = Vec::new();
+    fields.retain(|field| {
+        let is_new = !checked.contains(*field);
+        checked.push((*field).clone());
+        is_new
+    });
+    let orders = fields.into_iter().map(|field| has_order(core, item, field));
     quote! {
-        #[automatically_derived]
-        impl #core::Row for #ident {
-            const NAME: &'static #core::__private::str = #name;
-            const INDEXES: &'static [&'static #core::__private::str] = &[#(#names),*];
+        const _: () = {
+            #[allow(unused_imports)] // which of the two is used depends on the types
+            use #core::__private::{KnownKind as _, NoOrder as _, SomeOrder as _, UnknownKind as _};
 
-            fn key(&self) -> #core::__private::Result<#core::__private::String, #core::ReadModelError> {
-                #key
+            static KINDS: #core::__private::LazyLock<#core::__private::RowKinds> =
+                #core::__private::LazyLock::new(|| {
+                    let indexes = #core::__private::Vec::from([#(#index_kinds),*]);
+                    #core::__private::RowKinds::new(#key_kind, indexes)
+                });
+
+            #[automatically_derived]
+            impl #core::Row for #ident {
+                const NAME: &'static #core::__private::str = #name;
+                const INDEXES: &'static [&'static #core::__private::str] = &[#(#names),*];
+
+                fn key(&self) -> #core::__private::Result<#core::__private::String, #core::ReadModelError> {
+                    #core::__private::key_text::<#key_type>(#name, KINDS.key(), &self.#key)
+                }
+
+                fn places(
+                    &self,
+                ) -> #core::__private::Result<#core::__private::Vec<#core::IndexPlace>, #core::ReadModelError> {
+                    #core::__private::Result::Ok(#core::__private::Vec::from([#(#places),*]))
+                }
+
+                fn kinds() -> &'static #core::__private::RowKinds {
+                    &KINDS
+                }
             }
 
-            fn places(
-                &self,
-            ) -> #core::__private::Result<#core::__private::Vec<#core::IndexPlace>, #core::ReadModelError> {
-                #core::__private::Result::Ok(#core::__private::Vec::from([#(#places),*]))
-            }
-        }
+            const _: fn() = || {
+                #(#orders)*
+            };
+        };
     }
 }
 
-/// The text of a field in a key. With the type, so that one that has none is underlined where it stands.
-fn text_of(core: &Path, row: &str, item: &DeriveInput, field: &Ident) -> TokenStream {
-    let ty = match &item.data {
+/// The kind of a field in a key.
+fn kind_of(core: &Path, item: &DeriveInput, field: &Ident) -> TokenStream {
+    let ty = type_of(item, field);
+    quote!((&#core::__private::KeyProbe::<#ty>::new()).kind())
+}
+
+/// A statement that stops the compilation when values of a field cannot be in a key, at its type.
+fn has_order(core: &Path, item: &DeriveInput, field: &Ident) -> TokenStream {
+    let ty = type_of(item, field);
+    let place = Place::of(&ty);
+    let core_here = place.beginning(core);
+    let require = quote_spanned!(place.start=> #core_here::__private::require_key::<#ty, _>);
+    let arguments = place.arguments(quote!(&(&#core::__private::KeyProbe::<#ty>::new()).order()));
+    quote!(#require #arguments;)
+}
+
+/// The type of a field, so that one that cannot be in a key is underlined where it stands.
+fn type_of(item: &DeriveInput, field: &Ident) -> Type {
+    let found = match &item.data {
         Data::Struct(data) => data.fields.iter().find(|other| other.ident.as_ref() == Some(field)),
         Data::Enum(_) | Data::Union(_) => None,
     };
-    let ty: syn::Type = ty.map_or_else(|| parse_quote!(_), |field| field.ty.clone());
-    quote!(#core::__private::key_text::<#ty>(#row, &self.#field))
+    found.map_or_else(|| parse_quote!(_), |field| field.ty.clone())
 }

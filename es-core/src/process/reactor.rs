@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::documents::{DocumentKey, Documents};
 use crate::feed::{Feed, Position, Slice};
 use crate::ids::IdSource;
+use crate::keys::shorten;
 use crate::projection::timeout::{Due, Scheduled};
 use crate::projection::{BoxError, EventContext, Fate, ProjectError, ProjectorError, Tick, fate};
 use crate::repository::Repository;
@@ -22,6 +23,9 @@ use crate::stream_id::StreamId;
 
 /// For how long it is remembered which events were reacted to, and which commands were issued.
 pub(super) const RETENTION: Duration = Duration::from_hours(90 * 24);
+
+/// The longest key of a reaction to a timeout in bytes: the keys of its commands and timeouts begin with it.
+const LONGEST_KEY: usize = 256;
 
 /// How often a reaction begins anew when its instance has changed meanwhile.
 const MOST_ATTEMPTS: u32 = 16;
@@ -242,7 +246,8 @@ impl<S: Aggregate> Reactor<S> {
     /// What identifies the reaction to an event: a part of the keys of its commands.
     fn key(&self, ctx: &EventContext) -> String {
         match ctx.timeout_key() {
-            Some(timer) => format!("{timer}/timeout"),
+            // A timeout may lead to the next one, and so on.
+            Some(timer) => shorten(format!("{timer}/timeout"), LONGEST_KEY, "~"),
             None => format!("{}/{}", self.process, ctx.event_id()),
         }
     }

@@ -19,7 +19,38 @@ pub enum ReadModelError {
         /// What it was.
         reason: String,
     },
-    /// A row has no JSON form.
+    /// A value is not of the type that the key or the index has.
+    #[error("`{model}` was asked for {found} where it has {expected}: ask for a value of the field's type")]
+    #[non_exhaustive]
+    Mismatch {
+        /// The read model.
+        model: &'static str,
+        /// The kind of the field.
+        expected: &'static str,
+        /// The kind of the value.
+        found: &'static str,
+    },
+    /// The index has no fields to order by, so [`RowQuery::only`](crate::RowQuery::only) has none to compare.
+    #[error(
+        "the index `{index}` of `{model}` orders by no field: leave out `only`, or add a field to the index"
+    )]
+    #[non_exhaustive]
+    NoOrder {
+        /// The read model.
+        model: &'static str,
+        /// The index.
+        index: String,
+    },
+    /// A page token is damaged, or comes from another query.
+    #[error(
+        "the page token does not belong to this query of `{model}`: pass the `next` of a page of the same query, or `None`"
+    )]
+    #[non_exhaustive]
+    PageToken {
+        /// The read model.
+        model: &'static str,
+    },
+    /// A row cannot be encoded, or not be read back.
     #[error("a row of `{model}` cannot be stored: {reason}")]
     #[non_exhaustive]
     Encode {

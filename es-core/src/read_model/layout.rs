@@ -3,7 +3,7 @@
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use super::row::SEPARATOR;
+use super::key::SEPARATOR;
 use super::{IndexPlace, ReadModelError, Row};
 use crate::documents::{DocumentChange, DocumentKey, ExpectedDocument};
 use crate::event::without_values;
@@ -103,6 +103,22 @@ fn places_of<T: Row>(row: &T) -> Result<Vec<Place>, ReadModelError> {
 fn encode<T: Row>(stored: &Stored<&T>) -> Result<String, ReadModelError> {
     serde_json::to_string(stored)
         .map_err(|error| ReadModelError::Encode { model: T::NAME, reason: without_values(&error) })
+}
+
+/// Returns the row as it will be read.
+pub(super) fn read_back<T: Row>(key: &str, row: &T) -> Result<T, ReadModelError> {
+    let body = encode(&Stored { row, places: Vec::new() })?;
+    let rejected = |reason| ReadModelError::Encode { model: T::NAME, reason };
+    let row: T = match decode(&body) {
+        Err(ReadModelError::Decode { reason, .. }) => {
+            return Err(rejected(format!("it cannot be read back: {reason}")));
+        }
+        row => row?,
+    };
+    match row.key()? == key {
+        true => Ok(row),
+        false => Err(rejected("its key is read back as another: store the key's field".to_owned())),
+    }
 }
 
 /// The places of a stored row, whatever its type was.

@@ -2,7 +2,10 @@
 
 mod builds;
 mod error;
+mod key;
+mod kind;
 mod layout;
+mod page_token;
 mod query;
 mod row;
 mod staging;
@@ -15,9 +18,19 @@ use serde::Serialize;
 
 pub use error::ReadModelError;
 pub use query::{RowPage, RowQuery};
-pub use row::{IndexPlace, Row, key_text, key_texts};
+pub use row::{IndexPlace, Row};
+
+pub(crate) mod for_macros {
+    //! What `#[derive(Row)]` expands to.
+
+    pub use super::key::{index_place, key_text};
+    pub use super::kind::{
+        KeyKind, KeyProbe, KnownKind, NoOrder, RowKinds, SomeOrder, UnknownKind, require_key,
+    };
+}
 
 use self::builds::Builds;
+use self::key::key_text;
 use self::layout::{Layout, decode};
 use self::staging::Staging;
 use crate::documents::{DocumentChange, Documents};
@@ -26,7 +39,8 @@ use crate::projection::{BoxError, Projection, Stage};
 /// The rows of type `T` that a projection keeps in the store.
 ///
 /// In a projection, as a field with `#[read_model]`: its changes are written in one transaction with the
-/// checkpoint, so that each event has its effect exactly once. Anywhere else it is read.
+/// checkpoint, so that each event has its effect exactly once. Anywhere else it is read. A projection that looks
+/// something up in the rows of another one has it as a field with `#[read_model(read_only)]`.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -115,9 +129,9 @@ impl<T: Row> ReadModel<T> {
     ///
     /// # Errors
     ///
-    /// [`ReadModelError`] when it cannot be read.
+    /// [`ReadModelError::Mismatch`] when `key` is not a value of the key's type; others when the row cannot be read.
     pub async fn get(&self, key: &(impl Serialize + Sync + ?Sized)) -> Result<Option<T>, ReadModelError> {
-        let key = key_text(T::NAME, &key)?;
+        let key = key_text(T::NAME, T::kinds().key(), &key)?;
         let document = match &self.staging {
             Some(staging) => match staging.get(&key) {
                 Some(staged) => return Ok(staged.cloned()),
@@ -133,7 +147,7 @@ impl<T: Row> ReadModel<T> {
     ///
     /// Rows that the projection is about to write are not among them.
     pub fn find(&self, index: &str, group: &(impl Serialize + ?Sized)) -> RowQuery<'_, T> {
-        RowQuery::new(self, index, key_text(T::NAME, &group))
+        RowQuery::new(self, index, group)
     }
 
     /// All rows, in no order that means anything.
@@ -162,7 +176,7 @@ impl<T: Row> ReadModel<T> {
     ///
     /// As [`put`](Self::put).
     pub fn delete(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), ReadModelError> {
-        let key = key_text(T::NAME, &key)?;
+        let key = key_text(T::NAME, T::kinds().key(), &key)?;
         self.staging()?.set(key, None)
     }
 

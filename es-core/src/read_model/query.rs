@@ -2,21 +2,26 @@
 
 use serde::Serialize;
 
+use super::key::{key_text, order_prefix};
+use super::kind::KeyKind;
 use super::layout::{BUCKETS, Layout, decode};
-use super::row::{SEPARATOR, order_text};
-use super::{ReadModel, ReadModelError, Row};
+use super::{ReadModel, ReadModelError, Row, page_token};
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentQuery, Documents, ExpectedDocument};
 use crate::ids::{IdSource, RandomIds};
 
-/// A question for the rows of one group of an index: made by [`ReadModel::find`].
+/// A query for the rows of one group of an index: made by [`ReadModel::find`].
 #[must_use = "a query does nothing until `all` or `page` is called"]
 #[derive(Debug)]
 pub struct RowQuery<'a, T: Row> {
     rows: &'a ReadModel<T>,
     index: String,
+    /// The kinds of the index's fields.
+    kinds: &'static [KeyKind],
     group: Result<String, ReadModelError>,
-    query: DocumentQuery,
     prefix: Result<String, ReadModelError>,
+    is_descending: bool,
+    limit: Option<u32>,
+    after: Option<String>,
 }
 
 /// Some rows, and where to go on.
@@ -25,88 +30,121 @@ pub struct RowQuery<'a, T: Row> {
 pub struct RowPage<T> {
     /// The rows, in order.
     pub rows: Vec<T>,
-    /// What to give to [`RowQuery::after`] for the next page; `None` when there are no more rows.
+    /// The page token to pass to [`RowQuery::after`] for the next page of the same query; `None` when there are no
+    /// more rows. It consists of hexadecimal digits, and stays valid when the projection is rebuilt.
     pub next: Option<String>,
 }
 
 impl<'a, T: Row> RowQuery<'a, T> {
-    pub(super) fn new(rows: &'a ReadModel<T>, index: &str, group: Result<String, ReadModelError>) -> Self {
-        let query = DocumentQuery::new(String::new());
-        Self { rows, index: index.to_owned(), group, query, prefix: Ok(String::new()) }
+    pub(super) fn new(rows: &'a ReadModel<T>, index: &str, group: &(impl Serialize + ?Sized)) -> Self {
+        let number = T::INDEXES.iter().position(|known| *known == index);
+        let kinds = number.map_or(&[][..], |number| T::kinds().of_index(number));
+        let group = match number {
+            Some(_) => key_text(T::NAME, kinds.first().copied().unwrap_or(KeyKind::Any), group),
+            None => {
+                let known = T::INDEXES.join(", ");
+                Err(ReadModelError::UnknownIndex { model: T::NAME, index: index.to_owned(), known })
+            }
+        };
+        let (index, prefix) = (index.to_owned(), Ok(String::new()));
+        Self { rows, index, kinds, group, prefix, is_descending: false, limit: None, after: None }
     }
 
-    /// Those only whose first field of the order is `value`.
+    /// Returns only the rows whose first field of the order is `value`.
     pub fn only(mut self, value: &(impl Serialize + ?Sized)) -> Self {
-        self.prefix = order_text(T::NAME, &value).map(|text| format!("{text}{SEPARATOR}"));
+        self.prefix = match self.kinds.get(1) {
+            Some(kind) => order_prefix(T::NAME, *kind, value),
+            None => Err(ReadModelError::NoOrder { model: T::NAME, index: self.index.clone() }),
+        };
         self
     }
 
     /// From the last to the first.
     pub fn descending(mut self) -> Self {
-        self.query = self.query.descending();
+        self.is_descending = true;
         self
     }
 
-    /// At most `limit` rows in a page; 100 if nothing is said.
+    /// Sets the maximum number of rows in a page (default: 100).
     pub fn limit(mut self, limit: u32) -> Self {
-        self.query = self.query.limit(limit);
+        self.limit = Some(limit);
         self
     }
 
-    /// After the page that named `next`.
+    /// Continues after the page whose [`next`](RowPage::next) this is; `None` begins at the first row.
     pub fn after(mut self, next: Option<String>) -> Self {
-        self.query = self.query.after(next);
+        self.after = next;
         self
     }
 
-    /// One page.
+    /// Returns one page.
     ///
     /// # Errors
     ///
-    /// [`ReadModelError`] when it cannot be read, or the index is unknown.
+    /// [`ReadModelError::UnknownIndex`]; [`ReadModelError::Mismatch`] when the group or the value of
+    /// [`only`](Self::only) is not of the field's type; [`ReadModelError::PageToken`] when the token of
+    /// [`after`](Self::after) comes from another query; others when the rows cannot be read.
     pub async fn page(self) -> Result<RowPage<T>, ReadModelError> {
         let rows = self.rows;
-        let query = self.prepare().await?;
-        page(rows, &query).await
+        let (query, context) = self.prepare().await?;
+        let (found, next) = page(rows, &query).await?;
+        Ok(RowPage { rows: found, next: next.map(|name| page_token::encode(&context, &name)) })
     }
 
-    /// All rows that are left.
+    /// Returns all rows that are left.
     ///
     /// # Errors
     ///
     /// As [`page`](Self::page).
     pub async fn all(self) -> Result<Vec<T>, ReadModelError> {
         let rows = self.rows;
-        let query = self.prepare().await?;
+        let (query, _) = self.prepare().await?;
         all_pages(rows, query).await
     }
 
-    async fn prepare(self) -> Result<DocumentQuery, ReadModelError> {
-        if !T::INDEXES.contains(&self.index.as_str()) {
-            let known = T::INDEXES.join(", ");
-            return Err(ReadModelError::UnknownIndex { model: T::NAME, index: self.index, known });
+    /// The query, and what its page tokens are for: the same in every build of the projection.
+    async fn prepare(self) -> Result<(DocumentQuery, String), ReadModelError> {
+        let (group, prefix) = (self.group?, self.prefix?);
+        let direction = if self.is_descending { "descending" } else { "ascending" };
+        let context = [T::NAME, &self.index, &group, &prefix, direction].join("\u{1}");
+        let after = match &self.after {
+            None => None,
+            Some(token) => match page_token::decode(&context, token) {
+                Some(name) => Some(name),
+                None => return Err(ReadModelError::PageToken { model: T::NAME }),
+            },
+        };
+        let collection = self.rows.layout().await?.group(&self.index, &group);
+        let mut query = DocumentQuery::new(collection).prefix(prefix).after(after);
+        if self.is_descending {
+            query = query.descending();
         }
-        let mut query = self.query.prefix(self.prefix?);
-        query.collection = self.rows.layout().await?.group(&self.index, &self.group?);
-        Ok(query)
+        if let Some(limit) = self.limit {
+            query = query.limit(limit);
+        }
+        Ok((query, context))
     }
 }
 
-async fn page<T: Row>(rows: &ReadModel<T>, query: &DocumentQuery) -> Result<RowPage<T>, ReadModelError> {
+/// The rows of a page, and the name of the document after which the next one begins.
+async fn page<T: Row>(
+    rows: &ReadModel<T>,
+    query: &DocumentQuery,
+) -> Result<(Vec<T>, Option<String>), ReadModelError> {
     let page = rows.store.documents(query).await?;
     let decoded = page.documents.iter().map(|(_, Document { body, .. })| decode(body));
-    Ok(RowPage { rows: decoded.collect::<Result<_, _>>()?, next: page.next })
+    Ok((decoded.collect::<Result<_, _>>()?, page.next))
 }
 
 async fn all_pages<T: Row>(rows: &ReadModel<T>, mut query: DocumentQuery) -> Result<Vec<T>, ReadModelError> {
     let mut all = Vec::new();
     loop {
-        let page = page(rows, &query).await?;
-        all.extend(page.rows);
-        if page.next.is_none() {
+        let (found, next) = page(rows, &query).await?;
+        all.extend(found);
+        if next.is_none() {
             return Ok(all);
         }
-        query.after = page.next;
+        query.after = next;
     }
 }
 

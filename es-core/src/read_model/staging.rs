@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::layout::Layout;
+use super::layout::{Layout, read_back};
 use super::{ReadModelError, Row};
 use crate::documents::{Document, DocumentChange, Documents, ExpectedDocument};
 use crate::store::StoreError;
@@ -39,8 +39,10 @@ impl<T: Row> Staging<T> {
         self.current.get(key).or_else(|| self.kept.get(key)).map(|staged| staged.row.as_ref())
     }
 
-    /// Changes a row. What cannot be stored is rejected here, where the event is known.
+    /// Changes a row. What cannot be stored, or not be read back, is rejected here, where the event is known.
     pub(super) fn set(&mut self, key: String, row: Option<T>) -> Result<(), ReadModelError> {
+        // What is kept is what every reader will see.
+        let row = row.map(|row| read_back(&key, &row)).transpose()?;
         let mut bytes = T::INDEXES.len() as u64 * DocumentChange::MAX_DELETE_BYTES;
         for change in self.layout.changes(&key, ExpectedDocument::Any, None, row.as_ref())? {
             change.key.checked()?;

@@ -173,8 +173,10 @@ fn valid_name(name: &LitStr, errors: &mut Errors) -> String {
         Some("cannot contain `#`, which separates the name from the id in the names of streams")
     } else if text.starts_with('$') {
         Some("cannot start with `$`, which marks the framework's own items")
-    } else if text.len() > 255 {
-        Some("cannot have more than 255 bytes, so that there is room for the id")
+    } else if text.len() > 100 {
+        Some("cannot have more than 100 bytes")
+    } else if text.chars().any(char::is_control) {
+        Some("cannot contain control characters")
     } else {
         None
     };

@@ -78,14 +78,35 @@ fn read_models(item: &DeriveInput, errors: &mut Errors) -> Vec<(TokenStream, Typ
     };
     let mut read_models = Vec::new();
     for (index, field) in data.fields.iter().enumerate() {
-        let Some(mark) = field.attrs.iter().find(is_mark) else { continue };
-        if !matches!(mark.meta, Meta::Path(_)) {
-            errors.on(mark, "`#[read_model]` has no keys: write it alone above the field");
-            continue;
-        }
         let index = syn::Index::from(index);
         let name = field.ident.as_ref().map_or_else(|| quote!(#index), |name| quote!(#name));
-        read_models.push((name, field.ty.clone()));
+        match field.attrs.iter().find(is_mark) {
+            Some(mark) if matches!(mark.meta, Meta::Path(_)) => read_models.push((name, field.ty.clone())),
+            Some(mark) => {
+                let is_read_only = mark.parse_args::<syn::Ident>().is_ok_and(|key| key == "read_only");
+                if !is_read_only {
+                    errors.on(
+                        mark,
+                        "`#[read_model]` has one key, `read_only`: write `#[read_model]`, or \
+                         `#[read_model(read_only)]` for the rows of another projection",
+                    );
+                }
+            }
+            None if is_read_model(&field.ty) => errors.on(
+                &field.ty,
+                format!(
+                    "the projection cannot change `{name}` without an attribute: write `#[read_model]` above the \
+                     field, or `#[read_model(read_only)]` if another projection keeps these rows"
+                ),
+            ),
+            None => {}
+        }
     }
     read_models
+}
+
+/// Whether a type is written as a `ReadModel`, under whatever path.
+fn is_read_model(ty: &Type) -> bool {
+    let Type::Path(ty) = ty else { return false };
+    ty.path.segments.last().is_some_and(|segment| segment.ident == "ReadModel")
 }

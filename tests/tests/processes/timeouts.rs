@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::projection::OnFailure;
-use es_core::testing::{Faults, FaultyStore};
+use es_core::testing::{Faults, FaultyStore, react};
 use es_core::{MemoryStore, RetryPolicy};
 use es_tests::chaos::slow::Slow;
+use es_tests::domain::{Account, Deposited};
 use fastrand::Rng;
 
 use crate::failures::{neighbour, slice};
@@ -231,4 +232,83 @@ async fn timeouts_that_fail_are_parked_if_events_are() {
     assert!(projector.parked().await.expect("parked").is_empty());
     let expected = ["remind note then fail note", "slow remind note then note", "note", "fail note"];
     assert_eq!(diary(&store).await, expected);
+}
+
+/// A timeout that schedules the next one, and so on: reminders for weeks.
+mod chain {
+    use std::time::Duration;
+
+    use es_core::prelude::*;
+    use es_tests::domain::{Account, Deposited};
+
+    #[event]
+    pub(super) struct Reminded {
+        pub(super) left: u32,
+    }
+
+    #[event]
+    pub(super) struct Due {
+        left: u32,
+    }
+
+    #[derive(Aggregate, Default)]
+    #[aggregate(name = "reminders", id = String, events(Reminded))]
+    pub(super) struct Reminders;
+
+    impl Apply<Reminded> for Reminders {
+        fn apply(&mut self, _: &Reminded) {}
+    }
+
+    /// Reminds so often as there are cents.
+    #[derive(Clone, Process)]
+    #[process(name = "reminders", state = Reminders, events(Account(Deposited)), timeouts(Due))]
+    pub(super) struct Remind;
+
+    impl React<Deposited> for Remind {
+        fn instance(&self, _: &Deposited, ctx: &EventContext) -> Option<String> {
+            Some(ctx.id().to_owned())
+        }
+
+        async fn react(
+            &self,
+            event: &Deposited,
+            reaction: &mut Reaction<'_, Reminders>,
+        ) -> Result<Events<Reminders>, BoxError> {
+            reaction.schedule(Duration::from_secs(1), Due { left: event.cents as u32 })?;
+            Ok(Events::none())
+        }
+    }
+
+    impl React<Due> for Remind {
+        fn instance(&self, _: &Due, ctx: &EventContext) -> Option<String> {
+            Some(ctx.id().to_owned())
+        }
+
+        async fn react(
+            &self,
+            event: &Due,
+            reaction: &mut Reaction<'_, Reminders>,
+        ) -> Result<Events<Reminders>, BoxError> {
+            if event.left > 1 {
+                reaction.schedule(Duration::from_secs(1), Due { left: event.left - 1 })?;
+            }
+            Ok(Reminded { left: event.left }.into())
+        }
+    }
+}
+
+#[tokio::test]
+async fn timeouts_may_lead_to_timeouts_for_ever() {
+    use chain::{Remind, Reminded};
+
+    let mut process = react(|_: &MemoryStore| Remind)
+        .when::<Account>("ann", Deposited { cents: 100, note: String::new() })
+        .await;
+    for left in (1..=100).rev() {
+        process = process
+            .later(Duration::from_secs(1))
+            .await
+            .then_events::<chain::Reminders>("ann", [Reminded { left }]);
+    }
+    process.later(Duration::from_secs(1)).await.then_nothing::<chain::Reminders>("ann");
 }

@@ -5,6 +5,7 @@ mod builds;
 mod failures;
 mod faults;
 mod handling;
+mod keys;
 mod kit;
 mod orders;
 mod rows;

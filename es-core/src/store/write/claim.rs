@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::cost::Cost;
+use crate::keys::has_control_characters;
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
@@ -25,8 +26,8 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when one of the two is empty, the name contains `#`, or both together exceed
-    /// [`Claim::MAX_BYTES`].
+    /// [`StoreError::Invalid`] when one of the two is empty or has control characters, the name contains `#`, or
+    /// both together exceed [`Claim::MAX_BYTES`].
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Result<Self, StoreError> {
         let (name, value) = (name.into(), value.into());
         if name.is_empty() || name.contains('#') {
@@ -36,6 +37,11 @@ impl Claim {
         }
         if value.is_empty() {
             return Err(StoreError::invalid(format!("the claim `{name}` has an empty value")));
+        }
+        if has_control_characters(&name) || has_control_characters(&value) {
+            return Err(StoreError::invalid(format!(
+                "the claim {name:?} has a control character in its name or value: remove it"
+            )));
         }
         let bytes = name.len() + value.len();
         if bytes > Self::MAX_BYTES {
@@ -225,7 +231,9 @@ mod tests {
 
     #[test]
     fn names_and_values_are_checked() {
-        for (name, value) in [("", "a"), ("e#mail", "a"), ("email", ""), ("email", &"x".repeat(1020))] {
+        for (name, value) in
+            [("", "a"), ("e#mail", "a"), ("email", ""), ("email", &"x".repeat(1020)), ("email", "a\nb")]
+        {
             assert!(Claim::new(name, value).is_err(), "{name}");
         }
         assert!(Claim::new("email", "x".repeat(1019)).is_ok());

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::cost::Cost;
+use crate::keys::has_control_characters;
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -25,7 +26,8 @@ impl OnceKey {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when it is empty, or has more than [`OnceKey::MAX_BYTES`].
+    /// [`StoreError::Invalid`] when it is empty, has more than [`OnceKey::MAX_BYTES`], or has control
+    /// characters.
     pub fn new(stream: Option<StreamId>, key: impl Into<String>) -> Result<Self, StoreError> {
         let key = key.into();
         if key.is_empty() || key.len() > Self::MAX_BYTES {
@@ -34,6 +36,9 @@ impl OnceKey {
                 Self::MAX_BYTES,
                 key.len()
             )));
+        }
+        if has_control_characters(&key) {
+            return Err(StoreError::invalid("an idempotency key has a control character: remove it"));
         }
         Ok(Self { stream, key })
     }

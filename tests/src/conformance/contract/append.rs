@@ -121,8 +121,8 @@ pub async fn an_empty_commit_is_refused(store: Arc<dyn EventStore>) {
 /// Ids may hold any text, up to the longest, and different ids are different streams.
 pub async fn ids_of_any_text_are_kept_apart(store: Arc<dyn EventStore>) {
     let unique = Uuid::new_v4();
-    let longest = "x".repeat(StreamId::MAX_BYTES - "conformance#".len() - 36);
-    for id in ["#", "##", "E#000000000001", "S#", " ", "\u{1f40e}", "a\u{0}b", "$", "%", &longest] {
+    let longest = "x".repeat(StreamId::MAX_ID_BYTES - 36);
+    for id in ["#", "##", "E#000000000001", "S#", " ", "\u{1f40e}", "$", "%", &longest] {
         let stream = StreamId::new("conformance", format!("{unique}{id}")).expect("a valid stream");
         let append = Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events(1)));
         store.append(&append).await.unwrap_or_else(|error| panic!("append to {stream}: {error:?}"));

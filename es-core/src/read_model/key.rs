@@ -1,0 +1,296 @@
+//! Keys of rows, and their places in indexes, as texts.
+//!
+//! | value | text |
+//! |---|---|
+//! | a text | as it is, with U+0000 to U+0002 escaped; [shortened](shorten) where it is too long |
+//! | a whole number | 20 digits; a negative one `-` and the distance from the smallest |
+//! | a `bool` | `0` or `1` |
+//! | a point in time | in UTC, with nanoseconds |
+//! | a date | as it is; years before 0 and from 10000 on so that they sort as the others |
+//! | nothing | an escape that sorts after the empty text |
+//!
+//! The texts sort as the values.
+
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, SecondsFormat};
+use serde::Serialize;
+use serde_json::{Number, Value};
+
+use super::kind::KeyKind;
+use super::{IndexPlace, ReadModelError};
+use crate::documents::DocumentKey;
+use crate::keys::shorten;
+
+/// The maximum length of a row's key, and of the value that an index groups by, in bytes.
+pub(super) const KEY_BYTES: usize = 512;
+
+/// The maximum length of the first field of an order, and of all others together, in bytes. The name of a document
+/// in an index has both, and the key.
+pub(super) const ORDER_BYTES: usize = 240;
+
+const _: () = assert!(2 * ORDER_BYTES + 2 + KEY_BYTES <= DocumentKey::MAX_NAME_BYTES);
+
+/// Separates the parts of a key; sorts before everything that an escaped text contains.
+pub(super) const SEPARATOR: char = '\u{1}';
+
+/// Begins an escape: the next character says of what.
+const ESCAPE: char = '\u{2}';
+
+/// No value at all.
+const NULL: &str = "\u{2}\u{2}";
+
+/// The rest of the text is left out; a digest of all of it follows. Sorts after escaped characters and before all
+/// others.
+const SHORTENED: &str = "\u{2}\u{6}";
+
+/// Returns the text of a value in a key.
+///
+/// # Errors
+///
+/// [`ReadModelError::Key`] when the value is not a text, a whole number, or a `bool`;
+/// [`ReadModelError::Mismatch`] when it is not of the kind `kind`.
+pub fn key_text<K: Serialize + ?Sized>(
+    model: &'static str,
+    kind: KeyKind,
+    value: &K,
+) -> Result<String, ReadModelError> {
+    text(model, kind, value).map(|text| shorten(text, KEY_BYTES, SHORTENED))
+}
+
+/// Returns the place in an index of a row with these values: the first one is the group.
+///
+/// # Errors
+///
+/// As [`key_text`].
+pub fn index_place(
+    model: &'static str,
+    kinds: &[KeyKind],
+    values: &[&dyn ErasedKey],
+) -> Result<IndexPlace, ReadModelError> {
+    let mut texts = values
+        .iter()
+        .enumerate()
+        .map(|(index, value)| value.text(model, kinds.get(index).copied().unwrap_or(KeyKind::Any)));
+    let group = texts.next().transpose()?.unwrap_or_default();
+    let mut order = texts.next().transpose()?.map(first_of_order).unwrap_or_default();
+    let others = texts.collect::<Result<Vec<_>, _>>()?;
+    if !others.is_empty() {
+        order.push(SEPARATOR);
+        order.push_str(&shorten(others.join(&SEPARATOR.to_string()), ORDER_BYTES, SHORTENED));
+    }
+    Ok(IndexPlace::new(shorten(group, KEY_BYTES, SHORTENED), order))
+}
+
+/// Returns what the orders begin with that have `value` as their first field.
+pub(super) fn order_prefix(
+    model: &'static str,
+    kind: KeyKind,
+    value: &(impl Serialize + ?Sized),
+) -> Result<String, ReadModelError> {
+    Ok(format!("{}{SEPARATOR}", first_of_order(text(model, kind, value)?)))
+}
+
+fn first_of_order(text: String) -> String {
+    shorten(text, ORDER_BYTES, SHORTENED)
+}
+
+/// A value in a key, of whatever type.
+pub trait ErasedKey {
+    /// Returns the text of the value, however long.
+    ///
+    /// # Errors
+    ///
+    /// As [`key_text`].
+    fn text(&self, model: &'static str, kind: KeyKind) -> Result<String, ReadModelError>;
+}
+
+impl<T: Serialize> ErasedKey for T {
+    fn text(&self, model: &'static str, kind: KeyKind) -> Result<String, ReadModelError> {
+        text(model, kind, self)
+    }
+}
+
+fn text(
+    model: &'static str,
+    kind: KeyKind,
+    value: &(impl Serialize + ?Sized),
+) -> Result<String, ReadModelError> {
+    let refuse = |reason: &str| ReadModelError::Key { model, reason: reason.to_owned() };
+    let value = serde_json::to_value(value).map_err(|_| refuse("a value without a JSON form"))?;
+    let found = match &value {
+        Value::Null => return Ok(NULL.to_owned()),
+        Value::String(_) => KeyKind::Text,
+        Value::Number(_) => KeyKind::Number,
+        Value::Bool(_) => KeyKind::Bool,
+        Value::Array(_) => return Err(refuse("a list")),
+        Value::Object(_) => return Err(refuse("a value with fields")),
+    };
+    let text = match (kind, value) {
+        (KeyKind::Text | KeyKind::Any, Value::String(text)) => Some(escape(&text)),
+        (KeyKind::Time, Value::String(text)) => time_text(&text),
+        (KeyKind::Date, Value::String(text)) => date_text(&text),
+        (KeyKind::Number | KeyKind::Any, Value::Number(number)) => {
+            Some(number_text(&number).ok_or_else(|| refuse("a number that is not whole"))?)
+        }
+        (KeyKind::Bool | KeyKind::Any, Value::Bool(flag)) => Some(u8::from(flag).to_string()),
+        _ => None,
+    };
+    text.ok_or(ReadModelError::Mismatch { model, expected: kind.name(), found: found.name() })
+}
+
+/// A text without the characters that separate and escape. The order stays as it is.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\u{0}'..='\u{2}' => escaped.extend([ESCAPE, char::from(character as u8 + 3)]),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn number_text(number: &Number) -> Option<String> {
+    match (number.as_u64(), number.as_i64()) {
+        (Some(number), _) => Some(format!("{number:020}")),
+        // Negative numbers sort before the others, and among them the largest last.
+        (None, Some(number)) => Some(format!("-{:020}", u64::MAX - number.unsigned_abs())),
+        (None, None) => None,
+    }
+}
+
+/// One text for one instant, in whatever time zone it was given.
+fn time_text(text: &str) -> Option<String> {
+    let time = text.parse::<DateTime<FixedOffset>>().ok()?;
+    Some(year_text(&time.to_utc().to_rfc3339_opts(SecondsFormat::Nanos, true)))
+}
+
+fn date_text(text: &str) -> Option<String> {
+    let is_date = text.parse::<NaiveDate>().is_ok() || text.parse::<NaiveDateTime>().is_ok();
+    is_date.then(|| year_text(text))
+}
+
+/// Years with a sign so that they sort as the others: those before 0 first, those from 10000 on last.
+fn year_text(text: &str) -> String {
+    const YEARS: i64 = 1_000_000;
+    let (sign, rest) = text.split_at(text.len().min(1));
+    let year = |rest: &str| -> Option<(i64, String)> {
+        let (year, rest) = rest.split_once('-')?;
+        Some((year.parse().ok()?, rest.to_owned()))
+    };
+    match (sign, year(rest)) {
+        ("-", Some((year, rest))) => format!("-{:06}-{rest}", YEARS - year),
+        ("+", Some((year, rest))) => format!(":{year:06}-{rest}"),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Utc;
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(kind: KeyKind, value: impl Serialize) -> String {
+        key_text("rows", kind, &value).expect("a key")
+    }
+
+    #[test]
+    fn texts_of_numbers_sort_as_the_numbers() {
+        let numbers = [i64::MIN, -100, -10, -9, -1, 0, 1, 9, 10, i64::MAX];
+        let texts = numbers.map(|number| key(KeyKind::Number, number));
+        assert!(texts.is_sorted(), "{texts:?}");
+        assert!(texts[9] < key(KeyKind::Any, u64::MAX));
+    }
+
+    #[test]
+    fn texts_of_times_sort_as_the_times() {
+        let times = [
+            "-0100-01-01T00:00:00Z",
+            "-0044-01-01T00:00:00Z",
+            "0000-01-01T00:00:00Z",
+            "2030-01-01T00:00:00Z",
+            "2030-01-01T00:00:00.5Z",
+            "2030-01-01T02:00:01+02:00",
+            "9999-12-31T23:59:59Z",
+            "+10000-01-01T00:00:00Z",
+        ];
+        let mut texts: Vec<_> = times.iter().map(|time| key(KeyKind::Time, time)).collect();
+        texts.push(key(KeyKind::Time, DateTime::<Utc>::MAX_UTC));
+        texts.insert(0, key(KeyKind::Time, DateTime::<Utc>::MIN_UTC));
+        assert!(texts.is_sorted(), "{texts:?}");
+        assert_eq!(
+            key(KeyKind::Time, "2030-01-01T00:00:00Z"),
+            key(KeyKind::Time, "2030-01-01T02:00:00+02:00")
+        );
+        // Texts are no times, whatever they look like.
+        assert_eq!(key(KeyKind::Text, "2030-01-01T02:00:00+02:00"), "2030-01-01T02:00:00+02:00");
+
+        let dates = [NaiveDate::MIN, NaiveDate::default(), NaiveDate::MAX];
+        let mut texts: Vec<_> = dates.iter().map(|date| key(KeyKind::Date, date)).collect();
+        texts.insert(1, key(KeyKind::Date, "-0044-03-15"));
+        assert!(texts.is_sorted(), "{texts:?}");
+        let times = [NaiveDateTime::MIN, NaiveDateTime::default(), NaiveDateTime::MAX];
+        assert!(times.map(|time| key(KeyKind::Date, time)).is_sorted());
+    }
+
+    #[test]
+    fn texts_of_any_characters_stay_apart_and_in_order() {
+        let texts = [
+            "",
+            "\u{0}",
+            "\u{0}\u{0}",
+            "\u{1}",
+            "\u{2}",
+            "\u{2}\u{2}",
+            "\u{2}\u{6}",
+            "\u{3}",
+            "a",
+            "a\u{1}b",
+            "ab",
+        ];
+        let keys: Vec<_> = texts.iter().map(|text| key(KeyKind::Text, text)).collect();
+        assert!(keys.is_sorted_by(|a, b| a < b), "{keys:?}");
+        assert!(keys.iter().all(|key| !key.contains(SEPARATOR)), "{keys:?}");
+        assert!(!keys.contains(&key(KeyKind::Text, None::<String>)));
+    }
+
+    #[test]
+    fn long_texts_are_shortened_and_stay_apart() {
+        let long = |end: &str| format!("{}{end}", "ü".repeat(600));
+        let keys = [long("a"), long("b")].map(|text| key(KeyKind::Text, text));
+        assert!(keys[0] != keys[1] && keys.iter().all(|key| key.len() <= KEY_BYTES), "{keys:?}");
+
+        let kinds = [KeyKind::Text; 4];
+        let values = ["group".to_owned(), long("a"), long("b"), long("c")];
+        let values: Vec<&dyn ErasedKey> = values.iter().map(|value| value as _).collect();
+        let place = index_place("rows", &kinds, &values).expect("a place");
+        assert!(place.order.len() <= 2 * ORDER_BYTES + 1, "{}", place.order.len());
+        let prefix = |end| order_prefix("rows", KeyKind::Text, &long(end)).expect("a prefix");
+        assert!(place.order.starts_with(&prefix("a")) && !place.order.starts_with(&prefix("b")));
+    }
+
+    #[test]
+    fn values_without_an_order_are_rejected() {
+        for value in [json!(1.5), json!([1]), json!({ "a": 1 })] {
+            let error = key_text("rows", KeyKind::Any, &value);
+            assert!(matches!(error, Err(ReadModelError::Key { .. })), "{value}");
+        }
+    }
+
+    #[test]
+    fn values_of_another_kind_are_rejected() {
+        let mistakes = [
+            (KeyKind::Text, json!(1)),
+            (KeyKind::Number, json!("1")),
+            (KeyKind::Number, json!(true)),
+            (KeyKind::Bool, json!(1)),
+            (KeyKind::Time, json!("yesterday")),
+            (KeyKind::Date, json!("2030-13-01")),
+        ];
+        for (kind, value) in mistakes {
+            let error = key_text("rows", kind, &value);
+            assert!(matches!(error, Err(ReadModelError::Mismatch { .. })), "{value} for {kind:?}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What the values of a field look like in a key.
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::Error;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
+use serde::forward_to_deserialize_any;
+
+/// What the values of a type look like in a key, as far as its `Deserialize` tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// A text, or an enum without content.
+    Text,
+    /// A whole number.
+    Number,
+    /// A `bool`.
+    Bool,
+    /// A point in time: one instant has one text, whatever its time zone.
+    Time,
+    /// A date, with or without a time of day.
+    Date,
+    /// Anything: it is not known before there is a value.
+    Any,
+}
+
+impl KeyKind {
+    /// The kind of the values of type `T`.
+    #[must_use]
+    pub fn of<T: DeserializeOwned>() -> Self {
+        let asked = Cell::new(Self::Any);
+        let accepts = |text| T::deserialize(Probe { text, asked: &asked }).is_ok();
+        // Where a text is asked for, only a text accepts anything, and only a time accepts one.
+        match accepts("not a time") {
+            false if accepts("2030-01-01T00:00:00+02:00") => Self::Time,
+            false if accepts("2030-01-01") || accepts("2030-01-01T00:00:00") => Self::Date,
+            _ => asked.get(),
+        }
+    }
+
+    /// The kind as it is called in messages.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "a text",
+            Self::Number => "a whole number",
+            Self::Bool => "a `bool`",
+            Self::Time => "a point in time",
+            Self::Date => "a date",
+            Self::Any => "a value",
+        }
+    }
+}
+
+/// The kinds of a row's key, and of the fields of its indexes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowKinds {
+    key: KeyKind,
+    /// In the order of `Row::INDEXES`: the group, and then the fields of the order.
+    indexes: Vec<Vec<KeyKind>>,
+}
+
+impl RowKinds {
+    /// The kinds of a row; of each index, of its fields.
+    #[must_use]
+    pub fn new(key: KeyKind, indexes: Vec<Vec<KeyKind>>) -> Self {
+        Self { key, indexes }
+    }
+
+    /// The kind of the key.
+    #[must_use]
+    pub fn key(&self) -> KeyKind {
+        self.key
+    }
+
+    /// The kinds of the fields of the index with this number.
+    #[must_use]
+    pub fn of_index(&self, number: usize) -> &[KeyKind] {
+        self.indexes.get(number).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Notes what a type asks for; gives it a text, if it asks for one.
+#[derive(Clone, Copy)]
+struct Probe<'a> {
+    text: &'static str,
+    asked: &'a Cell<KeyKind>,
+}
+
+/// Notes what was asked for, and has nothing of the kind.
+macro_rules! probed {
+    ($($method:ident)* => $kind:ident) => {
+        $(fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+            self.asked.set(KeyKind::$kind);
+            Err(Error::custom("a kind, not a value"))
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Probe<'_> {
+    type Error = Error;
+
+    probed! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 => Number
+    }
+    probed!(deserialize_bool => Bool);
+    probed!(deserialize_char => Text);
+    probed! {
+        deserialize_any deserialize_f32 deserialize_f64 deserialize_bytes deserialize_byte_buf
+        deserialize_unit deserialize_seq deserialize_map deserialize_identifier
+        deserialize_ignored_any => Any
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.asked.set(KeyKind::Text);
+        visitor.visit_str(self.text)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        _: V,
+    ) -> Result<V::Value, Error> {
+        self.asked.set(KeyKind::Text);
+        Err(Error::custom("a kind, not a value"))
+    }
+
+    forward_to_deserialize_any!(unit_struct tuple tuple_struct struct);
+}
+
+/// Asks a field's type what it is in a key. Generated code calls `(&KeyProbe::<T>::new()).kind()` and
+/// `(&KeyProbe::<T>::new()).order()`, where the compiler takes the first of two traits that fits.
+pub struct KeyProbe<T: ?Sized>(PhantomData<T>);
+
+impl<T: ?Sized> KeyProbe<T> {
+    #[allow(clippy::new_without_default, missing_docs)] // for generated code alone
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T: ?Sized> fmt::Debug for KeyProbe<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyProbe")
+    }
+}
+
+#[allow(missing_docs)] // for generated code alone
+mod probes {
+    use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+    use super::{DeserializeOwned, KeyKind, KeyProbe};
+
+    pub trait KnownKind {
+        fn kind(&self) -> KeyKind;
+    }
+
+    impl<T: DeserializeOwned> KnownKind for KeyProbe<T> {
+        fn kind(&self) -> KeyKind {
+            KeyKind::of::<T>()
+        }
+    }
+
+    pub trait UnknownKind {
+        fn kind(&self) -> KeyKind;
+    }
+
+    impl<T: ?Sized> UnknownKind for &KeyProbe<T> {
+        fn kind(&self) -> KeyKind {
+            KeyKind::Any
+        }
+    }
+
+    /// For types of which it is known that they cannot be in a key.
+    pub trait NoOrder {
+        fn order(&self) -> Unordered;
+    }
+
+    /// For all others.
+    pub trait SomeOrder {
+        fn order(&self) -> Ordered;
+    }
+
+    impl<T: ?Sized> SomeOrder for &KeyProbe<T> {
+        fn order(&self) -> Ordered {
+            Ordered
+        }
+    }
+
+    #[derive(Debug)]
+    pub struct Ordered;
+    #[derive(Debug)]
+    pub struct Unordered;
+
+    /// That values of `T` can be in a key, as far as its type tells.
+    #[diagnostic::on_unimplemented(
+        message = "`{T}` cannot be in the key or an index of a row",
+        label = "neither a text, a whole number, nor a `bool`",
+        note = "use a text, a whole number (cents, thousandths), a `bool`, or a type that is serialized as one of them: an id, a date, an enum without content"
+    )]
+    pub trait CanBeKey<T: ?Sized> {}
+
+    #[diagnostic::do_not_recommend]
+    impl<T: ?Sized> CanBeKey<T> for Ordered {}
+
+    pub fn require_key<T: ?Sized, O: CanBeKey<T>>(_: &O) {}
+
+    macro_rules! no_order {
+        ($([$($of:ident),*] $ty:ty),* $(,)?) => {
+            $(
+                impl<$($of),*> NoOrder for KeyProbe<$ty> {
+                    fn order(&self) -> Unordered {
+                        Unordered
+                    }
+                }
+            )*
+        };
+    }
+
+    no_order! {
+        [] f32, [] f64, [] Option<f32>, [] Option<f64>,
+        [T] Vec<T>, [T] Option<Vec<T>>, [T, S] HashSet<T, S>, [T] BTreeSet<T>,
+        [K, V, S] HashMap<K, V, S>, [K, V] BTreeMap<K, V>, [A, B] (A, B), [A, B, C] (A, B, C),
+    }
+}
+
+pub use probes::{KnownKind, NoOrder, SomeOrder, UnknownKind, require_key};
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, Utc};
+    use serde::{Deserialize, Serialize};
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(crate = "crate::serde")]
+    struct Id(Uuid);
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(crate = "crate::serde")]
+    struct Since(Option<DateTime<FixedOffset>>);
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(crate = "crate::serde")]
+    enum Colour {
+        Red,
+    }
+
+    #[derive(Clone, Serialize, Deserialize)]
+    #[serde(crate = "crate::serde", try_from = "u32", into = "u32")]
+    struct Even(u32);
+
+    impl TryFrom<u32> for Even {
+        type Error = String;
+        fn try_from(number: u32) -> Result<Self, String> {
+            Err(format!("{number} is odd"))
+        }
+    }
+
+    impl From<Even> for u32 {
+        fn from(even: Even) -> Self {
+            even.0
+        }
+    }
+
+    #[test]
+    fn the_kind_of_a_type_is_known_without_a_value() {
+        let texts = [KeyKind::of::<String>(), KeyKind::of::<Option<String>>(), KeyKind::of::<char>()];
+        assert_eq!(texts, [KeyKind::Text; 3]);
+        assert_eq!(KeyKind::of::<Colour>(), KeyKind::Text);
+        assert_eq!([KeyKind::of::<u8>(), KeyKind::of::<Option<i64>>()], [KeyKind::Number; 2]);
+        assert_eq!(KeyKind::of::<bool>(), KeyKind::Bool);
+        assert_eq!([KeyKind::of::<DateTime<Utc>>(), KeyKind::of::<Since>()], [KeyKind::Time; 2]);
+        assert_eq!([KeyKind::of::<NaiveDate>(), KeyKind::of::<NaiveDateTime>()], [KeyKind::Date; 2]);
+        assert_eq!([KeyKind::of::<f64>(), KeyKind::of::<Vec<u8>>()], [KeyKind::Any; 2]);
+        assert_eq!([KeyKind::of::<Id>(), KeyKind::of::<Even>()], [KeyKind::Text, KeyKind::Number]);
+    }
+}

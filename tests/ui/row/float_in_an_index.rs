@@ -1,0 +1,16 @@
+use es_core::prelude::*;
+use es_core::serde::{Deserialize, Serialize};
+
+type Euros = f64;
+
+#[derive(Clone, Row, Serialize, Deserialize)]
+#[serde(crate = "es_core::serde")]
+#[row(name = "lines", key = order, index(by_customer(customer, total)), index(by_discount(discount)))]
+pub struct Line {
+    order: String,
+    customer: String,
+    total: Euros,
+    discount: Option<f64>,
+}
+
+fn main() {}
