@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::{ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
 use es_core::store::{Append, AppendError, Appended, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
+use crate::attempts::{ConditionFailed, qualified};
 use crate::capacity;
-use crate::error::translate_write;
 use crate::item::{Attributes, CommitHead, Item, commit_items, item_size, key};
 use crate::names;
 use crate::store::Table;
-use crate::transact::{PLACE_IS_FREE, Reason, Transacted, cancelled};
+use crate::transact::{Cancelled, PLACE_IS_FREE, Reason, Transacted, cancelled};
 
 /// How often an append that expects no version is tried again when another one takes its place.
 const MOST_PLACES: u32 = 100;
@@ -51,22 +49,24 @@ impl Table {
             1 => self.put(items.remove(0)).await?,
             _ => Box::pin(self.put_all(items)).await?,
         };
-        let old = match outcome {
+        let ConditionFailed { item: old, is_outcome_unknown } = match outcome {
             Put::Stored(cost) => return Ok(Appended::new(first, last, spent + cost)),
-            Put::Taken(old) => old,
+            Put::Taken(failed) => failed,
         };
 
-        // Someone has stored a commit there: another writer, or an attempt of this one whose answer was lost.
+        // A commit is stored there: of another writer, or of an attempt of this one whose response was lost.
         let wanted = commit_items(stream, first, append.commit())?;
         // In a transaction everything is written, and billed, twice.
         let times = if wanted.len() > 1 { 2 } else { 1 };
         let bytes = wanted.iter().map(item_size).sum();
         let there = old.as_ref().map_or(0, item_size);
         let mut cost = spent + capacity::of_failed_write(bytes, there, times);
-        let (old, read) = Box::pin(self.old_commit(stream, first, old)).await?;
+        let old = Box::pin(self.old_commit(stream, first, old)).await;
+        let (old, read) = old.map_err(|error| qualified(error, is_outcome_unknown))?;
         cost += read;
         match old {
             Some(old) if old.id == append.commit().id => Ok(self.repeated(stream, old, last, cost)?),
+            // Commits stay where they are, so that no attempt of this one can be carried out any more.
             old => {
                 let actual = old.map(|old| old.last);
                 Err(Conflict::new(stream.clone(), append.expected(), actual, cost).into())
@@ -85,28 +85,23 @@ impl Table {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         match self.puts.send(request).await {
-            Ok(output) => Ok(Put::Stored(capacity::of_write(output.consumed_capacity()))),
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                match error.into_err() {
-                    PutItemError::ConditionalCheckFailedException(failed) => Ok(Put::Taken(failed.item)),
-                    other => Err(StoreError::Backend(other.into())),
-                }
-            }
-            Err(error) => Err(translate_write(&self.name, error)),
+            Ok(output) => Ok(Put::Stored(capacity::of_write(output.consumed_capacity())?)),
+            Err(failed) => failed.condition(&self.name).map(Put::Taken),
         }
     }
 
     /// Writes the parts of a commit in one transaction, on the condition that all their places are free.
     async fn put_all(&self, items: Vec<Item>) -> Result<Put, StoreError> {
         let puts = items.into_iter().map(|item| self.put_if(item, PLACE_IS_FREE).build());
-        let mut reasons = match self.transact(puts.collect::<Result<_, _>>()?).await? {
-            Transacted::Done(cost) => return Ok(Put::Stored(cost)),
-            Transacted::Cancelled(reasons) => reasons,
-        };
+        let Cancelled { mut reasons, is_outcome_unknown } =
+            match self.transact(puts.collect::<Result<_, _>>()?).await? {
+                Transacted::Done(cost) => return Ok(Put::Stored(cost)),
+                Transacted::Cancelled(cancelled) => cancelled,
+            };
         let taken = reasons.iter().position(|reason| matches!(reason, Reason::Condition(_)));
         match taken.map(|index| reasons.swap_remove(index)) {
-            Some(Reason::Condition(item)) => Ok(Put::Taken(item)),
-            _ => Err(cancelled(&reasons)),
+            Some(Reason::Condition(item)) => Ok(Put::Taken(ConditionFailed { item, is_outcome_unknown })),
+            _ => Err(qualified(cancelled(&reasons), is_outcome_unknown)),
         }
     }
 
@@ -213,8 +208,8 @@ impl Table {
 /// What became of a write on the condition that its place is free.
 enum Put {
     Stored(Cost),
-    /// The place is taken, by this item if it is known.
-    Taken(Option<Item>),
+    /// The place is taken.
+    Taken(ConditionFailed),
 }
 
 fn head_of(stream: &StreamId, item: Item) -> Result<CommitHead, StoreError> {

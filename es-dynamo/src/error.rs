@@ -6,16 +6,16 @@ use std::fmt;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use es_core::StoreError;
+use es_core::{StoreError, error_text};
 
-/// What went wrong with a request to `table`.
+/// Translates the error of the last attempt of a request to `table`. Writes use
+/// [`Failed::translate`](crate::attempts::Failed::translate), which knows about the attempts before it.
 ///
-/// Conditions that failed are looked at before: here they are none of the expected errors.
+/// The caller has handled failed conditions; here they would be unexpected errors.
 pub(crate) fn translate<E>(table: &str, error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    let status = error.raw_response().map(|response| response.status().as_u16());
     match &error {
         SdkError::ConstructionFailure(_) => {
             return StoreError::setup(
@@ -32,20 +32,20 @@ where
                 Some(cause(&error)),
             );
         }
-        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
-            return StoreError::Unavailable(cause(&error));
-        }
         _ => {}
     }
-    match error.code().unwrap_or_default() {
+    // Without a code, there was no response, or something other than DynamoDB sent it.
+    let Some(code) = refusal_code(&error) else { return StoreError::Unavailable(cause(&error)) };
+    match code {
         "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
         | "ThrottlingException"
         | "Throttling"
         | "LimitExceededException"
         | "TransactionConflictException"
-        | "TransactionInProgressException"
         | "ReplicatedWriteConflictException" => StoreError::Throttled(cause(&error)),
+        // An earlier attempt of the same transaction.
+        "TransactionInProgressException" => StoreError::Unavailable(cause(&error)),
         "ResourceNotFoundException" => StoreError::setup(
             format!("the table `{table}` does not exist: create it with `DynamoStore::create_table`"),
             Some(cause(&error)),
@@ -65,24 +65,22 @@ where
             "the credentials are not accepted: check them, and the region",
             Some(cause(&error)),
         ),
-        _ if status.is_some_and(|status| status >= 500) => StoreError::Unavailable(cause(&error)),
         _ => StoreError::Backend(cause(&error)),
     }
 }
 
-/// What went wrong with a write to `table`: as [`translate`], but a success that cannot be read, of a proxy
-/// perhaps, tells nothing about what became of it.
-pub(crate) fn translate_write<E>(table: &str, error: SdkError<E, HttpResponse>) -> StoreError
+/// Returns the code with which the service refused a request: the error code of a response with a status from 400 to
+/// 499. After any other response, what became of the request is unknown.
+pub(crate) fn refusal_code<E>(error: &SdkError<E, HttpResponse>) -> Option<&str>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    match error.raw_response() {
-        Some(response) if response.status().is_success() => StoreError::Unavailable(cause(&error)),
-        _ => translate(table, error),
-    }
+    let SdkError::ServiceError(refused) = error else { return None };
+    error.code().filter(|code| !code.is_empty() && refused.raw().status().is_client_error())
 }
 
-/// Whether there are no credentials to be had: not for the moment, but the way the client is set up.
+/// Returns whether the client is configured without credentials. Failing to get them is another error, which may
+/// pass.
 pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -101,33 +99,37 @@ pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// The error as a text: code and message, not the response with its items.
+/// Returns the error as a text: its code and message, or its causes. Never includes the response with its items.
 pub(crate) fn cause<E>(error: &SdkError<E, HttpResponse>) -> Box<dyn Error + Send + Sync>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
-    match (error.code(), error.message()) {
-        (Some(code), Some(message)) => Box::new(Said(format!("{code}: {message}"))),
-        (Some(code), None) => Box::new(Said(code.to_owned())),
-        // Nothing came back, so nothing of an item can be in it.
-        (None, _) if error.raw_response().is_none() => Box::new(Said(chain(error))),
-        (None, _) => Box::new(Said("the answer could not be read".to_owned())),
+    let code = error.code().filter(|code| !code.is_empty());
+    Box::new(Said(match (code, error.message(), error.raw_response()) {
+        (Some(code), Some(message), _) => format!("{code}: {message}"),
+        (Some(code), None, _) => code.to_owned(),
+        // The SDK's parser says where it failed, and does not quote the body.
+        (None, _, Some(response)) => {
+            let bytes = response.body().bytes().map_or(0, <[u8]>::len);
+            let status = response.status().as_u16();
+            format!(
+                "the response cannot be read (HTTP status {status}, {bytes} bytes): {}",
+                error_text(error)
+            )
+        }
+        (None, _, None) => error_text(error),
+    }))
+}
+
+/// The error of a write whose last attempt failed with `last`, and of which another attempt may have been carried out.
+pub(crate) fn outcome_unknown(last: StoreError) -> StoreError {
+    match last {
+        StoreError::Unavailable(_) => last,
+        last => StoreError::Unavailable(Box::new(Unresolved { last })),
     }
 }
 
-/// An error and its causes on one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut parts = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        parts.push(error.to_string());
-        cause = error.source();
-    }
-    parts.dedup();
-    parts.join(": ")
-}
-
-/// What DynamoDB, or the way to it, said.
+/// A text of DynamoDB, of the SDK, or of the network.
 #[derive(Debug)]
 struct Said(String);
 
@@ -138,3 +140,23 @@ impl fmt::Display for Said {
 }
 
 impl Error for Said {}
+
+/// An attempt without a readable response, before the last one.
+#[derive(Debug)]
+struct Unresolved {
+    last: StoreError,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "an earlier attempt had no readable response and may have been carried out; the last one failed",
+        )
+    }
+}
+
+impl Error for Unresolved {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.last)
+    }
+}

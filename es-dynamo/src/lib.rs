@@ -38,6 +38,7 @@
 mod answer;
 mod append;
 mod assembly;
+mod attempts;
 mod backoff;
 mod builder;
 mod capacity;
@@ -58,6 +59,7 @@ pub mod lambda;
 pub mod names;
 mod read;
 mod reconciler;
+mod response;
 mod sending;
 mod snapshot;
 mod store;

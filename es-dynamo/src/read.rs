@@ -11,10 +11,10 @@ use futures_util::{StreamExt, stream};
 
 use crate::answer::{Answer, Found, KEY_RANGE};
 use crate::assembly::{Assembly, Taken};
-use crate::capacity;
 use crate::error::translate;
 use crate::item::{Attributes, Part};
 use crate::names;
+use crate::response::ItemPage;
 use crate::store::Table;
 
 /// How often what cannot be seen yet is waited for, and how long at first.
@@ -246,9 +246,10 @@ impl Table {
                 .projection_expression("sk, lv, id, cf, cl")
                 .set_exclusive_start_key(from.take());
             let output = self.queries.send(request).await.map_err(|error| translate(&self.name, error))?;
-            cost += capacity::of_read(output.consumed_capacity());
-            from = output.last_evaluated_key;
-            match output.items.unwrap_or_default().pop() {
+            let mut page = ItemPage::try_from(output)?;
+            cost += page.cost;
+            from = page.last_key;
+            match page.items.pop() {
                 Some(item) => {
                     let head = Attributes::of(stream, item)?.commit_head()?;
                     return Ok(Head::new(head.last, cost));

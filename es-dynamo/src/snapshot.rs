@@ -1,11 +1,10 @@
 //! Writing snapshots: one conditional `PutItem`.
 
-use aws_sdk_dynamodb::error::SdkError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
 
+use crate::attempts::watched;
 use crate::capacity;
-use crate::error::translate_write;
 use crate::item::{SIZE_LIMIT, item_size, snapshot_item};
 use crate::store::Table;
 
@@ -44,12 +43,9 @@ impl Table {
                 .condition_expression(format!("{IS_NEWER} OR v = :replaces"))
                 .expression_attribute_values(":replaces", AttributeValue::N(version.to_string()));
         }
-        match put.send().await {
-            Ok(output) => Ok(capacity::of_write(output.consumed_capacity())),
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                Ok(capacity::of_failed_write(bytes, 0, 1))
-            }
-            Err(error) => Err(translate_write(&self.name, error)),
+        match watched(put.send()).await {
+            Ok(output) => capacity::of_write(output.consumed_capacity()),
+            Err(failed) => failed.condition(&self.name).map(|_| capacity::of_failed_write(bytes, 0, 1)),
         }
     }
 }

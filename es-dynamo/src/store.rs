@@ -22,6 +22,7 @@ use futures_core::stream::BoxStream;
 use tokio::sync::OnceCell;
 
 use crate::answer;
+use crate::attempts::{self, Failed, watched};
 use crate::builder::DynamoStoreBuilder;
 use crate::feed::FeedIndex;
 use crate::sending::Sender;
@@ -46,10 +47,16 @@ use crate::table::TableOptions;
 /// the most that an item holds, is as many items as it takes, written in one transaction, up to 4 MB: that
 /// costs twice as much.
 ///
-/// # Lost answers
+/// # Lost responses
 ///
-/// When the answer to a write is lost, the SDK or the repository sends it again; the condition then fails
-/// against one's own item, which comes back with the error and is recognised by its commit id.
+/// When the response to a write is lost, the SDK or the repository sends it again; the condition then fails
+/// on its own item, which comes back with the error and is recognized by its commit id.
+///
+/// If the later attempts are refused instead, because the credentials have expired in the meantime for example, the
+/// error is [`StoreError::Unavailable`], and
+/// [`is_outcome_unknown`](StoreError::is_outcome_unknown) returns `true`: the store watches all attempts, also those that
+/// the SDK makes without reporting them. A response that is not from DynamoDB, such as the error page or the empty `200`
+/// of a gateway, counts as none.
 #[derive(Clone)]
 pub struct DynamoStore {
     pub(crate) table: Arc<Table>,
@@ -64,7 +71,7 @@ pub(crate) struct Table {
     pub(crate) name: String,
     /// The requests of commands: one of each, as a rule.
     pub(crate) queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,
-    pub(crate) puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, SdkError<PutItemError>>>,
+    pub(crate) puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, Failed<PutItemError>>>,
     /// The client for the table's stream, if there is one.
     #[cfg(feature = "indexer")]
     pub(crate) streams: Option<aws_sdk_dynamodbstreams::Client>,
@@ -77,9 +84,15 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(given: Client, name: String, slices: Slices) -> Self {
-        let client = answer::client(&given);
+        let mut config = given.config().to_builder();
+        config.push_interceptor(attempts::interceptor());
+        // A client with other interceptors may need the decoded response, to decrypt it for example.
+        if given.config().interceptors().next().is_none() {
+            config.push_interceptor(answer::interceptor());
+        }
+        let client = Client::from_conf(config.build());
         let queries = Sender::new(QueryFluentBuilder::send);
-        let puts = Sender::new(PutItemFluentBuilder::send);
+        let puts = Sender::new(|put: PutItemFluentBuilder| watched(put.send()));
         let (feed, grown) = (OnceCell::new(), Arc::default());
         Self {
             given,
@@ -109,6 +122,9 @@ impl DynamoStore {
     /// ([documentation](https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html)). The
     /// table is that of `ES_DYNAMO_TABLE`, or `events`. It has to exist, see
     /// [`create_table`](Self::create_table).
+    ///
+    /// The client waits 2 s for a connection, 5 s for the response to an attempt, and 30 s for all attempts of a
+    /// request; [`builder`](Self::builder) has methods to change that.
     ///
     /// # Errors
     ///

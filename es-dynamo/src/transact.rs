@@ -7,8 +7,8 @@ use aws_sdk_dynamodb::types::{
 };
 use es_core::{Cost, StoreError};
 
+use crate::attempts::{Failed, watched};
 use crate::capacity;
-use crate::error::translate_write;
 use crate::item::Item;
 use crate::store::Table;
 
@@ -25,7 +25,15 @@ pub(crate) const TRANSACTION_LIMIT: u64 = es_core::store::MAX_WRITE_BYTES;
 /// What became of a transaction.
 pub(crate) enum Transacted {
     Done(Cost),
-    Cancelled(Vec<Reason>),
+    Cancelled(Cancelled),
+}
+
+/// A transaction that the last attempt did not carry out.
+pub(crate) struct Cancelled {
+    /// One for each item.
+    pub(crate) reasons: Vec<Reason>,
+    /// See [`Failed::is_outcome_unknown`].
+    pub(crate) is_outcome_unknown: bool,
 }
 
 /// What one item of a transaction has to do with its cancellation.
@@ -62,26 +70,28 @@ impl Table {
         items: Vec<TransactWriteItem>,
         token: Option<String>,
     ) -> Result<Transacted, StoreError> {
-        let result = self
+        let request = self
             .client
             .transact_write_items()
             .set_transact_items(Some(items))
             .set_client_request_token(token)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await;
-        match result {
-            Ok(output) => Ok(Transacted::Done(capacity::of_transaction(output.consumed_capacity()))),
-            Err(SdkError::ServiceError(error)) if error.err().is_transaction_canceled_exception() => {
-                match error.into_err() {
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let Failed { error, is_outcome_unknown } = match watched(request.send()).await {
+            Ok(output) => return capacity::of_transaction(output.consumed_capacity()).map(Transacted::Done),
+            Err(failed) => failed,
+        };
+        match error {
+            SdkError::ServiceError(error) if error.err().is_transaction_canceled_exception() => {
+                let reasons = match error.into_err() {
                     TransactWriteItemsError::TransactionCanceledException(cancelled) => {
-                        let reasons = cancelled.cancellation_reasons.unwrap_or_default();
-                        Ok(Transacted::Cancelled(reasons.into_iter().map(Reason::from).collect()))
+                        cancelled.cancellation_reasons.unwrap_or_default()
                     }
-                    other => Err(StoreError::Backend(other.into())),
-                }
+                    _ => Vec::new(),
+                };
+                let reasons = reasons.into_iter().map(Reason::from).collect();
+                Ok(Transacted::Cancelled(Cancelled { reasons, is_outcome_unknown }))
             }
-            Err(error) => Err(translate_write(&self.name, error)),
+            error => Err(Failed { error, is_outcome_unknown }.translate(&self.name)),
         }
     }
 

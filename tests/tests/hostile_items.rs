@@ -103,7 +103,7 @@ fn nested_attribute_values_are_passed_over_or_refused() {
     assert_eq!(load(vec![unknown]).expect("is no matter").version, 1);
     let mut damaged = item(1);
     damaged["ev"] = nested(200);
-    assert!(matches!(load(vec![damaged]), Err(StoreError::Backend(_))));
+    assert!(matches!(load(vec![damaged]), Err(StoreError::Unavailable(_))));
 }
 
 #[test]

@@ -18,6 +18,9 @@ use crate::domain::Deposited;
 /// About what a page of 1 MB holds.
 const ITEMS_A_PAGE: u64 = 4_000;
 
+/// What every answer of DynamoDB has.
+const CAPACITY: &str = r#""ConsumedCapacity":{"TableName":"events","CapacityUnits":1.0}"#;
+
 /// Answers a Query with the commits of a stream, one event each, and a PutItem with success.
 #[derive(Clone, Debug)]
 pub struct Canned {
@@ -71,7 +74,7 @@ impl Canned {
                 r#","LastEvaluatedKey":{{"pk":{{"S":"account#a"}},"sk":{{"S":"E#{last:012}"}}}}"#
             );
         }
-        body.push('}');
+        let _ = write!(body, ",{CAPACITY}}}");
         body
     }
 }
@@ -81,7 +84,7 @@ impl HttpConnector for Canned {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let body = match target.ends_with("Query") {
             true => self.page(request.body().bytes().unwrap_or_default()),
-            false => "{}".to_owned(),
+            false => format!("{{{CAPACITY}}}"),
         };
         let mut response = HttpResponse::new(StatusCode::try_from(200).expect("valid"), SdkBody::from(body));
         response.headers_mut().insert("content-type", "application/x-amz-json-1.0");

@@ -16,13 +16,14 @@ pub struct PublishError {
 }
 
 impl PublishError {
-    /// The same envelope may be accepted later, or its outcome is unknown.
+    /// Creates an error for an envelope that may be accepted later, or whose outcome is unknown. Throttling, an outage,
+    /// expired credentials and missing permissions are transient.
     #[must_use]
     pub fn transient(cause: impl Into<BoxError>) -> Self {
         Self { cause: Arc::new(cause.into()), transient: true }
     }
 
-    /// The same envelope will not be accepted before something else changes: a permission, a setting, the code.
+    /// Creates an error for an envelope that the broker never accepts as it is.
     #[must_use]
     pub fn permanent(cause: impl Into<BoxError>) -> Self {
         Self { cause: Arc::new(cause.into()), transient: false }

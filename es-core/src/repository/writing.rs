@@ -3,6 +3,7 @@
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::cost::Cost;
+use crate::error_text::error_text;
 use crate::event::CommitId;
 use crate::repository::fold::decode;
 use crate::repository::load::Until;
@@ -58,7 +59,7 @@ impl Sender<'_> {
                 }
                 Err(other) => {
                     *cost += Cost::write(0.0); // the answer does not tell
-                    return Err(other);
+                    return Err(sent.refused(other));
                 }
             }
         }
@@ -66,12 +67,14 @@ impl Sender<'_> {
 
     async fn wait_or_fail(&self, error: StoreError, sent: &mut Sent) -> Result<(), StoreError> {
         sent.count += 1;
-        if !error.is_retryable() || !self.retry.allows_another(sent.count) {
+        // Only a repetition resolves an unknown outcome, also if expired credentials, for example, get in its way.
+        let resolves = sent.unknown.is_some() && error.is_transient();
+        if !(error.is_retryable() || resolves) || !self.retry.allows_another(sent.count) {
             return Err(sent.told(error));
         }
-        tracing::debug!(%error, sent = sent.count, "repeating a write");
+        tracing::debug!(error = error_text(&error), sent = sent.count, "repeating a write");
         self.clock.sleep(self.retry.delay_after(sent.count)).await;
-        if matches!(error, StoreError::Unavailable(_)) {
+        if error.is_outcome_unknown() {
             sent.unknown = Some(error);
         }
         Ok(())
@@ -82,17 +85,26 @@ impl Sender<'_> {
 #[derive(Default)]
 struct Sent {
     count: u32,
-    /// The last answer after which nobody knows whether it was carried out.
+    /// The last error that left open whether the write was carried out.
     unknown: Option<StoreError>,
 }
 
 impl Sent {
-    /// What to tell when the last answer is `error`. That may say that nothing was done, but it says so of the
-    /// last time alone.
+    /// Returns the error to report when the last attempt failed with `error`: an earlier one whose outcome is unknown
+    /// counts for more than a later refusal.
     fn told(&mut self, error: StoreError) -> StoreError {
         match self.unknown.take() {
-            Some(unknown) if !matches!(error, StoreError::Unavailable(_)) => unknown,
+            Some(unknown) if !error.is_outcome_unknown() => unknown,
             _ => error,
+        }
+    }
+
+    /// Returns the error to report when the last attempt was refused. A marker refuses every attempt of a write; a
+    /// claim, or the condition of a joined write, may let a late one pass.
+    fn refused(&mut self, error: WriteError) -> WriteError {
+        match (error, self.unknown.take()) {
+            (WriteError::Claimed(_) | WriteError::Refused(_), Some(unknown)) => unknown.into(),
+            (error, _) => error,
         }
     }
 }

@@ -65,11 +65,12 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The store refused for the moment. The last request did nothing; one before it, of those that a client
-    /// repeats by itself, may have.
+    /// The request was throttled, and nothing was written. A store returns [`Unavailable`](Self::Unavailable)
+    /// instead if an earlier attempt, such as one that its client retried, may have been carried out.
     #[error("the store is throttling requests")]
     Throttled(#[source] Cause),
-    /// The store gave no answer; whether a write was carried out is unknown.
+    /// The store did not respond, or its response could not be read. Whether a write was carried out is unknown:
+    /// an attempt may have been, even if the last one was refused.
     #[error("the store is unavailable")]
     Unavailable(#[source] Cause),
     /// The store is not set up as it has to be.
@@ -132,7 +133,8 @@ impl StoreError {
         Self::Setup { reason: reason.into(), source }
     }
 
-    /// Whether the same request may succeed later.
+    /// Returns whether repeating the very same request soon may succeed: it was throttled, or it had no readable
+    /// response. Always `true` if the outcome of a write is unknown, because the repetition resolves it.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Throttled(_) | Self::Unavailable(_))
@@ -154,11 +156,13 @@ impl StoreError {
         }
     }
 
-    /// Whether a write that ended with this error may have been carried out all the same. To repeat the very
-    /// same write tells.
+    /// Returns whether a write that failed with this error may have been carried out, or may still be. Repeat the
+    /// very same write to find out: a commit is recognized by its id, a change of documents by its revision.
+    ///
+    /// If this returns `false`, the write was not carried out, and never will be.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::Throttled(_) | Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_))
     }
 }
 

@@ -13,9 +13,9 @@ mod undecoded;
 use aws_sdk_dynamodb::operation::query::QueryOutput;
 use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
 
-use crate::capacity;
 use crate::item::{Attributes, Item, Part, snapshot_from};
-pub(crate) use undecoded::client;
+use crate::response::ItemPage;
+pub(crate) use undecoded::interceptor;
 
 /// Which keys are asked for. No other query has its placeholders.
 pub(crate) const KEY_RANGE: &str = "pk = :stream AND sk BETWEEN :from AND :to";
@@ -43,7 +43,8 @@ impl Answer {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] that names what cannot be read; [`StoreError::Backend`] when there is no answer.
+    /// [`StoreError::Corrupt`] that names what cannot be read; [`StoreError::Unavailable`] if the response is not one of
+    /// DynamoDB.
     pub(crate) fn of(stream: &StreamId, mut output: QueryOutput) -> Result<Self, StoreError> {
         let Some(text) = undecoded::take_text(&mut output) else {
             return Self::of_items(stream, output);
@@ -52,15 +53,15 @@ impl Answer {
             Some(answer) => Ok(answer),
             None => match undecoded::decode(text) {
                 Some(output) => Self::of_items(stream, output),
-                None => Err(StoreError::Backend("the answer to a query cannot be read".into())),
+                None => Err(StoreError::Unavailable("the response to a Query cannot be read".into())),
             },
         }
     }
 
     fn of_items(stream: &StreamId, output: QueryOutput) -> Result<Self, StoreError> {
-        let cost = capacity::of_read(output.consumed_capacity());
-        let found = output.items.unwrap_or_default().into_iter().map(|item| found(stream, item));
-        Ok(Self { found: found.collect::<Result<_, _>>()?, last_key: output.last_evaluated_key, cost })
+        let ItemPage { items, last_key, cost } = output.try_into()?;
+        let found = items.into_iter().map(|item| found(stream, item));
+        Ok(Self { found: found.collect::<Result<_, _>>()?, last_key, cost })
     }
 }
 

@@ -25,18 +25,18 @@ pub(super) fn decode(text: &[u8]) -> Option<Answer> {
     let last_key = body.last_key.map(|key| {
         key.into_iter().map(|(name, value)| (name, AttributeValue::S(value.text.into_owned()))).collect()
     });
-    let units = body.consumed.and_then(|consumed| consumed.units).unwrap_or_default();
+    let units = body.consumed.units.unwrap_or_default();
     Some(Answer { found: body.found, last_key, cost: Cost::read(units) })
 }
 
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(rename = "Items", default, deserialize_with = "found")]
+    #[serde(rename = "Items", deserialize_with = "found")]
     found: Vec<Found>,
     #[serde(rename = "LastEvaluatedKey", borrow)]
     last_key: Option<HashMap<String, Text<'a>>>,
     #[serde(rename = "ConsumedCapacity")]
-    consumed: Option<Consumed>,
+    consumed: Consumed,
 }
 
 fn found<'de, D: Deserializer<'de>>(items: D) -> Result<Vec<Found>, D::Error> {

@@ -1,6 +1,8 @@
 //! That an answer says the same whichever way it is read.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+#[cfg(feature = "aws")]
+use aws_smithy_runtime_api::client::interceptors::{Intercept, SharedInterceptor};
 use chrono::DateTime;
 use es_core::store::NewCommit;
 use es_core::{CommitId, EventData, Fingerprint, Metadata, Snapshot, StreamId, Version};
@@ -9,6 +11,8 @@ use uuid::Uuid;
 
 use super::{Answer, plain, undecoded};
 use crate::item::{commit_items, snapshot_item};
+#[cfg(feature = "aws")]
+use crate::store::Table;
 
 fn stream() -> StreamId {
     "order#1001".parse().expect("a stream")
@@ -72,7 +76,7 @@ fn what_this_store_writes_is_read_in_one_go() {
         "LastEvaluatedKey": { "pk": { "S": "order#1001" }, "sk": { "S": "S#" } },
         "ConsumedCapacity": { "TableName": "events", "CapacityUnits": 1.5 },
     });
-    for text in [body.to_string(), serde_json::to_string_pretty(&body).expect("JSON"), "{}".to_owned()] {
+    for text in [body.to_string(), serde_json::to_string_pretty(&body).expect("JSON")] {
         let answer = plain::decode(text.as_bytes()).expect("it has the usual form");
         assert_eq!(Some(Ok(answer)), read_by_the_sdk(&text));
     }
@@ -160,14 +164,61 @@ fn what_is_read_in_one_go_the_sdk_reads_alike() {
     assert!(alike > 1_000 && left > 1_000, "{alike} read alike, {left} left to the SDK");
 }
 
+/// A query that finds nothing has a list without items: without one, the response is not from DynamoDB.
+#[test]
+fn a_response_without_items_or_capacity_is_none() {
+    let nothing =
+        json!({ "Count": 0, "Items": [], "ScannedCount": 0, "ConsumedCapacity": { "CapacityUnits": 0.5 } });
+    let is_read = |body: &Value| {
+        let text = body.to_string();
+        let by_the_sdk = read_by_the_sdk(&text).is_some_and(|answer| answer.is_ok());
+        assert_eq!(plain::decode(text.as_bytes()).is_some(), by_the_sdk, "{text}");
+        by_the_sdk
+    };
+    assert!(is_read(&nothing));
+    for field in ["Items", "ConsumedCapacity"] {
+        let mut body = nothing.clone();
+        body.as_object_mut().expect("an object").remove(field);
+        assert!(!is_read(&body), "{body}");
+        body[field] = Value::Null;
+        assert!(!is_read(&body), "{body}");
+    }
+    for body in [json!({}), json!({ "message": "ok" }), Value::Null, json!([])] {
+        assert!(!is_read(&body), "{body}");
+    }
+    for text in ["", "<html>", "{\"Items\":[", "\0"] {
+        assert!(plain::decode(text.as_bytes()).is_none(), "{text}");
+        assert!(read_by_the_sdk(text).is_none_or(|answer| answer.is_err()), "{text}");
+    }
+}
+
 #[test]
 #[cfg(feature = "aws")]
 fn the_usual_clients_leave_answers_undecoded() {
+    use es_core::feed::Slices;
+
     let version = aws_config::BehaviorVersion::latest();
     let config = aws_config::SdkConfig::builder().behavior_version(version).build();
     let given = aws_sdk_dynamodb::Client::new(&config);
-    let own = undecoded::client(&given);
-    let interceptors = |client: &aws_sdk_dynamodb::Client| client.config().interceptors().count();
-    assert_eq!((interceptors(&given), interceptors(&own)), (0, 1));
-    assert_eq!(interceptors(&undecoded::client(&own)), 1, "one with interceptors is left alone");
+    let own = |given| Table::new(given, "events".to_owned(), Slices::new(1).expect("not zero")).client;
+    let names = |client: &aws_sdk_dynamodb::Client| -> Vec<String> {
+        client.config().interceptors().map(|interceptor| Intercept::name(&interceptor).to_owned()).collect()
+    };
+    assert!(names(&given).is_empty());
+    assert_eq!(names(&own(given.clone())), ["WatchAttempts", "LeaveUndecoded"]);
+    let mut config = given.config().to_builder();
+    config.push_interceptor(SharedInterceptor::new(Custom));
+    let given = aws_sdk_dynamodb::Client::from_conf(config.build());
+    assert_eq!(names(&own(given)), ["Custom", "WatchAttempts"], "it may change what is found");
+}
+
+#[cfg(feature = "aws")]
+#[derive(Debug)]
+struct Custom;
+
+#[cfg(feature = "aws")]
+impl Intercept for Custom {
+    fn name(&self) -> &'static str {
+        "Custom"
+    }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::query::{Query, QueryInput, QueryOutput};
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -10,7 +9,7 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::context::{
     BeforeSerializationInterceptorContextRef, Error, Output,
 };
-use aws_smithy_runtime_api::client::interceptors::{Intercept, SharedInterceptor};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, SharedInterceptor, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
 use aws_smithy_runtime_api::client::runtime_plugin::RuntimePlugin;
 use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
@@ -23,17 +22,10 @@ use super::KEY_RANGE;
 /// The name of the attribute that holds the text. No attribute of DynamoDB's has an empty name.
 const TEXT: &str = "";
 
-/// `client`, whose answers to queries for whole items by [`KEY_RANGE`] come undecoded.
-///
-/// One with interceptors of its own stays as it is: they may be there to change what is found, to decrypt it say.
-pub(crate) fn client(client: &Client) -> Client {
-    if client.config().interceptors().next().is_some() {
-        return client.clone();
-    }
-    let mut config = client.config().to_builder();
-    // One that nobody can disable is not looked for at each of the steps of each request.
-    config.push_interceptor(SharedInterceptor::permanent(LeaveUndecoded { decoder: Decoder::new() }));
-    Client::from_conf(config.build())
+/// The interceptor of a client whose answers to queries for whole items by [`KEY_RANGE`] come undecoded.
+pub(crate) fn interceptor() -> SharedInterceptor {
+    // One that cannot be disabled is not looked up at each of the steps of each request.
+    SharedInterceptor::permanent(LeaveUndecoded { decoder: Decoder::new() })
 }
 
 /// Takes the text out of an answer, if it was left undecoded.
@@ -59,6 +51,7 @@ struct LeaveUndecoded {
     decoder: Decoder,
 }
 
+#[dyn_dispatch_hint]
 impl Intercept for LeaveUndecoded {
     fn name(&self) -> &'static str {
         "LeaveUndecoded"

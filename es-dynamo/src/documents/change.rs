@@ -1,16 +1,13 @@
 //! Changing one document: one conditional `PutItem` or `DeleteItem`.
 
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
-use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
 use es_core::StoreError;
 use es_core::documents::{ChangeError, DocumentChange, DocumentKey, ExpectedDocument, Revision};
 
 use super::item::{document_item, document_key, revision_of};
-use super::unanswered::Unanswered;
-use crate::error::translate_write;
+use crate::attempts::{ConditionFailed, qualified, watched};
+use crate::capacity;
+use crate::error::outcome_unknown;
 use crate::item::Item;
 use crate::store::Table;
 use crate::transact::PLACE_IS_FREE;
@@ -45,9 +42,9 @@ impl Table {
         change: &DocumentChange,
         revision: Revision,
     ) -> Result<(), ChangeError> {
-        let unanswered = Unanswered::default();
         let Condition { expression, values } = Condition::of(change.expected);
-        let there = match &change.body {
+        let all_old = ReturnValuesOnConditionCheckFailure::AllOld;
+        let result = match &change.body {
             Some(body) => {
                 let put = self
                     .client
@@ -56,10 +53,11 @@ impl Table {
                     .set_item(Some(document_item(&change.key, revision, body)?))
                     .set_condition_expression(expression.map(str::to_owned))
                     .set_expression_attribute_values(values)
-                    .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-                match put.customize().interceptor(unanswered.clone()).send().await {
-                    Ok(_) => return Ok(()),
-                    Err(error) => self.refused_put(error)?,
+                    .return_values_on_condition_check_failure(all_old)
+                    .return_consumed_capacity(ReturnConsumedCapacity::Total);
+                match watched(put.send()).await {
+                    Ok(output) => Ok(output.consumed_capacity),
+                    Err(failed) => Err(failed.condition(&self.name)?),
                 }
             }
             None => {
@@ -70,50 +68,28 @@ impl Table {
                     .set_key(Some(document_key(&change.key)))
                     .set_condition_expression(expression.map(str::to_owned))
                     .set_expression_attribute_values(values)
-                    .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-                match delete.customize().interceptor(unanswered.clone()).send().await {
-                    Ok(_) => return Ok(()),
-                    Err(error) => self.refused_delete(error)?,
+                    .return_values_on_condition_check_failure(all_old)
+                    .return_consumed_capacity(ReturnConsumedCapacity::Total);
+                match watched(delete.send()).await {
+                    Ok(output) => Ok(output.consumed_capacity),
+                    Err(failed) => Err(failed.condition(&self.name)?),
                 }
             }
         };
-        if change.body.is_some() && self.is_at(&change.key, there, revision).await? {
-            return Ok(());
-        }
-        if unanswered.was_there() {
-            let reason = "an attempt had no answer, and what it would have changed is something else by now";
-            return Err(StoreError::Unavailable(reason.into()).into());
-        }
-        Err(ChangeError::outdated(&change.key))
-    }
-
-    /// What stood in the way of a put, if that is why it failed and if it is known.
-    fn refused_put(&self, error: SdkError<PutItemError, HttpResponse>) -> Result<Option<Item>, StoreError> {
-        match error {
-            SdkError::ServiceError(error) if error.err().is_conditional_check_failed_exception() => {
-                match error.into_err() {
-                    PutItemError::ConditionalCheckFailedException(failed) => Ok(failed.item),
-                    other => Err(StoreError::Backend(other.into())),
-                }
+        let ConditionFailed { item, is_outcome_unknown } = match result {
+            Ok(consumed) => {
+                capacity::of_write(consumed.as_ref())?;
+                return Ok(());
             }
-            error => Err(translate_write(&self.name, error)),
-        }
-    }
-
-    /// The same of a delete.
-    fn refused_delete(
-        &self,
-        error: SdkError<DeleteItemError, HttpResponse>,
-    ) -> Result<Option<Item>, StoreError> {
-        match error {
-            SdkError::ServiceError(error) if error.err().is_conditional_check_failed_exception() => {
-                match error.into_err() {
-                    DeleteItemError::ConditionalCheckFailedException(failed) => Ok(failed.item),
-                    other => Err(StoreError::Backend(other.into())),
-                }
+            Err(failed) => failed,
+        };
+        if change.body.is_some() {
+            let is_done = self.is_at(&change.key, item, revision).await;
+            if is_done.map_err(|error| qualified(error, is_outcome_unknown))? {
+                return Ok(());
             }
-            error => Err(translate_write(&self.name, error)),
         }
+        Err(outdated(&change.key, is_outcome_unknown))
     }
 
     /// Whether a document has a revision, by the item that came back with a refusal, if one did.
@@ -131,5 +107,15 @@ impl Table {
             Some(item) => Ok(revision_of(key, &item)? == revision),
             None => Ok(false),
         }
+    }
+}
+
+/// The error for a document that is not what the change expects. If an earlier attempt may have been carried out, this
+/// may be its work, or that of another writer after it.
+pub(super) fn outdated(key: &DocumentKey, is_outcome_unknown: bool) -> ChangeError {
+    let outdated = ChangeError::outdated(key);
+    match is_outcome_unknown {
+        true => outcome_unknown(StoreError::Backend(outdated.into())).into(),
+        false => outdated,
     }
 }

@@ -8,6 +8,7 @@ use super::item::{document_from, partition, sort_key};
 use crate::error::translate;
 use crate::item::{Item, key};
 use crate::names;
+use crate::response::ItemPage;
 use crate::store::Table;
 
 /// Where a listing starts.
@@ -43,8 +44,8 @@ impl Table {
                 .send()
                 .await
                 .map_err(|error| translate(&self.name, error))?;
-            let items = output.items.unwrap_or_default();
-            from = output.last_evaluated_key;
+            let ItemPage { items, last_key, .. } = output.try_into()?;
+            from = last_key;
             if items.is_empty() && from.is_some() {
                 continue;
             }

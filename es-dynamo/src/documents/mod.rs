@@ -4,7 +4,6 @@ mod change;
 mod item;
 mod listing;
 mod transaction;
-mod unanswered;
 
 use async_trait::async_trait;
 use es_core::StoreError;

@@ -8,11 +8,15 @@ use es_core::documents::{
     ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument, Revision,
 };
 
-use super::change::Condition;
+use super::change::{Condition, outdated};
 use super::item::{document_item, document_key};
+use crate::attempts::qualified;
+use crate::error::outcome_unknown;
 use crate::item::item_size;
 use crate::store::Table;
-use crate::transact::{Reason, TRANSACTION_LIMIT, Transacted, cancelled, incomplete};
+use crate::transact::{
+    Cancelled, Reason, TRANSACTION_LIMIT, Transacted, cancelled as why_cancelled, incomplete,
+};
 
 /// That the set has not written this document yet: where nothing else is asked, a repetition is seen by it.
 const IS_NOT_OURS: &str = "attribute_not_exists(pk) OR r <> :revision";
@@ -39,30 +43,38 @@ impl Table {
         }
         match self.transact_once(items, set.revision().to_string()).await? {
             Transacted::Done(_) => Ok(()),
-            Transacted::Cancelled(reasons) => self.why_unchanged(set, reasons).await,
+            Transacted::Cancelled(cancelled) => self.why_unchanged(set, cancelled).await,
         }
     }
 
     /// Why a transaction was cancelled. That the set was carried out before is looked for first.
-    async fn why_unchanged(&self, set: &ChangeSet, mut reasons: Vec<Reason>) -> Result<(), ChangeError> {
-        let mut outdated = None;
+    async fn why_unchanged(&self, set: &ChangeSet, cancelled: Cancelled) -> Result<(), ChangeError> {
+        let Cancelled { mut reasons, is_outcome_unknown } = cancelled;
+        let qualify = |error| ChangeError::from(qualified(error, is_outcome_unknown));
+        let mut unexpected = None;
         for (change, reason) in set.changes().iter().zip(&mut reasons) {
             let Reason::Condition(item) = reason else { continue };
-            if change.body.is_some() && self.is_at(&change.key, item.take(), set.revision()).await? {
+            if change.body.is_some()
+                && self.is_at(&change.key, item.take(), set.revision()).await.map_err(qualify)?
+            {
                 return Ok(());
             }
-            outdated = outdated.or(Some(&change.key));
+            unexpected = unexpected.or(Some(&change.key));
         }
         // An item that another transaction holds says nothing of whose revision it has.
         if reasons.iter().any(|reason| matches!(reason, Reason::Passing(_) | Reason::Lasting(_))) {
-            return Err(cancelled(&reasons).into());
+            return Err(qualify(why_cancelled(&reasons)));
         }
-        match outdated {
-            Some(key) => Err(ChangeError::outdated(key)),
+        match unexpected {
+            Some(key) => Err(outdated(key, is_outcome_unknown)),
             None if reasons.iter().any(|reason| matches!(reason, Reason::Condition(_))) => {
-                Err(ChangeError::Refused)
+                // The condition of a joined write can come true before a late attempt arrives.
+                match is_outcome_unknown {
+                    true => Err(outcome_unknown(StoreError::Backend(ChangeError::Refused.into())).into()),
+                    false => Err(ChangeError::Refused),
+                }
             }
-            None => Err(cancelled(&reasons).into()),
+            None => Err(qualify(why_cancelled(&reasons))),
         }
     }
 

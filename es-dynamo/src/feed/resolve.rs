@@ -14,6 +14,7 @@ use crate::capacity;
 use crate::error::translate;
 use crate::item::{Attributes, Item, key};
 use crate::names;
+use crate::response::required;
 use crate::store::Table;
 use crate::transact::incomplete;
 
@@ -106,10 +107,8 @@ impl Table {
                 .send()
                 .await
                 .map_err(|error| translate(&self.name, error))?;
-            cost += Cost::read(
-                output.consumed_capacity().iter().map(|of| capacity::of_read(Some(of)).read_units).sum(),
-            );
-            let items = output.responses.unwrap_or_default().remove(&self.name).unwrap_or_default();
+            cost += capacity::of_reads(output.consumed_capacity());
+            let items = required(output.responses, "Responses")?.remove(&self.name).unwrap_or_default();
             tries = if items.is_empty() { tries + 1 } else { 0 };
             for item in items {
                 let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
@@ -117,7 +116,7 @@ impl Table {
                     found.insert((stream, sort), item);
                 }
             }
-            let rest = output.unprocessed_keys.unwrap_or_default().remove(&self.name);
+            let rest = required(output.unprocessed_keys, "UnprocessedKeys")?.remove(&self.name);
             keys = rest.map(|rest| rest.keys).unwrap_or_default();
             if tries >= MOST_TRIES && !keys.is_empty() {
                 return Err(StoreError::Throttled("keys of a BatchGetItem stay unprocessed".into()));

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
 use es_core::StoreError;
 use es_core::feed::Slices;
 use uuid::Uuid;
 
 use super::index::FeedIndex;
 use super::marks::HashKey;
-use crate::error::translate_write;
+use crate::attempts::watched;
+use crate::capacity;
 use crate::item::{Item, key};
 use crate::names;
 use crate::store::Table;
@@ -69,24 +68,17 @@ impl Table {
             return Settings::from_item(&item);
         }
         let settings = Settings::new(self.slices);
-        let result = self
+        let put = self
             .client
             .put_item()
             .table_name(&self.name)
             .set_item(Some(settings.to_item()))
             .condition_expression(PLACE_IS_FREE)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        let found = match result {
-            Ok(_) => return Ok(settings),
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                match error.into_err() {
-                    PutItemError::ConditionalCheckFailedException(failed) => failed.item,
-                    _ => None,
-                }
-            }
-            Err(error) => return Err(translate_write(&self.name, error)),
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let found = match watched(put.send()).await {
+            Ok(output) => return capacity::of_write(output.consumed_capacity()).map(|_| settings),
+            Err(failed) => failed.condition(&self.name)?.item,
         };
         // Another one was faster.
         match found {

@@ -1,8 +1,6 @@
 //! The feed's items in the table.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
@@ -15,36 +13,33 @@ use super::page::{LogPage, page_id};
 use super::reference::Reference;
 use super::storage::{PageQuery, Pages, PutPage, Storage};
 use super::summary::Manifest;
+use crate::attempts::watched;
 use crate::capacity;
-use crate::error::{translate, translate_write};
+use crate::error::translate;
 use crate::item::{Item, key};
 use crate::names;
+use crate::response::ItemPage;
 use crate::store::Table;
 use crate::transact::PLACE_IS_FREE;
 
 #[async_trait]
 impl Storage for Table {
     async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError> {
-        let result = self
+        let put = self
             .client
             .put_item()
             .table_name(&self.name)
             .set_item(Some(page.to_item()))
             .condition_expression(PLACE_IS_FREE)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .send()
-            .await;
-        match result {
-            Ok(_) => Ok(PutPage::Written),
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                let found = match error.into_err() {
-                    PutItemError::ConditionalCheckFailedException(failed) => failed.item,
-                    _ => None,
-                };
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        match watched(put.send()).await {
+            Ok(output) => capacity::of_write(output.consumed_capacity()).map(|_| PutPage::Written),
+            Err(failed) => {
+                let found = failed.condition(&self.name)?.item;
                 let is_own = found.as_ref().and_then(page_id) == Some(page.id);
                 Ok(if is_own { PutPage::Written } else { PutPage::Taken })
             }
-            Err(error) => Err(translate_write(&self.name, error)),
         }
     }
 
@@ -67,11 +62,9 @@ impl Storage for Table {
             .send()
             .await
             .map_err(|error| translate(&self.name, error))?;
-        let cost = capacity::of_read(output.consumed_capacity());
-        let more = output.last_evaluated_key.is_some();
-        let items = output.items.unwrap_or_default();
+        let ItemPage { items, last_key, cost } = output.try_into()?;
         let pages = items.iter().map(|item| LogPage::from_item(slice, item)).collect::<Result<_, _>>()?;
-        Ok(Pages { pages, more, cost })
+        Ok(Pages { pages, more: last_key.is_some(), cost })
     }
 
     async fn commits(
@@ -127,8 +120,9 @@ impl Storage for Table {
         let mut item = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
         item.insert(names::CHUNK_CONTENT.to_owned(), AttributeValue::B(Blob::new(bytes)));
         let put = self.client.put_item().table_name(&self.name).set_item(Some(item));
-        put.send().await.map_err(|error| translate_write(&self.name, error))?;
-        Ok(())
+        let put = put.return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let output = watched(put.send()).await.map_err(|failed| failed.translate(&self.name))?;
+        capacity::of_write(output.consumed_capacity()).map(drop)
     }
 
     async fn publish(&self, slice: Slice, manifest: Manifest) -> Result<(), StoreError> {
@@ -137,7 +131,7 @@ impl Storage for Table {
         let mut item = key(names::feed_partition(slice), names::SUMMARY_KEY);
         item.insert(names::SUMMARY_THROUGH.to_owned(), through.clone());
         item.insert(names::COUNT.to_owned(), number(manifest.chunks.into()));
-        let result = self
+        let put = self
             .client
             .put_item()
             .table_name(&self.name)
@@ -145,14 +139,13 @@ impl Storage for Table {
             .condition_expression("attribute_not_exists(u) OR u < :u OR NOT attribute_type(u, :n)")
             .expression_attribute_values(":u", through)
             .expression_attribute_values(":n", AttributeValue::S("N".to_owned()))
-            .send()
-            .await;
-        match result {
-            Ok(_) => self.delete_chunks_before(slice, manifest.through).await,
-            Err(SdkError::ServiceError(error)) if error.err().is_conditional_check_failed_exception() => {
-                Ok(())
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        match watched(put.send()).await {
+            Ok(output) => {
+                capacity::of_write(output.consumed_capacity())?;
+                self.delete_chunks_before(slice, manifest.through).await
             }
-            Err(error) => Err(translate_write(&self.name, error)),
+            Err(failed) => failed.condition(&self.name).map(drop),
         }
     }
 }
@@ -169,11 +162,14 @@ impl Table {
                 .send()
                 .await
                 .map_err(|error| translate(&self.name, error))?;
-            for key in output.items.unwrap_or_default() {
+            let page = ItemPage::try_from(output)?;
+            for key in page.items {
                 let delete = self.client.delete_item().table_name(&self.name).set_key(Some(key));
-                delete.send().await.map_err(|error| translate_write(&self.name, error))?;
+                let delete = delete.return_consumed_capacity(ReturnConsumedCapacity::Total);
+                let deleted = watched(delete.send()).await.map_err(|failed| failed.translate(&self.name))?;
+                capacity::of_write(deleted.consumed_capacity())?;
             }
-            from = output.last_evaluated_key;
+            from = page.last_key;
             if from.is_none() {
                 return Ok(());
             }

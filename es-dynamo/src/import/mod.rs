@@ -18,6 +18,7 @@ use es_core::{EventStore, StoreError};
 pub use foreign::ForeignEvent;
 
 use crate::error::translate;
+use crate::response::required;
 use layout::Layout;
 
 type Item = HashMap<String, AttributeValue>;
@@ -133,7 +134,7 @@ impl Import {
             .send();
         let mut partitions = BTreeSet::new();
         while let Some(page) = pages.next().await {
-            for mut item in page.map_err(|error| translate(&self.table, error))?.items.unwrap_or_default() {
+            for mut item in required(page.map_err(|error| translate(&self.table, error))?.items, "Items")? {
                 match item.remove(key) {
                     Some(AttributeValue::S(partition)) if self.layout.is_stream(&partition) => {
                         partitions.insert(partition);
@@ -160,7 +161,7 @@ impl Import {
             .send();
         let mut rows: Vec<ForeignEvent> = Vec::new();
         while let Some(page) = pages.next().await {
-            for item in page.map_err(|error| translate(&self.table, error))?.items.unwrap_or_default() {
+            for item in required(page.map_err(|error| translate(&self.table, error))?.items, "Items")? {
                 let number = rows.len() as u64 + 1;
                 let row = self.row(item, number);
                 rows.push(

@@ -33,6 +33,12 @@ pub(crate) enum SourceError {
     Store(StoreError),
 }
 
+impl From<StoreError> for SourceError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 /// A stream of records: the table's, or one that the tests make up.
 #[async_trait]
 pub(crate) trait StreamSource: Send + Sync {

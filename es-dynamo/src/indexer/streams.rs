@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodbstreams::Client;
 use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodbstreams::types::{AttributeValue as Streamed, OperationType, ShardIteratorType};
-use aws_sdk_dynamodbstreams::{Client, types};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use es_core::StoreError;
 
@@ -14,6 +14,7 @@ use super::source::{Records, Shard, SourceError, StreamSource};
 use crate::error::translate;
 use crate::feed::Record;
 use crate::item::Item;
+use crate::response::required;
 use crate::store::Table;
 
 /// The stream of a table.
@@ -64,11 +65,11 @@ impl StreamSource for TableStream {
                 .send()
                 .await
                 .map_err(|error| translate(&self.table.name, error))?;
-            let Some(described) = output.stream_description else { return Ok(shards) };
-            let found = described.shards.unwrap_or_default().into_iter();
-            shards.extend(
-                found.filter_map(|shard| Some(Shard { id: shard.shard_id?, parent: shard.parent_shard_id })),
-            );
+            let described = required(output.stream_description, "StreamDescription")?;
+            for shard in required(described.shards, "Shards")? {
+                let id = required(shard.shard_id, "ShardId")?;
+                shards.push(Shard { id, parent: shard.parent_shard_id });
+            }
             from = described.last_evaluated_shard_id;
             if from.is_none() {
                 return Ok(shards);
@@ -91,21 +92,21 @@ impl StreamSource for TableStream {
             .send()
             .await
             .map_err(|error| self.failed(error))?;
-        output.shard_iterator.ok_or(SourceError::Trimmed)
+        Ok(required(output.shard_iterator, "ShardIterator")?)
     }
 
     async fn records(&self, iterator: &str) -> Result<Records, SourceError> {
         let request = self.client.get_records().shard_iterator(iterator);
         let output = request.send().await.map_err(|error| self.failed(error))?;
         let mut found = Records { next: output.next_shard_iterator, ..Records::default() };
-        for record in output.records.unwrap_or_default() {
+        for record in required(output.records, "Records")? {
             let is_removal = record.event_name == Some(OperationType::Remove);
-            let change = record.dynamodb.unwrap_or_else(|| types::StreamRecord::builder().build());
+            let change = required(record.dynamodb, "dynamodb")?;
             if let Some(time) = change.approximate_creation_date_time {
                 found.written = time.to_millis().ok();
             }
             found.records.push(Record {
-                sequence: change.sequence_number.unwrap_or_default(),
+                sequence: required(change.sequence_number, "SequenceNumber")?,
                 keys: item(change.keys.unwrap_or_default()),
                 image: change.new_image.map(item),
                 is_removal,
@@ -134,4 +135,87 @@ fn attribute_value(value: Streamed) -> Option<AttributeValue> {
         Streamed::M(map) => AttributeValue::M(item(map)),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
+    use aws_smithy_runtime_api::client::http::{
+        HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+    };
+    use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+    use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+    use aws_smithy_runtime_api::http::StatusCode;
+    use aws_smithy_types::body::SdkBody;
+    use es_core::feed::Slices;
+
+    use super::*;
+
+    /// A server that has one response to everything.
+    #[derive(Clone, Debug)]
+    struct Fixed(&'static str);
+
+    impl HttpConnector for Fixed {
+        fn call(&self, _: HttpRequest) -> HttpConnectorFuture {
+            let status = StatusCode::try_from(200).expect("a status");
+            HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(self.0))))
+        }
+    }
+
+    impl HttpClient for Fixed {
+        fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+            SharedHttpConnector::new(self.clone())
+        }
+    }
+
+    /// A table whose stream responds with `body`.
+    fn stream(body: &'static str) -> TableStream {
+        let credentials = || Credentials::new("local", "local", None, None, "unsigned");
+        let config = aws_sdk_dynamodb::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("local"))
+            .credentials_provider(credentials())
+            .http_client(Fixed(
+                r#"{"Table":{"LatestStreamArn":"arn:aws:dynamodb:local:1:table/events/stream/1"}}"#,
+            ));
+        let client = aws_sdk_dynamodb::Client::from_conf(config.build());
+        let table = Table::new(client, "events".to_owned(), Slices::new(1).expect("not zero"));
+        let config = aws_sdk_dynamodbstreams::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::from_static("local"))
+            .credentials_provider(credentials())
+            .http_client(Fixed(body));
+        TableStream::new(Arc::new(table), Client::from_conf(config.build()))
+    }
+
+    /// A shard must never be taken for finished, nor for gone, because of one.
+    #[tokio::test]
+    async fn responses_that_are_not_from_dynamodb_are_unavailable() {
+        for body in [
+            "",
+            "{}",
+            "null",
+            r#"{"message":"ok"}"#,
+            "<html>",
+            r#"{"StreamDescription":{}}"#,
+            r#"{"StreamDescription":{"Shards":[{}]}}"#,
+            r#"{"NextShardIterator":"next"}"#,
+            r#"{"Records":[{"eventName":"INSERT"}]}"#,
+            r#"{"Records":[{"dynamodb":{"Keys":{"pk":{"S":"a"}}}}]}"#,
+        ] {
+            let stream = stream(body);
+            let shards = stream.shards().await.expect_err(body);
+            assert!(matches!(shards, StoreError::Unavailable(_)), "{body}: {shards:?}");
+            let iterator = stream.iterator("shard", None).await.expect_err(body);
+            assert!(
+                matches!(iterator, SourceError::Store(StoreError::Unavailable(_))),
+                "{body}: {iterator:?}"
+            );
+            let records = stream.records("iterator").await.expect_err(body);
+            assert!(matches!(records, SourceError::Store(StoreError::Unavailable(_))), "{body}: {records:?}");
+        }
+        let stream = stream(r#"{"Records":[]}"#);
+        let end = stream.records("iterator").await.expect("the end of a shard");
+        assert!(end.next.is_none() && end.records.is_empty());
+    }
 }

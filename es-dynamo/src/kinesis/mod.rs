@@ -17,6 +17,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use self::error::{refused, translate};
 use self::recent::Recent;
+use crate::attempts::{self, watched};
 
 /// The most records of a PutRecords request
 /// ([quotas](https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html)).
@@ -78,16 +79,20 @@ impl KinesisPublisher {
     /// Publishes to the data stream with this name or ARN.
     #[must_use]
     pub fn new(client: Client, stream: impl Into<String>) -> Self {
+        let mut config = client.config().to_builder();
+        config.push_interceptor(attempts::interceptor());
+        let client = Client::from_conf(config.build());
         Self { client, stream: stream.into(), record_limit: RECORD_BYTES, recent: Some(Recent::default()) }
     }
 
     /// The same with a client from the environment, as [`DynamoStore::from_env`](crate::DynamoStore::from_env)
-    /// makes one.
+    /// makes one, with the same timeouts.
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(stream: impl Into<String>) -> Self {
         let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
             .http_client(crate::builder::https_client())
+            .timeout_config(crate::builder::default_timeouts().build())
             .load()
             .await;
         Self::new(Client::new(&config), stream)
@@ -105,6 +110,7 @@ impl KinesisPublisher {
             .region(Region::from_static("local"))
             .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))
             .endpoint_url(url)
+            .timeout_config(crate::builder::default_timeouts().build())
             .http_client(crate::builder::https_client());
         Client::from_conf(config.build())
     }
@@ -145,11 +151,11 @@ impl KinesisPublisher {
             records.push(record.map_err(PublishError::permanent)?);
         }
         let request = self.client.put_records().set_stream_name(self.name()).set_stream_arn(self.arn());
-        let output = request.set_records(Some(records)).send().await;
-        let output = output.map_err(|error| translate(&self.stream, error))?;
+        let output = watched(request.set_records(Some(records)).send()).await;
+        let output = output.map_err(|failed| translate(&self.stream, failed))?;
         let outcomes = envelopes.iter().zip(output.records()).map(|(envelope, record)| {
             match (record.error_code(), record.sequence_number()) {
-                (None, Some(number)) => {
+                (None, Some(number)) if !number.is_empty() => {
                     self.remember(envelope, number);
                     Ok(())
                 }
@@ -163,14 +169,16 @@ impl KinesisPublisher {
     async fn put_record(&self, envelope: &Envelope, after: String) -> Result<(), PublishError> {
         let request = self.client.put_record().set_stream_name(self.name()).set_stream_arn(self.arn());
         let request = request.partition_key(partition_key(envelope)).data(Blob::new(envelope.body()));
-        match request.sequence_number_for_ordering(after).send().await {
+        match watched(request.sequence_number_for_ordering(after).send()).await {
+            // Required in every response; the SDK makes an empty one of none.
+            Ok(output) if output.sequence_number().is_empty() => Err(refused(None, None)),
             Ok(output) => {
                 self.remember(envelope, output.sequence_number());
                 Ok(())
             }
-            Err(error) => {
-                let invalid = error.code() == Some("InvalidArgumentException");
-                let error = translate(&self.stream, error);
+            Err(failed) => {
+                let invalid = failed.error.code() == Some("InvalidArgumentException");
+                let error = translate(&self.stream, failed);
                 match &self.recent {
                     // Of a shard that is no more, perhaps; without it, it is a record as any other.
                     Some(recent) if invalid => {

@@ -5,11 +5,11 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use es_core::{Cost, StoreError};
 use serde::{Deserialize, Serialize};
 
-use crate::capacity;
 use crate::error::translate;
 use crate::feed::{Noted, Record};
 use crate::item::{Item, key};
 use crate::names;
+use crate::response::ItemPage;
 use crate::store::Table;
 
 /// The last key of a page.
@@ -62,10 +62,10 @@ impl Scan for Table {
             .send()
             .await
             .map_err(|error| translate(&self.name, error))?;
-        let cost = capacity::of_read(output.consumed_capacity());
-        let noted = output.items.unwrap_or_default().into_iter().map(noted).collect();
+        let ItemPage { items, last_key, cost } = output.try_into()?;
+        let noted = items.into_iter().map(noted).collect();
         let text = |key: &Item, name| key.get(name).and_then(|value| value.as_s().ok()).cloned();
-        let next = match output.last_evaluated_key {
+        let next = match last_key {
             None => None,
             Some(last) => match (text(&last, names::PARTITION_KEY), text(&last, names::SORT_KEY)) {
                 (Some(pk), Some(sk)) => Some(ScanKey { pk, sk }),

@@ -8,6 +8,7 @@ use es_core::StoreError;
 
 use crate::error::translate;
 use crate::names;
+use crate::response::required;
 use crate::store::Table;
 
 impl Table {
@@ -42,7 +43,7 @@ impl Table {
     /// The table's description; `None` when there is no table.
     pub(crate) async fn describe(&self) -> Result<Option<TableDescription>, StoreError> {
         match self.client.describe_table().table_name(&self.name).send().await {
-            Ok(output) => Ok(output.table),
+            Ok(output) => required(output.table, "Table").map(Some),
             Err(SdkError::ServiceError(error)) if error.err().is_resource_not_found_exception() => Ok(None),
             Err(error) => Err(translate(&self.name, error)),
         }
@@ -57,7 +58,8 @@ impl Table {
             .send()
             .await
             .map_err(|error| translate(&self.name, error))?;
-        let enabled = output.time_to_live_description.filter(|found| {
+        let described = required(output.time_to_live_description, "TimeToLiveDescription")?;
+        let enabled = Some(described).filter(|found| {
             matches!(
                 found.time_to_live_status(),
                 Some(TimeToLiveStatus::Enabled | TimeToLiveStatus::Enabling)

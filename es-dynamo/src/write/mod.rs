@@ -8,10 +8,10 @@ use es_core::store::{Claim, Holder, MarkerRead, OnceKey, WriteError, WriteSet, W
 use es_core::{Cost, StoreError};
 
 use crate::capacity;
-use crate::error::translate;
+use crate::error::{outcome_unknown, translate};
 use crate::item::{Item, claim_key, holder_of, marker_from, marker_key};
 use crate::store::Table;
-use crate::transact::{MOST_ITEMS, TRANSACTION_LIMIT, Transacted};
+use crate::transact::{Cancelled, MOST_ITEMS, TRANSACTION_LIMIT, Transacted};
 use items::Transaction;
 
 impl Table {
@@ -25,11 +25,15 @@ impl Table {
             let what = format!("a transaction of {} items", items.len());
             return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT).into());
         }
-        let reasons = match self.transact(items).await? {
+        let Cancelled { reasons, is_outcome_unknown } = match self.transact(items).await? {
             Transacted::Done(cost) => return Ok(written.at_cost(cost)),
-            Transacted::Cancelled(reasons) => reasons,
+            Transacted::Cancelled(cancelled) => cancelled,
         };
-        self.why(&purposes, &reasons, written.at_cost(Cost::write(units))).await
+        let why = self.why(&purposes, &reasons, written.at_cost(Cost::write(units))).await;
+        match why {
+            Err(error) if is_outcome_unknown => Err(still_possible(error)),
+            why => why,
+        }
     }
 
     pub(crate) async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
@@ -54,7 +58,22 @@ impl Table {
             .send()
             .await
             .map_err(|error| translate(&self.name, error))?;
-        let cost = capacity::of_read(output.consumed_capacity());
+        let cost = capacity::of_read(output.consumed_capacity())?;
         Ok((output.item, cost))
     }
+}
+
+/// Why the last attempt was cancelled, if an earlier one may still be carried out: it may have been sent and not have
+/// arrived yet.
+fn still_possible(error: WriteError) -> WriteError {
+    let reason = match error {
+        // Commits stay where they are, and markers until they expire: nothing that has met one is ever carried out.
+        WriteError::Conflict(_) | WriteError::Done(_) => return error,
+        WriteError::Store(error) => return outcome_unknown(error).into(),
+        // A claim can be given back, and the condition of a joined write can come true.
+        WriteError::Claimed(claimed) => claimed.to_string(),
+        WriteError::Refused(refused) => refused.to_string(),
+        other => other.to_string(),
+    };
+    outcome_unknown(StoreError::Backend(reason.into())).into()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
@@ -34,6 +34,8 @@ pub(crate) enum Act {
     Fail,
     /// The request is refused with this code.
     Say(&'static str),
+    /// The request does not arrive, and something else responds with the status 200.
+    Answer(&'static str),
 }
 
 type Plan = dyn FnMut(usize, usize) -> Act + Send;
@@ -79,6 +81,7 @@ impl Fake {
             .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))
             .endpoint_url("http://kinesis.invalid")
             .retry_config(RetryConfig::disabled())
+            .retry_partition(RetryPartition::custom("fake").build())
             .http_client(self.clone());
         Client::from_conf(config.build())
     }
@@ -120,6 +123,7 @@ impl State {
             Act::Throttle => return Ok(refusal(400, "ProvisionedThroughputExceededException")),
             Act::Fail => return Ok(refusal(500, "InternalFailureException")),
             Act::Say(code) => return Ok(refusal(400, code)),
+            Act::Answer(body) => return Ok(response_of(200, body.to_owned())),
             Act::Refuse if operation == "PutRecord" => {
                 return Ok(refusal(400, "ProvisionedThroughputExceededException"));
             }
@@ -185,8 +189,12 @@ fn refusal(status: u16, code: &str) -> HttpResponse {
 }
 
 fn response(status: u16, body: &Value) -> HttpResponse {
+    response_of(status, body.to_string())
+}
+
+fn response_of(status: u16, body: String) -> HttpResponse {
     let mut response =
-        HttpResponse::new(StatusCode::try_from(status).expect("a status"), SdkBody::from(body.to_string()));
+        HttpResponse::new(StatusCode::try_from(status).expect("a status"), SdkBody::from(body));
     response.headers_mut().insert("content-type", "application/x-amz-json-1.1");
     response
 }

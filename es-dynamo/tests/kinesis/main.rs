@@ -6,9 +6,12 @@
 mod fake;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::retry::RetryConfig;
 use chrono::DateTime;
-use es_core::publish::{CloudEvents, Envelope, Envelopes, Outbox, Publisher};
+use es_core::publish::{CloudEvents, Envelope, Envelopes, Outbox, PublishError, Publisher};
 use es_core::store::Commit;
 use es_core::{CommitId, EventContext, EventData, ManualClock, RetryPolicy, StreamId, Version};
 use es_dynamo::kinesis::KinesisPublisher;
@@ -148,24 +151,76 @@ async fn a_sequence_number_of_another_shard_is_forgotten() {
     assert_eq!(fake.operations(), ["PutRecords 1", "PutRecord 1", "PutRecords 1"]);
 }
 
+/// The error for one event, after which publishing waits or gives up.
+async fn refused(fake: &Fake) -> PublishError {
+    let publisher = KinesisPublisher::new(fake.client(), "orders");
+    let outcomes = publisher.publish(&[envelope(&stream(0), 1, 9)]).await.expect("is answered");
+    outcomes.into_iter().next().expect("one").expect_err("is refused")
+}
+
 #[tokio::test]
-async fn what_is_wrong_for_good_is_said_at_once() {
-    for (code, expected) in [
+async fn only_what_is_wrong_with_a_record_is_permanent() {
+    for (code, is_transient, expected) in [
         (
             "ResourceNotFoundException",
+            true,
             "the data stream `orders` does not exist: ResourceNotFoundException: on purpose",
         ),
-        ("AccessDeniedException", "needs the permissions kinesis:PutRecords and kinesis:PutRecord"),
-        ("KMSDisabledException", "KMSDisabledException: on purpose"),
+        ("AccessDeniedException", true, "needs the permissions kinesis:PutRecords and kinesis:PutRecord"),
+        ("ExpiredTokenException", true, "ExpiredTokenException: on purpose"),
+        ("KMSDisabledException", true, "KMSDisabledException: on purpose"),
+        ("SomethingNew", true, "SomethingNew: on purpose"),
+        ("ValidationException", false, "ValidationException: on purpose"),
+        ("InvalidArgumentException", false, "InvalidArgumentException: on purpose"),
     ] {
         let fake = Fake::new(move |_, _| Act::Say(code));
-        let error = send(&KinesisPublisher::new(fake.client(), "orders")).await.expect_err("is refused");
-        assert!(
-            error.starts_with("the event `Counted` at version 1 of `order#0` was not published: "),
-            "{error}"
-        );
-        assert!(error.contains(expected), "{error}");
+        let error = refused(&fake).await;
+        assert_eq!(error.is_transient(), is_transient, "{code}");
+        assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(fake.operations().len(), 1, "{code}");
+    }
+    let fake = Fake::new(|_, _| Act::Say("ValidationException"));
+    let error = send(&KinesisPublisher::new(fake.client(), "orders")).await.expect_err("is refused");
+    assert!(
+        error.starts_with("the event `Counted` at version 1 of `order#0` was not published: "),
+        "{error}"
+    );
+    assert_eq!(fake.operations().len(), 1, "it is not sent again");
+}
+
+/// The SDK's own second attempt is refused, and the first one may have been accepted.
+#[tokio::test]
+async fn a_refusal_after_a_lost_response_is_transient() {
+    let fake = Fake::new(|request, _| match request {
+        0 => Act::LoseAnswer,
+        _ => Act::Say("ValidationException"),
+    });
+    let retries = RetryConfig::standard().with_initial_backoff(Duration::from_millis(1));
+    let client = Client::from_conf(fake.client().config().to_builder().retry_config(retries).build());
+    let publisher = KinesisPublisher::new(client, "orders");
+    let outcomes = publisher.publish(&[envelope(&stream(0), 1, 9)]).await.expect("is answered");
+    let error = outcomes[0].as_ref().expect_err("is refused");
+    assert!(error.is_transient() && error.to_string().contains("ValidationException"), "{error}");
+    assert_eq!(fake.operations(), ["PutRecords 1"; 2]);
+}
+
+/// As a broken gateway sends them with the status 200.
+#[tokio::test]
+async fn a_response_that_is_not_from_kinesis_is_no_acknowledgement() {
+    for body in
+        ["", "{}", "null", r#"{"message":"ok"}"#, "<html>", r#"{"Records":[]}"#, r#"{"Records":[{}]}"#]
+    {
+        let fake = Fake::new(move |_, _| Act::Answer(body));
+        assert!(refused(&fake).await.is_transient(), "{body}");
+        // The second event of a stream goes by PutRecord.
+        let fake = Fake::new(move |request, _| if request == 1 { Act::Answer(body) } else { Act::Accept });
+        let publisher = KinesisPublisher::new(fake.client(), "orders");
+        publisher.publish(&[envelope(&stream(0), 1, 9)]).await.expect("is answered")[0]
+            .as_ref()
+            .expect("accepted");
+        let outcomes = publisher.publish(&[envelope(&stream(0), 2, 9)]).await.expect("is answered");
+        assert!(outcomes[0].as_ref().expect_err(body).is_transient(), "{body}");
+        assert_eq!(fake.operations(), ["PutRecords 1", "PutRecord 1"]);
     }
 }
 

@@ -176,12 +176,12 @@ async fn other_cancellations_are_no_conflicts() {
         assert_eq!(matches!(error, StoreError::Throttled(_)), passes, "{codes:?}: {error:?}");
         assert_eq!(matches!(error, StoreError::Backend(_)), !passes, "{codes:?}: {error:?}");
     }
-    for (code, is_throttled) in [("TransactionInProgressException", true), ("ValidationException", false)] {
+    for (code, is_unknown) in [("TransactionInProgressException", true), ("ValidationException", false)] {
         let answer = refusal(code, "on purpose");
         wire.once("TransactWriteItems", Act::Answer(400, answer));
         let error = store.change(&set()).await.expect_err("refused");
-        let is = matches!(error, ChangeError::Store(StoreError::Throttled(_)));
-        assert_eq!(is, is_throttled, "{code}: {error:?}");
+        let ChangeError::Store(error) = error else { panic!("{code}: {error:?}") };
+        assert_eq!(error.is_outcome_unknown(), is_unknown, "{code}: {error:?}");
     }
     // An engine that sends no item back is asked.
     wire.once("TransactWriteItems", cancelled(&["None", "ConditionalCheckFailed"]));

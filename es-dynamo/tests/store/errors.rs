@@ -42,7 +42,7 @@ async fn every_code_has_its_kind() {
         (400, "RequestLimitExceeded", "throttled"),
         (400, "ThrottlingException", "throttled"),
         (400, "TransactionConflictException", "throttled"),
-        (400, "TransactionInProgressException", "throttled"),
+        (400, "TransactionInProgressException", "unavailable"),
         (500, "InternalServerError", "unavailable"),
         (503, "ServiceUnavailable", "unavailable"),
         (502, "", "unavailable"),
@@ -63,12 +63,12 @@ async fn every_code_has_its_kind() {
         let read = store.head(&stream()).await.expect_err("refused");
         assert_eq!((kind(&write), kind(&read)), (expected, expected), "{code}");
         assert_eq!(write.is_retryable(), matches!(expected, "throttled" | "unavailable"), "{code}");
+        assert_eq!(write.is_outcome_unknown(), expected == "unavailable", "{code}");
         assert!(everything(&write).contains(code), "{}", everything(&write));
     }
     wire.plan(|_| Act::Answer(200, "<html>".to_owned()));
     let read = store.head(&stream()).await.expect_err("is no answer");
-    assert_eq!(kind(&read), "backend", "{read:?}");
-    // Of a write, nobody knows then whether it was carried out.
+    assert_eq!(kind(&read), "unavailable", "{read:?}");
     let write = store.append(&Append::after_loaded(stream(), Version::NONE, commit(1))).await;
     let Err(AppendError::Store(write)) = write else { panic!("{write:?}") };
     assert_eq!(kind(&write), "unavailable", "{write:?}");

@@ -30,8 +30,12 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 pub(crate) enum Act {
     /// It is carried out and answered.
     Pass,
+    /// It is not carried out, and has no answer.
+    LoseRequest,
     /// It is carried out, and the answer is lost.
     LoseAnswer,
+    /// It is carried out, and this arrives instead of the answer.
+    Replace(u16, String),
     /// It is not carried out; this is the answer.
     Answer(u16, String),
     /// It is carried out, and this is made of the body of the answer.
@@ -93,6 +97,16 @@ impl HttpConnector for Wire {
                 HttpConnectorFuture::new(async move {
                     answer.await?;
                     Err(ConnectorError::timeout("lost on purpose".into()))
+                })
+            }
+            Act::LoseRequest => {
+                HttpConnectorFuture::ready(Err(ConnectorError::timeout("lost on purpose".into())))
+            }
+            Act::Replace(status, body) => {
+                let answer = self.way.call(request);
+                HttpConnectorFuture::new(async move {
+                    answer.await?;
+                    Ok(response(status, body))
                 })
             }
             Act::Change(change) => {

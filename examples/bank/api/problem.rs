@@ -179,6 +179,7 @@ fn failed<E: Error + 'static>(error: ExecuteError<E>) -> Problem {
         .with("field", "number"),
         ExecuteError::Conflict(_) => busy("others came first: nothing was changed"),
         error if error.is_outcome_unknown() => Problem::unknown_outcome(),
+        error if error.is_retryable() => busy("too many requests: nothing was changed"),
         error => internal(&error),
     }
 }

@@ -1,0 +1,83 @@
+//! Responses to reads that are not from DynamoDB, as a broken gateway sends them with the status 200.
+
+use es_core::documents::{DocumentKey, DocumentQuery, Documents};
+use es_core::feed::{Feed, FeedRead, Position, Slice};
+use es_core::store::{Claim, OnceKey, Read};
+use es_core::{EventStore, Fingerprint, StoreError, error_text};
+use es_dynamo::{DynamoStore, Reconciler};
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
+
+use super::support::*;
+
+type Request = for<'a> fn(&'a DynamoStore) -> BoxFuture<'a, Result<(), StoreError>>;
+
+/// The slice that has the events of the stream.
+async fn slice_of_the_stream(store: &DynamoStore) -> Result<Slice, StoreError> {
+    for slice in store.slices().await?.iter() {
+        if store.feed_end(slice).await? > Position::NONE {
+            return Ok(slice);
+        }
+    }
+    panic!("the stream is not indexed")
+}
+
+/// Every kind of read, with the operations that it consists of.
+fn reads() -> Vec<(&'static [&'static str], Request)> {
+    vec![
+        (&["Query"], |store| async { store.head(&stream()).await.map(drop) }.boxed()),
+        (&["Query"], |store| async { pages(store, Read::all(stream())).await.map(drop) }.boxed()),
+        (&["Query"], |store| {
+            let read = Read::all(stream()).from_snapshot(Fingerprint::new(1), 10);
+            async { pages(store, read).await.map(drop) }.boxed()
+        }),
+        (&["GetItem"], |store| {
+            let claim = Claim::new("email", "ann").expect("valid");
+            async move { store.claim_holder(&claim).await.map(drop) }.boxed()
+        }),
+        (&["GetItem"], |store| {
+            let key = OnceKey::new(None, "key").expect("valid");
+            async move { store.marker(&key).await.map(drop) }.boxed()
+        }),
+        (&["GetItem"], |store| {
+            async { store.document(&DocumentKey::new("rows", "a")).await.map(drop) }.boxed()
+        }),
+        (&["Query"], |store| async { store.documents(&DocumentQuery::new("rows")).await.map(drop) }.boxed()),
+        (&["GetItem", "Query", "BatchGetItem"], |store| {
+            async {
+                let slice = slice_of_the_stream(store).await?;
+                store.read_feed(&FeedRead::new(slice, Position::NONE)).await.map(drop)
+            }
+            .boxed()
+        }),
+        (&["Query"], |store| async { store.indexed(&stream()).await.map(drop) }.boxed()),
+        (&["DescribeTable", "DescribeTimeToLive"], |store| async { store.verify_table().await }.boxed()),
+    ]
+}
+
+#[tokio::test]
+async fn are_unavailable_and_never_nothing() {
+    let engine = es_dynamo::embedded::Engine::in_memory().expect("starts");
+    let other = engine.store().await.expect("creates the table");
+    grow(&other, &[1]).await;
+    Reconciler::builder(&other).build().run().await.expect("indexes");
+    for (operations, read) in reads() {
+        for operation in operations {
+            for body in ["", "{}", "null", r#"{"message":"ok"}"#, "<html>", r#"{"Count":0,"Items":["#] {
+                // A store of its own, which knows nothing yet.
+                let (store, wire) = watch(&engine, aws_sdk_dynamodb::config::retry::RetryConfig::disabled());
+                wire.plan(move |seen| match seen == *operation {
+                    true => Act::Replace(200, body.to_owned()),
+                    false => Act::Pass,
+                });
+                let error = read(&store).await.expect_err(operation);
+                let text = error_text(&error);
+                assert!(matches!(error, StoreError::Unavailable(_)), "{operation} {body}: {error:?}");
+                assert!(error.is_retryable() && text.contains("the response"), "{operation} {body}: {text}");
+
+                wire.plan(|_| Act::Pass);
+                read(&store).await.expect("passes");
+            }
+        }
+    }
+}
