@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "aws")]
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+#[cfg(feature = "aws")]
+use aws_smithy_types::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use es_core::StoreError;
 use es_core::feed::Slices;
 
@@ -32,8 +36,28 @@ pub struct DynamoStoreBuilder {
     client: Option<Client>,
     #[cfg(feature = "indexer")]
     streams: Option<aws_sdk_dynamodbstreams::Client>,
+    #[cfg(feature = "aws")]
+    source: Option<Source>,
+    #[cfg(feature = "aws")]
+    timeouts: TimeoutConfigBuilder,
     table: Option<String>,
     slices: Slices,
+}
+
+/// Where the builder's own clients get their settings from.
+#[cfg(feature = "aws")]
+enum Source {
+    Environment(Box<aws_config::SdkConfig>),
+    Endpoint(String),
+}
+
+/// The timeouts of the clients that this crate makes. The SDK itself waits for a response for ever.
+#[cfg(feature = "aws")]
+pub(crate) fn default_timeouts() -> TimeoutConfigBuilder {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(Duration::from_secs(5))
+        .operation_timeout(Duration::from_secs(30))
 }
 
 impl DynamoStoreBuilder {
@@ -42,12 +66,32 @@ impl DynamoStoreBuilder {
             client: None,
             #[cfg(feature = "indexer")]
             streams: None,
+            #[cfg(feature = "aws")]
+            source: None,
+            #[cfg(feature = "aws")]
+            timeouts: default_timeouts(),
             table: None,
             slices: DEFAULT_SLICES,
         }
     }
 
-    /// Uses `client`: with the credentials, the region, the timeouts and the retries that it was made with.
+    /// Uses `client`, with the credentials, the region, the timeouts and the retries that it was made with. It takes
+    /// precedence over the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint).
+    ///
+    /// Set its timeouts: unless told otherwise, the SDK waits for a response indefinitely. The clients that this
+    /// builder makes itself have these:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+    ///
+    /// let timeouts = TimeoutConfig::builder()
+    ///     .connect_timeout(Duration::from_secs(2))
+    ///     .operation_attempt_timeout(Duration::from_secs(5))
+    ///     .operation_timeout(Duration::from_secs(30))
+    ///     .build();
+    /// # let _ = aws_sdk_dynamodb::Config::builder().timeout_config(timeouts);
+    /// ```
     ///
     /// If it has interceptors of its own, to encrypt and decrypt say, they see all that is sent and found. Without any,
     /// loads are faster: commits are read from the text of an answer, and the SDK makes no items of it.
@@ -77,8 +121,7 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Uses a client, and unless one was chosen the table, from the environment: see
-    /// [`DynamoStore::from_env`].
+    /// Uses clients, and unless one was chosen the table, from the environment: see [`DynamoStore::from_env`].
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(mut self) -> Self {
@@ -86,11 +129,7 @@ impl DynamoStoreBuilder {
             .http_client(https_client())
             .load()
             .await;
-        self.client = Some(Client::new(&config));
-        #[cfg(feature = "indexer")]
-        {
-            self.streams = Some(aws_sdk_dynamodbstreams::Client::new(&config));
-        }
+        self.source = Some(Source::Environment(Box::new(config)));
         self.table = self.table.or_else(|| std::env::var(TABLE_VARIABLE).ok());
         self
     }
@@ -100,15 +139,60 @@ impl DynamoStoreBuilder {
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
-        let url = url.into();
-        #[cfg(feature = "indexer")]
-        {
-            let config = unsigned_streams_config().endpoint_url(&url).http_client(https_client()).build();
-            self.streams = Some(aws_sdk_dynamodbstreams::Client::from_conf(config));
-        }
-        let config = unsigned_config().endpoint_url(url).http_client(https_client()).build();
-        self.client = Some(Client::from_conf(config));
+        self.source = Some(Source::Endpoint(url.into()));
         self
+    }
+
+    /// Sets how long the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) wait for a
+    /// connection: 2 s by default.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts = self.timeouts.connect_timeout(timeout);
+        self
+    }
+
+    /// Sets how long the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) wait for the
+    /// response to one attempt, from the connection to the last byte: 5 s by default. Then the SDK tries again.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts = self.timeouts.operation_attempt_timeout(timeout);
+        self
+    }
+
+    /// Sets how long all attempts of a request of the clients of [`from_env`](Self::from_env) and
+    /// [`endpoint`](Self::endpoint) take together, with the pauses between them: 30 s by default. Then the request fails
+    /// with [`StoreError::Unavailable`].
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts = self.timeouts.operation_timeout(timeout);
+        self
+    }
+
+    /// Makes the clients that were not given.
+    #[cfg(feature = "aws")]
+    fn make_clients(&mut self) {
+        let timeouts = self.timeouts.clone().build();
+        let Some(source) = self.source.take() else { return };
+        self.client.get_or_insert_with(|| {
+            let config = match &source {
+                Source::Environment(config) => aws_sdk_dynamodb::config::Builder::from(&**config),
+                Source::Endpoint(url) => unsigned_config().endpoint_url(url).http_client(https_client()),
+            };
+            Client::from_conf(config.timeout_config(timeouts.clone()).build())
+        });
+        #[cfg(feature = "indexer")]
+        self.streams.get_or_insert_with(|| {
+            let config = match &source {
+                Source::Environment(config) => aws_sdk_dynamodbstreams::config::Builder::from(&**config),
+                Source::Endpoint(url) => {
+                    unsigned_streams_config().endpoint_url(url).http_client(https_client())
+                }
+            };
+            aws_sdk_dynamodbstreams::Client::from_conf(config.timeout_config(timeouts).build())
+        });
     }
 
     /// The store.
@@ -116,7 +200,9 @@ impl DynamoStoreBuilder {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] when there is no client, or the table's name is not one that DynamoDB allows.
-    pub fn build(self) -> Result<DynamoStore, StoreError> {
+    pub fn build(mut self) -> Result<DynamoStore, StoreError> {
+        #[cfg(feature = "aws")]
+        self.make_clients();
         let name = self.table.unwrap_or_else(|| DEFAULT_TABLE.to_owned());
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
         if !(3..=255).contains(&name.len()) || !name.bytes().all(allowed) {

@@ -4,6 +4,7 @@
 #![cfg(feature = "embedded")]
 
 mod append;
+mod attempts;
 mod documents;
 mod embedded;
 mod errors;
@@ -11,7 +12,10 @@ mod import;
 mod interceptors;
 mod parts;
 mod read;
+mod responses;
 mod snapshot;
 mod support;
 mod table;
+#[cfg(feature = "aws")]
+mod timeouts;
 mod write;
