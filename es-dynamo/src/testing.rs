@@ -1,5 +1,8 @@
 //! Requests that fail on purpose, below the SDK: where networks and servers fail.
 
+use std::fmt;
+use std::sync::Arc;
+
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
@@ -28,17 +31,65 @@ use serde_json::{Value, json};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+///
+/// Limit the faults to some requests with [`only`](Self::only), and put one connector around another for faults of
+/// different requests.
+#[derive(Clone)]
 pub struct FaultyConnector<C> {
     connector: C,
     faults: Faults,
+    concerns: Arc<Concerns>,
 }
+
+/// Whether a request is concerned, by its operation and its body.
+type Concerns = dyn Fn(&str, &str) -> bool + Send + Sync;
+
+/// The codes of refusals other than throttling.
+const REFUSALS: [&str; 5] = [
+    "ExpiredTokenException",
+    "AccessDeniedException",
+    "ValidationException",
+    "UnrecognizedClientException",
+    "ResourceNotFoundException",
+];
+
+/// Responses that are not from DynamoDB, or not whole: without a body here, it is one half of the real one.
+const UNREADABLE: [(u16, Option<&str>); 9] = [
+    (200, Some("")),
+    (200, Some("{}")),
+    (200, Some(r#"{"message":"ok"}"#)),
+    (200, Some("<html>")),
+    (200, None),
+    (400, Some("{}")),
+    (400, Some(r#"{"__type":"com.amazonaws.dynamodb.v20120810#ExpiredTok"#)),
+    (403, Some("<html>Forbidden</html>")),
+    (502, Some("<html>Bad Gateway</html>")),
+];
 
 impl<C: HttpConnector + Clone + 'static> FaultyConnector<C> {
     /// `connector`, with `faults`.
     #[must_use]
     pub fn new(connector: C, faults: Faults) -> Self {
-        Self { connector, faults }
+        Self { connector, faults, concerns: Arc::new(|_, _| true) }
+    }
+
+    /// Lets all requests pass for which `concerns` returns `false`. It is called with the name of the operation, such as
+    /// `PutItem`, and with the body.
+    ///
+    /// ```
+    /// use es_core::testing::Faults;
+    /// use es_dynamo::testing::FaultyConnector;
+    ///
+    /// # #[cfg(feature = "embedded")]
+    /// # fn example(connector: es_dynamo::embedded::Connector) {
+    /// let throttled = FaultyConnector::new(connector, Faults::seeded(1).throttling(1.0))
+    ///     .only(|operation, body| operation == "TransactWriteItems" && body.contains("order#1001"));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn only(mut self, concerns: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
+        self.concerns = Arc::new(concerns);
+        self
     }
 
     /// The connector as the SDK takes it.
@@ -53,6 +104,10 @@ impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
         let connector = self.connector.clone();
         let operation = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = operation.rsplit('.').next().unwrap_or_default().to_owned();
+        let body = request.body().bytes().unwrap_or_default();
+        if !(self.concerns)(&operation, &String::from_utf8_lossy(body)) {
+            return connector.call(request);
+        }
         match self.faults.next() {
             None => connector.call(request),
             Some(Fault::TransactionConflict) if operation == "TransactWriteItems" => {
@@ -71,6 +126,24 @@ impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
                 let _ = connector.call(request).await;
                 Err(ConnectorError::io("the answer was lost on purpose".into()))
             }),
+            Some(Fault::AnswerUnreadable(which)) => {
+                // One half of the requests is carried out.
+                let (is_carried_out, which) = (which >= 0.5, which * 2.0 % 1.0);
+                let (status, body) = *select(&UNREADABLE, which);
+                HttpConnectorFuture::new(async move {
+                    let answer = if is_carried_out { Some(connector.call(request).await?) } else { None };
+                    let whole = answer.as_ref().and_then(|answer| answer.body().bytes()).unwrap_or_default();
+                    let body = body.map_or(&whole[..whole.len() / 2], str::as_bytes);
+                    response(status, body.to_vec())
+                })
+            }
+            Some(Fault::Stalled) => HttpConnectorFuture::new(async move {
+                let _ = connector.call(request).await;
+                std::future::pending().await
+            }),
+            Some(Fault::Refused(which)) => {
+                HttpConnectorFuture::ready(refusal(400, select::<&str>(&REFUSALS, which)))
+            }
             Some(Fault::Throttled) => HttpConnectorFuture::ready(refusal(400, "ThrottlingException")),
             Some(Fault::InternalError) => HttpConnectorFuture::ready(refusal(500, "InternalServerError")),
             Some(_) => {
@@ -80,10 +153,24 @@ impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
     }
 }
 
+impl<C: fmt::Debug> fmt::Debug for FaultyConnector<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyConnector")
+            .field("connector", &self.connector)
+            .field("faults", &self.faults)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One of several, by a number from 0 to 1.
+fn select<T>(all: &[T], which: f64) -> &T {
+    &all[((which * all.len() as f64) as usize).min(all.len() - 1)]
+}
+
 /// What the service says when it refuses.
 fn refusal(status: u16, code: &str) -> Result<HttpResponse, ConnectorError> {
     let code = format!("com.amazonaws.dynamodb.v20120810#{code}");
-    response(status, &json!({ "__type": code, "message": "on purpose" }))
+    response(status, json!({ "__type": code, "message": "on purpose" }).to_string())
 }
 
 /// What the service says when another transaction is at the first item of this one.
@@ -97,7 +184,7 @@ fn conflict_of(request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
         "message": "on purpose",
         "CancellationReasons": reasons,
     });
-    response(400, &cancelled)
+    response(400, cancelled.to_string())
 }
 
 /// The answer to a Query that ends earlier, as if it had met the limit of a page.
@@ -117,7 +204,7 @@ fn cut(answer: HttpResponse, part: f64) -> Result<HttpResponse, ConnectorError> 
     let key = json!({ "pk": last["pk"], "sk": last["sk"] });
     body["Count"] = kept.into();
     body["LastEvaluatedKey"] = key;
-    response(status, &body)
+    response(status, body.to_string())
 }
 
 fn read(body: &SdkBody) -> Result<Value, ConnectorError> {
@@ -125,10 +212,9 @@ fn read(body: &SdkBody) -> Result<Value, ConnectorError> {
         .map_err(|error| ConnectorError::other(error.into(), None))
 }
 
-fn response(status: u16, body: &Value) -> Result<HttpResponse, ConnectorError> {
+fn response(status: u16, body: impl Into<SdkBody>) -> Result<HttpResponse, ConnectorError> {
     let status = StatusCode::try_from(status).map_err(|error| ConnectorError::other(error.into(), None))?;
-    let body = body.to_string();
-    let mut response = HttpResponse::new(status, SdkBody::from(body));
+    let mut response = HttpResponse::new(status, body.into());
     response.headers_mut().insert("content-type", "application/x-amz-json-1.0");
     Ok(response)
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use es_core::MemoryStore;
 use es_core::testing::{Faults, FaultyStore};
@@ -51,8 +52,16 @@ fn commands_tried(total: &Report) -> [u64; 8] {
     ]
 }
 
-fn changes_tried(total: &DocumentReport) -> [u64; 6] {
-    [total.done, total.outdated, total.unknown, total.unknown_but_done, total.together, total.taken]
+fn changes_tried(total: &DocumentReport) -> [u64; 7] {
+    [
+        total.done,
+        total.outdated,
+        total.refused,
+        total.unknown,
+        total.unknown_but_done,
+        total.together,
+        total.taken,
+    ]
 }
 
 /// A store on the engine that is reached with these faults.
@@ -63,7 +72,13 @@ fn open(engine: &Engine, faults: Option<Faults>) -> DynamoStore {
         None => SharedHttpConnector::new(way),
     };
     let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);
-    let client = Client::from_conf(engine.config_through(way).retry_config(retries).build());
+    // Time stands still: a request that is never answered takes none.
+    let timeouts = TimeoutConfig::builder()
+        .operation_attempt_timeout(Duration::from_secs(5))
+        .operation_timeout(Duration::from_secs(8))
+        .build();
+    let config = engine.config_through(way).retry_config(retries).timeout_config(timeouts);
+    let client = Client::from_conf(config.build());
     DynamoStore::builder().client(client).build().expect("a valid table name")
 }
 

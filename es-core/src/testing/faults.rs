@@ -15,6 +15,14 @@ pub enum Fault {
     AnswerLost,
     /// The store refuses for the moment.
     Throttled,
+    /// The store refuses for a reason that is neither throttling nor an outage, such as expired credentials, and does
+    /// nothing. The number, from 0 to 1, selects the reason.
+    Refused(f64),
+    /// Something other than the store's answer arrives, or only a part of it; the caller is told that the store is
+    /// unavailable. The number, from 0 to 1, selects what arrives, and whether the request is carried out before.
+    AnswerUnreadable(f64),
+    /// The request is carried out, and never answered: the caller waits until its own timeout.
+    Stalled,
     /// The store fails inside, before it does anything.
     InternalError,
     /// The request is held back for so long, and others overtake it.
@@ -47,6 +55,9 @@ struct Rates {
     requests_lost: f64,
     answers_lost: f64,
     throttled: f64,
+    refused: f64,
+    answers_unreadable: f64,
+    stalled: f64,
     internal_errors: f64,
     transaction_conflicts: f64,
     cut_pages: f64,
@@ -94,6 +105,29 @@ impl Faults {
     #[must_use]
     pub fn throttling(mut self, rate: f64) -> Self {
         self.rates.throttled = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, is refused for a reason other than throttling, such as expired
+    /// credentials.
+    #[must_use]
+    pub fn refusals(mut self, rate: f64) -> Self {
+        self.rates.refused = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, gets an answer that cannot be read: an empty one, a part of one, or one of
+    /// something else, such as a gateway.
+    #[must_use]
+    pub fn unreadable_answers(mut self, rate: f64) -> Self {
+        self.rates.answers_unreadable = rate;
+        self
+    }
+
+    /// This part of the requests, from 0 to 1, is carried out and never answered. A client needs timeouts for that.
+    #[must_use]
+    pub fn stalls(mut self, rate: f64) -> Self {
+        self.rates.stalled = rate;
         self
     }
 
@@ -187,6 +221,9 @@ impl Faults {
             (self.rates.requests_lost, Fault::RequestLost),
             (self.rates.answers_lost, Fault::AnswerLost),
             (self.rates.throttled, Fault::Throttled),
+            (self.rates.refused, Fault::Refused(amount)),
+            (self.rates.answers_unreadable, Fault::AnswerUnreadable(amount)),
+            (self.rates.stalled, Fault::Stalled),
             (self.rates.internal_errors, Fault::InternalError),
             (self.rates.transaction_conflicts, Fault::TransactionConflict),
             (self.rates.cut_pages, Fault::PageCut(amount)),

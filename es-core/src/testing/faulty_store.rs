@@ -81,7 +81,12 @@ impl<S: EventStore> FaultyStore<S> {
             Some(Fault::Throttled) => Err(StoreError::Throttled("throttled on purpose".into()).into()),
             Some(Fault::InternalError) => Err(StoreError::Unavailable("failed on purpose".into()).into()),
             Some(Fault::RequestLost) => Err(StoreError::Unavailable("request lost on purpose".into()).into()),
-            Some(Fault::AnswerLost) => {
+            Some(Fault::Refused(_)) => Err(StoreError::setup("refused on purpose", None).into()),
+            Some(Fault::AnswerUnreadable(which)) if which < 0.5 => {
+                Err(StoreError::Unavailable("answered by something else on purpose".into()).into())
+            }
+            // A store has timeouts of its own.
+            Some(Fault::AnswerLost | Fault::AnswerUnreadable(_) | Fault::Stalled) => {
                 let _ = carry_out().await;
                 Err(StoreError::Unavailable("answer lost on purpose".into()).into())
             }

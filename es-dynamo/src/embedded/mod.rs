@@ -11,6 +11,7 @@ use std::fmt;
 use std::path::Path;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use dynoxide::Database;
 use es_core::StoreError;
@@ -76,10 +77,14 @@ impl Engine {
 
     /// The settings of a client of this engine whose requests go through `connector`, which passes them on
     /// to [`connector`](Self::connector): to count them, to hold them up, to lose them.
+    ///
+    /// The clients have a budget of retries of their own. Otherwise, the SDK lets all clients of a process share one, so
+    /// that a test with many faults would change what happens in the tests beside it.
     #[must_use]
     pub fn config_through(&self, connector: SharedHttpConnector) -> aws_sdk_dynamodb::config::Builder {
         unsigned_config()
             .endpoint_url("http://embedded.invalid")
+            .retry_partition(RetryPartition::custom("embedded").build())
             .http_client(connector::Client::new(connector))
     }
 
@@ -102,6 +107,7 @@ impl Engine {
     ) -> aws_sdk_dynamodbstreams::config::Builder {
         crate::builder::unsigned_streams_config()
             .endpoint_url("http://embedded.invalid")
+            .retry_partition(RetryPartition::custom("embedded").build())
             .http_client(connector::Client::new(connector))
     }
 

@@ -48,7 +48,7 @@ pub(super) enum Told {
     Accepted(Versions),
     /// It is not recorded.
     Refused,
-    /// Nothing: the store failed, or the client did not wait.
+    /// Nothing: the outcome is unknown, or the client did not wait.
     Nothing,
 }
 
@@ -59,9 +59,7 @@ impl Told {
     fn of<E>(result: Option<Result<Versions, ExecuteError<E>>>) -> Self {
         match result {
             Some(Ok(versions)) => Self::Accepted(versions),
-            Some(Err(ExecuteError::Rejected(_) | ExecuteError::Conflict(_) | ExecuteError::Claimed(_))) => {
-                Self::Refused
-            }
+            Some(Err(error)) if !error.is_outcome_unknown() => Self::Refused,
             Some(Err(_)) | None => Self::Nothing,
         }
     }

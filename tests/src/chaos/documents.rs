@@ -25,6 +25,8 @@ pub struct DocumentReport {
     pub done: u64,
     /// Changes that were outdated.
     pub outdated: u64,
+    /// Changes that the store refused at every attempt.
+    pub refused: u64,
     /// Changes whose clients never learned what became of them.
     pub unknown: u64,
     /// Of those, how many had been made.
@@ -39,6 +41,7 @@ impl std::ops::AddAssign for DocumentReport {
     fn add_assign(&mut self, other: Self) {
         self.done += other.done;
         self.outdated += other.outdated;
+        self.refused += other.refused;
         self.unknown += other.unknown;
         self.unknown_but_done += other.unknown_but_done;
         self.together += other.together;
@@ -51,6 +54,9 @@ impl std::ops::AddAssign for DocumentReport {
 enum Told {
     Done,
     Outdated,
+    /// The store refused it; it is not made.
+    Refused,
+    /// Nothing: the outcome is unknown, or the client did not wait.
     Nothing,
 }
 
@@ -156,13 +162,11 @@ async fn change(store: &dyn Documents, set: &ChangeSet) -> Told {
         match store.change(set).await {
             Ok(()) => return Told::Done,
             Err(ChangeError::Outdated { .. }) if !is_unknown => return Told::Outdated,
-            Err(ChangeError::Store(error)) if error.is_retryable() => {
-                is_unknown |= error.is_outcome_unknown();
-            }
+            Err(ChangeError::Store(error)) => is_unknown |= error.is_outcome_unknown(),
             Err(_) => return Told::Nothing,
         }
     }
-    Told::Nothing
+    if is_unknown { Told::Nothing } else { Told::Refused }
 }
 
 async fn check(truth: &dyn Documents, log: &[Tried]) -> Result<DocumentReport, String> {
@@ -177,6 +181,7 @@ async fn check(truth: &dyn Documents, log: &[Tried]) -> Result<DocumentReport, S
         match tried.told {
             Told::Done => report.done += 1,
             Told::Outdated => report.outdated += 1,
+            Told::Refused => report.refused += 1,
             Told::Nothing => report.unknown += 1,
         }
         let Some(note) = &tried.note else {
@@ -194,7 +199,9 @@ async fn check(truth: &dyn Documents, log: &[Tried]) -> Result<DocumentReport, S
         let is_there = times[0] == 1;
         match tried.told {
             Told::Done if !is_there => return Err(format!("an acknowledged note is lost: {tried:?}")),
-            Told::Outdated if is_there => return Err(format!("an outdated note is there: {tried:?}")),
+            Told::Outdated | Told::Refused if is_there => {
+                return Err(format!("a note is there that is said not to be: {tried:?}"));
+            }
             Told::Done if times.len() > 1 => report.together += 1,
             Told::Nothing if is_there => report.unknown_but_done += 1,
             _ => {}

@@ -23,8 +23,29 @@ struct LosesAnswers {
     way: Connector,
     left: Arc<AtomicU32>,
     writes: Arc<AtomicU32>,
-    /// What all later writes are refused with.
-    then_refuses: Option<&'static str>,
+    then: Then,
+}
+
+/// What becomes of later writes: so many of them are refused with this code.
+#[derive(Clone, Debug)]
+struct Then {
+    code: &'static str,
+    refusals: Arc<AtomicU32>,
+}
+
+impl Then {
+    fn passes() -> Self {
+        Self::refuses(0, "")
+    }
+
+    fn refuses(times: u32, code: &'static str) -> Self {
+        Self { code, refusals: Arc::new(AtomicU32::new(times)) }
+    }
+}
+
+/// Counts down, unless it is zero.
+fn take_one(left: &AtomicU32) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 impl HttpConnector for LosesAnswers {
@@ -35,10 +56,9 @@ impl HttpConnector for LosesAnswers {
             return self.way.call(request);
         }
         self.writes.fetch_add(1, Ordering::SeqCst);
-        let loses =
-            self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        if let Some(code) = self.then_refuses.filter(|_| !loses) {
-            return HttpConnectorFuture::ready(Ok(refusal(code)));
+        let loses = take_one(&self.left);
+        if !loses && take_one(&self.then.refusals) {
+            return HttpConnectorFuture::ready(Ok(refusal(self.then.code)));
         }
         let answer = self.way.call(request);
         HttpConnectorFuture::new(async move {
@@ -55,13 +75,13 @@ fn refusal(code: &str) -> HttpResponse {
 
 /// A repository that loses the answers to `lost` writes, with so many attempts of the SDK and of its own.
 async fn repository(lost: u32, by_sdk: u32, by_repository: u32) -> (Repository<Account>, LosesAnswers) {
-    repository_that(lost, None, by_sdk, by_repository).await
+    repository_that(lost, Then::passes(), by_sdk, by_repository).await
 }
 
-/// The same, where all later writes are refused.
+/// The same, where later writes may be refused.
 async fn repository_that(
     lost: u32,
-    then_refuses: Option<&'static str>,
+    then: Then,
     by_sdk: u32,
     by_repository: u32,
 ) -> (Repository<Account>, LosesAnswers) {
@@ -71,7 +91,7 @@ async fn repository_that(
         way: engine.connector(),
         left: Arc::new(AtomicU32::new(lost)),
         writes: Arc::default(),
-        then_refuses,
+        then,
     };
     let retries =
         RetryConfig::standard().with_max_attempts(by_sdk).with_initial_backoff(Duration::from_millis(1));
@@ -115,20 +135,44 @@ async fn is_reported_as_unknown_when_nobody_repeats_it() {
     assert_eq!(deposits_recorded(&accounts).await, 1, "it was recorded all the same");
 }
 
-/// That the last attempt did nothing is no comfort when one before it may have done it all.
+const REFUSALS: [&str; 4] =
+    ["ThrottlingException", "AccessDeniedException", "ExpiredTokenException", "ValidationException"];
+
+/// That the last attempt did nothing is no comfort when one before it may have done it all: whether the SDK makes the
+/// next attempt, or the repository.
 #[tokio::test]
 async fn stays_unknown_whatever_the_later_answers_are() {
-    for code in ["ThrottlingException", "AccessDeniedException", "ValidationException"] {
-        let (accounts, way) = repository_that(1, Some(code), 1, 3).await;
-        let error = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect_err("no answer");
-        assert!(matches!(error, ExecuteError::Store(StoreError::Unavailable(_))), "{code}: {error:?}");
-        assert!(error.is_outcome_unknown());
-        assert!(way.writes.load(Ordering::SeqCst) > 1);
-        assert_eq!(deposits_recorded(&accounts).await, 1, "it was recorded all the same");
+    for (by_sdk, by_repository) in [(1, 3), (2, 3), (2, 1)] {
+        for code in REFUSALS {
+            let then = Then::refuses(u32::MAX, code);
+            let (accounts, way) = repository_that(1, then, by_sdk, by_repository).await;
+            let error =
+                accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect_err("no answer");
+            assert!(matches!(error, ExecuteError::Store(StoreError::Unavailable(_))), "{code}: {error:?}");
+            assert!(error.is_outcome_unknown() && error.is_retryable());
+            assert!(way.writes.load(Ordering::SeqCst) > 1);
+            assert_eq!(deposits_recorded(&accounts).await, 1, "it was recorded all the same");
+        }
     }
     // Without a lost answer, the refusal itself is what there is to tell.
-    let (accounts, _) = repository_that(0, Some("AccessDeniedException"), 1, 3).await;
-    let error = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect_err("refused");
-    assert!(matches!(error, ExecuteError::Store(StoreError::Setup { .. })), "{error:?}");
-    assert!(!error.is_outcome_unknown());
+    for code in REFUSALS {
+        let (accounts, _) = repository_that(0, Then::refuses(u32::MAX, code), 2, 3).await;
+        let error = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect_err("refused");
+        assert!(!error.is_outcome_unknown(), "{code}: {error:?}");
+        assert_eq!(deposits_recorded(&accounts).await, 0);
+    }
+}
+
+/// Credentials that have expired for a moment, say: the same write finds out what became of the first attempt.
+#[tokio::test]
+async fn is_resolved_as_soon_as_the_refusals_pass() {
+    for (by_sdk, refusals) in [(1, 1), (1, 4), (2, 1), (2, 4)] {
+        for code in REFUSALS {
+            let (accounts, way) = repository_that(1, Then::refuses(refusals, code), by_sdk, 6).await;
+            let done = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect("accepted");
+            assert_eq!((done.version, done.attempts), (1.into(), 1), "{code}");
+            assert_eq!(way.writes.load(Ordering::SeqCst), refusals + 2);
+            assert_eq!(deposits_recorded(&accounts).await, 1);
+        }
+    }
 }
