@@ -232,8 +232,9 @@ async fn a_part_of_a_commit_that_cannot_be_seen_yet_is_waited_for() {
         for item in &items[late..] {
             delete(&store, item).await;
         }
+        // The load waits for half a second at most, so the writer does not.
         let writer = async {
-            tokio::time::sleep(std::time::Duration::from_millis(60)).await;
+            tokio::task::yield_now().await;
             for item in &items[late..] {
                 put(&store, item.clone()).await;
             }

@@ -257,5 +257,5 @@ async fn growth_is_told_in_the_process() {
     let growth = store.growth();
     accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
     tell(&store, "ann").await;
-    tokio::time::timeout(std::time::Duration::from_secs(5), growth).await.expect("is told");
+    tokio::time::timeout(std::time::Duration::from_secs(120), growth).await.expect("is told");
 }

@@ -26,7 +26,7 @@ async fn publisher() -> (KinesisPublisher, Client, String) {
     let name = format!("es-tests-{}", Uuid::new_v4());
     let client = KinesisPublisher::client_at(&url);
     client.create_stream().stream_name(&name).shard_count(3).send().await.expect("creates the data stream");
-    for _ in 0..100 {
+    for _ in 0..3_000 {
         let summary = client.describe_stream_summary().stream_name(&name).send().await.expect("describes it");
         let status = summary.stream_description_summary().expect("has a description").stream_status().clone();
         if status.as_str() == "ACTIVE" {

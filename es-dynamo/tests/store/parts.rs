@@ -1,7 +1,5 @@
 //! Commits of several items that are written while they are read: some of the items can be seen, others not.
 
-use std::time::Duration;
-
 use es_core::store::{Append, Read};
 use es_core::{EventStore, Fingerprint, StoreError, Version};
 use es_dynamo::names;
@@ -44,13 +42,22 @@ async fn items_that_cannot_be_seen_yet_are_waited_for() {
         for index in &hidden {
             delete(&watched.other, &keys()[*index]).await;
         }
-        let later = async {
-            tokio::time::sleep(Duration::from_millis(40)).await;
-            for index in &hidden {
-                put(&watched.other, items[*index].clone()).await;
+        // They can be seen when the second request arrives, which there is only because of them.
+        let (mut queries, other) = (0, watched.other.clone());
+        let late: Vec<Item> = hidden.iter().map(|index| items[*index].clone()).collect();
+        watched.wire.plan(move |_| {
+            queries += 1;
+            let (other, late) = (other.clone(), late.clone());
+            match queries {
+                2 => Act::After(Box::pin(async move {
+                    for item in late {
+                        put(&other, item).await;
+                    }
+                })),
+                _ => Act::Pass,
             }
-        };
-        let (read_pages, ()) = tokio::join!(pages(&watched.store, read.clone()), later);
+        });
+        let read_pages = pages(&watched.store, read.clone()).await;
         let read_pages = read_pages.unwrap_or_else(|error| panic!("{hidden:?}: {read:?}: {error}"));
         assert_eq!(ends_of(&read_pages), [(1, 1), (2, 9)], "{hidden:?}: {read:?}");
     }

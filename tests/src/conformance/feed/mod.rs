@@ -16,7 +16,7 @@ use es_core::{EventStore, ExpectedVersion, StreamId, Version};
 use super::support::{commits, events, new_commit, new_stream};
 
 /// How long a store may take to index what it has stored.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Appends a commit.
 async fn append(store: &dyn EventStore, stream: &StreamId, commit: NewCommit) -> Version {
