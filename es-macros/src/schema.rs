@@ -8,6 +8,7 @@ use syn::{Data, DeriveInput, Path, Type};
 use crate::errors::Errors;
 use crate::shape::{
     SerdeAttributes, describe, json_fields, json_fields_of_variant, json_types, representation,
+    with_attributes,
 };
 
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
@@ -56,7 +57,10 @@ fn parts(item: &DeriveInput, errors: &mut Errors) -> (Vec<(String, String)>, Vec
                 let fields: Vec<_> = fields.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
                 let own = SerdeAttributes::of(&variant.attrs);
                 let name = own.rename.unwrap_or_else(|| variant.ident.unraw().to_string());
-                parts.push((name, format!("{{{}}}", fields.join(", "))));
+                let form: TokenStream = syn::parse_quote!(_);
+                let attributes = with_attributes(&form, &variant.attrs);
+                let attributes = attributes.strip_prefix('_').unwrap_or_default();
+                parts.push((name, format!("{{{}}}{attributes}", fields.join(", "))));
                 types.extend(json_types(&variant.fields));
             }
         }

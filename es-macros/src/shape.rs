@@ -13,8 +13,6 @@ pub(crate) struct SerdeAttributes {
     rename_all_fields: Option<String>,
     /// Neither written nor read.
     pub(crate) skipped: bool,
-    /// Not written.
-    unwritten: bool,
     pub(crate) has_crate: bool,
     /// The keys that change how an enum is represented, as written.
     pub(crate) representation: Vec<syn::Ident>,
@@ -38,7 +36,6 @@ impl SerdeAttributes {
                     }
                     "rename_all_fields" => found.rename_all_fields = text_value(meta.input)?,
                     "skip" => found.skipped = true,
-                    "skip_serializing" => found.unwritten = true,
                     "crate" => {
                         found.has_crate = true;
                         skip_value(meta.input)?;
@@ -87,6 +84,32 @@ fn text_value(input: syn::parse::ParseStream<'_>) -> syn::Result<Option<String>>
     Ok(text)
 }
 
+/// A type with what serde's attributes say of a field: its alias, its default, how it is encoded. All of it decides on
+/// what stored data is read as.
+pub(crate) fn with_attributes(ty: &impl ToTokens, attributes: &[Attribute]) -> String {
+    let is_shape = |attribute: &String| {
+        // The name stands beside the type.
+        !["rename=\"", "bound", "borrow"].iter().any(|other| attribute.starts_with(other))
+    };
+    let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
+    let parts =
+        serde.filter_map(|attribute| attribute.meta.require_list().ok()).flat_map(|list| parts(&list.tokens));
+    let mut found: Vec<String> = parts.filter(is_shape).collect();
+    found.sort_unstable();
+    match found.is_empty() {
+        true => text(ty),
+        false => format!("{} #[serde({})]", text(ty), found.join(", ")),
+    }
+}
+
+/// The parts of a list, between its commas.
+fn parts(tokens: &TokenStream) -> Vec<String> {
+    let is_comma = |token: &proc_macro2::TokenTree| matches!(token, proc_macro2::TokenTree::Punct(punct) if punct.as_char() == ',');
+    let tokens: Vec<_> = tokens.clone().into_iter().collect();
+    let parts = tokens.split(is_comma).filter(|part| !part.is_empty());
+    parts.map(|part| text(&part.iter().cloned().collect::<TokenStream>())).collect()
+}
+
 /// What serde's attributes say of the form of a whole type, as written; where its own parts are is not said.
 pub(crate) fn representation(attributes: &[Attribute]) -> Vec<String> {
     let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
@@ -95,7 +118,7 @@ pub(crate) fn representation(attributes: &[Attribute]) -> Vec<String> {
     forms.filter(|form| !form.starts_with("crate")).collect()
 }
 
-/// The fields as they stand in JSON: name and type. What serde skips is left out.
+/// The fields as they stand in JSON: name and type, with attributes. What serde skips is left out.
 pub(crate) fn json_fields(fields: &Fields, container: &SerdeAttributes) -> Vec<(String, String)> {
     let name = |index: usize, field: &Field, own: &SerdeAttributes| match (&own.rename, &field.ident) {
         (Some(rename), _) => rename.clone(),
@@ -106,17 +129,14 @@ pub(crate) fn json_fields(fields: &Fields, container: &SerdeAttributes) -> Vec<(
         .iter()
         .enumerate()
         .map(|(index, field)| (index, field, SerdeAttributes::of(&field.attrs)))
-        .filter(|(_, _, own)| !own.skipped && !own.unwritten)
-        .map(|(index, field, own)| (name(index, field, &own), text(&field.ty)))
+        .filter(|(_, _, own)| !own.skipped)
+        .map(|(index, field, own)| (name(index, field, &own), with_attributes(&field.ty, &field.attrs)))
         .collect()
 }
 
 /// The types of the fields that stand in JSON.
 pub(crate) fn json_types(fields: &Fields) -> Vec<Type> {
-    let stored = fields.iter().filter(|field| {
-        let own = SerdeAttributes::of(&field.attrs);
-        !own.skipped && !own.unwritten
-    });
+    let stored = fields.iter().filter(|field| !SerdeAttributes::of(&field.attrs).skipped);
     stored.map(|field| field.ty.clone()).collect()
 }
 
@@ -243,17 +263,24 @@ mod tests {
             struct Placed {
                 total_cents: u64,
                 #[serde(rename = "who", default)]
+                #[serde(alias = "client")]
                 customer: Option < String >,
                 #[serde(skip)]
                 cached: bool,
-                #[serde(skip_serializing, default)]
+                #[serde(skip_serializing, default = "other::hint")]
                 hint: u8,
                 r#type: Vec<(u8, u8)>,
             }
         };
         let fields = json_fields(&item.fields, &SerdeAttributes::of(&item.attrs));
         let fields: Vec<_> = fields.iter().map(|(name, ty)| (name.as_str(), ty.as_str())).collect();
-        assert_eq!(fields, [("totalCents", "u64"), ("who", "Option<String>"), ("type", "Vec<(u8, u8)>")]);
+        let expected = [
+            ("totalCents", "u64"),
+            ("who", "Option<String> #[serde(alias=\"client\", default)]"),
+            ("hint", "u8 #[serde(default=\"other::hint\", skip_serializing)]"),
+            ("type", "Vec<(u8, u8)>"),
+        ];
+        assert_eq!(fields, expected);
     }
 
     #[test]

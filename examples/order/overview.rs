@@ -1,6 +1,7 @@
 //! A projection with two read models: what no single order can tell, kept up to date from the events of all.
 
 use chrono::NaiveDate;
+use es_core::Schema;
 use es_core::feed::Feed;
 use es_core::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use crate::domain::events::{
 use crate::domain::{Money, Order, Status};
 
 /// One order, to be found by its customer.
-#[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Row, Schema, Serialize, Deserialize)]
 #[row(name = "orders", key = order, index(by_customer(customer, placed)))]
 pub struct OrderRow {
     /// Its number.
@@ -25,7 +26,7 @@ pub struct OrderRow {
 }
 
 /// What the shop earned on one day.
-#[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Row, Schema, Serialize, Deserialize)]
 #[row(name = "revenue", key = day)]
 pub struct DayRow {
     /// The day.

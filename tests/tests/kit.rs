@@ -178,3 +178,88 @@ fn stored_events_can_be_given() {
     account.apply(&event);
     assert_eq!(given::<Account>([event]).state(), &account);
 }
+
+/// Events that are read back as others than were stored.
+mod unfaithful {
+    use es_core::prelude::*;
+    use es_core::serde::{Deserialize, Serialize};
+
+    /// The variants look alike in JSON.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(crate = "es_core::serde", untagged)]
+    pub(crate) enum Price {
+        Cents { amount: u64 },
+        Points { amount: u64 },
+    }
+
+    #[event]
+    pub(crate) struct Paid {
+        pub(crate) price: Price,
+        #[serde(skip)]
+        pub(crate) by: String,
+        pub(crate) limit: Option<f64>,
+    }
+
+    impl Paid {
+        pub(crate) fn of(price: Price) -> Self {
+            Self { price, by: String::new(), limit: None }
+        }
+    }
+
+    #[derive(Aggregate, Debug, Default, PartialEq)]
+    #[aggregate(name = "till", id = String, events(Paid))]
+    pub(crate) struct Till;
+
+    impl Apply<Paid> for Till {
+        fn apply(&mut self, _: &Paid) {}
+    }
+
+    pub(crate) struct Pay(pub(crate) Paid);
+
+    impl Handle<Pay> for Till {
+        type Error = std::convert::Infallible;
+
+        fn handle(&self, command: &Pay, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+            Ok(command.0.clone().into())
+        }
+    }
+
+    #[derive(Clone, Projection)]
+    #[projection(name = "till", events(Till(Paid)))]
+    pub(crate) struct Tills;
+
+    impl Project<Paid> for Tills {
+        async fn project(&mut self, _: &Paid, _: &EventContext) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn an_event_that_is_read_back_as_another_one_fails_the_test() {
+    use unfaithful::{Paid, Pay, Price, Till, Tills};
+
+    let cents = || Paid::of(Price::Cents { amount: 3 });
+    given::<Till>([cents()]).when(Pay(cents())).then([cents()]);
+
+    let unfaithful = [
+        Paid::of(Price::Points { amount: 3 }),
+        Paid { by: "ann".to_owned(), ..cents() },
+        Paid { limit: Some(f64::INFINITY), ..cents() },
+    ];
+    for paid in unfaithful {
+        let paid = || paid.clone();
+        let failures = [
+            message(|| drop(given::<Till>([paid()]))),
+            message(|| drop(given::<Till>(Events::none()).when(Pay(paid())).then([paid()]))),
+            message(|| drop(given::<Till>(Events::none()).when(Pay(paid())).then_events(|_| {}))),
+            message(|| {
+                let projected = es_core::testing::project(|_: &es_core::MemoryStore| Tills);
+                drop(futures_util::FutureExt::now_or_never(projected.given::<Till>("1", [paid()])));
+            }),
+        ];
+        for failure in failures {
+            assert!(failure.contains("read back as another one than was stored"), "{failure}");
+        }
+    }
+}

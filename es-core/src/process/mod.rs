@@ -14,7 +14,7 @@ pub use reaction::Reaction;
 pub use reactor::Reactor;
 
 use crate::aggregate::Aggregate;
-use crate::event::EventData;
+use crate::event::{DecodeError, EventData, EventKind};
 use crate::events::Events;
 use crate::feed::EventFilter;
 use crate::projection::{BoxError, EventContext, ProjectError};
@@ -135,6 +135,16 @@ pub trait Process: Clone + Send + Sync + 'static {
 
     /// What an instance of the process remembers.
     type State: Aggregate;
+
+    /// The kinds of its timeouts.
+    #[doc(hidden)]
+    const TIMEOUTS: &'static [&'static [EventKind]] = &[];
+
+    /// Returns the `Debug` form of a stored timeout.
+    #[doc(hidden)]
+    fn timeout_text(stored: &EventData) -> Result<String, DecodeError> {
+        Err(DecodeError::unknown_name(stored.name(), &Self::TIMEOUTS.concat()))
+    }
 
     /// The events that it reacts to.
     fn filter(&self) -> EventFilter;

@@ -6,9 +6,13 @@ use similar::{ChangeTag, TextDiff};
 
 /// The difference between two values, by their `Debug` form: one line for each field.
 pub(crate) fn diff(expected: &impl Debug, actual: &impl Debug) -> String {
-    let (expected, actual) = (format!("{expected:#?}\n"), format!("{actual:#?}\n"));
+    diff_of_texts(&format!("{expected:#?}\n"), &format!("{actual:#?}\n"))
+}
+
+/// The difference between two texts.
+pub(crate) fn diff_of_texts(expected: &str, actual: &str) -> String {
     let mut text = String::from("- expected\n+ actual\n\n");
-    for change in TextDiff::from_lines(&expected, &actual).iter_all_changes() {
+    for change in TextDiff::from_lines(expected, actual).iter_all_changes() {
         let sign = match change.tag() {
             ChangeTag::Delete => '-',
             ChangeTag::Insert => '+',

@@ -18,7 +18,7 @@ pub use faulty_store::FaultyStore;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]
 pub use laws::{AnyCommand, check_laws};
-pub use lock::SchemaLock;
+pub use lock::{SchemaLock, Timeouts};
 pub use projected::{Projected, project};
 pub use reacting::{Reacted, react};
 pub use scenario::{Given, Recorded, Then, given};

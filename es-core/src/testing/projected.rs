@@ -9,9 +9,10 @@ use futures_util::FutureExt;
 use serde::Serialize;
 
 use super::diff::diff;
+use super::stage::faithful_data;
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
-use crate::event::{CommitId, Event};
+use crate::event::CommitId;
 use crate::events::Events;
 use crate::ids::{IdSource, SequentialIds};
 use crate::memory::MemoryStore;
@@ -123,11 +124,11 @@ impl<P: Projection> Projected<P> {
     pub async fn given<A: Aggregate>(mut self, id: impl Display, events: impl Into<Events<A>>) -> Self {
         self.assert_works();
         let stream = StreamId::new(A::NAME, id.to_string()).expect("given events: a valid id");
-        let data = events.into().as_slice().iter().map(Event::to_data).collect::<Result<Vec<_>, _>>();
+        let data = faithful_data(events.into().as_slice());
         let commit = NewCommit::new(
             CommitId::new(self.commits.new_id()),
             self.time.now(),
-            data.expect("given events: can be stored"),
+            data.unwrap_or_else(|reason| panic!("given events: {reason}")),
         );
         let append = Append::new(stream, ExpectedVersion::Any, commit);
         self.store.append(&append).await.expect("given events: can be appended");

@@ -9,6 +9,7 @@ use futures_util::{FutureExt, TryStreamExt};
 
 use super::diff::diff;
 use super::projected::Still;
+use super::stage::faithful_data;
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
 use crate::documents::{DocumentKey, DocumentQuery, Documents};
@@ -262,11 +263,11 @@ impl<P: Process> Reacted<P> {
         self.assert_works();
         self.begin();
         let stream = stream::<A>(&id);
-        let data = events.as_slice().iter().map(Event::to_data).collect::<Result<Vec<_>, _>>();
+        let data = faithful_data(events.as_slice());
         let commit = NewCommit::new(
             CommitId::new(self.commits.new_id()),
             self.time.now(),
-            data.expect("given events: can be stored"),
+            data.unwrap_or_else(|reason| panic!("given events: {reason}")),
         );
         let append = Append::new(stream.clone(), ExpectedVersion::Any, commit);
         self.store.append(&append).await.expect("given events: can be appended");

@@ -16,7 +16,8 @@ use crate::metadata::Metadata;
 /// An aggregate after `events`, to test commands on, without a store.
 ///
 /// Time stands still at the start of 1970, or where [`at`](Given::at) sets it, and new ids are 1, 2, 3 ….
-/// Events go through their stored form, as in a repository, so that one that cannot be stored fails the test.
+/// An event that cannot be stored, or is read back as another one, fails the test: those that are given, and those
+/// that the command leads to.
 ///
 /// ```
 /// use es_core::prelude::*;

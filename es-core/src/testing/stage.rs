@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::diff::diff;
 use crate::aggregate::Aggregate;
 use crate::command::Context;
-use crate::event::Event;
+use crate::event::{Event, EventData};
 use crate::events::Events;
 use crate::ids::{IdSource, SequentialIds};
 use crate::metadata::Metadata;
@@ -44,10 +45,31 @@ impl<A: Aggregate> Stage<A> {
     pub(crate) fn record(&mut self, events: &Events<A>) -> Result<(), String> {
         check_claims(events)?;
         for event in events.as_slice() {
-            self.state.apply_event(&read_back(event)?);
+            self.state.apply_event(&faithful(event)?);
             self.version = self.version.next();
         }
         Ok(())
+    }
+}
+
+/// Returns the data of events that survive their own encoding: without a field that is skipped, a `NaN`, or an enum
+/// whose variants look alike in JSON.
+pub(crate) fn faithful_data<E: Event>(events: &[E]) -> Result<Vec<EventData>, String> {
+    let data = |event: &E| {
+        faithful(event)?;
+        event.to_data().map_err(|error| error.to_string())
+    };
+    events.iter().map(data).collect()
+}
+
+/// Returns an event as it is read back, if that is the event that was stored.
+fn faithful<E: Event>(event: &E) -> Result<E, String> {
+    let decoded = read_back(event)?;
+    match decoded == *event {
+        true => Ok(decoded),
+        false => {
+            Err(format!("an event is read back as another one than was stored\n{}", diff(event, &decoded)))
+        }
     }
 }
 

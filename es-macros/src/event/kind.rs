@@ -7,7 +7,7 @@ use syn::{Attribute, Fields, Type, Variant};
 use super::attributes::{Attributes, KindAttributes};
 use crate::errors::Errors;
 use crate::keys::append;
-use crate::shape::{SerdeAttributes, json_fields, json_fields_of_variant, json_types};
+use crate::shape::{SerdeAttributes, json_fields, json_fields_of_variant, json_types, representation};
 
 /// A kind of event, read.
 pub(super) struct Kind {
@@ -35,7 +35,9 @@ impl Kind {
         let container = SerdeAttributes::of(attributes);
         let default = default_name(&ident.unraw().to_string(), event.of_kind.version);
         let types = json_types(fields);
-        let shape = (json_fields(fields, &container), types);
+        // What is said of the whole type decides on all of its fields.
+        let form = representation(attributes).into_iter().map(|form| ("serde".to_owned(), form));
+        let shape = (form.chain(json_fields(fields, &container)).collect(), types);
         Self::new(default, ident.span(), &event.of_kind, shape, None, errors)
     }
 

@@ -20,6 +20,14 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
     };
     let dispatch = sources::dispatch(core, sources, react);
     let due = timeouts.iter().map(|event| sources::dispatch_event(core, event, react));
+    let kinds = timeouts.iter().map(|event| quote!(<#event as #core::__private::Member>::KINDS));
+    let texts = timeouts.iter().map(|event| {
+        quote! {
+            if <#event as #core::__private::Member>::knows(stored.name()) {
+                return <#event as #core::__private::Member>::decode(stored).map(|event| ::std::format!("{event:?}"));
+            }
+        }
+    });
     let assertions = sources::assertions(core, sources);
     let place = Place::of(ident);
     let core_here = place.beginning(core);
@@ -31,6 +39,14 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
             #header {
                 const NAME: &'static #core::__private::str = #name;
                 type State = #state;
+                const TIMEOUTS: &'static [&'static [#core::__private::EventKind]] = &[#(#kinds),*];
+
+                fn timeout_text(
+                    stored: &#core::EventData,
+                ) -> #core::__private::Result<#core::__private::String, #core::DecodeError> {
+                    #(#texts)*
+                    #core::__private::Result::Err(#core::DecodeError::unknown_name(stored.name(), &<Self as #core::Process>::TIMEOUTS.concat()))
+                }
 
                 fn filter(&self) -> #core::feed::EventFilter #filter
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use es_core::{Aggregate, Apply};
+use es_core::{Aggregate, Apply, Schema};
 use serde::{Deserialize, Serialize};
 
 use super::Money;
@@ -30,7 +30,7 @@ impl fmt::Display for OrderId {
 }
 
 /// How far an order has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Schema, Serialize, Deserialize)]
 pub enum Status {
     /// There is no order yet.
     #[default]

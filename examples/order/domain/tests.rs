@@ -1,5 +1,6 @@
 //! The rules, without a store: what has happened, what is asked, what follows.
 
+use chrono::NaiveDate;
 use es_core::testing::{AnyCommand, SchemaLock, check_laws, given};
 use es_core::{Events, events};
 use proptest::prelude::*;
@@ -11,7 +12,8 @@ use super::events::{
 use super::stock::{StockReceived, StockReleased, StockReserved};
 use super::wallet::{MoneyGivenBack, MoneyPaidIn, MoneyTaken};
 use super::*;
-use crate::fulfilment::{Fulfilled, Fulfilment, GivenUp, WaitingForMoney};
+use crate::fulfilment::{FulfilOrders, Fulfilled, Fulfilment, GivenUp, PaymentOverdue, WaitingForMoney};
+use crate::overview::{DayRow, OrderRow};
 
 fn line(quantity: u32, article: &str) -> Line {
     Line::new(quantity, article, Money::cents(100))
@@ -142,6 +144,7 @@ fn the_schema_is_locked() {
         OrderReturned { reason: "broken".to_owned(), refund: Money::cents(300) },
     ];
     let (order, pieces, amount) = (1001, 2, Money::cents(300));
+    let day = NaiveDate::default();
     SchemaLock::at("order/schema.json")
         .aggregate::<Order>(samples)
         .aggregate::<Stock>(events![
@@ -159,5 +162,13 @@ fn the_schema_is_locked() {
             Fulfilled,
             GivenUp,
         ])
+        .process::<FulfilOrders>(|timeouts| timeouts.sample(PaymentOverdue))
+        .rows([OrderRow {
+            order: "1001".to_owned(),
+            customer: "Ann".to_owned(),
+            placed: day,
+            status: Status::Paid,
+        }])
+        .rows([DayRow { day, orders: 1, revenue: amount }])
         .check();
 }

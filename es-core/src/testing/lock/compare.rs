@@ -1,9 +1,9 @@
 //! What the code and the lock disagree in.
 
 use super::Decoder;
-use super::file::{Events, Version};
-use crate::event::{EventData, EventKind};
-use crate::testing::diff::diff;
+use super::file::{Events, Sample, Version};
+use crate::event::EventKind;
+use crate::testing::diff::{diff, diff_of_texts};
 
 /// What can no longer be read: no update of the lock makes that right.
 pub(super) fn losses(decoder: &Decoder, locked: &Events) -> Vec<String> {
@@ -14,10 +14,10 @@ pub(super) fn losses(decoder: &Decoder, locked: &Events) -> Vec<String> {
         }
         let Some(kind) = decoder.kinds.iter().find(|kind| kind.answers_to(name)) else {
             problems.push(format!(
-                "`{aggregate}` no longer knows the stored name `{name}`, so streams that hold it cannot be loaded.\n\
+                "{aggregate} no longer knows the stored name `{name}`, so streams that hold it cannot be loaded.\n\
                  Was the event renamed? Write `alias = \"{name}\"` on it.\n\
                  Does it no longer matter? Write `retired(\"{name}\")` in `#[aggregate(…)]`.",
-                aggregate = decoder.aggregate,
+                aggregate = decoder.owner,
             ));
             continue;
         };
@@ -33,15 +33,15 @@ fn version_loss(decoder: &Decoder, kind: &EventKind, name: &str, number: u32) ->
     if kind.versions().any(|version| version.version() == number) {
         return None;
     }
-    let aggregate = decoder.aggregate;
+    let aggregate = decoder.owner;
     Some(match number > kind.version() {
         true => format!(
-            "`{name}` of `{aggregate}` has been stored with version {number}, and the code has gone back to version {}.\n\
+            "`{name}` of {aggregate} has been stored with version {number}, and the code has gone back to version {}.\n\
              Versions only grow: write `version = {number}` with its `previous`, or a later one.",
             kind.version(),
         ),
         false => format!(
-            "`{name}` of `{aggregate}` can no longer be read in version {number}.\n\
+            "`{name}` of {aggregate} can no longer be read in version {number}.\n\
              Keep the struct of that version, and name it in the `previous` of the version after it."
         ),
     })
@@ -50,13 +50,13 @@ fn version_loss(decoder: &Decoder, kind: &EventKind, name: &str, number: u32) ->
 fn sample_losses(decoder: &Decoder, name: &str, number: u32, version: &Version) -> Vec<String> {
     let mut problems = Vec::new();
     for sample in &version.samples {
-        let stored = EventData::new(name.to_owned(), number, sample.to_string());
-        if let Err(error) = (decoder.decode)(&stored) {
+        if let Err(error) = decoder.decoded(name, number, &sample.stored) {
             problems.push(format!(
-                "`{name}` of `{}` in version {number} has been stored as {sample}, which can no longer be read: {error}\n\
+                "`{name}` of {} in version {number} has been stored as {}, which can no longer be read: {error}\n\
                  What was stored cannot be changed: {}",
-                decoder.aggregate,
-                new_version(name, number),
+                decoder.owner,
+                sample.stored,
+                decoder.owner.advice(name, number),
             ));
         }
     }
@@ -71,9 +71,9 @@ pub(super) fn changes(decoder: &Decoder, locked: &Events, current: &Events) -> V
             let known = locked.get(name).and_then(|versions| versions.get(number));
             problems.extend(match known {
                 None => Some(format!(
-                    "`{name}` of `{}` in version {number} is not in the schema lock yet.\n\
+                    "`{name}` of {} in version {number} is not in the schema lock yet.\n\
                      Before it is stored for the first time: run the test with UPDATE_SCHEMA=1, and commit the file.",
-                    decoder.aggregate
+                    decoder.owner
                 )),
                 Some(known) => change(decoder, name, *number, known, version),
             });
@@ -83,30 +83,49 @@ pub(super) fn changes(decoder: &Decoder, locked: &Events, current: &Events) -> V
 }
 
 fn change(decoder: &Decoder, name: &str, number: u32, known: &Version, version: &Version) -> Option<String> {
-    let aggregate = decoder.aggregate;
+    let aggregate = decoder.owner;
     if known.shape() != version.shape() {
         return Some(format!(
-            "the shape of `{name}` of `{aggregate}` has changed, and its version is still {number}:\n{}\n\
+            "the shape of `{name}` of {aggregate} has changed, and its version is still {number}:\n{}\n\
              Events of the old shape are stored: {}\n\
              If old payloads still fit, because a field was added with `#[serde(default)]`, or a type only has\n\
              another name: run the test with UPDATE_SCHEMA=1, and commit the file.",
             diff(&known.shape(), &version.shape()),
-            new_version(name, number),
+            decoder.owner.advice(name, number),
         ));
     }
-    let new = version.samples.iter().find(|sample| !known.samples.contains(sample))?;
+    let is_new = |sample: &&Sample| !known.samples.iter().any(|known| known.stored == sample.stored);
+    let new = version.samples.iter().find(is_new)?;
     Some(format!(
-        "a sample of `{name}` of `{aggregate}` in version {number} is not in the schema lock: {new}\n\
+        "a sample of `{name}` of {aggregate} in version {number} is not in the schema lock: {}\n\
          Is the sample new? Run the test with UPDATE_SCHEMA=1, and commit the file.\n\
          Is it an old one that is stored in another form now? Then {}",
-        new_version(name, number),
+        new.stored,
+        decoder.owner.advice(name, number),
     ))
 }
 
-fn new_version(name: &str, number: u32) -> String {
-    let next = number + 1;
-    format!(
-        "keep the old struct as `{name}V{number}`, and write `#[event(version = {next}, previous = {name}V{number})]` \
-         on the new one, with a `From<{name}V{number}>`."
-    )
+/// What is read as another value than before: an alias, a default, or a format has changed, or an upcast.
+pub(super) fn other_values(decoder: &Decoder, locked: &Events) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, versions) in locked {
+        for (number, sample) in versions
+            .iter()
+            .flat_map(|(number, version)| version.samples.iter().map(move |sample| (*number, sample)))
+        {
+            match decoder.decoded(name, number, &sample.stored) {
+                Ok(decoded) if decoded != sample.decoded => problems.push(format!(
+                    "`{name}` of {} in version {number}, stored as {}, is read as another value:\n{}\n\
+                     Is anything lost, because an alias, a default, or a format is another one? Then {}\n\
+                     If the new value says the same: run the test with UPDATE_SCHEMA=1, and commit the file.",
+                    decoder.owner,
+                    sample.stored,
+                    diff_of_texts(&format!("{}\n", sample.decoded), &format!("{decoded}\n")),
+                    decoder.owner.advice(name, number),
+                )),
+                _ => {}
+            }
+        }
+    }
+    problems
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::event::Field;
 
-/// Aggregates by their names.
+/// Aggregates by their names; others by the names of [`Owner`](super::Owner).
 pub(super) type Aggregates = BTreeMap<String, Events>;
 /// Events by their stored names, each with its versions.
 pub(super) type Events = BTreeMap<String, BTreeMap<u32, Version>>;
@@ -25,9 +25,18 @@ pub(super) struct Version {
     /// The types that the fields are made of.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) types: BTreeMap<String, Fields>,
-    /// Payloads as they were stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) samples: Vec<Value>,
+    pub(super) samples: Vec<Sample>,
+}
+
+/// A payload as it was stored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sample {
+    pub(super) stored: Value,
+    /// The value that it is read as, in its `Debug` form.
+    #[serde(default)]
+    pub(super) decoded: String,
 }
 
 impl Version {
@@ -75,7 +84,7 @@ pub(super) fn merged(current: Aggregates, locked: Aggregates) -> Aggregates {
                 kept.fields = version.fields;
                 kept.types = version.types;
                 for sample in version.samples {
-                    if !kept.samples.contains(&sample) {
+                    if !kept.samples.iter().any(|known| known.stored == sample.stored) {
                         kept.samples.push(sample);
                     }
                 }

@@ -336,3 +336,227 @@ fn a_damaged_file_is_no_missing_one() {
         assert_eq!(lock.text(), text);
     }
 }
+
+/// Fields that are read as something else although their names and types stay.
+mod attributes {
+    fn yes() -> bool {
+        true
+    }
+
+    fn no() -> bool {
+        false
+    }
+
+    /// An aggregate with one event.
+    macro_rules! noted {
+        ($name:ident { $($field:tt)* }) => {
+            pub(super) mod $name {
+                #[es_core::event]
+                pub(crate) struct Noted {
+                    $($field)*
+                }
+
+                order!(Noted;);
+            }
+        };
+    }
+
+    noted!(first { #[serde(default)] pub(crate) note: Option<String> });
+    noted!(renamed { #[serde(default, alias = "note")] pub(crate) remark: Option<String> });
+    noted!(without_alias { #[serde(default)] pub(crate) remark: Option<String> });
+    noted!(yes_by_default { pub(crate) n: u8, #[serde(default = "super::yes")] pub(crate) vip: bool });
+    noted!(no_by_default { pub(crate) n: u8, #[serde(default = "super::no")] pub(crate) vip: bool });
+    noted!(seconds { #[serde(with = "chrono::serde::ts_seconds")] pub(crate) at: chrono::DateTime<chrono::Utc> });
+    noted!(milliseconds { #[serde(with = "chrono::serde::ts_milliseconds")] pub(crate) at: chrono::DateTime<chrono::Utc> });
+    noted!(set { pub(crate) tags: std::collections::HashSet<u32> });
+
+    /// An event whose field has another format in each release, which no attribute shows.
+    macro_rules! release {
+        ($name:ident, $factor:literal) => {
+            pub(super) mod $name {
+                #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+                #[serde(from = "u64", into = "u64")]
+                pub(crate) struct Cents(pub(crate) u64);
+
+                impl From<u64> for Cents {
+                    fn from(stored: u64) -> Self {
+                        Self(stored * $factor)
+                    }
+                }
+
+                impl From<Cents> for u64 {
+                    fn from(cents: Cents) -> Self {
+                        cents.0 / $factor
+                    }
+                }
+
+                #[es_core::event]
+                pub(crate) struct Paid {
+                    pub(crate) cents: Cents,
+                }
+
+                order!(Paid;);
+            }
+        };
+    }
+
+    release!(one, 1);
+    release!(two, 100);
+}
+
+#[test]
+fn attributes_are_a_part_of_the_shape() {
+    use attributes::{first, milliseconds, no_by_default, renamed, seconds, without_alias, yes_by_default};
+
+    let lock = Lock::new();
+    let note = || Some("call back".to_owned());
+    lock.check::<first::Order>(first::Noted { note: note() }, false).expect("is written");
+    lock.check::<renamed::Order>(renamed::Noted { remark: note() }, true).expect("is accepted");
+    lock.check::<renamed::Order>(Events::none(), false).expect("is the same");
+    assert_says(
+        lock.check::<without_alias::Order>(Events::none(), false),
+        &[
+            r#"-         "remark": "Option<String> #[serde(alias=\"note\", default)]","#,
+            "stored as {\"note\":\"call back\"}, is read as another value",
+            r#"+ Noted(Noted { remark: None })"#,
+        ],
+    );
+
+    let lock = Lock::new();
+    lock.check::<yes_by_default::Order>(Events::none(), false).expect("is written");
+    assert_says(lock.check::<no_by_default::Order>(Events::none(), false), &["default=\\\"super::yes\\\""]);
+
+    let lock = Lock::new();
+    let at = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(10_000);
+    lock.check::<seconds::Order>(seconds::Noted { at }, false).expect("is written");
+    assert_says(
+        lock.check::<milliseconds::Order>(Events::none(), false),
+        &["ts_seconds", "ts_milliseconds", "is read as another value", "1970-01-11T00:00:00Z"],
+    );
+}
+
+#[test]
+fn samples_are_read_as_the_values_that_they_were() {
+    use attributes::{one, two};
+
+    let lock = Lock::new();
+    lock.check::<one::Order>(one::Paid { cents: one::Cents(500) }, false).expect("is written");
+    assert_says(
+        lock.check::<two::Order>(Events::none(), false),
+        &[
+            "is read as another value",
+            "- Paid(Paid { cents: Cents(500) })",
+            "+ Paid(Paid { cents: Cents(50000) })",
+        ],
+    );
+    lock.check::<two::Order>(Events::none(), true).expect("is accepted");
+    lock.check::<two::Order>(Events::none(), false).expect("is the same");
+}
+
+#[test]
+fn values_without_an_order_are_the_same_in_any() {
+    use attributes::set;
+
+    let lock = Lock::new();
+    let sample = || set::Noted { tags: (0..20).collect() };
+    lock.check::<set::Order>(sample(), false).expect("is written");
+    for _ in 0..20 {
+        lock.check::<set::Order>(Events::none(), false).expect("is the same");
+    }
+}
+
+/// A process, rows, and metadata of two releases.
+mod others {
+    macro_rules! release {
+        ($name:ident, $field:ident) => {
+            pub(super) mod $name {
+                use crate::testing::lock::tests::first::{Order, Placed};
+                use crate::{BoxError, EventContext, Events, Reaction};
+
+                #[es_core::event]
+                pub(crate) struct Overdue {
+                    pub(crate) $field: u64,
+                }
+
+                #[derive(Clone, es_core::Process)]
+                #[process(name = "watch", state = Order, events(Order(Placed)), timeouts(Overdue))]
+                pub(crate) struct Watch;
+
+                impl crate::React<Placed> for Watch {
+                    fn instance(&self, _: &Placed, ctx: &EventContext) -> Option<String> {
+                        Some(ctx.id().to_owned())
+                    }
+
+                    async fn react(
+                        &self,
+                        _: &Placed,
+                        _: &mut Reaction<'_, Order>,
+                    ) -> Result<Events<Order>, BoxError> {
+                        Ok(Events::none())
+                    }
+                }
+
+                impl crate::React<Overdue> for Watch {
+                    fn instance(&self, _: &Overdue, ctx: &EventContext) -> Option<String> {
+                        Some(ctx.id().to_owned())
+                    }
+
+                    async fn react(
+                        &self,
+                        _: &Overdue,
+                        _: &mut Reaction<'_, Order>,
+                    ) -> Result<Events<Order>, BoxError> {
+                        Ok(Events::none())
+                    }
+                }
+
+                #[derive(
+                    Clone, Debug, es_core::Row, es_core::Schema, serde::Serialize, serde::Deserialize,
+                )]
+                #[row(name = "orders", key = order)]
+                pub(crate) struct OrderRow {
+                    pub(crate) order: String,
+                    pub(crate) $field: u64,
+                }
+
+                #[derive(Debug, es_core::Schema, serde::Serialize, serde::Deserialize)]
+                pub(crate) struct Tenant {
+                    pub(crate) $field: u64,
+                }
+
+                impl crate::MetadataValue for Tenant {
+                    const KEY: &'static str = "tenant";
+                }
+
+                pub(crate) fn lock(path: &std::path::Path) -> crate::testing::SchemaLock {
+                    crate::testing::SchemaLock::at(path)
+                        .process::<Watch>(|timeouts| timeouts.sample(Overdue { $field: 1 }))
+                        .rows([OrderRow { order: "1".to_owned(), $field: 1 }])
+                        .metadata([Tenant { $field: 1 }])
+                }
+            }
+        };
+    }
+
+    release!(one, cents);
+    release!(two, euros);
+}
+
+#[test]
+fn timeouts_rows_and_metadata_are_locked() {
+    let lock = Lock::new();
+    others::one::lock(&lock.0).settle(false, false).expect("is written");
+    assert!(lock.text().contains(r#""decoded": "Overdue { cents: 1 }""#), "{}", lock.text());
+    others::one::lock(&lock.0).settle(false, false).expect("is the same");
+    assert_says(
+        others::two::lock(&lock.0).settle(false, false),
+        &[
+            "the shape of `Overdue` of the process `watch` has changed",
+            "`Overdue` of the process `watch` in version 1 has been stored as {\"cents\":1}, which can no longer be read",
+            "the shape of `orders` of the rows `orders` has changed",
+            "or rebuild the projection in the same release",
+            "`tenant` of the metadata `tenant` in version 1 has been stored as {\"cents\":1}",
+        ],
+    );
+    assert_says(SchemaLock::at(&lock.0).settle(false, false), &["the process `watch` is in the schema lock"]);
+}
