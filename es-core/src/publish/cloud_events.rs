@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use chrono::SecondsFormat;
+use chrono::{Datelike, SecondsFormat};
 use serde::de::IgnoredAny;
 
 use super::text::{absolute_uri, attribute_text, percent_encoded, uri_reference};
@@ -52,7 +52,7 @@ type Extension = Arc<dyn Fn(&EventData, &EventContext) -> Option<String> + Send 
 /// | `source` | what was given |
 /// | `type` | the stored name, after the [prefix](Self::type_prefix) |
 /// | `subject`, `partitionkey` | the stream, `order#1001` |
-/// | `time` | when the event's commit was decided |
+/// | `time` | when the event's commit was decided; left out for a year after 9999 or before 0, which RFC 3339 cannot express |
 /// | `datacontenttype` | `application/json` |
 /// | `dataschema` | the [address](Self::schemas) of the payload's schema, if there is one |
 /// | `sequence` | the event's version in its stream, in twelve digits |
@@ -63,8 +63,11 @@ type Extension = Arc<dyn Fn(&EventData, &EventContext) -> Option<String> + Send 
 ///
 /// `partitionkey`, `sequence` and the two after `actor` are
 /// [documented extensions](https://github.com/cloudevents/spec/tree/main/cloudevents/extensions). The
-/// application's own metadata is not sent, unless an [`extension`](Self::extension) sends it. Characters that the
-/// specification forbids in attributes are percent-encoded.
+/// application's own metadata is not sent, unless an [`extension`](Self::extension) sends it.
+///
+/// In all texts except `source` and `dataschema`, characters that the specification forbids in attributes are
+/// percent-encoded, and so is `%` itself: the stream `order#a%b` has the subject `order#a%25b`. Different streams
+/// therefore have different subjects and partition keys.
 ///
 /// ```
 /// use es_core::publish::CloudEvents;
@@ -193,14 +196,17 @@ impl CloudEvents {
         let mut object = Object::with_capacity(event.payload().len() + 512);
         object.text("specversion", "1.0");
         object.text("id", &ctx.event_id().to_string());
-        object.text("source", &self.source);
+        object.uri("source", &self.source);
         object.text("type", &format!("{}{}", self.prefix, event.name()));
         object.text("subject", stream);
-        object.text("time", &ctx.time().to_rfc3339_opts(SecondsFormat::Millis, true));
+        let time = ctx.time();
+        if (0..=9999).contains(&time.year()) {
+            object.text("time", &time.to_rfc3339_opts(SecondsFormat::Millis, true));
+        }
         object.text("datacontenttype", "application/json");
         if let Some(schemas) = &self.schemas {
             let name = percent_encoded(event.name());
-            object.text("dataschema", &format!("{schemas}{name}/{schema_version}"));
+            object.uri("dataschema", &format!("{schemas}{name}/{schema_version}"));
         }
         object.text("sequence", &format!("{:012}", ctx.version().get()));
         object.text("partitionkey", stream);
@@ -255,6 +261,11 @@ impl Object {
 
     fn text(&mut self, name: &str, text: &str) {
         self.raw(name, &serde_json::Value::from(attribute_text(text)).to_string());
+    }
+
+    /// A URI, which has none of the characters that are forbidden, and is encoded where it needs to be.
+    fn uri(&mut self, name: &str, uri: &str) {
+        self.raw(name, &serde_json::Value::from(uri).to_string());
     }
 
     /// A text, unless it is empty, which an attribute may not be.

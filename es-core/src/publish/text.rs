@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// `text` as the value of an attribute: what CloudEvents forbid there is percent-encoded.
+/// Returns `text` as the value of an attribute: what CloudEvents forbids there is percent-encoded, and so is `%`.
+/// Different texts therefore have different values, and a consumer gets the text back by percent-decoding.
 pub(super) fn attribute_text(text: &str) -> Cow<'_, str> {
-    if text.contains(is_forbidden) { Cow::Owned(encoded(text, is_forbidden)) } else { Cow::Borrowed(text) }
+    let is_encoded = |char| char == '%' || is_forbidden(char);
+    if text.contains(is_encoded) { Cow::Owned(encoded(text, is_encoded)) } else { Cow::Borrowed(text) }
 }
 
 /// Control characters, and what Unicode calls no characters.
@@ -49,13 +51,43 @@ pub(super) fn absolute_uri(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prop_assert, prop_assert_eq, proptest};
+
     use super::*;
 
     #[test]
     fn what_is_forbidden_is_encoded() {
         assert_eq!(attribute_text("order#a b/ü"), "order#a b/ü");
         assert_eq!(attribute_text("a\nb\u{85}\u{FFFF}"), "a%0Ab%C2%85%EF%BF%BF");
+        assert_eq!(attribute_text("a%0Ab"), "a%250Ab");
         assert_eq!(percent_encoded("Order placed/ü"), "Order%20placed%2F%C3%BC");
+    }
+
+    /// Undoes the encoding.
+    fn decoded(text: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = text.bytes();
+        while let Some(byte) = rest.next() {
+            bytes.push(match byte {
+                b'%' => {
+                    let digits = [rest.next().expect("a digit"), rest.next().expect("a digit")];
+                    let digits = str::from_utf8(&digits).expect("two digits");
+                    u8::from_str_radix(digits, 16).expect("two hexadecimal digits")
+                }
+                other => other,
+            });
+        }
+        String::from_utf8(bytes).expect("the text was UTF-8")
+    }
+
+    proptest! {
+        /// An encoding that can be undone gives different texts different values.
+        #[test]
+        fn attributes_can_be_decoded(text in r"(?s)(.|[%\x00-\x1f\x7f-\x9f\u{fdd0}\u{ffff}]|%[0-9A-F]{2}){0,20}") {
+            let value = attribute_text(&text);
+            prop_assert!(!value.contains(is_forbidden), "{value:?}");
+            prop_assert_eq!(decoded(&value), text);
+        }
     }
 
     #[test]
