@@ -6,6 +6,7 @@ use chrono::{DateTime, SubsecRound, Utc};
 use es_core::store::{Append, AppendError, Commit, NewCommit, Read};
 use es_core::{CommitId, EventData, EventStore, StoreError, StreamId, Version};
 use futures_util::TryStreamExt;
+use uuid::Uuid;
 
 use super::Cause;
 use super::foreign::ForeignEvent;
@@ -68,16 +69,13 @@ fn compare(stream: &StreamId, commit: &Commit, rows: &[ForeignEvent]) -> Result<
     Ok(())
 }
 
-/// Always the same for the same place: FNV-1a of 128 bits, as a UUID of version 8.
+/// Returns an id that is always the same for the same place.
 fn id_of(stream: &StreamId, first: Version) -> CommitId {
-    let name = format!("import/{stream}/{first}");
-    let hash = name.bytes().fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128, |hash, byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b)
-    });
-    let free = !((0xf << 76) | (0x3 << 62));
-    let uuid = (hash & free) | (0x8 << 76) | (0x2 << 62);
-    format!("{uuid:032x}").parse().expect("32 digits are a UUID")
+    CommitId::new(Uuid::new_v5(&COMMITS, format!("{stream}/{first}").as_bytes()))
 }
+
+/// The namespace of the ids of copied commits.
+const COMMITS: Uuid = Uuid::from_u128(0x5b0c_8a52_3f9e_4d61_a7c4_19e2_6d80_f3b5);
 
 fn invalid(stream: &StreamId, reason: String) -> StoreError {
     StoreError::invalid(format!("the copy of `{stream}`: {reason}"))

@@ -8,6 +8,7 @@ use es_core::{EventData, Metadata, StreamId};
 use serde_json::value::RawValue;
 
 use super::Cause;
+use super::payload::check_payload;
 
 /// An event on its way from the table of another library, to be brought into the form that it is stored in here.
 #[derive(Clone, PartialEq)]
@@ -41,6 +42,7 @@ impl ForeignEvent {
     ///
     /// When the payload is no such value.
     pub fn unwrap_variant(&mut self) -> Result<(), Cause> {
+        check_payload(&self.payload)?;
         let (variant, content) = match serde_json::from_str::<BTreeMap<String, &RawValue>>(&self.payload) {
             Ok(map) if map.len() == 1 => {
                 map.into_iter().next().map(|(variant, content)| (variant, content.get().to_owned()))
@@ -67,10 +69,7 @@ impl ForeignEvent {
         if self.time.is_none() {
             return Err("it has no time: set one in `convert`, or with `undated`".into());
         }
-        match serde_json::from_str::<&RawValue>(&self.payload) {
-            Ok(_) => Ok(()),
-            Err(_) => Err("its payload is no JSON".into()),
-        }
+        check_payload(&self.payload)
     }
 
     pub(super) fn stream(&self) -> Result<StreamId, Cause> {

@@ -5,6 +5,7 @@
 mod copy;
 mod foreign;
 mod layout;
+mod payload;
 
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
@@ -30,6 +31,8 @@ type Convert = dyn Fn(&mut ForeignEvent) -> Result<(), Cause> + Send + Sync;
 /// It may be run again: after a failure, or to bring over what has come since. Then it compares what it finds in
 /// the target with the table, event by event, and goes on where that ends. The ids of commits follow from the
 /// stream and the version, so that nothing is stored twice.
+///
+/// Its client needs `dynamodb:Scan` and `dynamodb:Query` on the old table, and nothing else there.
 ///
 /// Events that follow each other with the same time and metadata become one commit, of 25 at most. Their times
 /// are kept, but never run backwards.
@@ -106,8 +109,9 @@ impl Import {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when an event cannot be copied, names what is wrong, and quotes no payload: numbers
-    /// that are not contiguous from 1, an attribute that is missing, a stream that differs from the target's.
+    /// [`StoreError::Invalid`] when an event cannot be copied. It names the event and what is wrong, and quotes no
+    /// payload: numbers that are not contiguous from 1, an attribute that is missing, a payload that no load can
+    /// read, a stream that differs from the target's.
     /// Otherwise as the requests fail. What was copied until then stays, and is a part of the next run.
     pub async fn run(&self, target: &dyn EventStore) -> Result<Imported, StoreError> {
         let mut imported = Imported::default();

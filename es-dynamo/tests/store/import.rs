@@ -1,14 +1,19 @@
 //! Tables as dynamo-es 0.5 and event-store-adapter-rs 5 leave them, copied.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use chrono::{DateTime, TimeDelta};
 use es_core::store::{Append, Commit, NewCommit, Read};
 use es_core::{EventData, EventStore, MemoryStore, Metadata, StoreError, StreamId, Version};
-use es_dynamo::embedded::Engine;
+use es_dynamo::embedded::{Connector, Engine};
 use es_dynamo::import::{ForeignEvent, Import};
 use futures_util::TryStreamExt;
 
@@ -188,7 +193,7 @@ async fn ids_follow_from_the_place() {
     }
     assert_eq!(ids[0], ids[1]);
     assert_ne!(ids[0][0], ids[0][1]);
-    assert_eq!((ids[0][0].as_uuid().get_version_num(), ids[0][1].as_uuid().get_version_num()), (8, 8));
+    assert_eq!((ids[0][0].as_uuid().get_version_num(), ids[0][1].as_uuid().get_version_num()), (5, 5));
 }
 
 /// Answers to writes are lost; the copy is run until it is through.
@@ -257,6 +262,75 @@ async fn what_cannot_be_copied_is_named() {
     put(&client, EVENTS, cqrs("ann", 1, DEPOSITED, "{}")).await;
     let undated = Import::dynamo_es(client, EVENTS).run(&MemoryStore::new()).await;
     assert!(invalid(undated).ends_with("it has no time: set one in `convert`, or with `undated`"));
+}
+
+#[tokio::test]
+async fn a_payload_that_no_load_can_read_is_named() {
+    let nested = |levels: usize| format!(r#"{{"A":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
+    for (payload, expected) in [
+        (nested(128), "recursion limit exceeded"),
+        (r#"{"A":{"secret":1e999}}"#.to_owned(), "number out of range"),
+        (r#"{"A":{"secret":"\ud800"}}"#.to_owned(), "hex escape"),
+        (r#"{"A":{"\udc00secret":1}}"#.to_owned(), "surrogate"),
+        (r#"{"A":{"secret":1,"secret":1}}"#.to_owned(), "a field is given twice"),
+        (r#"{"A":{"b":[{"secret":1,"secr\u0065t":2}]}}"#.to_owned(), "a field is given twice"),
+        (r#"{"secret":1,"secret":2}"#.to_owned(), "a field is given twice"),
+        (r#"{"A":{"secret":"\u0007"}}"#.replace("\\u0007", "\u{7}"), "control character"),
+        (r#"{"A":{"secret":01}}"#.to_owned(), "invalid number"),
+        (r#"{"A":NaN}"#.to_owned(), "expected value"),
+        (r#"{"A":1} "secret""#.to_owned(), "trailing characters"),
+        (String::new(), "EOF while parsing"),
+    ] {
+        let client = cqrs_table().await;
+        put(&client, EVENTS, cqrs("ann", 1, DEPOSITED, "{}")).await;
+        put(&client, EVENTS, cqrs("ann", 2, ("A", &payload), "{}")).await;
+        for import in [cqrs_import(&client), cqrs_import(&client).convert(|_| Ok::<_, StoreError>(()))] {
+            let target = MemoryStore::new();
+            let reason = invalid(import.run(&target).await);
+            let place = "the table `Events`: `account:ann`, event 2: its payload cannot be read: ";
+            assert!(reason.starts_with(place) && reason.contains(expected), "{payload}: {reason}");
+            assert!(!reason.contains("secret"), "{reason}");
+            assert!(commits(&target, "ann").await.is_empty());
+        }
+    }
+    // The last level that can be read.
+    let client = cqrs_table().await;
+    put(&client, EVENTS, cqrs("ann", 1, ("A", &nested(127)), "{}")).await;
+    cqrs_import(&client).run(&MemoryStore::new()).await.expect("is copied");
+}
+
+/// The policy in the book: what an import asks of the old table, no less and no more.
+#[tokio::test]
+async fn the_old_table_is_only_read() {
+    let book = include_str!("../../../docs/src/migration.md");
+    let policy = book.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a policy");
+    let policy: serde_json::Value = serde_json::from_str(policy).expect("is JSON");
+    let allowed: BTreeSet<String> = serde_json::from_value(policy["Action"].clone()).expect("a list");
+
+    let engine = Engine::in_memory().expect("starts");
+    create(&engine.client(), EVENTS, ["AggregateTypeAndId", "AggregateIdSequence"]).await;
+    put(&engine.client(), EVENTS, cqrs("ann", 1, DEPOSITED, "{}")).await;
+    let recorder = Recorder { way: engine.connector(), actions: Arc::default() };
+    let config = engine.config_through(SharedHttpConnector::new(recorder.clone()));
+    cqrs_import(&Client::from_conf(config.build())).run(&MemoryStore::new()).await.expect("is copied");
+    assert_eq!(*recorder.actions.lock().expect("no panic before"), allowed);
+}
+
+/// Notes the actions that requests need, and passes them on.
+#[derive(Clone, Debug)]
+struct Recorder {
+    way: Connector,
+    actions: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl HttpConnector for Recorder {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").expect("an operation");
+        let operation = target.rsplit('.').next().expect("at least one part");
+        let action = format!("dynamodb:{operation}");
+        self.actions.lock().expect("no panic before").insert(action);
+        self.way.call(request)
+    }
 }
 
 #[tokio::test]
