@@ -160,6 +160,9 @@ impl DynamoStore {
 
     /// Creates the table, on demand, and waits until it is there; an existing one is verified.
     ///
+    /// A new table on AWS has point-in-time recovery and deletion protection, unless
+    /// [`create_table_with`](Self::create_table_with) turns them off.
+    ///
     /// # Errors
     ///
     /// [`StoreError::Setup`] when there is a table of another shape, or the client may not create one.
@@ -178,11 +181,14 @@ impl DynamoStore {
 
     /// Verifies that the table has the shape that the store needs: its keys, its stream, its time to live.
     ///
+    /// On AWS, it also logs a warning if point-in-time recovery or deletion protection is off.
+    ///
     /// # Errors
     ///
     /// [`StoreError::Setup`] names every difference, and what to do.
     pub async fn verify_table(&self) -> Result<(), StoreError> {
-        self.table.verify().await
+        self.table.verify().await?;
+        self.table.warn_if_unprotected().await
     }
 
     /// The client that the store was made with.

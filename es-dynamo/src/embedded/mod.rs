@@ -20,6 +20,7 @@ pub use connector::Connector;
 
 use crate::builder::unsigned_config;
 use crate::store::DynamoStore;
+use crate::table::TableOptions;
 
 /// An engine. A clone is the same engine.
 ///
@@ -127,7 +128,9 @@ impl Engine {
         #[cfg(feature = "indexer")]
         let builder = builder.streams_client(self.streams_client());
         let store = builder.build()?;
-        store.create_table().await?;
+        // The engine has no backups, and a file can be deleted in any case.
+        let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
+        store.create_table_with(options).await?;
         Ok(store)
     }
 }

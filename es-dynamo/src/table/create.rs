@@ -26,7 +26,12 @@ impl Table {
             Some(_) => BillingMode::Provisioned,
             None => BillingMode::PayPerRequest,
         };
-        let result = request.billing_mode(billing).set_provisioned_throughput(throughput).send().await;
+        let result = request
+            .billing_mode(billing)
+            .set_provisioned_throughput(throughput)
+            .set_deletion_protection_enabled(options.deletion_protection.then_some(true))
+            .send()
+            .await;
         match result {
             Ok(_) => {}
             // Another one creates it at the same time, or has left it half made.
@@ -36,6 +41,10 @@ impl Table {
         self.wait_until_active().await?;
         // A table that is another one's stays as it is.
         if self.shape_differences().await?.is_empty() && self.time_to_live().await?.is_none() {
+            if options.point_in_time_recovery {
+                self.enable_point_in_time_recovery().await?;
+            }
+            // This is the last step: a table without it is new, or was left half made.
             self.enable_time_to_live().await?;
         }
         self.verify().await?;

@@ -1,5 +1,7 @@
 //! The table: made once, by whoever comes first.
 
+use std::fmt;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -9,6 +11,10 @@ use aws_sdk_dynamodb::types::{
 use es_core::{EventStore, StoreError};
 use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, TableOptions};
+use serde_json::json;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::support::*;
 
@@ -48,6 +54,141 @@ async fn is_created_as_documented() {
     assert_eq!(billing, Some(&BillingMode::PayPerRequest));
     assert_eq!(time_to_live(&store).await, enabled());
     store.verify_table().await.expect("is as it should be");
+}
+
+/// Whether the table has deletion protection.
+async fn is_protected(store: &DynamoStore) -> bool {
+    let described = store.client().describe_table().table_name(store.table_name()).send().await;
+    let table = described.expect("answers").table.expect("is there");
+    table.deletion_protection_enabled == Some(true)
+}
+
+#[tokio::test]
+async fn is_protected_against_loss() {
+    let engine = Engine::in_memory().expect("starts");
+    let (store, wire) = watch(&engine, RetryConfig::disabled());
+    // AWS sets up the backups of a new table first.
+    let mut answers = ["ContinuousBackupsUnavailableException", ""].into_iter();
+    wire.plan(move |operation| match operation {
+        "UpdateContinuousBackups" => match answers.next().expect("is asked twice") {
+            "" => Act::Answer(200, "{}".to_owned()),
+            code => Act::Answer(400, refusal(code, "later")),
+        },
+        _ => Act::Pass,
+    });
+    store.create_table().await.expect("creates");
+    assert!(is_protected(&store).await);
+    let backups = |wire: &Wire| {
+        wire.bodies().into_iter().filter(|body| !body["PointInTimeRecoverySpecification"].is_null()).count()
+    };
+    assert_eq!(backups(&wire), 2);
+
+    // An existing table keeps its settings.
+    store.create_table().await.expect("is there");
+    assert_eq!(backups(&wire), 0);
+}
+
+#[tokio::test]
+async fn is_created_where_there_are_no_backups() {
+    let engine = Engine::in_memory().expect("starts");
+    let (store, wire) = watch(&engine, RetryConfig::disabled());
+    store.create_table().await.expect("creates");
+    assert_eq!(wire.seen().iter().filter(|operation| *operation == "UpdateContinuousBackups").count(), 1);
+    assert!(is_protected(&store).await);
+}
+
+#[tokio::test]
+async fn is_not_protected_if_the_options_say_so() {
+    let engine = Engine::in_memory().expect("starts");
+    let (store, wire) = watch(&engine, RetryConfig::disabled());
+    let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
+    store.create_table_with(options).await.expect("creates");
+    assert!(!wire.seen().contains(&"UpdateContinuousBackups".to_owned()));
+    assert!(!is_protected(&store).await);
+}
+
+/// A process that ends before the backups are on leaves a table that the next one completes.
+#[tokio::test]
+async fn that_was_left_without_backups_is_completed() {
+    let engine = Engine::in_memory().expect("starts");
+    let (store, wire) = watch(&engine, RetryConfig::disabled());
+    let later = Act::Answer(500, refusal("InternalServerError", "later"));
+    wire.once("UpdateContinuousBackups", later);
+    store.create_table().await.expect_err("is not finished");
+    wire.seen();
+    store.create_table().await.expect("completes it");
+    assert!(wire.seen().contains(&"UpdateContinuousBackups".to_owned()));
+}
+
+/// Counts the warnings, by what they warn of.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Warnings {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN && metadata.target().starts_with("es_dynamo")
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        struct Message<'a>(&'a mut Vec<String>);
+
+        impl Visit for Message<'_> {
+            fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+                if field.name() == "message" {
+                    self.0.push(format!("{value:?}"));
+                }
+            }
+        }
+
+        event.record(&mut Message(&mut self.0.lock().expect("no test panicked")));
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn that_is_unprotected_is_warned_of() {
+    let backups = |status: &str| {
+        let recovery = json!({ "PointInTimeRecoveryStatus": status });
+        let backups =
+            json!({ "ContinuousBackupsStatus": "ENABLED", "PointInTimeRecoveryDescription": recovery });
+        (200, json!({ "ContinuousBackupsDescription": backups }).to_string())
+    };
+    let (recovery, unchecked, deletion) =
+        ("point-in-time recovery is off", "could not check", "deletion protection is off");
+    for (protected, (status, answer), expected) in [
+        (true, backups("ENABLED"), &[][..]),
+        (true, backups("DISABLED"), &[recovery]),
+        (false, backups("ENABLED"), &[deletion]),
+        (false, backups("DISABLED"), &[recovery, deletion]),
+        (false, (400, refusal("AccessDeniedException", "no")), &[unchecked, deletion]),
+        (false, (400, refusal("UnknownOperationException", "what")), &[]),
+    ] {
+        let engine = Engine::in_memory().expect("starts");
+        let (store, wire) = watch(&engine, RetryConfig::disabled());
+        let options = TableOptions::on_demand().deletion_protection(protected);
+        store.create_table_with(options).await.expect("creates");
+        wire.once("DescribeContinuousBackups", Act::Answer(status, answer));
+        let warnings = Warnings::default();
+        let guard = tracing::subscriber::set_default(warnings.clone());
+        store.verify_table().await.expect("a warning is no error");
+        drop(guard);
+        let warnings = warnings.0.lock().expect("no test panicked");
+        assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
+        for (warning, expected) in warnings.iter().zip(expected) {
+            assert!(warning.contains(expected), "{warning}");
+        }
+    }
 }
 
 #[tokio::test]
