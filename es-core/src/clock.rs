@@ -1,13 +1,13 @@
 //! Time: what the present is, and how to wait.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, Utc};
 
-/// Where a repository takes the time from, and how it waits between attempts.
+/// Where repositories and projectors take the time from, and how they wait.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The present, in whole milliseconds: the precision that is stored.
@@ -15,6 +15,24 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Waits for `duration`.
     async fn sleep(&self, duration: Duration);
+
+    /// Returns the time since an arbitrary moment in the past.
+    ///
+    /// Never steps, unlike [`now`](Self::now), which follows the wall clock: leases are measured with it. By default
+    /// the system's monotonic clock.
+    fn monotonic(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
+
+    /// Completes after `duration`: limits how long other work may take.
+    ///
+    /// By default it waits in real time, whatever [`sleep`](Self::sleep) does, so that a clock for tests whose
+    /// `sleep` returns at once does not end every limit at once. A clock that follows the virtual time of a test
+    /// runtime overrides it.
+    async fn timeout(&self, duration: Duration) {
+        futures_timer::Delay::new(duration).await;
+    }
 }
 
 /// The system's clock.
@@ -48,35 +66,52 @@ impl Clock for SystemClock {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ManualClock {
-    now: Arc<Mutex<DateTime<Utc>>>,
+    time: Arc<Mutex<ManualTime>>,
+}
+
+#[derive(Debug)]
+struct ManualTime {
+    now: DateTime<Utc>,
+    /// How far the clock was moved forward.
+    passed: Duration,
 }
 
 impl ManualClock {
     /// A clock that shows `now`.
     #[must_use]
     pub fn at(now: DateTime<Utc>) -> Self {
-        Self { now: Arc::new(Mutex::new(now.trunc_subsecs(3))) }
+        let time = ManualTime { now: now.trunc_subsecs(3), passed: Duration::ZERO };
+        Self { time: Arc::new(Mutex::new(time)) }
     }
 
-    /// Shows `now` from here on.
+    /// Shows `now` from here on, as if the wall clock had been set: no [monotonic](Clock::monotonic) time passes.
     pub fn set(&self, now: DateTime<Utc>) {
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now.trunc_subsecs(3);
+        self.time().now = now.trunc_subsecs(3);
     }
 
-    /// Moves the clock by `duration`.
+    /// Lets `duration` pass. A negative one sets the wall clock back.
     pub fn advance(&self, duration: chrono::Duration) {
-        let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
-        *now = now.checked_add_signed(duration).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        let mut time = self.time();
+        time.now = time.now.checked_add_signed(duration).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        time.passed = time.passed.saturating_add(duration.to_std().unwrap_or_default());
+    }
+
+    fn time(&self) -> MutexGuard<'_, ManualTime> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> DateTime<Utc> {
-        self.now.lock().unwrap_or_else(PoisonError::into_inner).trunc_subsecs(3)
+        self.time().now.trunc_subsecs(3)
     }
 
     async fn sleep(&self, duration: Duration) {
         self.advance(chrono::Duration::from_std(duration).unwrap_or(chrono::Duration::MAX));
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.time().passed
     }
 }

@@ -241,6 +241,12 @@ impl ChangeError {
         }
     }
 
+    /// Returns whether the condition may pass: see [`StoreError::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+
     /// Whether another one changed a document first.
     #[must_use]
     pub fn is_outdated(&self) -> bool {

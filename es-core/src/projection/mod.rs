@@ -2,6 +2,7 @@
 
 mod context;
 mod error;
+pub(crate) mod guard;
 mod projector;
 mod stage;
 pub(crate) mod timeout;
@@ -11,10 +12,9 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 
 pub use context::{EventContext, Tick};
-pub(crate) use error::is_retryable;
-pub use error::{ProjectError, ProjectorError, WaitError};
+pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError};
 pub use projector::{
-    FailedEvent, FailedTimeout, Failure, OnFailure, Parked, Progress, Projector, ProjectorBuilder,
+    Delay, FailedEvent, FailedTimeout, Failure, OnFailure, Parked, Progress, Projector, ProjectorBuilder,
     SliceProgress, SliceStatus, Start,
 };
 pub(crate) use projector::{Fate, Origin, active_build, fate};

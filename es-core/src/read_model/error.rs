@@ -93,6 +93,18 @@ pub enum ReadModelError {
     Projector(Box<ProjectorError>),
 }
 
+impl ReadModelError {
+    /// Returns whether the condition may pass: see [`StoreError::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_transient(),
+            Self::Projector(error) => error.is_transient(),
+            _ => false,
+        }
+    }
+}
+
 impl From<ProjectorError> for ReadModelError {
     fn from(error: ProjectorError) -> Self {
         match error {

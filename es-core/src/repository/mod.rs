@@ -175,9 +175,39 @@ impl<A: Aggregate> Repository<A> {
     /// # }
     /// ```
     ///
-    /// In a task that is spawned, or a handler of a web server, write `async move` and let the closure own
-    /// what it uses: the compiler cannot yet see that a future is `Send` whose closure borrows
-    /// ([rust-lang/rust#138207](https://github.com/rust-lang/rust/issues/138207)).
+    /// # In a spawned task
+    ///
+    /// In a task that is spawned, and in a handler of a web server, write `async move` and let the closure own
+    /// what it uses. The compiler rejects a closure that borrows there, with "implementation of `AsyncFnOnce` is not
+    /// general enough" or "implementation of `Send` is not general enough": it cannot prove yet that such a future
+    /// is `Send` ([rust-lang/rust#134997](https://github.com/rust-lang/rust/issues/134997)).
+    ///
+    /// ```
+    /// # use es_core::prelude::*;
+    /// # use es_core::{MemoryStore, Repository};
+    /// # #[event] pub struct Rated { pub score: u32 }
+    /// # #[derive(Aggregate, Default)]
+    /// # #[aggregate(name = "client", id = String, events(Rated))]
+    /// # pub struct Client { score: u32 }
+    /// # impl Apply<Rated> for Client { fn apply(&mut self, event: &Rated) { self.score = event.score; } }
+    /// # #[derive(Clone)] struct Bureau;
+    /// # impl Bureau { async fn score(&self, _: &str) -> Result<u32, std::io::Error> { Ok(7) } }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (clients, bureau) = (Repository::<Client>::new(MemoryStore::new()), Bureau);
+    /// let task = tokio::spawn(async move {
+    ///     let ann = "ann".to_owned();
+    ///     // The closure owns `bureau`, and clones it for each attempt.
+    ///     let decide = async move |_: &Client, ctx: &Context<Client>| {
+    ///         let (bureau, id) = (bureau.clone(), ctx.id().clone());
+    ///         Ok::<_, std::io::Error>(Rated { score: bureau.score(&id).await? }.into())
+    ///     };
+    ///     clients.decide(&ann, decide).await
+    /// });
+    /// assert_eq!(task.await??.state.score, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///

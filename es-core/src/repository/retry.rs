@@ -64,8 +64,13 @@ impl RetryPolicy {
 
     /// How long to wait after `attempts` attempts.
     pub(crate) fn delay_after(&self, attempts: u32) -> Duration {
+        self.longest_delay_after(attempts).mul_f64(fastrand::f64())
+    }
+
+    /// The longest wait after `attempts` attempts.
+    pub(crate) fn longest_delay_after(&self, attempts: u32) -> Duration {
         let growth = 2_u32.saturating_pow(attempts.saturating_sub(1));
-        self.base_delay.saturating_mul(growth).min(self.max_delay).mul_f64(fastrand::f64())
+        self.base_delay.saturating_mul(growth).min(self.max_delay)
     }
 }
 

@@ -222,6 +222,12 @@ impl AppendError {
         matches!(self, Self::Conflict(_))
     }
 
+    /// Returns whether the condition may pass: see [`StoreError::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+
     /// Whether the same append may succeed later; a conflict needs a new decision instead.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -90,6 +90,7 @@ pub fn project<P: Projection>(new: impl FnOnce(&MemoryStore) -> P) -> Projected<
     let time = ManualClock::at(DateTime::UNIX_EPOCH);
     let projector = Projector::builder(store.clone(), projection.clone())
         .retry(RetryPolicy::never())
+        .restart(RetryPolicy::never())
         .clock(Still(time.clone()))
         .ids(SequentialIds::default())
         .build();
@@ -241,4 +242,8 @@ impl Clock for Still {
     }
 
     async fn sleep(&self, _: Duration) {}
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
 }

@@ -132,6 +132,7 @@ pub fn react<P: Process>(new: impl FnOnce(&MemoryStore) -> P) -> Reacted<P> {
     let time = ManualClock::at(DateTime::UNIX_EPOCH);
     let projector = Projector::process_builder(store.clone(), process)
         .retry(RetryPolicy::never())
+        .restart(RetryPolicy::never())
         .clock(Still(time.clone()))
         .ids(SequentialIds::default())
         .build();

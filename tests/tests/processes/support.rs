@@ -33,6 +33,14 @@ impl Clock for Time {
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
+
+    fn monotonic(&self) -> Duration {
+        tokio::time::Instant::now().into_std().saturating_duration_since(*START)
+    }
+
+    async fn timeout(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
 }
 
 /// A process on tokio's time, which is paused in these tests.

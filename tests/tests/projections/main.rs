@@ -9,6 +9,7 @@ mod keys;
 mod kit;
 mod orders;
 mod rows;
+mod sendable;
 mod shapes;
 mod sizes;
 mod support;

@@ -5,19 +5,21 @@ use std::time::Duration;
 
 use event_listener::Event;
 
+use super::delays::Delays;
+use super::stop::Stop;
 use super::{Inner, Projector};
 use crate::clock::{Clock, SystemClock};
 use crate::feed::{Feed, FeedRead};
 use crate::ids::{IdSource, RandomIds};
 use crate::projection::Projection;
-use crate::projection::projector::stop::Stop;
 use crate::repository::RetryPolicy;
 
 /// What becomes of an event whose handler fails again and again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
-    /// The slice stops there, until an operator decides.
+    /// The slice stops there. It [tries again](ProjectorBuilder::restart) now and then, until the event works or an
+    /// operator decides.
     #[default]
     Stop,
     /// The event is set aside with its error, and those of its stream after it; the others go on. One that
@@ -45,6 +47,9 @@ pub(super) struct Settings {
     pub(super) poll: Duration,
     pub(super) lease: Duration,
     pub(super) retry: RetryPolicy,
+    pub(super) restart: RetryPolicy,
+    pub(super) handler_timeout: Duration,
+    pub(super) shutdown_timeout: Duration,
     pub(super) on_failure: OnFailure,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn IdSource>,
@@ -68,6 +73,12 @@ impl<P: Projection> ProjectorBuilder<P> {
             poll: Duration::from_millis(500),
             lease: Duration::from_secs(30),
             retry: RetryPolicy::default(),
+            restart: RetryPolicy::default()
+                .with_max_attempts(u32::MAX)
+                .with_base_delay(Duration::from_secs(10))
+                .with_max_delay(Duration::from_secs(300)),
+            handler_timeout: Duration::from_secs(300),
+            shutdown_timeout: Duration::from_secs(30),
             on_failure: OnFailure::default(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
@@ -103,8 +114,9 @@ impl<P: Projection> ProjectorBuilder<P> {
         self
     }
 
-    /// For how long a worker that gives no sign keeps its slices; 30 seconds if nothing is said. A worker
-    /// gives one three times as often, which is one small write.
+    /// Sets the lease duration (default: 30 s). The slices of a worker that has given no sign of life for this long
+    /// are taken over, which is safe even if that worker still runs. A worker gives a sign, one small write, three
+    /// times in each lease. A slice for which the store has not responded for a lease is left to other workers.
     pub fn lease(mut self, duration: Duration) -> Self {
         self.settings.lease = duration;
         self
@@ -114,6 +126,31 @@ impl<P: Projection> ProjectorBuilder<P> {
     /// the projection. Workers ask a store again for as long as it takes, as fast.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.settings.retry = policy;
+        self
+    }
+
+    /// Sets how fast a slice that has stopped tries again without being asked to (default: after 5 to 10 s at first,
+    /// and every 2.5 to 5 min in the end, without a limit). Each wait is between a half and the whole of the policy's
+    /// delay. A worker that starts tries at once, because it may run other code. With [`RetryPolicy::never`] it stays
+    /// stopped until a worker starts or an operator decides.
+    pub fn restart(mut self, policy: RetryPolicy) -> Self {
+        self.settings.restart = policy;
+        self
+    }
+
+    /// Sets how long user code may take for one event, one batch to send, or one look at what is due by time
+    /// (default: 5 min). What takes longer is dropped at its next `.await`, and counts as a failure. Code that blocks
+    /// its thread cannot be interrupted.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handler_timeout = timeout;
+        self
+    }
+
+    /// Sets how long [`run`](Projector::run) goes on after [`shutdown`](Projector::shutdown) at most (default: 30 s):
+    /// so long for the event at hand, and for the last checkpoint. What is not in a checkpoint then is handled again
+    /// by the next worker.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.shutdown_timeout = timeout;
         self
     }
 
@@ -140,7 +177,16 @@ impl<P: Projection> ProjectorBuilder<P> {
     pub fn build(self) -> Projector<P> {
         let Self { store, mut projection, settings } = self;
         projection.equip(Arc::clone(&settings.clock), Arc::clone(&settings.ids));
-        let (stop, progressed, ordered) = (Stop::default(), Event::new(), Event::new());
-        Projector { inner: Arc::new(Inner { store, projection, settings, stop, progressed, ordered }) }
+        let inner = Inner {
+            name: projection.name().to_owned(),
+            store,
+            projection,
+            settings,
+            delays: Delays::default(),
+            stop: Stop::default(),
+            progressed: Event::new(),
+            ordered: Event::new(),
+        };
+        Projector { inner: Arc::new(inner) }
     }
 }

@@ -1,22 +1,25 @@
-//! Working on one slice: reads it page by page, and hands its events to the projection.
+//! Working on one slice: reads it page by page, hands its events to the projection, and writes checkpoints.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use futures_util::future::FutureExt;
 use uuid::Uuid;
 
 use super::Inner;
-use super::builder::Start;
-use super::commit::Commit;
-use super::state::{Failure, Names, Read, SliceState, Slot};
+use super::fate::Origin;
+use super::guarded::Guarded;
+use super::held::{Ended, Held, Outage};
+use super::pending::{Pending, Staged};
+use super::state::{Read, SliceState, Slot};
 use super::stop::{Stop, either};
-use crate::documents::{DocumentCondition, ExpectedDocument};
-use crate::feed::{EventFilter, FeedPage, FeedRead, Position};
-use crate::projection::{BoxError, EventContext, Projection, ProjectorError, is_retryable};
-use crate::store::StoreError;
+use crate::feed::{FeedPage, FeedRead, Position};
+use crate::projection::guard::panicked;
+use crate::projection::{EventContext, Interrupted, ProjectError, Projection};
 use crate::stream_id::StreamId;
 
 /// After how many positions without an event that the projection takes a checkpoint is written all the same.
@@ -27,39 +30,28 @@ const LONGEST_GAP: u64 = 1000;
 pub(super) struct Running {
     pub(super) stop: Stop,
     taken: AtomicBool,
+    has_others: AtomicBool,
+    /// Until when it is not counted as a part of its worker's share, in monotonic time.
+    pub(super) extra_until: Duration,
 }
 
 impl Running {
+    pub(super) fn new(extra_until: Duration) -> Self {
+        Self { extra_until, ..Self::default() }
+    }
+
+    /// Whether there are other workers, which could take the slot.
+    pub(super) fn has_others(&self) -> bool {
+        self.has_others.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_has_others(&self, has_others: bool) {
+        self.has_others.store(has_others, Ordering::SeqCst);
+    }
+
     /// Whether the slot is stored as its worker's.
     pub(super) fn is_taken(&self) -> bool {
         self.taken.load(Ordering::SeqCst)
-    }
-}
-
-/// How the work on a slot ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// It was asked to end.
-    Released,
-    /// Another one has changed the slot's state.
-    Lost,
-    /// Another one has changed a row: it has not ended, but has to begin again at the last checkpoint.
-    Contended,
-    /// An event or a batch failed.
-    Failed(Failure),
-    /// The store refuses for good.
-    Error(ProjectorError),
-}
-
-impl From<ProjectorError> for Ended {
-    fn from(error: ProjectorError) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<StoreError> for Ended {
-    fn from(error: StoreError) -> Self {
-        Self::Error(error.into())
     }
 }
 
@@ -72,130 +64,117 @@ pub(super) fn run<P: Projection>(
     running: Arc<Running>,
 ) -> BoxFuture<'static, Ended> {
     Box::pin(async move {
-        let ended = match Consumer::take(&inner, worker, slot, state, &running).await {
-            Ok(mut consumer) => match consumer.work().await {
+        let consume = async {
+            let mut held = match Held::take(&inner, worker, slot, state, &running).await {
+                Ok(held) => held,
+                Err(ended) => return ended,
+            };
+            running.taken.store(true, Ordering::SeqCst);
+            let ended = match Consumer::new(&mut held).work().await {
                 Ok(never) => match never {},
-                Err(ended) => consumer.end(ended).await,
-            },
-            Err(ended) => ended,
+                Err(ended) => ended,
+            };
+            held.end(ended).await
         };
+        // User code is guarded where it is called. A panic elsewhere, in a store, must not end the worker either.
+        let ended = AssertUnwindSafe(consume).catch_unwind().await;
         inner.progressed.notify(usize::MAX);
-        ended
+        ended.unwrap_or_else(|payload| Ended::Panicked(panicked(payload)))
     })
 }
 
 pub(super) enum Never {}
 
-pub(super) struct Consumer<'a, P: Projection> {
-    pub(super) inner: &'a Inner<P>,
-    pub(super) names: Names,
-    pub(super) slot: Slot,
-    pub(super) stop: &'a Stop,
-    pub(super) projection: P,
-    pub(super) filter: EventFilter,
-    /// What is stored.
-    pub(super) state: SliceState,
-    /// That it is stored still: the slot is this worker's.
-    pub(super) lease: Arc<DocumentCondition>,
+pub(super) struct Consumer<'h, 'a, P: Projection> {
+    pub(super) held: &'h mut Held<'a, P>,
+    pub(super) projection: Guarded<'a, P>,
     /// The position up to which events were handled, or are not taken.
     pub(super) handled: Position,
-    /// How many events were handled since the last checkpoint.
-    pub(super) pending: usize,
+    pub(super) pending: Pending,
     /// How often it had to go back since the last checkpoint.
-    pub(super) rewinds: u32,
-    /// What is to be written with the next checkpoint besides the read models.
-    pub(super) commit: Commit,
+    rewinds: u32,
+    /// How often user code was interrupted between events since the last checkpoint.
+    interruptions: u32,
+    /// The event or timeout that is handled with nothing pending, so that it can be told from those before it.
+    pub(super) isolated: Option<Origin>,
     /// The streams that have events parked.
     pub(super) parked: HashSet<StreamId>,
 }
 
-impl<'a, P: Projection> Consumer<'a, P> {
-    /// Makes the slot this worker's, unless its state is another one by now.
-    async fn take(
-        inner: &'a Inner<P>,
-        worker: Uuid,
-        slot: Slot,
-        state: Read<SliceState>,
-        running: &'a Running,
-    ) -> Result<Self, Ended> {
-        let names = inner.names()?;
-        let mut projection = inner.projection.clone();
-        for stage in projection.stages() {
-            stage.bind(inner.projection.name(), slot.build);
-        }
-        let mut consumer = Self {
-            inner,
-            lease: Arc::new(DocumentCondition { key: names.slice(slot), expected: state.revision.into() }),
-            names,
-            slot,
-            stop: &running.stop,
-            filter: projection.filter(),
-            projection,
-            handled: state.value.position,
-            state: state.value,
-            pending: 0,
+impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
+    fn new(held: &'h mut Held<'a, P>) -> Self {
+        Self {
+            projection: Guarded::new(held.inner, held.slot),
+            handled: held.state.position,
+            held,
+            pending: Pending::default(),
             rewinds: 0,
-            commit: Commit::default(),
+            interruptions: 0,
+            isolated: None,
             parked: HashSet::new(),
-        };
-        let mut owned = SliceState { owner: Some(worker), ..consumer.state.clone() };
-        if consumer.lease.expected == ExpectedDocument::Absent
-            && slot.build == 1
-            && inner.settings.start == Start::End
-        {
-            owned.position = consumer.persistently(|| inner.store.feed_end(slot.slice)).await?;
-            consumer.handled = owned.position;
         }
-        consumer.write(owned, Vec::new()).await?;
-        running.taken.store(true, Ordering::SeqCst);
-        Ok(consumer)
     }
 
     async fn work(&mut self) -> Result<Never, Ended> {
+        self.renew()?;
         self.settle_timeout().await?;
         self.parked = self.parked_streams().await?;
         loop {
-            if self.stop.is_set() {
+            if self.held.running.stop.is_set() {
                 return Err(Ended::Released);
             }
             match self.step().await {
-                Err(Ended::Contended) => self.rewind().await?,
-                step => step?,
+                Ok(()) => self.progressed().await?,
+                Err(Ended::Contended | Ended::Interrupted(None)) => self.rewind().await?,
+                Err(Ended::Interrupted(Some(interrupted))) => self.interrupted(&interrupted).await?,
+                Err(ended) => return Err(ended),
             }
         }
     }
 
     /// One page, or some waiting.
     async fn step(&mut self) -> Result<(), Ended> {
-        if self.state.replay {
+        if self.held.state.replay {
             self.replay_parked().await?;
         }
-        let growth = self.inner.store.growth();
+        let inner = self.held.inner;
+        let growth = inner.store.growth();
         let mut more_due = self.handle_due().await?;
         let page = self.page().await?;
         let is_idle = page.is_last && page.through == self.handled;
         self.handle_page(page).await?;
         if is_idle {
             // There is nothing else to do.
-            while more_due && !self.inner.stop.is_set() {
+            while more_due && !self.held.running.stop.is_set() {
                 more_due = self.handle_due().await?;
             }
-            if self.handled > self.state.position {
+            if self.handled > self.held.state.position {
                 self.checkpoint().await?;
             }
-            let settings = &self.inner.settings;
-            let pause = self.stop.sleep(&*settings.clock, settings.poll);
+            self.held.passed();
+            let pause = self.held.running.stop.sleep(&*inner.settings.clock, inner.settings.poll);
             either(growth, Box::pin(pause)).await;
         }
         Ok(())
     }
 
+    /// Notes that a step is done: what had gone wrong before is over.
+    async fn progressed(&mut self) -> Result<(), Ended> {
+        self.held.passed();
+        self.interruptions = 0;
+        if self.held.state.failure.is_some() {
+            let next = SliceState { failure: None, ..self.held.state.clone() };
+            self.held.write(next, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
     async fn page(&self) -> Result<FeedPage, Ended> {
-        let read = FeedRead::new(self.slot.slice, self.handled)
-            .limit(self.inner.settings.batch)
-            .max_bytes(self.inner.settings.batch_bytes)
-            .filter(self.filter.clone());
-        self.persistently(|| self.inner.store.read_feed(&read)).await
+        let read = FeedRead::new(self.held.slot.slice, self.handled)
+            .limit(self.held.inner.settings.batch)
+            .max_bytes(self.held.inner.settings.batch_bytes)
+            .filter(self.projection.filter().clone());
+        self.held.persistently(|| self.held.inner.store.read_feed(&read)).await
     }
 
     /// Handles the events of a page, and writes a checkpoint if any was taken.
@@ -210,77 +189,99 @@ impl<'a, P: Projection> Consumer<'a, P> {
                     // A long page is not to keep the timeouts of a process waiting.
                     self.handle_due().await?;
                 }
-                if self.filter.takes(&entry.stream, event.name()) {
-                    let ctx = EventContext::of(entry, index, self.slot.slice);
+                if self.projection.filter().takes(&entry.stream, event.name()) {
+                    if self.held.running.stop.is_set() {
+                        return self.release().await;
+                    }
+                    let ctx = EventContext::of(entry, index, self.held.slot.slice);
                     self.handle(event, ctx, entry.commit.first).await?;
                 }
                 self.handled = position;
             }
         }
         self.handled = self.handled.max(page.through);
-        if self.pending > 0 || self.handled.since(self.state.position) >= LONGEST_GAP {
+        if self.pending.events > 0 || self.handled.since(self.held.state.position) >= LONGEST_GAP {
             self.checkpoint().await?;
         }
         Ok(())
     }
 
-    /// Waits before another attempt, if there is one.
-    pub(super) async fn wait_after(&self, attempts: &mut u32, error: BoxError) -> Result<(), Ended> {
-        *attempts += 1;
-        if !self.may_retry(*attempts) && !is_retryable(&*error) {
-            return Err(Ended::Failed(Failure { event: None, error: error.to_string() }));
+    /// Ends in the middle of a page, after a checkpoint.
+    async fn release(&mut self) -> Result<(), Ended> {
+        if self.pending.events > 0 {
+            self.checkpoint().await?;
         }
-        self.wait(*attempts).await
+        Err(Ended::Released)
     }
 
-    pub(super) fn may_retry(&self, attempts: u32) -> bool {
-        self.inner.settings.retry.allows_another(attempts)
+    /// What the read models would have to write now, at most.
+    pub(super) fn staged(&mut self) -> Result<Staged, Ended> {
+        self.projection.staged().map_err(|error| self.held.failed(None, &error))
     }
 
-    /// Waits after so many attempts.
-    pub(super) async fn wait(&self, attempts: u32) -> Result<(), Ended> {
-        if self.stop.is_set() {
-            return Err(Ended::Released);
+    /// Writes that everything up to `handled` is finished, and with it what this changed.
+    pub(super) async fn checkpoint(&mut self) -> Result<(), Ended> {
+        let (mut attempts, mut outage) = (0, Outage::default());
+        while let Err(error) = self.projection.flush().await {
+            self.held.wait_after(&mut attempts, &mut outage, error).await?;
         }
-        let delay = self.inner.settings.retry.delay_after(attempts);
-        self.stop.sleep(&*self.inner.settings.clock, delay.max(Duration::from_millis(1))).await;
+        let (mut attempts, mut outage) = (0, Outage::default());
+        let mut changes = loop {
+            let changes = self.held.answered(&mut outage, self.projection.changes()).await;
+            match changes.unwrap_or_else(|error| Err(ProjectError::Handler(error.into()))) {
+                Ok(changes) => break changes,
+                Err(error) => self.held.wait_after(&mut attempts, &mut outage, error).await?,
+            }
+        };
+        let pending = std::mem::take(&mut self.pending);
+        changes.extend(pending.changes);
+        let mut next = self.held.state.clone();
+        next.position = self.handled;
+        next.parked = (next.parked + pending.parked).saturating_sub(pending.resumed);
+        next.exception = next
+            .exception
+            .filter(|exception| exception.timeout.is_none() && exception.position > self.handled);
+        // What had stopped the slice is finished, unless it is still to come.
+        next.failure = next.failure.filter(|failure| failure.is_after(self.handled));
+        self.held.write(next, changes).await?;
+        (self.rewinds, self.interruptions) = (0, 0);
+        self.held.inner.progressed.notify(usize::MAX);
+        if self.projection.forget().is_err() {
+            self.renew()?;
+        }
         Ok(())
     }
 
-    /// Asks the store as often as it takes, for as long as another attempt may succeed.
-    pub(super) async fn persistently<'b, T>(
-        &self,
-        ask: impl Fn() -> BoxFuture<'b, Result<T, StoreError>>,
-    ) -> Result<T, Ended> {
-        let mut attempts = 0;
-        loop {
-            match ask().await {
-                Err(error) if error.is_retryable() => {
-                    attempts += 1;
-                    self.wait(attempts).await?;
-                }
-                answer => return Ok(answer?),
-            }
-        }
+    /// Goes back to the last checkpoint, with a fresh clone of the projection.
+    async fn rewind(&mut self) -> Result<(), Ended> {
+        self.renew()?;
+        self.pending = Pending::default();
+        self.handled = self.held.state.position;
+        self.parked = self.parked_streams().await?;
+        self.rewinds += 1;
+        self.held.wait(self.held.inner.settings.retry.delay_after(self.rewinds)).await
     }
 
-    /// Leaves the slot: its last checkpoint, and who may take it.
-    async fn end(&mut self, ended: Ended) -> Ended {
-        let ended = match ended {
-            // Of the feed or of the documents: as bad as a failed event, and to be seen by an operator.
-            Ended::Error(error) => Ended::Failed(Failure { event: None, error: error.to_string() }),
-            ended => ended,
-        };
-        let mut next = SliceState { owner: None, ..self.state.clone() };
-        match &ended {
-            Ended::Lost | Ended::Contended | Ended::Error(_) => return ended,
-            Ended::Failed(failure) => next.failure = Some(failure.clone()),
-            Ended::Released => {}
+    /// Goes back after user code was interrupted between events, as often as the retry policy allows.
+    async fn interrupted(&mut self, interrupted: &Interrupted) -> Result<(), Ended> {
+        self.interruptions += 1;
+        if !self.held.inner.settings.retry.allows_another(self.interruptions) {
+            return Err(self.held.failed(None, interrupted));
         }
-        // What is not in a checkpoint will be handled again, by whoever comes next.
-        match self.write(next, Vec::new()).await {
-            Ok(()) => ended,
-            Err(worse) => worse,
-        }
+        let Slot { build, slice } = self.held.slot;
+        tracing::warn!(
+            projection = self.held.inner.name,
+            build,
+            slice = slice.get(),
+            attempt = self.interruptions,
+            error = %interrupted,
+            "a projection was interrupted between events and is tried again"
+        );
+        self.rewind().await
+    }
+
+    /// Takes a fresh clone of the projection.
+    pub(super) fn renew(&mut self) -> Result<(), Ended> {
+        self.projection.renew().map_err(|interrupted| self.held.failed(None, &interrupted))
     }
 }

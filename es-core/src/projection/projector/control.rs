@@ -143,7 +143,7 @@ impl<P: Projection> Projector<P> {
                     .await?;
             }
             for stage in projection.stages() {
-                stage.delete(self.inner.projection.name(), build).await.map_err(|error| {
+                stage.delete(&self.inner.name, build).await.map_err(|error| {
                     ProjectorError::invalid(format!("the rows of build {build} cannot be deleted: {error}"))
                 })?;
             }
@@ -233,7 +233,7 @@ impl<P: Projection> Projector<P> {
         if P::IS_REPLAYABLE {
             return Ok(());
         }
-        let name = self.inner.projection.name();
+        let name = &self.inner.name;
         Err(ProjectorError::invalid(format!(
             "the process `{name}` cannot start again from the first event: it would issue its commands again"
         )))
@@ -266,7 +266,7 @@ impl<P: Projection> Projector<P> {
     }
 
     /// Changes the state of a slot, and takes it from whoever works on it.
-    async fn change(
+    pub(super) async fn change(
         &self,
         slot: Slot,
         mut change: impl FnMut(&mut SliceState) -> Result<(), ProjectorError>,

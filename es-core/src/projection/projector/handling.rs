@@ -1,10 +1,13 @@
 //! Handling one event, with all that may go wrong.
 
 use super::builder::OnFailure;
-use super::consumer::{Consumer, Ended};
-use super::state::{FailedEvent, Failure};
+use super::consumer::Consumer;
+use super::fate::Origin;
+use super::held::{Ended, Outage};
+use super::state::FailedEvent;
+use crate::error_text::error_text;
 use crate::event::EventData;
-use crate::projection::{BoxError, EventContext, ProjectError, Projection, Stage};
+use crate::projection::{BoxError, EventContext, ProjectError, Projection};
 use crate::version::Version;
 
 /// What happened to an event.
@@ -25,7 +28,7 @@ pub(super) enum Attempt {
     Failed(ProjectError),
 }
 
-impl<P: Projection> Consumer<'_, P> {
+impl<P: Projection> Consumer<'_, '_, P> {
     /// Handles an event of the commit that begins at `first`: in the end it is done, skipped or parked.
     pub(super) async fn handle(
         &mut self,
@@ -33,14 +36,14 @@ impl<P: Projection> Consumer<'_, P> {
         mut ctx: EventContext,
         first: Version,
     ) -> Result<(), Ended> {
-        let exception = self.state.exception.as_ref();
+        let exception = self.held.state.exception.as_ref();
         if let Some(exception) = exception.filter(|exception| exception.is_at(ctx.position())) {
             if exception.park {
                 let error = exception.error.clone();
                 self.park(event, &ctx, first, &error).await?;
             } else {
-                tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), "an event is skipped on purpose");
-                self.pending += 1;
+                self.log(event, &ctx, "as an operator decided", "an event is skipped");
+                self.pending.events += 1;
             }
             return Ok(());
         }
@@ -53,17 +56,19 @@ impl<P: Projection> Consumer<'_, P> {
                 Attempt::Done => return Ok(()),
                 Attempt::Waits(reason) => {
                     if waits == 0 {
-                        tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %reason, "an event waits");
+                        self.log(event, &ctx, &error_text(&*reason), "an event waits");
                     }
                     waits += 1;
-                    self.wait(waits).await?;
+                    self.held.wait(self.held.inner.settings.retry.delay_after(waits)).await?;
                     // Perhaps it waits for the reaction to a timeout of this slice.
                     self.handle_due().await?;
                 }
                 Attempt::Failed(error) if self.may_park(&error) => {
-                    return self.park(event, &ctx, first, &error.to_string()).await;
+                    return self.park(event, &ctx, first, &error_text(&error)).await;
                 }
-                Attempt::Failed(error) => return Err(self.stopped_at(failed(event, &ctx), &error)),
+                Attempt::Failed(error) => {
+                    return Err(self.held.failed(Some(failed(event, &ctx)), &error));
+                }
             }
         }
     }
@@ -74,47 +79,62 @@ impl<P: Projection> Consumer<'_, P> {
         event: &EventData,
         ctx: &mut EventContext,
     ) -> Result<Attempt, Ended> {
-        let (mut attempts, mut waits) = (0, 0);
+        let is_isolated = self.isolated.take_if(|isolated| *isolated == Origin::of(ctx)).is_some();
+        if is_isolated && self.pending.events > 0 {
+            self.checkpoint().await?;
+        }
+        let (mut attempts, mut outage) = (0, Outage::default());
         loop {
             // A checkpoint renews it.
-            ctx.set_lease(&self.lease);
-            match self.try_handle(event, ctx).await {
-                Ok(Handled::Done) => return Ok(Attempt::Done),
-                Ok(Handled::Crowded) => self.checkpoint().await?,
-                Err(ProjectError::Lost) => return Err(Ended::Lost),
-                Err(error) => {
-                    // What came before is finished, whatever becomes of this one.
-                    if self.pending > 0 {
-                        self.checkpoint().await?;
+            ctx.set_lease(&self.held.lease);
+            let error = match self.try_handle(event, ctx).await {
+                Ok(Handled::Done) => {
+                    if outage.has_begun() {
+                        self.held.passed();
                     }
-                    if let ProjectError::Later(reason) = error {
-                        return Ok(Attempt::Waits(reason));
-                    }
-                    if error.is_retryable() {
-                        waits += 1;
-                        self.wait(waits).await?;
-                        continue;
-                    }
-                    attempts += 1;
-                    if matches!(error, ProjectError::Decode(_)) || !self.may_retry(attempts) {
-                        return Ok(Attempt::Failed(error));
-                    }
-                    tracing::warn!(stream = %ctx.stream(), version = %ctx.version(), %error, "an event failed");
-                    self.wait(attempts).await?;
+                    return Ok(Attempt::Done);
                 }
+                Ok(Handled::Crowded) => {
+                    self.checkpoint().await?;
+                    continue;
+                }
+                Err(ProjectError::Lost) => return Err(Ended::Lost),
+                Err(error) => error,
+            };
+            if matches!(error, ProjectError::Interrupted(_)) {
+                if self.pending.events > 0 {
+                    // What came before is lost with the projection: it is handled again, and finished first.
+                    self.log(event, ctx, &error_text(&error), "an event failed");
+                    self.isolated = Some(Origin::of(ctx));
+                    return Err(Ended::Interrupted(None));
+                }
+                self.renew()?;
+            } else if self.pending.events > 0 {
+                // What came before is finished, whatever becomes of this one.
+                self.checkpoint().await?;
             }
+            if let ProjectError::Later(reason) = error {
+                return Ok(Attempt::Waits(reason));
+            }
+            if error.is_transient() {
+                let error = format!("{}: {}", failed(event, ctx), error_text(&error));
+                self.held.wait_out(&mut outage, error).await?;
+                continue;
+            }
+            attempts += 1;
+            let settings = &self.held.inner.settings;
+            if matches!(error, ProjectError::Decode(_)) || !settings.retry.allows_another(attempts) {
+                return Ok(Attempt::Failed(error));
+            }
+            self.log(event, ctx, &error_text(&error), "an event failed");
+            self.held.wait(settings.retry.delay_after(attempts)).await?;
         }
     }
 
     /// Whether what failed with `error` is parked; otherwise the slice stops.
     pub(super) fn may_park(&self, error: &ProjectError) -> bool {
         let is_decodable = !matches!(error, ProjectError::Decode(_));
-        is_decodable && self.inner.settings.on_failure == OnFailure::Park
-    }
-
-    /// How the work on the slice ends at an event or a timeout that failed.
-    pub(super) fn stopped_at(&self, event: FailedEvent, error: &ProjectError) -> Ended {
-        Ended::Failed(Failure { event: Some(event), error: error.to_string() })
+        is_decodable && self.held.inner.settings.on_failure == OnFailure::Park
     }
 
     /// Hands an event to the projection; what it changed before it failed is undone.
@@ -123,23 +143,31 @@ impl<P: Projection> Consumer<'_, P> {
         event: &EventData,
         ctx: &EventContext,
     ) -> Result<Handled, ProjectError> {
-        let handled = self.projection.handle(event, ctx).await;
-        let overload = self.overload();
-        if handled.is_err() || overload.is_some() {
-            self.projection.stages().into_iter().for_each(Stage::undo);
-        }
-        handled?;
-        if let Some(reason) = overload {
-            return match self.pending {
-                0 => Err(ProjectError::Handler(reason.into())),
+        if let Some(overload) = self.projection.handle(event, ctx, &self.pending).await? {
+            return match self.pending.events {
+                0 => Err(ProjectError::Handler(overload.into())),
                 _ => Ok(Handled::Crowded),
             };
         }
-        self.projection.stages().into_iter().for_each(Stage::keep);
-        self.pending += 1;
+        self.pending.events += 1;
         // The event is part of the next checkpoint, whenever that is written.
         self.handled = self.handled.max(ctx.position());
         Ok(Handled::Done)
+    }
+
+    /// Logs a warning about an event or a timeout.
+    fn log(&self, event: &EventData, ctx: &EventContext, reason: &str, message: &str) {
+        tracing::warn!(
+            projection = self.held.inner.name,
+            build = self.held.slot.build,
+            slice = self.held.slot.slice.get(),
+            stream = %ctx.stream(),
+            version = ctx.version().get(),
+            event = event.name(),
+            position = ctx.position().get(),
+            reason,
+            "{message}"
+        );
     }
 }
 

@@ -1,12 +1,15 @@
 //! Running a projection: workers that share the slices of the feed.
 
 mod builder;
-mod commit;
 mod consumer;
 mod control;
+mod delays;
 mod fate;
+mod guarded;
 mod handling;
+mod held;
 mod parking;
+mod pending;
 mod progress;
 mod state;
 mod stop;
@@ -21,12 +24,14 @@ use event_listener::Event;
 use futures_util::future::{Either, select};
 
 pub use builder::{OnFailure, ProjectorBuilder, Start};
+pub use delays::Delay;
 pub(crate) use fate::{Fate, Origin, fate};
 pub use progress::{Progress, SliceProgress, SliceStatus};
 pub(crate) use state::active_build;
 pub use state::{FailedEvent, FailedTimeout, Failure, Parked};
 
 use self::builder::Settings;
+use self::delays::Delays;
 use self::state::Names;
 use self::stop::Stop;
 use super::{Projection, ProjectorError, WaitError};
@@ -74,9 +79,12 @@ pub struct Projector<P: Projection> {
 }
 
 struct Inner<P> {
+    /// The projection's name.
+    name: String,
     store: Arc<dyn Feed>,
     projection: P,
     settings: Settings,
+    delays: Delays,
     stop: Stop,
     /// A checkpoint was written, or a slice has stopped.
     progressed: Event,
@@ -86,7 +94,7 @@ struct Inner<P> {
 
 impl<P: Projection> Inner<P> {
     fn names(&self) -> Result<Names, ProjectorError> {
-        Names::new(self.projection.name())
+        Names::new(&self.name)
     }
 }
 
@@ -109,22 +117,26 @@ impl<P: Projection> Projector<P> {
     /// Works on the projection until [`shutdown`](Self::shutdown). Dropped, it leaves its slices to others as
     /// if the process had died, which is safe.
     ///
+    /// An event that fails, panics or does not return affects itself and what has to wait for it, but neither this
+    /// worker nor other slices. [Transient](crate::StoreError::is_transient) errors of the store are retried
+    /// indefinitely, and logged as warnings.
+    ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the name of the projection cannot be one, or the store refuses for good. A
-    /// store that cannot be reached is tried again.
+    /// [`ProjectorError`] when the name of the projection cannot be one, or what is stored of it cannot be read.
     pub async fn run(&self) -> Result<(), ProjectorError> {
         worker::run(&self.inner, &self.inner.stop).await
     }
 
     /// Works on the projection, and on a new build of it, until they have reached what is the end of the feed now:
-    /// in tests, and in jobs.
+    /// in tests, and in jobs. Slices that have stopped try again first.
     ///
     /// # Errors
     ///
     /// [`WaitError::Stopped`] when an event cannot be handled; others as [`run`](Self::run) and
     /// [`caught_up`](Self::caught_up).
     pub async fn run_until_caught_up(&self) -> Result<(), WaitError> {
+        self.retry_stopped().await?;
         let stop = Stop::default();
         let work = Box::pin(worker::run(&self.inner, &stop));
         let wait = Box::pin(self.all_caught_up());
@@ -142,7 +154,8 @@ impl<P: Projection> Projector<P> {
         }
     }
 
-    /// Asks every [`run`](Self::run) of this handle and its clones to end, once its batch is finished.
+    /// Asks every [`run`](Self::run) of this handle and its clones to end. They finish the event at hand and write a
+    /// checkpoint, within the [timeout](ProjectorBuilder::shutdown_timeout).
     pub fn shutdown(&self) {
         self.inner.stop.set();
     }
@@ -157,7 +170,7 @@ impl<P: Projection> Clone for Projector<P> {
 impl<P: Projection> fmt::Debug for Projector<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Projector")
-            .field("projection", &self.inner.projection.name())
+            .field("projection", &self.inner.name)
             .field("store", &self.inner.store)
             .field("settings", &self.inner.settings)
             .finish_non_exhaustive()

@@ -4,10 +4,12 @@ use std::collections::HashSet;
 
 use futures_util::{FutureExt, TryStreamExt};
 
-use super::consumer::{Consumer, Ended};
+use super::consumer::Consumer;
 use super::handling::{Handled, failed};
+use super::held::{Ended, Held, Outage};
 use super::state::{Names, Parked, SliceState, Slot, decode, encode};
 use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents};
+use crate::error_text::error_text;
 use crate::event::EventData;
 use crate::feed::{FeedEntry, Position};
 use crate::projection::{EventContext, ProjectError, Projection, ProjectorError, timeout};
@@ -38,7 +40,7 @@ pub(super) async fn parked(
     }
 }
 
-impl<P: Projection> Consumer<'_, P> {
+impl<P: Projection> Consumer<'_, '_, P> {
     /// Sets an event aside: from the next checkpoint on it is parked.
     pub(super) async fn park(
         &mut self,
@@ -47,23 +49,35 @@ impl<P: Projection> Consumer<'_, P> {
         first: Version,
         reason: &str,
     ) -> Result<(), Ended> {
+        let slot = self.held.slot;
         let parked = Parked {
-            slice: self.slot.slice,
+            slice: slot.slice,
             event: failed(event, ctx),
             first,
             error: reason.to_owned(),
             scheduled: None,
         };
-        let key = self.names.parked_event(self.slot, ctx.position());
+        let key = self.held.names.parked_event(slot, ctx.position());
         let change = DocumentChange::put(key, encode(&parked)?);
-        if !self.has_room_for(&change) {
+        let staged = self.staged()?;
+        if !self.pending.has_room_for(&change, staged) {
             self.checkpoint().await?;
         }
-        tracing::error!(stream = %ctx.stream(), version = %ctx.version(), reason, "an event is parked");
-        self.commit.changes.push(change);
+        tracing::error!(
+            projection = self.held.inner.name,
+            build = slot.build,
+            slice = slot.slice.get(),
+            stream = %ctx.stream(),
+            version = ctx.version().get(),
+            event = event.name(),
+            position = ctx.position().get(),
+            reason,
+            "an event is parked"
+        );
+        self.pending.changes.push(change);
         self.parked.insert(ctx.stream().clone());
-        self.commit.parked += 1;
-        self.pending += 1;
+        self.pending.parked += 1;
+        self.pending.events += 1;
         self.handled = self.handled.max(ctx.position());
         if !P::IS_REPLAYABLE {
             // A process takes from an event that it has reached a later one that those before are finished. Of
@@ -77,7 +91,7 @@ impl<P: Projection> Consumer<'_, P> {
     pub(super) async fn parked_streams(&self) -> Result<HashSet<StreamId>, Ended> {
         let mut streams = HashSet::new();
         let mut after = None;
-        if self.state.parked == 0 {
+        if self.held.state.parked == 0 {
             return Ok(streams);
         }
         loop {
@@ -99,12 +113,12 @@ impl<P: Projection> Consumer<'_, P> {
             let Some((last, _)) = some.last() else { break };
             after = Some(last.clone());
             for (name, parked) in &some {
-                if self.stop.is_set() {
+                if self.held.running.stop.is_set() {
                     return Err(Ended::Released);
                 }
                 let stream = parked.stream()?;
                 if let Some(scheduled) = &parked.scheduled {
-                    let (event, ctx) = timeout::event(scheduled, stream, self.slot.slice);
+                    let (event, ctx) = timeout::event(scheduled, stream, self.held.slot.slice);
                     self.replay(name, parked, &event, ctx).await?;
                 } else if !failing.contains(&stream) && !self.replay_event(name, parked, &stream).await? {
                     failing.insert(stream);
@@ -112,8 +126,8 @@ impl<P: Projection> Consumer<'_, P> {
             }
         }
         self.parked = failing;
-        let next = SliceState { replay: false, ..self.state.clone() };
-        self.write(next, Vec::new()).await
+        let next = SliceState { replay: false, ..self.held.state.clone() };
+        self.held.write(next, Vec::new()).await
     }
 
     /// Tries a parked event again; says whether it is done.
@@ -123,7 +137,7 @@ impl<P: Projection> Consumer<'_, P> {
         let Some(event) = entry.commit.events.get(index) else {
             return Err(StoreError::corrupt(stream, "a parked event is not in its commit any more").into());
         };
-        let ctx = EventContext::of(&entry, index, self.slot.slice);
+        let ctx = EventContext::of(&entry, index, self.held.slot.slice);
         self.replay(name, parked, event, ctx).await
     }
 
@@ -136,26 +150,29 @@ impl<P: Projection> Consumer<'_, P> {
         ctx: EventContext,
     ) -> Result<bool, Ended> {
         let mut ctx = ctx.after_parking();
-        ctx.set_lease(&self.lease);
-        let key = DocumentKey::new(self.names.parked(self.slot), name);
+        ctx.set_lease(&self.held.lease);
+        let key = DocumentKey::new(self.held.names.parked(self.held.slot), name);
         // Before the event, so that there is room for both in one transaction; nothing else is pending.
-        self.commit.changes.push(DocumentChange::delete(key.clone()));
-        let mut waits = 0;
+        self.pending.changes.push(DocumentChange::delete(key.clone()));
+        let mut outage = Outage::default();
         let is_done = loop {
             match self.try_handle(event, &ctx).await {
                 Ok(Handled::Done) => {
-                    self.commit.resumed += 1;
+                    self.pending.resumed += 1;
                     break true;
                 }
                 Ok(Handled::Crowded) => unreachable!("nothing is pending"),
                 Err(ProjectError::Lost) => return Err(Ended::Lost),
-                Err(error) if error.is_retryable() => {
-                    waits += 1;
-                    self.wait(waits).await?;
+                Err(error) if error.is_transient() => {
+                    let error = format!("{}: {}", parked.event, error_text(&error));
+                    self.held.wait_out(&mut outage, error).await?;
                 }
                 Err(error) => {
-                    let again = Parked { error: error.to_string(), ..parked.clone() };
-                    self.commit.changes = vec![DocumentChange::put(key, encode(&again)?)];
+                    if matches!(error, ProjectError::Interrupted(_)) {
+                        self.renew()?;
+                    }
+                    let again = Parked { error: error_text(&error), ..parked.clone() };
+                    self.pending.changes = vec![DocumentChange::put(key, encode(&again)?)];
                     break false;
                 }
             }
@@ -167,9 +184,10 @@ impl<P: Projection> Consumer<'_, P> {
     /// The commit of a parked event, as it stands in the feed.
     async fn entry(&self, parked: &Parked, stream: &StreamId) -> Result<FeedEntry, Ended> {
         let read = Read::all(stream.clone()).after(parked.first.previous()).until(parked.first);
-        let store = &self.inner.store;
-        let pages =
-            self.persistently(|| EventStore::read(&**store, read.clone()).try_collect::<Vec<_>>().boxed());
+        let store = &self.held.inner.store;
+        let pages = self
+            .held
+            .persistently(|| EventStore::read(&**store, read.clone()).try_collect::<Vec<_>>().boxed());
         let commit = pages.await?.into_iter().flat_map(|page| page.commits).next();
         let Some(commit) = commit.filter(|commit| commit.first == parked.first) else {
             return Err(StoreError::corrupt(stream, "the commit of a parked event is gone").into());
@@ -180,15 +198,7 @@ impl<P: Projection> Consumer<'_, P> {
     }
 
     async fn parked_after(&self, after: Option<String>) -> Result<Vec<(String, Parked)>, Ended> {
-        let mut attempts = 0;
-        loop {
-            match parked(&*self.inner.store, &self.names, self.slot, after.clone()).await {
-                Err(ProjectorError::Store(error)) if error.is_retryable() => {
-                    attempts += 1;
-                    self.wait(attempts).await?;
-                }
-                answer => return Ok(answer?),
-            }
-        }
+        let Held { inner, names, slot, .. } = &*self.held;
+        self.held.persistently(|| parked(&*inner.store, names, *slot, after.clone())).await
     }
 }

@@ -1,5 +1,6 @@
 //! How far a projection is.
 
+use super::delays::Delay;
 use super::state::{Failure, Overview, Slot};
 use super::{Inner, Projector};
 use crate::feed::{Position, Slice};
@@ -27,20 +28,23 @@ pub struct SliceProgress {
     pub end: Position,
     /// How many events are parked.
     pub parked: u64,
-    /// What is being done about it.
+    /// Who works on it, and what keeps it from going on.
     pub status: SliceStatus,
 }
 
-/// What is being done about a slice.
+/// Who works on a slice, and what keeps it from going on.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SliceStatus {
     /// A worker has it.
     Running,
+    /// A worker has it, and waits for a transient error to pass: the store or a service does not respond. Workers
+    /// report it with their signs of life, three times in each lease.
+    Delayed(Delay),
     /// No worker has it.
     Waiting,
-    /// It has stopped, and goes on when an operator says so: [`Projector::retry`], [`Projector::park`] or
-    /// [`Projector::skip`].
+    /// It has stopped at a failure. A worker tries again at [`Failure::retry_at`]; an operator may let it try at
+    /// once, or decide about the event: [`Projector::retry`], [`Projector::park`] or [`Projector::skip`].
     Stopped(Failure),
 }
 
@@ -67,7 +71,15 @@ impl Progress {
     pub fn stopped(&self) -> impl Iterator<Item = (Slice, &Failure)> {
         self.slices.iter().filter_map(|slice| match &slice.status {
             SliceStatus::Stopped(failure) => Some((slice.slice, failure)),
-            SliceStatus::Running | SliceStatus::Waiting => None,
+            _ => None,
+        })
+    }
+
+    /// The slices that wait for a transient error to pass, with the errors.
+    pub fn delayed(&self) -> impl Iterator<Item = (Slice, &Delay)> {
+        self.slices.iter().filter_map(|slice| match &slice.status {
+            SliceStatus::Delayed(delay) => Some((slice.slice, delay)),
+            _ => None,
         })
     }
 }
@@ -102,14 +114,19 @@ async fn progress<P: Projection>(
     overview: &Overview,
     build: u32,
 ) -> Result<Progress, ProjectorError> {
+    let mut delays = overview.delays.clone();
+    // Of this process, they are known better than stored.
+    delays.extend(inner.delays.all());
     let mut slices = Vec::new();
     for slice in inner.store.slices().await?.iter() {
         let end = inner.store.feed_end(slice).await?;
-        let state = overview.slice(Slot { build, slice }).value;
-        let status = match (state.failure, state.owner) {
-            (Some(failure), _) => SliceStatus::Stopped(failure),
-            (None, Some(_)) => SliceStatus::Running,
-            (None, None) => SliceStatus::Waiting,
+        let slot = Slot { build, slice };
+        let state = overview.slice(slot).value;
+        let status = match (state.failure, delays.remove(&slot), state.owner) {
+            (Some(failure), ..) => SliceStatus::Stopped(failure),
+            (None, Some(delay), _) => SliceStatus::Delayed(delay),
+            (None, None, Some(_)) => SliceStatus::Running,
+            (None, None, None) => SliceStatus::Waiting,
         };
         slices.push(SliceProgress { slice, position: state.position, end, parked: state.parked, status });
     }

@@ -1,12 +1,14 @@
 //! What a projector keeps in the store.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::delays::Delay;
 use super::fate::Origin;
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision};
 use crate::event::without_values;
@@ -123,7 +125,7 @@ pub(super) struct SliceState {
     /// How many events are parked.
     #[serde(default)]
     pub(super) parked: u64,
-    /// Why it goes no further.
+    /// Why it has stopped. Kept while a worker tries again, until it has got past it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<Failure>,
     /// What to do with one event, as an operator decided.
@@ -171,8 +173,29 @@ impl Exception {
 pub struct Failure {
     /// The event or the timeout at which it stopped; `None` when it was no event's fault.
     pub event: Option<FailedEvent>,
-    /// What went wrong, as the error says it.
+    /// What went wrong: the error with its causes, cut at 2 KiB.
     pub error: String,
+    /// When it stopped.
+    pub at: DateTime<Utc>,
+    /// How often it has stopped here in a row.
+    pub attempts: u32,
+    /// When a worker tries again without being asked to; `None` when it does not. A worker that starts tries at
+    /// once, since it may run other code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<DateTime<Utc>>,
+}
+
+impl Failure {
+    /// Whether it is of an event after `position`, or of a timeout, which has no position.
+    pub(super) fn is_after(&self, position: Position) -> bool {
+        self.event.as_ref().is_some_and(|event| event.timeout.is_some() || event.position > position)
+    }
+
+    /// How long to wait before another attempt, from when the slice stopped: workers measure it by their own
+    /// clocks, which may differ.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        Some(self.retry_at?.signed_duration_since(self.at).to_std().unwrap_or_default())
+    }
 }
 
 /// An event that could not be handled, or a timeout of a process.
@@ -258,12 +281,39 @@ pub(super) struct Read<T> {
     pub(super) revision: Option<Revision>,
 }
 
+/// What a worker says of itself with each sign of life.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+pub(super) struct Sign {
+    /// Its slots that wait for a transient error to pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) delays: Vec<DelayedSlot>,
+}
+
+/// A slot that waits for a transient error to pass.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+pub(super) struct DelayedSlot {
+    build: u32,
+    slice: Slice,
+    delay: Delay,
+}
+
+impl Sign {
+    pub(super) fn new(delays: Vec<(Slot, Delay)>) -> Self {
+        let delayed = |(slot, delay): (Slot, _)| DelayedSlot { build: slot.build, slice: slot.slice, delay };
+        Self { delays: delays.into_iter().map(delayed).collect() }
+    }
+}
+
 /// All that a projection has in its collection.
 #[derive(Debug, Default)]
 pub(super) struct Overview {
     pub(super) control: Control,
     pub(super) slices: BTreeMap<(u32, u32), Read<SliceState>>,
     pub(super) workers: BTreeMap<Uuid, Revision>,
+    /// The slots that wait for a transient error to pass, as their workers say.
+    pub(super) delays: BTreeMap<Slot, Delay>,
 }
 
 impl Overview {
@@ -301,6 +351,9 @@ impl Overview {
             && let Ok(worker) = worker.parse()
         {
             self.workers.insert(worker, document.revision);
+            for DelayedSlot { build, slice, delay } in decode::<Sign>(key, document)?.delays {
+                self.delays.insert(Slot { build, slice }, delay);
+            }
         }
         Ok(())
     }

@@ -28,6 +28,26 @@ impl<P: Projection> Projector<P> {
         self.reached(&ends, false).await
     }
 
+    /// Lets all slices that have stopped try again.
+    pub(super) async fn retry_stopped(&self) -> Result<(), ProjectorError> {
+        let names = self.inner.names()?;
+        let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
+        for ((build, slice), state) in &overview.slices {
+            if state.value.failure.is_some() && overview.control.builds().any(|worked_on| worked_on == *build)
+            {
+                let slot = Slot { build: *build, slice: Slice::new(*slice) };
+                self.ask(|| {
+                    self.change(slot, |state| {
+                        state.failure = None;
+                        Ok(())
+                    })
+                })
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for a new build, too.
     pub(super) async fn all_caught_up(&self) -> Result<(), WaitError> {
         let ends = self.ends().await?;
@@ -38,22 +58,25 @@ impl<P: Projection> Projector<P> {
     async fn ends(&self) -> Result<Vec<(Slice, Position)>, WaitError> {
         let store = &self.inner.store;
         let mut ends = Vec::new();
-        for slice in self.ask(async || Ok(store.slices().await?)).await?.iter() {
-            ends.push((slice, self.ask(async || Ok(store.feed_end(slice).await?)).await?));
+        for slice in self.ask(|| async { Ok(store.slices().await?) }).await?.iter() {
+            ends.push((slice, self.ask(|| async { Ok(store.feed_end(slice).await?) }).await?));
         }
         Ok(ends)
     }
 
-    /// Asks again when another attempt may succeed, as often as the retry policy has it.
-    async fn ask<T>(&self, ask: impl AsyncFn() -> Result<T, ProjectorError>) -> Result<T, ProjectorError> {
+    /// Repeats a request while another attempt may succeed, as often as the retry policy allows.
+    ///
+    /// Not an `AsyncFn`: the future of a caller that passes a closure which borrows would not be `Send`.
+    async fn ask<T, F>(&self, ask: impl Fn() -> F) -> Result<T, ProjectorError>
+    where
+        F: Future<Output = Result<T, ProjectorError>>,
+    {
         let settings = &self.inner.settings;
         let mut attempts = 0;
         loop {
             attempts += 1;
             match ask().await {
-                Err(ProjectorError::Store(error))
-                    if error.is_retryable() && settings.retry.allows_another(attempts) =>
-                {
+                Err(error) if error.is_transient() && settings.retry.allows_another(attempts) => {
                     pause(&*settings.clock, settings.retry.delay_after(attempts)).await;
                 }
                 answer => return answer,
@@ -76,16 +99,16 @@ impl<P: Projection> Projector<P> {
     ) -> Result<(), WaitError> {
         let wait = Box::pin(async {
             let store = &self.inner.store;
-            let slice = self.ask(async || Ok(store.slices().await?)).await?.of(stream);
+            let slice = self.ask(|| async { Ok(store.slices().await?) }).await?.of(stream);
             loop {
                 let growth = store.growth();
-                if self.ask(async || Ok(store.indexed(stream).await?)).await? >= version {
+                if self.ask(|| async { Ok(store.indexed(stream).await?) }).await? >= version {
                     break;
                 }
                 either(growth, self.inner.settings.clock.sleep(LOOK_AGAIN)).await;
             }
             // Whatever its position is, it is not behind the end.
-            let end = self.ask(async || Ok(store.feed_end(slice).await?)).await?;
+            let end = self.ask(|| async { Ok(store.feed_end(slice).await?) }).await?;
             self.reached(&[(slice, end)], false).await
         });
         match select(wait, Box::pin(self.pass(timeout))).await {
@@ -109,7 +132,7 @@ impl<P: Projection> Projector<P> {
         let names = self.inner.names()?;
         loop {
             let progressed = self.inner.progressed.listen();
-            let overview = self.ask(async || Overview::read(&*self.inner.store, &names).await).await?;
+            let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
             let control = &overview.control;
             let builds = control.builds().filter(|build| new || *build == control.active);
             let awaited = builds.flat_map(|build| ends.iter().map(move |end| (build, end)));

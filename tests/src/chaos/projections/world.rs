@@ -43,6 +43,14 @@ impl Clock for VirtualTime {
     async fn sleep(&self, duration: Duration) {
         sleep(duration).await;
     }
+
+    fn monotonic(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    async fn timeout(&self, duration: Duration) {
+        sleep(duration).await;
+    }
 }
 
 /// Lets a process run that now and then stands still for so long that others take it for dead, and that dies before

@@ -1,0 +1,48 @@
+//! Calls user code, and turns its panics and hangs into errors.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::{Either, FutureExt, poll_immediate, select};
+
+use super::Interrupted;
+use crate::clock::Clock;
+use crate::error_text::truncated;
+
+/// Calls a function of the user. After a panic, what it was working on may be broken: do not use it any more.
+pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Interrupted> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(panicked)
+}
+
+/// Awaits a future of the user for at most `timeout`. A hang is noticed at an `.await` only. Afterwards, as in
+/// [`caught`].
+pub(crate) async fn guarded<T>(
+    clock: &dyn Clock,
+    timeout: Duration,
+    code: impl Future<Output = T>,
+) -> Result<T, Interrupted> {
+    let mut code = pin!(AssertUnwindSafe(code).catch_unwind());
+    // Most code returns at once, and needs no timer.
+    let outcome = match poll_immediate(code.as_mut()).await {
+        Some(outcome) => outcome,
+        None => match select(code, clock.timeout(timeout)).await {
+            Either::Left((outcome, _)) => outcome,
+            Either::Right(_) => return Err(Interrupted::TimedOut(timeout)),
+        },
+    };
+    outcome.map_err(panicked)
+}
+
+/// Reads the message of a panic.
+pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Interrupted {
+    let message = match payload.downcast::<String>() {
+        Ok(message) => *message,
+        Err(payload) => match payload.downcast_ref::<&str>() {
+            Some(message) => (*message).to_owned(),
+            None => "without a message".to_owned(),
+        },
+    };
+    Interrupted::Panicked(truncated(message))
+}

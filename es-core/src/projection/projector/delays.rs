@@ -1,0 +1,89 @@
+//! Slices that wait for a transient error to pass.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::state::Slot;
+use crate::clock::Clock;
+
+/// How often a delay is logged while it lasts.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why a slice makes no progress at the moment: the store or a service failed, and is tried again until it responds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+#[non_exhaustive]
+pub struct Delay {
+    /// When the first attempt failed.
+    pub since: DateTime<Utc>,
+    /// How many attempts have failed.
+    pub attempts: u32,
+    /// When the next attempt begins.
+    pub next_attempt: DateTime<Utc>,
+    /// The last error, with its causes.
+    pub error: String,
+}
+
+/// The delays of a projector's workers in this process.
+#[derive(Debug, Default)]
+pub(super) struct Delays(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// By slot; that of the workers themselves under `None`.
+    delays: BTreeMap<Option<Slot>, Delay>,
+    /// When the last warning was logged.
+    warned: Option<Duration>,
+    /// Whether one was logged for the delays that there are.
+    is_known: bool,
+}
+
+impl Delays {
+    /// Notes a failed attempt, after which the next one begins in `wait`; returns whether to log a warning: for the
+    /// first one, and then once a minute.
+    pub(super) fn failed(&self, slot: Option<Slot>, error: &str, wait: Duration, clock: &dyn Clock) -> bool {
+        let (now, monotonic) = (clock.now(), clock.monotonic());
+        let next_attempt = now + chrono::Duration::from_std(wait).unwrap_or_default();
+        let error = error.to_owned();
+        let mut state = self.state();
+        let delay = state.delays.entry(slot).or_insert(Delay {
+            since: now,
+            attempts: 0,
+            next_attempt,
+            error: String::new(),
+        });
+        *delay =
+            Delay { since: delay.since, attempts: delay.attempts.saturating_add(1), next_attempt, error };
+        let is_due = state.warned.is_none_or(|warned| monotonic.saturating_sub(warned) >= WARNING_INTERVAL);
+        if is_due {
+            (state.warned, state.is_known) = (Some(monotonic), true);
+        }
+        is_due
+    }
+
+    /// Notes a success; returns whether it ends the last delay that was logged.
+    pub(super) fn passed(&self, slot: Option<Slot>) -> bool {
+        let mut state = self.state();
+        let was_delayed = state.delays.remove(&slot).is_some();
+        was_delayed && state.delays.is_empty() && std::mem::take(&mut state.is_known)
+    }
+
+    /// Forgets slots that others work on.
+    pub(super) fn retain(&self, is_kept: impl Fn(Slot) -> bool) {
+        self.state().delays.retain(|slot, _| slot.is_none_or(&is_kept));
+    }
+
+    /// The delays of slots.
+    pub(super) fn all(&self) -> Vec<(Slot, Delay)> {
+        let state = self.state();
+        state.delays.iter().filter_map(|(slot, delay)| Some(((*slot)?, delay.clone()))).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
