@@ -15,8 +15,10 @@ use crate::version::Version;
 /// How an aggregate decides on the command `C`.
 ///
 /// A pure function of the state, the command and the context: no clock, no random numbers, no services.
-/// It may run several times for one command, when other writers come first. A decision that needs a
-/// service is made in [`Repository::decide`](crate::Repository::decide).
+/// It may run several times for one command, when other writers come first.
+///
+/// `handle` is not `async`, and nothing in it can be awaited. A decision that needs a service is made in
+/// [`Repository::decide`](crate::Repository::decide), which takes an async closure.
 ///
 /// ```
 /// use es_core::prelude::*;

@@ -235,6 +235,11 @@ impl Entry {
         matches!(self.value, Value::None)
     }
 
+    /// Whether it is written `key(…)`.
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.value, Value::List(_))
+    }
+
     /// The tokens of `key(…)`.
     pub(crate) fn nested(&self, grammar: &Grammar, errors: &mut Errors) -> Option<TokenStream> {
         match &self.value {

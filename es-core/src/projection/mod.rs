@@ -63,7 +63,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a projection",
     label = "not a projection",
-    note = "write `#[derive(Clone, Projection)]` and `#[projection(name = \"…\", events(Aggregate(Event, …)))]` above the definition of `{Self}`"
+    note = "write `#[derive(Clone, Projection)]` and `#[projection(name = \"…\", events(Aggregate(Event, …)))]` above the definition of `{Self}`",
+    note = "if `{Self}` is a process, run it with `Projector::of_process` or `Projector::process_builder`"
 )]
 pub trait Projection: Clone + Send + Sync + 'static {
     /// The projection's name. Its checkpoints are stored under it: never change it.

@@ -36,6 +36,13 @@ impl Members {
         let chosen = chosen.unwrap_or_else(|| default_enum(item));
         match (events, family) {
             (Some(events), None) => Self::list(item, grammar, events, chosen, errors),
+            (None, Some(events)) if events.is_list() => {
+                errors.at(
+                    events.key.span(),
+                    "a list of events is written `events(…)`; `event = OrderEvent` names one enum of events",
+                );
+                Self::list(item, grammar, events, chosen, errors)
+            }
             (None, Some(family)) => {
                 if let Some(name) = name {
                     errors.at(

@@ -1,0 +1,30 @@
+use es_core::prelude::*;
+
+#[event]
+pub struct Opened {
+    pub owner: String,
+}
+
+#[derive(Aggregate, Default)]
+#[aggregate(name = "account", id = String, events(Opened))]
+pub struct Account;
+
+impl Apply<Opened> for Account {
+    fn apply(&mut self, _: &Opened) {}
+}
+
+pub struct Open;
+
+async fn owner_from_a_service() -> String {
+    "Ann".to_owned()
+}
+
+impl Handle<Open> for Account {
+    type Error = BoxError;
+
+    fn handle(&self, _: &Open, _: &Context<Self>) -> Result<Events<Self>, BoxError> {
+        Ok(Opened { owner: owner_from_a_service().await }.into())
+    }
+}
+
+fn main() {}
