@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use es_core::feed::{Feed, FeedRead, Position, Slices};
 use es_core::testing::Faults;
@@ -29,8 +30,10 @@ fn open(engine: &Engine, faults: Option<&Faults>, slices: u32) -> DynamoStore {
         }
     };
     let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);
-    let config = engine.config_through(way()).retry_config(retries);
-    let streams = engine.streams_config_through(way());
+    // Time stands still: a request that is never answered takes none.
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(2)).build();
+    let config = engine.config_through(way()).retry_config(retries).timeout_config(timeouts.clone());
+    let streams = engine.streams_config_through(way()).timeout_config(timeouts);
     DynamoStore::builder()
         .client(Client::from_conf(config.build()))
         .streams_client(es_dynamo::StreamsClient::from_conf(streams.build()))
@@ -93,6 +96,8 @@ async fn run(seed: u64) -> Result<u64, String> {
                     .lost_answers(0.03)
                     .throttling(0.02)
                     .internal_errors(0.02)
+                    .unreadable_answers(0.03)
+                    .stalls(0.01)
                     .cut_pages(0.05)
                     .delays(0.05, Duration::from_secs(10));
                 let faults = if random.bool() { faults.crash_after(random.u64(1..150)) } else { faults };
@@ -162,8 +167,11 @@ fn processes_hold_when_the_network_fails() {
             let mut random = fastrand::Rng::with_seed(seed);
             let start = tokio::time::Instant::now();
             while start.elapsed() < processes::STORM {
-                let faults =
-                    Faults::seeded(random.u64(..)).lost_answers(0.1).throttling(0.1).lost_requests(0.1);
+                let faults = Faults::seeded(random.u64(..))
+                    .lost_answers(0.1)
+                    .throttling(0.1)
+                    .lost_requests(0.1)
+                    .unreadable_answers(0.1);
                 let store = open(&engine, Some(&faults), 4);
                 index(&store, Duration::from_millis(random.u64(100..8_000)), true).await;
             }

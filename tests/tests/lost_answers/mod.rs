@@ -11,11 +11,13 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
+use es_core::testing::Faults;
 use es_core::{ExecuteError, ManualClock, Repository, RetryPolicy, StoreError};
 use es_dynamo::DynamoStore;
 use es_dynamo::embedded::{Connector, Engine};
+use es_dynamo::testing::FaultyConnector;
 use es_tests::conformance::time;
-use es_tests::domain::{Account, Deposit};
+use es_tests::domain::{Account, Deposit, TakeHandle};
 
 /// Loses the answers to so many writes, and counts them all.
 #[derive(Clone, Debug)]
@@ -175,4 +177,26 @@ async fn is_resolved_as_soon_as_the_refusals_pass() {
             assert_eq!(deposits_recorded(&accounts).await, 1);
         }
     }
+}
+
+/// A first attempt that was lost on its way may be late instead: the claim that stands in its way now can be given back
+/// before it arrives.
+#[tokio::test]
+async fn is_not_called_claimed_while_it_may_be_late() {
+    let engine = Engine::in_memory().expect("starts");
+    let truth: Repository<Account> = Repository::new(engine.store().await.expect("creates the table"));
+    let take = || TakeHandle { handle: "handle".to_owned() };
+    truth.execute(&"bob".to_owned(), take()).await.expect("is free");
+
+    let lost = AtomicU32::new(1);
+    let connector = FaultyConnector::new(engine.connector(), Faults::seeded(1).lost_requests(1.0))
+        .only(move |operation, _| operation == "TransactWriteItems" && take_one(&lost));
+    let config = engine.config_through(connector.into_shared()).retry_config(RetryConfig::disabled());
+    let store =
+        DynamoStore::builder().client(Client::from_conf(config.build())).build().expect("a valid table");
+    let accounts: Repository<Account> = Repository::builder(store).clock(ManualClock::at(time(0))).build();
+    let error = accounts.execute(&"ann".to_owned(), take()).await.expect_err("bob has it");
+    assert!(error.is_outcome_unknown(), "{error:?}");
+    let error = accounts.execute(&"ann".to_owned(), take()).await.expect_err("bob has it");
+    assert!(error.claimed().is_some(), "{error:?}");
 }
