@@ -197,7 +197,7 @@ async fn what_is_too_large_is_not_sent() {
     let two = one.clone().put(key("b"), Any, "1");
     for set in [one, two] {
         let told = store.change(&set).await.expect_err("too large").to_string();
-        assert_eq!(told, "the document `rows/a` has 410054 bytes, the limit is 409600");
+        assert_eq!(told, "the document `rows/a` has 410069 bytes, the limit is 409600");
     }
     let body = "x".repeat(400_000);
     let all = (0..11).fold(set(2), |set, n| set.put(key(&n.to_string()), Any, &*body));
