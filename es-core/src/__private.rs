@@ -47,6 +47,8 @@ pub trait Member: Sized {
     fn kind(&self) -> &'static EventKind;
     fn encode(&self) -> Result<String, EncodeError>;
     fn decode(stored: &EventData) -> Result<Self, DecodeError>;
+    /// The `Debug` form of a stored event.
+    fn decoded_text(stored: &EventData) -> Result<String, DecodeError>;
     fn knows(name: &str) -> bool;
 
     fn copy(&self) -> Self;
@@ -72,6 +74,10 @@ impl<E: Event> Member for E {
 
     fn decode(stored: &EventData) -> Result<Self, DecodeError> {
         Event::decode(stored)
+    }
+
+    fn decoded_text(stored: &EventData) -> Result<String, DecodeError> {
+        <E as Event>::decode(stored).map(|event| format!("{event:?}"))
     }
 
     fn knows(name: &str) -> bool {

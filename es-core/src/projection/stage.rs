@@ -14,6 +14,9 @@ use crate::documents::DocumentChange;
     note = "the field with `#[read_model]` is a `ReadModel<…>` of a type with `#[derive(Row)]`; other fields go without it"
 )]
 pub trait Stage: Send {
+    /// The name under which its changes are stored.
+    fn name(&self) -> &str;
+
     /// Says for which projection it is, and for which of its builds.
     fn bind(&mut self, projection: &str, build: u32);
 

@@ -194,6 +194,10 @@ impl<T: Row> ReadModel<T> {
 }
 
 impl<T: Row> Stage for ReadModel<T> {
+    fn name(&self) -> &str {
+        T::NAME
+    }
+
     fn bind(&mut self, projection: &str, build: u32) {
         self.staging = Some(Staging::new(Layout::new(projection, build, T::NAME)));
     }

@@ -24,7 +24,7 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
     let texts = timeouts.iter().map(|event| {
         quote! {
             if <#event as #core::__private::Member>::knows(stored.name()) {
-                return <#event as #core::__private::Member>::decode(stored).map(|event| ::std::format!("{event:?}"));
+                return <#event as #core::__private::Member>::decoded_text(stored);
             }
         }
     });
@@ -35,17 +35,19 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
     quote! {
         #[allow(deprecated)]
         const _: () = {
+            const TIMEOUTS: &[&[#core::__private::EventKind]] = &[#(#kinds),*];
+
             #[automatically_derived]
             #header {
                 const NAME: &'static #core::__private::str = #name;
                 type State = #state;
-                const TIMEOUTS: &'static [&'static [#core::__private::EventKind]] = &[#(#kinds),*];
+                const TIMEOUTS: &'static [&'static [#core::__private::EventKind]] = TIMEOUTS;
 
                 fn timeout_text(
                     stored: &#core::EventData,
                 ) -> #core::__private::Result<#core::__private::String, #core::DecodeError> {
                     #(#texts)*
-                    #core::__private::Result::Err(#core::DecodeError::unknown_name(stored.name(), &<Self as #core::Process>::TIMEOUTS.concat()))
+                    #core::__private::Result::Err(#core::DecodeError::unknown_name(stored.name(), &TIMEOUTS.concat()))
                 }
 
                 fn filter(&self) -> #core::feed::EventFilter #filter

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::testing::{Faults, FaultyStore};
-use es_core::{MemoryStore, Projector};
+use es_core::{MemoryStore, Projector, ReadModel};
 use tokio::time::sleep;
 
 use crate::support::{Journal, LEASE, deposit, projector, work};
@@ -132,4 +132,79 @@ async fn an_outage_stops_no_slice() {
     sleep(LEASE * 5).await;
     projector.shutdown();
     worker.await.expect("no panic").expect("ends although nothing gets through");
+}
+
+mod same_name {
+    use es_core::prelude::*;
+    use es_core::serde::{Deserialize, Serialize};
+    use es_tests::domain::{Account, Deposited};
+
+    #[derive(Clone, Row, Serialize, Deserialize)]
+    #[serde(crate = "es_core::serde")]
+    #[row(name = "lines", key = number)]
+    pub(super) struct OtherLine {
+        number: u8,
+    }
+
+    /// Has two read models of one name.
+    #[derive(Clone, Projection)]
+    #[projection(name = "twice", events(Account(Deposited)))]
+    pub(super) struct Twice {
+        #[read_model]
+        pub(super) first: ReadModel<OtherLine>,
+        #[read_model]
+        pub(super) second: ReadModel<crate::support::Line>,
+    }
+
+    impl Project<Deposited> for Twice {
+        async fn project(&mut self, _: &Deposited, _: &EventContext) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    /// Has the name of another projection.
+    #[derive(Clone, Projection)]
+    #[projection(name = "journal", events(Account(Deposited)))]
+    pub(super) struct OtherJournal;
+
+    impl Project<Deposited> for OtherJournal {
+        async fn project(&mut self, _: &Deposited, _: &EventContext) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn read_models_with_one_name_are_an_error() {
+    use same_name::Twice;
+
+    let store = MemoryStore::new();
+    let projection = Twice { first: ReadModel::of::<Twice>(&store), second: ReadModel::of::<Twice>(&store) };
+    let error = projector(store, projection).build().run_until_caught_up().await.expect_err("share rows");
+    let expected = "two read models of the projection `twice` have the name `lines`";
+    assert!(error.to_string().contains(expected), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn projections_with_one_name_are_an_error_on_one_store() {
+    use same_name::OtherJournal;
+
+    let store = MemoryStore::new();
+    let journal = new(&store, &Journal::new(&store));
+    let worker = work(&journal);
+    sleep(Duration::from_millis(50)).await;
+    let second = work(&new(&store, &Journal::new(&store)));
+    let other = projector(store.clone(), OtherJournal).build();
+    let error = other.run().await.expect_err("share checkpoints").to_string();
+    let expected = "OtherJournal` have the name `journal`, so they would share their checkpoints";
+    assert!(error.contains(expected) && error.contains("support::Journal`"), "{error}");
+    // Elsewhere it is another one, and a worker of the same projection is welcome.
+    projector(MemoryStore::new(), OtherJournal).build().run_until_caught_up().await.expect("works");
+    assert!(!second.is_finished());
+
+    for worker in [worker, second] {
+        worker.abort();
+        let _ = worker.await;
+    }
+    other.run_until_caught_up().await.expect("the name is free");
 }

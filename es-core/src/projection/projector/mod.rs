@@ -8,6 +8,7 @@ mod fate;
 mod guarded;
 mod handling;
 mod held;
+mod names;
 mod parking;
 mod pending;
 mod progress;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::Inner;
 use super::consumer::{self, Running};
 use super::held::Ended;
+use super::names::Reservation;
 use super::state::{Failure, Names, Overview, Read, Sign, SliceState, Slot, encode};
 use super::stop::{Stop, either};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, Revision};
@@ -49,6 +50,7 @@ pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Re
 
 async fn work<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), ProjectorError> {
     let names = inner.names()?;
+    let _reservation = Reservation::of(inner)?;
     let Some(slices) = slices(inner, stop).await? else { return Ok(()) };
     let worker = Worker {
         inner: Arc::clone(inner),
