@@ -2,25 +2,27 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
 
 use super::Metadata;
 
 thread_local! {
-    /// What the spans say that this thread is in, the innermost last.
-    static ENTERED: RefCell<Vec<(Id, Known)>> = const { RefCell::new(Vec::new()) };
+    /// The spans that this thread is in, the innermost last.
+    static ENTERED: RefCell<Vec<(Id, Option<Arc<Noted>>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Notes what spans say about who asks and in what context, so that commands inside of them can record it.
 ///
 /// The fields are `actor`, `correlation` and `causation`; an inner span adds to what the outer ones say, and
-/// overrides it. A web server sets them once for each request:
+/// overrides it. Fields that are recorded later count for all commands after that, in spans inside, too: who it is
+/// may be known only when a login was checked. A web server sets them once for each request:
 ///
 /// ```
 /// use es_core::{Metadata, MetadataLayer};
@@ -28,8 +30,11 @@ thread_local! {
 ///
 /// let subscriber = tracing_subscriber::registry().with(MetadataLayer);
 /// tracing::subscriber::with_default(subscriber, || {
-///     let span = tracing::info_span!("request", correlation = "request-7", actor = "ann");
-///     let metadata = span.in_scope(Metadata::of_current_span);
+///     let span = tracing::info_span!("request", correlation = "request-7", actor = tracing::field::Empty);
+///     let metadata = span.in_scope(|| {
+///         tracing::Span::current().record("actor", "ann");
+///         Metadata::of_current_span()
+///     });
 ///     assert_eq!((metadata.correlation(), metadata.actor()), (Some("request-7"), Some("ann")));
 /// });
 /// ```
@@ -39,12 +44,43 @@ thread_local! {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetadataLayer;
 
-/// What one span says, with what the spans around it say.
-#[derive(Clone, Debug, Default)]
+/// The names of the fields that are noted.
+const FIELDS: [&str; 3] = ["actor", "correlation", "causation"];
+
+/// A span with fields that are noted, and the nearest one around it.
+#[derive(Debug)]
+struct Noted {
+    known: Mutex<Known>,
+    outer: Option<Arc<Noted>>,
+}
+
+/// What one span says.
+#[derive(Debug, Default)]
 struct Known {
     actor: Option<String>,
     correlation: Option<String>,
     causation: Option<String>,
+}
+
+impl Noted {
+    fn record(&self, record: impl FnOnce(&mut Known)) {
+        record(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// What the span says, and the spans around it.
+    fn metadata(&self) -> Metadata {
+        let mut metadata = self.outer.as_ref().map_or_else(Metadata::new, |outer| outer.metadata());
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let add = |field: &mut Option<String>, known: &Option<String>| {
+            if known.is_some() {
+                field.clone_from(known);
+            }
+        };
+        add(&mut metadata.actor, &known.actor);
+        add(&mut metadata.correlation, &known.correlation);
+        add(&mut metadata.causation, &known.causation);
+        metadata
+    }
 }
 
 impl Visit for Known {
@@ -59,7 +95,7 @@ impl Visit for Known {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if matches!(field.name(), "actor" | "correlation" | "causation") {
+        if FIELDS.contains(&field.name()) {
             self.record_str(field, &format!("{value:?}"));
         }
     }
@@ -68,22 +104,31 @@ impl Visit for Known {
 impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for MetadataLayer {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut known: Known =
-            span.parent().and_then(|parent| parent.extensions().get().cloned()).unwrap_or_default();
-        attributes.record(&mut known);
-        span.extensions_mut().replace(known);
+        let outer = span.parent().and_then(|parent| noted(&parent));
+        let fields = attributes.metadata().fields();
+        let noted = if FIELDS.iter().any(|name| fields.field(name).is_some()) {
+            let mut known = Known::default();
+            attributes.record(&mut known);
+            Some(Arc::new(Noted { known: Mutex::new(known), outer }))
+        } else {
+            outer
+        };
+        if let Some(noted) = noted {
+            span.extensions_mut().replace(noted);
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        if let Some(known) = span.extensions_mut().get_mut::<Known>() {
-            values.record(known);
+        // A span without such fields has the note of an outer one, and nothing to record in it.
+        if let Some(noted) = noted(&span) {
+            noted.record(|known| values.record(known));
         }
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        let known = context.span(id).and_then(|span| span.extensions().get::<Known>().cloned());
-        ENTERED.with_borrow_mut(|entered| entered.push((id.clone(), known.unwrap_or_default())));
+        let noted = context.span(id).and_then(|span| noted(&span));
+        ENTERED.with_borrow_mut(|entered| entered.push((id.clone(), noted)));
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
@@ -95,13 +140,17 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for MetadataLaye
     }
 }
 
+/// The note of a span, or of the nearest one around it that has one.
+fn noted<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<Arc<Noted>> {
+    span.extensions().get::<Arc<Noted>>().cloned()
+}
+
 impl Metadata {
     /// What the span says that the calling code is in; nothing, when there is none or no [`MetadataLayer`].
     #[must_use]
     pub fn of_current_span() -> Self {
-        let known = ENTERED.with_borrow(|entered| entered.last().map(|(_, known)| known.clone()));
-        let Known { actor, correlation, causation } = known.unwrap_or_default();
-        Self { actor, correlation, causation, ..Self::new() }
+        let noted = ENTERED.with_borrow(|entered| entered.last().and_then(|(_, noted)| noted.clone()));
+        noted.map_or_else(Self::new, |noted| noted.metadata())
     }
 }
 
@@ -152,6 +201,25 @@ mod tests {
             assert_eq!(span.in_scope(seen), (None, None));
             span.record("actor", "ann");
             assert_eq!(span.in_scope(seen), (some("ann"), None));
+        });
+    }
+
+    #[test]
+    fn reads_what_is_recorded_inside_a_span_when_asked() {
+        let subscriber = tracing_subscriber::registry().with(MetadataLayer);
+        tracing::subscriber::with_default(subscriber, || {
+            let request = info_span!("request", correlation = "one", actor = tracing::field::Empty);
+            let before = info_span!(parent: &request, "before", causation = "login", other = 1);
+            request.in_scope(|| {
+                tracing::Span::current().record("actor", "ann");
+                assert_eq!(seen(), (some("ann"), some("one")), "in the span itself");
+                assert_eq!(info_span!("after").in_scope(seen), (some("ann"), some("one")));
+            });
+            before.record("other", 2);
+            assert_eq!(before.in_scope(seen), (some("ann"), some("one")), "made before the record");
+            assert_eq!(before.in_scope(Metadata::of_current_span).causation(), Some("login"));
+            let apart = info_span!(parent: None, "apart");
+            assert_eq!(request.in_scope(|| apart.in_scope(seen)), (None, None));
         });
     }
 }
