@@ -18,7 +18,7 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the time since an arbitrary moment in the past.
     ///
-    /// Never steps, unlike [`now`](Self::now), which follows the wall clock: leases are measured with it. By default
+    /// Never steps, unlike [`now`](Self::now), which follows the wall clock: leases and deadlines are measured with it. By default
     /// the system's monotonic clock.
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -33,6 +33,22 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     async fn timeout(&self, duration: Duration) {
         futures_timer::Delay::new(duration).await;
     }
+}
+
+/// The first and the last second that can be stored: years 1 to 9999, which RFC 3339 can express.
+const FIRST_SECOND: i64 = -62_135_596_800;
+const LAST_SECOND: i64 = 253_402_300_799;
+
+/// Returns whether `time` is in the years 1 to 9999: others are not stored.
+pub(crate) fn is_storable(time: DateTime<Utc>) -> bool {
+    (FIRST_SECOND..=LAST_SECOND).contains(&time.timestamp())
+}
+
+/// Returns `time` after `duration`, at most the last time that can be stored.
+pub(crate) fn later(time: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
+    let last = DateTime::from_timestamp(LAST_SECOND, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    let later = chrono::TimeDelta::from_std(duration).ok().and_then(|delta| time.checked_add_signed(delta));
+    later.map_or(last, |later| later.min(last))
 }
 
 /// The system's clock.
@@ -113,5 +129,30 @@ impl Clock for ManualClock {
 
     fn monotonic(&self) -> Duration {
         self.time().passed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn years_from_1_to_9999_are_storable() {
+        for (text, storable) in [
+            ("0001-01-01T00:00:00Z", true),
+            ("0000-12-31T23:59:59.999Z", false),
+            ("9999-12-31T23:59:59.999Z", true),
+            ("+10000-01-01T00:00:00Z", false),
+        ] {
+            let time: DateTime<Utc> = text.parse().expect("a time");
+            assert_eq!(is_storable(time), storable, "{text}");
+        }
+    }
+
+    #[test]
+    fn later_ends_with_the_calendar() {
+        let now: DateTime<Utc> = "2030-01-01T00:00:00Z".parse().expect("a time");
+        assert_eq!(later(now, Duration::from_secs(5)), now + chrono::TimeDelta::seconds(5));
+        assert_eq!(later(now, Duration::MAX).to_rfc3339(), "9999-12-31T23:59:59+00:00");
     }
 }

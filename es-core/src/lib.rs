@@ -52,8 +52,8 @@ pub use process::{Process, React, Reaction};
 pub use projection::{BoxError, EventContext, Project, Projection, Projector};
 pub use read_model::{IndexPlace, ReadModel, ReadModelError, Row, RowPage, RowQuery};
 pub use repository::{
-    Committed, Decided, ExecuteError, History, Loaded, Outcome, Recorded, Rejection, Repository,
-    RepositoryBuilder, Request, RetryPolicy, Transaction, TransactionError,
+    Committed, Decided, ExecuteError, History, KeyReused, Loaded, Outcome, Recorded, Rejection, Repository,
+    RepositoryBuilder, Request, RetryBudget, RetryPolicy, Transaction, TransactionError,
 };
 pub use schema::Schema;
 pub use serde;

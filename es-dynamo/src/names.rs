@@ -158,6 +158,8 @@ pub const HOLDER: &str = "h";
 
 /// Marker: where the events are.
 pub const PLACES: &str = "to";
+/// Marker: what identifies the command, if its caller has something that does.
+pub const COMMAND_FINGERPRINT: &str = "c";
 /// Place of events: their stream.
 pub const PLACE_STREAM: &str = "s";
 /// Place of events: the version of the first.

@@ -1,5 +1,7 @@
 //! The conformance suite on the store in memory.
 
+mod spans;
+
 use std::sync::Arc;
 
 use es_core::MemoryStore;

@@ -130,6 +130,7 @@ impl Content {
         }
         if let Some(once) = set.once_key() {
             let marker = Marker::new(once.id, once.places.clone(), once.expires);
+            let marker = marker.with_fingerprint(once.fingerprint.clone());
             self.markers.insert(once.key.clone(), marker);
         }
         Ok(())

@@ -12,6 +12,7 @@ use super::reactor::RETENTION;
 use super::timers::scheduled;
 use super::turn::{Begun, Turn};
 use crate::aggregate::Aggregate;
+use crate::clock::is_storable;
 use crate::command::Handle;
 use crate::event::Event;
 use crate::metadata::Metadata;
@@ -167,6 +168,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
             Err(ExecuteError::Conflict(conflict) | ExecuteError::Outdated(conflict)) => Err(conflict.into()),
             Err(ExecuteError::Claimed(claimed)) => Err(claimed.into()),
             Err(ExecuteError::Refused(refused)) => Err(refused.into()),
+            Err(ExecuteError::KeyReused(reused)) => Err(reused.into()),
             Err(ExecuteError::Store(error)) => Err(error.into()),
         }
     }
@@ -182,7 +184,8 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     /// When the event cannot be encoded.
     pub fn schedule<E: Event>(&mut self, after: Duration, event: E) -> Result<(), BoxError> {
         let after = chrono::Duration::from_std(after)?;
-        let due = self.now().checked_add_signed(after).ok_or("a timeout beyond the calendar")?;
+        let due = self.now().checked_add_signed(after).filter(|due| is_storable(*due));
+        let due = due.ok_or("a timeout is due after the year 9999: schedule it for an earlier time")?;
         let number = self.timers.len();
         let Instance { stream, ctx, key, .. } = self.instance;
         self.timers.push(scheduled(due, format!("{key}/{number}"), stream, &event, ctx)?);
@@ -199,7 +202,8 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     /// A request that is carried out once, and only while it is this reaction's turn.
     fn request<'r, A: Aggregate>(&self, repository: &'r Repository<A>, key: String) -> Request<'r, A> {
         let condition = self.turn.condition();
-        let request = repository.with(self.metadata.clone()).once_for(RETENTION, key);
+        // The key stands for the place in the reaction: renaming a command type must not stop one that runs again.
+        let request = repository.with(self.metadata.clone()).fingerprint(&key).once_for(RETENTION, key);
         request.joining(move |_| [condition.clone()])
     }
 

@@ -7,102 +7,147 @@ use crate::command::Context;
 use crate::cost::Cost;
 use crate::event::CommitId;
 use crate::events::Events;
-use crate::metadata::Metadata;
-use crate::repository::joining::{Decided, Joining, OnceRequest};
+use crate::repository::error::KeyReused;
+use crate::repository::joining::Decided;
+use crate::repository::report::{Numbers, Report};
+use crate::repository::request::Request;
 use crate::repository::subject::{Prepared, Subject};
-use crate::repository::{ExecuteError, Inner, Outcome};
+use crate::repository::{ExecuteError, Outcome};
 use crate::store::{
     Append, AppendError, ClaimChange, Conflict, Marker, Place, StoreError, WriteError, WriteSet,
 };
 use crate::stream_id::StreamId;
-use crate::version::{ExpectedVersion, Version};
+
+/// The name of a command type; `None` for decisions of no such type.
+pub(crate) type CommandName = Option<fn() -> &'static str>;
 
 /// A command on its way through its attempts.
-///
-/// The caller decides between [`context`](Self::context) and [`conclude`](Self::conclude): decisions may be
-/// synchronous or not, and this type need not know.
-pub(crate) struct Attempt<A: Aggregate> {
+pub(crate) struct Attempt<'r, 'a, A: Aggregate> {
+    request: &'r Request<'a, A>,
+    id: &'r A::Id,
+    name: CommandName,
     subject: Subject<A>,
     attempts: u32,
-}
-
-/// What is written besides the events.
-pub(crate) struct Extras<'a, A: Aggregate> {
-    /// The version that the aggregate has to have.
-    pub(crate) expected: ExpectedVersion,
-    pub(crate) once: Option<&'a OnceRequest>,
-    pub(crate) joining: Option<&'a Joining<'a, A>>,
+    report: Report,
 }
 
 /// What comes next.
-pub(crate) enum Next<A: Aggregate> {
+enum Next<A: Aggregate> {
     /// Decide on the state as it is now: for the first time, or again because another writer came first.
-    Decide,
+    Decide(Context<A>),
     Done(Done<A>),
 }
 
 /// How a command was carried out.
-pub(crate) enum Done<A: Aggregate> {
+enum Done<A: Aggregate> {
     /// By these events, in this commit; there is none when there was nothing to do.
     Now(Vec<A::Event>, Option<CommitId>),
     /// Before, under the same key.
     Before(Box<Outcome<A>>),
 }
 
-impl<A: Aggregate> Attempt<A> {
-    pub(crate) async fn start(inner: &Arc<Inner<A>>, id: &A::Id) -> Result<Self, StoreError> {
-        let stream = StreamId::new(A::NAME, id)?;
-        Ok(Self { subject: Subject::load(Arc::clone(inner), stream).await?, attempts: 1 })
+impl<'r, 'a, A: Aggregate> Attempt<'r, 'a, A> {
+    pub(crate) fn new<E>(
+        request: &'r Request<'a, A>,
+        id: &'r A::Id,
+        name: CommandName,
+    ) -> Result<Self, ExecuteError<E>> {
+        let mut report = Report::command::<A>(id, || shown(name));
+        let stream = match StreamId::new(A::NAME, id) {
+            Ok(stream) => stream,
+            Err(error) => {
+                let error: ExecuteError<E> = StoreError::from(error).into();
+                error.log(&format_args!("{}#{id}", A::NAME), shown(name), 0);
+                report.end(error.outcome(), Numbers::default());
+                return Err(error);
+            }
+        };
+        let subject = Subject::new(Arc::clone(&request.repository.inner), stream, request.deadline);
+        Ok(Self { request, id, name, subject, attempts: 1, report })
     }
 
-    pub(crate) fn state(&self) -> &A {
-        self.subject.state()
+    pub(crate) fn report(&self) -> &Report {
+        &self.report
     }
 
-    pub(crate) fn context(&self, id: &A::Id, metadata: &Arc<Metadata>) -> Context<A> {
-        self.subject.context(id, metadata)
+    /// Carries the command out.
+    pub(crate) async fn run<E>(
+        mut self,
+        decide: impl Fn(&A, &Context<A>) -> Result<Events<A>, E>,
+    ) -> Result<Outcome<A>, ExecuteError<E>> {
+        let mut next = self.begin().await;
+        let result = loop {
+            match next {
+                Ok(Next::Decide(context)) => {
+                    let decision = decide(self.subject.state(), &context);
+                    next = self.conclude(decision, &context).await;
+                }
+                Ok(Next::Done(done)) => break Ok(done),
+                Err(error) => break Err(error),
+            }
+        };
+        self.finish(result)
     }
 
-    /// How far the command has come: after how many attempts, at which version, and what they cost.
-    pub(crate) fn progress(&self) -> (u32, Version, Cost) {
-        (self.attempts, self.subject.version(), self.subject.cost())
+    /// Carries out a command that is decided asynchronously.
+    pub(crate) async fn run_async<F, E>(mut self, decide: F) -> Result<Outcome<A>, ExecuteError<E>>
+    where
+        F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
+    {
+        let mut next = self.begin().await;
+        let result = loop {
+            match next {
+                Ok(Next::Decide(context)) => {
+                    let decision = decide(self.subject.state(), &context).await;
+                    next = self.conclude(decision, &context).await;
+                }
+                Ok(Next::Done(done)) => break Ok(done),
+                Err(error) => break Err(error),
+            }
+        };
+        self.finish(result)
     }
 
-    /// Decides only if the aggregate is at the version that the caller expects.
-    pub(crate) async fn check<E>(&mut self, extras: &Extras<'_, A>) -> Result<Next<A>, ExecuteError<E>> {
-        while !extras.expected.allows(self.subject.version()) {
+    async fn begin<E>(&mut self) -> Result<Next<A>, ExecuteError<E>> {
+        self.subject.load().await?;
+        self.decide().await
+    }
+
+    /// Goes on to the decision, if the aggregate is at the version that the caller expects.
+    async fn decide<E>(&mut self) -> Result<Next<A>, ExecuteError<E>> {
+        while !self.request.expected.allows(self.subject.version()) {
             if !self.is_outdated().await? {
                 let (stream, version) = (self.subject.stream().clone(), self.subject.version());
-                let conflict = Conflict::new(stream, extras.expected, Some(version), self.subject.cost());
-                return self.unless_done_before(ExecuteError::Outdated(conflict), extras).await;
+                let cost = self.subject.cost();
+                let conflict = Conflict::new(stream, self.request.expected, Some(version), cost);
+                return self.unless_done_before(ExecuteError::Outdated(conflict)).await;
             }
         }
-        Ok(Next::Decide)
+        Ok(Next::Decide(self.subject.context(self.id, &self.request.metadata)?))
     }
 
     /// Records what was decided.
-    pub(crate) async fn conclude<E>(
+    async fn conclude<E>(
         &mut self,
         decision: Result<Events<A>, E>,
         context: &Context<A>,
-        extras: &Extras<'_, A>,
     ) -> Result<Next<A>, ExecuteError<E>> {
         let prepared = match decision.map(|events| self.subject.prepare(events)) {
             Ok(prepared) => match prepared? {
                 prepared if !prepared.data.is_empty() => prepared,
-                _ if self.is_outdated().await? => return Ok(Next::Decide),
-                _ => return self.nothing_to_do(extras).await,
+                _ if self.is_outdated().await? => return self.decide().await,
+                _ => return self.nothing_to_do().await,
             },
-            Err(_) if self.is_outdated().await? => return Ok(Next::Decide),
-            Err(error) => return self.unless_done_before(ExecuteError::Rejected(error), extras).await,
+            Err(_) if self.is_outdated().await? => return self.decide().await,
+            Err(error) => return self.unless_done_before(ExecuteError::Rejected(error)).await,
         };
         let Prepared { data, events, claims } = prepared;
         let append = self.subject.append(data, context);
-        if claims.is_empty() && extras.once.is_none() && extras.joining.is_none() {
+        if claims.is_empty() && self.request.once.is_none() && self.request.joining.is_none() {
             return self.append(&append, events).await;
         }
         // What is rare is boxed: the future of a command stays small.
-        Box::pin(self.append_with(append, events, claims, context, extras)).await
+        Box::pin(self.append_with(append, events, claims)).await
     }
 
     /// Writes the commit with what accompanies it.
@@ -111,26 +156,29 @@ impl<A: Aggregate> Attempt<A> {
         append: Append,
         events: Vec<A::Event>,
         claims: Vec<ClaimChange>,
-        context: &Context<A>,
-        extras: &Extras<'_, A>,
     ) -> Result<Next<A>, ExecuteError<E>> {
         let mut set = WriteSet::new().append(append.clone()).claims(claims);
         let last = append.last_version_after(self.subject.version())?;
-        if let Some(join) = extras.joining {
+        if let Some(join) = &self.request.joining {
             self.subject.apply_ahead(&events, append.commit().events.len());
-            let id = context.id();
-            set =
-                set.join(join(&Decided { id, state: self.subject.state(), version: last, events: &events }));
+            let (id, state) = (self.id, self.subject.state());
+            set = set.join(join(&Decided { id, state, version: last, events: &events }));
         }
-        if let Some(once) = extras.once {
+        if let Some(once) = &self.request.once {
             let first = self.subject.version().next();
             let place = Place { stream: self.subject.stream().clone(), first, last };
             let key = once.key_of(Some(self.subject.stream()))?;
             // Not the time of the commit, which may be ahead of the clock when another writer's is.
             let now = self.subject.inner().clock.now();
-            set = set.once(once.once(key, append.commit().id.as_uuid(), now, vec![place]));
+            let once = once.once(key, append.commit().id.as_uuid(), now, vec![place]);
+            set = set.once(once.with_fingerprint(self.fingerprint()));
         }
         self.write(&set, &append, events).await
+    }
+
+    /// What identifies the command under its key.
+    fn fingerprint(&self) -> Option<String> {
+        self.request.fingerprint.clone().or_else(|| self.name.map(|name| name().to_owned()))
     }
 
     /// Whether the state was only remembered, and the stream has gone on since. No write verifies a rejection,
@@ -146,10 +194,13 @@ impl<A: Aggregate> Attempt<A> {
         events: Vec<A::Event>,
     ) -> Result<Next<A>, ExecuteError<E>> {
         let mut cost = Cost::ZERO;
-        let result = self.subject.inner().sender().append(append, &mut cost).await;
+        let result = self.subject.sender().append(append, &mut cost).await;
         self.subject.add_cost(cost);
         match result {
-            Ok(appended) => Ok(self.recorded(append, events, appended.last)),
+            Ok(appended) => {
+                self.subject.recorded(append, &events, appended.last);
+                Ok(Next::Done(Done::Now(events, Some(append.commit().id))))
+            }
             Err(AppendError::Conflict(conflict)) => Box::pin(self.again(conflict)).await,
             Err(AppendError::Store(error)) => Err(error.into()),
         }
@@ -162,12 +213,13 @@ impl<A: Aggregate> Attempt<A> {
         events: Vec<A::Event>,
     ) -> Result<Next<A>, ExecuteError<E>> {
         let mut cost = Cost::ZERO;
-        let result = self.subject.inner().sender().write(set, &mut cost).await;
+        let result = self.subject.sender().write(set, &mut cost).await;
         self.subject.add_cost(cost);
         match result {
             Ok(written) => {
                 let last = written.appended.first().map_or(self.subject.version(), |appended| appended.last);
-                Ok(self.recorded(append, events, last))
+                self.subject.recorded(append, &events, last);
+                Ok(Next::Done(Done::Now(events, Some(append.commit().id))))
             }
             Err(WriteError::Done(marker)) => self.done_before(&marker).await,
             Err(WriteError::Conflict(conflict)) => self.again(conflict).await,
@@ -178,15 +230,16 @@ impl<A: Aggregate> Attempt<A> {
     }
 
     /// There are no events. Under a key, that is remembered, too: it is the command's outcome.
-    async fn nothing_to_do<E>(&mut self, extras: &Extras<'_, A>) -> Result<Next<A>, ExecuteError<E>> {
-        if let Some(once) = extras.once {
+    async fn nothing_to_do<E>(&mut self) -> Result<Next<A>, ExecuteError<E>> {
+        if let Some(once) = &self.request.once {
             let (stream, version) = (self.subject.stream().clone(), self.subject.version());
             let inner = self.subject.inner();
             let key = once.key_of(Some(&stream))?;
             let places = vec![Place { stream, first: version.next(), last: version }];
-            let set = WriteSet::new().once(once.once(key, inner.ids.new_id(), inner.clock.now(), places));
+            let once = once.once(key, inner.ids.new_id(), inner.clock.now(), places);
+            let set = WriteSet::new().once(once.with_fingerprint(self.fingerprint()));
             let mut cost = Cost::ZERO;
-            let result = inner.sender().write(&set, &mut cost).await;
+            let result = self.subject.sender().write(&set, &mut cost).await;
             self.subject.add_cost(cost);
             match result {
                 Ok(_) => {}
@@ -199,14 +252,10 @@ impl<A: Aggregate> Attempt<A> {
     }
 
     /// The command cannot be carried out; unless it has been before, under the same key.
-    async fn unless_done_before<E>(
-        &mut self,
-        error: ExecuteError<E>,
-        extras: &Extras<'_, A>,
-    ) -> Result<Next<A>, ExecuteError<E>> {
-        if let Some(once) = extras.once {
+    async fn unless_done_before<E>(&mut self, error: ExecuteError<E>) -> Result<Next<A>, ExecuteError<E>> {
+        if let Some(once) = &self.request.once {
             let key = once.key_of(Some(self.subject.stream()))?;
-            let found = self.subject.inner().marker(&key).await?;
+            let found = self.subject.marker(&key).await?;
             self.subject.add_cost(found.cost);
             let now = self.subject.inner().clock.now();
             if let Some(marker) = found.marker.filter(|marker| marker.counts_at(now)) {
@@ -216,47 +265,55 @@ impl<A: Aggregate> Attempt<A> {
         Err(error)
     }
 
-    async fn done_before<E>(&self, marker: &Marker) -> Result<Next<A>, ExecuteError<E>> {
+    async fn done_before<E>(&mut self, marker: &Marker) -> Result<Next<A>, ExecuteError<E>> {
+        if !marker.is_of(self.fingerprint().as_deref()) {
+            return Err(ExecuteError::KeyReused(KeyReused::new(marker.fingerprint.clone())));
+        }
         let stream = self.subject.stream();
         let Some(place) = marker.places.iter().find(|place| place.stream == *stream) else {
             return Err(StoreError::corrupt(stream, "a marker of its keys tells of another stream").into());
         };
-        let mut outcome = self.subject.inner().first_outcome(stream, place, self.subject.cost()).await?;
+        let mut outcome = self.subject.first_outcome(place).await?;
+        self.subject.add_cost(outcome.cost);
         outcome.attempts = self.attempts;
         Ok(Next::Done(Done::Before(Box::new(outcome))))
     }
 
-    fn recorded(&mut self, append: &Append, events: Vec<A::Event>, last: Version) -> Next<A> {
-        self.subject.recorded(append, &events, last);
-        Next::Done(Done::Now(events, Some(append.commit().id)))
-    }
-
     async fn again<E>(&mut self, conflict: Conflict) -> Result<Next<A>, ExecuteError<E>> {
-        let inner = self.subject.inner();
-        if !inner.retry.allows_another(self.attempts) {
-            return Err(ExecuteError::Conflict(conflict));
-        }
-        tracing::debug!(stream = %conflict.stream, attempts = self.attempts, "another writer came first");
-        inner.wait(&inner.retry, self.attempts).await;
+        self.subject.retrying().wait_after_conflict(conflict, self.attempts).await?;
         self.attempts += 1;
         self.subject.refresh().await?;
-        Ok(Next::Decide)
+        self.decide().await
     }
 
-    /// What came of the command.
-    pub(crate) fn outcome(self, done: Done<A>) -> Outcome<A> {
-        let (events, commit) = match done {
-            Done::Now(events, commit) => (events, commit),
-            Done::Before(outcome) => return *outcome,
-        };
-        Outcome {
-            version: self.subject.version(),
-            cost: self.subject.cost(),
-            events,
-            commit,
-            repeated: false,
-            attempts: self.attempts,
-            state: self.subject.into_state(),
+    /// Reports how the command ended, and returns it.
+    fn finish<E>(mut self, result: Result<Done<A>, ExecuteError<E>>) -> Result<Outcome<A>, ExecuteError<E>> {
+        let attempts = self.attempts;
+        let (version, cost) = (self.subject.version(), self.subject.cost());
+        let mut numbers = Numbers { attempts, version, events: 0, cost };
+        match result {
+            Ok(Done::Now(events, commit)) => {
+                numbers.events = events.len();
+                self.report.end(if commit.is_some() { "accepted" } else { "nothing" }, numbers);
+                let state = self.subject.into_state();
+                Ok(Outcome { state, version, events, commit, repeated: false, attempts, cost })
+            }
+            Ok(Done::Before(mut outcome)) => {
+                outcome.cost = cost;
+                (numbers.version, numbers.events) = (outcome.version, outcome.events.len());
+                self.report.end("repeated", numbers);
+                Ok(*outcome)
+            }
+            Err(error) => {
+                error.log(self.subject.stream(), shown(self.name), attempts);
+                self.report.end(error.outcome(), numbers);
+                Err(error)
+            }
         }
     }
+}
+
+/// The name of a command in spans and in the log.
+fn shown(name: CommandName) -> &'static str {
+    name.map_or("decide", |name| name())
 }

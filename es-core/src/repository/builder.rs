@@ -3,16 +3,22 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{IdSource, RandomIds};
 use crate::metadata::Metadata;
 use crate::repository::cache::StateCache;
+use crate::repository::retry::RetryTokens;
+use crate::repository::retrying::DEFAULT_DEADLINE;
 use crate::repository::snapshotting::Snapshotting;
-use crate::repository::{Inner, Repository, RetryPolicy};
+use crate::repository::{Inner, Repository, RetryBudget, RetryPolicy};
 use crate::snapshot::SnapshotPolicy;
 use crate::store::EventStore;
+
+/// How far a clock may be behind a stream, where nothing else is set: one hour.
+const DEFAULT_MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// Settings of a [`Repository`]: made by [`Repository::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
@@ -26,6 +32,9 @@ impl<A: Aggregate> RepositoryBuilder<A> {
             inner: Inner {
                 store,
                 retry: RetryPolicy::default(),
+                tokens: Arc::new(RetryTokens::new(RetryBudget::default())),
+                deadline: Some(DEFAULT_DEADLINE),
+                max_clock_skew: DEFAULT_MAX_CLOCK_SKEW,
                 snapshots: None,
                 snapshotting: Snapshotting::default(),
                 cache: None,
@@ -38,9 +47,46 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         }
     }
 
-    /// How often and how fast to try again.
+    /// Sets how often and how fast to retry.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.inner.retry = policy;
+        self
+    }
+
+    /// Sets how many requests all commands and loads of the repository retry together (default: a burst of 10, and
+    /// one for every 10 requests that succeed).
+    pub fn retry_budget(mut self, budget: RetryBudget) -> Self {
+        self.inner.tokens = Arc::new(RetryTokens::new(budget));
+        self
+    }
+
+    /// Sets how long a command or a load may take (default: 30 seconds): for a single command, see
+    /// [`Request::deadline`](crate::Request::deadline).
+    ///
+    /// It is measured with the [clock](Self::clock), and checked before each request and each wait. After it, no
+    /// request is sent, and the call fails with
+    /// [`StoreError::DeadlineExceeded`](crate::StoreError::DeadlineExceeded), which keeps the last failure as its
+    /// source and says whether the events may have been recorded. A request in flight, or an async decision, is not
+    /// interrupted: the timeouts of the store and of the application bound these.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.inner.deadline = Some(limit);
+        self
+    }
+
+    /// Lets commands and loads take as long as their retries last.
+    pub fn without_deadline(mut self) -> Self {
+        self.inner.deadline = None;
+        self
+    }
+
+    /// Sets how far this clock may be behind the last commit of a stream that a command continues (default: one
+    /// hour).
+    ///
+    /// The times in a stream never run backwards, so a single commit from a clock that is far ahead dates all that
+    /// follow it. Beyond this limit, commands fail with [`StoreError::Setup`](crate::StoreError::Setup); more than a
+    /// minute is a warning in the log. `Duration::MAX` allows any difference.
+    pub fn max_clock_skew(mut self, limit: Duration) -> Self {
+        self.inner.max_clock_skew = limit;
         self
     }
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::{Claimed, Conflict, StoreError, WriteRefused};
+use crate::store::{Claimed, Conflict, DeadlineExceeded, StoreError, WriteRefused};
 
 /// Why a command was not carried out.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub enum ExecuteError<E> {
     Claimed(Claimed),
     /// The condition of a write that joined the command failed; nothing was recorded.
     Refused(WriteRefused),
+    /// The idempotency key was used before for another command; nothing was recorded.
+    KeyReused(KeyReused),
     /// The store failed. Whether the events were recorded may be unknown, see
     /// [`is_outcome_unknown`](Self::is_outcome_unknown).
     Store(StoreError),
@@ -51,7 +53,11 @@ impl<E> ExecuteError<E> {
     /// the state that it saw, and a claim is held until its holder gives it back.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Rejected(_) | Self::Outdated(_) | Self::Claimed(_) | Self::Refused(_) => false,
+            Self::Rejected(_)
+            | Self::Outdated(_)
+            | Self::Claimed(_)
+            | Self::Refused(_)
+            | Self::KeyReused(_) => false,
             Self::Conflict(_) => true,
             Self::Store(error) => error.is_retryable(),
         }
@@ -62,9 +68,21 @@ impl<E> ExecuteError<E> {
     /// them as failures.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Rejected(_) | Self::Outdated(_) | Self::Claimed(_) | Self::Refused(_) => false,
+            Self::Rejected(_)
+            | Self::Outdated(_)
+            | Self::Claimed(_)
+            | Self::Refused(_)
+            | Self::KeyReused(_) => false,
             Self::Conflict(_) => true,
             Self::Store(error) => error.is_transient(),
+        }
+    }
+
+    /// Returns the deadline that passed, if that is the reason.
+    pub fn deadline_exceeded(&self) -> Option<&DeadlineExceeded> {
+        match self {
+            Self::Store(StoreError::DeadlineExceeded(exceeded)) => Some(exceeded),
+            _ => None,
         }
     }
 
@@ -82,6 +100,7 @@ impl<E> ExecuteError<E> {
             Self::Outdated(conflict) => ExecuteError::Outdated(conflict),
             Self::Claimed(claimed) => ExecuteError::Claimed(claimed),
             Self::Refused(refused) => ExecuteError::Refused(refused),
+            Self::KeyReused(reused) => ExecuteError::KeyReused(reused),
             Self::Store(error) => ExecuteError::Store(error),
         }
     }
@@ -95,6 +114,7 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
             Self::Outdated(_) => f.write_str("the aggregate is not at the version that is expected"),
             Self::Claimed(_) => f.write_str("another aggregate holds a claim that the command takes"),
             Self::Refused(_) => f.write_str("a write that joined the command was refused"),
+            Self::KeyReused(reused) => reused.fmt(f),
             Self::Store(_) => f.write_str("the command could not be carried out"),
         }
     }
@@ -107,9 +127,30 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
             Self::Conflict(conflict) | Self::Outdated(conflict) => conflict,
             Self::Claimed(claimed) => claimed,
             Self::Refused(refused) => refused,
+            Self::KeyReused(reused) => return reused.source(),
             Self::Store(error) => error,
         })
     }
+}
+
+/// An idempotency key that was used before for another command, see
+/// [`Request::fingerprint`](crate::Request::fingerprint).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the idempotency key was used before for another command ({}): use a new key for each command", first_use(.first.as_deref()))]
+#[non_exhaustive]
+pub struct KeyReused {
+    /// The fingerprint of the first command under the key; `None` if that had none, but wrote other streams.
+    pub first: Option<String>,
+}
+
+impl KeyReused {
+    pub(crate) fn new(first: Option<String>) -> Self {
+        Self { first }
+    }
+}
+
+fn first_use(first: Option<&str>) -> String {
+    first.map_or_else(|| "for other streams".to_owned(), |first| format!("`{first}`"))
 }
 
 impl<E> From<StoreError> for ExecuteError<E> {

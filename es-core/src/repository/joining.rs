@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
+use crate::clock::later;
 use crate::store::{JoinedWrite, Once, OnceKey, Place, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -56,11 +57,14 @@ impl OnceRequest {
 
     /// What is written with the commits at `places`.
     pub(crate) fn once(&self, key: OnceKey, id: Uuid, now: DateTime<Utc>, places: Vec<Place>) -> Once {
-        let expires = now.checked_add_signed(
-            chrono::TimeDelta::from_std(self.retention).unwrap_or(chrono::TimeDelta::MAX),
-        );
-        Once::new(key, id, now, expires.unwrap_or(DateTime::<Utc>::MAX_UTC), places)
+        Once::new(key, id, now, later(now, self.retention), places)
     }
+}
+
+/// A digest (FNV-1a, 64 bits) that stays the same in all versions of this crate.
+pub(crate) fn digest(content: &[u8]) -> String {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", content.iter().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
 /// The key may be anyone's: it is not shown.

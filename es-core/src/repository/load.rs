@@ -5,8 +5,11 @@ use futures_util::TryStreamExt;
 
 use crate::aggregate::Aggregate;
 use crate::cost::Cost;
-use crate::repository::fold::Fold;
-use crate::repository::{Inner, RetryPolicy};
+use crate::error_text::error_text;
+use crate::event::CommitId;
+use crate::repository::fold::{Fold, decode};
+use crate::repository::retrying::{Deadline, Retrying, Sent};
+use crate::repository::{Inner, Outcome};
 use crate::snapshot::{SnapshotPolicy, Snapshots};
 use crate::store::{Commit, MarkerRead, OnceKey, Page, Place, Read, StoreError};
 use crate::stream_id::StreamId;
@@ -22,35 +25,53 @@ pub(crate) enum Until {
     Time(DateTime<Utc>),
 }
 
-/// Why a load has to start again without the snapshot.
+/// Why a load stopped before its end.
 enum Interrupted {
-    Snapshot(Version),
-    Store(StoreError),
+    /// The snapshot cannot be decoded.
+    Undecodable(Version),
+    /// The snapshot is of a later version than the load is for.
+    TooLate,
+    Failed(StoreError),
 }
 
 impl<A: Aggregate> Inner<A> {
-    /// The current state, from the cache or a snapshot where there is one.
-    pub(crate) async fn load_current(&self, stream: &StreamId) -> Result<Fold<A>, StoreError> {
-        let mut fold = match self.cached(stream) {
-            Some(mut fold) => {
-                self.catch_up(&mut fold, stream).await?;
-                fold
+    /// Loads the current state, from the cache or a snapshot where there is one.
+    pub(crate) async fn load_current(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        match self.cached(stream) {
+            Some(cached) => {
+                *fold = cached;
+                self.catch_up(fold, stream, deadline).await?;
             }
-            None => self.load_cold(stream).await?,
-        };
-        self.remember(stream, &mut fold);
-        Ok(fold)
+            None => self.load_cold(fold, stream, deadline).await?,
+        }
+        self.remember(stream, fold);
+        Ok(())
     }
 
-    /// The current state, from the store alone.
-    pub(crate) async fn load_cold(&self, stream: &StreamId) -> Result<Fold<A>, StoreError> {
-        self.load(stream, Until::End, self.usable_snapshots()).await
+    /// Loads the current state from the store alone, into a new fold.
+    pub(crate) async fn load_cold(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.advance(fold, stream, Until::End, self.usable_snapshots(), deadline).await
     }
 
-    /// A state to decide on, from the store; it may be behind, if the repository allows that.
-    pub(crate) async fn load_to_decide(&self, stream: &StreamId) -> Result<Fold<A>, StoreError> {
+    /// Loads a state to decide on from the store, into a new fold; it may be behind, if the repository allows that.
+    pub(crate) async fn load_to_decide(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
         let until = if self.eventual { Until::Lately } else { Until::End };
-        self.load(stream, until, self.usable_snapshots()).await
+        self.advance(fold, stream, until, self.usable_snapshots(), deadline).await
     }
 
     /// The state as it was last seen by this repository; it may be behind.
@@ -70,66 +91,117 @@ impl<A: Aggregate> Inner<A> {
         }
     }
 
-    /// A state of the past, from the first event.
-    pub(crate) async fn load_past(&self, stream: &StreamId, until: Until) -> Result<Fold<A>, StoreError> {
-        self.load(stream, until, None).await
-    }
-
-    async fn load(
+    /// Loads a state of the past into a new fold, from the first event.
+    pub(crate) async fn load_past(
         &self,
+        fold: &mut Fold<A>,
         stream: &StreamId,
         until: Until,
-        snapshots: Option<(Snapshots<A>, SnapshotPolicy)>,
-    ) -> Result<Fold<A>, StoreError> {
-        let mut fold = Fold::new();
-        self.advance(&mut fold, stream, until, snapshots).await?;
-        Ok(fold)
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.advance(fold, stream, until, None, deadline).await
     }
 
     /// Brings a state that was loaded earlier up to date: reads only what came after it.
-    pub(crate) async fn catch_up(&self, fold: &mut Fold<A>, stream: &StreamId) -> Result<(), StoreError> {
-        self.advance(fold, stream, Until::End, None).await
+    pub(crate) async fn catch_up(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.advance(fold, stream, Until::End, None, deadline).await
     }
 
-    /// The commits at `place`, read again after an error that passes.
-    pub(crate) async fn commits(
+    /// Reads the outcome of a command that was carried out before, from where its events are: the state after them,
+    /// the events, and what reading them cost.
+    ///
+    /// `known` is what was loaded to decide the command now. Its state is taken if it is that outcome's state, and
+    /// otherwise its snapshot tells whether one can be used.
+    pub(crate) async fn first_outcome(
+        &self,
+        stream: &StreamId,
+        place: &Place,
+        known: &mut Fold<A>,
+        deadline: Deadline,
+    ) -> Result<Outcome<A>, StoreError> {
+        let mut fold = Fold::new();
+        let is_known = known.version == place.last;
+        if is_known {
+            std::mem::swap(&mut fold, known);
+            fold.cost = Cost::ZERO;
+        } else {
+            let has_snapshot = !known.snapshot.is_none() && known.snapshot < place.first;
+            let snapshots = self.usable_snapshots().filter(|_| has_snapshot);
+            let until = Until::Version(place.first.previous());
+            self.advance(&mut fold, stream, until, snapshots, deadline).await?;
+        }
+        let mut events = Vec::new();
+        let mut commit: Option<CommitId> = None;
+        if !place.is_empty() {
+            for stored in self.commits(stream, place, &mut fold.cost, deadline).await? {
+                commit = Some(stored.id);
+                for (version, _, data) in stored.numbered() {
+                    let event =
+                        decode::<A>(data).map_err(|error| StoreError::decode(stream, version, error))?;
+                    events.extend(event);
+                }
+                if !is_known {
+                    fold.apply(stream, &stored, None)?;
+                }
+            }
+        }
+        if fold.version != place.last || commit.is_some() == place.is_empty() {
+            let reason = format!("a marker tells of version {}, which is not there", place.last);
+            return Err(StoreError::corrupt(stream, reason));
+        }
+        Ok(Outcome {
+            state: fold.state,
+            version: fold.version,
+            events,
+            commit,
+            repeated: true,
+            attempts: 1,
+            cost: fold.cost,
+        })
+    }
+
+    /// Reads the commits at `place`.
+    async fn commits(
         &self,
         stream: &StreamId,
         place: &Place,
         cost: &mut Cost,
+        deadline: Deadline,
     ) -> Result<Vec<Commit>, StoreError> {
-        let mut attempts = 1;
+        let (retrying, mut sent) = (self.retrying(deadline), Sent::read());
+        retrying.check()?;
         loop {
             let read = Read::all(stream.clone()).after(place.first.previous()).until(place.last);
             let pages: Result<Vec<Page>, _> = self.store.read(read).try_collect().await;
             match pages {
                 Ok(pages) => {
+                    retrying.tokens.refill();
                     *cost += pages.iter().map(|page| page.cost).sum();
                     return Ok(pages.into_iter().flat_map(|page| page.commits).collect());
                 }
-                Err(error) => self.wait_after(error, &mut attempts).await?,
+                Err(error) => retrying.wait(error, &mut sent).await?,
             }
         }
     }
 
-    /// What is remembered under `key`, read again after an error that passes.
-    pub(crate) async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
-        let mut attempts = 1;
+    /// Reads what is remembered under `key`.
+    pub(crate) async fn marker(&self, key: &OnceKey, deadline: Deadline) -> Result<MarkerRead, StoreError> {
+        let (retrying, mut sent) = (self.retrying(deadline), Sent::read());
+        retrying.check()?;
         loop {
             match self.store.marker(key).await {
-                Ok(found) => return Ok(found),
-                Err(error) => self.wait_after(error, &mut attempts).await?,
+                Ok(found) => {
+                    retrying.tokens.refill();
+                    return Ok(found);
+                }
+                Err(error) => retrying.wait(error, &mut sent).await?,
             }
         }
-    }
-
-    async fn wait_after(&self, error: StoreError, attempts: &mut u32) -> Result<(), StoreError> {
-        if !error.is_retryable() || !self.retry.allows_another(*attempts) {
-            return Err(error);
-        }
-        self.wait(&self.retry, *attempts).await;
-        *attempts += 1;
-        Ok(())
     }
 
     async fn advance(
@@ -138,31 +210,39 @@ impl<A: Aggregate> Inner<A> {
         stream: &StreamId,
         until: Until,
         mut snapshots: Option<(Snapshots<A>, SnapshotPolicy)>,
+        deadline: Deadline,
     ) -> Result<(), StoreError> {
-        let mut attempts = 1;
+        let (retrying, mut sent) = (self.retrying(deadline), Sent::read());
+        let mut suspected: Option<StoreError> = None;
         loop {
-            let error = match self.read_into(fold, stream, until, snapshots.as_ref()).await {
-                Ok(()) => return Ok(()),
-                Err(Interrupted::Snapshot(version)) => {
-                    tracing::warn!(%stream, %version, "ignoring a snapshot that cannot be decoded");
+            match self.read_into(fold, stream, until, snapshots.as_ref(), &retrying).await {
+                Ok(()) => {
+                    retrying.tokens.refill();
+                    if let Some(error) = suspected {
+                        // The events alone are sound, so the snapshot is not.
+                        let error = error_text(&error);
+                        tracing::warn!(%stream, %error, "ignored a snapshot that made the load fail");
+                    }
+                    return Ok(());
+                }
+                Err(Interrupted::Undecodable(version)) => {
+                    tracing::warn!(%stream, %version, "ignored a snapshot that cannot be decoded");
                     fold.unusable_snapshot = Some(version);
-                    snapshots = None;
-                    fold.restart();
+                }
+                Err(Interrupted::TooLate) => {}
+                // An event that cannot be decoded is no fault of a snapshot that was not there.
+                Err(Interrupted::Failed(error))
+                    if error.is_retryable()
+                        || snapshots.is_none()
+                        || (matches!(error, StoreError::Decode { .. }) && fold.snapshot.is_none()) =>
+                {
+                    retrying.wait(error, &mut sent).await?;
                     continue;
                 }
-                Err(Interrupted::Store(error)) => error,
-            };
-            if error.is_retryable() && self.retry.allows_another(attempts) {
-                self.wait(&self.retry, attempts).await;
-                attempts += 1;
-            } else if !error.is_retryable() && snapshots.is_some() {
-                // Whatever is wrong may be the snapshot's fault: the events alone decide.
-                tracing::warn!(%stream, %error, "reading the stream again without its snapshot");
-                snapshots = None;
-                fold.restart();
-            } else {
-                return Err(error);
+                Err(Interrupted::Failed(error)) => suspected = Some(error),
             }
+            snapshots = None;
+            fold.restart();
         }
     }
 
@@ -173,13 +253,17 @@ impl<A: Aggregate> Inner<A> {
         stream: &StreamId,
         until: Until,
         snapshots: Option<&(Snapshots<A>, SnapshotPolicy)>,
+        retrying: &Retrying<'_>,
     ) -> Result<(), Interrupted> {
         let mut read = Read::all(stream.clone()).after(fold.version);
         if let Until::Version(version) = until {
             if fold.version >= version {
                 return Ok(());
             }
-            read = read.until(version);
+            // A store starts from a snapshot only in reads to the end.
+            if snapshots.is_none() {
+                read = read.until(version);
+            }
         }
         if matches!(until, Until::Lately) {
             read = read.eventually();
@@ -192,13 +276,17 @@ impl<A: Aggregate> Inner<A> {
         }
 
         let mut pages = self.store.read(read);
+        let mut is_first = true;
         loop {
+            if !std::mem::take(&mut is_first) {
+                retrying.check().map_err(Interrupted::Failed)?;
+            }
             let page = match pages.try_next().await {
                 Ok(Some(page)) => page,
                 Ok(None) => return Ok(()),
                 Err(error) => {
                     fold.cost += Cost::read(0.0);
-                    return Err(Interrupted::Store(error));
+                    return Err(Interrupted::Failed(error));
                 }
             };
             fold.cost += page.cost;
@@ -206,7 +294,7 @@ impl<A: Aggregate> Inner<A> {
                 tracing::debug!(%stream, %version, "ignoring a snapshot that does not fit");
                 fold.unusable_snapshot = Some(version);
             }
-            restore(fold, &page, snapshots)?;
+            restore(fold, &page, snapshots, until)?;
             let (bound, time) = match until {
                 Until::End | Until::Lately => (None, None),
                 Until::Version(version) => (Some(version), None),
@@ -216,13 +304,12 @@ impl<A: Aggregate> Inner<A> {
                 if time.is_some_and(|time| commit.time > time) {
                     return Ok(());
                 }
-                fold.apply(stream, commit, bound).map_err(Interrupted::Store)?;
+                if bound.is_some_and(|bound| fold.version >= bound) {
+                    return Ok(());
+                }
+                fold.apply(stream, commit, bound).map_err(Interrupted::Failed)?;
             }
         }
-    }
-
-    pub(crate) async fn wait(&self, retry: &RetryPolicy, attempts: u32) {
-        self.clock.sleep(retry.delay_after(attempts)).await;
     }
 }
 
@@ -230,15 +317,19 @@ fn restore<A: Aggregate>(
     fold: &mut Fold<A>,
     page: &Page,
     snapshots: Option<&(Snapshots<A>, SnapshotPolicy)>,
+    until: Until,
 ) -> Result<(), Interrupted> {
     let (Some(snapshot), Some((snapshots, _))) = (&page.snapshot, snapshots) else {
         return Ok(());
     };
+    if matches!(until, Until::Version(version) if snapshot.version() > version) {
+        return Err(Interrupted::TooLate);
+    }
     match snapshots.restore(snapshot) {
         Ok(state) => {
             fold.restore(state, snapshot);
             Ok(())
         }
-        Err(_) => Err(Interrupted::Snapshot(snapshot.version())),
+        Err(_) => Err(Interrupted::Undecodable(snapshot.version())),
     }
 }

@@ -9,8 +9,10 @@ mod history;
 mod joining;
 mod load;
 mod outcome;
+mod report;
 mod request;
 mod retry;
+mod retrying;
 mod snapshotting;
 mod subject;
 mod transaction;
@@ -22,14 +24,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tracing::Instrument;
 
 pub use builder::RepositoryBuilder;
-pub use error::ExecuteError;
+pub use error::{ExecuteError, KeyReused};
 pub use history::{History, Recorded};
 pub use joining::Decided;
 pub use outcome::{Loaded, Outcome};
 pub use request::Request;
-pub use retry::RetryPolicy;
+pub use retry::{RetryBudget, RetryPolicy};
 pub use transaction::{Committed, Rejection, Transaction, TransactionError};
 
 use crate::aggregate::Aggregate;
@@ -43,7 +46,11 @@ use crate::store::{Claim, EventStore, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 use cache::StateCache;
+use fold::Fold;
 use load::Until;
+use report::{Report, log_failure, store_outcome};
+use retry::RetryTokens;
+use retrying::Deadline;
 use snapshotting::Snapshotting;
 
 /// Loads aggregates of one type, and carries out commands on them.
@@ -99,6 +106,11 @@ pub struct Repository<A: Aggregate> {
 struct Inner<A> {
     store: Arc<dyn EventStore>,
     retry: RetryPolicy,
+    tokens: Arc<RetryTokens>,
+    /// How long commands and loads may take.
+    deadline: Option<Duration>,
+    /// How far the clock may be behind a stream.
+    max_clock_skew: Duration,
     /// Instead of the aggregate's own policy.
     snapshots: Option<SnapshotPolicy>,
     snapshotting: Snapshotting,
@@ -266,8 +278,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// [`StoreError`] when the stream cannot be read, is damaged, or holds an event that is unknown.
     pub async fn load(&self, id: &A::Id) -> Result<Loaded<A>, StoreError> {
-        let stream = StreamId::new(A::NAME, id)?;
-        self.inner.load_current(&stream).await.map(Into::into)
+        self.load_until(id, Until::End).await
     }
 
     /// The aggregate `id` as it was right after the event `version`, folded from its first event.
@@ -276,11 +287,11 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// [`StoreError::Invalid`] when the stream does not reach that version; otherwise as [`load`](Self::load).
     pub async fn load_at(&self, id: &A::Id, version: Version) -> Result<Loaded<A>, StoreError> {
-        let stream = StreamId::new(A::NAME, id)?;
-        let loaded: Loaded<A> = self.inner.load_past(&stream, Until::Version(version)).await?.into();
+        let loaded = self.load_until(id, Until::Version(version)).await?;
         if loaded.version < version {
             return Err(StoreError::invalid(format!(
-                "the stream `{stream}` has no version {version}, its last is {}",
+                "the stream `{}#{id}` has no version {version}, its last is {}",
+                A::NAME,
                 loaded.version
             )));
         }
@@ -296,8 +307,27 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// As [`load`](Self::load).
     pub async fn load_as_of(&self, id: &A::Id, time: DateTime<Utc>) -> Result<Loaded<A>, StoreError> {
-        let stream = StreamId::new(A::NAME, id)?;
-        self.inner.load_past(&stream, Until::Time(time)).await.map(Into::into)
+        self.load_until(id, Until::Time(time)).await
+    }
+
+    async fn load_until(&self, id: &A::Id, until: Until) -> Result<Loaded<A>, StoreError> {
+        let mut report = Report::load::<A>(id);
+        let span = report.span().clone();
+        async {
+            let mut fold = Fold::new();
+            let result = self.inner.load_until(&mut fold, id, until).await;
+            let outcome = match &result {
+                Ok(()) => "loaded",
+                Err(error) => {
+                    log_failure(error, &format_args!("{}#{id}", A::NAME), "load");
+                    store_outcome(error)
+                }
+            };
+            report.end_load(outcome, fold.version, fold.snapshot, fold.cost);
+            result.map(|()| fold.into())
+        }
+        .instrument(span)
+        .await
     }
 
     /// The events of the aggregate `id`, from the first, each with its version, time and metadata.
@@ -350,6 +380,17 @@ impl<A: Aggregate> Repository<A> {
     /// [`StoreError`] when the store cannot tell.
     pub async fn exists(&self, id: &A::Id) -> Result<bool, StoreError> {
         Ok(!self.version(id).await?.is_none())
+    }
+}
+
+impl<A: Aggregate> Inner<A> {
+    async fn load_until(&self, fold: &mut Fold<A>, id: &A::Id, until: Until) -> Result<(), StoreError> {
+        let stream = StreamId::new(A::NAME, id)?;
+        let deadline = Deadline::after(self.deadline, &*self.clock);
+        match until {
+            Until::End => self.load_current(fold, &stream, deadline).await,
+            until => self.load_past(fold, &stream, until, deadline).await,
+        }
     }
 }
 

@@ -6,17 +6,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{Instrument, Span, field};
+use tracing::Instrument;
 
 use crate::aggregate::Aggregate;
 use crate::command::{Context, HandledBy};
-use crate::cost::Cost;
 use crate::events::Events;
 use crate::metadata::Metadata;
-use crate::repository::attempt::{Attempt, Done, Extras, Next};
+use crate::repository::attempt::Attempt;
 use crate::repository::joining::{self, Decided, Joining, OnceRequest, USUAL_RETENTION};
 use crate::repository::{ExecuteError, Outcome, Repository};
-use crate::version::{ExpectedVersion, Version};
+use crate::version::ExpectedVersion;
 
 /// A repository together with what accompanies its commands: made by [`Repository::with`] and
 /// [`Repository::once`].
@@ -50,17 +49,40 @@ use crate::version::{ExpectedVersion, Version};
 /// ```
 #[must_use = "a request does nothing until it is executed"]
 pub struct Request<'a, A: Aggregate> {
-    repository: &'a Repository<A>,
-    metadata: Arc<Metadata>,
-    expected: ExpectedVersion,
-    once: Option<OnceRequest>,
-    joining: Option<Joining<'a, A>>,
+    pub(crate) repository: &'a Repository<A>,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) expected: ExpectedVersion,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) once: Option<OnceRequest>,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) joining: Option<Joining<'a, A>>,
 }
 
 impl<'a, A: Aggregate> Request<'a, A> {
     pub(crate) fn new(repository: &'a Repository<A>, metadata: Metadata) -> Self {
         let metadata = Arc::new(metadata);
-        Self { repository, metadata, expected: ExpectedVersion::Any, once: None, joining: None }
+        Self {
+            repository,
+            metadata,
+            expected: ExpectedVersion::Any,
+            deadline: repository.inner.deadline,
+            once: None,
+            fingerprint: None,
+            joining: None,
+        }
+    }
+
+    /// Sets how long the command may take, instead of the repository's
+    /// [`deadline`](crate::RepositoryBuilder::deadline).
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(limit);
+        self
+    }
+
+    /// Lets the command take as long as its retries last.
+    pub fn without_deadline(mut self) -> Self {
+        self.deadline = None;
+        self
     }
 
     /// Carries the command out only when the aggregate is at the version that the caller has seen: what `If-Match`
@@ -79,6 +101,9 @@ impl<'a, A: Aggregate> Request<'a, A> {
     /// 7 days, together with where the events are; that nothing was to be done is remembered, too. A rejection
     /// is not, nor is any other error: the command may be carried out later under its key.
     ///
+    /// A key that was used for another command is an error, [`ExecuteError::KeyReused`]: see
+    /// [`fingerprint`](Self::fingerprint).
+    ///
     /// It makes of the one write a transaction of two items, which costs four units for a small event.
     pub fn once(self, key: impl Into<String>) -> Self {
         self.once_for(USUAL_RETENTION, key)
@@ -87,6 +112,18 @@ impl<'a, A: Aggregate> Request<'a, A> {
     /// The same, remembered for `retention`, in whole seconds.
     pub fn once_for(mut self, retention: Duration, key: impl Into<String>) -> Self {
         self.once = Some(OnceRequest { key: key.into(), retention });
+        self
+    }
+
+    /// Sets what identifies the command under its [key](Self::once), instead of the name of its type: the body of a
+    /// request together with its path, say. Only a digest is stored.
+    ///
+    /// A repetition has to have the fingerprint of the first command, or it ends with [`ExecuteError::KeyReused`].
+    /// The name of a type is compared without its module, so moving a command type is safe. Renaming one is not,
+    /// while messages from before may be delivered again: give those commands a fingerprint that stays. Decisions
+    /// by [`decide`](Self::decide) have no fingerprint unless one is set, and match any command.
+    pub fn fingerprint(mut self, content: impl AsRef<[u8]>) -> Self {
+        self.fingerprint = Some(joining::digest(content.as_ref()));
         self
     }
 
@@ -115,22 +152,9 @@ impl<'a, A: Aggregate> Request<'a, A> {
     where
         C: HandledBy<A>,
     {
-        let span = self.span(id, short_name::<C>);
-        let entered = span.clone();
-        async {
-            let mut attempt = Attempt::start(&self.repository.inner, id).await?;
-            let mut next = attempt.check(&self.extras()).await?;
-            loop {
-                if let Next::Done(done) = next {
-                    return Ok(attempt.outcome(done));
-                }
-                let context = attempt.context(id, &self.metadata);
-                let decision = command.handled_by(attempt.state(), &context);
-                next = self.conclude(&mut attempt, decision, &context, &span).await?;
-            }
-        }
-        .instrument(entered)
-        .await
+        let attempt = Attempt::new(self, id, Some(short_name::<C>))?;
+        let span = attempt.report().span().clone();
+        attempt.run(|state, context| command.handled_by(state, context)).instrument(span).await
     }
 
     /// As [`Repository::decide`]; the events record this request's metadata.
@@ -142,22 +166,9 @@ impl<'a, A: Aggregate> Request<'a, A> {
     where
         F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
     {
-        let span = self.span(id, || "decide");
-        let entered = span.clone();
-        async {
-            let mut attempt = Attempt::start(&self.repository.inner, id).await?;
-            let mut next = attempt.check(&self.extras()).await?;
-            loop {
-                if let Next::Done(done) = next {
-                    return Ok(attempt.outcome(done));
-                }
-                let context = attempt.context(id, &self.metadata);
-                let decision = decide(attempt.state(), &context).await;
-                next = self.conclude(&mut attempt, decision, &context, &span).await?;
-            }
-        }
-        .instrument(entered)
-        .await
+        let attempt = Attempt::new(self, id, None)?;
+        let span = attempt.report().span().clone();
+        attempt.run_async(decide).instrument(span).await
     }
 
     /// Records events that were decided elsewhere.
@@ -166,53 +177,9 @@ impl<'a, A: Aggregate> Request<'a, A> {
         id: &A::Id,
         events: Events<A>,
     ) -> Result<Outcome<A>, ExecuteError<Infallible>> {
-        let mut attempt = Attempt::start(&self.repository.inner, id).await?;
-        let mut next = attempt.check(&self.extras()).await?;
-        loop {
-            if let Next::Done(done) = next {
-                return Ok(attempt.outcome(done));
-            }
-            let context = attempt.context(id, &self.metadata);
-            next = self.conclude(&mut attempt, Ok(events.clone()), &context, &Span::none()).await?;
-        }
-    }
-
-    async fn conclude<E>(
-        &self,
-        attempt: &mut Attempt<A>,
-        decision: Result<Events<A>, E>,
-        context: &Context<A>,
-        span: &Span,
-    ) -> Result<Next<A>, ExecuteError<E>> {
-        record(span, attempt.progress());
-        let next = attempt.conclude(decision, context, &self.extras()).await?;
-        match &next {
-            Next::Decide => return attempt.check(&self.extras()).await,
-            Next::Done(Done::Now(..)) => record(span, attempt.progress()),
-            Next::Done(Done::Before(outcome)) => {
-                record(span, (outcome.attempts, outcome.version, outcome.cost));
-            }
-        }
-        Ok(next)
-    }
-
-    fn extras(&self) -> Extras<'_, A> {
-        Extras { expected: self.expected, once: self.once.as_ref(), joining: self.joining.as_ref() }
-    }
-
-    /// The span of a command, whose name is asked for only when someone listens.
-    fn span(&self, id: &A::Id, command: fn() -> &'static str) -> Span {
-        tracing::info_span!(
-            "execute",
-            aggregate = A::NAME,
-            %id,
-            command = command(),
-            attempts = field::Empty,
-            version = field::Empty,
-            requests = field::Empty,
-            rcu = field::Empty,
-            wcu = field::Empty,
-        )
+        let attempt = Attempt::new(self, id, None)?;
+        let span = attempt.report().span().clone();
+        attempt.run(|_, _| Ok(events.clone())).instrument(span).await
     }
 }
 
@@ -228,20 +195,8 @@ impl<A: Aggregate> fmt::Debug for Request<'_, A> {
     }
 }
 
-/// Records in a command's span, if anyone listens, how far it has come, and what it has cost.
-fn record(span: &Span, (attempts, version, cost): (u32, Version, Cost)) {
-    if span.is_disabled() {
-        return;
-    }
-    span.record("attempts", attempts);
-    span.record("version", u64::from(version));
-    span.record("requests", cost.requests);
-    span.record("rcu", cost.read_units);
-    span.record("wcu", cost.write_units);
-}
-
 /// The name of a type without its path.
-fn short_name<T>() -> &'static str {
+pub(crate) fn short_name<T>() -> &'static str {
     let name = type_name::<T>();
     let path = name.split('<').next().unwrap_or(name);
     path.rsplit("::").next().unwrap_or(path)

@@ -1,9 +1,11 @@
-//! How often and how fast to try again.
+//! Settings of retries: how often, how fast, and how many in all.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How a repository tries again: after a conflict with a new decision on the new state, after a store that
-/// throttles or gives no answer with the very same request.
+/// How a repository retries: after a conflict with a new decision on the new state, after a store that throttles
+/// or does not respond with the very same request. Retries of requests also need a token of the [`RetryBudget`],
+/// and all of them end at the [deadline](crate::RepositoryBuilder::deadline).
 ///
 /// The waits grow exponentially from `base_delay` to `max_delay`, and each is a random part of that
 /// ("full jitter"), so that writers that met once do not meet again
@@ -74,9 +76,107 @@ impl RetryPolicy {
     }
 }
 
+/// How many requests a repository retries in all: a token bucket that all of its commands and loads share.
+///
+/// Each retry of a request that was throttled or had no response takes a token. Each request that succeeds puts
+/// back a part of one. While the store fails, a repository therefore sends few requests more than its commands
+/// need, and does not add to the load that makes the store fail. Decisions that are repeated after a conflict take
+/// no token: they are not a sign of an overloaded store.
+///
+/// The SDK of a store may retry below, with a budget of its own.
+///
+/// ```
+/// use es_core::RetryBudget;
+///
+/// // Up to 50 retries at once, and one retry for every five requests that succeed.
+/// let budget = RetryBudget::default().with_burst(50).with_percent(20);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryBudget {
+    burst: u32,
+    percent: u32,
+}
+
+impl Default for RetryBudget {
+    /// A burst of 10 retries, and one retry for every 10 requests that succeed.
+    fn default() -> Self {
+        Self { burst: 10, percent: 10 }
+    }
+}
+
+impl RetryBudget {
+    /// As many retries as the [`RetryPolicy`] allows.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self { burst: u32::MAX, percent: 100 }
+    }
+
+    /// Sets how many tokens there are at first, and at most (default: 10).
+    #[must_use]
+    pub fn with_burst(mut self, retries: u32) -> Self {
+        self.burst = retries;
+        self
+    }
+
+    /// Sets what a request that succeeds puts back, in percent of a token (default: 10).
+    #[must_use]
+    pub fn with_percent(mut self, percent: u32) -> Self {
+        self.percent = percent;
+        self
+    }
+}
+
+/// The tokens of a [`RetryBudget`], counted in percent of one.
+#[derive(Debug)]
+pub(crate) struct RetryTokens {
+    left: AtomicU64,
+    most: u64,
+    refill: u64,
+}
+
+impl RetryTokens {
+    const ONE: u64 = 100;
+
+    pub(crate) fn new(budget: RetryBudget) -> Self {
+        let most = u64::from(budget.burst) * Self::ONE;
+        Self { left: AtomicU64::new(most), most, refill: u64::from(budget.percent) }
+    }
+
+    /// Takes the token of a retry, if there is one.
+    pub(crate) fn take(&self) -> bool {
+        let take = |left: u64| left.checked_sub(Self::ONE);
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    /// Counts a request that succeeded.
+    pub(crate) fn refill(&self) {
+        // Nearly always full: then nothing is written that other threads read.
+        if self.left.load(Ordering::Relaxed) < self.most {
+            let put = |left: u64| Some((left + self.refill).min(self.most));
+            let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, put);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_taken_by_retries_and_put_back_by_successes() {
+        let tokens = RetryTokens::new(RetryBudget::default().with_burst(2).with_percent(25));
+        assert!(tokens.take() && tokens.take() && !tokens.take());
+        for _ in 0..3 {
+            tokens.refill();
+        }
+        assert!(!tokens.take(), "three quarters of a token");
+        tokens.refill();
+        assert!(tokens.take() && !tokens.take());
+        for _ in 0..1_000 {
+            tokens.refill();
+        }
+        assert!(tokens.take() && tokens.take() && !tokens.take(), "never more than the burst");
+    }
 
     #[test]
     fn waits_grow_to_the_limit_and_no_further() {

@@ -1,7 +1,6 @@
 //! Taking snapshots: when, and off the path of commands.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +8,7 @@ use event_listener::Event;
 use futures_util::FutureExt;
 
 use crate::aggregate::Aggregate;
+use crate::error_text::error_text;
 use crate::repository::Inner;
 use crate::repository::fold::Fold;
 use crate::snapshot::{SnapshotPolicy, Snapshots};
@@ -122,7 +122,7 @@ impl<A: Aggregate> Inner<A> {
             return;
         };
         let Ok(snapshot) = snapshots.take(&fold.state, fold.version, time) else {
-            warn(stream, fold.version, &"the state has no JSON form");
+            warn(stream, fold.version, "the state has no JSON form");
             return;
         };
         self.snapshotting.learn(fold.tail.commits);
@@ -136,7 +136,7 @@ impl<A: Aggregate> Inner<A> {
                     Ok(cost) => {
                         tracing::debug!(%stream, version = %snapshot.version(), %cost, "wrote a snapshot");
                     }
-                    Err(error) => warn(&stream, snapshot.version(), &error),
+                    Err(error) => warn(&stream, snapshot.version(), &error_text(&error)),
                 }
                 drop(pending);
             }
@@ -145,6 +145,6 @@ impl<A: Aggregate> Inner<A> {
     }
 }
 
-fn warn(stream: &StreamId, version: Version, error: &dyn fmt::Display) {
-    tracing::warn!(%stream, %version, %error, "could not write a snapshot");
+fn warn(stream: &StreamId, version: Version, error: &str) {
+    tracing::warn!(%stream, %version, error, "could not write a snapshot");
 }

@@ -1,6 +1,9 @@
 //! An aggregate while commands are decided on it.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 
 use crate::aggregate::Aggregate;
 use crate::command::Context;
@@ -8,16 +11,22 @@ use crate::cost::Cost;
 use crate::event::{CommitId, Event, EventData};
 use crate::events::Events;
 use crate::metadata::Metadata;
-use crate::repository::Inner;
 use crate::repository::fold::{Fold, decode};
-use crate::store::{Append, ClaimChange, NewCommit, StoreError};
+use crate::repository::retrying::{Deadline, Retrying};
+use crate::repository::writing::Sender;
+use crate::repository::{Inner, Outcome};
+use crate::store::{Append, ClaimChange, MarkerRead, NewCommit, OnceKey, Place, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
+
+/// By how much the clocks of several writers may differ without a warning.
+const USUAL_CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// An aggregate while commands are decided on it, and their events recorded.
 pub(crate) struct Subject<A: Aggregate> {
     inner: Arc<Inner<A>>,
     stream: StreamId,
+    deadline: Deadline,
     fold: Fold<A>,
     /// Whether the state is known to be the stream's: read from the store, with strong consistency.
     fresh: bool,
@@ -33,12 +42,22 @@ pub(crate) struct Prepared<A: Aggregate> {
 }
 
 impl<A: Aggregate> Subject<A> {
-    pub(crate) async fn load(inner: Arc<Inner<A>>, stream: StreamId) -> Result<Self, StoreError> {
-        let (fold, fresh) = match inner.cached(&stream) {
-            Some(fold) => (fold, false),
-            None => (inner.load_to_decide(&stream).await?, !inner.eventual),
-        };
-        Ok(Self { inner, stream, fold, fresh, ahead: 0 })
+    /// An aggregate that is not loaded yet, for commands that may take as long as `limit` from now.
+    pub(crate) fn new(inner: Arc<Inner<A>>, stream: StreamId, limit: Option<Duration>) -> Self {
+        let deadline = Deadline::after(limit, &*inner.clock);
+        Self { inner, stream, deadline, fold: Fold::new(), fresh: false, ahead: 0 }
+    }
+
+    /// Loads the state to decide on, which may be behind: see [`is_fresh`](Self::is_fresh).
+    pub(crate) async fn load(&mut self) -> Result<(), StoreError> {
+        match self.inner.cached(&self.stream) {
+            Some(fold) => self.fold = fold,
+            None => {
+                self.inner.load_to_decide(&mut self.fold, &self.stream, self.deadline).await?;
+                self.fresh = !self.inner.eventual;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn inner(&self) -> &Inner<A> {
@@ -70,13 +89,60 @@ impl<A: Aggregate> Subject<A> {
         self.fold.cost += cost;
     }
 
-    /// What a decision may know. Its time is never before the last commit's, however the clocks of
+    pub(crate) fn sender(&self) -> Sender<'_> {
+        self.inner.sender(self.deadline)
+    }
+
+    pub(crate) fn retrying(&self) -> Retrying<'_> {
+        self.inner.retrying(self.deadline)
+    }
+
+    pub(crate) async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+        self.inner.marker(key, self.deadline).await
+    }
+
+    /// The outcome of a command that was carried out before; the state is not to be used afterwards.
+    pub(crate) async fn first_outcome(&mut self, place: &Place) -> Result<Outcome<A>, StoreError> {
+        if self.ahead > 0 {
+            // The state holds what was never recorded.
+            self.fold.restart();
+        }
+        self.inner.first_outcome(&self.stream, place, &mut self.fold, self.deadline).await
+    }
+
+    /// Returns what a decision may know. Its time is never before the last commit's, however the clocks of
     /// several writers differ, so that the times in a stream never run backwards.
-    pub(crate) fn context(&self, id: &A::Id, metadata: &Arc<Metadata>) -> Context<A> {
+    ///
+    /// # Errors
+    ///
+    /// When this clock is too far behind the last commit: one of the two clocks is wrong, and all later commits
+    /// would have the time of that one.
+    pub(crate) fn context(&self, id: &A::Id, metadata: &Arc<Metadata>) -> Result<Context<A>, StoreError> {
         let now = self.inner.clock.now();
-        let now = self.fold.time.map_or(now, |last| now.max(last));
-        Context::new(id.clone(), self.fold.version.plus(self.ahead), now, Arc::clone(&self.inner.ids))
-            .with_metadata(Arc::clone(metadata))
+        let now = match self.fold.time {
+            Some(last) if last > now => self.not_far_behind(now, last)?,
+            _ => now,
+        };
+        let version = self.fold.version.plus(self.ahead);
+        let context = Context::new(id.clone(), version, now, Arc::clone(&self.inner.ids));
+        Ok(context.with_metadata(Arc::clone(metadata)))
+    }
+
+    /// Returns the time of the last commit, which is ahead of this clock.
+    fn not_far_behind(&self, now: DateTime<Utc>, last: DateTime<Utc>) -> Result<DateTime<Utc>, StoreError> {
+        let behind = (last - now).to_std().unwrap_or_default();
+        if behind > self.inner.max_clock_skew {
+            let reason = format!(
+                "the stream `{}` ends with a commit of {last}, and this clock shows {now}: correct the clock, or \
+                 allow more with `max_clock_skew`",
+                self.stream
+            );
+            return Err(StoreError::setup(reason, None));
+        }
+        if behind > USUAL_CLOCK_SKEW {
+            tracing::warn!(stream = %self.stream, ?behind, "this clock is behind the last commit of the stream");
+        }
+        Ok(last)
     }
 
     /// The events as they will be stored, and as they will be read back.
@@ -133,12 +199,11 @@ impl<A: Aggregate> Subject<A> {
         let seen = self.fold.version;
         if self.ahead > 0 {
             // The state holds what was never recorded.
-            let cost = self.fold.cost;
-            self.fold = self.inner.load_cold(&self.stream).await?;
-            self.fold.cost += cost;
+            self.fold.restart();
             self.ahead = 0;
+            self.inner.load_cold(&mut self.fold, &self.stream, self.deadline).await?;
         } else {
-            self.inner.catch_up(&mut self.fold, &self.stream).await?;
+            self.inner.catch_up(&mut self.fold, &self.stream, self.deadline).await?;
         }
         self.inner.remember(&self.stream, &mut self.fold);
         self.fresh = true;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::{DateTime, SubsecRound, Utc};
 
+use crate::clock::is_storable;
 use crate::cost::Cost;
 use crate::event::{CommitId, EventData};
 use crate::metadata::Metadata;
@@ -130,13 +131,20 @@ impl Append {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when the commit has no events, or the stream would exceed [`Version::MAX`].
+    /// [`StoreError::Invalid`] when the commit has no events, its time is not in the years 1 to 9999, or the stream
+    /// would exceed [`Version::MAX`].
     pub fn last_version_after(&self, version: Version) -> Result<Version, StoreError> {
         let events = self.commit.events.len() as u64;
         if events == 0 {
             return Err(StoreError::invalid(
                 "a commit without events cannot be appended: add an event, or append nothing",
             ));
+        }
+        if !is_storable(self.commit.time) {
+            return Err(StoreError::invalid(format!(
+                "the time {} of a commit to the stream `{}` is not in the years 1 to 9999: check the clock",
+                self.commit.time, self.stream
+            )));
         }
         let last = version.plus(events);
         if last > Version::MAX {

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
+use crate::store::DeadlineExceeded;
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
 
@@ -86,6 +87,9 @@ pub enum StoreError {
     /// The store failed for another reason.
     #[error("the store failed")]
     Backend(#[source] Cause),
+    /// The deadline of a command or a load passed.
+    #[error(transparent)]
+    DeadlineExceeded(#[from] DeadlineExceeded),
 }
 
 impl StoreError {
@@ -137,7 +141,7 @@ impl StoreError {
     /// response. Always `true` if the outcome of a write is unknown, because the repetition resolves it.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Throttled(_) | Self::Unavailable(_))
+        matches!(self, Self::Throttled(_) | Self::Unavailable(_) | Self::DeadlineExceeded(_))
     }
 
     /// Returns whether the condition may pass without a change to the data or to the code: throttling, an outage,
@@ -147,6 +151,7 @@ impl StoreError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Throttled(_) | Self::Unavailable(_) | Self::Setup { .. } | Self::Backend(_) => true,
+            Self::DeadlineExceeded(_) => true,
             Self::Invalid { .. }
             | Self::TooLarge { .. }
             | Self::Encode(_)
@@ -162,7 +167,11 @@ impl StoreError {
     /// If this returns `false`, the write was not carried out, and never will be.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        match self {
+            Self::Unavailable(_) => true,
+            Self::DeadlineExceeded(exceeded) => exceeded.outcome_unknown,
+            _ => false,
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub(crate) fn marker_item(once: &Once) -> Item {
     item.insert(names::COMMIT_ID.to_owned(), AttributeValue::S(once.id.to_string()));
     item.insert(names::PLACES.to_owned(), AttributeValue::L(places.collect()));
     item.insert(names::TIME_TO_LIVE.to_owned(), AttributeValue::N(once.expires.timestamp().to_string()));
+    if let Some(fingerprint) = &once.fingerprint {
+        item.insert(names::COMMAND_FINGERPRINT.to_owned(), AttributeValue::S(fingerprint.clone()));
+    }
     item
 }
 
@@ -43,7 +46,11 @@ fn read(item: &Item) -> Option<Marker> {
     let expires = item.get(names::TIME_TO_LIVE)?.as_n().ok()?.parse().ok()?;
     let places = item.get(names::PLACES)?.as_l().ok()?;
     let places = places.iter().map(|value| place(value.as_m().ok()?)).collect::<Option<_>>()?;
-    Some(Marker::new(id, places, DateTime::from_timestamp(expires, 0)?))
+    let fingerprint = match item.get(names::COMMAND_FINGERPRINT) {
+        Some(fingerprint) => Some(fingerprint.as_s().ok()?.clone()),
+        None => None,
+    };
+    Some(Marker::new(id, places, DateTime::from_timestamp(expires, 0)?).with_fingerprint(fingerprint))
 }
 
 fn place(map: &Item) -> Option<Place> {

@@ -177,6 +177,7 @@ fn failed<E: Error + 'static>(error: ExecuteError<E>) -> Problem {
             "another account has this number",
         )
         .with("field", "number"),
+        ExecuteError::KeyReused(_) => Problem::key_reused(),
         ExecuteError::Conflict(_) => busy("others came first: nothing was changed"),
         error if error.is_outcome_unknown() => Problem::unknown_outcome(),
         error if error.is_retryable() => busy("too many requests: nothing was changed"),

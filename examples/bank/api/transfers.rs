@@ -3,7 +3,6 @@
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use es_core::{ExecuteError, StoreError};
 
 use super::accounts::AMOUNT;
 use super::body::Fields;
@@ -19,13 +18,7 @@ pub async fn transfer(State(bank): State<Bank>, wish: Wish, fields: Fields) -> R
     let from: AccountId = from.read("the id of the account that the money comes from")?;
     let to: AccountId = to.read("the id of the account that gets the money")?;
     let amount: Money = amount.read(AMOUNT)?;
-    let outcome = match bank.transfer(from, to, amount, &wish).await {
-        // The key belongs to a transfer between other accounts.
-        Err(ExecuteError::Store(StoreError::Invalid { .. })) if wish.key.is_some() => {
-            return Err(Problem::key_reused());
-        }
-        outcome => outcome?,
-    };
+    let outcome = bank.transfer(from, to, amount, &wish).await?;
     let sent = match outcome.events.as_slice() {
         [AccountEvent::TransferSent(sent)] if sent.to == to && sent.amount == amount => sent,
         _ => return Err(Problem::key_reused()),

@@ -125,6 +125,16 @@ macro_rules! conformance {
             a_malformed_event_stops_the_load_and_is_not_quoted,
             a_retired_event_is_skipped,
         );
+        $crate::conformance!(@rules $store, repository, limits:
+            an_outage_ends_at_the_deadline,
+            a_write_without_a_response_ends_with_an_unknown_outcome,
+            a_late_decision_is_not_written,
+            contention_ends_at_the_deadline,
+            retries_share_a_budget,
+            a_transaction_has_the_same_limits,
+            a_clock_far_behind_is_an_error,
+            times_beyond_the_calendar_are_refused,
+        );
         $crate::conformance!(@rules $store, repository, races:
             sixteen_writers_of_fifty_commands_lose_nothing,
             a_retry_decides_on_the_state_of_the_winner,
@@ -154,6 +164,8 @@ macro_rules! conformance {
             nothing_to_do_is_remembered,
             deliveries_at_the_same_time_are_one,
             a_key_expires,
+            a_key_is_for_one_command,
+            a_repetition_reads_from_the_snapshot,
         );
         $crate::conformance!(@rules $store, repository, services:
             one_that_is_late_is_a_rejection,

@@ -12,10 +12,10 @@ pub fn new_stream() -> StreamId {
     StreamId::new("conformance", Uuid::new_v4()).expect("a valid stream")
 }
 
-/// The time that is `seconds` after an arbitrary moment.
+/// The time that is `seconds` after an arbitrary moment in the past.
 #[must_use]
 pub fn time(seconds: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp(1_800_000_000 + seconds, 123_000_000).expect("a valid time")
+    DateTime::from_timestamp(1_700_000_000 + seconds, 123_000_000).expect("a valid time")
 }
 
 /// A commit of `events` with a new id.

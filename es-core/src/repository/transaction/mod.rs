@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{Instrument, Span, field};
+use tracing::Instrument;
 
 pub use committed::{Committed, Rejection};
 
@@ -18,11 +18,14 @@ use crate::clock::{Clock, SystemClock};
 use crate::command::HandledBy;
 use crate::metadata::Metadata;
 use crate::repository::joining::{self, Decided, OnceRequest, USUAL_RETENTION};
+use crate::repository::report::Report;
+use crate::repository::request::short_name;
+use crate::repository::retrying::DEFAULT_DEADLINE;
 use crate::repository::{ExecuteError, Repository, RetryPolicy};
 use crate::store::{EventStore, JoinedWrite, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::ExpectedVersion;
-use participant::{Participant, Party};
+use participant::{PartCommand, Participant, Party};
 
 /// Why a transaction was not carried out; none of it was.
 pub type TransactionError = ExecuteError<Rejection>;
@@ -89,8 +92,10 @@ pub struct Transaction {
     participants: Vec<Box<dyn Participant>>,
     metadata: Arc<Metadata>,
     retry: RetryPolicy,
+    deadline: Option<Duration>,
     clock: Arc<dyn Clock>,
     once: Option<OnceRequest>,
+    fingerprint: Option<String>,
     joined: Vec<JoinedWrite>,
     /// What was wrong with a part of it.
     invalid: Option<StoreError>,
@@ -104,8 +109,10 @@ impl Transaction {
             participants: Vec::new(),
             metadata: Arc::default(),
             retry: RetryPolicy::default(),
+            deadline: Some(DEFAULT_DEADLINE),
             clock: Arc::new(SystemClock),
             once: None,
+            fingerprint: None,
             joined: Vec::new(),
             invalid: None,
         }
@@ -119,7 +126,12 @@ impl Transaction {
         C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if let Some(party) = self.party(repository, id) {
-            party.add(Box::new(move |state, context| command.handled_by(state, context).map_err(Into::into)));
+            party.add(PartCommand {
+                name: short_name::<C>(),
+                decide: Box::new(move |state, context| {
+                    command.handled_by(state, context).map_err(Into::into)
+                }),
+            });
         }
         self
     }
@@ -178,15 +190,36 @@ impl Transaction {
         self
     }
 
+    /// Sets what identifies the transaction under its key, instead of its aggregates and the names of its commands:
+    /// see [`Request::fingerprint`](crate::Request::fingerprint). The aggregates have to be the same in any case.
+    pub fn fingerprint(mut self, content: impl AsRef<[u8]>) -> Self {
+        self.fingerprint = Some(joining::digest(content.as_ref()));
+        self
+    }
+
     /// Where the time comes from, for waits and for keys that expire. Decisions take it from their repositories.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
-    /// How often and how fast to try again.
+    /// Sets how often and how fast to retry. Retries of requests are charged to the
+    /// [budgets](crate::RetryBudget) of the repositories: those of the write to the first one's.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
+        self
+    }
+
+    /// Sets how long the transaction may take (default: 30 seconds): see
+    /// [`RepositoryBuilder::deadline`](crate::RepositoryBuilder::deadline).
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(limit);
+        self
+    }
+
+    /// Lets the transaction take as long as its retries last.
+    pub fn without_deadline(mut self) -> Self {
+        self.deadline = None;
         self
     }
 
@@ -199,25 +232,9 @@ impl Transaction {
     /// As [`Repository::execute`]; a [`Rejection`] tells which aggregate said no. [`StoreError::Invalid`] when
     /// there are no commands, or a repository is on another store.
     pub async fn commit(self) -> Result<Committed, TransactionError> {
-        let span = tracing::info_span!(
-            "transaction",
-            aggregates = self.participants.len(),
-            attempts = field::Empty,
-            requests = field::Empty,
-            rcu = field::Empty,
-            wcu = field::Empty,
-        );
-        async {
-            let committed = self.run().await?;
-            let span = Span::current();
-            span.record("attempts", committed.attempts);
-            span.record("requests", committed.cost.requests);
-            span.record("rcu", committed.cost.read_units);
-            span.record("wcu", committed.cost.write_units);
-            Ok(committed)
-        }
-        .instrument(span)
-        .await
+        let mut report = Report::transaction(self.participants.len());
+        let span = report.span().clone();
+        async { self.run(&mut report).await }.instrument(span).await
     }
 
     /// The part that the aggregate `id` has in the transaction.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::error::Error;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
@@ -13,6 +14,8 @@ use crate::cost::Cost;
 use crate::events::Events;
 use crate::metadata::Metadata;
 use crate::repository::joining::{Decided, Joining};
+use crate::repository::report::{Numbers, Report};
+use crate::repository::retry::RetryTokens;
 use crate::repository::subject::Subject;
 use crate::repository::{Inner, Outcome};
 use crate::store::{Append, ClaimChange, Conflict, JoinedWrite, MarkerRead, OnceKey, Place, StoreError};
@@ -23,6 +26,12 @@ pub(super) type Rejected = Box<dyn Error + Send + Sync>;
 
 /// Decides a command on a state.
 pub(super) type Decide<A> = Box<dyn Fn(&A, &Context<A>) -> Result<Events<A>, Rejected> + Send + Sync>;
+
+/// A command of a transaction.
+pub(super) struct PartCommand<A: Aggregate> {
+    pub(super) name: &'static str,
+    pub(super) decide: Decide<A>,
+}
 
 /// An [`Outcome`], of whatever aggregate.
 pub(super) type AnyOutcome = Box<dyn Any + Send + Sync>;
@@ -39,6 +48,12 @@ pub(super) trait Participant: Any + Send + Sync {
     fn stream(&self) -> &StreamId;
     /// Whether it has no commands.
     fn is_idle(&self) -> bool;
+    /// The names of its commands, in their order.
+    fn commands(&self) -> Vec<&'static str>;
+    /// Starts the spans of its commands, and gives it until `limit` from now.
+    fn begin(&mut self, limit: Option<Duration>);
+    /// The retries that its repository may make.
+    fn tokens(&self) -> Arc<RetryTokens>;
     fn load(&mut self) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Brings the state up to date; says whether it has changed.
     fn refresh(&mut self) -> BoxFuture<'_, Result<bool, StoreError>>;
@@ -52,10 +67,15 @@ pub(super) trait Participant: Any + Send + Sync {
     fn append(&self) -> Option<&Append>;
     fn claims(&self) -> &[ClaimChange];
     fn joined(&self) -> Vec<JoinedWrite>;
+    /// Records in the spans of its commands how they ended.
+    fn report(&mut self, outcome: &str);
     /// Goes on to the state after the commit, which is recorded.
     fn recorded(self: Box<Self>) -> Option<AnyOutcome>;
     fn marker(&self, key: OnceKey) -> BoxFuture<'_, Result<MarkerRead, StoreError>>;
-    fn first_outcome<'s>(&'s self, place: &'s Place) -> BoxFuture<'s, Result<AnyOutcome, StoreError>>;
+    fn first_outcome<'s>(
+        &'s mut self,
+        place: &'s Place,
+    ) -> BoxFuture<'s, Result<Option<AnyOutcome>, StoreError>>;
 }
 
 /// One aggregate's part in a transaction.
@@ -64,9 +84,11 @@ pub(super) struct Party<A: Aggregate> {
     id: A::Id,
     stream: StreamId,
     expected: ExpectedVersion,
-    commands: Vec<Decide<A>>,
+    commands: Vec<PartCommand<A>>,
+    /// The spans of the commands, and how many events each of them led to.
+    reports: Vec<(Report, usize)>,
     joining: Vec<Joining<'static, A>>,
-    /// There from the load on.
+    /// There from the beginning of the commit on.
     subject: Option<Subject<A>>,
     decision: Decision<A>,
 }
@@ -86,16 +108,24 @@ impl<A: Aggregate> Decision<A> {
 
 impl<A: Aggregate> Party<A> {
     pub(super) fn new(inner: Arc<Inner<A>>, id: A::Id, stream: StreamId) -> Self {
-        let (commands, joining) = (Vec::new(), Vec::new());
-        let (expected, decision) = (ExpectedVersion::Any, Decision::none());
-        Self { inner, id, stream, expected, commands, joining, subject: None, decision }
+        Self {
+            inner,
+            id,
+            stream,
+            expected: ExpectedVersion::Any,
+            commands: Vec::new(),
+            reports: Vec::new(),
+            joining: Vec::new(),
+            subject: None,
+            decision: Decision::none(),
+        }
     }
 
     pub(super) fn expect(&mut self, version: ExpectedVersion) {
         self.expected = version;
     }
 
-    pub(super) fn add(&mut self, command: Decide<A>) {
+    pub(super) fn add(&mut self, command: PartCommand<A>) {
         self.commands.push(command);
     }
 
@@ -120,17 +150,19 @@ impl<A: Aggregate> Party<A> {
 fn decide_all<A: Aggregate>(
     subject: &mut Subject<A>,
     id: &A::Id,
-    commands: &[Decide<A>],
+    commands: &[PartCommand<A>],
+    reports: &mut [(Report, usize)],
     state_is_seen: bool,
     metadata: &Arc<Metadata>,
 ) -> Result<Decision<A>, Undecided> {
-    let first = subject.context(id, metadata);
+    let first = subject.context(id, metadata).map_err(Undecided::Failed)?;
     let mut decision = Decision::none();
     let mut data = Vec::new();
-    for command in commands {
-        let context = subject.context(id, metadata);
-        let events = command(subject.state(), &context).map_err(Undecided::Rejected)?;
-        let prepared = subject.prepare(events).map_err(Undecided::Failed)?;
+    for (command, (report, events_of_it)) in commands.iter().zip(reports) {
+        let context = subject.context(id, metadata).map_err(Undecided::Failed)?;
+        let decided = report.span().in_scope(|| (command.decide)(subject.state(), &context));
+        let prepared = subject.prepare(decided.map_err(Undecided::Rejected)?).map_err(Undecided::Failed)?;
+        *events_of_it = prepared.events.len();
         // One command whose state nobody else sees is applied when it is recorded, as without a transaction.
         if state_is_seen || commands.len() > 1 {
             subject.apply_ahead(&prepared.events, prepared.data.len());
@@ -154,10 +186,26 @@ impl<A: Aggregate> Participant for Party<A> {
         self.commands.is_empty()
     }
 
+    fn commands(&self) -> Vec<&'static str> {
+        self.commands.iter().map(|command| command.name).collect()
+    }
+
+    fn begin(&mut self, limit: Option<Duration>) {
+        let names = self.commands.iter().map(|command| command.name);
+        self.reports = names.map(|name| (Report::part::<A>(&self.id, name), 0)).collect();
+        self.subject = Some(Subject::new(Arc::clone(&self.inner), self.stream.clone(), limit));
+    }
+
+    fn tokens(&self) -> Arc<RetryTokens> {
+        Arc::clone(&self.inner.tokens)
+    }
+
     fn load(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
         async {
-            self.subject = Some(Subject::load(Arc::clone(&self.inner), self.stream.clone()).await?);
-            Ok(())
+            match &mut self.subject {
+                Some(subject) => subject.load().await,
+                None => Ok(()),
+            }
         }
         .boxed()
     }
@@ -192,7 +240,8 @@ impl<A: Aggregate> Participant for Party<A> {
             return Err(Undecided::Outdated(conflict));
         }
         let state_is_seen = !self.joining.is_empty();
-        self.decision = decide_all(subject, &self.id, &self.commands, state_is_seen, metadata)?;
+        let (commands, reports) = (&self.commands, &mut self.reports);
+        self.decision = decide_all(subject, &self.id, commands, reports, state_is_seen, metadata)?;
         Ok(())
     }
 
@@ -217,6 +266,17 @@ impl<A: Aggregate> Participant for Party<A> {
         self.joining.iter().flat_map(|join| join(&decided)).collect()
     }
 
+    fn report(&mut self, outcome: &str) {
+        let mut version = self.version();
+        if outcome == "accepted" {
+            version = version.plus(self.append().map_or(0, |append| append.commit().events.len() as u64));
+        }
+        for (report, events) in &mut self.reports {
+            let events = if outcome == "accepted" { *events } else { 0 };
+            report.end(outcome, Numbers { version, events, ..Numbers::default() });
+        }
+    }
+
     fn recorded(self: Box<Self>) -> Option<AnyOutcome> {
         let Self { subject, decision, .. } = *self;
         let mut subject = subject?;
@@ -229,13 +289,24 @@ impl<A: Aggregate> Participant for Party<A> {
     }
 
     fn marker(&self, key: OnceKey) -> BoxFuture<'_, Result<MarkerRead, StoreError>> {
-        async move { self.inner.marker(&key).await }.boxed()
+        async move {
+            match &self.subject {
+                Some(subject) => subject.marker(&key).await,
+                None => Ok(MarkerRead::new(None, Cost::ZERO)),
+            }
+        }
+        .boxed()
     }
 
-    fn first_outcome<'s>(&'s self, place: &'s Place) -> BoxFuture<'s, Result<AnyOutcome, StoreError>> {
+    fn first_outcome<'s>(
+        &'s mut self,
+        place: &'s Place,
+    ) -> BoxFuture<'s, Result<Option<AnyOutcome>, StoreError>> {
         async {
-            let outcome = self.inner.first_outcome(&self.stream, place, Cost::ZERO).await?;
-            Ok(Box::new(outcome) as AnyOutcome)
+            let Some(subject) = &mut self.subject else { return Ok(None) };
+            let mut outcome = subject.first_outcome(place).await?;
+            subject.add_cost(std::mem::take(&mut outcome.cost));
+            Ok(Some(Box::new(outcome) as AnyOutcome))
         }
         .boxed()
     }

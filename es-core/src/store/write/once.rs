@@ -76,6 +76,8 @@ pub struct Once {
     pub expires: DateTime<Utc>,
     /// Where the events are that the command led to.
     pub places: Vec<Place>,
+    /// Identifies the command, if the caller has something that does: a key stands for one command.
+    pub fingerprint: Option<String>,
 }
 
 impl Once {
@@ -88,7 +90,14 @@ impl Once {
         expires: DateTime<Utc>,
         places: Vec<Place>,
     ) -> Self {
-        Self { key, id, now, expires, places }
+        Self { key, id, now, expires, places, fingerprint: None }
+    }
+
+    /// Sets what identifies the command, to be stored with the marker.
+    #[must_use]
+    pub fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
+        self.fingerprint = fingerprint;
+        self
     }
 }
 
@@ -121,13 +130,32 @@ pub struct Marker {
     pub places: Vec<Place>,
     /// When the marker expires.
     pub expires: DateTime<Utc>,
+    /// The [fingerprint](Once::fingerprint) of the command.
+    pub fingerprint: Option<String>,
 }
 
 impl Marker {
     /// What was remembered of the write `id`.
     #[must_use]
     pub fn new(id: Uuid, places: Vec<Place>, expires: DateTime<Utc>) -> Self {
-        Self { id, places, expires }
+        Self { id, places, expires, fingerprint: None }
+    }
+
+    /// Sets what identifies the command.
+    #[must_use]
+    pub fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
+        self.fingerprint = fingerprint;
+        self
+    }
+
+    /// Returns whether a command with this fingerprint may be the one that the marker tells of: not when both have
+    /// fingerprints that differ.
+    #[must_use]
+    pub fn is_of(&self, fingerprint: Option<&str>) -> bool {
+        match (self.fingerprint.as_deref(), fingerprint) {
+            (Some(first), Some(now)) => first == now,
+            _ => true,
+        }
     }
 
     /// Whether it still counts at the time `now`, in whole seconds.

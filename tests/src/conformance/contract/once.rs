@@ -22,7 +22,8 @@ fn place(stream: &StreamId, first: u64, last: u64) -> Place {
 }
 
 fn once(key: &OnceKey, now: DateTime<Utc>, places: Vec<Place>) -> Once {
-    Once::new(key.clone(), Uuid::new_v4(), now, now + Duration::from_secs(60), places)
+    let expires = now + Duration::from_secs(60);
+    Once::new(key.clone(), Uuid::new_v4(), now, expires, places).with_fingerprint(Some("Count".to_owned()))
 }
 
 /// An event for `stream` after `version`, once.
@@ -42,6 +43,7 @@ pub async fn a_second_set_under_a_key_writes_nothing(store: Arc<dyn EventStore>)
         let error = store.write(&set(&stream, version + 1, &key, time(0))).await.expect_err("was done");
         let WriteError::Done(marker) = error else { panic!("{error:?}") };
         assert_eq!(marker.places, [place(&stream, version + 1, version + 1)]);
+        assert_eq!(marker.fingerprint.as_deref(), Some("Count"));
         assert_eq!(Some(marker), store.marker(&key).await.expect("is known").marker);
         assert!(store.write(&first).await.expect("is found").repeated);
         grow(&*store, &stream, 1).await;

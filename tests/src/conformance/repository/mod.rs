@@ -6,6 +6,7 @@ pub mod commands;
 pub mod damage;
 pub mod eventual;
 pub mod expecting;
+pub mod limits;
 pub mod past;
 pub mod races;
 pub mod redelivery;

@@ -14,7 +14,7 @@ use crate::domain::{Account, Deposit, Deposited, Overdrawn, Withdraw};
 pub async fn sixteen_writers_of_fifty_commands_lose_nothing(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let retry = RetryPolicy::default().with_max_attempts(1_000).with_max_delay(Duration::from_millis(50));
-    let accounts: Repository<Account> = Repository::builder(store).retry(retry).build();
+    let accounts: Repository<Account> = Repository::builder(store).retry(retry).without_deadline().build();
     let writers: Vec<_> = (0..16)
         .map(|writer| {
             let (accounts, id) = (accounts.clone(), id.clone());

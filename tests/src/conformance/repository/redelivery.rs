@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use es_core::{EventStore, Events, ManualClock, Metadata, Outcome, Repository, RetryPolicy, Version};
+use es_core::{
+    EventStore, Events, ExecuteError, ManualClock, Metadata, Outcome, Repository, RetryPolicy, Version,
+};
 use futures_util::future::join_all;
 
 use super::{account, append, deposited};
@@ -106,7 +108,7 @@ pub async fn nothing_to_do_is_remembered(store: Arc<dyn EventStore>) {
 pub async fn deliveries_at_the_same_time_are_one(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let retry = RetryPolicy::default().with_max_attempts(1_000).with_max_delay(Duration::from_millis(20));
-    let accounts: Repository<Account> = Repository::builder(store).retry(retry).build();
+    let accounts: Repository<Account> = Repository::builder(store).retry(retry).without_deadline().build();
     let deliveries = (0..8)
         .map(|_| async { accounts.once("k").execute(&id, Deposit::one(1, "once")).await.expect("accepted") });
     let others =
@@ -133,4 +135,62 @@ pub async fn a_key_expires(store: Arc<dyn EventStore>) {
     assert!(!deposit().await.repeated);
     assert!(deposit().await.repeated);
     assert_eq!(accounts.load(&id).await.expect("loads").state.balance, 2);
+}
+
+fn first_use<E: std::fmt::Debug>(error: ExecuteError<E>) -> Option<String> {
+    match error {
+        ExecuteError::KeyReused(reused) => reused.first,
+        error => panic!("{error:?}"),
+    }
+}
+
+/// Another command under a key is an error, whether it would be accepted, rejected, or have nothing to do.
+pub async fn a_key_is_for_one_command(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    accounts.once("k").execute(&id, Deposit::one(5, "a")).await.expect("accepted");
+    for cents in [1, 100] {
+        let error = accounts.once("k").execute(&id, Withdraw { cents }).await.expect_err("is another one");
+        assert!(!error.is_retryable() && !error.is_transient() && !error.is_outcome_unknown());
+        assert_eq!(first_use(error).as_deref(), Some("Deposit"));
+    }
+    let nothing = accounts.once("k").execute(&id, RequireBalance { cents: 0 }).await;
+    assert_eq!(first_use(nothing.expect_err("is another one")).as_deref(), Some("Deposit"));
+    // A decision without a name may be any command; and the first command is repeated as before.
+    let decide = async |_: &Account, _: &_| Ok::<_, Overdrawn>(Events::none());
+    assert!(accounts.once("k").decide(&id, decide).await.expect("was accepted").repeated);
+    assert!(accounts.once("k").execute(&id, Deposit::one(5, "a")).await.expect("was accepted").repeated);
+
+    let by = |body: &'static str| accounts.once("body").fingerprint(body);
+    assert!(!by("5").execute(&id, Deposit::one(5, "b")).await.expect("accepted").repeated);
+    assert!(by("5").execute(&id, Deposit::one(5, "b")).await.expect("was accepted").repeated);
+    let error = by("6").execute(&id, Deposit::one(6, "b")).await.expect_err("is another one");
+    assert!(first_use(error).is_some_and(|first| first.len() == 16), "a digest, not the content");
+    assert_eq!(accounts.load(&id).await.expect("loads").state.notes, ["a", "b"]);
+}
+
+/// Not from the first event, however long the stream is.
+pub async fn a_repetition_reads_from_the_snapshot(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    for n in 0..250 {
+        append(&store, &id, vec![deposited(1, &format!("{n:0100}"))]).await;
+    }
+    accounts.execute(&id, Deposit::one(1, "the snapshot")).await.expect("accepted");
+    accounts.flush().await;
+    let replay = accounts.load_at(&id, Version::new(251)).await.expect("loads");
+    let first = accounts.once("k").execute(&id, Deposit::one(1, "once")).await.expect("accepted");
+    for notes in [vec![], vec![deposited(1, "after")]] {
+        if !notes.is_empty() {
+            append(&store, &id, notes).await;
+        }
+        let again = accounts.once("k").execute(&id, Deposit::one(1, "once")).await.expect("was accepted");
+        assert_eq!(shown(&again), shown(&first));
+        assert!(again.cost.requests <= 4, "{}", again.cost);
+        assert!(again.cost.read_units <= replay.cost.read_units, "{} after {}", again.cost, replay.cost);
+    }
+    // A snapshot from after the command cannot be used.
+    let more: Vec<_> = (0..7).map(|n| n.to_string()).collect();
+    accounts.execute(&id, Deposit { cents: 1, notes: more }).await.expect("accepted");
+    accounts.flush().await;
+    let again = accounts.once("k").execute(&id, Deposit::one(1, "once")).await.expect("was accepted");
+    assert_eq!(shown(&again), shown(&first));
 }

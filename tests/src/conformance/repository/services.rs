@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use es_core::testing::{Faults, FaultyStore};
-use es_core::{EventStore, Events, ExecuteError, Repository, RetryPolicy, Version, events};
+use es_core::{EventStore, Events, ExecuteError, Repository, RetryBudget, RetryPolicy, Version, events};
 use tokio::time::timeout;
 
 use super::{account, append, deposited};
@@ -90,7 +90,8 @@ pub async fn are_not_asked_again_when_an_answer_is_lost(store: Arc<dyn EventStor
         let faults = Faults::seeded(seed).lost_answers(0.5);
         let retry = RetryPolicy::default().with_max_attempts(50).with_max_delay(Duration::from_millis(1));
         let faulty = FaultyStore::new(Arc::clone(&store), faults.clone());
-        let accounts: Repository<Account> = Repository::builder(faulty).retry(retry).build();
+        let builder = Repository::builder(faulty).retry(retry).retry_budget(RetryBudget::unlimited());
+        let accounts: Repository<Account> = builder.build();
         let ((_, id), bureau) = (account(&store), Bureau::default());
         let before = AtomicU32::new(0);
         let done = accounts
@@ -138,7 +139,8 @@ pub async fn given_up_are_whole_or_nothing(store: Arc<dyn EventStore>) {
             Faults::seeded(u64::from(polls)).lost_answers(0.4).delays(0.6, Duration::from_millis(12));
         let faulty = FaultyStore::new(Arc::clone(&store), faults);
         let retry = RetryPolicy::default().with_max_attempts(50).with_max_delay(Duration::from_millis(1));
-        let unsteady: Repository<Account> = Repository::builder(faulty).retry(retry).build();
+        let builder = Repository::builder(faulty).retry(retry).retry_budget(RetryBudget::unlimited());
+        let unsteady: Repository<Account> = builder.build();
         let ((accounts, id), bureau) = (account(&store), Bureau::default());
         let decide = async |_: &Account, _: &_| Ok::<_, Refused>(two_deposits(bureau.amount().await));
 

@@ -220,15 +220,32 @@ pub async fn are_carried_out_once(store: Arc<dyn EventStore>) {
             accounts.execute(&ann, Withdraw { cents: 3 }).await.expect("accepted");
         }
     }
+    // The order of the aggregates does not matter.
+    let reversed = Transaction::new(&store).execute(&accounts, &bob, Deposit::one(4, "transfer")).execute(
+        &accounts,
+        &ann,
+        Withdraw { cents: 4 },
+    );
+    assert!(reversed.once(&key).commit().await.expect("was accepted").repeated);
+
     let (_, cleo) = account(&store);
-    let error = Transaction::new(&store)
-        .execute(&accounts, &cleo, Deposit::one(1, "a"))
-        .once(&key)
-        .commit()
-        .await
-        .expect_err("is another one");
-    assert!(matches!(error, ExecuteError::Store(StoreError::Invalid { .. })), "{error:?}");
-    assert!(!accounts.exists(&cleo).await.expect("is known"));
+    let one = |id| Transaction::new(&store).execute(&accounts, id, Deposit::one(1, "a"));
+    for other in [
+        one(&cleo),
+        one(&ann),
+        one(&ann).execute(&accounts, &bob, Deposit::one(1, "b")),
+        transfer(&store, &accounts, &ann, &bob, 4).execute(&accounts, &cleo, Deposit::one(1, "c")),
+        transfer(&store, &accounts, &ann, &bob, 4).fingerprint("POST /transfers"),
+    ] {
+        let error = other.once(&key).commit().await.expect_err("is another one");
+        let ExecuteError::KeyReused(reused) = &error else { panic!("{error:?}") };
+        assert!(reused.first.as_deref().is_some_and(|first| first.contains("Withdraw")), "{reused:?}");
+    }
+    // Of one without a name, the aggregates still tell.
+    let digest = || one(&cleo).fingerprint("x").once(format!("{key}/x"));
+    assert!(!digest().commit().await.expect("accepted").repeated);
+    assert!(digest().commit().await.expect("was accepted").repeated);
+    assert_eq!(accounts.version(&cleo).await.expect("is known"), Version::new(1));
 }
 
 /// From one aggregate to another.
@@ -290,7 +307,7 @@ pub async fn transfers_keep_the_sum(store: Arc<dyn EventStore>) {
         plain.execute(id, Deposit::one(100, "first")).await.expect("accepted");
     }
     let workers = (0..8_usize).map(|worker| {
-        let builder = Repository::builder(Arc::clone(&store)).retry(retry);
+        let builder = Repository::builder(Arc::clone(&store)).retry(retry).without_deadline();
         let accounts: Repository<Account> =
             if worker % 2 == 0 { builder.cache(2).build() } else { builder.build() };
         let (store, ids) = (Arc::clone(&store), ids.clone());
@@ -298,7 +315,8 @@ pub async fn transfers_keep_the_sum(store: Arc<dyn EventStore>) {
             let mut done = 0;
             for n in 0..10_usize {
                 let (from, to) = (&ids[(worker + n) % 4], &ids[(worker + n + 1 + n % 3) % 4]);
-                let transaction = transfer(&store, &accounts, from, to, 30 + n as u64).retry(retry);
+                let transaction = transfer(&store, &accounts, from, to, 30 + n as u64);
+                let transaction = transaction.retry(retry).without_deadline();
                 match transaction.commit().await {
                     Ok(_) => done += 1,
                     Err(error) => assert!(error.rejection().is_some(), "{error:?}"),

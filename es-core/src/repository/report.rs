@@ -1,0 +1,195 @@
+//! What spans and the log say of commands and loads.
+
+use std::error::Error;
+use std::fmt::Display;
+
+use tracing::{Span, field};
+
+use crate::aggregate::Aggregate;
+use crate::cost::Cost;
+use crate::error_text::error_text;
+use crate::repository::ExecuteError;
+use crate::store::StoreError;
+use crate::version::Version;
+
+/// The numbers of a command, for its span.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Numbers {
+    pub(crate) attempts: u32,
+    pub(crate) version: Version,
+    pub(crate) events: usize,
+    pub(crate) cost: Cost,
+}
+
+/// The span of a command, a transaction or a load. Its outcome is recorded once: as `dropped` if the future is
+/// dropped before it ends.
+pub(crate) struct Report {
+    span: Span,
+    ended: bool,
+}
+
+impl Report {
+    /// The report of a command, whose name is asked for only if the span is enabled.
+    pub(crate) fn command<A: Aggregate>(id: &A::Id, name: impl Fn() -> &'static str) -> Self {
+        Self::new(tracing::info_span!(
+            "execute",
+            aggregate = A::NAME,
+            %id,
+            command = name(),
+            outcome = field::Empty,
+            attempts = field::Empty,
+            version = field::Empty,
+            events = field::Empty,
+            requests = field::Empty,
+            rcu = field::Empty,
+            wcu = field::Empty,
+        ))
+    }
+
+    /// The report of one command in a transaction: what it cost is in the transaction's span.
+    pub(crate) fn part<A: Aggregate>(id: &A::Id, name: &'static str) -> Self {
+        Self::new(tracing::info_span!(
+            "execute",
+            aggregate = A::NAME,
+            %id,
+            command = name,
+            outcome = field::Empty,
+            version = field::Empty,
+            events = field::Empty,
+        ))
+    }
+
+    pub(crate) fn transaction(aggregates: usize) -> Self {
+        Self::new(tracing::info_span!(
+            "transaction",
+            aggregates,
+            outcome = field::Empty,
+            attempts = field::Empty,
+            events = field::Empty,
+            requests = field::Empty,
+            rcu = field::Empty,
+            wcu = field::Empty,
+        ))
+    }
+
+    pub(crate) fn load<A: Aggregate>(id: &A::Id) -> Self {
+        Self::new(tracing::info_span!(
+            "load",
+            aggregate = A::NAME,
+            %id,
+            outcome = field::Empty,
+            version = field::Empty,
+            snapshot = field::Empty,
+            requests = field::Empty,
+            rcu = field::Empty,
+        ))
+    }
+
+    fn new(span: Span) -> Self {
+        Self { span, ended: false }
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    /// Records how it ended. The span ignores fields that it does not have.
+    pub(crate) fn end(&mut self, outcome: &str, numbers: Numbers) {
+        self.ended = true;
+        if self.span.is_disabled() {
+            return;
+        }
+        self.span.record("outcome", outcome);
+        self.span.record("attempts", numbers.attempts);
+        self.span.record("version", numbers.version.get());
+        self.span.record("events", numbers.events);
+        self.end_with_cost(numbers.cost);
+    }
+
+    /// Records how a load ended.
+    pub(crate) fn end_load(&mut self, outcome: &str, version: Version, snapshot: Version, cost: Cost) {
+        self.ended = true;
+        if self.span.is_disabled() {
+            return;
+        }
+        self.span.record("outcome", outcome);
+        self.span.record("version", version.get());
+        if !snapshot.is_none() {
+            self.span.record("snapshot", snapshot.get());
+        }
+        self.end_with_cost(cost);
+    }
+
+    fn end_with_cost(&self, cost: Cost) {
+        self.span.record("requests", cost.requests);
+        self.span.record("rcu", cost.read_units);
+        self.span.record("wcu", cost.write_units);
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.span.record("outcome", "dropped");
+        }
+    }
+}
+
+impl<E> ExecuteError<E> {
+    /// The outcome of a command that failed, as spans name it.
+    pub(crate) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "rejected",
+            Self::Conflict(_) => "conflict",
+            Self::Outdated(_) => "outdated",
+            Self::Claimed(_) => "claimed",
+            Self::Refused(_) => "refused",
+            Self::KeyReused(_) => "key reused",
+            Self::Store(error) => store_outcome(error),
+        }
+    }
+
+    /// Logs why the command failed, with what names it: the span may be disabled. The reason of a rejection is for
+    /// the caller, and may be confidential.
+    pub(crate) fn log(&self, stream: &dyn Display, command: &str, attempts: u32) {
+        match self {
+            Self::Rejected(_) => {
+                tracing::debug!(%stream, command, "the command was rejected");
+            }
+            Self::Conflict(conflict) => {
+                let error = error_text(conflict);
+                tracing::warn!(%stream, command, attempts, error, "other writers came first at every attempt");
+            }
+            Self::Store(error) => log_failure(error, stream, command),
+            Self::Outdated(error) => not_executed(error, stream, command),
+            Self::Claimed(error) => not_executed(error, stream, command),
+            Self::Refused(error) => not_executed(error, stream, command),
+            Self::KeyReused(error) => {
+                tracing::warn!(%stream, command, error = error_text(error), "an idempotency key was reused");
+            }
+        }
+    }
+}
+
+fn not_executed(error: &(dyn Error + 'static), stream: &dyn Display, command: &str) {
+    tracing::debug!(%stream, command, error = error_text(error), "the command was not executed");
+}
+
+/// The outcome of a command or a load that the store failed, as spans name it.
+pub(crate) fn store_outcome(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::DeadlineExceeded(_) => "deadline",
+        _ => "store error",
+    }
+}
+
+/// Logs a failure of the store: an error, unless the request is at fault.
+pub(crate) fn log_failure(error: &StoreError, stream: &dyn Display, command: &str) {
+    let text = error_text(error);
+    match error {
+        StoreError::Invalid { .. } | StoreError::TooLarge { .. } | StoreError::Encode(_) => {
+            tracing::warn!(%stream, command, error = text, "the request is invalid");
+        }
+        _ => tracing::error!(%stream, command, error = text, "the store failed"),
+    }
+}
