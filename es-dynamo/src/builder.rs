@@ -51,7 +51,7 @@ enum Source {
     Endpoint(String),
 }
 
-/// The timeouts of the clients that this crate makes. The SDK itself waits for a response for ever.
+/// The timeouts of the clients that this crate makes. By default, the SDK waits for a response indefinitely.
 #[cfg(feature = "aws")]
 pub(crate) fn default_timeouts() -> TimeoutConfigBuilder {
     TimeoutConfig::builder()

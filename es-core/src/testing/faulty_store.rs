@@ -85,7 +85,7 @@ impl<S: EventStore> FaultyStore<S> {
             Some(Fault::AnswerUnreadable(which)) if which < 0.5 => {
                 Err(StoreError::Unavailable("answered by something else on purpose".into()).into())
             }
-            // A store has timeouts of its own.
+            // A store ends a request without a response by its timeouts.
             Some(Fault::AnswerLost | Fault::AnswerUnreadable(_) | Fault::Stalled) => {
                 let _ = carry_out().await;
                 Err(StoreError::Unavailable("answer lost on purpose".into()).into())

@@ -79,8 +79,8 @@ impl Engine {
     /// The settings of a client of this engine whose requests go through `connector`, which passes them on
     /// to [`connector`](Self::connector): to count them, to hold them up, to lose them.
     ///
-    /// The clients have a budget of retries of their own. Otherwise, the SDK lets all clients of a process share one, so
-    /// that a test with many faults would change what happens in the tests beside it.
+    /// Each client has a separate budget of retries. The SDK's default is one budget for all clients of a process, with
+    /// which a test with many faults would use up the retries of the tests beside it.
     #[must_use]
     pub fn config_through(&self, connector: SharedHttpConnector) -> aws_sdk_dynamodb::config::Builder {
         unsigned_config()

@@ -64,7 +64,7 @@ async fn are_unavailable_and_never_nothing() {
     for (operations, read) in reads() {
         for operation in operations {
             for body in ["", "{}", "null", r#"{"message":"ok"}"#, "<html>", r#"{"Count":0,"Items":["#] {
-                // A store of its own, which knows nothing yet.
+                // A new store, which has cached nothing yet.
                 let (store, wire) = watch(&engine, aws_sdk_dynamodb::config::retry::RetryConfig::disabled());
                 wire.plan(move |seen| match seen == *operation {
                     true => Act::Replace(200, body.to_owned()),
