@@ -53,10 +53,10 @@ impl ProjectError {
 #[non_exhaustive]
 pub enum Interrupted {
     /// It panicked with this message.
-    #[error("the code of the projection panicked: {0}")]
+    #[error("user code panicked: {0}")]
     Panicked(String),
-    /// It did not return within the [timeout](crate::projection::ProjectorBuilder::handler_timeout).
-    #[error("the code of the projection did not return within {0:?}")]
+    /// It did not return within its [timeout](crate::projection::ProjectorBuilder::handler_timeout).
+    #[error("user code did not return within {0:?}")]
     TimedOut(Duration),
 }
 

@@ -2,12 +2,16 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{CloudEvents, Envelope, Envelopes, Outbox, Publisher};
+use async_trait::async_trait;
+
+use super::{BatchLimits, CloudEvents, Envelope, Envelopes, Outbox, PublishError, Publisher};
 use crate::clock::{Clock, SystemClock};
 use crate::event::EventData;
 use crate::feed::EventFilter;
-use crate::projection::{BoxError, EventContext, ProjectError, Projection};
+use crate::projection::guard::{caught, guarded};
+use crate::projection::{BoxError, EventContext, Interrupted, ProjectError, Projection};
 use crate::repository::RetryPolicy;
 
 /// A projection that publishes events: all of them, or those that [`only`](Self::only) lets through.
@@ -40,6 +44,7 @@ pub struct Publishing<P, E = CloudEvents> {
     envelopes: Arc<E>,
     filter: EventFilter,
     retry: RetryPolicy,
+    timeout: Duration,
     clock: Arc<dyn Clock>,
     outbox: Outbox,
     /// Whether sending has failed since the last checkpoint.
@@ -57,6 +62,7 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
             envelopes: Arc::new(envelopes),
             filter: EventFilter::all(),
             retry: RetryPolicy::default(),
+            timeout: Duration::from_secs(60),
             clock: Arc::new(SystemClock),
             outbox: Outbox::new(),
             stuck: false,
@@ -75,6 +81,18 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
+    }
+
+    /// Sets how long the publisher may take for one batch (default: 60 s). A batch that takes longer is sent again.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    fn guarded(&self) -> GuardedPublisher<P> {
+        let (publisher, clock) = (Arc::clone(&self.publisher), Arc::clone(&self.clock));
+        GuardedPublisher { publisher, clock, timeout: self.timeout }
     }
 
     /// What was handled and is not published.
@@ -104,21 +122,53 @@ impl<P: Publisher, E: Envelopes> Projection for Publishing<P, E> {
     }
 
     async fn handle(&mut self, event: &EventData, ctx: &EventContext) -> Result<(), ProjectError> {
-        let envelope = self.envelopes.envelope(event, ctx).map_err(|error| match error.downcast() {
+        let envelope = caught(|| self.envelopes.envelope(event, ctx))?;
+        let envelope = envelope.map_err(|error| match error.downcast() {
             Ok(error) => ProjectError::Decode(*error),
             Err(error) => ProjectError::Handler(error),
         })?;
-        if !self.stuck && self.outbox.is_full(&*self.publisher) {
+        let publisher = self.guarded();
+        if !self.stuck && self.outbox.is_full(&publisher) {
             // So that no more is in memory than has to be. What fails is no fault of this event: `flush` tells.
-            self.stuck = self.outbox.send_once(&*self.publisher).await.is_err();
+            self.stuck = self.outbox.send_once(&publisher).await.is_err();
         }
-        self.outbox.push(envelope, &*self.publisher).map_err(|error| ProjectError::Handler(error.into()))
+        self.outbox.push(envelope, &publisher).map_err(|error| ProjectError::Handler(error.into()))
     }
 
     async fn flush(&mut self) -> Result<(), BoxError> {
-        self.outbox.send(&*self.publisher, self.retry, &*self.clock).await?;
+        let publisher = self.guarded();
+        self.outbox.send(&publisher, self.retry, &*self.clock).await?;
         self.stuck = false;
         Ok(())
+    }
+}
+
+/// A publisher whose panics and hangs are errors of what it was to send.
+#[derive(Debug)]
+struct GuardedPublisher<P> {
+    publisher: Arc<P>,
+    clock: Arc<dyn Clock>,
+    timeout: Duration,
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<P: Publisher> Publisher for GuardedPublisher<P> {
+    fn limits(&self) -> BatchLimits {
+        self.publisher.limits()
+    }
+
+    fn size(&self, envelope: &Envelope) -> usize {
+        self.publisher.size(envelope)
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        match guarded(&*self.clock, self.timeout, self.publisher.publish(batch)).await {
+            Ok(outcomes) => outcomes,
+            // Whether it was sent is unknown.
+            Err(error @ Interrupted::TimedOut(_)) => Err(PublishError::transient(error)),
+            Err(error) => Err(PublishError::permanent(error)),
+        }
     }
 }
 
@@ -131,6 +181,7 @@ impl<P, E> Clone for Publishing<P, E> {
             envelopes: Arc::clone(&self.envelopes),
             filter: self.filter.clone(),
             retry: self.retry,
+            timeout: self.timeout,
             clock: Arc::clone(&self.clock),
             outbox: Outbox::new(),
             stuck: false,

@@ -52,14 +52,16 @@ pub async fn publish<P: Publisher, E: Envelopes>(
             Ok(ids) => events.extend(ids.into_iter().map(|id| (id, place))),
             Err(error) => {
                 // Lambda repeats all from here on, so that the rest need not be looked at.
-                tracing::error!(sequence = sequence(record), %error, "a record cannot be published");
+                let error = es_core::error_text(&*error);
+                tracing::error!(sequence = sequence(record), error, "a record cannot be published");
                 failed = Some(place);
                 break;
             }
         }
     }
     if let Err(error) = publishing.flush().await {
-        tracing::error!(%error, "not all records are published");
+        let error = es_core::error_text(&*error);
+        tracing::error!(error, "not all records are published");
     }
     let unpublished = publishing.unpublished();
     let left = events.iter().filter(|(id, _)| unpublished.iter().any(|envelope| envelope.id() == *id));
@@ -206,6 +208,36 @@ mod tests {
         let (accepted, failures) = run(broker, records, EventFilter::all()).await;
         assert_eq!(accepted, ["order#1 1", "order#1 2", "order#1 3", "order#1 4"]);
         assert_eq!(failures, json!([{ "itemIdentifier": "2" }]));
+    }
+
+    /// A broker whose client has a bug.
+    #[derive(Debug)]
+    struct Panicking;
+
+    #[async_trait::async_trait]
+    impl Publisher for Panicking {
+        fn limits(&self) -> BatchLimits {
+            BatchLimits::default()
+        }
+
+        async fn publish(&self, _: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+            panic!("a bug in the publisher")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_its_records() {
+        let source = CloudEvents::source("/tests").expect("a source");
+        let publishing = Publishing::new("to_tests", Panicking, source);
+        let answer =
+            publish(&publishing, json!({ "Records": [record(1, "order#1", 1)] })).await.expect("an answer");
+        assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "1" }]));
+
+        let bug = |_: &es_core::EventData, _: &EventContext| panic!("a bug in the envelopes");
+        let publishing = Publishing::new("to_tests", Broker::default(), bug);
+        let answer =
+            publish(&publishing, json!({ "Records": [record(1, "order#1", 1)] })).await.expect("an answer");
+        assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "1" }]));
     }
 
     #[tokio::test]

@@ -13,5 +13,6 @@ mod sendable;
 mod shapes;
 mod sizes;
 mod support;
+mod user_code;
 mod waiting;
 mod workers;
