@@ -1,11 +1,14 @@
 //! Workers that share a projection, and that die.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::testing::{Faults, FaultyStore};
-use es_core::{MemoryStore, Projector, ReadModel};
+use es_core::{Clock, MemoryStore, Projector, ReadModel};
+use es_tests::chaos::projections::VirtualTime;
 use tokio::time::sleep;
 
 use crate::support::{Journal, LEASE, deposit, projector, work};
@@ -77,6 +80,59 @@ async fn another_worker_takes_over_from_one_that_died_after_the_lease() {
     assert_eq!(owners(&store).await.1, 1, "the dead one is forgotten");
     projector.shutdown();
     second.await.expect("no panic").expect("ends");
+}
+
+/// A wall clock that is set by hand, on tokio's time.
+#[derive(Clone, Debug)]
+struct Stepping {
+    time: VirtualTime,
+    by: Arc<Mutex<TimeDelta>>,
+}
+
+#[async_trait::async_trait]
+impl Clock for Stepping {
+    fn now(&self) -> DateTime<Utc> {
+        self.time.now() + *self.by.lock().expect("no panic")
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.time.sleep(duration).await;
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.time.monotonic()
+    }
+
+    async fn timeout(&self, duration: Duration) {
+        self.time.timeout(duration).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_steps_neither_delays_nor_hastens_a_takeover() {
+    for step in [TimeDelta::seconds(-60), TimeDelta::seconds(60)] {
+        let store = MemoryStore::new();
+        let journal = Journal::new(&store);
+        let first = work(&new(&store, &journal));
+        deposit(&store, "ada", &["a"]).await;
+        sleep(LEASE).await;
+        let clock = Stepping { time: VirtualTime::new(TimeDelta::zero()), by: Arc::default() };
+        let projector = projector(store.clone(), journal.clone()).clock(clock.clone()).build();
+        let second = work(&projector);
+        sleep(LEASE * 2).await;
+        *clock.by.lock().expect("no panic") = step;
+        sleep(LEASE / 2).await;
+        assert_eq!(owners(&store).await.1, 2, "the first one lives");
+        first.abort();
+        sleep(LEASE / 3).await;
+        assert_eq!(owners(&store).await.1, 2, "the lease is not over");
+        *clock.by.lock().expect("no panic") = TimeDelta::zero();
+        sleep(LEASE * 2).await;
+        let (owners, signs) = owners(&store).await;
+        assert_eq!((owners.into_values().collect::<Vec<_>>(), signs), (vec![4], 1));
+        projector.shutdown();
+        second.await.expect("no panic").expect("ends");
+    }
 }
 
 #[tokio::test(start_paused = true)]
