@@ -126,11 +126,7 @@ where
     Box::pin(reactor.react(process, event, ctx))
 }
 
-/// The error for a timeout that is none of the process's.
-pub fn no_timeout(process: &str, event: &EventData) -> ProjectError {
-    let name = event.name();
-    let reason = format!(
-        "the process `{process}` has scheduled `{name}`, which it does not list: add it to `timeouts(…)`"
-    );
-    ProjectError::Handler(reason.into())
+/// The error for a timeout that the process listed when it was scheduled, and lists no longer.
+pub fn no_timeout(event: &EventData) -> ProjectError {
+    ProjectError::Handler(crate::process::unlisted(event.name()).into())
 }

@@ -72,19 +72,21 @@ impl Metadata {
         self
     }
 
-    /// The metadata of a command that the event `id` leads to, where `self` is what the event recorded: the
-    /// same actor, the same correlation, and the event as its causation.
+    /// Returns the metadata of a command that the event `id` leads to, where `self` is the metadata of the event:
+    /// the same actor, correlation, and application values, and the event as its causation.
     ///
-    /// An event without a correlation starts one: that of all that follows from it is its id.
+    /// An event without a correlation starts one: everything that follows from it has the event's id as its
+    /// correlation.
     ///
     /// ```
     /// use es_core::{CommitId, EventId, Metadata, Version};
     /// # let commit = CommitId::new(uuid::Uuid::from_u128(1));
     ///
     /// let placed = EventId::new(commit, Version::new(1)); // as in `Recorded::id`
-    /// let metadata = Metadata::new().with_actor("ann").with_correlation("request-7");
+    /// let metadata = Metadata::new().with_actor("ann").with_correlation("request-7").with("tenant", "acme");
     /// let next = metadata.following(placed);
     /// assert_eq!((next.actor(), next.correlation()), (Some("ann"), Some("request-7")));
+    /// assert_eq!(next.get("tenant"), metadata.get("tenant"));
     /// assert_eq!(next.causation(), Some(placed.to_string().as_str()));
     /// ```
     #[must_use]
@@ -94,7 +96,7 @@ impl Metadata {
             actor: self.actor.clone(),
             correlation: self.correlation.clone().or_else(|| Some(cause.clone())),
             causation: Some(cause),
-            custom: BTreeMap::new(),
+            custom: self.custom.clone(),
         }
     }
 

@@ -49,9 +49,10 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`MetadataError`] when it has no JSON form.
+    /// [`MetadataError`] when the value has no JSON form, or could not be read back from it: a NaN, for example.
     pub fn with_value<T: MetadataValue>(self, value: &T) -> Result<Self, MetadataError> {
         let value = serde_json::to_value(value).map_err(|error| MetadataError::new(T::KEY, &error))?;
+        T::deserialize(&value).map_err(|error| MetadataError::new(T::KEY, &error))?;
         Ok(self.with(T::KEY, value))
     }
 
@@ -75,6 +76,21 @@ mod tests {
 
     impl MetadataValue for Shop {
         const KEY: &'static str = "shop";
+    }
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Rate(f64);
+
+    impl MetadataValue for Rate {
+        const KEY: &'static str = "rate";
+    }
+
+    #[test]
+    fn rejects_what_could_not_be_read_back() {
+        let metadata = Metadata::new().with_value(&Rate(0.1)).expect("is a number");
+        assert_eq!(metadata.value(), Ok(Some(Rate(0.1))));
+        let error = Metadata::new().with_value(&Rate(f64::NAN)).expect_err("is no number in JSON");
+        assert_eq!(error.to_string(), "the metadata `rate` does not fit: invalid type: null, expected f64");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::future::Future;
 
 pub use reacting::Reacting;
 pub use reaction::Reaction;
+pub(crate) use reaction::unlisted;
 pub use reactor::Reactor;
 
 use crate::aggregate::Aggregate;
@@ -174,13 +175,21 @@ pub trait Process: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ProjectError>> + Send;
 }
 
+/// Marks an event that a process lists in `#[process(events(…), timeouts(…))]`; implemented by the derive.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not list the event `{E}`",
+    label = "`{E}` is neither in `events(…)` nor in `timeouts(…)`",
+    note = "add it in the attribute above the definition of `{Self}`: to `#[process(events(Aggregate({E})))]`, or to `#[process(timeouts({E}))]` if the process schedules it"
+)]
+pub trait Lists<E> {}
+
 /// How a process reacts to one event.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not say how it reacts to the event `{E}`",
     label = "missing `impl React<{E}> for {Self}`",
     note = "each event that `#[process(events(…), timeouts(…))]` lists needs one: write `impl React<{E}> for {Self} {{ fn instance(…) … async fn react(…) … }}`"
 )]
-pub trait React<E>: Process {
+pub trait React<E>: Process + Lists<E> {
     /// Which instance of the process the event concerns; `None` when it concerns none.
     fn instance(&self, event: &E, ctx: &EventContext) -> Option<<Self::State as Aggregate>::Id>;
 

@@ -14,7 +14,7 @@ use super::turn::{Begun, Turn};
 use crate::aggregate::Aggregate;
 use crate::clock::is_storable;
 use crate::command::Handle;
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::metadata::Metadata;
 use crate::projection::timeout::Scheduled;
 use crate::projection::{BoxError, EventContext};
@@ -47,6 +47,13 @@ pub(super) struct Instance<'a, S: Aggregate> {
     /// Under which its events are recorded.
     pub(super) once: OnceKey,
     pub(super) store: &'a dyn EventStore,
+    /// The kinds of the timeouts that the process lists.
+    pub(super) timeouts: &'static [&'static [EventKind]],
+}
+
+/// Says that a process does not list a timeout.
+pub(crate) fn unlisted(timeout: &str) -> String {
+    format!("the process does not list the timeout `{timeout}`: add it to `timeouts(…)`")
 }
 
 /// What a reaction did besides the events that it returned.
@@ -143,8 +150,8 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     ///
     /// # Errors
     ///
-    /// When the command cannot be carried out for another reason than that the domain says no: give it on
-    /// with `?`.
+    /// When the command cannot be carried out for another reason than that the domain says no, or when the rejection
+    /// could not be read back: give it on with `?`.
     pub async fn ask<A, C>(
         &mut self,
         repository: &Repository<A>,
@@ -162,8 +169,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         match self.request(repository, key).execute(id, command).await {
             Ok(outcome) => Ok(Ok(outcome)),
             Err(ExecuteError::Rejected(rejection)) => {
-                self.turn.reject(self.issued, &rejection).await?;
-                Ok(Err(rejection))
+                Ok(Err(self.turn.reject(self.issued, &rejection).await?))
             }
             Err(ExecuteError::Conflict(conflict) | ExecuteError::Outdated(conflict)) => Err(conflict.into()),
             Err(ExecuteError::Claimed(claimed)) => Err(claimed.into()),
@@ -181,8 +187,13 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     ///
     /// # Errors
     ///
-    /// When the event cannot be encoded.
+    /// When the process does not list the event in `timeouts(…)`, the event could not be read back when it is due,
+    /// or it is too large: a timeout has at most 384 KiB, with the metadata of the event that led to it.
     pub fn schedule<E: Event>(&mut self, after: Duration, event: E) -> Result<(), BoxError> {
+        let name = event.kind().name();
+        if !self.instance.timeouts.iter().copied().flatten().any(|kind| kind.answers_to(name)) {
+            return Err(unlisted(name).into());
+        }
         let after = chrono::Duration::from_std(after)?;
         let due = self.now().checked_add_signed(after).filter(|due| is_storable(*due));
         let due = due.ok_or("a timeout is due after the year 9999: schedule it for an earlier time")?;

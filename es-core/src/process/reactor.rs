@@ -12,6 +12,7 @@ use super::turn::Turn;
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::documents::{DocumentKey, Documents};
+use crate::event::EventKind;
 use crate::feed::{Feed, Position, Slice};
 use crate::ids::IdSource;
 use crate::keys::shorten;
@@ -100,7 +101,7 @@ impl<S: Aggregate> Reactor<S> {
         }
         let Some(id) = process.instance(event, ctx) else { return Ok(()) };
         let store = Arc::clone(&self.store) as Arc<dyn EventStore>;
-        let instance = self.instance(&id, ctx, &*store).map_err(failed)?;
+        let instance = self.instance(&id, ctx, &*store, P::TIMEOUTS).map_err(failed)?;
         for _ in 0..MOST_ATTEMPTS {
             let mut turn = self.look(&instance).await.map_err(ProjectError::Handler)?;
             if turn.reaction() != instance.key {
@@ -134,11 +135,12 @@ impl<S: Aggregate> Reactor<S> {
         id: &'a S::Id,
         ctx: &'a EventContext,
         store: &'a dyn EventStore,
+        timeouts: &'static [&'static [EventKind]],
     ) -> Result<Instance<'a, S>, StoreError> {
         let stream = StreamId::new(S::NAME, id)?;
         let key = self.key(ctx);
         let once = OnceKey::new(Some(stream.clone()), &key)?;
-        Ok(Instance { id, stream, ctx, key, once, store })
+        Ok(Instance { id, stream, ctx, key, once, store, timeouts })
     }
 
     /// The turn of the instance, if it has begun; otherwise that of this reaction.

@@ -1,5 +1,6 @@
 //! Whose turn it is: the reactions of one instance come one after the other.
 
+use std::any::type_name;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -131,12 +132,25 @@ impl Turn {
         })?))
     }
 
-    /// Remembers the rejection of the command `number`.
-    pub(super) async fn reject<E: Serialize>(&mut self, number: u32, rejection: &E) -> Result<(), BoxError> {
-        let rejection = serde_json::to_value(rejection)
-            .map_err(|error| format!("a rejection cannot be remembered: {}", without_values(&error)))?;
-        self.content.rejections.insert(number, rejection);
-        Ok(self.write(None).await?)
+    /// Remembers the rejection of the command `number`; returns it as it will be read back.
+    pub(super) async fn reject<E: Serialize + DeserializeOwned>(
+        &mut self,
+        number: u32,
+        rejection: &E,
+    ) -> Result<E, BoxError> {
+        let unreadable = |error: serde_json::Error| {
+            format!(
+                "the rejection `{}` cannot be remembered, as it could not be read back ({}): give it values that \
+                 survive being stored as JSON, which a NaN does not, or issue the command with `execute`",
+                type_name::<E>(),
+                without_values(&error)
+            )
+        };
+        let stored = serde_json::to_value(rejection).map_err(unreadable)?;
+        let read_back = E::deserialize(&stored).map_err(unreadable)?;
+        self.content.rejections.insert(number, stored);
+        self.write(None).await?;
+        Ok(read_back)
     }
 
     /// Ends the turn, if it has begun, and is still this one.

@@ -5,7 +5,8 @@ use quote::{quote, quote_spanned};
 use syn::{DeriveInput, Path};
 
 use super::attributes::Attributes;
-use crate::sources;
+use crate::shape::text;
+use crate::sources::{self, Source};
 use crate::spans::Place;
 
 pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
@@ -19,6 +20,12 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
         quote!(#call #arguments.await)
     };
     let dispatch = sources::dispatch(core, sources, react);
+    let listed = listed(sources, timeouts);
+    let lists = listed.iter().map(|event| {
+        let place = Place::of(*event);
+        let core_here = place.beginning(core);
+        quote_spanned!(place.start=> impl #core_here::process::Lists<#event> for #ident {})
+    });
     let due = timeouts.iter().map(|event| sources::dispatch_event(core, event, react));
     let kinds = timeouts.iter().map(|event| quote!(<#event as #core::__private::Member>::KINDS));
     let texts = timeouts.iter().map(|event| {
@@ -70,11 +77,24 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
                 ) -> #core::__private::Result<(), #core::projection::ProjectError> {
                     #(#due)*
                     let _ = (ctx, reactor);
-                    #core::__private::Result::Err(#core::__private::no_timeout(#name, event))
+                    #core::__private::Result::Err(#core::__private::no_timeout(event))
                 }
             }
+
+            #(#[automatically_derived] #lists)*
 
             #assertions
         };
     }
+}
+
+/// All events and timeouts, each once.
+fn listed<'a>(sources: &'a [Source], timeouts: &'a [Path]) -> Vec<&'a Path> {
+    let mut listed: Vec<&Path> = Vec::new();
+    for event in sources.iter().flat_map(|source| &source.events).chain(timeouts) {
+        if listed.iter().all(|before| text(before) != text(event)) {
+            listed.push(event);
+        }
+    }
+    listed
 }

@@ -4,5 +4,6 @@ mod failures;
 mod kit;
 mod reactions;
 mod replaced;
+mod stored;
 mod support;
 mod timeouts;

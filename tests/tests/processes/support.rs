@@ -10,7 +10,7 @@ use es_core::feed::Feed;
 use es_core::prelude::*;
 use es_core::process::{Process, Reacting};
 use es_core::projection::{ProjectorBuilder, ProjectorError};
-use es_core::{Clock, MemoryStore, RetryPolicy};
+use es_core::{Clock, MemoryStore, Metadata, RetryPolicy};
 use es_tests::chaos::processes::shop::{Fulfil, Order, Place, Receive, Reserve, Stock};
 use es_tests::domain::{Account, Deposit, Deposited};
 use tokio::sync::Semaphore;
@@ -254,9 +254,13 @@ impl React<Reminder> for Scripted {
 
 /// An event in the stream of an account, for a [`Scripted`] process.
 pub(crate) async fn tell(store: &MemoryStore, account: &str, note: &str) {
+    tell_with(store, account, note, Metadata::new()).await;
+}
+
+pub(crate) async fn tell_with(store: &MemoryStore, account: &str, note: &str, metadata: Metadata) {
     let accounts = Repository::<Account>::builder(store.clone()).clock(Time).build();
     let deposit = Deposit { cents: 1, notes: vec![note.to_owned()] };
-    accounts.execute(&account.to_owned(), deposit).await.expect("accepted");
+    accounts.with(metadata).execute(&account.to_owned(), deposit).await.expect("accepted");
 }
 
 /// How often it was paid.

@@ -221,7 +221,7 @@ pub struct FailedEvent {
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
 pub struct FailedTimeout {
-    /// Its key, which starts with the process and the event that led to it.
+    /// Its key, which starts with the name of the process.
     pub key: String,
     /// When it was due.
     pub due: DateTime<Utc>,
