@@ -1,9 +1,12 @@
 //! What is known about an event besides its content.
 
+use std::any::type_name;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
+use super::BoxError;
 use crate::clock::Clock;
 use crate::documents::DocumentCondition;
 use crate::event::EventId;
@@ -27,6 +30,15 @@ pub struct EventContext {
     /// That the slice is still its worker's.
     lease: Option<Arc<DocumentCondition>>,
     was_parked: bool,
+}
+
+/// The id of a stream is not of the expected type.
+#[derive(Debug, thiserror::Error)]
+#[error("the id of the stream `{stream}` is not a `{id_type}`")]
+pub struct InvalidId {
+    stream: StreamId,
+    id_type: &'static str,
+    source: BoxError,
 }
 
 /// A moment between events: what a projection may do by time.
@@ -153,6 +165,31 @@ impl EventContext {
         self.stream.id()
     }
 
+    /// Returns the id of the aggregate as its type, such as `Order::Id`.
+    ///
+    /// ```
+    /// use es_core::projection::{BoxError, EventContext};
+    ///
+    /// fn order_number(ctx: &EventContext) -> Result<u64, BoxError> {
+    ///     Ok(ctx.id_as::<u64>()?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidId`] when the text is not such an id: return it from the handler with `?`, so that the event is
+    /// not passed over silently.
+    pub fn id_as<I>(&self) -> Result<I, InvalidId>
+    where
+        I: FromStr<Err: Into<BoxError>>,
+    {
+        self.id().parse().map_err(|error: I::Err| InvalidId {
+            stream: self.stream.clone(),
+            id_type: type_name::<I>(),
+            source: error.into(),
+        })
+    }
+
     /// The event's version, its place in the stream. [`Version::NONE`] for the timeout of a process, which is
     /// in no stream.
     #[must_use]
@@ -189,5 +226,25 @@ impl EventContext {
     #[must_use]
     pub fn metadata(&self) -> &Arc<Metadata> {
         &self.metadata
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_id_as_its_type() {
+        let at = |stream: &str| {
+            let stream = stream.parse().expect("a stream");
+            let id = EventId::new(crate::event::CommitId::new(uuid::Uuid::nil()), Version::new(1));
+            EventContext::timeout(stream, Slice::new(0), id, DateTime::UNIX_EPOCH, Metadata::new(), "key")
+        };
+        assert_eq!(at("order#17").id_as::<u64>().expect("a number"), 17);
+        let error = at("order#x").id_as::<u64>().expect_err("is no number");
+        assert_eq!(
+            crate::error_text(&error),
+            "the id of the stream `order#x` is not a `u64`: invalid digit found in string"
+        );
     }
 }

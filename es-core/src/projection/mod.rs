@@ -11,7 +11,7 @@ use std::error::Error;
 use std::future::{Future, ready};
 use std::sync::Arc;
 
-pub use context::{EventContext, Tick};
+pub use context::{EventContext, InvalidId, Tick};
 pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError};
 pub use projector::{
     Delay, FailedEvent, FailedTimeout, Failure, OnFailure, Parked, Progress, Projector, ProjectorBuilder,
