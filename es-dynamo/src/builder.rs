@@ -11,7 +11,6 @@ use aws_smithy_types::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 use es_core::StoreError;
 use es_core::feed::Slices;
 
-use crate::feed::DEFAULT_SLICES;
 use crate::store::{DynamoStore, Table};
 
 /// The table when none is named.
@@ -41,7 +40,7 @@ pub struct DynamoStoreBuilder {
     #[cfg(feature = "aws")]
     timeouts: TimeoutConfigBuilder,
     table: Option<String>,
-    slices: Slices,
+    slices: Option<Slices>,
 }
 
 /// Where the builder's own clients get their settings from.
@@ -71,7 +70,7 @@ impl DynamoStoreBuilder {
             #[cfg(feature = "aws")]
             timeouts: default_timeouts(),
             table: None,
-            slices: DEFAULT_SLICES,
+            slices: None,
         }
     }
 
@@ -114,10 +113,13 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Divides the feed of a new table into `slices`, 8 unless another number is given: the most workers that
-    /// can share one projection. A feed that is there already keeps its number for ever.
+    /// Sets into how many slices the feed of a new table is divided (default: 8): the most workers that can share one
+    /// projection.
+    ///
+    /// The number is fixed when the feed is made. Without this setting, a store takes the number that the feed has; with
+    /// it, whatever uses a feed that has another number fails with [`StoreError::Setup`].
     pub fn slices(mut self, slices: Slices) -> Self {
-        self.slices = slices;
+        self.slices = Some(slices);
         self
     }
 

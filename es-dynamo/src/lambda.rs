@@ -64,7 +64,8 @@ pub enum LambdaError {
 /// have to come again: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
 ///
 /// All of them fail when the table cannot be reached. A record fails alone when its stream is damaged; the log
-/// names it.
+/// names it. A stream of which the table has other commits than the feed is an error in the log, and none of the
+/// record: to repeat it does not help.
 ///
 /// # Verification
 ///
@@ -161,7 +162,8 @@ async fn failing(store: &DynamoStore, records: &[Value]) -> Vec<String> {
                     "the commits of some records are not in the table"
                 );
             }
-            indexed.damaged_streams()
+            indexed.log();
+            indexed.damaged.into_iter().map(|(stream, _)| stream).collect()
         }
         Err(error) => {
             tracing::error!(error = error_text(&error), "the feed could not be written");

@@ -172,12 +172,12 @@ pub const REVISION: &str = "r";
 /// Document: its content.
 pub const BODY: &str = "b";
 
-/// Settings: how many slices there are. Summary: how many chunks.
+/// Settings and page: how many slices there are. Summary: how many chunks.
 pub const COUNT: &str = "n";
 /// Settings: the secret of the hashes.
 pub const HASH_KEY: &str = "k";
 
-/// Page: its id.
+/// Page: its id. Summary: the id of the last page that it sums up.
 pub const PAGE_ID: &str = "id";
 /// Page: the names of aggregates.
 pub const PAGE_AGGREGATES: &str = "a";

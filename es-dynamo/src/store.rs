@@ -75,15 +75,15 @@ pub(crate) struct Table {
     /// The client for the table's stream, if there is one.
     #[cfg(feature = "indexer")]
     pub(crate) streams: Option<aws_sdk_dynamodbstreams::Client>,
-    /// How many slices the feed gets, when it is made.
-    pub(crate) slices: Slices,
+    /// How many slices the feed has to have, if that was said.
+    pub(crate) slices: Option<Slices>,
     pub(crate) feed: OnceCell<FeedIndex>,
     /// Notified when this process has made the feed grow.
     pub(crate) grown: Arc<Event>,
 }
 
 impl Table {
-    pub(crate) fn new(given: Client, name: String, slices: Slices) -> Self {
+    pub(crate) fn new(given: Client, name: String, slices: Option<Slices>) -> Self {
         let mut config = given.config().to_builder();
         config.push_interceptor(attempts::interceptor());
         // A client with other interceptors may need the decoded response, to decrypt it for example.
@@ -179,13 +179,15 @@ impl DynamoStore {
         self.table.create(options).await
     }
 
-    /// Verifies that the table has the shape that the store needs: its keys, its stream, its time to live.
+    /// Verifies that the table has the shape that the store needs, its keys, its stream, its time to live, and that the
+    /// feed has the number of slices with which its pages were written.
     ///
     /// On AWS, it also logs a warning if point-in-time recovery or deletion protection is off.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] names every difference, and what to do.
+    /// [`StoreError::Setup`] names every difference, and what to do; [`StoreError::Damaged`] when the feed's settings
+    /// were changed.
     pub async fn verify_table(&self) -> Result<(), StoreError> {
         self.table.verify().await?;
         self.table.warn_if_unprotected().await

@@ -6,7 +6,7 @@ mod engine;
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice, Slices};
+use es_core::feed::{EventFilter, Feed, FeedError, FeedRead, Position, Slice, Slices};
 use es_core::{Repository, StoreError, StreamId, Version};
 use es_dynamo::{DynamoStore, lambda, names};
 use es_tests::domain::{Account, Deposit, Withdraw};
@@ -71,7 +71,7 @@ async fn everything_is_read_in_order_from_any_place() {
     for limit in [1, 2, 3, 100] {
         assert_eq!(all(&store, Slice::new(0), limit).await, expected);
     }
-    for after in 0..=12 {
+    for after in 0..=10 {
         // Another process knows of no place yet.
         let store = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
         let store = store.build().expect("a valid name");
@@ -82,6 +82,12 @@ async fn everything_is_read_in_order_from_any_place() {
         let place = ends.iter().position(|end| *end > after);
         assert_eq!(first, place.map(|place| FEED[place].0), "after {after}");
         assert!(page.is_last);
+    }
+    for after in [11, 12] {
+        let read = FeedRead::new(Slice::new(0), Position::new(after));
+        let error = store.read_feed(&read).await.expect_err("there are ten events");
+        let error = error.to_string();
+        assert!(error.contains(&after.to_string()) && error.contains("10"), "names both positions: {error}");
     }
 }
 
@@ -144,10 +150,16 @@ async fn a_commit_that_is_gone_is_an_error_that_names_it() {
     let key = names::commit_key(Version::new(4));
     delete.key(names::SORT_KEY, text(&key)).send().await.expect("deletes");
     let read = FeedRead::new(Slice::new(0), Position::NONE);
-    let error = store.read_feed(&read).await.expect_err("is gone");
-    assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-    assert!(error.to_string().contains("account#bob") && error.to_string().contains("version 4"), "{error}");
-    // Whoever does not need it is not stopped.
+    let page = store.read_feed(&read).await.expect("reads up to the commit that is gone");
+    assert_eq!((page.entries.len(), page.through.get(), page.is_last), (4, 7, false));
+    let next = FeedRead::new(Slice::new(0), page.through).anchored(page.anchor);
+    let error = store.read_feed(&next).await.expect_err("is gone");
+    let StoreError::Feed(error) = error else { panic!("{error:?}") };
+    let FeedError::Missing(missing) = *error else { panic!("{error:?}") };
+    assert_eq!((missing.stream.to_string().as_str(), missing.first.get()), ("account#bob", 4));
+    assert_eq!((missing.position.get(), missing.last_position().get()), (8, 8));
+    assert!(missing.to_string().contains("`account#bob`"), "{missing}");
+    // A consumer that does not need it is not stopped.
     let filter = EventFilter::none().with("account", ["Withdrawn"]);
     assert_eq!(store.read_feed(&read.filter(filter)).await.expect("reads").entries.len(), 2);
 }

@@ -1,5 +1,7 @@
 //! The feed: the events of all streams, for projections, processes and publishing.
 
+mod anchor;
+mod error;
 mod filter;
 mod page;
 mod position;
@@ -10,6 +12,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_core::future::BoxFuture;
 
+pub use anchor::FeedAnchor;
+pub use error::{FeedError, MissingCommit};
 pub use filter::EventFilter;
 pub use page::{FeedEntry, FeedPage, FeedRead};
 pub use position::Position;
@@ -44,12 +48,15 @@ pub trait Feed: EventStore + Documents {
 
     /// Reads a part of a slice.
     ///
-    /// When there is nothing after the position yet, the page is empty and the last one.
+    /// When there is nothing after the position yet, the page is empty and the last one. A page ends before a commit
+    /// that cannot be delivered; a read from there is the error that names it.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the part cannot be read; [`StoreError::Corrupt`] when a commit in it is gone from
-    /// its stream.
+    /// [`StoreError`] when the part cannot be read. [`StoreError::Feed`] when it cannot be read on from this position:
+    /// [`FeedError::BeyondEnd`] when the slice ends before it, [`FeedError::Replaced`] when it is in another part of
+    /// the feed than the anchor says, [`FeedError::Missing`] when the next commit is gone from its stream, is another
+    /// one, or cannot be decoded.
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError>;
 
     /// The position of the last event of a slice, [`Position::NONE`] when it has none; strongly consistent.

@@ -1,6 +1,6 @@
 //! Asking for a part of the feed, and the answer.
 
-use super::{EventFilter, Position, Slice};
+use super::{EventFilter, FeedAnchor, Position, Slice};
 use crate::cost::Cost;
 use crate::store::Commit;
 use crate::stream_id::StreamId;
@@ -11,9 +11,10 @@ use crate::stream_id::StreamId;
 pub struct FeedRead {
     /// The slice.
     pub slice: Slice,
-    /// The position after which to read. A commit in the middle of which it lies is told whole, and one after
-    /// the end of the slice is as good as the end.
+    /// The position after which to read. A commit in the middle of which it lies is told whole.
     pub after: Position,
+    /// The part of the feed that has to hold that position; any, if it is not known.
+    pub anchor: Option<FeedAnchor>,
     /// About how many events to read: the page may have some more, so that it ends with a commit, and fewer.
     pub limit: u32,
     /// About how many bytes of events to read. A page that has reached the limit ends with a whole commit. A store
@@ -31,7 +32,14 @@ impl FeedRead {
     #[must_use]
     pub fn new(slice: Slice, after: Position) -> Self {
         let max_bytes = Self::DEFAULT_MAX_BYTES;
-        Self { slice, after, limit: 100, max_bytes, filter: EventFilter::all() }
+        Self { slice, after, anchor: None, limit: 100, max_bytes, filter: EventFilter::all() }
+    }
+
+    /// Verifies that the position is still in this part of the feed, as it was when it was read.
+    #[must_use]
+    pub fn anchored(mut self, anchor: Option<FeedAnchor>) -> Self {
+        self.anchor = anchor;
+        self
     }
 
     /// About `limit` events.
@@ -64,6 +72,8 @@ pub struct FeedPage {
     pub entries: Vec<FeedEntry>,
     /// The position up to which the page tells all: at least the one after which it was read.
     pub through: Position,
+    /// The part of the feed that holds that position; `None` at the start of a slice.
+    pub anchor: Option<FeedAnchor>,
     /// Whether the slice ended there when it was read.
     pub is_last: bool,
     /// What it cost.
@@ -71,10 +81,16 @@ pub struct FeedPage {
 }
 
 impl FeedPage {
-    /// A page that tells all up to `through`.
+    /// A page that tells all up to `through`, which is in the part `anchor`.
     #[must_use]
-    pub fn new(entries: Vec<FeedEntry>, through: Position, is_last: bool, cost: Cost) -> Self {
-        Self { entries, through, is_last, cost }
+    pub fn new(
+        entries: Vec<FeedEntry>,
+        through: Position,
+        anchor: Option<FeedAnchor>,
+        is_last: bool,
+        cost: Cost,
+    ) -> Self {
+        Self { entries, through, anchor, is_last, cost }
     }
 }
 
@@ -84,6 +100,8 @@ impl FeedPage {
 pub struct FeedEntry {
     /// The position of the commit's first event; the others follow.
     pub position: Position,
+    /// The part of the feed that holds the commit.
+    pub anchor: FeedAnchor,
     /// The stream.
     pub stream: StreamId,
     /// The commit.
@@ -91,10 +109,18 @@ pub struct FeedEntry {
 }
 
 impl FeedEntry {
-    /// `commit` of `stream`, whose first event is at `position`.
+    /// `commit` of `stream`, whose first event is at `position`, as a part of the feed by itself.
     #[must_use]
     pub fn new(position: Position, stream: StreamId, commit: Commit) -> Self {
-        Self { position, stream, commit }
+        let anchor = FeedAnchor::new(position, commit.id.as_uuid());
+        Self { position, anchor, stream, commit }
+    }
+
+    /// The commit as a part of something larger.
+    #[must_use]
+    pub fn within(mut self, anchor: FeedAnchor) -> Self {
+        self.anchor = anchor;
+        self
     }
 
     /// The position of the commit's last event.

@@ -32,7 +32,8 @@ impl fmt::Display for Slice {
     }
 }
 
-/// How many slices a feed has: the most workers that can share one projection. Fixed when the feed is made.
+/// How many slices a feed has, from 1 to [`Slices::MAX`]: the most workers that can share one projection. Fixed when the
+/// feed is made.
 ///
 /// ```
 /// use es_core::StreamId;
@@ -48,12 +49,15 @@ impl fmt::Display for Slice {
 pub struct Slices(NonZeroU32);
 
 impl Slices {
-    /// `count` slices; `None` when it is zero.
+    /// The largest number of slices.
+    pub const MAX: u32 = 4_096;
+
+    /// `count` slices; `None` when it is zero or more than [`Slices::MAX`].
     #[must_use]
     pub const fn new(count: u32) -> Option<Self> {
         match NonZeroU32::new(count) {
-            Some(count) => Some(Self(count)),
-            None => None,
+            Some(number) if count <= Self::MAX => Some(Self(number)),
+            _ => None,
         }
     }
 

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 
 use super::MemoryStore;
 use crate::cost::Cost;
-use crate::feed::{Feed, FeedEntry, FeedPage, FeedRead, Position, Slice, Slices};
+use crate::feed::{Feed, FeedAnchor, FeedEntry, FeedError, FeedPage, FeedRead, Position, Slice, Slices};
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -53,6 +53,19 @@ impl FeedContent {
     }
 }
 
+/// The part of the feed that holds the position after which to read, if it is the one that it has to be.
+fn verified(read: &FeedRead, places: &[Place], holding: Option<FeedEntry>) -> Result<FeedAnchor, FeedError> {
+    let (slice, position) = (read.slice, read.after);
+    let Some(FeedEntry { anchor: found, .. }) = holding else {
+        let end = places.last().map_or(Position::NONE, |place| place.last);
+        return Err(FeedError::BeyondEnd { slice, position, end });
+    };
+    match read.anchor.filter(|expected| *expected != found) {
+        Some(expected) => Err(FeedError::Replaced { slice, position, expected, found }),
+        None => Ok(found),
+    }
+}
+
 #[async_trait]
 impl Feed for MemoryStore {
     async fn slices(&self) -> Result<Slices, StoreError> {
@@ -62,23 +75,31 @@ impl Feed for MemoryStore {
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let content = self.content();
         let places = content.feed.slice(read.slice)?;
+        let entry = |place: &Place| {
+            let commit = &content.streams[&place.stream].commits[place.commit];
+            let first = Position::new(place.last.get() + 1 - commit.events.len() as u64);
+            FeedEntry::new(first, place.stream.clone(), commit.clone())
+        };
+        let (mut through, mut anchor, mut entries, mut bytes) = (read.after, None, Vec::new(), 0);
+        if read.after > Position::NONE {
+            let at = places.partition_point(|place| place.last < read.after);
+            anchor = Some(verified(read, places, places.get(at).map(entry))?);
+        }
         let start = places.partition_point(|place| place.last <= read.after);
-        let (mut through, mut entries, mut bytes) = (read.after, Vec::new(), 0);
         let mut end = start;
         for place in &places[start..] {
             if through.since(read.after) >= u64::from(read.limit) || bytes >= read.max_bytes {
                 break;
             }
-            let commit = &content.streams[&place.stream].commits[place.commit];
-            if read.filter.takes_any(&place.stream, commit) {
-                let first = Position::new(place.last.get() + 1 - commit.events.len() as u64);
-                bytes += commit.bytes();
-                entries.push(FeedEntry::new(first, place.stream.clone(), commit.clone()));
+            let entry = entry(place);
+            (through, anchor) = (place.last, Some(entry.anchor));
+            if read.filter.takes_any(&entry.stream, &entry.commit) {
+                bytes += entry.commit.bytes();
+                entries.push(entry);
             }
-            through = place.last;
             end += 1;
         }
-        Ok(FeedPage::new(entries, through, end == places.len(), Cost::read(0.0)))
+        Ok(FeedPage::new(entries, through, anchor, end == places.len(), Cost::read(0.0)))
     }
 
     async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {

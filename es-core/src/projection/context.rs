@@ -10,7 +10,7 @@ use super::BoxError;
 use crate::clock::Clock;
 use crate::documents::DocumentCondition;
 use crate::event::EventId;
-use crate::feed::{FeedEntry, Position, Slice};
+use crate::feed::{FeedAnchor, FeedEntry, Position, Slice};
 use crate::metadata::Metadata;
 use crate::store::Commit;
 use crate::stream_id::StreamId;
@@ -23,6 +23,8 @@ pub struct EventContext {
     version: Version,
     slice: Slice,
     position: Position,
+    /// The part of the feed that holds the position.
+    anchor: Option<FeedAnchor>,
     id: EventId,
     time: DateTime<Utc>,
     metadata: Arc<Metadata>,
@@ -76,6 +78,7 @@ impl EventContext {
             version,
             slice,
             position: entry.position.plus(index as u64),
+            anchor: Some(entry.anchor),
             id: EventId::new(entry.commit.id, version),
             time: entry.commit.time,
             metadata: Arc::clone(&entry.commit.metadata),
@@ -95,6 +98,7 @@ impl EventContext {
             version,
             slice: Slice::new(0),
             position: Position::NONE,
+            anchor: None,
             id: EventId::new(commit.id, version),
             time: commit.time,
             metadata: Arc::clone(&commit.metadata),
@@ -139,6 +143,7 @@ impl EventContext {
             version: Version::NONE,
             slice,
             position: Position::NONE,
+            anchor: None,
             id: cause,
             time: due,
             metadata: Arc::new(metadata),
@@ -207,6 +212,11 @@ impl EventContext {
     #[must_use]
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// The part of the feed that holds the position.
+    pub(crate) fn anchor(&self) -> Option<FeedAnchor> {
+        self.anchor
     }
 
     /// Identifies the event everywhere: what to deduplicate by. For the timeout of a process, the event that

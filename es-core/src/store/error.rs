@@ -4,6 +4,7 @@ use std::error::Error;
 
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
+use crate::feed::FeedError;
 use crate::store::DeadlineExceeded;
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
@@ -66,6 +67,9 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The feed cannot be read on from a position.
+    #[error(transparent)]
+    Feed(Box<FeedError>),
     /// The request was throttled, and nothing was written. A store returns [`Unavailable`](Self::Unavailable)
     /// instead if an earlier attempt, such as one that its client retried, may have been carried out.
     #[error("the store is throttling requests")]
@@ -157,7 +161,8 @@ impl StoreError {
             | Self::Encode(_)
             | Self::Decode { .. }
             | Self::Corrupt { .. }
-            | Self::Damaged { .. } => false,
+            | Self::Damaged { .. }
+            | Self::Feed(_) => false,
         }
     }
 
@@ -172,6 +177,12 @@ impl StoreError {
             Self::DeadlineExceeded(exceeded) => exceeded.outcome_unknown,
             _ => false,
         }
+    }
+}
+
+impl From<FeedError> for StoreError {
+    fn from(error: FeedError) -> Self {
+        Self::Feed(Box::new(error))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use es_core::{StreamId, Version};
 
-use super::reference::Reference;
+use super::reference::{CommitTag, Names, Reference};
 use crate::item::{Attributes, Item};
 use crate::names;
 
@@ -11,6 +11,8 @@ use crate::names;
 pub(crate) enum Hint {
     /// This commit, as its item was written.
     Commit(Reference),
+    /// A part of this commit, so that not all of its names are known.
+    Part(Reference),
     /// Something up to this version of the stream.
     UpTo(StreamId, Version),
 }
@@ -18,15 +20,23 @@ pub(crate) enum Hint {
 impl Hint {
     pub(crate) fn stream(&self) -> &StreamId {
         match self {
-            Self::Commit(reference) => &reference.stream,
+            Self::Commit(reference) | Self::Part(reference) => &reference.stream,
             Self::UpTo(stream, _) => stream,
         }
     }
 
     pub(crate) fn last(&self) -> Version {
         match self {
-            Self::Commit(reference) => reference.last,
+            Self::Commit(reference) | Self::Part(reference) => reference.last,
             Self::UpTo(_, version) => *version,
+        }
+    }
+
+    /// The commit at which it hints, if it is at a certain one.
+    pub(crate) fn commit(&self) -> Option<&Reference> {
+        match self {
+            Self::Commit(reference) | Self::Part(reference) => Some(reference),
+            Self::UpTo(..) => None,
         }
     }
 
@@ -38,7 +48,10 @@ impl Hint {
             Ok(part) if (part.whole.first, part.whole.last) == (part.commit.first, part.commit.last()) => {
                 Self::Commit(Reference::to(&stream, &part.commit))
             }
-            Ok(part) => Self::UpTo(stream, part.whole.last),
+            Ok(part) => {
+                let (first, last, tag) = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));
+                Self::Part(Reference { stream, first, last, tag, names: Names::Any })
+            }
             Err(_) => Self::UpTo(stream, Version::MAX),
         }
     }

@@ -45,7 +45,7 @@ struct Waiting {
 impl FeedIndex {
     pub(crate) fn new(settings: Settings, grown: Arc<Event>) -> Self {
         let slice = |slice| SliceIndex {
-            writer: tokio::sync::Mutex::new(Writer::new(slice, settings.hash_key)),
+            writer: tokio::sync::Mutex::new(Writer::new(slice, settings)),
             waiting: Mutex::default(),
             reading: Mutex::default(),
         };
@@ -144,7 +144,7 @@ impl FeedIndex {
             let mut writer = self.slice(slice)?.writer.lock().await;
             if writer.is_loaded() {
                 writer.catch_up(storage).await?;
-                return Ok(writer.mark(stream));
+                return Ok(writer.mark(stream).version);
             }
         }
         self.search(storage, slice, stream).await
@@ -164,16 +164,16 @@ impl FeedIndex {
             let found = storage.pages(slice, PageQuery::Until(until), limit, false).await?;
             for page in &found.pages {
                 if let Some(known) = manifest
-                    && page.last() <= known.through
+                    && (page.last(), page.id) == (known.through, known.page)
                 {
                     let hash = StreamHash::of(&self.settings.hash_key, stream);
                     let index = hash.range(known.chunks);
                     let chunk = storage.chunk(slice, known, index).await?;
-                    if let Some(entries) =
-                        chunk.and_then(|bytes| summary::decode(slice, known, index, &bytes))
-                    {
+                    if let Some(entries) = chunk.and_then(|bytes| {
+                        summary::decode(slice, &self.settings.hash_key, known, index, &bytes)
+                    }) {
                         let entry = entries.binary_search_by_key(&hash, |(hash, _)| *hash);
-                        return Ok(entry.map_or(Version::NONE, |entry| entries[entry].1));
+                        return Ok(entry.map_or(Version::NONE, |entry| entries[entry].1.version));
                     }
                     // Replaced meanwhile, or damaged: the pages tell.
                     manifest = None;

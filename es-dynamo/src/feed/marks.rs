@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use es_core::{StreamId, Version};
 use sha2::{Digest, Sha256};
 
+use super::reference::CommitTag;
+
 /// The secret of a table's feed: with it, nobody can choose ids whose hashes collide.
 pub(crate) type HashKey = [u8; 16];
 
@@ -33,33 +35,41 @@ impl StreamHash {
     }
 }
 
+/// How far a stream is in the log: the last commit of it that is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Mark {
+    /// The version of the commit's last event.
+    pub(crate) version: Version,
+    pub(crate) tag: CommitTag,
+}
+
 /// The watermarks of the streams of one slice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watermarks {
-    marks: HashMap<StreamHash, u64>,
+    marks: HashMap<StreamHash, Mark>,
 }
 
 impl Watermarks {
-    pub(crate) fn get(&self, stream: StreamHash) -> Version {
-        Version::new(self.marks.get(&stream).copied().unwrap_or_default())
+    pub(crate) fn get(&self, stream: StreamHash) -> Mark {
+        self.marks.get(&stream).copied().unwrap_or_default()
     }
 
-    pub(crate) fn set(&mut self, stream: StreamHash, version: Version) {
-        self.marks.insert(stream, version.get());
+    pub(crate) fn set(&mut self, stream: StreamHash, mark: Mark) {
+        self.marks.insert(stream, mark);
     }
 
     pub(crate) fn len(&self) -> usize {
         self.marks.len()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (StreamHash, Version)> {
-        self.marks.iter().map(|(stream, version)| (*stream, Version::new(*version)))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (StreamHash, Mark)> {
+        self.marks.iter().map(|(stream, mark)| (*stream, *mark))
     }
 }
 
-impl Extend<(StreamHash, Version)> for Watermarks {
-    fn extend<I: IntoIterator<Item = (StreamHash, Version)>>(&mut self, marks: I) {
-        self.marks.extend(marks.into_iter().map(|(stream, version)| (stream, version.get())));
+impl Extend<(StreamHash, Mark)> for Watermarks {
+    fn extend<I: IntoIterator<Item = (StreamHash, Mark)>>(&mut self, marks: I) {
+        self.marks.extend(marks);
     }
 }
 

@@ -29,8 +29,8 @@ pub(crate) use hint::Hint;
 pub(crate) use index::FeedIndex;
 pub(crate) use ingest::Ingest;
 pub(crate) use record::{Noted, Record};
-pub(crate) use settings::DEFAULT_SLICES;
+pub(crate) use reference::Reference;
+#[cfg(test)]
+pub(crate) use settings::Settings as FeedSettings;
 pub(crate) use storage::{PageQuery, Storage};
 pub(crate) use writer::Indexed;
-#[cfg(test)]
-pub(crate) use {reference::Reference, settings::Settings as FeedSettings};

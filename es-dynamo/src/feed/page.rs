@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::StoreError;
-use es_core::feed::{Position, Slice};
+use es_core::feed::{FeedAnchor, Position, Slice, Slices};
 use uuid::Uuid;
 
 use super::reference::{NameTable, Names, Reference};
@@ -21,6 +21,8 @@ const MOST_BYTES: u64 = 100 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogPage {
     pub(crate) slice: Slice,
+    /// How many slices the feed has.
+    pub(crate) slices: Slices,
     pub(crate) first: Position,
     /// By which a writer knows a page to be its own.
     pub(crate) id: Uuid,
@@ -28,11 +30,12 @@ pub(crate) struct LogPage {
 }
 
 impl LogPage {
-    /// A page at `first` with as many of the references as it holds; how many those are is the length of
+    /// A page at `first` with a new id and as many of the references as it holds; how many those are is the length of
     /// its list.
-    pub(crate) fn filled(slice: Slice, first: Position, id: Uuid, references: &[Reference]) -> Self {
+    pub(crate) fn filled(slice: Slice, slices: Slices, first: Position, references: &[Reference]) -> Self {
         let count = references.len().min(MOST_COMMITS);
-        let mut page = Self { slice, first, id, references: references[..count].to_vec() };
+        let (id, references) = (Uuid::new_v4(), references[..count].to_vec());
+        let mut page = Self { slice, slices, first, id, references };
         while item_size(&page.to_item()) > MOST_BYTES && page.references.len() > 1 {
             page.references.truncate(page.references.len() / 2);
         }
@@ -46,6 +49,11 @@ impl LogPage {
     pub(crate) fn last(&self) -> Position {
         let events: u64 = self.references.iter().map(Reference::events).sum();
         self.first.plus(events).previous()
+    }
+
+    /// What identifies the page among those that may have its place.
+    pub(crate) fn anchor(&self) -> FeedAnchor {
+        FeedAnchor::new(self.first, self.id)
     }
 
     /// The references, each with the position of its first event.
@@ -72,6 +80,7 @@ impl LogPage {
         let mut item = key(names::feed_partition(self.slice), names::page_key(self.first));
         item.extend([
             (names::PAGE_ID.to_owned(), AttributeValue::S(self.id.simple().to_string())),
+            (names::COUNT.to_owned(), AttributeValue::N(self.slices.count().to_string())),
             (names::PAGE_AGGREGATES.to_owned(), list(aggregates)),
             (names::PAGE_KINDS.to_owned(), list(kinds)),
             (names::PAGE_REFERENCES.to_owned(), AttributeValue::L(references)),
@@ -95,6 +104,8 @@ impl LogPage {
 
     fn decode(slice: Slice, first: Position, item: &Item) -> Result<Self, &'static str> {
         let id = page_id(item).ok_or("its id is missing or no UUID")?;
+        let slices = item.get(names::COUNT).and_then(|value| Slices::new(value.as_n().ok()?.parse().ok()?));
+        let slices = slices.ok_or("the number of slices is missing or out of range")?;
         let table = |name| texts(item, name).map(|all| all.map(Arc::<str>::from).collect::<Vec<_>>());
         let aggregates = table(names::PAGE_AGGREGATES).ok_or("its aggregates are no list of texts")?;
         let kinds = table(names::PAGE_KINDS).ok_or("its kinds of events are no list of texts")?;
@@ -106,7 +117,7 @@ impl LogPage {
         if references.is_empty() {
             return Err("it has no references");
         }
-        let page = Self { slice, first, id, references };
+        let page = Self { slice, slices, first, id, references };
         // Beyond it, positions could not be counted on.
         if page.last() > names::LAST_POSITION {
             return Err("its last position is out of range");
@@ -139,6 +150,7 @@ mod tests {
     use es_core::{StreamId, Version};
 
     use super::*;
+    use crate::feed::reference::CommitTag;
     use crate::feed::simulation::reference;
 
     /// One-event commits of orders with UUIDs.
@@ -150,7 +162,8 @@ mod tests {
     }
 
     fn page(references: &[Reference]) -> LogPage {
-        LogPage::filled(Slice::new(7), Position::new(123_456), Uuid::new_v4(), references)
+        let slices = Slices::new(8).expect("not zero");
+        LogPage::filled(Slice::new(7), slices, Position::new(123_456), references)
     }
 
     #[test]
@@ -181,7 +194,10 @@ mod tests {
     #[test]
     fn a_page_takes_no_more_than_it_may() {
         assert_eq!(page(&orders(200)).references.len(), MOST_COMMITS);
-        let long = |index| reference("order", format!("{index}{}", "x".repeat(1_000)), 1, 1, &["Placed"]);
+        let long = |index| {
+            let (id, name) = (format!("{index}{}", "x".repeat(500)), format!("{index}{}", "n".repeat(1_500)));
+            reference("order", id, 1, 1, &[name.as_str()])
+        };
         let kinds: Vec<String> = (0..50).map(|kind| format!("{kind}{}", "n".repeat(4_000))).collect();
         let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
         let mut references: Vec<_> = (0..60).map(long).collect();
@@ -208,12 +224,17 @@ mod tests {
             (names::PAGE_KINDS, AttributeValue::L(vec![AttributeValue::Null(true)])),
             (names::PAGE_REFERENCES, AttributeValue::L(Vec::new())),
             (names::PAGE_REFERENCES, secret("secret")),
-            (names::PAGE_REFERENCES, secret("9 1 0 secret")),
-            (names::PAGE_REFERENCES, secret("0 0 0 secret")),
-            (names::PAGE_REFERENCES, secret("0 2-1 0 secret")),
-            (names::PAGE_REFERENCES, secret("0 1-9999999999999 0 secret")),
-            (names::PAGE_REFERENCES, secret("0 1 9 secret")),
-            (names::PAGE_REFERENCES, secret("0 1  secret")),
+            (names::PAGE_REFERENCES, secret("9 1 0 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 0 0 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 2-1 0 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1-9999999999999 0 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1 9 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1  00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1 0 secret")),
+            (names::PAGE_REFERENCES, secret("0 1 0 0000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1 0 +0000000 secret")),
+            (names::COUNT, AttributeValue::N("0".to_owned())),
+            (names::COUNT, AttributeValue::N("4097".to_owned())),
         ];
         for (name, value) in damages {
             let mut item = sound.clone();
@@ -237,6 +258,7 @@ mod tests {
             stream: StreamId::new("order", 1).expect("valid"),
             first: Version::FIRST,
             last: Version::FIRST,
+            tag: CommitTag::default(),
             names: Names::Any,
         };
         assert!(unknown.is_taken(&filter), "has to be looked at");

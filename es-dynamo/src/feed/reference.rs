@@ -1,10 +1,11 @@
 //! References: which commit stands where in the feed.
 
+use std::fmt;
 use std::sync::Arc;
 
 use es_core::feed::EventFilter;
 use es_core::store::Commit;
-use es_core::{StreamId, Version};
+use es_core::{CommitId, StreamId, Version};
 
 /// The kinds of a commit's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,12 +16,34 @@ pub(crate) enum Names {
     Any,
 }
 
+/// Tells a commit from another one with the same versions: the last 32 bits of its id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CommitTag(pub(crate) u32);
+
+impl CommitTag {
+    pub(crate) fn of(id: CommitId) -> Self {
+        Self(id.as_uuid().as_u128() as u32)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let sound = text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        u32::from_str_radix(text, 16).ok().filter(|_| sound).map(Self)
+    }
+}
+
+impl fmt::Display for CommitTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
 /// A commit, by its place in the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
     pub(crate) stream: StreamId,
     pub(crate) first: Version,
     pub(crate) last: Version,
+    pub(crate) tag: CommitTag,
     pub(crate) names: Names,
 }
 
@@ -37,7 +60,8 @@ impl Reference {
             }
         }
         let names = if names.len() > MOST_NAMES { Names::Any } else { Names::These(names) };
-        Self { stream: stream.clone(), first: commit.first, last: commit.last(), names }
+        let (first, last, tag) = (commit.first, commit.last(), CommitTag::of(commit.id));
+        Self { stream: stream.clone(), first, last, tag, names }
     }
 
     /// How many events the commit has.
@@ -53,8 +77,8 @@ impl Reference {
         }
     }
 
-    /// The reference as a page holds it: `0 12-14 0,2 7f3a…`, the aggregate by its place in a table, the
-    /// versions, the kinds by their places in another table, the id.
+    /// The reference as a page holds it: `0 12-14 0,2 1f0c93ab 7f3a…`, the aggregate by its place in a table, the
+    /// versions, the kinds by their places in another table, the end of the commit's id, the id of the aggregate.
     pub(crate) fn encode(&self, aggregates: &mut NameTable, kinds: &mut NameTable) -> String {
         let aggregate = aggregates.place(self.stream.aggregate());
         let versions = match self.first == self.last {
@@ -68,14 +92,14 @@ impl Reference {
                 places.collect::<Vec<_>>().join(",")
             }
         };
-        format!("{aggregate} {versions} {names} {}", self.stream.id())
+        format!("{aggregate} {versions} {names} {} {}", self.tag, self.stream.id())
     }
 
     /// The reference that `text` is, if it is one.
     pub(crate) fn decode(text: &str, aggregates: &[Arc<str>], kinds: &[Arc<str>]) -> Option<Self> {
-        let mut fields = text.splitn(4, ' ');
-        let (aggregate, versions) = (fields.next()?, fields.next()?);
-        let (names, id) = (fields.next()?, fields.next()?);
+        let mut fields = text.splitn(5, ' ');
+        let (aggregate, versions, names) = (fields.next()?, fields.next()?, fields.next()?);
+        let (tag, id) = (CommitTag::parse(fields.next()?)?, fields.next()?);
         let aggregate = aggregates.get(aggregate.parse::<usize>().ok()?)?;
         let stream = StreamId::new(aggregate, id).ok()?;
         let (first, last) = versions.split_once('-').unwrap_or((versions, versions));
@@ -90,7 +114,7 @@ impl Reference {
                 Names::These(places.split(',').map(place).collect::<Option<_>>()?)
             }
         };
-        Some(Self { stream, first, last, names })
+        Some(Self { stream, first, last, tag, names })
     }
 }
 

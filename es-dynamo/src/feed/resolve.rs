@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnConsumedCapacity};
 use es_core::store::{Commit, Read};
-use es_core::{Cost, StoreError, StreamId, Version};
+use es_core::{Cost, StoreError};
 use futures_util::TryStreamExt;
 
 use super::hint::Hint;
-use super::reference::Reference;
+use super::reference::{CommitTag, Reference};
 use crate::capacity;
 use crate::error::translate;
 use crate::item::{Attributes, Item, key};
@@ -26,42 +26,44 @@ const MOST_KEYS: usize = 100;
 const MOST_TRIES: u32 = 8;
 const WAIT: Duration = Duration::from_millis(20);
 
+/// The commits that were found.
+pub(crate) struct Resolved {
+    /// Those of the references up to the first whose commit is missing.
+    pub(crate) commits: Vec<Commit>,
+    /// Why that one is missing.
+    pub(crate) missing: Option<String>,
+    pub(crate) cost: Cost,
+}
+
 /// The items that were found, by their streams and first versions.
 type Found = HashMap<(String, String), Item>;
 
 impl Table {
     /// The commits, in the order of the references.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Corrupt`] when one is gone, or another one than it was.
     pub(crate) async fn resolve<'a>(
         &self,
         references: impl Iterator<Item = &'a Reference>,
-    ) -> Result<(Vec<Commit>, Cost), StoreError> {
+    ) -> Result<Resolved, StoreError> {
         let references: Vec<&Reference> = references.collect();
         let (mut found, mut cost) = self.find(references.iter().copied()).await?;
         let mut commits = Vec::with_capacity(references.len());
         for reference in references {
-            let item = found.remove(&place(reference)).ok_or_else(|| {
-                gone(&reference.stream, reference.first, "the feed refers to it, and it is not there")
-            })?;
-            let (commit, read) = self.whole(reference, item).await?;
-            cost += read;
-            commits.push(commit);
+            match self.whole(reference, found.remove(&place(reference))).await? {
+                Ok((commit, read)) => {
+                    cost += read;
+                    commits.push(commit);
+                }
+                Err(reason) => return Ok(Resolved { commits, missing: Some(reason), cost }),
+            }
         }
-        Ok((commits, cost))
+        Ok(Resolved { commits, missing: None, cost })
     }
 
     /// Replaces hints at commits by what the table has in their places, so that nothing of them is believed.
     pub(crate) async fn verified(&self, hints: Vec<Hint>) -> Result<Vec<Hint>, StoreError> {
-        let references = hints.iter().filter_map(|hint| match hint {
-            Hint::Commit(reference) => Some(reference),
-            Hint::UpTo(..) => None,
-        });
-        let (found, _) = self.find(references).await?;
+        let (found, _) = self.find(hints.iter().filter_map(Hint::commit)).await?;
         let verified = hints.into_iter().map(|hint| match hint {
-            Hint::Commit(reference) => match found.get(&place(&reference)) {
+            Hint::Commit(reference) | Hint::Part(reference) => match found.get(&place(&reference)) {
                 Some(item) => Hint::at(reference.stream, item.clone()),
                 None => Hint::UpTo(reference.stream, reference.last),
             },
@@ -128,32 +130,45 @@ impl Table {
         Ok(cost)
     }
 
-    /// The commit of which `item` is the first part: all of it, as a rule.
-    async fn whole(&self, reference: &Reference, item: Item) -> Result<(Commit, Cost), StoreError> {
+    /// The commit of which `item` is the first part: all of it, as a rule. Or why it is missing.
+    async fn whole(
+        &self,
+        reference: &Reference,
+        item: Option<Item>,
+    ) -> Result<Result<(Commit, Cost), String>, StoreError> {
         let stream = &reference.stream;
-        let part = Attributes::of(stream, item)?.part()?;
-        if (part.whole.first, part.whole.last) != (reference.first, reference.last) {
-            return Err(gone(stream, reference.first, "the feed refers to a commit with other versions"));
+        let Some(item) = item else { return Ok(Err("it is not in the table".to_owned())) };
+        let part = match Attributes::of(stream, item).and_then(Attributes::part) {
+            Err(error @ StoreError::Corrupt { .. }) => return Ok(Err(error.to_string())),
+            part => part?,
+        };
+        let found = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));
+        if found != (reference.first, reference.last, reference.tag) {
+            let reason = format!(
+                "the table has another commit there, {} of the events {} to {}, and not the one whose id ends with {}",
+                part.whole.id, part.whole.first, part.whole.last, reference.tag
+            );
+            return Ok(Err(reason));
         }
         if part.commit.last() == part.whole.last {
-            return Ok((part.commit, Cost::ZERO));
+            return Ok(Ok((part.commit, Cost::ZERO)));
         }
         let read = Read::all(stream.clone()).after(reference.first.previous()).until(reference.last);
         let (mut pages, mut cost) = (self.read(read), Cost::ZERO);
-        while let Some(page) = pages.try_next().await? {
+        loop {
+            let page = match pages.try_next().await {
+                Err(error @ StoreError::Corrupt { .. }) => return Ok(Err(error.to_string())),
+                page => page?,
+            };
+            let Some(page) = page else { return Ok(Err("it is not in the table".to_owned())) };
             cost += page.cost;
             if let Some(commit) = page.commits.into_iter().next() {
-                return Ok((commit, cost));
+                return Ok(Ok((commit, cost)));
             }
         }
-        Err(gone(stream, reference.first, "the feed refers to it, and it is not there"))
     }
 }
 
 fn place(reference: &Reference) -> (String, String) {
     (reference.stream.as_str().to_owned(), names::commit_key(reference.first))
-}
-
-fn gone(stream: &StreamId, first: Version, reason: &str) -> StoreError {
-    StoreError::corrupt(stream, format!("the commit at version {first}: {reason}"))
 }

@@ -37,20 +37,36 @@ impl Settings {
         let mut item = key(names::FEED, names::SETTINGS_KEY);
         item.insert(names::COUNT.to_owned(), AttributeValue::N(self.slices.count().to_string()));
         item.insert(names::HASH_KEY.to_owned(), AttributeValue::B(Blob::new(self.hash_key)));
+        item.insert(names::CHECKSUM.to_owned(), AttributeValue::N(self.checksum().to_string()));
         item
     }
 
+    /// A CRC-32 by which a change by hand is noticed.
+    fn checksum(self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.slices.count().to_be_bytes());
+        hasher.update(&self.hash_key);
+        hasher.finalize()
+    }
+
     fn from_item(item: &Item) -> Result<Self, StoreError> {
-        let count = item.get(names::COUNT).and_then(|value| value.as_n().ok()?.parse().ok());
+        let damaged = |reason: String| StoreError::damaged("the item with the settings of the feed", reason);
+        let number = |name| item.get(name).and_then(|value| value.as_n().ok()?.parse::<u32>().ok());
+        let slices = number(names::COUNT).and_then(Slices::new).ok_or_else(|| {
+            damaged(format!("its number of slices is missing, or not from 1 to {}", Slices::MAX))
+        })?;
         let key = item.get(names::HASH_KEY).and_then(|value| value.as_b().ok());
         let key = key.and_then(|key| HashKey::try_from(key.as_ref()).ok());
-        match (count.and_then(Slices::new), key) {
-            (Some(slices), Some(hash_key)) => Ok(Self { slices, hash_key }),
-            _ => Err(StoreError::damaged(
-                "the item with the settings of the feed",
-                "its slices or its secret are missing",
-            )),
+        let hash_key = key.ok_or_else(|| damaged("its secret is missing, or not of 16 bytes".to_owned()))?;
+        let settings = Self { slices, hash_key };
+        if number(names::CHECKSUM) != Some(settings.checksum()) {
+            return Err(damaged(
+                "its checksum does not match, so that its number of slices or its secret was changed by hand: restore \
+                 them"
+                    .to_owned(),
+            ));
         }
+        Ok(settings)
     }
 }
 
@@ -63,11 +79,33 @@ impl Table {
     }
 
     async fn settings(&self) -> Result<Settings, StoreError> {
-        let place = key(names::FEED, names::SETTINGS_KEY);
-        if let (Some(item), _) = self.get(place.clone()).await? {
-            return Settings::from_item(&item);
+        let settings = match self.stored_settings().await? {
+            Some(settings) => settings,
+            None => self.make_settings().await?,
+        };
+        match self.slices.filter(|slices| *slices != settings.slices) {
+            None => Ok(settings),
+            Some(wanted) => Err(StoreError::setup(
+                format!(
+                    "the feed of the table `{}` has {} slices, and the store's builder asks for {}: the number cannot be \
+                     changed, so leave out `slices`, or ask for as many",
+                    self.name,
+                    settings.slices.count(),
+                    wanted.count(),
+                ),
+                None,
+            )),
         }
-        let settings = Settings::new(self.slices);
+    }
+
+    /// The settings of the feed, if there is one.
+    pub(crate) async fn stored_settings(&self) -> Result<Option<Settings>, StoreError> {
+        let (item, _) = self.get(key(names::FEED, names::SETTINGS_KEY)).await?;
+        item.as_ref().map(Settings::from_item).transpose()
+    }
+
+    async fn make_settings(&self) -> Result<Settings, StoreError> {
+        let settings = Settings::new(self.slices.unwrap_or(DEFAULT_SLICES));
         let put = self
             .client
             .put_item()
@@ -83,13 +121,9 @@ impl Table {
         // Another one was faster.
         match found {
             Some(item) => Settings::from_item(&item),
-            None => match self.get(place).await? {
-                (Some(item), _) => Settings::from_item(&item),
-                (None, _) => Err(StoreError::damaged(
-                    "the item with the settings of the feed",
-                    "it was deleted meanwhile",
-                )),
-            },
+            None => self.stored_settings().await?.ok_or_else(|| {
+                StoreError::damaged("the item with the settings of the feed", "it was deleted meanwhile")
+            }),
         }
     }
 }
@@ -102,12 +136,25 @@ mod tests {
     fn settings_come_back_as_they_were() {
         let settings = Settings::new(DEFAULT_SLICES);
         assert_eq!(Settings::from_item(&settings.to_item()).expect("sound"), settings);
-        for name in [names::COUNT, names::HASH_KEY] {
+        for name in [names::COUNT, names::HASH_KEY, names::CHECKSUM] {
             let mut item = settings.to_item();
             item.remove(name);
             Settings::from_item(&item).expect_err("missing");
             item.insert(name.to_owned(), AttributeValue::N("0".to_owned()));
-            Settings::from_item(&item).expect_err("no count, and no key");
+            Settings::from_item(&item).expect_err("no count, no key and no checksum");
         }
+    }
+
+    #[test]
+    fn settings_out_of_bounds_or_changed_by_hand_are_errors() {
+        for count in ["4", "9", "4097", "5000000", "4294967295", "4294967296", "-1", "8.5"] {
+            let mut item = Settings::new(DEFAULT_SLICES).to_item();
+            item.insert(names::COUNT.to_owned(), AttributeValue::N(count.to_owned()));
+            let error = Settings::from_item(&item).expect_err(count).to_string();
+            assert!(error.starts_with("the item with the settings of the feed is damaged"), "{error}");
+        }
+        let mut item = Settings::new(DEFAULT_SLICES).to_item();
+        item.insert(names::HASH_KEY.to_owned(), AttributeValue::B(Blob::new([0; 16])));
+        Settings::from_item(&item).expect_err("another secret");
     }
 }

@@ -10,8 +10,9 @@ use es_core::feed::{Position, Slice};
 use es_core::testing::{Fault, Faults};
 use es_core::{Cost, StoreError, StreamId, Version};
 
+use super::marks::Mark;
 use super::page::LogPage;
-use super::reference::{Names, Reference};
+use super::reference::{CommitTag, Names, Reference};
 use super::storage::{PageQuery, Pages, PutPage, Storage};
 use super::summary::Manifest;
 use crate::item::{Item, commit_items};
@@ -25,6 +26,7 @@ pub(crate) fn reference(
     names: &[&str],
 ) -> Reference {
     Reference {
+        tag: CommitTag(first as u32),
         stream: StreamId::new(aggregate, id).expect("a stream"),
         first: Version::new(first),
         last: Version::new(first + events - 1),
@@ -42,7 +44,7 @@ pub(crate) fn image(commit: &Reference) -> Item {
         let name = names[index as usize % names.len()].to_string();
         EventData::new(name, 1, "{}")
     };
-    let id = uuid::Uuid::new_v4().to_string().parse().expect("a UUID");
+    let id = es_core::CommitId::new(uuid::Uuid::from_u128(commit.tag.0.into()));
     let events = (0..commit.events()).map(event).collect();
     let commit_of = NewCommit::new(id, chrono::DateTime::UNIX_EPOCH, events);
     commit_items(&commit.stream, commit.first, &commit_of).expect("is small").remove(0)
@@ -192,6 +194,15 @@ impl Storage for SimulatedTable {
             let commits = content.streams.get(stream).map_or(&[][..], Vec::as_slice);
             let wanted = commits.iter().filter(|commit| commit.first > after && commit.first <= until);
             wanted.take(limit.min(5)).cloned().collect()
+        })
+        .await
+    }
+
+    async fn commit_until(&self, stream: &StreamId, version: Version) -> Result<Option<Mark>, StoreError> {
+        self.request(|content| {
+            let mut commits = content.streams.get(stream)?.iter().rev();
+            let commit = commits.find(|commit| commit.first <= version)?;
+            Some(Mark { version: commit.last, tag: commit.tag })
         })
         .await
     }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use es_core::feed::{Position, Slice};
 use es_core::{Cost, StoreError, StreamId, Version};
 
+use super::marks::Mark;
 use super::page::LogPage;
 use super::reference::Reference;
 use super::summary::Manifest;
@@ -61,6 +62,9 @@ pub(crate) trait Storage: Send + Sync {
         until: Version,
         limit: usize,
     ) -> Result<Vec<Reference>, StoreError>;
+
+    /// The last commit of a stream that begins at `version` or before it, strongly consistent.
+    async fn commit_until(&self, stream: &StreamId, version: Version) -> Result<Option<Mark>, StoreError>;
 
     /// What the newest summary consists of; `None` when there is none, or it is damaged.
     async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError>;

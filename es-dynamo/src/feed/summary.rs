@@ -4,32 +4,45 @@
 
 use es_core::Version;
 use es_core::feed::{Position, Slice};
+use uuid::Uuid;
 
-use super::marks::{StreamHash, Watermarks};
+use super::marks::{HashKey, Mark, StreamHash, Watermarks};
+use super::reference::CommitTag;
 
 /// About how many bytes a chunk has.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// How many bytes a stream takes, about.
-const ENTRY_BYTES: usize = StreamHash::BYTES + 2;
+const ENTRY_BYTES: usize = StreamHash::BYTES + 2 + TAG_BYTES;
+
+const TAG_BYTES: usize = size_of::<CommitTag>();
 
 /// What a chunk starts with: the format.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Which chunks there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
     /// The position up to which the log is summed up.
     pub(crate) through: Position,
+    /// The id of the page that ends there.
+    pub(crate) page: Uuid,
     /// How many chunks there are, each for a range of hashes.
     pub(crate) chunks: u32,
 }
 
 impl Manifest {
+    /// The most chunks, numbered in six digits.
+    pub(crate) const MOST_CHUNKS: u32 = 1_000_000;
+
     /// How `marks` are best divided.
-    pub(crate) fn of(through: Position, marks: &Watermarks) -> Self {
+    pub(crate) fn of(through: Position, page: Uuid, marks: &Watermarks) -> Self {
         let chunks = (estimated_bytes(marks) as usize).div_ceil(CHUNK_BYTES).max(1);
-        Self { through, chunks: u32::try_from(chunks).unwrap_or(u32::MAX) }
+        Self {
+            through,
+            page,
+            chunks: u32::try_from(chunks).unwrap_or(Self::MOST_CHUNKS).min(Self::MOST_CHUNKS),
+        }
     }
 }
 
@@ -39,20 +52,21 @@ pub(crate) fn estimated_bytes(marks: &Watermarks) -> u64 {
 }
 
 /// The chunks of a summary, in order.
-pub(crate) fn encode(slice: Slice, manifest: Manifest, marks: &Watermarks) -> Vec<Vec<u8>> {
+pub(crate) fn encode(slice: Slice, key: &HashKey, manifest: Manifest, marks: &Watermarks) -> Vec<Vec<u8>> {
     let mut entries: Vec<_> = marks.iter().collect();
     entries.sort_unstable();
     let mut entries = entries.into_iter().peekable();
     (0..manifest.chunks)
         .map(|index| {
             let mut bytes = vec![FORMAT];
-            while let Some((stream, version)) =
+            while let Some((stream, mark)) =
                 entries.next_if(|(stream, _)| stream.range(manifest.chunks) <= index)
             {
                 bytes.extend(stream.0);
-                push_number(&mut bytes, version.get());
+                push_number(&mut bytes, mark.version.get());
+                bytes.extend(mark.tag.0.to_be_bytes());
             }
-            let checksum = checksum(slice, manifest, index, &bytes);
+            let checksum = checksum(slice, key, manifest, index, &bytes);
             bytes.extend(checksum.to_be_bytes());
             bytes
         })
@@ -62,12 +76,13 @@ pub(crate) fn encode(slice: Slice, manifest: Manifest, marks: &Watermarks) -> Ve
 /// What a chunk holds; `None` when it is damaged, or of another summary.
 pub(crate) fn decode(
     slice: Slice,
+    key: &HashKey,
     manifest: Manifest,
     index: u32,
     bytes: &[u8],
-) -> Option<Vec<(StreamHash, Version)>> {
+) -> Option<Vec<(StreamHash, Mark)>> {
     let (content, found) = bytes.split_last_chunk::<4>()?;
-    if u32::from_be_bytes(*found) != checksum(slice, manifest, index, content) {
+    if u32::from_be_bytes(*found) != checksum(slice, key, manifest, index, content) {
         return None;
     }
     let (&FORMAT, mut rest) = content.split_first()? else { return None };
@@ -75,18 +90,25 @@ pub(crate) fn decode(
     while !rest.is_empty() {
         let (hash, tail) = rest.split_first_chunk()?;
         let (version, tail) = take_number(tail)?;
-        entries.push((StreamHash(*hash), Version::new(version)));
+        let (tag, tail) = tail.split_first_chunk::<TAG_BYTES>()?;
+        let (version, tag) = (Version::new(version), CommitTag(u32::from_be_bytes(*tag)));
+        if version.is_none() || version > Version::MAX {
+            return None;
+        }
+        entries.push((StreamHash(*hash), Mark { version, tag }));
         rest = tail;
     }
     Some(entries)
 }
 
-/// A CRC-32 over the chunk, and over which one it is.
-fn checksum(slice: Slice, manifest: Manifest, index: u32, content: &[u8]) -> u32 {
+/// A CRC-32 over the chunk, and over which one it is of which feed.
+fn checksum(slice: Slice, key: &HashKey, manifest: Manifest, index: u32, content: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for number in [u64::from(slice.get()), manifest.through.get(), manifest.chunks.into(), index.into()] {
         hasher.update(&number.to_be_bytes());
     }
+    hasher.update(manifest.page.as_bytes());
+    hasher.update(key);
     hasher.update(content);
     hasher.finalize()
 }
@@ -116,6 +138,8 @@ mod tests {
     use super::*;
 
     const SLICE: Slice = Slice::new(3);
+    const KEY: HashKey = [7; 16];
+    const PAGE: Uuid = Uuid::from_u128(5);
 
     fn marks(count: u64) -> Watermarks {
         let mut random = fastrand::Rng::with_seed(count);
@@ -123,7 +147,8 @@ mod tests {
         for index in 0..count {
             let mut hash = [0; 12];
             random.fill(&mut hash);
-            marks.set(StreamHash(hash), Version::new(1 << (index % 40)));
+            let mark = Mark { version: Version::new(1 << (index % 39)), tag: CommitTag(random.u32(..)) };
+            marks.set(StreamHash(hash), mark);
         }
         marks
     }
@@ -132,13 +157,13 @@ mod tests {
     fn a_summary_comes_back_as_it_was() {
         for count in [0, 1, 100, 20_000] {
             let marks = marks(count);
-            let manifest = Manifest::of(Position::new(99), &marks);
-            let chunks = encode(SLICE, manifest, &marks);
+            let manifest = Manifest::of(Position::new(99), PAGE, &marks);
+            let chunks = encode(SLICE, &KEY, manifest, &marks);
             assert_eq!(chunks.len(), manifest.chunks as usize);
             let mut back = Watermarks::default();
             for (index, chunk) in (0..).zip(&chunks) {
                 assert!(chunk.len() < 2 * CHUNK_BYTES);
-                let entries = decode(SLICE, manifest, index, chunk).expect("sound");
+                let entries = decode(SLICE, &KEY, manifest, index, chunk).expect("sound");
                 assert!(entries.iter().all(|(stream, _)| stream.range(manifest.chunks) == index));
                 back.extend(entries);
             }
@@ -149,21 +174,24 @@ mod tests {
     #[test]
     fn a_chunk_that_is_damaged_or_misplaced_is_found_out() {
         let marks = marks(10_000);
-        let manifest = Manifest::of(Position::new(99), &marks);
+        let manifest = Manifest::of(Position::new(99), PAGE, &marks);
         assert!(manifest.chunks > 1);
-        let chunk = encode(SLICE, manifest, &marks).swap_remove(0);
-        assert!(decode(SLICE, manifest, 0, &chunk).is_some());
-        assert!(decode(Slice::new(4), manifest, 0, &chunk).is_none());
-        assert!(decode(SLICE, manifest, 1, &chunk).is_none());
+        let chunk = encode(SLICE, &KEY, manifest, &marks).swap_remove(0);
+        assert!(decode(SLICE, &KEY, manifest, 0, &chunk).is_some());
+        assert!(decode(Slice::new(4), &KEY, manifest, 0, &chunk).is_none());
+        assert!(decode(SLICE, &KEY, manifest, 1, &chunk).is_none());
         let later = Manifest { through: Position::new(100), ..manifest };
-        assert!(decode(SLICE, later, 0, &chunk).is_none());
+        assert!(decode(SLICE, &KEY, later, 0, &chunk).is_none());
+        let other = Manifest { page: Uuid::from_u128(6), ..manifest };
+        assert!(decode(SLICE, &KEY, other, 0, &chunk).is_none(), "another log");
+        assert!(decode(SLICE, &[8; 16], manifest, 0, &chunk).is_none(), "another feed");
         for index in (0..chunk.len()).step_by(997) {
             let mut damaged = chunk.clone();
             damaged[index] ^= 4;
-            assert!(decode(SLICE, manifest, 0, &damaged).is_none(), "byte {index}");
+            assert!(decode(SLICE, &KEY, manifest, 0, &damaged).is_none(), "byte {index}");
         }
         for length in 0..10 {
-            assert!(decode(SLICE, manifest, 0, &chunk[..length]).is_none());
+            assert!(decode(SLICE, &KEY, manifest, 0, &chunk[..length]).is_none());
         }
     }
 }

@@ -9,14 +9,16 @@ use es_core::store::Read;
 use es_core::{StoreError, StreamId, Version};
 use futures_util::TryStreamExt;
 
-use super::page::{LogPage, page_id};
-use super::reference::Reference;
+use super::index::FeedIndex;
+use super::marks::Mark;
+use super::page::{LogPage, damaged, page_id};
+use super::reference::{CommitTag, Reference};
 use super::storage::{PageQuery, Pages, PutPage, Storage};
 use super::summary::Manifest;
 use crate::attempts::watched;
 use crate::capacity;
 use crate::error::translate;
-use crate::item::{Item, key};
+use crate::item::{Attributes, Item, key};
 use crate::names;
 use crate::response::ItemPage;
 use crate::store::Table;
@@ -50,6 +52,11 @@ impl Storage for Table {
         limit: u32,
         eventual: bool,
     ) -> Result<Pages, StoreError> {
+        if let PageQuery::After(position) = query
+            && position >= names::LAST_POSITION
+        {
+            return Ok(Pages::default());
+        }
         let (from, to, upwards) = match query {
             PageQuery::After(position) => (position.next(), names::LAST_POSITION, true),
             PageQuery::Until(position) => (Position::NONE, position, false),
@@ -63,7 +70,11 @@ impl Storage for Table {
             .await
             .map_err(|error| translate(&self.name, error))?;
         let ItemPage { items, last_key, cost } = output.try_into()?;
-        let pages = items.iter().map(|item| LogPage::from_item(slice, item)).collect::<Result<_, _>>()?;
+        let decode = |item| {
+            let page = LogPage::from_item(slice, item)?;
+            self.check_slices(&page).map(|()| page)
+        };
+        let pages = items.iter().map(decode).collect::<Result<_, _>>()?;
         Ok(Pages { pages, more: last_key.is_some(), cost })
     }
 
@@ -85,14 +96,37 @@ impl Storage for Table {
         Ok(commits)
     }
 
+    async fn commit_until(&self, stream: &StreamId, version: Version) -> Result<Option<Mark>, StoreError> {
+        let output = self
+            .client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
+            .expression_attribute_values(":pk", AttributeValue::S(stream.to_string()))
+            .expression_attribute_values(":from", AttributeValue::S(names::commit_key(Version::NONE)))
+            .expression_attribute_values(":to", AttributeValue::S(names::commit_key(version)))
+            .consistent_read(true)
+            .scan_index_forward(false)
+            .limit(1)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| translate(&self.name, error))?;
+        let Some(item) = ItemPage::try_from(output)?.items.pop() else { return Ok(None) };
+        let head = Attributes::of(stream, item)?.commit_head()?;
+        Ok(Some(Mark { version: head.last, tag: CommitTag::of(head.id) }))
+    }
+
     async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError> {
         let (item, _) = self.get(key(names::feed_partition(slice), names::SUMMARY_KEY)).await?;
         Ok(item.and_then(|item| {
             let number = |name| item.get(name).and_then(|value| value.as_n().ok());
-            Some(Manifest {
-                through: Position::new(number(names::SUMMARY_THROUGH)?.parse().ok()?),
-                chunks: number(names::COUNT)?.parse().ok()?,
-            })
+            let through = Position::new(number(names::SUMMARY_THROUGH)?.parse().ok()?);
+            let chunks = number(names::COUNT)?.parse().ok()?;
+            let sound = (Position::new(1)..=names::LAST_POSITION).contains(&through)
+                && (1..=Manifest::MOST_CHUNKS).contains(&chunks);
+            let page = page_id(&item)?;
+            sound.then_some(Manifest { through, page, chunks })
         }))
     }
 
@@ -130,6 +164,7 @@ impl Storage for Table {
         let through = number(manifest.through.get());
         let mut item = key(names::feed_partition(slice), names::SUMMARY_KEY);
         item.insert(names::SUMMARY_THROUGH.to_owned(), through.clone());
+        item.insert(names::PAGE_ID.to_owned(), AttributeValue::S(manifest.page.simple().to_string()));
         item.insert(names::COUNT.to_owned(), number(manifest.chunks.into()));
         let put = self
             .client
@@ -151,6 +186,23 @@ impl Storage for Table {
 }
 
 impl Table {
+    /// Checks that a page was written to a feed of as many slices as there are now: otherwise events are in others.
+    fn check_slices(&self, page: &LogPage) -> Result<(), StoreError> {
+        let Some(slices) = self.feed.get().map(FeedIndex::slices).filter(|slices| *slices != page.slices)
+        else {
+            return Ok(());
+        };
+        let reason = format!(
+            "it was written when the feed had {} slices, and its settings have {} now: the number cannot be changed, so \
+             restore it in the item `{}`, `{}`",
+            page.slices.count(),
+            slices.count(),
+            names::FEED,
+            names::SETTINGS_KEY
+        );
+        Err(damaged(page.slice, page.first, reason))
+    }
+
     /// Deletes the chunks of older summaries, those that were never published, too.
     async fn delete_chunks_before(&self, slice: Slice, through: Position) -> Result<(), StoreError> {
         let mut from: Option<Item> = None;

@@ -21,9 +21,12 @@ use super::writer::Writer;
 const KEY: [u8; 16] = [7; 16];
 const SLICE: Slice = Slice::new(0);
 
+fn settings(slices: u32) -> Settings {
+    Settings { slices: Slices::new(slices).expect("not zero"), hash_key: KEY }
+}
+
 fn feed(slices: u32) -> FeedIndex {
-    let slices = Slices::new(slices).expect("not zero");
-    FeedIndex::new(Settings { slices, hash_key: KEY }, Arc::default())
+    FeedIndex::new(settings(slices), Arc::default())
 }
 
 fn order(id: u64) -> StreamId {
@@ -33,7 +36,7 @@ fn order(id: u64) -> StreamId {
 /// The watermarks that a writer has who reads every page.
 async fn folded(table: &SimulatedTable) -> (Position, Watermarks) {
     let manifest = table.content.lock().expect("no panic before").manifests.remove(&SLICE);
-    let mut writer = Writer::new(SLICE, KEY);
+    let mut writer = Writer::new(SLICE, settings(1));
     writer.catch_up(table).await.expect("reads");
     if let Some(manifest) = manifest {
         table.content.lock().expect("no panic before").manifests.insert(SLICE, manifest);
@@ -90,7 +93,7 @@ fn hints_are_only_hints() {
 fn of_two_writers_one_goes_on_after_the_other() {
     runtime().block_on(async {
         let table = SimulatedTable::new();
-        let (mut one, mut two) = (Writer::new(SLICE, KEY), Writer::new(SLICE, KEY));
+        let (mut one, mut two) = (Writer::new(SLICE, settings(1)), Writer::new(SLICE, settings(1)));
         for round in 0..20 {
             let commits: Vec<_> = (0..3).map(|id| Hint::Commit(table.commit(&order(id), 1))).collect();
             let both = future::try_join(
@@ -109,7 +112,7 @@ fn a_page_in_another_ones_place_is_refused_and_ones_own_is_known() {
     runtime().block_on(async {
         let table = SimulatedTable::new();
         let commits: Vec<_> = (0..2).map(|id| table.commit(&order(id), 1)).collect();
-        let page = LogPage::filled(SLICE, Position::new(1), Uuid::new_v4(), &commits);
+        let page = LogPage::filled(SLICE, settings(1).slices, Position::new(1), &commits);
         let put = async |page: LogPage| table.put_page(&page).await.expect("answers");
         assert!(matches!(put(page.clone()).await, PutPage::Written));
         assert!(matches!(put(page.clone()).await, PutPage::Written), "its own");
@@ -136,7 +139,7 @@ fn a_summary_saves_reading_the_log() {
     runtime().block_on(async {
         let (table, _) = long_log().await;
         let counted = table.with(Faults::seeded(0));
-        let mut writer = Writer::new(SLICE, KEY);
+        let mut writer = Writer::new(SLICE, settings(1));
         writer.catch_up(&counted).await.expect("reads");
         assert_eq!((writer.end(), writer.marks().clone()), folded(&table).await);
 
@@ -152,7 +155,7 @@ fn a_summary_saves_reading_the_log() {
 #[test]
 fn a_summary_that_is_lost_or_damaged_is_no_matter() {
     type Damage = fn(&mut super::simulation::Content);
-    let damages: [Damage; 6] = [
+    let damages: [Damage; 8] = [
         |content| content.manifests.clear(),
         |content| content.chunks.clear(),
         |content| content.chunks.values_mut().for_each(|chunk| chunk[20] ^= 1),
@@ -160,6 +163,14 @@ fn a_summary_that_is_lost_or_damaged_is_no_matter() {
         |content| content.manifests.values_mut().for_each(|manifest| manifest.chunks += 1),
         |content| {
             content.manifests.values_mut().for_each(|manifest| manifest.through = Position::new(100_000));
+        },
+        |content| content.manifests.values_mut().for_each(|manifest| manifest.page = Uuid::nil()),
+        // The page was lost, and another one took its place.
+        |content| {
+            let through = content.manifests[&SLICE].through;
+            let log = content.logs.get_mut(&SLICE).expect("a log");
+            let page = log.values_mut().find(|page| page.last() == through).expect("a page");
+            page.id = Uuid::nil();
         },
     ];
     runtime().block_on(async {
@@ -208,8 +219,59 @@ fn a_log_that_contradicts_itself_is_not_continued() {
             page.references[0] = reference("order", 0, 2, 1, &["Happened"]);
             log.insert(page.first, page);
         }
-        let error = Writer::new(SLICE, KEY).catch_up(&table).await.expect_err("damaged").to_string();
+        let error = Writer::new(SLICE, settings(1)).catch_up(&table).await.expect_err("damaged").to_string();
         assert!(error.ends_with("of the stream `order#0`, version 2 follows version 0"), "{error}");
+    });
+}
+
+#[test]
+fn a_table_that_contradicts_its_feed_is_found_out() {
+    runtime().block_on(async {
+        let (table, writer) = (SimulatedTable::new(), feed(1));
+        let tell = async |feed: &FeedIndex, hints: Vec<Hint>| {
+            let indexed = feed.submit(&table, hints, Duration::ZERO).await.expect("indexes");
+            assert!(indexed.damaged.is_empty());
+            let found: Vec<_> = indexed.contradicting.into_iter().map(|(stream, _)| stream).collect();
+            (indexed.events, found)
+        };
+        let [stream, sound] = [1, 2].map(order);
+        for _ in 0..4 {
+            for stream in [&stream, &sound] {
+                let hint = Hint::Commit(table.commit(stream, 2));
+                assert_eq!(tell(&writer, vec![hint]).await, (2, vec![]));
+            }
+        }
+        // The table is restored to a point behind its feed, and the stream grows again.
+        table
+            .content
+            .lock()
+            .expect("no panic before")
+            .streams
+            .get_mut(&stream)
+            .expect("is there")
+            .truncate(2);
+        let mut grown = Vec::new();
+        for events in [2, 1, 2, 4] {
+            let mut commit = table.commit(&stream, events);
+            commit.tag = super::reference::CommitTag(1_000 + commit.first.get() as u32);
+            let mut content = table.content.lock().expect("no panic before");
+            *content.streams.get_mut(&stream).and_then(|commits| commits.last_mut()).expect("is there") =
+                commit.clone();
+            grown.push(commit);
+        }
+        // Before the last commit of the log, at its version, across it; by this process, and by a new one.
+        for writer in [&writer, &feed(1)] {
+            for commit in &grown[..3] {
+                for hint in [Hint::Commit(commit.clone()), Hint::Part(commit.clone())] {
+                    assert_eq!(tell(writer, vec![hint]).await, (0, vec![stream.clone()]), "{commit:?}");
+                }
+            }
+            let all = grown.iter().cloned().map(Hint::Commit).collect();
+            assert_eq!(tell(writer, all).await, (0, vec![stream.clone()]), "nothing more is indexed");
+        }
+        // A repetition of what the table still has contradicts nothing.
+        let repeated = reference("order", 2, 3, 2, &["Happened"]);
+        assert_eq!(tell(&feed(1), vec![Hint::Commit(repeated)]).await, (0, vec![]));
     });
 }
 

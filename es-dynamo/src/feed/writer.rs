@@ -3,13 +3,14 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use es_core::feed::{Position, Slice};
-use es_core::{StoreError, StreamId, Version};
+use es_core::{StoreError, StreamId, Version, error_text};
 use uuid::Uuid;
 
 use super::hint::Hint;
-use super::marks::{HashKey, StreamHash, Watermarks};
+use super::marks::{Mark, StreamHash, Watermarks};
 use super::page::{LogPage, damaged};
 use super::reference::Reference;
+use super::settings::Settings;
 use super::storage::{PageQuery, PutPage, Storage};
 use super::summary::{self, Manifest, estimated_bytes};
 use crate::item::item_size;
@@ -24,6 +25,9 @@ const GAP_AT_ONCE: usize = 1_000;
 /// short.
 const SMALLEST_SUMMARY: u64 = if cfg!(test) { 1024 } else { 64 * 1024 };
 
+/// How many marks are remembered whose commits were found in the table.
+const MOST_VERIFIED: usize = 10_000;
+
 /// What became of hints.
 #[derive(Debug, Default)]
 pub(crate) struct Indexed {
@@ -35,6 +39,8 @@ pub(crate) struct Indexed {
     pub(crate) unfounded: u64,
     /// Streams that cannot be read, and so are not indexed any further.
     pub(crate) damaged: Vec<(StreamId, StoreError)>,
+    /// Streams of which the table has other commits than the feed, and so are not indexed any further.
+    pub(crate) contradicting: Vec<(StreamId, StoreError)>,
 }
 
 impl Indexed {
@@ -43,15 +49,14 @@ impl Indexed {
         self.pages += other.pages;
         self.unfounded += other.unfounded;
         self.damaged.extend(other.damaged);
+        self.contradicting.extend(other.contradicting);
     }
 
-    /// The streams that cannot be read, each of them in the log of the process.
-    pub(crate) fn damaged_streams(self) -> HashSet<StreamId> {
-        let told = self.damaged.into_iter().map(|(stream, error)| {
-            tracing::error!(%stream, %error, "a stream cannot be indexed any further");
-            stream
-        });
-        told.collect()
+    /// Logs the streams that are not indexed any further.
+    pub(crate) fn log(&self) {
+        for (stream, error) in self.damaged.iter().chain(&self.contradicting) {
+            tracing::error!(%stream, error = error_text(error), "a stream cannot be indexed any further");
+        }
     }
 }
 
@@ -63,19 +68,27 @@ impl Indexed {
 #[derive(Debug)]
 pub(crate) struct Writer {
     slice: Slice,
-    key: HashKey,
+    settings: Settings,
     end: Position,
+    /// The id of the page that ends there.
+    last_page: Uuid,
     marks: Watermarks,
     /// Whether the log was read up to `end`.
     loaded: bool,
     /// How many bytes of pages were folded since the last summary.
     unsummed: u64,
+    /// Marks whose commits were found in the table, so that they need not be looked for again.
+    verified: HashMap<StreamHash, Mark>,
 }
 
 impl Writer {
-    pub(crate) fn new(slice: Slice, key: HashKey) -> Self {
-        let (end, marks) = (Position::NONE, Watermarks::default());
-        Self { slice, key, end, marks, loaded: false, unsummed: 0 }
+    pub(crate) fn new(slice: Slice, settings: Settings) -> Self {
+        let (end, last_page, marks) = (Position::NONE, Uuid::nil(), Watermarks::default());
+        Self { slice, settings, end, last_page, marks, loaded: false, unsummed: 0, verified: HashMap::new() }
+    }
+
+    fn hash(&self, stream: &StreamId) -> StreamHash {
+        StreamHash::of(&self.settings.hash_key, stream)
     }
 
     /// Whether the writer knows the log, if not its latest pages.
@@ -88,9 +101,9 @@ impl Writer {
         self.end
     }
 
-    /// The version up to which a stream is in the log, so far as the writer knows.
-    pub(crate) fn mark(&self, stream: &StreamId) -> Version {
-        self.marks.get(StreamHash::of(&self.key, stream))
+    /// How far a stream is in the log, so far as the writer knows.
+    pub(crate) fn mark(&self, stream: &StreamId) -> Mark {
+        self.marks.get(self.hash(stream))
     }
 
     #[cfg(test)]
@@ -119,8 +132,8 @@ impl Writer {
                 return Ok(indexed);
             }
             while !wanted.is_empty() {
-                let page =
-                    LogPage::filled(self.slice, self.end.next(), Uuid::new_v4(), wanted.make_contiguous());
+                let (slices, first) = (self.settings.slices, self.end.next());
+                let page = LogPage::filled(self.slice, slices, first, wanted.make_contiguous());
                 match storage.put_page(&page).await? {
                     PutPage::Written => {
                         wanted.drain(..page.references.len());
@@ -141,7 +154,7 @@ impl Writer {
 
     /// What has to be indexed, as the log stands. Hints that are done with are taken out.
     async fn wanted(
-        &self,
+        &mut self,
         storage: &dyn Storage,
         open: &mut Vec<Hint>,
         indexed: &mut Indexed,
@@ -149,14 +162,38 @@ impl Writer {
         let mut wanted = VecDeque::new();
         let mut ahead: HashMap<StreamId, Version> = HashMap::new();
         let mut kept = Vec::with_capacity(open.len());
+        let highest = highest(open);
+        let mut given_up = HashSet::new();
         for hint in open.drain(..) {
             let stream = hint.stream();
-            let mark = ahead.get(stream).copied().unwrap_or_else(|| self.mark(stream));
-            if hint.last() <= mark {
-                if ahead.contains_key(stream) {
-                    kept.push(hint);
-                }
+            if given_up.contains(stream) {
                 continue;
+            }
+            let known = self.mark(stream);
+            let mark = ahead.get(stream).copied().unwrap_or(known.version);
+            if hint.last() <= mark && ahead.contains_key(stream) {
+                kept.push(hint);
+                continue;
+            }
+            if !ahead.contains_key(stream) {
+                let is_highest = highest.get(stream) == Some(&hint.last());
+                match self.contradiction(storage, &hint, known, is_highest).await {
+                    Ok(None) => {}
+                    Ok(Some(error)) => {
+                        given_up.insert(stream.clone());
+                        indexed.contradicting.push((stream.clone(), error));
+                        continue;
+                    }
+                    Err(error @ StoreError::Corrupt { .. }) => {
+                        given_up.insert(stream.clone());
+                        indexed.damaged.push((stream.clone(), error));
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+                if hint.last() <= mark {
+                    continue;
+                }
             }
             match &hint {
                 Hint::Commit(reference) if reference.first == mark.next() => {
@@ -178,6 +215,7 @@ impl Writer {
                         wanted.extend(commits);
                     }
                     Err(error @ StoreError::Corrupt { .. }) => {
+                        given_up.insert(stream.clone());
                         indexed.damaged.push((stream.clone(), error));
                         continue;
                     }
@@ -190,12 +228,61 @@ impl Writer {
         Ok(wanted)
     }
 
+    /// In what the table contradicts the log about a stream, so far as a hint tells: the log has been written by a
+    /// table that was restored since, or the stream was deleted and begins again.
+    ///
+    /// A hint at the last commit in the log has to have its id. One at an earlier commit is as a rule a repetition, for
+    /// which the last commit is looked for in the table once.
+    async fn contradiction(
+        &mut self,
+        storage: &dyn Storage,
+        hint: &Hint,
+        mark: Mark,
+        is_highest: bool,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let Some(reference) = hint.commit() else { return Ok(None) };
+        let stream = &reference.stream;
+        let contradiction = |found: &str| {
+            let reason = format!(
+                "the feed has it up to version {}, the last event of the commit whose id ends with {}, but the table has \
+                 {found}: the stream was deleted, or the table restored; restore the commits, or index the stream in a \
+                 new table",
+                mark.version, mark.tag
+            );
+            Ok(Some(StoreError::corrupt(stream, reason)))
+        };
+        if reference.first > mark.version {
+            return Ok(None);
+        }
+        if reference.last > mark.version || (reference.last == mark.version && reference.tag != mark.tag) {
+            let Reference { first, last, tag, .. } = reference;
+            return contradiction(&format!("another commit there, {tag} of the events {first} to {last}"));
+        }
+        let hash = self.hash(stream);
+        if reference.last == mark.version || !is_highest || self.verified.get(&hash) == Some(&mark) {
+            return Ok(None);
+        }
+        match storage.commit_until(stream, mark.version).await? {
+            Some(found) if found == mark => {
+                if self.verified.len() >= MOST_VERIFIED {
+                    self.verified.clear();
+                }
+                self.verified.insert(hash, mark);
+                Ok(None)
+            }
+            Some(Mark { version, tag }) => {
+                contradiction(&format!("there the commit {tag} that ends at version {version}"))
+            }
+            None => contradiction("no event of it there"),
+        }
+    }
+
     /// Reads what the log has that the writer does not know.
     pub(crate) async fn catch_up(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
         if !self.loaded
             && let Some((manifest, marks)) = self.summary(storage).await?
         {
-            (self.end, self.marks) = (manifest.through, marks);
+            (self.end, self.last_page, self.marks) = (manifest.through, manifest.page, marks);
         }
         loop {
             let found = storage.pages(self.slice, PageQuery::After(self.end), PAGES_AT_ONCE, false).await?;
@@ -216,21 +303,21 @@ impl Writer {
             return Err(damaged(self.slice, page.first, reason));
         }
         for reference in &page.references {
-            let stream = StreamHash::of(&self.key, &reference.stream);
-            if reference.first != self.marks.get(stream).next() {
+            let stream = self.hash(&reference.stream);
+            if reference.first != self.marks.get(stream).version.next() {
                 let reason = format!(
                     "of the stream `{}`, version {} follows version {}",
                     reference.stream,
                     reference.first,
-                    self.marks.get(stream)
+                    self.marks.get(stream).version
                 );
                 // What was folded of the page so far is of no use.
                 (self.end, self.marks, self.loaded) = (Position::NONE, Watermarks::default(), false);
                 return Err(damaged(self.slice, page.first, reason));
             }
-            self.marks.set(stream, reference.last);
+            self.marks.set(stream, Mark { version: reference.last, tag: reference.tag });
         }
-        self.end = page.last();
+        (self.end, self.last_page) = (page.last(), page.id);
         self.unsummed += item_size(&page.to_item());
         Ok(())
     }
@@ -241,16 +328,18 @@ impl Writer {
         let mut marks = Watermarks::default();
         for index in 0..manifest.chunks {
             let bytes = storage.chunk(self.slice, manifest, index).await?;
-            let entries = bytes.and_then(|bytes| summary::decode(self.slice, manifest, index, &bytes));
+            let key = &self.settings.hash_key;
+            let entries = bytes.and_then(|bytes| summary::decode(self.slice, key, manifest, index, &bytes));
             let Some(entries) = entries else {
                 tracing::warn!(slice = %self.slice, "the summary of the feed is damaged: the log is read");
                 return Ok(None);
             };
             marks.extend(entries);
         }
-        // A summary of a log that does not reach so far, in a table that was restored perhaps, is of no use.
+        // A summary of a log that does not reach so far, or of another one, in a table that was restored perhaps, is of
+        // no use.
         let last = storage.pages(self.slice, PageQuery::Until(manifest.through), 1, false).await?.pages.pop();
-        let reaches = last.is_some_and(|page| page.last() == manifest.through);
+        let reaches = last.is_some_and(|page| (page.last(), page.id) == (manifest.through, manifest.page));
         Ok(reaches.then_some((manifest, marks)))
     }
 
@@ -267,8 +356,9 @@ impl Writer {
     }
 
     async fn write_summary(&self, storage: &dyn Storage) -> Result<(), StoreError> {
-        let manifest = Manifest::of(self.end, &self.marks);
-        for (index, chunk) in (0..).zip(summary::encode(self.slice, manifest, &self.marks)) {
+        let manifest = Manifest::of(self.end, self.last_page, &self.marks);
+        let chunks = summary::encode(self.slice, &self.settings.hash_key, manifest, &self.marks);
+        for (index, chunk) in (0..).zip(chunks) {
             storage.put_chunk(self.slice, manifest, index, chunk).await?;
         }
         storage.publish(self.slice, manifest).await
@@ -287,4 +377,14 @@ fn in_order(hints: Vec<Hint>) -> Vec<Hint> {
         hints.sort_by_key(|hint| std::cmp::Reverse(hint.last()));
     }
     places.iter().filter_map(|stream| streams.get_mut(stream)?.pop()).collect()
+}
+
+/// The highest version at which the hints of each stream hint.
+fn highest(hints: &[Hint]) -> HashMap<StreamId, Version> {
+    let mut highest: HashMap<StreamId, Version> = HashMap::new();
+    for hint in hints {
+        let version = highest.entry(hint.stream().clone()).or_default();
+        *version = hint.last().max(*version);
+    }
+    highest
 }

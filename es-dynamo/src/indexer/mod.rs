@@ -67,25 +67,29 @@ impl Indexer {
             linger: second / 5,
             refresh: second * 10,
             lease: second * 30,
+            shutdown: second * 10,
             segments: 4,
         };
         IndexerBuilder { store: store.clone(), settings }
     }
 
-    /// Works until [`shutdown`](Self::shutdown), and then gives its shards free for others.
+    /// Runs until [`shutdown`](Self::shutdown), then releases its shards.
     ///
-    /// What passes, as throttling does, is tried again for ever. A stream that is damaged stops no other: see
+    /// Conditions that may pass ([`StoreError::is_transient`]), such as throttling, an outage, expired credentials, or a
+    /// missing permission, are waited out with backoff: the log has a warning when such a condition begins and then once
+    /// a minute, and [`IndexerProgress::lag`] grows. A request without a response is given up after a third of the lease,
+    /// and a shard that does not respond for a whole lease is released. A damaged stream does not stop the others: see
     /// [`IndexerProgress::damaged`].
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] when something is missing that will not come by itself,
     /// [`StoreError::Damaged`] when the feed cannot be read.
     pub async fn run(&self) -> Result<(), StoreError> {
         self.worker.run().await
     }
 
-    /// Ends [`run`](Self::run), as soon as what was read is indexed.
+    /// Ends [`run`](Self::run) as soon as what was read is indexed, or the
+    /// [shutdown timeout](IndexerBuilder::shutdown_timeout) is over.
     pub fn shutdown(&self) {
         self.worker.stop.send_replace(true);
     }
@@ -136,6 +140,13 @@ impl IndexerBuilder {
     /// is given. Should that one still run, it is no matter.
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.settings.lease = time;
+        self
+    }
+
+    /// Sets how long [`run`](Indexer::run) may take to end after [`shutdown`](Indexer::shutdown) (default: 10 s). Shards
+    /// that are not released by then are taken over by others when their leases expire.
+    pub fn shutdown_timeout(mut self, time: Duration) -> Self {
+        self.settings.shutdown = time;
         self
     }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use es_core::StoreError;
 use es_core::documents::Revision;
+use es_core::{StoreError, error_text};
 use tokio::time::Instant;
 
 use super::ledger::{self, ShardState};
 use super::source::{Records, SourceError};
 use super::worker::Worker;
-use crate::backoff::Backoff;
+use crate::backoff::{Outage, bounded};
 use crate::feed::{Hint, Noted};
 
 /// How the reading of a shard ended.
@@ -38,7 +38,7 @@ impl Worker {
     /// Reads a shard until it ends, or is lost.
     pub(crate) async fn follow(&self, mut lease: Lease) -> ShardEnd {
         let mut iterator: Option<String> = None;
-        let mut backoff = Backoff::default();
+        let mut outage = Outage::of("reading the table's stream");
         let mut renewed = Instant::now();
         loop {
             if self.is_stopping() {
@@ -51,39 +51,39 @@ impl Worker {
                     Ok(true) => renewed = Instant::now(),
                     Ok(false) => return ShardEnd::Lost,
                     // It is a hint only: the next one will do.
-                    Err(error) => tracing::debug!(shard = lease.shard, %error, "no checkpoint was written"),
+                    Err(error) => {
+                        tracing::debug!(
+                            shard = lease.shard,
+                            error = error_text(&error),
+                            "no checkpoint was written"
+                        );
+                    }
                 }
             }
-            let found = match iterator.take() {
-                Some(iterator) => self.source.records(&iterator).await.map(Some),
-                None => match self.source.iterator(&lease.shard, lease.state.after.as_deref()).await {
-                    Ok(started) => {
-                        iterator = Some(started);
-                        Ok(None)
-                    }
-                    Err(error) => Err(error),
-                },
-            };
-            let records = match found {
-                Ok(None) => continue,
+            let records = match self.ask(&lease, &mut iterator).await {
                 Ok(Some(records)) => records,
-                Err(SourceError::Expired) => continue,
+                Ok(None) | Err(SourceError::Expired) => continue,
                 Err(SourceError::Trimmed) => return ShardEnd::Trimmed,
-                Err(SourceError::Store(error)) if error.is_retryable() => {
-                    tracing::debug!(shard = lease.shard, %error, "a shard could not be read");
-                    self.pause(backoff.next()).await;
+                Err(SourceError::Store(error)) if error.is_transient() => {
+                    if renewed.elapsed() >= self.settings.lease {
+                        // Another worker may reach it.
+                        tracing::warn!(shard = lease.shard, error = error_text(&error), "gave up a shard");
+                        return ShardEnd::Lost;
+                    }
+                    self.pause(outage.failed(&error)).await;
                     continue;
                 }
                 Err(SourceError::Store(error)) => return ShardEnd::Failed(error),
             };
-            backoff.reset();
+            outage.is_over();
             let (is_empty, next) = (records.records.is_empty(), records.next.clone());
-            match self.index(records).await {
+            let written = records.written;
+            match self.index(records, renewed).await {
                 Ok(Some(last)) => lease.state.after = Some(last),
                 Ok(None) => {}
                 Err(error) => return ShardEnd::Failed(error),
             }
-            self.progress.update(|progress| progress.note_shard(&lease.shard, is_empty));
+            self.progress.update(|progress| progress.note_shard(&lease.shard, written));
             let Some(next) = next else {
                 (lease.state.done, lease.state.owner) = (true, None);
                 return match self.checkpoint(&mut lease).await {
@@ -99,8 +99,27 @@ impl Worker {
         }
     }
 
+    /// Reads on, or begins to: then there are no records yet.
+    async fn ask(
+        &self,
+        lease: &Lease,
+        iterator: &mut Option<String>,
+    ) -> Result<Option<Records>, SourceError> {
+        let limit = self.settings.lease / 3;
+        match iterator.take() {
+            Some(iterator) => bounded(limit, self.source.records(&iterator)).await.map(Some),
+            None => {
+                let started = self.source.iterator(&lease.shard, lease.state.after.as_deref());
+                *iterator = Some(bounded(limit, started).await?);
+                Ok(None)
+            }
+        }
+    }
+
     /// Indexes what records hint at; tells the last record. When it ends well, all of it is in the feed.
-    async fn index(&self, records: Records) -> Result<Option<String>, StoreError> {
+    ///
+    /// It is tried until the lease, which was renewed then, is over: another worker may reach the table.
+    async fn index(&self, records: Records, renewed: Instant) -> Result<Option<String>, StoreError> {
         let last = records.records.last().map(|record| record.sequence.clone());
         let count = records.records.len() as u64;
         let mut hints: Vec<Hint> = Vec::new();
@@ -119,17 +138,22 @@ impl Worker {
                 }
             }
         }
-        let mut backoff = Backoff::default();
+        let mut outage = Outage::of("writing the feed");
         let indexed = loop {
-            match self.feed.ingest(hints.clone(), self.settings.linger).await {
-                Err(error) if error.is_retryable() && !self.is_stopping() => {
-                    tracing::warn!(%error, "the feed could not be written");
-                    self.pause(backoff.next()).await;
+            let attempt = self.feed.ingest(hints.clone(), self.settings.linger);
+            match bounded(self.settings.lease + self.settings.linger, attempt).await {
+                Err(error)
+                    if error.is_transient()
+                        && !self.is_stopping()
+                        && renewed.elapsed() < self.settings.lease * 2 =>
+                {
+                    self.pause(outage.failed(&error)).await;
                 }
                 other => break other?,
             }
         };
-        self.progress.update(|progress| progress.note(count, foreign, records.written, indexed));
+        outage.is_over();
+        self.progress.update(|progress| progress.note(count, foreign, indexed));
         Ok(last)
     }
 
@@ -137,7 +161,8 @@ impl Worker {
     async fn checkpoint(&self, lease: &mut Lease) -> Result<bool, StoreError> {
         let seen = Some(lease.revision);
         lease.state.at = (self.clock)();
-        match ledger::write(&*self.documents, &lease.shard, &lease.state, seen).await? {
+        let written = ledger::write(&*self.documents, &lease.shard, &lease.state, seen);
+        match bounded(self.settings.lease / 3, written).await? {
             Some(revision) => {
                 lease.revision = revision;
                 Ok(true)
@@ -148,14 +173,15 @@ impl Worker {
 
     /// Waits, but not when the indexer is to end.
     pub(crate) async fn pause(&self, duration: Duration) {
-        let mut stop = self.stop.subscribe();
-        let stopped = std::pin::pin!(async move {
-            // An error would mean that nobody can stop it any more.
-            if stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        });
-        let _ = tokio::time::timeout(duration, stopped).await;
+        let _ = tokio::time::timeout(duration, self.stopped()).await;
+    }
+
+    /// Waits until the indexer is to end.
+    pub(crate) async fn stopped(&self) {
+        // An error would mean that it cannot be stopped any more.
+        if self.stop.subscribe().wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

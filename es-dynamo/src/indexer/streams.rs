@@ -179,7 +179,7 @@ mod tests {
                 r#"{"Table":{"LatestStreamArn":"arn:aws:dynamodb:local:1:table/events/stream/1"}}"#,
             ));
         let client = aws_sdk_dynamodb::Client::from_conf(config.build());
-        let table = Table::new(client, "events".to_owned(), Slices::new(1).expect("not zero"));
+        let table = Table::new(client, "events".to_owned(), Slices::new(1));
         let config = aws_sdk_dynamodbstreams::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::from_static("local"))

@@ -4,8 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::StoreError;
 use es_core::documents::{Documents, ExpectedDocument, Revision};
+use es_core::{StoreError, error_text};
 use futures_util::future::{self, BoxFuture, Either, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use super::plan::{Plan, View, plan};
 use super::progress::Progress;
 use super::shard::{Lease, ShardEnd};
 use super::source::StreamSource;
-use crate::backoff::Backoff;
+use crate::backoff::{Outage, bounded};
 use crate::feed::Ingest;
 use crate::reconciler::scan::Scan;
 use crate::reconciler::state::{self, ReconcileState};
@@ -36,6 +36,7 @@ pub(crate) struct Settings {
     pub(crate) linger: Duration,
     pub(crate) refresh: Duration,
     pub(crate) lease: Duration,
+    pub(crate) shutdown: Duration,
     pub(crate) segments: u32,
 }
 
@@ -52,6 +53,9 @@ pub(crate) struct Worker {
     pub(crate) clock: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
+/// The shards that are read.
+type Reading<'a> = FuturesUnordered<BoxFuture<'a, (String, ShardEnd)>>;
+
 /// What a run remembers between its rounds.
 struct Run<'a> {
     me: Uuid,
@@ -60,7 +64,8 @@ struct Run<'a> {
     seen: HashMap<String, (Revision, Instant)>,
     /// Shards whose checkpoints turned out to be gone.
     trimmed: HashSet<String>,
-    reading: FuturesUnordered<BoxFuture<'a, (String, ShardEnd)>>,
+    /// Shards that were taken, and are not read yet.
+    taken: Vec<Lease>,
     reconciling: Option<BoxFuture<'a, Result<Ended, StoreError>>>,
     /// When the reconciliation of another one was first seen as it is.
     others: Option<(Revision, Instant)>,
@@ -74,39 +79,76 @@ impl Worker {
             mine: HashSet::new(),
             seen: HashMap::new(),
             trimmed: HashSet::new(),
-            reading: FuturesUnordered::new(),
+            taken: Vec::new(),
             reconciling: None,
             others: None,
         };
-        let mut backoff = Backoff::default();
-        loop {
-            let pause = match self.round(&mut run).await {
-                _ if self.is_stopping() => break,
+        let mut reading = Reading::new();
+        let mut outage = Outage::of("looking after the shards of the table's stream");
+        while !self.is_stopping() {
+            let (looked, ended) = self.look(&mut run, &mut reading).await;
+            for ended in ended {
+                self.end(&mut run, ended)?;
+            }
+            for lease in std::mem::take(&mut run.taken) {
+                let shard = lease.shard.clone();
+                reading.push(async move { (shard, self.follow(lease).await) }.boxed());
+            }
+            let pause = match looked {
                 Ok(()) => {
-                    backoff.reset();
+                    outage.is_over();
                     self.settings.refresh
                 }
-                Err(error) if error.is_retryable() => {
-                    tracing::warn!(%error, "the shards of the table's stream could not be looked after");
-                    backoff.next()
-                }
+                Err(error) if error.is_transient() => outage.failed(&error),
                 Err(error) => return Err(error),
             };
-            self.wait(&mut run, pause).await?;
-            if self.is_stopping() {
-                break;
+            if !self.is_stopping() {
+                self.wait(&mut run, &mut reading, pause).await?;
             }
         }
         // Each of them writes its checkpoint.
-        while run.reading.next().await.is_some() {}
+        let all = async { while reading.next().await.is_some() {} };
+        if tokio::time::timeout(self.settings.shutdown, all).await.is_err() {
+            tracing::warn!(
+                "some shards were not released in time: others take them over when their leases expire"
+            );
+        }
         Ok(())
     }
 
+    /// A round, while shards are read; with those whose reading has ended meanwhile.
+    ///
+    /// It may be broken off: a shard that was taken and is not read is taken again.
+    async fn look<'a>(
+        &'a self,
+        run: &mut Run<'a>,
+        reading: &mut Reading<'a>,
+    ) -> (Result<(), StoreError>, Vec<(String, ShardEnd)>) {
+        let round = bounded(self.settings.lease, self.round(run));
+        let stopped = self.stopped().map(Ok);
+        let mut round = std::pin::pin!(
+            future::select(Box::pin(round), Box::pin(stopped)).map(|done| done.factor_first().0)
+        );
+        let mut ended = Vec::new();
+        while !reading.is_empty() {
+            match future::select(round.as_mut(), reading.next()).await {
+                Either::Left((looked, _)) => return (looked, ended),
+                Either::Right((end, _)) => ended.extend(end),
+            }
+        }
+        (round.await, ended)
+    }
+
     /// Waits until something has happened, or it is time for the next round.
-    async fn wait(&self, run: &mut Run<'_>, pause: Duration) -> Result<(), StoreError> {
+    async fn wait<'a>(
+        &'a self,
+        run: &mut Run<'a>,
+        reading: &mut Reading<'a>,
+        pause: Duration,
+    ) -> Result<(), StoreError> {
         let timer = std::pin::pin!(self.pause(pause));
         let reading = async {
-            match run.reading.next().await {
+            match reading.next().await {
                 Some(ended) => ended,
                 None => future::pending().await,
             }
@@ -119,22 +161,30 @@ impl Worker {
         };
         let (reading, reconciling) = (std::pin::pin!(reading), std::pin::pin!(reconciling));
         let work = future::select(reading, reconciling);
-        let (shard, end) = match future::select(work, timer).await {
-            Either::Right(_) => return Ok(()),
+        match future::select(work, timer).await {
+            Either::Right(_) => Ok(()),
+            Either::Left((Either::Left((ended, _)), _)) => self.end(run, ended),
             Either::Left((Either::Right((ended, _)), _)) => {
                 run.reconciling = None;
                 self.progress.update(|progress| progress.reconciling = false);
-                return match ended {
-                    Ok(_) => Ok(()),
-                    Err(error) if error.is_retryable() => {
-                        tracing::warn!(%error, "the table could not be reconciled to its end");
+                match ended {
+                    Err(error) if error.is_transient() => {
+                        // It is pending still, and begins again where it was.
+                        let error = error_text(&error);
+                        tracing::warn!(
+                            error,
+                            "the table could not be reconciled to its end: it is tried again"
+                        );
                         Ok(())
                     }
-                    Err(error) => Err(error),
-                };
+                    ended => ended.map(drop),
+                }
             }
-            Either::Left((Either::Left((ended, _)), _)) => ended,
-        };
+        }
+    }
+
+    /// Notes that a shard is no longer read.
+    fn end(&self, run: &mut Run<'_>, (shard, end): (String, ShardEnd)) -> Result<(), StoreError> {
         run.mine.remove(&shard);
         self.progress.update(|progress| progress.forget_shard(&shard));
         tracing::debug!(shard, ?end, "a shard is no longer read");
@@ -142,10 +192,9 @@ impl Worker {
             ShardEnd::Trimmed => {
                 run.trimmed.insert(shard);
             }
-            ShardEnd::Failed(error) if !error.is_retryable() => return Err(error),
+            ShardEnd::Failed(error) if !error.is_transient() => return Err(error),
             ShardEnd::Failed(error) => {
-                tracing::warn!(%error, "a shard could not be read");
-                self.pause(self.settings.poll).await;
+                tracing::warn!(shard, error = error_text(&error), "gave up a shard: it is taken again");
             }
             ShardEnd::Finished | ShardEnd::Lost | ShardEnd::Stopped => {}
         }
@@ -199,7 +248,11 @@ impl Worker {
         let mut pending = found.as_ref().is_some_and(|(state, _)| state.pending);
         if missed {
             // From its beginning, also when one is under way: it may be past the place already.
-            tracing::info!("the table is reconciled with its feed: the stream may have lost records");
+            if found.is_some() {
+                tracing::info!("the table is reconciled with its feed: the stream may have lost records");
+            } else {
+                tracing::debug!("the first indexer of the table reconciles it with its feed");
+            }
             let expected = ExpectedDocument::from(revision);
             let ordered = ReconcileState::new(segments);
             match state::write(&*self.documents, &key, &ordered, expected).await? {
@@ -266,9 +319,9 @@ impl Worker {
             let Some((state, revision)) = ledger.shards.get(&shard).cloned() else { continue };
             tracing::debug!(shard, "a shard is read");
             run.mine.insert(shard.clone());
-            self.progress.update(|progress| progress.note_shard(&shard, false));
-            let lease = Lease { shard: shard.clone(), state, revision };
-            run.reading.push(async move { (shard, self.follow(lease).await) }.boxed());
+            let patience = (self.settings.poll * 4 + self.settings.linger).max(Duration::from_secs(2));
+            self.progress.update(|progress| progress.begin_shard(&shard, patience));
+            run.taken.push(Lease { shard, state, revision });
         }
         Ok(())
     }

@@ -66,6 +66,8 @@ pub struct ReconcileProgress {
     pub foreign_items: u64,
     /// Streams that cannot be read, and so are not indexed any further.
     pub damaged: BTreeSet<StreamId>,
+    /// Streams of which the table has other commits than the feed, and which are not indexed any further.
+    pub contradicting: BTreeSet<StreamId>,
     /// What reading the table cost.
     pub cost: Cost,
 }

@@ -93,7 +93,9 @@ impl Reconciliation<'_> {
             progress.foreign_items += foreign;
             progress.segments_done += u32::from(at.done);
             progress.cost += page.cost;
-            progress.damaged.extend(indexed.damaged_streams());
+            indexed.log();
+            progress.damaged.extend(indexed.damaged.into_iter().map(|(stream, _)| stream));
+            progress.contradicting.extend(indexed.contradicting.into_iter().map(|(stream, _)| stream));
             (self.on_progress)(progress);
             shared.state.segments[index] = at.clone();
             self.keep(&mut shared).await?;

@@ -5,23 +5,37 @@ use aws_sdk_dynamodb::types::{
     KeySchemaElement, KeyType, ScalarAttributeType, StreamViewType, TableDescription, TimeToLiveStatus,
 };
 use es_core::StoreError;
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 
 use crate::error::translate;
 use crate::names;
 use crate::response::required;
 use crate::store::Table;
 
+/// How many slices are looked at at once.
+const SLICES_AT_ONCE: usize = 16;
+
 impl Table {
     pub(crate) async fn verify(&self) -> Result<(), StoreError> {
         let mut differences = self.shape_differences().await?;
         differences.extend(self.time_to_live_difference().await?);
         if differences.is_empty() {
-            return Ok(());
+            return self.verify_feed().await;
         }
         Err(StoreError::setup(
             format!("the table `{}` is not an event store's: {}", self.name, differences.join("; ")),
             None,
         ))
+    }
+
+    /// Verifies the settings of the feed, and that the newest page of each slice was written under them.
+    async fn verify_feed(&self) -> Result<(), StoreError> {
+        if self.stored_settings().await?.is_none() {
+            return Ok(());
+        }
+        let feed = self.feed().await?;
+        let ends = feed.slices().iter().map(|slice| feed.end(self, slice));
+        stream::iter(ends).buffer_unordered(SLICES_AT_ONCE).try_for_each(|_| future::ready(Ok(()))).await
     }
 
     /// In what its keys and its stream differ.

@@ -264,6 +264,9 @@ macro_rules! feed_conformance {
                 a_page_is_about_as_long_as_asked,
                 a_page_is_about_as_large_as_asked,
                 the_last_page_ends_where_the_slice_ends,
+                a_position_beyond_the_end_is_an_error,
+                anchors_lead_on,
+                another_anchor_is_an_error,
             );
             $crate::feed_conformance!(@rules $store, filter:
                 commits_of_other_events_are_left_out,

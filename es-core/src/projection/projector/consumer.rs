@@ -15,11 +15,12 @@ use super::fate::Origin;
 use super::guarded::Guarded;
 use super::held::{Ended, Held, Outage};
 use super::pending::{Pending, Staged};
-use super::state::{Read, SliceState, Slot};
+use super::state::{FailedEvent, Read, SliceState, Slot};
 use super::stop::{Stop, either};
-use crate::feed::{FeedPage, FeedRead, Position};
+use crate::feed::{FeedAnchor, FeedError, FeedPage, FeedRead, MissingCommit, Position};
 use crate::projection::guard::panicked;
-use crate::projection::{EventContext, Interrupted, ProjectError, Projection};
+use crate::projection::{EventContext, Interrupted, ProjectError, Projection, ProjectorError};
+use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
 /// After how many positions without an event that the projection takes a checkpoint is written all the same.
@@ -90,6 +91,8 @@ pub(super) struct Consumer<'h, 'a, P: Projection> {
     pub(super) projection: Guarded<'a, P>,
     /// The position up to which events were handled, or are not taken.
     pub(super) handled: Position,
+    /// The part of the feed that holds that position.
+    anchor: Option<FeedAnchor>,
     pub(super) pending: Pending,
     /// How often it had to go back since the last checkpoint.
     rewinds: u32,
@@ -106,6 +109,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         Self {
             projection: Guarded::new(held.inner, held.slot),
             handled: held.state.position,
+            anchor: held.state.anchor,
             held,
             pending: Pending::default(),
             rewinds: 0,
@@ -140,7 +144,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         let inner = self.held.inner;
         let growth = inner.store.growth();
         let mut more_due = self.handle_due().await?;
-        let page = self.page().await?;
+        let Some(page) = self.page().await? else { return Ok(()) };
         let is_idle = page.is_last && page.through == self.handled;
         self.handle_page(page).await?;
         if is_idle {
@@ -169,12 +173,60 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         Ok(())
     }
 
-    async fn page(&self) -> Result<FeedPage, Ended> {
+    /// The next page; `None` when a commit was passed over instead, as an operator decided.
+    async fn page(&mut self) -> Result<Option<FeedPage>, Ended> {
         let read = FeedRead::new(self.held.slot.slice, self.handled)
+            .anchored(self.anchor)
             .limit(self.held.inner.settings.batch)
             .max_bytes(self.held.inner.settings.batch_bytes)
             .filter(self.projection.filter().clone());
-        self.held.persistently(|| self.held.inner.store.read_feed(&read)).await
+        match self.held.persistently(|| self.held.inner.store.read_feed(&read)).await {
+            Ok(page) => Ok(Some(page)),
+            Err(Ended::Error(ProjectorError::Store(StoreError::Feed(error)))) => match *error {
+                FeedError::Missing(missing) => self.pass_over(missing).await.map(|()| None),
+                error => Err(StoreError::from(error).into()),
+            },
+            Err(ended) => Err(ended),
+        }
+    }
+
+    /// Passes over a commit that is missing, if an operator has decided so; otherwise the slice stops at it.
+    async fn pass_over(&mut self, missing: MissingCommit) -> Result<(), Ended> {
+        // Some of its events may have been handled while it was there.
+        let position = missing.position.max(self.handled.next());
+        let exception = self.held.state.exception.as_ref().filter(|exception| exception.is_at(position));
+        if exception.is_none_or(|exception| exception.park) {
+            let event = FailedEvent {
+                stream: missing.stream.to_string(),
+                version: missing.first.plus(position.since(missing.position)),
+                name: String::new(),
+                position,
+                timeout: None,
+            };
+            return Err(self.held.failed(Some(event), &missing));
+        }
+        let last = missing.last_position();
+        tracing::warn!(
+            projection = self.held.inner.name,
+            build = self.held.slot.build,
+            slice = self.held.slot.slice.get(),
+            stream = %missing.stream,
+            first = missing.first.get(),
+            last = missing.last.get(),
+            position = missing.position.get(),
+            "a missing commit is skipped, as an operator decided"
+        );
+        self.pending.skipped += last.next().since(position);
+        self.reach(last, Some(missing.anchor));
+        self.checkpoint().await
+    }
+
+    /// Notes that everything up to a position is handled, or not taken.
+    pub(super) fn reach(&mut self, position: Position, anchor: Option<FeedAnchor>) {
+        // What was parked is replayed later, from positions that were reached long before.
+        if position > self.handled {
+            (self.handled, self.anchor) = (position, anchor);
+        }
     }
 
     /// Handles the events of a page, and writes a checkpoint if any was taken.
@@ -196,10 +248,10 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
                     let ctx = EventContext::of(entry, index, self.held.slot.slice);
                     self.handle(event, ctx, entry.commit.first).await?;
                 }
-                self.handled = position;
+                self.reach(position, Some(entry.anchor));
             }
         }
-        self.handled = self.handled.max(page.through);
+        self.reach(page.through, page.anchor);
         if self.pending.events > 0 || self.handled.since(self.held.state.position) >= LONGEST_GAP {
             self.checkpoint().await?;
         }
@@ -236,8 +288,9 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         let pending = std::mem::take(&mut self.pending);
         changes.extend(pending.changes);
         let mut next = self.held.state.clone();
-        next.position = self.handled;
-        next.parked = (next.parked + pending.parked).saturating_sub(pending.resumed);
+        (next.position, next.anchor) = (self.handled, self.anchor);
+        next.parked = next.parked.saturating_add(pending.parked).saturating_sub(pending.resumed);
+        next.skipped = next.skipped.saturating_add(pending.skipped);
         next.exception = next
             .exception
             .filter(|exception| exception.timeout.is_none() && exception.position > self.handled);
@@ -256,7 +309,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
     async fn rewind(&mut self) -> Result<(), Ended> {
         self.renew()?;
         self.pending = Pending::default();
-        self.handled = self.held.state.position;
+        (self.handled, self.anchor) = (self.held.state.position, self.held.state.anchor);
         self.parked = self.parked_streams().await?;
         self.rewinds += 1;
         self.held.wait(self.held.inner.settings.retry.delay_after(self.rewinds)).await

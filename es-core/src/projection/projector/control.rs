@@ -48,7 +48,7 @@ impl<P: Projection> Projector<P> {
                     "the projection is being rebuilt: switch to the new build, or cancel it, before a reset",
                 ));
             }
-            let next = control.next_build();
+            let next = control.next_build()?;
             control.replaced.push(std::mem::replace(&mut control.active, next));
             Ok(())
         })
@@ -71,7 +71,7 @@ impl<P: Projection> Projector<P> {
                     "the projection is being rebuilt already: switch to the new build, or cancel it",
                 ));
             }
-            let next = control.next_build();
+            let next = control.next_build()?;
             control.building = Some(next);
             Ok(())
         })
@@ -171,12 +171,13 @@ impl<P: Projection> Projector<P> {
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when the slice has not stopped at an event.
+    /// [`ProjectorError::Invalid`] when the slice has not stopped at an event, or the commit of the event is missing.
     pub async fn park(&self, slice: Slice) -> Result<(), ProjectorError> {
         self.decide(slice, Some(true)).await
     }
 
-    /// Skips the event or the timeout at which a slice has stopped: this build will never handle it. Which one, as for
+    /// Skips the event or the timeout at which a slice has stopped, or a commit that is missing: this build will never
+    /// handle it. [`SliceProgress::skipped`](super::SliceProgress::skipped) counts the events. Which build, as for
     /// [`retry`](Self::retry).
     ///
     /// # Errors
@@ -256,6 +257,12 @@ impl<P: Projection> Projector<P> {
                         failure.error
                     )));
                 };
+                if park && event.is_missing() {
+                    return Err(ProjectorError::invalid(format!(
+                        "there is nothing to park: {}",
+                        failure.error
+                    )));
+                }
                 let error = failure.error;
                 let timeout = event.timeout.map(|it| timeout::document(it.due, &it.key));
                 state.exception = Some(Exception { position: event.position, timeout, park, error });

@@ -43,6 +43,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
                 self.park(event, &ctx, first, &error).await?;
             } else {
                 self.log(event, &ctx, "as an operator decided", "an event is skipped");
+                self.pending.skipped += 1;
                 self.pending.events += 1;
             }
             return Ok(());
@@ -151,7 +152,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         }
         self.pending.events += 1;
         // The event is part of the next checkpoint, whenever that is written.
-        self.handled = self.handled.max(ctx.position());
+        self.reach(ctx.position(), ctx.anchor());
         Ok(Handled::Done)
     }
 

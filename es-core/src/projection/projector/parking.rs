@@ -78,7 +78,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         self.parked.insert(ctx.stream().clone());
         self.pending.parked += 1;
         self.pending.events += 1;
-        self.handled = self.handled.max(ctx.position());
+        self.reach(ctx.position(), ctx.anchor());
         if !P::IS_REPLAYABLE {
             // A process takes from an event that it has reached a later one that those before are finished. Of
             // one that is set aside this is not so: it must not be met again.

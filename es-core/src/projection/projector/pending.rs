@@ -24,6 +24,8 @@ pub(super) struct Pending {
     pub(super) parked: u64,
     /// How many are parked no longer.
     pub(super) resumed: u64,
+    /// How many are skipped, as an operator decided.
+    pub(super) skipped: u64,
 }
 
 /// How many documents of read models may have to be changed, and how many bytes that takes.

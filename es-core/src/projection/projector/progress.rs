@@ -1,10 +1,12 @@
 //! How far a projection is.
 
 use super::delays::Delay;
-use super::state::{Failure, Overview, Slot};
+use super::state::{Failure, Overview, SliceState, Slot};
 use super::{Inner, Projector};
-use crate::feed::{Position, Slice};
+use crate::error_text;
+use crate::feed::{EventFilter, FeedError, FeedRead, Position, Slice};
 use crate::projection::{Projection, ProjectorError};
+use crate::store::StoreError;
 
 /// How far a projection is.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +30,8 @@ pub struct SliceProgress {
     pub end: Position,
     /// How many events are parked.
     pub parked: u64,
+    /// How many events an operator has [skipped](Projector::skip).
+    pub skipped: u64,
     /// Who works on it, and what keeps it from going on.
     pub status: SliceStatus,
 }
@@ -109,6 +113,26 @@ impl<P: Projection> Projector<P> {
     }
 }
 
+impl<P: Projection> Inner<P> {
+    /// Why a checkpoint does not fit the feed, if it does not.
+    pub(super) async fn impossible(
+        &self,
+        slice: Slice,
+        state: &SliceState,
+    ) -> Result<Option<StoreError>, StoreError> {
+        if state.position == Position::NONE {
+            return Ok(None);
+        }
+        let read = FeedRead::new(slice, state.position).anchored(state.anchor);
+        match self.store.read_feed(&read.limit(1).filter(EventFilter::none())).await {
+            // A missing commit after the checkpoint does not make the checkpoint impossible.
+            Err(StoreError::Feed(error)) if matches!(*error, FeedError::Missing(_)) => Ok(None),
+            Err(error @ StoreError::Feed(_)) => Ok(Some(error)),
+            read => read.map(|_| None),
+        }
+    }
+}
+
 async fn progress<P: Projection>(
     inner: &Inner<P>,
     overview: &Overview,
@@ -122,13 +146,22 @@ async fn progress<P: Projection>(
         let end = inner.store.feed_end(slice).await?;
         let slot = Slot { build, slice };
         let state = overview.slice(slot).value;
-        let status = match (state.failure, delays.remove(&slot), state.owner) {
+        let impossible = inner.impossible(slice, &state).await?;
+        let impossible = impossible.map(|error| Failure {
+            event: None,
+            error: error_text(&error),
+            at: inner.settings.clock.now(),
+            attempts: 0,
+            retry_at: None,
+        });
+        let SliceState { position, parked, skipped, owner, failure, .. } = state;
+        let status = match (impossible.or(failure), delays.remove(&slot), owner) {
             (Some(failure), ..) => SliceStatus::Stopped(failure),
             (None, Some(delay), _) => SliceStatus::Delayed(delay),
             (None, None, Some(_)) => SliceStatus::Running,
             (None, None, None) => SliceStatus::Waiting,
         };
-        slices.push(SliceProgress { slice, position: state.position, end, parked: state.parked, status });
+        slices.push(SliceProgress { slice, position, end, parked, skipped, status });
     }
     Ok(Progress { slices, paused: overview.control.paused })
 }

@@ -12,7 +12,7 @@ use super::delays::Delay;
 use super::fate::Origin;
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision};
 use crate::event::without_values;
-use crate::feed::{Position, Slice};
+use crate::feed::{FeedAnchor, Position, Slice};
 use crate::projection::ProjectorError;
 use crate::projection::timeout::Scheduled;
 use crate::store::StoreError;
@@ -108,9 +108,16 @@ impl Control {
     }
 
     /// A number that no build has had, so that nothing is left of an earlier one.
-    pub(super) fn next_build(&mut self) -> u32 {
-        self.last = self.builds().chain(self.replaced.iter().copied()).fold(self.last, u32::max) + 1;
-        self.last
+    pub(super) fn next_build(&mut self) -> Result<u32, ProjectorError> {
+        let highest = self.builds().chain(self.replaced.iter().copied()).fold(self.last, u32::max);
+        let next = highest.checked_add(1).ok_or_else(|| {
+            ProjectorError::invalid(format!(
+                "the document `{CONTROL}` of the projection has a build numbered {highest}, after which there is none: \
+                 correct it by hand"
+            ))
+        })?;
+        self.last = next;
+        Ok(next)
     }
 }
 
@@ -120,11 +127,17 @@ impl Control {
 pub(super) struct SliceState {
     /// The checkpoint: all events up to it are finished, or parked.
     pub(super) position: Position,
+    /// The part of the feed that holds that position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) anchor: Option<FeedAnchor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<Uuid>,
     /// How many events are parked.
     #[serde(default)]
     pub(super) parked: u64,
+    /// How many events were skipped.
+    #[serde(default)]
+    pub(super) skipped: u64,
     /// Why it has stopped. Kept while a worker tries again, until it has got past it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<Failure>,
@@ -207,7 +220,7 @@ pub struct FailedEvent {
     pub stream: String,
     /// Its version; [`Version::NONE`] for a timeout.
     pub version: Version,
-    /// Its stored name.
+    /// Its stored name; empty when its commit is missing.
     pub name: String,
     /// Its position in the slice; [`Position::NONE`] for a timeout.
     pub position: Position,
@@ -240,9 +253,19 @@ impl std::fmt::Display for FailedEvent {
     }
 }
 
+impl FailedEvent {
+    /// Returns whether the commit of the event is missing, so that there is nothing to handle or to park.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.name.is_empty()
+    }
+}
+
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.event {
+            // The error of a missing commit names it.
+            Some(event) if event.is_missing() => f.write_str(&self.error),
             Some(event) => write!(f, "{event}: {}", self.error),
             None => f.write_str(&self.error),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 
 use super::Projector;
-use super::state::{Overview, Slot};
+use super::state::{Overview, SliceState, Slot};
 use super::stop::{either, pause};
 use crate::feed::{Position, Slice};
 use crate::projection::{Projection, ProjectorError, WaitError};
@@ -137,9 +137,11 @@ impl<P: Projection> Projector<P> {
             let builds = control.builds().filter(|build| new || *build == control.active);
             let awaited = builds.flat_map(|build| ends.iter().map(move |end| (build, end)));
             let mut is_there = true;
+            let mut reached = Vec::new();
             for (build, (slice, end)) in awaited {
                 let state = overview.slice(Slot { build, slice: *slice }).value;
                 if state.position >= *end && !state.replay {
+                    reached.push((*slice, state));
                     continue;
                 }
                 is_there = false;
@@ -148,9 +150,20 @@ impl<P: Projection> Projector<P> {
                 }
             }
             if is_there {
-                return Ok(());
+                return self.possible(&reached).await;
             }
             either(Box::pin(progressed), self.inner.settings.clock.sleep(LOOK_AGAIN)).await;
         }
+    }
+
+    /// Checks that checkpoints fit the feed.
+    async fn possible(&self, checkpoints: &[(Slice, SliceState)]) -> Result<(), WaitError> {
+        for (slice, state) in checkpoints {
+            let check = || async { Ok(self.inner.impossible(*slice, state).await?) };
+            if let Some(error) = self.ask(check).await? {
+                return Err(WaitError::Stopped { slice: *slice, reason: error.to_string() });
+            }
+        }
+        Ok(())
     }
 }

@@ -25,9 +25,10 @@ impl<S: Feed> Feed for FaultyStore<S> {
         {
             let kept = 1 + ((page.entries.len() - 1) as f64 * part) as usize;
             if kept < page.entries.len() {
-                page.through = page.entries[kept].position.previous();
-                page.is_last = false;
                 page.entries.truncate(kept);
+                page.is_last = false;
+                let last = &page.entries[kept - 1];
+                (page.through, page.anchor) = (last.last(), Some(last.anchor));
             }
         }
         Ok(page)

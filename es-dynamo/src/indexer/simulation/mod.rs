@@ -96,8 +96,14 @@ impl World {
             None => Arc::new(self.documents.clone()),
         };
         let process = Arc::new(Process { table, feed: FeedIndex::new(self.settings, Arc::default()) });
-        let settings =
-            Settings { poll: MINUTE * 10, linger: MINUTE, refresh: MINUTE * 20, lease: HOUR, segments: 2 };
+        let settings = Settings {
+            poll: MINUTE * 10,
+            linger: MINUTE,
+            refresh: MINUTE * 20,
+            lease: HOUR,
+            shutdown: HOUR * 2,
+            segments: 2,
+        };
         let began = self.began;
         Worker {
             source: Arc::new(self.stream.clone()),

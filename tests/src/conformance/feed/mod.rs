@@ -84,7 +84,7 @@ async fn told(feed: &dyn Feed, read: FeedRead) -> Vec<FeedEntry> {
         if page.is_last {
             return told;
         }
-        read.after = page.through;
+        (read.after, read.anchor) = (page.through, page.anchor);
     }
     panic!("slice {} has no end", read.slice);
 }

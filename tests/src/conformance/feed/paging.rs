@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use es_core::ExpectedVersion;
-use es_core::feed::{Feed, FeedEntry, FeedRead, Position};
+use es_core::StoreError;
+use es_core::feed::{Feed, FeedAnchor, FeedEntry, FeedError, FeedRead, Position};
 use es_core::store::{Append, MAX_ITEM_BYTES};
 
 use super::{grow, is_indexed, new_indexed, of_stream, slice_of, told, told_from_start};
@@ -83,12 +84,79 @@ pub async fn the_last_page_ends_where_the_slice_ends(feed: Arc<dyn Feed>) {
         assert_eq!(page.is_last, page.through == end, "after {after}");
         assert!(page.through <= end);
     }
-    for after in [end, end.plus(1), end.plus(1_000)] {
-        let page = feed.read_feed(&FeedRead::new(slice, after)).await.expect("can be read");
-        assert_eq!((page.entries, page.through, page.is_last), (vec![], after, true));
-    }
+    let page = feed.read_feed(&FeedRead::new(slice, end)).await.expect("can be read");
+    assert_eq!((page.entries, page.through, page.is_last), (vec![], end, true));
     grow(&*feed, &stream, 2).await;
     is_indexed(&*feed, &stream).await;
     let more: Vec<FeedEntry> = told(&*feed, FeedRead::new(slice, end)).await;
     assert_eq!((more[0].position, of_stream(&more, &stream).len()), (end.next(), 1));
+}
+
+/// An impossible checkpoint: the error names it, and where the slice ends.
+pub async fn a_position_beyond_the_end_is_an_error(feed: Arc<dyn Feed>) {
+    let (_, slice) = new_indexed(&*feed, &[2, 1]).await;
+    let end = feed.feed_end(slice).await.expect("is known");
+    for after in [end.plus(1), end.plus(1_000), Position::new(u64::MAX)] {
+        // What is given as the anchor does not matter, nor where it claims to begin.
+        let anchors =
+            [end, after, Position::NONE].map(|first| Some(FeedAnchor::new(first, uuid::Uuid::from_u128(7))));
+        for anchor in anchors.into_iter().chain([None]) {
+            let read = FeedRead::new(slice, after).anchored(anchor);
+            let error = feed.read_feed(&read).await.expect_err("is beyond the end");
+            let StoreError::Feed(found) = &error else { panic!("{error:?}") };
+            assert!(
+                matches!(**found, FeedError::BeyondEnd { position, end: last, .. } if (position, last) == (after, end)),
+                "{found:?}"
+            );
+        }
+    }
+}
+
+/// An anchor leads on as long as the feed is the one that was read, and from every position.
+pub async fn anchors_lead_on(feed: Arc<dyn Feed>) {
+    let (stream, slice) = new_indexed(&*feed, &[1, 3, 2]).await;
+    let all = told_from_start(&*feed, slice).await;
+    let page = feed.read_feed(&FeedRead::new(slice, Position::NONE)).await.expect("can be read");
+    assert_eq!(page.anchor.is_some(), page.through > Position::NONE);
+    for entry in &all {
+        for after in entry.position.get()..=entry.last().get() {
+            let after = Position::new(after);
+            let expected: Vec<_> = all.iter().filter(|entry| entry.last() > after).cloned().collect();
+            let read = FeedRead::new(slice, after).anchored(Some(entry.anchor));
+            assert!(told(&*feed, read.clone()).await == expected, "another feed after {after}");
+            // A page that tells nothing has the anchor of the position from which it was read.
+            let none = read.limit(1).filter(es_core::feed::EventFilter::none()).anchored(None);
+            let page = feed.read_feed(&none).await.expect("can be read");
+            let on = FeedRead::new(slice, page.through).anchored(page.anchor);
+            feed.read_feed(&on).await.expect("can be read on");
+        }
+    }
+    let end = all.last().expect("something was stored");
+    grow(&*feed, &stream, 2).await;
+    is_indexed(&*feed, &stream).await;
+    let more = told(&*feed, FeedRead::new(slice, end.last()).anchored(Some(end.anchor))).await;
+    assert_eq!(of_stream(&more, &stream).len(), 1);
+}
+
+/// The feed is not the one that was read: the error names both parts.
+pub async fn another_anchor_is_an_error(feed: Arc<dyn Feed>) {
+    let (_, slice) = new_indexed(&*feed, &[2, 1]).await;
+    let all = told_from_start(&*feed, slice).await;
+    let FeedEntry { position, anchor: found, .. } = all.last().expect("something was stored");
+    for expected in [
+        FeedAnchor::new(found.first(), uuid::Uuid::from_u128(7)),
+        FeedAnchor::new(found.first().plus(1), found.id()),
+        FeedAnchor::new(Position::NONE, found.id()),
+        FeedAnchor::new(Position::new(u64::MAX), found.id()),
+    ] {
+        let read = FeedRead::new(slice, *position).anchored(Some(expected));
+        let error = feed.read_feed(&read).await.expect_err("is another feed");
+        let StoreError::Feed(error) = &error else { panic!("{error:?}") };
+        assert!(
+            matches!(**error, FeedError::Replaced { expected: wanted, found: now, .. } if (wanted, now) == (expected, *found)),
+            "{error:?}"
+        );
+        let text = error.to_string();
+        assert!(text.contains(&expected.to_string()) && text.contains(&found.to_string()), "{text}");
+    }
 }
