@@ -39,6 +39,8 @@ pub struct DynamoStoreBuilder {
     source: Option<Source>,
     #[cfg(feature = "aws")]
     timeouts: TimeoutConfigBuilder,
+    #[cfg(feature = "embedded")]
+    engine: Option<crate::embedded::Engine>,
     table: Option<String>,
     slices: Option<Slices>,
 }
@@ -69,6 +71,8 @@ impl DynamoStoreBuilder {
             source: None,
             #[cfg(feature = "aws")]
             timeouts: default_timeouts(),
+            #[cfg(feature = "embedded")]
+            engine: None,
             table: None,
             slices: None,
         }
@@ -104,6 +108,33 @@ impl DynamoStoreBuilder {
     #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
     pub fn streams_client(mut self, client: aws_sdk_dynamodbstreams::Client) -> Self {
         self.streams = Some(client);
+        self
+    }
+
+    /// Uses the embedded `engine`. The table needs no stream there: an [`Indexer`](crate::Indexer) learns of commits
+    /// from the engine.
+    ///
+    /// A [`client`](Self::client) that is set after this is used for requests. It must be a client of the same
+    /// engine.
+    ///
+    /// ```
+    /// # #[cfg(feature = "embedded")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), es_core::StoreError> {
+    /// use es_dynamo::DynamoStore;
+    /// use es_dynamo::embedded::Engine;
+    ///
+    /// let engine = Engine::in_memory()?;
+    /// let store = DynamoStore::builder().engine(&engine).table("orders").build()?;
+    /// store.create_table().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "embedded")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
+    pub fn engine(mut self, engine: &crate::embedded::Engine) -> Self {
+        self.client = Some(engine.client());
+        self.engine = Some(engine.clone());
         self
     }
 
@@ -220,6 +251,8 @@ impl DynamoStoreBuilder {
         let table = Table {
             #[cfg(feature = "indexer")]
             streams: self.streams,
+            #[cfg(feature = "embedded")]
+            outbox: self.engine.map(|engine| engine.outbox(&name)),
             ..Table::new(client, name, self.slices)
         };
         Ok(DynamoStore { table: Arc::new(table) })

@@ -75,6 +75,9 @@ pub(crate) struct Table {
     /// The client for the table's stream, if there is one.
     #[cfg(feature = "indexer")]
     pub(crate) streams: Option<aws_sdk_dynamodbstreams::Client>,
+    /// The commits that are not in the feed yet, where the engine keeps them.
+    #[cfg(feature = "embedded")]
+    pub(crate) outbox: Option<crate::embedded::Outbox>,
     /// How many slices the feed has to have, if that was said.
     pub(crate) slices: Option<Slices>,
     pub(crate) feed: OnceCell<FeedIndex>,
@@ -102,6 +105,8 @@ impl Table {
             puts,
             #[cfg(feature = "indexer")]
             streams: None,
+            #[cfg(feature = "embedded")]
+            outbox: None,
             slices,
             feed,
             grown,
@@ -150,12 +155,15 @@ impl DynamoStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Backend`] when the file cannot be opened, [`StoreError::Setup`] when the table in it
-    /// has another shape.
+    /// [`StoreError::Setup`] when the file cannot be opened, or is not a database of the engine, or its table
+    /// has another shape; [`StoreError::Backend`] when the file is damaged or the disk is full.
     #[cfg(feature = "embedded")]
     #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
     pub async fn embedded_at(path: impl AsRef<std::path::Path>) -> Result<Self, StoreError> {
-        crate::embedded::Engine::in_file(path)?.store().await
+        let path = path.as_ref().to_owned();
+        // It may wait for a lock that another program holds.
+        let opened = tokio::task::spawn_blocking(|| crate::embedded::Engine::in_file(path)).await;
+        opened.map_err(|error| StoreError::Backend(error.into()))??.store().await
     }
 
     /// Creates the table, on demand, and waits until it is there; an existing one is verified.

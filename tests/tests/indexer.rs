@@ -1,4 +1,6 @@
-//! The indexer and the reconciler, on the embedded engine with its stream.
+//! The indexer and the reconciler, on the embedded engine with a stream as on DynamoDB, and with its outbox.
+
+mod outbox;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +14,13 @@ use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, Indexer, IndexerBuilder, Reconciler, names};
 use es_tests::domain::{Account, Deposit};
 
+/// A store that is indexed from its table's stream.
 async fn store() -> DynamoStore {
-    Engine::in_memory().expect("starts").store().await.expect("has a table")
+    let engine = Engine::in_memory().expect("starts");
+    let builder = DynamoStore::builder().client(engine.client()).streams_client(engine.streams_client());
+    let store = builder.build().expect("has clients");
+    store.create_table().await.expect("creates the table");
+    store
 }
 
 fn quick(store: &DynamoStore) -> IndexerBuilder {

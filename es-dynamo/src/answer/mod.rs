@@ -65,6 +65,12 @@ impl Answer {
     }
 }
 
+/// What an item says of a commit, by its text, if it has the form that this store writes.
+#[cfg(all(feature = "embedded", feature = "indexer"))]
+pub(crate) fn part(item: &str) -> Option<Part> {
+    plain::part(item)
+}
+
 fn found(stream: &StreamId, item: Item) -> Result<Found, StoreError> {
     let attributes = Attributes::of(stream, item)?;
     Ok(match attributes.is_snapshot() {

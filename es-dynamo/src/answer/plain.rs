@@ -14,6 +14,8 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Answer, Found};
+#[cfg(all(feature = "embedded", feature = "indexer"))]
+use crate::item::Part;
 use crate::item::{HeadFields, PartFields};
 use crate::names;
 
@@ -27,6 +29,16 @@ pub(super) fn decode(text: &[u8]) -> Option<Answer> {
     });
     let units = body.consumed.units.unwrap_or_default();
     Some(Answer { found: body.found, last_key, cost: Cost::read(units) })
+}
+
+/// What the text of an item says of a commit, if it has the usual form.
+#[cfg(all(feature = "embedded", feature = "indexer"))]
+pub(super) fn part(item: &str) -> Option<Part> {
+    let fields: Fields<'_> = serde_json::from_str(item).ok()?;
+    match fields.found()? {
+        Found::Part(part) => Some(part),
+        Found::Snapshot(_) => None,
+    }
 }
 
 #[derive(Deserialize)]

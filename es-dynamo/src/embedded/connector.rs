@@ -1,7 +1,10 @@
 //! The way from the SDK to the engine: HTTP without a network.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::operations::{Answer, carry_out};
+use super::storage::Storage;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -10,9 +13,6 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
-use dynoxide::Database;
-
-use super::operations::{Answer, carry_out};
 
 /// Carries requests of the SDK to an engine.
 ///
@@ -20,13 +20,13 @@ use super::operations::{Answer, carry_out};
 /// be over a network.
 #[derive(Clone)]
 pub struct Connector {
-    database: Database,
+    storage: Arc<Storage>,
     in_place: bool,
 }
 
 impl Connector {
-    pub(super) fn new(database: Database) -> Self {
-        Self { database, in_place: false }
+    pub(super) fn new(storage: Arc<Storage>) -> Self {
+        Self { storage, in_place: false }
     }
 
     /// Carries out requests at once, on the thread that sends them.
@@ -41,7 +41,7 @@ impl Connector {
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let database = self.database.clone();
+        let storage = Arc::clone(&self.storage);
         let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
         let Some(body) = request.body().bytes().map(<[u8]>::to_vec) else {
             return HttpConnectorFuture::ready(Err(ConnectorError::user(
@@ -49,11 +49,11 @@ impl HttpConnector for Connector {
             )));
         };
         if self.in_place {
-            return HttpConnectorFuture::ready(response(carry_out(&database, &target, &body)));
+            return HttpConnectorFuture::ready(response(carry_out(&storage, &target, &body)));
         }
         HttpConnectorFuture::new(async move {
             // The engine blocks, as a database in a file has to.
-            let answer = tokio::task::spawn_blocking(move || carry_out(&database, &target, &body))
+            let answer = tokio::task::spawn_blocking(move || carry_out(&storage, &target, &body))
                 .await
                 .map_err(|error| ConnectorError::other(error.into(), None))?;
             response(answer)

@@ -3,24 +3,38 @@
 //! The engine is [dynoxide](https://docs.rs/dynoxide-rs), on SQLite. Requests go through the SDK as they
 //! would to AWS, retries included; only the last step, over the wire, is a function call. It is for
 //! development and tests, and says what it cannot do: the limits of a real table's throughput are not there.
+//!
+//! A table has an outbox in place of a stream: each commit is noted in the transaction that stores it, and an
+//! [`Indexer`](crate::Indexer) removes it when it is in the feed. A command costs the same however many there were
+//! before. Several processes may use one file: what one of them commits, any indexer on the file indexes.
+//!
+//! A failure that does not pass, such as a full disk or a damaged file, is a [`StoreError::Backend`] at once.
 
 mod connector;
+mod failure;
 mod operations;
+mod outbox;
+mod storage;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-use dynoxide::Database;
 use es_core::StoreError;
 
 pub use connector::Connector;
+pub(crate) use outbox::Outbox;
+#[cfg(feature = "indexer")]
+pub(crate) use outbox::Unindexed;
 
 use crate::builder::unsigned_config;
 use crate::store::DynamoStore;
 use crate::table::TableOptions;
+
+use self::storage::Storage;
 
 /// An engine. A clone is the same engine.
 ///
@@ -38,7 +52,7 @@ use crate::table::TableOptions;
 /// ```
 #[derive(Clone)]
 pub struct Engine {
-    database: Database,
+    storage: Arc<Storage>,
 }
 
 impl Engine {
@@ -48,26 +62,17 @@ impl Engine {
     ///
     /// [`StoreError::Backend`] when it cannot be started.
     pub fn in_memory() -> Result<Self, StoreError> {
-        Ok(Self { database: Database::memory().map_err(|error| StoreError::Backend(error.into()))? })
+        Ok(Self { storage: Storage::in_memory()? })
     }
 
     /// An engine in a file, which is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] when the file cannot be opened.
+    /// [`StoreError::Setup`] when the file cannot be opened, is read-only or locked, or is not a database of the
+    /// engine; [`StoreError::Backend`] when it is damaged, or the disk is full.
     pub fn in_file(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        let Some(text) = path.to_str() else {
-            return Err(StoreError::invalid(format!("the path {} is not UTF-8", path.display())));
-        };
-        let database = Database::new(text).map_err(|error| {
-            StoreError::setup(
-                format!("the file {} cannot be opened as a table", path.display()),
-                Some(error.into()),
-            )
-        })?;
-        Ok(Self { database })
+        Ok(Self { storage: Storage::in_file(path.as_ref())? })
     }
 
     /// A client of this engine.
@@ -115,7 +120,12 @@ impl Engine {
     /// The way to the engine.
     #[must_use]
     pub fn connector(&self) -> Connector {
-        Connector::new(self.database.clone())
+        Connector::new(Arc::clone(&self.storage))
+    }
+
+    /// The commits of the table `name` that are not in the feed yet.
+    pub(crate) fn outbox(&self, name: &str) -> Outbox {
+        Outbox::new(Arc::clone(&self.storage), name.to_owned())
     }
 
     /// A store on this engine, with its table.
@@ -124,10 +134,7 @@ impl Engine {
     ///
     /// [`StoreError::Setup`] when the engine has a table of another shape.
     pub async fn store(&self) -> Result<DynamoStore, StoreError> {
-        let builder = DynamoStore::builder().client(self.client());
-        #[cfg(feature = "indexer")]
-        let builder = builder.streams_client(self.streams_client());
-        let store = builder.build()?;
+        let store = DynamoStore::builder().engine(self).build()?;
         // The engine has no backups, and a file can be deleted in any case.
         let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
         store.create_table_with(options).await?;

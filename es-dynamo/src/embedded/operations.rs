@@ -1,6 +1,13 @@
 //! The operations of the engine, by the names that DynamoDB gives them.
 
-use dynoxide::{Database, DynoxideError};
+use dynoxide::DynoxideError;
+
+use super::failure::Failure;
+use super::storage::Storage;
+use crate::names;
+
+/// The operations that may write commits.
+const WRITES: [&str; 4] = ["PutItem", "TransactWriteItems", "BatchWriteItem", "UpdateItem"];
 
 /// What the engine answers.
 pub(super) struct Answer {
@@ -9,23 +16,35 @@ pub(super) struct Answer {
 }
 
 /// Carries out one request: its target is `DynamoDB_20120810.PutItem`, its body the operation's input.
-pub(super) fn carry_out(database: &Database, target: &str, body: &[u8]) -> Answer {
+pub(super) fn carry_out(storage: &Storage, target: &str, body: &[u8]) -> Answer {
     let operation = target.rsplit('.').next().unwrap_or_default();
-    match dispatch(database, operation, body) {
+    let answer = match dispatch(storage, operation, body) {
         Ok(body) => Answer { status: 200, body },
         Err(DynoxideError::UnsupportedCapability(_)) => Answer { status: 400, body: unknown(operation) },
+        Err(error) if error.status_code() >= 500 => failed(&Failure::of(&error.to_string())),
         Err(error) => Answer { status: error.status_code(), body: error.to_json() },
+    };
+    // Here, so that it happens also when the answer is lost, or the caller no longer waits for it.
+    if WRITES.contains(&operation) && may_hold_commit(body) {
+        storage.written.notify(usize::MAX);
     }
+    answer
+}
+
+/// Returns whether a request names the sort key of a commit. Only a hint: the outbox knows.
+fn may_hold_commit(body: &[u8]) -> bool {
+    let prefix = names::COMMIT_PREFIX.as_bytes();
+    body.windows(1 + prefix.len()).any(|window| window[0] == b'"' && &window[1..] == prefix)
 }
 
 /// One arm for each operation: the input is read, the method called, the output written.
 macro_rules! operations {
     ($($name:literal => $method:ident,)*) => {
-        fn dispatch(database: &Database, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
+        fn dispatch(storage: &Storage, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
             match operation {
                 $($name => {
                     let input = serde_json::from_slice(body).map_err(unreadable)?;
-                    let output = database.$method(input)?;
+                    let output = storage.request(|database| database.$method(input))?;
                     serde_json::to_string(&output).map_err(unwritable)
                 })*
                 _ => Err(DynoxideError::UnsupportedCapability(operation.to_owned())),
@@ -56,6 +75,16 @@ operations! {
     "UpdateItem" => update_item,
     "UpdateTable" => update_table,
     "UpdateTimeToLive" => update_time_to_live,
+}
+
+/// The answer after a failure of SQLite. The SDK repeats a request only if it may pass.
+fn failed(failure: &Failure) -> Answer {
+    let (status, code) = match failure.is_transient() {
+        true => (500, "com.amazonaws.dynamodb.v20120810#InternalServerError"),
+        false => (400, "es-dynamo#EmbeddedEngineFailure"),
+    };
+    let body = serde_json::json!({ "__type": code, "message": failure.to_string() }).to_string();
+    Answer { status, body }
 }
 
 /// What DynamoDB says of an operation that it does not know.

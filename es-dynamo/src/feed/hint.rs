@@ -3,7 +3,7 @@
 use es_core::{StreamId, Version};
 
 use super::reference::{CommitTag, Names, Reference};
-use crate::item::{Attributes, Item};
+use crate::item::{Attributes, Item, Part};
 use crate::names;
 
 /// That there is something to index. The table tells whether there is.
@@ -44,15 +44,20 @@ impl Hint {
     /// read at all of its stream.
     pub(crate) fn at(stream: StreamId, image: Item) -> Self {
         let part = Attributes::of(&stream, image).and_then(Attributes::part);
+        Self::at_part(stream, part.ok())
+    }
+
+    /// What a part of a commit hints at; all of its stream, when it cannot be read.
+    pub(crate) fn at_part(stream: StreamId, part: Option<Part>) -> Self {
         match part {
-            Ok(part) if (part.whole.first, part.whole.last) == (part.commit.first, part.commit.last()) => {
+            Some(part) if (part.whole.first, part.whole.last) == (part.commit.first, part.commit.last()) => {
                 Self::Commit(Reference::to(&stream, &part.commit))
             }
-            Ok(part) => {
+            Some(part) => {
                 let (first, last, tag) = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));
                 Self::Part(Reference { stream, first, last, tag, names: Names::Any })
             }
-            Err(_) => Self::UpTo(stream, Version::MAX),
+            None => Self::UpTo(stream, Version::MAX),
         }
     }
 }

@@ -26,6 +26,16 @@ pub(crate) enum Noted {
     Foreign,
 }
 
+#[cfg(all(feature = "embedded", feature = "indexer"))]
+impl Noted {
+    /// What the text of a commit's item in `partition` has to do with the feed.
+    pub(crate) fn commit(partition: &str, item: &str) -> Self {
+        partition
+            .parse()
+            .map_or(Self::Foreign, |stream| Self::Hint(Hint::at_part(stream, crate::answer::part(item))))
+    }
+}
+
 impl Record {
     pub(crate) fn noted(self) -> Noted {
         match Owner::of(&self.keys) {

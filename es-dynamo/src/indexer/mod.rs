@@ -1,6 +1,8 @@
-//! The indexer: follows the table's stream, and brings events into the feed.
+//! The indexer: follows the table's stream, or the embedded engine's outbox, and brings events into the feed.
 
 mod ledger;
+#[cfg(feature = "embedded")]
+mod outbox;
 mod plan;
 mod progress;
 mod shard;
@@ -19,12 +21,17 @@ use tokio::sync::watch;
 
 pub use progress::IndexerProgress;
 
+#[cfg(feature = "embedded")]
+use self::outbox::OutboxWorker;
 use self::progress::Progress;
 use self::streams::TableStream;
 use self::worker::{Settings, Worker};
 use crate::store::DynamoStore;
 
 /// Brings the events of a table into its feed, as they come.
+///
+/// On the embedded engine it learns of commits from the engine: at once of those of this process, and within
+/// [`poll_interval`](IndexerBuilder::poll_interval) of those of other processes on the same file.
 ///
 /// It runs beside the application or in a process of its own. Any number may run at once: they share the shards
 /// of the table's stream, and none of them has to be the only one. A table that has events but no feed yet, and one
@@ -55,7 +62,14 @@ use crate::store::DynamoStore;
 /// ```
 #[derive(Clone)]
 pub struct Indexer {
-    worker: Arc<Worker>,
+    work: Arc<Work>,
+}
+
+/// How the indexer learns of commits.
+enum Work {
+    Stream(Worker),
+    #[cfg(feature = "embedded")]
+    Outbox(OutboxWorker),
 }
 
 impl Indexer {
@@ -85,25 +99,43 @@ impl Indexer {
     ///
     /// [`StoreError::Damaged`] when the feed cannot be read.
     pub async fn run(&self) -> Result<(), StoreError> {
-        self.worker.run().await
+        match &*self.work {
+            Work::Stream(worker) => worker.run().await,
+            #[cfg(feature = "embedded")]
+            Work::Outbox(worker) => worker.run().await,
+        }
     }
 
     /// Ends [`run`](Self::run) as soon as what was read is indexed, or the
     /// [shutdown timeout](IndexerBuilder::shutdown_timeout) is over.
     pub fn shutdown(&self) {
-        self.worker.stop.send_replace(true);
+        let stop = match &*self.work {
+            Work::Stream(worker) => &worker.stop,
+            #[cfg(feature = "embedded")]
+            Work::Outbox(worker) => &worker.stop,
+        };
+        stop.send_replace(true);
     }
 
     /// What was done, and how far behind it is.
     #[must_use]
     pub fn progress(&self) -> IndexerProgress {
-        self.worker.progress.get()
+        match &*self.work {
+            Work::Stream(worker) => worker.progress.get(),
+            #[cfg(feature = "embedded")]
+            Work::Outbox(worker) => worker.progress.get(),
+        }
     }
 }
 
 impl fmt::Debug for Indexer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Indexer").field("settings", &self.worker.settings).finish_non_exhaustive()
+        let settings = match &*self.work {
+            Work::Stream(worker) => &worker.settings,
+            #[cfg(feature = "embedded")]
+            Work::Outbox(worker) => &worker.settings,
+        };
+        f.debug_struct("Indexer").field("settings", settings).finish_non_exhaustive()
     }
 }
 
@@ -163,6 +195,13 @@ impl IndexerBuilder {
     /// [`StoreError::Setup`] when the store has no client for DynamoDB Streams.
     pub fn build(self) -> Result<Indexer, StoreError> {
         let Self { store, settings } = self;
+        #[cfg(feature = "embedded")]
+        if let Some(outbox) = &store.table.outbox {
+            let (progress, stop) = (Progress::default(), watch::Sender::new(false));
+            let (outbox, feed) = (outbox.clone(), Arc::clone(&store.table) as _);
+            let worker = OutboxWorker { outbox, feed, settings, progress, stop };
+            return Ok(Indexer { work: Arc::new(Work::Outbox(worker)) });
+        }
         let Some(client) = store.table.streams.clone() else {
             return Err(StoreError::setup(
                 "an indexer needs a client of DynamoDB Streams: call `streams_client` on the store's builder",
@@ -179,6 +218,6 @@ impl IndexerBuilder {
             stop: watch::Sender::new(false),
             clock: Arc::new(|| chrono::Utc::now().timestamp_millis()),
         };
-        Ok(Indexer { worker: Arc::new(worker) })
+        Ok(Indexer { work: Arc::new(Work::Stream(worker)) })
     }
 }

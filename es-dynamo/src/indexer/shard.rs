@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use es_core::documents::Revision;
 use es_core::{StoreError, error_text};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::ledger::{self, ShardState};
@@ -173,18 +174,27 @@ impl Worker {
 
     /// Waits, but not when the indexer is to end.
     pub(crate) async fn pause(&self, duration: Duration) {
-        let _ = tokio::time::timeout(duration, self.stopped()).await;
+        pause(&self.stop, duration).await;
     }
 
     /// Waits until the indexer is to end.
     pub(crate) async fn stopped(&self) {
-        // An error would mean that it cannot be stopped any more.
-        if self.stop.subscribe().wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        stopped(&self.stop).await;
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+}
+
+/// Waits, but not when the indexer is to end.
+pub(crate) async fn pause(stop: &watch::Sender<bool>, duration: Duration) {
+    let _ = tokio::time::timeout(duration, stopped(stop)).await;
+}
+
+async fn stopped(stop: &watch::Sender<bool>) {
+    // An error would mean that it cannot be stopped any more.
+    if stop.subscribe().wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

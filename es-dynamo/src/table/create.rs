@@ -40,12 +40,19 @@ impl Table {
         }
         self.wait_until_active().await?;
         // A table that is another one's stays as it is.
-        if self.shape_differences().await?.is_empty() && self.time_to_live().await?.is_none() {
-            if options.point_in_time_recovery {
-                self.enable_point_in_time_recovery().await?;
+        if self.shape_differences().await?.is_empty() {
+            if self.time_to_live().await?.is_none() {
+                if options.point_in_time_recovery {
+                    self.enable_point_in_time_recovery().await?;
+                }
+                // This is the last step: a table without it is new, or was left half made.
+                self.enable_time_to_live().await?;
             }
-            // This is the last step: a table without it is new, or was left half made.
-            self.enable_time_to_live().await?;
+            #[cfg(feature = "embedded")]
+            if let Some(outbox) = &self.outbox {
+                outbox.create().await?;
+                self.disable_stream().await?;
+            }
         }
         self.verify().await?;
         self.feed().await.map(drop)
@@ -56,6 +63,10 @@ impl Table {
             AttributeDefinition::builder().attribute_name(name).attribute_type(ScalarAttributeType::S).build()
         };
         let key = |name: &str, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build();
+        let stream = StreamSpecification::builder()
+            .stream_enabled(true)
+            .stream_view_type(StreamViewType::NewImage)
+            .build()?;
         Ok(self
             .client
             .create_table()
@@ -64,12 +75,22 @@ impl Table {
             .attribute_definitions(attribute(names::SORT_KEY)?)
             .key_schema(key(names::PARTITION_KEY, KeyType::Hash)?)
             .key_schema(key(names::SORT_KEY, KeyType::Range)?)
-            .stream_specification(
-                StreamSpecification::builder()
-                    .stream_enabled(true)
-                    .stream_view_type(StreamViewType::NewImage)
-                    .build()?,
-            ))
+            .set_stream_specification(self.has_stream().then_some(stream)))
+    }
+
+    /// Disables the stream of a table on the embedded engine: every write would read all records of it.
+    #[cfg(feature = "embedded")]
+    async fn disable_stream(&self) -> Result<(), StoreError> {
+        let described = self.describe().await?;
+        if described.and_then(|table| table.stream_specification).is_none_or(|stream| !stream.stream_enabled)
+        {
+            return Ok(());
+        }
+        let none = StreamSpecification::builder().stream_enabled(false).build();
+        let none = none.map_err(|error| StoreError::Backend(error.into()))?;
+        let request = self.client.update_table().table_name(&self.name).stream_specification(none);
+        request.send().await.map_err(|error| translate(&self.name, error))?;
+        Ok(())
     }
 
     async fn wait_until_active(&self) -> Result<(), StoreError> {

@@ -49,8 +49,74 @@ async fn a_file_that_is_none_of_ours_is_refused() {
     let error = DynamoStore::embedded_at(&path).await.expect_err("refused");
     assert!(matches!(error, StoreError::Setup { .. }), "{error:?}");
     assert!(error.to_string().contains("notes.txt"), "{error}");
-    let error = DynamoStore::embedded_at(folder.0.join("no/such/folder.db")).await.expect_err("refused");
-    assert!(error.to_string().contains("folder.db"), "{error}");
+    assert!(!es_core::error_text(&error).contains("feature"), "{error:?}");
+    for other in ["no/such/folder.db", "."] {
+        let error = DynamoStore::embedded_at(folder.0.join(other)).await.expect_err("refused");
+        assert!(matches!(error, StoreError::Setup { .. }), "{error:?}");
+        assert!(error.to_string().contains(other), "{error}");
+    }
+}
+
+/// Damage does not pass, so it is not waited for.
+#[tokio::test]
+async fn a_damaged_file_is_told_at_once() {
+    let folder = Folder::new();
+    let path = folder.0.join("events.db");
+    let store = DynamoStore::embedded_at(&path).await.expect("is created");
+    grow(&store, &[1; 40]).await;
+    drop(store);
+    let mut bytes = std::fs::read(&path).expect("reads");
+    // All but the first page, which tells what kind of file it is.
+    bytes[4096..].fill(0xff);
+    std::fs::write(&path, bytes).expect("writes");
+    let error = match DynamoStore::embedded_at(&path).await {
+        Ok(store) => store.head(&stream()).await.expect_err("is damaged"),
+        Err(error) => error,
+    };
+    assert!(matches!(error, StoreError::Backend(_)), "{error:?}");
+    let text = es_core::error_text(&error);
+    assert!(text.contains("damaged: restore it") && text.contains("malformed"), "{text}");
+}
+
+#[tokio::test]
+async fn a_path_is_a_path_whatever_it_looks_like() {
+    let folder = Folder::new();
+    let path = folder.0.join("file:events.db?mode=memory");
+    grow(&DynamoStore::embedded_at(&path).await.expect("is created"), &[1]).await;
+    assert_eq!(ends(&DynamoStore::embedded_at(&path).await.expect("is opened")).await, [(1, 1)]);
+    assert!(path.exists());
+}
+
+/// Tables of one engine do not share an outbox, and a table that is created again starts with an empty one.
+#[tokio::test]
+async fn a_table_can_be_deleted_and_created_again() {
+    let engine = Engine::in_memory().expect("starts");
+    let store = engine.store().await.expect("creates");
+    let other = DynamoStore::builder().engine(&engine).table("others").build().expect("valid");
+    other.create_table().await.expect("creates");
+    grow(&store, &[1]).await;
+    grow(&other, &[1]).await;
+    engine.client().delete_table().table_name("events").send().await.expect("deletes");
+    other.verify_table().await.expect("is whole");
+    let store = engine.store().await.expect("creates again");
+    grow(&store, &[1]).await;
+    store.verify_table().await.expect("is whole");
+}
+
+/// Without the outbox, commits would never be indexed.
+#[tokio::test]
+async fn a_table_without_an_outbox_is_completed() {
+    let engine = Engine::in_memory().expect("starts");
+    let as_on_dynamodb = DynamoStore::builder().client(engine.client()).build().expect("valid");
+    as_on_dynamodb.create_table().await.expect("creates");
+    let store = DynamoStore::builder().engine(&engine).build().expect("valid");
+    let error = store.verify_table().await.expect_err("has none");
+    assert!(error.to_string().contains("it has no outbox: call `DynamoStore::create_table`"), "{error}");
+    store.create_table().await.expect("completes it");
+    store.verify_table().await.expect("is whole");
+    let described = store.client().describe_table().table_name("events").send().await.expect("answers");
+    let stream = described.table.and_then(|table| table.stream_specification);
+    assert!(stream.is_none_or(|stream| !stream.stream_enabled), "every write would read all of it");
 }
 
 #[tokio::test]

@@ -171,7 +171,7 @@ pub(crate) fn watch(engine: &Engine, retries: RetryConfig) -> (DynamoStore, Wire
     let retries = retries.with_initial_backoff(Duration::from_millis(1));
     let config = engine.config_through(SharedHttpConnector::new(wire.clone())).retry_config(retries);
     let client = Client::from_conf(config.build());
-    (DynamoStore::builder().client(client).build().expect("a valid name"), wire)
+    (DynamoStore::builder().engine(engine).client(client).build().expect("a valid name"), wire)
 }
 
 pub(crate) fn stream() -> StreamId {

@@ -41,7 +41,8 @@ async fn set_time_to_live(store: &DynamoStore, attribute: &str, enabled: bool) {
 #[tokio::test]
 async fn is_created_as_documented() {
     let engine = Engine::in_memory().expect("starts");
-    let store = engine.store().await.expect("creates");
+    let store = DynamoStore::builder().client(engine.client()).build().expect("valid");
+    store.create_table().await.expect("creates");
     let described = store.client().describe_table().table_name("events").send().await.expect("answers");
     let table = described.table.expect("is there");
     let keys: Vec<_> = table.key_schema().iter().map(KeySchemaElement::attribute_name).collect();
@@ -251,7 +252,7 @@ async fn that_was_left_half_made_is_completed() {
 async fn is_complete_when_another_one_was_faster() {
     let engine = Engine::in_memory().expect("starts");
     let (store, wire) = watch(&engine, RetryConfig::disabled());
-    let other = DynamoStore::builder().client(engine.client()).build().expect("valid");
+    let other = DynamoStore::builder().engine(&engine).build().expect("valid");
     let faster = {
         let other = other.clone();
         Box::pin(async move { set_time_to_live(&other, "ttl", true).await })

@@ -21,7 +21,7 @@ pub(crate) async fn dynamo_store_with(
 ) -> DynamoStore {
     let Ok(url) = std::env::var(ENDPOINT) else {
         let engine = Engine::in_memory().expect("the embedded engine starts");
-        let builder = DynamoStore::builder().client(engine.client()).streams_client(engine.streams_client());
+        let builder = DynamoStore::builder().engine(&engine);
         let store = settings(builder).build().expect("has a client");
         store.create_table().await.expect("creates the table");
         return store;

@@ -1,0 +1,271 @@
+//! The outbox: which commits of a table are not in the feed yet.
+//!
+//! A trigger writes into it each commit in the transaction that stores the commit, whichever process that is. An
+//! indexer removes what is in the feed. So nothing is lost when a process dies between the two, and to find out
+//! whether anything is left takes one look at a table that is empty most of the time. The table needs no stream:
+//! the engine reads all records of a stream on every write, and keeps them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use es_core::StoreError;
+use event_listener::EventListener;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::storage::Storage;
+#[cfg(feature = "indexer")]
+use crate::feed::Noted;
+use crate::names;
+
+/// Commits beyond these bytes are left for the next read.
+#[cfg(feature = "indexer")]
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the engine puts before a key of type S.
+const TEXT_KEY: &str = "S:";
+
+/// The outbox of one table.
+#[derive(Clone)]
+pub(crate) struct Outbox {
+    storage: Arc<Storage>,
+    table: String,
+}
+
+/// Some commits that may not be in the feed yet, the oldest first.
+#[cfg(feature = "indexer")]
+#[derive(Debug, Default)]
+pub(crate) struct Unindexed {
+    pub(crate) noted: Vec<Noted>,
+    /// The number of the last one.
+    pub(crate) last: i64,
+    /// When the first one was written, in milliseconds since 1970.
+    pub(crate) since: Option<i64>,
+}
+
+impl Outbox {
+    pub(super) fn new(storage: Arc<Storage>, table: String) -> Self {
+        Self { storage, table }
+    }
+
+    /// Creates the outbox, with all commits that the table has, unless it is there.
+    pub(crate) async fn create(&self) -> Result<(), StoreError> {
+        let sql = Sql::of(&self.table);
+        self.storage
+            .with_outbox(move |connection| {
+                if sql.is_created(connection)? {
+                    return Ok(());
+                }
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                // Another process may have been faster.
+                if !sql.is_created(&transaction)? {
+                    transaction.execute_batch(&sql.create())?;
+                }
+                transaction.commit()
+            })
+            .await
+    }
+
+    /// Whether commits are written into it.
+    pub(crate) async fn is_created(&self) -> Result<bool, StoreError> {
+        let sql = Sql::of(&self.table);
+        self.storage.with_outbox(move |connection| sql.is_created(connection)).await
+    }
+
+    /// Completes after a request of this process that may have written a commit.
+    pub(crate) fn written(&self) -> EventListener {
+        self.storage.written.listen()
+    }
+
+    /// Returns whether there is anything in it.
+    #[cfg(feature = "indexer")]
+    pub(crate) async fn is_empty(&self) -> Result<bool, StoreError> {
+        let query = format!("SELECT NOT EXISTS (SELECT 1 FROM {})", Sql::of(&self.table).outbox);
+        self.storage
+            .with_outbox(move |connection| connection.prepare_cached(&query)?.query_row([], |row| row.get(0)))
+            .await
+    }
+
+    /// Reads at most `limit` commits, from the oldest on.
+    #[cfg(feature = "indexer")]
+    pub(crate) async fn read(&self, limit: usize) -> Result<Unindexed, StoreError> {
+        let query = Sql::of(&self.table).read();
+        self.storage
+            .with_outbox(move |connection| {
+                let mut unindexed = Unindexed::default();
+                let mut bytes = 0;
+                let mut statement = connection.prepare_cached(&query)?;
+                let mut rows = statement.query([i64::try_from(limit).unwrap_or(i64::MAX)])?;
+                while bytes < MOST_BYTES
+                    && let Some(row) = rows.next()?
+                {
+                    unindexed.last = row.get(0)?;
+                    let written: i64 = row.get(1)?;
+                    unindexed.since.get_or_insert(written);
+                    let partition = row.get_ref(2)?.as_str()?;
+                    let item = row.get_ref(3)?.as_str_or_null()?.unwrap_or_default();
+                    bytes += item.len();
+                    let partition = partition.strip_prefix(TEXT_KEY).unwrap_or(partition);
+                    unindexed.noted.push(Noted::commit(partition, item));
+                }
+                Ok(unindexed)
+            })
+            .await
+    }
+
+    /// Removes the commits up to the one with the number `last`.
+    #[cfg(feature = "indexer")]
+    pub(crate) async fn remove(&self, last: i64) -> Result<(), StoreError> {
+        let delete = format!("DELETE FROM {} WHERE n <= ?1", Sql::of(&self.table).outbox);
+        self.storage
+            .with_outbox(move |connection| connection.prepare_cached(&delete)?.execute([last]).map(drop))
+            .await
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+/// The statements for one table. The engine's own tables have names with `::` too, which no table of DynamoDB has.
+struct Sql {
+    table: String,
+    outbox: String,
+    trigger: String,
+}
+
+impl Sql {
+    fn of(table: &str) -> Self {
+        Self {
+            table: format!("\"{table}\""),
+            outbox: format!("\"{table}::outbox\""),
+            trigger: format!("\"{table}::outbox::insert\""),
+        }
+    }
+
+    /// Which rows are commits, of the row `row`.
+    fn is_commit(row: &str) -> String {
+        let prefix = names::COMMIT_PREFIX;
+        let length = TEXT_KEY.len() + prefix.len();
+        format!(
+            "substr({row}.sk, 1, {length}) = '{TEXT_KEY}{prefix}' AND substr({row}.pk, 1, 3) <> '{TEXT_KEY}$'"
+        )
+    }
+
+    fn trigger(&self) -> String {
+        let Self { table, outbox, trigger } = self;
+        let is_commit = Self::is_commit("NEW");
+        format!(
+            "CREATE TRIGGER {trigger} AFTER INSERT ON {table} WHEN {is_commit} \
+             BEGIN INSERT INTO {outbox} (pk, sk) VALUES (NEW.pk, NEW.sk); END"
+        )
+    }
+
+    /// Numbers are never used twice, so that none is removed which was not read.
+    fn create(&self) -> String {
+        let Self { table, outbox, trigger } = self;
+        let (create_trigger, is_commit) = (self.trigger(), Self::is_commit("item"));
+        format!(
+            "DROP TRIGGER IF EXISTS {trigger};
+             DROP TABLE IF EXISTS {outbox};
+             CREATE TABLE {outbox} (
+                 n INTEGER PRIMARY KEY AUTOINCREMENT,
+                 pk TEXT NOT NULL,
+                 sk TEXT NOT NULL,
+                 at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER))
+             );
+             INSERT INTO {outbox} (pk, sk) SELECT pk, sk FROM {table} AS item WHERE {is_commit} ORDER BY rowid;
+             {create_trigger};"
+        )
+    }
+
+    fn is_created(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let name = self.trigger.trim_matches('"');
+        let query = "SELECT sql FROM sqlite_master WHERE type = 'trigger' AND name = ?1";
+        let found: Option<String> = connection.query_row(query, [name], |row| row.get(0)).optional()?;
+        Ok(found == Some(self.trigger()))
+    }
+
+    #[cfg(feature = "indexer")]
+    fn read(&self) -> String {
+        let Self { table, outbox, .. } = self;
+        format!(
+            "SELECT entry.n, entry.at, entry.pk, item.item_json FROM {outbox} AS entry \
+             LEFT JOIN {table} AS item ON item.pk = entry.pk AND item.sk = entry.sk ORDER BY entry.n LIMIT ?1"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use es_core::store::{Append, NewCommit};
+    use es_core::{EventData, EventStore, ExpectedVersion, StreamId};
+
+    use super::*;
+    use crate::embedded::Engine;
+
+    fn append(number: usize) -> Append {
+        let stream = StreamId::new("order", number).expect("valid");
+        let id = uuid::Uuid::new_v4().to_string().parse().expect("a UUID");
+        let events = vec![EventData::new("Placed", 1, format!("{{\"note\":\"{}\"}}", "x".repeat(1_000)))];
+        Append::new(stream, ExpectedVersion::NoStream, NewCommit::new(id, chrono::Utc::now(), events))
+    }
+
+    async fn count(engine: &Engine, table: &'static str) -> u64 {
+        let query = format!("SELECT count(*) FROM \"{table}\"");
+        let count = move |connection: &mut Connection| connection.query_row(&query, [], |row| row.get(0));
+        engine.storage.with_outbox(count).await.expect("counts")
+    }
+
+    #[tokio::test]
+    async fn holds_commits_and_nothing_else() {
+        let engine = Engine::in_memory().expect("starts");
+        let store = engine.store().await.expect("creates");
+        assert_eq!(count(&engine, "events::outbox").await, 0, "the feed's settings are no commits");
+        for number in 0..5 {
+            store.append(&append(number)).await.expect("appends");
+            store.append(&append(number)).await.expect_err("conflicts");
+        }
+        assert_eq!(count(&engine, "events::outbox").await, 5);
+        assert_eq!(count(&engine, "_stream_records").await, 0, "a write reads all of them");
+        let outbox = engine.outbox("events");
+        let read = outbox.read(3).await.expect("reads");
+        assert_eq!((read.noted.len(), read.last), (3, 3));
+        outbox.remove(read.last).await.expect("removes");
+        outbox.create().await.expect("is there already");
+        let rest = outbox.read(3).await.expect("reads");
+        assert_eq!((rest.noted.len(), rest.last), (2, 5));
+        outbox.remove(rest.last).await.expect("removes");
+        // A number of a removed commit would let a slower reader remove a commit that it has not read.
+        store.append(&append(9)).await.expect("appends");
+        assert_eq!(outbox.read(3).await.expect("reads").last, 6);
+    }
+
+    /// Two connections share a database in memory, and so the limit that one of them sets.
+    #[tokio::test]
+    async fn a_full_disk_is_told_at_once_and_passes_when_there_is_space() {
+        let engine = Engine::in_memory().expect("starts");
+        let store = engine.store().await.expect("creates");
+        let limit = async |pages: u64| {
+            let set = move |connection: &mut Connection| {
+                connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+            };
+            engine.storage.with_outbox(set).await.expect("sets");
+        };
+        limit(1).await;
+        let mut stored = 0;
+        let error = loop {
+            match store.append(&append(stored)).await {
+                Ok(_) => stored += 1,
+                Err(error) => break error,
+            }
+        };
+        let text = es_core::error_text(&error);
+        assert!(text.contains("free space") && text.contains("disk is full"), "{text}");
+        assert!(!error.is_retryable(), "{error:?}");
+        assert_eq!(count(&engine, "events::outbox").await, stored as u64, "both or neither");
+        limit(1_000_000).await;
+        store.append(&append(stored)).await.expect("has space");
+    }
+}
