@@ -49,8 +49,12 @@ bench-compare-dynamodb-local *ARGS:
 bench-feed *ARGS:
     cargo run -q --release -p es-benches --bin feed -- {{ARGS}}
 
-# docs/benchmarks.md, from a run on each engine, and docs/feed-benchmarks.md
-bench-docs: bench-feed-docs
+# what a command costs on the embedded engine as its table grows to a million events: about an hour
+bench-embedded *ARGS:
+    cargo run -q --release -p es-benches --bin embedded -- {{ARGS}}
+
+# docs/benchmarks.md, from a run on each engine, docs/feed-benchmarks.md and docs/embedded-benchmarks.md
+bench-docs: bench-feed-docs bench-embedded-docs
     cargo build -q --release -p es-benches --bin compare --bin overhead
     cargo build -q --profile lto -p es-benches --bin overhead
     mkdir -p docs
@@ -66,11 +70,18 @@ bench-feed-docs:
     just bench-feed > docs/feed-benchmarks.new
     mv docs/feed-benchmarks.new docs/feed-benchmarks.md
 
+# docs/embedded-benchmarks.md
+bench-embedded-docs:
+    mkdir -p docs
+    just bench-embedded > docs/embedded-benchmarks.new
+    mv docs/embedded-benchmarks.new docs/embedded-benchmarks.md
+
 # the benchmarks, shortly and without optimisation: that they run, not how fast
 bench-smoke:
     cargo run -q -p es-benches --bin overhead -- 1 50
     cargo run -q -p es-benches --bin compare -- --quick
     cargo run -q -p es-benches --bin feed -- --quick
+    cargo run -q -p es-benches --bin embedded -- --quick
 
 # formatting
 fmt:
