@@ -69,7 +69,8 @@ async fn index(store: &DynamoStore, time: Duration, dies: bool) {
 async fn run(seed: u64) -> Result<u64, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let engine = Engine::in_memory().expect("starts");
-    let truth = open(&engine, None, random.u32(1..4));
+    let slices = random.u32(1..4);
+    let truth = open(&engine, None, slices);
     truth.create_table().await.expect("creates the table");
 
     let mut writes = random.fork();
@@ -101,7 +102,7 @@ async fn run(seed: u64) -> Result<u64, String> {
                     .cut_pages(0.05)
                     .delays(0.05, Duration::from_secs(10));
                 let faults = if random.bool() { faults.crash_after(random.u64(1..150)) } else { faults };
-                let store = open(engine, Some(&faults), 8);
+                let store = open(engine, Some(&faults), slices);
                 index(&store, Duration::from_secs(random.u64(1..30)), random.bool()).await;
             }
         }
@@ -110,13 +111,13 @@ async fn run(seed: u64) -> Result<u64, String> {
     let (events, _) = futures_util::future::join(happens, workers).await;
 
     // In the end one comes to whom nothing happens.
-    index(&open(&engine, None, 8), Duration::from_secs(60), false).await;
+    index(&open(&engine, None, slices), Duration::from_secs(60), false).await;
     let report = Reconciler::builder(&truth).build().audit().await.map_err(|error| error.to_string())?;
     if !report.is_sound() || report.events != events {
         return Err(format!("{events} events: {report:?}"));
     }
     // A reader that has never been here before.
-    let reader = open(&engine, None, 8);
+    let reader = open(&engine, None, slices);
     let mut read = 0;
     for slice in reader.slices().await.expect("is known").iter() {
         let (mut after, mut next) = (Position::NONE, Position::new(1));

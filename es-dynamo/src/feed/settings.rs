@@ -85,16 +85,13 @@ impl Table {
         };
         match self.slices.filter(|slices| *slices != settings.slices) {
             None => Ok(settings),
-            Some(wanted) => Err(StoreError::setup(
-                format!(
-                    "the feed of the table `{}` has {} slices, and the store's builder asks for {}: the number cannot be \
-                     changed, so leave out `slices`, or ask for as many",
-                    self.name,
-                    settings.slices.count(),
-                    wanted.count(),
-                ),
-                None,
-            )),
+            Some(wanted) => Err(StoreError::invalid(format!(
+                "the feed of the table `{}` has {} slices, and the store's builder asks for {}: the number cannot be \
+                 changed, so leave out `slices`, or ask for as many",
+                self.name,
+                settings.slices.count(),
+                wanted.count(),
+            ))),
         }
     }
 
