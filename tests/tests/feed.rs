@@ -4,12 +4,17 @@
 mod engine;
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use es_core::feed::{EventFilter, Feed, FeedError, FeedRead, Position, Slice, Slices};
-use es_core::{Repository, StoreError, StreamId, Version};
-use es_dynamo::{DynamoStore, lambda, names};
-use es_tests::domain::{Account, Deposit, Withdraw};
+use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice, Slices};
+use es_core::prelude::*;
+use es_core::projection::{OnFailure, SliceStatus};
+use es_core::{Repository, RetryPolicy, StoreError, StreamId, Version};
+use es_dynamo::embedded::Engine;
+use es_dynamo::{DynamoStore, Reconciler, lambda, names};
+use es_tests::domain::{Account, Deposit, Deposited, Withdraw, Withdrawn};
 use serde_json::{Value, json};
 
 /// Tells the feed that something has happened to the account `id`.
@@ -85,9 +90,8 @@ async fn everything_is_read_in_order_from_any_place() {
     }
     for after in [11, 12] {
         let read = FeedRead::new(Slice::new(0), Position::new(after));
-        let error = store.read_feed(&read).await.expect_err("there are ten events");
-        let error = error.to_string();
-        assert!(error.contains(&after.to_string()) && error.contains("10"), "names both positions: {error}");
+        let error = store.read_feed(&read).await.expect_err("there are ten events").to_string();
+        assert!(error.contains(&format!("position {after}")) && error.contains("position 10"), "{error}");
     }
 }
 
@@ -145,23 +149,195 @@ fn text(text: &str) -> AttributeValue {
 #[tokio::test]
 async fn a_commit_that_is_gone_is_an_error_that_names_it() {
     let (store, _) = told().await;
-    let delete = store.client().delete_item().table_name(store.table_name());
-    let delete = delete.key(names::PARTITION_KEY, text("account#bob"));
-    let key = names::commit_key(Version::new(4));
-    delete.key(names::SORT_KEY, text(&key)).send().await.expect("deletes");
+    delete(&store, "account#bob", &names::commit_key(Version::new(4))).await;
     let read = FeedRead::new(Slice::new(0), Position::NONE);
-    let page = store.read_feed(&read).await.expect("reads up to the commit that is gone");
-    assert_eq!((page.entries.len(), page.through.get(), page.is_last), (4, 7, false));
-    let next = FeedRead::new(Slice::new(0), page.through).anchored(page.anchor);
-    let error = store.read_feed(&next).await.expect_err("is gone");
-    let StoreError::Feed(error) = error else { panic!("{error:?}") };
-    let FeedError::Missing(missing) = *error else { panic!("{error:?}") };
-    assert_eq!((missing.stream.to_string().as_str(), missing.first.get()), ("account#bob", 4));
-    assert_eq!((missing.position.get(), missing.last_position().get()), (8, 8));
-    assert!(missing.to_string().contains("`account#bob`"), "{missing}");
-    // A consumer that does not need it is not stopped.
+    let page = store.read_feed(&read).await.expect("reads");
+    assert_eq!((page.entries.len(), page.through, page.is_last), (4, Position::new(7), false), "up to there");
+    let on = FeedRead::new(Slice::new(0), page.through).anchored(page.anchor);
+    let error = store.read_feed(&on).await.expect_err("is gone");
+    assert!(matches!(error, StoreError::Feed(_)), "{error:?}");
+    let text = "the commit of the events 4 to 4 of `account#bob`, at position 8 in slice 0 of the feed, cannot be read";
+    assert!(error.to_string().starts_with(text), "{error}");
+    // Whoever does not need it is not stopped.
     let filter = EventFilter::none().with("account", ["Withdrawn"]);
     assert_eq!(store.read_feed(&read.filter(filter)).await.expect("reads").entries.len(), 2);
+}
+
+async fn delete(store: &DynamoStore, partition: &str, sort: &str) {
+    let delete = store.client().delete_item().table_name(store.table_name());
+    let delete = delete.key(names::PARTITION_KEY, text(partition)).key(names::SORT_KEY, text(sort));
+    delete.send().await.expect("deletes");
+}
+
+/// Remembers what it was handed.
+#[derive(Clone, Default, Projection)]
+#[projection(name = "seen", events(Account(Deposited, Withdrawn)))]
+struct Seen(Arc<Mutex<Vec<u64>>>);
+
+impl Seen {
+    fn add(&self, ctx: &EventContext) {
+        self.0.lock().expect("no test panicked").push(ctx.position().get());
+    }
+
+    fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.0.lock().expect("no test panicked"))
+    }
+}
+
+impl Project<Deposited> for Seen {
+    async fn project(&mut self, _: &Deposited, ctx: &EventContext) -> Result<(), BoxError> {
+        self.add(ctx);
+        Ok(())
+    }
+}
+
+impl Project<Withdrawn> for Seen {
+    async fn project(&mut self, _: &Withdrawn, ctx: &EventContext) -> Result<(), BoxError> {
+        self.add(ctx);
+        Ok(())
+    }
+}
+
+fn projector(store: &DynamoStore, seen: &Seen) -> Projector<Seen> {
+    let builder = Projector::builder(store.clone(), seen.clone()).retry(RetryPolicy::never());
+    builder.on_failure(OnFailure::Park).build()
+}
+
+#[tokio::test]
+async fn an_operator_can_get_past_a_commit_that_is_missing() {
+    let other_id = json!({ "id": { "S": "00000000-0000-0000-0000-0000000000ff" } });
+    for damage in [json!(null), other_id, json!({ "id": null })] {
+        let (store, _) = told().await;
+        let key = names::commit_key(Version::new(2));
+        let place = HashMap::from([
+            (names::PARTITION_KEY.to_owned(), text("account#ann")),
+            (names::SORT_KEY.to_owned(), text(&key)),
+        ]);
+        if damage.is_null() {
+            delete(&store, "account#ann", &key).await;
+        } else {
+            let get = store.client().get_item().table_name(store.table_name()).set_key(Some(place));
+            let mut item = get.send().await.expect("reads").item.expect("is there");
+            match damage["id"]["S"].as_str() {
+                Some(id) => item.insert(names::COMMIT_ID.to_owned(), text(id)),
+                None => item.remove(names::COMMIT_ID),
+            };
+            let put = store.client().put_item().table_name(store.table_name());
+            put.set_item(Some(item)).send().await.expect("writes");
+        }
+        let (seen, slice) = (Seen::default(), Slice::new(0));
+        let projector = projector(&store, &seen);
+        let error = projector.run_until_caught_up().await.expect_err("stops").to_string();
+        assert!(error.contains("the events 2 to 3 of `account#ann`, at position 5 in slice 0"), "{error}");
+        assert_eq!(seen.take(), [1, 2, 3, 4]);
+        let error = projector.park(slice).await.expect_err("is not there").to_string();
+        assert!(error.contains("there is nothing to park"), "{error}");
+        projector.skip(slice).await.expect("has stopped");
+        projector.run_until_caught_up().await.expect("goes on");
+        assert_eq!(seen.take(), [7, 8, 9, 10]);
+        let progress = projector.progress().await.expect("is known");
+        assert_eq!((progress.slices[0].skipped, progress.slices[0].parked, progress.lag()), (2, 0, 0));
+        let report = Reconciler::builder(&store).build().audit().await.expect("audits");
+        assert!(!report.is_sound(), "{report:?}");
+    }
+}
+
+/// Everything that says how far a projection is says that its checkpoint is impossible.
+async fn is_impossible(projector: &Projector<Seen>, expected: &[&str]) {
+    let stream: StreamId = "account#ann".parse().expect("a stream");
+    let is_told = |text: &str| assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+    let progress = projector.progress().await.expect("is known");
+    let SliceStatus::Stopped(failure) = &progress.slices[0].status else { panic!("{progress:?}") };
+    is_told(&failure.to_string());
+    is_told(&projector.run_until_caught_up().await.expect_err("is impossible").to_string());
+    is_told(&projector.caught_up().await.expect_err("is impossible").to_string());
+    let wait = projector.wait_for(&stream, Version::new(1), Duration::from_secs(5)).await;
+    is_told(&wait.expect_err("is impossible").to_string());
+    // The worker has found it, too.
+    let progress = projector.progress().await.expect("is known");
+    assert!(matches!(progress.slices[0].status, SliceStatus::Stopped(_)), "{progress:?}");
+}
+
+#[tokio::test]
+async fn a_feed_that_lost_its_end_stops_those_who_read_it() {
+    let (store, accounts) = told().await;
+    let seen = Seen::default();
+    let projector = projector(&store, &seen);
+    projector.run_until_caught_up().await.expect("runs");
+    seen.take();
+    for page in [9, 10] {
+        delete(&store, "$feed#0", &names::page_key(Position::new(page))).await;
+    }
+    let elsewhere = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
+    let elsewhere = elsewhere.build().expect("a valid name");
+    let projector = self::projector(&elsewhere, &seen);
+    is_impossible(&projector, &["ends at position 8", "checkpoint at position 10"]).await;
+
+    // Other events take the positions of those that were lost.
+    accounts.execute(&"bob".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    for id in ["bob", "eve", "ann"] {
+        tell(&elsewhere, id).await;
+    }
+    assert_eq!(elsewhere.feed_end(Slice::new(0)).await.expect("is known"), Position::new(11));
+    is_impossible(&projector, &["up to position 10 in the page", "at position 10: the feed"]).await;
+    assert_eq!(seen.take(), [0; 0], "nothing is handled on a wrong assumption");
+    projector.reset().await.expect("is no process");
+    projector.run_until_caught_up().await.expect("begins again");
+    assert_eq!(seen.take().len(), 11);
+}
+
+#[tokio::test]
+async fn the_number_of_slices_is_what_it_is() {
+    let engine = Engine::in_memory().expect("starts");
+    let open = |slices: Option<u32>| {
+        let mut builder = DynamoStore::builder().engine(&engine);
+        if let Some(slices) = slices {
+            builder = builder.slices(Slices::new(slices).expect("in bounds"));
+        }
+        builder.build().expect("has a client")
+    };
+    let store = open(Some(1));
+    store.create_table().await.expect("creates the table");
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    tell(&store, "ann").await;
+    open(None).verify_table().await.expect("is as it was made");
+    open(Some(1)).verify_table().await.expect("is as it was made");
+    let other = open(Some(5));
+    for error in [other.verify_table().await.expect_err("5"), other.slices().await.map(drop).expect_err("5")]
+    {
+        let text = "has 1 slices, and the store's builder asks for 5";
+        assert!(matches!(error, StoreError::Setup { .. }) && error.to_string().contains(text), "{error}");
+    }
+    // Changed by hand.
+    let get = store.client().get_item().table_name(store.table_name());
+    let get =
+        get.key(names::PARTITION_KEY, text(names::FEED)).key(names::SORT_KEY, text(names::SETTINGS_KEY));
+    let mut item = get.send().await.expect("reads").item.expect("is there");
+    let put = async |item: HashMap<String, AttributeValue>| {
+        let put = store.client().put_item().table_name(store.table_name());
+        put.set_item(Some(item)).send().await.expect("writes");
+    };
+    item.insert(names::COUNT.to_owned(), AttributeValue::N("4".to_owned()));
+    put(item).await;
+    for error in [store.verify_table().await, open(None).verify_table().await] {
+        let error = error.expect_err("was changed");
+        assert!(error.to_string().contains("changed by hand"), "{error}");
+    }
+    // Made again, by a process that takes another number.
+    delete(&store, names::FEED, names::SETTINGS_KEY).await;
+    let other = open(Some(4));
+    other.slices().await.expect("are made");
+    let errors = [
+        other.verify_table().await.expect_err("4"),
+        other.read_feed(&FeedRead::new(Slice::new(0), Position::NONE)).await.map(drop).expect_err("4"),
+    ];
+    for error in errors {
+        assert!(
+            error.to_string().contains("when the feed had 1 slices, and its settings have 4 now"),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -269,5 +445,5 @@ async fn growth_is_told_in_the_process() {
     let growth = store.growth();
     accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
     tell(&store, "ann").await;
-    tokio::time::timeout(std::time::Duration::from_secs(120), growth).await.expect("is told");
+    tokio::time::timeout(Duration::from_secs(120), growth).await.expect("is told");
 }

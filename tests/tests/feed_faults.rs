@@ -21,7 +21,7 @@ use es_tests::domain::{Account, Deposit};
 const ACCOUNTS: u64 = 5;
 
 /// A process' store on the engine, by ways with faults.
-fn open(engine: &Engine, faults: Option<&Faults>, slices: u32) -> DynamoStore {
+fn open(engine: &Engine, faults: Option<&Faults>, slices: Option<u32>) -> DynamoStore {
     let way = || {
         let way = engine.connector().in_place();
         match faults {
@@ -34,12 +34,13 @@ fn open(engine: &Engine, faults: Option<&Faults>, slices: u32) -> DynamoStore {
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(2)).build();
     let config = engine.config_through(way()).retry_config(retries).timeout_config(timeouts.clone());
     let streams = engine.streams_config_through(way()).timeout_config(timeouts);
-    DynamoStore::builder()
+    let mut builder = DynamoStore::builder()
         .client(Client::from_conf(config.build()))
-        .streams_client(es_dynamo::StreamsClient::from_conf(streams.build()))
-        .slices(Slices::new(slices).expect("not zero"))
-        .build()
-        .expect("a valid table name")
+        .streams_client(es_dynamo::StreamsClient::from_conf(streams.build()));
+    if let Some(slices) = slices {
+        builder = builder.slices(Slices::new(slices).expect("not zero"));
+    }
+    builder.build().expect("a valid table name")
 }
 
 /// Lets an indexer run for some time, and then stop, or die without a word.
@@ -69,8 +70,7 @@ async fn index(store: &DynamoStore, time: Duration, dies: bool) {
 async fn run(seed: u64) -> Result<u64, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let engine = Engine::in_memory().expect("starts");
-    let slices = random.u32(1..4);
-    let truth = open(&engine, None, slices);
+    let truth = open(&engine, None, Some(random.u32(1..4)));
     truth.create_table().await.expect("creates the table");
 
     let mut writes = random.fork();
@@ -102,7 +102,7 @@ async fn run(seed: u64) -> Result<u64, String> {
                     .cut_pages(0.05)
                     .delays(0.05, Duration::from_secs(10));
                 let faults = if random.bool() { faults.crash_after(random.u64(1..150)) } else { faults };
-                let store = open(engine, Some(&faults), slices);
+                let store = open(engine, Some(&faults), None);
                 index(&store, Duration::from_secs(random.u64(1..30)), random.bool()).await;
             }
         }
@@ -111,13 +111,13 @@ async fn run(seed: u64) -> Result<u64, String> {
     let (events, _) = futures_util::future::join(happens, workers).await;
 
     // In the end one comes to whom nothing happens.
-    index(&open(&engine, None, slices), Duration::from_secs(60), false).await;
+    index(&open(&engine, None, None), Duration::from_secs(60), false).await;
     let report = Reconciler::builder(&truth).build().audit().await.map_err(|error| error.to_string())?;
     if !report.is_sound() || report.events != events {
         return Err(format!("{events} events: {report:?}"));
     }
     // A reader that has never been here before.
-    let reader = open(&engine, None, slices);
+    let reader = open(&engine, None, None);
     let mut read = 0;
     for slice in reader.slices().await.expect("is known").iter() {
         let (mut after, mut next) = (Position::NONE, Position::new(1));
@@ -162,7 +162,7 @@ fn every_event_is_in_the_feed_once_when_the_network_fails() {
 fn processes_hold_when_the_network_fails() {
     let reports = run_seeds(3, async |seed| {
         let engine = Engine::in_memory().expect("starts");
-        let truth = open(&engine, None, 4);
+        let truth = open(&engine, None, Some(4));
         truth.create_table().await.expect("creates the table");
         let indexing = async {
             let mut random = fastrand::Rng::with_seed(seed);
@@ -173,13 +173,13 @@ fn processes_hold_when_the_network_fails() {
                     .throttling(0.1)
                     .lost_requests(0.1)
                     .unreadable_answers(0.1);
-                let store = open(&engine, Some(&faults), 4);
+                let store = open(&engine, Some(&faults), None);
                 index(&store, Duration::from_millis(random.u64(100..8_000)), true).await;
             }
             index(&truth, Duration::from_hours(1), false).await;
         };
         tokio::select! {
-            report = processes::run(seed, truth.clone(), |faults| open(&engine, Some(&faults), 4)) => report,
+            report = processes::run(seed, truth.clone(), |faults| open(&engine, Some(&faults), None)) => report,
             () = indexing => unreachable!("never ends"),
         }
     });

@@ -192,10 +192,32 @@ async fn the_audit_finds_what_is_wrong() {
     };
     delete(0, 1).await;
     delete(1, 2).await;
+    // Deleted, and begun again.
+    for version in [1, 2] {
+        delete(2, version).await;
+    }
+    let again: Repository<Account> = Repository::new(store.clone());
+    for cents in 1..4 {
+        again.execute(&"2".to_owned(), Deposit::one(cents, "again")).await.expect("accepted");
+    }
     let report = Reconciler::builder(&store).build().audit().await.expect("audits");
     assert_eq!(report.disordered, ["in the table, version 2 of `account#0` follows version 0"]);
     assert_eq!(report.unfounded[&account(1)], (Version::new(3), Version::new(1)));
+    assert_eq!(report.contradicting[&account(2)], Version::new(3));
     assert!(!report.is_sound());
+    let reconciled = Reconciler::builder(&store).build().run().await.expect("reconciles");
+    assert!(reconciled.contradicting.contains(&account(2)), "{reconciled:?}");
+
+    // An indexed commit without an id.
+    let get = store.client().get_item().table_name(store.table_name());
+    let get = get.key(names::PARTITION_KEY, AttributeValue::S(account(1).to_string()));
+    let mut item = get.key(names::SORT_KEY, key(1)).send().await.expect("reads").item.expect("is there");
+    item.remove(names::COMMIT_ID);
+    let put = store.client().put_item().table_name(store.table_name());
+    put.set_item(Some(item)).send().await.expect("writes");
+    let report = Reconciler::builder(&store).build().audit().await.expect("goes on");
+    assert_eq!(report.damaged.keys().collect::<Vec<_>>(), [&account(1)]);
+    assert_eq!(report.contradicting.len(), 1);
 }
 
 #[tokio::test]
