@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use es_core::Projector;
-use es_core::projection::{FailedEvent, ProjectorError};
+use es_core::projection::{FailedEvent, Progress, ProjectorError};
 use fastrand::Rng;
 use tokio::time::{Instant, sleep};
 
@@ -71,7 +71,7 @@ impl Operator {
 
     /// Decides about a slice that has stopped.
     async fn decide(&mut self) -> Result<(), ProjectorError> {
-        let progress = self.projector.progress().await?;
+        let progress = self.progress().await?;
         let Some((slice, failure)) = progress.stopped().next() else { return Ok(()) };
         self.operated.report.stops += 1;
         match (self.random.u8(..4), &failure.event) {
@@ -84,5 +84,15 @@ impl Operator {
             (1, Some(_)) => self.projector.park(slice).await,
             _ => self.projector.retry(slice).await,
         }
+    }
+
+    /// Asks for the progress, which takes many requests, until none of them fails.
+    async fn progress(&self) -> Result<Progress, ProjectorError> {
+        for _ in 0..20 {
+            if let Ok(progress) = self.projector.progress().await {
+                return Ok(progress);
+            }
+        }
+        self.projector.progress().await
     }
 }
