@@ -136,7 +136,7 @@ mod derives {
             kinds[0].fields().iter().map(|field| (field.name, field.ty)).collect::<Vec<_>>()
         };
         assert_eq!(fields(Whole::KINDS), [("totalCents", "u64")]);
-        assert_eq!(fields(Partial::KINDS), [("sum", "u64")]);
+        assert_eq!(fields(Partial::KINDS), [("sum", "u64 #[serde(default)]")]);
     }
 }
 
