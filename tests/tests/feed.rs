@@ -307,7 +307,7 @@ async fn the_number_of_slices_is_what_it_is() {
     for error in [other.verify_table().await.expect_err("5"), other.slices().await.map(drop).expect_err("5")]
     {
         let text = "has 1 slices, and the store's builder asks for 5";
-        assert!(matches!(error, StoreError::Setup { .. }) && error.to_string().contains(text), "{error}");
+        assert!(matches!(error, StoreError::Invalid { .. }) && error.to_string().contains(text), "{error}");
     }
     // Changed by hand.
     let get = store.client().get_item().table_name(store.table_name());
