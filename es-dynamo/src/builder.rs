@@ -233,6 +233,7 @@ impl DynamoStoreBuilder {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] when there is no client, or the table's name is not one that DynamoDB allows.
+    #[cfg_attr(not(feature = "aws"), allow(unused_mut))]
     pub fn build(mut self) -> Result<DynamoStore, StoreError> {
         #[cfg(feature = "aws")]
         self.make_clients();

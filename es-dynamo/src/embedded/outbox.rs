@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use es_core::StoreError;
+#[cfg(feature = "indexer")]
 use event_listener::EventListener;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
@@ -72,6 +73,7 @@ impl Outbox {
     }
 
     /// Completes after a request of this process that may have written a commit.
+    #[cfg(feature = "indexer")]
     pub(crate) fn written(&self) -> EventListener {
         self.storage.written.listen()
     }

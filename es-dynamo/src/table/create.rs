@@ -40,19 +40,18 @@ impl Table {
         }
         self.wait_until_active().await?;
         // A table that is another one's stays as it is.
-        if self.shape_differences().await?.is_empty() {
-            if self.time_to_live().await?.is_none() {
-                if options.point_in_time_recovery {
-                    self.enable_point_in_time_recovery().await?;
-                }
-                // This is the last step: a table without it is new, or was left half made.
-                self.enable_time_to_live().await?;
+        let is_ours = self.shape_differences().await?.is_empty();
+        if is_ours && self.time_to_live().await?.is_none() {
+            if options.point_in_time_recovery {
+                self.enable_point_in_time_recovery().await?;
             }
-            #[cfg(feature = "embedded")]
-            if let Some(outbox) = &self.outbox {
-                outbox.create().await?;
-                self.disable_stream().await?;
-            }
+            // This is the last step: a table without it is new, or was left half made.
+            self.enable_time_to_live().await?;
+        }
+        #[cfg(feature = "embedded")]
+        if is_ours && let Some(outbox) = &self.outbox {
+            outbox.create().await?;
+            self.disable_stream().await?;
         }
         self.verify().await?;
         self.feed().await.map(drop)
