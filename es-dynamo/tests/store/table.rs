@@ -1,7 +1,8 @@
 //! The table: made once, by whoever comes first.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
@@ -121,9 +122,24 @@ async fn that_was_left_without_backups_is_completed() {
     assert!(wire.seen().contains(&"UpdateContinuousBackups".to_owned()));
 }
 
-/// Counts the warnings, by what they warn of.
-#[derive(Clone, Default)]
-struct Warnings(Arc<Mutex<Vec<String>>>);
+thread_local! {
+    static WARNINGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Records the warnings of each thread. It has to be the subscriber of the whole process: `tracing` caches for each
+/// call site whether anybody is interested, and a call site that another test reaches first may stay off for all.
+struct Warnings;
+
+impl Warnings {
+    fn record() {
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(|| {
+            tracing::subscriber::set_global_default(Self).expect("is the only subscriber");
+        });
+        tracing::callsite::rebuild_interest_cache();
+        WARNINGS.take();
+    }
+}
 
 impl Subscriber for Warnings {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -139,17 +155,17 @@ impl Subscriber for Warnings {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        struct Message<'a>(&'a mut Vec<String>);
+        struct Message;
 
-        impl Visit for Message<'_> {
+        impl Visit for Message {
             fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
                 if field.name() == "message" {
-                    self.0.push(format!("{value:?}"));
+                    WARNINGS.with_borrow_mut(|warnings| warnings.push(format!("{value:?}")));
                 }
             }
         }
 
-        event.record(&mut Message(&mut self.0.lock().expect("no test panicked")));
+        event.record(&mut Message);
     }
 
     fn enter(&self, _: &Id) {}
@@ -180,11 +196,9 @@ async fn that_is_unprotected_is_warned_of() {
         let options = TableOptions::on_demand().deletion_protection(protected);
         store.create_table_with(options).await.expect("creates");
         wire.once("DescribeContinuousBackups", Act::Answer(status, answer));
-        let warnings = Warnings::default();
-        let guard = tracing::subscriber::set_default(warnings.clone());
+        Warnings::record();
         store.verify_table().await.expect("a warning is no error");
-        drop(guard);
-        let warnings = warnings.0.lock().expect("no test panicked");
+        let warnings = WARNINGS.take();
         assert_eq!(warnings.len(), expected.len(), "{warnings:?}");
         for (warning, expected) in warnings.iter().zip(expected) {
             assert!(warning.contains(expected), "{warning}");

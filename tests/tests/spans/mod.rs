@@ -1,8 +1,9 @@
 //! What spans and the log say of commands, transactions and loads.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 
 use es_core::store::{Append, NewCommit};
 use es_core::testing::{Faults, FaultyStore};
@@ -54,37 +55,66 @@ struct Seen {
     events: Arc<Mutex<Vec<(Level, Fields)>>>,
 }
 
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Seen {
+thread_local! {
+    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
+}
+
+/// Records what happens on a thread in the thread's [`Seen`].
+///
+/// This is the subscriber of the whole process. A subscriber of one thread is not enough: `tracing` caches for each
+/// call site whether anybody is interested, and a call site that another test reaches first may stay off for all.
+struct Route;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Route {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut fields = Fields::default();
-        attributes.record(&mut fields);
-        context.span(id).expect("is there").extensions_mut().insert(fields);
+        if SEEN.with_borrow(Option::is_some) {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            context.span(id).expect("is there").extensions_mut().insert(fields);
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let span = context.span(id).expect("is there");
-        values.record(span.extensions_mut().get_mut::<Fields>().expect("has fields"));
+        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
+            values.record(fields);
+        }
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        self.events.lock().expect("is not poisoned").push((*event.metadata().level(), fields));
+        SEEN.with_borrow(|seen| {
+            if let Some(seen) = seen {
+                let mut fields = Fields::default();
+                event.record(&mut fields);
+                seen.events.lock().expect("is not poisoned").push((*event.metadata().level(), fields));
+            }
+        });
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
         let span = context.span(&id).expect("is there");
-        let fields = span.extensions().get::<Fields>().cloned().expect("has fields");
-        self.spans.lock().expect("is not poisoned").push((span.name(), fields));
+        let fields = span.extensions().get::<Fields>().cloned();
+        SEEN.with_borrow(|seen| {
+            if let (Some(seen), Some(fields)) = (seen, fields) {
+                seen.spans.lock().expect("is not poisoned").push((span.name(), fields));
+            }
+        });
     }
 }
 
 impl Seen {
-    /// Runs `work` with the subscriber, and returns its spans of this name.
+    /// Runs `work` on this thread, and returns its spans of this name.
     fn of(&self, name: &str, work: impl Future<Output = ()>) -> Vec<Fields> {
-        let subscriber = tracing_subscriber::registry().with(self.clone());
+        static INSTALLED: Once = Once::new();
+        INSTALLED.call_once(|| {
+            let subscriber = tracing_subscriber::registry().with(Route);
+            tracing::subscriber::set_global_default(subscriber).expect("is the only subscriber");
+        });
+        tracing::callsite::rebuild_interest_cache();
+        SEEN.set(Some(self.clone()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
-        tracing::subscriber::with_default(subscriber, || runtime.block_on(work));
+        runtime.block_on(work);
+        SEEN.set(None);
         let spans = std::mem::take(&mut *self.spans.lock().expect("is not poisoned"));
         spans.into_iter().filter(|(span, _)| *span == name).map(|(_, fields)| fields).collect()
     }
