@@ -14,7 +14,7 @@ pub const MAX_ERROR_TEXT: usize = 2048;
 /// ```
 /// use es_core::{StoreError, error_text};
 ///
-/// let error = StoreError::Unavailable("connection refused".into());
+/// let error = StoreError::unavailable("connection refused");
 /// assert_eq!(error_text(&error), "the store is unavailable: connection refused");
 /// ```
 #[must_use]

@@ -97,6 +97,6 @@ pub(crate) async fn bounded<T, E: From<StoreError>>(
 ) -> Result<T, E> {
     match tokio::time::timeout(limit, attempt).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(StoreError::Unavailable(format!("no response within {limit:?}").into()).into()),
+        Err(_) => Err(StoreError::unavailable(format!("no response within {limit:?}")).into()),
     }
 }

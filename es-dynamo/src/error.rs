@@ -35,7 +35,7 @@ where
         _ => {}
     }
     // Without a code, there was no response, or something other than DynamoDB sent it.
-    let Some(code) = refusal_code(&error) else { return StoreError::Unavailable(cause(&error)) };
+    let Some(code) = refusal_code(&error) else { return StoreError::unavailable(cause(&error)) };
     match code {
         "ProvisionedThroughputExceededException"
         | "RequestLimitExceeded"
@@ -45,7 +45,7 @@ where
         | "TransactionConflictException"
         | "ReplicatedWriteConflictException" => StoreError::Throttled(cause(&error)),
         // An earlier attempt of the same transaction.
-        "TransactionInProgressException" => StoreError::Unavailable(cause(&error)),
+        "TransactionInProgressException" => StoreError::unavailable(cause(&error)),
         "ResourceNotFoundException" => StoreError::setup(
             format!("the table `{table}` does not exist: create it with `DynamoStore::create_table`"),
             Some(cause(&error)),
@@ -125,7 +125,7 @@ where
 pub(crate) fn outcome_unknown(last: StoreError) -> StoreError {
     match last {
         StoreError::Unavailable(_) => last,
-        last => StoreError::Unavailable(Box::new(Unresolved { last })),
+        last => StoreError::unavailable(Unresolved { last }),
     }
 }
 

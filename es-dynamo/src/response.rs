@@ -22,7 +22,7 @@ pub(crate) fn incomplete(name: &str) -> StoreError {
     let reason = format!(
         "the response has no `{name}`, so it is not from AWS: check the endpoint, and the proxies and gateways before it"
     );
-    StoreError::Unavailable(reason.into())
+    StoreError::unavailable(reason)
 }
 
 /// A page of a Query or of a Scan.

@@ -207,7 +207,7 @@ mod tests {
     use crate::repository::ExecuteError;
 
     fn store_error() -> StoreError {
-        StoreError::Unavailable("no response".into())
+        StoreError::unavailable("no response")
     }
 
     #[derive(Debug, thiserror::Error)]

@@ -273,7 +273,8 @@ impl<'r, 'a, A: Aggregate> Attempt<'r, 'a, A> {
         let Some(place) = marker.places.iter().find(|place| place.stream == *stream) else {
             return Err(StoreError::corrupt(stream, "a marker of its keys tells of another stream").into());
         };
-        let mut outcome = self.subject.first_outcome(place).await?;
+        let outcome = self.subject.first_outcome(place).await;
+        let mut outcome = outcome.map_err(StoreError::after_a_write)?;
         self.subject.add_cost(outcome.cost);
         outcome.attempts = self.attempts;
         Ok(Next::Done(Done::Before(Box::new(outcome))))

@@ -10,6 +10,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::ids::{IdSource, RandomIds};
 use crate::metadata::Metadata;
 use crate::repository::cache::StateCache;
+use crate::repository::report::WarningInterval;
 use crate::repository::retry::RetryTokens;
 use crate::repository::retrying::DEFAULT_DEADLINE;
 use crate::repository::snapshotting::Snapshotting;
@@ -35,6 +36,7 @@ impl<A: Aggregate> RepositoryBuilder<A> {
                 tokens: Arc::new(RetryTokens::new(RetryBudget::default())),
                 deadline: Some(DEFAULT_DEADLINE),
                 max_clock_skew: DEFAULT_MAX_CLOCK_SKEW,
+                skew_warnings: WarningInterval::default(),
                 snapshots: None,
                 snapshotting: Snapshotting::default(),
                 cache: None,
@@ -83,8 +85,8 @@ impl<A: Aggregate> RepositoryBuilder<A> {
     /// hour).
     ///
     /// The times in a stream never run backwards, so a single commit from a clock that is far ahead dates all that
-    /// follow it. Beyond this limit, commands fail with [`StoreError::Setup`](crate::StoreError::Setup); more than a
-    /// minute is a warning in the log. `Duration::MAX` allows any difference.
+    /// follow it. Beyond this limit, commands fail with [`StoreError::Setup`](crate::StoreError::Setup). More than a
+    /// minute is a warning in the log, at most once a minute for each repository. `Duration::MAX` allows any difference.
     pub fn max_clock_skew(mut self, limit: Duration) -> Self {
         self.inner.max_clock_skew = limit;
         self

@@ -86,8 +86,12 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// Whether the events may have been recorded all the same: no answer arrived. A command under a
-    /// [key](crate::Request::once) is repeated safely then; without one, load the aggregate to see.
+    /// Returns whether the events may have been recorded: a write was sent, and no response says what became of it.
+    /// `false` if the store failed before, such as when the aggregate could not be loaded.
+    ///
+    /// Repeating a command under an [idempotency key](crate::Request::once) is always safe. Without one, load the
+    /// aggregate to find out. Also `true` if the command was carried out before under its key, but its outcome could
+    /// not be read.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_outcome_unknown())
     }
@@ -184,7 +188,7 @@ mod tests {
         let stream = StreamId::new("account", "ann").expect("a valid stream");
         let conflict =
             Conflict::new(stream, ExpectedVersion::NoStream, Some(Version::new(1)), Cost::write(1.0));
-        let unavailable = StoreError::Unavailable("connection refused".into());
+        let unavailable = StoreError::unavailable("connection refused");
         for (error, transient) in [
             (ExecuteError::Rejected(TooLow), false),
             (ExecuteError::Outdated(conflict.clone()), false),

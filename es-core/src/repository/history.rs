@@ -14,9 +14,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::aggregate::Aggregate;
 use crate::event::EventId;
 use crate::metadata::Metadata;
+use crate::repository::Inner;
 use crate::repository::fold::decode;
-use crate::store::{EventStore, Page, Read, StoreError};
-use crate::stream_id::{InvalidStreamId, StreamId};
+use crate::store::{Page, Read, StoreError};
+use crate::stream_id::StreamId;
 use crate::version::Version;
 
 /// An event of the past, with what is known about it.
@@ -38,8 +39,8 @@ pub struct Recorded<E> {
 /// The events of one aggregate in order: made by [`Repository::history`](crate::Repository::history).
 ///
 /// A [`Stream`], and one that needs no extension trait: [`next`](Self::next) and [`all`](Self::all). Events
-/// are read page by page as they are asked for, so a long history needs no more memory than a short one.
-/// After an error it ends.
+/// are read page by page as they are asked for, so a long history needs no more memory than a short one. Each page has
+/// the retries and the [deadline](crate::RepositoryBuilder::deadline) of a load. After an error it ends.
 pub struct History<'a, A: Aggregate> {
     stream: Option<StreamId>,
     pages: BoxStream<'a, Result<Page, StoreError>>,
@@ -49,13 +50,9 @@ pub struct History<'a, A: Aggregate> {
 
 impl<'a, A: Aggregate> History<'a, A> {
     /// Reads the part of the stream that `read` selects.
-    pub(crate) fn new(
-        store: &'a dyn EventStore,
-        stream: Result<StreamId, InvalidStreamId>,
-        read: impl FnOnce(StreamId) -> Read,
-    ) -> Self {
-        let (stream, pages) = match stream {
-            Ok(id) => (Some(id.clone()), store.read(read(id))),
+    pub(super) fn new(inner: &'a Inner<A>, id: &A::Id, read: impl FnOnce(StreamId) -> Read) -> Self {
+        let (stream, pages) = match StreamId::new(A::NAME, id) {
+            Ok(id) => (Some(id.clone()), inner.pages(read(id))),
             Err(error) => (None, stream::iter([Err(error.into())]).boxed()),
         };
         Self { stream, pages, ready: VecDeque::new(), failed: None }

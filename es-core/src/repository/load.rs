@@ -1,17 +1,19 @@
 //! Loading: from the store to a state.
 
 use chrono::{DateTime, Utc};
-use futures_util::TryStreamExt;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::aggregate::Aggregate;
 use crate::cost::Cost;
 use crate::error_text::error_text;
 use crate::event::CommitId;
 use crate::repository::fold::{Fold, decode};
+use crate::repository::report::log_failure;
 use crate::repository::retrying::{Deadline, Retrying, Sent};
 use crate::repository::{Inner, Outcome};
 use crate::snapshot::{SnapshotPolicy, Snapshots};
-use crate::store::{Commit, MarkerRead, OnceKey, Page, Place, Read, StoreError};
+use crate::store::{Commit, EventStore, MarkerRead, OnceKey, Page, Place, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -173,35 +175,31 @@ impl<A: Aggregate> Inner<A> {
         cost: &mut Cost,
         deadline: Deadline,
     ) -> Result<Vec<Commit>, StoreError> {
-        let (retrying, mut sent) = (self.retrying(deadline), Sent::read());
-        retrying.check()?;
-        loop {
-            let read = Read::all(stream.clone()).after(place.first.previous()).until(place.last);
-            let pages: Result<Vec<Page>, _> = self.store.read(read).try_collect().await;
-            match pages {
-                Ok(pages) => {
-                    retrying.tokens.refill();
-                    *cost += pages.iter().map(|page| page.cost).sum();
-                    return Ok(pages.into_iter().flat_map(|page| page.commits).collect());
-                }
-                Err(error) => retrying.wait(error, &mut sent).await?,
-            }
+        let read = Read::all(stream.clone()).after(place.first.previous()).until(place.last);
+        let (mut pages, mut commits) = (Pages::new(&*self.store, read), Vec::new());
+        while let Some(page) = pages.next(&self.retrying(deadline)).await? {
+            *cost += page.cost;
+            commits.extend(page.commits);
         }
+        Ok(commits)
+    }
+
+    /// Reads a part of a stream page by page. Each page has the retries and the deadline of a load.
+    pub(crate) fn pages(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        let pages = Pages::new(&*self.store, read);
+        stream::try_unfold(pages, async move |mut pages| {
+            let deadline = Deadline::after(self.deadline, &*self.clock);
+            let page = pages.next(&self.retrying(deadline)).await.inspect_err(|error| {
+                log_failure(error, pages.read.stream(), "history");
+            })?;
+            Ok(page.map(|page| (page, pages)))
+        })
+        .boxed()
     }
 
     /// Reads what is remembered under `key`.
     pub(crate) async fn marker(&self, key: &OnceKey, deadline: Deadline) -> Result<MarkerRead, StoreError> {
-        let (retrying, mut sent) = (self.retrying(deadline), Sent::read());
-        retrying.check()?;
-        loop {
-            match self.store.marker(key).await {
-                Ok(found) => {
-                    retrying.tokens.refill();
-                    return Ok(found);
-                }
-                Err(error) => retrying.wait(error, &mut sent).await?,
-            }
-        }
+        self.retrying(deadline).read(|| self.store.marker(key)).await
     }
 
     async fn advance(
@@ -308,6 +306,45 @@ impl<A: Aggregate> Inner<A> {
                     return Ok(());
                 }
                 fold.apply(stream, commit, bound).map_err(Interrupted::Failed)?;
+            }
+        }
+    }
+}
+
+/// The pages of a read, each requested until it is there or may not be retried.
+struct Pages<'a> {
+    store: &'a dyn EventStore,
+    /// What is left to read.
+    read: Read,
+    /// The pages from there on; `None` before the first request, and after one that failed.
+    open: Option<BoxStream<'a, Result<Page, StoreError>>>,
+}
+
+impl<'a> Pages<'a> {
+    fn new(store: &'a dyn EventStore, read: Read) -> Self {
+        Self { store, read, open: None }
+    }
+
+    async fn next(&mut self, retrying: &Retrying<'_>) -> Result<Option<Page>, StoreError> {
+        let mut sent = Sent::read();
+        retrying.check()?;
+        loop {
+            let pages = self.open.get_or_insert_with(|| self.store.read(self.read.clone()));
+            match pages.try_next().await {
+                Ok(page) => {
+                    retrying.tokens.refill();
+                    if let Some(last) = page.as_ref().and_then(|page| page.commits.last()) {
+                        self.read = self.read.clone().after(last.last());
+                    }
+                    return Ok(page);
+                }
+                Err(error) => {
+                    self.open = None;
+                    retrying.wait(error, &mut sent).await?;
+                    if self.read.end().is_some_and(|end| self.read.start() >= end) {
+                        return Ok(None);
+                    }
+                }
             }
         }
     }

@@ -48,7 +48,7 @@ use crate::version::{ExpectedVersion, Version};
 use cache::StateCache;
 use fold::Fold;
 use load::Until;
-use report::{Report, log_failure, store_outcome};
+use report::{Report, WarningInterval, log_failure, store_outcome};
 use retry::RetryTokens;
 use retrying::Deadline;
 use snapshotting::Snapshotting;
@@ -111,6 +111,8 @@ struct Inner<A> {
     deadline: Option<Duration>,
     /// How far the clock may be behind a stream.
     max_clock_skew: Duration,
+    /// Limits the warnings about a clock that is behind.
+    skew_warnings: WarningInterval,
     /// Instead of the aggregate's own policy.
     snapshots: Option<SnapshotPolicy>,
     snapshotting: Snapshotting,
@@ -231,13 +233,18 @@ impl<A: Aggregate> Repository<A> {
         self.with((self.inner.metadata)()).decide(id, decide).await
     }
 
-    /// The aggregate's stream that holds the claim `name` to `value`, if any does.
+    /// Returns the stream that holds the claim `name` to `value`, if one does.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when there cannot be such a claim; otherwise when the store cannot tell.
+    /// [`StoreError::Invalid`] if there cannot be such a claim; otherwise as [`version`](Self::version).
     pub async fn claim_holder(&self, name: &str, value: &str) -> Result<Option<StreamId>, StoreError> {
-        Ok(self.inner.store.claim_holder(&Claim::new(name, value)?).await?.stream)
+        let claim = Claim::new(name, value)?;
+        let (inner, store) = (&self.inner, &self.inner.store);
+        let holder = inner.read(|| store.claim_holder(&claim)).await;
+        let holder =
+            holder.inspect_err(|error| log_failure(error, &format_args!("{claim:?}"), "claim_holder"))?;
+        Ok(holder.stream)
     }
 
     /// Commands that are carried out once, however often they are asked for under this `key`: see
@@ -333,7 +340,7 @@ impl<A: Aggregate> Repository<A> {
     /// The events of the aggregate `id`, from the first, each with its version, time and metadata.
     #[must_use]
     pub fn history(&self, id: &A::Id) -> History<'_, A> {
-        History::new(&*self.inner.store, StreamId::new(A::NAME, id), Read::all)
+        History::new(&self.inner, id, Read::all)
     }
 
     /// Returns the events of the aggregate `id` after the version `after`, up to and including `until`, in order:
@@ -351,9 +358,7 @@ impl<A: Aggregate> Repository<A> {
     /// ```
     #[must_use]
     pub fn history_between(&self, id: &A::Id, after: Version, until: Version) -> History<'_, A> {
-        History::new(&*self.inner.store, StreamId::new(A::NAME, id), |stream| {
-            Read::all(stream).after(after).until(until)
-        })
+        History::new(&self.inner, id, |stream| Read::all(stream).after(after).until(until))
     }
 
     /// Waits until all snapshots that this repository has started to write are written, or have failed.
@@ -363,27 +368,38 @@ impl<A: Aggregate> Repository<A> {
         self.inner.snapshotting.flush().await;
     }
 
-    /// The version of the aggregate `id`, without loading it: [`Version::NONE`] when it has no events.
+    /// Returns the version of the aggregate `id` without loading it: [`Version::NONE`] if it has no events.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot tell.
+    /// [`StoreError`] if the store fails. Retries and the deadline are those of a [`load`](Self::load).
     pub async fn version(&self, id: &A::Id) -> Result<Version, StoreError> {
         let stream = StreamId::new(A::NAME, id)?;
-        Ok(self.inner.store.head(&stream).await?.version)
+        let (inner, store) = (&self.inner, &self.inner.store);
+        let head = inner.read(|| store.head(&stream)).await;
+        let head = head.inspect_err(|error| log_failure(error, &stream, "version"))?;
+        Ok(head.version)
     }
 
-    /// Whether the aggregate `id` has any events.
+    /// Returns whether the aggregate `id` has events, without loading it.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot tell.
+    /// As [`version`](Self::version).
     pub async fn exists(&self, id: &A::Id) -> Result<bool, StoreError> {
         Ok(!self.version(id).await?.is_none())
     }
 }
 
 impl<A: Aggregate> Inner<A> {
+    /// Sends a read with the retries and the deadline of a load.
+    async fn read<T, F>(&self, request: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        self.retrying(Deadline::after(self.deadline, &*self.clock)).read(request).await
+    }
+
     async fn load_until(&self, fold: &mut Fold<A>, id: &A::Id, until: Until) -> Result<(), StoreError> {
         let stream = StreamId::new(A::NAME, id)?;
         let deadline = Deadline::after(self.deadline, &*self.clock);

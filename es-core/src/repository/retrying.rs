@@ -68,10 +68,11 @@ impl Sent {
         self.is_write && (self.unknown.is_some() || error.is_outcome_unknown())
     }
 
-    /// What to return after the last attempt failed with `error`. It may say that nothing was written, but that
-    /// holds for the last attempt alone.
+    /// Returns the error of the request after its last attempt failed with `error`, which may say that nothing was
+    /// written, but only knows about that attempt.
     fn result(&mut self, error: StoreError) -> StoreError {
         match self.unknown.take() {
+            _ if !self.is_write => error.of_read(),
             Some(unknown) if !error.is_outcome_unknown() => unknown,
             _ => error,
         }
@@ -88,6 +89,24 @@ impl Sent {
 }
 
 impl Retrying<'_> {
+    /// Sends a read until it succeeds, or may not be retried.
+    pub(crate) async fn read<T, F>(&self, request: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut sent = Sent::read();
+        self.check()?;
+        loop {
+            match request().await {
+                Ok(response) => {
+                    self.tokens.refill();
+                    return Ok(response);
+                }
+                Err(error) => self.wait(error, &mut sent).await?,
+            }
+        }
+    }
+
     /// Fails when the deadline has passed.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         match self.deadline.allows(Duration::ZERO, self.clock) {

@@ -139,7 +139,7 @@ impl<A: Aggregate> Subject<A> {
             );
             return Err(StoreError::setup(reason, None));
         }
-        if behind > USUAL_CLOCK_SKEW {
+        if behind > USUAL_CLOCK_SKEW && self.inner.skew_warnings.is_due(&*self.inner.clock) {
             tracing::warn!(stream = %self.stream, ?behind, "this clock is behind the last commit of the stream");
         }
         Ok(last)

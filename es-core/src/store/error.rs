@@ -1,11 +1,12 @@
 //! What can go wrong in a store.
 
 use std::error::Error;
+use std::fmt;
+use std::time::Duration;
 
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
 use crate::feed::FeedError;
-use crate::store::DeadlineExceeded;
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
 
@@ -76,8 +77,8 @@ pub enum StoreError {
     Throttled(#[source] Cause),
     /// The store did not respond, or its response could not be read. Whether a write was carried out is unknown:
     /// an attempt may have been, even if the last one was refused.
-    #[error("the store is unavailable")]
-    Unavailable(#[source] Cause),
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     /// The store is not set up as it has to be.
     #[error("{reason}")]
     #[non_exhaustive]
@@ -101,6 +102,12 @@ impl StoreError {
     #[must_use]
     pub fn invalid(reason: impl Into<String>) -> Self {
         Self::Invalid { reason: reason.into() }
+    }
+
+    /// A request without a readable response.
+    #[must_use]
+    pub fn unavailable(cause: impl Into<Cause>) -> Self {
+        Unavailable { outcome_unknown: true, cause: cause.into() }.into()
     }
 
     /// Something larger than the store can hold.
@@ -169,13 +176,32 @@ impl StoreError {
     /// Returns whether a write that failed with this error may have been carried out, or may still be. Repeat the
     /// very same write to find out: a commit is recognized by its id, a change of documents by its revision.
     ///
-    /// If this returns `false`, the write was not carried out, and never will be.
+    /// If this returns `false`, the write was not carried out, and never will be. It is always `false` for the loads
+    /// of a [`Repository`](crate::Repository), which write nothing.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         match self {
-            Self::Unavailable(_) => true,
+            Self::Unavailable(unavailable) => unavailable.outcome_unknown,
             Self::DeadlineExceeded(exceeded) => exceeded.outcome_unknown,
             _ => false,
+        }
+    }
+
+    /// Returns this error as that of a read, which has no outcome that could be unknown.
+    pub(crate) fn of_read(mut self) -> Self {
+        if let Self::Unavailable(unavailable) = &mut self {
+            unavailable.outcome_unknown = false;
+        }
+        self
+    }
+
+    /// Returns this error of a read as that of a command that was carried out, whose outcome could not be read.
+    pub(crate) fn after_a_write(self) -> Self {
+        match self {
+            Self::DeadlineExceeded(exceeded) => DeadlineExceeded { outcome_unknown: true, ..exceeded }.into(),
+            Self::Unavailable(unavailable) => Unavailable { outcome_unknown: true, ..unavailable }.into(),
+            error if error.is_transient() => Self::unavailable(error),
+            error => error,
         }
     }
 }
@@ -189,6 +215,55 @@ impl From<FeedError> for StoreError {
 impl From<InvalidStreamId> for StoreError {
     fn from(error: InvalidStreamId) -> Self {
         Self::invalid(error.to_string())
+    }
+}
+
+/// The store did not respond, or its response could not be read: see [`StoreError::unavailable`].
+///
+/// Its [`source`](Error::source) is the cause.
+#[derive(Debug, thiserror::Error)]
+#[error("the store is unavailable")]
+#[non_exhaustive]
+pub struct Unavailable {
+    /// Whether a write may have been carried out.
+    pub outcome_unknown: bool,
+    #[source]
+    cause: Cause,
+}
+
+/// The deadline of a command or a load passed, see
+/// [`RepositoryBuilder::deadline`](crate::RepositoryBuilder::deadline).
+///
+/// Its [`source`](Error::source) is the last failure before the deadline, if there was one.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct DeadlineExceeded {
+    /// How long the command or the load could take.
+    pub limit: Duration,
+    /// Whether a write may have been carried out: it was sent, and no response says what became of it.
+    pub outcome_unknown: bool,
+    last: Option<Cause>,
+}
+
+impl DeadlineExceeded {
+    pub(crate) fn new(limit: Duration, outcome_unknown: bool, last: Option<Cause>) -> Self {
+        Self { limit, outcome_unknown, last }
+    }
+}
+
+impl fmt::Display for DeadlineExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the deadline of {:?} passed", self.limit)?;
+        if self.outcome_unknown {
+            f.write_str(", and the events may have been recorded: load the aggregate to find out")?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for DeadlineExceeded {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.last.as_deref().map(|last| last as _)
     }
 }
 

@@ -3,7 +3,6 @@
 mod append;
 mod commit;
 mod contiguity;
-mod deadline;
 mod error;
 mod identity;
 mod limits;
@@ -20,8 +19,7 @@ use futures_core::stream::BoxStream;
 pub use append::{Append, Appended, NewCommit};
 pub use commit::Commit;
 pub use contiguity::Contiguity;
-pub use deadline::DeadlineExceeded;
-pub use error::{AppendError, Conflict, StoreError};
+pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable};
 pub use identity::StoreIdentity;
 pub use limits::{MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS};
 pub use read::{Head, Page, Read, SnapshotRequest};

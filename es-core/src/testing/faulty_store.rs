@@ -79,16 +79,16 @@ impl<S: EventStore> FaultyStore<S> {
                 carry_out().await
             }
             Some(Fault::Throttled) => Err(StoreError::Throttled("throttled on purpose".into()).into()),
-            Some(Fault::InternalError) => Err(StoreError::Unavailable("failed on purpose".into()).into()),
-            Some(Fault::RequestLost) => Err(StoreError::Unavailable("request lost on purpose".into()).into()),
+            Some(Fault::InternalError) => Err(StoreError::unavailable("failed on purpose").into()),
+            Some(Fault::RequestLost) => Err(StoreError::unavailable("request lost on purpose").into()),
             Some(Fault::Refused(_)) => Err(StoreError::setup("refused on purpose", None).into()),
             Some(Fault::AnswerUnreadable(which)) if which < 0.5 => {
-                Err(StoreError::Unavailable("answered by something else on purpose".into()).into())
+                Err(StoreError::unavailable("answered by something else on purpose").into())
             }
             // A store ends a request without a response by its timeouts.
             Some(Fault::AnswerLost | Fault::AnswerUnreadable(_) | Fault::Stalled) => {
                 let _ = carry_out().await;
-                Err(StoreError::Unavailable("answer lost on purpose".into()).into())
+                Err(StoreError::unavailable("answer lost on purpose").into())
             }
         }
     }

@@ -53,7 +53,7 @@ impl Answer {
             Some(answer) => Ok(answer),
             None => match undecoded::decode(text) {
                 Some(output) => Self::of_items(stream, output),
-                None => Err(StoreError::Unavailable("the response to a Query cannot be read".into())),
+                None => Err(StoreError::unavailable("the response to a Query cannot be read")),
             },
         }
     }

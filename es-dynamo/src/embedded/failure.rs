@@ -63,7 +63,7 @@ impl Failure {
 
     pub(super) fn into_store_error(self) -> StoreError {
         match self.is_transient() {
-            true => StoreError::Unavailable(self.into()),
+            true => StoreError::unavailable(self),
             false => StoreError::Backend(self.into()),
         }
     }

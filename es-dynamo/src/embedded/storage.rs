@@ -72,7 +72,7 @@ impl Storage {
         let done = tokio::task::spawn_blocking(move || work(&mut storage.turn()));
         match done.await {
             Ok(outcome) => outcome.map_err(|error| Failure::of(&error.to_string()).into_store_error()),
-            Err(error) => Err(StoreError::Unavailable(error.into())),
+            Err(error) => Err(StoreError::unavailable(error)),
         }
     }
 

@@ -172,7 +172,7 @@ impl Table {
         Ok(match read.anchor {
             Some(expected) if expected != found => FeedError::replaced(slice, after, expected, found).into(),
             // It has come meanwhile.
-            _ => StoreError::Unavailable("the feed has changed while it was read".into()),
+            _ => StoreError::unavailable("the feed has changed while it was read"),
         })
     }
 }

@@ -90,7 +90,7 @@ impl SimulatedTable {
         &self,
         carry_out: impl FnOnce(&mut Content) -> T,
     ) -> Result<T, StoreError> {
-        let lost = |what: &str| Err(StoreError::Unavailable(what.into()));
+        let lost = |what: &str| Err(StoreError::unavailable(what));
         // Others come in between any two requests.
         tokio::task::yield_now().await;
         let fault = self.faults.as_ref().and_then(Faults::next);

@@ -131,6 +131,8 @@ macro_rules! conformance {
             a_late_decision_is_not_written,
             contention_ends_at_the_deadline,
             retries_share_a_budget,
+            all_reads_are_retried,
+            only_writes_have_unknown_outcomes,
             a_transaction_has_the_same_limits,
             a_clock_far_behind_is_an_error,
             times_beyond_the_calendar_are_refused,

@@ -279,6 +279,25 @@ fn a_transaction_has_a_span_for_each_command() {
     );
 }
 
+/// Not for each command: a clock that is behind concerns all of them.
+#[test]
+fn a_clock_that_is_behind_is_a_warning_once_a_minute() {
+    let (seen, id) = (Seen::default(), ANN.to_owned());
+    seen.of("execute", async {
+        let (store, clock) = (MemoryStore::new(), ManualClock::at(time(-600)));
+        deposited(&store).await;
+        let accounts: Repository<Account> = Repository::builder(store).clock(clock.clone()).build();
+        for seconds in [0, 1, 58, 1, 59, 1] {
+            clock.advance(chrono::TimeDelta::seconds(seconds));
+            accounts.execute(&id, Deposit::one(1, "")).await.expect("accepted");
+        }
+    });
+    let log = seen.log(Level::WARN);
+    // At the seconds 0, 60, and 120.
+    assert_eq!(log.len(), 3, "{log:?}");
+    assert!(log.iter().all(|event| event.text("stream") == "account#ann"), "{log:?}");
+}
+
 /// An event that cannot be decoded is no fault of a snapshot that is not there.
 #[test]
 fn a_snapshot_is_blamed_only_if_there_is_one() {

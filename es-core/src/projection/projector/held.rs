@@ -134,7 +134,7 @@ impl<'a, P: Projection> Held<'a, P> {
             Either::Left((response, _)) => Ok(response),
             Either::Right(_) => {
                 outage.since.get_or_insert(began);
-                Err(StoreError::Unavailable(format!("a request has had no response for {lease:?}").into()))
+                Err(StoreError::unavailable(format!("a request has had no response for {lease:?}")))
             }
         }
     }

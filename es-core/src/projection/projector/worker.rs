@@ -258,7 +258,7 @@ impl<P: Projection> Worker<P> {
             Either::Left((looked, _)) => looked,
             Either::Right(_) => {
                 let reason = format!("a request has had no response for {lease:?}");
-                Err(StoreError::Unavailable(reason.into()).into())
+                Err(StoreError::unavailable(reason).into())
             }
         }
     }

@@ -236,7 +236,8 @@ impl Transaction {
         for participant in &mut self.participants {
             let place = marker.places.iter().find(|place| place.stream == *participant.stream());
             let place = place.ok_or_else(reused)?;
-            if let Some(outcome) = participant.first_outcome(place).await? {
+            let outcome = participant.first_outcome(place).await.map_err(StoreError::after_a_write)?;
+            if let Some(outcome) = outcome {
                 outcomes.push((participant.stream().clone(), outcome));
             }
         }

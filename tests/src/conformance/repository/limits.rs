@@ -11,10 +11,11 @@ use es_core::{
     Clock, EventStore, ExecuteError, ExpectedVersion, ManualClock, Repository, RepositoryBuilder,
     RetryBudget, RetryPolicy, StoreError, Transaction, Version,
 };
+use uuid::Uuid;
 
 use super::{account, append, append_commit, deposited, stream};
 use crate::conformance::support::{new_commit, time};
-use crate::domain::{Account, Deposit, Deposited, Overdrawn};
+use crate::domain::{Account, Deposit, Deposited, Overdrawn, TakeHandle};
 
 /// A builder whose retries only the deadline ends, with the clock that its waits move.
 fn patient(store: impl EventStore) -> (RepositoryBuilder<Account>, ManualClock) {
@@ -170,6 +171,87 @@ pub async fn retries_share_a_budget(store: Arc<dyn EventStore>) {
     let retries = faults.injected() - (300 - loaded);
     let earned = loaded / 10;
     assert!((earned + 4..=earned + 5).contains(&retries), "{retries} retries, {loaded} loaded");
+}
+
+/// Not only those of loads: also a history whose pages fail halfway, each page until its own deadline.
+pub async fn all_reads_are_retried(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    for note in 0..20 {
+        accounts.execute(&id, Deposit::one(1, note.to_string())).await.expect("accepted");
+    }
+    let handle = Uuid::new_v4().to_string();
+    accounts.execute(&id, TakeHandle { handle: handle.clone() }).await.expect("accepted");
+    let history = accounts.history(&id).all().await.expect("reads");
+
+    for seed in 0..10 {
+        let faults = Faults::seeded(seed).lost_requests(0.3).throttling(0.2).cut_pages(0.4);
+        let flaky = FaultyStore::new(Arc::clone(&store), faults.clone());
+        let accounts = patient(flaky).0.build();
+        assert_eq!(accounts.history(&id).all().await.expect("reads"), history, "seed {seed}");
+        let part = accounts.history_between(&id, Version::new(3), Version::new(9)).all().await;
+        assert_eq!(part.expect("reads"), history[3..9], "seed {seed}");
+        assert_eq!(accounts.version(&id).await.expect("is known"), Version::new(21), "seed {seed}");
+        assert!(accounts.exists(&id).await.expect("is known"), "seed {seed}");
+        let holder = accounts.claim_holder("handle", &handle).await.expect("is known");
+        assert_eq!(holder, Some(stream(&id)), "seed {seed}");
+        assert!(faults.injected() > 0, "seed {seed}");
+    }
+
+    let (dead, _) = dead_after(&store, 0);
+    let (builder, clock) = patient(dead);
+    let accounts = builder.build();
+    let errors = [
+        accounts.version(&id).await.expect_err("is away"),
+        accounts.exists(&id).await.expect_err("is away"),
+        accounts.claim_holder("handle", &handle).await.expect_err("is away"),
+        accounts.history(&id).all().await.expect_err("is away"),
+    ];
+    for error in &errors {
+        assert_eq!(deadline(error).limit, Duration::from_secs(30));
+    }
+    assert!((4 * 28..=4 * 30).contains(&seconds_on(&clock)), "{}", clock.now());
+}
+
+/// A store that is away before anything was written leaves no doubt; one that is away afterwards does.
+pub async fn only_writes_have_unknown_outcomes(store: Arc<dyn EventStore>) {
+    let (_, id) = account(&store);
+    let once = |store: FaultyStore<Arc<dyn EventStore>>| -> Repository<Account> {
+        Repository::builder(store).retry(RetryPolicy::never()).build()
+    };
+    let (dead, _) = dead_after(&store, 0);
+    let accounts = once(dead.clone());
+    for error in [
+        accounts.load(&id).await.expect_err("is away"),
+        accounts.load_at(&id, Version::new(1)).await.expect_err("is away"),
+        accounts.version(&id).await.expect_err("is away"),
+        accounts.history(&id).all().await.expect_err("is away"),
+    ] {
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+        assert!(!error.is_outcome_unknown() && error.is_retryable() && error.is_transient(), "{error:?}");
+    }
+    let error = accounts.execute(&id, Deposit::one(1, "")).await.expect_err("is away");
+    assert!(matches!(error, ExecuteError::Store(StoreError::Unavailable(_))), "{error:?}");
+    assert!(!error.is_outcome_unknown() && error.is_retryable(), "{error:?}");
+    let transaction = Transaction::new(&dead).execute(&accounts, &id, Deposit::one(1, ""));
+    let error = transaction.retry(RetryPolicy::never()).commit().await.expect_err("is away");
+    assert!(!error.is_outcome_unknown(), "{error:?}");
+
+    let loads = requests_of_a_load(&store).await;
+    let accounts = once(dead_after(&store, loads).0);
+    let error = accounts.execute(&id, Deposit::one(1, "")).await.expect_err("is away");
+    assert!(error.is_outcome_unknown(), "{error:?}");
+
+    // Carried out before, and not known with which outcome.
+    let (accounts, id) = account(&store);
+    accounts.once("k").execute(&id, Deposit::one(1, "")).await.expect("accepted");
+    accounts.execute(&id, Deposit::one(2, "")).await.expect("accepted");
+    let faults = Faults::seeded(1);
+    let accounts = once(FaultyStore::new(Arc::clone(&store), faults.clone()));
+    let done = accounts.once("k").execute(&id, Deposit::one(1, "")).await.expect("is repeated");
+    assert!(done.repeated);
+    let accounts = once(dead_after(&store, faults.requests() - 1).0);
+    let error = accounts.once("k").execute(&id, Deposit::one(1, "")).await.expect_err("is away");
+    assert!(error.is_outcome_unknown(), "{error:?}");
 }
 
 /// And its write, of the first repository's budget.
