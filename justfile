@@ -17,6 +17,14 @@ test:
 test-dynamodb-local:
     scripts/dynamodb-local cargo test -p es-tests --test dynamo --test feed --test indexer
 
+# real processes that are killed, behind a proxy with faults, on Amazon's own engine: about a minute; needs Java 17 and npm
+test-chaos:
+    scripts/chaos --seconds 30 --upgrade --seed 1
+
+# the same with options, for a long run: see `just chaos --help`
+chaos *ARGS:
+    scripts/chaos {{ARGS}}
+
 # publishing, on a Kinesis-compatible server; needs Node.js
 test-kinesis:
     scripts/kinesis-server cargo test -p es-tests --test kinesis -- --ignored
@@ -124,4 +132,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # what has to pass, as the CI script runs it
-ci: test fmt lint features docs book deny test-dynamodb-local test-kinesis example-dynamodb-local costs bench-smoke
+ci: test fmt lint features docs book deny test-dynamodb-local test-chaos test-kinesis example-dynamodb-local costs bench-smoke

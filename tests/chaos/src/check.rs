@@ -1,0 +1,346 @@
+//! The check: the raw table, and everything that follows from it, against what the processes were told.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use es_core::feed::Feed;
+use es_core::projection::{Progress, ProjectorError};
+use es_core::{BoxError, Repository, error_text};
+use es_dynamo::{DynamoStore, Reconciler};
+
+use crate::broker;
+use crate::domain::{Account as _, Release, Total, bonus_account, digest, earns_bonus, new};
+use crate::journal::{Attempted, Journals, Load, Part, Told};
+use crate::table::Table;
+use crate::worker::Workers;
+
+/// What a run led to.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    accepted: u64,
+    refused: u64,
+    unknown: u64,
+    unknown_but_recorded: u64,
+    loads: usize,
+    events: u64,
+    bonuses: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accepted, refused, unknown, unknown_but_recorded, loads, events, bonuses } = self;
+        write!(
+            f,
+            "{accepted} commands accepted, {refused} refused, {unknown} with an unknown outcome, of which \
+             {unknown_but_recorded} are recorded; {loads} loads, {events} events, {bonuses} bonuses"
+        )
+    }
+}
+
+/// A reason why a run has not passed.
+#[derive(Debug)]
+pub(crate) enum Problem {
+    /// Something is still to happen.
+    Unfinished(String),
+    /// A promise was broken.
+    Violation(String),
+}
+
+use Problem::{Unfinished, Violation};
+
+/// Checks everything that a run has left.
+pub(crate) async fn check(
+    store: &DynamoStore,
+    workers: &Workers<new::Code>,
+    journals: &Journals,
+    published: &Path,
+) -> Result<Result<Report, Problem>, BoxError> {
+    // The process still works. What follows from events is read first, so that the table has all those events.
+    let published = broker::published(published)?;
+    let feed: Arc<dyn Feed> = Arc::new(store.clone());
+    let rows = new::Code::totals(&feed).rows.all().await?;
+    let table = Table::scan(store).await?;
+    Ok(async {
+        let mut report = Report { loads: journals.loads.len(), ..Report::default() };
+        report.events = check_streams(&table)?;
+        let notes = Notes::of(&table);
+        for attempted in &journals.attempted {
+            check_attempted(attempted, &notes, &mut report)?;
+        }
+        notes.check_known(&journals.attempted)?;
+        check_loads(&table, &journals.loads)?;
+        check_handles(&table)?;
+        check_states(store, &table).await?;
+        report.bonuses = check_bonuses(&table, &notes)?;
+        check_progress("totals", workers.totals.progress().await)?;
+        check_progress("bonuses", workers.bonuses.progress().await)?;
+        check_progress("publishing", workers.publishing.progress().await)?;
+        check_feed(store).await?;
+        check_totals(&table, rows)?;
+        check_published(&table, &published)?;
+        Ok(report)
+    }
+    .await)
+}
+
+/// Checks that the versions of each stream are contiguous and its commits differ; returns the number of events.
+fn check_streams(table: &Table) -> Result<u64, Problem> {
+    let mut events = 0;
+    for (stream, commits) in &table.streams {
+        let mut last = 0;
+        let mut ids = HashSet::new();
+        for commit in commits {
+            if commit.first != last + 1 || commit.last + 1 - commit.first != commit.events.len() as u64 {
+                return Err(Violation(format!("{stream}: version {} follows {last}", commit.first)));
+            }
+            if !ids.insert(&commit.id) {
+                return Err(Violation(format!("{stream}: the commit {} is stored twice", commit.id)));
+            }
+            last = commit.last;
+        }
+        events += last;
+    }
+    Ok(events)
+}
+
+/// The commits that hold a note, by account and note.
+struct Notes<'a>(HashMap<&'a str, HashMap<&'a str, Vec<Place<'a>>>>);
+
+/// The id and the last version of a commit.
+type Place<'a> = (&'a str, u64);
+
+impl<'a> Notes<'a> {
+    fn of(table: &'a Table) -> Self {
+        let mut accounts = HashMap::new();
+        for account in table.accounts() {
+            let notes: &mut HashMap<_, Vec<_>> = accounts.entry(account).or_default();
+            for (commit, event) in table.events(&format!("account#{account}")) {
+                notes.entry(event.text("note")).or_default().push((&*commit.id, commit.last));
+            }
+        }
+        Self(accounts)
+    }
+
+    fn commits(&self, account: &str, note: &str) -> &[Place<'a>] {
+        self.0.get(account).and_then(|notes| notes.get(note)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Checks that each note was written by a command, or by the process that grants bonuses.
+    fn check_known(&self, attempted: &[Attempted]) -> Result<(), Problem> {
+        let parts = attempted.iter().flat_map(|attempted| &attempted.parts);
+        let known: HashSet<(&str, &str)> = parts
+            .flat_map(|Part { account, notes }| notes.iter().map(|note| (account.as_str(), note.as_str())))
+            .collect();
+        let all = self.0.iter().flat_map(|(account, notes)| notes.keys().map(move |note| (*account, *note)));
+        for (account, note) in all {
+            let is_known = match account.strip_prefix("bonus-") {
+                Some(shared) => known.contains(&(shared, note)) && earns_bonus(shared, note),
+                None => known.contains(&(account, note)),
+            };
+            if !is_known {
+                return Err(Violation(format!("{account} has {note}, which no command has written")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks one command against what its process was told.
+fn check_attempted(attempted: &Attempted, notes: &Notes<'_>, report: &mut Report) -> Result<(), Problem> {
+    let places = attempted.parts.iter().flat_map(|Part { account, notes: all }| {
+        all.iter().map(move |note| (account.as_str(), notes.commits(account, note)))
+    });
+    let places: Vec<_> = places.collect();
+    let all_once = places.iter().all(|(_, commits)| commits.len() == 1);
+    let none = places.iter().all(|(_, commits)| commits.is_empty());
+    let (holds, expected) = match &attempted.told {
+        Told::Accepted(told) => {
+            report.accepted += 1;
+            let as_told = places.iter().all(|(account, commits)| {
+                let told = told.iter().find(|recorded| recorded.account == *account);
+                match (told, commits) {
+                    (Some(told), [(commit, last)]) => told.commit == *commit && told.last == *last,
+                    (None, []) => true,
+                    _ => false,
+                }
+            });
+            (as_told, "accepted, and has to be recorded once, as it was told")
+        }
+        Told::Refused => {
+            report.refused += 1;
+            (none, "reported as not recorded")
+        }
+        Told::Unknown => {
+            report.unknown += 1;
+            report.unknown_but_recorded += u64::from(all_once && !places.is_empty());
+            (
+                all_once || none,
+                "has an unknown outcome, and has to be recorded as a whole and once, or not at all",
+            )
+        }
+    };
+    match holds {
+        true => Ok(()),
+        false => Err(Violation(format!("a command {expected}: {attempted:?}, recorded at {places:?}"))),
+    }
+}
+
+/// Checks that each state that was loaded is the fold of the events up to its version.
+fn check_loads(table: &Table, loads: &[Load]) -> Result<(), Problem> {
+    let mut states = BTreeMap::new();
+    for account in table.accounts() {
+        states.insert(account, table.states(account).map_err(Violation)?);
+    }
+    for load in loads.iter().filter(|load| load.version > 0) {
+        let state = states.get(load.account.as_str()).and_then(|states| states.get(load.version as usize));
+        if state != Some(&load.state) {
+            return Err(Violation(format!("{load:?} was loaded, the events lead to {state:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a fresh process loads, from snapshots, what the events lead to.
+async fn check_states(store: &DynamoStore, table: &Table) -> Result<(), Problem> {
+    let accounts: Repository<new::Account> = Repository::new(store.clone());
+    for account in table.accounts() {
+        let states = table.states(account).map_err(Violation)?;
+        let loaded = accounts.load(&account.to_owned()).await;
+        let loaded = loaded.map_err(|error| Unfinished(error_text(&error)))?;
+        let Some(expected) = states.get(loaded.version.get() as usize) else {
+            return Err(Unfinished(format!("{account} grows")));
+        };
+        if loaded.state.summary() != expected {
+            return Err(Violation(format!("{account}: {loaded:?} was loaded, not {expected:?}")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that each handle is held by the one account that took it last.
+fn check_handles(table: &Table) -> Result<(), Problem> {
+    let mut holders = HashMap::new();
+    for account in table.accounts() {
+        let stream = format!("account#{account}");
+        let taken = table.events(&stream).filter(|(_, event)| event.name == "HandleTaken").last();
+        if let Some((_, taken)) = taken {
+            let handle = taken.text("handle").to_owned();
+            if let Some(other) = holders.insert(handle.clone(), stream.clone()) {
+                return Err(Violation(format!("{stream} and {other} both have {handle}")));
+            }
+        }
+    }
+    match holders == table.holders {
+        true => Ok(()),
+        false => Err(Violation(format!("the claims are {:?}, the events say {holders:?}", table.holders))),
+    }
+}
+
+/// Checks that each deposit that earns a bonus has led to one, once, and to one confirmation.
+fn check_bonuses(table: &Table, notes: &Notes<'_>) -> Result<u64, Problem> {
+    let mut counts: HashMap<(&str, &str, &str), usize> = HashMap::new();
+    for (stream, commits) in &table.streams {
+        let Some(account) = stream.strip_prefix("bonuses#") else { continue };
+        for event in commits.iter().flat_map(|commit| &commit.events) {
+            *counts.entry((account, &event.name, event.text("note"))).or_default() += 1;
+        }
+    }
+    let mut earned = 0;
+    for account in table.accounts() {
+        for deposit in table.deposits(account) {
+            let note = deposit.text("note");
+            if !earns_bonus(account, note) {
+                continue;
+            }
+            earned += 1;
+            let count = |event| counts.get(&(account, event, note)).copied().unwrap_or(0);
+            let paid = notes.commits(&bonus_account(account), note).len();
+            let (granted, confirmed) = (count("Granted"), count("Confirmed"));
+            let what =
+                format!("{account}, {note}: paid {paid}, granted {granted}, confirmed {confirmed} times");
+            match (paid, granted, confirmed) {
+                (1, 1, 1) => {}
+                (0 | 1, 0 | 1, 0 | 1) => return Err(Unfinished(what)),
+                _ => return Err(Violation(what)),
+            }
+        }
+    }
+    Ok(earned)
+}
+
+/// Checks that all events are handled. Faults that pass must not stop a slice; what an old release cannot read does,
+/// until a process of the new one comes.
+fn check_progress(name: &str, progress: Result<Progress, ProjectorError>) -> Result<(), Problem> {
+    let progress = progress.map_err(|error| Unfinished(error_text(&error)))?;
+    if progress.slices.iter().any(|slice| slice.parked > 0 || slice.skipped > 0) {
+        return Err(Violation(format!("{name} has passed over events: {progress:?}")));
+    }
+    if let Some((slice, failure)) = progress.stopped().next() {
+        return Err(Unfinished(format!("{name} has stopped in slice {slice}: {failure:?}")));
+    }
+    match progress.lag() {
+        0 => Ok(()),
+        lag => Err(Unfinished(format!("{name} has {lag} events to handle: {progress:?}"))),
+    }
+}
+
+/// Checks that the feed has every event once and in order.
+async fn check_feed(store: &DynamoStore) -> Result<(), Problem> {
+    let audit = Reconciler::builder(store).build().audit().await;
+    let mut audit = audit.map_err(|error| Unfinished(error_text(&error)))?;
+    let missing = std::mem::take(&mut audit.missing);
+    if !audit.is_sound() || audit.foreign_items > 0 {
+        return Err(Violation(format!("the feed differs from the table: {audit:?}")));
+    }
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(Unfinished(format!("not indexed: {missing:?}"))),
+    }
+}
+
+/// Checks that the rows are what follows from the events.
+fn check_totals(table: &Table, rows: Vec<Total>) -> Result<(), Problem> {
+    let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.account.clone(), row)).collect();
+    for account in table.accounts() {
+        let row = rows.remove(account);
+        let found = row.map_or((0, 0, 0), |row| (row.deposits, row.cents, row.digest));
+        // The digest of the deposits that the row claims to have, in their order.
+        let mut expected = (0, 0, 0);
+        for deposit in table.deposits(account).take(found.0 as usize) {
+            expected = (expected.0 + 1, expected.1 + 1, digest(expected.2, deposit.text("note")));
+        }
+        if found != expected {
+            return Err(Violation(format!(
+                "{account}: the row has {found:?}, the events lead to {expected:?}"
+            )));
+        }
+        let deposits = table.deposits(account).count() as u64;
+        if found.0 < deposits {
+            return Err(Unfinished(format!("{account}: {} of {deposits} deposits are in the row", found.0)));
+        }
+    }
+    match rows.is_empty() {
+        true => Ok(()),
+        false => Err(Violation(format!("rows of accounts that have no events: {rows:?}"))),
+    }
+}
+
+/// Checks that every event was published; that it was in order, [`broker::published`] has checked.
+fn check_published(table: &Table, published: &HashMap<String, u64>) -> Result<(), Problem> {
+    for (stream, commits) in &table.streams {
+        let last = commits.last().map_or(0, |commit| commit.last);
+        let found = published.get(stream).copied().unwrap_or(0);
+        if found > last {
+            return Err(Violation(format!("{stream} ends at version {last}, and {found} was published")));
+        }
+        if found < last {
+            return Err(Unfinished(format!("{stream}: published up to {found} of {last}")));
+        }
+    }
+    match published.keys().find(|stream| !table.streams.contains_key(*stream)) {
+        Some(stream) => Err(Violation(format!("{stream} was published, and does not exist"))),
+        None => Ok(()),
+    }
+}

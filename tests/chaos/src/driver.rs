@@ -1,0 +1,337 @@
+//! Starts the processes, kills, pauses and upgrades them, and checks what they leave.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use es_core::{BoxError, error_text};
+use es_dynamo::{DynamoStore, TableOptions};
+use fastrand::Rng;
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::broker::Broker;
+use crate::check::{self, Problem, Report};
+use crate::domain::{new, old};
+use crate::journal::Journals;
+use crate::proxy::Proxy;
+use crate::worker::{LEASE, Workers};
+use crate::{Plan, Version};
+
+/// How often something happens to one of the processes, on average.
+const PACE: Duration = Duration::from_millis(800);
+/// How long processes may take to end, and all that was recorded to be handled.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Carries out a plan on a table that it creates.
+///
+/// # Errors
+///
+/// The first promise that is found broken.
+pub(crate) async fn run(plan: &Plan, seed: u64) -> Result<(), BoxError> {
+    println!(
+        "seed {seed}: {} processes for {} s, {} of the requests fail",
+        plan.processes, plan.seconds, plan.faults
+    );
+    let mut folder = Folder::create()?;
+    let result = run_in(&folder, plan, seed).await;
+    if result.is_err() {
+        folder.is_kept = true;
+        println!("the journals and logs are in {}", folder.path.display());
+    }
+    result
+}
+
+async fn run_in(folder: &Folder, plan: &Plan, seed: u64) -> Result<(), BoxError> {
+    let table = format!("chaos-{seed}-{}", std::process::id());
+    let store = DynamoStore::builder().endpoint(plan.endpoint()).table(&table).build()?;
+    let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
+    store.create_table_with(options).await?;
+    let mut random = Rng::with_seed(seed);
+    let proxy = Proxy::start(&plan.endpoint(), random.u64(..), plan.faults).await?;
+    let mut fleet = Fleet::start(folder, plan, &proxy, &table, &mut random)?;
+    tokio::select! {
+        disturbed = fleet.disturb(plan, &mut random) => disturbed?,
+        stopped = watch(&store, folder), if !plan.upgrade => stopped?,
+    }
+    let counts = fleet.counts;
+    proxy.heal();
+    let mut journals = Journals::default();
+    for journal in fleet.end(&folder.path("stop")).await? {
+        journals.read(&journal)?;
+    }
+    proxy.settle().await;
+
+    let workers = Workers::start(&store, Broker::open(&folder.path("broker"), seed, 0.0)?)?;
+    let report = finish(&store, &workers, &journals, &folder.path("broker")).await?;
+    workers.end().await?;
+    let (requests, faults) = proxy.counts();
+    println!("{requests} requests, {faults} faults, {counts}");
+    println!("{report}; nothing lost, nothing twice");
+    store.client().delete_table().table_name(&table).send().await?;
+    Ok(())
+}
+
+/// Fails when a slice has stopped: all faults pass, and such faults must not be stored as failures.
+async fn watch(store: &DynamoStore, folder: &Folder) -> Result<(), BoxError> {
+    let workers = Workers::<old::Code>::idle(store, Broker::open(&folder.path("broker"), 0, 0.0)?)?;
+    loop {
+        for progress in [
+            workers.totals.progress().await?,
+            workers.bonuses.progress().await?,
+            workers.publishing.progress().await?,
+        ] {
+            if let Some((slice, failure)) = progress.stopped().next() {
+                return Err(format!("slice {slice} has stopped: {failure:?}").into());
+            }
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Waits until all that was recorded is handled, and the check finds nothing.
+async fn finish(
+    store: &DynamoStore,
+    workers: &Workers<new::Code>,
+    journals: &Journals,
+    broker: &Path,
+) -> Result<Report, BoxError> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match check::check(store, workers, journals, broker).await? {
+            Ok(report) => return Ok(report),
+            Err(Problem::Unfinished(_)) if Instant::now() < end => sleep(Duration::from_millis(500)).await,
+            Err(Problem::Unfinished(what)) => return Err(format!("not finished in time: {what}").into()),
+            Err(Problem::Violation(what)) => return Err(what.into()),
+        }
+    }
+}
+
+/// A folder that is deleted in the end, unless it is kept.
+struct Folder {
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl Folder {
+    fn create() -> Result<Self, BoxError> {
+        let path = std::env::temp_dir().join(format!("es-chaos-{}", std::process::id()));
+        std::fs::create_dir_all(&path)?;
+        Ok(Self { path, is_kept: false })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            drop(std::fs::remove_dir_all(&self.path));
+        }
+    }
+}
+
+/// How often something happened to a process.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    kills: u32,
+    pauses: u32,
+    upgrades: u32,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kills, pauses, upgrades } = self;
+        write!(f, "{kills} kills, {pauses} pauses, {upgrades} upgrades")
+    }
+}
+
+/// All processes.
+struct Fleet {
+    processes: Vec<Process>,
+    counts: Counts,
+}
+
+impl Fleet {
+    fn start(
+        folder: &Folder,
+        plan: &Plan,
+        proxy: &Proxy,
+        table: &str,
+        random: &mut Rng,
+    ) -> Result<Self, BoxError> {
+        let mut processes = Vec::new();
+        for index in 0..plan.processes {
+            let start = Start {
+                endpoint: proxy.url(),
+                table: table.to_owned(),
+                version: Version::Old,
+                seed: random.u64(..),
+                journal: folder.path(&format!("journal-{index}")),
+                broker: folder.path("broker"),
+                log: folder.path(&format!("log-{index}")),
+                stop: folder.path("stop"),
+            };
+            processes.push(Process { index, child: start.spawn()?, start, paused_until: None });
+        }
+        Ok(Self { processes, counts: Counts::default() })
+    }
+
+    /// Kills, pauses and upgrades processes as long as the plan says.
+    async fn disturb(&mut self, plan: &Plan, random: &mut Rng) -> Result<(), BoxError> {
+        let begin = Instant::now();
+        while begin.elapsed() < plan.duration() {
+            sleep(PACE.mul_f64(random.f64() * 2.0)).await;
+            for process in &mut self.processes {
+                process.check()?;
+            }
+            let index = random.usize(..self.processes.len());
+            self.disturb_one(index, random).await?;
+            if plan.upgrade {
+                self.upgrade(begin.elapsed().as_secs_f64() / plan.duration().as_secs_f64()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills or pauses a process, or does nothing to it.
+    async fn disturb_one(&mut self, index: usize, random: &mut Rng) -> Result<(), BoxError> {
+        let process = &mut self.processes[index];
+        match random.u8(..3) {
+            0 => {
+                process.restart().await?;
+                self.counts.kills += 1;
+            }
+            1 => {
+                // Up to twice the lease: some find that others have taken over.
+                process.pause(LEASE.mul_f64(random.f64() * 2.0))?;
+                self.counts.pauses += 1;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Brings the new release to as many processes as have their turn at this part of the run: none in the first
+    /// third, all in the last.
+    async fn upgrade(&mut self, part: f64) -> Result<(), BoxError> {
+        let share = (part - 1.0 / 3.0) * 3.0;
+        let upgraded = (share * self.processes.len() as f64).ceil().max(0.0) as usize;
+        for process in self.processes.iter_mut().take(upgraded) {
+            if process.start.version == Version::Old {
+                process.start.version = Version::New;
+                process.restart().await?;
+                self.counts.upgrades += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends all processes, and returns their journals.
+    async fn end(self, stop: &Path) -> Result<Vec<PathBuf>, BoxError> {
+        std::fs::write(stop, "")?;
+        let mut journals = Vec::new();
+        for process in self.processes {
+            journals.push(process.start.journal.clone());
+            process.end().await?;
+        }
+        Ok(journals)
+    }
+}
+
+/// How a process is started.
+struct Start {
+    endpoint: String,
+    table: String,
+    version: Version,
+    seed: u64,
+    journal: PathBuf,
+    broker: PathBuf,
+    log: PathBuf,
+    stop: PathBuf,
+}
+
+impl Start {
+    fn spawn(&self) -> Result<Child, BoxError> {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let version = match self.version {
+            Version::Old => "old",
+            Version::New => "new",
+        };
+        let child = Command::new(std::env::current_exe()?)
+            .args(["worker", "--endpoint", &self.endpoint, "--table", &self.table, "--version", version])
+            .args(["--seed", &self.seed.to_string()])
+            .arg("--journal")
+            .arg(&self.journal)
+            .arg("--broker")
+            .arg(&self.broker)
+            .arg("--stop")
+            .arg(&self.stop)
+            .stdin(Stdio::null())
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()?;
+        Ok(child)
+    }
+}
+
+struct Process {
+    index: usize,
+    start: Start,
+    child: Child,
+    /// When a paused process continues.
+    paused_until: Option<Instant>,
+}
+
+impl Process {
+    /// Lets a process continue whose pause is over; an error when it has ended without being killed.
+    fn check(&mut self) -> Result<(), BoxError> {
+        if let Some(status) = self.child.try_wait()? {
+            return Err(format!("process {} has ended: {status}", self.index).into());
+        }
+        if self.paused_until.is_some_and(|until| until <= Instant::now()) {
+            self.resume()?;
+        }
+        Ok(())
+    }
+
+    /// Kills the process, and starts another one with the same journal.
+    async fn restart(&mut self) -> Result<(), BoxError> {
+        self.child.kill().await?;
+        self.child = self.start.spawn()?;
+        self.paused_until = None;
+        Ok(())
+    }
+
+    fn pause(&mut self, duration: Duration) -> Result<(), BoxError> {
+        self.signal("-STOP")?;
+        self.paused_until = Some(Instant::now() + duration);
+        Ok(())
+    }
+
+    fn resume(&mut self) -> Result<(), BoxError> {
+        self.paused_until = None;
+        self.signal("-CONT")
+    }
+
+    /// Waits for the process, which finds the stop file.
+    async fn end(mut self) -> Result<(), BoxError> {
+        self.resume()?;
+        match timeout(PATIENCE, self.child.wait()).await {
+            Ok(status) if status.as_ref().is_ok_and(ExitStatus::success) => Ok(()),
+            Ok(Ok(status)) => Err(format!("process {} has failed: {status}", self.index).into()),
+            Ok(Err(error)) => Err(error_text(&error).into()),
+            Err(_) => Err(format!("process {} does not end", self.index).into()),
+        }
+    }
+
+    fn signal(&self, signal: &str) -> Result<(), BoxError> {
+        let id = self.child.id().ok_or("the process has ended")?.to_string();
+        match std::process::Command::new("kill").args([signal, &id]).status()?.success() {
+            true => Ok(()),
+            false => Err(format!("process {} cannot be sent {signal}", self.index).into()),
+        }
+    }
+}
