@@ -1,4 +1,4 @@
-//! What the macros expand to. Not part of the public interface: it may change in any version.
+//! What the macros expand to. It is not part of the public API, and may change in any version.
 
 use std::fmt;
 
@@ -14,12 +14,15 @@ pub use std::vec::Vec;
 
 pub use serde::{self, Deserialize, Serialize};
 
+pub use crate::aggregate::Lists as AggregateLists;
 pub use crate::event::family::{decode_variant, encode_variant};
 pub use crate::event::kind::{
     assert_belongs, assert_distinct, assert_follows, assert_retired, concat_kinds, count_kinds,
 };
 pub use crate::event::upcast::{UpcastFrom, decode_previous, unknown_name, unknown_version};
 pub use crate::event::{EncodeError, EventKind, Field, decode_json, encode_json};
+pub use crate::process::Lists as ProcessLists;
+pub use crate::projection::Lists as ProjectionLists;
 pub use crate::read_model::for_macros::{
     KeyKind, KeyProbe, KnownKind, NoOrder, RowKinds, SomeOrder, UnknownKind, index_place, key_text,
     require_key,
@@ -32,10 +35,10 @@ use crate::feed::EventFilter;
 use crate::process::{React, Reactor};
 use crate::projection::{EventContext, ProjectError, Stage};
 
-/// An event inside another type: one of an aggregate's events, or an earlier version of an event.
+/// A type that the user names as an event: an event of an aggregate, or the previous version of an event.
 ///
-/// All that an expansion needs of a type that the user names goes through this one trait, without further
-/// bounds. Then a type that is no event is reported once, as that, and not again for each trait it lacks.
+/// Expansions use such a type through this trait only, so that one that is not an event is reported once, and not for
+/// each trait that it lacks.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "not an event",
@@ -47,16 +50,16 @@ pub trait Member: Sized {
     fn kind(&self) -> &'static EventKind;
     fn encode(&self) -> Result<String, EncodeError>;
     fn decode(stored: &EventData) -> Result<Self, DecodeError>;
-    /// The `Debug` form of a stored event.
+    /// Returns the `Debug` form of a stored event.
     fn decoded_text(stored: &EventData) -> Result<String, DecodeError>;
     fn knows(name: &str) -> bool;
 
     fn copy(&self) -> Self;
     fn same(&self, other: &Self) -> bool;
-    /// Shows the event as the content of the variant `name`.
+    /// Formats the event as the content of the variant `name`.
     fn show(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result;
 
-    /// An event stored before the version `T`, of which `Self` is the version before.
+    /// Decodes an event that was stored before the version `T`, whose previous version is `Self`.
     fn decode_previous<T: UpcastFrom<Self>>(stored: &EventData) -> Result<T, DecodeError>;
 }
 
@@ -101,18 +104,18 @@ impl<E: Event> Member for E {
     }
 }
 
-/// A filter that takes these events of an aggregate, too.
+/// Adds events of an aggregate to a filter.
 pub fn with_kinds(filter: EventFilter, aggregate: &'static str, kinds: &'static [EventKind]) -> EventFilter {
     filter.with_kinds(aggregate, kinds)
 }
 
-/// A read model of a projection.
+/// Returns a read model of a projection.
 pub fn stage<S: Stage>(stage: &mut S) -> &mut dyn Stage {
     stage
 }
 
-/// Lets a process react to an event. What it gives back says nothing about the process, so that a missing
-/// `React` is missed here, and not once more where it is waited for.
+/// Reacts to an event. The future's type does not depend on `React`, so that a missing implementation is reported at the
+/// call, and not at its `.await` again.
 pub fn react<'a, P, E>(
     process: &'a P,
     event: &'a E,
@@ -126,7 +129,7 @@ where
     Box::pin(reactor.react(process, event, ctx))
 }
 
-/// The error for a timeout that the process listed when it was scheduled, and lists no longer.
+/// Returns the error for a timeout that the process no longer lists.
 pub fn no_timeout(event: &EventData) -> ProjectError {
     ProjectError::Handler(crate::process::unlisted(event.name()).into())
 }

@@ -60,11 +60,19 @@ pub trait Aggregate: Default + Send + Sync + Sized + 'static {
 ///
 /// Must depend on nothing but the state and the event, and cannot refuse: the event is a fact.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say how the event `{E}` changes it",
+    message = "`{Self}` does not apply the event `{E}`",
     label = "missing `impl Apply<{E}> for {Self}`",
-    note = "each event that `#[aggregate(events(…))]` lists needs one: write `impl Apply<{E}> for {Self} {{ fn apply(&mut self, event: &{E}) {{ … }} }}`"
+    note = "each event in `#[aggregate(events(…))]` requires one: write `impl Apply<{E}> for {Self} {{ fn apply(&mut self, event: &{E}) {{ … }} }}`"
 )]
-pub trait Apply<E> {
+pub trait Apply<E>: Lists<E> {
     /// Changes the state as `event` says.
     fn apply(&mut self, event: &E);
 }
+
+/// Marks an event that an aggregate lists in `#[aggregate(…)]`; implemented by the derive.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not list the event `{E}`",
+    label = "`{E}` is not in `events(…)`",
+    note = "add it to the attribute above the definition of `{Self}`, as in `#[aggregate(events(…, {E}))]`: other events are never applied"
+)]
+pub trait Lists<E> {}

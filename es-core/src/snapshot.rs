@@ -55,9 +55,9 @@ pub struct Snapshots<A> {
 
 /// A state that has a form in snapshots: any that implements `Serialize` and `Deserialize`.
 #[diagnostic::on_unimplemented(
-    message = "the state of `{Self}` cannot be kept in snapshots: it is not serializable",
-    label = "snapshots need `Serialize` and `Deserialize`",
-    note = "write `#[derive(Serialize, Deserialize)]` above the definition of `{Self}`, or leave `snapshot` out of `#[aggregate(…)]`"
+    message = "snapshots of `{Self}` require a serializable state",
+    label = "missing `Serialize` and `Deserialize`",
+    note = "write `#[derive(Serialize, Deserialize)]` above the definition of `{Self}`, or remove `snapshot` from `#[aggregate(…)]`"
 )]
 pub trait SnapshotState: Serialize + DeserializeOwned {}
 

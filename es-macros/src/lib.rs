@@ -1,21 +1,26 @@
 //! The macros of `es-core`, which re-exports them: [`macro@event`], [`macro@Aggregate`], [`macro@Projection`],
-//! [`macro@Process`], [`macro@Row`] and [`macro@Schema`].
+//! [`macro@Process`], [`macro@Row`], and [`macro@Schema`].
+//!
+//! Each macro has a module of its own name; projections and processes share `consumer`. A macro works in three steps:
+//!
+//! 1. It reads the item and its attributes, and collects all mistakes. A value with a mistake gets a substitute.
+//! 2. It generates code from these values, which cannot fail.
+//! 3. It returns the code, together with one `compile_error!` for each mistake. Since the code is there in spite of
+//!    mistakes, no mistake is reported a second time where the item is used.
+//!
+//! `support` has the tools for these steps. Generated code refers to `es_core::__private` by absolute paths, and has the
+//! spans of the user's code to which an error in it should point.
 
 mod aggregate;
-mod errors;
+mod consumer;
 mod event;
-mod keys;
-mod process;
-mod projection;
 mod row;
 mod schema;
-mod shape;
-mod sources;
-mod spans;
+mod support;
 
 use proc_macro::TokenStream;
 
-/// Makes a type an event, or a family of events, that can be stored.
+/// Turns a struct into an event, or an enum into a family of events.
 ///
 /// # On a struct: one event
 ///
@@ -26,24 +31,23 @@ use proc_macro::TokenStream;
 /// pub struct OrderPlaced { pub customer: String, pub total_cents: u64 }
 /// ```
 ///
-/// | key | what it says |
+/// | key | meaning |
 /// |---|---|
-/// | `name = "…"` | the stored name; otherwise the struct's, less a `V<n>` at its end that repeats the version |
-/// | `version = 2` | the schema version of the payload, 1 if it is not given |
-/// | `previous = OrderPlacedV1` | the event of the version before, needed from version 2 on |
-/// | `alias = "…"` | a name under which the event was stored before; one `alias` for each |
-/// | `skip_derive(PartialEq, …)` | derives to leave out, because the type implements them by hand |
-/// | `crate = ::path` | where `es_core` is, if it was renamed |
+/// | `name = "…"` | the stored name; default: the struct's name, without a suffix `V<n>` that repeats the version |
+/// | `version = 2` | the schema version of the payload; default: 1 |
+/// | `previous = OrderPlacedV1` | the event of the previous version; required from version 2 on |
+/// | `alias = "…"` | a former stored name; may be repeated |
+/// | `skip_derive(PartialEq, …)` | derives to leave out, because the type implements the traits by hand |
+/// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
-/// The macro derives `Clone`, `Debug`, `PartialEq`, `Serialize` and `Deserialize`, as far as the item does
-/// not derive them itself below the attribute. Attributes for serde work as usual, and `serde` need not be
-/// among the crate's own dependencies.
+/// The macro derives `Clone`, `Debug`, `PartialEq`, `Serialize`, and `Deserialize`, except for those that the item
+/// derives itself below the attribute. Serde attributes work as usual, and the crate does not need to depend on `serde`.
 ///
-/// The stored name is never taken from modules or crates, which can be moved and renamed freely.
+/// The stored name does not depend on modules or crates, which can be moved and renamed freely.
 ///
 /// # A new version of an event
 ///
-/// Keep the old struct under a new name, and say how it becomes the new one:
+/// Keep the old struct under a new name, and implement the conversion:
 ///
 /// ```
 /// use es_core::event;
@@ -61,13 +65,13 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-/// Events of all versions are read, wherever events are read; the newest is written. An event that gets
-/// another stored name in its new version lists the old one as an `alias`, and keeps the aliases it had.
+/// All versions of an event can be read, and the newest is written. An event whose new version has another stored name
+/// lists the old name as an `alias`, and keeps its former aliases.
 ///
 /// # On an enum: a family of events
 ///
-/// Every variant is an event of its own, stored under the variant's name; only its content is the payload.
-/// `name`, `version`, `previous` and `alias` go to the variant.
+/// Each variant is an event. It is stored under the variant's name, and its fields are the payload. `name`, `version`,
+/// `previous`, and `alias` belong on the variant.
 ///
 /// ```
 /// use es_core::event;
@@ -80,20 +84,20 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-/// # What the compiler refuses
+/// # Compile errors
 ///
-/// - An unknown key, one given twice, and one with the wrong kind of value.
-/// - A type that is generic or borrows, and parts of it under `#[cfg(…)]`: what one build stores, every build
-///   reads.
-/// - A `version` without its `previous`, a gap between two versions, a `previous` whose stored name or whose
-///   alias would no longer be found, and a missing `From`.
-/// - In a family: two variants of one stored name, and attributes of serde that change how it is stored.
+/// - A key that is unknown, malformed, or given twice.
+/// - A type that is generic or borrows, and fields or variants with `#[cfg(…)]`: all builds must be able to read the
+///   events that one of them stores.
+/// - A `version` without its `previous`, a gap between versions, a `previous` whose stored name or alias is missing here,
+///   and a missing `From`.
+/// - In a family: variants that share a stored name, and serde attributes that change the stored form.
 #[proc_macro_attribute]
 pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
     event::expand(arguments.into(), &item.into()).into()
 }
 
-/// Makes a struct or an enum an aggregate: generates the enum of its events, and how they are dispatched.
+/// Implements `Aggregate` for a struct or an enum: generates the enum of its events, and their dispatch to `Apply`.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -120,47 +124,46 @@ pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// let event: AccountEvent = Deposited { cents: 500 }.into();
 /// ```
 ///
-/// | key | what it says |
+/// | key | meaning |
 /// |---|---|
-/// | `name = "…"` | the aggregate's name, the first part of the names of its streams: never change it |
-/// | `id = Type` | what identifies one aggregate |
-/// | `events(A, B, …)` | its events; the macro generates an enum of them |
-/// | `event = Family` | instead: an enum with `#[event]`, and one `Apply<Family>` |
-/// | `event_enum = Name` | the name of the generated enum, otherwise the aggregate's with `Event` after it |
-/// | `retired("…", …)` | stored names that no longer matter, and are skipped |
-/// | `snapshot` | keeps the state in snapshots, taken as the events since the last one outgrow it |
-/// | `snapshot(every = 100)` | the same, taken after so many events |
-/// | `snapshot(version = 2)` | an explicit version of the state's shape: raise it when the meaning of a field changes |
-/// | `crate = ::path` | where `es_core` is, if it was renamed |
+/// | `name = "…"` | the name of the aggregate, with which the names of its streams begin: never change it |
+/// | `id = Type` | the type of its ids |
+/// | `events(A, B, …)` | its events, of which the macro generates an enum |
+/// | `event = Family` | instead of `events`: an enum with `#[event]`, for which there is one `Apply<Family>` |
+/// | `event_enum = Name` | the name of the generated enum; default: the aggregate's name followed by `Event` |
+/// | `retired("…", …)` | stored names of events that loads skip |
+/// | `snapshot` | enables snapshots, which are taken when the events since the last one outgrow the state |
+/// | `snapshot(every = 100)` | enables snapshots, which are taken after this many events |
+/// | `snapshot(version = 2)` | the version of the state's shape; default: 1. Raise it when the meaning of a field changes |
+/// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
-/// `Apply` is asked for once for every event, and `Default` is the initial state. A state with snapshots
-/// implements `Serialize` and `Deserialize`; snapshots of a state with other fields than now are ignored.
+/// Each event requires an implementation of `Apply`. `Default` is the initial state. A state with snapshots implements
+/// `Serialize` and `Deserialize`. Snapshots of a state with other fields are ignored.
 ///
-/// The generated enum has one variant for each event, of its type's name, and a `From` for each. An event may
-/// be a family itself.
+/// The generated enum has a variant and a `From` for each event, and the variant has the name of the event's type. A
+/// listed event may be a family.
 ///
-/// # What the compiler refuses
+/// # Compile errors
 ///
-/// - An unknown key, one given twice, one that is missing, and one with the wrong kind of value.
-/// - A name that is empty, contains `#` or starts with `$`.
-/// - An event without its `Apply`, one that is listed twice, two of one stored name, and a stored name or an
-///   alias that is retired while an event still has it.
-/// - A generic aggregate, one without `Default`, and one with `snapshot` that is not serializable.
+/// - A key that is unknown, malformed, missing, or given twice.
+/// - A name that is empty, too long, contains `#` or control characters, or starts with `$`.
+/// - An event without `Apply`, an `Apply` of an event that is not listed, an event that is listed twice, events that
+///   share a stored name, and a retired name that an event still has.
+/// - An aggregate that is generic, lacks `Default`, or has `snapshot` and cannot be serialized.
 #[proc_macro_derive(Aggregate, attributes(aggregate))]
 pub fn aggregate(item: TokenStream) -> TokenStream {
     aggregate::expand(item.into()).into()
 }
 
-/// Makes the shape of a type a part of the shapes of the events that contain it: see
-/// the trait `Schema`.
+/// Implements the trait `Schema`: includes the shape of a struct or an enum in the shapes of the events that contain it.
 ///
-/// For structs and enums that events contain. Write `#[schema(crate = path)]` where `es_core` was renamed.
+/// Write `#[schema(crate = ::path)]` if `es_core` was renamed.
 #[proc_macro_derive(Schema, attributes(schema))]
 pub fn schema(item: TokenStream) -> TokenStream {
     schema::expand(item.into()).into()
 }
 
-/// Makes a struct a projection: generates how events of several aggregates are dispatched to its handlers.
+/// Implements `Projection`: generates the dispatch of the events of several aggregates to `Project`.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -183,54 +186,63 @@ pub fn schema(item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// | key | what it says |
+/// | key | meaning |
 /// |---|---|
-/// | `name = "…"` | the projection's name, under which its checkpoints are stored: never change it |
-/// | `events(A(X, Y), B(Z))` | the events that it takes, each in the parentheses of its aggregate |
-/// | `crate = ::path` | where `es_core` is, if it was renamed |
+/// | `name = "…"` | the name of the projection, under which its checkpoints are stored: never change it |
+/// | `events(A(X, Y), B(Z))` | the events that it handles, in the parentheses of their aggregates |
+/// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
-/// Fields with `#[read_model]` hold a `ReadModel`; its changes are written together with the checkpoint. Fields with
-/// `#[read_model(read_only)]` hold one of another projection.
+/// A field with `#[read_model]` is a `ReadModel` whose changes are written together with the checkpoint. A field with
+/// `#[read_model(read_only)]` is a `ReadModel` of another projection.
 ///
-/// # What the compiler refuses
+/// # Compile errors
 ///
-/// - An unknown key, one given twice, one that is missing, and one with the wrong kind of value.
-/// - An event that is not one of its aggregate's, one that is listed twice, and one without its `Project`.
-/// - A generic projection, and one without `Clone`.
+/// - A key that is unknown, malformed, missing, or given twice.
+/// - An event of another aggregate, an event that is listed twice, an event without `Project`, and a `Project` of an event
+///   that is not listed.
+/// - A `ReadModel` without `#[read_model]`.
+/// - A projection that is generic or lacks `Clone`.
 #[proc_macro_derive(Projection, attributes(projection, read_model))]
 pub fn projection(item: TokenStream) -> TokenStream {
-    projection::expand(item.into()).into()
+    consumer::projection(item.into()).into()
 }
 
-/// Makes a struct a process: generates how events of several aggregates are dispatched to its reactions. See
-/// the trait `Process` for an example.
+/// Implements `Process`: generates the dispatch of the events of several aggregates to `React`. The trait `Process` has an
+/// example.
 ///
-/// | key | what it says |
+/// | key | meaning |
 /// |---|---|
-/// | `name = "…"` | the process's name, under which its checkpoints are stored: never change it |
-/// | `state = Type` | the aggregate that remembers for it, with one stream for each instance |
-/// | `events(A(X, Y), B(Z))` | the events that it reacts to, each in the parentheses of its aggregate |
+/// | `name = "…"` | the name of the process, under which its checkpoints are stored: never change it |
+/// | `state = Type` | the aggregate that holds its state, with one stream for each instance |
+/// | `events(A(X, Y), B(Z))` | the events that it reacts to, in the parentheses of their aggregates |
 /// | `timeouts(X)` | the events that it schedules for itself |
-/// | `crate = ::path` | where `es_core` is, if it was renamed |
+/// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
-/// # What the compiler refuses
+/// # Compile errors
 ///
-/// - An unknown key, one given twice, one that is missing, and one with the wrong kind of value.
-/// - An event that is not one of its aggregate's, one that is listed twice, and one without its `React`.
-/// - A generic process, and one without `Clone`.
+/// - A key that is unknown, malformed, missing, or given twice.
+/// - An event of another aggregate, an event or a timeout that is listed twice, an event without `React`, and a `React` to
+///   an event that is not listed.
+/// - A process that is generic or lacks `Clone`.
 #[proc_macro_derive(Process, attributes(process))]
 pub fn process(item: TokenStream) -> TokenStream {
-    process::expand(item.into()).into()
+    consumer::process(item.into()).into()
 }
 
-/// Makes a struct a row of a read model: see the trait `Row`.
+/// Implements `Row` for a struct: a row of a read model. The trait `Row` has an example.
 ///
-/// | key | what it says |
+/// | key | meaning |
 /// |---|---|
 /// | `name = "…"` | the name of the read model, under which its rows are stored |
 /// | `key = field` | the field that identifies a row |
-/// | `index(by_a(a, b))` | an index: rows by the value of its first field, in the order of the others |
-/// | `crate = ::path` | where `es_core` is, if it was renamed |
+/// | `index(by_a(a, b))` | an index, which groups rows by the first field and orders them by the others; may be repeated |
+/// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
+///
+/// # Compile errors
+///
+/// - A key that is unknown, malformed, missing, or given twice.
+/// - A field in the key or an index that does not exist, or whose values have no order as text, such as a float.
+/// - A row that is generic, or lacks `Clone`, `Serialize`, or `Deserialize`.
 #[proc_macro_derive(Row, attributes(row))]
 pub fn row(item: TokenStream) -> TokenStream {
     row::expand(item.into()).into()

@@ -2,47 +2,48 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
+use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
-use syn::{Data, DeriveInput, Fields, Meta, Path, Token, Type, parenthesized, parse_quote};
+use syn::{Data, DeriveInput, Path, Token, Type, parenthesized, parse_quote};
 
-use crate::errors::Errors;
-use crate::keys::{Grammar, append};
-use crate::spans::Place;
+use crate::support::derive::{Helper, refuse_generics, valid_name};
+use crate::support::errors::Errors;
+use crate::support::grammar::Grammar;
+use crate::support::spans::{Place, implementation};
 
-const GRAMMAR: Grammar = Grammar {
-    attribute: "#[row(…)]",
-    keys: &[
-        ("name", "name = \"orders\""),
-        ("key", "key = order_id"),
-        ("index", "index(by_customer(customer, placed_at))"),
-        ("crate", "crate = ::path::to::es_core"),
-    ],
-    repeatable: &["index"],
-    elsewhere: &[],
+static ROW: Helper = Helper {
+    name: "row",
+    example: "name = \"…\", key = …",
+    grammar: Grammar {
+        attribute: "`#[row(…)]`",
+        keys: &[
+            ("name", "name = \"orders\""),
+            ("key", "key = order_id"),
+            ("index", "index(by_customer(customer, placed_at))"),
+            ("crate", "crate = ::path::to::es_core"),
+        ],
+        repeatable: &["index"],
+        elsewhere: &[],
+    },
 };
 
-/// An index: its name, the field it groups by, and those it orders by.
+/// An index: its name, the field that groups its rows, and the fields that order them.
 struct Index {
     name: Ident,
     fields: Vec<Ident>,
 }
 
-impl syn::parse::Parse for Index {
-    fn parse(input: syn::parse::ParseStream<'_>) -> syn::Result<Self> {
+impl Parse for Index {
+    fn parse(input: ParseStream<'_>) -> syn::Result<Self> {
         let name: Ident = input.parse()?;
-        if !input.peek(syn::token::Paren) {
-            return Err(syn::Error::new(name.span(), "the fields are missing"));
+        let mut fields = Punctuated::<Ident, Token![,]>::new();
+        if input.peek(syn::token::Paren) {
+            let content;
+            parenthesized!(content in input);
+            fields = Punctuated::parse_terminated(&content)?;
         }
-        let content;
-        parenthesized!(content in input);
-        if name.to_string().len() > 100 {
-            return Err(syn::Error::new(name.span(), "the name of an index has at most 100 bytes"));
-        }
-        let fields = Punctuated::<Ident, Token![,]>::parse_terminated(&content)?;
         if fields.is_empty() {
-            let message =
-                format!("the index `{name}` needs the field that it groups by: write `{name}(customer)`");
-            return Err(syn::Error::new(name.span(), message));
+            return Err(syn::Error::new(name.span(), "an index has at least one field"));
         }
         Ok(Self { name, fields: fields.into_iter().collect() })
     }
@@ -50,143 +51,104 @@ impl syn::parse::Parse for Index {
 
 struct Attributes {
     core: Path,
-    name: Option<String>,
-    key: Option<Ident>,
+    name: String,
+    key: Ident,
     indexes: Vec<Index>,
 }
 
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
-    let item: DeriveInput = match syn::parse2(item) {
-        Ok(item) => item,
-        Err(error) => return error.to_compile_error(),
-    };
     let mut errors = Errors::new();
-    if !item.generics.params.is_empty() {
-        errors.on(
-            &item.generics,
-            format!("the row `{}` cannot be generic: all rows of one name have one type", item.ident),
-        );
-    }
+    let Some(item) = errors.keep(syn::parse2::<DeriveInput>(item)) else { return errors.finish() };
+    refuse_generics(
+        "row",
+        &item,
+        "all rows of a read model have one type: write a separate struct for each case",
+        &mut errors,
+    );
     let attributes = read(&item, &mut errors);
-    check_fields(&item, &attributes, &mut errors);
-    let sound = errors.is_empty();
+    let is_valid = errors.is_empty();
     let mut output = errors.finish();
-    if let (true, Some(name), Some(key)) = (sound, &attributes.name, &attributes.key) {
-        output.extend(implementation(&item, &attributes, name, key));
+    if let Some(attributes) = attributes.filter(|_| is_valid) {
+        output.extend(implement(&item, &attributes));
     }
     output
 }
 
-fn read(item: &DeriveInput, errors: &mut Errors) -> Attributes {
-    let mut attributes =
-        Attributes { core: parse_quote!(::es_core), name: None, key: None, indexes: Vec::new() };
-    let mut tokens = TokenStream::new();
-    for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("row")) {
-        if let Meta::List(list) = &attribute.meta {
-            append(&mut tokens, list.tokens.clone());
-        }
-    }
-    let mut given = Vec::new();
-    for entry in GRAMMAR.parse(tokens, errors) {
-        given.push(entry.key.to_string());
-        match entry.key.to_string().as_str() {
-            "name" => attributes.name = entry.text(&GRAMMAR, errors).map(|name| valid_name(&name, errors)),
-            "key" => attributes.key = entry.ident(&GRAMMAR, errors),
-            "index" => attributes.indexes.extend(entry.list::<Index>(&GRAMMAR, errors).unwrap_or_default()),
-            _ => {
-                if let Some(core) = entry.path(&GRAMMAR, errors) {
-                    attributes.core = core;
-                }
-            }
-        }
-    }
-    for (key, what) in [("name", "under which it is stored"), ("key", "the field that identifies it")] {
-        if !given.iter().any(|given| given == key) {
-            errors.on(
-                &item.ident,
-                format!(
-                    "the row `{}` has no `{key}`, {what}: write `#[row(name = \"…\", key = …)]` below the derive",
-                    item.ident
-                ),
-            );
-        }
-    }
-    attributes
+/// Reads the attribute. Returns `None` after reporting that a required key is missing.
+fn read(item: &DeriveInput, errors: &mut Errors) -> Option<Attributes> {
+    let keys = ROW.read(item, errors)?;
+    let required = [("name", "under which its rows are stored"), ("key", "the field that identifies it")];
+    ROW.require(&keys, &required, item, errors);
+    let name = keys.get("name").and_then(|entry| entry.text(errors));
+    let name = name.map(|name| valid_name(&name, "a row", errors));
+    let key = keys.get("key").and_then(|entry| entry.ident(errors));
+    let indexes = keys.all("index").filter_map(|entry| entry.list::<Index>(errors)).flatten();
+    let indexes: Vec<Index> = indexes.collect();
+    check_fields(item, key.iter().chain(indexes.iter().flat_map(|index| &index.fields)), errors);
+    check_indexes(&indexes, errors);
+    Some(Attributes { core: keys.core(errors), name: name?, key: key?, indexes })
 }
 
-fn valid_name(name: &syn::LitStr, errors: &mut Errors) -> String {
-    let text = name.value();
-    if text.is_empty() || text.contains('#') || text.len() > 100 {
-        errors.at(
-            name.span(),
-            "a row's name has 1 to 100 bytes, and no `#`: write one as in `name = \"orders\"`",
-        );
-    }
-    text
-}
-
-/// Whether the fields are there.
-fn check_fields(item: &DeriveInput, attributes: &Attributes, errors: &mut Errors) {
-    let fields = match &item.data {
-        Data::Struct(data) => match &data.fields {
-            Fields::Named(fields) => fields.named.iter().filter_map(|field| field.ident.clone()).collect(),
-            Fields::Unnamed(_) | Fields::Unit => Vec::new(),
-        },
+/// Reports fields that the row does not have.
+fn check_fields<'a>(item: &DeriveInput, used: impl Iterator<Item = &'a Ident>, errors: &mut Errors) {
+    let fields: Vec<&Ident> = match &item.data {
+        Data::Struct(data) => data.fields.iter().filter_map(|field| field.ident.as_ref()).collect(),
         Data::Enum(_) | Data::Union(_) => Vec::new(),
     };
     if fields.is_empty() {
         errors.on(
             &item.ident,
-            format!(
-                "the row `{}` has no named fields: make it a struct with a field for its key",
-                item.ident
-            ),
+            format!("the row `{}` must be a struct with named fields, one of which is its key", item.ident),
         );
         return;
     }
     let known = fields.iter().map(|field| format!("`{field}`")).collect::<Vec<_>>().join(", ");
-    let used = attributes.key.iter().chain(attributes.indexes.iter().flat_map(|index| &index.fields));
     for field in used.filter(|field| !fields.contains(field)) {
-        errors.at(field.span(), format!("`{}` has no field `{field}`; it has {known}", item.ident));
+        errors.at(field.span(), format!("`{}` has no field `{field}`: its fields are {known}", item.ident));
     }
-    for (place, index) in attributes.indexes.iter().enumerate() {
-        if attributes.indexes[..place].iter().any(|other| other.name == index.name) {
-            errors.at(
-                index.name.span(),
-                format!("the index `{}` is there twice: rename one of them", index.name),
-            );
+}
+
+/// Reports names of indexes that are too long or given twice.
+fn check_indexes(indexes: &[Index], errors: &mut Errors) {
+    for (position, Index { name, .. }) in indexes.iter().enumerate() {
+        if name.to_string().len() > 100 {
+            errors.at(name.span(), "the name of an index cannot be longer than 100 bytes: shorten it");
+        }
+        if indexes[..position].iter().any(|other| other.name == *name) {
+            errors.at(name.span(), format!("the index `{name}` is defined twice: rename one"));
         }
     }
 }
 
-fn implementation(item: &DeriveInput, attributes: &Attributes, name: &str, key: &Ident) -> TokenStream {
-    let core = &attributes.core;
+fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
+    let Attributes { core, name, key, indexes } = attributes;
     let ident = &item.ident;
     let key_type = type_of(item, key);
-    let names = attributes.indexes.iter().map(|index| index.name.to_string());
-    let places = attributes.indexes.iter().enumerate().map(|(number, index)| {
+    let names = indexes.iter().map(|index| index.name.to_string());
+    let places = indexes.iter().enumerate().map(|(number, index)| {
         let fields = &index.fields;
         quote! {
             #core::__private::index_place(#name, KINDS.of_index(#number), &[#(&self.#fields),*])?
         }
     });
     let key_kind = kind_of(core, item, key);
-    let index_kinds = attributes.indexes.iter().map(|index| {
+    let index_kinds = indexes.iter().map(|index| {
         let kinds = index.fields.iter().map(|field| kind_of(core, item, field));
         quote!(#core::__private::Vec::from([#(#kinds),*]))
     });
     let mut fields: Vec<&Ident> = vec![key];
-    fields.extend(attributes.indexes.iter().flat_map(|index| &index.fields));
+    fields.extend(indexes.iter().flat_map(|index| &index.fields));
     let mut checked = Vec::new();
     fields.retain(|field| {
         let is_new = !checked.contains(*field);
         checked.push((*field).clone());
         is_new
     });
-    let orders = fields.into_iter().map(|field| has_order(core, item, field));
+    let orders = fields.into_iter().map(|field| require_key(core, item, field));
+    let header = implementation(core, "Row", ident);
     quote! {
         const _: () = {
-            #[allow(unused_imports)] // which of the two is used depends on the types
+            #[allow(unused_imports)] // the types decide which of them are used
             use #core::__private::{KnownKind as _, NoOrder as _, SomeOrder as _, UnknownKind as _};
 
             static KINDS: #core::__private::LazyLock<#core::__private::RowKinds> =
@@ -196,7 +158,7 @@ fn implementation(item: &DeriveInput, attributes: &Attributes, name: &str, key: 
                 });
 
             #[automatically_derived]
-            impl #core::Row for #ident {
+            #header {
                 const NAME: &'static #core::__private::str = #name;
                 const INDEXES: &'static [&'static #core::__private::str] = &[#(#names),*];
 
@@ -222,14 +184,14 @@ fn implementation(item: &DeriveInput, attributes: &Attributes, name: &str, key: 
     }
 }
 
-/// The kind of a field in a key.
+/// Generates an expression: the kind of a field in a key.
 fn kind_of(core: &Path, item: &DeriveInput, field: &Ident) -> TokenStream {
     let ty = type_of(item, field);
     quote!((&#core::__private::KeyProbe::<#ty>::new()).kind())
 }
 
-/// A statement that stops the compilation when values of a field cannot be in a key, at its type.
-fn has_order(core: &Path, item: &DeriveInput, field: &Ident) -> TokenStream {
+/// Generates a statement that does not compile when the field cannot be part of a key.
+fn require_key(core: &Path, item: &DeriveInput, field: &Ident) -> TokenStream {
     let ty = type_of(item, field);
     let place = Place::of(&ty);
     let core_here = place.beginning(core);
@@ -238,7 +200,7 @@ fn has_order(core: &Path, item: &DeriveInput, field: &Ident) -> TokenStream {
     quote!(#require #arguments;)
 }
 
-/// The type of a field, so that one that cannot be in a key is underlined where it stands.
+/// Returns the type of a field with its span.
 fn type_of(item: &DeriveInput, field: &Ident) -> Type {
     let found = match &item.data {
         Data::Struct(data) => data.fields.iter().find(|other| other.ident.as_ref() == Some(field)),

@@ -1,22 +1,23 @@
-//! `#[derive(Schema)]`.
+//! `#[derive(Schema)]`: the shape of a type that events contain.
 
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::ext::IdentExt;
 use syn::{Data, DeriveInput, Path, Type};
 
-use crate::errors::Errors;
-use crate::shape::{
+use crate::support::derive::append;
+use crate::support::errors::Errors;
+use crate::support::grammar::Grammar;
+use crate::support::serde::{
     SerdeAttributes, describe, json_fields, json_fields_of_variant, json_types, representation,
     with_attributes,
 };
 
+static GRAMMAR: Grammar = Grammar::new("`#[schema(…)]`", &[("crate", "crate = ::path::to::es_core")]);
+
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
-    let item: DeriveInput = match syn::parse2(item) {
-        Ok(item) => item,
-        Err(error) => return error.to_compile_error(),
-    };
     let mut errors = Errors::new();
+    let Some(item) = errors.keep(syn::parse2::<DeriveInput>(item)) else { return errors.finish() };
     let core = core_of(&item, &mut errors);
     let (parts, types) = parts(&item, &mut errors);
     let implementation = implementation(&item, &core, &parts, &types);
@@ -24,23 +25,18 @@ pub(crate) fn expand(item: TokenStream) -> TokenStream {
     quote!(#implementation #errors)
 }
 
-/// Where `es_core` is: as `#[schema(crate = path)]` says.
+/// Reads `#[schema(crate = path)]`, which is optional.
 fn core_of(item: &DeriveInput, errors: &mut Errors) -> Path {
-    let mut core: Path = syn::parse_quote!(::es_core);
+    let mut tokens = TokenStream::new();
     for attribute in item.attrs.iter().filter(|attribute| attribute.path().is_ident("schema")) {
-        let parsed = attribute.parse_nested_meta(|meta| {
-            if !meta.path.is_ident("crate") {
-                return Err(meta.error("`#[schema(…)]` has one key: `crate = path`"));
-            }
-            core = meta.value()?.call(Path::parse_mod_style)?;
-            Ok(())
-        });
-        errors.keep(parsed);
+        if let Some(list) = errors.keep(attribute.meta.require_list()) {
+            append(&mut tokens, list.tokens.clone());
+        }
     }
-    core
+    GRAMMAR.parse(tokens, errors).core(errors)
 }
 
-/// The parts of the type, each with its name and what it is, and the types that take part in them.
+/// Returns the names and shapes of the fields or variants, and the types in them.
 fn parts(item: &DeriveInput, errors: &mut Errors) -> (Vec<(String, String)>, Vec<Type>) {
     let container = SerdeAttributes::of(&item.attrs);
     let mut parts: Vec<_> =
@@ -64,7 +60,7 @@ fn parts(item: &DeriveInput, errors: &mut Errors) -> (Vec<(String, String)>, Vec
                 types.extend(json_types(&variant.fields));
             }
         }
-        Data::Union(_) => errors.on(&item.ident, "a union has no schema: use a struct or an enum"),
+        Data::Union(_) => errors.on(&item.ident, "a union cannot have a schema: use a struct or an enum"),
     }
     (parts, types)
 }

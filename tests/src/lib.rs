@@ -53,14 +53,15 @@ mod book {
     struct Diagnostics;
 }
 
-/// The book quotes what the compiler says; the UI tests are what it says.
+/// The book quotes messages of the compiler, and the UI tests contain them.
 #[test]
 fn the_book_quotes_the_compiler() {
     let ui = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
-    let folders = std::fs::read_dir(ui).expect("is there").map(|folder| folder.expect("is read").path());
-    let files = folders.flat_map(|folder| std::fs::read_dir(folder).expect("is a folder"));
-    let files = files.map(|file| file.expect("is read").path());
-    let said: String = files
+    let files =
+        |folder| std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+    let said: String = files(ui)
+        .filter(|path| path.is_dir())
+        .flat_map(files)
         .filter(|file| file.extension().is_some_and(|extension| extension == "stderr"))
         .map(|file| std::fs::read_to_string(file).expect("is text"))
         .collect();

@@ -179,15 +179,15 @@ pub trait Process: Clone + Send + Sync + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not list the event `{E}`",
     label = "`{E}` is neither in `events(…)` nor in `timeouts(…)`",
-    note = "add it in the attribute above the definition of `{Self}`: to `#[process(events(Aggregate({E})))]`, or to `#[process(timeouts({E}))]` if the process schedules it"
+    note = "add it to the attribute above the definition of `{Self}`, as in `#[process(events(Aggregate({E})))]`, or `#[process(timeouts({E}))]` if the process schedules it"
 )]
 pub trait Lists<E> {}
 
 /// How a process reacts to one event.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say how it reacts to the event `{E}`",
+    message = "`{Self}` does not react to the event `{E}`",
     label = "missing `impl React<{E}> for {Self}`",
-    note = "each event that `#[process(events(…), timeouts(…))]` lists needs one: write `impl React<{E}> for {Self} {{ fn instance(…) … async fn react(…) … }}`"
+    note = "each event in `#[process(events(…), timeouts(…))]` requires one: write `impl React<{E}> for {Self} {{ fn instance(…) … async fn react(…) … }}`"
 )]
 pub trait React<E>: Process + Lists<E> {
     /// Which instance of the process the event concerns; `None` when it concerns none.

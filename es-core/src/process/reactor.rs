@@ -32,7 +32,7 @@ const LONGEST_KEY: usize = 256;
 const MOST_ATTEMPTS: u32 = 16;
 
 /// What runs the reactions of a process: the generated code hands the events to it.
-pub struct Reactor<S: Aggregate> {
+pub struct Reactor<S> {
     process: &'static str,
     pub(super) store: Arc<dyn Feed>,
     pub(super) states: Repository<S>,

@@ -131,11 +131,11 @@ pub trait Projection: Clone + Send + Sync + 'static {
 /// read models that it made before it failed are undone. A store that cannot be reached for the moment is no
 /// failure of the event, when its error is returned as it is: the event waits for it.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say how it handles the event `{E}`",
+    message = "`{Self}` does not project the event `{E}`",
     label = "missing `impl Project<{E}> for {Self}`",
-    note = "each event that `#[projection(events(…))]` lists needs one: write `impl Project<{E}> for {Self} {{ async fn project(&mut self, event: &{E}, ctx: &EventContext) -> Result<(), BoxError> {{ … }} }}`"
+    note = "each event in `#[projection(events(…))]` requires one: write `impl Project<{E}> for {Self} {{ async fn project(&mut self, event: &{E}, ctx: &EventContext) -> Result<(), BoxError> {{ … }} }}`"
 )]
-pub trait Project<E> {
+pub trait Project<E>: Lists<E> {
     /// Handles `event`.
     ///
     /// # Errors
@@ -145,3 +145,11 @@ pub trait Project<E> {
     fn project(&mut self, event: &E, ctx: &EventContext)
     -> impl Future<Output = Result<(), BoxError>> + Send;
 }
+
+/// Marks an event that a projection lists in `#[projection(events(…))]`; implemented by the derive.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not list the event `{E}`",
+    label = "`{E}` is not in `events(…)`",
+    note = "add it to the attribute above the definition of `{Self}`, as in `#[projection(events(Aggregate({E})))]`: other events are never handled"
+)]
+pub trait Lists<E> {}

@@ -11,7 +11,7 @@ use crate::documents::DocumentChange;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a read model",
     label = "not a read model",
-    note = "the field with `#[read_model]` is a `ReadModel<…>` of a type with `#[derive(Row)]`; other fields go without it"
+    note = "write `#[read_model]` only above fields of the type `ReadModel<…>`, whose rows have `#[derive(Row)]`"
 )]
 pub trait Stage: Send {
     /// The name under which its changes are stored.

@@ -213,9 +213,9 @@ mod probes {
 
     /// That values of `T` can be in a key, as far as its type tells.
     #[diagnostic::on_unimplemented(
-        message = "`{T}` cannot be in the key or an index of a row",
-        label = "neither a text, a whole number, nor a `bool`",
-        note = "use a text, a whole number (cents, thousandths), a `bool`, or a type that is serialized as one of them: an id, a date, an enum without content"
+        message = "`{T}` cannot be part of the key or an index of a row",
+        label = "not a string, an integer, or a `bool`",
+        note = "use a string, an integer (such as cents), a `bool`, or a type that is serialized as one of these, such as an id, a date, or an enum without fields"
     )]
     pub trait CanBeKey<T: ?Sized> {}
 

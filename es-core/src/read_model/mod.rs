@@ -105,7 +105,7 @@ use crate::projection::{BoxError, Projection, Stage};
 ///
 /// A row is a document, and each index holds a copy of it. A row whose place in an index has changed is
 /// removed from the old one.
-pub struct ReadModel<T: Row> {
+pub struct ReadModel<T> {
     store: Arc<dyn Documents>,
     builds: Builds,
     staging: Option<Staging<T>>,

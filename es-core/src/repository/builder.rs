@@ -23,7 +23,7 @@ const DEFAULT_MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// Settings of a [`Repository`]: made by [`Repository::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct RepositoryBuilder<A: Aggregate> {
+pub struct RepositoryBuilder<A> {
     inner: Inner<A>,
 }
 

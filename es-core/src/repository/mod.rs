@@ -99,7 +99,7 @@ use snapshotting::Snapshotting;
 /// # Ok(())
 /// # }
 /// ```
-pub struct Repository<A: Aggregate> {
+pub struct Repository<A> {
     inner: Arc<Inner<A>>,
 }
 
@@ -191,10 +191,9 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # In a spawned task
     ///
-    /// In a task that is spawned, and in a handler of a web server, write `async move` and let the closure own
-    /// what it uses. The compiler rejects a closure that borrows there, with "implementation of `AsyncFnOnce` is not
-    /// general enough" or "implementation of `Send` is not general enough": it cannot prove yet that such a future
-    /// is `Send` ([rust-lang/rust#134997](https://github.com/rust-lang/rust/issues/134997)).
+    /// In `tokio::spawn`, and in a handler of most web frameworks, write `async move`, so that the closure owns what it
+    /// uses. For a closure that borrows, the compiler reports "implementation of `Send` is not general enough", because
+    /// it cannot prove yet that the future is `Send` ([rust-lang/rust#134997](https://github.com/rust-lang/rust/issues/134997)).
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -204,17 +203,16 @@ impl<A: Aggregate> Repository<A> {
     /// # #[aggregate(name = "client", id = String, events(Rated))]
     /// # pub struct Client { score: u32 }
     /// # impl Apply<Rated> for Client { fn apply(&mut self, event: &Rated) { self.score = event.score; } }
-    /// # #[derive(Clone)] struct Bureau;
+    /// # struct Bureau;
     /// # impl Bureau { async fn score(&self, _: &str) -> Result<u32, std::io::Error> { Ok(7) } }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let (clients, bureau) = (Repository::<Client>::new(MemoryStore::new()), Bureau);
     /// let task = tokio::spawn(async move {
     ///     let ann = "ann".to_owned();
-    ///     // The closure owns `bureau`, and clones it for each attempt.
+    ///     // The closure owns `bureau`; each attempt borrows it from the closure.
     ///     let decide = async move |_: &Client, ctx: &Context<Client>| {
-    ///         let (bureau, id) = (bureau.clone(), ctx.id().clone());
-    ///         Ok::<_, std::io::Error>(Rated { score: bureau.score(&id).await? }.into())
+    ///         Ok::<_, std::io::Error>(Rated { score: bureau.score(ctx.id()).await? }.into())
     ///     };
     ///     clients.decide(&ann, decide).await
     /// });

@@ -1,171 +1,121 @@
-//! The enum of an aggregate's events that `#[derive(Aggregate)]` generates.
+//! The keys that define the events of an aggregate: `events(…)` with `event_enum`, or `event = …`.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote, quote_spanned};
+use quote::{ToTokens, format_ident};
 use syn::ext::IdentExt;
-use syn::{DeriveInput, Path};
+use syn::{DeriveInput, Path, Type};
 
-use crate::spans::Place;
+use crate::support::errors::Errors;
+use crate::support::grammar::{Entry, Keys};
+use crate::support::tokens::text;
 
-/// The kinds of a type that the user names.
-pub(super) fn kinds(core: &Path, event: &impl ToTokens) -> TokenStream {
-    member(core, event, "KINDS")
+/// The events of an aggregate.
+pub(super) enum Events {
+    /// A list of events, and the name of the enum that is generated from it.
+    Listed { name: Ident, events: Vec<(Ident, Path)> },
+    /// An enum with `#[event]`.
+    Family(Type),
 }
 
-/// An associated item of a type that the user names as an event.
-fn member(core: &Path, event: &impl ToTokens, item: &str) -> TokenStream {
-    let place = Place::of(event);
-    let core = place.beginning(core);
-    let item = place.ending(item);
-    quote_spanned!(place.start=> <#event as #core::__private::Member>::#item)
-}
-
-/// The enum, and what makes it an event itself.
-pub(super) fn expand(item: &DeriveInput, core: &Path, name: &Ident, events: &[(Ident, Path)]) -> TokenStream {
-    let visibility = &item.vis;
-    let documentation = format!("The events of [`{}`]: any one of them.", item.ident.unraw());
-    let variants: Vec<_> = events.iter().map(|(variant, _)| variant).collect();
-    let paths: Vec<_> = events.iter().map(|(_, path)| path).collect();
-    let documents = events.iter().map(|(variant, path)| documentation_of(variant, path));
-    let event = event(core, name, events);
-    let derives = derives(core, name, events);
-    quote! {
-        #[doc = #documentation]
-        // The variants have the names of types, and events are as large as they are.
-        #[allow(deprecated, clippy::enum_variant_names, clippy::large_enum_variant)]
-        #visibility enum #name {
-            #(
-                #[doc = #documents]
-                #variants(#paths),
-            )*
-        }
-
-        #[allow(deprecated)]
-        const _: () = {
-            #(
-                #[automatically_derived]
-                impl #core::__private::From<#paths> for #name {
-                    fn from(event: #paths) -> Self {
-                        Self::#variants(event)
-                    }
-                }
-            )*
-
-            #event
-            #derives
-        };
+impl Events {
+    /// An empty list.
+    pub(super) fn none(item: &DeriveInput) -> Self {
+        Self::Listed { name: default_name(item), events: Vec::new() }
     }
-}
 
-/// The variant's documentation, with a link to the type that finds it from where the enum is.
-fn documentation_of(variant: &Ident, path: &Path) -> String {
-    let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.unraw().to_string()).collect();
-    let root = if path.leading_colon.is_some() { "::" } else { "" };
-    format!("The event [`{}`]({root}{}).", variant.unraw(), segments.join("::"))
-}
-
-/// The implementation of `Event`, by that of the event that it is.
-fn event(core: &Path, name: &Ident, events: &[(Ident, Path)]) -> TokenStream {
-    let kinds = events.iter().map(|(_, path)| kinds(core, path));
-    let kind = of_each(events, |path| member(core, path, "kind"));
-    let encode = of_each(events, |path| member(core, path, "encode"));
-    let decode = events.iter().map(|(variant, path)| {
-        let (knows, decode) = (member(core, path, "knows"), member(core, path, "decode"));
-        quote! {
-            if #knows(stored.name()) {
-                return #core::__private::Result::map(#decode(stored), Self::#variant);
-            }
-        }
-    });
-    quote! {
-        const PARTS: &[&[#core::__private::EventKind]] = &[#(#kinds),*];
-        const ALL: [#core::__private::EventKind; #core::__private::count_kinds(PARTS)] =
-            #core::__private::concat_kinds(PARTS);
-
-        #[automatically_derived]
-        impl #core::Event for #name {
-            const KINDS: &'static [#core::__private::EventKind] = &ALL;
-
-            fn kind(&self) -> &'static #core::__private::EventKind {
-                #kind
-            }
-
-            fn encode(
-                &self,
-            ) -> #core::__private::Result<#core::__private::String, #core::__private::EncodeError> {
-                #encode
-            }
-
-            fn decode(
-                stored: &#core::EventData,
-            ) -> #core::__private::Result<Self, #core::DecodeError> {
-                #(#decode)*
-                #core::__private::unknown_name::<Self>(stored)
-            }
-        }
-    }
-}
-
-/// What `derive` would generate; but `derive` would ask each event for each trait, and report one that is
-/// no event three times.
-fn derives(core: &Path, name: &Ident, events: &[(Ident, Path)]) -> TokenStream {
-    let clone = matched(events, |variant, path| {
-        let copy = member(core, path, "copy");
-        quote!(Self::#variant(event) => Self::#variant(#copy(event)),)
-    });
-    let debug = matched(events, |variant, path| {
-        let show = member(core, path, "show");
-        let text = variant.unraw().to_string();
-        quote!(Self::#variant(event) => #show(event, f, #text),)
-    });
-    let equal = events.iter().map(|(variant, path)| {
-        let same = member(core, path, "same");
-        quote!((Self::#variant(left), Self::#variant(right)) => #same(left, right),)
-    });
-    quote! {
-        #[automatically_derived]
-        impl ::core::clone::Clone for #name {
-            fn clone(&self) -> Self {
-                #clone
-            }
-        }
-
-        #[automatically_derived]
-        impl ::core::fmt::Debug for #name {
-            fn fmt(&self, f: &mut ::core::fmt::Formatter<'_>) -> ::core::fmt::Result {
-                #debug
-            }
-        }
-
-        #[automatically_derived]
-        impl ::core::cmp::PartialEq for #name {
-            fn eq(&self, other: &Self) -> #core::__private::bool {
-                #[allow(unreachable_patterns)] // there may be one event only
-                match (self, other) {
-                    #(#equal)*
-                    _ => false,
-                }
-            }
-        }
-    }
-}
-
-/// What a function of the event says, whichever it is.
-fn of_each(events: &[(Ident, Path)], function: impl Fn(&Path) -> TokenStream) -> TokenStream {
-    matched(events, |variant, path| {
-        let function = function(path);
-        quote!(Self::#variant(event) => #function(event),)
-    })
-}
-
-fn matched(events: &[(Ident, Path)], arm: impl Fn(&Ident, &Path) -> TokenStream) -> TokenStream {
-    if events.is_empty() {
-        return quote!(match *self {});
-    }
-    let arms = events.iter().map(|(variant, path)| arm(variant, path));
-    quote! {
+    /// Returns the types of the events.
+    pub(super) fn paths(&self) -> Vec<TokenStream> {
         match self {
-            #(#arms)*
+            Self::Listed { events, .. } => events.iter().map(|(_, path)| path.to_token_stream()).collect(),
+            Self::Family(family) => vec![family.to_token_stream()],
         }
     }
+
+    /// Reads the keys. Mistakes are reported, and the rest of the list is read.
+    pub(super) fn read(item: &DeriveInput, keys: &Keys, errors: &mut Errors) -> Self {
+        let chosen = keys.get("event_enum").and_then(|entry| entry.ident(errors));
+        let name = chosen.unwrap_or_else(|| default_name(item));
+        match (keys.get("events"), keys.get("event")) {
+            (Some(events), None) => Self::list(item, events, name, errors),
+            (None, Some(events)) if events.is_list() => {
+                errors.at(
+                    events.key.span(),
+                    "write `events(…)` for a list of events: `event = OrderEvent` names a single enum of events",
+                );
+                Self::list(item, events, name, errors)
+            }
+            (None, Some(family)) => {
+                if let Some(entry) = keys.get("event_enum") {
+                    errors.at(
+                        entry.key.span(),
+                        "`event_enum` names the enum that `events(…)` generates, and `event = …` generates none: \
+                         remove `event_enum`",
+                    );
+                }
+                family.ty(errors).map_or_else(|| Self::none(item), Self::Family)
+            }
+            (Some(events), Some(family)) => {
+                errors.at(
+                    family.key.span(),
+                    "an aggregate has either `events(…)`, a list of structs, or `event = …`, an enum: remove one",
+                );
+                Self::list(item, events, name, errors)
+            }
+            (None, None) => {
+                errors.on(
+                    &item.ident,
+                    format!(
+                        "the aggregate `{}` has no events: add `events(OrderPlaced, OrderShipped)` to \
+                         `#[aggregate(…)]`, or `event = OrderEvent` for an enum with `#[event]`",
+                        item.ident
+                    ),
+                );
+                Self::none(item)
+            }
+        }
+    }
+
+    fn list(item: &DeriveInput, entry: &Entry, name: Ident, errors: &mut Errors) -> Self {
+        let Some(paths) = entry.list::<Path>(errors) else {
+            return Self::Listed { name, events: Vec::new() };
+        };
+        if paths.is_empty() {
+            errors.at(
+                entry.key.span(),
+                format!(
+                    "the aggregate `{}` has no events: list them as in `events(OrderPlaced)`",
+                    item.ident
+                ),
+            );
+        }
+        Self::Listed { name, events: with_variants(&paths, errors) }
+    }
+}
+
+/// Returns the events with their variants. Duplicates are reported and left out.
+fn with_variants(paths: &[Path], errors: &mut Errors) -> Vec<(Ident, Path)> {
+    let mut events: Vec<(Ident, Path)> = Vec::new();
+    for path in paths {
+        let Some(last) = path.segments.last() else { continue };
+        let variant = &last.ident;
+        match events.iter().find(|(other, _)| other.unraw() == variant.unraw()) {
+            Some((_, other)) if text(other) == text(path) => {
+                errors.on(path, format!("the event `{variant}` is listed twice: remove one"));
+            }
+            Some(_) => errors.on(
+                path,
+                format!(
+                    "two events are named `{variant}`, and so would be their variants in the generated enum: import \
+                     one under another name, as in `use other::{variant} as Other{variant};`"
+                ),
+            ),
+            None => events.push((variant.clone(), path.clone())),
+        }
+    }
+    events
+}
+
+/// Returns the default name of the generated enum.
+fn default_name(item: &DeriveInput) -> Ident {
+    format_ident!("{}Event", item.ident, span = item.ident.span())
 }

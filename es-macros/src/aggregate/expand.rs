@@ -1,43 +1,38 @@
-//! The code that `#[derive(Aggregate)]` generates.
+//! Generates the implementation of `Aggregate`.
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{quote, quote_spanned};
-use syn::{DeriveInput, LitStr, Path};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::{DeriveInput, Path};
 
 use super::attributes::{Attributes, Snapshot};
-use super::events;
+use super::event_enum;
+use super::events::Events;
 use super::fingerprint::fingerprint;
-use super::members::Members;
-use crate::spans::Place;
+use crate::support::spans::{Place, assertion, implementation, member};
 
 pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
     let Attributes { core, name, id, retired, .. } = attributes;
     let ident = &item.ident;
-    let (definition, event, apply, parts) = match &attributes.members {
-        Members::Listed { name, events } => (
-            events::expand(item, core, name, events),
-            quote!(#name),
+    let (definition, event, apply) = match &attributes.events {
+        Events::Listed { name, events } => (
+            event_enum::expand(item, core, name, events),
+            name.to_token_stream(),
             apply_listed(core, ident, name, events),
-            events.iter().map(|(_, path)| quote!(#path)).collect(),
         ),
-        Members::Family(family) => {
-            (TokenStream::new(), quote!(#family), apply(core, ident, family), vec![quote!(#family)])
-        }
+        Events::Family(family) => (TokenStream::new(), quote!(#family), apply(core, ident, family)),
     };
-    let kinds: Vec<_> = parts.iter().map(|part| events::kinds(core, part)).collect();
-    let distinct = parts.iter().enumerate().map(|(index, part)| {
-        let place = Place::of(part);
-        let core = place.beginning(core);
-        let arguments = place.arguments(quote!(#name, PARTS, #index));
-        quote_spanned!(place.start=> const _: () = #core::__private::assert_distinct #arguments;)
+    let events = attributes.events.paths();
+    let kinds = events.iter().map(|event| member(core, event, "KINDS"));
+    let distinct = events
+        .iter()
+        .enumerate()
+        .map(|(index, event)| assertion(core, "assert_distinct", event, quote!(#name, PARTS, #index)));
+    let not_retired = retired.iter().map(|retired| {
+        let arguments = quote!(#name, <#event as #core::Event>::KINDS, #retired);
+        assertion(core, "assert_retired", retired, arguments)
     });
-    let not_retired = retired.iter().map(|retired| assert_retired(core, name, &event, retired));
     let snapshots = attributes.snapshot.as_ref().map(|snapshot| snapshots(core, item, snapshot));
-
-    // With the place of the aggregate: that is what is missing a `Default`.
-    let place = Place::of(ident);
-    let core_here = place.beginning(core);
-    let header = quote_spanned!(place.start=> impl #core_here::Aggregate for #ident);
+    let header = implementation(core, "Aggregate", ident);
     quote! {
         #definition
 
@@ -51,7 +46,7 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
                 const NAME: &'static #core::__private::str = #name;
                 const RETIRED: &'static [&'static #core::__private::str] = &[#(#retired),*];
 
-                // Not `Self::Event`, which would report a missing `Default` a second time.
+                // `Self::Event` would report a missing `Default` a second time.
                 fn apply_event(&mut self, event: &#event) {
                     #apply
                 }
@@ -66,7 +61,7 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
     }
 }
 
-/// One `Apply` for each event.
+/// Calls the `Apply` of each event.
 fn apply_listed(core: &Path, ident: &Ident, name: &Ident, events: &[(Ident, Path)]) -> TokenStream {
     if events.is_empty() {
         return quote!(match *event {});
@@ -82,25 +77,17 @@ fn apply_listed(core: &Path, ident: &Ident, name: &Ident, events: &[(Ident, Path
     }
 }
 
-/// Called by its full name: an unqualified call would let the compiler guess another event's `Apply`, and
-/// report mismatched types where an implementation is missing.
-fn apply(core: &Path, ident: &Ident, event: &impl quote::ToTokens) -> TokenStream {
+/// Calls `Apply` by its full name. For an unqualified call, the compiler would guess another event's `Apply`, and report
+/// mismatched types where an implementation is missing.
+fn apply(core: &Path, ident: &Ident, event: &impl ToTokens) -> TokenStream {
     let place = Place::of(event);
     let core = place.beginning(core);
-    // An error is about the type in front of `as`, and so points there: at the event's own name.
+    // A missing implementation is reported at the type before `as`, which therefore gets the span of the event.
     let mut ident = ident.clone();
     ident.set_span(place.end);
     let apply = place.ending("apply");
-    // Variables mean what they mean here, also where the event's name comes out of a macro of the user's.
     let arguments = place.arguments(quote!(self, event));
     quote_spanned!(place.start=> <#ident as #core::Apply<#event>>::#apply #arguments)
-}
-
-fn assert_retired(core: &Path, name: &str, event: &TokenStream, retired: &LitStr) -> TokenStream {
-    let place = Place::of(retired);
-    let core_here = place.beginning(core);
-    let arguments = place.arguments(quote!(#name, <#event as #core::Event>::KINDS, #retired));
-    quote_spanned!(place.start=> const _: () = #core_here::__private::assert_retired #arguments;)
 }
 
 fn snapshots(core: &Path, item: &DeriveInput, snapshot: &Snapshot) -> TokenStream {

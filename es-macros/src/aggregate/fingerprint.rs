@@ -1,17 +1,16 @@
-//! The fingerprint of a state's shape.
+//! The fingerprint of a state's shape, which tells whether a snapshot can still be used.
 
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::{Attribute, Data, DeriveInput, Fields, Meta, Token};
 
-use crate::shape::text;
+use crate::support::tokens::text;
 
-/// A number that changes with the fields of the state: their names, types, order and serde attributes, and
-/// with the version that the author gives.
+/// Returns a hash of the fields of the state (their names, types, order, and serde attributes) and of the version in
+/// `snapshot(version = …)`.
 ///
-/// FNV-1a, which is the same on every machine and in every version of the compiler. Types are compared as
-/// they are written: what changes inside them shows when a snapshot does not decode, or has to be said
-/// with `snapshot(version = …)`.
+/// The hash is FNV-1a, which does not depend on the machine or the compiler. Types are compared as they are written: a
+/// change inside a type is noticed when a snapshot cannot be decoded, or requires another `snapshot(version = …)`.
 pub(super) fn fingerprint(item: &DeriveInput, version: u32) -> u64 {
     let mut shape = format!("version {version};");
     add_serde(&mut shape, &item.attrs);
@@ -44,7 +43,7 @@ fn add_serde(shape: &mut String, attributes: &[Attribute]) {
         let Meta::List(list) = &attribute.meta else { continue };
         let parser = Punctuated::<Meta, Token![,]>::parse_terminated;
         let written = match parser.parse2(list.tokens.clone()) {
-            // Where serde is found says nothing about the shape.
+            // The path of serde does not belong to the shape.
             Ok(keys) => keys.iter().filter(|key| !key.path().is_ident("crate")).map(text).collect(),
             Err(_) => vec![text(&list.tokens)],
         };
@@ -60,7 +59,7 @@ mod tests {
     use syn::parse_quote;
 
     #[test]
-    fn follows_the_shape_and_nothing_else() {
+    fn depends_on_the_shape_only() {
         let first: DeriveInput = parse_quote! {
             /// An order.
             struct Order { status: Status, lines: Vec<Line> }
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_attributes_of_serde_but_for_its_place() {
+    fn depends_on_serde_attributes_except_for_the_path_of_serde() {
         let plain: DeriveInput = parse_quote!(
             struct Order {
                 total_cents: u64,

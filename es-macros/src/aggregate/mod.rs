@@ -1,49 +1,52 @@
 //! `#[derive(Aggregate)]`: from a state to an implementation of `Aggregate`.
+//!
+//! `attributes` reads the keys, with the list of events in `events`. `expand` generates the implementation, and
+//! `event_enum` the enum of the events.
 
 mod attributes;
+mod event_enum;
 mod events;
 mod expand;
 mod fingerprint;
-mod members;
 
 use proc_macro2::TokenStream;
 use syn::{Data, DeriveInput};
 
-use crate::errors::Errors;
+use crate::support::derive::refuse_generics;
+use crate::support::errors::Errors;
+use crate::support::spans::{lists, lists_all};
 use attributes::Attributes;
+
+/// The trait that marks the events of an aggregate.
+const LISTS: &str = "AggregateLists";
 
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
     let mut errors = Errors::new();
-    let item = match syn::parse2::<DeriveInput>(item) {
-        Ok(item) => item,
-        Err(error) => {
-            errors.push(error);
-            return errors.finish();
-        }
-    };
-    if !item.generics.params.is_empty() {
-        errors.on(
-            &item.generics,
-            format!(
-                "the aggregate `{}` cannot be generic: its name and its events belong to one type; \
-                 write a struct of its own for each case, and `String` for `&str`",
-                item.ident
-            ),
-        );
-    }
+    let Some(item) = errors.keep(syn::parse2::<DeriveInput>(item)) else { return errors.finish() };
+    refuse_generics(
+        "aggregate",
+        &item,
+        "its name and its events belong to one type: write a separate struct for each case, and use `String` \
+         instead of `&str`",
+        &mut errors,
+    );
     if let Data::Union(data) = &item.data {
         errors.on(
             &data.union_token,
-            format!("the aggregate `{}` cannot be a union: write a struct or an enum", item.ident),
+            format!("the aggregate `{}` cannot be a union: use a struct or an enum", item.ident),
         );
     }
-    let sound = errors.is_empty();
+    let is_expandable = errors.is_empty();
     let attributes = Attributes::read(&item, &mut errors);
+    let is_valid = errors.is_empty();
     let mut output = errors.finish();
-    // What could be understood is generated in spite of mistakes, so that each is reported once and not
-    // again wherever the type is used.
-    if sound {
+    // An aggregate with mistakes is still generated, so that they are not reported again wherever it is used.
+    if is_expandable {
         output.extend(expand::expand(&item, &attributes));
+        output.extend(match is_valid {
+            true => lists(&attributes.core, LISTS, &item.ident, &attributes.events.paths()),
+            false => lists_all(&attributes.core, LISTS, &item.ident),
+        });
     }
     output
 }

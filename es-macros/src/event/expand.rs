@@ -3,17 +3,18 @@
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Data, Type};
+use syn::{Attribute, Data, Meta, Path};
 
 use super::Event;
 use super::attributes::DERIVES;
 use super::kind::Kind;
-use crate::shape::{SerdeAttributes, derives, describe};
-use crate::spans::Place;
+use crate::support::serde::{SerdeAttributes, describe};
+use crate::support::spans::{Place, assertion, member};
+use crate::support::tokens::text;
 
 pub(super) fn expand(event: &Event) -> TokenStream {
     let item = with_derives(event);
-    if !event.sound {
+    if !event.is_valid {
         return item;
     }
     let core = &event.attributes.core;
@@ -21,13 +22,9 @@ pub(super) fn expand(event: &Event) -> TokenStream {
     let kinds = event.kinds.iter().map(|kind| kind_constant(core, kind));
     let follows = event.kinds.iter().enumerate().filter_map(|(index, kind)| {
         let previous = kind.previous.as_ref()?;
-        let place = Place::of(previous);
-        let core_here = place.beginning(core);
         let kinds = member(core, previous, "KINDS");
-        let arguments = place.arguments(quote!(&<#ident as #core::Event>::KINDS[#index], #kinds));
-        Some(quote_spanned! {place.start=>
-            const _: () = #core_here::__private::assert_follows #arguments;
-        })
+        let arguments = quote!(&<#ident as #core::Event>::KINDS[#index], #kinds);
+        Some(assertion(core, "assert_follows", previous, arguments))
     });
     let (kind, encode, decode) = match event.item.data {
         Data::Enum(_) => family(core, &event.kinds),
@@ -36,7 +33,7 @@ pub(super) fn expand(event: &Event) -> TokenStream {
     quote! {
         #item
 
-        #[allow(deprecated)] // as an earlier version may well be
+        #[allow(deprecated)] // the previous version may be
         const _: () = {
             #[automatically_derived]
             impl #core::Event for #ident {
@@ -62,15 +59,7 @@ pub(super) fn expand(event: &Event) -> TokenStream {
     }
 }
 
-/// An associated item of the previous version.
-fn member(core: &syn::Path, previous: &Type, item: &str) -> TokenStream {
-    let place = Place::of(previous);
-    let core = place.beginning(core);
-    let item = place.ending(item);
-    quote_spanned!(place.start=> <#previous as #core::__private::Member>::#item)
-}
-
-/// The item with the derives that it does not have.
+/// Returns the item with the derives that it lacks.
 fn with_derives(event: &Event) -> TokenStream {
     let item = &event.item;
     if matches!(item.data, Data::Union(_)) {
@@ -95,15 +84,15 @@ fn with_derives(event: &Event) -> TokenStream {
     let serde_crate =
         (missing("Serialize") || missing("Deserialize")) && !SerdeAttributes::of(&item.attrs).has_crate;
     let serde_crate = serde_crate.then(|| {
-        // `$crate` has been reported; this is what it mostly stands for.
-        let path = crate::shape::text(&quote!(#core::__private::serde)).replace('$', "");
+        // `$crate` has been reported. Without the `$`, serde does not report it again.
+        let path = text(&quote!(#core::__private::serde)).replace('$', "");
         quote!(#[serde(crate = #path)])
     });
     let derive = (!paths.is_empty()).then(|| quote!(#[derive(#(#paths),*)]));
     quote!(#derive #serde_crate #item)
 }
 
-fn kind_constant(core: &syn::Path, kind: &Kind) -> TokenStream {
+fn kind_constant(core: &Path, kind: &Kind) -> TokenStream {
     let Kind { name, version, aliases, .. } = kind;
     let fields = kind.fields.iter().map(|(name, ty)| quote!(#core::__private::Field::new(#name, #ty)));
     let previous = kind.previous.as_ref().map(|previous| {
@@ -122,8 +111,8 @@ fn kind_constant(core: &syn::Path, kind: &Kind) -> TokenStream {
     }
 }
 
-/// `kind`, `encode` and `decode` of a struct.
-fn single(core: &syn::Path, kind: &Kind) -> (TokenStream, TokenStream, TokenStream) {
+/// Generates `kind`, `encode`, and `decode` for a struct.
+fn single(core: &Path, kind: &Kind) -> (TokenStream, TokenStream, TokenStream) {
     let name = &kind.name;
     let by_version = by_version(core, kind, 0, &quote!(#core::__private::decode_json(stored)));
     (
@@ -139,8 +128,8 @@ fn single(core: &syn::Path, kind: &Kind) -> (TokenStream, TokenStream, TokenStre
     )
 }
 
-/// `kind`, `encode` and `decode` of an enum.
-fn family(core: &syn::Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenStream) {
+/// Generates `kind`, `encode`, and `decode` for an enum.
+fn family(core: &Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenStream) {
     let variants: Vec<&Ident> = kinds.iter().filter_map(|kind| kind.variant.as_ref()).collect();
     let index = 0..variants.len();
     let decode = kinds.iter().enumerate().zip(&variants).map(|((index, kind), variant)| {
@@ -171,8 +160,8 @@ fn family(core: &syn::Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenS
     )
 }
 
-/// The value of a stored event of a kind, by the version that it was stored with.
-fn by_version(core: &syn::Path, kind: &Kind, index: usize, current: &TokenStream) -> TokenStream {
+/// Decodes a stored event by its version. `current` decodes the current one.
+fn by_version(core: &Path, kind: &Kind, index: usize, current: &TokenStream) -> TokenStream {
     let version = kind.version;
     let earlier = kind.previous.as_ref().map(|previous| {
         let place = Place::of(previous);
@@ -187,5 +176,37 @@ fn by_version(core: &syn::Path, kind: &Kind, index: usize, current: &TokenStream
             #earlier
             _ => #core::__private::unknown_version::<Self>(#index, stored),
         }
+    }
+}
+
+/// Returns the last names of the derives on an item.
+fn derives(attributes: &[Attribute]) -> Vec<String> {
+    let mut names = Vec::new();
+    for attribute in attributes {
+        let Meta::List(list) = &attribute.meta else { continue };
+        if !list.path.is_ident("derive") {
+            continue;
+        }
+        let _ = attribute.parse_nested_meta(|meta| {
+            names.extend(meta.path.segments.last().map(|segment| segment.ident.unraw().to_string()));
+            Ok(())
+        });
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    #[test]
+    fn knows_derives_by_their_last_names() {
+        let item: syn::ItemStruct = parse_quote! {
+            #[derive(Clone, serde::Serialize)]
+            #[derive(std::fmt::Debug)]
+            struct Placed;
+        };
+        assert_eq!(derives(&item.attrs), ["Clone", "Serialize", "Debug"]);
     }
 }

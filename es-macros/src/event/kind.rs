@@ -1,26 +1,28 @@
-//! One kind of event: a struct, or a variant of an enum.
+//! One kind of event: a struct, or a variant of a family.
 
 use proc_macro2::{Ident, Span};
 use syn::ext::IdentExt;
 use syn::{Attribute, Fields, Type, Variant};
 
 use super::attributes::{Attributes, KindAttributes};
-use crate::errors::Errors;
-use crate::keys::append;
-use crate::shape::{SerdeAttributes, json_fields, json_fields_of_variant, json_types, representation};
+use crate::support::derive::append;
+use crate::support::errors::Errors;
+use crate::support::serde::{
+    SerdeAttributes, json_fields, json_fields_of_variant, json_types, representation,
+};
 
-/// A kind of event, read.
+/// A kind of event with its attributes.
 pub(super) struct Kind {
     pub(super) name: String,
     name_at: Span,
     pub(super) version: u32,
     pub(super) previous: Option<Type>,
     pub(super) aliases: Vec<String>,
-    /// Name and type of each field in JSON.
+    /// The names and types of the fields in JSON.
     pub(super) fields: Vec<(String, String)>,
     /// The types of these fields.
     pub(super) types: Vec<Type>,
-    /// The variant, for a kind of a family.
+    /// The variant, if it is an event of a family.
     pub(super) variant: Option<Ident>,
 }
 
@@ -35,13 +37,13 @@ impl Kind {
         let container = SerdeAttributes::of(attributes);
         let default = default_name(&ident.unraw().to_string(), event.of_kind.version);
         let types = json_types(fields);
-        // What is said of the whole type decides on all of its fields.
+        // The attributes of the type change the form of all fields.
         let form = representation(attributes).into_iter().map(|form| ("serde".to_owned(), form));
         let shape = (form.chain(json_fields(fields, &container)).collect(), types);
         Self::new(default, ident.span(), &event.of_kind, shape, None, errors)
     }
 
-    /// The kind of a variant; takes this macro's attributes off it.
+    /// Reads a variant, and removes this macro's attributes from it.
     pub(super) fn of_variant(
         variant: &mut Variant,
         container: &SerdeAttributes,
@@ -57,7 +59,7 @@ impl Kind {
                 syn::Meta::List(list) => append(&mut tokens, list.tokens.clone()),
                 _ => errors.on(
                     attribute,
-                    "a variant is an event already; write `#[event(name = \"…\")]`, or nothing",
+                    "a variant is an event already: write `#[event(name = \"…\")]`, or remove the attribute",
                 ),
             }
         }
@@ -81,7 +83,12 @@ impl Kind {
         let (name, name_at) = attributes.name.clone().unwrap_or((default, at));
         for (index, (alias, at)) in attributes.aliases.iter().enumerate() {
             if *alias == name || attributes.aliases[..index].iter().any(|(other, _)| other == alias) {
-                errors.at(*at, format!("events stored as `{alias}` are found already: remove this alias"));
+                errors.at(
+                    *at,
+                    format!(
+                        "redundant alias, because events stored as `{alias}` are read already: remove it"
+                    ),
+                );
             }
         }
         Self {
@@ -96,7 +103,7 @@ impl Kind {
         }
     }
 
-    /// An event of version 2 whose `previous` is the type that it replaces, of the same name.
+    /// Reports an event whose `previous` names its own type.
     pub(super) fn refuse_itself_as_previous(&mut self, ident: &Ident, errors: &mut Errors) {
         let itself = |previous: &Type| match previous {
             Type::Path(previous) => previous.path.is_ident(ident) || previous.path.is_ident("Self"),
@@ -108,8 +115,8 @@ impl Kind {
             errors.on(
                 &previous,
                 format!(
-                    "`{ident}` cannot be its own previous version: keep the old one beside it as a struct of \
-                     its own, `#[event] struct {0}V{1}`, and write `previous = {0}V{1}`",
+                    "`{ident}` cannot be its own previous version: keep the old version as a separate struct, \
+                     `#[event] struct {0}V{1}`, and write `previous = {0}V{1}`",
                     self.variant.as_ref().unwrap_or(ident).unraw(),
                     self.version - 1,
                 ),
@@ -118,9 +125,9 @@ impl Kind {
     }
 }
 
-/// The stored name of an item that gives none: its own, less a `V<n>` at its end that repeats the version.
+/// Returns the default stored name: the item's name without a suffix `V<n>` that repeats the version.
 ///
-/// So that the old version of an event keeps its stored name when its struct makes way for the new one.
+/// The old version of an event then keeps its stored name when its struct is renamed.
 fn default_name(ident: &str, version: u32) -> String {
     match ident.strip_suffix(&format!("V{version}")) {
         Some(stem) if !stem.is_empty() => stem.to_owned(),
@@ -128,19 +135,19 @@ fn default_name(ident: &str, version: u32) -> String {
     }
 }
 
-/// The stored form of a family is settled: attributes of serde that change it are refused.
+/// Reports serde attributes that would change the stored form of a family.
 pub(super) fn refuse_representation(attributes: &[Attribute], of_variant: bool, errors: &mut Errors) {
     let serde = SerdeAttributes::of(attributes);
     for key in serde.representation {
-        // On a variant it is about the names of the fields.
+        // On a variant it changes the names of the fields only.
         if of_variant && key == "rename_all" {
             continue;
         }
         errors.at(
             key.span(),
             format!(
-                "`#[serde({key} …)]` would change how a family of events is stored, which `#[event]` settles: \
-                 remove it, and write `#[event(name = \"…\")]` on a variant to choose its stored name"
+                "`#[serde({key} …)]` would change the stored form of a family of events, which `#[event]` defines: \
+                 remove it, and write `#[event(name = \"…\")]` on a variant to set its stored name"
             ),
         );
     }
@@ -148,14 +155,14 @@ pub(super) fn refuse_representation(attributes: &[Attribute], of_variant: bool, 
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
             errors.on(
                 attribute,
-                "an event cannot be skipped: every variant of a family is stored; remove the attribute, or the variant",
+                "an event cannot be skipped, because every variant of a family is stored: remove the attribute or the \
+                 variant",
             );
         }
     }
 }
 
-/// One build may read what another one stored: attributes that take parts out of some builds are refused, and
-/// taken off.
+/// Reports and removes `#[cfg(…)]`: one build must be able to read the events that another one stored.
 pub(super) fn refuse_conditions(attributes: &mut Vec<Attribute>, fields: &mut Fields, errors: &mut Errors) {
     let of_fields = fields.iter_mut().map(|field| (&mut field.attrs, "a field of an event"));
     for (attributes, what) in std::iter::once((attributes, "a variant of a family")).chain(of_fields) {
@@ -165,8 +172,8 @@ pub(super) fn refuse_conditions(attributes: &mut Vec<Attribute>, fields: &mut Fi
                 errors.on(
                     attribute,
                     format!(
-                        "{what} cannot depend on how the code is built: another build would not read \
-                         what this one stored; remove the `#[cfg(…)]`"
+                        "{what} cannot have `#[cfg(…)]`, because another build could not read the stored events: \
+                         remove it"
                     ),
                 );
             }
@@ -175,7 +182,7 @@ pub(super) fn refuse_conditions(attributes: &mut Vec<Attribute>, fields: &mut Fi
     }
 }
 
-/// Two variants cannot have one stored name.
+/// Reports variants that share a stored name.
 pub(super) fn refuse_shared_names(kinds: &[Kind], errors: &mut Errors) {
     for (index, kind) in kinds.iter().enumerate() {
         let names =
@@ -185,8 +192,8 @@ pub(super) fn refuse_shared_names(kinds: &[Kind], errors: &mut Errors) {
             errors.at(
                 kind.name_at,
                 format!(
-                    "two events of this family have the stored name `{name}`: a stored name belongs to one event, \
-                     so write `#[event(name = \"…\")]` on one of them"
+                    "two events of this family have the stored name `{name}`: write `#[event(name = \"…\")]` with \
+                     another name on one of them"
                 ),
             );
         }
@@ -198,7 +205,7 @@ mod tests {
     use super::default_name;
 
     #[test]
-    fn a_suffix_that_repeats_the_version_is_no_part_of_the_name() {
+    fn drops_a_suffix_that_repeats_the_version() {
         assert_eq!(default_name("OrderCancelledV1", 1), "OrderCancelled");
         assert_eq!(default_name("OrderCancelledV12", 12), "OrderCancelled");
         assert_eq!(default_name("PlanV2", 1), "PlanV2");

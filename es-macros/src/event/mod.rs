@@ -1,4 +1,6 @@
 //! `#[event]`: from an item to an implementation of `Event`.
+//!
+//! `attributes` reads the keys, `kind` combines them with a struct or a variant, `expand` generates the code.
 
 mod attributes;
 mod expand;
@@ -9,19 +11,20 @@ use quote::quote;
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput};
 
-use crate::errors::Errors;
-use crate::shape::SerdeAttributes;
+use crate::support::derive::refuse_generics;
+use crate::support::errors::Errors;
+use crate::support::serde::SerdeAttributes;
 use attributes::Attributes;
 use kind::Kind;
 
-/// An item that is read, and what goes with it.
+/// An item with its attributes.
 struct Event {
-    /// The item as it will be emitted: without the attributes of this macro.
+    /// The item as it is emitted: without the attributes of this macro.
     item: DeriveInput,
     attributes: Attributes,
     kinds: Vec<Kind>,
-    /// Whether the type itself can be an event; if not, only the item is emitted, with its derives.
-    sound: bool,
+    /// Whether the type can be an event. If not, only the item with its derives is emitted.
+    is_valid: bool,
 }
 
 pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream {
@@ -30,7 +33,7 @@ pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream 
     let Ok(input) = parsed else {
         errors.at(
             proc_macro2::Span::call_site(),
-            "`#[event]` goes on a struct (one event) or on an enum (a family of events)",
+            "`#[event]` requires a struct (one event) or an enum (a family of events)",
         );
         let errors = errors.finish();
         return quote!(#errors #item);
@@ -42,18 +45,14 @@ pub(crate) fn expand(arguments: TokenStream, item: &TokenStream) -> TokenStream 
 }
 
 fn read(arguments: TokenStream, mut item: DeriveInput, errors: &mut Errors) -> Event {
-    let mut sound = true;
-    if !item.generics.params.is_empty() {
-        errors.on(
-            &item.generics,
-            format!(
-                "the event `{}` cannot be generic: what is stored has one shape and owns its data; \
-                 write a struct of its own for each case, and `String` for `&str`",
-                item.ident
-            ),
-        );
-        sound = false;
-    }
+    refuse_generics(
+        "event",
+        &item,
+        "stored events have one shape and own their data: write a separate struct for each case, and use `String` \
+         instead of `&str`",
+        errors,
+    );
+    let mut is_valid = errors.is_empty();
     let is_enum = matches!(item.data, Data::Enum(_));
     let attributes = Attributes::read(arguments, is_enum, errors);
     refuse_second_attribute(&mut item, errors);
@@ -82,25 +81,25 @@ fn read(arguments: TokenStream, mut item: DeriveInput, errors: &mut Errors) -> E
         Data::Union(data) => {
             errors.at(
                 data.union_token.span(),
-                format!("the event `{}` cannot be a union: write a struct or an enum", item.ident),
+                format!("the event `{}` cannot be a union: use a struct or an enum", item.ident),
             );
-            sound = false;
+            is_valid = false;
             Vec::new()
         }
     };
     for kind in &mut kinds {
         kind.refuse_itself_as_previous(&item.ident, errors);
     }
-    Event { item, attributes, kinds, sound }
+    Event { item, attributes, kinds, is_valid }
 }
 
-/// All that there is to say goes into one attribute; a second one would generate everything again.
+/// Reports a second `#[event]`, which would generate the same code again.
 fn refuse_second_attribute(item: &mut DeriveInput, errors: &mut Errors) {
     item.attrs.retain(|attribute| {
-        let second = attribute.path().segments.last().is_some_and(|segment| segment.ident == "event");
-        if second {
-            errors.on(attribute, "`#[event]` is written twice: put all keys into one `#[event(…)]`");
+        let is_second = attribute.path().segments.last().is_some_and(|segment| segment.ident == "event");
+        if is_second {
+            errors.on(attribute, "`#[event]` is given twice: put all keys into one `#[event(…)]`");
         }
-        !second
+        !is_second
     });
 }

@@ -1,12 +1,5 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 #[derive(Aggregate, Default)]
 #[aggregate]
 pub struct Account;
-
-fn main() {}

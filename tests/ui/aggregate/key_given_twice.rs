@@ -1,16 +1,5 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 #[derive(Aggregate, Default)]
 #[aggregate(name = "account", id = String, name = "bank", events(Opened))]
 pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-fn main() {}

@@ -1,9 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 #[event]
 pub struct Closed;
@@ -11,9 +6,3 @@ pub struct Closed;
 #[derive(Aggregate, Default)]
 #[aggregate(name = "account", id = String, events(Opened, Closed))]
 pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-fn main() {}

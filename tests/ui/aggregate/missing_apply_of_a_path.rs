@@ -1,9 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 pub mod closing {
     pub mod facts {
@@ -15,9 +10,3 @@ pub mod closing {
 #[derive(Aggregate, Default)]
 #[aggregate(name = "account", id = String, events(Opened, closing::facts::Closed))]
 pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-fn main() {}

@@ -1,17 +1,8 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 #[derive(Aggregate, Default)]
 #[aggregate(name = "account", id = String)]
 pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
 
 pub struct Open;
 
@@ -27,5 +18,3 @@ impl Handle<Open> for Account {
 pub async fn open(accounts: Repository<Account>) {
     let _ = accounts.execute(&"ann".to_owned(), Open).await;
 }
-
-fn main() {}

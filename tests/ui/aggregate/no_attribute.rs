@@ -1,16 +1,7 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 #[derive(Aggregate, Default)]
 pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
 
 pub struct Open;
 
@@ -26,5 +17,3 @@ impl Handle<Open> for Account {
 pub async fn open(accounts: Repository<Account>) {
     let _ = accounts.execute(&"ann".to_owned(), Open).await;
 }
-
-fn main() {}

@@ -1,9 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 #[event(alias = "Shut")]
 pub struct Closed;
@@ -12,12 +7,6 @@ pub struct Closed;
 #[aggregate(name = "account", id = String, events(Opened, Closed), retired("Vanished", "Shut"))]
 pub struct Account;
 
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
 impl Apply<Closed> for Account {
     fn apply(&mut self, _: &Closed) {}
 }
-
-fn main() {}

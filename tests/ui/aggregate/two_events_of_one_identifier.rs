@@ -1,9 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 pub mod closing {
     #[es_core::event(name = "ClosingOpened")]
@@ -13,9 +8,3 @@ pub mod closing {
 #[derive(Aggregate, Default)]
 #[aggregate(name = "account", id = String, events(Opened, closing::Opened))]
 pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-fn main() {}

@@ -1,9 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../opened.rs");
 
 #[event(name = "Opened")]
 pub struct Reopened;
@@ -12,12 +7,6 @@ pub struct Reopened;
 #[aggregate(name = "account", id = String, events(Opened, Reopened))]
 pub struct Account;
 
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
 impl Apply<Reopened> for Account {
     fn apply(&mut self, _: &Reopened) {}
 }
-
-fn main() {}

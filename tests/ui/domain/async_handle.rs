@@ -1,17 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
+include!("../account.rs");
 
 pub struct Open;
 
@@ -22,5 +9,3 @@ impl Handle<Open> for Account {
         Ok(Events::none())
     }
 }
-
-fn main() {}

@@ -1,20 +1,7 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
+include!("../account.rs");
 
 #[event]
 pub struct Shipped;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
 
 pub struct Close;
 pub struct Ship;
@@ -34,5 +21,3 @@ impl Handle<Ship> for Account {
         Ok(events![Opened { owner: String::new() }, Shipped])
     }
 }
-
-fn main() {}

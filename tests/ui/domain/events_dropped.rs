@@ -1,19 +1,6 @@
 #![deny(unused_must_use)]
 
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
+include!("../account.rs");
 
 pub struct Open;
 
@@ -25,5 +12,3 @@ impl Handle<Open> for Account {
         Ok(Events::none())
     }
 }
-
-fn main() {}

@@ -1,19 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account {
-    open: bool,
-}
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
+include!("../account.rs");
 
 pub struct Open;
 
@@ -21,9 +6,7 @@ impl Handle<Open> for Account {
     type Error = std::convert::Infallible;
 
     fn handle(&self, _: &Open, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-        self.open = true;
+        self.is_open = true;
         Ok(Events::none())
     }
 }
-
-fn main() {}

@@ -1,22 +1,7 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
+include!("../account.rs");
 
 pub struct Close;
 
 pub async fn close(accounts: Repository<Account>) {
     let _ = accounts.execute(&"ann".to_owned(), Close).await;
 }
-
-fn main() {}

@@ -1,17 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened {
-    pub owner: String,
-}
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
+include!("../account.rs");
 
 pub struct Open;
 
@@ -28,5 +15,3 @@ pub struct Close;
 pub async fn close(accounts: Repository<Account>) {
     let _ = accounts.execute(&"ann".to_owned(), Close).await;
 }
-
-fn main() {}

@@ -1,28 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-#[event]
-pub struct Welcomed;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "welcome", id = String, events(Welcomed))]
-pub struct Welcome;
-
-impl Apply<Welcomed> for Welcome {
-    fn apply(&mut self, _: &Welcomed) {}
-}
+include!("../welcome.rs");
 
 #[derive(Clone, Process)]
 pub struct Welcoming;
-
-fn main() {}

@@ -1,30 +1,8 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-#[event]
-pub struct Welcomed;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "welcome", id = String, events(Welcomed))]
-pub struct Welcome;
-
-impl Apply<Welcomed> for Welcome {
-    fn apply(&mut self, _: &Welcomed) {}
-}
+include!("../welcome.rs");
 
 #[derive(Clone)]
 pub struct Welcoming;
 
-fn main() {
-    let _ = Projector::of_process(es_core::MemoryStore::new(), Welcoming);
+pub fn run(store: es_core::MemoryStore) {
+    let _ = Projector::of_process(store, Welcoming);
 }

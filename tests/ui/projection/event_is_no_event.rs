@@ -1,22 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened;
-
-#[event]
-pub struct Closed;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened, Closed))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-impl Apply<Closed> for Account {
-    fn apply(&mut self, _: &Closed) {}
-}
+include!("../account.rs");
 
 pub struct Renamed;
 
@@ -29,5 +11,3 @@ impl Project<Renamed> for Mails {
         Ok(())
     }
 }
-
-fn main() {}

@@ -1,22 +1,4 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened;
-
-#[event]
-pub struct Closed;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened, Closed))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-impl Apply<Closed> for Account {
-    fn apply(&mut self, _: &Closed) {}
-}
+include!("../mails.rs");
 
 #[event]
 pub struct Shipped;
@@ -25,16 +7,8 @@ pub struct Shipped;
 #[projection(name = "mails", events(Account(Opened, Shipped)))]
 pub struct Mails;
 
-impl Project<Opened> for Mails {
-    async fn project(&mut self, _: &Opened, _: &EventContext) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
 impl Project<Shipped> for Mails {
     async fn project(&mut self, _: &Shipped, _: &EventContext) -> Result<(), BoxError> {
         Ok(())
     }
 }
-
-fn main() {}

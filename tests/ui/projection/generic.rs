@@ -1,27 +1,7 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened;
-
-#[event]
-pub struct Closed;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened, Closed))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-impl Apply<Closed> for Account {
-    fn apply(&mut self, _: &Closed) {}
-}
+include!("../account.rs");
 
 #[derive(Clone, Projection)]
 #[projection(name = "mails", events(Account(Opened)))]
 pub struct Mails<T> {
     to: T,
 }
-
-fn main() {}

@@ -1,28 +1,8 @@
-use es_core::prelude::*;
-
-#[event]
-pub struct Opened;
-
-#[event]
-pub struct Closed;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened, Closed))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-impl Apply<Closed> for Account {
-    fn apply(&mut self, _: &Closed) {}
-}
+include!("../account.rs");
 
 #[derive(Clone)]
 pub struct Line;
 
-pub fn read(rows: ReadModel<Line>) {
-    drop(rows);
+pub fn lines(store: &es_core::MemoryStore) -> ReadModel<Line> {
+    ReadModel::named(store, "lines")
 }
-
-fn main() {}

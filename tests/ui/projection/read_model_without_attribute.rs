@@ -1,36 +1,18 @@
-use es_core::prelude::*;
+include!("../mails.rs");
+
 use es_core::serde::{Deserialize, Serialize};
-
-#[event]
-pub struct Opened;
-
-#[derive(Aggregate, Default)]
-#[aggregate(name = "account", id = String, events(Opened))]
-pub struct Account;
-
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
 
 #[derive(Clone, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
-#[row(name = "accounts", key = account)]
-pub struct AccountRow {
+#[row(name = "mails", key = account)]
+pub struct Mail {
     account: String,
 }
 
 #[derive(Clone, Projection)]
-#[projection(name = "accounts", events(Account(Opened)))]
-pub struct Accounts {
-    accounts: ReadModel<AccountRow>,
+#[projection(name = "mails", events(Account(Opened)))]
+pub struct Mails {
+    mails: ReadModel<Mail>,
     #[read_model(read_only)]
-    others: ReadModel<AccountRow>,
+    others: ReadModel<Mail>,
 }
-
-impl Project<Opened> for Accounts {
-    async fn project(&mut self, _: &Opened, ctx: &EventContext) -> Result<(), BoxError> {
-        Ok(self.accounts.put(AccountRow { account: ctx.id().to_owned() })?)
-    }
-}
-
-fn main() {}

@@ -1,5 +1,4 @@
-use es_core::prelude::*;
-use es_core::serde::{Deserialize, Serialize};
+include!("../row.rs");
 
 type Euros = f64;
 
@@ -12,5 +11,3 @@ pub struct Line {
     total: Euros,
     discount: Option<f64>,
 }
-
-fn main() {}

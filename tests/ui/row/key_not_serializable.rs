@@ -1,5 +1,4 @@
-use es_core::prelude::*;
-use es_core::serde::{Deserialize, Serialize};
+include!("../row.rs");
 
 #[derive(Clone)]
 pub struct Id;
@@ -12,5 +11,3 @@ pub struct Line {
     order: Option<Id>,
     customer: String,
 }
-
-fn main() {}

@@ -1,5 +1,4 @@
-use es_core::prelude::*;
-use es_core::serde::{Deserialize, Serialize};
+include!("../row.rs");
 
 #[derive(Clone, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
@@ -7,5 +6,3 @@ use es_core::serde::{Deserialize, Serialize};
 pub struct Line {
     orders: Vec<String>,
 }
-
-fn main() {}

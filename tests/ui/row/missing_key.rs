@@ -1,5 +1,4 @@
-use es_core::prelude::*;
-use es_core::serde::{Deserialize, Serialize};
+include!("../row.rs");
 
 #[derive(Clone, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
@@ -8,5 +7,3 @@ pub struct Line {
     order: String,
     customer: String,
 }
-
-fn main() {}

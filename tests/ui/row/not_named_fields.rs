@@ -1,9 +1,6 @@
-use es_core::prelude::*;
-use es_core::serde::{Deserialize, Serialize};
+include!("../row.rs");
 
 #[derive(Clone, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[row(name = "lines", key = order)]
 pub struct Line(String);
-
-fn main() {}

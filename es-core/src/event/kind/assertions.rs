@@ -1,17 +1,15 @@
-//! What the compiler checks of the kinds of event in a program: their names, and how their versions follow.
+//! Checks at compile time: the stored names of events, and their versions.
 
 use super::EventKind;
 
-/// Stops the compilation when `previous`, the kinds of a type, is not the version right before `kind`.
+/// Fails to compile when `previous`, the kinds of a type, is not the version right before `kind`.
 #[track_caller]
 pub const fn assert_follows(kind: &EventKind, previous: &[EventKind]) {
     let [previous] = previous else {
         Message::new()
             .text("the `previous` of the event `")
             .text(kind.name)
-            .text(
-                "` is a family of events: keep the old version of this one event as a struct with `#[event]`",
-            )
+            .text("` is a family of events: keep the old version of this event as a struct with `#[event]`")
             .panic();
     };
     if previous.version + 1 != kind.version {
@@ -22,7 +20,7 @@ pub const fn assert_follows(kind: &EventKind, previous: &[EventKind]) {
             .number(kind.version)
             .text(", but its `previous` has version ")
             .number(previous.version)
-            .text(": versions follow each other without a gap, so write `version = ")
+            .text(": versions must be consecutive, so write `version = ")
             .number(previous.version + 1)
             .text("`")
             .panic();
@@ -47,21 +45,21 @@ pub const fn assert_follows(kind: &EventKind, previous: &[EventKind]) {
             Message::new()
                 .text("the event `")
                 .text(kind.name)
-                .text("` would no longer be found under `")
+                .text("` could not read events stored as `")
                 .text(name)
-                .text("`, an alias of its `previous`: write `alias = \"")
+                .text("`, an alias of its `previous`: add `alias = \"")
                 .text(name)
-                .text("\"` here too")
+                .text("\"`")
                 .panic();
         }
         alias += 1;
     }
 }
 
-/// Stops the compilation when one of the kinds in `parts[part]` would be stored under the same name as
-/// another one there, or in a part before.
+/// Fails to compile when one of the kinds in `parts[part]` has the same stored name as another one there, or in an
+/// earlier part.
 ///
-/// One part at a time, so that the message can point at the event that it is about.
+/// It checks one part, so that the message points at its event.
 #[track_caller]
 pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
     let kinds = parts[part];
@@ -69,7 +67,7 @@ pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
     while earlier <= part {
         let mut left = 0;
         while left < parts[earlier].len() {
-            // Within a part, each pair once.
+            // Compare each pair within a part once.
             let mut right = if earlier == part { left + 1 } else { 0 };
             while right < kinds.len() {
                 if let Some(name) = shared_name(&parts[earlier][left], &kinds[right]) {
@@ -78,7 +76,7 @@ pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
                         .text(owner)
                         .text("` have the stored name `")
                         .text(name)
-                        .text("`: a stored name belongs to one event, so write `#[event(name = \"…\")]` on one of them")
+                        .text("`: write `#[event(name = \"…\")]` with another name on one of them")
                         .panic();
                 }
                 right += 1;
@@ -89,7 +87,7 @@ pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
     }
 }
 
-/// Stops the compilation when one of the kinds is found under the name `retired`, which loads skip.
+/// Fails to compile when one of the kinds has the stored name or the alias `retired`, which loads skip.
 #[track_caller]
 pub const fn assert_retired(owner: &str, kinds: &[EventKind], retired: &str) {
     let mut at = 0;
@@ -102,16 +100,16 @@ pub const fn assert_retired(owner: &str, kinds: &[EventKind], retired: &str) {
                 .text(owner)
                 .text("` is stored as `")
                 .text(retired)
-                .text("`, which is retired, so it would be skipped: take `")
+                .text("`, which is retired, so loads would skip it: remove `")
                 .text(retired)
-                .text("` out of `retired(…)`, or the event out of the events")
+                .text("` from `retired(…)`, or the event from `events(…)`")
                 .panic();
         }
         at += 1;
     }
 }
 
-/// Stops the compilation when one of `kinds` is none of the aggregate's.
+/// Fails to compile when one of `kinds` is not among those of the aggregate.
 #[track_caller]
 pub const fn assert_belongs(aggregate: &str, owned: &[EventKind], kinds: &[EventKind]) {
     let mut at = 0;
@@ -124,11 +122,11 @@ pub const fn assert_belongs(aggregate: &str, owned: &[EventKind], kinds: &[Event
         }
         if !found {
             Message::new()
-                .text("the event `")
+                .text("`")
                 .text(kinds[at].name)
-                .text("` is none of `")
+                .text("` is not an event of `")
                 .text(aggregate)
-                .text("`: list it in the parentheses of the aggregate that records it")
+                .text("`: list it in the parentheses of its own aggregate")
                 .panic();
         }
         at += 1;
@@ -175,7 +173,7 @@ const fn same(left: &str, right: &str) -> bool {
     true
 }
 
-/// A message composed while compiling, where there is no `format!`.
+/// A message that is composed at compile time, without `format!`.
 struct Message {
     bytes: [u8; 1024],
     len: usize,
@@ -230,53 +228,53 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
-    fn refuses_an_alias_that_is_another_events_name() {
+    fn rejects_an_alias_that_is_the_name_of_another_event() {
         let kinds = [EventKind::new("Placed", 1), EventKind::new("Ordered", 1).with_aliases(&["Placed"])];
         assert_distinct("order", &[&kinds], 0);
     }
 
     #[test]
     #[should_panic(expected = "two events of `order` have the stored name `Placed`")]
-    fn refuses_a_name_of_an_earlier_part() {
+    fn rejects_a_name_of_an_earlier_part() {
         let placed = [EventKind::new("Paid", 1), EventKind::new("Placed", 1)];
         assert_distinct("order", &[&placed, &[EventKind::new("Placed", 1)]], 1);
     }
 
     #[test]
-    fn leaves_the_parts_after_it_to_them() {
+    fn ignores_later_parts() {
         let placed = [EventKind::new("Placed", 1)];
         assert_distinct("order", &[&placed, &placed], 0);
     }
 
     #[test]
     #[should_panic(expected = "the event `Placed` of `order` is stored as `Ordered`, which is retired")]
-    fn refuses_to_retire_an_alias() {
+    fn rejects_a_retired_alias() {
         let kinds = [EventKind::new("Placed", 1).with_aliases(&["Ordered"])];
         assert_retired("order", &kinds, "Ordered");
     }
 
     #[test]
-    #[should_panic(expected = "has version 12, but its `previous` has version 10: versions follow")]
-    fn refuses_a_skipped_version() {
+    #[should_panic(expected = "has version 12, but its `previous` has version 10: versions must")]
+    fn rejects_a_gap_between_versions() {
         assert_follows(&EventKind::new("Placed", 12), &[EventKind::new("Placed", 10)]);
     }
 
     #[test]
     #[should_panic(expected = "write `#[event(name = \"Placed\")]` on the previous version")]
-    fn refuses_a_previous_of_another_name() {
+    fn rejects_a_previous_event_of_another_name() {
         assert_follows(&EventKind::new("Placed", 2), &[EventKind::new("PlacedOld", 1)]);
     }
 
     #[test]
-    #[should_panic(expected = "would no longer be found under `A`, an alias of its `previous`")]
-    fn refuses_to_forget_an_alias() {
+    #[should_panic(expected = "could not read events stored as `A`, an alias of its `previous`")]
+    fn rejects_a_missing_alias() {
         let previous = [EventKind::new("B", 2).with_aliases(&["A"])];
         assert_follows(&EventKind::new("C", 3).with_aliases(&["B"]), &previous);
     }
 
     #[test]
     #[should_panic(expected = "is a family of events")]
-    fn refuses_a_family_as_the_previous_version() {
+    fn rejects_a_family_as_the_previous_version() {
         assert_follows(&EventKind::new("A", 2), &[EventKind::new("A", 1), EventKind::new("B", 1)]);
     }
 }

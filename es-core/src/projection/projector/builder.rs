@@ -58,7 +58,7 @@ pub(super) struct Settings {
 /// Settings of a [`Projector`]: made by [`Projector::builder`].
 #[must_use = "a builder does nothing until `build` is called"]
 #[derive(Debug)]
-pub struct ProjectorBuilder<P: Projection> {
+pub struct ProjectorBuilder<P> {
     store: Arc<dyn Feed>,
     projection: P,
     settings: Settings,

@@ -75,7 +75,7 @@ use crate::feed::Feed;
 /// # Ok::<_, BoxError>(())
 /// # }).unwrap();
 /// ```
-pub struct Projector<P: Projection> {
+pub struct Projector<P> {
     inner: Arc<Inner<P>>,
 }
 

@@ -1,20 +1,22 @@
-//! What serde makes of a type: the names of its fields in JSON, and the attributes that decide on it.
+//! The JSON form of a type: the names of its fields, and the serde attributes that change it.
 
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
-use syn::{Attribute, Field, Fields, LitStr, Meta, Path, Token, Type, Variant};
+use syn::{Attribute, Field, Fields, LitStr, Path, Token, Type, Variant};
 
-/// What `#[serde(…)]` says about a container or a field, as far as shapes are concerned.
+use super::tokens::text;
+
+/// The serde attributes of a container, a variant, or a field that change its JSON form.
 #[derive(Default)]
 pub(crate) struct SerdeAttributes {
     pub(crate) rename: Option<String>,
     rename_all: Option<String>,
     rename_all_fields: Option<String>,
-    /// Neither written nor read.
+    /// Whether it is neither serialized nor deserialized.
     pub(crate) skipped: bool,
     pub(crate) has_crate: bool,
-    /// The keys that change how an enum is represented, as written.
+    /// The keys that change the representation of an enum.
     pub(crate) representation: Vec<syn::Ident>,
 }
 
@@ -22,7 +24,7 @@ impl SerdeAttributes {
     pub(crate) fn of(attributes: &[Attribute]) -> Self {
         let mut found = Self::default();
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-            // What serde cannot read, serde reports.
+            // Serde reports what it cannot read.
             let _ = attribute.parse_nested_meta(|meta| {
                 let Some(key) = meta.path.get_ident() else { return skip_value(meta.input) };
                 match key.to_string().as_str() {
@@ -61,7 +63,7 @@ fn skip_value(input: syn::parse::ParseStream<'_>) -> syn::Result<()> {
     Ok(())
 }
 
-/// The text of `= "…"`, or of `(serialize = "…", …)`.
+/// Parses `= "…"`, or `(serialize = "…", …)`.
 fn text_value(input: syn::parse::ParseStream<'_>) -> syn::Result<Option<String>> {
     if input.peek(Token![=]) {
         input.parse::<Token![=]>()?;
@@ -84,11 +86,11 @@ fn text_value(input: syn::parse::ParseStream<'_>) -> syn::Result<Option<String>>
     Ok(text)
 }
 
-/// A type with what serde's attributes say of a field: its alias, its default, how it is encoded. All of it decides on
-/// what stored data is read as.
+/// Returns a type with the serde attributes of its field, such as `default` and `alias`, which change how stored data
+/// is read.
 pub(crate) fn with_attributes(ty: &impl ToTokens, attributes: &[Attribute]) -> String {
     let is_shape = |attribute: &String| {
-        // The name stands beside the type.
+        // The name is beside the type already.
         !["rename=\"", "bound", "borrow"].iter().any(|other| attribute.starts_with(other))
     };
     let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
@@ -102,7 +104,7 @@ pub(crate) fn with_attributes(ty: &impl ToTokens, attributes: &[Attribute]) -> S
     }
 }
 
-/// The parts of a list, between its commas.
+/// Splits a list at its commas.
 fn parts(tokens: &TokenStream) -> Vec<String> {
     let is_comma = |token: &proc_macro2::TokenTree| matches!(token, proc_macro2::TokenTree::Punct(punct) if punct.as_char() == ',');
     let tokens: Vec<_> = tokens.clone().into_iter().collect();
@@ -110,7 +112,7 @@ fn parts(tokens: &TokenStream) -> Vec<String> {
     parts.map(|part| text(&part.iter().cloned().collect::<TokenStream>())).collect()
 }
 
-/// What serde's attributes say of the form of a whole type, as written; where its own parts are is not said.
+/// Returns the serde attributes of a whole type as text, without `crate`.
 pub(crate) fn representation(attributes: &[Attribute]) -> Vec<String> {
     let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
     let forms =
@@ -118,7 +120,7 @@ pub(crate) fn representation(attributes: &[Attribute]) -> Vec<String> {
     forms.filter(|form| !form.starts_with("crate")).collect()
 }
 
-/// The fields as they stand in JSON: name and type, with attributes. What serde skips is left out.
+/// Returns the names and types of the fields in JSON, without skipped ones.
 pub(crate) fn json_fields(fields: &Fields, container: &SerdeAttributes) -> Vec<(String, String)> {
     let name = |index: usize, field: &Field, own: &SerdeAttributes| match (&own.rename, &field.ident) {
         (Some(rename), _) => rename.clone(),
@@ -134,24 +136,24 @@ pub(crate) fn json_fields(fields: &Fields, container: &SerdeAttributes) -> Vec<(
         .collect()
 }
 
-/// The types of the fields that stand in JSON.
+/// Returns the types of the fields in JSON.
 pub(crate) fn json_types(fields: &Fields) -> Vec<Type> {
     let stored = fields.iter().filter(|field| !SerdeAttributes::of(&field.attrs).skipped);
     stored.map(|field| field.ty.clone()).collect()
 }
 
-/// Code that adds what `types` are made of to `types`, as far as they have a schema.
+/// Generates code that adds the schemas of `types`, if they have any, to the variable `types`.
 pub(crate) fn describe(core: &Path, types: &[Type]) -> TokenStream {
     quote! {
         {
-            #[allow(unused_imports)] // which of the two is used depends on the types
+            #[allow(unused_imports)] // the types decide which of the two is used
             use #core::__private::{DescribeNothing as _, DescribeSchema as _};
             #((&#core::__private::Probe::<#types>::new()).describe(types);)*
         }
     }
 }
 
-/// The fields of an enum's variant, the same.
+/// Returns the names and types of a variant's fields in JSON.
 pub(crate) fn json_fields_of_variant(
     variant: &Variant,
     container: &SerdeAttributes,
@@ -161,58 +163,7 @@ pub(crate) fn json_fields_of_variant(
     json_fields(&variant.fields, &own)
 }
 
-/// Tokens as text, the same however they were spaced.
-pub(crate) fn text(tokens: &impl ToTokens) -> String {
-    fn write(tokens: TokenStream, text: &mut String) {
-        use proc_macro2::{Delimiter, TokenTree};
-        for token in tokens {
-            match token {
-                TokenTree::Group(group) => {
-                    let (open, close) = match group.delimiter() {
-                        Delimiter::Parenthesis => ("(", ")"),
-                        Delimiter::Brace => ("{", "}"),
-                        Delimiter::Bracket => ("[", "]"),
-                        Delimiter::None => ("", ""),
-                    };
-                    let mut inner = String::new();
-                    write(group.stream(), &mut inner);
-                    if inner.ends_with(", ") {
-                        // It says something only in a tuple of one.
-                        inner.truncate(inner.len() - if is_tuple_of_one(&group) { 1 } else { 2 });
-                    }
-                    text.push_str(open);
-                    text.push_str(&inner);
-                    text.push_str(close);
-                }
-                TokenTree::Punct(punct) if punct.as_char() == ',' => text.push_str(", "),
-                TokenTree::Punct(punct) if punct.as_char() == ';' => text.push_str("; "),
-                TokenTree::Punct(punct) => {
-                    // A list that is broken into lines has a comma at its end.
-                    if punct.as_char() == '>' && text.ends_with(", ") {
-                        text.truncate(text.len() - 2);
-                    }
-                    text.push(punct.as_char());
-                }
-                other => {
-                    if text.ends_with(|last: char| last.is_alphanumeric() || last == '_') {
-                        text.push(' ');
-                    }
-                    text.push_str(&other.to_string());
-                }
-            }
-        }
-    }
-    let mut result = String::new();
-    write(tokens.to_token_stream(), &mut result);
-    result
-}
-
-fn is_tuple_of_one(group: &proc_macro2::Group) -> bool {
-    let tuple = syn::parse2::<syn::TypeTuple>(proc_macro2::TokenTree::from(group.clone()).into());
-    tuple.is_ok_and(|tuple| tuple.elems.len() == 1)
-}
-
-/// A field's name by one of serde's `rename_all` rules; fields are in snake case as Rust has them.
+/// Applies one of serde's `rename_all` rules to the name of a field, which is in snake case.
 fn rename_field(name: &str, rule: Option<&str>) -> String {
     let words = || name.split('_').map(str::to_owned).collect::<Vec<_>>();
     let capital = |word: &String| {
@@ -235,29 +186,13 @@ fn rename_field(name: &str, rule: Option<&str>) -> String {
     }
 }
 
-/// The derives that are written on the item itself, by their last names.
-pub(crate) fn derives(attributes: &[Attribute]) -> Vec<String> {
-    let mut names = Vec::new();
-    for attribute in attributes {
-        let Meta::List(list) = &attribute.meta else { continue };
-        if !list.path.is_ident("derive") {
-            continue;
-        }
-        let _ = attribute.parse_nested_meta(|meta| {
-            names.extend(meta.path.segments.last().map(|segment| segment.ident.unraw().to_string()));
-            Ok(())
-        });
-    }
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use syn::parse_quote;
 
     #[test]
-    fn names_are_those_that_serde_writes() {
+    fn names_fields_like_serde() {
         let item: syn::ItemStruct = parse_quote! {
             #[serde(rename_all = "camelCase", deny_unknown_fields)]
             struct Placed {
@@ -284,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_a_variant_follow_its_own_rule_or_the_enums() {
+    fn names_fields_of_variants_by_the_rule_of_the_variant_or_the_enum() {
         let item: syn::ItemEnum = parse_quote! {
             #[serde(rename_all_fields = "camelCase")]
             enum OrderEvent {
@@ -296,23 +231,5 @@ mod tests {
         let container = SerdeAttributes::of(&item.attrs);
         let names = item.variants.iter().flat_map(|variant| json_fields_of_variant(variant, &container));
         assert_eq!(names.map(|(name, _)| name).collect::<Vec<_>>(), ["totalCents", "PAID-CENTS"]);
-    }
-
-    #[test]
-    fn types_read_the_same_however_they_are_broken_into_lines() {
-        let text = |source: &str| text(&syn::parse_str::<Type>(source).expect("a type"));
-        assert_eq!(text("BTreeMap<\n String,\n (u8, u8,),\n>"), "BTreeMap<String, (u8, u8)>");
-        assert_eq!(text("(BTreeMap<u8 , u8>,)"), "(BTreeMap<u8, u8>,)");
-        assert_eq!(text("[ Option<&'static str> ; 4 ]"), "[Option<&'static str>; 4]");
-    }
-
-    #[test]
-    fn derives_are_known_by_their_last_names() {
-        let item: syn::ItemStruct = parse_quote! {
-            #[derive(Clone, serde::Serialize)]
-            #[derive(std::fmt::Debug)]
-            struct Placed;
-        };
-        assert_eq!(derives(&item.attrs), ["Clone", "Serialize", "Debug"]);
     }
 }

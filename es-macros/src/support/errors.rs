@@ -1,11 +1,11 @@
-//! All the mistakes of one item, reported at once.
+//! Collects the mistakes of an item.
 
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 
-/// Collects mistakes while an item is read.
+/// The mistakes found while an item is read, to be reported at once.
 ///
-/// Dropped without [`finish`](Self::finish) it panics, so that no mistake is forgotten.
+/// Panics when dropped without [`finish`](Self::finish), so that no mistake goes unreported.
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
     found: Vec<syn::Error>,
@@ -17,39 +17,39 @@ impl Errors {
         Self::default()
     }
 
-    /// A mistake at a place.
+    /// Adds a mistake at a place.
     pub(crate) fn at(&mut self, span: Span, message: impl std::fmt::Display) {
         self.found.push(syn::Error::new(span, message));
     }
 
-    /// A mistake in something that was written.
+    /// Adds a mistake that spans the tokens.
     pub(crate) fn on(&mut self, tokens: &impl ToTokens, message: impl std::fmt::Display) {
         self.found.push(syn::Error::new_spanned(tokens, message));
     }
 
-    /// A mistake that syn found.
+    /// Adds a mistake reported by syn.
     pub(crate) fn push(&mut self, error: syn::Error) {
         self.found.push(error);
     }
 
-    /// The value of a result; a mistake is kept, and there is no value.
+    /// Returns the value of a result, or `None` after adding its error.
     pub(crate) fn keep<T>(&mut self, result: syn::Result<T>) -> Option<T> {
         result.map_err(|error| self.push(error)).ok()
     }
 
-    /// Takes over the mistakes of a part; says whether there were none.
+    /// Adds the mistakes of a part. Returns whether it had none.
     pub(crate) fn absorb(&mut self, mut part: Self) -> bool {
         part.finished = true;
-        let sound = part.found.is_empty();
+        let is_valid = part.found.is_empty();
         self.found.append(&mut part.found);
-        sound
+        is_valid
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }
 
-    /// The mistakes as one `compile_error!` each, nothing if there are none.
+    /// Returns one `compile_error!` for each mistake.
     pub(crate) fn finish(mut self) -> TokenStream {
         self.finished = true;
         let found = std::mem::take(&mut self.found);
@@ -60,7 +60,7 @@ impl Errors {
 impl Drop for Errors {
     fn drop(&mut self) {
         if !self.finished && !std::thread::panicking() {
-            panic!("the mistakes that were found are not reported: call `finish`");
+            panic!("mistakes were collected but not reported: call `finish`");
         }
     }
 }

@@ -1,0 +1,142 @@
+//! What is particular to processes: `#[process(…)]` with its state and timeouts.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+use syn::{DeriveInput, Path};
+
+use super::Consumer;
+use super::dispatch::dispatch_event;
+use super::sources::{distinct, listed_twice};
+use crate::support::derive::Helper;
+use crate::support::errors::Errors;
+use crate::support::grammar::{Entry, Grammar};
+use crate::support::spans::{Place, implementation, lists, lists_all, member};
+use crate::support::tokens::text;
+
+static PROCESS: Helper = Helper {
+    name: "process",
+    example: "name = \"…\", state = …, events(Aggregate(Event, …))",
+    grammar: Grammar::new(
+        "`#[process(…)]`",
+        &[
+            ("name", "name = \"fulfilment\""),
+            ("state", "state = Fulfilment"),
+            ("events", "events(Order(OrderPlaced), Stock(StockReserved))"),
+            ("timeouts", "timeouts(PaymentOverdue)"),
+            ("crate", "crate = ::path::to::es_core"),
+        ],
+    ),
+};
+
+/// The trait that marks the events and timeouts of a process.
+const LISTS: &str = "ProcessLists";
+
+/// Generates nothing without a state, which no other type can stand for.
+pub(super) fn expand(item: &DeriveInput, errors: &mut Errors) -> TokenStream {
+    let Some(keys) = PROCESS.read(item, errors) else { return TokenStream::new() };
+    let required = [
+        ("name", "under which its checkpoints are stored"),
+        ("state", "the aggregate that holds its state"),
+        ("events", "the list of events that it reacts to"),
+    ];
+    PROCESS.require(&keys, &required, item, errors);
+    let consumer = Consumer::read(&PROCESS, &keys, errors);
+    let timeouts = keys.get("timeouts").map(|entry| read_timeouts(entry, errors)).unwrap_or_default();
+    let state = keys.get("state").and_then(|entry| entry.path(errors));
+    match state {
+        Some(state) => implement(item, &consumer, &state, &timeouts, errors.is_empty()),
+        None => TokenStream::new(),
+    }
+}
+
+fn read_timeouts(entry: &Entry, errors: &mut Errors) -> Vec<Path> {
+    let timeouts = entry.list::<Path>(errors).unwrap_or_default();
+    for (index, event) in timeouts.iter().enumerate() {
+        if timeouts[..index].iter().any(|before| text(before) == text(event)) {
+            errors.on(event, listed_twice(event));
+        }
+    }
+    timeouts
+}
+
+fn implement(
+    item: &DeriveInput,
+    consumer: &Consumer,
+    state: &Path,
+    timeouts: &[Path],
+    is_valid: bool,
+) -> TokenStream {
+    let Consumer { core, name, .. } = consumer;
+    let ident = &item.ident;
+    let filter = consumer.filter();
+    let react = |event: &Path| {
+        let place = Place::of(event);
+        let core_here = place.beginning(core);
+        let arguments = place.arguments(quote!(self, &event, ctx, reactor));
+        let call = quote_spanned!(place.start=> #core_here::__private::react::<_, #event>);
+        quote!(#call #arguments.await)
+    };
+    let dispatch = consumer.dispatch(react);
+    let due = timeouts.iter().map(|event| dispatch_event(core, event, &react(event)));
+    let kinds = timeouts.iter().map(|event| member(core, event, "KINDS"));
+    let texts = timeouts.iter().map(|event| {
+        quote! {
+            if <#event as #core::__private::Member>::knows(stored.name()) {
+                return <#event as #core::__private::Member>::decoded_text(stored);
+            }
+        }
+    });
+    let assertions = consumer.assertions();
+    let lists = match is_valid {
+        true => lists(core, LISTS, ident, &distinct(consumer.events().iter().chain(timeouts))),
+        false => lists_all(core, LISTS, ident),
+    };
+    let header = implementation(core, "Process", ident);
+    quote! {
+        #[allow(deprecated)]
+        const _: () = {
+            const TIMEOUTS: &[&[#core::__private::EventKind]] = &[#(#kinds),*];
+
+            #[automatically_derived]
+            #header {
+                const NAME: &'static #core::__private::str = #name;
+                type State = #state;
+                const TIMEOUTS: &'static [&'static [#core::__private::EventKind]] = TIMEOUTS;
+
+                fn timeout_text(
+                    stored: &#core::EventData,
+                ) -> #core::__private::Result<#core::__private::String, #core::DecodeError> {
+                    #(#texts)*
+                    #core::__private::Result::Err(#core::DecodeError::unknown_name(stored.name(), &TIMEOUTS.concat()))
+                }
+
+                fn filter(&self) -> #core::feed::EventFilter #filter
+
+                // `Self::State` would report a missing `Clone` a second time.
+                async fn handle(
+                    &self,
+                    event: &#core::EventData,
+                    ctx: &#core::EventContext,
+                    reactor: &mut #core::process::Reactor<#state>,
+                ) -> #core::__private::Result<(), #core::projection::ProjectError> {
+                    #dispatch
+                    #core::__private::Result::Ok(())
+                }
+
+                async fn time_out(
+                    &self,
+                    event: &#core::EventData,
+                    ctx: &#core::EventContext,
+                    reactor: &mut #core::process::Reactor<#state>,
+                ) -> #core::__private::Result<(), #core::projection::ProjectError> {
+                    #(#due)*
+                    let _ = (ctx, reactor);
+                    #core::__private::Result::Err(#core::__private::no_timeout(event))
+                }
+            }
+
+            #lists
+            #assertions
+        };
+    }
+}

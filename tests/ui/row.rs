@@ -1,0 +1,6 @@
+// What the cases of rows import.
+
+use es_core::prelude::*;
+use es_core::serde::{Deserialize, Serialize};
+
+fn main() {}
