@@ -57,7 +57,7 @@ bench-compare-dynamodb-local *ARGS:
 bench-feed *ARGS:
     cargo run -q --release -p es-benches --bin feed -- {{ARGS}}
 
-# what a command costs on the embedded engine as its table grows to a million events: about an hour
+# the cost of a command on the embedded engine as its table grows to a million events: an hour or two
 bench-embedded *ARGS:
     cargo run -q --release -p es-benches --bin embedded -- {{ARGS}}
 

@@ -1,6 +1,7 @@
-//! The embedded engine: what a command costs as the table grows, in memory and in a file. Prints a markdown document.
+//! The embedded engine: the cost of a command as the table grows, in memory and in a file. Prints a markdown document.
 //!
-//! Without arguments it takes about an hour; `--quick` shows in seconds that everything runs.
+//! Without arguments it takes an hour or two. `--in-memory` and `--in-file` measure one engine alone. Numbers, such as
+//! `10000 100000`, set after how many commands to measure. `--quick` shows in seconds that everything runs.
 
 mod domain;
 mod run;
@@ -11,24 +12,41 @@ use es_benches::report::{Table, command, count, number, times};
 use es_benches::{Failure, report};
 use es_dynamo::embedded::Engine;
 
-use run::{Plan, Sample, measure};
+use run::{Plan, Sample, WINDOWS, measure};
 
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<_> = std::env::args().skip(1).collect();
+    let only = arguments.pop_if(|argument| argument.starts_with("--in-"));
+    let is_wanted = |name: &str| only.as_ref().is_none_or(|only| only == name);
     let plan = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Plan::full(),
         ["--quick"] => Plan::quick(),
-        _ => return Err("expected nothing, or `--quick`".into()),
+        ref marks => Plan::with_marks(marks)?,
     };
-    eprintln!("in memory");
-    let in_memory = measure(&Engine::in_memory()?, &plan).await?;
-    let folder = Folder::new()?;
-    let path = folder.0.join("events.db");
-    eprintln!("in the file {}", path.display());
-    let in_file = measure(&Engine::in_file(&path)?, &plan).await?;
-    let bytes = std::fs::metadata(&path)?.len();
-    print(&plan, &in_memory, &in_file, bytes);
+    if is_wanted("--in-memory") {
+        eprintln!("in memory");
+        let samples = measure(&Engine::in_memory()?, &plan).await?;
+        introduction(&plan);
+        println!("## In memory\n");
+        print(&plan, &samples);
+    }
+    if is_wanted("--in-file") {
+        let folder = Folder::new()?;
+        let path = folder.0.join("events.db");
+        eprintln!("in the file {}", path.display());
+        let samples = measure(&Engine::in_file(&path)?, &plan).await?;
+        println!("## In a file\n");
+        print(&plan, &samples);
+        let bytes = std::fs::metadata(&path)?.len();
+        let commands = plan.marks.last().copied().unwrap_or_default();
+        println!(
+            "At the end, the file has {} MB, or {} bytes per command: the commit, its share of the feed, the row, and",
+            number(bytes as f64 / 1e6),
+            number((bytes / commands.max(1)) as f64)
+        );
+        println!("the indexes of their keys.");
+    }
     Ok(())
 }
 
@@ -49,32 +67,33 @@ impl Drop for Folder {
     }
 }
 
-fn print(plan: &Plan, in_memory: &[Sample], in_file: &[Sample], bytes: u64) {
+fn introduction(plan: &Plan) {
     println!("# Benchmarks of the embedded engine\n");
-    println!("What a command costs as the table grows. The table was printed by this command; no number was");
-    println!("written by hand.\n");
-    command("embedded");
+    println!("The cost of a command as the table grows. All numbers were printed by the commands below.\n");
     println!(
-        "Each command creates a stream with a random id and one event with about 100 bytes of JSON. {} clients",
+        "{} clients send one command after another. Each command creates a stream with a random id and one event",
         plan.clients
     );
     println!(
-        "send one command after the other. An indexer and a projection with a row for each stream run all the time,"
+        "with about 100 bytes of JSON. An indexer and a projection with a row for each stream run in the same process,"
     );
+    println!("so a cost includes the command, the feed, and the projection. Each value is the median of");
     println!(
-        "in the same process. A cost is that of the last {} commands up to a count, from the first of them",
+        "{WINDOWS} windows of {} commands, measured until all their events are in the read model.",
         count(plan.window as f64)
     );
-    println!(
-        "until all their events are in the read model, so it includes the command, the feed and the projection."
-    );
-    println!("The machine was shared with other work, which wall time shows, and CPU time hardly.\n");
+    println!("The machine was shared with other work, which affects wall time much more than CPU time.");
+    println!("Built with the profile `{}`.\n", report::profile());
+}
+
+fn print(plan: &Plan, samples: &[Sample]) {
+    command("embedded");
     let mut columns = vec!["per command".to_owned()];
     columns.extend(plan.marks.iter().map(|mark| format!("at {}", count(*mark as f64))));
     columns.push("last / first".to_owned());
     let columns: Vec<_> = columns.iter().map(String::as_str).collect();
     let table = Table::new(1, &columns);
-    let row = |name: &str, samples: &[Sample], of: fn(&Sample) -> f64| {
+    let row = |name: &str, of: fn(&Sample) -> f64| {
         let values: Vec<f64> = samples.iter().map(of).collect();
         let mut cells = vec![name.to_owned()];
         cells.extend(values.iter().map(|value| number(*value)));
@@ -84,16 +103,6 @@ fn print(plan: &Plan, in_memory: &[Sample], in_file: &[Sample], bytes: u64) {
         });
         table.row(&cells);
     };
-    row("in memory, CPU time, µs", in_memory, |sample| sample.cpu.as_secs_f64() * 1e6);
-    row("in memory, wall time, µs", in_memory, |sample| sample.wall.as_secs_f64() * 1e6);
-    row("in a file, CPU time, µs", in_file, |sample| sample.cpu.as_secs_f64() * 1e6);
-    row("in a file, wall time, µs", in_file, |sample| sample.wall.as_secs_f64() * 1e6);
-    drop(table);
-    let commands = plan.marks.last().copied().unwrap_or_default();
-    println!(
-        "The file has {} MB at the end, {} bytes for each command: its commit, its share of the feed, its row, and",
-        number(bytes as f64 / 1e6),
-        number((bytes / commands.max(1)) as f64)
-    );
-    println!("the index of their keys. Built as `{}`.", report::profile());
+    row("CPU time, µs", |sample| sample.cpu.as_secs_f64() * 1e6);
+    row("wall time, µs", |sample| sample.wall.as_secs_f64() * 1e6);
 }

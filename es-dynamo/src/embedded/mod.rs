@@ -15,6 +15,7 @@ mod failure;
 mod operations;
 mod outbox;
 mod storage;
+mod tokens;
 
 use std::fmt;
 use std::path::Path;

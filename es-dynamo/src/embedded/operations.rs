@@ -47,6 +47,11 @@ macro_rules! operations {
                     let output = storage.request(|database| database.$method(input))?;
                     serde_json::to_string(&output).map_err(unwritable)
                 })*
+                "TransactWriteItems" => {
+                    let input = serde_json::from_slice(body).map_err(unreadable)?;
+                    let output = storage.transact(input)?;
+                    serde_json::to_string(&output).map_err(unwritable)
+                }
                 _ => Err(DynoxideError::UnsupportedCapability(operation.to_owned())),
             }
         }
@@ -71,7 +76,6 @@ operations! {
     "Query" => query,
     "Scan" => scan,
     "TransactGetItems" => transact_get_items,
-    "TransactWriteItems" => transact_write_items,
     "UpdateItem" => update_item,
     "UpdateTable" => update_table,
     "UpdateTimeToLive" => update_time_to_live,
