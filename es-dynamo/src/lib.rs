@@ -1,4 +1,4 @@
-//! An event store on Amazon DynamoDB for [`es_core`], and the same code on an embedded engine.
+//! An event store for [`es_core`] on Amazon DynamoDB, and on an embedded engine that runs the same code.
 //!
 //! ```
 //! use es_core::{EventStore, StreamId};
@@ -20,60 +20,41 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `aws` (default) | [`DynamoStore::from_env`] and [`DynamoStoreBuilder::endpoint`]: credentials, and the HTTPS client |
-//! | `indexer` (default) | [`Indexer`]: follows the table's stream |
+//! | `aws` (default) | [`DynamoStore::from_env`] and [`DynamoStoreBuilder::endpoint`]: the credentials chain and an HTTPS client |
+//! | `indexer` (default) | [`Indexer`]: indexes commits from the table's stream into the feed |
 //! | `embedded` | [`DynamoStore::embedded`]: a DynamoDB engine in this process, in memory or in a file |
-//! | `kinesis` | `kinesis::KinesisPublisher`: events for Amazon Kinesis Data Streams |
-//! | `testing` | `testing::FaultyConnector`: requests that fail on purpose |
+//! | `kinesis` | `kinesis::KinesisPublisher`: publishes events to Amazon Kinesis Data Streams |
+//! | `testing` | `testing::FaultyConnector`: injects faults into requests |
 //!
-//! With neither, a store is made from an [`aws_sdk_dynamodb::Client`] of the application's own.
+//! Without `aws` and `embedded`, create a store from your own [`aws_sdk_dynamodb::Client`].
 //!
 //! # The table
 //!
-//! One item for each commit, one snapshot for each stream; [`names`] documents every attribute. See
-//! [`DynamoStore`] for what operations do and cost.
+//! The table has one item per commit, and one snapshot per stream; [`names`] documents every attribute. [`DynamoStore`]
+//! documents the requests of each operation and their costs.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod answer;
-mod append;
-mod assembly;
-mod attempts;
-mod backoff;
-mod builder;
-mod capacity;
-mod checkpoint;
 mod documents;
 #[cfg(feature = "embedded")]
 pub mod embedded;
-mod error;
 mod feed;
 pub mod import;
-#[cfg(feature = "indexer")]
-mod indexer;
-mod item;
 #[cfg(feature = "kinesis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "kinesis")))]
 pub mod kinesis;
-pub mod lambda;
-pub mod names;
-mod read;
-mod reconciler;
-mod response;
-mod sending;
-mod snapshot;
 mod store;
+mod streams;
 mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
-mod transact;
-mod write;
 
 #[cfg(feature = "indexer")]
 pub use aws_sdk_dynamodbstreams::Client as StreamsClient;
-pub use builder::DynamoStoreBuilder;
 #[cfg(feature = "indexer")]
-pub use indexer::{Indexer, IndexerBuilder, IndexerProgress};
-pub use reconciler::{AuditReport, ReconcileProgress, Reconciler, ReconcilerBuilder};
-pub use store::DynamoStore;
-pub use table::TableOptions;
+pub use feed::indexer::{Indexer, IndexerBuilder, IndexerProgress};
+pub use feed::lambda;
+pub use feed::reconciler::{AuditReport, ReconcileProgress, Reconciler, ReconcilerBuilder};
+pub use store::{DynamoStore, DynamoStoreBuilder};
+pub use table::admin::TableOptions;
+pub use table::names;

@@ -1,32 +1,42 @@
-//! The store.
+//! The store, and its builder.
 
 use std::fmt;
 use std::sync::Arc;
+#[cfg(feature = "aws")]
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::error::SdkError;
-use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
-use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
-use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
-use aws_sdk_dynamodb::operation::query::{QueryError, QueryOutput};
-use es_core::feed::Slices;
+#[cfg(feature = "aws")]
+use aws_smithy_types::timeout::TimeoutConfigBuilder;
+use es_core::documents::{
+    ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
+};
+use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
 use es_core::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, MarkerRead, OnceKey, Page, Read,
     StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
-use event_listener::Event;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-use tokio::sync::OnceCell;
+use futures_util::FutureExt;
 
-use crate::answer;
-use crate::attempts::{self, Failed, watched};
-use crate::builder::DynamoStoreBuilder;
-use crate::feed::FeedIndex;
-use crate::sending::Sender;
-use crate::table::TableOptions;
+#[cfg(feature = "embedded")]
+use crate::embedded::Engine;
+use crate::feed::TableFeed;
+use crate::streams::decode;
+use crate::table::Table;
+use crate::table::admin::TableOptions;
+#[cfg(feature = "aws")]
+use crate::table::client;
+
+/// The table when none is named.
+const DEFAULT_TABLE: &str = "events";
+
+/// The environment variable that names the table.
+#[cfg(feature = "aws")]
+const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 
 /// An event store in a DynamoDB table. A clone shares everything.
 ///
@@ -60,58 +70,39 @@ use crate::table::TableOptions;
 #[derive(Clone)]
 pub struct DynamoStore {
     pub(crate) table: Arc<Table>,
+    pub(crate) feed: Arc<TableFeed>,
 }
 
-/// A table, and the client to reach it.
-pub(crate) struct Table {
-    /// As the caller gave it.
-    pub(crate) given: Client,
-    /// The same for the store's own requests.
-    pub(crate) client: Client,
-    pub(crate) name: String,
-    /// The requests of commands: one of each, as a rule.
-    pub(crate) queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,
-    pub(crate) puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, Failed<PutItemError>>>,
-    /// The client for the table's stream, if there is one.
+/// Settings of a [`DynamoStore`]: which table, and how to reach it.
+///
+/// ```
+/// # fn example(client: aws_sdk_dynamodb::Client) -> Result<(), es_core::StoreError> {
+/// use es_dynamo::DynamoStore;
+///
+/// let store = DynamoStore::builder().client(client).table("orders").build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct DynamoStoreBuilder {
+    client: Option<Client>,
     #[cfg(feature = "indexer")]
-    pub(crate) streams: Option<aws_sdk_dynamodbstreams::Client>,
-    /// The commits that are not in the feed yet, where the engine keeps them.
+    streams: Option<aws_sdk_dynamodbstreams::Client>,
+    #[cfg(feature = "aws")]
+    source: Option<Source>,
+    #[cfg(feature = "aws")]
+    timeouts: TimeoutConfigBuilder,
     #[cfg(feature = "embedded")]
-    pub(crate) outbox: Option<crate::embedded::Outbox>,
-    /// How many slices the feed has to have, if that was said.
-    pub(crate) slices: Option<Slices>,
-    pub(crate) feed: OnceCell<FeedIndex>,
-    /// Notified when this process has made the feed grow.
-    pub(crate) grown: Arc<Event>,
+    engine: Option<Engine>,
+    table: Option<String>,
+    slices: Option<Slices>,
 }
 
-impl Table {
-    pub(crate) fn new(given: Client, name: String, slices: Option<Slices>) -> Self {
-        let mut config = given.config().to_builder();
-        config.push_interceptor(attempts::interceptor());
-        // A client with other interceptors may need the decoded response, to decrypt it for example.
-        if given.config().interceptors().next().is_none() {
-            config.push_interceptor(answer::interceptor());
-        }
-        let client = Client::from_conf(config.build());
-        let queries = Sender::new(QueryFluentBuilder::send);
-        let puts = Sender::new(|put: PutItemFluentBuilder| watched(put.send()));
-        let (feed, grown) = (OnceCell::new(), Arc::default());
-        Self {
-            given,
-            client,
-            name,
-            queries,
-            puts,
-            #[cfg(feature = "indexer")]
-            streams: None,
-            #[cfg(feature = "embedded")]
-            outbox: None,
-            slices,
-            feed,
-            grown,
-        }
-    }
+/// Where the builder's own clients get their settings from.
+#[cfg(feature = "aws")]
+enum Source {
+    Environment(Box<aws_config::SdkConfig>),
+    Endpoint(String),
 }
 
 impl DynamoStore {
@@ -148,7 +139,7 @@ impl DynamoStore {
     #[cfg(feature = "embedded")]
     #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
     pub async fn embedded() -> Result<Self, StoreError> {
-        crate::embedded::Engine::in_memory()?.store().await
+        Engine::in_memory()?.store().await
     }
 
     /// The same in a file, which is created if it does not exist.
@@ -162,7 +153,7 @@ impl DynamoStore {
     pub async fn embedded_at(path: impl AsRef<std::path::Path>) -> Result<Self, StoreError> {
         let path = path.as_ref().to_owned();
         // It may wait for a lock that another program holds.
-        let opened = tokio::task::spawn_blocking(|| crate::embedded::Engine::in_file(path)).await;
+        let opened = tokio::task::spawn_blocking(|| Engine::in_file(path)).await;
         opened.map_err(|error| StoreError::Backend(error.into()))??.store().await
     }
 
@@ -184,7 +175,16 @@ impl DynamoStore {
     ///
     /// As [`create_table`](Self::create_table).
     pub async fn create_table_with(&self, options: TableOptions) -> Result<(), StoreError> {
-        self.table.create(options).await
+        let is_ours = self.table.create(options, self.feed.needs_stream()).await?;
+        #[cfg(feature = "embedded")]
+        if is_ours && let Some(outbox) = &self.feed.outbox {
+            outbox.create().await?;
+            self.table.disable_stream().await?;
+        }
+        #[cfg(not(feature = "embedded"))]
+        let _ = is_ours;
+        self.verify().await?;
+        self.feed.index().await.map(drop)
     }
 
     /// Verifies that the table has the shape that the store needs, its keys, its stream, its time to live, and that the
@@ -197,8 +197,26 @@ impl DynamoStore {
     /// [`StoreError::Setup`] names every difference, and what to do; [`StoreError::Damaged`] when the feed's settings
     /// were changed.
     pub async fn verify_table(&self) -> Result<(), StoreError> {
-        self.table.verify().await?;
+        self.verify().await?;
         self.table.warn_if_unprotected().await
+    }
+
+    async fn verify(&self) -> Result<(), StoreError> {
+        #[cfg_attr(not(feature = "embedded"), allow(unused_mut))]
+        let mut differences = self.table.differences(self.feed.needs_stream()).await?;
+        #[cfg(feature = "embedded")]
+        if let Some(outbox) = &self.feed.outbox
+            && !outbox.is_created().await?
+        {
+            differences.push("it has no outbox: call `DynamoStore::create_table`".to_owned());
+        }
+        if differences.is_empty() {
+            return self.feed.verify().await;
+        }
+        Err(StoreError::setup(
+            format!("the table `{}` is not an event store's: {}", self.table.name, differences.join("; ")),
+            None,
+        ))
     }
 
     /// The client that the store was made with.
@@ -213,7 +231,7 @@ impl DynamoStore {
     #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
     #[must_use]
     pub fn streams_client(&self) -> Option<&aws_sdk_dynamodbstreams::Client> {
-        self.table.streams.as_ref()
+        self.feed.streams.as_ref()
     }
 
     /// The name of the table.
@@ -275,8 +293,286 @@ impl EventStore for DynamoStore {
     }
 }
 
+#[async_trait]
+impl Documents for DynamoStore {
+    async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
+        self.table.document(key.checked()?).await
+    }
+
+    async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
+        self.table.documents(query.checked()?).await
+    }
+
+    async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+        self.table.change(set.checked()?).await
+    }
+}
+
+/// # What operations do
+///
+/// | operation | requests | what they are |
+/// |---|---|---|
+/// | read a part of a slice | 1, and 1 for each 100 commits | a `Query` for pages, `BatchGetItem` for the commits that the filter takes, both eventually consistent |
+/// | the same, from inside a page | 1 more | a `Query` for that page |
+/// | the end of a slice | 1 | a `Query` of one item, strongly consistent |
+/// | how far a stream is indexed | 1 where an indexer runs in this process, 2 or more elsewhere | a `Query` for the pages that are new; elsewhere the summary and the newest pages |
+///
+/// Events come into the feed by an `Indexer`, which follows the table's stream, or by a
+/// [Lambda function](crate::lambda) that does.
+#[async_trait]
+impl Feed for DynamoStore {
+    async fn slices(&self) -> Result<Slices, StoreError> {
+        Ok(self.feed.index().await?.slices())
+    }
+
+    async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
+        self.feed.read_feed(read).await
+    }
+
+    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+        self.feed.index().await?.end(&*self.feed, slice).await
+    }
+
+    async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {
+        self.feed.index().await?.indexed(&*self.feed, stream).await
+    }
+
+    fn growth(&self) -> BoxFuture<'static, ()> {
+        self.feed.grown.listen().boxed()
+    }
+}
+
 impl fmt::Debug for DynamoStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DynamoStore").field("table", &self.table.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(feature = "embedded")]
+impl Engine {
+    /// Returns a store on this engine, and creates its table.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when the engine has a table of another shape.
+    pub async fn store(&self) -> Result<DynamoStore, StoreError> {
+        let store = DynamoStore::builder().engine(self).build()?;
+        // The engine has no backups, and a file can be deleted in any case.
+        let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
+        store.create_table_with(options).await?;
+        Ok(store)
+    }
+}
+
+impl DynamoStoreBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            client: None,
+            #[cfg(feature = "indexer")]
+            streams: None,
+            #[cfg(feature = "aws")]
+            source: None,
+            #[cfg(feature = "aws")]
+            timeouts: client::default_timeouts(),
+            #[cfg(feature = "embedded")]
+            engine: None,
+            table: None,
+            slices: None,
+        }
+    }
+
+    /// Uses `client`, with the credentials, the region, the timeouts and the retries that it was made with. It takes
+    /// precedence over the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint).
+    ///
+    /// Set its timeouts: unless told otherwise, the SDK waits for a response indefinitely. The clients that this
+    /// builder makes itself have these:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
+    ///
+    /// let timeouts = TimeoutConfig::builder()
+    ///     .connect_timeout(Duration::from_secs(2))
+    ///     .operation_attempt_timeout(Duration::from_secs(5))
+    ///     .operation_timeout(Duration::from_secs(30))
+    ///     .build();
+    /// # let _ = aws_sdk_dynamodb::Config::builder().timeout_config(timeouts);
+    /// ```
+    ///
+    /// If it has interceptors of its own, to encrypt and decrypt say, they see all that is sent and found. Without any,
+    /// loads are faster: commits are read from the text of an answer, and the SDK makes no items of it.
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = Some(client);
+        self
+    }
+
+    /// Uses `client` for the table's stream: what an [`Indexer`](crate::Indexer) needs besides.
+    #[cfg(feature = "indexer")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
+    pub fn streams_client(mut self, client: aws_sdk_dynamodbstreams::Client) -> Self {
+        self.streams = Some(client);
+        self
+    }
+
+    /// Uses the embedded `engine`. The table needs no stream there: an [`Indexer`](crate::Indexer) learns of commits
+    /// from the engine.
+    ///
+    /// A [`client`](Self::client) that is set after this is used for requests. It must be a client of the same
+    /// engine.
+    ///
+    /// ```
+    /// # #[cfg(feature = "embedded")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), es_core::StoreError> {
+    /// use es_dynamo::DynamoStore;
+    /// use es_dynamo::embedded::Engine;
+    ///
+    /// let engine = Engine::in_memory()?;
+    /// let store = DynamoStore::builder().engine(&engine).table("orders").build()?;
+    /// store.create_table().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "embedded")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
+    pub fn engine(mut self, engine: &Engine) -> Self {
+        self.client = Some(engine.client());
+        self.engine = Some(engine.clone());
+        self
+    }
+
+    /// Uses the table `name`, `events` if none is named.
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = Some(name.into());
+        self
+    }
+
+    /// Sets into how many slices the feed of a new table is divided (default: 8): the most workers that can share one
+    /// projection.
+    ///
+    /// The number is fixed when the feed is made. Without this setting, a store takes the number that the feed has; with
+    /// it, whatever uses a feed that has another number fails with [`StoreError::Setup`].
+    pub fn slices(mut self, slices: Slices) -> Self {
+        self.slices = Some(slices);
+        self
+    }
+
+    /// Uses clients, and unless one was chosen the table, from the environment: see [`DynamoStore::from_env`].
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub async fn from_env(mut self) -> Self {
+        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
+            .http_client(client::https_client())
+            .load()
+            .await;
+        self.source = Some(Source::Environment(Box::new(config)));
+        self.table = self.table.or_else(|| std::env::var(TABLE_VARIABLE).ok());
+        self
+    }
+
+    /// Uses a DynamoDB-compatible server at `url`, such as DynamoDB Local at `http://localhost:8000`. Those
+    /// take any credentials.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub fn endpoint(mut self, url: impl Into<String>) -> Self {
+        self.source = Some(Source::Endpoint(url.into()));
+        self
+    }
+
+    /// Sets how long the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) wait for a
+    /// connection: 2 s by default.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts = self.timeouts.connect_timeout(timeout);
+        self
+    }
+
+    /// Sets how long the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) wait for the
+    /// response to one attempt, from the connection to the last byte: 5 s by default. Then the SDK tries again.
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts = self.timeouts.operation_attempt_timeout(timeout);
+        self
+    }
+
+    /// Sets how long all attempts of a request of the clients of [`from_env`](Self::from_env) and
+    /// [`endpoint`](Self::endpoint) take together, with the pauses between them: 30 s by default. Then the request fails
+    /// with [`StoreError::Unavailable`].
+    #[cfg(feature = "aws")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
+    pub fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.timeouts = self.timeouts.operation_timeout(timeout);
+        self
+    }
+
+    /// Makes the clients that were not given.
+    #[cfg(feature = "aws")]
+    fn make_clients(&mut self) {
+        let timeouts = self.timeouts.clone().build();
+        let Some(source) = self.source.take() else { return };
+        self.client.get_or_insert_with(|| {
+            let config = match &source {
+                Source::Environment(config) => aws_sdk_dynamodb::config::Builder::from(&**config),
+                Source::Endpoint(url) => {
+                    client::unsigned_config().endpoint_url(url).http_client(client::https_client())
+                }
+            };
+            Client::from_conf(config.timeout_config(timeouts.clone()).build())
+        });
+        #[cfg(feature = "indexer")]
+        self.streams.get_or_insert_with(|| {
+            let config = match &source {
+                Source::Environment(config) => aws_sdk_dynamodbstreams::config::Builder::from(&**config),
+                Source::Endpoint(url) => {
+                    client::unsigned_streams_config().endpoint_url(url).http_client(client::https_client())
+                }
+            };
+            aws_sdk_dynamodbstreams::Client::from_conf(config.timeout_config(timeouts).build())
+        });
+    }
+
+    /// The store.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when there is no client, or the table's name is not one that DynamoDB allows.
+    #[cfg_attr(not(feature = "aws"), allow(unused_mut))]
+    pub fn build(mut self) -> Result<DynamoStore, StoreError> {
+        #[cfg(feature = "aws")]
+        self.make_clients();
+        let name = self.table.unwrap_or_else(|| DEFAULT_TABLE.to_owned());
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        if !(3..=255).contains(&name.len()) || !name.bytes().all(allowed) {
+            return Err(StoreError::invalid(format!(
+                "`{name}` cannot be the name of a table: it needs 3 to 255 letters, digits, `_`, `.` or `-`"
+            )));
+        }
+        let Some(client) = self.client else {
+            return Err(StoreError::invalid(
+                "a store needs a client: call `client`, `from_env` or `endpoint` on the builder",
+            ));
+        };
+        #[cfg(feature = "embedded")]
+        let outbox = self.engine.map(|engine| engine.outbox(&name));
+        let table = Arc::new(Table::new(client, name, decode::interceptor()));
+        #[cfg_attr(not(any(feature = "indexer", feature = "embedded")), allow(unused_mut))]
+        let mut feed = TableFeed::new(Arc::clone(&table), self.slices);
+        #[cfg(feature = "indexer")]
+        {
+            feed.streams = self.streams;
+        }
+        #[cfg(feature = "embedded")]
+        {
+            feed.outbox = outbox;
+        }
+        Ok(DynamoStore { table, feed: Arc::new(feed) })
+    }
+}
+
+impl fmt::Debug for DynamoStoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DynamoStoreBuilder").field("table", &self.table).finish_non_exhaustive()
     }
 }

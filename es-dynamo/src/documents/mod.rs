@@ -1,39 +1,153 @@
 //! Documents beside the events: one item each.
 
 mod change;
-mod item;
-mod listing;
-mod transaction;
 
-use async_trait::async_trait;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use es_core::StoreError;
 use es_core::documents::{
-    ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
+    ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Revision,
 };
 
-use crate::store::{DynamoStore, Table};
+use crate::table::{Item, ItemPage, SIZE_LIMIT, Table, item_size, key, names, translate};
 
-#[async_trait]
-impl Documents for DynamoStore {
-    async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
-        self.table.document(key.checked()?).await
+impl Table {
+    pub(crate) async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
+        let (found, _) = self.get(document_key(key)).await?;
+        found.map(|found| document_from(key, found)).transpose()
     }
 
-    async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
-        self.table.documents(query.checked()?).await
-    }
-
-    async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
-        match (set.checked()?.changes(), set.joined_writes()) {
-            ([change], []) => self.table.change_one(change, set.revision()).await,
-            _ => self.table.change_all(set).await,
+    pub(crate) async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+        match (set.changes(), set.joined_writes()) {
+            ([change], []) => self.change_one(change, set.revision()).await,
+            _ => self.change_all(set).await,
         }
     }
 }
 
+/// Where a listing starts.
+enum Start {
+    /// With the first document that fits.
+    First,
+    /// After this key.
+    After(Item),
+    /// Nowhere: all that fits comes before.
+    Nowhere,
+}
+
 impl Table {
-    async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
-        let (found, _) = self.get(item::document_key(key)).await?;
-        found.map(|found| item::document_from(key, found)).transpose()
+    pub(crate) async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
+        let mut from = match start(query) {
+            Start::First => None,
+            Start::After(key) => Some(key),
+            Start::Nowhere => return Ok(DocumentPage::default()),
+        };
+        loop {
+            let output = self
+                .client
+                .query()
+                .table_name(&self.name)
+                .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
+                .expression_attribute_values(":pk", AttributeValue::S(partition(&query.collection)))
+                .expression_attribute_values(":prefix", AttributeValue::S(sort_key(&query.prefix)))
+                .scan_index_forward(!query.descending)
+                .limit(i32::try_from(query.limit).unwrap_or(i32::MAX).max(1))
+                .consistent_read(!query.eventual)
+                .set_exclusive_start_key(from)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total)
+                .send()
+                .await
+                .map_err(|error| translate(&self.name, error))?;
+            let ItemPage { items, last_key, .. } = output.try_into()?;
+            from = last_key;
+            if items.is_empty() && from.is_some() {
+                continue;
+            }
+            let mut documents = Vec::with_capacity(items.len());
+            for mut item in items {
+                let name = name_of(query, item.remove(names::SORT_KEY))?;
+                let document = document_from(&DocumentKey::new(&query.collection, &name), item)?;
+                documents.push((name, document));
+            }
+            let next = documents.last().filter(|_| from.is_some()).map(|(name, _)| name.clone());
+            return Ok(DocumentPage::new(documents, next));
+        }
     }
+}
+
+/// DynamoDB takes no start outside of what the condition asks for.
+fn start(query: &DocumentQuery) -> Start {
+    match query.after.as_deref() {
+        None => Start::First,
+        Some(after) if after.starts_with(&query.prefix) => {
+            Start::After(key(partition(&query.collection), sort_key(after)))
+        }
+        Some(after) if (after < query.prefix.as_str()) == query.descending => Start::Nowhere,
+        Some(_) => Start::First,
+    }
+}
+
+fn name_of(query: &DocumentQuery, sort_key: Option<AttributeValue>) -> Result<String, StoreError> {
+    let name = match &sort_key {
+        Some(AttributeValue::S(sort_key)) => sort_key.strip_prefix(names::DOCUMENT_KEY),
+        _ => None,
+    };
+    name.map(str::to_owned).ok_or_else(|| {
+        let what = format!("a document in the collection `{}`", query.collection);
+        StoreError::damaged(what, format!("its attribute `{}` names none", names::SORT_KEY))
+    })
+}
+
+/// The partition of a collection.
+pub(crate) fn partition(collection: &str) -> String {
+    format!("{}{collection}", names::DOCUMENT_PREFIX)
+}
+
+/// The sort key of the document `name`, or what those of several start with.
+pub(crate) fn sort_key(name: &str) -> String {
+    format!("{}{name}", names::DOCUMENT_KEY)
+}
+
+/// The key of a document.
+pub(crate) fn document_key(of: &DocumentKey) -> Item {
+    key(partition(of.collection()), sort_key(of.name()))
+}
+
+/// The item of a document, if it is not too large for one.
+pub(crate) fn document_item(of: &DocumentKey, revision: Revision, body: &str) -> Result<Item, StoreError> {
+    let mut item = document_key(of);
+    item.insert(names::REVISION.to_owned(), AttributeValue::S(revision.to_string()));
+    item.insert(names::BODY.to_owned(), AttributeValue::S(body.to_owned()));
+    match item_size(&item) {
+        bytes if bytes > SIZE_LIMIT => {
+            Err(StoreError::too_large(format!("the document `{of}`"), bytes, SIZE_LIMIT))
+        }
+        _ => Ok(item),
+    }
+}
+
+/// The revision that an item has.
+pub(crate) fn revision_of(of: &DocumentKey, item: &Item) -> Result<Revision, StoreError> {
+    let damaged = |reason| damaged(of, names::REVISION, reason);
+    let text = match item.get(names::REVISION) {
+        Some(AttributeValue::S(text)) => text,
+        Some(_) => return Err(damaged("is no text")),
+        None => return Err(damaged("is missing")),
+    };
+    // Conditions compare texts: another spelling of the same UUID would never meet them.
+    let revision = text.parse().ok().filter(|revision: &Revision| revision.to_string() == *text);
+    revision.ok_or_else(|| damaged("is no UUID"))
+}
+
+/// The document that an item holds.
+pub(crate) fn document_from(of: &DocumentKey, mut item: Item) -> Result<Document, StoreError> {
+    let revision = revision_of(of, &item)?;
+    match item.remove(names::BODY) {
+        Some(AttributeValue::S(body)) => Ok(Document::new(revision, body)),
+        Some(_) => Err(damaged(of, names::BODY, "is no text")),
+        None => Err(damaged(of, names::BODY, "is missing")),
+    }
+}
+
+fn damaged(of: &DocumentKey, attribute: &str, reason: &str) -> StoreError {
+    StoreError::damaged(format!("the document `{of}`"), format!("its attribute `{attribute}` {reason}"))
 }

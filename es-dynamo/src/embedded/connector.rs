@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::operations::{Answer, carry_out};
-use super::storage::Storage;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
@@ -13,6 +11,9 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
+
+use super::operations::{Answer, carry_out};
+use super::storage::Storage;
 
 /// Carries requests of the SDK to an engine.
 ///
@@ -25,7 +26,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    pub(super) fn new(storage: Arc<Storage>) -> Self {
+    pub(crate) fn new(storage: Arc<Storage>) -> Self {
         Self { storage, in_place: false }
     }
 
@@ -77,12 +78,12 @@ impl fmt::Debug for Connector {
 
 /// An HTTP client that has one connector.
 #[derive(Clone, Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     connector: SharedHttpConnector,
 }
 
 impl Client {
-    pub(super) fn new(connector: SharedHttpConnector) -> Self {
+    pub(crate) fn new(connector: SharedHttpConnector) -> Self {
         Self { connector }
     }
 }

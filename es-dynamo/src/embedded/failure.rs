@@ -11,7 +11,7 @@ use es_core::StoreError;
 
 /// What SQLite could not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     kind: Kind,
     said: String,
 }
@@ -44,7 +44,7 @@ const TEXTS: [(&str, Kind); 11] = [
 ];
 
 impl Failure {
-    pub(super) fn of(said: &str) -> Self {
+    pub(crate) fn of(said: &str) -> Self {
         let found = TEXTS.iter().find(|(text, _)| said.contains(text));
         let kind = found.map_or(Kind::Other, |(_, kind)| *kind);
         // The engine's advice is about features that this crate does not have.
@@ -57,11 +57,11 @@ impl Failure {
 
     /// Whether the same request may succeed later although nothing was repaired. A write that failed so may have
     /// reached the disk.
-    pub(super) fn is_transient(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         matches!(self.kind, Kind::Locked | Kind::Io | Kind::Other)
     }
 
-    pub(super) fn into_store_error(self) -> StoreError {
+    pub(crate) fn into_store_error(self) -> StoreError {
         match self.is_transient() {
             true => StoreError::unavailable(self),
             false => StoreError::Backend(self.into()),
@@ -93,7 +93,7 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// The error of a file that could not be opened.
-pub(super) fn open_error(path: &Path, error: &DynoxideError) -> StoreError {
+pub(crate) fn open_error(path: &Path, error: &DynoxideError) -> StoreError {
     let failure = Failure::of(&error.to_string());
     let path = path.display();
     let reason = match failure.kind {

@@ -26,16 +26,13 @@ use aws_sdk_dynamodb::config::retry::RetryPartition;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use es_core::StoreError;
 
+use self::storage::Storage;
+use crate::table::client::unsigned_config;
+
 pub use connector::Connector;
 pub(crate) use outbox::Outbox;
 #[cfg(feature = "indexer")]
 pub(crate) use outbox::Unindexed;
-
-use crate::builder::unsigned_config;
-use crate::store::DynamoStore;
-use crate::table::TableOptions;
-
-use self::storage::Storage;
 
 /// An engine. A clone is the same engine.
 ///
@@ -112,7 +109,7 @@ impl Engine {
         &self,
         connector: SharedHttpConnector,
     ) -> aws_sdk_dynamodbstreams::config::Builder {
-        crate::builder::unsigned_streams_config()
+        crate::table::client::unsigned_streams_config()
             .endpoint_url("http://embedded.invalid")
             .retry_partition(RetryPartition::custom("embedded").build())
             .http_client(connector::Client::new(connector))
@@ -127,19 +124,6 @@ impl Engine {
     /// The commits of the table `name` that are not in the feed yet.
     pub(crate) fn outbox(&self, name: &str) -> Outbox {
         Outbox::new(Arc::clone(&self.storage), name.to_owned())
-    }
-
-    /// A store on this engine, with its table.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Setup`] when the engine has a table of another shape.
-    pub async fn store(&self) -> Result<DynamoStore, StoreError> {
-        let store = DynamoStore::builder().engine(self).build()?;
-        // The engine has no backups, and a file can be deleted in any case.
-        let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
-        store.create_table_with(options).await?;
-        Ok(store)
     }
 }
 

@@ -4,19 +4,19 @@ use dynoxide::DynoxideError;
 
 use super::failure::Failure;
 use super::storage::Storage;
-use crate::names;
+use crate::table::names;
 
 /// The operations that may write commits.
 const WRITES: [&str; 4] = ["PutItem", "TransactWriteItems", "BatchWriteItem", "UpdateItem"];
 
 /// What the engine answers.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 /// Carries out one request: its target is `DynamoDB_20120810.PutItem`, its body the operation's input.
-pub(super) fn carry_out(storage: &Storage, target: &str, body: &[u8]) -> Answer {
+pub(crate) fn carry_out(storage: &Storage, target: &str, body: &[u8]) -> Answer {
     let operation = target.rsplit('.').next().unwrap_or_default();
     let answer = match dispatch(storage, operation, body) {
         Ok(body) => Answer { status: 200, body },

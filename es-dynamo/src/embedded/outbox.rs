@@ -9,14 +9,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use es_core::StoreError;
-#[cfg(feature = "indexer")]
-use event_listener::EventListener;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use super::storage::Storage;
+use crate::table::names;
 #[cfg(feature = "indexer")]
-use crate::feed::Noted;
-use crate::names;
+use event_listener::EventListener;
 
 /// Commits beyond these bytes are left for the next read.
 #[cfg(feature = "indexer")]
@@ -36,7 +34,8 @@ pub(crate) struct Outbox {
 #[cfg(feature = "indexer")]
 #[derive(Debug, Default)]
 pub(crate) struct Unindexed {
-    pub(crate) noted: Vec<Noted>,
+    /// The partition and the JSON of each commit's item.
+    pub(crate) commits: Vec<(String, String)>,
     /// The number of the last one.
     pub(crate) last: i64,
     /// When the first one was written, in milliseconds since 1970.
@@ -44,7 +43,7 @@ pub(crate) struct Unindexed {
 }
 
 impl Outbox {
-    pub(super) fn new(storage: Arc<Storage>, table: String) -> Self {
+    pub(crate) fn new(storage: Arc<Storage>, table: String) -> Self {
         Self { storage, table }
     }
 
@@ -107,7 +106,7 @@ impl Outbox {
                     let item = row.get_ref(3)?.as_str_or_null()?.unwrap_or_default();
                     bytes += item.len();
                     let partition = partition.strip_prefix(TEXT_KEY).unwrap_or(partition);
-                    unindexed.noted.push(Noted::commit(partition, item));
+                    unindexed.commits.push((partition.to_owned(), item.to_owned()));
                 }
                 Ok(unindexed)
             })
@@ -233,11 +232,11 @@ mod tests {
         assert_eq!(count(&engine, "_stream_records").await, 0, "a write reads all of them");
         let outbox = engine.outbox("events");
         let read = outbox.read(3).await.expect("reads");
-        assert_eq!((read.noted.len(), read.last), (3, 3));
+        assert_eq!((read.commits.len(), read.last), (3, 3));
         outbox.remove(read.last).await.expect("removes");
         outbox.create().await.expect("is there already");
         let rest = outbox.read(3).await.expect("reads");
-        assert_eq!((rest.noted.len(), rest.last), (2, 5));
+        assert_eq!((rest.commits.len(), rest.last), (2, 5));
         outbox.remove(rest.last).await.expect("removes");
         // A number of a removed commit would let a slower reader remove a commit that it has not read.
         store.append(&append(9)).await.expect("appends");

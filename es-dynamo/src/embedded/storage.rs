@@ -29,11 +29,11 @@ const MEMORY_PAGE_SIZE: u32 = 32 * 1024;
 ///
 /// Requests and the second connection take turns. Without that, each would wait for the other's locks inside
 /// SQLite, which polls for them.
-pub(super) struct Storage {
+pub(crate) struct Storage {
     database: Database,
     turn: Mutex<Turn>,
     /// Notified after each request that may have written a commit.
-    pub(super) written: Event,
+    pub(crate) written: Event,
 }
 
 /// What only one request at a time may use.
@@ -44,7 +44,7 @@ struct Turn {
 
 impl Storage {
     /// Opens a new database in memory.
-    pub(super) fn in_memory() -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn in_memory() -> Result<Arc<Self>, StoreError> {
         // A name that only the two connections know. The content goes with the last of them.
         let name = format!("file:es-{}?mode=memory&cache=shared", uuid::Uuid::new_v4());
         let opened = Self::open(&name, Some(MEMORY_PAGE_SIZE));
@@ -53,7 +53,7 @@ impl Storage {
     }
 
     /// Opens the database in a file, which is created if it does not exist.
-    pub(super) fn in_file(path: &Path) -> Result<Arc<Self>, StoreError> {
+    pub(crate) fn in_file(path: &Path) -> Result<Arc<Self>, StoreError> {
         let Some(text) = path.to_str() else {
             return Err(StoreError::invalid(format!("the path {} is not UTF-8", path.display())));
         };
@@ -81,18 +81,18 @@ impl Storage {
     }
 
     /// Carries out a request.
-    pub(super) fn request<T>(&self, request: impl FnOnce(&Database) -> T) -> T {
+    pub(crate) fn request<T>(&self, request: impl FnOnce(&Database) -> T) -> T {
         let _turn = self.turn();
         request(&self.database)
     }
 
     /// Carries out a transaction, unless it was carried out before.
-    pub(super) fn transact(&self, request: Request) -> Result<Response, DynoxideError> {
+    pub(crate) fn transact(&self, request: Request) -> Result<Response, DynoxideError> {
         self.turn().tokens.transact(request, |request| self.database.transact_write_items(request))
     }
 
     /// Runs `work` on the second connection, on a thread that may block.
-    pub(super) async fn with_outbox<T: Send + 'static>(
+    pub(crate) async fn with_outbox<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {

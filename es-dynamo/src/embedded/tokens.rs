@@ -19,7 +19,7 @@ const MAX_TOKEN_LEN: usize = 36;
 
 /// The transactions that were carried out last.
 #[derive(Default)]
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     outcomes: HashMap<String, Outcome>,
     /// The tokens, oldest first.
     order: VecDeque<String>,
@@ -35,7 +35,7 @@ impl Tokens {
     ///
     /// A transaction that fails is not remembered. A repeated one reports the capacity units of the first, while
     /// DynamoDB reports those of reading its items.
-    pub(super) fn transact(
+    pub(crate) fn transact(
         &mut self,
         mut request: Request,
         execute: impl FnOnce(Request) -> Result<Response, DynoxideError>,

@@ -1,36 +1,101 @@
-//! The feed: for each slice a log of pages that refer to commits.
-//!
-//! The log decides everything. A page is written on the condition that its place is free, and its place is the
-//! end of the log as its writer has read it; what it may hold follows from the pages before it. So any number
-//! of writers may run at once, on hints that are late, repeated or wrong, and every event is indexed once, in
-//! the order of its stream.
+//! The feed: all events of the table in slices, each of which is a [log].
 
-mod hint;
-mod index;
-mod ingest;
-mod marks;
-mod page;
+#[cfg(feature = "indexer")]
+pub(crate) mod indexer;
+pub mod lambda;
+pub(crate) mod log;
 mod read;
-mod record;
-mod reference;
-mod resolve;
-mod settings;
-#[cfg(test)]
-pub(crate) mod simulation;
-mod storage;
-mod store;
-mod summary;
+pub(crate) mod reconciler;
 mod table;
-#[cfg(test)]
-mod tests;
-mod writer;
 
-pub(crate) use hint::Hint;
-pub(crate) use index::FeedIndex;
-pub(crate) use ingest::Ingest;
-pub(crate) use record::{Noted, Record};
-pub(crate) use reference::Reference;
-#[cfg(test)]
-pub(crate) use settings::Settings as FeedSettings;
-pub(crate) use storage::{PageQuery, Storage};
-pub(crate) use writer::Indexed;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use es_core::StoreError;
+use es_core::feed::Slices;
+use event_listener::Event;
+use tokio::sync::OnceCell;
+
+use self::log::hint::Hint;
+use self::log::index::FeedIndex;
+use self::log::settings::{DEFAULT_SLICES, Settings};
+use self::log::writer::Indexed;
+use crate::table::Table;
+
+/// The feed of a table.
+pub(crate) struct TableFeed {
+    pub(crate) table: Arc<Table>,
+    /// The number of slices that the application asks for.
+    slices: Option<Slices>,
+    index: OnceCell<FeedIndex>,
+    /// Notified when this process has made the feed grow.
+    pub(crate) grown: Arc<Event>,
+    /// The client for the table's stream, if there is one.
+    #[cfg(feature = "indexer")]
+    pub(crate) streams: Option<aws_sdk_dynamodbstreams::Client>,
+    /// The commits that are not in the feed yet, on the embedded engine.
+    #[cfg(feature = "embedded")]
+    pub(crate) outbox: Option<crate::embedded::Outbox>,
+}
+
+/// A feed that indexes commits.
+#[async_trait]
+pub(crate) trait Ingest: Send + Sync {
+    /// Indexes the commits that the hints are about; see [`FeedIndex::submit`].
+    async fn ingest(&self, hints: Vec<Hint>, linger: Duration) -> Result<Indexed, StoreError>;
+}
+
+#[async_trait]
+impl Ingest for TableFeed {
+    async fn ingest(&self, hints: Vec<Hint>, linger: Duration) -> Result<Indexed, StoreError> {
+        self.index().await?.submit(self, hints, linger).await
+    }
+}
+
+impl TableFeed {
+    pub(crate) fn new(table: Arc<Table>, slices: Option<Slices>) -> Self {
+        Self {
+            table,
+            slices,
+            index: OnceCell::new(),
+            grown: Arc::default(),
+            #[cfg(feature = "indexer")]
+            streams: None,
+            #[cfg(feature = "embedded")]
+            outbox: None,
+        }
+    }
+
+    /// Returns whether the indexer follows the stream of the table. On the embedded engine, it reads an outbox.
+    pub(crate) fn needs_stream(&self) -> bool {
+        #[cfg(feature = "embedded")]
+        return self.outbox.is_none();
+        #[cfg(not(feature = "embedded"))]
+        return true;
+    }
+
+    /// Returns the index of the feed. Creates the settings of the feed if it has none.
+    pub(crate) async fn index(&self) -> Result<&FeedIndex, StoreError> {
+        self.index
+            .get_or_try_init(async || Ok(FeedIndex::new(self.settings().await?, Arc::clone(&self.grown))))
+            .await
+    }
+
+    async fn settings(&self) -> Result<Settings, StoreError> {
+        let settings = match self.stored_settings().await? {
+            Some(settings) => settings,
+            None => self.create_settings(Settings::new(self.slices.unwrap_or(DEFAULT_SLICES))).await?,
+        };
+        match self.slices.filter(|slices| *slices != settings.slices) {
+            None => Ok(settings),
+            Some(wanted) => Err(StoreError::invalid(format!(
+                "the feed of the table `{}` has {} slices, and the store's builder asks for {}: the number cannot be \
+                 changed, so leave out `slices`, or ask for as many",
+                self.table.name,
+                settings.slices.count(),
+                wanted.count(),
+            ))),
+        }
+    }
+}

@@ -1,45 +1,33 @@
 //! The feed's items in the table.
 
 use async_trait::async_trait;
-use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::feed::{Position, Slice};
 use es_core::store::Read;
 use es_core::{StoreError, StreamId, Version};
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt, future, stream};
 
-use super::index::FeedIndex;
-use super::marks::Mark;
-use super::page::{LogPage, damaged, page_id};
-use super::reference::{CommitTag, Reference};
-use super::storage::{PageQuery, Pages, PutPage, Storage};
-use super::summary::Manifest;
-use crate::attempts::watched;
-use crate::capacity;
-use crate::error::translate;
-use crate::item::{Attributes, Item, key};
-use crate::names;
-use crate::response::ItemPage;
-use crate::store::Table;
-use crate::transact::PLACE_IS_FREE;
+use super::TableFeed;
+use super::log::index::FeedIndex;
+use super::log::marks::Mark;
+use super::log::page::{LogPage, damaged, page_id};
+use super::log::reference::{CommitTag, Reference};
+use super::log::settings::Settings;
+use super::log::storage::{PageQuery, Pages, PutPage, Storage};
+use super::log::summary::Manifest;
+use crate::table::{ConditionFailed, Item, ItemPage, Written, key, names};
+
+/// How many slices are verified at once.
+const SLICES_AT_ONCE: usize = 16;
 
 #[async_trait]
-impl Storage for Table {
+impl Storage for TableFeed {
     async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError> {
-        let put = self
-            .client
-            .put_item()
-            .table_name(&self.name)
-            .set_item(Some(page.to_item()))
-            .condition_expression(PLACE_IS_FREE)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        match watched(put.send()).await {
-            Ok(output) => capacity::of_write(output.consumed_capacity()).map(|_| PutPage::Written),
-            Err(failed) => {
-                let found = failed.condition(&self.name)?.item;
-                let is_own = found.as_ref().and_then(page_id) == Some(page.id);
+        match self.table.put_if_absent(page.to_item()).await? {
+            Written::Done(_) => Ok(PutPage::Written),
+            Written::Refused(ConditionFailed { item, .. }) => {
+                let is_own = item.as_ref().and_then(page_id) == Some(page.id);
                 Ok(if is_own { PutPage::Written } else { PutPage::Taken })
             }
         }
@@ -61,14 +49,13 @@ impl Storage for Table {
             PageQuery::After(position) => (position.next(), names::LAST_POSITION, true),
             PageQuery::Until(position) => (Position::NONE, position, false),
         };
-        let output = self
-            .feed_query(slice, names::page_key(from), names::page_key(to))
+        let query = self
+            .table
+            .query(names::feed_partition(slice), names::page_key(from), names::page_key(to))
             .consistent_read(!eventual)
             .scan_index_forward(upwards)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
-            .send()
-            .await
-            .map_err(|error| translate(&self.name, error))?;
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
+        let output = self.table.send_query(query).await?;
         let ItemPage { items, last_key, cost } = output.try_into()?;
         let decode = |item| {
             let page = LogPage::from_item(slice, item)?;
@@ -85,7 +72,7 @@ impl Storage for Table {
         until: Version,
         limit: usize,
     ) -> Result<Vec<Reference>, StoreError> {
-        let mut pages = self.read(Read::all(stream.clone()).after(after).until(until));
+        let mut pages = self.table.read(Read::all(stream.clone()).after(after).until(until));
         let mut commits = Vec::new();
         while let Some(page) = pages.try_next().await? {
             commits.extend(page.commits.iter().map(|commit| Reference::to(stream, commit)));
@@ -97,28 +84,12 @@ impl Storage for Table {
     }
 
     async fn commit_until(&self, stream: &StreamId, version: Version) -> Result<Option<Mark>, StoreError> {
-        let output = self
-            .client
-            .query()
-            .table_name(&self.name)
-            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
-            .expression_attribute_values(":pk", AttributeValue::S(stream.to_string()))
-            .expression_attribute_values(":from", AttributeValue::S(names::commit_key(Version::NONE)))
-            .expression_attribute_values(":to", AttributeValue::S(names::commit_key(version)))
-            .consistent_read(true)
-            .scan_index_forward(false)
-            .limit(1)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(|error| translate(&self.name, error))?;
-        let Some(item) = ItemPage::try_from(output)?.items.pop() else { return Ok(None) };
-        let head = Attributes::of(stream, item)?.commit_head()?;
-        Ok(Some(Mark { version: head.last, tag: CommitTag::of(head.id) }))
+        let (head, _) = self.table.last_commit(stream, version).await?;
+        Ok(head.map(|head| Mark { version: head.last, tag: CommitTag::of(head.id) }))
     }
 
     async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError> {
-        let (item, _) = self.get(key(names::feed_partition(slice), names::SUMMARY_KEY)).await?;
+        let (item, _) = self.table.get(key(names::feed_partition(slice), names::SUMMARY_KEY)).await?;
         Ok(item.and_then(|item| {
             let number = |name| item.get(name).and_then(|value| value.as_n().ok());
             let through = Position::new(number(names::SUMMARY_THROUGH)?.parse().ok()?);
@@ -137,7 +108,7 @@ impl Storage for Table {
         index: u32,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let key = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
-        let (item, _) = self.get(key).await?;
+        let (item, _) = self.table.get(key).await?;
         Ok(item.and_then(|mut item| match item.remove(names::CHUNK_CONTENT) {
             Some(AttributeValue::B(bytes)) => Some(bytes.into_inner()),
             _ => None,
@@ -153,10 +124,8 @@ impl Storage for Table {
     ) -> Result<(), StoreError> {
         let mut item = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
         item.insert(names::CHUNK_CONTENT.to_owned(), AttributeValue::B(Blob::new(bytes)));
-        let put = self.client.put_item().table_name(&self.name).set_item(Some(item));
-        let put = put.return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let output = watched(put.send()).await.map_err(|failed| failed.translate(&self.name))?;
-        capacity::of_write(output.consumed_capacity()).map(drop)
+        // It has no condition that could fail.
+        self.table.put(self.table.put_request(item)).await.map(drop)
     }
 
     async fn publish(&self, slice: Slice, manifest: Manifest) -> Result<(), StoreError> {
@@ -167,28 +136,22 @@ impl Storage for Table {
         item.insert(names::PAGE_ID.to_owned(), AttributeValue::S(manifest.page.simple().to_string()));
         item.insert(names::COUNT.to_owned(), number(manifest.chunks.into()));
         let put = self
-            .client
-            .put_item()
-            .table_name(&self.name)
-            .set_item(Some(item))
+            .table
+            .put_request(item)
             .condition_expression("attribute_not_exists(u) OR u < :u OR NOT attribute_type(u, :n)")
             .expression_attribute_values(":u", through)
-            .expression_attribute_values(":n", AttributeValue::S("N".to_owned()))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        match watched(put.send()).await {
-            Ok(output) => {
-                capacity::of_write(output.consumed_capacity())?;
-                self.delete_chunks_before(slice, manifest.through).await
-            }
-            Err(failed) => failed.condition(&self.name).map(drop),
+            .expression_attribute_values(":n", AttributeValue::S("N".to_owned()));
+        match self.table.put(put).await? {
+            Written::Done(_) => self.delete_chunks_before(slice, manifest.through).await,
+            Written::Refused(_) => Ok(()),
         }
     }
 }
 
-impl Table {
+impl TableFeed {
     /// Checks that a page was written to a feed of as many slices as there are now: otherwise events are in others.
     fn check_slices(&self, page: &LogPage) -> Result<(), StoreError> {
-        let Some(slices) = self.feed.get().map(FeedIndex::slices).filter(|slices| *slices != page.slices)
+        let Some(slices) = self.index.get().map(FeedIndex::slices).filter(|slices| *slices != page.slices)
         else {
             return Ok(());
         };
@@ -207,19 +170,15 @@ impl Table {
     async fn delete_chunks_before(&self, slice: Slice, through: Position) -> Result<(), StoreError> {
         let mut from: Option<Item> = None;
         loop {
-            let output = self
-                .feed_query(slice, names::CHUNK_PREFIX.to_owned(), names::chunks_key(through))
+            let query = self
+                .table
+                .query(names::feed_partition(slice), names::CHUNK_PREFIX, names::chunks_key(through))
                 .projection_expression("pk, sk")
-                .set_exclusive_start_key(from.take())
-                .send()
-                .await
-                .map_err(|error| translate(&self.name, error))?;
+                .set_exclusive_start_key(from.take());
+            let output = self.table.send_query(query).await?;
             let page = ItemPage::try_from(output)?;
             for key in page.items {
-                let delete = self.client.delete_item().table_name(&self.name).set_key(Some(key));
-                let delete = delete.return_consumed_capacity(ReturnConsumedCapacity::Total);
-                let deleted = watched(delete.send()).await.map_err(|failed| failed.translate(&self.name))?;
-                capacity::of_write(deleted.consumed_capacity())?;
+                self.table.delete(self.table.delete_request(key)).await?;
             }
             from = page.last_key;
             if from.is_none() {
@@ -228,15 +187,33 @@ impl Table {
         }
     }
 
-    /// A Query for the items of a slice whose sort keys are from `from` to `to`, both included.
-    fn feed_query(&self, slice: Slice, from: String, to: String) -> QueryFluentBuilder {
-        self.client
-            .query()
-            .table_name(&self.name)
-            .key_condition_expression("pk = :pk AND sk BETWEEN :from AND :to")
-            .expression_attribute_values(":pk", AttributeValue::S(names::feed_partition(slice)))
-            .expression_attribute_values(":from", AttributeValue::S(from))
-            .expression_attribute_values(":to", AttributeValue::S(to))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+    /// The settings of the feed, if there is one.
+    pub(super) async fn stored_settings(&self) -> Result<Option<Settings>, StoreError> {
+        let (item, _) = self.table.get(key(names::FEED, names::SETTINGS_KEY)).await?;
+        item.as_ref().map(Settings::from_item).transpose()
+    }
+
+    /// Creates the settings of the feed, unless another process is faster: then it returns those.
+    pub(super) async fn create_settings(&self, settings: Settings) -> Result<Settings, StoreError> {
+        let found = match self.table.put_if_absent(settings.to_item()).await? {
+            Written::Done(_) => return Ok(settings),
+            Written::Refused(ConditionFailed { item, .. }) => item,
+        };
+        match found {
+            Some(item) => Settings::from_item(&item),
+            None => self.stored_settings().await?.ok_or_else(|| {
+                StoreError::damaged("the item with the settings of the feed", "it was deleted meanwhile")
+            }),
+        }
+    }
+
+    /// Verifies the settings of the feed, and that the newest page of each slice was written under them.
+    pub(crate) async fn verify(&self) -> Result<(), StoreError> {
+        if self.stored_settings().await?.is_none() {
+            return Ok(());
+        }
+        let index = self.index().await?;
+        let ends = index.slices().iter().map(|slice| index.end(self, slice));
+        stream::iter(ends).buffer_unordered(SLICES_AT_ONCE).try_for_each(|_| future::ready(Ok(()))).await
     }
 }

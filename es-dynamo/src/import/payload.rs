@@ -12,7 +12,7 @@ use super::Cause;
 ///
 /// Other programs may have written JSON that is well-formed and still unreadable: nested deeper than 128 levels, with
 /// half of a surrogate pair, with a number beyond the range of `f64`, or with a field twice.
-pub(super) fn check_payload(payload: &str) -> Result<(), Cause> {
+pub(crate) fn check_payload(payload: &str) -> Result<(), Cause> {
     match serde_json::from_str::<Readable>(payload) {
         Ok(Readable) => Ok(()),
         // The error tells a place in the payload, and quotes nothing of it.

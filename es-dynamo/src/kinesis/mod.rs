@@ -1,23 +1,23 @@
 //! Publishing to Amazon Kinesis Data Streams.
 
-mod error;
-mod recent;
-
+use std::collections::HashMap;
+use std::error::Error;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::ProvideErrorMetadata;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use es_core::StreamId;
 use es_core::publish::{BatchLimits, Envelope, PublishError, Publisher};
 use futures_core::future::BoxFuture;
 use futures_util::future::join;
 use futures_util::{FutureExt, StreamExt, stream};
 
-use self::error::{refused, translate};
-use self::recent::Recent;
-use crate::attempts::{self, watched};
+use crate::table::{Failed, attempts, cause, no_credentials, refusal_code, watched};
 
 /// The most records of a PutRecords request
 /// ([quotas](https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html)).
@@ -91,8 +91,8 @@ impl KinesisPublisher {
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(stream: impl Into<String>) -> Self {
         let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .http_client(crate::builder::https_client())
-            .timeout_config(crate::builder::default_timeouts().build())
+            .http_client(crate::table::client::https_client())
+            .timeout_config(crate::table::client::default_timeouts().build())
             .load()
             .await;
         Self::new(Client::new(&config), stream)
@@ -110,8 +110,8 @@ impl KinesisPublisher {
             .region(Region::from_static("local"))
             .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))
             .endpoint_url(url)
-            .timeout_config(crate::builder::default_timeouts().build())
-            .http_client(crate::builder::https_client());
+            .timeout_config(crate::table::client::default_timeouts().build())
+            .http_client(crate::table::client::https_client());
         Client::from_conf(config.build())
     }
 
@@ -260,5 +260,85 @@ impl fmt::Debug for KinesisPublisher {
             .field("record_limit", &self.record_limit)
             .field("relaxed_order", &self.recent.is_none())
             .finish_non_exhaustive()
+    }
+}
+
+/// Translates the error of a request to the data stream `stream`.
+///
+/// Only what is wrong with the records is permanent. Missing permissions and expired credentials pass, so that publishing
+/// waits for them, as for an outage.
+pub(crate) fn translate<E>(stream: &str, failed: Failed<E>) -> PublishError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let Failed { error, is_outcome_unknown } = failed;
+    let cause = cause(&error);
+    match &error {
+        SdkError::ConstructionFailure(_) => {
+            return PublishError::transient(format!("the request could not be made: {cause}"));
+        }
+        SdkError::DispatchFailure(failure)
+            if failure.is_user() || failure.is_other() && no_credentials(&error) =>
+        {
+            return PublishError::transient(format!("the request could not be sent or signed: {cause}"));
+        }
+        _ => {}
+    }
+    match refusal_code(&error) {
+        Some("ResourceNotFoundException") => {
+            PublishError::transient(format!("the data stream `{stream}` does not exist: {cause}"))
+        }
+        Some("AccessDeniedException") => PublishError::transient(format!(
+            "the data stream `{stream}` needs the permissions kinesis:PutRecords and kinesis:PutRecord: {cause}"
+        )),
+        Some("ValidationException" | "InvalidArgumentException" | "SerializationException")
+            if !is_outcome_unknown =>
+        {
+            PublishError::permanent(cause)
+        }
+        _ => PublishError::transient(cause),
+    }
+}
+
+/// The error for one record of a request that was refused: Kinesis throttles it, or fails internally.
+pub(crate) fn refused(code: Option<&str>, message: Option<&str>) -> PublishError {
+    let code = code.unwrap_or("the response has neither an error nor a sequence number");
+    PublishError::transient(message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}")))
+}
+
+/// For how long a record counts as sent a short time ago. Sequence numbers grow with the time between requests; AWS
+/// does not say after what time they surely have.
+const RECENTLY: Duration = Duration::from_secs(10);
+
+/// When there are more streams than this, those of longer ago are looked for.
+const MANY: usize = 10_000;
+
+/// The sequence numbers of the last records of streams.
+#[derive(Debug, Default)]
+pub(crate) struct Recent {
+    last: Mutex<HashMap<StreamId, (String, Instant)>>,
+}
+
+impl Recent {
+    /// The number of the stream's last record, if that was a short time ago.
+    pub(crate) fn number(&self, stream: &StreamId) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.get(stream).filter(|(_, at)| at.elapsed() < RECENTLY).map(|(number, _)| number.clone())
+    }
+
+    pub(crate) fn remember(&self, stream: &StreamId, number: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.len() >= MANY {
+            last.retain(|_, (_, at)| at.elapsed() < RECENTLY);
+        }
+        if last.len() >= 10 * MANY {
+            // So many streams at once that there is next to nothing to remember of each.
+            last.clear();
+        }
+        last.insert(stream.clone(), (number.to_owned(), Instant::now()));
+    }
+
+    pub(crate) fn forget(&self, stream: &StreamId) {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(stream);
     }
 }

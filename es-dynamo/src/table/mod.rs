@@ -1,69 +1,177 @@
-//! The table: made, and verified.
+//! The table: requests for items, whatever they hold.
+//!
+//! This is the lowest layer. It knows the names of keys and attributes, limits and capacity units, lost responses and
+//! failed conditions, but nothing of streams, documents, or the feed.
 
-mod create;
-mod protection;
-mod verify;
+pub(crate) mod admin;
+pub(crate) mod attempts;
+pub(crate) mod client;
+mod errors;
+mod item;
+pub mod names;
+pub(crate) mod responses;
+pub(crate) mod retry;
+mod sending;
+mod transactions;
 
-use aws_sdk_dynamodb::types::ProvisionedThroughput;
-use es_core::StoreError;
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::SdkError;
+use aws_sdk_dynamodb::operation::delete_item::builders::DeleteItemFluentBuilder;
+use aws_sdk_dynamodb::operation::put_item::builders::PutItemFluentBuilder;
+use aws_sdk_dynamodb::operation::put_item::{PutItemError, PutItemOutput};
+use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
+use aws_sdk_dynamodb::operation::query::{QueryError, QueryOutput};
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure};
+use aws_smithy_runtime_api::client::interceptors::SharedInterceptor;
+use es_core::{Cost, StoreError};
 
-/// How a table is created.
-///
-/// By default, the table is on demand, and AWS protects it: point-in-time recovery and deletion protection are on.
-///
-/// ```
-/// use es_dynamo::TableOptions;
-///
-/// // For a test on AWS that deletes its table.
-/// let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct TableOptions {
-    provisioned: Option<(u32, u32)>,
-    point_in_time_recovery: bool,
-    deletion_protection: bool,
+pub(crate) use attempts::{ConditionFailed, Failed, qualified, watched};
+#[cfg(feature = "kinesis")]
+pub(crate) use errors::{cause, no_credentials, refusal_code};
+pub(crate) use errors::{outcome_unknown, translate};
+pub(crate) use item::{Item, SIZE_LIMIT, item_size, key, value_size};
+pub(crate) use responses::{ItemPage, required};
+use sending::Sender;
+pub(crate) use transactions::{
+    Cancelled, MOST_ITEMS, PutIf, Reason, TRANSACTION_LIMIT, Transacted, build_error, cancelled,
+};
+
+/// The condition that there is no item with the key yet.
+pub(crate) const PLACE_IS_FREE: &str = "attribute_not_exists(pk)";
+
+/// The condition of a Query for the sort keys between two, both included. Its values are those of [`Table::query`].
+pub(crate) const KEY_RANGE: &str = "pk = :pk AND sk BETWEEN :from AND :to";
+
+/// A table, and the client to reach it.
+pub(crate) struct Table {
+    /// The application's client.
+    pub(crate) given: Client,
+    /// The same client with the interceptors that requests of this crate need.
+    pub(crate) client: Client,
+    pub(crate) name: String,
+    queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,
+    puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, Failed<PutItemError>>>,
 }
 
-impl TableOptions {
-    /// Paid by request: no capacity to plan.
-    pub const fn on_demand() -> Self {
-        Self { provisioned: None, point_in_time_recovery: true, deletion_protection: true }
-    }
+/// The outcome of a write that may have a condition.
+pub(crate) enum Written {
+    Done(Cost),
+    /// The condition failed.
+    Refused(ConditionFailed),
+}
 
-    /// With so many capacity units a second for reads and for writes.
-    pub const fn provisioned(read_units: u32, write_units: u32) -> Self {
-        Self { provisioned: Some((read_units, write_units)), ..Self::on_demand() }
-    }
-
-    /// Sets whether the table can be restored to any second of the last 35 days (default: `true`). AWS bills it by the
-    /// size of the table.
+impl Table {
+    /// Returns the table `name` of `client`.
     ///
-    /// Ignored by servers without continuous backups, such as DynamoDB Local and the embedded engine.
-    pub const fn point_in_time_recovery(mut self, enabled: bool) -> Self {
-        self.point_in_time_recovery = enabled;
-        self
+    /// `decoder` is added to the interceptors of the client unless it has any: those may need the decoded response, for
+    /// example to decrypt it.
+    pub(crate) fn new(client: Client, name: String, decoder: SharedInterceptor) -> Self {
+        let mut config = client.config().to_builder();
+        config.push_interceptor(attempts::interceptor());
+        if client.config().interceptors().next().is_none() {
+            config.push_interceptor(decoder);
+        }
+        Self {
+            given: client,
+            client: Client::from_conf(config.build()),
+            name,
+            queries: Sender::new(QueryFluentBuilder::send),
+            puts: Sender::new(|put: PutItemFluentBuilder| watched(put.send())),
+        }
     }
 
-    /// Sets whether AWS refuses to delete the table until deletion protection is turned off (default: `true`).
-    pub const fn deletion_protection(mut self, enabled: bool) -> Self {
-        self.deletion_protection = enabled;
-        self
+    /// Returns the item with a key, strongly consistent.
+    pub(crate) async fn get(&self, key: Item) -> Result<(Option<Item>, Cost), StoreError> {
+        let output = self
+            .client
+            .get_item()
+            .table_name(&self.name)
+            .set_key(Some(key))
+            .consistent_read(true)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+            .send()
+            .await
+            .map_err(|error| translate(&self.name, error))?;
+        let cost = responses::read_cost(output.consumed_capacity())?;
+        Ok((output.item, cost))
     }
 
-    fn throughput(self) -> Result<Option<ProvisionedThroughput>, StoreError> {
-        let Some((reads, writes)) = self.provisioned else { return Ok(None) };
-        ProvisionedThroughput::builder()
-            .read_capacity_units(reads.into())
-            .write_capacity_units(writes.into())
-            .build()
-            .map(Some)
-            .map_err(|error| StoreError::Backend(error.into()))
+    /// Returns a strongly consistent Query for the sort keys from `from` to `to`, both included.
+    pub(crate) fn query(
+        &self,
+        partition: impl Into<String>,
+        from: impl Into<String>,
+        to: impl Into<String>,
+    ) -> QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression(KEY_RANGE)
+            .expression_attribute_values(":pk", AttributeValue::S(partition.into()))
+            .expression_attribute_values(":from", AttributeValue::S(from.into()))
+            .expression_attribute_values(":to", AttributeValue::S(to.into()))
+            .consistent_read(true)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
     }
-}
 
-impl Default for TableOptions {
-    fn default() -> Self {
-        Self::on_demand()
+    /// Sends a Query.
+    pub(crate) fn send_query(
+        &self,
+        query: QueryFluentBuilder,
+    ) -> impl Future<Output = Result<QueryOutput, StoreError>> + Send {
+        let sent = self.queries.send(query);
+        async move { sent.await.map_err(|error| translate(&self.name, error)) }
+    }
+
+    /// Returns a request that puts `item`.
+    pub(crate) fn put_request(&self, item: Item) -> PutItemFluentBuilder {
+        self.client
+            .put_item()
+            .table_name(&self.name)
+            .set_item(Some(item))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+    }
+
+    /// Sends a put. It returns the existing item of a failed condition only if the request asks for it.
+    pub(crate) fn put(
+        &self,
+        request: PutItemFluentBuilder,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send {
+        let sent = self.puts.send(request);
+        async move {
+            match sent.await {
+                Ok(output) => Ok(Written::Done(responses::write_cost(output.consumed_capacity())?)),
+                Err(failed) => failed.condition(&self.name).map(Written::Refused),
+            }
+        }
+    }
+
+    /// Puts an item unless there is one with its key, which is returned then.
+    pub(crate) fn put_if_absent(
+        &self,
+        item: Item,
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send {
+        self.put(
+            self.put_request(item)
+                .condition_expression(PLACE_IS_FREE)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld),
+        )
+    }
+
+    /// Returns a request that deletes the item with `key`.
+    pub(crate) fn delete_request(&self, key: Item) -> DeleteItemFluentBuilder {
+        self.client
+            .delete_item()
+            .table_name(&self.name)
+            .set_key(Some(key))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+    }
+
+    /// Sends a delete. It returns the existing item of a failed condition only if the request asks for it.
+    pub(crate) async fn delete(&self, request: DeleteItemFluentBuilder) -> Result<Written, StoreError> {
+        match watched(request.send()).await {
+            Ok(output) => Ok(Written::Done(responses::write_cost(output.consumed_capacity())?)),
+            Err(failed) => failed.condition(&self.name).map(Written::Refused),
+        }
     }
 }

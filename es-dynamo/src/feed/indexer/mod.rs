@@ -1,0 +1,221 @@
+//! The indexer: follows the table's stream, or the embedded engine's outbox, and brings events into the feed.
+
+#[cfg(feature = "embedded")]
+mod outbox;
+mod plan;
+mod progress;
+mod shard;
+#[cfg(test)]
+mod simulation;
+mod source;
+mod worker;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use es_core::StoreError;
+use tokio::sync::watch;
+
+use self::progress::Progress;
+use self::source::TableStream;
+use self::worker::{Settings, Worker};
+use crate::store::DynamoStore;
+
+#[cfg(feature = "embedded")]
+use self::outbox::OutboxWorker;
+pub use progress::IndexerProgress;
+
+/// Brings the events of a table into its feed, as they come.
+///
+/// On the embedded engine it learns of commits from the engine: at once of those of this process, and within
+/// [`poll_interval`](IndexerBuilder::poll_interval) of those of other processes on the same file.
+///
+/// It runs beside the application or in a process of its own. Any number may run at once: they share the shards
+/// of the table's stream, and none of them has to be the only one. A table that has events but no feed yet, and one
+/// whose stream has lost records because no indexer ran for a day, is [reconciled](crate::Reconciler) by itself.
+///
+/// Where it is and who reads what it keeps in [documents](es_core::documents), as hints: what is in the feed decides
+/// what is indexed, so nothing is indexed twice or left out when they are lost.
+///
+/// ```
+/// # #[cfg(feature = "embedded")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use es_dynamo::{DynamoStore, Indexer};
+///
+/// let store = DynamoStore::embedded().await?;
+/// let indexer = Indexer::builder(&store).build()?;
+/// let running = tokio::spawn({
+///     let indexer = indexer.clone();
+///     async move { indexer.run().await }
+/// });
+/// // … the application runs …
+/// indexer.shutdown();
+/// running.await??;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "embedded"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone)]
+pub struct Indexer {
+    work: Arc<Work>,
+}
+
+/// How the indexer learns of commits.
+enum Work {
+    Stream(Worker),
+    #[cfg(feature = "embedded")]
+    Outbox(OutboxWorker),
+}
+
+impl Indexer {
+    /// Settings for an indexer of the table of `store`.
+    pub fn builder(store: &DynamoStore) -> IndexerBuilder {
+        let second = Duration::from_secs(1);
+        let settings = Settings {
+            poll: second / 2,
+            linger: second / 5,
+            refresh: second * 10,
+            lease: second * 30,
+            shutdown: second * 10,
+            segments: 4,
+        };
+        IndexerBuilder { store: store.clone(), settings }
+    }
+
+    /// Runs until [`shutdown`](Self::shutdown), then releases its shards.
+    ///
+    /// Conditions that may pass ([`StoreError::is_transient`]), such as throttling, an outage, expired credentials, or a
+    /// missing permission, are waited out with backoff: the log has a warning when such a condition begins and then once
+    /// a minute, and [`IndexerProgress::lag`] grows. A request without a response is given up after a third of the lease,
+    /// and a shard that does not respond for a whole lease is released. A damaged stream does not stop the others: see
+    /// [`IndexerProgress::damaged`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] when the feed cannot be read.
+    pub async fn run(&self) -> Result<(), StoreError> {
+        match &*self.work {
+            Work::Stream(worker) => worker.run().await,
+            #[cfg(feature = "embedded")]
+            Work::Outbox(worker) => worker.run().await,
+        }
+    }
+
+    /// Ends [`run`](Self::run) as soon as what was read is indexed, or the
+    /// [shutdown timeout](IndexerBuilder::shutdown_timeout) is over.
+    pub fn shutdown(&self) {
+        let stop = match &*self.work {
+            Work::Stream(worker) => &worker.stop,
+            #[cfg(feature = "embedded")]
+            Work::Outbox(worker) => &worker.stop,
+        };
+        stop.send_replace(true);
+    }
+
+    /// What was done, and how far behind it is.
+    #[must_use]
+    pub fn progress(&self) -> IndexerProgress {
+        match &*self.work {
+            Work::Stream(worker) => worker.progress.get(),
+            #[cfg(feature = "embedded")]
+            Work::Outbox(worker) => worker.progress.get(),
+        }
+    }
+}
+
+impl fmt::Debug for Indexer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = match &*self.work {
+            Work::Stream(worker) => &worker.settings,
+            #[cfg(feature = "embedded")]
+            Work::Outbox(worker) => &worker.settings,
+        };
+        f.debug_struct("Indexer").field("settings", settings).finish_non_exhaustive()
+    }
+}
+
+/// Settings of an [`Indexer`].
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct IndexerBuilder {
+    store: DynamoStore,
+    settings: Settings,
+}
+
+impl IndexerBuilder {
+    /// Looks for new records so long after there were none, 500 ms unless another time is given. AWS allows five
+    /// looks a second at each shard.
+    pub fn poll_interval(mut self, interval: Duration) -> Self {
+        self.settings.poll = interval;
+        self
+    }
+
+    /// Waits so long for more before it writes a page that is not full, 200 ms unless another time is given: the
+    /// longer, the cheaper.
+    pub fn linger(mut self, time: Duration) -> Self {
+        self.settings.linger = time;
+        self
+    }
+
+    /// Looks for new shards and other indexers at least so often, every 10 seconds unless another time is given.
+    pub fn refresh_interval(mut self, interval: Duration) -> Self {
+        self.settings.refresh = interval;
+        self
+    }
+
+    /// Takes over the shards of an indexer that has not been heard of for so long, 30 seconds unless another time
+    /// is given. Should that one still run, it is no matter.
+    pub fn lease_time(mut self, time: Duration) -> Self {
+        self.settings.lease = time;
+        self
+    }
+
+    /// Sets how long [`run`](Indexer::run) may take to end after [`shutdown`](Indexer::shutdown) (default: 10 s). Shards
+    /// that are not released by then are taken over by others when their leases expire.
+    pub fn shutdown_timeout(mut self, time: Duration) -> Self {
+        self.settings.shutdown = time;
+        self
+    }
+
+    /// Reconciles in so many segments at once, 4 unless another number is given.
+    pub fn reconcile_segments(mut self, segments: u32) -> Self {
+        self.settings.segments = segments.clamp(1, 1_000);
+        self
+    }
+
+    /// The indexer.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] when the store has no client for DynamoDB Streams.
+    pub fn build(self) -> Result<Indexer, StoreError> {
+        let Self { store, settings } = self;
+        #[cfg(feature = "embedded")]
+        if let Some(outbox) = &store.feed.outbox {
+            let (progress, stop) = (Progress::default(), watch::Sender::new(false));
+            let (outbox, feed) = (outbox.clone(), Arc::clone(&store.feed) as _);
+            let worker = OutboxWorker { outbox, feed, settings, progress, stop };
+            return Ok(Indexer { work: Arc::new(Work::Outbox(worker)) });
+        }
+        let Some(client) = store.feed.streams.clone() else {
+            return Err(StoreError::setup(
+                "an indexer needs a client of DynamoDB Streams: call `streams_client` on the store's builder",
+                None,
+            ));
+        };
+        let worker = Worker {
+            source: Arc::new(TableStream::new(Arc::clone(&store.table), client)),
+            feed: Arc::clone(&store.feed) as _,
+            table: Arc::clone(&store.table) as _,
+            documents: Arc::new(store),
+            settings,
+            progress: Progress::default(),
+            stop: watch::Sender::new(false),
+            clock: Arc::new(|| chrono::Utc::now().timestamp_millis()),
+        };
+        Ok(Indexer { work: Arc::new(Work::Stream(worker)) })
+    }
+}

@@ -1,0 +1,255 @@
+//! Which shards a worker takes next.
+
+use std::collections::{HashMap, HashSet};
+
+use es_core::StoreError;
+use es_core::documents::{
+    ChangeSet, Document, DocumentKey, DocumentQuery, Documents, ExpectedDocument, Revision,
+};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::source::Shard;
+use crate::feed::reconciler::state::{COLLECTION, outcome, put};
+
+/// What to do about the shards.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Plan {
+    /// Shards to take.
+    pub(crate) take: Vec<String>,
+    /// Shards that are gone before they were read to their ends.
+    pub(crate) gone: Vec<String>,
+    /// Shards of which nothing is known, nor of those before them: something may have been missed.
+    pub(crate) unknown: Vec<String>,
+    /// Shards that nobody has read for so long that records of theirs may be gone.
+    pub(crate) absent: Vec<String>,
+    /// Shards that nobody needs to know about any more.
+    pub(crate) forget: Vec<(String, Revision)>,
+}
+
+impl Plan {
+    /// Whether there may be records that nobody has read, and nobody will.
+    pub(crate) fn has_missed(&self) -> bool {
+        !(self.gone.is_empty() && self.unknown.is_empty() && self.absent.is_empty())
+    }
+}
+
+/// A worker, and what it knows of others.
+pub(crate) struct View<'a> {
+    pub(crate) me: Uuid,
+    /// The shards that it reads.
+    pub(crate) mine: &'a HashSet<String>,
+    /// Owners whose leases have not expired.
+    pub(crate) alive: &'a dyn Fn(&str, Revision) -> bool,
+    /// Whether a checkpoint was written so long ago that its place may be gone, or by a wrong clock.
+    pub(crate) was_absent: &'a dyn Fn(&ShardState) -> bool,
+}
+
+pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
+    let known = |shard: &str| ledger.shards.get(shard);
+    let there: HashSet<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
+    let is_done = |shard: &str| known(shard).is_some_and(|(state, _)| state.done);
+    let mut plan = Plan::default();
+
+    let all_known = shards.iter().all(|shard| known(&shard.id).is_some());
+    for (shard, (state, revision)) in &ledger.shards {
+        if there.contains(shard.as_str()) {
+            continue;
+        }
+        if !state.done {
+            plan.gone.push(shard.clone());
+        } else if all_known {
+            plan.forget.push((shard.clone(), *revision));
+        }
+    }
+    for shard in shards {
+        match known(&shard.id) {
+            Some((state, _)) if !state.done && (view.was_absent)(state) => plan.absent.push(shard.id.clone()),
+            Some(_) => {}
+            // It has begun since the one before it was read to its end, or is yet to be: nothing of it is gone.
+            None => match shard.parent.as_deref() {
+                Some(parent) if there.contains(parent) && !is_done(parent) => {}
+                Some(parent) if known(parent).is_some_and(|(state, _)| !(view.was_absent)(state)) => {}
+                _ => plan.unknown.push(shard.id.clone()),
+            },
+        }
+    }
+
+    // Parents before children. That is no matter of safety, but of not reading twice.
+    let ready: Vec<&Shard> = shards
+        .iter()
+        .filter(|shard| !is_done(&shard.id))
+        .filter(|shard| {
+            let waits_for = |parent: &str| there.contains(parent) && !is_done(parent);
+            !shard.parent.as_deref().is_some_and(waits_for)
+        })
+        .collect();
+    let owner = |shard: &Shard| -> Option<Uuid> {
+        let (ShardState { owner, .. }, revision) = known(&shard.id)?;
+        owner.filter(|owner| *owner != view.me && (view.alive)(&shard.id, *revision))
+    };
+    let mut owned: HashMap<Uuid, Vec<&Shard>> = HashMap::new();
+    let mut free = Vec::new();
+    for shard in ready.iter().copied().filter(|shard| !view.mine.contains(&shard.id)) {
+        match owner(shard) {
+            Some(other) => owned.entry(other).or_default().push(shard),
+            None => free.push(shard),
+        }
+    }
+    let share = ready.len().div_ceil(owned.len() + 1);
+    let wanted = share.saturating_sub(view.mine.len());
+    plan.take.extend(free.iter().take(wanted).map(|shard| shard.id.clone()));
+    if plan.take.is_empty() && wanted > 0 {
+        // Another one has more than its share: one of those, at a time.
+        let most = owned.values().max_by_key(|shards| shards.len()).filter(|shards| shards.len() > share);
+        plan.take.extend(most.and_then(|shards| shards.first()).map(|shard| shard.id.clone()));
+    }
+    plan
+}
+
+/// What the names of shards' documents start with.
+const SHARD: &str = "shard/";
+
+/// How far a shard was read, and by whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ShardState {
+    /// The last record that is indexed; none of them yet when it is missing.
+    pub(crate) after: Option<String>,
+    /// Whether that was the last one that there will be.
+    pub(crate) done: bool,
+    /// The worker that reads it.
+    pub(crate) owner: Option<Uuid>,
+    /// When it was written, in milliseconds since 1970, by its writer's clock. Only to tell a day from a moment.
+    pub(crate) at: i64,
+}
+
+/// All that is known of shards.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) shards: HashMap<String, (ShardState, Revision)>,
+}
+
+fn shard_key(shard: &str) -> DocumentKey {
+    DocumentKey::new(COLLECTION, format!("{SHARD}{shard}"))
+}
+
+/// Reads the ledger. A document that cannot be read counts as lost.
+pub(crate) async fn read_ledger(documents: &dyn Documents) -> Result<Ledger, StoreError> {
+    let mut ledger = Ledger::default();
+    let mut after = None;
+    loop {
+        let page = documents.documents(&DocumentQuery::new(COLLECTION).prefix(SHARD).after(after)).await?;
+        for (name, document) in page.documents {
+            let Some(shard) = name.strip_prefix(SHARD) else { continue };
+            if let Some(state) = decode(&document) {
+                ledger.shards.insert(shard.to_owned(), (state, document.revision));
+            } else {
+                // It can be overwritten by whoever starts the shard from its beginning.
+                ledger.shards.insert(shard.to_owned(), (ShardState::default(), document.revision));
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return Ok(ledger);
+        }
+    }
+}
+
+fn decode(document: &Document) -> Option<ShardState> {
+    serde_json::from_str(&document.body).ok()
+}
+
+/// Writes what is known of a shard, unless someone else has since `seen`; its new revision if it was written.
+pub(crate) async fn write_shard(
+    documents: &dyn Documents,
+    shard: &str,
+    state: &ShardState,
+    seen: Option<Revision>,
+) -> Result<Option<Revision>, StoreError> {
+    put(documents, shard_key(shard), state, seen.into()).await
+}
+
+/// Forgets a shard, unless someone has written it since.
+pub(crate) async fn forget_shard(
+    documents: &dyn Documents,
+    shard: &str,
+    seen: Revision,
+) -> Result<(), StoreError> {
+    let set = ChangeSet::new(Uuid::new_v4()).delete(shard_key(shard), ExpectedDocument::At(seen));
+    outcome(documents.change(&set).await, seen).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: Uuid = Uuid::from_u128(1);
+
+    fn shard(id: &str, parent: Option<&str>) -> Shard {
+        Shard { id: id.to_owned(), parent: parent.map(str::to_owned) }
+    }
+
+    fn ledger(states: &[(&str, bool, Option<u128>)]) -> Ledger {
+        let state = |(id, done, owner): &(&str, bool, Option<u128>)| {
+            let state =
+                ShardState { done: *done, owner: owner.map(Uuid::from_u128), ..ShardState::default() };
+            ((*id).to_owned(), (state, Revision::new(ME)))
+        };
+        Ledger { shards: states.iter().map(state).collect() }
+    }
+
+    fn of(ledger: &Ledger, shards: &[Shard], mine: &[&str], dead: &[&str]) -> Plan {
+        let mine = mine.iter().map(|shard| (*shard).to_owned()).collect();
+        let alive = |shard: &str, _| !dead.contains(&shard);
+        plan(ledger, shards, &View { me: ME, mine: &mine, alive: &alive, was_absent: &|state| state.at < 0 })
+    }
+
+    #[test]
+    fn parents_come_before_children() {
+        let shards = [shard("b", Some("a")), shard("a", Some("0"))];
+        let of = |states: &[_]| of(&ledger(states), &shards, &[], &[]).take;
+        assert_eq!(of(&[("a", false, None)]), ["a"]);
+        assert_eq!(of(&[("a", true, None)]), ["b"]);
+        assert!(of(&[("a", true, None), ("b", true, None)]).is_empty());
+    }
+
+    #[test]
+    fn a_shard_out_of_nowhere_may_follow_one_that_was_missed() {
+        let of = |states: &[_], shards: &[Shard]| of(&ledger(states), shards, &[], &[]).unknown;
+        assert_eq!(of(&[], &[shard("a", None)]), ["a"]);
+        assert_eq!(of(&[("0", true, None)], &[shard("b", Some("a"))]), ["b"]);
+        assert!(of(&[("a", true, None)], &[shard("b", Some("a"))]).is_empty());
+        assert!(of(&[("a", false, None)], &[shard("a", None), shard("b", Some("a"))]).is_empty());
+    }
+
+    #[test]
+    fn a_checkpoint_of_long_ago_may_be_of_a_place_that_is_gone() {
+        let mut ledger = ledger(&[("a", true, None), ("c", false, None)]);
+        for (state, _) in ledger.shards.values_mut() {
+            state.at = -1;
+        }
+        let found = of(&ledger, &[shard("b", Some("a")), shard("c", None)], &[], &[]);
+        assert_eq!((found.unknown, found.absent), (vec!["b".to_owned()], vec!["c".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_gone_is_noticed_if_it_was_not_read_to_its_end() {
+        let found = of(&ledger(&[("a", false, None), ("b", true, None)]), &[], &[], &[]);
+        assert_eq!((found.gone, found.forget.len()), (vec!["a".to_owned()], 1));
+        let found = of(&ledger(&[("b", true, None)]), &[shard("c", Some("b"))], &[], &[]);
+        assert_eq!(found.forget.len(), 0, "its child is not known yet");
+    }
+
+    #[test]
+    fn workers_share_shards() {
+        let shards: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| shard(id, None)).collect();
+        let two = Some(2);
+        let both = ledger(&[("a", false, two), ("b", false, two), ("c", false, two), ("d", false, two)]);
+        assert_eq!(of(&both, &shards, &[], &[]).take.len(), 1, "one at a time");
+        assert_eq!(of(&both, &shards, &["a"], &[]).take.len(), 1);
+        assert_eq!(of(&both, &shards, &["a", "b"], &[]).take.len(), 0);
+        assert_eq!(of(&both, &shards, &[], &["a", "b", "c", "d"]).take.len(), 4);
+        let free = ledger(&[("a", false, two), ("b", false, None), ("c", false, None), ("d", false, None)]);
+        assert_eq!(of(&free, &shards, &[], &[]).take.len(), 2);
+    }
+}

@@ -1,0 +1,312 @@
+//! Indexers under everything that may happen to them, thousands of times.
+
+mod stream;
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
+use es_core::feed::Slices;
+use es_core::testing::{Faults, FaultyStore};
+use es_core::{MemoryStore, StoreError, StreamId};
+use futures_util::future;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use self::stream::SimulatedStream;
+use super::progress::Progress;
+use super::worker::{Settings, Worker};
+use crate::feed::Ingest;
+use crate::feed::log::hint::{Hint, Noted};
+use crate::feed::log::index::FeedIndex;
+use crate::feed::log::reference::Reference;
+use crate::feed::log::settings::Settings as FeedSettings;
+use crate::feed::log::simulation::{LONGEST_DELAY, SimulatedTable, image, runtime};
+use crate::feed::log::writer::Indexed;
+use crate::feed::reconciler::scan::{Scan, ScanKey, ScanPage};
+use crate::feed::reconciler::state::COLLECTION;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// A process: its way to the table, and what it knows of the feed.
+struct Process {
+    table: SimulatedTable,
+    feed: FeedIndex,
+}
+
+#[async_trait]
+impl Ingest for Process {
+    async fn ingest(&self, hints: Vec<Hint>, linger: Duration) -> Result<Indexed, StoreError> {
+        self.feed.submit(&self.table, hints, linger).await
+    }
+}
+
+#[async_trait]
+impl Scan for Process {
+    async fn scan(
+        &self,
+        segment: u32,
+        segments: u32,
+        after: Option<&ScanKey>,
+    ) -> Result<ScanPage, StoreError> {
+        let page = self.table.request(|content| {
+            let place = |commit: &Reference| {
+                let sk = crate::table::names::commit_key(commit.first);
+                ScanKey { pk: commit.stream.as_str().to_owned(), sk }
+            };
+            let mut streams: Vec<_> = content.streams.iter().collect();
+            streams.sort_by_key(|(stream, _)| *stream);
+            let in_segment =
+                |stream: &StreamId| crc32fast::hash(stream.as_str().as_bytes()) % segments == segment;
+            let all = streams.into_iter().filter(|(stream, _)| in_segment(stream));
+            let mut rest = all.flat_map(|(_, commits)| commits).filter(|commit| {
+                let place = place(commit);
+                after.is_none_or(|after| (&place.pk, &place.sk) > (&after.pk, &after.sk))
+            });
+            let page: Vec<&Reference> = rest.by_ref().take(4).collect();
+            let next = rest.next().and_then(|_| page.last().map(|last| place(last)));
+            let noted =
+                page.into_iter().map(|commit| Noted::Hint(Hint::at(commit.stream.clone(), image(commit))));
+            ScanPage { noted: noted.collect(), next, cost: es_core::Cost::ZERO }
+        });
+        page.await
+    }
+}
+
+/// What all processes of a run share.
+struct World {
+    table: SimulatedTable,
+    stream: SimulatedStream,
+    documents: MemoryStore,
+    settings: FeedSettings,
+    began: Instant,
+}
+
+impl World {
+    fn worker(&self, faults: Option<Faults>) -> Worker {
+        let table = match &faults {
+            Some(faults) => self.table.with(faults.clone()),
+            None => self.table.clone(),
+        };
+        let documents: Arc<dyn Documents> = match faults {
+            // Here a delay is turns of the executor, one for each millisecond.
+            Some(faults) => {
+                let faults = faults.delays(0.05, Duration::from_millis(50));
+                Arc::new(FaultyStore::new(self.documents.clone(), faults))
+            }
+            None => Arc::new(self.documents.clone()),
+        };
+        let process = Arc::new(Process { table, feed: FeedIndex::new(self.settings, Arc::default()) });
+        let settings = Settings {
+            poll: MINUTE * 10,
+            linger: MINUTE,
+            refresh: MINUTE * 20,
+            lease: HOUR,
+            shutdown: HOUR * 2,
+            segments: 2,
+        };
+        let began = self.began;
+        Worker {
+            source: Arc::new(self.stream.clone()),
+            feed: Arc::clone(&process) as _,
+            table: process,
+            documents,
+            settings,
+            progress: Progress::default(),
+            stop: watch::Sender::new(false),
+            clock: Arc::new(move || i64::try_from(began.elapsed().as_millis()).expect("not so long")),
+        }
+    }
+
+    /// Lets a worker run for some time, and then stop, or die without a word.
+    async fn run(
+        &self,
+        worker: &Worker,
+        time: Duration,
+        dies: bool,
+        is_dead: impl Fn() -> bool,
+    ) -> Result<(), StoreError> {
+        let stop = async {
+            let end = Instant::now() + time;
+            while Instant::now() < end && !is_dead() {
+                tokio::time::sleep(MINUTE).await;
+            }
+            if !dies && !is_dead() {
+                worker.stop.send_replace(true);
+                // A worker that cannot reach anything any more is given up.
+                tokio::time::sleep(HOUR * 3).await;
+            }
+            Ok(())
+        };
+        let (run, stop) = (std::pin::pin!(worker.run()), std::pin::pin!(stop));
+        future::select(run, stop).await.factor_first().0
+    }
+
+    /// Loses some of what is known of shards, or all of it.
+    async fn lose(&self, random: &mut fastrand::Rng) {
+        let page = self.documents.documents(&DocumentQuery::new(COLLECTION)).await.expect("lists");
+        let all = random.bool();
+        for (name, _) in page.documents {
+            if all || random.u32(0..4) == 0 {
+                let key = DocumentKey::new(COLLECTION, name);
+                let set = ChangeSet::new(Uuid::new_v4());
+                let set = match random.bool() {
+                    true => set.delete(key, ExpectedDocument::Any),
+                    false => set.put(key, ExpectedDocument::Any, "{}"),
+                };
+                self.documents.change(&set).await.expect("changes");
+            }
+        }
+    }
+}
+
+async fn simulate(seed: u64) -> Result<u64, String> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let world = World {
+        table: SimulatedTable::new(),
+        stream: SimulatedStream::new(seed),
+        documents: MemoryStore::new(),
+        settings: FeedSettings::new(Slices::new(random.u32(1..4)).expect("not zero")),
+        began: Instant::now(),
+    };
+    let streams = random.u64(1..10);
+    let loses = random.u32(0..4) == 0;
+    let mut life = fastrand::Rng::with_seed(seed + 1);
+    let over = Cell::new(false);
+    let happens = async {
+        for _ in 0..life.u32(5..60) {
+            for _ in 0..life.u32(0..5) {
+                let stream = StreamId::new("order", life.u64(..streams)).expect("valid");
+                world.stream.write(&world.table.commit(&stream, life.u64(1..4)));
+            }
+            match life.u32(0..40) {
+                0..4 => world.stream.split(),
+                // Nobody does anything for long.
+                4 => tokio::time::sleep(HOUR * life.u32(1..40)).await,
+                5 if loses => world.lose(&mut life).await,
+                _ => {}
+            }
+            tokio::time::sleep(MINUTE * life.u32(0..90)).await;
+        }
+        over.set(true);
+    };
+    // Now and then nobody is there for longer than the stream keeps anything.
+    let longest_pause = if random.bool() { 2_500 } else { 60 };
+    let mut processes = Vec::new();
+    for _ in 0..random.u32(0..3) {
+        let mut random = fastrand::Rng::with_seed(random.u64(..));
+        let (world, over) = (&world, &over);
+        processes.push(async move {
+            while !over.get() {
+                let mut faults = Faults::seeded(random.u64(..))
+                    .lost_requests(0.03)
+                    .lost_answers(0.03)
+                    .throttling(0.02)
+                    .delays(0.05, LONGEST_DELAY);
+                let mut crash = u64::MAX;
+                if random.bool() {
+                    crash = random.u64(1..300);
+                    faults = faults.crash_after(crash);
+                }
+                let worker = world.worker(Some(faults.clone()));
+                let time = MINUTE * random.u32(1..1_500);
+                world.run(&worker, time, random.bool(), || faults.requests() > crash).await?;
+                tokio::time::sleep(MINUTE * random.u32(0..longest_pause)).await;
+            }
+            Ok::<_, StoreError>(())
+        });
+    }
+    let ((), ended) = future::join(happens, future::try_join_all(processes)).await;
+    ended.map_err(|error| format!("an indexer gave up: {error}"))?;
+
+    // In the end one comes that has all the time it needs.
+    world.stream.heal();
+    let last = world.worker(None);
+    world.run(&last, HOUR * 12, false, || false).await.map_err(|error| error.to_string())?;
+    let progress = last.progress.get();
+    if progress.reconciling || !progress.damaged.is_empty() || progress.foreign_items > 0 {
+        return Err(format!("{progress:?}"));
+    }
+    world.table.check()
+}
+
+impl World {
+    /// One in which nothing goes wrong by itself.
+    fn healthy() -> Self {
+        let world = Self {
+            table: SimulatedTable::new(),
+            stream: SimulatedStream::new(0),
+            documents: MemoryStore::new(),
+            settings: FeedSettings::new(Slices::new(1).expect("not zero")),
+            began: Instant::now(),
+        };
+        world.stream.heal();
+        world
+    }
+
+    fn commit(&self, id: u64) {
+        let stream = StreamId::new("order", id).expect("valid");
+        self.stream.write(&self.table.commit(&stream, 1));
+    }
+}
+
+#[test]
+fn a_place_that_is_gone_is_found_out_without_a_clock() {
+    runtime().block_on(async {
+        let world = World::healthy();
+        let index = async || {
+            let mut worker = world.worker(None);
+            worker.clock = Arc::new(|| 0);
+            world.run(&worker, HOUR * 6, false, || false).await.expect("runs");
+        };
+        world.commit(1);
+        tokio::time::sleep(HOUR).await;
+        index().await;
+        world.commit(2);
+        tokio::time::sleep(HOUR * 40).await;
+        index().await;
+        assert_eq!(world.table.check(), Ok(2));
+    });
+}
+
+#[test]
+fn a_checkpoint_is_not_ahead_of_the_feed() {
+    runtime().block_on(async {
+        let world = World::healthy();
+        let index = async |worker: Worker, time, dies| {
+            world.run(&worker, time, dies, || false).await.expect("runs");
+        };
+        world.commit(0);
+        index(world.worker(None), HOUR * 6, false).await;
+        for id in 1..30 {
+            world.commit(id);
+        }
+        tokio::time::sleep(HOUR).await;
+        // It reads the stream and keeps its checkpoint, but cannot write the feed.
+        let mut cut_off = world.worker(None);
+        let table = world.table.with(Faults::seeded(0).lost_requests(1.0));
+        cut_off.feed = Arc::new(Process { table, feed: FeedIndex::new(world.settings, Arc::default()) });
+        index(cut_off, HOUR * 3, true).await;
+        index(world.worker(None), HOUR * 6, false).await;
+        assert_eq!(world.table.check(), Ok(30));
+    });
+}
+
+/// `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed.
+#[test]
+fn every_event_is_indexed_once_whatever_happens_to_the_indexers() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let runs = number("ES_FAULT_RUNS").unwrap_or(300);
+    let seeds = number("ES_FAULT_SEED").map_or(0..runs, |seed| seed..seed + 1);
+    let mut events = 0;
+    for seed in seeds.clone() {
+        events += runtime()
+            .block_on(simulate(seed))
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}\nrepeat it with ES_FAULT_SEED={seed}"));
+    }
+    println!("{} runs, {events} events", seeds.count());
+}

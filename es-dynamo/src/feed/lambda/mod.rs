@@ -1,0 +1,289 @@
+//! Indexing and publishing by AWS Lambda functions that the table's stream triggers, instead of processes that run
+//! all the time.
+//!
+//! The function is the application's own; this is its body, and it needs no crate but the runtime:
+//!
+//! ```ignore
+//! let store = DynamoStore::from_env().await?;
+//! lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
+//!     let store = store.clone();
+//!     async move { es_dynamo::lambda::handle(&store, event.payload).await }
+//! }))
+//! .await
+//! ```
+//!
+//! The trigger is to have `ReportBatchItemFailures`, and may have a batch window and a filter on sort keys that
+//! start with `E#`. A window of a second makes larger pages, which cost less. What the function never came to
+//! see, because its retries were used up or it was switched off for a day, the reconciler finds.
+
+mod publish;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_types::base64;
+use es_core::{StoreError, StreamId, error_text};
+use serde_json::{Value, json};
+
+use super::Ingest;
+use super::log::hint::{Hint, Noted, Record};
+use super::log::writer::Indexed;
+use crate::store::DynamoStore;
+use crate::table::Item;
+
+pub use publish::publish;
+
+/// Why an event that AWS Lambda passed on was not processed at all.
+///
+/// Return it from the function: the invocation fails, Lambda repeats the batch, and its metric `Errors` rises.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LambdaError {
+    /// The payload is not an event of a table's stream.
+    #[error("expected an event of a DynamoDB stream, a JSON object with a list `Records`, but got {found}")]
+    #[non_exhaustive]
+    NotRecords {
+        /// The kind of JSON value in the place of the list.
+        found: &'static str,
+    },
+    /// The records come from the stream of another table.
+    #[error(
+        "the records come from the stream of the table `{found}`, and the store is on the table `{table}`: attach the \
+         trigger to the stream of `{table}`, or open the store on `{found}`"
+    )]
+    #[non_exhaustive]
+    OtherTable {
+        /// The table that the records name as their source.
+        found: String,
+        /// The store's table.
+        table: String,
+    },
+}
+
+/// Indexes the commits of an event that AWS Lambda got from the table's stream, and answers with the records that
+/// have to come again: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
+///
+/// All of them fail when the table cannot be reached. A record fails alone when its stream is damaged; the log
+/// names it. A stream of which the table has other commits than the feed is an error in the log, and none of the
+/// record: to repeat it does not help.
+///
+/// # Verification
+///
+/// A record is only a hint: it names a place in the table, and the commit in that place is indexed. A record that is
+/// forged, or whose commit is not in the table, never enters the feed. This takes one `BatchGetItem` for each 100
+/// commits, eventually consistent: half a read unit for each 4 KB of a commit.
+///
+/// # Errors
+///
+/// [`LambdaError::NotRecords`] when the payload has no list `Records`, [`LambdaError::OtherTable`] when a record names
+/// another table as its source (`eventSourceARN`).
+///
+/// ```
+/// # #[cfg(feature = "embedded")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use es_dynamo::{DynamoStore, lambda};
+/// use serde_json::json;
+///
+/// let store = DynamoStore::embedded().await?;
+/// let answer = lambda::handle(&store, json!({ "Records": [] })).await?;
+/// assert_eq!(answer, json!({ "batchItemFailures": [] }));
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "embedded"))]
+/// # fn main() {}
+/// ```
+pub async fn handle(store: &DynamoStore, event: Value) -> Result<Value, LambdaError> {
+    let records = records(&event)?;
+    let table = store.table_name();
+    if let Some(found) = records.iter().filter_map(source_table).find(|found| *found != table) {
+        return Err(LambdaError::OtherTable { found: found.to_owned(), table: table.to_owned() });
+    }
+    let failing = failing(store, records).await.into_iter();
+    let failures: Vec<Value> = failing.map(|sequence| json!({ "itemIdentifier": sequence })).collect();
+    Ok(json!({ "batchItemFailures": failures }))
+}
+
+/// The records of an event.
+fn records(event: &Value) -> Result<&[Value], LambdaError> {
+    let found = match event.get("Records") {
+        Some(Value::Array(records)) => return Ok(records),
+        Some(other) => other,
+        None => event,
+    };
+    Err(LambdaError::NotRecords {
+        found: match found {
+            Value::Null => "null",
+            Value::Bool(_) => "a boolean",
+            Value::Number(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "a list",
+            Value::Object(_) => "an object without it",
+        },
+    })
+}
+
+/// The table from whose stream a record says that it comes.
+fn source_table(record: &Value) -> Option<&str> {
+    let arn = record["eventSourceARN"].as_str()?;
+    let table = arn.split_once(":table/").map_or(arn, |(_, table)| table);
+    Some(table.split('/').next().unwrap_or(table))
+}
+
+/// The sequence numbers of the records that have to come again.
+async fn failing(store: &DynamoStore, records: &[Value]) -> Vec<String> {
+    let mut of_streams: Vec<(String, StreamId)> = Vec::new();
+    let (mut hints, mut failing) = (Vec::new(), Vec::new());
+    for record in records {
+        let Some(record) = decode(record) else {
+            let sequence = record["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default();
+            tracing::error!(sequence, "a record of the table's stream cannot be read");
+            failing.push(sequence.to_owned());
+            continue;
+        };
+        let sequence = record.sequence.clone();
+        match record.noted() {
+            Noted::Hint(hint) => {
+                of_streams.push((sequence, hint.stream().clone()));
+                hints.push(hint);
+            }
+            Noted::Nothing => {}
+            Noted::Keyless => {
+                tracing::warn!(sequence, "passed over a record without keys: it cannot be a commit");
+            }
+            Noted::Foreign => tracing::error!(sequence, "an item looks like a commit, and is of no stream"),
+        }
+    }
+    let damaged: HashSet<StreamId> = match index(store, hints).await {
+        Ok(indexed) => {
+            if indexed.unfounded > 0 {
+                tracing::warn!(
+                    records = indexed.unfounded,
+                    "the commits of some records are not in the table"
+                );
+            }
+            indexed.log();
+            indexed.damaged.into_iter().map(|(stream, _)| stream).collect()
+        }
+        Err(error) => {
+            tracing::error!(error = error_text(&error), "the feed could not be written");
+            of_streams.iter().map(|(_, stream)| stream.clone()).collect()
+        }
+    };
+    let again = of_streams.into_iter().filter(|(_, stream)| damaged.contains(stream));
+    failing.extend(again.map(|(sequence, _)| sequence));
+    failing
+}
+
+/// Indexes what the table has of that at which the records hint.
+async fn index(store: &DynamoStore, hints: Vec<Hint>) -> Result<Indexed, StoreError> {
+    let hints = store.feed.verified(hints).await?;
+    store.feed.ingest(hints, Duration::ZERO).await
+}
+
+/// A record, from the JSON that Lambda passes on.
+fn decode(record: &Value) -> Option<Record> {
+    let change = &record["dynamodb"];
+    let image = match &change["NewImage"] {
+        Value::Null => None,
+        image => Some(item(image)?),
+    };
+    let keys = match &change["Keys"] {
+        Value::Null => Item::new(),
+        keys => item(keys)?,
+    };
+    Some(Record {
+        sequence: change["SequenceNumber"].as_str()?.to_owned(),
+        keys,
+        image,
+        is_removal: record["eventName"] == "REMOVE",
+    })
+}
+
+fn item(value: &Value) -> Option<Item> {
+    let attribute = |(name, value): (&String, &Value)| Some((name.clone(), attribute_value(value)?));
+    value.as_object()?.iter().map(attribute).collect()
+}
+
+fn attribute_value(value: &Value) -> Option<AttributeValue> {
+    let object = value.as_object()?;
+    let (kind, value) = object.iter().next().filter(|_| object.len() == 1)?;
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    let blob = |value: &Value| base64::decode(value.as_str()?).ok().map(Blob::new);
+    Some(match kind.as_str() {
+        "S" => AttributeValue::S(text(value)?),
+        "N" => AttributeValue::N(text(value)?),
+        "B" => AttributeValue::B(blob(value)?),
+        "BOOL" => AttributeValue::Bool(value.as_bool()?),
+        "NULL" => AttributeValue::Null(true),
+        "SS" => AttributeValue::Ss(value.as_array()?.iter().map(text).collect::<Option<_>>()?),
+        "NS" => AttributeValue::Ns(value.as_array()?.iter().map(text).collect::<Option<_>>()?),
+        "BS" => AttributeValue::Bs(value.as_array()?.iter().map(blob).collect::<Option<_>>()?),
+        "L" => AttributeValue::L(value.as_array()?.iter().map(attribute_value).collect::<Option<_>>()?),
+        "M" => AttributeValue::M(item(value)?),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_of_attribute_is_read() {
+        let image = json!({
+            "s": { "S": "text" }, "n": { "N": "1" }, "b": { "B": "AQI=" }, "o": { "BOOL": true },
+            "z": { "NULL": true }, "ss": { "SS": ["a"] }, "ns": { "NS": ["1"] }, "bs": { "BS": ["AQI="] },
+            "l": { "L": [{ "S": "a" }, { "M": { "x": { "N": "2" } } }] },
+        });
+        let item = item(&image).expect("is an item");
+        assert_eq!(item["b"], AttributeValue::B(Blob::new([1, 2])));
+        assert_eq!(item["bs"], AttributeValue::Bs(vec![Blob::new([1, 2])]));
+        assert_eq!(item.len(), 9);
+        let AttributeValue::L(list) = &item["l"] else { panic!("a list") };
+        assert_eq!(list[1].as_m().expect("a map")["x"], AttributeValue::N("2".to_owned()));
+    }
+
+    #[test]
+    fn what_is_no_record_is_none() {
+        for record in [
+            json!(null),
+            json!({ "dynamodb": { "Keys": {} } }),
+            json!({ "dynamodb": { "Keys": null } }),
+            json!({ "dynamodb": { "SequenceNumber": "1", "Keys": { "pk": { "X": "1" } } } }),
+            json!({ "dynamodb": { "SequenceNumber": "1", "Keys": { "pk": { "S": "a", "N": "1" } } } }),
+            json!({ "dynamodb": { "SequenceNumber": "1", "Keys": {}, "NewImage": { "b": { "B": "?" } } } }),
+        ] {
+            assert!(decode(&record).is_none(), "{record}");
+        }
+    }
+
+    #[test]
+    fn an_event_without_records_is_an_error_that_says_what_was_expected() {
+        for (event, found) in [
+            (json!({}), "an object without it"),
+            (json!({ "records": [] }), "an object without it"),
+            (json!({ "Records": null }), "null"),
+            (json!({ "Records": {} }), "an object without it"),
+            (json!(null), "null"),
+            (json!([1]), "a list"),
+            (json!("Records"), "a string"),
+        ] {
+            let error = records(&event).expect_err("has no records").to_string();
+            let expected =
+                "expected an event of a DynamoDB stream, a JSON object with a list `Records`, but got ";
+            assert_eq!(error, format!("{expected}{found}"), "{event}");
+        }
+    }
+
+    #[test]
+    fn the_source_of_a_record_is_a_table() {
+        let source = |arn: Value| source_table(&json!({ "eventSourceARN": arn })).map(str::to_owned);
+        let arn = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";
+        assert_eq!(source(json!(arn)).as_deref(), Some("orders"));
+        assert_eq!(source(json!("arn:aws:sqs:eu-west-1:1:q")).as_deref(), Some("arn:aws:sqs:eu-west-1:1:q"));
+        assert_eq!(source(json!(null)), None);
+    }
+}

@@ -1,0 +1,260 @@
+//! Publishing by a Lambda function, instead of a process that runs all the time.
+
+use es_core::projection::Projection;
+use es_core::publish::{Envelopes, Publisher, Publishing};
+use es_core::{BoxError, EventContext, StreamId};
+use serde_json::{Value, json};
+
+use super::{LambdaError, decode, records};
+use crate::streams::item::Attributes;
+use crate::table::{Item, names};
+
+/// Publishes the commits of an event that AWS Lambda got from the table's stream, and answers with the record from
+/// which it has to come again, if there is one: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
+///
+/// At least once, and within a stream in the order of the table's stream. The trigger needs
+/// `ReportBatchItemFailures`, and a `ParallelizationFactor` of 1, with which a shard's batches come one after the
+/// other; it may filter for sort keys that start with `E#`. The function's time has to suffice for all attempts:
+/// [`Publishing::retry`] says how many.
+///
+/// What an event has here is less than from the feed: it has no position, and of a commit that did not fit into one
+/// item the first part alone has the metadata. When retries are used up, or the records are older than the 24
+/// hours for which the table's stream keeps them, what was not published is lost to the function; a
+/// [`Projector`](es_core::Projector) that runs the same [`Publishing`] has all from the first event on.
+///
+/// # Errors
+///
+/// [`LambdaError::NotRecords`] when the payload has no list `Records`.
+///
+/// ```
+/// use es_core::publish::{CloudEvents, Publisher, Publishing};
+/// use es_dynamo::lambda;
+/// use serde_json::{Value, json};
+///
+/// # async fn example(publisher: impl Publisher) -> Result<Value, Box<dyn std::error::Error>> {
+/// let publishing = Publishing::new("to_kinesis", publisher, CloudEvents::source("https://shop.example/orders")?);
+/// let answer = lambda::publish(&publishing, json!({ "Records": [] })).await?;
+/// assert_eq!(answer, json!({ "batchItemFailures": [] }));
+/// # Ok(answer)
+/// # }
+/// ```
+pub async fn publish<P: Publisher, E: Envelopes>(
+    publishing: &Publishing<P, E>,
+    event: Value,
+) -> Result<Value, LambdaError> {
+    let records = records(&event)?;
+    // With an outbox of its own.
+    let mut publishing = publishing.clone();
+    let mut events = Vec::new();
+    let mut failed = None;
+    for (place, record) in records.iter().enumerate() {
+        match collect(&mut publishing, record).await {
+            Ok(ids) => events.extend(ids.into_iter().map(|id| (id, place))),
+            Err(error) => {
+                // Lambda repeats all from here on, so that the rest need not be looked at.
+                let error = es_core::error_text(&*error);
+                tracing::error!(sequence = sequence(record), error, "a record cannot be published");
+                failed = Some(place);
+                break;
+            }
+        }
+    }
+    if let Err(error) = publishing.flush().await {
+        let error = es_core::error_text(&*error);
+        tracing::error!(error, "not all records are published");
+    }
+    let unpublished = publishing.unpublished();
+    let left = events.iter().filter(|(id, _)| unpublished.iter().any(|envelope| envelope.id() == *id));
+    let first = left.map(|(_, place)| *place).chain(failed).min();
+    let failures: Vec<_> =
+        first.iter().map(|place| json!({ "itemIdentifier": sequence(&records[*place]) })).collect();
+    Ok(json!({ "batchItemFailures": failures }))
+}
+
+/// Collects the events of a record; their ids.
+async fn collect<P: Publisher, E: Envelopes>(
+    publishing: &mut Publishing<P, E>,
+    record: &Value,
+) -> Result<Vec<es_core::EventId>, BoxError> {
+    // Commits are never changed; whoever does it by hand does not make them happen again.
+    if record["eventName"] != "INSERT" {
+        return Ok(Vec::new());
+    }
+    let decoded = decode(record).ok_or("it is no record of a table's stream")?;
+    let Some(stream) = stream_of(&decoded.keys)? else { return Ok(Vec::new()) };
+    let image = decoded.image.ok_or("it has no new image: set the table's stream to NEW_IMAGE")?;
+    let commit = Attributes::of(&stream, image)?.part()?.commit;
+    let (filter, mut ids) = (publishing.filter(), Vec::new());
+    for (index, event) in commit.events.iter().enumerate() {
+        if filter.takes(&stream, event.name()) {
+            let ctx = EventContext::outside_the_feed(&stream, &commit, index);
+            publishing.handle(event, &ctx).await?;
+            ids.push(ctx.event_id());
+        }
+    }
+    Ok(ids)
+}
+
+/// The stream, if the key is one of a commit.
+fn stream_of(keys: &Item) -> Result<Option<StreamId>, BoxError> {
+    let text = |name| keys.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
+    match (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
+        (None, None) => {
+            tracing::warn!("passed over a record without keys: it cannot be a commit");
+            Ok(None)
+        }
+        (Some(partition), Some(sort)) => {
+            let is_commit = sort.starts_with(names::COMMIT_PREFIX) && !partition.starts_with('$');
+            Ok(is_commit.then(|| partition.parse()).transpose()?)
+        }
+        _ => Err("its keys are not those of a table of this store".into()),
+    }
+}
+
+fn sequence(record: &Value) -> &str {
+    record["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use es_core::feed::EventFilter;
+    use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError};
+    use es_core::{ManualClock, RetryPolicy};
+
+    use super::*;
+
+    /// Refuses one stream.
+    #[derive(Debug, Default)]
+    struct Broker {
+        refused: Option<&'static str>,
+        accepted: Mutex<Vec<String>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Publisher for Broker {
+        fn limits(&self) -> BatchLimits {
+            BatchLimits::default()
+        }
+
+        async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+            let accept = |envelope: &Envelope| {
+                if self.refused == Some(envelope.stream().as_str()) {
+                    return Err(PublishError::transient("on purpose"));
+                }
+                let text = format!("{} {}", envelope.stream(), envelope.id().version());
+                self.accepted.lock().expect("no test panicked").push(text);
+                Ok(())
+            };
+            Ok(batch.iter().map(accept).collect())
+        }
+    }
+
+    /// The record of a commit of two events.
+    fn record(sequence: u32, stream: &str, first: u64) -> Value {
+        let keys = json!({ "pk": { "S": stream }, "sk": { "S": format!("E#{first:012}") } });
+        let event = json!({ "M": { "t": { "S": "Counted" }, "p": { "S": "{}" } } });
+        let mut image = keys.clone();
+        image["lv"] = json!({ "N": (first + 1).to_string() });
+        image["id"] = json!({ "S": "00000000-0000-0000-0000-000000000001" });
+        image["at"] = json!({ "N": "1800000000123" });
+        image["ev"] = json!({ "L": [event, event] });
+        // As commits of different streams have different ids.
+        image["id"]["S"] = format!("00000000-0000-0000-0000-{sequence:012}").into();
+        json!({
+            "eventName": "INSERT",
+            "dynamodb": { "Keys": keys, "NewImage": image, "SequenceNumber": sequence.to_string() },
+        })
+    }
+
+    async fn run(broker: Broker, records: Vec<Value>, filter: EventFilter) -> (Vec<String>, Value) {
+        let broker = Arc::new(broker);
+        let clock = ManualClock::at(chrono::DateTime::UNIX_EPOCH);
+        let source = CloudEvents::source("/tests").expect("a source");
+        let publishing = Publishing::new("to_tests", Arc::clone(&broker), source).clock(clock).only(filter);
+        let publishing = publishing.retry(RetryPolicy::default().with_max_attempts(3));
+        let mut answer = publish(&publishing, json!({ "Records": records })).await.expect("has records");
+        let accepted = broker.accepted.lock().expect("no test panicked").clone();
+        (accepted, answer["batchItemFailures"].take())
+    }
+
+    #[tokio::test]
+    async fn commits_are_published_and_nothing_else() {
+        let mut removed = record(3, "order#1", 3);
+        removed["eventName"] = "REMOVE".into();
+        let mut snapshot = record(4, "order#1", 5);
+        snapshot["dynamodb"]["Keys"]["sk"]["S"] = "S#".into();
+        let mut keyless = record(5, "order#1", 7);
+        keyless["dynamodb"]["Keys"].take();
+        let records = vec![record(1, "order#1", 1), record(2, "$feed#1", 1), removed, snapshot, keyless];
+        let (accepted, failures) = run(Broker::default(), records, EventFilter::all()).await;
+        assert_eq!((accepted, failures), (vec!["order#1 1".to_owned(), "order#1 2".to_owned()], json!([])));
+
+        let other = EventFilter::none().with("order", ["Other"]);
+        let (accepted, failures) = run(Broker::default(), vec![record(1, "order#1", 1)], other).await;
+        assert_eq!((accepted, failures), (Vec::new(), json!([])));
+    }
+
+    #[tokio::test]
+    async fn the_first_record_that_was_not_published_is_named() {
+        let broker = Broker { refused: Some("order#2"), ..Broker::default() };
+        let records = vec![
+            record(1, "order#1", 1),
+            record(2, "order#2", 1),
+            record(3, "order#1", 3),
+            record(4, "order#2", 3),
+        ];
+        let (accepted, failures) = run(broker, records, EventFilter::all()).await;
+        assert_eq!(accepted, ["order#1 1", "order#1 2", "order#1 3", "order#1 4"]);
+        assert_eq!(failures, json!([{ "itemIdentifier": "2" }]));
+    }
+
+    /// A broker whose client has a bug.
+    #[derive(Debug)]
+    struct Panicking;
+
+    #[async_trait::async_trait]
+    impl Publisher for Panicking {
+        fn limits(&self) -> BatchLimits {
+            BatchLimits::default()
+        }
+
+        async fn publish(&self, _: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+            panic!("a bug in the publisher")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_fails_its_records() {
+        let source = CloudEvents::source("/tests").expect("a source");
+        let publishing = Publishing::new("to_tests", Panicking, source);
+        let answer =
+            publish(&publishing, json!({ "Records": [record(1, "order#1", 1)] })).await.expect("an answer");
+        assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "1" }]));
+
+        let bug = |_: &es_core::EventData, _: &EventContext| panic!("a bug in the envelopes");
+        let publishing = Publishing::new("to_tests", Broker::default(), bug);
+        let answer =
+            publish(&publishing, json!({ "Records": [record(1, "order#1", 1)] })).await.expect("an answer");
+        assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "1" }]));
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_holds_up_those_after_it() {
+        let mut damaged = record(2, "order#1", 3);
+        damaged["dynamodb"]["NewImage"]["ev"] = json!({ "S": "secret" });
+        let records = vec![record(1, "order#1", 1), damaged, record(3, "order#1", 5)];
+        let (accepted, failures) = run(Broker::default(), records, EventFilter::all()).await;
+        assert_eq!(accepted, ["order#1 1", "order#1 2"]);
+        assert_eq!(failures, json!([{ "itemIdentifier": "2" }]));
+
+        let mut keys_only = record(1, "order#1", 1);
+        keys_only["dynamodb"]["NewImage"].take();
+        for record in [json!({ "eventName": "INSERT" }), keys_only] {
+            let sequence = sequence(&record).to_owned();
+            let (accepted, failures) = run(Broker::default(), vec![record], EventFilter::all()).await;
+            assert_eq!((accepted, failures), (Vec::new(), json!([{ "itemIdentifier": sequence }])));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Hints about commits that may have to be indexed, and the stream records that they come from.
+
+use es_core::{StreamId, Version};
+
+use super::reference::{CommitTag, Names, Reference};
+use crate::streams::item::{Attributes, Part};
+use crate::table::{Item, names};
+
+/// That there is something to index. The table tells whether there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hint {
+    /// This commit, as its item was written.
+    Commit(Reference),
+    /// A part of this commit, so that not all of its names are known.
+    Part(Reference),
+    /// Something up to this version of the stream.
+    UpTo(StreamId, Version),
+}
+
+impl Hint {
+    pub(crate) fn stream(&self) -> &StreamId {
+        match self {
+            Self::Commit(reference) | Self::Part(reference) => &reference.stream,
+            Self::UpTo(stream, _) => stream,
+        }
+    }
+
+    pub(crate) fn last(&self) -> Version {
+        match self {
+            Self::Commit(reference) | Self::Part(reference) => reference.last,
+            Self::UpTo(_, version) => *version,
+        }
+    }
+
+    /// The commit at which it hints, if it is at a certain one.
+    pub(crate) fn commit(&self) -> Option<&Reference> {
+        match self {
+            Self::Commit(reference) | Self::Part(reference) => Some(reference),
+            Self::UpTo(..) => None,
+        }
+    }
+
+    /// What an item of a stream hints at, by its image: a part of a commit at the whole, an image that cannot be
+    /// read at all of its stream.
+    pub(crate) fn at(stream: StreamId, image: Item) -> Self {
+        let part = Attributes::of(&stream, image).and_then(Attributes::part);
+        Self::at_part(stream, part.ok())
+    }
+
+    /// What a part of a commit hints at; all of its stream, when it cannot be read.
+    pub(crate) fn at_part(stream: StreamId, part: Option<Part>) -> Self {
+        match part {
+            Some(part) if (part.whole.first, part.whole.last) == (part.commit.first, part.commit.last()) => {
+                Self::Commit(Reference::to(&stream, &part.commit))
+            }
+            Some(part) => {
+                let (first, last, tag) = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));
+                Self::Part(Reference { stream, first, last, tag, names: Names::Any })
+            }
+            None => Self::UpTo(stream, Version::MAX),
+        }
+    }
+}
+
+/// What a key of the table is of.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A commit, of this stream.
+    Stream(StreamId),
+    /// Something else of the store's.
+    Other,
+    /// An item that looks like a commit, and is of no stream that there can be.
+    Nobody,
+}
+
+impl Owner {
+    /// Of a key.
+    pub(crate) fn of(key: &Item) -> Self {
+        let text = |name| key.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
+        match (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
+            (Some(partition), Some(sort)) if sort.starts_with(names::COMMIT_PREFIX) => {
+                if partition.starts_with('$') {
+                    return Self::Other;
+                }
+                partition.parse().map_or(Self::Nobody, Self::Stream)
+            }
+            (Some(_), Some(_)) => Self::Other,
+            _ => Self::Nobody,
+        }
+    }
+}
+
+/// That an item of the table was written, or deleted.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    /// Its place in its shard.
+    pub(crate) sequence: String,
+    pub(crate) keys: Item,
+    /// The item, where the record has it.
+    pub(crate) image: Option<Item>,
+    pub(crate) is_removal: bool,
+}
+
+/// What a record has to do with the feed.
+#[derive(Debug)]
+pub(crate) enum Noted {
+    Hint(Hint),
+    /// It is of something else.
+    Nothing,
+    /// The record has no keys, and so is of no item that there can be.
+    Keyless,
+    /// It is of an item that looks like a commit, and is of no stream that there can be.
+    Foreign,
+}
+
+#[cfg(all(feature = "embedded", feature = "indexer"))]
+impl Noted {
+    /// What the text of a commit's item in `partition` has to do with the feed.
+    pub(crate) fn commit(partition: &str, item: &str) -> Self {
+        partition.parse().map_or(Self::Foreign, |stream| {
+            Self::Hint(Hint::at_part(stream, crate::streams::decode::part(item)))
+        })
+    }
+}
+
+impl Record {
+    pub(crate) fn noted(self) -> Noted {
+        match Owner::of(&self.keys) {
+            Owner::Other => Noted::Nothing,
+            _ if self.is_removal => Noted::Nothing,
+            _ if self.keys.is_empty() => Noted::Keyless,
+            Owner::Nobody => Noted::Foreign,
+            Owner::Stream(stream) => Noted::Hint(match self.image {
+                Some(image) => Hint::at(stream, image),
+                None => Hint::UpTo(stream, Version::MAX),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_dynamodb::types::AttributeValue;
+
+    use super::*;
+    use crate::table::key;
+
+    #[test]
+    fn only_commits_count() {
+        let owner = |partition: &str, sort: &str| Owner::of(&key(partition, sort));
+        let stream = "order#1".parse().expect("a stream");
+        assert_eq!(owner("order#1", "E#000000000001"), Owner::Stream(stream));
+        for (partition, sort) in [("order#1", "S#"), ("$feed#1", "P#1"), ("$once#a#b", "I#E#"), ("$x", "E#1")]
+        {
+            assert_eq!(owner(partition, sort), Owner::Other, "{partition} {sort}");
+        }
+        assert_eq!(owner("order", "E#000000000001"), Owner::Nobody);
+        assert_eq!(Owner::of(&Item::new()), Owner::Nobody);
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_read_hints_at_all_of_its_stream() {
+        let stream: StreamId = "order#1".parse().expect("a stream");
+        let mut image = key("order#1", "E#000000000001");
+        assert_eq!(Hint::at(stream.clone(), image.clone()), Hint::UpTo(stream.clone(), Version::MAX));
+        image.insert(names::EVENTS.to_owned(), AttributeValue::Bool(true));
+        assert_eq!(Hint::at(stream.clone(), image), Hint::UpTo(stream, Version::MAX));
+    }
+}

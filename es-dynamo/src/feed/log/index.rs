@@ -1,0 +1,244 @@
+//! The writers of all slices in this process, and what they know.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use es_core::feed::{Position, Slice, Slices};
+use es_core::store::MAX_ITEM_BYTES;
+use es_core::{StoreError, StreamId, Version};
+use event_listener::Event;
+use futures_util::future;
+
+use super::hint::Hint;
+use super::marks::StreamHash;
+use super::page::{LogPage, MOST_COMMITS};
+use super::settings::Settings;
+use super::storage::{PageQuery, Storage};
+use super::summary;
+use super::writer::{Indexed, Writer};
+
+/// The most pages of the log that one read of the feed asks for.
+const MOST_PAGES: u64 = 500;
+
+/// How many pages are read at once in search of a stream.
+const PAGES_AT_ONCE: u32 = 100;
+
+/// The feed of a table, as this process knows it.
+pub(crate) struct FeedIndex {
+    pub(crate) settings: Settings,
+    slices: Vec<SliceIndex>,
+    /// Notified when a writer of this process has made the feed grow.
+    grown: Arc<Event>,
+}
+
+/// One slice.
+pub(crate) struct SliceIndex {
+    writer: tokio::sync::Mutex<Writer>,
+    waiting: Mutex<Waiting>,
+    reading: Mutex<Reading>,
+}
+
+/// What waits to be indexed, for whoever writes next.
+#[derive(Default)]
+struct Waiting {
+    tickets: u64,
+    batches: Vec<(u64, Vec<Hint>)>,
+}
+
+impl FeedIndex {
+    pub(crate) fn new(settings: Settings, grown: Arc<Event>) -> Self {
+        let slice = |slice| SliceIndex {
+            writer: tokio::sync::Mutex::new(Writer::new(slice, settings)),
+            waiting: Mutex::default(),
+            reading: Mutex::default(),
+        };
+        Self { settings, slices: settings.slices.iter().map(slice).collect(), grown }
+    }
+
+    pub(crate) fn slices(&self) -> Slices {
+        self.settings.slices
+    }
+
+    pub(crate) fn slice(&self, slice: Slice) -> Result<&SliceIndex, StoreError> {
+        self.slices.get(slice.get() as usize).ok_or_else(|| {
+            let count = self.slices().count();
+            StoreError::invalid(format!("the feed has {count} slices, and no slice {slice}"))
+        })
+    }
+
+    /// Indexes what the hints are at. When it ends well, all of it is in the feed.
+    ///
+    /// Waits for `linger` before it writes, unless there is a page full: what comes meanwhile, from others too,
+    /// is written together.
+    pub(crate) async fn submit(
+        &self,
+        storage: &dyn Storage,
+        hints: Vec<Hint>,
+        linger: Duration,
+    ) -> Result<Indexed, StoreError> {
+        let mut slices: Vec<Vec<Hint>> = self.slices.iter().map(|_| Vec::new()).collect();
+        for hint in hints {
+            slices[self.slices().of(hint.stream()).get() as usize].push(hint);
+        }
+        let busy = self.slices.iter().zip(slices).filter(|(_, hints)| !hints.is_empty());
+        let done = future::join_all(busy.map(|(slice, hints)| self.submit_to(slice, storage, hints, linger)));
+        let mut indexed = Indexed::default();
+        let mut failed = None;
+        for outcome in done.await {
+            match outcome {
+                Ok(found) => indexed.add(found),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(indexed), Err)
+    }
+
+    async fn submit_to(
+        &self,
+        slice: &SliceIndex,
+        storage: &dyn Storage,
+        hints: Vec<Hint>,
+        linger: Duration,
+    ) -> Result<Indexed, StoreError> {
+        let (ticket, waiting) = {
+            let mut waiting = slice.waiting();
+            waiting.tickets += 1;
+            let ticket = waiting.tickets;
+            waiting.batches.push((ticket, hints.clone()));
+            (ticket, waiting.batches.iter().map(|(_, hints)| hints.len()).sum::<usize>())
+        };
+        if !linger.is_zero() && waiting < MOST_COMMITS {
+            tokio::time::sleep(linger).await;
+        }
+        let mut writer = slice.writer.lock().await;
+        let batches = std::mem::take(&mut slice.waiting().batches);
+        // Another one may have taken these, and have failed.
+        let taken = !batches.iter().any(|(other, _)| *other == ticket);
+        let mut all: Vec<Hint> = batches.into_iter().flat_map(|(_, hints)| hints).collect();
+        if taken {
+            all.extend(hints);
+        }
+        let before = writer.end();
+        let outcome = writer.index(storage, all).await;
+        let has_grown = writer.end() > before;
+        drop(writer);
+        if has_grown {
+            self.grown.notify(usize::MAX);
+        }
+        outcome
+    }
+
+    /// The position of the last event of a slice.
+    pub(crate) async fn end(&self, storage: &dyn Storage, slice: Slice) -> Result<Position, StoreError> {
+        self.slice(slice)?;
+        let last = PageQuery::Until(crate::table::names::LAST_POSITION);
+        let newest = storage.pages(slice, last, 1, false).await?.pages.pop();
+        Ok(newest.map_or(Position::NONE, |page| page.last()))
+    }
+
+    /// The version up to which a stream is in the feed.
+    pub(crate) async fn indexed(
+        &self,
+        storage: &dyn Storage,
+        stream: &StreamId,
+    ) -> Result<Version, StoreError> {
+        let slice = self.slices().of(stream);
+        {
+            let mut writer = self.slice(slice)?.writer.lock().await;
+            if writer.is_loaded() {
+                writer.catch_up(storage).await?;
+                return Ok(writer.mark(stream).version);
+            }
+        }
+        self.search(storage, slice, stream).await
+    }
+
+    /// Looks for a stream in the newest pages, and then in the summary of all others.
+    async fn search(
+        &self,
+        storage: &dyn Storage,
+        slice: Slice,
+        stream: &StreamId,
+    ) -> Result<Version, StoreError> {
+        let mut manifest = storage.manifest(slice).await?;
+        let mut until = crate::table::names::LAST_POSITION;
+        let mut limit = 1;
+        loop {
+            let found = storage.pages(slice, PageQuery::Until(until), limit, false).await?;
+            for page in &found.pages {
+                if let Some(known) = manifest
+                    && (page.last(), page.id) == (known.through, known.page)
+                {
+                    let hash = StreamHash::of(&self.settings.hash_key, stream);
+                    let index = hash.range(known.chunks);
+                    let chunk = storage.chunk(slice, known, index).await?;
+                    if let Some(entries) = chunk.and_then(|bytes| {
+                        summary::decode(slice, &self.settings.hash_key, known, index, &bytes)
+                    }) {
+                        let entry = entries.binary_search_by_key(&hash, |(hash, _)| *hash);
+                        return Ok(entry.map_or(Version::NONE, |entry| entries[entry].1.version));
+                    }
+                    // Replaced meanwhile, or damaged: the pages tell.
+                    manifest = None;
+                }
+                let last = page.references.iter().rev().find(|reference| reference.stream == *stream);
+                if let Some(last) = last {
+                    return Ok(last.last);
+                }
+                until = page.first.previous();
+            }
+            if !found.more || until == Position::NONE {
+                return Ok(Version::NONE);
+            }
+            limit = (limit * 4).min(PAGES_AT_ONCE);
+        }
+    }
+}
+
+impl SliceIndex {
+    fn reading(&self) -> std::sync::MutexGuard<'_, Reading> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SliceIndex {
+    /// How many pages have about `limit` events, by the pages that were read last.
+    pub(crate) fn pages_for(&self, limit: u32) -> u32 {
+        let events = self.reading().events_a_page.max(1);
+        (u64::from(limit) / events + 1).min(MOST_PAGES) as u32
+    }
+
+    /// How many commits have about `bytes` bytes, by those that were read last.
+    pub(crate) fn commits_for(&self, bytes: u64) -> usize {
+        let commits = bytes / self.reading().bytes_a_commit.max(1);
+        usize::try_from(commits).unwrap_or(usize::MAX).max(1)
+    }
+
+    pub(crate) fn note_commits(&self, commits: usize, bytes: u64) {
+        self.reading().bytes_a_commit = bytes / commits as u64;
+    }
+
+    pub(crate) fn note_pages(&self, pages: &[LogPage]) {
+        if let (Some(first), Some(last)) = (pages.first(), pages.last()) {
+            let events = last.last().since(first.first) + 1;
+            self.reading().events_a_page = events / pages.len() as u64;
+        }
+    }
+}
+
+/// What reading a slice has taught.
+pub(crate) struct Reading {
+    events_a_page: u64,
+    /// As large as one item may be, until commits have been read.
+    bytes_a_commit: u64,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self { events_a_page: 0, bytes_a_commit: MAX_ITEM_BYTES }
+    }
+}

@@ -1,0 +1,265 @@
+//! Pages: the items of which the log of a slice consists.
+
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use es_core::StoreError;
+use es_core::feed::{FeedAnchor, Position, Slice, Slices};
+use uuid::Uuid;
+
+use super::reference::{NameTable, Names, Reference};
+use crate::table::{Item, item_size, key, names};
+
+/// The most commits of a page.
+pub(crate) const MOST_COMMITS: usize = 64;
+
+/// The most bytes of a page: names and ids may be long.
+const MOST_BYTES: u64 = 100 * 1024;
+
+/// A page of the log: references, and the position of the first event in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogPage {
+    pub(crate) slice: Slice,
+    /// How many slices the feed has.
+    pub(crate) slices: Slices,
+    pub(crate) first: Position,
+    /// By which a writer knows a page to be its own.
+    pub(crate) id: Uuid,
+    pub(crate) references: Vec<Reference>,
+}
+
+impl LogPage {
+    /// A page at `first` with a new id and as many of the references as it holds; how many those are is the length of
+    /// its list.
+    pub(crate) fn filled(slice: Slice, slices: Slices, first: Position, references: &[Reference]) -> Self {
+        let count = references.len().min(MOST_COMMITS);
+        let (id, references) = (Uuid::new_v4(), references[..count].to_vec());
+        let mut page = Self { slice, slices, first, id, references };
+        while item_size(&page.to_item()) > MOST_BYTES && page.references.len() > 1 {
+            page.references.truncate(page.references.len() / 2);
+        }
+        if item_size(&page.to_item()) > MOST_BYTES {
+            page.references[0].names = Names::Any;
+        }
+        page
+    }
+
+    /// The position of the last event.
+    pub(crate) fn last(&self) -> Position {
+        let events: u64 = self.references.iter().map(Reference::events).sum();
+        self.first.plus(events).previous()
+    }
+
+    /// What identifies the page among those that may have its place.
+    pub(crate) fn anchor(&self) -> FeedAnchor {
+        FeedAnchor::new(self.first, self.id)
+    }
+
+    /// The references, each with the position of its first event.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (Position, &Reference)> {
+        let mut next = self.first;
+        self.references.iter().map(move |reference| {
+            let first = next;
+            next = next.plus(reference.events());
+            (first, reference)
+        })
+    }
+
+    pub(crate) fn to_item(&self) -> Item {
+        let (mut aggregates, mut kinds) = (NameTable::default(), NameTable::default());
+        let references: Vec<_> = self
+            .references
+            .iter()
+            .map(|reference| AttributeValue::S(reference.encode(&mut aggregates, &mut kinds)))
+            .collect();
+        let list = |table: NameTable| {
+            let names = table.into_names().into_iter();
+            AttributeValue::L(names.map(|name| AttributeValue::S(name.to_string())).collect())
+        };
+        let mut item = key(names::feed_partition(self.slice), names::page_key(self.first));
+        item.extend([
+            (names::PAGE_ID.to_owned(), AttributeValue::S(self.id.simple().to_string())),
+            (names::COUNT.to_owned(), AttributeValue::N(self.slices.count().to_string())),
+            (names::PAGE_AGGREGATES.to_owned(), list(aggregates)),
+            (names::PAGE_KINDS.to_owned(), list(kinds)),
+            (names::PAGE_REFERENCES.to_owned(), AttributeValue::L(references)),
+        ]);
+        item
+    }
+
+    /// The page that an item of `slice` is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] that names the item, and quotes nothing.
+    pub(crate) fn from_item(slice: Slice, item: &Item) -> Result<Self, StoreError> {
+        let first = item
+            .get(names::SORT_KEY)
+            .and_then(|value| value.as_s().ok())
+            .and_then(|text| names::position_of(text))
+            .ok_or_else(|| damaged(slice, Position::NONE, "its sort key is not one of a page"))?;
+        Self::decode(slice, first, item).map_err(|reason| damaged(slice, first, reason))
+    }
+
+    fn decode(slice: Slice, first: Position, item: &Item) -> Result<Self, &'static str> {
+        let id = page_id(item).ok_or("its id is missing or no UUID")?;
+        let slices = item.get(names::COUNT).and_then(|value| Slices::new(value.as_n().ok()?.parse().ok()?));
+        let slices = slices.ok_or("the number of slices is missing or out of range")?;
+        let table = |name| texts(item, name).map(|all| all.map(Arc::<str>::from).collect::<Vec<_>>());
+        let aggregates = table(names::PAGE_AGGREGATES).ok_or("its aggregates are no list of texts")?;
+        let kinds = table(names::PAGE_KINDS).ok_or("its kinds of events are no list of texts")?;
+        let references = texts(item, names::PAGE_REFERENCES)
+            .ok_or("its references are no list of texts")?
+            .map(|text| Reference::decode(text, &aggregates, &kinds))
+            .collect::<Option<Vec<_>>>()
+            .ok_or("one of its references is none")?;
+        if references.is_empty() {
+            return Err("it has no references");
+        }
+        let page = Self { slice, slices, first, id, references };
+        // Beyond it, positions could not be counted on.
+        if page.last() > names::LAST_POSITION {
+            return Err("its last position is out of range");
+        }
+        Ok(page)
+    }
+}
+
+/// The id of the page that an item is.
+pub(crate) fn page_id(item: &Item) -> Option<Uuid> {
+    item.get(names::PAGE_ID)?.as_s().ok()?.parse().ok()
+}
+
+/// The texts of a list; `None` when it is missing or holds anything else.
+fn texts<'a>(item: &'a Item, name: &str) -> Option<impl Iterator<Item = &'a str>> {
+    let list = item.get(name)?.as_l().ok()?;
+    let texts: Vec<&str> =
+        list.iter().map(|value| value.as_s().ok().map(String::as_str)).collect::<Option<_>>()?;
+    Some(texts.into_iter())
+}
+
+/// The error that something is wrong with a page.
+pub(crate) fn damaged(slice: Slice, first: Position, reason: impl std::fmt::Display) -> StoreError {
+    let what = format!("the page at position {first} of the feed's slice {slice}");
+    StoreError::damaged(what, reason.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use es_core::{StreamId, Version};
+
+    use super::*;
+    use crate::feed::log::reference::CommitTag;
+    use crate::feed::log::simulation::reference;
+
+    /// One-event commits of orders with UUIDs.
+    fn orders(count: usize) -> Vec<Reference> {
+        let kinds = ["OrderPlaced", "OrderShipped", "OrderCancelled"];
+        (0..count)
+            .map(|index| reference("order", Uuid::new_v4(), index as u64 + 1, 1, &[kinds[index % 3]]))
+            .collect()
+    }
+
+    fn page(references: &[Reference]) -> LogPage {
+        let slices = Slices::new(8).expect("not zero");
+        LogPage::filled(Slice::new(7), slices, Position::new(123_456), references)
+    }
+
+    #[test]
+    fn a_page_comes_back_as_it_was() {
+        let references = [
+            reference("order", "a b#c", 1, 1, &["Placed"]),
+            reference("order", "1", 12, 3, &["Placed", "Paid"]),
+            reference("bet", " ", 999_999_999_990, 10, &["Placed"]),
+            Reference { names: Names::Any, ..reference("bet", "*", 2, 1, &[]) },
+        ];
+        let page = page(&references);
+        assert_eq!(LogPage::from_item(Slice::new(7), &page.to_item()).expect("decodes"), page);
+        assert_eq!(page.last(), Position::new(123_456 + 15 - 1));
+        let positions: Vec<u64> = page.placed().map(|(position, _)| position.get()).collect();
+        assert_eq!(positions, [123_456, 123_457, 123_460, 123_470]);
+    }
+
+    #[test]
+    fn sixteen_commits_cost_one_unit() {
+        for count in [1, 16, 64] {
+            let bytes = item_size(&page(&orders(count)).to_item());
+            let units = crate::table::responses::write_units(bytes);
+            println!("{count} commits: {bytes} bytes, {units} WCU, {:.4} a commit", units / count as f64);
+        }
+        assert!(item_size(&page(&orders(16)).to_item()) <= 1024);
+    }
+
+    #[test]
+    fn a_page_takes_no_more_than_it_may() {
+        assert_eq!(page(&orders(200)).references.len(), MOST_COMMITS);
+        let long = |index| {
+            let (id, name) = (format!("{index}{}", "x".repeat(500)), format!("{index}{}", "n".repeat(1_500)));
+            reference("order", id, 1, 1, &[name.as_str()])
+        };
+        let kinds: Vec<String> = (0..50).map(|kind| format!("{kind}{}", "n".repeat(4_000))).collect();
+        let kinds: Vec<&str> = kinds.iter().map(String::as_str).collect();
+        let mut references: Vec<_> = (0..60).map(long).collect();
+        references.push(reference("order", "many", 1, 50, &kinds));
+        let filled = page(&references);
+        assert!(filled.references.len() < 60 && item_size(&filled.to_item()) <= MOST_BYTES);
+        let alone = page(&references[60..]);
+        assert_eq!(alone.references[0].names, Names::Any);
+    }
+
+    #[test]
+    fn damaged_pages_are_errors_that_quote_nothing() {
+        let sound = page(&orders(3)).to_item();
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let secret = |value: &str| AttributeValue::L(vec![text(value)]);
+        let damages = [
+            (names::SORT_KEY, text("P#secret")),
+            (names::SORT_KEY, text("P#00000000000000000000")),
+            (names::SORT_KEY, text("P#99999999999999999999")),
+            (names::PAGE_ID, text("secret")),
+            (names::PAGE_ID, AttributeValue::N("1".to_owned())),
+            (names::PAGE_AGGREGATES, text("secret")),
+            (names::PAGE_AGGREGATES, secret("$secret")),
+            (names::PAGE_KINDS, AttributeValue::L(vec![AttributeValue::Null(true)])),
+            (names::PAGE_REFERENCES, AttributeValue::L(Vec::new())),
+            (names::PAGE_REFERENCES, secret("secret")),
+            (names::PAGE_REFERENCES, secret("9 1 0 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 0 0 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 2-1 0 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1-9999999999999 0 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1 9 00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1  00000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1 0 secret")),
+            (names::PAGE_REFERENCES, secret("0 1 0 0000000 secret")),
+            (names::PAGE_REFERENCES, secret("0 1 0 +0000000 secret")),
+            (names::COUNT, AttributeValue::N("0".to_owned())),
+            (names::COUNT, AttributeValue::N("4097".to_owned())),
+        ];
+        for (name, value) in damages {
+            let mut item = sound.clone();
+            item.insert(name.to_owned(), value.clone());
+            let error = LogPage::from_item(Slice::new(7), &item).expect_err(&format!("{name}: {value:?}"));
+            assert!(!error.to_string().contains("secret"), "{error}");
+            item.remove(name);
+            LogPage::from_item(Slice::new(7), &item).expect_err("missing");
+        }
+    }
+
+    #[test]
+    fn references_know_their_kinds() {
+        use es_core::feed::EventFilter;
+
+        let filter = EventFilter::none().with("order", ["Placed"]);
+        assert!(reference("order", 1, 1, 2, &["Paid", "Placed"]).is_taken(&filter));
+        assert!(!reference("order", 1, 1, 1, &["Paid"]).is_taken(&filter));
+        assert!(!reference("bet", 1, 1, 1, &["Placed"]).is_taken(&filter));
+        let unknown = Reference {
+            stream: StreamId::new("order", 1).expect("valid"),
+            first: Version::FIRST,
+            last: Version::FIRST,
+            tag: CommitTag::default(),
+            names: Names::Any,
+        };
+        assert!(unknown.is_taken(&filter), "has to be looked at");
+    }
+}

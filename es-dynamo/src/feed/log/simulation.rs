@@ -1,0 +1,254 @@
+//! A table in memory for tests: thousands of logs in the time that an engine needs for one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use es_core::feed::{Position, Slice};
+use es_core::testing::{Fault, Faults};
+use es_core::{Cost, StoreError, StreamId, Version};
+
+use super::marks::Mark;
+use super::page::LogPage;
+use super::reference::{CommitTag, Names, Reference};
+use super::storage::{PageQuery, Pages, PutPage, Storage};
+use super::summary::Manifest;
+use crate::streams::item::commit_items;
+use crate::table::Item;
+
+/// A commit of `events` events, from the version `first` on.
+pub(crate) fn reference(
+    aggregate: &str,
+    id: impl Display,
+    first: u64,
+    events: u64,
+    names: &[&str],
+) -> Reference {
+    Reference {
+        tag: CommitTag(first as u32),
+        stream: StreamId::new(aggregate, id).expect("a stream"),
+        first: Version::new(first),
+        last: Version::new(first + events - 1),
+        names: Names::These(names.iter().map(|name| Arc::from(*name)).collect()),
+    }
+}
+
+/// The item of a commit.
+pub(crate) fn image(commit: &Reference) -> Item {
+    use es_core::EventData;
+    use es_core::store::NewCommit;
+
+    let Names::These(names) = &commit.names else { panic!("the names are known") };
+    let event = |index: u64| {
+        let name = names[index as usize % names.len()].to_string();
+        EventData::new(name, 1, "{}")
+    };
+    let id = es_core::CommitId::new(uuid::Uuid::from_u128(commit.tag.0.into()));
+    let events = (0..commit.events()).map(event).collect();
+    let commit_of = NewCommit::new(id, chrono::DateTime::UNIX_EPOCH, events);
+    commit_items(&commit.stream, commit.first, &commit_of).expect("is small").remove(0)
+}
+
+/// A table. Clones share its content, not their faults.
+#[derive(Clone)]
+pub(crate) struct SimulatedTable {
+    pub(crate) content: Arc<Mutex<Content>>,
+    faults: Option<Faults>,
+}
+
+#[derive(Default)]
+pub(crate) struct Content {
+    pub(crate) streams: HashMap<StreamId, Vec<Reference>>,
+    pub(crate) logs: BTreeMap<Slice, BTreeMap<Position, LogPage>>,
+    pub(crate) manifests: HashMap<Slice, Manifest>,
+    pub(crate) chunks: HashMap<(Slice, Position, u32), Vec<u8>>,
+}
+
+impl SimulatedTable {
+    pub(crate) fn new() -> Self {
+        Self { content: Arc::default(), faults: None }
+    }
+
+    /// The same table, by a way with faults.
+    pub(crate) fn with(&self, faults: Faults) -> Self {
+        Self { content: Arc::clone(&self.content), faults: Some(faults) }
+    }
+
+    /// Stores a commit of so many events at the end of a stream.
+    pub(crate) fn commit(&self, stream: &StreamId, events: u64) -> Reference {
+        let mut content = self.content.lock().expect("no panic before");
+        let commits = content.streams.entry(stream.clone()).or_default();
+        let head = commits.last().map_or(Version::NONE, |last| last.last);
+        let commit = reference(stream.aggregate(), stream.id(), head.next().get(), events, &["Happened"]);
+        commits.push(commit.clone());
+        commit
+    }
+
+    /// One request, and what becomes of it.
+    pub(crate) async fn request<T>(
+        &self,
+        carry_out: impl FnOnce(&mut Content) -> T,
+    ) -> Result<T, StoreError> {
+        let lost = |what: &str| Err(StoreError::unavailable(what));
+        // Others come in between any two requests.
+        tokio::task::yield_now().await;
+        let fault = self.faults.as_ref().and_then(Faults::next);
+        match fault {
+            Some(Fault::RequestLost | Fault::InternalError) => return lost("the request was lost"),
+            Some(Fault::Throttled) => return Err(StoreError::Throttled("on purpose".into())),
+            Some(Fault::Delayed(delay)) => tokio::time::sleep(delay).await,
+            _ => {}
+        }
+        let answer = carry_out(&mut self.content.lock().expect("no panic before"));
+        match fault {
+            Some(Fault::AnswerLost) => lost("the answer was lost"),
+            _ => Ok(answer),
+        }
+    }
+
+    /// Checks that everything is indexed once and in order, and gives back how many events there are.
+    pub(crate) fn check(&self) -> Result<u64, String> {
+        let content = self.content.lock().expect("no panic before");
+        let mut marks: HashMap<&StreamId, Version> = HashMap::new();
+        let mut indexed = 0;
+        for (slice, log) in &content.logs {
+            let mut next = Position::new(1);
+            for page in log.values() {
+                if page.first != next {
+                    return Err(format!("slice {slice}: position {next} is followed by {}", page.first));
+                }
+                next = page.last().next();
+                for reference in &page.references {
+                    let mark = marks.entry(&reference.stream).or_default();
+                    if reference.first != mark.next() {
+                        return Err(format!("{}: {} follows {mark}", reference.stream, reference.first));
+                    }
+                    *mark = reference.last;
+                    let stored = content.streams.get(&reference.stream);
+                    if !stored.is_some_and(|stored| stored.contains(reference)) {
+                        return Err(format!("{}: {} is not stored", reference.stream, reference.first));
+                    }
+                    indexed += reference.events();
+                }
+            }
+        }
+        for (stream, commits) in &content.streams {
+            let head = commits.last().map_or(Version::NONE, |last| last.last);
+            let mark = marks.get(stream).copied().unwrap_or_default();
+            if mark != head {
+                return Err(format!("{stream}: indexed up to {mark} of {head}"));
+            }
+        }
+        Ok(indexed)
+    }
+}
+
+#[async_trait]
+impl Storage for SimulatedTable {
+    async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError> {
+        // Through its encoding, as it would be stored.
+        let page = LogPage::from_item(page.slice, &page.to_item())?;
+        self.request(|content| {
+            let log = content.logs.entry(page.slice).or_default();
+            match log.get(&page.first) {
+                Some(found) if found.id == page.id => PutPage::Written,
+                Some(_) => PutPage::Taken,
+                None => {
+                    log.insert(page.first, page);
+                    PutPage::Written
+                }
+            }
+        })
+        .await
+    }
+
+    async fn pages(&self, slice: Slice, query: PageQuery, limit: u32, _: bool) -> Result<Pages, StoreError> {
+        // Short pages, so that there is more than one of them.
+        let limit = limit.min(7) as usize;
+        self.request(|content| {
+            let log = content.logs.entry(slice).or_default();
+            let mut pages: Vec<LogPage> = match query {
+                PageQuery::After(position) => {
+                    log.range(position.next()..).take(limit + 1).map(|(_, page)| page.clone()).collect()
+                }
+                PageQuery::Until(position) => {
+                    log.range(..=position).rev().take(limit + 1).map(|(_, page)| page.clone()).collect()
+                }
+            };
+            let more = pages.len() > limit;
+            pages.truncate(limit);
+            Pages { pages, more, cost: Cost::ZERO }
+        })
+        .await
+    }
+
+    async fn commits(
+        &self,
+        stream: &StreamId,
+        after: Version,
+        until: Version,
+        limit: usize,
+    ) -> Result<Vec<Reference>, StoreError> {
+        self.request(|content| {
+            let commits = content.streams.get(stream).map_or(&[][..], Vec::as_slice);
+            let wanted = commits.iter().filter(|commit| commit.first > after && commit.first <= until);
+            wanted.take(limit.min(5)).cloned().collect()
+        })
+        .await
+    }
+
+    async fn commit_until(&self, stream: &StreamId, version: Version) -> Result<Option<Mark>, StoreError> {
+        self.request(|content| {
+            let mut commits = content.streams.get(stream)?.iter().rev();
+            let commit = commits.find(|commit| commit.first <= version)?;
+            Some(Mark { version: commit.last, tag: commit.tag })
+        })
+        .await
+    }
+
+    async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError> {
+        self.request(|content| content.manifests.get(&slice).copied()).await
+    }
+
+    async fn chunk(
+        &self,
+        slice: Slice,
+        manifest: Manifest,
+        index: u32,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.request(|content| content.chunks.get(&(slice, manifest.through, index)).cloned()).await
+    }
+
+    async fn put_chunk(
+        &self,
+        slice: Slice,
+        manifest: Manifest,
+        index: u32,
+        bytes: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.request(|content| content.chunks.insert((slice, manifest.through, index), bytes)).await?;
+        Ok(())
+    }
+
+    async fn publish(&self, slice: Slice, manifest: Manifest) -> Result<(), StoreError> {
+        self.request(|content| {
+            let is_newer = content.manifests.get(&slice).is_none_or(|old| old.through < manifest.through);
+            if is_newer {
+                content.manifests.insert(slice, manifest);
+                content.chunks.retain(|(of, through, _), _| *of != slice || *through >= manifest.through);
+            }
+        })
+        .await
+    }
+}
+
+/// A runtime whose time stands still, and passes only when there is nothing else to do.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().start_paused(true).build().expect("a runtime")
+}
+
+/// The longest delay of a request that is held back.
+pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(120);

@@ -1,0 +1,220 @@
+//! The audit: what is different, without changing it.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use es_core::feed::{Feed, Position};
+use es_core::{Cost, StoreError, StreamId, Version, error_text};
+
+use super::Reconciler;
+use super::scan::Scan;
+use crate::feed::log::hint::{Hint, Noted};
+use crate::feed::log::reference::Reference;
+use crate::feed::log::storage::{PageQuery, Storage};
+use crate::table::retry::retrying;
+
+/// How many pages of the log are read at once.
+const PAGES_AT_ONCE: u32 = 500;
+
+/// In what a table and its feed differ.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct AuditReport {
+    /// Streams in the table.
+    pub streams: u64,
+    /// Events in the feed.
+    pub events: u64,
+    /// Streams whose last events are not in the feed: up to which version they are, and where they end. On a
+    /// table that is written to, those are the latest events, which an indexer is about to index.
+    pub missing: BTreeMap<StreamId, (Version, Version)>,
+    /// Streams of which the feed has events that the table does not have: up to which version it has them, and
+    /// where they end in the table.
+    pub unfounded: BTreeMap<StreamId, (Version, Version)>,
+    /// Streams of which the table has other commits than the feed: the version up to which the feed has them. They
+    /// were deleted and have begun again, or the table was restored to a point behind its feed and has grown since.
+    pub contradicting: BTreeMap<StreamId, Version>,
+    /// Streams whose events are not in the order of their versions in the feed, or not contiguous in the table.
+    pub disordered: Vec<String>,
+    /// Streams with a commit in the table that cannot be read, and what is wrong with the first one. They are not
+    /// compared with the feed.
+    pub damaged: BTreeMap<StreamId, String>,
+    /// Items that look like commits, and are of no stream that there can be.
+    pub foreign_items: u64,
+    /// What it cost.
+    pub cost: Cost,
+}
+
+impl AuditReport {
+    /// Whether the feed has every event once and in order, and no other.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.missing.is_empty()
+            && self.unfounded.is_empty()
+            && self.contradicting.is_empty()
+            && self.disordered.is_empty()
+            && self.damaged.is_empty()
+    }
+}
+
+/// How far a stream was followed, and what its commits were.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trail {
+    end: Version,
+    /// A digest of all commits up to there.
+    digest: u64,
+    /// Whether the commits in the table up to the end of those in the feed are the same.
+    same: Option<bool>,
+}
+
+impl Trail {
+    fn follow(&mut self, commit: &Reference) {
+        let mut hasher = DefaultHasher::new();
+        (self.digest, commit.last, commit.tag).hash(&mut hasher);
+        (self.end, self.digest) = (commit.last, hasher.finish());
+    }
+}
+
+impl Reconciler {
+    /// Compares the table with its feed, and changes nothing.
+    ///
+    /// It keeps the end of every stream and a digest of its commits in memory, about 200 bytes each.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the table cannot be read; what is wrong with the feed or with a stream is reported instead.
+    pub async fn audit(&self) -> Result<AuditReport, StoreError> {
+        let mut report = AuditReport::default();
+        let feed = self.feed_trails(&mut report).await?;
+        // Afterwards, so that the table has what is in the feed.
+        let table = self.table_trails(&feed, &mut report).await?;
+        report.streams = table.len() as u64;
+        for (stream, trail) in &table {
+            let mark = feed.get(stream).map_or(Version::NONE, |found| found.end);
+            if report.damaged.contains_key(stream) {
+                continue;
+            }
+            if trail.same == Some(false) {
+                report.contradicting.insert(stream.clone(), mark);
+            } else if mark < trail.end {
+                report.missing.insert(stream.clone(), (mark, trail.end));
+            }
+        }
+        for (stream, Trail { end: mark, .. }) in feed {
+            let head = table.get(&stream).map_or(Version::NONE, |trail| trail.end);
+            if mark <= head || report.damaged.contains_key(&stream) {
+                continue;
+            }
+            // The scan may have missed the latest commits: it is eventually consistent.
+            match self.store.table.head(&stream).await {
+                Ok(head) if mark > head.version => {
+                    report.unfounded.insert(stream, (mark, head.version));
+                }
+                Ok(_) => {}
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    report.damaged.insert(stream, error_text(&error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(report)
+    }
+
+    /// Where each stream ends in the table, and whether it is there what it is in the feed.
+    async fn table_trails(
+        &self,
+        feed: &BTreeMap<StreamId, Trail>,
+        report: &mut AuditReport,
+    ) -> Result<BTreeMap<StreamId, Trail>, StoreError> {
+        let table = &*self.store.table;
+        let mut trails: BTreeMap<StreamId, Trail> = BTreeMap::new();
+        for segment in 0..self.segments {
+            let mut after = None;
+            loop {
+                let page = retrying(|| table.scan(segment, self.segments, after.as_ref())).await?;
+                report.cost += page.cost;
+                for noted in page.noted {
+                    let Noted::Hint(hint) = noted else {
+                        report.foreign_items += u64::from(matches!(noted, Noted::Foreign));
+                        continue;
+                    };
+                    let stream = hint.stream();
+                    let trail = trails.entry(stream.clone()).or_default();
+                    let Some(commit) = hint.commit() else {
+                        let reason = || "an item of one of its commits cannot be read".to_owned();
+                        report.damaged.entry(stream.clone()).or_insert_with(reason);
+                        continue;
+                    };
+                    // Parts of one commit, each of which names the whole.
+                    let is_repeated = matches!(hint, Hint::Part(_)) && commit.last == trail.end;
+                    if is_repeated || report.damaged.contains_key(stream) {
+                        continue;
+                    }
+                    if commit.first != trail.end.next() {
+                        report.disordered.push(format!(
+                            "in the table, version {} of `{stream}` follows version {}",
+                            commit.first, trail.end
+                        ));
+                        continue;
+                    }
+                    trail.follow(commit);
+                    if let Some(indexed) = feed.get(stream)
+                        && trail.end >= indexed.end
+                        && trail.same.is_none()
+                    {
+                        trail.same = Some((trail.end, trail.digest) == (indexed.end, indexed.digest));
+                    }
+                }
+                after = page.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(trails)
+    }
+
+    /// Up to which version the feed has each stream, and which commits.
+    async fn feed_trails(&self, report: &mut AuditReport) -> Result<BTreeMap<StreamId, Trail>, StoreError> {
+        let feed = &*self.store.feed;
+        let mut trails: BTreeMap<StreamId, Trail> = BTreeMap::new();
+        for slice in self.store.slices().await?.iter() {
+            let mut end = Position::NONE;
+            loop {
+                let query = PageQuery::After(end);
+                let found = retrying(|| feed.pages(slice, query, PAGES_AT_ONCE, false)).await;
+                let found = match found {
+                    Err(error @ StoreError::Damaged { .. }) => {
+                        report.disordered.push(error.to_string());
+                        break;
+                    }
+                    other => other?,
+                };
+                report.cost += found.cost;
+                for page in &found.pages {
+                    if page.first != end.next() {
+                        report.disordered.push(format!(
+                            "in slice {slice} of the feed, position {} follows position {end}",
+                            page.first
+                        ));
+                    }
+                    end = page.last();
+                    for reference in &page.references {
+                        report.events += reference.events();
+                        let trail = trails.entry(reference.stream.clone()).or_default();
+                        if reference.first != trail.end.next() {
+                            report.disordered.push(format!(
+                                "in slice {slice} of the feed, version {} of `{}` follows version {}",
+                                reference.first, reference.stream, trail.end
+                            ));
+                        }
+                        trail.follow(reference);
+                    }
+                }
+                if !found.more {
+                    break;
+                }
+            }
+        }
+        Ok(trails)
+    }
+}

@@ -1,0 +1,194 @@
+//! Appending: one conditional `PutItem`; for a commit too large for one item, one transaction.
+
+use std::time::Duration;
+
+use es_core::store::{Append, AppendError, Appended, Conflict};
+use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
+
+use super::item::{Attributes, CommitHead, commit_items};
+use crate::table::{
+    Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, cancelled,
+    item_size, key, names, qualified, responses,
+};
+
+/// How often an append that expects no version is tried again when another one takes its place.
+const MOST_PLACES: u32 = 100;
+
+impl Table {
+    pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        append.last_version_after(Version::NONE)?;
+        // What is rare is boxed, here and below: the future of an append by a repository stays small.
+        match append.expected() {
+            ExpectedVersion::NoStream => self.append_at(append, Version::NONE, Cost::ZERO).await,
+            ExpectedVersion::Exact(version) if append.is_loaded() || version.is_none() => {
+                self.append_at(append, version, Cost::ZERO).await
+            }
+            ExpectedVersion::Exact(version) => Box::pin(self.append_checked(append, version)).await,
+            ExpectedVersion::Any | ExpectedVersion::StreamExists => {
+                Box::pin(self.append_anywhere(append)).await
+            }
+        }
+    }
+
+    /// Appends after `version`, which is the end of a commit: the condition alone decides.
+    ///
+    /// The sort key is the version of the first event, so that two writers who start from the same version
+    /// want the same key, however many events they have.
+    async fn append_at(
+        &self,
+        append: &Append,
+        version: Version,
+        spent: Cost,
+    ) -> Result<Appended, AppendError> {
+        let stream = append.stream();
+        let (first, last) = (version.next(), append.last_version_after(version)?);
+        let mut items = commit_items(stream, first, append.commit())?;
+        let outcome = match items.len() {
+            1 => self.put_if_absent(items.remove(0)).await?,
+            _ => Box::pin(self.put_all(items)).await?,
+        };
+        let ConditionFailed { item: old, is_outcome_unknown } = match outcome {
+            Written::Done(cost) => return Ok(Appended::new(first, last, spent + cost)),
+            Written::Refused(failed) => failed,
+        };
+
+        // A commit is stored there: of another writer, or of an attempt of this one whose response was lost.
+        let wanted = commit_items(stream, first, append.commit())?;
+        // In a transaction everything is written, and billed, twice.
+        let times = if wanted.len() > 1 { 2 } else { 1 };
+        let bytes = wanted.iter().map(item_size).sum();
+        let there = old.as_ref().map_or(0, item_size);
+        let mut cost = spent + responses::failed_write_cost(bytes, there, times);
+        let old = Box::pin(self.old_commit(stream, first, old)).await;
+        let (old, read) = old.map_err(|error| qualified(error, is_outcome_unknown))?;
+        cost += read;
+        match old {
+            Some(old) if old.id == append.commit().id => Ok(self.repeated(stream, old, last, cost)?),
+            // Commits stay where they are, so that no attempt of this one can be carried out any more.
+            old => {
+                let actual = old.map(|old| old.last);
+                Err(Conflict::new(stream.clone(), append.expected(), actual, cost).into())
+            }
+        }
+    }
+
+    /// Writes the parts of a commit in one transaction, on the condition that all their places are free.
+    async fn put_all(&self, items: Vec<Item>) -> Result<Written, StoreError> {
+        let puts = items.into_iter().map(|item| self.put_if(item, PLACE_IS_FREE).build());
+        let Cancelled { mut reasons, is_outcome_unknown } =
+            match self.transact(puts.collect::<Result<_, _>>()?).await? {
+                Transacted::Done(cost) => return Ok(Written::Done(cost)),
+                Transacted::Cancelled(cancelled) => cancelled,
+            };
+        let taken = reasons.iter().position(|reason| matches!(reason, Reason::Condition(_)));
+        match taken.map(|index| reasons.swap_remove(index)) {
+            Some(Reason::Condition(item)) => {
+                Ok(Written::Refused(ConditionFailed { item, is_outcome_unknown }))
+            }
+            _ => Err(qualified(cancelled(&reasons), is_outcome_unknown)),
+        }
+    }
+
+    /// Appends after a version that the caller has from somewhere: it may be beyond the stream's end, or
+    /// inside a commit, which the condition alone would accept.
+    async fn append_checked(&self, append: &Append, version: Version) -> Result<Appended, AppendError> {
+        let stream = append.stream();
+        let head = self.head(stream).await?;
+        if head.version == version {
+            return self.append_at(append, version, head.cost).await;
+        }
+        let mut cost = head.cost;
+        if head.version > version {
+            // Perhaps because this very commit is stored there already.
+            let (found, read) = self.commit_at(stream, version.next()).await?;
+            cost += read;
+            if let Some(found) = found.filter(|found| found.id == append.commit().id) {
+                let last = append.last_version_after(version)?;
+                return Ok(self.repeated(stream, found, last, cost)?);
+            }
+        }
+        Err(Conflict::new(stream.clone(), append.expected(), Some(head.version), cost).into())
+    }
+
+    /// Appends at the end, wherever that is.
+    ///
+    /// All attempts of one `Append` want the same place, also those of which nobody knows what became, until
+    /// it is known that another commit stands there.
+    async fn append_anywhere(&self, append: &Append) -> Result<Appended, AppendError> {
+        let stream = append.stream();
+        let mut cost = Cost::ZERO;
+        let mut place = append.tried_at();
+        let mut lost = None;
+        for places in 1.. {
+            let first = match place.take() {
+                Some(first) => first,
+                None => {
+                    let head = self.head(stream).await?;
+                    cost += head.cost;
+                    if !append.expected().allows(head.version) {
+                        let expected = append.expected();
+                        return Err(Conflict::new(stream.clone(), expected, Some(head.version), cost).into());
+                    }
+                    append.try_at(lost, head.version.next())
+                }
+            };
+            match self.append_at(append, first.previous(), cost).await {
+                Err(AppendError::Conflict(conflict)) if places < MOST_PLACES => {
+                    cost = conflict.cost;
+                    lost = Some(first);
+                    // Perhaps another attempt has gone on to the next place already.
+                    place = append.tried_at().filter(|tried| *tried != first);
+                    let longest = Duration::from_millis(u64::from(places.min(50)));
+                    tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
+                }
+                other => return other,
+            }
+        }
+        unreachable!("the last place ends the loop")
+    }
+
+    /// The commit that stands at a place, by the item that came back with a refusal, if one did.
+    pub(crate) async fn old_commit(
+        &self,
+        stream: &StreamId,
+        first: Version,
+        item: Option<Item>,
+    ) -> Result<(Option<CommitHead>, Cost), StoreError> {
+        match item {
+            Some(item) => Ok((Some(head_of(stream, item)?), Cost::ZERO)),
+            None => self.commit_at(stream, first).await,
+        }
+    }
+
+    /// What an append that is stored already comes to.
+    pub(crate) fn repeated(
+        &self,
+        stream: &StreamId,
+        found: CommitHead,
+        last: Version,
+        cost: Cost,
+    ) -> Result<Appended, StoreError> {
+        if found.last != last {
+            return Err(StoreError::corrupt(
+                stream,
+                format!("the commit {} is stored with other events than it was appended with", found.id),
+            ));
+        }
+        Ok(Appended::new(found.first, found.last, cost).repeated())
+    }
+
+    /// The commit whose first event has the version `first`.
+    async fn commit_at(
+        &self,
+        stream: &StreamId,
+        first: Version,
+    ) -> Result<(Option<CommitHead>, Cost), StoreError> {
+        let (item, cost) = self.get(key(stream.as_str(), names::commit_key(first))).await?;
+        let head = item.map(|item| head_of(stream, item)).transpose()?;
+        Ok((head, cost))
+    }
+}
+
+fn head_of(stream: &StreamId, item: Item) -> Result<CommitHead, StoreError> {
+    Attributes::of(stream, item)?.commit_head()
+}

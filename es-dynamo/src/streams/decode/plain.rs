@@ -1,0 +1,210 @@
+//! Reading the text of an answer whose items have the form that this store writes.
+//!
+//! Of what has another form nothing is said but that: each value has one type here, each item has all that it
+//! needs, and nothing stands twice.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::DateTime;
+use es_core::{Cost, EventData, Fingerprint, Snapshot, Version};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::{Answer, Found};
+#[cfg(all(feature = "embedded", feature = "indexer"))]
+use crate::streams::item::Part;
+use crate::streams::item::{HeadFields, PartFields};
+use crate::table::names;
+
+/// What the text of an answer says, if all of it has the usual form.
+pub(crate) fn decode(text: &[u8]) -> Option<Answer> {
+    // Checked once, not for each of the strings in it.
+    let text = std::str::from_utf8(text).ok()?;
+    let body: Body<'_> = serde_json::from_str(text).ok()?;
+    let last_key = body.last_key.map(|key| {
+        key.into_iter().map(|(name, value)| (name, AttributeValue::S(value.text.into_owned()))).collect()
+    });
+    let units = body.consumed.units.unwrap_or_default();
+    Some(Answer { found: body.found, last_key, cost: Cost::read(units) })
+}
+
+/// What the text of an item says of a commit, if it has the usual form.
+#[cfg(all(feature = "embedded", feature = "indexer"))]
+pub(crate) fn part(item: &str) -> Option<Part> {
+    let fields: Fields<'_> = serde_json::from_str(item).ok()?;
+    match fields.found()? {
+        Found::Part(part) => Some(part),
+        Found::Snapshot(_) => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(rename = "Items", deserialize_with = "found")]
+    found: Vec<Found>,
+    #[serde(rename = "LastEvaluatedKey", borrow)]
+    last_key: Option<HashMap<String, Text<'a>>>,
+    #[serde(rename = "ConsumedCapacity")]
+    consumed: Consumed,
+}
+
+fn found<'de, D: Deserializer<'de>>(items: D) -> Result<Vec<Found>, D::Error> {
+    items.deserialize_seq(Each(Fields::found))
+}
+
+fn events<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<EventData>, D::Error> {
+    list.deserialize_seq(Each(Map::data))
+}
+
+/// Reads one element after the other, so that there is never more than one that is not yet what it stands for.
+struct Each<T, U>(fn(T) -> Option<U>);
+
+impl<'de, T: Deserialize<'de>, U> Visitor<'de> for Each<T, U> {
+    type Value = Vec<U>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
+        // Most commits have one event.
+        let mut all = Vec::with_capacity(1);
+        while let Some(element) = list.next_element()? {
+            all.push((self.0)(element).ok_or_else(|| S::Error::custom("another form"))?);
+        }
+        Ok(all)
+    }
+}
+
+#[derive(Deserialize)]
+struct Consumed {
+    #[serde(rename = "CapacityUnits")]
+    units: Option<f64>,
+}
+
+/// The attributes of an item, named as in [`names`].
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    sk: Text<'a>,
+    #[serde(borrow)]
+    lv: Option<Number<'a>>,
+    #[serde(borrow)]
+    id: Option<Text<'a>>,
+    #[serde(borrow)]
+    at: Option<Number<'a>>,
+    #[serde(borrow)]
+    md: Option<Text<'a>>,
+    ev: Option<List>,
+    #[serde(borrow)]
+    cf: Option<Number<'a>>,
+    #[serde(borrow)]
+    cl: Option<Number<'a>>,
+    #[serde(borrow)]
+    v: Option<Number<'a>>,
+    #[serde(borrow)]
+    fp: Option<Text<'a>>,
+    #[serde(borrow)]
+    ck: Option<Number<'a>>,
+    #[serde(borrow)]
+    st: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text<'a> {
+    #[serde(rename = "S", borrow)]
+    text: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Number<'a> {
+    #[serde(rename = "N", borrow)]
+    digits: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    #[serde(rename = "L", deserialize_with = "events")]
+    events: Vec<EventData>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Map<'a> {
+    #[serde(rename = "M", borrow)]
+    event: Event<'a>,
+}
+
+/// The attributes of an event.
+#[derive(Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    t: Text<'a>,
+    #[serde(borrow)]
+    p: Text<'a>,
+    #[serde(borrow)]
+    v: Option<Number<'a>>,
+}
+
+impl Fields<'_> {
+    fn found(self) -> Option<Found> {
+        match &*self.sk.text {
+            names::SNAPSHOT_KEY => self.snapshot(),
+            sort_key => {
+                let first = names::version_of(sort_key)?;
+                self.part(first)
+            }
+        }
+    }
+
+    fn part(self, first: Version) -> Option<Found> {
+        let optional = |number: Option<Number<'_>>| match number {
+            None => Some(None),
+            Some(number) => number.version().map(Some),
+        };
+        let head = HeadFields {
+            first,
+            last: self.lv?.version()?,
+            whole_first: optional(self.cf)?,
+            whole_last: optional(self.cl)?,
+            id: self.id?.text,
+        };
+        let events = self.ev?.events;
+        let metadata = self.md.map(|metadata| metadata.text);
+        let fields = PartFields { head, time: self.at?.digits.parse().ok()?, metadata, events };
+        fields.check().ok().map(Found::Part)
+    }
+
+    fn snapshot(self) -> Option<Found> {
+        let version = self.v?.version().filter(|version| !version.is_none())?;
+        let time = DateTime::from_timestamp_millis(self.at?.digits.parse().ok()?)?;
+        let fingerprint = Fingerprint::new(u64::from_str_radix(&self.fp?.text, 16).ok()?);
+        let checksum = self.ck?.digits.parse().ok()?;
+        let state = self.st?.text.into_owned();
+        Some(Found::Snapshot(Ok(Snapshot::from_stored(version, time, fingerprint, state, checksum))))
+    }
+}
+
+impl Number<'_> {
+    fn version(&self) -> Option<Version> {
+        let version = Version::new(self.digits.parse().ok()?);
+        (version <= Version::MAX).then_some(version)
+    }
+}
+
+impl Map<'_> {
+    fn data(self) -> Option<EventData> {
+        let Event { t, p, v } = self.event;
+        let version = match v {
+            None => 1,
+            Some(version) => version.digits.parse().ok()?,
+        };
+        Some(EventData::new(t.text.into_owned(), version, p.text.into_owned()))
+    }
+}

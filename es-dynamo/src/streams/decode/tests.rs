@@ -1,0 +1,223 @@
+//! That an answer says the same whichever way it is read.
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::DateTime;
+use es_core::store::NewCommit;
+use es_core::{CommitId, EventData, Fingerprint, Metadata, Snapshot, StreamId, Version};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Answer, plain, undecoded};
+use crate::streams::item::commit_items;
+use crate::streams::snapshot::snapshot_item;
+#[cfg(feature = "aws")]
+use crate::table::Table;
+#[cfg(feature = "aws")]
+use aws_smithy_runtime_api::client::interceptors::{Intercept, SharedInterceptor};
+
+fn stream() -> StreamId {
+    "order#1001".parse().expect("a stream")
+}
+
+fn json_of(value: &AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => json!({ "S": text }),
+        AttributeValue::N(number) => json!({ "N": number }),
+        AttributeValue::L(list) => json!({ "L": list.iter().map(json_of).collect::<Vec<_>>() }),
+        AttributeValue::M(map) => json!({ "M": json_of_all(map) }),
+        other => panic!("no item holds {other:?}"),
+    }
+}
+
+fn json_of_all<'a>(attributes: impl IntoIterator<Item = (&'a String, &'a AttributeValue)>) -> Value {
+    attributes.into_iter().map(|(name, value)| (name.clone(), json_of(value))).collect()
+}
+
+/// Commits of one event, of several, of several items, and a snapshot of them.
+fn items() -> Vec<Value> {
+    let time = DateTime::from_timestamp_millis(1_800_000_000_123).expect("in range");
+    let events = [
+        vec![EventData::new("OrderPlaced", 1, r#"{"customer":"ann \"the\" cat","lines":[1,2,3]}"#)],
+        vec![EventData::new("Paid", 3, "null"), EventData::new("Paid", 1, "{\"a\":\"\u{1F980}\\n\"}")],
+        vec![EventData::new("Imported", 1, format!("\"{}\"", "x".repeat(300_000))); 2],
+    ];
+    let mut first = Version::FIRST;
+    let mut items = Vec::new();
+    for (number, events) in events.into_iter().enumerate() {
+        let count = events.len() as u64;
+        let id = CommitId::new(Uuid::from_u128(number as u128 + 1));
+        let mut commit = NewCommit::new(id, time, events);
+        if number > 0 {
+            commit = commit.with_metadata(Metadata::new().with_actor("bob").with("depth", json!([[1]])));
+        }
+        items.extend(commit_items(&stream(), first, &commit).expect("fits"));
+        first = first.plus(count);
+    }
+    let state = r#"{"total":"7"}"#.to_owned();
+    let snapshot = Snapshot::from_stored(Version::new(3), time, Fingerprint::new(77), state, 99);
+    items.push(snapshot_item(&stream(), &snapshot));
+    items.iter().map(json_of_all).collect()
+}
+
+/// What the SDK's items say; `None` when it finds none in `text`, because not even an attribute it is not asked
+/// for is an attribute's value.
+fn read_by_the_sdk(text: &str) -> Option<Result<Answer, String>> {
+    let output = undecoded::decode(text.into())?;
+    Some(Answer::of_items(&stream(), output).map_err(|error| error.to_string()))
+}
+
+#[test]
+fn what_this_store_writes_is_read_in_one_go() {
+    let items = items();
+    assert_eq!(items.len(), 5, "the third commit needs two items");
+    let body = json!({
+        "Count": 5,
+        "Items": items,
+        "ScannedCount": 5,
+        "LastEvaluatedKey": { "pk": { "S": "order#1001" }, "sk": { "S": "S#" } },
+        "ConsumedCapacity": { "TableName": "events", "CapacityUnits": 1.5 },
+    });
+    for text in [body.to_string(), serde_json::to_string_pretty(&body).expect("JSON")] {
+        let answer = plain::decode(text.as_bytes()).expect("it has the usual form");
+        assert_eq!(Some(Ok(answer)), read_by_the_sdk(&text));
+    }
+    let answer = plain::decode(body.to_string().as_bytes()).expect("it has the usual form");
+    assert_eq!((answer.found.len(), answer.cost.read_units, answer.last_key.is_some()), (5, 1.5, true));
+}
+
+const TEXTS: &[&str] = &[
+    "",
+    "E#000000000001",
+    "E#1",
+    "S#",
+    "Paid",
+    "{}",
+    "null",
+    "0",
+    "1",
+    "12",
+    "-1",
+    "1e2",
+    "+7",
+    "4294967296",
+];
+
+/// A value that may be of no use where it stands.
+fn other_value(random: &mut fastrand::Rng) -> Value {
+    let text = *random.choice(TEXTS).expect("some");
+    match random.u8(..10) {
+        0 => Value::Null,
+        1 => json!({ "NULL": true }),
+        2 => json!({ "S": text, "N": text }),
+        3 => json!({ "L": [] }),
+        4 => json!({ "L": [{ "M": { "t": { "S": text }, "p": { "S": text }, "v": { "N": text } } }] }),
+        5 => json!({ "M": {} }),
+        6..8 => json!({ "S": text }),
+        _ => json!({ "N": text }),
+    }
+}
+
+fn damage(random: &mut fastrand::Rng, items: &mut [Value]) {
+    let at = random.usize(..items.len());
+    let names = ["sk", "lv", "id", "at", "md", "ev", "cf", "cl", "v", "fp", "ck", "st", "other"];
+    let name = *random.choice(&names).expect("some");
+    match random.u8(..8) {
+        0 => drop(items[at].as_object_mut().map(|item| item.remove(name))),
+        1 => {
+            let name = *random.choice(&["t", "p", "v", "x"]).expect("some");
+            if let Some(Value::Object(event)) = items[at].pointer_mut("/ev/L/0/M") {
+                event.insert(name.to_owned(), other_value(random));
+            }
+        }
+        2 => items[at] = other_value(random),
+        3 => items.swap(at, 0),
+        _ => {
+            if let Value::Object(item) = &mut items[at] {
+                item.insert(name.to_owned(), other_value(random));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_read_in_one_go_the_sdk_reads_alike() {
+    let items: Vec<_> = items().into_iter().filter(|item| item.to_string().len() < 10_000).collect();
+    let (mut alike, mut left) = (0, 0);
+    for seed in 0..5_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut items = items.clone();
+        (0..random.u8(1..3)).for_each(|_| damage(&mut random, &mut items));
+        let mut text = json!({ "Items": items, "ConsumedCapacity": { "CapacityUnits": 0.5 } }).to_string();
+        match random.u8(..20) {
+            0 => text = text.replacen("\"lv\"", "\"at\"", 1),
+            1 => text.truncate(random.usize(..text.len())),
+            _ => {}
+        }
+        match (plain::decode(text.as_bytes()), read_by_the_sdk(&text)) {
+            (Some(answer), Some(by_the_sdk)) => {
+                assert_eq!(Ok(answer), by_the_sdk, "seed {seed}: {text}");
+                alike += 1;
+            }
+            (None, _) => left += 1,
+            (Some(_), None) => {}
+        }
+    }
+    assert!(alike > 1_000 && left > 1_000, "{alike} read alike, {left} left to the SDK");
+}
+
+/// A query that finds nothing has a list without items: without one, the response is not from DynamoDB.
+#[test]
+fn a_response_without_items_or_capacity_is_none() {
+    let nothing =
+        json!({ "Count": 0, "Items": [], "ScannedCount": 0, "ConsumedCapacity": { "CapacityUnits": 0.5 } });
+    let is_read = |body: &Value| {
+        let text = body.to_string();
+        let by_the_sdk = read_by_the_sdk(&text).is_some_and(|answer| answer.is_ok());
+        assert_eq!(plain::decode(text.as_bytes()).is_some(), by_the_sdk, "{text}");
+        by_the_sdk
+    };
+    assert!(is_read(&nothing));
+    for field in ["Items", "ConsumedCapacity"] {
+        let mut body = nothing.clone();
+        body.as_object_mut().expect("an object").remove(field);
+        assert!(!is_read(&body), "{body}");
+        body[field] = Value::Null;
+        assert!(!is_read(&body), "{body}");
+    }
+    for body in [json!({}), json!({ "message": "ok" }), Value::Null, json!([])] {
+        assert!(!is_read(&body), "{body}");
+    }
+    for text in ["", "<html>", "{\"Items\":[", "\0"] {
+        assert!(plain::decode(text.as_bytes()).is_none(), "{text}");
+        assert!(read_by_the_sdk(text).is_none_or(|answer| answer.is_err()), "{text}");
+    }
+}
+
+#[test]
+#[cfg(feature = "aws")]
+fn the_usual_clients_leave_answers_undecoded() {
+    let version = aws_config::BehaviorVersion::latest();
+    let config = aws_config::SdkConfig::builder().behavior_version(version).build();
+    let given = aws_sdk_dynamodb::Client::new(&config);
+    let own = |given| Table::new(given, "events".to_owned(), undecoded::interceptor()).client;
+    let names = |client: &aws_sdk_dynamodb::Client| -> Vec<String> {
+        client.config().interceptors().map(|interceptor| Intercept::name(&interceptor).to_owned()).collect()
+    };
+    assert!(names(&given).is_empty());
+    assert_eq!(names(&own(given.clone())), ["WatchAttempts", "LeaveUndecoded"]);
+    let mut config = given.config().to_builder();
+    config.push_interceptor(SharedInterceptor::new(Custom));
+    let given = aws_sdk_dynamodb::Client::from_conf(config.build());
+    assert_eq!(names(&own(given)), ["Custom", "WatchAttempts"], "it may change what is found");
+}
+
+#[cfg(feature = "aws")]
+#[derive(Debug)]
+struct Custom;
+
+#[cfg(feature = "aws")]
+impl Intercept for Custom {
+    fn name(&self) -> &'static str {
+        "Custom"
+    }
+}

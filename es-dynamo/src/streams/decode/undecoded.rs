@@ -1,0 +1,107 @@
+//! Getting the SDK to hand over answers as text.
+
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::operation::query::{Query, QueryInput, QueryOutput};
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeSerializationInterceptorContextRef, Error, Output,
+};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, SharedInterceptor, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_plugin::RuntimePlugin;
+use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::config_bag::{ConfigBag, FrozenLayer};
+
+use super::KEY_RANGE;
+
+/// The name of the attribute that holds the text. No attribute of DynamoDB's has an empty name.
+const TEXT: &str = "";
+
+/// The interceptor of a client whose answers to queries for whole items by [`KEY_RANGE`] come undecoded.
+pub(crate) fn interceptor() -> SharedInterceptor {
+    // One that cannot be disabled is not looked up at each of the steps of each request.
+    SharedInterceptor::permanent(LeaveUndecoded { decoder: Decoder::new() })
+}
+
+/// Takes the text out of an answer, if it was left undecoded.
+pub(crate) fn take_text(output: &mut QueryOutput) -> Option<Vec<u8>> {
+    match output.items.as_deref_mut() {
+        Some([item]) => match item.remove(TEXT) {
+            Some(AttributeValue::B(text)) => Some(text.into_inner()),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Decodes a text as the SDK would have; `None` when it cannot either.
+pub(crate) fn decode(text: Vec<u8>) -> Option<QueryOutput> {
+    let response = HttpResponse::new(StatusCode::try_from(200).ok()?, SdkBody::from(text));
+    let decoded = Decoder::new().sdk().deserialize_nonstreaming_with_config(&response, &ConfigBag::base());
+    decoded.ok()?.downcast().ok()
+}
+
+#[derive(Debug)]
+struct LeaveUndecoded {
+    decoder: Decoder,
+}
+
+#[dyn_dispatch_hint]
+impl Intercept for LeaveUndecoded {
+    fn name(&self) -> &'static str {
+        "LeaveUndecoded"
+    }
+
+    fn read_before_execution(
+        &self,
+        context: &BeforeSerializationInterceptorContextRef<'_>,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let is_concerned = |query: &QueryInput| {
+            query.key_condition_expression() == Some(KEY_RANGE) && query.projection_expression().is_none()
+        };
+        if context.input().downcast_ref().is_some_and(is_concerned) {
+            config.interceptor_state().store_put(SharedResponseDeserializer::new(self.decoder.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// Puts the text of an answer where its items would be. What is no answer is decoded by the SDK.
+#[derive(Clone, Debug)]
+struct Decoder {
+    /// What the SDK uses itself.
+    query: FrozenLayer,
+}
+
+impl Decoder {
+    fn new() -> Self {
+        Self { query: Query::new().config().expect("an operation has a configuration") }
+    }
+
+    fn sdk(&self) -> &SharedResponseDeserializer {
+        self.query.load::<SharedResponseDeserializer>().expect("an operation has a deserializer")
+    }
+}
+
+impl DeserializeResponse for Decoder {
+    fn deserialize_nonstreaming_with_config(
+        &self,
+        response: &HttpResponse,
+        config: &ConfigBag,
+    ) -> Result<Output, OrchestratorError<Error>> {
+        match response.body().bytes() {
+            Some(text) if response.status().is_success() => {
+                let text = AttributeValue::B(Blob::new(text));
+                let item = HashMap::from([(TEXT.to_owned(), text)]);
+                Ok(Output::erase(QueryOutput::builder().items(item).build()))
+            }
+            _ => self.sdk().deserialize_nonstreaming_with_config(response, config),
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The items of a commit: their layout, and how they are decoded, whichever form their attributes are in.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use chrono::{DateTime, Utc};
+use es_core::store::{Commit, NewCommit};
+use es_core::{CommitId, EventData, Metadata, StoreError, StreamId, Version};
+
+use crate::table::{Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, value_size};
+
+/// The items of `commit`, with its events at the versions from `first` on: one, or as many as it takes.
+///
+/// # Errors
+///
+/// [`StoreError::TooLarge`] when an event does not fit into an item, or the commit into a transaction.
+pub(crate) fn commit_items(
+    stream: &StreamId,
+    first: Version,
+    commit: &NewCommit,
+) -> Result<Vec<Item>, StoreError> {
+    let last = first.plus(commit.events.len() as u64).previous();
+    let whole = CommitHead { id: commit.id, first, last };
+    let events: Vec<_> = commit.events.iter().map(event_value).collect();
+    let single = item(stream, &whole, first, last, commit, events)?;
+    if item_size(&single) <= SIZE_LIMIT {
+        return Ok(vec![single]);
+    }
+
+    let mut items = Vec::new();
+    let mut part = Vec::new();
+    let (mut part_first, mut part_bytes) = (first, 0);
+    // What every part has besides its events, whatever their number.
+    let frame = item_size(&item(stream, &whole, first, last, commit, Vec::new())?) + 64;
+    for (event, version) in commit.events.iter().zip(first.get()..) {
+        let value = event_value(event);
+        let bytes = 1 + value_size(&value);
+        if frame + bytes > SIZE_LIMIT {
+            let what = format!("the event `{}` at version {version} of the stream `{stream}`", event.name());
+            return Err(StoreError::too_large(what, frame + bytes, SIZE_LIMIT));
+        }
+        if frame + part_bytes + bytes > SIZE_LIMIT {
+            let part_last = Version::new(version).previous();
+            items.push(item(stream, &whole, part_first, part_last, commit, std::mem::take(&mut part))?);
+            (part_first, part_bytes) = (Version::new(version), 0);
+        }
+        part_bytes += bytes;
+        part.push(value);
+    }
+    items.push(item(stream, &whole, part_first, last, commit, part)?);
+
+    let bytes = items.iter().map(item_size).sum();
+    if items.len() > MOST_ITEMS || bytes > TRANSACTION_LIMIT {
+        let what = format!("a commit of {} events for the stream `{stream}`", commit.events.len());
+        return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT));
+    }
+    Ok(items)
+}
+
+/// The item with the events of `commit` from `first` to `last`.
+fn item(
+    stream: &StreamId,
+    whole: &CommitHead,
+    first: Version,
+    last: Version,
+    commit: &NewCommit,
+    events: Vec<AttributeValue>,
+) -> Result<Item, StoreError> {
+    let mut item = Item::from([
+        (names::PARTITION_KEY.to_owned(), AttributeValue::S(stream.as_str().to_owned())),
+        (names::SORT_KEY.to_owned(), AttributeValue::S(names::commit_key(first))),
+        (names::LAST_VERSION.to_owned(), AttributeValue::N(last.to_string())),
+        (names::COMMIT_ID.to_owned(), AttributeValue::S(commit.id.to_string())),
+        (names::TIME.to_owned(), AttributeValue::N(commit.time.timestamp_millis().to_string())),
+        (names::EVENTS.to_owned(), AttributeValue::L(events)),
+    ]);
+    if (first, last) != (whole.first, whole.last) {
+        item.insert(names::COMMIT_FIRST.to_owned(), AttributeValue::N(whole.first.to_string()));
+        item.insert(names::COMMIT_LAST.to_owned(), AttributeValue::N(whole.last.to_string()));
+    }
+    if !commit.metadata.is_empty() && first == whole.first {
+        let metadata = serde_json::to_string(&commit.metadata)
+            .map_err(|_| StoreError::invalid("the metadata of the commit has no JSON form"))?;
+        item.insert(names::METADATA.to_owned(), AttributeValue::S(metadata));
+    }
+    Ok(item)
+}
+
+fn event_value(event: &EventData) -> AttributeValue {
+    let mut map = Item::from([
+        (names::EVENT_NAME.to_owned(), AttributeValue::S(event.name().to_owned())),
+        (names::EVENT_PAYLOAD.to_owned(), AttributeValue::S(event.payload().to_owned())),
+    ]);
+    if event.version() != 1 {
+        map.insert(names::EVENT_VERSION.to_owned(), AttributeValue::N(event.version().to_string()));
+    }
+    AttributeValue::M(map)
+}
+
+/// What most commits have, once for all of them.
+static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
+
+/// More events than fit into one transaction: each takes 8 bytes at least, a map with two names.
+const MOST_EVENTS: u64 = TRANSACTION_LIMIT / 8;
+
+/// What one item holds of a commit.
+#[derive(Debug)]
+#[cfg_attr(test, derive(PartialEq))]
+pub(crate) struct Part {
+    /// The events of the item, as if they were a commit.
+    pub(crate) commit: Commit,
+    /// The commit that they are of.
+    pub(crate) whole: CommitHead,
+}
+
+/// A commit without its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CommitHead {
+    pub(crate) id: CommitId,
+    pub(crate) first: Version,
+    pub(crate) last: Version,
+}
+
+/// The attributes that tell which commit an item is of.
+pub(crate) struct HeadFields<'a> {
+    /// From the sort key.
+    pub(crate) first: Version,
+    pub(crate) last: Version,
+    pub(crate) whole_first: Option<Version>,
+    pub(crate) whole_last: Option<Version>,
+    pub(crate) id: Cow<'a, str>,
+}
+
+/// The attributes of a commit's item.
+pub(crate) struct PartFields<'a> {
+    pub(crate) head: HeadFields<'a>,
+    /// In milliseconds since the start of 1970.
+    pub(crate) time: i64,
+    pub(crate) metadata: Option<Cow<'a, str>>,
+    pub(crate) events: Vec<EventData>,
+}
+
+impl HeadFields<'_> {
+    /// The commit of an item that may hold a part of it; or what is wrong.
+    fn check(&self) -> Result<CommitHead, &'static str> {
+        let Self { first, last, .. } = *self;
+        let (whole_first, whole_last) = (self.whole_first.unwrap_or(first), self.whole_last.unwrap_or(last));
+        if last < first || whole_first > first || whole_last < last || whole_first.is_none() {
+            return Err("its versions contradict each other");
+        }
+        if whole_last.since(whole_first) > MOST_EVENTS {
+            return Err("its commit has more events than one can have");
+        }
+        let id = self.id.parse().map_err(|_| "its id is no UUID")?;
+        Ok(CommitHead { id, first: whole_first, last: whole_last })
+    }
+}
+
+impl PartFields<'_> {
+    /// What they say; or what is wrong with them.
+    pub(crate) fn check(self) -> Result<Part, &'static str> {
+        let whole = self.head.check()?;
+        let (HeadFields { first, last, .. }, events) = (self.head, self.events);
+        if events.is_empty() || first.plus(events.len() as u64) != last.next() {
+            return Err("it does not have as many events as versions");
+        }
+        let metadata = match self.metadata {
+            None => Arc::clone(&NO_METADATA),
+            Some(text) => Arc::new(serde_json::from_str(&text).map_err(|_| "its metadata is damaged")?),
+        };
+        let time = DateTime::from_timestamp_millis(self.time).ok_or("the attribute `at` is out of range")?;
+        let commit = Commit { id: whole.id, first, time, metadata, events };
+        Ok(Part { commit, whole })
+    }
+}
+
+impl Attributes<'_> {
+    /// What the item holds of a commit: all of it, as a rule.
+    pub(crate) fn part(mut self) -> Result<Part, StoreError> {
+        let first = self.first_version()?;
+        let (mut last, mut whole_first, mut whole_last) = (None, None, None);
+        let (mut id, mut time, mut metadata, mut events) = (None, None, None, None);
+        for (attribute, value) in self.take_all() {
+            match (attribute.as_str(), value) {
+                (names::EVENTS, AttributeValue::L(list)) => {
+                    let decoded =
+                        list.into_iter().map(|value| self.event(value)).collect::<Result<Vec<_>, _>>();
+                    events = Some(decoded?);
+                }
+                (names::COMMIT_ID, AttributeValue::S(text)) => id = Some(text.into()),
+                (names::METADATA, AttributeValue::S(text)) => metadata = Some(text.into()),
+                (names::TIME, AttributeValue::N(number)) => time = Some(self.parse(names::TIME, &number)?),
+                (names::LAST_VERSION, AttributeValue::N(number)) => {
+                    last = Some(self.parse_version(names::LAST_VERSION, &number)?);
+                }
+                (names::COMMIT_FIRST, AttributeValue::N(number)) => {
+                    whole_first = Some(self.parse_version(names::COMMIT_FIRST, &number)?);
+                }
+                (names::COMMIT_LAST, AttributeValue::N(number)) => {
+                    whole_last = Some(self.parse_version(names::COMMIT_LAST, &number)?);
+                }
+                (
+                    names::EVENTS
+                    | names::COMMIT_ID
+                    | names::METADATA
+                    | names::TIME
+                    | names::LAST_VERSION
+                    | names::COMMIT_FIRST
+                    | names::COMMIT_LAST,
+                    _,
+                ) => return Err(self.corrupt(format!("the attribute `{attribute}` is of another type"))),
+                _ => {}
+            }
+        }
+        let (Some(last), Some(id), Some(time), Some(events)) = (last, id, time, events) else {
+            return Err(self.corrupt("one of its attributes is missing"));
+        };
+        let head = HeadFields { first, last, whole_first, whole_last, id };
+        PartFields { head, time, metadata, events }.check().map_err(|reason| self.corrupt(reason))
+    }
+
+    /// One event of the list.
+    fn event(&self, value: AttributeValue) -> Result<EventData, StoreError> {
+        let AttributeValue::M(map) = value else {
+            return Err(self.corrupt("an event is no map"));
+        };
+        let (mut name, mut version, mut payload) = (None, 1, None);
+        for (attribute, value) in map {
+            match (attribute.as_str(), value) {
+                (names::EVENT_NAME, AttributeValue::S(text)) => name = Some(text),
+                (names::EVENT_PAYLOAD, AttributeValue::S(text)) => payload = Some(text),
+                (names::EVENT_VERSION, AttributeValue::N(number)) => {
+                    version = number
+                        .parse()
+                        .map_err(|_| self.corrupt("the version of an event is out of range"))?;
+                }
+                (names::EVENT_NAME | names::EVENT_PAYLOAD | names::EVENT_VERSION, _) => {
+                    return Err(
+                        self.corrupt(format!("the attribute `{attribute}` of an event is of another type"))
+                    );
+                }
+                _ => {}
+            }
+        }
+        match (name, payload) {
+            (Some(name), Some(payload)) => Ok(EventData::new(name, version, payload)),
+            _ => Err(self.corrupt("an event has no name or no payload")),
+        }
+    }
+
+    /// Which commit the item is of.
+    pub(crate) fn commit_head(mut self) -> Result<CommitHead, StoreError> {
+        let first = self.first_version()?;
+        let last = self.version(names::LAST_VERSION)?;
+        let whole_first = self.optional_version(names::COMMIT_FIRST)?;
+        let whole_last = self.optional_version(names::COMMIT_LAST)?;
+        let id = self.text(names::COMMIT_ID)?.into();
+        let head = HeadFields { first, last, whole_first, whole_last, id };
+        head.check().map_err(|reason| self.corrupt(reason))
+    }
+}
+
+/// The attributes of one item, taken out one by one.
+///
+/// Whatever is missing or of another type is a [`StoreError::Corrupt`] that names the stream, the item and
+/// the attribute, and quotes nothing.
+pub(crate) struct Attributes<'a> {
+    stream: &'a StreamId,
+    sort_key: String,
+    rest: Item,
+}
+
+impl<'a> Attributes<'a> {
+    /// The attributes of an item that was found in `stream`.
+    pub(crate) fn of(stream: &'a StreamId, mut item: Item) -> Result<Self, StoreError> {
+        match item.remove(names::SORT_KEY) {
+            Some(AttributeValue::S(sort_key)) => Ok(Self { stream, sort_key, rest: item }),
+            _ => Err(StoreError::corrupt(stream, "an item has no sort key")),
+        }
+    }
+
+    /// All that are left, to go through at once: faster than to look each of them up.
+    pub(crate) fn take_all(&mut self) -> Item {
+        std::mem::take(&mut self.rest)
+    }
+
+    pub(crate) fn is_snapshot(&self) -> bool {
+        self.sort_key == names::SNAPSHOT_KEY
+    }
+
+    /// The version that the sort key of a commit names.
+    pub(crate) fn first_version(&self) -> Result<Version, StoreError> {
+        names::version_of(&self.sort_key).ok_or_else(|| self.corrupt("its sort key is not one of a commit"))
+    }
+
+    pub(crate) fn text(&mut self, name: &str) -> Result<String, StoreError> {
+        self.optional_text(name)?.ok_or_else(|| self.corrupt(format!("the attribute `{name}` is missing")))
+    }
+
+    pub(crate) fn optional_text(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+        match self.rest.remove(name) {
+            None => Ok(None),
+            Some(AttributeValue::S(text)) => Ok(Some(text)),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no text"))),
+        }
+    }
+
+    pub(crate) fn number<T: FromStr>(&mut self, name: &str) -> Result<T, StoreError> {
+        self.optional_number(name)?.ok_or_else(|| self.corrupt(format!("the attribute `{name}` is missing")))
+    }
+
+    pub(crate) fn optional_number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, StoreError> {
+        match self.rest.remove(name) {
+            None => Ok(None),
+            Some(AttributeValue::N(number)) => self.parse(name, &number).map(Some),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no number"))),
+        }
+    }
+
+    pub(crate) fn version(&mut self, name: &str) -> Result<Version, StoreError> {
+        self.optional_version(name)?.ok_or_else(|| self.corrupt(format!("the attribute `{name}` is missing")))
+    }
+
+    pub(crate) fn optional_version(&mut self, name: &str) -> Result<Option<Version>, StoreError> {
+        match self.optional_number(name)? {
+            None => Ok(None),
+            Some(number) => self.in_range(name, Version::new(number)).map(Some),
+        }
+    }
+
+    pub(crate) fn time(&mut self) -> Result<DateTime<Utc>, StoreError> {
+        let milliseconds = self.number(names::TIME)?;
+        DateTime::from_timestamp_millis(milliseconds)
+            .ok_or_else(|| self.corrupt(format!("the attribute `{}` is out of range", names::TIME)))
+    }
+
+    /// The number that an attribute holds.
+    pub(crate) fn parse<T: FromStr>(&self, name: &str, number: &str) -> Result<T, StoreError> {
+        number.parse().map_err(|_| self.corrupt(format!("the attribute `{name}` is out of range")))
+    }
+
+    /// The version that an attribute holds.
+    pub(crate) fn parse_version(&self, name: &str, number: &str) -> Result<Version, StoreError> {
+        self.in_range(name, Version::new(self.parse(name, number)?))
+    }
+
+    fn in_range(&self, name: &str, version: Version) -> Result<Version, StoreError> {
+        if version > Version::MAX {
+            return Err(self.corrupt(format!("the attribute `{name}` is out of range")));
+        }
+        Ok(version)
+    }
+
+    /// The error that something is wrong with this item.
+    pub(crate) fn corrupt(&self, reason: impl Display) -> StoreError {
+        // The sort key could hold anything, too.
+        let key = self.sort_key.chars().take(20).collect::<String>();
+        StoreError::corrupt(self.stream, format!("the item {key:?} cannot be read: {reason}"))
+    }
+}

@@ -1,0 +1,9 @@
+//! Streams: appending and reading commits, snapshots, claims, and idempotency keys.
+
+mod append;
+mod claims;
+pub(crate) mod decode;
+pub(crate) mod item;
+mod read;
+mod snapshot;
+mod write;

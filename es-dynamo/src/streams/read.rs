@@ -1,0 +1,418 @@
+//! Reading: as few pages as there can be, and never more in memory than two of them.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use es_core::store::{Commit, Contiguity, Head, Page, Read, SnapshotRequest};
+use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+
+use super::decode::{Answer, Found, KEY_RANGE};
+use super::item::{Attributes, CommitHead, Part};
+use crate::table::{ItemPage, MOST_ITEMS, Table, names};
+
+/// How often what cannot be seen yet is waited for, and how long at first.
+const MOST_WAITS: u32 = 10;
+const WAIT: Duration = Duration::from_millis(10);
+
+/// How far a read has come.
+struct Progress {
+    stream: StreamId,
+    contiguity: Contiguity,
+    /// What was read upwards of a commit whose rest is to come.
+    assembly: Assembly,
+    /// Whether the next request may be answered by a replica that is behind. The first one alone: two of them
+    /// might not fit together.
+    eventual: bool,
+    step: Step,
+}
+
+/// What comes next.
+enum Step {
+    /// Look at the end of the partition for a snapshot, and what follows it.
+    FromSnapshot(SnapshotRequest),
+    /// Read on upwards, up to a version; and then hand out the commits that were read from the end before.
+    Upwards {
+        until: Version,
+        then: Vec<Commit>,
+        first: bool,
+    },
+    Done,
+}
+
+/// What stands at the end of a partition: perhaps a snapshot, and the newest commits.
+#[derive(Default)]
+struct End {
+    snapshot: Option<Snapshot>,
+    unusable: Option<Version>,
+    /// In the order of their versions.
+    parts: VecDeque<Part>,
+    /// Whether there is more before them.
+    more: bool,
+    cost: Cost,
+}
+
+impl Table {
+    pub(crate) fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        let step = match read.snapshot() {
+            Some(request) => Step::FromSnapshot(request),
+            None => {
+                Step::Upwards { until: read.end().unwrap_or(Version::MAX), then: Vec::new(), first: true }
+            }
+        };
+        let stream = read.stream().clone();
+        let contiguity = Contiguity::after(stream.clone(), read.start());
+        let assembly = Assembly::after(stream.clone(), read.start());
+        let eventual = read.is_eventual();
+        let progress = Box::new(Progress { stream, contiguity, assembly, eventual, step });
+        stream::try_unfold(progress, async |mut progress| {
+            Ok(self.next_page(&mut progress).await?.map(|page| (page, progress)))
+        })
+        .boxed()
+    }
+
+    async fn next_page(&self, progress: &mut Progress) -> Result<Option<Page>, StoreError> {
+        let mut page = match std::mem::replace(&mut progress.step, Step::Done) {
+            Step::Done => return Ok(None),
+            Step::FromSnapshot(request) => self.downwards(progress, request).await?,
+            Step::Upwards { until, then, first } => match self.upwards(progress, until, then, first).await? {
+                Some(page) => page,
+                None => return Ok(None),
+            },
+        };
+        for commit in &page.commits {
+            progress.contiguity.check(commit)?;
+        }
+        page.commits.shrink_to_fit();
+        Ok(Some(page))
+    }
+
+    /// The first page of a read that may start from a snapshot: one Query downwards from the partition's
+    /// end, where the snapshot comes first, and then the newest commits.
+    ///
+    /// When it does not reach back far enough, what it found is kept, and what lies between is read upwards:
+    /// so a long stream needs no more memory than a short one.
+    async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
+        let End { snapshot, unusable, mut parts, more, cost } =
+            self.end(progress, request.longest_tail).await?;
+        let mut page = Page { cost, unusable_snapshot: unusable, ..Page::default() };
+        let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
+        match snapshot {
+            Some(found) if found.fits(request.fingerprint) && belongs(&found, &parts) => {
+                page.snapshot = Some(found);
+            }
+            Some(found) => page.unusable_snapshot = Some(found.version()),
+            None => {}
+        }
+
+        let start = page.snapshot.as_ref().map_or(Version::NONE, Snapshot::version);
+        // What the snapshot covers is not needed, and a commit whose first part is not here is read upwards.
+        parts.retain(|part| part.whole.last > start);
+        while more && parts.front().is_some_and(|part| part.commit.first > part.whole.first) {
+            parts.pop_front();
+        }
+        let before = parts.front().map_or(head, |part| part.commit.first.previous());
+        progress.contiguity = Contiguity::after(progress.stream.clone(), start);
+        progress.assembly = Assembly::after(progress.stream.clone(), start);
+        match assembled(&progress.stream, if more { before } else { start }, parts)? {
+            Some(commits) if !more || before <= start => page.commits = commits,
+            Some(then) => progress.step = Step::Upwards { until: before, then, first: false },
+            // Something cannot be seen yet: it is read again.
+            None => progress.step = Step::Upwards { until: head, then: Vec::new(), first: false },
+        }
+        Ok(page)
+    }
+
+    /// Reads the snapshot, the `longest_tail` newest commits, and one that tells that the snapshot is not
+    /// ahead of them.
+    async fn end(&self, progress: &mut Progress, longest_tail: u32) -> Result<End, StoreError> {
+        let limit = i32::try_from(longest_tail).unwrap_or(i32::MAX).saturating_add(2);
+        let mut end = End::default();
+        let mut from = None;
+        loop {
+            let request = self
+                .stream_query(
+                    &progress.stream,
+                    names::COMMIT_PREFIX.to_owned(),
+                    names::SNAPSHOT_KEY.to_owned(),
+                )
+                .consistent_read(!std::mem::take(&mut progress.eventual))
+                .scan_index_forward(false)
+                .limit(limit)
+                .set_exclusive_start_key(from.take());
+            let output = self.send_query(request).await?;
+            let answer = Answer::of(&progress.stream, output)?;
+            end.cost += answer.cost;
+            for found in answer.found {
+                match found {
+                    Found::Part(part) => end.parts.push_front(part),
+                    Found::Snapshot(Ok(found)) => end.snapshot = Some(found),
+                    Found::Snapshot(Err(version)) => end.unusable = version,
+                }
+            }
+            from = answer.last_key;
+            end.more = from.is_some();
+            // A page may end anywhere, before the first commit, too: whether there is one has to be known.
+            if !end.more || !end.parts.is_empty() {
+                return Ok(end);
+            }
+        }
+    }
+
+    /// The next page upwards. One that ends inside of a commit gives what comes before that.
+    async fn upwards(
+        &self,
+        progress: &mut Progress,
+        until: Version,
+        then: Vec<Commit>,
+        first: bool,
+    ) -> Result<Option<Page>, StoreError> {
+        let mut page = Page::default();
+        let assembly = &mut progress.assembly;
+        let mut from = None;
+        let mut waits = 0;
+        loop {
+            // Every request starts after the last event that was seen, so none can be left out between two.
+            let start = assembly.next();
+            let until = assembly.awaited().map_or(until, |last| last.max(until));
+            if start > until {
+                page.commits.extend(then);
+                return Ok((first || !page.commits.is_empty()).then_some(page));
+            }
+            let request = self
+                .stream_query(&progress.stream, names::commit_key(start), names::commit_key(until))
+                .consistent_read(!std::mem::take(&mut progress.eventual))
+                .set_exclusive_start_key(from.take());
+            let output = self.send_query(request).await?;
+            let Answer { found, last_key, cost } = Answer::of(&progress.stream, output)?;
+            page.cost += cost;
+            let (empty, more) = (found.is_empty(), last_key.is_some());
+            let mut missing = None;
+            let mut most_waits = MOST_WAITS;
+            for found in found {
+                let Found::Part(part) = found else {
+                    return Err(StoreError::corrupt(&progress.stream, "a snapshot stands among the commits"));
+                };
+                let is_split = part.commit.first > part.whole.first || assembly.awaited().is_some();
+                match assembly.take(part)? {
+                    Taken::Whole(commit) => page.commits.push(commit),
+                    Taken::Started => {}
+                    Taken::Ahead(error) => {
+                        // What a whole commit follows can be seen by now, or is not there.
+                        most_waits = if is_split { MOST_WAITS } else { 1 };
+                        missing = Some(error);
+                        break;
+                    }
+                }
+            }
+            if empty && more {
+                from = last_key;
+                continue;
+            }
+            if missing.is_none() && more {
+                if page.commits.is_empty() {
+                    continue;
+                }
+                progress.step = Step::Upwards { until, then, first: false };
+                return Ok(Some(page));
+            }
+            if missing.is_none() && assembly.awaited().is_none() {
+                page.commits.extend(then);
+                return Ok(Some(page));
+            }
+            // The rest of the last commit lies beyond the bound, or something cannot be seen yet.
+            if empty || missing.is_some() {
+                waits += 1;
+                if waits > most_waits {
+                    return Err(missing.unwrap_or_else(|| assembly.incomplete()));
+                }
+                // What is rare is boxed: the future of a page stays small.
+                Box::pin(tokio::time::sleep(WAIT * waits)).await;
+            }
+        }
+    }
+
+    /// Returns the version of the last event, which is that of the newest commit.
+    pub(crate) async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
+        let (commit, cost) = self.last_commit(stream, Version::MAX).await?;
+        Ok(Head::new(commit.map_or(Version::NONE, |commit| commit.last), cost))
+    }
+
+    /// Returns the last commit whose first event has the version `until` or a lower one, strongly consistent.
+    pub(crate) async fn last_commit(
+        &self,
+        stream: &StreamId,
+        until: Version,
+    ) -> Result<(Option<CommitHead>, Cost), StoreError> {
+        let mut cost = Cost::ZERO;
+        let mut from = None;
+        loop {
+            let request = self
+                .stream_query(stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(until))
+                .scan_index_forward(false)
+                .limit(1)
+                .projection_expression("sk, lv, id, cf, cl")
+                .set_exclusive_start_key(from.take());
+            let mut page = ItemPage::try_from(self.send_query(request).await?)?;
+            cost += page.cost;
+            from = page.last_key;
+            match page.items.pop() {
+                Some(item) => return Ok((Some(Attributes::of(stream, item)?.commit_head()?), cost)),
+                None if from.is_none() => return Ok((None, cost)),
+                None => {}
+            }
+        }
+    }
+
+    /// A strongly consistent Query for the sort keys from `from` to `to`, both included.
+    fn stream_query(
+        &self,
+        stream: &StreamId,
+        from: String,
+        to: String,
+    ) -> aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder {
+        self.client
+            .query()
+            .table_name(&self.name)
+            .key_condition_expression(KEY_RANGE)
+            .expression_attribute_values(":stream", AttributeValue::S(stream.as_str().to_owned()))
+            .expression_attribute_values(":from", AttributeValue::S(from))
+            .expression_attribute_values(":to", AttributeValue::S(to))
+            .consistent_read(true)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total)
+    }
+}
+
+/// Whether a snapshot is of this stream as it is: its version is not beyond the newest commit, nor inside of one,
+/// and the commit that ends there, if it is among `parts`, is the one that the snapshot was taken after.
+///
+/// That one may be another where a stream was cut off, by a restore say, and has grown again.
+fn belongs(snapshot: &Snapshot, parts: &VecDeque<Part>) -> bool {
+    let version = snapshot.version();
+    let head = parts.back().map_or(Version::NONE, |part| part.commit.last());
+    let contradicts = |part: &Part| {
+        let inside = part.whole.first <= version && version < part.whole.last;
+        inside || (part.whole.last == version && part.commit.time != snapshot.time())
+    };
+    version <= head && !parts.iter().any(contradicts)
+}
+
+/// The commits of `parts`, which follow the version `start`; `None` when something is missing.
+fn assembled(
+    stream: &StreamId,
+    start: Version,
+    parts: VecDeque<Part>,
+) -> Result<Option<Vec<Commit>>, StoreError> {
+    let mut commits = Vec::with_capacity(parts.len());
+    let mut assembly = Assembly::after(stream.clone(), start);
+    for part in parts {
+        match assembly.take(part)? {
+            Taken::Whole(commit) => commits.push(commit),
+            Taken::Started => {}
+            Taken::Ahead(_) => return Ok(None),
+        }
+    }
+    Ok(assembly.awaited().is_none().then_some(commits))
+}
+
+/// Takes the parts of commits in order, and gives back the commits that are whole.
+///
+/// The parts of a commit are written in one transaction, but a Query that runs beside it may see any of
+/// them and not yet the others
+/// ([isolation](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-isolation)):
+/// what does not follow has to be read again.
+pub(crate) struct Assembly {
+    stream: StreamId,
+    /// The last version of the commits that were whole.
+    last: Version,
+    started: Option<Started>,
+}
+
+struct Started {
+    commit: Commit,
+    whole: CommitHead,
+    parts: usize,
+}
+
+/// What became of a part.
+pub(crate) enum Taken {
+    /// It completes a commit.
+    Whole(Commit),
+    /// The rest of its commit is to come.
+    Started,
+    /// Something before it is missing: this error, if it does not turn up.
+    Ahead(StoreError),
+}
+
+impl Assembly {
+    /// Takes what comes after `version`.
+    pub(crate) fn after(stream: StreamId, version: Version) -> Self {
+        Self { stream, last: version, started: None }
+    }
+
+    /// Takes the next part.
+    pub(crate) fn take(&mut self, part: Part) -> Result<Taken, StoreError> {
+        let Part { commit, whole } = part;
+        if commit.first < self.next() {
+            return Err(self.corrupt(format!("the version {} is stored twice", commit.first)));
+        }
+        if let Some(error) = self.gap_before(&commit, whole.first) {
+            return Ok(Taken::Ahead(error));
+        }
+        let started = match self.started.take() {
+            None => Started { commit, whole, parts: 1 },
+            Some(mut started) if started.whole == whole => {
+                started.commit.events.extend(commit.events);
+                started.parts += 1;
+                started
+            }
+            Some(_) => {
+                let reason = format!("the commit at version {} is another one than before", commit.first);
+                return Err(self.corrupt(reason));
+            }
+        };
+        if started.parts > MOST_ITEMS {
+            return Err(self.corrupt(format!("the commit at version {} has too many parts", whole.first)));
+        }
+        if started.commit.last() < whole.last {
+            self.started = Some(started);
+            return Ok(Taken::Started);
+        }
+        self.last = started.commit.last();
+        Ok(Taken::Whole(started.commit))
+    }
+
+    fn corrupt(&self, reason: String) -> StoreError {
+        StoreError::corrupt(&self.stream, reason)
+    }
+
+    fn gap_before(&self, commit: &Commit, whole_first: Version) -> Option<StoreError> {
+        if self.started.is_none() && commit.first == self.last.next() && commit.first > whole_first {
+            let reason =
+                format!("the commit at version {whole_first} starts before the events that follow it");
+            return Some(self.corrupt(reason));
+        }
+        if commit.first == self.next() {
+            return None;
+        }
+        Contiguity::after(self.stream.clone(), self.next().previous()).check(commit).err()
+    }
+
+    /// The version of the event that comes next.
+    pub(crate) fn next(&self) -> Version {
+        self.started.as_ref().map_or(self.last, |started| started.commit.last()).next()
+    }
+
+    /// The last version of a commit of which a part is still to be read.
+    pub(crate) fn awaited(&self) -> Option<Version> {
+        self.started.as_ref().map(|started| started.whole.last)
+    }
+
+    /// The error for a commit whose rest does not turn up.
+    pub(crate) fn incomplete(&self) -> StoreError {
+        let reason = format!("the rest of a commit is missing, from version {} on", self.next());
+        self.corrupt(reason)
+    }
+}

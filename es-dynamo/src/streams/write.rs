@@ -1,0 +1,252 @@
+//! Writing a set: commits, claims, an idempotency key, and additional writes in one transaction.
+
+use aws_sdk_dynamodb::types::{
+    AttributeValue, ConditionCheck, Delete, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use es_core::store::{
+    Append, Claim, ClaimChange, Claimed, Conflict, Holder, MarkerRead, NetChange, Once, OnceKey, WriteError,
+    WriteRefused, WriteSet, Written,
+};
+use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
+
+use super::claims::{claim_item, claim_key, holder_of, marker_from, marker_item, marker_key};
+use super::item::commit_items;
+use crate::table::responses::write_units;
+use crate::table::{
+    Cancelled, MOST_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table, Transacted,
+    build_error, cancelled, item_size, key, names, outcome_unknown,
+};
+
+impl Table {
+    pub(crate) async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
+        let written = set.checked()?;
+        let Transaction { items, purposes, bytes, units } = self.transaction(set)?;
+        if items.len() > MOST_ITEMS {
+            return Err(StoreError::too_many_items(items.len(), MOST_ITEMS).into());
+        }
+        if bytes > TRANSACTION_LIMIT {
+            let what = format!("a transaction of {} items", items.len());
+            return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT).into());
+        }
+        let Cancelled { reasons, is_outcome_unknown } = match self.transact(items).await? {
+            Transacted::Done(cost) => return Ok(written.at_cost(cost)),
+            Transacted::Cancelled(cancelled) => cancelled,
+        };
+        let why = self.why(&purposes, &reasons, written.at_cost(Cost::write(units))).await;
+        match why {
+            Err(error) if is_outcome_unknown => Err(still_possible(error)),
+            why => why,
+        }
+    }
+
+    pub(crate) async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
+        let (item, cost) = self.get(claim_key(claim)).await?;
+        Ok(Holder::new(item.map(|item| holder_of(claim, &item)).transpose()?, cost))
+    }
+
+    pub(crate) async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+        let (item, cost) = self.get(marker_key(key)).await?;
+        Ok(MarkerRead::new(item.map(|item| marker_from(&item)).transpose()?, cost))
+    }
+}
+
+/// Why the last attempt was cancelled, if an earlier one may still be carried out: it may have been sent and not have
+/// arrived yet.
+fn still_possible(error: WriteError) -> WriteError {
+    let reason = match error {
+        // Commits stay where they are, and markers until they expire: nothing that has met one is ever carried out.
+        WriteError::Conflict(_) | WriteError::Done(_) => return error,
+        WriteError::Store(error) => return outcome_unknown(error).into(),
+        // A claim can be given back, and the condition of a joined write can come true.
+        WriteError::Claimed(claimed) => claimed.to_string(),
+        WriteError::Refused(refused) => refused.to_string(),
+        other => other.to_string(),
+    };
+    outcome_unknown(StoreError::Backend(reason.into())).into()
+}
+
+/// That a claim is free, or held by the one stream that may hold it.
+const CLAIM_IS_FREE: &str = "attribute_not_exists(pk) OR h = :holder";
+
+/// That there is no marker, or one that has expired.
+const MARKER_IS_FREE: &str = "attribute_not_exists(pk) OR #ttl < :now";
+
+/// What one item of the transaction is there for.
+pub(crate) enum Purpose<'a> {
+    /// A part of the commit of this append.
+    Commit(usize, &'a Append),
+    /// The stream has not gone on.
+    Unchanged(&'a StreamId, Version),
+    Claim(NetChange<'a>),
+    Once(&'a Once),
+    /// The caller's own write with this number.
+    Joined(usize),
+}
+
+/// A set as a transaction: its items, and what each of them is there for.
+#[derive(Default)]
+pub(crate) struct Transaction<'a> {
+    pub(crate) items: Vec<TransactWriteItem>,
+    pub(crate) purposes: Vec<Purpose<'a>>,
+    pub(crate) bytes: u64,
+    /// Write units, in a transaction two for each KB.
+    pub(crate) units: f64,
+}
+
+impl<'a> Transaction<'a> {
+    fn add(&mut self, item: TransactWriteItem, purpose: Purpose<'a>, bytes: u64) {
+        self.items.push(item);
+        self.purposes.push(purpose);
+        self.bytes += bytes;
+        self.units += 2.0 * write_units(bytes);
+    }
+}
+
+impl Table {
+    pub(crate) fn transaction<'a>(&self, set: &'a WriteSet) -> Result<Transaction<'a>, WriteError> {
+        let mut transaction = Transaction::default();
+        for (index, append) in set.appends().iter().enumerate() {
+            for item in commit_items(append.stream(), append.start()?.next(), append.commit())? {
+                let bytes = item_size(&item);
+                let put = self.put_if(item, PLACE_IS_FREE).build()?;
+                transaction.add(put, Purpose::Commit(index, append), bytes);
+            }
+        }
+        for (stream, version) in set.unchanged_streams() {
+            let check = self.is_unchanged(stream, *version)?;
+            transaction.add(check, Purpose::Unchanged(stream, *version), 0);
+        }
+        for change in ClaimChange::net(set.claim_changes())? {
+            let (item, bytes) = self.claim(&change)?;
+            transaction.add(item, Purpose::Claim(change), bytes);
+        }
+        if let Some(once) = set.once_key() {
+            let item = marker_item(once);
+            let bytes = item_size(&item);
+            if bytes > SIZE_LIMIT {
+                return Err(StoreError::too_large("the marker of a key", bytes, SIZE_LIMIT).into());
+            }
+            let PutIf(put) = self.put_if(item, MARKER_IS_FREE);
+            let now = AttributeValue::N(once.now.timestamp().to_string());
+            let put = put.expression_attribute_names("#ttl", names::TIME_TO_LIVE);
+            let put = PutIf(put.expression_attribute_values(":now", now)).build()?;
+            transaction.add(put, Purpose::Once(once), bytes);
+        }
+        for (index, write) in set.joined_writes().iter().enumerate() {
+            let item = self.joined(write)?;
+            let bytes = item.put().map_or(0, |put| item_size(put.item()));
+            transaction.add(item, Purpose::Joined(index), bytes);
+        }
+        Ok(transaction)
+    }
+
+    fn is_unchanged(&self, stream: &StreamId, version: Version) -> Result<TransactWriteItem, StoreError> {
+        let check = ConditionCheck::builder()
+            .table_name(&self.name)
+            .set_key(Some(key(stream.as_str(), names::commit_key(version.next()))))
+            .condition_expression(PLACE_IS_FREE)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .build()
+            .map_err(build_error)?;
+        Ok(TransactWriteItem::builder().condition_check(check).build())
+    }
+
+    fn claim(&self, change: &NetChange<'_>) -> Result<(TransactWriteItem, u64), StoreError> {
+        let holder = AttributeValue::S(change.before.as_str().to_owned());
+        let Some(after) = change.after else {
+            let key = claim_key(change.claim);
+            let bytes = item_size(&key);
+            let delete = Delete::builder()
+                .table_name(&self.name)
+                .set_key(Some(key))
+                .condition_expression(CLAIM_IS_FREE)
+                .expression_attribute_values(":holder", holder)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+                .build()
+                .map_err(build_error)?;
+            return Ok((TransactWriteItem::builder().delete(delete).build(), bytes));
+        };
+        let item = claim_item(change, after);
+        let bytes = item_size(&item);
+        let PutIf(put) = self.put_if(item, CLAIM_IS_FREE);
+        Ok((PutIf(put.expression_attribute_values(":holder", holder)).build()?, bytes))
+    }
+}
+
+impl Table {
+    /// Why a transaction was cancelled. That its own commit is there already is looked for first: then all of
+    /// it is, whatever else has happened since.
+    pub(crate) async fn why(
+        &self,
+        purposes: &[Purpose<'_>],
+        reasons: &[Reason],
+        written: Written,
+    ) -> Result<Written, WriteError> {
+        let failed = || {
+            purposes.iter().zip(reasons).filter_map(|(purpose, reason)| match reason {
+                Reason::Condition(item) => Some((purpose, item)),
+                _ => None,
+            })
+        };
+        let mut cost = written.cost;
+        let mut conflict = None;
+        for (purpose, item) in failed() {
+            match purpose {
+                Purpose::Commit(index, append) => {
+                    let first = written.appended[*index].first;
+                    let (old, read) = self.old_commit(append.stream(), first, item.clone()).await?;
+                    cost += read;
+                    if let Some(old) = old.filter(|old| old.id == append.commit().id) {
+                        self.repeated(append.stream(), old, written.appended[*index].last, cost)?;
+                        return Ok(written.at_cost(cost).repeated());
+                    }
+                    let actual = old.map(|old| old.last);
+                    conflict = Some((append.stream(), append.expected(), actual));
+                }
+                Purpose::Unchanged(stream, version) => {
+                    conflict = conflict.or(Some((stream, ExpectedVersion::Exact(*version), None)));
+                }
+                Purpose::Claim(_) | Purpose::Once(_) | Purpose::Joined(_) => {}
+            }
+        }
+        for (purpose, item) in failed() {
+            if let Purpose::Once(once) = purpose {
+                let (marker, read) = match item {
+                    Some(item) => (Some(marker_from(item)?), Cost::ZERO),
+                    None => {
+                        let found = self.marker(&once.key).await?;
+                        (found.marker, found.cost)
+                    }
+                };
+                cost += read;
+                return match marker {
+                    Some(marker) if marker.id == once.id => Ok(written.at_cost(cost).repeated()),
+                    Some(marker) => Err(WriteError::Done(marker)),
+                    None => Err(StoreError::Throttled("the marker of a key has just expired".into()).into()),
+                };
+            }
+        }
+        if let Some((stream, expected, actual)) = conflict {
+            return Err(Conflict::new(stream.clone(), expected, actual, cost).into());
+        }
+        // What still changes is seen again first: the holder of a claim may be giving it back right now.
+        if reasons.iter().any(|reason| matches!(reason, Reason::Passing(_) | Reason::Lasting(_))) {
+            return Err(cancelled(reasons).into());
+        }
+        for (purpose, item) in failed() {
+            match purpose {
+                Purpose::Claim(change) => {
+                    let holder = match item {
+                        Some(item) => Some(holder_of(change.claim, item)?),
+                        None => self.claim_holder(change.claim).await?.stream,
+                    };
+                    let wanted_by = change.before.clone();
+                    return Err(Claimed::new(change.claim.clone(), holder, wanted_by).into());
+                }
+                Purpose::Joined(index) => return Err(WriteRefused::new(*index).into()),
+                Purpose::Commit(..) | Purpose::Unchanged(..) | Purpose::Once(_) => {}
+            }
+        }
+        Err(cancelled(reasons).into())
+    }
+}

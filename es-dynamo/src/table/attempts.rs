@@ -1,0 +1,201 @@
+//! Writes, and whether an attempt of theirs may have been carried out.
+//!
+//! The SDK retries a request whose response is lost, and reports only the last attempt. If that one is refused,
+//! because the credentials have expired in the meantime for example, its error says nothing about the attempts before
+//! it, which may have been carried out. An interceptor therefore watches every attempt of every write.
+
+use std::cell::Cell;
+use std::error::Error;
+
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
+use aws_sdk_dynamodb::operation::put_item::PutItemError;
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::context::{
+    BeforeTransmitInterceptorContextRef, FinalizerInterceptorContextRef,
+};
+use aws_smithy_runtime_api::client::interceptors::{Intercept, SharedInterceptor, dyn_dispatch_hint};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+use es_core::StoreError;
+use serde::Deserialize;
+
+use super::{Item, outcome_unknown, translate};
+
+tokio::task_local! {
+    /// The attempts of the write that the current task is sending.
+    static ATTEMPTS: Attempts;
+}
+
+/// The attempts of one write so far.
+#[derive(Default)]
+struct Attempts {
+    /// Whether the current attempt was handed to the HTTP client.
+    transmitted: Cell<bool>,
+    /// Whether an attempt ended without a response that tells what became of it.
+    unresolved: Cell<bool>,
+}
+
+/// A write that failed.
+#[derive(Debug)]
+pub(crate) struct Failed<E> {
+    /// The error of the last attempt.
+    pub(crate) error: SdkError<E, HttpResponse>,
+    /// Whether any attempt may have been carried out, or may still be: a request can arrive late.
+    pub(crate) is_outcome_unknown: bool,
+}
+
+/// Sends a write through a client that has the [`interceptor`], and watches its attempts.
+pub(crate) async fn watched<T, E>(
+    request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+) -> Result<T, Failed<E>> {
+    let result = async {
+        let result = request.await;
+        let is_outcome_unknown = ATTEMPTS.with(|attempts| attempts.unresolved.get());
+        result.map_err(|error| Failed { error, is_outcome_unknown })
+    };
+    ATTEMPTS.scope(Attempts::default(), result).await
+}
+
+/// The interceptor that [`watched`] needs.
+pub(crate) fn interceptor() -> SharedInterceptor {
+    SharedInterceptor::permanent(WatchAttempts)
+}
+
+#[derive(Debug)]
+struct WatchAttempts;
+
+#[dyn_dispatch_hint]
+impl Intercept for WatchAttempts {
+    fn name(&self) -> &'static str {
+        "WatchAttempts"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        // Reads are not watched, and have no attempts.
+        let _ = ATTEMPTS.try_with(|attempts| attempts.transmitted.set(true));
+        Ok(())
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let _ = ATTEMPTS.try_with(|attempts| {
+            // An attempt without credentials, for example, never leaves the process.
+            if attempts.transmitted.replace(false) && !is_resolved(context) {
+                attempts.unresolved.set(true);
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Whether the response to an attempt tells what became of it: it was carried out, or refused by the service.
+fn is_resolved(context: &FinalizerInterceptorContextRef<'_>) -> bool {
+    matches!(context.output_or_error(), Some(Ok(_))) || context.response().is_some_and(is_refusal)
+}
+
+/// Whether the service refused a request. A client error without an error code is from something in between, such as
+/// a gateway, which may have passed the request on.
+fn is_refusal(response: &HttpResponse) -> bool {
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(rename = "__type")]
+        code: String,
+    }
+
+    response.status().is_client_error()
+        && response.body().bytes().is_some_and(|body| match serde_json::from_slice(body) {
+            // An earlier attempt of this transaction is under way.
+            Ok(Refusal { code }) => !code.ends_with("TransactionInProgressException"),
+            Err(_) => false,
+        })
+}
+
+impl<E> Failed<E>
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    /// Translates the error of a write to `table`.
+    pub(crate) fn translate(self, table: &str) -> StoreError {
+        qualified(translate(table, self.error), self.is_outcome_unknown)
+    }
+}
+
+impl<E: ConditionalWrite> Failed<E> {
+    /// Returns the condition that failed.
+    ///
+    /// # Errors
+    ///
+    /// The translated error if the write failed for another reason.
+    pub(crate) fn condition(self, table: &str) -> Result<ConditionFailed, StoreError> {
+        let Self { error, is_outcome_unknown } = self;
+        match error {
+            SdkError::ServiceError(error) if error.err().is_condition_failed() => {
+                Ok(ConditionFailed { item: error.into_err().into_item(), is_outcome_unknown })
+            }
+            error => Err(Self { error, is_outcome_unknown }.translate(table)),
+        }
+    }
+}
+
+/// A write whose condition failed at the last attempt.
+#[derive(Debug)]
+pub(crate) struct ConditionFailed {
+    /// The item that failed it, if it was returned.
+    pub(crate) item: Option<Item>,
+    /// See [`Failed::is_outcome_unknown`].
+    pub(crate) is_outcome_unknown: bool,
+}
+
+/// The error of a write of one item, which may have a condition.
+pub(crate) trait ConditionalWrite: ProvideErrorMetadata + Error + Send + Sync + 'static {
+    /// Whether the condition failed.
+    fn is_condition_failed(&self) -> bool;
+
+    /// Returns the item that failed the condition.
+    fn into_item(self) -> Option<Item>;
+}
+
+impl ConditionalWrite for PutItemError {
+    fn is_condition_failed(&self) -> bool {
+        self.is_conditional_check_failed_exception()
+    }
+
+    fn into_item(self) -> Option<Item> {
+        match self {
+            Self::ConditionalCheckFailedException(failed) => failed.item,
+            _ => None,
+        }
+    }
+}
+
+impl ConditionalWrite for DeleteItemError {
+    fn is_condition_failed(&self) -> bool {
+        self.is_conditional_check_failed_exception()
+    }
+
+    fn into_item(self) -> Option<Item> {
+        match self {
+            Self::ConditionalCheckFailedException(failed) => failed.item,
+            _ => None,
+        }
+    }
+}
+
+/// Returns `error`, or an error that says that the outcome is unknown if it is.
+pub(crate) fn qualified(error: StoreError, is_outcome_unknown: bool) -> StoreError {
+    match is_outcome_unknown {
+        true => outcome_unknown(error),
+        false => error,
+    }
+}

@@ -1,0 +1,162 @@
+//! The errors of the SDK, translated once.
+
+use std::error::Error;
+use std::fmt;
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use es_core::{StoreError, error_text};
+
+/// Translates the error of the last attempt of a request to `table`. Writes use
+/// [`Failed::translate`](super::Failed::translate), which knows about the attempts before it.
+///
+/// The caller has handled failed conditions; here they would be unexpected errors.
+pub(crate) fn translate<E>(table: &str, error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match &error {
+        SdkError::ConstructionFailure(_) => {
+            return StoreError::setup(
+                "the request could not be made: check the credentials and the region of the client",
+                Some(cause(&error)),
+            );
+        }
+        SdkError::DispatchFailure(failure) if failure.is_user() => {
+            return StoreError::setup("the client is not set up to send requests", Some(cause(&error)));
+        }
+        SdkError::DispatchFailure(failure) if failure.is_other() && no_credentials(&error) => {
+            return StoreError::setup(
+                "the request could not be signed: check the credentials and the region of the client",
+                Some(cause(&error)),
+            );
+        }
+        _ => {}
+    }
+    // Without a code, there was no response, or something other than DynamoDB sent it.
+    let Some(code) = refusal_code(&error) else { return StoreError::unavailable(cause(&error)) };
+    match code {
+        "ProvisionedThroughputExceededException"
+        | "RequestLimitExceeded"
+        | "ThrottlingException"
+        | "Throttling"
+        | "LimitExceededException"
+        | "TransactionConflictException"
+        | "ReplicatedWriteConflictException" => StoreError::Throttled(cause(&error)),
+        // An earlier attempt of the same transaction.
+        "TransactionInProgressException" => StoreError::unavailable(cause(&error)),
+        "ResourceNotFoundException" => StoreError::setup(
+            format!("the table `{table}` does not exist: create it with `DynamoStore::create_table`"),
+            Some(cause(&error)),
+        ),
+        "AccessDeniedException" => StoreError::setup(
+            format!(
+                "access to the table `{table}` is denied: compare the policy of the role with the one in the README"
+            ),
+            Some(cause(&error)),
+        ),
+        "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "ExpiredTokenException"
+        | "IncompleteSignature" => StoreError::setup(
+            "the credentials are not accepted: check them, and the region",
+            Some(cause(&error)),
+        ),
+        _ => StoreError::Backend(cause(&error)),
+    }
+}
+
+/// Returns the code with which the service refused a request: the error code of a response with a status from 400 to
+/// 499. After any other response, what became of the request is unknown.
+pub(crate) fn refusal_code<E>(error: &SdkError<E, HttpResponse>) -> Option<&str>
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let SdkError::ServiceError(refused) = error else { return None };
+    error.code().filter(|code| !code.is_empty() && refused.raw().status().is_client_error())
+}
+
+/// Returns whether the client is configured without credentials. Failing to get them is another error, which may
+/// pass.
+pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        match error.downcast_ref() {
+            Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => {
+                return true;
+            }
+            Some(_) => return false,
+            None => cause = error.source(),
+        }
+        // The SDK's own type for this is private.
+        if error.to_string().contains("auth scheme") {
+            return true;
+        }
+    }
+    false
+}
+
+/// Returns the error as a text: its code and message, or its causes. Never includes the response with its items.
+pub(crate) fn cause<E>(error: &SdkError<E, HttpResponse>) -> Box<dyn Error + Send + Sync>
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    let code = error.code().filter(|code| !code.is_empty());
+    Box::new(Said(match (code, error.message(), error.raw_response()) {
+        (Some(code), Some(message), _) => format!("{code}: {message}"),
+        (Some(code), None, _) => code.to_owned(),
+        // The SDK's parser says where it failed, and does not quote the body.
+        (None, _, Some(response)) => {
+            let bytes = response.body().bytes().map_or(0, <[u8]>::len);
+            let status = response.status().as_u16();
+            format!(
+                "the response cannot be read (HTTP status {status}, {bytes} bytes): {}",
+                error_text(error)
+            )
+        }
+        (None, _, None) => error_text(error),
+    }))
+}
+
+/// The error of a write whose last attempt failed with `last`, and of which another attempt may have been carried out.
+pub(crate) fn outcome_unknown(last: StoreError) -> StoreError {
+    match last {
+        StoreError::Unavailable(_) => last,
+        last => StoreError::unavailable(Unresolved { last }),
+    }
+}
+
+/// A text of DynamoDB, of the SDK, or of the network.
+#[derive(Debug)]
+struct Said(String);
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Said {}
+
+/// An attempt without a readable response, before the last one.
+#[derive(Debug)]
+struct Unresolved {
+    last: StoreError,
+}
+
+impl fmt::Display for Unresolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "an earlier attempt had no readable response and may have been carried out; the last one failed",
+        )
+    }
+}
+
+impl Error for Unresolved {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.last)
+    }
+}

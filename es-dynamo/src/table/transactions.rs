@@ -1,0 +1,153 @@
+//! Transactions: sending them, and reading why one was canceled.
+
+use aws_sdk_dynamodb::error::{BuildError, SdkError};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{
+    CancellationReason, Put, ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
+};
+use es_core::{Cost, StoreError};
+
+use super::{Failed, Item, Table, responses, watched};
+
+/// The most items that one transaction may write
+/// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
+pub(crate) const MOST_ITEMS: usize = es_core::store::MAX_WRITE_ITEMS;
+
+/// The most bytes that one transaction may write: 4 MB.
+pub(crate) const TRANSACTION_LIMIT: u64 = es_core::store::MAX_WRITE_BYTES;
+
+/// What became of a transaction.
+pub(crate) enum Transacted {
+    Done(Cost),
+    Cancelled(Cancelled),
+}
+
+/// A transaction that the last attempt did not carry out.
+pub(crate) struct Cancelled {
+    /// One for each item.
+    pub(crate) reasons: Vec<Reason>,
+    /// See [`Failed::is_outcome_unknown`].
+    pub(crate) is_outcome_unknown: bool,
+}
+
+/// What one item of a transaction has to do with its cancellation.
+pub(crate) enum Reason {
+    None,
+    /// Its condition failed, on this item if it is known.
+    Condition(Option<Item>),
+    /// It will pass.
+    Passing(String),
+    /// It will not.
+    Lasting(String),
+}
+
+impl Table {
+    /// Carries out a transaction.
+    ///
+    /// The SDK gives each call a token of its own, by which its retries are recognised; a later call finds
+    /// the commits by their ids, as with one item.
+    pub(crate) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
+        self.transact_with(items, None).await
+    }
+
+    /// The same with a token of the caller's, by which later calls are recognised too, for ten minutes.
+    pub(crate) async fn transact_once(
+        &self,
+        items: Vec<TransactWriteItem>,
+        token: String,
+    ) -> Result<Transacted, StoreError> {
+        self.transact_with(items, Some(token)).await
+    }
+
+    async fn transact_with(
+        &self,
+        items: Vec<TransactWriteItem>,
+        token: Option<String>,
+    ) -> Result<Transacted, StoreError> {
+        let request = self
+            .client
+            .transact_write_items()
+            .set_transact_items(Some(items))
+            .set_client_request_token(token)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let Failed { error, is_outcome_unknown } = match watched(request.send()).await {
+            Ok(output) => {
+                return responses::transaction_cost(output.consumed_capacity()).map(Transacted::Done);
+            }
+            Err(failed) => failed,
+        };
+        match error {
+            SdkError::ServiceError(error) if error.err().is_transaction_canceled_exception() => {
+                let reasons = match error.into_err() {
+                    TransactWriteItemsError::TransactionCanceledException(cancelled) => {
+                        cancelled.cancellation_reasons.unwrap_or_default()
+                    }
+                    _ => Vec::new(),
+                };
+                let reasons = reasons.into_iter().map(Reason::from).collect();
+                Ok(Transacted::Cancelled(Cancelled { reasons, is_outcome_unknown }))
+            }
+            error => Err(Failed { error, is_outcome_unknown }.translate(&self.name)),
+        }
+    }
+
+    /// Puts an item on a condition; what stands there comes back when it fails.
+    pub(crate) fn put_if(&self, item: Item, condition: &str) -> PutIf {
+        PutIf(
+            Put::builder()
+                .table_name(&self.name)
+                .set_item(Some(item))
+                .condition_expression(condition)
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld),
+        )
+    }
+}
+
+/// A put on a condition, as a part of a transaction.
+pub(crate) struct PutIf(pub(crate) aws_sdk_dynamodb::types::builders::PutBuilder);
+
+impl PutIf {
+    pub(crate) fn build(self) -> Result<TransactWriteItem, StoreError> {
+        let put = self.0.build().map_err(build_error)?;
+        Ok(TransactWriteItem::builder().put(put).build())
+    }
+}
+
+pub(crate) fn build_error(error: BuildError) -> StoreError {
+    StoreError::Backend(error.into())
+}
+
+impl From<CancellationReason> for Reason {
+    fn from(reason: CancellationReason) -> Self {
+        match reason.code.as_deref() {
+            None | Some("None") => Self::None,
+            Some("ConditionalCheckFailed") => Self::Condition(reason.item),
+            Some(
+                code @ ("TransactionConflict"
+                | "ProvisionedThroughputExceeded"
+                | "ThrottlingError"
+                | "RequestLimitExceeded"
+                | "InternalServerError"),
+            ) => Self::Passing(code.to_owned()),
+            Some(code) => Self::Lasting(code.to_owned()),
+        }
+    }
+}
+
+/// The error of a transaction that was cancelled for no condition: it passes, or it does not.
+pub(crate) fn cancelled(reasons: &[Reason]) -> StoreError {
+    let mut passing = Vec::new();
+    let mut lasting = Vec::new();
+    for (index, reason) in reasons.iter().enumerate() {
+        match reason {
+            Reason::None | Reason::Condition(_) => {}
+            Reason::Passing(code) => passing.push(format!("{code} at item {index}")),
+            Reason::Lasting(code) => lasting.push(format!("{code} at item {index}")),
+        }
+    }
+    let said = |codes: Vec<String>| format!("the transaction was cancelled: {}", codes.join(", ")).into();
+    match lasting.is_empty() && !passing.is_empty() {
+        true => StoreError::Throttled(said(passing)),
+        false => StoreError::Backend(said(lasting)),
+    }
+}
