@@ -10,7 +10,7 @@ use crate::feed::Slice;
 use crate::publish::{PublishError, Unpublished};
 use crate::read_model::ReadModelError;
 use crate::repository::TransactionError;
-use crate::store::{AppendError, StoreError, WriteError};
+use crate::store::{AppendError, Conflict, StoreError, WriteError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -103,13 +103,15 @@ pub(crate) fn is_transient(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Whether an error is transient, if its type is one that says so. `ExecuteError` is generic, and found by its source.
+/// Whether an error is transient, if its type is one that says so. `ExecuteError` is generic, and found by its source:
+/// a store's error, or a conflict, which passes.
 fn known(error: &(dyn Error + 'static)) -> Option<bool> {
     fn of<E: Error + 'static>(error: &(dyn Error + 'static), is_transient: fn(&E) -> bool) -> Option<bool> {
         error.downcast_ref().map(is_transient)
     }
     of(error, |_: &Transient| true)
         .or_else(|| of(error, StoreError::is_transient))
+        .or_else(|| of(error, |_: &Conflict| true))
         .or_else(|| of(error, ReadModelError::is_transient))
         .or_else(|| of(error, TransactionError::is_transient))
         .or_else(|| of(error, ChangeError::is_transient))
@@ -203,8 +205,11 @@ impl From<StoreError> for WaitError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cost::Cost;
     use crate::documents::DocumentKey;
     use crate::repository::ExecuteError;
+    use crate::store::DeadlineExceeded;
+    use crate::version::ExpectedVersion;
 
     fn store_error() -> StoreError {
         StoreError::unavailable("no response")
@@ -216,7 +221,10 @@ mod tests {
 
     #[test]
     fn every_error_of_a_store_is_recognized() {
-        let transient: [BoxError; 11] = [
+        let stream = StreamId::new("account", "ann").expect("a valid stream");
+        let conflict = Conflict::new(stream, ExpectedVersion::NoStream, None, Cost::write(1.0));
+        let deadline = DeadlineExceeded::new(Duration::from_secs(1), false, None);
+        let transient: [BoxError; 13] = [
             store_error().into(),
             ReadModelError::Store(store_error()).into(),
             ReadModelError::Projector(Box::new(ProjectorError::Store(store_error()))).into(),
@@ -224,6 +232,8 @@ mod tests {
             WriteError::Store(store_error()).into(),
             AppendError::Store(store_error()).into(),
             ExecuteError::<std::fmt::Error>::Store(store_error()).into(),
+            ExecuteError::<std::fmt::Error>::Store(StoreError::DeadlineExceeded(deadline)).into(),
+            ExecuteError::<std::fmt::Error>::Conflict(conflict).into(),
             ProjectError::Handler(store_error().into()).into(),
             WaitError::Projector(store_error().into()).into(),
             PublishError::transient("the broker is down").into(),
@@ -237,11 +247,16 @@ mod tests {
 
     #[test]
     fn errors_about_the_data_are_not_transient() {
-        let permanent: [BoxError; 6] = [
+        let stream = StreamId::new("account", "ann").expect("a valid stream");
+        let conflict = Conflict::new(stream, ExpectedVersion::NoStream, None, Cost::write(1.0));
+        let permanent: [BoxError; 8] = [
             "a bug in the handler".into(),
             StoreError::invalid("a name without characters").into(),
             ChangeError::outdated(&DocumentKey::new("collection", "name")).into(),
             ExecuteError::Rejected(std::fmt::Error).into(),
+            // The expected version is the caller's, and a retry expects it again.
+            ExecuteError::<std::fmt::Error>::Outdated(conflict.clone()).into(),
+            AppendError::Conflict(conflict).into(),
             ProjectError::Later("another reaction has begun".into()).into(),
             // The outermost type that says so decides.
             PublishError::permanent(store_error()).into(),

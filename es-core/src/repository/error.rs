@@ -115,7 +115,9 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
         match self {
             Self::Rejected(error) => write!(f, "the command was rejected: {error}"),
             Self::Conflict(_) => f.write_str("other writers came first at every attempt"),
-            Self::Outdated(_) => f.write_str("the aggregate is not at the version that is expected"),
+            Self::Outdated(conflict) => {
+                write!(f, "the aggregate is not at the version that is expected: {conflict}")
+            }
             Self::Claimed(_) => f.write_str("another aggregate holds a claim that the command takes"),
             Self::Refused(_) => f.write_str("a write that joined the command was refused"),
             Self::KeyReused(reused) => reused.fmt(f),
@@ -128,7 +130,9 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(match self {
             Self::Rejected(error) => error,
-            Self::Conflict(conflict) | Self::Outdated(conflict) => conflict,
+            Self::Conflict(conflict) => conflict,
+            // Part of the text. As a source, it would be taken for contention, which passes.
+            Self::Outdated(_) => return None,
             Self::Claimed(claimed) => claimed,
             Self::Refused(refused) => refused,
             Self::KeyReused(reused) => return reused.source(),
