@@ -14,8 +14,8 @@ use std::sync::Arc;
 pub use context::{EventContext, InvalidId, Tick};
 pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError};
 pub use projector::{
-    Delay, FailedEvent, FailedTimeout, Failure, OnFailure, Parked, Progress, Projector, ProjectorBuilder,
-    SliceProgress, SliceStatus, Start,
+    Delay, FailedEvent, FailedKind, Failure, OnFailure, Parked, PassedOver, Progress, Projector,
+    ProjectorBuilder, SliceProgress, SliceStatus, Start,
 };
 pub(crate) use projector::{Fate, Origin, active_build, fate};
 pub use stage::Stage;

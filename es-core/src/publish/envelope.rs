@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::event::{EventData, EventId};
+use crate::feed::Position;
 use crate::projection::{BoxError, EventContext};
 use crate::stream_id::StreamId;
 
@@ -13,6 +14,7 @@ use crate::stream_id::StreamId;
 pub struct Envelope {
     stream: StreamId,
     id: EventId,
+    position: Position,
     name: String,
     content_type: Cow<'static, str>,
     body: Arc<[u8]>,
@@ -30,6 +32,7 @@ impl Envelope {
         Self {
             stream: ctx.stream().clone(),
             id: ctx.event_id(),
+            position: ctx.position(),
             name: event.name().to_owned(),
             content_type: content_type.into(),
             body: body.into().into(),
@@ -46,6 +49,12 @@ impl Envelope {
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
+    }
+
+    /// The position of the event in its slice of the feed; [`Position::NONE`] if it does not come from the feed.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
     }
 
     /// The stored name of the event.

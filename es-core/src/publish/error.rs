@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Envelope;
 use crate::event::EventId;
+use crate::feed::Position;
 use crate::projection::BoxError;
 use crate::stream_id::StreamId;
 
@@ -59,13 +60,21 @@ pub struct Unpublished {
     pub id: EventId,
     /// The event's stored name.
     pub name: String,
+    /// The event's position in its slice of the feed.
+    pub position: Position,
     /// Why.
     pub cause: PublishError,
 }
 
 impl Unpublished {
     pub(super) fn new(envelope: &Envelope, cause: PublishError) -> Self {
-        Self { stream: envelope.stream().clone(), id: envelope.id(), name: envelope.name().to_owned(), cause }
+        Self {
+            stream: envelope.stream().clone(),
+            id: envelope.id(),
+            name: envelope.name().to_owned(),
+            position: envelope.position(),
+            cause,
+        }
     }
 
     /// That the envelope takes `bytes`, and the broker takes `limit`.

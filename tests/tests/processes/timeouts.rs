@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
-use es_core::projection::OnFailure;
+use es_core::projection::{FailedKind, OnFailure};
 use es_core::testing::{Faults, FaultyStore, react};
 use es_core::{MemoryStore, RetryPolicy};
 use es_tests::chaos::slow::Slow;
@@ -174,7 +174,8 @@ async fn a_timeout_that_fails_stops_its_slice_and_can_be_retried_skipped_or_park
     let text = failure.to_string();
     assert!(text.starts_with("the timeout `Reminder` of `diary#ann` (due 1970-01-02T"), "{text}");
     assert!(text.contains("Z, key `script/") && text.ends_with("`pay fail note` is not welcome"), "{text}");
-    assert!(failure.event.expect("a timeout").timeout.expect("a timeout").key.starts_with("script/"));
+    let kind = failure.event.expect("a timeout").kind;
+    assert!(matches!(kind, FailedKind::Timeout { key, .. } if key.starts_with("script/")));
 
     // Its command is not repeated.
     process.fail("pay fail note", 0);
@@ -200,7 +201,7 @@ async fn a_timeout_that_fails_stops_its_slice_and_can_be_retried_skipped_or_park
     let parked = projector.parked().await.expect("parked");
     assert_eq!(parked.len(), 1);
     assert_eq!((parked[0].slice, parked[0].event.stream.as_str()), (slice, "diary#ann"));
-    assert!(parked[0].error.ends_with("is not welcome") && parked[0].event.timeout.is_some(), "{parked:?}");
+    assert!(parked[0].error.ends_with("is not welcome") && parked[0].event.is_timeout(), "{parked:?}");
     assert_eq!(projector.progress().await.expect("progress").slices[slice.get() as usize].parked, 1);
     process.fail("pay fail note", 0);
     projector.replay_parked().await.expect("ordered");

@@ -2,8 +2,9 @@
 
 use es_core::MemoryStore;
 use es_core::documents::{DocumentQuery, Documents};
+use es_core::projection::OnFailure;
 
-use crate::support::{Journal, deposit, projector};
+use crate::support::{Journal, deposit, projector, slice};
 
 async fn documents(store: &MemoryStore, collection: &str) -> usize {
     store.documents(&DocumentQuery::new(collection)).await.expect("a page").documents.len()
@@ -63,4 +64,46 @@ async fn no_build_gets_the_number_of_one_that_was_deleted() {
     projector.rebuild().await.expect("begins");
     projector.run_until_caught_up().await.expect("works");
     assert_eq!((rows(&store, 1).await, rows(&store, 2).await, rows(&store, 3).await), (2, 0, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_build_that_misses_events_takes_the_place_of_the_old_one_on_demand_only() {
+    for (on_failure, anyway) in
+        [(OnFailure::Park, false), (OnFailure::Stop, false), (OnFailure::Park, true), (OnFailure::Stop, true)]
+    {
+        let store = MemoryStore::new();
+        deposit(&store, "ada", &["a", "b"]).await;
+        let journal = Journal::new(&store);
+        let projector = projector(store.clone(), journal.clone()).on_failure(on_failure).build();
+        projector.run_until_caught_up().await.expect("works");
+        assert!(projector.switch_anyway().await.is_err(), "there is no new build");
+        journal.fail("b", 99);
+        projector.rebuild().await.expect("begins");
+        assert!(projector.switch_anyway().await.is_err(), "the new build has not begun");
+        let built = projector.run_until_caught_up().await;
+        let error = projector.switch().await.expect_err("an event is missing").to_string();
+        let parked = projector.parked().await.expect("parked");
+        if on_failure == OnFailure::Park {
+            built.expect("parks");
+            assert!(error.contains("(parked events: 1; stopped slices: none)"), "{error}");
+            assert_eq!((parked.len(), parked[0].build), (1, 2));
+        } else {
+            built.expect_err("stops");
+            let expected = format!("(parked events: 0; stopped slices: {})", slice(&store, "ada").await);
+            assert!(error.contains(&expected), "{error}");
+            assert!(parked.is_empty());
+        }
+        if anyway {
+            projector.switch_anyway().await.expect("as the operator wants it");
+            assert_eq!(Journal::new(&store).lines.all().await.expect("rows").len(), 1);
+        }
+        journal.fail("b", 0);
+        projector.replay_parked().await.expect("ordered");
+        projector.run_until_caught_up().await.expect("works");
+        if !anyway {
+            projector.switch().await.expect("nothing is missing");
+        }
+        assert_eq!(Journal::new(&store).lines.all().await.expect("rows").len(), 2);
+        assert_eq!(projector.progress().await.expect("progress").build, 2);
+    }
 }

@@ -41,7 +41,7 @@ async fn a_slice_stops_at_an_event_that_fails_until_it_is_to_try_again() {
     let progress = projector.progress().await.expect("progress");
     let stopped: Vec<_> = progress.stopped().collect();
     assert_eq!(stopped.len(), 1);
-    assert_eq!(stopped[0].1.event.as_ref().expect("an event").name, "Deposited");
+    assert_eq!(stopped[0].1.event.as_ref().expect("an event").name(), Some("Deposited"));
 
     projector.run_until_caught_up().await.expect_err("b fails again");
     assert_eq!(journal.failed(), 6, "a worker that starts tries again");

@@ -14,5 +14,6 @@ mod shapes;
 mod sizes;
 mod support;
 mod user_code;
+mod versions;
 mod waiting;
 mod workers;

@@ -73,6 +73,7 @@ fn projector<P: Projection>(projector: &Projector<P>, stream: &StreamId) {
     assert_send(projector.reset());
     assert_send(projector.rebuild());
     assert_send(projector.switch());
+    assert_send(projector.switch_anyway());
     assert_send(projector.cancel_rebuild());
     assert_send(projector.delete_replaced());
     assert_send(projector.retry(Slice::new(0)));
@@ -80,6 +81,7 @@ fn projector<P: Projection>(projector: &Projector<P>, stream: &StreamId) {
     assert_send(projector.skip(Slice::new(0)));
     assert_send(projector.parked());
     assert_send(projector.replay_parked());
+    assert_send(projector.dismiss_passed_over());
 }
 
 #[allow(dead_code)]

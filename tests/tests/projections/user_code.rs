@@ -227,7 +227,7 @@ async fn a_transient_error_is_waited_out_and_shown() {
         let (_, delay) = progress.delayed().next().expect("is delayed");
         let expected =
             "the event `Deposited` at version 1 of `account#ada` (position 1): the service is down";
-        assert_eq!(delay.error, expected);
+        assert_eq!(delay.to_string(), expected);
         assert!(delay.attempts > 100 && delay.next_attempt - delay.since > chrono::TimeDelta::minutes(9));
     }
     *service.lock().expect("no panic") = Service::Up;
@@ -302,13 +302,98 @@ async fn a_publisher_that_panics_or_hangs_holds_up_its_slice() {
         sleep(Duration::from_secs(100)).await;
         let progress = projector.progress().await.expect("progress");
         let error = match fault {
-            Fault::Panic(_) => progress.stopped().next().expect("has stopped").1.error.clone(),
-            Fault::Hang(_) => progress.delayed().next().expect("waits").1.error.clone(),
+            Fault::Panic(_) => progress.stopped().next().expect("has stopped").1.to_string(),
+            Fault::Hang(_) => progress.delayed().next().expect("waits").1.to_string(),
         };
-        assert!(error.contains("`Deposited` at version 1 of `account#ada` was not published"), "{error}");
+        let expected = "`Deposited` at version 1 of `account#ada` (position 1): it was not published: ";
+        assert!(error.contains(expected), "{error}");
         *broker.0.lock().expect("no panic") = None;
         sleep(Duration::from_secs(330)).await;
         projector.caught_up().await.expect("works");
+        projector.shutdown();
+        worker.await.expect("no panic").expect("ends");
+    }
+}
+
+/// Parks or skips the event at which `projector` is delayed, as another process would.
+async fn decide<P: Projection>(projector: &Projector<P>, store: &MemoryStore, park: bool) {
+    let slice = slice(store, "ada").await;
+    let progress = projector.progress().await.expect("progress");
+    let (_, delay) = progress.delayed().next().expect("is delayed");
+    assert_eq!(delay.event.as_ref().expect("an event").name(), Some("Deposited"));
+    projector.retry(slice).await.expect_err("it is tried again in any case");
+    if park { projector.park(slice).await } else { projector.skip(slice).await }.expect("is delayed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_can_park_or_skip_an_event_that_is_delayed() {
+    for park in [true, false] {
+        let store = MemoryStore::new();
+        deposit(&store, "ada", &["a", "b"]).await;
+        deposit(&store, &neighbour(&store, "ada").await, &["c"]).await;
+        let service = Arc::new(Mutex::new(Service::Down));
+        let working = projector(store.clone(), Notifier(Arc::clone(&service))).poll(POLL).build();
+        let worker = work(&working);
+        sleep(Duration::from_secs(60)).await;
+        let operator = projector(store.clone(), Notifier(Arc::clone(&service))).build();
+        decide(&operator, &store, park).await;
+        *service.lock().expect("no panic") = Service::Up;
+        timeout(Duration::from_secs(60), working.caught_up()).await.expect("in time").expect("goes on");
+        let parked: Vec<_> = operator
+            .parked()
+            .await
+            .expect("parked")
+            .iter()
+            .map(|parked| parked.event.version.get())
+            .collect();
+        let skipped: u64 =
+            operator.progress().await.expect("progress").slices.iter().map(|slice| slice.skipped).sum();
+        assert_eq!((parked, skipped), if park { (vec![1, 2], 0) } else { (vec![], 1) });
+        let error = operator.park(slice(&store, "ada").await).await.expect_err("it goes on").to_string();
+        assert!(error.contains("has not stopped"), "{error}");
+        working.shutdown();
+        worker.await.expect("no panic").expect("ends");
+    }
+}
+
+/// A broker that is not available for one account.
+#[derive(Debug)]
+struct Partial(&'static str);
+
+#[async_trait::async_trait]
+impl Publisher for Partial {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::default()
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        let is_down = |envelope: &Envelope| envelope.stream().id() == self.0;
+        let publish = |envelope| match is_down(envelope) {
+            true => Err(PublishError::transient("the partition is not available")),
+            false => Ok(()),
+        };
+        Ok(batch.iter().map(publish).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_can_park_or_skip_an_event_that_a_broker_does_not_accept() {
+    for park in [true, false] {
+        let store = MemoryStore::new();
+        let neighbour = neighbour(&store, "ada").await;
+        deposit(&store, &neighbour, &["a"]).await;
+        deposit(&store, "ada", &["b"]).await;
+        deposit(&store, &neighbour, &["c"]).await;
+        let source = CloudEvents::source("/tests").expect("a source");
+        let clock = es_tests::chaos::projections::VirtualTime::new(chrono::TimeDelta::zero());
+        let publishing = Publishing::new("to_tests", Partial("ada"), source).clock(clock);
+        let projector = projector(store.clone(), publishing).poll(POLL).build();
+        let worker = work(&projector);
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(projector.progress().await.expect("progress").lag(), 3);
+        decide(&projector, &store, park).await;
+        timeout(Duration::from_secs(60), projector.caught_up()).await.expect("in time").expect("goes on");
+        assert_eq!(projector.parked().await.expect("parked").len(), usize::from(park));
         projector.shutdown();
         worker.await.expect("no panic").expect("ends");
     }

@@ -9,7 +9,7 @@ use es_core::documents::{DocumentQuery, Documents};
 use es_core::testing::{Faults, FaultyStore};
 use es_core::{Clock, MemoryStore, Projector, ReadModel};
 use es_tests::chaos::projections::VirtualTime;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{Journal, LEASE, deposit, projector, work};
 
@@ -251,7 +251,8 @@ async fn projections_with_one_name_are_an_error_on_one_store() {
     sleep(Duration::from_millis(50)).await;
     let second = work(&new(&store, &Journal::new(&store)));
     let other = projector(store.clone(), OtherJournal).build();
-    let error = other.run().await.expect_err("share checkpoints").to_string();
+    let run = timeout(Duration::from_secs(60), other.run()).await.expect("does not work");
+    let error = run.expect_err("share checkpoints").to_string();
     let expected = "OtherJournal` have the name `journal`, so they would share their checkpoints";
     assert!(error.contains(expected) && error.contains("support::Journal`"), "{error}");
     // Elsewhere it is another one, and a worker of the same projection is welcome.

@@ -11,11 +11,12 @@ use futures_util::future::FutureExt;
 use uuid::Uuid;
 
 use super::Inner;
+use super::failure::{FailedEvent, FailedKind};
 use super::fate::Origin;
 use super::guarded::Guarded;
 use super::held::{Ended, Held, Outage};
 use super::pending::{Pending, Staged};
-use super::state::{FailedEvent, Read, SliceState, Slot};
+use super::state::{Read, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::feed::{FeedAnchor, FeedError, FeedPage, FeedRead, MissingCommit, Position};
 use crate::projection::guard::panicked;
@@ -121,6 +122,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
 
     async fn work(&mut self) -> Result<Never, Ended> {
         self.renew()?;
+        self.record_accepted().await?;
         self.settle_timeout().await?;
         self.parked = self.parked_streams().await?;
         loop {
@@ -143,6 +145,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         }
         let inner = self.held.inner;
         let growth = inner.store.growth();
+        let is_checking = self.check_gap().await?;
         let mut more_due = self.handle_due().await?;
         let Some(page) = self.page().await? else { return Ok(()) };
         let is_idle = page.is_last && page.through == self.handled;
@@ -156,6 +159,9 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
                 self.checkpoint().await?;
             }
             self.held.passed();
+            if is_checking {
+                return Ok(());
+            }
             let pause = self.held.running.stop.sleep(&*inner.settings.clock, inner.settings.poll);
             either(growth, Box::pin(pause)).await;
         }
@@ -199,9 +205,8 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             let event = FailedEvent {
                 stream: missing.stream.to_string(),
                 version: missing.first.plus(position.since(missing.position)),
-                name: String::new(),
                 position,
-                timeout: None,
+                kind: FailedKind::Missing,
             };
             return Err(self.held.failed(Some(event), &missing));
         }

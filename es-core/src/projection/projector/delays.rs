@@ -1,12 +1,14 @@
 //! Slices that wait for a transient error to pass.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::failure::{FailedEvent, described};
 use super::state::Slot;
 use crate::clock::Clock;
 
@@ -24,8 +26,18 @@ pub struct Delay {
     pub attempts: u32,
     /// When the next attempt begins.
     pub next_attempt: DateTime<Utc>,
+    /// The event whose handler fails, or that a broker does not accept; `None` when it is the store that fails. An
+    /// operator may [park](super::Projector::park) or [skip](super::Projector::skip) it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<FailedEvent>,
     /// The last error, with its causes.
     pub error: String,
+}
+
+impl fmt::Display for Delay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        described(f, self.event.as_ref(), &self.error)
+    }
 }
 
 /// The delays of a projector's workers in this process.
@@ -45,19 +57,27 @@ struct State {
 impl Delays {
     /// Notes a failed attempt, after which the next one begins in `wait`; returns whether to log a warning: for the
     /// first one, and then once a minute.
-    pub(super) fn failed(&self, slot: Option<Slot>, error: &str, wait: Duration, clock: &dyn Clock) -> bool {
+    pub(super) fn failed(
+        &self,
+        slot: Option<Slot>,
+        event: Option<&FailedEvent>,
+        error: &str,
+        wait: Duration,
+        clock: &dyn Clock,
+    ) -> bool {
         let (now, monotonic) = (clock.now(), clock.monotonic());
         let next_attempt = now + chrono::Duration::from_std(wait).unwrap_or_default();
-        let error = error.to_owned();
         let mut state = self.state();
-        let delay = state.delays.entry(slot).or_insert(Delay {
-            since: now,
-            attempts: 0,
+        let (since, attempts) =
+            state.delays.get(&slot).map_or((now, 0), |delay| (delay.since, delay.attempts));
+        let delay = Delay {
+            since,
+            attempts: attempts.saturating_add(1),
             next_attempt,
-            error: String::new(),
-        });
-        *delay =
-            Delay { since: delay.since, attempts: delay.attempts.saturating_add(1), next_attempt, error };
+            event: event.cloned(),
+            error: error.to_owned(),
+        };
+        state.delays.insert(slot, delay);
         let is_due = state.warned.is_none_or(|warned| monotonic.saturating_sub(warned) >= WARNING_INTERVAL);
         if is_due {
             (state.warned, state.is_known) = (Some(monotonic), true);

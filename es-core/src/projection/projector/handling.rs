@@ -2,11 +2,11 @@
 
 use super::builder::OnFailure;
 use super::consumer::Consumer;
+use super::failure::FailedEvent;
 use super::fate::Origin;
 use super::held::{Ended, Outage};
-use super::state::FailedEvent;
 use crate::error_text::error_text;
-use crate::event::EventData;
+use crate::event::{DecodeError, EventData};
 use crate::projection::{BoxError, EventContext, ProjectError, Projection};
 use crate::version::Version;
 
@@ -68,7 +68,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
                     return self.park(event, &ctx, first, &error_text(&error)).await;
                 }
                 Attempt::Failed(error) => {
-                    return Err(self.held.failed(Some(failed(event, &ctx)), &error));
+                    return Err(self.stopped(event, &ctx, &error));
                 }
             }
         }
@@ -118,8 +118,8 @@ impl<P: Projection> Consumer<'_, '_, P> {
                 return Ok(Attempt::Waits(reason));
             }
             if error.is_transient() {
-                let error = format!("{}: {}", failed(event, ctx), error_text(&error));
-                self.held.wait_out(&mut outage, error).await?;
+                outage.event = Some(FailedEvent::of(event, ctx));
+                self.held.wait_out(&mut outage, error_text(&error)).await?;
                 continue;
             }
             attempts += 1;
@@ -130,6 +130,19 @@ impl<P: Projection> Consumer<'_, '_, P> {
             self.log(event, ctx, &error_text(&error), "an event failed");
             self.held.wait(settings.retry.delay_after(attempts)).await?;
         }
+    }
+
+    /// The slice stops at an event.
+    fn stopped(&self, event: &EventData, ctx: &EventContext, error: &ProjectError) -> Ended {
+        let mut ended = self.held.failed(Some(FailedEvent::of(event, ctx)), error);
+        let (aggregate, version) = (ctx.stream().aggregate(), event.version());
+        if let (Ended::Failed(failure), ProjectError::Decode(DecodeError::UnknownVersion { .. })) =
+            (&mut ended, error)
+            && self.projection.filter().reads(aggregate, event.name(), version) == Some(false)
+        {
+            (failure.unknown_version, failure.retry_at) = (Some(version), None);
+        }
+        ended
     }
 
     /// Whether what failed with `error` is parked; otherwise the slice stops.
@@ -169,15 +182,5 @@ impl<P: Projection> Consumer<'_, '_, P> {
             reason,
             "{message}"
         );
-    }
-}
-
-pub(super) fn failed(event: &EventData, ctx: &EventContext) -> FailedEvent {
-    FailedEvent {
-        stream: ctx.stream().to_string(),
-        version: ctx.version(),
-        name: event.name().to_owned(),
-        position: ctx.position(),
-        timeout: None,
     }
 }

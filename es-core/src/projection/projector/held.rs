@@ -11,7 +11,8 @@ use uuid::Uuid;
 use super::Inner;
 use super::builder::Start;
 use super::consumer::Running;
-use super::state::{FailedEvent, Failure, Names, Read, SliceState, Slot, encode};
+use super::failure::{FailedEvent, Failure};
+use super::state::{Names, Read, SliceState, Slot, encode};
 use super::stop::pause;
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 use crate::error_text;
@@ -70,6 +71,8 @@ pub(super) struct Held<'a, P> {
 pub(super) struct Outage {
     attempts: u32,
     since: Option<Duration>,
+    /// The event that they are about, if it is one that an operator may park or skip.
+    pub(super) event: Option<FailedEvent>,
 }
 
 impl Outage {
@@ -162,8 +165,17 @@ impl<'a, P: Projection> Held<'a, P> {
         let lasts = now.saturating_sub(*outage.since.get_or_insert(now));
         outage.attempts = outage.attempts.saturating_add(1);
         let delay = settings.retry.delay_after(outage.attempts);
-        if delays.failed(Some(self.slot), &error, delay, &*settings.clock) {
-            tracing::warn!(projection = name, build, slice, error, "waiting for a transient error to pass");
+        let event = outage.event.as_ref();
+        if delays.failed(Some(self.slot), event, &error, delay, &*settings.clock) {
+            let event = event.map(tracing::field::display);
+            tracing::warn!(
+                projection = name,
+                build,
+                slice,
+                event,
+                error,
+                "waiting for a transient error to pass"
+            );
         }
         let is_stalled = lasts >= settings.lease && self.running.has_others();
         if is_stalled { Err(Ended::Stalled(error)) } else { Ok(delay) }
@@ -235,6 +247,10 @@ impl<'a, P: Projection> Held<'a, P> {
 
     /// The slot stops at an event, or for a reason that is no event's fault.
     pub(super) fn failed(&self, event: Option<FailedEvent>, error: &(dyn Error + 'static)) -> Ended {
+        self.stopped(event, error_text(error))
+    }
+
+    fn stopped(&self, event: Option<FailedEvent>, error: String) -> Ended {
         let settings = &self.inner.settings;
         let before = self.state.failure.as_ref().filter(|failure| failure.event == event);
         let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
@@ -244,8 +260,7 @@ impl<'a, P: Projection> Held<'a, P> {
             let delay = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
             at + chrono::Duration::from_std(delay).unwrap_or_default()
         });
-        let error = error_text(error);
-        Ended::Failed(Box::new(Failure { event, error, at, attempts, retry_at }))
+        Ended::Failed(Box::new(Failure { event, error, at, attempts, retry_at, unknown_version: None }))
     }
 
     /// Waits before another attempt at something that is no event, if there is one.
@@ -259,11 +274,19 @@ impl<'a, P: Projection> Held<'a, P> {
         match error {
             ProjectError::Lost => Err(Ended::Lost),
             ProjectError::Interrupted(interrupted) => Err(Ended::Interrupted(Some(interrupted))),
-            error if error.is_transient() => self.wait_out(outage, error_text(&error)).await,
             error => {
+                let is_transient = error.is_transient();
+                let (event, error) = match FailedEvent::unpublished(&error) {
+                    Some((event, error)) => (Some(event), error),
+                    None => (None, error_text(&error)),
+                };
+                if is_transient {
+                    outage.event = event;
+                    return self.wait_out(outage, error).await;
+                }
                 *attempts += 1;
                 if !settings.retry.allows_another(*attempts) {
-                    return Err(self.failed(None, &error));
+                    return Err(self.stopped(event, error));
                 }
                 self.wait(settings.retry.delay_after(*attempts)).await
             }

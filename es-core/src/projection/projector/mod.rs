@@ -1,9 +1,11 @@
 //! Running a projection: workers that share the slices of the feed.
 
+mod accepted;
 mod builder;
 mod consumer;
 mod control;
 mod delays;
+mod failure;
 mod fate;
 mod guarded;
 mod handling;
@@ -24,12 +26,13 @@ use std::sync::Arc;
 use event_listener::Event;
 use futures_util::future::{Either, select};
 
+pub use accepted::PassedOver;
 pub use builder::{OnFailure, ProjectorBuilder, Start};
 pub use delays::Delay;
+pub use failure::{FailedEvent, FailedKind, Failure, Parked};
 pub(crate) use fate::{Fate, Origin, fate};
 pub use progress::{Progress, SliceProgress, SliceStatus};
 pub(crate) use state::active_build;
-pub use state::{FailedEvent, FailedTimeout, Failure, Parked};
 
 use self::builder::Settings;
 use self::delays::Delays;

@@ -1,23 +1,27 @@
 //! Names under which checkpoints and rows are stored: each belongs to one type.
 
 use std::any::{TypeId, type_name};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use uuid::Uuid;
+
 use super::Inner;
+use crate::ids::{IdSource, RandomIds};
 use crate::projection::guard::caught;
 use crate::projection::{Projection, ProjectorError};
-use crate::store::StoreIdentity;
 
-/// The workers of this process.
+/// The workers of this process, in the order in which they have begun.
 static WORKERS: Mutex<Vec<Named>> = Mutex::new(Vec::new());
 
-/// What a worker runs, and where.
+/// What a worker runs.
 #[derive(Clone, PartialEq)]
 struct Named {
-    store: StoreIdentity,
-    name: String,
+    /// Part of the worker's sign of life. Unlike the worker's id it is never reproduced, as ids are in tests.
+    run: Uuid,
     projection: TypeId,
     type_name: &'static str,
+    name: String,
 }
 
 /// Keeps the name of a projection for its type as long as a worker runs.
@@ -26,14 +30,13 @@ pub(super) struct Reservation(Named);
 impl Reservation {
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when another projection or process with the name runs in this process on the same
-    /// store, or two read models of the projection have one name.
+    /// [`ProjectorError::Invalid`] when two read models of the projection have one name.
     pub(super) fn of<P: Projection>(inner: &Inner<P>) -> Result<Self, ProjectorError> {
         let named = Named {
-            store: inner.store.identity(),
-            name: inner.name.clone(),
+            run: RandomIds.new_id(),
             projection: TypeId::of::<P>(),
             type_name: type_name::<P>(),
+            name: inner.name.clone(),
         };
         // A projection that panics here does so for each slice, too, where that is a failure of the slice.
         let rows = caught(|| {
@@ -49,26 +52,37 @@ impl Reservation {
                 named.name, pair[0]
             )));
         }
-        let mut workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_other = |other: &&Named| {
-            (other.store, &other.name) == (named.store, &named.name) && other.projection != named.projection
-        };
-        if let Some(other) = workers.iter().find(is_other) {
-            return Err(ProjectorError::invalid(format!(
-                "`{}` and `{}` have the name `{}`, so they would share their checkpoints: give one of them another name",
-                other.type_name, named.type_name, named.name
-            )));
-        }
-        workers.push(named.clone());
+        WORKERS.lock().unwrap_or_else(PoisonError::into_inner).push(named.clone());
         Ok(Self(named))
+    }
+
+    /// What identifies the worker in its sign of life.
+    pub(super) fn run(&self) -> Uuid {
+        self.0.run
+    }
+
+    /// Checks that no worker of this process that has begun before, and is one of `runs`, runs another projection or
+    /// process. `runs` are the workers with signs of life under the name: so both are on one store, through whatever
+    /// handles.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] when there is one.
+    pub(super) fn check(&self, runs: &BTreeSet<Uuid>) -> Result<(), ProjectorError> {
+        let workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = workers.iter().take_while(|worker| worker.run != self.0.run);
+        let mut others = before.filter(|worker| worker.projection != self.0.projection);
+        others.find(|worker| runs.contains(&worker.run)).map_or(Ok(()), |other| {
+            Err(ProjectorError::invalid(format!(
+                "`{}` and `{}` have the name `{}`, so they would share their checkpoints: give one of them another name",
+                other.type_name, self.0.type_name, self.0.name
+            )))
+        })
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = workers.iter().position(|worker| *worker == self.0) {
-            workers.swap_remove(own);
-        }
+        WORKERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|worker| *worker != self.0);
     }
 }

@@ -5,9 +5,10 @@ use std::collections::HashSet;
 use futures_util::{FutureExt, TryStreamExt};
 
 use super::consumer::Consumer;
-use super::handling::{Handled, failed};
+use super::failure::{FailedEvent, Parked};
+use super::handling::Handled;
 use super::held::{Ended, Held, Outage};
-use super::state::{Names, Parked, SliceState, Slot, decode, encode};
+use super::state::{Names, SliceState, Slot, decode, encode};
 use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents};
 use crate::error_text::error_text;
 use crate::event::EventData;
@@ -33,7 +34,8 @@ pub(super) async fn parked(
             continue;
         }
         let decode = |(name, document): (String, _)| {
-            let parked = decode(&DocumentKey::new(&query.collection, &name), &document)?;
+            let mut parked: Parked = decode(&DocumentKey::new(&query.collection, &name), &document)?;
+            parked.build = slot.build;
             Ok((name, parked))
         };
         return page.documents.into_iter().map(decode).collect();
@@ -51,8 +53,9 @@ impl<P: Projection> Consumer<'_, '_, P> {
     ) -> Result<(), Ended> {
         let slot = self.held.slot;
         let parked = Parked {
+            build: slot.build,
             slice: slot.slice,
-            event: failed(event, ctx),
+            event: FailedEvent::of(event, ctx),
             first,
             error: reason.to_owned(),
             scheduled: None,
@@ -164,6 +167,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
                 Ok(Handled::Crowded) => unreachable!("nothing is pending"),
                 Err(ProjectError::Lost) => return Err(Ended::Lost),
                 Err(error) if error.is_transient() => {
+                    // It is parked already: there is nothing for an operator to decide.
                     let error = format!("{}: {}", parked.event, error_text(&error));
                     self.held.wait_out(&mut outage, error).await?;
                 }

@@ -1,7 +1,11 @@
 //! How far a projection is.
 
+use std::collections::BTreeMap;
+
+use super::accepted::PassedOver;
 use super::delays::Delay;
-use super::state::{Failure, Overview, SliceState, Slot};
+use super::failure::Failure;
+use super::state::{Overview, SliceState, Slot};
 use super::{Inner, Projector};
 use crate::error_text;
 use crate::feed::{EventFilter, FeedError, FeedRead, Position, Slice};
@@ -12,6 +16,9 @@ use crate::store::StoreError;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {
+    /// The number of the build: the first one is 1, and each [rebuild](Projector::rebuild) or
+    /// [reset](Projector::reset) begins another one.
+    pub build: u32,
     /// Each slice, in order.
     pub slices: Vec<SliceProgress>,
     /// Whether the projection is paused.
@@ -32,6 +39,11 @@ pub struct SliceProgress {
     pub parked: u64,
     /// How many events an operator has [skipped](Projector::skip).
     pub skipped: u64,
+    /// Events that code which did not accept them has [passed over](PassedOver): a [rebuild](Projector::rebuild)
+    /// handles them.
+    pub passed_over: Vec<PassedOver>,
+    /// How many positions such code has passed where a worker is still looking for such events.
+    pub unchecked: u64,
     /// Who works on it, and what keeps it from going on.
     pub status: SliceStatus,
 }
@@ -79,6 +91,11 @@ impl Progress {
         })
     }
 
+    /// The events that were passed over by code that did not accept them, with their slices.
+    pub fn passed_over(&self) -> impl Iterator<Item = (Slice, &PassedOver)> {
+        self.slices.iter().flat_map(|slice| slice.passed_over.iter().map(|event| (slice.slice, event)))
+    }
+
     /// The slices that wait for a transient error to pass, with the errors.
     pub fn delayed(&self) -> impl Iterator<Item = (Slice, &Delay)> {
         self.slices.iter().filter_map(|slice| match &slice.status {
@@ -113,6 +130,16 @@ impl<P: Projection> Projector<P> {
     }
 }
 
+impl<P> Inner<P> {
+    /// The slots that wait for a transient error to pass, as all workers say.
+    pub(super) fn delays_in(&self, overview: &Overview) -> BTreeMap<Slot, Delay> {
+        let mut delays = overview.delays.clone();
+        // Of this process, they are known better than stored.
+        delays.extend(self.delays.all());
+        delays
+    }
+}
+
 impl<P: Projection> Inner<P> {
     /// Why a checkpoint does not fit the feed, if it does not.
     pub(super) async fn impossible(
@@ -138,9 +165,7 @@ async fn progress<P: Projection>(
     overview: &Overview,
     build: u32,
 ) -> Result<Progress, ProjectorError> {
-    let mut delays = overview.delays.clone();
-    // Of this process, they are known better than stored.
-    delays.extend(inner.delays.all());
+    let mut delays = inner.delays_in(overview);
     let mut slices = Vec::new();
     for slice in inner.store.slices().await?.iter() {
         let end = inner.store.feed_end(slice).await?;
@@ -153,15 +178,17 @@ async fn progress<P: Projection>(
             at: inner.settings.clock.now(),
             attempts: 0,
             retry_at: None,
+            unknown_version: None,
         });
-        let SliceState { position, parked, skipped, owner, failure, .. } = state;
+        let SliceState { position, parked, skipped, owner, failure, passed_over, unchecked, .. } = state;
+        let unchecked = unchecked.iter().map(|gap| gap.through.since(gap.after)).sum();
         let status = match (impossible.or(failure), delays.remove(&slot), owner) {
             (Some(failure), ..) => SliceStatus::Stopped(failure),
             (None, Some(delay), _) => SliceStatus::Delayed(delay),
             (None, None, Some(_)) => SliceStatus::Running,
             (None, None, None) => SliceStatus::Waiting,
         };
-        slices.push(SliceProgress { slice, position, end, parked, skipped, status });
+        slices.push(SliceProgress { slice, position, end, parked, skipped, passed_over, unchecked, status });
     }
-    Ok(Progress { slices, paused: overview.control.paused })
+    Ok(Progress { build, slices, paused: overview.control.paused })
 }

@@ -1,23 +1,19 @@
 //! What a projector keeps in the store.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::accepted::{Gap, PassedOver};
 use super::delays::Delay;
+use super::failure::{FailedEvent, Failure};
 use super::fate::Origin;
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision};
 use crate::event::without_values;
 use crate::feed::{FeedAnchor, Position, Slice};
 use crate::projection::ProjectorError;
-use crate::projection::timeout::Scheduled;
-use crate::store::StoreError;
-use crate::stream_id::StreamId;
-use crate::version::Version;
 
 const CONTROL: &str = "control";
 const SLICE: &str = "slice#";
@@ -49,6 +45,12 @@ impl Names {
 
     pub(super) fn worker(&self, worker: Uuid) -> DocumentKey {
         DocumentKey::new(&self.collection, format!("{WORKER}{worker}"))
+    }
+
+    /// Which events the code accepts that works on a slice.
+    pub(super) fn accepted(&self, slot: Slot) -> DocumentKey {
+        let name = format!("{:06}#{:06}", slot.build, slot.slice.get());
+        DocumentKey::new(format!("{}#accepted", self.collection), name)
     }
 
     /// The collection of the events of a slice that are parked.
@@ -147,6 +149,12 @@ pub(super) struct SliceState {
     /// Whether to try the parked events again.
     #[serde(default)]
     pub(super) replay: bool,
+    /// Where events may have been passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) unchecked: Vec<Gap>,
+    /// Events that were passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) passed_over: Vec<PassedOver>,
 }
 
 /// What is to be done with one event or timeout.
@@ -165,6 +173,10 @@ pub(super) struct Exception {
 }
 
 impl Exception {
+    pub(super) fn new(event: &FailedEvent, park: bool, error: String) -> Self {
+        Self { position: event.position, timeout: event.timeout_document(), park, error }
+    }
+
     /// Whether it is about the event at `at`.
     pub(super) fn is_at(&self, at: Position) -> bool {
         self.timeout.is_none() && self.position == at
@@ -179,124 +191,6 @@ impl Exception {
     }
 }
 
-/// Why a slice of a projection has stopped.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(crate = "crate::serde")]
-#[non_exhaustive]
-pub struct Failure {
-    /// The event or the timeout at which it stopped; `None` when it was no event's fault.
-    pub event: Option<FailedEvent>,
-    /// What went wrong: the error with its causes, cut at 2 KiB.
-    pub error: String,
-    /// When it stopped.
-    pub at: DateTime<Utc>,
-    /// How often it has stopped here in a row.
-    pub attempts: u32,
-    /// When a worker tries again without being asked to; `None` when it does not. A worker that starts tries at
-    /// once, since it may run other code.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retry_at: Option<DateTime<Utc>>,
-}
-
-impl Failure {
-    /// Whether it is of an event after `position`, or of a timeout, which has no position.
-    pub(super) fn is_after(&self, position: Position) -> bool {
-        self.event.as_ref().is_some_and(|event| event.timeout.is_some() || event.position > position)
-    }
-
-    /// How long to wait before another attempt, from when the slice stopped: workers measure it by their own
-    /// clocks, which may differ.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        Some(self.retry_at?.signed_duration_since(self.at).to_std().unwrap_or_default())
-    }
-}
-
-/// An event that could not be handled, or a timeout of a process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(crate = "crate::serde")]
-#[non_exhaustive]
-pub struct FailedEvent {
-    /// Its stream, as text; for a timeout, the stream of the instance.
-    pub stream: String,
-    /// Its version; [`Version::NONE`] for a timeout.
-    pub version: Version,
-    /// Its stored name; empty when its commit is missing.
-    pub name: String,
-    /// Its position in the slice; [`Position::NONE`] for a timeout.
-    pub position: Position,
-    /// What identifies it when it is a timeout.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout: Option<FailedTimeout>,
-}
-
-/// A timeout of a process whose reaction failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(crate = "crate::serde")]
-#[non_exhaustive]
-pub struct FailedTimeout {
-    /// Its key, which starts with the name of the process.
-    pub key: String,
-    /// When it was due.
-    pub due: DateTime<Utc>,
-}
-
-impl std::fmt::Display for FailedEvent {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { stream, version, name, position, timeout } = self;
-        match timeout {
-            Some(FailedTimeout { key, due }) => {
-                let due = due.to_rfc3339_opts(SecondsFormat::Millis, true);
-                write!(f, "the timeout `{name}` of `{stream}` (due {due}, key `{key}`)")
-            }
-            None => write!(f, "the event `{name}` at version {version} of `{stream}` (position {position})"),
-        }
-    }
-}
-
-impl FailedEvent {
-    /// Returns whether the commit of the event is missing, so that there is nothing to handle or to park.
-    #[must_use]
-    pub fn is_missing(&self) -> bool {
-        self.name.is_empty()
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.event {
-            // The error of a missing commit names it.
-            Some(event) if event.is_missing() => f.write_str(&self.error),
-            Some(event) => write!(f, "{event}: {}", self.error),
-            None => f.write_str(&self.error),
-        }
-    }
-}
-
-/// An event or a timeout that was set aside because its handler failed, or because one of its stream was before it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(crate = "crate::serde")]
-#[non_exhaustive]
-pub struct Parked {
-    /// The slice.
-    pub slice: Slice,
-    /// The event or the timeout.
-    pub event: FailedEvent,
-    /// The version of the first event of its commit; [`Version::NONE`] for a timeout.
-    pub first: Version,
-    /// What went wrong; of an event that had to wait for another one, that.
-    pub error: String,
-    /// The timeout.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) scheduled: Option<Box<Scheduled>>,
-}
-
-impl Parked {
-    /// The stream.
-    pub(super) fn stream(&self) -> Result<StreamId, ProjectorError> {
-        Ok(self.event.stream.parse().map_err(StoreError::from)?)
-    }
-}
-
 /// A document together with the revision in which it was read.
 #[derive(Clone, Debug)]
 pub(super) struct Read<T> {
@@ -305,9 +199,11 @@ pub(super) struct Read<T> {
 }
 
 /// What a worker says of itself with each sign of life.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct Sign {
+    /// What identifies the worker in its process.
+    run: Uuid,
     /// Its slots that wait for a transient error to pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) delays: Vec<DelayedSlot>,
@@ -323,9 +219,9 @@ pub(super) struct DelayedSlot {
 }
 
 impl Sign {
-    pub(super) fn new(delays: Vec<(Slot, Delay)>) -> Self {
+    pub(super) fn new(run: Uuid, delays: Vec<(Slot, Delay)>) -> Self {
         let delayed = |(slot, delay): (Slot, _)| DelayedSlot { build: slot.build, slice: slot.slice, delay };
-        Self { delays: delays.into_iter().map(delayed).collect() }
+        Self { run, delays: delays.into_iter().map(delayed).collect() }
     }
 }
 
@@ -335,6 +231,8 @@ pub(super) struct Overview {
     pub(super) control: Control,
     pub(super) slices: BTreeMap<(u32, u32), Read<SliceState>>,
     pub(super) workers: BTreeMap<Uuid, Revision>,
+    /// What identifies the workers in their processes.
+    pub(super) runs: BTreeSet<Uuid>,
     /// The slots that wait for a transient error to pass, as their workers say.
     pub(super) delays: BTreeMap<Slot, Delay>,
 }
@@ -374,7 +272,9 @@ impl Overview {
             && let Ok(worker) = worker.parse()
         {
             self.workers.insert(worker, document.revision);
-            for DelayedSlot { build, slice, delay } in decode::<Sign>(key, document)?.delays {
+            let Sign { run, delays } = decode(key, document)?;
+            self.runs.insert(run);
+            for DelayedSlot { build, slice, delay } in delays {
                 self.delays.insert(Slot { build, slice }, delay);
             }
         }

@@ -1,9 +1,10 @@
 //! Timeouts of a process: their share of the work on a slice, and what becomes of those that fail.
 
 use super::consumer::Consumer;
+use super::failure::{FailedEvent, Parked};
 use super::handling::Attempt;
 use super::held::{Ended, Outage};
-use super::state::{FailedEvent, FailedTimeout, Parked, encode};
+use super::state::encode;
 use crate::documents::{DocumentChange, DocumentKey};
 use crate::error_text::error_text;
 use crate::projection::timeout::{self, Due, Timeout};
@@ -49,7 +50,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
             Attempt::Failed(error) if self.may_park(&error) => {
                 self.park_timeout(timeout, error_text(&error)).await
             }
-            Attempt::Failed(error) => Err(self.held.failed(Some(failed_timeout(timeout)), &error)),
+            Attempt::Failed(error) => Err(self.held.failed(Some(FailedEvent::of(&event, &ctx)), &error)),
         }
     }
 
@@ -66,9 +67,11 @@ impl<P: Projection> Consumer<'_, '_, P> {
             reason = error,
             "a timeout is parked"
         );
+        let (event, ctx) = timeout.event(slot.slice);
         let parked = Parked {
+            build: slot.build,
             slice: slot.slice,
-            event: failed_timeout(timeout),
+            event: FailedEvent::of(&event, &ctx),
             first: Version::NONE,
             error,
             scheduled: Some(Box::new(scheduled)),
@@ -102,16 +105,5 @@ impl<P: Projection> Consumer<'_, '_, P> {
             self.pending.changes.push(DocumentChange::delete(key));
         }
         self.checkpoint().await
-    }
-}
-
-fn failed_timeout(timeout: &Timeout) -> FailedEvent {
-    let scheduled = timeout.scheduled();
-    FailedEvent {
-        stream: scheduled.stream.clone(),
-        version: Version::NONE,
-        name: scheduled.name.clone(),
-        position: crate::feed::Position::NONE,
-        timeout: Some(FailedTimeout { key: scheduled.key.clone(), due: scheduled.due }),
     }
 }

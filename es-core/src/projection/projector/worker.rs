@@ -13,13 +13,15 @@ use uuid::Uuid;
 
 use super::Inner;
 use super::consumer::{self, Running};
+use super::failure::Failure;
 use super::held::Ended;
 use super::names::Reservation;
-use super::state::{Failure, Names, Overview, Read, Sign, SliceState, Slot, encode};
+use super::state::{Names, Overview, Read, Sign, SliceState, Slot, encode};
 use super::stop::{Stop, either};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, Revision};
 use crate::error_text::error_text;
-use crate::feed::Slices;
+use crate::feed::{EventFilter, Slices};
+use crate::projection::guard::caught;
 use crate::projection::{Projection, ProjectorError};
 use crate::store::StoreError;
 
@@ -50,13 +52,15 @@ pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Re
 
 async fn work<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), ProjectorError> {
     let names = inner.names()?;
-    let _reservation = Reservation::of(inner)?;
+    let reservation = Reservation::of(inner)?;
     let Some(slices) = slices(inner, stop).await? else { return Ok(()) };
     let worker = Worker {
         inner: Arc::clone(inner),
         names,
         id: inner.settings.ids.new_id(),
+        reservation,
         slices,
+        filter: caught(|| inner.projection.filter()).ok(),
         has_looked: false,
         seen: BTreeMap::new(),
         announced: BTreeMap::new(),
@@ -91,7 +95,7 @@ async fn slices<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Option<S
 /// Notes that a worker waits before it asks the store again.
 fn wait_out<P: Projection>(inner: &Inner<P>, error: &ProjectorError, wait: Duration) {
     let error = error_text(error);
-    if inner.delays.failed(None, &error, wait, &*inner.settings.clock) {
+    if inner.delays.failed(None, None, &error, wait, &*inner.settings.clock) {
         tracing::warn!(projection = inner.name, error, "waiting for the store");
     }
 }
@@ -117,7 +121,10 @@ struct Worker<P> {
     inner: Arc<Inner<P>>,
     names: Names,
     id: Uuid,
+    reservation: Reservation,
     slices: Slices,
+    /// The events that its code accepts, unless finding that out panics.
+    filter: Option<EventFilter>,
     has_looked: bool,
     // Moments are of the monotonic clock: the wall clock may step.
     /// The last sign of each worker, and when it was seen first.
@@ -271,6 +278,7 @@ impl<P: Projection> Worker<P> {
         let taken = self.running.iter().filter(|(_, running)| running.is_taken());
         let taken: BTreeSet<Slot> = taken.map(|(slot, _)| *slot).collect();
         let overview = Overview::read(&*self.inner.store, &self.names).await?;
+        self.reservation.check(&overview.runs)?;
         self.watch(&overview).await;
         if overview.control.paused {
             self.stop_all();
@@ -329,9 +337,13 @@ impl<P: Projection> Worker<P> {
     }
 
     /// Whether a slot has not stopped, or is to try again now. It has stopped for as long as this worker has seen it
-    /// so: clocks differ. At its start, a worker tries at once, since it may run other code.
+    /// so: clocks differ. At its start, a worker tries at once, since it may run other code. A slice that has stopped at
+    /// an event of a newer schema version waits for code that reads it.
     fn may_try(&mut self, slot: Slot, state: &Read<SliceState>, now: Duration) -> bool {
         let Some(failure) = &state.value.failure else { return true };
+        if let Some(is_read) = self.filter.as_ref().and_then(|filter| failure.is_read_by(filter)) {
+            return is_read;
+        }
         let seen = self.stopped.entry(slot).or_insert((state.revision, now));
         if seen.0 != state.revision {
             *seen = (state.revision, now);
@@ -416,7 +428,7 @@ impl<P: Projection> Worker<P> {
     }
 
     async fn give_sign(&self) -> Result<(), ProjectorError> {
-        let sign = encode(&Sign::new(self.inner.delays.all()))?;
+        let sign = encode(&Sign::new(self.reservation.run(), self.inner.delays.all()))?;
         let set = self.changes().put(self.names.worker(self.id), ExpectedDocument::Any, sign);
         Ok(self.inner.store.change(&set).await.map_err(ChangeError::into_store_error)?)
     }
@@ -449,7 +461,7 @@ fn log_stopped(projection: &str, slot: Slot, failure: &Failure) {
         slice = slot.slice.get(),
         stream = event.map(|event| event.stream.as_str()),
         version = event.map(|event| event.version.get()),
-        event = event.map(|event| event.name.as_str()),
+        event = event.and_then(|event| event.name()),
         position = event.map(|event| event.position.get()),
         attempts = failure.attempts,
         retry_at = failure.retry_at.map(tracing::field::display),

@@ -85,6 +85,7 @@ pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng
         sleep(LEASE * 20).await;
         if projector.rebuild_progress().await.map_err(|error| error.to_string())?.is_some() {
             while projector.switch().await.is_err() {
+                let _ = projector.replay_parked().await;
                 if let Some(stopped) = projector.rebuild_progress().await.ok().flatten() {
                     for (slice, _) in stopped.stopped() {
                         let _ = projector.retry(slice).await;
@@ -105,6 +106,7 @@ pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng
             return Err(format!("it does not end: {progress:?}, {new:?}"));
         }
     };
+    check_signs(run).await?;
     projector.shutdown();
     worker.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let still_parked = check_rows(run, &projector, &events, skipped).await?;
@@ -166,7 +168,9 @@ async fn check_rows(
 ) -> Result<u64, String> {
     let text = |error: es_core::ReadModelError| error.to_string();
     let mut parked: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
-    for event in projector.parked().await.map_err(|error| error.to_string())? {
+    let active = projector.progress().await.map_err(|error| error.to_string())?.build;
+    let all = projector.parked().await.map_err(|error| error.to_string())?;
+    for event in all.into_iter().filter(|event| event.build == active) {
         let account = event.event.stream.trim_start_matches("account#").to_owned();
         parked.entry(account).or_default().insert(event.event.version.get());
     }
@@ -227,19 +231,22 @@ async fn check_slices(projector: &Projector<Ledger>) -> Result<(), String> {
     }
 }
 
-/// Checks that nothing is left of the dead, and of builds that were replaced.
+/// Checks that no sign of life is left of the dead: there is the one of the worker of the check.
+async fn check_signs(run: &Run) -> Result<(), String> {
+    let all = run.truth.documents(&DocumentQuery::new("projection#ledger")).await;
+    let all = all.map_err(|error| error.to_string())?.documents;
+    let signs: Vec<_> = all.iter().filter(|(name, _)| name.starts_with("worker#")).collect();
+    if signs.len() > 1 { Err(format!("there is one worker, and these signs: {signs:?}")) } else { Ok(()) }
+}
+
+/// Checks that nothing is left of builds that were replaced.
 async fn check_documents(run: &Run) -> Result<(), String> {
     let error = |error: es_core::StoreError| error.to_string();
     let all = run.truth.documents(&DocumentQuery::new("projection#ledger")).await.map_err(error)?;
     let mut builds = BTreeSet::new();
-    for (name, document) in &all.documents {
+    for (name, _) in &all.documents {
         let build = name.strip_prefix("slice#").and_then(|slot| slot.split('#').next());
         builds.extend(build.map(str::to_owned));
-        // The owner of a slice may be left, when the response to its last request was late: without a sign of life, the
-        // slice is free.
-        if name.starts_with("worker#") {
-            return Err(format!("`{name}` is left: {}", document.body));
-        }
     }
     if builds.len() > 1 {
         return Err(format!("there are several builds: {builds:?}"));

@@ -57,8 +57,8 @@ impl Operator {
                 Ok(())
             }
             5 => projector.rebuild().await,
-            6 | 7 => {
-                projector.switch().await?;
+            random @ (6 | 7) => {
+                if random == 6 { projector.switch().await } else { projector.switch_anyway().await }?;
                 self.operated.report.switches += 1;
                 Ok(())
             }
