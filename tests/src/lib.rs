@@ -19,11 +19,6 @@ pub mod chaos;
 pub mod conformance;
 pub mod domain;
 
-/// The README's examples, compiled and run.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-struct Readme;
-
 /// The book's examples, compiled and run: one item for each chapter.
 #[cfg(doctest)]
 mod book {
@@ -31,8 +26,8 @@ mod book {
     struct Concepts;
     #[doc = include_str!("../../docs/src/tutorial.md")]
     struct Tutorial;
-    #[doc = include_str!("../../docs/src/modelling.md")]
-    struct Modelling;
+    #[doc = include_str!("../../docs/src/modeling.md")]
+    struct Modeling;
     #[doc = include_str!("../../docs/src/evolution.md")]
     struct Evolution;
     #[doc = include_str!("../../docs/src/projections.md")]
@@ -75,15 +70,15 @@ fn the_book_quotes_the_compiler() {
     }
 }
 
-/// The book quotes costs that the README has, where they are measured.
+/// The README quotes costs from the book, whose table is compared with a measurement in `examples`.
 #[test]
-fn the_book_quotes_the_costs_of_the_readme() {
+fn the_readme_quotes_the_costs_of_the_book() {
     let readme = include_str!("../../README.md");
     let book = include_str!("../../docs/src/operations.md");
-    let rows = book.lines().filter(|row| row.starts_with("| ") && row.matches(" | ").count() == 4);
+    let rows = readme.lines().filter(|row| row.starts_with("| ") && row.matches(" | ").count() == 4);
     let rows: Vec<_> = rows.filter(|row| !row.starts_with("| what ")).collect();
-    assert!(rows.len() > 5, "the table is gone");
+    assert!(rows.len() > 3, "the table is gone");
     for row in rows {
-        assert!(readme.contains(row), "the README has no such row:\n{row}");
+        assert!(book.contains(row), "the book has no such row:\n{row}");
     }
 }

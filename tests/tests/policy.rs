@@ -1,4 +1,4 @@
-//! The policy in the README: what the library asks of DynamoDB, no less and no more.
+//! The policy in the book: it allows every request that the library makes, and no others.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -62,12 +62,12 @@ fn actions_of(operation: &str, body: &Value) -> Actions {
     }
 }
 
-/// The actions of each statement of the README's policy.
+/// The actions of each statement of the policy in the book.
 fn policy() -> Vec<Actions> {
-    let readme = include_str!("../../README.md");
-    let blocks = readme.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let book = include_str!("../../docs/src/operations.md");
+    let blocks = book.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
     let policy = blocks.filter(|block| block.contains("\"Statement\"")).collect::<Vec<_>>();
-    let [policy] = policy[..] else { panic!("the README has {} policies", policy.len()) };
+    let [policy] = policy[..] else { panic!("the book has {} policies", policy.len()) };
     let policy: Value = serde_json::from_str(policy).expect("is JSON");
     let statements = policy["Statement"].as_array().expect("statements");
     let action = |action: &Value| action.as_str().expect("a text").to_owned();

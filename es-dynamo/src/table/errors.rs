@@ -52,7 +52,8 @@ where
         ),
         "AccessDeniedException" => StoreError::setup(
             format!(
-                "access to the table `{table}` is denied: compare the policy of the role with the one in the README"
+                "access to the table `{table}` is denied: compare the role's policy with the one in the book's \
+                 chapter on operations"
             ),
             Some(cause(&error)),
         ),
