@@ -1,4 +1,4 @@
-// The account of the tutorial, whole. Snippets of other chapters include it.
+// The complete account of the tutorial. Snippets of other chapters include it.
 
 use std::fmt;
 

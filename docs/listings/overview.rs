@@ -1,4 +1,4 @@
-// The projection of the chapter on projections, whole. It goes with the account of the tutorial.
+// The complete projection of the chapter on projections, for the account of the tutorial.
 
 use es_core::feed::Feed;
 
