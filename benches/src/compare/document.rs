@@ -29,40 +29,40 @@ pub fn introduction(plan: &Plan) {
     println!(
         "# Benchmarks
 
-This framework beside a hand-written loop on the SDK, cqrs-es 0.5.0 with dynamo-es 0.5.0, and
-event-store-adapter-rs 5.2.0: the same domain and payloads, the same client of the SDK, the same engine, one
-run. Every table below was printed by the command above it; no number was written by hand.
+This framework compared with a hand-written loop on the SDK, cqrs-es 0.5.0 with dynamo-es 0.5.0, and
+event-store-adapter-rs 5.2.0: the same domain and payloads, the same SDK client, the same engine, one run. Each table
+was printed by the command above it; no number was entered by hand.
 
-**The domain** is an account, and deposits whose payloads have about 100 bytes of JSON. A command loads the
-account, decides, and records one event or five.
+**The domain** is an account with deposits whose payloads have about 100 bytes of JSON. A command loads the account,
+decides, and records one or five events.
 
-**The contenders**, each as its own documentation shows it:
+**The contenders** are used as their documentation shows:
 
-- *raw SDK loop*: one strongly consistent `Query` to load, one `PutItem` with `attribute_not_exists` to
-  record, on this framework's table and with its items. It has no commit ids to check, no metadata, no retries.
-- *this framework*: `Repository::execute`; *snapshots* with `snapshot(every = 100)`, written in the
-  background, their time and units included; *adaptive snapshots* with the bare `snapshot`; *eventual reads*
-  with `RepositoryBuilder::eventual_reads`, which decides on a state that may be behind, and whose write tells;
-  *cache* with `RepositoryBuilder::cache`. The last three differ in commands alone.
+- *raw SDK loop*: one strongly consistent `Query` to load, and one `PutItem` with `attribute_not_exists` to record, with
+  the table and the items of this framework. It verifies no commit ids, and has no metadata and no retries.
+- *this framework*: `Repository::execute`; *snapshots* with `snapshot(every = 100)`, written in the background, with
+  their time and units included; *adaptive snapshots* with the bare `snapshot`; *eventual reads* with
+  `RepositoryBuilder::eventual_reads`, which decides on a state that may be stale, and detects that when it writes;
+  *cache* with `RepositoryBuilder::cache`. The last three differ only in commands.
 - *dynamo-es*: `CqrsFramework::execute` on a `PersistedEventStore`, without queries; *snapshots* with
-  `new_snapshot_store` every 100 events. A commit is one `TransactWriteItems`. With snapshots it reads events
-  with eventual consistency, which takes half the units and may miss the newest.
-- *event-store-adapter-rs*: the repository of its example: the newest snapshot, then the events after it, which
-  are not asked for when the snapshot is at the head; *snapshots* with `persist_event_and_snapshot` at every
-  100th event. Its API appends one event at a time, so five events are five transactions, and not atomic
-  together. Its snapshot table has the index that its documentation asks for.
+  `new_snapshot_store` every 100 events. A commit is one `TransactWriteItems`. With snapshots, it reads events with
+  eventual consistency, which takes half the units and may miss the newest events.
+- *event-store-adapter-rs*: the repository of its example, which reads the newest snapshot, and then the events after it
+  unless the snapshot is at the head; *snapshots* with `persist_event_and_snapshot` at every 100th event. Its API
+  appends one event at a time, so five events are five transactions, and not atomic together. Its snapshot table has
+  the index that its documentation asks for.
 
-The tables are on demand, and none has a stream: this framework's own `create_table` turns one on, which takes
-neither time nor units of a command on AWS, but does in an engine on one machine.
+The tables are on demand and have no stream. The framework's `create_table` turns a stream on, which affects neither the
+time nor the units of a command on AWS, but does on an engine on the same machine.
 
-**How.** The contenders take turns in {rounds} rounds, after a short one that warms up; each round starts with
-another one, and on the embedded engine each turn has a new engine. A client works on an account of its own
-until that has {life} events, so all see streams of the same lengths. Commands per second and ratios are medians
-of the rounds; latencies are of all commands.
+**Method.** The contenders take turns in {rounds} rounds, after a short one for warm-up. Each round starts with another
+contender. On the embedded engine, each turn has a new engine. A client uses one account until it has {life} events, so
+all contenders see streams of the same lengths. Commands per second and ratios are medians of the rounds; latencies are
+those of all commands.
 
-Both engines are in memory, and share the machine's cores with those who use them. There is neither a network
-nor a service in the way, so reading items, decoding them and waiting for the engine weigh more here than on
-AWS, and the number of requests weighs less. The units are what is billed.
+Both engines are in memory, and share the cores of the machine with the clients. There is neither a network nor a service
+in between, so reading and decoding items and waiting for the engine have a larger share of the time than on AWS, and the
+number of requests has a smaller one. The units are those that AWS bills.
 ",
         rounds = plan.rounds,
         life = plan.life,
@@ -74,8 +74,8 @@ pub fn heading(engine: &Engine) {
     report::command("compare");
     if !engine.is_embedded() {
         println!(
-            "DynamoDB Local reports the write units of transactions by other rules than those that AWS documents, two \
-             for\neach KB of each item. The embedded engine follows these: take the units from there.\n"
+            "DynamoDB Local does not report the write units of transactions as AWS documents them (two per KB of each \
+             item).\nThe embedded engine does: use its units.\n"
         );
     }
 }
@@ -89,8 +89,8 @@ pub fn on_engine(plan: &Plan, measured: &OnEngine) {
 
 fn summary(measured: &OnEngine) {
     println!(
-        "### In short\n\nCommands per second against the raw loop of the same rounds; write and read units of \
-         a command\non the average of an account's life; time to load against the raw loop.\n"
+        "### Summary\n\nCommands per second relative to the raw loop in the same rounds; average write and read units \
+         of a command\nover the life of an account; time of a load relative to the raw loop.\n"
     );
     let loads: Vec<_> = measured.speeds.iter().map(|(load, _)| speed_heading(*load)).collect();
     let mut columns = vec!["".to_owned()];
@@ -143,7 +143,7 @@ fn number_of(events: u64) -> String {
 }
 
 fn speeds(plan: &Plan, speeds: &Speeds) {
-    println!("### Commands\n\nOn accounts of up to {} events, each client on one of its own.\n", plan.life);
+    println!("### Commands\n\nOn accounts of up to {} events, with one account per client.\n", plan.life);
     let columns = ["", "clients", "events", "commands/s", "× raw", "p50, ms", "p99, ms"];
     let table = Table::new(1, &columns);
     for (load, speeds) in speeds {
@@ -165,11 +165,11 @@ fn speeds(plan: &Plan, speeds: &Speeds) {
 
 fn costs(plan: &Plan, costs: &Costs) {
     println!(
-        "### What a command costs
+        "### Cost of a command
 
-Counted below the SDK: every request is made to ask for the units it consumes, and the answers are added up.
-First the first command on an account, then the average of all until it has {} events, snapshots included.
-Bytes are what the tables hold more afterwards, by DynamoDB's rules for the sizes of items.
+Counted below the SDK: every request asks for the consumed units, and the responses are added up. The columns show the
+first command on an account, then the average of all commands until it has {} events, including snapshots. Bytes are
+the growth of the tables, by DynamoDB's rules for item sizes.
 ",
         plan.life
     );
@@ -208,9 +208,8 @@ fn loadings(loadings: &Loadings) {
     println!(
         "### Loads
 
-By a repository that has not seen the stream before, of streams that were written with one event in each
-command. The rows with snapshots have one of the stream's last event. Every state is compared with what it
-should be.
+Loads by a repository that has not used the stream before, of streams with one event per command. In the rows with
+snapshots, there is a snapshot at the stream's last event. Every state is compared with the expected one.
 "
     );
     let table = Table::new(1, &["", "events", "time, ms", "× raw", "requests", "RCU"]);
@@ -242,15 +241,15 @@ pub fn without_engine(plan: &Plan, measured: &WithoutEngine) {
     println!(
         "### Decoding and folding
 
-A repository on a store that has its pages ready, beside two loops of `serde_json::from_str`: over the same
-payloads, and over the same pages. Each owns what it reads, and frees it. {} events at a time.
+A repository on a store with prepared pages, compared with two loops of `serde_json::from_str`: over the same payloads,
+and over the same pages. Each owns the data that it reads, and frees it. {} events at a time.
 ",
         number_of(plan.folded)
     );
     let table = Table::new(
         0,
         &[
-            "events of a commit",
+            "events per commit",
             "loop over payloads, events/s",
             "loop over pages, events/s",
             "framework, events/s",
@@ -273,8 +272,8 @@ payloads, and over the same pages. Each owns what it reads, and frees it. {} eve
     println!(
         "### Memory
 
-The most bytes that a load holds at a time, of a stream that is made up while it is read, in pages of about
-1 MB as DynamoDB sends them. The page's own text is included.
+The peak memory of a load, of a stream that is generated while it is read, in pages of about 1 MB as DynamoDB sends
+them. This includes the text of the page.
 "
     );
     let table = Table::new(1, &["", "events", "peak, KB"]);
@@ -283,7 +282,7 @@ The most bytes that a load holds at a time, of a stream that is made up while it
         table.row(&[peak.kind.name().to_owned(), number_of(peak.events), kilobytes]);
     }
     drop(table);
-    println!("What a command allocates, from the call to the answer, the SDK included:\n");
+    println!("Allocations of a command, from the call to the response, including the SDK:\n");
     let table = Table::new(1, &["", "events before", "events", "allocations", "bytes"]);
     for allocations in &measured.memory.allocations {
         table.row(&[
@@ -296,7 +295,7 @@ The most bytes that a load holds at a time, of a stream that is made up while it
     }
     drop(table);
 
-    println!("### On the store in memory\n\nOne client, accounts of up to {} events.\n", plan.life);
+    println!("### On the store in memory\n\nOne client, with accounts of up to {} events.\n", plan.life);
     let table = Table::new(1, &["", "events", "commands/s"]);
     for speed in &measured.memory_speeds {
         let name = if speed.cached { "with a cache" } else { "without a cache" };

@@ -28,15 +28,15 @@ fn introduction() {
     println!(
         "# Benchmarks of the feed
 
-From a commit to the row of a read model: how fast, how far behind, and for how many capacity units. Every table
-was printed by this command; no number was written by hand.
+From a commit to the row of a read model: throughput, lag, and capacity units. Each table was printed by this command; no
+number was entered by hand.
 "
     );
     report::command("feed");
     println!(
-        "A commit is one deposit with about 100 bytes of JSON. The projection has one read model with a row for each
-account: for each event it reads the row, adds to it, and puts it back. Writers, the indexer, the projection and
-the engine are in one process, and share its cores; there is neither a network nor a service in the way.
+        "A commit is one deposit with about 100 bytes of JSON. The projection has one read model with a row per account: for each
+event, it reads the row, adds the amount, and puts the row back. Writers, the indexer, the projection, and the engine are
+in one process, and share its cores; there is neither a network nor a service in between.
 "
     );
 }
@@ -45,12 +45,12 @@ fn flows(plan: &Plan, flows: &[Flow]) {
     println!(
         "## From a commit to the read model
 
-On the store in memory, events are in the feed when they are stored. On the embedded engine an indexer follows
-the table's stream: it looks for records every so often, and waits so long for more before it writes a page.
+On the store in memory, events are in the feed as soon as they are stored. On the embedded engine, an indexer polls for
+commits at the given interval, and lingers for the given time before it writes a page.
 
-As fast as it goes: {clients} clients commit one event at a time, until the row of the last event can be read. The round of
-median speed out of {rounds}, in which the lines took turns. They shared the machine with other work, so compare them
-with each other.
+Maximum throughput: {clients} clients commit one event at a time, until the row of the last event can be read. The
+configurations take turns; the figures are from the round with the median speed out of {rounds}. The machine was shared
+with other work, so compare the lines only with each other.
 ",
         clients = plan.clients,
         rounds = plan.rounds,
@@ -68,13 +68,13 @@ with each other.
     }
     drop(table);
     println!(
-        "Under a steady load of {} commits a second for {} s. The lag is the time from the acknowledgement of a \
-         commit to\nthat of the transaction that writes its row. The units are all that the indexer writes: pages, \
-         summaries and\ncheckpoints.\n",
+        "Steady load: {} commits per second for {} s. The lag is the time from the response to a commit to the \
+         response to the\ntransaction that writes its row. The units are those of all writes of the indexer: pages, \
+         summaries, and checkpoints.\n",
         plan.rate,
         plan.duration.as_secs_f64(),
     );
-    let columns = ["", "commits/s", "lag p50, ms", "lag p99, ms", "events a page", "WCU an event"];
+    let columns = ["", "commits/s", "lag p50, ms", "lag p99, ms", "events per page", "WCU per event"];
     let table = Table::new(1, &columns);
     for flow in flows {
         let (pages, units) = match &flow.effort {
@@ -90,8 +90,8 @@ with each other.
     }
     drop(table);
     println!(
-        "The longer the indexer waits, the more events share a page, and the less each of them costs. Only events of \
-         one\nslice share pages: a feed with few events a second is cheaper with few slices.\n"
+        "The longer the indexer waits, the more events share a page, and the less each event costs. Only events of one \
+         slice\nshare pages: a feed with few events per second is cheaper with few slices.\n"
     );
 }
 
@@ -101,7 +101,7 @@ fn place(indexing: Option<Indexing>) -> String {
         Some(Indexing { slices, poll, linger }) => {
             let plural = if slices == 1 { "" } else { "s" };
             let (poll, linger) = (poll.as_millis(), linger.as_millis());
-            format!("embedded engine, {slices} slice{plural}, looks every {poll} ms, waits {linger} ms")
+            format!("embedded engine, {slices} slice{plural}, poll interval {poll} ms, linger {linger} ms")
         }
     }
 }
@@ -110,8 +110,8 @@ fn rebuilds(rebuilds: &[Rebuild], on_engine: &OnEngine) {
     println!(
         "## Rebuilding
 
-`Projector::rebuild`, on one thread in memory. The peak is the most bytes that were allocated at a time besides
-what the store held before; the rows of the new build are in it, and do not grow with the events.
+`Projector::rebuild`, on one thread in memory. The peak is the peak memory in addition to that of the store before the
+rebuild. It includes the rows of the new build, whose number does not depend on the number of events.
 "
     );
     let table = Table::new(1, &["", "events", "events/s", "peak, KB"]);
@@ -136,21 +136,20 @@ fn costs(plan: &Plan, costs: &[Cost]) {
     println!(
         "## Capacity units
 
-For each of {} events, each the only one of its commit and of a stream whose id is a UUID. Counted below the SDK,
-on the embedded engine. Writing is what comes on top of the commit itself; for the feed that includes the
-summaries of its watermarks. Reading is once, with eventual consistency: by a consumer that takes every event, and
-by one that takes none of them.
+Units per event, for {} events, each the only event of its commit and of a stream whose id is a UUID. Counted below the
+SDK, on the embedded engine. Writes are those in addition to the commit; for the feed, they include the summaries of its
+watermarks. Reads are eventually consistent, once by a consumer that processes every event, and once by a consumer that
+passes over all of them.
 
-The index has a slice and a timestamp as its keys and all attributes in it, as Akka's plugin for DynamoDB documents
-its own, and all events in one slice. A write unit costs as much as {READS_A_WRITE} read units: the last columns add up
-both, in read units, for so many consumers that take every event. GetRecords on the table's stream, by which an
-indexer learns of commits, is billed by the call, and a Lambda function does not pay for it.
+The index has a slice and a timestamp as its keys and contains all attributes, as documented for Akka's DynamoDB plugin,
+with all events in one slice. A write unit costs as much as {READS_A_WRITE} read units: the last columns add up both, in
+read units, for the given number of consumers that process every event. GetRecords on the table's stream, from which an
+indexer learns of commits, is billed per call, and is free for Lambda functions.
 ",
         count(plan.counted as f64),
     );
     let consumers = [1.0, 3.0, 10.0];
-    let mut columns: Vec<_> =
-        ["", "WCU to write", "RCU to read", "RCU to pass over"].map(str::to_owned).to_vec();
+    let mut columns: Vec<_> = ["", "WCU to write", "RCU to read", "RCU to skip"].map(str::to_owned).to_vec();
     let plural = |consumers: f64| if consumers == 1.0 { "" } else { "s" };
     columns.extend(
         consumers.map(|consumers| format!("all, {} consumer{}", count(consumers), plural(consumers))),
@@ -166,10 +165,10 @@ indexer learns of commits, is billed by the call, and a Lambda function does not
     }
     drop(table);
     println!(
-        "A consumer of the feed gets each commit by its key, which is half a unit each, where an index has all of \
-         them side\nby side. With {} consumers that take every event, the index costs as much as the feed with pages of \
-         16 commits.\nA scan finds events in no order, and cannot begin where the last one ended: it costs this for \
-         every event that the\ntable has, each time.",
+        "A consumer of the feed gets each commit by its key, for half a unit each, while an index stores them next to \
+         each\nother. With {} consumers that process every event, the index costs as much as the feed with pages of 16 \
+         commits. A\nscan returns events in no order and cannot continue where the previous one ended: it has this cost \
+         for every event\nin the table, each time.",
         count(break_even(&costs[1], &costs[3]).round()),
     );
 }

@@ -56,18 +56,18 @@ async fn time<F: Future<Output = ()>>(count: u32, commands: impl FnOnce() -> F) 
 
 fn introduction(turns: u32, commands: u32) {
     if report::profile() == "lto" {
-        println!("### With link-time optimisation\n");
+        println!("### With link-time optimization\n");
         report::command("overhead");
-        println!("The same, built with `lto = \"fat\"` and `codegen-units = 1`.\n");
+        println!("Built with `lto = \"fat\"` and `codegen-units = 1`.\n");
         return;
     }
     println!("## CPU time of a command\n");
     report::command("overhead");
     println!(
-        "Of a process with one client, on a connector that answers at once, with answers made beforehand: a stream
-of so many events with payloads of 200 bytes, which stand before the command. Both send the same requests, one
-`Query` and one conditional `PutItem`, so what they take besides is all that differs. They take turns, {turns} of
-{commands} commands each: medians, and the median of the ratios of each pair.
+        "CPU time of a process with one client, on a connector that responds immediately with prepared responses: a stream with
+the given number of events before the command, with payloads of 200 bytes. Both contenders send the same requests, one
+`Query` and one conditional `PutItem`, so only the other work differs. They take turns, {turns} with {commands} commands
+each. The figures are medians, and the median of the ratios of each pair.
 "
     );
 }
