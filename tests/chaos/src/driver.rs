@@ -44,7 +44,9 @@ pub(crate) async fn run(plan: &Plan, seed: u64) -> Result<(), BoxError> {
 
 async fn run_in(folder: &Folder, plan: &Plan, seed: u64) -> Result<(), BoxError> {
     let table = format!("chaos-{seed}-{}", std::process::id());
-    let store = DynamoStore::builder().endpoint(plan.endpoint()).table(&table).build()?;
+    // Without faults, only a busy machine makes the server slow.
+    let builder = DynamoStore::builder().attempt_timeout(PATIENCE).operation_timeout(PATIENCE);
+    let store = builder.endpoint(plan.endpoint()).table(&table).build()?;
     let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
     store.create_table_with(options).await?;
     let mut random = Rng::with_seed(seed);
@@ -76,13 +78,13 @@ async fn run_in(folder: &Folder, plan: &Plan, seed: u64) -> Result<(), BoxError>
 async fn watch(store: &DynamoStore, folder: &Folder) -> Result<(), BoxError> {
     let workers = Workers::<old::Code>::idle(store, Broker::open(&folder.path("broker"), 0, 0.0)?)?;
     loop {
-        for progress in [
-            workers.totals.progress().await?,
-            workers.bonuses.progress().await?,
-            workers.publishing.progress().await?,
+        for (name, progress) in [
+            ("totals", workers.totals.progress().await?),
+            ("bonuses", workers.bonuses.progress().await?),
+            ("publishing", workers.publishing.progress().await?),
         ] {
             if let Some((slice, failure)) = progress.stopped().next() {
-                return Err(format!("slice {slice} has stopped: {failure:?}").into());
+                return Err(format!("{name} has stopped in slice {slice}: {failure:?}").into());
             }
         }
         sleep(Duration::from_secs(1)).await;
