@@ -80,8 +80,8 @@ pub struct FulfilOrders {
 }
 
 impl React<OrderPlaced> for FulfilOrders {
-    fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Option<OrderId> {
-        ctx.id().parse().ok().map(OrderId)
+    fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Result<Option<OrderId>, BoxError> {
+        Ok(Some(OrderId(ctx.id_as()?)))
     }
 
     async fn react(
@@ -103,8 +103,8 @@ impl React<OrderPlaced> for FulfilOrders {
 }
 
 impl React<PaymentOverdue> for FulfilOrders {
-    fn instance(&self, _: &PaymentOverdue, ctx: &EventContext) -> Option<OrderId> {
-        ctx.id().parse().ok().map(OrderId)
+    fn instance(&self, _: &PaymentOverdue, ctx: &EventContext) -> Result<Option<OrderId>, BoxError> {
+        Ok(Some(OrderId(ctx.id_as()?)))
     }
 
     async fn react(

@@ -122,8 +122,17 @@ fn documents_hold_when_a_store_fails() {
     run_all("documents in memory", 3_000, run, changes_tried);
 }
 
-fn processes_tried(total: &ProcessReport) -> [u64; 6] {
-    [total.shipped, total.dropped, total.called_off, total.released, total.deaths, total.faults]
+fn processes_tried(total: &ProcessReport) -> [u64; 8] {
+    [
+        total.shipped,
+        total.dropped,
+        total.called_off,
+        total.released,
+        total.deaths,
+        total.faults,
+        total.interruptions,
+        total.unreached,
+    ]
 }
 
 /// Processes: each command once, whatever dies.
@@ -133,7 +142,7 @@ fn processes_hold_when_a_store_fails() {
         let store = MemoryStore::new();
         processes::run(seed, store.clone(), |faults| FaultyStore::new(store.clone(), faults)).await
     };
-    run_all("processes in memory", 250, run, processes_tried);
+    run_all("processes in memory", 120, run, processes_tried);
 }
 
 /// The same on the embedded engine.

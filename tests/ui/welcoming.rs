@@ -3,8 +3,8 @@
 include!("welcome.rs");
 
 impl React<Opened> for Welcoming {
-    fn instance(&self, _: &Opened, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Opened, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(&self, _: &Opened, _: &mut Reaction<'_, Welcome>) -> Result<Events<Welcome>, BoxError> {

@@ -16,7 +16,8 @@ pub enum FeedError {
     /// The position is beyond the end of the slice.
     #[error(
         "slice {slice} of the feed ends at position {end}, before the checkpoint at position {position}: the feed was \
-         restored to an earlier state, or is another one; start the projection again with `rebuild` or `reset`"
+         restored to an earlier state, or is another one; start a projection again with `rebuild` or `reset`, and let a process \
+         go on with `seek`"
     )]
     #[non_exhaustive]
     BeyondEnd {
@@ -30,8 +31,8 @@ pub enum FeedError {
     /// The position is in another page than the one that was read before.
     #[error(
         "slice {slice} of the feed was read up to position {position} in the page {expected}, and that position is now \
-         in the page {found}: the feed was restored and has grown again; start the projection again with `rebuild` or \
-         `reset`"
+         in the page {found}: the feed was restored and has grown again; start a projection again with `rebuild` or \
+         `reset`, and let a process go on with `seek`"
     )]
     #[non_exhaustive]
     Replaced {

@@ -80,6 +80,28 @@ pub trait Feed: EventStore + Documents {
     fn growth(&self) -> BoxFuture<'static, ()>;
 }
 
+/// Returns why a position that was read before, in the part `anchor`, is not a place in the feed as it is now; `None` if
+/// it is one.
+pub(crate) async fn mismatch(
+    feed: &(impl Feed + ?Sized),
+    slice: Slice,
+    position: Position,
+    anchor: Option<FeedAnchor>,
+) -> Result<Option<FeedError>, StoreError> {
+    if position == Position::NONE {
+        return Ok(None);
+    }
+    let read = FeedRead::new(slice, position).anchored(anchor).limit(1).filter(EventFilter::none());
+    match feed.read_feed(&read).await {
+        Err(StoreError::Feed(error)) => match *error {
+            // A commit that is missing after the position says nothing about the position.
+            FeedError::Missing(_) => Ok(None),
+            error => Ok(Some(error)),
+        },
+        page => page.map(|_| None),
+    }
+}
+
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<F: Feed + ?Sized> Feed for Arc<F> {

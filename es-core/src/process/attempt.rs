@@ -5,6 +5,7 @@ use super::reaction::{Done, Instance, Reaction};
 use super::reactor::{RETENTION, Reactor, failed};
 use super::turn::{Begun, Turn};
 use crate::aggregate::Aggregate;
+use crate::documents::ChangeError;
 use crate::events::Events;
 use crate::projection::ProjectError;
 use crate::projection::timeout::Scheduled;
@@ -84,7 +85,11 @@ impl<S: Aggregate> Reactor<S> {
         }
         let ctx = instance.ctx;
         if !timers.is_empty() {
-            self.schedule(ctx.slice(), timers, &turn).await.map_err(ProjectError::Handler)?;
+            match self.schedule(ctx.slice(), timers, &turn).await {
+                Ok(()) => {}
+                Err(ChangeError::Refused) => return Ok(Attempted::Outdated),
+                Err(error) => return Err(ProjectError::Handler(error.into())),
+            }
         }
         // Nothing but a turn that has begun proves that the slice is still this worker's.
         let lease = ctx.lease().filter(|_| !is_begun).cloned();

@@ -1,6 +1,7 @@
 //! Processes: events in, commands out.
 
 mod attempt;
+mod reached;
 mod reacting;
 mod reaction;
 mod reactor;
@@ -9,6 +10,7 @@ mod turn;
 
 use std::future::Future;
 
+pub(crate) use reached::reached_key;
 pub use reacting::Reacting;
 pub use reaction::Reaction;
 pub(crate) use reaction::unlisted;
@@ -78,8 +80,8 @@ use crate::projection::{BoxError, EventContext, ProjectError};
 /// struct FulfilOrders { stock: Repository<Stock> }
 ///
 /// impl React<OrderPlaced> for FulfilOrders {
-///     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Option<String> {
-///         Some(ctx.id().to_owned())
+///     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+///         Ok(Some(ctx.id().to_owned()))
 ///     }
 ///
 ///     async fn react(
@@ -190,8 +192,20 @@ pub trait Lists<E> {}
     note = "each event in `#[process(events(…), timeouts(…))]` requires one: write `impl React<{E}> for {Self} {{ fn instance(…) … async fn react(…) … }}`"
 )]
 pub trait React<E>: Process + Lists<E> {
-    /// Which instance of the process the event concerns; `None` when it concerns none.
-    fn instance(&self, event: &E, ctx: &EventContext) -> Option<<Self::State as Aggregate>::Id>;
+    /// Returns the instance of the process that the event concerns; `None` when it concerns none.
+    ///
+    /// An instance is often named after the aggregate that the event belongs to:
+    /// `Ok(Some(`[`ctx.id_as()?`](EventContext::id_as)`))`.
+    ///
+    /// # Errors
+    ///
+    /// When the event does not name an instance and should, such as when its id is malformed. The event fails, as if
+    /// [`react`](Self::react) had returned the error, and is not passed over silently.
+    fn instance(
+        &self,
+        event: &E,
+        ctx: &EventContext,
+    ) -> Result<Option<<Self::State as Aggregate>::Id>, BoxError>;
 
     /// Reacts: issues commands, and returns what the instance has to remember.
     ///

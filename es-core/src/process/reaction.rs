@@ -14,6 +14,7 @@ use super::turn::{Begun, Turn};
 use crate::aggregate::Aggregate;
 use crate::clock::is_storable;
 use crate::command::Handle;
+use crate::documents::ChangeError;
 use crate::event::{Event, EventKind};
 use crate::metadata::Metadata;
 use crate::projection::timeout::Scheduled;
@@ -59,7 +60,7 @@ pub(crate) fn unlisted(timeout: &str) -> String {
 /// What a reaction did besides the events that it returned.
 pub(super) struct Done {
     pub(super) turn: Turn,
-    /// Whether the instance has changed before the reaction could begin.
+    /// Whether the instance or the turn has changed meanwhile.
     pub(super) is_outdated: bool,
     /// Whether another worker has the slice.
     pub(super) is_lost: bool,
@@ -141,7 +142,11 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         C: Send + Sync,
     {
         let key = self.issue().await?;
-        Ok(self.request(repository, key).execute(id, command).await?)
+        let result = self.request(repository, key).execute(id, command).await;
+        if matches!(result, Err(ExecuteError::Refused(_))) {
+            self.lose_turn();
+        }
+        Ok(result?)
     }
 
     /// Issues a command once, and hears what the domain says to it.
@@ -169,11 +174,20 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         match self.request(repository, key).execute(id, command).await {
             Ok(outcome) => Ok(Ok(outcome)),
             Err(ExecuteError::Rejected(rejection)) => {
-                Ok(Err(self.turn.reject(self.issued, &rejection).await?))
+                let remembered = self.turn.reject(self.issued, &rejection).await;
+                if let Err(error) = &remembered
+                    && let Some(ChangeError::Outdated { .. }) = error.downcast_ref()
+                {
+                    self.lose_turn();
+                }
+                Ok(Err(remembered?))
             }
             Err(ExecuteError::Conflict(conflict) | ExecuteError::Outdated(conflict)) => Err(conflict.into()),
             Err(ExecuteError::Claimed(claimed)) => Err(claimed.into()),
-            Err(ExecuteError::Refused(refused)) => Err(refused.into()),
+            Err(ExecuteError::Refused(refused)) => {
+                self.lose_turn();
+                Err(refused.into())
+            }
             Err(ExecuteError::KeyReused(reused)) => Err(reused.into()),
             Err(ExecuteError::Store(error)) => Err(error.into()),
         }
@@ -216,6 +230,12 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         // The key stands for the place in the reaction: renaming a command type must not stop one that runs again.
         let request = repository.with(self.metadata.clone()).fingerprint(&key).once_for(RETENTION, key);
         request.joining(move |_| [condition.clone()])
+    }
+
+    /// The turn is not what this reaction knows: another worker or an operator has changed it, or a write whose response
+    /// was lost. The reaction runs again, and finds out.
+    fn lose_turn(&mut self) {
+        self.is_outdated = true;
     }
 
     /// The key of the next command. From the first on, it is this reaction's turn.

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use super::React;
 use super::attempt::Attempted;
+use super::reached::{Reached, reached_key};
 use super::reaction::Instance;
 use super::timers::Timers;
 use super::turn::Turn;
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
-use crate::documents::{DocumentKey, Documents};
+use crate::documents::{ChangeError, DocumentKey, Documents};
 use crate::event::EventKind;
-use crate::feed::{Feed, Position, Slice};
+use crate::feed::{Feed, Slice};
 use crate::ids::IdSource;
 use crate::keys::shorten;
 use crate::projection::timeout::{Due, Scheduled};
@@ -47,7 +48,7 @@ struct Work {
     slice: Slice,
     timers: Timers,
     /// The position of the last event for which a turn had begun when the work on the slice began.
-    reached: Option<Position>,
+    reached: Option<Reached>,
 }
 
 /// The state of the reaction that holds the turn.
@@ -60,6 +61,8 @@ enum Holder {
     Parked,
     /// Its event or timeout was skipped.
     Skipped,
+    /// Its event is not in the feed any more.
+    Gone,
 }
 
 impl<S: Aggregate> Reactor<S> {
@@ -99,7 +102,7 @@ impl<S: Aggregate> Reactor<S> {
             self.work(ctx.slice()).timers.look_again();
             return Ok(());
         }
-        let Some(id) = process.instance(event, ctx) else { return Ok(()) };
+        let Some(id) = process.instance(event, ctx).map_err(ProjectError::Handler)? else { return Ok(()) };
         let store = Arc::clone(&self.store) as Arc<dyn EventStore>;
         let instance = self.instance(&id, ctx, &*store, P::TIMEOUTS).map_err(failed)?;
         for _ in 0..MOST_ATTEMPTS {
@@ -114,7 +117,7 @@ impl<S: Aggregate> Reactor<S> {
                 continue;
             }
             if is_in_order(ctx) {
-                turn = turn.reaching(self.reached_key(ctx.slice()), ctx.position());
+                turn = turn.reaching(reached_key(self.process, ctx.slice()), Reached::of(ctx));
             }
             match self.attempt(process, &instance, event, turn).await? {
                 Attempted::Done => return Ok(()),
@@ -158,20 +161,14 @@ impl<S: Aggregate> Reactor<S> {
         if !is_in_order(ctx) {
             return Ok(false);
         }
-        let key = self.reached_key(ctx.slice());
         let reached = match self.work(ctx.slice()).reached {
             Some(reached) => reached,
             None => {
-                let reached = match self.store.document(&key).await? {
-                    Some(document) => document.body.parse().map(Position::new).map_err(|_| {
-                        StoreError::damaged(format!("the document `{key}`"), "it is not a position")
-                    })?,
-                    None => Position::NONE,
-                };
+                let reached = Reached::read(&*self.store, self.process, ctx).await?;
                 *self.work(ctx.slice()).reached.insert(reached)
             }
         };
-        Ok(ctx.position() < reached)
+        Ok(reached.is_after(ctx))
     }
 
     /// Returns when the reaction that holds the turn is finished.
@@ -203,6 +200,13 @@ impl<S: Aggregate> Reactor<S> {
                 let reason = format!("{begun}, because it was skipped: call `abandon` with the id `{id}`");
                 Err(ProjectError::Handler(reason.into()))
             }
+            Holder::Gone => {
+                let reason = format!(
+                    "{begun}, and its event is not in the feed any more, which was restored to an earlier state: let the \
+                     reconciler add the event again, or, if it is lost, call `abandon` with the id `{id}`"
+                );
+                Err(ProjectError::Handler(reason.into()))
+            }
         }
     }
 
@@ -221,6 +225,7 @@ impl<S: Aggregate> Reactor<S> {
         Ok(match fate {
             _ if is_finished => Holder::Finished,
             Fate::Parked => Holder::Parked,
+            Fate::Gone => Holder::Gone,
             _ => Holder::Skipped,
         })
     }
@@ -258,10 +263,6 @@ impl<S: Aggregate> Reactor<S> {
         DocumentKey::new(format!("process#{}#turn#{id}", self.process), "")
     }
 
-    fn reached_key(&self, slice: Slice) -> DocumentKey {
-        DocumentKey::new(format!("process#{}#reached#{slice}", self.process), "")
-    }
-
     fn work(&mut self, slice: Slice) -> &mut Work {
         let work = self.work.take().filter(|work| work.slice == slice).unwrap_or_else(|| Work {
             slice,
@@ -277,7 +278,7 @@ impl<S: Aggregate> Reactor<S> {
         slice: Slice,
         timers: &[Scheduled],
         turn: &Turn,
-    ) -> Result<(), BoxError> {
+    ) -> Result<(), ChangeError> {
         let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
         let timeouts = &mut self.work(slice).timers;
         timeouts.store(&*store as &dyn Documents, &*ids, timers, &turn.condition()).await

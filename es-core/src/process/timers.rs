@@ -6,9 +6,10 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 
 use crate::documents::{
-    ChangeSet, Document, DocumentChange, DocumentCondition, DocumentKey, DocumentQuery, Documents,
+    ChangeError, ChangeSet, Document, DocumentChange, DocumentCondition, DocumentKey, DocumentQuery,
+    Documents,
 };
-use crate::event::Event;
+use crate::event::{Event, without_values};
 use crate::feed::Slice;
 use crate::ids::IdSource;
 use crate::projection::timeout::{self, Due, Scheduled, Timeout};
@@ -124,12 +125,14 @@ impl Timers {
         ids: &dyn IdSource,
         timers: &[Scheduled],
         condition: &DocumentCondition,
-    ) -> Result<(), BoxError> {
+    ) -> Result<(), ChangeError> {
         let mut changes = Vec::new();
         let mut bytes = 0;
         for timer in timers {
             let key = DocumentKey::new(&self.collection, timer.document());
-            let change = DocumentChange::put(key, serde_json::to_string(timer)?);
+            let body =
+                serde_json::to_string(timer).map_err(|error| StoreError::invalid(without_values(&error)))?;
+            let change = DocumentChange::put(key, body);
             let is_full = changes.len() == ChangeSet::MAX_CHANGES - 1
                 || bytes + change.bytes() > ChangeSet::MAX_BYTES - RESERVED_BYTES;
             if is_full {
@@ -150,9 +153,9 @@ impl Timers {
         ids: &dyn IdSource,
         changes: Vec<DocumentChange>,
         condition: &DocumentCondition,
-    ) -> Result<(), BoxError> {
+    ) -> Result<(), ChangeError> {
         let set = ChangeSet::new(ids.new_id()).with(changes).join([JoinedWrite::new(condition.clone())]);
-        Ok(store.change(&set).await?)
+        store.change(&set).await
     }
 
     /// Begins the next round at `time`, unless it begins earlier.

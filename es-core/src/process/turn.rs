@@ -7,11 +7,11 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::reached::Reached;
 use crate::documents::{
     ChangeError, ChangeSet, DocumentCondition, DocumentKey, Documents, ExpectedDocument, Revision,
 };
 use crate::event::without_values;
-use crate::feed::Position;
 use crate::ids::IdSource;
 use crate::projection::{BoxError, EventContext, Origin};
 use crate::store::{JoinedWrite, StoreError};
@@ -30,8 +30,8 @@ pub(super) struct Turn {
     content: Content,
     /// That the slice is still its worker's: only then may a turn begin.
     lease: Option<DocumentCondition>,
-    /// Where to note that a turn for this position of the slice has begun.
-    reached: Option<(DocumentKey, Position)>,
+    /// Where to note that a turn for this event has begun.
+    reached: Option<(DocumentKey, Reached)>,
 }
 
 /// Whether a turn could begin.
@@ -87,9 +87,9 @@ impl Turn {
         Ok(Some(Self { store, ids, key, held, content, lease: None, reached: None }))
     }
 
-    /// When the turn begins, also records in the document `key` that the slice has reached `position`.
-    pub(super) fn reaching(mut self, key: DocumentKey, position: Position) -> Self {
-        self.reached = Some((key, position));
+    /// When the turn begins, also records in the document `key` how far the slice is.
+    pub(super) fn reaching(mut self, key: DocumentKey, reached: Reached) -> Self {
+        self.reached = Some((key, reached));
         self
     }
 
@@ -165,13 +165,12 @@ impl Turn {
     }
 
     async fn write(&mut self, lease: Option<DocumentCondition>) -> Result<(), ChangeError> {
-        let body = serde_json::to_string(&self.content)
-            .map_err(|error| StoreError::invalid(without_values(&error)))?;
+        let body = encode(&self.content)?;
         let mut set = ChangeSet::new(self.ids.new_id()).put(self.key.clone(), self.held.into(), body);
         if let Some(lease) = lease {
             set = set.join([JoinedWrite::new(lease)]);
-            if let Some((key, position)) = &self.reached {
-                set = set.put(key.clone(), ExpectedDocument::Any, position.get().to_string());
+            if let Some((key, reached)) = &self.reached {
+                set = set.put(key.clone(), ExpectedDocument::Any, encode(reached)?);
             }
         }
         let mut attempts = 0;
@@ -188,4 +187,8 @@ impl Turn {
             }
         }
     }
+}
+
+fn encode(content: &impl Serialize) -> Result<String, StoreError> {
+    serde_json::to_string(content).map_err(|error| StoreError::invalid(without_values(&error)))
 }

@@ -15,7 +15,7 @@ pub use context::{EventContext, InvalidId, Tick};
 pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError};
 pub use projector::{
     Delay, FailedEvent, FailedKind, Failure, OnFailure, Parked, PassedOver, Progress, Projector,
-    ProjectorBuilder, SliceProgress, SliceStatus, Start,
+    ProjectorBuilder, SeekTo, SliceProgress, SliceStatus, Start,
 };
 pub(crate) use projector::{Fate, Origin, active_build, fate};
 pub use stage::Stage;

@@ -86,7 +86,7 @@ use crate::version::{ExpectedVersion, Version};
 ///     }
 /// }
 /// # impl React<OrderPlaced> for FulfilOrders {
-/// #     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Option<String> { Some(ctx.id().to_owned()) }
+/// #     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Result<Option<String>, BoxError> { Ok(Some(ctx.id().to_owned())) }
 /// #     async fn react(&self, event: &OrderPlaced, reaction: &mut Reaction<'_, Fulfilment>)
 /// #         -> Result<Events<Fulfilment>, BoxError>
 /// #     {
@@ -97,7 +97,7 @@ use crate::version::{ExpectedVersion, Version};
 /// #     }
 /// # }
 /// # impl React<Overdue> for FulfilOrders {
-/// #     fn instance(&self, _: &Overdue, ctx: &EventContext) -> Option<String> { Some(ctx.id().to_owned()) }
+/// #     fn instance(&self, _: &Overdue, ctx: &EventContext) -> Result<Option<String>, BoxError> { Ok(Some(ctx.id().to_owned())) }
 /// #     async fn react(&self, _: &Overdue, reaction: &mut Reaction<'_, Fulfilment>)
 /// #         -> Result<Events<Fulfilment>, BoxError>
 /// #     {

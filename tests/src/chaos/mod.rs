@@ -5,11 +5,13 @@
 
 mod checker;
 mod client;
+pub mod divert;
 pub mod documents;
 pub mod processes;
 pub mod projections;
 mod seeds;
 pub mod slow;
+pub mod user_code;
 
 use std::sync::Arc;
 use std::time::Duration;

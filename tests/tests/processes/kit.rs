@@ -108,8 +108,8 @@ async fn complaints_show_what_differs() {
 struct Failing;
 
 impl React<Placed> for Failing {
-    fn instance(&self, _: &Placed, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Placed, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(

@@ -2,8 +2,10 @@
 
 mod failures;
 mod kit;
+mod outages;
 mod reactions;
 mod replaced;
+mod restored;
 mod stored;
 mod support;
 mod timeouts;

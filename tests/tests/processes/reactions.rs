@@ -37,6 +37,7 @@ async fn a_worker_may_die_at_any_request() {
             orders: Repository::new(mortal.clone()),
             stock: Repository::new(mortal.clone()),
             wallets: Repository::new(mortal.clone()),
+            misbehaviour: es_tests::chaos::user_code::Misbehaviour::default(),
         };
         let work = Work::on(&projector(mortal, process).build());
         pass(Duration::from_millis(400)).await;

@@ -63,8 +63,8 @@ impl Asking {
 }
 
 impl React<Asked> for Asking {
-    fn instance(&self, _: &Asked, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Asked, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(
@@ -86,8 +86,8 @@ impl React<Asked> for Asking {
 }
 
 impl React<Again> for Asking {
-    fn instance(&self, _: &Again, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Again, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(
@@ -155,8 +155,8 @@ pub(crate) struct Note {
 }
 
 impl React<Asked> for Wrong {
-    fn instance(&self, _: &Asked, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Asked, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(
@@ -176,8 +176,8 @@ impl React<Asked> for Wrong {
 }
 
 impl React<Again> for Wrong {
-    fn instance(&self, _: &Again, _: &EventContext) -> Option<String> {
-        None
+    fn instance(&self, _: &Again, _: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(None)
     }
 
     async fn react(&self, _: &Again, _: &mut Reaction<'_, Diary>) -> Result<Events<Diary>, BoxError> {
@@ -186,8 +186,8 @@ impl React<Again> for Wrong {
 }
 
 impl React<Note> for Wrong {
-    fn instance(&self, _: &Note, _: &EventContext) -> Option<String> {
-        None
+    fn instance(&self, _: &Note, _: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(None)
     }
 
     async fn react(&self, _: &Note, _: &mut Reaction<'_, Diary>) -> Result<Events<Diary>, BoxError> {

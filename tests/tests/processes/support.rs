@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::feed::Feed;
 use es_core::prelude::*;
 use es_core::process::{Process, Reacting};
 use es_core::projection::{ProjectorBuilder, ProjectorError};
 use es_core::{Clock, MemoryStore, Metadata, RetryPolicy};
 use es_tests::chaos::processes::shop::{Fulfil, Order, Place, Receive, Reserve, Stock};
+use es_tests::chaos::user_code::Misbehaviour;
 use es_tests::domain::{Account, Deposit, Deposited};
 use tokio::sync::Semaphore;
 
@@ -77,6 +79,7 @@ pub(crate) fn shop(store: &MemoryStore) -> Fulfil {
         orders: Repository::new(store.clone()),
         stock: Repository::new(store.clone()),
         wallets: Repository::new(store.clone()),
+        misbehaviour: Misbehaviour::default(),
     }
 }
 
@@ -119,7 +122,7 @@ pub(crate) struct Reminder {
 }
 
 /// What the note of a deposit tells it: `instance: word word …`. The words are carried out in order:
-/// `pay` deposits in an account, `ask` reserves a cup, `note` records what the instance has done so far, `remind` schedules a reminder,
+/// `pay` deposits in an account, `ask` reserves a cup, `insist` does so until there is an answer, `note` records what the instance has done so far, `remind` schedules a reminder,
 /// `wait` waits until it is let go on, `slow` takes a second, `once` does nothing more if the instance remembers
 /// anything, `fail` fails as long as it has to. The words after `then` are carried out by the reminders.
 #[derive(Clone, Process)]
@@ -197,6 +200,14 @@ impl Scripted {
                     let (article, order) = ("cup".to_owned(), "ann".to_owned());
                     let _ = reaction.ask(&self.stock, &article, Reserve(order)).await?;
                 }
+                "insist" => {
+                    let (article, order) = ("cup".to_owned(), "ann".to_owned());
+                    for _ in 0..20 {
+                        if reaction.ask(&self.stock, &article, Reserve(order.clone())).await.is_ok() {
+                            break;
+                        }
+                    }
+                }
                 "remind" => reaction.schedule(Duration::from_secs(1), Reminder { of: script.to_owned() })?,
                 "wait" => self.shared.gate.acquire().await?.forget(),
                 "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
@@ -220,9 +231,13 @@ impl Scripted {
 }
 
 impl React<Deposited> for Scripted {
-    fn instance(&self, event: &Deposited, _: &EventContext) -> Option<String> {
+    fn instance(&self, event: &Deposited, _: &EventContext) -> Result<Option<String>, BoxError> {
+        let who = event.note.split_once(": ").map_or("", |(who, _)| who);
+        if who == "!" {
+            return Err("`!` is not the name of an instance".into());
+        }
         // What it pays itself is nobody's.
-        event.note.split_once(": ").filter(|(who, _)| *who != "for").map(|(who, _)| who.to_owned())
+        Ok(event.note.split_once(": ").filter(|(who, _)| *who != "for").map(|(who, _)| who.to_owned()))
     }
 
     async fn react(
@@ -236,8 +251,8 @@ impl React<Deposited> for Scripted {
 }
 
 impl React<Reminder> for Scripted {
-    fn instance(&self, _: &Reminder, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Reminder, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(
@@ -261,6 +276,23 @@ pub(crate) async fn tell_with(store: &MemoryStore, account: &str, note: &str, me
     let accounts = Repository::<Account>::builder(store.clone()).clock(Time).build();
     let deposit = Deposit { cents: 1, notes: vec![note.to_owned()] };
     accounts.with(metadata).execute(&account.to_owned(), deposit).await.expect("accepted");
+}
+
+/// Changes what is stored of a process by hand: the one document in `collection` whose name starts with `name`.
+pub(crate) async fn edit(
+    store: &MemoryStore,
+    collection: &str,
+    name: &str,
+    change: impl FnOnce(&mut serde_json::Value),
+) {
+    let query = DocumentQuery::new(collection).prefix(name);
+    let page = store.documents(&query).await.expect("lists");
+    let [(name, document)] = &page.documents[..] else { panic!("{collection} has {:?}", page.documents) };
+    let mut content = serde_json::from_str(&document.body).expect("JSON");
+    change(&mut content);
+    let set = ChangeSet::new(uuid::Uuid::from_u128(fastrand::u128(..)));
+    let set = set.put(DocumentKey::new(collection, name), ExpectedDocument::Any, content.to_string());
+    store.change(&set).await.expect("stores");
 }
 
 /// How often it was paid.

@@ -266,8 +266,8 @@ mod chain {
     pub(super) struct Remind;
 
     impl React<Deposited> for Remind {
-        fn instance(&self, _: &Deposited, ctx: &EventContext) -> Option<String> {
-            Some(ctx.id().to_owned())
+        fn instance(&self, _: &Deposited, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+            Ok(Some(ctx.id().to_owned()))
         }
 
         async fn react(
@@ -281,8 +281,8 @@ mod chain {
     }
 
     impl React<Due> for Remind {
-        fn instance(&self, _: &Due, ctx: &EventContext) -> Option<String> {
-            Some(ctx.id().to_owned())
+        fn instance(&self, _: &Due, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+            Ok(Some(ctx.id().to_owned()))
         }
 
         async fn react(

@@ -7,8 +7,8 @@ pub struct Renamed;
 pub struct Welcoming;
 
 impl React<Renamed> for Welcoming {
-    fn instance(&self, _: &Renamed, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Renamed, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(&self, _: &Renamed, _: &mut Reaction<'_, Welcome>) -> Result<Events<Welcome>, BoxError> {

@@ -5,8 +5,8 @@ include!("../welcoming.rs");
 pub struct Welcoming;
 
 impl React<Welcomed> for Welcoming {
-    fn instance(&self, _: &Welcomed, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Welcomed, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(&self, _: &Welcomed, _: &mut Reaction<'_, Welcome>) -> Result<Events<Welcome>, BoxError> {

@@ -8,8 +8,8 @@ pub struct Late;
 pub struct Welcoming;
 
 impl React<Late> for Welcoming {
-    fn instance(&self, _: &Late, _: &EventContext) -> Option<String> {
-        None
+    fn instance(&self, _: &Late, _: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(None)
     }
 
     async fn react(&self, _: &Late, _: &mut Reaction<'_, Welcome>) -> Result<Events<Welcome>, BoxError> {

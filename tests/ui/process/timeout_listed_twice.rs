@@ -8,8 +8,8 @@ pub struct Late;
 pub struct Welcoming;
 
 impl React<Late> for Welcoming {
-    fn instance(&self, _: &Late, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Late, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(&self, _: &Late, _: &mut Reaction<'_, Welcome>) -> Result<Events<Welcome>, BoxError> {

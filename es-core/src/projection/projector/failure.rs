@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::event::EventData;
+use crate::event::{CommitId, EventData};
 use crate::feed::{EventFilter, Position, Slice};
 use crate::projection::timeout::{self, Scheduled};
 use crate::projection::{EventContext, ProjectError, ProjectorError};
@@ -203,6 +203,9 @@ pub struct Parked {
     pub first: Version,
     /// What went wrong; of an event that had to wait for another one, that.
     pub error: String,
+    /// The commit of the event, by which it is told from another one at the same version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) commit: Option<CommitId>,
     /// The timeout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) scheduled: Option<Box<Scheduled>>,

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::state::{Names, SliceState, Slot, read};
-use crate::documents::{DocumentKey, Documents};
-use crate::feed::{Position, Slice};
+use crate::documents::DocumentKey;
+use crate::feed::{Feed, FeedAnchor, Position, Slice, mismatch};
 use crate::projection::{EventContext, ProjectorError, timeout};
 
 /// What a reaction is to: an event of the feed, or a timeout.
@@ -14,12 +14,12 @@ pub(crate) enum Origin {
     Event {
         slice: Slice,
         position: Position,
+        /// The part of the feed that holds the position.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        anchor: Option<FeedAnchor>,
     },
     /// With the name of its document.
-    Timeout {
-        slice: Slice,
-        name: String,
-    },
+    Timeout { slice: Slice, name: String },
 }
 
 impl Origin {
@@ -27,7 +27,7 @@ impl Origin {
         let slice = ctx.slice();
         match ctx.timeout_key() {
             Some(key) => Self::Timeout { slice, name: timeout::document(ctx.time(), key) },
-            None => Self::Event { slice, position: ctx.position() },
+            None => Self::Event { slice, position: ctx.position(), anchor: ctx.anchor() },
         }
     }
 }
@@ -41,11 +41,13 @@ pub(crate) enum Fate {
     Parked,
     /// It was handled or skipped.
     Passed,
+    /// It is not in the feed any more: the feed was restored to an earlier state.
+    Gone,
 }
 
 /// What has become of an event or a timeout of the process `process`.
 pub(crate) async fn fate(
-    store: &(impl Documents + ?Sized),
+    store: &(impl Feed + ?Sized),
     process: &str,
     origin: &Origin,
 ) -> Result<Fate, ProjectorError> {
@@ -61,7 +63,13 @@ pub(crate) async fn fate(
         return Ok(Fate::Passed);
     }
     let (is_pending, parked) = match origin {
-        Origin::Event { position, .. } => (state.position < *position, names.parked_event(slot, *position)),
+        Origin::Event { position, anchor, .. } => {
+            let is_pending = state.position < *position;
+            if is_pending && mismatch(store, slice, *position, *anchor).await?.is_some() {
+                return Ok(Fate::Gone);
+            }
+            (is_pending, names.parked_event(slot, *position))
+        }
         Origin::Timeout { name, .. } => {
             let key = DocumentKey::new(timeout::collection(process, slice), name);
             (store.document(&key).await?.is_some(), names.parked_timeout(slot, name))

@@ -14,6 +14,7 @@ mod names;
 mod parking;
 mod pending;
 mod progress;
+mod recovery;
 mod state;
 mod stop;
 mod timeouts;
@@ -32,6 +33,7 @@ pub use delays::Delay;
 pub use failure::{FailedEvent, FailedKind, Failure, Parked};
 pub(crate) use fate::{Fate, Origin, fate};
 pub use progress::{Progress, SliceProgress, SliceStatus};
+pub use recovery::SeekTo;
 pub(crate) use state::active_build;
 
 use self::builder::Settings;

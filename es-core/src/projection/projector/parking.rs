@@ -14,7 +14,7 @@ use crate::error_text::error_text;
 use crate::event::EventData;
 use crate::feed::{FeedEntry, Position};
 use crate::projection::{EventContext, ProjectError, Projection, ProjectorError, timeout};
-use crate::store::{EventStore, Read, StoreError};
+use crate::store::{EventStore, Read};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -42,6 +42,14 @@ pub(super) async fn parked(
     }
 }
 
+/// The document of a parked event or timeout.
+pub(super) fn document(names: &Names, slot: Slot, parked: &Parked) -> DocumentKey {
+    match parked.event.timeout_document() {
+        Some(name) => names.parked_timeout(slot, &name),
+        None => names.parked_event(slot, parked.event.position),
+    }
+}
+
 impl<P: Projection> Consumer<'_, '_, P> {
     /// Sets an event aside: from the next checkpoint on it is parked.
     pub(super) async fn park(
@@ -58,6 +66,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
             event: FailedEvent::of(event, ctx),
             first,
             error: reason.to_owned(),
+            commit: Some(ctx.event_id().commit()),
             scheduled: None,
         };
         let key = self.held.names.parked_event(slot, ctx.position());
@@ -135,13 +144,15 @@ impl<P: Projection> Consumer<'_, '_, P> {
 
     /// Tries a parked event again; says whether it is done.
     async fn replay_event(&mut self, name: &str, parked: &Parked, stream: &StreamId) -> Result<bool, Ended> {
-        let entry = self.entry(parked, stream).await?;
         let index = parked.event.version.since(parked.first) as usize;
-        let Some(event) = entry.commit.events.get(index) else {
-            return Err(StoreError::corrupt(stream, "a parked event is not in its commit any more").into());
+        let (event, ctx) = match self.entry(parked, stream).await? {
+            Ok(entry) if index < entry.commit.events.len() => {
+                (entry.commit.events[index].clone(), EventContext::of(&entry, index, self.held.slot.slice))
+            }
+            Ok(_) => return self.keep_parked(name, parked, missing("its commit has fewer events")).await,
+            Err(reason) => return self.keep_parked(name, parked, missing(&reason)).await,
         };
-        let ctx = EventContext::of(&entry, index, self.held.slot.slice);
-        self.replay(name, parked, event, ctx).await
+        self.replay(name, parked, &event, ctx).await
     }
 
     /// Tries a parked event or timeout again; says whether it is done.
@@ -156,13 +167,13 @@ impl<P: Projection> Consumer<'_, '_, P> {
         ctx.set_lease(&self.held.lease);
         let key = DocumentKey::new(self.held.names.parked(self.held.slot), name);
         // Before the event, so that there is room for both in one transaction; nothing else is pending.
-        self.pending.changes.push(DocumentChange::delete(key.clone()));
+        self.pending.changes.push(DocumentChange::delete(key));
         let mut outage = Outage::default();
-        let is_done = loop {
+        loop {
             match self.try_handle(event, &ctx).await {
                 Ok(Handled::Done) => {
                     self.pending.resumed += 1;
-                    break true;
+                    break;
                 }
                 Ok(Handled::Crowded) => unreachable!("nothing is pending"),
                 Err(ProjectError::Lost) => return Err(Ended::Lost),
@@ -175,34 +186,53 @@ impl<P: Projection> Consumer<'_, '_, P> {
                     if matches!(error, ProjectError::Interrupted(_)) {
                         self.renew()?;
                     }
-                    let again = Parked { error: error_text(&error), ..parked.clone() };
-                    self.pending.changes = vec![DocumentChange::put(key, encode(&again)?)];
-                    break false;
+                    return self.keep_parked(name, parked, error_text(&error)).await;
                 }
             }
-        };
+        }
         self.checkpoint().await?;
-        Ok(is_done)
+        Ok(true)
     }
 
-    /// The commit of a parked event, as it stands in the feed.
-    async fn entry(&self, parked: &Parked, stream: &StreamId) -> Result<FeedEntry, Ended> {
+    /// Leaves a parked event or timeout where it is, with another error.
+    async fn keep_parked(&mut self, name: &str, parked: &Parked, error: String) -> Result<bool, Ended> {
+        let key = DocumentKey::new(self.held.names.parked(self.held.slot), name);
+        let again = Parked { error, ..parked.clone() };
+        self.pending.changes = vec![DocumentChange::put(key, encode(&again)?)];
+        self.checkpoint().await?;
+        Ok(false)
+    }
+
+    /// The commit of a parked event, as it stands in the feed; the reason when it cannot be read any more.
+    async fn entry(&self, parked: &Parked, stream: &StreamId) -> Result<Result<FeedEntry, String>, Ended> {
         let read = Read::all(stream.clone()).after(parked.first.previous()).until(parked.first);
         let store = &self.held.inner.store;
         let pages = self
             .held
             .persistently(|| EventStore::read(&**store, read.clone()).try_collect::<Vec<_>>().boxed());
-        let commit = pages.await?.into_iter().flat_map(|page| page.commits).next();
-        let Some(commit) = commit.filter(|commit| commit.first == parked.first) else {
-            return Err(StoreError::corrupt(stream, "the commit of a parked event is gone").into());
+        let commit = match pages.await {
+            Ok(pages) => pages.into_iter().flat_map(|page| page.commits).next(),
+            Err(Ended::Error(error)) => return Ok(Err(error_text(&error))),
+            Err(ended) => return Err(ended),
         };
+        let Some(commit) = commit.filter(|commit| commit.first == parked.first) else {
+            return Ok(Err("its commit is gone".to_owned()));
+        };
+        if parked.commit.is_some_and(|id| id != commit.id) {
+            return Ok(Err("another commit is in its place".to_owned()));
+        }
         let before = parked.event.version.since(parked.first);
         let position = Position::new(parked.event.position.get().saturating_sub(before));
-        Ok(FeedEntry::new(position, stream.clone(), commit))
+        Ok(Ok(FeedEntry::new(position, stream.clone(), commit)))
     }
 
     async fn parked_after(&self, after: Option<String>) -> Result<Vec<(String, Parked)>, Ended> {
         let Held { inner, names, slot, .. } = &*self.held;
         self.held.persistently(|| parked(&*inner.store, names, *slot, after.clone())).await
     }
+}
+
+/// Says why a parked event cannot be replayed, and what to do.
+fn missing(reason: &str) -> String {
+    format!("the event cannot be read any more: {reason}; restore it, or give it up with `discard_parked`")
 }

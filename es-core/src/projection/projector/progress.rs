@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::state::{Overview, SliceState, Slot};
 use super::{Inner, Projector};
 use crate::error_text;
-use crate::feed::{EventFilter, FeedError, FeedRead, Position, Slice};
+use crate::feed::{Position, Slice, mismatch};
 use crate::projection::{Projection, ProjectorError};
 use crate::store::StoreError;
 
@@ -147,16 +147,7 @@ impl<P: Projection> Inner<P> {
         slice: Slice,
         state: &SliceState,
     ) -> Result<Option<StoreError>, StoreError> {
-        if state.position == Position::NONE {
-            return Ok(None);
-        }
-        let read = FeedRead::new(slice, state.position).anchored(state.anchor);
-        match self.store.read_feed(&read.limit(1).filter(EventFilter::none())).await {
-            // A missing commit after the checkpoint does not make the checkpoint impossible.
-            Err(StoreError::Feed(error)) if matches!(*error, FeedError::Missing(_)) => Ok(None),
-            Err(error @ StoreError::Feed(_)) => Ok(Some(error)),
-            read => read.map(|_| None),
-        }
+        Ok(mismatch(&*self.store, slice, state.position, state.anchor).await?.map(StoreError::from))
     }
 }
 

@@ -74,6 +74,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
             event: FailedEvent::of(&event, &ctx),
             first: Version::NONE,
             error,
+            commit: None,
             scheduled: Some(Box::new(scheduled)),
         };
         self.pending.changes.push(DocumentChange::delete(timeout.document().clone()));

@@ -483,8 +483,8 @@ mod others {
                 pub(crate) struct Watch;
 
                 impl crate::React<Placed> for Watch {
-                    fn instance(&self, _: &Placed, ctx: &EventContext) -> Option<String> {
-                        Some(ctx.id().to_owned())
+                    fn instance(&self, _: &Placed, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+                        Ok(Some(ctx.id().to_owned()))
                     }
 
                     async fn react(
@@ -497,8 +497,8 @@ mod others {
                 }
 
                 impl crate::React<Overdue> for Watch {
-                    fn instance(&self, _: &Overdue, ctx: &EventContext) -> Option<String> {
-                        Some(ctx.id().to_owned())
+                    fn instance(&self, _: &Overdue, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+                        Ok(Some(ctx.id().to_owned()))
                     }
 
                     async fn react(

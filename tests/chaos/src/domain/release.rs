@@ -155,8 +155,8 @@ pub(crate) struct GrantBonuses {
 }
 
 impl React<Deposited> for GrantBonuses {
-    fn instance(&self, event: &Deposited, ctx: &EventContext) -> Option<String> {
-        earns_bonus(ctx.id(), &event.note).then(|| ctx.id().to_owned())
+    fn instance(&self, event: &Deposited, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(earns_bonus(ctx.id(), &event.note).then(|| ctx.id().to_owned()))
     }
 
     async fn react(
@@ -173,8 +173,8 @@ impl React<Deposited> for GrantBonuses {
 }
 
 impl React<Confirmed> for GrantBonuses {
-    fn instance(&self, _: &Confirmed, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Confirmed, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(

@@ -1,5 +1,6 @@
-//! A process under faults: its workers die at any request, and others go on; money and goods arrive meanwhile,
-//! so that a command that was rejected once would be accepted later.
+//! A process under faults: its workers die at any request, stand still, and lose the store for longer than a lease; its
+//! reactions panic and hang; wall clocks step. Others go on. Money and goods arrive meanwhile, so that a command that was
+//! rejected once would be accepted later.
 
 #[allow(missing_docs, missing_debug_implementations)] // a domain like any other
 pub mod shop;
@@ -12,7 +13,7 @@ use chrono::TimeDelta;
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::feed::Feed;
 use es_core::process::Reacting;
-use es_core::testing::Faults;
+use es_core::testing::{Faults, FaultyStore};
 use es_core::{Projector, Repository, RetryPolicy};
 use fastrand::Rng;
 use futures_util::future::{Either, join, join_all, select};
@@ -20,9 +21,11 @@ use tokio::time::sleep;
 
 use self::shop::{Desk, Fulfil, Order, PATIENCE, PayIn, Place, Receive, Regret, Stock, Wallet};
 use super::client::SeededIds;
+use super::divert::{Divert, Sent};
 use super::faults;
-use super::projections::VirtualTime;
+use super::projections::{VirtualTime, mortal};
 use super::slow::Slow;
+use super::user_code::Misbehaviour;
 
 const ORDERS: usize = 8;
 const ARTICLES: [&str; 2] = ["cup", "pot"];
@@ -30,6 +33,11 @@ const WALLETS: [&str; 2] = ["ann", "bob"];
 const WORKERS: usize = 3;
 /// For how long there are faults.
 pub const STORM: Duration = Duration::from_secs(20);
+
+/// How long a reaction may take: longer than its requests, unless several of them are late.
+const HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the store may be out of reach for all workers: longer than the longest lease, and than an order waits.
+const OUTAGE: Duration = Duration::from_secs(10);
 
 /// How late a request may be.
 const LATEST: Duration = Duration::from_secs(4);
@@ -49,6 +57,10 @@ pub struct ProcessReport {
     pub deaths: u64,
     /// Requests that had a fault.
     pub faults: u64,
+    /// Reactions that panicked or hung.
+    pub interruptions: u64,
+    /// Requests during an outage.
+    pub unreached: u64,
 }
 
 impl std::ops::AddAssign for ProcessReport {
@@ -59,18 +71,25 @@ impl std::ops::AddAssign for ProcessReport {
         self.released += other.released;
         self.deaths += other.deaths;
         self.faults += other.faults;
+        self.interruptions += other.interruptions;
+        self.unreached += other.unreached;
     }
 }
 
 /// A process on a store, all of its parts with the same clock and with ids from a seed.
+///
+/// A slice that has once stopped stays so. If reactions are interrupted on purpose they may fail often; otherwise hardly,
+/// so that a condition which passes, and counts as a failure, stops the slice.
 fn projector<S: Feed + Clone>(
     store: S,
     lease: Duration,
     clock: VirtualTime,
+    misbehaviour: Option<&Misbehaviour>,
     random: &mut Rng,
 ) -> Projector<Reacting<Fulfil>> {
-    let retry = RetryPolicy::default().with_max_attempts(4).with_max_delay(Duration::from_millis(200));
+    let retry = RetryPolicy::default().with_max_delay(Duration::from_millis(200));
     let process = Fulfil {
+        misbehaviour: misbehaviour.cloned().unwrap_or_default(),
         orders: repository(&store, clock, random),
         stock: repository(&store, clock, random),
         wallets: repository(&store, clock, random),
@@ -79,7 +98,9 @@ fn projector<S: Feed + Clone>(
         .lease(lease)
         .poll(Duration::from_millis(100))
         .batch(random.u32(1..10))
-        .retry(retry.with_max_attempts(1000))
+        .retry(retry.with_max_attempts(if misbehaviour.is_some() { 1_000 } else { 2 }))
+        .restart(RetryPolicy::never())
+        .handler_timeout(if misbehaviour.is_some() { HANDLER_TIMEOUT } else { STORM * 10 })
         .clock(clock)
         .ids(SeededIds::new(random.fork()))
         .build()
@@ -113,9 +134,16 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     fastrand::seed(seed);
     let clock = VirtualTime::new(TimeDelta::zero());
     let mut report = ProcessReport::default();
+    let misbehaviour = random.bool().then(|| Misbehaviour::new(random.f64() * 0.3, random.fork()));
+    // For all workers at once: requests time out, or are refused. Many of the events and timeouts come meanwhile.
+    let outage = Faults::seeded(random.u64(..));
+    let outage = if random.bool() { outage.internal_errors(1.0) } else { outage.refusals(1.0) };
+    let begins = STORM.mul_f64(random.f64());
+    let lasts = if random.bool() { OUTAGE.mul_f64(random.f64()) } else { Duration::ZERO };
+    let is_out = move |_: Sent<'_>| (begins..begins + lasts).contains(&clock.elapsed());
     let workers = (0..WORKERS).map(|_| {
         let mut random = random.fork();
-        let open = &open;
+        let (open, truth, outage, misbehaviour) = (&open, &truth, &outage, misbehaviour.as_ref());
         async move {
             let (mut deaths, mut injected) = (0, 0);
             while clock.elapsed() < STORM {
@@ -124,24 +152,36 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
                 // Some take others for dead that are alive.
                 let lease = Duration::from_millis(random.u64(50..2_000));
                 let late = if random.bool() { random.f64() * 0.05 } else { 0.0 };
-                let store: Arc<dyn Feed> = Arc::new(open(faults.clone()));
+                let unreached = FaultyStore::new(truth.clone(), outage.clone());
+                let store: Arc<dyn Feed> = Arc::new(Divert::to(open(faults.clone()), unreached, is_out));
                 let store: Arc<dyn Feed> = Arc::new(Slow::new(store, late, LATEST, random.fork()));
-                let worker = projector(store, lease, clock, &mut random);
+                // By less than what a repository warns of.
+                let time = clock.stepping(STORM, Duration::from_secs(30), &mut random);
+                let worker = projector(store, lease, time, misbehaviour, &mut random);
                 let life = sleep(Duration::from_millis(random.u64(1..6_000)));
-                if let Either::Right(_) = select(pin!(worker.run()), pin!(life)).await {
-                    deaths += 1;
+                let work = mortal(worker.run(), random.u32(100..100_000), lease, random.fork());
+                match select(pin!(work), pin!(life)).await {
+                    Either::Left((Some(Err(error)), _)) => return Err(format!("a worker ended: {error}")),
+                    Either::Left((Some(Ok(())), _)) => return Err("a worker ended".to_owned()),
+                    Either::Left((None, _)) | Either::Right(_) => deaths += 1,
                 }
                 injected += faults.injected();
                 sleep(Duration::from_millis(random.u64(1..500))).await;
             }
-            (deaths, injected)
+            Ok((deaths, injected))
         }
     });
     let workers: Vec<_> = workers.collect();
     let world = world(&truth, clock, random.fork());
-    for (deaths, injected) in join(join_all(workers), world).await.0 {
+    for lived in join(join_all(workers), world).await.0 {
+        let (deaths, injected) = lived?;
         report.deaths += deaths;
         report.faults += injected;
+    }
+    report.unreached = outage.requests();
+    if let Some(misbehaviour) = &misbehaviour {
+        report.interruptions = misbehaviour.interruptions();
+        misbehaviour.end();
     }
     finish(&truth, clock, &mut random).await?;
     check(&truth, clock, &mut random, report).await
@@ -198,12 +238,12 @@ async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) 
     }
 }
 
-/// One worker without faults, until nothing is left to do.
+/// One worker without faults, until nothing is left to do, and without an operator: no slice may have stopped.
 async fn finish<S: Feed + Clone>(store: &S, clock: VirtualTime, random: &mut Rng) -> Result<(), String> {
-    let worker = projector(store.clone(), Duration::from_secs(1), clock, random);
-    for slice in store.slices().await.expect("slices").iter() {
-        // One that has stopped for a reason that is none any more.
-        let _ = worker.retry(slice).await;
+    let worker = projector(store.clone(), Duration::from_secs(1), clock, None, random);
+    let progress = worker.progress().await.map_err(|error| error.to_string())?;
+    if let Some((slice, failure)) = progress.stopped().next() {
+        return Err(format!("slice {slice} has stopped: {failure}"));
     }
     let patience = sleep(PATIENCE * 20);
     let wait = async {

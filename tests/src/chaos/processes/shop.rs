@@ -6,6 +6,8 @@ use std::time::Duration;
 use es_core::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::chaos::user_code::Misbehaviour;
+
 /// What an order needs of each of its articles.
 pub const PIECES: u32 = 1;
 /// What an order costs.
@@ -284,6 +286,7 @@ pub struct Fulfil {
     pub orders: Repository<Order>,
     pub stock: Repository<Stock>,
     pub wallets: Repository<Wallet>,
+    pub misbehaviour: Misbehaviour,
 }
 
 impl Fulfil {
@@ -295,6 +298,7 @@ impl Fulfil {
         let order = reaction.id().clone();
         for article in articles {
             reaction.execute(&self.stock, article, Release(order.clone())).await?;
+            self.misbehaviour.may_strike().await;
         }
         reaction.execute(&self.orders, &order, CallOff).await?;
         Ok(Finished.into())
@@ -302,8 +306,8 @@ impl Fulfil {
 }
 
 impl React<Placed> for Fulfil {
-    fn instance(&self, _: &Placed, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Placed, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(
@@ -314,6 +318,7 @@ impl React<Placed> for Fulfil {
         let order = reaction.id().clone();
         let mut reserved = Vec::new();
         for article in &event.articles {
+            self.misbehaviour.may_strike().await;
             match reaction.ask(&self.stock, article, Reserve(order.clone())).await? {
                 Ok(_) => reserved.push(article.clone()),
                 Err(SoldOut) => return self.give_up(reaction, &reserved).await,
@@ -322,6 +327,7 @@ impl React<Placed> for Fulfil {
         match reaction.ask(&self.wallets, &event.wallet, Take(order.clone())).await? {
             Ok(_) => {
                 reaction.execute(&self.orders, &order, Ship).await?;
+                self.misbehaviour.may_strike().await;
                 Ok(Finished.into())
             }
             Err(TooLittle) => {
@@ -333,8 +339,8 @@ impl React<Placed> for Fulfil {
 }
 
 impl React<PaidIn> for Fulfil {
-    fn instance(&self, event: &PaidIn, _: &EventContext) -> Option<String> {
-        Some(event.order.clone())
+    fn instance(&self, event: &PaidIn, _: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(event.order.clone()))
     }
 
     async fn react(
@@ -359,8 +365,8 @@ impl React<PaidIn> for Fulfil {
 
 /// Without commands.
 impl React<Regretted> for Fulfil {
-    fn instance(&self, event: &Regretted, _: &EventContext) -> Option<String> {
-        Some(event.order.clone())
+    fn instance(&self, event: &Regretted, _: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(event.order.clone()))
     }
 
     async fn react(
@@ -368,14 +374,15 @@ impl React<Regretted> for Fulfil {
         _: &Regretted,
         reaction: &mut Reaction<'_, Fulfilment>,
     ) -> Result<Events<Fulfilment>, BoxError> {
+        self.misbehaviour.may_strike().await;
         let state = reaction.state();
         Ok(if state.waiting.is_some() && state.dropped == 0 { Dropped.into() } else { Events::none() })
     }
 }
 
 impl React<Overdue> for Fulfil {
-    fn instance(&self, _: &Overdue, ctx: &EventContext) -> Option<String> {
-        Some(ctx.id().to_owned())
+    fn instance(&self, _: &Overdue, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+        Ok(Some(ctx.id().to_owned()))
     }
 
     async fn react(
@@ -383,6 +390,7 @@ impl React<Overdue> for Fulfil {
         _: &Overdue,
         reaction: &mut Reaction<'_, Fulfilment>,
     ) -> Result<Events<Fulfilment>, BoxError> {
+        self.misbehaviour.may_strike().await;
         match reaction.state().waiting.clone() {
             Some(waiting) => self.give_up(reaction, &waiting.articles).await,
             None => Ok(Events::none()),

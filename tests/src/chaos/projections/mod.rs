@@ -25,6 +25,7 @@ use ledger::{Ledger, Trouble};
 use operator::Operator;
 use worker::Workers;
 pub use world::VirtualTime;
+pub(super) use world::mortal;
 
 use super::client::SeededIds;
 use super::slow::Slow;

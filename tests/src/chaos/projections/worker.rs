@@ -78,7 +78,7 @@ async fn live(run: Run, mut random: Rng) -> Result<Report, String> {
             let (worked, ()) = tokio::join!(projector.run(), asked);
             worked
         };
-        match timeout(PATIENCE, mortal(work, turns, random.fork())).await {
+        match timeout(PATIENCE, mortal(work, turns, LEASE, random.fork())).await {
             Ok(Some(Ok(()))) => report.ended += 1,
             Ok(Some(Err(error))) => return Err(format!("a worker ended with an error: {error}")),
             Ok(None) => report.died += 1,

@@ -11,13 +11,13 @@ use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 
-use super::LEASE;
-
-/// A clock of tokio's time, that is wrong by the same amount all the time.
+/// A clock of tokio's time. Its wall clock may be wrong, and may step.
 #[derive(Clone, Copy, Debug)]
 pub struct VirtualTime {
     start: Instant,
     wrong_by: TimeDelta,
+    /// By how much it is wrong later, from which moments on.
+    steps: [(Duration, TimeDelta); 2],
 }
 
 impl VirtualTime {
@@ -29,7 +29,16 @@ impl VirtualTime {
     /// A clock that is wrong by `wrong_by`.
     #[must_use]
     pub fn new(wrong_by: TimeDelta) -> Self {
-        Self { start: Instant::now(), wrong_by }
+        Self { start: Instant::now(), wrong_by, steps: [(Duration::MAX, wrong_by); 2] }
+    }
+
+    /// The same clock, whose wall clock steps twice within `time`, each time by `longest` at most, forward or back.
+    pub(in crate::chaos) fn stepping(self, time: Duration, longest: Duration, random: &mut Rng) -> Self {
+        let mut step = |part: f64| {
+            let by = TimeDelta::from_std(longest.mul_f64(random.f64())).expect("a short time");
+            (time.mul_f64(part * random.f64()), if random.bool() { by } else { -by })
+        };
+        Self { steps: [step(0.5), step(1.0)], ..self }
     }
 }
 
@@ -37,7 +46,11 @@ impl VirtualTime {
 impl Clock for VirtualTime {
     fn now(&self) -> DateTime<Utc> {
         let passed = TimeDelta::from_std(self.start.elapsed()).expect("a short run");
-        DateTime::UNIX_EPOCH + TimeDelta::days(1) + self.wrong_by + passed
+        let step = self.steps.iter().rev().find(|(from, _)| self.start.elapsed() >= *from);
+        DateTime::UNIX_EPOCH
+            + TimeDelta::days(1)
+            + step.map_or(self.wrong_by, |(_, by)| self.wrong_by + *by)
+            + passed
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -53,9 +66,14 @@ impl Clock for VirtualTime {
     }
 }
 
-/// Lets a process run that now and then stands still for so long that others take it for dead, and that dies before
-/// its turn number `turns`; `None` when it died.
-pub(super) async fn mortal<T>(process: impl Future<Output = T>, turns: u32, mut random: Rng) -> Option<T> {
+/// Lets a process run that now and then stands still for one to four leases, so that others take it for dead, and that
+/// dies before its turn number `turns`; `None` when it died.
+pub(in crate::chaos) async fn mortal<T>(
+    process: impl Future<Output = T>,
+    turns: u32,
+    lease: Duration,
+    mut random: Rng,
+) -> Option<T> {
     let mut process = pin!(process);
     let mut left = turns;
     let mut stall = None;
@@ -72,7 +90,7 @@ pub(super) async fn mortal<T>(process: impl Future<Output = T>, turns: u32, mut 
             return Poll::Ready(None);
         }
         if random.u16(..300) == 0 {
-            let mut still = Box::pin(sleep(LEASE.mul_f64(1.0 + random.f64() * 3.0)));
+            let mut still = Box::pin(sleep(lease.mul_f64(1.0 + random.f64() * 3.0)));
             let pending = still.poll_unpin(context).is_pending();
             stall = pending.then_some(still);
             if pending {
