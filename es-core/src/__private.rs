@@ -104,6 +104,11 @@ impl<E: Event> Member for E {
     }
 }
 
+/// Returns the items as a vector. `Vec::from` would require the prelude.
+pub fn vec_of<T, const N: usize>(items: [T; N]) -> Vec<T> {
+    items.into()
+}
+
 /// Adds events of an aggregate to a filter.
 pub fn with_kinds(filter: EventFilter, aggregate: &'static str, kinds: &'static [EventKind]) -> EventFilter {
     filter.with_kinds(aggregate, kinds)

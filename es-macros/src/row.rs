@@ -134,7 +134,7 @@ fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
     let key_kind = kind_of(core, item, key);
     let index_kinds = indexes.iter().map(|index| {
         let kinds = index.fields.iter().map(|field| kind_of(core, item, field));
-        quote!(#core::__private::Vec::from([#(#kinds),*]))
+        quote!(#core::__private::vec_of([#(#kinds),*]))
     });
     let mut fields: Vec<&Ident> = vec![key];
     fields.extend(indexes.iter().flat_map(|index| &index.fields));
@@ -153,7 +153,7 @@ fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
 
             static KINDS: #core::__private::LazyLock<#core::__private::RowKinds> =
                 #core::__private::LazyLock::new(|| {
-                    let indexes = #core::__private::Vec::from([#(#index_kinds),*]);
+                    let indexes = #core::__private::vec_of([#(#index_kinds),*]);
                     #core::__private::RowKinds::new(#key_kind, indexes)
                 });
 
@@ -169,7 +169,7 @@ fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
                 fn places(
                     &self,
                 ) -> #core::__private::Result<#core::__private::Vec<#core::IndexPlace>, #core::ReadModelError> {
-                    #core::__private::Result::Ok(#core::__private::Vec::from([#(#places),*]))
+                    #core::__private::Result::Ok(#core::__private::vec_of([#(#places),*]))
                 }
 
                 fn kinds() -> &'static #core::__private::RowKinds {
@@ -207,4 +207,21 @@ fn type_of(item: &DeriveInput, field: &Ident) -> Type {
         Data::Enum(_) | Data::Union(_) => None,
     };
     found.map_or_else(|| parse_quote!(_), |field| field.ty.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rejects_long_names_of_indexes() {
+        let expanded = |bytes| {
+            let index = Ident::new(&"x".repeat(bytes), proc_macro2::Span::call_site());
+            let attribute = quote!(#[row(name = "orders", key = id, index(#index(id)))]);
+            expand(quote!(#attribute struct Order { id: u64 })).to_string()
+        };
+        let message = "the name of an index cannot be longer than 100 bytes";
+        assert!(!expanded(100).contains(message));
+        assert!(expanded(101).contains(message));
+    }
 }

@@ -81,7 +81,7 @@ pub(super) fn expand(item: &DeriveInput, errors: &mut Errors) -> TokenStream {
                 }
 
                 fn stages(&mut self) -> #core::__private::Vec<&mut dyn #core::projection::Stage> {
-                    #core::__private::Vec::from([#(#stages),*])
+                    #core::__private::vec_of([#(#stages),*])
                 }
             }
 

@@ -105,3 +105,44 @@ pub(crate) fn append(tokens: &mut TokenStream, more: TokenStream) {
     }
     tokens.extend(more);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syn::parse_quote;
+
+    fn error_of(name: &str) -> String {
+        let mut errors = Errors::new();
+        let name = LitStr::new(name, proc_macro2::Span::call_site());
+        valid_name(&name, "an aggregate", &mut errors);
+        errors.finish().to_string()
+    }
+
+    #[test]
+    fn checks_stored_names() {
+        for valid in ["order", "Bestellung-Ü", &"x".repeat(100)] {
+            assert_eq!(error_of(valid), "");
+        }
+        let invalid = [
+            ("", "be empty"),
+            ("bank#account", "contain `#`"),
+            ("$feed", "start with `$`"),
+            (&"x".repeat(101), "be longer than 100 bytes"),
+            ("a\u{1}b", "contain control characters"),
+        ];
+        for (name, message) in invalid {
+            let error = error_of(name);
+            assert!(error.contains(&format!("the name of an aggregate cannot {message}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn joins_attributes_with_commas() {
+        let mut tokens = TokenStream::new();
+        append(&mut tokens, quote!(a = 1));
+        append(&mut tokens, quote!(b = 2,));
+        append(&mut tokens, quote!(c));
+        let expected: TokenStream = parse_quote!(a = 1, b = 2, c);
+        assert_eq!(tokens.to_string(), expected.to_string());
+    }
+}

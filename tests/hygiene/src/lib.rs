@@ -1,12 +1,12 @@
-//! The macros in a crate that renames es-core, depends on no serde, and shadows the prelude.
+//! Uses the macros in a crate that renames es-core, does not depend on serde, and shadows the prelude.
 
 #![deny(warnings, clippy::pedantic, rustdoc::all)]
 
-/// Found by a path that starts in this crate.
+/// A path to es-core that starts in this crate.
 #[doc(hidden)]
 pub use sourcing as reexported;
 
-/// Shadows what the macros must not rely on.
+/// Shadows names that the macros must not use.
 mod shadows {
     #![allow(dead_code)]
     pub(crate) struct Result;
@@ -38,11 +38,19 @@ mod shadows {
     pub(crate) struct Snapshots;
     pub(crate) mod es_core {}
     pub(crate) mod serde {}
+    pub(crate) trait Project {}
+    pub(crate) trait Projection {}
+    pub(crate) trait React {}
+    pub(crate) trait Process {}
+    pub(crate) trait Row {}
+    pub(crate) trait Schema {}
+    pub(crate) trait Send {}
+    pub(crate) trait Fn {}
     pub(crate) mod std {}
     pub(crate) mod core {}
 }
 
-/// A domain among the shadows.
+/// A domain with the shadowed names.
 pub mod domain {
     #[allow(unused_imports)]
     use crate::shadows::*;
@@ -50,11 +58,11 @@ pub mod domain {
     /// A struct.
     #[sourcing::event(crate = ::sourcing)]
     pub struct Opened {
-        /// A field of a type that is not what it seems.
+        /// A field whose type is shadowed.
         pub owner: ::std::string::String,
     }
 
-    /// The version before the next.
+    /// The previous version.
     #[sourcing::event(crate = ::sourcing)]
     pub struct ClosedV1;
 
@@ -90,7 +98,7 @@ pub mod domain {
     #[derive(sourcing::serde::Serialize, sourcing::serde::Deserialize)]
     #[serde(crate = "sourcing::serde")]
     pub struct Door {
-        /// How often it was moved.
+        /// The number of moves.
         pub moved: u64,
     }
 
@@ -109,9 +117,115 @@ pub mod domain {
     impl sourcing::Apply<Rung> for Door {
         fn apply(&mut self, _: &Rung) {}
     }
+
+    /// A part of a row.
+    #[derive(
+        sourcing::Schema,
+        sourcing::serde::Serialize,
+        sourcing::serde::Deserialize,
+        ::std::clone::Clone,
+        ::std::fmt::Debug,
+    )]
+    #[schema(crate = ::sourcing)]
+    #[serde(crate = "sourcing::serde")]
+    pub struct Owner {
+        /// A field.
+        pub name: ::std::string::String,
+    }
+
+    /// A row.
+    #[derive(
+        sourcing::Row,
+        sourcing::serde::Serialize,
+        sourcing::serde::Deserialize,
+        ::std::clone::Clone,
+        ::std::fmt::Debug,
+    )]
+    #[row(crate = ::sourcing, name = "doors", key = door, index(by_moves(moves, door)))]
+    #[serde(crate = "sourcing::serde")]
+    pub struct DoorRow {
+        /// The key.
+        pub door: ::std::string::String,
+        /// A number.
+        pub moves: u64,
+        /// A part.
+        pub owner: Owner,
+    }
+
+    /// A projection.
+    #[derive(sourcing::Projection, ::std::clone::Clone, ::std::fmt::Debug)]
+    #[projection(crate = ::sourcing, name = "doors", events(Door(Opened, Rung)))]
+    pub struct Doors {
+        /// Its rows.
+        #[read_model]
+        pub rows: sourcing::ReadModel<DoorRow>,
+    }
+
+    impl sourcing::Project<Opened> for Doors {
+        async fn project(
+            &mut self,
+            event: &Opened,
+            ctx: &sourcing::EventContext,
+        ) -> ::std::result::Result<(), sourcing::BoxError> {
+            let owner = Owner { name: ::std::clone::Clone::clone(&event.owner) };
+            let row = DoorRow { door: ::std::string::ToString::to_string(ctx.id()), moves: 0, owner };
+            ::std::result::Result::Ok(self.rows.put(row)?)
+        }
+    }
+
+    impl sourcing::Project<Rung> for Doors {
+        async fn project(
+            &mut self,
+            _: &Rung,
+            _: &sourcing::EventContext,
+        ) -> ::std::result::Result<(), sourcing::BoxError> {
+            ::std::result::Result::Ok(())
+        }
+    }
+
+    /// A process.
+    #[derive(sourcing::Process, ::std::clone::Clone, ::std::fmt::Debug)]
+    #[process(crate = ::sourcing, name = "porter", state = Door, events(Door(Opened)), timeouts(Closed))]
+    pub struct Porter;
+
+    impl sourcing::React<Opened> for Porter {
+        fn instance(
+            &self,
+            _: &Opened,
+            ctx: &sourcing::EventContext,
+        ) -> ::std::option::Option<::std::string::String> {
+            ::std::option::Option::Some(::std::string::ToString::to_string(ctx.id()))
+        }
+
+        async fn react(
+            &self,
+            _: &Opened,
+            _: &mut sourcing::Reaction<'_, Door>,
+        ) -> ::std::result::Result<sourcing::Events<Door>, sourcing::BoxError> {
+            ::std::result::Result::Ok(sourcing::Events::none())
+        }
+    }
+
+    impl sourcing::React<Closed> for Porter {
+        fn instance(
+            &self,
+            _: &Closed,
+            ctx: &sourcing::EventContext,
+        ) -> ::std::option::Option<::std::string::String> {
+            ::std::option::Option::Some(::std::string::ToString::to_string(ctx.id()))
+        }
+
+        async fn react(
+            &self,
+            _: &Closed,
+            _: &mut sourcing::Reaction<'_, Door>,
+        ) -> ::std::result::Result<sourcing::Events<Door>, sourcing::BoxError> {
+            ::std::result::Result::Ok(sourcing::Events::none())
+        }
+    }
 }
 
-/// A domain without a prelude, behind macros of its own.
+/// A domain without a prelude, with macros of its own.
 #[no_implicit_prelude]
 pub mod bare {
     macro_rules! fact {
@@ -126,7 +240,7 @@ pub mod bare {
         /// The order was placed.
         OrderPlaced
     );
-    /// What is paid.
+    /// A module.
     pub mod payment {
         fact!(
             /// The order was paid.
@@ -134,7 +248,7 @@ pub mod bare {
         );
     }
 
-    /// Of a version that nobody should use any more, and that is read all the same.
+    /// A deprecated version, which is still read.
     #[deprecated = "use OrderShipped"]
     #[::sourcing::event(crate = crate::reexported)]
     pub struct OrderShippedV1;
@@ -143,7 +257,7 @@ pub mod bare {
     #[allow(deprecated)]
     #[::sourcing::event(crate = crate::reexported, version = 2, previous = OrderShippedV1)]
     pub struct OrderShipped {
-        /// A large one beside small ones.
+        /// A large field.
         pub places: [u64; 32],
     }
 
@@ -154,7 +268,7 @@ pub mod bare {
         }
     }
 
-    /// An aggregate whose events all start with its own name.
+    /// An aggregate whose events begin with its name.
     #[derive(
         ::sourcing::Aggregate,
         ::std::default::Default,
@@ -172,7 +286,7 @@ pub mod bare {
         snapshot,
     )]
     pub struct Order {
-        /// How many events there were.
+        /// The number of events.
         pub events: u64,
     }
 
@@ -193,17 +307,88 @@ pub mod bare {
             self.events += 1;
         }
     }
+
+    /// A row.
+    #[derive(
+        ::sourcing::Row,
+        ::sourcing::Schema,
+        ::sourcing::serde::Serialize,
+        ::sourcing::serde::Deserialize,
+        ::std::clone::Clone,
+        ::std::fmt::Debug,
+    )]
+    #[serde(crate = "::sourcing::serde")]
+    #[schema(crate = crate::reexported)]
+    #[row(crate = crate::reexported, name = "orders", key = order, index(by_events(events)))]
+    pub struct OrderRow {
+        /// The key.
+        pub order: u64,
+        /// A number.
+        pub events: u64,
+    }
+
+    /// A projection.
+    #[derive(::sourcing::Projection, ::std::clone::Clone, ::std::fmt::Debug)]
+    #[projection(crate = crate::reexported, name = "orders", events(Order(OrderPlaced, payment::OrderPaid)))]
+    pub struct Orders {
+        /// Its rows.
+        #[read_model]
+        pub rows: ::sourcing::ReadModel<OrderRow>,
+    }
+
+    impl ::sourcing::Project<OrderPlaced> for Orders {
+        async fn project(
+            &mut self,
+            _: &OrderPlaced,
+            _: &::sourcing::EventContext,
+        ) -> ::std::result::Result<(), ::sourcing::BoxError> {
+            ::std::result::Result::Ok(self.rows.put(OrderRow { order: 1, events: 1 })?)
+        }
+    }
+
+    impl ::sourcing::Project<payment::OrderPaid> for Orders {
+        async fn project(
+            &mut self,
+            _: &payment::OrderPaid,
+            _: &::sourcing::EventContext,
+        ) -> ::std::result::Result<(), ::sourcing::BoxError> {
+            ::std::result::Result::Ok(())
+        }
+    }
+
+    /// A process.
+    #[derive(::sourcing::Process, ::std::clone::Clone, ::std::fmt::Debug)]
+    #[process(crate = crate::reexported, name = "billing", state = Order, events(Order(payment::OrderPaid)))]
+    pub struct Billing;
+
+    impl ::sourcing::React<payment::OrderPaid> for Billing {
+        fn instance(
+            &self,
+            _: &payment::OrderPaid,
+            _: &::sourcing::EventContext,
+        ) -> ::std::option::Option<u64> {
+            ::std::option::Option::None
+        }
+
+        async fn react(
+            &self,
+            _: &payment::OrderPaid,
+            _: &mut ::sourcing::Reaction<'_, Order>,
+        ) -> ::std::result::Result<::sourcing::Events<Order>, ::sourcing::BoxError> {
+            ::std::result::Result::Ok(::sourcing::Events::none())
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::bare::payment::OrderPaid;
-    use crate::bare::{Order, OrderEvent, OrderPlaced};
-    use crate::domain::{Closed, Door, Opened, Rung};
-    use sourcing::{Aggregate, Event, EventData, Events, events};
+    use crate::bare::{Billing, Order, OrderEvent, OrderPlaced, OrderRow, Orders};
+    use crate::domain::{Closed, Door, DoorRow, Doors, Opened, Owner, Porter, Rung};
+    use sourcing::{Aggregate, Event, EventData, Events, Process, Projection, Row, events};
 
     #[test]
-    fn works_all_the_same() {
+    fn works_with_shadowed_names() {
         let decided: Events<Door> = events![Opened { owner: "Ann".into() }, Rung::Often(2), Closed];
         let mut door = Door::default();
         for event in decided.as_slice() {
@@ -211,6 +396,9 @@ mod tests {
             door.apply_event(&Event::decode(&stored).expect("decodes"));
         }
         assert_eq!(door.moved, 2);
+        let row = DoorRow { door: "front".into(), moves: 2, owner: Owner { name: "Ann".into() } };
+        assert_eq!(row.key().expect("a text"), "front");
+        assert_eq!((Doors::NAME, Porter::NAME), ("doors", "porter"));
     }
 
     #[test]
@@ -221,7 +409,9 @@ mod tests {
             order.apply_event(event);
         }
         let old = EventData::new("OrderShipped", 1, "null");
-        order.apply_event(&OrderEvent::decode(&old).expect("an earlier version is read"));
+        order.apply_event(&OrderEvent::decode(&old).expect("decodes an earlier version"));
         assert_eq!(order.events, 3);
+        assert!(OrderRow { order: 7, events: 3 }.key().is_ok());
+        assert_eq!((Orders::NAME, Billing::NAME), ("orders", "billing"));
     }
 }
