@@ -53,11 +53,25 @@ impl Attributes {
         let stub = Self::stub(item);
         let name = match keys.get("name") {
             Some(entry) => entry.text(errors).map(|name| valid_name(&name, "an aggregate", errors)),
-            None => missing(item, "name", "with which the names of its streams begin", errors),
+            None => {
+                let example = format!("name = \"{}\"", item.ident.unraw().to_string().to_lowercase());
+                AGGREGATE.missing(
+                    "name",
+                    "with which the names of its streams begin",
+                    &example,
+                    item,
+                    errors,
+                );
+                None
+            }
         };
         let id = match keys.get("id") {
             Some(entry) => entry.ty(errors),
-            None => missing(item, "id", "the type of its ids", errors),
+            None => {
+                let example = format!("id = {}Id", item.ident.unraw());
+                AGGREGATE.missing("id", "the type of its ids", &example, item, errors);
+                None
+            }
         };
         let events = Events::read(item, &keys, errors);
         let retired = keys.get("retired").and_then(|entry| entry.list::<LitStr>(errors));
@@ -108,20 +122,4 @@ impl Snapshot {
         }
         errors.absorb(mistakes).then_some(snapshot)
     }
-}
-
-/// Reports a missing key with an example for this aggregate.
-fn missing<T>(item: &DeriveInput, key: &str, description: &str, errors: &mut Errors) -> Option<T> {
-    let ident = item.ident.unraw();
-    let example = match key {
-        "id" => format!("id = {ident}Id"),
-        _ => format!("name = \"{}\"", ident.to_string().to_lowercase()),
-    };
-    errors.on(
-        &item.ident,
-        format!(
-            "the aggregate `{ident}` has no `{key}`, {description}: add `{example}` to `#[aggregate(…)]`"
-        ),
-    );
-    None
 }

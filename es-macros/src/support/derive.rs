@@ -51,16 +51,28 @@ impl Helper {
         item: &DeriveInput,
         errors: &mut Errors,
     ) {
-        let Self { name, example, .. } = self;
         for (key, description) in required.iter().filter(|(key, _)| keys.get(key).is_none()) {
-            errors.on(
-                &item.ident,
-                format!(
-                    "the {name} `{}` has no `{key}`, {description}: write `#[{name}({example})]`",
-                    item.ident
-                ),
-            );
+            self.missing(key, description, self.grammar.example(key), item, errors);
         }
+    }
+
+    /// Reports that a required key is missing.
+    pub(crate) fn missing(
+        &self,
+        key: &str,
+        description: &str,
+        example: &str,
+        item: &DeriveInput,
+        errors: &mut Errors,
+    ) {
+        let Self { name, .. } = self;
+        errors.on(
+            &item.ident,
+            format!(
+                "the {name} `{}` has no `{key}`, {description}: add `{example}` to `#[{name}(…)]`",
+                item.ident
+            ),
+        );
     }
 }
 

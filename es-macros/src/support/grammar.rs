@@ -134,13 +134,18 @@ impl Grammar {
     }
 
     fn malformed(&self, key: &Ident) -> String {
-        let name = key.unraw().to_string();
-        match self.keys.iter().find(|(known, _)| *known == name) {
-            Some((_, example)) => {
-                format!("malformed `{name}` in {}: write it as in `{example}`", self.attribute)
+        let key = key.unraw().to_string();
+        match self.knows(&key) {
+            true => {
+                format!("malformed `{key}` in {}: write it as in `{}`", self.attribute, self.example(&key))
             }
-            None => self.unknown(&name),
+            false => self.unknown(&key),
         }
+    }
+
+    /// Returns the example of a key.
+    pub(crate) fn example(&self, key: &str) -> &'static str {
+        self.keys.iter().find(|(known, _)| *known == key).map_or("", |(_, example)| example)
     }
 
     fn list(&self) -> String {
