@@ -1,4 +1,4 @@
-//! What the macros make of a domain.
+//! The code that the macros generate.
 
 #![allow(missing_docs, unreachable_pub)]
 
@@ -6,7 +6,7 @@ use es_core::event::EventKind;
 use es_core::prelude::*;
 use es_core::{DecodeError, EventData};
 
-/// The stored name and version of each kind.
+/// Returns the stored name and the version of each kind.
 fn kinds<E: es_core::Event>() -> Vec<(&'static str, u32)> {
     E::KINDS.iter().map(|kind| (kind.name(), kind.version())).collect()
 }
@@ -37,7 +37,7 @@ mod names {
     }
 
     #[test]
-    fn are_the_types_unless_given() {
+    fn are_the_names_of_the_types_by_default() {
         assert_eq!(kinds::<Placed>(), [("Placed", 1)]);
         assert_eq!(kinds::<Shipped>(), [("OrderShipped", 1)]);
         assert_eq!(kinds::<PlanV2>(), [("PlanV2", 1)]);
@@ -53,7 +53,7 @@ mod names {
     }
 
     #[test]
-    fn another_name_is_refused() {
+    fn reject_other_names() {
         let error = Placed::decode(&EventData::new("OrderShipped", 1, "{}")).expect_err("unknown");
         assert!(matches!(error, DecodeError::UnknownName { .. }), "{error}");
     }
@@ -63,7 +63,7 @@ mod derives {
     use super::*;
     use es_core::serde::{Deserialize, Serialize};
 
-    /// Has its own derives, above which the attribute stands.
+    /// Derives everything itself, below the attribute.
     #[event]
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(crate = "es_core::serde", rename_all = "camelCase")]
@@ -71,7 +71,7 @@ mod derives {
         pub total_cents: u64,
     }
 
-    /// Has some of them.
+    /// Derives some of the traits.
     #[event]
     #[derive(Clone, std::fmt::Debug)]
     pub struct Partial {
@@ -81,7 +81,7 @@ mod derives {
         pub cached: bool,
     }
 
-    /// Implements one of them by hand.
+    /// Implements one trait by hand.
     #[event(skip_derive(PartialEq))]
     pub struct ByHand {
         pub cents: u64,
@@ -93,7 +93,7 @@ mod derives {
         }
     }
 
-    /// Implements most of them by hand.
+    /// Implements most traits by hand.
     #[event(skip_derive(Debug, Serialize, Deserialize))]
     pub struct Plain(u8);
 
@@ -117,13 +117,13 @@ mod derives {
     }
 
     #[test]
-    fn of_serde_can_be_left_to_the_type() {
+    fn of_serde_can_be_replaced_by_hand() {
         assert_eq!(round_trip(&Plain(3)).payload(), "\"|||\"");
         assert_eq!(format!("{:?}", Plain(3)), "plain");
     }
 
     #[test]
-    fn are_added_only_where_they_are_missing() {
+    fn are_added_if_they_are_missing() {
         assert_eq!(round_trip(&Whole { total_cents: 1 }).payload(), r#"{"totalCents":1}"#);
         assert_eq!(round_trip(&Partial { cents: 1, cached: false }).payload(), r#"{"sum":1}"#);
         assert_eq!(ByHand { cents: 101 }, ByHand { cents: 102 });
@@ -131,7 +131,7 @@ mod derives {
     }
 
     #[test]
-    fn shapes_are_those_of_the_json() {
+    fn shapes_follow_the_json() {
         let fields = |kinds: &'static [EventKind]| {
             kinds[0].fields().iter().map(|field| (field.name, field.ty)).collect::<Vec<_>>()
         };
@@ -143,7 +143,7 @@ mod derives {
 mod versions {
     use super::*;
 
-    /// Renamed between its second and its third version.
+    /// Was renamed between its second and third versions.
     #[event]
     pub struct CancelledV1 {
         pub reason: String,
@@ -177,7 +177,7 @@ mod versions {
     }
 
     #[test]
-    fn of_every_age_are_read() {
+    fn are_all_read() {
         for name in ["Cancelled", "OrderCancelled"] {
             assert_eq!(read(name, 1, r#"{"reason":"late"}"#).expect("reads").text, "late (unknown)");
             assert_eq!(read(name, 2, r#"{"reason":"late","by":"ann"}"#).expect("reads").text, "late (ann)");
@@ -191,7 +191,7 @@ mod versions {
         assert_eq!(history, [3, 2, 1]);
     }
 
-    /// Renamed twice; each version knows all the names before it.
+    /// Was renamed twice. Each version knows all former names.
     #[event(name = "Bought")]
     pub struct BoughtV1;
 
@@ -216,7 +216,7 @@ mod versions {
     }
 
     #[test]
-    fn of_every_name_are_read() {
+    fn are_read_under_all_names() {
         for name in ["Bought", "Ordered", "Placed"] {
             for version in [1, 2] {
                 let stored = EventData::new(name, version, "null");
@@ -230,7 +230,7 @@ mod versions {
     }
 
     #[test]
-    fn of_the_future_and_of_no_time_are_refused() {
+    fn that_do_not_exist_are_rejected() {
         for version in [0, 4] {
             let error = read("Cancelled", version, "{}").expect_err("unknown");
             let DecodeError::UnknownVersion { known, .. } = &error else { panic!("{error:?}") };
@@ -242,7 +242,7 @@ mod versions {
 mod families {
     use super::*;
 
-    /// Whose fields serde renames.
+    /// Its fields are renamed by serde.
     #[event]
     #[serde(rename_all_fields = "camelCase")]
     pub enum Renaming {
@@ -258,7 +258,7 @@ mod families {
     }
 
     #[test]
-    fn have_the_shapes_of_the_json() {
+    fn have_shapes_that_follow_the_json() {
         let counted = Renaming::Counted { total_items: 1 };
         assert_eq!(round_trip(&counted).payload(), r#"{"totalItems":1}"#);
         let weighed = Renaming::Weighed { total_grams: 2, cached: 0 };
@@ -366,7 +366,7 @@ mod aggregates {
     #[event]
     pub(crate) struct Ended;
 
-    /// Events from here, from another module, and a whole family.
+    /// Lists events of this module, of another module, and of a family.
     #[derive(Aggregate, Default)]
     #[aggregate(
         name = "mixed",
@@ -401,7 +401,7 @@ mod aggregates {
     }
 
     #[test]
-    fn dispatch_every_event_that_they_list() {
+    fn dispatch_every_listed_event() {
         let names: Vec<_> = kinds::<AnyEvent>().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["Begun", "Ended", "Opened", "Named", "DoorMoved", "Painted", "Match"]);
         let events: Events<Mixed> = events![facts::Begun, DoorEvent::Opened, Ended];
@@ -414,21 +414,21 @@ mod aggregates {
     }
 
     #[test]
-    fn name_what_they_know_when_they_do_not_know_an_event() {
+    fn name_their_events_when_an_event_is_unknown() {
         let error = AnyEvent::decode(&EventData::new("Vanished", 1, "{}")).expect_err("unknown");
         let text = error.to_string();
         assert!(text.contains("`Vanished`") && text.contains("`Begun`, `Ended`, `Opened`"), "{text}");
     }
 
     #[test]
-    fn have_snapshots_of_the_shape_that_they_have() {
+    fn have_snapshots_if_the_attribute_says_so() {
         let snapshots = Mixed::snapshots().expect("has snapshots");
         assert_eq!(snapshots.policy(), es_core::SnapshotPolicy::Every(3));
         assert!(Door::snapshots().is_none());
     }
 
     #[test]
-    fn show_their_events_as_derived_enums_do() {
+    fn format_their_events_like_a_derive() {
         let begun = AnyEvent::from(facts::Begun);
         assert_eq!(format!("{begun:?}"), "Begun(Begun)");
         assert_eq!(begun.clone(), begun);
@@ -436,9 +436,9 @@ mod aggregates {
         assert_ne!(AnyEvent::from(DoorEvent::Opened), DoorEvent::Moved(1, 2).into());
     }
 
-    /// All of it in one function, where no path but a relative one leads.
+    /// All items are in one function, to which only relative paths lead.
     #[test]
-    fn are_defined_wherever_types_are() {
+    fn can_be_defined_in_functions() {
         #[event]
         struct Rung {
             times: u8,
@@ -475,7 +475,7 @@ mod shapes {
     #[event]
     pub struct Counted;
 
-    /// An aggregate with a state of its own in a module of its own.
+    /// Defines an aggregate with the given state in a module.
     macro_rules! state {
         ($module:ident, { $($snapshot:tt)* }, { $($state:tt)* }) => {
             mod $module {
@@ -496,7 +496,7 @@ mod shapes {
 
     state!(first, { every = 5 }, { pub count: u8, pub names: Vec<String> });
     state!(same, { every = 7 }, {
-        /// Said in more words.
+        /// A comment.
         pub(super) count: u8,
         pub names: Vec<
             String,
@@ -509,9 +509,9 @@ mod shapes {
     state!(revised, { every = 5, version = 2 }, { pub count: u8, pub names: Vec<String> });
 
     #[test]
-    fn of_states_differ_as_their_fields_do() {
+    fn depend_on_the_fields() {
         let first = shape::<first::Count>();
-        assert_eq!(shape::<same::Count>(), first, "comments, visibility and layout are no shape");
+        assert_eq!(shape::<same::Count>(), first, "comments, visibility, and layout do not matter");
         let others = [
             shape::<renamed::Count>(),
             shape::<retyped::Count>(),
@@ -529,7 +529,7 @@ mod shapes {
 mod generated {
     use super::*;
 
-    /// What others write around the macros.
+    /// A macro that generates events.
     macro_rules! events {
         ($($event:ident($field:ident: $ty:ty) as $name:literal $version:literal $(after $previous:ty)?;)*) => {
             $(
@@ -553,7 +553,7 @@ mod generated {
     }
 
     #[test]
-    fn items_are_events_like_others() {
+    fn items_are_events() {
         assert_eq!(kinds::<Summed>(), [("counted", 2)]);
         assert_eq!(Summed::KINDS[0].fields()[0].ty, "Vec<u16>");
         let old = EventData::new("counted", 1, r#"{"count":3}"#);
@@ -561,7 +561,7 @@ mod generated {
     }
 }
 
-/// Tokens that come out of a macro of the user's own.
+/// Tokens from a macro that the user defines.
 mod out_of_a_macro {
     use super::*;
 
@@ -611,7 +611,7 @@ mod out_of_a_macro {
     aggregate!(Walker, u8, Stepped, Jumped);
 
     #[test]
-    fn mean_what_they_mean_there() {
+    fn resolve_where_they_were_written() {
         let mut walker = Walker::default();
         walker.apply_event(&Stepped { by: 1 }.into());
         walker.apply_event(&Jumped { by: 2 }.into());
