@@ -43,10 +43,10 @@ pub(crate) fn expand(item: TokenStream) -> TokenStream {
     // An aggregate with mistakes is still generated, so that they are not reported again wherever it is used.
     if is_expandable {
         output.extend(expand::expand(&item, &attributes));
-        output.extend(match is_valid {
-            true => lists(&attributes.core, LISTS, &item.ident, &attributes.events.paths()),
-            false => lists_all(&attributes.core, LISTS, &item.ident),
-        });
     }
+    output.extend(match is_valid {
+        true => lists(&attributes.core, LISTS, &item.ident, &attributes.events.paths()),
+        false => lists_all(&attributes.core, LISTS, &item),
+    });
     output
 }

@@ -10,6 +10,7 @@ mod projection;
 mod sources;
 
 use proc_macro2::TokenStream;
+use quote::quote;
 use syn::{DeriveInput, Path};
 
 use crate::support::derive::{Helper, refuse_generics, valid_name};
@@ -39,14 +40,10 @@ fn expand(
         "its checkpoints belong to one type: put the varying part behind an `Arc<dyn …>`",
         &mut errors,
     );
-    let is_generic = !errors.is_empty();
+    // A consumer with mistakes is still generated, so that they are not reported again wherever it is used.
     let expansion = expand(&item, &mut errors);
-    let mut output = errors.finish();
-    // A consumer with other mistakes is still generated, so that they are not reported again wherever it is used.
-    if !is_generic {
-        output.extend(expansion);
-    }
-    output
+    let errors = errors.finish();
+    quote!(#errors #expansion)
 }
 
 /// The keys that projections and processes have in common.
@@ -57,12 +54,23 @@ struct Consumer {
 }
 
 impl Consumer {
-    fn read(helper: &Helper, keys: &Keys, errors: &mut Errors) -> Self {
+    /// Reads the attribute, and reports the required keys that are missing.
+    fn read(
+        helper: &'static Helper,
+        required: &[(&str, &str)],
+        item: &DeriveInput,
+        errors: &mut Errors,
+    ) -> (Self, Keys) {
+        let keys = helper.read(item, errors);
+        if let Some(keys) = &keys {
+            helper.require(keys, required, item, errors);
+        }
+        let keys = keys.unwrap_or_default();
         let name = keys.get("name").and_then(|entry| entry.text(errors));
         let what = format!("a {}", helper.name);
         let name = name.map(|name| valid_name(&name, &what, errors)).unwrap_or_default();
         let sources = keys.get("events").map(|entry| sources::read(entry, errors)).unwrap_or_default();
-        Self { core: keys.core(errors), name, sources }
+        (Self { core: keys.core(errors), name, sources }, keys)
     }
 
     /// Returns the events, each once.

@@ -2,7 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
-use syn::{DeriveInput, Path};
+use syn::{DeriveInput, Ident, Path};
 
 use super::Consumer;
 use super::dispatch::dispatch_event;
@@ -31,22 +31,27 @@ static PROCESS: Helper = Helper {
 /// The trait that marks the events and timeouts of a process.
 const LISTS: &str = "ProcessLists";
 
-/// Generates nothing without a state, which no other type can stand for.
+/// Generates no implementation without a state, for which there is no substitute.
 pub(super) fn expand(item: &DeriveInput, errors: &mut Errors) -> TokenStream {
-    let Some(keys) = PROCESS.read(item, errors) else { return TokenStream::new() };
     let required = [
         ("name", "under which its checkpoints are stored"),
         ("state", "the aggregate that holds its state"),
         ("events", "the list of events that it reacts to"),
     ];
-    PROCESS.require(&keys, &required, item, errors);
-    let consumer = Consumer::read(&PROCESS, &keys, errors);
+    let (consumer, keys) = Consumer::read(&PROCESS, &required, item, errors);
     let timeouts = keys.get("timeouts").map(|entry| read_timeouts(entry, errors)).unwrap_or_default();
     let state = keys.get("state").and_then(|entry| entry.path(errors));
-    match state {
-        Some(state) => implement(item, &consumer, &state, &timeouts, errors.is_empty()),
-        None => TokenStream::new(),
-    }
+    let listed = match errors.is_empty() {
+        true => {
+            let events = distinct(consumer.events().iter().chain(&timeouts));
+            lists(&consumer.core, LISTS, &item.ident, &events)
+        }
+        false => lists_all(&consumer.core, LISTS, item),
+    };
+    let implementation = state
+        .filter(|_| item.generics.params.is_empty())
+        .map(|state| implement(&item.ident, &consumer, &state, &timeouts));
+    quote!(#implementation #listed)
 }
 
 fn read_timeouts(entry: &Entry, errors: &mut Errors) -> Vec<Path> {
@@ -59,15 +64,8 @@ fn read_timeouts(entry: &Entry, errors: &mut Errors) -> Vec<Path> {
     timeouts
 }
 
-fn implement(
-    item: &DeriveInput,
-    consumer: &Consumer,
-    state: &Path,
-    timeouts: &[Path],
-    is_valid: bool,
-) -> TokenStream {
+fn implement(ident: &Ident, consumer: &Consumer, state: &Path, timeouts: &[Path]) -> TokenStream {
     let Consumer { core, name, .. } = consumer;
-    let ident = &item.ident;
     let filter = consumer.filter();
     let react = |event: &Path| {
         let place = Place::of(event);
@@ -87,10 +85,6 @@ fn implement(
         }
     });
     let assertions = consumer.assertions();
-    let lists = match is_valid {
-        true => lists(core, LISTS, ident, &distinct(consumer.events().iter().chain(timeouts))),
-        false => lists_all(core, LISTS, ident),
-    };
     let header = implementation(core, "Process", ident);
     quote! {
         #[allow(deprecated)]
@@ -135,7 +129,6 @@ fn implement(
                 }
             }
 
-            #lists
             #assertions
         };
     }

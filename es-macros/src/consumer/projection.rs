@@ -7,7 +7,7 @@ use syn::{Attribute, Data, DeriveInput, Field, Ident, Meta, Type};
 use super::Consumer;
 use crate::support::derive::Helper;
 use crate::support::errors::Errors;
-use crate::support::grammar::{Grammar, Keys};
+use crate::support::grammar::Grammar;
 use crate::support::spans::{Place, implementation, lists, lists_all};
 
 static PROJECTION: Helper = Helper {
@@ -28,20 +28,20 @@ const LISTS: &str = "ProjectionLists";
 
 pub(super) fn expand(item: &DeriveInput, errors: &mut Errors) -> TokenStream {
     let read_models = read_models(item, errors);
-    let keys = match PROJECTION.read(item, errors) {
-        Some(keys) => {
-            let required = [
-                ("name", "under which its checkpoints are stored"),
-                ("events", "the list of events that it handles"),
-            ];
-            PROJECTION.require(&keys, &required, item, errors);
-            keys
-        }
-        None => Keys::default(),
-    };
-    let consumer = Consumer::read(&PROJECTION, &keys, errors);
+    let required = [
+        ("name", "under which its checkpoints are stored"),
+        ("events", "the list of events that it handles"),
+    ];
+    let (consumer, _) = Consumer::read(&PROJECTION, &required, item, errors);
     let Consumer { core, name, .. } = &consumer;
     let ident = &item.ident;
+    let lists = match errors.is_empty() {
+        true => lists(core, LISTS, ident, &consumer.events()),
+        false => lists_all(core, LISTS, item),
+    };
+    if !item.generics.params.is_empty() {
+        return lists;
+    }
 
     let filter = consumer.filter();
     let dispatch = consumer.dispatch(|event| {
@@ -55,10 +55,6 @@ pub(super) fn expand(item: &DeriveInput, errors: &mut Errors) -> TokenStream {
         quote!(#call.await.map_err(#core::projection::ProjectError::Handler))
     });
     let assertions = consumer.assertions();
-    let lists = match errors.is_empty() {
-        true => lists(core, LISTS, ident, &consumer.events()),
-        false => lists_all(core, LISTS, ident),
-    };
     // The type is written out, so that one that is not a read model is underlined.
     let stages = read_models.iter().map(|(name, ty)| quote!(#core::__private::stage::<#ty>(&mut self.#name)));
     let header = implementation(core, "Projection", ident);

@@ -2,7 +2,7 @@
 
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
-use syn::Path;
+use syn::{DeriveInput, Path, parse_quote};
 
 /// The place of something that the user wrote, from its first to its last token.
 ///
@@ -91,7 +91,15 @@ pub(crate) fn lists(core: &Path, marker: &str, item: &Ident, events: &[impl ToTo
 }
 
 /// Generates a marker of every event, so that an item with mistakes is not reported again at each of its handlers.
-pub(crate) fn lists_all(core: &Path, marker: &str, item: &Ident) -> TokenStream {
+pub(crate) fn lists_all(core: &Path, marker: &str, item: &DeriveInput) -> TokenStream {
+    let ident = &item.ident;
     let marker = Ident::new(marker, Span::call_site());
-    quote!(#[automatically_derived] impl<__Event> #core::__private::#marker<__Event> for #item {})
+    let mut generics = item.generics.clone();
+    generics.params.push(parse_quote!(__Event));
+    let (parameters, _, conditions) = generics.split_for_impl();
+    let (_, arguments, _) = item.generics.split_for_impl();
+    quote! {
+        #[automatically_derived]
+        impl #parameters #core::__private::#marker<__Event> for #ident #arguments #conditions {}
+    }
 }

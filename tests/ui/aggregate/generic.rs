@@ -11,4 +11,8 @@ pub struct Account<T> {
     pub extra: T,
 }
 
+impl<T> Apply<Opened> for Account<T> {
+    fn apply(&mut self, _: &Opened) {}
+}
+
 fn main() {}

@@ -5,3 +5,9 @@ include!("../account.rs");
 pub struct Mails<T> {
     to: T,
 }
+
+impl<T: Send> Project<Opened> for Mails<T> {
+    async fn project(&mut self, _: &Opened, _: &EventContext) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
