@@ -22,11 +22,11 @@ use es_tests::chaos::documents::{self, DocumentReport};
 use es_tests::chaos::processes::{self, ProcessReport};
 use es_tests::chaos::{self, Report, run_seeds};
 
-/// Runs the seeds, and tells what they came to; all `tried` of it has to have happened in many of them.
-fn run_all<R: Debug + Default + AddAssign, const N: usize>(
+/// Runs the seeds and prints the total of their reports; with ten runs or more, everything that is `tried` has to occur.
+fn run_all<R: Debug + Default + AddAssign + Send + 'static, const N: usize>(
     name: &str,
     runs: u64,
-    run: impl AsyncFn(u64) -> Result<R, String>,
+    run: impl AsyncFn(u64) -> Result<R, String> + Send + Sync + 'static,
     tried: impl Fn(&R) -> [u64; N],
 ) {
     let reports = run_seeds(runs, run);

@@ -62,6 +62,7 @@ async fn index(store: &DynamoStore, time: Duration, dies: bool) {
         }
     };
     tokio::select! {
+        biased;
         ended = indexer.run() => ended.expect("does not give up"),
         () = stop => {}
     }
@@ -179,6 +180,7 @@ fn processes_hold_when_the_network_fails() {
             index(&truth, Duration::from_hours(1), false).await;
         };
         tokio::select! {
+            biased;
             report = processes::run(seed, truth.clone(), |faults| open(&engine, Some(&faults), None)) => report,
             () = indexing => unreachable!("never ends"),
         }

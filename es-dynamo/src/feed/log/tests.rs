@@ -6,6 +6,7 @@ use std::time::Duration;
 use es_core::feed::{Position, Slice, Slices};
 use es_core::testing::Faults;
 use es_core::{StreamId, Version};
+use es_tests::chaos::run_seeds;
 use futures_util::future;
 use uuid::Uuid;
 
@@ -276,66 +277,62 @@ fn a_table_that_contradicts_its_feed_is_found_out() {
 }
 
 /// Several processes index what streams of hints tell them, late, twice and in any order, by ways that fail.
-fn run(seed: u64) -> Result<u64, String> {
-    runtime().block_on(async {
-        let mut random = fastrand::Rng::with_seed(seed);
-        let table = SimulatedTable::new();
-        let slices = random.u32(1..4);
-        let streams = random.u64(1..12);
-        let commits: Vec<_> = (0..random.u64(1..120))
-            .map(|_| table.commit(&order(random.u64(0..streams)), random.u64(1..4)))
-            .collect();
-        let workers = (0..random.usize(1..4)).map(|worker| {
-            let mut random = fastrand::Rng::with_seed(seed ^ (worker as u64 + 1) << 32);
-            let faults = Faults::seeded(random.u64(..))
-                .lost_requests(0.05)
-                .lost_answers(0.05)
-                .throttling(0.03)
-                .delays(0.1, LONGEST_DELAY);
-            let (table, feed) = (table.with(faults), feed(slices));
-            let mut hints: Vec<_> = commits.iter().filter(|_| random.f64() < 0.6).cloned().collect();
-            if random.bool() {
-                random.shuffle(&mut hints);
-            }
-            async move {
-                for batch in hints.chunks(random.usize(1..30)) {
-                    let linger = Duration::from_millis(random.u64(0..3) * 100);
-                    let hints: Vec<_> = batch.iter().cloned().map(Hint::Commit).collect();
-                    // A failure that stays is like a process that died.
-                    for _ in 0..random.usize(1..4) {
-                        if feed.submit(&table, hints.clone(), linger).await.is_ok() {
-                            break;
-                        }
+async fn run(seed: u64) -> Result<u64, String> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let table = SimulatedTable::new();
+    let slices = random.u32(1..4);
+    let streams = random.u64(1..12);
+    let commits: Vec<_> = (0..random.u64(1..120))
+        .map(|_| table.commit(&order(random.u64(0..streams)), random.u64(1..4)))
+        .collect();
+    let workers = (0..random.usize(1..4)).map(|worker| {
+        let mut random = fastrand::Rng::with_seed(seed ^ (worker as u64 + 1) << 32);
+        let faults = Faults::seeded(random.u64(..))
+            .lost_requests(0.05)
+            .lost_answers(0.05)
+            .throttling(0.03)
+            .delays(0.1, LONGEST_DELAY);
+        let (table, feed) = (table.with(faults), feed(slices));
+        let mut hints: Vec<_> = commits.iter().filter(|_| random.f64() < 0.6).cloned().collect();
+        if random.bool() {
+            random.shuffle(&mut hints);
+        }
+        async move {
+            for batch in hints.chunks(random.usize(1..30)) {
+                let linger = Duration::from_millis(random.u64(0..3) * 100);
+                let hints: Vec<_> = batch.iter().cloned().map(Hint::Commit).collect();
+                // A failure that stays is like a process that died.
+                for _ in 0..random.usize(1..4) {
+                    if feed.submit(&table, hints.clone(), linger).await.is_ok() {
+                        break;
                     }
                 }
             }
-        });
-        future::join_all(workers.collect::<Vec<_>>()).await;
-        // In the end one comes to whom everything is told.
-        let last = feed(slices);
-        let all = (0..streams).map(|id| Hint::UpTo(order(id), Version::MAX)).collect();
-        last.submit(&table, all, Duration::ZERO).await.map_err(|error| error.to_string())?;
-        let total = table.check()?;
-        let stored: u64 = commits.iter().map(super::reference::Reference::events).sum();
-        if total != stored {
-            return Err(format!("{total} events of {stored}"));
         }
-        for id in 0..streams {
-            let known = last.indexed(&table, &order(id)).await;
-            let searched = feed(slices).indexed(&table, &order(id)).await;
-            if known.as_ref().ok() != searched.as_ref().ok() {
-                return Err(format!("{id}: {known:?} and {searched:?}"));
-            }
+    });
+    future::join_all(workers.collect::<Vec<_>>()).await;
+    // In the end one comes to whom everything is told.
+    let last = feed(slices);
+    let all = (0..streams).map(|id| Hint::UpTo(order(id), Version::MAX)).collect();
+    last.submit(&table, all, Duration::ZERO).await.map_err(|error| error.to_string())?;
+    let total = table.check()?;
+    let stored: u64 = commits.iter().map(super::reference::Reference::events).sum();
+    if total != stored {
+        return Err(format!("{total} events of {stored}"));
+    }
+    for id in 0..streams {
+        let known = last.indexed(&table, &order(id)).await;
+        let searched = feed(slices).indexed(&table, &order(id)).await;
+        if known.as_ref().ok() != searched.as_ref().ok() {
+            return Err(format!("{id}: {known:?} and {searched:?}"));
         }
-        Ok(total)
-    })
+    }
+    Ok(total)
 }
 
+/// `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed.
 #[test]
 fn everything_is_indexed_once_whatever_happens() {
-    let mut events = 0;
-    for seed in 0..500 {
-        events += run(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
-    }
-    println!("500 runs, {events} events");
+    let events = run_seeds(500, run);
+    println!("{} runs, {} events", events.len(), events.iter().sum::<u64>());
 }
