@@ -1,6 +1,9 @@
 //! The indexer and the reconciler, on the embedded engine with a stream as on DynamoDB, and with its outbox.
 
+mod outage;
 mod outbox;
+#[allow(dead_code)]
+mod recorder;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +16,9 @@ use es_core::{Repository, StreamId, Version};
 use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, Indexer, IndexerBuilder, Reconciler, names};
 use es_tests::domain::{Account, Deposit};
+
+/// How long something may take that happens at once on a machine with nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A store that is indexed from its table's stream.
 async fn store() -> DynamoStore {
@@ -34,6 +40,12 @@ fn start(indexer: &Indexer) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move { indexer.run().await.expect("runs") })
 }
 
+/// Tells an indexer to stop, and waits until it has.
+async fn stop(indexer: &Indexer, running: tokio::task::JoinHandle<()>) {
+    indexer.shutdown();
+    tokio::time::timeout(PATIENCE, running).await.expect("ends in time").expect("no panic");
+}
+
 /// Deposits so often to each of the accounts.
 async fn deposit(store: &DynamoStore, accounts: u64, times: u64) {
     let repository: Repository<Account> = Repository::new(store.clone());
@@ -53,7 +65,7 @@ fn account(id: impl std::fmt::Display) -> StreamId {
 async fn indexed(store: &DynamoStore, stream: &StreamId, version: u64) {
     let start = Instant::now();
     while store.indexed(stream).await.expect("is known") < version {
-        assert!(start.elapsed() < Duration::from_secs(120), "{stream} is never indexed");
+        assert!(start.elapsed() < PATIENCE, "{stream} is never indexed");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -93,8 +105,7 @@ async fn events_come_into_the_feed_as_they_happen() {
     }
     deposit(&store, 1, 1).await;
     indexed(&store, &account(0), 7).await;
-    indexer.shutdown();
-    running.await.expect("ends");
+    stop(&indexer, running).await;
     check(&store, 19).await;
     let progress = indexer.progress();
     let reconciled = progress.reconciliation.clone().expect("was reconciled").events_indexed;
@@ -126,7 +137,7 @@ async fn indexers_may_come_and_go_and_run_at_once() {
             indexer.shutdown();
         }
         for running in running {
-            let _ = running.await;
+            let _ = tokio::time::timeout(PATIENCE, running).await.expect("ends in time");
         }
     }
     check(&store, 4 * 12).await;
@@ -149,11 +160,10 @@ async fn a_table_without_a_feed_is_reconciled_by_itself() {
         if reconciled.is_some_and(|(_, state)| state.body.contains("\"pending\":false")) {
             break;
         }
-        assert!(start.elapsed() < Duration::from_secs(120), "it never ends: {documents:?}");
+        assert!(start.elapsed() < PATIENCE, "it never ends: {documents:?}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    indexer.shutdown();
-    running.await.expect("ends");
+    stop(&indexer, running).await;
     check(&store, 80).await;
 }
 

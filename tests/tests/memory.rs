@@ -1,5 +1,7 @@
 //! The conformance suite on the store in memory.
 
+#[allow(dead_code)]
+mod recorder;
 mod spans;
 
 use std::sync::Arc;

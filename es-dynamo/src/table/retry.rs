@@ -1,5 +1,9 @@
 //! Retries: exponential backoff with jitter, and outages that are waited out.
 
+#[cfg(feature = "indexer")]
+use std::collections::BTreeMap;
+#[cfg(feature = "indexer")]
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use es_core::StoreError;
@@ -38,58 +42,104 @@ impl Backoff {
     }
 }
 
-/// How often an outage that lasts is logged.
+/// How often an outage is logged while it lasts.
 #[cfg(feature = "indexer")]
-const REMINDER: Duration = Duration::from_secs(60);
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// An outage of one kind of requests. Logs a WARN when it begins and then once a minute, and an INFO when it is over.
+/// The requests of one indexer that fail: however many there are, the log has a warning when they begin and then once
+/// a minute, and an INFO when all of them succeed again.
 #[cfg(feature = "indexer")]
-#[derive(Debug)]
-pub(crate) struct Outage {
-    /// The name of the activity, for the log.
-    what: &'static str,
-    backoff: Backoff,
-    /// When it began, and when it was last logged.
-    since: Option<(Instant, Instant)>,
+#[derive(Debug, Default)]
+pub(crate) struct Outages(Mutex<State>);
+
+#[cfg(feature = "indexer")]
+#[derive(Debug, Default)]
+struct State {
+    /// What fails, and for how many at the moment.
+    failing: BTreeMap<&'static str, usize>,
+    /// Since when there is always something that fails.
+    since: Option<Instant>,
+    /// When the last warning was logged.
+    warned: Option<Instant>,
+    /// Whether a warning was logged since then.
+    is_known: bool,
 }
 
 #[cfg(feature = "indexer")]
-impl Outage {
-    pub(crate) fn of(what: &'static str) -> Self {
-        Self { what, backoff: Backoff::default(), since: None }
+impl Outages {
+    /// Requests of one kind, one after the other. What is dropped while it fails is expected to go on elsewhere.
+    pub(crate) fn of(&self, what: &'static str) -> Outage<'_> {
+        Outage { all: self, what, backoff: Backoff::default() }
     }
 
-    /// Counts a failure, and returns the pause after it.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Requests of one kind, and the backoff while they fail.
+#[cfg(feature = "indexer")]
+#[derive(Debug)]
+pub(crate) struct Outage<'a> {
+    all: &'a Outages,
+    what: &'static str,
+    backoff: Backoff,
+}
+
+#[cfg(feature = "indexer")]
+impl Outage<'_> {
+    /// Notes a failure; returns the pause after it.
     pub(crate) fn failed(&mut self, error: &StoreError) -> Duration {
-        let now = Instant::now();
-        let (began, logged) = self.since.unwrap_or((now, now));
-        let is_new = self.since.is_none();
-        if is_new || now - logged >= REMINDER {
-            let (what, seconds) = (self.what, (now - began).as_secs());
+        let (what, now) = (self.what, Instant::now());
+        let mut state = self.all.state();
+        *state.failing.entry(what).or_default() += usize::from(self.backoff.failures() == 0);
+        let since = *state.since.get_or_insert(now);
+        if state.warned.is_none_or(|warned| now - warned >= WARNING_INTERVAL) {
+            (state.warned, state.is_known) = (Some(now), true);
             tracing::warn!(
                 what,
-                failing_for_seconds = seconds,
+                failing_for_seconds = (now - since).as_secs(),
                 error = error_text(error),
                 "waiting for the table"
             );
-            self.since = Some((began, now));
-        } else {
-            self.since = Some((began, logged));
         }
         self.backoff.next()
     }
 
-    /// Ends the outage, if there is one, after a success.
+    /// Notes a success.
     pub(crate) fn is_over(&mut self) {
-        if let Some((began, _)) = self.since.take() {
-            let (what, seconds) = (self.what, began.elapsed().as_secs());
-            tracing::info!(what, failed_for_seconds = seconds, "the table answers again");
+        let mut state = self.all.state();
+        self.count_off(&mut state);
+        if state.failing.get(self.what) == Some(&0) {
+            state.failing.remove(self.what);
+        }
+        if state.failing.is_empty()
+            && let Some(since) = state.since.take()
+            && std::mem::take(&mut state.is_known)
+        {
+            tracing::info!(failed_for_seconds = since.elapsed().as_secs(), "the table answers again");
+        }
+    }
+
+    fn count_off(&mut self, state: &mut State) {
+        if self.backoff.failures() > 0
+            && let Some(count) = state.failing.get_mut(self.what)
+        {
+            *count -= 1;
         }
         self.backoff.reset();
     }
 }
 
-/// Limits the duration of an attempt, so that a lost response does not block everything after it.
+#[cfg(feature = "indexer")]
+impl Drop for Outage<'_> {
+    fn drop(&mut self) {
+        let all = self.all;
+        self.count_off(&mut all.state());
+    }
+}
+
+/// Bounds an attempt, so that one without a response does not hold up everything after it.
 #[cfg(feature = "indexer")]
 pub(crate) async fn bounded<T, E: From<StoreError>>(
     limit: Duration,

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdout, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use es_core::feed::Feed;
@@ -11,7 +12,7 @@ use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, Indexer};
 use es_tests::domain::{Account, Deposit};
 
-use super::{account, check, deposit, indexed, quick, start};
+use super::{PATIENCE, account, check, deposit, indexed, quick, start, stop};
 
 /// Names the file for a process that a test has started.
 const CHILD: &str = "ES_TESTS_OUTBOX_FILE";
@@ -61,8 +62,7 @@ async fn a_commit_of_this_process_is_indexed_at_once() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         deposit(&store, 1, 1).await;
         indexed(&store, &account(0), 7).await;
-        indexer.shutdown();
-        running.await.expect("ends");
+        stop(&indexer, running).await;
         check(&store, 19).await;
         let progress = indexer.progress();
         assert_eq!((progress.events, progress.records, progress.unfounded), (19, 13, 0), "{progress:?}");
@@ -82,8 +82,7 @@ async fn what_an_earlier_process_has_not_indexed_is_indexed_at_the_next_start() 
     for id in 0..3 {
         indexed(&store, &account(id), 6).await;
     }
-    indexer.shutdown();
-    running.await.expect("ends");
+    stop(&indexer, running).await;
     drop((store, indexer));
 
     // What is in the feed is not read again.
@@ -92,8 +91,7 @@ async fn what_an_earlier_process_has_not_indexed_is_indexed_at_the_next_start() 
     let running = start(&indexer);
     deposit(&store, 1, 1).await;
     indexed(&store, &account(0), 7).await;
-    indexer.shutdown();
-    running.await.expect("ends");
+    stop(&indexer, running).await;
     assert_eq!(indexer.progress().records, 1);
     check(&store, 19).await;
 }
@@ -107,8 +105,7 @@ async fn a_commit_in_several_items_is_indexed_as_one() {
     let large = Deposit { cents: 1, notes: vec!["x".repeat(300_000); 3] };
     accounts.execute(&"0".to_owned(), large).await.expect("accepted");
     indexed(&store, &account(0), 3).await;
-    indexer.shutdown();
-    running.await.expect("ends");
+    stop(&indexer, running).await;
     check(&store, 3).await;
 }
 
@@ -125,8 +122,7 @@ async fn a_table_that_had_a_stream_is_indexed_from_its_first_commit() {
     for id in 0..5 {
         indexed(&store, &account(id), 3).await;
     }
-    indexer.shutdown();
-    running.await.expect("ends");
+    stop(&indexer, running).await;
     check(&store, 15).await;
 }
 
@@ -142,8 +138,7 @@ async fn a_commit_is_read_once_however_many_there_were_before() {
         for id in 0..100 {
             indexed(&store, &account(id), from.next().get()).await;
         }
-        indexer.shutdown();
-        running.await.expect("ends");
+        stop(&indexer, running).await;
         assert_eq!(indexer.progress().records, 100);
     }
     let described = store.client().describe_table().table_name(store.table_name()).send().await;
@@ -167,6 +162,19 @@ async fn child() {
     }
 }
 
+/// The lines that a process prints, as they come.
+fn lines_of(output: ChildStdout) -> mpsc::Receiver<String> {
+    let (line, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for read in BufReader::new(output).lines().map_while(Result::ok) {
+            if line.send(read).is_err() {
+                break;
+            }
+        }
+    });
+    lines
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_of_a_process_that_was_killed_are_indexed_by_another() {
     for indexes in [false, true] {
@@ -181,12 +189,12 @@ async fn commits_of_a_process_that_was_killed_are_indexed_by_another() {
             child.env("ES_TESTS_OUTBOX_INDEXES", "yes");
         }
         let mut child = child.spawn().expect("starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
+        let lines = lines_of(child.stdout.take().expect("is piped"));
         let mut acknowledged = 0;
         while acknowledged < 20 {
             // This process commits as well.
             deposit(&store, 2, 1).await;
-            let line = lines.next().expect("goes on").expect("is text");
+            let line = lines.recv_timeout(PATIENCE).expect("goes on");
             if let Some(version) = line.strip_prefix("committed ") {
                 acknowledged = version.parse().expect("a number");
             }
@@ -199,8 +207,7 @@ async fn commits_of_a_process_that_was_killed_are_indexed_by_another() {
         for (id, last) in [("child", head), ("0", own), ("1", own)] {
             indexed(&store, &account(id), last.get()).await;
         }
-        indexer.shutdown();
-        running.await.expect("ends");
+        stop(&indexer, running).await;
         check(&store, head.get() + 2 * own.get()).await;
     }
 }

@@ -7,7 +7,11 @@ mod faults;
 mod handling;
 mod keys;
 mod kit;
+mod logs;
 mod orders;
+#[allow(dead_code)]
+#[path = "../recorder/mod.rs"]
+mod recorder;
 mod rows;
 mod sendable;
 mod shapes;

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::{Journal, LEASE, deposit, projector, work};
 
 /// How many slices each owner has, and how many workers have given a sign.
-async fn owners(store: &MemoryStore) -> (BTreeMap<String, usize>, usize) {
+pub(crate) async fn owners(store: &MemoryStore) -> (BTreeMap<String, usize>, usize) {
     let page = store.documents(&DocumentQuery::new("projection#journal")).await.expect("a page");
     let mut owners = BTreeMap::new();
     for (_, document) in page.documents.iter().filter(|(name, _)| name.starts_with("slice#")) {

@@ -1,10 +1,5 @@
 //! What spans and the log say of commands, transactions and loads.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::{Arc, Mutex, Once};
-
 use es_core::store::{Append, NewCommit};
 use es_core::testing::{Faults, FaultyStore};
 use es_core::{
@@ -14,117 +9,9 @@ use es_core::{
 use es_tests::conformance::time;
 use es_tests::domain::{Account, Deposit, Deposited, Overdrawn, RequireBalance, TakeHandle, Withdraw};
 use futures_util::FutureExt;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::Level;
 
-/// Fields by name, each with all the values that it was given.
-#[derive(Clone, Debug, Default)]
-struct Fields(BTreeMap<&'static str, Vec<String>>);
-
-impl Fields {
-    fn text(&self, name: &str) -> &str {
-        match self.0.get(name).map(Vec::as_slice) {
-            Some([value]) => value,
-            values => panic!("the field `{name}` is {values:?}, not recorded once: {self:?}"),
-        }
-    }
-
-    fn number(&self, name: &str) -> u64 {
-        self.text(name).parse().unwrap_or_else(|_| panic!("{name} in {self:?}"))
-    }
-}
-
-impl Visit for Fields {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.entry(field.name()).or_default().push(value.to_owned());
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.entry(field.name()).or_default().push(format!("{value:?}"));
-    }
-}
-
-/// The spans that were closed, and the events of the log.
-#[derive(Clone, Default)]
-struct Seen {
-    spans: Arc<Mutex<Vec<(&'static str, Fields)>>>,
-    events: Arc<Mutex<Vec<(Level, Fields)>>>,
-}
-
-thread_local! {
-    static SEEN: RefCell<Option<Seen>> = const { RefCell::new(None) };
-}
-
-/// Records what happens on a thread in the thread's [`Seen`].
-///
-/// This is the subscriber of the whole process. A subscriber of one thread is not enough: `tracing` caches for each
-/// call site whether anybody is interested, and a call site that another test reaches first may stay off for all.
-struct Route;
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Route {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if SEEN.with_borrow(Option::is_some) {
-            let mut fields = Fields::default();
-            attributes.record(&mut fields);
-            context.span(id).expect("is there").extensions_mut().insert(fields);
-        }
-    }
-
-    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        let span = context.span(id).expect("is there");
-        if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
-            values.record(fields);
-        }
-    }
-
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        SEEN.with_borrow(|seen| {
-            if let Some(seen) = seen {
-                let mut fields = Fields::default();
-                event.record(&mut fields);
-                seen.events.lock().expect("is not poisoned").push((*event.metadata().level(), fields));
-            }
-        });
-    }
-
-    fn on_close(&self, id: Id, context: Context<'_, S>) {
-        let span = context.span(&id).expect("is there");
-        let fields = span.extensions().get::<Fields>().cloned();
-        SEEN.with_borrow(|seen| {
-            if let (Some(seen), Some(fields)) = (seen, fields) {
-                seen.spans.lock().expect("is not poisoned").push((span.name(), fields));
-            }
-        });
-    }
-}
-
-impl Seen {
-    /// Runs `work` on this thread, and returns its spans of this name.
-    fn of(&self, name: &str, work: impl Future<Output = ()>) -> Vec<Fields> {
-        static INSTALLED: Once = Once::new();
-        INSTALLED.call_once(|| {
-            let subscriber = tracing_subscriber::registry().with(Route);
-            tracing::subscriber::set_global_default(subscriber).expect("is the only subscriber");
-        });
-        tracing::callsite::rebuild_interest_cache();
-        SEEN.set(Some(self.clone()));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
-        runtime.block_on(work);
-        SEEN.set(None);
-        let spans = std::mem::take(&mut *self.spans.lock().expect("is not poisoned"));
-        spans.into_iter().filter(|(span, _)| *span == name).map(|(_, fields)| fields).collect()
-    }
-
-    /// The events of the log from this level on.
-    fn log(&self, level: Level) -> Vec<Fields> {
-        let events = std::mem::take(&mut *self.events.lock().expect("is not poisoned"));
-        events.into_iter().filter(|(of, _)| *of <= level).map(|(_, fields)| fields).collect()
-    }
-}
+use super::recorder::{Fields, Seen};
 
 const ANN: &str = "ann";
 

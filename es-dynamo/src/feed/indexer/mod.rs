@@ -21,6 +21,7 @@ use self::progress::Progress;
 use self::source::TableStream;
 use self::worker::{Settings, Worker};
 use crate::store::DynamoStore;
+use crate::table::retry::Outages;
 
 #[cfg(feature = "embedded")]
 use self::outbox::OutboxWorker;
@@ -213,6 +214,7 @@ impl IndexerBuilder {
             documents: Arc::new(store),
             settings,
             progress: Progress::default(),
+            outages: Outages::default(),
             stop: watch::Sender::new(false),
             clock: Arc::new(|| chrono::Utc::now().timestamp_millis()),
         };

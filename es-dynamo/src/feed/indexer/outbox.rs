@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::{StoreError, error_text};
+use es_core::StoreError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ use super::worker::Settings;
 use crate::embedded::{Outbox, Unindexed};
 use crate::feed::Ingest;
 use crate::feed::log::hint::Noted;
-use crate::table::retry::Backoff;
+use crate::table::retry::Outages;
 
 /// The name of the one shard that there is.
 const SHARD: &str = "outbox";
@@ -44,7 +44,8 @@ impl OutboxWorker {
     }
 
     async fn work(&self) -> Result<(), StoreError> {
-        let mut backoff = Backoff::default();
+        let outages = Outages::default();
+        let mut outage = outages.of("indexing the commits of the embedded engine");
         let mut indexed: Option<Instant> = None;
         loop {
             let is_stopping = *self.stop.borrow();
@@ -53,7 +54,7 @@ impl OutboxWorker {
             match self.round(&mut indexed).await {
                 Ok(_) if is_stopping => return Ok(()),
                 Ok(is_empty) => {
-                    backoff.reset();
+                    outage.is_over();
                     if is_empty {
                         self.progress.update(|progress| progress.note_shard(SHARD, None));
                         // A commit of this process wakes it; those of other processes are looked for.
@@ -61,15 +62,12 @@ impl OutboxWorker {
                     }
                 }
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(
-                        error = error_text(&error),
-                        "commits of the embedded engine could not be indexed"
-                    );
+                    let wait = outage.failed(&error);
                     if is_stopping {
                         // The outbox keeps them.
                         return Ok(());
                     }
-                    pause(&self.stop, backoff.next()).await;
+                    pause(&self.stop, wait).await;
                 }
                 Err(error) => return Err(error),
             }

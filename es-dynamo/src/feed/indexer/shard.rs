@@ -12,7 +12,7 @@ use super::plan::ShardState;
 use super::source::{Records, SourceError};
 use super::worker::Worker;
 use crate::feed::log::hint::{Hint, Noted};
-use crate::table::retry::{Outage, bounded};
+use crate::table::retry::bounded;
 
 /// How the reading of a shard ended.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Worker {
     /// Reads a shard until it ends, or is lost.
     pub(crate) async fn follow(&self, mut lease: Lease) -> ShardEnd {
         let mut iterator: Option<String> = None;
-        let mut outage = Outage::of("reading the table's stream");
+        let mut outage = self.outages.of("reading the table's stream");
         let mut renewed = Instant::now();
         loop {
             if self.is_stopping() {
@@ -68,8 +68,12 @@ impl Worker {
                 Err(SourceError::Trimmed) => return ShardEnd::Trimmed,
                 Err(SourceError::Store(error)) if error.is_transient() => {
                     if renewed.elapsed() >= self.settings.lease {
-                        // Another worker may reach it.
-                        tracing::warn!(shard = lease.shard, error = error_text(&error), "gave up a shard");
+                        let error = error_text(&error);
+                        tracing::info!(
+                            shard = lease.shard,
+                            error,
+                            "gave up a shard: another indexer may reach it"
+                        );
                         return ShardEnd::Lost;
                     }
                     self.pause(outage.failed(&error)).await;
@@ -140,7 +144,7 @@ impl Worker {
                 }
             }
         }
-        let mut outage = Outage::of("writing the feed");
+        let mut outage = self.outages.of("writing the feed");
         let indexed = loop {
             let attempt = self.feed.ingest(hints.clone(), self.settings.linger);
             match bounded(self.settings.lease + self.settings.linger, attempt).await {

@@ -22,7 +22,7 @@ use crate::feed::Ingest;
 use crate::feed::reconciler::scan::Scan;
 use crate::feed::reconciler::state::ReconcileState;
 use crate::feed::reconciler::{Ended, ReconcileProgress, Reconciliation, state};
-use crate::table::retry::{Outage, bounded};
+use crate::table::retry::{Outages, bounded};
 
 /// How long a checkpoint may stay as it is before its place in the stream counts as gone: the stream keeps 24
 /// hours.
@@ -49,6 +49,7 @@ pub(crate) struct Worker {
     pub(crate) documents: Arc<dyn Documents>,
     pub(crate) settings: Settings,
     pub(crate) progress: Progress,
+    pub(crate) outages: Outages,
     pub(crate) stop: watch::Sender<bool>,
     /// Milliseconds since 1970. Only to tell a day from a moment.
     pub(crate) clock: Arc<dyn Fn() -> i64 + Send + Sync>,
@@ -85,7 +86,7 @@ impl Worker {
             others: None,
         };
         let mut reading = Reading::new();
-        let mut outage = Outage::of("looking after the shards of the table's stream");
+        let mut outage = self.outages.of("looking after the shards of the table's stream");
         while !self.is_stopping() {
             let (looked, ended) = self.look(&mut run, &mut reading).await;
             for ended in ended {
@@ -195,7 +196,7 @@ impl Worker {
             }
             ShardEnd::Failed(error) if !error.is_transient() => return Err(error),
             ShardEnd::Failed(error) => {
-                tracing::warn!(shard, error = error_text(&error), "gave up a shard: it is taken again");
+                tracing::info!(shard, error = error_text(&error), "gave up a shard: it is taken again");
             }
             ShardEnd::Finished | ShardEnd::Lost | ShardEnd::Stopped => {}
         }

@@ -11,6 +11,7 @@ use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, Expec
 use es_core::feed::Slices;
 use es_core::testing::{Faults, FaultyStore};
 use es_core::{MemoryStore, StoreError, StreamId};
+use es_tests::chaos::run_seeds;
 use futures_util::future;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ use crate::feed::log::simulation::{LONGEST_DELAY, SimulatedTable, image, runtime
 use crate::feed::log::writer::Indexed;
 use crate::feed::reconciler::scan::{Scan, ScanKey, ScanPage};
 use crate::feed::reconciler::state::COLLECTION;
+use crate::table::retry::Outages;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -117,6 +119,7 @@ impl World {
             documents,
             settings,
             progress: Progress::default(),
+            outages: Outages::default(),
             stop: watch::Sender::new(false),
             clock: Arc::new(move || i64::try_from(began.elapsed().as_millis()).expect("not so long")),
         }
@@ -299,14 +302,6 @@ fn a_checkpoint_is_not_ahead_of_the_feed() {
 /// `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed.
 #[test]
 fn every_event_is_indexed_once_whatever_happens_to_the_indexers() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let runs = number("ES_FAULT_RUNS").unwrap_or(300);
-    let seeds = number("ES_FAULT_SEED").map_or(0..runs, |seed| seed..seed + 1);
-    let mut events = 0;
-    for seed in seeds.clone() {
-        events += runtime()
-            .block_on(simulate(seed))
-            .unwrap_or_else(|error| panic!("seed {seed}: {error}\nrepeat it with ES_FAULT_SEED={seed}"));
-    }
-    println!("{} runs, {events} events", seeds.count());
+    let events = run_seeds(300, simulate);
+    println!("{} runs, {} events", events.len(), events.iter().sum::<u64>());
 }
