@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use es_core::documents::{DocumentQuery, Documents};
+use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::feed::{Feed, FeedRead, Position};
 use es_core::{Repository, StreamId, Version};
 use es_dynamo::embedded::Engine;
@@ -186,6 +186,25 @@ async fn the_reconciler_indexes_a_table_and_goes_on_where_it_was() {
     let again = builder().build().run().await.expect("reconciles");
     assert_eq!((again.events_indexed, again.commits), (0, 90));
     check(&store, 120).await;
+}
+
+/// Without segments, nothing would be read; a million would be read at once.
+#[tokio::test]
+async fn a_reconciliation_has_a_bounded_number_of_segments() {
+    let store = store().await;
+    let key = DocumentKey::new("$indexer", "reconcile/named/first");
+    for count in [0, 1_001] {
+        let segment = r#"{"after":null,"done":false}"#;
+        let body = format!(r#"{{"pending":true,"segments":[{}]}}"#, vec![segment; count].join(","));
+        let set = ChangeSet::new(uuid::Uuid::new_v4()).put(key.clone(), ExpectedDocument::Any, body);
+        store.change(&set).await.expect("writes");
+        let named = Reconciler::builder(&store).name("first").build();
+        let error = named.run().await.expect_err("is damaged").to_string();
+        assert!(
+            error.contains("reconcile/named/first") && error.contains(&format!("{count} segments")),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use self::progress::Progress;
 use self::source::TableStream;
 use self::worker::{Settings, Worker};
+use crate::feed::reconciler::state::MAX_SEGMENTS;
 use crate::store::DynamoStore;
 use crate::table::retry::Outages;
 
@@ -181,9 +182,10 @@ impl IndexerBuilder {
         self
     }
 
-    /// Reconciles in so many segments at once, 4 unless another number is given.
+    /// Sets into how many segments a reconciliation divides the table, which are read at once (default: 4, from 1 to
+    /// 1,000).
     pub fn reconcile_segments(mut self, segments: u32) -> Self {
-        self.settings.segments = segments.clamp(1, 1_000);
+        self.settings.segments = segments.clamp(1, MAX_SEGMENTS);
         self
     }
 

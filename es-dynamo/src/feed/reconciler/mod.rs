@@ -117,9 +117,9 @@ impl Reconciler {
 }
 
 impl ReconcilerBuilder {
-    /// Divides the table into so many segments that are read at once, 4 unless another number is given.
+    /// Sets into how many segments the table is divided, which are read at once (default: 4, from 1 to 1,000).
     pub fn segments(mut self, segments: u32) -> Self {
-        self.0.segments = segments.clamp(1, 1_000);
+        self.0.segments = segments.clamp(1, state::MAX_SEGMENTS);
         self
     }
 

@@ -7,6 +7,9 @@ use uuid::Uuid;
 
 use super::scan::ScanKey;
 
+/// The most segments into which a table is divided.
+pub(crate) const MAX_SEGMENTS: u32 = 1_000;
+
 /// How far all segments have come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReconcileState {
@@ -35,14 +38,24 @@ pub(crate) fn key(name: &str) -> DocumentKey {
 }
 
 /// The state that is kept under a key. One that cannot be read is one that has not begun.
+///
+/// # Errors
+///
+/// [`StoreError::Damaged`] when the number of segments is out of bounds: each one is a request at the same time.
 pub(crate) async fn read(
     documents: &dyn Documents,
     key: &DocumentKey,
     segments: u32,
 ) -> Result<Option<(ReconcileState, Revision)>, StoreError> {
     let Some(document) = documents.document(key).await? else { return Ok(None) };
-    let state = serde_json::from_str(&document.body);
-    Ok(Some((state.unwrap_or_else(|_| ReconcileState::new(segments)), document.revision)))
+    let state = serde_json::from_str(&document.body).unwrap_or_else(|_| ReconcileState::new(segments));
+    let count = state.segments.len();
+    if count == 0 || count > MAX_SEGMENTS as usize {
+        let reason =
+            format!("it has {count} segments instead of 1 to {MAX_SEGMENTS}: delete it to begin again");
+        return Err(StoreError::damaged(format!("the document `{key}`"), reason));
+    }
+    Ok(Some((state, document.revision)))
 }
 
 /// Writes the state on a condition; its new revision if the condition holds.
