@@ -251,7 +251,7 @@ async fn is_impossible(projector: &Projector<Seen>, expected: &[&str]) {
     is_told(&failure.to_string());
     is_told(&projector.run_until_caught_up().await.expect_err("is impossible").to_string());
     is_told(&projector.caught_up().await.expect_err("is impossible").to_string());
-    let wait = projector.wait_for(&stream, Version::new(1), Duration::from_secs(5)).await;
+    let wait = projector.wait_for(&stream, Version::new(1), Duration::from_secs(120)).await;
     is_told(&wait.expect_err("is impossible").to_string());
     // The worker has found it, too.
     let progress = projector.progress().await.expect("is known");

@@ -169,7 +169,9 @@ async fn index_everything(store: &DynamoStore) {
         let progress = indexer.progress();
         progress.records > 0 && progress.reconciliation.is_some() && !progress.reconciling
     };
+    let start = std::time::Instant::now();
     while !is_done() {
+        assert!(start.elapsed().as_secs() < 120, "it never ends: {:?}", indexer.progress());
         tokio::time::sleep(soon).await;
     }
     indexer.shutdown();

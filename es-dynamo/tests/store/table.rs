@@ -349,10 +349,10 @@ fn tasks_run_with_and_without_a_runtime() {
         }));
         when_done
     };
-    let without = run(&store).recv_timeout(Duration::from_secs(10));
+    let without = run(&store).recv_timeout(Duration::from_secs(120));
     assert_eq!(without, Ok(true), "without a runtime");
     let runtime = tokio::runtime::Runtime::new().expect("starts");
     let guard = runtime.enter();
-    assert_eq!(run(&store).recv_timeout(Duration::from_secs(10)), Ok(true), "with one");
+    assert_eq!(run(&store).recv_timeout(Duration::from_secs(120)), Ok(true), "with one");
     drop(guard);
 }

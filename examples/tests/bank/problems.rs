@@ -1,6 +1,7 @@
 //! What goes wrong, and how clients are told.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use bank::Bank;
 use bank::domain::AccountId;
@@ -147,10 +148,13 @@ async fn an_answer_that_is_lost_costs_nothing_under_a_key() {
     assert_eq!(balance, 30);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn who_loses_every_race_may_come_back() {
-    let api = Server::start(Bank::with_retry(store().await, RetryPolicy::never())).await.api;
-    let ann = api.account("Ann", "DE100001", 0).await;
+    let store = store().await;
+    let ann = Server::start(Bank::new(store.clone())).await.api.account("Ann", "DE100001", 0).await;
+    // Each request to the store waits for up to 2,000 turns of the executor, so that the deposits overtake each other.
+    let slow = FaultyStore::new(store, Faults::seeded(1).delays(1.0, Duration::from_secs(2)));
+    let api = Server::start(Bank::with_retry(slow, RetryPolicy::never())).await.api;
     let deposits: Vec<_> = (0..20).map(|_| api.deposit(&ann, 1).spawn()).collect();
     let mut done = 0;
     for deposit in deposits {
