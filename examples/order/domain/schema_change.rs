@@ -5,6 +5,14 @@ use std::panic::catch_unwind;
 use es_core::testing::SchemaLock;
 use es_core::{Aggregate, Events};
 
+macro_rules! applies {
+    ($($event:ty),*) => {
+        $(impl es_core::Apply<$event> for Order {
+            fn apply(&mut self, _: &$event) {}
+        })*
+    };
+}
+
 /// An order with another `OrderPlaced`, and all other events as they are.
 macro_rules! order {
     () => {
@@ -19,9 +27,16 @@ macro_rules! order {
         )]
         pub(super) struct Order;
 
-        impl<E> es_core::Apply<E> for Order {
-            fn apply(&mut self, _: &E) {}
-        }
+        applies!(
+            OrderPlaced,
+            LineAdded,
+            LineRemoved,
+            OrderPaid,
+            OrderShipped,
+            OrderDelivered,
+            OrderCancelled,
+            OrderReturned
+        );
     };
 }
 
