@@ -193,8 +193,10 @@ pub mod domain {
             &self,
             _: &Opened,
             ctx: &sourcing::EventContext,
-        ) -> ::std::option::Option<::std::string::String> {
-            ::std::option::Option::Some(::std::string::ToString::to_string(ctx.id()))
+        ) -> ::std::result::Result<::std::option::Option<::std::string::String>, sourcing::BoxError> {
+            ::std::result::Result::Ok(::std::option::Option::Some(::std::string::ToString::to_string(
+                ctx.id(),
+            )))
         }
 
         async fn react(
@@ -211,8 +213,10 @@ pub mod domain {
             &self,
             _: &Closed,
             ctx: &sourcing::EventContext,
-        ) -> ::std::option::Option<::std::string::String> {
-            ::std::option::Option::Some(::std::string::ToString::to_string(ctx.id()))
+        ) -> ::std::result::Result<::std::option::Option<::std::string::String>, sourcing::BoxError> {
+            ::std::result::Result::Ok(::std::option::Option::Some(::std::string::ToString::to_string(
+                ctx.id(),
+            )))
         }
 
         async fn react(
@@ -366,8 +370,8 @@ pub mod bare {
             &self,
             _: &payment::OrderPaid,
             _: &::sourcing::EventContext,
-        ) -> ::std::option::Option<u64> {
-            ::std::option::Option::None
+        ) -> ::std::result::Result<::std::option::Option<u64>, ::sourcing::BoxError> {
+            ::std::result::Result::Ok(::std::option::Option::None)
         }
 
         async fn react(
