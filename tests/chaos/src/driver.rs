@@ -19,7 +19,7 @@ use crate::worker::{LEASE, Workers};
 use crate::{Plan, Version};
 
 /// How often something happens to one of the processes, on average.
-const PACE: Duration = Duration::from_millis(800);
+const PACE: Duration = Duration::from_millis(1500);
 /// How long processes may take to end, and all that was recorded to be handled.
 const PATIENCE: Duration = Duration::from_secs(120);
 

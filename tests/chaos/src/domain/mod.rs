@@ -164,10 +164,7 @@ pub(crate) fn bonus_account(account: &str) -> String {
     format!("bonus-{account}")
 }
 
-/// Returns whether the deposit with this note earns a bonus: the first one of every fourth command does.
+/// Returns whether the deposit with this note earns a bonus: the first one of each command does.
 pub(crate) fn earns_bonus(account: &str, note: &str) -> bool {
-    let mut parts = note.rsplit('.');
-    let is_first = parts.next() == Some("0");
-    let number = parts.next().and_then(|number| number.parse::<u64>().ok());
-    account.starts_with("shared-") && is_first && number.is_some_and(|number| number % 4 == 0)
+    account.starts_with("shared-") && note.ends_with(".0")
 }
