@@ -21,7 +21,7 @@ pub enum ExpectedDocument {
 }
 
 impl ExpectedDocument {
-    /// Whether `found` meets the expectation.
+    /// Returns whether `found` meets the expectation.
     #[must_use]
     pub fn allows(self, found: Option<&Document>) -> bool {
         match self {
@@ -67,7 +67,7 @@ impl DocumentChange {
         Self { key, expected: ExpectedDocument::Any, body: None }
     }
 
-    /// The size of the change in bytes, as it counts against [`Document::MAX_BYTES`] and
+    /// Returns the size of the change in bytes, as it counts against [`Document::MAX_BYTES`] and
     /// [`ChangeSet::MAX_BYTES`]: collection, name, and content, and some bytes for what a store adds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -151,13 +151,13 @@ impl ChangeSet {
         self
     }
 
-    /// The revision of what the set writes.
+    /// Returns the revision of what the set writes.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The changes, in the order in which they were given. No document occurs twice in a set that a store
+    /// Returns the changes, in the order in which they were given. No document occurs twice in a set that a store
     /// takes.
     #[must_use]
     pub fn changes(&self) -> &[DocumentChange] {
@@ -170,7 +170,7 @@ impl ChangeSet {
         &self.joined
     }
 
-    /// The set, if a store can carry it out.
+    /// Returns the set, if a store can carry it out.
     ///
     /// # Errors
     ///
@@ -227,13 +227,13 @@ pub enum ChangeError {
 }
 
 impl ChangeError {
-    /// A document that is not what the change expects.
+    /// Creates a document that is not what the change expects.
     #[must_use]
     pub fn outdated(key: &DocumentKey) -> Self {
         Self::Outdated { key: key.clone() }
     }
 
-    /// The same as an error of the store, for a set that expects nothing.
+    /// Returns the same as an error of the store, for a set that expects nothing.
     pub(crate) fn into_store_error(self) -> StoreError {
         match self {
             Self::Store(error) => error,
@@ -247,7 +247,7 @@ impl ChangeError {
         matches!(self, Self::Store(error) if error.is_transient())
     }
 
-    /// Whether another one changed a document first.
+    /// Returns whether another one changed a document first.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         matches!(self, Self::Outdated { .. })

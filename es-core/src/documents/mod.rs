@@ -1,8 +1,6 @@
 //! Small documents that consumers of the feed keep: checkpoints, leases, rows of read models, timers.
 
 mod change;
-mod key;
-mod query;
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,8 +11,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use change::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
-pub use key::DocumentKey;
-pub use query::{DocumentPage, DocumentQuery};
 
 use crate::ids::IdSource;
 use crate::store::{MAX_ITEM_BYTES, StoreError};
@@ -25,13 +21,13 @@ use crate::store::{MAX_ITEM_BYTES, StoreError};
 pub struct Revision(Uuid);
 
 impl Revision {
-    /// The revision that the set of changes with the id `id` writes.
+    /// Creates the revision that the set of changes with the id `id` writes.
     #[must_use]
     pub const fn new(id: Uuid) -> Self {
         Self(id)
     }
 
-    /// The revision as a UUID.
+    /// Returns the revision as a UUID.
     #[must_use]
     pub const fn as_uuid(self) -> Uuid {
         self.0
@@ -67,7 +63,7 @@ impl Document {
     /// [`DocumentChange::bytes`] is the size.
     pub const MAX_BYTES: u64 = MAX_ITEM_BYTES;
 
-    /// A document with the content `body`.
+    /// Creates a document with the content `body`.
     #[must_use]
     pub fn new(revision: Revision, body: impl Into<String>) -> Self {
         Self { revision, body: body.into() }
@@ -136,6 +132,175 @@ impl<D: Documents + ?Sized> Documents for Arc<D> {
 
     async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
         (**self).change(set).await
+    }
+}
+
+/// The name of a document: the collection it is in, and its name there.
+///
+/// Both may be any text; a collection is not empty, and has at most
+/// [`MAX_COLLECTION_BYTES`](Self::MAX_COLLECTION_BYTES) bytes, a name at most
+/// [`MAX_NAME_BYTES`](Self::MAX_NAME_BYTES).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DocumentKey {
+    collection: String,
+    name: String,
+}
+
+impl DocumentKey {
+    /// The maximum length of a collection in bytes.
+    pub const MAX_COLLECTION_BYTES: usize = 1024;
+    /// The maximum length of a name in bytes. A sort key of DynamoDB has at most 1,024.
+    pub const MAX_NAME_BYTES: usize = 1000;
+
+    /// Creates the document `name` of `collection`.
+    #[must_use]
+    pub fn new(collection: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { collection: collection.into(), name: name.into() }
+    }
+
+    /// Returns the key, if a store can have it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] when the collection is empty, [`StoreError::TooLarge`] when it is too long.
+    pub fn checked(&self) -> Result<&Self, StoreError> {
+        if self.collection.is_empty() {
+            return Err(StoreError::invalid(format!("the document `{self}` needs a collection")));
+        }
+        let parts = [
+            ("the collection of a document", self.collection.len(), Self::MAX_COLLECTION_BYTES),
+            ("the name of a document", self.name.len(), Self::MAX_NAME_BYTES),
+        ];
+        for (what, bytes, limit) in parts {
+            if bytes > limit {
+                return Err(StoreError::too_large(what, bytes as u64, limit as u64));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Returns the collection.
+    #[must_use]
+    pub fn collection(&self) -> &str {
+        &self.collection
+    }
+
+    /// Returns the name in the collection.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl fmt::Display for DocumentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.collection, self.name)
+    }
+}
+
+impl fmt::Debug for DocumentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
+}
+
+/// Which documents of a collection to list, by the order of their names' bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DocumentQuery {
+    /// The collection.
+    pub collection: String,
+    /// What the names start with.
+    pub prefix: String,
+    /// The name after which to go on: the [`next`](DocumentPage::next) of the page before, or any other.
+    pub after: Option<String>,
+    /// From the last name to the first.
+    pub descending: bool,
+    /// The most documents to list at once; there may be fewer.
+    pub limit: u32,
+    /// Whether changes of the last moment may be missing, at half the price.
+    pub eventual: bool,
+}
+
+impl DocumentQuery {
+    /// Creates all documents of `collection`, a hundred at once.
+    #[must_use]
+    pub fn new(collection: impl Into<String>) -> Self {
+        Self {
+            collection: collection.into(),
+            prefix: String::new(),
+            after: None,
+            descending: false,
+            limit: 100,
+            eventual: false,
+        }
+    }
+
+    /// Those whose names start with `prefix`.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Those after the name `after`.
+    #[must_use]
+    pub fn after(mut self, after: Option<String>) -> Self {
+        self.after = after;
+        self
+    }
+
+    /// From the last name to the first.
+    #[must_use]
+    pub fn descending(mut self) -> Self {
+        self.descending = true;
+        self
+    }
+
+    /// At most `limit` at once.
+    #[must_use]
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = limit.max(1);
+        self
+    }
+
+    /// Changes of the last moment may be missing.
+    #[must_use]
+    pub fn eventually(mut self) -> Self {
+        self.eventual = true;
+        self
+    }
+
+    /// Returns the query, if there can be such documents.
+    ///
+    /// # Errors
+    ///
+    /// As [`DocumentKey::checked`], of the collection with the prefix, and with the name after which to go on.
+    pub fn checked(&self) -> Result<&Self, StoreError> {
+        DocumentKey::new(&self.collection, &self.prefix).checked()?;
+        if let Some(after) = &self.after {
+            DocumentKey::new(&self.collection, after).checked()?;
+        }
+        Ok(self)
+    }
+}
+
+/// Some documents of a collection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DocumentPage {
+    /// The documents with their names, in order.
+    pub documents: Vec<(String, Document)>,
+    /// The name after which to go on; `None` when there are no more. That there is one promises nothing: the next
+    /// page may be empty.
+    pub next: Option<String>,
+}
+
+impl DocumentPage {
+    /// Creates a page, and the name after which to go on.
+    #[must_use]
+    pub fn new(documents: Vec<(String, Document)>, next: Option<String>) -> Self {
+        Self { documents, next }
     }
 }
 

@@ -48,13 +48,13 @@ pub enum FeedError {
 }
 
 impl FeedError {
-    /// The position after which to read is beyond `end`, the position of the last event of `slice`.
+    /// Creates the position after which to read is beyond `end`, the position of the last event of `slice`.
     #[must_use]
     pub fn beyond_end(slice: Slice, position: Position, end: Position) -> Self {
         Self::BeyondEnd { slice, position, end }
     }
 
-    /// The position after which to read was in the part `expected`, and is in `found`.
+    /// Creates the position after which to read was in the part `expected`, and is in `found`.
     #[must_use]
     pub fn replaced(slice: Slice, position: Position, expected: FeedAnchor, found: FeedAnchor) -> Self {
         Self::Replaced { slice, position, expected, found }
@@ -87,7 +87,7 @@ pub struct MissingCommit {
 }
 
 impl MissingCommit {
-    /// The commit of the events `first` to `last` of `stream`, whose first event is at `position` of `slice`.
+    /// Creates the commit of the events `first` to `last` of `stream`, whose first event is at `position` of `slice`.
     #[must_use]
     pub fn new(
         slice: Slice,

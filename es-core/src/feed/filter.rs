@@ -28,7 +28,7 @@ pub struct EventFilter {
 type Names = HashMap<&'static str, Option<u32>>;
 
 impl EventFilter {
-    /// All events.
+    /// Creates all events.
     #[must_use]
     pub fn all() -> Self {
         Self { names: None }
@@ -83,13 +83,13 @@ impl EventFilter {
         Self { names: kept }
     }
 
-    /// Whether no event is taken.
+    /// Returns whether no event is taken.
     pub(crate) fn is_empty(&self) -> bool {
         self.names.as_ref().is_some_and(|all| all.values().all(HashMap::is_empty))
     }
 
-    /// The events that are taken: the name of the aggregate, the stored name, and the newest schema version that the
-    /// code reads, if it is known. `None` for all.
+    /// Returns the events that are taken: the name of the aggregate, the stored name, and the newest schema
+    /// version that the code reads, if it is known. `None` for all.
     pub(crate) fn names(&self) -> Option<impl Iterator<Item = (&str, &str, Option<u32>)>> {
         let all = self.names.as_ref()?.iter();
         Some(
@@ -99,19 +99,19 @@ impl EventFilter {
         )
     }
 
-    /// Whether the code reads events with this stored name and schema version, if that is known.
+    /// Returns whether the code reads events with this stored name and schema version, if that is known.
     pub(crate) fn reads(&self, aggregate: &str, name: &str, version: u32) -> Option<bool> {
         Some((*self.names.as_ref()?.get(aggregate)?.get(name)?)? >= version)
     }
 
-    /// Whether events with the stored name `name` of this stream are taken.
+    /// Returns whether events with the stored name `name` of this stream are taken.
     #[must_use]
     pub fn takes(&self, stream: &StreamId, name: &str) -> bool {
         let Some(names) = &self.names else { return true };
         names.get(stream.aggregate()).is_some_and(|names| names.contains_key(name))
     }
 
-    /// Whether any event of a commit is taken.
+    /// Returns whether any event of a commit is taken.
     #[must_use]
     pub fn takes_any(&self, stream: &StreamId, commit: &Commit) -> bool {
         commit.events.iter().any(|event| self.takes(stream, event.name()))

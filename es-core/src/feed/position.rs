@@ -1,8 +1,12 @@
-//! Places in a slice of the feed.
+//! Places in the feed.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::stream_id::StreamId;
 
 /// The place of an event in its slice of the feed: the first event has position 1, and none is left out.
 ///
@@ -20,13 +24,13 @@ impl Position {
     /// The position before the first event.
     pub const NONE: Self = Self(0);
 
-    /// The position `number`.
+    /// Creates the position `number`.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The position as a number.
+    /// Returns the position as a number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -50,7 +54,7 @@ impl Position {
         Self(self.0.saturating_sub(1))
     }
 
-    /// How many events lie between `earlier` and this position; 0 when it is not earlier.
+    /// Returns how many events lie between `earlier` and this position; 0 when it is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -60,5 +64,114 @@ impl Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// One part of the feed. A stream's events are all in one slice, in the order of their versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Slice(u32);
+
+impl Slice {
+    /// Creates the slice `number`, from 0.
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// Returns the slice as a number, from 0.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl fmt::Display for Slice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How many slices a feed has, from 1 to [`Slices::MAX`]: the most workers that can share one projection. Fixed
+/// when the feed is made.
+///
+/// ```
+/// use es_core::StreamId;
+/// use es_core::feed::Slices;
+///
+/// let slices = Slices::new(8).expect("not zero");
+/// let stream = StreamId::new("order", "1001")?;
+/// assert_eq!(slices.of(&stream), slices.of(&stream));
+/// assert_eq!(slices.iter().count(), 8);
+/// # Ok::<_, es_core::InvalidStreamId>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slices(NonZeroU32);
+
+impl Slices {
+    /// The largest number of slices.
+    pub const MAX: u32 = 4_096;
+
+    /// `count` slices; `None` when it is zero or more than [`Slices::MAX`].
+    #[must_use]
+    pub const fn new(count: u32) -> Option<Self> {
+        match NonZeroU32::new(count) {
+            Some(number) if count <= Self::MAX => Some(Self(number)),
+            _ => None,
+        }
+    }
+
+    /// Returns how many.
+    #[must_use]
+    pub const fn count(self) -> u32 {
+        self.0.get()
+    }
+
+    /// Returns the slice of a stream: the CRC-32 of its name, modulo the count.
+    #[must_use]
+    pub fn of(self, stream: &StreamId) -> Slice {
+        Slice(crc32fast::hash(stream.as_str().as_bytes()) % self.count())
+    }
+
+    /// Returns all of them.
+    pub fn iter(self) -> impl Iterator<Item = Slice> {
+        (0..self.count()).map(Slice)
+    }
+}
+
+/// Identifies the part of a slice that holds a position, so that a reader notices when the feed is no longer the one
+/// that it has read: after a restore, say, when other events have taken the positions of events that were lost.
+///
+/// A store whose feed consists of pages identifies the page; others identify the commit. Keep it with the position, and
+/// pass it to [`FeedRead::anchored`](super::FeedRead::anchored) to read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FeedAnchor {
+    first: Position,
+    id: Uuid,
+}
+
+impl FeedAnchor {
+    /// Creates the part with the id `id`, whose first event is at `first`.
+    #[must_use]
+    pub const fn new(first: Position, id: Uuid) -> Self {
+        Self { first, id }
+    }
+
+    /// Returns the position of the first event of the part.
+    #[must_use]
+    pub const fn first(self) -> Position {
+        self.first
+    }
+
+    /// Returns the id of the part.
+    #[must_use]
+    pub const fn id(self) -> Uuid {
+        self.id
+    }
+}
+
+impl fmt::Display for FeedAnchor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at position {}", self.id, self.first)
     }
 }

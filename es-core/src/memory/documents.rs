@@ -21,7 +21,7 @@ impl DocumentContent {
         self.collections.get(key.collection())?.get(key.name())
     }
 
-    /// Whether the set was carried out before.
+    /// Returns whether the set was carried out before.
     fn has(&self, set: &ChangeSet) -> bool {
         set.changes()
             .iter()

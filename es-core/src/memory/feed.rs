@@ -17,12 +17,12 @@ const SLICES: Slices = Slices::new(4).expect("not zero");
 
 /// The slices, each with its commits in order.
 pub(super) struct FeedContent {
-    slices: Vec<Vec<Place>>,
+    slices: Vec<Vec<FeedCommit>>,
     grown: Event,
 }
 
 /// Where a commit is.
-struct Place {
+struct FeedCommit {
     /// The position of its last event.
     last: Position,
     stream: StreamId,
@@ -41,11 +41,11 @@ impl FeedContent {
     pub(super) fn push(&mut self, stream: &StreamId, commit: usize, events: usize) {
         let slice = &mut self.slices[SLICES.of(stream).get() as usize];
         let end = slice.last().map_or(Position::NONE, |place| place.last);
-        slice.push(Place { last: end.plus(events as u64), stream: stream.clone(), commit });
+        slice.push(FeedCommit { last: end.plus(events as u64), stream: stream.clone(), commit });
         self.grown.notify(usize::MAX);
     }
 
-    fn slice(&self, slice: Slice) -> Result<&[Place], StoreError> {
+    fn slice(&self, slice: Slice) -> Result<&[FeedCommit], StoreError> {
         let found = self.slices.get(slice.get() as usize);
         found.map(Vec::as_slice).ok_or_else(|| {
             StoreError::invalid(format!("the feed has {} slices, and no slice {slice}", SLICES.count()))
@@ -53,8 +53,12 @@ impl FeedContent {
     }
 }
 
-/// The part of the feed that holds the position after which to read, if it is the one that it has to be.
-fn verified(read: &FeedRead, places: &[Place], holding: Option<FeedEntry>) -> Result<FeedAnchor, FeedError> {
+/// Returns the part of the feed that holds the position after which to read, if it is the one that it has to be.
+fn verified(
+    read: &FeedRead,
+    places: &[FeedCommit],
+    holding: Option<FeedEntry>,
+) -> Result<FeedAnchor, FeedError> {
     let (slice, position) = (read.slice, read.after);
     let Some(FeedEntry { anchor: found, .. }) = holding else {
         let end = places.last().map_or(Position::NONE, |place| place.last);
@@ -75,7 +79,7 @@ impl Feed for MemoryStore {
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let content = self.content();
         let places = content.feed.slice(read.slice)?;
-        let entry = |place: &Place| {
+        let entry = |place: &FeedCommit| {
             let commit = &content.streams[&place.stream].commits[place.commit];
             let first = Position::new(place.last.get() + 1 - commit.events.len() as u64);
             FeedEntry::new(first, place.stream.clone(), commit.clone())

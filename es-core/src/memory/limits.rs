@@ -66,7 +66,7 @@ pub(super) fn check_snapshot(stream: &StreamId, snapshot: &Snapshot) -> Result<(
     Ok(())
 }
 
-/// The items that a commit after `version` takes: one, or as many as its events fill.
+/// Returns the items that a commit after `version` takes: one, or as many as its events fill.
 fn commit_size(stream: &StreamId, version: Version, commit: &NewCommit) -> Result<Size, StoreError> {
     let metadata = match commit.metadata.is_empty() {
         true => 0,

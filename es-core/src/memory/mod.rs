@@ -1,10 +1,10 @@
 //! A store in memory.
 
-mod content;
 mod documents;
 mod feed;
 mod limits;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,15 +13,18 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt, stream};
 
-use self::content::{Content, Stored};
+use self::documents::DocumentContent;
+use self::feed::FeedContent;
 use crate::cost::Cost;
+use crate::event::CommitId;
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Append, AppendError, Appended, Claim, Conflict, Contiguity, EventStore, Head, Holder, MarkerRead,
-    OnceKey, Page, Read, StoreError, StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, ClaimChange, Claimed, Commit, Conflict, Contiguity, EventStore,
+    Head, Holder, Marker, MarkerRead, NewCommit, OnceKey, Page, Read, StoreError, StoreIdentity, WriteError,
+    WriteSet, Written,
 };
 use crate::stream_id::StreamId;
-use crate::version::Version;
+use crate::version::{ExpectedVersion, Version};
 
 /// How many commits a page holds. Small, so that tests on this store meet more than one page.
 const COMMITS_A_PAGE: usize = 100;
@@ -35,14 +38,14 @@ pub struct MemoryStore {
 }
 
 /// How far a read has come.
-struct Progress {
+struct ReadState {
     read: Read,
     contiguity: Contiguity,
     started: bool,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -50,7 +53,7 @@ impl MemoryStore {
 
     /// How far each stream is.
     #[cfg(feature = "testing")]
-    pub(crate) fn versions(&self) -> std::collections::HashMap<StreamId, Version> {
+    pub(crate) fn versions(&self) -> HashMap<StreamId, Version> {
         let streams = &self.content().streams;
         streams.iter().map(|(stream, stored)| (stream.clone(), stored.head())).collect()
     }
@@ -59,32 +62,32 @@ impl MemoryStore {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_page(&self, progress: &mut Progress) -> Result<Option<Page>, StoreError> {
+    fn next_page(&self, state: &mut ReadState) -> Result<Option<Page>, StoreError> {
         let content = self.content();
-        let empty = Stored::default();
-        let stored = content.streams.get(progress.read.stream()).unwrap_or(&empty);
+        let empty = StoredStream::default();
+        let stored = content.streams.get(state.read.stream()).unwrap_or(&empty);
         let mut page = Page { cost: Cost::read(0.0), ..Page::default() };
 
-        let first_page = !std::mem::replace(&mut progress.started, true);
+        let first_page = !std::mem::replace(&mut state.started, true);
         if first_page
-            && let Some(request) = progress.read.snapshot()
+            && let Some(request) = state.read.snapshot()
             && let Some(snapshot) = &stored.snapshot
         {
             if snapshot.fits(request.fingerprint) && stored.has_commit_of(snapshot) {
-                progress.contiguity = Contiguity::after(progress.read.stream().clone(), snapshot.version());
+                state.contiguity = Contiguity::after(state.read.stream().clone(), snapshot.version());
                 page.snapshot = Some(snapshot.clone());
             } else {
                 page.unusable_snapshot = Some(snapshot.version());
             }
         }
 
-        let end = progress.read.end().unwrap_or(Version::MAX);
-        let commits = stored.commits[stored.index_after(progress.contiguity.last())..]
+        let end = state.read.end().unwrap_or(Version::MAX);
+        let commits = stored.commits[stored.index_after(state.contiguity.last())..]
             .iter()
             .take_while(|commit| commit.first <= end)
             .take(COMMITS_A_PAGE);
         for commit in commits {
-            progress.contiguity.check(commit)?;
+            state.contiguity.check(commit)?;
             page.commits.push(commit.clone());
         }
         Ok((first_page || !page.commits.is_empty()).then_some(page))
@@ -139,8 +142,8 @@ impl EventStore for MemoryStore {
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         let contiguity = Contiguity::after(read.stream().clone(), read.start());
-        stream::try_unfold(Progress { read, contiguity, started: false }, async |mut progress| {
-            Ok(self.next_page(&mut progress)?.map(|page| (page, progress)))
+        stream::try_unfold(ReadState { read, contiguity, started: false }, async |mut state| {
+            Ok(self.next_page(&mut state)?.map(|page| (page, state)))
         })
         .boxed()
     }
@@ -179,5 +182,128 @@ impl EventStore for MemoryStore {
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore").field("streams", &self.content().streams.len()).finish()
+    }
+}
+
+/// All that a store holds.
+#[derive(Default)]
+struct Content {
+    streams: HashMap<StreamId, StoredStream>,
+    claims: HashMap<Claim, StreamId>,
+    markers: HashMap<OnceKey, Marker>,
+    feed: FeedContent,
+    documents: DocumentContent,
+}
+
+/// One stream.
+#[derive(Default)]
+struct StoredStream {
+    commits: Vec<Commit>,
+    places: HashMap<CommitId, usize>,
+    snapshot: Option<Snapshot>,
+}
+
+impl StoredStream {
+    fn head(&self) -> Version {
+        self.commits.last().map_or(Version::NONE, Commit::last)
+    }
+
+    /// Returns the place of the first commit after `version`.
+    fn index_after(&self, version: Version) -> usize {
+        self.commits.partition_point(|commit| commit.first <= version)
+    }
+
+    /// Returns whether the commit is there after which the snapshot was taken.
+    fn has_commit_of(&self, snapshot: &Snapshot) -> bool {
+        let end = |commit: &Commit| (commit.last(), commit.time) == (snapshot.version(), snapshot.time());
+        self.commits.iter().rev().take_while(|commit| commit.last() >= snapshot.version()).any(end)
+    }
+
+    /// Appends at the end.
+    fn append(&mut self, commit: &NewCommit) {
+        self.places.insert(commit.id, self.commits.len());
+        self.commits.push(Commit {
+            id: commit.id,
+            first: self.head().next(),
+            time: commit.time,
+            metadata: Arc::new(commit.metadata.clone()),
+            events: commit.events.clone(),
+        });
+    }
+}
+
+impl Content {
+    /// Appends at the end of a stream, and of the feed.
+    fn append(&mut self, stream: &StreamId, commit: &NewCommit) {
+        let stored = self.streams.entry(stream.clone()).or_default();
+        self.feed.push(stream, stored.commits.len(), commit.events.len());
+        stored.append(commit);
+    }
+
+    fn head(&self, stream: &StreamId) -> Version {
+        self.streams.get(stream).map_or(Version::NONE, StoredStream::head)
+    }
+
+    /// Returns whether the set is written already.
+    fn has(&self, set: &WriteSet) -> bool {
+        let by_commit = set.appends().iter().any(|append| {
+            let stored = self.streams.get(append.stream());
+            stored.is_some_and(|stored| stored.places.contains_key(&append.commit().id))
+        });
+        let by_marker = set
+            .once_key()
+            .is_some_and(|once| self.markers.get(&once.key).is_some_and(|marker| marker.id == once.id));
+        by_commit || by_marker
+    }
+
+    /// Whether the set may be written, as things stand.
+    fn check(&self, set: &WriteSet) -> Result<(), WriteError> {
+        if let Some(once) = set.once_key()
+            && let Some(marker) = self.markers.get(&once.key)
+            && marker.counts_at(once.now)
+        {
+            return Err(WriteError::Done(marker.clone()));
+        }
+        for append in set.appends() {
+            self.check_head(append.stream(), append.start()?)?;
+        }
+        for (stream, version) in set.unchanged_streams() {
+            self.check_head(stream, *version)?;
+        }
+        for change in ClaimChange::net(set.claim_changes())? {
+            let holder = self.claims.get(change.claim);
+            if holder.is_some_and(|holder| holder != change.before) {
+                let wanted_by = change.before.clone();
+                return Err(Claimed::new(change.claim.clone(), holder.cloned(), wanted_by).into());
+            }
+        }
+        self.documents.check(set.joined_writes())
+    }
+
+    fn check_head(&self, stream: &StreamId, expected: Version) -> Result<(), Conflict> {
+        let head = self.head(stream);
+        if head == expected {
+            return Ok(());
+        }
+        let expected = ExpectedVersion::Exact(expected);
+        Err(Conflict::new(stream.clone(), expected, Some(head), Cost::write(0.0)))
+    }
+
+    fn write(&mut self, set: &WriteSet) -> Result<(), WriteError> {
+        for append in set.appends() {
+            self.append(append.stream(), append.commit());
+        }
+        for change in ClaimChange::net(set.claim_changes())? {
+            match change.after {
+                Some(holder) => self.claims.insert(change.claim.clone(), holder.clone()),
+                None => self.claims.remove(change.claim),
+            };
+        }
+        if let Some(once) = set.once_key() {
+            let marker = Marker::new(once.id, once.places.clone(), once.expires);
+            let marker = marker.with_fingerprint(once.fingerprint.clone());
+            self.markers.insert(once.key.clone(), marker);
+        }
+        Ok(())
     }
 }

@@ -21,7 +21,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// The envelope of an event, with `body` as its message, which is of the media type `content_type`.
+    /// Creates the envelope of an event, with `body` as its message, which is of the media type `content_type`.
     #[must_use]
     pub fn new(
         event: &EventData,
@@ -39,7 +39,7 @@ impl Envelope {
         }
     }
 
-    /// The stream: what a broker partitions by, since the order of its events is kept.
+    /// Returns the stream: what a broker partitions by, since the order of its events is kept.
     #[must_use]
     pub fn stream(&self) -> &StreamId {
         &self.stream
@@ -51,25 +51,26 @@ impl Envelope {
         self.id
     }
 
-    /// The position of the event in its slice of the feed; [`Position::NONE`] if it does not come from the feed.
+    /// Returns the position of the event in its slice of the feed; [`Position::NONE`] if it does not come from the
+    /// feed.
     #[must_use]
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// The stored name of the event.
+    /// Returns the stored name of the event.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The media type of the message.
+    /// Returns the media type of the message.
     #[must_use]
     pub fn content_type(&self) -> &str {
         &self.content_type
     }
 
-    /// The message.
+    /// Returns the message.
     #[must_use]
     pub fn body(&self) -> &[u8] {
         &self.body
@@ -108,7 +109,7 @@ impl fmt::Debug for Envelope {
     note = "give `CloudEvents::source(\"https://…\")?`, or a function `fn(&EventData, &EventContext) -> Result<Envelope, BoxError>`"
 )]
 pub trait Envelopes: Send + Sync + 'static {
-    /// The envelope of `event`.
+    /// Returns the envelope of `event`.
     ///
     /// # Errors
     ///

@@ -15,12 +15,10 @@
 
 mod cloud_events;
 mod envelope;
-mod error;
 mod outbox;
 mod publishing;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,9 +27,10 @@ use async_trait::async_trait;
 
 pub use cloud_events::{CloudEvents, InvalidCloudEvents};
 pub use envelope::{Envelope, Envelopes};
-pub use error::{PublishError, Unpublished};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Unpublished};
 pub use publishing::Publishing;
+
+use crate::projection::BoxError;
 
 /// Sends envelopes to a broker.
 ///
@@ -67,10 +66,10 @@ pub use publishing::Publishing;
 /// ```
 #[async_trait]
 pub trait Publisher: fmt::Debug + Send + Sync + 'static {
-    /// How much the broker takes at once.
+    /// Returns how much the broker takes at once.
     fn limits(&self) -> BatchLimits;
 
-    /// How many bytes an envelope counts for [`limits`](Self::limits): those of its body, if nothing is said.
+    /// Returns how many bytes an envelope counts for [`limits`](Self::limits): those of its body, if nothing is said.
     fn size(&self, envelope: &Envelope) -> usize {
         envelope.body().len()
     }
@@ -139,5 +138,45 @@ impl BatchLimits {
     pub fn envelope_bytes(mut self, bytes: usize) -> Self {
         self.envelope_bytes = bytes;
         self
+    }
+}
+
+/// Why a broker has not accepted an envelope, or a batch.
+#[derive(Clone, Debug)]
+pub struct PublishError {
+    cause: Arc<BoxError>,
+    transient: bool,
+}
+
+impl PublishError {
+    /// Creates an error for an envelope that may be accepted later, or whose outcome is unknown. Throttling, an outage,
+    /// expired credentials and missing permissions are transient.
+    #[must_use]
+    pub fn transient(cause: impl Into<BoxError>) -> Self {
+        Self { cause: Arc::new(cause.into()), transient: true }
+    }
+
+    /// Creates an error for an envelope that the broker never accepts as it is.
+    #[must_use]
+    pub fn permanent(cause: impl Into<BoxError>) -> Self {
+        Self { cause: Arc::new(cause.into()), transient: false }
+    }
+
+    /// Returns whether it is worth trying again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        self.transient
+    }
+}
+
+impl fmt::Display for PublishError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+impl std::error::Error for PublishError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.source()
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{Envelope, PublishError, Publisher, Unpublished};
+use super::{Envelope, PublishError, Publisher};
 use crate::clock::Clock;
+use crate::event::EventId;
+use crate::feed::Position;
 use crate::repository::RetryPolicy;
 use crate::stream_id::StreamId;
 
@@ -17,7 +19,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one.
+    /// Creates an empty one.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -44,7 +46,7 @@ impl Outbox {
         &self.envelopes
     }
 
-    /// Whether as much waits as `publisher` takes at once.
+    /// Returns whether as much waits as `publisher` takes at once.
     #[must_use]
     pub fn is_full(&self, publisher: &dyn Publisher) -> bool {
         let limits = publisher.limits();
@@ -126,7 +128,7 @@ impl Outbox {
         }
     }
 
-    /// The places of the next batch: the first envelope of each stream of which none has failed.
+    /// Returns the places of the next batch: the first envelope of each stream of which none has failed.
     fn next_batch(&self, publisher: &dyn Publisher, failed: &HashSet<StreamId>) -> Vec<usize> {
         let limits = publisher.limits();
         let (mut places, mut bytes, mut streams) = (Vec::new(), 0, HashSet::new());
@@ -141,5 +143,40 @@ impl Outbox {
             places.push(place);
         }
         places
+    }
+}
+
+/// That an event was not published, and why.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the event `{name}` at version {} of `{stream}` was not published: {cause}", .id.version())]
+#[non_exhaustive]
+pub struct Unpublished {
+    /// The event's stream.
+    pub stream: StreamId,
+    /// The event.
+    pub id: EventId,
+    /// The event's stored name.
+    pub name: String,
+    /// The event's position in its slice of the feed.
+    pub position: Position,
+    /// Why.
+    pub cause: PublishError,
+}
+
+impl Unpublished {
+    fn new(envelope: &Envelope, cause: PublishError) -> Self {
+        Self {
+            stream: envelope.stream().clone(),
+            id: envelope.id(),
+            name: envelope.name().to_owned(),
+            position: envelope.position(),
+            cause,
+        }
+    }
+
+    /// That the envelope takes `bytes`, and the broker takes `limit`.
+    fn too_large(envelope: &Envelope, bytes: usize, limit: usize) -> Self {
+        let reason = format!("it takes {bytes} bytes as a message, and the broker takes {limit}");
+        Self::new(envelope, PublishError::permanent(reason))
     }
 }

@@ -137,7 +137,7 @@ fn text(
     text.ok_or(ReadModelError::Mismatch { model, expected: kind.name(), found: found.name() })
 }
 
-/// A text without the characters that separate and escape. The order stays as it is.
+/// Returns a text without the characters that separate and escape. The order stays as it is.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

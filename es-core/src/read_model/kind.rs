@@ -26,7 +26,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// The kind of the values of type `T`.
+    /// Creates the kind of the values of type `T`.
     #[must_use]
     pub fn of<T: DeserializeOwned>() -> Self {
         let asked = Cell::new(Self::Any);
@@ -39,7 +39,7 @@ impl KeyKind {
         }
     }
 
-    /// The kind as it is called in messages.
+    /// Returns the kind as it is called in messages.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Text => "a text",
@@ -61,19 +61,19 @@ pub struct RowKinds {
 }
 
 impl RowKinds {
-    /// The kinds of a row; of each index, of its fields.
+    /// Creates the kinds of a row; of each index, of its fields.
     #[must_use]
     pub fn new(key: KeyKind, indexes: Vec<Vec<KeyKind>>) -> Self {
         Self { key, indexes }
     }
 
-    /// The kind of the key.
+    /// Returns the kind of the key.
     #[must_use]
     pub fn key(&self) -> KeyKind {
         self.key
     }
 
-    /// The kinds of the fields of the index with this number.
+    /// Returns the kinds of the fields of the index with this number.
     #[must_use]
     pub fn of_index(&self, number: usize) -> &[KeyKind] {
         self.indexes.get(number).map_or(&[], Vec::as_slice)

@@ -1,12 +1,16 @@
 //! Where rows are stored.
 
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
 use super::key::SEPARATOR;
 use super::{IndexPlace, ReadModelError, Row};
-use crate::documents::{DocumentChange, DocumentKey, ExpectedDocument};
+use crate::documents::{DocumentChange, DocumentKey, Documents, ExpectedDocument};
 use crate::event::without_values;
+use crate::projection::active_build;
 
 /// Over how many collections rows are spread, so that none takes all the writes.
 pub(super) const BUCKETS: u32 = 16;
@@ -22,17 +26,17 @@ impl Layout {
         Self { prefix: format!("read#{projection}#{build}#{model}") }
     }
 
-    /// The collection of rows with the number `bucket`.
+    /// Returns the collection of rows with the number `bucket`.
     pub(super) fn bucket(&self, bucket: u32) -> String {
         format!("{}#r#{bucket}", self.prefix)
     }
 
-    /// The document of a row.
+    /// Returns the document of a row.
     pub(super) fn row(&self, key: &str) -> DocumentKey {
         DocumentKey::new(self.bucket(crc32fast::hash(key.as_bytes()) % BUCKETS), key)
     }
 
-    /// The collection of a group of an index.
+    /// Returns the collection of a group of an index.
     pub(super) fn group(&self, index: &str, group: &str) -> String {
         format!("{}#i#{index}#{group}", self.prefix)
     }
@@ -66,7 +70,7 @@ impl Layout {
         Ok(changes)
     }
 
-    /// The document of a row in an index.
+    /// Returns the document of a row in an index.
     fn place(&self, place: &Place, key: &str) -> DocumentKey {
         let name = format!("{}{SEPARATOR}{key}", place.order);
         DocumentKey::new(self.group(&place.index, &place.group), name)
@@ -121,12 +125,12 @@ pub(super) fn read_back<T: Row>(key: &str, row: &T) -> Result<T, ReadModelError>
     }
 }
 
-/// The places of a stored row, whatever its type was.
+/// Returns the places of a stored row, whatever its type was.
 fn places<T: Row>(body: &str) -> Result<Vec<Place>, ReadModelError> {
     Ok(parse::<T, IgnoredAny>(body)?.places)
 }
 
-/// A stored row.
+/// Returns a stored row.
 pub(super) fn decode<T: Row>(body: &str) -> Result<T, ReadModelError> {
     Ok(parse::<T, T>(body)?.row)
 }
@@ -134,4 +138,37 @@ pub(super) fn decode<T: Row>(body: &str) -> Result<T, ReadModelError> {
 fn parse<T: Row, R: DeserializeOwned>(body: &str) -> Result<Stored<R>, ReadModelError> {
     serde_json::from_str(body)
         .map_err(|error| ReadModelError::Decode { model: T::NAME, reason: without_values(&error) })
+}
+
+/// For how long the answer counts. Rows of a build that is replaced stay until they are deleted on purpose.
+const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// Knows which build of a projection is to be read.
+#[derive(Clone)]
+pub(super) struct Builds {
+    store: Arc<dyn Documents>,
+    projection: Arc<str>,
+    known: Arc<Mutex<Option<(Instant, u32)>>>,
+}
+
+impl Builds {
+    pub(super) fn new(store: Arc<dyn Documents>, projection: &str) -> Self {
+        Self { store, projection: projection.into(), known: Arc::default() }
+    }
+
+    pub(super) fn projection(&self) -> &str {
+        &self.projection
+    }
+
+    /// Returns the number of the build that is to be read.
+    pub(super) async fn active(&self) -> Result<u32, ReadModelError> {
+        if let Some((since, build)) = *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+            && since.elapsed() < REMEMBERED
+        {
+            return Ok(build);
+        }
+        let build = active_build(&*self.store, &self.projection).await?;
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), build));
+        Ok(build)
+    }
 }

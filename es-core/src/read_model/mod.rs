@@ -1,13 +1,10 @@
 //! Read models: rows that a projection keeps, and that anyone may query.
 
-mod builds;
 mod error;
 mod key;
 mod kind;
 mod layout;
-mod page_token;
 mod query;
-mod row;
 mod staging;
 
 use std::fmt;
@@ -15,10 +12,10 @@ use std::sync::Arc;
 
 use futures_core::future::BoxFuture;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use error::ReadModelError;
 pub use query::{RowPage, RowQuery};
-pub use row::{IndexPlace, Row};
 
 pub(crate) mod for_macros {
     //! What `#[derive(Row)]` expands to.
@@ -29,9 +26,9 @@ pub(crate) mod for_macros {
     };
 }
 
-use self::builds::Builds;
 use self::key::key_text;
-use self::layout::{Layout, decode};
+use self::kind::RowKinds;
+use self::layout::{Builds, Layout, decode};
 use self::staging::Staging;
 use crate::documents::{DocumentChange, Documents};
 use crate::projection::{BoxError, Projection, Stage};
@@ -112,20 +109,20 @@ pub struct ReadModel<T> {
 }
 
 impl<T: Row> ReadModel<T> {
-    /// The rows that the projection `P` keeps in `store`.
+    /// Creates the rows that the projection `P` keeps in `store`.
     #[must_use]
     pub fn of<P: Projection>(store: &(impl Documents + Clone)) -> Self {
         Self::named(store, P::NAME)
     }
 
-    /// The rows that the projection with the name `projection` keeps in `store`.
+    /// Creates the rows that the projection with the name `projection` keeps in `store`.
     #[must_use]
     pub fn named(store: &(impl Documents + Clone), projection: &str) -> Self {
         let store: Arc<dyn Documents> = Arc::new(store.clone());
         Self { builds: Builds::new(Arc::clone(&store), projection), store, staging: None }
     }
 
-    /// The row with the key `key`, `None` when there is none.
+    /// Returns the row with the key `key`, `None` when there is none.
     ///
     /// # Errors
     ///
@@ -142,7 +139,7 @@ impl<T: Row> ReadModel<T> {
         document.map(|document| decode(&document.body)).transpose()
     }
 
-    /// The rows that the index `index` lists under `group`: ask for them with
+    /// Returns the rows that the index `index` lists under `group`: ask for them with
     /// [`all`](RowQuery::all) or [`page`](RowQuery::page).
     ///
     /// Rows that the projection is about to write are not among them.
@@ -150,7 +147,7 @@ impl<T: Row> ReadModel<T> {
         RowQuery::new(self, index, group)
     }
 
-    /// All rows, in no order that means anything.
+    /// Returns all rows, in no order that means anything.
     ///
     /// # Errors
     ///
@@ -238,7 +235,7 @@ impl<T: Row> Stage for ReadModel<T> {
 }
 
 impl<T: Row> Clone for ReadModel<T> {
-    /// The same rows; changes that wait for a checkpoint stay with the original.
+    /// Returns the same rows; changes that wait for a checkpoint stay with the original.
     fn clone(&self) -> Self {
         Self { store: Arc::clone(&self.store), builds: self.builds.clone(), staging: None }
     }
@@ -250,5 +247,80 @@ impl<T: Row> fmt::Debug for ReadModel<T> {
             .field("projection", &self.builds.projection())
             .field("rows", &T::NAME)
             .finish_non_exhaustive()
+    }
+}
+
+/// A row of a [`ReadModel`](crate::ReadModel): derive it.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Row, Serialize, Deserialize)]
+/// #[serde(crate = "es_core::serde")]
+/// #[row(name = "orders", key = order, index(by_customer(customer, placed)))]
+/// struct OrderRow { order: String, customer: String, placed: String, total_cents: u64 }
+///
+/// let row = OrderRow { order: "1001".into(), customer: "ada".into(), placed: "2030-01-01".into(), total_cents: 500 };
+/// assert_eq!(row.key()?, "1001");
+/// # Ok::<_, es_core::ReadModelError>(())
+/// ```
+///
+/// The key is a field; rows of the same key replace each other. An index lists rows by the value of its
+/// first field, in the order of the others. These fields are texts, whole numbers, `bool`s, or types that are
+/// serialized as one of them: ids, dates, times, enums without content. Times are compared by instant, whatever their
+/// time zone.
+///
+/// # Long texts
+///
+/// A key and the value that an index groups by may have any length: from 513 bytes on, they are stored as their
+/// beginning and a digest of all of it, so different values stay different. The fields of an order are compared by
+/// at least their first 200 bytes. Rows that agree in these are listed in an order without a meaning, rows of one
+/// value together.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a row of a read model",
+    label = "not a row",
+    note = "write `#[derive(Clone, Row, Serialize, Deserialize)]` and `#[row(name = \"…\", key = …)]` above the definition of `{Self}`"
+)]
+pub trait Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
+    /// The name of the read model. Rows are stored under it.
+    const NAME: &'static str;
+    /// The names of its indexes.
+    const INDEXES: &'static [&'static str];
+
+    /// Returns the row's key.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadModelError::Key`] when a field cannot be a key.
+    fn key(&self) -> Result<String, ReadModelError>;
+
+    /// Returns the row's place in each index, in the order of [`INDEXES`](Self::INDEXES).
+    ///
+    /// # Errors
+    ///
+    /// As [`key`](Self::key).
+    fn places(&self) -> Result<Vec<IndexPlace>, ReadModelError>;
+
+    /// Returns the kinds of the key, and of the fields of each index.
+    #[doc(hidden)]
+    fn kinds() -> &'static RowKinds;
+}
+
+/// The place of a row in an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IndexPlace {
+    /// What the row is listed under.
+    pub group: String,
+    /// What the rows of the group are ordered by.
+    pub order: String,
+}
+
+impl IndexPlace {
+    /// Creates the place under `group`, ordered by `order`.
+    #[must_use]
+    pub fn new(group: String, order: String) -> Self {
+        Self { group, order }
     }
 }

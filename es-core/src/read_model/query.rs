@@ -1,11 +1,13 @@
 //! Listing rows.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use super::key::{key_text, order_prefix};
 use super::kind::KeyKind;
 use super::layout::{BUCKETS, Layout, decode};
-use super::{ReadModel, ReadModelError, Row, page_token};
+use super::{ReadModel, ReadModelError, Row};
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentQuery, Documents, ExpectedDocument};
 use crate::ids::{IdSource, RandomIds};
 
@@ -88,7 +90,7 @@ impl<'a, T: Row> RowQuery<'a, T> {
         let rows = self.rows;
         let (query, context) = self.prepare().await?;
         let (found, next) = page(rows, &query).await?;
-        Ok(RowPage { rows: found, next: next.map(|name| page_token::encode(&context, &name)) })
+        Ok(RowPage { rows: found, next: next.map(|name| page_token(&context, &name)) })
     }
 
     /// Returns all rows that are left.
@@ -102,14 +104,14 @@ impl<'a, T: Row> RowQuery<'a, T> {
         all_pages(rows, query).await
     }
 
-    /// The query, and what its page tokens are for: the same in every build of the projection.
+    /// Returns the query, and what its page tokens are for: the same in every build of the projection.
     async fn prepare(self) -> Result<(DocumentQuery, String), ReadModelError> {
         let (group, prefix) = (self.group?, self.prefix?);
         let direction = if self.is_descending { "descending" } else { "ascending" };
         let context = [T::NAME, &self.index, &group, &prefix, direction].join("\u{1}");
         let after = match &self.after {
             None => None,
-            Some(token) => match page_token::decode(&context, token) {
+            Some(token) => match name_after(&context, token) {
                 Some(name) => Some(name),
                 None => return Err(ReadModelError::PageToken { model: T::NAME }),
             },
@@ -126,7 +128,7 @@ impl<'a, T: Row> RowQuery<'a, T> {
     }
 }
 
-/// The rows of a page, and the name of the document after which the next one begins.
+/// Returns the rows of a page, and the name of the document after which the next one begins.
 async fn page<T: Row>(
     rows: &ReadModel<T>,
     query: &DocumentQuery,
@@ -178,4 +180,55 @@ pub(super) async fn delete_rows<T: Row>(
         }
     }
     Ok(())
+}
+
+/// The bytes of the checksum, with which a token begins.
+const CHECKSUM_BYTES: usize = 4;
+
+/// Returns the token for the page after the row `name`, of the query that `context` describes.
+fn page_token(context: &str, name: &str) -> String {
+    let checksum = checksum(context, name).to_be_bytes();
+    let mut token = String::with_capacity(2 * (CHECKSUM_BYTES + name.len()));
+    for byte in checksum.iter().chain(name.as_bytes()) {
+        // Writing to a `String` cannot fail.
+        let _ = write!(token, "{byte:02x}");
+    }
+    token
+}
+
+/// Returns the name of the row that a token stands for, `None` if it is no token of this query.
+fn name_after(context: &str, token: &str) -> Option<String> {
+    let byte = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
+    let (pairs, rest) = token.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|pair| byte(pair)).collect::<Option<Vec<_>>>()?;
+    let (expected, name) = bytes.split_first_chunk::<CHECKSUM_BYTES>()?;
+    let name = String::from_utf8(name.to_vec()).ok()?;
+    let is_sound = rest.is_empty() && checksum(context, &name) == u32::from_be_bytes(*expected);
+    is_sound.then_some(name)
+}
+
+fn checksum(context: &str, name: &str) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for part in [context, name] {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_counts_for_its_query_only() {
+        let token = page_token("by_owner Ann", "a\u{1}1");
+        assert_eq!(name_after("by_owner Ann", &token).as_deref(), Some("a\u{1}1"));
+        assert_eq!(name_after("by_owner Bob", &token), None);
+        for damaged in
+            ["", "x", "zz", "ü", "00000000", &token[1..], &token[..token.len() - 2], &format!("{token}0")]
+        {
+            assert_eq!(name_after("by_owner Ann", damaged), None, "{damaged}");
+        }
+    }
 }

@@ -34,7 +34,7 @@ impl<T: Row> Staging<T> {
         Self { layout, kept, kept_bytes: 0, current, seen: Mutex::default() }
     }
 
-    /// The row as it is going to be, if it is changed at all.
+    /// Returns the row as it is going to be, if it is changed at all.
     pub(super) fn get(&self, key: &str) -> Option<Option<&T>> {
         self.current.get(key).or_else(|| self.kept.get(key)).map(|staged| staged.row.as_ref())
     }
@@ -65,20 +65,20 @@ impl<T: Row> Staging<T> {
         self.current.clear();
     }
 
-    /// The most documents that have to be changed for all of it: of each row, and of its old and its new
+    /// Returns the most documents that have to be changed for all of it: of each row, and of its old and its new
     /// place in each index.
     pub(super) fn most_changes(&self) -> usize {
         let more = self.current.keys().filter(|key| !self.kept.contains_key(*key)).count();
         (self.kept.len() + more) * (1 + 2 * T::INDEXES.len())
     }
 
-    /// The most bytes that have to be written for all of it.
+    /// Returns the most bytes that have to be written for all of it.
     pub(super) fn most_bytes(&self) -> u64 {
         let replaced = |key| self.kept.get(key).map_or(0, |staged| staged.bytes);
         self.current.iter().fold(self.kept_bytes, |bytes, (key, staged)| bytes + staged.bytes - replaced(key))
     }
 
-    /// The row as it is stored. When it has changed by the time of the checkpoint, what was made of it is made
+    /// Returns the row as it is stored. When it has changed by the time of the checkpoint, what was made of it is made
     /// again: it may be one that the events of other slices change, too.
     pub(super) async fn read(
         &self,
@@ -93,7 +93,7 @@ impl<T: Row> Staging<T> {
         Ok(document)
     }
 
-    /// The documents to change for all that was kept.
+    /// Returns the documents to change for all that was kept.
     pub(super) async fn changes(&self, store: &dyn Documents) -> Result<Vec<DocumentChange>, ReadModelError> {
         let mut changes = Vec::new();
         for (key, Staged { row, .. }) in &self.kept {

@@ -1,15 +1,16 @@
 //! A broker that fails, and what becomes of the events.
 
-mod order;
-mod projection;
-mod unreliable;
+mod outbox;
+mod publishing;
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use async_trait::async_trait;
 use chrono::DateTime;
 use uuid::Uuid;
 
-use super::{CloudEvents, Envelope, Envelopes};
+use super::{BatchLimits, CloudEvents, Envelope, Envelopes, PublishError, Publisher};
 use crate::event::{CommitId, EventData};
 use crate::metadata::Metadata;
 use crate::projection::EventContext;
@@ -29,7 +30,7 @@ fn event(payload: &str) -> EventData {
     EventData::new("Counted", 1, payload)
 }
 
-/// An envelope of the event at `version` of a stream.
+/// Returns an envelope of the event at `version` of a stream.
 fn envelope(stream: &StreamId, version: u64, payload: &str) -> Envelope {
     let commit = Commit {
         id: CommitId::new(Uuid::from_u128(version.into())),
@@ -40,4 +41,120 @@ fn envelope(stream: &StreamId, version: u64, payload: &str) -> Envelope {
     };
     let ctx = EventContext::outside_the_feed(stream, &commit, 0);
     cloud_events().envelope(&commit.events[0], &ctx).expect("an envelope")
+}
+
+/// A broker that accepts, refuses, and loses responses, by a seed.
+#[derive(Debug)]
+struct Unreliable {
+    limits: BatchLimits,
+    /// What part of what is asked for fails.
+    failing: f64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    random: fastrand::Rng,
+    accepted: Vec<Envelope>,
+    /// What may have been accepted although it was reported as failed.
+    unknown: HashSet<(String, u64)>,
+    batches: usize,
+    broken: bool,
+}
+
+fn place(envelope: &Envelope) -> (String, u64) {
+    (envelope.stream().to_string(), envelope.id().version().get())
+}
+
+impl Unreliable {
+    fn seeded(seed: u64, failing: f64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let limits = BatchLimits::default().envelopes(random.usize(1..6)).bytes(random.usize(1..4000));
+        let state =
+            State { random, accepted: Vec::new(), unknown: HashSet::new(), batches: 0, broken: false };
+        Self { limits, failing, state: Mutex::new(state) }
+    }
+
+    fn reliable() -> Self {
+        Self { limits: BatchLimits::default(), ..Self::seeded(0, 0.0) }
+    }
+
+    fn limits(mut self, limits: BatchLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses everything for good, or no more.
+    fn set_broken(&self, broken: bool) {
+        self.state().broken = broken;
+    }
+
+    fn batches(&self) -> usize {
+        self.state().batches
+    }
+
+    /// Returns the versions that were accepted, by stream, each in order and without repetitions: which have to be of
+    /// events whose outcome was unknown.
+    fn published(&self) -> BTreeMap<String, Vec<u64>> {
+        let state = self.state();
+        let mut published = BTreeMap::<String, Vec<u64>>::new();
+        for envelope in &state.accepted {
+            let (stream, version) = place(envelope);
+            let versions = published.entry(stream.clone()).or_default();
+            if versions.contains(&version) {
+                assert!(state.unknown.contains(&(stream, version)), "repeated without need: {envelope:?}");
+            } else {
+                versions.push(version);
+            }
+        }
+        published
+    }
+}
+
+#[async_trait]
+impl Publisher for Unreliable {
+    fn limits(&self) -> BatchLimits {
+        self.limits
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        let mut state = self.state();
+        state.batches += 1;
+        let bytes: usize = batch.iter().map(|envelope| self.size(envelope)).sum();
+        assert!(!batch.is_empty() && batch.len() <= self.limits.envelopes, "{} at once", batch.len());
+        assert!(batch.len() == 1 || bytes <= self.limits.bytes, "{bytes} bytes at once");
+        let streams: HashSet<_> = batch.iter().map(Envelope::stream).collect();
+        assert_eq!(streams.len(), batch.len(), "two of one stream");
+
+        if state.broken {
+            return Err(PublishError::permanent("the broker is broken on purpose"));
+        }
+        if state.random.f64() < self.failing / 4.0 {
+            return Err(PublishError::transient("the request was lost on purpose"));
+        }
+        let mut outcomes = Vec::new();
+        for envelope in batch {
+            if state.random.f64() < self.failing {
+                outcomes.push(Err(PublishError::transient("refused on purpose")));
+            } else {
+                state.accepted.push(envelope.clone());
+                outcomes.push(Ok(()));
+            }
+        }
+        let said = match state.random.f64() / self.failing {
+            part if part < 0.25 => 0,
+            part if part < 0.5 => state.random.usize(0..=batch.len()),
+            _ => batch.len(),
+        };
+        state.unknown.extend(batch[said..].iter().map(place));
+        if said == 0 {
+            return Err(PublishError::transient("the answer was lost on purpose"));
+        }
+        outcomes.truncate(said);
+        Ok(outcomes)
+    }
 }

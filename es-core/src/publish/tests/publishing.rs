@@ -5,8 +5,7 @@ use std::sync::Arc;
 use chrono::DateTime;
 use uuid::Uuid;
 
-use super::unreliable::Unreliable;
-use super::{cloud_events, event, stream};
+use super::{Unreliable, cloud_events, event, stream};
 use crate::clock::ManualClock;
 use crate::event::CommitId;
 use crate::feed::{EventFilter, Feed};

@@ -3,8 +3,7 @@
 use chrono::DateTime;
 use futures_executor::block_on;
 
-use super::unreliable::Unreliable;
-use super::{envelope, stream};
+use super::{Unreliable, envelope, stream};
 use crate::clock::ManualClock;
 use crate::publish::{BatchLimits, Outbox, Publisher};
 use crate::repository::RetryPolicy;
