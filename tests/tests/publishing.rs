@@ -136,7 +136,7 @@ fn what_is_no_json_is_refused_without_a_quotation() {
 fn settings_that_break_the_specification_are_refused() {
     assert_eq!(
         CloudEvents::source("my shop").expect_err("is none").to_string(),
-        "`my shop` is no source: it needs to be a URI reference such as https://shop.example/orders"
+        "`my shop` is not a valid source: pass a URI reference such as https://shop.example/orders"
     );
     let envelopes = CloudEvents::source("/shop").expect("a source");
     assert!(envelopes.clone().schemas("/schemas/").is_err());
@@ -146,7 +146,7 @@ fn settings_that_break_the_specification_are_refused() {
     let twice = envelopes.extension("tenant", |_, _| None).expect("a name").extension("tenant", |_, _| None);
     assert_eq!(
         twice.expect_err("is taken").to_string(),
-        "`tenant` cannot be the name of an extension: it needs 1 to 20 lower-case letters and digits, and not to be \
-         taken"
+        "`tenant` is not a valid extension name: use 1 to 20 lowercase letters and digits, and a name that is not \
+         used yet"
     );
 }

@@ -1,27 +1,26 @@
-//! Writing documents.
+//! Writes of documents.
 
 use uuid::Uuid;
 
 use super::{Document, DocumentKey, Revision};
 use crate::store::{JoinedWrite, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, StoreError};
 
-/// At least what a store keeps of a document besides its key and its content: its revision, and the names of
-/// attributes.
+/// An upper bound of the bytes that a store adds to a document's key and body: its revision, and attribute names.
 const OVERHEAD: u64 = 64;
 
-/// What a change requires of the document that it replaces.
+/// The condition on the document that a change replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpectedDocument {
-    /// Nothing.
+    /// No condition.
     Any,
-    /// There is none.
+    /// The document does not exist.
     Absent,
-    /// It has exactly this revision.
+    /// The document has this revision.
     At(Revision),
 }
 
 impl ExpectedDocument {
-    /// Returns whether `found` meets the expectation.
+    /// Returns whether `found` meets the condition.
     #[must_use]
     pub fn allows(self, found: Option<&Document>) -> bool {
         match self {
@@ -38,48 +37,48 @@ impl From<Option<Revision>> for ExpectedDocument {
     }
 }
 
-/// What becomes of one document.
+/// A change of one document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DocumentChange {
     /// The document.
     pub key: DocumentKey,
-    /// What it has to be before.
+    /// The condition on its current state.
     pub expected: ExpectedDocument,
-    /// Its new content; `None` to delete it.
+    /// The new body, or `None` to delete the document.
     pub body: Option<String>,
 }
 
 impl DocumentChange {
-    /// At least the size of a change that deletes a document, whatever its key.
+    /// An upper bound of the size of a deletion in bytes, for any key.
     pub const MAX_DELETE_BYTES: u64 =
         (DocumentKey::MAX_COLLECTION_BYTES + DocumentKey::MAX_NAME_BYTES) as u64 + OVERHEAD;
 
-    /// Writes the document in any case.
+    /// Creates or replaces the document unconditionally.
     #[must_use]
     pub fn put(key: DocumentKey, body: impl Into<String>) -> Self {
         Self { key, expected: ExpectedDocument::Any, body: Some(body.into()) }
     }
 
-    /// Deletes the document if it is there.
+    /// Deletes the document if it exists.
     #[must_use]
     pub fn delete(key: DocumentKey) -> Self {
         Self { key, expected: ExpectedDocument::Any, body: None }
     }
 
-    /// Returns the size of the change in bytes, as it counts against [`Document::MAX_BYTES`] and
-    /// [`ChangeSet::MAX_BYTES`]: collection, name, and content, and some bytes for what a store adds.
+    /// Returns the size of the change in bytes, as counted against [`Document::MAX_BYTES`] and
+    /// [`ChangeSet::MAX_BYTES`]: collection, name, and body, plus a margin for what a store adds.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let body = self.body.as_ref().map_or(0, String::len);
         (self.key.collection().len() + self.key.name().len() + body) as u64 + OVERHEAD
     }
 
-    /// Returns the change if a store can make it.
+    /// Returns the change if it is within the limits of all stores.
     ///
     /// # Errors
     ///
-    /// As [`DocumentKey::checked`]; [`StoreError::TooLarge`] when the document is larger than
+    /// As for [`DocumentKey::checked`]. [`StoreError::TooLarge`] if the document is larger than
     /// [`Document::MAX_BYTES`].
     pub fn checked(&self) -> Result<&Self, StoreError> {
         self.key.checked()?;
@@ -92,17 +91,16 @@ impl DocumentChange {
     }
 }
 
-/// What a document has to be for something else to be written: joined to a command, see
-/// [`JoinedWrite`].
+/// A condition on a document, for use as an additional write of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentCondition {
     /// The document.
     pub key: DocumentKey,
-    /// What it has to be.
+    /// The condition on its current state.
     pub expected: ExpectedDocument,
 }
 
-/// Changes of several documents that are made together, or not at all.
+/// Changes of several documents that are applied atomically.
 #[derive(Clone, Debug)]
 pub struct ChangeSet {
     revision: Revision,
@@ -111,72 +109,70 @@ pub struct ChangeSet {
 }
 
 impl ChangeSet {
-    /// How many changes every store takes at once, joined writes included.
+    /// The maximum number of changes, including additional writes.
     pub const MAX_CHANGES: usize = MAX_WRITE_ITEMS;
-    /// The maximum size of a set in bytes, the sum over its [changes](DocumentChange::bytes) and joined writes.
+    /// The maximum size in bytes: the sum of the [changes](DocumentChange::bytes).
     pub const MAX_BYTES: u64 = MAX_WRITE_BYTES;
 
-    /// No changes yet; `id` is one that was never used before. Documents that the set writes have the
-    /// revision `id`.
+    /// Creates an empty set. `id` must be unique: it becomes the revision of the documents that the set writes.
     #[must_use]
     pub fn new(id: Uuid) -> Self {
         Self { revision: Revision::new(id), changes: Vec::new(), joined: Vec::new() }
     }
 
-    /// Writes a document.
+    /// Adds a put of a document.
     #[must_use]
     pub fn put(mut self, key: DocumentKey, expected: ExpectedDocument, body: impl Into<String>) -> Self {
         self.changes.push(DocumentChange { key, expected, body: Some(body.into()) });
         self
     }
 
-    /// Deletes a document; one that is not there counts as deleted, unless `expected` says otherwise.
+    /// Adds a deletion of a document. Deleting a missing document succeeds unless `expected` requires it to exist.
     #[must_use]
     pub fn delete(mut self, key: DocumentKey, expected: ExpectedDocument) -> Self {
         self.changes.push(DocumentChange { key, expected, body: None });
         self
     }
 
-    /// Makes more changes.
+    /// Adds changes.
     #[must_use]
     pub fn with(mut self, changes: impl IntoIterator<Item = DocumentChange>) -> Self {
         self.changes.extend(changes);
         self
     }
 
-    /// Makes writes of the caller's own in the same transaction.
+    /// Adds store-specific writes to the transaction.
     #[must_use]
     pub fn join(mut self, writes: impl IntoIterator<Item = JoinedWrite>) -> Self {
         self.joined.extend(writes);
         self
     }
 
-    /// Returns the revision of what the set writes.
+    /// Returns the revision of the documents that the set writes.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// Returns the changes, in the order in which they were given. No document occurs twice in a set that a store
-    /// takes.
+    /// Returns the changes, in insertion order.
     #[must_use]
     pub fn changes(&self) -> &[DocumentChange] {
         &self.changes
     }
 
-    /// Writes of the caller's own.
+    /// Returns the additional writes.
     #[must_use]
     pub fn joined_writes(&self) -> &[JoinedWrite] {
         &self.joined
     }
 
-    /// Returns the set, if a store can carry it out.
+    /// Returns the set if it is within the limits of all stores.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when it is empty or has more than [`MAX_CHANGES`](Self::MAX_CHANGES), or a document
-    /// occurs twice; [`StoreError::TooLarge`] when it has more than [`MAX_BYTES`](Self::MAX_BYTES); as
-    /// [`DocumentChange::checked`] when a document is too large or has an impossible name.
+    /// [`StoreError::Invalid`] if the set is empty, has more than [`MAX_CHANGES`](Self::MAX_CHANGES) changes, or
+    /// changes a document twice. [`StoreError::TooLarge`] if it is larger than [`MAX_BYTES`](Self::MAX_BYTES). As
+    /// for [`DocumentChange::checked`] if a document is too large or has an invalid key.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         if self.changes.is_empty() {
             return Err(StoreError::invalid("a set of changes needs at least one document"));
@@ -184,7 +180,7 @@ impl ChangeSet {
         let changes = self.changes.len() + self.joined.len();
         if changes > Self::MAX_CHANGES {
             return Err(StoreError::invalid(format!(
-                "a set of {changes} changes and joined writes is too large, the limit is {}",
+                "a set of {changes} changes and additional writes exceeds the limit of {}",
                 Self::MAX_CHANGES
             )));
         }
@@ -199,41 +195,41 @@ impl ChangeSet {
         keys.sort_unstable();
         match keys.windows(2).find(|pair| pair[0] == pair[1]) {
             Some(pair) => {
-                Err(StoreError::invalid(format!("the document `{}` is changed twice at once", pair[0])))
+                Err(StoreError::invalid(format!("the document `{}` is changed twice in one set", pair[0])))
             }
             None => Ok(self),
         }
     }
 }
 
-/// Why documents were not changed.
+/// An error from changing documents.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// A document is not what the change expects; nothing was changed this time. Of a set whose answer was lost
-    /// before, see [repetition](super::Documents::change).
-    #[error("the document `{key}` has been changed by another")]
+    /// A document does not meet its condition, and this call changed nothing. About sets whose response was lost,
+    /// see [idempotency](super::Documents::change).
+    #[error("the document `{key}` was changed concurrently")]
     #[non_exhaustive]
     Outdated {
         /// The document.
         key: DocumentKey,
     },
-    /// The condition of a joined write does not hold; nothing was changed.
-    #[error("the condition of a joined write does not hold")]
+    /// The condition of an additional write does not hold. Nothing was changed.
+    #[error("the condition of an additional write does not hold")]
     Refused,
-    /// The store could not change them.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl ChangeError {
-    /// Creates a document that is not what the change expects.
+    /// Creates the error for a document that does not meet its condition.
     #[must_use]
     pub fn outdated(key: &DocumentKey) -> Self {
         Self::Outdated { key: key.clone() }
     }
 
-    /// Returns the same as an error of the store, for a set that expects nothing.
+    /// Converts the error of an unconditional set to an error of the store.
     pub(crate) fn into_store_error(self) -> StoreError {
         match self {
             Self::Store(error) => error,
@@ -247,7 +243,7 @@ impl ChangeError {
         matches!(self, Self::Store(error) if error.is_transient())
     }
 
-    /// Returns whether another one changed a document first.
+    /// Returns whether a document was changed concurrently.
     #[must_use]
     pub fn is_outdated(&self) -> bool {
         matches!(self, Self::Outdated { .. })

@@ -1,4 +1,4 @@
-//! Small documents that consumers of the feed keep: checkpoints, leases, rows of read models, timers.
+//! Small documents that consumers of the feed store: checkpoints, leases, rows of read models, timers.
 
 mod change;
 
@@ -15,7 +15,7 @@ pub use change::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, Expe
 use crate::ids::IdSource;
 use crate::store::{MAX_ITEM_BYTES, StoreError};
 
-/// A state of a document: each write gives it another one.
+/// The revision of a document. Each write assigns a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(Uuid);
@@ -48,29 +48,29 @@ impl fmt::Display for Revision {
     }
 }
 
-/// A document as it is stored.
+/// A stored document.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Document {
-    /// Its revision.
+    /// The revision.
     pub revision: Revision,
-    /// Its content, a JSON text.
+    /// The body, a JSON text.
     pub body: String,
 }
 
 impl Document {
-    /// The maximum size of a document in bytes, its key included: what fits into an item of DynamoDB.
-    /// [`DocumentChange::bytes`] is the size.
+    /// The maximum size of a document in bytes, including its key: the size of a DynamoDB item.
+    /// [`DocumentChange::bytes`] computes it.
     pub const MAX_BYTES: u64 = MAX_ITEM_BYTES;
 
-    /// Creates a document with the content `body`.
+    /// Creates a document.
     #[must_use]
     pub fn new(revision: Revision, body: impl Into<String>) -> Self {
         Self { revision, body: body.into() }
     }
 }
 
-/// Shows the length of the content, not the content: it may be confidential.
+/// Prints the length of the body, not its content, which may be confidential.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document")
@@ -83,39 +83,37 @@ impl fmt::Debug for Document {
 /// A store of small documents in collections, beside the events.
 #[async_trait]
 pub trait Documents: fmt::Debug + Send + Sync + 'static {
-    /// Reads one document, strongly consistent.
+    /// Reads one document with strong consistency.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when it cannot be read.
+    /// [`StoreError`] if it cannot be read.
     async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError>;
 
-    /// Lists documents of a collection, strongly consistent unless the query says otherwise.
+    /// Lists documents of a collection, with strong consistency unless the query is
+    /// [eventual](DocumentQuery::eventual).
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when they cannot be read, one of them cannot, or the query is not
-    /// [sound](DocumentQuery::checked).
+    /// [`StoreError`] if the documents cannot be read or the query is not [valid](DocumentQuery::checked).
     async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError>;
 
-    /// Changes documents: all of the set, or nothing.
+    /// Applies a set of changes atomically.
     ///
-    /// # Repetition
+    /// # Idempotency
     ///
-    /// To carry out the same set again is safe while nobody else has changed its documents: it is a success
-    /// when it was carried out already. A set that writes a document is known by the
-    /// [revision](ChangeSet::revision) there.
+    /// Repeating a set succeeds if it was applied before and its documents have not been changed since. A set that
+    /// writes a document is recognized by its [revision](ChangeSet::revision).
     ///
-    /// Where all of that has been changed since, and in a set that only deletes, there is nothing to know it by: a
-    /// repetition may then be outdated although an earlier call, one that ended without an answer, carried the set
-    /// out. What a store repeats by itself within one call is no such repetition: if the call says that the set is
-    /// outdated, it was not carried out.
+    /// A set that only deletes, or whose documents have all been changed since, cannot be recognized: repeating it
+    /// may return [`Outdated`](ChangeError::Outdated) although an earlier call without a response applied it.
+    /// Retries within one call are not affected: if a call returns `Outdated`, it did not apply the set.
     ///
     /// # Errors
     ///
-    /// [`ChangeError::Outdated`] when a document is not what the set expects, [`ChangeError::Refused`] when
-    /// the condition of a joined write does not hold; [`ChangeError::Store`] otherwise, and when the set is
-    /// not [sound](ChangeSet::checked) or too large.
+    /// [`ChangeError::Outdated`] if a document does not meet its condition. [`ChangeError::Refused`] if the
+    /// condition of an additional write does not hold. [`ChangeError::Store`] otherwise, and if the set is not
+    /// [valid](ChangeSet::checked).
     async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError>;
 }
 
@@ -135,10 +133,10 @@ impl<D: Documents + ?Sized> Documents for Arc<D> {
     }
 }
 
-/// The name of a document: the collection it is in, and its name there.
+/// The key of a document: its collection, and its name in the collection.
 ///
-/// Both may be any text; a collection is not empty, and has at most
-/// [`MAX_COLLECTION_BYTES`](Self::MAX_COLLECTION_BYTES) bytes, a name at most
+/// Both are arbitrary strings. A collection is not empty and has at most
+/// [`MAX_COLLECTION_BYTES`](Self::MAX_COLLECTION_BYTES) bytes, and a name at most
 /// [`MAX_NAME_BYTES`](Self::MAX_NAME_BYTES).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DocumentKey {
@@ -149,20 +147,20 @@ pub struct DocumentKey {
 impl DocumentKey {
     /// The maximum length of a collection in bytes.
     pub const MAX_COLLECTION_BYTES: usize = 1024;
-    /// The maximum length of a name in bytes. A sort key of DynamoDB has at most 1,024.
+    /// The maximum length of a name in bytes. A DynamoDB sort key has at most 1,024.
     pub const MAX_NAME_BYTES: usize = 1000;
 
-    /// Creates the document `name` of `collection`.
+    /// Creates the key of the document `name` in `collection`.
     #[must_use]
     pub fn new(collection: impl Into<String>, name: impl Into<String>) -> Self {
         Self { collection: collection.into(), name: name.into() }
     }
 
-    /// Returns the key, if a store can have it.
+    /// Returns the key if it is within the limits of all stores.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when the collection is empty, [`StoreError::TooLarge`] when it is too long.
+    /// [`StoreError::Invalid`] if the collection is empty. [`StoreError::TooLarge`] if a part is too long.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         if self.collection.is_empty() {
             return Err(StoreError::invalid(format!("the document `{self}` needs a collection")));
@@ -204,26 +202,26 @@ impl fmt::Debug for DocumentKey {
     }
 }
 
-/// Which documents of a collection to list, by the order of their names' bytes.
+/// A query for documents of a collection, ordered by the bytes of their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DocumentQuery {
     /// The collection.
     pub collection: String,
-    /// What the names start with.
+    /// The prefix of the names.
     pub prefix: String,
-    /// The name after which to go on: the [`next`](DocumentPage::next) of the page before, or any other.
+    /// The name after which to continue: the [`next`](DocumentPage::next) of the previous page, or any other name.
     pub after: Option<String>,
-    /// From the last name to the first.
+    /// Whether to list in descending order.
     pub descending: bool,
-    /// The most documents to list at once; there may be fewer.
+    /// The maximum number of documents in a page.
     pub limit: u32,
-    /// Whether changes of the last moment may be missing, at half the price.
+    /// Whether to read with eventual consistency, at half the cost.
     pub eventual: bool,
 }
 
 impl DocumentQuery {
-    /// Creates all documents of `collection`, a hundred at once.
+    /// Creates a query for all documents of `collection`, 100 per page.
     #[must_use]
     pub fn new(collection: impl Into<String>) -> Self {
         Self {
@@ -236,46 +234,47 @@ impl DocumentQuery {
         }
     }
 
-    /// Those whose names start with `prefix`.
+    /// Restricts the query to names that start with `prefix`.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Those after the name `after`.
+    /// Continues after the name `after`.
     #[must_use]
     pub fn after(mut self, after: Option<String>) -> Self {
         self.after = after;
         self
     }
 
-    /// From the last name to the first.
+    /// Lists in descending order (default: ascending).
     #[must_use]
     pub fn descending(mut self) -> Self {
         self.descending = true;
         self
     }
 
-    /// At most `limit` at once.
+    /// Sets the maximum number of documents in a page (default: 100).
     #[must_use]
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit.max(1);
         self
     }
 
-    /// Changes of the last moment may be missing.
+    /// Reads with eventual consistency.
     #[must_use]
     pub fn eventually(mut self) -> Self {
         self.eventual = true;
         self
     }
 
-    /// Returns the query, if there can be such documents.
+    /// Returns the query if it is within the limits of all stores.
     ///
     /// # Errors
     ///
-    /// As [`DocumentKey::checked`], of the collection with the prefix, and with the name after which to go on.
+    /// As for [`DocumentKey::checked`], for the collection with the prefix, and with the name after which to
+    /// continue.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         DocumentKey::new(&self.collection, &self.prefix).checked()?;
         if let Some(after) = &self.after {
@@ -285,19 +284,19 @@ impl DocumentQuery {
     }
 }
 
-/// Some documents of a collection.
+/// A page of documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DocumentPage {
     /// The documents with their names, in order.
     pub documents: Vec<(String, Document)>,
-    /// The name after which to go on; `None` when there are no more. That there is one promises nothing: the next
-    /// page may be empty.
+    /// The name after which to continue, or `None` if this is the last page. If it is present, the next page may
+    /// still be empty.
     pub next: Option<String>,
 }
 
 impl DocumentPage {
-    /// Creates a page, and the name after which to go on.
+    /// Creates a page.
     #[must_use]
     pub fn new(documents: Vec<(String, Document)>, next: Option<String>) -> Self {
         Self { documents, next }

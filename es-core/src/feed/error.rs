@@ -1,23 +1,22 @@
-//! What can be wrong with a feed, or with a reader's place in it.
+//! Errors of a feed that no retry resolves.
 
 use super::{FeedAnchor, Position, Slice};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// Why a feed cannot be read on from a position.
+/// The error for a position from which a feed cannot be read.
 ///
-/// None of these passes with time: an operator has to decide what to do.
+/// These errors are permanent: an operator has to decide how to proceed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FeedError {
-    /// The commit that comes next cannot be delivered.
+    /// The next commit cannot be delivered.
     #[error(transparent)]
     Missing(#[from] MissingCommit),
     /// The position is beyond the end of the slice.
     #[error(
         "slice {slice} of the feed ends at position {end}, before the checkpoint at position {position}: the feed was \
-         restored to an earlier state, or is another one; start a projection again with `rebuild` or `reset`, and let a process \
-         go on with `seek`"
+         restored to an earlier state or replaced; use `rebuild` or `reset` for a projection, and `seek` for a process"
     )]
     #[non_exhaustive]
     BeyondEnd {
@@ -28,11 +27,11 @@ pub enum FeedError {
         /// The position of the slice's last event.
         end: Position,
     },
-    /// The position is in another page than the one that was read before.
+    /// The position belongs to another page than when it was read.
     #[error(
         "slice {slice} of the feed was read up to position {position} in the page {expected}, and that position is now \
-         in the page {found}: the feed was restored and has grown again; start a projection again with `rebuild` or \
-         `reset`, and let a process go on with `seek`"
+         in the page {found}: the feed was restored and has grown again; use `rebuild` or `reset` for a \
+         projection, and `seek` for a process"
     )]
     #[non_exhaustive]
     Replaced {
@@ -40,7 +39,7 @@ pub enum FeedError {
         slice: Slice,
         /// The position after which to read.
         position: Position,
-        /// The page that was read before.
+        /// The page that was read.
         expected: FeedAnchor,
         /// The page that holds the position now.
         found: FeedAnchor,
@@ -48,25 +47,25 @@ pub enum FeedError {
 }
 
 impl FeedError {
-    /// Creates the position after which to read is beyond `end`, the position of the last event of `slice`.
+    /// Creates the error for a position beyond `end`, the position of the last event of `slice`.
     #[must_use]
     pub fn beyond_end(slice: Slice, position: Position, end: Position) -> Self {
         Self::BeyondEnd { slice, position, end }
     }
 
-    /// Creates the position after which to read was in the part `expected`, and is in `found`.
+    /// Creates the error for a position that belonged to `expected` and now belongs to `found`.
     #[must_use]
     pub fn replaced(slice: Slice, position: Position, expected: FeedAnchor, found: FeedAnchor) -> Self {
         Self::Replaced { slice, position, expected, found }
     }
 }
 
-/// A commit to which the feed refers, and which the store cannot deliver: it is gone, another commit is in its place,
-/// or it cannot be read.
+/// A commit that the feed references but that the store cannot deliver: it was deleted or replaced, or it cannot
+/// be decoded.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
     "the commit of the events {first} to {last} of `{stream}`, at position {position} in slice {slice} of the feed, \
-     cannot be read: {reason}; restore it, or pass over it with `skip`"
+     cannot be read: {reason}; restore it, or skip it with `skip`"
 )]
 #[non_exhaustive]
 pub struct MissingCommit {
@@ -74,7 +73,7 @@ pub struct MissingCommit {
     pub slice: Slice,
     /// The position of the commit's first event.
     pub position: Position,
-    /// The part of the feed that holds the position.
+    /// The anchor of the position.
     pub anchor: FeedAnchor,
     /// The stream.
     pub stream: StreamId,
@@ -82,12 +81,13 @@ pub struct MissingCommit {
     pub first: Version,
     /// The version of its last event.
     pub last: Version,
-    /// What is wrong.
+    /// The reason.
     pub reason: String,
 }
 
 impl MissingCommit {
-    /// Creates the commit of the events `first` to `last` of `stream`, whose first event is at `position` of `slice`.
+    /// Creates the error for the commit of the events `first` to `last` of `stream`, whose first event is at
+    /// `position` of `slice`.
     #[must_use]
     pub fn new(
         slice: Slice,

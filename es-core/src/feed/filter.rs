@@ -1,4 +1,4 @@
-//! Which events a consumer takes.
+//! Filters of the feed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,27 +20,27 @@ use crate::stream_id::StreamId;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// By the name of the aggregate; `None` for all events.
+    /// By aggregate name; `None` selects all events.
     names: Option<Arc<HashMap<&'static str, Names>>>,
 }
 
-/// The stored names of events, each with the newest schema version that the code reads, if it is known.
+/// The stored event names, each with the newest schema version that the code reads, if known.
 type Names = HashMap<&'static str, Option<u32>>;
 
 impl EventFilter {
-    /// Creates all events.
+    /// Selects all events.
     #[must_use]
     pub fn all() -> Self {
         Self { names: None }
     }
 
-    /// No events, to add to.
+    /// Selects no events. Add some with [`with`](Self::with) or [`with_event`](Self::with_event).
     #[must_use]
     pub fn none() -> Self {
         Self { names: Some(Arc::default()) }
     }
 
-    /// The events with these stored names, of the aggregate with the name `aggregate`, too.
+    /// Adds the events of the aggregate `aggregate` with these stored names.
     #[must_use]
     pub fn with(mut self, aggregate: &'static str, names: impl IntoIterator<Item = &'static str>) -> Self {
         if let Some(all) = &mut self.names {
@@ -50,7 +50,7 @@ impl EventFilter {
         self
     }
 
-    /// The events of type `E`, under whatever name they were stored, of the aggregate with the name `aggregate`, too.
+    /// Adds the events of type `E`, under its current and former names, of the aggregate `aggregate`.
     #[must_use]
     pub fn with_event<E: Event>(self, aggregate: &'static str) -> Self {
         self.with_kinds(aggregate, E::KINDS)
@@ -70,8 +70,8 @@ impl EventFilter {
         })
     }
 
-    /// Only those of these events that `is_kept` keeps, by the name of the aggregate and the stored name. All events
-    /// stay all events.
+    /// Returns the filter restricted to the events for which `is_kept` returns `true`, given the aggregate name
+    /// and the stored event name. A filter for all events is unchanged.
     pub(crate) fn only(&self, is_kept: impl Fn(&str, &str) -> bool) -> Self {
         let kept = self.names.as_ref().map(|all| {
             let kept = all.iter().map(|(aggregate, names)| {
@@ -83,13 +83,13 @@ impl EventFilter {
         Self { names: kept }
     }
 
-    /// Returns whether no event is taken.
+    /// Returns whether the filter selects no events.
     pub(crate) fn is_empty(&self) -> bool {
         self.names.as_ref().is_some_and(|all| all.values().all(HashMap::is_empty))
     }
 
-    /// Returns the events that are taken: the name of the aggregate, the stored name, and the newest schema
-    /// version that the code reads, if it is known. `None` for all.
+    /// Returns the selected events: the aggregate name, the stored event name, and the newest schema version that
+    /// the code reads, if known. `None` selects all.
     pub(crate) fn names(&self) -> Option<impl Iterator<Item = (&str, &str, Option<u32>)>> {
         let all = self.names.as_ref()?.iter();
         Some(
@@ -99,19 +99,19 @@ impl EventFilter {
         )
     }
 
-    /// Returns whether the code reads events with this stored name and schema version, if that is known.
+    /// Returns whether the code reads events with this stored name and schema version, if known.
     pub(crate) fn reads(&self, aggregate: &str, name: &str, version: u32) -> Option<bool> {
         Some((*self.names.as_ref()?.get(aggregate)?.get(name)?)? >= version)
     }
 
-    /// Returns whether events with the stored name `name` of this stream are taken.
+    /// Returns whether events of this stream with the stored name `name` match.
     #[must_use]
     pub fn takes(&self, stream: &StreamId, name: &str) -> bool {
         let Some(names) = &self.names else { return true };
         names.get(stream.aggregate()).is_some_and(|names| names.contains_key(name))
     }
 
-    /// Returns whether any event of a commit is taken.
+    /// Returns whether any event of a commit matches.
     #[must_use]
     pub fn takes_any(&self, stream: &StreamId, commit: &Commit) -> bool {
         commit.events.iter().any(|event| self.takes(stream, event.name()))

@@ -1,4 +1,4 @@
-//! The feed: the events of all streams, for projections, processes and publishing.
+//! The feed: the events of all streams, in order, for projections, processes, and publishing.
 
 mod error;
 mod filter;
@@ -19,64 +19,64 @@ use crate::store::{Commit, EventStore, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// A store whose events can be followed as they come: all streams, divided into slices.
+/// A store whose events can be read across all streams, divided into slices.
 ///
 /// # Order
 ///
-/// Each event has one [`Position`] in one [`Slice`], for ever. Positions are dense: 1, 2, 3 and so on. The
-/// events of one stream are in one slice, in the order of their versions, and the events of one commit
-/// stand together. Events of different streams stand in the order in which the feed came to know them,
-/// which no clock decides.
+/// Each event has one permanent [`Position`] in one [`Slice`]. Positions are dense: 1, 2, 3, and so on. The events
+/// of one stream are in one slice, in the order of their versions, and the events of one commit are adjacent.
+/// Events of different streams are in the order in which the feed indexed them, which does not depend on clocks.
 ///
 /// # Completeness
 ///
-/// Every stored event gets its position, in a store that has to index them some time after it was
-/// acknowledged. What a reader has once read up to a position never changes before it.
+/// Every stored event gets a position, possibly some time after it was acknowledged if the store indexes
+/// asynchronously. The part of a slice up to a position that was read never changes.
 #[async_trait]
 pub trait Feed: EventStore + Documents {
-    /// Into how many slices the feed is divided.
+    /// Returns the slices of the feed.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot tell.
+    /// [`StoreError`] if the request fails.
     async fn slices(&self) -> Result<Slices, StoreError>;
 
     /// Reads a part of a slice.
     ///
-    /// When there is nothing after the position yet, the page is empty and the last one. A page ends before a commit
-    /// that cannot be delivered; a read from there is the error that names it.
+    /// If there are no events after the position, the page is empty and [last](FeedPage::is_last). A page ends
+    /// before a commit that cannot be delivered. A read from there fails with an error that names the commit.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the part cannot be read. [`StoreError::Feed`] when it cannot be read on from this position:
-    /// [`FeedError::BeyondEnd`] when the slice ends before it, [`FeedError::Replaced`] when it is in another part of
-    /// the feed than the anchor says, [`FeedError::Missing`] when the next commit is gone from its stream, is another
-    /// one, or cannot be decoded.
+    /// [`StoreError`] if the part cannot be read. [`StoreError::Feed`] if the feed cannot be read from this
+    /// position: [`FeedError::BeyondEnd`] if the slice ends before it, [`FeedError::Replaced`] if the position
+    /// does not belong to the expected anchor, and [`FeedError::Missing`] if the next commit was deleted or
+    /// replaced, or cannot be decoded.
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError>;
 
-    /// Returns the position of the last event of a slice, [`Position::NONE`] when it has none; strongly consistent.
+    /// Returns the position of the last event of a slice, or [`Position::NONE`] if the slice is empty. Strongly
+    /// consistent.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot tell.
+    /// [`StoreError`] if the request fails.
     async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError>;
 
-    /// Returns the version up to which a stream is in the feed, [`Version::NONE`] when it is not at all.
+    /// Returns the version up to which the feed contains a stream, or [`Version::NONE`] if it contains no event of
+    /// the stream.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot tell.
+    /// [`StoreError`] if the request fails.
     async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError>;
 
-    /// Ends when the feed has grown after this call, so far as this process knows of it; perhaps never.
+    /// Completes when this process sees the feed grow after this call. May never complete.
     ///
-    /// Saves waiting where reader and writer are in one process. Readers look again after some time in any
-    /// case.
+    /// Reduces latency if reader and writer run in one process. Readers poll as well.
     fn growth(&self) -> BoxFuture<'static, ()>;
 }
 
-/// Returns why a position that was read before, in the part `anchor`, is not a place in the feed as it is now;
-/// `None` if it is one.
+/// Returns the error if a position that was read before, with the anchor `anchor`, is no longer valid, and `None`
+/// if it is valid.
 pub(crate) async fn mismatch(
     feed: &(impl Feed + ?Sized),
     slice: Slice,
@@ -89,7 +89,7 @@ pub(crate) async fn mismatch(
     let read = FeedRead::new(slice, position).anchored(anchor).limit(1).filter(EventFilter::none());
     match feed.read_feed(&read).await {
         Err(StoreError::Feed(error)) => match *error {
-            // A commit that is missing after the position says nothing about the position.
+            // A missing commit after the position does not invalidate the position.
             FeedError::Missing(_) => Ok(None),
             error => Ok(Some(error)),
         },
@@ -121,22 +121,24 @@ impl<F: Feed + ?Sized> Feed for Arc<F> {
     }
 }
 
-/// Which part of the feed to read.
+/// A request for a part of a slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FeedRead {
     /// The slice.
     pub slice: Slice,
-    /// The position after which to read. A commit in the middle of which it lies is told whole.
+    /// The position after which to read. If it is in the middle of a commit, the whole commit is returned.
     pub after: Position,
-    /// The part of the feed that has to hold that position; any, if it is not known.
+    /// The expected anchor of that position, or `None` to accept any.
     pub anchor: Option<FeedAnchor>,
-    /// About how many events to read: the page may have some more, so that it ends with a commit, and fewer.
+    /// The approximate number of events to read. A page ends with a whole commit, so it may contain a few more,
+    /// and it may contain fewer.
     pub limit: u32,
-    /// About how many bytes of events to read. A page that has reached the limit ends with a whole commit. A store
-    /// that does not know the sizes of commits before it reads them may exceed the limit by some commits.
+    /// The approximate size of the events to read, in bytes. A page that reaches the limit ends with a whole
+    /// commit. A store that does not know the size of a commit before reading it may exceed the limit by some
+    /// commits.
     pub max_bytes: u64,
-    /// Commits without any such event are left out.
+    /// Commits without a matching event are omitted.
     pub filter: EventFilter,
 }
 
@@ -144,35 +146,35 @@ impl FeedRead {
     /// The default of [`max_bytes`](Self::max_bytes): 4 MB.
     pub const DEFAULT_MAX_BYTES: u64 = 4 * 1024 * 1024;
 
-    /// About 100 events of `slice` after the position `after`, of any kind, and about 4 MB.
+    /// Creates a request for about 100 events of `slice` after the position `after`, and at most about 4 MB.
     #[must_use]
     pub fn new(slice: Slice, after: Position) -> Self {
         let max_bytes = Self::DEFAULT_MAX_BYTES;
         Self { slice, after, anchor: None, limit: 100, max_bytes, filter: EventFilter::all() }
     }
 
-    /// Verifies that the position is still in this part of the feed, as it was when it was read.
+    /// Verifies that the position still belongs to this part of the feed.
     #[must_use]
     pub fn anchored(mut self, anchor: Option<FeedAnchor>) -> Self {
         self.anchor = anchor;
         self
     }
 
-    /// About `limit` events.
+    /// Sets the approximate number of events to read (default: 100).
     #[must_use]
     pub fn limit(mut self, limit: u32) -> Self {
         self.limit = limit.max(1);
         self
     }
 
-    /// About `bytes` bytes of events.
+    /// Sets the approximate size of the events to read, in bytes (default: 4 MB).
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes.max(1);
         self
     }
 
-    /// Without the commits that have no event which `filter` takes.
+    /// Omits commits without an event that matches `filter` (default: all match).
     #[must_use]
     pub fn filter(mut self, filter: EventFilter) -> Self {
         self.filter = filter;
@@ -180,24 +182,24 @@ impl FeedRead {
     }
 }
 
-/// A part of a slice, read at once.
+/// A page of a slice.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FeedPage {
     /// The commits, in the order of the feed.
     pub entries: Vec<FeedEntry>,
-    /// The position up to which the page tells all: at least the one after which it was read.
+    /// The position up to which the page is complete: at least the one after which it was read.
     pub through: Position,
-    /// The part of the feed that holds that position; `None` at the start of a slice.
+    /// The anchor of that position; `None` at the start of a slice.
     pub anchor: Option<FeedAnchor>,
-    /// Whether the slice ended there when it was read.
+    /// Whether the slice ended there at the time of the read.
     pub is_last: bool,
-    /// What it cost.
+    /// The cost of the read.
     pub cost: Cost,
 }
 
 impl FeedPage {
-    /// Creates a page that tells all up to `through`, which is in the part `anchor`.
+    /// Creates a page that is complete up to `through`, whose anchor is `anchor`.
     #[must_use]
     pub fn new(
         entries: Vec<FeedEntry>,
@@ -214,9 +216,9 @@ impl FeedPage {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FeedEntry {
-    /// The position of the commit's first event; the others follow.
+    /// The position of the commit's first event. The positions of the others follow.
     pub position: Position,
-    /// The part of the feed that holds the commit.
+    /// The anchor of the commit.
     pub anchor: FeedAnchor,
     /// The stream.
     pub stream: StreamId,
@@ -225,14 +227,15 @@ pub struct FeedEntry {
 }
 
 impl FeedEntry {
-    /// `commit` of `stream`, whose first event is at `position`, as a part of the feed by itself.
+    /// Creates an entry for `commit` of `stream`, whose first event is at `position`. The commit is its own
+    /// anchor.
     #[must_use]
     pub fn new(position: Position, stream: StreamId, commit: Commit) -> Self {
         let anchor = FeedAnchor::new(position, commit.id.as_uuid());
         Self { position, anchor, stream, commit }
     }
 
-    /// The commit as a part of something larger.
+    /// Sets the anchor, for commits that are stored as part of a page.
     #[must_use]
     pub fn within(mut self, anchor: FeedAnchor) -> Self {
         self.anchor = anchor;

@@ -1,4 +1,4 @@
-//! Places in the feed.
+//! Positions, slices, and anchors of the feed.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::stream_id::StreamId;
 
-/// The place of an event in its slice of the feed: the first event has position 1, and none is left out.
+/// The position of an event in its slice of the feed. Positions start at 1 and have no gaps.
 ///
 /// ```
 /// use es_core::feed::Position;
@@ -54,7 +54,7 @@ impl Position {
         Self(self.0.saturating_sub(1))
     }
 
-    /// Returns how many events lie between `earlier` and this position; 0 when it is not earlier.
+    /// Returns the number of events between `earlier` and this position, or 0 if `earlier` is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -67,19 +67,19 @@ impl fmt::Display for Position {
     }
 }
 
-/// One part of the feed. A stream's events are all in one slice, in the order of their versions.
+/// A part of the feed. The events of a stream are all in one slice, in the order of their versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Slice(u32);
 
 impl Slice {
-    /// Creates the slice `number`, from 0.
+    /// Creates the slice `number`, starting at 0.
     #[must_use]
     pub const fn new(number: u32) -> Self {
         Self(number)
     }
 
-    /// Returns the slice as a number, from 0.
+    /// Returns the number of the slice, starting at 0.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
@@ -92,8 +92,8 @@ impl fmt::Display for Slice {
     }
 }
 
-/// How many slices a feed has, from 1 to [`Slices::MAX`]: the most workers that can share one projection. Fixed
-/// when the feed is made.
+/// The number of slices of a feed, from 1 to [`Slices::MAX`]. It limits how many workers can share one projection,
+/// and is fixed when the feed is created.
 ///
 /// ```
 /// use es_core::StreamId;
@@ -109,10 +109,10 @@ impl fmt::Display for Slice {
 pub struct Slices(NonZeroU32);
 
 impl Slices {
-    /// The largest number of slices.
+    /// The maximum number of slices.
     pub const MAX: u32 = 4_096;
 
-    /// `count` slices; `None` when it is zero or more than [`Slices::MAX`].
+    /// Creates a count of slices. Returns `None` if `count` is 0 or exceeds [`Slices::MAX`].
     #[must_use]
     pub const fn new(count: u32) -> Option<Self> {
         match NonZeroU32::new(count) {
@@ -133,17 +133,17 @@ impl Slices {
         Slice(crc32fast::hash(stream.as_str().as_bytes()) % self.count())
     }
 
-    /// Returns all of them.
+    /// Returns an iterator over all slices.
     pub fn iter(self) -> impl Iterator<Item = Slice> {
         (0..self.count()).map(Slice)
     }
 }
 
-/// Identifies the part of a slice that holds a position, so that a reader notices when the feed is no longer the one
-/// that it has read: after a restore, say, when other events have taken the positions of events that were lost.
+/// Identifies the part of a slice that contains a position, so that a reader detects when the feed has been
+/// replaced: for example, after a restore, when other events have taken the positions of lost events.
 ///
-/// A store whose feed consists of pages identifies the page; others identify the commit. Keep it with the position, and
-/// pass it to [`FeedRead::anchored`](super::FeedRead::anchored) to read on.
+/// A store whose feed consists of pages identifies the page; others identify the commit. Store the anchor with the
+/// position, and pass it to [`FeedRead::anchored`](super::FeedRead::anchored) to continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FeedAnchor {
     first: Position,
@@ -151,7 +151,7 @@ pub struct FeedAnchor {
 }
 
 impl FeedAnchor {
-    /// Creates the part with the id `id`, whose first event is at `first`.
+    /// Creates the anchor of the part with the id `id`, whose first event is at `first`.
     #[must_use]
     pub const fn new(first: Position, id: Uuid) -> Self {
         Self { first, id }

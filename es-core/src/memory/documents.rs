@@ -1,4 +1,4 @@
-//! The documents of a store in memory.
+//! The documents of the in-memory store.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use crate::documents::{
 };
 use crate::store::{JoinedWrite, StoreError, WriteError, WriteRefused};
 
-/// The documents by the name of their collection, and by their own.
+/// The documents by collection and name.
 #[derive(Default)]
 pub(super) struct DocumentContent {
     collections: HashMap<String, BTreeMap<String, Document>>,
@@ -21,7 +21,7 @@ impl DocumentContent {
         self.collections.get(key.collection())?.get(key.name())
     }
 
-    /// Returns whether the set was carried out before.
+    /// Returns whether the set was applied before.
     fn has(&self, set: &ChangeSet) -> bool {
         set.changes()
             .iter()
@@ -29,11 +29,15 @@ impl DocumentContent {
             .any(|change| self.get(&change.key).is_some_and(|document| document.revision == set.revision()))
     }
 
-    /// Whether the conditions on documents hold that join a write; no other write may.
+    /// Checks the document conditions among the additional writes of a transaction, and rejects other additional
+    /// writes.
     pub(super) fn check(&self, joined: &[JoinedWrite]) -> Result<(), WriteError> {
         for (index, write) in joined.iter().enumerate() {
             let Some(condition) = write.downcast_ref::<DocumentCondition>() else {
-                let reason = format!("the store in memory cannot carry out a `{}`", write.kind());
+                let reason = format!(
+                    "the in-memory store does not support additional writes of type `{}`",
+                    write.kind()
+                );
                 return Err(StoreError::invalid(reason).into());
             };
             if !condition.expected.allows(self.get(&condition.key)) {

@@ -1,4 +1,4 @@
-//! The feed of a store in memory: events have their positions as soon as they are stored.
+//! The feed of the in-memory store. Events get their positions when they are stored.
 
 use async_trait::async_trait;
 use event_listener::Event;
@@ -12,21 +12,21 @@ use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// More than one, so that tests on this store meet more than one.
+/// More than one, so that tests on this store cover several slices.
 const SLICES: Slices = Slices::new(4).expect("not zero");
 
-/// The slices, each with its commits in order.
+/// The slices with their commits, in order.
 pub(super) struct FeedContent {
     slices: Vec<Vec<FeedCommit>>,
     grown: Event,
 }
 
-/// Where a commit is.
+/// A reference to a commit in the feed.
 struct FeedCommit {
     /// The position of its last event.
     last: Position,
     stream: StreamId,
-    /// Its place among the commits of the stream.
+    /// Its index among the commits of the stream.
     commit: usize,
 }
 
@@ -37,7 +37,7 @@ impl Default for FeedContent {
 }
 
 impl FeedContent {
-    /// Adds a commit at the end of its slice.
+    /// Appends a commit to its slice.
     pub(super) fn push(&mut self, stream: &StreamId, commit: usize, events: usize) {
         let slice = &mut self.slices[SLICES.of(stream).get() as usize];
         let end = slice.last().map_or(Position::NONE, |place| place.last);
@@ -48,12 +48,15 @@ impl FeedContent {
     fn slice(&self, slice: Slice) -> Result<&[FeedCommit], StoreError> {
         let found = self.slices.get(slice.get() as usize);
         found.map(Vec::as_slice).ok_or_else(|| {
-            StoreError::invalid(format!("the feed has {} slices, and no slice {slice}", SLICES.count()))
+            StoreError::invalid(format!(
+                "slice {slice} does not exist: the feed has {} slices",
+                SLICES.count()
+            ))
         })
     }
 }
 
-/// Returns the part of the feed that holds the position after which to read, if it is the one that it has to be.
+/// Returns the anchor of the position after which to read, if it matches the expected one.
 fn verified(
     read: &FeedRead,
     places: &[FeedCommit],

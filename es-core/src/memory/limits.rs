@@ -1,4 +1,4 @@
-//! The limits of DynamoDB, so that a test in memory fails where production would.
+//! The limits of DynamoDB, so that tests in memory fail where production would.
 
 use crate::event::EventData;
 use crate::snapshot::Snapshot;
@@ -9,15 +9,13 @@ use crate::store::{
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// What a commit's item has besides its stream, its metadata, and its events: names of attributes, versions, id,
-/// and time.
+/// The size of a commit's item without its stream, metadata, and events: attribute names, versions, id, and time.
 const FRAME_BYTES: u64 = 160;
 
-/// What an event has besides its name and its payload: names of attributes, its version, and two levels of
-/// nesting.
+/// The size of an event without its name and payload: attribute names, its version, and two levels of nesting.
 const EVENT_BYTES: u64 = 16;
 
-/// How much of a transaction something takes.
+/// The share of a transaction that a write takes.
 #[derive(Clone, Copy, Default)]
 struct Size {
     items: usize,
@@ -38,7 +36,7 @@ pub(super) fn check_commit(
     Ok(())
 }
 
-/// Checks that a set can be written at once.
+/// Checks that a set can be written in one transaction.
 pub(super) fn check_set(set: &WriteSet) -> Result<(), WriteError> {
     let mut size = Size { items: set.unchanged_streams().len() + set.joined_writes().len(), bytes: 0 };
     for append in set.appends() {

@@ -1,4 +1,4 @@
-//! A store in memory.
+//! The in-memory store.
 
 mod documents;
 mod feed;
@@ -26,18 +26,18 @@ use crate::store::{
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
-/// How many commits a page holds. Small, so that tests on this store meet more than one page.
+/// The number of commits per page. Small, so that tests on this store read several pages.
 const COMMITS_A_PAGE: usize = 100;
 
-/// A store that keeps everything in memory: the whole contract, for tests and first steps.
+/// A store that keeps everything in memory, for tests and first steps. It implements the complete contract.
 ///
-/// Clones share their content.
+/// Clones share the same data.
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     content: Arc<Mutex<Content>>,
 }
 
-/// How far a read has come.
+/// The state of a paged read.
 struct ReadState {
     read: Read,
     contiguity: Contiguity,
@@ -51,7 +51,7 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// How far each stream is.
+    /// Returns the version of each stream.
     #[cfg(feature = "testing")]
     pub(crate) fn versions(&self) -> HashMap<StreamId, Version> {
         let streams = &self.content().streams;
@@ -171,21 +171,21 @@ impl EventStore for MemoryStore {
     }
 
     fn spawn(&self, mut task: BoxFuture<'static, ()>) {
-        // What this store does is done at once; only a wrapper around it may have to wait.
+        // Tasks of this store complete immediately. Only those of a wrapper may have to wait.
         if (&mut task).now_or_never().is_none() {
             std::thread::spawn(move || futures_executor::block_on(task));
         }
     }
 }
 
-/// Shows how much is stored, not what.
+/// Prints the number of streams, not their data.
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryStore").field("streams", &self.content().streams.len()).finish()
     }
 }
 
-/// All that a store holds.
+/// The data of a store.
 #[derive(Default)]
 struct Content {
     streams: HashMap<StreamId, StoredStream>,
@@ -195,7 +195,7 @@ struct Content {
     documents: DocumentContent,
 }
 
-/// One stream.
+/// A stream.
 #[derive(Default)]
 struct StoredStream {
     commits: Vec<Commit>,
@@ -208,18 +208,18 @@ impl StoredStream {
         self.commits.last().map_or(Version::NONE, Commit::last)
     }
 
-    /// Returns the place of the first commit after `version`.
+    /// Returns the index of the first commit after `version`.
     fn index_after(&self, version: Version) -> usize {
         self.commits.partition_point(|commit| commit.first <= version)
     }
 
-    /// Returns whether the commit is there after which the snapshot was taken.
+    /// Returns whether the commit at which the snapshot was taken exists.
     fn has_commit_of(&self, snapshot: &Snapshot) -> bool {
         let end = |commit: &Commit| (commit.last(), commit.time) == (snapshot.version(), snapshot.time());
         self.commits.iter().rev().take_while(|commit| commit.last() >= snapshot.version()).any(end)
     }
 
-    /// Appends at the end.
+    /// Appends a commit.
     fn append(&mut self, commit: &NewCommit) {
         self.places.insert(commit.id, self.commits.len());
         self.commits.push(Commit {
@@ -233,7 +233,7 @@ impl StoredStream {
 }
 
 impl Content {
-    /// Appends at the end of a stream, and of the feed.
+    /// Appends a commit to a stream and to the feed.
     fn append(&mut self, stream: &StreamId, commit: &NewCommit) {
         let stored = self.streams.entry(stream.clone()).or_default();
         self.feed.push(stream, stored.commits.len(), commit.events.len());
@@ -244,7 +244,7 @@ impl Content {
         self.streams.get(stream).map_or(Version::NONE, StoredStream::head)
     }
 
-    /// Returns whether the set is written already.
+    /// Returns whether the set was written before.
     fn has(&self, set: &WriteSet) -> bool {
         let by_commit = set.appends().iter().any(|append| {
             let stored = self.streams.get(append.stream());
@@ -256,7 +256,7 @@ impl Content {
         by_commit || by_marker
     }
 
-    /// Whether the set may be written, as things stand.
+    /// Checks whether the set can be written now.
     fn check(&self, set: &WriteSet) -> Result<(), WriteError> {
         if let Some(once) = set.once_key()
             && let Some(marker) = self.markers.get(&once.key)

@@ -1,4 +1,4 @@
-//! CloudEvents: the envelope that others know.
+//! [CloudEvents](https://cloudevents.io) in JSON, the default envelope.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -15,10 +15,10 @@ use crate::projection::{BoxError, EventContext};
 /// The media type of a CloudEvent in JSON.
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
-/// The longest name of an attribute that the specification recommends.
+/// The maximum length of an attribute name that the specification recommends.
 const LONGEST_NAME: usize = 20;
 
-/// The names that are taken.
+/// Attribute names that the envelope itself uses, or that the specification reserves.
 const TAKEN: [&str; 18] = [
     "specversion",
     "id",
@@ -42,29 +42,29 @@ const TAKEN: [&str; 18] = [
 
 type Extension = Arc<dyn Fn(&EventData, &EventContext) -> Option<String> + Send + Sync>;
 
-/// Makes [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md) in
+/// Encodes events as [CloudEvents 1.0](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md) in
 /// [JSON](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md).
 ///
-/// | attribute | what it holds |
+/// | attribute | value |
 /// |---|---|
-/// | `id` | the event's id: what to deduplicate by |
-/// | `source` | what was given |
-/// | `type` | the stored name, after the [prefix](Self::type_prefix) |
+/// | `id` | the event id; consumers deduplicate by it |
+/// | `source` | the source passed to [`source`](Self::source) |
+/// | `type` | the stored event name, after the [prefix](Self::type_prefix) |
 /// | `subject`, `partitionkey` | the stream, `order#1001` |
-/// | `time` | when the event's commit was decided; left out for a year after 9999 or before 0, which RFC 3339 cannot express |
+/// | `time` | the time of the commit; omitted for years before 0 and after 9999, which RFC 3339 cannot express |
 /// | `datacontenttype` | `application/json` |
-/// | `dataschema` | the [address](Self::schemas) of the payload's schema, if there is one |
-/// | `sequence` | the event's version in its stream, in twelve digits |
-/// | `schemaversion` | the schema version of the payload, a number |
-/// | `slice`, `position` | the place in the feed, a number and a text of digits; left out when it is not from the feed |
-/// | `actor`, `correlationid`, `causationid` | what the metadata has of them |
-/// | `data` | the payload as it is stored, byte for byte |
+/// | `dataschema` | the URI of the payload's schema, if [`schemas`](Self::schemas) is set |
+/// | `sequence` | the event's version in its stream, zero-padded to twelve digits |
+/// | `schemaversion` | the schema version of the payload, an integer |
+/// | `slice`, `position` | the event's position in the feed, an integer and a string of digits; omitted for events that do not come from the feed |
+/// | `actor`, `correlationid`, `causationid` | the corresponding metadata, if present |
+/// | `data` | the payload exactly as stored, byte for byte |
 ///
-/// `partitionkey`, `sequence` and the two after `actor` are
-/// [documented extensions](https://github.com/cloudevents/spec/tree/main/cloudevents/extensions). The
-/// application's own metadata is not sent, unless an [`extension`](Self::extension) sends it.
+/// `partitionkey`, `sequence`, `correlationid`, and `causationid` are [documented
+/// extensions](https://github.com/cloudevents/spec/tree/main/cloudevents/extensions). Other metadata is not sent
+/// unless an [`extension`](Self::extension) adds it.
 ///
-/// In all texts except `source` and `dataschema`, characters that the specification forbids in attributes are
+/// In all strings except `source` and `dataschema`, characters that the specification forbids in attributes are
 /// percent-encoded, and so is `%` itself: the stream `order#a%b` has the subject `order#a%25b`. Different streams
 /// therefore have different subjects and partition keys.
 ///
@@ -84,45 +84,43 @@ pub struct CloudEvents {
     extensions: Vec<(String, Extension)>,
 }
 
-/// Why envelopes cannot be made like this.
+/// An invalid setting of [`CloudEvents`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidCloudEvents {
-    /// The source is no URI reference.
+    /// The source is not a URI reference.
     #[error(
-        "`{source_text}` is no source: it needs to be a URI reference such as https://shop.example/orders"
+        "`{source_text}` is not a valid source: pass a URI reference such as https://shop.example/orders"
     )]
     #[non_exhaustive]
     Source {
-        /// What was given.
+        /// The rejected value.
         source_text: String,
     },
-    /// The address of the schemas is no absolute URI.
-    #[error(
-        "`{address}` is no address of schemas: it needs to be a URI such as https://shop.example/schemas/"
-    )]
+    /// The schema address is not an absolute URI.
+    #[error("`{address}` is not a valid schema address: pass a URI such as https://shop.example/schemas/")]
     #[non_exhaustive]
     Schemas {
-        /// What was given.
+        /// The rejected value.
         address: String,
     },
-    /// The name of an attribute is not allowed, or taken.
+    /// The name of an extension attribute is invalid or already used.
     #[error(
-        "`{name}` cannot be the name of an extension: it needs 1 to 20 lower-case letters and digits, and not to be taken"
+        "`{name}` is not a valid extension name: use 1 to 20 lowercase letters and digits, and a name that is not used yet"
     )]
     #[non_exhaustive]
     Extension {
-        /// What was given.
+        /// The rejected value.
         name: String,
     },
 }
 
 impl CloudEvents {
-    /// CloudEvents whose source is `source`: a URI reference that tells which application the events are of.
+    /// Creates an encoder for events of `source`, a URI reference that identifies the application.
     ///
     /// # Errors
     ///
-    /// [`InvalidCloudEvents::Source`] when it is none.
+    /// [`InvalidCloudEvents::Source`] if `source` is not a URI reference.
     pub fn source(source: impl Into<String>) -> Result<Self, InvalidCloudEvents> {
         let source = source.into();
         if !uri_reference(&source) {
@@ -131,19 +129,19 @@ impl CloudEvents {
         Ok(Self { source, prefix: Cow::Borrowed(""), schemas: None, extensions: Vec::new() })
     }
 
-    /// Puts `prefix` before the stored name in `type`, such as `example.shop.`; nothing if none is given.
+    /// Sets the prefix of `type`, such as `example.shop.` (default: none). It precedes the stored event name.
     #[must_use]
     pub fn type_prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
         self.prefix = prefix.into();
         self
     }
 
-    /// Says where the schemas of payloads are: `dataschema` is `address`, the stored name, `/` and the schema
-    /// version.
+    /// Sets the address of the payload schemas (default: none). `dataschema` is then `address`, followed by the
+    /// stored event name, `/`, and the schema version.
     ///
     /// # Errors
     ///
-    /// [`InvalidCloudEvents::Schemas`] when it is no absolute URI.
+    /// [`InvalidCloudEvents::Schemas`] if `address` is not an absolute URI.
     pub fn schemas(mut self, address: impl Into<String>) -> Result<Self, InvalidCloudEvents> {
         let address = address.into();
         if !absolute_uri(&address) {
@@ -153,11 +151,12 @@ impl CloudEvents {
         Ok(self)
     }
 
-    /// Adds an attribute `name` with what `value` makes of the event; none where it makes nothing.
+    /// Adds the attribute `name` with the value that `value` returns. The attribute is omitted if that is `None`
+    /// or empty.
     ///
     /// # Errors
     ///
-    /// [`InvalidCloudEvents::Extension`] when the specification does not allow the name, or it is taken.
+    /// [`InvalidCloudEvents::Extension`] if the specification does not allow the name, or if it is already used.
     pub fn extension(
         mut self,
         name: impl Into<String>,
@@ -177,8 +176,8 @@ impl CloudEvents {
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] when the payload is no JSON, or the schema version is higher than an integer of a
-    /// CloudEvent may be.
+    /// [`DecodeError`] if the payload is not JSON, or if the schema version exceeds the range of a CloudEvents
+    /// integer.
     pub fn json(&self, event: &EventData, ctx: &EventContext) -> Result<String, DecodeError> {
         let malformed = |reason: String| DecodeError::Malformed {
             name: event.name().to_owned(),
@@ -188,7 +187,7 @@ impl CloudEvents {
         serde_json::from_str::<IgnoredAny>(event.payload())
             .map_err(|error| malformed(without_values(&error)))?;
         let schema_version = i32::try_from(event.version()).map_err(|_| {
-            malformed("its version is out of the range of a CloudEvent's integers".to_owned())
+            malformed("its schema version exceeds the range of a CloudEvents integer".to_owned())
         })?;
 
         let stream = ctx.stream().as_str();
@@ -221,7 +220,7 @@ impl CloudEvents {
         for (name, value) in &self.extensions {
             object.optional(name, value(event, ctx).as_deref());
         }
-        // Last, so that a consumer who reads as it comes knows what it is.
+        // Written last, so that a streaming consumer has read the attributes before the data.
         object.raw("data", event.payload());
         Ok(object.finish())
     }
@@ -244,7 +243,7 @@ impl fmt::Debug for CloudEvents {
     }
 }
 
-/// A JSON object, written member by member: a payload goes in as it is, numbers of any size included.
+/// Writes a JSON object member by member, so that a payload is copied unchanged, including integers of any size.
 struct Object(String);
 
 impl Object {
@@ -254,7 +253,7 @@ impl Object {
 
     fn raw(&mut self, name: &str, json: &str) {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        // No name that is written needs an escape.
+        // None of the attribute names needs escaping.
         self.0.extend(["\"", name, "\":", json]);
     }
 
@@ -262,12 +261,12 @@ impl Object {
         self.raw(name, &serde_json::Value::from(attribute_text(text)).to_string());
     }
 
-    /// A URI, which has none of the characters that are forbidden, and is encoded where it needs to be.
+    /// Writes a URI, which cannot contain the forbidden characters.
     fn uri(&mut self, name: &str, uri: &str) {
         self.raw(name, &serde_json::Value::from(uri).to_string());
     }
 
-    /// A text, unless it is empty, which an attribute may not be.
+    /// Writes a string unless it is empty, which attributes must not be.
     fn optional(&mut self, name: &str, text: Option<&str>) {
         if let Some(text) = text.filter(|text| !text.is_empty()) {
             self.text(name, text);
@@ -287,13 +286,13 @@ fn attribute_text(text: &str) -> Cow<'_, str> {
     if text.contains(is_encoded) { Cow::Owned(encoded(text, is_encoded)) } else { Cow::Borrowed(text) }
 }
 
-/// Control characters, and what Unicode calls no characters.
+/// Returns whether `char` is a control character or a Unicode noncharacter.
 fn is_forbidden(char: char) -> bool {
     let code = u32::from(char);
     char.is_control() || (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE
 }
 
-/// `text` as a part of a URI's path.
+/// Returns `text` percent-encoded as a segment of a URI path.
 fn percent_encoded(text: &str) -> String {
     encoded(text, |char| !(char.is_ascii_alphanumeric() || "-._~".contains(char)))
 }
@@ -312,7 +311,7 @@ fn encoded(text: &str, is_encoded: impl Fn(char) -> bool) -> String {
     result
 }
 
-/// Returns whether `text` has the characters of a URI reference, and any.
+/// Returns whether `text` is not empty and contains only the characters of a URI reference.
 fn uri_reference(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte))
 }
@@ -358,7 +357,7 @@ mod tests {
     }
 
     proptest! {
-        /// An encoding that can be undone gives different texts different values.
+        /// A reversible encoding maps different strings to different values.
         #[test]
         fn attributes_can_be_decoded(text in r"(?s)(.|[%\x00-\x1f\x7f-\x9f\u{fdd0}\u{ffff}]|%[0-9A-F]{2}){0,20}") {
             let value = attribute_text(&text);

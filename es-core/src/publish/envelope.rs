@@ -1,4 +1,4 @@
-//! What is sent for an event.
+//! Envelopes: the messages that are published.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::feed::Position;
 use crate::projection::{BoxError, EventContext};
 use crate::stream_id::StreamId;
 
-/// What is sent for an event: a message, and what a broker has to know of it. A clone shares the body.
+/// A message for one event, with what a broker needs to route and deduplicate it. Clones share the body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Envelope {
     stream: StreamId,
@@ -21,7 +21,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Creates the envelope of an event, with `body` as its message, which is of the media type `content_type`.
+    /// Creates the envelope of an event. `body` is the message, of the media type `content_type`.
     #[must_use]
     pub fn new(
         event: &EventData,
@@ -39,20 +39,21 @@ impl Envelope {
         }
     }
 
-    /// Returns the stream: what a broker partitions by, since the order of its events is kept.
+    /// Returns the stream of the event, the partition key for a broker: only the order within a stream is
+    /// preserved.
     #[must_use]
     pub fn stream(&self) -> &StreamId {
         &self.stream
     }
 
-    /// Identifies the event: what to deduplicate by.
+    /// Returns the event id, by which consumers deduplicate.
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
     }
 
-    /// Returns the position of the event in its slice of the feed; [`Position::NONE`] if it does not come from the
-    /// feed.
+    /// Returns the position of the event in its slice of the feed, or [`Position::NONE`] if it does not come from
+    /// the feed.
     #[must_use]
     pub fn position(&self) -> Position {
         self.position
@@ -77,7 +78,7 @@ impl Envelope {
     }
 }
 
-/// Shows the length of the message, not its content: it may be confidential.
+/// Prints the length of the message, not its content, which may be confidential.
 impl fmt::Debug for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope")
@@ -90,7 +91,7 @@ impl fmt::Debug for Envelope {
     }
 }
 
-/// Makes the envelope of an event: [`CloudEvents`](super::CloudEvents), or a function.
+/// Encodes events as envelopes. Implemented by [`CloudEvents`](super::CloudEvents) and by functions.
 ///
 /// ```
 /// use es_core::publish::{Envelope, Envelopes};
@@ -104,16 +105,16 @@ impl fmt::Debug for Envelope {
 /// # takes(bare);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not make envelopes",
-    label = "makes no envelopes",
-    note = "give `CloudEvents::source(\"https://…\")?`, or a function `fn(&EventData, &EventContext) -> Result<Envelope, BoxError>`"
+    message = "`{Self}` cannot encode events as envelopes",
+    label = "does not implement `Envelopes`",
+    note = "pass `CloudEvents::source(\"https://…\")?`, or a function `fn(&EventData, &EventContext) -> Result<Envelope, BoxError>`"
 )]
 pub trait Envelopes: Send + Sync + 'static {
     /// Returns the envelope of `event`.
     ///
     /// # Errors
     ///
-    /// When the event cannot be put into one. It is handled as any event that fails.
+    /// Any error if the event cannot be encoded. It is handled like any other failure of a projection.
     fn envelope(&self, event: &EventData, ctx: &EventContext) -> Result<Envelope, BoxError>;
 }
 

@@ -1,17 +1,16 @@
-//! Publishing: events for others, through a broker.
+//! Publishing events to other systems through a broker.
 //!
-//! A committed event is its own outbox: what is stored is in the feed, and a [`Publishing`], run by a
-//! [`Projector`](crate::Projector) as any projection, hands it to a [`Publisher`]. No command waits for a
-//! broker, and none is lost or invented between the two.
+//! This is a transactional outbox: a committed event is in the feed, from which a [`Publishing`] hands it to a
+//! [`Publisher`]. A [`Projector`](crate::Projector) runs it like any other projection. Commands do not wait for
+//! the broker, and no event can be lost or published without having been committed.
 //!
-//! # What is guaranteed
+//! # Guarantees
 //!
-//! - Every event is published at least once, and one that is repeated has the same
-//!   [`id`](Envelope::id): consumers deduplicate by it.
-//! - The events of one stream are accepted in the order of their versions: none is sent before all earlier ones
-//!   were accepted. What is repeated after an outcome that stayed unknown comes later than the first time, never
-//!   earlier.
-//! - Nothing is guaranteed about events of different streams.
+//! - Every event is published at least once. A repeated event has the same [`id`](Envelope::id), by which
+//!   consumers deduplicate.
+//! - The events of one stream are accepted in the order of their versions: an event is sent only after all earlier
+//!   ones were accepted. An event whose outcome was unknown may be repeated later, never earlier.
+//! - The order of events of different streams is not guaranteed.
 
 mod cloud_events;
 mod envelope;
@@ -36,12 +35,13 @@ use crate::projection::BoxError;
 ///
 /// # Order
 ///
-/// A batch holds at most one envelope of each stream, so that a broker which refuses a part of a request cannot
-/// change the order within a stream. The next one comes in a later batch, after this one was accepted.
+/// A batch contains at most one envelope of each stream, so that a broker that rejects part of a request cannot
+/// change the order within a stream. The next envelope of a stream is sent in a later batch, after this one was
+/// accepted.
 ///
 /// # Errors
 ///
-/// What failed is sent again, after some time, and only that. A publisher does not have to repeat anything.
+/// Only failed envelopes are sent again, after a delay. A publisher does not need to retry.
 ///
 /// ```
 /// use std::sync::Mutex;
@@ -74,12 +74,13 @@ pub trait Publisher: fmt::Debug + Send + Sync + 'static {
         envelope.body().len()
     }
 
-    /// Sends a batch, which is within the [`limits`](Self::limits); reports of each envelope, in order, whether
-    /// the broker has accepted it.
+    /// Sends a batch that is within the [`limits`](Self::limits). Returns for each envelope, in order, whether the
+    /// broker accepted it.
     ///
     /// # Errors
     ///
-    /// [`PublishError`] of one envelope when it was not accepted; of the whole when none was, or nothing is known.
+    /// [`PublishError`] for an envelope that was not accepted, and for the whole batch if no envelope was accepted
+    /// or if the outcome is unknown.
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError>;
 }
 
@@ -99,41 +100,41 @@ impl<P: Publisher + ?Sized> Publisher for Arc<P> {
     }
 }
 
-/// How much a broker takes at once.
+/// How much a broker accepts in one batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchLimits {
-    /// The most envelopes in a batch.
+    /// The maximum number of envelopes in a batch.
     pub envelopes: usize,
-    /// The most bytes in a batch.
+    /// The maximum size of a batch in bytes.
     pub bytes: usize,
-    /// The most bytes of one envelope.
+    /// The maximum size of one envelope in bytes.
     pub envelope_bytes: usize,
 }
 
 impl Default for BatchLimits {
-    /// 100 envelopes; 1 MiB for them together, and for each.
+    /// Returns limits of 100 envelopes per batch, and of 1 MiB per batch and per envelope.
     fn default() -> Self {
         Self { envelopes: 100, bytes: 1 << 20, envelope_bytes: 1 << 20 }
     }
 }
 
 impl BatchLimits {
-    /// At most `count` envelopes, and at least one.
+    /// Sets the maximum number of envelopes in a batch (default: 100, at least 1).
     #[must_use]
     pub fn envelopes(mut self, count: usize) -> Self {
         self.envelopes = count.max(1);
         self
     }
 
-    /// At most `bytes` in a batch.
+    /// Sets the maximum size of a batch in bytes (default: 1 MiB).
     #[must_use]
     pub fn bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
         self
     }
 
-    /// At most `bytes` for one envelope.
+    /// Sets the maximum size of one envelope in bytes (default: 1 MiB).
     #[must_use]
     pub fn envelope_bytes(mut self, bytes: usize) -> Self {
         self.envelope_bytes = bytes;
@@ -141,7 +142,7 @@ impl BatchLimits {
     }
 }
 
-/// Why a broker has not accepted an envelope, or a batch.
+/// The error of a broker that did not accept an envelope or a batch.
 #[derive(Clone, Debug)]
 pub struct PublishError {
     cause: Arc<BoxError>,
@@ -149,20 +150,20 @@ pub struct PublishError {
 }
 
 impl PublishError {
-    /// Creates an error for an envelope that may be accepted later, or whose outcome is unknown. Throttling, an outage,
-    /// expired credentials and missing permissions are transient.
+    /// Creates an error for an envelope that may be accepted later, or whose outcome is unknown. Use it for
+    /// throttling, outages, expired credentials, and missing permissions.
     #[must_use]
     pub fn transient(cause: impl Into<BoxError>) -> Self {
         Self { cause: Arc::new(cause.into()), transient: true }
     }
 
-    /// Creates an error for an envelope that the broker never accepts as it is.
+    /// Creates an error for an envelope that the broker will never accept in its current form.
     #[must_use]
     pub fn permanent(cause: impl Into<BoxError>) -> Self {
         Self { cause: Arc::new(cause.into()), transient: false }
     }
 
-    /// Returns whether it is worth trying again.
+    /// Returns whether a retry may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         self.transient

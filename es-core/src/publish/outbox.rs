@@ -1,4 +1,4 @@
-//! What waits to be published.
+//! Envelopes that wait to be published, and how they are sent.
 
 use std::collections::HashSet;
 
@@ -9,9 +9,9 @@ use crate::feed::Position;
 use crate::repository::RetryPolicy;
 use crate::stream_id::StreamId;
 
-/// Envelopes that wait to be accepted by a broker, in the order in which they came.
+/// Envelopes that wait to be accepted by a broker, in order.
 ///
-/// [`Publishing`](super::Publishing) has one for each slice of the feed; a relay of another kind can have its own.
+/// [`Publishing`](super::Publishing) has one for each slice of the feed. A custom relay can use its own.
 #[derive(Debug, Default)]
 pub struct Outbox {
     envelopes: Vec<Envelope>,
@@ -19,17 +19,17 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// Creates an empty one.
+    /// Creates an empty outbox.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds an envelope for `publisher` at the end.
+    /// Appends an envelope for `publisher`.
     ///
     /// # Errors
     ///
-    /// [`Unpublished`] when it is larger than the broker takes; it is not added then.
+    /// [`Unpublished`] if the envelope is larger than the broker accepts. It is not added then.
     pub fn push(&mut self, envelope: Envelope, publisher: &dyn Publisher) -> Result<(), Unpublished> {
         let (bytes, limit) = (publisher.size(&envelope), publisher.limits().envelope_bytes);
         if bytes > limit {
@@ -40,24 +40,26 @@ impl Outbox {
         Ok(())
     }
 
-    /// What waits.
+    /// Returns the waiting envelopes.
     #[must_use]
     pub fn envelopes(&self) -> &[Envelope] {
         &self.envelopes
     }
 
-    /// Returns whether as much waits as `publisher` takes at once.
+    /// Returns whether the waiting envelopes fill a batch of `publisher`.
     #[must_use]
     pub fn is_full(&self, publisher: &dyn Publisher) -> bool {
         let limits = publisher.limits();
         self.envelopes.len() >= limits.envelopes || self.bytes >= limits.bytes
     }
 
-    /// Sends everything; what fails again and again, as `retry` has it, as long as none is accepted meanwhile.
+    /// Sends all envelopes, and retries failed ones according to `retry`. The count of attempts restarts whenever
+    /// an envelope is accepted.
     ///
     /// # Errors
     ///
-    /// [`Unpublished`] for the first one that was not accepted. It waits on, and so do those of its stream after it.
+    /// [`Unpublished`] for the first envelope that was not accepted. It stays in the outbox, as do the later
+    /// envelopes of its stream.
     pub async fn send(
         &mut self,
         publisher: &dyn Publisher,
@@ -75,16 +77,16 @@ impl Outbox {
             if !error.cause.is_transient() || !retry.allows_another(attempts) {
                 return Err(error);
             }
-            tracing::debug!(%error, attempts, "an event is published again");
+            tracing::debug!(%error, attempts, "publishing failed; retrying");
             clock.sleep(retry.delay_after(attempts)).await;
         }
     }
 
-    /// Sends everything, once: of each stream up to the first one that fails.
+    /// Sends all envelopes once. Of each stream, stops at the first envelope that fails.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// As for [`send`](Self::send).
     pub async fn send_once(&mut self, publisher: &dyn Publisher) -> Result<(), Unpublished> {
         let mut failed = HashSet::new();
         let mut first_failure: Option<(usize, Unpublished)> = None;
@@ -93,7 +95,7 @@ impl Outbox {
             if places.is_empty() {
                 return first_failure.map_or(Ok(()), |(_, failure)| Err(failure));
             }
-            // Clones, so that nothing is gone when this is dropped while it waits.
+            // Cloned, so that no envelope is lost if this future is dropped.
             let batch: Vec<_> = places.iter().map(|place| self.envelopes[*place].clone()).collect();
             let outcomes = match publisher.publish(&batch).await {
                 Ok(outcomes) => outcomes,
@@ -102,7 +104,7 @@ impl Outbox {
             let mut accepted = HashSet::new();
             let mut outcomes = outcomes.into_iter();
             for (place, envelope) in places.iter().zip(batch) {
-                let unknown = || Err(PublishError::transient("the publisher did not say what became of it"));
+                let unknown = || Err(PublishError::transient("the publisher returned no result for it"));
                 match outcomes.next().unwrap_or_else(unknown) {
                     Ok(()) => {
                         self.bytes = self.bytes.saturating_sub(publisher.size(&envelope));
@@ -110,7 +112,7 @@ impl Outbox {
                     }
                     Err(error) => {
                         failed.insert(envelope.stream().clone());
-                        // A permanent one is what has to be seen.
+                        // A permanent failure takes precedence over a transient one.
                         let graver = first_failure
                             .as_ref()
                             .is_none_or(|(_, earlier)| earlier.cause.is_transient() && !error.is_transient());
@@ -128,7 +130,7 @@ impl Outbox {
         }
     }
 
-    /// Returns the places of the next batch: the first envelope of each stream of which none has failed.
+    /// Returns the indexes of the next batch: the first envelope of each stream without a failure.
     fn next_batch(&self, publisher: &dyn Publisher, failed: &HashSet<StreamId>) -> Vec<usize> {
         let limits = publisher.limits();
         let (mut places, mut bytes, mut streams) = (Vec::new(), 0, HashSet::new());
@@ -146,20 +148,20 @@ impl Outbox {
     }
 }
 
-/// That an event was not published, and why.
+/// The error for an event that was not published.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the event `{name}` at version {} of `{stream}` was not published: {cause}", .id.version())]
 #[non_exhaustive]
 pub struct Unpublished {
     /// The event's stream.
     pub stream: StreamId,
-    /// The event.
+    /// The event id.
     pub id: EventId,
     /// The event's stored name.
     pub name: String,
     /// The event's position in its slice of the feed.
     pub position: Position,
-    /// Why.
+    /// The cause.
     pub cause: PublishError,
 }
 
@@ -174,9 +176,9 @@ impl Unpublished {
         }
     }
 
-    /// That the envelope takes `bytes`, and the broker takes `limit`.
+    /// Creates the error for an envelope of `bytes` bytes where the broker accepts `limit`.
     fn too_large(envelope: &Envelope, bytes: usize, limit: usize) -> Self {
-        let reason = format!("it takes {bytes} bytes as a message, and the broker takes {limit}");
+        let reason = format!("its message has {bytes} bytes, and the broker accepts at most {limit}");
         Self::new(envelope, PublishError::permanent(reason))
     }
 }

@@ -1,4 +1,4 @@
-//! Publishing as a projection.
+//! The projection that publishes events.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::projection::guard::{caught, guarded};
 use crate::projection::{BoxError, EventContext, Interrupted, ProjectError, Projection};
 use crate::repository::RetryPolicy;
 
-/// A projection that publishes events: all of them, or those that [`only`](Self::only) lets through.
+/// A projection that publishes events: all of them, or those that match [`only`](Self::only).
 ///
-/// A [`Projector`](crate::Projector) runs it, and keeps under its name how far it is; several may run beside each
-/// other. Events are collected, and sent before each checkpoint: at least once, in order within each stream. The
-/// module says [what is guaranteed](super#what-is-guaranteed).
+/// Run it with a [`Projector`](crate::Projector), which stores its checkpoint under the name. Several can run at
+/// the same time under different names. Events are collected and sent before each checkpoint: at least once, and
+/// in order within each stream. See the [guarantees](super#guarantees).
 ///
 /// ```
 /// use es_core::feed::EventFilter;
@@ -33,11 +33,12 @@ use crate::repository::RetryPolicy;
 /// # }
 /// ```
 ///
-/// # When the broker fails
+/// # Failures of the broker
 ///
-/// What was not accepted is sent again, as [`retry`](Self::retry) has it; then the projector tries, as its own
-/// policy has it, and in the end stops the slice, with an error that names the event. An event that cannot be
-/// put into an envelope, or is larger than the broker takes, fails as in any other projection: it can be parked.
+/// Envelopes that were not accepted are sent again according to [`retry`](Self::retry). After that, the retry
+/// policy of the projector applies, and finally the slice stops with an error that names the event. An event that
+/// cannot be encoded, or that is larger than the broker accepts, fails as in any other projection, and can be
+/// parked.
 pub struct Publishing<P, E = CloudEvents> {
     name: Arc<str>,
     publisher: Arc<P>,
@@ -47,13 +48,13 @@ pub struct Publishing<P, E = CloudEvents> {
     timeout: Duration,
     clock: Arc<dyn Clock>,
     outbox: Outbox,
-    /// Whether sending has failed since the last checkpoint.
+    /// Whether sending failed since the last checkpoint.
     stuck: bool,
 }
 
 impl<P: Publisher, E: Envelopes> Publishing<P, E> {
-    /// Publishes all events through `publisher`, in `envelopes`. How far it is, is stored under `name`: never
-    /// change it.
+    /// Publishes all events through `publisher`, encoded by `envelopes`. The checkpoint is stored under `name`:
+    /// never change it.
     #[must_use]
     pub fn new(name: &str, publisher: P, envelopes: E) -> Self {
         Self {
@@ -69,14 +70,15 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
         }
     }
 
-    /// Publishes those events only that `filter` takes.
+    /// Publishes only the events that match `filter` (default: all).
     #[must_use]
     pub fn only(mut self, filter: EventFilter) -> Self {
         self.filter = filter;
         self
     }
 
-    /// How often and how fast to send again what was not accepted, before the projector is told.
+    /// Sets how often and how quickly failed envelopes are sent again before the projector reports the failure
+    /// (default: [`RetryPolicy::default`]).
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
@@ -95,13 +97,13 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
         GuardedPublisher { publisher, clock, timeout: self.timeout }
     }
 
-    /// What was handled and is not published.
+    /// Returns the envelopes that have not been published yet.
     #[must_use]
     pub fn unpublished(&self) -> &[Envelope] {
         self.outbox.envelopes()
     }
 
-    /// How to wait between attempts.
+    /// Sets the clock that measures delays and timeouts (default: [`SystemClock`]).
     #[must_use]
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -129,7 +131,7 @@ impl<P: Publisher, E: Envelopes> Projection for Publishing<P, E> {
         })?;
         let publisher = self.guarded();
         if !self.stuck && self.outbox.is_full(&publisher) {
-            // So that no more is in memory than has to be. What fails is no fault of this event: `flush` tells.
+            // Limits memory use. A failure is not the fault of this event: `flush` reports it.
             self.stuck = self.outbox.send_once(&publisher).await.is_err();
         }
         self.outbox.push(envelope, &publisher).map_err(|error| ProjectError::Handler(error.into()))
@@ -143,7 +145,7 @@ impl<P: Publisher, E: Envelopes> Projection for Publishing<P, E> {
     }
 }
 
-/// A publisher whose panics and hangs are errors of what it was to send.
+/// Reports panics and hangs of a publisher as errors.
 #[derive(Debug)]
 struct GuardedPublisher<P> {
     publisher: Arc<P>,
@@ -165,14 +167,14 @@ impl<P: Publisher> Publisher for GuardedPublisher<P> {
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
         match guarded(&*self.clock, self.timeout, self.publisher.publish(batch)).await {
             Ok(outcomes) => outcomes,
-            // Whether it was sent is unknown.
+            // The outcome is unknown.
             Err(error @ Interrupted::TimedOut(_)) => Err(PublishError::transient(error)),
             Err(error) => Err(PublishError::permanent(error)),
         }
     }
 }
 
-/// The settings, and nothing of what waits: each slice has its own outbox.
+/// Clones the settings without the waiting envelopes: each slice has its own outbox.
 impl<P, E> Clone for Publishing<P, E> {
     fn clone(&self) -> Self {
         Self {

@@ -1,26 +1,28 @@
-//! What can go wrong in a read model.
+//! Errors of read models.
 
 use crate::projection::ProjectorError;
 use crate::store::StoreError;
 
-/// Why a read model could not be read or changed.
+/// An error from reading or changing a read model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadModelError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A key or a field of an index is of a kind that has no order.
-    #[error("the rows of `{model}` cannot have {reason} in a key: use a text, a whole number or a `bool`")]
+    /// A key or an index field has a type that has no order.
+    #[error("`{model}` cannot have {reason} in a key: use a string, an integer, or a `bool`")]
     #[non_exhaustive]
     Key {
         /// The read model.
         model: &'static str,
-        /// What it was.
+        /// The rejected kind of value.
         reason: String,
     },
-    /// A value is not of the type that the key or the index has.
-    #[error("`{model}` was asked for {found} where it has {expected}: ask for a value of the field's type")]
+    /// A value does not have the type of the key or the index field.
+    #[error(
+        "`{model}` was queried with {found}, but the field is {expected}: pass a value of the field's type"
+    )]
     #[non_exhaustive]
     Mismatch {
         /// The read model.
@@ -30,9 +32,9 @@ pub enum ReadModelError {
         /// The kind of the value.
         found: &'static str,
     },
-    /// The index has no fields to order by, so [`RowQuery::only`](crate::RowQuery::only) has none to compare.
+    /// The index has no order fields for [`RowQuery::only`](crate::RowQuery::only) to compare.
     #[error(
-        "the index `{index}` of `{model}` orders by no field: leave out `only`, or add a field to the index"
+        "the index `{index}` of `{model}` has no order fields: remove `only`, or add a field to the index"
     )]
     #[non_exhaustive]
     NoOrder {
@@ -50,38 +52,40 @@ pub enum ReadModelError {
         /// The read model.
         model: &'static str,
     },
-    /// A row cannot be encoded, or not be read back.
+    /// A row cannot be encoded, or cannot be decoded again.
     #[error("a row of `{model}` cannot be stored: {reason}")]
     #[non_exhaustive]
     Encode {
         /// The read model.
         model: &'static str,
-        /// What is wrong, without quoting the row.
+        /// The reason, without the values of the row.
         reason: String,
     },
-    /// A stored row does not fit the type.
-    #[error("a row of `{model}` cannot be read: {reason}; rebuild the projection when the row has changed")]
+    /// A stored row does not match the row type.
+    #[error(
+        "a row of `{model}` cannot be decoded: {reason}; if the row type has changed, rebuild the projection"
+    )]
     #[non_exhaustive]
     Decode {
         /// The read model.
         model: &'static str,
-        /// What is wrong, without quoting the row.
+        /// The reason, without the values of the row.
         reason: String,
     },
-    /// The index is not one of the read model's.
+    /// The read model has no such index.
     #[error("`{model}` has no index `{index}` (known: {known})")]
     #[non_exhaustive]
     UnknownIndex {
         /// The read model.
         model: &'static str,
-        /// The index that was asked for.
+        /// The requested index.
         index: String,
-        /// The indexes that there are, separated by commas.
+        /// The existing indexes, separated by commas.
         known: String,
     },
-    /// A change outside of a projection that a projector runs.
+    /// A change was made outside a projection that is run by a projector.
     #[error(
-        "`{model}` is changed by a projection alone: put `#[read_model]` on the field that holds it, and run the projection"
+        "`{model}` can only be changed by a running projection: put `#[read_model]` on the field that holds it, and run the projection"
     )]
     #[non_exhaustive]
     NotInProjection {

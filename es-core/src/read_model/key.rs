@@ -1,15 +1,15 @@
-//! Keys of rows, and their places in indexes, as texts.
+//! Encoding of row keys and index places as strings.
 //!
-//! | value | text |
+//! | value | encoding |
 //! |---|---|
-//! | a text | as it is, with U+0000 to U+0002 escaped; [shortened](shorten) where it is too long |
-//! | a whole number | 20 digits; a negative one `-` and the distance from the smallest |
+//! | string | unchanged, with U+0000 to U+0002 escaped; [shortened](shorten) if it is too long |
+//! | integer | 20 digits; for a negative one, `-` and the distance from the minimum |
 //! | a `bool` | `0` or `1` |
-//! | a point in time | in UTC, with nanoseconds |
-//! | a date | as it is; years before 0 and from 10000 on so that they sort as the others |
-//! | nothing | an escape that sorts after the empty text |
+//! | time | in UTC, with nanoseconds |
+//! | date | unchanged; years before 0 and after 9999 are encoded so that they sort correctly |
+//! | null | an escape that sorts after the empty string |
 //!
-//! The texts sort as the values.
+//! The strings sort in the order of the values.
 
 use chrono::{DateTime, FixedOffset, NaiveDate, NaiveDateTime, SecondsFormat};
 use serde::Serialize;
@@ -23,31 +23,30 @@ use crate::keys::shorten;
 /// The maximum length of a row's key, and of the value that an index groups by, in bytes.
 pub(super) const KEY_BYTES: usize = 512;
 
-/// The maximum length of the first field of an order, and of all others together, in bytes. The name of a document
-/// in an index has both, and the key.
+/// The maximum length of the first order field, and of all other order fields together, in bytes. The name of a
+/// document in an index consists of both and the key.
 pub(super) const ORDER_BYTES: usize = 240;
 
 const _: () = assert!(2 * ORDER_BYTES + 2 + KEY_BYTES <= DocumentKey::MAX_NAME_BYTES);
 
-/// Separates the parts of a key; sorts before everything that an escaped text contains.
+/// Separates the parts of a key. Sorts before everything in an escaped string.
 pub(super) const SEPARATOR: char = '\u{1}';
 
-/// Begins an escape: the next character says of what.
+/// Begins an escape sequence. The next character determines its meaning.
 const ESCAPE: char = '\u{2}';
 
-/// No value at all.
+/// A null value.
 const NULL: &str = "\u{2}\u{2}";
 
-/// The rest of the text is left out; a digest of all of it follows. Sorts after escaped characters and before all
-/// others.
+/// Precedes the digest of a shortened string. Sorts after escaped characters and before all others.
 const SHORTENED: &str = "\u{2}\u{6}";
 
-/// Returns the text of a value in a key.
+/// Returns the encoding of a value in a key.
 ///
 /// # Errors
 ///
-/// [`ReadModelError::Key`] when the value is not a text, a whole number, or a `bool`;
-/// [`ReadModelError::Mismatch`] when it is not of the kind `kind`.
+/// [`ReadModelError::Key`] if the value is not a string, an integer, or a `bool`. [`ReadModelError::Mismatch`] if
+/// it is not of the kind `kind`.
 pub fn key_text<K: Serialize + ?Sized>(
     model: &'static str,
     kind: KeyKind,
@@ -56,11 +55,11 @@ pub fn key_text<K: Serialize + ?Sized>(
     text(model, kind, value).map(|text| shorten(text, KEY_BYTES, SHORTENED))
 }
 
-/// Returns the place in an index of a row with these values: the first one is the group.
+/// Returns the place of a row with these values in an index. The first value is the group.
 ///
 /// # Errors
 ///
-/// As [`key_text`].
+/// As for [`key_text`].
 pub fn index_place(
     model: &'static str,
     kinds: &[KeyKind],
@@ -80,7 +79,7 @@ pub fn index_place(
     Ok(IndexPlace::new(shorten(group, KEY_BYTES, SHORTENED), order))
 }
 
-/// Returns what the orders begin with that have `value` as their first field.
+/// Returns the prefix of all orders whose first field is `value`.
 pub(super) fn order_prefix(
     model: &'static str,
     kind: KeyKind,
@@ -93,13 +92,13 @@ fn first_of_order(text: String) -> String {
     shorten(text, ORDER_BYTES, SHORTENED)
 }
 
-/// A value in a key, of whatever type.
+/// A value in a key, with its type erased.
 pub trait ErasedKey {
-    /// Returns the text of the value, however long.
+    /// Returns the encoding of the value without a length limit.
     ///
     /// # Errors
     ///
-    /// As [`key_text`].
+    /// As for [`key_text`].
     fn text(&self, model: &'static str, kind: KeyKind) -> Result<String, ReadModelError>;
 }
 
@@ -115,21 +114,21 @@ fn text(
     value: &(impl Serialize + ?Sized),
 ) -> Result<String, ReadModelError> {
     let refuse = |reason: &str| ReadModelError::Key { model, reason: reason.to_owned() };
-    let value = serde_json::to_value(value).map_err(|_| refuse("a value without a JSON form"))?;
+    let value = serde_json::to_value(value).map_err(|_| refuse("a value that JSON cannot express"))?;
     let found = match &value {
         Value::Null => return Ok(NULL.to_owned()),
         Value::String(_) => KeyKind::Text,
         Value::Number(_) => KeyKind::Number,
         Value::Bool(_) => KeyKind::Bool,
         Value::Array(_) => return Err(refuse("a list")),
-        Value::Object(_) => return Err(refuse("a value with fields")),
+        Value::Object(_) => return Err(refuse("a struct or map")),
     };
     let text = match (kind, value) {
         (KeyKind::Text | KeyKind::Any, Value::String(text)) => Some(escape(&text)),
         (KeyKind::Time, Value::String(text)) => time_text(&text),
         (KeyKind::Date, Value::String(text)) => date_text(&text),
         (KeyKind::Number | KeyKind::Any, Value::Number(number)) => {
-            Some(number_text(&number).ok_or_else(|| refuse("a number that is not whole"))?)
+            Some(number_text(&number).ok_or_else(|| refuse("a number that is not an integer"))?)
         }
         (KeyKind::Bool | KeyKind::Any, Value::Bool(flag)) => Some(u8::from(flag).to_string()),
         _ => None,
@@ -137,7 +136,7 @@ fn text(
     text.ok_or(ReadModelError::Mismatch { model, expected: kind.name(), found: found.name() })
 }
 
-/// Returns a text without the characters that separate and escape. The order stays as it is.
+/// Returns `text` with the separator and escape characters escaped, in the same sort order.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -152,13 +151,13 @@ fn escape(text: &str) -> String {
 fn number_text(number: &Number) -> Option<String> {
     match (number.as_u64(), number.as_i64()) {
         (Some(number), _) => Some(format!("{number:020}")),
-        // Negative numbers sort before the others, and among them the largest last.
+        // Negative numbers sort before all others, and by their distance from the minimum.
         (None, Some(number)) => Some(format!("-{:020}", u64::MAX - number.unsigned_abs())),
         (None, None) => None,
     }
 }
 
-/// One text for one instant, in whatever time zone it was given.
+/// Returns an encoding that depends only on the instant, not on the time zone.
 fn time_text(text: &str) -> Option<String> {
     let time = text.parse::<DateTime<FixedOffset>>().ok()?;
     Some(year_text(&time.to_utc().to_rfc3339_opts(SecondsFormat::Nanos, true)))
@@ -169,7 +168,7 @@ fn date_text(text: &str) -> Option<String> {
     is_date.then(|| year_text(text))
 }
 
-/// Years with a sign so that they sort as the others: those before 0 first, those from 10000 on last.
+/// Encodes signed years so that those before 0 sort first and those after 9999 sort last.
 fn year_text(text: &str) -> String {
     const YEARS: i64 = 1_000_000;
     let (sign, rest) = text.split_at(text.len().min(1));
@@ -223,7 +222,7 @@ mod tests {
             key(KeyKind::Time, "2030-01-01T00:00:00Z"),
             key(KeyKind::Time, "2030-01-01T02:00:00+02:00")
         );
-        // Texts are no times, whatever they look like.
+        // Strings are not treated as times, even if they look like times.
         assert_eq!(key(KeyKind::Text, "2030-01-01T02:00:00+02:00"), "2030-01-01T02:00:00+02:00");
 
         let dates = [NaiveDate::MIN, NaiveDate::default(), NaiveDate::MAX];

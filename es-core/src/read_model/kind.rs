@@ -1,4 +1,4 @@
-//! What the values of a field look like in a key.
+//! The kinds of values in keys, determined from their types.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,30 +8,30 @@ use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// What the values of a type look like in a key, as far as its `Deserialize` tells.
+/// The kind of a type's values in a key, as far as its `Deserialize` implementation tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
-    /// A text, or an enum without content.
+    /// A string, or an enum without fields.
     Text,
-    /// A whole number.
+    /// An integer.
     Number,
     /// A `bool`.
     Bool,
-    /// A point in time: one instant has one text, whatever its time zone.
+    /// An instant. Its encoding does not depend on the time zone.
     Time,
     /// A date, with or without a time of day.
     Date,
-    /// Anything: it is not known before there is a value.
+    /// Unknown until there is a value.
     Any,
 }
 
 impl KeyKind {
-    /// Creates the kind of the values of type `T`.
+    /// Returns the kind of the values of type `T`.
     #[must_use]
     pub fn of<T: DeserializeOwned>() -> Self {
         let asked = Cell::new(Self::Any);
         let accepts = |text| T::deserialize(Probe { text, asked: &asked }).is_ok();
-        // Where a text is asked for, only a text accepts anything, and only a time accepts one.
+        // A type that asks for a string and accepts any string is a text. A time accepts only times.
         match accepts("not a time") {
             false if accepts("2030-01-01T00:00:00+02:00") => Self::Time,
             false if accepts("2030-01-01") || accepts("2030-01-01T00:00:00") => Self::Date,
@@ -39,29 +39,29 @@ impl KeyKind {
         }
     }
 
-    /// Returns the kind as it is called in messages.
+    /// Returns the name of the kind in error messages.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Text => "a text",
-            Self::Number => "a whole number",
+            Self::Text => "a string",
+            Self::Number => "an integer",
             Self::Bool => "a `bool`",
-            Self::Time => "a point in time",
+            Self::Time => "a time",
             Self::Date => "a date",
             Self::Any => "a value",
         }
     }
 }
 
-/// The kinds of a row's key, and of the fields of its indexes.
+/// The kinds of a row's key and of its index fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowKinds {
     key: KeyKind,
-    /// In the order of `Row::INDEXES`: the group, and then the fields of the order.
+    /// In the order of `Row::INDEXES`: the group, followed by the order fields.
     indexes: Vec<Vec<KeyKind>>,
 }
 
 impl RowKinds {
-    /// Creates the kinds of a row; of each index, of its fields.
+    /// Creates the kinds of a row from the kind of its key and those of the fields of each index.
     #[must_use]
     pub fn new(key: KeyKind, indexes: Vec<Vec<KeyKind>>) -> Self {
         Self { key, indexes }
@@ -80,14 +80,14 @@ impl RowKinds {
     }
 }
 
-/// Notes what a type asks for; gives it a text, if it asks for one.
+/// Records the kind of value that a type asks for, and passes it a string if it asks for one.
 #[derive(Clone, Copy)]
 struct Probe<'a> {
     text: &'static str,
     asked: &'a Cell<KeyKind>,
 }
 
-/// Notes what was asked for, and has nothing of the kind.
+/// Records the requested kind, and returns an error.
 macro_rules! probed {
     ($($method:ident)* => $kind:ident) => {
         $(fn $method<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
@@ -146,8 +146,8 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     forward_to_deserialize_any!(unit_struct tuple tuple_struct struct);
 }
 
-/// Asks a field's type what it is in a key. Generated code calls `(&KeyProbe::<T>::new()).kind()` and
-/// `(&KeyProbe::<T>::new()).order()`, where the compiler takes the first of two traits that fits.
+/// Determines the kind of a field's type. Generated code calls `(&KeyProbe::<T>::new()).kind()` and
+/// `(&KeyProbe::<T>::new()).order()`, for which the compiler selects the first of two traits that applies.
 pub struct KeyProbe<T: ?Sized>(PhantomData<T>);
 
 impl<T: ?Sized> KeyProbe<T> {
@@ -190,12 +190,12 @@ mod probes {
         }
     }
 
-    /// For types of which it is known that they cannot be in a key.
+    /// For types that can never be part of a key.
     pub trait NoOrder {
         fn order(&self) -> Unordered;
     }
 
-    /// For all others.
+    /// For all other types.
     pub trait SomeOrder {
         fn order(&self) -> Ordered;
     }
@@ -211,7 +211,7 @@ mod probes {
     #[derive(Debug)]
     pub struct Unordered;
 
-    /// That values of `T` can be in a key, as far as its type tells.
+    /// Implemented if values of `T` can be part of a key, as far as the type tells.
     #[diagnostic::on_unimplemented(
         message = "`{T}` cannot be part of the key or an index of a row",
         label = "not a string, an integer, or a `bool`",

@@ -1,4 +1,4 @@
-//! Where rows are stored.
+//! The stored form of rows, and the documents that hold them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,10 +12,10 @@ use crate::documents::{DocumentChange, DocumentKey, Documents, ExpectedDocument}
 use crate::event::without_values;
 use crate::projection::active_build;
 
-/// Over how many collections rows are spread, so that none takes all the writes.
+/// The number of collections over which rows are spread, to distribute writes.
 pub(super) const BUCKETS: u32 = 16;
 
-/// The place of one build of a read model.
+/// The documents of one build of a read model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     prefix: String,
@@ -26,12 +26,12 @@ impl Layout {
         Self { prefix: format!("read#{projection}#{build}#{model}") }
     }
 
-    /// Returns the collection of rows with the number `bucket`.
+    /// Returns the collection of rows with the index `bucket`.
     pub(super) fn bucket(&self, bucket: u32) -> String {
         format!("{}#r#{bucket}", self.prefix)
     }
 
-    /// Returns the document of a row.
+    /// Returns the key of a row's document.
     pub(super) fn row(&self, key: &str) -> DocumentKey {
         DocumentKey::new(self.bucket(crc32fast::hash(key.as_bytes()) % BUCKETS), key)
     }
@@ -41,8 +41,7 @@ impl Layout {
         format!("{}#i#{index}#{group}", self.prefix)
     }
 
-    /// What to change when a row takes the place of another, of which `before` is what is stored, and which
-    /// has to be as `expected`.
+    /// Returns the changes that replace a row. `before` is the stored body, and `expected` its required revision.
     pub(super) fn changes<T: Row>(
         &self,
         key: &str,
@@ -70,19 +69,19 @@ impl Layout {
         Ok(changes)
     }
 
-    /// Returns the document of a row in an index.
+    /// Returns the key of a row's document in an index.
     fn place(&self, place: &Place, key: &str) -> DocumentKey {
         let name = format!("{}{SEPARATOR}{key}", place.order);
         DocumentKey::new(self.group(&place.index, &place.group), name)
     }
 }
 
-/// What is stored of a row, also of one whose type has changed since.
+/// The stored form of a row.
 #[derive(Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 struct Stored<T> {
     row: T,
-    /// Where else it is, to be found when it has to be deleted there.
+    /// The row's places in indexes, from which it is deleted when it changes.
     #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
     places: Vec<Place>,
 }
@@ -109,28 +108,28 @@ fn encode<T: Row>(stored: &Stored<&T>) -> Result<String, ReadModelError> {
         .map_err(|error| ReadModelError::Encode { model: T::NAME, reason: without_values(&error) })
 }
 
-/// Returns the row as it will be read.
+/// Returns the row as readers will decode it.
 pub(super) fn read_back<T: Row>(key: &str, row: &T) -> Result<T, ReadModelError> {
     let body = encode(&Stored { row, places: Vec::new() })?;
     let rejected = |reason| ReadModelError::Encode { model: T::NAME, reason };
     let row: T = match decode(&body) {
         Err(ReadModelError::Decode { reason, .. }) => {
-            return Err(rejected(format!("it cannot be read back: {reason}")));
+            return Err(rejected(format!("it cannot be decoded again: {reason}")));
         }
         row => row?,
     };
     match row.key()? == key {
         true => Ok(row),
-        false => Err(rejected("its key is read back as another: store the key's field".to_owned())),
+        false => Err(rejected("its key changes when it is decoded: serialize the key's field".to_owned())),
     }
 }
 
-/// Returns the places of a stored row, whatever its type was.
+/// Returns the index places of a stored row, even if its type has changed.
 fn places<T: Row>(body: &str) -> Result<Vec<Place>, ReadModelError> {
     Ok(parse::<T, IgnoredAny>(body)?.places)
 }
 
-/// Returns a stored row.
+/// Decodes a stored row.
 pub(super) fn decode<T: Row>(body: &str) -> Result<T, ReadModelError> {
     Ok(parse::<T, T>(body)?.row)
 }
@@ -140,10 +139,10 @@ fn parse<T: Row, R: DeserializeOwned>(body: &str) -> Result<Stored<R>, ReadModel
         .map_err(|error| ReadModelError::Decode { model: T::NAME, reason: without_values(&error) })
 }
 
-/// For how long the answer counts. Rows of a build that is replaced stay until they are deleted on purpose.
+/// How long the active build is cached. The rows of a replaced build remain until they are deleted explicitly.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
-/// Knows which build of a projection is to be read.
+/// Determines which build of a projection readers use.
 #[derive(Clone)]
 pub(super) struct Builds {
     store: Arc<dyn Documents>,
@@ -160,7 +159,7 @@ impl Builds {
         &self.projection
     }
 
-    /// Returns the number of the build that is to be read.
+    /// Returns the number of the active build.
     pub(super) async fn active(&self) -> Result<u32, ReadModelError> {
         if let Some((since, build)) = *self.known.lock().unwrap_or_else(PoisonError::into_inner)
             && since.elapsed() < REMEMBERED

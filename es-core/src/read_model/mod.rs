@@ -1,4 +1,4 @@
-//! Read models: rows that a projection keeps, and that anyone may query.
+//! Read models: queryable rows that a projection maintains.
 
 mod error;
 mod key;
@@ -18,7 +18,7 @@ pub use error::ReadModelError;
 pub use query::{RowPage, RowQuery};
 
 pub(crate) mod for_macros {
-    //! What `#[derive(Row)]` expands to.
+    //! Items that the expansion of `#[derive(Row)]` uses.
 
     pub use super::key::{index_place, key_text};
     pub use super::kind::{
@@ -33,11 +33,11 @@ use self::staging::Staging;
 use crate::documents::{DocumentChange, Documents};
 use crate::projection::{BoxError, Projection, Stage};
 
-/// The rows of type `T` that a projection keeps in the store.
+/// The rows of type `T` that a projection maintains.
 ///
-/// In a projection, as a field with `#[read_model]`: its changes are written in one transaction with the
-/// checkpoint, so that each event has its effect exactly once. Anywhere else it is read. A projection that looks
-/// something up in the rows of another one has it as a field with `#[read_model(read_only)]`.
+/// In a projection, a read model is a field with `#[read_model]`. Its changes are written in one transaction with
+/// the checkpoint, so that each event takes effect exactly once. Outside a projection it is read-only. A
+/// projection that looks up rows of another projection declares the field with `#[read_model(read_only)]`.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -90,18 +90,18 @@ use crate::projection::{BoxError, Projection, Stage};
 /// # }).unwrap();
 /// ```
 ///
-/// # Rows that many streams change
+/// # Rows changed by several streams
 ///
-/// Slices of the feed are handled side by side. A row that was read with [`get`](Self::get) and is then written
-/// is written only if nobody else has changed it meanwhile; otherwise the events since the last checkpoint are
-/// handled again. So a sum over many streams is right, but a row that every event changes is a bottleneck:
-/// have one for each slice ([`EventContext::slice`](crate::EventContext::slice) in its key), and add them up
-/// when they are read. A row that is put without having been read replaces what is there.
+/// Slices of the feed are handled concurrently. A row that was read with [`get`](Self::get) is written with
+/// optimistic concurrency: if it has changed since, the events after the last checkpoint are handled again. A sum
+/// over many streams is therefore correct, but a row that every event changes is a bottleneck. Keep one row for
+/// each slice instead (with [`EventContext::slice`](crate::EventContext::slice) in its key), and add them up when
+/// reading. A row that is put without having been read is an upsert: it replaces the stored row.
 ///
 /// # Cost
 ///
-/// A row is a document, and each index holds a copy of it. A row whose place in an index has changed is
-/// removed from the old one.
+/// Each row is one document, and each index stores a copy of it. When a row's place in an index changes, its
+/// previous copy is deleted.
 pub struct ReadModel<T> {
     store: Arc<dyn Documents>,
     builds: Builds,
@@ -109,24 +109,24 @@ pub struct ReadModel<T> {
 }
 
 impl<T: Row> ReadModel<T> {
-    /// Creates the rows that the projection `P` keeps in `store`.
+    /// Returns a handle to the rows of the projection `P` in `store`.
     #[must_use]
     pub fn of<P: Projection>(store: &(impl Documents + Clone)) -> Self {
         Self::named(store, P::NAME)
     }
 
-    /// Creates the rows that the projection with the name `projection` keeps in `store`.
+    /// Returns a handle to the rows of the projection `projection` in `store`.
     #[must_use]
     pub fn named(store: &(impl Documents + Clone), projection: &str) -> Self {
         let store: Arc<dyn Documents> = Arc::new(store.clone());
         Self { builds: Builds::new(Arc::clone(&store), projection), store, staging: None }
     }
 
-    /// Returns the row with the key `key`, `None` when there is none.
+    /// Returns the row with the key `key`, or `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`ReadModelError::Mismatch`] when `key` is not a value of the key's type; others when the row cannot be read.
+    /// [`ReadModelError::Mismatch`] if `key` does not have the key's type. Other errors if the row cannot be read.
     pub async fn get(&self, key: &(impl Serialize + Sync + ?Sized)) -> Result<Option<T>, ReadModelError> {
         let key = key_text(T::NAME, T::kinds().key(), &key)?;
         let document = match &self.staging {
@@ -139,39 +139,39 @@ impl<T: Row> ReadModel<T> {
         document.map(|document| decode(&document.body)).transpose()
     }
 
-    /// Returns the rows that the index `index` lists under `group`: ask for them with
-    /// [`all`](RowQuery::all) or [`page`](RowQuery::page).
+    /// Returns a query for the rows in the group `group` of the index `index`. Run it with [`all`](RowQuery::all)
+    /// or [`page`](RowQuery::page).
     ///
-    /// Rows that the projection is about to write are not among them.
+    /// Pending changes of a running projection are not included.
     pub fn find(&self, index: &str, group: &(impl Serialize + ?Sized)) -> RowQuery<'_, T> {
         RowQuery::new(self, index, group)
     }
 
-    /// Returns all rows, in no order that means anything.
+    /// Returns all rows, in an unspecified order.
     ///
     /// # Errors
     ///
-    /// [`ReadModelError`] when they cannot be read.
+    /// [`ReadModelError`] if the rows cannot be read.
     pub async fn all(&self) -> Result<Vec<T>, ReadModelError> {
         query::all_rows(self).await
     }
 
-    /// Puts a row in the place of the one with the same key.
+    /// Inserts a row, or replaces the row with the same key.
     ///
     /// # Errors
     ///
-    /// [`ReadModelError::NotInProjection`] outside of a projection that runs, [`ReadModelError::Key`] when the
-    /// row's key or its place in an index cannot be one, and others when the row cannot be stored.
+    /// [`ReadModelError::NotInProjection`] outside a running projection. [`ReadModelError::Key`] if a field of the
+    /// key or of an index has no order. Other errors if the row cannot be stored.
     pub fn put(&mut self, row: T) -> Result<(), ReadModelError> {
         let key = row.key()?;
         self.staging()?.set(key, Some(row))
     }
 
-    /// Deletes the row with the key `key`, if it is there.
+    /// Deletes the row with the key `key`, if it exists.
     ///
     /// # Errors
     ///
-    /// As [`put`](Self::put).
+    /// As for [`put`](Self::put).
     pub fn delete(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), ReadModelError> {
         let key = key_text(T::NAME, T::kinds().key(), &key)?;
         self.staging()?.set(key, None)
@@ -181,7 +181,7 @@ impl<T: Row> ReadModel<T> {
         self.staging.as_mut().ok_or(ReadModelError::NotInProjection { model: T::NAME })
     }
 
-    /// Where the rows are: of the build that a projector is working on, or of the one that is to be read.
+    /// Returns the layout of the build that the projector maintains, or of the active build.
     async fn layout(&self) -> Result<Layout, ReadModelError> {
         match &self.staging {
             Some(staging) => Ok(staging.layout.clone()),
@@ -235,7 +235,7 @@ impl<T: Row> Stage for ReadModel<T> {
 }
 
 impl<T: Row> Clone for ReadModel<T> {
-    /// Returns the same rows; changes that wait for a checkpoint stay with the original.
+    /// Returns a handle to the same rows. Pending changes stay with the original.
     fn clone(&self) -> Self {
         Self { store: Arc::clone(&self.store), builds: self.builds.clone(), staging: None }
     }
@@ -250,7 +250,7 @@ impl<T: Row> fmt::Debug for ReadModel<T> {
     }
 }
 
-/// A row of a [`ReadModel`](crate::ReadModel): derive it.
+/// A row of a [`ReadModel`]. Derive it with `#[derive(Row)]`.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -266,40 +266,39 @@ impl<T: Row> fmt::Debug for ReadModel<T> {
 /// # Ok::<_, es_core::ReadModelError>(())
 /// ```
 ///
-/// The key is a field; rows of the same key replace each other. An index lists rows by the value of its
-/// first field, in the order of the others. These fields are texts, whole numbers, `bool`s, or types that are
-/// serialized as one of them: ids, dates, times, enums without content. Times are compared by instant, whatever their
-/// time zone.
+/// The key is one field; rows with the same key replace each other. An index lists rows by the value of its first
+/// field (the group), ordered by its other fields. Keys and index fields are strings, integers, `bool`s, or types
+/// that are serialized as one of these: ids, dates, times, enums without fields. Times are compared by instant,
+/// regardless of their time zone.
 ///
-/// # Long texts
+/// # Long strings
 ///
-/// A key and the value that an index groups by may have any length: from 513 bytes on, they are stored as their
-/// beginning and a digest of all of it, so different values stay different. The fields of an order are compared by
-/// at least their first 200 bytes. Rows that agree in these are listed in an order without a meaning, rows of one
-/// value together.
+/// Keys and group values may have any length. From 513 bytes on, they are stored as a prefix and a digest of the
+/// whole, so that different values stay different. Order fields are compared by at least their first 200 bytes.
+/// Rows that agree in these are listed in an unspecified order, with rows of the same value together.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a row of a read model",
     label = "not a row",
     note = "write `#[derive(Clone, Row, Serialize, Deserialize)]` and `#[row(name = \"…\", key = …)]` above the definition of `{Self}`"
 )]
 pub trait Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
-    /// The name of the read model. Rows are stored under it.
+    /// The name of the read model, under which its rows are stored.
     const NAME: &'static str;
-    /// The names of its indexes.
+    /// The names of the indexes.
     const INDEXES: &'static [&'static str];
 
     /// Returns the row's key.
     ///
     /// # Errors
     ///
-    /// [`ReadModelError::Key`] when a field cannot be a key.
+    /// [`ReadModelError::Key`] if a field cannot be part of a key.
     fn key(&self) -> Result<String, ReadModelError>;
 
     /// Returns the row's place in each index, in the order of [`INDEXES`](Self::INDEXES).
     ///
     /// # Errors
     ///
-    /// As [`key`](Self::key).
+    /// As for [`key`](Self::key).
     fn places(&self) -> Result<Vec<IndexPlace>, ReadModelError>;
 
     /// Returns the kinds of the key, and of the fields of each index.
@@ -311,14 +310,14 @@ pub trait Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IndexPlace {
-    /// What the row is listed under.
+    /// The group that lists the row.
     pub group: String,
-    /// What the rows of the group are ordered by.
+    /// The sort key of the row within the group.
     pub order: String,
 }
 
 impl IndexPlace {
-    /// Creates the place under `group`, ordered by `order`.
+    /// Creates the place in `group`, ordered by `order`.
     #[must_use]
     pub fn new(group: String, order: String) -> Self {
         Self { group, order }

@@ -1,4 +1,4 @@
-//! Listing rows.
+//! Queries of rows, and their page tokens.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use super::{ReadModel, ReadModelError, Row};
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentQuery, Documents, ExpectedDocument};
 use crate::ids::{IdSource, RandomIds};
 
-/// A query for the rows of one group of an index: made by [`ReadModel::find`].
+/// A query for the rows of one group of an index. Created by [`ReadModel::find`].
 #[must_use = "a query does nothing until `all` or `page` is called"]
 #[derive(Debug)]
 pub struct RowQuery<'a, T: Row> {
@@ -26,14 +26,14 @@ pub struct RowQuery<'a, T: Row> {
     after: Option<String>,
 }
 
-/// Some rows, and where to go on.
+/// A page of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RowPage<T> {
     /// The rows, in order.
     pub rows: Vec<T>,
-    /// The page token to pass to [`RowQuery::after`] for the next page of the same query; `None` when there are no
-    /// more rows. It consists of hexadecimal digits, and stays valid when the projection is rebuilt.
+    /// The page token to pass to [`RowQuery::after`] for the next page of the same query, or `None` if this is the
+    /// last page. It consists of hexadecimal digits, and stays valid when the projection is rebuilt.
     pub next: Option<String>,
 }
 
@@ -52,7 +52,7 @@ impl<'a, T: Row> RowQuery<'a, T> {
         Self { rows, index, kinds, group, prefix, is_descending: false, limit: None, after: None }
     }
 
-    /// Returns only the rows whose first field of the order is `value`.
+    /// Restricts the query to rows whose first order field is `value`.
     pub fn only(mut self, value: &(impl Serialize + ?Sized)) -> Self {
         self.prefix = match self.kinds.get(1) {
             Some(kind) => order_prefix(T::NAME, *kind, value),
@@ -61,7 +61,7 @@ impl<'a, T: Row> RowQuery<'a, T> {
         self
     }
 
-    /// From the last to the first.
+    /// Returns the rows in descending order (default: ascending).
     pub fn descending(mut self) -> Self {
         self.is_descending = true;
         self
@@ -73,7 +73,7 @@ impl<'a, T: Row> RowQuery<'a, T> {
         self
     }
 
-    /// Continues after the page whose [`next`](RowPage::next) this is; `None` begins at the first row.
+    /// Continues after the page with this [`next`](RowPage::next) token. `None` begins at the first row.
     pub fn after(mut self, next: Option<String>) -> Self {
         self.after = next;
         self
@@ -83,9 +83,9 @@ impl<'a, T: Row> RowQuery<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`ReadModelError::UnknownIndex`]; [`ReadModelError::Mismatch`] when the group or the value of
-    /// [`only`](Self::only) is not of the field's type; [`ReadModelError::PageToken`] when the token of
-    /// [`after`](Self::after) comes from another query; others when the rows cannot be read.
+    /// [`ReadModelError::UnknownIndex`] if there is no such index. [`ReadModelError::Mismatch`] if the group or
+    /// the value of [`only`](Self::only) does not have the field's type. [`ReadModelError::PageToken`] if the
+    /// token of [`after`](Self::after) comes from another query. Other errors if the rows cannot be read.
     pub async fn page(self) -> Result<RowPage<T>, ReadModelError> {
         let rows = self.rows;
         let (query, context) = self.prepare().await?;
@@ -93,18 +93,18 @@ impl<'a, T: Row> RowQuery<'a, T> {
         Ok(RowPage { rows: found, next: next.map(|name| page_token(&context, &name)) })
     }
 
-    /// Returns all rows that are left.
+    /// Returns all remaining rows.
     ///
     /// # Errors
     ///
-    /// As [`page`](Self::page).
+    /// As for [`page`](Self::page).
     pub async fn all(self) -> Result<Vec<T>, ReadModelError> {
         let rows = self.rows;
         let (query, _) = self.prepare().await?;
         all_pages(rows, query).await
     }
 
-    /// Returns the query, and what its page tokens are for: the same in every build of the projection.
+    /// Returns the query, and the context of its page tokens, which is the same in every build of the projection.
     async fn prepare(self) -> Result<(DocumentQuery, String), ReadModelError> {
         let (group, prefix) = (self.group?, self.prefix?);
         let direction = if self.is_descending { "descending" } else { "ascending" };
@@ -128,7 +128,7 @@ impl<'a, T: Row> RowQuery<'a, T> {
     }
 }
 
-/// Returns the rows of a page, and the name of the document after which the next one begins.
+/// Returns the rows of a page, and the name of the document after which the next page begins.
 async fn page<T: Row>(
     rows: &ReadModel<T>,
     query: &DocumentQuery,
@@ -159,7 +159,7 @@ pub(super) async fn all_rows<T: Row>(rows: &ReadModel<T>) -> Result<Vec<T>, Read
     Ok(all)
 }
 
-/// Deletes all rows, and their places in indexes.
+/// Deletes all rows and their copies in indexes.
 pub(super) async fn delete_rows<T: Row>(
     store: &dyn Documents,
     layout: &Layout,
@@ -182,10 +182,10 @@ pub(super) async fn delete_rows<T: Row>(
     Ok(())
 }
 
-/// The bytes of the checksum, with which a token begins.
+/// The length of the checksum at the start of a page token.
 const CHECKSUM_BYTES: usize = 4;
 
-/// Returns the token for the page after the row `name`, of the query that `context` describes.
+/// Returns the token for the page after the row `name`. `context` identifies the query.
 fn page_token(context: &str, name: &str) -> String {
     let checksum = checksum(context, name).to_be_bytes();
     let mut token = String::with_capacity(2 * (CHECKSUM_BYTES + name.len()));
@@ -196,7 +196,7 @@ fn page_token(context: &str, name: &str) -> String {
     token
 }
 
-/// Returns the name of the row that a token stands for, `None` if it is no token of this query.
+/// Returns the row name in a page token, or `None` if the token does not belong to this query.
 fn name_after(context: &str, token: &str) -> Option<String> {
     let byte = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
     let (pairs, rest) = token.as_bytes().as_chunks::<2>();

@@ -1,4 +1,4 @@
-//! Rows that wait for the checkpoint.
+//! Pending changes of rows, written with the next checkpoint.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,20 +11,21 @@ use crate::store::StoreError;
 /// The changes of a read model since the last checkpoint.
 pub(super) struct Staging<T> {
     pub(super) layout: Layout,
-    /// Of the events that were handled.
+    /// Changes by events that were handled.
     kept: BTreeMap<String, Staged<T>>,
     kept_bytes: u64,
-    /// Of the event that is being handled.
+    /// Changes by the current event.
     current: BTreeMap<String, Staged<T>>,
-    /// The rows as they were read since the last checkpoint.
+    /// The rows read since the last checkpoint, as stored.
     seen: Mutex<HashMap<String, Option<Document>>>,
 }
 
-/// A row that waits for the checkpoint.
+/// A pending change of a row.
 struct Staged<T> {
-    /// `None` for a row that is deleted.
+    /// `None` if the row is deleted.
     row: Option<T>,
-    /// The most bytes that it takes to write the row, its copies in indexes, and to delete its earlier ones.
+    /// An upper bound of the bytes needed to write the row and its copies in indexes, and to delete the previous
+    /// ones.
     bytes: u64,
 }
 
@@ -34,14 +35,14 @@ impl<T: Row> Staging<T> {
         Self { layout, kept, kept_bytes: 0, current, seen: Mutex::default() }
     }
 
-    /// Returns the row as it is going to be, if it is changed at all.
+    /// Returns the pending state of a row, or `None` if it is unchanged. The inner `None` is a deletion.
     pub(super) fn get(&self, key: &str) -> Option<Option<&T>> {
         self.current.get(key).or_else(|| self.kept.get(key)).map(|staged| staged.row.as_ref())
     }
 
-    /// Changes a row. What cannot be stored, or not be read back, is rejected here, where the event is known.
+    /// Changes a row. A row that cannot be stored or decoded again is rejected here, where the event is known.
     pub(super) fn set(&mut self, key: String, row: Option<T>) -> Result<(), ReadModelError> {
-        // What is kept is what every reader will see.
+        // Keep the row as readers will decode it.
         let row = row.map(|row| read_back(&key, &row)).transpose()?;
         let mut bytes = T::INDEXES.len() as u64 * DocumentChange::MAX_DELETE_BYTES;
         for change in self.layout.changes(&key, ExpectedDocument::Any, None, row.as_ref())? {
@@ -65,21 +66,20 @@ impl<T: Row> Staging<T> {
         self.current.clear();
     }
 
-    /// Returns the most documents that have to be changed for all of it: of each row, and of its old and its new
-    /// place in each index.
+    /// Returns an upper bound of the changed documents: each row, and its previous and new place in each index.
     pub(super) fn most_changes(&self) -> usize {
         let more = self.current.keys().filter(|key| !self.kept.contains_key(*key)).count();
         (self.kept.len() + more) * (1 + 2 * T::INDEXES.len())
     }
 
-    /// Returns the most bytes that have to be written for all of it.
+    /// Returns an upper bound of the bytes of all pending changes.
     pub(super) fn most_bytes(&self) -> u64 {
         let replaced = |key| self.kept.get(key).map_or(0, |staged| staged.bytes);
         self.current.iter().fold(self.kept_bytes, |bytes, (key, staged)| bytes + staged.bytes - replaced(key))
     }
 
-    /// Returns the row as it is stored. When it has changed by the time of the checkpoint, what was made of it is made
-    /// again: it may be one that the events of other slices change, too.
+    /// Returns the stored row. The checkpoint fails if the row has changed by then, and the events are handled
+    /// again: events of other slices may change the same row.
     pub(super) async fn read(
         &self,
         store: &dyn Documents,
@@ -93,11 +93,11 @@ impl<T: Row> Staging<T> {
         Ok(document)
     }
 
-    /// Returns the documents to change for all that was kept.
+    /// Returns the document changes for all handled events.
     pub(super) async fn changes(&self, store: &dyn Documents) -> Result<Vec<DocumentChange>, ReadModelError> {
         let mut changes = Vec::new();
         for (key, Staged { row, .. }) in &self.kept {
-            // Nothing but the row itself has to be replaced where there are no indexes.
+            // Without indexes, only the row itself is replaced, so its stored state is not needed.
             let is_seen = self.seen().contains_key(key);
             let before = match is_seen || !T::INDEXES.is_empty() {
                 true => Some(self.read(store, key).await?),

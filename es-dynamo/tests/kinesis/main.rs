@@ -248,7 +248,7 @@ fn a_record_that_no_request_takes_is_refused_before() {
     assert!(
         error.starts_with("the event `Counted` at version 1 of `order#0` was not published: it takes 104")
     );
-    assert!(error.ends_with(" bytes as a message, and the broker takes 1048576"), "{error}");
+    assert!(error.ends_with(" bytes, and the broker accepts at most 1048576"), "{error}");
 
     let publisher = publisher.record_limit(usize::MAX);
     assert_eq!(publisher.limits().envelope_bytes, 10 << 20);

@@ -44,7 +44,7 @@ async fn a_process_goes_on_after_a_restore_where_an_operator_says() {
             let (store, projector, slice, position) = restored(is_replaced).await;
             let to = [SeekTo::End, SeekTo::After(position), SeekTo::After(Position::NONE)][number];
             let error = projector.run_until_caught_up().await.expect_err("stops").to_string();
-            assert!(error.contains("and let a process go on with `seek`"), "{error}");
+            assert!(error.contains("and `seek` for a process"), "{error}");
             projector.reset().await.expect_err("it would issue its commands again");
             let progress = projector.progress().await.expect("progress");
             assert!(matches!(progress.slices[slice.get() as usize].status, SliceStatus::Stopped(_)));

@@ -83,7 +83,7 @@ async fn a_value_of_another_type_is_an_error() {
     let error = notes.find("by_text", &1).all().await.expect_err("is no text").to_string();
     assert_eq!(
         error,
-        "`notes` was asked for a whole number where it has a text: ask for a value of the field's type"
+        "`notes` was queried with an integer, but the field is a string: pass a value of the field's type"
     );
     let error = notes.find("by_text", "a").only("a").all().await.expect_err("has no order");
     assert!(matches!(error, ReadModelError::NoOrder { .. }), "{error:?}");
@@ -185,6 +185,6 @@ async fn a_row_that_cannot_be_read_back_is_the_fault_of_its_event() {
     let projector = projector(store, projection).build();
     let error = projector.run_until_caught_up().await.expect_err("is no number").to_string();
     assert!(error.contains("`Deposited` at version 1 of `account#ada`"), "{error}");
-    assert!(error.contains("a row of `moments` cannot be stored: it cannot be read back"), "{error}");
+    assert!(error.contains("a row of `moments` cannot be stored: it cannot be decoded again"), "{error}");
     assert!(moments.all().await.expect("can be read").is_empty());
 }

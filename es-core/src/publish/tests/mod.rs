@@ -1,4 +1,4 @@
-//! A broker that fails, and what becomes of the events.
+//! Tests of publishing to a broker that fails.
 
 mod outbox;
 mod publishing;
@@ -43,11 +43,11 @@ fn envelope(stream: &StreamId, version: u64, payload: &str) -> Envelope {
     cloud_events().envelope(&commit.events[0], &ctx).expect("an envelope")
 }
 
-/// A broker that accepts, refuses, and loses responses, by a seed.
+/// A broker that accepts and rejects envelopes and loses responses, by a seed.
 #[derive(Debug)]
 struct Unreliable {
     limits: BatchLimits,
-    /// What part of what is asked for fails.
+    /// The probability that an envelope is rejected.
     failing: f64,
     state: Mutex<State>,
 }
@@ -56,7 +56,7 @@ struct Unreliable {
 struct State {
     random: fastrand::Rng,
     accepted: Vec<Envelope>,
-    /// What may have been accepted although it was reported as failed.
+    /// Envelopes that may have been accepted although a failure was reported.
     unknown: HashSet<(String, u64)>,
     batches: usize,
     broken: bool,
@@ -88,7 +88,7 @@ impl Unreliable {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses everything for good, or no more.
+    /// Sets whether all batches are rejected permanently.
     fn set_broken(&self, broken: bool) {
         self.state().broken = broken;
     }
@@ -97,8 +97,8 @@ impl Unreliable {
         self.state().batches
     }
 
-    /// Returns the versions that were accepted, by stream, each in order and without repetitions: which have to be of
-    /// events whose outcome was unknown.
+    /// Returns the accepted versions by stream, in order and without repetitions. Only events with an unknown
+    /// outcome may be repeated.
     fn published(&self) -> BTreeMap<String, Vec<u64>> {
         let state = self.state();
         let mut published = BTreeMap::<String, Vec<u64>>::new();

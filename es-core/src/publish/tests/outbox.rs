@@ -1,4 +1,4 @@
-//! Each stream's events are accepted in order, whatever fails.
+//! The order of each stream is preserved under all failures.
 
 use chrono::DateTime;
 use futures_executor::block_on;
@@ -57,7 +57,7 @@ fn what_did_not_fail_is_sent_in_as_few_batches_as_the_longest_stream_needs() {
 
 #[test]
 fn a_stream_whose_event_is_refused_for_good_holds_up_no_other() {
-    /// Refuses one stream.
+    /// Rejects the envelopes of one stream.
     #[derive(Debug)]
     struct Picky(Unreliable);
 
@@ -115,8 +115,8 @@ fn an_event_that_is_too_large_is_named_with_its_size_and_the_limit() {
     assert_eq!(
         error,
         format!(
-            "the event `Counted` at version 3 of `order#7` was not published: it takes {bytes} bytes as a message, \
-             and the broker takes 100"
+            "the event `Counted` at version 3 of `order#7` was not published: its message has {bytes} bytes, \
+             and the broker accepts at most 100"
         )
     );
 }

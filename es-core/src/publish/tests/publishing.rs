@@ -1,4 +1,4 @@
-//! Publishing, run by a projector.
+//! Publishing run by a projector.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::repository::RetryPolicy;
 use crate::store::{Append, EventStore, NewCommit};
 use crate::version::ExpectedVersion;
 
-/// Commits with the payloads for the streams 0 to 9.
+/// Appends a commit with the payloads to each of the streams 0 to 9.
 async fn fill(store: &MemoryStore, payloads: &[&str]) {
     for number in 0..10 {
         let events = payloads.iter().map(|payload| event(payload)).collect();
@@ -43,7 +43,7 @@ async fn every_event_is_published_in_the_order_of_its_stream() {
         let (store, broker) = (MemoryStore::new(), Arc::new(Unreliable::seeded(seed, 0.3)));
         for _ in 0..3 {
             fill(&store, &["1", "2", "3"]).await;
-            // Another one each time, as after a restart.
+            // A new projector each time, as after a restart.
             projector(&store, &broker).run_until_caught_up().await.expect("catches up");
         }
         let published = broker.published();
