@@ -68,7 +68,7 @@ impl Handle<Pay> for Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct AlreadyPaid;
 
-/// The customer's time is over.
+/// Cancels an order that was not paid in time.
 pub struct Cancel;
 
 impl Handle<Cancel> for Order {
@@ -83,7 +83,7 @@ impl Handle<Cancel> for Order {
     }
 }
 
-/// The shop cannot deliver.
+/// Cancels an order that the shop cannot deliver.
 pub struct Refuse;
 
 impl Handle<Refuse> for Order {
