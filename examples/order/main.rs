@@ -1,11 +1,11 @@
 //! The Order example: the story of a shop's orders, on the DynamoDB event store.
 //!
 //! Start reading in [`domain`]; [`story`] shows how the domain is used. [`overview`] is a projection and
-//! [`fulfilment`] a process that follow what happens; [`whole_shop`] shows them at work. [`cli`] is where it runs.
+//! [`fulfillment`] a process that follow what happens; [`whole_shop`] shows them at work. [`cli`] is where it runs.
 
 mod cli;
 mod domain;
-mod fulfilment;
+mod fulfillment;
 mod overview;
 mod report;
 mod story;

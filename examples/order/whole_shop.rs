@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::domain::stock::{Article, Receive};
 use crate::domain::wallet::PayIn;
 use crate::domain::{Line, Money, Order, OrderId, PlaceOrder};
-use crate::fulfilment::{FulfilOrders, Fulfilment};
+use crate::fulfillment::{FulfillOrders, Fulfillment};
 use crate::overview::Overview;
 use crate::report;
 
@@ -36,14 +36,14 @@ const ARTICLE: &str = "bowl";
 struct Workers {
     indexer: Indexer,
     overview: Projector<Overview>,
-    fulfilment: Projector<Reacting<FulfilOrders>>,
+    fulfillment: Projector<Reacting<FulfillOrders>>,
     indexing: JoinHandle<Result<(), StoreError>>,
     projecting: JoinSet<Result<(), ProjectorError>>,
 }
 
 /// Tells it; the first order that is placed has the number `first`.
 pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderId) -> Result<()> {
-    let shop = FulfilOrders {
+    let shop = FulfillOrders {
         orders: orders.clone(),
         stock: Repository::new(store.clone()),
         wallets: Repository::new(store.clone()),
@@ -58,13 +58,13 @@ pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderI
 }
 
 impl Workers {
-    fn start(store: &DynamoStore, shop: &FulfilOrders) -> Result<Self> {
+    fn start(store: &DynamoStore, shop: &FulfillOrders) -> Result<Self> {
         // Brings the events of the table's stream into the feed.
         let indexer = Indexer::builder(store).build()?;
         // Keeps the read models up to date.
         let overview = Projector::new(store.clone(), Overview::new(store));
         // Does what follows from an order.
-        let fulfilment = Projector::of_process(store.clone(), shop.clone());
+        let fulfillment = Projector::of_process(store.clone(), shop.clone());
 
         let indexing = tokio::spawn({
             let indexer = indexer.clone();
@@ -76,16 +76,16 @@ impl Workers {
             async move { overview.run().await }
         });
         projecting.spawn({
-            let fulfilment = fulfilment.clone();
-            async move { fulfilment.run().await }
+            let fulfillment = fulfillment.clone();
+            async move { fulfillment.run().await }
         });
-        Ok(Self { indexer, overview, fulfilment, indexing, projecting })
+        Ok(Self { indexer, overview, fulfillment, indexing, projecting })
     }
 
     /// Ends all of them, each once it has finished what it is about.
     async fn end(mut self) -> Result<()> {
         self.overview.shutdown();
-        self.fulfilment.shutdown();
+        self.fulfillment.shutdown();
         while let Some(ended) = self.projecting.join_next().await {
             ended??;
         }
@@ -124,7 +124,7 @@ async fn look_at_all_orders(
 }
 
 /// Three customers with wallets order. What happens then is the process's business.
-async fn order_with_wallets(shop: &FulfilOrders, first: OrderId) -> Result<()> {
+async fn order_with_wallets(shop: &FulfillOrders, first: OrderId) -> Result<()> {
     report::chapter("Customers with wallets order, and a process does the rest");
     shop.stock.execute(&Article(ARTICLE.to_owned()), Receive { pieces: 2 }).await?;
     for (customer, amount, _) in CUSTOMERS {
@@ -143,16 +143,16 @@ async fn order_with_wallets(shop: &FulfilOrders, first: OrderId) -> Result<()> {
 async fn look_at_the_wallets_orders(
     store: &DynamoStore,
     workers: &Workers,
-    shop: &FulfilOrders,
+    shop: &FulfillOrders,
     first: OrderId,
 ) -> Result<()> {
-    let fulfilments: Repository<Fulfilment> = Repository::new(store.clone());
+    let fulfillments: Repository<Fulfillment> = Repository::new(store.clone());
     let overview = Overview::new(store);
     for (order, (customer, ..)) in (first.0..).map(OrderId).zip(CUSTOMERS) {
-        tokio::time::timeout(LONGEST_WAIT, fulfilled_or_given_up(&fulfilments, order)).await??;
+        tokio::time::timeout(LONGEST_WAIT, fulfilled_or_given_up(&fulfillments, order)).await??;
         wait_for(workers, &shop.orders, &order).await?;
         wait_for(workers, &shop.wallets, &customer.to_owned()).await?;
-        wait_for(workers, &fulfilments, &order).await?;
+        wait_for(workers, &fulfillments, &order).await?;
         let row = overview.orders.get(&order.to_string()).await?.ok_or("the row is there")?;
         report::line(&format!("{customer}'s order {} is {}", row.order, row.status));
     }
@@ -160,10 +160,10 @@ async fn look_at_the_wallets_orders(
 }
 
 /// Waits until the process has recorded how it ended for the order.
-async fn fulfilled_or_given_up(fulfilments: &Repository<Fulfilment>, order: OrderId) -> Result<()> {
+async fn fulfilled_or_given_up(fulfillments: &Repository<Fulfillment>, order: OrderId) -> Result<()> {
     loop {
-        let fulfilment = fulfilments.load(&order).await?;
-        if fulfilment.exists() && fulfilment.state.waiting.is_none() {
+        let fulfillment = fulfillments.load(&order).await?;
+        if fulfillment.exists() && fulfillment.state.waiting.is_none() {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

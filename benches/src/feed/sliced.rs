@@ -21,7 +21,7 @@ const TIMESTAMP: &str = "ts";
 
 /// Writes the commits into a table with such an index, and reads them from there.
 ///
-/// All are in one slice, which is in its favour: fewer requests that round their units up.
+/// All are in one slice, which is in its favor: fewer requests that round their units up.
 pub async fn index(commits: &[Item]) -> Result<Cost, Failure> {
     let alone = write(commits, None, &Meter::default()).await?.1;
     let meter = Meter::default();

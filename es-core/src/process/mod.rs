@@ -66,20 +66,20 @@ use crate::projection::{BoxError, EventContext, ProjectError};
 /// #[event]
 /// pub struct GivenUp;
 /// #[derive(Aggregate, Default)]
-/// #[aggregate(name = "fulfilment", id = String, events(ItemReserved, GivenUp))]
-/// pub struct Fulfilment { reserved: bool }
-/// impl Apply<ItemReserved> for Fulfilment {
+/// #[aggregate(name = "fulfillment", id = String, events(ItemReserved, GivenUp))]
+/// pub struct Fulfillment { reserved: bool }
+/// impl Apply<ItemReserved> for Fulfillment {
 ///     fn apply(&mut self, _: &ItemReserved) { self.reserved = true; }
 /// }
-/// impl Apply<GivenUp> for Fulfilment {
+/// impl Apply<GivenUp> for Fulfillment {
 ///     fn apply(&mut self, _: &GivenUp) {}
 /// }
 ///
 /// #[derive(Clone, Process)]
-/// #[process(name = "fulfilment", state = Fulfilment, events(Order(OrderPlaced)))]
-/// struct FulfilOrders { stock: Repository<Stock> }
+/// #[process(name = "fulfillment", state = Fulfillment, events(Order(OrderPlaced)))]
+/// struct FulfillOrders { stock: Repository<Stock> }
 ///
-/// impl React<OrderPlaced> for FulfilOrders {
+/// impl React<OrderPlaced> for FulfillOrders {
 ///     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Result<Option<String>, BoxError> {
 ///         Ok(Some(ctx.id().to_owned()))
 ///     }
@@ -87,8 +87,8 @@ use crate::projection::{BoxError, EventContext, ProjectError};
 ///     async fn react(
 ///         &self,
 ///         event: &OrderPlaced,
-///         reaction: &mut Reaction<'_, Fulfilment>,
-///     ) -> Result<Events<Fulfilment>, BoxError> {
+///         reaction: &mut Reaction<'_, Fulfillment>,
+///     ) -> Result<Events<Fulfillment>, BoxError> {
 ///         match reaction.ask(&self.stock, &event.item, Reserve).await? {
 ///             Ok(_) => Ok(ItemReserved.into()),
 ///             Err(SoldOut) => Ok(GivenUp.into()),
@@ -100,11 +100,11 @@ use crate::projection::{BoxError, EventContext, ProjectError};
 /// let store = MemoryStore::new();
 /// Repository::<Order>::new(store.clone()).execute(&"1001".to_owned(), Place).await?;
 ///
-/// let process = FulfilOrders { stock: Repository::new(store.clone()) };
+/// let process = FulfillOrders { stock: Repository::new(store.clone()) };
 /// Projector::of_process(store.clone(), process).run_until_caught_up().await?;
 ///
-/// let fulfilment = Repository::<Fulfilment>::new(store).load(&"1001".to_owned()).await?;
-/// assert!(fulfilment.state.reserved);
+/// let fulfillment = Repository::<Fulfillment>::new(store).load(&"1001".to_owned()).await?;
+/// assert!(fulfillment.state.reserved);
 /// # Ok::<_, BoxError>(())
 /// # }).unwrap();
 /// ```

@@ -263,7 +263,7 @@ mod tests {
 
     #[derive(Serialize, Deserialize)]
     #[serde(crate = "crate::serde")]
-    enum Colour {
+    enum Color {
         Red,
     }
 
@@ -288,7 +288,7 @@ mod tests {
     fn the_kind_of_a_type_is_known_without_a_value() {
         let texts = [KeyKind::of::<String>(), KeyKind::of::<Option<String>>(), KeyKind::of::<char>()];
         assert_eq!(texts, [KeyKind::Text; 3]);
-        assert_eq!(KeyKind::of::<Colour>(), KeyKind::Text);
+        assert_eq!(KeyKind::of::<Color>(), KeyKind::Text);
         assert_eq!([KeyKind::of::<u8>(), KeyKind::of::<Option<i64>>()], [KeyKind::Number; 2]);
         assert_eq!(KeyKind::of::<bool>(), KeyKind::Bool);
         assert_eq!([KeyKind::of::<DateTime<Utc>>(), KeyKind::of::<Since>()], [KeyKind::Time; 2]);

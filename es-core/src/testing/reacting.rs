@@ -69,26 +69,26 @@ use crate::version::{ExpectedVersion, Version};
 /// # #[event] pub struct GivenUp;
 /// # #[event] pub struct Overdue;
 /// # #[derive(Aggregate, Debug, Default, PartialEq)]
-/// # #[aggregate(name = "fulfilment", id = String, events(Waiting, GivenUp))]
-/// # pub struct Fulfilment { waiting: Option<String> }
-/// # impl Apply<Waiting> for Fulfilment {
+/// # #[aggregate(name = "fulfillment", id = String, events(Waiting, GivenUp))]
+/// # pub struct Fulfillment { waiting: Option<String> }
+/// # impl Apply<Waiting> for Fulfillment {
 /// #     fn apply(&mut self, event: &Waiting) { self.waiting = Some(event.item.clone()); }
 /// # }
-/// # impl Apply<GivenUp> for Fulfilment { fn apply(&mut self, _: &GivenUp) { self.waiting = None; } }
+/// # impl Apply<GivenUp> for Fulfillment { fn apply(&mut self, _: &GivenUp) { self.waiting = None; } }
 ///
 /// #[derive(Clone, Process)]
-/// #[process(name = "fulfilment", state = Fulfilment, events(Order(OrderPlaced)), timeouts(Overdue))]
-/// struct FulfilOrders { stock: Repository<Stock> }
+/// #[process(name = "fulfillment", state = Fulfillment, events(Order(OrderPlaced)), timeouts(Overdue))]
+/// struct FulfillOrders { stock: Repository<Stock> }
 ///
-/// impl FulfilOrders {
+/// impl FulfillOrders {
 ///     fn new(store: &MemoryStore) -> Self {
 ///         Self { stock: Repository::new(store.clone()) }
 ///     }
 /// }
-/// # impl React<OrderPlaced> for FulfilOrders {
+/// # impl React<OrderPlaced> for FulfillOrders {
 /// #     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Result<Option<String>, BoxError> { Ok(Some(ctx.id().to_owned())) }
-/// #     async fn react(&self, event: &OrderPlaced, reaction: &mut Reaction<'_, Fulfilment>)
-/// #         -> Result<Events<Fulfilment>, BoxError>
+/// #     async fn react(&self, event: &OrderPlaced, reaction: &mut Reaction<'_, Fulfillment>)
+/// #         -> Result<Events<Fulfillment>, BoxError>
 /// #     {
 /// #         let order = reaction.id().clone();
 /// #         reaction.execute(&self.stock, &event.item, Reserve(order)).await?;
@@ -96,10 +96,10 @@ use crate::version::{ExpectedVersion, Version};
 /// #         Ok(Waiting { item: event.item.clone() }.into())
 /// #     }
 /// # }
-/// # impl React<Overdue> for FulfilOrders {
+/// # impl React<Overdue> for FulfillOrders {
 /// #     fn instance(&self, _: &Overdue, ctx: &EventContext) -> Result<Option<String>, BoxError> { Ok(Some(ctx.id().to_owned())) }
-/// #     async fn react(&self, _: &Overdue, reaction: &mut Reaction<'_, Fulfilment>)
-/// #         -> Result<Events<Fulfilment>, BoxError>
+/// #     async fn react(&self, _: &Overdue, reaction: &mut Reaction<'_, Fulfillment>)
+/// #         -> Result<Events<Fulfillment>, BoxError>
 /// #     {
 /// #         let Some(item) = reaction.state().waiting.clone() else { return Ok(Events::none()) };
 /// #         let order = reaction.id().clone();
@@ -109,7 +109,7 @@ use crate::version::{ExpectedVersion, Version};
 /// # }
 ///
 /// # futures_executor::block_on(async {
-/// react(FulfilOrders::new)
+/// react(FulfillOrders::new)
 ///     .given::<Stock>("tea", [Received])
 ///     .await
 ///     .when::<Order>("1001", OrderPlaced { item: "tea".into() })
@@ -122,7 +122,7 @@ use crate::version::{ExpectedVersion, Version};
 ///     .later(Duration::from_secs(1))
 ///     .await
 ///     .then_events::<Stock>("tea", [Released { order: "1001".into() }])
-///     .then_events::<Fulfilment>("1001", [GivenUp]);
+///     .then_events::<Fulfillment>("1001", [GivenUp]);
 /// # });
 /// ```
 #[must_use = "nothing is tested without `when`"]

@@ -44,13 +44,13 @@ pub(crate) enum Reason {
 impl Table {
     /// Carries out a transaction.
     ///
-    /// The SDK gives each call a token of its own, by which its retries are recognised; a later call finds
+    /// The SDK gives each call a token of its own, by which its retries are recognized; a later call finds
     /// the commits by their ids, as with one item.
     pub(crate) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
         self.transact_with(items, None).await
     }
 
-    /// The same with a token of the caller's, by which later calls are recognised too, for ten minutes.
+    /// The same with a token of the caller's, by which later calls are recognized too, for ten minutes.
     pub(crate) async fn transact_once(
         &self,
         items: Vec<TransactWriteItem>,

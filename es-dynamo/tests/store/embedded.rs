@@ -1,4 +1,4 @@
-//! The embedded engine: DynamoDB's own behaviour, without a network.
+//! The embedded engine: DynamoDB's own behavior, without a network.
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;

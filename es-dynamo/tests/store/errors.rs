@@ -146,9 +146,9 @@ async fn nothing_that_is_stored_is_quoted() {
     }
 }
 
-/// The SDK repeats by itself what failed in passing, and the commit is recognised.
+/// The SDK repeats by itself what failed in passing, and the commit is recognized.
 #[tokio::test]
-async fn the_sdk_repeats_and_the_commit_is_recognised() {
+async fn the_sdk_repeats_and_the_commit_is_recognized() {
     let engine = Engine::in_memory().expect("starts");
     engine.store().await.expect("creates the table");
     let (store, wire) = watch(&engine, RetryConfig::standard());

@@ -19,8 +19,8 @@ static PROCESS: Helper = Helper {
     grammar: Grammar::new(
         "`#[process(…)]`",
         &[
-            ("name", "name = \"fulfilment\""),
-            ("state", "state = Fulfilment"),
+            ("name", "name = \"fulfillment\""),
+            ("state", "state = Fulfillment"),
             ("events", "events(Order(OrderPlaced), Stock(StockReserved))"),
             ("timeouts", "timeouts(PaymentOverdue)"),
             ("crate", "crate = ::path::to::es_core"),

@@ -348,6 +348,6 @@ mod tests {
         assert_eq!(nearest("nmae", known()), Some("name"));
         assert_eq!(nearest("evnets", known()), Some("events"));
         assert_eq!(nearest("snapshots", known()), Some("snapshot"));
-        assert_eq!(nearest("colour", known()), None);
+        assert_eq!(nearest("color", known()), None);
     }
 }

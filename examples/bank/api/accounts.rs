@@ -100,7 +100,7 @@ pub async fn close(State(bank): State<Bank>, Target(id): Target, wish: Wish) -> 
     Ok(views::replayed(StatusCode::NO_CONTENT.into_response(), outcome.repeated))
 }
 
-/// Carries out a command that leads to events which `are_meant` recognises.
+/// Carries out a command that leads to events which `are_meant` recognizes.
 async fn change<C>(
     bank: &Bank,
     id: AccountId,

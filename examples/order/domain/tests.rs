@@ -12,7 +12,7 @@ use super::events::{
 use super::stock::{StockReceived, StockReleased, StockReserved};
 use super::wallet::{MoneyGivenBack, MoneyPaidIn, MoneyTaken};
 use super::*;
-use crate::fulfilment::{FulfilOrders, Fulfilled, Fulfilment, GivenUp, PaymentOverdue, WaitingForMoney};
+use crate::fulfillment::{FulfillOrders, Fulfilled, Fulfillment, GivenUp, PaymentOverdue, WaitingForMoney};
 use crate::overview::{DayRow, OrderRow};
 
 fn line(quantity: u32, article: &str) -> Line {
@@ -157,12 +157,12 @@ fn the_schema_is_locked() {
             MoneyTaken { amount },
             MoneyGivenBack { amount },
         ])
-        .aggregate::<Fulfilment>(events![
+        .aggregate::<Fulfillment>(events![
             WaitingForMoney { customer: "Ann".to_owned(), lines: vec![line(1, "pot")] },
             Fulfilled,
             GivenUp,
         ])
-        .process::<FulfilOrders>(|timeouts| timeouts.sample(PaymentOverdue))
+        .process::<FulfillOrders>(|timeouts| timeouts.sample(PaymentOverdue))
         .rows([OrderRow {
             order: "1001".to_owned(),
             customer: "Ann".to_owned(),

@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 /// Lets user code panic and hang, now and then.
 #[derive(Clone, Debug, Default)]
-pub struct Misbehaviour(Option<Arc<Mutex<State>>>);
+pub struct Misbehavior(Option<Arc<Mutex<State>>>);
 
 #[derive(Debug)]
 struct State {
@@ -17,7 +17,7 @@ struct State {
     interruptions: u64,
 }
 
-impl Misbehaviour {
+impl Misbehavior {
     /// Strikes in this part of the places, from 0 to 1, where it may.
     #[must_use]
     pub fn new(rate: f64, random: Rng) -> Self {

@@ -111,7 +111,7 @@ async fn deposits_recorded(accounts: &Repository<Account>) -> usize {
 }
 
 #[tokio::test]
-async fn is_recognised_when_the_sdk_repeats_it() {
+async fn is_recognized_when_the_sdk_repeats_it() {
     let (accounts, way) = repository(2, 3, 1).await;
     let done = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect("accepted");
     assert_eq!((done.version, done.attempts), (1.into(), 1));
@@ -120,7 +120,7 @@ async fn is_recognised_when_the_sdk_repeats_it() {
 }
 
 #[tokio::test]
-async fn is_recognised_when_the_repository_repeats_it() {
+async fn is_recognized_when_the_repository_repeats_it() {
     let (accounts, way) = repository(2, 1, 3).await;
     let done = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect("accepted");
     assert_eq!((done.version, done.attempts), (1.into(), 1), "it is the same decision");

@@ -15,9 +15,9 @@ pub(crate) async fn slice(store: &MemoryStore, account: &str) -> Slice {
 }
 
 /// An account whose events are in the same slice as those of `account`.
-pub(crate) async fn neighbour(store: &MemoryStore, account: &str) -> String {
+pub(crate) async fn neighbor(store: &MemoryStore, account: &str) -> String {
     for number in 0.. {
-        let name = format!("neighbour-{number}");
+        let name = format!("neighbor-{number}");
         if slice(store, &name).await == slice(store, account).await {
             return name;
         }
@@ -72,7 +72,7 @@ async fn a_parked_event_is_not_taken_for_finished() {
     process.fail("fail note", 99);
     process.fail("pay fail note", 99);
     tell(&store, "a", "ann: fail note").await;
-    tell(&store, &neighbour(&store, "a").await, "ann: pay fail note").await;
+    tell(&store, &neighbor(&store, "a").await, "ann: pay fail note").await;
     let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
     projector.run_until_caught_up().await.expect("parks");
     process.fail("fail note", 0);
@@ -96,7 +96,7 @@ async fn a_worker_may_die_after_it_has_parked_an_event() {
     let process = Scripted::new(store.clone());
     process.fail("fail note", 99);
     tell(&store, "a", "ann: fail note").await;
-    tell(&store, &neighbour(&store, "a").await, "ann: pay wait note").await;
+    tell(&store, &neighbor(&store, "a").await, "ann: pay wait note").await;
     let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
     let work = Work::on(&projector);
     pass(Duration::from_millis(200)).await;

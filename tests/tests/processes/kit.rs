@@ -7,7 +7,7 @@ use es_core::MemoryStore;
 use es_core::prelude::*;
 use es_core::testing::{Reacted, react};
 use es_tests::chaos::processes::shop::{
-    CalledOff, Finished, Fulfil, Fulfilment, Order, PATIENCE, PaidIn, Placed, Received, Released, Reserved,
+    CalledOff, Finished, Fulfill, Fulfillment, Order, PATIENCE, PaidIn, Placed, Received, Released, Reserved,
     Shipped, Stock, Taken, Waiting, Wallet,
 };
 
@@ -27,7 +27,7 @@ fn waiting() -> Waiting {
 }
 
 /// An order that waits for its money.
-async fn unpaid() -> Reacted<Fulfil> {
+async fn unpaid() -> Reacted<Fulfill> {
     react(|store: &MemoryStore| shop(store))
         .given::<Stock>("cup", [Received { pieces: 1 }])
         .await
@@ -46,7 +46,7 @@ async fn steps_are_looked_at_one_by_one() {
     unpaid()
         .await
         .then_events::<Stock>("cup", [reserved()])
-        .then_events::<Fulfilment>("1", [waiting()])
+        .then_events::<Fulfillment>("1", [waiting()])
         .then_nothing::<Order>("1")
         .when::<Wallet>("ann", PaidIn { order: "1".into() })
         .await
@@ -70,7 +70,7 @@ async fn what_went_wrong_is_undone_in_time() {
         .await
         .then_events::<Stock>("cup", [Released { order: "1".into() }])
         .then_events::<Order>("1", [CalledOff])
-        .then_events::<Fulfilment>("1", [Finished]);
+        .then_events::<Fulfillment>("1", [Finished]);
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn complaints_show_what_differs() {
 
 /// Fails at once.
 #[derive(Clone, Process)]
-#[process(name = "failing", state = Fulfilment, events(Order(Placed)))]
+#[process(name = "failing", state = Fulfillment, events(Order(Placed)))]
 struct Failing;
 
 impl React<Placed> for Failing {
@@ -115,8 +115,8 @@ impl React<Placed> for Failing {
     async fn react(
         &self,
         _: &Placed,
-        _: &mut Reaction<'_, Fulfilment>,
-    ) -> Result<Events<Fulfilment>, BoxError> {
+        _: &mut Reaction<'_, Fulfillment>,
+    ) -> Result<Events<Fulfillment>, BoxError> {
         Err("the shop is closed".into())
     }
 }

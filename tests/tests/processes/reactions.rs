@@ -8,7 +8,7 @@ use es_core::prelude::*;
 use es_core::projection::Start;
 use es_core::testing::{Faults, FaultyStore};
 use es_core::{EventStore, MemoryStore, StreamId};
-use es_tests::chaos::processes::shop::{Fulfilment, Order, Stock};
+use es_tests::chaos::processes::shop::{Fulfillment, Order, Stock};
 use futures_util::TryStreamExt;
 
 use crate::support::{
@@ -33,11 +33,11 @@ async fn a_worker_may_die_at_any_request() {
         receive(&store, "cup").await;
         place(&store, "1", &["cup", "pot"]).await;
         let mortal = FaultyStore::new(store.clone(), Faults::seeded(requests).crash_after(requests));
-        let process = es_tests::chaos::processes::shop::Fulfil {
+        let process = es_tests::chaos::processes::shop::Fulfill {
             orders: Repository::new(mortal.clone()),
             stock: Repository::new(mortal.clone()),
             wallets: Repository::new(mortal.clone()),
-            misbehaviour: es_tests::chaos::user_code::Misbehaviour::default(),
+            misbehavior: es_tests::chaos::user_code::Misbehavior::default(),
         };
         let work = Work::on(&projector(mortal, process).build());
         pass(Duration::from_millis(400)).await;
@@ -52,7 +52,7 @@ async fn a_worker_may_die_at_any_request() {
         drop(work);
         let order: Order = load(&store, "1").await;
         assert_eq!((order.shipped, order.called_off), (0, 1), "after {requests} requests");
-        assert_eq!(load::<Fulfilment>(&store, "1").await.finished, 1, "after {requests} requests");
+        assert_eq!(load::<Fulfillment>(&store, "1").await.finished, 1, "after {requests} requests");
         for article in ["cup", "pot"] {
             let stock: Stock = load(&store, article).await;
             let (reserved, released) = stock.orders.get("1").copied().unwrap_or_default();

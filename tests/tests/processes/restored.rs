@@ -131,7 +131,7 @@ async fn a_parked_event_whose_commit_is_gone_can_be_discarded() {
         process.fail("pay fail note", 99);
         process.fail("fail note", 99);
         tell(&store, "a", "ann: pay fail note").await;
-        tell(&store, &crate::failures::neighbour(&store, "a").await, "bob: fail note").await;
+        tell(&store, &crate::failures::neighbor(&store, "a").await, "bob: fail note").await;
         let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
         projector.run_until_caught_up().await.expect("parks");
         let slice = slice(&store, "a").await;

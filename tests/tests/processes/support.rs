@@ -12,8 +12,8 @@ use es_core::prelude::*;
 use es_core::process::{Process, Reacting};
 use es_core::projection::{ProjectorBuilder, ProjectorError};
 use es_core::{Clock, MemoryStore, Metadata, RetryPolicy};
-use es_tests::chaos::processes::shop::{Fulfil, Order, Place, Receive, Reserve, Stock};
-use es_tests::chaos::user_code::Misbehaviour;
+use es_tests::chaos::processes::shop::{Fulfill, Order, Place, Receive, Reserve, Stock};
+use es_tests::chaos::user_code::Misbehavior;
 use es_tests::domain::{Account, Deposit, Deposited};
 use tokio::sync::Semaphore;
 
@@ -74,12 +74,12 @@ impl Drop for Work {
     }
 }
 
-pub(crate) fn shop(store: &MemoryStore) -> Fulfil {
-    Fulfil {
+pub(crate) fn shop(store: &MemoryStore) -> Fulfill {
+    Fulfill {
         orders: Repository::new(store.clone()),
         stock: Repository::new(store.clone()),
         wallets: Repository::new(store.clone()),
-        misbehaviour: Misbehaviour::default(),
+        misbehavior: Misbehavior::default(),
     }
 }
 

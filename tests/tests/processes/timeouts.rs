@@ -11,7 +11,7 @@ use es_tests::chaos::slow::Slow;
 use es_tests::domain::{Account, Deposited};
 use fastrand::Rng;
 
-use crate::failures::{neighbour, slice};
+use crate::failures::{neighbor, slice};
 use crate::support::{Scripted, Work, diary, diary_of, paid, pass, projector, tell};
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +146,7 @@ async fn a_backlog_of_timeouts_does_not_hold_up_events() {
     tell(&store, "a", &format!("bob: {reminders}note then slow note")).await;
     let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
     pass(Duration::from_millis(1_500)).await;
-    tell(&store, &neighbour(&store, "a").await, "ann: note").await;
+    tell(&store, &neighbor(&store, "a").await, "ann: note").await;
     pass(Duration::from_secs(60)).await;
     assert_eq!(diary(&store).await, ["note"]);
     let done = diary_of(&store, "bob").await.len();

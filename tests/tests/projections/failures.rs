@@ -3,7 +3,7 @@
 use es_core::projection::{OnFailure, SliceStatus, WaitError};
 use es_core::{MemoryStore, Projector};
 
-use crate::support::{Journal, append, deposit, neighbour, projector, slice, stream};
+use crate::support::{Journal, append, deposit, neighbor, projector, slice, stream};
 
 fn parking(store: &MemoryStore, journal: &Journal) -> Projector<Journal> {
     projector(store.clone(), journal.clone()).on_failure(OnFailure::Park).build()
@@ -56,20 +56,20 @@ async fn a_slice_stops_at_an_event_that_fails_until_it_is_to_try_again() {
 #[tokio::test(start_paused = true)]
 async fn a_parked_event_holds_back_its_stream_alone() {
     let store = MemoryStore::new();
-    let neighbour = neighbour(&store, "ada").await;
+    let neighbor = neighbor(&store, "ada").await;
     deposit(&store, "ada", &["a", "b", "c"]).await;
-    deposit(&store, &neighbour, &["d"]).await;
+    deposit(&store, &neighbor, &["d"]).await;
     let journal = Journal::new(&store);
     journal.fail("b", 99);
     let projector = parking(&store, &journal);
     projector.run_until_caught_up().await.expect("parks");
     // Another worker knows of it, too.
     deposit(&store, "ada", &["e"]).await;
-    deposit(&store, &neighbour, &["f"]).await;
+    deposit(&store, &neighbor, &["f"]).await;
     let projector = parking(&store, &journal);
     projector.run_until_caught_up().await.expect("parks");
     assert_eq!(journal.versions("ada"), [1]);
-    assert_eq!(journal.versions(&neighbour), [1, 2]);
+    assert_eq!(journal.versions(&neighbor), [1, 2]);
 
     let parked = projector.parked().await.expect("parked");
     let what: Vec<_> = parked.iter().map(|event| (event.event.version.get(), event.error.as_str())).collect();
@@ -170,7 +170,7 @@ async fn a_stopped_slice_can_skip_or_park_its_event() {
 #[tokio::test(start_paused = true)]
 async fn a_decision_waits_for_what_is_tried_again_before() {
     let store = MemoryStore::new();
-    let neighbour = neighbour(&store, "ada").await;
+    let neighbor = neighbor(&store, "ada").await;
     let slice = slice(&store, "ada").await;
     deposit(&store, "ada", &["a"]).await;
     let journal = Journal::new(&store);
@@ -179,12 +179,12 @@ async fn a_decision_waits_for_what_is_tried_again_before() {
     let projector = projector(store.clone(), journal.clone()).build();
     projector.run_until_caught_up().await.expect_err("a fails");
     projector.park(slice).await.expect("parks");
-    deposit(&store, &neighbour, &["b", "c"]).await;
+    deposit(&store, &neighbor, &["b", "c"]).await;
     projector.run_until_caught_up().await.expect_err("b fails");
     projector.skip(slice).await.expect("skips");
     projector.replay_parked().await.expect("ordered");
     projector.run_until_caught_up().await.expect("works");
-    assert_eq!((journal.versions("ada"), journal.versions(&neighbour)), (vec![1], vec![2]));
+    assert_eq!((journal.versions("ada"), journal.versions(&neighbor)), (vec![1], vec![2]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use crate::support::{deposit, projector};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
-enum Colour {
+enum Color {
     Red,
     Blue,
 }
@@ -21,13 +21,13 @@ enum Colour {
 #[row(
     name = "things",
     key = number,
-    index(by_colour(colour, rank, at)),
+    index(by_color(color, rank, at)),
     index(by_flag(flag, name)),
     index(by_owner(owner))
 )]
 struct Thing {
     number: i64,
-    colour: Colour,
+    color: Color,
     rank: i32,
     at: DateTime<Utc>,
     flag: bool,
@@ -36,10 +36,10 @@ struct Thing {
     weight: f64,
 }
 
-fn thing(number: i64, colour: Colour, rank: i32) -> Thing {
+fn thing(number: i64, color: Color, rank: i32) -> Thing {
     let at = DateTime::UNIX_EPOCH + TimeDelta::milliseconds(number * 500);
     let name = format!("thing {number}");
-    Thing { number, colour, rank, at, flag: number % 2 == 0, name, owner: None, weight: 0.5 }
+    Thing { number, color, rank, at, flag: number % 2 == 0, name, owner: None, weight: 0.5 }
 }
 
 /// Does with its rows what the notes of deposits say.
@@ -56,8 +56,8 @@ impl Project<Deposited> for Things {
         let number: i64 = number.parse()?;
         let found = self.things.get(&number).await?;
         match (what, found) {
-            ("red", _) => self.things.put(thing(number, Colour::Red, 1))?,
-            ("blue", _) => self.things.put(thing(number, Colour::Blue, -1))?,
+            ("red", _) => self.things.put(thing(number, Color::Red, 1))?,
+            ("blue", _) => self.things.put(thing(number, Color::Blue, -1))?,
             ("delete", _) => self.things.delete(&number)?,
             ("raise", Some(found)) => self.things.put(Thing { rank: found.rank + 10, ..found })?,
             ("own", Some(found)) => self.things.put(Thing { owner: Some("ada".to_owned()), ..found })?,
@@ -91,16 +91,16 @@ async fn an_index_lists_in_the_order_of_its_fields() {
     let (_, things) =
         after(&["red 3", "red -1", "red 2", "red 10", "red 1", "blue 4", "raise 1", "raise -1", "raise 2"])
             .await;
-    let red = things.find("by_colour", &Colour::Red).all().await.expect("rows");
+    let red = things.find("by_color", &Color::Red).all().await.expect("rows");
     // By rank, and then by time, of which every other one is between two seconds.
     assert_eq!(numbers(&red), [3, 10, -1, 1, 2]);
-    let last = things.find("by_colour", &Colour::Red).descending().limit(2).page().await.expect("rows");
+    let last = things.find("by_color", &Color::Red).descending().limit(2).page().await.expect("rows");
     assert_eq!(numbers(&last.rows), [2, 1]);
-    let next = things.find("by_colour", &Colour::Red).descending().limit(2).after(last.next).page().await;
+    let next = things.find("by_color", &Color::Red).descending().limit(2).after(last.next).page().await;
     assert_eq!(numbers(&next.expect("rows").rows), [-1, 10]);
-    let high = things.find("by_colour", &Colour::Red).only(&11).all().await.expect("rows");
+    let high = things.find("by_color", &Color::Red).only(&11).all().await.expect("rows");
     assert_eq!(numbers(&high), [-1, 1, 2]);
-    let none = things.find("by_colour", &Colour::Red).only(&2).all().await.expect("rows");
+    let none = things.find("by_color", &Color::Red).only(&2).all().await.expect("rows");
     assert!(none.is_empty());
     let even = things.find("by_flag", &true).limit(1).all().await.expect("rows");
     assert_eq!(numbers(&even), [10, 2, 4], "all pages, by name");
@@ -116,7 +116,7 @@ async fn a_page_goes_on_where_the_one_before_ended() {
     let (_, things) = after(&["red 1", "red 2", "red 3", "red 4", "red 5"]).await;
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let page = things.find("by_colour", &Colour::Red).limit(2).after(after).page().await.expect("a page");
+        let page = things.find("by_color", &Color::Red).limit(2).after(after).page().await.expect("a page");
         seen.extend(numbers(&page.rows));
         after = page.next;
         if after.is_none() {
@@ -130,14 +130,14 @@ async fn a_page_goes_on_where_the_one_before_ended() {
 async fn a_row_that_moves_leaves_nothing_behind() {
     let (store, things) =
         after(&["red 1", "red 2", "own 1", "blue 1", "delete 2", "delete 7", "blue 5", "delete 5"]).await;
-    assert_eq!(numbers(&things.find("by_colour", &Colour::Blue).all().await.expect("rows")), [1]);
-    assert!(things.find("by_colour", &Colour::Red).all().await.expect("rows").is_empty());
+    assert_eq!(numbers(&things.find("by_color", &Color::Blue).all().await.expect("rows")), [1]);
+    assert!(things.find("by_color", &Color::Red).all().await.expect("rows").is_empty());
     assert!(things.find("by_owner", "ada").all().await.expect("rows").is_empty(), "blue takes the owner");
     assert_eq!(things.get(&2).await.expect("no row"), None);
     let mut documents = 0;
     for collection in [
-        "i#by_colour#Red",
-        "i#by_colour#Blue",
+        "i#by_color#Red",
+        "i#by_color#Blue",
         "i#by_flag#0",
         "i#by_flag#1",
         "i#by_owner#\u{2}\u{2}",
@@ -159,13 +159,13 @@ async fn a_projection_sees_its_changes_before_they_are_written() {
 #[tokio::test(start_paused = true)]
 async fn mistakes_in_asking_are_named() {
     let (_, mut things) = after(&["red 1"]).await;
-    let error = things.find("by_color", &Colour::Red).all().await.expect_err("no such index");
-    assert_eq!(error.to_string(), "`things` has no index `by_color` (known: by_colour, by_flag, by_owner)");
+    let error = things.find("by_color", &Color::Red).all().await.expect_err("no such index");
+    assert_eq!(error.to_string(), "`things` has no index `by_color` (known: by_color, by_flag, by_owner)");
     let error = things.get(&0.5).await.expect_err("no key");
     assert!(error.to_string().contains("a number that is not whole"), "{error}");
     let error = things.find("by_owner", &vec![1]).all().await.expect_err("no key");
     assert!(error.to_string().contains("cannot have a list in a key"), "{error}");
-    for error in [things.put(thing(1, Colour::Red, 1)), things.delete(&1)] {
+    for error in [things.put(thing(1, Color::Red, 1)), things.delete(&1)] {
         let error = error.expect_err("nobody writes it");
         assert!(matches!(error, ReadModelError::NotInProjection { .. }));
         assert!(error.to_string().contains("put `#[read_model]` on the field"), "{error}");

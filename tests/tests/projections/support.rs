@@ -149,10 +149,10 @@ pub(crate) async fn slice(store: &MemoryStore, account: &str) -> Slice {
 }
 
 /// An account in the same slice as `account`.
-pub(crate) async fn neighbour(store: &MemoryStore, account: &str) -> String {
+pub(crate) async fn neighbor(store: &MemoryStore, account: &str) -> String {
     let slices = store.slices().await.expect("slices");
     let slice = slices.of(&stream(account));
-    let mut names = (0..).map(|number| format!("neighbour-{number}"));
+    let mut names = (0..).map(|number| format!("neighbor-{number}"));
     names.find(|name| slices.of(&stream(name)) == slice).expect("there is one")
 }
 

@@ -13,7 +13,7 @@ use es_core::{EventData, MAX_ERROR_TEXT, MemoryStore};
 use es_tests::domain::Deposited;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::{LEASE, deposit, neighbour, projector, slice, work};
+use crate::support::{LEASE, deposit, neighbor, projector, slice, work};
 
 /// Much longer than in other tests: minutes pass in these.
 const POLL: Duration = Duration::from_secs(5);
@@ -108,10 +108,10 @@ impl Projection for Faulty {
 async fn an_event_whose_handler_panics_or_hangs_is_parked_alone() {
     for fault in [Fault::Panic("bad"), Fault::Hang("bad")] {
         let store = MemoryStore::new();
-        let neighbour = neighbour(&store, "ada").await;
-        deposit(&store, &neighbour, &["before"]).await;
+        let neighbor = neighbor(&store, "ada").await;
+        deposit(&store, &neighbor, &["before"]).await;
         deposit(&store, "ada", &["a", "bad", "c"]).await;
-        deposit(&store, &neighbour, &["after"]).await;
+        deposit(&store, &neighbor, &["after"]).await;
         let faulty = Faulty::with(fault);
         let projector = projector(store.clone(), faulty.clone()).on_failure(OnFailure::Park).build();
         let workers: Vec<_> = (0..3).map(|_| work(&projector)).collect();
@@ -330,7 +330,7 @@ async fn an_operator_can_park_or_skip_an_event_that_is_delayed() {
     for park in [true, false] {
         let store = MemoryStore::new();
         deposit(&store, "ada", &["a", "b"]).await;
-        deposit(&store, &neighbour(&store, "ada").await, &["c"]).await;
+        deposit(&store, &neighbor(&store, "ada").await, &["c"]).await;
         let service = Arc::new(Mutex::new(Service::Down));
         let working = projector(store.clone(), Notifier(Arc::clone(&service))).poll(POLL).build();
         let worker = work(&working);
@@ -380,10 +380,10 @@ impl Publisher for Partial {
 async fn an_operator_can_park_or_skip_an_event_that_a_broker_does_not_accept() {
     for park in [true, false] {
         let store = MemoryStore::new();
-        let neighbour = neighbour(&store, "ada").await;
-        deposit(&store, &neighbour, &["a"]).await;
+        let neighbor = neighbor(&store, "ada").await;
+        deposit(&store, &neighbor, &["a"]).await;
         deposit(&store, "ada", &["b"]).await;
-        deposit(&store, &neighbour, &["c"]).await;
+        deposit(&store, &neighbor, &["c"]).await;
         let source = CloudEvents::source("/tests").expect("a source");
         let clock = es_tests::chaos::projections::VirtualTime::new(chrono::TimeDelta::zero());
         let publishing = Publishing::new("to_tests", Partial("ada"), source).clock(clock);

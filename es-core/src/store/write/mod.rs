@@ -114,7 +114,7 @@ impl WriteSet {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] when an append is not at a loaded version, two are of one stream, one has no
-    /// events, or there is nothing by which a repetition could be recognised: neither an append nor a key.
+    /// events, or there is nothing by which a repetition could be recognized: neither an append nor a key.
     pub fn checked(&self) -> Result<Written, StoreError> {
         let streams = self.appends.iter().map(Append::stream);
         let streams: Vec<_> = streams.chain(self.unchanged.iter().map(|(stream, _)| stream)).collect();

@@ -136,7 +136,7 @@ impl SchemaLock {
     /// The events that the process records are those of its state: add the state as an [`aggregate`](Self::aggregate).
     ///
     /// ```ignore
-    /// SchemaLock::at("schema.json").process::<FulfilOrders>(|timeouts| timeouts.sample(Overdue { order }))
+    /// SchemaLock::at("schema.json").process::<FulfillOrders>(|timeouts| timeouts.sample(Overdue { order }))
     /// ```
     pub fn process<P: Process>(self, samples: impl FnOnce(Timeouts<P>) -> Timeouts<P>) -> Self {
         let decoder = Decoder {

@@ -19,13 +19,13 @@ use fastrand::Rng;
 use futures_util::future::{Either, join, join_all, select};
 use tokio::time::sleep;
 
-use self::shop::{Desk, Fulfil, Order, PATIENCE, PayIn, Place, Receive, Regret, Stock, Wallet};
+use self::shop::{Desk, Fulfill, Order, PATIENCE, PayIn, Place, Receive, Regret, Stock, Wallet};
 use super::client::SeededIds;
 use super::divert::{Divert, Sent};
 use super::faults;
 use super::projections::{VirtualTime, mortal};
 use super::slow::Slow;
-use super::user_code::Misbehaviour;
+use super::user_code::Misbehavior;
 
 const ORDERS: usize = 8;
 const ARTICLES: [&str; 2] = ["cup", "pot"];
@@ -84,12 +84,12 @@ fn projector<S: Feed + Clone>(
     store: S,
     lease: Duration,
     clock: VirtualTime,
-    misbehaviour: Option<&Misbehaviour>,
+    misbehavior: Option<&Misbehavior>,
     random: &mut Rng,
-) -> Projector<Reacting<Fulfil>> {
+) -> Projector<Reacting<Fulfill>> {
     let retry = RetryPolicy::default().with_max_delay(Duration::from_millis(200));
-    let process = Fulfil {
-        misbehaviour: misbehaviour.cloned().unwrap_or_default(),
+    let process = Fulfill {
+        misbehavior: misbehavior.cloned().unwrap_or_default(),
         orders: repository(&store, clock, random),
         stock: repository(&store, clock, random),
         wallets: repository(&store, clock, random),
@@ -98,9 +98,9 @@ fn projector<S: Feed + Clone>(
         .lease(lease)
         .poll(Duration::from_millis(100))
         .batch(random.u32(1..10))
-        .retry(retry.with_max_attempts(if misbehaviour.is_some() { 1_000 } else { 2 }))
+        .retry(retry.with_max_attempts(if misbehavior.is_some() { 1_000 } else { 2 }))
         .restart(RetryPolicy::never())
-        .handler_timeout(if misbehaviour.is_some() { HANDLER_TIMEOUT } else { STORM * 10 })
+        .handler_timeout(if misbehavior.is_some() { HANDLER_TIMEOUT } else { STORM * 10 })
         .clock(clock)
         .ids(SeededIds::new(random.fork()))
         .build()
@@ -134,7 +134,7 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     fastrand::seed(seed);
     let clock = VirtualTime::new(TimeDelta::zero());
     let mut report = ProcessReport::default();
-    let misbehaviour = random.bool().then(|| Misbehaviour::new(random.f64() * 0.3, random.fork()));
+    let misbehavior = random.bool().then(|| Misbehavior::new(random.f64() * 0.3, random.fork()));
     // For all workers at once: requests time out, or are refused. Many of the events and timeouts come meanwhile.
     let outage = Faults::seeded(random.u64(..));
     let outage = if random.bool() { outage.internal_errors(1.0) } else { outage.refusals(1.0) };
@@ -143,7 +143,7 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     let is_out = move |_: Sent<'_>| (begins..begins + lasts).contains(&clock.elapsed());
     let workers = (0..WORKERS).map(|_| {
         let mut random = random.fork();
-        let (open, truth, outage, misbehaviour) = (&open, &truth, &outage, misbehaviour.as_ref());
+        let (open, truth, outage, misbehavior) = (&open, &truth, &outage, misbehavior.as_ref());
         async move {
             let (mut deaths, mut injected) = (0, 0);
             while clock.elapsed() < STORM {
@@ -157,7 +157,7 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
                 let store: Arc<dyn Feed> = Arc::new(Slow::new(store, late, LATEST, random.fork()));
                 // By less than what a repository warns of.
                 let time = clock.stepping(STORM, Duration::from_secs(30), &mut random);
-                let worker = projector(store, lease, time, misbehaviour, &mut random);
+                let worker = projector(store, lease, time, misbehavior, &mut random);
                 let life = sleep(Duration::from_millis(random.u64(1..6_000)));
                 let work = mortal(worker.run(), random.u32(100..100_000), lease, random.fork());
                 match select(pin!(work), pin!(life)).await {
@@ -179,9 +179,9 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
         report.faults += injected;
     }
     report.unreached = outage.requests();
-    if let Some(misbehaviour) = &misbehaviour {
-        report.interruptions = misbehaviour.interruptions();
-        misbehaviour.end();
+    if let Some(misbehavior) = &misbehavior {
+        report.interruptions = misbehavior.interruptions();
+        misbehavior.end();
     }
     finish(&truth, clock, &mut random).await?;
     check(&truth, clock, &mut random, report).await
@@ -193,7 +193,7 @@ async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) 
     let stock: Repository<Stock> = repository(store, clock, &mut random);
     let wallets: Repository<Wallet> = repository(store, clock, &mut random);
     let desk: Repository<Desk> = repository(store, clock, &mut random);
-    let fulfilments: Repository<shop::Fulfilment> = repository(store, clock, &mut random);
+    let fulfillments: Repository<shop::Fulfillment> = repository(store, clock, &mut random);
     let mut placed = 0;
     while placed < ORDERS || clock.elapsed() < STORM / 2 {
         // Several things at once, now and then.
@@ -218,7 +218,7 @@ async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) 
             6 => {
                 // One that waits is paid and regretted at the same time.
                 let order = random.usize(..=placed).to_string();
-                let state = fulfilments.load(&order).await.expect("loads").state;
+                let state = fulfillments.load(&order).await.expect("loads").state;
                 if let Some(waiting) = state.waiting {
                     wallets.execute(&waiting.wallet, PayIn(order.clone())).await.expect("pays in");
                     sleep(Duration::from_millis(random.u64(..100))).await;
@@ -272,7 +272,7 @@ async fn check<S: Feed + Clone>(
     let orders: Repository<Order> = repository(store, clock, random);
     let stock: Repository<Stock> = repository(store, clock, random);
     let wallets: Repository<Wallet> = repository(store, clock, random);
-    let fulfilments: Repository<shop::Fulfilment> = repository(store, clock, random);
+    let fulfillments: Repository<shop::Fulfillment> = repository(store, clock, random);
     let load = |error: es_core::StoreError| error.to_string();
     let mut taken = std::collections::BTreeMap::<String, u32>::new();
     for wallet in WALLETS {
@@ -287,12 +287,12 @@ async fn check<S: Feed + Clone>(
         if order.shipped + order.called_off != 1 || paid != order.shipped {
             return Err(format!("order {id}: {order:?}, paid {paid} times"));
         }
-        let fulfilment = fulfilments.load(&id).await.map_err(load)?.state;
-        let is_strange = fulfilment.dropped > 1 || (fulfilment.dropped == 1 && order.shipped == 1);
-        if fulfilment.finished != 1 || fulfilment.waiting.is_some() || is_strange {
-            return Err(format!("order {id}: {fulfilment:?}"));
+        let fulfillment = fulfillments.load(&id).await.map_err(load)?.state;
+        let is_strange = fulfillment.dropped > 1 || (fulfillment.dropped == 1 && order.shipped == 1);
+        if fulfillment.finished != 1 || fulfillment.waiting.is_some() || is_strange {
+            return Err(format!("order {id}: {fulfillment:?}"));
         }
-        report.dropped += u64::from(fulfilment.dropped);
+        report.dropped += u64::from(fulfillment.dropped);
         for article in ARTICLES {
             let stock = stock.load(&article.to_owned()).await.map_err(load)?.state;
             let (reserved, released) = stock.orders.get(&id).copied().unwrap_or_default();
@@ -307,10 +307,10 @@ async fn check<S: Feed + Clone>(
         }
         report.shipped += u64::from(order.shipped);
         report.called_off += u64::from(order.called_off);
-        nothing_in(store, format!("process#fulfilment#turn#{id}")).await?;
+        nothing_in(store, format!("process#fulfillment#turn#{id}")).await?;
     }
     for slice in store.slices().await.map_err(load)?.iter() {
-        nothing_in(store, format!("process#fulfilment#timers#{slice}")).await?;
+        nothing_in(store, format!("process#fulfillment#timers#{slice}")).await?;
     }
     Ok(report)
 }

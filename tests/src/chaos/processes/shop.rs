@@ -1,4 +1,4 @@
-//! A shop: orders that a process fulfils, from a stock and from wallets.
+//! A shop: orders that a process fulfills, from a stock and from wallets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use es_core::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::chaos::user_code::Misbehaviour;
+use crate::chaos::user_code::Misbehavior;
 
 /// What an order needs of each of its articles.
 pub const PIECES: u32 = 1;
@@ -249,24 +249,24 @@ pub struct Finished;
 pub struct Overdue;
 
 #[derive(Aggregate, Clone, Debug, Default)]
-#[aggregate(name = "fulfilment", id = String, events(Waiting, Dropped, Finished))]
-pub struct Fulfilment {
+#[aggregate(name = "fulfillment", id = String, events(Waiting, Dropped, Finished))]
+pub struct Fulfillment {
     pub waiting: Option<Waiting>,
     pub dropped: u32,
     pub finished: u32,
 }
 
-impl Apply<Waiting> for Fulfilment {
+impl Apply<Waiting> for Fulfillment {
     fn apply(&mut self, event: &Waiting) {
         self.waiting = Some(event.clone());
     }
 }
-impl Apply<Dropped> for Fulfilment {
+impl Apply<Dropped> for Fulfillment {
     fn apply(&mut self, _: &Dropped) {
         self.dropped += 1;
     }
 }
-impl Apply<Finished> for Fulfilment {
+impl Apply<Finished> for Fulfillment {
     fn apply(&mut self, _: &Finished) {
         self.waiting = None;
         self.finished += 1;
@@ -277,35 +277,35 @@ impl Apply<Finished> for Fulfilment {
 /// desk.
 #[derive(Clone, Process)]
 #[process(
-    name = "fulfilment",
-    state = Fulfilment,
+    name = "fulfillment",
+    state = Fulfillment,
     events(Order(Placed), Wallet(PaidIn), Desk(Regretted)),
     timeouts(Overdue)
 )]
-pub struct Fulfil {
+pub struct Fulfill {
     pub orders: Repository<Order>,
     pub stock: Repository<Stock>,
     pub wallets: Repository<Wallet>,
-    pub misbehaviour: Misbehaviour,
+    pub misbehavior: Misbehavior,
 }
 
-impl Fulfil {
+impl Fulfill {
     async fn give_up(
         &self,
-        reaction: &mut Reaction<'_, Fulfilment>,
+        reaction: &mut Reaction<'_, Fulfillment>,
         articles: &[String],
-    ) -> Result<Events<Fulfilment>, BoxError> {
+    ) -> Result<Events<Fulfillment>, BoxError> {
         let order = reaction.id().clone();
         for article in articles {
             reaction.execute(&self.stock, article, Release(order.clone())).await?;
-            self.misbehaviour.may_strike().await;
+            self.misbehavior.may_strike().await;
         }
         reaction.execute(&self.orders, &order, CallOff).await?;
         Ok(Finished.into())
     }
 }
 
-impl React<Placed> for Fulfil {
+impl React<Placed> for Fulfill {
     fn instance(&self, _: &Placed, ctx: &EventContext) -> Result<Option<String>, BoxError> {
         Ok(Some(ctx.id().to_owned()))
     }
@@ -313,12 +313,12 @@ impl React<Placed> for Fulfil {
     async fn react(
         &self,
         event: &Placed,
-        reaction: &mut Reaction<'_, Fulfilment>,
-    ) -> Result<Events<Fulfilment>, BoxError> {
+        reaction: &mut Reaction<'_, Fulfillment>,
+    ) -> Result<Events<Fulfillment>, BoxError> {
         let order = reaction.id().clone();
         let mut reserved = Vec::new();
         for article in &event.articles {
-            self.misbehaviour.may_strike().await;
+            self.misbehavior.may_strike().await;
             match reaction.ask(&self.stock, article, Reserve(order.clone())).await? {
                 Ok(_) => reserved.push(article.clone()),
                 Err(SoldOut) => return self.give_up(reaction, &reserved).await,
@@ -327,7 +327,7 @@ impl React<Placed> for Fulfil {
         match reaction.ask(&self.wallets, &event.wallet, Take(order.clone())).await? {
             Ok(_) => {
                 reaction.execute(&self.orders, &order, Ship).await?;
-                self.misbehaviour.may_strike().await;
+                self.misbehavior.may_strike().await;
                 Ok(Finished.into())
             }
             Err(TooLittle) => {
@@ -338,7 +338,7 @@ impl React<Placed> for Fulfil {
     }
 }
 
-impl React<PaidIn> for Fulfil {
+impl React<PaidIn> for Fulfill {
     fn instance(&self, event: &PaidIn, _: &EventContext) -> Result<Option<String>, BoxError> {
         Ok(Some(event.order.clone()))
     }
@@ -346,8 +346,8 @@ impl React<PaidIn> for Fulfil {
     async fn react(
         &self,
         _: &PaidIn,
-        reaction: &mut Reaction<'_, Fulfilment>,
-    ) -> Result<Events<Fulfilment>, BoxError> {
+        reaction: &mut Reaction<'_, Fulfillment>,
+    ) -> Result<Events<Fulfillment>, BoxError> {
         let Some(waiting) = reaction.state().waiting.clone() else { return Ok(Events::none()) };
         if reaction.state().dropped > 0 {
             return Ok(Events::none());
@@ -364,7 +364,7 @@ impl React<PaidIn> for Fulfil {
 }
 
 /// Without commands.
-impl React<Regretted> for Fulfil {
+impl React<Regretted> for Fulfill {
     fn instance(&self, event: &Regretted, _: &EventContext) -> Result<Option<String>, BoxError> {
         Ok(Some(event.order.clone()))
     }
@@ -372,15 +372,15 @@ impl React<Regretted> for Fulfil {
     async fn react(
         &self,
         _: &Regretted,
-        reaction: &mut Reaction<'_, Fulfilment>,
-    ) -> Result<Events<Fulfilment>, BoxError> {
-        self.misbehaviour.may_strike().await;
+        reaction: &mut Reaction<'_, Fulfillment>,
+    ) -> Result<Events<Fulfillment>, BoxError> {
+        self.misbehavior.may_strike().await;
         let state = reaction.state();
         Ok(if state.waiting.is_some() && state.dropped == 0 { Dropped.into() } else { Events::none() })
     }
 }
 
-impl React<Overdue> for Fulfil {
+impl React<Overdue> for Fulfill {
     fn instance(&self, _: &Overdue, ctx: &EventContext) -> Result<Option<String>, BoxError> {
         Ok(Some(ctx.id().to_owned()))
     }
@@ -388,9 +388,9 @@ impl React<Overdue> for Fulfil {
     async fn react(
         &self,
         _: &Overdue,
-        reaction: &mut Reaction<'_, Fulfilment>,
-    ) -> Result<Events<Fulfilment>, BoxError> {
-        self.misbehaviour.may_strike().await;
+        reaction: &mut Reaction<'_, Fulfillment>,
+    ) -> Result<Events<Fulfillment>, BoxError> {
+        self.misbehavior.may_strike().await;
         match reaction.state().waiting.clone() {
             Some(waiting) => self.give_up(reaction, &waiting.articles).await,
             None => Ok(Events::none()),

@@ -17,7 +17,7 @@ async fn collection(store: &dyn Documents) -> String {
     for name in NAMES.iter().rev() {
         write(store, &DocumentKey::new(&collection, *name), &format!("{name:?}")).await;
     }
-    // Its neighbours.
+    // Its neighbors.
     for other in [format!("{collection}#"), format!("{collection}a"), collection[..20].to_owned()] {
         write(store, &DocumentKey::new(other, "a#5"), "\"another\"").await;
     }

@@ -36,25 +36,25 @@ pub struct PaymentOverdue;
 
 /// What the process remembers of one order.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq)]
-#[aggregate(name = "fulfilment", id = OrderId, events(WaitingForMoney, Fulfilled, GivenUp))]
-pub struct Fulfilment {
+#[aggregate(name = "fulfillment", id = OrderId, events(WaitingForMoney, Fulfilled, GivenUp))]
+pub struct Fulfillment {
     /// What waits for the money.
     pub waiting: Option<WaitingForMoney>,
 }
 
-impl Apply<WaitingForMoney> for Fulfilment {
+impl Apply<WaitingForMoney> for Fulfillment {
     fn apply(&mut self, event: &WaitingForMoney) {
         self.waiting = Some(event.clone());
     }
 }
 
-impl Apply<Fulfilled> for Fulfilment {
+impl Apply<Fulfilled> for Fulfillment {
     fn apply(&mut self, _: &Fulfilled) {
         self.waiting = None;
     }
 }
 
-impl Apply<GivenUp> for Fulfilment {
+impl Apply<GivenUp> for Fulfillment {
     fn apply(&mut self, _: &GivenUp) {
         self.waiting = None;
     }
@@ -63,12 +63,12 @@ impl Apply<GivenUp> for Fulfilment {
 /// The process.
 #[derive(Clone, Debug, Process)]
 #[process(
-    name = "fulfilment",
-    state = Fulfilment,
+    name = "fulfillment",
+    state = Fulfillment,
     events(Order(OrderPlaced)),
     timeouts(PaymentOverdue)
 )]
-pub struct FulfilOrders {
+pub struct FulfillOrders {
     /// To ship them, or call them off.
     pub orders: Repository<Order>,
     /// To set articles aside.
@@ -79,7 +79,7 @@ pub struct FulfilOrders {
     pub time_to_pay: Duration,
 }
 
-impl React<OrderPlaced> for FulfilOrders {
+impl React<OrderPlaced> for FulfillOrders {
     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Result<Option<OrderId>, BoxError> {
         Ok(Some(OrderId(ctx.id_as()?)))
     }
@@ -87,11 +87,11 @@ impl React<OrderPlaced> for FulfilOrders {
     async fn react(
         &self,
         event: &OrderPlaced,
-        reaction: &mut Reaction<'_, Fulfilment>,
-    ) -> Result<Events<Fulfilment>, BoxError> {
+        reaction: &mut Reaction<'_, Fulfillment>,
+    ) -> Result<Events<Fulfillment>, BoxError> {
         let take = Take { amount: total(&event.lines) };
         match reaction.ask(&self.wallets, &event.customer, take).await? {
-            Ok(_) => self.fulfil(reaction, &event.customer, &event.lines).await,
+            Ok(_) => self.fulfill(reaction, &event.customer, &event.lines).await,
             Err(WalletError::NoWallet) => Ok(Events::none()),
             Err(WalletError::TooLittle { .. }) => {
                 reaction.schedule(self.time_to_pay, PaymentOverdue)?;
@@ -102,7 +102,7 @@ impl React<OrderPlaced> for FulfilOrders {
     }
 }
 
-impl React<PaymentOverdue> for FulfilOrders {
+impl React<PaymentOverdue> for FulfillOrders {
     fn instance(&self, _: &PaymentOverdue, ctx: &EventContext) -> Result<Option<OrderId>, BoxError> {
         Ok(Some(OrderId(ctx.id_as()?)))
     }
@@ -110,25 +110,25 @@ impl React<PaymentOverdue> for FulfilOrders {
     async fn react(
         &self,
         _: &PaymentOverdue,
-        reaction: &mut Reaction<'_, Fulfilment>,
-    ) -> Result<Events<Fulfilment>, BoxError> {
+        reaction: &mut Reaction<'_, Fulfillment>,
+    ) -> Result<Events<Fulfillment>, BoxError> {
         let Some(waiting) = reaction.state().waiting.clone() else { return Ok(Events::none()) };
         let take = Take { amount: total(&waiting.lines) };
         match reaction.ask(&self.wallets, &waiting.customer, take).await? {
-            Ok(_) => self.fulfil(reaction, &waiting.customer, &waiting.lines).await,
+            Ok(_) => self.fulfill(reaction, &waiting.customer, &waiting.lines).await,
             Err(error) => self.give_up(reaction, format!("not paid in time: {error}")).await,
         }
     }
 }
 
-impl FulfilOrders {
+impl FulfillOrders {
     /// Sets everything aside and ships it, or undoes it all.
-    async fn fulfil(
+    async fn fulfill(
         &self,
-        reaction: &mut Reaction<'_, Fulfilment>,
+        reaction: &mut Reaction<'_, Fulfillment>,
         customer: &str,
         lines: &[Line],
-    ) -> Result<Events<Fulfilment>, BoxError> {
+    ) -> Result<Events<Fulfillment>, BoxError> {
         let order = *reaction.id();
         let amount = total(lines);
         for (index, line) in lines.iter().enumerate() {
@@ -149,9 +149,9 @@ impl FulfilOrders {
 
     async fn give_up(
         &self,
-        reaction: &mut Reaction<'_, Fulfilment>,
+        reaction: &mut Reaction<'_, Fulfillment>,
         reason: String,
-    ) -> Result<Events<Fulfilment>, BoxError> {
+    ) -> Result<Events<Fulfillment>, BoxError> {
         let order = *reaction.id();
         reaction.execute(&self.orders, &order, Cancel { reason }).await?;
         Ok(GivenUp.into())
@@ -178,8 +178,8 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    fn process(store: &MemoryStore) -> FulfilOrders {
-        FulfilOrders {
+    fn process(store: &MemoryStore) -> FulfillOrders {
+        FulfillOrders {
             orders: Repository::new(store.clone()),
             stock: Repository::new(store.clone()),
             wallets: Repository::new(store.clone()),
@@ -207,7 +207,7 @@ mod tests {
             .await
             .then_events::<Wallet>("Ann", [MoneyTaken { amount: Money::cents(8_00) }])
             .then_events::<Stock>("cup", [StockReserved { order: 1, pieces: 2 }])
-            .then_events::<Fulfilment>("1", [Fulfilled]);
+            .then_events::<Fulfillment>("1", [Fulfilled]);
     }
 
     #[tokio::test]
@@ -228,7 +228,7 @@ mod tests {
             )
             .then_nothing::<Stock>("cup")
             .then_events::<Order>("1", [cancelled("cup is sold out: 3 left")])
-            .then_events::<Fulfilment>("1", [GivenUp]);
+            .then_events::<Fulfillment>("1", [GivenUp]);
     }
 
     #[tokio::test]
@@ -242,7 +242,7 @@ mod tests {
             .later(HOUR)
             .await
             .then_events::<Order>("1", [cancelled("not paid in time: there are 1.00 EUR in the wallet")])
-            .then_events::<Fulfilment>("1", [GivenUp]);
+            .then_events::<Fulfillment>("1", [GivenUp]);
     }
 
     #[tokio::test]
@@ -250,7 +250,7 @@ mod tests {
         react(process)
             .when::<Order>("2", cups(1))
             .await
-            .then_nothing::<Fulfilment>("2")
+            .then_nothing::<Fulfillment>("2")
             .later(HOUR)
             .await
             .then_nothing::<Order>("2");
