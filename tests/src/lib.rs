@@ -82,3 +82,15 @@ fn the_readme_quotes_the_costs_of_the_book() {
         assert!(book.contains(row), "the book has no such row:\n{row}");
     }
 }
+
+/// The page on architecture names files and folders, and they exist.
+#[test]
+fn the_architecture_names_what_exists() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = include_str!("../../ARCHITECTURE.md");
+    let paths: Vec<_> = page.split('`').skip(1).step_by(2).filter(|name| name.contains('/')).collect();
+    assert!(paths.len() > 10, "the paths are gone");
+    for path in paths {
+        assert!(root.join(path).exists(), "there is no such file: {path}");
+    }
+}
