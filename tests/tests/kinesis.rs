@@ -99,14 +99,33 @@ async fn every_event_arrives_in_the_order_of_its_stream() {
 
 #[tokio::test]
 #[ignore = "needs a Kinesis-compatible server: `just test-kinesis`"]
-async fn a_data_stream_that_is_not_there_stops_the_slice() {
-    let (_, client, _) = publisher().await;
+async fn a_data_stream_that_is_not_there_is_waited_for() {
+    let (_, client, name) = publisher().await;
+    let missing = format!("{name}-later");
     let store = MemoryStore::new();
     append(&store, &StreamId::new("order", 1).expect("a stream"), 1).await;
-    let publisher = KinesisPublisher::new(client, "no-such-stream");
+    let publisher = KinesisPublisher::new(client.clone(), &missing);
     let envelopes = CloudEvents::source("/tests").expect("a source");
     let publishing = Publishing::new("to_kinesis", publisher, envelopes);
     let projector = Projector::builder(store, publishing).retry(RetryPolicy::never()).build();
-    let error = projector.run_until_caught_up().await.expect_err("stops").to_string();
-    assert!(error.contains("the data stream `no-such-stream` does not exist"), "{error}");
+    let running = tokio::spawn({
+        let projector = projector.clone();
+        async move { projector.run_until_caught_up().await }
+    });
+    let delay = tokio::time::timeout(Duration::from_secs(60), async {
+        loop {
+            let progress = projector.progress().await.expect("is known");
+            if let Some((_, delay)) = progress.delayed().next() {
+                return delay.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    let error = delay.await.expect("the slice is delayed").error;
+    assert!(error.contains(&format!("the data stream `{missing}` does not exist")), "{error}");
+
+    client.create_stream().stream_name(&missing).shard_count(1).send().await.expect("creates the data stream");
+    let published = tokio::time::timeout(Duration::from_secs(120), running).await;
+    published.expect("goes on").expect("does not panic").expect("publishes");
+    assert_eq!(records(&client, &missing).await.len(), 1);
 }
