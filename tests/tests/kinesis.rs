@@ -124,7 +124,13 @@ async fn a_data_stream_that_is_not_there_is_waited_for() {
     let error = delay.await.expect("the slice is delayed").error;
     assert!(error.contains(&format!("the data stream `{missing}` does not exist")), "{error}");
 
-    client.create_stream().stream_name(&missing).shard_count(1).send().await.expect("creates the data stream");
+    client
+        .create_stream()
+        .stream_name(&missing)
+        .shard_count(1)
+        .send()
+        .await
+        .expect("creates the data stream");
     let published = tokio::time::timeout(Duration::from_secs(120), running).await;
     published.expect("goes on").expect("does not panic").expect("publishes");
     assert_eq!(records(&client, &missing).await.len(), 1);
