@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
+use es_benches::report::median;
 use es_core::prelude::*;
 use es_core::{Repository, SnapshotPolicy};
 use es_dynamo::embedded::Engine;
@@ -50,88 +51,113 @@ impl Plan {
     }
 }
 
-/// The cost of a command: the median of the windows before a mark.
+/// The cost of a command: medians of the windows before a mark.
 pub struct Sample {
     pub cpu: Duration,
     pub wall: Duration,
+    /// The CPU time, divided by that on a new table. The two take turns, so that other work on the machine, which slows
+    /// down both, has little effect on it.
+    pub relative: f64,
 }
 
-/// Commits up to the last mark, and returns the cost at each mark.
-pub async fn measure(engine: &Engine, plan: &Plan) -> Result<Vec<Sample>, Failure> {
-    let store = engine.store().await?;
-    let indexer = Indexer::builder(&store).build()?;
-    let projector = Projector::new(store.clone(), Claims::new(&store));
-    let indexing = tokio::spawn({
-        let indexer = indexer.clone();
-        async move { indexer.run().await }
-    });
-    let projecting = tokio::spawn({
-        let projector = projector.clone();
-        async move { projector.run().await }
-    });
-
+/// Commits up to the last mark, and returns the cost at each mark. `new_engine` starts an engine without any content.
+pub async fn measure(
+    new_engine: impl Fn() -> Result<Engine, Failure>,
+    plan: &Plan,
+) -> Result<Vec<Sample>, Failure> {
+    let application = Application::start(&new_engine()?).await?;
     let mut samples = Vec::new();
     let mut done = 0;
     for mark in &plan.marks {
         let before = mark - plan.window * WINDOWS as u64;
-        commit(&store, plan.clients, before - done).await?;
-        caught_up(&indexer, &projector, before).await?;
+        application.commit(plan.clients, before - done, before).await?;
         done = before;
-        let mut windows = Vec::with_capacity(WINDOWS);
+        let (mut cpu, mut wall, mut relative) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..WINDOWS {
-            let (cpu, wall) = (ProcessTime::now(), Instant::now());
-            commit(&store, plan.clients, plan.window).await?;
+            let other = Application::start(&new_engine()?).await?;
+            let on_new_table = other.time(plan, 0).await?;
+            other.stop().await?;
+            let on_this_table = application.time(plan, done).await?;
             done += plan.window;
-            caught_up(&indexer, &projector, done).await?;
-            let commands = plan.window as u32;
-            windows.push(Sample { cpu: cpu.elapsed() / commands, wall: wall.elapsed() / commands });
+            relative.push(on_this_table.0 / on_new_table.0);
+            cpu.push(on_this_table.0);
+            wall.push(on_this_table.1);
         }
         let sample = Sample {
-            cpu: median(&windows, |window| window.cpu),
-            wall: median(&windows, |window| window.wall),
+            cpu: Duration::from_secs_f64(median(cpu.into_iter())),
+            wall: Duration::from_secs_f64(median(wall.into_iter())),
+            relative: median(relative.into_iter()),
         };
-        eprintln!("{done} commands: {:?} CPU time each", sample.cpu);
+        eprintln!("{done} commands: {:?} CPU time each, {:.2} × new table", sample.cpu, sample.relative);
         samples.push(sample);
     }
-
-    projector.shutdown();
-    projecting.await??;
-    indexer.shutdown();
-    indexing.await??;
+    application.stop().await?;
     Ok(samples)
 }
 
-fn median(windows: &[Sample], of: fn(&Sample) -> Duration) -> Duration {
-    let mut values: Vec<_> = windows.iter().map(of).collect();
-    values.sort_unstable();
-    values.get(values.len() / 2).copied().unwrap_or_default()
+/// A store, with an indexer and a projection running.
+struct Application {
+    store: DynamoStore,
+    indexer: Indexer,
+    projector: Projector<Claims>,
+    running: JoinSet<Result<(), Failure>>,
 }
 
-/// Commits so many events, each to a stream of its own.
-async fn commit(store: &DynamoStore, clients: u64, commands: u64) -> Result<(), Failure> {
-    let claims: Repository<Claim> =
-        Repository::builder(store.clone()).snapshots(SnapshotPolicy::Never).build();
-    let mut running = JoinSet::new();
-    for client in 0..clients {
-        let claims = claims.clone();
-        let share = commands / clients + u64::from(client < commands % clients);
-        running.spawn(async move {
-            for _ in 0..share {
-                claims.execute(&uuid::Uuid::new_v4().to_string(), File).await?;
-            }
-            Ok::<_, Failure>(())
+impl Application {
+    async fn start(engine: &Engine) -> Result<Self, Failure> {
+        let store = engine.store().await?;
+        let indexer = Indexer::builder(&store).build()?;
+        let projector = Projector::new(store.clone(), Claims::new(&store));
+        let mut running = JoinSet::new();
+        running.spawn({
+            let indexer = indexer.clone();
+            async move { Ok(indexer.run().await?) }
         });
+        running.spawn({
+            let projector = projector.clone();
+            async move { Ok(projector.run().await?) }
+        });
+        Ok(Self { store, indexer, projector, running })
     }
-    while let Some(ended) = running.join_next().await {
-        ended??;
-    }
-    Ok(())
-}
 
-/// Waits until so many events are in the feed, and in the read model.
-async fn caught_up(indexer: &Indexer, projector: &Projector<Claims>, events: u64) -> Result<(), Failure> {
-    while indexer.progress().events < events {
-        tokio::time::sleep(Duration::from_millis(2)).await;
+    async fn stop(mut self) -> Result<(), Failure> {
+        self.projector.shutdown();
+        self.indexer.shutdown();
+        while let Some(ended) = self.running.join_next().await {
+            ended??;
+        }
+        Ok(())
     }
-    Ok(projector.caught_up().await?)
+
+    /// The CPU time and the wall time of a command in seconds, over a window after `done` commands.
+    async fn time(&self, plan: &Plan, done: u64) -> Result<(f64, f64), Failure> {
+        let (cpu, wall) = (ProcessTime::now(), Instant::now());
+        self.commit(plan.clients, plan.window, done + plan.window).await?;
+        let commands = plan.window as f64;
+        Ok((cpu.elapsed().as_secs_f64() / commands, wall.elapsed().as_secs_f64() / commands))
+    }
+
+    /// Sends commands, each to a stream of its own, and waits until `total` events are in the read model.
+    async fn commit(&self, clients: u64, commands: u64, total: u64) -> Result<(), Failure> {
+        let claims: Repository<Claim> =
+            Repository::builder(self.store.clone()).snapshots(SnapshotPolicy::Never).build();
+        let mut running = JoinSet::new();
+        for client in 0..clients {
+            let claims = claims.clone();
+            let share = commands / clients + u64::from(client < commands % clients);
+            running.spawn(async move {
+                for _ in 0..share {
+                    claims.execute(&uuid::Uuid::new_v4().to_string(), File).await?;
+                }
+                Ok::<_, Failure>(())
+            });
+        }
+        while let Some(ended) = running.join_next().await {
+            ended??;
+        }
+        while self.indexer.progress().events < total {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(self.projector.caught_up().await?)
+    }
 }

@@ -31,7 +31,7 @@ impl Canned {
             let comma = if version == 1 { "" } else { "," };
             let _ = write!(
                 items,
-                r#"{comma}{{"pk":{{"S":"notebook#a"}},"sk":{{"S":"E#{version:012}"}},"lv":{{"N":"{version}"}},"id":{{"S":"{}"}},"at":{{"N":"1800000000000"}},"ev":{{"L":[{{"M":{{"t":{{"S":"Noted"}},"p":{{"S":"{{\"text\":\"{text}\"}}"}}}}}}]}}}}"#,
+                r#"{comma}{{"pk":{{"S":"notebook#a"}},"sk":{{"S":"E#{version:012}"}},"lv":{{"N":"{version}"}},"id":{{"S":"{}"}},"at":{{"N":"1700000000000"}},"ev":{{"L":[{{"M":{{"t":{{"S":"Noted"}},"p":{{"S":"{{\"text\":\"{text}\"}}"}}}}}}]}}}}"#,
                 uuid::Uuid::from_u128(version as u128),
             );
         }
