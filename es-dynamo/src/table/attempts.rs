@@ -1,4 +1,4 @@
-//! Writes, and whether an attempt of theirs may have been carried out.
+//! Writes, and whether one of their attempts may have been executed.
 //!
 //! The SDK retries a request whose response is lost, and reports only the last attempt. If that one is refused,
 //! because the credentials have expired in the meantime for example, its error says nothing about the attempts before
@@ -19,6 +19,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use es_core::StoreError;
+use futures_util::FutureExt;
 use serde::Deserialize;
 
 use super::{Item, outcome_unknown, translate};
@@ -28,12 +29,12 @@ tokio::task_local! {
     static ATTEMPTS: Attempts;
 }
 
-/// The attempts of one write so far.
+/// The attempts of a write so far.
 #[derive(Default)]
 struct Attempts {
     /// Whether the current attempt was handed to the HTTP client.
     transmitted: Cell<bool>,
-    /// Whether an attempt ended without a response that tells what became of it.
+    /// Whether an attempt ended without a response that proves its outcome.
     unresolved: Cell<bool>,
 }
 
@@ -47,15 +48,16 @@ pub(crate) struct Failed<E> {
 }
 
 /// Sends a write through a client that has the [`interceptor`], and watches its attempts.
-pub(crate) async fn watched<T, E>(
+#[expect(clippy::result_large_err, reason = "the SDK's own errors are as large")]
+pub(crate) fn watched<T, E>(
     request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
-) -> Result<T, Failed<E>> {
-    let result = async {
-        let result = request.await;
+) -> impl Future<Output = Result<T, Failed<E>>> {
+    // With `async` blocks instead of combinators, the future of the request, of several KB, would be copied several times.
+    let watched = request.map(|result| {
         let is_outcome_unknown = ATTEMPTS.with(|attempts| attempts.unresolved.get());
         result.map_err(|error| Failed { error, is_outcome_unknown })
-    };
-    ATTEMPTS.scope(Attempts::default(), result).await
+    });
+    ATTEMPTS.scope(Attempts::default(), watched)
 }
 
 /// The interceptor that [`watched`] needs.
@@ -99,13 +101,13 @@ impl Intercept for WatchAttempts {
     }
 }
 
-/// Whether the response to an attempt tells what became of it: it was carried out, or refused by the service.
+/// Returns whether the response to an attempt proves its outcome: the service executed the request, or refused it.
 fn is_resolved(context: &FinalizerInterceptorContextRef<'_>) -> bool {
     matches!(context.output_or_error(), Some(Ok(_))) || context.response().is_some_and(is_refusal)
 }
 
-/// Whether the service refused a request. A client error without an error code is from something in between, such as
-/// a gateway, which may have passed the request on.
+/// Returns whether the service refused a request. A client error without an error code is from an intermediary such as a
+/// gateway, which may have forwarded the request.
 fn is_refusal(response: &HttpResponse) -> bool {
     #[derive(Deserialize)]
     struct Refusal {
