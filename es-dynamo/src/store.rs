@@ -31,49 +31,47 @@ use crate::table::admin::TableOptions;
 #[cfg(feature = "aws")]
 use crate::table::client;
 
-/// The table when none is named.
+/// The default name of the table.
 const DEFAULT_TABLE: &str = "events";
 
-/// The environment variable that names the table.
+/// The environment variable with the name of the table.
 #[cfg(feature = "aws")]
 const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 
-/// An event store in a DynamoDB table. A clone shares everything.
+/// An event store in a DynamoDB table. Clones share everything.
 ///
-/// # What operations do
+/// # Requests
 ///
-/// | operation | requests | what they are |
+/// | operation | requests | kind |
 /// |---|---|---|
-/// | append by a repository | 1 | `PutItem` on the condition that the place is free |
-/// | load | 1 for each MB | `Query`, strongly consistent, from the newest snapshot on |
-/// | append at a version from elsewhere | 2 | a `Query` of one item for the stream's end, `PutItem` |
-/// | write several streams, with a claim or under a key | 1 | `TransactWriteItems`, at twice the units |
-/// | write a snapshot | 1 | `PutItem` on the condition that it is newer |
-/// | read a document, list some | 1 | `GetItem`, `Query` |
-/// | change a document, several | 1 | `PutItem` or `DeleteItem`, `TransactWriteItems` |
+/// | append by a repository | 1 | `PutItem`, if the version is free |
+/// | load | 1 for each MB | `Query`, strongly consistent, from the newest snapshot |
+/// | append at a version that was not loaded | 2 | `Query` of the last commit, `PutItem` |
+/// | write several streams, a claim, or an idempotency key | 1 | `TransactWriteItems`, at twice the units |
+/// | write a snapshot | 1 | `PutItem`, if it is newer |
+/// | read a document, list documents | 1 | `GetItem`, `Query` |
+/// | change one document, several documents | 1 | `PutItem` or `DeleteItem`, `TransactWriteItems` |
 ///
-/// A commit is one item. Its sort key is the version of its first event, so that writers who start from the
-/// same version collide, and an item once written is never changed. A commit of more than 400 KB, which is
-/// the most that an item holds, is as many items as it takes, written in one transaction, up to 4 MB: that
-/// costs twice as much.
+/// A commit is one item. Its sort key is the version of its first event, so that writers that start from the same version
+/// collide. An item is never changed after it is written. A commit of more than 400 KB, the maximum size of an item, is
+/// stored in several items, up to 4 MB, which are written in one transaction at twice the cost.
 ///
 /// # Lost responses
 ///
-/// When the response to a write is lost, the SDK or the repository sends it again; the condition then fails
-/// on its own item, which comes back with the error and is recognized by its commit id.
+/// If the response to a write is lost, the SDK or the repository retries it. The condition of the retry then fails on the
+/// existing item, which is returned with the error and recognized by its commit id.
 ///
-/// If the later attempts are refused instead, because the credentials have expired in the meantime for example, the
-/// error is [`StoreError::Unavailable`], and
-/// [`is_outcome_unknown`](StoreError::is_outcome_unknown) returns `true`: the store watches all attempts, also those that
-/// the SDK makes without reporting them. A response that is not from DynamoDB, such as the error page or the empty `200`
-/// of a gateway, counts as none.
+/// If the retries are refused instead, for example because the credentials have expired in the meantime, the error is
+/// [`StoreError::Unavailable`], and [`is_outcome_unknown`](StoreError::is_outcome_unknown) returns `true`: the store
+/// tracks all attempts, including those of the SDK. A response that is not from DynamoDB, such as the error page or the
+/// empty `200` of a gateway, counts as lost.
 #[derive(Clone)]
 pub struct DynamoStore {
     pub(crate) table: Arc<Table>,
     pub(crate) feed: Arc<TableFeed>,
 }
 
-/// Settings of a [`DynamoStore`]: which table, and how to reach it.
+/// Builds a [`DynamoStore`]: its table, and the client to reach it.
 ///
 /// ```
 /// # fn example(client: aws_sdk_dynamodb::Client) -> Result<(), es_core::StoreError> {
@@ -98,7 +96,7 @@ pub struct DynamoStoreBuilder {
     slices: Option<Slices>,
 }
 
-/// Where the builder's own clients get their settings from.
+/// The source of the settings of clients that the builder creates.
 #[cfg(feature = "aws")]
 enum Source {
     Environment(Box<aws_config::SdkConfig>),
@@ -106,17 +104,17 @@ enum Source {
 }
 
 impl DynamoStore {
-    /// Settings for a store.
+    /// Returns a builder for a store.
     pub fn builder() -> DynamoStoreBuilder {
         DynamoStoreBuilder::new()
     }
 
-    /// The store in the table that the environment names, on Amazon DynamoDB.
+    /// Opens the store on Amazon DynamoDB that the environment configures.
     ///
-    /// Credentials, region and endpoint come from where the AWS command line has them: environment
-    /// variables, profiles, the container's or the instance's role
-    /// ([documentation](https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html)). The
-    /// table is that of `ES_DYNAMO_TABLE`, or `events`. It has to exist, see
+    /// Credentials, region, and endpoint come from the standard sources: environment variables, profiles, the role of the
+    /// container or of the instance
+    /// ([documentation](https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html)). The environment
+    /// variable `ES_DYNAMO_TABLE` sets the table (default: `events`), which has to exist: see
     /// [`create_table`](Self::create_table).
     ///
     /// The client waits 2 s for a connection, 5 s for the response to an attempt, and 30 s for all attempts of a
@@ -131,7 +129,7 @@ impl DynamoStore {
         Self::builder().from_env().await.build()
     }
 
-    /// A new store in memory, on an engine in this process that speaks DynamoDB.
+    /// Creates a store in memory, on a DynamoDB engine in this process.
     ///
     /// # Errors
     ///
@@ -142,7 +140,7 @@ impl DynamoStore {
         Engine::in_memory()?.store().await
     }
 
-    /// The same in a file, which is created if it does not exist.
+    /// Opens a store in a file, which is created if it does not exist.
     ///
     /// # Errors
     ///
@@ -157,19 +155,19 @@ impl DynamoStore {
         opened.map_err(|error| StoreError::Backend(error.into()))??.store().await
     }
 
-    /// Creates the table, on demand, and waits until it is there; an existing one is verified.
+    /// Creates the table with on-demand capacity, and waits until it is active. Verifies an existing table.
     ///
     /// A new table on AWS has point-in-time recovery and deletion protection, unless
     /// [`create_table_with`](Self::create_table_with) turns them off.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] when there is a table of another shape, or the client may not create one.
+    /// [`StoreError::Setup`] if the table exists and has another shape, or if the client may not create it.
     pub async fn create_table(&self) -> Result<(), StoreError> {
         self.create_table_with(TableOptions::on_demand()).await
     }
 
-    /// The same with options.
+    /// Creates the table with options; see [`create_table`](Self::create_table).
     ///
     /// # Errors
     ///
@@ -187,15 +185,15 @@ impl DynamoStore {
         self.feed.index().await.map(drop)
     }
 
-    /// Verifies that the table has the shape that the store needs, its keys, its stream, its time to live, and that the
-    /// feed has the number of slices with which its pages were written.
+    /// Verifies the shape of the table: its keys, its stream, its time to live. Also verifies that the feed has the number
+    /// of slices with which its pages were written.
     ///
     /// On AWS, it also logs a warning if point-in-time recovery or deletion protection is off.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] names every difference, and what to do; [`StoreError::Damaged`] when the feed's settings
-    /// were changed.
+    /// [`StoreError::Setup`] names every difference, and says what to do; [`StoreError::Damaged`] if the settings of the
+    /// feed were changed.
     pub async fn verify_table(&self) -> Result<(), StoreError> {
         self.verify().await?;
         self.table.warn_if_unprotected().await
@@ -219,14 +217,14 @@ impl DynamoStore {
         ))
     }
 
-    /// The client that the store was made with.
+    /// Returns the client that the store was built with.
     #[must_use]
-    #[expect(clippy::misnamed_getters, reason = "the store's own one leaves some answers undecoded")]
+    #[expect(clippy::misnamed_getters, reason = "the other one leaves some responses undecoded")]
     pub fn client(&self) -> &Client {
         &self.table.given
     }
 
-    /// The client that an [`Indexer`](crate::Indexer) uses, if there is one.
+    /// Returns the client for DynamoDB Streams that an [`Indexer`](crate::Indexer) uses, if there is one.
     #[cfg(feature = "indexer")]
     #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
     #[must_use]
@@ -234,7 +232,7 @@ impl DynamoStore {
         self.feed.streams.as_ref()
     }
 
-    /// The name of the table.
+    /// Returns the name of the table.
     #[must_use]
     pub fn table_name(&self) -> &str {
         &self.table.name
@@ -285,10 +283,10 @@ impl EventStore for DynamoStore {
             drop(runtime.spawn(task));
             return;
         }
-        // The SDK needs tokio, so a caller without it gets one for this task.
+        // The SDK needs tokio, so this task gets a runtime if the caller has none.
         std::thread::spawn(|| match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(task),
-            Err(error) => tracing::warn!(%error, "a background task was dropped: tokio does not start"),
+            Err(error) => tracing::warn!(%error, "dropped a background task: cannot start a tokio runtime"),
         });
     }
 }
@@ -308,17 +306,16 @@ impl Documents for DynamoStore {
     }
 }
 
-/// # What operations do
+/// # Requests
 ///
-/// | operation | requests | what they are |
+/// | operation | requests | kind |
 /// |---|---|---|
-/// | read a part of a slice | 1, and 1 for each 100 commits | a `Query` for pages, `BatchGetItem` for the commits that the filter takes, both eventually consistent |
-/// | the same, from inside a page | 1 more | a `Query` for that page |
-/// | the end of a slice | 1 | a `Query` of one item, strongly consistent |
-/// | how far a stream is indexed | 1 where an indexer runs in this process, 2 or more elsewhere | a `Query` for the pages that are new; elsewhere the summary and the newest pages |
+/// | read from a slice | 1, and 1 for each 100 commits | `Query` of pages, `BatchGetItem` of the commits that match the filter, both eventually consistent |
+/// | read from a position inside a page | 1 more | `Query` of that page |
+/// | get the end of a slice | 1 | `Query` of one item, strongly consistent |
+/// | get the indexed version of a stream | 1 if an indexer runs in this process, otherwise 2 or more | `Query` of new pages; otherwise of the summary and the newest pages |
 ///
-/// Events come into the feed by an `Indexer`, which follows the table's stream, or by a
-/// [Lambda function](crate::lambda) that does.
+/// An `Indexer`, or a [Lambda function](crate::lambda), indexes commits from the table's stream into the feed.
 #[async_trait]
 impl Feed for DynamoStore {
     async fn slices(&self) -> Result<Slices, StoreError> {
@@ -381,11 +378,11 @@ impl DynamoStoreBuilder {
         }
     }
 
-    /// Uses `client`, with the credentials, the region, the timeouts and the retries that it was made with. It takes
-    /// precedence over the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint).
+    /// Uses `client`, with its credentials, region, timeouts, and retries. It takes precedence over the clients of
+    /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint).
     ///
-    /// Set its timeouts: unless told otherwise, the SDK waits for a response indefinitely. The clients that this
-    /// builder makes itself have these:
+    /// Set its timeouts: by default, the SDK waits for a response indefinitely. The clients that this builder creates have
+    /// these:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -399,14 +396,14 @@ impl DynamoStoreBuilder {
     /// # let _ = aws_sdk_dynamodb::Config::builder().timeout_config(timeouts);
     /// ```
     ///
-    /// If it has interceptors of its own, to encrypt and decrypt say, they see all that is sent and found. Without any,
-    /// loads are faster: commits are read from the text of an answer, and the SDK makes no items of it.
+    /// If the client has interceptors, for example to encrypt and decrypt items, they see all requests and responses.
+    /// Without interceptors, loads are faster: commits are decoded from the text of the response, without the SDK's items.
     pub fn client(mut self, client: Client) -> Self {
         self.client = Some(client);
         self
     }
 
-    /// Uses `client` for the table's stream: what an [`Indexer`](crate::Indexer) needs besides.
+    /// Uses `client` for the table's stream, which an [`Indexer`](crate::Indexer) reads.
     #[cfg(feature = "indexer")]
     #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
     pub fn streams_client(mut self, client: aws_sdk_dynamodbstreams::Client) -> Self {
@@ -414,8 +411,8 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Uses the embedded `engine`. The table needs no stream there: an [`Indexer`](crate::Indexer) learns of commits
-    /// from the engine.
+    /// Uses the embedded `engine`, where an [`Indexer`](crate::Indexer) learns of commits from the engine instead of a
+    /// stream.
     ///
     /// A [`client`](Self::client) that is set after this is used for requests. It must be a client of the same
     /// engine.
@@ -441,23 +438,23 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Uses the table `name`, `events` if none is named.
+    /// Sets the name of the table (default: `events`).
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = Some(name.into());
         self
     }
 
-    /// Sets into how many slices the feed of a new table is divided (default: 8): the most workers that can share one
-    /// projection.
+    /// Sets the number of slices of the feed of a new table (default: 8), which is the maximum number of workers that can
+    /// share one projection.
     ///
-    /// The number is fixed when the feed is made. Without this setting, a store takes the number that the feed has; with
-    /// it, whatever uses a feed that has another number fails with [`StoreError::Setup`].
+    /// The number is fixed when the feed is created. Without this setting, a store uses the number of the existing feed;
+    /// with it, requests to a feed with another number fail with [`StoreError::Invalid`].
     pub fn slices(mut self, slices: Slices) -> Self {
         self.slices = Some(slices);
         self
     }
 
-    /// Uses clients, and unless one was chosen the table, from the environment: see [`DynamoStore::from_env`].
+    /// Uses clients from the environment, and the table unless one is set: see [`DynamoStore::from_env`].
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(mut self) -> Self {
@@ -470,8 +467,8 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Uses a DynamoDB-compatible server at `url`, such as DynamoDB Local at `http://localhost:8000`. Those
-    /// take any credentials.
+    /// Uses a DynamoDB-compatible server at `url`, such as DynamoDB Local at `http://localhost:8000`, without
+    /// credentials.
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub fn endpoint(mut self, url: impl Into<String>) -> Self {
@@ -507,7 +504,7 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Makes the clients that were not given.
+    /// Creates the clients that were not given.
     #[cfg(feature = "aws")]
     fn make_clients(&mut self) {
         let timeouts = self.timeouts.clone().build();
@@ -533,11 +530,11 @@ impl DynamoStoreBuilder {
         });
     }
 
-    /// The store.
+    /// Returns the store.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when there is no client, or the table's name is not one that DynamoDB allows.
+    /// [`StoreError::Invalid`] if there is no client, or DynamoDB does not allow the name of the table.
     #[cfg_attr(not(feature = "aws"), allow(unused_mut))]
     pub fn build(mut self) -> Result<DynamoStore, StoreError> {
         #[cfg(feature = "aws")]

@@ -1,4 +1,4 @@
-//! The way from the SDK to the engine: HTTP without a network.
+//! The connector from the SDK to the engine: HTTP without a network.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +15,9 @@ use aws_smithy_types::body::SdkBody;
 use super::operations::{Answer, carry_out};
 use super::storage::Storage;
 
-/// Carries requests of the SDK to an engine.
+/// Sends requests of the SDK to an engine.
 ///
-/// A request that was sent is carried out, also when the caller no longer waits for the answer: as it would
-/// be over a network.
+/// As over a network, a request that was sent is executed even if the caller no longer waits for the response.
 #[derive(Clone)]
 pub struct Connector {
     storage: Arc<Storage>,
@@ -30,9 +29,9 @@ impl Connector {
         Self { storage, in_place: false }
     }
 
-    /// Carries out requests at once, on the thread that sends them.
+    /// Executes requests immediately on the thread that sends them, which they block.
     ///
-    /// For tests in which the order of requests has to be the same each time. It holds the thread up.
+    /// Use it in tests that need a deterministic order of requests.
     #[must_use]
     pub fn in_place(mut self) -> Self {
         self.in_place = true;
@@ -76,7 +75,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// An HTTP client that has one connector.
+/// An HTTP client with a single connector.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     connector: SharedHttpConnector,

@@ -1,4 +1,4 @@
-//! Failures of SQLite, in words that tell what to do.
+//! Failures of SQLite, with messages that say what to do.
 //!
 //! The engine reports them as texts. Those of SQLite are part of its interface
 //! ([result codes](https://www.sqlite.org/rescode.html)), and the engine adds three.
@@ -9,7 +9,7 @@ use std::path::Path;
 use dynoxide::DynoxideError;
 use es_core::StoreError;
 
-/// What SQLite could not do.
+/// A failure of SQLite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     kind: Kind,
@@ -28,7 +28,7 @@ enum Kind {
     Other,
 }
 
-/// The kinds, by what SQLite and the engine say of them.
+/// The kinds, by the messages of SQLite and of the engine.
 const TEXTS: [(&str, Kind); 11] = [
     ("database or disk is full", Kind::Full),
     ("database disk image is malformed", Kind::Damaged),
@@ -55,8 +55,8 @@ impl Failure {
         Self { kind, said }
     }
 
-    /// Whether the same request may succeed later although nothing was repaired. A write that failed so may have
-    /// reached the disk.
+    /// Returns whether the request may succeed later without a repair. A write with such a failure may have reached the
+    /// disk.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self.kind, Kind::Locked | Kind::Io | Kind::Other)
     }

@@ -1,14 +1,14 @@
-//! DynamoDB in this process: the SDK's client, on an engine that is reached without a network.
+//! DynamoDB in this process: the client of the SDK, on an engine that needs no network.
 //!
-//! The engine is [dynoxide](https://docs.rs/dynoxide-rs), on SQLite. Requests go through the SDK as they
-//! would to AWS, retries included; only the last step, over the wire, is a function call. It is for
-//! development and tests, and says what it cannot do: the limits of a real table's throughput are not there.
+//! The engine is [dynoxide](https://docs.rs/dynoxide-rs), on SQLite. Requests go through the SDK as they do on AWS,
+//! including retries; only sending them is a function call. The engine is meant for development and tests. It does not
+//! limit throughput as a real table does.
 //!
-//! A table has an outbox in place of a stream: each commit is noted in the transaction that stores it, and an
-//! [`Indexer`](crate::Indexer) removes it when it is in the feed. A command costs the same however many there were
-//! before. Several processes may use one file: what one of them commits, any indexer on the file indexes.
+//! A table has an outbox instead of a stream: each commit is added in the transaction that stores it, and an
+//! [`Indexer`](crate::Indexer) removes it once it is in the feed. The cost of a command does not depend on the number of
+//! earlier commands. Several processes may use one file; an indexer of any of them indexes the commits of all.
 //!
-//! A failure that does not pass, such as a full disk or a damaged file, is a [`StoreError::Backend`] at once.
+//! A permanent failure, such as a full disk or a damaged file, is reported immediately as [`StoreError::Backend`].
 
 mod connector;
 mod failure;
@@ -34,7 +34,7 @@ pub(crate) use outbox::Outbox;
 #[cfg(feature = "indexer")]
 pub(crate) use outbox::Unindexed;
 
-/// An engine. A clone is the same engine.
+/// An engine. Clones share it.
 ///
 /// ```
 /// use es_dynamo::embedded::Engine;
@@ -54,16 +54,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// A new engine in memory: its content goes with its last clone, and its last client.
+    /// Starts an engine in memory. Its content is dropped with its last clone and its last client.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Backend`] when it cannot be started.
+    /// [`StoreError::Backend`] if it cannot be started.
     pub fn in_memory() -> Result<Self, StoreError> {
         Ok(Self { storage: Storage::in_memory()? })
     }
 
-    /// An engine in a file, which is created if it does not exist.
+    /// Opens an engine in a file, which is created if it does not exist.
     ///
     /// # Errors
     ///
@@ -73,17 +73,17 @@ impl Engine {
         Ok(Self { storage: Storage::in_file(path.as_ref())? })
     }
 
-    /// A client of this engine.
+    /// Returns a client of this engine.
     #[must_use]
     pub fn client(&self) -> Client {
         Client::from_conf(self.config_through(SharedHttpConnector::new(self.connector())).build())
     }
 
-    /// The settings of a client of this engine whose requests go through `connector`, which passes them on
-    /// to [`connector`](Self::connector): to count them, to hold them up, to lose them.
+    /// Returns the settings of a client of this engine whose requests go through `connector`. It forwards them to
+    /// [`connector`](Self::connector), and may count, delay, or drop them.
     ///
-    /// Each client has a separate budget of retries. The SDK's default is one budget for all clients of a process, with
-    /// which a test with many faults would use up the retries of the tests beside it.
+    /// Each client has a separate retry budget. By default, the SDK shares one budget between all clients of a process, so
+    /// that a test with many faults would use up the retries of concurrent tests.
     #[must_use]
     pub fn config_through(&self, connector: SharedHttpConnector) -> aws_sdk_dynamodb::config::Builder {
         unsigned_config()
@@ -92,7 +92,7 @@ impl Engine {
             .http_client(connector::Client::new(connector))
     }
 
-    /// A client of this engine's streams.
+    /// Returns a client of this engine's streams.
     #[cfg(feature = "indexer")]
     #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
     #[must_use]
@@ -101,7 +101,7 @@ impl Engine {
         aws_sdk_dynamodbstreams::Client::from_conf(config.build())
     }
 
-    /// The settings of a client of this engine's streams, as [`config_through`](Self::config_through).
+    /// Like [`config_through`](Self::config_through), for a client of this engine's streams.
     #[cfg(feature = "indexer")]
     #[cfg_attr(docsrs, doc(cfg(feature = "indexer")))]
     #[must_use]
@@ -115,13 +115,13 @@ impl Engine {
             .http_client(connector::Client::new(connector))
     }
 
-    /// The way to the engine.
+    /// Returns a connector to the engine.
     #[must_use]
     pub fn connector(&self) -> Connector {
         Connector::new(Arc::clone(&self.storage))
     }
 
-    /// The commits of the table `name` that are not in the feed yet.
+    /// Returns the outbox of the table `name`: its commits that are not in the feed yet.
     pub(crate) fn outbox(&self, name: &str) -> Outbox {
         Outbox::new(Arc::clone(&self.storage), name.to_owned())
     }

@@ -1,4 +1,4 @@
-//! The operations of the engine, by the names that DynamoDB gives them.
+//! The operations of the engine, by their names in DynamoDB.
 
 use dynoxide::DynoxideError;
 
@@ -9,13 +9,13 @@ use crate::table::names;
 /// The operations that may write commits.
 const WRITES: [&str; 4] = ["PutItem", "TransactWriteItems", "BatchWriteItem", "UpdateItem"];
 
-/// What the engine answers.
+/// The response of the engine.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: String,
 }
 
-/// Carries out one request: its target is `DynamoDB_20120810.PutItem`, its body the operation's input.
+/// Executes a request, whose target is for example `DynamoDB_20120810.PutItem`, and whose body is the input.
 pub(crate) fn carry_out(storage: &Storage, target: &str, body: &[u8]) -> Answer {
     let operation = target.rsplit('.').next().unwrap_or_default();
     let answer = match dispatch(storage, operation, body) {
@@ -24,20 +24,20 @@ pub(crate) fn carry_out(storage: &Storage, target: &str, body: &[u8]) -> Answer 
         Err(error) if error.status_code() >= 500 => failed(&Failure::of(&error.to_string())),
         Err(error) => Answer { status: error.status_code(), body: error.to_json() },
     };
-    // Here, so that it happens also when the answer is lost, or the caller no longer waits for it.
+    // Here, so that it also happens if the response is lost, or the caller no longer waits for it.
     if WRITES.contains(&operation) && may_hold_commit(body) {
         storage.written.notify(usize::MAX);
     }
     answer
 }
 
-/// Returns whether a request names the sort key of a commit. Only a hint: the outbox knows.
+/// Returns whether a request contains the sort key of a commit. This is a hint only; the outbox has the commits.
 fn may_hold_commit(body: &[u8]) -> bool {
     let prefix = names::COMMIT_PREFIX.as_bytes();
     body.windows(1 + prefix.len()).any(|window| window[0] == b'"' && &window[1..] == prefix)
 }
 
-/// One arm for each operation: the input is read, the method called, the output written.
+/// Generates one arm per operation, which decodes the input, calls the method, and encodes the output.
 macro_rules! operations {
     ($($name:literal => $method:ident,)*) => {
         fn dispatch(storage: &Storage, operation: &str, body: &[u8]) -> Result<String, DynoxideError> {
@@ -81,7 +81,7 @@ operations! {
     "UpdateTimeToLive" => update_time_to_live,
 }
 
-/// The answer after a failure of SQLite. The SDK repeats a request only if it may pass.
+/// Returns the response to a failure of SQLite. The SDK retries the request only if the failure is transient.
 fn failed(failure: &Failure) -> Answer {
     let (status, code) = match failure.is_transient() {
         true => (500, "com.amazonaws.dynamodb.v20120810#InternalServerError"),
@@ -91,14 +91,14 @@ fn failed(failure: &Failure) -> Answer {
     Answer { status, body }
 }
 
-/// What DynamoDB says of an operation that it does not know.
+/// Returns the body of the error for an unknown operation.
 fn unknown(operation: &str) -> String {
     let message = format!("the embedded engine has no operation {operation}");
     serde_json::json!({ "__type": "com.amazon.coral.service#UnknownOperationException", "message": message })
         .to_string()
 }
 
-/// An input that is none. The engine's own types say in the error what a validation would have said.
+/// Returns the error for an input that cannot be decoded. The error of the engine's types contains the validation message.
 fn unreadable(error: serde_json::Error) -> DynoxideError {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();

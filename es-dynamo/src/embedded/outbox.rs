@@ -1,9 +1,9 @@
-//! The outbox: which commits of a table are not in the feed yet.
+//! The outbox: the commits of a table that are not in the feed yet.
 //!
-//! A trigger writes into it each commit in the transaction that stores the commit, whichever process that is. An
-//! indexer removes what is in the feed. So nothing is lost when a process dies between the two, and to find out
-//! whether anything is left takes one look at a table that is empty most of the time. The table needs no stream:
-//! the engine reads all records of a stream on every write, and keeps them.
+//! A trigger adds each commit in the transaction that stores it, in every process. An indexer removes the commits that are
+//! in the feed. So no commit is lost if a process dies between the two, and finding out whether any is left takes one
+//! query of a table that is empty most of the time. The table has no stream, because the engine keeps all records of a
+//! stream, and reads them in every write.
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) struct Outbox {
     table: String,
 }
 
-/// Some commits that may not be in the feed yet, the oldest first.
+/// Commits that may not be in the feed yet, oldest first.
 #[cfg(feature = "indexer")]
 #[derive(Debug, Default)]
 pub(crate) struct Unindexed {
@@ -47,7 +47,7 @@ impl Outbox {
         Self { storage, table }
     }
 
-    /// Creates the outbox, with all commits that the table has, unless it is there.
+    /// Creates the outbox with all commits of the table, unless it exists.
     pub(crate) async fn create(&self) -> Result<(), StoreError> {
         let sql = Sql::of(&self.table);
         self.storage
@@ -65,7 +65,7 @@ impl Outbox {
             .await
     }
 
-    /// Whether commits are written into it.
+    /// Returns whether commits are added to the outbox.
     pub(crate) async fn is_created(&self) -> Result<bool, StoreError> {
         let sql = Sql::of(&self.table);
         self.storage.with_outbox(move |connection| sql.is_created(connection)).await
@@ -77,7 +77,7 @@ impl Outbox {
         self.storage.written.listen()
     }
 
-    /// Returns whether there is anything in it.
+    /// Returns whether the outbox is empty.
     #[cfg(feature = "indexer")]
     pub(crate) async fn is_empty(&self) -> Result<bool, StoreError> {
         let query = format!("SELECT NOT EXISTS (SELECT 1 FROM {})", Sql::of(&self.table).outbox);
@@ -86,7 +86,7 @@ impl Outbox {
             .await
     }
 
-    /// Reads at most `limit` commits, from the oldest on.
+    /// Returns at most `limit` commits, oldest first.
     #[cfg(feature = "indexer")]
     pub(crate) async fn read(&self, limit: usize) -> Result<Unindexed, StoreError> {
         let query = Sql::of(&self.table).read();
@@ -145,7 +145,7 @@ impl Sql {
         }
     }
 
-    /// Which rows are commits, of the row `row`.
+    /// Returns the condition that the row `row` is a commit.
     fn is_commit(row: &str) -> String {
         let prefix = names::COMMIT_PREFIX;
         let length = TEXT_KEY.len() + prefix.len();
@@ -163,7 +163,7 @@ impl Sql {
         )
     }
 
-    /// Numbers are never used twice, so that none is removed which was not read.
+    /// Numbers are never reused, so that no commit is removed that was not read.
     fn create(&self) -> String {
         let Self { table, outbox, trigger } = self;
         let (create_trigger, is_commit) = (self.trigger(), Self::is_commit("item"));

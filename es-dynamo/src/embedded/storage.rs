@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use super::failure::{Failure, open_error};
 use super::tokens::Tokens;
 
-/// How long the outbox waits for a lock that another process holds, before the request is repeated later.
+/// How long the outbox waits for a lock of another process before it fails with a transient error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The page size of a database in memory, in bytes.
@@ -27,8 +27,8 @@ const MEMORY_PAGE_SIZE: u32 = 32 * 1024;
 
 /// The engine's database, with a second connection for the [outbox](super::outbox).
 ///
-/// Requests and the second connection take turns. Without that, each would wait for the other's locks inside
-/// SQLite, which polls for them.
+/// Requests and the second connection take turns. Otherwise, each would wait for the locks of the other inside SQLite,
+/// which polls for them.
 pub(crate) struct Storage {
     database: Database,
     turn: Mutex<Turn>,
@@ -36,7 +36,7 @@ pub(crate) struct Storage {
     pub(crate) written: Event,
 }
 
-/// What only one request at a time may use.
+/// The resources that only one request at a time may use.
 struct Turn {
     outbox: Connection,
     tokens: Tokens,
@@ -45,7 +45,7 @@ struct Turn {
 impl Storage {
     /// Opens a new database in memory.
     pub(crate) fn in_memory() -> Result<Arc<Self>, StoreError> {
-        // A name that only the two connections know. The content goes with the last of them.
+        // The name is known to the two connections only. The content is dropped with the last of them.
         let name = format!("file:es-{}?mode=memory&cache=shared", uuid::Uuid::new_v4());
         let opened = Self::open(&name, Some(MEMORY_PAGE_SIZE));
         let opened = opened.map_err(|error| StoreError::Backend(error.into()))?;
@@ -74,19 +74,19 @@ impl Storage {
         }
         let database = Database::new(name)?;
         outbox.busy_timeout(BUSY_TIMEOUT)?;
-        // To lose a removal from the outbox is harmless, so it need not wait for the disk.
+        // Losing a removal from the outbox is harmless, so it does not have to wait for the disk.
         outbox.pragma_update(None, "synchronous", "NORMAL")?;
         let turn = Mutex::new(Turn { outbox, tokens: Tokens::default() });
         Ok(Self { database, turn, written: Event::new() })
     }
 
-    /// Carries out a request.
+    /// Executes a request.
     pub(crate) fn request<T>(&self, request: impl FnOnce(&Database) -> T) -> T {
         let _turn = self.turn();
         request(&self.database)
     }
 
-    /// Carries out a transaction, unless it was carried out before.
+    /// Executes a transaction, unless it was executed before.
     pub(crate) fn transact(&self, request: Request) -> Result<Response, DynoxideError> {
         self.turn().tokens.transact(request, |request| self.database.transact_write_items(request))
     }

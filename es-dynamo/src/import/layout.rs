@@ -116,7 +116,7 @@ pub struct ForeignEvent {
     pub payload: String,
     /// When it happened, if the table tells.
     pub time: Option<DateTime<Utc>>,
-    /// What is known besides.
+    /// Its metadata.
     pub metadata: Metadata,
 }
 

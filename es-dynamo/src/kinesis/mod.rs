@@ -85,8 +85,8 @@ impl KinesisPublisher {
         Self { client, stream: stream.into(), record_limit: RECORD_BYTES, recent: Some(Recent::default()) }
     }
 
-    /// The same with a client from the environment, as [`DynamoStore::from_env`](crate::DynamoStore::from_env)
-    /// makes one, with the same timeouts.
+    /// Publishes to the data stream with a client from the environment, with the timeouts of
+    /// [`DynamoStore::from_env`](crate::DynamoStore::from_env).
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(stream: impl Into<String>) -> Self {
@@ -98,7 +98,7 @@ impl KinesisPublisher {
         Self::new(Client::new(&config), stream)
     }
 
-    /// A client of the Kinesis-compatible server at `url`, for tests. Those take any credentials.
+    /// Returns a client of the Kinesis-compatible server at `url`, without credentials, for tests.
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     #[must_use]

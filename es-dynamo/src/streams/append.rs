@@ -1,4 +1,4 @@
-//! Appending: one conditional `PutItem`; for a commit too large for one item, one transaction.
+//! Appending a commit: one conditional `PutItem`, or one transaction if the commit does not fit into an item.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::table::{
     item_size, key, names, qualified, responses,
 };
 
-/// How often an append that expects no version is tried again when another one takes its place.
+/// How many versions an append without an expected version tries, if other writers are faster.
 const MOST_PLACES: u32 = 100;
 
 impl Table {
     pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         append.last_version_after(Version::NONE)?;
-        // What is rare is boxed, here and below: the future of an append by a repository stays small.
+        // Rare cases are boxed, here and below, which keeps the future of an append by a repository small.
         match append.expected() {
             ExpectedVersion::NoStream => self.append_at(append, Version::NONE, Cost::ZERO).await,
             ExpectedVersion::Exact(version) if append.is_loaded() || version.is_none() => {
@@ -30,10 +30,10 @@ impl Table {
         }
     }
 
-    /// Appends after `version`, which is the end of a commit: the condition alone decides.
+    /// Appends after `version`, which has to be the end of a commit, with a single conditional write.
     ///
-    /// The sort key is the version of the first event, so that two writers who start from the same version
-    /// want the same key, however many events they have.
+    /// The sort key is the version of the first event, so that two writers that start from the same version write the same
+    /// key, however many events they have.
     async fn append_at(
         &self,
         append: &Append,
@@ -52,9 +52,9 @@ impl Table {
             Written::Refused(failed) => failed,
         };
 
-        // A commit is stored there: of another writer, or of an attempt of this one whose response was lost.
+        // The version is taken: by another writer, or by an earlier attempt whose response was lost.
         let wanted = commit_items(stream, first, append.commit())?;
-        // In a transaction everything is written, and billed, twice.
+        // A transaction is billed twice.
         let times = if wanted.len() > 1 { 2 } else { 1 };
         let bytes = wanted.iter().map(item_size).sum();
         let there = old.as_ref().map_or(0, item_size);
@@ -64,7 +64,7 @@ impl Table {
         cost += read;
         match old {
             Some(old) if old.id == append.commit().id => Ok(self.repeated(stream, old, last, cost)?),
-            // Commits stay where they are, so that no attempt of this one can be carried out any more.
+            // Commits are never moved, so no late attempt of this append can succeed any more.
             old => {
                 let actual = old.map(|old| old.last);
                 Err(Conflict::new(stream.clone(), append.expected(), actual, cost).into())
@@ -72,7 +72,7 @@ impl Table {
         }
     }
 
-    /// Writes the parts of a commit in one transaction, on the condition that all their places are free.
+    /// Writes the parts of a commit in one transaction, if all their versions are free.
     async fn put_all(&self, items: Vec<Item>) -> Result<Written, StoreError> {
         let puts = items.into_iter().map(|item| self.put_if(item, PLACE_IS_FREE).build());
         let Cancelled { mut reasons, is_outcome_unknown } =
@@ -89,8 +89,8 @@ impl Table {
         }
     }
 
-    /// Appends after a version that the caller has from somewhere: it may be beyond the stream's end, or
-    /// inside a commit, which the condition alone would accept.
+    /// Appends after a version that was not loaded. It may be beyond the end of the stream or inside a commit, which the
+    /// conditional write alone would accept.
     async fn append_checked(&self, append: &Append, version: Version) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let head = self.head(stream).await?;
@@ -99,7 +99,7 @@ impl Table {
         }
         let mut cost = head.cost;
         if head.version > version {
-            // Perhaps because this very commit is stored there already.
+            // An earlier attempt of this append may have succeeded.
             let (found, read) = self.commit_at(stream, version.next()).await?;
             cost += read;
             if let Some(found) = found.filter(|found| found.id == append.commit().id) {
@@ -110,10 +110,10 @@ impl Table {
         Err(Conflict::new(stream.clone(), append.expected(), Some(head.version), cost).into())
     }
 
-    /// Appends at the end, wherever that is.
+    /// Appends at the end of the stream.
     ///
-    /// All attempts of one `Append` want the same place, also those of which nobody knows what became, until
-    /// it is known that another commit stands there.
+    /// All attempts of one `Append`, including those with an unknown outcome, target the same version until another commit
+    /// is found there.
     async fn append_anywhere(&self, append: &Append) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let mut cost = Cost::ZERO;
@@ -136,7 +136,7 @@ impl Table {
                 Err(AppendError::Conflict(conflict)) if places < MOST_PLACES => {
                     cost = conflict.cost;
                     lost = Some(first);
-                    // Perhaps another attempt has gone on to the next place already.
+                    // A concurrent attempt may have moved on to the next version.
                     place = append.tried_at().filter(|tried| *tried != first);
                     let longest = Duration::from_millis(u64::from(places.min(50)));
                     tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
@@ -144,10 +144,10 @@ impl Table {
                 other => return other,
             }
         }
-        unreachable!("the last place ends the loop")
+        unreachable!("the last attempt ends the loop")
     }
 
-    /// The commit that stands at a place, by the item that came back with a refusal, if one did.
+    /// Returns the commit at a version: that of `item`, which a failed condition returned, if it did.
     pub(crate) async fn old_commit(
         &self,
         stream: &StreamId,
@@ -160,7 +160,7 @@ impl Table {
         }
     }
 
-    /// What an append that is stored already comes to.
+    /// Returns the result of an append that was stored by an earlier attempt.
     pub(crate) fn repeated(
         &self,
         stream: &StreamId,
@@ -177,7 +177,7 @@ impl Table {
         Ok(Appended::new(found.first, found.last, cost).repeated())
     }
 
-    /// The commit whose first event has the version `first`.
+    /// Returns the commit whose first event has the version `first`.
     async fn commit_at(
         &self,
         stream: &StreamId,

@@ -33,7 +33,7 @@ pub(crate) fn commit_items(
     let mut items = Vec::new();
     let mut part = Vec::new();
     let (mut part_first, mut part_bytes) = (first, 0);
-    // What every part has besides its events, whatever their number.
+    // The size of each part without its events.
     let frame = item_size(&item(stream, &whole, first, last, commit, Vec::new())?) + 64;
     for (event, version) in commit.events.iter().zip(first.get()..) {
         let value = event_value(event);

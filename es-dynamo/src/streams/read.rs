@@ -1,4 +1,4 @@
-//! Reading: as few pages as there can be, and never more in memory than two of them.
+//! Reading a stream: as few pages as possible, and at most two of them in memory.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use super::decode::{Answer, Found, KEY_RANGE};
 use super::item::{Attributes, CommitHead, Part};
 use crate::table::{ItemPage, MOST_ITEMS, Table, names};
 
-/// How often what cannot be seen yet is waited for, and how long at first.
+/// How often to wait for items that are not visible yet, and how long at first.
 const MOST_WAITS: u32 = 10;
 const WAIT: Duration = Duration::from_millis(10);
 
-/// How far a read has come.
+/// The progress of a read.
 struct Progress {
     stream: StreamId,
     contiguity: Contiguity,
-    /// What was read upwards of a commit whose rest is to come.
+    /// The parts of a commit that is not complete yet.
     assembly: Assembly,
-    /// Whether the next request may be answered by a replica that is behind. The first one alone: two of them
-    /// might not fit together.
+    /// Whether the next request is eventually consistent. Only the first one may be: the responses of two replicas may not
+    /// fit together.
     eventual: bool,
     step: Step,
 }
 
-/// What comes next.
+/// The next step of a read.
 enum Step {
-    /// Look at the end of the partition for a snapshot, and what follows it.
+    /// Read the end of the partition: the snapshot, and the commits after it.
     FromSnapshot(SnapshotRequest),
-    /// Read on upwards, up to a version; and then hand out the commits that were read from the end before.
+    /// Read upwards to a version, and then return the commits that were read from the end before.
     Upwards {
         until: Version,
         then: Vec<Commit>,
@@ -42,14 +42,14 @@ enum Step {
     Done,
 }
 
-/// What stands at the end of a partition: perhaps a snapshot, and the newest commits.
+/// The end of a partition: the snapshot, if there is one, and the newest commits.
 #[derive(Default)]
 struct End {
     snapshot: Option<Snapshot>,
     unusable: Option<Version>,
-    /// In the order of their versions.
+    /// In ascending order of their versions.
     parts: VecDeque<Part>,
-    /// Whether there is more before them.
+    /// Whether there are more before them.
     more: bool,
     cost: Cost,
 }
@@ -89,11 +89,11 @@ impl Table {
         Ok(Some(page))
     }
 
-    /// The first page of a read that may start from a snapshot: one Query downwards from the partition's
-    /// end, where the snapshot comes first, and then the newest commits.
+    /// Returns the first page of a read that may start from a snapshot: one descending Query from the end of the partition,
+    /// which returns the snapshot first, and then the newest commits.
     ///
-    /// When it does not reach back far enough, what it found is kept, and what lies between is read upwards:
-    /// so a long stream needs no more memory than a short one.
+    /// If it does not reach back far enough, its result is kept, and the commits before it are read upwards, so that a long
+    /// stream needs no more memory than a short one.
     async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
         let End { snapshot, unusable, mut parts, more, cost } =
             self.end(progress, request.longest_tail).await?;
@@ -108,7 +108,7 @@ impl Table {
         }
 
         let start = page.snapshot.as_ref().map_or(Version::NONE, Snapshot::version);
-        // What the snapshot covers is not needed, and a commit whose first part is not here is read upwards.
+        // Commits that the snapshot includes are not needed, and a commit whose first part is missing is read upwards.
         parts.retain(|part| part.whole.last > start);
         while more && parts.front().is_some_and(|part| part.commit.first > part.whole.first) {
             parts.pop_front();
@@ -154,14 +154,14 @@ impl Table {
             }
             from = answer.last_key;
             end.more = from.is_some();
-            // A page may end anywhere, before the first commit, too: whether there is one has to be known.
+            // A page may end anywhere, even before the first commit.
             if !end.more || !end.parts.is_empty() {
                 return Ok(end);
             }
         }
     }
 
-    /// The next page upwards. One that ends inside of a commit gives what comes before that.
+    /// Returns the next page upwards. A page that ends inside a commit returns the commits before it.
     async fn upwards(
         &self,
         progress: &mut Progress,
@@ -174,7 +174,7 @@ impl Table {
         let mut from = None;
         let mut waits = 0;
         loop {
-            // Every request starts after the last event that was seen, so none can be left out between two.
+            // Every request starts after the last event that was read, so no event between two requests is left out.
             let start = assembly.next();
             let until = assembly.awaited().map_or(until, |last| last.max(until));
             if start > until {
@@ -200,7 +200,7 @@ impl Table {
                     Taken::Whole(commit) => page.commits.push(commit),
                     Taken::Started => {}
                     Taken::Ahead(error) => {
-                        // What a whole commit follows can be seen by now, or is not there.
+                        // Anything before a whole commit is visible by now, or does not exist.
                         most_waits = if is_split { MOST_WAITS } else { 1 };
                         missing = Some(error);
                         break;
@@ -222,13 +222,13 @@ impl Table {
                 page.commits.extend(then);
                 return Ok(Some(page));
             }
-            // The rest of the last commit lies beyond the bound, or something cannot be seen yet.
+            // The rest of the last commit is beyond the limit, or something is not visible yet.
             if empty || missing.is_some() {
                 waits += 1;
                 if waits > most_waits {
                     return Err(missing.unwrap_or_else(|| assembly.incomplete()));
                 }
-                // What is rare is boxed: the future of a page stays small.
+                // Rare, so it is boxed, which keeps the future of a page small.
                 Box::pin(tokio::time::sleep(WAIT * waits)).await;
             }
         }
@@ -266,7 +266,7 @@ impl Table {
         }
     }
 
-    /// A strongly consistent Query for the sort keys from `from` to `to`, both included.
+    /// Returns a strongly consistent Query of a stream for the sort keys from `from` to `to`, both included.
     fn stream_query(
         &self,
         stream: &StreamId,
@@ -285,10 +285,10 @@ impl Table {
     }
 }
 
-/// Whether a snapshot is of this stream as it is: its version is not beyond the newest commit, nor inside of one,
-/// and the commit that ends there, if it is among `parts`, is the one that the snapshot was taken after.
+/// Returns whether a snapshot belongs to the stream: its version is neither beyond the newest commit nor inside one, and
+/// the commit that ends at its version, if it is among `parts`, is the one after which the snapshot was taken.
 ///
-/// That one may be another where a stream was cut off, by a restore say, and has grown again.
+/// It may be another commit if the stream was truncated, for example by a restore, and has grown again.
 fn belongs(snapshot: &Snapshot, parts: &VecDeque<Part>) -> bool {
     let version = snapshot.version();
     let head = parts.back().map_or(Version::NONE, |part| part.commit.last());
@@ -299,7 +299,7 @@ fn belongs(snapshot: &Snapshot, parts: &VecDeque<Part>) -> bool {
     version <= head && !parts.iter().any(contradicts)
 }
 
-/// The commits of `parts`, which follow the version `start`; `None` when something is missing.
+/// Returns the commits of `parts`, which follow the version `start`, or `None` if any part is missing.
 fn assembled(
     stream: &StreamId,
     start: Version,
@@ -317,15 +317,14 @@ fn assembled(
     Ok(assembly.awaited().is_none().then_some(commits))
 }
 
-/// Takes the parts of commits in order, and gives back the commits that are whole.
+/// Assembles commits from their parts, in order.
 ///
-/// The parts of a commit are written in one transaction, but a Query that runs beside it may see any of
-/// them and not yet the others
-/// ([isolation](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-isolation)):
-/// what does not follow has to be read again.
+/// The parts of a commit are written in one transaction, but a concurrent Query may return any of them without the others
+/// ([isolation](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-isolation)).
+/// Missing parts have to be read again.
 pub(crate) struct Assembly {
     stream: StreamId,
-    /// The last version of the commits that were whole.
+    /// The last version of the last complete commit.
     last: Version,
     started: Option<Started>,
 }
@@ -336,18 +335,18 @@ struct Started {
     parts: usize,
 }
 
-/// What became of a part.
+/// The result of taking a part.
 pub(crate) enum Taken {
     /// It completes a commit.
     Whole(Commit),
-    /// The rest of its commit is to come.
+    /// Its commit is not complete yet.
     Started,
-    /// Something before it is missing: this error, if it does not turn up.
+    /// Something before it is missing. The error is for the case that it does not become visible.
     Ahead(StoreError),
 }
 
 impl Assembly {
-    /// Takes what comes after `version`.
+    /// Returns an assembly of the parts after `version`.
     pub(crate) fn after(stream: StreamId, version: Version) -> Self {
         Self { stream, last: version, started: None }
     }
@@ -400,17 +399,17 @@ impl Assembly {
         Contiguity::after(self.stream.clone(), self.next().previous()).check(commit).err()
     }
 
-    /// The version of the event that comes next.
+    /// Returns the version of the next event.
     pub(crate) fn next(&self) -> Version {
         self.started.as_ref().map_or(self.last, |started| started.commit.last()).next()
     }
 
-    /// The last version of a commit of which a part is still to be read.
+    /// Returns the last version of the commit that is not complete yet.
     pub(crate) fn awaited(&self) -> Option<Version> {
         self.started.as_ref().map(|started| started.whole.last)
     }
 
-    /// The error for a commit whose rest does not turn up.
+    /// Returns the error for a commit whose rest does not become visible.
     pub(crate) fn incomplete(&self) -> StoreError {
         let reason = format!("the rest of a commit is missing, from version {} on", self.next());
         self.corrupt(reason)

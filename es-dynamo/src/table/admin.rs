@@ -35,12 +35,12 @@ pub struct TableOptions {
 }
 
 impl TableOptions {
-    /// Paid by request: no capacity to plan.
+    /// On-demand capacity, billed per request.
     pub const fn on_demand() -> Self {
         Self { provisioned: None, point_in_time_recovery: true, deletion_protection: true }
     }
 
-    /// With so many capacity units a second for reads and for writes.
+    /// Provisioned capacity, in read and write capacity units per second.
     pub const fn provisioned(read_units: u32, write_units: u32) -> Self {
         Self { provisioned: Some((read_units, write_units)), ..Self::on_demand() }
     }
@@ -216,7 +216,7 @@ impl Table {
         Ok(differences)
     }
 
-    /// The table's description; `None` when there is no table.
+    /// Returns the description of the table, or `None` if it does not exist.
     pub(crate) async fn describe(&self) -> Result<Option<TableDescription>, StoreError> {
         match self.client.describe_table().table_name(&self.name).send().await {
             Ok(output) => required(output.table, "Table").map(Some),
@@ -225,7 +225,7 @@ impl Table {
         }
     }
 
-    /// The attribute by which items expire, if they do.
+    /// Returns the attribute by which items expire, if time to live is enabled.
     pub(super) async fn time_to_live(&self) -> Result<Option<String>, StoreError> {
         let output = self
             .client

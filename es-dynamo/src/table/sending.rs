@@ -1,24 +1,23 @@
-//! Requests on their way, in memory that is used again.
+//! A pool of request futures.
 //!
-//! The future of one of the SDK's requests has more than 6 KB. To allocate and free that much for each request
-//! took about half of the instructions that a command adds to its requests, and a future that holds it would be
-//! copied with it.
+//! The future of an SDK request has more than 6 KB. Allocating and freeing it for each request took about half of the
+//! instructions that a command adds to its requests, and an enclosing future would be copied together with it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-/// How many places are kept for the next requests: more are only needed when so many are on their way at once.
+/// The maximum number of idle places. More are allocated while more requests are in flight.
 const MOST_IDLE: usize = 64;
 
-/// Sends requests `R` that are answered with `T`.
+/// Sends requests `R` whose responses are `T`.
 pub(crate) struct Sender<R, T> {
     idle: Mutex<Vec<Box<dyn Sending<R, T>>>>,
     new_place: Box<dyn Fn() -> Box<dyn Sending<R, T>> + Send + Sync>,
 }
 
-/// Where there is room for one request at a time.
+/// Memory for one request at a time.
 trait Sending<R, T>: Send {
     fn start(&mut self, request: R);
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<T>;
@@ -26,7 +25,7 @@ trait Sending<R, T>: Send {
 
 struct Place<R, F> {
     send: fn(R) -> F,
-    /// The last request: its memory is the next one's.
+    /// The last request. The next one reuses its memory.
     future: Pin<Box<Option<F>>>,
 }
 
@@ -41,13 +40,13 @@ impl<R, F: Future + Send> Sending<R, F::Output> for Place<R, F> {
 }
 
 impl<R: 'static, T: 'static> Sender<R, T> {
-    /// A sender of requests that `send` makes a future of.
+    /// Returns a sender of requests that `send` turns into futures.
     pub(crate) fn new<F: Future<Output = T> + Send + 'static>(send: fn(R) -> F) -> Self {
         let new_place = move || Box::new(Place { send, future: Box::pin(None) }) as Box<dyn Sending<R, T>>;
         Self { idle: Mutex::default(), new_place: Box::new(new_place) }
     }
 
-    /// Sends `request`. When the future is dropped, so is the request.
+    /// Sends `request`. Dropping the future drops the request.
     pub(crate) fn send(&self, request: R) -> impl Future<Output = T> + Send {
         let idle = self.idle().pop();
         let mut place = idle.unwrap_or_else(&self.new_place);

@@ -9,48 +9,49 @@ use es_core::{Cost, StoreError};
 
 use super::{Failed, Item, Table, responses, watched};
 
-/// The most items that one transaction may write
+/// The maximum number of items in a transaction
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
 pub(crate) const MOST_ITEMS: usize = es_core::store::MAX_WRITE_ITEMS;
 
-/// The most bytes that one transaction may write: 4 MB.
+/// The maximum size of a transaction: 4 MB.
 pub(crate) const TRANSACTION_LIMIT: u64 = es_core::store::MAX_WRITE_BYTES;
 
-/// What became of a transaction.
+/// The outcome of a transaction.
 pub(crate) enum Transacted {
     Done(Cost),
     Cancelled(Cancelled),
 }
 
-/// A transaction that the last attempt did not carry out.
+/// A transaction whose last attempt was canceled.
 pub(crate) struct Cancelled {
-    /// One for each item.
+    /// One reason per item.
     pub(crate) reasons: Vec<Reason>,
     /// See [`Failed::is_outcome_unknown`].
     pub(crate) is_outcome_unknown: bool,
 }
 
-/// What one item of a transaction has to do with its cancellation.
+/// The part of one item in a cancellation.
 pub(crate) enum Reason {
     None,
-    /// Its condition failed, on this item if it is known.
+    /// Its condition failed, on the existing item if that was returned.
     Condition(Option<Item>),
-    /// It will pass.
+    /// A transient error.
     Passing(String),
-    /// It will not.
+    /// A permanent error.
     Lasting(String),
 }
 
 impl Table {
-    /// Carries out a transaction.
+    /// Sends a transaction.
     ///
-    /// The SDK gives each call a token of its own, by which its retries are recognized; a later call finds
-    /// the commits by their ids, as with one item.
+    /// The SDK gives each call a client request token, by which DynamoDB recognizes retries. Later calls recognize commits
+    /// by their ids, as with single items.
     pub(crate) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
         self.transact_with(items, None).await
     }
 
-    /// The same with a token of the caller's, by which later calls are recognized too, for ten minutes.
+    /// Like [`transact`](Self::transact), with a client request token by which DynamoDB recognizes later calls, too, for
+    /// ten minutes.
     pub(crate) async fn transact_once(
         &self,
         items: Vec<TransactWriteItem>,
@@ -91,7 +92,7 @@ impl Table {
         }
     }
 
-    /// Puts an item on a condition; what stands there comes back when it fails.
+    /// Returns a conditional put for a transaction. If the condition fails, it returns the existing item.
     pub(crate) fn put_if(&self, item: Item, condition: &str) -> PutIf {
         PutIf(
             Put::builder()
@@ -103,7 +104,7 @@ impl Table {
     }
 }
 
-/// A put on a condition, as a part of a transaction.
+/// A conditional put in a transaction.
 pub(crate) struct PutIf(pub(crate) aws_sdk_dynamodb::types::builders::PutBuilder);
 
 impl PutIf {
@@ -134,7 +135,7 @@ impl From<CancellationReason> for Reason {
     }
 }
 
-/// The error of a transaction that was cancelled for no condition: it passes, or it does not.
+/// Returns the error of a transaction that was canceled for another reason than a condition.
 pub(crate) fn cancelled(reasons: &[Reason]) -> StoreError {
     let mut passing = Vec::new();
     let mut lasting = Vec::new();

@@ -1,4 +1,4 @@
-//! The indexer: follows the table's stream, or the embedded engine's outbox, and brings events into the feed.
+//! The indexer: indexes commits from the table's stream, or from the embedded engine's outbox, into the feed.
 
 #[cfg(feature = "embedded")]
 mod outbox;
@@ -28,17 +28,17 @@ use crate::table::retry::Outages;
 use self::outbox::OutboxWorker;
 pub use progress::IndexerProgress;
 
-/// Brings the events of a table into its feed, as they come.
+/// Indexes the events of a table into its feed, as they are committed.
 ///
-/// On the embedded engine it learns of commits from the engine: at once of those of this process, and within
+/// On the embedded engine, it learns of commits from the engine: immediately of those of this process, and within
 /// [`poll_interval`](IndexerBuilder::poll_interval) of those of other processes on the same file.
 ///
-/// It runs beside the application or in a process of its own. Any number may run at once: they share the shards
-/// of the table's stream, and none of them has to be the only one. A table that has events but no feed yet, and one
-/// whose stream has lost records because no indexer ran for a day, is [reconciled](crate::Reconciler) by itself.
+/// It runs in the application or in a separate process. Any number of indexers may run at once; they share the shards of
+/// the table's stream. An indexer automatically [reconciles](crate::Reconciler) a table that has events but no feed yet,
+/// or whose stream has lost records because no indexer ran for a day.
 ///
-/// Where it is and who reads what it keeps in [documents](es_core::documents), as hints: what is in the feed decides
-/// what is indexed, so nothing is indexed twice or left out when they are lost.
+/// Checkpoints and leases are kept in [documents](es_core::documents), as hints: the feed decides what is indexed, so no
+/// event is indexed twice or left out if they are lost.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -65,7 +65,7 @@ pub struct Indexer {
     work: Arc<Work>,
 }
 
-/// How the indexer learns of commits.
+/// The source of commits.
 enum Work {
     Stream(Worker),
     #[cfg(feature = "embedded")]
@@ -73,7 +73,7 @@ enum Work {
 }
 
 impl Indexer {
-    /// Settings for an indexer of the table of `store`.
+    /// Returns a builder for an indexer of the table of `store`.
     pub fn builder(store: &DynamoStore) -> IndexerBuilder {
         let second = Duration::from_secs(1);
         let settings = Settings {
@@ -89,8 +89,8 @@ impl Indexer {
 
     /// Runs until [`shutdown`](Self::shutdown), then releases its shards.
     ///
-    /// Conditions that may pass ([`StoreError::is_transient`]), such as throttling, an outage, expired credentials, or a
-    /// missing permission, are waited out with backoff: the log has a warning when such a condition begins and then once
+    /// Transient errors ([`StoreError::is_transient`]), such as throttling, an outage, expired credentials, or a missing
+    /// permission, are retried indefinitely with backoff. Each outage is logged as a warning when it begins and then once
     /// a minute, and [`IndexerProgress::lag`] grows. A request without a response is given up after a third of the lease,
     /// and a shard that does not respond for a whole lease is released. A damaged stream does not stop the others: see
     /// [`IndexerProgress::damaged`].
@@ -106,8 +106,8 @@ impl Indexer {
         }
     }
 
-    /// Ends [`run`](Self::run) as soon as what was read is indexed, or the
-    /// [shutdown timeout](IndexerBuilder::shutdown_timeout) is over.
+    /// Ends [`run`](Self::run) once all records that were read are indexed, or after the
+    /// [shutdown timeout](IndexerBuilder::shutdown_timeout).
     pub fn shutdown(&self) {
         let stop = match &*self.work {
             Work::Stream(worker) => &worker.stop,
@@ -117,7 +117,7 @@ impl Indexer {
         stop.send_replace(true);
     }
 
-    /// What was done, and how far behind it is.
+    /// Returns the progress of the indexer, and its lag.
     #[must_use]
     pub fn progress(&self) -> IndexerProgress {
         match &*self.work {
@@ -139,7 +139,7 @@ impl fmt::Debug for Indexer {
     }
 }
 
-/// Settings of an [`Indexer`].
+/// Builds an [`Indexer`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct IndexerBuilder {
@@ -148,28 +148,28 @@ pub struct IndexerBuilder {
 }
 
 impl IndexerBuilder {
-    /// Looks for new records so long after there were none, 500 ms unless another time is given. AWS allows five
-    /// looks a second at each shard.
+    /// Sets how long to wait before polling an empty shard again (default: 500 ms). AWS allows five reads per second and
+    /// shard.
     pub fn poll_interval(mut self, interval: Duration) -> Self {
         self.settings.poll = interval;
         self
     }
 
-    /// Waits so long for more before it writes a page that is not full, 200 ms unless another time is given: the
-    /// longer, the cheaper.
+    /// Sets how long to wait for more commits before writing a page that is not full (default: 200 ms). A longer time
+    /// makes larger pages, which cost less per event.
     pub fn linger(mut self, time: Duration) -> Self {
         self.settings.linger = time;
         self
     }
 
-    /// Looks for new shards and other indexers at least so often, every 10 seconds unless another time is given.
+    /// Sets how often to look for new shards and other indexers (default: every 10 s).
     pub fn refresh_interval(mut self, interval: Duration) -> Self {
         self.settings.refresh = interval;
         self
     }
 
-    /// Takes over the shards of an indexer that has not been heard of for so long, 30 seconds unless another time
-    /// is given. Should that one still run, it is no matter.
+    /// Sets the lease duration (default: 30 s). Shards whose owner has not renewed its lease in time are taken over, which
+    /// is safe even if that owner still runs.
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.settings.lease = time;
         self
@@ -182,14 +182,13 @@ impl IndexerBuilder {
         self
     }
 
-    /// Sets into how many segments a reconciliation divides the table, which are read at once (default: 4, from 1 to
-    /// 1,000).
+    /// Sets how many segments of the table a reconciliation scans concurrently (default: 4, from 1 to 1,000).
     pub fn reconcile_segments(mut self, segments: u32) -> Self {
         self.settings.segments = segments.clamp(1, MAX_SEGMENTS);
         self
     }
 
-    /// The indexer.
+    /// Returns the indexer.
     ///
     /// # Errors
     ///

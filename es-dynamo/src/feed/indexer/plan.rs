@@ -1,4 +1,4 @@
-//! Which shards a worker takes next.
+//! The plan of a worker: which shards it acquires, by the checkpoints and leases in the documents.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,36 +12,36 @@ use uuid::Uuid;
 use super::source::Shard;
 use crate::feed::reconciler::state::{COLLECTION, outcome, put};
 
-/// What to do about the shards.
+/// The actions of one round.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// Shards to take.
+    /// Shards to acquire.
     pub(crate) take: Vec<String>,
-    /// Shards that are gone before they were read to their ends.
+    /// Shards that have expired before they were read to their end.
     pub(crate) gone: Vec<String>,
-    /// Shards of which nothing is known, nor of those before them: something may have been missed.
+    /// Shards without a checkpoint whose parents have none either: records may have been missed.
     pub(crate) unknown: Vec<String>,
-    /// Shards that nobody has read for so long that records of theirs may be gone.
+    /// Shards that no worker has read for so long that records may have expired.
     pub(crate) absent: Vec<String>,
-    /// Shards that nobody needs to know about any more.
+    /// Shards whose checkpoints are no longer needed.
     pub(crate) forget: Vec<(String, Revision)>,
 }
 
 impl Plan {
-    /// Whether there may be records that nobody has read, and nobody will.
+    /// Returns whether there may be records that no worker will ever read.
     pub(crate) fn has_missed(&self) -> bool {
         !(self.gone.is_empty() && self.unknown.is_empty() && self.absent.is_empty())
     }
 }
 
-/// A worker, and what it knows of others.
+/// The view of a worker.
 pub(crate) struct View<'a> {
     pub(crate) me: Uuid,
-    /// The shards that it reads.
+    /// The shards that it owns.
     pub(crate) mine: &'a HashSet<String>,
-    /// Owners whose leases have not expired.
+    /// Returns whether the lease of a shard has not expired.
     pub(crate) alive: &'a dyn Fn(&str, Revision) -> bool,
-    /// Whether a checkpoint was written so long ago that its place may be gone, or by a wrong clock.
+    /// Returns whether a checkpoint is so old that its position may have expired, or was written by a wrong clock.
     pub(crate) was_absent: &'a dyn Fn(&ShardState) -> bool,
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
         match known(&shard.id) {
             Some((state, _)) if !state.done && (view.was_absent)(state) => plan.absent.push(shard.id.clone()),
             Some(_) => {}
-            // It has begun since the one before it was read to its end, or is yet to be: nothing of it is gone.
+            // It began after its parent was read to its end, or the parent is still read: no record has expired.
             None => match shard.parent.as_deref() {
                 Some(parent) if there.contains(parent) && !is_done(parent) => {}
                 Some(parent) if known(parent).is_some_and(|(state, _)| !(view.was_absent)(state)) => {}
@@ -75,7 +75,7 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
         }
     }
 
-    // Parents before children. That is no matter of safety, but of not reading twice.
+    // Parents before children. This is not needed for safety, but avoids reading records twice.
     let ready: Vec<&Shard> = shards
         .iter()
         .filter(|shard| !is_done(&shard.id))
@@ -100,7 +100,7 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
     let wanted = share.saturating_sub(view.mine.len());
     plan.take.extend(free.iter().take(wanted).map(|shard| shard.id.clone()));
     if plan.take.is_empty() && wanted > 0 {
-        // Another one has more than its share: one of those, at a time.
+        // Another worker has more than its share: take one of its shards at a time.
         let most = owned.values().max_by_key(|shards| shards.len()).filter(|shards| shards.len() > share);
         plan.take.extend(most.and_then(|shards| shards.first()).map(|shard| shard.id.clone()));
     }
@@ -110,20 +110,20 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
 /// What the names of shards' documents start with.
 const SHARD: &str = "shard/";
 
-/// How far a shard was read, and by whom.
+/// The checkpoint and the lease of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardState {
-    /// The last record that is indexed; none of them yet when it is missing.
+    /// The last record that is indexed, if any is.
     pub(crate) after: Option<String>,
-    /// Whether that was the last one that there will be.
+    /// Whether the shard is closed and was read to its end.
     pub(crate) done: bool,
-    /// The worker that reads it.
+    /// The worker that holds the lease.
     pub(crate) owner: Option<Uuid>,
-    /// When it was written, in milliseconds since 1970, by its writer's clock. Only to tell a day from a moment.
+    /// The time of the write in milliseconds since 1970, by the clock of the writer. Used for ages of hours only.
     pub(crate) at: i64,
 }
 
-/// All that is known of shards.
+/// The states of all shards.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) shards: HashMap<String, (ShardState, Revision)>,
@@ -133,7 +133,7 @@ fn shard_key(shard: &str) -> DocumentKey {
     DocumentKey::new(COLLECTION, format!("{SHARD}{shard}"))
 }
 
-/// Reads the ledger. A document that cannot be read counts as lost.
+/// Reads the ledger. A document that cannot be decoded counts as lost.
 pub(crate) async fn read_ledger(documents: &dyn Documents) -> Result<Ledger, StoreError> {
     let mut ledger = Ledger::default();
     let mut after = None;
@@ -144,7 +144,7 @@ pub(crate) async fn read_ledger(documents: &dyn Documents) -> Result<Ledger, Sto
             if let Some(state) = decode(&document) {
                 ledger.shards.insert(shard.to_owned(), (state, document.revision));
             } else {
-                // It can be overwritten by whoever starts the shard from its beginning.
+                // A worker that starts the shard from its beginning can overwrite it.
                 ledger.shards.insert(shard.to_owned(), (ShardState::default(), document.revision));
             }
         }
@@ -159,7 +159,7 @@ fn decode(document: &Document) -> Option<ShardState> {
     serde_json::from_str(&document.body).ok()
 }
 
-/// Writes what is known of a shard, unless someone else has since `seen`; its new revision if it was written.
+/// Writes the state of a shard, unless it has changed since `seen`. Returns its new revision if it was written.
 pub(crate) async fn write_shard(
     documents: &dyn Documents,
     shard: &str,
@@ -169,7 +169,7 @@ pub(crate) async fn write_shard(
     put(documents, shard_key(shard), state, seen.into()).await
 }
 
-/// Forgets a shard, unless someone has written it since.
+/// Deletes the state of a shard, unless it has changed since `seen`.
 pub(crate) async fn forget_shard(
     documents: &dyn Documents,
     shard: &str,

@@ -1,4 +1,4 @@
-//! What an indexer has done, and how far behind it is.
+//! The progress of an indexer, and its lag.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -11,34 +11,34 @@ use tokio::time::Instant;
 use crate::feed::log::writer::Indexed;
 use crate::feed::reconciler::ReconcileProgress;
 
-/// What an indexer has done since it was made, and how far behind it is.
+/// The progress of an indexer since it was created, and its lag.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct IndexerProgress {
-    /// Records of the table's stream that were read.
+    /// The number of records that were read from the table's stream.
     pub records: u64,
-    /// Events that are in the feed now and were not before.
+    /// The number of events that were added to the feed.
     pub events: u64,
-    /// Pages that were written for them.
+    /// The number of pages that were written for them.
     pub pages: u64,
-    /// Records that hint at commits which are not in the table: those of streams that were deleted, say.
+    /// The number of records whose commits are not in the table, for example because their streams were deleted.
     pub unfounded: u64,
-    /// Items that look like commits, and are of no stream that there can be.
+    /// The number of items that have the sort key of a commit, but not the name of a stream as their partition key.
     pub foreign_items: u64,
-    /// Shards that are read at the moment.
+    /// The number of shards that the indexer owns.
     pub shards: usize,
-    /// Whether the table is reconciled with its feed at the moment.
+    /// Whether a reconciliation is running.
     pub reconciling: bool,
-    /// How far the last reconciliation has come, if there was one. Its figures are not part of the others.
+    /// The progress of the last reconciliation, if there was one. The other figures do not include it.
     pub reconciliation: Option<ReconcileProgress>,
-    /// Streams that cannot be read, and so are not indexed any further.
+    /// Streams that cannot be decoded, and are not indexed any further.
     pub damaged: BTreeSet<StreamId>,
-    /// Streams of which the table has other commits than the feed, and which are not indexed any further: they were
-    /// deleted and begin again, or the table was restored. The log says in what they differ.
+    /// Streams whose commits in the table differ from those in the feed, and which are not indexed any further: they were
+    /// deleted and created again, or the table was restored. The log has the details.
     pub contradicting: BTreeSet<StreamId>,
-    /// How far the feed is behind, at most: the age of the last record when it was read, zero when there was none left,
-    /// of the shard that is furthest behind, plus the time for which that shard has not responded (from 2 seconds or
-    /// four poll intervals on, whichever is longer). `None` before the first response.
+    /// An upper bound of the lag of the feed, that of the shard that is furthest behind: the age of the last record when it
+    /// was read (zero if no records were left), plus the time for which the shard has not responded, if that is longer
+    /// than 2 seconds and than four poll intervals. `None` before the first response.
     pub lag: Option<Duration>,
 }
 
@@ -47,18 +47,18 @@ pub(crate) struct Noted {
     figures: IndexerProgress,
     pub(crate) reconciling: bool,
     pub(crate) reconciliation: Option<ReconcileProgress>,
-    /// The shards that are read.
+    /// The lags of the shards that the indexer owns.
     shards: HashMap<String, ShardLag>,
 }
 
-/// How far a shard is behind.
+/// The lag of a shard.
 #[derive(Debug)]
 struct ShardLag {
-    /// When it responded last, or was taken.
+    /// The time of the last response, or of the acquisition.
     responded: Instant,
     /// The age of the last record when it was read; `None` before the first response.
     behind: Option<Duration>,
-    /// How long it may take until the next response.
+    /// How long the next response may take.
     patience: Duration,
 }
 
@@ -73,7 +73,7 @@ impl ShardLag {
     }
 }
 
-/// The figures, shared by all that a worker does.
+/// The figures of a worker, which all its tasks share.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(Mutex<Noted>);
 
@@ -106,13 +106,13 @@ impl Noted {
         figures.contradicting.extend(indexed.contradicting.into_iter().map(|(stream, _)| stream));
     }
 
-    /// A shard is read from now on, and is to respond within `patience` from time to time.
+    /// Adds a shard, which is expected to respond within `patience`.
     pub(crate) fn begin_shard(&mut self, shard: &str, patience: Duration) {
         let lag = ShardLag { responded: Instant::now(), behind: None, patience };
         self.shards.insert(shard.to_owned(), lag);
     }
 
-    /// A shard has responded, and what it told is indexed: the last record was written then, if there was any.
+    /// Notes a response of a shard that is indexed: its last record was written at `written`, if it had any.
     pub(crate) fn note_shard(&mut self, shard: &str, written: Option<i64>) {
         if let Some(lag) = self.shards.get_mut(shard) {
             let age = written.map(|written| Utc::now().timestamp_millis().saturating_sub(written));

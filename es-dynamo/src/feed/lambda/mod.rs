@@ -1,7 +1,7 @@
-//! Indexing and publishing by AWS Lambda functions that the table's stream triggers, instead of processes that run
-//! all the time.
+//! Indexing and publishing in AWS Lambda functions that the table's stream triggers, instead of in processes that run
+//! permanently.
 //!
-//! The function is the application's own; this is its body, and it needs no crate but the runtime:
+//! Write the function in your application, with this body. It needs no other crate than the runtime:
 //!
 //! ```ignore
 //! let store = DynamoStore::from_env().await?;
@@ -12,9 +12,9 @@
 //! .await
 //! ```
 //!
-//! The trigger is to have `ReportBatchItemFailures`, and may have a batch window and a filter on sort keys that
-//! start with `E#`. A window of a second makes larger pages, which cost less. What the function never came to
-//! see, because its retries were used up or it was switched off for a day, the reconciler finds.
+//! Enable `ReportBatchItemFailures` on the trigger. It may have a batch window, and a filter on sort keys that start with
+//! `E#`. A window of one second makes larger pages, which cost less. Run the [reconciler](crate::Reconciler) after the
+//! function has missed records, because its retries were used up or it was disabled for a day.
 
 mod publish;
 
@@ -35,17 +35,17 @@ use crate::table::Item;
 
 pub use publish::publish;
 
-/// Why an event that AWS Lambda passed on was not processed at all.
+/// The error of an event from AWS Lambda that was not processed at all.
 ///
-/// Return it from the function: the invocation fails, Lambda repeats the batch, and its metric `Errors` rises.
+/// Return it from the function: the invocation fails, Lambda retries the batch, and its metric `Errors` increases.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LambdaError {
-    /// The payload is not an event of a table's stream.
+    /// The payload is not an event from the stream of a table.
     #[error("expected an event of a DynamoDB stream, a JSON object with a list `Records`, but got {found}")]
     #[non_exhaustive]
     NotRecords {
-        /// The kind of JSON value in the place of the list.
+        /// The kind of JSON value that was found instead of the list.
         found: &'static str,
     },
     /// The records come from the stream of another table.
@@ -62,18 +62,18 @@ pub enum LambdaError {
     },
 }
 
-/// Indexes the commits of an event that AWS Lambda got from the table's stream, and answers with the records that
-/// have to come again: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
+/// Indexes the commits of an event from the table's stream. Returns the records that Lambda has to deliver again:
+/// `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
 ///
-/// All of them fail when the table cannot be reached. A record fails alone when its stream is damaged; the log
-/// names it. A stream of which the table has other commits than the feed is an error in the log, and none of the
-/// record: to repeat it does not help.
+/// All records fail if the table cannot be reached. A record whose stream is damaged fails alone, and the log names the
+/// stream. If the commits of a stream in the table differ from those in the feed, an error is logged and the record does
+/// not fail, because a retry would not help.
 ///
 /// # Verification
 ///
-/// A record is only a hint: it names a place in the table, and the commit in that place is indexed. A record that is
-/// forged, or whose commit is not in the table, never enters the feed. This takes one `BatchGetItem` for each 100
-/// commits, eventually consistent: half a read unit for each 4 KB of a commit.
+/// A record is only a hint: it contains a key, and the commit that the table has under this key is indexed. A record that
+/// is forged, or whose commit is not in the table, never enters the feed. The check takes one eventually consistent
+/// `BatchGetItem` per 100 commits: half a read unit for each 4 KB of a commit.
 ///
 /// # Errors
 ///
@@ -106,7 +106,7 @@ pub async fn handle(store: &DynamoStore, event: Value) -> Result<Value, LambdaEr
     Ok(json!({ "batchItemFailures": failures }))
 }
 
-/// The records of an event.
+/// Returns the records of an event.
 fn records(event: &Value) -> Result<&[Value], LambdaError> {
     let found = match event.get("Records") {
         Some(Value::Array(records)) => return Ok(records),
@@ -125,14 +125,14 @@ fn records(event: &Value) -> Result<&[Value], LambdaError> {
     })
 }
 
-/// The table from whose stream a record says that it comes.
+/// Returns the table that a record names as its source.
 fn source_table(record: &Value) -> Option<&str> {
     let arn = record["eventSourceARN"].as_str()?;
     let table = arn.split_once(":table/").map_or(arn, |(_, table)| table);
     Some(table.split('/').next().unwrap_or(table))
 }
 
-/// The sequence numbers of the records that have to come again.
+/// Indexes the records, and returns the sequence numbers of those that have to be delivered again.
 async fn failing(store: &DynamoStore, records: &[Value]) -> Vec<String> {
     let mut of_streams: Vec<(String, StreamId)> = Vec::new();
     let (mut hints, mut failing) = (Vec::new(), Vec::new());
@@ -177,13 +177,13 @@ async fn failing(store: &DynamoStore, records: &[Value]) -> Vec<String> {
     failing
 }
 
-/// Indexes what the table has of that at which the records hint.
+/// Verifies hints against the table, and indexes the commits that it has.
 async fn index(store: &DynamoStore, hints: Vec<Hint>) -> Result<Indexed, StoreError> {
     let hints = store.feed.verified(hints).await?;
     store.feed.ingest(hints, Duration::ZERO).await
 }
 
-/// A record, from the JSON that Lambda passes on.
+/// Decodes a record from the JSON of Lambda.
 fn decode(record: &Value) -> Option<Record> {
     let change = &record["dynamodb"];
     let image = match &change["NewImage"] {

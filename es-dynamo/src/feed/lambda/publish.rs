@@ -1,4 +1,4 @@
-//! Publishing by a Lambda function, instead of a process that runs all the time.
+//! Publishing in a Lambda function, instead of in a process that runs permanently.
 
 use es_core::projection::Projection;
 use es_core::publish::{Envelopes, Publisher, Publishing};
@@ -9,18 +9,18 @@ use super::{LambdaError, decode, records};
 use crate::streams::item::Attributes;
 use crate::table::{Item, names};
 
-/// Publishes the commits of an event that AWS Lambda got from the table's stream, and answers with the record from
-/// which it has to come again, if there is one: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
+/// Publishes the commits of an event from the table's stream. Returns the first record that Lambda has to deliver again,
+/// if there is one: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
 ///
-/// At least once, and within a stream in the order of the table's stream. The trigger needs
-/// `ReportBatchItemFailures`, and a `ParallelizationFactor` of 1, with which a shard's batches come one after the
-/// other; it may filter for sort keys that start with `E#`. The function's time has to suffice for all attempts:
-/// [`Publishing::retry`] says how many.
+/// Delivery is at least once, and in order within each stream. The trigger needs `ReportBatchItemFailures`, and a
+/// `ParallelizationFactor` of 1, with which the batches of a shard are processed one after another. It may filter for
+/// sort keys that start with `E#`. The timeout of the function has to be long enough for all attempts of
+/// [`Publishing::retry`].
 ///
-/// What an event has here is less than from the feed: it has no position, and of a commit that did not fit into one
-/// item the first part alone has the metadata. When retries are used up, or the records are older than the 24
-/// hours for which the table's stream keeps them, what was not published is lost to the function; a
-/// [`Projector`](es_core::Projector) that runs the same [`Publishing`] has all from the first event on.
+/// Events have less information than those from the feed: they have no position, and only the first part of a commit that
+/// did not fit into one item has the metadata. Events that are not published before retries are used up, or before the
+/// table's stream drops their records after 24 hours, are lost to the function. A [`Projector`](es_core::Projector) that
+/// runs the same [`Publishing`] publishes all events from the first on.
 ///
 /// # Errors
 ///
@@ -43,7 +43,7 @@ pub async fn publish<P: Publisher, E: Envelopes>(
     event: Value,
 ) -> Result<Value, LambdaError> {
     let records = records(&event)?;
-    // With an outbox of its own.
+    // A clone has an empty outbox.
     let mut publishing = publishing.clone();
     let mut events = Vec::new();
     let mut failed = None;
@@ -51,7 +51,7 @@ pub async fn publish<P: Publisher, E: Envelopes>(
         match collect(&mut publishing, record).await {
             Ok(ids) => events.extend(ids.into_iter().map(|id| (id, place))),
             Err(error) => {
-                // Lambda repeats all from here on, so that the rest need not be looked at.
+                // Lambda delivers all records from this one on again, so the rest can be skipped.
                 let error = es_core::error_text(&*error);
                 tracing::error!(sequence = sequence(record), error, "a record cannot be published");
                 failed = Some(place);
@@ -76,7 +76,7 @@ async fn collect<P: Publisher, E: Envelopes>(
     publishing: &mut Publishing<P, E>,
     record: &Value,
 ) -> Result<Vec<es_core::EventId>, BoxError> {
-    // Commits are never changed; whoever does it by hand does not make them happen again.
+    // Commits never change. A manual change of an item does not publish its events again.
     if record["eventName"] != "INSERT" {
         return Ok(Vec::new());
     }

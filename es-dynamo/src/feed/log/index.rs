@@ -1,4 +1,4 @@
-//! The writers of all slices in this process, and what they know.
+//! The writers of all slices in this process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub(crate) struct SliceIndex {
     reading: Mutex<Reading>,
 }
 
-/// What waits to be indexed, for whoever writes next.
+/// The hints that the next write indexes.
 #[derive(Default)]
 struct Waiting {
     tickets: u64,
@@ -66,10 +66,10 @@ impl FeedIndex {
         })
     }
 
-    /// Indexes what the hints are at. When it ends well, all of it is in the feed.
+    /// Indexes the commits that the hints are about. On success, all of them are in the feed.
     ///
-    /// Waits for `linger` before it writes, unless there is a page full: what comes meanwhile, from others too,
-    /// is written together.
+    /// Waits for `linger` before it writes, unless a page is full: hints that arrive meanwhile, from any task, are written
+    /// together.
     pub(crate) async fn submit(
         &self,
         storage: &dyn Storage,
@@ -230,7 +230,7 @@ impl SliceIndex {
     }
 }
 
-/// What reading a slice has taught.
+/// Averages of recent reads of a slice.
 pub(crate) struct Reading {
     events_a_page: u64,
     /// As large as one item may be, until commits have been read.

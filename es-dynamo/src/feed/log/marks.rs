@@ -7,14 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::reference::CommitTag;
 
-/// The secret of a table's feed: with it, nobody can choose ids whose hashes collide.
+/// The secret of a table's feed, which prevents clients from choosing ids whose hashes collide.
 pub(crate) type HashKey = [u8; 16];
 
 /// A stream, by 96 bits of a hash under the table's key.
 ///
 /// Two streams with the same hash would share a watermark, so that events of one could be taken for indexed.
-/// With a billion streams in a slice that has a chance of one in 10^11, and nobody can bring it about who
-/// does not know the key.
+/// With a billion streams in a slice, the probability is one in 10^11, and it cannot be provoked without the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamHash(pub(crate) [u8; Self::BYTES]);
 

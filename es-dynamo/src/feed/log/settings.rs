@@ -1,4 +1,4 @@
-//! The settings of a feed: made once, and never changed.
+//! The settings of a feed, which are created once and never change.
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::marks::HashKey;
 use crate::table::{Item, key, names};
 
-/// How many slices a feed has unless the builder says otherwise.
+/// The default number of slices of a new feed.
 pub(crate) const DEFAULT_SLICES: Slices = Slices::new(8).expect("not zero");
 
-/// What is the same for all of a feed, for ever.
+/// The immutable settings of a feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) slices: Slices,
@@ -20,7 +20,7 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// New ones, with a secret of their own.
+    /// Returns new settings, with a new secret.
     pub(crate) fn new(slices: Slices) -> Self {
         Self { slices, hash_key: Uuid::new_v4().into_bytes() }
     }

@@ -1,4 +1,4 @@
-//! The writer of a slice: its state is the fold of the log, and nothing else.
+//! The writer of a slice, whose state is the fold of the log.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -29,7 +29,7 @@ const SMALLEST_SUMMARY: u64 = if cfg!(test) { 1024 } else { 64 * 1024 };
 /// How many marks are remembered whose commits were found in the table.
 const MOST_VERIFIED: usize = 10_000;
 
-/// What became of hints.
+/// The result of indexing hints.
 #[derive(Debug, Default)]
 pub(crate) struct Indexed {
     /// Events that are in the feed now and were not before.
@@ -63,9 +63,9 @@ impl Indexed {
 
 /// The writer of one slice.
 ///
-/// Whoever appends a page has folded all the pages before it: a page's place is the end of that fold, and
-/// the write fails when there is a page in that place already. So every event is indexed once and in order,
-/// however many writers there are, and whatever they believe.
+/// A writer that appends a page has folded all pages before it: the page's place is the end of that fold, and the write
+/// fails if the place is taken. So every event is indexed once and in order, however many writers there are, and whatever
+/// hints they have.
 #[derive(Debug)]
 pub(crate) struct Writer {
     slice: Slice,
@@ -344,12 +344,12 @@ impl Writer {
         Ok(reaches.then_some((manifest, marks)))
     }
 
-    /// Writes a summary when it is time. It is a cache: a failure is no matter.
+    /// Writes a summary when it is due. A failure is harmless, because the summary is a cache.
     async fn sum_up(&mut self, storage: &dyn Storage) {
         if self.unsummed < SMALLEST_SUMMARY.max(2 * estimated_bytes(&self.marks)) {
             return;
         }
-        // Whatever comes of it, not again at once.
+        // In any case, not again immediately.
         self.unsummed = 0;
         if let Err(error) = self.write_summary(storage).await {
             tracing::warn!(slice = %self.slice, %error, "the watermarks of the feed could not be summed up");

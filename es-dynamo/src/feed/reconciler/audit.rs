@@ -1,4 +1,4 @@
-//! The audit: what is different, without changing it.
+//! The audit: compares the table with its feed, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,36 +16,36 @@ use crate::table::retry::retrying;
 /// How many pages of the log are read at once.
 const PAGES_AT_ONCE: u32 = 500;
 
-/// In what a table and its feed differ.
+/// The differences between a table and its feed.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AuditReport {
-    /// Streams in the table.
+    /// The number of streams in the table.
     pub streams: u64,
-    /// Events in the feed.
+    /// The number of events in the feed.
     pub events: u64,
-    /// Streams whose last events are not in the feed: up to which version they are, and where they end. On a
-    /// table that is written to, those are the latest events, which an indexer is about to index.
+    /// Streams whose last events are not in the feed: the last version in the feed, and the last version in the table.
+    /// While commands are running, these are the latest events, which an indexer is about to index.
     pub missing: BTreeMap<StreamId, (Version, Version)>,
-    /// Streams of which the feed has events that the table does not have: up to which version it has them, and
-    /// where they end in the table.
+    /// Streams with events in the feed that are not in the table: the last version in the feed, and the last version in
+    /// the table.
     pub unfounded: BTreeMap<StreamId, (Version, Version)>,
-    /// Streams of which the table has other commits than the feed: the version up to which the feed has them. They
-    /// were deleted and have begun again, or the table was restored to a point behind its feed and has grown since.
+    /// Streams whose commits in the table differ from those in the feed: the last version in the feed. They were deleted
+    /// and created again, or the table was restored to a time before its feed and has grown since.
     pub contradicting: BTreeMap<StreamId, Version>,
     /// Streams whose events are not in the order of their versions in the feed, or not contiguous in the table.
     pub disordered: Vec<String>,
-    /// Streams with a commit in the table that cannot be read, and what is wrong with the first one. They are not
-    /// compared with the feed.
+    /// Streams with a commit in the table that cannot be decoded, and the error of the first one. They are not compared
+    /// with the feed.
     pub damaged: BTreeMap<StreamId, String>,
-    /// Items that look like commits, and are of no stream that there can be.
+    /// The number of items that have the sort key of a commit, but not the name of a stream as their partition key.
     pub foreign_items: u64,
-    /// What it cost.
+    /// The cost of the audit.
     pub cost: Cost,
 }
 
 impl AuditReport {
-    /// Whether the feed has every event once and in order, and no other.
+    /// Returns whether the feed has every event once and in order, and no others.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.missing.is_empty()
@@ -56,13 +56,13 @@ impl AuditReport {
     }
 }
 
-/// How far a stream was followed, and what its commits were.
+/// The commits of a stream up to a version.
 #[derive(Clone, Copy, Debug, Default)]
 struct Trail {
     end: Version,
-    /// A digest of all commits up to there.
+    /// A digest of all commits up to that version.
     digest: u64,
-    /// Whether the commits in the table up to the end of those in the feed are the same.
+    /// Whether the table has the same commits as the feed, up to the last one in the feed.
     same: Option<bool>,
 }
 
@@ -77,15 +77,15 @@ impl Trail {
 impl Reconciler {
     /// Compares the table with its feed, and changes nothing.
     ///
-    /// It keeps the end of every stream and a digest of its commits in memory, about 200 bytes each.
+    /// It holds the end of every stream and a digest of its commits in memory, about 200 bytes per stream.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the table cannot be read; what is wrong with the feed or with a stream is reported instead.
+    /// [`StoreError`] if the table cannot be read. Errors in the feed or in a stream are part of the report instead.
     pub async fn audit(&self) -> Result<AuditReport, StoreError> {
         let mut report = AuditReport::default();
         let feed = self.feed_trails(&mut report).await?;
-        // Afterwards, so that the table has what is in the feed.
+        // Afterwards, so that the table has everything that is in the feed.
         let table = self.table_trails(&feed, &mut report).await?;
         report.streams = table.len() as u64;
         for (stream, trail) in &table {
@@ -119,7 +119,7 @@ impl Reconciler {
         Ok(report)
     }
 
-    /// Where each stream ends in the table, and whether it is there what it is in the feed.
+    /// Returns the end of each stream in the table, and whether its commits are those in the feed.
     async fn table_trails(
         &self,
         feed: &BTreeMap<StreamId, Trail>,
@@ -173,7 +173,7 @@ impl Reconciler {
         Ok(trails)
     }
 
-    /// Up to which version the feed has each stream, and which commits.
+    /// Returns the end of each stream in the feed, and a digest of its commits.
     async fn feed_trails(&self, report: &mut AuditReport) -> Result<BTreeMap<StreamId, Trail>, StoreError> {
         let feed = &*self.store.feed;
         let mut trails: BTreeMap<StreamId, Trail> = BTreeMap::new();

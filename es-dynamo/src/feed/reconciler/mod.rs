@@ -23,11 +23,11 @@ use crate::table::retry::retrying;
 
 pub use audit::AuditReport;
 
-/// Indexes what the feed does not have: of a table that was there before its feed, or after an outage.
+/// Indexes commits that are missing from the feed: of a table that is older than its feed, or after an outage.
 ///
-/// It goes through the whole table, in segments at once, and may run beside indexers and other reconcilers. What
-/// is in the feed already is left alone. The [indexer](crate::Indexer) runs one by itself when it finds that
-/// its place in the table's stream is gone.
+/// It scans the whole table, several segments concurrently, and may run at the same time as indexers and other
+/// reconcilers. Commits that are in the feed are skipped. An [indexer](crate::Indexer) starts a reconciliation
+/// automatically if its position in the table's stream has expired.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -54,36 +54,36 @@ pub struct Reconciler {
 
 type OnProgress = Arc<dyn Fn(&ReconcileProgress) + Send + Sync>;
 
-/// How far a reconciliation has come in this process.
+/// The progress of a reconciliation in this process.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct ReconcileProgress {
-    /// Into how many segments the table is divided.
+    /// The number of segments into which the table is divided.
     pub segments: u32,
-    /// How many of them were finished.
+    /// The number of segments that are finished.
     pub segments_done: u32,
-    /// Pages of the table that were read.
+    /// The number of pages that were read from the table.
     pub pages: u64,
-    /// Commits in them.
+    /// The number of commits in them.
     pub commits: u64,
-    /// Events that are in the feed now and were not before.
+    /// The number of events that were added to the feed.
     pub events_indexed: u64,
-    /// Items that look like commits, and are of no stream that there can be.
+    /// The number of items that have the sort key of a commit, but not the name of a stream as their partition key.
     pub foreign_items: u64,
-    /// Streams that cannot be read, and so are not indexed any further.
+    /// Streams that cannot be decoded, and are not indexed any further.
     pub damaged: BTreeSet<StreamId>,
-    /// Streams of which the table has other commits than the feed, and which are not indexed any further.
+    /// Streams whose commits in the table differ from those in the feed, and which are not indexed any further.
     pub contradicting: BTreeSet<StreamId>,
-    /// What reading the table cost.
+    /// The cost of reading the table.
     pub cost: Cost,
 }
 
-/// Settings of a [`Reconciler`].
+/// Builds a [`Reconciler`].
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct ReconcilerBuilder(Reconciler);
 
 impl Reconciler {
-    /// Settings for a reconciler of the table of `store`.
+    /// Returns a builder for a reconciler of the table of `store`.
     pub fn builder(store: &DynamoStore) -> ReconcilerBuilder {
         ReconcilerBuilder(Self {
             store: store.clone(),
@@ -93,14 +93,14 @@ impl Reconciler {
         })
     }
 
-    /// Indexes what the feed does not have.
+    /// Indexes the commits that are missing from the feed.
     ///
-    /// A stream that is damaged stops no other; it is named in the outcome.
+    /// A damaged stream does not stop the others; it is named in the result.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the table cannot be read or written any more; with a [name](ReconcilerBuilder::name),
-    /// the next one goes on there. [`StoreError::Invalid`] when another process goes on under the same name.
+    /// [`StoreError`] if a request still fails after retries; with a [name](ReconcilerBuilder::name), the next run
+    /// continues there. [`StoreError::Invalid`] if another process has continued the reconciliation of this name.
     pub async fn run(&self) -> Result<ReconcileProgress, StoreError> {
         let table = &*self.store.table;
         let documents: &dyn Documents = &self.store;
@@ -109,33 +109,33 @@ impl Reconciler {
         let reconciliation = Reconciliation { table, feed, kept, on_progress: &*self.on_progress };
         match reconciliation.run(self.segments).await? {
             Ended::Done(progress) => Ok(progress),
-            Ended::Superseded => {
-                Err(StoreError::invalid("another process goes on with the reconciliation of this name"))
-            }
+            Ended::Superseded => Err(StoreError::invalid(
+                "another process has continued the reconciliation of this name: run it in one process only",
+            )),
         }
     }
 }
 
 impl ReconcilerBuilder {
-    /// Sets into how many segments the table is divided, which are read at once (default: 4, from 1 to 1,000).
+    /// Sets how many segments of the table are scanned concurrently (default: 4, from 1 to 1,000).
     pub fn segments(mut self, segments: u32) -> Self {
         self.0.segments = segments.clamp(1, state::MAX_SEGMENTS);
         self
     }
 
-    /// Keeps how far it has come under a name, so that another process can go on there.
+    /// Stores the progress under a name, so that another run can continue there.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.0.name = Some(name.into());
         self
     }
 
-    /// Calls `progress` after every page.
+    /// Calls `progress` after each page.
     pub fn on_progress(mut self, progress: impl Fn(&ReconcileProgress) + Send + Sync + 'static) -> Self {
         self.0.on_progress = Arc::new(progress);
         self
     }
 
-    /// The reconciler.
+    /// Returns the reconciler.
     #[must_use]
     pub fn build(self) -> Reconciler {
         self.0
@@ -158,11 +158,11 @@ impl fmt::Debug for ReconcilerBuilder {
     }
 }
 
-/// What a reconciliation works on.
+/// The parts that a reconciliation works on.
 pub(crate) struct Reconciliation<'a> {
     pub(crate) table: &'a dyn Scan,
     pub(crate) feed: &'a dyn Ingest,
-    /// Where its state is kept, if it is.
+    /// The document with its state, if it is kept.
     pub(crate) kept: Option<(&'a dyn Documents, DocumentKey)>,
     pub(crate) on_progress: &'a (dyn Fn(&ReconcileProgress) + Send + Sync),
 }
@@ -171,11 +171,11 @@ pub(crate) struct Reconciliation<'a> {
 #[derive(Debug)]
 pub(crate) enum Ended {
     Done(ReconcileProgress),
-    /// Another process goes on with it, or it was ordered once more.
+    /// Another process has continued it, or it was requested again.
     Superseded,
 }
 
-/// What all segments share.
+/// The state that all segments share.
 struct Shared {
     state: ReconcileState,
     revision: Option<Revision>,
@@ -184,7 +184,7 @@ struct Shared {
 }
 
 impl Reconciliation<'_> {
-    /// Goes on where the state ends, or starts with `segments`.
+    /// Continues from the stored state, or starts with `segments`.
     pub(crate) async fn run(&self, segments: u32) -> Result<Ended, StoreError> {
         let mut found = None;
         if let Some((documents, key)) = &self.kept {

@@ -18,16 +18,16 @@ pub(crate) struct ScanKey {
 /// A page of a scan.
 #[derive(Debug)]
 pub(crate) struct ScanPage {
-    /// What its items have to do with the feed.
+    /// The hints that its items give to the feed.
     pub(crate) noted: Vec<Noted>,
     pub(crate) next: Option<ScanKey>,
     pub(crate) cost: Cost,
 }
 
-/// What can be scanned for commits.
+/// A table that can be scanned for commits.
 #[async_trait]
 pub(crate) trait Scan: Send + Sync {
-    /// A page of a segment, one of `segments`: the items of a stream in their order.
+    /// Returns a page of a segment, one of `segments`, with the items of each stream in order.
     async fn scan(
         &self,
         segment: u32,
@@ -72,7 +72,7 @@ impl Scan for Table {
     }
 }
 
-/// An item, as the stream would have told of it.
+/// Returns the hint that a stream record of the item would have given.
 fn noted(item: Item) -> Noted {
     let keys = [names::PARTITION_KEY, names::SORT_KEY];
     let keys = keys.iter().filter_map(|name| Some(((*name).to_owned(), item.get(*name)?.clone()))).collect();

@@ -7,18 +7,18 @@ use uuid::Uuid;
 
 use super::scan::ScanKey;
 
-/// The most segments into which a table is divided.
+/// The maximum number of segments of a table.
 pub(crate) const MAX_SEGMENTS: u32 = 1_000;
 
-/// How far all segments have come.
+/// The progress of all segments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReconcileState {
-    /// Whether there is something left to do.
+    /// Whether the reconciliation is not finished.
     pub(crate) pending: bool,
     pub(crate) segments: Vec<Segment>,
 }
 
-/// How far a segment has come.
+/// The progress of a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Segment {
     pub(crate) after: Option<ScanKey>,
@@ -26,22 +26,22 @@ pub(crate) struct Segment {
 }
 
 impl ReconcileState {
-    /// Nothing is done yet.
+    /// Returns the state before the first page.
     pub(crate) fn new(segments: u32) -> Self {
         Self { pending: true, segments: vec![Segment::default(); segments as usize] }
     }
 }
 
-/// The document of a reconciliation.
+/// Returns the key of the document of a reconciliation.
 pub(crate) fn key(name: &str) -> DocumentKey {
     DocumentKey::new(COLLECTION, format!("reconcile/{name}"))
 }
 
-/// The state that is kept under a key. One that cannot be read is one that has not begun.
+/// Returns the state in a document. A state that cannot be decoded counts as one that has not begun.
 ///
 /// # Errors
 ///
-/// [`StoreError::Damaged`] when the number of segments is out of bounds: each one is a request at the same time.
+/// [`StoreError::Damaged`] if the number of segments is out of range: each of them is a concurrent request.
 pub(crate) async fn read(
     documents: &dyn Documents,
     key: &DocumentKey,
@@ -58,7 +58,7 @@ pub(crate) async fn read(
     Ok(Some((state, document.revision)))
 }
 
-/// Writes the state on a condition; its new revision if the condition holds.
+/// Writes the state conditionally. Returns its new revision, or `None` if the condition failed.
 pub(crate) async fn write(
     documents: &dyn Documents,
     key: &DocumentKey,
@@ -68,10 +68,10 @@ pub(crate) async fn write(
     put(documents, key.clone(), state, expected).await
 }
 
-/// The collection of all of them.
+/// The collection of these documents.
 pub(crate) const COLLECTION: &str = "$indexer";
 
-/// Writes a document of the collection on a condition; its new revision if the condition holds.
+/// Writes a document of the collection conditionally. Returns its new revision, or `None` if the condition failed.
 pub(crate) async fn put(
     documents: &dyn Documents,
     key: DocumentKey,
@@ -84,7 +84,7 @@ pub(crate) async fn put(
     outcome(documents.change(&set).await, set.revision())
 }
 
-/// The new revision, unless the condition did not hold.
+/// Returns the new revision, or `None` if the condition failed.
 pub(crate) fn outcome(
     result: Result<(), ChangeError>,
     revision: Revision,
