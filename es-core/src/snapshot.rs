@@ -91,6 +91,10 @@ impl<A> Snapshots<A> {
         self.fingerprint
     }
 
+    pub(crate) fn with_policy(self, policy: SnapshotPolicy) -> Self {
+        Self { policy, ..self }
+    }
+
     pub(crate) fn take(
         &self,
         state: &A,

@@ -14,8 +14,8 @@ use es_core::documents::{
 };
 use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
 use es_core::store::{
-    Append, AppendError, Appended, Claim, EventStore, Head, Holder, MarkerRead, OnceKey, Page, Read,
-    StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
+    Read, StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -192,7 +192,7 @@ impl DynamoStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] names every difference, and says what to do; [`StoreError::Damaged`] if the settings of the
+    /// [`StoreError::Setup`] names every difference, and says what to do; [`StoreError::Corrupt`] if the settings of the
     /// feed were changed.
     pub async fn verify_table(&self) -> Result<(), StoreError> {
         self.verify().await?;
@@ -253,8 +253,8 @@ impl EventStore for DynamoStore {
         self.table.claim_holder(claim).await
     }
 
-    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
-        self.table.marker(key).await
+    async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {
+        self.table.idempotency_record(key).await
     }
 
     fn identity(&self) -> StoreIdentity {

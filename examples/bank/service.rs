@@ -65,7 +65,7 @@ impl Bank {
         C: Send + Sync + 'static,
     {
         let expected = self.expected(id, wish).await?;
-        let mut request = self.accounts.with(wish.metadata.clone()).expecting(expected);
+        let mut request = self.accounts.with_metadata(wish.metadata.clone()).expected_version(expected);
         if let Some(key) = &wish.key {
             request = request.once(*key);
         }
@@ -83,11 +83,11 @@ impl Bank {
     ) -> Result<Outcome<Account>, TransactionError> {
         let transfer = Uuid::now_v7();
         let mut transaction = Transaction::new(&self.store)
-            .with(wish.metadata.clone())
+            .with_metadata(wish.metadata.clone())
             .retry(self.retry)
             .execute(&self.accounts, &from, SendTransfer { transfer, to, amount })
             .execute(&self.accounts, &to, ReceiveTransfer { transfer, from, amount })
-            .expecting(&self.accounts, &from, self.expected(from, wish).await?);
+            .expected_version(&self.accounts, &from, self.expected(from, wish).await?);
         if let Some(key) = &wish.key {
             transaction = transaction.once(*key);
         }

@@ -81,7 +81,7 @@ async fn race(orders: &Repository<Order>, id: OrderId) -> Result<()> {
         let command = AddLine(line);
         let first_time = AtomicBool::new(true);
         let outcome = orders
-            .with(Metadata::new().with_actor(who))
+            .with_metadata(Metadata::new().with_actor(who))
             .decide(&id, async |order, ctx| {
                 // A decision may wait for something; this one waits until the other client has read, too.
                 if first_time.swap(false, Ordering::Relaxed) {
@@ -161,7 +161,7 @@ where
     Order: Handle<C, Error = OrderError>,
 {
     let outcome: Outcome<Order> =
-        orders.with(Metadata::new().with_actor(who)).execute(&id, command.clone()).await?;
+        orders.with_metadata(Metadata::new().with_actor(who)).execute(&id, command.clone()).await?;
     report::done(&command, &outcome);
     Ok(())
 }

@@ -98,7 +98,7 @@ async fn everything_is_read_in_order_from_any_place() {
 #[tokio::test]
 async fn a_filter_leaves_out_what_it_does_not_take() {
     let (store, _) = told().await;
-    let filter = EventFilter::none().with("account", ["Withdrawn"]);
+    let filter = EventFilter::none().with_events("account", ["Withdrawn"]);
     let read = FeedRead::new(Slice::new(0), Position::NONE).filter(filter);
     let page = store.read_feed(&read).await.expect("reads");
     assert_eq!(page.entries.iter().map(|entry| entry.position.get()).collect::<Vec<_>>(), [9, 10]);
@@ -159,7 +159,7 @@ async fn a_commit_that_is_gone_is_an_error_that_names_it() {
     let text = "the commit of the events 4 to 4 of `account#bob`, at position 8 in slice 0 of the feed, cannot be read";
     assert!(error.to_string().starts_with(text), "{error}");
     // Whoever does not need it is not stopped.
-    let filter = EventFilter::none().with("account", ["Withdrawn"]);
+    let filter = EventFilter::none().with_events("account", ["Withdrawn"]);
     assert_eq!(store.read_feed(&read.filter(filter)).await.expect("reads").entries.len(), 2);
 }
 
@@ -421,7 +421,7 @@ async fn a_forged_record_never_enters_the_feed() {
     accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
     let records = [record_of("account#ann", 5)];
     lambda::handle(&store, json!({ "Records": records })).await.expect("has records");
-    let filter = EventFilter::none().with("account", ["Deposited"]);
+    let filter = EventFilter::none().with_events("account", ["Deposited"]);
     let read = FeedRead::new(Slice::new(0), end).filter(filter);
     assert_eq!(store.read_feed(&read).await.expect("reads").entries.len(), 1);
 }

@@ -76,7 +76,7 @@ fn the_context_is_fixed() {
     given::<Account>([deposited(5)])
         .id("ann".to_owned())
         .at(time(0))
-        .with(Metadata::new().with_actor("bob"))
+        .with_metadata(Metadata::new().with_actor("bob"))
         .when_decided(decide)
         .then(note("ann 1 1700000000123 1 Some(\"bob\")"));
     given::<Account>(Events::none()).id("ann".to_owned()).when_decided(decide).then(note("ann 0 0 1 None"));

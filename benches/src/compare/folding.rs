@@ -8,8 +8,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use chrono::DateTime;
 use es_core::store::{
-    Append, AppendError, Appended, Claim, Commit, Head, Holder, MarkerRead, OnceKey, Page, Read,
-    StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
+    Read, StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{
     CommitId, Cost, EventData, EventStore, Metadata, Repository, Snapshot, SnapshotPolicy, StoreError,
@@ -150,7 +150,7 @@ impl EventStore for Ready {
         Err(StoreError::invalid("this store has no claims"))
     }
 
-    async fn marker(&self, _: &OnceKey) -> Result<MarkerRead, StoreError> {
+    async fn idempotency_record(&self, _: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {
         Err(StoreError::invalid("this store has no markers"))
     }
 

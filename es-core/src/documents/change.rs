@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Document, DocumentKey, Revision};
-use crate::store::{JoinedWrite, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, StoreError};
+use crate::store::{AdditionalWrite, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, StoreError};
 
 /// An upper bound of the bytes that a store adds to a document's key and body: its revision, and attribute names.
 const OVERHEAD: u64 = 64;
@@ -105,7 +105,7 @@ pub struct DocumentCondition {
 pub struct ChangeSet {
     revision: Revision,
     changes: Vec<DocumentChange>,
-    joined: Vec<JoinedWrite>,
+    additional: Vec<AdditionalWrite>,
 }
 
 impl ChangeSet {
@@ -117,7 +117,7 @@ impl ChangeSet {
     /// Creates an empty set. `id` must be unique: it becomes the revision of the documents that the set writes.
     #[must_use]
     pub fn new(id: Uuid) -> Self {
-        Self { revision: Revision::new(id), changes: Vec::new(), joined: Vec::new() }
+        Self { revision: Revision::new(id), changes: Vec::new(), additional: Vec::new() }
     }
 
     /// Adds a put of a document.
@@ -136,15 +136,15 @@ impl ChangeSet {
 
     /// Adds changes.
     #[must_use]
-    pub fn with(mut self, changes: impl IntoIterator<Item = DocumentChange>) -> Self {
+    pub fn with_changes(mut self, changes: impl IntoIterator<Item = DocumentChange>) -> Self {
         self.changes.extend(changes);
         self
     }
 
     /// Adds store-specific writes to the transaction.
     #[must_use]
-    pub fn join(mut self, writes: impl IntoIterator<Item = JoinedWrite>) -> Self {
-        self.joined.extend(writes);
+    pub fn with_additional(mut self, writes: impl IntoIterator<Item = AdditionalWrite>) -> Self {
+        self.additional.extend(writes);
         self
     }
 
@@ -162,8 +162,8 @@ impl ChangeSet {
 
     /// Returns the additional writes.
     #[must_use]
-    pub fn joined_writes(&self) -> &[JoinedWrite] {
-        &self.joined
+    pub fn additional_writes(&self) -> &[AdditionalWrite] {
+        &self.additional
     }
 
     /// Returns the set if it is within the limits of all stores.
@@ -177,7 +177,7 @@ impl ChangeSet {
         if self.changes.is_empty() {
             return Err(StoreError::invalid("a set of changes needs at least one document"));
         }
-        let changes = self.changes.len() + self.joined.len();
+        let changes = self.changes.len() + self.additional.len();
         if changes > Self::MAX_CHANGES {
             return Err(StoreError::invalid(format!(
                 "a set of {changes} changes and additional writes exceeds the limit of {}",

@@ -314,7 +314,7 @@ pub(crate) async fn delete_all(
         let page = store.documents(&query).await?;
         if !page.documents.is_empty() {
             let keys = page.documents.into_iter().map(|(name, _)| DocumentKey::new(collection, name));
-            let set = ChangeSet::new(ids.new_id()).with(keys.map(DocumentChange::delete));
+            let set = ChangeSet::new(ids.new_id()).with_changes(keys.map(DocumentChange::delete));
             store.change(&set).await.map_err(ChangeError::into_store_error)?;
         }
         if page.next.is_none() {

@@ -13,7 +13,7 @@ use crate::stream_id::StreamId;
 /// use es_core::StreamId;
 /// use es_core::feed::EventFilter;
 ///
-/// let filter = EventFilter::none().with("order", ["OrderPlaced", "OrderShipped"]);
+/// let filter = EventFilter::none().with_events("order", ["OrderPlaced", "OrderShipped"]);
 /// assert!(filter.takes(&StreamId::new("order", "1001")?, "OrderPlaced"));
 /// assert!(!filter.takes(&StreamId::new("bet", "1001")?, "OrderPlaced"));
 /// # Ok::<_, es_core::InvalidStreamId>(())
@@ -42,7 +42,11 @@ impl EventFilter {
 
     /// Adds the events of the aggregate `aggregate` with these stored names.
     #[must_use]
-    pub fn with(mut self, aggregate: &'static str, names: impl IntoIterator<Item = &'static str>) -> Self {
+    pub fn with_events(
+        mut self,
+        aggregate: &'static str,
+        names: impl IntoIterator<Item = &'static str>,
+    ) -> Self {
         if let Some(all) = &mut self.names {
             let known = Arc::make_mut(all).entry(aggregate).or_default();
             names.into_iter().for_each(|name| _ = known.entry(name).or_default());
@@ -59,7 +63,7 @@ impl EventFilter {
     pub(crate) fn with_kinds(self, aggregate: &'static str, kinds: &'static [EventKind]) -> Self {
         kinds.iter().fold(self, |filter, kind| {
             let names = std::iter::once(kind.name()).chain(kind.aliases().iter().copied());
-            let mut filter = filter.with(aggregate, names.clone());
+            let mut filter = filter.with_events(aggregate, names.clone());
             if let Some(known) = filter.names.as_mut().and_then(|all| Arc::make_mut(all).get_mut(aggregate)) {
                 for name in names {
                     let newest = known.entry(name).or_default();

@@ -8,7 +8,7 @@ use super::MemoryStore;
 use crate::documents::{
     ChangeError, ChangeSet, Document, DocumentCondition, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use crate::store::{JoinedWrite, StoreError, WriteError, WriteRefused};
+use crate::store::{AdditionalWrite, StoreError, WriteError, WriteRefused};
 
 /// The documents by collection and name.
 #[derive(Default)]
@@ -31,8 +31,8 @@ impl DocumentContent {
 
     /// Checks the document conditions among the additional writes of a transaction, and rejects other additional
     /// writes.
-    pub(super) fn check(&self, joined: &[JoinedWrite]) -> Result<(), WriteError> {
-        for (index, write) in joined.iter().enumerate() {
+    pub(super) fn check(&self, writes: &[AdditionalWrite]) -> Result<(), WriteError> {
+        for (index, write) in writes.iter().enumerate() {
             let Some(condition) = write.downcast_ref::<DocumentCondition>() else {
                 let reason = format!(
                     "the in-memory store does not support additional writes of type `{}`",
@@ -103,7 +103,7 @@ impl Documents for MemoryStore {
                 return Err(ChangeError::outdated(&change.key));
             }
         }
-        content.documents.check(set.joined_writes()).map_err(|error| match error {
+        content.documents.check(set.additional_writes()).map_err(|error| match error {
             WriteError::Refused(_) => ChangeError::Refused,
             WriteError::Store(error) => ChangeError::Store(error),
             error => ChangeError::Store(StoreError::invalid(error.to_string())),

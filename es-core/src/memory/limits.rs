@@ -38,12 +38,12 @@ pub(super) fn check_commit(
 
 /// Checks that a set can be written in one transaction.
 pub(super) fn check_set(set: &WriteSet) -> Result<(), WriteError> {
-    let mut size = Size { items: set.unchanged_streams().len() + set.joined_writes().len(), bytes: 0 };
+    let mut size = Size { items: set.unchanged_streams().len() + set.additional_writes().len(), bytes: 0 };
     for append in set.appends() {
         let commit = commit_size(append.stream(), append.start()?, append.commit())?;
         size = Size { items: size.items + commit.items, bytes: size.bytes + commit.bytes };
     }
-    size.items += ClaimChange::net(set.claim_changes())?.len() + usize::from(set.once_key().is_some());
+    size.items += ClaimChange::net(set.claim_changes())?.len() + usize::from(set.idempotency().is_some());
     if size.items > MAX_WRITE_ITEMS {
         return Err(StoreError::too_many_items(size.items, MAX_WRITE_ITEMS).into());
     }

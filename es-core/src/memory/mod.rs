@@ -20,8 +20,8 @@ use crate::event::CommitId;
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Claim, ClaimChange, Claimed, Commit, Conflict, Contiguity, EventStore,
-    Head, Holder, Marker, MarkerRead, NewCommit, OnceKey, Page, Read, StoreError, StoreIdentity, WriteError,
-    WriteSet, Written,
+    Head, Holder, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewCommit, Page, Read, StoreError,
+    StoreIdentity, WriteError, WriteSet, Written,
 };
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
@@ -132,8 +132,8 @@ impl EventStore for MemoryStore {
         Ok(Holder::new(self.content().claims.get(claim).cloned(), Cost::read(0.0)))
     }
 
-    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
-        Ok(MarkerRead::new(self.content().markers.get(key).cloned(), Cost::read(0.0)))
+    async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {
+        Ok(IdempotencyLookup::new(self.content().markers.get(key).cloned(), Cost::read(0.0)))
     }
 
     fn identity(&self) -> StoreIdentity {
@@ -190,7 +190,7 @@ impl fmt::Debug for MemoryStore {
 struct Content {
     streams: HashMap<StreamId, StoredStream>,
     claims: HashMap<Claim, StreamId>,
-    markers: HashMap<OnceKey, Marker>,
+    markers: HashMap<IdempotencyKey, IdempotencyRecord>,
     feed: FeedContent,
     documents: DocumentContent,
 }
@@ -251,18 +251,18 @@ impl Content {
             stored.is_some_and(|stored| stored.places.contains_key(&append.commit().id))
         });
         let by_marker = set
-            .once_key()
+            .idempotency()
             .is_some_and(|once| self.markers.get(&once.key).is_some_and(|marker| marker.id == once.id));
         by_commit || by_marker
     }
 
     /// Checks whether the set can be written now.
     fn check(&self, set: &WriteSet) -> Result<(), WriteError> {
-        if let Some(once) = set.once_key()
+        if let Some(once) = set.idempotency()
             && let Some(marker) = self.markers.get(&once.key)
-            && marker.counts_at(once.now)
+            && marker.is_valid_at(once.now)
         {
-            return Err(WriteError::Done(marker.clone()));
+            return Err(WriteError::AlreadyDone(marker.clone()));
         }
         for append in set.appends() {
             self.check_head(append.stream(), append.start()?)?;
@@ -277,7 +277,7 @@ impl Content {
                 return Err(Claimed::new(change.claim.clone(), holder.cloned(), wanted_by).into());
             }
         }
-        self.documents.check(set.joined_writes())
+        self.documents.check(set.additional_writes())
     }
 
     fn check_head(&self, stream: &StreamId, expected: Version) -> Result<(), Conflict> {
@@ -299,8 +299,8 @@ impl Content {
                 None => self.claims.remove(change.claim),
             };
         }
-        if let Some(once) = set.once_key() {
-            let marker = Marker::new(once.id, once.places.clone(), once.expires);
+        if let Some(once) = set.idempotency() {
+            let marker = IdempotencyRecord::new(once.id, once.ranges.clone(), once.expires);
             let marker = marker.with_fingerprint(once.fingerprint.clone());
             self.markers.insert(once.key.clone(), marker);
         }

@@ -28,7 +28,7 @@ use crate::event::EventId;
 /// let metadata = Metadata::new()
 ///     .with_actor("alice")
 ///     .with_correlation("request-7")
-///     .with("tenant", "acme");
+///     .with_entry("tenant", "acme");
 /// assert_eq!(metadata.actor(), Some("alice"));
 /// assert_eq!(metadata.get("tenant").and_then(|v| v.as_str()), Some("acme"));
 /// ```
@@ -83,7 +83,7 @@ impl Metadata {
     /// # let commit = CommitId::new(uuid::Uuid::from_u128(1));
     ///
     /// let placed = EventId::new(commit, Version::new(1)); // as in `Recorded::id`
-    /// let metadata = Metadata::new().with_actor("ann").with_correlation("request-7").with("tenant", "acme");
+    /// let metadata = Metadata::new().with_actor("ann").with_correlation("request-7").with_entry("tenant", "acme");
     /// let next = metadata.following(placed);
     /// assert_eq!((next.actor(), next.correlation()), (Some("ann"), Some("request-7")));
     /// assert_eq!(next.get("tenant"), metadata.get("tenant"));
@@ -102,7 +102,7 @@ impl Metadata {
 
     /// Records a value of the application's own under `key`, replacing an earlier one.
     #[must_use]
-    pub fn with(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
+    pub fn with_entry(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.custom.insert(key.into(), value.into());
         self
     }

@@ -53,7 +53,7 @@ impl Metadata {
     pub fn with_value<T: MetadataValue>(self, value: &T) -> Result<Self, MetadataError> {
         let value = serde_json::to_value(value).map_err(|error| MetadataError::new(T::KEY, &error))?;
         T::deserialize(&value).map_err(|error| MetadataError::new(T::KEY, &error))?;
-        Ok(self.with(T::KEY, value))
+        Ok(self.with_entry(T::KEY, value))
     }
 
     /// The application's own value of this type; `None` when there is none.
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn errors_quote_nothing() {
         assert_eq!(Metadata::new().value::<Shop>(), Ok(None));
-        let error = Metadata::new().with("shop", "secret").value::<Shop>().expect_err("is no number");
+        let error = Metadata::new().with_entry("shop", "secret").value::<Shop>().expect_err("is no number");
         assert_eq!(error.to_string(), "the metadata `shop` does not fit: invalid type: string, expected u8");
     }
 }

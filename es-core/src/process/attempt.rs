@@ -97,10 +97,10 @@ impl<S: Aggregate> Reactor<S> {
         let asked = conditions.len();
         let request = self
             .states
-            .with(ctx.metadata().following(ctx.event_id()))
-            .expecting(ExpectedVersion::Exact(basis))
+            .with_metadata(ctx.metadata().following(ctx.event_id()))
+            .expected_version(ExpectedVersion::Exact(basis))
             .once_for(RETENTION, &instance.key)
-            .joining(move |_| conditions.clone());
+            .with_writes(move |_| conditions.clone());
         match request.record(instance.id, events).await {
             Ok(_) => {}
             Err(ExecuteError::Refused(refused)) if !is_begun && refused.index + 1 < asked => {

@@ -44,8 +44,9 @@ impl Reached {
     ) -> Result<Self, StoreError> {
         let (slice, key) = (ctx.slice(), reached_key(process, ctx.slice()));
         let Some(document) = store.document(&key).await? else { return Ok(Self::default()) };
-        let reached: Self = serde_json::from_str(&document.body)
-            .map_err(|error| StoreError::damaged(format!("the document `{key}`"), without_values(&error)))?;
+        let reached: Self = serde_json::from_str(&document.body).map_err(|error| {
+            StoreError::corrupt_item(format!("the document `{key}`"), without_values(&error))
+        })?;
         // Usually the checkpoint is not behind it, and there is nothing to verify.
         if !reached.is_after(ctx) {
             return Ok(reached);

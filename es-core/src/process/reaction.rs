@@ -20,7 +20,7 @@ use crate::metadata::Metadata;
 use crate::projection::timeout::Scheduled;
 use crate::projection::{BoxError, EventContext};
 use crate::repository::{ExecuteError, Loaded, Outcome, Repository, Request};
-use crate::store::{EventStore, OnceKey, StoreError};
+use crate::store::{EventStore, IdempotencyKey, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -46,7 +46,7 @@ pub(super) struct Instance<'a, S: Aggregate> {
     /// What identifies the reaction.
     pub(super) key: String,
     /// Under which its events are recorded.
-    pub(super) once: OnceKey,
+    pub(super) once: IdempotencyKey,
     pub(super) store: &'a dyn EventStore,
     /// The kinds of the timeouts that the process lists.
     pub(super) timeouts: &'static [&'static [EventKind]],
@@ -70,7 +70,7 @@ pub(super) struct Done {
 impl<S: Aggregate> Instance<'_, S> {
     /// Whether what the reaction led to is recorded.
     pub(super) async fn is_done(&self) -> Result<bool, StoreError> {
-        Ok(self.store.marker(&self.once).await?.marker.is_some())
+        Ok(self.store.idempotency_record(&self.once).await?.record.is_some())
     }
 }
 
@@ -228,8 +228,9 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     fn request<'r, A: Aggregate>(&self, repository: &'r Repository<A>, key: String) -> Request<'r, A> {
         let condition = self.turn.condition();
         // The key stands for the place in the reaction: renaming a command type must not stop one that runs again.
-        let request = repository.with(self.metadata.clone()).fingerprint(&key).once_for(RETENTION, key);
-        request.joining(move |_| [condition.clone()])
+        let request =
+            repository.with_metadata(self.metadata.clone()).fingerprint(&key).once_for(RETENTION, key);
+        request.with_writes(move |_| [condition.clone()])
     }
 
     /// The turn is not what this reaction knows: another worker or an operator has changed it, or a write whose response

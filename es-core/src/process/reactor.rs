@@ -20,7 +20,7 @@ use crate::keys::shorten;
 use crate::projection::timeout::{Due, Scheduled};
 use crate::projection::{BoxError, EventContext, Fate, ProjectError, ProjectorError, Tick, fate};
 use crate::repository::Repository;
-use crate::store::{EventStore, OnceKey, StoreError};
+use crate::store::{EventStore, IdempotencyKey, StoreError};
 use crate::stream_id::StreamId;
 
 /// For how long it is remembered which events were reacted to, and which commands were issued.
@@ -142,7 +142,7 @@ impl<S: Aggregate> Reactor<S> {
     ) -> Result<Instance<'a, S>, StoreError> {
         let stream = StreamId::new(S::NAME, id)?;
         let key = self.key(ctx);
-        let once = OnceKey::new(Some(stream.clone()), &key)?;
+        let once = IdempotencyKey::new(Some(stream.clone()), &key)?;
         Ok(Instance { id, stream, ctx, key, once, store, timeouts })
     }
 
@@ -220,8 +220,8 @@ impl<S: Aggregate> Reactor<S> {
             return Ok(Holder::Pending);
         }
         // After its fate, which is not pending any more once this is stored.
-        let once = OnceKey::new(Some(stream.clone()), turn.reaction()).map_err(failed)?;
-        let is_finished = self.store.marker(&once).await.map_err(failed)?.marker.is_some();
+        let once = IdempotencyKey::new(Some(stream.clone()), turn.reaction()).map_err(failed)?;
+        let is_finished = self.store.idempotency_record(&once).await.map_err(failed)?.record.is_some();
         Ok(match fate {
             _ if is_finished => Holder::Finished,
             Fate::Parked => Holder::Parked,

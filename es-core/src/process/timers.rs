@@ -15,7 +15,7 @@ use crate::ids::IdSource;
 use crate::projection::timeout::{self, Due, Scheduled, Timeout};
 use crate::projection::{BoxError, EventContext};
 use crate::repository::RetryPolicy;
-use crate::store::{JoinedWrite, StoreError};
+use crate::store::{AdditionalWrite, StoreError};
 use crate::stream_id::StreamId;
 
 /// How many timeouts are handed out at once, so that the events of the feed get their share, too.
@@ -154,7 +154,9 @@ impl Timers {
         changes: Vec<DocumentChange>,
         condition: &DocumentCondition,
     ) -> Result<(), ChangeError> {
-        let set = ChangeSet::new(ids.new_id()).with(changes).join([JoinedWrite::new(condition.clone())]);
+        let set = ChangeSet::new(ids.new_id())
+            .with_changes(changes)
+            .with_additional([AdditionalWrite::new(condition.clone())]);
         store.change(&set).await
     }
 

@@ -14,7 +14,7 @@ use crate::documents::{
 use crate::event::without_values;
 use crate::ids::IdSource;
 use crate::projection::{BoxError, EventContext, Origin};
-use crate::store::{JoinedWrite, StoreError};
+use crate::store::{AdditionalWrite, StoreError};
 
 /// The turn of one reaction, from its first command on until its events are recorded.
 ///
@@ -81,8 +81,9 @@ impl Turn {
         key: DocumentKey,
     ) -> Result<Option<Self>, BoxError> {
         let Some(document) = store.document(&key).await? else { return Ok(None) };
-        let content = serde_json::from_str::<Content>(&document.body)
-            .map_err(|error| StoreError::damaged(format!("the document `{key}`"), without_values(&error)))?;
+        let content = serde_json::from_str::<Content>(&document.body).map_err(|error| {
+            StoreError::corrupt_item(format!("the document `{key}`"), without_values(&error))
+        })?;
         let held = Some(document.revision);
         Ok(Some(Self { store, ids, key, held, content, lease: None, reached: None }))
     }
@@ -168,7 +169,7 @@ impl Turn {
         let body = encode(&self.content)?;
         let mut set = ChangeSet::new(self.ids.new_id()).put(self.key.clone(), self.held.into(), body);
         if let Some(lease) = lease {
-            set = set.join([JoinedWrite::new(lease)]);
+            set = set.with_additional([AdditionalWrite::new(lease)]);
             if let Some((key, reached)) = &self.reached {
                 set = set.put(key.clone(), ExpectedDocument::Any, encode(reached)?);
             }

@@ -73,7 +73,7 @@ impl Timeout {
     pub(crate) fn decode(key: DocumentKey, document: &Document) -> Result<Self, StoreError> {
         let damaged = |reason: String| {
             let reason = format!("{reason}: correct or delete the document, and call `retry`");
-            StoreError::damaged(format!("the timeout `{key}`"), reason)
+            StoreError::corrupt_item(format!("the timeout `{key}`"), reason)
         };
         let scheduled: Scheduled =
             serde_json::from_str(&document.body).map_err(|error| damaged(without_values(&error)))?;

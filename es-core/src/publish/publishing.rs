@@ -27,7 +27,7 @@ use crate::repository::RetryPolicy;
 ///
 /// # async fn example(store: MemoryStore, publisher: impl Publisher) -> Result<(), BoxError> {
 /// let publishing = Publishing::new("to_shipping", publisher, CloudEvents::source("https://shop.example/orders")?)
-///     .only(EventFilter::none().with("order", ["OrderPlaced", "OrderCancelled"]));
+///     .only(EventFilter::none().with_events("order", ["OrderPlaced", "OrderCancelled"]));
 /// Projector::new(store, publishing).run().await?;
 /// # Ok(())
 /// # }

@@ -170,7 +170,7 @@ pub(super) async fn delete_rows<T: Row>(
             let page = store.documents(&query).await?;
             for (key, document) in &page.documents {
                 let changes = layout.changes::<T>(key, ExpectedDocument::Any, Some(&document.body), None)?;
-                let set = ChangeSet::new(RandomIds.new_id()).with(changes);
+                let set = ChangeSet::new(RandomIds.new_id()).with_changes(changes);
                 store.change(&set).await.map_err(ChangeError::into_store_error)?;
             }
             if page.next.is_none() {

@@ -9,16 +9,15 @@ use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{IdSource, RandomIds};
 use crate::metadata::Metadata;
-use crate::repository::cache::StateCache;
+use crate::repository::loading::StateCache;
 use crate::repository::report::WarningInterval;
-use crate::repository::retry::RetryTokens;
-use crate::repository::retrying::DEFAULT_DEADLINE;
-use crate::repository::snapshotting::Snapshotting;
+use crate::repository::retry::{DEFAULT_DEADLINE, RetryTokens};
+use crate::repository::snapshots::Snapshotting;
 use crate::repository::{Inner, Repository, RetryBudget, RetryPolicy};
 use crate::snapshot::SnapshotPolicy;
 use crate::store::EventStore;
 
-/// How far a clock may be behind a stream, where nothing else is set: one hour.
+/// The default of [`RepositoryBuilder::max_clock_skew`]: one hour.
 const DEFAULT_MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
 
 /// Settings of a [`Repository`]: made by [`Repository::builder`].
@@ -75,7 +74,7 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         self
     }
 
-    /// Lets commands and loads take as long as their retries last.
+    /// Removes the deadline: commands and loads may take as long as their retries last.
     pub fn without_deadline(mut self) -> Self {
         self.inner.deadline = None;
         self
@@ -92,22 +91,22 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         self
     }
 
-    /// When to take snapshots, instead of when the aggregate's attribute says. Without effect on an
-    /// aggregate that has none.
+    /// Sets when to take snapshots (default: the policy in the aggregate's attribute). Has no effect on an aggregate
+    /// without snapshots.
     pub fn snapshots(mut self, policy: SnapshotPolicy) -> Self {
         self.inner.snapshots = Some(policy);
         self
     }
 
-    /// Keeps the states of up to `entries` aggregates in memory between commands.
+    /// Keeps the states of up to `entries` aggregates in memory between commands (default: no cache).
     ///
-    /// A command on a cached aggregate is one request, the conditional write. Results are what they would
-    /// be without the cache: a command that is accepted is verified by its write, and one that is rejected
-    /// or has nothing to do is decided again if the stream has gone on since, which one small read tells.
-    /// A load reads what came since. The least used states are dropped first.
+    /// A command on a cached aggregate is one request, the conditional write. Results are the same as without the cache:
+    /// the write verifies a command that is accepted. A command that is rejected or has nothing to do is decided again
+    /// if one small read finds that the stream has changed. A load reads the events since then. The least used states
+    /// are evicted first.
     ///
-    /// It pays where commands for one aggregate tend to come to one process; elsewhere the stale states
-    /// cost a conflict each.
+    /// A cache pays off if the commands for one aggregate tend to reach one process. Otherwise, each outdated state
+    /// costs a conflict.
     pub fn cache(mut self, entries: usize) -> Self
     where
         A: Clone,
@@ -116,46 +115,45 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         self
     }
 
-    /// Reads with eventual consistency to decide commands, which takes half the read units.
+    /// Reads with eventual consistency to decide commands, which takes half the read units (default: strong
+    /// consistency).
     ///
-    /// Results are what they would be without it: the write of a command that is accepted verifies what it was
-    /// decided on, and one that is rejected, or has nothing to do, is decided again if a strongly consistent
-    /// read of the tail tells that the stream has gone on. That read is one more request for those, and a command
-    /// that comes right after another one for the same aggregate may meet a replica that is behind, which costs
-    /// a conflict. Loads are strongly consistent, as ever.
+    /// Results are the same as without it: the write verifies a command that is accepted. A command that is rejected or
+    /// has nothing to do is decided again if a strongly consistent read of the tail, which is one more request, finds that
+    /// the stream has changed. A command right after another one for the same aggregate may read an outdated replica,
+    /// which costs a conflict. Loads stay strongly consistent.
     pub fn eventual_reads(mut self) -> Self {
         self.inner.eventual = true;
         self
     }
 
-    /// Where the time comes from.
+    /// Sets the clock (default: [`SystemClock`]).
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.inner.clock = Arc::new(clock);
         self
     }
 
-    /// Where ids come from: those of commits, and those that handlers ask for.
+    /// Sets the source of ids, for commits and for handlers (default: [`RandomIds`]).
     pub fn ids(mut self, ids: impl IdSource) -> Self {
         self.inner.ids = Arc::new(ids);
         self
     }
 
-    /// The same for what is shared already.
+    /// Sets a clock and a source of ids that are shared already.
     pub(crate) fn equipped(mut self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
         (self.inner.clock, self.inner.ids) = (clock, ids);
         self
     }
 
-    /// The metadata of commands that come without any of their own: called for each of them.
+    /// Sets a function that returns the metadata of commands that have none (default: empty metadata).
     ///
-    /// `Metadata::of_current_span`, behind the feature `tracing-subscriber`, takes it from the span that the
-    /// command runs in.
+    /// `Metadata::of_current_span`, behind the feature `tracing-subscriber`, takes it from the current span.
     pub fn metadata(mut self, source: fn() -> Metadata) -> Self {
         self.inner.metadata = source;
         self
     }
 
-    /// The repository.
+    /// Returns the repository.
     #[must_use]
     pub fn build(self) -> Repository<A> {
         Repository { inner: Arc::new(self.inner) }

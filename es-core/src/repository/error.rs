@@ -1,24 +1,23 @@
-//! Why a command was not carried out.
+//! The errors of commands.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::store::{Claimed, Conflict, DeadlineExceeded, StoreError, WriteRefused};
 
-/// Why a command was not carried out.
+/// Why a command was not executed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecuteError<E> {
-    /// The domain said no; nothing was recorded.
+    /// The aggregate rejected the command; nothing was recorded.
     Rejected(E),
-    /// Other writers came first at every attempt; nothing was recorded.
+    /// Every attempt ended with a conflict with another writer; nothing was recorded.
     Conflict(Conflict),
-    /// The aggregate is not at the version that the caller expects, see
-    /// [`Request::expecting`](crate::Request::expecting); nothing was recorded.
+    /// The aggregate is not at the [expected version](crate::Request::expected_version); nothing was recorded.
     Outdated(Conflict),
-    /// Another aggregate holds a claim that the command takes; nothing was recorded.
+    /// Another aggregate holds a claim of the command; nothing was recorded.
     Claimed(Claimed),
-    /// The condition of a write that joined the command failed; nothing was recorded.
+    /// The condition of an [additional write](crate::Request::with_writes) failed; nothing was recorded.
     Refused(WriteRefused),
     /// The idempotency key was used before for another command; nothing was recorded.
     KeyReused(KeyReused),
@@ -28,7 +27,7 @@ pub enum ExecuteError<E> {
 }
 
 impl<E> ExecuteError<E> {
-    /// The domain's error, when it was the domain that said no.
+    /// Returns the domain's error if the aggregate rejected the command.
     pub fn rejection(&self) -> Option<&E> {
         match self {
             Self::Rejected(error) => Some(error),
@@ -36,7 +35,7 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// The claim that another aggregate holds, when that was the reason.
+    /// Returns the claim that another aggregate holds, if that is the reason.
     pub fn claimed(&self) -> Option<&Claimed> {
         match self {
             Self::Claimed(claimed) => Some(claimed),
@@ -44,13 +43,13 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// Whether other writers came first at every attempt.
+    /// Returns whether every attempt ended with a conflict.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))
     }
 
-    /// Whether the same command may succeed later, by itself. A rejection is the domain's final word on
-    /// the state that it saw, and a claim is held until its holder gives it back.
+    /// Returns whether the same command may succeed if it is sent again soon: after a conflict, or a store that was
+    /// throttling or unavailable.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Rejected(_)
@@ -96,7 +95,7 @@ impl<E> ExecuteError<E> {
         matches!(self, Self::Store(error) if error.is_outcome_unknown())
     }
 
-    /// The same with another type of rejection: `error.map_rejection(MyError::from)`.
+    /// Converts the rejection: `error.map_rejection(MyError::from)`.
     pub fn map_rejection<F>(self, map: impl FnOnce(E) -> F) -> ExecuteError<F> {
         match self {
             Self::Rejected(error) => ExecuteError::Rejected(map(error)),
@@ -114,14 +113,12 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rejected(error) => write!(f, "the command was rejected: {error}"),
-            Self::Conflict(_) => f.write_str("other writers came first at every attempt"),
-            Self::Outdated(conflict) => {
-                write!(f, "the aggregate is not at the version that is expected: {conflict}")
-            }
-            Self::Claimed(_) => f.write_str("another aggregate holds a claim that the command takes"),
-            Self::Refused(_) => f.write_str("a write that joined the command was refused"),
+            Self::Conflict(_) => f.write_str("every attempt ended with a conflict with another writer"),
+            Self::Outdated(conflict) => write!(f, "the aggregate is not at the expected version: {conflict}"),
+            Self::Claimed(_) => f.write_str("another aggregate holds a claim of the command"),
+            Self::Refused(_) => f.write_str("the condition of an additional write failed"),
             Self::KeyReused(reused) => reused.fmt(f),
-            Self::Store(_) => f.write_str("the command could not be carried out"),
+            Self::Store(_) => f.write_str("the command could not be executed"),
         }
     }
 }

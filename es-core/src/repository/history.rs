@@ -1,4 +1,4 @@
-//! The events of one aggregate, as they happened.
+//! The events of one aggregate in order.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,32 +15,32 @@ use crate::aggregate::Aggregate;
 use crate::event::EventId;
 use crate::metadata::Metadata;
 use crate::repository::Inner;
-use crate::repository::fold::decode;
+use crate::repository::loading::decode;
 use crate::store::{Page, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// An event of the past, with what is known about it.
+/// A recorded event with its version, time, and metadata.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Recorded<E> {
-    /// The event, brought up to its current schema version.
+    /// The event, upcast to its current schema version.
     pub event: E,
-    /// Its place in the stream.
+    /// The version of the event.
     pub version: Version,
-    /// Identifies it everywhere.
+    /// The id of the event, which is unique in all streams.
     pub id: EventId,
-    /// When its commit was decided.
+    /// The time of its commit.
     pub time: DateTime<Utc>,
-    /// What its commit recorded besides its events.
+    /// The metadata of its commit.
     pub metadata: Arc<Metadata>,
 }
 
 /// The events of one aggregate in order: made by [`Repository::history`](crate::Repository::history).
 ///
-/// A [`Stream`], and one that needs no extension trait: [`next`](Self::next) and [`all`](Self::all). Events
-/// are read page by page as they are asked for, so a long history needs no more memory than a short one. Each page has
-/// the retries and the [deadline](crate::RepositoryBuilder::deadline) of a load. After an error it ends.
+/// Use it as a [`Stream`], or call [`next`](Self::next) and [`all`](Self::all). Events are read page by page on demand,
+/// so a long history needs no more memory than a short one. Each page has the retries and the
+/// [deadline](crate::RepositoryBuilder::deadline) of a load. The history ends with the first error.
 pub struct History<'a, A: Aggregate> {
     stream: Option<StreamId>,
     pages: BoxStream<'a, Result<Page, StoreError>>,
@@ -58,16 +58,16 @@ impl<'a, A: Aggregate> History<'a, A> {
         Self { stream, pages, ready: VecDeque::new(), failed: None }
     }
 
-    /// The next event; `None` after the last.
+    /// Returns the next event; `None` after the last.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the stream cannot be read, is damaged, or holds an event that is unknown.
+    /// [`StoreError`] if the stream cannot be read, is corrupt, or has an event that is unknown.
     pub async fn next(&mut self) -> Option<Result<Recorded<A::Event>, StoreError>> {
         StreamExt::next(self).await
     }
 
-    /// All the events that are left.
+    /// Returns all remaining events.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl<'a, A: Aggregate> History<'a, A> {
         self.try_collect().await
     }
 
-    /// Decodes a page. What comes before an event that cannot be read is still handed out.
+    /// Decodes a page. The events before one that cannot be decoded are still returned.
     fn decode_page(&mut self, page: &Page) {
         let Some(stream) = &self.stream else { return };
         for commit in &page.commits {
@@ -125,7 +125,7 @@ impl<A: Aggregate> Stream for History<'_, A> {
     }
 }
 
-// Nothing in it is pinned in place: the pages are boxed.
+// Nothing in it is pinned: the pages are boxed.
 impl<A: Aggregate> Unpin for History<'_, A> {}
 
 impl<A: Aggregate> fmt::Debug for History<'_, A> {

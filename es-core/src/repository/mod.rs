@@ -1,22 +1,25 @@
-//! Repositories: aggregates in, aggregates out.
+//! Repositories: load aggregates and execute commands on them.
+//!
+//! | module | job |
+//! |---|---|
+//! | `request` | the options of a command, and the command on one aggregate |
+//! | `transaction` | commands on several aggregates |
+//! | `execution` | the engine of both: load, decide, write, and again after a conflict |
+//! | `participant` | one aggregate in an execution |
+//! | `loading`, `snapshots`, `history` | reading |
+//! | `retry`, `error`, `report` | retries and deadlines, errors, spans and logs |
 
-mod attempt;
 mod builder;
-mod cache;
 mod error;
-mod fold;
+mod execution;
 mod history;
-mod joining;
-mod load;
-mod outcome;
+mod loading;
+mod participant;
 mod report;
 mod request;
 mod retry;
-mod retrying;
-mod snapshotting;
-mod subject;
+mod snapshots;
 mod transaction;
-mod writing;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -29,9 +32,7 @@ use tracing::Instrument;
 pub use builder::RepositoryBuilder;
 pub use error::{ExecuteError, KeyReused};
 pub use history::{History, Recorded};
-pub use joining::Decided;
-pub use outcome::{Loaded, Outcome};
-pub use request::Request;
+pub use request::{Decided, Loaded, Outcome, Request};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use transaction::{Committed, Rejection, Transaction, TransactionError};
 
@@ -45,17 +46,14 @@ use crate::snapshot::SnapshotPolicy;
 use crate::store::{Claim, EventStore, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
-use cache::StateCache;
-use fold::Fold;
-use load::Until;
+use loading::{Fold, StateCache, Until};
 use report::{Report, WarningInterval, log_failure, store_outcome};
-use retry::RetryTokens;
-use retrying::Deadline;
-use snapshotting::Snapshotting;
+use retry::{Deadline, RetryTokens, Retrying};
+use snapshots::Snapshotting;
 
-/// Loads aggregates of one type, and carries out commands on them.
+/// Loads aggregates of one type and executes commands on them.
 ///
-/// A clone shares everything and costs one reference count.
+/// Clones are cheap and share the store, the cache, and all settings.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -90,7 +88,7 @@ use snapshotting::Snapshotting;
 /// let done = accounts.execute(&id, Deposit { cents: 500 }).await?;
 /// assert_eq!((done.state.balance, done.version), (500, Version::new(1)));
 ///
-/// let audited = accounts.with(Metadata::new().with_actor("bob"));
+/// let audited = accounts.with_metadata(Metadata::new().with_actor("bob"));
 /// audited.execute(&id, Deposit { cents: 250 }).await?;
 ///
 /// let events = accounts.history(&id).all().await?;
@@ -107,61 +105,60 @@ struct Inner<A> {
     store: Arc<dyn EventStore>,
     retry: RetryPolicy,
     tokens: Arc<RetryTokens>,
-    /// How long commands and loads may take.
+    /// The default deadline of commands, and the deadline of loads.
     deadline: Option<Duration>,
-    /// How far the clock may be behind a stream.
+    /// The maximum time by which the clock may be behind a stream.
     max_clock_skew: Duration,
     /// Limits the warnings about a clock that is behind.
     skew_warnings: WarningInterval,
-    /// Instead of the aggregate's own policy.
+    /// Replaces the aggregate's own policy.
     snapshots: Option<SnapshotPolicy>,
     snapshotting: Snapshotting,
     cache: Option<StateCache<A>>,
-    /// Whether commands may be decided on a state that is behind, because their write tells.
+    /// Whether commands are decided on an eventually consistent state, which their conditional write verifies.
     eventual: bool,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    /// The metadata of commands that have none of their own.
+    /// Returns the metadata of commands that have none.
     metadata: fn() -> Metadata,
     aggregate: PhantomData<fn() -> A>,
 }
 
 impl<A: Aggregate> Repository<A> {
-    /// A repository on `store`, with the default settings.
+    /// Returns a repository on `store` with the default settings.
     #[must_use]
     pub fn new(store: impl EventStore) -> Self {
         Self::builder(store).build()
     }
 
-    /// Settings for a repository on `store`.
+    /// Returns a builder for a repository on `store`.
     pub fn builder(store: impl EventStore) -> RepositoryBuilder<A> {
         RepositoryBuilder::new(Arc::new(store))
     }
 
-    /// Carries out `command` on the aggregate `id`: loads it, lets it decide, and records the events.
+    /// Executes `command` on the aggregate `id`: loads it, decides the command on its state, and records the events.
     ///
-    /// When another writer comes first, the command is decided again on the new state, of which only the
-    /// new events are read; how often is the [`RetryPolicy`]'s. An aggregate that has no events yet starts
-    /// from its [`Default`].
+    /// After a conflict with another writer, the new events are read and the command is decided again, as often as the
+    /// [`RetryPolicy`] allows. An aggregate without events starts from its [`Default`].
     ///
-    /// The future may be dropped at any time. The events are then recorded whole or not at all.
+    /// The future may be dropped at any time. Either all events are recorded then, or none.
     ///
     /// # Errors
     ///
-    /// [`ExecuteError::Rejected`] when the domain says no, [`ExecuteError::Conflict`] when other writers
-    /// came first at every attempt, [`ExecuteError::Store`] when the store fails.
+    /// [`ExecuteError::Rejected`] if the aggregate rejects the command, [`ExecuteError::Conflict`] if every attempt ended
+    /// with a conflict, [`ExecuteError::Store`] if the store fails.
     pub async fn execute<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
     where
         C: HandledBy<A>,
     {
-        self.with((self.inner.metadata)()).execute(id, command).await
+        self.request().execute(id, command).await
     }
 
-    /// Carries out a decision that needs more than the state: the closure may call services.
+    /// Executes an asynchronous decision, which may call services, on the aggregate `id`.
     ///
-    /// It runs again when another writer comes first, so what it does elsewhere should bear repetition. Its own
-    /// error ends the command, and so does a timeout that it makes one of. Nothing is written while it runs; a
-    /// future that is dropped meanwhile records nothing, and later, the events whole or not at all.
+    /// The closure runs again after a conflict, so its calls should be idempotent. Its error rejects the command; give it
+    /// timeouts, because the [deadline](RepositoryBuilder::deadline) does not interrupt it. Nothing is written while it
+    /// runs: if the future is dropped then, nothing is recorded.
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -228,7 +225,7 @@ impl<A: Aggregate> Repository<A> {
     where
         F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
     {
-        self.with((self.inner.metadata)()).decide(id, decide).await
+        self.request().decide(id, decide).await
     }
 
     /// Returns the stream that holds the claim `name` to `value`, if one does.
@@ -245,52 +242,59 @@ impl<A: Aggregate> Repository<A> {
         Ok(holder.stream)
     }
 
-    /// Commands that are carried out once, however often they are asked for under this `key`: see
+    /// Returns a request with an idempotency key: its command is executed once, however often it is sent. See
     /// [`Request::once`].
+    #[doc(alias = "idempotency key")]
     pub fn once(&self, key: impl Into<String>) -> Request<'_, A> {
-        self.with((self.inner.metadata)()).once(key)
+        self.request().once(key)
     }
 
-    /// Commands that writes of the caller's own join: see [`Request::joining`].
-    pub fn joining<'a, F, I>(&'a self, join: F) -> Request<'a, A>
+    /// Returns a request with an idempotency key that is remembered for `retention`, in whole seconds: see
+    /// [`Request::once_for`].
+    pub fn once_for(&self, retention: Duration, key: impl Into<String>) -> Request<'_, A> {
+        self.request().once_for(retention, key)
+    }
+
+    /// Returns a request that writes more than events: see [`Request::with_writes`].
+    pub fn with_writes<'a, F, I>(&'a self, make: F) -> Request<'a, A>
     where
         F: Fn(&Decided<'_, A>) -> I + Send + Sync + 'a,
         I: IntoIterator,
         I::Item: Send + Sync + 'static,
     {
-        self.with((self.inner.metadata)()).joining(join)
+        self.request().with_writes(make)
     }
 
-    /// Commands that are carried out only when the aggregate is at a version that the caller has seen: see
-    /// [`Request::expecting`].
-    pub fn expecting(&self, version: ExpectedVersion) -> Request<'_, A> {
-        self.with((self.inner.metadata)()).expecting(version)
+    /// Returns a request that is executed only if the aggregate is at the given version: see
+    /// [`Request::expected_version`].
+    pub fn expected_version(&self, version: ExpectedVersion) -> Request<'_, A> {
+        self.request().expected_version(version)
     }
 
-    /// The same, remembered for `retention`, in whole seconds.
-    pub fn once_for(&self, retention: Duration, key: impl Into<String>) -> Request<'_, A> {
-        self.with((self.inner.metadata)()).once_for(retention, key)
-    }
-
-    /// Commands with `metadata`, which their events record: who asked, and in what context.
-    pub fn with(&self, metadata: Metadata) -> Request<'_, A> {
+    /// Returns a request whose commits record `metadata`, such as who sent the command.
+    pub fn with_metadata(&self, metadata: Metadata) -> Request<'_, A> {
         Request::new(self, metadata)
     }
 
-    /// The aggregate `id` as it is now; its [`Default`] at [`Version::NONE`] when it has no events.
+    /// Returns a request with the default metadata.
+    fn request(&self) -> Request<'_, A> {
+        self.with_metadata((self.inner.metadata)())
+    }
+
+    /// Loads the current state of the aggregate `id`: its [`Default`] at [`Version::NONE`] if it has no events.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the stream cannot be read, is damaged, or holds an event that is unknown.
+    /// [`StoreError`] if the stream cannot be read, is corrupt, or has an event that is unknown.
     pub async fn load(&self, id: &A::Id) -> Result<Loaded<A>, StoreError> {
         self.load_until(id, Until::End).await
     }
 
-    /// The aggregate `id` as it was right after the event `version`, folded from its first event.
+    /// Loads the state of the aggregate `id` right after the event `version`, from its first event.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when the stream does not reach that version; otherwise as [`load`](Self::load).
+    /// [`StoreError::Invalid`] if the stream does not have that version; otherwise as [`load`](Self::load).
     pub async fn load_at(&self, id: &A::Id, version: Version) -> Result<Loaded<A>, StoreError> {
         let loaded = self.load_until(id, Until::Version(version)).await?;
         if loaded.version < version {
@@ -303,10 +307,9 @@ impl<A: Aggregate> Repository<A> {
         Ok(loaded)
     }
 
-    /// The aggregate `id` as it was at `time`: with all commits up to the first one after `time`.
+    /// Loads the state of the aggregate `id` at `time`: with all commits before the first one after `time`.
     ///
-    /// The time of a commit is that of the clock of whoever decided it, but never before the commit it
-    /// follows.
+    /// The time of a commit is that of its writer's clock, but never before that of the commit before it.
     ///
     /// # Errors
     ///
@@ -320,7 +323,7 @@ impl<A: Aggregate> Repository<A> {
         let span = report.span().clone();
         async {
             let mut fold = Fold::new();
-            let result = self.inner.load_until(&mut fold, id, until).await;
+            let result = self.inner.load(&mut fold, id, until).await;
             let outcome = match &result {
                 Ok(()) => "loaded",
                 Err(error) => {
@@ -335,7 +338,7 @@ impl<A: Aggregate> Repository<A> {
         .await
     }
 
-    /// The events of the aggregate `id`, from the first, each with its version, time and metadata.
+    /// Returns the events of the aggregate `id` from the first, each with its version, time, and metadata.
     #[must_use]
     pub fn history(&self, id: &A::Id) -> History<'_, A> {
         History::new(&self.inner, id, Read::all)
@@ -345,7 +348,7 @@ impl<A: Aggregate> Repository<A> {
     /// one page of a long history. Only these events are read and billed.
     ///
     /// `after` is [`Version::NONE`] or the last version of a commit, such as the version of an outcome. If `until`
-    /// is inside a commit, the whole commit is returned; a version past the end of the stream is no error.
+    /// is inside a commit, the whole commit is returned. A version past the end of the stream is not an error.
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -359,9 +362,9 @@ impl<A: Aggregate> Repository<A> {
         History::new(&self.inner, id, |stream| Read::all(stream).after(after).until(until))
     }
 
-    /// Waits until all snapshots that this repository has started to write are written, or have failed.
+    /// Waits until the snapshots that this repository is writing in the background are written, or have failed.
     ///
-    /// Call it before the process ends: commands do not wait for snapshots.
+    /// Call it before the process exits: commands do not wait for snapshots.
     pub async fn flush(&self) {
         self.inner.snapshotting.flush().await;
     }
@@ -398,13 +401,13 @@ impl<A: Aggregate> Inner<A> {
         self.retrying(Deadline::after(self.deadline, &*self.clock)).read(request).await
     }
 
-    async fn load_until(&self, fold: &mut Fold<A>, id: &A::Id, until: Until) -> Result<(), StoreError> {
+    async fn load(&self, fold: &mut Fold<A>, id: &A::Id, until: Until) -> Result<(), StoreError> {
         let stream = StreamId::new(A::NAME, id)?;
-        let deadline = Deadline::after(self.deadline, &*self.clock);
-        match until {
-            Until::End => self.load_current(fold, &stream, deadline).await,
-            until => self.load_past(fold, &stream, until, deadline).await,
-        }
+        self.load_until(fold, &stream, until, Deadline::after(self.deadline, &*self.clock)).await
+    }
+
+    fn retrying(&self, deadline: Deadline) -> Retrying<'_> {
+        Retrying { clock: &*self.clock, policy: self.retry, tokens: &self.tokens, deadline }
     }
 }
 

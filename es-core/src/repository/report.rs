@@ -1,4 +1,4 @@
-//! What spans and the log say of commands and loads.
+//! Spans and logs of commands and loads.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -24,15 +24,15 @@ pub(crate) struct Numbers {
     pub(crate) cost: Cost,
 }
 
-/// The span of a command, a transaction or a load. Its outcome is recorded once: as `dropped` if the future is
-/// dropped before it ends.
+/// The span of a command, a transaction, or a load. Its outcome is recorded once: as `dropped` if the future is dropped
+/// before it completes.
 pub(crate) struct Report {
     span: Span,
     ended: bool,
 }
 
 impl Report {
-    /// The report of a command, whose name is asked for only if the span is enabled.
+    /// Starts the span of a command, whose name is requested only if the span is enabled.
     pub(crate) fn command<A: Aggregate>(id: &A::Id, name: impl Fn() -> &'static str) -> Self {
         Self::new(tracing::info_span!(
             "execute",
@@ -49,7 +49,7 @@ impl Report {
         ))
     }
 
-    /// The report of one command in a transaction: what it cost is in the transaction's span.
+    /// Starts the span of one command in a transaction. Its cost is in the span of the transaction.
     pub(crate) fn part<A: Aggregate>(id: &A::Id, name: &'static str) -> Self {
         Self::new(tracing::info_span!(
             "execute",
@@ -96,7 +96,7 @@ impl Report {
         &self.span
     }
 
-    /// Records how it ended. The span ignores fields that it does not have.
+    /// Records the outcome. The span ignores fields that it does not have.
     pub(crate) fn end(&mut self, outcome: &str, numbers: Numbers) {
         self.ended = true;
         if self.span.is_disabled() {
@@ -109,7 +109,7 @@ impl Report {
         self.end_with_cost(numbers.cost);
     }
 
-    /// Records how a load ended.
+    /// Records the outcome of a load.
     pub(crate) fn end_load(&mut self, outcome: &str, version: Version, snapshot: Version, cost: Cost) {
         self.ended = true;
         if self.span.is_disabled() {
@@ -139,7 +139,7 @@ impl Drop for Report {
 }
 
 impl<E> ExecuteError<E> {
-    /// The outcome of a command that failed, as spans name it.
+    /// Returns the outcome of a failed command for its span.
     pub(crate) fn outcome(&self) -> &'static str {
         match self {
             Self::Rejected(_) => "rejected",
@@ -152,8 +152,8 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// Logs why the command failed, with what names it: the span may be disabled. The reason of a rejection is for
-    /// the caller, and may be confidential.
+    /// Logs why the command failed, together with its stream and name, because the span may be disabled. The reason of
+    /// a rejection is for the caller, and may be confidential.
     pub(crate) fn log(&self, stream: &dyn Display, command: &str, attempts: u32) {
         match self {
             Self::Rejected(_) => {
@@ -161,7 +161,7 @@ impl<E> ExecuteError<E> {
             }
             Self::Conflict(conflict) => {
                 let error = error_text(conflict);
-                tracing::warn!(%stream, command, attempts, error, "other writers came first at every attempt");
+                tracing::warn!(%stream, command, attempts, error, "every attempt ended with a conflict");
             }
             Self::Store(error) => log_failure(error, stream, command),
             Self::Outdated(error) => not_executed(error, stream, command),
@@ -198,7 +198,7 @@ fn not_executed(error: &(dyn Error + 'static), stream: &dyn Display, command: &s
     tracing::debug!(%stream, command, error = error_text(error), "the command was not executed");
 }
 
-/// The outcome of a command or a load that the store failed, as spans name it.
+/// Returns the outcome of a command or a load that failed in the store for its span.
 pub(crate) fn store_outcome(error: &StoreError) -> &'static str {
     match error {
         StoreError::DeadlineExceeded(_) => "deadline",
@@ -206,7 +206,7 @@ pub(crate) fn store_outcome(error: &StoreError) -> &'static str {
     }
 }
 
-/// Logs a failure of the store: an error, unless the request is at fault.
+/// Logs a failure of the store: as an error, unless the request is invalid.
 pub(crate) fn log_failure(error: &StoreError, stream: &dyn Display, command: &str) {
     let text = error_text(error);
     match error {

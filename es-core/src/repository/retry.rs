@@ -1,14 +1,26 @@
-//! Settings of retries: how often, how fast, and how many in all.
+//! Retries: the policy, the budget, and the deadline, and how one command or load keeps to them.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How a repository retries: after a conflict with a new decision on the new state, after a store that throttles
-/// or does not respond with the very same request. Retries of requests also need a token of the [`RetryBudget`],
-/// and all of them end at the [deadline](crate::RepositoryBuilder::deadline).
+use crate::clock::Clock;
+use crate::cost::Cost;
+use crate::error_text::error_text;
+use crate::repository::ExecuteError;
+use crate::store::{Conflict, DeadlineExceeded, StoreError, WriteError};
+
+/// The default [deadline](crate::RepositoryBuilder::deadline): 30 seconds.
+pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Sets how often and how fast a repository retries.
 ///
-/// The waits grow exponentially from `base_delay` to `max_delay`, and each is a random part of that
-/// ("full jitter"), so that writers that met once do not meet again
+/// After a conflict, a command is decided again on the new state. After a request that was throttled or had no
+/// response, the very same request is sent again; such retries also need a token of the [`RetryBudget`]. All retries
+/// end at the [deadline](crate::RepositoryBuilder::deadline).
+///
+/// The delays grow exponentially from `base_delay` to `max_delay`, with full jitter: each is a random part of that, so
+/// that writers that met once do not meet again
 /// ([measurements](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)).
 ///
 /// ```
@@ -25,7 +37,7 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// 16 attempts, with waits of up to 10 ms at first and up to 1 s at last.
+    /// 16 attempts, with delays of up to 10 ms at first and up to 1 s at last.
     fn default() -> Self {
         Self { max_attempts: 16, base_delay: Duration::from_millis(10), max_delay: Duration::from_secs(1) }
     }
@@ -38,52 +50,52 @@ impl RetryPolicy {
         Self::default().with_max_attempts(1)
     }
 
-    /// How many attempts there are in all, the first included. Zero counts as one.
+    /// Sets the maximum number of attempts, including the first (default: 16). Zero counts as one.
     #[must_use]
     pub fn with_max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);
         self
     }
 
-    /// The longest wait before the second attempt.
+    /// Sets the maximum delay before the second attempt (default: 10 ms). It doubles with each further attempt.
     #[must_use]
     pub fn with_base_delay(mut self, delay: Duration) -> Self {
         self.base_delay = delay;
         self
     }
 
-    /// The longest wait before any attempt.
+    /// Sets the maximum delay before any attempt (default: 1 s).
     #[must_use]
     pub fn with_max_delay(mut self, delay: Duration) -> Self {
         self.max_delay = delay;
         self
     }
 
-    /// Whether there is an attempt after `attempts` of them.
+    /// Returns whether there may be another attempt after `attempts` of them.
     pub(crate) fn allows_another(&self, attempts: u32) -> bool {
         attempts < self.max_attempts
     }
 
-    /// How long to wait after `attempts` attempts.
+    /// Returns how long to wait after `attempts` attempts: a random delay.
     pub(crate) fn delay_after(&self, attempts: u32) -> Duration {
         self.longest_delay_after(attempts).mul_f64(fastrand::f64())
     }
 
-    /// The longest wait after `attempts` attempts.
+    /// Returns the longest delay after `attempts` attempts.
     pub(crate) fn longest_delay_after(&self, attempts: u32) -> Duration {
         let growth = 2_u32.saturating_pow(attempts.saturating_sub(1));
         self.base_delay.saturating_mul(growth).min(self.max_delay)
     }
 }
 
-/// How many requests a repository retries in all: a token bucket that all of its commands and loads share.
+/// Limits how many requests a repository retries in all: a token bucket that its commands and loads share.
 ///
-/// Each retry of a request that was throttled or had no response takes a token. Each request that succeeds puts
-/// back a part of one. While the store fails, a repository therefore sends few requests more than its commands
-/// need, and does not add to the load that makes the store fail. Decisions that are repeated after a conflict take
-/// no token: they are not a sign of an overloaded store.
+/// Each retry of a request that was throttled or had no response takes a token, and each request that succeeds puts
+/// back a part of one. While the store fails, a repository therefore sends few requests more than its commands need,
+/// and does not add to the load that makes the store fail. Retries after a conflict take no token: they are not a sign
+/// of an overloaded store.
 ///
-/// The SDK of a store may retry below, with a budget of its own.
+/// The client of a store may retry below this, with a budget of its own.
 ///
 /// ```
 /// use es_core::RetryBudget;
@@ -111,7 +123,7 @@ impl RetryBudget {
         Self { burst: u32::MAX, percent: 100 }
     }
 
-    /// Sets how many tokens there are at first, and at most (default: 10).
+    /// Sets the initial and maximum number of tokens (default: 10).
     #[must_use]
     pub fn with_burst(mut self, retries: u32) -> Self {
         self.burst = retries;
@@ -128,7 +140,7 @@ impl RetryBudget {
 
 /// The tokens of a [`RetryBudget`], counted in percent of one.
 #[derive(Debug)]
-pub(crate) struct RetryTokens {
+pub(super) struct RetryTokens {
     left: AtomicU64,
     most: u64,
     refill: u64,
@@ -137,24 +149,203 @@ pub(crate) struct RetryTokens {
 impl RetryTokens {
     const ONE: u64 = 100;
 
-    pub(crate) fn new(budget: RetryBudget) -> Self {
+    pub(super) fn new(budget: RetryBudget) -> Self {
         let most = u64::from(budget.burst) * Self::ONE;
         Self { left: AtomicU64::new(most), most, refill: u64::from(budget.percent) }
     }
 
-    /// Takes the token of a retry, if there is one.
-    pub(crate) fn take(&self) -> bool {
+    /// Takes a token for a retry, if there is one.
+    fn take(&self) -> bool {
         let take = |left: u64| left.checked_sub(Self::ONE);
         self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 
     /// Counts a request that succeeded.
-    pub(crate) fn refill(&self) {
-        // Nearly always full: then nothing is written that other threads read.
+    pub(super) fn refill(&self) {
+        // The bucket is nearly always full: then nothing is written that other threads read.
         if self.left.load(Ordering::Relaxed) < self.most {
             let put = |left: u64| Some((left + self.refill).min(self.most));
             let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, put);
         }
+    }
+}
+
+/// The end of a command or a load, by the monotonic time of its clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    limit: Duration,
+    end: Duration,
+}
+
+impl Deadline {
+    /// Ends after `limit` from now, or never if there is none.
+    pub(super) fn after(limit: Option<Duration>, clock: &dyn Clock) -> Self {
+        let limit = limit.unwrap_or(Duration::MAX);
+        let now = if limit == Duration::MAX { Duration::ZERO } else { clock.monotonic() };
+        Self { limit, end: now.saturating_add(limit) }
+    }
+
+    /// Returns whether it has not passed after `delay`.
+    fn allows(&self, delay: Duration, clock: &dyn Clock) -> bool {
+        self.end == Duration::MAX || clock.monotonic().saturating_add(delay) < self.end
+    }
+
+    fn exceeded(&self, outcome_unknown: bool, last: Option<Box<dyn Error + Send + Sync>>) -> StoreError {
+        DeadlineExceeded::new(self.limit, outcome_unknown, last).into()
+    }
+}
+
+/// The limits of the retries of one command or load.
+#[derive(Clone, Copy)]
+pub(super) struct Retrying<'a> {
+    pub(super) clock: &'a dyn Clock,
+    pub(super) policy: RetryPolicy,
+    pub(super) tokens: &'a RetryTokens,
+    pub(super) deadline: Deadline,
+}
+
+/// The attempts of one request that failed.
+#[derive(Debug)]
+pub(super) struct Failures {
+    is_write: bool,
+    count: u32,
+    /// An error after which the outcome of the write is unknown.
+    unknown: Option<StoreError>,
+}
+
+impl Failures {
+    pub(super) fn of_read() -> Self {
+        Self { is_write: false, count: 0, unknown: None }
+    }
+
+    fn of_write() -> Self {
+        Self { is_write: true, ..Self::of_read() }
+    }
+
+    fn is_unknown_after(&self, error: &StoreError) -> bool {
+        self.is_write && (self.unknown.is_some() || error.is_outcome_unknown())
+    }
+
+    /// Returns the error of the request after its last attempt failed with `error`, which may say that nothing was
+    /// written, but only knows about that attempt.
+    fn result(&mut self, error: StoreError) -> StoreError {
+        match self.unknown.take() {
+            _ if !self.is_write => error.of_read(),
+            Some(unknown) if !error.is_outcome_unknown() => unknown,
+            _ => error,
+        }
+    }
+
+    /// Returns the error of the write after its last attempt was refused. An idempotency key refuses every attempt; a
+    /// claim or a condition may let a late one pass.
+    fn refused(&mut self, error: WriteError) -> WriteError {
+        match (error, self.unknown.take()) {
+            (WriteError::Claimed(_) | WriteError::Refused(_), Some(unknown)) => unknown.into(),
+            (error, _) => error,
+        }
+    }
+}
+
+impl Retrying<'_> {
+    /// Fails if the deadline has passed.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match self.deadline.allows(Duration::ZERO, self.clock) {
+            true => Ok(()),
+            false => Err(self.deadline.exceeded(false, None)),
+        }
+    }
+
+    /// Sends a read until it succeeds, or may not be retried.
+    pub(super) async fn read<T, F>(&self, request: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut failures = Failures::of_read();
+        self.check()?;
+        loop {
+            match request().await {
+                Ok(response) => {
+                    self.tokens.refill();
+                    return Ok(response);
+                }
+                Err(error) => self.wait(error, &mut failures).await?,
+            }
+        }
+    }
+
+    /// Sends a write until its outcome is known, or it may not be retried, and adds what it costs to `cost`.
+    pub(super) async fn write<F>(&self, cost: &mut Cost, request: impl Fn() -> F) -> Result<(), WriteError>
+    where
+        F: Future<Output = Result<Cost, WriteError>>,
+    {
+        let mut failures = Failures::of_write();
+        self.check()?;
+        loop {
+            let error = match request().await {
+                Ok(written) => {
+                    *cost += written;
+                    self.tokens.refill();
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            *cost += match &error {
+                WriteError::Conflict(conflict) => conflict.cost,
+                _ => Cost::write(0.0), // the error does not say what it cost
+            };
+            match error {
+                WriteError::Store(error) => self.wait(error, &mut failures).await?,
+                refused => {
+                    self.tokens.refill();
+                    return Err(failures.refused(refused));
+                }
+            }
+        }
+    }
+
+    /// Waits until a request that failed with `error` may be sent again, or returns the error if it may not.
+    pub(super) async fn wait(&self, error: StoreError, failures: &mut Failures) -> Result<(), StoreError> {
+        failures.count += 1;
+        // Only a repetition resolves an unknown outcome, even if expired credentials, for example, get in its way.
+        let resolves = failures.unknown.is_some() && error.is_transient();
+        let may_pass = error.is_retryable() || resolves;
+        let is_late = matches!(error, StoreError::DeadlineExceeded(_));
+        if is_late || !may_pass || !self.policy.allows_another(failures.count) {
+            return Err(failures.result(error));
+        }
+        let delay = self.policy.delay_after(failures.count);
+        if !self.deadline.allows(delay, self.clock) {
+            let outcome_unknown = failures.is_unknown_after(&error);
+            return Err(self.deadline.exceeded(outcome_unknown, Some(error.into())));
+        }
+        if !self.tokens.take() {
+            tracing::debug!("the retry budget is used up");
+            return Err(failures.result(error));
+        }
+        tracing::debug!(error = %error_text(&error), attempts = failures.count, "retrying a request");
+        self.clock.sleep(delay).await;
+        if failures.is_write && error.is_outcome_unknown() {
+            failures.unknown = Some(error);
+        }
+        Ok(())
+    }
+
+    /// Waits until a command may be decided again after its attempt number `attempts`, or returns why it may not.
+    pub(super) async fn wait_after_conflict<E>(
+        &self,
+        conflict: Conflict,
+        attempts: u32,
+    ) -> Result<(), ExecuteError<E>> {
+        if !self.policy.allows_another(attempts) {
+            return Err(ExecuteError::Conflict(conflict));
+        }
+        let delay = self.policy.delay_after(attempts);
+        if !self.deadline.allows(delay, self.clock) {
+            return Err(self.deadline.exceeded(false, Some(conflict.into())).into());
+        }
+        tracing::debug!(stream = %conflict.stream, attempts, "retrying after a conflict");
+        self.clock.sleep(delay).await;
+        Ok(())
     }
 }
 

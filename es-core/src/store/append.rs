@@ -1,4 +1,4 @@
-//! Asking a store to append, and its answer.
+//! Commits, and the request to append one to a stream.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,33 +7,33 @@ use chrono::{DateTime, SubsecRound, Utc};
 
 use crate::clock::is_storable;
 use crate::cost::Cost;
-use crate::event::{CommitId, EventData};
+use crate::event::{CommitId, EventData, EventId};
 use crate::metadata::Metadata;
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
-/// The events of one command, before they have a place in their stream.
+/// A commit that is not stored yet: the events of one command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewCommit {
-    /// Identifies the commit: the same id appended again is the same commit.
+    /// Identifies the commit: the same id again is the same commit.
     pub id: CommitId,
-    /// When it was decided. Stores keep whole milliseconds.
+    /// When it was decided, in whole milliseconds.
     pub time: DateTime<Utc>,
-    /// What is known besides the events.
+    /// The metadata, such as who sent the command.
     pub metadata: Metadata,
     /// The events, in order; at least one.
     pub events: Vec<EventData>,
 }
 
 impl NewCommit {
-    /// A commit of `events`, decided at `time`, without metadata.
+    /// Returns a commit of `events` that was decided at `time`, without metadata.
     #[must_use]
     pub fn new(id: CommitId, time: DateTime<Utc>, events: Vec<EventData>) -> Self {
         Self { id, time: time.trunc_subsecs(3), metadata: Metadata::new(), events }
     }
 
-    /// The same commit with `metadata`.
+    /// Sets the metadata.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
@@ -41,30 +41,65 @@ impl NewCommit {
     }
 }
 
-/// What a store is asked to append, where, and on which condition.
+/// A stored commit: the events of one command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// Identifies the commit.
+    pub id: CommitId,
+    /// The version of the first event.
+    pub first: Version,
+    /// When it was decided by the clock of its writer, in whole milliseconds.
+    pub time: DateTime<Utc>,
+    /// The metadata, such as who sent the command.
+    pub metadata: Arc<Metadata>,
+    /// The events, in order.
+    pub events: Vec<EventData>,
+}
+
+impl Commit {
+    /// Returns the size of the events in bytes: of their names and payloads.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.events.iter().map(|event| (event.name().len() + event.payload().len()) as u64).sum()
+    }
+
+    /// Returns the version of the last event.
+    #[must_use]
+    pub fn last(&self) -> Version {
+        self.first.plus(self.events.len() as u64).previous()
+    }
+
+    /// Returns the events with their versions and ids.
+    pub fn numbered(&self) -> impl Iterator<Item = (Version, EventId, &EventData)> {
+        self.events.iter().enumerate().map(|(index, event)| {
+            let version = self.first.plus(index as u64);
+            (version, EventId::new(self.id, version), event)
+        })
+    }
+}
+
+/// A request to append a commit to a stream that is at an expected version.
 #[derive(Clone, Debug)]
 pub struct Append {
     stream: StreamId,
     expected: ExpectedVersion,
     loaded: bool,
     commit: NewCommit,
-    /// Where the attempt before wanted the commit, 0 if there was none.
+    /// The version at which the last attempt tried to store the commit, 0 if there was none.
     tried: Arc<AtomicU64>,
 }
 
 impl Append {
-    /// Appends `commit` to `stream` on the condition `expected`, which the store checks against the
-    /// stream's end.
+    /// Appends `commit` to `stream` if that is at the `expected` version, which the store checks.
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, commit: NewCommit) -> Self {
         Self { stream, expected, loaded: false, commit, tried: Arc::default() }
     }
 
-    /// Appends `commit` after `version`, which the caller has read as the stream's last.
+    /// Appends `commit` after `version`, which the caller has read as the last version of the stream.
     ///
-    /// A version that was read is the end of a commit by construction, so the store need not look at the
-    /// stream's end first: its conditional write alone decides. For a version from anywhere else, use
-    /// [`Append::new`] with [`ExpectedVersion::Exact`].
+    /// Such a version is always the end of a commit, so the store does not check the end of the stream first: its
+    /// conditional write decides. For a version from elsewhere, use [`Append::new`] with [`ExpectedVersion::Exact`].
     #[must_use]
     pub fn after_loaded(stream: StreamId, version: Version, commit: NewCommit) -> Self {
         Self {
@@ -76,35 +111,34 @@ impl Append {
         }
     }
 
-    /// The stream.
+    /// Returns the stream.
     #[must_use]
     pub fn stream(&self) -> &StreamId {
         &self.stream
     }
 
-    /// The condition.
+    /// Returns the expected version.
     #[must_use]
     pub fn expected(&self) -> ExpectedVersion {
         self.expected
     }
 
-    /// Whether the expected version was read from the stream, see [`Append::after_loaded`].
+    /// Returns whether the expected version was read from the stream, see [`Append::after_loaded`].
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.loaded
     }
 
-    /// The commit.
+    /// Returns the commit.
     #[must_use]
     pub fn commit(&self) -> &NewCommit {
         &self.commit
     }
 
-    /// The version that the commit's first event has, or was to have, by an attempt before.
+    /// Returns the version at which the last attempt tried to store the first event: for stores.
     ///
-    /// For stores: with [`ExpectedVersion::Any`] and [`ExpectedVersion::StreamExists`] the place of a commit
-    /// follows from the stream as it was, so a repetition has to know where the attempt before wanted it.
-    /// Clones share it.
+    /// With [`ExpectedVersion::Any`] and [`ExpectedVersion::StreamExists`], the version depends on the end of the stream,
+    /// so a repetition must know which one the last attempt targeted. Clones share it.
     #[must_use]
     pub fn tried_at(&self) -> Option<Version> {
         match self.tried.load(Ordering::SeqCst) {
@@ -113,11 +147,11 @@ impl Append {
         }
     }
 
-    /// For stores: moves the commit from the place `from`, which is known to be another commit's, to `to`;
-    /// gives back the place that it has now.
+    /// Moves the commit from the version `from`, which another commit is known to have, to `to`, and returns the version
+    /// that it is moved to now: for stores.
     ///
-    /// That is another one than `to` when an attempt that runs at the same time has moved it already. So all
-    /// attempts go to one place until that is known to be lost, and the commit is never stored twice.
+    /// That is not `to` if a concurrent attempt has moved it already. All attempts target one version until that is
+    /// known to be taken, so the commit is never stored twice.
     #[must_use]
     pub fn try_at(&self, from: Option<Version>, to: Version) -> Version {
         let from = from.map_or(0, Version::get);
@@ -127,11 +161,11 @@ impl Append {
         }
     }
 
-    /// The version of the commit's last event when it is appended after `version`.
+    /// Returns the version of the commit's last event if it is appended after `version`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when the commit has no events, its time is not in the years 1 to 9999, or the stream
+    /// [`StoreError::Invalid`] if the commit has no events, its time is not in the years 1 to 9999, or the stream
     /// would exceed [`Version::MAX`].
     pub fn last_version_after(&self, version: Version) -> Result<Version, StoreError> {
         let events = self.commit.events.len() as u64;
@@ -158,28 +192,28 @@ impl Append {
     }
 }
 
-/// A commit that is stored.
+/// The response to an append: the commit is stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Appended {
     /// The version of its first event.
     pub first: Version,
-    /// The version of its last event: the stream's version after it.
+    /// The version of its last event, which is that of the stream after it.
     pub last: Version,
-    /// Whether it had been stored by an earlier attempt whose answer was lost.
+    /// Whether it had been stored by an earlier attempt whose response was lost.
     pub repeated: bool,
     /// What the append cost.
     pub cost: Cost,
 }
 
 impl Appended {
-    /// A commit stored at the versions `first` to `last`.
+    /// Returns the response for a commit with the versions `first` to `last`.
     #[must_use]
     pub const fn new(first: Version, last: Version, cost: Cost) -> Self {
         Self { first, last, repeated: false, cost }
     }
 
-    /// The same, found to be stored already.
+    /// Marks the commit as stored by an earlier attempt.
     #[must_use]
     pub const fn repeated(mut self) -> Self {
         self.repeated = true;

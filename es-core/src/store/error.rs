@@ -1,4 +1,4 @@
-//! What can go wrong in a store.
+//! The errors of a store.
 
 use std::error::Error;
 use std::fmt;
@@ -7,25 +7,24 @@ use std::time::Duration;
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
 use crate::feed::FeedError;
+use crate::store::{Claimed, IdempotencyRecord};
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
-/// A store that could not do what it was asked to.
-///
-/// Payloads and metadata are never quoted.
+/// An error of a store. Its text never has payloads or metadata.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The request cannot be carried out as it stands.
+    /// The request is invalid.
     #[error("{reason}")]
     #[non_exhaustive]
     Invalid {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// Something is larger than the store can hold.
+    /// An event, a commit, or a transaction is too large.
     #[error("{what} has {bytes} bytes, the limit is {limit}")]
     #[non_exhaustive]
     TooLarge {
@@ -39,7 +38,7 @@ pub enum StoreError {
     /// An event cannot be stored.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// A stored event cannot be read.
+    /// A stored event cannot be decoded.
     #[error("the stream `{stream}` cannot be read at version {version}: {error}")]
     #[non_exhaustive]
     Decode {
@@ -50,25 +49,16 @@ pub enum StoreError {
         /// What is wrong with it.
         error: DecodeError,
     },
-    /// What is stored contradicts itself.
-    #[error("the stream `{stream}` is damaged: {reason}")]
+    /// Stored data cannot be read, or contradicts other stored data.
+    #[error("{what} is corrupt: {reason}")]
     #[non_exhaustive]
     Corrupt {
-        /// The stream.
-        stream: StreamId,
-        /// What contradicts.
-        reason: String,
-    },
-    /// What is stored beside the streams cannot be read.
-    #[error("{what} is damaged: {reason}")]
-    #[non_exhaustive]
-    Damaged {
-        /// What it is, by its name.
+        /// The name of the data, such as "the stream `order#1001`".
         what: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The feed cannot be read on from a position.
+    /// The feed cannot be read from a position.
     #[error(transparent)]
     Feed(Box<FeedError>),
     /// The request was throttled, and nothing was written. A store returns [`Unavailable`](Self::Unavailable)
@@ -79,13 +69,13 @@ pub enum StoreError {
     /// an attempt may have been, even if the last one was refused.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The store is not set up as it has to be.
+    /// The table, the permissions, the credentials, or the clock are not as they must be.
     #[error("{reason}")]
     #[non_exhaustive]
     Setup {
-        /// What is missing or different, and what to do.
+        /// What is wrong, and what to do.
         reason: String,
-        /// What the store said.
+        /// The error of the store.
         #[source]
         source: Option<Cause>,
     },
@@ -98,51 +88,51 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A request that cannot be carried out as it stands.
+    /// Returns an error about the request.
     #[must_use]
     pub fn invalid(reason: impl Into<String>) -> Self {
         Self::Invalid { reason: reason.into() }
     }
 
-    /// A request without a readable response.
+    /// Returns the error of a request without a readable response.
     #[must_use]
     pub fn unavailable(cause: impl Into<Cause>) -> Self {
         Unavailable { outcome_unknown: true, cause: cause.into() }.into()
     }
 
-    /// Something larger than the store can hold.
+    /// Returns an error about something that is too large.
     #[must_use]
     pub fn too_large(what: impl Into<String>, bytes: u64, limit: u64) -> Self {
         Self::TooLarge { what: what.into(), bytes, limit }
     }
 
-    /// A transaction of more items than the store takes.
+    /// Returns the error of a transaction with too many items.
     #[must_use]
     pub fn too_many_items(items: usize, limit: usize) -> Self {
         Self::invalid(format!(
-            "a transaction of {items} items is too large, the limit is {limit}: take fewer aggregates, claims or joined writes"
+            "a transaction of {items} items is too large, the limit is {limit}: use fewer aggregates, claims, or additional writes"
         ))
     }
 
-    /// A stream that contradicts itself.
+    /// Returns an error about the stored data of a stream.
     #[must_use]
     pub fn corrupt(stream: &StreamId, reason: impl Into<String>) -> Self {
-        Self::Corrupt { stream: stream.clone(), reason: reason.into() }
+        Self::corrupt_item(format!("the stream `{stream}`"), reason)
     }
 
-    /// Something beside the streams that cannot be read.
+    /// Returns an error about stored data beside the streams, such as a document.
     #[must_use]
-    pub fn damaged(what: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self::Damaged { what: what.into(), reason: reason.into() }
+    pub fn corrupt_item(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into(), reason: reason.into() }
     }
 
-    /// A stored event that cannot be read.
+    /// Returns an error about a stored event that cannot be decoded.
     #[must_use]
     pub fn decode(stream: &StreamId, version: Version, error: DecodeError) -> Self {
         Self::Decode { stream: stream.clone(), version, error }
     }
 
-    /// A store that is not set up as it has to be.
+    /// Returns an error about the setup.
     #[must_use]
     pub fn setup(reason: impl Into<String>, source: Option<Cause>) -> Self {
         Self::Setup { reason: reason.into(), source }
@@ -168,7 +158,6 @@ impl StoreError {
             | Self::Encode(_)
             | Self::Decode { .. }
             | Self::Corrupt { .. }
-            | Self::Damaged { .. }
             | Self::Feed(_) => false,
         }
     }
@@ -267,16 +256,16 @@ impl Error for DeadlineExceeded {
     }
 }
 
-/// A stream that was not at the version that an append expected.
+/// A conflict: the stream is not at the version that an append expects.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("the stream `{stream}` is not at {expected}{}", found(*.actual))]
 #[non_exhaustive]
 pub struct Conflict {
     /// The stream.
     pub stream: StreamId,
-    /// What the append expected.
+    /// The expected version.
     pub expected: ExpectedVersion,
-    /// A version that the stream has reached, when the store knows one; it may have gone on since.
+    /// A version that the stream has reached, if the store knows one. It may have changed since.
     pub actual: Option<Version>,
     /// What the attempt cost.
     pub cost: Cost,
@@ -291,7 +280,7 @@ fn found(actual: Option<Version>) -> String {
 }
 
 impl Conflict {
-    /// The conflict of an append with a stream that has reached `actual`.
+    /// Returns the conflict of an append with a stream that has reached the version `actual`.
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, actual: Option<Version>, cost: Cost) -> Self {
         Self { stream, expected, actual, cost }
@@ -311,7 +300,7 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// Whether another writer came first.
+    /// Returns whether another writer came first.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))
@@ -323,9 +312,65 @@ impl AppendError {
         matches!(self, Self::Store(error) if error.is_transient())
     }
 
-    /// Whether the same append may succeed later; a conflict needs a new decision instead.
+    /// Returns whether the same append may succeed later. A conflict needs a new decision instead.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_retryable())
+    }
+}
+
+/// Why a [`WriteSet`](crate::store::WriteSet) was not written: nothing of it was, unless the outcome is
+/// [unknown](StoreError::is_outcome_unknown).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// A stream is not at the expected version.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// The idempotency key has a record already.
+    #[error("the set was written before, under the same idempotency key")]
+    AlreadyDone(IdempotencyRecord),
+    /// Another stream holds a claim.
+    #[error(transparent)]
+    Claimed(#[from] Claimed),
+    /// The condition of an additional write failed.
+    #[error(transparent)]
+    Refused(#[from] WriteRefused),
+    /// The store could not write.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<AppendError> for WriteError {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Conflict(conflict) => conflict.into(),
+            AppendError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl WriteError {
+    /// Returns whether the condition may pass: see [`StoreError::is_transient`].
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_transient())
+    }
+}
+
+/// The condition of an additional write failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the condition of the additional write {index} failed, counted from 0")]
+#[non_exhaustive]
+pub struct WriteRefused {
+    /// The number of the write, counted from 0.
+    pub index: usize,
+}
+
+impl WriteRefused {
+    /// Returns the error of the write `index`, counted from 0.
+    #[must_use]
+    pub fn new(index: usize) -> Self {
+        Self { index }
     }
 }

@@ -1,11 +1,9 @@
-//! The contract between the framework and a store of events.
+//! The contract between the framework and a store of events: for authors of a store.
 
 mod append;
-mod commit;
-mod contiguity;
+mod claim;
 mod error;
-mod identity;
-mod limits;
+mod idempotency;
 mod read;
 mod write;
 
@@ -16,27 +14,24 @@ use async_trait::async_trait;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
-pub use append::{Append, Appended, NewCommit};
-pub use commit::Commit;
-pub use contiguity::Contiguity;
-pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable};
-pub use identity::StoreIdentity;
-pub use limits::{MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS};
-pub use read::{Head, Page, Read, SnapshotRequest};
-pub use write::{
-    Claim, ClaimChange, Claimed, Holder, JoinedWrite, Marker, MarkerRead, NetChange, Once, OnceKey, Place,
-    WriteError, WriteRefused, WriteSet, Written,
+pub use append::{Append, Appended, Commit, NewCommit};
+pub use claim::{Claim, ClaimChange, Claimed, Holder, NetChange};
+pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable, WriteError, WriteRefused};
+pub use idempotency::{
+    EventRange, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewIdempotencyRecord,
 };
+pub use read::{Contiguity, Head, Page, Read, SnapshotRequest};
+pub use write::{AdditionalWrite, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, WriteSet, Written};
 
 use crate::cost::Cost;
 use crate::snapshot::Snapshot;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// A store of events: streams of commits, one snapshot beside each, claims, and markers.
+/// A store of events: streams of commits, with a snapshot beside each, claims, and idempotency keys.
 ///
-/// Repositories are written against this contract, and the conformance suite checks it for any
-/// implementation. A wrapper must forward every method.
+/// This is the contract between repositories and stores. Applications use a [`Repository`](crate::Repository) instead.
+/// The conformance suite checks the contract for any implementation. A wrapper must forward every method.
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Appends one commit to a stream.
@@ -47,81 +42,80 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Ordering
     ///
-    /// Of all appends that expect the same version of a stream, exactly one succeeds. The versions of a
-    /// stream's events are contiguous, from 1.
+    /// Of all appends that expect the same version of a stream, exactly one succeeds. The versions of a stream's events
+    /// are contiguous and start at 1.
     ///
-    /// # Repetition
+    /// # Idempotency
     ///
-    /// To append the same [`Append`] again is safe at any time and any number of times: when its commit is
-    /// stored already, that is a success. The commit is known by its id ([`CommitId`](crate::CommitId)).
-    /// So another process may repeat it, too, unless it expects [`Any`](crate::ExpectedVersion::Any) or
-    /// [`StreamExists`](crate::ExpectedVersion::StreamExists): there the place of the commit is not in the
-    /// request, and only the `Append` itself remembers it.
+    /// Appending the same [`Append`] again is safe at any time: it succeeds if the commit is stored already, which is
+    /// recognized by its [id](crate::CommitId). Another process may repeat it, too, unless it expects
+    /// [`Any`](crate::ExpectedVersion::Any) or [`StreamExists`](crate::ExpectedVersion::StreamExists): the version of the
+    /// commit is not in such a request, and only the `Append` itself remembers it.
     ///
     /// # Errors
     ///
-    /// [`AppendError::Conflict`] when the stream is not at the expected version; nothing was stored.
-    /// [`AppendError::Store`] otherwise; after [`StoreError::Unavailable`] it is unknown whether the commit
-    /// was stored, and repeating it tells.
+    /// [`AppendError::Conflict`] if the stream is not at the expected version; nothing was stored then.
+    /// [`AppendError::Store`] otherwise. After [`StoreError::Unavailable`], the outcome is unknown, and repeating the
+    /// append resolves it.
     async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
 
-    /// Writes several commits, claims and a marker as one: all of it, or nothing.
+    /// Writes several commits, claims, an idempotency record, and additional writes as one: all of them, or none.
     ///
-    /// # Repetition
+    /// # Idempotency
     ///
-    /// As with [`append`](Self::append): to write the same [`WriteSet`] again is safe, and a success when it
-    /// is written already. It is known by the ids of its commits and of its marker.
+    /// As for [`append`](Self::append): writing the same [`WriteSet`] again succeeds if it is written already, which is
+    /// recognized by the ids of its commits and of its idempotency record.
     ///
     /// # Errors
     ///
-    /// The first of these that applies: [`WriteError::Done`] when the marker of its key is there, and has not
-    /// expired; [`WriteError::Conflict`] when a stream is not at its version; [`WriteError::Claimed`] when
-    /// another stream holds a claim; [`WriteError::Refused`] when the condition of a joined write fails.
-    /// [`WriteError::Store`] otherwise, and when the set is not [sound](WriteSet::checked).
+    /// The first of these that applies: [`WriteError::AlreadyDone`] if the idempotency key has a record that has not
+    /// expired, [`WriteError::Conflict`] if a stream is not at its version, [`WriteError::Claimed`] if another stream
+    /// holds a claim, [`WriteError::Refused`] if the condition of an additional write fails. [`WriteError::Store`]
+    /// otherwise, and if the set is not [valid](WriteSet::checked).
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError>;
 
-    /// The stream that holds a claim, strongly consistent.
+    /// Returns the stream that holds a claim. The read is strongly consistent.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot tell.
+    /// [`StoreError`] if the claim cannot be read.
     async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError>;
 
-    /// What is remembered under a key, strongly consistent.
+    /// Returns the record of an idempotency key. The read is strongly consistent.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot tell.
-    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError>;
+    /// [`StoreError`] if the record cannot be read.
+    async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError>;
 
-    /// Tells handles on the same content from handles on different ones.
+    /// Returns an identity that is equal if and only if two handles share a store.
     fn identity(&self) -> StoreIdentity;
 
     /// Reads a stream in pages, in the order of its versions.
     ///
-    /// A stream that does not exist gives one page without commits. Every page is strongly consistent: it
-    /// holds every commit that was acknowledged before it was asked for. Of a read that is
-    /// [eventual](Read::eventually), the last commits may be missing.
+    /// The result is a single page without commits if the stream does not exist. Every page is strongly consistent: it
+    /// has all commits that were acknowledged before it was requested. In an [eventual](Read::eventually) read, the last
+    /// commits may be missing.
     ///
     /// # Errors
     ///
-    /// The stream ends with the first error. [`StoreError::Corrupt`] when versions are missing.
+    /// The pages end with the first error. [`StoreError::Corrupt`] if versions are missing.
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>>;
 
-    /// The version of the stream's last event, strongly consistent.
+    /// Returns the version of the last event of a stream. The read is strongly consistent.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the store cannot tell.
+    /// [`StoreError`] if the end of the stream cannot be read.
     async fn head(&self, stream: &StreamId) -> Result<Head, StoreError>;
 
-    /// Keeps `snapshot` beside the stream, unless there is one of the same or a higher version already.
+    /// Stores `snapshot` beside the stream, unless there is one of the same or a later version.
     ///
-    /// One of exactly the version `replaces` is overwritten in any case: it was found to be unusable.
+    /// A snapshot of exactly the version `replaces` is overwritten in any case, because it cannot be used.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the snapshot cannot be written. To find a newer one is no error.
+    /// [`StoreError`] if the snapshot cannot be written. A later snapshot is not an error.
     async fn write_snapshot(
         &self,
         stream: &StreamId,
@@ -129,9 +123,9 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError>;
 
-    /// Runs `task` to its end, off the caller's path.
+    /// Runs `task` in the background.
     ///
-    /// A store without a runtime of its own may run it before it returns.
+    /// A store without a runtime may run it to its end before it returns.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }
 
@@ -150,8 +144,8 @@ impl<S: EventStore + ?Sized> EventStore for Arc<S> {
         (**self).claim_holder(claim).await
     }
 
-    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
-        (**self).marker(key).await
+    async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {
+        (**self).idempotency_record(key).await
     }
 
     fn identity(&self) -> StoreIdentity {
@@ -177,5 +171,17 @@ impl<S: EventStore + ?Sized> EventStore for Arc<S> {
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         (**self).spawn(task);
+    }
+}
+
+/// The identity of a store: see [`EventStore::identity`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StoreIdentity(usize);
+
+impl StoreIdentity {
+    /// Returns the identity of all handles that share `content`.
+    #[must_use]
+    pub fn of<T>(content: &Arc<T>) -> Self {
+        Self(Arc::as_ptr(content) as usize)
     }
 }

@@ -1,12 +1,12 @@
-//! Asking a store to read, and its answer.
+//! Reading a stream.
 
 use crate::cost::Cost;
 use crate::snapshot::{Fingerprint, Snapshot};
-use crate::store::Commit;
+use crate::store::{Commit, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// Which part of a stream to read.
+/// A request to read a stream, or a part of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Read {
     stream: StreamId,
@@ -16,93 +16,93 @@ pub struct Read {
     eventual: bool,
 }
 
-/// That a read may start from a snapshot.
+/// Allows a read to start from a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SnapshotRequest {
-    /// The shape that the snapshot must have.
+    /// The fingerprint that the snapshot must have.
     pub fingerprint: Fingerprint,
-    /// How many commits are expected to follow it at most: what one request should cover.
+    /// The expected maximum of commits that follow it: one request should return so many.
     pub longest_tail: u32,
 }
 
 impl Read {
-    /// The whole stream.
+    /// Reads the whole stream.
     #[must_use]
     pub fn all(stream: StreamId) -> Self {
         Self { stream, after: Version::NONE, until: None, snapshot: None, eventual: false }
     }
 
-    /// Only what comes after `version`, which must be the end of a commit, as the version of a loaded state
-    /// always is.
+    /// Reads only events after `version`, which must be the end of a commit, as the version of a loaded state is.
     #[must_use]
     pub fn after(mut self, version: Version) -> Self {
         self.after = version;
         self
     }
 
-    /// Only what comes up to `version`, it included, and from the events alone. When `version` is inside a
-    /// commit, the whole commit is read.
+    /// Reads only events up to and including `version`, without a snapshot. If it is inside a commit, the whole commit is
+    /// read.
     #[must_use]
     pub fn until(mut self, version: Version) -> Self {
         self.until = Some(version);
         self
     }
 
-    /// Starts from the stream's snapshot, when it is undamaged, has the shape `fingerprint`, and the stream has the
-    /// commit that it was taken after: one that ends at its version, and has its time. At most `longest_tail` commits are expected to follow it.
+    /// Starts from the snapshot of the stream if its checksum is correct, it has the given fingerprint, and the stream has
+    /// the commit that it was taken after: one that ends at its version and has its time. At most `longest_tail` commits
+    /// are expected to follow it.
     #[must_use]
     pub fn from_snapshot(mut self, fingerprint: Fingerprint, longest_tail: u32) -> Self {
         self.snapshot = Some(SnapshotRequest { fingerprint, longest_tail });
         self
     }
 
-    /// What was acknowledged lately may be missing, if that is cheaper: for callers who find out by their write.
-    /// What is there is still contiguous.
+    /// Reads with eventual consistency if that is cheaper: the last commits may be missing, for callers whose conditional
+    /// write detects that. The versions are contiguous in any case.
     #[must_use]
     pub fn eventually(mut self) -> Self {
         self.eventual = true;
         self
     }
 
-    /// Whether what was acknowledged lately may be missing.
+    /// Returns whether the last commits may be missing.
     #[must_use]
     pub fn is_eventual(&self) -> bool {
         self.eventual
     }
 
-    /// The stream.
+    /// Returns the stream.
     #[must_use]
     pub fn stream(&self) -> &StreamId {
         &self.stream
     }
 
-    /// The version after which to read.
+    /// Returns the version after which to read.
     #[must_use]
     pub fn start(&self) -> Version {
         self.after
     }
 
-    /// The version up to which to read.
+    /// Returns the version up to which to read.
     #[must_use]
     pub fn end(&self) -> Option<Version> {
         self.until
     }
 
-    /// Whether the read may start from a snapshot, and from which. Never when it starts after a version or
-    /// ends before the end: a snapshot is of the present.
+    /// Returns whether the read may start from a snapshot, and which one. A read that starts after a version, or ends
+    /// before the end of the stream, may not.
     #[must_use]
     pub fn snapshot(&self) -> Option<SnapshotRequest> {
         self.snapshot.filter(|_| self.after.is_none() && self.until.is_none())
     }
 }
 
-/// A part of a stream, read at once.
+/// A page of a read.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Page {
-    /// The snapshot from which the read starts; only on the first page, and only when it can be used.
+    /// The snapshot from which the read starts: only on the first page, and only if it can be used.
     pub snapshot: Option<Snapshot>,
-    /// The version of a snapshot that was found and cannot be used; only on the first page.
+    /// The version of a snapshot that cannot be used: only on the first page.
     pub unusable_snapshot: Option<Version>,
     /// The commits, in order.
     pub commits: Vec<Commit>,
@@ -110,20 +110,70 @@ pub struct Page {
     pub cost: Cost,
 }
 
-/// Where a stream ends.
+/// The end of a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Head {
-    /// The version of the last event, [`Version::NONE`] when there is none.
+    /// The version of the last event; [`Version::NONE`] if there is none.
     pub version: Version,
-    /// What it cost to find out.
+    /// What the read cost.
     pub cost: Cost,
 }
 
 impl Head {
-    /// A stream that ends at `version`.
+    /// Returns the end of a stream at `version`.
     #[must_use]
     pub const fn new(version: Version, cost: Cost) -> Self {
         Self { version, cost }
+    }
+}
+
+/// Checks that the commits of a stream are contiguous while it is read.
+///
+/// Every store must check what it reads, so that a lost or skipped item makes a load fail instead of changing its result.
+#[derive(Clone, Debug)]
+pub struct Contiguity {
+    stream: StreamId,
+    last: Version,
+}
+
+impl Contiguity {
+    /// Starts after `version`: [`Version::NONE`] for the whole stream.
+    #[must_use]
+    pub fn after(stream: StreamId, version: Version) -> Self {
+        Self { stream, last: version }
+    }
+
+    /// Returns the last version that was checked.
+    #[must_use]
+    pub fn last(&self) -> Version {
+        self.last
+    }
+
+    /// Checks the next commit.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if it has no events, or does not start right after the last one.
+    pub fn check(&mut self, commit: &Commit) -> Result<(), StoreError> {
+        if commit.events.is_empty() {
+            return Err(StoreError::corrupt(
+                &self.stream,
+                format!("the commit at version {} has no events", commit.first),
+            ));
+        }
+        if commit.first != self.last.next() {
+            return Err(StoreError::corrupt(
+                &self.stream,
+                format!(
+                    "after version {} comes a commit with the versions {} to {}, so events are missing or stored twice",
+                    self.last,
+                    commit.first,
+                    commit.last()
+                ),
+            ));
+        }
+        self.last = commit.last();
+        Ok(())
     }
 }

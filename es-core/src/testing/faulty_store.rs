@@ -16,8 +16,8 @@ use super::{Fault, Faults};
 use crate::cost::Cost;
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Append, AppendError, Appended, Claim, EventStore, Head, Holder, MarkerRead, OnceKey, Page, Read,
-    StoreError, StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
+    Read, StoreError, StoreIdentity, WriteError, WriteSet, Written,
 };
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -147,8 +147,8 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
         self.request(async || self.store.claim_holder(claim).await).await
     }
 
-    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
-        self.request(async || self.store.marker(key).await).await
+    async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {
+        self.request(async || self.store.idempotency_record(key).await).await
     }
 
     fn identity(&self) -> StoreIdentity {

@@ -96,7 +96,7 @@ impl<A: Aggregate> Given<A> {
     }
 
     /// The metadata of the commands from here on.
-    pub fn with(mut self, metadata: Metadata) -> Self {
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.stage.metadata = Arc::new(metadata);
         self
     }

@@ -8,7 +8,7 @@ use es_core::StoreError;
 use es_core::documents::{
     ChangeError, ChangeSet, DocumentChange, DocumentCondition, DocumentKey, ExpectedDocument, Revision,
 };
-use es_core::store::JoinedWrite;
+use es_core::store::AdditionalWrite;
 
 use super::{document_item, document_key, revision_of};
 use crate::table::{
@@ -114,14 +114,14 @@ impl Table {
     /// The set's own revision is the token of the transaction: for the ten minutes that DynamoDB remembers it, a
     /// repetition is known whatever has become of the documents.
     pub(crate) async fn change_all(&self, set: &ChangeSet) -> Result<(), ChangeError> {
-        let mut items = Vec::with_capacity(set.changes().len() + set.joined_writes().len());
+        let mut items = Vec::with_capacity(set.changes().len() + set.additional_writes().len());
         let mut bytes = 0;
         for change in set.changes() {
             let (item, size) = self.document_change(change, set.revision())?;
             items.push(item);
             bytes += size;
         }
-        for write in set.joined_writes() {
+        for write in set.additional_writes() {
             let item = self.joined(write)?;
             bytes += item.put().map_or(0, |put| item_size(put.item()));
             items.push(item);
@@ -168,7 +168,7 @@ impl Table {
     }
 
     /// A write of the caller's own, of one of the SDK's types, if it leaves the store's own items alone.
-    pub(crate) fn joined(&self, write: &JoinedWrite) -> Result<TransactWriteItem, StoreError> {
+    pub(crate) fn joined(&self, write: &AdditionalWrite) -> Result<TransactWriteItem, StoreError> {
         if let Some(condition) = write.downcast_ref::<DocumentCondition>() {
             return self.document_condition(condition);
         }
@@ -185,7 +185,7 @@ impl Table {
             builder.condition_check(check.clone()).build()
         } else {
             return Err(StoreError::invalid(format!(
-                "a DynamoDB store cannot carry out a `{}`: join a Put, Update, Delete or ConditionCheck of aws_sdk_dynamodb::types",
+                "a DynamoDB store cannot carry out a `{}`: use a Put, Update, Delete, or ConditionCheck of aws_sdk_dynamodb::types",
                 write.kind()
             )));
         };
@@ -196,7 +196,7 @@ impl Table {
             .or_else(|| item.delete().map(|delete| (delete.table_name(), delete.key())));
         if target.is_some_and(|(table, item)| table == self.name && is_own(item)) {
             return Err(StoreError::invalid(
-                "a joined write would change an item of the event store: use another table, or another key",
+                "an additional write would change an item of the event store: use another table, or another key",
             ));
         }
         Ok(item)

@@ -17,7 +17,7 @@ impl Table {
     }
 
     pub(crate) async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
-        match (set.changes(), set.joined_writes()) {
+        match (set.changes(), set.additional_writes()) {
             ([change], []) => self.change_one(change, set.revision()).await,
             _ => self.change_all(set).await,
         }
@@ -93,7 +93,7 @@ fn name_of(query: &DocumentQuery, sort_key: Option<AttributeValue>) -> Result<St
     };
     name.map(str::to_owned).ok_or_else(|| {
         let what = format!("a document in the collection `{}`", query.collection);
-        StoreError::damaged(what, format!("its attribute `{}` names none", names::SORT_KEY))
+        StoreError::corrupt_item(what, format!("its attribute `{}` names none", names::SORT_KEY))
     })
 }
 
@@ -149,5 +149,5 @@ pub(crate) fn document_from(of: &DocumentKey, mut item: Item) -> Result<Document
 }
 
 fn damaged(of: &DocumentKey, attribute: &str, reason: &str) -> StoreError {
-    StoreError::damaged(format!("the document `{of}`"), format!("its attribute `{attribute}` {reason}"))
+    StoreError::corrupt_item(format!("the document `{of}`"), format!("its attribute `{attribute}` {reason}"))
 }

@@ -202,7 +202,7 @@ impl TableFeed {
         match found {
             Some(item) => Settings::from_item(&item),
             None => self.stored_settings().await?.ok_or_else(|| {
-                StoreError::damaged("the item with the settings of the feed", "it was deleted meanwhile")
+                StoreError::corrupt_item("the item with the settings of the feed", "it was deleted meanwhile")
             }),
         }
     }

@@ -55,7 +55,7 @@ fn dynamo_es(item: &mut Item) -> Result<ForeignEvent, Cause> {
         version: text(item, "EventVersion")?,
         payload: json(item, "Payload")?,
         time: None,
-        metadata: metadata.into_iter().fold(Metadata::new(), |all, (key, value)| all.with(key, value)),
+        metadata: metadata.into_iter().fold(Metadata::new(), |all, (key, value)| all.with_entry(key, value)),
     })
 }
 

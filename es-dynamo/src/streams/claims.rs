@@ -2,7 +2,7 @@
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::DateTime;
-use es_core::store::{Claim, Marker, NetChange, Once, OnceKey, Place};
+use es_core::store::{Claim, EventRange, IdempotencyKey, IdempotencyRecord, NetChange, NewIdempotencyRecord};
 use es_core::{StoreError, StreamId, Version};
 
 use crate::table::{Item, key, names};
@@ -30,7 +30,7 @@ pub(crate) fn holder_of(claim: &Claim, item: &Item) -> Result<StreamId, StoreErr
 /// The key of a marker: those of one stream stand side by side, those of transactions each alone.
 ///
 /// An id may contain `#`, so stream and key are never put into one text.
-pub(crate) fn marker_key(once: &OnceKey) -> Item {
+pub(crate) fn marker_key(once: &IdempotencyKey) -> Item {
     let (partition, sort) = match once.stream() {
         Some(stream) => (stream.as_str().to_owned(), once.key()),
         None => (format!("{}{}", names::TRANSACTION, once.key()), ""),
@@ -38,8 +38,8 @@ pub(crate) fn marker_key(once: &OnceKey) -> Item {
     key(format!("{}{partition}", names::MARKER_PREFIX), format!("{}{sort}", names::MARKER_KEY))
 }
 
-pub(crate) fn marker_item(once: &Once) -> Item {
-    let places = once.places.iter().map(|place| {
+pub(crate) fn marker_item(once: &NewIdempotencyRecord) -> Item {
+    let places = once.ranges.iter().map(|place| {
         AttributeValue::M(Item::from([
             (names::PLACE_STREAM.to_owned(), AttributeValue::S(place.stream.as_str().to_owned())),
             (names::PLACE_FIRST.to_owned(), AttributeValue::N(place.first.to_string())),
@@ -56,11 +56,11 @@ pub(crate) fn marker_item(once: &Once) -> Item {
     item
 }
 
-pub(crate) fn marker_from(item: &Item) -> Result<Marker, StoreError> {
-    read(item).ok_or_else(|| StoreError::invalid("the marker of an idempotency key cannot be read"))
+pub(crate) fn marker_from(item: &Item) -> Result<IdempotencyRecord, StoreError> {
+    read(item).ok_or_else(|| StoreError::invalid("the record of an idempotency key cannot be read"))
 }
 
-fn read(item: &Item) -> Option<Marker> {
+fn read(item: &Item) -> Option<IdempotencyRecord> {
     let id = item.get(names::COMMIT_ID)?.as_s().ok()?.parse().ok()?;
     let expires = item.get(names::TIME_TO_LIVE)?.as_n().ok()?.parse().ok()?;
     let places = item.get(names::PLACES)?.as_l().ok()?;
@@ -69,15 +69,18 @@ fn read(item: &Item) -> Option<Marker> {
         Some(fingerprint) => Some(fingerprint.as_s().ok()?.clone()),
         None => None,
     };
-    Some(Marker::new(id, places, DateTime::from_timestamp(expires, 0)?).with_fingerprint(fingerprint))
+    Some(
+        IdempotencyRecord::new(id, places, DateTime::from_timestamp(expires, 0)?)
+            .with_fingerprint(fingerprint),
+    )
 }
 
-fn place(map: &Item) -> Option<Place> {
+fn place(map: &Item) -> Option<EventRange> {
     let version = |name: &str| {
         let version = map.get(name)?.as_n().ok()?.parse().ok().map(Version::new)?;
         (version <= Version::MAX).then_some(version)
     };
-    Some(Place {
+    Some(EventRange {
         stream: map.get(names::PLACE_STREAM)?.as_s().ok()?.parse().ok()?,
         first: version(names::PLACE_FIRST).filter(|first| !first.is_none())?,
         last: version(names::PLACE_LAST)?,

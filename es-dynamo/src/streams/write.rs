@@ -4,8 +4,8 @@ use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
 use es_core::store::{
-    Append, Claim, ClaimChange, Claimed, Conflict, Holder, MarkerRead, NetChange, Once, OnceKey, WriteError,
-    WriteRefused, WriteSet, Written,
+    Append, Claim, ClaimChange, Claimed, Conflict, Holder, IdempotencyKey, IdempotencyLookup, NetChange,
+    NewIdempotencyRecord, WriteError, WriteRefused, WriteSet, Written,
 };
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
@@ -44,9 +44,12 @@ impl Table {
         Ok(Holder::new(item.map(|item| holder_of(claim, &item)).transpose()?, cost))
     }
 
-    pub(crate) async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
+    pub(crate) async fn idempotency_record(
+        &self,
+        key: &IdempotencyKey,
+    ) -> Result<IdempotencyLookup, StoreError> {
         let (item, cost) = self.get(marker_key(key)).await?;
-        Ok(MarkerRead::new(item.map(|item| marker_from(&item)).transpose()?, cost))
+        Ok(IdempotencyLookup::new(item.map(|item| marker_from(&item)).transpose()?, cost))
     }
 }
 
@@ -55,7 +58,7 @@ impl Table {
 fn still_possible(error: WriteError) -> WriteError {
     let reason = match error {
         // Commits stay where they are, and markers until they expire: nothing that has met one is ever carried out.
-        WriteError::Conflict(_) | WriteError::Done(_) => return error,
+        WriteError::Conflict(_) | WriteError::AlreadyDone(_) => return error,
         WriteError::Store(error) => return outcome_unknown(error).into(),
         // A claim can be given back, and the condition of a joined write can come true.
         WriteError::Claimed(claimed) => claimed.to_string(),
@@ -78,7 +81,7 @@ pub(crate) enum Purpose<'a> {
     /// The stream has not gone on.
     Unchanged(&'a StreamId, Version),
     Claim(NetChange<'a>),
-    Once(&'a Once),
+    Once(&'a NewIdempotencyRecord),
     /// The caller's own write with this number.
     Joined(usize),
 }
@@ -120,11 +123,13 @@ impl Table {
             let (item, bytes) = self.claim(&change)?;
             transaction.add(item, Purpose::Claim(change), bytes);
         }
-        if let Some(once) = set.once_key() {
+        if let Some(once) = set.idempotency() {
             let item = marker_item(once);
             let bytes = item_size(&item);
             if bytes > SIZE_LIMIT {
-                return Err(StoreError::too_large("the marker of a key", bytes, SIZE_LIMIT).into());
+                return Err(
+                    StoreError::too_large("the record of an idempotency key", bytes, SIZE_LIMIT).into()
+                );
             }
             let PutIf(put) = self.put_if(item, MARKER_IS_FREE);
             let now = AttributeValue::N(once.now.timestamp().to_string());
@@ -132,7 +137,7 @@ impl Table {
             let put = PutIf(put.expression_attribute_values(":now", now)).build()?;
             transaction.add(put, Purpose::Once(once), bytes);
         }
-        for (index, write) in set.joined_writes().iter().enumerate() {
+        for (index, write) in set.additional_writes().iter().enumerate() {
             let item = self.joined(write)?;
             let bytes = item.put().map_or(0, |put| item_size(put.item()));
             transaction.add(item, Purpose::Joined(index), bytes);
@@ -214,15 +219,18 @@ impl Table {
                 let (marker, read) = match item {
                     Some(item) => (Some(marker_from(item)?), Cost::ZERO),
                     None => {
-                        let found = self.marker(&once.key).await?;
-                        (found.marker, found.cost)
+                        let found = self.idempotency_record(&once.key).await?;
+                        (found.record, found.cost)
                     }
                 };
                 cost += read;
                 return match marker {
                     Some(marker) if marker.id == once.id => Ok(written.at_cost(cost).repeated()),
-                    Some(marker) => Err(WriteError::Done(marker)),
-                    None => Err(StoreError::Throttled("the marker of a key has just expired".into()).into()),
+                    Some(marker) => Err(WriteError::AlreadyDone(marker)),
+                    None => {
+                        Err(StoreError::Throttled("the record of an idempotency key has just expired".into())
+                            .into())
+                    }
                 };
             }
         }

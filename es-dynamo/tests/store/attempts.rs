@@ -7,7 +7,8 @@ use aws_sdk_dynamodb::types::Put;
 use chrono::TimeDelta;
 use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
 use es_core::store::{
-    Append, AppendError, Claim, ClaimChange, JoinedWrite, Once, OnceKey, WriteError, WriteSet,
+    AdditionalWrite, Append, AppendError, Claim, ClaimChange, IdempotencyKey, NewIdempotencyRecord,
+    WriteError, WriteSet,
 };
 use es_core::{EventStore, Fingerprint, Snapshot, StoreError, StreamId, Version, error_text};
 use es_dynamo::DynamoStore;
@@ -51,9 +52,9 @@ fn key(name: &str) -> DocumentKey {
     DocumentKey::new("rows", name)
 }
 
-fn once(id: u128) -> Once {
-    let key = OnceKey::new(Some(stream()), "key").expect("valid");
-    Once::new(key, Uuid::from_u128(id), time(), time() + TimeDelta::days(1), Vec::new())
+fn once(id: u128) -> NewIdempotencyRecord {
+    let key = IdempotencyKey::new(Some(stream()), "key").expect("valid");
+    NewIdempotencyRecord::new(key, Uuid::from_u128(id), time(), time() + TimeDelta::days(1), Vec::new())
 }
 
 /// One write of each kind, with its operation, for a stream of one event and a document `old`.
@@ -62,7 +63,7 @@ fn writes() -> Vec<(&'static str, Write)> {
     let old = ExpectedDocument::At(change(1).revision());
     let take = ClaimChange::Take { stream: stream(), claim: Claim::new("email", "ann").expect("valid") };
     let row = Put::builder().table_name("events").item("pk", text("row")).item("sk", text("row"));
-    let row = JoinedWrite::new(row.build().expect("is whole"));
+    let row = AdditionalWrite::new(row.build().expect("is whole"));
     let loaded = |events| Append::after_loaded(stream(), Version::FIRST, events);
     vec![
         ("PutItem", Write::Append(loaded(commit(2)))),
@@ -70,9 +71,9 @@ fn writes() -> Vec<(&'static str, Write)> {
         ("TransactWriteItems", Write::Append(loaded(commit_of(events_of(2, 300_000))))),
         (
             "TransactWriteItems",
-            Write::Set(WriteSet::new().append(loaded(commit(1))).claims([take]).join([row])),
+            Write::Set(WriteSet::new().append(loaded(commit(1))).claims([take]).with_additional([row])),
         ),
-        ("TransactWriteItems", Write::Set(WriteSet::new().once(once(7)))),
+        ("TransactWriteItems", Write::Set(WriteSet::new().idempotent(once(7)))),
         (
             "PutItem",
             Write::Snapshot(Snapshot::new(Version::FIRST, time(), Fingerprint::new(1), "{}".to_owned())),
@@ -257,7 +258,7 @@ async fn what_may_change_again_is_no_answer_while_an_attempt_may_be_late() {
         Write::Set(
             WriteSet::new().append(after()).claims([ClaimChange::Take { stream: stream(), claim: claim() }]),
         ),
-        Write::Set(WriteSet::new().append(after()).join([JoinedWrite::new(row)])),
+        Write::Set(WriteSet::new().append(after()).with_additional([AdditionalWrite::new(row)])),
         Write::Change(change().delete(key("old"), old)),
         Write::Change(change().delete(key("old"), old).put(key("new"), ExpectedDocument::Absent, "2")),
     ] {
@@ -278,10 +279,10 @@ async fn what_may_change_again_is_no_answer_while_an_attempt_may_be_late() {
     wire.once("TransactWriteItems", Act::LoseRequest);
     let error = store.write(&WriteSet::new().append(after())).await.expect_err("is too late");
     assert!(matches!(error, WriteError::Conflict(_)), "{error:?}");
-    other.write(&WriteSet::new().once(once(1))).await.expect("is free");
+    other.write(&WriteSet::new().idempotent(once(1))).await.expect("is free");
     wire.once("TransactWriteItems", Act::LoseRequest);
-    let error = store.write(&WriteSet::new().once(once(2))).await.expect_err("is taken");
-    assert!(matches!(error, WriteError::Done(_)), "{error:?}");
+    let error = store.write(&WriteSet::new().idempotent(once(2))).await.expect_err("is taken");
+    assert!(matches!(error, WriteError::AlreadyDone(_)), "{error:?}");
 }
 
 /// What a failed condition means is sometimes read from the table; that this fails is not what became of the write.

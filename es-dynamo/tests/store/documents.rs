@@ -6,7 +6,7 @@ use es_core::StoreError;
 use es_core::documents::{
     ChangeError, ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument, Revision,
 };
-use es_core::store::JoinedWrite;
+use es_core::store::AdditionalWrite;
 use es_dynamo::{DynamoStore, names};
 use serde_json::json;
 use uuid::Uuid;
@@ -213,14 +213,14 @@ async fn joined_writes_leave_documents_alone() {
     let Watched { store, wire, .. } = watched().await;
     let put = |partition: &str| {
         let put = Put::builder().table_name("events").item("pk", text(partition)).item("sk", text("D#a"));
-        JoinedWrite::new(put.build().expect("is whole"))
+        AdditionalWrite::new(put.build().expect("is whole"))
     };
-    let of = |partition: &str| set(1).put(key("a"), Absent, "1").join([put(partition)]);
+    let of = |partition: &str| set(1).put(key("a"), Absent, "1").with_additional([put(partition)]);
     let error = store.change(&of("$doc#rows")).await.expect_err("refused");
     assert!(error.to_string().contains("use another table, or another key"), "{error}");
     assert!(wire.seen().is_empty());
     store.change(&of("rows")).await.expect("is the application's own");
-    let unknown = set(2).put(key("b"), Absent, "1").join([JoinedWrite::new(5_u8)]);
+    let unknown = set(2).put(key("b"), Absent, "1").with_additional([AdditionalWrite::new(5_u8)]);
     let told = store.change(&unknown).await.expect_err("unknown").to_string();
     assert!(told.contains("cannot carry out a `u8`"), "{told}");
 }
@@ -252,7 +252,7 @@ async fn a_damaged_document_is_an_error_that_names_it() {
         let read = store.document(&key("a")).await.expect_err(reason);
         let listed = store.documents(&DocumentQuery::new("rows")).await.expect_err(reason);
         for error in [read, listed] {
-            assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+            assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
             assert_eq!(
                 error.to_string(),
                 format!("the document `rows/a` is damaged: its attribute {reason}")
@@ -263,7 +263,7 @@ async fn a_damaged_document_is_an_error_that_names_it() {
                 [set(2).put(key("a"), Absent, "2"), set(2).put(key("a"), Absent, "2").put(key("b"), Any, "2")]
             {
                 let error = store.change(&set).await.expect_err(reason);
-                assert!(matches!(error, ChangeError::Store(StoreError::Damaged { .. })), "{error:?}");
+                assert!(matches!(error, ChangeError::Store(StoreError::Corrupt { .. })), "{error:?}");
             }
         }
     }

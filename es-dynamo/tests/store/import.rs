@@ -141,7 +141,7 @@ async fn events_of_cqrs_es_are_copied() {
     );
     assert_eq!((ann[1].events[0].payload(), ann[1].time), ("null", time()));
     let users: Vec<_> = ann.iter().map(|commit| (*commit.metadata).clone()).collect();
-    let user = |name: &str| Metadata::new().with("user", name);
+    let user = |name: &str| Metadata::new().with_entry("user", name);
     assert_eq!(users, [user("ann"), user("bob"), user("bob")]);
     assert_eq!(commits(&target, "bob").await.len(), 1);
 }

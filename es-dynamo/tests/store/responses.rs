@@ -2,7 +2,7 @@
 
 use es_core::documents::{DocumentKey, DocumentQuery, Documents};
 use es_core::feed::{Feed, FeedRead, Position, Slice};
-use es_core::store::{Claim, OnceKey, Read};
+use es_core::store::{Claim, IdempotencyKey, Read};
 use es_core::{EventStore, Fingerprint, StoreError, error_text};
 use es_dynamo::{DynamoStore, Reconciler};
 use futures_core::future::BoxFuture;
@@ -36,8 +36,8 @@ fn reads() -> Vec<(&'static [&'static str], Request)> {
             async move { store.claim_holder(&claim).await.map(drop) }.boxed()
         }),
         (&["GetItem"], |store| {
-            let key = OnceKey::new(None, "key").expect("valid");
-            async move { store.marker(&key).await.map(drop) }.boxed()
+            let key = IdempotencyKey::new(None, "key").expect("valid");
+            async move { store.idempotency_record(&key).await.map(drop) }.boxed()
         }),
         (&["GetItem"], |store| {
             async { store.document(&DocumentKey::new("rows", "a")).await.map(drop) }.boxed()

@@ -5,7 +5,10 @@ use aws_sdk_dynamodb::types::{
     ScalarAttributeType, TransactWriteItem, Update,
 };
 use chrono::TimeDelta;
-use es_core::store::{Append, Claim, ClaimChange, JoinedWrite, Once, OnceKey, Place, WriteError, WriteSet};
+use es_core::store::{
+    AdditionalWrite, Append, Claim, ClaimChange, EventRange, IdempotencyKey, NewIdempotencyRecord,
+    WriteError, WriteSet,
+};
 use es_core::{EventStore, StoreError, StreamId, Version};
 use es_dynamo::DynamoStore;
 use es_dynamo::names;
@@ -58,10 +61,16 @@ fn take(stream: StreamId) -> ClaimChange {
     ClaimChange::Take { stream, claim: claim() }
 }
 
-fn once(id: u128) -> Once {
-    let key = OnceKey::new(Some(stream()), "k").expect("valid");
-    let place = Place { stream: stream(), first: Version::FIRST, last: Version::FIRST };
-    Once::new(key, uuid::Uuid::from_u128(id), time(), time() + TimeDelta::days(7), vec![place])
+fn once(id: u128) -> NewIdempotencyRecord {
+    let key = IdempotencyKey::new(Some(stream()), "k").expect("valid");
+    let place = EventRange { stream: stream(), first: Version::FIRST, last: Version::FIRST };
+    NewIdempotencyRecord::new(
+        key,
+        uuid::Uuid::from_u128(id),
+        time(),
+        time() + TimeDelta::days(7),
+        vec![place],
+    )
 }
 
 /// All kinds of them are carried out with the events, and counted.
@@ -83,11 +92,11 @@ async fn joined_writes_are_carried_out_with_the_events() {
         .table_name(ROWS)
         .key("k", text("d"))
         .condition_expression("attribute_not_exists(k)");
-    let set = WriteSet::new().append(after(stream(), 0)).join([
-        JoinedWrite::new(put_row("a")),
-        JoinedWrite::new(update.build().expect("is whole")),
-        JoinedWrite::new(TransactWriteItem::builder().delete(delete).build()),
-        JoinedWrite::new(check.build().expect("is whole")),
+    let set = WriteSet::new().append(after(stream(), 0)).with_additional([
+        AdditionalWrite::new(put_row("a")),
+        AdditionalWrite::new(update.build().expect("is whole")),
+        AdditionalWrite::new(TransactWriteItem::builder().delete(delete).build()),
+        AdditionalWrite::new(check.build().expect("is whole")),
     ]);
     let written = store.write(&set).await.expect("writes");
     assert_eq!(wire.seen(), ["TransactWriteItems"]);
@@ -108,7 +117,7 @@ async fn a_joined_write_that_is_refused_stops_all() {
     create_rows(&store).await;
     store.client().put_item().table_name(ROWS).item("k", text("b")).send().await.expect("writes");
     let set = WriteSet::new().append(after(stream(), 0)).claims([take(stream())]);
-    let set = set.join([JoinedWrite::new(put_row("a")), JoinedWrite::new(put_row("b"))]);
+    let set = set.with_additional([AdditionalWrite::new(put_row("a")), AdditionalWrite::new(put_row("b"))]);
     let error = store.write(&set).await.expect_err("is there already");
     assert!(matches!(&error, WriteError::Refused(refused) if refused.index == 1), "{error:?}");
     assert_eq!((row(&store, "a").await, ends(&store).await), (None, vec![]));
@@ -126,19 +135,25 @@ async fn joined_writes_leave_the_store_alone() {
         let delete = Delete::builder().table_name("events").set_key(item.clone()).build().expect("is whole");
         let update =
             Update::builder().table_name("events").set_key(item).update_expression("SET a = :a").build();
-        for write in
-            [JoinedWrite::new(put), JoinedWrite::new(delete), JoinedWrite::new(update.expect("is whole"))]
-        {
-            let set = WriteSet::new().append(after(stream(), 0)).join([write]);
+        for write in [
+            AdditionalWrite::new(put),
+            AdditionalWrite::new(delete),
+            AdditionalWrite::new(update.expect("is whole")),
+        ] {
+            let set = WriteSet::new().append(after(stream(), 0)).with_additional([write]);
             let error = store.write(&set).await.expect_err("refused");
             assert!(error.to_string().contains("use another table"), "{sort}: {error}");
         }
     }
-    let error = store.write(&WriteSet::new().append(after(stream(), 0)).join([JoinedWrite::new(1_u8)])).await;
+    let error = store
+        .write(&WriteSet::new().append(after(stream(), 0)).with_additional([AdditionalWrite::new(1_u8)]))
+        .await;
     assert!(error.expect_err("is no write").to_string().contains("cannot carry out a `u8`"));
     assert_eq!(wire.seen(), Vec::<String>::new(), "nothing is sent");
     let row = Put::builder().table_name("events").set_item(Some(Item::from(key("row")))).build();
-    let set = WriteSet::new().append(after(stream(), 0)).join([JoinedWrite::new(row.expect("is whole"))]);
+    let set = WriteSet::new()
+        .append(after(stream(), 0))
+        .with_additional([AdditionalWrite::new(row.expect("is whole"))]);
     store.write(&set).await.expect("is a row of its own");
     assert!(get(&other, "row").await.contains_key("pk"));
 }
@@ -199,14 +214,14 @@ async fn a_server_that_returns_no_old_items_is_asked_for_them() {
         }
     };
     let Watched { store, wire, other, .. } = watched().await;
-    let set = WriteSet::new().append(after(stream(), 0)).claims([take(stream())]).once(once(1));
+    let set = WriteSet::new().append(after(stream(), 0)).claims([take(stream())]).idempotent(once(1));
     store.write(&set).await.expect("writes");
     wire.once("TransactWriteItems", Act::Change(forget));
     assert!(store.write(&set).await.expect("is found").repeated);
 
     wire.once("TransactWriteItems", Act::Change(forget));
-    let error = store.write(&WriteSet::new().append(after(stream(), 1)).once(once(2))).await;
-    assert!(matches!(&error, Err(WriteError::Done(marker)) if marker.id.as_u128() == 1), "{error:?}");
+    let error = store.write(&WriteSet::new().append(after(stream(), 1)).idempotent(once(2))).await;
+    assert!(matches!(&error, Err(WriteError::AlreadyDone(marker)) if marker.id.as_u128() == 1), "{error:?}");
     wire.once("TransactWriteItems", Act::Change(forget));
     let set = WriteSet::new().append(after(other_stream(), 0)).claims([take(other_stream())]);
     let error = store.write(&set).await;
@@ -228,7 +243,7 @@ async fn a_server_that_returns_no_old_items_is_asked_for_them() {
 #[tokio::test]
 async fn a_lost_answer_is_found_by_any_of_the_commits() {
     let Watched { store, wire, other, .. } = watched().await;
-    let set = WriteSet::new().append(after(stream(), 0)).append(after(other_stream(), 0)).once(once(1));
+    let set = WriteSet::new().append(after(stream(), 0)).append(after(other_stream(), 0)).idempotent(once(1));
     wire.once("TransactWriteItems", Act::LoseAnswer);
     let error = store.write(&set).await.expect_err("lost");
     assert!(matches!(&error, WriteError::Store(error) if error.is_retryable()), "{error:?}");
@@ -237,8 +252,8 @@ async fn a_lost_answer_is_found_by_any_of_the_commits() {
     assert!(found.repeated);
     assert_eq!(found.appended[1].last, 1);
     // The marker alone tells of a set without commits.
-    let nothing = WriteSet::new().once(Once::new(
-        OnceKey::new(None, "t").expect("valid"),
+    let nothing = WriteSet::new().idempotent(NewIdempotencyRecord::new(
+        IdempotencyKey::new(None, "t").expect("valid"),
         uuid::Uuid::from_u128(2),
         time(),
         time(),
@@ -272,7 +287,7 @@ async fn what_is_too_large_is_refused_before_it_is_sent() {
 #[tokio::test]
 async fn claims_and_markers_are_stored_as_documented() {
     let Watched { store, .. } = watched().await;
-    let set = WriteSet::new().append(after(stream(), 0)).claims([take(stream())]).once(once(1));
+    let set = WriteSet::new().append(after(stream(), 0)).claims([take(stream())]).idempotent(once(1));
     store.write(&set).await.expect("writes");
     let scan =
         store.client().scan().table_name("events").consistent_read(true).send().await.expect("answers");

@@ -80,7 +80,7 @@ impl<A: Account> Client<A> {
         let times = self.times();
         let mut told = None;
         for _ in 0..times.max(1) {
-            let request = self.accounts.expecting(expected);
+            let request = self.accounts.expected_version(expected);
             let request = if times > 0 { request.once(&key) } else { request };
             let answer = match execute(request, &part, change).await {
                 Ok(outcome) => accepted([recorded(&part, &outcome)]),

@@ -10,8 +10,8 @@ use es_core::documents::{
 };
 use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
 use es_core::store::{
-    Append, AppendError, Appended, Claim, Head, Holder, MarkerRead, OnceKey, Page, Read, StoreIdentity,
-    WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
+    StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, EventStore, Snapshot, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -86,8 +86,8 @@ impl EventStore for Divert {
         self.choose(Sent::Other).await.claim_holder(claim).await
     }
 
-    async fn marker(&self, key: &OnceKey) -> Result<MarkerRead, StoreError> {
-        self.choose(Sent::Other).await.marker(key).await
+    async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {
+        self.choose(Sent::Other).await.idempotency_record(key).await
     }
 
     fn identity(&self) -> StoreIdentity {

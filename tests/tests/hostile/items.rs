@@ -54,7 +54,7 @@ pub(crate) fn case(bytes: &mut Unstructured<'_>) -> Result<Case> {
 fn commit(bytes: &mut Unstructured<'_>, number: i64, first: Version) -> Result<Commit> {
     let events = (0..bytes.int_in_range(1..=4)?).map(|_| event(bytes)).collect::<Result<_>>()?;
     let metadata = match bytes.arbitrary()? {
-        true => Metadata::new().with_actor(SECRET).with("depth", nested(bytes.int_in_range(0..=20)?)),
+        true => Metadata::new().with_actor(SECRET).with_entry("depth", nested(bytes.int_in_range(0..=20)?)),
         false => Metadata::new(),
     };
     Ok(Commit {

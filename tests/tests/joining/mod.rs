@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put};
 use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
-use es_core::store::JoinedWrite;
+use es_core::store::AdditionalWrite;
 use es_core::{Decided, ExecuteError, Repository, Transaction};
 use es_dynamo::DynamoStore;
 use es_tests::domain::{Account, Deposit, Withdraw};
@@ -46,7 +46,7 @@ async fn a_row_follows_every_command() {
     let store = dynamo_store().await;
     let accounts: Repository<Account> = Repository::new(store.clone());
     let id = "ann".to_owned();
-    let request = || accounts.joining(|decided| [row(&store, decided)]);
+    let request = || accounts.with_writes(|decided| [row(&store, decided)]);
     for n in 1..=3_u64 {
         let deposit = Deposit { cents: 5, notes: vec!["a".to_owned(), "b".to_owned()] };
         let done = request().execute(&id, deposit).await.expect("accepted");
@@ -73,7 +73,7 @@ async fn a_row_is_of_the_attempt_that_wins() {
     let id = "ann".to_owned();
     let calls = AtomicU32::new(0);
     let done = accounts
-        .joining(|decided| [row(&store, decided)])
+        .with_writes(|decided| [row(&store, decided)])
         .decide(&id, async |_, _| {
             if calls.fetch_add(1, Ordering::SeqCst) == 0 {
                 accounts.execute(&id, Deposit::one(100, "first")).await.expect("accepted");
@@ -98,8 +98,8 @@ async fn rows_join_a_transaction() {
         Transaction::new(&store)
             .execute(&accounts, &ann, Withdraw { cents: 4 })
             .execute(&accounts, &bob, Deposit::one(4, "transfer"))
-            .joining(&accounts, &ann, move |decided| [row(&for_ann, decided)])
-            .joining(&accounts, &bob, move |decided| [row(&for_bob, decided)])
+            .with_writes(&accounts, &ann, move |decided| [row(&for_ann, decided)])
+            .with_writes(&accounts, &bob, move |decided| [row(&for_bob, decided)])
     };
     transfer().commit().await.expect("accepted");
     assert_eq!(found(&store, &ann).await, Some(("6".to_owned(), "2".to_owned())));
@@ -126,7 +126,7 @@ async fn rows_join_documents() {
     let key = DocumentKey::new("checkpoints", "balances");
     let set = |expected, balance: &str| {
         let set = ChangeSet::new(uuid::Uuid::new_v4()).put(key.clone(), expected, balance);
-        set.join([JoinedWrite::new(row(balance))])
+        set.with_additional([AdditionalWrite::new(row(balance))])
     };
     let first = set(ExpectedDocument::Absent, "1");
     for _ in 0..2 {

@@ -129,7 +129,7 @@ async fn what_it_leads_to_says_what_led_to_it() {
     let accounts = Repository::<es_tests::domain::Account>::new(store.clone());
     let metadata = Metadata::new().with_actor("ada").with_correlation("c-1");
     let deposit = es_tests::domain::Deposit { cents: 1, notes: vec!["ann: pay note".to_owned()] };
-    accounts.with(metadata).execute(&"a".to_owned(), deposit).await.expect("accepted");
+    accounts.with_metadata(metadata).execute(&"a".to_owned(), deposit).await.expect("accepted");
     let process = projector(store.clone(), Scripted::new(store.clone())).build();
     process.run_until_caught_up().await.expect("works");
     let commit = async |aggregate: &str, id: &str| {

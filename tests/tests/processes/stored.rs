@@ -212,7 +212,8 @@ async fn a_rejection_that_could_not_be_read_back_is_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn what_a_reaction_leads_to_has_the_metadata_of_its_event() {
     let store = MemoryStore::new();
-    let metadata = Metadata::new().with_actor("ann").with_correlation("request-7").with("tenant", "acme");
+    let metadata =
+        Metadata::new().with_actor("ann").with_correlation("request-7").with_entry("tenant", "acme");
     tell_with(&store, "a", "ann: pay remind note then pay note", metadata).await;
     let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
     pass(Duration::from_secs(2)).await;

@@ -275,7 +275,7 @@ pub(crate) async fn tell(store: &MemoryStore, account: &str, note: &str) {
 pub(crate) async fn tell_with(store: &MemoryStore, account: &str, note: &str, metadata: Metadata) {
     let accounts = Repository::<Account>::builder(store.clone()).clock(Time).build();
     let deposit = Deposit { cents: 1, notes: vec![note.to_owned()] };
-    accounts.with(metadata).execute(&account.to_owned(), deposit).await.expect("accepted");
+    accounts.with_metadata(metadata).execute(&account.to_owned(), deposit).await.expect("accepted");
 }
 
 /// Changes what is stored of a process by hand: the one document in `collection` whose name starts with `name`.

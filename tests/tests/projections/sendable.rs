@@ -35,10 +35,10 @@ where
     E: Send,
 {
     assert_send(repository.execute(id, command()));
-    assert_send(repository.with(Metadata::new()).execute(id, command()));
+    assert_send(repository.with_metadata(Metadata::new()).execute(id, command()));
     assert_send(repository.decide(id, async move |_: &A, _: &Context<A>| Ok::<Events<A>, E>(Events::none())));
     let decide = async move |_: &A, _: &Context<A>| Ok::<Events<A>, E>(Events::none());
-    assert_send(repository.with(Metadata::new()).decide(id, decide));
+    assert_send(repository.with_metadata(Metadata::new()).decide(id, decide));
     assert_send(repository.claim_holder("name", "value"));
     assert_send(repository.load(id));
     assert_send(repository.load_at(id, Version::NONE));

@@ -39,7 +39,7 @@ fn the_span_of_a_command_tells_its_outcome_once() {
         accounts.once("k").execute(&id, one()).await.expect("was accepted");
         accounts.execute(&id, RequireBalance { cents: 0 }).await.expect("has nothing to do");
         accounts.execute(&id, Withdraw { cents: 9 }).await.expect_err("too little");
-        accounts.expecting(ExpectedVersion::NoStream).execute(&id, one()).await.expect_err("is there");
+        accounts.expected_version(ExpectedVersion::NoStream).execute(&id, one()).await.expect_err("is there");
         accounts.once("k").execute(&id, Withdraw { cents: 1 }).await.expect_err("is another command");
         let conflicting = async |_: &Account, _: &_| {
             deposited(&store).await;
@@ -48,7 +48,7 @@ fn the_span_of_a_command_tells_its_outcome_once() {
         accounts.decide(&id, conflicting).await.expect_err("never first");
         accounts.execute(&"bob".to_owned(), TakeHandle { handle: "h".to_owned() }).await.expect("is free");
         accounts.execute(&id, TakeHandle { handle: "h".to_owned() }).await.expect_err("is taken");
-        let late = accounts.with(Metadata::new()).deadline(std::time::Duration::ZERO);
+        let late = accounts.with_metadata(Metadata::new()).deadline(std::time::Duration::ZERO);
         late.execute(&id, one()).await.expect_err("is late");
         accounts.execute(&String::new(), one()).await.expect_err("needs an id");
         let dropped = accounts.decide(&id, async |_: &Account, _: &_| {

@@ -320,7 +320,7 @@ mod tests {
     use super::*;
 
     fn filter(names: &[&'static str]) -> EventFilter {
-        EventFilter::none().with("order", names.iter().copied())
+        EventFilter::none().with_events("order", names.iter().copied())
     }
 
     fn gap(after: u64, through: u64, names: &[&str]) -> Gap {

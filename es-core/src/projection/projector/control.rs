@@ -404,7 +404,7 @@ impl<P: Projection> Projector<P> {
     }
 
     async fn delete(&self, change: DocumentChange) -> Result<(), ProjectorError> {
-        let set = ChangeSet::new(self.inner.settings.ids.new_id()).with([change]);
+        let set = ChangeSet::new(self.inner.settings.ids.new_id()).with_changes([change]);
         Ok(self.inner.store.change(&set).await.map_err(ChangeError::into_store_error)?)
     }
 }

@@ -196,7 +196,7 @@ impl<'a, P: Projection> Held<'a, P> {
     ) -> Result<(), Ended> {
         let set = ChangeSet::new(self.inner.settings.ids.new_id())
             .put(self.lease.key.clone(), self.lease.expected, encode(&next)?)
-            .with(changes);
+            .with_changes(changes);
         let mut outage = Outage::default();
         loop {
             let changed = self.answered(&mut outage, self.inner.store.change(&set)).await;

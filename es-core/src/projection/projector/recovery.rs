@@ -82,7 +82,7 @@ impl<P: Projection> Projector<P> {
             );
             if !P::IS_REPLAYABLE {
                 // The positions up to which its turns have begun are those of the feed before.
-                set = set.with([DocumentChange::delete(reached_key(&self.inner.name, slice))]);
+                set = set.with_changes([DocumentChange::delete(reached_key(&self.inner.name, slice))]);
             }
             if self.changed(&set).await? {
                 tracing::warn!(

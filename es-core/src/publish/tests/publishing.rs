@@ -96,7 +96,7 @@ async fn an_event_that_is_too_large_is_parked_alone_with_its_stream() {
 async fn only_what_is_chosen_is_published() {
     let (store, broker) = (MemoryStore::new(), Arc::new(Unreliable::reliable()));
     fill(&store, &["1"]).await;
-    let nothing = publishing(&broker).only(EventFilter::none().with("order", ["Other"]));
+    let nothing = publishing(&broker).only(EventFilter::none().with_events("order", ["Other"]));
     Projector::new(store, nothing).run_until_caught_up().await.expect("catches up");
     assert_eq!(broker.batches(), 0);
 }

@@ -1,37 +1,40 @@
-//! Commands on several aggregates, carried out as one.
+//! Commands on several aggregates that are executed as one.
 
-mod committed;
-mod participant;
-mod run;
+mod party;
 
 use std::any::Any;
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::Instrument;
 
-pub use committed::{Committed, Rejection};
-
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock};
 use crate::command::HandledBy;
+use crate::cost::Cost;
 use crate::metadata::Metadata;
-use crate::repository::joining::{self, Decided, OnceRequest, USUAL_RETENTION};
-use crate::repository::report::Report;
-use crate::repository::request::short_name;
-use crate::repository::retrying::DEFAULT_DEADLINE;
-use crate::repository::{ExecuteError, Repository, RetryPolicy};
-use crate::store::{EventStore, JoinedWrite, StoreError};
+use crate::repository::execution::{
+    DEFAULT_RETENTION, Done, Execution, Idempotency, KeyOption, Next, Participants, digest,
+};
+use crate::repository::report::{Numbers, Report};
+use crate::repository::request::{Decided, boxed, short_name};
+use crate::repository::retry::{DEFAULT_DEADLINE, Deadline, Retrying};
+use crate::repository::{ExecuteError, Outcome, Repository, RetryPolicy};
+use crate::store::{AdditionalWrite, EventStore, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::ExpectedVersion;
-use participant::{PartCommand, Participant, Party};
+use party::{AnyOutcome, Parties, Party, PartyCommand};
 
-/// Why a transaction was not carried out; none of it was.
+/// The longest fingerprint that is stored as it is, in bytes.
+const LONGEST_FINGERPRINT: usize = 256;
+
+/// Why a transaction was not executed; nothing of it was recorded.
 pub type TransactionError = ExecuteError<Rejection>;
 
-/// Commands on several aggregates, of different types too, that are carried out as one: decided together,
-/// recorded together, and tried again together when another writer comes first.
+/// Commands on several aggregates, also of different types, that are executed as one: they are decided together,
+/// recorded together, and retried together after a conflict.
 ///
 /// ```
 /// # use es_core::prelude::*;
@@ -80,40 +83,38 @@ pub type TransactionError = ExecuteError<Rejection>;
 /// # }
 /// ```
 ///
-/// Several commands for one aggregate are decided one after the other, each on the state after the one
-/// before, and recorded as one commit. A command that has nothing to do takes part, too: the transaction is
-/// recorded only if what it has seen is still so.
+/// Several commands for one aggregate are decided one after the other, each on the state after the one before, and
+/// recorded as one commit. An aggregate whose commands have nothing to do is part of the transaction, too: it is recorded
+/// only if that aggregate has not changed.
 ///
-/// On DynamoDB it is one `TransactWriteItems`: up to 100 items and 4 MB, at twice the write units. Its
-/// repositories have to be on the same store as the transaction, made from clones of one handle.
+/// On DynamoDB, this is one `TransactWriteItems`: up to 100 items and 4 MB, at twice the write units. The repositories
+/// must be on the same store as the transaction: made from clones of one handle.
 #[must_use = "a transaction does nothing until `commit` is called"]
 pub struct Transaction {
     store: Arc<dyn EventStore>,
-    participants: Vec<Box<dyn Participant>>,
+    parties: Parties,
     metadata: Arc<Metadata>,
     retry: RetryPolicy,
     deadline: Option<Duration>,
     clock: Arc<dyn Clock>,
-    once: Option<OnceRequest>,
+    once: Option<KeyOption>,
     fingerprint: Option<String>,
-    joined: Vec<JoinedWrite>,
-    /// What was wrong with a part of it.
+    /// The first mistake in its parts.
     invalid: Option<StoreError>,
 }
 
 impl Transaction {
-    /// A transaction on `store`, without commands.
+    /// Returns a transaction on `store` without commands.
     pub fn new(store: &(impl EventStore + Clone)) -> Self {
         Self {
             store: Arc::new(store.clone()),
-            participants: Vec::new(),
+            parties: Parties { all: Vec::new(), writes: Vec::new() },
             metadata: Arc::default(),
             retry: RetryPolicy::default(),
             deadline: Some(DEFAULT_DEADLINE),
             clock: Arc::new(SystemClock),
             once: None,
             fingerprint: None,
-            joined: Vec::new(),
             invalid: None,
         }
     }
@@ -123,10 +124,10 @@ impl Transaction {
     where
         A: Aggregate,
         C: HandledBy<A> + Send + Sync + 'static,
-        C::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        C::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         if let Some(party) = self.party(repository, id) {
-            party.add(PartCommand {
+            party.add(PartyCommand {
                 name: short_name::<C>(),
                 decide: Box::new(move |state, context| {
                     command.handled_by(state, context).map_err(Into::into)
@@ -136,9 +137,9 @@ impl Transaction {
         self
     }
 
-    /// Carries the transaction out only when the aggregate `id`, which has to have a command, is at the version
-    /// that the caller has seen: see [`Request::expecting`](crate::Request::expecting).
-    pub fn expecting<A: Aggregate>(
+    /// Executes the transaction only if the aggregate `id`, which must have a command in it, is at the given version:
+    /// see [`Request::expected_version`](crate::Request::expected_version).
+    pub fn expected_version<A: Aggregate>(
         mut self,
         repository: &Repository<A>,
         id: &A::Id,
@@ -150,9 +151,9 @@ impl Transaction {
         self
     }
 
-    /// Adds writes of the caller's own that are made of what was decided for the aggregate `id`, which has to
-    /// have a command: see [`Request::joining`](crate::Request::joining).
-    pub fn joining<A, F, I>(mut self, repository: &Repository<A>, id: &A::Id, join: F) -> Self
+    /// Adds writes that are made of the decision for the aggregate `id`, which must have a command in the transaction:
+    /// see [`Request::with_writes`](crate::Request::with_writes).
+    pub fn with_writes<A, F, I>(mut self, repository: &Repository<A>, id: &A::Id, make: F) -> Self
     where
         A: Aggregate,
         F: Fn(&Decided<'_, A>) -> I + Send + Sync + 'static,
@@ -160,51 +161,54 @@ impl Transaction {
         I::Item: Send + Sync + 'static,
     {
         if let Some(party) = self.party(repository, id) {
-            party.join(joining::boxed(join));
+            party.add_writes(boxed(make));
         }
         self
     }
 
-    /// Adds a write of the caller's own.
-    pub fn join(mut self, write: impl Send + Sync + 'static) -> Self {
-        self.joined.push(JoinedWrite::new(write));
+    /// Adds a write to the transaction: see [`AdditionalWrite`].
+    pub fn with_write(mut self, write: impl Send + Sync + 'static) -> Self {
+        self.parties.writes.push(AdditionalWrite::new(write));
         self
     }
 
-    /// The metadata that all events record.
-    pub fn with(mut self, metadata: Metadata) -> Self {
+    /// Sets the metadata of all commits.
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = Arc::new(metadata);
         self
     }
 
-    /// Carries the transaction out once, however often it is asked for under this `key`: see
-    /// [`Request::once`](crate::Request::once). The key belongs to all transactions on the store, so it has to
-    /// be unique among them.
+    /// Sets an idempotency key: the transaction is executed once, however often it is sent under this `key`. See
+    /// [`Request::once`](crate::Request::once).
+    ///
+    /// The key must be unique among all transactions on the store.
+    #[doc(alias = "idempotency key")]
     pub fn once(self, key: impl Into<String>) -> Self {
-        self.once_for(USUAL_RETENTION, key)
+        self.once_for(DEFAULT_RETENTION, key)
     }
 
-    /// The same, remembered for `retention`, in whole seconds.
+    /// Sets an [idempotency key](Self::once) that is remembered for `retention`, in whole seconds.
     pub fn once_for(mut self, retention: Duration, key: impl Into<String>) -> Self {
-        self.once = Some(OnceRequest { key: key.into(), retention });
+        self.once = Some(KeyOption { key: key.into(), retention });
         self
     }
 
-    /// Sets what identifies the transaction under its key, instead of its aggregates and the names of its commands:
-    /// see [`Request::fingerprint`](crate::Request::fingerprint). The aggregates have to be the same in any case.
+    /// Sets what identifies the transaction under its key (default: the names of its commands): see
+    /// [`Request::fingerprint`](crate::Request::fingerprint). The aggregates must be the same in any case.
     pub fn fingerprint(mut self, content: impl AsRef<[u8]>) -> Self {
-        self.fingerprint = Some(joining::digest(content.as_ref()));
+        self.fingerprint = Some(digest(content.as_ref()));
         self
     }
 
-    /// Where the time comes from, for waits and for keys that expire. Decisions take it from their repositories.
+    /// Sets the clock that retries wait by and keys expire by (default: [`SystemClock`]). Decisions use the clocks of
+    /// their repositories.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
         self
     }
 
     /// Sets how often and how fast to retry. Retries of requests are charged to the
-    /// [budgets](crate::RetryBudget) of the repositories: those of the write to the first one's.
+    /// [budgets](crate::RetryBudget) of the repositories: those of the write to the budget of the first one.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
@@ -217,7 +221,7 @@ impl Transaction {
         self
     }
 
-    /// Lets the transaction take as long as its retries last.
+    /// Removes the deadline: the transaction may take as long as its retries last.
     pub fn without_deadline(mut self) -> Self {
         self.deadline = None;
         self
@@ -225,19 +229,103 @@ impl Transaction {
 
     /// Decides all commands, and records their events.
     ///
-    /// The future may be dropped at any time. All is then recorded, or nothing.
+    /// The future may be dropped at any time. Either all events are recorded then, or none.
     ///
     /// # Errors
     ///
-    /// As [`Repository::execute`]; a [`Rejection`] tells which aggregate said no. [`StoreError::Invalid`] when
-    /// there are no commands, or a repository is on another store.
+    /// As [`Repository::execute`]. A [`Rejection`] names the aggregate that rejected its command.
+    /// [`StoreError::Invalid`] if there are no commands, or a repository is on another store.
     pub async fn commit(self) -> Result<Committed, TransactionError> {
-        let mut report = Report::transaction(self.participants.len());
+        let mut report = Report::transaction(self.parties.all.len());
         let span = report.span().clone();
         async { self.run(&mut report).await }.instrument(span).await
     }
 
-    /// The part that the aggregate `id` has in the transaction.
+    async fn run(mut self, report: &mut Report) -> Result<Committed, TransactionError> {
+        let idempotency = match self.validated() {
+            Ok(idempotency) => idempotency,
+            Err(error) => return Err(failed(&mut self.parties, error.into(), 0, report, Numbers::default())),
+        };
+        let Self { store, mut parties, metadata, retry: policy, deadline: limit, clock, .. } = self;
+        parties.all.iter_mut().for_each(|party| party.begin(limit));
+        let tokens = parties.all[0].tokens();
+        let retrying =
+            Retrying { clock: &*clock, policy, tokens: &tokens, deadline: Deadline::after(limit, &*clock) };
+        let mut execution = Execution::new(parties, &*store, retrying, idempotency);
+
+        let mut next = execution.begin().await;
+        let result = loop {
+            match next {
+                Ok(Next::Decide) => {
+                    let decided = execution.participants.decide(&metadata);
+                    next = execution.conclude(decided).await;
+                }
+                Ok(Next::Done(Done::Now)) => {
+                    let checked = execution.participants.check_writes();
+                    break checked.map(|()| Done::Now).map_err(ExecuteError::Store);
+                }
+                Ok(Next::Done(done)) => break Ok(done),
+                Err(error) => break Err(error),
+            }
+        };
+
+        let Execution { participants: mut parties, attempts, cost, .. } = execution;
+        let cost = cost + parties.all.iter().map(|party| party.cost()).sum();
+        let mut numbers = Numbers { attempts, cost, ..Numbers::default() };
+        let done = match result {
+            Ok(done) => done,
+            Err(error) => return Err(failed(&mut parties, error, attempts, report, numbers)),
+        };
+        let outcome = match done {
+            Done::Before(_) => "repeated",
+            Done::Now if parties.is_noop() => "nothing",
+            Done::Now => "accepted",
+        };
+        parties.all.iter_mut().for_each(|party| party.report(outcome));
+        let repeated = matches!(done, Done::Before(_));
+        let outcomes = match done {
+            Done::Before(outcomes) => outcomes,
+            Done::Now => {
+                let appends = parties.all.iter().filter_map(|party| party.append());
+                numbers.events = appends.map(|append| append.commit().events.len()).sum();
+                parties.all.into_iter().map(|party| (party.stream().clone(), party.recorded())).collect()
+            }
+        };
+        report.end(outcome, numbers);
+        Ok(Committed { attempts, cost, repeated, outcomes })
+    }
+
+    /// Returns the idempotency key of the transaction, if it has one and is valid.
+    fn validated(&mut self) -> Result<Option<Idempotency>, StoreError> {
+        if let Some(error) = self.invalid.take() {
+            return Err(error);
+        }
+        if self.parties.all.is_empty() {
+            return Err(StoreError::invalid("the transaction has no commands: add one with `execute`"));
+        }
+        if let Some(idle) = self.parties.all.iter().find(|party| party.commands().is_empty()) {
+            let reason = format!("the transaction has options for `{}`, but no command", idle.stream());
+            return Err(StoreError::invalid(reason));
+        }
+        match &self.once {
+            Some(once) => Idempotency::new(once, None, Some(self.identity())).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns what identifies the transaction under its key: the names of its commands, unless the caller says
+    /// otherwise. The order of the aggregates does not matter, nor which they are: the record has their streams.
+    fn identity(&self) -> String {
+        if let Some(fingerprint) = &self.fingerprint {
+            return fingerprint.clone();
+        }
+        let mut parties: Vec<_> = self.parties.all.iter().collect();
+        parties.sort_by_key(|party| party.stream());
+        let names = parties.iter().flat_map(|party| party.commands()).collect::<Vec<_>>().join(", ");
+        if names.len() <= LONGEST_FINGERPRINT { names } else { digest(names.as_bytes()) }
+    }
+
+    /// Returns the part of the aggregate `id` in the transaction.
     fn party<A: Aggregate>(&mut self, repository: &Repository<A>, id: &A::Id) -> Option<&mut Party<A>> {
         let stream = match StreamId::new(A::NAME, id) {
             Ok(stream) => stream,
@@ -252,16 +340,17 @@ impl Transaction {
             )));
             return None;
         }
-        let index = match self.participants.iter().position(|known| *known.stream() == stream) {
+        let parties = &mut self.parties.all;
+        let index = match parties.iter().position(|known| *known.stream() == stream) {
             Some(index) => index,
             None => {
                 let party: Party<A> = Party::new(Arc::clone(&repository.inner), id.clone(), stream);
-                self.participants.push(Box::new(party));
-                self.participants.len() - 1
+                parties.push(Box::new(party));
+                parties.len() - 1
             }
         };
-        let participant: &mut dyn Any = self.participants[index].as_mut();
-        let party = participant.downcast_mut();
+        let party: &mut dyn Any = parties[index].as_mut();
+        let party = party.downcast_mut();
         if party.is_none() {
             let reason = format!("two types of aggregates have the name `{}`", A::NAME);
             self.invalid.get_or_insert(StoreError::invalid(reason));
@@ -272,10 +361,119 @@ impl Transaction {
 
 impl fmt::Debug for Transaction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let streams: Vec<_> = self.participants.iter().map(|participant| participant.stream()).collect();
+        let streams: Vec<_> = self.parties.all.iter().map(|party| party.stream()).collect();
         f.debug_struct("Transaction")
             .field("store", &self.store)
             .field("streams", &streams)
             .finish_non_exhaustive()
+    }
+}
+
+/// Records in the spans and in the log why the transaction failed, and returns the error.
+fn failed(
+    parties: &mut Parties,
+    error: TransactionError,
+    attempts: u32,
+    report: &mut Report,
+    numbers: Numbers,
+) -> TransactionError {
+    let rejected = error.rejection().map(Rejection::stream);
+    for party in &mut parties.all {
+        let is_cause = rejected.is_none_or(|stream| stream == party.stream());
+        party.report(if is_cause { error.outcome() } else { "not recorded" });
+    }
+    let streams = parties.all.iter().map(|party| party.stream().as_str()).collect::<Vec<_>>().join(", ");
+    let commands = parties.all.iter().flat_map(|party| party.commands()).collect::<Vec<_>>().join(", ");
+    error.log(&streams, &commands, attempts);
+    report.end(error.outcome(), numbers);
+    error
+}
+
+/// The result of a transaction that was executed.
+#[non_exhaustive]
+pub struct Committed {
+    /// How many times it was decided: more than once after conflicts.
+    pub attempts: u32,
+    /// What all attempts cost together.
+    pub cost: Cost,
+    /// Whether these are the outcomes of an earlier transaction under the same idempotency key.
+    pub repeated: bool,
+    outcomes: Vec<(StreamId, AnyOutcome)>,
+}
+
+impl Committed {
+    /// Returns the outcome of the aggregate `id`: its state, and the events of all its commands together. `None` if it
+    /// has no part in the transaction.
+    ///
+    /// Attempts and cost are those of the whole transaction, and not known for each aggregate.
+    #[must_use]
+    pub fn outcome<A: Aggregate>(&self, id: &A::Id) -> Option<&Outcome<A>> {
+        let stream = StreamId::new(A::NAME, id).ok()?;
+        let (_, outcome) = self.outcomes.iter().find(|(known, _)| *known == stream)?;
+        outcome.downcast_ref()
+    }
+
+    /// Removes the [outcome](Self::outcome) of the aggregate `id`, and returns it.
+    pub fn take_outcome<A: Aggregate>(&mut self, id: &A::Id) -> Option<Outcome<A>> {
+        let stream = StreamId::new(A::NAME, id).ok()?;
+        let is_it =
+            |(known, outcome): &(StreamId, AnyOutcome)| *known == stream && outcome.is::<Outcome<A>>();
+        let index = self.outcomes.iter().position(is_it)?;
+        let (_, outcome) = self.outcomes.remove(index);
+        outcome.downcast().ok().map(|outcome| *outcome)
+    }
+
+    /// Returns the streams of the aggregates, in the order of their first commands.
+    pub fn streams(&self) -> impl Iterator<Item = &StreamId> {
+        self.outcomes.iter().map(|(stream, _)| stream)
+    }
+}
+
+impl fmt::Debug for Committed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let streams: Vec<_> = self.streams().collect();
+        f.debug_struct("Committed")
+            .field("streams", &streams)
+            .field("attempts", &self.attempts)
+            .field("cost", &self.cost)
+            .field("repeated", &self.repeated)
+            .finish()
+    }
+}
+
+/// The rejection of one command of a transaction. Its text has the stream and the domain's error.
+#[derive(Debug)]
+pub struct Rejection {
+    stream: StreamId,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+impl Rejection {
+    fn new(stream: StreamId, error: Box<dyn Error + Send + Sync>) -> Self {
+        Self { stream, error }
+    }
+
+    /// Returns the stream of the aggregate that rejected its command.
+    #[must_use]
+    pub fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    /// Returns the domain's error if it is of the type `E`.
+    #[must_use]
+    pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
+        self.error.downcast_ref()
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.stream, self.error)
+    }
+}
+
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.error)
     }
 }

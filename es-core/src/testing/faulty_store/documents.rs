@@ -33,7 +33,7 @@ impl<S: EventStore + Documents> Documents for FaultyStore<S> {
 
     async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
         let carry_out = async || self.store.change(set).await;
-        match set.changes().len() + set.joined_writes().len() {
+        match set.changes().len() + set.additional_writes().len() {
             0 | 1 => self.request(carry_out).await,
             _ => self.transaction(carry_out).await,
         }

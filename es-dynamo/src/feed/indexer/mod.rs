@@ -97,7 +97,7 @@ impl Indexer {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] when the feed cannot be read.
+    /// [`StoreError::Corrupt`] when the feed cannot be read.
     pub async fn run(&self) -> Result<(), StoreError> {
         match &*self.work {
             Work::Stream(worker) => worker.run().await,

@@ -191,7 +191,7 @@ mod tests {
         let (accepted, failures) = run(Broker::default(), records, EventFilter::all()).await;
         assert_eq!((accepted, failures), (vec!["order#1 1".to_owned(), "order#1 2".to_owned()], json!([])));
 
-        let other = EventFilter::none().with("order", ["Other"]);
+        let other = EventFilter::none().with_events("order", ["Other"]);
         let (accepted, failures) = run(Broker::default(), vec![record(1, "order#1", 1)], other).await;
         assert_eq!((accepted, failures), (Vec::new(), json!([])));
     }

@@ -91,7 +91,7 @@ impl LogPage {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] that names the item, and quotes nothing.
+    /// [`StoreError::Corrupt`] that names the item, and quotes nothing.
     pub(crate) fn from_item(slice: Slice, item: &Item) -> Result<Self, StoreError> {
         let first = item
             .get(names::SORT_KEY)
@@ -141,7 +141,7 @@ fn texts<'a>(item: &'a Item, name: &str) -> Option<impl Iterator<Item = &'a str>
 /// The error that something is wrong with a page.
 pub(crate) fn damaged(slice: Slice, first: Position, reason: impl std::fmt::Display) -> StoreError {
     let what = format!("the page at position {first} of the feed's slice {slice}");
-    StoreError::damaged(what, reason.to_string())
+    StoreError::corrupt_item(what, reason.to_string())
 }
 
 #[cfg(test)]
@@ -249,7 +249,7 @@ mod tests {
     fn references_know_their_kinds() {
         use es_core::feed::EventFilter;
 
-        let filter = EventFilter::none().with("order", ["Placed"]);
+        let filter = EventFilter::none().with_events("order", ["Placed"]);
         assert!(reference("order", 1, 1, 2, &["Paid", "Placed"]).is_taken(&filter));
         assert!(!reference("order", 1, 1, 1, &["Paid"]).is_taken(&filter));
         assert!(!reference("bet", 1, 1, 1, &["Placed"]).is_taken(&filter));

@@ -42,7 +42,8 @@ impl Settings {
     }
 
     pub(crate) fn from_item(item: &Item) -> Result<Self, StoreError> {
-        let damaged = |reason: String| StoreError::damaged("the item with the settings of the feed", reason);
+        let damaged =
+            |reason: String| StoreError::corrupt_item("the item with the settings of the feed", reason);
         let number = |name| item.get(name).and_then(|value| value.as_n().ok()?.parse::<u32>().ok());
         let slices = number(names::COUNT).and_then(Slices::new).ok_or_else(|| {
             damaged(format!("its number of slices is missing, or not from 1 to {}", Slices::MAX))

@@ -183,7 +183,7 @@ impl Reconciler {
                 let query = PageQuery::After(end);
                 let found = retrying(|| feed.pages(slice, query, PAGES_AT_ONCE, false)).await;
                 let found = match found {
-                    Err(error @ StoreError::Damaged { .. }) => {
+                    Err(error @ StoreError::Corrupt { .. }) => {
                         report.disordered.push(error.to_string());
                         break;
                     }

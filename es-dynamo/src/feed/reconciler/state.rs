@@ -41,7 +41,7 @@ pub(crate) fn key(name: &str) -> DocumentKey {
 ///
 /// # Errors
 ///
-/// [`StoreError::Damaged`] if the number of segments is out of range: each of them is a concurrent request.
+/// [`StoreError::Corrupt`] if the number of segments is out of range: each of them is a concurrent request.
 pub(crate) async fn read(
     documents: &dyn Documents,
     key: &DocumentKey,
@@ -53,7 +53,7 @@ pub(crate) async fn read(
     if count == 0 || count > MAX_SEGMENTS as usize {
         let reason =
             format!("it has {count} segments instead of 1 to {MAX_SEGMENTS}: delete it to begin again");
-        return Err(StoreError::damaged(format!("the document `{key}`"), reason));
+        return Err(StoreError::corrupt_item(format!("the document `{key}`"), reason));
     }
     Ok(Some((state, document.revision)))
 }

@@ -48,7 +48,8 @@ fn items() -> Vec<Value> {
         let id = CommitId::new(Uuid::from_u128(number as u128 + 1));
         let mut commit = NewCommit::new(id, time, events);
         if number > 0 {
-            commit = commit.with_metadata(Metadata::new().with_actor("bob").with("depth", json!([[1]])));
+            commit =
+                commit.with_metadata(Metadata::new().with_actor("bob").with_entry("depth", json!([[1]])));
         }
         items.extend(commit_items(&stream(), first, &commit).expect("fits"));
         first = first.plus(count);

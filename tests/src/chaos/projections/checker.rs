@@ -144,7 +144,7 @@ async fn finish(projector: &Projector<Ledger>) -> Result<(), String> {
 
 /// What the feed says.
 async fn events(run: &Run) -> Result<Events, String> {
-    let filter = EventFilter::none().with("account", ["Deposited", "Withdrawn"]);
+    let filter = EventFilter::none().with_events("account", ["Deposited", "Withdrawn"]);
     let mut events = Events::new();
     for slice in run.truth.slices().await.map_err(|error| error.to_string())?.iter() {
         let read = FeedRead::new(slice, Position::NONE).limit(10_000);

@@ -15,8 +15,8 @@ pub async fn a_commit_reads_back_as_it_was_written(store: Arc<dyn EventStore>) {
         .with_actor("alice")
         .with_correlation("request-1")
         .with_causation("event-0")
-        .with("tenant", "acme")
-        .with("ratio", 0.1 + 0.2);
+        .with_entry("tenant", "acme")
+        .with_entry("ratio", 0.1 + 0.2);
     let commit = NewCommit {
         metadata: metadata.clone(),
         ..NewCommit::new(

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use es_core::store::{Claim, ClaimChange, Once, OnceKey, Place, WriteError, WriteSet};
+use es_core::store::{
+    Claim, ClaimChange, EventRange, IdempotencyKey, NewIdempotencyRecord, WriteError, WriteSet,
+};
 use es_core::{EventStore, StreamId, Version};
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -13,23 +15,24 @@ use super::grow;
 use super::write::{append, ends};
 use crate::conformance::support::{new_stream, time};
 
-fn key(stream: Option<&StreamId>, key: &str) -> OnceKey {
-    OnceKey::new(stream.cloned(), key).expect("valid")
+fn key(stream: Option<&StreamId>, key: &str) -> IdempotencyKey {
+    IdempotencyKey::new(stream.cloned(), key).expect("valid")
 }
 
-fn place(stream: &StreamId, first: u64, last: u64) -> Place {
-    Place { stream: stream.clone(), first: Version::new(first), last: Version::new(last) }
+fn place(stream: &StreamId, first: u64, last: u64) -> EventRange {
+    EventRange { stream: stream.clone(), first: Version::new(first), last: Version::new(last) }
 }
 
-fn once(key: &OnceKey, now: DateTime<Utc>, places: Vec<Place>) -> Once {
+fn once(key: &IdempotencyKey, now: DateTime<Utc>, places: Vec<EventRange>) -> NewIdempotencyRecord {
     let expires = now + Duration::from_secs(60);
-    Once::new(key.clone(), Uuid::new_v4(), now, expires, places).with_fingerprint(Some("Count".to_owned()))
+    NewIdempotencyRecord::new(key.clone(), Uuid::new_v4(), now, expires, places)
+        .with_fingerprint(Some("Count".to_owned()))
 }
 
 /// An event for `stream` after `version`, once.
-fn set(stream: &StreamId, version: u64, key: &OnceKey, now: DateTime<Utc>) -> WriteSet {
+fn set(stream: &StreamId, version: u64, key: &IdempotencyKey, now: DateTime<Utc>) -> WriteSet {
     let places = vec![place(stream, version + 1, version + 1)];
-    WriteSet::new().append(append(stream, version, 1)).once(once(key, now, places))
+    WriteSet::new().append(append(stream, version, 1)).idempotent(once(key, now, places))
 }
 
 /// The error tells where the events of the first are; the first itself may be repeated.
@@ -37,14 +40,14 @@ pub async fn a_second_set_under_a_key_writes_nothing(store: Arc<dyn EventStore>)
     let stream = new_stream();
     for key in [key(Some(&stream), "k"), key(None, &Uuid::new_v4().to_string())] {
         let version = store.head(&stream).await.expect("is known").version.get();
-        assert_eq!(store.marker(&key).await.expect("is known").marker, None);
+        assert_eq!(store.idempotency_record(&key).await.expect("is known").record, None);
         let first = set(&stream, version, &key, time(0));
         store.write(&first).await.expect("writes");
         let error = store.write(&set(&stream, version + 1, &key, time(0))).await.expect_err("was done");
-        let WriteError::Done(marker) = error else { panic!("{error:?}") };
-        assert_eq!(marker.places, [place(&stream, version + 1, version + 1)]);
+        let WriteError::AlreadyDone(marker) = error else { panic!("{error:?}") };
+        assert_eq!(marker.ranges, [place(&stream, version + 1, version + 1)]);
         assert_eq!(marker.fingerprint.as_deref(), Some("Count"));
-        assert_eq!(Some(marker), store.marker(&key).await.expect("is known").marker);
+        assert_eq!(Some(marker), store.idempotency_record(&key).await.expect("is known").record);
         assert!(store.write(&first).await.expect("is found").repeated);
         grow(&*store, &stream, 1).await;
         assert!(store.write(&first).await.expect("is found").repeated);
@@ -66,7 +69,7 @@ pub async fn keys_of_any_text_are_kept_apart(store: Arc<dyn EventStore>) {
         key(None, &format!("{run}#")),
     ];
     for key in &keys {
-        let written = store.write(&WriteSet::new().once(once(key, time(0), Vec::new()))).await;
+        let written = store.write(&WriteSet::new().idempotent(once(key, time(0), Vec::new()))).await;
         assert!(!written.unwrap_or_else(|error| panic!("{}: {error}", key.key())).repeated);
     }
 }
@@ -78,11 +81,11 @@ pub async fn a_marker_expires(store: Arc<dyn EventStore>) {
     store.write(&set(&stream, 0, &key, time(0))).await.expect("writes");
     for seconds in [1, 59, 60] {
         let error = store.write(&set(&stream, 1, &key, time(seconds))).await.expect_err("is remembered");
-        assert!(matches!(error, WriteError::Done(_)), "after {seconds}: {error:?}");
+        assert!(matches!(error, WriteError::AlreadyDone(_)), "after {seconds}: {error:?}");
     }
     store.write(&set(&stream, 1, &key, time(61))).await.expect("is forgotten");
     let error = store.write(&set(&stream, 2, &key, time(100))).await.expect_err("is remembered again");
-    assert!(matches!(&error, WriteError::Done(marker) if marker.places[0].last == 2), "{error:?}");
+    assert!(matches!(&error, WriteError::AlreadyDone(marker) if marker.ranges[0].last == 2), "{error:?}");
 }
 
 /// A message that comes again meets a stream that has gone on, and claims that others hold by now.
@@ -95,7 +98,7 @@ pub async fn what_was_done_comes_before_conflicts_and_claims(store: Arc<dyn Even
     store.write(&WriteSet::new().append(append(&other, 0, 1)).claims([take(&other)])).await.expect("is free");
     for version in [0, 1] {
         let error = store.write(&set(&stream, version, &key, time(1)).claims([take(&stream)])).await;
-        assert!(matches!(error, Err(WriteError::Done(_))), "{error:?}");
+        assert!(matches!(error, Err(WriteError::AlreadyDone(_))), "{error:?}");
     }
     let conflict = WriteSet::new().append(append(&stream, 0, 1)).claims([take(&stream)]);
     assert!(matches!(store.write(&conflict).await, Err(WriteError::Conflict(_))));
@@ -121,7 +124,7 @@ pub async fn of_many_sets_under_one_key_one_wins(store: Arc<dyn EventStore>) {
     assert_eq!(winners.len(), 1, "{results:?}");
     for error in results.iter().filter_map(|result| result.as_ref().err()) {
         assert!(
-            matches!(error, WriteError::Done(marker) if marker.places[0].stream == *winners[0].0),
+            matches!(error, WriteError::AlreadyDone(marker) if marker.ranges[0].stream == *winners[0].0),
             "{error:?}"
         );
     }

@@ -26,10 +26,10 @@ pub async fn commits_of_other_events_are_left_out(feed: Arc<dyn Feed>) {
     let none = EventFilter::none();
     for filter in [
         EventFilter::all(),
-        none.clone().with("conformance", ["A"]),
-        none.clone().with("conformance", ["A", "B"]),
-        none.clone().with("conformance", ["C"]).with("another", ["A"]),
-        none.clone().with("another", ["A", "B", "C"]),
+        none.clone().with_events("conformance", ["A"]),
+        none.clone().with_events("conformance", ["A", "B"]),
+        none.clone().with_events("conformance", ["C"]).with_events("another", ["A"]),
+        none.clone().with_events("another", ["A", "B", "C"]),
         none,
     ] {
         let taken = |entry: &&FeedEntry| filter.takes_any(&entry.stream, &entry.commit);

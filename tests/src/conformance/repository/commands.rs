@@ -77,11 +77,11 @@ pub async fn what_cannot_be_read_back_is_not_stored(store: Arc<dyn EventStore>) 
 /// What a request carries is with each of its commits, and with no other.
 pub async fn metadata_is_recorded(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
-    let metadata = Metadata::new().with_actor("alice").with("tenant", "acme");
-    accounts.with(metadata.clone()).execute(&id, Deposit::one(1, "")).await.expect("accepted");
+    let metadata = Metadata::new().with_actor("alice").with_entry("tenant", "acme");
+    accounts.with_metadata(metadata.clone()).execute(&id, Deposit::one(1, "")).await.expect("accepted");
     accounts.execute(&id, Deposit::one(2, "")).await.expect("accepted");
     let seen = accounts
-        .with(metadata.clone())
+        .with_metadata(metadata.clone())
         .decide(&id, async |_, ctx| Err::<Events<_>, _>(ctx.metadata().clone()))
         .await
         .expect_err("rejected");
@@ -141,7 +141,7 @@ pub async fn metadata_comes_from_where_it_is_told(store: Arc<dyn EventStore>) {
     let accounts: Repository<Account> = Repository::builder(store).metadata(source).build();
     accounts.execute(&id, Deposit::one(1, "a")).await.expect("accepted");
     accounts
-        .with(Metadata::new().with_actor("ann"))
+        .with_metadata(Metadata::new().with_actor("ann"))
         .execute(&id, Deposit::one(1, "b"))
         .await
         .expect("accepted");
@@ -151,7 +151,7 @@ pub async fn metadata_comes_from_where_it_is_told(store: Arc<dyn EventStore>) {
     assert_eq!(actors, [Some("everyone"), Some("ann"), Some("everyone")]);
 
     let next = history[0].metadata.following(history[0].id);
-    accounts.with(next).execute(&id, Deposit::one(1, "d")).await.expect("accepted");
+    accounts.with_metadata(next).execute(&id, Deposit::one(1, "d")).await.expect("accepted");
     let last = accounts.history(&id).all().await.expect("reads").pop().expect("has events");
     assert_eq!((last.metadata.actor(), last.metadata.correlation()), (Some("everyone"), Some("all")));
     assert_eq!(last.metadata.causation(), Some(history[0].id.to_string().as_str()));

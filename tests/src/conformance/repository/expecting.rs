@@ -29,7 +29,7 @@ pub async fn a_command_is_carried_out_at_the_version_expected(store: Arc<dyn Eve
         let decisions = AtomicU32::new(0);
         let deposit = async |expected| {
             accounts
-                .expecting(expected)
+                .expected_version(expected)
                 .decide(&id, async |_, _| {
                     decisions.fetch_add(1, Ordering::SeqCst);
                     Ok::<_, Overdrawn>(Deposited { cents: 1, note: "a".to_owned() }.into())
@@ -62,7 +62,7 @@ pub async fn a_lost_race_is_outdated(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let decisions = AtomicU32::new(0);
     let error = accounts
-        .expecting(exact(0))
+        .expected_version(exact(0))
         .decide(&id, async |_, _| {
             decisions.fetch_add(1, Ordering::SeqCst);
             append(&store, &id, vec![deposited(1, "first")]).await;
@@ -78,11 +78,11 @@ pub async fn a_lost_race_is_outdated(store: Arc<dyn EventStore>) {
 pub async fn a_repeated_command_is_answered_as_before(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     for delivery in 0..3 {
-        let request = accounts.once("k").expecting(ExpectedVersion::NoStream);
+        let request = accounts.once("k").expected_version(ExpectedVersion::NoStream);
         let done = request.execute(&id, Deposit::one(5, "once")).await.expect("was as expected");
         assert_eq!((done.repeated, done.version), (delivery > 0, Version::new(1)));
     }
-    let error = accounts.once("other").expecting(exact(0)).execute(&id, Deposit::one(5, "a")).await;
+    let error = accounts.once("other").expected_version(exact(0)).execute(&id, Deposit::one(5, "a")).await;
     assert_eq!(outdated(error.expect_err("has gone on")), Version::new(1));
 }
 
@@ -94,8 +94,8 @@ pub async fn a_transaction_expects_versions_too(store: Arc<dyn EventStore>) {
         Transaction::new(&store)
             .execute(&accounts, &ann, Withdraw { cents: 1 })
             .execute(&accounts, &bob, Deposit::one(1, "transfer"))
-            .expecting(&accounts, &ann, from)
-            .expecting(&accounts, &bob, to)
+            .expected_version(&accounts, &ann, from)
+            .expected_version(&accounts, &bob, to)
     };
     for (from, to, actual) in [(exact(2), exact(0), 1), (exact(1), exact(1), 0)] {
         let error = transfer(from, to).commit().await.expect_err("is not so");
@@ -105,6 +105,6 @@ pub async fn a_transaction_expects_versions_too(store: Arc<dyn EventStore>) {
     let taken = done.take_outcome::<Account>(&bob).expect("took part");
     assert_eq!((taken.version, taken.state.balance), (Version::new(1), 1));
     assert!(done.take_outcome::<Account>(&bob).is_none() && done.outcome::<Account>(&ann).is_some());
-    let idle = Transaction::new(&store).expecting(&accounts, &ann, exact(2));
+    let idle = Transaction::new(&store).expected_version(&accounts, &ann, exact(2));
     assert!(matches!(idle.commit().await, Err(ExecuteError::Store(_))));
 }

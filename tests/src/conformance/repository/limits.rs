@@ -80,7 +80,7 @@ pub async fn an_outage_ends_at_the_deadline(store: Arc<dyn EventStore>) {
     let retry = RetryPolicy::default().with_max_attempts(200).with_base_delay(Duration::from_secs(1));
     let (builder, clock) = patient(dead);
     let accounts = builder.retry(retry).deadline(Duration::ZERO).build();
-    let request = || accounts.with(es_core::Metadata::new());
+    let request = || accounts.with_metadata(es_core::Metadata::new());
     let error = request().deadline(Duration::from_secs(3)).execute(&id, Deposit::one(1, "")).await;
     let error = error.expect_err("is away");
     assert_eq!(error.deadline_exceeded().map(|exceeded| exceeded.limit), Some(Duration::from_secs(3)));
@@ -122,7 +122,7 @@ pub async fn a_late_decision_is_not_written(store: Arc<dyn EventStore>) {
     assert!(error.deadline_exceeded().is_some_and(|exceeded| !exceeded.outcome_unknown), "{error:?}");
     assert!(!accounts.exists(&id).await.expect("is known"));
     accounts
-        .with(es_core::Metadata::new())
+        .with_metadata(es_core::Metadata::new())
         .without_deadline()
         .decide(&id, decide)
         .await

@@ -37,7 +37,7 @@ pub async fn the_first_outcome_is_returned_again(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let cached: Repository<Account> = Repository::builder(Arc::clone(&store)).cache(4).build();
     accounts.execute(&id, Deposit::one(10, "before")).await.expect("accepted");
-    let audited = || accounts.with(Metadata::new().with_actor("ann"));
+    let audited = || accounts.with_metadata(Metadata::new().with_actor("ann"));
     let first = audited().once("k").execute(&id, Withdraw { cents: 8 }).await.expect("accepted");
     assert_eq!((first.state.balance, first.version, first.repeated), (2, Version::new(2), false));
     // It would be rejected now; and then accepted again.

@@ -37,7 +37,7 @@ pub async fn are_recorded_as_one(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     accounts.execute(&ann, Deposit::one(10, "first")).await.expect("accepted");
     let done = transfer(&store, &accounts, &ann, &bob, 4)
-        .with(Metadata::new().with_actor("cleo"))
+        .with_metadata(Metadata::new().with_actor("cleo"))
         .commit()
         .await
         .expect("accepted");
@@ -278,7 +278,7 @@ pub async fn that_cannot_be_are_refused(store: Arc<dyn EventStore>) {
         (Transaction::new(&store).execute(&elsewhere, &id, Deposit::one(1, "a")), "another store"),
         (Transaction::new(&store).execute(&accounts, &String::new(), Deposit::one(1, "a")), "needs an id"),
         (
-            Transaction::new(&store).execute(&accounts, &id, Deposit::one(1, "a")).joining(
+            Transaction::new(&store).execute(&accounts, &id, Deposit::one(1, "a")).with_writes(
                 &accounts,
                 &"other".to_owned(),
                 nothing,
@@ -286,7 +286,7 @@ pub async fn that_cannot_be_are_refused(store: Arc<dyn EventStore>) {
             "but no command",
         ),
         (
-            Transaction::new(&store).execute(&accounts, &id, Deposit::one(1, "a")).join("not a write"),
+            Transaction::new(&store).execute(&accounts, &id, Deposit::one(1, "a")).with_write("not a write"),
             "cannot carry out",
         ),
     ] {

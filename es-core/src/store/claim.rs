@@ -1,4 +1,4 @@
-//! Claims: values that one stream at a time may hold.
+//! Claims: values that at most one stream holds at a time.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use crate::keys::has_control_characters;
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
-/// A value that at most one stream holds: an email address, an account number, a user's name.
+/// A unique value, which at most one stream holds at a time: an email address, an account number, or a user name.
 ///
-/// The value may be personal, so it is shown nowhere: `Debug` and errors tell the claim's name alone.
+/// The value may be personal. `Debug` and errors show only the name of the claim.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Claim {
     name: String,
@@ -17,16 +17,16 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The most bytes that name and value may have together.
+    /// The maximum length of name and value together, in bytes.
     pub const MAX_BYTES: usize = 1024;
 
-    /// The claim `name` to `value`.
+    /// Returns the claim `name` to `value`.
     ///
-    /// The value is compared byte by byte: bring it into one form first, an email address into lower case.
+    /// Values are compared byte by byte. Normalize them first: for example, an email address to lower case.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when one of the two is empty or has control characters, the name contains `#`, or
+    /// [`StoreError::Invalid`] if one of the two is empty or has control characters, the name contains `#`, or
     /// both together exceed [`Claim::MAX_BYTES`].
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Result<Self, StoreError> {
         let (name, value) = (name.into(), value.into());
@@ -53,13 +53,13 @@ impl Claim {
         Ok(Self { name, value })
     }
 
-    /// What kind of value it is.
+    /// Returns the name: the kind of value.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The value.
+    /// Returns the value.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
@@ -72,28 +72,28 @@ impl fmt::Debug for Claim {
     }
 }
 
-/// A stream that takes a claim, or gives it back.
+/// A stream takes or releases a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClaimChange {
-    /// The stream holds the claim from now on. It may hold it already.
+    /// The stream takes the claim. It may hold it already.
     Take {
         /// The stream.
         stream: StreamId,
-        /// What it claims.
+        /// The claim.
         claim: Claim,
     },
-    /// Nobody holds the claim from now on. Nobody may hold it already.
+    /// The stream releases the claim. The claim may be free already.
     Release {
         /// The stream.
         stream: StreamId,
-        /// What it held.
+        /// The claim.
         claim: Claim,
     },
 }
 
 impl ClaimChange {
-    /// The stream.
+    /// Returns the stream.
     #[must_use]
     pub fn stream(&self) -> &StreamId {
         match self {
@@ -101,7 +101,7 @@ impl ClaimChange {
         }
     }
 
-    /// The claim.
+    /// Returns the claim.
     #[must_use]
     pub fn claim(&self) -> &Claim {
         match self {
@@ -109,12 +109,11 @@ impl ClaimChange {
         }
     }
 
-    /// What all the `changes` of one write come to, for each claim: the stream that may hold it before, if
-    /// any does, and the one that holds it afterwards.
+    /// Returns the net effect of the `changes` of one write on each claim.
     ///
     /// # Errors
     ///
-    /// [`Claimed`] when one stream of the write would take, or release, what another one has just taken.
+    /// [`Claimed`] if one stream of the write would take or release a claim that another one has just taken.
     pub fn net(changes: &[Self]) -> Result<Vec<NetChange<'_>>, Claimed> {
         let mut net: Vec<NetChange<'_>> = Vec::new();
         for change in changes {
@@ -134,14 +133,14 @@ impl ClaimChange {
     }
 }
 
-/// What a write does to one claim.
+/// The net effect of a write on one claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetChange<'a> {
     /// The claim.
     pub claim: &'a Claim,
-    /// The one stream that may hold it before; nobody may, too.
+    /// The only stream that may hold it before; it may also be free.
     pub before: &'a StreamId,
-    /// The stream that holds it afterwards.
+    /// The stream that holds it afterwards; `None` if it is released.
     pub after: Option<&'a StreamId>,
 }
 
@@ -152,9 +151,9 @@ pub struct NetChange<'a> {
 pub struct Claimed {
     /// The claim.
     pub claim: Claim,
-    /// The stream that holds it, when the store knows.
+    /// The stream that holds it, if the store knows.
     pub holder: Option<StreamId>,
-    /// The stream that wanted to take it, or to give it back.
+    /// The stream that was to take or release it.
     pub wanted_by: StreamId,
 }
 
@@ -163,25 +162,25 @@ fn holder_name(holder: Option<&StreamId>) -> String {
 }
 
 impl Claimed {
-    /// The `claim` that `holder` has and `wanted_by` has not.
+    /// Returns the error of the stream `wanted_by` about a `claim` of `holder`.
     #[must_use]
     pub fn new(claim: Claim, holder: Option<StreamId>, wanted_by: StreamId) -> Self {
         Self { claim, holder, wanted_by }
     }
 }
 
-/// Who holds a claim.
+/// The holder of a claim.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// The stream; `None` when the claim is free.
+    /// The stream; `None` if the claim is free.
     pub stream: Option<StreamId>,
-    /// What it cost to find out.
+    /// What the read cost.
     pub cost: Cost,
 }
 
 impl Holder {
-    /// The `stream` that holds a claim.
+    /// Returns a holder: `None` if the claim is free.
     #[must_use]
     pub fn new(stream: Option<StreamId>, cost: Cost) -> Self {
         Self { stream, cost }

@@ -1,0 +1,249 @@
+//! The engine that executes commands: load, decide, write, and again after a conflict.
+//!
+//! It works on [`Participants`]: the one aggregate of a [request](super::request), or those of a
+//! [transaction](super::transaction). They decide between its steps, because a decision may be asynchronous.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::clock::later;
+use crate::cost::Cost;
+use crate::repository::ExecuteError;
+use crate::repository::error::KeyReused;
+use crate::repository::retry::Retrying;
+use crate::store::{
+    Append, Conflict, EventRange, EventStore, IdempotencyKey, IdempotencyRecord, NewIdempotencyRecord,
+    StoreError, WriteError, WriteSet,
+};
+use crate::stream_id::StreamId;
+
+/// How long an idempotency key is remembered by default: 7 days.
+pub(super) const DEFAULT_RETENTION: Duration = Duration::from_hours(7 * 24);
+
+/// The aggregates that are loaded, decided on, and written together.
+pub(super) trait Participants {
+    /// What a command that was executed before came to.
+    type Outcome;
+
+    /// Loads all states to decide on.
+    async fn load(&mut self) -> Result<(), StoreError>;
+
+    /// Brings all states up to date, and returns whether one has changed.
+    async fn refresh(&mut self) -> Result<bool, StoreError>;
+
+    /// Returns whether all states were read with strong consistency.
+    fn are_fresh(&self) -> bool;
+
+    /// Returns whether the decision has nothing to record.
+    fn is_noop(&self) -> bool;
+
+    /// Returns the only commit of the decision, if it is all that there is to write.
+    fn only_append(&self) -> Option<&Append>;
+
+    /// Returns what the decision writes. A no-op is written for the sake of its idempotency key.
+    fn write_set(&mut self) -> Result<WriteSet, StoreError>;
+
+    /// Returns the versions of the decision's events in each stream.
+    fn ranges(&self) -> Vec<EventRange>;
+
+    /// Returns a new id for the write of a no-op.
+    fn new_id(&self) -> Uuid;
+
+    /// Reads the outcome that `record` tells of; `None` if that is about other streams.
+    async fn first_outcome(
+        &mut self,
+        record: &IdempotencyRecord,
+    ) -> Result<Option<Self::Outcome>, StoreError>;
+}
+
+/// Commands while they are executed.
+pub(super) struct Execution<'e, P> {
+    pub(super) participants: P,
+    store: &'e dyn EventStore,
+    retrying: Retrying<'e>,
+    idempotency: Option<Idempotency>,
+    /// How many times the commands were decided.
+    pub(super) attempts: u32,
+    /// What the writes cost, and the reads that are not of a participant.
+    pub(super) cost: Cost,
+}
+
+/// The next step of an execution.
+pub(super) enum Next<O> {
+    /// Decide on the states as they are, for the first time or again after a conflict.
+    Decide,
+    Done(Done<O>),
+}
+
+/// How commands were executed.
+pub(super) enum Done<O> {
+    /// By their decision.
+    Now,
+    /// Before, under their idempotency key.
+    Before(O),
+}
+
+impl<'e, P: Participants> Execution<'e, P> {
+    pub(super) fn new(
+        participants: P,
+        store: &'e dyn EventStore,
+        retrying: Retrying<'e>,
+        idempotency: Option<Idempotency>,
+    ) -> Self {
+        Self { participants, store, retrying, idempotency, attempts: 1, cost: Cost::ZERO }
+    }
+
+    /// Loads the states for the first decision.
+    pub(super) async fn begin<E>(&mut self) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        self.participants.load().await?;
+        Ok(Next::Decide)
+    }
+
+    /// Records what was decided, or returns why the commands were not accepted.
+    ///
+    /// No write verifies a rejection, nor that there is nothing to do. If these were decided on states that may be
+    /// outdated, the states are read again first.
+    pub(super) async fn conclude<E>(
+        &mut self,
+        decided: Result<(), ExecuteError<E>>,
+    ) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        let refused = match decided {
+            Ok(()) if !self.participants.is_noop() => return self.write().await,
+            Ok(()) => None,
+            Err(error @ ExecuteError::Store(_)) => return Err(error),
+            Err(error) => Some(error),
+        };
+        if !self.participants.are_fresh() && self.participants.refresh().await? {
+            return Ok(Next::Decide);
+        }
+        match refused {
+            Some(error) => self.unless_done_before(error).await,
+            None if self.idempotency.is_none() => Ok(Next::Done(Done::Now)),
+            None => self.write().await,
+        }
+    }
+
+    async fn write<E>(&mut self) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        let written = match self.participants.only_append().filter(|_| self.idempotency.is_none()) {
+            Some(append) => {
+                let request = async || Ok(self.store.append(append).await?.cost);
+                self.retrying.write(&mut self.cost, request).await
+            }
+            // What is rare is boxed: the future of a command stays small.
+            None => Box::pin(self.write_set()).await,
+        };
+        match written {
+            Ok(()) => Ok(Next::Done(Done::Now)),
+            Err(error) => Box::pin(self.not_written(error)).await,
+        }
+    }
+
+    async fn write_set(&mut self) -> Result<(), WriteError> {
+        let mut set = self.participants.write_set()?;
+        if let Some(idempotency) = &self.idempotency {
+            let first = set.appends().first().map(|append| append.commit().id.as_uuid());
+            let id = first.unwrap_or_else(|| self.participants.new_id());
+            // Not the time of the commit, which may be ahead of this clock.
+            let now = self.retrying.clock.now();
+            set = set.idempotent(idempotency.record(id, now, self.participants.ranges()));
+        }
+        let request = async || Ok(self.store.write(&set).await?.cost);
+        self.retrying.write(&mut self.cost, request).await
+    }
+
+    async fn not_written<E>(&mut self, error: WriteError) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        match error {
+            WriteError::AlreadyDone(record) => self.done_before(&record).await,
+            WriteError::Conflict(conflict) => self.again(conflict).await,
+            WriteError::Claimed(claimed) => Err(ExecuteError::Claimed(claimed)),
+            WriteError::Refused(refused) => Err(ExecuteError::Refused(refused)),
+            WriteError::Store(error) => Err(error.into()),
+        }
+    }
+
+    async fn again<E>(&mut self, conflict: Conflict) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        self.retrying.wait_after_conflict(conflict, self.attempts).await?;
+        self.attempts += 1;
+        self.participants.refresh().await?;
+        Ok(Next::Decide)
+    }
+
+    /// Returns why the commands were not accepted, unless they were executed before under their key.
+    async fn unless_done_before<E>(
+        &mut self,
+        error: ExecuteError<E>,
+    ) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        if let Some(idempotency) = &self.idempotency {
+            let found = self.retrying.read(|| self.store.idempotency_record(&idempotency.key)).await?;
+            self.cost += found.cost;
+            let now = self.retrying.clock.now();
+            if let Some(record) = found.record.filter(|record| record.is_valid_at(now)) {
+                return self.done_before(&record).await;
+            }
+        }
+        Err(error)
+    }
+
+    async fn done_before<E>(
+        &mut self,
+        record: &IdempotencyRecord,
+    ) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        let fingerprint =
+            self.idempotency.as_ref().and_then(|idempotency| idempotency.fingerprint.as_deref());
+        if record.matches(fingerprint) {
+            let outcome = self.participants.first_outcome(record).await.map_err(StoreError::after_a_write)?;
+            if let Some(outcome) = outcome {
+                return Ok(Next::Done(Done::Before(outcome)));
+            }
+        }
+        Err(ExecuteError::KeyReused(KeyReused::new(record.fingerprint.clone())))
+    }
+}
+
+/// The idempotency key of a request, before it is checked.
+#[derive(Clone)]
+pub(super) struct KeyOption {
+    pub(super) key: String,
+    pub(super) retention: Duration,
+}
+
+/// Hides the key, which may be confidential.
+impl fmt::Debug for KeyOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyOption").field("retention", &self.retention).finish_non_exhaustive()
+    }
+}
+
+/// The idempotency key of an execution, and what identifies its commands under it.
+pub(super) struct Idempotency {
+    key: IdempotencyKey,
+    retention: Duration,
+    fingerprint: Option<String>,
+}
+
+impl Idempotency {
+    /// The key of commands on `stream`, or of a transaction.
+    pub(super) fn new(
+        option: &KeyOption,
+        stream: Option<StreamId>,
+        fingerprint: Option<String>,
+    ) -> Result<Self, StoreError> {
+        let key = IdempotencyKey::new(stream, option.key.as_str())?;
+        Ok(Self { key, retention: option.retention, fingerprint })
+    }
+
+    fn record(&self, id: Uuid, now: DateTime<Utc>, ranges: Vec<EventRange>) -> NewIdempotencyRecord {
+        let expires = later(now, self.retention);
+        NewIdempotencyRecord::new(self.key.clone(), id, now, expires, ranges)
+            .with_fingerprint(self.fingerprint.clone())
+    }
+}
+
+/// Returns a digest (FNV-1a, 64 bits) that is the same in all versions of this crate.
+pub(super) fn digest(content: &[u8]) -> String {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", content.iter().fold(0xcbf2_9ce4_8422_2325, step))
+}

@@ -1,0 +1,443 @@
+//! Loading: from the commits of a stream to the state of an aggregate.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use quick_cache::sync::Cache;
+
+use crate::aggregate::Aggregate;
+use crate::cost::Cost;
+use crate::error_text::error_text;
+use crate::event::{CommitId, DecodeError, Event, EventData};
+use crate::repository::report::log_failure;
+use crate::repository::retry::{Deadline, Failures, Retrying};
+use crate::repository::snapshots::{Tail, Unusable};
+use crate::repository::{Inner, Loaded, Outcome};
+use crate::snapshot::{Snapshot, Snapshots};
+use crate::store::{Commit, EventRange, EventStore, Page, Read, StoreError};
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// The end of a load.
+#[derive(Clone, Copy)]
+pub(super) enum Until {
+    End,
+    /// The end as an eventually consistent read sees it.
+    EventualEnd,
+    Version(Version),
+    Time(DateTime<Utc>),
+}
+
+/// The start of a load into a new fold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// The snapshot, if the aggregate has one that can be used.
+    Snapshot,
+    FirstEvent,
+}
+
+/// Why a load stopped before its end.
+enum Interrupted {
+    Snapshot(Unusable),
+    Failed(StoreError),
+}
+
+impl From<Unusable> for Interrupted {
+    fn from(unusable: Unusable) -> Self {
+        Self::Snapshot(unusable)
+    }
+}
+
+impl From<StoreError> for Interrupted {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// A state while the events of its stream are applied to it.
+#[derive(Clone)]
+pub(super) struct Fold<A> {
+    pub(super) state: A,
+    pub(super) version: Version,
+    pub(super) time: Option<DateTime<Utc>>,
+    /// The version and the size in bytes of the newest snapshot that is known to be usable.
+    pub(super) snapshot: Version,
+    pub(super) snapshot_bytes: u64,
+    /// The commits since that snapshot.
+    pub(super) tail: Tail,
+    /// The version of a snapshot that was found and cannot be used.
+    pub(super) unusable_snapshot: Option<Version>,
+    pub(super) cost: Cost,
+}
+
+impl<A: Aggregate> Fold<A> {
+    pub(super) fn new() -> Self {
+        Self {
+            state: A::default(),
+            version: Version::NONE,
+            time: None,
+            snapshot: Version::NONE,
+            snapshot_bytes: 0,
+            tail: Tail::default(),
+            unusable_snapshot: None,
+            cost: Cost::ZERO,
+        }
+    }
+
+    /// Starts from the first event again; what the reads cost is kept.
+    pub(super) fn restart(&mut self) {
+        let (cost, unusable_snapshot) = (self.cost, self.unusable_snapshot);
+        *self = Self { cost, unusable_snapshot, ..Self::new() };
+    }
+
+    /// Continues from `state`, which is that of `snapshot`.
+    pub(super) fn restore(&mut self, state: A, snapshot: &Snapshot) {
+        self.state = state;
+        self.version = snapshot.version();
+        self.time = Some(snapshot.time());
+        self.note_snapshot(snapshot);
+    }
+
+    /// Notes that `snapshot` has the state as it is.
+    pub(super) fn note_snapshot(&mut self, snapshot: &Snapshot) {
+        self.snapshot = snapshot.version();
+        self.snapshot_bytes = snapshot.state().len() as u64;
+        self.tail = Tail::default();
+    }
+
+    /// Applies the events of `commit` up to the version `until`.
+    fn apply(
+        &mut self,
+        stream: &StreamId,
+        commit: &Commit,
+        until: Option<Version>,
+    ) -> Result<(), StoreError> {
+        for (version, _, data) in commit.numbered() {
+            if until.is_some_and(|until| version > until) {
+                break;
+            }
+            match decode::<A>(data) {
+                Ok(Some(event)) => self.state.apply_event(&event),
+                Ok(None) => {}
+                Err(error) => return Err(StoreError::decode(stream, version, error)),
+            }
+            self.version = version;
+        }
+        self.time = Some(commit.time);
+        self.tail.add(&commit.events);
+        Ok(())
+    }
+}
+
+impl<A: Aggregate> From<Fold<A>> for Loaded<A> {
+    fn from(fold: Fold<A>) -> Self {
+        Self {
+            state: fold.state,
+            version: fold.version,
+            time: fold.time,
+            snapshot: (!fold.snapshot.is_none()).then_some(fold.snapshot),
+            cost: fold.cost,
+        }
+    }
+}
+
+/// Decodes a stored event; `None` if it is retired and must be skipped.
+pub(super) fn decode<A: Aggregate>(data: &EventData) -> Result<Option<A::Event>, DecodeError> {
+    if A::RETIRED.contains(&data.name()) {
+        return Ok(None);
+    }
+    A::Event::decode(data).map(Some)
+}
+
+/// A bounded cache of states by stream. A cached state may be outdated.
+pub(super) struct StateCache<A> {
+    states: Cache<StreamId, Arc<Fold<A>>>,
+    /// Kept as a function, so that only a repository with a cache needs states that implement `Clone`.
+    clone: fn(&Fold<A>) -> Fold<A>,
+}
+
+impl<A: Clone> StateCache<A> {
+    pub(super) fn with_capacity(entries: usize) -> Self {
+        Self { states: Cache::new(entries), clone: Fold::clone }
+    }
+}
+
+impl<A> StateCache<A> {
+    fn get(&self, stream: &StreamId) -> Option<Fold<A>> {
+        self.states.get(stream).map(|fold| (self.clone)(&fold))
+    }
+
+    /// Keeps a state, unless a later one is kept already.
+    fn put(&self, stream: &StreamId, fold: &Fold<A>) {
+        if self.states.peek(stream).is_none_or(|kept| kept.version < fold.version) {
+            self.states.insert(stream.clone(), Arc::new((self.clone)(fold)));
+        }
+    }
+}
+
+impl<A: Aggregate> Inner<A> {
+    /// Loads a state into a new fold.
+    pub(super) async fn load_until(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        until: Until,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        if !matches!(until, Until::End) {
+            return self.advance(fold, stream, until, Start::FirstEvent, deadline).await;
+        }
+        match self.cached(stream) {
+            Some(cached) => {
+                *fold = cached;
+                self.catch_up(fold, stream, deadline).await?;
+            }
+            None => self.load_cold(fold, stream, deadline).await?,
+        }
+        self.remember(stream, fold);
+        Ok(())
+    }
+
+    /// Loads the current state into a new fold, without the cache.
+    pub(super) async fn load_cold(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.advance(fold, stream, Until::End, Start::Snapshot, deadline).await
+    }
+
+    /// Loads a state to decide on into a new fold, without the cache. With eventual reads, it may be outdated.
+    pub(super) async fn load_to_decide(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        let until = if self.eventual { Until::EventualEnd } else { Until::End };
+        self.advance(fold, stream, until, Start::Snapshot, deadline).await
+    }
+
+    /// Reads the events since a state was loaded.
+    pub(super) async fn catch_up(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        self.advance(fold, stream, Until::End, Start::FirstEvent, deadline).await
+    }
+
+    /// Returns the cached state of a stream, which may be outdated.
+    pub(super) fn cached(&self, stream: &StreamId) -> Option<Fold<A>> {
+        self.cache.as_ref()?.get(stream)
+    }
+
+    /// Puts a state into the cache, if there is one.
+    pub(super) fn remember(&self, stream: &StreamId, fold: &mut Fold<A>) {
+        if let Some(cache) = &self.cache
+            && !fold.version.is_none()
+        {
+            // The cost belongs to this caller, not to the next one.
+            let cost = std::mem::take(&mut fold.cost);
+            cache.put(stream, fold);
+            fold.cost = cost;
+        }
+    }
+
+    /// Reads the outcome of a command that was executed before, whose events are in `range`.
+    ///
+    /// `known` is the state that was loaded to decide the command now. It is used if it is the state of that outcome;
+    /// otherwise its snapshot is, if it is old enough.
+    pub(super) async fn first_outcome(
+        &self,
+        stream: &StreamId,
+        range: &EventRange,
+        known: &mut Fold<A>,
+        deadline: Deadline,
+    ) -> Result<Outcome<A>, StoreError> {
+        let mut fold = Fold::new();
+        let is_known = known.version == range.last;
+        if is_known {
+            std::mem::swap(&mut fold, known);
+            known.cost = std::mem::take(&mut fold.cost);
+        } else {
+            let has_snapshot = !known.snapshot.is_none() && known.snapshot < range.first;
+            let start = if has_snapshot { Start::Snapshot } else { Start::FirstEvent };
+            let until = Until::Version(range.first.previous());
+            self.advance(&mut fold, stream, until, start, deadline).await?;
+        }
+        let mut events = Vec::new();
+        let mut commit: Option<CommitId> = None;
+        if !range.is_empty() {
+            let read = Read::all(stream.clone()).after(range.first.previous()).until(range.last);
+            let mut pages = Pages::new(&*self.store, read);
+            while let Some(page) = pages.next(&self.retrying(deadline)).await? {
+                fold.cost += page.cost;
+                for stored in &page.commits {
+                    commit = Some(stored.id);
+                    for (version, _, data) in stored.numbered() {
+                        let event =
+                            decode::<A>(data).map_err(|error| StoreError::decode(stream, version, error))?;
+                        events.extend(event);
+                    }
+                    if !is_known {
+                        fold.apply(stream, stored, None)?;
+                    }
+                }
+            }
+        }
+        if fold.version != range.last || commit.is_some() == range.is_empty() {
+            let reason = format!("an idempotency record refers to version {}, which is missing", range.last);
+            return Err(StoreError::corrupt(stream, reason));
+        }
+        let (state, version, cost) = (fold.state, fold.version, fold.cost);
+        Ok(Outcome { state, version, events, commit, repeated: true, attempts: 1, cost })
+    }
+
+    /// Reads a part of a stream page by page. Each page has the retries and the deadline of a load.
+    pub(super) fn pages(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        let pages = Pages::new(&*self.store, read);
+        stream::try_unfold(pages, async move |mut pages| {
+            let deadline = Deadline::after(self.deadline, &*self.clock);
+            let page = pages.next(&self.retrying(deadline)).await.inspect_err(|error| {
+                log_failure(error, pages.read.stream(), "history");
+            })?;
+            self.tokens.refill();
+            Ok(page.map(|page| (page, pages)))
+        })
+        .boxed()
+    }
+
+    /// Reads on from the version of the fold. If a snapshot cannot be used, or makes the load fail, the state is
+    /// loaded from the first event instead.
+    async fn advance(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        until: Until,
+        start: Start,
+        deadline: Deadline,
+    ) -> Result<(), StoreError> {
+        let mut snapshots = if start == Start::Snapshot { self.usable_snapshots() } else { None };
+        let mut suspected: Option<StoreError> = None;
+        loop {
+            match self.read_into(fold, stream, until, snapshots.as_ref(), deadline).await {
+                Ok(()) => {
+                    self.tokens.refill();
+                    if let Some(error) = suspected {
+                        // The events alone are sound, so the snapshot is not.
+                        let error = error_text(&error);
+                        tracing::warn!(%stream, %error, "ignored a snapshot that made the load fail");
+                    }
+                    return Ok(());
+                }
+                Err(Interrupted::Snapshot(Unusable)) => {}
+                // An event that cannot be decoded is not the fault of a snapshot that was not there.
+                Err(Interrupted::Failed(error))
+                    if error.is_retryable()
+                        || snapshots.is_none()
+                        || (matches!(error, StoreError::Decode { .. }) && fold.snapshot.is_none()) =>
+                {
+                    return Err(error);
+                }
+                Err(Interrupted::Failed(error)) => suspected = Some(error),
+            }
+            snapshots = None;
+            fold.restart();
+        }
+    }
+
+    async fn read_into(
+        &self,
+        fold: &mut Fold<A>,
+        stream: &StreamId,
+        until: Until,
+        snapshots: Option<&Snapshots<A>>,
+        deadline: Deadline,
+    ) -> Result<(), Interrupted> {
+        let mut read = Read::all(stream.clone()).after(fold.version);
+        let (mut bound, mut time) = (None, None);
+        match until {
+            Until::End => {}
+            Until::EventualEnd => read = read.eventually(),
+            Until::Version(version) if fold.version >= version => return Ok(()),
+            Until::Version(version) => bound = Some(version),
+            Until::Time(last) => time = Some(last),
+        }
+        match (snapshots, bound) {
+            (Some(snapshots), _) => {
+                if let Some(longest_tail) = self.snapshotting.longest_tail(snapshots.policy()) {
+                    read = read.from_snapshot(snapshots.fingerprint(), longest_tail);
+                }
+            }
+            // A store starts from a snapshot only in reads to the end.
+            (None, Some(version)) => read = read.until(version),
+            (None, None) => {}
+        }
+
+        let (retrying, mut pages) = (self.retrying(deadline), Pages::new(&*self.store, read));
+        loop {
+            let page = pages.next(&retrying).await;
+            fold.cost += std::mem::take(&mut pages.failed);
+            let Some(page) = page? else { return Ok(()) };
+            fold.cost += page.cost;
+            if let Some(snapshots) = snapshots {
+                fold.start_from_snapshot(snapshots, stream, &page, bound)?;
+            }
+            for commit in &page.commits {
+                let is_past = time.is_some_and(|time| commit.time > time)
+                    || bound.is_some_and(|bound| fold.version >= bound);
+                if is_past {
+                    return Ok(());
+                }
+                fold.apply(stream, commit, bound)?;
+            }
+        }
+    }
+}
+
+/// The pages of a read. Each is requested until it arrives, or may not be requested again.
+struct Pages<'a> {
+    store: &'a dyn EventStore,
+    /// What is left to read.
+    read: Read,
+    /// The pages of `read`; `None` before the first request, and after one that failed.
+    open: Option<BoxStream<'a, Result<Page, StoreError>>>,
+    /// The requests that failed.
+    failed: Cost,
+}
+
+impl<'a> Pages<'a> {
+    fn new(store: &'a dyn EventStore, read: Read) -> Self {
+        Self { store, read, open: None, failed: Cost::ZERO }
+    }
+
+    async fn next(&mut self, retrying: &Retrying<'_>) -> Result<Option<Page>, StoreError> {
+        let mut failures = Failures::of_read();
+        retrying.check()?;
+        loop {
+            let pages = self.open.get_or_insert_with(|| self.store.read(self.read.clone()));
+            let error = match pages.try_next().await {
+                Ok(None) => return Ok(None),
+                Ok(Some(page)) => {
+                    let snapshot = page.snapshot.as_ref().map(Snapshot::version);
+                    if let Some(last) = page.commits.last().map(Commit::last).or(snapshot) {
+                        self.read = self.read.clone().after(last);
+                    }
+                    return Ok(Some(page));
+                }
+                Err(error) => error,
+            };
+            self.open = None;
+            self.failed += Cost::read(0.0); // the error does not say what it cost
+            retrying.wait(error, &mut failures).await?;
+            if self.read.end().is_some_and(|end| self.read.start() >= end) {
+                return Ok(None);
+            }
+        }
+    }
+}

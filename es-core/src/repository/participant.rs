@@ -1,0 +1,292 @@
+//! One aggregate in an execution: its state, and what was decided on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::aggregate::Aggregate;
+use crate::command::Context;
+use crate::cost::Cost;
+use crate::event::{CommitId, Event, EventData};
+use crate::events::Events;
+use crate::metadata::Metadata;
+use crate::repository::loading::{Fold, decode};
+use crate::repository::request::{Decided, MakeWrites};
+use crate::repository::retry::Deadline;
+use crate::repository::{Inner, Outcome};
+use crate::store::{
+    AdditionalWrite, Append, ClaimChange, Conflict, EventRange, NewCommit, StoreError, WriteSet,
+};
+use crate::stream_id::StreamId;
+use crate::version::{ExpectedVersion, Version};
+
+/// The difference between the clocks of writers above which a warning is logged.
+const USUAL_CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// An aggregate while commands are decided on it and their events are recorded.
+pub(super) struct Participant<A: Aggregate> {
+    inner: Arc<Inner<A>>,
+    stream: StreamId,
+    pub(super) deadline: Deadline,
+    fold: Fold<A>,
+    /// Whether the state was read from the store, with strong consistency.
+    fresh: bool,
+    /// How many of the decision's events are applied to the state, although they are not recorded yet.
+    ahead: u64,
+    decision: Decision<A>,
+}
+
+/// The events and claims that the last decision led to.
+struct Decision<A: Aggregate> {
+    /// The events as they will be stored, until the commit is made of them.
+    data: Vec<EventData>,
+    /// The events as they will be read back, without those that are retired.
+    events: Vec<A::Event>,
+    /// How many of them are applied to the state.
+    applied: usize,
+    claims: Vec<ClaimChange>,
+    append: Option<Append>,
+}
+
+impl<A: Aggregate> Decision<A> {
+    fn none() -> Self {
+        Self { data: Vec::new(), events: Vec::new(), applied: 0, claims: Vec::new(), append: None }
+    }
+
+    /// How many events it has, with those that are retired.
+    fn len(&self) -> u64 {
+        let recorded = self.append.as_ref().map(|append| append.commit().events.len());
+        recorded.unwrap_or(self.data.len()) as u64
+    }
+}
+
+impl<A: Aggregate> Participant<A> {
+    /// An aggregate that is not loaded yet, for commands that may take until `deadline`.
+    pub(super) fn new(inner: Arc<Inner<A>>, stream: StreamId, deadline: Deadline) -> Self {
+        Self {
+            inner,
+            stream,
+            deadline,
+            fold: Fold::new(),
+            fresh: false,
+            ahead: 0,
+            decision: Decision::none(),
+        }
+    }
+
+    pub(super) fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
+    pub(super) fn state(&self) -> &A {
+        &self.fold.state
+    }
+
+    /// Returns the version of the last event that is recorded.
+    pub(super) fn version(&self) -> Version {
+        self.fold.version
+    }
+
+    /// Returns whether the state was read from the store with strong consistency, so that a rejection stands.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Returns what the reads cost.
+    pub(super) fn cost(&self) -> Cost {
+        self.fold.cost
+    }
+
+    /// Loads a state to decide on: a cached one, which may be outdated, or one from the store.
+    pub(super) async fn load(&mut self) -> Result<(), StoreError> {
+        match self.inner.cached(&self.stream) {
+            Some(fold) => self.fold = fold,
+            None => {
+                self.inner.load_to_decide(&mut self.fold, &self.stream, self.deadline).await?;
+                self.fresh = !self.inner.eventual;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the events since the last load, and returns whether there were any.
+    pub(super) async fn refresh(&mut self) -> Result<bool, StoreError> {
+        let seen = self.fold.version;
+        if self.ahead > 0 {
+            // The state has events that were never recorded.
+            self.fold.restart();
+            self.ahead = 0;
+            self.inner.load_cold(&mut self.fold, &self.stream, self.deadline).await?;
+        } else {
+            self.inner.catch_up(&mut self.fold, &self.stream, self.deadline).await?;
+        }
+        self.inner.remember(&self.stream, &mut self.fold);
+        self.fresh = true;
+        Ok(self.fold.version > seen)
+    }
+
+    /// Fails if the aggregate is not at the `expected` version.
+    pub(super) fn check(&self, expected: ExpectedVersion) -> Result<(), Conflict> {
+        if expected.allows(self.fold.version) {
+            return Ok(());
+        }
+        Err(Conflict::new(self.stream.clone(), expected, Some(self.fold.version), self.fold.cost))
+    }
+
+    /// Returns the context of a decision on the state as it is.
+    ///
+    /// Its time is never before that of the last commit, so that the times in a stream never run backwards, even if
+    /// the clocks of its writers differ.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] if this clock is too far behind the last commit. One of the two clocks is wrong then, and
+    /// all later commits would have the time of that commit.
+    pub(super) fn context(&self, id: &A::Id, metadata: &Arc<Metadata>) -> Result<Context<A>, StoreError> {
+        let now = self.inner.clock.now();
+        let now = match self.fold.time {
+            Some(last) if last > now => self.not_far_behind(now, last)?,
+            _ => now,
+        };
+        let version = self.fold.version.plus(self.ahead);
+        let context = Context::new(id.clone(), version, now, Arc::clone(&self.inner.ids));
+        Ok(context.with_metadata(Arc::clone(metadata)))
+    }
+
+    /// Returns the time of the last commit, which is ahead of this clock.
+    fn not_far_behind(&self, now: DateTime<Utc>, last: DateTime<Utc>) -> Result<DateTime<Utc>, StoreError> {
+        let behind = (last - now).to_std().unwrap_or_default();
+        if behind > self.inner.max_clock_skew {
+            let reason = format!(
+                "the last commit of the stream `{}` has the time {last}, but this clock shows {now}: correct the clock, \
+                 or raise `max_clock_skew`",
+                self.stream
+            );
+            return Err(StoreError::setup(reason, None));
+        }
+        if behind > USUAL_CLOCK_SKEW && self.inner.skew_warnings.is_due(&*self.inner.clock) {
+            tracing::warn!(stream = %self.stream, ?behind, "this clock is behind the last commit of the stream");
+        }
+        Ok(last)
+    }
+
+    /// Drops the last decision.
+    pub(super) fn start_decision(&mut self) {
+        self.decision = Decision::none();
+    }
+
+    /// Adds the events of one command to the decision, and returns how many there are without those that are retired.
+    ///
+    /// Each event is encoded and decoded again. An event that does not survive that, such as one with a `NaN`, is
+    /// rejected before it is stored, so the state never differs from the fold of the stream.
+    pub(super) fn add(&mut self, events: Events<A>) -> Result<usize, StoreError> {
+        self.decision.claims.extend(events.claims(&self.stream)?);
+        let events = events.into_vec();
+        let Decision { data, events: read_back, .. } = &mut self.decision;
+        let (stored, before) = (data.len() as u64, read_back.len());
+        data.reserve_exact(events.len());
+        read_back.reserve_exact(events.len());
+        for (event, index) in events.into_iter().zip(1..) {
+            let encoded = event.to_data()?;
+            let version = self.fold.version.plus(stored + index);
+            let decoded =
+                decode::<A>(&encoded).map_err(|error| StoreError::decode(&self.stream, version, error))?;
+            data.push(encoded);
+            read_back.extend(decoded);
+        }
+        Ok(read_back.len() - before)
+    }
+
+    /// Applies the decision's new events to the state before they are recorded: something is made of that state.
+    pub(super) fn apply_ahead(&mut self) {
+        for event in &self.decision.events[self.decision.applied..] {
+            self.fold.state.apply_event(event);
+        }
+        self.decision.applied = self.decision.events.len();
+        self.ahead = self.decision.len();
+    }
+
+    /// Makes a commit of the decision's events, if there are any.
+    pub(super) fn finish_decision(&mut self, context: &Context<A>) {
+        if self.decision.data.is_empty() {
+            return;
+        }
+        let (id, data) = (CommitId::new(self.inner.ids.new_id()), std::mem::take(&mut self.decision.data));
+        let commit = NewCommit::new(id, context.now(), data).with_metadata(context.metadata().clone());
+        self.decision.append = Some(Append::after_loaded(self.stream.clone(), self.fold.version, commit));
+    }
+
+    /// Returns the commit of the decision; `None` if there is nothing to record.
+    pub(super) fn append(&self) -> Option<&Append> {
+        self.decision.append.as_ref()
+    }
+
+    pub(super) fn has_claims(&self) -> bool {
+        !self.decision.claims.is_empty()
+    }
+
+    /// Returns the version of the last event once the decision is recorded.
+    pub(super) fn version_after(&self) -> Version {
+        self.fold.version.plus(self.decision.len())
+    }
+
+    /// Returns the versions that the decision's events will have.
+    pub(super) fn range(&self) -> EventRange {
+        let (first, last) = (self.fold.version.next(), self.version_after());
+        EventRange { stream: self.stream.clone(), first, last }
+    }
+
+    /// Adds the decision's commit and claims to a write.
+    pub(super) fn add_to(&self, set: WriteSet) -> Result<WriteSet, StoreError> {
+        match &self.decision.append {
+            Some(append) => {
+                append.last_version_after(self.fold.version)?;
+                Ok(set.append(append.clone()).claims(self.decision.claims.iter().cloned()))
+            }
+            None => Ok(set.unchanged(self.stream.clone(), self.fold.version)),
+        }
+    }
+
+    /// Makes additional writes of the decision, whose events must be applied [ahead](Self::apply_ahead).
+    pub(super) fn additional_writes(&self, id: &A::Id, make: &MakeWrites<'_, A>) -> Vec<AdditionalWrite> {
+        let (state, version) = (&self.fold.state, self.version_after());
+        make(&Decided { id, state, version, events: &self.decision.events })
+    }
+
+    /// Goes on to the state after the decision, which is recorded, and takes a snapshot if one is due.
+    pub(super) fn recorded(&mut self) {
+        let Some(append) = &self.decision.append else { return };
+        let (last, commit) = (self.version_after(), append.commit());
+        for event in &self.decision.events[self.decision.applied..] {
+            self.fold.state.apply_event(event);
+        }
+        self.ahead = 0;
+        self.fold.time = Some(commit.time);
+        self.fold.version = last;
+        self.fold.tail.add(&commit.events);
+        self.inner.take_snapshot(&self.stream, &mut self.fold);
+        self.inner.remember(&self.stream, &mut self.fold);
+    }
+
+    /// Reads the outcome of a command that was executed before, whose events are in `range`. What that costs is added
+    /// to the cost of this aggregate. The state must not be used afterwards.
+    pub(super) async fn first_outcome(&mut self, range: &EventRange) -> Result<Outcome<A>, StoreError> {
+        if self.ahead > 0 {
+            // The state has events that were never recorded.
+            self.fold.restart();
+        }
+        let (inner, stream) = (&self.inner, &self.stream);
+        let mut outcome = inner.first_outcome(stream, range, &mut self.fold, self.deadline).await?;
+        self.fold.cost += std::mem::take(&mut outcome.cost);
+        Ok(outcome)
+    }
+
+    /// Returns the outcome of the decision after it was [recorded](Self::recorded), or had nothing to record.
+    pub(super) fn into_outcome(self, attempts: u32, cost: Cost) -> Outcome<A> {
+        let Self { fold, decision, .. } = self;
+        let commit = decision.append.map(|append| append.commit().id);
+        let (state, version, events) = (fold.state, fold.version, decision.events);
+        Outcome { state, version, events, commit, repeated: false, attempts, cost }
+    }
+}

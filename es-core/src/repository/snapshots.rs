@@ -1,0 +1,199 @@
+//! Snapshots in a repository: which can be used, when to take one, and writing it in the background.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_listener::Event;
+use futures_util::FutureExt;
+
+use crate::aggregate::Aggregate;
+use crate::error_text::error_text;
+use crate::event::EventData;
+use crate::repository::Inner;
+use crate::repository::loading::Fold;
+use crate::snapshot::{SnapshotPolicy, Snapshots};
+use crate::store::Page;
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// The smallest tail that is worth a snapshot with [`SnapshotPolicy::Adaptive`], in bytes.
+const SMALLEST_TAIL_BYTES: u64 = 4096;
+
+/// The number of commits by which a tail may grow while the snapshot that ends it is being written.
+const MARGIN: u64 = 2;
+
+/// The approximate size of a commit in a store without its events, in bytes.
+const COMMIT_BYTES: u64 = 150;
+
+/// The size of the part of a stream after its snapshot.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tail {
+    commits: u64,
+    bytes: u64,
+}
+
+impl Tail {
+    /// Adds a commit of `events`.
+    pub(super) fn add(&mut self, events: &[EventData]) {
+        self.commits += 1;
+        self.bytes += COMMIT_BYTES
+            + events.iter().map(|event| (event.name().len() + event.payload().len()) as u64).sum::<u64>();
+    }
+}
+
+/// A snapshot that a load cannot start from, so that it starts from the first event instead.
+pub(super) struct Unusable;
+
+impl<A: Aggregate> Fold<A> {
+    /// Continues from the snapshot of `page`, if it has one.
+    ///
+    /// The store has compared its fingerprint, its checksum, and the commit that it follows. Here it must also be
+    /// decodable, and not be of a later version than `until`.
+    pub(super) fn start_from_snapshot(
+        &mut self,
+        snapshots: &Snapshots<A>,
+        stream: &StreamId,
+        page: &Page,
+        until: Option<Version>,
+    ) -> Result<(), Unusable> {
+        if let Some(version) = page.unusable_snapshot {
+            tracing::debug!(%stream, %version, "ignored a snapshot of another shape, or a damaged one");
+            self.unusable_snapshot = Some(version);
+        }
+        let Some(snapshot) = &page.snapshot else { return Ok(()) };
+        let version = snapshot.version();
+        if until.is_some_and(|until| version > until) {
+            return Err(Unusable);
+        }
+        let Ok(state) = snapshots.restore(snapshot) else {
+            tracing::warn!(%stream, %version, "ignored a snapshot that cannot be decoded");
+            self.unusable_snapshot = Some(version);
+            return Err(Unusable);
+        };
+        self.restore(state, snapshot);
+        Ok(())
+    }
+}
+
+/// The snapshots that a repository writes, and what it knows about those that it reads.
+#[derive(Default)]
+pub(super) struct Snapshotting {
+    /// The recent maximum of commits in a tail, for which a load should ask.
+    usual_tail: AtomicU64,
+    pending: Arc<Pending>,
+}
+
+/// The streams whose snapshots are being written.
+#[derive(Default)]
+struct Pending {
+    streams: Mutex<HashSet<StreamId>>,
+    done: Event,
+}
+
+impl Pending {
+    fn streams(&self) -> MutexGuard<'_, HashSet<StreamId>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Guard for one in-flight snapshot write.
+struct PendingWrite {
+    pending: Arc<Pending>,
+    stream: StreamId,
+}
+
+impl PendingWrite {
+    /// Returns `None` if a snapshot of the stream is being written already.
+    fn new(pending: &Arc<Pending>, stream: &StreamId) -> Option<Self> {
+        let is_first = pending.streams().insert(stream.clone());
+        is_first.then(|| Self { pending: Arc::clone(pending), stream: stream.clone() })
+    }
+}
+
+impl Drop for PendingWrite {
+    fn drop(&mut self) {
+        let mut streams = self.pending.streams();
+        streams.remove(&self.stream);
+        if streams.is_empty() {
+            self.pending.done.notify(usize::MAX);
+        }
+    }
+}
+
+impl Snapshotting {
+    /// Returns how many commits to expect after a snapshot at most; `None` if snapshots are not used.
+    pub(super) fn longest_tail(&self, policy: SnapshotPolicy) -> Option<u32> {
+        let usual = self.usual_tail.load(Ordering::Relaxed);
+        match policy {
+            SnapshotPolicy::Never => None,
+            // So many events are at most as many commits, and fewer if commits have several.
+            SnapshotPolicy::Every(events) if usual == 0 => Some(events.max(1)),
+            SnapshotPolicy::Every(events) => Some((usual + MARGIN).min(u64::from(events.max(1))) as u32),
+            SnapshotPolicy::Adaptive => Some(usual.clamp(8, 1_000) as u32),
+        }
+    }
+
+    /// Waits until every snapshot that is being written now is written, or has failed.
+    pub(super) async fn flush(&self) {
+        while !self.pending.streams().is_empty() {
+            let listener = self.pending.done.listen();
+            if !self.pending.streams().is_empty() {
+                listener.await;
+            }
+        }
+    }
+
+    /// Notes the length of a tail. The maximum falls slowly and rises at once: too small a guess costs a request, too
+    /// large a guess a few read units.
+    fn learn(&self, commits: u64) {
+        let usual = self.usual_tail.load(Ordering::Relaxed);
+        self.usual_tail.store(commits.max(usual - usual / 8), Ordering::Relaxed);
+    }
+}
+
+impl<A: Aggregate> Inner<A> {
+    /// Returns how the aggregate's snapshots are used, with the policy of this repository; `None` if they are not.
+    pub(super) fn usable_snapshots(&self) -> Option<Snapshots<A>> {
+        let snapshots = A::snapshots()?;
+        let policy = self.snapshots.unwrap_or_else(|| snapshots.policy());
+        (policy != SnapshotPolicy::Never).then(|| snapshots.with_policy(policy))
+    }
+
+    /// Starts to write a snapshot in the background if one is due. The command does not depend on it.
+    pub(super) fn take_snapshot(&self, stream: &StreamId, fold: &mut Fold<A>) {
+        let Some(snapshots) = self.usable_snapshots() else { return };
+        let due = match snapshots.policy() {
+            SnapshotPolicy::Never => false,
+            SnapshotPolicy::Every(events) => fold.version.since(fold.snapshot) >= u64::from(events.max(1)),
+            SnapshotPolicy::Adaptive => fold.tail.bytes > fold.snapshot_bytes.max(SMALLEST_TAIL_BYTES),
+        };
+        let Some(time) = fold.time.filter(|_| due) else { return };
+        let Some(pending) = PendingWrite::new(&self.snapshotting.pending, stream) else { return };
+        let Ok(snapshot) = snapshots.take(&fold.state, fold.version, time) else {
+            warn(stream, fold.version, "the state has no JSON form");
+            return;
+        };
+        self.snapshotting.learn(fold.tail.commits);
+        let replaces = fold.unusable_snapshot.take();
+        fold.note_snapshot(&snapshot);
+
+        let (store, stream) = (Arc::clone(&self.store), stream.clone());
+        self.store.spawn(
+            async move {
+                match store.write_snapshot(&stream, &snapshot, replaces).await {
+                    Ok(cost) => {
+                        tracing::debug!(%stream, version = %snapshot.version(), %cost, "wrote a snapshot");
+                    }
+                    Err(error) => warn(&stream, snapshot.version(), &error_text(&error)),
+                }
+                drop(pending);
+            }
+            .boxed(),
+        );
+    }
+}
+
+fn warn(stream: &StreamId, version: Version, error: &str) {
+    tracing::warn!(%stream, %version, error, "could not write a snapshot");
+}

@@ -1,0 +1,190 @@
+//! Idempotency keys: what is written once, however often it is sent.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::cost::Cost;
+use crate::keys::has_control_characters;
+use crate::store::StoreError;
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// A key under which something is written once: for one stream, or for a transaction.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey {
+    stream: Option<StreamId>,
+    key: String,
+}
+
+impl IdempotencyKey {
+    /// The maximum length of a key in bytes.
+    pub const MAX_BYTES: usize = 512;
+
+    /// Returns the `key` of one stream, or of a transaction if there is no stream.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if it is empty, has more than [`MAX_BYTES`](Self::MAX_BYTES), or has control
+    /// characters.
+    pub fn new(stream: Option<StreamId>, key: impl Into<String>) -> Result<Self, StoreError> {
+        let key = key.into();
+        if key.is_empty() || key.len() > Self::MAX_BYTES {
+            return Err(StoreError::invalid(format!(
+                "an idempotency key has 1 to {} bytes, this one has {}",
+                Self::MAX_BYTES,
+                key.len()
+            )));
+        }
+        if has_control_characters(&key) {
+            return Err(StoreError::invalid("an idempotency key has a control character: remove it"));
+        }
+        Ok(Self { stream, key })
+    }
+
+    /// Returns the stream that the key belongs to; `None` for a transaction.
+    #[must_use]
+    pub fn stream(&self) -> Option<&StreamId> {
+        self.stream.as_ref()
+    }
+
+    /// Returns the key as a text.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Hides the key, which may be confidential.
+impl fmt::Debug for IdempotencyKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyKey").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// Makes a [`WriteSet`](crate::store::WriteSet) idempotent: its key, and what to record under it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct NewIdempotencyRecord {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// Identifies the write, as the id of a commit does: the same id again is the same write.
+    pub id: Uuid,
+    /// The time of the write. Records that have expired by then are ignored.
+    pub now: DateTime<Utc>,
+    /// When the record expires.
+    pub expires: DateTime<Utc>,
+    /// The events that the commands led to, for each of their streams.
+    pub ranges: Vec<EventRange>,
+    /// Identifies the commands, if the caller has something that does: a key belongs to one command.
+    pub fingerprint: Option<String>,
+}
+
+impl NewIdempotencyRecord {
+    /// Returns a record under `key` that expires at `expires`, of a write that led to the events in `ranges`.
+    #[must_use]
+    pub fn new(
+        key: IdempotencyKey,
+        id: Uuid,
+        now: DateTime<Utc>,
+        expires: DateTime<Utc>,
+        ranges: Vec<EventRange>,
+    ) -> Self {
+        Self { key, id, now, expires, ranges, fingerprint: None }
+    }
+
+    /// Sets what identifies the commands.
+    #[must_use]
+    pub fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
+        self.fingerprint = fingerprint;
+        self
+    }
+}
+
+/// A range of events in one stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRange {
+    /// The stream.
+    pub stream: StreamId,
+    /// The version of the first event.
+    pub first: Version,
+    /// The version of the last event; the one before `first` if there are none.
+    pub last: Version,
+}
+
+impl EventRange {
+    /// Returns whether there are no events.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.last < self.first
+    }
+}
+
+/// What is stored under an idempotency key.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct IdempotencyRecord {
+    /// Identifies the write.
+    pub id: Uuid,
+    /// The events that the commands led to, for each of their streams.
+    pub ranges: Vec<EventRange>,
+    /// When the record expires.
+    pub expires: DateTime<Utc>,
+    /// The [fingerprint](NewIdempotencyRecord::fingerprint) of the commands.
+    pub fingerprint: Option<String>,
+}
+
+impl IdempotencyRecord {
+    /// Returns the record of the write `id`.
+    #[must_use]
+    pub fn new(id: Uuid, ranges: Vec<EventRange>, expires: DateTime<Utc>) -> Self {
+        Self { id, ranges, expires, fingerprint: None }
+    }
+
+    /// Sets what identifies the commands.
+    #[must_use]
+    pub fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
+        self.fingerprint = fingerprint;
+        self
+    }
+
+    /// Returns whether the record may be of commands with this fingerprint: not if both have fingerprints that differ.
+    #[must_use]
+    pub fn matches(&self, fingerprint: Option<&str>) -> bool {
+        match (self.fingerprint.as_deref(), fingerprint) {
+            (Some(first), Some(now)) => first == now,
+            _ => true,
+        }
+    }
+
+    /// Returns whether the record has not expired at the time `now`, in whole seconds.
+    #[must_use]
+    pub fn is_valid_at(&self, now: DateTime<Utc>) -> bool {
+        self.expires.timestamp() >= now.timestamp()
+    }
+
+    /// Returns the range of events in `stream`, if the write was also about that stream.
+    #[must_use]
+    pub fn range_of(&self, stream: &StreamId) -> Option<&EventRange> {
+        self.ranges.iter().find(|range| range.stream == *stream)
+    }
+}
+
+/// The response of a store to a [look-up](crate::EventStore::idempotency_record) of an idempotency key.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct IdempotencyLookup {
+    /// The record, even if it has expired.
+    pub record: Option<IdempotencyRecord>,
+    /// What the look-up cost.
+    pub cost: Cost,
+}
+
+impl IdempotencyLookup {
+    /// Returns a response with the `record` of a key.
+    #[must_use]
+    pub fn new(record: Option<IdempotencyRecord>, cost: Cost) -> Self {
+        Self { record, cost }
+    }
+}
