@@ -245,9 +245,8 @@ fn a_record_that_no_request_takes_is_refused_before() {
     let publisher = KinesisPublisher::new(fake.client(), "orders");
     let (mut outbox, large) = (Outbox::new(), envelope(&stream(0), 1, 1 << 20));
     let error = outbox.push(large.clone(), &publisher).expect_err("is too large").to_string();
-    assert!(
-        error.starts_with("the event `Counted` at version 1 of `order#0` was not published: it takes 104")
-    );
+    let start = "the event `Counted` at version 1 of `order#0` was not published: its message has 104";
+    assert!(error.starts_with(start), "{error}");
     assert!(error.ends_with(" bytes, and the broker accepts at most 1048576"), "{error}");
 
     let publisher = publisher.record_limit(usize::MAX);
