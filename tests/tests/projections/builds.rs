@@ -1,7 +1,7 @@
 //! Building a projection anew, beside the build that is read.
 
 use es_core::MemoryStore;
-use es_core::documents::{DocumentQuery, Documents};
+use es_core::documents::{ChangeSet, DocumentChange, DocumentKey, DocumentQuery, Documents};
 use es_core::projection::OnFailure;
 
 use crate::support::{Journal, deposit, projector, slice};
@@ -106,4 +106,29 @@ async fn a_new_build_that_misses_events_takes_the_place_of_the_old_one_on_demand
         assert_eq!(Journal::new(&store).lines.all().await.expect("rows").len(), 2);
         assert_eq!(projector.progress().await.expect("progress").build, 2);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_no_build_after_the_largest_number() {
+    let store = MemoryStore::new();
+    let projector = projector(store.clone(), Journal::new(&store)).build();
+    let stored = async |control: &str, id| {
+        let key = DocumentKey::new("projection#journal", "control");
+        let set = ChangeSet::new(uuid::Uuid::from_u128(id)).with([DocumentChange::put(key, control)]);
+        store.change(&set).await.expect("stores");
+    };
+    for (control, id) in [
+        (r#"{"active":1,"last":4294967295}"#, 1),
+        (r#"{"active":4294967295}"#, 2),
+        (r#"{"active":1,"replaced":[4294967295]}"#, 3),
+    ] {
+        stored(control, id).await;
+        for result in [projector.reset().await, projector.rebuild().await] {
+            let error = result.expect_err("there is no such build").to_string();
+            assert!(error.contains("has a build numbered 4294967295, after which there is none"), "{error}");
+        }
+    }
+    stored(r#"{"active":1,"last":4294967294}"#, 4).await;
+    projector.rebuild().await.expect("the last build");
+    projector.run_until_caught_up().await.expect("works on both");
 }

@@ -14,10 +14,22 @@ fn every_event_has_its_effect_once_and_in_order() {
     let (runs, mut total) = (reports.len(), Report::default());
     reports.into_iter().for_each(|report| total += report);
     println!("{runs} runs, {total:?}");
-    let Report { events, died, ended, failures, stops, parked, skipped, resets, switches, repeated, .. } =
-        total;
+    let Report {
+        events,
+        died,
+        ended,
+        failures,
+        interruptions,
+        stops,
+        parked,
+        skipped,
+        resets,
+        switches,
+        repeated,
+        ..
+    } = total;
     assert!(
-        [events, died, ended, failures, stops, parked, skipped, resets, switches, repeated]
+        [events, died, ended, failures, interruptions, stops, parked, skipped, resets, switches, repeated]
             .iter()
             .all(|count| *count > 0)
             || runs < 100,

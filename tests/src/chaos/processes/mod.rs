@@ -13,7 +13,7 @@ use chrono::TimeDelta;
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::feed::Feed;
 use es_core::process::Reacting;
-use es_core::testing::{Faults, FaultyStore};
+use es_core::testing::Faults;
 use es_core::{Projector, Repository, RetryPolicy};
 use fastrand::Rng;
 use futures_util::future::{Either, join, join_all, select};
@@ -143,7 +143,7 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     let is_out = move |_: Sent<'_>| (begins..begins + lasts).contains(&clock.elapsed());
     let workers = (0..WORKERS).map(|_| {
         let mut random = random.fork();
-        let (open, truth, outage, misbehavior) = (&open, &truth, &outage, misbehavior.as_ref());
+        let (open, outage, misbehavior) = (&open, &outage, misbehavior.as_ref());
         async move {
             let (mut deaths, mut injected) = (0, 0);
             while clock.elapsed() < STORM {
@@ -152,7 +152,7 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
                 // Some take others for dead that are alive.
                 let lease = Duration::from_millis(random.u64(50..2_000));
                 let late = if random.bool() { random.f64() * 0.05 } else { 0.0 };
-                let unreached = FaultyStore::new(truth.clone(), outage.clone());
+                let unreached = open(outage.clone());
                 let store: Arc<dyn Feed> = Arc::new(Divert::to(open(faults.clone()), unreached, is_out));
                 let store: Arc<dyn Feed> = Arc::new(Slow::new(store, late, LATEST, random.fork()));
                 // By less than what a repository warns of.

@@ -28,6 +28,8 @@ pub struct Report {
     pub ended: u64,
     /// Handlers that failed.
     pub failures: u64,
+    /// Handlers that panicked or hung.
+    pub interruptions: u64,
     /// Slices that an operator found stopped.
     pub stops: u64,
     /// Events that were parked at the end.
@@ -48,6 +50,7 @@ impl std::ops::AddAssign for Report {
         self.died += other.died;
         self.ended += other.ended;
         self.failures += other.failures;
+        self.interruptions += other.interruptions;
         self.stops += other.stops;
         self.parked += other.parked;
         self.skipped += other.skipped;
@@ -123,6 +126,7 @@ pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng
         parked,
         skipped: skipped.len() as u64,
         failures: run.trouble.failures(),
+        interruptions: run.trouble.interruptions(),
         repeated: (handled.len() as u64).saturating_sub(events),
         ..Report::default()
     })

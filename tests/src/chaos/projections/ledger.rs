@@ -8,6 +8,7 @@ use es_core::prelude::*;
 use es_core::serde::{Deserialize, Serialize};
 use fastrand::Rng;
 
+use crate::chaos::user_code::Misbehavior;
 use crate::domain::{Account, Deposited, Withdrawn};
 
 /// The versions of one account's events, in the order in which they came; moves in its index with each.
@@ -63,6 +64,8 @@ struct Shared {
     flaky: f64,
     /// One event of so many fails always.
     poison: Option<u64>,
+    /// Handlers panic, and hang.
+    misbehavior: Option<Misbehavior>,
     is_over: AtomicBool,
     failures: AtomicU64,
     random: Mutex<Rng>,
@@ -75,6 +78,7 @@ impl Trouble {
         let shared = Shared {
             flaky: if random.bool() { random.f64() * 0.3 } else { 0.0 },
             poison: random.bool().then(|| random.u64(5..40)),
+            misbehavior: random.bool().then(|| Misbehavior::new(random.f64() * 0.03, random.fork())),
             is_over: AtomicBool::new(false),
             failures: AtomicU64::new(0),
             random: Mutex::new(random.fork()),
@@ -86,10 +90,27 @@ impl Trouble {
     /// From here on nothing fails any more.
     pub(super) fn end(&self) {
         self.shared.is_over.store(true, Ordering::SeqCst);
+        self.shared.misbehavior.iter().for_each(Misbehavior::end);
     }
 
     pub(super) fn sink(&self) -> Vec<Place> {
         self.shared.sink.lock().expect("is not poisoned").clone()
+    }
+
+    /// Whether handlers are interrupted on purpose.
+    pub(super) fn interrupts(&self) -> bool {
+        self.shared.misbehavior.is_some()
+    }
+
+    /// How often they were.
+    pub(super) fn interruptions(&self) -> u64 {
+        self.shared.misbehavior.as_ref().map_or(0, Misbehavior::interruptions)
+    }
+
+    /// Whether nothing fails but the store.
+    pub(super) fn is_none(&self) -> bool {
+        let Shared { flaky, poison, .. } = &*self.shared;
+        *flaky == 0.0 && poison.is_none() && !self.interrupts()
     }
 
     pub(super) fn failures(&self) -> u64 {
@@ -142,6 +163,9 @@ impl Ledger {
         let (account, version) = place.clone();
         self.marks.put(Mark { event: format!("{account}@{version}"), account, version })?;
         fail(1)?;
+        if let Some(misbehavior) = &self.trouble.shared.misbehavior {
+            misbehavior.may_strike().await;
+        }
         let mut seen = self.seen.get(&place.0).await?.unwrap_or_else(|| Seen {
             account: place.0.clone(),
             odd: false,

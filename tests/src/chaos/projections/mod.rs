@@ -10,12 +10,13 @@ mod operator;
 mod worker;
 mod world;
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::feed::Feed;
 use es_core::projection::OnFailure;
-use es_core::testing::Faults;
+use es_core::testing::{Faults, FaultyStore};
 use es_core::{Repository, RetryPolicy, SnapshotPolicy};
 use fastrand::Rng;
 use tokio::task::JoinSet;
@@ -28,6 +29,7 @@ pub use world::VirtualTime;
 pub(super) use world::mortal;
 
 use super::client::SeededIds;
+use super::divert::{Divert, Sent};
 use super::slow::Slow;
 use crate::domain::{Account, Deposit, SetRate, Withdraw};
 
@@ -40,6 +42,8 @@ const COMMANDS: usize = 12;
 const LEASE: Duration = Duration::from_millis(60);
 /// Which part of the ways to and from the store take long.
 const LATE: f64 = 1.0 / 400.0;
+/// How long the store may be out of reach for all: longer than three leases.
+const OUTAGE: Duration = Duration::from_millis(300);
 /// For how long workers live and die.
 const TROUBLE: Duration = Duration::from_millis(600);
 
@@ -50,13 +54,19 @@ struct Run {
     trouble: Trouble,
     on_failure: OnFailure,
     retry: RetryPolicy,
+    clock: VirtualTime,
+    /// When the store is out of reach, in the time of the clock.
+    outage: Range<Duration>,
 }
 
 impl Run {
     /// The store as somebody sees it whose requests take their time, and perhaps fail.
     fn open(&self, random: &mut Rng, faults: Faults) -> Arc<dyn Feed> {
         let slow = Slow::new(Arc::clone(&self.truth), LATE, LEASE * 4, random.fork());
-        Arc::new(es_core::testing::FaultyStore::new(slow, faults))
+        let unreached = FaultyStore::new(slow.clone(), Faults::seeded(0).refusals(1.0));
+        let (clock, outage) = (self.clock, self.outage.clone());
+        let is_out = move |_: Sent<'_>| outage.contains(&clock.elapsed());
+        Arc::new(Divert::to(FaultyStore::new(slow, faults), unreached, is_out))
     }
 
     fn projection(&self, store: Arc<dyn Feed>) -> Ledger {
@@ -72,6 +82,7 @@ impl Run {
 pub async fn run(seed: u64, truth: Arc<dyn Feed>) -> Result<Report, String> {
     fastrand::seed(seed);
     let mut random = Rng::with_seed(seed);
+    let begins = TROUBLE.mul_f64(random.f64());
     let on_failure = if random.bool() { OnFailure::Park } else { OnFailure::Stop };
     let run = Run {
         truth,
@@ -81,6 +92,12 @@ pub async fn run(seed: u64, truth: Arc<dyn Feed>) -> Result<Report, String> {
             .with_max_attempts(3)
             .with_base_delay(Duration::from_millis(1))
             .with_max_delay(Duration::from_millis(8)),
+        clock: VirtualTime::new(chrono::TimeDelta::zero()),
+        outage: if random.bool() {
+            begins..(begins + OUTAGE.mul_f64(random.f64())).min(TROUBLE)
+        } else {
+            begins..begins
+        },
     };
     let mut tasks = JoinSet::new();
     for writer in 0..WRITERS {
@@ -89,6 +106,9 @@ pub async fn run(seed: u64, truth: Arc<dyn Feed>) -> Result<Report, String> {
     let workers = Workers::spawn(&run, &mut random);
     let operator = Operator::new(run.clone(), &mut random);
     let operated = operator.interfere(TROUBLE).await;
+    if run.trouble.is_none() && operated.report.stops > 0 {
+        return Err("a slice has stopped, and nothing was wrong but the store".to_owned());
+    }
     while let Some(written) = tasks.join_next().await {
         written.map_err(|error| error.to_string())?;
     }

@@ -46,13 +46,16 @@ impl Workers {
 /// A worker's projector, with a clock, ids and faults of its own.
 pub(super) fn projector(run: &Run, random: &mut Rng, faults: Faults) -> Projector<Ledger> {
     let store = run.open(random, faults);
+    let clock = VirtualTime::new(TimeDelta::seconds(random.i64(-10_000..10_000)));
     Projector::builder(store.clone(), run.projection(store))
         .batch(random.u32(1..60))
         .poll(Duration::from_millis(random.u64(15..80)))
         .lease(LEASE)
         .retry(run.retry)
         .on_failure(run.on_failure)
-        .clock(VirtualTime::new(TimeDelta::seconds(random.i64(-10_000..10_000))))
+        // If handlers hang on purpose; otherwise, a request that is late must not interrupt them.
+        .handler_timeout(if run.trouble.interrupts() { LEASE * 2 } else { TROUBLE * 100 })
+        .clock(clock.stepping(TROUBLE, LEASE * 1_000, random))
         .ids(SeededIds::new(random.fork()))
         .build()
 }
