@@ -1,12 +1,14 @@
 //! Timeouts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::projection::{FailedKind, OnFailure};
 use es_core::testing::{Faults, FaultyStore, react};
 use es_core::{MemoryStore, RetryPolicy};
+use es_tests::chaos::divert::{Divert, Sent};
 use es_tests::chaos::slow::Slow;
 use es_tests::domain::{Account, Deposited};
 use fastrand::Rng;
@@ -67,6 +69,42 @@ async fn a_timeout_of_a_replaced_worker_is_found_whenever_it_is_stored() {
         let expected = ["pay wait remind note", "reminded of pay wait remind note"];
         assert_eq!(diary(&store).await, expected, "let go on after {at} ms");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_passes_over_a_reaction_looks_for_its_timeouts() {
+    let store = MemoryStore::new();
+    let is_cut_off = Arc::new(AtomicBool::new(false));
+    let hangs = Arc::clone(&is_cut_off);
+    // The first worker gives no signs of life, and writes no checkpoints, from the middle of its reaction on.
+    let cut_off = Divert::hanging(store.clone(), move |sent| {
+        hangs.load(Ordering::SeqCst) && sent.changes("projection#")
+    });
+    let late = Scripted::new(store.clone());
+    let _first = Work::on(&projector(cut_off, late.clone()).build());
+    tell(&store, "a", "ann: pay wait remind note").await;
+    pass(Duration::from_millis(200)).await;
+    is_cut_off.store(true, Ordering::SeqCst);
+    // A second worker takes the slices, looks for timeouts, of which there are none, and waits for its events.
+    let reads = Arc::new(AtomicU32::new(0));
+    let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_secs(1), Rng::with_seed(1));
+    let counted = Arc::clone(&reads);
+    let waiting = Divert::to(store.clone(), slow, move |sent| {
+        matches!(sent, Sent::ReadFeed) && counted.fetch_add(1, Ordering::SeqCst) < 4
+    });
+    let process = Scripted::new(store.clone());
+    process.let_go(1);
+    let _second = Work::on(&projector(waiting, process).lease(Duration::from_secs(3)).build());
+    while reads.load(Ordering::SeqCst) < 4 {
+        pass(Duration::from_millis(1)).await;
+    }
+    // Meanwhile, the first one finishes the reaction.
+    late.let_go(1);
+    pass(Duration::from_millis(20)).await;
+    assert_eq!(diary(&store).await, ["pay wait remind note"]);
+    // Less than the time after which it would look anyway.
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(diary(&store).await, ["pay wait remind note", "reminded of pay wait remind note"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,7 +68,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Lets one worker finish, and checks what is there.
 pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng) -> Result<Report, String> {
-    let projector = projector(run, random, Faults::seeded(0));
+    // Longer than some late requests: what fails now stays parked.
+    let projector = projector(run, LEASE * 20, random, Faults::seeded(0));
     let worker = tokio::spawn({
         let projector = projector.clone();
         async move { projector.run().await }

@@ -69,6 +69,11 @@ impl Run {
         Arc::new(Divert::to(FaultyStore::new(slow, faults), unreached, is_out))
     }
 
+    /// Handlers are interrupted only where some hang on purpose: a late request does not count.
+    fn handler_timeout(&self) -> Duration {
+        if self.trouble.interrupts() { LEASE * 2 } else { TROUBLE * 100 }
+    }
+
     fn projection(&self, store: Arc<dyn Feed>) -> Ledger {
         Ledger::new(&store, self.trouble.clone())
     }

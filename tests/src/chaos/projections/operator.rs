@@ -32,7 +32,7 @@ impl Operator {
     pub(super) fn new(run: Run, random: &mut Rng) -> Self {
         let seed = random.u64(..);
         let plan = faults(random, seed);
-        let projector = projector(&run, random, plan);
+        let projector = projector(&run, run.handler_timeout(), random, plan);
         Self { projector, random: random.fork(), operated: Operated::default() }
     }
 

@@ -44,7 +44,12 @@ impl Workers {
 }
 
 /// A worker's projector, with a clock, ids and faults of its own.
-pub(super) fn projector(run: &Run, random: &mut Rng, faults: Faults) -> Projector<Ledger> {
+pub(super) fn projector(
+    run: &Run,
+    handler_timeout: Duration,
+    random: &mut Rng,
+    faults: Faults,
+) -> Projector<Ledger> {
     let store = run.open(random, faults);
     let clock = VirtualTime::new(TimeDelta::seconds(random.i64(-10_000..10_000)));
     Projector::builder(store.clone(), run.projection(store))
@@ -53,8 +58,7 @@ pub(super) fn projector(run: &Run, random: &mut Rng, faults: Faults) -> Projecto
         .lease(LEASE)
         .retry(run.retry)
         .on_failure(run.on_failure)
-        // If handlers hang on purpose; otherwise, a request that is late must not interrupt them.
-        .handler_timeout(if run.trouble.interrupts() { LEASE * 2 } else { TROUBLE * 100 })
+        .handler_timeout(handler_timeout)
         .clock(clock.stepping(TROUBLE, LEASE * 1_000, random))
         .ids(SeededIds::new(random.fork()))
         .build()
@@ -70,7 +74,7 @@ async fn live(run: Run, mut random: Rng) -> Result<Report, String> {
         if random.u8(..4) == 0 {
             plan = plan.crash_after(random.u64(1..150));
         }
-        let projector = projector(&run, &mut random, plan);
+        let projector = projector(&run, run.handler_timeout(), &mut random, plan);
         let turns = if random.bool() { random.u32(1..600) } else { u32::MAX };
         let left = TROUBLE.saturating_sub(start.elapsed()).mul_f64(random.f64() * 1.5);
         let asked = async {
