@@ -255,7 +255,7 @@ async fn a_damaged_document_is_an_error_that_names_it() {
             assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
             assert_eq!(
                 error.to_string(),
-                format!("the document `rows/a` is damaged: its attribute {reason}")
+                format!("the document `rows/a` is corrupt: its attribute {reason}")
             );
         }
         if attribute == names::REVISION {

@@ -235,7 +235,7 @@ async fn a_commit_that_is_missing_is_found_by_every_read() {
                 Ok(_) => assert!(hidden, "{missing}: {read:?}"),
                 Err(error) => {
                     assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-                    let expected = format!("`order#ann` is damaged: after version {}", missing - 1);
+                    let expected = format!("`order#ann` is corrupt: after version {}", missing - 1);
                     assert!(!hidden && error.to_string().contains(&expected), "{error}");
                 }
             }

@@ -86,7 +86,7 @@ mod tests {
             let mut item = Settings::new(DEFAULT_SLICES).to_item();
             item.insert(names::COUNT.to_owned(), AttributeValue::N(count.to_owned()));
             let error = Settings::from_item(&item).expect_err(count).to_string();
-            assert!(error.starts_with("the item with the settings of the feed is damaged"), "{error}");
+            assert!(error.starts_with("the item with the settings of the feed is corrupt"), "{error}");
         }
         let mut item = Settings::new(DEFAULT_SLICES).to_item();
         item.insert(names::HASH_KEY.to_owned(), AttributeValue::B(Blob::new([0; 16])));
