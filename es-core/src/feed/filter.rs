@@ -34,7 +34,7 @@ impl EventFilter {
         Self { names: None }
     }
 
-    /// Selects no events. Add some with [`with`](Self::with) or [`with_event`](Self::with_event).
+    /// Selects no events. Add some with [`with_events`](Self::with_events) or [`with_event`](Self::with_event).
     #[must_use]
     pub fn none() -> Self {
         Self { names: Some(Arc::default()) }

@@ -185,7 +185,7 @@ impl Table {
             builder.condition_check(check.clone()).build()
         } else {
             return Err(StoreError::invalid(format!(
-                "a DynamoDB store cannot carry out a `{}`: use a Put, Update, Delete, or ConditionCheck of aws_sdk_dynamodb::types",
+                "a DynamoDB store does not support additional writes of type `{}`: use a Put, Update, Delete, or ConditionCheck of aws_sdk_dynamodb::types",
                 write.kind()
             )));
         };

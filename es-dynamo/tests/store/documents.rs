@@ -222,7 +222,7 @@ async fn joined_writes_leave_documents_alone() {
     store.change(&of("rows")).await.expect("is the application's own");
     let unknown = set(2).put(key("b"), Absent, "1").with_additional([AdditionalWrite::new(5_u8)]);
     let told = store.change(&unknown).await.expect_err("unknown").to_string();
-    assert!(told.contains("cannot carry out a `u8`"), "{told}");
+    assert!(told.contains("does not support additional writes of type `u8`"), "{told}");
 }
 
 /// An error that names document and attribute, and quotes nothing.

@@ -287,7 +287,7 @@ pub async fn that_cannot_be_are_refused(store: Arc<dyn EventStore>) {
         ),
         (
             Transaction::new(&store).execute(&accounts, &id, Deposit::one(1, "a")).with_write("not a write"),
-            "cannot carry out",
+            "does not support additional writes",
         ),
     ] {
         let error = transaction.commit().await.expect_err(reason);
