@@ -114,7 +114,7 @@ async fn there_is_no_build_after_the_largest_number() {
     let projector = projector(store.clone(), Journal::new(&store)).build();
     let stored = async |control: &str, id| {
         let key = DocumentKey::new("projection#journal", "control");
-        let set = ChangeSet::new(uuid::Uuid::from_u128(id)).with([DocumentChange::put(key, control)]);
+        let set = ChangeSet::new(uuid::Uuid::from_u128(id)).with_changes([DocumentChange::put(key, control)]);
         store.change(&set).await.expect("stores");
     };
     for (control, id) in [
