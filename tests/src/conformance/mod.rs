@@ -162,6 +162,7 @@ macro_rules! conformance {
         $crate::conformance!(@rules $store, repository, redelivery:
             a_command_is_carried_out_once,
             the_first_outcome_is_returned_again,
+            a_repetition_reports_all_of_its_cost,
             a_rejection_is_not_remembered,
             nothing_to_do_is_remembered,
             deliveries_at_the_same_time_are_one,
@@ -182,6 +183,7 @@ macro_rules! conformance {
             commands_for_one_aggregate_follow_each_other,
             what_was_seen_is_still_so,
             are_decided_again_as_a_whole,
+            commands_that_lost_leave_nothing_in_the_state,
             are_carried_out_once,
             with_claims_move_them,
             that_cannot_be_are_refused,

@@ -57,6 +57,17 @@ pub async fn the_first_outcome_is_returned_again(store: Arc<dyn EventStore>) {
     assert_eq!(history[1].metadata.actor(), Some("ann"));
 }
 
+/// The load, the write that meets the key, and the events of the first outcome; also if the loaded state is that
+/// outcome's.
+pub async fn a_repetition_reports_all_of_its_cost(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    let deposit = || async { accounts.once("k").execute(&id, Deposit::one(10, "once")).await };
+    deposit().await.expect("accepted");
+    let again = deposit().await.expect("was accepted");
+    assert!(again.repeated);
+    assert_eq!(again.cost.requests, 3, "{}", again.cost);
+}
+
 /// The message may be right later.
 pub async fn a_rejection_is_not_remembered(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);

@@ -203,6 +203,28 @@ pub async fn are_decided_again_as_a_whole(store: Arc<dyn EventStore>) {
     assert_eq!((balance(&accounts, &ann).await, balance(&accounts, &bob).await), (5, 0));
 }
 
+/// Several commands of one aggregate apply their events to its state before these are recorded. After a conflict, they
+/// are decided on the state of the stream.
+pub async fn commands_that_lost_leave_nothing_in_the_state(store: Arc<dyn EventStore>) {
+    let ((_, ann), (_, bob)) = (account(&store), account(&store));
+    let accounts: Repository<Account> = Repository::builder(Arc::clone(&store)).cache(4).build();
+    accounts.execute(&ann, Deposit::one(10, "first")).await.expect("accepted");
+    let command = Interrupted { decided: Arc::default(), store: Arc::clone(&store), id: ann.clone() };
+    let done = Transaction::new(&store)
+        .execute(&accounts, &ann, Deposit::one(100, "a"))
+        .execute(&accounts, &ann, Deposit::one(1_000, "b"))
+        .execute(&accounts, &bob, command)
+        .commit()
+        .await
+        .expect("accepted");
+    assert_eq!(done.attempts, 2);
+    let uncached: Repository<Account> = Repository::new(Arc::clone(&store));
+    let stored = uncached.load(&ann).await.expect("loads");
+    let outcome = done.outcome::<Account>(&ann).expect("has a part");
+    assert_eq!((&outcome.state, outcome.version), (&stored.state, stored.version));
+    assert_eq!(accounts.load(&ann).await.expect("loads").state, stored.state);
+}
+
 /// However often it is asked for; and a key is one transaction's.
 pub async fn are_carried_out_once(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
