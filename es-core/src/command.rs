@@ -1,4 +1,4 @@
-//! Commands: what is asked of an aggregate.
+//! Commands: requests to an aggregate.
 
 use std::fmt;
 use std::sync::Arc;
@@ -62,9 +62,9 @@ pub trait Handle<C>: Aggregate {
     fn handle(&self, command: &C, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error>;
 }
 
-/// A command that the aggregate `A` handles: what [`Handle`] says, from the command's side.
+/// A command that the aggregate `A` handles: [`Handle`], seen from the command.
 ///
-/// Nobody implements it. It is the bound of [`Repository::execute`](crate::Repository::execute), because a bound
+/// Do not implement this trait. It is the bound of [`Repository::execute`](crate::Repository::execute), because a bound
 /// `A: Handle<C>` makes the compiler guess the command of an aggregate that handles one, and report mismatched
 /// types where an implementation is missing.
 #[diagnostic::on_unimplemented(
@@ -111,7 +111,7 @@ impl<A: Aggregate> Context<A> {
         Self::staged(Some(id), version, now, ids)
     }
 
-    /// The same in a test, which may not care for the id.
+    /// Like [`new`](Self::new), for tests that need no id.
     pub(crate) fn staged(
         id: Option<A::Id>,
         version: Version,
@@ -121,7 +121,7 @@ impl<A: Aggregate> Context<A> {
         Self { id, version, now, metadata: Arc::default(), ids }
     }
 
-    /// The same context with the metadata of a command.
+    /// Adds the metadata of a command.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Arc<Metadata>) -> Self {
         self.metadata = metadata;

@@ -89,7 +89,7 @@ impl<A: Aggregate> Events<A> {
         self
     }
 
-    /// Gives the claim `name` to `value` back, with the events. It is no error that nobody holds it.
+    /// Releases the claim `name` to `value` together with the events. Releasing a claim that is not held is no error.
     pub fn release(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.claims.push(ClaimWish { name: name.into(), value: value.into(), take: false });
         self
@@ -145,7 +145,7 @@ impl<A: Aggregate> Events<A> {
 
 /// An aggregate with the event `E`: one that its attribute lists, or its whole enum of events.
 ///
-/// Nobody implements it: `#[derive(Aggregate)]` implements `From<E>` for the enum.
+/// Do not implement this trait: `#[derive(Aggregate)]` implements `From<E>` for the enum.
 #[diagnostic::on_unimplemented(
     message = "`{E}` is not an event of `{Self}`",
     label = "not an event of `{Self}`",
@@ -218,7 +218,7 @@ impl<A: Aggregate> fmt::Debug for Events<A> {
     }
 }
 
-/// Shows what is claimed, not the value, which may be personal.
+/// Shows the name of the claim, not its value, which may be personal.
 impl fmt::Debug for ClaimWish {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", if self.take { "take" } else { "release" }, self.name)

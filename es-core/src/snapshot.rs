@@ -22,7 +22,7 @@ pub enum SnapshotPolicy {
     Every(u32),
     /// When the events since the last one have more bytes than it has itself, and at least 4 KB.
     ///
-    /// Then snapshots at most double what is written, and a load reads at most about twice the state,
+    /// Snapshots then at most double the bytes written, and a load reads at most about twice the state,
     /// however large events and states are.
     Adaptive,
 }

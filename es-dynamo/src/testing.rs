@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 
 /// A connector whose requests fail as [`Faults`] plans it.
 ///
-/// The SDK sees what it would see of a network or a server that fails, and does what it would do then: its
-/// own retries are part of what is tested.
+/// The SDK sees the same failures as with a faulty network or server, so the tests include the SDK's own retries.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]

@@ -1,7 +1,7 @@
 //! The macros of `es-core`, which re-exports them: [`macro@event`], [`macro@Aggregate`], [`macro@Projection`],
 //! [`macro@Process`], [`macro@Row`], and [`macro@Schema`].
 //!
-//! Each macro has a module of its own name; projections and processes share `consumer`. A macro works in three steps:
+//! Each macro has a module of the same name; projections and processes share `consumer`. A macro works in three steps:
 //!
 //! 1. It reads the item and its attributes, and collects all mistakes. A value with a mistake gets a substitute.
 //! 2. It generates code from these values, which cannot fail.

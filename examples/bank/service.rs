@@ -41,12 +41,12 @@ pub enum Expected {
 }
 
 impl Bank {
-    /// The bank whose accounts are in `store`.
+    /// Creates the bank whose accounts are in `store`.
     pub fn new(store: impl EventStore) -> Self {
         Self::with_retry(store, RetryPolicy::default())
     }
 
-    /// The same, with a policy of its own for how often to try again.
+    /// Like [`new`](Self::new), with another retry policy.
     pub fn with_retry(store: impl EventStore, retry: RetryPolicy) -> Self {
         let store: Arc<dyn EventStore> = Arc::new(store);
         let accounts = Repository::builder(Arc::clone(&store)).retry(retry).build();

@@ -1,6 +1,6 @@
-//! A process: what happens by itself when a customer with a wallet places an order.
+//! A process: the steps that follow automatically when a customer with a wallet places an order.
 //!
-//! It takes the money, sets the articles aside, and ships. Whoever has too little in the wallet gets some time.
+//! It takes the money, sets the articles aside, and ships. A customer with too little in the wallet gets some time.
 //! When an article is sold out, or the time is over, the process undoes what it has done, and calls the order
 //! off. What it does is done once, whatever crashes in between.
 

@@ -73,7 +73,7 @@ async fn break_the_rules(orders: &Repository<Order>, id: OrderId) -> Result<()> 
 }
 
 /// Two clients decide on the same version. One of them comes too late, reads what the other recorded, and
-/// decides again: nothing is lost, and nobody had to lock anything.
+/// decides again: nothing is lost, and no lock is needed.
 async fn race(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     report::chapter("Two clients change the same order at the same time");
     let both_have_read = Barrier::new(2);
@@ -129,7 +129,7 @@ async fn reload_from_a_snapshot(orders: &Repository<Order>, id: OrderId) -> Resu
     Ok(())
 }
 
-/// Events are kept for ever, so the past is a question like any other.
+/// Events are kept permanently, so past states can be queried.
 async fn look_back(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     let now = orders.load(&id).await?.version;
     let then = Version::new(now.get() - 2);

@@ -32,7 +32,7 @@ const CUSTOMERS: [(&str, Money, u32); 3] =
 /// What the customers order.
 const ARTICLE: &str = "bowl";
 
-/// What runs beside the application; each could be a process of its own.
+/// The workers beside the application; each could run in a separate process.
 struct Workers {
     indexer: Indexer,
     overview: Projector<Overview>,

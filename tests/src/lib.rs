@@ -1,6 +1,6 @@
 //! The conformance suite: what every event store has to do, as one async function per rule.
 //!
-//! [`conformance!`] turns the suite into tests of one store. Whoever writes a store of their own adds this package
+//! [`conformance!`] turns the suite into tests of one store. The author of a store adds this package
 //! and tokio to the development dependencies, and a test:
 //!
 //! ```

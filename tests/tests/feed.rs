@@ -158,7 +158,7 @@ async fn a_commit_that_is_gone_is_an_error_that_names_it() {
     assert!(matches!(error, StoreError::Feed(_)), "{error:?}");
     let text = "the commit of the events 4 to 4 of `account#bob`, at position 8 in slice 0 of the feed, cannot be read";
     assert!(error.to_string().starts_with(text), "{error}");
-    // Whoever does not need it is not stopped.
+    // A reader that does not need it is not stopped.
     let filter = EventFilter::none().with_events("account", ["Withdrawn"]);
     assert_eq!(store.read_feed(&read.filter(filter)).await.expect("reads").entries.len(), 2);
 }

@@ -44,8 +44,7 @@ impl Recorder {
     }
 }
 
-/// What a role has to be allowed for a request. A transaction is no action of its own: those of what it
-/// contains are needed
+/// The actions that a role needs for a request. There is no action for a transaction: it needs those of its parts
 /// ([IAM and transactions](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html)).
 fn actions_of(operation: &str, body: &Value) -> Actions {
     let contained = |action: &str| match action {
@@ -194,7 +193,7 @@ async fn the_policy_allows_what_is_used_and_nothing_else() {
     store.create_table().await.expect("creates the table");
     let creation = recorder.take();
     assert!(creation.contains("dynamodb:CreateTable"), "{creation:?}");
-    // Whoever creates the table is not the application, but leaves the settings of the feed there.
+    // The creator of the table, which is not the application, leaves the settings of the feed there.
     let shared = ["dynamodb:GetItem", "dynamodb:PutItem"].map(str::to_owned);
     assert_eq!(application & &creation, Actions::from(shared));
 

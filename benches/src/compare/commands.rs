@@ -87,7 +87,7 @@ fn summary(mut turns: Turns, raw: &[f64]) -> Result<Speed, String> {
     })
 }
 
-/// Every client carries out commands on an account of its own, until it has its events.
+/// Each client executes commands on a separate account until the account has its events.
 async fn turn(
     engine: &Engine,
     plan: &Plan,
@@ -97,7 +97,7 @@ async fn turn(
     life: u64,
 ) -> Result<(f64, Vec<Duration>), Failure> {
     // The embedded engine goes through the tokens of all earlier transactions at each new one, which would
-    // hold against whoever uses many: each turn has an engine of its own.
+    // count against a contender with many tables: each turn has a new engine.
     let engine = engine.renewed()?;
     let contender = kind.open(&engine.client(), &format!("speed-{kind:?}")).await?;
     let name = format!("{}-{}-{round}", load.clients, load.events);

@@ -137,7 +137,7 @@ impl Application {
         Ok((cpu.elapsed().as_secs_f64() / commands, wall.elapsed().as_secs_f64() / commands))
     }
 
-    /// Sends commands, each to a stream of its own, and waits until `total` events are in the read model.
+    /// Sends commands, each to a new stream, and waits until `total` events are in the read model.
     async fn commit(&self, clients: u64, commands: u64, total: u64) -> Result<(), Failure> {
         let claims: Repository<Claim> =
             Repository::builder(self.store.clone()).snapshots(SnapshotPolicy::Never).build();

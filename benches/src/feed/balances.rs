@@ -93,7 +93,7 @@ impl Projection for Watched {
     async fn tick(&mut self, _: Tick<'_>) -> Result<Due, ProjectError> {
         let now = Instant::now();
         for place in self.handled.drain(..) {
-            // Nobody listens any more once all are there.
+            // The receiver is gone once all have arrived.
             let _ = self.written.send((place, now));
         }
         Ok(Due::default())

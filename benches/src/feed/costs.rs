@@ -67,7 +67,7 @@ async fn feed(plan: &Plan, commits_a_page: usize) -> Result<Cost, Failure> {
     Ok(Cost { name, write_units, read_units, skip_units })
 }
 
-/// A store with commits of one event, each of an account of its own with a UUID.
+/// A store with commits of one event, each of a separate account with a UUID.
 async fn filled(engine: &embedded::Engine, plan: &Plan) -> Result<DynamoStore, Failure> {
     let store = place::store(engine, 1, None).await?;
     let accounts = load::repository(&store);

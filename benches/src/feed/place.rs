@@ -33,7 +33,7 @@ impl Indexing {
     pub const ONE_SLICE: Self = Self { slices: 1, ..Self::DEFAULT };
 }
 
-/// A store on an engine of its own, with an indexer that runs.
+/// A store on a new engine, with a running indexer.
 pub struct Indexed {
     pub store: DynamoStore,
     indexer: Indexer,

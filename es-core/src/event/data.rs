@@ -24,7 +24,7 @@ impl EventData {
         Self { name: name.into(), version, payload: payload.into() }
     }
 
-    /// The same payload under another name.
+    /// Returns a copy with another name.
     pub(super) fn renamed(&self, name: &'static str) -> Self {
         Self { name: name.into(), ..self.clone() }
     }

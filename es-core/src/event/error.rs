@@ -23,7 +23,7 @@ impl EncodeError {
 
 /// A stored event that the code cannot read.
 ///
-/// Never quotes the payload, which may be confidential: only its stored name, its version and what is wrong.
+/// Never quotes the payload, which may be confidential: only the stored name, the version, and the problem.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {

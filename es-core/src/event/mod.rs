@@ -20,7 +20,7 @@ pub use kind::{EventKind, Field};
 /// Write `#[event]` on a struct for one kind of event, or on an enum for a family in one type; both
 /// implement this trait. So does the enum that `#[derive(Aggregate)]` generates from the events it lists.
 ///
-/// # What is stored
+/// # Stored form
 ///
 /// The *stored name* and the *schema version* (together: the [`EventKind`]) and the payload, which is JSON.
 /// A name once stored is never taken from the code's layout: moving or renaming modules and crates changes

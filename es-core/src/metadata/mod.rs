@@ -1,4 +1,4 @@
-//! What is known about a commit besides its events.
+//! Metadata: data about a commit in addition to its events.
 
 #[cfg(feature = "tracing-subscriber")]
 mod span;
@@ -147,7 +147,7 @@ impl Metadata {
     }
 }
 
-/// Names what is recorded, not its content: metadata may be confidential.
+/// Shows which values are present, not their content: metadata may be confidential.
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let present = [

@@ -39,8 +39,8 @@ thread_local! {
 /// });
 /// ```
 ///
-/// [`RepositoryBuilder::metadata`](crate::RepositoryBuilder::metadata) has every command do so that comes
-/// without metadata of its own.
+/// [`RepositoryBuilder::metadata`](crate::RepositoryBuilder::metadata) does so for every command that has
+/// no explicit metadata.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetadataLayer;
 

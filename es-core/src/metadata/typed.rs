@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use super::Metadata;
 use crate::event::without_values;
 
-/// A type of the application's own that metadata may hold, under a key of its own.
+/// An application-defined type that can be stored in metadata, under the type's key.
 ///
 /// ```
 /// use es_core::serde::{Deserialize, Serialize};
@@ -39,13 +39,13 @@ pub struct MetadataError {
 
 impl MetadataError {
     fn new(key: &'static str, error: &serde_json::Error) -> Self {
-        // What is stored may be confidential.
+        // The stored value may be confidential.
         Self { key, reason: without_values(error) }
     }
 }
 
 impl Metadata {
-    /// Records a value of the application's own, replacing an earlier one of its type.
+    /// Records an application-defined value, replacing an earlier value of the type.
     ///
     /// # Errors
     ///
@@ -56,11 +56,11 @@ impl Metadata {
         Ok(self.with_entry(T::KEY, value))
     }
 
-    /// The application's own value of this type; `None` when there is none.
+    /// Returns the application-defined value of this type, or `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`MetadataError`] when what is stored does not fit the type.
+    /// [`MetadataError`] if the stored value does not fit the type.
     pub fn value<T: MetadataValue>(&self) -> Result<Option<T>, MetadataError> {
         let value = self.get(T::KEY).map(T::deserialize);
         value.transpose().map_err(|error| MetadataError::new(T::KEY, &error))

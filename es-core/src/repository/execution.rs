@@ -102,7 +102,7 @@ impl<'e, P: Participants> Execution<'e, P> {
         Ok(Next::Decide)
     }
 
-    /// Records what was decided, or returns why the commands were not accepted.
+    /// Records the decision, or returns the error for which the commands were not accepted.
     ///
     /// No write verifies a rejection, nor that there is nothing to do. If these were decided on states that may be
     /// outdated, the states are read again first.
@@ -132,7 +132,7 @@ impl<'e, P: Participants> Execution<'e, P> {
                 let request = async || Ok(self.store.append(append).await?.cost);
                 self.retrying.write(&mut self.cost, request).await
             }
-            // What is rare is boxed: the future of a command stays small.
+            // Rare paths are boxed, to keep the future of a command small.
             None => Box::pin(self.write_set()).await,
         };
         match written {

@@ -403,7 +403,7 @@ impl<A: Aggregate> Inner<A> {
 /// The pages of a read. Each is requested until it arrives, or may not be requested again.
 struct Pages<'a> {
     store: &'a dyn EventStore,
-    /// What is left to read.
+    /// The rest of the read.
     read: Read,
     /// The pages of `read`; `None` before the first request, and after one that failed.
     open: Option<BoxStream<'a, Result<Page, StoreError>>>,

@@ -1,4 +1,4 @@
-//! One aggregate in an execution: its state, and what was decided on it.
+//! One aggregate in an execution: its state, and the decision made on it.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -95,7 +95,7 @@ impl RetryPolicy {
 /// and does not add to the load that makes the store fail. Retries after a conflict take no token: they are not a sign
 /// of an overloaded store.
 ///
-/// The client of a store may retry below this, with a budget of its own.
+/// The store's client may retry at a lower level, with a separate budget.
 ///
 /// ```
 /// use es_core::RetryBudget;

@@ -1,4 +1,4 @@
-//! Shapes of what is stored: which types take part in an event, and what they are made of.
+//! Shapes of stored data: the types that an event contains, and their fields.
 
 mod impls;
 pub(crate) mod probe;

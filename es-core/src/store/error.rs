@@ -21,14 +21,14 @@ pub enum StoreError {
     #[error("{reason}")]
     #[non_exhaustive]
     Invalid {
-        /// What is wrong, and what to do.
+        /// The problem, and what to do.
         reason: String,
     },
     /// An event, a commit, or a transaction is too large.
     #[error("{what} has {bytes} bytes, the limit is {limit}")]
     #[non_exhaustive]
     TooLarge {
-        /// What is too large.
+        /// The name of the data.
         what: String,
         /// Its size in bytes.
         bytes: u64,
@@ -46,7 +46,7 @@ pub enum StoreError {
         stream: StreamId,
         /// The event's version.
         version: Version,
-        /// What is wrong with it.
+        /// The reason.
         error: DecodeError,
     },
     /// Stored data cannot be read, or contradicts other stored data.
@@ -55,7 +55,7 @@ pub enum StoreError {
     Corrupt {
         /// The name of the data, such as "the stream `order#1001`".
         what: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The feed cannot be read from a position.
@@ -73,7 +73,7 @@ pub enum StoreError {
     #[error("{reason}")]
     #[non_exhaustive]
     Setup {
-        /// What is wrong, and what to do.
+        /// The problem, and what to do.
         reason: String,
         /// The error of the store.
         #[source]
@@ -147,7 +147,7 @@ impl StoreError {
 
     /// Returns whether the condition may pass without a change to the data or to the code: throttling, an outage,
     /// expired credentials, a missing permission or table. Consumers wait such conditions out, and never store them
-    /// as failures; `false` for errors about what is stored or was to be stored.
+    /// as failures; `false` for errors about the data, stored or to be stored.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {

@@ -1,4 +1,4 @@
-//! Idempotency keys: what is written once, however often it is sent.
+//! Idempotency keys: writes that take effect once, however often they are sent.
 
 use std::fmt;
 
@@ -121,7 +121,7 @@ impl EventRange {
     }
 }
 
-/// What is stored under an idempotency key.
+/// The record stored under an idempotency key.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct IdempotencyRecord {

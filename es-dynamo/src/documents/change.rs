@@ -167,7 +167,7 @@ impl Table {
         }
     }
 
-    /// A write of the caller's own, of one of the SDK's types, if it leaves the store's own items alone.
+    /// Returns an additional write, of one of the SDK's types, if it does not touch the store's items.
     pub(crate) fn joined(&self, write: &AdditionalWrite) -> Result<TransactWriteItem, StoreError> {
         if let Some(condition) = write.downcast_ref::<DocumentCondition>() {
             return self.document_condition(condition);

@@ -29,9 +29,9 @@ type Convert = dyn Fn(&mut ForeignEvent) -> Result<(), Cause> + Send + Sync;
 
 /// A copy of all events in a table of another library.
 ///
-/// It may be run again: after a failure, or to bring over what has come since. Then it compares what it finds in
-/// the target with the table, event by event, and goes on where that ends. The ids of commits follow from the
-/// stream and the version, so that nothing is stored twice.
+/// It may be run again after a failure, or to copy newer events. It then compares the target with the table, event by
+/// event, and continues where the target ends. The ids of commits are derived from the stream and the version, so
+/// nothing is stored twice.
 ///
 /// Its client needs `dynamodb:Scan` and `dynamodb:Query` on the old table, and nothing else there.
 ///
@@ -95,8 +95,8 @@ impl Import {
         self
     }
 
-    /// What is made of each event, instead of [`ForeignEvent::unwrap_variant`]. The same has to come out in every
-    /// run.
+    /// Sets the conversion of each event (default: [`ForeignEvent::unwrap_variant`]). It must return the same result in
+    /// every run.
     pub fn convert<F, E>(mut self, convert: F) -> Self
     where
         F: Fn(&mut ForeignEvent) -> Result<(), E> + Send + Sync + 'static,
@@ -106,14 +106,14 @@ impl Import {
         self
     }
 
-    /// Copies what is not in `target` yet.
+    /// Copies the events that `target` does not have yet.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when an event cannot be copied. It names the event and what is wrong, and quotes no
-    /// payload: numbers that are not contiguous from 1, an attribute that is missing, a payload that no load can
-    /// read, a stream that differs from the target's.
-    /// Otherwise as the requests fail. What was copied until then stays, and is a part of the next run.
+    /// [`StoreError::Invalid`] if an event cannot be copied: its number is not contiguous from 1, an attribute is missing,
+    /// no load could read its payload, or its stream differs from the target's. The error names the event and the
+    /// problem, and quotes no payload. Other errors are those of the requests. Events that were copied before the error
+    /// stay in the target, and the next run continues after them.
     pub async fn run(&self, target: &dyn EventStore) -> Result<Imported, StoreError> {
         let mut imported = Imported::default();
         for partition in self.partitions().await? {

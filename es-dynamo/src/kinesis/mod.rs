@@ -265,8 +265,8 @@ impl fmt::Debug for KinesisPublisher {
 
 /// Translates the error of a request to the data stream `stream`.
 ///
-/// Only what is wrong with the records is permanent. Missing permissions and expired credentials pass, so that publishing
-/// waits for them, as for an outage.
+/// Only errors about the records themselves are permanent. Missing permissions and expired credentials are transient, so
+/// publishing waits for them as for an outage.
 pub(crate) fn translate<E>(stream: &str, failed: Failed<E>) -> PublishError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,

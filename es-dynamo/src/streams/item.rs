@@ -144,7 +144,7 @@ pub(crate) struct PartFields<'a> {
 }
 
 impl HeadFields<'_> {
-    /// The commit of an item that may hold a part of it; or what is wrong.
+    /// Returns the commit that an item belongs to, or the problem with the item.
     fn check(&self) -> Result<CommitHead, &'static str> {
         let Self { first, last, .. } = *self;
         let (whole_first, whole_last) = (self.whole_first.unwrap_or(first), self.whole_last.unwrap_or(last));
@@ -160,7 +160,7 @@ impl HeadFields<'_> {
 }
 
 impl PartFields<'_> {
-    /// What they say; or what is wrong with them.
+    /// Returns the part of a commit, or the problem with the fields.
     pub(crate) fn check(self) -> Result<Part, &'static str> {
         let whole = self.head.check()?;
         let (HeadFields { first, last, .. }, events) = (self.head, self.events);

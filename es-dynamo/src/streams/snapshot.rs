@@ -6,8 +6,8 @@ use es_core::{Cost, Fingerprint, Snapshot, StoreError, StreamId, Version};
 use super::item::Attributes;
 use crate::table::{Item, SIZE_LIMIT, Table, Written, item_size, names, responses};
 
-/// That what is there is older, or has no version at all: two writers may be here at once, and the earlier
-/// one may come later.
+/// The condition that the stored snapshot is missing, older, or without a valid version. Two writers may race, and the
+/// writer of the older snapshot may be the later one.
 const IS_NEWER: &str = "attribute_not_exists(v) OR v < :v OR NOT attribute_type(v, :n) OR v > :max";
 
 impl Table {

@@ -82,7 +82,7 @@ pub(crate) enum Purpose<'a> {
     Unchanged(&'a StreamId, Version),
     Claim(NetChange<'a>),
     Once(&'a NewIdempotencyRecord),
-    /// The caller's own write with this number.
+    /// The additional write with this index.
     Joined(usize),
 }
 

@@ -254,7 +254,7 @@ impl Table {
         })
     }
 
-    /// Turns on point-in-time recovery, where the server has it.
+    /// Enables point-in-time recovery if the server supports it.
     async fn enable_point_in_time_recovery(&self) -> Result<(), StoreError> {
         let specification = PointInTimeRecoverySpecification::builder()
             .point_in_time_recovery_enabled(true)

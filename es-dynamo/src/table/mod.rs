@@ -46,7 +46,7 @@ pub(crate) const KEY_RANGE: &str = "pk = :pk AND sk BETWEEN :from AND :to";
 pub(crate) struct Table {
     /// The application's client.
     pub(crate) given: Client,
-    /// The same client with the interceptors that requests of this crate need.
+    /// The client with the interceptors that this crate's requests need.
     pub(crate) client: Client,
     pub(crate) name: String,
     queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,

@@ -22,7 +22,7 @@
 //! | `at` | N | when it was decided, in milliseconds since 1970 |
 //! | `md` | S | the metadata as JSON; left out when there is none |
 //! | `ev` | L of M | the events: `t` (S) the stored name, `v` (N) the schema version, left out when it is 1, `p` (S) the payload as JSON |
-//! | `cf`, `cl` | N | only where a commit did not fit into one item: the versions of its first and its last event; its parts are items of their own, written in one transaction, and the first one holds the metadata |
+//! | `cf`, `cl` | N | only where a commit did not fit into one item: the versions of its first and its last event; its parts are separate items, written in one transaction, and the first one holds the metadata |
 //!
 //! | attribute of a snapshot | type | what it holds |
 //! |---|---|---|
@@ -38,7 +38,7 @@
 //!
 //! | attribute of a marker | type | what it holds |
 //! |---|---|---|
-//! | `id` | S | what identifies the write: its first commit's id; a UUID of its own when there were no events |
+//! | `id` | S | the id of the write: that of its first commit, or a new UUID if there were no events |
 //! | `to` | L of M | where the events are: `s` (S) the stream, `f` and `l` (N) the versions of the first and the last one; `l` is the version before `f` when there were none |
 //! | `ttl` | N | when the marker expires, in seconds since 1970 |
 //!

@@ -24,9 +24,9 @@ pub(crate) enum Act {
     Accept,
     /// This record is refused, the others are not.
     Refuse,
-    /// Nobody gets the request.
+    /// The request is lost.
     LoseRequest,
-    /// The records are accepted, and nobody gets the answer.
+    /// The records are accepted, and the response is lost.
     LoseAnswer,
     /// The request is too much at once.
     Throttle,

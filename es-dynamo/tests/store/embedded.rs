@@ -136,7 +136,7 @@ async fn a_request_that_was_sent_is_carried_out() {
     let store = engine.store().await.expect("creates");
     let append = append(es_core::ExpectedVersion::NoStream, 1);
     let mut sent = Box::pin(store.append(&append));
-    // Polled once: then the request is with the engine, which is on a thread of its own.
+    // Polled once, so the request has reached the engine, which runs on a separate thread.
     let _ = (&mut sent).now_or_never();
     drop(sent);
     let start = std::time::Instant::now();

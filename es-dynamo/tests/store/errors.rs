@@ -146,7 +146,7 @@ async fn nothing_that_is_stored_is_quoted() {
     }
 }
 
-/// The SDK repeats by itself what failed in passing, and the commit is recognized.
+/// The SDK retries transient failures, and the store recognizes its commit.
 #[tokio::test]
 async fn the_sdk_repeats_and_the_commit_is_recognized() {
     let engine = Engine::in_memory().expect("starts");

@@ -16,7 +16,7 @@ use es_dynamo::{DynamoStore, names};
 
 use super::support::*;
 
-/// Under which name events are stored instead of their own.
+/// The name under which events are stored instead.
 const HIDDEN: &str = "hidden";
 
 /// Hides the events of all that is written, and finds them again.

@@ -86,7 +86,7 @@ async fn a_short_stream_is_one_request_whatever_its_snapshot() {
         assert_eq!((loaded.snapshot, loaded.unusable), (used, unusable), "{name}");
         assert_eq!(loaded.ends, tail, "{name}");
         assert_eq!((loaded.requests, loaded.read_units), (1, 1.0), "{name}");
-        // Whoever does not ask for a snapshot gets none.
+        // A read without a request for a snapshot returns none.
         let loaded = load(&watched, Read::all(stream())).await;
         assert_eq!((loaded.snapshot, loaded.unusable, loaded.requests), (None, None, 1), "{name}");
         assert_eq!(loaded.ends, all, "{name}");

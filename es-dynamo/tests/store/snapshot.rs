@@ -42,7 +42,7 @@ async fn replaces_exactly_the_one_that_was_found_unusable() {
     }
 }
 
-/// An item at the snapshot's place without a version that could be compared would stand for ever.
+/// An item at the snapshot's place without a version that could be compared would never be replaced.
 #[tokio::test]
 async fn replaces_an_item_without_a_version() {
     let cases: [Option<AttributeValue>; 6] = [

@@ -1,4 +1,4 @@
-//! The table: made once, by whoever comes first.
+//! The table: creation, also by several processes at once, verification, and protection.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -334,7 +334,7 @@ fn names_are_checked() {
     assert_eq!(format!("{:?}", build("abc").expect("valid")), "DynamoStore { table: \"abc\", .. }");
 }
 
-/// Tasks run to their end, on the runtime that there is, or on one of their own.
+/// Tasks run to their end, on the current runtime or on a separate one.
 #[test]
 fn tasks_run_with_and_without_a_runtime() {
     let engine = Engine::in_memory().expect("starts");

@@ -159,7 +159,7 @@ async fn joined_writes_leave_the_store_alone() {
     let set = WriteSet::new()
         .append(after(stream(), 0))
         .with_additional([AdditionalWrite::new(row.expect("is whole"))]);
-    store.write(&set).await.expect("is a row of its own");
+    store.write(&set).await.expect("is a separate row");
     assert!(get(&other, "row").await.contains_key("pk"));
 }
 
@@ -199,7 +199,7 @@ async fn reasons_that_pass_are_tried_again() {
         };
         assert_eq!(found, expected, "{codes:?}: {error:?}");
     }
-    // Someone else holds the claim; but whoever changes something there may be giving it back.
+    // Another stream holds the claim, but a concurrent write may be releasing it.
     let holder = WriteSet::new().append(after(other_stream(), 0)).claims([take(other_stream())]);
     other.write(&holder).await.expect("is free");
     let wanted = || WriteSet::new().append(after(stream(), 1)).claims([take(stream())]);

@@ -2,7 +2,7 @@
 //! aggregates to handlers.
 //!
 //! Both have a name and a list of events: `sources` reads the list, and `dispatch` generates the code for it.
-//! `projection` and `process` add what is particular to them.
+//! `projection` and `process` contain the differences.
 
 mod dispatch;
 mod process;

@@ -1,4 +1,4 @@
-//! What is particular to processes: `#[process(…)]` with its state and timeouts.
+//! Processes only: `#[process(…)]` with its state and timeouts.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};

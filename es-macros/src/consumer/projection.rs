@@ -1,4 +1,4 @@
-//! What is particular to projections: `#[projection(…)]`, and fields with `#[read_model]`.
+//! Projections only: `#[projection(…)]`, and fields with `#[read_model]`.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};

@@ -64,7 +64,7 @@ impl Grammar {
         Keys(entries)
     }
 
-    /// Parses what has the form of entries, whatever their keys are.
+    /// Parses all well-formed entries, with any keys.
     fn entries(&'static self, tokens: TokenStream, errors: &mut Errors) -> Vec<Entry> {
         let mut entries = Vec::new();
         let parser = |input: ParseStream<'_>| {

@@ -34,7 +34,7 @@ impl FromRequestParts<App> for Wish {
 }
 
 /// What is remembered of a client's key. Two clients may choose the same one, so that it belongs to its actor, in
-/// quotes: no actor and key look like another actor and key. A digest of both is short, and names nobody.
+/// quotes: no actor and key look like another actor and key. A digest of both is short, and reveals no names.
 fn scoped(key: &str, actor: Option<&str>) -> Uuid {
     Uuid::new_v5(&KEYS, format!("{actor:?} {key}").as_bytes())
 }

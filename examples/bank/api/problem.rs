@@ -169,7 +169,7 @@ impl From<StoreError> for Problem {
 /// What it was, when it was not the domain that said no.
 fn failed<E: Error + 'static>(error: ExecuteError<E>) -> Problem {
     match error {
-        // Whose number it is concerns nobody else: the claim's holder is not told.
+        // The holder of the claim is not revealed: it is another customer's account.
         ExecuteError::Claimed(_) => Problem::new(
             StatusCode::CONFLICT,
             "number-taken",

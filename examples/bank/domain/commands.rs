@@ -12,7 +12,7 @@ pub const NUMBER: &str = "account-number";
 /// Why the bank says no.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// Nobody ever opened it.
+    /// The account was never opened.
     #[error("there is no such account")]
     Unknown,
     /// It was opened before.
@@ -21,7 +21,7 @@ pub enum AccountError {
     /// It was closed.
     #[error("the account is closed")]
     Closed,
-    /// An account of nobody.
+    /// The owner is missing.
     #[error("an account needs an owner")]
     NoOwner,
     /// An amount of nothing.

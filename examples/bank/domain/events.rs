@@ -1,4 +1,4 @@
-//! Events: what happened to an account. They are stored for ever, so they hold facts, not instructions.
+//! Events: what happened to an account. They are stored permanently, so they hold facts, not instructions.
 //!
 //! That is why the number is plain text here: a rule for numbers may change, and what was opened under the old
 //! one stays readable.

@@ -1,4 +1,4 @@
-//! Events: what happened to an order. They are stored for ever, so they hold facts, not instructions.
+//! Events: what happened to an order. They are stored permanently, so they hold facts, not instructions.
 //!
 //! `#[event]` makes a struct storable. Its name in the store is the struct's, unless `name = "…"` says
 //! otherwise, and moving it to another module changes nothing.

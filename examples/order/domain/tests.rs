@@ -130,7 +130,7 @@ fn laws_hold_for_orders() {
     check_laws::<Order>(OrderId(1001), commands());
 }
 
-/// What is stored can be read for ever: the file is under version control.
+/// Stored events stay readable: the lock file is under version control.
 #[test]
 fn the_schema_is_locked() {
     let samples = events![

@@ -1,4 +1,4 @@
-//! A bank on a port of its own, and a client of it.
+//! A bank on a separate port, and a client for it.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ impl Server {
         let api = Api::new(listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
-            // A bank that nobody stops serves as long as its test runs.
+            // Unless a test stops the bank, it serves until the test ends.
             if stopped.await.is_err() {
                 pending::<()>().await;
             }
@@ -58,7 +58,7 @@ impl Server {
     }
 }
 
-/// A store with a table of its own: on the embedded engine, or on the DynamoDB-compatible server that
+/// A store with a new table: on the embedded engine, or on the DynamoDB-compatible server that
 /// `ES_DYNAMO_ENDPOINT` names.
 pub async fn store() -> DynamoStore {
     let Ok(url) = std::env::var("ES_DYNAMO_ENDPOINT") else {
@@ -70,7 +70,7 @@ pub async fn store() -> DynamoStore {
     store
 }
 
-/// A bank on an engine of its own.
+/// A bank on a new engine.
 pub async fn server() -> Server {
     Server::start(Bank::new(store().await)).await
 }
@@ -174,7 +174,7 @@ impl Call {
         Answer { status: head.status.as_u16(), headers: head.headers, body }
     }
 
-    /// Sends it in a task of its own.
+    /// Sends it in a separate task.
     pub fn spawn(self) -> JoinHandle<Answer> {
         tokio::spawn(self.send())
     }

@@ -14,7 +14,7 @@ async fn both_accounts_record_a_transfer() {
     let done = api.transfer(&ann, &bob, 200).header("x-actor", "ann").send().await;
     let body = done.expect(200);
     assert_eq!((&body["from"]["balance"], &body["from"]["version"]), (&json!(300), &json!(3)));
-    // What the other one has is nobody's business.
+    // The other account's balance is not revealed.
     assert_eq!(body["to"], id(&bob));
     assert!(!String::from_utf8_lossy(&done.body).contains("Bob"));
     assert_eq!((api.balance(&ann).await, api.balance(&bob).await), (300, 207));

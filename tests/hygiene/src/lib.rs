@@ -229,7 +229,7 @@ pub mod domain {
     }
 }
 
-/// A domain without a prelude, with macros of its own.
+/// A domain without a prelude that defines macros.
 #[no_implicit_prelude]
 pub mod bare {
     macro_rules! fact {

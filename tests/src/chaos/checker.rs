@@ -67,7 +67,7 @@ pub(super) async fn check(store: Arc<dyn EventStore>, logs: &[Vec<Attempted>]) -
     }
     let attempted: usize = logs.iter().flatten().map(|attempted| attempted.notes.len()).sum();
     if found.len() > attempted {
-        return Err("there are events that nobody tried to record".to_owned());
+        return Err("there are events that no client tried to record".to_owned());
     }
     check_handles(&store).await?;
     Ok(report)
@@ -146,7 +146,7 @@ async fn check_handles(store: &Arc<dyn EventStore>) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks one stream by itself, and notes where its deposits stand.
+/// Checks one stream, and notes the versions of its deposits.
 async fn check_stream(
     store: &Arc<dyn EventStore>,
     account: &String,

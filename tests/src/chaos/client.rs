@@ -65,7 +65,7 @@ impl Told {
     }
 }
 
-/// A client with faults of its own.
+/// A client with separate faults.
 pub(super) struct Client<'a> {
     index: usize,
     random: Rng,
@@ -145,7 +145,7 @@ impl<'a> Client<'a> {
         format!("shared-{}", self.random.usize(..ACCOUNTS))
     }
 
-    /// Notes that nobody else leaves.
+    /// Notes that no other client writes.
     fn notes(&mut self, account: &str, number: usize) -> Vec<(String, String)> {
         let parts = 0..self.random.usize(1..4);
         parts.map(|part| (account.to_owned(), format!("{}.{number}.{account}.{part}", self.index))).collect()

@@ -56,7 +56,7 @@ impl Slow {
         answer
     }
 
-    /// A request that arrives also when nobody waits for its answer any more.
+    /// A request that arrives even if its sender no longer waits for the response.
     async fn send<T: Send + 'static>(&self, carry_out: impl Future<Output = T> + Send + 'static) -> T {
         let slow = self.clone();
         let request = tokio::spawn(async move { slow.request(carry_out).await });

@@ -11,7 +11,7 @@ pub use support::{Pattern, events, new_commit, new_stream, read_all, time};
 /// One `#[tokio::test]` for each rule, on the store that the expression makes.
 ///
 /// The expression is evaluated anew for every rule, in an async context, to an `Arc<dyn EventStore>`.
-/// Every rule uses streams of its own, so one store may serve them all.
+/// Every rule uses its own streams, so all rules can share one store.
 #[macro_export]
 macro_rules! conformance {
     ($store:expr) => {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// The variable that names a DynamoDB-compatible server to test instead of the embedded engine.
 const ENDPOINT: &str = "ES_DYNAMO_ENDPOINT";
 
-/// A store with a table of its own.
+/// A store with a new table.
 pub(crate) async fn dynamo_store() -> DynamoStore {
     dynamo_store_with(|builder| builder).await
 }

@@ -1,4 +1,4 @@
-//! Hostile tables: what items a store may find that nobody wrote, and what it has to make of them.
+//! Hostile tables: items that no store wrote, and how a store must react to them.
 //!
 //! The fuzz target of `fuzz/` and an ordinary test share this.
 

@@ -1,4 +1,4 @@
-//! A write whose answer is lost, one at a time: repeated by the SDK, by the repository, and by nobody.
+//! Writes whose responses are lost, one at a time: retried by the SDK, by the repository, or not at all.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -75,7 +75,8 @@ fn refusal(code: &str) -> HttpResponse {
     HttpResponse::new(StatusCode::try_from(400).expect("a status"), SdkBody::from(body))
 }
 
-/// A repository that loses the answers to `lost` writes, with so many attempts of the SDK and of its own.
+/// A repository that loses the responses to `lost` writes, with the given numbers of attempts of the SDK and of the
+/// repository.
 async fn repository(lost: u32, by_sdk: u32, by_repository: u32) -> (Repository<Account>, LosesAnswers) {
     repository_that(lost, Then::passes(), by_sdk, by_repository).await
 }

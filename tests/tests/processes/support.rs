@@ -236,7 +236,7 @@ impl React<Deposited> for Scripted {
         if who == "!" {
             return Err("`!` is not the name of an instance".into());
         }
-        // What it pays itself is nobody's.
+        // Its payments to itself do not count.
         Ok(event.note.split_once(": ").filter(|(who, _)| *who != "for").map(|(who, _)| who.to_owned()))
     }
 

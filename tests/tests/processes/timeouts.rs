@@ -147,7 +147,7 @@ async fn behind(instances: usize, timeouts: usize) -> Vec<String> {
     pass(Duration::from_millis(500)).await;
     tell(&store, "a", "ann: remind note").await;
     for number in 0..instances {
-        // In streams of their own, as one event of a stream keeps the later ones waiting.
+        // In separate streams, because an event keeps the later events of its stream waiting.
         tell(&store, &format!("account-{number}"), &format!("blocked-{number}: pay fail note")).await;
     }
     pass(Duration::from_secs(10)).await;

@@ -193,7 +193,7 @@ async fn a_slice_goes_on_when_a_worker_reads_the_newer_version_of_the_event() {
         let append = Append::new(stream(&account), ExpectedVersion::Any, new_commit(vec![data]));
         store.append(&append).await.expect("appended");
     }
-    // Nobody calls `retry`.
+    // No operator calls `retry`.
     let reached = async {
         while new.progress().await.expect("progress").lag() > 0 {
             sleep(LEASE).await;

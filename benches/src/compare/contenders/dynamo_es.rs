@@ -1,4 +1,4 @@
-//! cqrs-es on dynamo-es, with the tables of its own template, and `CqrsFramework::execute`.
+//! cqrs-es on dynamo-es, with the tables of the project's template, and `CqrsFramework::execute`.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

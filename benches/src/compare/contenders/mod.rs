@@ -157,7 +157,7 @@ impl Layout {
         }
     }
 
-    /// Writes a stream of so many events, each of a command of its own, past the contender.
+    /// Writes a stream of `events` events, each of a separate command, without the contender.
     pub async fn fill(self, client: &Client, prefix: &str, id: &str, events: u64) -> Result<(), Failure> {
         match self {
             Self::Commits => raw::fill(client, prefix, id, events).await,

@@ -69,7 +69,7 @@ fn table(prefix: &str) -> String {
     Layout::Commits.tables(prefix).remove(0)
 }
 
-/// The table without the stream that `DynamoStore::create_table` gives it: nobody else's has one.
+/// The table without the stream that `DynamoStore::create_table` enables, because no other contender's has one.
 pub async fn create(client: &Client, prefix: &str) -> Result<(), Failure> {
     let keys = [names::PARTITION_KEY, names::SORT_KEY].map(|name| (name, ScalarAttributeType::S));
     tables::create(client, &table(prefix), &keys, None).await

@@ -37,8 +37,8 @@ pub use progress::IndexerProgress;
 /// the table's stream. An indexer automatically [reconciles](crate::Reconciler) a table that has events but no feed yet,
 /// or whose stream has lost records because no indexer ran for a day.
 ///
-/// Checkpoints and leases are kept in [documents](es_core::documents), as hints: the feed decides what is indexed, so no
-/// event is indexed twice or left out if they are lost.
+/// Checkpoints and leases are stored in [documents](es_core::documents). They are only hints: the feed itself shows which
+/// events are indexed, so none is indexed twice or left out if the hints are lost.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]

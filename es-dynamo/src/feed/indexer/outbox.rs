@@ -34,7 +34,7 @@ pub(crate) struct OutboxWorker {
 }
 
 impl OutboxWorker {
-    /// Works until it is told to stop, and indexes what is in the outbox then.
+    /// Runs until it is told to stop, and then indexes the rest of the outbox.
     pub(crate) async fn run(&self) -> Result<(), StoreError> {
         let patience = (self.settings.poll * 4).max(Duration::from_secs(2));
         self.progress.update(|progress| progress.begin_shard(SHARD, patience));

@@ -94,7 +94,7 @@ impl Worker {
                 (lease.state.done, lease.state.owner) = (true, None);
                 return match self.checkpoint(&mut lease).await {
                     Ok(_) => ShardEnd::Finished,
-                    // Whoever reads it next finds out that it is at its end.
+                    // The next reader of the shard finds its end again.
                     Err(_) => ShardEnd::Lost,
                 };
             };

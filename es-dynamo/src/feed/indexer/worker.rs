@@ -231,7 +231,7 @@ impl Worker {
 
         let missed = plan.has_missed() || !run.trimmed.is_empty();
         if !self.look_after_reconciliation(run, missed).await? {
-            // Nothing is taken before it is known that what was missed will be found.
+            // No shard is taken until it is certain that the missed records will be found.
             return Ok(());
         }
         self.carry_out(run, &mut ledger, plan).await
@@ -328,7 +328,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Changes what is known of a shard, unless another one has; whether it did.
+    /// Changes the stored state of a shard unless another worker has changed it. Returns whether it did.
     async fn note(
         &self,
         ledger: &mut Ledger,

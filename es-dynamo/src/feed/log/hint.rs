@@ -62,19 +62,19 @@ impl Hint {
     }
 }
 
-/// What a key of the table is of.
+/// The owner of a key of the table.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     /// A commit, of this stream.
     Stream(StreamId),
-    /// Something else of the store's.
+    /// Another item of the store.
     Other,
-    /// An item that looks like a commit, and is of no stream that there can be.
-    Nobody,
+    /// An item that looks like a commit, but whose partition is not a valid stream id.
+    Invalid,
 }
 
 impl Owner {
-    /// Of a key.
+    /// Returns the owner of a key.
     pub(crate) fn of(key: &Item) -> Self {
         let text = |name| key.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
         match (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
@@ -82,40 +82,40 @@ impl Owner {
                 if partition.starts_with('$') {
                     return Self::Other;
                 }
-                partition.parse().map_or(Self::Nobody, Self::Stream)
+                partition.parse().map_or(Self::Invalid, Self::Stream)
             }
             (Some(_), Some(_)) => Self::Other,
-            _ => Self::Nobody,
+            _ => Self::Invalid,
         }
     }
 }
 
-/// That an item of the table was written, or deleted.
+/// A record of the table's stream: an item was written or deleted.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
-    /// Its place in its shard.
+    /// The sequence number in the shard.
     pub(crate) sequence: String,
     pub(crate) keys: Item,
-    /// The item, where the record has it.
+    /// The new item, if the record contains it.
     pub(crate) image: Option<Item>,
     pub(crate) is_removal: bool,
 }
 
-/// What a record has to do with the feed.
+/// The meaning of a record for the feed.
 #[derive(Debug)]
 pub(crate) enum Noted {
     Hint(Hint),
-    /// It is of something else.
+    /// It is not about a commit.
     Nothing,
-    /// The record has no keys, and so is of no item that there can be.
+    /// The record has no keys, so it cannot be about an item.
     Keyless,
-    /// It is of an item that looks like a commit, and is of no stream that there can be.
+    /// It is about an item that looks like a commit, but whose partition is not a valid stream id.
     Foreign,
 }
 
 #[cfg(all(feature = "embedded", feature = "indexer"))]
 impl Noted {
-    /// What the text of a commit's item in `partition` has to do with the feed.
+    /// Returns the meaning of a commit's item, given as text, in `partition`.
     pub(crate) fn commit(partition: &str, item: &str) -> Self {
         partition.parse().map_or(Self::Foreign, |stream| {
             Self::Hint(Hint::at_part(stream, crate::streams::decode::part(item)))
@@ -129,7 +129,7 @@ impl Record {
             Owner::Other => Noted::Nothing,
             _ if self.is_removal => Noted::Nothing,
             _ if self.keys.is_empty() => Noted::Keyless,
-            Owner::Nobody => Noted::Foreign,
+            Owner::Invalid => Noted::Foreign,
             Owner::Stream(stream) => Noted::Hint(match self.image {
                 Some(image) => Hint::at(stream, image),
                 None => Hint::UpTo(stream, Version::MAX),
@@ -154,8 +154,8 @@ mod tests {
         {
             assert_eq!(owner(partition, sort), Owner::Other, "{partition} {sort}");
         }
-        assert_eq!(owner("order", "E#000000000001"), Owner::Nobody);
-        assert_eq!(Owner::of(&Item::new()), Owner::Nobody);
+        assert_eq!(owner("order", "E#000000000001"), Owner::Invalid);
+        assert_eq!(Owner::of(&Item::new()), Owner::Invalid);
     }
 
     #[test]

@@ -71,7 +71,7 @@ impl SimulatedTable {
         Self { content: Arc::default(), faults: None }
     }
 
-    /// The same table, by a way with faults.
+    /// Returns a handle on the table whose requests fail as `faults` plans it.
     pub(crate) fn with(&self, faults: Faults) -> Self {
         Self { content: Arc::clone(&self.content), faults: Some(faults) }
     }

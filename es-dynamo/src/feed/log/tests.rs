@@ -144,7 +144,7 @@ fn a_summary_saves_reading_the_log() {
         writer.catch_up(&counted).await.expect("reads");
         assert_eq!((writer.end(), writer.marks().clone()), folded(&table).await);
 
-        // And whoever asks for one stream reads even less.
+        // A question about one stream reads even less.
         let faults = Faults::seeded(0);
         let asked = table.with(faults.clone());
         assert_eq!(feed(1).indexed(&asked, &order(7)).await.expect("knows"), Version::new(6));

@@ -144,7 +144,7 @@ impl Writer {
                         self.sum_up(storage).await;
                     }
                     PutPage::Taken => {
-                        // Another writer was here: what is still to be done is another thing now.
+                        // Another writer was faster, so the remaining work has changed.
                         self.catch_up(storage).await?;
                         break;
                     }
@@ -153,7 +153,7 @@ impl Writer {
         }
     }
 
-    /// What has to be indexed, as the log stands. Hints that are done with are taken out.
+    /// Returns the commits that the log lacks, and removes hints that are done.
     async fn wanted(
         &mut self,
         storage: &dyn Storage,
@@ -312,7 +312,7 @@ impl Writer {
                     reference.first,
                     self.marks.get(stream).version
                 );
-                // What was folded of the page so far is of no use.
+                // The page was folded in part, so the fold cannot be used.
                 (self.end, self.marks, self.loaded) = (Position::NONE, Watermarks::default(), false);
                 return Err(damaged(self.slice, page.first, reason));
             }

@@ -1,9 +1,9 @@
-//! Answers to queries for commits, decoded from the text that DynamoDB sent.
+//! Responses to queries for commits, decoded from the text that DynamoDB sent.
 //!
-//! The SDK makes of each item a map of owned names and values, which takes more time than everything else that
-//! a load does together. So it is asked to leave these answers as they are ([`undecoded`]), and what has the
-//! form that this store writes is read in one go ([`plain`]). Whatever has another form is decoded by the SDK
-//! after all, and read attribute by attribute: there alone it is decided what is wrong with it.
+//! The SDK turns each item into a map of owned names and values, which takes more time than the rest of a load. It is
+//! therefore told to leave these responses undecoded ([`undecoded`]), and items in the form that this store writes are
+//! decoded in one pass ([`plain`]). The SDK decodes everything else after all. It is then read attribute by attribute,
+//! and only that path reports the problem.
 
 mod plain;
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Reading the text of an answer whose items have the form that this store writes.
+//! Decodes a response whose items have exactly the form that this store writes.
 //!
-//! Of what has another form nothing is said but that: each value has one type here, each item has all that it
-//! needs, and nothing stands twice.
+//! Anything else is rejected without a reason: each value must have its one type, each item must be complete, and no
+//! attribute may appear twice.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

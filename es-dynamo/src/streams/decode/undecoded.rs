@@ -72,10 +72,10 @@ impl Intercept for LeaveUndecoded {
     }
 }
 
-/// Puts the text of an answer where its items would be. What is no answer is decoded by the SDK.
+/// Puts the text of a successful response in the place of its items. The SDK decodes all other responses.
 #[derive(Clone, Debug)]
 struct Decoder {
-    /// What the SDK uses itself.
+    /// The configuration of the SDK's own operation.
     query: FrozenLayer,
 }
 

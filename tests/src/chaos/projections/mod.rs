@@ -128,7 +128,7 @@ async fn write(writer: usize, store: Arc<dyn Feed>, mut random: Rng) {
     let accounts: Repository<Account> = Repository::builder(store)
         .ids(SeededIds::new(random.fork()))
         .clock(VirtualTime::new(chrono::TimeDelta::zero()))
-        // They would be taken on a thread of their own.
+        // They would be taken on a separate thread.
         .snapshots(SnapshotPolicy::Never)
         .build();
     for number in 0..COMMANDS {

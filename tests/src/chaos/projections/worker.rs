@@ -43,7 +43,7 @@ impl Workers {
     }
 }
 
-/// A worker's projector, with a clock, ids and faults of its own.
+/// A worker's projector, with a separate clock, ids, and faults.
 pub(super) fn projector(
     run: &Run,
     handler_timeout: Duration,

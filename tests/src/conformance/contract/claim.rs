@@ -22,7 +22,7 @@ fn release(stream: &StreamId, claim: &Claim) -> ClaimChange {
     ClaimChange::Release { stream: stream.clone(), claim: claim.clone() }
 }
 
-/// Writes changes of claims with an event of their own stream.
+/// Writes changes of claims together with an event of a stream.
 async fn change(store: &dyn EventStore, changes: Vec<ClaimChange>) -> Result<(), WriteError> {
     let stream = changes[0].stream().clone();
     let version = store.head(&stream).await.expect("is known").version;

@@ -1,4 +1,4 @@
-//! What a store has to do by itself.
+//! Rules of the store alone, without a repository.
 
 pub mod append;
 pub mod claim;

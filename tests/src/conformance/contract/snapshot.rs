@@ -59,7 +59,7 @@ pub async fn a_snapshot_is_overwritten_only_by_a_higher_version(store: Arc<dyn E
     }
 }
 
-/// A snapshot that claims too high a version would otherwise stand for ever.
+/// A snapshot that claims too high a version would otherwise never be replaced.
 pub async fn an_unusable_snapshot_can_be_replaced(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     grow(&*store, &stream, 2).await;

@@ -45,7 +45,7 @@ pub(super) async fn names(store: &dyn Documents, query: DocumentQuery) -> Vec<St
     pages.into_iter().flat_map(|page| page.documents).map(|(name, _)| name).collect()
 }
 
-/// With every document as it reads by itself.
+/// Every document is listed as a separate read returns it.
 pub async fn documents_are_listed_in_order(store: Arc<dyn Documents>) {
     let collection = collection(&*store).await;
     let pages = all_pages(&*store, DocumentQuery::new(&collection)).await;

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Absent, Any, body, found, is_outdated_by, new_collection, new_keys, new_set, write};
 use ExpectedDocument::At;
 
-/// Writes and deletions, each with an expectation of its own, in collections of their own.
+/// Writes and deletions with different expectations, in different collections.
 pub async fn several_documents_are_changed_as_one(store: Arc<dyn Documents>) {
     let [new, replaced, deleted, any] = new_keys();
     let elsewhere = DocumentKey::new(new_collection(), "a");

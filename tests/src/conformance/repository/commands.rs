@@ -133,7 +133,7 @@ pub async fn futures_of_commands_can_be_spawned(store: Arc<dyn EventStore>) {
     assert_eq!(spawned.await.expect("does not panic"), 2);
 }
 
-/// Commands without metadata of their own take it from where the repository is told to; what follows from an
+/// Commands without explicit metadata take it from the source that the repository was given; what follows from an
 /// event carries its context on.
 pub async fn metadata_comes_from_where_it_is_told(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);

@@ -109,7 +109,7 @@ pub async fn a_write_without_a_response_ends_with_an_unknown_outcome(store: Arc<
     assert_eq!(store.head(&stream(&id)).await.expect("is known").version, Version::new(1));
 }
 
-/// Whoever waits for it has given up.
+/// Its caller has given up.
 pub async fn a_late_decision_is_not_written(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let (builder, clock) = patient(Arc::clone(&store));

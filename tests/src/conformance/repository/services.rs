@@ -49,7 +49,7 @@ fn two_deposits(cents: u64) -> Events<Account> {
     events![event("first"), event("second")]
 }
 
-/// A timeout inside of the decision is a rejection: nothing is recorded, and nobody asks again.
+/// A timeout inside of the decision is a rejection: nothing is recorded, and the service is not called again.
 pub async fn one_that_is_late_is_a_rejection(store: Arc<dyn EventStore>) {
     let ((accounts, id), bureau) = (account(&store), Bureau::default());
     let error = accounts
@@ -82,7 +82,7 @@ pub async fn are_asked_again_after_a_conflict(store: Arc<dyn EventStore>) {
     assert_eq!((done.state.balance, done.version), (21, Version::new(3)));
 }
 
-/// A write whose answer was lost is sent again as it is: that asks nobody.
+/// A write whose response was lost is sent again unchanged, without another call of the service.
 pub async fn are_not_asked_again_when_an_answer_is_lost(store: Arc<dyn EventStore>) {
     let mut lost = 0;
     for seed in 0..20 {

@@ -149,7 +149,7 @@ impl World {
         future::select(run, stop).await.factor_first().0
     }
 
-    /// Loses some of what is known of shards, or all of it.
+    /// Loses the stored state of some shards, or of all.
     async fn lose(&self, random: &mut fastrand::Rng) {
         let page = self.documents.documents(&DocumentQuery::new(COLLECTION)).await.expect("lists");
         let all = random.bool();
@@ -188,7 +188,7 @@ async fn simulate(seed: u64) -> Result<u64, String> {
             }
             match life.u32(0..40) {
                 0..4 => world.stream.split(),
-                // Nobody does anything for long.
+                // A long time without commits.
                 4 => tokio::time::sleep(HOUR * life.u32(1..40)).await,
                 5 if loses => world.lose(&mut life).await,
                 _ => {}
@@ -197,7 +197,7 @@ async fn simulate(seed: u64) -> Result<u64, String> {
         }
         over.set(true);
     };
-    // Now and then nobody is there for longer than the stream keeps anything.
+    // Sometimes no process runs for longer than the retention of the stream.
     let longest_pause = if random.bool() { 2_500 } else { 60 };
     let mut processes = Vec::new();
     for _ in 0..random.u32(0..3) {
@@ -238,7 +238,7 @@ async fn simulate(seed: u64) -> Result<u64, String> {
 }
 
 impl World {
-    /// One in which nothing goes wrong by itself.
+    /// Returns a world without faults.
     fn healthy() -> Self {
         let world = Self {
             table: SimulatedTable::new(),

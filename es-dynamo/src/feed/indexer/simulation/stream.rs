@@ -22,7 +22,7 @@ pub(crate) struct SimulatedStream(Arc<Mutex<Content>>);
 struct Content {
     random: fastrand::Rng,
     shards: Vec<SimulatedShard>,
-    /// What was written and cannot be seen yet, and when it can.
+    /// Commits that are not visible yet, and the times from which they are.
     delayed: Vec<(Instant, Reference)>,
     sequence: u64,
     refuses: bool,
@@ -111,7 +111,7 @@ impl Content {
             let shard = open[self.random.usize(..open.len())];
             self.sequence += 1;
             let records = &mut self.shards[shard].records;
-            // What is late was written at its time, and is gone as soon as the rest of that time.
+            // A late record has the time of its write, and expires with the other records of that time.
             records.push((due, self.sequence, commit));
         }
         for shard in &mut self.shards {
