@@ -1,5 +1,6 @@
 //! The indexer: indexes commits from the table's stream, or from the embedded engine's outbox, into the feed.
 
+mod outages;
 #[cfg(feature = "embedded")]
 mod outbox;
 mod plan;
@@ -17,12 +18,12 @@ use std::time::Duration;
 use es_core::StoreError;
 use tokio::sync::watch;
 
+use self::outages::Outages;
 use self::progress::Progress;
 use self::source::TableStream;
 use self::worker::{Settings, Worker};
 use crate::feed::reconciler::state::MAX_SEGMENTS;
 use crate::store::DynamoStore;
-use crate::table::retry::Outages;
 
 #[cfg(feature = "embedded")]
 use self::outbox::OutboxWorker;

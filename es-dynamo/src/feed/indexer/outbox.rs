@@ -7,13 +7,13 @@ use es_core::StoreError;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::outages::Outages;
 use super::progress::Progress;
 use super::shard::pause;
 use super::worker::Settings;
 use crate::embedded::{Outbox, Unindexed};
 use crate::feed::Ingest;
 use crate::feed::log::hint::Noted;
-use crate::table::retry::Outages;
 
 /// The name of the one shard that there is.
 const SHARD: &str = "outbox";

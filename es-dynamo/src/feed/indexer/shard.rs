@@ -7,12 +7,12 @@ use es_core::{StoreError, error_text};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::outages::bounded;
 use super::plan;
 use super::plan::ShardState;
 use super::source::{Records, SourceError};
 use super::worker::Worker;
 use crate::feed::log::hint::{Hint, Noted};
-use crate::table::retry::bounded;
 
 /// How the reading of a shard ended.
 #[derive(Debug)]

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::outages::{Outages, bounded};
 use super::plan;
 use super::plan::{Ledger, Plan, ShardState, View, plan};
 use super::progress::Progress;
@@ -22,7 +23,6 @@ use crate::feed::Ingest;
 use crate::feed::reconciler::scan::Scan;
 use crate::feed::reconciler::state::ReconcileState;
 use crate::feed::reconciler::{Ended, ReconcileProgress, Reconciliation, state};
-use crate::table::retry::{Outages, bounded};
 
 /// How long a checkpoint may stay as it is before its place in the stream counts as gone: the stream keeps 24
 /// hours.

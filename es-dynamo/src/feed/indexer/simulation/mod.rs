@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::stream::SimulatedStream;
+use super::outages::Outages;
 use super::progress::Progress;
 use super::worker::{Settings, Worker};
 use crate::feed::Ingest;
@@ -29,7 +30,6 @@ use crate::feed::log::simulation::{LONGEST_DELAY, SimulatedTable, image, runtime
 use crate::feed::log::writer::Indexed;
 use crate::feed::reconciler::scan::{Scan, ScanKey, ScanPage};
 use crate::feed::reconciler::state::COLLECTION;
-use crate::table::retry::Outages;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
