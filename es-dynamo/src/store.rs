@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::TableDescription;
 #[cfg(feature = "aws")]
 use aws_smithy_types::timeout::TimeoutConfigBuilder;
 use es_core::documents::{
@@ -195,13 +196,16 @@ impl DynamoStore {
     /// [`StoreError::Setup`] names every difference, and says what to do; [`StoreError::Corrupt`] if the settings of the
     /// feed were changed.
     pub async fn verify_table(&self) -> Result<(), StoreError> {
-        self.verify().await?;
-        self.table.warn_if_unprotected().await
+        let table = self.verify().await?;
+        self.table.warn_if_unprotected(&table).await;
+        Ok(())
     }
 
-    async fn verify(&self) -> Result<(), StoreError> {
+    /// Verifies the table, and returns its description.
+    async fn verify(&self) -> Result<TableDescription, StoreError> {
+        let table = self.table.described().await?;
         #[cfg_attr(not(feature = "embedded"), allow(unused_mut))]
-        let mut differences = self.table.differences(self.feed.needs_stream()).await?;
+        let mut differences = self.table.differences(&table, self.feed.needs_stream()).await?;
         #[cfg(feature = "embedded")]
         if let Some(outbox) = &self.feed.outbox
             && !outbox.is_created().await?
@@ -209,7 +213,8 @@ impl DynamoStore {
             differences.push("it has no outbox: call `DynamoStore::create_table`".to_owned());
         }
         if differences.is_empty() {
-            return self.feed.verify().await;
+            self.feed.verify().await?;
+            return Ok(table);
         }
         Err(StoreError::setup(
             format!("the table `{}` is not an event store's: {}", self.table.name, differences.join("; ")),

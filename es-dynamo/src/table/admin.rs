@@ -99,8 +99,8 @@ impl Table {
             Err(SdkError::ServiceError(error)) if error.err().is_resource_in_use_exception() => {}
             Err(error) => return Err(translate(&self.name, error)),
         }
-        self.wait_until_active().await?;
-        if !self.shape_differences(with_stream).await?.is_empty() {
+        let table = self.wait_until_active().await?;
+        if !shape_differences(&table, with_stream).is_empty() {
             return Ok(false);
         }
         if self.time_to_live().await?.is_none() {
@@ -148,23 +148,21 @@ impl Table {
         Ok(())
     }
 
-    async fn wait_until_active(&self) -> Result<(), StoreError> {
-        let mut pause = Duration::from_millis(20);
-        let mut waited = Duration::ZERO;
+    async fn wait_until_active(&self) -> Result<TableDescription, StoreError> {
+        let mut wait = Wait::new(Duration::from_millis(20));
         loop {
-            let described = self.describe().await?;
-            if described.is_some_and(|table| table.table_status() == Some(&TableStatus::Active)) {
-                return Ok(());
+            if let Some(table) = self.describe().await?
+                && table.table_status() == Some(&TableStatus::Active)
+            {
+                return Ok(table);
             }
-            if waited >= MAX_WAIT {
+            if wait.is_over() {
                 return Err(StoreError::setup(
                     format!("the table `{}` did not become active within {MAX_WAIT:?}", self.name),
                     None,
                 ));
             }
-            tokio::time::sleep(pause).await;
-            waited += pause;
-            pause = (pause * 2).min(Duration::from_secs(2));
+            wait.pause().await;
         }
     }
 
@@ -189,31 +187,32 @@ impl Table {
         }
     }
 
-    /// Returns the differences of its keys and, if `with_stream`, its stream.
-    async fn shape_differences(&self, with_stream: bool) -> Result<Vec<String>, StoreError> {
-        let Some(table) = self.describe().await? else {
-            return Err(StoreError::setup(
+    /// Returns all differences between the table and the shape that the store needs.
+    pub(crate) async fn differences(
+        &self,
+        table: &TableDescription,
+        with_stream: bool,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut differences = shape_differences(table, with_stream);
+        differences.extend(self.time_to_live_difference().await?);
+        Ok(differences)
+    }
+
+    /// Returns the description of the table.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] if the table does not exist.
+    pub(crate) async fn described(&self) -> Result<TableDescription, StoreError> {
+        self.describe().await?.ok_or_else(|| {
+            StoreError::setup(
                 format!(
                     "the table `{}` does not exist: create it with `DynamoStore::create_table`",
                     self.name
                 ),
                 None,
-            ));
-        };
-        let mut differences = key_differences(&table);
-        differences.extend(stream_difference(&table).filter(|_| with_stream));
-        Ok(differences)
-    }
-
-    /// Returns all differences between the table and the shape that the store needs.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError::Setup`] if the table does not exist.
-    pub(crate) async fn differences(&self, with_stream: bool) -> Result<Vec<String>, StoreError> {
-        let mut differences = self.shape_differences(with_stream).await?;
-        differences.extend(self.time_to_live_difference().await?);
-        Ok(differences)
+            )
+        })
     }
 
     /// Returns the description of the table, or `None` if it does not exist.
@@ -265,26 +264,23 @@ impl Table {
             .update_continuous_backups()
             .table_name(&self.name)
             .point_in_time_recovery_specification(specification);
-        let mut pause = Duration::from_millis(100);
-        let mut waited = Duration::ZERO;
+        let mut wait = Wait::new(Duration::from_millis(100));
         loop {
             match request.clone().send().await {
                 Ok(_) => return Ok(()),
                 Err(error) if is_unknown_operation(&error) => return Ok(()),
                 // The backups of a new table are set up in the background.
                 Err(SdkError::ServiceError(error))
-                    if error.err().is_continuous_backups_unavailable_exception() && waited < MAX_WAIT => {}
+                    if error.err().is_continuous_backups_unavailable_exception() && !wait.is_over() => {}
                 Err(error) => return Err(translate(&self.name, error)),
             }
-            tokio::time::sleep(pause).await;
-            waited += pause;
-            pause = (pause * 2).min(Duration::from_secs(2));
+            wait.pause().await;
         }
     }
 
     /// Logs a warning for each protection that is off. A server without backups is not one for production: it has
     /// nothing to protect.
-    pub(crate) async fn warn_if_unprotected(&self) -> Result<(), StoreError> {
+    pub(crate) async fn warn_if_unprotected(&self, described: &TableDescription) {
         let table = &self.name;
         match self.client.describe_continuous_backups().table_name(table).send().await {
             Ok(output) => {
@@ -296,23 +292,51 @@ impl Table {
                     tracing::warn!(%table, "point-in-time recovery is off: turn it on to be able to restore the table");
                 }
             }
-            Err(error) if is_unknown_operation(&error) => return Ok(()),
+            Err(error) if is_unknown_operation(&error) => return,
             Err(error) => {
                 let error = error_text(&translate(table, error));
                 tracing::warn!(%table, error, "could not check whether point-in-time recovery is on");
             }
         }
-        let described = self.describe().await?;
-        if described.is_some_and(|table| table.deletion_protection_enabled != Some(true)) {
+        if described.deletion_protection_enabled != Some(true) {
             tracing::warn!(%table, "deletion protection is off: turn it on so that the table cannot be deleted");
         }
-        Ok(())
+    }
+}
+
+/// A bounded wait for a change that AWS makes in the background, with pauses that double up to 2 s.
+struct Wait {
+    pause: Duration,
+    waited: Duration,
+}
+
+impl Wait {
+    fn new(first_pause: Duration) -> Self {
+        Self { pause: first_pause, waited: Duration::ZERO }
+    }
+
+    /// Returns whether [`MAX_WAIT`] has passed.
+    fn is_over(&self) -> bool {
+        self.waited >= MAX_WAIT
+    }
+
+    async fn pause(&mut self) {
+        tokio::time::sleep(self.pause).await;
+        self.waited += self.pause;
+        self.pause = (self.pause * 2).min(Duration::from_secs(2));
     }
 }
 
 /// Whether the server does not have the operation, as DynamoDB Local and the embedded engine do not.
 fn is_unknown_operation(error: &impl ProvideErrorMetadata) -> bool {
     error.code() == Some("UnknownOperationException")
+}
+
+/// Returns the differences of the keys and, if `with_stream`, of the stream.
+fn shape_differences(table: &TableDescription, with_stream: bool) -> Vec<String> {
+    let mut differences = key_differences(table);
+    differences.extend(stream_difference(table).filter(|_| with_stream));
+    differences
 }
 
 fn key_differences(table: &TableDescription) -> Vec<String> {
