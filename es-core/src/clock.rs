@@ -1,6 +1,7 @@
-//! Time: what the present is, and how to wait.
+//! Clocks: the current time, monotonic time, and waiting.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,6 +130,26 @@ impl Clock for ManualClock {
 
     fn monotonic(&self) -> Duration {
         self.time().passed
+    }
+}
+
+/// Lets a warning through once a minute.
+#[derive(Debug, Default)]
+pub(crate) struct WarningInterval {
+    /// When the last one passed, in milliseconds of the monotonic clock plus one; 0 if none has.
+    last: AtomicU64,
+}
+
+impl WarningInterval {
+    const LENGTH: Duration = Duration::from_secs(60);
+
+    /// Returns whether to log a warning now.
+    pub(crate) fn is_due(&self, clock: &dyn Clock) -> bool {
+        let now = clock.monotonic().as_millis() as u64 + 1;
+        let last = self.last.load(Ordering::Relaxed);
+        let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= Self::LENGTH.as_millis();
+        // Of several threads, one logs it.
+        is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

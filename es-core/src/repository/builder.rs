@@ -6,11 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::aggregate::Aggregate;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, WarningInterval};
 use crate::ids::{IdSource, RandomIds};
 use crate::metadata::Metadata;
 use crate::repository::loading::StateCache;
-use crate::repository::report::WarningInterval;
 use crate::repository::retry::{DEFAULT_DEADLINE, RetryTokens};
 use crate::repository::snapshots::Snapshotting;
 use crate::repository::{Inner, Repository, RetryBudget, RetryPolicy};

@@ -37,7 +37,7 @@ pub use retry::{RetryBudget, RetryPolicy};
 pub use transaction::{Committed, Rejection, Transaction, TransactionError};
 
 use crate::aggregate::Aggregate;
-use crate::clock::Clock;
+use crate::clock::{Clock, WarningInterval};
 use crate::command::{Context, HandledBy};
 use crate::events::Events;
 use crate::ids::IdSource;
@@ -47,7 +47,7 @@ use crate::store::{Claim, EventStore, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 use loading::{Fold, StateCache, Until};
-use report::{Report, WarningInterval, log_failure, store_outcome};
+use report::{Report, log_failure, store_outcome};
 use retry::{Deadline, RetryTokens, Retrying};
 use snapshots::Snapshotting;
 

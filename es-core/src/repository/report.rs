@@ -2,13 +2,10 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use tracing::{Span, field};
 
 use crate::aggregate::Aggregate;
-use crate::clock::Clock;
 use crate::cost::Cost;
 use crate::error_text::error_text;
 use crate::repository::ExecuteError;
@@ -171,26 +168,6 @@ impl<E> ExecuteError<E> {
                 tracing::warn!(%stream, command, error = error_text(error), "an idempotency key was reused");
             }
         }
-    }
-}
-
-/// Lets a warning through once a minute.
-#[derive(Debug, Default)]
-pub(crate) struct WarningInterval {
-    /// When the last one passed, in milliseconds of the monotonic clock plus one; 0 if none has.
-    last: AtomicU64,
-}
-
-impl WarningInterval {
-    const LENGTH: Duration = Duration::from_secs(60);
-
-    /// Returns whether to log a warning now.
-    pub(crate) fn is_due(&self, clock: &dyn Clock) -> bool {
-        let now = clock.monotonic().as_millis() as u64 + 1;
-        let last = self.last.load(Ordering::Relaxed);
-        let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= Self::LENGTH.as_millis();
-        // Of several threads, one logs it.
-        is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 

@@ -10,10 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::{FailedEvent, described};
 use super::state::Slot;
-use crate::clock::Clock;
-
-/// How often a delay is logged while it lasts.
-const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+use crate::clock::{Clock, WarningInterval};
 
 /// Why a slice makes no progress at the moment: the store or a service failed, and is tried again until it responds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,14 +39,15 @@ impl fmt::Display for Delay {
 
 /// The delays of a projector's workers in this process.
 #[derive(Debug, Default)]
-pub(super) struct Delays(Mutex<State>);
+pub(super) struct Delays {
+    state: Mutex<State>,
+    warnings: WarningInterval,
+}
 
 #[derive(Debug, Default)]
 struct State {
     /// By slot; that of the workers themselves under `None`.
     delays: BTreeMap<Option<Slot>, Delay>,
-    /// When the last warning was logged.
-    warned: Option<Duration>,
     /// Whether one was logged for the delays that there are.
     is_known: bool,
 }
@@ -65,7 +63,7 @@ impl Delays {
         wait: Duration,
         clock: &dyn Clock,
     ) -> bool {
-        let (now, monotonic) = (clock.now(), clock.monotonic());
+        let now = clock.now();
         let next_attempt = now + chrono::Duration::from_std(wait).unwrap_or_default();
         let mut state = self.state();
         let (since, attempts) =
@@ -78,10 +76,8 @@ impl Delays {
             error: error.to_owned(),
         };
         state.delays.insert(slot, delay);
-        let is_due = state.warned.is_none_or(|warned| monotonic.saturating_sub(warned) >= WARNING_INTERVAL);
-        if is_due {
-            (state.warned, state.is_known) = (Some(monotonic), true);
-        }
+        let is_due = self.warnings.is_due(clock);
+        state.is_known |= is_due;
         is_due
     }
 
@@ -104,6 +100,6 @@ impl Delays {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
