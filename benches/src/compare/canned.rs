@@ -63,7 +63,7 @@ impl Canned {
             let id = uuid::Uuid::from_u128(u128::from(version));
             let _ = write!(
                 body,
-                r#"{comma}{{"pk":{{"S":"account#a"}},"sk":{{"S":"E#{version:012}"}},"lv":{{"N":"{version}"}},"id":{{"S":"{id}"}},"at":{{"N":"1800000000000"}},"ev":{{"L":[{{"M":{{"t":{{"S":"Deposited"}},"p":{{"S":{}}}}}}}]}}}}"#,
+                r#"{comma}{{"pk":{{"S":"account#a"}},"sk":{{"S":"E#{version:012}"}},"lv":{{"N":"{version}"}},"id":{{"S":"{id}"}},"at":{{"N":"1700000000000"}},"ev":{{"L":[{{"M":{{"t":{{"S":"Deposited"}},"p":{{"S":{}}}}}}}]}}}}"#,
                 self.payload,
             );
         }
