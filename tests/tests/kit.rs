@@ -54,7 +54,7 @@ fn claims_are_compared() {
     let taken = || Events::from(HandleTaken { handle: "ann".to_owned() });
     take().then(taken().claim("handle", "ann"));
     for expected in [taken(), taken().claim("handle", "bob"), taken().release("handle", "ann")] {
-        assert!(message(|| drop(take().then(expected))).contains("other events than expected"));
+        assert!(message(|| drop(take().then(expected))).contains("different events than expected"));
     }
 }
 
@@ -91,18 +91,21 @@ fn failures_show_the_difference() {
     for (failure, parts) in [
         (
             message(|| drop(withdraw(3).then([Withdrawn { cents: 4 }]))),
-            &["other events than expected", "-             cents: 4,", "+             cents: 3,"][..],
+            &["different events than expected", "-             cents: 4,", "+             cents: 3,"][..],
         ),
-        (message(|| drop(withdraw(3).then_nothing())), &["other events than expected", "+     Withdrawn("]),
+        (
+            message(|| drop(withdraw(3).then_nothing())),
+            &["different events than expected", "+     Withdrawn("],
+        ),
         (message(|| drop(withdraw(6).then_nothing())), &["was rejected: Overdrawn { balance: 5 }"]),
         (
             message(|| withdraw(6).then_error(Overdrawn { balance: 6 })),
-            &["for another reason", "-     balance: 6,", "+     balance: 5,"],
+            &["with a different error", "-     balance: 6,", "+     balance: 5,"],
         ),
         (message(|| withdraw(3).then_error(Overdrawn { balance: 5 })), &["was accepted", "cents: 3"]),
         (
             message(|| drop(withdraw(3).then_state(Account::default()))),
-            &["state is another one", "-     balance: 0,", "+     balance: 2,"],
+            &["state differs from the expected state", "-     balance: 0,", "+     balance: 2,"],
         ),
         (
             message(|| drop(given::<Account>(Events::none()).after(Withdraw { cents: 1 }))),
@@ -119,7 +122,7 @@ fn failures_show_the_difference() {
 #[test]
 fn what_cannot_be_stored_fails_the_test() {
     let rate = || given::<Account>(Events::none()).when(SetRate { rate: f64::NAN });
-    assert!(message(|| drop(rate().then_events(|_| {}))).contains("cannot be read back"));
+    assert!(message(|| drop(rate().then_events(|_| {}))).contains("cannot be decoded again"));
     let given_it = || given::<Account>([es_tests::domain::RateSet { rate: f64::INFINITY }]);
     assert!(message(|| drop(given_it())).contains("given events: "));
     let claim = || {
@@ -151,10 +154,13 @@ fn laws_hold_for_the_account() {
 fn laws_find_what_is_broken() {
     use broken::*;
     for (failure, law) in [
-        (message(|| check_laws::<Forgetful>(1, steps())), "a snapshot after"),
-        (message(|| check_laws::<Random>(1, steps())), "is decided differently in the same state"),
+        (message(|| check_laws::<Forgetful>(1, steps())), "the snapshot after"),
+        (
+            message(|| check_laws::<Random>(1, steps())),
+            "is decided differently when handled twice in the same state",
+        ),
         (message(|| check_laws::<Secretive>(1, steps())), "changes the state without an event"),
-        (message(|| check_laws::<Lossy>(1, steps())), "an event changes when it is stored"),
+        (message(|| check_laws::<Lossy>(1, steps())), "an event changes when it is encoded and decoded"),
         (message(|| check_laws::<Moody>(1, steps())), "the state"),
     ] {
         assert!(failure.contains(law), "{law} is not what was found:\n{failure}");
@@ -259,7 +265,7 @@ fn an_event_that_is_read_back_as_another_one_fails_the_test() {
             }),
         ];
         for failure in failures {
-            assert!(failure.contains("read back as another one than was stored"), "{failure}");
+            assert!(failure.contains("changes when it is encoded and decoded"), "{failure}");
         }
     }
 }

@@ -1,43 +1,44 @@
-//! Which faults happen, and how often.
+//! Plans of injected faults.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What happens to a request.
+/// A fault of one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// The request never arrives; the caller is told that the store is unavailable.
+    /// The request never arrives. The caller gets an `Unavailable` error.
     RequestLost,
-    /// The request is carried out and its answer never arrives; the caller is told the same.
+    /// The request is carried out, but its response is lost. The caller gets an `Unavailable` error.
     AnswerLost,
-    /// The store refuses for the moment.
+    /// The request is throttled.
     Throttled,
-    /// The store refuses for a reason that is neither throttling nor an outage, such as expired credentials, and does
-    /// nothing. The number, from 0 to 1, selects the reason.
+    /// The request is rejected without effect, for a reason other than throttling or an outage, such as expired
+    /// credentials. The number, from 0 to 1, selects the reason.
     Refused(f64),
-    /// Something other than the store's answer arrives, or only a part of it; the caller is told that the store is
-    /// unavailable. The number, from 0 to 1, selects what arrives, and whether the request is carried out before.
+    /// An unreadable or truncated response arrives, and the caller gets an `Unavailable` error. The number, from 0
+    /// to 1, selects the response, and whether the request is carried out first.
     AnswerUnreadable(f64),
-    /// The request is carried out, and never answered: the caller waits until its own timeout.
+    /// The request is carried out but never answered: the caller waits until its own timeout.
     Stalled,
-    /// The store fails inside, before it does anything.
+    /// The store fails with an internal error, without effect.
     InternalError,
-    /// The request is held back for so long, and others overtake it.
+    /// The request is delayed, and others overtake it.
     Delayed(Duration),
-    /// A transaction meets another one on one of its items, and is refused; other requests pass.
+    /// A transaction conflicts with another one and is rejected. Other requests are not affected.
     TransactionConflict,
-    /// An eventual read does not see the last commits, so many of them at most; other requests pass.
+    /// An eventually consistent read misses up to this number of the last commits. Other requests are not
+    /// affected.
     Stale(u32),
-    /// A page of a read ends after this part of what it would hold, from 0 to 1; other requests pass.
+    /// A page is cut after this fraction of its content, from 0 to 1. Other requests are not affected.
     PageCut(f64),
 }
 
-/// A plan of faults, drawn from a seed: the same seed and the same requests give the same faults.
+/// A seeded plan of faults. Equal seeds and requests produce equal faults.
 ///
-/// Clones share the plan, and so does everything that it is given to.
+/// Clones share the plan.
 ///
 /// ```
 /// use es_core::testing::Faults;
@@ -75,7 +76,7 @@ struct Shared {
 }
 
 impl Faults {
-    /// A plan without faults, that draws from `seed`.
+    /// Creates a plan without faults. Faults are drawn from `seed`.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         let shared = Shared {
@@ -87,79 +88,80 @@ impl Faults {
         Self { shared: Arc::new(shared), rates: Rates::default() }
     }
 
-    /// This part of the requests, from 0 to 1, never arrives.
+    /// Sets the rate, from 0 to 1, of requests that never arrive (default: 0).
     #[must_use]
     pub fn lost_requests(mut self, rate: f64) -> Self {
         self.rates.requests_lost = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, is carried out without an answer.
+    /// Sets the rate, from 0 to 1, of requests that are carried out but whose response is lost (default: 0).
     #[must_use]
     pub fn lost_answers(mut self, rate: f64) -> Self {
         self.rates.answers_lost = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, is throttled.
+    /// Sets the rate, from 0 to 1, of throttled requests (default: 0).
     #[must_use]
     pub fn throttling(mut self, rate: f64) -> Self {
         self.rates.throttled = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, is refused for a reason other than throttling, such as expired
-    /// credentials.
+    /// Sets the rate, from 0 to 1, of requests that are rejected for a reason other than throttling, such as
+    /// expired credentials (default: 0).
     #[must_use]
     pub fn refusals(mut self, rate: f64) -> Self {
         self.rates.refused = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, gets an answer that cannot be read: an empty one, a part of one, or one of
-    /// something else, such as a gateway.
+    /// Sets the rate, from 0 to 1, of unreadable responses: empty, truncated, or from something else, such as a
+    /// gateway (default: 0).
     #[must_use]
     pub fn unreadable_answers(mut self, rate: f64) -> Self {
         self.rates.answers_unreadable = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, is carried out and never answered. A client needs timeouts for that.
+    /// Sets the rate, from 0 to 1, of requests that are carried out but never answered (default: 0). The client
+    /// needs timeouts.
     #[must_use]
     pub fn stalls(mut self, rate: f64) -> Self {
         self.rates.stalled = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, fails inside the store.
+    /// Sets the rate, from 0 to 1, of internal errors of the store (default: 0).
     #[must_use]
     pub fn internal_errors(mut self, rate: f64) -> Self {
         self.rates.internal_errors = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, meets another transaction, if it is one itself.
+    /// Sets the rate, from 0 to 1, at which transactions conflict with another one (default: 0).
     #[must_use]
     pub fn transaction_conflicts(mut self, rate: f64) -> Self {
         self.rates.transaction_conflicts = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, gets a page that ends early, if it reads one.
+    /// Sets the rate, from 0 to 1, at which pages are cut short (default: 0).
     #[must_use]
     pub fn cut_pages(mut self, rate: f64) -> Self {
         self.rates.cut_pages = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, does not see the last commits, if it is an eventual read.
+    /// Sets the rate, from 0 to 1, at which eventually consistent reads miss the last commits (default: 0).
     #[must_use]
     pub fn stale_reads(mut self, rate: f64) -> Self {
         self.rates.stale_reads = rate;
         self
     }
 
-    /// This part of the requests, from 0 to 1, is held back for a random part of `longest`.
+    /// Sets the rate, from 0 to 1, of delayed requests, and the maximum delay (default: 0).
     #[must_use]
     pub fn delays(mut self, rate: f64, longest: Duration) -> Self {
         self.rates.delayed = rate;
@@ -167,33 +169,33 @@ impl Faults {
         self
     }
 
-    /// After so many requests nothing gets through any more, as if the process had died. Whether the last
-    /// one was still carried out is drawn.
+    /// Simulates a crash: all requests after the first `requests` fail. Whether the last of these is carried out
+    /// is random.
     #[must_use]
     pub fn crash_after(mut self, requests: u64) -> Self {
         self.rates.crash_after = Some(requests);
         self
     }
 
-    /// The seed that the plan draws from: what to report when a test fails.
+    /// Returns the seed, for the message of a failing test.
     #[must_use]
     pub fn seed(&self) -> u64 {
         self.shared.seed
     }
 
-    /// How many requests there were.
+    /// Returns the number of requests.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.shared.requests.load(Ordering::SeqCst)
     }
 
-    /// How many of them had a fault.
+    /// Returns the number of requests with a fault.
     #[must_use]
     pub fn injected(&self) -> u64 {
         self.shared.faults.load(Ordering::SeqCst)
     }
 
-    /// The fate of the next request.
+    /// Draws the fault of the next request.
     #[must_use]
     pub fn next(&self) -> Option<Fault> {
         let request = self.shared.requests.fetch_add(1, Ordering::SeqCst) + 1;
@@ -206,7 +208,7 @@ impl Faults {
 
     fn draw(&self, request: u64) -> Option<Fault> {
         let mut random = self.shared.random.lock().unwrap_or_else(PoisonError::into_inner);
-        // Always two numbers a request, so that a rate that is changed changes no other draw.
+        // Always draw two numbers, so that changing one rate does not affect other draws.
         let (kind, amount) = (random.f64(), random.f64());
         if let Some(last) = self.rates.crash_after {
             if request > last || (request == last && amount < 0.5) {

@@ -1,7 +1,4 @@
-//! A store that fails on purpose.
-
-mod documents;
-mod feed;
+//! A store with injected faults.
 
 use std::future;
 use std::task::Poll;
@@ -14,6 +11,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{Fault, Faults};
 use crate::cost::Cost;
+use crate::documents::{
+    ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
+};
+use crate::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
@@ -22,8 +23,8 @@ use crate::store::{
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// A store whose requests fail as [`Faults`] plans it. One that is delayed waits for so many turns of the
-/// executor as the delay has milliseconds, and takes no time.
+/// A store whose requests fail as planned by [`Faults`]. A delayed request yields to the executor once per
+/// millisecond of the delay, and takes no time.
 ///
 /// ```
 /// use es_core::MemoryStore;
@@ -38,13 +39,13 @@ pub struct FaultyStore<S> {
 }
 
 impl<S: EventStore> FaultyStore<S> {
-    /// `store`, with `faults`.
+    /// Wraps `store` so that `faults` apply to it.
     #[must_use]
     pub fn new(store: S, faults: Faults) -> Self {
         Self { store, faults }
     }
 
-    /// Carries out a request as the plan has it.
+    /// Carries out a request with the next planned fault.
     async fn request<T, E: From<StoreError>>(
         &self,
         carry_out: impl AsyncFnOnce() -> Result<T, E>,
@@ -52,7 +53,7 @@ impl<S: EventStore> FaultyStore<S> {
         self.request_with(self.faults.next(), carry_out).await
     }
 
-    /// Carries out a request that is a transaction as the plan has it.
+    /// Carries out a transaction with the next planned fault.
     async fn transaction<T, E: From<StoreError>>(
         &self,
         carry_out: impl AsyncFnOnce() -> Result<T, E>,
@@ -78,24 +79,24 @@ impl<S: EventStore> FaultyStore<S> {
                 hold_back(delay).await;
                 carry_out().await
             }
-            Some(Fault::Throttled) => Err(StoreError::Throttled("throttled on purpose".into()).into()),
-            Some(Fault::InternalError) => Err(StoreError::unavailable("failed on purpose").into()),
-            Some(Fault::RequestLost) => Err(StoreError::unavailable("request lost on purpose").into()),
-            Some(Fault::Refused(_)) => Err(StoreError::setup("refused on purpose", None).into()),
+            Some(Fault::Throttled) => Err(StoreError::Throttled("injected throttling".into()).into()),
+            Some(Fault::InternalError) => Err(StoreError::unavailable("injected internal error").into()),
+            Some(Fault::RequestLost) => Err(StoreError::unavailable("injected loss of the request").into()),
+            Some(Fault::Refused(_)) => Err(StoreError::setup("injected rejection", None).into()),
             Some(Fault::AnswerUnreadable(which)) if which < 0.5 => {
-                Err(StoreError::unavailable("answered by something else on purpose").into())
+                Err(StoreError::unavailable("injected unreadable response").into())
             }
-            // A store ends a request without a response by its timeouts.
+            // A real store ends such a request by its timeouts.
             Some(Fault::AnswerLost | Fault::AnswerUnreadable(_) | Fault::Stalled) => {
                 let _ = carry_out().await;
-                Err(StoreError::unavailable("answer lost on purpose").into())
+                Err(StoreError::unavailable("injected loss of the response").into())
             }
         }
     }
 }
 
-/// Lets everything else go on, once for each millisecond: not by a timer, so that the order in which
-/// requests arrive follows from the seed alone.
+/// Yields to the executor once per millisecond. No timer is used, so that the order of requests depends only on
+/// the seed.
 async fn hold_back(delay: Duration) {
     for _ in 0..delay.as_millis() {
         let mut yielded = false;
@@ -110,7 +111,7 @@ async fn hold_back(delay: Duration) {
     }
 }
 
-/// All the pages that are left as one, without the last `commits`.
+/// Returns all remaining pages as one, without the last `commits`.
 async fn behind(
     pages: &mut BoxStream<'_, Result<Page, StoreError>>,
     commits: u32,
@@ -125,7 +126,7 @@ async fn behind(
     Ok(Some(all))
 }
 
-/// Cuts a page after a part of its commits; gives back the rest.
+/// Cuts a page after a fraction of its commits, and returns the rest.
 fn cut(page: &mut Page, part: f64) -> Option<Page> {
     let kept = (page.commits.len() as f64 * part) as usize;
     let commits = page.commits.split_off(kept);
@@ -156,17 +157,17 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
     }
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
-        // Every page is a request of its own.
+        // Each page is a separate request.
         let eventual = read.is_eventual();
-        let progress = (self.store.read(read), None, eventual);
-        type Progress<'a> = (BoxStream<'a, Result<Page, StoreError>>, Option<Page>, bool);
-        stream::try_unfold(progress, async |(mut pages, rest, eventual): Progress<'_>| {
+        let state = (self.store.read(read), None, eventual);
+        type ReadState<'a> = (BoxStream<'a, Result<Page, StoreError>>, Option<Page>, bool);
+        stream::try_unfold(state, async |(mut pages, rest, eventual): ReadState<'_>| {
             let fault = self.faults.next();
             if let Some(Fault::Stale(commits)) = fault
                 && eventual
                 && rest.is_none()
             {
-                // All at once, so that it is known which commits are the last.
+                // Read everything first, to know which commits are the last.
                 let page = behind(&mut pages, commits).await?;
                 return Ok(page.map(|page| (page, (stream::empty().boxed(), None, false))));
             }
@@ -199,5 +200,73 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.store.spawn(task);
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<S: EventStore + Documents> Documents for FaultyStore<S> {
+    async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
+        self.request(async || self.store.document(key).await).await
+    }
+
+    async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
+        let fault = self.faults.next();
+        let mut page = self.request_with(fault, async || self.store.documents(query).await).await?;
+        if let Some(Fault::PageCut(part)) = fault
+            && page.documents.len() > 1
+        {
+            let kept = 1 + ((page.documents.len() - 1) as f64 * part) as usize;
+            if kept < page.documents.len() {
+                page.documents.truncate(kept);
+                page.next = page.documents.last().map(|(name, _)| name.clone());
+            }
+        }
+        Ok(page)
+    }
+
+    async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+        let carry_out = async || self.store.change(set).await;
+        match set.changes().len() + set.additional_writes().len() {
+            0 | 1 => self.request(carry_out).await,
+            _ => self.transaction(carry_out).await,
+        }
+    }
+}
+
+#[deny(clippy::missing_trait_methods)]
+#[async_trait]
+impl<S: Feed> Feed for FaultyStore<S> {
+    async fn slices(&self) -> Result<Slices, StoreError> {
+        self.request(async || self.store.slices().await).await
+    }
+
+    async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
+        let fault = self.faults.next();
+        let mut page = self.request_with(fault, async || self.store.read_feed(read).await).await?;
+        if let Some(Fault::PageCut(part)) = fault
+            && page.entries.len() > 1
+        {
+            let kept = 1 + ((page.entries.len() - 1) as f64 * part) as usize;
+            if kept < page.entries.len() {
+                page.entries.truncate(kept);
+                page.is_last = false;
+                let last = &page.entries[kept - 1];
+                (page.through, page.anchor) = (last.last(), Some(last.anchor));
+            }
+        }
+        Ok(page)
+    }
+
+    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+        self.request(async || self.store.feed_end(slice).await).await
+    }
+
+    async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {
+        self.request(async || self.store.indexed(stream).await).await
+    }
+
+    fn growth(&self) -> BoxFuture<'static, ()> {
+        self.store.growth()
     }
 }

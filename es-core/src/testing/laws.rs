@@ -1,4 +1,4 @@
-//! What holds for every aggregate, tried with random commands.
+//! Laws that every aggregate obeys, checked with random commands.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use proptest::collection::vec;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
-use super::diff::diff;
-use super::stage::{Stage, read_back};
+use super::diff;
+use super::scenario::{Stage, read_back};
 use crate::aggregate::Aggregate;
 use crate::command::{Context, HandledBy};
 use crate::events::Events;
@@ -52,14 +52,14 @@ impl<A: Aggregate> Debug for AnyCommand<A> {
     }
 }
 
-/// Checks with random sequences of `commands` what has to hold for every aggregate:
+/// Checks the laws of aggregates with random sequences of `commands`:
 ///
-/// - A handler decides the same twice in the same state, and changes no state by itself.
-/// - An event is the same after it was stored and read back.
-/// - The state that commands have led to is the fold of their events.
-/// - A snapshot and what came after it are the same as all events, at every point.
+/// - A handler is deterministic, and does not change the state.
+/// - An event is unchanged by encoding and decoding.
+/// - The state is the fold of the recorded events.
+/// - A snapshot and the events after it give the same state as all events, at every version.
 ///
-/// A sequence that breaks one of them is shrunk to a short one.
+/// A failing sequence is shrunk to a short one.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -82,13 +82,13 @@ impl<A: Aggregate> Debug for AnyCommand<A> {
 /// check_laws::<Account>("ann".to_owned(), (0..100_u64).prop_map(|cents| AnyCommand::new(Deposit { cents })));
 /// ```
 ///
-/// Several kinds of commands are mixed with `prop_oneof!`.
+/// Mix several commands with `prop_oneof!`.
 ///
 /// # Panics
 ///
-/// When a law is broken; the message names the law and shows the shortest sequence of commands that was found.
+/// Panics if a law is broken. The message names the law and shows the shortest failing sequence.
 #[track_caller]
-#[allow(clippy::needless_pass_by_value)] // reads better where it is called
+#[allow(clippy::needless_pass_by_value)] // reads better at the call site
 pub fn check_laws<A>(id: A::Id, commands: impl Strategy<Value = AnyCommand<A>>)
 where
     A: Aggregate + Debug + PartialEq,
@@ -122,7 +122,10 @@ impl<A: Aggregate + Debug + PartialEq> Run<A> {
             for event in events.as_slice() {
                 let again = read_back(event)?;
                 if again != *event {
-                    return Err(format!("an event changes when it is stored\n{}", diff(event, &again)));
+                    return Err(format!(
+                        "an event changes when it is encoded and decoded\n{}",
+                        diff(event, &again)
+                    ));
                 }
             }
             self.stage.record(&events)?;
@@ -147,12 +150,14 @@ impl<A: Aggregate + Debug + PartialEq> Run<A> {
         same(&format!("{command:?} changes the state without an event"), &before, &self.stage.state)?;
         if first != second {
             let difference = diff(&first, &second);
-            return Err(format!("{command:?} is decided differently in the same state\n{difference}"));
+            return Err(format!(
+                "{command:?} is decided differently when handled twice in the same state\n{difference}"
+            ));
         }
         Ok(first.unwrap_or_else(|_| Events::none()))
     }
 
-    /// A snapshot of every state on the way, and the rest of the events.
+    /// Checks a snapshot at every version against the fold of all events.
     fn check_snapshots(&self) -> Result<(), String> {
         let Some(snapshots) = A::snapshots() else { return Ok(()) };
         let time = DateTime::UNIX_EPOCH;
@@ -164,9 +169,9 @@ impl<A: Aggregate + Debug + PartialEq> Run<A> {
                 .map_err(|error| format!("the state after {index} events has no snapshot: {error}"))?;
             let restored = snapshots
                 .restore(&snapshot)
-                .map_err(|error| format!("the snapshot after {index} events cannot be read: {error}"))?;
+                .map_err(|error| format!("the snapshot after {index} events cannot be restored: {error}"))?;
             let what =
-                format!("a snapshot after {index} events, and what came after it, differ from all events");
+                format!("the snapshot after {index} events and the events after it differ from all events");
             same(&what, &self.stage.state, &fold(restored, &self.events[index..]))?;
             if let Some(event) = self.events.get(index) {
                 state.apply_event(event);

@@ -1,8 +1,8 @@
-//! What tests need: scenarios for handlers, projections and processes, laws for aggregates, a lock for what is stored, and stores that fail on purpose.
+//! Test support: scenarios for handlers, projections, and processes; laws for aggregates; a lock for stored
+//! schemas; and stores that inject faults.
 //!
-//! Behind the feature `testing`; [`check_laws`] behind `proptest`.
+//! Requires the feature `testing`, and [`check_laws`] the feature `proptest`.
 
-mod diff;
 mod faults;
 mod faulty_store;
 #[cfg(feature = "proptest")]
@@ -11,7 +11,8 @@ mod lock;
 mod projected;
 mod reacting;
 mod scenario;
-mod stage;
+
+use std::fmt::Debug;
 
 pub use faults::{Fault, Faults};
 pub use faulty_store::FaultyStore;
@@ -21,4 +22,49 @@ pub use laws::{AnyCommand, check_laws};
 pub use lock::{SchemaLock, Timeouts};
 pub use projected::{Projected, project};
 pub use reacting::{Reacted, react};
-pub use scenario::{Given, Recorded, Then, given};
+pub use scenario::{AfterCommand, Given, Then, given};
+
+use similar::{ChangeTag, TextDiff};
+
+/// Returns the difference between the `Debug` forms of two values, one line per field.
+pub(crate) fn diff(expected: &impl Debug, actual: &impl Debug) -> String {
+    diff_of_texts(&format!("{expected:#?}\n"), &format!("{actual:#?}\n"))
+}
+
+/// Returns the difference between two texts, line by line.
+pub(crate) fn diff_of_texts(expected: &str, actual: &str) -> String {
+    let mut text = String::from("- expected\n+ actual\n\n");
+    for change in TextDiff::from_lines(expected, actual).iter_all_changes() {
+        let sign = match change.tag() {
+            ChangeTag::Delete => '-',
+            ChangeTag::Insert => '+',
+            ChangeTag::Equal => ' ',
+        };
+        text.push(sign);
+        text.push(' ');
+        text.push_str(change.value());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    #[allow(dead_code)] // is shown
+    struct Line {
+        sku: &'static str,
+        count: u32,
+    }
+
+    #[test]
+    fn shows_the_fields_that_differ() {
+        let expected = [Line { sku: "a", count: 1 }, Line { sku: "b", count: 2 }];
+        let actual = [Line { sku: "a", count: 1 }, Line { sku: "b", count: 3 }];
+        let lines: Vec<_> = diff(&expected, &actual).lines().skip(3).map(str::to_owned).collect();
+        let changed: Vec<_> = lines.iter().filter(|line| !line.starts_with(' ')).collect();
+        assert_eq!(changed, ["-         count: 2,", "+         count: 3,"]);
+        assert_eq!(lines.len(), 11);
+    }
+}

@@ -1,4 +1,4 @@
-//! Given these events, a projection has those rows.
+//! Scenarios for projections: given events, then rows.
 
 use std::fmt::{self, Debug, Display};
 use std::time::Duration;
@@ -8,8 +8,8 @@ use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use serde::Serialize;
 
-use super::diff::diff;
-use super::stage::faithful_data;
+use super::diff;
+use super::scenario::faithful_data;
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
 use crate::event::CommitId;
@@ -23,10 +23,10 @@ use crate::store::{Append, EventStore, NewCommit};
 use crate::stream_id::StreamId;
 use crate::version::ExpectedVersion;
 
-/// A projection to test, on a store of its own: `new` makes it, of the store.
+/// Starts a scenario with the projection that `new` creates, on a new in-memory store.
 ///
-/// Each event is handled once: what fails stops the projection. Commits are made at the start of 1970, or when
-/// [`at`](Projected::at) says so.
+/// Each event is handled once: a failure stops the projection. Commits have the time of the start of 1970, or the
+/// time set with [`at`](Projected::at).
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -91,13 +91,13 @@ pub fn project<P: Projection>(new: impl FnOnce(&MemoryStore) -> P) -> Projected<
     let projector = Projector::builder(store.clone(), projection.clone())
         .retry(RetryPolicy::never())
         .restart(RetryPolicy::never())
-        .clock(Still(time.clone()))
+        .clock(FixedClock(time.clone()))
         .ids(SequentialIds::default())
         .build();
     Projected { store, projection, projector, time, commits: SequentialIds::default(), failure: None }
 }
 
-/// A projection in a test: made by [`project`].
+/// A projection in a test. Created by [`project`].
 pub struct Projected<P: Projection> {
     store: MemoryStore,
     projection: P,
@@ -108,19 +108,18 @@ pub struct Projected<P: Projection> {
 }
 
 impl<P: Projection> Projected<P> {
-    /// The time from here on: that of the commits, and that of the projection.
+    /// Sets the time of the following commits and of the projection (default: the start of 1970).
     #[must_use = "nothing is tested without `given`"]
     pub fn at(self, now: DateTime<Utc>) -> Self {
         self.time.set(now);
         self
     }
 
-    /// A commit with these events in the stream of the aggregate `A` with the id `id`, and what the projection
-    /// makes of them.
+    /// Commits these events to the stream of the aggregate `A` with the id `id`, and runs the projection.
     ///
     /// # Panics
     ///
-    /// When an event cannot be stored, or the projection failed before.
+    /// Panics if an event cannot be stored, or if the projection failed before.
     #[must_use = "nothing is tested without `then_row` and its like"]
     pub async fn given<A: Aggregate>(mut self, id: impl Display, events: impl Into<Events<A>>) -> Self {
         self.assert_works();
@@ -137,13 +136,14 @@ impl<P: Projection> Projected<P> {
         self
     }
 
-    /// The row with the key `key` of one of the projection's read models is exactly this one.
+    /// Returns the row with the key `key` of one of the projection's read models is exactly this one.
     ///
     /// # Panics
     ///
-    /// When there is none, or another one; the message shows the difference. When the projection failed.
+    /// Panics if the row does not exist or differs, in which case the message shows the difference, or if the
+    /// projection failed.
     #[track_caller]
-    #[allow(clippy::needless_pass_by_value)] // reads better where it is called
+    #[allow(clippy::needless_pass_by_value)] // reads better at the call site
     pub fn then_row<T: Row + Debug + PartialEq>(
         self,
         rows: impl FnOnce(&P) -> &ReadModel<T>,
@@ -153,17 +153,17 @@ impl<P: Projection> Projected<P> {
         match self.row(rows, key) {
             Some(actual) if actual == expected => self,
             Some(actual) => {
-                panic!("the row of `{}` is another one than expected\n{}", T::NAME, diff(&expected, &actual))
+                panic!("the row of `{}` differs from the expected row\n{}", T::NAME, diff(&expected, &actual))
             }
-            None => panic!("`{}` has no such row; expected was {expected:#?}", T::NAME),
+            None => panic!("`{}` has no such row; expected: {expected:#?}", T::NAME),
         }
     }
 
-    /// There is no row with the key `key`.
+    /// Expects that there is no row with the key `key`.
     ///
     /// # Panics
     ///
-    /// When there is one, or the projection failed.
+    /// Panics if there is such a row, or if the projection failed.
     #[track_caller]
     pub fn then_no_row<T: Row + Debug>(
         self,
@@ -172,15 +172,15 @@ impl<P: Projection> Projected<P> {
     ) -> Self {
         match self.row(rows, key) {
             None => self,
-            Some(actual) => panic!("`{}` has a row that was not expected: {actual:#?}", T::NAME),
+            Some(actual) => panic!("`{}` has an unexpected row: {actual:#?}", T::NAME),
         }
     }
 
-    /// The projection failed, and the reason contains this text.
+    /// Expects that the projection failed with an error that contains `expected`.
     ///
     /// # Panics
     ///
-    /// When it did not fail, or for another reason.
+    /// Panics if it did not fail, or failed with a different error.
     #[track_caller]
     pub fn then_failed(self, expected: &str) {
         match self.failure {
@@ -188,14 +188,14 @@ impl<P: Projection> Projected<P> {
                 let reason = failure.to_string();
                 assert!(
                     reason.contains(expected),
-                    "the projection failed for another reason: {reason}\nexpected was: {expected}"
+                    "the projection failed with a different error: {reason}\nexpected: {expected}"
                 );
             }
-            None => panic!("the projection handled all events; expected was the failure: {expected}"),
+            None => panic!("the projection handled all events; expected the failure: {expected}"),
         }
     }
 
-    /// The projection, for conditions of the test's own.
+    /// Returns the projection, for custom assertions.
     pub fn projection(&self) -> &P {
         &self.projection
     }
@@ -208,7 +208,7 @@ impl<P: Projection> Projected<P> {
     ) -> Option<T> {
         self.assert_works();
         let read = rows(&self.projection).get(key).now_or_never();
-        match read.expect("the store in memory answers at once") {
+        match read.expect("the in-memory store completes immediately") {
             Ok(row) => row,
             Err(error) => panic!("the row cannot be read: {error}"),
         }
@@ -231,12 +231,12 @@ impl<P: Projection> Debug for Projected<P> {
     }
 }
 
-/// A clock that nothing moves but the test.
+/// A clock that only the test advances.
 #[derive(Debug)]
-pub(super) struct Still(pub(super) ManualClock);
+pub(super) struct FixedClock(pub(super) ManualClock);
 
 #[async_trait]
-impl Clock for Still {
+impl Clock for FixedClock {
     fn now(&self) -> DateTime<Utc> {
         self.0.now()
     }

@@ -1,4 +1,4 @@
-//! Given these events, when that one comes, a process does this.
+//! Scenarios for processes: given events, when an event happens, then the process acts.
 
 use std::collections::HashMap;
 use std::fmt::{self, Debug, Display};
@@ -7,9 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt, TryStreamExt};
 
-use super::diff::diff;
-use super::projected::Still;
-use super::stage::faithful_data;
+use super::diff;
+use super::projected::FixedClock;
+use super::scenario::faithful_data;
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
 use crate::documents::{DocumentKey, DocumentQuery, Documents};
@@ -25,12 +25,12 @@ use crate::store::{Append, EventStore, NewCommit, Read};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
-/// A process to test, on a store of its own: `new` makes it, of the store.
+/// Starts a scenario with the process that `new` creates, on a new in-memory store.
 ///
-/// What is [`given`](Reacted::given) has happened before, and the process reacts to it as to all else;
-/// [`when`](Reacted::when) and [`later`](Reacted::later) begin a step, and what is expected is the work of the last
-/// step. Each event is handled once: what fails stops the process. Time stands still at the start of 1970, until
-/// [`later`](Reacted::later) moves it.
+/// The process also reacts to [`given`](Reacted::given) events. [`when`](Reacted::when) and
+/// [`later`](Reacted::later) begin a step, and the expectations refer to the last step. Each event is handled
+/// once: a failure stops the process. The clock is fixed at the start of 1970 until [`later`](Reacted::later)
+/// advances it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -133,57 +133,58 @@ pub fn react<P: Process>(new: impl FnOnce(&MemoryStore) -> P) -> Reacted<P> {
     let projector = Projector::process_builder(store.clone(), process)
         .retry(RetryPolicy::never())
         .restart(RetryPolicy::never())
-        .clock(Still(time.clone()))
+        .clock(FixedClock(time.clone()))
         .ids(SequentialIds::default())
         .build();
     let commits = SequentialIds::default();
     Reacted { store, projector, time, commits, before: HashMap::new(), failure: None }
 }
 
-/// A process in a test: made by [`react`].
+/// A process in a test. Created by [`react`].
 pub struct Reacted<P: Process> {
     store: MemoryStore,
     projector: Projector<Reacting<P>>,
     time: ManualClock,
     commits: SequentialIds,
-    /// How far each stream was before the last step, as far as it was looked at.
+    /// The version of each stream before the last step.
     before: HashMap<StreamId, Version>,
     failure: Option<String>,
 }
 
 impl<P: Process> Reacted<P> {
-    /// The time from here on.
+    /// Sets the time (default: the start of 1970).
     #[must_use = "nothing is tested without `when`"]
     pub fn at(self, now: DateTime<Utc>) -> Self {
         self.time.set(now);
         self
     }
 
-    /// These events have happened, in one commit, in the stream of the aggregate `A` with the id `id`.
+    /// Commits these events to the stream of the aggregate `A` with the id `id`, and runs the process.
     ///
     /// # Panics
     ///
-    /// When an event cannot be stored, or the process failed.
+    /// Panics if an event cannot be stored, or if the process failed before.
     #[must_use = "nothing is tested without `when`"]
     pub async fn given<A: Aggregate>(self, id: impl Display, events: impl Into<Events<A>>) -> Self {
         self.step::<A>(id, events.into()).await
     }
 
-    /// These events happen, in one commit, in the stream of the aggregate `A` with the id `id`.
+    /// Commits these events to the stream of the aggregate `A` with the id `id` as the next step, and runs the
+    /// process.
     ///
     /// # Panics
     ///
-    /// As [`given`](Self::given).
+    /// As for [`given`](Self::given).
     #[must_use = "nothing is tested without `then_events` and its like"]
     pub async fn when<A: Aggregate>(self, id: impl Display, events: impl Into<Events<A>>) -> Self {
         self.step::<A>(id, events.into()).await
     }
 
-    /// So much time passes, and timeouts are due.
+    /// Advances the clock, and handles the timeouts that become due.
     ///
     /// # Panics
     ///
-    /// When the process failed before.
+    /// Panics if the process failed before.
     #[must_use = "nothing is tested without `then_events` and its like"]
     pub async fn later(mut self, passed: Duration) -> Self {
         self.assert_works();
@@ -192,12 +193,12 @@ impl<P: Process> Reacted<P> {
         self.work().await
     }
 
-    /// The last step has led to exactly these events in the stream of the aggregate `A` with the id `id`. Those that
-    /// [`when`](Self::when) says are not counted.
+    /// Expects that the last step recorded exactly these events in the stream of the aggregate `A` with the id
+    /// `id`. The events passed to [`when`](Self::when) are not included.
     ///
     /// # Panics
     ///
-    /// When it has led to others; the message shows the difference. When the process failed.
+    /// Panics if the events differ, in which case the message shows the difference, or if the process failed.
     #[track_caller]
     pub fn then_events<A: Aggregate>(self, id: impl Display, expected: impl Into<Events<A>>) -> Self {
         self.assert_works();
@@ -210,27 +211,27 @@ impl<P: Process> Reacted<P> {
         let expected = expected.into();
         assert!(
             actual == expected.as_slice(),
-            "`{stream}` has other events than expected\n{}",
+            "`{stream}` has different events than expected\n{}",
             diff(&expected.as_slice(), &actual)
         );
         self
     }
 
-    /// The last step has led to no event in the stream of the aggregate `A` with the id `id`.
+    /// Expects that the last step recorded no events in the stream of the aggregate `A` with the id `id`.
     ///
     /// # Panics
     ///
-    /// When it has led to some, or the process failed.
+    /// Panics if it recorded events, or if the process failed.
     #[track_caller]
     pub fn then_nothing<A: Aggregate>(self, id: impl Display) -> Self {
         self.then_events::<A>(id, Events::none())
     }
 
-    /// Looks at what the instance `id` of the process remembers.
+    /// Passes the state of the process instance `id` to `look`.
     ///
     /// # Panics
     ///
-    /// When it cannot be loaded, or the process failed.
+    /// Panics if the state cannot be loaded, or if the process failed.
     #[track_caller]
     pub fn then_state(self, id: &<P::State as Aggregate>::Id, look: impl FnOnce(&P::State)) -> Self {
         self.assert_works();
@@ -242,21 +243,21 @@ impl<P: Process> Reacted<P> {
         self
     }
 
-    /// The process failed, and the reason contains this text.
+    /// Expects that the process failed with an error that contains `expected`.
     ///
     /// # Panics
     ///
-    /// When it did not fail, or for another reason.
+    /// Panics if it did not fail, or failed with a different error.
     #[track_caller]
     pub fn then_failed(self, expected: &str) {
         match self.failure {
             Some(reason) => {
                 assert!(
                     reason.contains(expected),
-                    "the process failed for another reason: {reason}\nexpected was: {expected}"
+                    "the process failed with a different error: {reason}\nexpected: {expected}"
                 );
             }
-            None => panic!("the process handled all events; expected was the failure: {expected}"),
+            None => panic!("the process handled all events; expected the failure: {expected}"),
         }
     }
 
@@ -272,12 +273,12 @@ impl<P: Process> Reacted<P> {
         );
         let append = Append::new(stream.clone(), ExpectedVersion::Any, commit);
         self.store.append(&append).await.expect("given events: can be appended");
-        let head = self.store.head(&stream).await.expect("the store in memory answers");
+        let head = self.store.head(&stream).await.expect("the in-memory store does not fail");
         self.before.insert(stream, head.version);
         self.work().await
     }
 
-    /// What is there from here on was there before the step.
+    /// Begins a step: remembers the version of each stream.
     fn begin(&mut self) {
         self.before = self.store.versions();
     }
@@ -287,7 +288,7 @@ impl<P: Process> Reacted<P> {
         self
     }
 
-    /// Lets the process react until there is nothing left to do: also to what it has led to itself.
+    /// Runs the process until it has nothing left to do, including reactions to its own events.
     async fn react(&self) -> Result<(), String> {
         loop {
             let before = (self.store.versions(), self.due().await?);
@@ -299,7 +300,7 @@ impl<P: Process> Reacted<P> {
         }
     }
 
-    /// The documents of the timeouts that are due.
+    /// Returns the documents of the due timeouts.
     async fn due(&self) -> Result<Vec<DocumentKey>, String> {
         let mut due = Vec::new();
         let now = timeout::document(self.time.now() + chrono::Duration::milliseconds(1), "");
@@ -318,7 +319,7 @@ impl<P: Process> Reacted<P> {
         Ok(due)
     }
 
-    /// What the last step has recorded in a stream.
+    /// Returns the events that the last step recorded in a stream.
     fn recorded(&self, stream: &StreamId) -> Vec<EventData> {
         let before = self.before.get(stream).copied().unwrap_or(Version::NONE);
         let read = Read::all(stream.clone()).after(before);
@@ -343,7 +344,7 @@ fn stream<A: Aggregate>(id: &impl Display) -> StreamId {
 }
 
 fn at_once<T>(answer: impl Future<Output = T>) -> T {
-    answer.now_or_never().expect("the store in memory answers at once")
+    answer.now_or_never().expect("the in-memory store completes immediately")
 }
 
 impl<P: Process> Debug for Reacted<P> {

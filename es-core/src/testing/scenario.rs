@@ -1,23 +1,24 @@
-//! Given these events, when this command comes, then those events follow.
+//! Scenarios for command handlers: given events, when a command is handled, then events follow.
 
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
-use super::diff::diff;
-use super::stage::Stage;
+use super::diff;
 use crate::aggregate::Aggregate;
 use crate::command::{Context, HandledBy};
+use crate::event::{Event, EventData};
 use crate::events::Events;
-use crate::ids::IdSource;
+use crate::ids::{IdSource, SequentialIds};
 use crate::metadata::Metadata;
+use crate::stream_id::StreamId;
+use crate::version::Version;
 
-/// An aggregate after `events`, to test commands on, without a store.
+/// Starts a scenario with an aggregate in the state after `events`. No store is needed.
 ///
-/// Time stands still at the start of 1970, or where [`at`](Given::at) sets it, and new ids are 1, 2, 3 ….
-/// An event that cannot be stored, or is read back as another one, fails the test: those that are given, and those
-/// that the command leads to.
+/// The clock is fixed at the start of 1970, or at the time set with [`at`](Given::at), and new ids are 1, 2, 3 ….
+/// A given or resulting event that cannot be encoded, or that decodes to a different event, fails the test.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -65,7 +66,7 @@ use crate::metadata::Metadata;
 ///
 /// # Panics
 ///
-/// When an event cannot be stored, or read back.
+/// Panics if an event cannot be encoded and decoded.
 #[track_caller]
 #[must_use = "nothing is tested without `when`"]
 pub fn given<A: Aggregate>(events: impl Into<Events<A>>) -> Given<A> {
@@ -76,42 +77,42 @@ pub fn given<A: Aggregate>(events: impl Into<Events<A>>) -> Given<A> {
     Given { stage }
 }
 
-/// An aggregate to test commands on: made by [`given`].
+/// An aggregate to test commands on. Created by [`given`].
 #[must_use = "nothing is tested without `when`"]
 pub struct Given<A: Aggregate> {
     stage: Stage<A>,
 }
 
 impl<A: Aggregate> Given<A> {
-    /// The aggregate's id, for handlers that look at it.
+    /// Sets the aggregate's id, for handlers that use it.
     pub fn id(mut self, id: A::Id) -> Self {
         self.stage.id = Some(id);
         self
     }
 
-    /// The time from here on.
+    /// Sets the time for the following commands (default: the start of 1970).
     pub fn at(mut self, now: DateTime<Utc>) -> Self {
         self.stage.now = now;
         self
     }
 
-    /// The metadata of the commands from here on.
+    /// Sets the metadata of the following commands.
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.stage.metadata = Arc::new(metadata);
         self
     }
 
-    /// Where handlers get new ids from.
+    /// Sets the source of new ids (default: 1, 2, 3 …).
     pub fn ids(mut self, ids: impl IdSource) -> Self {
         self.stage.ids = Arc::new(ids);
         self
     }
 
-    /// More events.
+    /// Applies more events.
     ///
     /// # Panics
     ///
-    /// When one cannot be stored, or read back.
+    /// Panics if an event cannot be encoded and decoded.
     #[track_caller]
     pub fn and(mut self, events: impl Into<Events<A>>) -> Self {
         if let Err(reason) = self.stage.record(&events.into()) {
@@ -120,11 +121,11 @@ impl<A: Aggregate> Given<A> {
         self
     }
 
-    /// An earlier command, and what it led to.
+    /// Handles a command and applies its events.
     ///
     /// # Panics
     ///
-    /// When it is rejected.
+    /// Panics if the command is rejected.
     #[track_caller]
     pub fn after<C>(self, command: C) -> Self
     where
@@ -137,7 +138,7 @@ impl<A: Aggregate> Given<A> {
         }
     }
 
-    /// The state.
+    /// Returns the current state.
     #[must_use]
     pub fn state(&self) -> &A {
         &self.stage.state
@@ -168,71 +169,71 @@ pub struct Then<A: Aggregate, E> {
 }
 
 impl<A: Aggregate, E: Debug> Then<A, E> {
-    /// Exactly these events, with the claims that go with them.
+    /// Expects exactly these events, with their claims.
     ///
     /// # Panics
     ///
-    /// When it led to anything else; the message shows the difference.
+    /// Panics if the result differs. The message shows the difference.
     #[track_caller]
-    pub fn then(self, expected: impl Into<Events<A>>) -> Recorded<A> {
+    pub fn then(self, expected: impl Into<Events<A>>) -> AfterCommand<A> {
         let expected = expected.into();
         match self.result {
-            Ok(actual) if actual == expected => Recorded::new(self.stage, actual),
+            Ok(actual) if actual == expected => AfterCommand::new(self.stage, actual),
             Ok(actual) => {
-                panic!("the command led to other events than expected\n{}", diff(&expected, &actual))
+                panic!("the command recorded different events than expected\n{}", diff(&expected, &actual))
             }
             Err(error) => {
-                panic!("the command was rejected: {error:?}\nexpected were the events {expected:#?}")
+                panic!("the command was rejected: {error:?}\nexpected events: {expected:#?}")
             }
         }
     }
 
-    /// No events: the command is accepted, and there is nothing to do.
+    /// Expects that the command is accepted and records no events.
     ///
     /// # Panics
     ///
-    /// When it led to events, or was rejected.
+    /// Panics if the command recorded events or was rejected.
     #[track_caller]
-    pub fn then_nothing(self) -> Recorded<A> {
+    pub fn then_nothing(self) -> AfterCommand<A> {
         self.then(Events::none())
     }
 
-    /// Events that satisfy a condition of the test's own.
+    /// Checks the events with `check`.
     ///
     /// # Panics
     ///
-    /// When the command was rejected, or the closure panics.
+    /// Panics if the command was rejected, or if `check` panics.
     #[track_caller]
-    pub fn then_events(self, check: impl FnOnce(&[A::Event])) -> Recorded<A> {
+    pub fn then_events(self, check: impl FnOnce(&[A::Event])) -> AfterCommand<A> {
         match self.result {
             Ok(actual) => {
                 check(actual.as_slice());
-                Recorded::new(self.stage, actual)
+                AfterCommand::new(self.stage, actual)
             }
             Err(error) => panic!("the command was rejected: {error:?}"),
         }
     }
 
-    /// Exactly this state after the command.
+    /// Expects exactly this state after the command.
     ///
     /// # Panics
     ///
-    /// When the command was rejected, or the state is another one; the message shows the difference.
+    /// Panics if the command was rejected or the state differs. The message shows the difference.
     #[track_caller]
-    pub fn then_state(self, expected: A) -> Recorded<A>
+    pub fn then_state(self, expected: A) -> AfterCommand<A>
     where
         A: Debug + PartialEq,
     {
         self.then_events(|_| {}).then_state(expected)
     }
 
-    /// Exactly this rejection.
+    /// Expects exactly this rejection.
     ///
     /// # Panics
     ///
-    /// When the command was accepted, or rejected for another reason; the message shows the difference.
+    /// Panics if the command was accepted or rejected with a different error. The message shows the difference.
     #[track_caller]
-    #[allow(clippy::needless_pass_by_value)] // reads better where it is called
+    #[allow(clippy::needless_pass_by_value)] // reads better at the call site
     pub fn then_error(self, expected: E)
     where
         E: PartialEq,
@@ -240,32 +241,32 @@ impl<A: Aggregate, E: Debug> Then<A, E> {
         self.then_rejected(|actual| {
             assert!(
                 *actual == expected,
-                "the command was rejected for another reason\n{}",
+                "the command was rejected with a different error\n{}",
                 diff(&expected, actual)
             );
         });
     }
 
-    /// A rejection that satisfies a condition of the test's own.
+    /// Checks the rejection with `check`.
     ///
     /// # Panics
     ///
-    /// When the command was accepted, or the closure panics.
+    /// Panics if the command was accepted, or if `check` panics.
     #[track_caller]
     pub fn then_rejected(self, check: impl FnOnce(&E)) {
         match self.result {
             Err(error) => check(&error),
-            Ok(events) => panic!("the command was accepted, and led to {events:#?}"),
+            Ok(events) => panic!("the command was accepted and recorded {events:#?}"),
         }
     }
 }
 
-/// An aggregate after the command that was tested: made by [`Then::then`].
-pub struct Recorded<A: Aggregate> {
+/// An aggregate after a tested command. Created by [`Then::then`].
+pub struct AfterCommand<A: Aggregate> {
     stage: Stage<A>,
 }
 
-impl<A: Aggregate> Recorded<A> {
+impl<A: Aggregate> AfterCommand<A> {
     #[track_caller]
     fn new(mut stage: Stage<A>, events: Events<A>) -> Self {
         if let Err(reason) = stage.record(&events) {
@@ -280,17 +281,21 @@ impl<A: Aggregate> Recorded<A> {
     ///
     /// When it is another one; the message shows the difference.
     #[track_caller]
-    #[allow(clippy::needless_pass_by_value)] // reads better where it is called
+    #[allow(clippy::needless_pass_by_value)] // reads better at the call site
     pub fn then_state(self, expected: A) -> Self
     where
         A: Debug + PartialEq,
     {
         let actual = &self.stage.state;
-        assert!(*actual == expected, "the state is another one than expected\n{}", diff(&expected, actual));
+        assert!(
+            *actual == expected,
+            "the state differs from the expected state\n{}",
+            diff(&expected, actual)
+        );
         self
     }
 
-    /// The state.
+    /// Returns the current state.
     #[must_use]
     pub fn state(&self) -> &A {
         &self.stage.state
@@ -318,8 +323,76 @@ impl<A: Aggregate, E: Debug> Debug for Then<A, E> {
     }
 }
 
-impl<A: Aggregate> Debug for Recorded<A> {
+impl<A: Aggregate> Debug for AfterCommand<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorded").field("version", &self.stage.version).finish_non_exhaustive()
+        f.debug_struct("AfterCommand").field("version", &self.stage.version).finish_non_exhaustive()
     }
+}
+
+/// The state of an aggregate in a test, without a store.
+pub(crate) struct Stage<A: Aggregate> {
+    pub(crate) state: A,
+    pub(crate) version: Version,
+    pub(crate) id: Option<A::Id>,
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) ids: Arc<dyn IdSource>,
+}
+
+impl<A: Aggregate> Stage<A> {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: A::default(),
+            version: Version::NONE,
+            id: None,
+            now: DateTime::UNIX_EPOCH,
+            metadata: Arc::default(),
+            ids: Arc::new(SequentialIds::default()),
+        }
+    }
+
+    pub(crate) fn context(&self) -> Context<A> {
+        Context::staged(self.id.clone(), self.version, self.now, Arc::clone(&self.ids))
+            .with_metadata(Arc::clone(&self.metadata))
+    }
+
+    /// Applies events as a repository would, after encoding and decoding them.
+    pub(crate) fn record(&mut self, events: &Events<A>) -> Result<(), String> {
+        check_claims(events)?;
+        for event in events.as_slice() {
+            self.state.apply_event(&faithful(event)?);
+            self.version = self.version.next();
+        }
+        Ok(())
+    }
+}
+
+/// Encodes events, and verifies that each decodes to an equal event. This fails for skipped fields, `NaN`, and
+/// enums with ambiguous JSON forms.
+pub(crate) fn faithful_data<E: Event>(events: &[E]) -> Result<Vec<EventData>, String> {
+    let data = |event: &E| {
+        faithful(event)?;
+        event.to_data().map_err(|error| error.to_string())
+    };
+    events.iter().map(data).collect()
+}
+
+/// Returns the decoded event if it equals the original.
+fn faithful<E: Event>(event: &E) -> Result<E, String> {
+    let decoded = read_back(event)?;
+    match decoded == *event {
+        true => Ok(decoded),
+        false => Err(format!("an event changes when it is encoded and decoded\n{}", diff(event, &decoded))),
+    }
+}
+
+/// Encodes and decodes an event.
+pub(crate) fn read_back<E: Event>(event: &E) -> Result<E, String> {
+    let stored = event.to_data().map_err(|error| format!("{event:?} cannot be encoded: {error}"))?;
+    E::decode(&stored).map_err(|error| format!("{event:?} cannot be decoded again: {error}"))
+}
+
+fn check_claims<A: Aggregate>(events: &Events<A>) -> Result<(), String> {
+    let stream = StreamId::new(A::NAME, "test").map_err(|error| error.to_string())?;
+    events.claims(&stream).map(drop).map_err(|error| error.to_string())
 }

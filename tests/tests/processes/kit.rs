@@ -89,7 +89,7 @@ async fn a_rejection_is_compensated() {
 async fn complaints_show_what_differs() {
     let waits = unpaid().await;
     let text = complaint(|| drop(waits.then_events::<Stock>("cup", [Reserved { order: "2".into() }])));
-    assert!(text.starts_with("`stock#cup` has other events than expected"), "{text}");
+    assert!(text.starts_with("`stock#cup` has different events than expected"), "{text}");
     assert!(
         text.contains("-             order: \"2\"") && text.contains("+             order: \"1\""),
         "{text}"
@@ -127,7 +127,7 @@ async fn a_failure_is_expected_or_told() {
     failed().await.then_failed("at version 1 of `order#1` (position 1): the shop is closed");
     let other = failed().await;
     let text = complaint(|| other.then_failed("something else"));
-    assert!(text.starts_with("the process failed for another reason: "), "{text}");
+    assert!(text.starts_with("the process failed with a different error: "), "{text}");
     let told = failed().await;
     let text = complaint(|| drop(told.then_nothing::<Order>("1")));
     assert!(text.contains("the shop is closed"), "{text}");

@@ -43,12 +43,12 @@ async fn rows_are_those_of_the_events() {
 async fn complaints_show_what_differs() {
     let (first, second, third) = (journal().await, journal().await, journal().await);
     let text = complaint(|| drop(first.then_row(|journal| &journal.lines, "a", line("a", 2))));
-    assert!(text.contains("the row of `lines` is another one than expected"), "{text}");
+    assert!(text.contains("the row of `lines` differs from the expected row"), "{text}");
     assert!(text.contains("-     version: 2") && text.contains("+     version: 1"), "{text}");
     let text = complaint(|| drop(second.then_row(|journal| &journal.lines, "c", line("c", 1))));
-    assert!(text.starts_with("`lines` has no such row; expected was Line"), "{text}");
+    assert!(text.starts_with("`lines` has no such row; expected: Line"), "{text}");
     let text = complaint(|| drop(third.then_no_row(|journal| &journal.lines, "a")));
-    assert!(text.starts_with("`lines` has a row that was not expected: Line"), "{text}");
+    assert!(text.starts_with("`lines` has an unexpected row: Line"), "{text}");
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn a_failure_is_expected_or_told() {
     failing().await.then_failed("at version 1 of `account#ada` (position 1): invalid digit");
     let failed = failing().await;
     let text = complaint(|| failed.then_failed("something else"));
-    assert!(text.starts_with("the projection failed for another reason: "), "{text}");
+    assert!(text.starts_with("the projection failed with a different error: "), "{text}");
     let failed = failing().await;
     let text = complaint(|| drop(failed.then_no_row(|journal| &journal.lines, "a")));
     assert!(text.contains("invalid digit"), "{text}");

@@ -118,7 +118,7 @@ fn failures_are_logged_with_their_causes() {
     let told: Vec<_> = log.iter().map(|event| (event.text("stream"), event.text("command"))).collect();
     assert_eq!(told, ["Deposit", "load", "Deposit"].map(|command| ("account#ann", command)));
     for event in &log {
-        assert_eq!(event.text("error"), "the store is unavailable: request lost on purpose");
+        assert_eq!(event.text("error"), "the store is unavailable: injected loss of the request");
     }
     assert_eq!((spans[0].text("outcome"), spans[0].number("requests")), ("store error", 3));
 }

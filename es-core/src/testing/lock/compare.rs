@@ -1,11 +1,11 @@
-//! What the code and the lock disagree in.
+//! Differences between the code and the schema lock.
 
 use super::Decoder;
 use super::file::{Events, Sample, Version};
 use crate::event::EventKind;
-use crate::testing::diff::{diff, diff_of_texts};
+use crate::testing::{diff, diff_of_texts};
 
-/// What can no longer be read: no update of the lock makes that right.
+/// Returns stored data that can no longer be read, which no update of the lock can accept.
 pub(super) fn losses(decoder: &Decoder, locked: &Events) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, versions) in locked {
@@ -63,7 +63,7 @@ fn sample_losses(decoder: &Decoder, name: &str, number: u32, version: &Version) 
     problems
 }
 
-/// What has changed, or is new: to be looked at, and then perhaps accepted.
+/// Returns changed and new schemas, to be reviewed and accepted.
 pub(super) fn changes(decoder: &Decoder, locked: &Events, current: &Events) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, versions) in current {
@@ -105,7 +105,8 @@ fn change(decoder: &Decoder, name: &str, number: u32, known: &Version, version: 
     ))
 }
 
-/// What is read as another value than before: an alias, a default, or a format has changed, or an upcast.
+/// Returns samples that decode to a different value, because an alias, a default, a format, or an upcast has
+/// changed.
 pub(super) fn other_values(decoder: &Decoder, locked: &Events) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, versions) in locked {

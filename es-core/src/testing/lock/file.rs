@@ -1,4 +1,4 @@
-//! The file of a schema lock.
+//! The file format of the schema lock.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,37 +10,37 @@ use serde_json::Value;
 
 use crate::event::Field;
 
-/// Aggregates by their names; others by the names of [`Owner`](super::Owner).
+/// Owners by their [`key`](super::Owner::key).
 pub(super) type Aggregates = BTreeMap<String, Events>;
-/// Events by their stored names, each with its versions.
+/// Versions of events by stored name and version number.
 pub(super) type Events = BTreeMap<String, BTreeMap<u32, Version>>;
-/// Fields by their names, each with its type.
+/// Types of fields by field name.
 pub(super) type Fields = BTreeMap<String, String>;
 
-/// One schema version of one event.
+/// One schema version of an event.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Version {
     pub(super) fields: Fields,
-    /// The types that the fields are made of.
+    /// The types that the fields use.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) types: BTreeMap<String, Fields>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) samples: Vec<Sample>,
 }
 
-/// A payload as it was stored.
+/// A stored payload.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sample {
     pub(super) stored: Value,
-    /// The value that it is read as, in its `Debug` form.
+    /// The `Debug` form of the decoded value.
     #[serde(default)]
     pub(super) decoded: String,
 }
 
 impl Version {
-    /// Fields and types as text, for a comparison line by line.
+    /// Returns the fields and types, for a comparison line by line.
     pub(super) fn shape(&self) -> impl std::fmt::Debug + PartialEq + '_ {
         (&self.fields, &self.types)
     }
@@ -50,7 +50,7 @@ pub(super) fn fields(fields: &[Field]) -> Fields {
     fields.iter().map(|field| (field.name.to_owned(), field.ty.to_owned())).collect()
 }
 
-/// What is in the file; `None` when there is none.
+/// Reads the file. Returns `None` if it does not exist.
 pub(super) fn read(path: &Path) -> io::Result<Option<Aggregates>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
@@ -65,14 +65,14 @@ pub(super) fn write(path: &Path, aggregates: &Aggregates) -> io::Result<()> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder)?;
     }
-    // Only what is new: an unchanged file keeps its time.
+    // An unchanged file keeps its modification time.
     if fs::read_to_string(path).is_ok_and(|existing| existing == text) {
         return Ok(());
     }
     fs::write(path, text)
 }
 
-/// What is current, with all that was locked before: old versions, and old samples.
+/// Merges the current schemas with all locked versions and samples.
 pub(super) fn merged(current: Aggregates, locked: Aggregates) -> Aggregates {
     let mut merged = locked;
     for (aggregate, events) in current {

@@ -1,18 +1,16 @@
-//! The schema lock: what is stored, under version control.
+//! The schema lock: stored schemas under version control.
 
 mod compare;
 mod file;
-mod owner;
 #[cfg(test)]
 mod tests;
 
 use std::env;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use file::{Aggregates, Events, Sample, Version};
-use owner::Owner;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,17 +22,17 @@ use crate::process::{Process, React};
 use crate::read_model::Row;
 use crate::schema::Schema;
 
-/// The variable that has the lock written instead of compared.
+/// The environment variable that updates the lock instead of checking it.
 const UPDATE: &str = "UPDATE_SCHEMA";
 
-/// Guards the shape of everything that is stored, with a file under version control.
+/// Guards the schemas of stored data with a file under version control.
 ///
-/// The file holds every stored name of every aggregate, with the fields of each schema version, the types
-/// that take part in them ([`Schema`](crate::Schema)), and samples of their payloads with the values that they are
-/// read as. serde's attributes belong to the shape. The test fails, with what to do about it, when a shape has changed
-/// without a new version, when a stored name or a version can no longer be read, when a sample can no longer be
-/// decoded or is read as another value, and when something is not in the file yet. Timeouts of
-/// [processes](Self::process), [rows](Self::rows), and [metadata](Self::metadata) are locked in the same way.
+/// The file contains every stored event name of every aggregate, with the fields of each schema version, the types
+/// that they use ([`Schema`](crate::Schema)), and sample payloads with the values that they decode to. serde
+/// attributes are part of a schema. The test fails, and says what to do, if a schema has changed without a new
+/// version, if a stored name or version can no longer be read, if a sample no longer decodes or decodes to a
+/// different value, or if something is missing from the file. Timeouts of [processes](Self::process),
+/// [rows](Self::rows), and [metadata](Self::metadata) are locked in the same way.
 ///
 /// ```no_run
 /// # use es_core::prelude::*;
@@ -52,8 +50,8 @@ const UPDATE: &str = "UPDATE_SCHEMA";
 /// # fn main() {}
 /// ```
 ///
-/// The first run writes the file; from then on, `UPDATE_SCHEMA=1 cargo test` does, after a change that was
-/// meant. Samples are only ever added: those of old versions are decoded for ever.
+/// The first run writes the file. After an intended change, update it with `UPDATE_SCHEMA=1 cargo test`. Samples
+/// are never removed, so those of old versions are always decoded.
 #[must_use = "nothing is checked without `check`"]
 #[derive(Debug)]
 pub struct SchemaLock {
@@ -63,7 +61,7 @@ pub struct SchemaLock {
     decoders: Vec<Decoder>,
 }
 
-/// Samples of a process's timeouts: see [`SchemaLock::process`].
+/// Samples of a process's timeouts. See [`SchemaLock::process`].
 #[must_use = "samples are given back to the lock"]
 #[derive(Debug)]
 pub struct Timeouts<P> {
@@ -82,21 +80,21 @@ impl<P: Process> Timeouts<P> {
     }
 }
 
-/// What reads everything that one owner stores.
+/// Decodes everything that one owner stores.
 #[derive(Debug)]
 struct Decoder {
     owner: Owner,
     retired: &'static [&'static str],
-    /// Every kind that is read, each version of it, with the names that it is stored under.
+    /// Every kind of event, with each version and the names under which it is stored.
     kinds: Vec<EventKind>,
-    /// The `Debug` form of what is read.
+    /// Returns the `Debug` form of the decoded value.
     decode: fn(&EventData) -> Result<String, String>,
 }
 
 impl Decoder {
-    /// Returns what a stored value is read as.
+    /// Returns the `Debug` form of a decoded sample.
     fn decoded(&self, name: &str, version: u32, stored: &Value) -> Result<String, String> {
-        // A set or a map without an order has another `Debug` form each time.
+        // The `Debug` form of a hash set or hash map varies.
         const ATTEMPTS: usize = 32;
         let stored = EventData::new(name.to_owned(), version, stored.to_string());
         let text = (self.decode)(&stored)?;
@@ -113,12 +111,12 @@ impl Decoder {
 }
 
 impl SchemaLock {
-    /// A lock in the file `path`, which starts at the package's folder, where `cargo test` runs.
+    /// Creates a lock with the file `path`, relative to the package directory, in which `cargo test` runs.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), current: Aggregates::default(), problems: Vec::new(), decoders: Vec::new() }
     }
 
-    /// Adds an aggregate, with samples of its events: one of each kind, as a rule.
+    /// Adds an aggregate with samples of its events, usually one of each kind.
     pub fn aggregate<A: Aggregate>(self, samples: impl Into<crate::Events<A>>) -> Self {
         let samples: Vec<_> = samples.into().as_slice().iter().map(Event::to_data).collect();
         let decoder = Decoder {
@@ -130,10 +128,10 @@ impl SchemaLock {
         self.add(decoder, samples)
     }
 
-    /// Adds the timeouts of a process, with samples. They are stored until they are due, and read by the code that
-    /// runs then.
+    /// Adds the timeouts of a process, with samples. Timeouts are stored until they are due, and may be read by
+    /// newer code.
     ///
-    /// The events that the process records are those of its state: add the state as an [`aggregate`](Self::aggregate).
+    /// The events of a process are those of its state: add the state as an [`aggregate`](Self::aggregate).
     ///
     /// ```ignore
     /// SchemaLock::at("schema.json").process::<FulfillOrders>(|timeouts| timeouts.sample(Overdue { order }))
@@ -150,7 +148,7 @@ impl SchemaLock {
 
     /// Adds the rows of a read model, with samples.
     ///
-    /// When their shape changes, rebuild the projection, or keep old rows readable with `#[serde(default)]`.
+    /// If the schema changes, rebuild the projection, or keep old rows readable with `#[serde(default)]`.
     pub fn rows<T: Row + Schema + Debug>(self, samples: impl IntoIterator<Item = T>) -> Self {
         self.values(Owner::Rows(T::NAME), samples)
     }
@@ -202,13 +200,12 @@ impl SchemaLock {
         self
     }
 
-    /// Compares what is stored with the file; or writes it, when there is none, or `UPDATE_SCHEMA` is set.
+    /// Compares the code with the file. Writes the file instead if it does not exist or if `UPDATE_SCHEMA` is set.
     ///
     /// # Panics
     ///
-    /// When the two differ; the message shows in what, and says what to do. When the file cannot be read or
-    /// written; and when there is none while the variable `CI` is set, which would make of it a test that
-    /// cannot fail.
+    /// Panics if they differ, and says what to do. Panics if the file cannot be read or written, and if it does
+    /// not exist while the variable `CI` is set, because the test could not fail otherwise.
     #[track_caller]
     pub fn check(self) {
         let is_set = |name| {
@@ -244,7 +241,7 @@ impl SchemaLock {
         }
     }
 
-    /// All that is wrong; with `accepted`, only what cannot be accepted.
+    /// Returns all problems or, with `accepted`, only those that an update cannot resolve.
     fn compare(&self, locked: &Aggregates, accepted: bool) -> Result<(), String> {
         let mut problems = self.problems.clone();
         for decoder in &self.decoders {
@@ -272,7 +269,7 @@ impl SchemaLock {
     }
 }
 
-/// Adds a kind in all its versions.
+/// Adds all versions of an event kind.
 fn add_versions(events: &mut Events, kind: &EventKind) {
     for version in kind.versions() {
         let types = version.types();
@@ -283,7 +280,7 @@ fn add_versions(events: &mut Events, kind: &EventKind) {
     }
 }
 
-/// Adds a sample, which must be read back as something.
+/// Adds a sample, which must be decodable.
 fn add_sample(events: &mut Events, decoder: &Decoder, stored: &EventData) -> Result<(), String> {
     let payload: Value = serde_json::from_str(stored.payload()).map_err(|error| error.to_string())?;
     let decoded = decoder.decoded(stored.name(), stored.version(), &payload)?;
@@ -294,13 +291,13 @@ fn add_sample(events: &mut Events, decoder: &Decoder, stored: &EventData) -> Res
     Ok(())
 }
 
-/// Records what all samples of an owner are read as now.
+/// Records the decoded values of all samples of an owner.
 fn decode_samples(aggregates: &mut Aggregates, decoder: &Decoder) {
     let Some(events) = aggregates.get_mut(&decoder.owner.key()) else { return };
     for (name, versions) in events {
         for (number, version) in versions {
             for sample in &mut version.samples {
-                // Those of a retired event are read no more.
+                // Samples of retired events are not decoded.
                 if let Ok(decoded) = decoder.decoded(name, *number, &sample.stored) {
                     sample.decoded = decoded;
                 }
@@ -309,7 +306,90 @@ fn decode_samples(aggregates: &mut Aggregates, decoder: &Decoder) {
     }
 }
 
-/// The `Debug` form of a value, or why it cannot be read.
+/// Returns the `Debug` form of a value, or its decoding error.
 fn read<T: Debug>(decoded: Result<T, DecodeError>) -> Result<String, String> {
     decoded.map(|value| format!("{value:?}")).map_err(|error| error.to_string())
+}
+
+/// The owner of stored data, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Aggregate(&'static str),
+    /// The timeouts of a process.
+    Process(&'static str),
+    Rows(&'static str),
+    Metadata(&'static str),
+}
+
+/// The prefix of the keys of owners other than aggregates, whose names cannot start with it.
+const OTHERS: char = '$';
+
+impl Owner {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Aggregate(name) | Self::Process(name) | Self::Rows(name) | Self::Metadata(name) => name,
+        }
+    }
+
+    /// Returns the key of the owner in the file.
+    fn key(self) -> String {
+        match self {
+            Self::Aggregate(name) => name.to_owned(),
+            Self::Process(name) => format!("{OTHERS}process {name}"),
+            Self::Rows(name) => format!("{OTHERS}rows {name}"),
+            Self::Metadata(name) => format!("{OTHERS}metadata {name}"),
+        }
+    }
+
+    /// Describes the owner with this key in the file.
+    fn described(key: &str) -> String {
+        match key.strip_prefix(OTHERS).and_then(|key| key.split_once(' ')) {
+            Some((what, name)) => format!("the {what} `{name}`"),
+            None => format!("the aggregate `{key}`"),
+        }
+    }
+
+    /// Returns the problem of two types with the same name.
+    fn is_twice(self) -> String {
+        match self {
+            Self::Aggregate(name) => format!(
+                "two aggregates have the name `{name}`: their streams would be mixed up; give one of them another name"
+            ),
+            _ => format!("{self} are in the test twice: give one of them another name"),
+        }
+    }
+
+    /// Returns what to do instead of a change that makes `name` in version `number` unreadable.
+    fn advice(self, name: &str, number: u32) -> String {
+        match self {
+            Self::Aggregate(_) | Self::Process(_) => {
+                let next = number + 1;
+                format!(
+                    "keep the old struct as `{name}V{number}`, and write `#[event(version = {next}, previous = {name}V{number})]` \
+                     on the new one, with a `From<{name}V{number}>`."
+                )
+            }
+            Self::Rows(_) => {
+                "keep old rows readable with `#[serde(default)]` or `#[serde(alias = …)]`, or rebuild the \
+                              projection in the same release."
+                    .to_owned()
+            }
+            Self::Metadata(_) => {
+                "keep old values readable with `#[serde(default)]` or `#[serde(alias = …)]`, or give the \
+                                  new type another key."
+                    .to_owned()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aggregate(name) => write!(f, "`{name}`"),
+            Self::Process(name) => write!(f, "the process `{name}`"),
+            Self::Rows(name) => write!(f, "the rows `{name}`"),
+            Self::Metadata(name) => write!(f, "the metadata `{name}`"),
+        }
+    }
 }
