@@ -1,31 +1,35 @@
-//! Processes: events in, commands out.
+//! Processes (sagas): react to events with commands.
 
-mod attempt;
-mod reached;
-mod reacting;
 mod reaction;
 mod reactor;
 mod timers;
 mod turn;
 
+use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 
-pub(crate) use reached::reached_key;
-pub use reacting::Reacting;
 pub use reaction::Reaction;
 pub(crate) use reaction::unlisted;
+#[doc(hidden)]
 pub use reactor::Reactor;
+use reactor::failed;
+pub(crate) use turn::reached_key;
 
 use crate::aggregate::Aggregate;
+use crate::clock::{Clock, SystemClock};
 use crate::event::{DecodeError, EventData, EventKind};
 use crate::events::Events;
-use crate::feed::EventFilter;
-use crate::projection::{BoxError, EventContext, ProjectError};
+use crate::feed::{EventFilter, Feed};
+use crate::ids::{IdSource, RandomIds};
+use crate::projection::{
+    BoxError, Due, EventContext, ProjectError, Projection, Projector, ProjectorBuilder, ProjectorError, Tick,
+};
 
-/// A process (or saga): reacts to the events of several aggregates with commands to others, over time.
+/// A process (or saga) reacts to the events of several aggregates with commands to others, over time.
 ///
-/// Derive it, and write one [`React`] for each event. What it has to remember is an aggregate of its own: its
-/// *state*, one stream for each *instance* of the process.
+/// Derive it, and implement [`React`] for each event. Its memory is an aggregate, the *state*, with one stream for
+/// each *instance* of the process.
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -111,32 +115,33 @@ use crate::projection::{BoxError, EventContext, ProjectError};
 ///
 /// # Exactly once
 ///
-/// A reaction may run more than once for one event: when the process died in the middle, say. Each of its
-/// commands is carried out once all the same, under a key made of the event and of the command's place among
-/// those of the reaction. When it runs again, it finds the state that it had the first time, and gets the same
-/// answers, rejections too. So a reaction decides by nothing but the event, the state and these answers. The
-/// events that it returns are recorded once, after all of it.
+/// A reaction may run more than once for the same event, for example after a crash. Each of its commands still
+/// takes effect once, because it has an idempotency key that consists of the event and of the command's index in
+/// the reaction. A repeated reaction finds the same state and gets the same results, including rejections, so it
+/// must decide only by the event, the state, and these results. The events that it returns are recorded once, at
+/// the end.
 ///
-/// The reactions of one instance come one after the other, also to events from different slices: from its
-/// first command until its events are recorded, a reaction keeps the others waiting. A reaction without
-/// commands whose instance has changed meanwhile runs again.
+/// The reactions of one instance are serialized, even if the events come from different slices: from its first
+/// command until its events are recorded, a reaction blocks the others. A reaction without commands runs again if
+/// its instance has changed.
 ///
-/// What is remembered of an event to that end is kept for 90 days.
+/// Idempotency records are kept for 90 days.
 ///
 /// # Compensation
 ///
-/// When a later step fails for good, undo the earlier ones with commands of their own. The state says which
-/// there were.
+/// If a later step fails permanently, undo the earlier ones with compensating commands. The state tells which
+/// steps were completed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process",
     label = "not a process",
     note = "write `#[derive(Clone, Process)]` and `#[process(name = \"…\", state = …, events(Aggregate(Event, …)))]` above the definition of `{Self}`"
 )]
 pub trait Process: Clone + Send + Sync + 'static {
-    /// The process's name. Its checkpoints and the keys of its commands are stored under it: never change it.
+    /// The name of the process. Its checkpoints and the idempotency keys of its commands are stored under this
+    /// name: never change it.
     const NAME: &'static str;
 
-    /// What an instance of the process remembers.
+    /// The memory of an instance.
     type State: Aggregate;
 
     /// The kinds of its timeouts.
@@ -149,14 +154,14 @@ pub trait Process: Clone + Send + Sync + 'static {
         Err(DecodeError::unknown_name(stored.name(), &Self::TIMEOUTS.concat()))
     }
 
-    /// The events that it reacts to.
+    /// Returns the events that the process reacts to.
     fn filter(&self) -> EventFilter;
 
     /// Reacts to an event of the feed.
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] when the event cannot be decoded, or the reaction failed.
+    /// [`ProjectError`] if the event cannot be decoded, or if the reaction failed.
     fn handle(
         &self,
         event: &EventData,
@@ -164,11 +169,11 @@ pub trait Process: Clone + Send + Sync + 'static {
         reactor: &mut Reactor<Self::State>,
     ) -> impl Future<Output = Result<(), ProjectError>> + Send;
 
-    /// Reacts to an event that it has scheduled.
+    /// Reacts to a timeout.
     ///
     /// # Errors
     ///
-    /// As [`handle`](Self::handle).
+    /// As for [`handle`](Self::handle).
     fn time_out(
         &self,
         event: &EventData,
@@ -185,40 +190,113 @@ pub trait Process: Clone + Send + Sync + 'static {
 )]
 pub trait Lists<E> {}
 
-/// How a process reacts to one event.
+/// The reaction of a process to one event type.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not react to the event `{E}`",
     label = "missing `impl React<{E}> for {Self}`",
     note = "each event in `#[process(events(…), timeouts(…))]` requires one: write `impl React<{E}> for {Self} {{ fn instance(…) … async fn react(…) … }}`"
 )]
 pub trait React<E>: Process + Lists<E> {
-    /// Returns the instance of the process that the event concerns; `None` when it concerns none.
+    /// Returns the instance that the event concerns, or `None` if it concerns none.
     ///
-    /// An instance is often named after the aggregate that the event belongs to:
-    /// `Ok(Some(`[`ctx.id_as()?`](EventContext::id_as)`))`.
+    /// An instance often has the id of the aggregate that the event belongs to:
     ///
     /// # Errors
     ///
-    /// When the event does not name an instance and should, such as when its id is malformed. The event fails, as if
-    /// [`react`](Self::react) had returned the error, and is not passed over silently.
+    /// An error if the event should name an instance but does not, for example because its id is malformed. The
+    /// event then fails as if [`react`](Self::react) had returned the error.
     fn instance(
         &self,
         event: &E,
         ctx: &EventContext,
     ) -> Result<Option<<Self::State as Aggregate>::Id>, BoxError>;
 
-    /// Reacts: issues commands, and returns what the instance has to remember.
+    /// Issues commands, and returns the events to record for the instance.
     ///
     /// Write it as `async fn react(&self, event: &E, reaction: &mut Reaction<'_, State>) ->
     /// Result<Events<State>, BoxError>`.
     ///
     /// # Errors
     ///
-    /// What makes it impossible to go on: the reaction is tried again, then the slice stops, or the event is
-    /// parked, as the [`Projector`](crate::Projector) has it.
+    /// An error that prevents the reaction from completing. It is retried; then the slice stops or the event is
+    /// parked, depending on the settings of the [`Projector`].
     fn react(
         &self,
         event: &E,
         reaction: &mut Reaction<'_, Self::State>,
     ) -> impl Future<Output = Result<Events<Self::State>, BoxError>> + Send;
+}
+
+/// The projection that runs a process. Created by [`Projector::of_process`].
+pub struct Reacting<P: Process> {
+    process: P,
+    reactor: Reactor<P::State>,
+}
+
+impl<P: Process> Projector<Reacting<P>> {
+    /// Creates a projector that runs `process` on `store` with default settings.
+    #[must_use]
+    pub fn of_process(store: impl Feed, process: P) -> Self {
+        Self::process_builder(store, process).build()
+    }
+
+    /// Creates a builder for a projector that runs `process` on `store`.
+    pub fn process_builder(store: impl Feed, process: P) -> ProjectorBuilder<Reacting<P>> {
+        let store: Arc<dyn Feed> = Arc::new(store);
+        let reactor = Reactor::new(P::NAME, Arc::clone(&store), Arc::new(SystemClock), Arc::new(RandomIds));
+        ProjectorBuilder::new(store, Reacting { process, reactor })
+    }
+
+    /// Unblocks the instance `id` if one of its reactions has begun but will never finish, because its event or
+    /// timeout was [skipped](Projector::skip), or is [parked](Projector::park) and will not be replayed. The
+    /// effects of that reaction are not undone.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] if the reaction may still finish. [`ProjectorError::Store`] if the store fails.
+    pub async fn abandon(&self, id: &<P::State as Aggregate>::Id) -> Result<(), ProjectorError> {
+        self.projection().reactor.abandon(id).await
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<P: Process> Projection for Reacting<P> {
+    const NAME: &'static str = P::NAME;
+    const IS_REPLAYABLE: bool = false;
+
+    fn equip(&mut self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) {
+        self.reactor = self.reactor.equipped(clock, ids);
+    }
+
+    fn filter(&self) -> EventFilter {
+        self.process.filter()
+    }
+
+    async fn handle(&mut self, event: &EventData, ctx: &EventContext) -> Result<(), ProjectError> {
+        if ctx.timeout_key().is_none() {
+            return self.process.handle(event, ctx, &mut self.reactor).await;
+        }
+        if self.reactor.is_waiting(ctx) {
+            return Err(ProjectError::Later("waiting for an earlier timeout of the instance".into()));
+        }
+        let result = self.process.time_out(event, ctx, &mut self.reactor).await;
+        self.reactor.timed_out(ctx, &result);
+        result
+    }
+
+    async fn tick(&mut self, tick: Tick<'_>) -> Result<Due, ProjectError> {
+        self.reactor.due(tick).await.map_err(failed)
+    }
+}
+
+impl<P: Process> Clone for Reacting<P> {
+    fn clone(&self) -> Self {
+        Self { process: self.process.clone(), reactor: self.reactor.clone() }
+    }
+}
+
+impl<P: Process> fmt::Debug for Reacting<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reacting").field("process", &P::NAME).finish_non_exhaustive()
+    }
 }

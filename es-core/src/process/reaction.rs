@@ -1,4 +1,4 @@
-//! One reaction: what it knows, and what it can do.
+//! The handle that a reaction uses to issue commands and schedule timeouts.
 
 use std::error::Error;
 use std::fmt;
@@ -8,7 +8,6 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::reactor::RETENTION;
 use super::timers::scheduled;
 use super::turn::{Begun, Turn};
 use crate::aggregate::Aggregate;
@@ -24,13 +23,16 @@ use crate::store::{EventStore, IdempotencyKey, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// One reaction of a process to one event: its state, and the commands that it issues.
+/// How long idempotency records of reactions and commands are kept.
+pub(super) const RETENTION: Duration = Duration::from_hours(90 * 24);
+
+/// The reaction of a process to one event: gives access to the state, and issues commands.
 pub struct Reaction<'a, S: Aggregate> {
     loaded: &'a Loaded<S>,
     metadata: Metadata,
     instance: &'a Instance<'a, S>,
     turn: Turn,
-    /// Whether the turn is known to be this reaction's, on this version.
+    /// Whether the turn is known to be held by this reaction on this version.
     is_certain: bool,
     is_outdated: bool,
     is_lost: bool,
@@ -38,37 +40,37 @@ pub struct Reaction<'a, S: Aggregate> {
     timers: Vec<Scheduled>,
 }
 
-/// An instance, and the event that it is to react to.
+/// An instance and the event to react to.
 pub(super) struct Instance<'a, S: Aggregate> {
     pub(super) id: &'a S::Id,
     pub(super) stream: StreamId,
     pub(super) ctx: &'a EventContext,
-    /// What identifies the reaction.
+    /// The key of the reaction.
     pub(super) key: String,
-    /// Under which its events are recorded.
+    /// The idempotency key under which its events are recorded.
     pub(super) once: IdempotencyKey,
     pub(super) store: &'a dyn EventStore,
     /// The kinds of the timeouts that the process lists.
     pub(super) timeouts: &'static [&'static [EventKind]],
 }
 
-/// Says that a process does not list a timeout.
+/// Returns the error text for a timeout that the process does not list.
 pub(crate) fn unlisted(timeout: &str) -> String {
     format!("the process does not list the timeout `{timeout}`: add it to `timeouts(…)`")
 }
 
-/// What a reaction did besides the events that it returned.
+/// The result of a reaction, in addition to its events.
 pub(super) struct Done {
     pub(super) turn: Turn,
-    /// Whether the instance or the turn has changed meanwhile.
+    /// Whether the instance or the turn has changed.
     pub(super) is_outdated: bool,
-    /// Whether another worker has the slice.
+    /// Whether another worker holds the lease of the slice.
     pub(super) is_lost: bool,
     pub(super) timers: Vec<Scheduled>,
 }
 
 impl<S: Aggregate> Instance<'_, S> {
-    /// Whether what the reaction led to is recorded.
+    /// Returns whether the result of the reaction is recorded.
     pub(super) async fn is_done(&self) -> Result<bool, StoreError> {
         Ok(self.store.idempotency_record(&self.once).await?.record.is_some())
     }
@@ -93,44 +95,46 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         Done { turn: self.turn, is_outdated: self.is_outdated, is_lost: self.is_lost, timers: self.timers }
     }
 
-    /// The id of the instance.
+    /// Returns the id of the instance.
     #[must_use]
     pub fn id(&self) -> &S::Id {
         self.instance.id
     }
 
-    /// What the instance remembers.
+    /// Returns the state of the instance.
     #[must_use]
     pub fn state(&self) -> &S {
         &self.loaded.state
     }
 
-    /// The version of what it remembers; [`Version::NONE`] when that is nothing yet.
+    /// Returns the version of the state, or [`Version::NONE`] if the instance is new.
     #[must_use]
     pub fn version(&self) -> Version {
         self.loaded.version
     }
 
-    /// What is known about the event.
+    /// Returns the context of the event.
     #[must_use]
     pub fn context(&self) -> &EventContext {
         self.instance.ctx
     }
 
-    /// When the event was recorded, or a timeout was due: the time to reckon with.
+    /// Returns the time at which the event was recorded or the timeout was due. Use it instead of the system
+    /// clock.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.instance.ctx.time()
     }
 
-    /// Issues a command that has to be accepted, once.
+    /// Issues a command that must be accepted, exactly once.
     ///
-    /// Its events record the metadata of the event that the process reacts to, with that as their causation.
+    /// The events of the command inherit the metadata of the event that the process reacts to, which becomes their
+    /// causation.
     ///
     /// # Errors
     ///
-    /// When it is rejected, or cannot be carried out: give it on with `?`. For a command that may be rejected,
-    /// [`ask`](Self::ask).
+    /// An error if the command is rejected or fails. Return it with `?`. Use [`ask`](Self::ask) for a command that
+    /// may be rejected.
     pub async fn execute<A, C>(
         &mut self,
         repository: &Repository<A>,
@@ -149,14 +153,14 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         Ok(result?)
     }
 
-    /// Issues a command once, and hears what the domain says to it.
+    /// Issues a command that may be rejected, exactly once. Returns the outcome or the rejection.
     ///
-    /// A rejection is remembered until the reaction is finished: when it has to run again, it hears the same.
+    /// A rejection is stored until the reaction is finished, so that a repeated reaction gets the same result.
     ///
     /// # Errors
     ///
-    /// When the command cannot be carried out for another reason than that the domain says no, or when the rejection
-    /// could not be read back: give it on with `?`.
+    /// An error if the command fails for a reason other than a rejection, or if the rejection could not be decoded
+    /// again. Return it with `?`.
     pub async fn ask<A, C>(
         &mut self,
         repository: &Repository<A>,
@@ -193,16 +197,16 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         }
     }
 
-    /// Lets the process react to `event` when `after` has passed since [`now`](Self::now). The event is listed
-    /// in `#[process(timeouts(…))]`; its [`React`](super::React) finds the instance by
-    /// [`EventContext::id`], as that of the events of the state.
+    /// Schedules a timeout: the process reacts to `event` once `after` has passed since [`now`](Self::now). The
+    /// event must be listed in `#[process(timeouts(…))]`. Its [`React`](super::React) finds the instance by
+    /// [`EventContext::id`], as for the events of the state.
     ///
-    /// A timeout cannot be called off: when it is due and of no interest any more, ignore it.
+    /// A timeout cannot be canceled. Ignore it if it is obsolete when it is due.
     ///
     /// # Errors
     ///
-    /// When the process does not list the event in `timeouts(…)`, the event could not be read back when it is due,
-    /// or it is too large: a timeout has at most 384 KiB, with the metadata of the event that led to it.
+    /// An error if the process does not list the event in `timeouts(…)`, if the event could not be decoded when it
+    /// is due, or if it is larger than 384 KiB, including the metadata of the event that led to it.
     pub fn schedule<E: Event>(&mut self, after: Duration, event: E) -> Result<(), BoxError> {
         let name = event.kind().name();
         if !self.instance.timeouts.iter().copied().flatten().any(|kind| kind.answers_to(name)) {
@@ -217,29 +221,30 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         Ok(())
     }
 
-    /// A key for a request to a service elsewhere, different for each `name`, and the same when the reaction
-    /// runs again.
+    /// Returns an idempotency key for a request to another service. It differs for each `name`, and is the same
+    /// when the reaction runs again.
     #[must_use]
     pub fn key(&self, name: &str) -> String {
         format!("{}/{name}", self.instance.key)
     }
 
-    /// A request that is carried out once, and only while it is this reaction's turn.
+    /// Returns a request that takes effect once, and only while this reaction holds the turn.
     fn request<'r, A: Aggregate>(&self, repository: &'r Repository<A>, key: String) -> Request<'r, A> {
         let condition = self.turn.condition();
-        // The key stands for the place in the reaction: renaming a command type must not stop one that runs again.
+        // The key identifies the command in the reaction: renaming a command type must not stop a reaction that
+        // runs again.
         let request =
             repository.with_metadata(self.metadata.clone()).fingerprint(&key).once_for(RETENTION, key);
         request.with_writes(move |_| [condition.clone()])
     }
 
-    /// The turn is not what this reaction knows: another worker or an operator has changed it, or a write whose response
-    /// was lost. The reaction runs again, and finds out.
+    /// Records that the turn has changed: by another worker, by an operator, or by a write whose response was
+    /// lost. The reaction runs again, and determines which.
     fn lose_turn(&mut self) {
         self.is_outdated = true;
     }
 
-    /// The key of the next command. From the first on, it is this reaction's turn.
+    /// Returns the key of the next command. From the first on, it is this reaction's turn.
     async fn issue(&mut self) -> Result<String, BoxError> {
         self.issued += 1;
         self.begin().await?;
@@ -268,10 +273,10 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
             self.is_certain = true;
         }
         if self.is_lost {
-            return Err("another worker has the slice".into());
+            return Err("another worker holds the lease of the slice".into());
         }
         if self.is_outdated {
-            return Err("the instance of the process has changed: the reaction runs again".into());
+            return Err("the instance of the process has changed; the reaction runs again".into());
         }
         Ok(())
     }

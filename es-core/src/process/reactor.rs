@@ -1,68 +1,81 @@
-//! Running reactions, once for each event in effect.
+//! Runs reactions, with the effect of exactly once per event.
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::React;
-use super::attempt::Attempted;
-use super::reached::{Reached, reached_key};
-use super::reaction::Instance;
+use super::reaction::{Done, Instance, RETENTION, Reaction};
 use super::timers::Timers;
-use super::turn::Turn;
+use super::turn::{Begun, Reached, Turn, reached_key};
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::documents::{ChangeError, DocumentKey, Documents};
 use crate::event::EventKind;
+use crate::events::Events;
 use crate::feed::{Feed, Slice};
 use crate::ids::IdSource;
 use crate::keys::shorten;
 use crate::projection::timeout::{Due, Scheduled};
 use crate::projection::{BoxError, EventContext, Fate, ProjectError, ProjectorError, Tick, fate};
-use crate::repository::Repository;
+use crate::repository::{ExecuteError, Repository};
 use crate::store::{EventStore, IdempotencyKey, StoreError};
 use crate::stream_id::StreamId;
+use crate::version::{ExpectedVersion, Version};
 
-/// For how long it is remembered which events were reacted to, and which commands were issued.
-pub(super) const RETENTION: Duration = Duration::from_hours(90 * 24);
-
-/// The longest key of a reaction to a timeout in bytes: the keys of its commands and timeouts begin with it.
+/// The maximum length of the key of a reaction to a timeout, in bytes. It is a prefix of the keys of its commands
+/// and timeouts.
 const LONGEST_KEY: usize = 256;
 
-/// How often a reaction begins anew when its instance has changed meanwhile.
+/// How often a reaction is restarted because its instance has changed.
 const MOST_ATTEMPTS: u32 = 16;
 
-/// What runs the reactions of a process: the generated code hands the events to it.
+/// Runs the reactions of a process. Generated code passes the events to it.
 pub struct Reactor<S> {
     process: &'static str,
-    pub(super) store: Arc<dyn Feed>,
-    pub(super) states: Repository<S>,
+    store: Arc<dyn Feed>,
+    states: Repository<S>,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
-    /// The slice that it works on; a clone may work on another one.
+    /// The state for the current slice. A clone may work on another slice.
     work: Option<Work>,
 }
 
-/// The work on one slice.
+/// The state of the work on one slice.
 struct Work {
     slice: Slice,
     timers: Timers,
-    /// The position of the last event for which a turn had begun when the work on the slice began.
+    /// The last event for which a turn had begun when the work on the slice began.
     reached: Option<Reached>,
 }
 
 /// The state of the reaction that holds the turn.
 enum Holder {
-    /// It is finished.
+    /// It has finished.
     Finished,
-    /// It will be finished.
+    /// It will finish.
     Pending,
     /// Its event or timeout is parked.
     Parked,
     /// Its event or timeout was skipped.
     Skipped,
-    /// Its event is not in the feed any more.
+    /// Its event is no longer in the feed.
     Gone,
+}
+
+/// The result of an attempt.
+enum Attempted {
+    /// The reaction is done.
+    Done,
+    /// The reaction had already been done, perhaps by another worker.
+    DoneBefore,
+    /// The instance has changed.
+    Outdated,
+}
+
+impl Attempted {
+    fn before(is_done: bool) -> Self {
+        if is_done { Self::DoneBefore } else { Self::Outdated }
+    }
 }
 
 impl<S: Aggregate> Reactor<S> {
@@ -77,17 +90,17 @@ impl<S: Aggregate> Reactor<S> {
         Self { process, store, states, clock, ids, work: None }
     }
 
-    /// The same with another clock and other ids.
+    /// Returns the same with another clock and other ids.
     pub(super) fn equipped(&self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
         Self::new(self.process, Arc::clone(&self.store), clock, ids)
     }
 
-    /// Lets `process` react to an event.
+    /// Runs the reaction of `process` to an event.
     ///
     /// # Errors
     ///
-    /// [`ProjectError::Later`] while another event of the same instance is reacted to; otherwise what the
-    /// reaction failed with, and what the store did.
+    /// [`ProjectError::Later`] while another reaction of the same instance holds the turn. Otherwise, the error of
+    /// the reaction or of the store.
     pub async fn react<P, E>(
         &mut self,
         process: &P,
@@ -122,14 +135,16 @@ impl<S: Aggregate> Reactor<S> {
             match self.attempt(process, &instance, event, turn).await? {
                 Attempted::Done => return Ok(()),
                 Attempted::DoneBefore => {
-                    // By a worker that may have stored timeouts since this one has looked.
+                    // Another worker may have stored timeouts since the last query.
                     self.work(ctx.slice()).timers.look_again();
                     return Ok(());
                 }
                 Attempted::Outdated => {}
             }
         }
-        let reason = format!("the instance `{id}` of the process changes faster than it can react");
+        let reason = format!(
+            "the instance `{id}` of the process changes faster than it can react; the event is retried"
+        );
         Err(ProjectError::Later(reason.into()))
     }
 
@@ -146,17 +161,17 @@ impl<S: Aggregate> Reactor<S> {
         Ok(Instance { id, stream, ctx, key, once, store, timeouts })
     }
 
-    /// The turn of the instance, if it has begun; otherwise that of this reaction.
+    /// Returns the turn of the instance if it has begun, and otherwise one for this reaction.
     async fn look(&self, instance: &Instance<'_, S>) -> Result<Turn, BoxError> {
         let (documents, ids) = (Arc::clone(&self.store) as Arc<dyn Documents>, Arc::clone(&self.ids));
         Turn::look(documents, ids, self.turn_key(instance.id), &instance.key, instance.ctx).await
     }
 
-    /// Whether the event is before another one of its slice for which a turn has begun. Then it is finished: a slice
-    /// is handled in order.
+    /// Returns whether a turn has begun for a later event of the slice. This event is then finished, because a
+    /// slice is handled in order.
     ///
-    /// Without this, a reaction that left no trace because it did nothing would run again after a restart. It might
-    /// have to wait for a reaction in another slice, which may wait for one in this slice: a deadlock.
+    /// Without this check, a reaction without effects would run again after a restart. It might then wait for a
+    /// reaction in another slice that waits for one in this slice: a deadlock.
     async fn was_passed(&mut self, ctx: &EventContext) -> Result<bool, StoreError> {
         if !is_in_order(ctx) {
             return Ok(false);
@@ -171,27 +186,24 @@ impl<S: Aggregate> Reactor<S> {
         Ok(reached.is_after(ctx))
     }
 
-    /// Returns when the reaction that holds the turn is finished.
+    /// Returns if the reaction that holds the turn has finished.
     ///
     /// # Errors
     ///
-    /// [`ProjectError::Later`] when it will be; [`ProjectError::Handler`] when that takes an operator.
+    /// [`ProjectError::Later`] if it will finish; [`ProjectError::Handler`] if that requires an operator.
     async fn check_holder(&self, instance: &Instance<'_, S>, turn: &Turn) -> Result<(), ProjectError> {
         let (id, reaction) = (instance.id, turn.reaction());
-        let begun =
-            format!("the reaction `{reaction}` of the instance `{id}` has begun, and is not finished");
+        let begun = format!("the reaction `{reaction}` of the instance `{id}` has begun but not finished");
         match self.holder(&instance.stream, turn).await? {
             Holder::Finished => Ok(()),
-            Holder::Pending => {
-                Err(ProjectError::Later(format!("{begun}: this one is retried until it is").into()))
-            }
-            // A timeout can wait for an operator without holding up others.
+            Holder::Pending => Err(ProjectError::Later(format!("{begun}: waiting for it").into())),
+            // A timeout can wait for an operator without blocking others.
             Holder::Parked if instance.ctx.timeout_key().is_some() => {
                 Err(ProjectError::Later(format!("{begun}, because it is parked").into()))
             }
             Holder::Parked => {
                 let reason = format!(
-                    "{begun}, because it is parked: call `replay_parked`, or, if it is never to be finished, \
+                    "{begun}, because it is parked: call `replay_parked` or, to give it up, \
                      `abandon` with the id `{id}`"
                 );
                 Err(ProjectError::Handler(reason.into()))
@@ -202,7 +214,7 @@ impl<S: Aggregate> Reactor<S> {
             }
             Holder::Gone => {
                 let reason = format!(
-                    "{begun}, and its event is not in the feed any more, which was restored to an earlier state: let the \
+                    "{begun}, and its event is no longer in the feed, which was restored to an earlier state: let the \
                      reconciler add the event again, or, if it is lost, call `abandon` with the id `{id}`"
                 );
                 Err(ProjectError::Handler(reason.into()))
@@ -210,7 +222,7 @@ impl<S: Aggregate> Reactor<S> {
         }
     }
 
-    /// The state of the reaction that holds the turn of the instance with the stream `stream`.
+    /// Returns the state of the reaction that holds the turn of the instance with the stream `stream`.
     async fn holder(&self, stream: &StreamId, turn: &Turn) -> Result<Holder, ProjectError> {
         let fate = fate(&*self.store, self.process, turn.origin()).await.map_err(|error| match error {
             ProjectorError::Store(error) => failed(error),
@@ -219,7 +231,7 @@ impl<S: Aggregate> Reactor<S> {
         if fate == Fate::Pending {
             return Ok(Holder::Pending);
         }
-        // After its fate, which is not pending any more once this is stored.
+        // Read after the fate, which is no longer pending once this is stored.
         let once = IdempotencyKey::new(Some(stream.clone()), turn.reaction()).map_err(failed)?;
         let is_finished = self.store.idempotency_record(&once).await.map_err(failed)?.record.is_some();
         Ok(match fate {
@@ -241,7 +253,7 @@ impl<S: Aggregate> Reactor<S> {
                 self.holder(&stream, &turn).await.map_err(|error| as_projector_error(error.into()))?;
             if let Holder::Pending = holder {
                 return Err(ProjectorError::invalid(format!(
-                    "the reaction `{}` of the instance `{id}` is still to be finished: `park` or `skip` it first, \
+                    "the reaction `{}` of the instance `{id}` has not finished: `park` or `skip` it first, \
                      once its slice has stopped there",
                     turn.reaction()
                 )));
@@ -250,10 +262,10 @@ impl<S: Aggregate> Reactor<S> {
         }
     }
 
-    /// What identifies the reaction to an event: a part of the keys of its commands.
+    /// Returns the key of the reaction to an event, a prefix of the keys of its commands.
     fn key(&self, ctx: &EventContext) -> String {
         match ctx.timeout_key() {
-            // A timeout may lead to the next one, and so on.
+            // Keys of chained timeouts would grow without bound.
             Some(timer) => shorten(format!("{timer}/timeout"), LONGEST_KEY, "~"),
             None => format!("{}/{}", self.process, ctx.event_id()),
         }
@@ -272,31 +284,26 @@ impl<S: Aggregate> Reactor<S> {
         self.work.insert(work)
     }
 
-    /// Stores the timeouts of a reaction whose turn it is.
-    pub(super) async fn schedule(
-        &mut self,
-        slice: Slice,
-        timers: &[Scheduled],
-        turn: &Turn,
-    ) -> Result<(), ChangeError> {
+    /// Stores the timeouts of the reaction that holds the turn.
+    async fn schedule(&mut self, slice: Slice, timers: &[Scheduled], turn: &Turn) -> Result<(), ChangeError> {
         let (store, ids) = (Arc::clone(&self.store), Arc::clone(&self.ids));
         let timeouts = &mut self.work(slice).timers;
         timeouts.store(&*store as &dyn Documents, &*ids, timers, &turn.condition()).await
     }
 
-    /// The next timeouts that are due.
+    /// Returns the next due timeouts.
     pub(super) async fn due(&mut self, tick: Tick<'_>) -> Result<Due, StoreError> {
         let store = Arc::clone(&self.store);
         self.work(tick.slice()).timers.due(&*store as &dyn Documents, tick.now()).await
     }
 
-    /// Whether an earlier timeout of the same instance waits for another reaction.
+    /// Returns whether an earlier timeout of the same instance waits for another reaction.
     pub(super) fn is_waiting(&mut self, ctx: &EventContext) -> bool {
         let now = self.clock.now();
         !ctx.was_parked() && self.work(ctx.slice()).timers.is_waiting(ctx.stream(), now)
     }
 
-    /// Notes what came of the reaction to a timeout.
+    /// Records the result of the reaction to a timeout.
     pub(super) fn timed_out(&mut self, ctx: &EventContext, result: &Result<(), ProjectError>) {
         let now = self.clock.now();
         let timers = &mut self.work(ctx.slice()).timers;
@@ -307,7 +314,93 @@ impl<S: Aggregate> Reactor<S> {
     }
 }
 
-/// Whether the event is met in the order of its slice.
+impl<S: Aggregate> Reactor<S> {
+    /// Attempts the reaction to an event.
+    async fn attempt<P, E>(
+        &mut self,
+        process: &P,
+        instance: &Instance<'_, S>,
+        event: &E,
+        mut turn: Turn,
+    ) -> Result<Attempted, ProjectError>
+    where
+        P: React<E, State = S>,
+        E: Sync,
+    {
+        if turn.is_begun() {
+            match turn.take().await.map_err(ProjectError::Handler)? {
+                Begun::Yes => {}
+                Begun::No => return Ok(Attempted::Outdated),
+                Begun::Lost => return Err(ProjectError::Lost),
+            }
+            if instance.is_done().await.map_err(failed)? {
+                turn.end().await.map_err(ProjectError::Handler)?;
+                return Ok(Attempted::DoneBefore);
+            }
+        }
+        let loaded = self.states.load(instance.id).await.map_err(failed)?;
+        let mut reaction = Reaction::new(instance, &loaded, turn);
+        let mut events = process.react(event, &mut reaction).await;
+        if events.is_ok() {
+            events = reaction.claim_timers().await.and(events);
+        }
+        let Done { turn, is_outdated, is_lost, timers } = reaction.finish();
+        if is_lost {
+            return Err(ProjectError::Lost);
+        }
+        if is_outdated {
+            turn.end().await.map_err(ProjectError::Handler)?;
+            return Ok(Attempted::before(instance.is_done().await.map_err(failed)?));
+        }
+        let events = events.map_err(ProjectError::Handler)?;
+        self.finish(instance, loaded.version, events, &timers, turn).await
+    }
+
+    /// Records the result of a reaction.
+    async fn finish(
+        &mut self,
+        instance: &Instance<'_, S>,
+        basis: Version,
+        events: Events<S>,
+        timers: &[Scheduled],
+        turn: Turn,
+    ) -> Result<Attempted, ProjectError> {
+        let is_begun = turn.is_begun();
+        if events.is_empty() && !is_begun {
+            return Ok(Attempted::Done);
+        }
+        let ctx = instance.ctx;
+        if !timers.is_empty() {
+            match self.schedule(ctx.slice(), timers, &turn).await {
+                Ok(()) => {}
+                Err(ChangeError::Refused) => return Ok(Attempted::Outdated),
+                Err(error) => return Err(ProjectError::Handler(error.into())),
+            }
+        }
+        // A turn that has begun already proves that this worker holds the lease of the slice.
+        let lease = ctx.lease().filter(|_| !is_begun).cloned();
+        let conditions: Vec<_> = lease.into_iter().chain([turn.condition()]).collect();
+        let asked = conditions.len();
+        let request = self
+            .states
+            .with_metadata(ctx.metadata().following(ctx.event_id()))
+            .expected_version(ExpectedVersion::Exact(basis))
+            .once_for(RETENTION, &instance.key)
+            .with_writes(move |_| conditions.clone());
+        match request.record(instance.id, events).await {
+            Ok(_) => {}
+            Err(ExecuteError::Refused(refused)) if !is_begun && refused.index + 1 < asked => {
+                return Err(ProjectError::Lost);
+            }
+            Err(ExecuteError::Outdated(_) | ExecuteError::Refused(_)) => return Ok(Attempted::Outdated),
+            Err(error) => return Err(ProjectError::Handler(error.into())),
+        }
+        turn.end().await.map_err(ProjectError::Handler)?;
+        Ok(Attempted::Done)
+    }
+}
+
+/// Returns whether the event is handled in the order of its slice.
 fn is_in_order(ctx: &EventContext) -> bool {
     ctx.timeout_key().is_none() && !ctx.was_parked()
 }

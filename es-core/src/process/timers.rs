@@ -1,4 +1,4 @@
-//! Timeouts of a process: stored as one document each, and read again when they are due.
+//! Timeouts of a process: stored as one document each, and read when they are due.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -18,27 +18,27 @@ use crate::repository::RetryPolicy;
 use crate::store::{AdditionalWrite, StoreError};
 use crate::stream_id::StreamId;
 
-/// How many timeouts are handed out at once, so that the events of the feed get their share, too.
+/// The number of timeouts handled before the events of the feed get their turn.
 const SHARE: u32 = 25;
 
-/// How many pages are read at once to find timeouts that do not wait.
+/// The number of pages to read for timeouts that are not waiting.
 const MOST_PAGES: u32 = 4;
 
-/// How often the store is asked for timeouts although none is known to be due.
+/// The interval at which the store is queried even if no timeout is known to be due.
 const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(30);
 
-/// The maximum delay before a timeout that waits for another reaction is tried again.
+/// The maximum delay before a waiting timeout is retried.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
-/// The bytes that are left free for what is stored with a timeout: the error when it is parked, and the condition on
-/// which it is written.
+/// The bytes reserved for data that is stored with a timeout: the error if it is parked, and the condition of the
+/// write.
 const RESERVED_BYTES: u64 = 16 * 1024;
 
 /// Encodes a timeout.
 ///
 /// # Errors
 ///
-/// When it could not be read back, or parked, when it is due.
+/// An error if the timeout could not be decoded or parked when it is due.
 pub(super) fn scheduled<E: Event>(
     due: DateTime<Utc>,
     key: String,
@@ -49,7 +49,7 @@ pub(super) fn scheduled<E: Event>(
     let data = event.to_data()?;
     if let Err(error) = E::decode(&data) {
         return Err(format!(
-            "the timeout `{}` cannot be scheduled, as it could not be read back when it is due ({error}): give it \
+            "the timeout `{}` cannot be scheduled, because it could not be decoded when it is due ({error}): use \
              values that survive being stored as JSON, which a NaN does not",
             data.name()
         )
@@ -74,30 +74,30 @@ pub(super) fn scheduled<E: Event>(
     Ok(scheduled)
 }
 
-/// The timeouts that the events of one slice have led to.
+/// The timeouts of one slice.
 ///
-/// They are read in *rounds*: a round goes through all timeouts that were due when it began, in the order of their
-/// due times, a few at once. So none is read twice before another one is read once, although some stay: those of
-/// instances that wait for another reaction.
+/// They are read in *rounds*. A round reads all timeouts that were due when it began, ordered by due time, a few
+/// at a time. No timeout is read twice before every other one is read once, although those of blocked instances
+/// remain.
 #[derive(Debug)]
 pub(super) struct Timers {
     collection: String,
-    /// When the next round begins; `None` for at once.
+    /// When the next round begins; `None` for immediately.
     next: Option<DateTime<Utc>>,
     /// When the last round began.
     looked: Option<DateTime<Utc>>,
     round: Option<Round>,
-    /// The instances whose timeouts wait.
+    /// The instances whose timeouts are waiting.
     waiting: HashMap<StreamId, Waiting>,
 }
 
 #[derive(Debug)]
 struct Round {
-    /// When it began: later timeouts are left to the next round.
+    /// When it began. Timeouts with a later due time belong to the next round.
     began: DateTime<Utc>,
-    /// The name of the last document that was read.
+    /// The name of the last document read.
     after: Option<String>,
-    /// When the next round is to begin, as far as is known.
+    /// When the next round should begin, as far as known.
     next: DateTime<Utc>,
 }
 
@@ -160,7 +160,7 @@ impl Timers {
         store.change(&set).await
     }
 
-    /// Begins the next round at `time`, unless it begins earlier.
+    /// Schedules the next round at `time`, or earlier if it is already scheduled.
     fn look_at(&mut self, time: DateTime<Utc>) {
         match &mut self.round {
             Some(round) => round.next = round.next.min(time),
@@ -168,12 +168,12 @@ impl Timers {
         }
     }
 
-    /// Asks the store again: another worker may have stored timeouts.
+    /// Queries the store again, because another worker may have stored timeouts.
     pub(super) fn look_again(&mut self) {
         self.look_at(DateTime::<Utc>::MIN_UTC);
     }
 
-    /// Whether timeouts may be due at `now`.
+    /// Returns whether timeouts may be due at `now`.
     fn may_be_due(&self, now: DateTime<Utc>) -> bool {
         let is_fresh = self.looked.is_some_and(|looked| looked <= now && now - looked < LOOK_AGAIN);
         self.round.is_some() || !is_fresh || self.next.is_none_or(|next| next <= now)
@@ -221,17 +221,17 @@ impl Timers {
     fn end_round(&mut self, next: DateTime<Utc>) {
         if let Some(round) = self.round.take() {
             self.next = Some(round.next.min(next));
-            // Those that were not tried again in this round are gone.
+            // Entries that were not retried in this round are obsolete.
             self.waiting.retain(|_, waiting| waiting.until + MAX_WAIT * 3 > round.began);
         }
     }
 
-    /// Whether a timeout of the instance waits, so that later ones have to wait, too.
+    /// Returns whether a timeout of the instance is waiting, so that later ones have to wait as well.
     pub(super) fn is_waiting(&self, instance: &StreamId, now: DateTime<Utc>) -> bool {
         self.waiting.get(instance).is_some_and(|waiting| waiting.until > now)
     }
 
-    /// Notes that the timeouts of an instance have to wait for another reaction.
+    /// Records that the timeouts of an instance wait for another reaction.
     pub(super) fn wait(&mut self, instance: &StreamId, now: DateTime<Utc>) {
         let waiting = self.waiting.entry(instance.clone()).or_insert(Waiting { attempts: 0, until: now });
         waiting.attempts += 1;
@@ -242,7 +242,7 @@ impl Timers {
         self.look_at(until);
     }
 
-    /// Notes that the timeouts of an instance do not wait any more.
+    /// Records that the timeouts of an instance no longer wait.
     pub(super) fn go_on(&mut self, instance: &StreamId) {
         self.waiting.remove(instance);
     }

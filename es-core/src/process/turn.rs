@@ -1,4 +1,4 @@
-//! Whose turn it is: the reactions of one instance come one after the other.
+//! Turns: the lock that serializes the reactions of one instance.
 
 use std::any::type_name;
 use std::collections::BTreeMap;
@@ -7,57 +7,57 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::reached::Reached;
 use crate::documents::{
     ChangeError, ChangeSet, DocumentCondition, DocumentKey, Documents, ExpectedDocument, Revision,
 };
 use crate::event::without_values;
+use crate::feed::{Feed, FeedAnchor, Position, Slice, mismatch};
 use crate::ids::IdSource;
 use crate::projection::{BoxError, EventContext, Origin};
 use crate::store::{AdditionalWrite, StoreError};
 
-/// The turn of one reaction, from its first command on until its events are recorded.
+/// The turn of a reaction: held from its first command until its events are recorded.
 ///
-/// Its commands are decided on the state of the instance, and on the answers to those before. The state stays as
-/// it is, since no other reaction of the instance may record anything meanwhile, and the answers are kept: so the
-/// reaction takes the same way when it has to run again. Everything that it writes depends on its turn being what it was, so that a worker
-/// that was replaced, and does not know it yet, does nothing any more.
+/// While a reaction holds the turn, no other reaction of the instance can record events, so the state stays the
+/// same. Rejections are stored in the turn. A repeated reaction therefore takes the same path. All writes of the
+/// reaction require that the turn is unchanged, so a replaced worker that is still running has no effect
+/// (fencing).
 pub(super) struct Turn {
     store: Arc<dyn Documents>,
     ids: Arc<dyn IdSource>,
     key: DocumentKey,
     held: Option<Revision>,
-    content: Content,
-    /// That the slice is still its worker's: only then may a turn begin.
+    content: StoredTurn,
+    /// The lease of the slice, which is required to begin the turn.
     lease: Option<DocumentCondition>,
-    /// Where to note that a turn for this event has begun.
+    /// The document that records the turn's event, and its new content.
     reached: Option<(DocumentKey, Reached)>,
 }
 
-/// Whether a turn could begin.
+/// The result of taking a turn.
 pub(super) enum Begun {
-    /// It has.
+    /// The turn is taken.
     Yes,
-    /// It is another reaction's by now, or another worker's.
+    /// Another reaction or worker holds it.
     No,
-    /// The slice is another worker's.
+    /// Another worker holds the lease of the slice.
     Lost,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
-struct Content {
+struct StoredTurn {
     /// The key of the reaction.
     reaction: String,
-    /// Where its event came from.
+    /// The origin of the event.
     origin: Origin,
-    /// The rejections that it got, by the number of the command.
+    /// The stored rejections by command number.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     rejections: BTreeMap<u32, serde_json::Value>,
 }
 
 impl Turn {
-    /// Whose turn it is: if it has not begun, that of `reaction`.
+    /// Reads the turn of the instance. If none has begun, returns one for `reaction`.
     pub(super) async fn look(
         store: Arc<dyn Documents>,
         ids: Arc<dyn IdSource>,
@@ -70,51 +70,51 @@ impl Turn {
             return Ok(Self { lease, ..held });
         }
         let (reaction, origin) = (reaction.to_owned(), Origin::of(ctx));
-        let content = Content { reaction, origin, rejections: BTreeMap::new() };
+        let content = StoredTurn { reaction, origin, rejections: BTreeMap::new() };
         Ok(Self { store, ids, key, held: None, content, lease, reached: None })
     }
 
-    /// The turn that has begun, if there is one.
+    /// Creates the turn that has begun, if there is one.
     pub(super) async fn held(
         store: Arc<dyn Documents>,
         ids: Arc<dyn IdSource>,
         key: DocumentKey,
     ) -> Result<Option<Self>, BoxError> {
         let Some(document) = store.document(&key).await? else { return Ok(None) };
-        let content = serde_json::from_str::<Content>(&document.body).map_err(|error| {
+        let content = serde_json::from_str::<StoredTurn>(&document.body).map_err(|error| {
             StoreError::corrupt_item(format!("the document `{key}`"), without_values(&error))
         })?;
         let held = Some(document.revision);
         Ok(Some(Self { store, ids, key, held, content, lease: None, reached: None }))
     }
 
-    /// When the turn begins, also records in the document `key` how far the slice is.
+    /// Records `reached` in the document `key` when the turn begins.
     pub(super) fn reaching(mut self, key: DocumentKey, reached: Reached) -> Self {
         self.reached = Some((key, reached));
         self
     }
 
-    /// The key of the reaction.
+    /// Returns the key of the reaction that holds the turn.
     pub(super) fn reaction(&self) -> &str {
         &self.content.reaction
     }
 
-    /// Where its event came from.
+    /// The origin of the event.
     pub(super) fn origin(&self) -> &Origin {
         &self.content.origin
     }
 
-    /// Whether it has begun.
+    /// Returns whether the turn has begun.
     pub(super) fn is_begun(&self) -> bool {
         self.held.is_some()
     }
 
-    /// That it is still this turn, or still nobody's: what everything that the reaction writes depends on.
+    /// Returns the condition that the turn is unchanged, which fences all writes of the reaction.
     pub(super) fn condition(&self) -> DocumentCondition {
         DocumentCondition { key: self.key.clone(), expected: self.held.into() }
     }
 
-    /// Begins the turn, or goes on with one that has begun before: whoever had it can write nothing any more.
+    /// Begins the turn, or takes over one that had begun. The previous holder can no longer write.
     pub(super) async fn take(&mut self) -> Result<Begun, BoxError> {
         match self.write(self.lease.clone()).await {
             Ok(()) => Ok(Begun::Yes),
@@ -124,16 +124,18 @@ impl Turn {
         }
     }
 
-    /// The rejection of the command `number`, if it was rejected before.
+    /// Returns the stored rejection of the command `number`.
     pub(super) fn rejection<E: DeserializeOwned>(&self, number: u32) -> Result<Option<E>, BoxError> {
         let Some(rejection) = self.content.rejections.get(&number) else { return Ok(None) };
         let rejection = serde_json::from_value(rejection.clone());
-        Ok(Some(rejection.map_err(|error| {
-            format!("a rejection that was remembered cannot be read any more: {}", without_values(&error))
-        })?))
+        Ok(Some(
+            rejection.map_err(|error| {
+                format!("a stored rejection cannot be decoded: {}", without_values(&error))
+            })?,
+        ))
     }
 
-    /// Remembers the rejection of the command `number`; returns it as it will be read back.
+    /// Stores the rejection of the command `number`. Returns its decoded form.
     pub(super) async fn reject<E: Serialize + DeserializeOwned>(
         &mut self,
         number: u32,
@@ -141,7 +143,7 @@ impl Turn {
     ) -> Result<E, BoxError> {
         let unreadable = |error: serde_json::Error| {
             format!(
-                "the rejection `{}` cannot be remembered, as it could not be read back ({}): give it values that \
+                "the rejection `{}` cannot be stored, because it could not be decoded again ({}): use values that \
                  survive being stored as JSON, which a NaN does not, or issue the command with `execute`",
                 type_name::<E>(),
                 without_values(&error)
@@ -154,12 +156,12 @@ impl Turn {
         Ok(read_back)
     }
 
-    /// Ends the turn, if it has begun, and is still this one.
+    /// Ends the turn if it has begun and is unchanged.
     pub(super) async fn end(self) -> Result<(), BoxError> {
         let Some(held) = self.held else { return Ok(()) };
         let set = ChangeSet::new(self.ids.new_id()).delete(self.key, ExpectedDocument::At(held));
         match self.store.change(&set).await {
-            // Somebody else has ended it, or goes on with it.
+            // It was ended or taken over by another worker.
             Ok(()) | Err(ChangeError::Outdated { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -178,7 +180,7 @@ impl Turn {
         loop {
             attempts += 1;
             match self.store.change(&set).await {
-                // The very same set again tells whether it was written.
+                // Repeating the same set reveals whether it was written.
                 Err(ChangeError::Store(error)) if error.is_retryable() && attempts < 3 => {}
                 changed => {
                     changed?;
@@ -192,4 +194,60 @@ impl Turn {
 
 fn encode(content: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(content).map_err(|error| StoreError::invalid(without_values(&error)))
+}
+
+/// The last event of a slice for which a turn has begun. A slice is handled in order, so all earlier events are
+/// finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+pub(super) struct Reached {
+    position: Position,
+    /// The anchor of the position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    anchor: Option<FeedAnchor>,
+}
+
+/// Returns the key of the document with the last event of a slice for which a turn has begun.
+pub(crate) fn reached_key(process: &str, slice: Slice) -> DocumentKey {
+    DocumentKey::new(format!("process#{process}#reached#{slice}"), "")
+}
+
+impl Reached {
+    /// Creates a turn for the event begins.
+    pub(super) fn of(ctx: &EventContext) -> Self {
+        Self { position: ctx.position(), anchor: ctx.anchor() }
+    }
+
+    /// Returns whether a turn has begun for a later event of the slice.
+    pub(super) fn is_after(&self, ctx: &EventContext) -> bool {
+        self.position > ctx.position()
+    }
+
+    /// Reads the record for the slice of the event. Returns the start of the slice if the feed is not the one that
+    /// the process has read: its events may then be different ones, and the process reacts to all of them.
+    pub(super) async fn read(
+        store: &dyn Feed,
+        process: &str,
+        ctx: &EventContext,
+    ) -> Result<Self, StoreError> {
+        let (slice, key) = (ctx.slice(), reached_key(process, ctx.slice()));
+        let Some(document) = store.document(&key).await? else { return Ok(Self::default()) };
+        let reached: Self = serde_json::from_str(&document.body).map_err(|error| {
+            StoreError::corrupt_item(format!("the document `{key}`"), without_values(&error))
+        })?;
+        // Usually the checkpoint is not behind it, and no verification is needed.
+        if !reached.is_after(ctx) {
+            return Ok(reached);
+        }
+        let Self { position, anchor } = reached;
+        let Some(error) = mismatch(store, slice, position, anchor).await? else { return Ok(reached) };
+        tracing::warn!(
+            process,
+            slice = slice.get(),
+            position = position.get(),
+            %error,
+            "the feed was replaced since the process read it; reacting to all events after the checkpoint"
+        );
+        Ok(Self::default())
+    }
 }

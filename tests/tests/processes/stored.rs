@@ -112,7 +112,7 @@ async fn a_timeout_that_could_not_be_read_back_is_not_scheduled() {
         .then_events::<Diary>("1", Did { what: "1".into() });
     let process = |store: &MemoryStore| Wrong(Repository::new(store.clone()));
     react(process).when::<Desk>("1", Asked { share: 0.0 }).await.then_failed(
-        "the timeout `Again` cannot be scheduled, as it could not be read back when it is due \
+        "the timeout `Again` cannot be scheduled, because it could not be decoded when it is due \
          (the payload of the event `Again` (schema version 1) does not fit",
     );
 }
@@ -205,7 +205,7 @@ async fn a_rejection_that_could_not_be_read_back_is_a_failure() {
         .then_events::<Diary>("1", Did { what: "1.5 is too much".into() });
     let process = |store: &MemoryStore| Wrong(Repository::new(store.clone()));
     react(process).when::<Desk>("1", Asked { share: -1.0 }).await.then_failed(
-        "TooMuch` cannot be remembered, as it could not be read back (invalid type: null, expected f64)",
+        "TooMuch` cannot be stored, because it could not be decoded again (invalid type: null, expected f64)",
     );
 }
 

@@ -226,7 +226,7 @@ async fn a_timeout_that_fails_stops_its_slice_and_can_be_retried_skipped_or_park
     process.fail("pay fail note", u32::MAX);
     stopped().await;
     let error = projector.abandon(&"ann".to_owned()).await.expect_err("it may still be finished").to_string();
-    assert!(error.contains("is still to be finished: `park` or `skip` it first"), "{error}");
+    assert!(error.contains("has not finished: `park` or `skip` it first"), "{error}");
     projector.skip(slice).await.expect("it has stopped");
     projector.abandon(&"ann".to_owned()).await.expect("it is skipped");
     tell(&store, "a", "ann: note").await;
