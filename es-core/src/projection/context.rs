@@ -1,4 +1,4 @@
-//! What is known about an event besides its content.
+//! The context of an event: its position, time, and metadata.
 
 use std::any::type_name;
 use std::str::FromStr;
@@ -16,25 +16,25 @@ use crate::store::Commit;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// What is known about an event besides its content: where it stands, and when and why it was recorded.
+/// The context of an event: its stream, version, position, time, and metadata.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EventContext {
     stream: StreamId,
     version: Version,
     slice: Slice,
     position: Position,
-    /// The part of the feed that holds the position.
+    /// The anchor of the position.
     anchor: Option<FeedAnchor>,
     id: EventId,
     time: DateTime<Utc>,
     metadata: Arc<Metadata>,
     timeout: Option<Arc<str>>,
-    /// That the slice is still its worker's.
+    /// The condition that the worker still holds the lease of the slice.
     lease: Option<Arc<DocumentCondition>>,
     was_parked: bool,
 }
 
-/// The id of a stream is not of the expected type.
+/// The id of a stream does not have the expected type.
 #[derive(Debug, thiserror::Error)]
 #[error("the id of the stream `{stream}` is not a `{id_type}`")]
 pub struct InvalidId {
@@ -43,7 +43,7 @@ pub struct InvalidId {
     source: BoxError,
 }
 
-/// A moment between events: what a projection may do by time.
+/// A point in time between events, at which timeouts are handled.
 #[derive(Clone, Copy, Debug)]
 pub struct Tick<'a> {
     slice: Slice,
@@ -55,13 +55,13 @@ impl<'a> Tick<'a> {
         Self { slice, clock }
     }
 
-    /// The slice.
+    /// Returns the slice.
     #[must_use]
     pub fn slice(&self) -> Slice {
         self.slice
     }
 
-    /// The present.
+    /// Returns the current time.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.clock.now()
@@ -69,7 +69,7 @@ impl<'a> Tick<'a> {
 }
 
 impl EventContext {
-    /// The context of the event at `index` of a commit in the feed.
+    /// Creates the context of the event at `index` of a commit in the feed.
     #[must_use]
     pub fn of(entry: &FeedEntry, index: usize, slice: Slice) -> Self {
         let version = entry.commit.first.plus(index as u64);
@@ -88,8 +88,8 @@ impl EventContext {
         }
     }
 
-    /// The context of the event at `index` of a commit that comes from elsewhere than the feed: it has no
-    /// position, [`Position::NONE`], and a slice that says nothing.
+    /// Creates the context of the event at `index` of a commit that does not come from the feed. The position is
+    /// [`Position::NONE`], and the slice is meaningless.
     #[must_use]
     pub fn outside_the_feed(stream: &StreamId, commit: &Commit, index: usize) -> Self {
         let version = commit.first.plus(index as u64);
@@ -108,28 +108,28 @@ impl EventContext {
         }
     }
 
-    /// Sets the condition on which a worker has the slice.
+    /// Sets the condition that the worker still holds the lease of the slice.
     pub(crate) fn set_lease(&mut self, lease: &Arc<DocumentCondition>) {
         self.lease = Some(Arc::clone(lease));
     }
 
-    /// The same, of an event that was parked: others of its slice were handled before it.
+    /// Marks the event as parked before: later events of its slice have been handled.
     pub(crate) fn after_parking(mut self) -> Self {
         self.was_parked = true;
         self
     }
 
-    /// Whether others of its slice were handled before it.
+    /// Returns whether later events of its slice were handled before it.
     pub(crate) fn was_parked(&self) -> bool {
         self.was_parked
     }
 
-    /// That the slice is still its worker's.
+    /// The condition that the worker still holds the lease of the slice.
     pub(crate) fn lease(&self) -> Option<&DocumentCondition> {
         self.lease.as_deref()
     }
 
-    /// The context of an event that a process has scheduled under `key`.
+    /// Creates the context of a timeout that a process scheduled under `key`.
     pub(crate) fn timeout(
         stream: StreamId,
         slice: Slice,
@@ -153,18 +153,18 @@ impl EventContext {
         }
     }
 
-    /// The key under which a process has scheduled the event, if it has.
+    /// Returns the key of a timeout, or `None` for an event.
     pub(crate) fn timeout_key(&self) -> Option<&str> {
         self.timeout.as_deref()
     }
 
-    /// The stream.
+    /// Returns the stream.
     #[must_use]
     pub fn stream(&self) -> &StreamId {
         &self.stream
     }
 
-    /// The id of the aggregate, as text: what its stream is named after.
+    /// Returns the id of the aggregate as text: the id part of the stream name.
     #[must_use]
     pub fn id(&self) -> &str {
         self.stream.id()
@@ -182,8 +182,8 @@ impl EventContext {
     ///
     /// # Errors
     ///
-    /// [`InvalidId`] when the text is not such an id: return it from the handler with `?`, so that the event is
-    /// not passed over silently.
+    /// [`InvalidId`] if the text is not such an id. Return it from the handler with `?`, so that the event is not
+    /// skipped silently.
     pub fn id_as<I>(&self) -> Result<I, InvalidId>
     where
         I: FromStr<Err: Into<BoxError>>,
@@ -195,44 +195,43 @@ impl EventContext {
         })
     }
 
-    /// The event's version, its place in the stream. [`Version::NONE`] for the timeout of a process, which is
-    /// in no stream.
+    /// Returns the version of the event, or [`Version::NONE`] for a timeout, which is in no stream.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// The slice of the feed.
+    /// Returns the slice of the feed.
     #[must_use]
     pub fn slice(&self) -> Slice {
         self.slice
     }
 
-    /// The event's position, its place in the slice.
+    /// Returns the position of the event in the slice.
     #[must_use]
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// The part of the feed that holds the position.
+    /// Returns the anchor of the position.
     pub(crate) fn anchor(&self) -> Option<FeedAnchor> {
         self.anchor
     }
 
-    /// Identifies the event everywhere: what to deduplicate by. For the timeout of a process, the event that
-    /// led to it.
+    /// Returns the globally unique id of the event, by which consumers deduplicate. For a timeout, returns the
+    /// event that led to it.
     #[must_use]
     pub fn event_id(&self) -> EventId {
         self.id
     }
 
-    /// When the event's commit was decided; when the timeout of a process was due.
+    /// Returns the time of the event's commit, or the due time of a timeout.
     #[must_use]
     pub fn time(&self) -> DateTime<Utc> {
         self.time
     }
 
-    /// What the event's commit recorded besides its events: actor, correlation, causation.
+    /// Returns the metadata of the event's commit: actor, correlation, causation.
     #[must_use]
     pub fn metadata(&self) -> &Arc<Metadata> {
         &self.metadata

@@ -1,4 +1,4 @@
-//! What can go wrong in a projection.
+//! Errors of projections and projectors.
 
 use std::error::Error;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::store::{AppendError, Conflict, StoreError, WriteError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// Why a projection could not handle an event.
+/// The error of a projection that could not handle an event.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProjectError {
@@ -27,18 +27,16 @@ pub enum ProjectError {
     /// The handler panicked, or took too long.
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
-    /// The event cannot be handled yet, because of what other workers are doing. It is retried until it can be,
-    /// and never counts as failed.
+    /// The event has to wait for other workers. It is retried, and never counted as failed.
     #[error("{0}")]
     Later(#[source] BoxError),
-    /// Another worker has the slice.
-    #[error("another worker has the slice")]
+    /// Another worker holds the lease of the slice.
+    #[error("another worker holds the lease of the slice")]
     Lost,
 }
 
 impl ProjectError {
-    /// Returns whether the event is not at fault, and is handled again until the condition has passed: see
-    /// [`Transient`].
+    /// Returns whether the error is transient, so that the event is retried until it succeeds: see [`Transient`].
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -60,12 +58,11 @@ pub enum Interrupted {
     TimedOut(Duration),
 }
 
-/// Marks an error as not the event's fault: a service that the handler calls is unavailable, say.
+/// Marks an error as transient: for example, if a service that the handler calls is unavailable.
 ///
-/// A handler that returns it is called again, with growing delays, until the condition has passed. The event is never
-/// parked for it, and the slice does not stop; [`Progress`](super::Progress) shows the delay. Errors of a store are
-/// recognized without it, also as the source of another error:
-/// [`StoreError`](crate::StoreError::is_transient) says which.
+/// The handler is called again with exponential backoff until it succeeds. The event is not parked, and the slice
+/// does not stop; [`Progress`](super::Progress) shows the delay. Errors of a store are recognized without this
+/// marker, even as the source of another error: see [`StoreError`](crate::StoreError::is_transient).
 ///
 /// ```
 /// use es_core::BoxError;
@@ -91,7 +88,7 @@ impl Transient {
     }
 }
 
-/// Returns whether an error is transient: the outermost error in its chain of sources whose type says so decides.
+/// Returns whether an error is transient. The outermost error in its chain of sources whose type is known decides.
 pub(crate) fn is_transient(error: &(dyn Error + 'static)) -> bool {
     let mut current = Some(error);
     while let Some(error) = current {
@@ -103,8 +100,8 @@ pub(crate) fn is_transient(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Whether an error is transient, if its type is one that says so. `ExecuteError` is generic, and found by its source:
-/// a store's error, or a conflict, which passes.
+/// Returns whether an error is transient, or `None` if its type is unknown. `ExecuteError` is generic, and is
+/// recognized by its source: a store error, or a conflict, which is transient.
 fn known(error: &(dyn Error + 'static)) -> Option<bool> {
     fn of<E: Error + 'static>(error: &(dyn Error + 'static), is_transient: fn(&E) -> bool) -> Option<bool> {
         error.downcast_ref().map(is_transient)
@@ -124,27 +121,27 @@ fn known(error: &(dyn Error + 'static)) -> Option<bool> {
         .or_else(|| of(error, WaitError::is_transient))
 }
 
-/// Why a projector ended, or could not do what it was asked to.
+/// The error of a projector that ended, or of an operation on it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProjectorError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What the projector keeps in the store cannot be read.
+    /// A stored document of the projector cannot be decoded.
     #[error("the document `{key}` of a projection cannot be read: {reason}")]
     #[non_exhaustive]
     Unreadable {
         /// The document.
         key: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The request does not fit how things stand.
+    /// The operation is not valid in the current state.
     #[error("{reason}")]
     #[non_exhaustive]
     Invalid {
-        /// What is wrong, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
 }
@@ -161,17 +158,17 @@ impl ProjectorError {
     }
 }
 
-/// Why waiting for a projection ended without what was waited for.
+/// The error from waiting for a projection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The time is over.
-    #[error("the projection has not reached version {version} of `{stream}` in time")]
+    /// The timeout elapsed.
+    #[error("the projection did not reach version {version} of `{stream}` before the timeout")]
     #[non_exhaustive]
     TimedOut {
         /// The stream.
         stream: StreamId,
-        /// The version that was waited for.
+        /// The awaited version.
         version: Version,
     },
     /// The slice has stopped at an event that failed.
@@ -180,7 +177,7 @@ pub enum WaitError {
     Stopped {
         /// The slice.
         slice: Slice,
-        /// Why it stopped.
+        /// The reason.
         reason: String,
     },
     /// The state of the projection cannot be read.

@@ -1,4 +1,4 @@
-//! Calls user code, and turns its panics and hangs into errors.
+//! Calls user code, and converts its panics and hangs to errors.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,20 +11,20 @@ use super::Interrupted;
 use crate::clock::Clock;
 use crate::error_text::truncated;
 
-/// Calls a function of the user. After a panic, what it was working on may be broken: do not use it any more.
+/// Calls a user function. After a panic, discard the values that it was working on: they may be inconsistent.
 pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, Interrupted> {
     catch_unwind(AssertUnwindSafe(code)).map_err(panicked)
 }
 
-/// Awaits a future of the user for at most `timeout`. A hang is noticed at an `.await` only. Afterwards, as in
-/// [`caught`].
+/// Awaits a user future for at most `timeout`. A hang can only be interrupted at an `.await`. After an error, the
+/// same applies as for [`caught`].
 pub(crate) async fn guarded<T>(
     clock: &dyn Clock,
     timeout: Duration,
     code: impl Future<Output = T>,
 ) -> Result<T, Interrupted> {
     let mut code = pin!(AssertUnwindSafe(code).catch_unwind());
-    // Most code returns at once, and needs no timer.
+    // Most code completes immediately and needs no timer.
     let outcome = match poll_immediate(code.as_mut()).await {
         Some(outcome) => outcome,
         None => match select(code, clock.timeout(timeout)).await {
@@ -35,7 +35,7 @@ pub(crate) async fn guarded<T>(
     outcome.map_err(panicked)
 }
 
-/// Reads the message of a panic.
+/// Returns the error for a panic, with its message.
 pub(crate) fn panicked(payload: Box<dyn Any + Send>) -> Interrupted {
     let message = match payload.downcast::<String>() {
         Ok(message) => *message,

@@ -1,37 +1,41 @@
-//! Projections: what is derived from the events of the feed.
+//! Projections: state derived from the events of the feed.
 
 mod context;
 mod error;
 pub(crate) mod guard;
 mod projector;
-mod stage;
 pub(crate) mod timeout;
 
 use std::error::Error;
 use std::future::{Future, ready};
 use std::sync::Arc;
 
-pub use context::{EventContext, InvalidId, Tick};
+#[doc(hidden)]
+pub use context::Tick;
+pub use context::{EventContext, InvalidId};
 pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError};
 pub use projector::{
     Delay, FailedEvent, FailedKind, Failure, OnFailure, Parked, PassedOver, Progress, Projector,
     ProjectorBuilder, SeekTo, SliceProgress, SliceStatus, Start,
 };
 pub(crate) use projector::{Fate, Origin, active_build, fate};
-pub use stage::Stage;
+#[doc(hidden)]
 pub use timeout::{Due, Timeout};
 
+use futures_core::future::BoxFuture;
+
 use crate::clock::Clock;
+use crate::documents::DocumentChange;
 use crate::event::EventData;
 use crate::feed::EventFilter;
 use crate::ids::IdSource;
 
-/// Why a handler failed: any error, made by `?` or by `"text".into()`.
+/// The error of a handler: any error, converted by `?` or by `"text".into()`.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Something that is derived from events: a read model, a search index, messages to others.
+/// State derived from events: a read model, a search index, or messages to other systems.
 ///
-/// Derive it, and write one [`Project`] for each event:
+/// Derive it, and implement [`Project`] for each event:
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -54,12 +58,12 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// }
 /// ```
 ///
-/// # How it runs
+/// # Execution
 ///
-/// A [`Projector`] runs it: a clone for each slice of the feed, so that what the clones share has to be behind
-/// an `Arc`. The events of one stream come one after the other, in the order of their versions, each after
-/// the one before was finished. What happened to a [read model](crate::ReadModel) happened exactly once;
-/// what a handler does elsewhere it does at least once, and [`EventContext::event_id`] tells repetitions.
+/// A [`Projector`] runs a clone for each slice of the feed, so share data between clones through an `Arc`. The
+/// events of a stream are handled one at a time, in the order of their versions. Changes of a [read
+/// model](crate::ReadModel) take effect exactly once. Other side effects happen at least once; use
+/// [`EventContext::event_id`] as an idempotency key.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a projection",
     label = "not a projection",
@@ -67,69 +71,73 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
     note = "if `{Self}` is a process, run it with `Projector::of_process` or `Projector::process_builder`"
 )]
 pub trait Projection: Clone + Send + Sync + 'static {
-    /// The projection's name. Its checkpoints are stored under it: never change it.
+    /// The name of the projection. Its checkpoints are stored under this name: never change it.
     const NAME: &'static str;
 
-    /// Whether it may start from the first event again. A process may not: it would issue its commands again.
+    /// Whether the projection can be replayed from the first event. A process cannot: it would issue its commands
+    /// again.
     const IS_REPLAYABLE: bool = true;
 
-    /// The name of this one, where several have one type.
+    /// Returns the name of this instance, if several share a type (default: [`NAME`](Self::NAME)).
     fn name(&self) -> &str {
         Self::NAME
     }
 
-    /// Takes what the projector was given: called once, before it is run.
+    /// Receives the projector's clock and source of ids. Called once, before the projection runs.
+    #[doc(hidden)]
     fn equip(&mut self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) {
         let _ = (clock, ids);
     }
 
-    /// The events that it takes.
+    /// Returns the events that the projection handles.
     fn filter(&self) -> EventFilter;
 
-    /// Handles one event; called for those only that the filter takes.
+    /// Handles one event that matches the filter.
     ///
     /// # Errors
     ///
-    /// [`ProjectError`] when the event cannot be decoded, or its handler failed.
+    /// [`ProjectError`] if the event cannot be decoded or its handler failed.
     fn handle(
         &mut self,
         event: &EventData,
         ctx: &EventContext,
     ) -> impl Future<Output = Result<(), ProjectError>> + Send;
 
-    /// Its read models, whose changes are written together with the checkpoint.
+    /// Returns the read models, whose changes are written together with the checkpoint.
+    #[doc(hidden)]
     fn stages(&mut self) -> Vec<&mut dyn Stage> {
         Vec::new()
     }
 
-    /// Finishes what [`handle`](Self::handle) began; called before each checkpoint, for a projection that
-    /// sends in batches.
+    /// Completes the work of [`handle`](Self::handle), for projections that send in batches. Called before each
+    /// checkpoint.
     ///
     /// # Errors
     ///
-    /// When it cannot be finished. It is tried again.
+    /// Any error. The call is retried.
     fn flush(&mut self) -> impl Future<Output = Result<(), BoxError>> + Send {
         ready(Ok(()))
     }
 
-    /// Does what is due by time and not by an event; called between pages of events. Returns the timeouts
-    /// of a process that are due, which are then [handled](Self::handle) like events; other projections have none.
+    /// Returns the due timeouts of a process, which are then [handled](Self::handle) like events. Called between
+    /// pages of events. Other projections return none.
     ///
     /// # Errors
     ///
-    /// When it cannot be done. It is tried again.
+    /// Any error. The call is retried.
+    #[doc(hidden)]
     fn tick(&mut self, tick: Tick<'_>) -> impl Future<Output = Result<Due, ProjectError>> + Send {
         let _ = tick;
         ready(Ok(Due::default()))
     }
 }
 
-/// How a projection handles one event.
+/// The handler of a projection for one event type.
 ///
-/// Write it as `async fn project(&mut self, event: &E, ctx: &EventContext) -> Result<(), BoxError>`. What
-/// fails is tried again, so the handler has to bear to be called more than once for one event. Changes of
-/// read models that it made before it failed are undone. A store that cannot be reached for the moment is no
-/// failure of the event, when its error is returned as it is: the event waits for it.
+/// Write it as `async fn project(&mut self, event: &E, ctx: &EventContext) -> Result<(), BoxError>`. A failed call
+/// is retried, so the handler must tolerate being called more than once for the same event. Changes of read models
+/// made before the failure are undone. A transient error of a store is not counted as a failure of the event if it
+/// is returned unchanged: the event waits until the store responds.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not project the event `{E}`",
     label = "missing `impl Project<{E}> for {Self}`",
@@ -140,8 +148,8 @@ pub trait Project<E>: Lists<E> {
     ///
     /// # Errors
     ///
-    /// Whatever went wrong; the event is tried again, then parked or the slice stopped, as the
-    /// [`Projector`] has it.
+    /// Any error. The event is retried, and then parked or the slice stopped, depending on the settings of the
+    /// [`Projector`].
     fn project(&mut self, event: &E, ctx: &EventContext)
     -> impl Future<Output = Result<(), BoxError>> + Send;
 }
@@ -153,3 +161,41 @@ pub trait Project<E>: Lists<E> {
     note = "add it to the attribute above the definition of `{Self}`, as in `#[projection(events(Aggregate({E})))]`: other events are never handled"
 )]
 pub trait Lists<E> {}
+
+/// Pending changes that are written atomically with a projection's checkpoint. Implemented by
+/// [`ReadModel`](crate::ReadModel).
+///
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a read model",
+    label = "not a read model",
+    note = "write `#[read_model]` only above fields of the type `ReadModel<…>`, whose rows have `#[derive(Row)]`"
+)]
+pub trait Stage: Send {
+    /// Returns the name under which the changes are stored.
+    fn name(&self) -> &str;
+
+    /// Sets the projection and build.
+    fn bind(&mut self, projection: &str, build: u32);
+
+    /// Keeps the changes of the event that was just handled.
+    fn keep(&mut self);
+
+    /// Undoes the changes of the event that was just handled.
+    fn undo(&mut self);
+
+    /// Returns an upper bound of the documents to change, including those for the event that was just handled.
+    fn most_changes(&self) -> usize;
+
+    /// Returns an upper bound of the bytes to write for them.
+    fn most_bytes(&self) -> u64;
+
+    /// Returns the document changes for all kept events. Called again until they are written.
+    fn changes(&mut self) -> BoxFuture<'_, Result<Vec<DocumentChange>, BoxError>>;
+
+    /// Deletes all stored data of a build.
+    fn delete<'a>(&'a self, projection: &'a str, build: u32) -> BoxFuture<'a, Result<(), BoxError>>;
+
+    /// Discards all pending changes, because they are written or will be made again.
+    fn forget(&mut self);
+}

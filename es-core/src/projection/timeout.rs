@@ -14,17 +14,17 @@ use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// Timeouts that are due, in the order of their due times.
+/// Due timeouts, ordered by due time.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Due {
     /// The next timeouts to handle.
     pub timeouts: Vec<Timeout>,
-    /// Whether there may be more that are due now.
+    /// Whether more timeouts may be due now.
     pub more: bool,
 }
 
-/// A timeout that is due, with the document that it is stored in.
+/// A due timeout and its document.
 #[derive(Clone)]
 pub struct Timeout {
     document: DocumentKey,
@@ -32,44 +32,44 @@ pub struct Timeout {
     scheduled: Scheduled,
 }
 
-/// A timeout as it is stored.
+/// The stored form of a timeout.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(crate) struct Scheduled {
-    /// When it is due, in whole milliseconds.
+    /// The due time, in whole milliseconds.
     pub(crate) due: DateTime<Utc>,
-    /// Identifies it: derived from the reaction that scheduled it.
+    /// The key, derived from the reaction that scheduled it.
     pub(crate) key: String,
     /// The stream of the instance.
     pub(crate) stream: String,
     pub(crate) name: String,
     pub(crate) version: u32,
     pub(crate) payload: String,
-    /// The event that the reaction was to.
+    /// The event that led to the timeout.
     pub(crate) commit: CommitId,
     pub(crate) cause: Version,
     pub(crate) metadata: Metadata,
 }
 
 impl Scheduled {
-    /// The name of its document.
+    /// Returns the name of its document.
     pub(crate) fn document(&self) -> String {
         document(self.due, &self.key)
     }
 }
 
-/// The collection of the timeouts of a slice.
+/// Returns the collection of the timeouts of a slice.
 pub(crate) fn collection(process: &str, slice: Slice) -> String {
     format!("process#{process}#timers#{slice}")
 }
 
-/// The name of a timeout's document: names sort by due time.
+/// Returns the name of a timeout's document. Names sort by due time.
 pub(crate) fn document(due: DateTime<Utc>, key: &str) -> String {
     format!("{:020}#{key}", due.timestamp_millis().max(0))
 }
 
 impl Timeout {
-    /// Reads the document of a timeout.
+    /// Decodes a stored timeout.
     pub(crate) fn decode(key: DocumentKey, document: &Document) -> Result<Self, StoreError> {
         let damaged = |reason: String| {
             let reason = format!("{reason}: correct or delete the document, and call `retry`");
@@ -81,17 +81,17 @@ impl Timeout {
         Ok(Self { document: key, stream, scheduled })
     }
 
-    /// The document.
+    /// Returns the document.
     pub(crate) fn document(&self) -> &DocumentKey {
         &self.document
     }
 
-    /// The stream of the instance.
+    /// Returns the stream of the instance.
     pub(crate) fn stream(&self) -> &StreamId {
         &self.stream
     }
 
-    /// When it is due.
+    /// Returns the due time.
     pub(crate) fn due(&self) -> DateTime<Utc> {
         self.scheduled.due
     }
@@ -100,13 +100,13 @@ impl Timeout {
         &self.scheduled
     }
 
-    /// The event, and its context: in the stream of the instance, at the time when it is due.
+    /// Returns the event and its context: in the stream of the instance, at the due time.
     pub(crate) fn event(&self, slice: Slice) -> (EventData, EventContext) {
         event(&self.scheduled, self.stream.clone(), slice)
     }
 }
 
-/// The event of a stored timeout, and its context.
+/// Returns the event of a stored timeout and its context.
 pub(crate) fn event(scheduled: &Scheduled, stream: StreamId, slice: Slice) -> (EventData, EventContext) {
     let Scheduled { due, key, name, version, payload, commit, cause, metadata, .. } = scheduled;
     let cause = EventId::new(*commit, *cause);

@@ -66,7 +66,7 @@ use crate::projection::BoxError;
 /// ```
 #[async_trait]
 pub trait Publisher: fmt::Debug + Send + Sync + 'static {
-    /// Returns how much the broker takes at once.
+    /// Returns how much the broker accepts in one batch.
     fn limits(&self) -> BatchLimits;
 
     /// Returns how many bytes an envelope counts for [`limits`](Self::limits): those of its body, if nothing is said.

@@ -66,7 +66,10 @@ async fn an_event_with_too_many_changes_alone_says_so() {
     let projector = projector(store.clone(), journal.clone()).build();
     let error = projector.run_until_caught_up().await.expect_err("it cannot be written").to_string();
     assert!(error.contains("`Deposited` at version 2 of `account#ada`"), "{error}");
-    assert!(error.contains("153 documents") && error.contains("takes 98: change fewer rows"), "{error}");
+    assert!(
+        error.contains("153 documents") && error.contains("is limited to 98: change fewer rows"),
+        "{error}"
+    );
     let row = journal.lines.get("a").await.expect("a row");
     assert!(row.is_some(), "what came before is finished");
     assert_eq!(journal.lines.all().await.expect("rows").len(), 1);

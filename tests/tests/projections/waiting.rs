@@ -37,7 +37,7 @@ async fn waiting_ends_when_its_time_is_over() {
             projector.wait_for(&stream("ada"), Version::new(version), SHORT).await.expect_err("nobody works");
         assert_eq!(
             error.to_string(),
-            format!("the projection has not reached version {version} of `account#ada` in time")
+            format!("the projection did not reach version {version} of `account#ada` before the timeout")
         );
         assert!((SHORT..SHORT * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
     }

@@ -1,9 +1,9 @@
-//! Which events the handlers of a slice accept, and which ones were passed over while other code worked on it.
+//! The record of the events that the handlers of a slice accept, to detect events that were passed over.
 //!
-//! Events that a projection does not list are passed over. While two versions of the code run, in a rolling deployment
-//! for example, the older one passes over events that only the newer one lists. So each slice has a [`Record`] of the
-//! events that were accepted, and up to where. Code that lists more finds the *gaps*, and checks whether events are in
-//! them: if so, they are reported.
+//! Events that a projection does not list are passed over. While two versions of the code run, as in a rolling
+//! deployment, the older one passes over events that only the newer one lists. Each slice therefore has a
+//! [`Record`] of the accepted events, and up to which position they were accepted. Code that lists more events
+//! finds the *gaps*, checks them for such events, and reports those found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,11 +19,11 @@ use crate::projection::{Projection, ProjectorError};
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
-/// How many positions of a gap are checked at once.
+/// The number of positions of a gap to check in one step.
 const CHECKED_AT_ONCE: u32 = 1000;
 
-/// An event that a projection has missed: it lists the event, but code that did not list it was at work when the event
-/// came up in the feed. This happens in rolling deployments, after a rollback, and when a handler is added later.
+/// An event that a projection has missed: it lists the event, but the code that ran when the event appeared in the
+/// feed did not. This happens in rolling deployments, after a rollback, and if a handler is added later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
@@ -48,11 +48,11 @@ impl fmt::Display for PassedOver {
     }
 }
 
-/// A part of a slice through which code has worked that did not accept some events.
+/// A range of a slice that was processed by code that did not accept some events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct Gap {
-    /// The position after which it begins, or up to which it is checked.
+    /// The position after which it begins, or up to which it has been checked.
     pub(super) after: Position,
     /// Its last position.
     pub(super) through: Position,
@@ -60,13 +60,13 @@ pub(super) struct Gap {
     events: EventSet,
 }
 
-/// Some events, or all others.
+/// A set of events, or its complement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 struct EventSet {
-    /// Their stored names, by the name of the aggregate.
+    /// The stored event names by aggregate name.
     events: BTreeMap<String, BTreeSet<String>>,
-    /// Whether it is all events but these.
+    /// Whether the set is the complement.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     others: bool,
 }
@@ -112,41 +112,41 @@ impl fmt::Display for EventSet {
     }
 }
 
-/// Up to where an event was accepted.
+/// How far an event was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 struct Acceptance {
-    /// The newest schema version that the code reads, if it says so.
+    /// The newest schema version that the code reads, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     version: Option<u32>,
-    /// The last position at which it was accepted; `None` while it is.
+    /// The last position at which it was accepted, or `None` while it is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until: Option<Position>,
 }
 
-/// Which events the code accepts that works on a slice, and which ones other code has accepted before, up to where.
+/// The events that the current code of a slice accepts, and those that earlier code accepted, up to a position.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 struct Record {
-    /// The position after which the build began.
+    /// The position after which the build started.
     start: Position,
-    /// By the name of the aggregate, and the stored name of the event.
+    /// By aggregate name and stored event name.
     events: BTreeMap<String, BTreeMap<String, Acceptance>>,
-    /// Of all events that are not listed.
+    /// The acceptance of all events that are not listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     others: Option<Acceptance>,
 }
 
 impl Record {
-    /// Of a build that begins at `start` with code that accepts what `filter` takes.
+    /// Creates the record of a build that starts at `start`, with code that accepts `filter`.
     fn new(start: Position, filter: &EventFilter) -> Self {
         let mut record = Self { start, events: BTreeMap::new(), others: None };
-        // There are no gaps where the slice begins.
+        // There are no gaps at the start of the slice.
         record.accept(filter, start);
         record
     }
 
-    /// Notes that from position `at` on, other code is at work. Returns the gaps of the events that it accepts.
+    /// Records that other code runs from position `at` on. Returns the gaps of the events that it accepts.
     fn accept(&mut self, filter: &EventFilter, at: Position) -> Vec<Gap> {
         let mut gaps = match filter.names() {
             Some(names) => self.accept_listed(names, at),
@@ -192,7 +192,7 @@ impl Record {
 }
 
 impl SliceState {
-    /// Notes an event that was passed over; returns whether it is the first one of its kind.
+    /// Records an event that was passed over. Returns whether it is the first of its kind.
     fn pass_over(&mut self, stream: &StreamId, event: &str, first: Position, through: Position) -> bool {
         let is_same = |other: &&mut PassedOver| other.aggregate == stream.aggregate() && other.event == event;
         if let Some(known) = self.passed_over.iter_mut().find(is_same) {
@@ -206,7 +206,7 @@ impl SliceState {
 }
 
 impl<P: Projection> Consumer<'_, '_, P> {
-    /// Records which events the code accepts, and what other code has passed over.
+    /// Records the events that the code accepts, and the gaps left by other code.
     pub(super) async fn record_accepted(&mut self) -> Result<(), Ended> {
         let (at, key) = (self.held.state.position, self.held.names.accepted(self.held.slot));
         let store = &self.held.inner.store;
@@ -233,7 +233,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
                 %events,
                 after = after.get(),
                 through = through.get(),
-                "code that does not accept these events has worked on the slice: checking whether some were passed over"
+                "other code that does not accept these events processed the slice; checking for events that were passed over"
             );
         }
         let mut next = self.held.state.clone();
@@ -242,7 +242,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         self.held.write(next, vec![change]).await
     }
 
-    /// Checks a part of a gap for events that were passed over; returns whether there is more to check.
+    /// Checks a part of a gap for passed-over events. Returns whether there is more to check.
     pub(super) async fn check_gap(&mut self) -> Result<bool, Ended> {
         let unchecked = &self.held.state.unchecked;
         // Events that this code does not accept are left to code that does.
@@ -329,7 +329,7 @@ mod tests {
         Gap { after: Position::new(after), through: Position::new(through), events }
     }
 
-    /// The gaps of code that accepts these events from these positions on, one after the other.
+    /// Returns the gaps of code that accepts these events from these positions on, one after the other.
     fn gaps(start: u64, versions: &[(u64, &EventFilter)]) -> Vec<Gap> {
         let mut record = Record::new(Position::new(start), versions[0].1);
         let after = |(at, filter): &(u64, &EventFilter)| record.accept(filter, Position::new(*at));

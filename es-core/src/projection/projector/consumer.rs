@@ -1,4 +1,4 @@
-//! Working on one slice: reads it page by page, hands its events to the projection, and writes checkpoints.
+//! Consumers: each reads one slice page by page, passes events to the projection, and writes checkpoints.
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
@@ -12,11 +12,9 @@ use uuid::Uuid;
 
 use super::Inner;
 use super::failure::{FailedEvent, FailedKind};
-use super::fate::Origin;
-use super::guarded::Guarded;
+use super::guarded::{Guarded, Pending, Staged};
 use super::held::{Ended, Held, Outage};
-use super::pending::{Pending, Staged};
-use super::state::{Read, SliceState, Slot};
+use super::state::{Origin, Revised, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::feed::{FeedAnchor, FeedError, FeedPage, FeedRead, MissingCommit, Position};
 use crate::projection::guard::panicked;
@@ -24,16 +22,16 @@ use crate::projection::{EventContext, Interrupted, ProjectError, Projection, Pro
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
-/// After how many positions without an event that the projection takes a checkpoint is written all the same.
+/// The number of positions without a matching event after which a checkpoint is written.
 const LONGEST_GAP: u64 = 1000;
 
-/// A consumer, as its worker sees it.
+/// The worker's handle to a consumer.
 #[derive(Debug, Default)]
 pub(super) struct Running {
     pub(super) stop: Stop,
     taken: AtomicBool,
     has_others: AtomicBool,
-    /// Until when it is not counted as a part of its worker's share, in monotonic time.
+    /// Until when it is not counted towards the worker's share, in monotonic time.
     pub(super) extra_until: Duration,
 }
 
@@ -42,7 +40,7 @@ impl Running {
         Self { extra_until, ..Self::default() }
     }
 
-    /// Whether there are other workers, which could take the slot.
+    /// Returns whether there are other workers that could take the slot.
     pub(super) fn has_others(&self) -> bool {
         self.has_others.load(Ordering::SeqCst)
     }
@@ -51,18 +49,18 @@ impl Running {
         self.has_others.store(has_others, Ordering::SeqCst);
     }
 
-    /// Whether the slot is stored as its worker's.
+    /// Returns whether the stored state names this worker as the owner.
     pub(super) fn is_taken(&self) -> bool {
         self.taken.load(Ordering::SeqCst)
     }
 }
 
-/// Works on `slot` until it is asked to end.
+/// Processes `slot` until it is stopped.
 pub(super) fn run<P: Projection>(
     inner: Arc<Inner<P>>,
     worker: Uuid,
     slot: Slot,
-    state: Read<SliceState>,
+    state: Revised<SliceState>,
     running: Arc<Running>,
 ) -> BoxFuture<'static, Ended> {
     Box::pin(async move {
@@ -78,7 +76,7 @@ pub(super) fn run<P: Projection>(
             };
             held.end(ended).await
         };
-        // User code is guarded where it is called. A panic elsewhere, in a store, must not end the worker either.
+        // User code is guarded at the call. A panic elsewhere, such as in a store, must not end the worker either.
         let ended = AssertUnwindSafe(consume).catch_unwind().await;
         inner.progressed.notify(usize::MAX);
         ended.unwrap_or_else(|payload| Ended::Panicked(panicked(payload)))
@@ -90,18 +88,18 @@ pub(super) enum Never {}
 pub(super) struct Consumer<'h, 'a, P: Projection> {
     pub(super) held: &'h mut Held<'a, P>,
     pub(super) projection: Guarded<'a, P>,
-    /// The position up to which events were handled, or are not taken.
+    /// The position up to which all events are handled or filtered out.
     pub(super) handled: Position,
-    /// The part of the feed that holds that position.
+    /// The anchor of that position.
     anchor: Option<FeedAnchor>,
     pub(super) pending: Pending,
-    /// How often it had to go back since the last checkpoint.
+    /// The number of rewinds since the last checkpoint.
     rewinds: u32,
     /// How often user code was interrupted between events since the last checkpoint.
     interruptions: u32,
-    /// The event or timeout that is handled with nothing pending, so that it can be told from those before it.
+    /// The event or timeout to handle with nothing pending, so that its failure is not attributed to earlier ones.
     pub(super) isolated: Option<Origin>,
-    /// The streams that have events parked.
+    /// The streams with parked events.
     pub(super) parked: HashSet<StreamId>,
 }
 
@@ -138,7 +136,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         }
     }
 
-    /// One page, or some waiting.
+    /// Handles one page, or waits.
     async fn step(&mut self) -> Result<(), Ended> {
         if self.held.state.replay {
             self.replay_parked().await?;
@@ -151,7 +149,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         let is_idle = page.is_last && page.through == self.handled;
         self.handle_page(page).await?;
         if is_idle {
-            // There is nothing else to do.
+            // No events are left.
             while more_due && !self.held.running.stop.is_set() {
                 more_due = self.handle_due().await?;
             }
@@ -168,7 +166,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         Ok(())
     }
 
-    /// Notes that a step is done: what had gone wrong before is over.
+    /// Records a completed step, which ends earlier failures.
     async fn progressed(&mut self) -> Result<(), Ended> {
         self.held.passed();
         self.interruptions = 0;
@@ -179,7 +177,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         Ok(())
     }
 
-    /// The next page; `None` when a commit was passed over instead, as an operator decided.
+    /// Returns the next page, or `None` if a missing commit was skipped by decision of an operator.
     async fn page(&mut self) -> Result<Option<FeedPage>, Ended> {
         let read = FeedRead::new(self.held.slot.slice, self.handled)
             .anchored(self.anchor)
@@ -196,9 +194,9 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         }
     }
 
-    /// Passes over a commit that is missing, if an operator has decided so; otherwise the slice stops at it.
+    /// Skips a missing commit if an operator has decided so. Otherwise the slice stops.
     async fn pass_over(&mut self, missing: MissingCommit) -> Result<(), Ended> {
-        // Some of its events may have been handled while it was there.
+        // Some of its events may have been handled before it was lost.
         let position = missing.position.max(self.handled.next());
         let exception = self.held.state.exception.as_ref().filter(|exception| exception.is_at(position));
         if exception.is_none_or(|exception| exception.park) {
@@ -219,22 +217,22 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             first = missing.first.get(),
             last = missing.last.get(),
             position = missing.position.get(),
-            "a missing commit is skipped, as an operator decided"
+            "skipping a missing commit by decision of an operator"
         );
         self.pending.skipped += last.next().since(position);
         self.reach(last, Some(missing.anchor));
         self.checkpoint().await
     }
 
-    /// Notes that everything up to a position is handled, or not taken.
+    /// Records that all events up to a position are handled or filtered out.
     pub(super) fn reach(&mut self, position: Position, anchor: Option<FeedAnchor>) {
-        // What was parked is replayed later, from positions that were reached long before.
+        // Parked events are replayed later, at earlier positions.
         if position > self.handled {
             (self.handled, self.anchor) = (position, anchor);
         }
     }
 
-    /// Handles the events of a page, and writes a checkpoint if any was taken.
+    /// Handles the events of a page, and writes a checkpoint if any matched.
     async fn handle_page(&mut self, page: FeedPage) -> Result<(), Ended> {
         for entry in &page.entries {
             for (index, event) in entry.commit.events.iter().enumerate() {
@@ -243,7 +241,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
                     continue;
                 }
                 if !P::IS_REPLAYABLE {
-                    // A long page is not to keep the timeouts of a process waiting.
+                    // A long page must not delay the timeouts of a process.
                     self.handle_due().await?;
                 }
                 if self.projection.filter().takes(&entry.stream, event.name()) {
@@ -320,7 +318,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         self.held.wait(self.held.inner.settings.retry.delay_after(self.rewinds)).await
     }
 
-    /// Goes back after user code was interrupted between events, as often as the retry policy allows.
+    /// Rewinds after user code was interrupted between events, as often as the retry policy allows.
     async fn interrupted(&mut self, interrupted: &Interrupted) -> Result<(), Ended> {
         self.interruptions += 1;
         if !self.held.inner.settings.retry.allows_another(self.interruptions) {
@@ -333,12 +331,12 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             slice = slice.get(),
             attempt = self.interruptions,
             error = %interrupted,
-            "a projection was interrupted between events and is tried again"
+            "a projection was interrupted between events; retrying"
         );
         self.rewind().await
     }
 
-    /// Takes a fresh clone of the projection.
+    /// Replaces the projection by a new clone.
     pub(super) fn renew(&mut self) -> Result<(), Ended> {
         self.projection.renew().map_err(|interrupted| self.held.failed(None, &interrupted))
     }

@@ -1,11 +1,15 @@
-//! What keeps a slice from going on: failures, the events that failed, and those that are parked.
+//! Reasons why a slice makes no progress: failures, delays, and the events concerned.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::state::Slot;
+use crate::clock::{Clock, WarningInterval};
 use crate::event::{CommitId, EventData};
 use crate::feed::{EventFilter, Position, Slice};
 use crate::projection::timeout::{self, Scheduled};
@@ -15,44 +19,44 @@ use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// Why a slice of a projection has stopped.
+/// The failure at which a slice of a projection stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
 pub struct Failure {
-    /// The event or the timeout at which it stopped; `None` when it was no event's fault.
+    /// The event or timeout at which it stopped, or `None` if the failure concerns no event.
     pub event: Option<FailedEvent>,
-    /// What went wrong: the error with its causes, cut at 2 KiB.
+    /// The error with its causes, cut at 2 KiB.
     pub error: String,
     /// When it stopped.
     pub at: DateTime<Utc>,
-    /// How often it has stopped here in a row.
+    /// The number of consecutive stops here.
     pub attempts: u32,
-    /// When a worker tries again without being asked to; `None` when it does not. A worker that starts tries at
-    /// once, since it may run other code.
+    /// When a worker retries automatically, or `None` if it does not. A worker that starts retries immediately,
+    /// because it may run different code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<DateTime<Utc>>,
-    /// The schema version of the event, if it is newer than those that the code reads, as in a rolling deployment. A
-    /// worker that reads it goes on at once; one that does not leaves the slice alone.
+    /// The schema version of the event, if it is newer than those that the code reads, as in a rolling deployment.
+    /// A worker that reads it continues immediately; others leave the slice alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_version: Option<u32>,
 }
 
 impl Failure {
-    /// Whether code that takes what `filter` takes reads the event, if that is what stopped the slice.
+    /// Returns whether code with this filter reads the event, if that is what stopped the slice.
     pub(super) fn is_read_by(&self, filter: &EventFilter) -> Option<bool> {
         let (event, version) = (self.event.as_ref()?, self.unknown_version?);
         let stream: StreamId = event.stream.parse().ok()?;
         filter.reads(stream.aggregate(), event.name()?, version)
     }
 
-    /// Whether it is of an event after `position`, or of a timeout, which has no position.
+    /// Returns whether it concerns an event after `position`, or a timeout, which has no position.
     pub(super) fn is_after(&self, position: Position) -> bool {
         self.event.as_ref().is_some_and(|event| event.is_after(position))
     }
 
-    /// How long to wait before another attempt, from when the slice stopped: workers measure it by their own
-    /// clocks, which may differ.
+    /// Returns the delay between the stop and the next attempt. Workers measure it with their own clocks, which
+    /// may differ.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         Some(self.retry_at?.signed_duration_since(self.at).to_std().unwrap_or_default())
     }
@@ -64,7 +68,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Writes an error after the event that it is about.
+/// Writes an error after the event that it concerns.
 pub(super) fn described(f: &mut fmt::Formatter<'_>, event: Option<&FailedEvent>, error: &str) -> fmt::Result {
     match event {
         // The error of a missing commit names it.
@@ -73,23 +77,23 @@ pub(super) fn described(f: &mut fmt::Formatter<'_>, event: Option<&FailedEvent>,
     }
 }
 
-/// An event that could not be handled, or a timeout of a process.
+/// An event or timeout that could not be handled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
 pub struct FailedEvent {
-    /// Its stream, as text; for a timeout, the stream of the instance.
+    /// The stream as text; for a timeout, the stream of the instance.
     pub stream: String,
-    /// Its version; [`Version::NONE`] for a timeout.
+    /// The version, or [`Version::NONE`] for a timeout.
     pub version: Version,
-    /// Its position in the slice; [`Position::NONE`] for a timeout.
+    /// The position in the slice, or [`Position::NONE`] for a timeout.
     pub position: Position,
-    /// What it is.
+    /// The kind.
     #[serde(flatten)]
     pub kind: FailedKind,
 }
 
-/// What could not be handled.
+/// The kind of a [`FailedEvent`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde", tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -97,7 +101,7 @@ pub enum FailedKind {
     /// An event of the feed.
     #[non_exhaustive]
     Event {
-        /// Its stored name.
+        /// The stored name.
         name: String,
     },
     /// An event of the feed whose commit is missing, so that there is nothing to handle or to park.
@@ -107,15 +111,15 @@ pub enum FailedKind {
     Timeout {
         /// The stored name of the event that was scheduled.
         name: String,
-        /// Its key, which starts with the name of the process.
+        /// The key, which starts with the name of the process.
         key: String,
-        /// When it was due.
+        /// The due time.
         due: DateTime<Utc>,
     },
 }
 
 impl FailedEvent {
-    /// The event or the timeout with the context `ctx`.
+    /// Creates it from an event and its context.
     pub(super) fn of(event: &EventData, ctx: &EventContext) -> Self {
         let name = event.name().to_owned();
         let kind = match ctx.timeout_key() {
@@ -125,7 +129,7 @@ impl FailedEvent {
         Self { stream: ctx.stream().to_string(), version: ctx.version(), position: ctx.position(), kind }
     }
 
-    /// The event that a broker has not accepted, and why.
+    /// Creates the event that a broker has not accepted, and why.
     pub(super) fn unpublished(error: &ProjectError) -> Option<(Self, String)> {
         let ProjectError::Handler(error) = error else { return None };
         let Unpublished { stream, id, name, position, cause } = error.downcast_ref()?;
@@ -134,7 +138,7 @@ impl FailedEvent {
         Some((event, format!("it was not published: {}", crate::error_text(cause))))
     }
 
-    /// Returns its stored name; `None` if its commit is missing.
+    /// Returns the stored name, or `None` if the commit is missing.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match &self.kind {
@@ -155,12 +159,12 @@ impl FailedEvent {
         matches!(self.kind, FailedKind::Timeout { .. })
     }
 
-    /// Whether it is still to come for a slice at `position`. A timeout, which has no position, always is.
+    /// Returns whether it is after `position`, or a timeout, which has no position.
     pub(super) fn is_after(&self, position: Position) -> bool {
         self.is_timeout() || self.position > position
     }
 
-    /// The name of the document, if it is a timeout.
+    /// Returns the name of the document of a timeout.
     pub(super) fn timeout_document(&self) -> Option<String> {
         match &self.kind {
             FailedKind::Timeout { key, due, .. } => Some(timeout::document(*due, key)),
@@ -187,12 +191,13 @@ impl fmt::Display for FailedEvent {
     }
 }
 
-/// An event or a timeout that was set aside because its handler failed, or because one of its stream was before it.
+/// A dead letter: an event or timeout that was parked because its handler failed, or because an earlier event of
+/// its stream is parked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
 pub struct Parked {
-    /// The build of the projection that has not handled it: see [`Progress::build`](super::Progress::build).
+    /// The build of the projection: see [`Progress::build`](super::Progress::build).
     #[serde(skip)]
     pub build: u32,
     /// The slice.
@@ -201,9 +206,9 @@ pub struct Parked {
     pub event: FailedEvent,
     /// The version of the first event of its commit; [`Version::NONE`] for a timeout.
     pub first: Version,
-    /// What went wrong; of an event that had to wait for another one, that.
+    /// The error, or the reason why it has to wait for an earlier event.
     pub error: String,
-    /// The commit of the event, by which it is told from another one at the same version.
+    /// The commit of the event, to detect a replaced commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) commit: Option<CommitId>,
     /// The timeout.
@@ -212,8 +217,100 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// The stream.
+    /// Returns the stream.
     pub(super) fn stream(&self) -> Result<StreamId, ProjectorError> {
         Ok(self.event.stream.parse().map_err(StoreError::from)?)
+    }
+}
+
+/// A delay of a slice by a transient error of the store or of a service, which is retried until it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde")]
+#[non_exhaustive]
+pub struct Delay {
+    /// When the first attempt failed.
+    pub since: DateTime<Utc>,
+    /// The number of failed attempts.
+    pub attempts: u32,
+    /// When the next attempt begins.
+    pub next_attempt: DateTime<Utc>,
+    /// The event whose handler fails or that a broker does not accept, or `None` if the store fails. An operator
+    /// may [park](super::Projector::park) or [skip](super::Projector::skip) it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<FailedEvent>,
+    /// The last error, with its causes.
+    pub error: String,
+}
+
+impl fmt::Display for Delay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        described(f, self.event.as_ref(), &self.error)
+    }
+}
+
+/// The delays of a projector's workers in this process.
+#[derive(Debug, Default)]
+pub(super) struct Delays {
+    state: Mutex<State>,
+    warnings: WarningInterval,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By slot, with the workers' own delay under `None`.
+    delays: BTreeMap<Option<Slot>, Delay>,
+    /// Whether a warning was logged for the current delays.
+    is_known: bool,
+}
+
+impl Delays {
+    /// Records a failed attempt; the next one begins after `wait`. Returns whether to log a warning: for the first
+    /// failure, and then once a minute.
+    pub(super) fn failed(
+        &self,
+        slot: Option<Slot>,
+        event: Option<&FailedEvent>,
+        error: &str,
+        wait: Duration,
+        clock: &dyn Clock,
+    ) -> bool {
+        let now = clock.now();
+        let next_attempt = now + chrono::Duration::from_std(wait).unwrap_or_default();
+        let mut state = self.state();
+        let (since, attempts) =
+            state.delays.get(&slot).map_or((now, 0), |delay| (delay.since, delay.attempts));
+        let delay = Delay {
+            since,
+            attempts: attempts.saturating_add(1),
+            next_attempt,
+            event: event.cloned(),
+            error: error.to_owned(),
+        };
+        state.delays.insert(slot, delay);
+        let is_due = self.warnings.is_due(clock);
+        state.is_known |= is_due;
+        is_due
+    }
+
+    /// Records a success. Returns whether it ends the last delay that was logged.
+    pub(super) fn passed(&self, slot: Option<Slot>) -> bool {
+        let mut state = self.state();
+        let was_delayed = state.delays.remove(&slot).is_some();
+        was_delayed && state.delays.is_empty() && std::mem::take(&mut state.is_known)
+    }
+
+    /// Removes the slots of other workers.
+    pub(super) fn retain(&self, is_kept: impl Fn(Slot) -> bool) {
+        self.state().delays.retain(|slot, _| slot.is_none_or(&is_kept));
+    }
+
+    /// Returns the delays of slots.
+    pub(super) fn all(&self) -> Vec<(Slot, Delay)> {
+        let state = self.state();
+        state.delays.iter().filter_map(|(slot, delay)| Some(((*slot)?, delay.clone()))).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

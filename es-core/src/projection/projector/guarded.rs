@@ -1,16 +1,15 @@
-//! The projection of one slot, behind a guard: its panics and hangs are errors.
+//! The projection of one slot behind a guard, and the contents of its next checkpoint.
 
 use super::Inner;
-use super::pending::{Pending, Staged};
 use super::state::Slot;
-use crate::documents::DocumentChange;
+use crate::documents::{ChangeSet, DocumentChange};
 use crate::event::EventData;
 use crate::feed::EventFilter;
 use crate::projection::guard::{caught, guarded};
 use crate::projection::timeout::Due;
 use crate::projection::{EventContext, Interrupted, ProjectError, Projection, Stage, Tick};
 
-/// A clone of the projection, bound to a build. After a panic or a hang it may be broken, and has to be
+/// A clone of the projection, bound to a build. After a panic or a hang it may be inconsistent, and must be
 /// [renewed](Self::renew).
 pub(super) struct Guarded<'a, P: Projection> {
     inner: &'a Inner<P>,
@@ -20,12 +19,12 @@ pub(super) struct Guarded<'a, P: Projection> {
 }
 
 impl<'a, P: Projection> Guarded<'a, P> {
-    /// Without a clone yet, since making one may panic.
+    /// Creates it without a clone, because cloning may panic.
     pub(super) fn new(inner: &'a Inner<P>, slot: Slot) -> Self {
         Self { inner, slot, projection: None, filter: EventFilter::none() }
     }
 
-    /// Takes a fresh clone, which knows nothing of any event.
+    /// Replaces the projection by a new clone without pending changes.
     pub(super) fn renew(&mut self) -> Result<(), Interrupted> {
         let (projection, filter) = caught(|| {
             let mut projection = self.inner.projection.clone();
@@ -33,7 +32,7 @@ impl<'a, P: Projection> Guarded<'a, P> {
                 stage.bind(&self.inner.name, self.slot.build);
             }
             let filter = projection.filter();
-            // In here, because dropping the old one may panic, too.
+            // Inside the guard, because dropping the previous clone may panic.
             self.projection = None;
             (projection, filter)
         })?;
@@ -41,13 +40,13 @@ impl<'a, P: Projection> Guarded<'a, P> {
         Ok(())
     }
 
-    /// The events that the projection takes.
+    /// Returns the events that the projection handles.
     pub(super) fn filter(&self) -> &EventFilter {
         &self.filter
     }
 
-    /// Hands an event to the projection. Keeps what it changed if that fits into one transaction with what is
-    /// `pending`; otherwise, and after an error, undoes it. Returns why it does not fit.
+    /// Passes an event to the projection. Keeps its changes if they fit into one transaction with `pending`.
+    /// Otherwise, and after an error, undoes them. Returns why they do not fit.
     pub(super) async fn handle(
         &mut self,
         event: &EventData,
@@ -76,7 +75,7 @@ impl<'a, P: Projection> Guarded<'a, P> {
         flushed.map_err(ProjectError::Handler)
     }
 
-    /// The changes of all events since the last checkpoint.
+    /// Returns the changes of all events since the last checkpoint.
     pub(super) async fn changes(&mut self) -> Result<Vec<DocumentChange>, ProjectError> {
         let projection = bound(&mut self.projection);
         let code = async {
@@ -89,13 +88,13 @@ impl<'a, P: Projection> Guarded<'a, P> {
         guarded(&*self.inner.settings.clock, self.inner.settings.handler_timeout, code).await?
     }
 
-    /// What may have to be written for the events that were handled.
+    /// Returns an upper bound of the data to write for the handled events.
     pub(super) fn staged(&mut self) -> Result<Staged, Interrupted> {
         let projection = bound(&mut self.projection);
         caught(|| staged(projection))
     }
 
-    /// Forgets all changes: they are written.
+    /// Discards the pending changes after they were written.
     pub(super) fn forget(&mut self) -> Result<(), ProjectError> {
         let projection = bound(&mut self.projection);
         Ok(caught(|| projection.stages().into_iter().for_each(Stage::forget))?)
@@ -111,4 +110,73 @@ fn staged(projection: &mut impl Projection) -> Staged {
         documents: sum.documents + stage.most_changes(),
         bytes: sum.bytes + stage.most_bytes(),
     })
+}
+
+/// The maximum number of documents that a checkpoint may change besides its own.
+const MOST_CHANGES: usize = ChangeSet::MAX_CHANGES - 1;
+
+/// The maximum number of events parked in one checkpoint.
+const MOST_PARKED: usize = MOST_CHANGES / 2;
+
+/// The maximum number of bytes that a checkpoint may write besides its own document.
+const MOST_BYTES: u64 = ChangeSet::MAX_BYTES - 16 * 1024;
+
+/// An upper bound of the bytes of deleting a parked event.
+const PARKED_BYTES: u64 = 4 * 1024;
+
+/// The contents of the next checkpoint besides the read models: newly parked and resumed events.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// The number of events handled since the last checkpoint.
+    pub(super) events: usize,
+    pub(super) changes: Vec<DocumentChange>,
+    /// The number of newly parked events.
+    pub(super) parked: u64,
+    /// The number of events that are no longer parked.
+    pub(super) resumed: u64,
+    /// The number of events skipped by decision of an operator.
+    pub(super) skipped: u64,
+}
+
+/// Upper bounds of the documents of read models to change and of their bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Staged {
+    pub(super) documents: usize,
+    pub(super) bytes: u64,
+}
+
+impl Pending {
+    /// Returns why the changes since the last checkpoint do not fit into one transaction, or `None` if they do.
+    ///
+    /// Room for the document of one parked event is always reserved, so that the same limit applies to new and
+    /// replayed events.
+    pub(super) fn overload(&self, staged: Staged) -> Option<String> {
+        let Staged { documents, bytes } = staged;
+        if documents + self.changes.len().max(1) > MOST_CHANGES {
+            let limit = MOST_CHANGES - 1;
+            Some(format!(
+                "it may change {documents} documents at once, rows and their places in indexes, and a transaction \
+                 is limited to {limit}: change fewer rows for one event"
+            ))
+        } else if bytes + self.bytes().max(PARKED_BYTES) > MOST_BYTES {
+            let limit = MOST_BYTES - PARKED_BYTES;
+            Some(format!(
+                "it may write {bytes} bytes at once, rows and their copies in indexes, and a transaction is limited to \
+                 {limit}: change fewer or smaller rows for one event"
+            ))
+        } else {
+            None
+        }
+    }
+
+    /// Returns whether the next checkpoint can include one more document.
+    pub(super) fn has_room_for(&self, change: &DocumentChange, staged: Staged) -> bool {
+        let documents = staged.documents + self.changes.len();
+        let bytes = staged.bytes + self.bytes() + change.bytes();
+        self.changes.len() < MOST_PARKED && documents < MOST_CHANGES && bytes <= MOST_BYTES
+    }
+
+    fn bytes(&self) -> u64 {
+        self.changes.iter().map(DocumentChange::bytes).sum()
+    }
 }

@@ -1,35 +1,37 @@
-//! Handling one event, with all that may go wrong.
+//! Handling events and timeouts: attempts, retries, and failures.
 
-use super::builder::OnFailure;
+use super::OnFailure;
 use super::consumer::Consumer;
-use super::failure::FailedEvent;
-use super::fate::Origin;
+use super::failure::{FailedEvent, Parked};
 use super::held::{Ended, Outage};
+use super::state::{Origin, encode};
+use crate::documents::{DocumentChange, DocumentKey};
 use crate::error_text::error_text;
 use crate::event::{DecodeError, EventData};
-use crate::projection::{BoxError, EventContext, ProjectError, Projection};
+use crate::projection::timeout::{self, Due, Timeout};
+use crate::projection::{BoxError, EventContext, ProjectError, Projection, Tick};
 use crate::version::Version;
 
-/// What happened to an event.
+/// The result of passing an event to the projection.
 pub(super) enum Handled {
-    /// It is done.
+    /// It was handled.
     Done,
-    /// Its changes do not fit into one transaction with those of the events before it.
+    /// Its changes do not fit into one transaction with those of earlier events.
     Crowded,
 }
 
-/// How the attempts at an event or a timeout ended.
+/// The result of all attempts at an event or timeout.
 pub(super) enum Attempt {
-    /// It is done.
+    /// It was handled.
     Done,
-    /// It has to wait for what others are doing.
+    /// It has to wait for other workers.
     Waits(BoxError),
     /// It failed as often as the retry policy allows.
     Failed(ProjectError),
 }
 
 impl<P: Projection> Consumer<'_, '_, P> {
-    /// Handles an event of the commit that begins at `first`: in the end it is done, skipped or parked.
+    /// Handles an event of the commit that begins at `first`, until it is done, skipped, or parked.
     pub(super) async fn handle(
         &mut self,
         event: &EventData,
@@ -42,7 +44,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
                 let error = exception.error.clone();
                 self.park(event, &ctx, first, &error).await?;
             } else {
-                self.log(event, &ctx, "as an operator decided", "an event is skipped");
+                self.log(event, &ctx, "by decision of an operator", "an event is skipped");
                 self.pending.skipped += 1;
                 self.pending.events += 1;
             }
@@ -61,7 +63,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
                     }
                     waits += 1;
                     self.held.wait(self.held.inner.settings.retry.delay_after(waits)).await?;
-                    // Perhaps it waits for the reaction to a timeout of this slice.
+                    // It may wait for the reaction to a timeout of this slice.
                     self.handle_due().await?;
                 }
                 Attempt::Failed(error) if self.may_park(&error) => {
@@ -74,7 +76,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         }
     }
 
-    /// Hands an event or a timeout to the projection, as often as the retry policy allows.
+    /// Passes an event or timeout to the projection, as often as the retry policy allows.
     pub(super) async fn attempt(
         &mut self,
         event: &EventData,
@@ -86,7 +88,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         }
         let (mut attempts, mut outage) = (0, Outage::default());
         loop {
-            // A checkpoint renews it.
+            // Every checkpoint changes the lease.
             ctx.set_lease(&self.held.lease);
             let error = match self.try_handle(event, ctx).await {
                 Ok(Handled::Done) => {
@@ -104,14 +106,14 @@ impl<P: Projection> Consumer<'_, '_, P> {
             };
             if matches!(error, ProjectError::Interrupted(_)) {
                 if self.pending.events > 0 {
-                    // What came before is lost with the projection: it is handled again, and finished first.
+                    // Earlier events are lost with the projection. They are handled again, and committed first.
                     self.log(event, ctx, &error_text(&error), "an event failed");
                     self.isolated = Some(Origin::of(ctx));
                     return Err(Ended::Interrupted(None));
                 }
                 self.renew()?;
             } else if self.pending.events > 0 {
-                // What came before is finished, whatever becomes of this one.
+                // Commit the earlier events, independently of this one.
                 self.checkpoint().await?;
             }
             if let ProjectError::Later(reason) = error {
@@ -132,7 +134,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         }
     }
 
-    /// The slice stops at an event.
+    /// Returns the failure of the slice at an event.
     fn stopped(&self, event: &EventData, ctx: &EventContext, error: &ProjectError) -> Ended {
         let mut ended = self.held.failed(Some(FailedEvent::of(event, ctx)), error);
         let (aggregate, version) = (ctx.stream().aggregate(), event.version());
@@ -145,13 +147,13 @@ impl<P: Projection> Consumer<'_, '_, P> {
         ended
     }
 
-    /// Whether what failed with `error` is parked; otherwise the slice stops.
+    /// Returns whether an event that failed with `error` is parked. Otherwise the slice stops.
     pub(super) fn may_park(&self, error: &ProjectError) -> bool {
         let is_decodable = !matches!(error, ProjectError::Decode(_));
         is_decodable && self.held.inner.settings.on_failure == OnFailure::Park
     }
 
-    /// Hands an event to the projection; what it changed before it failed is undone.
+    /// Passes an event to the projection. Its changes are undone if it fails.
     pub(super) async fn try_handle(
         &mut self,
         event: &EventData,
@@ -164,12 +166,12 @@ impl<P: Projection> Consumer<'_, '_, P> {
             };
         }
         self.pending.events += 1;
-        // The event is part of the next checkpoint, whenever that is written.
+        // The event is part of the next checkpoint.
         self.reach(ctx.position(), ctx.anchor());
         Ok(Handled::Done)
     }
 
-    /// Logs a warning about an event or a timeout.
+    /// Logs a warning about an event or timeout.
     fn log(&self, event: &EventData, ctx: &EventContext, reason: &str, message: &str) {
         tracing::warn!(
             projection = self.held.inner.name,
@@ -182,5 +184,103 @@ impl<P: Projection> Consumer<'_, '_, P> {
             reason,
             "{message}"
         );
+    }
+}
+
+impl<P: Projection> Consumer<'_, '_, P> {
+    /// Handles the next due timeouts. Returns whether there may be more.
+    pub(super) async fn handle_due(&mut self) -> Result<bool, Ended> {
+        let due = self.due().await?;
+        for timeout in &due.timeouts {
+            self.handle_timeout(timeout).await?;
+        }
+        // Deletions and parking are part of the checkpoint, so they require the lease: a worker that continues a
+        // reaction must not find its timeout deleted by another.
+        if !self.pending.changes.is_empty() {
+            self.checkpoint().await?;
+        }
+        Ok(due.more)
+    }
+
+    async fn due(&mut self) -> Result<Due, Ended> {
+        let (mut attempts, mut outage) = (0, Outage::default());
+        loop {
+            let tick = Tick::new(self.held.slot.slice, &*self.held.inner.settings.clock);
+            match self.projection.tick(tick).await {
+                Ok(due) => return Ok(due),
+                Err(ProjectError::Later(_)) => return Ok(Due::default()),
+                Err(error) => self.held.wait_after(&mut attempts, &mut outage, error).await?,
+            }
+        }
+    }
+
+    async fn handle_timeout(&mut self, timeout: &Timeout) -> Result<(), Ended> {
+        let (event, mut ctx) = timeout.event(self.held.slot.slice);
+        match self.attempt(&event, &mut ctx).await? {
+            Attempt::Done => {
+                self.pending.changes.push(DocumentChange::delete(timeout.document().clone()));
+                Ok(())
+            }
+            // It is read again later, without blocking others.
+            Attempt::Waits(_) => Ok(()),
+            Attempt::Failed(error) if self.may_park(&error) => {
+                self.park_timeout(timeout, error_text(&error)).await
+            }
+            Attempt::Failed(error) => Err(self.held.failed(Some(FailedEvent::of(&event, &ctx)), &error)),
+        }
+    }
+
+    /// Parks a timeout.
+    async fn park_timeout(&mut self, timeout: &Timeout, error: String) -> Result<(), Ended> {
+        let scheduled = timeout.scheduled().clone();
+        let slot = self.held.slot;
+        let key = self.held.names.parked_timeout(slot, &scheduled.document());
+        tracing::error!(
+            projection = self.held.inner.name,
+            slice = slot.slice.get(),
+            stream = %timeout.stream(),
+            timeout = scheduled.name,
+            reason = error,
+            "a timeout is parked"
+        );
+        let (event, ctx) = timeout.event(slot.slice);
+        let parked = Parked {
+            build: slot.build,
+            slice: slot.slice,
+            event: FailedEvent::of(&event, &ctx),
+            first: Version::NONE,
+            error,
+            commit: None,
+            scheduled: Some(Box::new(scheduled)),
+        };
+        self.pending.changes.push(DocumentChange::delete(timeout.document().clone()));
+        self.pending.changes.push(DocumentChange::put(key, encode(&parked)?));
+        self.pending.parked += 1;
+        self.checkpoint().await
+    }
+
+    /// Parks or skips the timeout at which the slice stopped, by decision of an operator.
+    pub(super) async fn settle_timeout(&mut self) -> Result<(), Ended> {
+        let exception = self.held.state.exception.clone();
+        let Some((exception, name)) = exception.and_then(|it| it.timeout.clone().map(|name| (it, name)))
+        else {
+            return Ok(());
+        };
+        let collection = timeout::collection(&self.held.inner.name, self.held.slot.slice);
+        let key = DocumentKey::new(collection, name);
+        let store = &self.held.inner.store;
+        if let Some(document) = self.held.persistently(|| store.document(&key)).await? {
+            if exception.park {
+                let timeout = Timeout::decode(key, &document)?;
+                return self.park_timeout(&timeout, exception.error).await;
+            }
+            tracing::warn!(
+                projection = self.held.inner.name,
+                timeout = key.name(),
+                "skipping a timeout by decision of an operator"
+            );
+            self.pending.changes.push(DocumentChange::delete(key));
+        }
+        self.checkpoint().await
     }
 }

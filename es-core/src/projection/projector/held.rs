@@ -1,4 +1,4 @@
-//! A slot as its worker holds it: its stored state, the lease on it, and requests on its behalf.
+//! A slot held by a worker: its stored state, its lease, and requests under that lease.
 
 use std::error::Error;
 use std::pin::pin;
@@ -9,10 +9,10 @@ use futures_util::future::{Either, select};
 use uuid::Uuid;
 
 use super::Inner;
-use super::builder::Start;
+use super::Start;
 use super::consumer::Running;
 use super::failure::{FailedEvent, Failure};
-use super::state::{Names, Read, SliceState, Slot, encode};
+use super::state::{Names, Revised, SliceState, Slot, encode};
 use super::stop::pause;
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 use crate::error_text;
@@ -20,25 +20,25 @@ use crate::feed::{EventFilter, FeedRead};
 use crate::projection::{Interrupted, ProjectError, Projection, ProjectorError};
 use crate::store::StoreError;
 
-/// How the work on a slot ended.
+/// The reason why work on a slot ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// It was asked to end.
+    /// It was stopped.
     Released,
-    /// Another one has changed the slot's state.
+    /// The stored state of the slot was changed by another worker or an operator.
     Lost,
-    /// Another one has changed a row: it has not ended, but has to begin again at the last checkpoint.
+    /// A row was changed concurrently. The work does not end, but restarts at the last checkpoint.
     Contended,
-    /// User code was interrupted in the middle of a batch: it has not ended, but has to begin again at the last
-    /// checkpoint. `None` when an event was handled, of which the next attempt has a batch to itself.
+    /// User code was interrupted within a batch. The work does not end, but restarts at the last checkpoint.
+    /// `None` if an event was being handled, whose next attempt has a batch to itself.
     Interrupted(Option<Interrupted>),
-    /// There was no progress for as long as a lease: others may try.
+    /// There was no progress for the duration of a lease. Other workers may try.
     Stalled(String),
     /// An event or a batch failed.
     Failed(Box<Failure>),
     /// A panic outside of user code.
     Panicked(Interrupted),
-    /// What is stored cannot be worked with.
+    /// The stored data cannot be processed.
     Error(ProjectorError),
 }
 
@@ -60,18 +60,18 @@ pub(super) struct Held<'a, P> {
     pub(super) names: Names,
     pub(super) slot: Slot,
     pub(super) running: &'a Running,
-    /// What is stored.
+    /// The stored state.
     pub(super) state: SliceState,
-    /// That it is stored still: the slot is this worker's.
+    /// The condition that the stored state is unchanged, so that the slot is still this worker's.
     pub(super) lease: Arc<DocumentCondition>,
 }
 
-/// Since when attempts fail.
+/// A sequence of failed attempts.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
     attempts: u32,
     since: Option<Duration>,
-    /// The event that they are about, if it is one that an operator may park or skip.
+    /// The event concerned, if an operator may park or skip it.
     pub(super) event: Option<FailedEvent>,
 }
 
@@ -82,12 +82,12 @@ impl Outage {
 }
 
 impl<'a, P: Projection> Held<'a, P> {
-    /// Makes the slot this worker's, unless its state is another one by now.
+    /// Takes the slot, unless its state has changed.
     pub(super) async fn take(
         inner: &'a Inner<P>,
         worker: Uuid,
         slot: Slot,
-        state: Read<SliceState>,
+        state: Revised<SliceState>,
         running: &'a Running,
     ) -> Result<Self, Ended> {
         let names = inner.names()?;
@@ -105,7 +105,7 @@ impl<'a, P: Projection> Held<'a, P> {
         Ok(held)
     }
 
-    /// Repeats a request until it succeeds, while its error is transient.
+    /// Repeats a request while its error is transient.
     pub(super) async fn persistently<T, E, F>(&self, request: impl Fn() -> F) -> Result<T, Ended>
     where
         E: Into<ProjectorError>,
@@ -125,7 +125,7 @@ impl<'a, P: Projection> Held<'a, P> {
         }
     }
 
-    /// Awaits the response to one request, for as long as a lease.
+    /// Awaits the response to a request for the duration of a lease at most.
     pub(super) async fn answered<T>(
         &self,
         outage: &mut Outage,
@@ -142,8 +142,8 @@ impl<'a, P: Projection> Held<'a, P> {
         }
     }
 
-    /// Waits after a transient error, with exponential backoff and jitter. Gives the slot up when that has lasted
-    /// for as long as a lease and there are other workers: one of them may get through.
+    /// Waits after a transient error, with exponential backoff and jitter. Releases the slot if the error has
+    /// lasted for the duration of a lease and there are other workers, which may succeed.
     pub(super) async fn wait_out(&self, outage: &mut Outage, error: String) -> Result<(), Ended> {
         let delay = self.note_outage(outage, error)?;
         self.wait(delay).await
@@ -181,14 +181,14 @@ impl<'a, P: Projection> Held<'a, P> {
         if is_stalled { Err(Ended::Stalled(error)) } else { Ok(delay) }
     }
 
-    /// Notes that nothing is in the way any more.
+    /// Records a success, which ends a delay.
     pub(super) fn passed(&self) {
         if self.inner.delays.passed(Some(self.slot)) {
             tracing::info!(projection = self.inner.name, "the transient error has passed");
         }
     }
 
-    /// Makes `next` the slot's state, together with `changes`, unless somebody else has changed the state.
+    /// Writes `next` as the slot's state, together with `changes`, unless the state was changed concurrently.
     pub(super) async fn write(
         &mut self,
         next: SliceState,
@@ -208,8 +208,8 @@ impl<'a, P: Projection> Held<'a, P> {
                     return Ok(());
                 }
                 Err(ChangeError::Store(error)) if error.is_transient() => {
-                    // Whether it was written is unknown: the same set again tells, so that this goes on even
-                    // when the worker was asked to end.
+                    // The outcome is unknown. Repeating the same set reveals it, so continue even if the worker
+                    // was stopped.
                     let delay = self.note_outage(&mut outage, error_text(&error))?;
                     if self.running.stop.is_set() && outage.attempts > 3 {
                         return Err(Ended::Lost);
@@ -225,10 +225,10 @@ impl<'a, P: Projection> Held<'a, P> {
         }
     }
 
-    /// Leaves the slot to others: stores why, if it has stopped.
+    /// Releases the slot, and stores the failure if it has stopped.
     pub(super) async fn end(&mut self, ended: Ended) -> Ended {
         let ended = match ended {
-            // Of the feed or of the documents: as bad as a failed event, and to be seen by an operator.
+            // An error of the feed or of stored documents needs an operator, like a failed event.
             Ended::Error(error) if !error.is_transient() => self.failed(None, &error),
             ended => ended,
         };
@@ -238,14 +238,14 @@ impl<'a, P: Projection> Held<'a, P> {
             Ended::Released | Ended::Stalled(_) => {}
             _ => return ended,
         }
-        // What is not in a checkpoint will be handled again by the next worker.
+        // Events after the checkpoint are handled again by the next worker.
         match self.write(next, Vec::new()).await {
             Err(worse) if !matches!(ended, Ended::Stalled(_)) => worse,
             _ => ended,
         }
     }
 
-    /// The slot stops at an event, or for a reason that is no event's fault.
+    /// Returns the failure of the slot at an event, or for a reason unrelated to an event.
     pub(super) fn failed(&self, event: Option<FailedEvent>, error: &(dyn Error + 'static)) -> Ended {
         self.stopped(event, error_text(error))
     }

@@ -1,56 +1,47 @@
-//! Running a projection: workers that share the slices of the feed.
+//! Running projections: workers that share the slices of the feed.
 
 mod accepted;
-mod builder;
 mod consumer;
-mod control;
-mod delays;
 mod failure;
-mod fate;
 mod guarded;
 mod handling;
 mod held;
-mod names;
+mod operator;
 mod parking;
-mod pending;
 mod progress;
-mod recovery;
 mod state;
 mod stop;
-mod timeouts;
-mod waiting;
 mod worker;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_listener::Event;
 use futures_util::future::{Either, select};
 
 pub use accepted::PassedOver;
-pub use builder::{OnFailure, ProjectorBuilder, Start};
-pub use delays::Delay;
-pub use failure::{FailedEvent, FailedKind, Failure, Parked};
-pub(crate) use fate::{Fate, Origin, fate};
+pub use failure::{Delay, FailedEvent, FailedKind, Failure, Parked};
+pub use operator::SeekTo;
 pub use progress::{Progress, SliceProgress, SliceStatus};
-pub use recovery::SeekTo;
-pub(crate) use state::active_build;
+pub(crate) use state::{Fate, Origin, active_build, fate};
 
-use self::builder::Settings;
-use self::delays::Delays;
+use self::failure::Delays;
 use self::state::Names;
 use self::stop::Stop;
 use super::{Projection, ProjectorError, WaitError};
-use crate::feed::Feed;
+use crate::clock::{Clock, SystemClock};
+use crate::feed::{Feed, FeedRead};
+use crate::ids::{IdSource, RandomIds};
+use crate::repository::RetryPolicy;
 
-/// Runs a projection, and says how far it is.
+/// Runs a projection, and reports its progress.
 ///
-/// Each [`run`](Self::run) is a worker. Workers of one projection, in one process or in many, share the
-/// slices of the feed among themselves; when one dies, the others take its slices after the
-/// [lease](ProjectorBuilder::lease) is over. A worker that lost a slice without noticing cannot write its
-/// checkpoint any more, nor change a read model.
+/// Each [`run`](Self::run) is a worker. The workers of a projection, in one process or in many, share the slices
+/// of the feed. If a worker dies, others take over its slices when the [lease](ProjectorBuilder::lease) expires. A
+/// worker that has lost its lease without noticing can write neither its checkpoint nor read models (fencing).
 ///
-/// A clone is a handle on the same projection.
+/// Clones are handles to the same projector.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -92,9 +83,9 @@ struct Inner<P> {
     settings: Settings,
     delays: Delays,
     stop: Stop,
-    /// A checkpoint was written, or a slice has stopped.
+    /// Notified when a checkpoint was written or a slice has stopped.
     progressed: Event,
-    /// An operator wants something.
+    /// Notified when an operator requests something.
     ordered: Event,
 }
 
@@ -105,13 +96,13 @@ impl<P: Projection> Inner<P> {
 }
 
 impl<P: Projection> Projector<P> {
-    /// Runs `projection` on `store`, with the default settings.
+    /// Creates a projector for `projection` on `store` with default settings.
     #[must_use]
     pub fn new(store: impl Feed, projection: P) -> Self {
         Self::builder(store, projection).build()
     }
 
-    /// Settings for running `projection` on `store`.
+    /// Creates a builder for a projector of `projection` on `store`.
     pub fn builder(store: impl Feed, projection: P) -> ProjectorBuilder<P> {
         ProjectorBuilder::new(Arc::new(store), projection)
     }
@@ -120,26 +111,26 @@ impl<P: Projection> Projector<P> {
         &self.inner.projection
     }
 
-    /// Works on the projection until [`shutdown`](Self::shutdown). Dropped, it leaves its slices to others as
-    /// if the process had died, which is safe.
+    /// Runs a worker until [`shutdown`](Self::shutdown). Dropping the future is safe: it has the same effect as a
+    /// crash, and others take over the slices when the lease expires.
     ///
-    /// An event that fails, panics or does not return affects itself and what has to wait for it, but neither this
-    /// worker nor other slices. [Transient](crate::StoreError::is_transient) errors of the store are retried
+    /// An event whose handler fails, panics, or hangs affects only events that have to wait for it, but neither
+    /// this worker nor other slices. [Transient](crate::StoreError::is_transient) errors of the store are retried
     /// indefinitely, and logged as warnings.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the name of the projection cannot be one, or what is stored of it cannot be read.
+    /// [`ProjectorError`] if the name of the projection is invalid or its stored state cannot be decoded.
     pub async fn run(&self) -> Result<(), ProjectorError> {
         worker::run(&self.inner, &self.inner.stop).await
     }
 
-    /// Works on the projection, and on a new build of it, until they have reached what is the end of the feed now:
-    /// in tests, and in jobs. Slices that have stopped try again first.
+    /// Runs a worker until the projection, and a new build of it, have reached the current end of the feed. Use it
+    /// in tests and jobs. Stopped slices are retried first.
     ///
     /// # Errors
     ///
-    /// [`WaitError::Stopped`] when an event cannot be handled; others as [`run`](Self::run) and
+    /// [`WaitError::Stopped`] if an event cannot be handled. Other errors as for [`run`](Self::run) and
     /// [`caught_up`](Self::caught_up).
     pub async fn run_until_caught_up(&self) -> Result<(), WaitError> {
         self.retry_stopped().await?;
@@ -147,7 +138,7 @@ impl<P: Projection> Projector<P> {
         let work = Box::pin(worker::run(&self.inner, &stop));
         let wait = Box::pin(self.all_caught_up());
         match select(work, wait).await {
-            // Nobody else may be there to work.
+            // No other worker may be running.
             Either::Left((worked, wait)) => {
                 worked?;
                 wait.await
@@ -160,7 +151,7 @@ impl<P: Projection> Projector<P> {
         }
     }
 
-    /// Asks every [`run`](Self::run) of this handle and its clones to end. They finish the event at hand and write a
+    /// Stops every [`run`](Self::run) of this handle and its clones. Workers finish the current event and write a
     /// checkpoint, within the [timeout](ProjectorBuilder::shutdown_timeout).
     pub fn shutdown(&self) {
         self.inner.stop.set();
@@ -180,5 +171,184 @@ impl<P: Projection> fmt::Debug for Projector<P> {
             .field("store", &self.inner.store)
             .field("settings", &self.inner.settings)
             .finish_non_exhaustive()
+    }
+}
+
+/// What happens to an event whose handler fails repeatedly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnFailure {
+    /// The slice stops. It is [restarted](ProjectorBuilder::restart) at intervals, until the event succeeds or an
+    /// operator decides.
+    #[default]
+    Stop,
+    /// The event is parked with its error (a dead letter), as are the later events of its stream. Other events
+    /// continue. An event that cannot be decoded stops the slice nevertheless.
+    Park,
+}
+
+/// Where a new projection begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// At the first event.
+    #[default]
+    Beginning,
+    /// After the events that are already in the feed. If the table has never been indexed, there are none, so let
+    /// the indexer finish first.
+    End,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) start: Start,
+    pub(super) batch: u32,
+    pub(super) batch_bytes: u64,
+    pub(super) poll: Duration,
+    pub(super) lease: Duration,
+    pub(super) retry: RetryPolicy,
+    pub(super) restart: RetryPolicy,
+    pub(super) handler_timeout: Duration,
+    pub(super) shutdown_timeout: Duration,
+    pub(super) on_failure: OnFailure,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) ids: Arc<dyn IdSource>,
+}
+
+/// A builder for a [`Projector`]. Created by [`Projector::builder`].
+#[must_use = "a builder does nothing until `build` is called"]
+#[derive(Debug)]
+pub struct ProjectorBuilder<P> {
+    store: Arc<dyn Feed>,
+    projection: P,
+    settings: Settings,
+}
+
+impl<P: Projection> ProjectorBuilder<P> {
+    pub(crate) fn new(store: Arc<dyn Feed>, projection: P) -> Self {
+        let settings = Settings {
+            start: Start::default(),
+            batch: 100,
+            batch_bytes: FeedRead::DEFAULT_MAX_BYTES,
+            poll: Duration::from_millis(500),
+            lease: Duration::from_secs(30),
+            retry: RetryPolicy::default(),
+            restart: RetryPolicy::default()
+                .with_max_attempts(u32::MAX)
+                .with_base_delay(Duration::from_secs(10))
+                .with_max_delay(Duration::from_secs(300)),
+            handler_timeout: Duration::from_secs(300),
+            shutdown_timeout: Duration::from_secs(30),
+            on_failure: OnFailure::default(),
+            clock: Arc::new(SystemClock),
+            ids: Arc::new(RandomIds),
+        };
+        Self { store, projection, settings }
+    }
+
+    /// Sets where a new projection begins (default: at the first event). Use the end for a new process in an
+    /// existing system.
+    pub fn start(mut self, start: Start) -> Self {
+        self.settings.start = start;
+        self
+    }
+
+    /// Sets the approximate number of events to read at once, and to handle between two checkpoints (default:
+    /// 100). Additional checkpoints are written if the changes exceed one transaction.
+    pub fn batch(mut self, events: u32) -> Self {
+        self.settings.batch = events.max(1);
+        self
+    }
+
+    /// Sets the approximate size of events to read at once, in bytes (default: 4 MB). A slice holds at most about
+    /// twice this size in memory: batches of large events are cut to it, regardless of [`batch`](Self::batch).
+    pub fn batch_bytes(mut self, bytes: u64) -> Self {
+        self.settings.batch_bytes = bytes.max(1);
+        self
+    }
+
+    /// Sets how long to wait at the end of the feed before reading again (default: 500 ms). The store may wake the
+    /// worker earlier.
+    pub fn poll(mut self, interval: Duration) -> Self {
+        self.settings.poll = interval;
+        self
+    }
+
+    /// Sets the lease duration (default: 30 s). A worker renews its lease three times in this period, with one
+    /// small write. If it does not, others take over its slices, which is safe even if that worker still runs. A
+    /// slice for which the store has not responded for this long is left to other workers.
+    pub fn lease(mut self, duration: Duration) -> Self {
+        self.settings.lease = duration;
+        self
+    }
+
+    /// Sets how often and how quickly a failed handler is retried (default: [`RetryPolicy::default`]). The policy
+    /// also applies to requests of callers that wait for the projection. Workers retry transient errors of the
+    /// store indefinitely, with the same delays.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.settings.retry = policy;
+        self
+    }
+
+    /// Sets how quickly a stopped slice is retried automatically (default: after 5 to 10 s at first, increasing to
+    /// every 2.5 to 5 min, without a limit). Each delay is between half of the policy's delay and all of it. A
+    /// worker that starts retries immediately, because it may run different code. With [`RetryPolicy::never`], the
+    /// slice remains stopped until a worker starts or an operator decides.
+    pub fn restart(mut self, policy: RetryPolicy) -> Self {
+        self.settings.restart = policy;
+        self
+    }
+
+    /// Sets how long user code may take for one event, one batch to send, or one query of due timeouts (default: 5
+    /// min). Slower code is dropped at its next `.await`, and counts as failed. Code that blocks its thread cannot
+    /// be interrupted.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handler_timeout = timeout;
+        self
+    }
+
+    /// Sets how long [`run`](Projector::run) may continue after [`shutdown`](Projector::shutdown) to finish the
+    /// current event and write the last checkpoint (default: 30 s). Events after the last checkpoint are handled
+    /// again by the next worker.
+    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.shutdown_timeout = timeout;
+        self
+    }
+
+    /// Sets what happens to an event whose handler still fails after all retries (default: [`OnFailure::Stop`]).
+    pub fn on_failure(mut self, what: OnFailure) -> Self {
+        self.settings.on_failure = what;
+        self
+    }
+
+    /// Sets the clock (default: [`SystemClock`]).
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.settings.clock = Arc::new(clock);
+        self
+    }
+
+    /// Sets the source of ids for workers, revisions, and the commits of a process's state (default:
+    /// [`RandomIds`]).
+    pub fn ids(mut self, ids: impl IdSource) -> Self {
+        self.settings.ids = Arc::new(ids);
+        self
+    }
+
+    /// Builds the projector.
+    #[must_use]
+    pub fn build(self) -> Projector<P> {
+        let Self { store, mut projection, settings } = self;
+        projection.equip(Arc::clone(&settings.clock), Arc::clone(&settings.ids));
+        let inner = Inner {
+            name: projection.name().to_owned(),
+            store,
+            projection,
+            settings,
+            delays: Delays::default(),
+            stop: Stop::default(),
+            progressed: Event::new(),
+            ordered: Event::new(),
+        };
+        Projector { inner: Arc::new(inner) }
     }
 }

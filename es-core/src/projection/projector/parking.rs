@@ -1,4 +1,4 @@
-//! Events that are set aside, and what becomes of them.
+//! Parked events (dead letters), and their replay.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,8 @@ use crate::store::{EventStore, Read};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// Some of what is parked of a slot after the document `after`, in order, with the names of the documents.
+/// Returns a page of the parked events of a slot after the document `after`, in order, with the names of their
+/// documents.
 pub(super) async fn parked(
     store: &(impl Documents + ?Sized),
     names: &Names,
@@ -28,7 +29,7 @@ pub(super) async fn parked(
     let mut query = DocumentQuery::new(names.parked(slot)).after(after);
     loop {
         let page = store.documents(&query).await?;
-        // A page without any is not the end.
+        // An empty page is not the end.
         if page.documents.is_empty() && page.next.is_some() {
             query = query.after(page.next);
             continue;
@@ -42,7 +43,7 @@ pub(super) async fn parked(
     }
 }
 
-/// The document of a parked event or timeout.
+/// Returns the document of a parked event or timeout.
 pub(super) fn document(names: &Names, slot: Slot, parked: &Parked) -> DocumentKey {
     match parked.event.timeout_document() {
         Some(name) => names.parked_timeout(slot, &name),
@@ -51,7 +52,7 @@ pub(super) fn document(names: &Names, slot: Slot, parked: &Parked) -> DocumentKe
 }
 
 impl<P: Projection> Consumer<'_, '_, P> {
-    /// Sets an event aside: from the next checkpoint on it is parked.
+    /// Parks an event with the next checkpoint.
     pub(super) async fn park(
         &mut self,
         event: &EventData,
@@ -92,14 +93,14 @@ impl<P: Projection> Consumer<'_, '_, P> {
         self.pending.events += 1;
         self.reach(ctx.position(), ctx.anchor());
         if !P::IS_REPLAYABLE {
-            // A process takes from an event that it has reached a later one that those before are finished. Of
-            // one that is set aside this is not so: it must not be met again.
+            // A process infers from a later event that earlier ones are finished. That does not hold for a parked
+            // event, so it must not be handled again.
             self.checkpoint().await?;
         }
         Ok(())
     }
 
-    /// The streams that have events parked.
+    /// Returns the streams with parked events.
     pub(super) async fn parked_streams(&self) -> Result<HashSet<StreamId>, Ended> {
         let mut streams = HashSet::new();
         let mut after = None;
@@ -116,7 +117,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         }
     }
 
-    /// Tries the parked events again, in order; those of a stream whose first fails again stay.
+    /// Replays the parked events in order. After a failure, the later events of the stream remain parked.
     pub(super) async fn replay_parked(&mut self) -> Result<(), Ended> {
         let mut failing = HashSet::new();
         let mut after = None;
@@ -142,7 +143,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         self.held.write(next, Vec::new()).await
     }
 
-    /// Tries a parked event again; says whether it is done.
+    /// Replays a parked event. Returns whether it is done.
     async fn replay_event(&mut self, name: &str, parked: &Parked, stream: &StreamId) -> Result<bool, Ended> {
         let index = parked.event.version.since(parked.first) as usize;
         let (event, ctx) = match self.entry(parked, stream).await? {
@@ -155,7 +156,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         self.replay(name, parked, &event, ctx).await
     }
 
-    /// Tries a parked event or timeout again; says whether it is done.
+    /// Replays a parked event or timeout. Returns whether it is done.
     async fn replay(
         &mut self,
         name: &str,
@@ -166,7 +167,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         let mut ctx = ctx.after_parking();
         ctx.set_lease(&self.held.lease);
         let key = DocumentKey::new(self.held.names.parked(self.held.slot), name);
-        // Before the event, so that there is room for both in one transaction; nothing else is pending.
+        // Before the event, so that both fit into one transaction; nothing else is pending.
         self.pending.changes.push(DocumentChange::delete(key));
         let mut outage = Outage::default();
         loop {
@@ -178,7 +179,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
                 Ok(Handled::Crowded) => unreachable!("nothing is pending"),
                 Err(ProjectError::Lost) => return Err(Ended::Lost),
                 Err(error) if error.is_transient() => {
-                    // It is parked already: there is nothing for an operator to decide.
+                    // It is already parked, so there is nothing for an operator to decide.
                     let error = format!("{}: {}", parked.event, error_text(&error));
                     self.held.wait_out(&mut outage, error).await?;
                 }
@@ -194,7 +195,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         Ok(true)
     }
 
-    /// Leaves a parked event or timeout where it is, with another error.
+    /// Keeps an event or timeout parked with a new error.
     async fn keep_parked(&mut self, name: &str, parked: &Parked, error: String) -> Result<bool, Ended> {
         let key = DocumentKey::new(self.held.names.parked(self.held.slot), name);
         let again = Parked { error, ..parked.clone() };
@@ -203,7 +204,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         Ok(false)
     }
 
-    /// The commit of a parked event, as it stands in the feed; the reason when it cannot be read any more.
+    /// Returns the commit of a parked event as in the feed, or the reason why it cannot be read.
     async fn entry(&self, parked: &Parked, stream: &StreamId) -> Result<Result<FeedEntry, String>, Ended> {
         let read = Read::all(stream.clone()).after(parked.first.previous()).until(parked.first);
         let store = &self.held.inner.store;
@@ -232,7 +233,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
     }
 }
 
-/// Says why a parked event cannot be replayed, and what to do.
+/// Returns the error text for a parked event that cannot be read.
 fn missing(reason: &str) -> String {
     format!("the event cannot be read any more: {reason}; restore it, or give it up with `discard_parked`")
 }

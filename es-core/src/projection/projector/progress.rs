@@ -1,50 +1,55 @@
-//! How far a projection is.
+//! The progress of a projection, and waiting for it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
 
 use super::accepted::PassedOver;
-use super::delays::Delay;
-use super::failure::Failure;
+use super::failure::{Delay, Failure};
 use super::state::{Overview, SliceState, Slot};
+use super::stop::{either, pause};
 use super::{Inner, Projector};
 use crate::error_text;
 use crate::feed::{Position, Slice, mismatch};
-use crate::projection::{Projection, ProjectorError};
+use crate::projection::{Projection, ProjectorError, WaitError};
 use crate::store::StoreError;
+use crate::stream_id::StreamId;
+use crate::version::Version;
 
-/// How far a projection is.
+/// The progress of a projection.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// The number of the build: the first one is 1, and each [rebuild](Projector::rebuild) or
-    /// [reset](Projector::reset) begins another one.
+    /// The build number. The first build is 1, and each [rebuild](Projector::rebuild) or [reset](Projector::reset)
+    /// starts a new one.
     pub build: u32,
-    /// Each slice, in order.
+    /// The slices, in order.
     pub slices: Vec<SliceProgress>,
     /// Whether the projection is paused.
     pub paused: bool,
 }
 
-/// How far a projection is in one slice.
+/// The progress of a projection in one slice.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SliceProgress {
     /// The slice.
     pub slice: Slice,
-    /// The checkpoint: all events up to it are finished, or parked.
+    /// The checkpoint: all events up to it are finished or parked.
     pub position: Position,
     /// The position of the slice's last event.
     pub end: Position,
-    /// How many events are parked.
+    /// The number of parked events (dead letters).
     pub parked: u64,
-    /// How many events an operator has [skipped](Projector::skip).
+    /// The number of events that an operator has [skipped](Projector::skip).
     pub skipped: u64,
-    /// Events that code which did not accept them has [passed over](PassedOver): a [rebuild](Projector::rebuild)
+    /// Events that were [passed over](PassedOver) by code that does not list them. A [rebuild](Projector::rebuild)
     /// handles them.
     pub passed_over: Vec<PassedOver>,
-    /// How many positions such code has passed where a worker is still looking for such events.
+    /// The number of positions that still have to be checked for such events.
     pub unchecked: u64,
-    /// Who works on it, and what keeps it from going on.
+    /// Whether a worker processes the slice, and why it makes no progress.
     pub status: SliceStatus,
 }
 
@@ -52,38 +57,38 @@ pub struct SliceProgress {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SliceStatus {
-    /// A worker has it.
+    /// A worker processes it.
     Running,
-    /// A worker has it, and waits for a transient error to pass: the store or a service does not respond. Workers
-    /// report it with their signs of life, three times in each lease.
+    /// A worker processes it, and retries after a transient error of the store or a service. Workers report this
+    /// with their heartbeats, three times per lease.
     Delayed(Delay),
-    /// No worker has it.
+    /// No worker processes it.
     Waiting,
-    /// It has stopped at a failure. A worker tries again at [`Failure::retry_at`]; an operator may let it try at
-    /// once, or decide about the event: [`Projector::retry`], [`Projector::park`] or [`Projector::skip`].
+    /// It stopped at a failure. A worker retries at [`Failure::retry_at`]. An operator may retry immediately, or
+    /// decide about the event: [`Projector::retry`], [`Projector::park`], or [`Projector::skip`].
     Stopped(Failure),
 }
 
 impl Progress {
-    /// How many events are left to handle.
+    /// Returns the number of events left to handle.
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.slices.iter().map(|slice| slice.end.since(slice.position)).sum()
     }
 
-    /// How many events are finished, or parked.
+    /// Returns the number of events that are finished or parked.
     #[must_use]
     pub fn finished(&self) -> u64 {
         self.slices.iter().map(|slice| slice.position.get()).sum()
     }
 
-    /// How many events there are.
+    /// Returns the total number of events.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.slices.iter().map(|slice| slice.end.get()).sum()
     }
 
-    /// The slices that have stopped, with the reasons.
+    /// Returns the stopped slices with their failures.
     pub fn stopped(&self) -> impl Iterator<Item = (Slice, &Failure)> {
         self.slices.iter().filter_map(|slice| match &slice.status {
             SliceStatus::Stopped(failure) => Some((slice.slice, failure)),
@@ -91,12 +96,12 @@ impl Progress {
         })
     }
 
-    /// The events that were passed over by code that did not accept them, with their slices.
+    /// Returns the events that were passed over, with their slices.
     pub fn passed_over(&self) -> impl Iterator<Item = (Slice, &PassedOver)> {
         self.slices.iter().flat_map(|slice| slice.passed_over.iter().map(|event| (slice.slice, event)))
     }
 
-    /// The slices that wait for a transient error to pass, with the errors.
+    /// Returns the delayed slices with their delays.
     pub fn delayed(&self) -> impl Iterator<Item = (Slice, &Delay)> {
         self.slices.iter().filter_map(|slice| match &slice.status {
             SliceStatus::Delayed(delay) => Some((slice.slice, delay)),
@@ -106,21 +111,21 @@ impl Progress {
 }
 
 impl<P: Projection> Projector<P> {
-    /// How far the projection is.
+    /// Returns the progress of the active build.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the store cannot tell.
+    /// [`ProjectorError`] if the state cannot be read.
     pub async fn progress(&self) -> Result<Progress, ProjectorError> {
         let overview = Overview::read(&*self.inner.store, &self.inner.names()?).await?;
         progress(&self.inner, &overview, overview.control.active).await
     }
 
-    /// How far the new build is; `None` when there is none.
+    /// Returns the progress of the new build, or `None` if there is none.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the store cannot tell.
+    /// [`ProjectorError`] if the state cannot be read.
     pub async fn rebuild_progress(&self) -> Result<Option<Progress>, ProjectorError> {
         let overview = Overview::read(&*self.inner.store, &self.inner.names()?).await?;
         match overview.control.building {
@@ -131,17 +136,17 @@ impl<P: Projection> Projector<P> {
 }
 
 impl<P> Inner<P> {
-    /// The slots that wait for a transient error to pass, as all workers say.
+    /// Returns the delayed slots, as reported by all workers.
     pub(super) fn delays_in(&self, overview: &Overview) -> BTreeMap<Slot, Delay> {
         let mut delays = overview.delays.clone();
-        // Of this process, they are known better than stored.
+        // Delays in this process are more recent than stored ones.
         delays.extend(self.delays.all());
         delays
     }
 }
 
 impl<P: Projection> Inner<P> {
-    /// Why a checkpoint does not fit the feed, if it does not.
+    /// Returns the error if a checkpoint is not valid in the feed.
     pub(super) async fn impossible(
         &self,
         slice: Slice,
@@ -182,4 +187,159 @@ async fn progress<P: Projection>(
         slices.push(SliceProgress { slice, position, end, parked, skipped, passed_over, unchecked, status });
     }
     Ok(Progress { build, slices, paused: overview.control.paused })
+}
+
+/// The interval at which the progress of other processes is read.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+impl<P: Projection> Projector<P> {
+    /// Waits until all events that are in the feed at the time of the call are handled, and requested replays of
+    /// parked events are done. Another worker has to [`run`](Self::run) the projection.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Stopped`] if an event cannot be handled. [`WaitError::Projector`] if the progress cannot be
+    /// read.
+    pub async fn caught_up(&self) -> Result<(), WaitError> {
+        let ends = self.ends().await?;
+        self.reached(&ends, false).await
+    }
+
+    /// Retries all stopped slices.
+    pub(super) async fn retry_stopped(&self) -> Result<(), ProjectorError> {
+        let names = self.inner.names()?;
+        let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
+        for ((build, slice), state) in &overview.slices {
+            if state.value.failure.is_some() && overview.control.builds().any(|worked_on| worked_on == *build)
+            {
+                let slot = Slot { build: *build, slice: Slice::new(*slice) };
+                self.ask(|| {
+                    self.change(slot, |state| {
+                        state.failure = None;
+                        Ok(())
+                    })
+                })
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Like [`caught_up`](Self::caught_up), for a new build as well.
+    pub(super) async fn all_caught_up(&self) -> Result<(), WaitError> {
+        let ends = self.ends().await?;
+        self.reached(&ends, true).await
+    }
+
+    /// Returns the current end of each slice.
+    async fn ends(&self) -> Result<Vec<(Slice, Position)>, WaitError> {
+        let store = &self.inner.store;
+        let mut ends = Vec::new();
+        for slice in self.ask(|| async { Ok(store.slices().await?) }).await?.iter() {
+            ends.push((slice, self.ask(|| async { Ok(store.feed_end(slice).await?) }).await?));
+        }
+        Ok(ends)
+    }
+
+    /// Repeats a request while its error is transient, as often as the retry policy allows.
+    ///
+    /// Not an `AsyncFn`, because the future of a caller that passes a borrowing closure would not be `Send`.
+    async fn ask<T, F>(&self, ask: impl Fn() -> F) -> Result<T, ProjectorError>
+    where
+        F: Future<Output = Result<T, ProjectorError>>,
+    {
+        let settings = &self.inner.settings;
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            match ask().await {
+                Err(error) if error.is_transient() && settings.retry.allows_another(attempts) => {
+                    pause(&*settings.clock, settings.retry.delay_after(attempts)).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Waits until the event at `version` of `stream` is handled, for read-your-writes consistency. Parked and
+    /// skipped events count as handled.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`] after `timeout`. [`WaitError::Stopped`] if the projection stopped before the event.
+    pub async fn wait_for(
+        &self,
+        stream: &StreamId,
+        version: Version,
+        timeout: Duration,
+    ) -> Result<(), WaitError> {
+        let wait = Box::pin(async {
+            let store = &self.inner.store;
+            let slice = self.ask(|| async { Ok(store.slices().await?) }).await?.of(stream);
+            loop {
+                let growth = store.growth();
+                if self.ask(|| async { Ok(store.indexed(stream).await?) }).await? >= version {
+                    break;
+                }
+                either(growth, self.inner.settings.clock.sleep(LOOK_AGAIN)).await;
+            }
+            // The position of the event is at or before the end.
+            let end = self.ask(|| async { Ok(store.feed_end(slice).await?) }).await?;
+            self.reached(&[(slice, end)], false).await
+        });
+        match select(wait, Box::pin(self.pass(timeout))).await {
+            Either::Left((reached, _)) => reached,
+            Either::Right(_) => Err(WaitError::TimedOut { stream: stream.clone(), version }),
+        }
+    }
+
+    /// Waits for `duration` in small steps, because a test clock may advance with each sleep.
+    async fn pass(&self, duration: Duration) {
+        let mut left = duration;
+        while !left.is_zero() {
+            let part = left.min(LOOK_AGAIN);
+            pause(&*self.inner.settings.clock, part).await;
+            left -= part;
+        }
+    }
+
+    /// Waits until the checkpoints reach `ends`, in the active build and, with `new`, in the new build.
+    async fn reached(&self, ends: &[(Slice, Position)], new: bool) -> Result<(), WaitError> {
+        let names = self.inner.names()?;
+        loop {
+            let progressed = self.inner.progressed.listen();
+            let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
+            let control = &overview.control;
+            let builds = control.builds().filter(|build| new || *build == control.active);
+            let awaited = builds.flat_map(|build| ends.iter().map(move |end| (build, end)));
+            let mut is_there = true;
+            let mut reached = Vec::new();
+            for (build, (slice, end)) in awaited {
+                let state = overview.slice(Slot { build, slice: *slice }).value;
+                if state.position >= *end && !state.replay {
+                    reached.push((*slice, state));
+                    continue;
+                }
+                is_there = false;
+                if let Some(failure) = state.failure {
+                    return Err(WaitError::Stopped { slice: *slice, reason: failure.to_string() });
+                }
+            }
+            if is_there {
+                return self.possible(&reached).await;
+            }
+            either(Box::pin(progressed), self.inner.settings.clock.sleep(LOOK_AGAIN)).await;
+        }
+    }
+
+    /// Checks that checkpoints are valid in the feed.
+    async fn possible(&self, checkpoints: &[(Slice, SliceState)]) -> Result<(), WaitError> {
+        for (slice, state) in checkpoints {
+            let check = || async { Ok(self.inner.impossible(*slice, state).await?) };
+            if let Some(error) = self.ask(check).await? {
+                return Err(WaitError::Stopped { slice: *slice, reason: error.to_string() });
+            }
+        }
+        Ok(())
+    }
 }

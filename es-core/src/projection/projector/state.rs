@@ -1,4 +1,4 @@
-//! What a projector keeps in the store.
+//! The documents that a projector stores: control, checkpoints, and signs of life.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +7,17 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::accepted::{Gap, PassedOver};
-use super::delays::Delay;
-use super::failure::{FailedEvent, Failure};
-use super::fate::Origin;
+use super::failure::{Delay, FailedEvent, Failure};
 use crate::documents::{ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision};
 use crate::event::without_values;
-use crate::feed::{FeedAnchor, Position, Slice};
-use crate::projection::ProjectorError;
+use crate::feed::{Feed, FeedAnchor, Position, Slice, mismatch};
+use crate::projection::{EventContext, ProjectorError, timeout};
 
 const CONTROL: &str = "control";
 const SLICE: &str = "slice#";
 const WORKER: &str = "worker#";
 
-/// How one projection's documents are called.
+/// The names of a projection's documents.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     collection: String,
@@ -28,8 +26,9 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn new(projection: &str) -> Result<Self, ProjectorError> {
         if projection.is_empty() || projection.contains('#') {
-            let reason =
-                format!("a projection's name has at least one character, and no `#`: not `{projection}`");
+            let reason = format!(
+                "`{projection}` is not a valid projection name: use at least one character, and no `#`"
+            );
             return Err(ProjectorError::invalid(reason));
         }
         Ok(Self { collection: format!("projection#{projection}") })
@@ -47,13 +46,13 @@ impl Names {
         DocumentKey::new(&self.collection, format!("{WORKER}{worker}"))
     }
 
-    /// Which events the code accepts that works on a slice.
+    /// Returns which events the code accepts that works on a slice.
     pub(super) fn accepted(&self, slot: Slot) -> DocumentKey {
         let name = format!("{:06}#{:06}", slot.build, slot.slice.get());
         DocumentKey::new(format!("{}#accepted", self.collection), name)
     }
 
-    /// The collection of the events of a slice that are parked.
+    /// Returns the collection of the parked events of a slice.
     pub(super) fn parked(&self, slot: Slot) -> String {
         format!("{}#parked#{}#{}", self.collection, slot.build, slot.slice)
     }
@@ -71,28 +70,28 @@ impl Names {
     }
 }
 
-/// One slice of the feed in one build of the projection: what a worker takes.
+/// One slice of the feed in one build of the projection: the unit of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Slot {
     pub(super) build: u32,
     pub(super) slice: Slice,
 }
 
-/// Which builds there are.
+/// The builds of a projection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct Control {
-    /// The one that is read.
+    /// The active build, which readers use.
     pub(super) active: u32,
-    /// The one that is made to replace it.
+    /// The build that will replace it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) building: Option<u32>,
-    /// Those that were replaced, and are still stored.
+    /// Replaced builds whose data is still stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) replaced: Vec<u32>,
     #[serde(default)]
     pub(super) paused: bool,
-    /// The highest number that a build has had.
+    /// The highest build number used so far.
     #[serde(default)]
     last: u32,
 }
@@ -104,12 +103,12 @@ impl Default for Control {
 }
 
 impl Control {
-    /// The builds that are worked on.
+    /// Returns the builds that workers process.
     pub(super) fn builds(&self) -> impl Iterator<Item = u32> {
         [Some(self.active), self.building].into_iter().flatten()
     }
 
-    /// A number that no build has had, so that nothing is left of an earlier one.
+    /// Returns an unused build number, so that no data of an earlier build remains under it.
     pub(super) fn next_build(&mut self) -> Result<u32, ProjectorError> {
         let highest = self.builds().chain(self.replaced.iter().copied()).fold(self.last, u32::max);
         let next = highest.checked_add(1).ok_or_else(|| {
@@ -123,33 +122,33 @@ impl Control {
     }
 }
 
-/// How far a slice is, and who works on it.
+/// The state of a slice: its checkpoint, owner, and failures.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct SliceState {
-    /// The checkpoint: all events up to it are finished, or parked.
+    /// The checkpoint: all events up to it are finished or parked.
     pub(super) position: Position,
-    /// The part of the feed that holds that position.
+    /// The anchor of that position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) anchor: Option<FeedAnchor>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<Uuid>,
-    /// How many events are parked.
+    /// The number of parked events.
     #[serde(default)]
     pub(super) parked: u64,
-    /// How many events were skipped.
+    /// The number of skipped events.
     #[serde(default)]
     pub(super) skipped: u64,
-    /// Why it has stopped. Kept while a worker tries again, until it has got past it.
+    /// The failure at which it stopped. Kept while a worker retries, until the event succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<Failure>,
-    /// What to do with one event, as an operator decided.
+    /// The decision of an operator about one event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) exception: Option<Exception>,
-    /// Whether to try the parked events again.
+    /// Whether to replay the parked events.
     #[serde(default)]
     pub(super) replay: bool,
-    /// Where events may have been passed over.
+    /// Ranges in which events may have been passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) unchecked: Vec<Gap>,
     /// Events that were passed over.
@@ -157,7 +156,7 @@ pub(super) struct SliceState {
     pub(super) passed_over: Vec<PassedOver>,
 }
 
-/// What is to be done with one event or timeout.
+/// The decision of an operator about one event or timeout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct Exception {
@@ -165,9 +164,9 @@ pub(super) struct Exception {
     /// The name of the timeout's document, if it is not an event of the feed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<String>,
-    /// Otherwise it is skipped.
+    /// Whether to park it. Otherwise it is skipped.
     pub(super) park: bool,
-    /// What went wrong with it.
+    /// The error.
     #[serde(default)]
     pub(super) error: String,
 }
@@ -177,12 +176,12 @@ impl Exception {
         Self { position: event.position, timeout: event.timeout_document(), park, error }
     }
 
-    /// Whether it is about the event at `at`.
+    /// Returns whether it concerns the event at `at`.
     pub(super) fn is_at(&self, at: Position) -> bool {
         self.timeout.is_none() && self.position == at
     }
 
-    /// Whether it is about this event or timeout.
+    /// Returns whether it concerns this event or timeout.
     pub(super) fn is_of(&self, origin: &Origin) -> bool {
         match origin {
             Origin::Event { position, .. } => self.is_at(*position),
@@ -191,25 +190,25 @@ impl Exception {
     }
 }
 
-/// A document together with the revision in which it was read.
+/// A decoded document and its revision.
 #[derive(Clone, Debug)]
-pub(super) struct Read<T> {
+pub(super) struct Revised<T> {
     pub(super) value: T,
     pub(super) revision: Option<Revision>,
 }
 
-/// What a worker says of itself with each sign of life.
+/// The heartbeat of a worker.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct Sign {
-    /// What identifies the worker in its process.
+    /// The id of the worker in its process.
     run: Uuid,
-    /// Its slots that wait for a transient error to pass.
+    /// Its slots that are delayed by a transient error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) delays: Vec<DelayedSlot>,
 }
 
-/// A slot that waits for a transient error to pass.
+/// A slot that is delayed by a transient error.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 pub(super) struct DelayedSlot {
@@ -225,15 +224,15 @@ impl Sign {
     }
 }
 
-/// All that a projection has in its collection.
+/// All documents in a projection's collection.
 #[derive(Debug, Default)]
 pub(super) struct Overview {
     pub(super) control: Control,
-    pub(super) slices: BTreeMap<(u32, u32), Read<SliceState>>,
+    pub(super) slices: BTreeMap<(u32, u32), Revised<SliceState>>,
     pub(super) workers: BTreeMap<Uuid, Revision>,
-    /// What identifies the workers in their processes.
+    /// The ids of the workers in their processes.
     pub(super) runs: BTreeSet<Uuid>,
-    /// The slots that wait for a transient error to pass, as their workers say.
+    /// The slots that are delayed by a transient error, as reported by their workers.
     pub(super) delays: BTreeMap<Slot, Delay>,
 }
 
@@ -266,7 +265,7 @@ impl Overview {
                 .split_once('#')
                 .and_then(|(build, slice)| Some((build.parse().ok()?, slice.parse().ok()?)));
             let Some(slot) = numbers else { return Err(unreadable(key, "its name is not that of a slice")) };
-            let read = Read { value: decode(key, document)?, revision: Some(document.revision) };
+            let read = Revised { value: decode(key, document)?, revision: Some(document.revision) };
             self.slices.insert(slot, read);
         } else if let Some(worker) = name.strip_prefix(WORKER)
             && let Ok(worker) = worker.parse()
@@ -281,24 +280,24 @@ impl Overview {
         Ok(())
     }
 
-    /// The state of a slot; a new one when nobody has worked on it yet.
-    pub(super) fn slice(&self, slot: Slot) -> Read<SliceState> {
+    /// Returns the state of a slot, or a new one if the slot has none.
+    pub(super) fn slice(&self, slot: Slot) -> Revised<SliceState> {
         let found = self.slices.get(&(slot.build, slot.slice.get()));
-        found.cloned().unwrap_or_else(|| Read { value: SliceState::default(), revision: None })
+        found.cloned().unwrap_or_else(|| Revised { value: SliceState::default(), revision: None })
     }
 }
 
 pub(super) async fn read<T: DeserializeOwned + Default>(
     store: &(impl Documents + ?Sized),
     key: &DocumentKey,
-) -> Result<Read<T>, ProjectorError> {
+) -> Result<Revised<T>, ProjectorError> {
     match store.document(key).await? {
-        Some(document) => Ok(Read { value: decode(key, &document)?, revision: Some(document.revision) }),
-        None => Ok(Read { value: T::default(), revision: None }),
+        Some(document) => Ok(Revised { value: decode(key, &document)?, revision: Some(document.revision) }),
+        None => Ok(Revised { value: T::default(), revision: None }),
     }
 }
 
-/// Changes a document as `edit` says, on its latest state; `edit` may refuse.
+/// Changes a document with `edit`, which may return an error, using optimistic concurrency.
 pub(super) async fn edit<T: DeserializeOwned + Serialize + Default>(
     store: &(impl Documents + ?Sized),
     key: &DocumentKey,
@@ -306,7 +305,7 @@ pub(super) async fn edit<T: DeserializeOwned + Serialize + Default>(
     mut edit: impl FnMut(&mut T) -> Result<(), ProjectorError>,
 ) -> Result<T, ProjectorError> {
     loop {
-        let Read { mut value, revision } = read::<T>(store, key).await?;
+        let Revised { mut value, revision } = read::<T>(store, key).await?;
         edit(&mut value)?;
         let set = ChangeSet::new(new_id()).put(key.clone(), revision.into(), encode(&value)?);
         match store.change(&set).await {
@@ -332,10 +331,85 @@ fn unreadable(key: &DocumentKey, reason: &str) -> ProjectorError {
     ProjectorError::Unreadable { key: key.to_string(), reason: reason.to_owned() }
 }
 
-/// The number of the build of a projection that is to be read.
+/// Returns the number of the active build of a projection.
 pub(crate) async fn active_build(
     store: &(impl Documents + ?Sized),
     projection: &str,
 ) -> Result<u32, ProjectorError> {
     Ok(read::<Control>(store, &Names::new(projection)?.control()).await?.value.active)
+}
+
+/// The origin of a reaction: an event of the feed, or a timeout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde", rename_all = "snake_case")]
+pub(crate) enum Origin {
+    Event {
+        slice: Slice,
+        position: Position,
+        /// The anchor of that position.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        anchor: Option<FeedAnchor>,
+    },
+    /// A timeout, with the name of its document.
+    Timeout { slice: Slice, name: String },
+}
+
+impl Origin {
+    pub(crate) fn of(ctx: &EventContext) -> Self {
+        let slice = ctx.slice();
+        match ctx.timeout_key() {
+            Some(key) => Self::Timeout { slice, name: timeout::document(ctx.time(), key) },
+            None => Self::Event { slice, position: ctx.position(), anchor: ctx.anchor() },
+        }
+    }
+}
+
+/// The fate of an event or timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is not finished.
+    Pending,
+    /// It is parked.
+    Parked,
+    /// It was handled or skipped.
+    Passed,
+    /// It is no longer in the feed, which was restored to an earlier state.
+    Gone,
+}
+
+/// Returns the fate of an event or timeout of the process `process`.
+pub(crate) async fn fate(
+    store: &(impl Feed + ?Sized),
+    process: &str,
+    origin: &Origin,
+) -> Result<Fate, ProjectorError> {
+    let names = Names::new(process)?;
+    let slice = match origin {
+        Origin::Event { slice, .. } | Origin::Timeout { slice, .. } => *slice,
+    };
+    // A process has only one build.
+    let slot = Slot { build: 1, slice };
+    let state = read::<SliceState>(store, &names.slice(slot)).await?.value;
+    let is_skipped = state.exception.is_some_and(|exception| !exception.park && exception.is_of(origin));
+    if is_skipped {
+        return Ok(Fate::Passed);
+    }
+    let (is_pending, parked) = match origin {
+        Origin::Event { position, anchor, .. } => {
+            let is_pending = state.position < *position;
+            if is_pending && mismatch(store, slice, *position, *anchor).await?.is_some() {
+                return Ok(Fate::Gone);
+            }
+            (is_pending, names.parked_event(slot, *position))
+        }
+        Origin::Timeout { name, .. } => {
+            let key = DocumentKey::new(timeout::collection(process, slice), name);
+            (store.document(&key).await?.is_some(), names.parked_timeout(slot, name))
+        }
+    };
+    if is_pending {
+        return Ok(Fate::Pending);
+    }
+    let is_parked = store.document(&parked).await?.is_some();
+    Ok(if is_parked { Fate::Parked } else { Fate::Passed })
 }

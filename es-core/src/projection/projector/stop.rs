@@ -1,4 +1,4 @@
-//! Asking a task to end.
+//! Stopping tasks.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 
 use crate::clock::Clock;
 
-/// Says that a task should end, once it has finished what it is about.
+/// A signal that tells a task to end after its current work.
 #[derive(Debug, Default)]
 pub(super) struct Stop {
     set: AtomicBool,
@@ -28,7 +28,7 @@ impl Stop {
         self.set.load(Ordering::SeqCst)
     }
 
-    /// Waits until it is set.
+    /// Waits until the signal is set.
     pub(super) async fn wait(&self) {
         while !self.is_set() {
             let listener = self.changed.listen();
@@ -39,19 +39,19 @@ impl Stop {
         }
     }
 
-    /// Waits for `duration`, or until it is set.
+    /// Waits for `duration`, or until the signal is set.
     pub(super) async fn sleep(&self, clock: &dyn Clock, duration: Duration) {
         either(clock.sleep(duration), Box::pin(self.wait())).await;
     }
 }
 
-/// Waits for `duration`, and lets others go on even when the clock does not really wait.
+/// Waits for `duration`. Yields even if the clock does not wait.
 pub(super) async fn pause(clock: &dyn Clock, duration: Duration) {
     turn().await;
     clock.sleep(duration).await;
 }
 
-/// Lets everything else that is ready go on, once.
+/// Yields to the executor once.
 async fn turn() {
     let mut is_over = false;
     poll_fn(|context| {
@@ -64,7 +64,7 @@ async fn turn() {
     .await;
 }
 
-/// Waits for one of two, and lets others go on even when one is there already.
+/// Waits for either future. Yields even if one is ready.
 pub(super) async fn either(left: BoxFuture<'_, ()>, right: BoxFuture<'_, ()>) {
     turn().await;
     match select(left, right).await {

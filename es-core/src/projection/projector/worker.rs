@@ -1,9 +1,10 @@
-//! A worker: takes its part of the slices, and works on them at once.
+//! Workers: each takes its share of the slices and processes them concurrently.
 
+use std::any::{TypeId, type_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
@@ -15,21 +16,21 @@ use super::Inner;
 use super::consumer::{self, Running};
 use super::failure::Failure;
 use super::held::Ended;
-use super::names::Reservation;
-use super::state::{Names, Overview, Read, Sign, SliceState, Slot, encode};
+use super::state::{Names, Overview, Revised, Sign, SliceState, Slot, encode};
 use super::stop::{Stop, either};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, Revision};
 use crate::error_text::error_text;
 use crate::feed::{EventFilter, Slices};
+use crate::ids::{IdSource, RandomIds};
 use crate::projection::guard::caught;
 use crate::projection::{Projection, ProjectorError};
 use crate::store::StoreError;
 
-/// For how many leases a slot that its own worker could not work on stays with the one that took it over.
+/// How many leases a worker keeps a slot that its own worker could not process.
 const EXTRA_LEASES: u32 = 10;
 
-/// Works until `stop`, and then for the shutdown timeout at most. What is dropped after that is as if the process had
-/// died.
+/// Runs until `stop`, and then for the shutdown timeout at most. Dropping the work after that has the effect of a
+/// crash.
 pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), ProjectorError> {
     let work = pin!(work(inner, stop));
     let limit = pin!(async {
@@ -43,7 +44,7 @@ pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Re
             tracing::warn!(
                 projection = inner.name,
                 ?timeout,
-                "a worker did not end in time after `shutdown` and is dropped: its slices are free after the lease"
+                "a worker did not stop within the shutdown timeout and is dropped; its slices are free when the lease expires"
             );
             Ok(())
         }
@@ -72,7 +73,7 @@ async fn work<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), P
     worker.run(stop).await
 }
 
-/// The slices of the feed; `None` when the worker was asked to end before the store could tell.
+/// Returns the slices of the feed, or `None` if the worker was stopped before the store responded.
 async fn slices<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Option<Slices>, ProjectorError> {
     let mut attempts = 0;
     while !stop.is_set() {
@@ -92,7 +93,7 @@ async fn slices<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Option<S
     Ok(None)
 }
 
-/// Notes that a worker waits before it asks the store again.
+/// Records and logs that a worker waits before the next request.
 fn wait_out<P: Projection>(inner: &Inner<P>, error: &ProjectorError, wait: Duration) {
     let error = error_text(error);
     if inner.delays.failed(None, None, &error, wait, &*inner.settings.clock) {
@@ -100,8 +101,8 @@ fn wait_out<P: Projection>(inner: &Inner<P>, error: &ProjectorError, wait: Durat
     }
 }
 
-/// Does something while the consumers go on, since they may be in the middle of requests for which it waits; with
-/// those that ended.
+/// Runs `work` while the consumers continue, because `work` may wait for their requests. Also returns the
+/// consumers that ended.
 async fn beside<F: Future<Output = (Slot, Ended)>, T>(
     consumers: &mut FuturesUnordered<F>,
     work: impl Future<Output = T>,
@@ -123,21 +124,21 @@ struct Worker<P> {
     id: Uuid,
     reservation: Reservation,
     slices: Slices,
-    /// The events that its code accepts, unless finding that out panics.
+    /// The events that its code accepts, unless determining them panics.
     filter: Option<EventFilter>,
     has_looked: bool,
-    // Moments are of the monotonic clock: the wall clock may step.
-    /// The last sign of each worker, and when it was seen first.
+    // Points in time are of the monotonic clock, because the wall clock may step.
+    /// The last heartbeat of each worker, and when it was first seen.
     seen: BTreeMap<Uuid, (Revision, Duration)>,
-    /// The signs of workers whose lease this one was said to wait for.
+    /// The heartbeats of workers whose lease expiry was logged as awaited.
     announced: BTreeMap<Uuid, Revision>,
-    /// The slots that have stopped, in which revision, and when that was seen first.
+    /// The stopped slots, with their revision and when that was first seen.
     stopped: BTreeMap<Slot, (Option<Revision>, Duration)>,
-    /// The slots that nobody has, and since when.
+    /// The slots without a worker, and since when.
     free: BTreeMap<Slot, Duration>,
-    /// The slots that this worker leaves to others for the moment, and until when.
+    /// The slots that this worker leaves to others, and until when.
     avoided: BTreeMap<Slot, Duration>,
-    /// The slots that this worker works on, and how to end that.
+    /// The slots of this worker, with their handles.
     running: BTreeMap<Slot, Arc<Running>>,
 }
 
@@ -152,7 +153,7 @@ impl<P: Projection> Worker<P> {
                 break;
             }
             let (looked, ended) = beside(&mut consumers, self.look_in_time()).await;
-            // Of each, so that none is forgotten.
+            // Not `any`: every consumer must be recorded.
             let is_outdated =
                 ended.into_iter().map(|ended| self.ended(ended)).fold(false, |any, look| any | look);
             match looked {
@@ -209,18 +210,18 @@ impl<P: Projection> Worker<P> {
         self.running.values().for_each(|running| running.stop.set());
     }
 
-    /// Notes that a slot is not worked on any more; says whether to look at once what there is to do.
+    /// Records that the work on a slot ended. Returns whether to look for new work immediately.
     fn ended(&mut self, (slot, ended): (Slot, Ended)) -> bool {
         self.running.remove(&slot);
         let inner = Arc::clone(&self.inner);
         let projection = &inner.name;
         let (build, slice) = (slot.build, slot.slice.get());
-        // It may be free again, or another one in its place.
+        // The slot may be free again, or another slot instead.
         let look = matches!(ended, Ended::Lost | Ended::Contended | Ended::Released);
         match ended {
-            Ended::Released => tracing::debug!(projection, build, slice, "left a slice to others"),
+            Ended::Released => tracing::debug!(projection, build, slice, "released a slice"),
             Ended::Lost | Ended::Contended | Ended::Interrupted(_) => {
-                tracing::info!(projection, build, slice, "another worker has the slice");
+                tracing::info!(projection, build, slice, "another worker took over the slice");
             }
             Ended::Stalled(reason) => {
                 self.avoid(slot);
@@ -229,7 +230,7 @@ impl<P: Projection> Worker<P> {
                     build,
                     slice,
                     reason,
-                    "a slice makes no progress and is left to others"
+                    "a slice makes no progress and is released for other workers"
                 );
             }
             Ended::Failed(failure) => log_stopped(projection, slot, &failure),
@@ -240,7 +241,7 @@ impl<P: Projection> Worker<P> {
             Ended::Error(error) => {
                 self.avoid(slot);
                 let error = error_text(&error);
-                tracing::error!(projection, build, slice, error, "a slice cannot be worked on");
+                tracing::error!(projection, build, slice, error, "a slice cannot be processed");
             }
         }
         look
@@ -257,7 +258,7 @@ impl<P: Projection> Worker<P> {
         self.inner.settings.clock.monotonic()
     }
 
-    /// Looks what there is to do, for as long as a lease: a request may never be answered.
+    /// Looks for work, for the duration of a lease at most, because a request may never be answered.
     async fn look_in_time(&mut self) -> Result<Vec<Taken>, ProjectorError> {
         let inner = Arc::clone(&self.inner);
         let lease = inner.settings.lease;
@@ -270,11 +271,11 @@ impl<P: Projection> Worker<P> {
         }
     }
 
-    /// Gives a sign, and looks what there is to do: the slots to start with. Those that are others' from here
-    /// on are asked to end.
+    /// Sends a heartbeat and looks for work. Returns the slots to start, and stops those that now belong to other
+    /// workers.
     async fn look(&mut self) -> Result<Vec<Taken>, ProjectorError> {
         self.give_sign().await?;
-        // Before the overview, which then knows of them.
+        // Read before the overview, which then includes them.
         let taken = self.running.iter().filter(|(_, running)| running.is_taken());
         let taken: BTreeSet<Slot> = taken.map(|(slot, _)| *slot).collect();
         let overview = Overview::read(&*self.inner.store, &self.names).await?;
@@ -308,7 +309,7 @@ impl<P: Projection> Worker<P> {
         Ok(self.choose(free, open, now))
     }
 
-    /// The slots that may be taken: nobody works on them, and it is time to try again where they have stopped.
+    /// Returns the slots to take: those without a worker that are not stopped or are due for a retry.
     fn find_free(&mut self, slots: &[Slot], overview: &Overview, now: Duration) -> Vec<Taken> {
         let is_stopped = |slot: &Slot| overview.slice(*slot).value.failure.is_some();
         self.stopped.retain(|slot, _| is_stopped(slot));
@@ -336,10 +337,11 @@ impl<P: Projection> Worker<P> {
         free
     }
 
-    /// Whether a slot has not stopped, or is to try again now. It has stopped for as long as this worker has seen it
-    /// so: clocks differ. At its start, a worker tries at once, since it may run other code. A slice that has stopped at
-    /// an event of a newer schema version waits for code that reads it.
-    fn may_try(&mut self, slot: Slot, state: &Read<SliceState>, now: Duration) -> bool {
+    /// Returns whether a slot is not stopped or is due for a retry. The time since it stopped is measured from
+    /// when this worker first saw it, because clocks differ. A worker that starts retries immediately, because it
+    /// may run different code. A slice that stopped at an event of a newer schema version waits for code that
+    /// reads it.
+    fn may_try(&mut self, slot: Slot, state: &Revised<SliceState>, now: Duration) -> bool {
         let Some(failure) = &state.value.failure else { return true };
         if let Some(is_read) = self.filter.as_ref().and_then(|filter| failure.is_read_by(filter)) {
             return is_read;
@@ -352,7 +354,7 @@ impl<P: Projection> Worker<P> {
         !self.has_looked || failure.retry_after().is_some_and(|after| passed >= after)
     }
 
-    /// The slots to take: as many as are `open` for this worker, and those that nobody has taken for a lease.
+    /// Returns the slots to take: `open` of them, and those that no worker has taken for the duration of a lease.
     fn choose(&self, free: Vec<Taken>, open: usize, now: Duration) -> Vec<Taken> {
         let lease = self.inner.settings.lease;
         let mut chosen = Vec::new();
@@ -369,12 +371,12 @@ impl<P: Projection> Worker<P> {
         chosen
     }
 
-    /// Logs for which leases this worker waits, each once.
+    /// Logs each lease whose expiry this worker awaits, once.
     fn announce(&mut self, overview: &Overview, now: Duration) {
         let lease = self.inner.settings.lease;
         for (owner, (revision, since)) in &self.seen {
             let unchanged = now.saturating_sub(*since);
-            // One that lives gives a sign three times in each lease.
+            // A live worker sends three heartbeats per lease.
             if *owner == self.id || unchanged <= lease / 2 {
                 continue;
             }
@@ -388,14 +390,14 @@ impl<P: Projection> Worker<P> {
                     %owner,
                     slices,
                     time_left = ?lease.saturating_sub(unchanged),
-                    "waiting for the lease of a worker that gives no signs"
+                    "waiting for the lease of an unresponsive worker to expire"
                 );
             }
         }
         self.announced.retain(|owner, _| self.seen.contains_key(owner));
     }
 
-    /// Notes who gives signs. Who has not given one for as long as a lease is forgotten, by all.
+    /// Records heartbeats. A worker without a heartbeat for the duration of a lease is removed.
     async fn watch(&mut self, overview: &Overview) {
         let now = self.now();
         self.seen.retain(|worker, _| overview.workers.contains_key(worker));
@@ -415,12 +417,12 @@ impl<P: Projection> Worker<P> {
         for (worker, revision) in gone {
             self.seen.remove(&worker);
             let set = self.changes().delete(self.names.worker(worker), ExpectedDocument::At(revision));
-            // If it lives after all, its sign stays.
+            // If the worker is alive after all, its heartbeat has changed and is not deleted.
             let _ = self.inner.store.change(&set).await;
         }
     }
 
-    /// How many slots are this worker's part.
+    /// Returns the number of slots that are this worker's share.
     fn share(&self, slots: usize) -> usize {
         let workers = self.seen.len().max(1);
         let before = self.seen.keys().filter(|worker| **worker < self.id).count();
@@ -436,7 +438,7 @@ impl<P: Projection> Worker<P> {
     async fn leave(&self) {
         let set = self.changes().delete(self.names.worker(self.id), ExpectedDocument::Any);
         if let Err(error) = self.inner.store.change(&set).await {
-            tracing::debug!(%error, "a worker could not say that it has ended");
+            tracing::debug!(%error, "a worker could not remove its heartbeat");
         }
     }
 
@@ -448,8 +450,8 @@ impl<P: Projection> Worker<P> {
 /// A slot that a worker takes.
 struct Taken {
     slot: Slot,
-    state: Read<SliceState>,
-    /// Until when it is not counted as a part of the worker's share.
+    state: Revised<SliceState>,
+    /// Until when it is not counted towards the worker's share.
     extra_until: Duration,
 }
 
@@ -468,4 +470,79 @@ fn log_stopped(projection: &str, slot: Slot, failure: &Failure) {
         error = failure.error,
         "a slice has stopped"
     );
+}
+
+/// The workers of this process, in the order in which they started.
+static WORKERS: Mutex<Vec<Named>> = Mutex::new(Vec::new());
+
+/// The projection that a worker runs.
+#[derive(Clone, PartialEq)]
+struct Named {
+    /// Part of the worker's heartbeat. Unlike the worker's id, it is unique even in tests.
+    run: Uuid,
+    projection: TypeId,
+    type_name: &'static str,
+    name: String,
+}
+
+/// Reserves the name of a projection for its type while a worker runs.
+pub(super) struct Reservation(Named);
+
+impl Reservation {
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] if two read models of the projection have the same name.
+    pub(super) fn of<P: Projection>(inner: &Inner<P>) -> Result<Self, ProjectorError> {
+        let named = Named {
+            run: RandomIds.new_id(),
+            projection: TypeId::of::<P>(),
+            type_name: type_name::<P>(),
+            name: inner.name.clone(),
+        };
+        // A projection that panics here also panics for each slice, where that is a failure of the slice.
+        let rows = caught(|| {
+            let mut projection = inner.projection.clone();
+            projection.stages().iter().map(|stage| stage.name().to_owned()).collect::<Vec<_>>()
+        });
+        let mut rows = rows.unwrap_or_default();
+        rows.sort_unstable();
+        if let Some(pair) = rows.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(ProjectorError::invalid(format!(
+                "two read models of the projection `{}` have the name `{}`, so they would share their rows: write \
+                 another `name` in the `#[row(…)]` of one of them",
+                named.name, pair[0]
+            )));
+        }
+        WORKERS.lock().unwrap_or_else(PoisonError::into_inner).push(named.clone());
+        Ok(Self(named))
+    }
+
+    /// Returns the id of the worker in its heartbeat.
+    pub(super) fn run(&self) -> Uuid {
+        self.0.run
+    }
+
+    /// Checks that no earlier worker of this process among `runs` runs a different projection or process. `runs`
+    /// are the workers with heartbeats under this name, so they use the same store.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] if there is one.
+    pub(super) fn check(&self, runs: &BTreeSet<Uuid>) -> Result<(), ProjectorError> {
+        let workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = workers.iter().take_while(|worker| worker.run != self.0.run);
+        let mut others = before.filter(|worker| worker.projection != self.0.projection);
+        others.find(|worker| runs.contains(&worker.run)).map_or(Ok(()), |other| {
+            Err(ProjectorError::invalid(format!(
+                "`{}` and `{}` have the name `{}`, so they would share their checkpoints: give one of them another name",
+                other.type_name, self.0.type_name, self.0.name
+            )))
+        })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        WORKERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|worker| *worker != self.0);
+    }
 }

@@ -1,18 +1,19 @@
-//! What an operator may do with a projection.
+//! Operations on a projection: pause, rebuild, retry, park, skip, and recovery after data loss.
 
 use super::failure::{FailedEvent, Parked};
-use super::state::{Control, Exception, Overview, SliceState, Slot, edit};
+use super::state::{Control, Exception, Overview, Revised, SliceState, Slot, edit, encode, read};
 use super::{Projector, parking};
-use crate::documents::{ChangeError, ChangeSet, DocumentChange};
-use crate::feed::Slice;
+use crate::documents::{ChangeError, ChangeSet, DocumentChange, ExpectedDocument};
+use crate::feed::{EventFilter, FeedAnchor, FeedRead, Position, Slice, mismatch};
+use crate::process::reached_key;
 use crate::projection::{Projection, ProjectorError};
 
 impl<P: Projection> Projector<P> {
-    /// Lets all workers rest, wherever they run, until [`resume`](Self::resume).
+    /// Pauses all workers, in all processes, until [`resume`](Self::resume).
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the store cannot do it.
+    /// [`ProjectorError`] if the request fails.
     pub async fn pause(&self) -> Result<(), ProjectorError> {
         self.order(|control| {
             control.paused = true;
@@ -21,11 +22,11 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Lets the workers go on.
+    /// Resumes all workers.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the store cannot do it.
+    /// [`ProjectorError`] if the request fails.
     pub async fn resume(&self) -> Result<(), ProjectorError> {
         self.order(|control| {
             control.paused = false;
@@ -34,13 +35,13 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Starts from the first event again, with empty read models, which are to be read at once.
+    /// Restarts the projection at the first event with empty read models, which readers use immediately.
     ///
-    /// To keep the old ones until the new ones are complete, [`rebuild`](Self::rebuild).
+    /// To keep serving the previous rows until the new ones are complete, use [`rebuild`](Self::rebuild).
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] while it is being rebuilt, and for a process.
+    /// [`ProjectorError::Invalid`] during a rebuild, and for a process.
     pub async fn reset(&self) -> Result<(), ProjectorError> {
         self.check_replayable()?;
         self.order(|control| {
@@ -56,14 +57,14 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Begins to build the projection anew, from the first event, beside the build that is read.
+    /// Starts a new build of the projection from the first event, beside the active build.
     ///
-    /// The workers work on both. [`rebuild_progress`](Self::rebuild_progress) says how far it is;
-    /// [`switch`](Self::switch) lets the new build take the old one's place.
+    /// Workers process both builds. [`rebuild_progress`](Self::rebuild_progress) returns the progress, and
+    /// [`switch`](Self::switch) activates the new build.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when it is being rebuilt already, and for a process.
+    /// [`ProjectorError::Invalid`] if a rebuild is in progress, and for a process.
     pub async fn rebuild(&self) -> Result<(), ProjectorError> {
         self.check_replayable()?;
         self.order(|control| {
@@ -79,13 +80,13 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Makes the new build the one that is read. Readers notice within two seconds.
+    /// Activates the new build. Readers switch to it within two seconds.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when there is no new build, it is not as far as the old one, or it has stopped or
-    /// has parked events: then rows would be missing or out of date. [`switch_anyway`](Self::switch_anyway) accepts
-    /// that.
+    /// [`ProjectorError::Invalid`] if there is no new build, or if it is behind the active build, has stopped
+    /// slices, or has parked events: rows would be missing or outdated. [`switch_anyway`](Self::switch_anyway)
+    /// accepts that.
     pub async fn switch(&self) -> Result<(), ProjectorError> {
         let overview = self.overview().await?;
         let building = overview.control.building.ok_or_else(nothing_built)?;
@@ -106,14 +107,13 @@ impl<P: Projection> Projector<P> {
         self.switch_to(building, &overview).await
     }
 
-    /// Makes the new build the one that is read, as [`switch`](Self::switch) does, even if it has stopped or has
-    /// parked events. Events of slices that have stopped, and parked ones, are missing from what is read until they
-    /// are [handled](Self::replay_parked).
+    /// Activates the new build like [`switch`](Self::switch), even if it has stopped slices or parked events.
+    /// Their effects are missing until the events are [handled](Self::replay_parked).
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when there is no new build, or a slice that has not stopped is not as far as in the
-    /// old one.
+    /// [`ProjectorError::Invalid`] if there is no new build, or if a slice that has not stopped is behind the
+    /// active build.
     pub async fn switch_anyway(&self) -> Result<(), ProjectorError> {
         let overview = self.overview().await?;
         let building = overview.control.building.ok_or_else(nothing_built)?;
@@ -143,11 +143,11 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Gives up the new build.
+    /// Cancels the new build.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when there is none.
+    /// [`ProjectorError::Invalid`] if there is none.
     pub async fn cancel_rebuild(&self) -> Result<(), ProjectorError> {
         self.order(|control| {
             let building = control.building.take().ok_or_else(nothing_built)?;
@@ -157,18 +157,18 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Deletes what is stored of builds that were replaced: their checkpoints, parked events and rows.
+    /// Deletes the data of replaced builds: checkpoints, parked events, and rows.
     ///
-    /// Readers may still be reading them for two seconds after a [`switch`](Self::switch).
+    /// Readers may still use them for two seconds after a [`switch`](Self::switch).
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the store cannot do it; what is left is deleted by the next call.
+    /// [`ProjectorError`] if a request fails. The next call deletes the remaining data.
     pub async fn delete_replaced(&self) -> Result<(), ProjectorError> {
         let (names, overview) = (self.inner.names()?, self.overview().await?);
         let mut projection = self.inner.projection.clone();
         for build in overview.control.replaced {
-            // The checkpoints first: without them, no worker that has not noticed yet writes anything any more.
+            // The checkpoints first: without them, a worker that has not noticed the change can no longer write.
             for slice in self.inner.store.slices().await?.iter() {
                 let slot = Slot { build, slice };
                 self.delete(DocumentChange::delete(names.slice(slot))).await?;
@@ -191,48 +191,47 @@ impl<P: Projection> Projector<P> {
         Ok(())
     }
 
-    /// Lets a slice that has stopped try again: of the build that is read or, when it has not stopped there, of
-    /// the new one.
+    /// Retries a stopped slice: of the active build or, if it has not stopped there, of the new build.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when it has not stopped.
+    /// [`ProjectorError::Invalid`] if it has not stopped.
     pub async fn retry(&self, slice: Slice) -> Result<(), ProjectorError> {
         self.decide(slice, Decision::Retry).await
     }
 
-    /// Sets aside the event or the timeout at which a slice has stopped, and the later events of its stream; others go
-    /// on. [`replay_parked`](Self::replay_parked) tries them again. Which build, as for [`retry`](Self::retry).
+    /// Parks the event or timeout at which a slice has stopped (a dead letter), and the later events of its
+    /// stream. Other events continue. [`replay_parked`](Self::replay_parked) retries them. The build is selected
+    /// as for [`retry`](Self::retry).
     ///
-    /// The slice may also be [delayed](super::SliceStatus::Delayed) at the event, whose handler fails with a transient
-    /// error again and again: [`Delay::event`](super::Delay::event) is the event then.
+    /// Also applies to a slice that is [delayed](super::SliceStatus::Delayed) at an event whose handler repeatedly
+    /// fails with a transient error: [`Delay::event`](super::Delay::event).
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when the slice has not stopped at an event and is not delayed at one, or the commit
-    /// of the event is missing.
+    /// [`ProjectorError::Invalid`] if the slice is neither stopped nor delayed at an event, or if the commit of
+    /// the event is missing.
     pub async fn park(&self, slice: Slice) -> Result<(), ProjectorError> {
         self.decide(slice, Decision::Park).await
     }
 
-    /// Skips the event or the timeout at which a slice has stopped or is delayed, as for [`park`](Self::park), or a
-    /// commit that is missing: this build will never handle it.
-    /// [`SliceProgress::skipped`](super::SliceProgress::skipped) counts the events. Which build, as for
-    /// [`retry`](Self::retry).
+    /// Skips the event or timeout at which a slice has stopped or is delayed, as for [`park`](Self::park), or a
+    /// missing commit: this build will never handle it. [`SliceProgress::skipped`](super::SliceProgress::skipped)
+    /// counts skipped events. The build is selected as for [`retry`](Self::retry).
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] when the slice has not stopped at an event and is not delayed at one.
+    /// [`ProjectorError::Invalid`] if the slice is neither stopped nor delayed at an event.
     pub async fn skip(&self, slice: Slice) -> Result<(), ProjectorError> {
         self.decide(slice, Decision::Skip).await
     }
 
-    /// The events that are parked, of the build that is read and then of the new one, each in the order of the slices
-    /// and positions; in each slice, the timeouts that are parked come after them, in the order of their due times.
+    /// Returns the parked events and timeouts (dead letters) of the active build, followed by those of the new
+    /// build, ordered by slice and position. In each slice, timeouts follow the events, ordered by due time.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when they cannot be read.
+    /// [`ProjectorError`] if they cannot be read.
     pub async fn parked(&self) -> Result<Vec<Parked>, ProjectorError> {
         let names = self.inner.names()?;
         let mut all = Vec::new();
@@ -248,12 +247,12 @@ impl<P: Projection> Projector<P> {
         Ok(all)
     }
 
-    /// Tries the parked events and timeouts again, each stream's in order, also those of a new build. What fails again
-    /// stays parked.
+    /// Replays the parked events and timeouts of all builds, in order within each stream. Those that fail again
+    /// remain parked.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the store cannot do it.
+    /// [`ProjectorError`] if the request fails.
     pub async fn replay_parked(&self) -> Result<(), ProjectorError> {
         for slot in self.parked_slots().await? {
             self.change(slot, |state| {
@@ -265,7 +264,7 @@ impl<P: Projection> Projector<P> {
         Ok(())
     }
 
-    /// The slots of all builds that have events parked.
+    /// Returns the slots with parked events, of all builds.
     async fn parked_slots(&self) -> Result<Vec<Slot>, ProjectorError> {
         let overview = self.overview().await?;
         let mut slots = Vec::new();
@@ -284,12 +283,12 @@ impl<P: Projection> Projector<P> {
         Overview::read(&*self.inner.store, &self.inner.names()?).await
     }
 
-    /// Removes events that were passed over from the [progress](super::Progress::passed_over), once they are dealt
-    /// with: those of a process for example, which cannot be rebuilt.
+    /// Removes passed-over events from the [progress](super::Progress::passed_over) after they have been dealt
+    /// with, such as those of a process, which cannot be rebuilt.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError`] when the store cannot do it.
+    /// [`ProjectorError`] if the request fails.
     pub async fn dismiss_passed_over(&self) -> Result<(), ProjectorError> {
         let overview = self.overview().await?;
         for build in overview.control.builds() {
@@ -376,7 +375,7 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Changes the state of a slot, and takes it from whoever works on it.
+    /// Changes the state of a slot, and releases it from its worker.
     pub(super) async fn change(
         &self,
         slot: Slot,
@@ -409,7 +408,7 @@ impl<P: Projection> Projector<P> {
     }
 }
 
-/// What an operator decides about an event.
+/// The decision of an operator about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {
     Retry,
@@ -429,4 +428,165 @@ fn no_event(slice: Slice, error: &str) -> ProjectorError {
 
 fn nothing_built() -> ProjectorError {
     ProjectorError::invalid("the projection is not being rebuilt: `rebuild` begins a new build")
+}
+
+/// The position from which a slice continues. See [`Projector::seek`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SeekTo {
+    /// After the current last event of the slice.
+    End,
+    /// After the event at this position, or [`Position::NONE`] for the start of the slice.
+    After(Position),
+}
+
+impl<P: Projection> Projector<P> {
+    /// Moves the checkpoint of a slice, after the feed was restored to an earlier state and the checkpoint is no
+    /// longer valid ([`FeedError::BeyondEnd`](crate::feed::FeedError),
+    /// [`FeedError::Replaced`](crate::feed::FeedError)).
+    ///
+    /// Use it for a process, which cannot be replayed, and for a publisher that should not publish everything
+    /// again. Skipped events are never handled, so the reactions to them are lost. Events that were handled before
+    /// are handled again by a projection or a publisher. A process does not repeat its commands and events,
+    /// because they have idempotency keys, which are kept for 90 days: do not go back further.
+    ///
+    /// ```
+    /// use es_core::Projector;
+    /// use es_core::projection::{BoxError, Projection, SeekTo, SliceStatus};
+    ///
+    /// /// Goes on after the last event that the restored feed has in common with the one before.
+    /// async fn go_on(projector: &Projector<impl Projection>) -> Result<(), BoxError> {
+    ///     for slice in projector.progress().await?.slices {
+    ///         if matches!(slice.status, SliceStatus::Stopped(_)) && slice.position > slice.end {
+    ///             projector.seek(slice.slice, SeekTo::End).await?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] if the checkpoint is valid, if the slice ends before the position, if events or
+    /// timeouts of the slice are parked (their positions are those of the feed before the restore), and for a
+    /// projection with read models, which has to be rebuilt.
+    pub async fn seek(&self, slice: Slice, to: SeekTo) -> Result<(), ProjectorError> {
+        if !self.inner.projection.clone().stages().is_empty() {
+            return Err(ProjectorError::invalid(
+                "the rows of a projection do not fit another position: call `rebuild` or `reset`",
+            ));
+        }
+        let (store, names) = (&*self.inner.store, self.inner.names()?);
+        let active = Overview::read(store, &names).await?.control.active;
+        let key = names.slice(Slot { build: active, slice });
+        loop {
+            let Revised { value: state, revision } = read::<SliceState>(store, &key).await?;
+            if mismatch(store, slice, state.position, state.anchor).await?.is_none() {
+                return Err(ProjectorError::invalid(format!(
+                    "the checkpoint of slice {slice} at position {} fits the feed, and the slice goes on from there: call \
+                     `skip` to pass over an event at which it has stopped",
+                    state.position
+                )));
+            }
+            if state.parked > 0 {
+                return Err(ProjectorError::invalid(format!(
+                    "slice {slice} has {} parked events, at positions of the feed before it was restored: call \
+                     `replay_parked` or `discard_parked` first",
+                    state.parked
+                )));
+            }
+            let (position, anchor) = self.place(slice, to).await?;
+            let next =
+                SliceState { position, anchor, owner: None, failure: None, exception: None, ..state.clone() };
+            let mut set = ChangeSet::new(self.inner.settings.ids.new_id()).put(
+                key.clone(),
+                revision.into(),
+                encode(&next)?,
+            );
+            if !P::IS_REPLAYABLE {
+                // The recorded positions of its turns are those of the previous feed.
+                set = set.with_changes([DocumentChange::delete(reached_key(&self.inner.name, slice))]);
+            }
+            if self.changed(&set).await? {
+                tracing::warn!(
+                    projection = self.inner.name,
+                    slice = slice.get(),
+                    from = state.position.get(),
+                    to = position.get(),
+                    "moved the checkpoint of a slice by decision of an operator"
+                );
+                return Ok(());
+            }
+        }
+    }
+
+    /// Discards a parked event or timeout: it will never be handled, and counts as
+    /// [skipped](super::SliceProgress::skipped). Use it if the event cannot be replayed because its commit is
+    /// missing. If a reaction to it has begun, `abandon` its instance.
+    ///
+    /// Later events of its stream remain parked. [`replay_parked`](Self::replay_parked) handles them.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] if it is no longer parked.
+    pub async fn discard_parked(&self, parked: &Parked) -> Result<(), ProjectorError> {
+        let (store, names) = (&*self.inner.store, self.inner.names()?);
+        let slot = Slot { build: parked.build, slice: parked.slice };
+        let (key, document) = (names.slice(slot), parking::document(&names, slot, parked));
+        loop {
+            let Revised { value: state, revision } = read::<SliceState>(store, &key).await?;
+            let Some(found) = store.document(&document).await? else {
+                return Err(ProjectorError::invalid(format!("{} is not parked", parked.event)));
+            };
+            let next = SliceState {
+                owner: None,
+                parked: state.parked.saturating_sub(1),
+                skipped: state.skipped.saturating_add(1),
+                ..state
+            };
+            let set = ChangeSet::new(self.inner.settings.ids.new_id())
+                .put(key.clone(), revision.into(), encode(&next)?)
+                .delete(document.clone(), ExpectedDocument::At(found.revision));
+            if self.changed(&set).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns the position from which a slice should continue, and its anchor if known.
+    async fn place(
+        &self,
+        slice: Slice,
+        to: SeekTo,
+    ) -> Result<(Position, Option<FeedAnchor>), ProjectorError> {
+        let store = &self.inner.store;
+        let end = store.feed_end(slice).await?;
+        match to {
+            SeekTo::End => {
+                let read = FeedRead::new(slice, end).limit(1).filter(EventFilter::none());
+                let page = store.read_feed(&read).await?;
+                Ok((page.through, page.anchor))
+            }
+            SeekTo::After(position) if position <= end => Ok((position, None)),
+            SeekTo::After(position) => {
+                let reason = format!(
+                    "slice {slice} of the feed ends at position {end}, before position {position}: choose its end, or an \
+                     earlier position"
+                );
+                Err(ProjectorError::invalid(reason))
+            }
+        }
+    }
+
+    /// Applies the changes and notifies the workers. Returns `false` if the documents were changed concurrently.
+    async fn changed(&self, set: &ChangeSet) -> Result<bool, ProjectorError> {
+        match self.inner.store.change(set).await {
+            Ok(()) => {
+                self.inner.ordered.notify(usize::MAX);
+                Ok(true)
+            }
+            Err(ChangeError::Store(error)) => Err(error.into()),
+            Err(_) => Ok(false),
+        }
+    }
 }
