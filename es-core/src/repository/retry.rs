@@ -76,9 +76,18 @@ impl RetryPolicy {
         attempts < self.max_attempts
     }
 
-    /// Returns how long to wait after `attempts` attempts: a random delay.
-    pub(crate) fn delay_after(&self, attempts: u32) -> Duration {
+    /// Returns the delay after `attempts` attempts with full jitter: a random part of the exponential delay. Use it where
+    /// competing clients retry.
+    #[must_use]
+    pub fn delay_after(&self, attempts: u32) -> Duration {
         self.longest_delay_after(attempts).mul_f64(fastrand::f64())
+    }
+
+    /// Returns the delay after `attempts` attempts with equal jitter: at least half of the exponential delay. Use it to wait
+    /// out an outage.
+    #[must_use]
+    pub fn equal_jitter_delay_after(&self, attempts: u32) -> Duration {
+        self.longest_delay_after(attempts).mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
     /// Returns the longest delay after `attempts` attempts.
@@ -374,7 +383,10 @@ mod tests {
         let policy = RetryPolicy::default();
         for attempts in 1..=100 {
             let limit = Duration::from_millis(10).saturating_mul(2_u32.saturating_pow(attempts - 1));
-            assert!(policy.delay_after(attempts) <= limit.min(Duration::from_secs(1)));
+            let limit = limit.min(Duration::from_secs(1));
+            assert!(policy.delay_after(attempts) <= limit);
+            let delay = policy.equal_jitter_delay_after(attempts);
+            assert!(limit / 2 <= delay && delay <= limit, "{attempts}: {delay:?}");
         }
     }
 

@@ -15,6 +15,7 @@ use super::log::page::{LogPage, damaged};
 use super::log::reference::{CommitTag, Reference};
 use super::log::storage::{PageQuery, Pages, Storage};
 use crate::streams::item::Attributes;
+use crate::table::retry::Backoff;
 use crate::table::{Item, build_error, key, names, required, responses, translate};
 
 /// Why the pages that were found cannot be read on from a position.
@@ -183,9 +184,8 @@ impl TableFeed {
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html)).
 const MOST_KEYS: usize = 100;
 
-/// How often the rest of an answer is asked for without getting any of it, and how long is waited at first.
-const MOST_TRIES: u32 = 8;
-const WAIT: Duration = Duration::from_millis(20);
+/// How often unprocessed keys are requested again, if none of the responses contains any of them.
+const MAX_RETRIES: u32 = 8;
 
 /// The commits that were found.
 pub(crate) struct Resolved {
@@ -255,7 +255,8 @@ impl TableFeed {
         found: &mut Found,
     ) -> Result<Cost, StoreError> {
         let mut keys: Vec<Item> = places.iter().map(|(stream, sort)| key(stream, sort)).collect();
-        let (mut cost, mut tries) = (Cost::ZERO, 0);
+        let mut cost = Cost::ZERO;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
         while !keys.is_empty() {
             let wanted = KeysAndAttributes::builder()
                 .set_keys(Some(std::mem::take(&mut keys)))
@@ -273,7 +274,9 @@ impl TableFeed {
                 .map_err(|error| translate(&self.table.name, error))?;
             cost += responses::batch_read_cost(output.consumed_capacity());
             let items = required(output.responses, "Responses")?.remove(&self.table.name).unwrap_or_default();
-            tries = if items.is_empty() { tries + 1 } else { 0 };
+            if !items.is_empty() {
+                backoff.reset();
+            }
             for item in items {
                 let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
                 if let (Some(stream), Some(sort)) = (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
@@ -282,12 +285,13 @@ impl TableFeed {
             }
             let rest = required(output.unprocessed_keys, "UnprocessedKeys")?.remove(&self.table.name);
             keys = rest.map(|rest| rest.keys).unwrap_or_default();
-            if tries >= MOST_TRIES && !keys.is_empty() {
-                return Err(StoreError::Throttled("keys of a BatchGetItem stay unprocessed".into()));
+            if keys.is_empty() {
+                break;
             }
-            if !keys.is_empty() {
-                tokio::time::sleep(WAIT.mul_f64(fastrand::f64()) * (1 << tries)).await;
+            if backoff.failures() >= MAX_RETRIES {
+                return Err(StoreError::Throttled("some keys of a BatchGetItem remain unprocessed".into()));
             }
+            tokio::time::sleep(backoff.next()).await;
         }
         Ok(cost)
     }

@@ -1,4 +1,4 @@
-//! Reading a stream: as few pages as possible, and at most two of them in memory.
+//! Reading a stream with as few pages as possible, and at most two of them in memory.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use futures_util::{StreamExt, stream};
 
 use super::decode::{Answer, Found, KEY_RANGE};
 use super::item::{Attributes, CommitHead, Part};
+use crate::table::retry::Backoff;
 use crate::table::{ItemPage, MOST_ITEMS, Table, names};
 
-/// How often to wait for items that are not visible yet, and how long at first.
+/// How often to wait for items that are not visible yet.
 const MOST_WAITS: u32 = 10;
-const WAIT: Duration = Duration::from_millis(10);
 
 /// The progress of a read.
 struct Progress {
@@ -49,7 +49,7 @@ struct End {
     unusable: Option<Version>,
     /// In ascending order of their versions.
     parts: VecDeque<Part>,
-    /// Whether there are more before them.
+    /// Whether there may be more before them.
     more: bool,
     cost: Cost,
 }
@@ -92,8 +92,8 @@ impl Table {
     /// Returns the first page of a read that may start from a snapshot: one descending Query from the end of the partition,
     /// which returns the snapshot first, and then the newest commits.
     ///
-    /// If it does not reach back far enough, its result is kept, and the commits before it are read upwards, so that a long
-    /// stream needs no more memory than a short one.
+    /// If the page does not reach back far enough, its commits are kept, and those before them are read upwards, so that a
+    /// long stream needs no more memory than a short one.
     async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
         let End { snapshot, unusable, mut parts, more, cost } =
             self.end(progress, request.longest_tail).await?;
@@ -119,14 +119,14 @@ impl Table {
         match assembled(&progress.stream, if more { before } else { start }, parts)? {
             Some(commits) if !more || before <= start => page.commits = commits,
             Some(then) => progress.step = Step::Upwards { until: before, then, first: false },
-            // Something cannot be seen yet: it is read again.
+            // A part is not visible yet, so everything is read again.
             None => progress.step = Step::Upwards { until: head, then: Vec::new(), first: false },
         }
         Ok(page)
     }
 
-    /// Reads the snapshot, the `longest_tail` newest commits, and one that tells that the snapshot is not
-    /// ahead of them.
+    /// Reads the snapshot, the `longest_tail` newest commits, and one more, which shows whether the snapshot is ahead of the
+    /// stream.
     async fn end(&self, progress: &mut Progress, longest_tail: u32) -> Result<End, StoreError> {
         let limit = i32::try_from(longest_tail).unwrap_or(i32::MAX).saturating_add(2);
         let mut end = End::default();
@@ -154,7 +154,7 @@ impl Table {
             }
             from = answer.last_key;
             end.more = from.is_some();
-            // A page may end anywhere, even before the first commit.
+            // A page can end at any item, even before the first commit.
             if !end.more || !end.parts.is_empty() {
                 return Ok(end);
             }
@@ -172,9 +172,9 @@ impl Table {
         let mut page = Page::default();
         let assembly = &mut progress.assembly;
         let mut from = None;
-        let mut waits = 0;
+        let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
         loop {
-            // Every request starts after the last event that was read, so no event between two requests is left out.
+            // Every request starts after the last event that was read, so that no event between two requests is missed.
             let start = assembly.next();
             let until = assembly.awaited().map_or(until, |last| last.max(until));
             if start > until {
@@ -193,14 +193,17 @@ impl Table {
             let mut most_waits = MOST_WAITS;
             for found in found {
                 let Found::Part(part) = found else {
-                    return Err(StoreError::corrupt(&progress.stream, "a snapshot stands among the commits"));
+                    return Err(StoreError::corrupt(
+                        &progress.stream,
+                        "there is a snapshot among the commits",
+                    ));
                 };
                 let is_split = part.commit.first > part.whole.first || assembly.awaited().is_some();
                 match assembly.take(part)? {
                     Taken::Whole(commit) => page.commits.push(commit),
                     Taken::Started => {}
                     Taken::Ahead(error) => {
-                        // Anything before a whole commit is visible by now, or does not exist.
+                        // Everything before a complete commit is visible now, or does not exist.
                         most_waits = if is_split { MOST_WAITS } else { 1 };
                         missing = Some(error);
                         break;
@@ -224,12 +227,11 @@ impl Table {
             }
             // The rest of the last commit is beyond the limit, or something is not visible yet.
             if empty || missing.is_some() {
-                waits += 1;
-                if waits > most_waits {
+                if backoff.failures() >= most_waits {
                     return Err(missing.unwrap_or_else(|| assembly.incomplete()));
                 }
                 // Rare, so it is boxed, which keeps the future of a page small.
-                Box::pin(tokio::time::sleep(WAIT * waits)).await;
+                Box::pin(tokio::time::sleep(backoff.next())).await;
             }
         }
     }
@@ -341,7 +343,7 @@ pub(crate) enum Taken {
     Whole(Commit),
     /// Its commit is not complete yet.
     Started,
-    /// Something before it is missing. The error is for the case that it does not become visible.
+    /// A part before it is missing. The error applies if that part does not become visible.
     Ahead(StoreError),
 }
 
@@ -368,7 +370,8 @@ impl Assembly {
                 started
             }
             Some(_) => {
-                let reason = format!("the commit at version {} is another one than before", commit.first);
+                let reason =
+                    format!("the part at version {} is of another commit than the one before", commit.first);
                 return Err(self.corrupt(reason));
             }
         };

@@ -11,6 +11,9 @@ use aws_sdk_dynamodb::types::{
 };
 use es_core::{StoreError, error_text};
 
+use tokio::time::Instant;
+
+use super::retry::Backoff;
 use super::{Table, names, required, translate};
 
 /// How long to wait for a new table, and for its backups. AWS takes seconds.
@@ -78,8 +81,8 @@ impl Default for TableOptions {
 }
 
 impl Table {
-    /// Creates the table unless it exists, and waits until it is active. Returns whether it has the right keys, and the
-    /// right stream if `with_stream`; a table of another shape is left as it is.
+    /// Creates the table unless it exists, and waits until it is active. Returns whether it has the right keys and, if
+    /// `with_stream`, the right stream. A table of another shape is not changed.
     pub(crate) async fn create(&self, options: TableOptions, with_stream: bool) -> Result<bool, StoreError> {
         let request = self.definition(with_stream).map_err(|error| StoreError::Backend(error.into()))?;
         let throughput = options.throughput()?;
@@ -95,7 +98,7 @@ impl Table {
             .await;
         match result {
             Ok(_) => {}
-            // Another process is creating it, or has left it incomplete.
+            // Another process is creating it, or has failed to complete it.
             Err(SdkError::ServiceError(error)) if error.err().is_resource_in_use_exception() => {}
             Err(error) => return Err(translate(&self.name, error)),
         }
@@ -181,7 +184,7 @@ impl Table {
             .await;
         match result {
             Ok(_) => Ok(()),
-            // It is refused when another one was faster: then it is there.
+            // Another process has enabled it in the meantime.
             Err(_) if self.time_to_live().await?.is_some() => Ok(()),
             Err(error) => Err(translate(&self.name, error)),
         }
@@ -278,8 +281,8 @@ impl Table {
         }
     }
 
-    /// Logs a warning for each protection that is off. A server without backups is not one for production: it has
-    /// nothing to protect.
+    /// Logs a warning for each protection that is off. A server without backups is not a production server, so it needs no
+    /// warning.
     pub(crate) async fn warn_if_unprotected(&self, described: &TableDescription) {
         let table = &self.name;
         match self.client.describe_continuous_backups().table_name(table).send().await {
@@ -304,30 +307,29 @@ impl Table {
     }
 }
 
-/// A bounded wait for a change that AWS makes in the background, with pauses that double up to 2 s.
+/// A bounded wait for a change that AWS makes in the background, with up to 2 s between requests.
 struct Wait {
-    pause: Duration,
-    waited: Duration,
+    backoff: Backoff,
+    end: Instant,
 }
 
 impl Wait {
     fn new(first_pause: Duration) -> Self {
-        Self { pause: first_pause, waited: Duration::ZERO }
+        let backoff = Backoff::new(first_pause, Duration::from_secs(2));
+        Self { backoff, end: Instant::now() + MAX_WAIT }
     }
 
     /// Returns whether [`MAX_WAIT`] has passed.
     fn is_over(&self) -> bool {
-        self.waited >= MAX_WAIT
+        Instant::now() >= self.end
     }
 
     async fn pause(&mut self) {
-        tokio::time::sleep(self.pause).await;
-        self.waited += self.pause;
-        self.pause = (self.pause * 2).min(Duration::from_secs(2));
+        tokio::time::sleep(self.backoff.next()).await;
     }
 }
 
-/// Whether the server does not have the operation, as DynamoDB Local and the embedded engine do not.
+/// Returns whether the server does not support the operation, like DynamoDB Local and the embedded engine.
 fn is_unknown_operation(error: &impl ProvideErrorMetadata) -> bool {
     error.code() == Some("UnknownOperationException")
 }

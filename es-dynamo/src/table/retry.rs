@@ -2,24 +2,36 @@
 
 use std::time::Duration;
 
-use es_core::StoreError;
+use es_core::{RetryPolicy, StoreError};
 
-/// The longest pause after the first failure, and after any.
-const SHORTEST: Duration = Duration::from_millis(50);
-const LONGEST: Duration = Duration::from_secs(10);
-
-/// Exponential backoff with jitter, for failures in a row.
-#[derive(Debug, Default)]
+/// Exponential backoff with jitter between failures in a row. The default is 50 ms at first and 10 s at most.
+#[derive(Debug)]
 pub(crate) struct Backoff {
+    policy: RetryPolicy,
     failures: u32,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new(Duration::from_millis(50), Duration::from_secs(10))
+    }
+}
+
 impl Backoff {
-    /// Counts a failure, and returns the pause after it.
+    /// Returns a backoff of `base` after the first failure and `max` at most.
+    pub(crate) fn new(base: Duration, max: Duration) -> Self {
+        Self { policy: RetryPolicy::default().with_base_delay(base).with_max_delay(max), failures: 0 }
+    }
+
+    /// Counts a failure, and returns the delay after it.
     pub(crate) fn next(&mut self) -> Duration {
-        let longest = SHORTEST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures += 1;
-        longest.mul_f64(0.5 + fastrand::f64() / 2.0)
+        self.policy.equal_jitter_delay_after(self.failures)
+    }
+
+    /// Resets the backoff after a success.
+    pub(crate) fn reset(&mut self) {
+        self.failures = 0;
     }
 
     /// Returns the number of failures in a row.
@@ -28,7 +40,7 @@ impl Backoff {
     }
 }
 
-/// How many failures of one request in a row are retried.
+/// The maximum number of retries of one request.
 const MAX_RETRIES: u32 = 10;
 
 /// Sends a request, and retries it with backoff while its error [is retryable](StoreError::is_retryable).

@@ -89,7 +89,7 @@ impl Outage<'_> {
         {
             *count -= 1;
         }
-        self.backoff = Backoff::default();
+        self.backoff.reset();
     }
 }
 
