@@ -138,5 +138,5 @@ fn parts_that_contradict_each_other_are_no_commit() {
     };
     assert_eq!(load(vec![part(1, 2), part(2, 2)]).expect("fits together").version, 2);
     let error = load(vec![part(1, 2), part(2, 3), part(3, 3)]).expect_err("contradicts itself");
-    assert!(error.to_string().contains("is another one than before"), "{error}");
+    assert!(error.to_string().contains("is of another commit than the one before"), "{error}");
 }

@@ -16,7 +16,7 @@ use crate::table::{
     build_error, cancelled as why_cancelled, item_size, names, outcome_unknown, qualified,
 };
 
-/// What a document has to be, in DynamoDB's words.
+/// An [`ExpectedDocument`] as a condition expression.
 #[derive(Default)]
 pub(crate) struct Condition {
     pub(crate) expression: Option<&'static str>,
@@ -28,12 +28,12 @@ impl Condition {
         match expected {
             ExpectedDocument::Any => Self::default(),
             ExpectedDocument::Absent => Self { expression: Some(PLACE_IS_FREE), values: None },
-            ExpectedDocument::At(revision) => Self::about("r = :revision", revision),
+            ExpectedDocument::At(revision) => Self::on_revision("r = :revision", revision),
         }
     }
 
-    /// A condition with one value, `:revision`.
-    pub(crate) fn about(expression: &'static str, revision: Revision) -> Self {
+    /// Returns a condition with one value, `:revision`.
+    pub(crate) fn on_revision(expression: &'static str, revision: Revision) -> Self {
         let value = AttributeValue::S(revision.to_string());
         let values = Some(Item::from([(":revision".to_owned(), value)]));
         Self { expression: Some(expression), values }
@@ -79,7 +79,8 @@ impl Table {
         Err(outdated(&change.key, is_outcome_unknown))
     }
 
-    /// Whether a document has a revision, by the item that came back with a refusal, if one did.
+    /// Returns whether a document has the revision. `item` is the existing item of a failed condition, if it was returned;
+    /// otherwise the document is read.
     pub(crate) async fn is_at(
         &self,
         key: &DocumentKey,
@@ -97,8 +98,8 @@ impl Table {
     }
 }
 
-/// The error for a document that is not what the change expects. If an earlier attempt may have been carried out, this
-/// may be its work, or that of another writer after it.
+/// Returns the error for a document that does not meet its condition. If an earlier attempt may have been applied, the
+/// document may be its result, or the result of a later writer.
 pub(crate) fn outdated(key: &DocumentKey, is_outcome_unknown: bool) -> ChangeError {
     let outdated = ChangeError::outdated(key);
     match is_outcome_unknown {
@@ -107,12 +108,15 @@ pub(crate) fn outdated(key: &DocumentKey, is_outcome_unknown: bool) -> ChangeErr
     }
 }
 
-/// That the set has not written this document yet: where nothing else is asked, a repetition is seen by it.
+/// The condition that the set has not written this document yet. It makes a repetition of an unconditional write fail, so
+/// that the repetition is recognized.
 const IS_NOT_OURS: &str = "attribute_not_exists(pk) OR r <> :revision";
 
 impl Table {
-    /// The set's own revision is the token of the transaction: for the ten minutes that DynamoDB remembers it, a
-    /// repetition is known whatever has become of the documents.
+    /// Applies a set in one transaction.
+    ///
+    /// The revision of the set is the client request token of the transaction. DynamoDB remembers it for ten minutes, in
+    /// which it recognizes a repetition even if the documents have changed.
     pub(crate) async fn change_all(&self, set: &ChangeSet) -> Result<(), ChangeError> {
         let mut items = Vec::with_capacity(set.changes().len() + set.additional_writes().len());
         let mut bytes = 0;
@@ -122,7 +126,7 @@ impl Table {
             bytes += size;
         }
         for write in set.additional_writes() {
-            let item = self.joined(write)?;
+            let item = self.additional(write)?;
             bytes += item.put().map_or(0, |put| item_size(put.item()));
             items.push(item);
         }
@@ -132,12 +136,13 @@ impl Table {
         }
         match self.transact_once(items, set.revision().to_string()).await? {
             Transacted::Done(_) => Ok(()),
-            Transacted::Cancelled(cancelled) => self.why_unchanged(set, cancelled).await,
+            Transacted::Cancelled(cancelled) => self.outcome_of_cancelled(set, cancelled).await,
         }
     }
 
-    /// Why a transaction was cancelled. That the set was carried out before is looked for first.
-    async fn why_unchanged(&self, set: &ChangeSet, cancelled: Cancelled) -> Result<(), ChangeError> {
+    /// Returns the outcome of a set whose transaction was canceled: success if a document shows that the set was applied
+    /// before.
+    async fn outcome_of_cancelled(&self, set: &ChangeSet, cancelled: Cancelled) -> Result<(), ChangeError> {
         let Cancelled { mut reasons, is_outcome_unknown } = cancelled;
         let qualify = |error| ChangeError::from(qualified(error, is_outcome_unknown));
         let mut unexpected = None;
@@ -150,14 +155,14 @@ impl Table {
             }
             unexpected = unexpected.or(Some(&change.key));
         }
-        // An item that another transaction holds says nothing of whose revision it has.
-        if reasons.iter().any(|reason| matches!(reason, Reason::Passing(_) | Reason::Lasting(_))) {
+        // An item in a transaction conflict is not returned, so its revision is unknown.
+        if reasons.iter().any(|reason| matches!(reason, Reason::Transient(_) | Reason::Permanent(_))) {
             return Err(qualify(why_cancelled(&reasons)));
         }
         match unexpected {
             Some(key) => Err(outdated(key, is_outcome_unknown)),
             None if reasons.iter().any(|reason| matches!(reason, Reason::Condition(_))) => {
-                // The condition of a joined write can come true before a late attempt arrives.
+                // The condition of an additional write can become true before a late attempt arrives.
                 match is_outcome_unknown {
                     true => Err(outcome_unknown(StoreError::Backend(ChangeError::Refused.into())).into()),
                     false => Err(ChangeError::Refused),
@@ -167,8 +172,9 @@ impl Table {
         }
     }
 
-    /// Returns an additional write, of one of the SDK's types, if it does not touch the store's items.
-    pub(crate) fn joined(&self, write: &AdditionalWrite) -> Result<TransactWriteItem, StoreError> {
+    /// Returns an additional write as an item of a transaction. It has one of the SDK's types, and must not change an item of
+    /// the store.
+    pub(crate) fn additional(&self, write: &AdditionalWrite) -> Result<TransactWriteItem, StoreError> {
         if let Some(condition) = write.downcast_ref::<DocumentCondition>() {
             return self.document_condition(condition);
         }
@@ -185,7 +191,8 @@ impl Table {
             builder.condition_check(check.clone()).build()
         } else {
             return Err(StoreError::invalid(format!(
-                "a DynamoDB store does not support additional writes of type `{}`: use a Put, Update, Delete, or ConditionCheck of aws_sdk_dynamodb::types",
+                "a DynamoDB store does not support additional writes of type `{}`: use a Put, Update, Delete, or \
+                 ConditionCheck of aws_sdk_dynamodb::types",
                 write.kind()
             )));
         };
@@ -202,7 +209,7 @@ impl Table {
         Ok(item)
     }
 
-    /// What a document has to be, as a part of a transaction.
+    /// Returns a condition on a document as an item of a transaction.
     pub(crate) fn document_condition(
         &self,
         condition: &DocumentCondition,
@@ -210,7 +217,7 @@ impl Table {
         let Condition { expression, values } = Condition::of(condition.expected);
         let Some(expression) = expression else {
             return Err(StoreError::invalid(
-                "a condition on a document that may be anything is none: leave it out",
+                "the condition `ExpectedDocument::Any` on a document has no effect: remove it",
             ));
         };
         let check = ConditionCheck::builder()
@@ -223,7 +230,7 @@ impl Table {
         Ok(TransactWriteItem::builder().condition_check(check).build())
     }
 
-    /// A change as a part of a transaction, and its bytes.
+    /// Returns a change as an item of a transaction, and its size in bytes.
     fn document_change(
         &self,
         change: &DocumentChange,
@@ -247,7 +254,7 @@ impl Table {
         let item = document_item(&change.key, revision, body)?;
         let bytes = item_size(&item);
         let Condition { expression, values } = match change.expected {
-            ExpectedDocument::Any => Condition::about(IS_NOT_OURS, revision),
+            ExpectedDocument::Any => Condition::on_revision(IS_NOT_OURS, revision),
             expected => Condition::of(expected),
         };
         let put = Put::builder()
@@ -262,7 +269,7 @@ impl Table {
     }
 }
 
-/// Whether the partition, or the sort key, is one of the store's own.
+/// Returns whether a key belongs to the store.
 fn is_own(item: &Item) -> bool {
     let text = |name: &str| item.get(name).and_then(|key| key.as_s().ok());
     text(names::PARTITION_KEY).is_some_and(|key| key.starts_with(names::OWN_PARTITIONS))

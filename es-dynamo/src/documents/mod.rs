@@ -1,4 +1,4 @@
-//! Documents beside the events: one item each.
+//! Documents beside the events. Each is one item.
 
 mod change;
 
@@ -24,14 +24,14 @@ impl Table {
     }
 }
 
-/// Where a listing starts.
+/// The start of a listing.
 enum Start {
-    /// With the first document that fits.
+    /// The first document with the prefix.
     First,
-    /// After this key.
+    /// The document after this key.
     After(Item),
-    /// Nowhere: all that fits comes before.
-    Nowhere,
+    /// The listing is empty: all documents with the prefix come before its start.
+    Empty,
 }
 
 impl Table {
@@ -39,7 +39,7 @@ impl Table {
         let mut from = match start(query) {
             Start::First => None,
             Start::After(key) => Some(key),
-            Start::Nowhere => return Ok(DocumentPage::default()),
+            Start::Empty => return Ok(DocumentPage::default()),
         };
         loop {
             let output = self
@@ -74,18 +74,19 @@ impl Table {
     }
 }
 
-/// DynamoDB takes no start outside of what the condition asks for.
+/// Returns the start of a query's listing. DynamoDB rejects an exclusive start key that does not meet the key condition.
 fn start(query: &DocumentQuery) -> Start {
     match query.after.as_deref() {
         None => Start::First,
         Some(after) if after.starts_with(&query.prefix) => {
             Start::After(key(partition(&query.collection), sort_key(after)))
         }
-        Some(after) if (after < query.prefix.as_str()) == query.descending => Start::Nowhere,
+        Some(after) if (after < query.prefix.as_str()) == query.descending => Start::Empty,
         Some(_) => Start::First,
     }
 }
 
+/// Returns the name of a document, from its sort key.
 fn name_of(query: &DocumentQuery, sort_key: Option<AttributeValue>) -> Result<String, StoreError> {
     let name = match &sort_key {
         Some(AttributeValue::S(sort_key)) => sort_key.strip_prefix(names::DOCUMENT_KEY),
@@ -93,26 +94,34 @@ fn name_of(query: &DocumentQuery, sort_key: Option<AttributeValue>) -> Result<St
     };
     name.map(str::to_owned).ok_or_else(|| {
         let what = format!("a document in the collection `{}`", query.collection);
-        StoreError::corrupt_item(what, format!("its attribute `{}` names none", names::SORT_KEY))
+        StoreError::corrupt_item(
+            what,
+            format!("its attribute `{}` is not the sort key of a document", names::SORT_KEY),
+        )
     })
 }
 
-/// The partition of a collection.
+/// Returns the partition key of a collection.
 pub(crate) fn partition(collection: &str) -> String {
     format!("{}{collection}", names::DOCUMENT_PREFIX)
 }
 
-/// The sort key of the document `name`, or what those of several start with.
+/// Returns the sort key of the document `name`, or the prefix of the sort keys of all documents whose names start with
+/// `name`.
 pub(crate) fn sort_key(name: &str) -> String {
     format!("{}{name}", names::DOCUMENT_KEY)
 }
 
-/// The key of a document.
+/// Returns the key of a document.
 pub(crate) fn document_key(of: &DocumentKey) -> Item {
     key(partition(of.collection()), sort_key(of.name()))
 }
 
-/// The item of a document, if it is not too large for one.
+/// Returns the item of a document.
+///
+/// # Errors
+///
+/// [`StoreError::TooLarge`] if it exceeds the maximum size of an item.
 pub(crate) fn document_item(of: &DocumentKey, revision: Revision, body: &str) -> Result<Item, StoreError> {
     let mut item = document_key(of);
     item.insert(names::REVISION.to_owned(), AttributeValue::S(revision.to_string()));
@@ -125,25 +134,25 @@ pub(crate) fn document_item(of: &DocumentKey, revision: Revision, body: &str) ->
     }
 }
 
-/// The revision that an item has.
+/// Returns the revision of a document.
 pub(crate) fn revision_of(of: &DocumentKey, item: &Item) -> Result<Revision, StoreError> {
     let damaged = |reason| damaged(of, names::REVISION, reason);
     let text = match item.get(names::REVISION) {
         Some(AttributeValue::S(text)) => text,
-        Some(_) => return Err(damaged("is no text")),
+        Some(_) => return Err(damaged("is not a string")),
         None => return Err(damaged("is missing")),
     };
-    // Conditions compare texts: another spelling of the same UUID would never meet them.
+    // Conditions compare strings, so no condition would match a different spelling of the UUID.
     let revision = text.parse().ok().filter(|revision: &Revision| revision.to_string() == *text);
-    revision.ok_or_else(|| damaged("is no UUID"))
+    revision.ok_or_else(|| damaged("is not a UUID in canonical form"))
 }
 
-/// The document that an item holds.
+/// Decodes a document.
 pub(crate) fn document_from(of: &DocumentKey, mut item: Item) -> Result<Document, StoreError> {
     let revision = revision_of(of, &item)?;
     match item.remove(names::BODY) {
         Some(AttributeValue::S(body)) => Ok(Document::new(revision, body)),
-        Some(_) => Err(damaged(of, names::BODY, "is no text")),
+        Some(_) => Err(damaged(of, names::BODY, "is not a string")),
         None => Err(damaged(of, names::BODY, "is missing")),
     }
 }

@@ -1,4 +1,4 @@
-//! Streams: appending and reading commits, snapshots, claims, and idempotency keys.
+//! Streams: appending and reading commits, snapshots, claims, and idempotency records.
 
 mod append;
 mod claims;

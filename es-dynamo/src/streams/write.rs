@@ -9,7 +9,7 @@ use es_core::store::{
 };
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
-use super::claims::{claim_item, claim_key, holder_of, marker_from, marker_item, marker_key};
+use super::claims::{claim_item, claim_key, holder_of, record_from, record_item, record_key};
 use super::item::commit_items;
 use crate::table::responses::write_units;
 use crate::table::{
@@ -48,19 +48,19 @@ impl Table {
         &self,
         key: &IdempotencyKey,
     ) -> Result<IdempotencyLookup, StoreError> {
-        let (item, cost) = self.get(marker_key(key)).await?;
-        Ok(IdempotencyLookup::new(item.map(|item| marker_from(&item)).transpose()?, cost))
+        let (item, cost) = self.get(record_key(key)).await?;
+        Ok(IdempotencyLookup::new(item.map(|item| record_from(&item)).transpose()?, cost))
     }
 }
 
-/// Why the last attempt was cancelled, if an earlier one may still be carried out: it may have been sent and not have
-/// arrived yet.
+/// Returns the error of a set whose last attempt was cancelled while an earlier attempt, which was sent but may not have
+/// arrived yet, can still be applied.
 fn still_possible(error: WriteError) -> WriteError {
     let reason = match error {
-        // Commits stay where they are, and markers until they expire: nothing that has met one is ever carried out.
+        // Commits are never moved, and idempotency records stay until they expire, so a late attempt is refused as well.
         WriteError::Conflict(_) | WriteError::AlreadyDone(_) => return error,
         WriteError::Store(error) => return outcome_unknown(error).into(),
-        // A claim can be given back, and the condition of a joined write can come true.
+        // A claim can be released, and the condition of an additional write can become true.
         WriteError::Claimed(claimed) => claimed.to_string(),
         WriteError::Refused(refused) => refused.to_string(),
         other => other.to_string(),
@@ -68,11 +68,11 @@ fn still_possible(error: WriteError) -> WriteError {
     outcome_unknown(StoreError::Backend(reason.into())).into()
 }
 
-/// That a claim is free, or held by the one stream that may hold it.
+/// The condition that a claim is free, or held by the stream that may hold it.
 const CLAIM_IS_FREE: &str = "attribute_not_exists(pk) OR h = :holder";
 
-/// That there is no marker, or one that has expired.
-const MARKER_IS_FREE: &str = "attribute_not_exists(pk) OR #ttl < :now";
+/// The condition that there is no idempotency record, or one that has expired.
+const RECORD_IS_ABSENT: &str = "attribute_not_exists(pk) OR #ttl < :now";
 
 /// What one item of the transaction is there for.
 pub(crate) enum Purpose<'a> {
@@ -124,21 +124,21 @@ impl Table {
             transaction.add(item, Purpose::Claim(change), bytes);
         }
         if let Some(once) = set.idempotency() {
-            let item = marker_item(once);
+            let item = record_item(once);
             let bytes = item_size(&item);
             if bytes > SIZE_LIMIT {
                 return Err(
                     StoreError::too_large("the record of an idempotency key", bytes, SIZE_LIMIT).into()
                 );
             }
-            let PutIf(put) = self.put_if(item, MARKER_IS_FREE);
+            let PutIf(put) = self.put_if(item, RECORD_IS_ABSENT);
             let now = AttributeValue::N(once.now.timestamp().to_string());
             let put = put.expression_attribute_names("#ttl", names::TIME_TO_LIVE);
             let put = PutIf(put.expression_attribute_values(":now", now)).build()?;
             transaction.add(put, Purpose::Once(once), bytes);
         }
         for (index, write) in set.additional_writes().iter().enumerate() {
-            let item = self.joined(write)?;
+            let item = self.additional(write)?;
             let bytes = item.put().map_or(0, |put| item_size(put.item()));
             transaction.add(item, Purpose::Joined(index), bytes);
         }
@@ -216,17 +216,17 @@ impl Table {
         }
         for (purpose, item) in failed() {
             if let Purpose::Once(once) = purpose {
-                let (marker, read) = match item {
-                    Some(item) => (Some(marker_from(item)?), Cost::ZERO),
+                let (record, read) = match item {
+                    Some(item) => (Some(record_from(item)?), Cost::ZERO),
                     None => {
                         let found = self.idempotency_record(&once.key).await?;
                         (found.record, found.cost)
                     }
                 };
                 cost += read;
-                return match marker {
-                    Some(marker) if marker.id == once.id => Ok(written.at_cost(cost).repeated()),
-                    Some(marker) => Err(WriteError::AlreadyDone(marker)),
+                return match record {
+                    Some(record) if record.id == once.id => Ok(written.at_cost(cost).repeated()),
+                    Some(record) => Err(WriteError::AlreadyDone(record)),
                     None => {
                         Err(StoreError::Throttled("the record of an idempotency key has just expired".into())
                             .into())
@@ -238,7 +238,7 @@ impl Table {
             return Err(Conflict::new(stream.clone(), expected, actual, cost).into());
         }
         // What still changes is seen again first: the holder of a claim may be giving it back right now.
-        if reasons.iter().any(|reason| matches!(reason, Reason::Passing(_) | Reason::Lasting(_))) {
+        if reasons.iter().any(|reason| matches!(reason, Reason::Transient(_) | Reason::Permanent(_))) {
             return Err(cancelled(reasons).into());
         }
         for (purpose, item) in failed() {

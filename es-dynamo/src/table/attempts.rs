@@ -1,8 +1,8 @@
 //! Writes, and whether one of their attempts may have been executed.
 //!
-//! The SDK retries a request whose response is lost, and reports only the last attempt. If that one is refused,
-//! because the credentials have expired in the meantime for example, its error says nothing about the attempts before
-//! it, which may have been carried out. An interceptor therefore watches every attempt of every write.
+//! The SDK retries a request whose response is lost, and reports only the last attempt. If the last attempt is refused, for
+//! example because the credentials have expired in the meantime, its error says nothing about the earlier attempts, which
+//! may have been executed. An interceptor therefore watches every attempt of every write.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -43,7 +43,7 @@ struct Attempts {
 pub(crate) struct Failed<E> {
     /// The error of the last attempt.
     pub(crate) error: SdkError<E, HttpResponse>,
-    /// Whether any attempt may have been carried out, or may still be: a request can arrive late.
+    /// Whether any attempt may have been executed, or may still be: a request can arrive late.
     pub(crate) is_outcome_unknown: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Failed<E> {
 pub(crate) fn watched<T, E>(
     request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
 ) -> impl Future<Output = Result<T, Failed<E>>> {
-    // With `async` blocks instead of combinators, the future of the request, of several KB, would be copied several times.
+    // Combinators, because `async` blocks would copy the future of the request, which has several KB, several times.
     let watched = request.map(|result| {
         let is_outcome_unknown = ATTEMPTS.with(|attempts| attempts.unresolved.get());
         result.map_err(|error| Failed { error, is_outcome_unknown })
@@ -60,7 +60,7 @@ pub(crate) fn watched<T, E>(
     ATTEMPTS.scope(Attempts::default(), watched)
 }
 
-/// The interceptor that [`watched`] needs.
+/// Returns the interceptor that [`watched`] needs.
 pub(crate) fn interceptor() -> SharedInterceptor {
     SharedInterceptor::permanent(WatchAttempts)
 }
@@ -80,7 +80,7 @@ impl Intercept for WatchAttempts {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        // Reads are not watched, and have no attempts.
+        // Reads are not watched, so they have no task-local.
         let _ = ATTEMPTS.try_with(|attempts| attempts.transmitted.set(true));
         Ok(())
     }
@@ -161,7 +161,7 @@ pub(crate) struct ConditionFailed {
 
 /// The error of a write of one item, which may have a condition.
 pub(crate) trait ConditionalWrite: ProvideErrorMetadata + Error + Send + Sync + 'static {
-    /// Whether the condition failed.
+    /// Returns whether the condition failed.
     fn is_condition_failed(&self) -> bool;
 
     /// Returns the item that failed the condition.
@@ -194,7 +194,7 @@ impl ConditionalWrite for DeleteItemError {
     }
 }
 
-/// Returns `error`, or an error that says that the outcome is unknown if it is.
+/// Returns `error`, or an error that says that the outcome is unknown if `is_outcome_unknown`.
 pub(crate) fn qualified(error: StoreError, is_outcome_unknown: bool) -> StoreError {
     match is_outcome_unknown {
         true => outcome_unknown(error),

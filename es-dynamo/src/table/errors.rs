@@ -24,7 +24,10 @@ where
             );
         }
         SdkError::DispatchFailure(failure) if failure.is_user() => {
-            return StoreError::setup("the client is not set up to send requests", Some(cause(&error)));
+            return StoreError::setup(
+                "the client cannot send requests: check its HTTP client",
+                Some(cause(&error)),
+            );
         }
         SdkError::DispatchFailure(failure) if failure.is_other() && no_credentials(&error) => {
             return StoreError::setup(
@@ -71,7 +74,7 @@ where
 }
 
 /// Returns the code with which the service refused a request: the error code of a response with a status from 400 to
-/// 499. After any other response, what became of the request is unknown.
+/// 499. After any other response, the outcome of the request is unknown.
 pub(crate) fn refusal_code<E>(error: &SdkError<E, HttpResponse>) -> Option<&str>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -80,8 +83,8 @@ where
     error.code().filter(|code| !code.is_empty() && refused.raw().status().is_client_error())
 }
 
-/// Returns whether the client is configured without credentials. Failing to get them is another error, which may
-/// pass.
+/// Returns whether the client is configured without credentials. A failure to load them is a different error, which may be
+/// transient.
 pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -100,16 +103,16 @@ pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Returns the error as a text: its code and message, or its causes. Never includes the response with its items.
+/// Returns the error as a message: its code and message, or its causes. Never includes the response with its items.
 pub(crate) fn cause<E>(error: &SdkError<E, HttpResponse>) -> Box<dyn Error + Send + Sync>
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let code = error.code().filter(|code| !code.is_empty());
-    Box::new(Said(match (code, error.message(), error.raw_response()) {
+    Box::new(Message(match (code, error.message(), error.raw_response()) {
         (Some(code), Some(message), _) => format!("{code}: {message}"),
         (Some(code), None, _) => code.to_owned(),
-        // The SDK's parser says where it failed, and does not quote the body.
+        // The error of the SDK's parser contains the location of the failure, but not the body.
         (None, _, Some(response)) => {
             let bytes = response.body().bytes().map_or(0, <[u8]>::len);
             let status = response.status().as_u16();
@@ -122,7 +125,8 @@ where
     }))
 }
 
-/// The error of a write whose last attempt failed with `last`, and of which another attempt may have been carried out.
+/// Returns the error of a write whose last attempt failed with `last`, and of which an earlier attempt may have been
+/// executed.
 pub(crate) fn outcome_unknown(last: StoreError) -> StoreError {
     match last {
         StoreError::Unavailable(_) => last,
@@ -130,17 +134,17 @@ pub(crate) fn outcome_unknown(last: StoreError) -> StoreError {
     }
 }
 
-/// A text of DynamoDB, of the SDK, or of the network.
+/// An error message of DynamoDB, of the SDK, or of the network.
 #[derive(Debug)]
-struct Said(String);
+struct Message(String);
 
-impl fmt::Display for Said {
+impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Error for Said {}
+impl Error for Message {}
 
 /// An attempt without a readable response, before the last one.
 #[derive(Debug)]
@@ -151,7 +155,7 @@ struct Unresolved {
 impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "an earlier attempt had no readable response and may have been carried out; the last one failed",
+            "an earlier attempt had no readable response and may have been executed; the last attempt failed",
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Items, their keys, and their sizes as DynamoDB counts them.
+//! Items, their keys, and their sizes as DynamoDB computes them.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ pub(crate) fn value_size(value: &AttributeValue) -> u64 {
     }
 }
 
-/// About one byte for two significant digits, and one more; another one for a sign.
+/// Returns the approximate size of a number: one byte per two significant digits, one more, and one for a minus sign.
 fn number_size(number: &str) -> u64 {
     let digits = number.bytes().filter(u8::is_ascii_digit).count() as u64;
     digits.div_ceil(2) + 1 + u64::from(number.starts_with('-'))

@@ -1,7 +1,7 @@
-//! The table: requests for items, whatever they hold.
+//! The table: requests for items, independent of their content.
 //!
 //! This is the lowest layer. It knows the names of keys and attributes, limits and capacity units, lost responses and
-//! failed conditions, but nothing of streams, documents, or the feed.
+//! failed conditions, but it does not know about streams, documents, or the feed.
 
 pub(crate) mod admin;
 pub(crate) mod attempts;
@@ -42,7 +42,7 @@ pub(crate) const PLACE_IS_FREE: &str = "attribute_not_exists(pk)";
 /// The condition of a Query for the sort keys between two, both included. Its values are those of [`Table::query`].
 pub(crate) const KEY_RANGE: &str = "pk = :pk AND sk BETWEEN :from AND :to";
 
-/// A table, and the client to reach it.
+/// A table, and its client.
 pub(crate) struct Table {
     /// The application's client.
     pub(crate) given: Client,
@@ -63,8 +63,8 @@ pub(crate) enum Written {
 impl Table {
     /// Returns the table `name` of `client`.
     ///
-    /// `decoder` is added to the interceptors of the client unless it has any: those may need the decoded response, for
-    /// example to decrypt it.
+    /// `decoder` is added to the interceptors of the client, unless the client has any: interceptors of the application may
+    /// need the decoded response, for example to decrypt it.
     pub(crate) fn new(client: Client, name: String, decoder: SharedInterceptor) -> Self {
         let mut config = client.config().to_builder();
         config.push_interceptor(attempts::interceptor());
@@ -80,7 +80,7 @@ impl Table {
         }
     }
 
-    /// Returns the item with a key, strongly consistent.
+    /// Reads the item with a key, strongly consistent.
     pub(crate) async fn get(&self, key: Item) -> Result<(Option<Item>, Cost), StoreError> {
         let output = self
             .client
@@ -146,7 +146,7 @@ impl Table {
         }
     }
 
-    /// Puts an item unless there is one with its key, which is returned then.
+    /// Puts an item if its key is free. Otherwise, the existing item is returned.
     pub(crate) fn put_if_absent(
         &self,
         item: Item,

@@ -1,9 +1,9 @@
-//! Responses: the fields that prove that one is from DynamoDB, and the capacity units that they report.
+//! Responses: the fields that prove that they are from DynamoDB, and the capacity units that they report.
 //!
-//! A broken gateway may answer `200` with an empty body or with unrelated JSON. The SDK parses that as a response in which
-//! every field is absent: a write would be taken for acknowledged, a stream for empty, a shard for finished. So each
-//! response must have the fields that its request asked for, among them the consumed capacity. Without them, the outcome
-//! of the request is unknown.
+//! A broken gateway may return `200` with an empty body or with unrelated JSON. The SDK parses that as a response in which
+//! every field is absent: a write would count as acknowledged, a stream as empty, a shard as finished. Therefore, each
+//! response must have the fields that its request asked for, including the consumed capacity. Without them, the outcome of
+//! the request is unknown.
 
 use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::scan::ScanOutput;

@@ -1,7 +1,7 @@
 //! A pool of request futures.
 //!
 //! The future of an SDK request has more than 6 KB. Allocating and freeing it for each request took about half of the
-//! instructions that a command adds to its requests, and an enclosing future would be copied together with it.
+//! instructions that a command adds to its requests, and embedding it in another future would copy it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_take_turns_in_one_place_and_leave_nothing_in_it() {
+    async fn consecutive_requests_reuse_one_place_and_leave_it_empty() {
         let sender = Sender::new(echo);
         for text in ["a", "b", "c"] {
             let text: Arc<str> = text.into();
@@ -95,14 +95,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_at_the_same_time_have_places_of_their_own() {
+    async fn concurrent_requests_have_separate_places() {
         let sender = Sender::new(echo);
         let (a, b) = tokio::join!(sender.send("a".into()), sender.send("b".into()));
         assert_eq!((&*a, &*b, sender.idle().len()), ("a", "b", 2));
     }
 
     #[tokio::test]
-    async fn a_request_that_is_given_up_is_dropped() {
+    async fn dropping_the_future_drops_the_request() {
         let sender = Sender::new(wait);
         let text: Arc<str> = "a".into();
         assert!(sender.send(Arc::clone(&text)).now_or_never().is_none());

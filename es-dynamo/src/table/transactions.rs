@@ -30,28 +30,29 @@ pub(crate) struct Cancelled {
     pub(crate) is_outcome_unknown: bool,
 }
 
-/// The part of one item in a cancellation.
+/// Why one item contributed to a cancellation.
 pub(crate) enum Reason {
+    /// It did not.
     None,
     /// Its condition failed, on the existing item if that was returned.
     Condition(Option<Item>),
-    /// A transient error.
-    Passing(String),
-    /// A permanent error.
-    Lasting(String),
+    /// A transient error, by its code.
+    Transient(String),
+    /// A permanent error, by its code.
+    Permanent(String),
 }
 
 impl Table {
     /// Sends a transaction.
     ///
-    /// The SDK gives each call a client request token, by which DynamoDB recognizes retries. Later calls recognize commits
-    /// by their ids, as with single items.
+    /// The SDK adds a client request token to each call, by which DynamoDB recognizes its retries. A later call recognizes an
+    /// existing commit by its id, as for single items.
     pub(crate) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
         self.transact_with(items, None).await
     }
 
-    /// Like [`transact`](Self::transact), with a client request token by which DynamoDB recognizes later calls, too, for
-    /// ten minutes.
+    /// Like [`transact`](Self::transact), with a client request token, by which DynamoDB also recognizes later calls for ten
+    /// minutes.
     pub(crate) async fn transact_once(
         &self,
         items: Vec<TransactWriteItem>,
@@ -129,26 +130,26 @@ impl From<CancellationReason> for Reason {
                 | "ThrottlingError"
                 | "RequestLimitExceeded"
                 | "InternalServerError"),
-            ) => Self::Passing(code.to_owned()),
-            Some(code) => Self::Lasting(code.to_owned()),
+            ) => Self::Transient(code.to_owned()),
+            Some(code) => Self::Permanent(code.to_owned()),
         }
     }
 }
 
-/// Returns the error of a transaction that was canceled for another reason than a condition.
+/// Returns the error of a transaction that was canceled for a reason other than a condition.
 pub(crate) fn cancelled(reasons: &[Reason]) -> StoreError {
-    let mut passing = Vec::new();
-    let mut lasting = Vec::new();
+    let mut transient = Vec::new();
+    let mut permanent = Vec::new();
     for (index, reason) in reasons.iter().enumerate() {
         match reason {
             Reason::None | Reason::Condition(_) => {}
-            Reason::Passing(code) => passing.push(format!("{code} at item {index}")),
-            Reason::Lasting(code) => lasting.push(format!("{code} at item {index}")),
+            Reason::Transient(code) => transient.push(format!("{code} at item {index}")),
+            Reason::Permanent(code) => permanent.push(format!("{code} at item {index}")),
         }
     }
-    let said = |codes: Vec<String>| format!("the transaction was cancelled: {}", codes.join(", ")).into();
-    match lasting.is_empty() && !passing.is_empty() {
-        true => StoreError::Throttled(said(passing)),
-        false => StoreError::Backend(said(lasting)),
+    let message = |codes: Vec<String>| format!("the transaction was canceled: {}", codes.join(", ")).into();
+    match permanent.is_empty() && !transient.is_empty() {
+        true => StoreError::Throttled(message(transient)),
+        false => StoreError::Backend(message(permanent)),
     }
 }

@@ -271,7 +271,7 @@ async fn what_may_change_again_is_no_answer_while_an_attempt_may_be_late() {
         assert!(error.is_outcome_unknown(), "{error:?}");
         assert_eq!(wire.seen().len(), 2);
     }
-    // Another commit, and a marker, stay where they are.
+    // Another commit and an idempotency record are never moved.
     grow(&other, &[1]).await;
     wire.once("PutItem", Act::LoseRequest);
     let error = store.append(&after()).await.expect_err("is too late");

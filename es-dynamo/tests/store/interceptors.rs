@@ -11,8 +11,8 @@ use aws_smithy_runtime_api::client::interceptors::context::{
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use es_core::store::Read;
+use es_dynamo::DynamoStore;
 use es_dynamo::embedded::Engine;
-use es_dynamo::{DynamoStore, names};
 
 use super::support::*;
 
@@ -35,7 +35,7 @@ impl Intercept for Hide {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(put) = context.input_mut().downcast_mut::<PutItemInput>() {
-            rename(put.item.as_mut().expect("an item"), names::EVENTS, HIDDEN);
+            rename(put.item.as_mut().expect("an item"), "ev", HIDDEN);
         }
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Intercept for Hide {
         if let Some(Ok(output)) = context.output_or_error_mut()
             && let Some(found) = output.downcast_mut::<QueryOutput>()
         {
-            found.items.iter_mut().flatten().for_each(|item| rename(item, HIDDEN, names::EVENTS));
+            found.items.iter_mut().flatten().for_each(|item| rename(item, HIDDEN, "ev"));
         }
         Ok(())
     }

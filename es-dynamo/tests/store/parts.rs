@@ -2,13 +2,12 @@
 
 use es_core::store::{Append, Read};
 use es_core::{EventStore, Fingerprint, StoreError, Version};
-use es_dynamo::names;
 
 use super::support::*;
 
 /// The sort keys of the items of a commit at the versions 2 to 9, with two events in each.
 fn keys() -> Vec<String> {
-    [2, 4, 6, 8].into_iter().map(|first| names::commit_key(Version::new(first))).collect()
+    [2, 4, 6, 8].into_iter().map(|first| commit_key(first)).collect()
 }
 
 async fn with_large_commit() -> (Watched, Vec<Item>) {

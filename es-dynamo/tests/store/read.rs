@@ -2,7 +2,7 @@
 
 use es_core::store::Read;
 use es_core::{EventStore, Fingerprint, Snapshot, StoreError, Version};
-use es_dynamo::{DynamoStore, names};
+use es_dynamo::DynamoStore;
 
 use super::support::*;
 
@@ -123,7 +123,7 @@ async fn an_item_that_is_no_snapshot_is_not_used() {
         let watched = watched().await;
         grow(&watched.other, &[1, 1, 1]).await;
         keep(&watched.other, &snapshot(2)).await;
-        let mut item = get(&watched.other, names::SNAPSHOT_KEY).await;
+        let mut item = get(&watched.other, "S#").await;
         let shown = format!("{name} = {value:?}");
         match value {
             Some(value) => drop(item.insert(name.to_owned(), value)),
@@ -146,13 +146,13 @@ async fn a_tail_that_is_longer_than_expected_takes_more_requests() {
     {
         keep(&watched.other, &snapshot(version)).await;
         let kept = load(&watched, from_snapshot(100)).await.snapshot.expect("is kept");
-        delete(&watched.other, names::SNAPSHOT_KEY).await;
+        delete(&watched.other, "S#").await;
         assert_eq!(kept, version);
         keep(&watched.other, &snapshot(version)).await;
         let loaded = load(&watched, from_snapshot(longest_tail)).await;
         let expected = (Some(version), singles(version + 1..=20), requests);
         assert_eq!((loaded.snapshot, loaded.ends, loaded.requests), expected, "{version}, {longest_tail}");
-        delete(&watched.other, names::SNAPSHOT_KEY).await;
+        delete(&watched.other, "S#").await;
     }
     let loaded = load(&watched, from_snapshot(5)).await;
     assert_eq!((loaded.ends, loaded.requests), (singles(1..=20), 2), "without a snapshot");
@@ -176,7 +176,7 @@ async fn a_stream_over_2_megabytes_is_as_many_requests_as_pages() {
     assert_eq!((loaded.ends, loaded.requests), (singles(1..=5), 1));
 
     for (version, requests) in [(29, 1), (15, 2), (2, 3)] {
-        delete(&watched.other, names::SNAPSHOT_KEY).await;
+        delete(&watched.other, "S#").await;
         keep(&watched.other, &snapshot(version)).await;
         let loaded = load(&watched, from_snapshot(1000)).await;
         let expected = (Some(version), singles(version + 1..=30), requests);
@@ -223,7 +223,7 @@ async fn a_commit_that_is_missing_is_found_by_every_read() {
         let watched = watched().await;
         grow(&watched.other, &[1; 6]).await;
         keep(&watched.other, &snapshot(2)).await;
-        delete(&watched.other, &names::commit_key(Version::new(missing))).await;
+        delete(&watched.other, &commit_key(missing)).await;
         for (read, hidden) in [
             (Read::all(stream()), false),
             (from_snapshot(10), missing == 1), // the snapshot stands for it

@@ -3,7 +3,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::store::Read;
 use es_core::{EventStore, Fingerprint, Snapshot, StoreError, Version};
-use es_dynamo::{DynamoStore, names};
+use es_dynamo::DynamoStore;
 
 use super::support::*;
 
@@ -56,11 +56,10 @@ async fn replaces_an_item_without_a_version() {
     for version in cases {
         let Watched { store, other, .. } = watched().await;
         grow(&other, &[1; 3]).await;
-        let mut item =
-            Item::from([("pk".to_owned(), text("order#ann")), ("sk".to_owned(), text(names::SNAPSHOT_KEY))]);
+        let mut item = Item::from([("pk".to_owned(), text("order#ann")), ("sk".to_owned(), text("S#"))]);
         let shown = format!("{version:?}");
         if let Some(version) = version {
-            item.insert(names::SNAPSHOT_VERSION.to_owned(), version);
+            item.insert("v".to_owned(), version);
         }
         put(&other, item).await;
         store.write_snapshot(&stream(), &snapshot(2), None).await.expect("no error");

@@ -245,6 +245,11 @@ pub(crate) fn ends_of(pages: &[Page]) -> Vec<(u64, u64)> {
     commits.map(|commit| (commit.first.get(), commit.last().get())).collect()
 }
 
+/// Returns the sort key of the commit whose first event has the version `first`.
+pub(crate) fn commit_key(first: u64) -> String {
+    format!("E#{first:012}")
+}
+
 pub(crate) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }

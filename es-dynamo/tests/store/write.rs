@@ -11,7 +11,6 @@ use es_core::store::{
 };
 use es_core::{EventStore, StoreError, StreamId, Version};
 use es_dynamo::DynamoStore;
-use es_dynamo::names;
 
 use super::support::*;
 
@@ -226,7 +225,7 @@ async fn a_server_that_returns_no_old_items_is_asked_for_them() {
 
     wire.once("TransactWriteItems", Act::Change(forget));
     let error = store.write(&WriteSet::new().append(after(stream(), 1)).idempotent(once(2))).await;
-    assert!(matches!(&error, Err(WriteError::AlreadyDone(marker)) if marker.id.as_u128() == 1), "{error:?}");
+    assert!(matches!(&error, Err(WriteError::AlreadyDone(record)) if record.id.as_u128() == 1), "{error:?}");
     wire.once("TransactWriteItems", Act::Change(forget));
     let set = WriteSet::new().append(after(other_stream(), 0)).claims([take(other_stream())]);
     let error = store.write(&set).await;
@@ -256,7 +255,7 @@ async fn a_lost_answer_is_found_by_any_of_the_commits() {
     let found = store.write(&set).await.expect("is found");
     assert!(found.repeated);
     assert_eq!(found.appended[1].last, 1);
-    // The marker alone tells of a set without commits.
+    // Only the idempotency record shows that a set without commits was applied.
     let nothing = WriteSet::new().idempotent(NewIdempotencyRecord::new(
         IdempotencyKey::new(None, "t").expect("valid"),
         uuid::Uuid::from_u128(2),
@@ -290,19 +289,19 @@ async fn what_is_too_large_is_refused_before_it_is_sent() {
 
 /// What is in the table is what `names` says.
 #[tokio::test]
-async fn claims_and_markers_are_stored_as_documented() {
+async fn claims_and_idempotency_records_are_stored_as_documented() {
     let Watched { store, .. } = watched().await;
     let set = WriteSet::new().append(after(stream(), 0)).claims([take(stream())]).idempotent(once(1));
     store.write(&set).await.expect("writes");
     let scan =
         store.client().scan().table_name("events").consistent_read(true).send().await.expect("answers");
     let mut items = scan.items.expect("has items");
-    items.retain(|item| item["sk"] != text("E#000000000001") && item["pk"] != text(names::FEED));
+    items.retain(|item| item["sk"] != text("E#000000000001") && item["pk"] != text("$feed"));
     items.sort_by_key(|item| item["sk"].as_s().expect("is text").clone());
     let place = Item::from([
-        (names::PLACE_STREAM.to_owned(), text("order#ann")),
-        (names::PLACE_FIRST.to_owned(), number("1")),
-        (names::PLACE_LAST.to_owned(), number("1")),
+        ("s".to_owned(), text("order#ann")),
+        ("f".to_owned(), number("1")),
+        ("l".to_owned(), number("1")),
     ]);
     let expected = [
         Item::from([
