@@ -65,6 +65,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         row("command on a new aggregate", events, cost);
     }
     for events in [1, 5] {
+        let (notebooks, id) = notebook(&store, 0, SnapshotPolicy::Never).await?;
+        let done = notebooks.create(&id, Note { times: events }).await?;
+        row("command that creates an aggregate", events, done.cost);
+    }
+    for events in [1, 5] {
         let cost = command(&store, events, 100, SnapshotPolicy::Never).await?;
         row("command after 100 events, no snapshot", events, cost);
     }

@@ -39,13 +39,14 @@ fn run_all<R: Debug + Default + AddAssign + Send + 'static, const N: usize>(
     );
 }
 
-fn commands_tried(total: &Report) -> [u64; 8] {
+fn commands_tried(total: &Report) -> [u64; 9] {
     [
         total.accepted,
         total.refused,
         total.unknown,
         total.unknown_but_recorded,
         total.transactions,
+        total.created,
         total.deliveries,
         total.claims,
         total.claimed,

@@ -186,7 +186,11 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
                 }
                 Ok(Err(remembered?))
             }
-            Err(ExecuteError::Conflict(conflict) | ExecuteError::Outdated(conflict)) => Err(conflict.into()),
+            Err(
+                ExecuteError::Conflict(conflict)
+                | ExecuteError::AlreadyExists(conflict)
+                | ExecuteError::Outdated(conflict),
+            ) => Err(conflict.into()),
             Err(ExecuteError::Claimed(claimed)) => Err(claimed.into()),
             Err(ExecuteError::Refused(refused)) => {
                 self.lose_turn();

@@ -13,6 +13,8 @@ pub enum ExecuteError<E> {
     Rejected(E),
     /// Every attempt ended with a conflict with another writer; nothing was recorded.
     Conflict(Conflict),
+    /// The aggregate that the command was to [create](crate::Repository::create) exists already; nothing was recorded.
+    AlreadyExists(Conflict),
     /// The aggregate is not at the [expected version](crate::Request::expected_version); nothing was recorded.
     Outdated(Conflict),
     /// Another aggregate holds a claim of the command; nothing was recorded.
@@ -43,6 +45,11 @@ impl<E> ExecuteError<E> {
         }
     }
 
+    /// Returns whether the aggregate that the command was to [create](crate::Repository::create) exists already.
+    pub fn is_already_exists(&self) -> bool {
+        matches!(self, Self::AlreadyExists(_))
+    }
+
     /// Returns whether every attempt ended with a conflict.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))
@@ -53,6 +60,7 @@ impl<E> ExecuteError<E> {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Rejected(_)
+            | Self::AlreadyExists(_)
             | Self::Outdated(_)
             | Self::Claimed(_)
             | Self::Refused(_)
@@ -68,6 +76,7 @@ impl<E> ExecuteError<E> {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Rejected(_)
+            | Self::AlreadyExists(_)
             | Self::Outdated(_)
             | Self::Claimed(_)
             | Self::Refused(_)
@@ -100,6 +109,7 @@ impl<E> ExecuteError<E> {
         match self {
             Self::Rejected(error) => ExecuteError::Rejected(map(error)),
             Self::Conflict(conflict) => ExecuteError::Conflict(conflict),
+            Self::AlreadyExists(conflict) => ExecuteError::AlreadyExists(conflict),
             Self::Outdated(conflict) => ExecuteError::Outdated(conflict),
             Self::Claimed(claimed) => ExecuteError::Claimed(claimed),
             Self::Refused(refused) => ExecuteError::Refused(refused),
@@ -114,6 +124,14 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
         match self {
             Self::Rejected(error) => write!(f, "the command was rejected: {error}"),
             Self::Conflict(_) => f.write_str("every attempt ended with a conflict with another writer"),
+            Self::AlreadyExists(conflict) => write!(
+                f,
+                "the aggregate `{}` exists already{}: execute the command instead of creating it, or use another id",
+                conflict.stream,
+                conflict
+                    .actual
+                    .map_or_else(String::new, |version| format!(", at version {version} or later")),
+            ),
             Self::Outdated(conflict) => write!(f, "the aggregate is not at the expected version: {conflict}"),
             Self::Claimed(_) => f.write_str("another aggregate holds a claim of the command"),
             Self::Refused(_) => f.write_str("the condition of an additional write failed"),
@@ -129,7 +147,7 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
             Self::Rejected(error) => error,
             Self::Conflict(conflict) => conflict,
             // Part of the text. As a source, it would be taken for contention, which passes.
-            Self::Outdated(_) => return None,
+            Self::AlreadyExists(_) | Self::Outdated(_) => return None,
             Self::Claimed(claimed) => claimed,
             Self::Refused(refused) => refused,
             Self::KeyReused(reused) => return reused.source(),
@@ -192,6 +210,7 @@ mod tests {
         let unavailable = StoreError::unavailable("connection refused");
         for (error, transient) in [
             (ExecuteError::Rejected(TooLow), false),
+            (ExecuteError::AlreadyExists(conflict.clone()), false),
             (ExecuteError::Outdated(conflict.clone()), false),
             (ExecuteError::Conflict(conflict), true),
             (ExecuteError::Store(unavailable), true),

@@ -37,6 +37,9 @@ pub(super) trait Participants {
     /// Returns whether all states were read with strong consistency.
     fn are_fresh(&self) -> bool;
 
+    /// Returns whether the commands create the aggregate of `stream`.
+    fn creates(&self, stream: &StreamId) -> bool;
+
     /// Returns whether the decision has nothing to record.
     fn is_noop(&self) -> bool;
 
@@ -165,6 +168,9 @@ impl<'e, P: Participants> Execution<'e, P> {
     }
 
     async fn again<E>(&mut self, conflict: Conflict) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        if self.participants.creates(&conflict.stream) {
+            return Err(ExecuteError::AlreadyExists(conflict));
+        }
         self.retrying.wait_after_conflict(conflict, self.attempts).await?;
         self.attempts += 1;
         self.participants.refresh().await?;

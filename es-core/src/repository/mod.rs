@@ -154,6 +154,53 @@ impl<A: Aggregate> Repository<A> {
         self.request().execute(id, command).await
     }
 
+    /// Executes `command`, which creates the aggregate `id`: the command is decided on the initial state without a
+    /// load, and recorded only if the aggregate does not exist.
+    ///
+    /// This takes one request and no read units, where [`execute`](Self::execute) reads the stream first. A command that
+    /// is rejected or has nothing to do takes one read in addition, which confirms that the aggregate does not exist.
+    ///
+    /// ```
+    /// # use es_core::prelude::*;
+    /// # use es_core::MemoryStore;
+    /// # #[event] pub struct Opened { pub owner: String }
+    /// # #[derive(Aggregate, Default)]
+    /// # #[aggregate(name = "account", id = String, events(Opened))]
+    /// # pub struct Account { owner: String }
+    /// # impl Apply<Opened> for Account { fn apply(&mut self, event: &Opened) { self.owner = event.owner.clone(); } }
+    /// # #[derive(Clone)] pub struct Open { pub owner: String }
+    /// # impl Handle<Open> for Account {
+    /// #     type Error = std::convert::Infallible;
+    /// #     fn handle(&self, command: &Open, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+    /// #         Ok(Opened { owner: command.owner.clone() }.into())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let accounts: Repository<Account> = Repository::new(MemoryStore::new());
+    /// let (id, open) = ("4711".to_owned(), Open { owner: "Ann".to_owned() });
+    /// let done = accounts.create(&id, open.clone()).await?;
+    /// assert_eq!((done.version, done.cost.requests), (Version::new(1), 1));
+    ///
+    /// let error = accounts.create(&id, open).await.unwrap_err();
+    /// assert!(error.is_already_exists());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A message that may be delivered again needs an [idempotency key](Self::once): a repeated call then returns the
+    /// first outcome instead of `AlreadyExists`.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecuteError::AlreadyExists`] if the aggregate has events; otherwise as [`execute`](Self::execute).
+    pub async fn create<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
+    where
+        C: HandledBy<A>,
+    {
+        self.request().create(id, command).await
+    }
+
     /// Executes an asynchronous decision, which may call services, on the aggregate `id`.
     ///
     /// The closure runs again after a conflict, so its calls should be idempotent. Its error rejects the command; give it

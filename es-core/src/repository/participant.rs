@@ -14,7 +14,7 @@ use crate::metadata::Metadata;
 use crate::repository::loading::{Fold, decode};
 use crate::repository::request::{Decided, MakeWrites};
 use crate::repository::retry::Deadline;
-use crate::repository::{Inner, Outcome};
+use crate::repository::{ExecuteError, Inner, Outcome};
 use crate::store::{
     AdditionalWrite, Append, ClaimChange, Conflict, EventRange, NewCommit, StoreError, WriteSet,
 };
@@ -30,6 +30,8 @@ pub(super) struct Participant<A: Aggregate> {
     stream: StreamId,
     pub(super) deadline: Deadline,
     fold: Fold<A>,
+    /// Whether the commands create the aggregate, so that they are decided on its initial state without a load.
+    creates: bool,
     /// Whether the state was read from the store, with strong consistency.
     fresh: bool,
     /// How many of the decision's events are applied to the state, although they are not recorded yet.
@@ -69,10 +71,21 @@ impl<A: Aggregate> Participant<A> {
             stream,
             deadline,
             fold: Fold::new(),
+            creates: false,
             fresh: false,
             ahead: 0,
             decision: Decision::none(),
         }
+    }
+
+    /// Makes the commands create the aggregate: they are executed only if it does not exist.
+    pub(super) fn create(&mut self) {
+        self.creates = true;
+    }
+
+    /// Returns whether the commands create the aggregate.
+    pub(super) fn creates(&self) -> bool {
+        self.creates
     }
 
     pub(super) fn stream(&self) -> &StreamId {
@@ -98,8 +111,12 @@ impl<A: Aggregate> Participant<A> {
         self.fold.cost
     }
 
-    /// Loads a state to decide on: a cached one, which may be outdated, or one from the store.
+    /// Loads a state to decide on: a cached one, which may be outdated, or one from the store. The initial state of an
+    /// aggregate that is created needs no load.
     pub(super) async fn load(&mut self) -> Result<(), StoreError> {
+        if self.creates {
+            return Ok(());
+        }
         match self.inner.cached(&self.stream) {
             Some(fold) => self.fold = fold,
             None => {
@@ -113,8 +130,8 @@ impl<A: Aggregate> Participant<A> {
     /// Reads the events since the last load, and returns whether there were any.
     pub(super) async fn refresh(&mut self) -> Result<bool, StoreError> {
         let seen = self.fold.version;
-        if self.ahead > 0 {
-            // The state has events that were never recorded.
+        if self.ahead > 0 || seen.is_none() {
+            // The state has events that were never recorded, or is the initial one, which a snapshot may replace.
             self.fold.restart();
             self.ahead = 0;
             self.inner.load_cold(&mut self.fold, &self.stream, self.deadline).await?;
@@ -126,12 +143,17 @@ impl<A: Aggregate> Participant<A> {
         Ok(self.fold.version > seen)
     }
 
-    /// Fails if the aggregate is not at the `expected` version.
-    pub(super) fn check(&self, expected: ExpectedVersion) -> Result<(), Conflict> {
-        if expected.allows(self.fold.version) {
-            return Ok(());
+    /// Fails if the aggregate is not at the `expected` version, or exists although the commands create it.
+    pub(super) fn check<E>(&self, expected: ExpectedVersion) -> Result<(), ExecuteError<E>> {
+        let version = self.fold.version;
+        let conflict = |expected| Conflict::new(self.stream.clone(), expected, Some(version), self.fold.cost);
+        if self.creates && !version.is_none() {
+            return Err(ExecuteError::AlreadyExists(conflict(ExpectedVersion::NoStream)));
         }
-        Err(Conflict::new(self.stream.clone(), expected, Some(self.fold.version), self.fold.cost))
+        match expected.allows(version) {
+            true => Ok(()),
+            false => Err(ExecuteError::Outdated(conflict(expected))),
+        }
     }
 
     /// Returns the context of a decision on the state as it is.
@@ -214,7 +236,11 @@ impl<A: Aggregate> Participant<A> {
         }
         let (id, data) = (CommitId::new(self.inner.ids.new_id()), std::mem::take(&mut self.decision.data));
         let commit = NewCommit::new(id, context.now(), data).with_metadata(context.metadata().clone());
-        self.decision.append = Some(Append::after_loaded(self.stream.clone(), self.fold.version, commit));
+        let stream = self.stream.clone();
+        self.decision.append = Some(match self.creates {
+            true => Append::new(stream, ExpectedVersion::NoStream, commit),
+            false => Append::after_loaded(stream, self.fold.version, commit),
+        });
     }
 
     /// Returns the commit of the decision; `None` if there is nothing to record.

@@ -141,6 +141,7 @@ impl<E> ExecuteError<E> {
         match self {
             Self::Rejected(_) => "rejected",
             Self::Conflict(_) => "conflict",
+            Self::AlreadyExists(_) => "already exists",
             Self::Outdated(_) => "outdated",
             Self::Claimed(_) => "claimed",
             Self::Refused(_) => "refused",
@@ -161,7 +162,7 @@ impl<E> ExecuteError<E> {
                 tracing::warn!(%stream, command, attempts, error, "every attempt ended with a conflict");
             }
             Self::Store(error) => log_failure(error, stream, command),
-            Self::Outdated(error) => not_executed(error, stream, command),
+            Self::AlreadyExists(error) | Self::Outdated(error) => not_executed(error, stream, command),
             Self::Claimed(error) => not_executed(error, stream, command),
             Self::Refused(error) => not_executed(error, stream, command),
             Self::KeyReused(error) => {

@@ -239,6 +239,21 @@ impl<'a, A: Aggregate> Request<'a, A> {
         running.run(|state, context| command.handled_by(state, context)).instrument(span).await
     }
 
+    /// Executes `command`, which creates the aggregate `id`, with these options: see [`Repository::create`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::create`].
+    pub async fn create<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
+    where
+        C: HandledBy<A>,
+    {
+        let mut running = Running::new(self, id, Some(short_name::<C>))?;
+        running.execution.participants.participant.create();
+        let span = running.report.span().clone();
+        running.run(|state, context| command.handled_by(state, context)).instrument(span).await
+    }
+
     /// Executes an asynchronous decision with these options, see [`Repository::decide`].
     ///
     /// # Errors
@@ -422,7 +437,7 @@ impl<A: Aggregate> Single<'_, A> {
     /// Returns the context of the decision, if the aggregate is at the expected version.
     fn context<E>(&mut self) -> Result<Context<A>, ExecuteError<E>> {
         self.participant.start_decision();
-        self.participant.check(self.request.expected).map_err(ExecuteError::Outdated)?;
+        self.participant.check(self.request.expected)?;
         Ok(self.participant.context(self.id, &self.request.metadata)?)
     }
 
@@ -450,6 +465,10 @@ impl<A: Aggregate> Participants for Single<'_, A> {
 
     fn are_fresh(&self) -> bool {
         self.participant.is_fresh()
+    }
+
+    fn creates(&self, _: &StreamId) -> bool {
+        self.participant.creates()
     }
 
     fn is_noop(&self) -> bool {

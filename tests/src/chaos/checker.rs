@@ -8,7 +8,7 @@ use es_core::{Aggregate, EventStore, Repository, SnapshotPolicy, StreamId};
 use futures_util::TryStreamExt;
 
 use super::client::{Attempted, Kind, Told};
-use super::{ACCOUNTS, HANDLES};
+use super::{ACCOUNTS, HANDLES, accounts};
 use crate::domain::{Account, AccountEvent};
 
 /// What a run came to.
@@ -24,6 +24,8 @@ pub struct Report {
     pub unknown_but_recorded: u64,
     /// Of the accepted ones: transactions over several accounts.
     pub transactions: u64,
+    /// Of the accepted ones: accounts created.
+    pub created: u64,
     /// Of the accepted ones: commands under a key.
     pub deliveries: u64,
     /// Of the accepted ones: handles taken.
@@ -41,6 +43,7 @@ impl std::ops::AddAssign for Report {
         self.unknown += other.unknown;
         self.unknown_but_recorded += other.unknown_but_recorded;
         self.transactions += other.transactions;
+        self.created += other.created;
         self.deliveries += other.deliveries;
         self.claims += other.claims;
         self.claimed += other.claimed;
@@ -55,7 +58,7 @@ pub(super) async fn check(store: Arc<dyn EventStore>, logs: &[Vec<Attempted>]) -
     let mut report = Report::default();
     // Where each note stands: account and version, once for each time.
     let mut found: HashMap<(String, String), Vec<u64>> = HashMap::new();
-    for account in (0..ACCOUNTS).map(|index| format!("shared-{index}")) {
+    for account in accounts() {
         report.events += check_stream(&store, &account, &mut found).await?;
     }
 
@@ -88,10 +91,14 @@ fn check_attempted<'a>(
         Told::Accepted(versions) => {
             report.accepted += 1;
             report.transactions += u64::from(attempted.kind == Kind::Transaction);
+            report.created += u64::from(attempted.kind == Kind::Creation);
             report.deliveries += u64::from(attempted.kind == Kind::Delivery);
             report.claims += u64::from(attempted.kind == Kind::Claim);
             if !all_once {
                 return Err(format!("accepted, but not there exactly once: {attempted:?} at {places:?}"));
+            }
+            if attempted.kind == Kind::Creation && places[0] != [1] {
+                return Err(format!("created, but not at the start: {attempted:?} at {places:?}"));
             }
             for (account, version) in versions {
                 // A commit ends at the version that the client was told, and later ones come later.

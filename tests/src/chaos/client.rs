@@ -15,7 +15,7 @@ use fastrand::Rng;
 use futures_util::future::{Either, select};
 use uuid::Uuid;
 
-use super::{ACCOUNTS, HANDLES};
+use super::{ACCOUNTS, CREATED, HANDLES};
 use crate::conformance::time;
 use crate::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
 
@@ -32,6 +32,8 @@ pub(super) struct Attempted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Deposit,
+    /// A deposit that creates its account.
+    Creation,
     Withdrawal,
     /// Deposits in two accounts at once.
     Transaction,
@@ -159,7 +161,7 @@ impl<'a> Client<'a> {
     ) -> Attempted {
         let account = self.account();
         let at = |version| vec![(account.clone(), version)];
-        match self.random.u8(..10) {
+        match self.random.u8(..11) {
             0 | 1 => {
                 let command = Withdraw { cents: self.random.u64(1..5) };
                 let result = self.perhaps_interrupted(accounts.execute(&account, command)).await;
@@ -174,6 +176,13 @@ impl<'a> Client<'a> {
             }
             3 | 4 => self.transact(store, accounts, &account, number).await,
             5 => self.deliver(accounts, &account, number).await,
+            6 => {
+                let account = format!("created-{}", self.random.usize(..CREATED));
+                let notes = self.notes(&account, number);
+                let result = self.perhaps_interrupted(accounts.create(&account, deposit(&notes))).await;
+                let versions = result.map(|result| result.map(|outcome| vec![(account, outcome.version)]));
+                Attempted { kind: Kind::Creation, notes, told: Told::of(versions) }
+            }
             _ => {
                 let notes = self.notes(&account, number);
                 let result = self.perhaps_interrupted(accounts.execute(&account, deposit(&notes))).await;

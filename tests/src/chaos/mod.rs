@@ -28,12 +28,20 @@ pub use seeds::run_seeds;
 
 /// How many accounts the clients share.
 const ACCOUNTS: usize = 3;
+/// How many accounts the clients try to create.
+const CREATED: usize = 6;
 /// How many handles there are for them.
 const HANDLES: usize = 2;
 /// How many clients there are.
 const CLIENTS: usize = 3;
 /// How many commands each of them has.
 const COMMANDS: usize = 8;
+
+/// The ids of all accounts.
+fn accounts() -> impl Iterator<Item = String> {
+    let shared = (0..ACCOUNTS).map(|index| format!("shared-{index}"));
+    shared.chain((0..CREATED).map(|index| format!("created-{index}")))
+}
 
 /// Runs the clients of one seed, and checks what is left.
 ///

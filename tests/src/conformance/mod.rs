@@ -100,6 +100,15 @@ macro_rules! conformance {
             times_in_a_stream_never_run_backwards,
             futures_of_commands_can_be_spawned,
         );
+        $crate::conformance!(@rules $store, repository, creation:
+            takes_one_request,
+            of_an_existing_aggregate_fails,
+            rejections_are_verified,
+            under_a_key_is_repeated,
+            by_many_at_once_succeeds_once,
+            keeps_the_other_options,
+            in_a_transaction_reads_the_others_only,
+        );
         $crate::conformance!(@rules $store, repository, past:
             load_at_is_the_state_at_every_version,
             load_as_of_is_the_state_at_a_time,

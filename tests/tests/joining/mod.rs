@@ -49,7 +49,10 @@ async fn a_row_follows_every_command() {
     let request = || accounts.with_writes(|decided| [row(&store, decided)]);
     for n in 1..=3_u64 {
         let deposit = Deposit { cents: 5, notes: vec!["a".to_owned(), "b".to_owned()] };
-        let done = request().execute(&id, deposit).await.expect("accepted");
+        let done = match n {
+            1 => request().create(&id, deposit).await.expect("is new"),
+            _ => request().execute(&id, deposit).await.expect("accepted"),
+        };
         let expected = (done.state.balance.to_string(), done.version.to_string());
         assert_eq!((found(&store, &id).await, done.state.balance), (Some(expected), 10 * n));
     }

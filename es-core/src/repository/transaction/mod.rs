@@ -137,6 +137,21 @@ impl Transaction {
         self
     }
 
+    /// Adds `command`, which creates the aggregate `id`: see [`Repository::create`]. The aggregate is not loaded, and
+    /// the transaction fails with [`ExecuteError::AlreadyExists`] if it exists. This holds for all commands on the
+    /// aggregate in the transaction, which are decided after each other as usual.
+    pub fn create<A, C>(mut self, repository: &Repository<A>, id: &A::Id, command: C) -> Self
+    where
+        A: Aggregate,
+        C: HandledBy<A> + Send + Sync + 'static,
+        C::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if let Some(party) = self.party(repository, id) {
+            party.create();
+        }
+        self.execute(repository, id, command)
+    }
+
     /// Executes the transaction only if the aggregate `id`, which must have a command in it, is at the given version:
     /// see [`Request::expected_version`](crate::Request::expected_version).
     pub fn expected_version<A: Aggregate>(

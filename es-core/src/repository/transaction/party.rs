@@ -60,6 +60,9 @@ pub(super) trait AnyParty: Any + Send + Sync {
 
     fn is_fresh(&self) -> bool;
 
+    /// Returns whether its commands create the aggregate.
+    fn creates(&self) -> bool;
+
     /// Returns what its reads cost.
     fn cost(&self) -> Cost;
 
@@ -119,6 +122,11 @@ impl<A: Aggregate> Party<A> {
         self.commands.push(command);
     }
 
+    /// Makes the commands create the aggregate.
+    pub(super) fn create(&mut self) {
+        self.participant.create();
+    }
+
     pub(super) fn add_writes(&mut self, make: MakeWrites<'static, A>) {
         self.writes.push(make);
     }
@@ -155,6 +163,10 @@ impl<A: Aggregate> AnyParty for Party<A> {
         self.participant.is_fresh()
     }
 
+    fn creates(&self) -> bool {
+        self.participant.creates()
+    }
+
     fn cost(&self) -> Cost {
         self.participant.cost()
     }
@@ -163,7 +175,7 @@ impl<A: Aggregate> AnyParty for Party<A> {
     fn decide(&mut self, metadata: &Arc<Metadata>) -> Result<(), TransactionError> {
         let participant = &mut self.participant;
         participant.start_decision();
-        participant.check(self.expected).map_err(ExecuteError::Outdated)?;
+        participant.check(self.expected)?;
         let first = participant.context(&self.id, metadata)?;
         // The state after a single command is made when it is recorded, unless writes are made of it before.
         let state_is_used = self.commands.len() > 1 || !self.writes.is_empty();
@@ -258,6 +270,10 @@ impl Participants for Parties {
 
     fn are_fresh(&self) -> bool {
         self.all.iter().all(|party| party.is_fresh())
+    }
+
+    fn creates(&self, stream: &StreamId) -> bool {
+        self.all.iter().any(|party| party.creates() && party.stream() == stream)
     }
 
     fn is_noop(&self) -> bool {

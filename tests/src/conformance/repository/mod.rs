@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod claims;
 pub mod commands;
+pub mod creation;
 pub mod damage;
 pub mod eventual;
 pub mod expecting;
