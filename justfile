@@ -15,7 +15,7 @@ test:
 
 # the conformance suite on DynamoDB Local; needs Java 17 and npm
 test-dynamodb-local:
-    scripts/dynamodb-local cargo test -p es-tests --test dynamo --test feed --test indexer
+    scripts/dynamodb-local cargo test -p es-tests --test suite -- dynamo:: feed:: indexer::
 
 # real processes under faults, on DynamoDB Local: takes about a minute; needs Java 17 and npm
 test-chaos:
@@ -27,7 +27,7 @@ chaos *ARGS:
 
 # publishing to a Kinesis-compatible server; needs Node.js
 test-kinesis:
-    scripts/kinesis-server cargo test -p es-tests --test kinesis -- --ignored
+    scripts/kinesis-server cargo test -p es-tests --test suite -- kinesis:: --ignored
 
 # the Order example on DynamoDB Local
 example-dynamodb-local:

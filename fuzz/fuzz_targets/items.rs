@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../../tests/tests/hostile/mod.rs"]
+#[path = "../../tests/tests/suite/hostile/mod.rs"]
 mod hostile;
 
 use libfuzzer_sys::Corpus;

@@ -1,0 +1,159 @@
+//! The bank as a process, and how it ends.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bank::Bank;
+use bank::domain::Account;
+use es_core::{Repository, Version};
+use serde_json::Value;
+
+use super::client::{Api, Server, id, store};
+
+/// How long a process may take to end, on a busy machine; most take less than a second.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(120);
+
+/// A bank in a separate process, which ends with the test.
+struct Process {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    api: Api,
+}
+
+/// What a process printed after its address.
+struct Ended {
+    output: String,
+    errors: String,
+}
+
+impl Process {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_bank"))
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the example starts");
+        let mut output = BufReader::new(child.stdout.take().expect("its output"));
+        let mut line = String::new();
+        output.read_line(&mut line).expect("a line");
+        let address =
+            line.split("http://").nth(1).and_then(|rest| rest.split(". ").next()).expect("an address");
+        let api = Api::new(address.parse().expect("an address"));
+        Self { child, output, api }
+    }
+
+    /// Sends the signal `INT`, as Ctrl-C does, or `TERM`, and waits until the process has ended.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end in time, or fails.
+    fn stop(mut self, signal: &str) -> Ended {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.expect("kill runs").success());
+        let asked = Instant::now();
+        while self.child.try_wait().expect("can be asked").is_none() {
+            assert!(asked.elapsed() < LONGEST_SHUTDOWN, "{signal} does not end it");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let (mut output, mut errors) = (String::new(), String::new());
+        self.output.read_to_string(&mut output).expect("text");
+        self.child.stderr.take().expect("its errors").read_to_string(&mut errors).expect("text");
+        assert!(self.child.wait().expect("it ends").success());
+        Ended { output, errors }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn the_bank_opens_closes_and_keeps_its_accounts() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bank-example");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let file = directory.join("bank.db");
+    let file = file.to_str().expect("a path in UTF-8");
+
+    let first = Process::start(&["--file", file]);
+    let ann = first.api.account("Ann", "DE100001", 500).await;
+    let ended = first.stop("INT");
+    assert!(ended.output.contains("curl") && ended.output.contains("no new requests"), "{}", ended.output);
+    assert_eq!(ended.errors, "");
+
+    let second = Process::start(&["--file", file]);
+    assert_eq!(second.api.balance(&ann).await, 500);
+    second.stop("TERM");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn signals_end_the_bank_in_bounded_time_whatever_its_clients_do() {
+    for signal in ["INT", "TERM"] {
+        let process = Process::start(&["--shutdown-timeout", "1"]);
+        let mut half_sent = Vec::new();
+        for text in ["", "POST /transfers HTTP/1.1\r\nhost: bank\r\ncontent-length: 9\r\n\r\n{", "GET /acc"] {
+            let mut stream = TcpStream::connect(process.api.address()).expect("connects");
+            stream.write_all(text.as_bytes()).expect("is sent");
+            half_sent.push(stream);
+        }
+        // Connections are accepted in order: after this answer, the others are open.
+        process.api.get("/nothing").send().await.expect_problem(404, "about:blank");
+        process.stop(signal);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn to_trust_the_actor_takes_a_flag_and_gives_a_warning() {
+    for (arguments, actor) in [(&[][..], Value::Null), (&["--trust-actor-header"], "ann".into())] {
+        let process = Process::start(arguments);
+        let ann = process.api.account("Ann", "DE100001", 0).await;
+        process.api.deposit(&ann, 1).header("x-actor", "ann").send().await.expect(200);
+        assert_eq!(process.api.history(&ann).await[1]["actor"], actor);
+        let ended = process.stop("TERM");
+        assert_eq!(ended.errors.contains("WARNING: --trust-actor-header"), !arguments.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_bank_that_closes_has_written_its_snapshots() {
+    let store = store().await;
+    let server = Server::start(Bank::new(store.clone())).await;
+    let ann = server.api.account("Ann", "DE100001", 0).await;
+    for _ in 0..19 {
+        server.api.deposit(&ann, 1).send().await.expect(200);
+    }
+    // The last command made it time for one.
+    server.stop().await;
+    let accounts: Repository<Account> = Repository::new(store);
+    let loaded = accounts.load(&id(&ann).parse().expect("an id")).await.expect("loaded");
+    assert_eq!((loaded.snapshot, loaded.state.balance.in_cents()), (Some(Version::new(20)), 19));
+}
+
+#[test]
+fn help_names_every_option() {
+    let output = Command::new(env!("CARGO_BIN_EXE_bank")).arg("--help").output().expect("the example runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    for option in [
+        "--port <PORT>",
+        "--file <PATH>",
+        "--endpoint <URL>",
+        "--aws",
+        "--table <NAME>",
+        "--trust-actor-header",
+        "--max-connections <COUNT>",
+        "--shutdown-timeout <SECONDS>",
+    ] {
+        assert!(text.contains(option), "{option} is missing in:\n{text}");
+    }
+}

@@ -1,0 +1,21 @@
+//! The conformance suite on DynamoDB: the embedded engine, or the server that `ES_DYNAMO_ENDPOINT` names.
+
+mod joining;
+
+use crate::engine;
+
+es_tests::conformance!(engine::store().await);
+es_tests::documents_conformance!(std::sync::Arc::new(engine::dynamo_store().await));
+
+/// A store with an indexer, which runs as long as the test.
+async fn indexed() -> std::sync::Arc<dyn es_core::feed::Feed> {
+    let store = engine::dynamo_store().await;
+    let soon = std::time::Duration::from_millis(20);
+    let indexer =
+        es_dynamo::Indexer::builder(&store).poll_interval(soon).linger(soon).refresh_interval(soon * 10);
+    let indexer = indexer.build().expect("has a client for the stream");
+    tokio::spawn(async move { indexer.run().await.expect("runs") });
+    std::sync::Arc::new(store)
+}
+
+es_tests::feed_conformance!(indexed().await);

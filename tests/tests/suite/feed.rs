@@ -1,0 +1,448 @@
+//! The feed on DynamoDB: the embedded engine, or the server that `ES_DYNAMO_ENDPOINT` names.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice, Slices};
+use es_core::prelude::*;
+use es_core::projection::{OnFailure, SliceStatus};
+use es_core::{Repository, RetryPolicy, StoreError, StreamId, Version};
+use es_dynamo::embedded::Engine;
+use es_dynamo::{DynamoStore, Reconciler, lambda, names};
+use es_tests::domain::{Account, Deposit, Deposited, Withdraw, Withdrawn};
+use serde_json::{Value, json};
+
+use crate::engine;
+
+/// Tells the feed that something has happened to the account `id`.
+async fn tell(store: &DynamoStore, id: &str) {
+    let keys = json!({ "pk": { "S": format!("account#{id}") }, "sk": { "S": "E#000000000001" } });
+    let record = json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": "1", "Keys": keys } });
+    let answer = lambda::handle(store, json!({ "Records": [record] })).await.expect("has records");
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
+}
+
+/// All of a slice, by pages of about `limit` events.
+async fn all(store: &DynamoStore, slice: Slice, limit: u32) -> Vec<(u64, String, u64)> {
+    let (mut after, mut found) = (Position::NONE, Vec::new());
+    loop {
+        let page = store.read_feed(&FeedRead::new(slice, after).limit(limit)).await.expect("reads");
+        for entry in &page.entries {
+            assert!(entry.position > after && entry.last() <= page.through);
+            found.push((entry.position.get(), entry.stream.to_string(), entry.commit.first.get()));
+        }
+        if page.is_last {
+            assert_eq!(page.through, store.feed_end(slice).await.expect("is known"));
+            return found;
+        }
+        assert!(page.through > after, "it goes on");
+        after = page.through;
+    }
+}
+
+/// A store with one slice, and accounts with seven commits between them.
+async fn told() -> (DynamoStore, Repository<Account>) {
+    let store = engine::dynamo_store_with(|builder| builder.slices(Slices::new(1).expect("not zero"))).await;
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    for (id, notes) in [("ann", 1), ("bob", 3), ("ann", 2), ("eve", 1), ("bob", 1)] {
+        let deposit = Deposit { cents: 10, notes: vec!["note".to_owned(); notes] };
+        accounts.execute(&id.to_owned(), deposit).await.expect("accepted");
+        tell(&store, id).await;
+    }
+    for id in ["ann", "eve"] {
+        accounts.execute(&id.to_owned(), Withdraw { cents: 1 }).await.expect("accepted");
+        tell(&store, id).await;
+    }
+    (store, accounts)
+}
+
+const FEED: [(u64, &str, u64); 7] = [
+    (1, "account#ann", 1),
+    (2, "account#bob", 1),
+    (5, "account#ann", 2),
+    (7, "account#eve", 1),
+    (8, "account#bob", 4),
+    (9, "account#ann", 4),
+    (10, "account#eve", 2),
+];
+
+#[tokio::test]
+async fn everything_is_read_in_order_from_any_place() {
+    let (store, _) = told().await;
+    let expected = FEED.map(|(position, stream, first)| (position, stream.to_owned(), first));
+    for limit in [1, 2, 3, 100] {
+        assert_eq!(all(&store, Slice::new(0), limit).await, expected);
+    }
+    for after in 0..=10 {
+        // Another process knows of no place yet.
+        let store = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
+        let store = store.build().expect("a valid name");
+        let read = FeedRead::new(Slice::new(0), Position::new(after));
+        let page = store.read_feed(&read).await.expect("reads");
+        let first = page.entries.first().map(|entry| entry.position.get());
+        let ends = [1, 4, 6, 7, 8, 9, 10];
+        let place = ends.iter().position(|end| *end > after);
+        assert_eq!(first, place.map(|place| FEED[place].0), "after {after}");
+        assert!(page.is_last);
+    }
+    for after in [11, 12] {
+        let read = FeedRead::new(Slice::new(0), Position::new(after));
+        let error = store.read_feed(&read).await.expect_err("there are ten events").to_string();
+        assert!(error.contains(&format!("position {after}")) && error.contains("position 10"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_leaves_out_what_it_does_not_take() {
+    let (store, _) = told().await;
+    let filter = EventFilter::none().with_events("account", ["Withdrawn"]);
+    let read = FeedRead::new(Slice::new(0), Position::NONE).filter(filter);
+    let page = store.read_feed(&read).await.expect("reads");
+    assert_eq!(page.entries.iter().map(|entry| entry.position.get()).collect::<Vec<_>>(), [9, 10]);
+    assert_eq!((page.through.get(), page.is_last, page.cost.requests), (10, true, 2));
+    let none = read.clone().filter(EventFilter::none());
+    let page = store.read_feed(&none).await.expect("reads");
+    assert_eq!((page.entries.len(), page.through.get(), page.cost.requests), (0, 10, 1));
+}
+
+#[tokio::test]
+async fn how_far_a_stream_is_indexed_is_known_everywhere() {
+    let (store, _) = told().await;
+    let elsewhere = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
+    let elsewhere = elsewhere.build().expect("a valid name");
+    assert_eq!(
+        elsewhere.slices().await.expect("is known").count(),
+        1,
+        "as it was made, not as it is asked for"
+    );
+    for (id, version) in [("ann", 4), ("bob", 4), ("eve", 2), ("nobody", 0)] {
+        let stream = StreamId::new("account", id).expect("valid");
+        for store in [&store, &elsewhere] {
+            assert_eq!(store.indexed(&stream).await.expect("is known"), Version::new(version), "{id}");
+        }
+    }
+    assert!(matches!(store.feed_end(Slice::new(1)).await, Err(StoreError::Invalid { .. })));
+    assert!(matches!(
+        store.read_feed(&FeedRead::new(Slice::new(1), Position::NONE)).await,
+        Err(StoreError::Invalid { .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_commit_in_several_items_is_one_entry() {
+    let (store, accounts) = told().await;
+    let large = Deposit { cents: 1, notes: vec!["a".repeat(150_000); 5] };
+    accounts.execute(&"ann".to_owned(), large).await.expect("accepted");
+    tell(&store, "ann").await;
+    let page = store.read_feed(&FeedRead::new(Slice::new(0), Position::new(10))).await.expect("reads");
+    assert_eq!(page.entries.len(), 1);
+    assert_eq!((page.entries[0].commit.events.len(), page.through.get()), (5, 15));
+}
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+#[tokio::test]
+async fn a_commit_that_is_gone_is_an_error_that_names_it() {
+    let (store, _) = told().await;
+    delete(&store, "account#bob", &names::commit_key(Version::new(4))).await;
+    let read = FeedRead::new(Slice::new(0), Position::NONE);
+    let page = store.read_feed(&read).await.expect("reads");
+    assert_eq!((page.entries.len(), page.through, page.is_last), (4, Position::new(7), false), "up to there");
+    let on = FeedRead::new(Slice::new(0), page.through).anchored(page.anchor);
+    let error = store.read_feed(&on).await.expect_err("is gone");
+    assert!(matches!(error, StoreError::Feed(_)), "{error:?}");
+    let text = "the commit of the events 4 to 4 of `account#bob`, at position 8 in slice 0 of the feed, cannot be read";
+    assert!(error.to_string().starts_with(text), "{error}");
+    // A reader that does not need it is not stopped.
+    let filter = EventFilter::none().with_events("account", ["Withdrawn"]);
+    assert_eq!(store.read_feed(&read.filter(filter)).await.expect("reads").entries.len(), 2);
+}
+
+async fn delete(store: &DynamoStore, partition: &str, sort: &str) {
+    let delete = store.client().delete_item().table_name(store.table_name());
+    let delete = delete.key(names::PARTITION_KEY, text(partition)).key(names::SORT_KEY, text(sort));
+    delete.send().await.expect("deletes");
+}
+
+/// Remembers what it was handed.
+#[derive(Clone, Default, Projection)]
+#[projection(name = "seen", events(Account(Deposited, Withdrawn)))]
+struct Seen(Arc<Mutex<Vec<u64>>>);
+
+impl Seen {
+    fn add(&self, ctx: &EventContext) {
+        self.0.lock().expect("no test panicked").push(ctx.position().get());
+    }
+
+    fn take(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.0.lock().expect("no test panicked"))
+    }
+}
+
+impl Project<Deposited> for Seen {
+    async fn project(&mut self, _: &Deposited, ctx: &EventContext) -> Result<(), BoxError> {
+        self.add(ctx);
+        Ok(())
+    }
+}
+
+impl Project<Withdrawn> for Seen {
+    async fn project(&mut self, _: &Withdrawn, ctx: &EventContext) -> Result<(), BoxError> {
+        self.add(ctx);
+        Ok(())
+    }
+}
+
+fn projector(store: &DynamoStore, seen: &Seen) -> Projector<Seen> {
+    let builder = Projector::builder(store.clone(), seen.clone()).retry(RetryPolicy::never());
+    builder.on_failure(OnFailure::Park).build()
+}
+
+#[tokio::test]
+async fn an_operator_can_get_past_a_commit_that_is_missing() {
+    let other_id = json!({ "id": { "S": "00000000-0000-0000-0000-0000000000ff" } });
+    for damage in [json!(null), other_id, json!({ "id": null })] {
+        let (store, _) = told().await;
+        let key = names::commit_key(Version::new(2));
+        let place = HashMap::from([
+            (names::PARTITION_KEY.to_owned(), text("account#ann")),
+            (names::SORT_KEY.to_owned(), text(&key)),
+        ]);
+        if damage.is_null() {
+            delete(&store, "account#ann", &key).await;
+        } else {
+            let get = store.client().get_item().table_name(store.table_name()).set_key(Some(place));
+            let mut item = get.send().await.expect("reads").item.expect("is there");
+            match damage["id"]["S"].as_str() {
+                Some(id) => item.insert(names::COMMIT_ID.to_owned(), text(id)),
+                None => item.remove(names::COMMIT_ID),
+            };
+            let put = store.client().put_item().table_name(store.table_name());
+            put.set_item(Some(item)).send().await.expect("writes");
+        }
+        let (seen, slice) = (Seen::default(), Slice::new(0));
+        let projector = projector(&store, &seen);
+        let error = projector.run_until_caught_up().await.expect_err("stops").to_string();
+        assert!(error.contains("the events 2 to 3 of `account#ann`, at position 5 in slice 0"), "{error}");
+        assert_eq!(seen.take(), [1, 2, 3, 4]);
+        let error = projector.park(slice).await.expect_err("is not there").to_string();
+        assert!(error.contains("there is nothing to park"), "{error}");
+        projector.skip(slice).await.expect("has stopped");
+        projector.run_until_caught_up().await.expect("goes on");
+        assert_eq!(seen.take(), [7, 8, 9, 10]);
+        let progress = projector.progress().await.expect("is known");
+        assert_eq!((progress.slices[0].skipped, progress.slices[0].parked, progress.lag()), (2, 0, 0));
+        let report = Reconciler::builder(&store).build().audit().await.expect("audits");
+        assert!(!report.is_sound(), "{report:?}");
+    }
+}
+
+/// Everything that says how far a projection is says that its checkpoint is impossible.
+async fn is_impossible(projector: &Projector<Seen>, expected: &[&str]) {
+    let stream: StreamId = "account#ann".parse().expect("a stream");
+    let is_told = |text: &str| assert!(expected.iter().all(|part| text.contains(part)), "{text}");
+    let progress = projector.progress().await.expect("is known");
+    let SliceStatus::Stopped(failure) = &progress.slices[0].status else { panic!("{progress:?}") };
+    is_told(&failure.to_string());
+    is_told(&projector.run_until_caught_up().await.expect_err("is impossible").to_string());
+    is_told(&projector.caught_up().await.expect_err("is impossible").to_string());
+    let wait = projector.wait_for(&stream, Version::new(1), Duration::from_secs(120)).await;
+    is_told(&wait.expect_err("is impossible").to_string());
+    // The worker has found it, too.
+    let progress = projector.progress().await.expect("is known");
+    assert!(matches!(progress.slices[0].status, SliceStatus::Stopped(_)), "{progress:?}");
+}
+
+#[tokio::test]
+async fn a_feed_that_lost_its_end_stops_those_who_read_it() {
+    let (store, accounts) = told().await;
+    let seen = Seen::default();
+    let projector = projector(&store, &seen);
+    projector.run_until_caught_up().await.expect("runs");
+    seen.take();
+    for page in [9, 10] {
+        delete(&store, "$feed#0", &names::page_key(Position::new(page))).await;
+    }
+    let elsewhere = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
+    let elsewhere = elsewhere.build().expect("a valid name");
+    let projector = self::projector(&elsewhere, &seen);
+    is_impossible(&projector, &["ends at position 8", "checkpoint at position 10"]).await;
+
+    // Other events take the positions of those that were lost.
+    accounts.execute(&"bob".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    for id in ["bob", "eve", "ann"] {
+        tell(&elsewhere, id).await;
+    }
+    assert_eq!(elsewhere.feed_end(Slice::new(0)).await.expect("is known"), Position::new(11));
+    is_impossible(&projector, &["up to position 10 in the page", "at position 10: the feed"]).await;
+    assert_eq!(seen.take(), [0; 0], "nothing is handled on a wrong assumption");
+    projector.reset().await.expect("is no process");
+    projector.run_until_caught_up().await.expect("begins again");
+    assert_eq!(seen.take().len(), 11);
+}
+
+#[tokio::test]
+async fn the_number_of_slices_is_what_it_is() {
+    let engine = Engine::in_memory().expect("starts");
+    let open = |slices: Option<u32>| {
+        let mut builder = DynamoStore::builder().engine(&engine);
+        if let Some(slices) = slices {
+            builder = builder.slices(Slices::new(slices).expect("in bounds"));
+        }
+        builder.build().expect("has a client")
+    };
+    let store = open(Some(1));
+    store.create_table().await.expect("creates the table");
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    tell(&store, "ann").await;
+    open(None).verify_table().await.expect("is as it was made");
+    open(Some(1)).verify_table().await.expect("is as it was made");
+    let other = open(Some(5));
+    for error in [other.verify_table().await.expect_err("5"), other.slices().await.map(drop).expect_err("5")]
+    {
+        let text = "has 1 slices, and the store's builder asks for 5";
+        assert!(matches!(error, StoreError::Invalid { .. }) && error.to_string().contains(text), "{error}");
+    }
+    // Changed by hand.
+    let get = store.client().get_item().table_name(store.table_name());
+    let get =
+        get.key(names::PARTITION_KEY, text(names::FEED)).key(names::SORT_KEY, text(names::SETTINGS_KEY));
+    let mut item = get.send().await.expect("reads").item.expect("is there");
+    let put = async |item: HashMap<String, AttributeValue>| {
+        let put = store.client().put_item().table_name(store.table_name());
+        put.set_item(Some(item)).send().await.expect("writes");
+    };
+    item.insert(names::COUNT.to_owned(), AttributeValue::N("4".to_owned()));
+    put(item).await;
+    for error in [store.verify_table().await, open(None).verify_table().await] {
+        let error = error.expect_err("was changed");
+        assert!(error.to_string().contains("changed by hand"), "{error}");
+    }
+    // Made again, by a process that takes another number.
+    delete(&store, names::FEED, names::SETTINGS_KEY).await;
+    let other = open(Some(4));
+    other.slices().await.expect("are made");
+    let errors = [
+        other.verify_table().await.expect_err("4"),
+        other.read_feed(&FeedRead::new(Slice::new(0), Position::NONE)).await.map(drop).expect_err("4"),
+    ];
+    for error in errors {
+        assert!(
+            error.to_string().contains("when the feed had 1 slices, and its settings have 4 now"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_or_damaged_page_is_an_error_and_no_gap() {
+    for damage in [None, Some(json!({ "r": [] })), Some(json!({ "r": ["0 9 0 x"] }))] {
+        let (store, _) = told().await;
+        let page = names::page_key(Position::new(5));
+        let key = HashMap::from([
+            (names::PARTITION_KEY.to_owned(), text(&names::feed_partition(Slice::new(0)))),
+            (names::SORT_KEY.to_owned(), text(&page)),
+        ]);
+        match &damage {
+            None => {
+                let delete = store.client().delete_item().table_name(store.table_name());
+                delete.set_key(Some(key)).send().await.expect("deletes");
+            }
+            Some(damage) => {
+                let list = damage["r"].as_array().expect("a list").iter();
+                let list = list.map(|value: &Value| text(value.as_str().expect("a text")));
+                let mut item = key;
+                item.insert(names::PAGE_REFERENCES.to_owned(), AttributeValue::L(list.collect()));
+                let put = store.client().put_item().table_name(store.table_name());
+                put.set_item(Some(item)).send().await.expect("writes");
+            }
+        }
+        let error = store.read_feed(&FeedRead::new(Slice::new(0), Position::NONE)).await.expect_err("stops");
+        assert!(error.to_string().contains("the page at position 5 of the feed's slice 0"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_stream_stops_no_other() {
+    let (store, accounts) = told().await;
+    let delete = store.client().delete_item().table_name(store.table_name());
+    let delete = delete.key(names::PARTITION_KEY, text("account#new"));
+    for id in ["new", "new", "ann"] {
+        accounts.execute(&id.to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    }
+    delete.key(names::SORT_KEY, text("E#000000000001")).send().await.expect("deletes");
+    let record = |sequence: &str, stream: &str, sort: &str| {
+        let keys = json!({ "pk": { "S": stream }, "sk": { "S": sort } });
+        json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": sequence, "Keys": keys } })
+    };
+    let records = [
+        record("1", "account#new", "E#000000000002"),
+        record("2", "account#ann", "E#000000000005"),
+        record("3", "$feed#0", "P#00000000000000000011"),
+        record("4", "nothing", "E#000000000001"),
+        json!({ "dynamodb": { "SequenceNumber": "5", "Keys": { "pk": { "X": "1" } } } }),
+        json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": "6", "Keys": null } }),
+    ];
+    let answer = lambda::handle(&store, json!({ "Records": records })).await.expect("has records");
+    let failures = json!([{ "itemIdentifier": "5" }, { "itemIdentifier": "1" }]);
+    assert_eq!(answer["batchItemFailures"], failures);
+    assert_eq!(store.feed_end(Slice::new(0)).await.expect("is known"), Position::new(11));
+}
+
+/// The record of a commit of one event, as a table's stream has it.
+fn record_of(stream: &str, first: u64) -> Value {
+    let keys = json!({ "pk": { "S": stream }, "sk": { "S": names::commit_key(Version::new(first)) } });
+    let event = json!({ "M": { "t": { "S": "Forged" }, "p": { "S": "{}" } } });
+    let mut image = keys.clone();
+    image["lv"] = json!({ "N": first.to_string() });
+    image["id"] = json!({ "S": "00000000-0000-0000-0000-00000000000f" });
+    image["at"] = json!({ "N": "1800000000123" });
+    image["ev"] = json!({ "L": [event] });
+    let change = json!({ "SequenceNumber": "1", "Keys": keys, "NewImage": image });
+    json!({ "eventName": "INSERT", "dynamodb": change })
+}
+
+#[tokio::test]
+async fn a_forged_record_never_enters_the_feed() {
+    let (store, accounts) = told().await;
+    let end = store.feed_end(Slice::new(0)).await.expect("is known");
+    // Of a stream that is not there, at the end of one that is, and in the place of a commit.
+    let records = [record_of("account#forged", 1), record_of("account#ann", 5), record_of("account#ann", 1)];
+    let answer = lambda::handle(&store, json!({ "Records": records })).await.expect("has records");
+    assert_eq!(answer, json!({ "batchItemFailures": [] }));
+    assert_eq!(store.feed_end(Slice::new(0)).await.expect("is known"), end);
+    // What is indexed is the table's, whatever the image says.
+    accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    let records = [record_of("account#ann", 5)];
+    lambda::handle(&store, json!({ "Records": records })).await.expect("has records");
+    let filter = EventFilter::none().with_events("account", ["Deposited"]);
+    let read = FeedRead::new(Slice::new(0), end).filter(filter);
+    assert_eq!(store.read_feed(&read).await.expect("reads").entries.len(), 1);
+}
+
+#[tokio::test]
+async fn records_of_another_table_are_refused() {
+    let (store, _) = told().await;
+    let source =
+        |table: &str| format!("arn:aws:dynamodb:local:000000000000:table/{table}/stream/2026-01-01T00:00:00");
+    let mut record = record_of("account#ann", 1);
+    record["eventSourceARN"] = source(store.table_name()).into();
+    lambda::handle(&store, json!({ "Records": [record.clone()] })).await.expect("is its own table");
+    record["eventSourceARN"] = source("another").into();
+    let error = lambda::handle(&store, json!({ "Records": [record] })).await.expect_err("is another table");
+    assert!(error.to_string().contains("from the stream of the table `another`"), "{error}");
+}
+
+#[tokio::test]
+async fn growth_is_told_in_the_process() {
+    let (store, accounts) = told().await;
+    let growth = store.growth();
+    accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    tell(&store, "ann").await;
+    tokio::time::timeout(Duration::from_secs(120), growth).await.expect("is told");
+}

@@ -1,0 +1,22 @@
+//! The tests of es-core and es-dynamo together, in a single binary: each binary links the whole AWS SDK.
+//!
+//! `cargo test -p es-tests --test suite projections::` runs the tests of one module.
+
+mod damage;
+mod dynamo;
+mod engine;
+mod faults;
+mod feed;
+mod feed_faults;
+mod hostile;
+mod hostile_items;
+mod indexer;
+mod kinesis;
+mod kit;
+mod macros;
+mod memory;
+mod policy;
+mod processes;
+mod projections;
+mod publishing;
+mod recorder;

@@ -1,0 +1,189 @@
+//! A process after data was lost: the feed was restored to an earlier state, or a stream was deleted by hand.
+
+use std::time::Duration;
+
+use es_core::documents::{DocumentQuery, Documents};
+use es_core::feed::{Feed, Position, Slice};
+use es_core::process::Reacting;
+use es_core::projection::{OnFailure, SeekTo, SliceStatus};
+use es_core::{MemoryStore, Projector};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::failures::slice;
+use super::support::{Scripted, Work, diary, diary_of, edit, elsewhere, paid, pass, projector, tell};
+
+/// The name of the document that says how far a slice is.
+fn checkpoint(slice: Slice) -> String {
+    format!("slice#000001#{:06}", slice.get())
+}
+
+/// A process with a checkpoint after the first event, at the position that is returned, and then two events more; the
+/// feed is not the one that it has read.
+async fn restored(is_replaced: bool) -> (MemoryStore, Projector<Reacting<Scripted>>, Slice, Position) {
+    let store = MemoryStore::new();
+    let projector = projector(store.clone(), Scripted::new(store.clone())).build();
+    tell(&store, "a", "ann: pay note").await;
+    projector.run_until_caught_up().await.expect("works");
+    let slice = slice(&store, "a").await;
+    let error = projector.seek(slice, SeekTo::End).await.expect_err("there is no need to").to_string();
+    assert!(error.contains("fits the feed, and the slice goes on from there"), "{error}");
+    let end = store.feed_end(slice).await.expect("is known");
+    edit(&store, "projection#script", &checkpoint(slice), |state| match is_replaced {
+        true => state["anchor"]["id"] = json!(uuid::Uuid::nil()),
+        false => state["position"] = json!(100),
+    })
+    .await;
+    tell(&store, "a", "ann: pay note").await;
+    tell(&store, "a", "bob: pay note").await;
+    (store, projector, slice, end)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_goes_on_after_a_restore_where_an_operator_says() {
+    for is_replaced in [false, true] {
+        // What it has paid at the end: what was done before is not repeated, and what is passed over is not done.
+        for (number, expected) in [(0, 1), (1, 3), (2, 3)] {
+            let (store, projector, slice, position) = restored(is_replaced).await;
+            let to = [SeekTo::End, SeekTo::After(position), SeekTo::After(Position::NONE)][number];
+            let error = projector.run_until_caught_up().await.expect_err("stops").to_string();
+            assert!(error.contains("and `seek` for a process"), "{error}");
+            projector.reset().await.expect_err("it would issue its commands again");
+            let progress = projector.progress().await.expect("progress");
+            assert!(matches!(progress.slices[slice.get() as usize].status, SliceStatus::Stopped(_)));
+
+            let beyond = projector.seek(slice, SeekTo::After(position.plus(99))).await;
+            let error = beyond.expect_err("there is no such position").to_string();
+            assert!(error.contains("ends at position") && error.contains(": choose its end"), "{error}");
+            projector.seek(slice, to).await.expect("the checkpoint is impossible");
+            projector.run_until_caught_up().await.expect("goes on");
+            assert_eq!(paid(&store).await, expected, "{to:?}");
+            tell(&store, "a", "eve: pay note").await;
+            projector.run_until_caught_up().await.expect("goes on");
+            assert_eq!(paid(&store).await, expected + 1, "{to:?}");
+            assert_eq!(diary_of(&store, "eve").await, ["pay note"]);
+            assert_eq!(diary(&store).await.len(), if expected == 1 { 1 } else { 2 });
+            assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn positions_before_a_restore_say_nothing_of_events_after_it() {
+    // Another event has the position now, or none has.
+    for position in [5, 100] {
+        let store = MemoryStore::new();
+        let process = Scripted::new(store.clone());
+        let work = Work::on(&projector(store.clone(), process).build());
+        tell(&store, "a", "ann: pay note").await;
+        pass(Duration::from_secs(1)).await;
+        drop(work);
+        // A turn has begun for an event that is lost.
+        let reached = format!("process#script#reached#{}", slice(&store, "a").await);
+        edit(&store, &reached, "", |reached| reached["position"] = json!(position)).await;
+        for _ in 0..6 {
+            tell(&store, "a", "ann: note").await;
+        }
+        let projector = projector(store.clone(), Scripted::new(store.clone())).build();
+        projector.run_until_caught_up().await.expect("works");
+        assert_eq!(diary(&store).await, ["pay note", "note", "note", "note", "note", "note", "note"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn seeking_back_forgets_how_far_turns_had_begun() {
+    let (store, projector, slice, _) = restored(false).await;
+    projector.seek(slice, SeekTo::After(Position::NONE)).await.expect("the checkpoint is impossible");
+    let reached = store.documents(&DocumentQuery::new(format!("process#script#reached#{slice}"))).await;
+    assert!(reached.expect("lists").documents.is_empty());
+    projector.run_until_caught_up().await.expect("goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reaction_whose_event_is_not_in_the_feed_any_more_can_be_abandoned() {
+    let store = MemoryStore::new();
+    let other = elsewhere(&store, "a").await;
+    let work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
+    tell(&store, &other, "ann: pay wait note").await;
+    pass(Duration::from_millis(200)).await;
+    drop(work);
+    edit(&store, "process#script#turn#ann", "", |turn| {
+        turn["origin"]["event"]["position"] = json!(100);
+        turn["reaction"] = json!("script/lost");
+    })
+    .await;
+    tell(&store, "a", "ann: note").await;
+    let process = Scripted::new(store.clone());
+    process.let_go(1);
+    let projector = projector(store.clone(), process).build();
+    let waits = timeout(Duration::from_secs(60), projector.run_until_caught_up()).await.expect("ends");
+    let error = waits.expect_err("it waits").to_string();
+    assert!(error.contains("its event is no longer in the feed, which was restored"), "{error}");
+    assert!(error.ends_with("if it is lost, call `abandon` with the id `ann`"), "{error}");
+    projector.abandon(&"ann".to_owned()).await.expect("it will never be finished");
+    projector.run_until_caught_up().await.expect("goes on");
+    let mut notes = diary(&store).await;
+    notes.sort();
+    assert_eq!(notes, ["note", "pay wait note"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_parked_event_whose_commit_is_gone_can_be_discarded() {
+    for is_replaced in [false, true] {
+        let store = MemoryStore::new();
+        let process = Scripted::new(store.clone());
+        process.fail("pay fail note", 99);
+        process.fail("fail note", 99);
+        tell(&store, "a", "ann: pay fail note").await;
+        tell(&store, &super::failures::neighbor(&store, "a").await, "bob: fail note").await;
+        let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
+        projector.run_until_caught_up().await.expect("parks");
+        let slice = slice(&store, "a").await;
+        let parked = format!("projection#script#parked#1#{slice}");
+        edit(&store, &parked, &format!("{:020}", 1), |parked| match is_replaced {
+            true => parked["commit"] = json!(uuid::Uuid::nil()),
+            false => (parked["first"], parked["event"]["version"]) = (json!(9), json!(9)),
+        })
+        .await;
+        process.fail("pay fail note", 0);
+        process.fail("fail note", 0);
+        projector.replay_parked().await.expect("ordered");
+        projector.run_until_caught_up().await.expect("the other one is not held up");
+        assert_eq!(diary_of(&store, "bob").await, ["fail note"]);
+        let parked = projector.parked().await.expect("parked");
+        assert_eq!(parked.len(), 1);
+        let reason = if is_replaced { "another commit is in its place" } else { "its commit is gone" };
+        let expected = format!(
+            "the event cannot be read any more: {reason}; restore it, or give it up with `discard_parked`"
+        );
+        assert_eq!(parked[0].error, expected);
+        // Its positions mean nothing after a restore.
+        edit(&store, "projection#script", &checkpoint(slice), |state| state["position"] = json!(100)).await;
+        let error = projector.seek(slice, SeekTo::End).await.expect_err("one is parked").to_string();
+        assert!(error.contains("1 parked events"), "{error}");
+        edit(&store, "projection#script", &checkpoint(slice), |state| state["position"] = json!(2)).await;
+
+        projector.discard_parked(&parked[0]).await.expect("it is parked");
+        let error = projector.discard_parked(&parked[0]).await.expect_err("it is not any more").to_string();
+        assert!(error.ends_with("is not parked"), "{error}");
+        let progress = projector.progress().await.expect("progress");
+        let progress = &progress.slices[slice.get() as usize];
+        assert_eq!((progress.parked, progress.skipped), (0, 1));
+        projector.abandon(&"ann".to_owned()).await.expect("it will never be finished");
+        tell(&store, "c", "ann: note").await;
+        projector.run_until_caught_up().await.expect("goes on");
+        assert_eq!((diary(&store).await, paid(&store).await), (vec!["note".to_owned()], 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_with_a_malformed_instance_fails() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "!: note").await;
+    let stopping = projector(store.clone(), Scripted::new(store.clone())).build();
+    let error = stopping.run_until_caught_up().await.expect_err("stops").to_string();
+    assert!(error.ends_with("`!` is not the name of an instance"), "{error}");
+    let parking = projector(store.clone(), Scripted::new(store.clone())).on_failure(OnFailure::Park).build();
+    parking.run_until_caught_up().await.expect("parks");
+    assert_eq!(parking.parked().await.expect("parked").len(), 1);
+}

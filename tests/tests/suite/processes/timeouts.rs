@@ -1,0 +1,353 @@
+//! Timeouts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
+use es_core::projection::{FailedKind, OnFailure};
+use es_core::testing::{Faults, FaultyStore, react};
+use es_core::{MemoryStore, RetryPolicy};
+use es_tests::chaos::divert::{Divert, Sent};
+use es_tests::chaos::slow::Slow;
+use es_tests::domain::{Account, Deposited};
+use fastrand::Rng;
+
+use super::failures::{neighbor, slice};
+use super::support::{Scripted, Work, diary, diary_of, paid, pass, projector, tell};
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_comes_once_and_survives_a_restart() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: remind note").await;
+    let first = projector(store.clone(), Scripted::new(store.clone())).build();
+    let work = Work::on(&first);
+    first.caught_up().await.expect("works");
+    pass(Duration::from_millis(500)).await;
+    assert_eq!(diary(&store).await, ["remind note"], "it is not due yet");
+    drop(work);
+    pass(Duration::from_secs(5)).await;
+    let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(diary(&store).await, ["remind note", "reminded of remind note"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_is_not_lost_and_comes_once_wherever_the_worker_dies() {
+    for requests in 1..100 {
+        let store = MemoryStore::new();
+        tell(&store, "a", "ann: remind note").await;
+        let mortal = FaultyStore::new(store.clone(), Faults::seeded(requests).crash_after(requests));
+        let work = Work::on(&projector(mortal.clone(), Scripted::new(mortal)).build());
+        pass(Duration::from_millis(1_500)).await;
+        drop(work);
+        let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
+        pass(Duration::from_secs(2)).await;
+        let expected = ["remind note", "reminded of remind note"];
+        assert_eq!(diary(&store).await, expected, "after {requests} requests");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_a_replaced_worker_is_found_whenever_it_is_stored() {
+    for at in (0..6_000).step_by(100) {
+        let store = MemoryStore::new();
+        let late = Scripted::new(store.clone());
+        let first = projector(store.clone(), late.clone()).lease(Duration::from_secs(60)).build();
+        let _first = Work::on(&first);
+        tell(&store, "a", "ann: pay wait remind note").await;
+        pass(Duration::from_millis(200)).await;
+        // It takes the slice, and its requests take their time.
+        let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_millis(500), Rng::with_seed(1));
+        let second = Scripted::new(store.clone());
+        second.let_go(1);
+        let _second = Work::on(&projector(slow, second).lease(Duration::from_millis(30)).build());
+        pass(Duration::from_millis(at)).await;
+        late.let_go(1);
+        // The requests of a reaction, and of one to a timeout; less than the time after which it would look anyway.
+        pass(Duration::from_secs(20)).await;
+        let expected = ["pay wait remind note", "reminded of pay wait remind note"];
+        assert_eq!(diary(&store).await, expected, "let go on after {at} ms");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_passes_over_a_reaction_looks_for_its_timeouts() {
+    let store = MemoryStore::new();
+    let is_cut_off = Arc::new(AtomicBool::new(false));
+    let hangs = Arc::clone(&is_cut_off);
+    // The first worker gives no signs of life, and writes no checkpoints, from the middle of its reaction on.
+    let cut_off = Divert::hanging(store.clone(), move |sent| {
+        hangs.load(Ordering::SeqCst) && sent.changes("projection#")
+    });
+    let late = Scripted::new(store.clone());
+    let _first = Work::on(&projector(cut_off, late.clone()).build());
+    tell(&store, "a", "ann: pay wait remind note").await;
+    pass(Duration::from_millis(200)).await;
+    is_cut_off.store(true, Ordering::SeqCst);
+    // A second worker takes the slices, looks for timeouts, of which there are none, and waits for its events.
+    let reads = Arc::new(AtomicU32::new(0));
+    let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_secs(1), Rng::with_seed(1));
+    let counted = Arc::clone(&reads);
+    let waiting = Divert::to(store.clone(), slow, move |sent| {
+        matches!(sent, Sent::ReadFeed) && counted.fetch_add(1, Ordering::SeqCst) < 4
+    });
+    let process = Scripted::new(store.clone());
+    process.let_go(1);
+    let _second = Work::on(&projector(waiting, process).lease(Duration::from_secs(3)).build());
+    while reads.load(Ordering::SeqCst) < 4 {
+        pass(Duration::from_millis(1)).await;
+    }
+    // Meanwhile, the first one finishes the reaction.
+    late.let_go(1);
+    pass(Duration::from_millis(20)).await;
+    assert_eq!(diary(&store).await, ["pay wait remind note"]);
+    // Less than the time after which it would look anyway.
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(diary(&store).await, ["pay wait remind note", "reminded of pay wait remind note"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_are_looked_for_although_none_is_known() {
+    let (store, other) = (MemoryStore::new(), MemoryStore::new());
+    for store in [&store, &other] {
+        tell(store, "a", "ann: note").await;
+        let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
+        pass(Duration::from_secs(1)).await;
+    }
+    let worker = projector(store.clone(), Scripted::new(store.clone())).build();
+    let _work = Work::on(&worker);
+    tell(&other, "a", "ann: remind note").await;
+    let _other = Work::on(&projector(other.clone(), Scripted::new(other.clone())).build());
+    pass(Duration::from_millis(500)).await;
+    // A document that the worker knows nothing of.
+    let timers = format!("process#script#timers#{}", slice(&store, "a").await);
+    let page = other.documents(&DocumentQuery::new(&timers)).await.expect("lists");
+    let (name, document) = page.documents.into_iter().next().expect("one timeout");
+    let set = ChangeSet::new(uuid::Uuid::from_u128(1));
+    let set = set.put(DocumentKey::new(&timers, name), ExpectedDocument::Absent, document.body);
+    store.change(&set).await.expect("stores");
+    pass(Duration::from_secs(32)).await;
+    assert_eq!(diary(&store).await, ["note", "reminded of remind note"]);
+}
+
+/// Instances whose turns cannot end, as their events are parked, have so many timeouts each, in one slice; then another
+/// instance has one, too. What the other instance remembers.
+async fn behind(instances: usize, timeouts: usize) -> Vec<String> {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("pay fail note", u32::MAX);
+    let projector =
+        projector(store.clone(), process).retry(RetryPolicy::never()).on_failure(OnFailure::Park).build();
+    let _work = Work::on(&projector);
+    for number in 0..instances {
+        let reminders = "remind ".repeat(timeouts);
+        tell(&store, "a", &format!("blocked-{number}: {reminders}note")).await;
+    }
+    pass(Duration::from_millis(500)).await;
+    tell(&store, "a", "ann: remind note").await;
+    for number in 0..instances {
+        // In separate streams, because an event keeps the later events of its stream waiting.
+        tell(&store, &format!("account-{number}"), &format!("blocked-{number}: pay fail note")).await;
+    }
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(projector.parked().await.expect("parked").len(), instances, "timeouts can wait");
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+    diary(&store).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_that_wait_do_not_hold_up_others() {
+    let expected = ["remind note", "reminded of remind note"];
+    assert_eq!(behind(1, 200).await, expected);
+    // More than are read at once.
+    assert_eq!(behind(120, 1).await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_events_does_not_hold_up_timeouts() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: remind note").await;
+    for _ in 0..60 {
+        tell(&store, "a", "bob: slow note").await;
+    }
+    let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).batch(100).build());
+    pass(Duration::from_secs(4)).await;
+    assert_eq!(diary(&store).await, ["remind note", "reminded of remind note"]);
+    assert!(diary_of(&store, "bob").await.len() < 5, "there is a backlog");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backlog_of_timeouts_does_not_hold_up_events() {
+    let store = MemoryStore::new();
+    let reminders = "remind ".repeat(300);
+    tell(&store, "a", &format!("bob: {reminders}note then slow note")).await;
+    let _work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
+    pass(Duration::from_millis(1_500)).await;
+    tell(&store, &neighbor(&store, "a").await, "ann: note").await;
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(diary(&store).await, ["note"]);
+    let done = diary_of(&store, "bob").await.len();
+    assert!((25..100).contains(&done), "there is a backlog: {done}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_fails_stops_its_slice_and_can_be_retried_skipped_or_parked() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("pay fail note", u32::MAX);
+    let projector = projector(store.clone(), process.clone()).build();
+    let _work = Work::on(&projector);
+    let slice = slice(&store, "a").await;
+    let stopped = async || {
+        tell(&store, "a", "ann: remind note then pay fail note").await;
+        pass(Duration::from_secs(3)).await;
+        let progress = projector.progress().await.expect("progress");
+        let stopped: Vec<_> = progress.stopped().map(|(at, failure)| (at, failure.clone())).collect();
+        assert_eq!(stopped.len(), 1, "{stopped:?}");
+        stopped[0].clone()
+    };
+    let (at, failure) = stopped().await;
+    assert_eq!(at, slice);
+    let text = failure.to_string();
+    assert!(text.starts_with("the timeout `Reminder` of `diary#ann` (due 1970-01-02T"), "{text}");
+    assert!(text.contains("Z, key `script/") && text.ends_with("`pay fail note` is not welcome"), "{text}");
+    let kind = failure.event.expect("a timeout").kind;
+    assert!(matches!(kind, FailedKind::Timeout { key, .. } if key.starts_with("script/")));
+
+    // Its command is not repeated.
+    process.fail("pay fail note", 0);
+    projector.retry(slice).await.expect("it has stopped");
+    pass(Duration::from_secs(1)).await;
+    let reminded = "remind note then pay fail note";
+    assert_eq!(diary(&store).await, [reminded, "pay fail note"]);
+    assert_eq!(paid(&store).await, 1);
+
+    process.fail("pay fail note", u32::MAX);
+    stopped().await;
+    let error = projector.abandon(&"ann".to_owned()).await.expect_err("it may still be finished").to_string();
+    assert!(error.contains("has not finished: `park` or `skip` it first"), "{error}");
+    projector.skip(slice).await.expect("it has stopped");
+    projector.abandon(&"ann".to_owned()).await.expect("it is skipped");
+    tell(&store, "a", "ann: note").await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(diary(&store).await[2..], [reminded, "note"]);
+
+    stopped().await;
+    projector.park(slice).await.expect("it has stopped");
+    pass(Duration::from_secs(1)).await;
+    let parked = projector.parked().await.expect("parked");
+    assert_eq!(parked.len(), 1);
+    assert_eq!((parked[0].slice, parked[0].event.stream.as_str()), (slice, "diary#ann"));
+    assert!(parked[0].error.ends_with("is not welcome") && parked[0].event.is_timeout(), "{parked:?}");
+    assert_eq!(projector.progress().await.expect("progress").slices[slice.get() as usize].parked, 1);
+    process.fail("pay fail note", 0);
+    projector.replay_parked().await.expect("ordered");
+    pass(Duration::from_secs(1)).await;
+    assert!(projector.parked().await.expect("parked").is_empty());
+    assert_eq!(diary(&store).await[4..], [reminded, "pay fail note"]);
+    assert_eq!(paid(&store).await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_that_fail_are_parked_if_events_are() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("fail note", u32::MAX);
+    tell(&store, "a", "ann: remind note then fail note").await;
+    tell(&store, "a", "ann: slow remind note then note").await;
+    let projector = projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
+    let _work = Work::on(&projector);
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(projector.parked().await.expect("parked").len(), 1);
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+    // Again it fails, and stays where it is.
+    projector.replay_parked().await.expect("ordered");
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(projector.parked().await.expect("parked").len(), 1);
+    process.fail("fail note", 0);
+    projector.replay_parked().await.expect("ordered");
+    pass(Duration::from_secs(1)).await;
+    assert!(projector.parked().await.expect("parked").is_empty());
+    let expected = ["remind note then fail note", "slow remind note then note", "note", "fail note"];
+    assert_eq!(diary(&store).await, expected);
+}
+
+/// A timeout that schedules the next one, and so on: reminders for weeks.
+mod chain {
+    use std::time::Duration;
+
+    use es_core::prelude::*;
+    use es_tests::domain::{Account, Deposited};
+
+    #[event]
+    pub(super) struct Reminded {
+        pub(super) left: u32,
+    }
+
+    #[event]
+    pub(super) struct Due {
+        left: u32,
+    }
+
+    #[derive(Aggregate, Default)]
+    #[aggregate(name = "reminders", id = String, events(Reminded))]
+    pub(super) struct Reminders;
+
+    impl Apply<Reminded> for Reminders {
+        fn apply(&mut self, _: &Reminded) {}
+    }
+
+    /// Reminds so often as there are cents.
+    #[derive(Clone, Process)]
+    #[process(name = "reminders", state = Reminders, events(Account(Deposited)), timeouts(Due))]
+    pub(super) struct Remind;
+
+    impl React<Deposited> for Remind {
+        fn instance(&self, _: &Deposited, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+            Ok(Some(ctx.id().to_owned()))
+        }
+
+        async fn react(
+            &self,
+            event: &Deposited,
+            reaction: &mut Reaction<'_, Reminders>,
+        ) -> Result<Events<Reminders>, BoxError> {
+            reaction.schedule(Duration::from_secs(1), Due { left: event.cents as u32 })?;
+            Ok(Events::none())
+        }
+    }
+
+    impl React<Due> for Remind {
+        fn instance(&self, _: &Due, ctx: &EventContext) -> Result<Option<String>, BoxError> {
+            Ok(Some(ctx.id().to_owned()))
+        }
+
+        async fn react(
+            &self,
+            event: &Due,
+            reaction: &mut Reaction<'_, Reminders>,
+        ) -> Result<Events<Reminders>, BoxError> {
+            if event.left > 1 {
+                reaction.schedule(Duration::from_secs(1), Due { left: event.left - 1 })?;
+            }
+            Ok(Reminded { left: event.left }.into())
+        }
+    }
+}
+
+#[tokio::test]
+async fn timeouts_may_lead_to_timeouts_for_ever() {
+    use chain::{Remind, Reminded};
+
+    let mut process = react(|_: &MemoryStore| Remind)
+        .when::<Account>("ann", Deposited { cents: 100, note: String::new() })
+        .await;
+    for left in (1..=100).rev() {
+        process = process
+            .later(Duration::from_secs(1))
+            .await
+            .then_events::<chain::Reminders>("ann", [Reminded { left }]);
+    }
+    process.later(Duration::from_secs(1)).await.then_nothing::<chain::Reminders>("ann");
+}

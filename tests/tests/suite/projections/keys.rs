@@ -1,0 +1,190 @@
+//! Keys and indexes of any text, length, and time.
+
+use chrono::{DateTime, FixedOffset, NaiveDate};
+use es_core::prelude::*;
+use es_core::serde::{Deserialize, Serialize};
+use es_core::{MemoryStore, ReadModelError, StreamId};
+use es_tests::domain::{Account, Deposited};
+
+use super::support::{deposit, projector};
+
+#[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
+#[serde(crate = "es_core::serde")]
+#[row(
+    name = "notes",
+    key = name,
+    index(by_text(text)),
+    index(by_account(account, text, name))
+)]
+struct Note {
+    name: String,
+    account: String,
+    text: String,
+}
+
+/// Keeps the text of each deposit, under the longest name that a row ever had.
+#[derive(Clone, Projection)]
+#[projection(name = "notes", events(Account(Deposited)))]
+struct Notes {
+    #[read_model]
+    notes: ReadModel<Note>,
+}
+
+impl Project<Deposited> for Notes {
+    async fn project(&mut self, event: &Deposited, ctx: &EventContext) -> Result<(), BoxError> {
+        let (account, text) = (ctx.id().to_owned(), event.note.clone());
+        let name = format!("{account}/{text}");
+        Ok(self.notes.put(Note { name, account, text })?)
+    }
+}
+
+async fn notes(account: &str, texts: &[&str]) -> ReadModel<Note> {
+    let store = MemoryStore::new();
+    deposit(&store, account, texts).await;
+    let notes: ReadModel<Note> = ReadModel::of::<Notes>(&store);
+    projector(store, Notes { notes: notes.clone() }).build().run_until_caught_up().await.expect("works");
+    notes
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_of_any_length_and_characters_can_be_keys() {
+    let account = "ü".repeat(StreamId::MAX_ID_BYTES / 2);
+    let long = |end: &str| format!("{}{end}", "x".repeat(3000));
+    let texts = ["", "a\u{1}b", "a\u{1}c", "\u{0}", "line\nbreak", "ab", &long("1"), &long("2")];
+    let notes = notes(&account, &texts).await;
+    for text in texts {
+        let name = format!("{account}/{text}");
+        let note = Note { name: name.clone(), account: account.clone(), text: text.to_owned() };
+        assert_eq!(notes.get(&name).await.expect("a row"), Some(note.clone()), "{text:?}");
+        assert_eq!(notes.find("by_text", text).page().await.expect("a page").rows.first(), Some(&note));
+        let only = notes.find("by_account", &account).only(text).all().await;
+        assert_eq!(only.expect("rows"), [note], "{text:?}");
+    }
+    let found = notes.find("by_account", &account).all().await.expect("rows");
+    let mut expected = texts.to_vec();
+    expected.sort_unstable();
+    let found: Vec<_> = found.iter().map(|note| &*note.text).collect();
+    assert_eq!(found[..6], expected[..6]);
+    assert_eq!(found.len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_of_another_type_is_an_error() {
+    let notes = notes("ada", &["a"]).await;
+    let mistakes = [
+        notes.find("by_text", &1).all().await.map(drop),
+        notes.find("by_account", "ada").only(&true).all().await.map(drop),
+        notes.get(&1).await.map(drop),
+    ];
+    for mistake in mistakes {
+        let error = mistake.expect_err("is no text");
+        assert!(matches!(error, ReadModelError::Mismatch { .. }), "{error:?}");
+    }
+    let error = notes.find("by_text", &1).all().await.expect_err("is no text").to_string();
+    assert_eq!(
+        error,
+        "`notes` was queried with an integer, but the field is a string: pass a value of the field's type"
+    );
+    let error = notes.find("by_text", "a").only("a").all().await.expect_err("has no order");
+    assert!(matches!(error, ReadModelError::NoOrder { .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_token_of_another_query_is_an_error() {
+    let notes = notes("ada", &["a", "b", "c"]).await;
+    let query = || notes.find("by_account", "ada").limit(1);
+    let page = query().page().await.expect("a page");
+    let token = page.next.expect("there are more");
+    assert!(token.bytes().all(|byte| byte.is_ascii_hexdigit()), "{token}");
+    let next = query().after(Some(token.clone())).limit(2).page().await.expect("a page");
+    assert_eq!(next.rows.iter().map(|note| &*note.text).collect::<Vec<_>>(), ["b", "c"]);
+
+    let mistakes = [
+        query().after(Some("nonsense".to_owned())),
+        query().after(Some(String::new())),
+        query().after(Some(token[1..].to_owned())),
+        query().after(Some(token.clone())).descending(),
+        query().after(Some(token.clone())).only("b"),
+        notes.find("by_account", "bob").after(Some(token.clone())),
+        notes.find("by_text", "a").after(Some(token)),
+    ];
+    for query in mistakes {
+        let error = query.page().await.expect_err("is no token of the query");
+        assert!(matches!(error, ReadModelError::PageToken { .. }), "{error:?}");
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
+#[serde(crate = "es_core::serde")]
+#[row(name = "moments", key = text, index(at(time)), index(in_order(all, time)), index(by_day(all, day)))]
+struct Moment {
+    text: String,
+    all: u8,
+    time: DateTime<FixedOffset>,
+    day: NaiveDate,
+    ratio: f64,
+}
+
+/// Each deposit has a time as its note.
+#[derive(Clone, Projection)]
+#[projection(name = "moments", events(Account(Deposited)))]
+struct Moments {
+    #[read_model]
+    moments: ReadModel<Moment>,
+    ratio: f64,
+}
+
+impl Project<Deposited> for Moments {
+    async fn project(&mut self, event: &Deposited, _: &EventContext) -> Result<(), BoxError> {
+        let time: DateTime<FixedOffset> = event.note.parse()?;
+        let (text, day, ratio) = (event.note.clone(), time.date_naive(), self.ratio);
+        Ok(self.moments.put(Moment { text, all: 1, time, day, ratio })?)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_are_compared_by_instant_in_every_year() {
+    const TIMES: [&str; 7] = [
+        "-0100-01-01T00:00:00Z",
+        "-0044-03-15T12:00:00Z",
+        "0001-01-01T00:00:00Z",
+        "2030-01-01T02:00:00+02:00",
+        "2030-01-01T00:00:00.5Z",
+        "+10000-01-01T00:00:00Z",
+        "+262142-12-31T23:59:59Z",
+    ];
+    let store = MemoryStore::new();
+    let mut shuffled = TIMES.to_vec();
+    shuffled.rotate_left(3);
+    shuffled.push("2030-01-01T00:00:00Z");
+    deposit(&store, "ada", &shuffled).await;
+    let moments: ReadModel<Moment> = ReadModel::of::<Moments>(&store);
+    let projection = Moments { moments: moments.clone(), ratio: 0.5 };
+    projector(store, projection).build().run_until_caught_up().await.expect("works");
+    for index in ["in_order", "by_day"] {
+        let found = moments.find(index, &1).all().await.expect("rows");
+        let found: Vec<_> = found.iter().filter(|row| row.text != "2030-01-01T00:00:00Z").collect();
+        let texts: Vec<_> = found.iter().map(|row| &*row.text).collect();
+        match index {
+            "in_order" => assert_eq!(texts, TIMES),
+            // Two of them are on one day.
+            _ => assert!(found.is_sorted_by_key(|row| row.day), "{texts:?}"),
+        }
+    }
+    for zone in ["2030-01-01T00:00:00Z", "2030-01-01T05:30:00+05:30"] {
+        assert_eq!(moments.find("at", zone).all().await.expect("rows").len(), 2, "{zone}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_cannot_be_read_back_is_the_fault_of_its_event() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["2030-01-01T00:00:00Z"]).await;
+    let moments: ReadModel<Moment> = ReadModel::of::<Moments>(&store);
+    let projection = Moments { moments: moments.clone(), ratio: f64::NAN };
+    let projector = projector(store, projection).build();
+    let error = projector.run_until_caught_up().await.expect_err("is no number").to_string();
+    assert!(error.contains("`Deposited` at version 1 of `account#ada`"), "{error}");
+    assert!(error.contains("a row of `moments` cannot be stored: it cannot be decoded again"), "{error}");
+    assert!(moments.all().await.expect("can be read").is_empty());
+}

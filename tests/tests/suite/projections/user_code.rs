@@ -1,0 +1,400 @@
+//! User code that panics, or never returns: it affects its event, and neither its worker nor other slices.
+
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use es_core::feed::EventFilter;
+use es_core::prelude::*;
+use es_core::projection::{OnFailure, ProjectError, SliceStatus, Tick, Transient};
+use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
+use es_core::{EventData, MAX_ERROR_TEXT, MemoryStore};
+use es_tests::domain::Deposited;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::support::{LEASE, deposit, neighbor, projector, slice, work};
+
+/// Much longer than in other tests: minutes pass in these.
+const POLL: Duration = Duration::from_secs(5);
+
+/// What the code of a [`Faulty`] does wrong, by the note of an event or the name of a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    Panic(&'static str),
+    Hang(&'static str),
+}
+
+/// A projection whose clones remember what they have handled until they flush.
+#[derive(Default)]
+struct Faulty {
+    batch: Vec<String>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    faults: Mutex<BTreeSet<Fault>>,
+    flushed: Mutex<Vec<String>>,
+}
+
+impl Faulty {
+    fn with(fault: Fault) -> Self {
+        let faulty = Self::default();
+        faulty.shared.faults.lock().expect("no panic").insert(fault);
+        faulty
+    }
+
+    fn mend(&self) {
+        self.shared.faults.lock().expect("no panic").clear();
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.shared.faults.lock().expect("no panic").contains(&fault)
+    }
+
+    fn perhaps_panic(&self, place: &'static str) {
+        assert!(!self.has(Fault::Panic(place)), "a bug in {place}");
+    }
+
+    fn flushed(&self) -> Vec<String> {
+        self.shared.flushed.lock().expect("no panic").clone()
+    }
+}
+
+impl Clone for Faulty {
+    fn clone(&self) -> Self {
+        self.perhaps_panic("clone");
+        Self { batch: Vec::new(), shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl Projection for Faulty {
+    const NAME: &'static str = "faulty";
+
+    fn filter(&self) -> EventFilter {
+        self.perhaps_panic("filter");
+        EventFilter::none().with_event::<Deposited>("account")
+    }
+
+    async fn handle(&mut self, event: &EventData, _: &EventContext) -> Result<(), ProjectError> {
+        let note = Deposited::decode(event)?.note;
+        self.batch.push(note.clone());
+        if note == "bad" {
+            self.perhaps_panic("bad");
+            if self.has(Fault::Hang("bad")) {
+                pending::<()>().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), BoxError> {
+        self.perhaps_panic("flush");
+        if self.has(Fault::Hang("flush")) {
+            pending::<()>().await;
+        }
+        self.shared.flushed.lock().expect("no panic").append(&mut self.batch);
+        Ok(())
+    }
+
+    async fn tick(&mut self, _: Tick<'_>) -> Result<es_core::projection::Due, ProjectError> {
+        self.perhaps_panic("tick");
+        Ok(es_core::projection::Due::default())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_whose_handler_panics_or_hangs_is_parked_alone() {
+    for fault in [Fault::Panic("bad"), Fault::Hang("bad")] {
+        let store = MemoryStore::new();
+        let neighbor = neighbor(&store, "ada").await;
+        deposit(&store, &neighbor, &["before"]).await;
+        deposit(&store, "ada", &["a", "bad", "c"]).await;
+        deposit(&store, &neighbor, &["after"]).await;
+        let faulty = Faulty::with(fault);
+        let projector = projector(store.clone(), faulty.clone()).on_failure(OnFailure::Park).build();
+        let workers: Vec<_> = (0..3).map(|_| work(&projector)).collect();
+        projector.caught_up().await.expect("goes on");
+        // What was handled before the panic was handled again by a fresh clone, and finished once.
+        assert_eq!(faulty.flushed(), ["before", "a", "after"], "{fault:?}");
+        let parked = projector.parked().await.expect("parked");
+        let versions: Vec<_> = parked.iter().map(|parked| parked.event.version.get()).collect();
+        assert_eq!(versions, [2, 3]);
+        let expected = match fault {
+            Fault::Panic(_) => "user code panicked: a bug in bad",
+            Fault::Hang(_) => "user code did not return within 300s",
+        };
+        assert_eq!(parked[0].error, expected);
+
+        faulty.mend();
+        projector.replay_parked().await.expect("ordered");
+        projector.caught_up().await.expect("works");
+        assert_eq!(faulty.flushed(), ["before", "a", "after", "bad", "c"]);
+        projector.shutdown();
+        for worker in workers {
+            worker.await.expect("no worker panicked").expect("ends");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_anywhere_stops_the_slice_until_it_is_mended() {
+    for place in ["filter", "flush", "tick", "bad"] {
+        let store = MemoryStore::new();
+        deposit(&store, "ada", &["bad"]).await;
+        let faulty = Faulty::with(Fault::Panic(place));
+        let projector = projector(store.clone(), faulty.clone()).poll(POLL).build();
+        let worker = work(&projector);
+        sleep(LEASE * 3).await;
+        let progress = projector.progress().await.expect("progress");
+        let slice = slice(&store, "ada").await;
+        let (_, failure) = progress.stopped().find(|(stopped, _)| *stopped == slice).expect("has stopped");
+        assert_eq!(failure.error, format!("user code panicked: a bug in {place}"));
+        faulty.mend();
+        // It tries again without being asked to.
+        sleep(Duration::from_secs(60)).await;
+        projector.caught_up().await.expect("works");
+        assert_eq!(faulty.flushed(), ["bad"]);
+        projector.shutdown();
+        worker.await.expect("no panic").expect("ends");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_projection_that_cannot_be_cloned_stops_its_slices() {
+    let store = MemoryStore::new();
+    let faulty = Faulty::default();
+    let projector = projector(store, faulty.clone()).build();
+    faulty.shared.faults.lock().expect("no panic").insert(Fault::Panic("clone"));
+    let worker = work(&projector);
+    sleep(LEASE).await;
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 4);
+    projector.shutdown();
+    worker.await.expect("no panic").expect("ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_does_not_wait_for_a_handler_that_hangs() {
+    for fault in [Fault::Hang("bad"), Fault::Hang("flush")] {
+        let store = MemoryStore::new();
+        deposit(&store, "ada", &["bad"]).await;
+        let projector =
+            projector(store, Faulty::with(fault)).shutdown_timeout(Duration::from_secs(7)).build();
+        let worker = work(&projector);
+        sleep(LEASE).await;
+        projector.shutdown();
+        let start = Instant::now();
+        timeout(Duration::from_secs(60), worker).await.expect("ends").expect("no panic").expect("ends");
+        assert_eq!(start.elapsed().as_secs(), 7, "{fault:?}");
+    }
+}
+
+/// A projection whose service is down, and whose errors are long.
+#[derive(Clone, Projection)]
+#[projection(name = "notifier", events(es_tests::domain::Account(Deposited)))]
+struct Notifier(Arc<Mutex<Service>>);
+
+#[derive(Clone, Copy, PartialEq)]
+enum Service {
+    Down,
+    Up,
+    Rejecting,
+}
+
+impl Project<Deposited> for Notifier {
+    async fn project(&mut self, _: &Deposited, _: &EventContext) -> Result<(), BoxError> {
+        match *self.0.lock().expect("no panic") {
+            Service::Up => Ok(()),
+            Service::Down => Err(Transient::new("the service is down").into()),
+            Service::Rejecting => Err("no ".repeat(100_000).into()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transient_error_is_waited_out_and_shown() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let service = Arc::new(Mutex::new(Service::Down));
+    let working = projector(store.clone(), Notifier(Arc::clone(&service))).poll(POLL).build();
+    let worker = work(&working);
+    sleep(Duration::from_secs(600)).await;
+    // Another process sees it, too.
+    for projector in [&working, &projector(store.clone(), Notifier(Arc::clone(&service))).build()] {
+        let progress = projector.progress().await.expect("progress");
+        assert_eq!((progress.stopped().count(), progress.lag()), (0, 1));
+        let (_, delay) = progress.delayed().next().expect("is delayed");
+        let expected =
+            "the event `Deposited` at version 1 of `account#ada` (position 1): the service is down";
+        assert_eq!(delay.to_string(), expected);
+        assert!(delay.attempts > 100 && delay.next_attempt - delay.since > chrono::TimeDelta::minutes(9));
+    }
+    *service.lock().expect("no panic") = Service::Up;
+    working.caught_up().await.expect("works");
+    sleep(LEASE).await;
+    let progress = working.progress().await.expect("progress");
+    assert!(progress.slices.iter().all(|slice| slice.status == SliceStatus::Running), "{progress:?}");
+    working.shutdown();
+    worker.await.expect("no panic").expect("ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_slice_tries_again_at_growing_intervals() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let service = Arc::new(Mutex::new(Service::Rejecting));
+    let projector = projector(store.clone(), Notifier(Arc::clone(&service))).poll(POLL).build();
+    let worker = work(&projector);
+    let mut intervals = Vec::new();
+    while intervals.len() < 8 {
+        sleep(LEASE).await;
+        let progress = projector.progress().await.expect("progress");
+        let Some((_, failure)) = progress.stopped().next() else { continue };
+        assert!(failure.error.len() <= MAX_ERROR_TEXT && failure.error.ends_with("(truncated)"));
+        if failure.attempts as usize > intervals.len() {
+            intervals.push((failure.retry_at.expect("it tries again") - failure.at).num_milliseconds());
+        }
+    }
+    for (attempt, interval) in intervals.iter().enumerate() {
+        let longest = (10_000 << attempt).min(300_000);
+        assert!((longest / 2..=longest).contains(interval), "{intervals:?}");
+    }
+    *service.lock().expect("no panic") = Service::Up;
+    sleep(Duration::from_secs(330)).await;
+    projector.caught_up().await.expect("works");
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+    projector.shutdown();
+    worker.await.expect("no panic").expect("ends");
+}
+
+/// A broker whose client panics or hangs.
+#[derive(Debug)]
+struct Broker(Mutex<Option<Fault>>);
+
+#[async_trait::async_trait]
+impl Publisher for Broker {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::default()
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        let fault = *self.0.lock().expect("no panic");
+        match fault {
+            Some(Fault::Panic(place)) => panic!("a bug in {place}"),
+            Some(Fault::Hang(_)) => pending().await,
+            None => Ok(vec![Ok(()); batch.len()]),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_publisher_that_panics_or_hangs_holds_up_its_slice() {
+    for fault in [Fault::Panic("publish"), Fault::Hang("publish")] {
+        let store = MemoryStore::new();
+        deposit(&store, "ada", &["a"]).await;
+        let broker = Arc::new(Broker(Mutex::new(Some(fault))));
+        let source = CloudEvents::source("/tests").expect("a source");
+        let clock = es_tests::chaos::projections::VirtualTime::new(chrono::TimeDelta::zero());
+        let publishing = Publishing::new("to_tests", Arc::clone(&broker), source).clock(clock);
+        let projector = projector(store, publishing.timeout(Duration::from_secs(5))).poll(POLL).build();
+        let worker = work(&projector);
+        sleep(Duration::from_secs(100)).await;
+        let progress = projector.progress().await.expect("progress");
+        let error = match fault {
+            Fault::Panic(_) => progress.stopped().next().expect("has stopped").1.to_string(),
+            Fault::Hang(_) => progress.delayed().next().expect("waits").1.to_string(),
+        };
+        let expected = "`Deposited` at version 1 of `account#ada` (position 1): it was not published: ";
+        assert!(error.contains(expected), "{error}");
+        *broker.0.lock().expect("no panic") = None;
+        sleep(Duration::from_secs(330)).await;
+        projector.caught_up().await.expect("works");
+        projector.shutdown();
+        worker.await.expect("no panic").expect("ends");
+    }
+}
+
+/// Parks or skips the event at which `projector` is delayed, as another process would.
+async fn decide<P: Projection>(projector: &Projector<P>, store: &MemoryStore, park: bool) {
+    let slice = slice(store, "ada").await;
+    let progress = projector.progress().await.expect("progress");
+    let (_, delay) = progress.delayed().next().expect("is delayed");
+    assert_eq!(delay.event.as_ref().expect("an event").name(), Some("Deposited"));
+    projector.retry(slice).await.expect_err("it is tried again in any case");
+    if park { projector.park(slice).await } else { projector.skip(slice).await }.expect("is delayed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_can_park_or_skip_an_event_that_is_delayed() {
+    for park in [true, false] {
+        let store = MemoryStore::new();
+        deposit(&store, "ada", &["a", "b"]).await;
+        deposit(&store, &neighbor(&store, "ada").await, &["c"]).await;
+        let service = Arc::new(Mutex::new(Service::Down));
+        let working = projector(store.clone(), Notifier(Arc::clone(&service))).poll(POLL).build();
+        let worker = work(&working);
+        sleep(Duration::from_secs(60)).await;
+        let operator = projector(store.clone(), Notifier(Arc::clone(&service))).build();
+        decide(&operator, &store, park).await;
+        *service.lock().expect("no panic") = Service::Up;
+        timeout(Duration::from_secs(60), working.caught_up()).await.expect("in time").expect("goes on");
+        let parked: Vec<_> = operator
+            .parked()
+            .await
+            .expect("parked")
+            .iter()
+            .map(|parked| parked.event.version.get())
+            .collect();
+        let skipped: u64 =
+            operator.progress().await.expect("progress").slices.iter().map(|slice| slice.skipped).sum();
+        assert_eq!((parked, skipped), if park { (vec![1, 2], 0) } else { (vec![], 1) });
+        let error = operator.park(slice(&store, "ada").await).await.expect_err("it goes on").to_string();
+        assert!(error.contains("has not stopped"), "{error}");
+        working.shutdown();
+        worker.await.expect("no panic").expect("ends");
+    }
+}
+
+/// A broker that is not available for one account.
+#[derive(Debug)]
+struct Partial(&'static str);
+
+#[async_trait::async_trait]
+impl Publisher for Partial {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::default()
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        let is_down = |envelope: &Envelope| envelope.stream().id() == self.0;
+        let publish = |envelope| match is_down(envelope) {
+            true => Err(PublishError::transient("the partition is not available")),
+            false => Ok(()),
+        };
+        Ok(batch.iter().map(publish).collect())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_can_park_or_skip_an_event_that_a_broker_does_not_accept() {
+    for park in [true, false] {
+        let store = MemoryStore::new();
+        let neighbor = neighbor(&store, "ada").await;
+        deposit(&store, &neighbor, &["a"]).await;
+        deposit(&store, "ada", &["b"]).await;
+        deposit(&store, &neighbor, &["c"]).await;
+        let source = CloudEvents::source("/tests").expect("a source");
+        let clock = es_tests::chaos::projections::VirtualTime::new(chrono::TimeDelta::zero());
+        let publishing = Publishing::new("to_tests", Partial("ada"), source).clock(clock);
+        let projector = projector(store.clone(), publishing).poll(POLL).build();
+        let worker = work(&projector);
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(projector.progress().await.expect("progress").lag(), 3);
+        decide(&projector, &store, park).await;
+        timeout(Duration::from_secs(60), projector.caught_up()).await.expect("in time").expect("goes on");
+        assert_eq!(projector.parked().await.expect("parked").len(), usize::from(park));
+        projector.shutdown();
+        worker.await.expect("no panic").expect("ends");
+    }
+}
