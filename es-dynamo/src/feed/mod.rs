@@ -26,23 +26,23 @@ use crate::table::Table;
 /// The feed of a table.
 pub(crate) struct TableFeed {
     pub(crate) table: Arc<Table>,
-    /// The number of slices that the application asks for.
+    /// The number of slices that the application requires.
     slices: Option<Slices>,
     index: OnceCell<FeedIndex>,
-    /// Notified when this process has made the feed grow.
+    /// Notified when this process has added events to the feed.
     pub(crate) grown: Arc<Event>,
     /// The client for the table's stream, if there is one.
     #[cfg(feature = "indexer")]
     pub(crate) streams: Option<aws_sdk_dynamodbstreams::Client>,
-    /// The commits that are not in the feed yet, on the embedded engine.
+    /// On the embedded engine, the commits that are not in the feed yet.
     #[cfg(feature = "embedded")]
     pub(crate) outbox: Option<crate::embedded::Outbox>,
 }
 
-/// A feed that indexes commits.
+/// A feed to which commits are added.
 #[async_trait]
 pub(crate) trait Ingest: Send + Sync {
-    /// Indexes the commits that the hints are about; see [`FeedIndex::submit`].
+    /// Adds the commits of hints; see [`FeedIndex::submit`].
     async fn ingest(&self, hints: Vec<Hint>, linger: Duration) -> Result<Indexed, StoreError>;
 }
 
@@ -90,8 +90,8 @@ impl TableFeed {
         match self.slices.filter(|slices| *slices != settings.slices) {
             None => Ok(settings),
             Some(wanted) => Err(StoreError::invalid(format!(
-                "the feed of the table `{}` has {} slices, and the store's builder asks for {}: the number cannot be \
-                 changed, so leave out `slices`, or ask for as many",
+                "the feed of the table `{}` has {} slices, and the store's builder requires {}: the number cannot be \
+                 changed, so remove `slices` or set it to the existing number",
                 self.table.name,
                 settings.slices.count(),
                 wanted.count(),

@@ -1,4 +1,4 @@
-//! Reading the feed: pages of the log, and then the commits that they refer to.
+//! Reading the feed: pages of the log, and then the commits to which they refer.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -18,22 +18,22 @@ use crate::streams::item::Attributes;
 use crate::table::retry::Backoff;
 use crate::table::{Item, build_error, key, names, required, responses, translate};
 
-/// Why the pages that were found cannot be read on from a position.
+/// Why the feed cannot be read after a position.
 enum Broken {
     /// The page at this position is missing.
     Gap(Position),
-    /// The position after which to read is in no page, or in another one than before.
+    /// No page contains the position, or its page was replaced.
     Start,
 }
 
 impl TableFeed {
-    /// Reads a part of a slice: one `Query`, and one `BatchGetItem` for every hundred commits that the filter takes.
+    /// Reads a part of a slice with one `Query`, and one `BatchGetItem` for each 100 commits that match the filter.
     pub(crate) async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let slice = self.index().await?.slice(read.slice)?;
         let limit = slice.pages_for(read.limit);
         let found = match self.pages_after(read, limit, true).await? {
             Ok(found) => found,
-            // A replica that is behind may have answered.
+            // The response may be from a replica that lags behind.
             Err(_) => match self.pages_after(read, limit, false).await? {
                 Ok(found) => found,
                 Err(broken) => return Err(self.explain(read, broken).await?),
@@ -90,7 +90,7 @@ impl TableFeed {
                         MissingCommit::new(read.slice, place, stream.clone(), (*first, *last), reason);
                     return Err(FeedError::from(missing).into());
                 }
-                // The next page begins with the commit that is missing, and is the error.
+                // The next read starts with the missing commit, and returns the error.
                 Some(_) => break,
             }
         }
@@ -102,9 +102,9 @@ impl TableFeed {
         Ok(FeedPage::new(entries, through, anchor, !more && !left_out, cost))
     }
 
-    /// About `limit` pages from the one on in which `read.after` is followed, with the one that holds that position.
+    /// Returns the page that contains `read.after`, and about `limit` pages after it.
     ///
-    /// The anchor says where that page begins. Without one, it takes one more request to find it.
+    /// The anchor contains the first position of that page. Without an anchor, one more request finds the page.
     async fn pages_after(
         &self,
         read: &FeedRead,
@@ -126,8 +126,7 @@ impl TableFeed {
                 }
             }
         }
-        // One more than is wanted: DynamoDB does not tell whether there is anything behind the last item that it was
-        // asked for.
+        // One more page than needed, because DynamoDB does not say whether there are items after the limit.
         let limit = limit + u32::from(after > Position::NONE);
         let mut found = self.pages(read.slice, PageQuery::After(start), limit + 1, eventual).await?;
         found.cost += before.cost;
@@ -155,7 +154,7 @@ impl TableFeed {
         Ok(Ok(found))
     }
 
-    /// The error for a position from which the feed cannot be read on.
+    /// Returns the error for a position after which the feed cannot be read.
     async fn explain(&self, read: &FeedRead, broken: Broken) -> Result<StoreError, StoreError> {
         let missing = |position| damaged(read.slice, position, "it is missing, and there are pages after it");
         if let Broken::Gap(position) = broken {
@@ -174,33 +173,33 @@ impl TableFeed {
         };
         Ok(match read.anchor {
             Some(expected) if expected != found => FeedError::replaced(slice, after, expected, found).into(),
-            // It has come meanwhile.
-            _ => StoreError::unavailable("the feed has changed while it was read"),
+            // The page has become visible in the meantime.
+            _ => StoreError::unavailable("the feed changed while it was being read"),
         })
     }
 }
 
-/// The most items that one request gets
+/// The maximum number of keys in a request
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html)).
-const MOST_KEYS: usize = 100;
+const MAX_KEYS: usize = 100;
 
 /// How often unprocessed keys are requested again, if none of the responses contains any of them.
 const MAX_RETRIES: u32 = 8;
 
-/// The commits that were found.
+/// The commits of references.
 pub(crate) struct Resolved {
-    /// Those of the references up to the first whose commit is missing.
+    /// The commits, up to the first missing one.
     pub(crate) commits: Vec<Commit>,
-    /// Why that one is missing.
+    /// Why a commit is missing, if one is.
     pub(crate) missing: Option<String>,
     pub(crate) cost: Cost,
 }
 
-/// The items that were found, by their streams and first versions.
+/// Items by stream and sort key.
 type Found = HashMap<(String, String), Item>;
 
 impl TableFeed {
-    /// The commits, in the order of the references.
+    /// Returns the commits of references, in order.
     pub(crate) async fn resolve<'a>(
         &self,
         references: impl Iterator<Item = &'a Reference>,
@@ -220,7 +219,7 @@ impl TableFeed {
         Ok(Resolved { commits, missing: None, cost })
     }
 
-    /// Replaces hints at commits by what the table has in their places, so that nothing of them is believed.
+    /// Replaces each hint at a commit by one from the table's item with its key, so that the content of hints is not trusted.
     pub(crate) async fn verified(&self, hints: Vec<Hint>) -> Result<Vec<Hint>, StoreError> {
         let (found, _) = self.find(hints.iter().filter_map(Hint::commit)).await?;
         let verified = hints.into_iter().map(|hint| match hint {
@@ -233,21 +232,21 @@ impl TableFeed {
         Ok(verified.collect())
     }
 
-    /// Gets the items in the places of references, as many as there are.
+    /// Reads the items of references, as far as they exist.
     async fn find(&self, references: impl Iterator<Item = &Reference>) -> Result<(Found, Cost), StoreError> {
         let places: HashSet<_> = references.map(place).collect();
         let (mut found, mut cost) = (Found::new(), Cost::ZERO);
-        // What a replica that is behind does not have is asked for again.
+        // Items that a lagging replica does not have are read again with strong consistency.
         for consistent in [false, true] {
             let missing: Vec<_> = places.iter().filter(|at| !found.contains_key(at)).cloned().collect();
-            for places in missing.chunks(MOST_KEYS) {
+            for places in missing.chunks(MAX_KEYS) {
                 cost += self.get_all(places, consistent, &mut found).await?;
             }
         }
         Ok((found, cost))
     }
 
-    /// Gets items, as many as there are.
+    /// Adds the existing items to `found`.
     async fn get_all(
         &self,
         places: &[(String, String)],
@@ -296,7 +295,7 @@ impl TableFeed {
         Ok(cost)
     }
 
-    /// The commit of which `item` is the first part: all of it, as a rule. Or why it is missing.
+    /// Returns the whole commit whose first part, and usually its only part, is `item`, or the reason why it is missing.
     async fn whole(
         &self,
         reference: &Reference,
@@ -311,7 +310,8 @@ impl TableFeed {
         let found = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));
         if found != (reference.first, reference.last, reference.tag) {
             let reason = format!(
-                "the table has another commit there, {} of the events {} to {}, and not the one whose id ends with {}",
+                "the table has another commit at this version, {} with the events {} to {}, instead of the one whose id \
+                 ends with {}",
                 part.whole.id, part.whole.first, part.whole.last, reference.tag
             );
             return Ok(Err(reason));
@@ -335,6 +335,7 @@ impl TableFeed {
     }
 }
 
+/// Returns the stream and the sort key of a commit.
 fn place(reference: &Reference) -> (String, String) {
     (reference.stream.as_str().to_owned(), names::commit_key(reference.first))
 }

@@ -18,7 +18,7 @@ use super::log::storage::{PageQuery, Pages, PutPage, Storage};
 use super::log::summary::Manifest;
 use crate::table::{ConditionFailed, Item, ItemPage, Written, key, names};
 
-/// How many slices are verified at once.
+/// How many slices are verified concurrently.
 const SLICES_AT_ONCE: usize = 16;
 
 #[async_trait]
@@ -95,7 +95,7 @@ impl Storage for TableFeed {
             let through = Position::new(number(names::SUMMARY_THROUGH)?.parse().ok()?);
             let chunks = number(names::COUNT)?.parse().ok()?;
             let sound = (Position::new(1)..=names::LAST_POSITION).contains(&through)
-                && (1..=Manifest::MOST_CHUNKS).contains(&chunks);
+                && (1..=Manifest::MAX_CHUNKS).contains(&chunks);
             let page = page_id(&item)?;
             sound.then_some(Manifest { through, page, chunks })
         }))
@@ -124,7 +124,7 @@ impl Storage for TableFeed {
     ) -> Result<(), StoreError> {
         let mut item = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
         item.insert(names::CHUNK_CONTENT.to_owned(), AttributeValue::B(Blob::new(bytes)));
-        // It has no condition that could fail.
+        // The put is unconditional, so it is never refused.
         self.table.put(self.table.put_request(item)).await.map(drop)
     }
 
@@ -149,15 +149,16 @@ impl Storage for TableFeed {
 }
 
 impl TableFeed {
-    /// Checks that a page was written to a feed of as many slices as there are now: otherwise events are in others.
+    /// Checks that a page was written while the feed had the current number of slices. Otherwise, streams would be searched
+    /// in the wrong slices.
     fn check_slices(&self, page: &LogPage) -> Result<(), StoreError> {
         let Some(slices) = self.index.get().map(FeedIndex::slices).filter(|slices| *slices != page.slices)
         else {
             return Ok(());
         };
         let reason = format!(
-            "it was written when the feed had {} slices, and its settings have {} now: the number cannot be changed, so \
-             restore it in the item `{}`, `{}`",
+            "it was written when the feed had {} slices, and the settings now say {}: the number cannot be changed, so \
+             restore it in the item with the key `{}`, `{}`",
             page.slices.count(),
             slices.count(),
             names::FEED,
@@ -166,7 +167,7 @@ impl TableFeed {
         Err(damaged(page.slice, page.first, reason))
     }
 
-    /// Deletes the chunks of older summaries, those that were never published, too.
+    /// Deletes the chunks of older summaries, including those that were never published.
     async fn delete_chunks_before(&self, slice: Slice, through: Position) -> Result<(), StoreError> {
         let mut from: Option<Item> = None;
         loop {
@@ -187,13 +188,13 @@ impl TableFeed {
         }
     }
 
-    /// The settings of the feed, if there is one.
+    /// Returns the settings of the feed, if it has been created.
     pub(super) async fn stored_settings(&self) -> Result<Option<Settings>, StoreError> {
         let (item, _) = self.table.get(key(names::FEED, names::SETTINGS_KEY)).await?;
         item.as_ref().map(Settings::from_item).transpose()
     }
 
-    /// Creates the settings of the feed, unless another process is faster: then it returns those.
+    /// Creates the settings of the feed, and returns them. If another process is faster, its settings are returned.
     pub(super) async fn create_settings(&self, settings: Settings) -> Result<Settings, StoreError> {
         let found = match self.table.put_if_absent(settings.to_item()).await? {
             Written::Done(_) => return Ok(settings),
@@ -202,12 +203,15 @@ impl TableFeed {
         match found {
             Some(item) => Settings::from_item(&item),
             None => self.stored_settings().await?.ok_or_else(|| {
-                StoreError::corrupt_item("the item with the settings of the feed", "it was deleted meanwhile")
+                StoreError::corrupt_item(
+                    "the item with the settings of the feed",
+                    "it was deleted during the read",
+                )
             }),
         }
     }
 
-    /// Verifies the settings of the feed, and that the newest page of each slice was written under them.
+    /// Verifies the settings of the feed, and that the newest page of each slice was written with them.
     pub(crate) async fn verify(&self) -> Result<(), StoreError> {
         if self.stored_settings().await?.is_none() {
             return Ok(());

@@ -305,7 +305,7 @@ async fn the_number_of_slices_is_what_it_is() {
     let other = open(Some(5));
     for error in [other.verify_table().await.expect_err("5"), other.slices().await.map(drop).expect_err("5")]
     {
-        let text = "has 1 slices, and the store's builder asks for 5";
+        let text = "has 1 slices, and the store's builder requires 5";
         assert!(matches!(error, StoreError::Invalid { .. }) && error.to_string().contains(text), "{error}");
     }
     // Changed by hand.
@@ -321,7 +321,7 @@ async fn the_number_of_slices_is_what_it_is() {
     put(item).await;
     for error in [store.verify_table().await, open(None).verify_table().await] {
         let error = error.expect_err("was changed");
-        assert!(error.to_string().contains("changed by hand"), "{error}");
+        assert!(error.to_string().contains("changed manually"), "{error}");
     }
     // Made again, by a process that takes another number.
     delete(&store, names::FEED, names::SETTINGS_KEY).await;

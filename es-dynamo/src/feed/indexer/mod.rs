@@ -1,4 +1,4 @@
-//! The indexer: indexes commits from the table's stream, or from the embedded engine's outbox, into the feed.
+//! The indexer: adds commits from the table's stream, or from the embedded engine's outbox, to the feed.
 
 mod outages;
 #[cfg(feature = "embedded")]
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::StoreError;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use self::outages::Outages;
 use self::progress::Progress;
@@ -29,17 +29,17 @@ use crate::store::DynamoStore;
 use self::outbox::OutboxWorker;
 pub use progress::IndexerProgress;
 
-/// Indexes the events of a table into its feed, as they are committed.
-///
-/// On the embedded engine, it learns of commits from the engine: immediately of those of this process, and within
-/// [`poll_interval`](IndexerBuilder::poll_interval) of those of other processes on the same file.
+/// Adds the commits of a table to its feed as they are written.
 ///
 /// It runs in the application or in a separate process. Any number of indexers may run at once; they share the shards of
 /// the table's stream. An indexer automatically [reconciles](crate::Reconciler) a table that has events but no feed yet,
 /// or whose stream has lost records because no indexer ran for a day.
 ///
+/// On the embedded engine, the indexer is notified of commits of its own process immediately, and finds those of other
+/// processes on the same file within [`poll_interval`](IndexerBuilder::poll_interval).
+///
 /// Checkpoints and leases are stored in [documents](es_core::documents). They are only hints: the feed itself shows which
-/// events are indexed, so none is indexed twice or left out if the hints are lost.
+/// events are indexed, so that no event is indexed twice or missed if checkpoints are lost.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -66,7 +66,7 @@ pub struct Indexer {
     work: Arc<Work>,
 }
 
-/// The source of commits.
+/// The worker, by the source of commits.
 enum Work {
     Stream(Worker),
     #[cfg(feature = "embedded")]
@@ -91,9 +91,9 @@ impl Indexer {
     /// Runs until [`shutdown`](Self::shutdown), then releases its shards.
     ///
     /// Transient errors ([`StoreError::is_transient`]), such as throttling, an outage, expired credentials, or a missing
-    /// permission, are retried indefinitely with backoff. Each outage is logged as a warning when it begins and then once
-    /// a minute, and [`IndexerProgress::lag`] grows. A request without a response is given up after a third of the lease,
-    /// and a shard that does not respond for a whole lease is released. A damaged stream does not stop the others: see
+    /// permission, are retried indefinitely with exponential backoff. Each outage is logged as a warning when it begins and
+    /// then once a minute, and [`IndexerProgress::lag`] grows. A request times out after a third of the lease duration, and a
+    /// shard that does not respond for the lease duration is released. A damaged stream does not affect other streams: see
     /// [`IndexerProgress::damaged`].
     ///
     /// # Errors
@@ -110,12 +110,11 @@ impl Indexer {
     /// Ends [`run`](Self::run) once all records that were read are indexed, or after the
     /// [shutdown timeout](IndexerBuilder::shutdown_timeout).
     pub fn shutdown(&self) {
-        let stop = match &*self.work {
-            Work::Stream(worker) => &worker.stop,
+        match &*self.work {
+            Work::Stream(worker) => worker.stop.cancel(),
             #[cfg(feature = "embedded")]
-            Work::Outbox(worker) => &worker.stop,
-        };
-        stop.send_replace(true);
+            Work::Outbox(worker) => worker.stop.cancel(),
+        }
     }
 
     /// Returns the progress of the indexer, and its lag.
@@ -156,8 +155,8 @@ impl IndexerBuilder {
         self
     }
 
-    /// Sets how long to wait for more commits before writing a page that is not full (default: 200 ms). A longer time
-    /// makes larger pages, which cost less per event.
+    /// Sets how long to wait for more commits before writing a page that is not full (default: 200 ms). Waiting longer
+    /// produces larger pages, which cost less per event.
     pub fn linger(mut self, time: Duration) -> Self {
         self.settings.linger = time;
         self
@@ -198,7 +197,7 @@ impl IndexerBuilder {
         let Self { store, settings } = self;
         #[cfg(feature = "embedded")]
         if let Some(outbox) = &store.feed.outbox {
-            let (progress, stop) = (Progress::default(), watch::Sender::new(false));
+            let (progress, stop) = (Progress::default(), CancellationToken::new());
             let (outbox, feed) = (outbox.clone(), Arc::clone(&store.feed) as _);
             let worker = OutboxWorker { outbox, feed, settings, progress, stop };
             return Ok(Indexer { work: Arc::new(Work::Outbox(worker)) });
@@ -217,7 +216,7 @@ impl IndexerBuilder {
             settings,
             progress: Progress::default(),
             outages: Outages::default(),
-            stop: watch::Sender::new(false),
+            stop: CancellationToken::new(),
             clock: Arc::new(|| chrono::Utc::now().timestamp_millis()),
         };
         Ok(Indexer { work: Arc::new(Work::Stream(worker)) })

@@ -1,4 +1,4 @@
-//! Outages of the table that an indexer waits out, and their log.
+//! Outages of the table, which an indexer waits out and logs.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,26 +12,26 @@ use crate::table::retry::Backoff;
 /// How often an outage is logged while it lasts.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The requests of one indexer that fail: however many there are, the log has a warning when they begin and then once
-/// a minute, and an INFO when all of them succeed again.
+/// The failing requests of one indexer. Regardless of their number, one warning is logged when they start to fail and then
+/// once a minute, and an INFO when all of them succeed again.
 #[derive(Debug, Default)]
 pub(crate) struct Outages(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What fails, and for how many at the moment.
+    /// The number of failing tasks for each kind of request.
     failing: BTreeMap<&'static str, usize>,
-    /// Since when there is always something that fails.
+    /// The start of the outage.
     since: Option<Instant>,
     /// When the last warning was logged.
     warned: Option<Instant>,
-    /// Whether a warning was logged since then.
-    is_known: bool,
+    /// Whether a warning was logged for this outage.
+    is_logged: bool,
 }
 
 impl Outages {
-    /// Tracks requests of one kind that are sent one after another. If it is dropped during an outage, another process is
-    /// expected to continue them.
+    /// Tracks requests of one kind that are sent one after another. Dropping the result during an outage ends tracking
+    /// without a message, because another process is expected to continue.
     pub(crate) fn of(&self, what: &'static str) -> Outage<'_> {
         Outage { all: self, what, backoff: Backoff::default() }
     }
@@ -50,14 +50,14 @@ pub(crate) struct Outage<'a> {
 }
 
 impl Outage<'_> {
-    /// Notes a failure; returns the pause after it.
+    /// Records a failure, and returns how long to wait before the next attempt.
     pub(crate) fn failed(&mut self, error: &StoreError) -> Duration {
         let (what, now) = (self.what, Instant::now());
         let mut state = self.all.state();
         *state.failing.entry(what).or_default() += usize::from(self.backoff.failures() == 0);
         let since = *state.since.get_or_insert(now);
         if state.warned.is_none_or(|warned| now - warned >= WARNING_INTERVAL) {
-            (state.warned, state.is_known) = (Some(now), true);
+            (state.warned, state.is_logged) = (Some(now), true);
             tracing::warn!(
                 what,
                 failing_for_seconds = (now - since).as_secs(),
@@ -68,7 +68,7 @@ impl Outage<'_> {
         self.backoff.next()
     }
 
-    /// Notes a success.
+    /// Records a success.
     pub(crate) fn is_over(&mut self) {
         let mut state = self.all.state();
         self.count_off(&mut state);
@@ -77,9 +77,9 @@ impl Outage<'_> {
         }
         if state.failing.is_empty()
             && let Some(since) = state.since.take()
-            && std::mem::take(&mut state.is_known)
+            && std::mem::take(&mut state.is_logged)
         {
-            tracing::info!(failed_for_seconds = since.elapsed().as_secs(), "the table answers again");
+            tracing::info!(failed_for_seconds = since.elapsed().as_secs(), "the table responds again");
         }
     }
 
@@ -100,7 +100,7 @@ impl Drop for Outage<'_> {
     }
 }
 
-/// Bounds an attempt, so that one without a response does not hold up everything after it.
+/// Limits the duration of an attempt, so that a request without a response does not block its task.
 pub(crate) async fn bounded<T, E: From<StoreError>>(
     limit: Duration,
     attempt: impl Future<Output = Result<T, E>>,

@@ -1,11 +1,11 @@
-//! Indexing on the embedded engine, which has an outbox where a table of DynamoDB has a stream.
+//! Indexing on the embedded engine, which has an outbox instead of a stream.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::StoreError;
-use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::outages::Outages;
 use super::progress::Progress;
@@ -15,26 +15,26 @@ use crate::embedded::{Outbox, Unindexed};
 use crate::feed::Ingest;
 use crate::feed::log::hint::Noted;
 
-/// The name of the one shard that there is.
+/// The name of the only shard.
 const SHARD: &str = "outbox";
 
-/// How many commits are indexed at once.
-const MOST_COMMITS: usize = 1_000;
+/// The maximum number of commits that are indexed at once.
+const MAX_COMMITS: usize = 1_000;
 
 /// Indexes the commits of an outbox.
 ///
-/// Any number may do so at once, in this process and in others with the same file: what another one has indexed is
-/// no longer in the outbox, or is dropped by the log. So there is nothing to take over when one of them dies.
+/// Any number of workers may do so at once, in this process and in other processes with the same file: commits that another
+/// worker has indexed are no longer in the outbox, or are skipped by the log. Therefore, workers need no leases.
 pub(crate) struct OutboxWorker {
     pub(crate) outbox: Outbox,
     pub(crate) feed: Arc<dyn Ingest>,
     pub(crate) settings: Settings,
     pub(crate) progress: Progress,
-    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) stop: CancellationToken,
 }
 
 impl OutboxWorker {
-    /// Runs until it is told to stop, and then indexes the rest of the outbox.
+    /// Runs until it is stopped, and then indexes the rest of the outbox.
     pub(crate) async fn run(&self) -> Result<(), StoreError> {
         let patience = (self.settings.poll * 4).max(Duration::from_secs(2));
         self.progress.update(|progress| progress.begin_shard(SHARD, patience));
@@ -48,8 +48,8 @@ impl OutboxWorker {
         let mut outage = outages.of("indexing the commits of the embedded engine");
         let mut indexed: Option<Instant> = None;
         loop {
-            let is_stopping = *self.stop.borrow();
-            // Before the look, so that nothing is missed between the two.
+            let is_stopping = self.stop.is_cancelled();
+            // Before the outbox is read, so that no commit between the two is missed.
             let written = self.outbox.written();
             match self.round(&mut indexed).await {
                 Ok(_) if is_stopping => return Ok(()),
@@ -57,14 +57,14 @@ impl OutboxWorker {
                     outage.is_over();
                     if is_empty {
                         self.progress.update(|progress| progress.note_shard(SHARD, None));
-                        // A commit of this process wakes it; those of other processes are looked for.
+                        // Commits of this process end the pause; those of other processes are polled for.
                         self.pause_until(self.settings.poll, written).await;
                     }
                 }
                 Err(error) if error.is_transient() => {
                     let wait = outage.failed(&error);
                     if is_stopping {
-                        // The outbox keeps them.
+                        // The commits remain in the outbox.
                         return Ok(());
                     }
                     pause(&self.stop, wait).await;
@@ -74,16 +74,16 @@ impl OutboxWorker {
         }
     }
 
-    /// Indexes some of the commits in the outbox, and removes them from it; whether there were none.
+    /// Indexes some of the commits in the outbox, and removes them from it. Returns whether it was empty.
     async fn round(&self, indexed: &mut Option<Instant>) -> Result<bool, StoreError> {
         if self.outbox.is_empty().await? {
             return Ok(true);
         }
-        // The first commit is indexed at once. Those that follow share their pages.
+        // The first commit is indexed immediately. The commits that follow share pages.
         if let Some(before) = indexed {
             pause(&self.stop, self.settings.linger.saturating_sub(before.elapsed())).await;
         }
-        let Unindexed { commits, last, since } = self.outbox.read(MOST_COMMITS).await?;
+        let Unindexed { commits, last, since } = self.outbox.read(MAX_COMMITS).await?;
         let records = commits.len() as u64;
         let (mut hints, mut foreign) = (Vec::with_capacity(commits.len()), 0);
         for (partition, item) in commits {
@@ -91,14 +91,16 @@ impl OutboxWorker {
                 Noted::Hint(hint) => hints.push(hint),
                 Noted::Foreign => {
                     foreign += 1;
-                    tracing::error!("an item looks like a commit, and is of no stream");
+                    tracing::error!(
+                        "an item has the sort key of a commit, but no stream as its partition key"
+                    );
                 }
                 Noted::Nothing | Noted::Keyless => {}
             }
         }
         let done = self.feed.ingest(hints, Duration::ZERO).await?;
         self.outbox.remove(last).await?;
-        *indexed = (records < MOST_COMMITS as u64).then(Instant::now);
+        *indexed = (records < MAX_COMMITS as u64).then(Instant::now);
         self.progress.update(|progress| {
             progress.note(records, foreign, done);
             progress.note_shard(SHARD, since);

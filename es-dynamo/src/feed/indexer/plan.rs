@@ -1,4 +1,4 @@
-//! The plan of a worker: which shards it acquires, by the checkpoints and leases in the documents.
+//! The plan of a worker: which shards it acquires, based on the stored checkpoints and leases.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,13 +16,13 @@ use crate::feed::reconciler::state::{COLLECTION, outcome, put};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// Shards to acquire.
-    pub(crate) take: Vec<String>,
+    pub(crate) acquire: Vec<String>,
     /// Shards that have expired before they were read to their end.
-    pub(crate) gone: Vec<String>,
+    pub(crate) expired: Vec<String>,
     /// Shards without a checkpoint whose parents have none either: records may have been missed.
     pub(crate) unknown: Vec<String>,
     /// Shards that no worker has read for so long that records may have expired.
-    pub(crate) absent: Vec<String>,
+    pub(crate) stale: Vec<String>,
     /// Shards whose checkpoints are no longer needed.
     pub(crate) forget: Vec<(String, Revision)>,
 }
@@ -30,11 +30,11 @@ pub(crate) struct Plan {
 impl Plan {
     /// Returns whether there may be records that no worker will ever read.
     pub(crate) fn has_missed(&self) -> bool {
-        !(self.gone.is_empty() && self.unknown.is_empty() && self.absent.is_empty())
+        !(self.expired.is_empty() && self.unknown.is_empty() && self.stale.is_empty())
     }
 }
 
-/// The view of a worker.
+/// The information on which a worker decides, in addition to the stored states.
 pub(crate) struct View<'a> {
     pub(crate) me: Uuid,
     /// The shards that it owns.
@@ -42,9 +42,10 @@ pub(crate) struct View<'a> {
     /// Returns whether the lease of a shard has not expired.
     pub(crate) alive: &'a dyn Fn(&str, Revision) -> bool,
     /// Returns whether a checkpoint is so old that its position may have expired, or was written by a wrong clock.
-    pub(crate) was_absent: &'a dyn Fn(&ShardState) -> bool,
+    pub(crate) is_stale: &'a dyn Fn(&ShardState) -> bool,
 }
 
+/// Returns the plan of a worker for the stored states and the current shards of the stream.
 pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
     let known = |shard: &str| ledger.shards.get(shard);
     let there: HashSet<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
@@ -57,19 +58,19 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
             continue;
         }
         if !state.done {
-            plan.gone.push(shard.clone());
+            plan.expired.push(shard.clone());
         } else if all_known {
             plan.forget.push((shard.clone(), *revision));
         }
     }
     for shard in shards {
         match known(&shard.id) {
-            Some((state, _)) if !state.done && (view.was_absent)(state) => plan.absent.push(shard.id.clone()),
+            Some((state, _)) if !state.done && (view.is_stale)(state) => plan.stale.push(shard.id.clone()),
             Some(_) => {}
-            // It began after its parent was read to its end, or the parent is still read: no record has expired.
+            // It started after its parent was read to its end, or the parent is still being read: no record has expired.
             None => match shard.parent.as_deref() {
                 Some(parent) if there.contains(parent) && !is_done(parent) => {}
-                Some(parent) if known(parent).is_some_and(|(state, _)| !(view.was_absent)(state)) => {}
+                Some(parent) if known(parent).is_some_and(|(state, _)| !(view.is_stale)(state)) => {}
                 _ => plan.unknown.push(shard.id.clone()),
             },
         }
@@ -98,22 +99,22 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
     }
     let share = ready.len().div_ceil(owned.len() + 1);
     let wanted = share.saturating_sub(view.mine.len());
-    plan.take.extend(free.iter().take(wanted).map(|shard| shard.id.clone()));
-    if plan.take.is_empty() && wanted > 0 {
-        // Another worker has more than its share: take one of its shards at a time.
+    plan.acquire.extend(free.iter().take(wanted).map(|shard| shard.id.clone()));
+    if plan.acquire.is_empty() && wanted > 0 {
+        // Steal one shard at a time from the worker that owns the most, if that is more than its share.
         let most = owned.values().max_by_key(|shards| shards.len()).filter(|shards| shards.len() > share);
-        plan.take.extend(most.and_then(|shards| shards.first()).map(|shard| shard.id.clone()));
+        plan.acquire.extend(most.and_then(|shards| shards.first()).map(|shard| shard.id.clone()));
     }
     plan
 }
 
-/// What the names of shards' documents start with.
+/// The prefix of the names of shards' documents.
 const SHARD: &str = "shard/";
 
 /// The checkpoint and the lease of a shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ShardState {
-    /// The last record that is indexed, if any is.
+    /// The sequence number of the last record that is indexed, if there is one.
     pub(crate) after: Option<String>,
     /// Whether the shard is closed and was read to its end.
     pub(crate) done: bool,
@@ -201,20 +202,20 @@ mod tests {
     fn of(ledger: &Ledger, shards: &[Shard], mine: &[&str], dead: &[&str]) -> Plan {
         let mine = mine.iter().map(|shard| (*shard).to_owned()).collect();
         let alive = |shard: &str, _| !dead.contains(&shard);
-        plan(ledger, shards, &View { me: ME, mine: &mine, alive: &alive, was_absent: &|state| state.at < 0 })
+        plan(ledger, shards, &View { me: ME, mine: &mine, alive: &alive, is_stale: &|state| state.at < 0 })
     }
 
     #[test]
-    fn parents_come_before_children() {
+    fn parents_are_read_before_children() {
         let shards = [shard("b", Some("a")), shard("a", Some("0"))];
-        let of = |states: &[_]| of(&ledger(states), &shards, &[], &[]).take;
+        let of = |states: &[_]| of(&ledger(states), &shards, &[], &[]).acquire;
         assert_eq!(of(&[("a", false, None)]), ["a"]);
         assert_eq!(of(&[("a", true, None)]), ["b"]);
         assert!(of(&[("a", true, None), ("b", true, None)]).is_empty());
     }
 
     #[test]
-    fn a_shard_out_of_nowhere_may_follow_one_that_was_missed() {
+    fn a_shard_without_a_known_parent_may_follow_a_missed_shard() {
         let of = |states: &[_], shards: &[Shard]| of(&ledger(states), shards, &[], &[]).unknown;
         assert_eq!(of(&[], &[shard("a", None)]), ["a"]);
         assert_eq!(of(&[("0", true, None)], &[shard("b", Some("a"))]), ["b"]);
@@ -223,19 +224,19 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_of_long_ago_may_be_of_a_place_that_is_gone() {
+    fn an_old_checkpoint_may_have_expired() {
         let mut ledger = ledger(&[("a", true, None), ("c", false, None)]);
         for (state, _) in ledger.shards.values_mut() {
             state.at = -1;
         }
         let found = of(&ledger, &[shard("b", Some("a")), shard("c", None)], &[], &[]);
-        assert_eq!((found.unknown, found.absent), (vec!["b".to_owned()], vec!["c".to_owned()]));
+        assert_eq!((found.unknown, found.stale), (vec!["b".to_owned()], vec!["c".to_owned()]));
     }
 
     #[test]
-    fn what_is_gone_is_noticed_if_it_was_not_read_to_its_end() {
+    fn an_expired_shard_that_was_not_read_to_its_end_is_reported() {
         let found = of(&ledger(&[("a", false, None), ("b", true, None)]), &[], &[], &[]);
-        assert_eq!((found.gone, found.forget.len()), (vec!["a".to_owned()], 1));
+        assert_eq!((found.expired, found.forget.len()), (vec!["a".to_owned()], 1));
         let found = of(&ledger(&[("b", true, None)]), &[shard("c", Some("b"))], &[], &[]);
         assert_eq!(found.forget.len(), 0, "its child is not known yet");
     }
@@ -245,11 +246,11 @@ mod tests {
         let shards: Vec<_> = ["a", "b", "c", "d"].iter().map(|id| shard(id, None)).collect();
         let two = Some(2);
         let both = ledger(&[("a", false, two), ("b", false, two), ("c", false, two), ("d", false, two)]);
-        assert_eq!(of(&both, &shards, &[], &[]).take.len(), 1, "one at a time");
-        assert_eq!(of(&both, &shards, &["a"], &[]).take.len(), 1);
-        assert_eq!(of(&both, &shards, &["a", "b"], &[]).take.len(), 0);
-        assert_eq!(of(&both, &shards, &[], &["a", "b", "c", "d"]).take.len(), 4);
+        assert_eq!(of(&both, &shards, &[], &[]).acquire.len(), 1, "one at a time");
+        assert_eq!(of(&both, &shards, &["a"], &[]).acquire.len(), 1);
+        assert_eq!(of(&both, &shards, &["a", "b"], &[]).acquire.len(), 0);
+        assert_eq!(of(&both, &shards, &[], &["a", "b", "c", "d"]).acquire.len(), 4);
         let free = ledger(&[("a", false, two), ("b", false, None), ("c", false, None), ("d", false, None)]);
-        assert_eq!(of(&free, &shards, &[], &[]).take.len(), 2);
+        assert_eq!(of(&free, &shards, &[], &[]).acquire.len(), 2);
     }
 }

@@ -36,9 +36,9 @@ pub struct IndexerProgress {
     /// Streams whose commits in the table differ from those in the feed, and which are not indexed any further: they were
     /// deleted and created again, or the table was restored. The log has the details.
     pub contradicting: BTreeSet<StreamId>,
-    /// An upper bound of the lag of the feed, that of the shard that is furthest behind: the age of the last record when it
-    /// was read (zero if no records were left), plus the time for which the shard has not responded, if that is longer
-    /// than 2 seconds and than four poll intervals. `None` before the first response.
+    /// An upper bound for the lag of the feed, which is that of the shard that is furthest behind: the age of the last record
+    /// when it was read (zero if no records were left), plus the time since the last response of the shard if that exceeds
+    /// both 2 seconds and four poll intervals. `None` before the first response.
     pub lag: Option<Duration>,
 }
 
@@ -58,7 +58,7 @@ struct ShardLag {
     responded: Instant,
     /// The age of the last record when it was read; `None` before the first response.
     behind: Option<Duration>,
-    /// How long the next response may take.
+    /// How long the next response usually takes at most.
     patience: Duration,
 }
 
@@ -73,7 +73,7 @@ impl ShardLag {
     }
 }
 
-/// The figures of a worker, which all its tasks share.
+/// The figures of a worker, shared by its tasks.
 #[derive(Debug, Default)]
 pub(crate) struct Progress(Mutex<Noted>);
 
@@ -112,7 +112,7 @@ impl Noted {
         self.shards.insert(shard.to_owned(), lag);
     }
 
-    /// Notes a response of a shard that is indexed: its last record was written at `written`, if it had any.
+    /// Records that a response of a shard was indexed. Its last record, if it had any, was written at `written`.
     pub(crate) fn note_shard(&mut self, shard: &str, written: Option<i64>) {
         if let Some(lag) = self.shards.get_mut(shard) {
             let age = written.map(|written| Utc::now().timestamp_millis().saturating_sub(written));
@@ -139,15 +139,15 @@ mod tests {
         progress.update(|noted| noted.begin_shard("a", second * 2));
         assert_eq!(lag(), None);
         tokio::time::sleep(second * 5).await;
-        assert_eq!(lag(), Some(second * 5), "not a word yet");
+        assert_eq!(lag(), Some(second * 5), "no response yet");
         progress.update(|noted| noted.note_shard("a", None));
         assert_eq!(lag(), Some(Duration::ZERO));
         tokio::time::sleep(second).await;
-        assert_eq!(lag(), Some(Duration::ZERO), "that long is usual");
+        assert_eq!(lag(), Some(Duration::ZERO), "within the usual time");
         tokio::time::sleep(second * 9).await;
         assert_eq!(lag(), Some(second * 10));
         progress.update(|noted| noted.begin_shard("b", second * 2));
         progress.update(|noted| noted.note_shard("b", None));
-        assert_eq!(lag(), Some(second * 10), "the one that is furthest behind");
+        assert_eq!(lag(), Some(second * 10), "the shard that is furthest behind");
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use es_core::documents::Revision;
 use es_core::{StoreError, error_text};
-use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::outages::bounded;
 use super::plan;
@@ -17,18 +17,18 @@ use crate::feed::log::hint::{Hint, Noted};
 /// How the reading of a shard ended.
 #[derive(Debug)]
 pub(crate) enum ShardEnd {
-    /// It is closed, and read to its end.
+    /// The shard is closed, and was read to its end.
     Finished,
-    /// Another worker has it now.
+    /// Another worker has taken the shard over, or may reach it while this one cannot.
     Lost,
-    /// Records after the checkpoint are gone.
+    /// Records after the checkpoint have expired.
     Trimmed,
-    /// The indexer is to end.
+    /// The indexer was stopped.
     Stopped,
     Failed(StoreError),
 }
 
-/// A shard that a worker has taken.
+/// The lease of a worker on a shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Lease {
     pub(crate) shard: String,
@@ -37,13 +37,13 @@ pub(crate) struct Lease {
 }
 
 impl Worker {
-    /// Reads a shard until it ends, or is lost.
+    /// Reads a shard until it ends, its lease is lost, or the indexer is stopped.
     pub(crate) async fn follow(&self, mut lease: Lease) -> ShardEnd {
         let mut iterator: Option<String> = None;
         let mut outage = self.outages.of("reading the table's stream");
         let mut renewed = Instant::now();
         loop {
-            if self.is_stopping() {
+            if self.stop.is_cancelled() {
                 lease.state.owner = None;
                 let _ = self.checkpoint(&mut lease).await;
                 return ShardEnd::Stopped;
@@ -52,17 +52,17 @@ impl Worker {
                 match self.checkpoint(&mut lease).await {
                     Ok(true) => renewed = Instant::now(),
                     Ok(false) => return ShardEnd::Lost,
-                    // It is a hint only: the next one will do.
+                    // A checkpoint is only a hint, so the next one suffices.
                     Err(error) => {
                         tracing::debug!(
                             shard = lease.shard,
                             error = error_text(&error),
-                            "no checkpoint was written"
+                            "could not write the checkpoint of a shard"
                         );
                     }
                 }
             }
-            let records = match self.ask(&lease, &mut iterator).await {
+            let records = match self.next_records(&lease, &mut iterator).await {
                 Ok(Some(records)) => records,
                 Ok(None) | Err(SourceError::Expired) => continue,
                 Err(SourceError::Trimmed) => return ShardEnd::Trimmed,
@@ -72,7 +72,7 @@ impl Worker {
                         tracing::info!(
                             shard = lease.shard,
                             error,
-                            "gave up a shard: another indexer may reach it"
+                            "released a shard that does not respond: another indexer may reach it"
                         );
                         return ShardEnd::Lost;
                     }
@@ -94,7 +94,7 @@ impl Worker {
                 (lease.state.done, lease.state.owner) = (true, None);
                 return match self.checkpoint(&mut lease).await {
                     Ok(_) => ShardEnd::Finished,
-                    // The next reader of the shard finds its end again.
+                    // The next owner of the shard finds its end again.
                     Err(_) => ShardEnd::Lost,
                 };
             };
@@ -105,8 +105,8 @@ impl Worker {
         }
     }
 
-    /// Reads on, or begins to: then there are no records yet.
-    async fn ask(
+    /// Reads the next records. Returns `None` if it had to get an iterator first.
+    async fn next_records(
         &self,
         lease: &Lease,
         iterator: &mut Option<String>,
@@ -122,9 +122,10 @@ impl Worker {
         }
     }
 
-    /// Indexes what records hint at; tells the last record. When it ends well, all of it is in the feed.
+    /// Indexes the commits of records. Returns the sequence number of the last record once all of them are in the feed.
     ///
-    /// It is tried until the lease, which was renewed then, is over: another worker may reach the table.
+    /// Transient errors are retried until twice the lease duration has passed since `renewed`, because another worker may
+    /// reach the table.
     async fn index(&self, records: Records, renewed: Instant) -> Result<Option<String>, StoreError> {
         let last = records.records.last().map(|record| record.sequence.clone());
         let count = records.records.len() as u64;
@@ -136,11 +137,14 @@ impl Worker {
                 Noted::Hint(hint) => hints.push(hint),
                 Noted::Nothing => {}
                 Noted::Keyless => {
-                    tracing::warn!(sequence, "passed over a record without keys: it cannot be a commit");
+                    tracing::warn!(sequence, "skipped a record without keys, which cannot be a commit");
                 }
                 Noted::Foreign => {
                     foreign += 1;
-                    tracing::error!(sequence, "an item looks like a commit, and is of no stream");
+                    tracing::error!(
+                        sequence,
+                        "an item has the sort key of a commit, but no stream as its partition key"
+                    );
                 }
             }
         }
@@ -150,7 +154,7 @@ impl Worker {
             match bounded(self.settings.lease + self.settings.linger, attempt).await {
                 Err(error)
                     if error.is_transient()
-                        && !self.is_stopping()
+                        && !self.stop.is_cancelled()
                         && renewed.elapsed() < self.settings.lease * 2 =>
                 {
                     self.pause(outage.failed(&error)).await;
@@ -163,7 +167,7 @@ impl Worker {
         Ok(last)
     }
 
-    /// Writes how far the shard was read; whether it is still this worker's.
+    /// Writes the checkpoint, which renews the lease. Returns `false` if another worker has taken the shard over.
     async fn checkpoint(&self, lease: &mut Lease) -> Result<bool, StoreError> {
         let seen = Some(lease.revision);
         lease.state.at = (self.clock)();
@@ -177,29 +181,13 @@ impl Worker {
         }
     }
 
-    /// Waits, but not when the indexer is to end.
+    /// Waits for `duration`, or until the indexer is stopped.
     pub(crate) async fn pause(&self, duration: Duration) {
         pause(&self.stop, duration).await;
     }
-
-    /// Waits until the indexer is to end.
-    pub(crate) async fn stopped(&self) {
-        stopped(&self.stop).await;
-    }
-
-    pub(crate) fn is_stopping(&self) -> bool {
-        *self.stop.borrow()
-    }
 }
 
-/// Waits, but not when the indexer is to end.
-pub(crate) async fn pause(stop: &watch::Sender<bool>, duration: Duration) {
-    let _ = tokio::time::timeout(duration, stopped(stop)).await;
-}
-
-async fn stopped(stop: &watch::Sender<bool>) {
-    // An error would mean that it cannot be stopped any more.
-    if stop.subscribe().wait_for(|stop| *stop).await.is_err() {
-        std::future::pending::<()>().await;
-    }
+/// Waits for `duration`, or until `stop` is cancelled.
+pub(crate) async fn pause(stop: &CancellationToken, duration: Duration) {
+    stop.run_until_cancelled(tokio::time::sleep(duration)).await;
 }

@@ -1,4 +1,4 @@
-//! Where the indexer's hints come from: a stream of records, in shards.
+//! The source of the indexer's hints: the table's stream, which consists of shards with records.
 
 use std::sync::Arc;
 
@@ -17,26 +17,26 @@ use crate::table::{Item, Table, required, translate};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shard {
     pub(crate) id: String,
-    /// The shard that it continues, perhaps one that is gone.
+    /// The shard that it continues, which may have expired.
     pub(crate) parent: Option<String>,
 }
 
-/// Some records of a shard.
+/// Consecutive records of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     pub(crate) records: Vec<Record>,
     /// When the last one was written, in milliseconds since 1970.
     pub(crate) written: Option<i64>,
-    /// How to go on; `None` at the end of a shard that is closed.
+    /// The iterator of the next records, or `None` at the end of a closed shard.
     pub(crate) next: Option<String>,
 }
 
 /// Why a shard could not be read.
 #[derive(Debug)]
 pub(crate) enum SourceError {
-    /// The iterator is too old.
+    /// The iterator has expired.
     Expired,
-    /// Records after the checkpoint are gone, or all of the shard is.
+    /// Records after the checkpoint have expired, or the whole shard has.
     Trimmed,
     Store(StoreError),
 }
@@ -47,16 +47,16 @@ impl From<StoreError> for SourceError {
     }
 }
 
-/// A stream of records: the table's, or one that the tests make up.
+/// A stream of records: the table's stream, or a simulated one.
 #[async_trait]
 pub(crate) trait StreamSource: Send + Sync {
-    /// All shards that there are.
+    /// Returns all shards.
     async fn shards(&self) -> Result<Vec<Shard>, StoreError>;
 
-    /// Where to read on after a record, or from the oldest one that there is.
+    /// Returns an iterator that starts after the record with the sequence number `after`, or at the oldest record.
     async fn iterator(&self, shard: &str, after: Option<&str>) -> Result<String, SourceError>;
 
-    /// Reads on.
+    /// Reads the records at an iterator.
     async fn records(&self, iterator: &str) -> Result<Records, SourceError>;
 }
 
@@ -64,7 +64,7 @@ pub(crate) trait StreamSource: Send + Sync {
 pub(crate) struct TableStream {
     table: Arc<Table>,
     client: Client,
-    /// The stream's name, once it is known.
+    /// The ARN of the stream, once it is known.
     arn: std::sync::Mutex<Option<String>>,
 }
 
@@ -159,7 +159,7 @@ impl StreamSource for TableStream {
     }
 }
 
-/// An item, as the rest of the crate has it: the two clients do not share their types.
+/// Converts an item between the types of the two clients.
 fn item(streamed: std::collections::HashMap<String, Streamed>) -> Item {
     streamed.into_iter().filter_map(|(name, value)| Some((name, attribute_value(value)?))).collect()
 }
@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that has one response to everything.
+    /// A server that returns the same response to every request.
     #[derive(Clone, Debug)]
     struct Fixed(&'static str);
 
@@ -230,7 +230,7 @@ mod tests {
         TableStream::new(Arc::new(table), Client::from_conf(config.build()))
     }
 
-    /// A shard must never be taken for finished, nor for gone, because of one.
+    /// Such a response must never make a shard count as finished or expired.
     #[tokio::test]
     async fn responses_that_are_not_from_dynamodb_are_unavailable() {
         for body in [

@@ -1,4 +1,4 @@
-//! A worker: takes shards, reads them, and orders a reconciliation where something may have been missed.
+//! A worker: acquires shards, reads them, and requests a reconciliation if records may have been missed.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use es_core::{StoreError, error_text};
 use futures_util::future;
 use futures_util::future::{BoxFuture, Either, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::outages::{Outages, bounded};
@@ -24,11 +24,11 @@ use crate::feed::reconciler::scan::Scan;
 use crate::feed::reconciler::state::ReconcileState;
 use crate::feed::reconciler::{Ended, ReconcileProgress, Reconciliation, state};
 
-/// How long a checkpoint may stay as it is before its place in the stream counts as gone: the stream keeps 24
-/// hours.
-const LONGEST_ABSENCE: Duration = Duration::from_secs(20 * 60 * 60);
+/// The age from which a checkpoint counts as stale: its position in the stream, which keeps records for 24 hours, may have
+/// expired.
+const MAX_CHECKPOINT_AGE: Duration = Duration::from_secs(20 * 60 * 60);
 
-/// The name of the reconciliation that indexers order.
+/// The name of the reconciliation that indexers request.
 const RECONCILIATION: &str = "indexer";
 
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ pub(crate) struct Settings {
     pub(crate) segments: u32,
 }
 
-/// A worker, and what it works on.
+/// A worker, with its access to the stream, the feed, and the table.
 pub(crate) struct Worker {
     pub(crate) source: Arc<dyn StreamSource>,
     pub(crate) feed: Arc<dyn Ingest>,
@@ -50,53 +50,53 @@ pub(crate) struct Worker {
     pub(crate) settings: Settings,
     pub(crate) progress: Progress,
     pub(crate) outages: Outages,
-    pub(crate) stop: watch::Sender<bool>,
-    /// Milliseconds since 1970. Only to tell a day from a moment.
+    pub(crate) stop: CancellationToken,
+    /// Returns milliseconds since 1970. Used for ages of hours only.
     pub(crate) clock: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
 
-/// The shards that are read.
+/// The shards that are being read.
 type Reading<'a> = FuturesUnordered<BoxFuture<'a, (String, ShardEnd)>>;
 
-/// What a run remembers between its rounds.
+/// The state of a run between its rounds.
 struct Run<'a> {
     me: Uuid,
     mine: HashSet<String>,
     /// When each checkpoint was first seen as it is, by this process' own clock.
     seen: HashMap<String, (Revision, Instant)>,
-    /// Shards whose checkpoints turned out to be gone.
+    /// Shards whose checkpoints have expired.
     trimmed: HashSet<String>,
-    /// Shards that were taken, and are not read yet.
-    taken: Vec<Lease>,
+    /// Shards that were acquired, and are not being read yet.
+    acquired: Vec<Lease>,
     reconciling: Option<BoxFuture<'a, Result<Ended, StoreError>>>,
     /// When the reconciliation of another one was first seen as it is.
     others: Option<(Revision, Instant)>,
 }
 
 impl Worker {
-    /// Works until it is told to stop.
+    /// Runs until it is stopped.
     pub(crate) async fn run(&self) -> Result<(), StoreError> {
         let mut run = Run {
             me: Uuid::new_v4(),
             mine: HashSet::new(),
             seen: HashMap::new(),
             trimmed: HashSet::new(),
-            taken: Vec::new(),
+            acquired: Vec::new(),
             reconciling: None,
             others: None,
         };
         let mut reading = Reading::new();
-        let mut outage = self.outages.of("looking after the shards of the table's stream");
-        while !self.is_stopping() {
-            let (looked, ended) = self.look(&mut run, &mut reading).await;
+        let mut outage = self.outages.of("managing the shards of the table's stream");
+        while !self.stop.is_cancelled() {
+            let (outcome, ended) = self.round_while_reading(&mut run, &mut reading).await;
             for ended in ended {
                 self.end(&mut run, ended)?;
             }
-            for lease in std::mem::take(&mut run.taken) {
+            for lease in std::mem::take(&mut run.acquired) {
                 let shard = lease.shard.clone();
                 reading.push(async move { (shard, self.follow(lease).await) }.boxed());
             }
-            let pause = match looked {
+            let pause = match outcome {
                 Ok(()) => {
                     outage.is_over();
                     self.settings.refresh
@@ -104,44 +104,41 @@ impl Worker {
                 Err(error) if error.is_transient() => outage.failed(&error),
                 Err(error) => return Err(error),
             };
-            if !self.is_stopping() {
+            if !self.stop.is_cancelled() {
                 self.wait(&mut run, &mut reading, pause).await?;
             }
         }
-        // Each of them writes its checkpoint.
+        // Each reader writes its checkpoint.
         let all = async { while reading.next().await.is_some() {} };
         if tokio::time::timeout(self.settings.shutdown, all).await.is_err() {
             tracing::warn!(
-                "some shards were not released in time: others take them over when their leases expire"
+                "some shards were not released within the shutdown timeout: their leases have to expire"
             );
         }
         Ok(())
     }
 
-    /// A round, while shards are read; with those whose reading has ended meanwhile.
+    /// Runs a round while shards are being read. Also returns the shards whose reading has ended in the meantime.
     ///
-    /// It may be broken off: a shard that was taken and is not read is taken again.
-    async fn look<'a>(
+    /// A timeout, or a stop, may interrupt the round: a shard that was acquired but is not being read is acquired again.
+    async fn round_while_reading<'a>(
         &'a self,
         run: &mut Run<'a>,
         reading: &mut Reading<'a>,
     ) -> (Result<(), StoreError>, Vec<(String, ShardEnd)>) {
-        let round = bounded(self.settings.lease, self.round(run));
-        let stopped = self.stopped().map(Ok);
-        let mut round = std::pin::pin!(
-            future::select(Box::pin(round), Box::pin(stopped)).map(|done| done.factor_first().0)
-        );
+        let round = self.stop.run_until_cancelled(bounded(self.settings.lease, self.round(run)));
+        let mut round = std::pin::pin!(round.map(|outcome| outcome.unwrap_or(Ok(()))));
         let mut ended = Vec::new();
         while !reading.is_empty() {
             match future::select(round.as_mut(), reading.next()).await {
-                Either::Left((looked, _)) => return (looked, ended),
+                Either::Left((outcome, _)) => return (outcome, ended),
                 Either::Right((end, _)) => ended.extend(end),
             }
         }
         (round.await, ended)
     }
 
-    /// Waits until something has happened, or it is time for the next round.
+    /// Waits for `pause`, or until a shard or the reconciliation has ended.
     async fn wait<'a>(
         &'a self,
         run: &mut Run<'a>,
@@ -171,12 +168,9 @@ impl Worker {
                 self.progress.update(|progress| progress.reconciling = false);
                 match ended {
                     Err(error) if error.is_transient() => {
-                        // It is pending still, and begins again where it was.
+                        // It is still pending, and continues where it was.
                         let error = error_text(&error);
-                        tracing::warn!(
-                            error,
-                            "the table could not be reconciled to its end: it is tried again"
-                        );
+                        tracing::warn!(error, "the reconciliation was interrupted and will be continued");
                         Ok(())
                     }
                     ended => ended.map(drop),
@@ -185,27 +179,27 @@ impl Worker {
         }
     }
 
-    /// Notes that a shard is no longer read.
+    /// Records that a shard is no longer being read.
     fn end(&self, run: &mut Run<'_>, (shard, end): (String, ShardEnd)) -> Result<(), StoreError> {
         run.mine.remove(&shard);
         self.progress.update(|progress| progress.forget_shard(&shard));
-        tracing::debug!(shard, ?end, "a shard is no longer read");
+        tracing::debug!(shard, ?end, "stopped reading a shard");
         match end {
             ShardEnd::Trimmed => {
                 run.trimmed.insert(shard);
             }
             ShardEnd::Failed(error) if !error.is_transient() => return Err(error),
             ShardEnd::Failed(error) => {
-                tracing::info!(shard, error = error_text(&error), "gave up a shard: it is taken again");
+                tracing::info!(shard, error = error_text(&error), "released a shard after an error");
             }
             ShardEnd::Finished | ShardEnd::Lost | ShardEnd::Stopped => {}
         }
         Ok(())
     }
 
-    /// Looks after everything once.
+    /// Acquires shards once, after it has requested or continued a reconciliation if one is needed.
     async fn round<'a>(&'a self, run: &mut Run<'a>) -> Result<(), StoreError> {
-        // The ledger first: a shard that comes up in between has no place in it yet, and needs none.
+        // The ledger is read first: a shard that is created in between does not need an entry yet.
         let mut ledger = plan::read_ledger(&*self.documents).await?;
         let shards = self.source.shards().await?;
         let now = Instant::now();
@@ -221,24 +215,25 @@ impl Worker {
                 let seen = run.seen.get(shard).filter(|(same, _)| *same == revision);
                 seen.is_none_or(|(_, since)| since.elapsed() < self.settings.lease)
             };
-            let was_absent = |state: &ShardState| {
+            let is_stale = |state: &ShardState| {
                 let age = (self.clock)().saturating_sub(state.at).unsigned_abs();
-                u128::from(age) > LONGEST_ABSENCE.as_millis()
+                u128::from(age) > MAX_CHECKPOINT_AGE.as_millis()
             };
-            let view = View { me: run.me, mine: &run.mine, alive: &alive, was_absent: &was_absent };
+            let view = View { me: run.me, mine: &run.mine, alive: &alive, is_stale: &is_stale };
             plan(&ledger, &shards, &view)
         };
 
         let missed = plan.has_missed() || !run.trimmed.is_empty();
-        if !self.look_after_reconciliation(run, missed).await? {
-            // No shard is taken until it is certain that the missed records will be found.
+        if !self.ensure_reconciliation(run, missed).await? {
+            // No shard is acquired until it is certain that the missed records will be found.
             return Ok(());
         }
         self.carry_out(run, &mut ledger, plan).await
     }
 
-    /// Orders a reconciliation where one is needed, and runs one that was ordered; whether all is in order.
-    async fn look_after_reconciliation<'a>(
+    /// Requests a reconciliation if records were `missed`, and runs a pending one that no other worker runs. Returns `false`
+    /// if it could not be requested because another worker has changed its state.
+    async fn ensure_reconciliation<'a>(
         &'a self,
         run: &mut Run<'a>,
         missed: bool,
@@ -249,15 +244,17 @@ impl Worker {
         let mut revision = found.as_ref().map(|(_, revision)| *revision);
         let mut pending = found.as_ref().is_some_and(|(state, _)| state.pending);
         if missed {
-            // From its beginning, also when one is under way: it may be past the place already.
+            // A running reconciliation starts again, because it may have passed the missed records.
             if found.is_some() {
-                tracing::info!("the table is reconciled with its feed: the stream may have lost records");
+                tracing::info!(
+                    "reconciling the table with its feed, because the stream may have lost records"
+                );
             } else {
                 tracing::debug!("the first indexer of the table reconciles it with its feed");
             }
             let expected = ExpectedDocument::from(revision);
-            let ordered = ReconcileState::new(segments);
-            match state::write(&*self.documents, &key, &ordered, expected).await? {
+            let requested = ReconcileState::new(segments);
+            match state::write(&*self.documents, &key, &requested, expected).await? {
                 Some(written) => (revision, pending) = (Some(written), true),
                 None => return Ok(false),
             }
@@ -271,7 +268,7 @@ impl Worker {
         if run.reconciling.is_some() {
             return Ok(true);
         }
-        // One that another worker runs changes all the time.
+        // The state of a reconciliation that another worker runs changes continually.
         let since = match run.others {
             Some((same, since)) if same == revision => since,
             _ => {
@@ -301,35 +298,35 @@ impl Worker {
         ledger: &mut Ledger,
         plan: Plan,
     ) -> Result<(), StoreError> {
-        for shard in &plan.gone {
-            self.note(ledger, shard, |state| (state.done, state.owner) = (true, None)).await?;
+        for shard in &plan.expired {
+            self.change_state(ledger, shard, |state| (state.done, state.owner) = (true, None)).await?;
         }
-        // What these have missed is found by now, so they count as known.
-        for shard in plan.unknown.iter().chain(&plan.absent) {
-            self.note(ledger, shard, |_| {}).await?;
+        // The reconciliation finds the records that were missed, so these shards are now known.
+        for shard in plan.unknown.iter().chain(&plan.stale) {
+            self.change_state(ledger, shard, |_| {}).await?;
         }
         for shard in std::mem::take(&mut run.trimmed) {
-            self.note(ledger, &shard, |state| (state.after, state.owner) = (None, None)).await?;
+            self.change_state(ledger, &shard, |state| (state.after, state.owner) = (None, None)).await?;
         }
         for (shard, revision) in &plan.forget {
             plan::forget_shard(&*self.documents, shard, *revision).await?;
         }
-        for shard in plan.take {
-            if !self.note(ledger, &shard, |state| state.owner = Some(run.me)).await? {
+        for shard in plan.acquire {
+            if !self.change_state(ledger, &shard, |state| state.owner = Some(run.me)).await? {
                 continue;
             }
             let Some((state, revision)) = ledger.shards.get(&shard).cloned() else { continue };
-            tracing::debug!(shard, "a shard is read");
+            tracing::debug!(shard, "acquired a shard");
             run.mine.insert(shard.clone());
             let patience = (self.settings.poll * 4 + self.settings.linger).max(Duration::from_secs(2));
             self.progress.update(|progress| progress.begin_shard(&shard, patience));
-            run.taken.push(Lease { shard, state, revision });
+            run.acquired.push(Lease { shard, state, revision });
         }
         Ok(())
     }
 
-    /// Changes the stored state of a shard unless another worker has changed it. Returns whether it did.
-    async fn note(
+    /// Changes the stored state of a shard unless another worker has changed it. Returns whether it was changed.
+    async fn change_state(
         &self,
         ledger: &mut Ledger,
         shard: &str,

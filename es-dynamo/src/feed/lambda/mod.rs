@@ -1,7 +1,7 @@
 //! Indexing and publishing in AWS Lambda functions that the table's stream triggers, instead of in processes that run
 //! permanently.
 //!
-//! Write the function in your application, with this body. It needs no other crate than the runtime:
+//! Write the function in your application, with this body. Apart from this crate, it needs only the Lambda runtime:
 //!
 //! ```ignore
 //! let store = DynamoStore::from_env().await?;
@@ -13,8 +13,9 @@
 //! ```
 //!
 //! Enable `ReportBatchItemFailures` on the trigger. It may have a batch window, and a filter on sort keys that start with
-//! `E#`. A window of one second makes larger pages, which cost less. Run the [reconciler](crate::Reconciler) after the
-//! function has missed records, because its retries were used up or it was disabled for a day.
+//! [`COMMIT_PREFIX`](crate::names::COMMIT_PREFIX). A window of one second produces larger pages, which cost less. Run the
+//! [reconciler](crate::Reconciler) if the function has missed records, because its retries were exhausted or it was disabled
+//! for a day.
 
 mod publish;
 
@@ -35,7 +36,7 @@ use crate::table::Item;
 
 pub use publish::publish;
 
-/// The error of an event from AWS Lambda that was not processed at all.
+/// The error of an invocation none of whose records were processed.
 ///
 /// Return it from the function: the invocation fails, Lambda retries the batch, and its metric `Errors` increases.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ pub enum LambdaError {
     },
     /// The records come from the stream of another table.
     #[error(
-        "the records come from the stream of the table `{found}`, and the store is on the table `{table}`: attach the \
+        "the records come from the stream of the table `{found}`, but the store uses the table `{table}`: attach the \
          trigger to the stream of `{table}`, or open the store on `{found}`"
     )]
     #[non_exhaustive]
@@ -62,18 +63,18 @@ pub enum LambdaError {
     },
 }
 
-/// Indexes the commits of an event from the table's stream. Returns the records that Lambda has to deliver again:
+/// Adds the commits of an event from the table's stream to the feed. Returns the records that Lambda has to deliver again:
 /// `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
 ///
-/// All records fail if the table cannot be reached. A record whose stream is damaged fails alone, and the log names the
-/// stream. If the commits of a stream in the table differ from those in the feed, an error is logged and the record does
-/// not fail, because a retry would not help.
+/// All records fail if the table cannot be reached. If a stream is damaged, only its records fail, and an error that names
+/// the stream is logged. If the commits of a stream in the table differ from those in the feed, an error is logged but the
+/// records do not fail, because a retry would not help.
 ///
 /// # Verification
 ///
-/// A record is only a hint: it contains a key, and the commit that the table has under this key is indexed. A record that
-/// is forged, or whose commit is not in the table, never enters the feed. The check takes one eventually consistent
-/// `BatchGetItem` per 100 commits: half a read unit for each 4 KB of a commit.
+/// A record is only a hint: the commit that the table has under the record's key is indexed. A forged record, or one whose
+/// commit is not in the table, never enters the feed. The verification takes one eventually consistent `BatchGetItem` per
+/// 100 commits: half a read unit for each 4 KB of a commit.
 ///
 /// # Errors
 ///
@@ -88,8 +89,8 @@ pub enum LambdaError {
 /// use serde_json::json;
 ///
 /// let store = DynamoStore::embedded().await?;
-/// let answer = lambda::handle(&store, json!({ "Records": [] })).await?;
-/// assert_eq!(answer, json!({ "batchItemFailures": [] }));
+/// let response = lambda::handle(&store, json!({ "Records": [] })).await?;
+/// assert_eq!(response, json!({ "batchItemFailures": [] }));
 /// # Ok(())
 /// # }
 /// # #[cfg(not(feature = "embedded"))]
@@ -106,7 +107,7 @@ pub async fn handle(store: &DynamoStore, event: Value) -> Result<Value, LambdaEr
     Ok(json!({ "batchItemFailures": failures }))
 }
 
-/// Returns the records of an event.
+/// Returns the records of a Lambda event.
 fn records(event: &Value) -> Result<&[Value], LambdaError> {
     let found = match event.get("Records") {
         Some(Value::Array(records)) => return Ok(records),
@@ -139,7 +140,7 @@ async fn failing(store: &DynamoStore, records: &[Value]) -> Vec<String> {
     for record in records {
         let Some(record) = decode(record) else {
             let sequence = record["dynamodb"]["SequenceNumber"].as_str().unwrap_or_default();
-            tracing::error!(sequence, "a record of the table's stream cannot be read");
+            tracing::error!(sequence, "a record of the table's stream cannot be decoded");
             failing.push(sequence.to_owned());
             continue;
         };
@@ -151,9 +152,14 @@ async fn failing(store: &DynamoStore, records: &[Value]) -> Vec<String> {
             }
             Noted::Nothing => {}
             Noted::Keyless => {
-                tracing::warn!(sequence, "passed over a record without keys: it cannot be a commit");
+                tracing::warn!(sequence, "skipped a record without keys, which cannot be a commit");
             }
-            Noted::Foreign => tracing::error!(sequence, "an item looks like a commit, and is of no stream"),
+            Noted::Foreign => {
+                tracing::error!(
+                    sequence,
+                    "an item has the sort key of a commit, but no stream as its partition key"
+                );
+            }
         }
     }
     let damaged: HashSet<StreamId> = match index(store, hints).await {
@@ -232,7 +238,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_type_of_attribute_is_read() {
+    fn all_types_of_attributes_are_decoded() {
         let image = json!({
             "s": { "S": "text" }, "n": { "N": "1" }, "b": { "B": "AQI=" }, "o": { "BOOL": true },
             "z": { "NULL": true }, "ss": { "SS": ["a"] }, "ns": { "NS": ["1"] }, "bs": { "BS": ["AQI="] },
@@ -247,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_none() {
+    fn a_malformed_record_is_none() {
         for record in [
             json!(null),
             json!({ "dynamodb": { "Keys": {} } }),
@@ -261,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_records_is_an_error_that_says_what_was_expected() {
+    fn an_event_without_records_is_an_error_that_names_the_expected_payload() {
         for (event, found) in [
             (json!({}), "an object without it"),
             (json!({ "records": [] }), "an object without it"),
@@ -279,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_of_a_record_is_a_table() {
+    fn the_table_of_a_record_is_taken_from_its_arn() {
         let source = |arn: Value| source_table(&json!({ "eventSourceARN": arn })).map(str::to_owned);
         let arn = "arn:aws:dynamodb:eu-west-1:111122223333:table/orders/stream/2026-01-01T00:00:00.000";
         assert_eq!(source(json!(arn)).as_deref(), Some("orders"));

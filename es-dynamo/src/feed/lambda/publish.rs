@@ -1,4 +1,4 @@
-//! Publishing in a Lambda function, instead of in a process that runs permanently.
+//! Publishing in an AWS Lambda function.
 
 use es_core::projection::Projection;
 use es_core::publish::{Envelopes, Publisher, Publishing};
@@ -13,14 +13,14 @@ use crate::table::{Item, names};
 /// if there is one: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
 ///
 /// Delivery is at least once, and in order within each stream. The trigger needs `ReportBatchItemFailures`, and a
-/// `ParallelizationFactor` of 1, with which the batches of a shard are processed one after another. It may filter for
-/// sort keys that start with `E#`. The timeout of the function has to be long enough for all attempts of
-/// [`Publishing::retry`].
+/// `ParallelizationFactor` of 1, so that the batches of a shard are processed one after another. It may filter for sort
+/// keys that start with [`COMMIT_PREFIX`](crate::names::COMMIT_PREFIX). The timeout of the function has to allow for all
+/// attempts of [`Publishing::retry`].
 ///
-/// Events have less information than those from the feed: they have no position, and only the first part of a commit that
-/// did not fit into one item has the metadata. Events that are not published before retries are used up, or before the
-/// table's stream drops their records after 24 hours, are lost to the function. A [`Projector`](es_core::Projector) that
-/// runs the same [`Publishing`] publishes all events from the first on.
+/// These events have less information than those from the feed: they have no position, and if a commit did not fit into one
+/// item, only its first part has the metadata. Events that are not published before the retries are exhausted, or before
+/// the table's stream drops their records after 24 hours, are not published by the function. A
+/// [`Projector`](es_core::Projector) with the same [`Publishing`] publishes all events, from the first one.
 ///
 /// # Errors
 ///
@@ -33,9 +33,9 @@ use crate::table::{Item, names};
 ///
 /// # async fn example(publisher: impl Publisher) -> Result<Value, Box<dyn std::error::Error>> {
 /// let publishing = Publishing::new("to_kinesis", publisher, CloudEvents::source("https://shop.example/orders")?);
-/// let answer = lambda::publish(&publishing, json!({ "Records": [] })).await?;
-/// assert_eq!(answer, json!({ "batchItemFailures": [] }));
-/// # Ok(answer)
+/// let response = lambda::publish(&publishing, json!({ "Records": [] })).await?;
+/// assert_eq!(response, json!({ "batchItemFailures": [] }));
+/// # Ok(response)
 /// # }
 /// ```
 pub async fn publish<P: Publisher, E: Envelopes>(
@@ -61,7 +61,7 @@ pub async fn publish<P: Publisher, E: Envelopes>(
     }
     if let Err(error) = publishing.flush().await {
         let error = es_core::error_text(&*error);
-        tracing::error!(error, "not all records are published");
+        tracing::error!(error, "some records were not published");
     }
     let unpublished = publishing.unpublished();
     let left = events.iter().filter(|(id, _)| unpublished.iter().any(|envelope| envelope.id() == *id));
@@ -71,7 +71,7 @@ pub async fn publish<P: Publisher, E: Envelopes>(
     Ok(json!({ "batchItemFailures": failures }))
 }
 
-/// Collects the events of a record; their ids.
+/// Adds the events of a record to the batch. Returns their ids.
 async fn collect<P: Publisher, E: Envelopes>(
     publishing: &mut Publishing<P, E>,
     record: &Value,
@@ -80,7 +80,7 @@ async fn collect<P: Publisher, E: Envelopes>(
     if record["eventName"] != "INSERT" {
         return Ok(Vec::new());
     }
-    let decoded = decode(record).ok_or("it is no record of a table's stream")?;
+    let decoded = decode(record).ok_or("it is not a record of a table's stream")?;
     let Some(stream) = stream_of(&decoded.keys)? else { return Ok(Vec::new()) };
     let image = decoded.image.ok_or("it has no new image: set the table's stream to NEW_IMAGE")?;
     let commit = Attributes::of(&stream, image)?.part()?.commit;
@@ -95,12 +95,12 @@ async fn collect<P: Publisher, E: Envelopes>(
     Ok(ids)
 }
 
-/// The stream, if the key is one of a commit.
+/// Returns the stream of a commit's key, or `None` if it is the key of another item.
 fn stream_of(keys: &Item) -> Result<Option<StreamId>, BoxError> {
     let text = |name| keys.get(name).and_then(|value| value.as_s().ok()).map(String::as_str);
     match (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
         (None, None) => {
-            tracing::warn!("passed over a record without keys: it cannot be a commit");
+            tracing::warn!("skipped a record without keys, which cannot be a commit");
             Ok(None)
         }
         (Some(partition), Some(sort)) => {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn commits_are_published_and_nothing_else() {
+    async fn only_commits_are_published() {
         let mut removed = record(3, "order#1", 3);
         removed["eventName"] = "REMOVE".into();
         let mut snapshot = record(4, "order#1", 5);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_record_that_was_not_published_is_named() {
+    async fn the_first_unpublished_record_is_returned() {
         let broker = Broker { refused: Some("order#2"), ..Broker::default() };
         let records = vec![
             record(1, "order#1", 1),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_that_cannot_be_read_holds_up_those_after_it() {
+    async fn an_unreadable_record_blocks_later_records() {
         let mut damaged = record(2, "order#1", 3);
         damaged["dynamodb"]["NewImage"]["ev"] = json!({ "S": "secret" });
         let records = vec![record(1, "order#1", 1), damaged, record(3, "order#1", 5)];

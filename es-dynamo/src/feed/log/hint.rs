@@ -6,14 +6,14 @@ use super::reference::{CommitTag, Names, Reference};
 use crate::streams::item::{Attributes, Part};
 use crate::table::{Item, names};
 
-/// That there is something to index. The table tells whether there is.
+/// A hint that there may be commits to index. The table is authoritative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// This commit, as its item was written.
+    /// This commit.
     Commit(Reference),
-    /// A part of this commit, so that not all of its names are known.
+    /// This commit, of which only a part is known, so that not all names of its events are known.
     Part(Reference),
-    /// Something up to this version of the stream.
+    /// The commits of the stream up to this version.
     UpTo(StreamId, Version),
 }
 
@@ -32,7 +32,7 @@ impl Hint {
         }
     }
 
-    /// The commit at which it hints, if it is at a certain one.
+    /// Returns the commit, if the hint is for a single one.
     pub(crate) fn commit(&self) -> Option<&Reference> {
         match self {
             Self::Commit(reference) | Self::Part(reference) => Some(reference),
@@ -40,14 +40,13 @@ impl Hint {
         }
     }
 
-    /// What an item of a stream hints at, by its image: a part of a commit at the whole, an image that cannot be
-    /// read at all of its stream.
+    /// Returns the hint of an item of a stream: its whole commit, or the whole stream if the item cannot be decoded.
     pub(crate) fn at(stream: StreamId, image: Item) -> Self {
         let part = Attributes::of(&stream, image).and_then(Attributes::part);
         Self::at_part(stream, part.ok())
     }
 
-    /// What a part of a commit hints at; all of its stream, when it cannot be read.
+    /// Returns the hint of a part of a commit: the whole commit, or the whole stream if the part could not be decoded.
     pub(crate) fn at_part(stream: StreamId, part: Option<Part>) -> Self {
         match part {
             Some(part) if (part.whole.first, part.whole.last) == (part.commit.first, part.commit.last()) => {
@@ -69,7 +68,7 @@ pub(crate) enum Owner {
     Stream(StreamId),
     /// Another item of the store.
     Other,
-    /// An item that looks like a commit, but whose partition is not a valid stream id.
+    /// An item with the sort key of a commit, whose partition key is not a valid stream id.
     Invalid,
 }
 
@@ -109,7 +108,7 @@ pub(crate) enum Noted {
     Nothing,
     /// The record has no keys, so it cannot be about an item.
     Keyless,
-    /// It is about an item that looks like a commit, but whose partition is not a valid stream id.
+    /// It is about an item that has the sort key of a commit, but whose partition key is not a valid stream id.
     Foreign,
 }
 
@@ -146,7 +145,7 @@ mod tests {
     use crate::table::key;
 
     #[test]
-    fn only_commits_count() {
+    fn only_commits_have_a_stream_as_their_owner() {
         let owner = |partition: &str, sort: &str| Owner::of(&key(partition, sort));
         let stream = "order#1".parse().expect("a stream");
         assert_eq!(owner("order#1", "E#000000000001"), Owner::Stream(stream));
@@ -159,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_cannot_be_read_hints_at_all_of_its_stream() {
+    fn an_unreadable_image_is_a_hint_at_the_whole_stream() {
         let stream: StreamId = "order#1".parse().expect("a stream");
         let mut image = key("order#1", "E#000000000001");
         assert_eq!(Hint::at(stream.clone(), image.clone()), Hint::UpTo(stream.clone(), Version::MAX));

@@ -11,23 +11,23 @@ use futures_util::future;
 
 use super::hint::Hint;
 use super::marks::StreamHash;
-use super::page::{LogPage, MOST_COMMITS};
+use super::page::{LogPage, MAX_COMMITS};
 use super::settings::Settings;
 use super::storage::{PageQuery, Storage};
 use super::summary;
 use super::writer::{Indexed, Writer};
 
-/// The most pages of the log that one read of the feed asks for.
-const MOST_PAGES: u64 = 500;
+/// The maximum number of pages that one read of the feed requests.
+const MAX_PAGES: u64 = 500;
 
-/// How many pages are read at once in search of a stream.
+/// How many pages one request reads in search of a stream.
 const PAGES_AT_ONCE: u32 = 100;
 
-/// The feed of a table, as this process knows it.
+/// The feed of a table, as known to this process.
 pub(crate) struct FeedIndex {
     pub(crate) settings: Settings,
     slices: Vec<SliceIndex>,
-    /// Notified when a writer of this process has made the feed grow.
+    /// Notified when a writer of this process has added events to the feed.
     grown: Arc<Event>,
 }
 
@@ -66,10 +66,10 @@ impl FeedIndex {
         })
     }
 
-    /// Indexes the commits that the hints are about. On success, all of them are in the feed.
+    /// Indexes the commits of hints. On success, all of them are in the feed.
     ///
-    /// Waits for `linger` before it writes, unless a page is full: hints that arrive meanwhile, from any task, are written
-    /// together.
+    /// Waits for `linger` before it writes, unless a page is full. Hints that arrive in the meantime, from any task, are
+    /// written together.
     pub(crate) async fn submit(
         &self,
         storage: &dyn Storage,
@@ -107,12 +107,12 @@ impl FeedIndex {
             waiting.batches.push((ticket, hints.clone()));
             (ticket, waiting.batches.iter().map(|(_, hints)| hints.len()).sum::<usize>())
         };
-        if !linger.is_zero() && waiting < MOST_COMMITS {
+        if !linger.is_zero() && waiting < MAX_COMMITS {
             tokio::time::sleep(linger).await;
         }
         let mut writer = slice.writer.lock().await;
         let batches = std::mem::take(&mut slice.waiting().batches);
-        // Another one may have taken these, and have failed.
+        // Another task may have taken these hints, and have failed.
         let taken = !batches.iter().any(|(other, _)| *other == ticket);
         let mut all: Vec<Hint> = batches.into_iter().flat_map(|(_, hints)| hints).collect();
         if taken {
@@ -128,7 +128,7 @@ impl FeedIndex {
         outcome
     }
 
-    /// The position of the last event of a slice.
+    /// Returns the position of the last event of a slice.
     pub(crate) async fn end(&self, storage: &dyn Storage, slice: Slice) -> Result<Position, StoreError> {
         self.slice(slice)?;
         let last = PageQuery::Until(crate::table::names::LAST_POSITION);
@@ -136,7 +136,7 @@ impl FeedIndex {
         Ok(newest.map_or(Position::NONE, |page| page.last()))
     }
 
-    /// The version up to which a stream is in the feed.
+    /// Returns the version up to which a stream is in the feed.
     pub(crate) async fn indexed(
         &self,
         storage: &dyn Storage,
@@ -153,7 +153,7 @@ impl FeedIndex {
         self.search(storage, slice, stream).await
     }
 
-    /// Looks for a stream in the newest pages, and then in the summary of all others.
+    /// Searches for a stream in the newest pages, and then in the summary of all earlier pages.
     async fn search(
         &self,
         storage: &dyn Storage,
@@ -178,7 +178,7 @@ impl FeedIndex {
                         let entry = entries.binary_search_by_key(&hash, |(hash, _)| *hash);
                         return Ok(entry.map_or(Version::NONE, |entry| entries[entry].1.version));
                     }
-                    // Replaced meanwhile, or damaged: the pages tell.
+                    // The chunk was replaced in the meantime, or is damaged, so the search continues in the pages.
                     manifest = None;
                 }
                 let last = page.references.iter().rev().find(|reference| reference.stream == *stream);
@@ -206,13 +206,13 @@ impl SliceIndex {
 }
 
 impl SliceIndex {
-    /// How many pages have about `limit` events, by the pages that were read last.
+    /// Estimates how many pages contain `limit` events, from the pages that were read last.
     pub(crate) fn pages_for(&self, limit: u32) -> u32 {
         let events = self.reading().events_a_page.max(1);
-        (u64::from(limit) / events + 1).min(MOST_PAGES) as u32
+        (u64::from(limit) / events + 1).min(MAX_PAGES) as u32
     }
 
-    /// How many commits have about `bytes` bytes, by those that were read last.
+    /// Estimates how many commits have `bytes` bytes, from the commits that were read last.
     pub(crate) fn commits_for(&self, bytes: u64) -> usize {
         let commits = bytes / self.reading().bytes_a_commit.max(1);
         usize::try_from(commits).unwrap_or(usize::MAX).max(1)
@@ -233,7 +233,7 @@ impl SliceIndex {
 /// Averages of recent reads of a slice.
 pub(crate) struct Reading {
     events_a_page: u64,
-    /// As large as one item may be, until commits have been read.
+    /// The maximum size of an item until commits have been read.
     bytes_a_commit: u64,
 }
 

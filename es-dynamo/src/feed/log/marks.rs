@@ -1,4 +1,4 @@
-//! Watermarks: up to which version each stream is in the log.
+//! Watermarks: the version up to which each stream is in the log.
 
 use std::collections::HashMap;
 
@@ -10,10 +10,10 @@ use super::reference::CommitTag;
 /// The secret of a table's feed, which prevents clients from choosing ids whose hashes collide.
 pub(crate) type HashKey = [u8; 16];
 
-/// A stream, by 96 bits of a hash under the table's key.
+/// A stream, represented by 96 bits of a hash with the feed's secret.
 ///
-/// Two streams with the same hash would share a watermark, so that events of one could be taken for indexed.
-/// With a billion streams in a slice, the probability is one in 10^11, and it cannot be provoked without the key.
+/// Two streams with the same hash would share a watermark, so that events of one could count as indexed. With a billion
+/// streams in a slice, the probability is one in 10^11, and a collision cannot be constructed without the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamHash(pub(crate) [u8; Self::BYTES]);
 
@@ -27,14 +27,14 @@ impl StreamHash {
         Self(hash)
     }
 
-    /// Which of `count` ranges of equal size the hash is in.
+    /// Returns the range that contains the hash, of `count` ranges of equal size.
     pub(crate) fn range(self, count: u32) -> u32 {
         let [a, b, c, d, ..] = self.0;
         ((u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(count)) >> 32) as u32
     }
 }
 
-/// How far a stream is in the log: the last commit of it that is there.
+/// The watermark of a stream: its last commit in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Mark {
     /// The version of the commit's last event.
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_hash_never_changes() {
-        // It is stored: a change would make every summary useless.
+        // Hashes are stored, so a change would invalidate every summary.
         let stream = StreamId::new("order", "1001").expect("valid");
         let hash = StreamHash::of(&[7; 16], &stream);
         let hex: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();

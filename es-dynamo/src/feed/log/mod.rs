@@ -1,10 +1,10 @@
 //! The log of a slice: pages that refer to commits.
 //!
-//! The log decides everything. A page is written on the condition that its place is free, and its place is the end of
-//! the log as its writer has read it; its content follows from the pages before it. So any number of writers may run at
-//! once, on hints that are late, repeated, or wrong, and every event is indexed once, in the order of its stream.
+//! The log is authoritative. A page is written on the condition that its position is free. Its position is the end of the
+//! log as its writer has read it, and its content follows from the pages before it. Therefore, any number of writers may run
+//! at once, with hints that are late, repeated, or wrong, and every event is indexed once, in the order of its stream.
 //!
-//! Nothing here sends requests: what the log needs of the table is the trait [`Storage`](storage::Storage).
+//! This module sends no requests. The trait [`Storage`](storage::Storage) defines the operations that it needs.
 
 pub(crate) mod hint;
 pub(crate) mod index;

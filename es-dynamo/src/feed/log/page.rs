@@ -1,4 +1,4 @@
-//! Pages: the items of which the log of a slice consists.
+//! Pages: the items that the log of a slice consists of.
 
 use std::sync::Arc;
 
@@ -10,52 +10,51 @@ use uuid::Uuid;
 use super::reference::{NameTable, Names, Reference};
 use crate::table::{Item, item_size, key, names};
 
-/// The most commits of a page.
-pub(crate) const MOST_COMMITS: usize = 64;
+/// The maximum number of commits in a page.
+pub(crate) const MAX_COMMITS: usize = 64;
 
-/// The most bytes of a page: names and ids may be long.
-const MOST_BYTES: u64 = 100 * 1024;
+/// The maximum size of a page in bytes, because names and ids may be long.
+const MAX_BYTES: u64 = 100 * 1024;
 
 /// A page of the log: references, and the position of the first event in them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogPage {
     pub(crate) slice: Slice,
-    /// How many slices the feed has.
+    /// The number of slices of the feed.
     pub(crate) slices: Slices,
     pub(crate) first: Position,
-    /// By which a writer knows a page to be its own.
+    /// The id by which a writer recognizes its page.
     pub(crate) id: Uuid,
     pub(crate) references: Vec<Reference>,
 }
 
 impl LogPage {
-    /// A page at `first` with a new id and as many of the references as it holds; how many those are is the length of
-    /// its list.
+    /// Returns a page at `first` with a new id, and with as many of the references as fit into it.
     pub(crate) fn filled(slice: Slice, slices: Slices, first: Position, references: &[Reference]) -> Self {
-        let count = references.len().min(MOST_COMMITS);
+        let count = references.len().min(MAX_COMMITS);
         let (id, references) = (Uuid::new_v4(), references[..count].to_vec());
         let mut page = Self { slice, slices, first, id, references };
-        while item_size(&page.to_item()) > MOST_BYTES && page.references.len() > 1 {
+        while item_size(&page.to_item()) > MAX_BYTES && page.references.len() > 1 {
             page.references.truncate(page.references.len() / 2);
         }
-        if item_size(&page.to_item()) > MOST_BYTES {
+        if item_size(&page.to_item()) > MAX_BYTES {
             page.references[0].names = Names::Any;
         }
         page
     }
 
-    /// The position of the last event.
+    /// Returns the position of the last event.
     pub(crate) fn last(&self) -> Position {
         let events: u64 = self.references.iter().map(Reference::events).sum();
         self.first.plus(events).previous()
     }
 
-    /// What identifies the page among those that may have its place.
+    /// Returns the anchor, which identifies the page even if another page replaces it at its position.
     pub(crate) fn anchor(&self) -> FeedAnchor {
         FeedAnchor::new(self.first, self.id)
     }
 
-    /// The references, each with the position of its first event.
+    /// Returns the references, each with the position of its first event.
     pub(crate) fn placed(&self) -> impl Iterator<Item = (Position, &Reference)> {
         let mut next = self.first;
         self.references.iter().map(move |reference| {
@@ -87,11 +86,11 @@ impl LogPage {
         item
     }
 
-    /// The page that an item of `slice` is.
+    /// Decodes a page of `slice`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] that names the item, and quotes nothing.
+    /// [`StoreError::Corrupt`], which names the item and quotes nothing.
     pub(crate) fn from_item(slice: Slice, item: &Item) -> Result<Self, StoreError> {
         let first = item
             .get(names::SORT_KEY)
@@ -102,22 +101,22 @@ impl LogPage {
     }
 
     fn decode(slice: Slice, first: Position, item: &Item) -> Result<Self, &'static str> {
-        let id = page_id(item).ok_or("its id is missing or no UUID")?;
+        let id = page_id(item).ok_or("its id is missing or not a UUID")?;
         let slices = item.get(names::COUNT).and_then(|value| Slices::new(value.as_n().ok()?.parse().ok()?));
         let slices = slices.ok_or("the number of slices is missing or out of range")?;
         let table = |name| texts(item, name).map(|all| all.map(Arc::<str>::from).collect::<Vec<_>>());
-        let aggregates = table(names::PAGE_AGGREGATES).ok_or("its aggregates are no list of texts")?;
-        let kinds = table(names::PAGE_KINDS).ok_or("its kinds of events are no list of texts")?;
+        let aggregates = table(names::PAGE_AGGREGATES).ok_or("its aggregates are not a list of strings")?;
+        let kinds = table(names::PAGE_KINDS).ok_or("its names of events are not a list of strings")?;
         let references = texts(item, names::PAGE_REFERENCES)
-            .ok_or("its references are no list of texts")?
+            .ok_or("its references are not a list of strings")?
             .map(|text| Reference::decode(text, &aggregates, &kinds))
             .collect::<Option<Vec<_>>>()
-            .ok_or("one of its references is none")?;
+            .ok_or("one of its references is malformed")?;
         if references.is_empty() {
             return Err("it has no references");
         }
         let page = Self { slice, slices, first, id, references };
-        // Beyond it, positions could not be counted on.
+        // Later positions would exceed the digits of a sort key.
         if page.last() > names::LAST_POSITION {
             return Err("its last position is out of range");
         }
@@ -125,12 +124,12 @@ impl LogPage {
     }
 }
 
-/// The id of the page that an item is.
+/// Returns the id of a page's item.
 pub(crate) fn page_id(item: &Item) -> Option<Uuid> {
     item.get(names::PAGE_ID)?.as_s().ok()?.parse().ok()
 }
 
-/// The texts of a list; `None` when it is missing or holds anything else.
+/// Returns the strings of a list, or `None` if it is missing or has other values.
 fn texts<'a>(item: &'a Item, name: &str) -> Option<impl Iterator<Item = &'a str>> {
     let list = item.get(name)?.as_l().ok()?;
     let texts: Vec<&str> =
@@ -138,7 +137,7 @@ fn texts<'a>(item: &'a Item, name: &str) -> Option<impl Iterator<Item = &'a str>
     Some(texts.into_iter())
 }
 
-/// The error that something is wrong with a page.
+/// Returns the error for a damaged page.
 pub(crate) fn damaged(slice: Slice, first: Position, reason: impl std::fmt::Display) -> StoreError {
     let what = format!("the page at position {first} of the feed's slice {slice}");
     StoreError::corrupt_item(what, reason.to_string())
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_comes_back_as_it_was() {
+    fn decoding_a_page_restores_it() {
         let references = [
             reference("order", "a b#c", 1, 1, &["Placed"]),
             reference("order", "1", 12, 3, &["Placed", "Paid"]),
@@ -181,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_commits_cost_one_unit() {
+    fn sixteen_commits_cost_one_write_unit() {
         for count in [1, 16, 64] {
             let bytes = item_size(&page(&orders(count)).to_item());
             let units = crate::table::responses::write_units(bytes);
@@ -191,8 +190,8 @@ mod tests {
     }
 
     #[test]
-    fn a_page_takes_no_more_than_it_may() {
-        assert_eq!(page(&orders(200)).references.len(), MOST_COMMITS);
+    fn a_page_does_not_exceed_its_limits() {
+        assert_eq!(page(&orders(200)).references.len(), MAX_COMMITS);
         let long = |index| {
             let (id, name) = (format!("{index}{}", "x".repeat(500)), format!("{index}{}", "n".repeat(1_500)));
             reference("order", id, 1, 1, &[name.as_str()])
@@ -202,7 +201,7 @@ mod tests {
         let mut references: Vec<_> = (0..60).map(long).collect();
         references.push(reference("order", "many", 1, 50, &kinds));
         let filled = page(&references);
-        assert!(filled.references.len() < 60 && item_size(&filled.to_item()) <= MOST_BYTES);
+        assert!(filled.references.len() < 60 && item_size(&filled.to_item()) <= MAX_BYTES);
         let alone = page(&references[60..]);
         assert_eq!(alone.references[0].names, Names::Any);
     }
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn references_know_their_kinds() {
+    fn a_filter_matches_the_names_of_a_reference() {
         use es_core::feed::EventFilter;
 
         let filter = EventFilter::none().with_events("order", ["Placed"]);
@@ -260,6 +259,6 @@ mod tests {
             tag: CommitTag::default(),
             names: Names::Any,
         };
-        assert!(unknown.is_taken(&filter), "has to be looked at");
+        assert!(unknown.is_taken(&filter), "its events have to be read");
     }
 }

@@ -1,4 +1,4 @@
-//! References: which commit stands where in the feed.
+//! References to commits, of which pages consist.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,16 +7,16 @@ use es_core::feed::EventFilter;
 use es_core::store::Commit;
 use es_core::{CommitId, StreamId, Version};
 
-/// The kinds of a commit's events.
+/// The stored names of a commit's events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Names {
-    /// The stored names, each one once.
+    /// The distinct names.
     These(Vec<Arc<str>>),
-    /// Not known: there were too many to note them.
+    /// The names are not known, because there are too many to store.
     Any,
 }
 
-/// Tells a commit from another one with the same versions: the last 32 bits of its id.
+/// The last 32 bits of a commit's id, which distinguish it from another commit with the same versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct CommitTag(pub(crate) u32);
 
@@ -37,7 +37,7 @@ impl fmt::Display for CommitTag {
     }
 }
 
-/// A commit, by its place in the table.
+/// A reference to a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
     pub(crate) stream: StreamId,
@@ -48,28 +48,28 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// The reference to a commit of `stream`.
+    /// Returns the reference to a commit of `stream`.
     pub(crate) fn to(stream: &StreamId, commit: &Commit) -> Self {
         let mut names: Vec<Arc<str>> = Vec::new();
         for event in &commit.events {
             if !names.iter().any(|name| **name == *event.name()) {
                 names.push(event.name().into());
             }
-            if names.len() > MOST_NAMES {
+            if names.len() > MAX_NAMES {
                 break;
             }
         }
-        let names = if names.len() > MOST_NAMES { Names::Any } else { Names::These(names) };
+        let names = if names.len() > MAX_NAMES { Names::Any } else { Names::These(names) };
         let (first, last, tag) = (commit.first, commit.last(), CommitTag::of(commit.id));
         Self { stream: stream.clone(), first, last, tag, names }
     }
 
-    /// How many events the commit has.
+    /// Returns the number of events of the commit.
     pub(crate) fn events(&self) -> u64 {
         self.last.since(self.first) + 1
     }
 
-    /// Whether the filter takes any of the events, so far as their kinds are known.
+    /// Returns whether the filter may match any of the events.
     pub(crate) fn is_taken(&self, filter: &EventFilter) -> bool {
         match &self.names {
             Names::These(names) => names.iter().any(|name| filter.takes(&self.stream, name)),
@@ -77,8 +77,8 @@ impl Reference {
         }
     }
 
-    /// The reference as a page holds it: `0 12-14 0,2 1f0c93ab 7f3a…`, the aggregate by its place in a table, the
-    /// versions, the kinds by their places in another table, the end of the commit's id, the id of the aggregate.
+    /// Encodes the reference for a page, for example as `0 12-14 0,2 1f0c93ab 7f3a…`: the index of the aggregate's name, the
+    /// versions, the indexes of the events' names, the end of the commit's id, and the id of the aggregate.
     pub(crate) fn encode(&self, aggregates: &mut NameTable, kinds: &mut NameTable) -> String {
         let aggregate = aggregates.place(self.stream.aggregate());
         let versions = match self.first == self.last {
@@ -95,7 +95,7 @@ impl Reference {
         format!("{aggregate} {versions} {names} {} {}", self.tag, self.stream.id())
     }
 
-    /// The reference that `text` is, if it is one.
+    /// Decodes a reference.
     pub(crate) fn decode(text: &str, aggregates: &[Arc<str>], kinds: &[Arc<str>]) -> Option<Self> {
         let mut fields = text.splitn(5, ' ');
         let (aggregate, versions, names) = (fields.next()?, fields.next()?, fields.next()?);
@@ -118,8 +118,8 @@ impl Reference {
     }
 }
 
-/// The most kinds that are noted of one commit.
-const MOST_NAMES: usize = 100;
+/// The maximum number of names in a reference.
+const MAX_NAMES: usize = 100;
 
 /// Names in the order in which they first occurred.
 #[derive(Clone, Debug, Default)]

@@ -33,7 +33,7 @@ impl Settings {
         item
     }
 
-    /// A CRC-32 by which a change by hand is noticed.
+    /// Returns a CRC-32, which detects manual changes.
     fn checksum(self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&self.slices.count().to_be_bytes());
@@ -46,16 +46,16 @@ impl Settings {
             |reason: String| StoreError::corrupt_item("the item with the settings of the feed", reason);
         let number = |name| item.get(name).and_then(|value| value.as_n().ok()?.parse::<u32>().ok());
         let slices = number(names::COUNT).and_then(Slices::new).ok_or_else(|| {
-            damaged(format!("its number of slices is missing, or not from 1 to {}", Slices::MAX))
+            damaged(format!("its number of slices is missing, or not in the range 1 to {}", Slices::MAX))
         })?;
         let key = item.get(names::HASH_KEY).and_then(|value| value.as_b().ok());
         let key = key.and_then(|key| HashKey::try_from(key.as_ref()).ok());
-        let hash_key = key.ok_or_else(|| damaged("its secret is missing, or not of 16 bytes".to_owned()))?;
+        let hash_key =
+            key.ok_or_else(|| damaged("its secret is missing, or does not have 16 bytes".to_owned()))?;
         let settings = Self { slices, hash_key };
         if number(names::CHECKSUM) != Some(settings.checksum()) {
             return Err(damaged(
-                "its checksum does not match, so that its number of slices or its secret was changed by hand: restore \
-                 them"
+                "its checksum does not match, so its number of slices or its secret was changed manually: restore them"
                     .to_owned(),
             ));
         }
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_come_back_as_they_were() {
+    fn decoding_settings_restores_them() {
         let settings = Settings::new(DEFAULT_SLICES);
         assert_eq!(Settings::from_item(&settings.to_item()).expect("sound"), settings);
         for name in [names::COUNT, names::HASH_KEY, names::CHECKSUM] {
@@ -76,12 +76,12 @@ mod tests {
             item.remove(name);
             Settings::from_item(&item).expect_err("missing");
             item.insert(name.to_owned(), AttributeValue::N("0".to_owned()));
-            Settings::from_item(&item).expect_err("no count, no key and no checksum");
+            Settings::from_item(&item).expect_err("invalid");
         }
     }
 
     #[test]
-    fn settings_out_of_bounds_or_changed_by_hand_are_errors() {
+    fn settings_that_are_out_of_range_or_changed_manually_are_errors() {
         for count in ["4", "9", "4097", "5000000", "4294967295", "4294967296", "-1", "8.5"] {
             let mut item = Settings::new(DEFAULT_SLICES).to_item();
             item.insert(names::COUNT.to_owned(), AttributeValue::N(count.to_owned()));

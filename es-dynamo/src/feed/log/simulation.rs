@@ -1,4 +1,4 @@
-//! A table in memory for tests: thousands of logs in the time that an engine needs for one.
+//! A table in memory, which is fast enough for thousands of simulated logs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
@@ -18,7 +18,7 @@ use super::summary::Manifest;
 use crate::streams::item::commit_items;
 use crate::table::Item;
 
-/// A commit of `events` events, from the version `first` on.
+/// Returns a reference to a commit of `events` events, starting at the version `first`.
 pub(crate) fn reference(
     aggregate: &str,
     id: impl Display,
@@ -35,7 +35,7 @@ pub(crate) fn reference(
     }
 }
 
-/// The item of a commit.
+/// Returns the item of a commit.
 pub(crate) fn image(commit: &Reference) -> Item {
     use es_core::EventData;
     use es_core::store::NewCommit;
@@ -71,12 +71,12 @@ impl SimulatedTable {
         Self { content: Arc::default(), faults: None }
     }
 
-    /// Returns a handle on the table whose requests fail as `faults` plans it.
+    /// Returns a handle on the table whose requests fail according to `faults`.
     pub(crate) fn with(&self, faults: Faults) -> Self {
         Self { content: Arc::clone(&self.content), faults: Some(faults) }
     }
 
-    /// Stores a commit of so many events at the end of a stream.
+    /// Appends a commit of `events` events to a stream.
     pub(crate) fn commit(&self, stream: &StreamId, events: u64) -> Reference {
         let mut content = self.content.lock().expect("no panic before");
         let commits = content.streams.entry(stream.clone()).or_default();
@@ -86,13 +86,10 @@ impl SimulatedTable {
         commit
     }
 
-    /// One request, and what becomes of it.
-    pub(crate) async fn request<T>(
-        &self,
-        carry_out: impl FnOnce(&mut Content) -> T,
-    ) -> Result<T, StoreError> {
+    /// Executes a request, unless a fault prevents it.
+    pub(crate) async fn request<T>(&self, execute: impl FnOnce(&mut Content) -> T) -> Result<T, StoreError> {
         let lost = |what: &str| Err(StoreError::unavailable(what));
-        // Others come in between any two requests.
+        // Other tasks may run between any two requests.
         tokio::task::yield_now().await;
         let fault = self.faults.as_ref().and_then(Faults::next);
         match fault {
@@ -101,14 +98,14 @@ impl SimulatedTable {
             Some(Fault::Delayed(delay)) => tokio::time::sleep(delay).await,
             _ => {}
         }
-        let answer = carry_out(&mut self.content.lock().expect("no panic before"));
+        let response = execute(&mut self.content.lock().expect("no panic before"));
         match fault {
-            Some(Fault::AnswerLost) => lost("the answer was lost"),
-            _ => Ok(answer),
+            Some(Fault::AnswerLost) => lost("the response was lost"),
+            _ => Ok(response),
         }
     }
 
-    /// Checks that everything is indexed once and in order, and gives back how many events there are.
+    /// Checks that every event is indexed once and in order. Returns the number of events.
     pub(crate) fn check(&self) -> Result<u64, String> {
         let content = self.content.lock().expect("no panic before");
         let mut marks: HashMap<&StreamId, Version> = HashMap::new();
@@ -148,7 +145,7 @@ impl SimulatedTable {
 #[async_trait]
 impl Storage for SimulatedTable {
     async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError> {
-        // Through its encoding, as it would be stored.
+        // Encoded and decoded, as in a table.
         let page = LogPage::from_item(page.slice, &page.to_item())?;
         self.request(|content| {
             let log = content.logs.entry(page.slice).or_default();
@@ -165,7 +162,7 @@ impl Storage for SimulatedTable {
     }
 
     async fn pages(&self, slice: Slice, query: PageQuery, limit: u32, _: bool) -> Result<Pages, StoreError> {
-        // Short pages, so that there is more than one of them.
+        // Pages are short, so that there are several.
         let limit = limit.min(7) as usize;
         self.request(|content| {
             let log = content.logs.entry(slice).or_default();
@@ -244,11 +241,11 @@ impl Storage for SimulatedTable {
     }
 }
 
-/// A runtime whose time stands still, and passes only when there is nothing else to do.
+/// Returns a runtime with paused time, which advances when all tasks are idle.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_time().start_paused(true).build().expect("a runtime")
 }
 
-/// The longest delay of a request that is held back.
+/// The maximum delay of a request.
 pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(120);

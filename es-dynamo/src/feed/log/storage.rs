@@ -1,4 +1,4 @@
-//! What the feed needs of the table.
+//! The operations of the table that the log needs.
 
 use async_trait::async_trait;
 use es_core::feed::{Position, Slice};
@@ -9,16 +9,16 @@ use super::page::LogPage;
 use super::reference::Reference;
 use super::summary::Manifest;
 
-/// What became of a page that was to be written.
+/// The outcome of writing a page.
 #[derive(Debug)]
 pub(crate) enum PutPage {
-    /// It is written: now, or by an attempt whose answer was lost.
+    /// It is written, by this attempt or by one whose response was lost.
     Written,
-    /// There is another one in its place.
+    /// Another page has its position.
     Taken,
 }
 
-/// Some pages.
+/// Consecutive pages.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
     pub(crate) pages: Vec<LogPage>,
@@ -27,24 +27,24 @@ pub(crate) struct Pages {
     pub(crate) cost: Cost,
 }
 
-/// Which pages to read, at most so many.
+/// Which pages to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PageQuery {
-    /// Those whose first position is higher, upwards.
+    /// Pages whose first position is higher, in ascending order.
     After(Position),
-    /// Those whose first position is not higher, downwards.
+    /// Pages whose first position is not higher, in descending order.
     Until(Position),
 }
 
-/// The log and its summaries, and the streams that it is about.
+/// The storage of logs, of their summaries, and of the streams to which they refer.
 ///
-/// The table is one; the tests have another one that takes thousands of runs.
+/// It is implemented by the table, and by a simulation.
 #[async_trait]
 pub(crate) trait Storage: Send + Sync {
-    /// Writes a page, if there is none in its place.
+    /// Writes a page if its position is free.
     async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError>;
 
-    /// Reads pages; strongly consistent unless `eventual`.
+    /// Reads at most `limit` pages, with strong consistency unless `eventual`.
     async fn pages(
         &self,
         slice: Slice,
@@ -53,8 +53,8 @@ pub(crate) trait Storage: Send + Sync {
         eventual: bool,
     ) -> Result<Pages, StoreError>;
 
-    /// The commits of a stream after `after`, up to `until`, strongly consistent: about `limit` of them, from
-    /// the first one on.
+    /// Reads about `limit` commits of a stream, starting with the first one after `after` and ending at `until`, with strong
+    /// consistency.
     async fn commits(
         &self,
         stream: &StreamId,
@@ -63,13 +63,13 @@ pub(crate) trait Storage: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Reference>, StoreError>;
 
-    /// The last commit of a stream that begins at `version` or before it, strongly consistent.
+    /// Reads the last commit of a stream that starts at `version` or before it, with strong consistency.
     async fn commit_until(&self, stream: &StreamId, version: Version) -> Result<Option<Mark>, StoreError>;
 
-    /// What the newest summary consists of; `None` when there is none, or it is damaged.
+    /// Reads the manifest of the newest summary, or returns `None` if it is missing or damaged.
     async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError>;
 
-    /// A chunk of a summary; `None` when it is missing.
+    /// Reads a chunk of a summary, or returns `None` if it is missing.
     async fn chunk(
         &self,
         slice: Slice,
@@ -86,6 +86,6 @@ pub(crate) trait Storage: Send + Sync {
         bytes: Vec<u8>,
     ) -> Result<(), StoreError>;
 
-    /// Makes a summary whose chunks are written the newest one, if it is newer. Then deletes the older chunks.
+    /// Publishes a summary whose chunks are written, unless there is a newer one, and deletes older chunks.
     async fn publish(&self, slice: Slice, manifest: Manifest) -> Result<(), StoreError>;
 }

@@ -1,6 +1,6 @@
-//! Summaries of the watermarks: so that a new writer need not read the whole log.
+//! Summaries of the watermarks, so that a new writer does not have to read the whole log.
 //!
-//! A summary is a cache. One that is missing, damaged or of another log only makes someone read more.
+//! A summary is a cache. If it is missing, damaged, or of another log, more of the log is read.
 
 use es_core::Version;
 use es_core::feed::{Position, Slice};
@@ -9,49 +9,49 @@ use uuid::Uuid;
 use super::marks::{HashKey, Mark, StreamHash, Watermarks};
 use super::reference::CommitTag;
 
-/// About how many bytes a chunk has.
+/// The approximate size of a chunk in bytes.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// How many bytes a stream takes, about.
+/// The approximate size of a stream's entry in bytes.
 const ENTRY_BYTES: usize = StreamHash::BYTES + 2 + TAG_BYTES;
 
 const TAG_BYTES: usize = size_of::<CommitTag>();
 
-/// What a chunk starts with: the format.
+/// The first byte of a chunk, which is the version of its format.
 const FORMAT: u8 = 2;
 
-/// Which chunks there are.
+/// The description of a summary's chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// The position up to which the log is summed up.
+    /// The position of the last event that the summary includes.
     pub(crate) through: Position,
-    /// The id of the page that ends there.
+    /// The id of the page that ends at that position.
     pub(crate) page: Uuid,
-    /// How many chunks there are, each for a range of hashes.
+    /// The number of chunks, each of which contains a range of hashes.
     pub(crate) chunks: u32,
 }
 
 impl Manifest {
-    /// The most chunks, numbered in six digits.
-    pub(crate) const MOST_CHUNKS: u32 = 1_000_000;
+    /// The maximum number of chunks, which are numbered with six digits.
+    pub(crate) const MAX_CHUNKS: u32 = 1_000_000;
 
-    /// How `marks` are best divided.
+    /// Returns the manifest of a summary of `marks`.
     pub(crate) fn of(through: Position, page: Uuid, marks: &Watermarks) -> Self {
         let chunks = (estimated_bytes(marks) as usize).div_ceil(CHUNK_BYTES).max(1);
         Self {
             through,
             page,
-            chunks: u32::try_from(chunks).unwrap_or(Self::MOST_CHUNKS).min(Self::MOST_CHUNKS),
+            chunks: u32::try_from(chunks).unwrap_or(Self::MAX_CHUNKS).min(Self::MAX_CHUNKS),
         }
     }
 }
 
-/// How many bytes a summary would have.
+/// Returns the approximate size of a summary in bytes.
 pub(crate) fn estimated_bytes(marks: &Watermarks) -> u64 {
     (marks.len() * ENTRY_BYTES) as u64
 }
 
-/// The chunks of a summary, in order.
+/// Returns the chunks of a summary, in order.
 pub(crate) fn encode(slice: Slice, key: &HashKey, manifest: Manifest, marks: &Watermarks) -> Vec<Vec<u8>> {
     let mut entries: Vec<_> = marks.iter().collect();
     entries.sort_unstable();
@@ -73,7 +73,7 @@ pub(crate) fn encode(slice: Slice, key: &HashKey, manifest: Manifest, marks: &Wa
         .collect()
 }
 
-/// What a chunk holds; `None` when it is damaged, or of another summary.
+/// Decodes a chunk. Returns `None` if it is damaged or of another summary.
 pub(crate) fn decode(
     slice: Slice,
     key: &HashKey,
@@ -101,7 +101,7 @@ pub(crate) fn decode(
     Some(entries)
 }
 
-/// A CRC-32 over the chunk, and over which one it is of which feed.
+/// Returns a CRC-32 of a chunk's content and identity.
 fn checksum(slice: Slice, key: &HashKey, manifest: Manifest, index: u32, content: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for number in [u64::from(slice.get()), manifest.through.get(), manifest.chunks.into(), index.into()] {
@@ -113,7 +113,7 @@ fn checksum(slice: Slice, key: &HashKey, manifest: Manifest, index: u32, content
     hasher.finalize()
 }
 
-/// Seven bits a byte, the lowest first; the highest bit tells that there are more.
+/// Encodes a number with seven bits per byte, the lowest first. The highest bit of each byte is set if more follow.
 fn push_number(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_comes_back_as_it_was() {
+    fn decoding_a_summary_restores_it() {
         for count in [0, 1, 100, 20_000] {
             let marks = marks(count);
             let manifest = Manifest::of(Position::new(99), PAGE, &marks);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_is_damaged_or_misplaced_is_found_out() {
+    fn a_damaged_or_misplaced_chunk_is_rejected() {
         let marks = marks(10_000);
         let manifest = Manifest::of(Position::new(99), PAGE, &marks);
         assert!(manifest.chunks > 1);

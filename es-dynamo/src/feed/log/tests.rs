@@ -1,4 +1,4 @@
-//! The log under everything that may happen to it.
+//! Tests and simulations of the log.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ fn order(id: u64) -> StreamId {
     StreamId::new("order", id).expect("valid")
 }
 
-/// The watermarks that a writer has who reads every page.
+/// Returns the watermarks of a writer that reads every page.
 async fn folded(table: &SimulatedTable) -> (Position, Watermarks) {
     let manifest = table.content.lock().expect("no panic before").manifests.remove(&SLICE);
     let mut writer = Writer::new(SLICE, settings(1));
@@ -54,7 +54,7 @@ fn commits_are_indexed_once_and_in_order() {
         let indexed = feed.submit(&table, hints.clone(), Duration::ZERO).await.expect("indexes");
         assert_eq!(table.check(), Ok(indexed.events));
         assert_eq!(indexed.pages, 4, "64 commits a page");
-        // Once more, and backwards.
+        // Repeated hints, in reverse order.
         let again = feed.submit(&table, hints.into_iter().rev().collect(), Duration::ZERO).await;
         assert_eq!(again.expect("indexes").events, 0);
         assert_eq!(table.check(), Ok(indexed.events));
@@ -62,7 +62,7 @@ fn commits_are_indexed_once_and_in_order() {
 }
 
 #[test]
-fn a_gap_is_read_from_the_table_at_once() {
+fn missing_commits_are_read_from_the_table() {
     runtime().block_on(async {
         let (table, feed) = (SimulatedTable::new(), feed(1));
         let stream = order(1);
@@ -75,7 +75,7 @@ fn a_gap_is_read_from_the_table_at_once() {
 }
 
 #[test]
-fn hints_are_only_hints() {
+fn hints_without_commits_index_nothing() {
     runtime().block_on(async {
         let (table, feed) = (SimulatedTable::new(), feed(1));
         table.commit(&order(1), 1);
@@ -91,7 +91,7 @@ fn hints_are_only_hints() {
 }
 
 #[test]
-fn of_two_writers_one_goes_on_after_the_other() {
+fn two_writers_take_turns() {
     runtime().block_on(async {
         let table = SimulatedTable::new();
         let (mut one, mut two) = (Writer::new(SLICE, settings(1)), Writer::new(SLICE, settings(1)));
@@ -109,20 +109,20 @@ fn of_two_writers_one_goes_on_after_the_other() {
 }
 
 #[test]
-fn a_page_in_another_ones_place_is_refused_and_ones_own_is_known() {
+fn a_taken_position_is_refused_and_a_repetition_is_recognized() {
     runtime().block_on(async {
         let table = SimulatedTable::new();
         let commits: Vec<_> = (0..2).map(|id| table.commit(&order(id), 1)).collect();
         let page = LogPage::filled(SLICE, settings(1).slices, Position::new(1), &commits);
         let put = async |page: LogPage| table.put_page(&page).await.expect("answers");
         assert!(matches!(put(page.clone()).await, PutPage::Written));
-        assert!(matches!(put(page.clone()).await, PutPage::Written), "its own");
+        assert!(matches!(put(page.clone()).await, PutPage::Written), "a repetition");
         let other = LogPage { id: Uuid::new_v4(), ..page };
         assert!(matches!(put(other).await, PutPage::Taken));
     });
 }
 
-/// A log of many pages, with a summary.
+/// Returns a table with a log of many pages and a summary, and the number of its events.
 async fn long_log() -> (SimulatedTable, u64) {
     let (table, feed) = (SimulatedTable::new(), feed(1));
     let mut events = 0;
@@ -144,7 +144,7 @@ fn a_summary_saves_reading_the_log() {
         writer.catch_up(&counted).await.expect("reads");
         assert_eq!((writer.end(), writer.marks().clone()), folded(&table).await);
 
-        // A question about one stream reads even less.
+        // The version of a single stream takes even fewer requests.
         let faults = Faults::seeded(0);
         let asked = table.with(faults.clone());
         assert_eq!(feed(1).indexed(&asked, &order(7)).await.expect("knows"), Version::new(6));
@@ -154,7 +154,7 @@ fn a_summary_saves_reading_the_log() {
 }
 
 #[test]
-fn a_summary_that_is_lost_or_damaged_is_no_matter() {
+fn a_lost_or_damaged_summary_is_harmless() {
     type Damage = fn(&mut super::simulation::Content);
     let damages: [Damage; 8] = [
         |content| content.manifests.clear(),
@@ -166,7 +166,7 @@ fn a_summary_that_is_lost_or_damaged_is_no_matter() {
             content.manifests.values_mut().for_each(|manifest| manifest.through = Position::new(100_000));
         },
         |content| content.manifests.values_mut().for_each(|manifest| manifest.page = Uuid::nil()),
-        // The page was lost, and another one took its place.
+        // The page was lost, and another page has its position.
         |content| {
             let through = content.manifests[&SLICE].through;
             let log = content.logs.get_mut(&SLICE).expect("a log");
@@ -192,11 +192,11 @@ fn a_summary_that_is_lost_or_damaged_is_no_matter() {
 }
 
 #[test]
-fn a_summary_of_more_than_there_is_of_the_log_is_left_aside() {
+fn a_summary_beyond_the_end_of_the_log_is_not_used() {
     runtime().block_on(async {
         let (table, events) = long_log().await;
         {
-            // As after a restore that brought back the one and not the other.
+            // As after a restore of the log to an earlier time than the summary.
             let mut content = table.content.lock().expect("no panic before");
             let through = content.manifests[&SLICE].through;
             let log = content.logs.get_mut(&SLICE).expect("a log");
@@ -226,7 +226,7 @@ fn a_log_that_contradicts_itself_is_not_continued() {
 }
 
 #[test]
-fn a_table_that_contradicts_its_feed_is_found_out() {
+fn a_table_that_contradicts_its_feed_is_detected() {
     runtime().block_on(async {
         let (table, writer) = (SimulatedTable::new(), feed(1));
         let tell = async |feed: &FeedIndex, hints: Vec<Hint>| {
@@ -242,7 +242,7 @@ fn a_table_that_contradicts_its_feed_is_found_out() {
                 assert_eq!(tell(&writer, vec![hint]).await, (2, vec![]));
             }
         }
-        // The table is restored to a point behind its feed, and the stream grows again.
+        // The table is restored to an earlier time than its feed, and the stream grows again.
         table
             .content
             .lock()
@@ -260,7 +260,7 @@ fn a_table_that_contradicts_its_feed_is_found_out() {
                 commit.clone();
             grown.push(commit);
         }
-        // Before the last commit of the log, at its version, across it; by this process, and by a new one.
+        // Before the last commit of the log, at its version, and across it, in the same process and in a new one.
         for writer in [&writer, &feed(1)] {
             for commit in &grown[..3] {
                 for hint in [Hint::Commit(commit.clone()), Hint::Part(commit.clone())] {
@@ -270,13 +270,13 @@ fn a_table_that_contradicts_its_feed_is_found_out() {
             let all = grown.iter().cloned().map(Hint::Commit).collect();
             assert_eq!(tell(writer, all).await, (0, vec![stream.clone()]), "nothing more is indexed");
         }
-        // A repetition of what the table still has contradicts nothing.
+        // A repetition of a commit that is still in the table is not a contradiction.
         let repeated = reference("order", 2, 3, 2, &["Happened"]);
         assert_eq!(tell(&feed(1), vec![Hint::Commit(repeated)]).await, (0, vec![]));
     });
 }
 
-/// Several processes index what streams of hints tell them, late, twice and in any order, by ways that fail.
+/// Several processes index hints that are incomplete, repeated, and out of order, with requests that fail.
 async fn run(seed: u64) -> Result<u64, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let table = SimulatedTable::new();
@@ -301,7 +301,7 @@ async fn run(seed: u64) -> Result<u64, String> {
             for batch in hints.chunks(random.usize(1..30)) {
                 let linger = Duration::from_millis(random.u64(0..3) * 100);
                 let hints: Vec<_> = batch.iter().cloned().map(Hint::Commit).collect();
-                // A failure that stays is like a process that died.
+                // Giving up a batch is like a crash.
                 for _ in 0..random.usize(1..4) {
                     if feed.submit(&table, hints.clone(), linger).await.is_ok() {
                         break;
@@ -311,7 +311,7 @@ async fn run(seed: u64) -> Result<u64, String> {
         }
     });
     future::join_all(workers.collect::<Vec<_>>()).await;
-    // In the end one comes to whom everything is told.
+    // The last process gets all hints.
     let last = feed(slices);
     let all = (0..streams).map(|id| Hint::UpTo(order(id), Version::MAX)).collect();
     last.submit(&table, all, Duration::ZERO).await.map_err(|error| error.to_string())?;
@@ -330,9 +330,9 @@ async fn run(seed: u64) -> Result<u64, String> {
     Ok(total)
 }
 
-/// `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed.
+/// `ES_FAULT_RUNS` sets the number of runs, and `ES_FAULT_SEED` repeats the run of one seed.
 #[test]
-fn everything_is_indexed_once_whatever_happens() {
+fn writers_with_faults_index_every_event_once() {
     let events = run_seeds(500, run);
     println!("{} runs, {} events", events.len(), events.iter().sum::<u64>());
 }

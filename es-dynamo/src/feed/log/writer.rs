@@ -1,4 +1,4 @@
-//! The writer of a slice, whose state is the fold of the log.
+//! The writer of a slice. Its state is the fold of the log.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -16,31 +16,30 @@ use super::summary;
 use super::summary::{Manifest, estimated_bytes};
 use crate::table::item_size;
 
-/// How many pages are read at once.
+/// How many pages one request reads.
 const PAGES_AT_ONCE: u32 = 500;
 
-/// How many commits of a gap are read at once.
+/// How many missing commits of a stream are read at once.
 const GAP_AT_ONCE: usize = 1_000;
 
-/// How many bytes of pages there are at least before the watermarks are summed up. Few in tests, where logs are
-/// short.
-const SMALLEST_SUMMARY: u64 = if cfg!(test) { 1024 } else { 64 * 1024 };
+/// The size in bytes of the pages after which a summary is written, at least. It is small in tests, where logs are short.
+const MIN_SUMMARIZED_BYTES: u64 = if cfg!(test) { 1024 } else { 64 * 1024 };
 
-/// How many marks are remembered whose commits were found in the table.
-const MOST_VERIFIED: usize = 10_000;
+/// The maximum number of verified watermarks that are remembered.
+const MAX_VERIFIED: usize = 10_000;
 
 /// The result of indexing hints.
 #[derive(Debug, Default)]
 pub(crate) struct Indexed {
-    /// Events that are in the feed now and were not before.
+    /// The number of events that were added to the feed.
     pub(crate) events: u64,
-    /// Pages that were written for them.
+    /// The number of pages that were written for them.
     pub(crate) pages: u64,
-    /// Hints at commits that are not in the table.
+    /// The number of hints at commits that are not in the table.
     pub(crate) unfounded: u64,
-    /// Streams that cannot be read, and so are not indexed any further.
+    /// Streams that cannot be decoded, and are not indexed any further.
     pub(crate) damaged: Vec<(StreamId, StoreError)>,
-    /// Streams of which the table has other commits than the feed, and so are not indexed any further.
+    /// Streams whose commits in the table differ from those in the feed, and which are not indexed any further.
     pub(crate) contradicting: Vec<(StreamId, StoreError)>,
 }
 
@@ -53,56 +52,65 @@ impl Indexed {
         self.contradicting.extend(other.contradicting);
     }
 
-    /// Logs the streams that are not indexed any further.
+    /// Logs the streams that are no longer indexed.
     pub(crate) fn log(&self) {
         for (stream, error) in self.damaged.iter().chain(&self.contradicting) {
-            tracing::error!(%stream, error = error_text(error), "a stream cannot be indexed any further");
+            tracing::error!(%stream, error = error_text(error), "a stream is no longer indexed");
         }
     }
 }
 
 /// The writer of one slice.
 ///
-/// A writer that appends a page has folded all pages before it: the page's place is the end of that fold, and the write
-/// fails if the place is taken. So every event is indexed once and in order, however many writers there are, and whatever
-/// hints they have.
+/// A writer that appends a page has folded all pages before it: the position of the page is the end of that fold, and the
+/// write fails if the position is taken. Therefore, every event is indexed once and in order, regardless of the number of
+/// writers and of the quality of their hints.
 #[derive(Debug)]
 pub(crate) struct Writer {
     slice: Slice,
     settings: Settings,
     end: Position,
-    /// The id of the page that ends there.
+    /// The id of the page that ends at `end`.
     last_page: Uuid,
     marks: Watermarks,
     /// Whether the log was read up to `end`.
     loaded: bool,
-    /// How many bytes of pages were folded since the last summary.
-    unsummed: u64,
-    /// Marks whose commits were found in the table, so that they need not be looked for again.
+    /// The size in bytes of the pages that were folded since the last summary.
+    unsummarized: u64,
+    /// Watermarks whose commits were found in the table, and do not have to be verified again.
     verified: HashMap<StreamHash, Mark>,
 }
 
 impl Writer {
     pub(crate) fn new(slice: Slice, settings: Settings) -> Self {
         let (end, last_page, marks) = (Position::NONE, Uuid::nil(), Watermarks::default());
-        Self { slice, settings, end, last_page, marks, loaded: false, unsummed: 0, verified: HashMap::new() }
+        Self {
+            slice,
+            settings,
+            end,
+            last_page,
+            marks,
+            loaded: false,
+            unsummarized: 0,
+            verified: HashMap::new(),
+        }
     }
 
     fn hash(&self, stream: &StreamId) -> StreamHash {
         StreamHash::of(&self.settings.hash_key, stream)
     }
 
-    /// Whether the writer knows the log, if not its latest pages.
+    /// Returns whether the writer has read the log, except for its latest pages.
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded
     }
 
-    /// The position of the last event that the writer knows of.
+    /// Returns the position of the last event that the writer has read or written.
     pub(crate) fn end(&self) -> Position {
         self.end
     }
 
-    /// How far a stream is in the log, so far as the writer knows.
+    /// Returns the watermark of a stream, as far as the writer has read the log.
     pub(crate) fn mark(&self, stream: &StreamId) -> Mark {
         self.marks.get(self.hash(stream))
     }
@@ -112,11 +120,11 @@ impl Writer {
         &self.marks
     }
 
-    /// Indexes the commits at which `hints` hint, and those before them in their streams.
+    /// Indexes the commits of hints, and all earlier commits of their streams.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when the log cannot be read or written. What a stream has to do with it is told apart.
+    /// [`StoreError`] if the log cannot be read or written. Errors of individual streams are part of the result.
     pub(crate) async fn index(
         &mut self,
         storage: &dyn Storage,
@@ -141,7 +149,7 @@ impl Writer {
                         self.fold(&page)?;
                         indexed.pages += 1;
                         indexed.events += page.last().since(page.first) + 1;
-                        self.sum_up(storage).await;
+                        self.summarize(storage).await;
                     }
                     PutPage::Taken => {
                         // Another writer was faster, so the remaining work has changed.
@@ -153,7 +161,7 @@ impl Writer {
         }
     }
 
-    /// Returns the commits that the log lacks, and removes hints that are done.
+    /// Returns the commits that are missing from the log, and removes hints that are done.
     async fn wanted(
         &mut self,
         storage: &dyn Storage,
@@ -201,7 +209,7 @@ impl Writer {
                     ahead.insert(stream.clone(), reference.last);
                     wanted.push_back(reference.clone());
                 }
-                // The hint is not at what comes next: the table tells what does.
+                // The hint is not at the next commit, so the next commits are read from the table.
                 _ => match storage.commits(stream, mark, hint.last(), GAP_AT_ONCE).await {
                     Ok(commits) if commits.is_empty() => {
                         if hint.last() < Version::MAX {
@@ -229,11 +237,11 @@ impl Writer {
         Ok(wanted)
     }
 
-    /// In what the table contradicts the log about a stream, so far as a hint tells: the log has been written by a
-    /// table that was restored since, or the stream was deleted and begins again.
+    /// Returns an error if a hint shows that the commits of a stream in the table differ from those in the log: the table was
+    /// restored after the log was written, or the stream was deleted and created again.
     ///
-    /// A hint at the last commit in the log has to have its id. One at an earlier commit is as a rule a repetition, for
-    /// which the last commit is looked for in the table once.
+    /// A hint at the last commit in the log must have the id of that commit. A hint at an earlier commit is usually a
+    /// repetition, for which the last commit is verified in the table once.
     async fn contradiction(
         &mut self,
         storage: &dyn Storage,
@@ -245,9 +253,9 @@ impl Writer {
         let stream = &reference.stream;
         let contradiction = |found: &str| {
             let reason = format!(
-                "the feed has it up to version {}, the last event of the commit whose id ends with {}, but the table has \
-                 {found}: the stream was deleted, or the table restored; restore the commits, or index the stream in a \
-                 new table",
+                "the feed contains it up to version {}, the last event of the commit whose id ends with {}, but the table \
+                 has {found}: the stream was deleted or the table was restored, so restore the commits, or copy the stream \
+                 to a new table",
                 mark.version, mark.tag
             );
             Ok(Some(StoreError::corrupt(stream, reason)))
@@ -257,7 +265,7 @@ impl Writer {
         }
         if reference.last > mark.version || (reference.last == mark.version && reference.tag != mark.tag) {
             let Reference { first, last, tag, .. } = reference;
-            return contradiction(&format!("another commit there, {tag} of the events {first} to {last}"));
+            return contradiction(&format!("another commit, {tag}, with the events {first} to {last}"));
         }
         let hash = self.hash(stream);
         if reference.last == mark.version || !is_highest || self.verified.get(&hash) == Some(&mark) {
@@ -265,20 +273,20 @@ impl Writer {
         }
         match storage.commit_until(stream, mark.version).await? {
             Some(found) if found == mark => {
-                if self.verified.len() >= MOST_VERIFIED {
+                if self.verified.len() >= MAX_VERIFIED {
                     self.verified.clear();
                 }
                 self.verified.insert(hash, mark);
                 Ok(None)
             }
             Some(Mark { version, tag }) => {
-                contradiction(&format!("there the commit {tag} that ends at version {version}"))
+                contradiction(&format!("the commit {tag}, which ends at version {version}"))
             }
-            None => contradiction("no event of it there"),
+            None => contradiction("no commit up to that version"),
         }
     }
 
-    /// Reads what the log has that the writer does not know.
+    /// Reads the pages of the log that the writer has not read.
     pub(crate) async fn catch_up(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
         if !self.loaded
             && let Some((manifest, marks)) = self.summary(storage).await?
@@ -297,7 +305,7 @@ impl Writer {
         }
     }
 
-    /// Takes the next page of the log.
+    /// Adds the next page of the log to the fold.
     fn fold(&mut self, page: &LogPage) -> Result<(), StoreError> {
         if page.first != self.end.next() {
             let reason = format!("it does not follow the page before it, which ends at {}", self.end);
@@ -312,18 +320,18 @@ impl Writer {
                     reference.first,
                     self.marks.get(stream).version
                 );
-                // The page was folded in part, so the fold cannot be used.
+                // The page was folded partially, so the fold cannot be used.
                 (self.end, self.marks, self.loaded) = (Position::NONE, Watermarks::default(), false);
                 return Err(damaged(self.slice, page.first, reason));
             }
             self.marks.set(stream, Mark { version: reference.last, tag: reference.tag });
         }
         (self.end, self.last_page) = (page.last(), page.id);
-        self.unsummed += item_size(&page.to_item());
+        self.unsummarized += item_size(&page.to_item());
         Ok(())
     }
 
-    /// The newest summary, if there is one that can be used.
+    /// Reads the newest summary, if it can be used.
     async fn summary(&self, storage: &dyn Storage) -> Result<Option<(Manifest, Watermarks)>, StoreError> {
         let Some(manifest) = storage.manifest(self.slice).await? else { return Ok(None) };
         let mut marks = Watermarks::default();
@@ -332,27 +340,26 @@ impl Writer {
             let key = &self.settings.hash_key;
             let entries = bytes.and_then(|bytes| summary::decode(self.slice, key, manifest, index, &bytes));
             let Some(entries) = entries else {
-                tracing::warn!(slice = %self.slice, "the summary of the feed is damaged: the log is read");
+                tracing::warn!(slice = %self.slice, "the summary of the feed is damaged, so the whole log is read");
                 return Ok(None);
             };
             marks.extend(entries);
         }
-        // A summary of a log that does not reach so far, or of another one, in a table that was restored perhaps, is of
-        // no use.
+        // A summary cannot be used if the log ends before it, or is a different one, for example after a restore.
         let last = storage.pages(self.slice, PageQuery::Until(manifest.through), 1, false).await?.pages.pop();
         let reaches = last.is_some_and(|page| (page.last(), page.id) == (manifest.through, manifest.page));
         Ok(reaches.then_some((manifest, marks)))
     }
 
     /// Writes a summary when it is due. A failure is harmless, because the summary is a cache.
-    async fn sum_up(&mut self, storage: &dyn Storage) {
-        if self.unsummed < SMALLEST_SUMMARY.max(2 * estimated_bytes(&self.marks)) {
+    async fn summarize(&mut self, storage: &dyn Storage) {
+        if self.unsummarized < MIN_SUMMARIZED_BYTES.max(2 * estimated_bytes(&self.marks)) {
             return;
         }
-        // In any case, not again immediately.
-        self.unsummed = 0;
+        // Also after a failure, so that the next attempt is not immediate.
+        self.unsummarized = 0;
         if let Err(error) = self.write_summary(storage).await {
-            tracing::warn!(slice = %self.slice, %error, "the watermarks of the feed could not be summed up");
+            tracing::warn!(slice = %self.slice, %error, "could not write the summary of the feed");
         }
     }
 
@@ -366,7 +373,7 @@ impl Writer {
     }
 }
 
-/// The hints, with those of each stream in the order of their versions, in the places that they have together.
+/// Sorts the hints of each stream by version. The order of the streams is not changed.
 fn in_order(hints: Vec<Hint>) -> Vec<Hint> {
     let mut streams: HashMap<StreamId, Vec<Hint>> = HashMap::new();
     let places: Vec<StreamId> = hints.iter().map(|hint| hint.stream().clone()).collect();
@@ -374,13 +381,13 @@ fn in_order(hints: Vec<Hint>) -> Vec<Hint> {
         streams.entry(hint.stream().clone()).or_default().push(hint);
     }
     for hints in streams.values_mut() {
-        // The first one is taken from the end.
+        // Descending, because hints are popped from the end.
         hints.sort_by_key(|hint| std::cmp::Reverse(hint.last()));
     }
     places.iter().filter_map(|stream| streams.get_mut(stream)?.pop()).collect()
 }
 
-/// The highest version at which the hints of each stream hint.
+/// Returns the highest version in the hints of each stream.
 fn highest(hints: &[Hint]) -> HashMap<StreamId, Version> {
     let mut highest: HashMap<StreamId, Version> = HashMap::new();
     for hint in hints {

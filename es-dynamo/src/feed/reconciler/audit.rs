@@ -1,4 +1,4 @@
-//! The audit: compares the table with its feed, and changes nothing.
+//! The audit: compares the table with its feed without changing either.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,7 +13,7 @@ use crate::feed::log::reference::Reference;
 use crate::feed::log::storage::{PageQuery, Storage};
 use crate::table::retry::retrying;
 
-/// How many pages of the log are read at once.
+/// How many pages of the log one request reads.
 const PAGES_AT_ONCE: u32 = 500;
 
 /// The differences between a table and its feed.
@@ -45,7 +45,7 @@ pub struct AuditReport {
 }
 
 impl AuditReport {
-    /// Returns whether the feed has every event once and in order, and no others.
+    /// Returns whether the feed contains every event once and in order, and no others.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.missing.is_empty()
@@ -75,17 +75,17 @@ impl Trail {
 }
 
 impl Reconciler {
-    /// Compares the table with its feed, and changes nothing.
+    /// Compares the table with its feed without changing either.
     ///
-    /// It holds the end of every stream and a digest of its commits in memory, about 200 bytes per stream.
+    /// It keeps the end of every stream and a digest of its commits in memory, about 200 bytes per stream.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the table cannot be read. Errors in the feed or in a stream are part of the report instead.
+    /// [`StoreError`] if the table cannot be read. Errors in the feed or in a stream are in the report instead.
     pub async fn audit(&self) -> Result<AuditReport, StoreError> {
         let mut report = AuditReport::default();
         let feed = self.feed_trails(&mut report).await?;
-        // Afterwards, so that the table has everything that is in the feed.
+        // The table is read after the feed, so that it has every event of the feed.
         let table = self.table_trails(&feed, &mut report).await?;
         report.streams = table.len() as u64;
         for (stream, trail) in &table {
@@ -119,7 +119,7 @@ impl Reconciler {
         Ok(report)
     }
 
-    /// Returns the end of each stream in the table, and whether its commits are those in the feed.
+    /// Returns the end of each stream in the table, and whether its commits match those in the feed.
     async fn table_trails(
         &self,
         feed: &BTreeMap<StreamId, Trail>,
@@ -140,11 +140,11 @@ impl Reconciler {
                     let stream = hint.stream();
                     let trail = trails.entry(stream.clone()).or_default();
                     let Some(commit) = hint.commit() else {
-                        let reason = || "an item of one of its commits cannot be read".to_owned();
+                        let reason = || "an item of one of its commits cannot be decoded".to_owned();
                         report.damaged.entry(stream.clone()).or_insert_with(reason);
                         continue;
                     };
-                    // Parts of one commit, each of which names the whole.
+                    // Each part of a commit refers to the whole commit.
                     let is_repeated = matches!(hint, Hint::Part(_)) && commit.last == trail.end;
                     if is_repeated || report.damaged.contains_key(stream) {
                         continue;

@@ -1,4 +1,4 @@
-//! The reconciler: compares the table with its feed.
+//! The reconciler: adds missing commits to the feed, and audits it.
 
 mod audit;
 pub(crate) mod scan;
@@ -23,11 +23,11 @@ use crate::table::retry::retrying;
 
 pub use audit::AuditReport;
 
-/// Indexes commits that are missing from the feed: of a table that is older than its feed, or after an outage.
+/// Adds missing commits to the feed: those of a table that is older than its feed, or those missed during an outage.
 ///
 /// It scans the whole table, several segments concurrently, and may run at the same time as indexers and other
-/// reconcilers. Commits that are in the feed are skipped. An [indexer](crate::Indexer) starts a reconciliation
-/// automatically if its position in the table's stream has expired.
+/// reconcilers. Commits that are already in the feed are skipped. An [indexer](crate::Indexer) automatically starts a
+/// reconciliation if its checkpoint in the table's stream has expired.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -93,14 +93,15 @@ impl Reconciler {
         })
     }
 
-    /// Indexes the commits that are missing from the feed.
+    /// Adds the missing commits to the feed.
     ///
-    /// A damaged stream does not stop the others; it is named in the result.
+    /// A damaged stream does not affect other streams. It is returned in [`ReconcileProgress::damaged`].
     ///
     /// # Errors
     ///
     /// [`StoreError`] if a request still fails after retries; with a [name](ReconcilerBuilder::name), the next run
-    /// continues there. [`StoreError::Invalid`] if another process has continued the reconciliation of this name.
+    /// continues from the stored progress. [`StoreError::Invalid`] if another process has continued the reconciliation of
+    /// this name.
     pub async fn run(&self) -> Result<ReconcileProgress, StoreError> {
         let table = &*self.store.table;
         let documents: &dyn Documents = &self.store;
@@ -123,13 +124,13 @@ impl ReconcilerBuilder {
         self
     }
 
-    /// Stores the progress under a name, so that another run can continue there.
+    /// Stores the progress under a name, so that another run can continue from there (default: not stored).
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.0.name = Some(name.into());
         self
     }
 
-    /// Calls `progress` after each page.
+    /// Calls `progress` after each page of the table.
     pub fn on_progress(mut self, progress: impl Fn(&ReconcileProgress) + Send + Sync + 'static) -> Self {
         self.0.on_progress = Arc::new(progress);
         self

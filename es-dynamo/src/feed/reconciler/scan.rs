@@ -18,7 +18,7 @@ pub(crate) struct ScanKey {
 /// A page of a scan.
 #[derive(Debug)]
 pub(crate) struct ScanPage {
-    /// The hints that its items give to the feed.
+    /// The meaning of its items for the feed.
     pub(crate) noted: Vec<Noted>,
     pub(crate) next: Option<ScanKey>,
     pub(crate) cost: Cost,
@@ -27,7 +27,7 @@ pub(crate) struct ScanPage {
 /// A table that can be scanned for commits.
 #[async_trait]
 pub(crate) trait Scan: Send + Sync {
-    /// Returns a page of a segment, one of `segments`, with the items of each stream in order.
+    /// Returns a page of one of `segments` segments. The items of each stream are in order.
     async fn scan(
         &self,
         segment: u32,
@@ -65,14 +65,14 @@ impl Scan for Table {
             None => None,
             Some(last) => match (text(&last, names::PARTITION_KEY), text(&last, names::SORT_KEY)) {
                 (Some(pk), Some(sk)) => Some(ScanKey { pk, sk }),
-                _ => return Err(StoreError::Backend("a page of a Scan ends with no key".into())),
+                _ => return Err(StoreError::Backend("the last key of a Scan's page is incomplete".into())),
             },
         };
         Ok(ScanPage { noted, next, cost })
     }
 }
 
-/// Returns the hint that a stream record of the item would have given.
+/// Returns the meaning of an item for the feed, which is that of its stream record.
 fn noted(item: Item) -> Noted {
     let keys = [names::PARTITION_KEY, names::SORT_KEY];
     let keys = keys.iter().filter_map(|name| Some(((*name).to_owned(), item.get(*name)?.clone()))).collect();

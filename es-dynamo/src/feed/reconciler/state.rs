@@ -1,4 +1,4 @@
-//! Progress that is kept in documents, so that another process can continue.
+//! The stored progress of a reconciliation, from which another process can continue.
 
 use es_core::StoreError;
 use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument, Revision};
@@ -37,11 +37,11 @@ pub(crate) fn key(name: &str) -> DocumentKey {
     DocumentKey::new(COLLECTION, format!("reconcile/{name}"))
 }
 
-/// Returns the state in a document. A state that cannot be decoded counts as one that has not begun.
+/// Reads a state. If it cannot be decoded, the reconciliation starts again.
 ///
 /// # Errors
 ///
-/// [`StoreError::Corrupt`] if the number of segments is out of range: each of them is a concurrent request.
+/// [`StoreError::Corrupt`] if the number of segments, each of which is a concurrent request, is out of range.
 pub(crate) async fn read(
     documents: &dyn Documents,
     key: &DocumentKey,
@@ -52,7 +52,7 @@ pub(crate) async fn read(
     let count = state.segments.len();
     if count == 0 || count > MAX_SEGMENTS as usize {
         let reason =
-            format!("it has {count} segments instead of 1 to {MAX_SEGMENTS}: delete it to begin again");
+            format!("it has {count} segments instead of 1 to {MAX_SEGMENTS}: delete it to start again");
         return Err(StoreError::corrupt_item(format!("the document `{key}`"), reason));
     }
     Ok(Some((state, document.revision)))
@@ -78,8 +78,8 @@ pub(crate) async fn put(
     body: &impl Serialize,
     expected: ExpectedDocument,
 ) -> Result<Option<Revision>, StoreError> {
-    let body =
-        serde_json::to_string(body).map_err(|_| StoreError::invalid("a checkpoint has no JSON form"))?;
+    let body = serde_json::to_string(body)
+        .map_err(|_| StoreError::invalid("a checkpoint cannot be encoded as JSON"))?;
     let set = ChangeSet::new(Uuid::new_v4()).put(key, expected, body);
     outcome(documents.change(&set).await, set.revision())
 }

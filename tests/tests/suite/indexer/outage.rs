@@ -125,7 +125,7 @@ fn an_indexer_warns_at_once_and_then_once_a_minute() {
             let (ended, ()) = tokio::join!(indexer.run(), shutdown);
             ended.expect("goes through the outage");
         });
-        assert_told(&log, "the table answers again");
+        assert_told(&log, "the table responds again");
     }
 }
 

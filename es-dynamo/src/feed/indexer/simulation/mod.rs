@@ -1,4 +1,4 @@
-//! Indexers under everything that may happen to them, thousands of times.
+//! Simulations of indexers with faults: lost requests, crashes, pauses, lost checkpoints, and expired records.
 
 mod stream;
 
@@ -13,8 +13,8 @@ use es_core::testing::{Faults, FaultyStore};
 use es_core::{MemoryStore, StoreError, StreamId};
 use es_tests::chaos::run_seeds;
 use futures_util::future;
-use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::stream::SimulatedStream;
@@ -34,7 +34,7 @@ use crate::feed::reconciler::state::COLLECTION;
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// A process: its way to the table, and what it knows of the feed.
+/// A process: its connection to the table, and its view of the feed.
 struct Process {
     table: SimulatedTable,
     feed: FeedIndex,
@@ -79,7 +79,7 @@ impl Scan for Process {
     }
 }
 
-/// What all processes of a run share.
+/// The state that all processes of a run share.
 struct World {
     table: SimulatedTable,
     stream: SimulatedStream,
@@ -95,7 +95,7 @@ impl World {
             None => self.table.clone(),
         };
         let documents: Arc<dyn Documents> = match faults {
-            // Here a delay is turns of the executor, one for each millisecond.
+            // A delay of this store yields to the executor once per millisecond.
             Some(faults) => {
                 let faults = faults.delays(0.05, Duration::from_millis(50));
                 Arc::new(FaultyStore::new(self.documents.clone(), faults))
@@ -120,12 +120,12 @@ impl World {
             settings,
             progress: Progress::default(),
             outages: Outages::default(),
-            stop: watch::Sender::new(false),
+            stop: CancellationToken::new(),
             clock: Arc::new(move || i64::try_from(began.elapsed().as_millis()).expect("not so long")),
         }
     }
 
-    /// Lets a worker run for some time, and then stop, or die without a word.
+    /// Runs a worker for `time`, and then stops it, or drops it if it `dies`.
     async fn run(
         &self,
         worker: &Worker,
@@ -139,8 +139,8 @@ impl World {
                 tokio::time::sleep(MINUTE).await;
             }
             if !dies && !is_dead() {
-                worker.stop.send_replace(true);
-                // A worker that cannot reach anything any more is given up.
+                worker.stop.cancel();
+                // A worker whose requests all fail is dropped.
                 tokio::time::sleep(HOUR * 3).await;
             }
             Ok(())
@@ -149,7 +149,7 @@ impl World {
         future::select(run, stop).await.factor_first().0
     }
 
-    /// Loses the stored state of some shards, or of all.
+    /// Deletes or damages the stored states of some shards, or of all.
     async fn lose(&self, random: &mut fastrand::Rng) {
         let page = self.documents.documents(&DocumentQuery::new(COLLECTION)).await.expect("lists");
         let all = random.bool();
@@ -226,7 +226,7 @@ async fn simulate(seed: u64) -> Result<u64, String> {
     let ((), ended) = future::join(happens, future::try_join_all(processes)).await;
     ended.map_err(|error| format!("an indexer gave up: {error}"))?;
 
-    // In the end one comes that has all the time it needs.
+    // The last worker has enough time to index everything.
     world.stream.heal();
     let last = world.worker(None);
     world.run(&last, HOUR * 12, false, || false).await.map_err(|error| error.to_string())?;
@@ -258,7 +258,7 @@ impl World {
 }
 
 #[test]
-fn a_place_that_is_gone_is_found_out_without_a_clock() {
+fn an_expired_checkpoint_is_detected_without_a_clock() {
     runtime().block_on(async {
         let world = World::healthy();
         let index = async || {
@@ -289,7 +289,7 @@ fn a_checkpoint_is_not_ahead_of_the_feed() {
             world.commit(id);
         }
         tokio::time::sleep(HOUR).await;
-        // It reads the stream and keeps its checkpoint, but cannot write the feed.
+        // It reads the stream and writes its checkpoint, but cannot write the feed.
         let mut cut_off = world.worker(None);
         let table = world.table.with(Faults::seeded(0).lost_requests(1.0));
         cut_off.feed = Arc::new(Process { table, feed: FeedIndex::new(world.settings, Arc::default()) });
@@ -299,9 +299,9 @@ fn a_checkpoint_is_not_ahead_of_the_feed() {
     });
 }
 
-/// `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed.
+/// `ES_FAULT_RUNS` sets the number of runs, and `ES_FAULT_SEED` repeats the run of one seed.
 #[test]
-fn every_event_is_indexed_once_whatever_happens_to_the_indexers() {
+fn indexers_with_faults_index_every_event_once() {
     let events = run_seeds(300, simulate);
     println!("{} runs, {} events", events.len(), events.iter().sum::<u64>());
 }

@@ -1,4 +1,4 @@
-//! A stream that does whatever streams do, and some things that they do not.
+//! A simulated stream, which also does some things that real streams do not.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,17 +12,17 @@ use crate::feed::log::hint::Record;
 use crate::feed::log::reference::Reference;
 use crate::table::{key, names};
 
-/// How long records are kept.
+/// The retention of records.
 pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A stream. Clones are the same one.
+/// A stream. Clones share it.
 #[derive(Clone)]
 pub(crate) struct SimulatedStream(Arc<Mutex<Content>>);
 
 struct Content {
     random: fastrand::Rng,
     shards: Vec<SimulatedShard>,
-    /// Commits that are not visible yet, and the times from which they are.
+    /// Commits that are not visible yet, with the times at which they become visible.
     delayed: Vec<(Instant, Reference)>,
     sequence: u64,
     refuses: bool,
@@ -33,7 +33,7 @@ struct SimulatedShard {
     id: u64,
     parent: Option<u64>,
     records: Vec<(Instant, u64, Reference)>,
-    /// How many of them are gone.
+    /// How many of them have expired.
     trimmed: usize,
     closed: Option<Instant>,
 }
@@ -51,7 +51,7 @@ impl SimulatedStream {
         })))
     }
 
-    /// Tells of a commit, now or later, once or twice.
+    /// Adds one or two records of a commit, with or without delay.
     pub(crate) fn write(&self, commit: &Reference) {
         let mut content = self.0.lock().expect("no panic before");
         let times = if content.random.u32(0..10) == 0 { 2 } else { 1 };
@@ -64,7 +64,7 @@ impl SimulatedStream {
         }
     }
 
-    /// Closes a shard, and opens one or two instead.
+    /// Closes a shard, and opens one or two children.
     pub(crate) fn split(&self) {
         let mut content = self.0.lock().expect("no panic before");
         let open: Vec<usize> = content.open();
@@ -77,20 +77,20 @@ impl SimulatedStream {
         }
     }
 
-    /// From now on no request fails.
+    /// Stops injecting faults.
     pub(crate) fn heal(&self) {
         self.0.lock().expect("no panic before").refuses = false;
     }
 
-    /// One request: what time has done meanwhile is done first.
-    async fn request<T>(&self, answer: impl FnOnce(&mut Content) -> T) -> Result<T, StoreError> {
+    /// Executes a request, after the effects of the time that has passed.
+    async fn request<T>(&self, respond: impl FnOnce(&mut Content) -> T) -> Result<T, StoreError> {
         tokio::task::yield_now().await;
         let mut content = self.0.lock().expect("no panic before");
         content.pass();
         if content.refuses && content.random.u32(0..20) == 0 {
             return Err(StoreError::Throttled("on purpose".into()));
         }
-        Ok(answer(&mut content))
+        Ok(respond(&mut content))
     }
 }
 
@@ -101,7 +101,7 @@ impl Content {
 
     fn pass(&mut self) {
         let now = Instant::now();
-        // In any order, and in any shard that is open.
+        // In any order, and in any open shard.
         for (due, commit) in std::mem::take(&mut self.delayed) {
             if due > now {
                 self.delayed.push((due, commit));
@@ -147,7 +147,7 @@ impl StreamSource for SimulatedStream {
     }
 
     async fn iterator(&self, shard: &str, after: Option<&str>) -> Result<String, SourceError> {
-        let answer = self.request(|content| {
+        let response = self.request(|content| {
             let overlap = if content.refuses { content.random.usize(..=3) } else { 0 };
             let found = content.shard(shard)?;
             let mut index = found.trimmed;
@@ -162,12 +162,12 @@ impl StreamSource for SimulatedStream {
             }
             Ok(format!("{shard} {index}"))
         });
-        answer.await.map_err(SourceError::Store)?
+        response.await.map_err(SourceError::Store)?
     }
 
     async fn records(&self, iterator: &str) -> Result<Records, SourceError> {
         let (shard, index) = iterator.split_once(' ').expect("an iterator");
-        let answer = self.request(|content| {
+        let response = self.request(|content| {
             if content.refuses && content.random.u32(0..30) == 0 {
                 return Err(SourceError::Expired);
             }
@@ -184,7 +184,7 @@ impl StreamSource for SimulatedStream {
             let records = records.iter().map(|(_, sequence, commit)| record(*sequence, commit)).collect();
             Ok(Records { records, written: None, next })
         });
-        answer.await.map_err(SourceError::Store)?
+        response.await.map_err(SourceError::Store)?
     }
 }
 
