@@ -149,7 +149,10 @@ pub use metadata::MetadataLayer;
 pub use metadata::{Metadata, MetadataError, MetadataValue};
 pub use process::{Process, React, Reaction};
 pub use projection::{BoxError, EventContext, Project, Projection, Projector};
-pub use read_model::{IndexPlace, ReadModel, ReadModelError, Row, RowPage, RowQuery};
+pub use read_model::{
+    AggregateIds, FieldValue, IdRow, IndexPlace, OrderFields, ReadModel, ReadModelError, Row, RowIndex,
+    RowListing, RowPage, RowQuery,
+};
 pub use repository::{
     Committed, Decided, ExecuteError, History, KeyReused, Loaded, Outcome, Recorded, Rejection, Repository,
     RepositoryBuilder, Request, RetryBudget, RetryPolicy, Transaction, TransactionError,

@@ -235,8 +235,11 @@ pub fn process(item: TokenStream) -> TokenStream {
 /// |---|---|
 /// | `name = "…"` | the name of the read model, under which its rows are stored |
 /// | `key = field` | the field that identifies a row |
-/// | `index(by_a(a, b))` | an index, which groups rows by the first field and orders them by the others; may be repeated |
+/// | `index(by_a(a, b))` | an index, which groups rows by the first field and orders them by the others (at most seven); may be repeated |
 /// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
+///
+/// Each index becomes an associated constant of the struct, with its visibility: `by_a` becomes `BY_A`, which the queries
+/// of the read model take.
 ///
 /// # Compile errors
 ///

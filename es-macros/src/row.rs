@@ -2,6 +2,7 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::{Data, DeriveInput, Path, Token, Type, parenthesized, parse_quote};
@@ -26,6 +27,9 @@ static ROW: Helper = Helper {
         elsewhere: &[],
     },
 };
+
+/// The maximum number of fields of an index: the group, and seven order fields.
+const MAX_FIELDS: usize = 8;
 
 /// An index: its name, the field that groups its rows, and the fields that order them.
 struct Index {
@@ -108,21 +112,59 @@ fn check_fields<'a>(item: &DeriveInput, used: impl Iterator<Item = &'a Ident>, e
     }
 }
 
-/// Reports names of indexes that are too long or given twice.
+/// Reports indexes with too many fields, and names that are too long or given twice. Names that differ only in case have
+/// the same constant.
 fn check_indexes(indexes: &[Index], errors: &mut Errors) {
-    for (position, Index { name, .. }) in indexes.iter().enumerate() {
+    for (position, Index { name, fields }) in indexes.iter().enumerate() {
+        if let Some(excess) = fields.get(MAX_FIELDS) {
+            errors.at(
+                excess.span(),
+                format!("the index `{name}` has more than {MAX_FIELDS} fields: remove the ones from here on"),
+            );
+        }
         if name.to_string().len() > 100 {
             errors.at(name.span(), "the name of an index cannot be longer than 100 bytes: shorten it");
         }
-        if indexes[..position].iter().any(|other| other.name == *name) {
+        if indexes[..position].iter().any(|other| constant_name(&other.name) == constant_name(name)) {
             errors.at(name.span(), format!("the index `{name}` is defined twice: rename one"));
         }
+    }
+}
+
+/// Returns the name of an index's constant.
+fn constant_name(name: &Ident) -> String {
+    name.unraw().to_string().to_uppercase()
+}
+
+/// Generates the constant of an index, by which queries name it.
+fn constant(core: &Path, item: &DeriveInput, number: usize, index: &Index) -> TokenStream {
+    let Index { name, fields } = index;
+    let (visibility, ident) = (&item.vis, &item.ident);
+    let constant = Ident::new(&constant_name(name), name.span());
+    let group = fields.first().map(|field| type_of(item, field));
+    let order = fields.iter().skip(1).rev().fold(quote!(()), |rest, field| {
+        let ty = type_of(item, field);
+        quote!((#ty, #rest))
+    });
+    let doc = match fields.split_first() {
+        Some((group, [])) => format!("The index `{name}`: rows by `{group}`."),
+        Some((group, order)) => {
+            let order: Vec<_> = order.iter().map(|field| format!("`{field}`")).collect();
+            format!("The index `{name}`: rows by `{group}`, ordered by {}.", order.join(", "))
+        }
+        None => String::new(),
+    };
+    quote! {
+        #[doc = #doc]
+        #[allow(dead_code, private_interfaces)]
+        #visibility const #constant: #core::RowIndex<#ident, #group, #order> = #core::RowIndex::new(#number);
     }
 }
 
 fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
     let Attributes { core, name, key, indexes } = attributes;
     let ident = &item.ident;
+    let constants = indexes.iter().enumerate().map(|(number, index)| constant(core, item, number, index));
     let key_type = type_of(item, key);
     let names = indexes.iter().map(|index| index.name.to_string());
     let places = indexes.iter().enumerate().map(|(number, index)| {
@@ -158,7 +200,13 @@ fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
                 });
 
             #[automatically_derived]
+            impl #ident {
+                #(#constants)*
+            }
+
+            #[automatically_derived]
             #header {
+                type Key = #key_type;
                 const NAME: &'static #core::__private::str = #name;
                 const INDEXES: &'static [&'static #core::__private::str] = &[#(#names),*];
 

@@ -13,7 +13,7 @@ use crate::domain::stock::{Article, Receive};
 use crate::domain::wallet::PayIn;
 use crate::domain::{Line, Money, Order, OrderId, PlaceOrder};
 use crate::fulfillment::{FulfillOrders, Fulfillment};
-use crate::overview::Overview;
+use crate::overview::{OrderRow, Overview};
 use crate::report;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -114,7 +114,7 @@ async fn look_at_all_orders(
         wait_for(workers, orders, &OrderId(number)).await?;
     }
     let overview = Overview::new(store);
-    for row in overview.orders.find("by_customer", "Ann").all().await? {
+    for row in overview.orders.find(OrderRow::BY_CUSTOMER, "Ann").all().await? {
         report::line(&format!("Ann, {}: order {} is {}", row.placed, row.order, row.status));
     }
     for day in overview.revenue.all().await? {

@@ -208,8 +208,12 @@ impl fmt::Debug for DocumentKey {
 pub struct DocumentQuery {
     /// The collection.
     pub collection: String,
-    /// The prefix of the names.
+    /// The prefix of the names. Must be empty if [`from`](Self::from) or [`until`](Self::until) is set.
     pub prefix: String,
+    /// The lower bound of the names, inclusive.
+    pub from: Option<String>,
+    /// The upper bound of the names, inclusive.
+    pub until: Option<String>,
     /// The name after which to continue: the [`next`](DocumentPage::next) of the previous page, or any other name.
     pub after: Option<String>,
     /// Whether to list in descending order.
@@ -227,6 +231,8 @@ impl DocumentQuery {
         Self {
             collection: collection.into(),
             prefix: String::new(),
+            from: None,
+            until: None,
             after: None,
             descending: false,
             limit: 100,
@@ -238,6 +244,21 @@ impl DocumentQuery {
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Restricts the query to names that are at or after `from`, in the order of their bytes.
+    #[must_use]
+    pub fn from(mut self, from: Option<String>) -> Self {
+        self.from = from;
+        self
+    }
+
+    /// Restricts the query to names that are at or before `until`, in the order of their bytes. If it is before
+    /// [`from`](Self::from), the query finds no documents.
+    #[must_use]
+    pub fn until(mut self, until: Option<String>) -> Self {
+        self.until = until;
         self
     }
 
@@ -273,14 +294,27 @@ impl DocumentQuery {
     ///
     /// # Errors
     ///
-    /// As for [`DocumentKey::checked`], for the collection with the prefix, and with the name after which to
-    /// continue.
+    /// As for [`DocumentKey::checked`], for the collection with the prefix, with the bounds, and with the name after
+    /// which to continue. [`StoreError::Invalid`] if the query has both a prefix and bounds.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         DocumentKey::new(&self.collection, &self.prefix).checked()?;
-        if let Some(after) = &self.after {
-            DocumentKey::new(&self.collection, after).checked()?;
+        for name in [&self.from, &self.until, &self.after].into_iter().flatten() {
+            DocumentKey::new(&self.collection, name).checked()?;
+        }
+        if !self.prefix.is_empty() && (self.from.is_some() || self.until.is_some()) {
+            return Err(StoreError::invalid(
+                "a query of documents has both a prefix and bounds: set one of them, or make the prefix part of the bounds",
+            ));
         }
         Ok(self)
+    }
+
+    /// Returns whether the query selects the document `name`, on any of its pages.
+    #[must_use]
+    pub fn selects(&self, name: &str) -> bool {
+        name.starts_with(&self.prefix)
+            && self.from.as_deref().is_none_or(|from| name >= from)
+            && self.until.as_deref().is_none_or(|until| name <= until)
     }
 }
 

@@ -75,7 +75,7 @@ impl Documents for MemoryStore {
         let Some(collection) = content.documents.collections.get(&query.collection) else {
             return Ok(DocumentPage::default());
         };
-        let matching = collection.iter().filter(|(name, _)| name.starts_with(&query.prefix));
+        let matching = collection.iter().filter(|(name, _)| query.selects(name));
         let entry = |(name, document): (&String, &Document)| (name.clone(), document.clone());
         let limit = query.limit.max(1) as usize;
         let after = query.after.as_deref();

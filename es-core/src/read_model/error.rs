@@ -19,9 +19,10 @@ pub enum ReadModelError {
         /// The rejected kind of value.
         reason: String,
     },
-    /// A value does not have the type of the key or the index field.
+    /// A value is not serialized as the key or the index field is: its type can be borrowed from the field's type, but
+    /// has another form.
     #[error(
-        "`{model}` was queried with {found}, but the field is {expected}: pass a value of the field's type"
+        "`{model}` was queried with {found}, but the field is serialized as {expected}: pass a value of the field's type"
     )]
     #[non_exhaustive]
     Mismatch {
@@ -31,17 +32,6 @@ pub enum ReadModelError {
         expected: &'static str,
         /// The kind of the value.
         found: &'static str,
-    },
-    /// The index has no order fields for [`RowQuery::only`](crate::RowQuery::only) to compare.
-    #[error(
-        "the index `{index}` of `{model}` has no order fields: remove `only`, or add a field to the index"
-    )]
-    #[non_exhaustive]
-    NoOrder {
-        /// The read model.
-        model: &'static str,
-        /// The index.
-        index: String,
     },
     /// A page token is damaged, or comes from another query.
     #[error(
@@ -71,17 +61,6 @@ pub enum ReadModelError {
         model: &'static str,
         /// The reason, without the values of the row.
         reason: String,
-    },
-    /// The read model has no such index.
-    #[error("`{model}` has no index `{index}` (known: {known})")]
-    #[non_exhaustive]
-    UnknownIndex {
-        /// The read model.
-        model: &'static str,
-        /// The requested index.
-        index: String,
-        /// The existing indexes, separated by commas.
-        known: String,
     },
     /// A change was made outside a projection that is run by a projector.
     #[error(

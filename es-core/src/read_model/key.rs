@@ -25,9 +25,18 @@ pub(super) const KEY_BYTES: usize = 512;
 
 /// The maximum length of the first order field, and of all other order fields together, in bytes. The name of a
 /// document in an index consists of both and the key.
-pub(super) const ORDER_BYTES: usize = 240;
+const ORDER_BYTES: usize = 240;
 
 const _: () = assert!(2 * ORDER_BYTES + 2 + KEY_BYTES <= DocumentKey::MAX_NAME_BYTES);
+
+/// The room that is left for each order field after the current one, in bytes: a digest and a separator.
+const RESERVED_BYTES: usize = 40;
+
+// `#[derive(Row)]` accepts indexes with a group and at most this many order fields.
+const _: () = assert!((MAX_ORDER_FIELDS - 1) * RESERVED_BYTES <= ORDER_BYTES);
+
+/// The maximum number of order fields of an index.
+const MAX_ORDER_FIELDS: usize = 7;
 
 /// Separates the parts of a key. Sorts before everything in an escaped string.
 pub(super) const SEPARATOR: char = '\u{1}';
@@ -65,31 +74,70 @@ pub fn index_place(
     kinds: &[KeyKind],
     values: &[&dyn ErasedKey],
 ) -> Result<IndexPlace, ReadModelError> {
-    let mut texts = values
-        .iter()
-        .enumerate()
-        .map(|(index, value)| value.text(model, kinds.get(index).copied().unwrap_or(KeyKind::Any)));
+    let mut texts = kinds.iter().zip(values).map(|(kind, value)| value.text(model, *kind));
     let group = texts.next().transpose()?.unwrap_or_default();
-    let mut order = texts.next().transpose()?.map(first_of_order).unwrap_or_default();
-    let others = texts.collect::<Result<Vec<_>, _>>()?;
-    if !others.is_empty() {
-        order.push(SEPARATOR);
-        order.push_str(&shorten(others.join(&SEPARATOR.to_string()), ORDER_BYTES, SHORTENED));
+    let mut order = OrderText::of_index(kinds);
+    for text in texts {
+        order.push(text?);
     }
-    Ok(IndexPlace::new(shorten(group, KEY_BYTES, SHORTENED), order))
+    Ok(IndexPlace::new(shorten(group, KEY_BYTES, SHORTENED), order.text))
 }
 
-/// Returns the prefix of all orders whose first field is `value`.
-pub(super) fn order_prefix(
-    model: &'static str,
-    kind: KeyKind,
-    value: &(impl Serialize + ?Sized),
-) -> Result<String, ReadModelError> {
-    Ok(format!("{}{SEPARATOR}", first_of_order(text(model, kind, value)?)))
+/// The encoded order fields of a row, or the first few of them, separated by [`SEPARATOR`].
+#[derive(Clone, Debug)]
+pub(super) struct OrderText {
+    text: String,
+    /// The number of fields in the text.
+    fields: usize,
+    /// The number of order fields of the index.
+    all_fields: usize,
+    /// The bytes that are left for all fields but the first.
+    left: usize,
 }
 
-fn first_of_order(text: String) -> String {
-    shorten(text, ORDER_BYTES, SHORTENED)
+impl OrderText {
+    /// Creates the empty text of an index whose group and order fields have these kinds.
+    pub(super) fn of_index(kinds: &[KeyKind]) -> Self {
+        let all_fields = kinds.len().saturating_sub(1);
+        Self { text: String::new(), fields: 0, all_fields, left: ORDER_BYTES }
+    }
+
+    /// Returns the number of fields in the text.
+    pub(super) fn fields(&self) -> usize {
+        self.fields
+    }
+
+    /// Appends a field. How much of it is kept depends only on the fields before it, so that rows with equal fields
+    /// have texts with equal beginnings.
+    fn push(&mut self, field: String) {
+        if self.fields == 0 {
+            self.text = shorten(field, ORDER_BYTES, SHORTENED);
+        } else {
+            let later = self.all_fields.saturating_sub(self.fields + 1);
+            let field = shorten(field, self.left - later * RESERVED_BYTES - 1, SHORTENED);
+            self.left -= field.len() + 1;
+            self.text.push(SEPARATOR);
+            self.text.push_str(&field);
+        }
+        self.fields += 1;
+    }
+
+    /// Appends the encoding of `value`.
+    pub(super) fn push_value(
+        &mut self,
+        model: &'static str,
+        kind: KeyKind,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<(), ReadModelError> {
+        self.push(text(model, kind, value)?);
+        Ok(())
+    }
+
+    /// Returns the first and the last possible name of a row with these order fields. No row has the last one.
+    pub(super) fn bounds(&self) -> (String, String) {
+        let after = char::from(SEPARATOR as u8 + 1);
+        (self.text.clone(), format!("{}{after}", self.text))
+    }
 }
 
 /// A value in a key, with its type erased.
@@ -265,8 +313,29 @@ mod tests {
         let values: Vec<&dyn ErasedKey> = values.iter().map(|value| value as _).collect();
         let place = index_place("rows", &kinds, &values).expect("a place");
         assert!(place.order.len() <= 2 * ORDER_BYTES + 1, "{}", place.order.len());
-        let prefix = |end| order_prefix("rows", KeyKind::Text, &long(end)).expect("a prefix");
-        assert!(place.order.starts_with(&prefix("a")) && !place.order.starts_with(&prefix("b")));
+        let beginning = |ends: &[&str]| {
+            let mut order = OrderText::of_index(&kinds);
+            for end in ends {
+                order.push_value("rows", KeyKind::Text, &long(end)).expect("a text");
+            }
+            format!("{}{SEPARATOR}", order.text)
+        };
+        for (ends, is_of_the_row) in
+            [(&["a"][..], true), (&["b"], false), (&["a", "b"], true), (&["a", "c"], false)]
+        {
+            assert_eq!(place.order.starts_with(&beginning(ends)), is_of_the_row, "{ends:?}");
+        }
+        assert_eq!(format!("{}{SEPARATOR}", place.order), beginning(&["a", "b", "c"]));
+    }
+
+    #[test]
+    fn the_longest_order_fits() {
+        let text = "x".repeat(1000);
+        let values: Vec<&dyn ErasedKey> = vec![&text; MAX_ORDER_FIELDS + 1];
+        let kinds = [KeyKind::Text; MAX_ORDER_FIELDS + 1];
+        let place = index_place("rows", &kinds, &values).expect("a place");
+        assert_eq!(place.order.split(SEPARATOR).count(), MAX_ORDER_FIELDS);
+        assert!(place.order.len() <= 2 * ORDER_BYTES, "{}", place.order.len());
     }
 
     #[test]

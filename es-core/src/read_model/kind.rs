@@ -63,7 +63,7 @@ pub struct RowKinds {
 impl RowKinds {
     /// Creates the kinds of a row from the kind of its key and those of the fields of each index.
     #[must_use]
-    pub fn new(key: KeyKind, indexes: Vec<Vec<KeyKind>>) -> Self {
+    pub const fn new(key: KeyKind, indexes: Vec<Vec<KeyKind>>) -> Self {
         Self { key, indexes }
     }
 

@@ -1,6 +1,8 @@
 //! Read models: queryable rows that a projection maintains.
 
 mod error;
+mod ids;
+mod index;
 mod key;
 mod kind;
 mod layout;
@@ -15,7 +17,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::ReadModelError;
-pub use query::{RowPage, RowQuery};
+pub use ids::{AggregateIds, IdRow};
+pub use index::{FieldValue, OrderFields, RowIndex};
+pub use query::{RowListing, RowPage, RowQuery};
 
 pub(crate) mod for_macros {
     //! Items that the expansion of `#[derive(Row)]` uses.
@@ -85,7 +89,7 @@ use crate::projection::{BoxError, Projection, Stage};
 /// projector.run_until_caught_up().await?;
 ///
 /// assert_eq!(orders.get("1001").await?.unwrap().total_cents, 500);
-/// assert_eq!(orders.find("by_customer", "ada").all().await?.len(), 1);
+/// assert_eq!(orders.find(OrderRow::BY_CUSTOMER, "ada").all().await?.len(), 1);
 /// # Ok::<_, BoxError>(())
 /// # }).unwrap();
 /// ```
@@ -126,9 +130,17 @@ impl<T: Row> ReadModel<T> {
     ///
     /// # Errors
     ///
-    /// [`ReadModelError::Mismatch`] if `key` does not have the key's type. Other errors if the row cannot be read.
-    pub async fn get(&self, key: &(impl Serialize + Sync + ?Sized)) -> Result<Option<T>, ReadModelError> {
-        let key = key_text(T::NAME, T::kinds().key(), &key)?;
+    /// [`ReadModelError::Mismatch`] if `key` is not serialized as the key is. Other errors if the row cannot be read.
+    pub fn get<V>(&self, key: &V) -> BoxFuture<'_, Result<Option<T>, ReadModelError>>
+    where
+        V: FieldValue<T::Key> + ?Sized,
+    {
+        // The future's type does not depend on `V`, so that a value of another type is reported once.
+        let key = key_text(T::NAME, T::kinds().key(), key);
+        Box::pin(async move { self.get_by_text(key?).await })
+    }
+
+    async fn get_by_text(&self, key: String) -> Result<Option<T>, ReadModelError> {
         let document = match &self.staging {
             Some(staging) => match staging.get(&key) {
                 Some(staged) => return Ok(staged.cloned()),
@@ -143,11 +155,20 @@ impl<T: Row> ReadModel<T> {
     /// or [`page`](RowQuery::page).
     ///
     /// Pending changes of a running projection are not included.
-    pub fn find(&self, index: &str, group: &(impl Serialize + ?Sized)) -> RowQuery<'_, T> {
+    pub fn find<G, O, V>(&self, index: RowIndex<T, G, O>, group: &V) -> RowQuery<'_, T, O>
+    where
+        V: FieldValue<G> + ?Sized,
+    {
         RowQuery::new(self, index, group)
     }
 
-    /// Returns all rows, in an unspecified order.
+    /// Returns a listing of all rows, page by page, in an unspecified order. A row that is put in the meantime may be
+    /// missing.
+    pub fn rows(&self) -> RowListing<'_, T> {
+        RowListing::new(self)
+    }
+
+    /// Returns all rows, in an unspecified order. Use it for small read models, and [`rows`](Self::rows) for others.
     ///
     /// # Errors
     ///
@@ -172,7 +193,10 @@ impl<T: Row> ReadModel<T> {
     /// # Errors
     ///
     /// As for [`put`](Self::put).
-    pub fn delete(&mut self, key: &(impl Serialize + ?Sized)) -> Result<(), ReadModelError> {
+    pub fn delete<V>(&mut self, key: &V) -> Result<(), ReadModelError>
+    where
+        V: FieldValue<T::Key> + ?Sized,
+    {
         let key = key_text(T::NAME, T::kinds().key(), &key)?;
         self.staging()?.set(key, None)
     }
@@ -267,15 +291,18 @@ impl<T: Row> fmt::Debug for ReadModel<T> {
 /// ```
 ///
 /// The key is one field; rows with the same key replace each other. An index lists rows by the value of its first
-/// field (the group), ordered by its other fields. Keys and index fields are strings, integers, `bool`s, or types
+/// field (the group), ordered by its other fields, of which it has at most seven. The derive generates a [`RowIndex`]
+/// for each index, here `OrderRow::BY_CUSTOMER`, which queries take. Keys and index fields are strings, integers, `bool`s, or types
 /// that are serialized as one of these: ids, dates, times, enums without fields. Times are compared by instant,
 /// regardless of their time zone.
 ///
 /// # Long strings
 ///
 /// Keys and group values may have any length. From 513 bytes on, they are stored as a prefix and a digest of the
-/// whole, so that different values stay different. Order fields are compared by at least their first 200 bytes.
-/// Rows that agree in these are listed in an unspecified order, with rows of the same value together.
+/// whole, so that different values stay different. The first order field is compared by at least its first 200 bytes.
+/// All other order fields share 240 bytes; of one that exceeds what the fields before it have left, the end is
+/// replaced by a digest. Rows that agree in the compared bytes are listed in an unspecified order, with rows of the same
+/// value together, and the bounds of a query treat them alike.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a row of a read model",
     label = "not a row",
@@ -284,6 +311,8 @@ impl<T: Row> fmt::Debug for ReadModel<T> {
 pub trait Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// The name of the read model, under which its rows are stored.
     const NAME: &'static str;
+    /// The type of the key.
+    type Key;
     /// The names of the indexes.
     const INDEXES: &'static [&'static str];
 

@@ -1,29 +1,88 @@
 //! Queries of rows, and their page tokens.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::marker::PhantomData;
 
-use serde::Serialize;
+use sha2::{Digest, Sha256};
 
-use super::key::{key_text, order_prefix};
+use super::index::{FieldValue, OrderFields, RowIndex};
+use super::key::{OrderText, key_text};
 use super::kind::KeyKind;
 use super::layout::{BUCKETS, Layout, decode};
 use super::{ReadModel, ReadModelError, Row};
-use crate::documents::{ChangeError, ChangeSet, Document, DocumentQuery, Documents, ExpectedDocument};
+use crate::documents::{
+    ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, ExpectedDocument,
+};
 use crate::ids::{IdSource, RandomIds};
 
 /// A query for the rows of one group of an index. Created by [`ReadModel::find`].
+///
+/// `O` has the types of the order fields that the query can still restrict. [`only`](Self::only) fixes the first of
+/// them. [`from`](Self::from), [`until`](Self::until), [`before`](Self::before), and [`between`](Self::between) bound
+/// the next one:
+///
+/// ```
+/// # use es_core::prelude::*;
+/// # use es_core::{ReadModelError, serde::{Deserialize, Serialize}};
+/// # use es_core::chrono::NaiveDate;
+/// #[derive(Clone, Row, Serialize, Deserialize)]
+/// #[serde(crate = "es_core::serde")]
+/// #[row(name = "orders", key = order, index(by_customer(customer, is_paid, placed)))]
+/// struct OrderRow { order: String, customer: String, is_paid: bool, placed: NaiveDate }
+///
+/// /// Returns Ann's unpaid orders of a month, with the newest first.
+/// async fn unpaid(
+///     orders: &ReadModel<OrderRow>,
+///     first: NaiveDate,
+///     first_of_next: NaiveDate,
+/// ) -> Result<Vec<OrderRow>, ReadModelError> {
+///     let orders = orders.find(OrderRow::BY_CUSTOMER, "Ann").only(&false);
+///     orders.from(&first).before(&first_of_next).descending().all().await
+/// }
+/// ```
+///
+/// # Order
+///
+/// Rows are ordered by the first order field, then by the second, and so on, and at last by their keys: integers by
+/// value, times by instant, dates by day, `false` before `true`, and strings by the bytes of their UTF-8 form. `None`
+/// follows the empty string, and precedes all other values. An enum is ordered by the names of its variants. About very
+/// long strings, see [`Row`].
+///
+/// Bounds compare in this order. Several calls on one field narrow the range: a query whose bounds exclude each other
+/// finds nothing.
 #[must_use = "a query does nothing until `all` or `page` is called"]
-#[derive(Debug)]
-pub struct RowQuery<'a, T: Row> {
+pub struct RowQuery<'a, T: Row, O> {
     rows: &'a ReadModel<T>,
-    index: String,
+    index: &'static str,
     /// The kinds of the index's fields.
     kinds: &'static [KeyKind],
-    group: Result<String, ReadModelError>,
-    prefix: Result<String, ReadModelError>,
+    range: Result<Range, ReadModelError>,
     is_descending: bool,
     limit: Option<u32>,
     after: Option<String>,
+    order: PhantomData<fn() -> O>,
+}
+
+/// The documents that a query selects: a range of names in the collection of a group.
+#[derive(Debug)]
+struct Range {
+    group: String,
+    /// The fixed order fields.
+    fixed: OrderText,
+    from: Option<String>,
+    until: Option<String>,
+}
+
+impl Range {
+    /// Restricts the range to names at or after `from`.
+    fn narrow_from(&mut self, from: String) {
+        self.from = self.from.take().max(Some(from));
+    }
+
+    /// Restricts the range to names at or before `until`.
+    fn narrow_until(&mut self, until: String) {
+        self.until = Some(self.until.take().map_or(until.clone(), |known| known.min(until)));
+    }
 }
 
 /// A page of rows.
@@ -33,31 +92,92 @@ pub struct RowPage<T> {
     /// The rows, in order.
     pub rows: Vec<T>,
     /// The page token to pass to [`RowQuery::after`] for the next page of the same query, or `None` if this is the
-    /// last page. It consists of hexadecimal digits, and stays valid when the projection is rebuilt.
+    /// last page.
+    ///
+    /// It consists of hexadecimal digits, and stays valid when the projection is rebuilt. It is bound to the query: all
+    /// but the limit must be the same. It is not secret, and contains the place of the last row in the index.
     pub next: Option<String>,
 }
 
-impl<'a, T: Row> RowQuery<'a, T> {
-    pub(super) fn new(rows: &'a ReadModel<T>, index: &str, group: &(impl Serialize + ?Sized)) -> Self {
-        let number = T::INDEXES.iter().position(|known| *known == index);
-        let kinds = number.map_or(&[][..], |number| T::kinds().of_index(number));
-        let group = match number {
-            Some(_) => key_text(T::NAME, kinds.first().copied().unwrap_or(KeyKind::Any), group),
-            None => {
-                let known = T::INDEXES.join(", ");
-                Err(ReadModelError::UnknownIndex { model: T::NAME, index: index.to_owned(), known })
-            }
-        };
-        let (index, prefix) = (index.to_owned(), Ok(String::new()));
-        Self { rows, index, kinds, group, prefix, is_descending: false, limit: None, after: None }
+impl<'a, T: Row, O> RowQuery<'a, T, O> {
+    pub(super) fn new<G, V>(rows: &'a ReadModel<T>, index: RowIndex<T, G, O>, group: &V) -> Self
+    where
+        V: FieldValue<G> + ?Sized,
+    {
+        let kinds = index.kinds();
+        let group = key_text(T::NAME, kinds.first().copied().unwrap_or(KeyKind::Any), group);
+        let fixed = OrderText::of_index(kinds);
+        let range = group.map(|group| Range { group, fixed, from: None, until: None });
+        let (index, order) = (index.name(), PhantomData);
+        Self { rows, index, kinds, range, is_descending: false, limit: None, after: None, order }
     }
 
-    /// Restricts the query to rows whose first order field is `value`.
-    pub fn only(mut self, value: &(impl Serialize + ?Sized)) -> Self {
-        self.prefix = match self.kinds.get(1) {
-            Some(kind) => order_prefix(T::NAME, *kind, value),
-            None => Err(ReadModelError::NoOrder { model: T::NAME, index: self.index.clone() }),
-        };
+    /// Restricts the query to rows whose next order field is `value`. Later bounds apply to the field after it.
+    pub fn only<V, F, R>(self, value: &V) -> RowQuery<'a, T, R>
+    where
+        O: OrderFields<F, R>,
+        V: FieldValue<F> + ?Sized,
+    {
+        let query = self.narrowed(value, |range, order| {
+            let (from, until) = order.bounds();
+            range.narrow_from(from);
+            range.narrow_until(until);
+            range.fixed = order;
+        });
+        let RowQuery { rows, index, kinds, range, is_descending, limit, after, .. } = query;
+        RowQuery { rows, index, kinds, range, is_descending, limit, after, order: PhantomData }
+    }
+
+    /// Restricts the query to rows whose next order field is `value` or greater.
+    pub fn from<V, F, R>(self, value: &V) -> Self
+    where
+        O: OrderFields<F, R>,
+        V: FieldValue<F> + ?Sized,
+    {
+        self.narrowed(value, |range, order| range.narrow_from(order.bounds().0))
+    }
+
+    /// Restricts the query to rows whose next order field is `value` or less.
+    pub fn until<V, F, R>(self, value: &V) -> Self
+    where
+        O: OrderFields<F, R>,
+        V: FieldValue<F> + ?Sized,
+    {
+        self.narrowed(value, |range, order| range.narrow_until(order.bounds().1))
+    }
+
+    /// Restricts the query to rows whose next order field is less than `value`.
+    pub fn before<V, F, R>(self, value: &V) -> Self
+    where
+        O: OrderFields<F, R>,
+        V: FieldValue<F> + ?Sized,
+    {
+        self.narrowed(value, |range, order| range.narrow_until(order.bounds().0))
+    }
+
+    /// Restricts the query to rows whose next order field is between `from` and `until`, both included. For a range
+    /// without its end, such as the times of a day, call [`from`](Self::from) and [`before`](Self::before).
+    pub fn between<V, F, R>(self, from: &V, until: &V) -> Self
+    where
+        O: OrderFields<F, R>,
+        V: FieldValue<F> + ?Sized,
+    {
+        self.from(from).until(until)
+    }
+
+    /// Applies `narrow` to the range, with the fixed order fields and `value` as the next one.
+    fn narrowed<V, F, R>(mut self, value: &V, narrow: impl FnOnce(&mut Range, OrderText)) -> Self
+    where
+        O: OrderFields<F, R>,
+        V: FieldValue<F> + ?Sized,
+    {
+        self.range = self.range.and_then(|mut range| {
+            let mut order = range.fixed.clone();
+            let kind = self.kinds.get(order.fields() + 1).copied().unwrap_or(KeyKind::Any);
+            order.push_value(T::NAME, kind, value)?;
+            narrow(&mut range, order);
+            Ok(range)
+        });
         self
     }
 
@@ -74,6 +194,9 @@ impl<'a, T: Row> RowQuery<'a, T> {
     }
 
     /// Continues after the page with this [`next`](RowPage::next) token. `None` begins at the first row.
+    ///
+    /// A token may come from a client. A modified one is rejected, and in no case returns rows that this query does not
+    /// select.
     pub fn after(mut self, next: Option<String>) -> Self {
         self.after = next;
         self
@@ -83,9 +206,9 @@ impl<'a, T: Row> RowQuery<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`ReadModelError::UnknownIndex`] if there is no such index. [`ReadModelError::Mismatch`] if the group or
-    /// the value of [`only`](Self::only) does not have the field's type. [`ReadModelError::PageToken`] if the
-    /// token of [`after`](Self::after) comes from another query. Other errors if the rows cannot be read.
+    /// [`ReadModelError::PageToken`] if the token of [`after`](Self::after) is damaged, or comes from another query.
+    /// [`ReadModelError::Mismatch`] if a value is not serialized as its field is. Other errors if the rows cannot be
+    /// read.
     pub async fn page(self) -> Result<RowPage<T>, ReadModelError> {
         let rows = self.rows;
         let (query, context) = self.prepare().await?;
@@ -106,18 +229,19 @@ impl<'a, T: Row> RowQuery<'a, T> {
 
     /// Returns the query, and the context of its page tokens, which is the same in every build of the projection.
     async fn prepare(self) -> Result<(DocumentQuery, String), ReadModelError> {
-        let (group, prefix) = (self.group?, self.prefix?);
+        let Range { group, from, until, .. } = self.range?;
+        let bound =
+            |bound: &Option<String>| bound.as_ref().map_or("-".to_owned(), |bound| format!("={bound}"));
         let direction = if self.is_descending { "descending" } else { "ascending" };
-        let context = [T::NAME, &self.index, &group, &prefix, direction].join("\u{1}");
+        let context = token_context(&[T::NAME, self.index, &group, &bound(&from), &bound(&until), direction]);
         let after = match &self.after {
             None => None,
-            Some(token) => match name_after(&context, token) {
-                Some(name) => Some(name),
-                None => return Err(ReadModelError::PageToken { model: T::NAME }),
-            },
+            Some(token) => {
+                Some(name_after(&context, token).ok_or(ReadModelError::PageToken { model: T::NAME })?)
+            }
         };
-        let collection = self.rows.layout().await?.group(&self.index, &group);
-        let mut query = DocumentQuery::new(collection).prefix(prefix).after(after);
+        let collection = self.rows.layout().await?.group(self.index, &group);
+        let mut query = DocumentQuery::new(collection).from(from).until(until).after(after);
         if self.is_descending {
             query = query.descending();
         }
@@ -126,6 +250,90 @@ impl<'a, T: Row> RowQuery<'a, T> {
         }
         Ok((query, context))
     }
+}
+
+impl<T: Row, O> fmt::Debug for RowQuery<'_, T, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowQuery")
+            .field("rows", self.rows)
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A listing of all rows, in an unspecified order. Created by [`ReadModel::rows`].
+#[must_use = "a listing does nothing until `page` is called"]
+#[derive(Debug)]
+pub struct RowListing<'a, T: Row> {
+    rows: &'a ReadModel<T>,
+    limit: u32,
+    after: Option<String>,
+}
+
+impl<'a, T: Row> RowListing<'a, T> {
+    pub(super) fn new(rows: &'a ReadModel<T>) -> Self {
+        Self { rows, limit: 100, after: None }
+    }
+
+    /// Sets the maximum number of rows in a page (default: 100).
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.limit = limit.max(1);
+        self
+    }
+
+    /// Continues after the page with this [`next`](RowPage::next) token. `None` begins at the first row.
+    pub fn after(mut self, next: Option<String>) -> Self {
+        self.after = next;
+        self
+    }
+
+    /// Returns one page. Only the last page may have fewer rows than the [limit](Self::limit), unless rows are large:
+    /// a page has at most about 1 MB.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadModelError::PageToken`] if the token of [`after`](Self::after) is damaged, or comes from another query.
+    /// Other errors if the rows cannot be read.
+    pub async fn page(self) -> Result<RowPage<T>, ReadModelError> {
+        let context = token_context(&[T::NAME]);
+        let (mut bucket, mut after) = match &self.after {
+            None => (0, None),
+            Some(token) => match name_after(&context, token).and_then(|name| split_listed(&name)) {
+                Some((bucket, name)) => (bucket, Some(name)),
+                None => return Err(ReadModelError::PageToken { model: T::NAME }),
+            },
+        };
+        let layout = self.rows.layout().await?;
+        let mut found = Vec::new();
+        loop {
+            let left = self.limit - u32::try_from(found.len()).unwrap_or(self.limit);
+            let query = DocumentQuery::new(layout.bucket(bucket)).after(after.take()).limit(left);
+            let (rows, next) = page(self.rows, &query).await?;
+            found.extend(rows);
+            let next = match next {
+                Some(name) => listed(bucket, &name),
+                None if bucket + 1 == BUCKETS => return Ok(RowPage { rows: found, next: None }),
+                None if found.len() < self.limit as usize => {
+                    bucket += 1;
+                    continue;
+                }
+                None => listed(bucket + 1, ""),
+            };
+            return Ok(RowPage { rows: found, next: Some(page_token(&context, &next)) });
+        }
+    }
+}
+
+/// Returns the place in a listing after the row `name` of a bucket, or at the bucket's beginning if it is empty.
+fn listed(bucket: u32, name: &str) -> String {
+    format!("{bucket}/{name}")
+}
+
+/// Returns the bucket of a place in a listing, and the name after which to continue. A bucket is continued after the
+/// empty name to begin it: a row whose key is empty is in the first bucket, which no token begins.
+fn split_listed(place: &str) -> Option<(u32, String)> {
+    let (bucket, name) = place.split_once('/')?;
+    Some((bucket.parse().ok().filter(|bucket| *bucket < BUCKETS)?, name.to_owned()))
 }
 
 /// Returns the rows of a page, and the name of the document after which the next page begins.
@@ -182,38 +390,45 @@ pub(super) async fn delete_rows<T: Row>(
     Ok(())
 }
 
-/// The length of the checksum at the start of a page token.
-const CHECKSUM_BYTES: usize = 4;
+/// The length of the digest at the start of a page token.
+const DIGEST_BYTES: usize = 8;
 
-/// Returns the token for the page after the row `name`. `context` identifies the query.
+/// Returns the context of a query's page tokens: all that must be the same for a token to be valid.
+fn token_context(parts: &[&str]) -> String {
+    parts.iter().map(|part| format!("{}:{part}", part.len())).collect()
+}
+
+/// Returns the token for the page after the document `name`. `context` identifies the query.
 fn page_token(context: &str, name: &str) -> String {
-    let checksum = checksum(context, name).to_be_bytes();
-    let mut token = String::with_capacity(2 * (CHECKSUM_BYTES + name.len()));
-    for byte in checksum.iter().chain(name.as_bytes()) {
+    let mut token = String::with_capacity(2 * (DIGEST_BYTES + name.len()));
+    for byte in digest(context, name).iter().chain(name.as_bytes()) {
         // Writing to a `String` cannot fail.
         let _ = write!(token, "{byte:02x}");
     }
     token
 }
 
-/// Returns the row name in a page token, or `None` if the token does not belong to this query.
+/// Returns the document name in a page token, or `None` if the token does not belong to this query.
 fn name_after(context: &str, token: &str) -> Option<String> {
     let byte = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
     let (pairs, rest) = token.as_bytes().as_chunks::<2>();
     let bytes = pairs.iter().map(|pair| byte(pair)).collect::<Option<Vec<_>>>()?;
-    let (expected, name) = bytes.split_first_chunk::<CHECKSUM_BYTES>()?;
+    let (expected, name) = bytes.split_first_chunk::<DIGEST_BYTES>()?;
     let name = String::from_utf8(name.to_vec()).ok()?;
-    let is_sound = rest.is_empty() && checksum(context, &name) == u32::from_be_bytes(*expected);
+    // A client that computes the digest of another name moves within the query's own rows.
+    let is_sound = rest.is_empty()
+        && name.len() <= DocumentKey::MAX_NAME_BYTES
+        && digest(context, &name) == *expected
+        && page_token(context, &name) == token;
     is_sound.then_some(name)
 }
 
-fn checksum(context: &str, name: &str) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    for part in [context, name] {
-        hasher.update(&(part.len() as u64).to_be_bytes());
-        hasher.update(part.as_bytes());
-    }
-    hasher.finalize()
+fn digest(context: &str, name: &str) -> [u8; DIGEST_BYTES] {
+    let mut digest = Sha256::new();
+    digest.update((context.len() as u64).to_be_bytes());
+    digest.update(context);
+    digest.update(name);
+    *digest.finalize().first_chunk().expect("a SHA-256 digest has 32 bytes")
 }
 
 #[cfg(test)]

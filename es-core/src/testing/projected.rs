@@ -6,7 +6,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use serde::Serialize;
 
 use super::diff;
 use super::scenario::faithful_data;
@@ -17,7 +16,7 @@ use crate::events::Events;
 use crate::ids::{IdSource, SequentialIds};
 use crate::memory::MemoryStore;
 use crate::projection::{Projection, Projector, WaitError};
-use crate::read_model::{ReadModel, Row};
+use crate::read_model::{FieldValue, ReadModel, Row};
 use crate::repository::RetryPolicy;
 use crate::store::{Append, EventStore, NewCommit};
 use crate::stream_id::StreamId;
@@ -147,7 +146,7 @@ impl<P: Projection> Projected<P> {
     pub fn then_row<T: Row + Debug + PartialEq>(
         self,
         rows: impl FnOnce(&P) -> &ReadModel<T>,
-        key: &(impl Serialize + Sync + ?Sized),
+        key: &(impl FieldValue<T::Key> + ?Sized),
         expected: T,
     ) -> Self {
         match self.row(rows, key) {
@@ -168,7 +167,7 @@ impl<P: Projection> Projected<P> {
     pub fn then_no_row<T: Row + Debug>(
         self,
         rows: impl FnOnce(&P) -> &ReadModel<T>,
-        key: &(impl Serialize + Sync + ?Sized),
+        key: &(impl FieldValue<T::Key> + ?Sized),
     ) -> Self {
         match self.row(rows, key) {
             None => self,
@@ -204,7 +203,7 @@ impl<P: Projection> Projected<P> {
     fn row<T: Row>(
         &self,
         rows: impl FnOnce(&P) -> &ReadModel<T>,
-        key: &(impl Serialize + Sync + ?Sized),
+        key: &(impl FieldValue<T::Key> + ?Sized),
     ) -> Option<T> {
         self.assert_works();
         let read = rows(&self.projection).get(key).now_or_never();

@@ -41,14 +41,14 @@ impl Table {
             Start::After(key) => Some(key),
             Start::Empty => return Ok(DocumentPage::default()),
         };
+        let (condition, bounds) = condition(query);
         loop {
             let output = self
                 .client
                 .query()
                 .table_name(&self.name)
-                .key_condition_expression("pk = :pk AND begins_with(sk, :prefix)")
-                .expression_attribute_values(":pk", AttributeValue::S(partition(&query.collection)))
-                .expression_attribute_values(":prefix", AttributeValue::S(sort_key(&query.prefix)))
+                .key_condition_expression(condition)
+                .set_expression_attribute_values(Some(bounds.clone()))
                 .scan_index_forward(!query.descending)
                 .limit(i32::try_from(query.limit).unwrap_or(i32::MAX).max(1))
                 .consistent_read(!query.eventual)
@@ -74,16 +74,51 @@ impl Table {
     }
 }
 
-/// Returns the start of a query's listing. DynamoDB rejects an exclusive start key that does not meet the key condition.
+/// Returns the start of a query's listing. DynamoDB rejects an exclusive start key that does not meet the key condition,
+/// and a range whose bounds are reversed.
 fn start(query: &DocumentQuery) -> Start {
-    match query.after.as_deref() {
-        None => Start::First,
-        Some(after) if after.starts_with(&query.prefix) => {
-            Start::After(key(partition(&query.collection), sort_key(after)))
-        }
-        Some(after) if (after < query.prefix.as_str()) == query.descending => Start::Empty,
-        Some(_) => Start::First,
+    if let (Some(from), Some(until)) = (&query.from, &query.until)
+        && from > until
+    {
+        return Start::Empty;
     }
+    let Some(after) = query.after.as_deref() else { return Start::First };
+    if query.selects(after) {
+        return Start::After(key(partition(&query.collection), sort_key(after)));
+    }
+    let lowest = query.from.as_deref().unwrap_or(&query.prefix);
+    match (after < lowest) == query.descending {
+        true => Start::Empty,
+        false => Start::First,
+    }
+}
+
+/// Returns the key condition of a query, and its values.
+fn condition(query: &DocumentQuery) -> (&'static str, Item) {
+    let mut values = Item::from([(":pk".to_owned(), AttributeValue::S(partition(&query.collection)))]);
+    let mut bound = |name: &str, value: &str| {
+        values.insert(name.to_owned(), AttributeValue::S(sort_key(value)));
+    };
+    let condition = match (&query.from, &query.until) {
+        (None, None) => {
+            bound(":prefix", &query.prefix);
+            "pk = :pk AND begins_with(sk, :prefix)"
+        }
+        (Some(from), None) => {
+            bound(":from", from);
+            "pk = :pk AND sk >= :from"
+        }
+        (None, Some(until)) => {
+            bound(":until", until);
+            "pk = :pk AND sk <= :until"
+        }
+        (Some(from), Some(until)) => {
+            bound(":from", from);
+            bound(":until", until);
+            "pk = :pk AND sk BETWEEN :from AND :until"
+        }
+    };
+    (condition, values)
 }
 
 /// Returns the name of a document, from its sort key.

@@ -133,7 +133,7 @@ async fn a_projection_keeps_rows() -> Result<(), BoxError> {
 
     let done = accounts.execute(&ann, open("1", "Ann")).await?;
     projector.wait_for(&stream, done.version, Duration::from_secs(30)).await?; // read your own write
-    assert_eq!(rows.find("by_owner", "Ann").all().await?.len(), 1);
+    assert_eq!(rows.find(AccountRow::BY_OWNER, "Ann").all().await?.len(), 1);
 
     projector.shutdown();
     worker.await??;

@@ -245,6 +245,7 @@ macro_rules! documents_conformance {
             $crate::documents_conformance!(@rules $store, listing:
                 documents_are_listed_in_order,
                 every_query_is_answered_as_asked,
+                ranges_of_names_include_their_bounds,
                 a_list_goes_on_while_documents_change,
                 more_than_1_megabyte_is_listed_whole,
                 an_eventual_list_is_complete_in_time,

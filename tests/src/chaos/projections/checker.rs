@@ -195,7 +195,7 @@ async fn check_rows(
             return Err(format!("{account} has {versions:?} and parked {aside:?}, seen were {row:?}"));
         }
         let marked: Vec<u64> = marks
-            .find("by_account", account)
+            .find(Mark::BY_ACCOUNT, account)
             .all()
             .await
             .map_err(text)?
@@ -214,7 +214,7 @@ async fn check_rows(
     }
     let mut listed = 0;
     for odd in [false, true] {
-        for row in seen.find("by_parity", &odd).all().await.map_err(text)? {
+        for row in seen.find(Seen::BY_PARITY, &odd).all().await.map_err(text)? {
             let current = seen.get(&row.account).await.map_err(text)?;
             if current.is_none_or(|current| current.versions != row.versions || current.odd != odd) {
                 return Err(format!("{} is listed as what it is not any more", row.account));

@@ -87,6 +87,40 @@ pub async fn every_query_is_answered_as_asked(store: Arc<dyn Documents>) {
     }
 }
 
+/// For all bounds, starts, directions, and limits: the same as a list that is sorted and cut.
+pub async fn ranges_of_names_include_their_bounds(store: Arc<dyn Documents>) {
+    let collection = collection(&*store).await;
+    let bounds = [None, Some(""), Some("a"), Some("a#11"), Some("aa"), Some("\u{1f980}"), Some("\u{10ffff}")];
+    for from in bounds {
+        for until in bounds {
+            for after in [None, Some(""), Some("a#"), Some("b"), Some("\u{10ffff}")] {
+                for descending in [false, true] {
+                    let mut expected: Vec<_> = NAMES.into_iter().collect();
+                    if descending {
+                        expected.reverse();
+                    }
+                    expected.retain(|name| {
+                        from.is_none_or(|from| *name >= from)
+                            && until.is_none_or(|until| *name <= until)
+                            && after
+                                .is_none_or(|after| if descending { *name < after } else { *name > after })
+                    });
+                    for limit in [3, 100] {
+                        let query = DocumentQuery::new(&collection).limit(limit);
+                        let query = query.from(from.map(str::to_owned)).until(until.map(str::to_owned));
+                        let query = query.after(after.map(str::to_owned));
+                        let query = if descending { query.descending() } else { query };
+                        assert_eq!(names(&*store, query.clone()).await, expected, "{query:?}");
+                    }
+                }
+            }
+        }
+    }
+    let mixed = DocumentQuery::new(&collection).prefix("a").from(Some("a".to_owned()));
+    let error = store.documents(&mixed).await.expect_err("a prefix and a bound").to_string();
+    assert!(error.contains("a query of documents has both a prefix and bounds"), "{error}");
+}
+
 /// Where a page ended, another one goes on, though that document is gone and others have come.
 pub async fn a_list_goes_on_while_documents_change(store: Arc<dyn Documents>) {
     let collection = collection(&*store).await;

@@ -4,7 +4,7 @@ use es_core::documents::Documents;
 use es_core::{MemoryStore, StreamId, prelude::*};
 use es_tests::domain::{Account, SetRate};
 
-use super::support::{Journal, append, deposit, projector, slice, withdraw};
+use super::support::{Journal, Line, append, deposit, projector, slice, withdraw};
 
 #[tokio::test(start_paused = true)]
 async fn each_stream_comes_in_its_order() {
@@ -53,7 +53,7 @@ async fn a_batch_of_more_changes_than_a_transaction_takes_is_written_in_parts() 
     }
     let journal = Journal::new(&store);
     projector(store, journal.clone()).build().run_until_caught_up().await.expect("works");
-    let rows = journal.lines.find("by_account", "ada").all().await.expect("rows");
+    let rows = journal.lines.find(Line::BY_ACCOUNT, "ada").all().await.expect("rows");
     assert_eq!(rows.len(), 6 * 20 + 1, "the last row of each is the same one");
     assert_eq!(journal.lines.all().await.expect("rows").len(), rows.len());
 }

@@ -14,9 +14,9 @@ use es_core::serde::Serialize;
 use es_core::serde::de::DeserializeOwned;
 use es_core::testing::{Projected, Reacted};
 use es_core::{
-    Aggregate, Clock, Context, Event, EventContext, EventStore, Events, Handle, HandledBy, Metadata, Process,
-    Projection, Projector, React, Reaction, ReadModel, Repository, RetryPolicy, Row, StreamId, Transaction,
-    Version,
+    Aggregate, Clock, Context, Event, EventContext, EventStore, Events, FieldValue, Handle, HandledBy,
+    Metadata, Process, Projection, Projector, React, Reaction, ReadModel, Repository, RetryPolicy, Row,
+    RowIndex, StreamId, Transaction, Version,
 };
 use es_dynamo::embedded::Engine;
 use es_dynamo::import::Import;
@@ -114,11 +114,22 @@ fn reaction<S, A, C>(
 }
 
 #[allow(dead_code)]
-fn read_model<T: Row>(rows: &ReadModel<T>) {
-    assert_send(rows.get("key"));
+fn read_model<T, K, G, F>(
+    rows: &ReadModel<T>,
+    key: &K,
+    index: RowIndex<T, G, (F, ())>,
+    (group, first): (&G, &F),
+) where
+    T: Row,
+    K: FieldValue<T::Key>,
+    G: FieldValue<G>,
+    F: FieldValue<F>,
+{
+    assert_send(rows.get(key));
     assert_send(rows.all());
-    assert_send(rows.find("index", "group").page());
-    assert_send(rows.find("index", "group").all());
+    assert_send(rows.rows().page());
+    assert_send(rows.find(index, group).page());
+    assert_send(rows.find(index, group).from(first).all());
 }
 
 #[allow(dead_code)]

@@ -77,9 +77,9 @@ async fn a_rebuild_brings_rows_of_another_type_and_deletes_the_old_ones() {
     projector.delete_replaced().await.expect("deleted, whatever the type was");
     let totals: ReadModel<Total> = ReadModel::of::<Totals>(&store);
     let row = Total { account: "ada".to_owned(), cents: 10 };
-    assert_eq!(totals.find("by_cents", &10).all().await.expect("rows"), [row]);
+    assert_eq!(totals.find(Total::BY_CENTS, &10).all().await.expect("rows"), [row]);
     let old: ReadModel<old::Total> = ReadModel::of::<old::Totals>(&store);
-    assert!(old.find("by_last", "b").all().await.expect("rows").is_empty());
+    assert!(old.find(old::Total::BY_LAST, "b").all().await.expect("rows").is_empty());
     let left = es_core::documents::DocumentQuery::new("read#totals#1#totals#i#by_last#b");
     let left = es_core::documents::Documents::documents(&store, &left).await.expect("a page");
     assert!(left.documents.is_empty(), "its places are deleted, too");

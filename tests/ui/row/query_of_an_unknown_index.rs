@@ -1,0 +1,14 @@
+include!("../row.rs");
+
+#[derive(Clone, Row, Serialize, Deserialize)]
+#[serde(crate = "es_core::serde")]
+#[row(name = "lines", key = order, index(by_customer(customer, total)))]
+pub struct Line {
+    order: String,
+    customer: String,
+    total: u64,
+}
+
+pub async fn query(lines: es_core::ReadModel<Line>) {
+    let _ = lines.find(Line::BY_CUSTOMERS, "ann").all().await;
+}
