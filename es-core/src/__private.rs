@@ -4,7 +4,7 @@ use std::fmt;
 
 use futures_core::future::BoxFuture;
 
-pub use std::convert::From;
+pub use std::convert::{From, Infallible, Into};
 pub use std::option::Option;
 pub use std::primitive::{bool, str};
 pub use std::result::Result;
@@ -22,6 +22,7 @@ pub use crate::event::kind::{
 pub use crate::event::upcast::{UpcastFrom, decode_previous, unknown_name, unknown_version};
 pub use crate::event::{EncodeError, EventKind, Field, decode_json, encode_json};
 pub use crate::process::Lists as ProcessLists;
+pub use crate::process::instance::{instance_by, instance_of_stream, instance_with};
 pub use crate::projection::Lists as ProjectionLists;
 pub use crate::read_model::for_macros::{
     KeyKind, KeyProbe, KnownKind, NoOrder, RowKinds, SomeOrder, UnknownKind, index_place, key_text,
@@ -33,7 +34,7 @@ pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
 use crate::event::{DecodeError, Event, EventData};
 use crate::feed::EventFilter;
 use crate::process::{React, Reactor};
-use crate::projection::{EventContext, ProjectError, Stage};
+use crate::projection::{BoxError, EventContext, ProjectError, Stage};
 
 /// A type that the user names as an event: an event of an aggregate, or the previous version of an event.
 ///
@@ -132,6 +133,42 @@ where
     E: Sync,
 {
     Box::pin(reactor.react(process, event, ctx))
+}
+
+/// An alias of `Result` whose error is not among its arguments.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the `Result` of the standard library",
+    label = "not a `Result`",
+    note = "write `Result<…, …>` with both types"
+)]
+pub trait AnyResult {
+    type Error;
+}
+
+impl<T, E> AnyResult for Result<T, E> {
+    type Error = E;
+}
+
+/// What a method with `#[project]` may return.
+#[diagnostic::on_unimplemented(
+    message = "a `#[project]` method cannot return `{Self}`",
+    label = "neither `()` nor a `Result<(), _>`",
+    note = "write `Result<(), BoxError>`, or no return type if the method cannot fail"
+)]
+pub trait Projected {
+    fn projected(self) -> Result<(), BoxError>;
+}
+
+impl Projected for () {
+    fn projected(self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<BoxError>> Projected for Result<(), E> {
+    fn projected(self) -> Result<(), BoxError> {
+        self.map_err(Into::into)
+    }
 }
 
 /// Returns the error for a timeout that the process no longer lists.

@@ -59,10 +59,12 @@ pub trait Aggregate: Default + Send + Sync + Sized + 'static {
 /// How one event changes the state of an aggregate.
 ///
 /// Must depend on nothing but the state and the event, and cannot refuse: the event is a fact.
+///
+/// A method with `#[apply]` in a block with [`#[handlers]`](crate::handlers) implements this trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not apply the event `{E}`",
     label = "missing `impl Apply<{E}> for {Self}`",
-    note = "each event in `#[aggregate(events(…))]` requires one: write `impl Apply<{E}> for {Self} {{ fn apply(&mut self, event: &{E}) {{ … }} }}`"
+    note = "each event in `#[aggregate(events(…))]` requires one: write `#[apply] fn …(&mut self, event: &{E}) {{ … }}` in an `impl {Self}` with `#[handlers]`, or implement the trait"
 )]
 pub trait Apply<E>: Lists<E> {
     /// Changes the state as `event` says.

@@ -20,6 +20,9 @@ use crate::version::Version;
 /// `handle` is not `async`, and nothing in it can be awaited. A decision that needs a service is made in
 /// [`Repository::decide`](crate::Repository::decide), which takes an async closure.
 ///
+/// A method with `#[handle]` in a block with [`#[handlers]`](crate::handlers) implements this trait. It can leave out the
+/// context, and may return any type that can be turned into events. To implement the trait directly:
+///
 /// ```
 /// use es_core::prelude::*;
 ///
@@ -70,7 +73,7 @@ pub trait Handle<C>: Aggregate {
 #[diagnostic::on_unimplemented(
     message = "`{A}` does not handle the command `{Self}`",
     label = "missing `impl Handle<{Self}> for {A}`",
-    note = "write `impl Handle<{Self}> for {A} {{ type Error = …; fn handle(&self, command: &{Self}, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error> {{ … }} }}`"
+    note = "write `#[handle] fn …(&self, command: &{Self}) -> Result<…, …> {{ … }}` in an `impl {A}` with `#[handlers]`, or implement the trait"
 )]
 pub trait HandledBy<A: Aggregate> {
     /// Why the command may be rejected.

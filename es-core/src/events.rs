@@ -149,7 +149,7 @@ impl<A: Aggregate> Events<A> {
 #[diagnostic::on_unimplemented(
     message = "`{E}` is not an event of `{Self}`",
     label = "not an event of `{Self}`",
-    note = "list it as in `#[aggregate(events(…, {E}))]`, and write `impl Apply<{E}> for {Self} {{ fn apply(&mut self, event: &{E}) {{ … }} }}`"
+    note = "list it as in `#[aggregate(events(…, {E}))]`, and apply it: `#[apply] fn …(&mut self, event: &{E}) {{ … }}`"
 )]
 pub trait HasEvent<E>: Aggregate {
     /// The event as one of the aggregate's.
@@ -164,6 +164,129 @@ where
     fn own(event: E) -> A::Event {
         event.into()
     }
+}
+
+/// What a method with `#[handle]` or `#[react]` may return: something that becomes the [`Events`] of the aggregate `A`.
+///
+/// | type | becomes |
+/// |---|---|
+/// | an event of `A` | this event |
+/// | `Option<T>` | the events of the value; none for `None` |
+/// | `[T; N]`, `Vec<T>` | the events of all elements, in order |
+/// | a tuple of up to eight | the events of all parts, in order |
+/// | [`Events<A>`](Events) | itself, with its claims |
+/// | `()` | no events; for `#[react]` only, because a command without events is rarely intended |
+///
+/// The types can be nested, as in `(OrderPaid, Option<OrderCompleted>)`. Implement the trait for the outcomes of your
+/// domain if they are returned by several handlers.
+///
+/// ```
+/// use es_core::prelude::*;
+///
+/// #[event]
+/// pub struct Deposited { pub cents: u64 }
+/// #[event]
+/// pub struct LimitReached;
+///
+/// #[derive(Aggregate, Default)]
+/// #[aggregate(name = "account", id = String, events(Deposited, LimitReached))]
+/// pub struct Account { balance: u64 }
+///
+/// pub struct Deposit { pub cents: u64 }
+///
+/// #[handlers]
+/// impl Account {
+///     #[apply]
+///     fn deposited(&mut self, event: &Deposited) { self.balance += event.cents; }
+///
+///     #[apply]
+///     fn limit_reached(&mut self, _: &LimitReached) {}
+///
+///     #[handle]
+///     fn deposit(&self, command: &Deposit) -> (Deposited, Option<LimitReached>) {
+///         let is_full = self.balance + command.cents > 100_000;
+///         (Deposited { cents: command.cents }, is_full.then_some(LimitReached))
+///     }
+/// }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not consist of events of `{A}`",
+    label = "neither an event of `{A}` nor made of its events",
+    note = "list events in the attribute above the definition of `{A}`, as in `#[aggregate(events(OrderPlaced))]`",
+    note = "a handler returns one event, an `Option`, an array, a tuple, `Events<{A}>`, or a `Result` with one of these"
+)]
+pub trait IntoEvents<A: Aggregate>: Sized {
+    /// Adds the events at the end of `events`.
+    fn append_to(self, events: &mut Events<A>);
+
+    /// Returns the events.
+    fn into_events(self) -> Events<A> {
+        let mut events = Events::none();
+        self.append_to(&mut events);
+        events
+    }
+}
+
+// The message about a type that is not an event lists no implementations.
+#[diagnostic::do_not_recommend]
+impl<A: HasEvent<E>, E: Event> IntoEvents<A> for E {
+    fn append_to(self, events: &mut Events<A>) {
+        events.push(self);
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<A: Aggregate> IntoEvents<A> for Events<A> {
+    fn append_to(self, events: &mut Self) {
+        events.events.extend(self.events);
+        events.claims.extend(self.claims);
+    }
+
+    fn into_events(self) -> Self {
+        self
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<A: Aggregate, T: IntoEvents<A>> IntoEvents<A> for Option<T> {
+    fn append_to(self, events: &mut Events<A>) {
+        if let Some(more) = self {
+            more.append_to(events);
+        }
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<A: Aggregate, T: IntoEvents<A>, const N: usize> IntoEvents<A> for [T; N] {
+    fn append_to(self, events: &mut Events<A>) {
+        self.into_iter().for_each(|more| more.append_to(events));
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<A: Aggregate, T: IntoEvents<A>> IntoEvents<A> for Vec<T> {
+    fn append_to(self, events: &mut Events<A>) {
+        self.into_iter().for_each(|more| more.append_to(events));
+    }
+}
+
+macro_rules! into_events_of_tuples {
+    ($(($($part:ident)*))*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl<A: Aggregate, $($part: IntoEvents<A>),*> IntoEvents<A> for ($($part,)*) {
+            fn append_to(self, events: &mut Events<A>) {
+                #[allow(non_snake_case)]
+                let ($($part,)*) = self;
+                let _ = &events; // unused by the empty tuple
+                $($part.append_to(events);)*
+            }
+        }
+    )*};
+}
+
+into_events_of_tuples! {
+    () (T1) (T1 T2) (T1 T2 T3) (T1 T2 T3 T4) (T1 T2 T3 T4 T5) (T1 T2 T3 T4 T5 T6) (T1 T2 T3 T4 T5 T6 T7)
+    (T1 T2 T3 T4 T5 T6 T7 T8)
 }
 
 // `Events` itself is no `Event`, which is what keeps these apart from `From<T> for T`.

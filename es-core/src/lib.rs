@@ -138,9 +138,9 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Context, Handle, HandledBy};
 pub use cost::Cost;
 pub use error_text::{MAX_ERROR_TEXT, error_text};
-pub use es_macros::{Aggregate, Process, Projection, Row, Schema, event};
+pub use es_macros::{Aggregate, Process, Projection, Row, Schema, event, handlers};
 pub use event::{CommitId, DecodeError, Event, EventData, EventId};
-pub use events::{Events, HasEvent};
+pub use events::{Events, HasEvent, IntoEvents};
 pub use ids::{IdSource, RandomIds, SequentialIds};
 pub use memory::MemoryStore;
 #[cfg(feature = "tracing-subscriber")]
@@ -172,6 +172,6 @@ pub mod prelude {
     pub use crate::{
         Aggregate, Apply, BoxError, Context, Event as _, EventContext, Events, ExecuteError, Handle,
         Metadata, Process, Project, Projection, Projector, React, Reaction, ReadModel, Repository, Row,
-        Transaction, Version, event, events,
+        Transaction, Version, event, events, handlers,
     };
 }

@@ -1,5 +1,5 @@
-//! The macros of `es-core`, which re-exports them: [`macro@event`], [`macro@Aggregate`], [`macro@Projection`],
-//! [`macro@Process`], [`macro@Row`], and [`macro@Schema`].
+//! The macros of `es-core`, which re-exports them: [`macro@event`], [`macro@Aggregate`], [`macro@handlers`],
+//! [`macro@Projection`], [`macro@Process`], [`macro@Row`], and [`macro@Schema`].
 //!
 //! Each macro has a module of the same name; projections and processes share `consumer`. A macro works in three steps:
 //!
@@ -14,6 +14,7 @@
 mod aggregate;
 mod consumer;
 mod event;
+mod handlers;
 mod row;
 mod schema;
 mod support;
@@ -153,6 +154,83 @@ pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_derive(Aggregate, attributes(aggregate))]
 pub fn aggregate(item: TokenStream) -> TokenStream {
     aggregate::expand(item.into()).into()
+}
+
+/// Turns the methods of an `impl` block into handlers of an aggregate, a projection, or a process.
+///
+/// ```
+/// use es_core::prelude::*;
+///
+/// #[event]
+/// pub struct Opened { pub owner: String }
+/// #[event]
+/// pub struct Closed;
+///
+/// #[derive(Aggregate, Default)]
+/// #[aggregate(name = "account", id = String, events(Opened, Closed))]
+/// pub struct Account { is_open: bool }
+///
+/// pub struct Open { pub owner: String }
+/// pub struct Close;
+///
+/// #[derive(Debug)]
+/// pub struct AlreadyOpen;
+///
+/// #[handlers]
+/// impl Account {
+///     #[apply]
+///     fn opened(&mut self, _: &Opened) { self.is_open = true; }
+///
+///     #[apply]
+///     fn closed(&mut self, _: &Closed) { self.is_open = false; }
+///
+///     #[handle]
+///     fn open(&self, command: &Open) -> Result<Opened, AlreadyOpen> {
+///         if self.is_open {
+///             return Err(AlreadyOpen);
+///         }
+///         Ok(Opened { owner: command.owner.clone() })
+///     }
+///
+///     #[handle]
+///     fn close(&self, _: &Close) -> Option<Closed> { self.is_open.then_some(Closed) }
+/// }
+/// ```
+///
+/// The first parameter of a marked method names its event or command. The macro implements the trait in the table for
+/// it, and the implementation calls the method. The methods remain ordinary methods, with their attributes and
+/// documentation. Other members of the block are not changed. A type may have several blocks, and handlers that implement
+/// a trait directly.
+///
+/// | attribute | trait | signature | returns |
+/// |---|---|---|---|
+/// | `#[apply]` | `Apply` | `fn(&mut self, &Event)` | nothing |
+/// | `#[handle]` | `Handle` | `fn(&self, &Command, &Context<Self>)` | events |
+/// | `#[project]` | `Project` | `async fn(&mut self, &Event, &EventContext)` | nothing, or `Result<(), E>` |
+/// | `#[react]` | `React` | `async fn(&self, &Event, &mut Reaction<'_, State>)` | events |
+///
+/// - The context, which is the last parameter, can be left out.
+/// - *Events* are one event, an `Option`, an array, a `Vec`, a tuple, or `Events`, each with or without `Result`. The
+///   trait `IntoEvents` has all types. A `#[handle]` method without `Result` cannot reject its command, and its error is
+///   `Infallible`.
+/// - `#[project]` and `#[react]` methods need not be `async`. Their errors are converted to `BoxError`.
+/// - A `#[react]` method concerns the instance of the process that has the id of the event's aggregate. If the event names
+///   another one, write `#[react(instance = |event| event.order_id)]`, with a closure or the path of a function. It takes
+///   the event, or the event and its `EventContext`, and returns an id, an `Option`, or a `Result` with one of these.
+/// - Write `#[handlers(crate = ::path)]` if `es_core` was renamed.
+///
+/// # Compile errors
+///
+/// - A method with a wrong signature: without `self`, with `&mut self` in a decision, with a parameter by value, with too
+///   many parameters, or without a return type.
+/// - `async`, or `.await`, in `#[apply]` and `#[handle]` methods. `Repository::decide` takes an async closure for
+///   decisions that call services.
+/// - Two methods for one command or event.
+/// - A method for an event that is not listed.
+/// - An attribute or a key that is unknown, a block without handlers, and a block that implements a trait.
+#[proc_macro_attribute]
+pub fn handlers(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    handlers::expand(arguments.into(), item.into()).into()
 }
 
 /// Implements the trait `Schema`: includes the shape of a struct or an enum in the shapes of the events that contain it.

@@ -63,8 +63,14 @@ fn the_book_quotes_the_compiler() {
 
     let book = include_str!("../../docs/src/diagnostics.md");
     let quotes: Vec<_> = book.lines().filter_map(|row| row.strip_prefix("| **here** | `` ")).collect();
-    assert!(quotes.len() > 10, "the tables are gone");
-    for quote in quotes {
+    let mistakes: Vec<_> = book
+        .split("| mistake | message |\n|---|---|\n")
+        .skip(1)
+        .flat_map(|rest| rest.lines().take_while(|row| row.starts_with('|')))
+        .filter_map(|row| Some(row.split_once(" | `` ")?.1))
+        .collect();
+    assert!(quotes.len() > 10 && mistakes.len() > 5, "the tables are gone");
+    for quote in quotes.into_iter().chain(mistakes) {
         let message = quote.split(" ``").next().expect("has an end");
         assert!(said.contains(message), "no UI test has this message:\n{message}");
     }

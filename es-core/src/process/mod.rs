@@ -1,5 +1,6 @@
 //! Processes (sagas): react to events with commands.
 
+pub(crate) mod instance;
 mod reaction;
 mod reactor;
 mod timers;
@@ -191,10 +192,12 @@ pub trait Process: Clone + Send + Sync + 'static {
 pub trait Lists<E> {}
 
 /// The reaction of a process to one event type.
+///
+/// A method with `#[react]` in a block with [`#[handlers]`](crate::handlers) implements this trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not react to the event `{E}`",
     label = "missing `impl React<{E}> for {Self}`",
-    note = "each event in `#[process(events(…), timeouts(…))]` requires one: write `impl React<{E}> for {Self} {{ fn instance(…) … async fn react(…) … }}`"
+    note = "each event in `#[process(events(…), timeouts(…))]` requires one: write `#[react] async fn …(&self, event: &{E}, reaction: &mut Reaction<'_, State>) -> Result<…, BoxError> {{ … }}` in an `impl {Self}` with `#[handlers]`, or implement the trait"
 )]
 pub trait React<E>: Process + Lists<E> {
     /// Returns the instance that the event concerns, or `None` if it concerns none.

@@ -138,10 +138,12 @@ pub trait Projection: Clone + Send + Sync + 'static {
 /// is retried, so the handler must tolerate being called more than once for the same event. Changes of read models
 /// made before the failure are undone. A transient error of a store is not counted as a failure of the event if it
 /// is returned unchanged: the event waits until the store responds.
+///
+/// A method with `#[project]` in a block with [`#[handlers]`](crate::handlers) implements this trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not project the event `{E}`",
     label = "missing `impl Project<{E}> for {Self}`",
-    note = "each event in `#[projection(events(…))]` requires one: write `impl Project<{E}> for {Self} {{ async fn project(&mut self, event: &{E}, ctx: &EventContext) -> Result<(), BoxError> {{ … }} }}`"
+    note = "each event in `#[projection(events(…))]` requires one: write `#[project] async fn …(&mut self, event: &{E}, ctx: &EventContext) -> Result<(), BoxError> {{ … }}` in an `impl {Self}` with `#[handlers]`, or implement the trait"
 )]
 pub trait Project<E>: Lists<E> {
     /// Handles `event`.

@@ -8,7 +8,7 @@ use syn::ext::IdentExt;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Lit, LitStr, Path, Token, Type, parse_quote};
+use syn::{Expr, ExprClosure, Lit, LitStr, Path, Token, Type, parse_quote};
 
 use super::errors::Errors;
 
@@ -103,6 +103,8 @@ impl Grammar {
             }
             if input.peek(Lit) {
                 Value::Lit(input.parse()?)
+            } else if input.peek(Token![|]) || input.peek(Token![move]) {
+                Value::Closure(input.parse()?)
             } else {
                 Value::Type(Box::new(input.parse().map_err(|_| input.error(self.malformed(&key)))?))
             }
@@ -121,7 +123,7 @@ impl Grammar {
     }
 
     fn nearest(&self, key: &str) -> Option<&'static str> {
-        nearest(key, self.keys.iter().map(|(known, _)| *known))
+        nearest(key, 3, self.keys.iter().map(|(known, _)| *known))
     }
 
     fn unknown(&self, key: &str) -> String {
@@ -194,6 +196,8 @@ enum Value {
     Lit(Lit),
     /// `key = some::Type`
     Type(Box<Type>),
+    /// `key = |event| …`
+    Closure(ExprClosure),
     /// `key(…)`
     List(TokenStream),
 }
@@ -239,6 +243,14 @@ impl Entry {
         match self.type_path().and_then(Path::get_ident) {
             Some(ident) => Some(ident.clone()),
             None => self.malformed(errors),
+        }
+    }
+
+    /// Returns the function of `key = some::path` or `key = |…| …`.
+    pub(crate) fn function(&self, errors: &mut Errors) -> Option<Expr> {
+        match &self.value {
+            Value::Closure(closure) => Some(Expr::Closure(closure.clone())),
+            _ => self.path(errors).map(|path| parse_quote!(#path)),
         }
     }
 
@@ -289,6 +301,7 @@ impl Entry {
             Value::None => self.key.span(),
             Value::Lit(lit) => lit.span(),
             Value::Type(ty) => ty.span(),
+            Value::Closure(closure) => closure.span(),
             Value::List(tokens) if tokens.is_empty() => self.key.span(),
             Value::List(tokens) => tokens.to_token_stream().span(),
         };
@@ -310,11 +323,15 @@ fn skip_to_comma(input: ParseStream<'_>) {
     }
 }
 
-/// Returns the known name that was probably meant.
-fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+/// Returns the known name that was probably meant, with at most `limit` typing errors.
+pub(crate) fn nearest(
+    name: &str,
+    limit: usize,
+    known: impl Iterator<Item = &'static str>,
+) -> Option<&'static str> {
     known
         .map(|known| (distance(name, known), known))
-        .filter(|(distance, known)| *distance <= (known.len() / 2).clamp(1, 3))
+        .filter(|(distance, known)| *distance <= (known.len() / 2).clamp(1, limit))
         .min()
         .map(|(_, known)| known)
 }
@@ -345,9 +362,9 @@ mod tests {
     #[test]
     fn suggests_the_nearest_name() {
         let known = || ["name", "id", "events", "event", "snapshot"].into_iter();
-        assert_eq!(nearest("nmae", known()), Some("name"));
-        assert_eq!(nearest("evnets", known()), Some("events"));
-        assert_eq!(nearest("snapshots", known()), Some("snapshot"));
-        assert_eq!(nearest("color", known()), None);
+        assert_eq!(nearest("nmae", 3, known()), Some("name"));
+        assert_eq!(nearest("evnets", 3, known()), Some("events"));
+        assert_eq!(nearest("snapshots", 3, known()), Some("snapshot"));
+        assert_eq!(nearest("color", 3, known()), None);
     }
 }

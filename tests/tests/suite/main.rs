@@ -8,6 +8,7 @@ mod engine;
 mod faults;
 mod feed;
 mod feed_faults;
+mod handlers;
 mod hostile;
 mod hostile_items;
 mod indexer;

@@ -1,0 +1,10 @@
+include!("../applied.rs");
+
+#[event]
+pub struct Renamed;
+
+#[handlers]
+impl Account {
+    #[apply]
+    fn renamed(&mut self, _: &Renamed) {}
+}

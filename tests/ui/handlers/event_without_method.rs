@@ -1,0 +1,7 @@
+include!("../commands.rs");
+
+#[handlers]
+impl Account {
+    #[apply]
+    fn opened(&mut self, _: &Opened) {}
+}

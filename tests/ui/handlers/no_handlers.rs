@@ -1,0 +1,8 @@
+include!("../applied.rs");
+
+#[handlers]
+impl Account {
+    fn close(&self, _: &Close) -> Closed {
+        Closed
+    }
+}

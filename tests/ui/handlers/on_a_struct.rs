@@ -1,0 +1,6 @@
+use es_core::prelude::*;
+
+#[handlers]
+pub struct Account;
+
+fn main() {}

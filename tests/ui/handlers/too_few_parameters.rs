@@ -1,0 +1,9 @@
+include!("../applied.rs");
+
+#[handlers]
+impl Account {
+    #[handle]
+    fn close(&self) -> Closed {
+        Closed
+    }
+}

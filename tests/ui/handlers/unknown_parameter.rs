@@ -1,0 +1,10 @@
+include!("../applied.rs");
+
+#[handlers]
+impl Account {
+    #[handle]
+    fn close<T: Default>(&self, _: &Close) -> Closed {
+        let _ = T::default();
+        Closed
+    }
+}
