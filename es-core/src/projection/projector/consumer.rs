@@ -29,6 +29,8 @@ const LONGEST_GAP: u64 = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Running {
     pub(super) stop: Stop,
+    /// Set when the consumer is to end after the timeouts that are due.
+    pub(super) finish: Stop,
     taken: AtomicBool,
     has_others: AtomicBool,
     /// Until when it is not counted towards the worker's share, in monotonic time.
@@ -127,13 +129,25 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             if self.held.running.stop.is_set() {
                 return Err(Ended::Released);
             }
+            let is_finishing = self.held.running.finish.is_set();
             match self.step().await {
-                Ok(()) => self.progressed().await?,
+                Ok(()) => {
+                    self.progressed().await?;
+                    if is_finishing {
+                        return self.finish().await;
+                    }
+                }
                 Err(Ended::Contended | Ended::Interrupted(None)) => self.rewind().await?,
                 Err(Ended::Interrupted(Some(interrupted))) => self.interrupted(&interrupted).await?,
                 Err(ended) => return Err(ended),
             }
         }
+    }
+
+    /// Handles the timeouts that are due, then ends.
+    async fn finish(&mut self) -> Result<Never, Ended> {
+        while self.handle_due().await? && !self.held.running.stop.is_set() {}
+        Err(Ended::Released)
     }
 
     /// Handles one page, or waits.
@@ -160,8 +174,9 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             if is_checking {
                 return Ok(());
             }
-            let pause = self.held.running.stop.sleep(&*inner.settings.clock, inner.settings.poll);
-            either(growth, Box::pin(pause)).await;
+            let running = self.held.running;
+            let pause = Box::pin(running.stop.sleep(&*inner.settings.clock, inner.settings.poll));
+            either(growth, Box::pin(either(pause, Box::pin(running.finish.wait())))).await;
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(crate) use state::{Fate, Origin, active_build, fate};
 
 use self::failure::Delays;
 use self::state::Names;
-use self::stop::Stop;
+use self::stop::Signals;
 use super::{Projection, ProjectorError, WaitError};
 use crate::clock::{Clock, SystemClock};
 use crate::feed::{Feed, FeedRead};
@@ -82,7 +82,7 @@ struct Inner<P> {
     projection: P,
     settings: Settings,
     delays: Delays,
-    stop: Stop,
+    signals: Signals,
     /// Notified when a checkpoint was written or a slice has stopped.
     progressed: Event,
     /// Notified when an operator requests something.
@@ -122,20 +122,22 @@ impl<P: Projection> Projector<P> {
     ///
     /// [`ProjectorError`] if the name of the projection is invalid or its stored state cannot be decoded.
     pub async fn run(&self) -> Result<(), ProjectorError> {
-        worker::run(&self.inner, &self.inner.stop).await
+        worker::run(&self.inner, &self.inner.signals).await
     }
 
-    /// Runs a worker until the projection, and a new build of it, have reached the current end of the feed. Use it
-    /// in tests and jobs. Stopped slices are retried first.
+    /// Runs a worker until the projection, and a new build of it, have reached the current end of the feed and the
+    /// timeouts that are due are handled. Use it in tests and scheduled jobs. Stopped slices are retried first.
+    ///
+    /// Slices of other workers that run at the same time are left to them, and so are the timeouts of these slices.
     ///
     /// # Errors
     ///
-    /// [`WaitError::Stopped`] if an event cannot be handled. Other errors as for [`run`](Self::run) and
+    /// [`WaitError::Stopped`] if an event or a timeout cannot be handled. Other errors as for [`run`](Self::run) and
     /// [`caught_up`](Self::caught_up).
     pub async fn run_until_caught_up(&self) -> Result<(), WaitError> {
         self.retry_stopped().await?;
-        let stop = Stop::default();
-        let work = Box::pin(worker::run(&self.inner, &stop));
+        let signals = Signals::default();
+        let work = Box::pin(worker::run(&self.inner, &signals));
         let wait = Box::pin(self.all_caught_up());
         match select(work, wait).await {
             // No other worker may be running.
@@ -144,9 +146,10 @@ impl<P: Projection> Projector<P> {
                 wait.await
             }
             Either::Right((caught_up, work)) => {
-                stop.set();
+                signals.finish.set();
                 work.await?;
-                caught_up
+                caught_up?;
+                self.has_not_stopped().await
             }
         }
     }
@@ -154,7 +157,7 @@ impl<P: Projection> Projector<P> {
     /// Stops every [`run`](Self::run) of this handle and its clones. Workers finish the current event and write a
     /// checkpoint, within the [timeout](ProjectorBuilder::shutdown_timeout).
     pub fn shutdown(&self) {
-        self.inner.stop.set();
+        self.inner.signals.stop.set();
     }
 }
 
@@ -345,7 +348,7 @@ impl<P: Projection> ProjectorBuilder<P> {
             projection,
             settings,
             delays: Delays::default(),
-            stop: Stop::default(),
+            signals: Signals::default(),
             progressed: Event::new(),
             ordered: Event::new(),
         };

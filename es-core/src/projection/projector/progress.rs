@@ -231,6 +231,21 @@ impl<P: Projection> Projector<P> {
         self.reached(&ends, true).await
     }
 
+    /// Checks that no slice has stopped.
+    pub(super) async fn has_not_stopped(&self) -> Result<(), WaitError> {
+        let names = self.inner.names()?;
+        let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
+        let slices = self.ask(|| async { Ok(self.inner.store.slices().await?) }).await?;
+        let slots =
+            overview.control.builds().flat_map(|build| slices.iter().map(move |slice| Slot { build, slice }));
+        for slot in slots {
+            if let Some(failure) = overview.slice(slot).value.failure {
+                return Err(WaitError::Stopped { slice: slot.slice, reason: failure.to_string() });
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the current end of each slice.
     async fn ends(&self) -> Result<Vec<(Slice, Position)>, WaitError> {
         let store = &self.inner.store;

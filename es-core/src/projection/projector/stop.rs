@@ -45,6 +45,15 @@ impl Stop {
     }
 }
 
+/// The signals that end a worker.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    /// Ends it after the current events.
+    pub(super) stop: Stop,
+    /// Ends it after it has taken its share of the slices and has handled their timeouts that are due.
+    pub(super) finish: Stop,
+}
+
 /// Waits for `duration`. Yields even if the clock does not wait.
 pub(super) async fn pause(clock: &dyn Clock, duration: Duration) {
     turn().await;

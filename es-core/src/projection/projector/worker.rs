@@ -17,7 +17,7 @@ use super::consumer::{self, Running};
 use super::failure::Failure;
 use super::held::Ended;
 use super::state::{Names, Overview, Revised, Sign, SliceState, Slot, encode};
-use super::stop::{Stop, either};
+use super::stop::{Signals, Stop, either};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, Revision};
 use crate::error_text::error_text;
 use crate::feed::{EventFilter, Slices};
@@ -29,10 +29,14 @@ use crate::store::StoreError;
 /// How many leases a worker keeps a slot that its own worker could not process.
 const EXTRA_LEASES: u32 = 10;
 
-/// Runs until `stop`, and then for the shutdown timeout at most. Dropping the work after that has the effect of a
-/// crash.
-pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), ProjectorError> {
-    let work = pin!(work(inner, stop));
+/// Runs until a signal. After `stop`, it runs for the shutdown timeout at most, because dropping the work has the
+/// effect of a crash.
+pub(super) async fn run<P: Projection>(
+    inner: &Arc<Inner<P>>,
+    signals: &Signals,
+) -> Result<(), ProjectorError> {
+    let stop = &signals.stop;
+    let work = pin!(work(inner, signals));
     let limit = pin!(async {
         stop.wait().await;
         inner.settings.clock.timeout(inner.settings.shutdown_timeout).await;
@@ -51,10 +55,10 @@ pub(super) async fn run<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Re
     }
 }
 
-async fn work<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), ProjectorError> {
+async fn work<P: Projection>(inner: &Arc<Inner<P>>, signals: &Signals) -> Result<(), ProjectorError> {
     let names = inner.names()?;
     let reservation = Reservation::of(inner)?;
-    let Some(slices) = slices(inner, stop).await? else { return Ok(()) };
+    let Some(slices) = slices(inner, &signals.stop).await? else { return Ok(()) };
     let worker = Worker {
         inner: Arc::clone(inner),
         names,
@@ -70,7 +74,7 @@ async fn work<P: Projection>(inner: &Arc<Inner<P>>, stop: &Stop) -> Result<(), P
         avoided: BTreeMap::new(),
         running: BTreeMap::new(),
     };
-    worker.run(stop).await
+    worker.run(signals).await
 }
 
 /// Returns the slices of the feed, or `None` if the worker was stopped before the store responded.
@@ -143,21 +147,27 @@ struct Worker<P> {
 }
 
 impl<P: Projection> Worker<P> {
-    async fn run(mut self, stop: &Stop) -> Result<(), ProjectorError> {
+    async fn run(mut self, Signals { stop, finish }: &Signals) -> Result<(), ProjectorError> {
         let (inner, id) = (Arc::clone(&self.inner), self.id);
         let beat = inner.settings.lease / 3;
         let mut consumers = FuturesUnordered::new();
+        // Whether the consumers were told to finish.
+        let mut is_finishing = false;
         loop {
             let ordered: BoxFuture<'_, ()> = Box::pin(inner.ordered.listen());
             if stop.is_set() {
                 break;
             }
+            let finishes = finish.is_set();
             let (looked, ended) = beside(&mut consumers, self.look_in_time()).await;
             // Not `any`: every consumer must be recorded.
             let is_outdated =
                 ended.into_iter().map(|ended| self.ended(ended)).fold(false, |any, look| any | look);
             match looked {
-                Ok(taken) => {
+                Ok(mut taken) => {
+                    if is_finishing {
+                        taken.clear();
+                    }
                     if inner.delays.passed(None) {
                         tracing::info!(projection = inner.name, "the store responds again");
                     }
@@ -176,11 +186,22 @@ impl<P: Projection> Worker<P> {
                     return Err(error);
                 }
             }
+            if finishes && !is_finishing {
+                is_finishing = true;
+                self.running.values().for_each(|running| running.finish.set());
+            }
+            if is_finishing && consumers.is_empty() {
+                break;
+            }
             if is_outdated {
                 continue;
             }
             let mut pause: BoxFuture<'_, ()> = Box::pin(async {
-                either(Box::pin(stop.sleep(&*inner.settings.clock, beat)), ordered).await;
+                let sleep = either(Box::pin(stop.sleep(&*inner.settings.clock, beat)), ordered);
+                match is_finishing {
+                    true => sleep.await,
+                    false => either(Box::pin(sleep), Box::pin(finish.wait())).await,
+                }
             });
             while !consumers.is_empty() {
                 match select(consumers.next(), pause).await {
@@ -196,7 +217,9 @@ impl<P: Projection> Worker<P> {
                     }
                 }
             }
-            pause.await;
+            if !is_finishing {
+                pause.await;
+            }
         }
         self.stop_all();
         while let Some(ended) = consumers.next().await {

@@ -351,3 +351,44 @@ async fn timeouts_may_lead_to_timeouts_for_ever() {
     }
     process.later(Duration::from_secs(1)).await.then_nothing::<chain::Reminders>("ann");
 }
+
+#[tokio::test(start_paused = true)]
+async fn running_until_caught_up_handles_all_timeouts_that_are_due() {
+    let store = MemoryStore::new();
+    // Several batches of timeouts in one slice.
+    let first = slice(&store, "0").await;
+    let mut accounts = Vec::new();
+    for number in (0..).map(|number: u32| number.to_string()).take(2_000) {
+        if accounts.len() < 60 && slice(&store, &number).await == first {
+            tell(&store, &number, &format!("{number}: remind")).await;
+            accounts.push(number);
+        }
+    }
+    let first = projector(store.clone(), Scripted::new(store.clone())).build();
+    first.run_until_caught_up().await.expect("handles the events");
+    assert_eq!(diary_of(&store, &accounts[0]).await, [""; 0], "no timeout is due yet");
+    pass(Duration::from_secs(2)).await;
+    // That no event is left is known before the worker has its slices.
+    let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_secs(1), Rng::with_seed(1));
+    let store_of_worker = Divert::to(store.clone(), slow, |sent| sent.changes("projection#"));
+    let second =
+        projector(store_of_worker, Scripted::new(store.clone())).lease(Duration::from_secs(60)).build();
+    second.run_until_caught_up().await.expect("handles the timeouts");
+    for account in &accounts {
+        let diary = diary_of(&store, account).await;
+        assert_eq!(diary, ["reminded of remind"], "of account {account}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn running_until_caught_up_reports_a_timeout_that_fails() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: remind then fail").await;
+    let process = Scripted::new(store.clone());
+    process.fail("fail", 100);
+    let worker = projector(store, process).build();
+    worker.run_until_caught_up().await.expect("handles the event");
+    pass(Duration::from_secs(2)).await;
+    let error = worker.run_until_caught_up().await.expect_err("the timeout fails");
+    assert!(error.to_string().contains("`Reminder` of `diary#ann`"), "{error}");
+}
