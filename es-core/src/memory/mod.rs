@@ -109,8 +109,7 @@ impl EventStore for MemoryStore {
         let last = append.last_version_after(head)?;
         limits::check_commit(append.stream(), head, commit)?;
         if !append.expected().allows(head) {
-            let expected = append.expected();
-            return Err(Conflict::new(append.stream().clone(), expected, Some(head), Cost::write(0.0)).into());
+            return Err(content.conflict(append.stream(), append.expected()).into());
         }
         content.append(append.stream(), commit);
         Ok(Appended::new(head.next(), last, Cost::write(0.0)))
@@ -213,6 +212,11 @@ impl StoredStream {
         self.commits.partition_point(|commit| commit.first <= version)
     }
 
+    /// Returns the commit whose first event follows `version`.
+    fn commit_after(&self, version: Version) -> Option<&Commit> {
+        self.commits.get(self.index_after(version)).filter(|commit| commit.first == version.next())
+    }
+
     /// Returns whether the commit at which the snapshot was taken exists.
     fn has_commit_of(&self, snapshot: &Snapshot) -> bool {
         let end = |commit: &Commit| (commit.last(), commit.time) == (snapshot.version(), snapshot.time());
@@ -285,8 +289,19 @@ impl Content {
         if head == expected {
             return Ok(());
         }
-        let expected = ExpectedVersion::Exact(expected);
-        Err(Conflict::new(stream.clone(), expected, Some(head), Cost::write(0.0)))
+        Err(self.conflict(stream, ExpectedVersion::Exact(expected)))
+    }
+
+    /// Returns the conflict of an append with a stream that is not at the `expected` version.
+    fn conflict(&self, stream: &StreamId, expected: ExpectedVersion) -> Conflict {
+        let after = match expected {
+            ExpectedVersion::NoStream => Some(Version::NONE),
+            ExpectedVersion::Exact(version) => Some(version),
+            ExpectedVersion::Any | ExpectedVersion::StreamExists => None,
+        };
+        let stored = self.streams.get(stream);
+        let winner = after.zip(stored).and_then(|(version, stored)| stored.commit_after(version).cloned());
+        Conflict::new(stream.clone(), expected, Some(self.head(stream)), Cost::write(0.0)).with_commit(winner)
     }
 
     fn write(&mut self, set: &WriteSet) -> Result<(), WriteError> {

@@ -15,13 +15,16 @@ use crate::repository::ExecuteError;
 use crate::repository::error::KeyReused;
 use crate::repository::retry::Retrying;
 use crate::store::{
-    Append, Conflict, EventRange, EventStore, IdempotencyKey, IdempotencyRecord, NewIdempotencyRecord,
-    StoreError, WriteError, WriteSet,
+    Append, Commit, Conflict, EventRange, EventStore, IdempotencyKey, IdempotencyRecord,
+    NewIdempotencyRecord, StoreError, WriteError, WriteSet,
 };
 use crate::stream_id::StreamId;
 
 /// How long an idempotency key is remembered by default: 7 days.
 pub(super) const DEFAULT_RETENTION: Duration = Duration::from_hours(7 * 24);
+
+/// How many commits of other writers are followed without a read.
+const MOST_FOLLOWED: u32 = 3;
 
 /// The aggregates that are loaded, decided on, and written together.
 pub(super) trait Participants {
@@ -33,6 +36,10 @@ pub(super) trait Participants {
 
     /// Brings all states up to date, and returns whether one has changed.
     async fn refresh(&mut self) -> Result<bool, StoreError>;
+
+    /// Goes on to the state after `commit`, with which the write has met a conflict in `stream`, without a read. Returns
+    /// `false` if the states must be read instead.
+    fn follow(&mut self, stream: &StreamId, commit: &Commit) -> bool;
 
     /// Returns whether all states were read with strong consistency.
     fn are_fresh(&self) -> bool;
@@ -70,6 +77,10 @@ pub(super) struct Execution<'e, P> {
     idempotency: Option<Idempotency>,
     /// How many times the commands were decided.
     pub(super) attempts: u32,
+    /// How many of these decisions followed a read, or the first load.
+    rounds: u32,
+    /// How many commits of other writers were followed since then.
+    followed: u32,
     /// What the writes cost, and the reads that are not of a participant.
     pub(super) cost: Cost,
 }
@@ -96,7 +107,16 @@ impl<'e, P: Participants> Execution<'e, P> {
         retrying: Retrying<'e>,
         idempotency: Option<Idempotency>,
     ) -> Self {
-        Self { participants, store, retrying, idempotency, attempts: 1, cost: Cost::ZERO }
+        Self {
+            participants,
+            store,
+            retrying,
+            idempotency,
+            attempts: 1,
+            rounds: 1,
+            followed: 0,
+            cost: Cost::ZERO,
+        }
     }
 
     /// Loads the states for the first decision.
@@ -171,10 +191,23 @@ impl<'e, P: Participants> Execution<'e, P> {
         if self.participants.creates(&conflict.stream) {
             return Err(ExecuteError::AlreadyExists(conflict));
         }
-        self.retrying.wait_after_conflict(conflict, self.attempts).await?;
+        if self.follows(&conflict) {
+            self.followed += 1;
+        } else {
+            self.retrying.wait_after_conflict(conflict, self.rounds).await?;
+            (self.rounds, self.followed) = (self.rounds + 1, 0);
+            self.participants.refresh().await?;
+        }
         self.attempts += 1;
-        self.participants.refresh().await?;
         Ok(Next::Decide)
+    }
+
+    /// Goes on to the state after the commit that won the race, if the conflict has it. That takes no request, so the
+    /// next write needs no delay. A stream that has gone on several times is busy: it is read after a delay instead.
+    fn follows(&mut self, conflict: &Conflict) -> bool {
+        let Some(commit) = &conflict.commit else { return false };
+        let may_retry = self.retrying.policy.allows_another(1);
+        may_retry && self.followed < MOST_FOLLOWED && self.participants.follow(&conflict.stream, commit)
     }
 
     /// Returns why the commands were not accepted, unless they were executed before under their key.

@@ -129,6 +129,21 @@ impl<A: Aggregate> Fold<A> {
         self.tail.add(&commit.events);
         Ok(())
     }
+
+    /// Applies `commit`, which another writer has recorded. Returns `false`, without a change to the state, if it does
+    /// not follow the last event, or cannot be decoded.
+    pub(super) fn follow(&mut self, commit: &Commit) -> bool {
+        if commit.first != self.version.next() || commit.events.is_empty() {
+            return false;
+        }
+        let events = commit.events.iter().filter_map(|data| decode::<A>(data).transpose());
+        let Ok(events) = events.collect::<Result<Vec<_>, _>>() else { return false };
+        events.iter().for_each(|event| self.state.apply_event(event));
+        self.version = commit.last();
+        self.time = Some(commit.time);
+        self.tail.add(&commit.events);
+        true
+    }
 }
 
 impl<A: Aggregate> From<Fold<A>> for Loaded<A> {

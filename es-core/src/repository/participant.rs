@@ -16,7 +16,7 @@ use crate::repository::request::{Decided, MakeWrites};
 use crate::repository::retry::Deadline;
 use crate::repository::{ExecuteError, Inner, Outcome};
 use crate::store::{
-    AdditionalWrite, Append, ClaimChange, Conflict, EventRange, NewCommit, StoreError, WriteSet,
+    AdditionalWrite, Append, ClaimChange, Commit, Conflict, EventRange, NewCommit, StoreError, WriteSet,
 };
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
@@ -141,6 +141,21 @@ impl<A: Aggregate> Participant<A> {
         self.inner.remember(&self.stream, &mut self.fold);
         self.fresh = true;
         Ok(self.fold.version > seen)
+    }
+
+    /// Goes on to the state after `commit`, which another writer has recorded, without a read: the state may be outdated
+    /// then. Returns `false` if that is not possible.
+    pub(super) fn follow(&mut self, commit: &Commit) -> bool {
+        if self.ahead > 0 || !self.fold.follow(commit) {
+            return false;
+        }
+        self.fresh = false;
+        true
+    }
+
+    /// Returns whether the state has only events that are recorded.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.ahead == 0
     }
 
     /// Fails if the aggregate is not at the `expected` version, or exists although the commands create it.

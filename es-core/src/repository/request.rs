@@ -23,7 +23,7 @@ use crate::repository::participant::Participant;
 use crate::repository::report::{Numbers, Report};
 use crate::repository::retry::Deadline;
 use crate::repository::{ExecuteError, Repository};
-use crate::store::{AdditionalWrite, Append, EventRange, IdempotencyRecord, StoreError, WriteSet};
+use crate::store::{AdditionalWrite, Append, Commit, EventRange, IdempotencyRecord, StoreError, WriteSet};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
@@ -461,6 +461,10 @@ impl<A: Aggregate> Participants for Single<'_, A> {
 
     async fn refresh(&mut self) -> Result<bool, StoreError> {
         self.participant.refresh().await
+    }
+
+    fn follow(&mut self, _: &StreamId, commit: &Commit) -> bool {
+        self.participant.follow(commit)
     }
 
     fn are_fresh(&self) -> bool {

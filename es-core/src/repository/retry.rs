@@ -15,7 +15,8 @@ pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Sets how often and how fast a repository retries.
 ///
-/// After a conflict, a command is decided again on the new state. After a request that was throttled or had no
+/// After a conflict, a command is decided again on the new state. The conflict usually contains the commit that won the
+/// race: up to three times, the attempt continues after that commit, without a delay or a read. After a request that was throttled or had no
 /// response, the very same request is sent again; such retries also need a token of the [`RetryBudget`]. All retries
 /// end at the [deadline](crate::RepositoryBuilder::deadline).
 ///
@@ -51,6 +52,9 @@ impl RetryPolicy {
     }
 
     /// Sets the maximum number of attempts, including the first (default: 16). Zero counts as one.
+    ///
+    /// An attempt that continues after the commit that won the race is still one attempt, although the command is
+    /// decided again. If only one attempt is allowed, it does not continue.
     #[must_use]
     pub fn with_max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts.max(1);

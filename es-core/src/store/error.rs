@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
 use crate::feed::FeedError;
-use crate::store::{Claimed, IdempotencyRecord};
+use crate::store::{Claimed, Commit, IdempotencyRecord};
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
 
@@ -258,7 +258,7 @@ impl Error for DeadlineExceeded {
 
 /// A conflict: the stream is not at the version that an append expects.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("the stream `{stream}` is not at {expected}{}", found(*.actual))]
+#[error("the stream `{stream}` {}{}", missed(*.expected), found(*.actual))]
 #[non_exhaustive]
 pub struct Conflict {
     /// The stream.
@@ -267,8 +267,18 @@ pub struct Conflict {
     pub expected: ExpectedVersion,
     /// A version that the stream has reached, if the store knows one. It may have changed since.
     pub actual: Option<Version>,
+    /// The commit right after the expected version, if the store has it without another request: the winner of the
+    /// race. `None` if it is stored in parts or cannot be decoded.
+    pub commit: Option<Box<Commit>>,
     /// What the attempt cost.
     pub cost: Cost,
+}
+
+fn missed(expected: ExpectedVersion) -> String {
+    match expected {
+        ExpectedVersion::NoStream => "is not new".to_owned(),
+        expected => format!("is not at {expected}"),
+    }
 }
 
 fn found(actual: Option<Version>) -> String {
@@ -283,7 +293,14 @@ impl Conflict {
     /// Returns the conflict of an append with a stream that has reached the version `actual`.
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, actual: Option<Version>, cost: Cost) -> Self {
-        Self { stream, expected, actual, cost }
+        Self { stream, expected, actual, commit: None, cost }
+    }
+
+    /// Adds the commit right after the expected version.
+    #[must_use]
+    pub fn with_commit(mut self, commit: Option<Commit>) -> Self {
+        self.commit = commit.map(Box::new);
+        self
     }
 }
 

@@ -54,8 +54,9 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`AppendError::Conflict`] if the stream is not at the expected version; nothing was stored then.
-    /// [`AppendError::Store`] otherwise. After [`StoreError::Unavailable`], the outcome is unknown, and repeating the
+    /// [`AppendError::Conflict`] if the stream is not at the expected version; nothing was stored then. The conflict
+    /// should contain [the commit](Conflict::commit) that follows the expected version, so that a repository can decide
+    /// again without a read. [`AppendError::Store`] otherwise. After [`StoreError::Unavailable`], the outcome is unknown, and repeating the
     /// append resolves it.
     async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use es_core::store::{Append, AppendError, Appended, Conflict};
+use es_core::store::{Append, AppendError, Appended, Commit, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
 use super::item::{Attributes, CommitHead, commit_items};
@@ -63,11 +63,14 @@ impl Table {
         let (old, read) = old.map_err(|error| qualified(error, is_outcome_unknown))?;
         cost += read;
         match old {
-            Some(old) if old.id == append.commit().id => Ok(self.repeated(stream, old, last, cost)?),
+            Some(old) if old.head.id == append.commit().id => {
+                Ok(self.repeated(stream, old.head, last, cost)?)
+            }
             // Commits are never moved, so no late attempt of this append can succeed any more.
             old => {
-                let actual = old.map(|old| old.last);
-                Err(Conflict::new(stream.clone(), append.expected(), actual, cost).into())
+                let (actual, winner) = old.map(|old| (old.head.last, old.commit)).unzip();
+                let conflict = Conflict::new(stream.clone(), append.expected(), actual, cost);
+                Err(conflict.with_commit(winner.flatten()).into())
             }
         }
     }
@@ -97,17 +100,21 @@ impl Table {
         if head.version == version {
             return self.append_at(append, version, head.cost).await;
         }
-        let mut cost = head.cost;
+        let (mut cost, mut winner) = (head.cost, None);
         if head.version > version {
             // An earlier attempt of this append may have succeeded.
             let (found, read) = self.commit_at(stream, version.next()).await?;
             cost += read;
-            if let Some(found) = found.filter(|found| found.id == append.commit().id) {
-                let last = append.last_version_after(version)?;
-                return Ok(self.repeated(stream, found, last, cost)?);
+            if let Some(found) = found {
+                if found.head.id == append.commit().id {
+                    let last = append.last_version_after(version)?;
+                    return Ok(self.repeated(stream, found.head, last, cost)?);
+                }
+                winner = found.commit;
             }
         }
-        Err(Conflict::new(stream.clone(), append.expected(), Some(head.version), cost).into())
+        let conflict = Conflict::new(stream.clone(), append.expected(), Some(head.version), cost);
+        Err(conflict.with_commit(winner).into())
     }
 
     /// Appends at the end of the stream.
@@ -153,9 +160,9 @@ impl Table {
         stream: &StreamId,
         first: Version,
         item: Option<Item>,
-    ) -> Result<(Option<CommitHead>, Cost), StoreError> {
+    ) -> Result<(Option<OldCommit>, Cost), StoreError> {
         match item {
-            Some(item) => Ok((Some(head_of(stream, item)?), Cost::ZERO)),
+            Some(item) => Ok((Some(OldCommit::of(stream, item)?), Cost::ZERO)),
             None => self.commit_at(stream, first).await,
         }
     }
@@ -182,13 +189,28 @@ impl Table {
         &self,
         stream: &StreamId,
         first: Version,
-    ) -> Result<(Option<CommitHead>, Cost), StoreError> {
+    ) -> Result<(Option<OldCommit>, Cost), StoreError> {
         let (item, cost) = self.get(key(stream.as_str(), names::commit_key(first))).await?;
-        let head = item.map(|item| head_of(stream, item)).transpose()?;
-        Ok((head, cost))
+        let old = item.map(|item| OldCommit::of(stream, item)).transpose()?;
+        Ok((old, cost))
     }
 }
 
-fn head_of(stream: &StreamId, item: Item) -> Result<CommitHead, StoreError> {
-    Attributes::of(stream, item)?.commit_head()
+/// The commit that has the version at which another one was to be stored.
+pub(crate) struct OldCommit {
+    pub(crate) head: CommitHead,
+    /// The commit with its events, if the item has all of them and they can be decoded. Otherwise, the load after the
+    /// conflict reads the commit, and reports the problem.
+    pub(crate) commit: Option<Commit>,
+}
+
+impl OldCommit {
+    /// Returns the commit that `item` belongs to.
+    pub(crate) fn of(stream: &StreamId, item: Item) -> Result<Self, StoreError> {
+        let head = Attributes::of(stream, item.clone())?.commit_head()?;
+        let part = Attributes::of(stream, item)?.part().ok();
+        let commit = part.map(|part| part.commit);
+        let commit = commit.filter(|commit| (commit.first, commit.last()) == (head.first, head.last));
+        Ok(Self { head, commit })
+    }
 }

@@ -9,6 +9,7 @@ use es_core::store::{
 };
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
+use super::append::OldCommit;
 use super::claims::{claim_item, claim_key, holder_of, record_from, record_item, record_key};
 use super::item::commit_items;
 use crate::table::responses::write_units;
@@ -201,15 +202,17 @@ impl Table {
                     let first = written.appended[*index].first;
                     let (old, read) = self.old_commit(append.stream(), first, item.clone()).await?;
                     cost += read;
-                    if let Some(old) = old.filter(|old| old.id == append.commit().id) {
-                        self.repeated(append.stream(), old, written.appended[*index].last, cost)?;
+                    if let Some(old) = &old
+                        && old.head.id == append.commit().id
+                    {
+                        self.repeated(append.stream(), old.head, written.appended[*index].last, cost)?;
                         return Ok(written.at_cost(cost).repeated());
                     }
-                    let actual = old.map(|old| old.last);
-                    conflict = Some((append.stream(), append.expected(), actual));
+                    conflict.get_or_insert((append.stream(), append.expected(), old));
                 }
                 Purpose::Unchanged(stream, version) => {
-                    conflict = conflict.or(Some((stream, ExpectedVersion::Exact(*version), None)));
+                    let old = item.clone().and_then(|item| OldCommit::of(stream, item).ok());
+                    conflict.get_or_insert((stream, ExpectedVersion::Exact(*version), old));
                 }
                 Purpose::Claim(_) | Purpose::Once(_) | Purpose::Joined(_) => {}
             }
@@ -234,8 +237,10 @@ impl Table {
                 };
             }
         }
-        if let Some((stream, expected, actual)) = conflict {
-            return Err(Conflict::new(stream.clone(), expected, actual, cost).into());
+        if let Some((stream, expected, old)) = conflict {
+            let (actual, winner) = old.map(|old| (old.head.last, old.commit)).unzip();
+            let conflict = Conflict::new(stream.clone(), expected, actual, cost);
+            return Err(conflict.with_commit(winner.flatten()).into());
         }
         // What still changes is seen again first: the holder of a claim may be giving it back right now.
         if reasons.iter().any(|reason| matches!(reason, Reason::Transient(_) | Reason::Permanent(_))) {

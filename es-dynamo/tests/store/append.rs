@@ -1,5 +1,6 @@
 //! Appending: what is sent, and what a refused write means.
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::store::{Append, AppendError, Conflict};
 use es_core::{EventStore, ExpectedVersion, StoreError, Version};
 
@@ -178,6 +179,9 @@ async fn a_conflict_tells_who_was_there() {
         assert_eq!(refused.actual, Some(Version::new(5)), "{append:?}");
         assert_eq!(wire.seen(), requests, "{append:?}");
         assert_eq!(refused.cost.requests as usize, requests.len());
+        // At the other versions, there is no commit that could have won the race.
+        let winner = refused.commit.map(|commit| (commit.first.get(), commit.last().get()));
+        assert_eq!(winner, (refused.expected == exact(2)).then_some((3, 5)));
     }
     let refused = conflict(store.append(&append(ExpectedVersion::NoStream, 1)).await.expect_err("refused"));
     assert_eq!(refused.actual, Some(Version::new(2)), "the first commit's end is all that is known");
@@ -254,6 +258,30 @@ async fn a_damaged_item_at_the_place_is_reported() {
     assert!(matches!(error, AppendError::Store(StoreError::Corrupt { .. })), "{error:?}");
     let shown = format!("{error} {error:?}");
     assert!(shown.contains("order#ann") && !shown.contains("secret"), "{shown}");
+}
+
+/// An item whose events cannot be read is still recognized as another commit. The read after the conflict reports it.
+#[tokio::test]
+async fn a_conflict_leaves_out_a_winner_with_damaged_events() {
+    let Watched { store, other, wire, .. } = watched().await;
+    let id = uuid::Uuid::from_u128(7).to_string();
+    let item = |events| {
+        Item::from([
+            ("pk".to_owned(), text("order#ann")),
+            ("sk".to_owned(), text("E#000000000001")),
+            ("id".to_owned(), text(&id)),
+            ("lv".to_owned(), number("1")),
+            ("at".to_owned(), number("1")),
+            ("ev".to_owned(), events),
+        ])
+    };
+    for damaged in [text("secret"), AttributeValue::L(Vec::new()), AttributeValue::L(vec![text("secret")])] {
+        put(&other, item(damaged)).await;
+        let late = Append::after_loaded(stream(), Version::NONE, commit(1));
+        let refused = conflict(store.append(&late).await.expect_err("refused"));
+        assert_eq!((refused.actual, refused.commit), (Some(Version::FIRST), None));
+        assert_eq!(wire.seen(), ["PutItem"]);
+    }
 }
 
 /// The limit is DynamoDB's own, to the byte: one byte less is one item, one more is two.

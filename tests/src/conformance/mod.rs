@@ -42,6 +42,7 @@ macro_rules! conformance {
         );
         $crate::conformance!(@rules $store, contract, race:
             writers_from_one_version_with_commits_of_different_lengths,
+            a_conflict_contains_the_winner,
             of_many_writers_from_one_version_one_wins,
             appends_at_any_version_all_succeed,
         );
@@ -132,6 +133,7 @@ macro_rules! conformance {
         $crate::conformance!(@rules $store, repository, damage:
             an_unknown_event_stops_the_load_and_is_named,
             a_malformed_event_stops_the_load_and_is_not_quoted,
+            a_winner_that_cannot_be_decoded_stops_the_command,
             a_retired_event_is_skipped,
         );
         $crate::conformance!(@rules $store, repository, limits:
@@ -149,6 +151,10 @@ macro_rules! conformance {
         $crate::conformance!(@rules $store, repository, races:
             sixteen_writers_of_fifty_commands_lose_nothing,
             a_retry_decides_on_the_state_of_the_winner,
+            a_busy_stream_is_read_after_three_lost_races,
+            a_winner_of_any_size_is_followed,
+            a_rejection_after_a_lost_race_is_verified,
+            a_lost_race_in_a_transaction_costs_one_request,
             a_conflict_at_every_attempt_is_reported,
         );
         $crate::conformance!(@rules $store, repository, claims:

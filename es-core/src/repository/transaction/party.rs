@@ -22,7 +22,7 @@ use crate::repository::report::{Numbers, Report};
 use crate::repository::request::MakeWrites;
 use crate::repository::retry::{Deadline, RetryTokens};
 use crate::repository::{ExecuteError, Inner};
-use crate::store::{AdditionalWrite, Append, EventRange, IdempotencyRecord, StoreError, WriteSet};
+use crate::store::{AdditionalWrite, Append, Commit, EventRange, IdempotencyRecord, StoreError, WriteSet};
 use crate::stream_id::StreamId;
 use crate::version::ExpectedVersion;
 
@@ -57,6 +57,12 @@ pub(super) trait AnyParty: Any + Send + Sync {
 
     /// Brings the state up to date, and returns whether it has changed.
     fn refresh(&mut self) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Goes on to the state after `commit` without a read, if that is possible.
+    fn follow(&mut self, commit: &Commit) -> bool;
+
+    /// Returns whether the state has only events that are recorded.
+    fn is_recorded(&self) -> bool;
 
     fn is_fresh(&self) -> bool;
 
@@ -157,6 +163,14 @@ impl<A: Aggregate> AnyParty for Party<A> {
 
     fn refresh(&mut self) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.participant.refresh().boxed()
+    }
+
+    fn follow(&mut self, commit: &Commit) -> bool {
+        self.participant.follow(commit)
+    }
+
+    fn is_recorded(&self) -> bool {
+        self.participant.is_recorded()
     }
 
     fn is_fresh(&self) -> bool {
@@ -266,6 +280,13 @@ impl Participants for Parties {
     async fn refresh(&mut self) -> Result<bool, StoreError> {
         let changed = try_join_all(self.all.iter_mut().map(|party| party.refresh())).await?;
         Ok(changed.contains(&true))
+    }
+
+    fn follow(&mut self, stream: &StreamId, commit: &Commit) -> bool {
+        // All commands are decided again, so none of the states may have events that were not recorded.
+        let is_possible = self.all.iter().all(|party| party.is_recorded());
+        let party = self.all.iter_mut().find(|party| party.stream() == stream);
+        is_possible && party.is_some_and(|party| party.follow(commit))
     }
 
     fn are_fresh(&self) -> bool {

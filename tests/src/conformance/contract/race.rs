@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use es_core::store::Append;
-use es_core::{EventStore, ExpectedVersion, Version};
+use es_core::store::{Append, AppendError, WriteError, WriteSet};
+use es_core::{EventStore, ExpectedVersion, Metadata, Version};
 use futures_util::future::join_all;
 
 use super::grow;
@@ -20,6 +20,42 @@ pub async fn writers_from_one_version_with_commits_of_different_lengths(store: A
         assert!(store.append(&second).await.expect_err("too late").is_conflict());
         assert_eq!(commits(&*store, &stream).await.len(), 2);
     }
+}
+
+/// A conflict contains the commit right after the expected version, whatever was appended after that.
+pub async fn a_conflict_contains_the_winner(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    let metadata = Metadata::new().with_actor("ann").with_entry("tenant", "acme");
+    for count in [1, 3, 2] {
+        let commit = new_commit(events(count)).with_metadata(metadata.clone());
+        store.append(&Append::new(stream.clone(), ExpectedVersion::Any, commit)).await.expect("appends");
+    }
+    let stored = commits(&*store, &stream).await;
+    for (loaded, winner) in [(0, &stored[0]), (1, &stored[1]), (4, &stored[2])] {
+        let after = |events| Append::after_loaded(stream.clone(), Version::new(loaded), new_commit(events));
+        let conflict = match store.append(&after(events(1))).await {
+            Err(AppendError::Conflict(conflict)) => conflict,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(conflict.commit.as_deref(), Some(winner));
+
+        let other = Append::new(new_stream(), ExpectedVersion::NoStream, new_commit(events(1)));
+        let sets = [
+            WriteSet::new().append(after(events(2))).append(other.clone()),
+            WriteSet::new().append(other).unchanged(stream.clone(), Version::new(loaded)),
+        ];
+        for set in sets {
+            let conflict = match store.write(&set).await {
+                Err(WriteError::Conflict(conflict)) => conflict,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((&conflict.stream, conflict.commit.as_deref()), (&stream, Some(winner)));
+        }
+    }
+    let new = Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events(1)));
+    let Err(AppendError::Conflict(conflict)) = store.append(&new).await else { panic!("is not new") };
+    assert_eq!(conflict.commit.as_deref(), Some(&stored[0]));
+    assert_eq!(commits(&*store, &stream).await, stored);
 }
 
 /// Of many concurrent writers from the same version exactly one succeeds.

@@ -1,11 +1,12 @@
 //! Events that cannot be read.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use es_core::{DecodeError, EventData, EventStore, StoreError, Version};
+use es_core::{DecodeError, EventData, EventStore, ExecuteError, StoreError, Version};
 
 use super::{account, append, deposited};
-use crate::domain::{Deposit, Deposited};
+use crate::domain::{Deposit, Deposited, Overdrawn};
 
 /// Nothing is skipped silently.
 pub async fn an_unknown_event_stops_the_load_and_is_named(store: Arc<dyn EventStore>) {
@@ -49,6 +50,24 @@ pub async fn a_malformed_event_stops_the_load_and_is_not_quoted(store: Arc<dyn E
         assert_eq!(name, "Deposited");
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
+}
+
+/// The winner of a race is in the conflict; one that cannot be decoded is read, and named.
+pub async fn a_winner_that_cannot_be_decoded_stops_the_command(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    let decisions = AtomicU32::new(0);
+    let error = accounts
+        .decide(&id, async |_, _| {
+            if decisions.fetch_add(1, Ordering::SeqCst) == 0 {
+                append(&store, &id, vec![deposited(1, "a"), EventData::new("Frozen", 1, "{}")]).await;
+            }
+            Ok::<_, Overdrawn>(Deposited { cents: 1, note: "late".to_owned() }.into())
+        })
+        .await
+        .expect_err("stops");
+    let ExecuteError::Store(StoreError::Decode { version, .. }) = &error else { panic!("{error:?}") };
+    assert_eq!((*version, decisions.into_inner()), (Version::new(2), 1));
+    assert_eq!(accounts.version(&id).await.expect("is known"), Version::new(2));
 }
 
 /// Retired events keep their versions and do nothing.
