@@ -89,12 +89,14 @@
 //! | [`projection`], [`process`], [`publish`] | projections, processes, and publishing, with their settings and errors | applications |
 //! | [`schema`] | the shapes of stored types | applications, with the schema lock |
 //! | `testing` | given/when/then, the schema lock, fault injection (feature `testing`) | tests |
+//! | [`workers`] | the supervision of projectors and indexers (feature `tokio`) | applications |
 //! | [`store`], [`documents`], [`feed`] | the contracts that a store implements | authors of stores |
 //!
 //! # Features
 //!
 //! - `testing`: tools for tests.
 //! - `proptest`: `testing::check_laws`, which checks the laws of an aggregate with random commands.
+//! - `tokio`: `workers::Workers`, which runs indexers, projectors, and other workers.
 //! - `tracing-subscriber`: `MetadataLayer`, which takes the metadata of commands from `tracing` spans.
 //!
 //! The book in `docs/` continues from here: a tutorial, modeling, testing, evolution, and operations.
@@ -129,6 +131,7 @@ mod stream_id;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod version;
+pub mod workers;
 
 #[doc(hidden)]
 pub mod __private;
@@ -162,6 +165,10 @@ pub use snapshot::{Fingerprint, Snapshot, SnapshotPolicy, SnapshotState, Snapsho
 pub use store::{EventStore, StoreError};
 pub use stream_id::{InvalidStreamId, StreamId};
 pub use version::{ExpectedVersion, Version};
+pub use workers::Worker;
+#[cfg(feature = "tokio")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+pub use workers::Workers;
 
 // Their types occur in the signatures of this crate.
 #[doc(no_inline)]

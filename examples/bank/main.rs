@@ -3,11 +3,14 @@
 mod cli;
 
 use std::error::Error;
-use std::io;
 use std::process::ExitCode;
 
 use bank::Bank;
+use bank::domain::Account;
 use clap::Parser;
+use es_core::workers::{Workers, shutdown_signal};
+use es_core::{AggregateIds, Projector};
+use es_dynamo::Indexer;
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -28,10 +31,23 @@ async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
         eprintln!("{ACTOR_WARNING}");
     }
     let listener = TcpListener::bind(("127.0.0.1", options.port())).await?;
-    let stopped = stop_signal()?;
+    let stopped = shutdown_signal()?;
     println!("{}", options.greeting(listener.local_addr()?));
-    bank::serve(listener, Bank::new(store), settings, stopped).await;
-    Ok(())
+
+    let bank = Bank::new(store.clone());
+    // Keeps the list of all accounts, for jobs that visit each of them.
+    let ids = AggregateIds::<Account>::new(&store);
+    let workers = Workers::new()
+        .add(Projector::new(store.clone(), ids))
+        .add(Indexer::builder(&store).build()?)
+        .flush(&bank.accounts)
+        .spawn();
+    bank::serve(listener, bank, settings, async {
+        stopped.await;
+        println!("no new requests are accepted; those in progress are answered");
+    })
+    .await;
+    Ok(workers.shutdown().await?)
 }
 
 /// The startup warning of `--trust-actor-header`.
@@ -39,23 +55,3 @@ const ACTOR_WARNING: &str = "\
 WARNING: --trust-actor-header is set. The bank records the header X-Actor as the actor of a request and does not
          authenticate anyone: a client that reaches it directly can act in every name. Use it only behind a proxy
          that authenticates clients and replaces this header.";
-
-/// Completes at the first SIGTERM, as service managers and container platforms send it, or SIGINT (Ctrl-C).
-fn stop_signal() -> io::Result<impl Future<Output = ()> + Send> {
-    #[cfg(unix)]
-    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    Ok(async move {
-        #[cfg(unix)]
-        let terminated = async move {
-            terminated.recv().await;
-        };
-        #[cfg(not(unix))]
-        let terminated = std::future::pending::<()>();
-        tokio::select! {
-            () = terminated => {}
-            // If the handler of Ctrl-C cannot be installed, Ctrl-C ends the process.
-            Ok(()) = tokio::signal::ctrl_c() => {}
-        }
-        println!("no new requests are accepted; those in progress are answered");
-    })
-}

@@ -74,7 +74,7 @@ pub async fn serve(
     settings: Settings,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let api = api::router(bank.clone(), &settings);
+    let api = api::router(bank, &settings);
     let free = Arc::new(Semaphore::new(settings.max_connections.get()));
     let connections = TaskTracker::new();
     let closing = CancellationToken::new();
@@ -96,8 +96,6 @@ pub async fn serve(
     closing.cancel();
     connections.close();
     connections.wait().await;
-    // Snapshots are written in the background. Those that were started are completed.
-    bank.accounts.flush().await;
 }
 
 /// Waits until another connection is allowed, and accepts it.

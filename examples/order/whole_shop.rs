@@ -3,11 +3,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use es_core::process::Reacting;
-use es_core::projection::{Progress, ProjectorError};
-use es_core::{Aggregate, Projector, Repository, StoreError, StreamId};
+use es_core::projection::Progress;
+use es_core::workers::{RunningWorkers, Workers};
+use es_core::{Aggregate, Projector, Repository, StreamId};
 use es_dynamo::{DynamoStore, Indexer};
-use tokio::task::{JoinHandle, JoinSet};
 
 use crate::domain::stock::{Article, Receive};
 use crate::domain::wallet::PayIn;
@@ -32,13 +31,10 @@ const CUSTOMERS: [(&str, Money, u32); 3] =
 /// What the customers order.
 const ARTICLE: &str = "bowl";
 
-/// The workers beside the application; each could run in a separate process.
-struct Workers {
-    indexer: Indexer,
+/// What runs beside the commands.
+struct Beside {
     overview: Projector<Overview>,
-    fulfillment: Projector<Reacting<FulfillOrders>>,
-    indexing: JoinHandle<Result<(), StoreError>>,
-    projecting: JoinSet<Result<(), ProjectorError>>,
+    workers: RunningWorkers,
 }
 
 /// Tells it; the first order that is placed has the number `first`.
@@ -49,69 +45,50 @@ pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderI
         wallets: Repository::new(store.clone()),
         time_to_pay: TIME_TO_PAY,
     };
-    let workers = Workers::start(store, &shop)?;
-    look_at_all_orders(store, &workers, orders, first).await?;
+    let beside = Beside::start(store, &shop)?;
+    look_at_all_orders(store, &beside, orders, first).await?;
     order_with_wallets(&shop, first).await?;
-    look_at_the_wallets_orders(store, &workers, &shop, first).await?;
-    rebuild(&workers).await?;
-    workers.end().await
+    look_at_the_wallets_orders(store, &beside, &shop, first).await?;
+    rebuild(&beside.overview).await?;
+    // Each worker finishes its current work: first the projection and the process, then the indexer.
+    Ok(beside.workers.shutdown().await?)
 }
 
-impl Workers {
+impl Beside {
+    /// Starts the workers. Each could run in a separate process.
     fn start(store: &DynamoStore, shop: &FulfillOrders) -> Result<Self> {
-        // Brings the events of the table's stream into the feed.
-        let indexer = Indexer::builder(store).build()?;
         // Keeps the read models up to date.
         let overview = Projector::new(store.clone(), Overview::new(store));
-        // Does what follows from an order.
-        let fulfillment = Projector::of_process(store.clone(), shop.clone());
-
-        let indexing = tokio::spawn({
-            let indexer = indexer.clone();
-            async move { indexer.run().await }
-        });
-        let mut projecting = JoinSet::new();
-        projecting.spawn({
-            let overview = overview.clone();
-            async move { overview.run().await }
-        });
-        projecting.spawn({
-            let fulfillment = fulfillment.clone();
-            async move { fulfillment.run().await }
-        });
-        Ok(Self { indexer, overview, fulfillment, indexing, projecting })
-    }
-
-    /// Ends all of them, each once it has finished what it is about.
-    async fn end(mut self) -> Result<()> {
-        self.overview.shutdown();
-        self.fulfillment.shutdown();
-        while let Some(ended) = self.projecting.join_next().await {
-            ended??;
-        }
-        self.indexer.shutdown();
-        Ok(self.indexing.await??)
+        let workers = Workers::new()
+            .add(overview.clone())
+            // Does what follows from an order.
+            .add(Projector::of_process(store.clone(), shop.clone()))
+            // Brings the events of the table's stream into the feed.
+            .add(Indexer::builder(store).build()?)
+            .flush(&shop.orders)
+            .spawn();
+        Ok(Self { overview, workers })
     }
 }
 
 /// Waits until the read models include every event that the aggregate has now.
-async fn wait_for<A: Aggregate>(workers: &Workers, aggregates: &Repository<A>, id: &A::Id) -> Result<()> {
+async fn wait_for<A: Aggregate>(beside: &Beside, aggregates: &Repository<A>, id: &A::Id) -> Result<()> {
     let stream = StreamId::new(A::NAME, id)?;
     let version = aggregates.version(id).await?;
-    Ok(workers.overview.wait_for(&stream, version, LONGEST_WAIT).await?)
+    Ok(beside.overview.wait_for(&stream, version, LONGEST_WAIT).await?)
 }
 
 /// Questions that no single order can answer.
 async fn look_at_all_orders(
     store: &DynamoStore,
-    workers: &Workers,
+    beside: &Beside,
     orders: &Repository<Order>,
     first: OrderId,
 ) -> Result<()> {
     report::chapter("All orders: a projection keeps two read models");
     // A read model follows the commands with a delay. Earlier runs have left orders, too.
     for number in OrderId::FIRST.0..first.0 {
-        wait_for(workers, orders, &OrderId(number)).await?;
+        wait_for(beside, orders, &OrderId(number)).await?;
     }
     let overview = Overview::new(store);
     for row in overview.orders.find(OrderRow::BY_CUSTOMER, "Ann").all().await? {
@@ -142,7 +119,7 @@ async fn order_with_wallets(shop: &FulfillOrders, first: OrderId) -> Result<()> 
 /// Waits for the process to finish with each order, and then for the read models to follow.
 async fn look_at_the_wallets_orders(
     store: &DynamoStore,
-    workers: &Workers,
+    beside: &Beside,
     shop: &FulfillOrders,
     first: OrderId,
 ) -> Result<()> {
@@ -150,13 +127,13 @@ async fn look_at_the_wallets_orders(
     let overview = Overview::new(store);
     for (order, (customer, ..)) in (first.0..).map(OrderId).zip(CUSTOMERS) {
         tokio::time::timeout(LONGEST_WAIT, fulfilled_or_given_up(&fulfillments, order)).await??;
-        wait_for(workers, &shop.orders, &order).await?;
-        wait_for(workers, &shop.wallets, &customer.to_owned()).await?;
-        wait_for(workers, &fulfillments, &order).await?;
+        wait_for(beside, &shop.orders, &order).await?;
+        wait_for(beside, &shop.wallets, &customer.to_owned()).await?;
+        wait_for(beside, &fulfillments, &order).await?;
         let row = overview.orders.get(&order.to_string()).await?.ok_or("the row is there")?;
         report::line(&format!("{customer}'s order {} is {}", row.order, row.status));
     }
-    wait_for(workers, &shop.stock, &Article(ARTICLE.to_owned())).await
+    wait_for(beside, &shop.stock, &Article(ARTICLE.to_owned())).await
 }
 
 /// Waits until the process has recorded how it ended for the order.
@@ -171,19 +148,19 @@ async fn fulfilled_or_given_up(fulfillments: &Repository<Fulfillment>, order: Or
 }
 
 /// Both read models from the first event on, beside those that are read meanwhile.
-async fn rebuild(workers: &Workers) -> Result<()> {
+async fn rebuild(overview: &Projector<Overview>) -> Result<()> {
     report::chapter("The read models from zero, and a switch to the new ones");
-    workers.overview.rebuild().await?;
+    overview.rebuild().await?;
     loop {
-        let Some(progress) = workers.overview.rebuild_progress().await? else { break };
+        let Some(progress) = overview.rebuild_progress().await? else { break };
         report::progress(progress.finished(), progress.total());
         if progress.lag() == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    workers.overview.switch().await?;
-    let Progress { slices, .. } = workers.overview.progress().await?;
+    overview.switch().await?;
+    let Progress { slices, .. } = overview.progress().await?;
     report::line(&format!("switched; {} slices are up to date", slices.len()));
     Ok(())
 }

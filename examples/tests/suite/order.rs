@@ -40,7 +40,7 @@ fn tells_the_whole_story() {
             "-> rejected: cup is not in the order",
             "-> rejected: an order that is placed cannot be placed",
             "-> LineAdded                version 4   2 requests",
-            "-> LineAdded                version 5   4 requests",
+            "-> LineAdded                version 5   3 requests",
             "(another client came first: decided 2 times)",
             "-> OrderPaid                version 6   2 requests",
             "-> OrderShipped             version 7   2 requests",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use es_core::prelude::*;
 use es_core::testing::given;
-use es_core::{MemoryStore, StreamId};
+use es_core::{MemoryStore, StreamId, Workers};
 use serde::{Deserialize, Serialize};
 
 #[event]
@@ -124,10 +124,9 @@ async fn a_projection_keeps_rows() -> Result<(), BoxError> {
     let accounts: Repository<Account> = Repository::new(store.clone());
     let rows = ReadModel::of::<Accounts>(&store);
     let projector = Projector::new(store, Accounts { rows: rows.clone() });
-    let worker = tokio::spawn({
-        let projector = projector.clone();
-        async move { projector.run().await }
-    });
+
+    let workers = Workers::new().add(projector.clone()).flush(&accounts).spawn();
+
     let ann = "ann".to_owned();
     let stream = StreamId::new(Account::NAME, &ann)?;
 
@@ -135,8 +134,8 @@ async fn a_projection_keeps_rows() -> Result<(), BoxError> {
     projector.wait_for(&stream, done.version, Duration::from_secs(30)).await?; // read your own write
     assert_eq!(rows.find(AccountRow::BY_OWNER, "Ann").all().await?.len(), 1);
 
-    projector.shutdown();
-    worker.await??;
+    workers.shutdown().await?; // or `run_until_signal`, which waits for SIGTERM or Ctrl-C
+
     Ok(())
 }
 

@@ -21,3 +21,4 @@ mod processes;
 mod projections;
 mod publishing;
 mod recorder;
+mod workers;

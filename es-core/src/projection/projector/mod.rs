@@ -107,6 +107,10 @@ impl<P: Projection> Projector<P> {
         ProjectorBuilder::new(Arc::new(store), projection)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.inner.name
+    }
+
     pub(crate) fn projection(&self) -> &P {
         &self.inner.projection
     }

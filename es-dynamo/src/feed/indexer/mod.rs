@@ -15,7 +15,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::StoreError;
+use async_trait::async_trait;
+use es_core::workers::StopOrder;
+use es_core::{BoxError, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use self::outages::Outages;
@@ -31,7 +33,7 @@ pub use progress::IndexerProgress;
 
 /// Adds the commits of a table to its feed as they are written.
 ///
-/// It runs in the application or in a separate process. Any number of indexers may run at once; they share the shards of
+/// It runs in the application or in a separate process, as one of the [`Workers`](es_core::Workers) or in your own task. Any number of indexers may run at once; they share the shards of
 /// the table's stream. An indexer automatically [reconciles](crate::Reconciler) a table that has events but no feed yet,
 /// or whose stream has lost records because no indexer ran for a day.
 ///
@@ -125,6 +127,26 @@ impl Indexer {
             #[cfg(feature = "embedded")]
             Work::Outbox(worker) => worker.progress.get(),
         }
+    }
+}
+
+/// Stops after the consumers of the feed, so that the feed still receives what processes record while they stop.
+#[async_trait]
+impl es_core::Worker for Indexer {
+    fn name(&self) -> &str {
+        "indexer"
+    }
+
+    fn stop_order(&self) -> StopOrder {
+        StopOrder::Last
+    }
+
+    async fn run(&self) -> Result<(), BoxError> {
+        Ok(self.run().await?)
+    }
+
+    fn shutdown(&self) {
+        self.shutdown();
     }
 }
 

@@ -6,12 +6,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bank::Bank;
 use bank::domain::Account;
 use es_core::{Repository, Version};
+use es_dynamo::DynamoStore;
 use serde_json::Value;
 
-use super::client::{Api, Server, id, store};
+use super::client::{Api, id};
 
 /// How long a process may take to end, on a busy machine; most take less than a second.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(120);
@@ -125,16 +125,20 @@ async fn to_trust_the_actor_takes_a_flag_and_gives_a_warning() {
     }
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_bank_that_closes_has_written_its_snapshots() {
-    let store = store().await;
-    let server = Server::start(Bank::new(store.clone())).await;
-    let ann = server.api.account("Ann", "DE100001", 0).await;
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bank-snapshots.db");
+    let _ = std::fs::remove_file(&file);
+    let path = file.to_str().expect("a path in UTF-8");
+    let process = Process::start(&["--file", path]);
+    let ann = process.api.account("Ann", "DE100001", 0).await;
     for _ in 0..19 {
-        server.api.deposit(&ann, 1).send().await.expect(200);
+        process.api.deposit(&ann, 1).send().await.expect(200);
     }
     // The last command made it time for one.
-    server.stop().await;
+    assert_eq!(process.stop("TERM").errors, "");
+    let store = DynamoStore::embedded_at(&file).await.expect("opens");
     let accounts: Repository<Account> = Repository::new(store);
     let loaded = accounts.load(&id(&ann).parse().expect("an id")).await.expect("loaded");
     assert_eq!((loaded.snapshot, loaded.state.balance.in_cents()), (Some(Version::new(20)), 19));
