@@ -97,6 +97,7 @@ async fn run(seed: u64) -> Result<u64, String> {
                     .lost_requests(0.03)
                     .lost_answers(0.03)
                     .throttling(0.02)
+                    .refusals(0.02)
                     .internal_errors(0.02)
                     .unreadable_answers(0.03)
                     .stalls(0.01)
@@ -173,7 +174,9 @@ fn processes_hold_when_the_network_fails() {
                     .lost_answers(0.1)
                     .throttling(0.1)
                     .lost_requests(0.1)
-                    .unreadable_answers(0.1);
+                    .refusals(0.05)
+                    .unreadable_answers(0.1)
+                    .stalls(0.02);
                 let store = open(&engine, Some(&faults), None);
                 index(&store, Duration::from_millis(random.u64(100..8_000)), true).await;
             }
