@@ -197,6 +197,44 @@ impl Project<Withdrawn> for Seen {
     }
 }
 
+/// Has the name of [`Seen`].
+#[derive(Clone, Projection)]
+#[projection(name = "seen", events(Account(Deposited)))]
+struct SeenToo;
+
+impl Project<Deposited> for SeenToo {
+    async fn project(&mut self, _: &Deposited, _: &EventContext) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn projections_with_one_name_are_an_error_on_two_handles_of_one_table() {
+    let (store, _) = told().await;
+    let seen = Seen::default();
+    let worker = projector(&store, &seen);
+    let running = tokio::spawn({
+        let worker = worker.clone();
+        async move { worker.run().await }
+    });
+    worker.caught_up().await.expect("works");
+    let handle = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
+    let handle = handle.build().expect("a valid name");
+    let other = Projector::builder(handle, SeenToo).build();
+    let run = tokio::time::timeout(Duration::from_secs(120), other.run()).await.expect("does not work");
+    let error = run.expect_err("share checkpoints").to_string();
+    assert!(
+        error.contains("SeenToo` have the name `seen`, so they would share their checkpoints"),
+        "{error}"
+    );
+
+    // On another table, the name is free.
+    let (elsewhere, _) = told().await;
+    Projector::builder(elsewhere, SeenToo).build().run_until_caught_up().await.expect("works");
+    worker.shutdown();
+    running.await.expect("no panic").expect("ends");
+}
+
 fn projector(store: &DynamoStore, seen: &Seen) -> Projector<Seen> {
     let builder = Projector::builder(store.clone(), seen.clone()).retry(RetryPolicy::never());
     builder.on_failure(OnFailure::Park).build()

@@ -16,6 +16,9 @@ use fastrand::Rng;
 use super::failures::{neighbor, slice};
 use super::support::{Scripted, Work, diary, diary_of, paid, pass, projector, tell};
 
+/// Much longer than in other tests, where much time passes.
+const POLL: Duration = Duration::from_millis(250);
+
 #[tokio::test(start_paused = true)]
 async fn a_timeout_comes_once_and_survives_a_restart() {
     let store = MemoryStore::new();
@@ -50,10 +53,11 @@ async fn a_timeout_is_not_lost_and_comes_once_wherever_the_worker_dies() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_a_replaced_worker_is_found_whenever_it_is_stored() {
-    for at in (0..6_000).step_by(100) {
+    // Half a request between two runs.
+    for at in (0..6_000).step_by(250) {
         let store = MemoryStore::new();
         let late = Scripted::new(store.clone());
-        let first = projector(store.clone(), late.clone()).lease(Duration::from_secs(60)).build();
+        let first = projector(store.clone(), late.clone()).poll(POLL).lease(Duration::from_secs(60)).build();
         let _first = Work::on(&first);
         tell(&store, "a", "ann: pay wait remind note").await;
         pass(Duration::from_millis(200)).await;
@@ -61,7 +65,8 @@ async fn a_timeout_of_a_replaced_worker_is_found_whenever_it_is_stored() {
         let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_millis(500), Rng::with_seed(1));
         let second = Scripted::new(store.clone());
         second.let_go(1);
-        let _second = Work::on(&projector(slow, second).lease(Duration::from_millis(30)).build());
+        let second = projector(slow, second).poll(POLL).lease(Duration::from_millis(30)).build();
+        let _second = Work::on(&second);
         pass(Duration::from_millis(at)).await;
         late.let_go(1);
         // The requests of a reaction, and of one to a timeout; less than the time after which it would look anyway.
@@ -271,6 +276,41 @@ async fn timeouts_that_fail_are_parked_if_events_are() {
     assert!(projector.parked().await.expect("parked").is_empty());
     let expected = ["remind note then fail note", "slow remind note then note", "note", "fail note"];
     assert_eq!(diary(&store).await, expected);
+}
+
+/// Another process parks the timeout whose command does not get through, and the slice goes on.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_is_delayed_can_be_parked() {
+    let store = MemoryStore::new();
+    let is_down = Arc::new(AtomicBool::new(true));
+    let refuses = Arc::clone(&is_down);
+    let unreached = FaultyStore::new(store.clone(), Faults::seeded(0).refusals(1.0));
+    let commands = Divert::to(store.clone(), unreached, move |_| refuses.load(Ordering::SeqCst));
+    let process = Scripted::new(store.clone()).with_commands_in(commands);
+    let _work = Work::on(&projector(store.clone(), process.clone()).poll(POLL).lease(POLL * 4).build());
+    tell(&store, "a", "ann: remind note then pay note").await;
+    pass(Duration::from_secs(60)).await;
+
+    let operator = projector(store.clone(), process).build();
+    let slice = slice(&store, "a").await;
+    let progress = operator.progress().await.expect("progress");
+    let (at, delay) = progress.delayed().next().expect("is delayed");
+    let kind = &delay.event.as_ref().expect("a timeout").kind;
+    assert!(at == slice && matches!(kind, FailedKind::Timeout { .. }), "{at}: {kind:?}");
+    operator.park(slice).await.expect("is delayed");
+    tell(&store, &neighbor(&store, "a").await, "bob: note").await;
+    pass(Duration::from_secs(10)).await;
+    assert_eq!(diary_of(&store, "bob").await, ["note"], "the slice goes on");
+    let parked = operator.parked().await.expect("parked");
+    assert!(matches!(&parked[..], [parked] if parked.event.is_timeout()), "{parked:?}");
+    assert_eq!(operator.progress().await.expect("progress").delayed().count(), 0);
+
+    is_down.store(false, Ordering::SeqCst);
+    operator.replay_parked().await.expect("ordered");
+    pass(Duration::from_secs(10)).await;
+    assert!(operator.parked().await.expect("parked").is_empty());
+    assert_eq!(diary(&store).await, ["remind note then pay note", "pay note"]);
+    assert_eq!(paid(&store).await, 1);
 }
 
 /// A timeout that schedules the next one, and so on: reminders for weeks.
