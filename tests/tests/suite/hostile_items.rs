@@ -2,6 +2,10 @@
 //!
 //! `fuzz/` looks for more of them, by the same rules.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
 use arbitrary::Unstructured;
 use es_core::store::Read;
 use es_core::{EventStore, Repository, StoreError, Version};
@@ -22,17 +26,34 @@ fn bytes(seed: u64) -> Vec<u8> {
 
 #[test]
 fn every_rule_holds_for_thousands_of_damaged_tables() {
-    let (mut sound, mut damaged, mut broken) = (0, 0, Vec::new());
-    for seed in 0..TABLES {
-        let case = case(&mut Unstructured::new(&bytes(seed))).expect("enough bytes");
-        *(if case.is_sound { &mut sound } else { &mut damaged }) += 1;
-        let outcome =
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime().block_on(check(case))));
-        if outcome.is_err() {
-            broken.push(seed);
+    let next = AtomicU64::new(0);
+    let work = || {
+        let (mut sound, mut damaged, mut broken) = (0, 0, Vec::new());
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= TABLES {
+                return (sound, damaged, broken);
+            }
+            let case = case(&mut Unstructured::new(&bytes(seed))).expect("enough bytes");
+            *(if case.is_sound { &mut sound } else { &mut damaged }) += 1;
+            let outcome = catch_unwind(AssertUnwindSafe(|| runtime().block_on(check(case))));
+            if outcome.is_err() {
+                broken.push(seed);
+            }
         }
-    }
+    };
+    let (mut sound, mut damaged, mut broken) = (0, 0, Vec::new());
+    thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let (more_sound, more_damaged, more_broken) = worker.join().expect("panics are caught");
+            (sound, damaged) = (sound + more_sound, damaged + more_damaged);
+            broken.extend(more_broken);
+        }
+    });
     assert!(broken.is_empty(), "the tables of the seeds {broken:?} break rules, see above");
+    assert_eq!(sound + damaged, TABLES);
     assert!(sound > TABLES / 10 && damaged > TABLES / 2, "{sound} sound tables, {damaged} damaged ones");
 }
 

@@ -113,7 +113,11 @@ async fn an_event_whose_handler_panics_or_hangs_is_parked_alone() {
         deposit(&store, "ada", &["a", "bad", "c"]).await;
         deposit(&store, &neighbor, &["after"]).await;
         let faulty = Faulty::with(fault);
-        let projector = projector(store.clone(), faulty.clone()).on_failure(OnFailure::Park).build();
+        let projector = projector(store.clone(), faulty.clone())
+            .poll(POLL)
+            .lease(POLL)
+            .on_failure(OnFailure::Park)
+            .build();
         let workers: Vec<_> = (0..3).map(|_| work(&projector)).collect();
         projector.caught_up().await.expect("goes on");
         // What was handled before the panic was handled again by a fresh clone, and finished once.
@@ -244,11 +248,11 @@ async fn a_stopped_slice_tries_again_at_growing_intervals() {
     let store = MemoryStore::new();
     deposit(&store, "ada", &["a"]).await;
     let service = Arc::new(Mutex::new(Service::Rejecting));
-    let projector = projector(store.clone(), Notifier(Arc::clone(&service))).poll(POLL).build();
+    let projector = projector(store.clone(), Notifier(Arc::clone(&service))).poll(POLL).lease(POLL).build();
     let worker = work(&projector);
     let mut intervals = Vec::new();
     while intervals.len() < 8 {
-        sleep(LEASE).await;
+        sleep(Duration::from_secs(1)).await;
         let progress = projector.progress().await.expect("progress");
         let Some((_, failure)) = progress.stopped().next() else { continue };
         assert!(failure.error.len() <= MAX_ERROR_TEXT && failure.error.ends_with("(truncated)"));
