@@ -1,4 +1,4 @@
-//! The check: the raw table, and everything that follows from it, against what the processes were told.
+//! The check: compares the raw table, and everything derived from it, with the journals.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::journal::{Attempted, Journals, Load, Part, Told};
 use crate::table::Table;
 use crate::worker::Workers;
 
-/// What a run led to.
+/// The numbers of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     accepted: u64,
@@ -26,38 +26,74 @@ pub(crate) struct Report {
     loads: usize,
     events: u64,
     bonuses: u64,
+    projected: u64,
+    published: u64,
+}
+
+impl Report {
+    /// Checks that a run did enough to prove something: without work, no promise can be broken.
+    ///
+    /// # Errors
+    ///
+    /// Names the number that is too small for a run of `seconds`. An idle machine reaches more than tenfold.
+    pub(crate) fn check_work(&self, seconds: u64) -> Result<(), String> {
+        let at_least = [
+            ("commands were accepted", self.accepted, seconds),
+            ("states were loaded", self.loads as u64, 1),
+            ("events were projected", self.projected, seconds),
+            ("events were published", self.published, seconds),
+            ("bonuses were granted", self.bonuses, seconds.div_ceil(10)),
+        ];
+        match at_least.into_iter().find(|(_, count, least)| count < least) {
+            None => Ok(()),
+            Some((what, count, least)) => Err(format!(
+                "the run did too little to prove anything: {count} {what}, expected at least {least}"
+            )),
+        }
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accepted, refused, unknown, unknown_but_recorded, loads, events, bonuses } = self;
+        let Self {
+            accepted,
+            refused,
+            unknown,
+            unknown_but_recorded,
+            loads,
+            events,
+            bonuses,
+            projected,
+            published,
+        } = self;
         write!(
             f,
             "{accepted} commands accepted, {refused} refused, {unknown} with an unknown outcome, of which \
-             {unknown_but_recorded} are recorded; {loads} loads, {events} events, {bonuses} bonuses"
+             {unknown_but_recorded} are recorded; {loads} loads, {events} events, {bonuses} bonuses, {projected} \
+             deposits projected, {published} events published"
         )
     }
 }
 
-/// A reason why a run has not passed.
+/// The reason why a run has not passed.
 #[derive(Debug)]
 pub(crate) enum Problem {
-    /// Something is still to happen.
+    /// Some work is still pending.
     Unfinished(String),
-    /// A promise was broken.
+    /// A promise is broken.
     Violation(String),
 }
 
 use Problem::{Unfinished, Violation};
 
-/// Checks everything that a run has left.
+/// Checks the result of a run.
 pub(crate) async fn check(
     store: &DynamoStore,
     workers: &Workers<new::Code>,
     journals: &Journals,
     published: &Path,
 ) -> Result<Result<Report, Problem>, BoxError> {
-    // The process still works. What follows from events is read first, so that the table has all those events.
+    // The workers still run. Derived data is read first, so that the table contains the events it is derived from.
     let published = broker::published(published)?;
     let feed: Arc<dyn Feed> = Arc::new(store.clone());
     let rows = new::Code::totals(&feed).rows.all().await?;
@@ -78,14 +114,14 @@ pub(crate) async fn check(
         check_progress("bonuses", workers.bonuses.progress().await)?;
         check_progress("publishing", workers.publishing.progress().await)?;
         check_feed(store).await?;
-        check_totals(&table, rows)?;
-        check_published(&table, &published)?;
+        report.projected = check_totals(&table, rows)?;
+        report.published = check_published(&table, &published)?;
         Ok(report)
     }
     .await)
 }
 
-/// Checks that the versions of each stream are contiguous and its commits differ; returns the number of events.
+/// Checks that the versions of each stream are contiguous and its commits differ. Returns the number of events.
 fn check_streams(table: &Table) -> Result<u64, Problem> {
     let mut events = 0;
     for (stream, commits) in &table.streams {
@@ -105,7 +141,7 @@ fn check_streams(table: &Table) -> Result<u64, Problem> {
     Ok(events)
 }
 
-/// The commits that hold a note, by account and note.
+/// The commits that contain a note, by account and note.
 struct Notes<'a>(HashMap<&'a str, HashMap<&'a str, Vec<Place<'a>>>>);
 
 /// The id and the last version of a commit.
@@ -147,7 +183,7 @@ impl<'a> Notes<'a> {
     }
 }
 
-/// Checks one command against what its process was told.
+/// Checks one command against its reported outcome.
 fn check_attempted(attempted: &Attempted, notes: &Notes<'_>, report: &mut Report) -> Result<(), Problem> {
     let places = attempted.parts.iter().flat_map(|Part { account, notes: all }| {
         all.iter().map(move |note| (account.as_str(), notes.commits(account, note)))
@@ -187,7 +223,7 @@ fn check_attempted(attempted: &Attempted, notes: &Notes<'_>, report: &mut Report
     }
 }
 
-/// Checks that each state that was loaded is the fold of the events up to its version.
+/// Checks that each loaded state is the fold of the events up to its version.
 fn check_loads(table: &Table, loads: &[Load]) -> Result<(), Problem> {
     let mut states = BTreeMap::new();
     for account in table.accounts() {
@@ -202,7 +238,7 @@ fn check_loads(table: &Table, loads: &[Load]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Checks that a fresh process loads, from snapshots, what the events lead to.
+/// Checks that a new process, which uses snapshots, loads the fold of the events.
 async fn check_states(store: &DynamoStore, table: &Table) -> Result<(), Problem> {
     let accounts: Repository<new::Account> = Repository::new(store.clone());
     for account in table.accounts() {
@@ -238,7 +274,7 @@ fn check_handles(table: &Table) -> Result<(), Problem> {
     }
 }
 
-/// Checks that each deposit that earns a bonus has led to one, once, and to one confirmation.
+/// Checks that each deposit that earns a bonus led to exactly one bonus and one confirmation.
 fn check_bonuses(table: &Table, notes: &Notes<'_>) -> Result<u64, Problem> {
     let mut counts: HashMap<(&str, &str, &str), usize> = HashMap::new();
     for (stream, commits) in &table.streams {
@@ -270,8 +306,8 @@ fn check_bonuses(table: &Table, notes: &Notes<'_>) -> Result<u64, Problem> {
     Ok(earned)
 }
 
-/// Checks that all events are handled. Faults that pass must not stop a slice; what an old release cannot read does,
-/// until a process of the new one comes.
+/// Checks that all events are handled. Transient faults must not stop a slice. An event that the old release cannot
+/// read does, until a process of the new release takes over.
 fn check_progress(name: &str, progress: Result<Progress, ProjectorError>) -> Result<(), Problem> {
     let progress = progress.map_err(|error| Unfinished(error_text(&error)))?;
     if progress.slices.iter().any(|slice| slice.parked > 0 || slice.skipped > 0) {
@@ -286,7 +322,7 @@ fn check_progress(name: &str, progress: Result<Progress, ProjectorError>) -> Res
     }
 }
 
-/// Checks that the feed has every event once and in order.
+/// Checks that the feed contains every event once and in order.
 async fn check_feed(store: &DynamoStore) -> Result<(), Problem> {
     let audit = Reconciler::builder(store).build().audit().await;
     let mut audit = audit.map_err(|error| Unfinished(error_text(&error)))?;
@@ -300,13 +336,14 @@ async fn check_feed(store: &DynamoStore) -> Result<(), Problem> {
     }
 }
 
-/// Checks that the rows are what follows from the events.
-fn check_totals(table: &Table, rows: Vec<Total>) -> Result<(), Problem> {
+/// Checks that the rows are the fold of the events; returns the number of deposits in them.
+fn check_totals(table: &Table, rows: Vec<Total>) -> Result<u64, Problem> {
+    let mut projected = 0;
     let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.account.clone(), row)).collect();
     for account in table.accounts() {
         let row = rows.remove(account);
         let found = row.map_or((0, 0, 0), |row| (row.deposits, row.cents, row.digest));
-        // The digest of the deposits that the row claims to have, in their order.
+        // The digest of as many deposits as the row claims to contain, in order.
         let mut expected = (0, 0, 0);
         for deposit in table.deposits(account).take(found.0 as usize) {
             expected = (expected.0 + 1, expected.1 + 1, digest(expected.2, deposit.text("note")));
@@ -320,15 +357,18 @@ fn check_totals(table: &Table, rows: Vec<Total>) -> Result<(), Problem> {
         if found.0 < deposits {
             return Err(Unfinished(format!("{account}: {} of {deposits} deposits are in the row", found.0)));
         }
+        projected += deposits;
     }
     match rows.is_empty() {
-        true => Ok(()),
+        true => Ok(projected),
         false => Err(Violation(format!("rows of accounts that have no events: {rows:?}"))),
     }
 }
 
-/// Checks that every event was published; that it was in order, [`broker::published`] has checked.
-fn check_published(table: &Table, published: &HashMap<String, u64>) -> Result<(), Problem> {
+/// Checks that every event was published. [`broker::published`] has checked the order.
+///
+/// Returns the number of published events.
+fn check_published(table: &Table, published: &HashMap<String, u64>) -> Result<u64, Problem> {
     for (stream, commits) in &table.streams {
         let last = commits.last().map_or(0, |commit| commit.last);
         let found = published.get(stream).copied().unwrap_or(0);
@@ -341,6 +381,23 @@ fn check_published(table: &Table, published: &HashMap<String, u64>) -> Result<()
     }
     match published.keys().find(|stream| !table.streams.contains_key(*stream)) {
         Some(stream) => Err(Violation(format!("{stream} was published, and does not exist"))),
-        None => Ok(()),
+        None => Ok(published.values().sum()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_work_does_not_pass() {
+        let report =
+            Report { accepted: 30, loads: 1, projected: 30, published: 30, bonuses: 3, ..Report::default() };
+        assert_eq!(report.check_work(30), Ok(()));
+        let error = report.check_work(31).expect_err("too little");
+        assert!(error.ends_with("30 commands were accepted, expected at least 31"), "{error}");
+        let error = Report { published: 0, ..report }.check_work(30).expect_err("too little");
+        assert!(error.ends_with("0 events were published, expected at least 30"), "{error}");
+        Report::default().check_work(1).expect_err("too little");
     }
 }

@@ -1,4 +1,4 @@
-//! Starts the processes, kills, pauses and upgrades them, and checks what they leave.
+//! Starts the processes; kills, pauses, and upgrades them; and checks the result.
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -18,16 +18,16 @@ use crate::proxy::Proxy;
 use crate::worker::{LEASE, Workers};
 use crate::{Plan, Version};
 
-/// How often something happens to one of the processes, on average.
+/// The average time between two disturbances.
 const PACE: Duration = Duration::from_millis(1500);
-/// How long processes may take to end, and all that was recorded to be handled.
+/// The time limit for processes to end, and for all recorded events to be handled.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Carries out a plan on a table that it creates.
+/// Creates a table, and runs a plan on it.
 ///
 /// # Errors
 ///
-/// The first promise that is found broken.
+/// The first broken promise.
 pub(crate) async fn run(plan: &Plan, seed: u64) -> Result<(), BoxError> {
     println!(
         "seed {seed}: {} processes for {} s, {} of the requests fail",
@@ -44,7 +44,7 @@ pub(crate) async fn run(plan: &Plan, seed: u64) -> Result<(), BoxError> {
 
 async fn run_in(folder: &Folder, plan: &Plan, seed: u64) -> Result<(), BoxError> {
     let table = format!("chaos-{seed}-{}", std::process::id());
-    // Without faults, only a busy machine makes the server slow.
+    // This client bypasses the proxy: only a busy machine makes its requests slow.
     let builder = DynamoStore::builder().attempt_timeout(PATIENCE).operation_timeout(PATIENCE);
     let store = builder.endpoint(plan.endpoint()).table(&table).build()?;
     let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
@@ -69,12 +69,14 @@ async fn run_in(folder: &Folder, plan: &Plan, seed: u64) -> Result<(), BoxError>
     workers.end().await?;
     let (requests, faults) = proxy.counts();
     println!("{requests} requests, {faults} faults, {counts}");
-    println!("{report}; nothing lost, nothing twice");
+    println!("{report}");
+    report.check_work(plan.seconds)?;
+    println!("nothing lost, nothing twice");
     store.client().delete_table().table_name(&table).send().await?;
     Ok(())
 }
 
-/// Fails when a slice has stopped: all faults pass, and such faults must not be stored as failures.
+/// Fails if a slice stops: all faults are transient, and must not be persisted as failures.
 async fn watch(store: &DynamoStore, folder: &Folder) -> Result<(), BoxError> {
     let workers = Workers::<old::Code>::idle(store, Broker::open(&folder.path("broker"), 0, 0.0)?)?;
     loop {
@@ -91,7 +93,7 @@ async fn watch(store: &DynamoStore, folder: &Folder) -> Result<(), BoxError> {
     }
 }
 
-/// Waits until all that was recorded is handled, and the check finds nothing.
+/// Waits until all recorded events are handled and the check passes.
 async fn finish(
     store: &DynamoStore,
     workers: &Workers<new::Code>,
@@ -109,7 +111,7 @@ async fn finish(
     }
 }
 
-/// A folder that is deleted in the end, unless it is kept.
+/// A folder that is deleted when it is dropped, unless it is kept.
 struct Folder {
     path: PathBuf,
     is_kept: bool,
@@ -135,7 +137,7 @@ impl Drop for Folder {
     }
 }
 
-/// How often something happened to a process.
+/// The numbers of disturbances.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     kills: u32,
@@ -181,7 +183,7 @@ impl Fleet {
         Ok(Self { processes, counts: Counts::default() })
     }
 
-    /// Kills, pauses and upgrades processes as long as the plan says.
+    /// Kills, pauses, and upgrades processes for the duration of the plan.
     async fn disturb(&mut self, plan: &Plan, random: &mut Rng) -> Result<(), BoxError> {
         let begin = Instant::now();
         while begin.elapsed() < plan.duration() {
@@ -198,7 +200,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Kills or pauses a process, or does nothing to it.
+    /// Kills a process, pauses it, or leaves it alone.
     async fn disturb_one(&mut self, index: usize, random: &mut Rng) -> Result<(), BoxError> {
         let process = &mut self.processes[index];
         match random.u8(..3) {
@@ -207,7 +209,7 @@ impl Fleet {
                 self.counts.kills += 1;
             }
             1 => {
-                // Up to twice the lease: some find that others have taken over.
+                // Up to twice the lease, so that others take over from some.
                 process.pause(LEASE.mul_f64(random.f64() * 2.0))?;
                 self.counts.pauses += 1;
             }
@@ -216,8 +218,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Brings the new release to as many processes as have their turn at this part of the run: none in the first
-    /// third, all in the last.
+    /// Upgrades processes in proportion to the progress of the run: none in its first third, all by its last.
     async fn upgrade(&mut self, part: f64) -> Result<(), BoxError> {
         let share = (part - 1.0 / 3.0) * 3.0;
         let upgraded = (share * self.processes.len() as f64).ceil().max(0.0) as usize;
@@ -231,7 +232,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Ends all processes, and returns their journals.
+    /// Ends all processes, and returns the paths of their journals.
     async fn end(self, stop: &Path) -> Result<Vec<PathBuf>, BoxError> {
         std::fs::write(stop, "")?;
         let mut journals = Vec::new();
@@ -243,7 +244,7 @@ impl Fleet {
     }
 }
 
-/// How a process is started.
+/// The arguments of a process.
 struct Start {
     endpoint: String,
     table: String,
@@ -283,12 +284,12 @@ struct Process {
     index: usize,
     start: Start,
     child: Child,
-    /// When a paused process continues.
+    /// The end of the current pause.
     paused_until: Option<Instant>,
 }
 
 impl Process {
-    /// Lets a process continue whose pause is over; an error when it has ended without being killed.
+    /// Resumes the process after its pause. Fails if it has ended without being killed.
     fn check(&mut self) -> Result<(), BoxError> {
         if let Some(status) = self.child.try_wait()? {
             return Err(format!("process {} has ended: {status}", self.index).into());
@@ -299,7 +300,7 @@ impl Process {
         Ok(())
     }
 
-    /// Kills the process, and starts another one with the same journal.
+    /// Kills the process, and starts another one with its journal.
     async fn restart(&mut self) -> Result<(), BoxError> {
         self.child.kill().await?;
         self.child = self.start.spawn()?;
@@ -318,7 +319,7 @@ impl Process {
         self.signal("-CONT")
     }
 
-    /// Waits for the process, which finds the stop file.
+    /// Waits for the process to end because of the stop file.
     async fn end(mut self) -> Result<(), BoxError> {
         self.resume()?;
         match timeout(PATIENCE, self.child.wait()).await {
