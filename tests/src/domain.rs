@@ -1,32 +1,32 @@
-//! A small domain to test with: an account whose rules can be broken.
+//! A small domain for tests: an account with rules that commands can violate.
 
 use es_core::prelude::*;
 use es_core::serde::{Deserialize, Serialize};
 
-/// Money came in.
+/// Money was deposited.
 #[event]
 pub struct Deposited {
-    /// How much, in cents.
+    /// The amount, in cents.
     pub cents: u64,
-    /// What for.
+    /// The note.
     pub note: String,
 }
 
-/// Money went out.
+/// Money was withdrawn.
 #[event]
 pub struct Withdrawn {
-    /// How much, in cents.
+    /// The amount, in cents.
     pub cents: u64,
 }
 
-/// A rate was set; not every `f64` has a JSON form.
+/// A rate was set. Not every `f64` has a JSON form.
 #[event]
 pub struct RateSet {
     /// The rate.
     pub rate: f64,
 }
 
-/// The account can be found under a handle that no other account has.
+/// The account took a handle, which is unique among accounts.
 #[event]
 pub struct HandleTaken {
     /// The handle.
@@ -44,15 +44,15 @@ pub struct HandleTaken {
     snapshot(every = 7)
 )]
 pub struct Account {
-    /// In cents.
+    /// The balance, in cents.
     pub balance: u64,
-    /// The notes of all deposits, so that a state shows every event that made it.
+    /// The notes of all deposits, so that a state shows every event it was folded from.
     pub notes: Vec<String>,
-    /// The last rate set.
+    /// The rate set last.
     pub rate: f64,
-    /// The handle, if it has one.
+    /// The handle, if any.
     pub handle: Option<String>,
-    /// How many events there were.
+    /// The number of events.
     pub events: u64,
 }
 
@@ -85,7 +85,7 @@ impl Apply<HandleTaken> for Account {
     }
 }
 
-/// What the account refuses.
+/// The reason why an account rejects a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overdrawn {
     /// The balance, in cents.
@@ -103,14 +103,14 @@ impl std::error::Error for Overdrawn {}
 /// Deposits an amount once for each note.
 #[derive(Clone, Debug)]
 pub struct Deposit {
-    /// How much each time, in cents.
+    /// The amount of each deposit, in cents.
     pub cents: u64,
-    /// What for.
+    /// The note.
     pub notes: Vec<String>,
 }
 
 impl Deposit {
-    /// One deposit.
+    /// Returns a command with one deposit.
     #[must_use]
     pub fn one(cents: u64, note: impl Into<String>) -> Self {
         Self { cents, notes: vec![note.into()] }
@@ -125,10 +125,10 @@ impl Handle<Deposit> for Account {
     }
 }
 
-/// Withdraws an amount, if it is there.
+/// Withdraws an amount, if the balance covers it.
 #[derive(Clone, Debug)]
 pub struct Withdraw {
-    /// How much, in cents.
+    /// The amount, in cents.
     pub cents: u64,
 }
 
@@ -158,10 +158,10 @@ impl Handle<SetRate> for Account {
     }
 }
 
-/// Does nothing, if an amount is there.
+/// Records nothing, and is rejected if the balance is lower than an amount.
 #[derive(Clone, Debug)]
 pub struct RequireBalance {
-    /// How much, in cents.
+    /// The amount, in cents.
     pub cents: u64,
 }
 
@@ -176,7 +176,7 @@ impl Handle<RequireBalance> for Account {
     }
 }
 
-/// Takes a handle, and gives back the one before.
+/// Takes a handle, and releases the previous one.
 #[derive(Clone, Debug)]
 pub struct TakeHandle {
     /// The handle.

@@ -1,17 +1,17 @@
-//! The conformance suite: what every event store has to do, as one async function per rule.
+//! The conformance suite for event stores: one async function per rule.
 //!
-//! [`conformance!`] turns the suite into tests of one store. The author of a store adds this package
-//! and tokio to the development dependencies, and a test:
+//! [`conformance!`] generates one test per rule for a store. Add this package and tokio to the development dependencies
+//! of your store, and a test:
 //!
 //! ```
 //! es_tests::conformance!(std::sync::Arc::new(es_core::MemoryStore::new()));
 //! # fn main() {}
 //! ```
 //!
-//! [`documents_conformance!`] does the same for documents, [`feed_conformance!`] for the feed.
+//! [`documents_conformance!`] generates the tests for documents, and [`feed_conformance!`] those for the feed.
 //!
-//! The rules in [`conformance::contract`] look at the store alone; those in [`conformance::repository`] look at
-//! what a repository makes of it.
+//! The rules in [`conformance::contract`] test the store alone; those in [`conformance::repository`] test a repository
+//! on the store.
 
 #![allow(clippy::missing_panics_doc)] // a rule that is broken panics: that is what rules are for
 
@@ -19,7 +19,7 @@ pub mod chaos;
 pub mod conformance;
 pub mod domain;
 
-/// The book's examples, compiled and run: one item for each chapter.
+/// Compiles and runs the examples of the book: one item per chapter.
 #[cfg(doctest)]
 mod book {
     #[doc = include_str!("../../docs/src/concepts.md")]
@@ -48,7 +48,7 @@ mod book {
     struct Diagnostics;
 }
 
-/// The book quotes messages of the compiler, and the UI tests contain them.
+/// Checks that each compiler message quoted in the book occurs in a UI test.
 #[test]
 fn the_book_quotes_the_compiler() {
     let ui = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
@@ -76,7 +76,7 @@ fn the_book_quotes_the_compiler() {
     }
 }
 
-/// The README quotes costs from the book, whose table is compared with a measurement in `examples`.
+/// Checks that the README quotes the costs in the book. A test in `examples` compares those with a measurement.
 #[test]
 fn the_readme_quotes_the_costs_of_the_book() {
     let readme = include_str!("../../README.md");
@@ -89,7 +89,7 @@ fn the_readme_quotes_the_costs_of_the_book() {
     }
 }
 
-/// The page on architecture names files and folders, and they exist.
+/// Checks that the files and folders named in ARCHITECTURE.md exist.
 #[test]
 fn the_architecture_names_what_exists() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

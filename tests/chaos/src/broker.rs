@@ -1,4 +1,4 @@
-//! The broker: a file to which all processes append the events that they publish.
+//! The broker: a file to which all processes append their published events.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use es_core::BoxError;
 use es_core::publish::{BatchLimits, Envelope, PublishError, Publisher};
 use fastrand::Rng;
 
-/// A publisher that sometimes fails before or after a batch is written, and sometimes refuses a part of it.
+/// A publisher that sometimes fails before or after it writes a batch, and sometimes rejects part of one.
 #[derive(Debug)]
 pub(crate) struct Broker {
     file: File,
@@ -52,7 +52,7 @@ impl Publisher for Broker {
             writeln!(lines, "{version} {}", envelope.stream()).map_err(PublishError::permanent)?;
             outcomes.push(Ok(()));
         }
-        // One call for all of it: the lines of several processes do not mix.
+        // With one system call, so that the lines of several processes do not interleave.
         (&self.file).write_all(lines.as_bytes()).map_err(PublishError::permanent)?;
         if self.happens() {
             return Err(PublishError::transient("no answer from the broker"));
@@ -61,11 +61,11 @@ impl Publisher for Broker {
     }
 }
 
-/// Reads up to which version each stream was published.
+/// Returns the version up to which each stream was published.
 ///
 /// # Errors
 ///
-/// When an event was published before an earlier one of its stream.
+/// If an event was published before an earlier one of its stream.
 pub(crate) fn published(path: &Path) -> Result<HashMap<String, u64>, BoxError> {
     let mut published: HashMap<String, u64> = HashMap::new();
     for line in std::fs::read_to_string(path)?.lines() {

@@ -1,4 +1,4 @@
-//! A client: one command or load after another, each in the journal.
+//! A client: sends commands and loads one by one, and records them in the journal.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,13 +16,13 @@ pub(crate) struct Client<A: Account> {
     pub(crate) accounts: Repository<A>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) random: Rng,
-    /// The beginning of all its notes and idempotency keys.
+    /// The prefix of all its notes and idempotency keys.
     pub(crate) prefix: String,
     /// The number of its next command.
     pub(crate) next: u64,
 }
 
-/// What a command does to one account.
+/// The effect of a command on one account.
 enum Change {
     Deposit,
     Withdraw,
@@ -43,7 +43,7 @@ impl<A: Account> Client<A> {
         }
     }
 
-    /// Deposits in a shared account, or in one that is new.
+    /// Deposits in a shared account or in a new one.
     async fn deposit(&mut self) -> Result<(), BoxError> {
         let number = self.number();
         let (account, expected) = match self.random.u8(..10) {
@@ -66,7 +66,7 @@ impl<A: Account> Client<A> {
         self.send(number, account, &Change::TakeHandle(handle), ExpectedVersion::Any).await
     }
 
-    /// Sends a command for one account; sometimes under an idempotency key, and then several times.
+    /// Sends a command for one account, sometimes several times with an idempotency key.
     async fn send(
         &mut self,
         number: u64,
@@ -121,7 +121,7 @@ impl<A: Account> Client<A> {
         self.journal.end(number, told.unwrap_or(Told::Unknown))
     }
 
-    /// Loads an account. A load that fails says nothing.
+    /// Loads an account. A failed load proves nothing.
     async fn load(&mut self) -> Result<(), BoxError> {
         let account = self.accounts_in_random_order().swap_remove(0);
         let Ok(loaded) = self.accounts.load(&account).await else { return Ok(()) };
@@ -140,7 +140,7 @@ impl<A: Account> Client<A> {
         accounts
     }
 
-    /// How many times a command is sent under its idempotency key; 0 if it has none.
+    /// Returns how many times to send a command with its idempotency key, or 0 for none.
     fn times(&mut self) -> usize {
         if self.random.bool() { self.random.usize(1..4) } else { 0 }
     }
@@ -179,7 +179,7 @@ fn withdraw(part: &Part) -> Withdraw {
     Withdraw { notes: part.notes.clone() }
 }
 
-/// The commit of an outcome; `None` when there was nothing to do.
+/// Returns the commit of an outcome, or `None` if no event was recorded.
 fn recorded<A: Account>(part: &Part, outcome: &Outcome<A>) -> Option<Recorded> {
     let commit = outcome.commit?.to_string();
     Some(Recorded { account: part.account.clone(), commit, last: outcome.version.get() })
@@ -193,7 +193,7 @@ fn not_accepted<E>(error: &ExecuteError<E>) -> Told {
     if error.is_outcome_unknown() { Told::Unknown } else { Told::Refused }
 }
 
-/// What two answers under one idempotency key say. A refusal says nothing about an attempt before it.
+/// Combines two responses to one idempotency key. A refusal says nothing about an earlier attempt.
 fn both(before: Option<Told>, answer: Told) -> Result<Told, BoxError> {
     match (before, answer) {
         (None | Some(Told::Refused), answer) => Ok(answer),

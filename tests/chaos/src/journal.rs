@@ -1,4 +1,4 @@
-//! The journal of a process: its commands and loads, so that they are known after a kill.
+//! The journal of a process: its commands and loads, in a file that survives a kill.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -26,14 +26,14 @@ pub(crate) struct Part {
     pub(crate) notes: Vec<String>,
 }
 
-/// What a process was told about a command.
+/// The outcome of a command, as returned to the process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Told {
-    /// It is recorded in these commits, and nowhere else.
+    /// The command is recorded in exactly these commits.
     Accepted(Vec<Recorded>),
-    /// It is not recorded.
+    /// The command is not recorded.
     Refused,
-    /// Nothing: the outcome is unknown, or the process was killed.
+    /// The outcome is unknown, or the process was killed.
     Unknown,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Recorded {
     pub(crate) last: u64,
 }
 
-/// A state that was loaded.
+/// A loaded state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Load {
     pub(crate) account: String,
@@ -54,7 +54,7 @@ pub(crate) struct Load {
     pub(crate) state: Summary,
 }
 
-/// A command, and what its process was told.
+/// A command and its outcome.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempted {
     pub(crate) parts: Vec<Part>,
@@ -68,7 +68,7 @@ pub(crate) struct Journals {
     pub(crate) loads: Vec<Load>,
 }
 
-/// A journal that is written to.
+/// A journal, open for appending.
 pub(crate) struct Journal {
     file: Mutex<File>,
 }
@@ -79,12 +79,12 @@ impl Journal {
         Ok(Self { file: Mutex::new(file) })
     }
 
-    /// Notes a command before it is sent.
+    /// Records a command before it is sent.
     pub(crate) fn begin(&self, number: u64, parts: &[Part]) -> Result<(), BoxError> {
         self.write(&Line::Begun { number, parts: parts.to_vec() })
     }
 
-    /// Notes what the process was told.
+    /// Records the outcome of a command.
     pub(crate) fn end(&self, number: u64, told: Told) -> Result<(), BoxError> {
         self.write(&Line::Ended { number, told })
     }
@@ -93,7 +93,7 @@ impl Journal {
         self.write(&Line::Loaded(load))
     }
 
-    /// Writes a line at once: the kernel keeps it when the process is killed.
+    /// Writes a line with one system call: the kernel keeps it if the process is killed.
     fn write(&self, line: &Line) -> Result<(), BoxError> {
         let line = serde_json::to_string(line)? + "\n";
         self.file.lock().map_err(|_| "the journal is poisoned")?.write_all(line.as_bytes())?;
@@ -102,7 +102,7 @@ impl Journal {
 }
 
 impl Journals {
-    /// Adds the journal at `path`, which is empty if its process was killed before it began.
+    /// Adds the journal at `path`, which is empty if its process was killed at its start.
     pub(crate) fn read(&mut self, path: &Path) -> Result<(), BoxError> {
         let Ok(file) = File::open(path) else { return Ok(()) };
         let mut commands: BTreeMap<u64, Attempted> = BTreeMap::new();

@@ -1,12 +1,12 @@
-//! Real processes under faults, and a check of the table that they leave.
+//! Runs real processes under faults, and checks the resulting table.
 //!
 //! A driver starts copies of this program: processes with clients, an indexer, a projection, a process with timeouts,
-//! and a publisher. It kills, pauses and upgrades them, and a proxy between them and a DynamoDB-compatible server loses,
-//! damages and delays requests and responses. Each process keeps a journal of what it sends and what it is told. In the
-//! end, [`check`] compares the raw table, the feed, the rows and the published events with the journals.
+//! and a publisher. It kills, pauses, and upgrades them. A proxy between them and a DynamoDB-compatible server loses,
+//! damages, and delays requests and responses. Each process keeps a journal of its commands and their outcomes. At the
+//! end, [`check`] compares the raw table, the feed, the rows, and the published events with the journals.
 //!
-//! `scripts/chaos` runs it on DynamoDB Local. The plan of faults follows from the seed; when they happen in relation to
-//! the requests does not, since the processes are real. The runs in `es_tests::chaos` are the reproducible ones.
+//! `scripts/chaos` runs it on DynamoDB Local. The seed determines the faults, but not their timing relative to the
+//! requests, which depends on the operating system. The simulations in `es_tests::chaos` are fully reproducible.
 
 mod broker;
 mod check;
@@ -36,30 +36,30 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// One of the processes; started by the driver
+    /// Runs one of the processes; started by the driver
     #[command(hide = true)]
     Worker(Worker),
 }
 
-/// What the driver does.
+/// The options of a run.
 #[derive(Args)]
 struct Plan {
-    /// The server; by default that of `ES_DYNAMO_ENDPOINT`, or DynamoDB Local on its usual port
+    /// The URL of the server (default: `ES_DYNAMO_ENDPOINT`, or DynamoDB Local on its default port)
     #[arg(long)]
     endpoint: Option<String>,
-    /// How many processes run at once
+    /// The number of processes
     #[arg(long, default_value_t = 3)]
     processes: usize,
-    /// How long they run under faults, in seconds
+    /// The duration of the faults, in seconds
     #[arg(long, default_value_t = 15)]
     seconds: u64,
-    /// The share of requests that fail, from 0 to 1
+    /// The fraction of requests with a fault, from 0 to 1
     #[arg(long, default_value_t = 0.05)]
     faults: f64,
-    /// Replaces the processes, one after another, by those of a release with a new version of an event
+    /// Replaces the processes one by one with a release that has a new version of an event
     #[arg(long)]
     upgrade: bool,
-    /// Decides the faults; random if there is none
+    /// The seed of the faults (default: random)
     #[arg(long)]
     seed: Option<u64>,
 }
@@ -75,35 +75,35 @@ impl Plan {
     }
 }
 
-/// The release that a process runs.
+/// The release of the domain in a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Version {
     Old,
     New,
 }
 
-/// What one process does.
+/// The options of one process.
 #[derive(Args)]
 struct Worker {
-    /// The proxy
+    /// The URL of the proxy
     #[arg(long)]
     endpoint: String,
-    /// The table
+    /// The name of the table
     #[arg(long)]
     table: String,
-    /// The release that it runs
+    /// The release of the domain
     #[arg(long)]
     version: Version,
-    /// Decides its commands
+    /// The seed of its commands
     #[arg(long)]
     seed: u64,
-    /// The journal that it keeps
+    /// The path of its journal
     #[arg(long)]
     journal: PathBuf,
-    /// The file to which it publishes
+    /// The path of the file that it publishes to
     #[arg(long)]
     broker: PathBuf,
-    /// It ends when this file exists
+    /// The path of a file whose existence ends the process
     #[arg(long)]
     stop: PathBuf,
 }
@@ -125,7 +125,7 @@ async fn main() -> Result<(), BoxError> {
         }
         None => {
             let seed = cli.plan.seed.unwrap_or_else(|| fastrand::u64(..));
-            // Dropping the run kills the processes, also those that are paused.
+            // Dropping the run kills the processes, including paused ones.
             tokio::select! {
                 result = driver::run(&cli.plan, seed) => {
                     result.map_err(|error| format!("seed {seed}: {}", error_text(&*error)).into())
@@ -136,7 +136,7 @@ async fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Completes when this process is asked to end, or the one that has started it has ended.
+/// Completes when this process receives SIGINT or SIGTERM, or its parent has ended.
 async fn interrupted() {
     let parent = std::os::unix::process::parent_id();
     let orphaned = async {

@@ -23,41 +23,41 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-/// How long a request without a response waits: longer than the SDK does.
+/// How long to hold a request without a response: longer than the timeout of the SDK.
 const STALL: Duration = Duration::from_secs(20);
-/// How late a request may arrive: after the SDK has given up an attempt, which it does after 5 s.
+/// The delay of late requests: longer than the attempt timeout of the SDK, 5 s.
 const LATE: std::ops::Range<u64> = 5_500..12_000;
-/// How slow a request may be.
+/// The maximum delay of slow requests.
 const SLOW: Duration = Duration::from_millis(500);
 
-/// What may happen to a request.
+/// A fault of a request.
 #[derive(Clone, Copy)]
 enum Fault {
-    /// It does not arrive; the connection is closed.
+    /// The request does not arrive, and the connection is closed.
     RequestLost,
-    /// It is carried out; the connection is closed before the response.
+    /// The request is applied, and the connection is closed before the response.
     ResponseLost,
-    /// It is carried out, its response is lost, and its repetition gets an error of another kind.
+    /// The request is applied, its response is lost, and its retry is refused with another error.
     ResponseLostThenRefused,
-    /// It is carried out, and answered with a 500.
+    /// The request is applied, and the response is a 500.
     ErrorAfterwards,
-    /// It is not carried out, and answered with a 500.
+    /// The request is not applied, and the response is a 500.
     ErrorInstead,
-    /// It is not carried out, and throttled.
+    /// The request is throttled, and not applied.
     Throttled,
-    /// It is not carried out, and refused for another reason, such as expired credentials.
+    /// The request is refused for another reason, such as expired credentials, and not applied.
     Refused,
-    /// It is carried out, and the response has no content.
+    /// The request is applied, and the response is empty.
     Empty,
-    /// It is carried out, and the response is `{}`.
+    /// The request is applied, and the response is `{}`.
     Braces,
-    /// It is carried out, and half of the response arrives.
+    /// The request is applied, and half of the response arrives.
     Truncated,
-    /// It is carried out, and the response does not arrive in time.
+    /// The request is applied, and the response does not arrive in time.
     Stalled,
-    /// It is carried out after its sender has given up, or has died.
+    /// The request is applied after its sender has given up or died.
     Late,
-    /// It takes some time.
+    /// The request is delayed.
     Slow,
 }
 
@@ -77,11 +77,11 @@ const FAULTS: [Fault; 13] = [
     Fault::Slow,
 ];
 
-/// Errors that say that nothing was carried out, which is true of the attempt that they answer.
+/// Errors that mean that nothing was applied, which is true of this attempt.
 const REFUSALS: [&str; 4] =
     ["ExpiredTokenException", "AccessDeniedException", "ValidationException", "ResourceNotFoundException"];
 
-/// A proxy in front of a server; it ends when it is dropped.
+/// A proxy in front of a server. Dropping it ends it.
 pub(crate) struct Proxy {
     address: SocketAddr,
     state: Arc<State>,
@@ -96,14 +96,14 @@ struct State {
     /// Requests whose next attempt is refused.
     refused: Mutex<HashSet<u64>>,
     is_healed: AtomicBool,
-    /// Requests that are still to be carried out, after their senders have given up.
+    /// Late requests that are not forwarded yet.
     late: AtomicU64,
     requests: AtomicU64,
     faults: AtomicU64,
 }
 
 impl Proxy {
-    /// Listens on a free port of this machine, in front of `target`; `rate` of the requests meet a fault.
+    /// Listens on a free local port, and forwards to `target`. A fraction `rate` of the requests has a fault.
     pub(crate) async fn start(target: &str, seed: u64, rate: f64) -> Result<Self, BoxError> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -134,12 +134,12 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Lets all requests from here on pass.
+    /// Stops injecting faults.
     pub(crate) fn heal(&self) {
         self.state.is_healed.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until no late or slow request of a process that has ended is on its way.
+    /// Waits until all late and slow requests of ended processes are forwarded.
     pub(crate) async fn settle(&self) {
         while self.state.late.load(Ordering::SeqCst) > 0 {
             sleep(Duration::from_millis(50)).await;
@@ -147,7 +147,7 @@ impl Proxy {
         sleep(SLOW * 2).await;
     }
 
-    /// Returns how many requests there were, and how many of them met a fault.
+    /// Returns the number of requests, and how many of them had a fault.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.state.requests.load(Ordering::SeqCst), self.state.faults.load(Ordering::SeqCst))
     }
@@ -159,7 +159,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Why a connection is closed.
+/// The reason for closing a connection.
 #[derive(Debug)]
 struct Closed;
 
@@ -176,7 +176,7 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         let state = Arc::clone(&state);
         async move { state.handle(request).await }
     });
-    // A connection that ends with an error was closed on purpose, or by a process that was killed.
+    // A connection ends with an error if it was closed on purpose or its process was killed.
     drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
 }
 
@@ -226,7 +226,7 @@ impl State {
         }
     }
 
-    /// What arrives of the response to a request that was carried out.
+    /// Returns the part of the response that arrives.
     async fn damage(
         &self,
         fault: Fault,
@@ -266,7 +266,7 @@ impl State {
         let request = Request::from_parts(parts, Full::new(body));
         let (mut parts, body) = self.client.request(request).await.map_err(|_| Closed)?.into_parts();
         let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
-        // The length is that of the body that is passed on, which may be damaged.
+        // The length of the forwarded body, which may be damaged.
         parts.headers.remove(CONTENT_LENGTH);
         parts.headers.remove(TRANSFER_ENCODING);
         Ok(Response::from_parts(parts, Full::new(body)))

@@ -1,4 +1,4 @@
-//! The commits and claims of the raw table, read with the SDK alone.
+//! The commits and claims of the raw table, read with the SDK only.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,7 +32,7 @@ impl Event {
         self.payload[field].as_str().unwrap_or_default()
     }
 
-    /// Returns whether this is the deposit of a cent, which all deposits are.
+    /// Returns whether this is a deposit. All deposits are of one cent.
     fn is_deposit(&self) -> bool {
         self.name == "Deposited" && self.payload["cents"] == 1
     }
@@ -81,7 +81,7 @@ impl Table {
         events.filter(|event| event.is_deposit())
     }
 
-    /// Returns the state of an account at each of its versions, from 0; an error when it was overdrawn.
+    /// Returns the state of an account at each version from 0, or an error if it was overdrawn.
     pub(crate) fn states(&self, account: &str) -> Result<Vec<Summary>, String> {
         let mut states = vec![Summary::default()];
         let mut state = Summary::default();

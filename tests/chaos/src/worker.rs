@@ -17,18 +17,18 @@ use crate::client::Client;
 use crate::domain::Release;
 use crate::journal::Journal;
 
-/// How many commands of one process are on their way at once.
+/// The number of concurrent commands of one process.
 const CLIENTS: u64 = 3;
-/// The lease of all workers: short, so that a run sees many of them end.
+/// The lease of all workers: short, so that many leases expire during a run.
 pub(crate) const LEASE: Duration = Duration::from_secs(3);
-/// The share of the broker's answers that are errors.
+/// The fraction of the broker's responses that are errors.
 const BROKER_FAULTS: f64 = 0.05;
 
-/// Works until the stop file exists, or the driver has ended.
+/// Runs until the stop file exists or the driver has ended.
 pub(crate) async fn run<R: Release>(args: crate::Worker) -> Result<(), BoxError> {
     let driver = std::os::unix::process::parent_id();
     let store = DynamoStore::builder().endpoint(&args.endpoint).table(&args.table).build()?;
-    // Each life of a process has its own numbers, so that notes are unique.
+    // Notes contain the number of the process's incarnation, so that they are unique.
     let life = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let broker = Broker::open(&args.broker, args.seed ^ life, BROKER_FAULTS)?;
     let mut workers = Workers::<R>::start(&store, broker)?;
@@ -60,7 +60,7 @@ pub(crate) async fn run<R: Release>(args: crate::Worker) -> Result<(), BoxError>
     workers.end().await
 }
 
-/// What brings events into the feed, and follows it.
+/// The workers of a process: the indexer and the consumers of the feed.
 pub(crate) struct Workers<R: Release> {
     indexer: Indexer,
     pub(crate) totals: Projector<R::Totals>,
@@ -76,7 +76,7 @@ fn envelope(event: &EventData, ctx: &EventContext) -> Result<Envelope, BoxError>
 }
 
 impl<R: Release> Workers<R> {
-    /// Starts all of them.
+    /// Starts all workers.
     pub(crate) fn start(store: &DynamoStore, broker: Broker) -> Result<Self, BoxError> {
         let mut workers = Self::idle(store, broker)?;
         let (indexer, totals) = (workers.indexer.clone(), workers.totals.clone());
@@ -88,7 +88,7 @@ impl<R: Release> Workers<R> {
         Ok(workers)
     }
 
-    /// Workers that have not started: to ask for their progress.
+    /// Returns workers that do not run, to query their progress.
     pub(crate) fn idle(store: &DynamoStore, broker: Broker) -> Result<Self, BoxError> {
         let feed: Arc<dyn Feed> = Arc::new(store.clone());
         let bonuses = R::bonuses(Repository::new(store.clone()));

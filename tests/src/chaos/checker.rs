@@ -1,4 +1,4 @@
-//! The check: what the table holds, against what the clients were told.
+//! The check: compares the table with the outcomes that the clients received.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use super::client::{Attempted, Kind, Told};
 use super::{ACCOUNTS, HANDLES, accounts};
 use crate::domain::{Account, AccountEvent};
 
-/// What a run came to.
+/// The numbers of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
-    /// Commands that were accepted.
+    /// Accepted commands.
     pub accepted: u64,
-    /// Commands that were refused, by the domain or after too many conflicts.
+    /// Commands refused by the domain, or after too many conflicts.
     pub refused: u64,
-    /// Commands whose clients never learned what became of them.
+    /// Commands with an unknown outcome.
     pub unknown: u64,
-    /// Of those, how many had been recorded.
+    /// Of the unknown: recorded ones.
     pub unknown_but_recorded: u64,
-    /// Of the accepted ones: transactions over several accounts.
+    /// Of the accepted: transactions over several accounts.
     pub transactions: u64,
-    /// Of the accepted ones: accounts created.
+    /// Of the accepted: created accounts.
     pub created: u64,
-    /// Of the accepted ones: commands under a key.
+    /// Of the accepted: commands with an idempotency key.
     pub deliveries: u64,
-    /// Of the accepted ones: handles taken.
+    /// Of the accepted: handles taken.
     pub claims: u64,
-    /// Of the refused ones: handles that others had.
+    /// Of the refused: handles held by others.
     pub claimed: u64,
     /// Events in all streams.
     pub events: u64,
@@ -51,12 +51,12 @@ impl std::ops::AddAssign for Report {
     }
 }
 
-/// Whether a run kept the promises.
+/// Checks that a run kept all promises.
 pub type Verdict = Result<Report, String>;
 
 pub(super) async fn check(store: Arc<dyn EventStore>, logs: &[Vec<Attempted>]) -> Verdict {
     let mut report = Report::default();
-    // Where each note stands: account and version, once for each time.
+    // The places of each note: account and version, one per occurrence.
     let mut found: HashMap<(String, String), Vec<u64>> = HashMap::new();
     for account in accounts() {
         report.events += check_stream(&store, &account, &mut found).await?;
@@ -76,7 +76,7 @@ pub(super) async fn check(store: Arc<dyn EventStore>, logs: &[Vec<Attempted>]) -
     Ok(report)
 }
 
-/// Checks what became of one command against what its client was told.
+/// Checks the events of one command against the outcome that its client received.
 fn check_attempted<'a>(
     attempted: &'a Attempted,
     found: &HashMap<(String, String), Vec<u64>>,
@@ -101,7 +101,7 @@ fn check_attempted<'a>(
                 return Err(format!("created, but not at the start: {attempted:?} at {places:?}"));
             }
             for (account, version) in versions {
-                // A commit ends at the version that the client was told, and later ones come later.
+                // A commit ends at the version returned to the client, and later commits have higher versions.
                 let mut notes = attempted.notes.iter().zip(&places).filter(|((id, _), _)| id == account);
                 let end = notes.next_back().map(|(_, places)| places[0]);
                 let last = last.entry(account).or_default();
@@ -129,7 +129,7 @@ fn check_attempted<'a>(
     Ok(())
 }
 
-/// Checks that every handle is held by the one account whose state says so.
+/// Checks that every handle is held by the one account that took it.
 async fn check_handles(store: &Arc<dyn EventStore>) -> Result<(), String> {
     let accounts: Repository<Account> = Repository::new(Arc::clone(store));
     let mut owners: HashMap<String, String> = HashMap::new();
@@ -153,7 +153,7 @@ async fn check_handles(store: &Arc<dyn EventStore>) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks one stream, and notes the versions of its deposits.
+/// Checks one stream, and records the versions of its deposits.
 async fn check_stream(
     store: &Arc<dyn EventStore>,
     account: &String,

@@ -1,4 +1,4 @@
-//! A client: what it does, and what it remembers of it.
+//! A client: its commands, and its log of their outcomes.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,42 +19,42 @@ use super::{ACCOUNTS, CREATED, HANDLES};
 use crate::conformance::time;
 use crate::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
 
-/// Something that was tried, and what its client was told.
+/// An attempted command, and its outcome as returned to the client.
 #[derive(Debug)]
 pub(super) struct Attempted {
     pub(super) kind: Kind,
-    /// The notes that it leaves, each with its account.
+    /// The notes that it writes, each with its account.
     pub(super) notes: Vec<(String, String)>,
     pub(super) told: Told,
 }
 
-/// What was tried.
+/// The kind of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Deposit,
     /// A deposit that creates its account.
     Creation,
     Withdrawal,
-    /// Deposits in two accounts at once.
+    /// Deposits in two accounts with one transaction.
     Transaction,
-    /// A deposit that is delivered several times under one key.
+    /// A deposit delivered several times under one idempotency key.
     Delivery,
-    /// A handle is taken.
+    /// An account takes a handle.
     Claim,
 }
 
-/// What a client was told of a command.
+/// The outcome of a command, as returned to the client.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// It is recorded, in each account up to this version.
+    /// The command is recorded; each account has reached this version.
     Accepted(Versions),
-    /// It is not recorded.
+    /// The command is not recorded.
     Refused,
-    /// Nothing: the outcome is unknown, or the client did not wait.
+    /// The outcome is unknown, or the client did not wait.
     Nothing,
 }
 
-/// Accounts, each with the version that it has reached.
+/// Accounts with the versions they have reached.
 type Versions = Vec<(String, Version)>;
 
 impl Told {
@@ -75,7 +75,7 @@ pub(super) struct Client<'a> {
     open: &'a dyn Fn(Faults) -> Arc<dyn EventStore>,
 }
 
-/// The ids that one client draws from its seed.
+/// The ids of one client, from a seed.
 #[derive(Debug)]
 pub(super) struct SeededIds(std::sync::Mutex<Rng>);
 
@@ -101,7 +101,7 @@ impl<'a> Client<'a> {
         Self { index, random: Rng::with_seed(seed), faults, open }
     }
 
-    /// Carries out commands, and dies now and then: the next life starts with nothing but the log.
+    /// Executes commands, and dies now and then: the next incarnation starts with only the log.
     pub(super) async fn live(mut self, commands: usize) -> Vec<Attempted> {
         let mut log = Vec::new();
         let mut done = 0;
@@ -147,7 +147,7 @@ impl<'a> Client<'a> {
         format!("shared-{}", self.random.usize(..ACCOUNTS))
     }
 
-    /// Notes that no other client writes.
+    /// Returns notes that no other client writes.
     fn notes(&mut self, account: &str, number: usize) -> Vec<(String, String)> {
         let parts = 0..self.random.usize(1..4);
         parts.map(|part| (account.to_owned(), format!("{}.{number}.{account}.{part}", self.index))).collect()
@@ -192,7 +192,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Deposits in two accounts at once, sometimes on the condition that a third one has a balance.
+    /// Deposits in two accounts with one transaction, sometimes on the condition of a balance in a third.
     async fn transact(
         &mut self,
         store: &Arc<dyn EventStore>,
@@ -231,7 +231,7 @@ impl<'a> Client<'a> {
         Attempted { kind: Kind::Transaction, notes, told: Told::of(versions) }
     }
 
-    /// A deposit that is delivered several times under one key: what any of them is told holds for all.
+    /// Delivers a deposit several times under one key. The outcome of any delivery holds for all.
     async fn deliver(&mut self, accounts: &Repository<Account>, account: &str, number: usize) -> Attempted {
         let notes = self.notes(account, number);
         let key = format!("{}.{number}", self.index);
@@ -244,7 +244,7 @@ impl<'a> Client<'a> {
                 result.map(|result| result.map(|outcome| vec![(id.clone(), outcome.version)])),
             ));
         }
-        // A refused delivery after an accepted one would be found as a note that should not be there.
+        // The check would find a refused delivery after an accepted one as an unexpected note.
         let accepted = told.iter().position(|told| matches!(told, Told::Accepted(_)));
         let nothing = told.iter().position(|told| *told == Told::Nothing);
         let told = told.swap_remove(accepted.or(nothing).unwrap_or(0));
@@ -256,7 +256,7 @@ impl<'a> Client<'a> {
     }
 }
 
-/// Waits for a command, or drops it somewhere on its way.
+/// Waits for a command, or drops it before it completes.
 pub(super) async fn perhaps_interrupted<T>(random: &mut Rng, command: impl Future<Output = T>) -> Option<T> {
     if random.u8(..5) > 0 {
         return Some(command.await);

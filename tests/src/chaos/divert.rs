@@ -1,4 +1,4 @@
-//! A store some of whose requests go another way.
+//! A store that diverts some of its requests.
 
 use std::fmt;
 use std::future::pending;
@@ -17,20 +17,20 @@ use es_core::{Cost, EventStore, Snapshot, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
-/// What a request does.
+/// The kind of a request.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Sent<'a> {
-    /// It changes documents.
+    /// Changes documents.
     Change(&'a ChangeSet),
-    /// It reads the feed.
+    /// Reads the feed.
     ReadFeed,
-    /// Something else.
+    /// Any other request.
     Other,
 }
 
 impl Sent<'_> {
-    /// Whether it changes a document of a collection whose name contains `part`.
+    /// Returns whether the request changes a document of a collection whose name contains `part`.
     #[must_use]
     pub fn changes(&self, part: &str) -> bool {
         let Self::Change(set) = self else { return false };
@@ -40,7 +40,7 @@ impl Sent<'_> {
 
 type Choice = dyn Fn(Sent<'_>) -> bool + Send + Sync;
 
-/// A store some of whose requests go to another one, such as the same one with faults, or are never answered.
+/// A store that sends some of its requests to another store, such as one with faults, or never responds to them.
 #[derive(Clone)]
 pub struct Divert {
     store: Arc<dyn Feed>,
@@ -49,7 +49,7 @@ pub struct Divert {
 }
 
 impl Divert {
-    /// `store`, with the requests that `is_diverted` chooses going to `other`.
+    /// Returns `store`, which sends the requests selected by `is_diverted` to `other`.
     pub fn to(
         store: impl Feed,
         other: impl Feed,
@@ -58,7 +58,7 @@ impl Divert {
         Self { store: Arc::new(store), other: Some(Arc::new(other)), is_diverted: Arc::new(is_diverted) }
     }
 
-    /// `store`, without a response to the requests that `hangs` chooses.
+    /// Returns `store`, which never responds to the requests selected by `hangs`.
     pub fn hanging(store: impl Feed, hangs: impl Fn(Sent<'_>) -> bool + Send + Sync + 'static) -> Self {
         Self { store: Arc::new(store), other: None, is_diverted: Arc::new(hangs) }
     }

@@ -1,5 +1,5 @@
-//! The same for documents: several clients write their notes into shared documents, one or two at a time, and
-//! take what only one of them may have, by deleting it.
+//! Simulations of documents under faults: several clients write notes into shared documents, one or two at a time, and
+//! compete to delete others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,27 +13,27 @@ use uuid::Uuid;
 use super::client::perhaps_interrupted;
 use super::{CLIENTS, COMMANDS, faults};
 
-/// How many documents the clients write their notes into, and how many there are to take.
+/// The numbers of documents to write notes into, and to delete.
 const SHARED: usize = 3;
-/// How often a change is repeated before its client gives up.
+/// The number of attempts of a change.
 const ATTEMPTS: usize = 4;
 
-/// What a run came to.
+/// The numbers of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DocumentReport {
-    /// Changes that were acknowledged.
+    /// Acknowledged changes.
     pub done: u64,
-    /// Changes that were outdated.
+    /// Outdated changes.
     pub outdated: u64,
-    /// Changes that the store refused at every attempt.
+    /// Changes refused by the store at every attempt.
     pub refused: u64,
-    /// Changes whose clients never learned what became of them.
+    /// Changes with an unknown outcome.
     pub unknown: u64,
-    /// Of those, how many had been made.
+    /// Of the unknown: applied ones.
     pub unknown_but_done: u64,
-    /// Of the acknowledged ones: changes of two documents.
+    /// Of the acknowledged: changes of two documents.
     pub together: u64,
-    /// Of the acknowledged ones: documents taken.
+    /// Of the acknowledged: deleted documents.
     pub taken: u64,
 }
 
@@ -49,21 +49,21 @@ impl std::ops::AddAssign for DocumentReport {
     }
 }
 
-/// What a client was told of a change.
+/// The outcome of a change, as returned to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Done,
     Outdated,
-    /// The store refused it; it is not made.
+    /// The store refused the change, which is not applied.
     Refused,
-    /// Nothing: the outcome is unknown, or the client did not wait.
+    /// The outcome is unknown, or the client did not wait.
     Nothing,
 }
 
-/// A change that was tried.
+/// An attempted change.
 #[derive(Debug)]
 struct Tried {
-    /// The note that it writes; none if it takes the document.
+    /// The note to write, or `None` to delete the document.
     note: Option<String>,
     keys: Vec<DocumentKey>,
     told: Told,
@@ -77,14 +77,13 @@ fn prize(index: usize) -> DocumentKey {
     DocumentKey::new("prizes", index.to_string())
 }
 
-/// Runs the clients of one seed, and checks what is left.
+/// Runs the clients of one seed, and checks the result.
 ///
-/// `open` gives the store that a client sees, with the faults that it is given; `truth` is the same store
-/// without any.
+/// `open` returns the store of a client, with the given faults. `truth` is that store without faults.
 ///
 /// # Errors
 ///
-/// What the check found.
+/// The violation found by the check.
 pub async fn run(
     seed: u64,
     truth: Arc<dyn Documents>,
@@ -145,7 +144,7 @@ fn with_note(before: Option<Document>, note: &str) -> String {
     before.map_or_else(|| note.to_owned(), |before| format!("{} {note}", before.body))
 }
 
-/// Reads a document, and again if that fails.
+/// Reads a document, and retries if that fails.
 async fn look(store: &dyn Documents, key: &DocumentKey) -> Option<Option<Document>> {
     for _ in 0..ATTEMPTS {
         if let Ok(found) = store.document(key).await {
@@ -155,7 +154,7 @@ async fn look(store: &dyn Documents, key: &DocumentKey) -> Option<Option<Documen
     None
 }
 
-/// Makes a change, and repeats it. One that is outdated after an attempt without an answer may have been made.
+/// Applies a change, with retries. If it is outdated after an attempt without a response, it may have been applied.
 async fn change(store: &dyn Documents, set: &ChangeSet) -> Told {
     let mut is_unknown = false;
     for _ in 0..ATTEMPTS {

@@ -1,7 +1,7 @@
-//! Runs under faults: several clients, whose requests are lost, delayed and refused, and who die; and a
-//! check of what is left.
+//! Simulations under faults: several clients die, and their requests are lost, delayed, and refused. Each run ends with
+//! a check of the result.
 //!
-//! A run follows from its seed: the plan of faults, the commands, their order, and who is interrupted where.
+//! The seed determines a run: the faults, the commands, their order, and all interruptions.
 
 mod checker;
 mod client;
@@ -26,31 +26,30 @@ pub use checker::{Report, Verdict};
 use client::Client;
 pub use seeds::run_seeds;
 
-/// How many accounts the clients share.
+/// The number of accounts that the clients share.
 const ACCOUNTS: usize = 3;
-/// How many accounts the clients try to create.
+/// The number of accounts that the clients try to create.
 const CREATED: usize = 6;
-/// How many handles there are for them.
+/// The number of handles.
 const HANDLES: usize = 2;
-/// How many clients there are.
+/// The number of clients.
 const CLIENTS: usize = 3;
-/// How many commands each of them has.
+/// The number of commands of each client.
 const COMMANDS: usize = 8;
 
-/// The ids of all accounts.
+/// Returns the ids of all accounts.
 fn accounts() -> impl Iterator<Item = String> {
     let shared = (0..ACCOUNTS).map(|index| format!("shared-{index}"));
     shared.chain((0..CREATED).map(|index| format!("created-{index}")))
 }
 
-/// Runs the clients of one seed, and checks what is left.
+/// Runs the clients of one seed, and checks the result.
 ///
-/// `open` gives the store that a client sees, with the faults that it is given; `truth` is the same store
-/// without any.
+/// `open` returns the store of a client, with the given faults. `truth` is that store without faults.
 ///
 /// # Errors
 ///
-/// What the check found.
+/// The violation found by the check.
 pub async fn run(
     seed: u64,
     truth: Arc<dyn EventStore>,
@@ -67,7 +66,7 @@ pub async fn run(
     check(truth, &logs).await
 }
 
-/// A plan of faults that is different for each client: some live in peace, some hardly get through.
+/// Returns the faults of a client: some clients have none, and few requests of some succeed.
 fn faults(random: &mut Rng, seed: u64) -> Faults {
     let mut rate = |most: f64| if random.bool() { random.f64() * most } else { 0.0 };
     Faults::seeded(seed)

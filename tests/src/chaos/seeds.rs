@@ -1,4 +1,4 @@
-//! Running seeds.
+//! Runs simulations by seed.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -9,16 +9,16 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-/// How long one run may take. Time stands still in a run, so only a run that never ends takes minutes.
+/// The time limit of one run. Time in a run is paused, so only a run that never ends takes minutes.
 const LONGEST_RUN: Duration = Duration::from_secs(600);
 
-/// Runs the seeds from 0 on all cores and returns their reports in the order of the seeds.
+/// Runs the seeds from 0 on all cores, and returns their reports in the order of the seeds.
 ///
-/// There are `runs` seeds unless `ES_FAULT_RUNS` sets another number; `ES_FAULT_SEED` repeats the run of one seed.
+/// `ES_FAULT_RUNS` overrides the number of seeds, `runs`. `ES_FAULT_SEED` repeats the run of one seed.
 ///
 /// # Panics
 ///
-/// When a run fails, panics, or does not end, with its seed.
+/// If a run fails, panics, or does not end. The message contains the seed.
 pub fn run_seeds<R, F>(runs: u64, run: F) -> Vec<R>
 where
     R: Send + 'static,
@@ -30,7 +30,7 @@ where
     let (done, finished) = mpsc::channel();
     for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
         let (seeds, next, run, done) = (seeds.clone(), Arc::clone(&next), Arc::clone(&run), done.clone());
-        // Not a scoped thread: the test has to fail although a run never ends.
+        // Not a scoped thread: the test must fail even if a run never ends.
         thread::spawn(move || {
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -66,9 +66,9 @@ fn seeds(runs: u64) -> Range<u64> {
 }
 
 fn run_one<R>(run: &impl AsyncFn(u64) -> Result<R, String>, seed: u64) -> Result<R, String> {
-    // Delays with jitter are drawn from the generator of the thread.
+    // The jitter of delays comes from the generator of the thread.
     fastrand::seed(seed);
-    // Time stands still, and passes only when there is nothing else to do. What a run has left under way ends with it.
+    // Time is paused, and advances only while all tasks wait. Remaining tasks end with the runtime.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime");
     catch_unwind(AssertUnwindSafe(|| runtime.block_on(run(seed))))

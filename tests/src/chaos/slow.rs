@@ -1,4 +1,4 @@
-//! A store whose requests take their time.
+//! A store with slow requests.
 
 use std::future::ready;
 use std::sync::{Arc, Mutex};
@@ -19,8 +19,8 @@ use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::StreamExt;
 
-/// A store whose requests take some turns before they arrive, and some before they are answered; now and then one
-/// arrives when its sender is long taken for dead, or has died since.
+/// A store whose requests and responses are delayed. Some requests arrive when their sender is considered dead, or has
+/// died.
 #[derive(Clone, Debug)]
 pub struct Slow {
     store: Arc<dyn Feed>,
@@ -30,7 +30,7 @@ pub struct Slow {
 }
 
 impl Slow {
-    /// `store`, on ways of which this part, from 0 to 1, take up to `longest`.
+    /// Returns `store`. A fraction `late` of the transmissions takes up to `longest`.
     #[must_use]
     pub fn new(store: Arc<dyn Feed>, late: f64, longest: Duration, random: Rng) -> Self {
         Self { store, random: Arc::new(Mutex::new(random)), late, longest }
@@ -56,7 +56,7 @@ impl Slow {
         answer
     }
 
-    /// A request that arrives even if its sender no longer waits for the response.
+    /// Sends a request that arrives even if its sender no longer waits for the response.
     async fn send<T: Send + 'static>(&self, carry_out: impl Future<Output = T> + Send + 'static) -> T {
         let slow = self.clone();
         let request = tokio::spawn(async move { slow.request(carry_out).await });

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use fastrand::Rng;
 
-/// Lets user code panic and hang, now and then.
+/// Makes user code panic or hang now and then.
 #[derive(Clone, Debug, Default)]
 pub struct Misbehavior(Option<Arc<Mutex<State>>>);
 
@@ -18,26 +18,26 @@ struct State {
 }
 
 impl Misbehavior {
-    /// Strikes in this part of the places, from 0 to 1, where it may.
+    /// Misbehaves in a fraction `rate` of the places, from 0 to 1.
     #[must_use]
     pub fn new(rate: f64, random: Rng) -> Self {
         Self(Some(Arc::new(Mutex::new(State { random, rate, interruptions: 0 }))))
     }
 
-    /// From here on, user code behaves.
+    /// Ends the misbehavior.
     pub fn end(&self) {
         if let Some(state) = &self.0 {
             state.lock().expect("is not poisoned").rate = 0.0;
         }
     }
 
-    /// How often it struck.
+    /// Returns how often user code panicked or hung.
     #[must_use]
     pub fn interruptions(&self) -> u64 {
         self.0.as_ref().map_or(0, |state| state.lock().expect("is not poisoned").interruptions)
     }
 
-    /// A place where user code may panic, or never return.
+    /// A place at which user code may panic or never return.
     pub async fn may_strike(&self) {
         let Some(state) = &self.0 else { return };
         let panics = {
@@ -49,7 +49,7 @@ impl Misbehavior {
             state.random.bool()
         };
         if panics {
-            // Without the message that `panic!` prints.
+            // Does not print a message, unlike `panic!`.
             resume_unwind(Box::new("on purpose"));
         }
         pending::<()>().await;

@@ -1,4 +1,4 @@
-//! The rules, and the macro that runs them.
+//! The rules, and the macros that generate a test for each.
 
 pub mod contract;
 pub mod documents;
@@ -8,10 +8,10 @@ mod support;
 
 pub use support::{Pattern, events, new_commit, new_stream, read_all, time};
 
-/// One `#[tokio::test]` for each rule, on the store that the expression makes.
+/// Generates a `#[tokio::test]` for each rule of event stores and of repositories.
 ///
-/// The expression is evaluated anew for every rule, in an async context, to an `Arc<dyn EventStore>`.
-/// Every rule uses its own streams, so all rules can share one store.
+/// The expression is evaluated for each test, in an async context, and returns an `Arc<dyn EventStore>`. Each rule uses
+/// separate streams, so the tests may share a store.
 #[macro_export]
 macro_rules! conformance {
     ($store:expr) => {
@@ -210,7 +210,8 @@ macro_rules! conformance {
     };
 }
 
-/// The same for documents, with an `Arc<dyn Documents>`: the tests are in a module `documents`.
+/// Generates a module `documents` with a test for each rule of documents. The expression returns an `Arc<dyn
+/// Documents>`.
 #[macro_export]
 macro_rules! documents_conformance {
     ($store:expr) => {
@@ -263,9 +264,10 @@ macro_rules! documents_conformance {
     };
 }
 
-/// The same for the feed, with an `Arc<dyn Feed>` that nothing else writes to: the tests are in a module `feed`.
+/// Generates a module `feed` with a test for each rule of the feed. The expression returns an `Arc<dyn Feed>` without
+/// other writers.
 ///
-/// What has to run to index events, runs as long as the store that the expression makes.
+/// If the store needs an indexer, the expression must start it, and the indexer must run until the store is dropped.
 #[macro_export]
 macro_rules! feed_conformance {
     ($store:expr) => {
@@ -306,7 +308,7 @@ macro_rules! feed_conformance {
     };
 }
 
-/// A module of tests: one for each rule of a noun, on the store that the expression makes.
+/// Generates a module of tests, one for each of the rules.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __rules {

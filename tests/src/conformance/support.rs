@@ -1,4 +1,4 @@
-//! Streams, commits and events to test with.
+//! Streams, commits, and events for the rules.
 
 use chrono::{DateTime, Utc};
 use es_core::store::{Commit, NewCommit, Page, Read};
@@ -6,41 +6,41 @@ use es_core::{CommitId, EventData, EventStore, StreamId};
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
-/// A stream that no other test uses.
+/// Returns a new stream, which no other test uses.
 #[must_use]
 pub fn new_stream() -> StreamId {
     StreamId::new("conformance", Uuid::new_v4()).expect("a valid stream")
 }
 
-/// The time that is `seconds` after an arbitrary moment in the past.
+/// Returns the time `seconds` after a fixed moment in the past.
 #[must_use]
 pub fn time(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_700_000_000 + seconds, 123_000_000).expect("a valid time")
 }
 
-/// A commit of `events` with a new id.
+/// Returns a commit of `events` with a new id.
 #[must_use]
 pub fn new_commit(events: Vec<EventData>) -> NewCommit {
     NewCommit::new(CommitId::new(Uuid::new_v4()), time(0), events)
 }
 
-/// `count` small events that can be told apart.
+/// Returns `count` small events, which all differ.
 #[must_use]
 pub fn events(count: usize) -> Vec<EventData> {
     (0..count).map(|n| EventData::new("Counted", 1, format!("{{\"n\":{n}}}"))).collect()
 }
 
-/// A payload of a given size that compresses badly and shows where it was cut.
+/// A payload of a given size that compresses badly and reveals truncation.
 #[derive(Clone, Copy, Debug)]
 pub struct Pattern {
-    /// Tells patterns apart.
+    /// Distinguishes patterns.
     pub seed: u64,
-    /// The size in bytes, quotes included.
+    /// The size in bytes, including the quotes.
     pub bytes: usize,
 }
 
 impl Pattern {
-    /// The payload, a JSON string.
+    /// Returns the payload, a JSON string.
     #[must_use]
     pub fn payload(self) -> String {
         let mut text = String::with_capacity(self.bytes + 32);
@@ -55,18 +55,18 @@ impl Pattern {
         text
     }
 
-    /// An event with the payload.
+    /// Returns an event with the payload.
     #[must_use]
     pub fn event(self) -> EventData {
         EventData::new("Patterned", 1, self.payload())
     }
 }
 
-/// All pages of a read, put together.
+/// Returns all pages of a read as one.
 ///
 /// # Panics
 ///
-/// When the store fails.
+/// If the store fails.
 pub async fn read_all(store: &dyn EventStore, read: Read) -> Page {
     let pages: Vec<Page> = store.read(read).try_collect().await.expect("the stream can be read");
     let mut all = Page::default();
@@ -80,11 +80,11 @@ pub async fn read_all(store: &dyn EventStore, read: Read) -> Page {
     all
 }
 
-/// All commits of a stream.
+/// Returns all commits of a stream.
 ///
 /// # Panics
 ///
-/// When the store fails.
+/// If the store fails.
 pub(super) async fn commits(store: &dyn EventStore, stream: &StreamId) -> Vec<Commit> {
     read_all(store, Read::all(stream.clone())).await.commits
 }

@@ -1,6 +1,6 @@
-//! The domain: accounts, a projection that sums up their deposits, and a process that grants bonuses.
+//! The domain: accounts, a projection that sums their deposits, and a process that grants bonuses.
 //!
-//! There are two releases of it. In the newer one, the event `Deposited` has a second version.
+//! There are two releases. In the new one, the event `Deposited` has a second version.
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,11 +16,11 @@ pub(crate) const ACCOUNTS: usize = 6;
 /// The handles that the accounts compete for.
 pub(crate) const HANDLES: u8 = 4;
 
-/// The release that all processes run at first.
+/// The initial release.
 pub(crate) mod old {
     use es_core::prelude::*;
 
-    /// Money came in.
+    /// Money was deposited.
     #[event]
     pub(crate) struct Deposited {
         pub(crate) cents: u64,
@@ -36,18 +36,18 @@ pub(crate) mod old {
     include!("release.rs");
 }
 
-/// The release that takes its place while everything runs.
+/// The release that replaces the initial one during a run.
 pub(crate) mod new {
     use es_core::prelude::*;
 
-    /// Money came in, as the old release records it.
+    /// Money was deposited, as recorded by the old release.
     #[event]
     pub(crate) struct DepositedV1 {
         pub(crate) cents: u64,
         pub(crate) note: String,
     }
 
-    /// Money came in.
+    /// Money was deposited.
     #[event(version = 2, previous = DepositedV1)]
     pub(crate) struct Deposited {
         pub(crate) cents: u64,
@@ -92,7 +92,7 @@ pub(crate) trait Account:
     fn summary(&self) -> &Summary;
 }
 
-/// The state of an account: enough to tell two histories apart.
+/// A summary of the state of an account, which differs between histories.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 pub(crate) struct Summary {
@@ -102,7 +102,7 @@ pub(crate) struct Summary {
     pub(crate) digest: u64,
 }
 
-/// Adds `note` to a digest of the notes before it.
+/// Adds `note` to a digest of the previous notes.
 pub(crate) fn digest(before: u64, note: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (before, note).hash(&mut hasher);
@@ -115,20 +115,20 @@ pub(crate) struct Deposit {
     pub(crate) notes: Vec<String>,
 }
 
-/// Withdraws a cent for each note, if they are there.
+/// Withdraws a cent for each note, if the balance covers them.
 #[derive(Clone, Debug)]
 pub(crate) struct Withdraw {
     pub(crate) notes: Vec<String>,
 }
 
-/// Takes a handle, and gives back the one before.
+/// Takes a handle, and releases the previous one.
 #[derive(Clone, Debug)]
 pub(crate) struct TakeHandle {
     pub(crate) handle: String,
     pub(crate) note: String,
 }
 
-/// Why an account rejects a withdrawal.
+/// The reason why an account rejects a withdrawal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     cents: u64,
@@ -154,12 +154,12 @@ pub(crate) struct Total {
     pub(crate) digest: u64,
 }
 
-/// The name of a shared account.
+/// Returns the name of a shared account.
 pub(crate) fn account(index: usize) -> String {
     format!("shared-{index}")
 }
 
-/// The account that gets the bonuses of `account`.
+/// Returns the name of the account that receives the bonuses of `account`.
 pub(crate) fn bonus_account(account: &str) -> String {
     format!("bonus-{account}")
 }

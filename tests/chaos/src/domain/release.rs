@@ -1,4 +1,4 @@
-// The parts of the domain that are equal in both releases, on the `Deposited` of the module that includes this.
+// The parts of the domain common to both releases. The including module defines `Deposited`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use es_core::serde::{Deserialize, Serialize};
 
 use super::{Deposit, Refusal, Summary, TakeHandle, Total, Withdraw, bonus_account, digest, earns_bonus};
 
-/// How long a bonus waits for its confirmation.
+/// The time between a bonus and its confirmation.
 const CONFIRMATION: Duration = Duration::from_millis(300);
 
-/// Money went out.
+/// Money was withdrawn.
 #[event]
 pub(crate) struct Withdrawn {
     pub(crate) note: String,
 }
 
-/// The account can be found under a handle that no other account has.
+/// The account took a handle, which is unique among accounts.
 #[event]
 pub(crate) struct HandleTaken {
     pub(crate) handle: String,
@@ -99,7 +99,7 @@ impl Handle<TakeHandle> for Account {
     }
 }
 
-/// Sums up deposits by account.
+/// Sums the deposits of each account.
 #[derive(Clone, Projection)]
 #[projection(name = "totals", events(Account(Deposited)))]
 pub(crate) struct Totals {
@@ -122,13 +122,13 @@ impl Project<Deposited> for Totals {
     }
 }
 
-/// A bonus was paid out.
+/// A bonus was paid.
 #[event]
 pub(crate) struct Granted {
     pub(crate) note: String,
 }
 
-/// The time after a bonus is over.
+/// The confirmation of a bonus is due.
 #[event]
 pub(crate) struct Confirmed {
     pub(crate) note: String,

@@ -1,6 +1,6 @@
-//! A process under faults: its workers die at any request, stand still, and lose the store for longer than a lease; its
-//! reactions panic and hang; wall clocks step. Others go on. Money and goods arrive meanwhile, so that a command that was
-//! rejected once would be accepted later.
+//! Simulations of a process under faults: workers die at any request, stall, and lose the store for longer than a
+//! lease; reactions panic and hang; wall clocks step. Other workers take over. Money and goods arrive meanwhile, so
+//! that a command that was rejected once would be accepted later.
 
 #[allow(missing_docs, missing_debug_implementations)] // a domain like any other
 pub mod shop;
@@ -31,31 +31,31 @@ const ORDERS: usize = 8;
 const ARTICLES: [&str; 2] = ["cup", "pot"];
 const WALLETS: [&str; 2] = ["ann", "bob"];
 const WORKERS: usize = 3;
-/// For how long there are faults.
+/// The duration of the faults.
 pub const STORM: Duration = Duration::from_secs(20);
 
-/// How long a reaction may take: longer than its requests, unless several of them are late.
+/// The time limit of a reaction: longer than its requests take, unless several of them are late.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the store may be out of reach for all workers: longer than the longest lease, and than an order waits.
+/// The maximum duration of an outage for all workers: longer than the longest lease, and than an order waits.
 const OUTAGE: Duration = Duration::from_secs(10);
 
-/// How late a request may be.
+/// The maximum delay of a request.
 const LATEST: Duration = Duration::from_secs(4);
 
-/// What a run came to.
+/// The numbers of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessReport {
-    /// Orders that were shipped.
+    /// Shipped orders.
     pub shipped: u64,
-    /// Orders that were dropped while they waited for their money.
+    /// Orders dropped while they waited for their payment.
     pub dropped: u64,
-    /// Orders that were called off.
+    /// Orders called off.
     pub called_off: u64,
-    /// Pieces that were put back.
+    /// Articles returned to the stock.
     pub released: u64,
     /// Workers that died.
     pub deaths: u64,
-    /// Requests that had a fault.
+    /// Requests with a fault.
     pub faults: u64,
     /// Reactions that panicked or hung.
     pub interruptions: u64,
@@ -76,10 +76,10 @@ impl std::ops::AddAssign for ProcessReport {
     }
 }
 
-/// A process on a store, all of its parts with the same clock and with ids from a seed.
+/// Returns a process on a store. All of its parts share a clock and take ids from a seed.
 ///
-/// A slice that has once stopped stays so. If reactions are interrupted on purpose they may fail often; otherwise hardly,
-/// so that a condition which passes, and counts as a failure, stops the slice.
+/// A stopped slice stays stopped. If reactions panic and hang, many attempts are allowed; otherwise only a few, so that
+/// a transient condition that is mistaken for a failure stops the slice.
 fn projector<S: Feed + Clone>(
     store: S,
     lease: Duration,
@@ -116,26 +116,25 @@ fn repository<A: es_core::Aggregate>(
     Repository::builder(store.clone()).retry(retry).clock(clock).ids(ids).build()
 }
 
-/// Runs one seed, and checks what is left.
+/// Runs one seed, and checks the result.
 ///
-/// `open` gives the store that a worker sees, with the faults that it is given; `truth` is the same store
-/// without any.
+/// `open` returns the store of a worker, with the given faults. `truth` is that store without faults.
 ///
 /// # Errors
 ///
-/// What the check found.
+/// The violation found by the check.
 pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     seed: u64,
     truth: S,
     open: impl Fn(Faults) -> T,
 ) -> Result<ProcessReport, String> {
     let mut random = Rng::with_seed(seed);
-    // The waits between attempts.
+    // For the delays between attempts.
     fastrand::seed(seed);
     let clock = VirtualTime::new(TimeDelta::zero());
     let mut report = ProcessReport::default();
     let misbehavior = random.bool().then(|| Misbehavior::new(random.f64() * 0.3, random.fork()));
-    // For all workers at once: requests time out, or are refused. Many of the events and timeouts come meanwhile.
+    // Affects all workers: requests time out or are refused. Many events and timeouts occur meanwhile.
     let outage = Faults::seeded(random.u64(..));
     let outage = if random.bool() { outage.internal_errors(1.0) } else { outage.refusals(1.0) };
     let begins = STORM.mul_f64(random.f64());
@@ -149,13 +148,13 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
             while clock.elapsed() < STORM {
                 let seed = random.u64(..);
                 let faults = faults(&mut random, seed).crash_after(random.u64(1..200));
-                // Some take others for dead that are alive.
+                // Some workers consider others dead that are alive.
                 let lease = Duration::from_millis(random.u64(50..2_000));
                 let late = if random.bool() { random.f64() * 0.05 } else { 0.0 };
                 let unreached = open(outage.clone());
                 let store: Arc<dyn Feed> = Arc::new(Divert::to(open(faults.clone()), unreached, is_out));
                 let store: Arc<dyn Feed> = Arc::new(Slow::new(store, late, LATEST, random.fork()));
-                // By less than what a repository warns of.
+                // By less than the skew that a repository warns about.
                 let time = clock.stepping(STORM, Duration::from_secs(30), &mut random);
                 let worker = projector(store, lease, time, misbehavior, &mut random);
                 let life = sleep(Duration::from_millis(random.u64(1..6_000)));
@@ -187,7 +186,7 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     check(&truth, clock, &mut random, report).await
 }
 
-/// What happens outside of the process.
+/// The events outside of the process.
 async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) {
     let orders: Repository<Order> = repository(store, clock, &mut random);
     let stock: Repository<Stock> = repository(store, clock, &mut random);
@@ -196,7 +195,7 @@ async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) 
     let fulfillments: Repository<shop::Fulfillment> = repository(store, clock, &mut random);
     let mut placed = 0;
     while placed < ORDERS || clock.elapsed() < STORM / 2 {
-        // Several things at once, now and then.
+        // Sometimes several at a time.
         if random.bool() {
             sleep(Duration::from_millis(random.u64(1..1_500))).await;
         }
@@ -207,7 +206,7 @@ async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) 
             }
             3 | 4 => {
                 let wallet = WALLETS[random.usize(..WALLETS.len())].to_owned();
-                // Perhaps before it is placed.
+                // Possibly before the order is placed.
                 let order = format!("{}", random.usize(placed.saturating_sub(2)..=placed));
                 wallets.execute(&wallet, PayIn(order)).await.expect("pays in");
             }
@@ -216,7 +215,7 @@ async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) 
                 desk.execute(&format!("desk-{}", random.u8(..3)), Regret(order)).await.expect("regrets");
             }
             6 => {
-                // One that waits is paid and regretted at the same time.
+                // A waiting order is paid and cancelled at the same time.
                 let order = random.usize(..=placed).to_string();
                 let state = fulfillments.load(&order).await.expect("loads").state;
                 if let Some(waiting) = state.waiting {
@@ -238,7 +237,7 @@ async fn world<S: Feed + Clone>(store: &S, clock: VirtualTime, mut random: Rng) 
     }
 }
 
-/// One worker without faults, until nothing is left to do, and without an operator: no slice may have stopped.
+/// Runs one worker without faults and without an operator until no work is left: no slice may have stopped.
 async fn finish<S: Feed + Clone>(store: &S, clock: VirtualTime, random: &mut Rng) -> Result<(), String> {
     let worker = projector(store.clone(), Duration::from_secs(1), clock, None, random);
     let progress = worker.progress().await.map_err(|error| error.to_string())?;
@@ -248,7 +247,7 @@ async fn finish<S: Feed + Clone>(store: &S, clock: VirtualTime, random: &mut Rng
     let patience = sleep(PATIENCE * 20);
     let wait = async {
         worker.caught_up().await.map_err(|error| error.to_string())?;
-        // The events that a store has not indexed yet, and the timeouts that are still to come.
+        // Events that the store has not indexed yet, and timeouts that are not due yet.
         sleep(PATIENCE * 5).await;
         worker.shutdown();
         Ok::<_, String>(())

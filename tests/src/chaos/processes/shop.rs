@@ -1,4 +1,4 @@
-//! A shop: orders that a process fulfills, from a stock and from wallets.
+//! A shop: a process fulfills orders from a stock and wallets.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::chaos::user_code::Misbehavior;
 
-/// What an order needs of each of its articles.
+/// The quantity of each article of an order.
 pub const PIECES: u32 = 1;
-/// What an order costs.
+/// The price of an order.
 pub const PRICE: u32 = 10;
-/// How long an order waits for its money.
+/// The time limit for the payment of an order.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
 #[event]
@@ -64,7 +64,7 @@ impl Handle<Place> for Order {
     }
 }
 
-/// Records each time that it is carried out: twice would be seen.
+/// Records each execution, so that a repetition would be noticed.
 pub struct Ship;
 impl Handle<Ship> for Order {
     type Error = Ended;
@@ -73,7 +73,7 @@ impl Handle<Ship> for Order {
     }
 }
 
-/// The same.
+/// Records each execution, like `Ship`.
 pub struct CallOff;
 impl Handle<CallOff> for Order {
     type Error = Ended;
@@ -100,7 +100,7 @@ pub struct Released {
 pub struct Stock {
     pub received: u32,
     pub free: u32,
-    /// How often it was reserved and released, by order.
+    /// The numbers of reservations and releases, by order.
     pub orders: BTreeMap<String, (u32, u32)>,
 }
 
@@ -156,7 +156,7 @@ impl Handle<Release> for Stock {
 
 #[event]
 pub struct PaidIn {
-    /// The order that waits for it, perhaps.
+    /// The order that waits for it, if any.
     pub order: String,
 }
 #[event]
@@ -168,7 +168,7 @@ pub struct Taken {
 #[aggregate(name = "wallet", id = String, events(PaidIn, Taken))]
 pub struct Wallet {
     pub paid_in: u32,
-    /// How often it was taken from, by order.
+    /// The number of payments, by order.
     pub taken: BTreeMap<String, u32>,
 }
 
@@ -212,13 +212,13 @@ impl Handle<Take> for Wallet {
     }
 }
 
-/// A customer does not want an order any more.
+/// A customer cancelled an order.
 #[event]
 pub struct Regretted {
     pub order: String,
 }
 
-/// Where customers say so.
+/// The desk at which customers cancel orders.
 #[derive(Aggregate, Clone, Debug, Default)]
 #[aggregate(name = "desk", id = String, events(Regretted))]
 pub struct Desk;
@@ -240,7 +240,7 @@ pub struct Waiting {
     pub articles: Vec<String>,
     pub wallet: String,
 }
-/// It is not to be paid any more, and will be called off.
+/// The order will not be paid, and will be called off.
 #[event]
 pub struct Dropped;
 #[event]
@@ -273,8 +273,7 @@ impl Apply<Finished> for Fulfillment {
     }
 }
 
-/// The process. It reacts to events of one instance from several slices: of the order, of the wallet, and of the
-/// desk.
+/// The process. An instance reacts to events from several slices: of the order, the wallet, and the desk.
 #[derive(Clone, Process)]
 #[process(
     name = "fulfillment",
@@ -363,7 +362,7 @@ impl React<PaidIn> for Fulfill {
     }
 }
 
-/// Without commands.
+/// Reacts without commands.
 impl React<Regretted> for Fulfill {
     fn instance(&self, event: &Regretted, _: &EventContext) -> Result<Option<String>, BoxError> {
         Ok(Some(event.order.clone()))

@@ -1,4 +1,4 @@
-//! The check: what the projection made of the feed.
+//! The check: compares the result of the projection with the feed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,31 +16,31 @@ use super::ledger::{Counter, Ledger, Mark, Place, Seen};
 use super::worker::projector;
 use super::{LEASE, Run};
 
-/// What a run came to.
+/// The numbers of a run.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// Events in the feed that the projection takes.
+    /// Events in the feed that the projection handles.
     pub events: u64,
     /// Workers that died.
     pub died: u64,
-    /// Workers that were asked to end, and did.
+    /// Workers that were shut down.
     pub ended: u64,
     /// Handlers that failed.
     pub failures: u64,
     /// Handlers that panicked or hung.
     pub interruptions: u64,
-    /// Slices that an operator found stopped.
+    /// Stopped slices, as found by the operator.
     pub stops: u64,
-    /// Events that were parked at the end.
+    /// Events parked at the end.
     pub parked: u64,
     /// Events that may have been skipped.
     pub skipped: u64,
-    /// How often the projection was reset.
+    /// Resets of the projection.
     pub resets: u64,
-    /// How often a new build was switched to.
+    /// Switches to a new build.
     pub switches: u64,
-    /// Events that were handled more than once.
+    /// Events handled more than once.
     pub repeated: u64,
 }
 
@@ -60,15 +60,15 @@ impl std::ops::AddAssign for Report {
     }
 }
 
-/// The versions of each account's events that the projection takes.
+/// The versions of the events that the projection handles, by account.
 type Events = BTreeMap<String, Vec<u64>>;
 
-/// How long it may take.
+/// The time limit of the check.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Lets one worker finish, and checks what is there.
+/// Lets one worker finish, and checks the result.
 pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng) -> Result<Report, String> {
-    // Longer than some late requests: what fails now stays parked.
+    // Longer than late requests take: events that fail now stay parked.
     let projector = projector(run, LEASE * 20, random, Faults::seeded(0));
     let worker = tokio::spawn({
         let projector = projector.clone();
@@ -85,7 +85,7 @@ pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng
         run.trouble.end();
         projector.replay_parked().await.map_err(|error| error.to_string())?;
         finish(&projector).await?;
-        // The dead are forgotten, also when some of the requests for that are late.
+        // Heartbeats of dead workers are deleted, even if some of the requests are late.
         sleep(LEASE * 20).await;
         if projector.rebuild_progress().await.map_err(|error| error.to_string())?.is_some() {
             while projector.switch().await.is_err() {
@@ -133,7 +133,7 @@ pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng
     })
 }
 
-/// Waits until everything is handled; what has stopped is tried again.
+/// Waits until everything is handled, and retries stopped slices.
 async fn finish(projector: &Projector<Ledger>) -> Result<(), String> {
     loop {
         match projector.caught_up().await {
@@ -147,7 +147,7 @@ async fn finish(projector: &Projector<Ledger>) -> Result<(), String> {
     }
 }
 
-/// What the feed says.
+/// Reads the feed.
 async fn events(run: &Run) -> Result<Events, String> {
     let filter = EventFilter::none().with_events("account", ["Deposited", "Withdrawn"]);
     let mut events = Events::new();
@@ -164,7 +164,7 @@ async fn events(run: &Run) -> Result<Events, String> {
     Ok(events)
 }
 
-/// Checks that every event is in the rows once, and in order, unless it is parked; says how many are.
+/// Checks that every event is in the rows once and in order, unless it is parked. Returns the number of parked events.
 async fn check_rows(
     run: &Run,
     projector: &Projector<Ledger>,
@@ -236,7 +236,7 @@ async fn check_slices(projector: &Projector<Ledger>) -> Result<(), String> {
     }
 }
 
-/// Checks that no sign of life is left of the dead: there is the one of the worker of the check.
+/// Checks that the heartbeats of dead workers are deleted: only that of the check's worker is left.
 async fn check_signs(run: &Run) -> Result<(), String> {
     let all = run.truth.documents(&DocumentQuery::new("projection#ledger")).await;
     let all = all.map_err(|error| error.to_string())?.documents;
@@ -244,7 +244,7 @@ async fn check_signs(run: &Run) -> Result<(), String> {
     if signs.len() > 1 { Err(format!("there is one worker, and these signs: {signs:?}")) } else { Ok(()) }
 }
 
-/// Checks that nothing is left of builds that were replaced.
+/// Checks that replaced builds are deleted.
 async fn check_documents(run: &Run) -> Result<(), String> {
     let error = |error: es_core::StoreError| error.to_string();
     let all = run.truth.documents(&DocumentQuery::new("projection#ledger")).await.map_err(error)?;
@@ -272,7 +272,7 @@ async fn check_documents(run: &Run) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks that every event went to a sink at least once, and for the first time in its place.
+/// Checks that every event was handled at least once, and its first time in order.
 fn check_sink(handled: &[Place], events: &Events, skipped: &BTreeSet<Place>) -> Result<(), String> {
     for (account, versions) in events {
         let mut first = Vec::new();
@@ -281,7 +281,7 @@ fn check_sink(handled: &[Place], events: &Events, skipped: &BTreeSet<Place>) -> 
                 first.push(*version);
             }
         }
-        // One that was skipped in one build may come later, in another.
+        // An event that was skipped in one build may be handled later in another.
         let counts = |version: &&u64| !skipped.contains(&(account.clone(), **version));
         let (first, all): (Vec<_>, Vec<_>) =
             (first.iter().filter(counts).collect(), versions.iter().filter(counts).collect());

@@ -1,4 +1,4 @@
-//! The projection that is run: it writes down every event, in several ways.
+//! The projection of the runs, which records every event in several ways.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use fastrand::Rng;
 use crate::chaos::user_code::Misbehavior;
 use crate::domain::{Account, Deposited, Withdrawn};
 
-/// The versions of one account's events, in the order in which they came; moves in its index with each.
+/// The versions of one account's events, in the order of handling. Each event moves the row in its index.
 #[derive(Clone, Debug, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[row(name = "seen", key = account, index(by_parity(odd, count)))]
@@ -22,7 +22,7 @@ pub(super) struct Seen {
     pub(super) versions: Vec<u64>,
 }
 
-/// One event, in so many indexes that a page of events is more than a transaction takes.
+/// One event, with so many indexes that a page of events exceeds a transaction.
 #[derive(Clone, Debug, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[row(
@@ -41,7 +41,7 @@ pub(super) struct Mark {
     pub(super) version: u64,
 }
 
-/// How many events a slice had: many streams change one row.
+/// The number of events of a slice: a row that many streams change.
 #[derive(Clone, Debug, Row, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[row(name = "counters", key = slice)]
@@ -50,26 +50,26 @@ pub(super) struct Counter {
     pub(super) events: u64,
 }
 
-/// An event: its account, and its version.
+/// An event: its account and version.
 pub(super) type Place = (String, u64);
 
-/// Which events fail, and when.
+/// Determines which events fail, and when.
 #[derive(Clone)]
 pub(super) struct Trouble {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// How often any event fails.
+    /// The probability that an attempt fails.
     flaky: f64,
-    /// One event of so many fails always.
+    /// One event in this many always fails.
     poison: Option<u64>,
-    /// Handlers panic, and hang.
+    /// Lets handlers panic and hang.
     misbehavior: Option<Misbehavior>,
     is_over: AtomicBool,
     failures: AtomicU64,
     random: Mutex<Rng>,
-    /// What was handled elsewhere, at least once.
+    /// The events handled outside of the store, at least once.
     sink: Mutex<Vec<Place>>,
 }
 
@@ -87,7 +87,7 @@ impl Trouble {
         Self { shared: Arc::new(shared) }
     }
 
-    /// From here on nothing fails any more.
+    /// Ends all failures.
     pub(super) fn end(&self) {
         self.shared.is_over.store(true, Ordering::SeqCst);
         self.shared.misbehavior.iter().for_each(Misbehavior::end);
@@ -97,17 +97,17 @@ impl Trouble {
         self.shared.sink.lock().expect("is not poisoned").clone()
     }
 
-    /// Whether handlers are interrupted on purpose.
+    /// Returns whether handlers panic and hang.
     pub(super) fn interrupts(&self) -> bool {
         self.shared.misbehavior.is_some()
     }
 
-    /// How often they were.
+    /// Returns how often they did.
     pub(super) fn interruptions(&self) -> u64 {
         self.shared.misbehavior.as_ref().map_or(0, Misbehavior::interruptions)
     }
 
-    /// Whether nothing fails but the store.
+    /// Returns whether only the store fails.
     pub(super) fn is_none(&self) -> bool {
         let Shared { flaky, poison, .. } = &*self.shared;
         *flaky == 0.0 && poison.is_none() && !self.interrupts()
@@ -117,7 +117,7 @@ impl Trouble {
         self.shared.failures.load(Ordering::SeqCst)
     }
 
-    /// How many of the changes an event makes before it fails; `None` when it does not fail.
+    /// Returns how many changes an event makes before it fails, or `None` if it does not fail.
     fn fails_after(&self, (account, version): &Place) -> Option<u8> {
         if self.shared.is_over.load(Ordering::SeqCst) {
             return None;

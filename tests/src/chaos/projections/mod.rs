@@ -1,8 +1,7 @@
-//! Runs of a projection under faults: workers that die, stall and come back, an operator who interferes, handlers
-//! that fail; and a check of what is left.
+//! Simulations of a projection under faults: workers die, stall, and restart; an operator interferes; handlers fail.
+//! Each run ends with a check of the result.
 //!
-//! A run follows from its seed. Time is tokio's, which has to be paused, and which passes when there is nothing else
-//! to do.
+//! The seed determines a run. Time is tokio's, which must be paused, and advances only while all tasks wait.
 
 mod checker;
 mod ledger;
@@ -33,21 +32,21 @@ use super::divert::{Divert, Sent};
 use super::slow::Slow;
 use crate::domain::{Account, Deposit, SetRate, Withdraw};
 
-/// How many accounts there are, on fewer slices.
+/// The number of accounts, which is larger than that of slices.
 const ACCOUNTS: usize = 6;
-/// How many writers there are, and how many commands each has.
+/// The number of writers, and the commands of each.
 const WRITERS: usize = 2;
 const COMMANDS: usize = 12;
-/// The workers' lease.
+/// The lease of the workers.
 const LEASE: Duration = Duration::from_millis(60);
-/// Which part of the ways to and from the store take long.
+/// The fraction of slow transmissions to and from the store.
 const LATE: f64 = 1.0 / 400.0;
-/// How long the store may be out of reach for all: longer than three leases.
+/// The maximum duration of an outage for all: longer than three leases.
 const OUTAGE: Duration = Duration::from_millis(300);
-/// For how long workers live and die.
+/// The duration of the faults.
 const TROUBLE: Duration = Duration::from_millis(600);
 
-/// What the parts of a run share.
+/// The shared parts of a run.
 #[derive(Clone)]
 struct Run {
     truth: Arc<dyn Feed>,
@@ -55,12 +54,12 @@ struct Run {
     on_failure: OnFailure,
     retry: RetryPolicy,
     clock: VirtualTime,
-    /// When the store is out of reach, in the time of the clock.
+    /// The time of the outage, by the clock.
     outage: Range<Duration>,
 }
 
 impl Run {
-    /// The store as somebody sees it whose requests take their time, and perhaps fail.
+    /// Returns the store with slow and failing requests.
     fn open(&self, random: &mut Rng, faults: Faults) -> Arc<dyn Feed> {
         let slow = Slow::new(Arc::clone(&self.truth), LATE, LEASE * 4, random.fork());
         let unreached = FaultyStore::new(slow.clone(), Faults::seeded(0).refusals(1.0));
@@ -69,7 +68,7 @@ impl Run {
         Arc::new(Divert::to(FaultyStore::new(slow, faults), unreached, is_out))
     }
 
-    /// Handlers are interrupted only where some hang on purpose: a late request does not count.
+    /// Handlers time out only in runs in which some hang on purpose, so that late requests do not count as failures.
     fn handler_timeout(&self) -> Duration {
         if self.trouble.interrupts() { LEASE * 2 } else { TROUBLE * 100 }
     }
@@ -79,11 +78,11 @@ impl Run {
     }
 }
 
-/// Runs the workers of one seed on an empty store, and checks what is left.
+/// Runs the workers of one seed on an empty store, and checks the result.
 ///
 /// # Errors
 ///
-/// What the check found.
+/// The violation found by the check.
 pub async fn run(seed: u64, truth: Arc<dyn Feed>) -> Result<Report, String> {
     fastrand::seed(seed);
     let mut random = Rng::with_seed(seed);
@@ -123,12 +122,12 @@ pub async fn run(seed: u64, truth: Arc<dyn Feed>) -> Result<Report, String> {
     Ok(report)
 }
 
-/// Carries out commands, with pauses.
+/// Executes commands, with pauses.
 async fn write(writer: usize, store: Arc<dyn Feed>, mut random: Rng) {
     let accounts: Repository<Account> = Repository::builder(store)
         .ids(SeededIds::new(random.fork()))
         .clock(VirtualTime::new(chrono::TimeDelta::zero()))
-        // They would be taken on a separate thread.
+        // Snapshots would be written on another thread.
         .snapshots(SnapshotPolicy::Never)
         .build();
     for number in 0..COMMANDS {
@@ -139,7 +138,7 @@ async fn write(writer: usize, store: Arc<dyn Feed>, mut random: Rng) {
             1 => accounts.execute(&account, Withdraw { cents: 1 }).await.map(drop),
             _ => accounts.execute(&account, Deposit { cents: 1, notes }).await.map(drop),
         };
-        // Refused for want of money, or after too many conflicts.
+        // Rejected because of the balance, or failed after too many conflicts.
         drop(result);
         tokio::time::sleep(Duration::from_millis(random.u64(..60))).await;
     }

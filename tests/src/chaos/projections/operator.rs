@@ -1,4 +1,4 @@
-//! Somebody who does with the projection what one may do.
+//! An operator who uses all operations of a projector.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) struct Operator {
     operated: Operated,
 }
 
-/// What was done.
+/// The operations that were carried out.
 #[derive(Default)]
 pub(super) struct Operated {
     /// The events that may have been skipped.
@@ -36,7 +36,7 @@ impl Operator {
         Self { projector, random: random.fork(), operated: Operated::default() }
     }
 
-    /// Does this and that. Orders whose answer is lost, and those that do not fit, count for nothing.
+    /// Carries out random operations. Those whose response is lost, or that do not apply, are not counted.
     pub(super) async fn interfere(mut self, time: Duration) -> Operated {
         let start = Instant::now();
         while start.elapsed() < time {
@@ -69,14 +69,14 @@ impl Operator {
         }
     }
 
-    /// Decides about a slice that has stopped.
+    /// Retries, parks, or skips at a stopped slice.
     async fn decide(&mut self) -> Result<(), ProjectorError> {
         let progress = self.progress().await?;
         let Some((slice, failure)) = progress.stopped().next() else { return Ok(()) };
         self.operated.report.stops += 1;
         match (self.random.u8(..4), &failure.event) {
             (0, Some(FailedEvent { stream, version, .. })) => {
-                // Also when the answer is lost.
+                // Even if the response is lost.
                 let account = stream.trim_start_matches("account#").to_owned();
                 self.operated.skipped.insert((account, version.get()));
                 self.projector.skip(slice).await
@@ -86,7 +86,7 @@ impl Operator {
         }
     }
 
-    /// Asks for the progress, which takes many requests, until none of them fails.
+    /// Reads the progress, which takes many requests, until none of them fails.
     async fn progress(&self) -> Result<Progress, ProjectorError> {
         for _ in 0..20 {
             if let Ok(progress) = self.projector.progress().await {

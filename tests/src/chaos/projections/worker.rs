@@ -1,4 +1,4 @@
-//! Workers that die, and come back.
+//! Workers that die and restart.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{LEASE, Run, TROUBLE};
 use crate::chaos::client::SeededIds;
 use crate::chaos::faults;
 
-/// How long a worker may take that was asked to end, whatever its store does.
+/// The time limit of a shutdown, regardless of the store.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(super) struct Workers {
@@ -33,7 +33,7 @@ impl Workers {
         Self { tasks }
     }
 
-    /// Waits until all are dead.
+    /// Waits until all workers have ended.
     pub(super) async fn end(mut self) -> Result<Report, String> {
         let mut report = Report::default();
         while let Some(lived) = self.tasks.join_next().await {
@@ -43,7 +43,7 @@ impl Workers {
     }
 }
 
-/// A worker's projector, with a separate clock, ids, and faults.
+/// Returns the projector of a worker, with a separate clock, ids, and faults.
 pub(super) fn projector(
     run: &Run,
     handler_timeout: Duration,
@@ -64,7 +64,7 @@ pub(super) fn projector(
         .build()
 }
 
-/// One life after the other.
+/// Runs one incarnation after the other.
 async fn live(run: Run, mut random: Rng) -> Result<Report, String> {
     let mut report = Report::default();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Time that passes when there is nothing else to do, and processes that stall and die.
+//! Virtual time, and processes that stall and die.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -11,28 +11,28 @@ use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};
 
-/// A clock of tokio's time. Its wall clock may be wrong, and may step.
+/// A clock on tokio's time. Its wall clock may be wrong and may step.
 #[derive(Clone, Copy, Debug)]
 pub struct VirtualTime {
     start: Instant,
     wrong_by: TimeDelta,
-    /// By how much it is wrong later, from which moments on.
+    /// Later errors, each with the time from which it applies.
     steps: [(Duration, TimeDelta); 2],
 }
 
 impl VirtualTime {
-    /// For how long it runs.
+    /// Returns the time since the start of the clock.
     pub(in crate::chaos) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// A clock that is wrong by `wrong_by`.
+    /// Returns a clock whose wall clock is wrong by `wrong_by`.
     #[must_use]
     pub fn new(wrong_by: TimeDelta) -> Self {
         Self { start: Instant::now(), wrong_by, steps: [(Duration::MAX, wrong_by); 2] }
     }
 
-    /// The same clock, whose wall clock steps twice within `time`, each time by `longest` at most, forward or back.
+    /// Makes the wall clock step twice within `time`, each time by at most `longest`, forward or back.
     pub(in crate::chaos) fn stepping(self, time: Duration, longest: Duration, random: &mut Rng) -> Self {
         let mut step = |part: f64| {
             let by = TimeDelta::from_std(longest.mul_f64(random.f64())).expect("a short time");
@@ -66,8 +66,8 @@ impl Clock for VirtualTime {
     }
 }
 
-/// Lets a process run that now and then stands still for one to four leases, so that others take it for dead, and that
-/// dies before its turn number `turns`; `None` when it died.
+/// Runs a process that sometimes stalls for one to four leases, so that others consider it dead, and that dies before
+/// its poll number `turns`. Returns `None` if it died.
 pub(in crate::chaos) async fn mortal<T>(
     process: impl Future<Output = T>,
     turns: u32,

@@ -1,4 +1,4 @@
-//! Appending: what is written is what is read.
+//! Appends: commits are read as they were written.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::conformance::support::{Pattern, commits, events, new_commit, new_stream, time};
 
-/// Names, schema versions, payloads, metadata, time and id come back as they were.
+/// Names, schema versions, payloads, metadata, time, and id are preserved.
 pub async fn a_commit_reads_back_as_it_was_written(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let metadata = Metadata::new()
@@ -41,7 +41,7 @@ pub async fn a_commit_reads_back_as_it_was_written(store: Arc<dyn EventStore>) {
     assert_eq!(commits(&*store, &stream).await, [expected]);
 }
 
-/// Every JSON text comes back byte by byte.
+/// Every JSON text is preserved, byte by byte.
 pub async fn payloads_of_every_json_shape_survive(store: Arc<dyn EventStore>) {
     let deep = format!("{}1{}", "[".repeat(100), "]".repeat(100));
     let payloads = [
@@ -74,7 +74,7 @@ pub async fn payloads_of_every_json_shape_survive(store: Arc<dyn EventStore>) {
     assert_eq!(commits(&*store, &stream).await[0].events, events);
 }
 
-/// Large payloads come back whole.
+/// Large payloads are read in full.
 pub async fn payloads_of_300_kilobytes_survive(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let event = Pattern { seed: 1, bytes: 300 * 1024 }.event();
@@ -87,7 +87,7 @@ pub async fn payloads_of_300_kilobytes_survive(store: Arc<dyn EventStore>) {
     assert!(stored.iter().all(|commit| commit.events == [event.clone()]), "a payload was changed");
 }
 
-/// A commit of many events is one commit, in order.
+/// A commit of many events is read as one commit, in order.
 pub async fn commits_of_many_events_are_stored_whole(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let mut last = Version::NONE;
@@ -118,7 +118,7 @@ pub async fn an_empty_commit_is_refused(store: Arc<dyn EventStore>) {
     assert_eq!(commits(&*store, &stream).await, []);
 }
 
-/// Ids may hold any text, up to the longest, and different ids are different streams.
+/// Ids may be any text up to the maximum length. Different ids are different streams.
 pub async fn ids_of_any_text_are_kept_apart(store: Arc<dyn EventStore>) {
     let unique = Uuid::new_v4();
     let longest = "x".repeat(StreamId::MAX_ID_BYTES - 36);

@@ -1,4 +1,4 @@
-//! Claims: what one stream at a time may hold.
+//! Claims: each is held by at most one stream.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ async fn holder(store: &dyn EventStore, claim: &Claim) -> Option<StreamId> {
     store.claim_holder(claim).await.expect("is known").stream
 }
 
-/// Free, taken, taken again by its holder, refused to others, given back, free.
+/// A claim is taken, taken again by its holder, refused to others, released, and free again.
 pub async fn is_held_by_one_stream(store: Arc<dyn EventStore>) {
     let (claim, ann, bob) = (new_claim(), new_stream(), new_stream());
     assert_eq!(holder(&*store, &claim).await, None);
@@ -57,7 +57,7 @@ pub async fn is_held_by_one_stream(store: Arc<dyn EventStore>) {
     assert_eq!(holder(&*store, &claim).await.as_ref(), Some(&bob));
 }
 
-/// From one stream to another, at once; and there and back.
+/// One write moves a claim from one stream to another, or swaps two.
 pub async fn moves_within_a_set(store: Arc<dyn EventStore>) {
     let (claim, ann, bob) = (new_claim(), new_stream(), new_stream());
     change(&*store, vec![take(&ann, &claim)]).await.expect("is free");
@@ -73,7 +73,7 @@ pub async fn moves_within_a_set(store: Arc<dyn EventStore>) {
     assert!(matches!(error, WriteError::Claimed(_)), "{error:?}");
 }
 
-/// Events, other claims: nothing of it is written.
+/// No event and no other claim of the set is written.
 pub async fn that_is_taken_stops_the_whole_set(store: Arc<dyn EventStore>) {
     let (taken, free, ann, bob) = (new_claim(), new_claim(), new_stream(), new_stream());
     change(&*store, vec![take(&ann, &taken)]).await.expect("is free");
@@ -86,7 +86,7 @@ pub async fn that_is_taken_stops_the_whole_set(store: Arc<dyn EventStore>) {
     assert!(ends(&*store, &bob).await.is_empty());
 }
 
-/// Streams that want it at the same time.
+/// Of several streams that take a claim concurrently, one succeeds.
 pub async fn goes_to_one_of_many(store: Arc<dyn EventStore>) {
     let claim = new_claim();
     let streams: Vec<_> = (0..8).map(|_| new_stream()).collect();
@@ -108,7 +108,7 @@ pub async fn goes_to_one_of_many(store: Arc<dyn EventStore>) {
     }
 }
 
-/// Names and values that would run together if they were not kept apart.
+/// Names and values that are equal when concatenated are different claims.
 pub async fn of_any_text_is_kept_apart(store: Arc<dyn EventStore>) {
     let run = Uuid::new_v4();
     let claims: Vec<_> = [("a", "b#c"), ("a", "b"), ("a", "#b"), ("ab", "c"), ("$a", "b"), ("ä", "日本#語")]

@@ -1,4 +1,4 @@
-//! Expected versions: each form accepts what it says and nothing else.
+//! Expected versions: each variant accepts exactly the versions it describes.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub async fn any_takes_every_stream(store: Arc<dyn EventStore>) {
     assert_eq!(commits(&*store, &stream).await.len(), 3);
 }
 
-/// `NoStream`, and `Exact` of no version, append only the first commit.
+/// `NoStream` and `Exact(Version::NONE)` append only the first commit.
 pub async fn no_stream_takes_only_a_new_one(store: Arc<dyn EventStore>) {
     for expected in [ExpectedVersion::NoStream, ExpectedVersion::Exact(Version::NONE)] {
         let stream = new_stream();
@@ -29,7 +29,7 @@ pub async fn no_stream_takes_only_a_new_one(store: Arc<dyn EventStore>) {
     }
 }
 
-/// `StreamExists` appends only after another commit.
+/// `StreamExists` appends only to an existing stream.
 pub async fn stream_exists_takes_only_an_existing_one(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let actual = refuses(&*store, &stream, ExpectedVersion::StreamExists).await;
@@ -39,7 +39,7 @@ pub async fn stream_exists_takes_only_an_existing_one(store: Arc<dyn EventStore>
     assert_eq!(store.append(&append).await.expect("appends").last, 4);
 }
 
-/// `Exact` appends after the last version, and not after an earlier one.
+/// `Exact` appends after the last version, not after an earlier one.
 pub async fn exact_takes_only_the_last_version(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     grow(&*store, &stream, 3).await;
@@ -50,7 +50,7 @@ pub async fn exact_takes_only_the_last_version(store: Arc<dyn EventStore>) {
     assert!(actual.is_some_and(|version| version > Version::new(3)), "{actual:?} tells nothing");
 }
 
-/// `Exact` of a version that the stream has not reached would leave a gap.
+/// `Exact` with a version beyond the end of the stream would leave a gap.
 pub async fn exact_refuses_a_gap(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     grow(&*store, &stream, 3).await;
@@ -58,7 +58,7 @@ pub async fn exact_refuses_a_gap(store: Arc<dyn EventStore>) {
     assert_eq!(actual, Some(Version::new(3)));
 }
 
-/// `Exact` of a version between the events of one commit is not the end of the stream.
+/// A version within a commit is not the end of the stream.
 pub async fn exact_refuses_a_version_inside_a_commit(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     grow(&*store, &stream, 3).await;
@@ -68,13 +68,13 @@ pub async fn exact_refuses_a_version_inside_a_commit(store: Arc<dyn EventStore>)
     }
 }
 
-/// `Exact` of any version but none needs a stream.
+/// `Exact` with any version but `Version::NONE` requires the stream to exist.
 pub async fn exact_refuses_a_stream_that_does_not_exist(store: Arc<dyn EventStore>) {
     let actual = refuses(&*store, &new_stream(), ExpectedVersion::Exact(Version::FIRST)).await;
     assert_eq!(actual, Some(Version::NONE));
 }
 
-/// A refused commit can be appended later, as if it had never been tried.
+/// A refused commit leaves no trace, and can be appended later.
 pub async fn a_refused_append_leaves_nothing(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let commit = new_commit(events(2));

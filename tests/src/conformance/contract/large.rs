@@ -1,4 +1,4 @@
-//! Commits that are too large for one item of a store.
+//! Commits larger than an item of the store.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ async fn grow_large(store: &dyn EventStore, stream: &StreamId, loaded: Version) 
     append
 }
 
-/// Each is one commit, whatever stands before and after it.
+/// Each is one commit, between any other commits.
 pub async fn are_read_back_as_one_commit(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let mut large = Vec::new();
@@ -36,7 +36,7 @@ pub async fn are_read_back_as_one_commit(store: Arc<dyn EventStore>) {
     }
     assert_eq!(store.head(&stream).await.expect("is known").version, 36);
 
-    // Bounds inside of one do not cut it.
+    // Bounds within a commit do not cut it.
     let firsts = async |read: Read| {
         let page = read_all(&*store, read).await;
         page.commits.iter().map(|commit| (commit.first.get(), commit.last().get())).collect::<Vec<_>>()
@@ -47,7 +47,7 @@ pub async fn are_read_back_as_one_commit(store: Arc<dyn EventStore>) {
     }
 }
 
-/// All of it is stored, or nothing, and once.
+/// The commit is stored in full or not at all, and once.
 pub async fn are_atomic_and_repeatable(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let first = grow_large(&*store, &stream, Version::NONE).await;
@@ -64,7 +64,7 @@ pub async fn are_atomic_and_repeatable(store: Arc<dyn EventStore>) {
     assert_eq!(commits(&*store, &stream).await.len(), 2);
 }
 
-/// Large and small ones collide like small ones do.
+/// Large commits conflict with large and small ones.
 pub async fn collide_with_others_from_the_same_version(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let writers = (0..6_u64).map(|writer| {
@@ -73,7 +73,7 @@ pub async fn collide_with_others_from_the_same_version(store: Arc<dyn EventStore
         let events = (0..count).map(|n| Pattern { seed: writer * 10 + n, bytes: BYTES }.event()).collect();
         let append = Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events));
         async move {
-            // A store may refuse for the moment while another transaction is under way.
+            // A store may refuse temporarily while another transaction is in progress.
             loop {
                 match store.append(&append).await {
                     Err(error) if error.is_retryable() => tokio::task::yield_now().await,
@@ -88,7 +88,7 @@ pub async fn collide_with_others_from_the_same_version(store: Arc<dyn EventStore
     assert_eq!(commits(&*store, &stream).await.len(), 1);
 }
 
-/// A snapshot before, after, and far before one.
+/// With a snapshot after, before, and long before the commit.
 pub async fn follow_a_snapshot(store: Arc<dyn EventStore>) {
     let shape = Fingerprint::new(77);
     for longest_tail in [1, 4, 50] {
@@ -109,7 +109,7 @@ pub async fn follow_a_snapshot(store: Arc<dyn EventStore>) {
     }
 }
 
-/// Events and snapshots that do not fit into an item, and commits that do not fit into a transaction.
+/// Events and snapshots larger than an item, and commits larger than a transaction, are refused.
 pub async fn have_limits(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let event = |kilobytes: usize| Pattern { seed: 1, bytes: kilobytes * 1024 }.event();

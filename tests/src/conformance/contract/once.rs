@@ -1,4 +1,4 @@
-//! Keys under which something is written once.
+//! Idempotency keys: one write per key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,13 +29,13 @@ fn once(key: &IdempotencyKey, now: DateTime<Utc>, places: Vec<EventRange>) -> Ne
         .with_fingerprint(Some("Count".to_owned()))
 }
 
-/// An event for `stream` after `version`, once.
+/// Returns an idempotent write of an event to `stream` after `version`.
 fn set(stream: &StreamId, version: u64, key: &IdempotencyKey, now: DateTime<Utc>) -> WriteSet {
     let places = vec![place(stream, version + 1, version + 1)];
     WriteSet::new().append(append(stream, version, 1)).idempotent(once(key, now, places))
 }
 
-/// The error tells where the events of the first are; the first itself may be repeated.
+/// The error locates the events of the first write, which itself may be repeated.
 pub async fn a_second_set_under_a_key_writes_nothing(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for key in [key(Some(&stream), "k"), key(None, &Uuid::new_v4().to_string())] {
@@ -55,7 +55,7 @@ pub async fn a_second_set_under_a_key_writes_nothing(store: Arc<dyn EventStore>)
     }
 }
 
-/// Ids may hold `#`, and keys anything: none of them run together.
+/// Ids may contain `#`, and keys any text: no two are confused.
 pub async fn keys_of_any_text_are_kept_apart(store: Arc<dyn EventStore>) {
     let run = Uuid::new_v4();
     let stream = |id: &str| StreamId::new("conformance", format!("{run}{id}")).expect("valid");
@@ -74,7 +74,7 @@ pub async fn keys_of_any_text_are_kept_apart(store: Arc<dyn EventStore>) {
     }
 }
 
-/// From its end on it counts no more, whether it is still there or not.
+/// An expired key has no effect, even if the store has not deleted it yet.
 pub async fn a_marker_expires(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let key = key(Some(&stream), "k");
@@ -88,7 +88,7 @@ pub async fn a_marker_expires(store: Arc<dyn EventStore>) {
     assert!(matches!(&error, WriteError::AlreadyDone(marker) if marker.ranges[0].last == 2), "{error:?}");
 }
 
-/// A message that comes again meets a stream that has gone on, and claims that others hold by now.
+/// When a message is redelivered, its streams may have grown, and others may hold its claims.
 pub async fn what_was_done_comes_before_conflicts_and_claims(store: Arc<dyn EventStore>) {
     let (stream, other) = (new_stream(), new_stream());
     let claim = Claim::new("email", Uuid::new_v4().to_string()).expect("valid");
@@ -106,7 +106,7 @@ pub async fn what_was_done_comes_before_conflicts_and_claims(store: Arc<dyn Even
     assert!(matches!(store.write(&claimed).await, Err(WriteError::Claimed(_))));
 }
 
-/// One message, delivered to many at the same time.
+/// Concurrent deliveries of one message.
 pub async fn of_many_sets_under_one_key_one_wins(store: Arc<dyn EventStore>) {
     let key = key(None, &Uuid::new_v4().to_string());
     let streams: Vec<_> = (0..8).map(|_| new_stream()).collect();

@@ -1,4 +1,4 @@
-//! Writers that come at the same time.
+//! Concurrent writers.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::grow;
 use crate::conformance::support::{commits, events, new_commit, new_stream};
 
-/// Two writers that loaded the same version collide, however many events each of them has.
+/// Two writers with one expected version conflict, however many events each appends.
 pub async fn writers_from_one_version_with_commits_of_different_lengths(store: Arc<dyn EventStore>) {
     for (winner, loser) in [(1, 5), (5, 1), (3, 3)] {
         let stream = new_stream();
@@ -58,7 +58,7 @@ pub async fn a_conflict_contains_the_winner(store: Arc<dyn EventStore>) {
     assert_eq!(commits(&*store, &stream).await, stored);
 }
 
-/// Of many concurrent writers from the same version exactly one succeeds.
+/// Of many concurrent writers with one expected version, exactly one succeeds.
 pub async fn of_many_writers_from_one_version_one_wins(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for round in 0..5_u64 {
@@ -79,7 +79,7 @@ pub async fn of_many_writers_from_one_version_one_wins(store: Arc<dyn EventStore
     }
 }
 
-/// Writers that expect nothing all succeed, and none overwrites another.
+/// Writers that accept any version all succeed, and none overwrites another.
 pub async fn appends_at_any_version_all_succeed(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let writers = (0..6).map(|_| {

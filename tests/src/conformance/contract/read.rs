@@ -1,4 +1,4 @@
-//! Reading: everything that was asked for, in order.
+//! Reads return everything requested, in order.
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use futures_util::TryStreamExt;
 use super::grow;
 use crate::conformance::support::{Pattern, new_commit, new_stream, read_all};
 
-/// To read what is not there is no error.
+/// Reading a stream that does not exist is not an error.
 pub async fn a_stream_that_does_not_exist_is_one_empty_page(store: Arc<dyn EventStore>) {
     let pages: Vec<Page> = store.read(Read::all(new_stream())).try_collect().await.expect("reads");
     assert_eq!(pages.len(), 1);
     assert_eq!((&pages[0].commits[..], &pages[0].snapshot), (&[][..], &None));
 }
 
-/// Bounds are versions; a commit that holds the upper one is read whole.
+/// Bounds are versions. The commit that contains the upper bound is read in full.
 pub async fn after_and_until_bound_a_read(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for count in [1, 3, 2, 1] {
@@ -46,12 +46,12 @@ pub async fn head_is_the_last_version(store: Arc<dyn EventStore>) {
     }
 }
 
-/// More than one page of a Query.
+/// The stream spans more than one page of a Query.
 pub async fn a_stream_over_1_megabyte_is_read_whole(store: Arc<dyn EventStore>) {
     large_stream(&*store, 40, 30 * 1024).await;
 }
 
-/// Many pages of a Query.
+/// The stream spans many pages of a Query.
 pub async fn a_stream_over_10_megabytes_is_read_whole(store: Arc<dyn EventStore>) {
     large_stream(&*store, 36, 300 * 1024).await;
 }

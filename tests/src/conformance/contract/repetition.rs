@@ -1,4 +1,4 @@
-//! Appending the same commit again: what a caller does whose answer was lost.
+//! Repeated appends, as after a lost response.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use es_core::{EventStore, ExpectedVersion, StreamId, Version};
 use super::grow;
 use crate::conformance::support::{commits, events, new_commit, new_stream};
 
-/// All the ways to append to a stream that has reached version 2.
+/// Returns all expected versions that a stream at version 2 accepts.
 fn appends(stream: &StreamId) -> Vec<Append> {
     let version = Version::new(2);
     let mut appends: Vec<_> =
@@ -20,7 +20,7 @@ fn appends(stream: &StreamId) -> Vec<Append> {
     appends
 }
 
-/// The second time is a success with the versions of the first, and stores nothing.
+/// A repetition succeeds with the versions of the first append, and stores nothing.
 pub async fn a_repeated_commit_is_stored_once(store: Arc<dyn EventStore>) {
     for index in 0..appends(&new_stream()).len() {
         let stream = new_stream();
@@ -40,7 +40,7 @@ pub async fn a_repeated_commit_is_stored_once(store: Arc<dyn EventStore>) {
     assert_eq!(commits(&*store, &stream).await.len(), 1);
 }
 
-/// It is found when other writers have gone on since, too.
+/// Even after other writers have appended.
 pub async fn a_repeated_commit_is_found_behind_later_ones(store: Arc<dyn EventStore>) {
     for index in 0..appends(&new_stream()).len() {
         let stream = new_stream();
@@ -60,7 +60,7 @@ pub async fn a_repeated_commit_is_found_behind_later_ones(store: Arc<dyn EventSt
     }
 }
 
-/// The id identifies a commit within its stream.
+/// A commit id is unique within its stream only.
 pub async fn one_commit_id_in_two_streams_is_two_commits(store: Arc<dyn EventStore>) {
     let commit = new_commit(events(1));
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Snapshots: used when they fit, ignored when they do not.
+//! Snapshots: used if they match the stream, ignored otherwise.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::conformance::support::{Pattern, new_stream, read_all, time};
 
 const SHAPE: Fingerprint = Fingerprint::new(0xdead_beef_0000_0001);
 
-/// A snapshot with the time that all commits of these tests have.
+/// Returns a snapshot with the time of all commits of these tests.
 fn snapshot(version: u64) -> Snapshot {
     let state = format!("{{\"version\":{version},\"text\":\"\\u00fc\"}}");
     Snapshot::new(Version::new(version), time(0), SHAPE, state)
@@ -25,7 +25,7 @@ fn from_snapshot(stream: &StreamId) -> Read {
     Read::all(stream.clone()).from_snapshot(SHAPE, 100)
 }
 
-/// The snapshot comes back as it was written, and then exactly what follows it.
+/// A read returns the snapshot as written, followed by exactly the later events.
 pub async fn a_read_starts_from_a_snapshot_at_every_boundary(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for count in [1, 3, 2, 1, 5] {
@@ -40,13 +40,13 @@ pub async fn a_read_starts_from_a_snapshot_at_every_boundary(store: Arc<dyn Even
         assert_eq!(page.unusable_snapshot, None);
         assert_eq!(page.commits, all[index + 1..], "after version {}", snapshot.version());
     }
-    // Who does not ask for the snapshot, or asks for a part, reads events only.
+    // Reads without a snapshot, and bounded reads, return events only.
     assert_eq!(read_all(&*store, Read::all(stream.clone())).await.commits, all);
     let part = read_all(&*store, from_snapshot(&stream).until(Version::new(4))).await;
     assert_eq!((part.snapshot, &part.commits[..]), (None, &all[..2]));
 }
 
-/// Writers that are late do no harm.
+/// A late writer cannot replace a newer snapshot.
 pub async fn a_snapshot_is_overwritten_only_by_a_higher_version(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for _ in 0..4 {
@@ -59,7 +59,7 @@ pub async fn a_snapshot_is_overwritten_only_by_a_higher_version(store: Arc<dyn E
     }
 }
 
-/// A snapshot that claims too high a version would otherwise never be replaced.
+/// Otherwise, a snapshot with too high a version would never be replaced.
 pub async fn an_unusable_snapshot_can_be_replaced(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     grow(&*store, &stream, 2).await;
@@ -72,7 +72,7 @@ pub async fn an_unusable_snapshot_can_be_replaced(store: Arc<dyn EventStore>) {
     assert_eq!(read_all(&*store, from_snapshot(&stream)).await.snapshot, Some(snapshot(2)));
 }
 
-/// Another shape, another state than was written, a version ahead of the stream.
+/// Another fingerprint, a damaged state, or a version beyond the end of the stream.
 pub async fn a_snapshot_that_does_not_fit_is_ignored(store: Arc<dyn EventStore>) {
     let sound = snapshot(2);
     let (version, time, checksum) = (sound.version(), sound.time(), sound.checksum());
@@ -101,7 +101,7 @@ pub async fn a_snapshot_that_does_not_fit_is_ignored(store: Arc<dyn EventStore>)
     assert_eq!((page.snapshot, page.commits.len()), (None, 0), "a stream without events");
 }
 
-/// The expected length of the tail is a hint.
+/// The expected length of the tail is only a hint.
 pub async fn a_tail_longer_than_expected_is_read_whole(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for _ in 0..30 {
@@ -120,7 +120,7 @@ pub async fn a_tail_longer_than_expected_is_read_whole(store: Arc<dyn EventStore
     }
 }
 
-/// Neither the tail nor what comes before the snapshot need fit in one page of a Query.
+/// Neither the tail nor the events before the snapshot need to fit into one page of a Query.
 pub async fn a_snapshot_in_a_stream_over_1_megabyte(store: Arc<dyn EventStore>) {
     let (stream, bytes) = (new_stream(), 200 * 1024);
     fill(&*store, &stream, 16, bytes).await;
@@ -135,7 +135,7 @@ pub async fn a_snapshot_in_a_stream_over_1_megabyte(store: Arc<dyn EventStore>) 
     }
 }
 
-/// A stream that was cut off, by a restore say, and has grown again over what a snapshot stands for.
+/// A stream was truncated, for example by a restore, and has grown again beyond the version of a snapshot.
 pub async fn a_snapshot_of_another_history_is_ignored(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for _ in 0..4 {

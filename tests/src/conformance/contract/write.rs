@@ -1,4 +1,4 @@
-//! Writing several streams at once.
+//! Write sets: several streams in one transaction.
 
 use std::sync::Arc;
 
@@ -10,18 +10,18 @@ use super::grow;
 use crate::conformance::Pattern;
 use crate::conformance::support::{commits, events, new_commit, new_stream};
 
-/// An append of `count` events after `version`.
+/// Returns an append of `count` events after `version`.
 pub(super) fn append(stream: &StreamId, version: u64, count: usize) -> Append {
     Append::after_loaded(stream.clone(), Version::new(version), new_commit(events(count)))
 }
 
-/// The first and the last version of each commit.
+/// Returns the first and last version of each commit.
 pub(super) async fn ends(store: &dyn EventStore, stream: &StreamId) -> Vec<(u64, u64)> {
     let commits = commits(store, stream).await;
     commits.iter().map(|commit| (commit.first.get(), commit.last().get())).collect()
 }
 
-/// New and existing streams, each at its own version; all of it reads back.
+/// New and existing streams, at different versions.
 pub async fn several_streams_are_written_as_one(store: Arc<dyn EventStore>) {
     let [ann, bob, cleo] = [new_stream(), new_stream(), new_stream()];
     grow(&*store, &bob, 3).await;
@@ -42,7 +42,7 @@ pub async fn several_streams_are_written_as_one(store: Arc<dyn EventStore>) {
     );
 }
 
-/// Wherever in the set the conflict is, none of it is written, and the stream is named.
+/// Wherever the conflict is, nothing is written, and the error names the stream.
 pub async fn a_set_with_a_conflict_writes_nothing(store: Arc<dyn EventStore>) {
     for late in 0..3 {
         let streams = [new_stream(), new_stream(), new_stream()];
@@ -57,7 +57,7 @@ pub async fn a_set_with_a_conflict_writes_nothing(store: Arc<dyn EventStore>) {
     }
 }
 
-/// A stream that was only looked at protects the set as one that is written.
+/// A stream that is only checked can cause a conflict like one that is written.
 pub async fn a_stream_that_has_gone_on_stops_a_set(store: Arc<dyn EventStore>) {
     let [seen, written] = [new_stream(), new_stream()];
     grow(&*store, &seen, 2).await;
@@ -70,7 +70,7 @@ pub async fn a_stream_that_has_gone_on_stops_a_set(store: Arc<dyn EventStore>) {
     store.write(&set).await.expect("is as it was seen");
 }
 
-/// As after a lost answer; also when all its streams have gone on since.
+/// As after a lost response, and also after later appends to all its streams.
 pub async fn a_repeated_set_is_written_once(store: Arc<dyn EventStore>) {
     let [ann, bob, seen] = [new_stream(), new_stream(), new_stream()];
     let set = WriteSet::new()
@@ -92,7 +92,7 @@ pub async fn a_repeated_set_is_written_once(store: Arc<dyn EventStore>) {
     assert_eq!(ends(&*store, &bob).await.len(), 4);
 }
 
-/// Commits that do not fit into one item beside commits that do.
+/// Commits larger than an item, and small ones.
 pub async fn a_set_may_hold_large_commits(store: Arc<dyn EventStore>) {
     let [small, large] = [new_stream(), new_stream()];
     let events: Vec<_> = (0..9).map(|seed| Pattern { seed, bytes: 100_000 }.event()).collect();
@@ -109,7 +109,7 @@ pub async fn a_set_may_hold_large_commits(store: Arc<dyn EventStore>) {
     assert_eq!(ends(&*store, &small).await, [(1, 1)]);
 }
 
-/// Each with a reason that says what to do, and nothing written.
+/// The error says what to do, and nothing is written.
 pub async fn unsound_sets_are_refused(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     grow(&*store, &stream, 1).await;
@@ -130,7 +130,7 @@ pub async fn unsound_sets_are_refused(store: Arc<dyn EventStore>) {
     assert_eq!(ends(&*store, &stream).await, [(1, 1)]);
 }
 
-/// Sets that share one stream, at the same time: one is written, and of the others nothing.
+/// Of concurrent sets that share a stream, one is written, and the others write nothing.
 pub async fn of_many_sets_from_one_version_one_wins(store: Arc<dyn EventStore>) {
     let shared = new_stream();
     let sets: Vec<_> = (1..=8)

@@ -1,4 +1,4 @@
-//! What is in a document.
+//! The content of documents.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use es_core::documents::{ChangeError, Document, DocumentChange, DocumentKey, Doc
 use super::{Absent, Any, body, found, listing, new_collection, new_set, write};
 use crate::conformance::Pattern;
 
-/// With its revision; another write gives it another one.
+/// With its revision, which each write changes.
 pub async fn a_document_reads_back_as_it_was_written(store: Arc<dyn Documents>) {
     let key = DocumentKey::new(new_collection(), "a");
     assert_eq!(found(&*store, &key).await, None);
@@ -20,7 +20,7 @@ pub async fn a_document_reads_back_as_it_was_written(store: Arc<dyn Documents>) 
     assert_eq!(found(&*store, &key).await, Some(Document::new(revision, "{\"n\":2}")));
 }
 
-/// Also the empty one, and those that a store may use in its own keys.
+/// Including the empty name, and characters that a store may use in its keys.
 pub async fn names_of_any_text_are_kept_apart(store: Arc<dyn Documents>) {
     let collection = new_collection();
     let long = "ü".repeat(400);
@@ -35,7 +35,7 @@ pub async fn names_of_any_text_are_kept_apart(store: Arc<dyn Documents>) {
         let key = DocumentKey::new(&collection, *name);
         assert_eq!(body(&*store, &key).await, Some(format!("{name:?}")));
     }
-    // Collection and name are never taken for one text.
+    // Collections and names that are equal when concatenated differ.
     for (other, name) in [("#a", "b"), ("#a#b", ""), ("", "#a#b"), ("#", "a#b"), (" ", "a")] {
         let key = DocumentKey::new(format!("{collection}{other}"), name);
         assert_eq!(found(&*store, &key).await, None, "{key}");
@@ -48,7 +48,7 @@ pub async fn names_of_any_text_are_kept_apart(store: Arc<dyn Documents>) {
     assert_eq!(listed, names);
 }
 
-/// The store takes them for texts, and keeps every byte.
+/// The store does not interpret bodies, and preserves every byte.
 pub async fn bodies_of_any_text_survive(store: Arc<dyn Documents>) {
     let large = Pattern { seed: 7, bytes: 300_000 }.payload();
     let bodies =
@@ -60,7 +60,7 @@ pub async fn bodies_of_any_text_survive(store: Arc<dyn Documents>) {
     }
 }
 
-/// Before anything is asked of the store.
+/// Without a request.
 pub async fn impossible_names_are_refused(store: Arc<dyn Documents>) {
     let (collection, name) = (DocumentKey::MAX_COLLECTION_BYTES, DocumentKey::MAX_NAME_BYTES);
     let long =
@@ -89,7 +89,7 @@ pub async fn impossible_names_are_refused(store: Arc<dyn Documents>) {
     assert_eq!(body(&*store, &key).await.as_deref(), Some("{}"));
 }
 
-/// A document of the largest size is stored, a larger one is rejected before anything is asked of the store.
+/// A document of the maximum size is stored. A larger one is rejected without a request.
 pub async fn documents_have_a_limit(store: Arc<dyn Documents>) {
     let key = DocumentKey::new(new_collection(), "a");
     let frame = DocumentChange::put(key.clone(), "").bytes();

@@ -1,4 +1,4 @@
-//! What changes require of documents.
+//! Expectations of changes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Absent, Any, body, found, is_outdated_by, new_keys, new_set, write};
 use ExpectedDocument::At;
 
-/// Expects that neither a write nor a deletion gets through, and that nothing changes.
+/// Expects a put and a delete to be refused, and nothing to change.
 async fn refuses(store: &dyn Documents, key: &DocumentKey, expected: ExpectedDocument) {
     let before = found(store, key).await;
     is_outdated_by(store, &new_set().put(key.clone(), expected, "{\"late\":1}"), key).await;
@@ -16,7 +16,7 @@ async fn refuses(store: &dyn Documents, key: &DocumentKey, expected: ExpectedDoc
     assert_eq!(found(store, key).await, before, "a refused change changes nothing");
 }
 
-/// Whether there is a document or not.
+/// Whether the document exists or not.
 pub async fn any_takes_every_document(store: Arc<dyn Documents>) {
     let [key] = new_keys();
     for text in ["1", "2"] {
@@ -29,7 +29,7 @@ pub async fn any_takes_every_document(store: Arc<dyn Documents>) {
     }
 }
 
-/// Never written, or deleted.
+/// Never written or deleted.
 pub async fn absent_takes_only_a_document_that_is_not_there(store: Arc<dyn Documents>) {
     let [key] = new_keys();
     for text in ["1", "2"] {
@@ -41,7 +41,7 @@ pub async fn absent_takes_only_a_document_that_is_not_there(store: Arc<dyn Docum
     }
 }
 
-/// Not one before, and not one that never was.
+/// Neither an earlier revision nor one that never existed.
 pub async fn at_takes_only_that_revision(store: Arc<dyn Documents>) {
     let [key, other] = new_keys();
     let unknown = Revision::new(Uuid::new_v4());

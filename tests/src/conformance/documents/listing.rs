@@ -1,4 +1,4 @@
-//! Lists of documents.
+//! Queries of documents.
 
 use std::sync::Arc;
 
@@ -7,24 +7,24 @@ use es_core::documents::{DocumentKey, DocumentPage, DocumentQuery, Documents, Ex
 use super::{found, new_collection, new_set, write};
 use crate::conformance::Pattern;
 
-/// In the order of their bytes, which is that of no alphabet, and not that of UTF-16 either.
+/// In the order of their UTF-8 bytes, not of UTF-16 code units.
 const NAMES: [&str; 14] =
     ["", "#", "A", "Z", "a", "a#", "a#1", "a#10", "a#2", "aa", "b", "ü", "\u{ffff}", "\u{1f980}"];
 
-/// A new collection of all the names.
+/// Creates a collection with a document for each name.
 async fn collection(store: &dyn Documents) -> String {
     let collection = new_collection();
     for name in NAMES.iter().rev() {
         write(store, &DocumentKey::new(&collection, *name), &format!("{name:?}")).await;
     }
-    // Its neighbors.
+    // Collections with similar names.
     for other in [format!("{collection}#"), format!("{collection}a"), collection[..20].to_owned()] {
         write(store, &DocumentKey::new(other, "a#5"), "\"another\"").await;
     }
     collection
 }
 
-/// All pages of a query, each within its limit.
+/// Returns all pages of a query, each within the limit.
 async fn all_pages(store: &dyn Documents, query: DocumentQuery) -> Vec<DocumentPage> {
     let mut pages = Vec::new();
     let mut after = query.after.clone();
@@ -45,7 +45,7 @@ pub(super) async fn names(store: &dyn Documents, query: DocumentQuery) -> Vec<St
     pages.into_iter().flat_map(|page| page.documents).map(|(name, _)| name).collect()
 }
 
-/// Every document is listed as a separate read returns it.
+/// A list returns each document as a single read does.
 pub async fn documents_are_listed_in_order(store: Arc<dyn Documents>) {
     let collection = collection(&*store).await;
     let pages = all_pages(&*store, DocumentQuery::new(&collection)).await;
@@ -121,7 +121,7 @@ pub async fn ranges_of_names_include_their_bounds(store: Arc<dyn Documents>) {
     assert!(error.contains("a query of documents has both a prefix and bounds"), "{error}");
 }
 
-/// Where a page ended, another one goes on, though that document is gone and others have come.
+/// The next page continues after the last document, even if that was deleted and others were added.
 pub async fn a_list_goes_on_while_documents_change(store: Arc<dyn Documents>) {
     let collection = collection(&*store).await;
     let key = |name: &str| DocumentKey::new(&collection, name);
@@ -138,7 +138,7 @@ pub async fn a_list_goes_on_while_documents_change(store: Arc<dyn Documents>) {
     assert_eq!(names(&*store, query).await, ["a#10", "a#11", "a#2"]);
 }
 
-/// What a page cannot hold comes with the next ones.
+/// The rest follows on the next pages.
 pub async fn more_than_1_megabyte_is_listed_whole(store: Arc<dyn Documents>) {
     let collection = new_collection();
     for n in 0..8 {
@@ -159,7 +159,7 @@ pub async fn more_than_1_megabyte_is_listed_whole(store: Arc<dyn Documents>) {
     }
 }
 
-/// What has been there for a while is listed eventually, too.
+/// Eventually consistent lists include older documents.
 pub async fn an_eventual_list_is_complete_in_time(store: Arc<dyn Documents>) {
     let collection = collection(&*store).await;
     for _ in 0..600 {

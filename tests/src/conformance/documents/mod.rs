@@ -1,4 +1,4 @@
-//! What a store has to do with documents.
+//! Rules of documents.
 
 pub mod content;
 pub mod expected;
@@ -14,23 +14,23 @@ use uuid::Uuid;
 
 use ExpectedDocument::{Absent, Any};
 
-/// A collection that no other test uses.
+/// Returns a new collection, which no other test uses.
 fn new_collection() -> String {
     format!("conformance-{}", Uuid::new_v4())
 }
 
-/// Keys of documents in a new collection.
+/// Returns keys of documents in a new collection.
 fn new_keys<const N: usize>() -> [DocumentKey; N] {
     let collection = new_collection();
     std::array::from_fn(|n| DocumentKey::new(&collection, format!("document-{n}")))
 }
 
-/// No changes yet.
+/// Returns an empty set.
 fn new_set() -> ChangeSet {
     ChangeSet::new(Uuid::new_v4())
 }
 
-/// Writes a document, whatever there was, and gives its revision.
+/// Writes a document unconditionally, and returns its revision.
 async fn write(documents: &dyn Documents, key: &DocumentKey, body: &str) -> Revision {
     let set = new_set().put(key.clone(), Any, body);
     documents.change(&set).await.expect("writes");
@@ -45,7 +45,7 @@ async fn body(documents: &dyn Documents, key: &DocumentKey) -> Option<String> {
     found(documents, key).await.map(|document| document.body)
 }
 
-/// Carries out a set, and again while the store refuses for the moment.
+/// Applies a set, and retries while the store refuses temporarily.
 async fn insist(documents: &dyn Documents, set: &ChangeSet) -> Result<(), ChangeError> {
     loop {
         match documents.change(set).await {
@@ -55,7 +55,7 @@ async fn insist(documents: &dyn Documents, set: &ChangeSet) -> Result<(), Change
     }
 }
 
-/// Expects that a set is outdated by `key`.
+/// Expects a set to be outdated because of `key`.
 async fn is_outdated_by(documents: &dyn Documents, set: &ChangeSet, key: &DocumentKey) {
     match documents.change(set).await {
         Err(ChangeError::Outdated { key: by, .. }) => assert_eq!(&by, key, "another document is named"),

@@ -1,4 +1,4 @@
-//! Changes at the same time.
+//! Concurrent changes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use super::{Absent, found, insist, new_keys, new_set, write};
 use ExpectedDocument::At;
 
-/// From no document, and from one revision.
+/// Both for an absent document and for an existing revision.
 pub async fn of_many_writers_from_one_revision_one_wins(store: Arc<dyn Documents>) {
     let [key] = new_keys();
     let mut expected = Absent;
@@ -27,7 +27,7 @@ pub async fn of_many_writers_from_one_revision_one_wins(store: Arc<dyn Documents
     }
 }
 
-/// As with leases: each is gone, and one of the many has it.
+/// As for leases: exactly one of them succeeds.
 pub async fn of_many_that_delete_one_revision_one_wins(store: Arc<dyn Documents>) {
     let [key] = new_keys();
     let at = write(&*store, &key, "{}").await;
@@ -37,7 +37,7 @@ pub async fn of_many_that_delete_one_revision_one_wins(store: Arc<dyn Documents>
     assert_eq!(found(&*store, &key).await, None);
 }
 
-/// Sets that share one document: of the losers nothing is written.
+/// Of sets that share a document, the others write nothing.
 pub async fn of_many_sets_from_one_revision_one_wins(store: Arc<dyn Documents>) {
     let [shared] = new_keys();
     let at = write(&*store, &shared, "{}").await;
@@ -54,7 +54,7 @@ pub async fn of_many_sets_from_one_revision_one_wins(store: Arc<dyn Documents>) 
     }
 }
 
-/// Two documents that are counted up together, by many: none is lost, and they never differ.
+/// Many writers increment two documents together: no increment is lost, and the two never differ.
 pub async fn counts_are_never_lost(store: Arc<dyn Documents>) {
     let keys: [_; 2] = new_keys();
     let count = async || {

@@ -1,4 +1,4 @@
-//! The same set once more, as after an answer that was lost.
+//! Repeated change sets, as after a lost response.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
 use super::{Absent, Any, body, found, is_outdated_by, new_keys, new_set, write};
 use ExpectedDocument::At;
 
-/// Carries out a set of one document three times.
+/// Applies a set of one document three times.
 async fn thrice(store: &dyn Documents, set: &ChangeSet, key: &DocumentKey, is: &str) {
     for round in 0..3 {
         store.change(set).await.unwrap_or_else(|error| panic!("round {round}: {error}"));
@@ -16,7 +16,7 @@ async fn thrice(store: &dyn Documents, set: &ChangeSet, key: &DocumentKey, is: &
     }
 }
 
-/// Whatever it expects.
+/// With any expectation.
 pub async fn a_document_is_written_once(store: Arc<dyn Documents>) {
     let [key] = new_keys();
     let set = new_set().put(key.clone(), Absent, "1");
@@ -27,7 +27,7 @@ pub async fn a_document_is_written_once(store: Arc<dyn Documents>) {
     thrice(&*store, &set, &key, "3").await;
 }
 
-/// What another one has written since is not overwritten, though the set may say that it failed.
+/// A repetition does not overwrite a later change. It may report that the set is outdated.
 pub async fn what_was_written_since_stays(store: Arc<dyn Documents>) {
     let [key] = new_keys();
     let first = new_set().put(key.clone(), Absent, "1");
@@ -41,7 +41,7 @@ pub async fn what_was_written_since_stays(store: Arc<dyn Documents>) {
     assert_eq!(body(&*store, &key).await.as_deref(), Some("3"));
 }
 
-/// Also when another one has changed a part of what it wrote since: that stays as it is.
+/// Even if one of its documents was changed since: that change is preserved.
 pub async fn a_set_is_carried_out_once(store: Arc<dyn Documents>) {
     let [new, replaced, any, deleted] = new_keys();
     let at = write(&*store, &replaced, "1").await;
@@ -64,7 +64,7 @@ pub async fn a_set_is_carried_out_once(store: Arc<dyn Documents>) {
     assert_eq!(body(&*store, &any).await.as_deref(), Some("2"));
 }
 
-/// A set that was refused is no set that was carried out.
+/// A refused set is not remembered as applied.
 pub async fn a_refused_set_may_succeed_later(store: Arc<dyn Documents>) {
     let [taken, other] = new_keys();
     write(&*store, &taken, "1").await;

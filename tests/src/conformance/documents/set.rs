@@ -1,4 +1,4 @@
-//! Several changes at once.
+//! Change sets of several documents.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Absent, Any, body, found, is_outdated_by, new_collection, new_keys, new_set, write};
 use ExpectedDocument::At;
 
-/// Writes and deletions with different expectations, in different collections.
+/// Puts and deletes with different expectations, in different collections.
 pub async fn several_documents_are_changed_as_one(store: Arc<dyn Documents>) {
     let [new, replaced, deleted, any] = new_keys();
     let elsewhere = DocumentKey::new(new_collection(), "a");
@@ -29,7 +29,7 @@ pub async fn several_documents_are_changed_as_one(store: Arc<dyn Documents>) {
     assert_eq!(found(&*store, &deleted).await, None);
 }
 
-/// Wherever in the set it is, whatever it expects, and whether it writes or deletes.
+/// At any place in the set, with any expectation, for puts and deletes.
 pub async fn a_document_that_is_outdated_stops_the_whole_set(store: Arc<dyn Documents>) {
     let never = At(Revision::new(Uuid::new_v4()));
     for late in 0..3 {
@@ -54,7 +54,7 @@ pub async fn a_document_that_is_outdated_stops_the_whole_set(store: Arc<dyn Docu
     }
 }
 
-/// Eleven documents of almost 400 KB are more than a transaction takes, ten are not.
+/// Ten documents of almost 400 KB fit into a transaction; eleven do not.
 pub async fn a_set_has_a_limit_in_bytes(store: Arc<dyn Documents>) {
     let collection = new_collection();
     let key = |n| DocumentKey::new(&collection, format!("{n:03}"));
@@ -68,7 +68,7 @@ pub async fn a_set_has_a_limit_in_bytes(store: Arc<dyn Documents>) {
     assert!(found(&*store, &key(9)).await.is_some());
 }
 
-/// As many as every store takes, and one more.
+/// The maximum number of changes is accepted, and one more is refused.
 pub async fn a_hundred_documents_are_changed_at_once(store: Arc<dyn Documents>) {
     let collection = new_collection();
     let key = |n| DocumentKey::new(&collection, format!("{n:03}"));
@@ -84,7 +84,7 @@ pub async fn a_hundred_documents_are_changed_at_once(store: Arc<dyn Documents>) 
     }
 }
 
-/// Each with a reason that says what is wrong, and nothing is changed.
+/// The error says what is wrong, and nothing is changed.
 pub async fn unsound_sets_are_refused(store: Arc<dyn Documents>) {
     let [key, other] = new_keys();
     for (set, reason) in [

@@ -1,4 +1,4 @@
-//! Slices, their ends, and what is in them.
+//! Slices and their ends.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use futures_util::future::BoxFuture;
 use super::{PATIENCE, grow, is_indexed, new_indexed, of_stream, slice_of, told_from_start};
 use crate::conformance::support::new_stream;
 
-/// Whatever is stored.
+/// Appends do not change the number of slices.
 pub async fn slices_stay_as_they_are(feed: Arc<dyn Feed>) {
     let slices = feed.slices().await.expect("are known");
     new_indexed(&*feed, &[1, 2]).await;
     assert_eq!(feed.slices().await.expect("are known"), slices);
 }
 
-/// Neither the one after the last, nor one far from it.
+/// Both directly after the last slice and far beyond it.
 pub async fn a_slice_that_there_is_not_is_an_error(feed: Arc<dyn Feed>) {
     let count = feed.slices().await.expect("are known").count();
     for slice in [count, u32::MAX].map(Slice::new) {
@@ -29,7 +29,7 @@ pub async fn a_slice_that_there_is_not_is_an_error(feed: Arc<dyn Feed>) {
     }
 }
 
-/// Of every slice, also of one that has none.
+/// For every slice, including empty ones.
 pub async fn the_end_is_the_last_position(feed: Arc<dyn Feed>) {
     for round in 0..2 {
         for slice in feed.slices().await.expect("are known").iter() {
@@ -40,7 +40,7 @@ pub async fn the_end_is_the_last_position(feed: Arc<dyn Feed>) {
     }
 }
 
-/// What is said to be in the feed is told at once.
+/// Events up to the indexed version are returned immediately.
 pub async fn what_is_indexed_is_told(feed: Arc<dyn Feed>) {
     let stream = new_stream();
     let slice = slice_of(&*feed, &stream).await;
@@ -55,7 +55,7 @@ pub async fn what_is_indexed_is_told(feed: Arc<dyn Feed>) {
     assert_eq!(feed.indexed(&new_stream()).await.expect("is known"), Version::NONE);
 }
 
-/// Waits for what growth there has been, and then for more.
+/// Waits until the feed stops growing, and returns the future of its next growth.
 async fn at_rest(feed: &dyn Feed) -> BoxFuture<'static, ()> {
     for _ in 0..20 {
         let mut growth = feed.growth();
@@ -66,7 +66,7 @@ async fn at_rest(feed: &dyn Feed) -> BoxFuture<'static, ()> {
     panic!("the feed is told to grow all the time");
 }
 
-/// Who began to wait before, and is not looked at until later, is woken.
+/// Waiters are woken even if their futures are first polled after the growth.
 pub async fn growth_wakes_who_waits(feed: Arc<dyn Feed>) {
     let (stream, _) = new_indexed(&*feed, &[1]).await;
     let [first, second] = [at_rest(&*feed).await, feed.growth()];

@@ -1,4 +1,4 @@
-//! What a filter leaves out.
+//! Filters of the feed.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use es_core::feed::{EventFilter, Feed, FeedEntry, FeedRead, Position, Slice};
 use super::{append, is_indexed, slice_of, told, told_from_start};
 use crate::conformance::support::{new_commit, new_stream};
 
-/// A slice with commits of one, the other, both and neither of two kinds of events.
+/// Returns a slice with commits that contain one, the other, both, and neither of two kinds of events.
 async fn slice_of_kinds(feed: &dyn Feed) -> Slice {
     let stream = new_stream();
     for kinds in [&["A"][..], &["B"], &["C", "C"], &["C", "A", "C"], &["B", "A"], &["C"], &["A"], &["C"]] {
@@ -19,7 +19,7 @@ async fn slice_of_kinds(feed: &dyn Feed) -> Slice {
     slice_of(feed, &stream).await
 }
 
-/// Whole commits, with the positions that they have without the filter.
+/// Matching commits are returned in full, with unchanged positions.
 pub async fn commits_of_other_events_are_left_out(feed: Arc<dyn Feed>) {
     let slice = slice_of_kinds(&*feed).await;
     let all = told_from_start(&*feed, slice).await;
@@ -41,7 +41,7 @@ pub async fn commits_of_other_events_are_left_out(feed: Arc<dyn Feed>) {
     }
 }
 
-/// Who takes nothing comes to the end all the same.
+/// A filter that matches no event still reaches the end.
 pub async fn a_page_goes_through_what_it_leaves_out(feed: Arc<dyn Feed>) {
     let slice = slice_of_kinds(&*feed).await;
     let end = feed.feed_end(slice).await.expect("is known");

@@ -1,6 +1,6 @@
-//! What a store has to make of the feed.
+//! Rules of the feed.
 //!
-//! A store may index events some time after it has stored them: the rules wait for that.
+//! A store may index events some time after storing them. The rules wait for it.
 
 pub mod bounds;
 pub mod filter;
@@ -15,7 +15,7 @@ use es_core::{EventStore, ExpectedVersion, StreamId, Version};
 
 use super::support::{commits, events, new_commit, new_stream};
 
-/// How long a store may take to index what it has stored.
+/// The time limit for indexing.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Appends a commit.
@@ -29,7 +29,7 @@ async fn grow(store: &dyn EventStore, stream: &StreamId, count: usize) -> Versio
     append(store, stream, new_commit(events(count))).await
 }
 
-/// Waits until a stream is in the feed as far as it has been stored.
+/// Waits until all events of a stream are indexed.
 async fn is_indexed(feed: &dyn Feed, stream: &StreamId) {
     let head = feed.head(stream).await.expect("is known").version;
     let start = Instant::now();
@@ -43,7 +43,7 @@ async fn is_indexed(feed: &dyn Feed, stream: &StreamId) {
     }
 }
 
-/// A new stream with commits of these sizes, in the feed.
+/// Returns a new, indexed stream with commits of these sizes, and its slice.
 async fn new_indexed(feed: &dyn Feed, sizes: &[usize]) -> (StreamId, Slice) {
     let stream = new_stream();
     for size in sizes {
@@ -58,11 +58,11 @@ async fn slice_of(feed: &dyn Feed, stream: &StreamId) -> Slice {
     feed.slices().await.expect("are known").of(stream)
 }
 
-/// All that a slice tells after a position, page by page.
+/// Returns all entries that a read selects, page by page.
 ///
 /// # Panics
 ///
-/// When a page does not follow the one before, or tells less than it says.
+/// If a page does not follow the previous one, or contradicts its own bounds.
 async fn told(feed: &dyn Feed, read: FeedRead) -> Vec<FeedEntry> {
     let (mut told, mut read) = (Vec::<FeedEntry>::new(), read);
     let takes_all = read.filter == EventFilter::all();
@@ -89,7 +89,7 @@ async fn told(feed: &dyn Feed, read: FeedRead) -> Vec<FeedEntry> {
     panic!("slice {} has no end", read.slice);
 }
 
-/// All that a slice tells from its start.
+/// Returns all entries of a slice from its start.
 async fn told_from_start(feed: &dyn Feed, slice: Slice) -> Vec<FeedEntry> {
     let told = told(feed, FeedRead::new(slice, Position::NONE)).await;
     if let Some(first) = told.first() {
@@ -98,12 +98,12 @@ async fn told_from_start(feed: &dyn Feed, slice: Slice) -> Vec<FeedEntry> {
     told
 }
 
-/// What of it is of one stream.
+/// Returns the commits of one stream.
 fn of_stream<'a>(told: &'a [FeedEntry], stream: &StreamId) -> Vec<&'a Commit> {
     told.iter().filter(|entry| entry.stream == *stream).map(|entry| &entry.commit).collect()
 }
 
-/// Expects that a slice tells a stream as it is stored.
+/// Expects a slice to contain a stream as it is stored.
 async fn tells(feed: &dyn Feed, told: &[FeedEntry], stream: &StreamId) {
     let stored = commits(feed, stream).await;
     assert!(!stored.is_empty(), "nothing was stored");

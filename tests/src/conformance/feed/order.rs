@@ -12,7 +12,7 @@ use super::{append, grow, is_indexed, new_indexed, of_stream, slice_of, tells, t
 use crate::conformance::Pattern;
 use crate::conformance::support::{events, new_commit, new_stream};
 
-/// In the one slice that is the stream's, in the order of its versions, and in no other.
+/// In the slice of its stream and in no other, in the order of versions.
 pub async fn every_event_is_told_once(feed: Arc<dyn Feed>) {
     let streams: Vec<_> = (0..12).map(|_| new_stream()).collect();
     for round in 0..4 {
@@ -35,7 +35,7 @@ pub async fn every_event_is_told_once(feed: Arc<dyn Feed>) {
     }
 }
 
-/// Those of several items, too, with small ones before and after them.
+/// Including commits of several items between small ones.
 pub async fn large_commits_are_told_whole(feed: Arc<dyn Feed>) {
     let stream = new_stream();
     for seed in 0..2 {
@@ -48,7 +48,7 @@ pub async fn large_commits_are_told_whole(feed: Arc<dyn Feed>) {
     tells(&*feed, &told, &stream).await;
 }
 
-/// Each commit in the slice of its stream.
+/// Each commit of a set is in the slice of its stream.
 pub async fn sets_are_told_as_commits(feed: Arc<dyn Feed>) {
     let streams: Vec<_> = (0..5).map(|_| new_stream()).collect();
     for version in [0, 2] {
@@ -68,7 +68,7 @@ pub async fn sets_are_told_as_commits(feed: Arc<dyn Feed>) {
     }
 }
 
-/// A commit that was repeated, and one that was refused.
+/// A repeated commit occurs once, and a refused one not at all.
 pub async fn repetitions_and_conflicts_are_not_told(feed: Arc<dyn Feed>) {
     let (stream, slice) = new_indexed(&*feed, &[2]).await;
     let again = Append::after_loaded(stream.clone(), Version::new(2), new_commit(events(1)));
@@ -84,7 +84,7 @@ pub async fn repetitions_and_conflicts_are_not_told(feed: Arc<dyn Feed>) {
     tells(&*feed, &told, &stream).await;
 }
 
-/// Who reads while others write reads what is read afterwards.
+/// Reads during writes agree with later reads.
 pub async fn what_was_told_stays(feed: Arc<dyn Feed>) {
     let streams: Vec<_> = (0..6).map(|_| new_stream()).collect();
     let done = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! Pages.
+//! Pages of the feed.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use es_core::store::{Append, MAX_ITEM_BYTES};
 use super::{grow, is_indexed, new_indexed, of_stream, slice_of, told, told_from_start};
 use crate::conformance::support::{Pattern, new_commit, new_stream};
 
-/// Also from inside of a commit, which is told whole then, and with every limit.
+/// With every limit, and from positions within a commit, which is then returned in full.
 pub async fn pages_follow_each_other_from_every_position(feed: Arc<dyn Feed>) {
     let (_, slice) = new_indexed(&*feed, &[1, 3, 2, 5, 1]).await;
     let all = told_from_start(&*feed, slice).await;
@@ -25,7 +25,7 @@ pub async fn pages_follow_each_other_from_every_position(feed: Arc<dyn Feed>) {
     }
 }
 
-/// With the commit in which the limit is reached, and not with one more.
+/// A page ends with the commit that reaches the limit.
 pub async fn a_page_is_about_as_long_as_asked(feed: Arc<dyn Feed>) {
     let (_, slice) = new_indexed(&*feed, &[1, 3, 2, 5, 1, 1, 1]).await;
     for limit in 1..8 {
@@ -42,7 +42,7 @@ pub async fn a_page_is_about_as_long_as_asked(feed: Arc<dyn Feed>) {
     }
 }
 
-/// With what is read again from where it ends, and in the end as exact as one item may be large.
+/// Each page continues where the last one ended, and exceeds the limit by at most one item.
 pub async fn a_page_is_about_as_large_as_asked(feed: Arc<dyn Feed>) {
     const BYTES: usize = 100 * 1024;
     let stream = new_stream();
@@ -60,7 +60,7 @@ pub async fn a_page_is_about_as_large_as_asked(feed: Arc<dyn Feed>) {
         loop {
             let page = feed.read_feed(&read).await.expect("can be read");
             let bytes: u64 = page.entries.iter().map(|entry| entry.commit.bytes()).sum();
-            // How large commits are is known after some have been read.
+            // The size of commits is estimated from the first ones.
             let most = if told.is_empty() { MAX_ITEM_BYTES } else { 0 } + max_bytes + 2 * BYTES as u64;
             assert!(bytes <= most, "{bytes} bytes, asked were {max_bytes}");
             told.extend(page.entries.into_iter().filter(|of| of.stream == stream).map(|of| of.commit.id));
@@ -74,7 +74,7 @@ pub async fn a_page_is_about_as_large_as_asked(feed: Arc<dyn Feed>) {
     }
 }
 
-/// There, and only there; what comes later is read from there.
+/// Only the last page is marked as the last. Later events are read from its end.
 pub async fn the_last_page_ends_where_the_slice_ends(feed: Arc<dyn Feed>) {
     let (stream, slice) = new_indexed(&*feed, &[2, 1, 3]).await;
     let end = feed.feed_end(slice).await.expect("is known");
@@ -92,12 +92,12 @@ pub async fn the_last_page_ends_where_the_slice_ends(feed: Arc<dyn Feed>) {
     assert_eq!((more[0].position, of_stream(&more, &stream).len()), (end.next(), 1));
 }
 
-/// An impossible checkpoint: the error names it, and where the slice ends.
+/// The error names the impossible checkpoint and the end of the slice.
 pub async fn a_position_beyond_the_end_is_an_error(feed: Arc<dyn Feed>) {
     let (_, slice) = new_indexed(&*feed, &[2, 1]).await;
     let end = feed.feed_end(slice).await.expect("is known");
     for after in [end.plus(1), end.plus(1_000), Position::new(u64::MAX)] {
-        // What is given as the anchor does not matter, nor where it claims to begin.
+        // Regardless of the anchor.
         let anchors =
             [end, after, Position::NONE].map(|first| Some(FeedAnchor::new(first, uuid::Uuid::from_u128(7))));
         for anchor in anchors.into_iter().chain([None]) {
@@ -112,7 +112,7 @@ pub async fn a_position_beyond_the_end_is_an_error(feed: Arc<dyn Feed>) {
     }
 }
 
-/// An anchor leads on as long as the feed is the one that was read, and from every position.
+/// From every position, the anchor of a page is accepted by the feed that returned it.
 pub async fn anchors_lead_on(feed: Arc<dyn Feed>) {
     let (stream, slice) = new_indexed(&*feed, &[1, 3, 2]).await;
     let all = told_from_start(&*feed, slice).await;
@@ -124,7 +124,7 @@ pub async fn anchors_lead_on(feed: Arc<dyn Feed>) {
             let expected: Vec<_> = all.iter().filter(|entry| entry.last() > after).cloned().collect();
             let read = FeedRead::new(slice, after).anchored(Some(entry.anchor));
             assert!(told(&*feed, read.clone()).await == expected, "another feed after {after}");
-            // A page that tells nothing has the anchor of the position from which it was read.
+            // An empty page has the anchor of its starting position.
             let none = read.limit(1).filter(es_core::feed::EventFilter::none()).anchored(None);
             let page = feed.read_feed(&none).await.expect("can be read");
             let on = FeedRead::new(slice, page.through).anchored(page.anchor);
@@ -138,7 +138,7 @@ pub async fn anchors_lead_on(feed: Arc<dyn Feed>) {
     assert_eq!(of_stream(&more, &stream).len(), 1);
 }
 
-/// The feed is not the one that was read: the error names both parts.
+/// The error names both anchors, and says that the feed has changed.
 pub async fn another_anchor_is_an_error(feed: Arc<dyn Feed>) {
     let (_, slice) = new_indexed(&*feed, &[2, 1]).await;
     let all = told_from_start(&*feed, slice).await;

@@ -1,4 +1,4 @@
-//! Cached states: fewer requests, and the same results.
+//! Cached states: fewer requests, unchanged results.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ fn cached(store: &Arc<dyn EventStore>, entries: usize) -> Repository<Account> {
     Repository::builder(Arc::clone(store)).cache(entries).build()
 }
 
-/// Nothing is read for a state that is there: the write verifies it.
+/// A cached state is not read again: the write verifies it.
 pub async fn a_warm_command_is_one_request(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let accounts = cached(&store, 10);
@@ -26,7 +26,7 @@ pub async fn a_warm_command_is_one_request(store: Arc<dyn EventStore>) {
     assert_eq!(accounts.load(&id).await.expect("loads").state, fresh.state);
 }
 
-/// What another process recorded is found by the write, and the command is decided on it.
+/// The write detects events of another process, and the command is decided again with them.
 pub async fn a_stale_state_that_accepts_is_found_by_the_write(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let accounts = cached(&store, 10);
@@ -37,7 +37,7 @@ pub async fn a_stale_state_that_accepts_is_found_by_the_write(store: Arc<dyn Eve
     assert_eq!(done.cost.requests, 2, "the write that returns the winner, and the next write");
 }
 
-/// A rejection is verified by no write: what the stale state refuses, the current one may allow.
+/// No write verifies a rejection, so the current state is read: it may allow the command.
 pub async fn a_stale_state_that_rejects_is_checked(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let accounts = cached(&store, 10);
@@ -50,7 +50,7 @@ pub async fn a_stale_state_that_rejects_is_checked(store: Arc<dyn EventStore>) {
     assert_eq!(error.rejection(), Some(&Overdrawn { balance: 500 }));
 }
 
-/// Nor is the decision that there is nothing to do.
+/// No write verifies a decision without events either.
 pub async fn a_stale_state_with_nothing_to_do_is_checked(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let accounts = cached(&store, 10);
@@ -73,7 +73,7 @@ pub async fn a_stale_state_with_nothing_to_do_is_checked(store: Arc<dyn EventSto
     assert_eq!((done.state.balance, done.version), (100, Version::new(3)));
 }
 
-/// A load is as fresh as one without a cache.
+/// A cache does not make loads stale.
 pub async fn a_load_sees_what_others_recorded(store: Arc<dyn EventStore>) {
     let (plain, id) = account(&store);
     let accounts = cached(&store, 10);
@@ -86,7 +86,7 @@ pub async fn a_load_sees_what_others_recorded(store: Arc<dyn EventStore>) {
     }
 }
 
-/// States that do not fit any more are loaded again.
+/// Evicted states are loaded again.
 pub async fn a_small_cache_changes_nothing(store: Arc<dyn EventStore>) {
     let accounts = cached(&store, 2);
     let ids: Vec<_> = (0..8).map(|_| account(&store).1).collect();

@@ -1,4 +1,4 @@
-//! Claims, as a handler makes them.
+//! Claims made by handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,7 +14,7 @@ fn new_handle() -> String {
     Uuid::new_v4().to_string()
 }
 
-/// It is an error that tells who has it, no conflict that is tried again.
+/// The error names the holder. It is not retried as a conflict.
 pub async fn a_taken_claim_names_its_holder(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     let handle = new_handle();
@@ -30,7 +30,7 @@ pub async fn a_taken_claim_names_its_holder(store: Arc<dyn EventStore>) {
     assert!(!accounts.exists(&bob).await.expect("is known"));
 }
 
-/// With the event that says so, at once.
+/// One write releases the old claim and takes the new one, together with the event.
 pub async fn a_claim_is_given_back_with_the_next_one(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     let (first, second) = (new_handle(), new_handle());
@@ -44,7 +44,7 @@ pub async fn a_claim_is_given_back_with_the_next_one(store: Arc<dyn EventStore>)
     assert_eq!(accounts.load(&ann).await.expect("loads").state.handle, Some(second));
 }
 
-/// What cannot be a claim, and a claim of which no event tells.
+/// Invalid claims, and claims without an event, are refused.
 pub async fn a_claim_needs_an_event(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     for (events, reason) in [
@@ -61,7 +61,7 @@ pub async fn a_claim_needs_an_event(store: Arc<dyn EventStore>) {
     assert!(!accounts.exists(&id).await.expect("is known"));
 }
 
-/// A decision that comes too late takes no claim; it is made again, on what there is now.
+/// A decision that loses the race takes no claim, and is repeated on the current state.
 pub async fn a_claim_is_not_taken_by_who_loses_the_race(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let (early, late) = (new_handle(), new_handle());

@@ -1,4 +1,4 @@
-//! Commands: loaded, decided, recorded.
+//! Commands: load, decide, record.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{account, stream};
 use crate::conformance::support::{read_all, time};
 use crate::domain::{Account, Deposit, Deposited, Overdrawn, SetRate, Withdraw};
 
-/// The outcome says what happened, and a load agrees with it.
+/// A load returns the state and version of the outcome.
 pub async fn a_command_is_loaded_decided_and_recorded(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let done = accounts.execute(&id, Deposit::one(500, "first")).await.expect("accepted");
@@ -28,7 +28,7 @@ pub async fn a_command_is_loaded_decided_and_recorded(store: Arc<dyn EventStore>
     assert_eq!(stored.last().map(|commit| commit.id), done.commit);
 }
 
-/// The domain's error comes back as it is.
+/// The error contains the domain error.
 pub async fn a_rejected_command_records_nothing(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     accounts.execute(&id, Deposit::one(100, "")).await.expect("accepted");
@@ -38,7 +38,7 @@ pub async fn a_rejected_command_records_nothing(store: Arc<dyn EventStore>) {
     assert_eq!(accounts.load(&id).await.expect("loads").version, 1);
 }
 
-/// No events, no commit.
+/// Without events, there is no commit.
 pub async fn a_command_with_nothing_to_do_records_nothing(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let done = accounts.execute(&id, Deposit { cents: 1, notes: Vec::new() }).await.expect("accepted");
@@ -46,7 +46,7 @@ pub async fn a_command_with_nothing_to_do_records_nothing(store: Arc<dyn EventSt
     assert!(!accounts.exists(&id).await.expect("is known"));
 }
 
-/// A closure decides, with what it can ask for on the way.
+/// An async closure may await other work before it decides.
 pub async fn a_decision_may_be_async(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     accounts.execute(&id, Deposit::one(7, "a")).await.expect("accepted");
@@ -64,7 +64,7 @@ pub async fn a_decision_may_be_async(store: Arc<dyn EventStore>) {
     assert!(matches!(error, ExecuteError::Rejected(Overdrawn { .. })));
 }
 
-/// A `NaN` is written as `null`, which is no number: it would make the stream unreadable.
+/// JSON has no `NaN`: it is encoded as `null`, which would make the stream unreadable.
 pub async fn what_cannot_be_read_back_is_not_stored(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     accounts.execute(&id, SetRate { rate: 0.1 + 0.2 }).await.expect("accepted");
@@ -74,7 +74,7 @@ pub async fn what_cannot_be_read_back_is_not_stored(store: Arc<dyn EventStore>) 
     assert_eq!((loaded.version, loaded.state.rate.to_bits()), (Version::FIRST, (0.1_f64 + 0.2).to_bits()));
 }
 
-/// What a request carries is with each of its commits, and with no other.
+/// The metadata of a request is recorded in its commits and in no others.
 pub async fn metadata_is_recorded(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let metadata = Metadata::new().with_actor("alice").with_entry("tenant", "acme");
@@ -91,7 +91,7 @@ pub async fn metadata_is_recorded(store: Arc<dyn EventStore>) {
     assert!(history[1].metadata.is_empty());
 }
 
-/// A writer whose clock is behind takes the time of the commit before its own.
+/// A writer whose clock is behind uses the time of the previous commit.
 pub async fn times_in_a_stream_never_run_backwards(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let clock = ManualClock::at(time(0));
@@ -106,7 +106,7 @@ pub async fn times_in_a_stream_never_run_backwards(store: Arc<dyn EventStore>) {
     assert_eq!(clock.now(), time(25));
 }
 
-/// Servers run commands on other threads.
+/// The futures are `Send`.
 pub async fn futures_of_commands_can_be_spawned(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let spawned = {
@@ -133,8 +133,8 @@ pub async fn futures_of_commands_can_be_spawned(store: Arc<dyn EventStore>) {
     assert_eq!(spawned.await.expect("does not panic"), 2);
 }
 
-/// Commands without explicit metadata take it from the source that the repository was given; what follows from an
-/// event carries its context on.
+/// Commands without explicit metadata take it from the repository's source. Metadata derived from an event propagates
+/// its correlation.
 pub async fn metadata_comes_from_where_it_is_told(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let source = || Metadata::new().with_actor("everyone").with_correlation("all");

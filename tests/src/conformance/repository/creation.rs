@@ -143,7 +143,7 @@ pub async fn in_a_transaction_reads_the_others_only(store: Arc<dyn EventStore>) 
     assert!(open("k").commit().await.expect("was created").repeated);
     existing(open("other").commit().await);
 
-    // Whatever else stops it, a rejection is verified.
+    // A rejection is verified, even if the transaction fails for another reason.
     let rejected = Transaction::new(&store).create(&accounts, &bob, Withdraw { cents: 1 }).commit().await;
     assert_eq!(existing(rejected), Version::new(2));
     let rejected = Transaction::new(&store).create(&accounts, &format!("{ann}2"), Withdraw { cents: 1 });

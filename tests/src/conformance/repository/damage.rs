@@ -1,4 +1,4 @@
-//! Events that cannot be read.
+//! Unreadable events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,7 +8,7 @@ use es_core::{DecodeError, EventData, EventStore, ExecuteError, StoreError, Vers
 use super::{account, append, deposited};
 use crate::domain::{Deposit, Deposited, Overdrawn};
 
-/// Nothing is skipped silently.
+/// No event is skipped silently.
 pub async fn an_unknown_event_stops_the_load_and_is_named(store: Arc<dyn EventStore>) {
     for (event, expected) in [
         (EventData::new("Frozen", 1, "{}"), "the event `Frozen` is unknown here"),
@@ -38,7 +38,7 @@ pub async fn an_unknown_event_stops_the_load_and_is_named(store: Arc<dyn EventSt
     }
 }
 
-/// The error says what does not fit, and nothing of what was in it.
+/// The error says what is wrong with the payload, and does not quote it.
 pub async fn a_malformed_event_stops_the_load_and_is_not_quoted(store: Arc<dyn EventStore>) {
     for payload in ["{\"cents\":\"top secret\",\"note\":\"\"}", "{\"cents\":1}", "{", "", "null"] {
         let (accounts, id) = account(&store);
@@ -70,7 +70,7 @@ pub async fn a_winner_that_cannot_be_decoded_stops_the_command(store: Arc<dyn Ev
     assert_eq!(accounts.version(&id).await.expect("is known"), Version::new(2));
 }
 
-/// Retired events keep their versions and do nothing.
+/// Retired events keep their versions and have no effect.
 pub async fn a_retired_event_is_skipped(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let flagged = EventData::new("AccountFlagged", 3, "whatever it was");

@@ -1,4 +1,4 @@
-//! Decisions on reads that may be behind.
+//! Decisions on eventually consistent reads.
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use es_core::{EventStore, Events, Repository, Version};
 use super::{account, append, deposited};
 use crate::domain::{Account, Deposit, Overdrawn, RequireBalance, Withdraw};
 
-/// A repository each of whose eventual reads misses the last commit, or more.
+/// Returns a repository whose eventually consistent reads miss at least the last commit.
 fn behind(store: &Arc<dyn EventStore>) -> Repository<Account> {
     let lagging = FaultyStore::new(Arc::clone(store), Faults::seeded(1).stale_reads(1.0));
     Repository::builder(lagging).eventual_reads().build()
 }
 
-/// The write finds out, and the second decision is made on what there is.
+/// The write detects a stale state, and the command is decided again on the current one.
 pub async fn a_command_that_is_accepted_is_verified_by_its_write(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     append(&store, &id, vec![deposited(10, "a")]).await;
@@ -29,7 +29,7 @@ pub async fn a_command_that_is_accepted_is_verified_by_its_write(store: Arc<dyn 
     assert_eq!(done.state.notes, ["a", "after 10"]);
 }
 
-/// No write finds out about these, so they are decided again on what there is.
+/// No write verifies these decisions, so they are repeated on a consistent read.
 pub async fn what_is_rejected_or_nothing_is_checked(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     append(&store, &id, vec![deposited(10, "a")]).await;
@@ -51,7 +51,7 @@ pub async fn what_is_rejected_or_nothing_is_checked(store: Arc<dyn EventStore>) 
     assert_eq!((swept.state.balance, swept.events.len()), (0, 1));
 }
 
-/// Who asks for the state gets it as it is.
+/// A load is always strongly consistent.
 pub async fn loads_are_never_behind(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let accounts = behind(&store);

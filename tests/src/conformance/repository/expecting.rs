@@ -1,4 +1,4 @@
-//! Commands at a version that the caller has seen.
+//! Commands with an expected version.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +12,7 @@ fn exact(version: u64) -> ExpectedVersion {
     ExpectedVersion::Exact(Version::new(version))
 }
 
-/// The version of the aggregate, when that is why the command was not carried out.
+/// Returns the version of the aggregate if the command was refused because of it.
 fn outdated<E: std::fmt::Debug>(error: ExecuteError<E>) -> Version {
     match error {
         ExecuteError::Outdated(conflict) => conflict.actual.expect("is known"),
@@ -20,7 +20,7 @@ fn outdated<E: std::fmt::Debug>(error: ExecuteError<E>) -> Version {
     }
 }
 
-/// At every other version it is not even decided; and the same with a cache, whatever that remembers.
+/// At any other version, the handler does not run, even if a cached state is stale.
 pub async fn a_command_is_carried_out_at_the_version_expected(store: Arc<dyn EventStore>) {
     for cached in [false, true] {
         let (_, id) = account(&store);
@@ -46,18 +46,18 @@ pub async fn a_command_is_carried_out_at_the_version_expected(store: Arc<dyn Eve
         for (expected, version) in accepted.into_iter().zip(1..) {
             assert_eq!(deposit(expected).await.expect("is as expected").version, Version::new(version));
         }
-        // Someone else goes on; a cache does not know of it yet.
+        // Another writer appends, which a cache does not know yet.
         append(&store, &id, vec![deposited(1, "b")]).await;
         for expected in [exact(4), exact(6), ExpectedVersion::NoStream] {
             assert_eq!(outdated(deposit(expected).await.expect_err("has gone on")), Version::new(5));
         }
         assert_eq!(deposit(exact(5)).await.expect("is as expected").version, Version::new(6));
-        // A cache that is behind decides once in vain; the write tells.
+        // A stale cache decides once in vain: the write finds out.
         assert_eq!(decisions.into_inner(), if cached { 6 } else { 5 });
     }
 }
 
-/// Who comes too late is told so, and not tried again.
+/// A lost race is reported and not retried.
 pub async fn a_lost_race_is_outdated(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let decisions = AtomicU32::new(0);
@@ -74,7 +74,7 @@ pub async fn a_lost_race_is_outdated(store: Arc<dyn EventStore>) {
     assert_eq!(accounts.version(&id).await.expect("is known"), Version::new(1));
 }
 
-/// A message that comes again expects a version that it has itself made an old one.
+/// The expected version of a redelivered message is outdated because of its first delivery.
 pub async fn a_repeated_command_is_answered_as_before(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     for delivery in 0..3 {
@@ -86,7 +86,7 @@ pub async fn a_repeated_command_is_answered_as_before(store: Arc<dyn EventStore>
     assert_eq!(outdated(error.expect_err("has gone on")), Version::new(1));
 }
 
-/// Of each aggregate its own.
+/// Each aggregate of a transaction can have an expected version.
 pub async fn a_transaction_expects_versions_too(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     accounts.execute(&ann, Deposit::one(10, "first")).await.expect("accepted");

@@ -1,4 +1,4 @@
-//! Deadlines, the retry budget, and clocks that differ.
+//! Deadlines, the retry budget, and clock skew.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{account, append, append_commit, deposited, stream};
 use crate::conformance::support::{new_commit, time};
 use crate::domain::{Account, Deposit, Deposited, Overdrawn, TakeHandle};
 
-/// A builder whose retries only the deadline ends, with the clock that its waits move.
+/// Returns a builder whose retries end only at the deadline, and the clock that its delays advance.
 fn patient(store: impl EventStore) -> (RepositoryBuilder<Account>, ManualClock) {
     let clock = ManualClock::at(time(0));
     let retry = RetryPolicy::default().with_max_attempts(u32::MAX);
@@ -29,13 +29,13 @@ fn seconds_on(clock: &ManualClock) -> i64 {
     (clock.now() - time(0)).num_seconds()
 }
 
-/// A store that answers so many requests, and no more.
+/// Returns a store that fails after `requests` requests.
 fn dead_after(store: &Arc<dyn EventStore>, requests: u64) -> (FaultyStore<Arc<dyn EventStore>>, Faults) {
     let faults = Faults::seeded(1).crash_after(requests + 1);
     (FaultyStore::new(Arc::clone(store), faults.clone()), faults)
 }
 
-/// How many requests the load of an aggregate without events takes.
+/// Returns the number of requests of a load without events.
 async fn requests_of_a_load(store: &Arc<dyn EventStore>) -> u64 {
     let ((_, id), faults) = (account(store), Faults::seeded(1));
     let accounts: Repository<Account> = Repository::new(FaultyStore::new(Arc::clone(store), faults.clone()));
@@ -50,7 +50,7 @@ fn deadline(error: &StoreError) -> &DeadlineExceeded {
     }
 }
 
-/// Of a load, and of a command that cannot even load: by default after 30 seconds, with the last failure.
+/// Loads and commands end with the last failure, by default after 30 seconds.
 pub async fn an_outage_ends_at_the_deadline(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     for (own, limit) in [(None, 30), (Some(Duration::from_secs(5)), 5)] {
@@ -75,7 +75,7 @@ pub async fn an_outage_ends_at_the_deadline(store: Arc<dyn EventStore>) {
         assert_eq!(error.deadline_exceeded().map(|exceeded| exceeded.limit), Some(exceeded.limit));
         assert!((limit - 2..=limit).contains(&(seconds_on(&clock) - before)));
     }
-    // A request may have another one, or none: then its attempts end it.
+    // A request may have another deadline, or none: then the number of attempts limits it.
     let (dead, faults) = dead_after(&store, 0);
     let retry = RetryPolicy::default().with_max_attempts(200).with_base_delay(Duration::from_secs(1));
     let (builder, clock) = patient(dead);
@@ -91,7 +91,7 @@ pub async fn an_outage_ends_at_the_deadline(store: Arc<dyn EventStore>) {
     assert!(seconds_on(&clock) > 30);
 }
 
-/// The error says so; and a store that is back before the deadline resolves it.
+/// The error says so. If the store recovers before the deadline, the outcome is resolved.
 pub async fn a_write_without_a_response_ends_with_an_unknown_outcome(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let (dead, _) = dead_after(&store, requests_of_a_load(&store).await);
@@ -109,7 +109,7 @@ pub async fn a_write_without_a_response_ends_with_an_unknown_outcome(store: Arc<
     assert_eq!(store.head(&stream(&id)).await.expect("is known").version, Version::new(1));
 }
 
-/// Its caller has given up.
+/// The caller no longer waits for it.
 pub async fn a_late_decision_is_not_written(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let (builder, clock) = patient(Arc::clone(&store));
@@ -129,7 +129,7 @@ pub async fn a_late_decision_is_not_written(store: Arc<dyn EventStore>) {
         .expect("may be late");
 }
 
-/// Conflicts are no outages: they take no part of the budget, and the last one is the deadline's cause.
+/// Conflicts do not use the retry budget. The last one is the source of the deadline error.
 pub async fn contention_ends_at_the_deadline(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let (builder, clock) = patient(Arc::clone(&store));
@@ -145,7 +145,7 @@ pub async fn contention_ends_at_the_deadline(store: Arc<dyn EventStore>) {
     assert!((28..=30).contains(&seconds_on(&clock)), "{}", clock.now());
 }
 
-/// While the store fails, commands send few requests more than one each; successes fill the budget again.
+/// During an outage, commands send little more than one request each. Successes refill the budget.
 pub async fn retries_share_a_budget(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let (dead, faults) = dead_after(&store, 0);
@@ -167,13 +167,13 @@ pub async fn retries_share_a_budget(store: Arc<dyn EventStore>) {
     for _ in 0..300 {
         loaded += u64::from(accounts.load(&id).await.is_ok());
     }
-    // Each fault led to a retry, or ended a load.
+    // Each fault led to a retry or ended a load.
     let retries = faults.injected() - (300 - loaded);
     let earned = loaded / 10;
     assert!((earned + 4..=earned + 5).contains(&retries), "{retries} retries, {loaded} loaded");
 }
 
-/// Not only those of loads: also a history whose pages fail halfway, each page until its own deadline.
+/// A history whose pages fail halfway is retried as well, each page until a separate deadline.
 pub async fn all_reads_are_retried(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     for note in 0..20 {
@@ -212,7 +212,7 @@ pub async fn all_reads_are_retried(store: Arc<dyn EventStore>) {
     assert!((4 * 28..=4 * 30).contains(&seconds_on(&clock)), "{}", clock.now());
 }
 
-/// A store that is away before anything was written leaves no doubt; one that is away afterwards does.
+/// An outage before the write leaves no doubt; one during the write does.
 pub async fn only_writes_have_unknown_outcomes(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let once = |store: FaultyStore<Arc<dyn EventStore>>| -> Repository<Account> {
@@ -241,7 +241,7 @@ pub async fn only_writes_have_unknown_outcomes(store: Arc<dyn EventStore>) {
     let error = accounts.execute(&id, Deposit::one(1, "")).await.expect_err("is away");
     assert!(error.is_outcome_unknown(), "{error:?}");
 
-    // Carried out before, and not known with which outcome.
+    // Recorded before, with an unknown outcome.
     let (accounts, id) = account(&store);
     accounts.once("k").execute(&id, Deposit::one(1, "")).await.expect("accepted");
     accounts.execute(&id, Deposit::one(2, "")).await.expect("accepted");
@@ -254,7 +254,7 @@ pub async fn only_writes_have_unknown_outcomes(store: Arc<dyn EventStore>) {
     assert!(error.is_outcome_unknown(), "{error:?}");
 }
 
-/// And its write, of the first repository's budget.
+/// Its write uses the budget of the first repository.
 pub async fn a_transaction_has_the_same_limits(store: Arc<dyn EventStore>) {
     let ((_, ann), (_, bob)) = (account(&store), account(&store));
     let (dead, faults) = dead_after(&store, 2 * requests_of_a_load(&store).await);
@@ -281,7 +281,7 @@ pub async fn a_transaction_has_the_same_limits(store: Arc<dyn EventStore>) {
     assert!(faults.requests() - before <= 6, "two loads, and four retries of both together");
 }
 
-/// One commit from a clock that is far ahead must not date all that follow it.
+/// A commit from a clock far ahead must not determine the times of all later commits.
 pub async fn a_clock_far_behind_is_an_error(store: Arc<dyn EventStore>) {
     for (ahead, is_allowed) in [(59, true), (3_600, true), (3_601, false)] {
         let (_, id) = account(&store);
@@ -307,7 +307,7 @@ pub async fn a_clock_far_behind_is_an_error(store: Arc<dyn EventStore>) {
     }
 }
 
-/// They have no RFC 3339 form: no store takes them, and no command is recorded by such a clock.
+/// They have no RFC 3339 form, so stores and repositories refuse them.
 pub async fn times_beyond_the_calendar_are_refused(store: Arc<dyn EventStore>) {
     for year in ["0000", "+10000"] {
         let (_, id) = account(&store);

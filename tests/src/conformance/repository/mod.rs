@@ -1,4 +1,4 @@
-//! What a repository has to make of a store.
+//! Rules of a repository on a store.
 
 pub mod cache;
 pub mod claims;
@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::support::new_commit;
 use crate::domain::Account;
 
-/// A repository, and the id of an account that no other test uses.
+/// Returns a repository, and the id of a new account.
 fn account(store: &Arc<dyn EventStore>) -> (Repository<Account>, String) {
     (Repository::new(Arc::clone(store)), Uuid::new_v4().to_string())
 }
@@ -33,7 +33,7 @@ fn stream(id: &str) -> StreamId {
     StreamId::new(Account::NAME, id).expect("a valid stream")
 }
 
-/// Appends events past the repository.
+/// Appends events without the repository.
 async fn append(store: &Arc<dyn EventStore>, id: &str, events: Vec<EventData>) {
     append_commit(store, id, new_commit(events)).await;
 }
@@ -42,7 +42,7 @@ async fn append_commit(store: &Arc<dyn EventStore>, id: &str, commit: NewCommit)
     store.append(&Append::new(stream(id), ExpectedVersion::Any, commit)).await.expect("appends");
 }
 
-/// A stored deposit.
+/// Returns a stored deposit.
 fn deposited(cents: u64, note: &str) -> EventData {
     EventData::new("Deposited", 1, format!("{{\"cents\":{cents},\"note\":\"{note}\"}}"))
 }

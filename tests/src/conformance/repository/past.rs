@@ -1,4 +1,4 @@
-//! The past: states at versions and times, and the history.
+//! Past states, by version and by time, and the history.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::domain::{Account, Deposit, Deposited};
 use es_core::store::NewCommit;
 use es_core::{Apply, Repository};
 
-/// Commits of 1, 3 and 2 deposits, at the times 0, 10 and 20. Returns the states at all versions, from 0.
+/// Appends commits of 1, 3, and 2 deposits at the times 0, 10, and 20. Returns the states at all versions from 0.
 async fn six_deposits(store: &Arc<dyn EventStore>, id: &str) -> Vec<Account> {
     let mut states = vec![Account::default()];
     let mut cents = 0;
@@ -28,7 +28,7 @@ async fn six_deposits(store: &Arc<dyn EventStore>, id: &str) -> Vec<Account> {
     states
 }
 
-/// Also between the events of one commit.
+/// Including versions within a commit.
 pub async fn load_at_is_the_state_at_every_version(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let states = six_deposits(&store, &id).await;
@@ -41,7 +41,7 @@ pub async fn load_at_is_the_state_at_every_version(store: Arc<dyn EventStore>) {
     assert!(error.to_string().contains("has no version 7, its last is 6"), "{error}");
 }
 
-/// A commit counts from its own millisecond on.
+/// A commit is included from its millisecond on.
 pub async fn load_as_of_is_the_state_at_a_time(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let states = six_deposits(&store, &id).await;
@@ -51,7 +51,7 @@ pub async fn load_as_of_is_the_state_at_a_time(store: Arc<dyn EventStore>) {
     }
 }
 
-/// Versions, times and ids; as a stream and all at once.
+/// Versions, times, and ids, as a stream and as a list.
 pub async fn history_tells_every_event(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     assert_eq!(accounts.history(&id).all().await.expect("reads"), []);
@@ -80,7 +80,7 @@ pub async fn history_tells_every_event(store: Arc<dyn EventStore>) {
     }
 }
 
-/// One small read.
+/// With one small read.
 pub async fn exists_is_known_without_loading(store: Arc<dyn EventStore>) {
     let (accounts, id): (Repository<Account>, _) = account(&store);
     assert!(!accounts.exists(&id).await.expect("is known"));

@@ -1,4 +1,4 @@
-//! Commands that come at the same time.
+//! Concurrent commands.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,7 +13,7 @@ use es_core::{
 use super::{account, append, deposited};
 use crate::domain::{Account, Deposit, Deposited, Overdrawn, RequireBalance, Withdraw};
 
-/// Every acknowledged command is in the stream exactly once, and the state is the sum of them.
+/// Every acknowledged command is in the stream exactly once, and the state is the sum of all.
 pub async fn sixteen_writers_of_fifty_commands_lose_nothing(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let retry = RetryPolicy::default().with_max_attempts(1_000).with_max_delay(Duration::from_millis(50));
@@ -23,7 +23,7 @@ pub async fn sixteen_writers_of_fifty_commands_lose_nothing(store: Arc<dyn Event
             let (accounts, id) = (accounts.clone(), id.clone());
             tokio::spawn(async move {
                 for n in 0..50 {
-                    // Commits of one and of two events, so that boundaries differ.
+                    // Commits of one and two events, so that their boundaries differ.
                     let notes = (0..1 + n % 2).map(|part| format!("{writer}.{n}.{part}")).collect();
                     accounts.execute(&id, Deposit { cents: 1, notes }).await.expect("accepted");
                 }
@@ -112,7 +112,7 @@ pub async fn a_busy_stream_is_read_after_three_lost_races(store: Arc<dyn EventSt
     }
 }
 
-/// A commit that does not fit into an item is read.
+/// A commit larger than an item is read.
 pub async fn a_winner_of_any_size_is_followed(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let large = "x".repeat(250_000);

@@ -1,4 +1,4 @@
-//! Commands under a key.
+//! Commands with an idempotency key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn shown(outcome: &Outcome<Account>) -> (Account, Version, usize, Option<es_core
     (outcome.state.clone(), outcome.version, outcome.events.len(), outcome.commit)
 }
 
-/// The first delivery costs what a load and a transaction cost; each key is carried out for itself.
+/// The first delivery costs a load and a transaction. Different keys are different commands.
 pub async fn a_command_is_carried_out_once(store: Arc<dyn EventStore>) {
     let ((accounts, id), (_, other)) = (account(&store), account(&store));
     for delivery in 0..3 {
@@ -32,7 +32,7 @@ pub async fn a_command_is_carried_out_once(store: Arc<dyn EventStore>) {
     assert_eq!(accounts.load(&id).await.expect("loads").state.notes, ["a", "b", "a#b"]);
 }
 
-/// As it was then, whatever has happened since; and whatever the command would do now.
+/// Regardless of later events, and of the outcome that the command would have now.
 pub async fn the_first_outcome_is_returned_again(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let cached: Repository<Account> = Repository::builder(Arc::clone(&store)).cache(4).build();
@@ -40,7 +40,7 @@ pub async fn the_first_outcome_is_returned_again(store: Arc<dyn EventStore>) {
     let audited = || accounts.with_metadata(Metadata::new().with_actor("ann"));
     let first = audited().once("k").execute(&id, Withdraw { cents: 8 }).await.expect("accepted");
     assert_eq!((first.state.balance, first.version, first.repeated), (2, Version::new(2), false));
-    // It would be rejected now; and then accepted again.
+    // Now it would be rejected, and later accepted again.
     for (balance, notes) in [(2, vec![]), (100, vec![deposited(98, "after")])] {
         if !notes.is_empty() {
             append(&store, &id, notes).await;
@@ -57,8 +57,8 @@ pub async fn the_first_outcome_is_returned_again(store: Arc<dyn EventStore>) {
     assert_eq!(history[1].metadata.actor(), Some("ann"));
 }
 
-/// The load, the write that meets the key, and the events of the first outcome; also if the loaded state is that
-/// outcome's.
+/// The load, the write that finds the key, and the events of the first outcome, even if the loaded state is that of the
+/// outcome.
 pub async fn a_repetition_reports_all_of_its_cost(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let deposit = || async { accounts.once("k").execute(&id, Deposit::one(10, "once")).await };
@@ -68,7 +68,7 @@ pub async fn a_repetition_reports_all_of_its_cost(store: Arc<dyn EventStore>) {
     assert_eq!(again.cost.requests, 3, "{}", again.cost);
 }
 
-/// The message may be right later.
+/// A later delivery may be accepted.
 pub async fn a_rejection_is_not_remembered(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let withdraw = || async { accounts.once("k").execute(&id, Withdraw { cents: 8 }).await };
@@ -78,7 +78,7 @@ pub async fn a_rejection_is_not_remembered(store: Arc<dyn EventStore>) {
     let again = withdraw().await.expect("was accepted");
     assert_eq!((again.state.balance, again.repeated), (2, true));
 
-    // A taken claim is not, either.
+    // A refusal because of a taken claim is not remembered either.
     let (_, other) = account(&store);
     let handle = other.clone();
     accounts.execute(&id, TakeHandle { handle: handle.clone() }).await.expect("is free");
@@ -89,7 +89,7 @@ pub async fn a_rejection_is_not_remembered(store: Arc<dyn EventStore>) {
     assert!(take().await.expect("was taken").repeated);
 }
 
-/// That there was nothing to do is an outcome: the command is not carried out later instead.
+/// A decision without events is an outcome: a later delivery has no effect.
 pub async fn nothing_to_do_is_remembered(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     accounts.execute(&id, Deposit::one(5, "first")).await.expect("accepted");
@@ -115,7 +115,7 @@ pub async fn nothing_to_do_is_remembered(store: Arc<dyn EventStore>) {
     assert!(!accepted.repeated);
 }
 
-/// One message, delivered many times at once, among other commands.
+/// Concurrent deliveries of one message, among other commands.
 pub async fn deliveries_at_the_same_time_are_one(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let retry = RetryPolicy::default().with_max_attempts(1_000).with_max_delay(Duration::from_millis(20));
@@ -130,7 +130,7 @@ pub async fn deliveries_at_the_same_time_are_one(store: Arc<dyn EventStore>) {
     assert_eq!(accounts.load(&id).await.expect("loads").state.balance, 801);
 }
 
-/// After its time the key is as good as new.
+/// After its expiration, a key can be used again.
 pub async fn a_key_expires(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let clock = ManualClock::at(time(0));
@@ -155,7 +155,7 @@ fn first_use<E: std::fmt::Debug>(error: ExecuteError<E>) -> Option<String> {
     }
 }
 
-/// Another command under a key is an error, whether it would be accepted, rejected, or have nothing to do.
+/// Another command under a used key is an error, whatever its outcome would be.
 pub async fn a_key_is_for_one_command(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     accounts.once("k").execute(&id, Deposit::one(5, "a")).await.expect("accepted");
@@ -166,7 +166,7 @@ pub async fn a_key_is_for_one_command(store: Arc<dyn EventStore>) {
     }
     let nothing = accounts.once("k").execute(&id, RequireBalance { cents: 0 }).await;
     assert_eq!(first_use(nothing.expect_err("is another one")).as_deref(), Some("Deposit"));
-    // A decision without a name may be any command; and the first command is repeated as before.
+    // A decision without a name may be any command. The first command can still be repeated.
     let decide = async |_: &Account, _: &_| Ok::<_, Overdrawn>(Events::none());
     assert!(accounts.once("k").decide(&id, decide).await.expect("was accepted").repeated);
     assert!(accounts.once("k").execute(&id, Deposit::one(5, "a")).await.expect("was accepted").repeated);
@@ -179,7 +179,7 @@ pub async fn a_key_is_for_one_command(store: Arc<dyn EventStore>) {
     assert_eq!(accounts.load(&id).await.expect("loads").state.notes, ["a", "b"]);
 }
 
-/// Not from the first event, however long the stream is.
+/// The cost does not grow with the stream.
 pub async fn a_repetition_reads_from_the_snapshot(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     for n in 0..250 {
@@ -198,7 +198,7 @@ pub async fn a_repetition_reads_from_the_snapshot(store: Arc<dyn EventStore>) {
         assert!(again.cost.requests <= 4, "{}", again.cost);
         assert!(again.cost.read_units <= replay.cost.read_units, "{} after {}", again.cost, replay.cost);
     }
-    // A snapshot from after the command cannot be used.
+    // A snapshot later than the command cannot be used.
     let more: Vec<_> = (0..7).map(|n| n.to_string()).collect();
     accounts.execute(&id, Deposit { cents: 1, notes: more }).await.expect("accepted");
     accounts.flush().await;

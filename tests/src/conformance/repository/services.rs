@@ -1,4 +1,4 @@
-//! Decisions that ask services: which may be late, be asked twice, or be given up.
+//! Decisions that call services, which may be slow, be called twice, or be cancelled.
 
 use std::future::{self, Future};
 use std::pin::pin;
@@ -14,13 +14,13 @@ use tokio::time::timeout;
 use super::{account, append, deposited};
 use crate::domain::{Account, Deposited};
 
-/// Why a decision may end without events.
+/// The reason for a rejection.
 #[derive(Debug, PartialEq)]
 enum Refused {
     Late,
 }
 
-/// A service that tells an amount, and counts how often it is asked.
+/// A service that returns an amount, and counts its calls.
 #[derive(Default)]
 struct Bureau {
     asked: AtomicU32,
@@ -33,7 +33,7 @@ impl Bureau {
         5
     }
 
-    /// Never answers.
+    /// Never returns.
     async fn silence(&self) -> u64 {
         self.asked.fetch_add(1, Ordering::SeqCst);
         future::pending().await
@@ -49,7 +49,7 @@ fn two_deposits(cents: u64) -> Events<Account> {
     events![event("first"), event("second")]
 }
 
-/// A timeout inside of the decision is a rejection: nothing is recorded, and the service is not called again.
+/// A timeout in the decision is a rejection: nothing is recorded, and the service is not called again.
 pub async fn one_that_is_late_is_a_rejection(store: Arc<dyn EventStore>) {
     let ((accounts, id), bureau) = (account(&store), Bureau::default());
     let error = accounts
@@ -64,7 +64,7 @@ pub async fn one_that_is_late_is_a_rejection(store: Arc<dyn EventStore>) {
     assert_eq!((bureau.asked(), accounts.version(&id).await.expect("is known")), (1, Version::NONE));
 }
 
-/// After a conflict the decision is made again, and asks again; what is asked before it is asked once.
+/// After a conflict, the decision runs again and calls the service again. A call before the decision is made once.
 pub async fn are_asked_again_after_a_conflict(store: Arc<dyn EventStore>) {
     let ((accounts, id), [before, within]) = (account(&store), [Bureau::default(), Bureau::default()]);
     let known = before.amount().await;
@@ -86,7 +86,7 @@ pub async fn are_asked_again_after_a_conflict(store: Arc<dyn EventStore>) {
 pub async fn are_not_asked_again_when_an_answer_is_lost(store: Arc<dyn EventStore>) {
     let mut lost = 0;
     for seed in 0..20 {
-        // The load, too, loses answers; it comes before the decision.
+        // Responses to the load, before the decision, are lost as well.
         let faults = Faults::seeded(seed).lost_answers(0.5);
         let retry = RetryPolicy::default().with_max_attempts(50).with_max_delay(Duration::from_millis(1));
         let faulty = FaultyStore::new(Arc::clone(&store), faults.clone());
@@ -107,7 +107,7 @@ pub async fn are_not_asked_again_when_an_answer_is_lost(store: Arc<dyn EventStor
     assert!(lost > 0, "no answer to a write was lost");
 }
 
-/// A delivery under a key that is known decides again, and asks; what was recorded first counts.
+/// A redelivery under a known key decides again and calls the service, but returns the first outcome.
 pub async fn are_asked_again_under_a_key(store: Arc<dyn EventStore>) {
     let ((accounts, id), bureau) = (account(&store), Bureau::default());
     for delivery in 1..=2 {
@@ -117,7 +117,7 @@ pub async fn are_asked_again_under_a_key(store: Arc<dyn EventStore>) {
     }
 }
 
-/// Polls a future so many times, and drops it then, if it has not ended.
+/// Polls a future at most `polls` times, then drops it.
 async fn give_up_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
     let (mut future, mut left) = (pin!(future), polls);
     future::poll_fn(|context| {
@@ -130,8 +130,8 @@ async fn give_up_after<F: Future>(polls: u32, future: F) -> Option<F::Output> {
     .await
 }
 
-/// A command that is given up, anywhere on its way, is recorded whole or not at all; and asked for again under
-/// its key, it is carried out once.
+/// A command that is cancelled at any await point is recorded in full or not at all. Repeated under its key, it takes
+/// effect once.
 pub async fn given_up_are_whole_or_nothing(store: Arc<dyn EventStore>) {
     let (mut nothing, mut recorded, mut ended) = (0, 0, 0);
     for polls in 1..=60 {

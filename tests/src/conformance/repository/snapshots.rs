@@ -12,7 +12,7 @@ fn without_snapshots(store: &Arc<dyn EventStore>) -> Repository<Account> {
     Repository::builder(Arc::clone(store)).snapshots(SnapshotPolicy::Never).build()
 }
 
-/// Waits for the snapshots that were started, and loads from the one of `version`.
+/// Waits for the snapshots under way, and loads from the snapshot at `version`.
 async fn load_from(accounts: &Repository<Account>, id: &String, version: Version) -> Loaded<Account> {
     accounts.flush().await;
     let loaded = accounts.load(id).await.expect("loads");
@@ -20,7 +20,7 @@ async fn load_from(accounts: &Repository<Account>, id: &String, version: Version
     loaded
 }
 
-/// Commits of all lengths, so that snapshots fall on all kinds of boundaries.
+/// Commits of different lengths place snapshots at all kinds of boundaries.
 pub async fn snapshot_and_tail_equal_the_full_replay_at_every_boundary(store: Arc<dyn EventStore>) {
     for every in [1, 2, 3, 7] {
         let (_, id) = account(&store);
@@ -49,7 +49,7 @@ pub async fn snapshot_and_tail_equal_the_full_replay_at_every_boundary(store: Ar
     }
 }
 
-/// Whatever stands where the snapshot should be, loads and commands go on from the events.
+/// If the snapshot is damaged, loads and commands fold the events instead.
 pub async fn snapshots_that_cannot_be_used_change_nothing(store: Arc<dyn EventStore>) {
     let shape = Account::snapshots().expect("has snapshots").fingerprint();
     let at = |version, state: &str| Snapshot::new(Version::new(version), time(0), shape, state.to_owned());
@@ -89,13 +89,13 @@ pub async fn snapshots_that_cannot_be_used_change_nothing(store: Arc<dyn EventSt
         let replay = without_snapshots(&store).load(&id).await.expect("loads");
         assert_eq!(replay.state, done.state, "{name}");
 
-        // The seventh event made a snapshot due, which takes the place of the one that cannot be used.
+        // After the seventh event a snapshot was due, and it replaced the unusable one.
         let loaded = load_from(&accounts, &id, Version::new(7)).await;
         assert_eq!(loaded.state, replay.state, "{name}");
     }
 }
 
-/// After a deployment with another shape of the state, old snapshots are ignored, then overwritten.
+/// After a deployment that changes the shape of the state, old snapshots are ignored, then overwritten.
 pub async fn a_snapshot_of_another_shape_is_replaced_in_time(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     for n in 0..10 {
@@ -111,7 +111,7 @@ pub async fn a_snapshot_of_another_shape_is_replaced_in_time(store: Arc<dyn Even
     assert_eq!(loaded.state, done.state);
 }
 
-/// A snapshot is written when the events since the last one outgrow it, and 4 KB.
+/// A snapshot is written when the events since the last one are larger than it, and larger than 4 KB.
 pub async fn adaptive_snapshots_follow_the_size_of_the_events(store: Arc<dyn EventStore>) {
     let (_, id) = account(&store);
     let accounts: Repository<Account> =

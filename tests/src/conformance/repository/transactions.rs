@@ -1,4 +1,4 @@
-//! Commands on several aggregates at once.
+//! Transactions: commands for several aggregates in one write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,7 +32,7 @@ async fn balance(accounts: &Repository<Account>, id: &String) -> u64 {
     accounts.load(id).await.expect("loads").state.balance
 }
 
-/// Each aggregate with its own state and events; all events with the metadata; one write.
+/// Each command is decided on the state of its aggregate. One write records all events with the metadata.
 pub async fn are_recorded_as_one(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     accounts.execute(&ann, Deposit::one(10, "first")).await.expect("accepted");
@@ -55,7 +55,7 @@ pub async fn are_recorded_as_one(store: Arc<dyn EventStore>) {
     assert!(done.outcome::<Account>(&"nobody".to_owned()).is_none());
 }
 
-/// Wherever in the transaction it is; the error is the domain's own, and tells whose it is.
+/// At any place in the transaction. The error contains the domain error and names the aggregate.
 pub async fn a_rejection_stops_all(store: Arc<dyn EventStore>) {
     for cached in [false, true] {
         let ((_, ann), (_, bob)) = (account(&store), account(&store));
@@ -78,14 +78,14 @@ pub async fn a_rejection_stops_all(store: Arc<dyn EventStore>) {
             assert_eq!((error.to_string(), error_text(&error)), (text.clone(), text));
         }
         assert!(!accounts.exists(&bob).await.expect("is known"));
-        // Someone else makes it possible: also who remembers the state from before finds that out.
+        // Another writer makes it possible, which a repository with a cached state notices as well.
         append(&store, &ann, vec![deposited(1, "more")]).await;
         transfer(&store, &accounts, &ann, &bob, 4).commit().await.expect("is there now");
         assert_eq!((balance(&accounts, &ann).await, balance(&accounts, &bob).await), (0, 4));
     }
 }
 
-/// Each sees the state after the one before, and all are one commit.
+/// Each is decided on the state after the previous one. Their events are one commit.
 pub async fn commands_for_one_aggregate_follow_each_other(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     let done = Transaction::new(&store)
@@ -115,7 +115,7 @@ pub async fn commands_for_one_aggregate_follow_each_other(store: Arc<dyn EventSt
     assert_eq!(balance(&accounts, &ann).await, 0);
 }
 
-/// An aggregate that was only asked protects the transaction as one that records something.
+/// An aggregate whose command records nothing is checked like the others.
 pub async fn what_was_seen_is_still_so(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     accounts.execute(&ann, Deposit::one(10, "first")).await.expect("accepted");
@@ -130,7 +130,7 @@ pub async fn what_was_seen_is_still_so(store: Arc<dyn EventStore>) {
     let done = nothing.commit().await.expect("is so");
     assert_eq!(done.cost.requests, 1, "there is nothing to write");
 
-    // Between the decision and the write, someone takes it away.
+    // Between the decision and the write, another writer withdraws it.
     let decided = Arc::new(AtomicU32::new(0));
     let command = Interrupted { decided: Arc::clone(&decided), store: Arc::clone(&store), id: ann.clone() };
     let error = Transaction::new(&store)
@@ -144,7 +144,7 @@ pub async fn what_was_seen_is_still_so(store: Arc<dyn EventStore>) {
     assert_eq!(balance(&accounts, &bob).await, 1);
 }
 
-/// A command during whose first decision someone else withdraws 5 from an account.
+/// A command. During its first decision, another writer withdraws 5 from an account.
 struct Interrupted {
     decided: Arc<AtomicU32>,
     store: Arc<dyn EventStore>,
@@ -174,7 +174,7 @@ impl Handle<Interrupted> for Account {
     }
 }
 
-/// A conflict on one of them is a new decision on all, of which only the new events are read.
+/// After a conflict on one aggregate, all commands are decided again. Only new events are read.
 pub async fn are_decided_again_as_a_whole(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     accounts.execute(&ann, Deposit::one(10, "first")).await.expect("accepted");
@@ -203,7 +203,7 @@ pub async fn are_decided_again_as_a_whole(store: Arc<dyn EventStore>) {
     assert_eq!((balance(&accounts, &ann).await, balance(&accounts, &bob).await), (5, 0));
 }
 
-/// Several commands of one aggregate apply their events to its state before these are recorded. After a conflict, they
+/// Several commands for an aggregate apply their events to its state before these are recorded. After a conflict, they
 /// are decided on the state of the stream.
 pub async fn commands_that_lost_leave_nothing_in_the_state(store: Arc<dyn EventStore>) {
     let ((_, ann), (_, bob)) = (account(&store), account(&store));
@@ -225,12 +225,12 @@ pub async fn commands_that_lost_leave_nothing_in_the_state(store: Arc<dyn EventS
     assert_eq!(accounts.load(&ann).await.expect("loads").state, stored.state);
 }
 
-/// However often it is asked for; and a key is one transaction's.
+/// However often it is repeated. Another transaction cannot reuse its key.
 pub async fn are_carried_out_once(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     accounts.execute(&ann, Deposit::one(10, "first")).await.expect("accepted");
     let key = Uuid::new_v4().to_string();
-    // The third time, it would be rejected.
+    // Without the key, the third one would be rejected.
     for delivery in 0..3 {
         let transaction = transfer(&store, &accounts, &ann, &bob, 4);
         let done = transaction.once(&key).commit().await.expect("was accepted");
@@ -263,14 +263,14 @@ pub async fn are_carried_out_once(store: Arc<dyn EventStore>) {
         let ExecuteError::KeyReused(reused) = &error else { panic!("{error:?}") };
         assert!(reused.first.as_deref().is_some_and(|first| first.contains("Withdraw")), "{reused:?}");
     }
-    // Of one without a name, the aggregates still tell.
+    // Transactions without a name still differ by their aggregates.
     let digest = || one(&cleo).fingerprint("x").once(format!("{key}/x"));
     assert!(!digest().commit().await.expect("accepted").repeated);
     assert!(digest().commit().await.expect("was accepted").repeated);
     assert_eq!(accounts.version(&cleo).await.expect("is known"), Version::new(1));
 }
 
-/// From one aggregate to another.
+/// A transaction can move a claim from one aggregate to another.
 pub async fn with_claims_move_them(store: Arc<dyn EventStore>) {
     let ((accounts, ann), (_, bob)) = (account(&store), account(&store));
     let (old, new) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
@@ -290,7 +290,7 @@ pub async fn with_claims_move_them(store: Arc<dyn EventStore>) {
     }
 }
 
-/// Each with a reason that says what to do.
+/// Each error says what to do.
 pub async fn that_cannot_be_are_refused(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let elsewhere: Repository<Account> = Repository::new(es_core::MemoryStore::new());
@@ -320,7 +320,7 @@ pub async fn that_cannot_be_are_refused(store: Arc<dyn EventStore>) {
     assert!(!accounts.exists(&id).await.expect("is known"));
 }
 
-/// Money moves between four accounts, at the same time, with and without caches; none is lost or made.
+/// Concurrent transfers between four accounts, with and without caches, preserve the sum of the balances.
 pub async fn transfers_keep_the_sum(store: Arc<dyn EventStore>) {
     let retry = RetryPolicy::default().with_max_attempts(1_000).with_max_delay(Duration::from_millis(30));
     let ids: Vec<_> = (0..4).map(|_| account(&store).1).collect();
