@@ -103,6 +103,16 @@ lint:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 
+# updates the lists of the public API in docs/public-api; needs cargo-public-api
+public-api:
+    scripts/public-api docs/public-api
+
+# checks that docs/public-api is up to date, and shows how the public API has changed; needs cargo-public-api
+public-api-check:
+    scripts/public-api target/public-api
+    diff -u docs/public-api target/public-api \
+        || { echo "error: the public API has changed: run \`just public-api\`, and review the difference" >&2; exit 1; }
+
 # builds the book in target/book; needs mdBook. `test` compiles and runs its snippets
 book:
     mdbook build docs
@@ -140,4 +150,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs book deny package test-dynamodb-local test-chaos test-kinesis example-dynamodb-local costs bench-smoke
+ci: test fmt typos lint features docs public-api-check book deny package test-dynamodb-local test-chaos test-kinesis example-dynamodb-local costs bench-smoke
