@@ -8,7 +8,7 @@ use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Revision,
 };
 
-use crate::table::{Item, ItemPage, SIZE_LIMIT, Table, item_size, key, names, translate};
+use crate::table::{Item, ItemPage, SIZE_LIMIT, Table, check_format, item_size, key, names, translate};
 
 impl Table {
     pub(crate) async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
@@ -171,6 +171,7 @@ pub(crate) fn document_item(of: &DocumentKey, revision: Revision, body: &str) ->
 
 /// Returns the revision of a document.
 pub(crate) fn revision_of(of: &DocumentKey, item: &Item) -> Result<Revision, StoreError> {
+    check_format(item).map_err(|reason| StoreError::corrupt_item(format!("the document `{of}`"), reason))?;
     let damaged = |reason| damaged(of, names::REVISION, reason);
     let text = match item.get(names::REVISION) {
         Some(AttributeValue::S(text)) => text,

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use es_core::store::{Claim, EventRange, IdempotencyKey, IdempotencyRecord, NetChange, NewIdempotencyRecord};
 use es_core::{StoreError, StreamId, Version};
 
-use crate::table::{Item, key, names};
+use crate::table::{Item, check_format, key, names};
 
 /// Returns the key of a claim.
 pub(crate) fn claim_key(claim: &Claim) -> Item {
@@ -21,6 +21,9 @@ pub(crate) fn claim_item(change: &NetChange<'_>, holder: &StreamId) -> Item {
 
 /// Returns the stream that holds a claim, from the claim's item.
 pub(crate) fn holder_of(claim: &Claim, item: &Item) -> Result<StreamId, StoreError> {
+    check_format(item).map_err(|reason| {
+        StoreError::corrupt_item(format!("the item of a claim `{}`", claim.name()), reason)
+    })?;
     let holder = item.get(names::HOLDER).and_then(|value| value.as_s().ok());
     holder.and_then(|holder| holder.parse().ok()).ok_or_else(|| {
         StoreError::invalid(format!("the item of a claim `{}` names no stream as its holder", claim.name()))
@@ -60,6 +63,8 @@ pub(crate) fn record_item(once: &NewIdempotencyRecord) -> Item {
 
 /// Decodes an idempotency record.
 pub(crate) fn record_from(item: &Item) -> Result<IdempotencyRecord, StoreError> {
+    check_format(item)
+        .map_err(|reason| StoreError::corrupt_item("the record of an idempotency key", reason))?;
     read(item).ok_or_else(|| StoreError::invalid("the record of an idempotency key cannot be read"))
 }
 

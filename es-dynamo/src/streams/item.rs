@@ -10,7 +10,10 @@ use chrono::{DateTime, Utc};
 use es_core::store::{Commit, NewCommit};
 use es_core::{CommitId, EventData, Metadata, StoreError, StreamId, Version};
 
-use crate::table::{Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, value_size};
+use crate::table::{
+    Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, check_format, item_size, names, unknown_format,
+    value_size,
+};
 
 /// The items of `commit`, with its events at the versions from `first` on: one, or as many as it takes.
 ///
@@ -202,6 +205,10 @@ impl Attributes<'_> {
                 (names::COMMIT_LAST, AttributeValue::N(number)) => {
                     whole_last = Some(self.parse_version(names::COMMIT_LAST, &number)?);
                 }
+                (names::FORMAT, AttributeValue::N(number)) if number == "1" => {}
+                (names::FORMAT, AttributeValue::N(number)) => {
+                    return Err(self.corrupt(unknown_format(&number)));
+                }
                 (
                     names::EVENTS
                     | names::COMMIT_ID
@@ -209,7 +216,8 @@ impl Attributes<'_> {
                     | names::TIME
                     | names::LAST_VERSION
                     | names::COMMIT_FIRST
-                    | names::COMMIT_LAST,
+                    | names::COMMIT_LAST
+                    | names::FORMAT,
                     _,
                 ) => return Err(self.corrupt(format!("the attribute `{attribute}` is of another type"))),
                 _ => {}
@@ -253,6 +261,7 @@ impl Attributes<'_> {
 
     /// Which commit the item is of.
     pub(crate) fn commit_head(mut self) -> Result<CommitHead, StoreError> {
+        check_format(&self.rest).map_err(|reason| self.corrupt(reason))?;
         let first = self.first_version()?;
         let last = self.version(names::LAST_VERSION)?;
         let whole_first = self.optional_version(names::COMMIT_FIRST)?;
@@ -310,6 +319,23 @@ impl<'a> Attributes<'a> {
 
     pub(crate) fn number<T: FromStr>(&mut self, name: &str) -> Result<T, StoreError> {
         self.optional_number(name)?.ok_or_else(|| self.corrupt(format!("the attribute `{name}` is missing")))
+    }
+
+    pub(crate) fn optional_bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.rest.remove(name) {
+            None => Ok(None),
+            Some(AttributeValue::B(bytes)) => Ok(Some(bytes.into_inner())),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is not binary"))),
+        }
+    }
+
+    /// Returns a number as it is written.
+    pub(crate) fn optional_digits(&mut self, name: &str) -> Result<Option<String>, StoreError> {
+        match self.rest.remove(name) {
+            None => Ok(None),
+            Some(AttributeValue::N(number)) => Ok(Some(number)),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is not a number"))),
+        }
     }
 
     pub(crate) fn optional_number<T: FromStr>(&mut self, name: &str) -> Result<Option<T>, StoreError> {

@@ -255,7 +255,7 @@ impl Table {
                 .stream_query(stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(until))
                 .scan_index_forward(false)
                 .limit(1)
-                .projection_expression("sk, lv, id, cf, cl")
+                .projection_expression("sk, lv, id, cf, cl, f")
                 .set_exclusive_start_key(from.take());
             let mut page = ItemPage::try_from(self.send_query(request).await?)?;
             cost += page.cost;

@@ -1,9 +1,13 @@
 //! Snapshots: their item, and the conditional `PutItem` that writes it.
 
+use std::borrow::Cow;
+
+use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::{Cost, Fingerprint, Snapshot, StoreError, StreamId, Version};
 
 use super::item::Attributes;
+use crate::table::responses::write_units;
 use crate::table::{Item, SIZE_LIMIT, Table, Written, item_size, names, responses};
 
 /// The condition that the stored snapshot is missing, older, or without a valid version. Two writers may race, and the
@@ -26,6 +30,8 @@ impl Table {
                 SIZE_LIMIT,
             ));
         }
+        let item = compressed_if_cheaper(item, snapshot);
+        let bytes = item_size(&item);
         let mut put = self
             .put_request(item)
             .condition_expression(IS_NEWER)
@@ -44,7 +50,56 @@ impl Table {
     }
 }
 
-/// The item of `snapshot`.
+/// The format of a snapshot whose state is compressed.
+const COMPRESSED: &str = "2";
+
+/// The level of the compression. Higher ones take more time, and save less than a hundredth.
+const LEVEL: u8 = 6;
+
+/// Replaces the state of a snapshot's item by the compressed one if the item then takes fewer write units.
+pub(crate) fn compressed_if_cheaper(item: Item, snapshot: &Snapshot) -> Item {
+    let units = write_units(item_size(&item));
+    if units <= 1.0 {
+        return item;
+    }
+    let state = snapshot.state().as_bytes();
+    let data = Blob::new(miniz_oxide::deflate::compress_to_vec(state, LEVEL));
+    let mut compressed = item.clone();
+    compressed.remove(names::STATE);
+    compressed.insert(names::FORMAT.to_owned(), AttributeValue::N(COMPRESSED.to_owned()));
+    compressed.insert(names::COMPRESSED_STATE.to_owned(), AttributeValue::B(data));
+    compressed.insert(names::STATE_LENGTH.to_owned(), AttributeValue::N(state.len().to_string()));
+    if write_units(item_size(&compressed)) < units { compressed } else { item }
+}
+
+/// The state of a snapshot as its item contains it.
+pub(crate) struct StoredState<'a> {
+    pub(crate) format: Option<Cow<'a, str>>,
+    pub(crate) state: Option<Cow<'a, str>>,
+    pub(crate) compressed: Option<Vec<u8>>,
+    pub(crate) length: Option<u64>,
+}
+
+impl StoredState<'_> {
+    /// Returns the state, or `None` if it is damaged, or stored in an unknown format.
+    pub(crate) fn decode(self) -> Option<String> {
+        match self.format.as_deref() {
+            None | Some("1") => self.state.map(Cow::into_owned),
+            Some(COMPRESSED) => decompressed(&self.compressed?, self.length?),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Returns the decompressed state, or `None` if it does not have exactly `length` bytes of UTF-8. No state is larger than
+/// an item, which bounds the memory that damaged data can take.
+fn decompressed(data: &[u8], length: u64) -> Option<String> {
+    let limit = usize::try_from(length.min(SIZE_LIMIT)).ok()?;
+    let state = miniz_oxide::inflate::decompress_to_vec_with_limit(data, limit).ok()?;
+    String::from_utf8(state).ok().filter(|state| state.len() as u64 == length)
+}
+
+/// Returns the item of `snapshot`, with the state as text.
 pub(crate) fn snapshot_item(stream: &StreamId, snapshot: &Snapshot) -> Item {
     Item::from([
         (names::PARTITION_KEY.to_owned(), AttributeValue::S(stream.as_str().to_owned())),
@@ -70,7 +125,13 @@ pub(crate) fn snapshot_from(mut attributes: Attributes<'_>) -> Result<Snapshot, 
         let fingerprint = u64::from_str_radix(&fingerprint, 16)
             .map_err(|_| attributes.corrupt("its fingerprint is damaged"))?;
         let checksum = attributes.number(names::CHECKSUM)?;
-        let state = attributes.text(names::STATE)?;
+        let stored = StoredState {
+            format: attributes.optional_digits(names::FORMAT)?.map(Cow::Owned),
+            state: attributes.optional_text(names::STATE)?.map(Cow::Owned),
+            compressed: attributes.optional_bytes(names::COMPRESSED_STATE)?,
+            length: attributes.optional_number(names::STATE_LENGTH)?,
+        };
+        let state = stored.decode().ok_or_else(|| attributes.corrupt("its state cannot be decoded"))?;
         Ok(Snapshot::from_stored(version, time, Fingerprint::new(fingerprint), state, checksum))
     };
     rest().map_err(|_| Some(version))

@@ -21,6 +21,23 @@ pub(crate) fn key(partition: impl Into<String>, sort: impl Into<String>) -> Item
     ])
 }
 
+/// Checks the format number of an item whose kind has only one format so far. The error is the problem with the item.
+pub(crate) fn check_format(item: &Item) -> Result<(), String> {
+    match item.get(names::FORMAT) {
+        None => Ok(()),
+        Some(AttributeValue::N(format)) if format == "1" => Ok(()),
+        Some(AttributeValue::N(format)) => Err(unknown_format(format)),
+        Some(_) => Err(format!("the attribute `{}` is not a number", names::FORMAT)),
+    }
+}
+
+/// Returns the problem with an item of another format than those that this version knows.
+pub(crate) fn unknown_format(format: &str) -> String {
+    // The item could contain any number.
+    let format: String = format.chars().take(10).collect();
+    format!("it has the format {format}, which this version does not know: update es-dynamo")
+}
+
 /// Returns the size of an item in bytes
 /// ([item sizes](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/CapacityUnitCalculations.html)).
 pub(crate) fn item_size(item: &Item) -> u64 {

@@ -29,7 +29,7 @@ pub(crate) use attempts::{ConditionFailed, Failed, qualified, watched};
 #[cfg(feature = "kinesis")]
 pub(crate) use errors::{cause, no_credentials, refusal_code};
 pub(crate) use errors::{outcome_unknown, translate};
-pub(crate) use item::{Item, SIZE_LIMIT, item_size, key, value_size};
+pub(crate) use item::{Item, SIZE_LIMIT, check_format, item_size, key, unknown_format, value_size};
 pub(crate) use responses::{ItemPage, required};
 use sending::Sender;
 pub(crate) use transactions::{

@@ -12,6 +12,9 @@ pub const SORT_KEY: &str = "sk";
 /// The time at which an item expires, in seconds since 1970.
 pub const TIME_TO_LIVE: &str = "ttl";
 
+/// The format of an item, a number; 1 if it is absent.
+pub const FORMAT: &str = "f";
+
 /// The prefix of the sort keys of commits.
 pub const COMMIT_PREFIX: &str = "E#";
 /// The sort key of a snapshot.
@@ -81,6 +84,10 @@ pub const FINGERPRINT: &str = "fp";
 pub const CHECKSUM: &str = "ck";
 /// Snapshot: the state.
 pub const STATE: &str = "st";
+/// Snapshot: the compressed state, instead of the state.
+pub const COMPRESSED_STATE: &str = "sz";
+/// Snapshot: the length of the compressed state before compression, in bytes.
+pub const STATE_LENGTH: &str = "sl";
 
 /// Claim: the stream that holds it.
 pub const HOLDER: &str = "h";

@@ -1,7 +1,9 @@
 //! Reading: how many requests a load is, whatever stands in the table.
 
-use es_core::store::Read;
-use es_core::{EventStore, Fingerprint, Snapshot, StoreError, Version};
+use es_core::documents::{DocumentKey, Documents};
+use es_core::feed::{Feed, Slice};
+use es_core::store::{Append, AppendError, Claim, IdempotencyKey, Read};
+use es_core::{EventStore, ExpectedVersion, Fingerprint, Snapshot, StoreError, Version};
 use es_dynamo::DynamoStore;
 
 use super::support::*;
@@ -276,4 +278,49 @@ async fn an_eventual_read_is_strongly_consistent_from_the_second_request_on() {
     }
     let short = load(&watched, Read::all(stream()).after(Version::new(11)).eventually()).await;
     assert_eq!((short.ends, short.requests), (vec![(12, 12)], 1));
+}
+
+/// Every kind of item has a format number. One that this version does not know stops whatever reads the item.
+#[tokio::test]
+async fn an_item_of_an_unknown_format_is_named() {
+    let Watched { store, other, engine, .. } = watched().await;
+    let put_unknown = async |partition: &str, sort: &str| {
+        let item = [("pk", text(partition)), ("sk", text(sort)), ("f", number("7"))];
+        put(&other, item.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()).await;
+    };
+    let named = |error: StoreError| {
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+        assert!(error.to_string().contains("the format 7, which this version does not know"), "{error}");
+    };
+
+    grow(&other, &[1]).await;
+    let mut commit = get(&store, "E#000000000001").await;
+    for (format, is_known) in [("1", true), ("7", false)] {
+        commit.insert("f".to_owned(), number(format));
+        put(&other, commit.clone()).await;
+        let (read, head) = (pages(&store, Read::all(stream())).await, store.head(&stream()).await);
+        assert_eq!((read.is_ok(), head.is_ok()), (is_known, is_known), "format {format}");
+        for error in [read.err(), head.err()].into_iter().flatten() {
+            named(error);
+        }
+    }
+    let append = Append::new(stream(), ExpectedVersion::NoStream, commit_of(events_of(1, 10)));
+    match store.append(&append).await.expect_err("cannot be compared") {
+        AppendError::Store(error) => named(error),
+        error => panic!("{error:?}"),
+    }
+
+    put_unknown("$claim#email#a", "C#").await;
+    named(store.claim_holder(&Claim::new("email", "a").expect("valid")).await.expect_err("unknown"));
+    put_unknown("$once#order#ann", "I#k").await;
+    let key = IdempotencyKey::new(Some(stream()), "k").expect("valid");
+    named(store.idempotency_record(&key).await.expect_err("unknown"));
+    put_unknown("$doc#rows", "D#ann").await;
+    let key = DocumentKey::new("rows", "ann");
+    named(store.document(&key).await.expect_err("unknown"));
+    put_unknown("$feed#0", "P#00000000000000000001").await;
+    named(store.feed_end(Slice::new(0)).await.expect_err("unknown"));
+    put_unknown("$feed", "C#").await;
+    let (fresh, _) = watch(&engine, aws_sdk_dynamodb::config::retry::RetryConfig::disabled());
+    named(fresh.slices().await.expect_err("unknown"));
 }

@@ -99,3 +99,88 @@ async fn is_stored_as_documented() {
     ]);
     assert_eq!(item, expected);
 }
+
+/// A state like those of an order with a hundred lines.
+fn order(bytes: usize) -> String {
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut lines = Vec::new();
+    while serde_json::to_string(&lines).expect("JSON").len() < bytes {
+        lines.push(serde_json::json!({
+            "article": format!("sku-{}", random.u32(1..100_000)),
+            "title": *random.choice(&["blue shirt", "steel bottle", "wooden chair", "green lamp"]).expect("some"),
+            "quantity": random.u32(1..20),
+            "cents": random.u32(99..50_000),
+            "added_at": format!("2026-{:02}-{:02}T12:00:00Z", random.u32(1..13), random.u32(1..29)),
+        }));
+    }
+    serde_json::to_string(&lines).expect("JSON")
+}
+
+fn state(state: String) -> Snapshot {
+    Snapshot::new(Version::new(1), time(), SHAPE, state)
+}
+
+/// The smallest form that is billed less; nothing is compressed for less than a unit.
+#[tokio::test]
+async fn is_compressed_if_that_saves_a_unit() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let random = (0..1_500).map(|_| char::from(random.u8(b' '..=b'~'))).collect::<String>();
+    for (json, is_compressed, most_units) in [
+        (order(20_000), true, 6.0),
+        ("a".repeat(1_100), true, 1.0),
+        ("a".repeat(900), false, 1.0),
+        (random, false, 2.0),
+    ] {
+        let Watched { store, other, .. } = watched().await;
+        grow(&other, &[1]).await;
+        let (bytes, written) = (json.len(), state(json));
+        let cost = store.write_snapshot(&stream(), &written, None).await.expect("writes");
+        assert!(cost.write_units <= most_units, "{cost} for {bytes} bytes");
+        let item = get(&store, "S#").await;
+        let form = (item.contains_key("st"), item.contains_key("sz"), item.get("f").cloned());
+        assert_eq!(
+            form,
+            (!is_compressed, is_compressed, is_compressed.then(|| number("2"))),
+            "{bytes} bytes"
+        );
+        assert_eq!(kept(&other).await, Some(written));
+    }
+}
+
+/// A load ignores them, whatever memory they ask for.
+#[tokio::test]
+async fn that_cannot_be_decompressed_is_not_used() {
+    let Watched { store, other, .. } = watched().await;
+    grow(&other, &[1]).await;
+    let written = state(order(20_000));
+    store.write_snapshot(&stream(), &written, None).await.expect("writes");
+    let (sound, bytes) = (get(&store, "S#").await, written.state().len());
+    let binary = |bytes: &[u8]| AttributeValue::B(aws_sdk_dynamodb::primitives::Blob::new(bytes));
+    let data = sound["sz"].as_b().expect("binary").as_ref();
+    let bomb = miniz_oxide::deflate::compress_to_vec(&vec![b' '; 50_000_000], 1);
+    let damages = [
+        ("sl", number(&(bytes + 1).to_string())),
+        ("sl", number(&(bytes - 1).to_string())),
+        ("sl", number("0")),
+        ("sl", number("18446744073709551615")),
+        ("sz", binary(&data[..data.len() / 2])),
+        ("sz", binary(&[])),
+        ("sz", binary(&bomb)),
+        ("sz", text("secret")),
+        ("f", number("1")),
+        ("f", number("3")),
+        ("f", text("2")),
+    ];
+    for (name, value) in damages {
+        let mut item = sound.clone();
+        let shown = format!("{name}: {:.40}", format!("{value:?}"));
+        item.insert(name.to_owned(), value);
+        put(&other, item).await;
+        let read = Read::all(stream()).from_snapshot(SHAPE, 10);
+        let page = pages(&store, read).await.expect("reads").remove(0);
+        assert_eq!((page.snapshot, page.unusable_snapshot), (None, Some(Version::new(1))), "{shown}");
+        assert_eq!(page.commits.len(), 1, "{shown}");
+    }
+    put(&other, sound).await;
+    assert_eq!(kept(&store).await, Some(written));
+}

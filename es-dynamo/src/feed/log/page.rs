@@ -8,7 +8,7 @@ use es_core::feed::{FeedAnchor, Position, Slice, Slices};
 use uuid::Uuid;
 
 use super::reference::{NameTable, Names, Reference};
-use crate::table::{Item, item_size, key, names};
+use crate::table::{Item, check_format, item_size, key, names};
 
 /// The maximum number of commits in a page.
 pub(crate) const MAX_COMMITS: usize = 64;
@@ -97,6 +97,7 @@ impl LogPage {
             .and_then(|value| value.as_s().ok())
             .and_then(|text| names::position_of(text))
             .ok_or_else(|| damaged(slice, Position::NONE, "its sort key is not one of a page"))?;
+        check_format(item).map_err(|reason| damaged(slice, first, reason))?;
         Self::decode(slice, first, item).map_err(|reason| damaged(slice, first, reason))
     }
 

@@ -7,7 +7,7 @@ use es_core::feed::Slices;
 use uuid::Uuid;
 
 use super::marks::HashKey;
-use crate::table::{Item, key, names};
+use crate::table::{Item, check_format, key, names};
 
 /// The default number of slices of a new feed.
 pub(crate) const DEFAULT_SLICES: Slices = Slices::new(8).expect("not zero");
@@ -44,6 +44,7 @@ impl Settings {
     pub(crate) fn from_item(item: &Item) -> Result<Self, StoreError> {
         let damaged =
             |reason: String| StoreError::corrupt_item("the item with the settings of the feed", reason);
+        check_format(item).map_err(damaged)?;
         let number = |name| item.get(name).and_then(|value| value.as_n().ok()?.parse::<u32>().ok());
         let slices = number(names::COUNT).and_then(Slices::new).ok_or_else(|| {
             damaged(format!("its number of slices is missing, or not in the range 1 to {}", Slices::MAX))

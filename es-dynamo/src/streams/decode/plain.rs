@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_types::base64;
 use chrono::DateTime;
 use es_core::{Cost, EventData, Fingerprint, Snapshot, Version};
 use serde::de::{Error, SeqAccess, Visitor};
@@ -17,6 +18,7 @@ use super::{Answer, Found};
 #[cfg(all(feature = "embedded", feature = "indexer"))]
 use crate::streams::item::Part;
 use crate::streams::item::{HeadFields, PartFields};
+use crate::streams::snapshot::StoredState;
 use crate::table::names;
 
 /// What the text of an answer says, if all of it has the usual form.
@@ -111,6 +113,19 @@ struct Fields<'a> {
     ck: Option<Number<'a>>,
     #[serde(borrow)]
     st: Option<Text<'a>>,
+    #[serde(borrow)]
+    sz: Option<Binary<'a>>,
+    #[serde(borrow)]
+    sl: Option<Number<'a>>,
+    #[serde(borrow)]
+    f: Option<Number<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Binary<'a> {
+    #[serde(rename = "B", borrow)]
+    base64: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -164,6 +179,10 @@ impl Fields<'_> {
     }
 
     fn part(self, first: Version) -> Option<Found> {
+        if self.f.is_some() {
+            // Only the error says which format it is.
+            return None;
+        }
         let optional = |number: Option<Number<'_>>| match number {
             None => Some(None),
             Some(number) => number.version().map(Some),
@@ -186,7 +205,16 @@ impl Fields<'_> {
         let time = DateTime::from_timestamp_millis(self.at?.digits.parse().ok()?)?;
         let fingerprint = Fingerprint::new(u64::from_str_radix(&self.fp?.text, 16).ok()?);
         let checksum = self.ck?.digits.parse().ok()?;
-        let state = self.st?.text.into_owned();
+        let compressed = match self.sz {
+            None => None,
+            Some(binary) => Some(base64::decode(&*binary.base64).ok()?),
+        };
+        let length = match self.sl {
+            None => None,
+            Some(length) => Some(length.digits.parse().ok()?),
+        };
+        let (format, state) = (self.f.map(|format| format.digits), self.st.map(|state| state.text));
+        let state = StoredState { format, state, compressed, length }.decode()?;
         Some(Found::Snapshot(Ok(Snapshot::from_stored(version, time, fingerprint, state, checksum))))
     }
 }

@@ -8,7 +8,7 @@ use super::items::{SECRET, snapshot, snapshot_item};
 use super::table::Stored;
 
 const ATTRIBUTES: &[&str] =
-    &["lv", "id", "at", "md", "ev", "cf", "cl", "v", "fp", "ck", "st", "ttl", "another"];
+    &["lv", "id", "at", "md", "ev", "cf", "cl", "v", "fp", "ck", "st", "sz", "sl", "f", "ttl", "another"];
 
 const NUMBERS: &[&str] = &[
     "-1",
