@@ -17,8 +17,11 @@ use super::kind::KeyKind;
 pub struct RowIndex<T, G, O> {
     /// The place of the index in [`Row::INDEXES`].
     number: usize,
-    types: PhantomData<fn() -> (T, G, O)>,
+    types: PhantomData<Types<T, G, O>>,
 }
+
+/// The types of the rows, the group, and the order fields. An index has no values of them.
+type Types<T, G, O> = fn() -> (T, G, O);
 
 impl<T, G, O> RowIndex<T, G, O> {
     /// Creates the index with this place in [`Row::INDEXES`].

@@ -1,4 +1,4 @@
-//! Test support: scenarios for handlers, projections, and processes; laws for aggregates; a lock for stored
+//! Test support: scenarios for handlers, transactions, projections, and processes; laws for aggregates; a lock for stored
 //! schemas; and stores that inject faults.
 //!
 //! Requires the feature `testing`, and [`check_laws`] the feature `proptest`.
@@ -11,6 +11,7 @@ mod lock;
 mod projected;
 mod reacting;
 mod scenario;
+mod transacting;
 
 use std::fmt::Debug;
 
@@ -23,6 +24,7 @@ pub use lock::{SchemaLock, Timeouts};
 pub use projected::{Projected, project};
 pub use reacting::{Reacted, react};
 pub use scenario::{AfterCommand, Given, Then, given};
+pub use transacting::{Transacted, Transacting, transaction};
 
 use similar::{ChangeTag, TextDiff};
 

@@ -123,14 +123,7 @@ impl<P: Projection> Projected<P> {
     pub async fn given<A: Aggregate>(mut self, id: impl Display, events: impl Into<Events<A>>) -> Self {
         self.assert_works();
         let stream = StreamId::new(A::NAME, id.to_string()).expect("given events: a valid id");
-        let data = faithful_data(events.into().as_slice());
-        let commit = NewCommit::new(
-            CommitId::new(self.commits.new_id()),
-            self.time.now(),
-            data.unwrap_or_else(|reason| panic!("given events: {reason}")),
-        );
-        let append = Append::new(stream, ExpectedVersion::Any, commit);
-        self.store.append(&append).await.expect("given events: can be appended");
+        commit_given(&self.store, &self.commits, self.time.now(), stream, &events.into()).await;
         self.failure = self.projector.run_until_caught_up().await.err();
         self
     }
@@ -228,6 +221,20 @@ impl<P: Projection> Debug for Projected<P> {
             .field("failure", &self.failure)
             .finish_non_exhaustive()
     }
+}
+
+/// Commits given events to a stream.
+pub(super) async fn commit_given<A: Aggregate>(
+    store: &MemoryStore,
+    commits: &dyn IdSource,
+    time: DateTime<Utc>,
+    stream: StreamId,
+    events: &Events<A>,
+) {
+    let data = faithful_data(events.as_slice()).unwrap_or_else(|reason| panic!("given events: {reason}"));
+    let commit = NewCommit::new(CommitId::new(commits.new_id()), time, data);
+    let append = Append::new(stream, ExpectedVersion::Any, commit);
+    store.append(&append).await.expect("given events: can be appended");
 }
 
 /// A clock that only the test advances.

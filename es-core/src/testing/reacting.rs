@@ -322,13 +322,7 @@ impl<P: Process> Reacted<P> {
     /// Returns the events that the last step recorded in a stream.
     fn recorded(&self, stream: &StreamId) -> Vec<EventData> {
         let before = self.before.get(stream).copied().unwrap_or(Version::NONE);
-        let read = Read::all(stream.clone()).after(before);
-        let pages: Vec<_> = match at_once(self.store.read(read).try_collect()) {
-            Ok(pages) => pages,
-            Err(error) => panic!("`{stream}` cannot be read: {error}"),
-        };
-        let commits = pages.into_iter().flat_map(|page| page.commits);
-        commits.flat_map(|commit| commit.events).collect()
+        recorded_after(&self.store, stream, before)
     }
 
     #[track_caller]
@@ -339,11 +333,22 @@ impl<P: Process> Reacted<P> {
     }
 }
 
-fn stream<A: Aggregate>(id: &impl Display) -> StreamId {
+/// Returns the events of a stream after the version `before`.
+pub(super) fn recorded_after(store: &MemoryStore, stream: &StreamId, before: Version) -> Vec<EventData> {
+    let read = Read::all(stream.clone()).after(before);
+    let pages: Vec<_> = match at_once(store.read(read).try_collect()) {
+        Ok(pages) => pages,
+        Err(error) => panic!("`{stream}` cannot be read: {error}"),
+    };
+    let commits = pages.into_iter().flat_map(|page| page.commits);
+    commits.flat_map(|commit| commit.events).collect()
+}
+
+pub(super) fn stream<A: Aggregate>(id: &impl Display) -> StreamId {
     StreamId::new(A::NAME, id.to_string()).expect("a valid id")
 }
 
-fn at_once<T>(answer: impl Future<Output = T>) -> T {
+pub(super) fn at_once<T>(answer: impl Future<Output = T>) -> T {
     answer.now_or_never().expect("the in-memory store completes immediately")
 }
 

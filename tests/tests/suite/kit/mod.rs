@@ -5,7 +5,7 @@ mod broken;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use es_core::prelude::*;
-use es_core::testing::{AnyCommand, check_laws, given};
+use es_core::testing::{AnyCommand, Transacted, check_laws, given, transaction};
 use es_core::{Apply, EventData};
 use es_tests::conformance::time;
 use es_tests::domain::{
@@ -44,6 +44,85 @@ fn events_lead_to_events() {
     given::<Account>(events![deposited(5), Withdrawn { cents: 5 }])
         .when(Withdraw { cents: 1 })
         .then_rejected(|error| assert_eq!(error.balance, 0));
+}
+
+/// Moves money from Ann, who has 5 cents, to Bob.
+fn moved(cents: u64) -> Transacted {
+    transaction().given::<Account>("ann", [deposited(5)]).at(time(7)).when(|bank| {
+        let accounts = bank.repository::<Account>();
+        let transfer = bank.transaction().execute(&accounts, &"ann".to_owned(), Withdraw { cents });
+        transfer.execute(&accounts, &"bob".to_owned(), Deposit::one(cents, "a"))
+    })
+}
+
+#[test]
+fn transactions_lead_to_events_of_each_aggregate() {
+    let bob = Account { balance: 3, notes: vec!["a".to_owned()], events: 1, ..Account::default() };
+    moved(3)
+        .then::<Account>("ann", [Withdrawn { cents: 3 }])
+        .then::<Account>("bob", [deposited(3)])
+        .then::<Account>("cem", Events::none())
+        .then_nothing_else()
+        .then_state("bob", bob);
+    moved(6).then_error::<Account, _>("ann", Overdrawn { balance: 5 });
+    moved(6).then_failed("`account#ann`");
+
+    let claims = |handle: &'static str| {
+        transaction().when(|bank| {
+            let accounts = bank.repository::<Account>();
+            let take = || TakeHandle { handle: handle.to_owned() };
+            let both = bank.transaction().execute(&accounts, &"ann".to_owned(), take());
+            both.execute(&accounts, &"bob".to_owned(), take())
+        })
+    };
+    claims("a").then_failed("claim");
+}
+
+#[test]
+fn a_failed_expectation_of_a_transaction_shows_the_fields() {
+    for (said, parts) in [
+        (
+            message(|| drop(moved(3).then::<Account>("bob", [deposited(4)]))),
+            &["different events of `account#bob`", "-             cents: 4", "+             cents: 3"][..],
+        ),
+        (
+            message(|| drop(moved(3).then::<Account>("ann", [Withdrawn { cents: 3 }]).then_nothing_else())),
+            &["also recorded events of `account#bob`: Deposited"],
+        ),
+        (
+            message(|| drop(moved(3).then_state("ann", Account::default()))),
+            &["the state of `account#ann` differs", "-     balance: 0", "+     balance: 2"],
+        ),
+        (
+            message(|| drop(moved(6).then::<Account>("ann", Events::none()))),
+            &["the transaction was not committed", "`account#ann`"],
+        ),
+        (
+            message(|| moved(6).then_error::<Account, _>("ann", Overdrawn { balance: 6 })),
+            &[
+                "`account#ann` rejected its command with a different error",
+                "-     balance: 6",
+                "+     balance: 5",
+            ],
+        ),
+        (
+            message(|| moved(6).then_error::<Account, _>("bob", Overdrawn { balance: 5 })),
+            &["rejected by another aggregate than `account#bob`"],
+        ),
+        (
+            message(|| moved(6).then_error::<Account, _>("ann", std::fmt::Error)),
+            &["an error of another type"],
+        ),
+        (
+            message(|| moved(3).then_failed("claim")),
+            &["the transaction was committed: account#ann, account#bob"],
+        ),
+        (message(|| moved(6).then_failed("claim")), &["a different error", "expected: claim"]),
+    ] {
+        for part in parts {
+            assert!(said.contains(part), "{part:?} is not in: {said}");
+        }
+    }
 }
 
 /// Claims are a part of what is decided.
