@@ -164,7 +164,7 @@ impl<A: Aggregate> Repository<A> {
     /// # use es_core::prelude::*;
     /// # use es_core::MemoryStore;
     /// # #[event] pub struct Opened { pub owner: String }
-    /// # #[derive(Aggregate, Default)]
+    /// # #[derive(Aggregate, Debug, Default)]
     /// # #[aggregate(name = "account", id = String, events(Opened))]
     /// # pub struct Account { owner: String }
     /// # impl Apply<Opened> for Account { fn apply(&mut self, event: &Opened) { self.owner = event.owner.clone(); } }
