@@ -1,13 +1,19 @@
 //! What the macros expand to. It is not part of the public API, and may change in any version.
 
-use std::fmt;
+pub use std::fmt;
 
 use futures_core::future::BoxFuture;
 
-pub use std::convert::{From, Infallible, Into};
+pub use std::borrow::{Borrow, Cow, ToOwned};
+pub use std::clone::Clone;
+pub use std::cmp::{Eq, Ord, Ordering, PartialEq, PartialOrd};
+pub use std::convert::{AsRef, From, Infallible, Into};
+pub use std::hash::{Hash, Hasher};
+pub use std::marker::Copy;
 pub use std::option::Option;
 pub use std::primitive::{bool, str};
 pub use std::result::Result;
+pub use std::str::FromStr;
 pub use std::string::String;
 pub use std::sync::LazyLock;
 pub use std::vec::Vec;
@@ -33,6 +39,7 @@ pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
 
 use crate::event::{DecodeError, Event, EventData};
 use crate::feed::EventFilter;
+use crate::ids::{IdSource, RandomIds};
 use crate::process::{React, Reactor};
 use crate::projection::{BoxError, EventContext, ProjectError, Stage};
 
@@ -103,6 +110,11 @@ impl<E: Event> Member for E {
     fn decode_previous<T: UpcastFrom<Self>>(stored: &EventData) -> Result<T, DecodeError> {
         decode_previous::<E, T>(stored)
     }
+}
+
+/// Returns a new id over `Uuid`.
+pub fn new_uuid() -> uuid::Uuid {
+    RandomIds.new_id()
 }
 
 /// Returns the items as a vector. `Vec::from` would require the prelude.

@@ -1,5 +1,6 @@
 //! Aggregates: what a command is decided on.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use crate::event::Event;
@@ -53,6 +54,31 @@ pub trait Aggregate: Default + Send + Sync + Sized + 'static {
     #[must_use]
     fn snapshots() -> Option<Snapshots<Self>> {
         None
+    }
+}
+
+/// An id for which a reference to a `Q` can stand, as a key of a map can be given as what it borrows as.
+///
+/// Methods that take an id accept a reference to the id itself, and for `String` ids a `&str`, as in
+/// `accounts.load("ann")`. [`#[derive(Id)]`](derive@crate::Id) for a type over `String` adds `&str` and `&String`.
+#[diagnostic::on_unimplemented(
+    message = "`{Q}` does not identify an aggregate whose id is `{Self}`",
+    label = "expected a reference to `{Self}`"
+)]
+pub trait IdFrom<Q: ?Sized>: Clone {
+    /// Returns the id, without a copy if `value` is one.
+    fn id_from(value: &Q) -> Cow<'_, Self>;
+}
+
+impl<I: Clone> IdFrom<I> for I {
+    fn id_from(value: &I) -> Cow<'_, I> {
+        Cow::Borrowed(value)
+    }
+}
+
+impl IdFrom<str> for String {
+    fn id_from(value: &str) -> Cow<'_, Self> {
+        Cow::Owned(value.to_owned())
     }
 }
 

@@ -136,12 +136,12 @@ pub mod workers;
 #[doc(hidden)]
 pub mod __private;
 
-pub use aggregate::{Aggregate, Apply};
+pub use aggregate::{Aggregate, Apply, IdFrom};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use command::{Context, Handle, HandledBy};
 pub use cost::Cost;
 pub use error_text::{MAX_ERROR_TEXT, error_text};
-pub use es_macros::{Aggregate, Process, Projection, Row, Schema, event, handlers};
+pub use es_macros::{Aggregate, Id, Process, Projection, Row, Schema, event, handlers};
 pub use event::{CommitId, DecodeError, Event, EventData, EventId};
 pub use events::{Events, HasEvent, IntoEvents};
 pub use ids::{IdSource, RandomIds, SequentialIds};
@@ -177,7 +177,7 @@ pub use {chrono, serde, serde_json, uuid};
 /// The names that most domains use: `use es_core::prelude::*;`
 pub mod prelude {
     pub use crate::{
-        Aggregate, Apply, BoxError, Context, Event as _, EventContext, Events, ExecuteError, Handle,
+        Aggregate, Apply, BoxError, Context, Event as _, EventContext, Events, ExecuteError, Handle, Id,
         Metadata, Process, Project, Projection, Projector, React, Reaction, ReadModel, Repository, Row,
         Transaction, Version, event, events, handlers,
     };

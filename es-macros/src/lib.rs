@@ -1,5 +1,5 @@
 //! The macros of `es-core`, which re-exports them: [`macro@event`], [`macro@Aggregate`], [`macro@handlers`],
-//! [`macro@Projection`], [`macro@Process`], [`macro@Row`], and [`macro@Schema`].
+//! [`macro@Id`], [`macro@Projection`], [`macro@Process`], [`macro@Row`], and [`macro@Schema`].
 //!
 //! Each macro has a module of the same name; projections and processes share `consumer`. A macro works in three steps:
 //!
@@ -15,6 +15,7 @@ mod aggregate;
 mod consumer;
 mod event;
 mod handlers;
+mod id;
 mod row;
 mod schema;
 mod support;
@@ -231,6 +232,50 @@ pub fn aggregate(item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn handlers(arguments: TokenStream, item: TokenStream) -> TokenStream {
     handlers::expand(arguments.into(), item.into()).into()
+}
+
+/// Implements the traits of an id for a newtype over `String`, `Uuid`, or an integer of up to 64 bits.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::uuid::Uuid;
+///
+/// #[derive(Id)]
+/// pub struct OrderId(Uuid);
+/// #[derive(Id)]
+/// pub struct CustomerId(String);
+///
+/// let order = OrderId::new();
+/// assert_eq!(order.to_string().parse(), Ok(order));
+/// assert_eq!(CustomerId::from("ann").as_str(), "ann");
+/// ```
+///
+/// All ids have:
+///
+/// - `Clone`, `Debug`, `PartialEq`, `Eq`, `PartialOrd`, `Ord`, and `Hash`. Ids over `Uuid` and integers are also `Copy`.
+/// - `Display` and `FromStr`, with the text of the inner type.
+/// - `Serialize` and `Deserialize`, in the form of the inner type, as with `#[serde(transparent)]`.
+/// - `From` the inner type, and `From` the id for the inner type.
+///
+/// Ids over `Uuid` have a function `new` for a random UUID of version 7. In a handler, which must be pure, write
+/// `ctx.new_id().into()` instead.
+///
+/// Ids over `String` have `as_str`, `From<&str>`, `AsRef<str>`, and `Borrow<str>`. Methods of `Repository` accept a `&str`
+/// in place of such an id.
+///
+/// | key | meaning |
+/// |---|---|
+/// | `skip_derive(Debug, …)` | traits to leave out, because the type implements or derives them otherwise |
+/// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
+///
+/// # Compile errors
+///
+/// - A type that is not a struct with one unnamed field, is generic, or has an inner type that is not supported. The inner
+///   type is recognized by its name, so it cannot be an alias.
+/// - A trait that is derived a second time.
+#[proc_macro_derive(Id, attributes(id))]
+pub fn id(item: TokenStream) -> TokenStream {
+    id::expand(item.into()).into()
 }
 
 /// Implements the trait `Schema`: includes the shape of a struct or an enum in the shapes of the events that contain it.

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::timers::scheduled;
 use super::turn::{Begun, Turn};
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, IdFrom};
 use crate::clock::is_storable;
 use crate::command::Handle;
 use crate::documents::ChangeError;
@@ -135,15 +135,17 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     ///
     /// An error if the command is rejected or fails. Return it with `?`. Use [`ask`](Self::ask) for a command that
     /// may be rejected.
-    pub async fn execute<A, C>(
+    pub async fn execute<A, C, Q>(
         &mut self,
         repository: &Repository<A>,
-        id: &A::Id,
+        id: &Q,
         command: C,
     ) -> Result<Outcome<A>, BoxError>
     where
         A: Handle<C, Error: Error + Send + Sync + 'static>,
         C: Send + Sync,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
         let key = self.issue().await?;
         let result = self.request(repository, key).execute(id, command).await;
@@ -161,15 +163,17 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     ///
     /// An error if the command fails for a reason other than a rejection, or if the rejection could not be decoded
     /// again. Return it with `?`.
-    pub async fn ask<A, C>(
+    pub async fn ask<A, C, Q>(
         &mut self,
         repository: &Repository<A>,
-        id: &A::Id,
+        id: &Q,
         command: C,
     ) -> Result<Result<Outcome<A>, A::Error>, BoxError>
     where
         A: Handle<C, Error: fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static>,
         C: Send + Sync,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
         let key = self.issue().await?;
         if let Some(rejection) = self.turn.rejection(self.issued)? {

@@ -36,7 +36,7 @@ pub use request::{Decided, Loaded, Outcome, Request};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use transaction::{Committed, Rejection, Transaction, TransactionError};
 
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, IdFrom};
 use crate::clock::{Clock, WarningInterval};
 use crate::command::{Context, HandledBy};
 use crate::events::Events;
@@ -147,9 +147,11 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// [`ExecuteError::Rejected`] if the aggregate rejects the command, [`ExecuteError::Conflict`] if every attempt ended
     /// with a conflict, [`ExecuteError::Store`] if the store fails.
-    pub async fn execute<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
+    pub async fn execute<C, Q>(&self, id: &Q, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
     where
         C: HandledBy<A>,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
         self.request().execute(id, command).await
     }
@@ -194,9 +196,11 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// [`ExecuteError::AlreadyExists`] if the aggregate has events; otherwise as [`execute`](Self::execute).
-    pub async fn create<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
+    pub async fn create<C, Q>(&self, id: &Q, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
     where
         C: HandledBy<A>,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
         self.request().create(id, command).await
     }
@@ -268,9 +272,11 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// As [`execute`](Self::execute); the closure's own error is [`ExecuteError::Rejected`].
-    pub async fn decide<F, E>(&self, id: &A::Id, decide: F) -> Result<Outcome<A>, ExecuteError<E>>
+    pub async fn decide<F, E, Q>(&self, id: &Q, decide: F) -> Result<Outcome<A>, ExecuteError<E>>
     where
         F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
         self.request().decide(id, decide).await
     }
@@ -333,8 +339,12 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// [`StoreError`] if the stream cannot be read, is corrupt, or has an event that is unknown.
-    pub async fn load(&self, id: &A::Id) -> Result<Loaded<A>, StoreError> {
-        self.load_until(id, Until::End).await
+    pub async fn load<Q>(&self, id: &Q) -> Result<Loaded<A>, StoreError>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        self.load_until(&A::Id::id_from(id), Until::End).await
     }
 
     /// Loads the state of the aggregate `id` right after the event `version`, from its first event.
@@ -342,8 +352,13 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] if the stream does not have that version; otherwise as [`load`](Self::load).
-    pub async fn load_at(&self, id: &A::Id, version: Version) -> Result<Loaded<A>, StoreError> {
-        let loaded = self.load_until(id, Until::Version(version)).await?;
+    pub async fn load_at<Q>(&self, id: &Q, version: Version) -> Result<Loaded<A>, StoreError>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        let id = A::Id::id_from(id);
+        let loaded = self.load_until(&id, Until::Version(version)).await?;
         if loaded.version < version {
             return Err(StoreError::invalid(format!(
                 "the stream `{}#{id}` has no version {version}, its last is {}",
@@ -361,8 +376,12 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// As [`load`](Self::load).
-    pub async fn load_as_of(&self, id: &A::Id, time: DateTime<Utc>) -> Result<Loaded<A>, StoreError> {
-        self.load_until(id, Until::Time(time)).await
+    pub async fn load_as_of<Q>(&self, id: &Q, time: DateTime<Utc>) -> Result<Loaded<A>, StoreError>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        self.load_until(&A::Id::id_from(id), Until::Time(time)).await
     }
 
     async fn load_until(&self, id: &A::Id, until: Until) -> Result<Loaded<A>, StoreError> {
@@ -387,8 +406,12 @@ impl<A: Aggregate> Repository<A> {
 
     /// Returns the events of the aggregate `id` from the first, each with its version, time, and metadata.
     #[must_use]
-    pub fn history(&self, id: &A::Id) -> History<'_, A> {
-        History::new(&self.inner, id, Read::all)
+    pub fn history<Q>(&self, id: &Q) -> History<'_, A>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        History::new(&self.inner, &A::Id::id_from(id), Read::all)
     }
 
     /// Returns the events of the aggregate `id` after the version `after`, up to and including `until`, in order:
@@ -405,8 +428,12 @@ impl<A: Aggregate> Repository<A> {
     /// # }
     /// ```
     #[must_use]
-    pub fn history_between(&self, id: &A::Id, after: Version, until: Version) -> History<'_, A> {
-        History::new(&self.inner, id, |stream| Read::all(stream).after(after).until(until))
+    pub fn history_between<Q>(&self, id: &Q, after: Version, until: Version) -> History<'_, A>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        History::new(&self.inner, &A::Id::id_from(id), |stream| Read::all(stream).after(after).until(until))
     }
 
     /// Waits until the snapshots that this repository is writing in the background are written, or have failed.
@@ -421,8 +448,12 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// [`StoreError`] if the store fails. Retries and the deadline are those of a [`load`](Self::load).
-    pub async fn version(&self, id: &A::Id) -> Result<Version, StoreError> {
-        let stream = StreamId::new(A::NAME, id)?;
+    pub async fn version<Q>(&self, id: &Q) -> Result<Version, StoreError>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        let stream = StreamId::new(A::NAME, A::Id::id_from(id))?;
         let (inner, store) = (&self.inner, &self.inner.store);
         let head = inner.read(|| store.head(&stream)).await;
         let head = head.inspect_err(|error| log_failure(error, &stream, "version"))?;
@@ -434,7 +465,11 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// As [`version`](Self::version).
-    pub async fn exists(&self, id: &A::Id) -> Result<bool, StoreError> {
+    pub async fn exists<Q>(&self, id: &Q) -> Result<bool, StoreError>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
         Ok(!self.version(id).await?.is_none())
     }
 }

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, IdFrom};
 use crate::command::{Context, HandledBy};
 use crate::cost::Cost;
 use crate::event::CommitId;
@@ -230,11 +230,14 @@ impl<'a, A: Aggregate> Request<'a, A> {
     /// # Errors
     ///
     /// As [`Repository::execute`].
-    pub async fn execute<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
+    pub async fn execute<C, Q>(&self, id: &Q, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
     where
         C: HandledBy<A>,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
-        let running = Running::new(self, id, Some(short_name::<C>))?;
+        let id = A::Id::id_from(id);
+        let running = Running::new(self, &id, Some(short_name::<C>))?;
         let span = running.report.span().clone();
         running.run(|state, context| command.handled_by(state, context)).instrument(span).await
     }
@@ -244,11 +247,14 @@ impl<'a, A: Aggregate> Request<'a, A> {
     /// # Errors
     ///
     /// As [`Repository::create`].
-    pub async fn create<C>(&self, id: &A::Id, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
+    pub async fn create<C, Q>(&self, id: &Q, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
     where
         C: HandledBy<A>,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
-        let mut running = Running::new(self, id, Some(short_name::<C>))?;
+        let id = A::Id::id_from(id);
+        let mut running = Running::new(self, &id, Some(short_name::<C>))?;
         running.execution.participants.participant.create();
         let span = running.report.span().clone();
         running.run(|state, context| command.handled_by(state, context)).instrument(span).await
@@ -259,11 +265,14 @@ impl<'a, A: Aggregate> Request<'a, A> {
     /// # Errors
     ///
     /// As [`Repository::decide`].
-    pub async fn decide<F, E>(&self, id: &A::Id, decide: F) -> Result<Outcome<A>, ExecuteError<E>>
+    pub async fn decide<F, E, Q>(&self, id: &Q, decide: F) -> Result<Outcome<A>, ExecuteError<E>>
     where
         F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
-        let running = Running::new(self, id, None)?;
+        let id = A::Id::id_from(id);
+        let running = Running::new(self, &id, None)?;
         let span = running.report.span().clone();
         running.run_async(decide).instrument(span).await
     }

@@ -11,6 +11,7 @@ mod feed_faults;
 mod handlers;
 mod hostile;
 mod hostile_items;
+mod ids;
 mod indexer;
 mod kinesis;
 mod kit;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tracing::Instrument;
 
-use crate::aggregate::Aggregate;
+use crate::aggregate::{Aggregate, IdFrom};
 use crate::clock::{Clock, SystemClock};
 use crate::command::HandledBy;
 use crate::cost::Cost;
@@ -120,13 +120,15 @@ impl Transaction {
     }
 
     /// Adds `command` for the aggregate `id`.
-    pub fn execute<A, C>(mut self, repository: &Repository<A>, id: &A::Id, command: C) -> Self
+    pub fn execute<A, C, Q>(mut self, repository: &Repository<A>, id: &Q, command: C) -> Self
     where
         A: Aggregate,
         C: HandledBy<A> + Send + Sync + 'static,
         C::Error: Into<Box<dyn Error + Send + Sync>>,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
-        if let Some(party) = self.party(repository, id) {
+        if let Some(party) = self.party(repository, &A::Id::id_from(id)) {
             party.add(PartyCommand {
                 name: short_name::<C>(),
                 decide: Box::new(move |state, context| {
@@ -140,13 +142,15 @@ impl Transaction {
     /// Adds `command`, which creates the aggregate `id`: see [`Repository::create`]. The aggregate is not loaded, and
     /// the transaction fails with [`ExecuteError::AlreadyExists`] if it exists. This holds for all commands on the
     /// aggregate in the transaction, which are decided after each other as usual.
-    pub fn create<A, C>(mut self, repository: &Repository<A>, id: &A::Id, command: C) -> Self
+    pub fn create<A, C, Q>(mut self, repository: &Repository<A>, id: &Q, command: C) -> Self
     where
         A: Aggregate,
         C: HandledBy<A> + Send + Sync + 'static,
         C::Error: Into<Box<dyn Error + Send + Sync>>,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
-        if let Some(party) = self.party(repository, id) {
+        if let Some(party) = self.party(repository, &A::Id::id_from(id)) {
             party.create();
         }
         self.execute(repository, id, command)
@@ -154,13 +158,17 @@ impl Transaction {
 
     /// Executes the transaction only if the aggregate `id`, which must have a command in it, is at the given version:
     /// see [`Request::expected_version`](crate::Request::expected_version).
-    pub fn expected_version<A: Aggregate>(
+    pub fn expected_version<A: Aggregate, Q>(
         mut self,
         repository: &Repository<A>,
-        id: &A::Id,
+        id: &Q,
         version: ExpectedVersion,
-    ) -> Self {
-        if let Some(party) = self.party(repository, id) {
+    ) -> Self
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        if let Some(party) = self.party(repository, &A::Id::id_from(id)) {
             party.expect(version);
         }
         self
@@ -168,14 +176,16 @@ impl Transaction {
 
     /// Adds writes that are made of the decision for the aggregate `id`, which must have a command in the transaction:
     /// see [`Request::with_writes`](crate::Request::with_writes).
-    pub fn with_writes<A, F, I>(mut self, repository: &Repository<A>, id: &A::Id, make: F) -> Self
+    pub fn with_writes<A, F, I, Q>(mut self, repository: &Repository<A>, id: &Q, make: F) -> Self
     where
         A: Aggregate,
         F: Fn(&Decided<'_, A>) -> I + Send + Sync + 'static,
         I: IntoIterator,
         I::Item: Send + Sync + 'static,
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
     {
-        if let Some(party) = self.party(repository, id) {
+        if let Some(party) = self.party(repository, &A::Id::id_from(id)) {
             party.add_writes(boxed(make));
         }
         self

@@ -1,0 +1,6 @@
+use es_core::prelude::*;
+
+#[derive(Id)]
+pub struct OrderId<T>(String, std::marker::PhantomData<T>);
+
+fn main() {}
