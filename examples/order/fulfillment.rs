@@ -1,61 +1,61 @@
 //! A process: the steps that follow automatically when a customer with a wallet places an order.
 //!
-//! It takes the money, sets the articles aside, and ships. A customer with too little in the wallet gets some time.
-//! When an article is sold out, or the time is over, the process undoes what it has done, and calls the order
-//! off. What it does is done once, whatever crashes in between.
+//! It takes the money, reserves the articles, and ships. A customer with too little money in the wallet gets some time.
+//! If an article is sold out, or the time is over, the process compensates its earlier commands and cancels the order.
+//! Each command takes effect once, whatever crashes in between.
 
 use std::time::Duration;
 
 use es_core::prelude::*;
 
 use crate::domain::events::OrderPlaced;
-use crate::domain::stock::{Article, Release, Reserve, SoldOut};
+use crate::domain::stock::{Release, Reserve, SoldOut};
 use crate::domain::wallet::{GiveBack, Take, WalletError};
 use crate::domain::{Cancel, Line, Money, Order, OrderId, Pay, Ship, Stock, Wallet};
 
-/// There was too little money: the order waits for more.
+/// The wallet contains too little money: the order waits for a payment.
 #[event]
 pub struct WaitingForMoney {
-    /// Who has to pay.
+    /// The customer, who has to pay.
     pub customer: String,
-    /// What was ordered.
+    /// The ordered lines.
     pub lines: Vec<Line>,
 }
 
-/// The order was paid and shipped: nothing is left to do.
+/// The order was paid and shipped.
 #[event]
 pub struct Fulfilled;
 
-/// The order was called off: nothing is left to do.
+/// The order was cancelled.
 #[event]
 pub struct GivenUp;
 
-/// The time to pay is over: an event that the process schedules for itself.
+/// The time to pay is over: a timeout, which the process schedules for itself.
 #[event]
 pub struct PaymentOverdue;
 
-/// What the process remembers of one order.
+/// The state of the process for one order.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq)]
 #[aggregate(name = "fulfillment", id = OrderId, events(WaitingForMoney, Fulfilled, GivenUp))]
 pub struct Fulfillment {
-    /// What waits for the money.
+    /// The order that waits for a payment.
     pub waiting: Option<WaitingForMoney>,
 }
 
-impl Apply<WaitingForMoney> for Fulfillment {
-    fn apply(&mut self, event: &WaitingForMoney) {
+#[handlers]
+impl Fulfillment {
+    #[apply]
+    fn waiting_for_money(&mut self, event: &WaitingForMoney) {
         self.waiting = Some(event.clone());
     }
-}
 
-impl Apply<Fulfilled> for Fulfillment {
-    fn apply(&mut self, _: &Fulfilled) {
+    #[apply]
+    fn fulfilled(&mut self, _: &Fulfilled) {
         self.waiting = None;
     }
-}
 
-impl Apply<GivenUp> for Fulfillment {
-    fn apply(&mut self, _: &GivenUp) {
+    #[apply]
+    fn given_up(&mut self, _: &GivenUp) {
         self.waiting = None;
     }
 }
@@ -69,22 +69,20 @@ impl Apply<GivenUp> for Fulfillment {
     timeouts(PaymentOverdue)
 )]
 pub struct FulfillOrders {
-    /// To ship them, or call them off.
+    /// The orders, to pay, ship, or cancel them.
     pub orders: Repository<Order>,
-    /// To set articles aside.
+    /// The stock, to reserve articles.
     pub stock: Repository<Stock>,
-    /// To take the money.
+    /// The wallets, to take the money.
     pub wallets: Repository<Wallet>,
-    /// How long a customer may take to pay.
+    /// The time that a customer has to pay.
     pub time_to_pay: Duration,
 }
 
-impl React<OrderPlaced> for FulfillOrders {
-    fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Result<Option<OrderId>, BoxError> {
-        Ok(Some(OrderId(ctx.id_as()?)))
-    }
-
-    async fn react(
+#[handlers]
+impl FulfillOrders {
+    #[react]
+    async fn placed(
         &self,
         event: &OrderPlaced,
         reaction: &mut Reaction<'_, Fulfillment>,
@@ -100,14 +98,9 @@ impl React<OrderPlaced> for FulfillOrders {
             }
         }
     }
-}
 
-impl React<PaymentOverdue> for FulfillOrders {
-    fn instance(&self, _: &PaymentOverdue, ctx: &EventContext) -> Result<Option<OrderId>, BoxError> {
-        Ok(Some(OrderId(ctx.id_as()?)))
-    }
-
-    async fn react(
+    #[react]
+    async fn overdue(
         &self,
         _: &PaymentOverdue,
         reaction: &mut Reaction<'_, Fulfillment>,
@@ -119,10 +112,8 @@ impl React<PaymentOverdue> for FulfillOrders {
             Err(error) => self.give_up(reaction, format!("not paid in time: {error}")).await,
         }
     }
-}
 
-impl FulfillOrders {
-    /// Sets everything aside and ships it, or undoes it all.
+    /// Reserves all articles and ships them, or undoes it all.
     async fn fulfill(
         &self,
         reaction: &mut Reaction<'_, Fulfillment>,
@@ -133,11 +124,11 @@ impl FulfillOrders {
         let amount = total(lines);
         for (index, line) in lines.iter().enumerate() {
             let reserve = Reserve { order, pieces: line.quantity };
-            if let Err(SoldOut { left }) = reaction.ask(&self.stock, &article(line), reserve).await? {
+            if let Err(SoldOut { left }) = reaction.ask(&self.stock, line.article.as_str(), reserve).await? {
                 for reserved in &lines[..index] {
-                    reaction.execute(&self.stock, &article(reserved), Release { order }).await?;
+                    reaction.execute(&self.stock, reserved.article.as_str(), Release { order }).await?;
                 }
-                reaction.execute(&self.wallets, &customer.to_owned(), GiveBack { amount }).await?;
+                reaction.execute(&self.wallets, customer, GiveBack { amount }).await?;
                 return self.give_up(reaction, format!("{} is sold out: {left} left", line.article)).await;
             }
         }
@@ -160,10 +151,6 @@ impl FulfillOrders {
 
 fn total(lines: &[Line]) -> Money {
     lines.iter().map(|line| line.price.times(line.quantity)).sum()
-}
-
-fn article(line: &Line) -> Article {
-    Article(line.article.clone())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A projection with two read models: what no single order can tell, kept up to date from the events of all.
+//! A projection with two read models, kept up to date from the events of all orders.
 
 use chrono::NaiveDate;
 use es_core::Schema;
@@ -11,29 +11,29 @@ use crate::domain::events::{
 };
 use crate::domain::{Money, Order, Status};
 
-/// One order, to be found by its customer.
+/// An order, which can be found by its customer.
 #[derive(Clone, Debug, PartialEq, Row, Schema, Serialize, Deserialize)]
 #[row(name = "orders", key = order, index(by_customer(customer, placed)))]
 pub struct OrderRow {
-    /// Its number.
+    /// The number of the order.
     pub order: String,
-    /// Who ordered.
+    /// The customer's name.
     pub customer: String,
-    /// When.
+    /// The day on which the order was placed.
     pub placed: NaiveDate,
-    /// How far it has come.
+    /// The status of the order.
     pub status: Status,
 }
 
-/// What the shop earned on one day.
+/// The revenue of one day.
 #[derive(Clone, Debug, PartialEq, Row, Schema, Serialize, Deserialize)]
 #[row(name = "revenue", key = day)]
 pub struct DayRow {
     /// The day.
     pub day: NaiveDate,
-    /// How many orders were paid.
+    /// The number of paid orders.
     pub orders: u32,
-    /// What came in, less what was paid back.
+    /// The payments less the refunds.
     pub revenue: Money,
 }
 
@@ -52,13 +52,14 @@ pub struct Overview {
     pub revenue: ReadModel<DayRow>,
 }
 
+#[handlers]
 impl Overview {
-    /// The read models in `store`.
+    /// Returns the projection with its read models in `store`.
     pub fn new(store: &(impl Feed + Clone)) -> Self {
         Self { orders: ReadModel::of::<Self>(store), revenue: ReadModel::of::<Self>(store) }
     }
 
-    /// Money that goes back on the day of an event.
+    /// Subtracts a refund from the revenue of the event's day.
     async fn pay_back(&mut self, refund: Money, ctx: &EventContext) -> Result<(), BoxError> {
         let mut day = self.day(ctx).await?;
         day.revenue = day.revenue.less(refund);
@@ -70,16 +71,15 @@ impl Overview {
         Ok(self.orders.put(OrderRow { status, ..row })?)
     }
 
-    /// The day of an event, to be changed and put back.
+    /// Returns the row of the event's day.
     async fn day(&self, ctx: &EventContext) -> Result<DayRow, BoxError> {
         let day = ctx.time().date_naive();
         let known = self.revenue.get(&day).await?;
         Ok(known.unwrap_or(DayRow { day, orders: 0, revenue: Money::default() }))
     }
-}
 
-impl Project<OrderPlaced> for Overview {
-    async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn placed(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
         let row = OrderRow {
             order: ctx.id().to_owned(),
             customer: event.customer.clone(),
@@ -88,39 +88,34 @@ impl Project<OrderPlaced> for Overview {
         };
         Ok(self.orders.put(row)?)
     }
-}
 
-impl Project<OrderPaid> for Overview {
-    async fn project(&mut self, event: &OrderPaid, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn paid(&mut self, event: &OrderPaid, ctx: &EventContext) -> Result<(), BoxError> {
         let mut day = self.day(ctx).await?;
         day.orders += 1;
         day.revenue = [day.revenue, event.amount].into_iter().sum();
         self.revenue.put(day)?;
         self.set_status(ctx, Status::Paid).await
     }
-}
 
-impl Project<OrderShipped> for Overview {
-    async fn project(&mut self, _: &OrderShipped, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn shipped(&mut self, _: &OrderShipped, ctx: &EventContext) -> Result<(), BoxError> {
         self.set_status(ctx, Status::Shipped).await
     }
-}
 
-impl Project<OrderDelivered> for Overview {
-    async fn project(&mut self, _: &OrderDelivered, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn delivered(&mut self, _: &OrderDelivered, ctx: &EventContext) -> Result<(), BoxError> {
         self.set_status(ctx, Status::Delivered).await
     }
-}
 
-impl Project<OrderCancelled> for Overview {
-    async fn project(&mut self, event: &OrderCancelled, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn cancelled(&mut self, event: &OrderCancelled, ctx: &EventContext) -> Result<(), BoxError> {
         self.pay_back(event.refund, ctx).await?;
         self.set_status(ctx, Status::Cancelled).await
     }
-}
 
-impl Project<OrderReturned> for Overview {
-    async fn project(&mut self, event: &OrderReturned, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn returned(&mut self, event: &OrderReturned, ctx: &EventContext) -> Result<(), BoxError> {
         self.pay_back(event.refund, ctx).await?;
         self.set_status(ctx, Status::Returned).await
     }

@@ -1,44 +1,26 @@
-//! The aggregate: what an account's events add up to.
+//! The aggregate: the state that is folded from an account's events.
 
-use std::fmt;
-use std::str::FromStr;
-
-use es_core::{Aggregate, Apply};
+use es_core::{Aggregate, Id, handlers};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Money;
 use super::events::{AccountClosed, AccountOpened, Deposited, TransferReceived, TransferSent, Withdrawn};
 
-/// Identifies an account. It is not its number, which another account may get once this one is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+/// Identifies an account, unlike its number, which another account may get once this one is closed.
+#[derive(Id)]
 pub struct AccountId(pub Uuid);
 
-impl fmt::Display for AccountId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl FromStr for AccountId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, uuid::Error> {
-        text.parse().map(Self)
-    }
-}
-
-/// How far an account has come.
+/// The status of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// There is no account yet.
+    /// The account has not been opened yet.
     #[default]
     New,
-    /// In use.
+    /// The account is open.
     Open,
-    /// No longer in use.
+    /// The account was closed.
     Closed,
 }
 
@@ -51,50 +33,47 @@ pub enum Status {
     snapshot(every = 20)
 )]
 pub struct Account {
-    /// How far it has come.
+    /// The status of the account.
     pub status: Status,
-    /// Whose it is.
+    /// The owner's name.
     pub owner: String,
-    /// Its number, which no other open account has.
+    /// The account number, which no other open account has.
     pub number: String,
-    /// What is on it.
+    /// The balance.
     pub balance: Money,
 }
 
-impl Apply<AccountOpened> for Account {
-    fn apply(&mut self, event: &AccountOpened) {
+#[handlers]
+impl Account {
+    #[apply]
+    fn opened(&mut self, event: &AccountOpened) {
         self.status = Status::Open;
         self.owner.clone_from(&event.owner);
         self.number.clone_from(&event.number);
     }
-}
 
-impl Apply<Deposited> for Account {
-    fn apply(&mut self, event: &Deposited) {
+    #[apply]
+    fn deposited(&mut self, event: &Deposited) {
         self.balance = self.balance.plus(event.amount);
     }
-}
 
-impl Apply<Withdrawn> for Account {
-    fn apply(&mut self, event: &Withdrawn) {
+    #[apply]
+    fn withdrawn(&mut self, event: &Withdrawn) {
         self.balance = self.balance.minus(event.amount);
     }
-}
 
-impl Apply<TransferSent> for Account {
-    fn apply(&mut self, event: &TransferSent) {
+    #[apply]
+    fn transfer_sent(&mut self, event: &TransferSent) {
         self.balance = self.balance.minus(event.amount);
     }
-}
 
-impl Apply<TransferReceived> for Account {
-    fn apply(&mut self, event: &TransferReceived) {
+    #[apply]
+    fn transfer_received(&mut self, event: &TransferReceived) {
         self.balance = self.balance.plus(event.amount);
     }
-}
 
-impl Apply<AccountClosed> for Account {
-    fn apply(&mut self, _: &AccountClosed) {
+    #[apply]
+    fn closed(&mut self, _: &AccountClosed) {
         self.status = Status::Closed;
     }
 }

@@ -1,55 +1,159 @@
-//! Commands: what is asked of an account, and the rules that decide on it.
+//! Commands: requests to an account, and the rules by which it accepts or rejects them.
 
-use es_core::{Context, Events, Handle};
+use es_core::{Context, Events, handlers};
 use uuid::Uuid;
 
 use super::events::{AccountClosed, AccountOpened, Deposited, TransferReceived, TransferSent, Withdrawn};
 use super::{Account, AccountId, AccountNumber, Money, Status};
 
-/// The claim that an open account has on its number.
+/// The name of the claim of an open account on its number.
 pub const NUMBER: &str = "account-number";
 
-/// Why the bank says no.
+/// Opens an account. Its number is claimed: at most one account has it.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// The owner's name.
+    pub owner: String,
+    /// The number of the account.
+    pub number: AccountNumber,
+}
+
+/// Deposits money.
+#[derive(Clone, Debug)]
+pub struct Deposit {
+    /// The amount.
+    pub amount: Money,
+}
+
+/// Withdraws money.
+#[derive(Clone, Debug)]
+pub struct Withdraw {
+    /// The amount.
+    pub amount: Money,
+}
+
+/// Sends a transfer. A transaction executes it together with [`ReceiveTransfer`] on the other account.
+#[derive(Clone, Debug)]
+pub struct SendTransfer {
+    /// Identifies the transfer on both accounts.
+    pub transfer: Uuid,
+    /// The other account.
+    pub to: AccountId,
+    /// The amount.
+    pub amount: Money,
+}
+
+/// Receives a transfer.
+#[derive(Clone, Debug)]
+pub struct ReceiveTransfer {
+    /// Identifies the transfer on both accounts.
+    pub transfer: Uuid,
+    /// The other account.
+    pub from: AccountId,
+    /// The amount.
+    pub amount: Money,
+}
+
+/// Closes the account, and releases its number. Closing a closed account does nothing.
+#[derive(Clone, Debug)]
+pub struct Close;
+
+/// The reason for rejecting a command.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
     /// The account was never opened.
     #[error("there is no such account")]
     Unknown,
-    /// It was opened before.
+    /// The account was opened before.
     #[error("the account is open already")]
     AlreadyOpen,
-    /// It was closed.
+    /// The account was closed.
     #[error("the account is closed")]
     Closed,
     /// The owner is missing.
     #[error("an account needs an owner")]
     NoOwner,
-    /// An amount of nothing.
+    /// The amount is zero.
     #[error("an amount is at least 0.01 EUR")]
     NoAmount,
-    /// There is too little on it.
+    /// The balance is less than the amount.
     #[error("only {balance} are left, {wanted} were wanted")]
     Overdrawn {
-        /// What is on it.
+        /// The balance.
         balance: Money,
-        /// What was wanted.
+        /// The amount in the command.
         wanted: Money,
     },
-    /// There would be too much on it.
+    /// The balance would exceed the maximum.
     #[error("an account holds at most {}", Money::MAX)]
     Full,
-    /// A transfer to where it comes from.
+    /// Both accounts of the transfer are the same.
     #[error("a transfer needs two accounts")]
     SameAccount,
-    /// There is still something on it.
+    /// The balance is not zero.
     #[error("an account is closed only when it is empty, {balance} are left")]
     NotEmpty {
-        /// What is on it.
+        /// The balance.
         balance: Money,
     },
 }
 
+#[handlers]
 impl Account {
+    #[handle]
+    fn open(&self, command: &Open) -> Result<Events<Self>, AccountError> {
+        if self.status != Status::New {
+            return Err(AccountError::AlreadyOpen);
+        }
+        if command.owner.trim().is_empty() {
+            return Err(AccountError::NoOwner);
+        }
+        let number = command.number.as_str().to_owned();
+        let opened = AccountOpened { owner: command.owner.trim().to_owned(), number: number.clone() };
+        Ok(Events::from(opened).claim(NUMBER, number))
+    }
+
+    #[handle]
+    fn deposit(&self, &Deposit { amount }: &Deposit) -> Result<Deposited, AccountError> {
+        self.require_room_for(amount)?;
+        Ok(Deposited { amount })
+    }
+
+    #[handle]
+    fn withdraw(&self, &Withdraw { amount }: &Withdraw) -> Result<Withdrawn, AccountError> {
+        self.require_balance_of(amount)?;
+        Ok(Withdrawn { amount })
+    }
+
+    #[handle]
+    fn send(&self, command: &SendTransfer, ctx: &Context<Self>) -> Result<TransferSent, AccountError> {
+        let &SendTransfer { transfer, to, amount } = command;
+        if to == *ctx.id() {
+            return Err(AccountError::SameAccount);
+        }
+        self.require_balance_of(amount)?;
+        Ok(TransferSent { transfer, to, amount })
+    }
+
+    #[handle]
+    fn receive(&self, command: &ReceiveTransfer) -> Result<TransferReceived, AccountError> {
+        let &ReceiveTransfer { transfer, from, amount } = command;
+        self.require_room_for(amount)?;
+        Ok(TransferReceived { transfer, from, amount })
+    }
+
+    #[handle]
+    fn close(&self, _: &Close) -> Result<Events<Self>, AccountError> {
+        if self.status == Status::Closed {
+            return Ok(Events::none());
+        }
+        self.require_open()?;
+        if !self.balance.is_zero() {
+            return Err(AccountError::NotEmpty { balance: self.balance });
+        }
+        Ok(Events::from(AccountClosed).release(NUMBER, &self.number))
+    }
+
     fn require_open(&self) -> Result<(), AccountError> {
         match self.status {
             Status::New => Err(AccountError::Unknown),
@@ -78,126 +182,5 @@ impl Account {
             return Err(AccountError::Overdrawn { balance: self.balance, wanted: amount });
         }
         Ok(())
-    }
-}
-
-/// Opens an account. Its number is claimed: of all accounts, at most one has it.
-#[derive(Clone, Debug)]
-pub struct Open {
-    /// Whose it is.
-    pub owner: String,
-    /// The number that it gets.
-    pub number: AccountNumber,
-}
-
-impl Handle<Open> for Account {
-    type Error = AccountError;
-
-    fn handle(&self, command: &Open, _: &Context<Self>) -> Result<Events<Self>, AccountError> {
-        if self.status != Status::New {
-            return Err(AccountError::AlreadyOpen);
-        }
-        if command.owner.trim().is_empty() {
-            return Err(AccountError::NoOwner);
-        }
-        let number = command.number.as_str().to_owned();
-        let opened = AccountOpened { owner: command.owner.trim().to_owned(), number: number.clone() };
-        Ok(Events::from(opened).claim(NUMBER, number))
-    }
-}
-
-/// Puts money on the account.
-#[derive(Clone, Debug)]
-pub struct Deposit {
-    /// How much.
-    pub amount: Money,
-}
-
-impl Handle<Deposit> for Account {
-    type Error = AccountError;
-
-    fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, AccountError> {
-        self.require_room_for(command.amount)?;
-        Ok(Deposited { amount: command.amount }.into())
-    }
-}
-
-/// Takes money off the account.
-#[derive(Clone, Debug)]
-pub struct Withdraw {
-    /// How much.
-    pub amount: Money,
-}
-
-impl Handle<Withdraw> for Account {
-    type Error = AccountError;
-
-    fn handle(&self, command: &Withdraw, _: &Context<Self>) -> Result<Events<Self>, AccountError> {
-        self.require_balance_of(command.amount)?;
-        Ok(Withdrawn { amount: command.amount }.into())
-    }
-}
-
-/// One half of a transfer. The other one is [`ReceiveTransfer`]: a transaction carries out both, or none.
-#[derive(Clone, Debug)]
-pub struct SendTransfer {
-    /// Identifies the transfer on both accounts.
-    pub transfer: Uuid,
-    /// The other account.
-    pub to: AccountId,
-    /// How much.
-    pub amount: Money,
-}
-
-impl Handle<SendTransfer> for Account {
-    type Error = AccountError;
-
-    fn handle(&self, command: &SendTransfer, ctx: &Context<Self>) -> Result<Events<Self>, AccountError> {
-        if command.to == *ctx.id() {
-            return Err(AccountError::SameAccount);
-        }
-        self.require_balance_of(command.amount)?;
-        let SendTransfer { transfer, to, amount } = *command;
-        Ok(TransferSent { transfer, to, amount }.into())
-    }
-}
-
-/// The other half of a transfer.
-#[derive(Clone, Debug)]
-pub struct ReceiveTransfer {
-    /// Identifies the transfer on both accounts.
-    pub transfer: Uuid,
-    /// The other account.
-    pub from: AccountId,
-    /// How much.
-    pub amount: Money,
-}
-
-impl Handle<ReceiveTransfer> for Account {
-    type Error = AccountError;
-
-    fn handle(&self, command: &ReceiveTransfer, _: &Context<Self>) -> Result<Events<Self>, AccountError> {
-        self.require_room_for(command.amount)?;
-        let ReceiveTransfer { transfer, from, amount } = *command;
-        Ok(TransferReceived { transfer, from, amount }.into())
-    }
-}
-
-/// Closes the account, and gives its number back. To close it again is no mistake.
-#[derive(Clone, Debug)]
-pub struct Close;
-
-impl Handle<Close> for Account {
-    type Error = AccountError;
-
-    fn handle(&self, _: &Close, _: &Context<Self>) -> Result<Events<Self>, AccountError> {
-        if self.status == Status::Closed {
-            return Ok(Events::none());
-        }
-        self.require_open()?;
-        if !self.balance.is_zero() {
-            return Err(AccountError::NotEmpty { balance: self.balance });
-        }
-        Ok(Events::from(AccountClosed).release(NUMBER, &self.number))
     }
 }

@@ -1,55 +1,54 @@
-//! Events: what happened to an account. They are stored permanently, so they hold facts, not instructions.
+//! Events: what happened to an account. They are stored permanently, so they contain facts, not instructions.
 //!
-//! That is why the number is plain text here: a rule for numbers may change, and what was opened under the old
-//! one stays readable.
+//! The number is plain text here, so that old events stay readable if the rule for account numbers changes.
 
 use es_core::event;
 use uuid::Uuid;
 
 use super::{AccountId, Money};
 
-/// Somebody opened the account.
+/// The account was opened.
 #[event]
 pub struct AccountOpened {
-    /// Who.
+    /// The owner's name.
     pub owner: String,
-    /// The number that it got.
+    /// The account number.
     pub number: String,
 }
 
-/// Money came in.
+/// Money was deposited.
 #[event]
 pub struct Deposited {
-    /// How much.
+    /// The amount.
     pub amount: Money,
 }
 
-/// Money went out.
+/// Money was withdrawn.
 #[event]
 pub struct Withdrawn {
-    /// How much.
+    /// The amount.
     pub amount: Money,
 }
 
-/// Money went to another account.
+/// Money was transferred to another account.
 #[event]
 pub struct TransferSent {
-    /// The transfer, which the other account records too.
+    /// Identifies the transfer on both accounts.
     pub transfer: Uuid,
     /// The other account.
     pub to: AccountId,
-    /// How much.
+    /// The amount.
     pub amount: Money,
 }
 
-/// Money came from another account.
+/// Money was transferred from another account.
 #[event]
 pub struct TransferReceived {
-    /// The transfer, which the other account records too.
+    /// Identifies the transfer on both accounts.
     pub transfer: Uuid,
     /// The other account.
     pub from: AccountId,
-    /// How much.
+    /// The amount.
     pub amount: Money,
 }
 

@@ -1,92 +1,92 @@
-//! Events: what happened to an order. They are stored permanently, so they hold facts, not instructions.
+//! Events: what happened to an order. They are stored permanently, so they contain facts, not instructions.
 //!
-//! `#[event]` makes a struct storable. Its name in the store is the struct's, unless `name = "…"` says
-//! otherwise, and moving it to another module changes nothing.
+//! `#[event]` makes a struct storable. It is stored under the struct's name, or the one in `name = "…"`, so that it can be
+//! moved to another module.
 
 use es_core::{Schema, event};
 use serde::{Deserialize, Serialize};
 
 use super::Money;
 
-/// Some pieces of one article, at the price that was agreed.
+/// A number of pieces of one article, at the agreed price.
 ///
 /// `Schema` makes its fields a part of the schema lock, `schema.json`.
 #[derive(Clone, Debug, PartialEq, Schema, Serialize, Deserialize)]
 pub struct Line {
-    /// What is ordered.
+    /// The article.
     pub article: String,
-    /// How many.
+    /// The number of pieces.
     pub quantity: u32,
-    /// What one costs.
+    /// The price of one piece.
     pub price: Money,
 }
 
 impl Line {
-    /// `quantity` pieces of `article` at `price` each.
+    /// Returns a line of `quantity` pieces of `article` at `price` each.
     pub fn new(quantity: u32, article: &str, price: Money) -> Self {
         Self { article: article.to_owned(), quantity, price }
     }
 }
 
-/// A customer ordered.
+/// A customer placed the order.
 #[event]
 pub struct OrderPlaced {
-    /// Who.
+    /// The customer's name.
     pub customer: String,
-    /// What.
+    /// The ordered lines.
     pub lines: Vec<Line>,
 }
 
-/// The customer wants more.
+/// A line was added to the order.
 #[event]
 pub struct LineAdded {
-    /// Of what.
+    /// The added line.
     pub line: Line,
 }
 
-/// The customer wants less.
+/// An article was removed from the order.
 #[event]
 pub struct LineRemoved {
-    /// What is no longer wanted.
+    /// The removed article.
     pub article: String,
 }
 
-/// The payment arrived.
+/// The order was paid.
 #[event]
 pub struct OrderPaid {
-    /// How much.
+    /// The amount paid.
     pub amount: Money,
-    /// The bank's reference.
+    /// The reference of the payment.
     pub reference: String,
 }
 
-/// A carrier took the parcel.
+/// The parcel was handed to a carrier.
 #[event]
 pub struct OrderShipped {
-    /// Which carrier.
+    /// The carrier's name.
     pub carrier: String,
-    /// Where to look for the parcel.
+    /// The carrier's tracking number.
     pub tracking: String,
 }
 
-/// The parcel arrived.
+/// The parcel was delivered.
 #[event]
 pub struct OrderDelivered;
 
-/// The order will not be carried out.
+/// The order was cancelled.
 #[event]
 pub struct OrderCancelled {
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What the customer gets back.
+    /// The refunded amount.
     pub refund: Money,
 }
 
-/// The customer sent everything back.
+/// The customer returned the order.
 #[event]
 pub struct OrderReturned {
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// What the customer gets back.
+    /// The refunded amount.
     pub refund: Money,
 }

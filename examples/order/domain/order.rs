@@ -1,11 +1,11 @@
-//! The aggregate: what an order's events add up to.
+//! The aggregate: the state that is folded from an order's events.
 //!
-//! `#[derive(Aggregate)]` generates [`OrderEvent`], an enum of the listed events, and asks for one `Apply`
-//! for each of them: forget one, and the compiler says which.
+//! `#[derive(Aggregate)]` generates [`OrderEvent`], an enum of the listed events, and requires one `#[apply]` method for
+//! each of them. If one is missing, the compiler names it.
 
 use std::fmt;
 
-use es_core::{Aggregate, Apply, Schema};
+use es_core::{Aggregate, Id, Schema, handlers};
 use serde::{Deserialize, Serialize};
 
 use super::Money;
@@ -15,7 +15,7 @@ use super::events::{
 };
 
 /// The number of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Id)]
 pub struct OrderId(pub u32);
 
 impl OrderId {
@@ -23,29 +23,23 @@ impl OrderId {
     pub const FIRST: Self = Self(1001);
 }
 
-impl fmt::Display for OrderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// How far an order has come.
+/// The status of an order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Schema, Serialize, Deserialize)]
 pub enum Status {
-    /// There is no order yet.
+    /// The order has not been placed yet.
     #[default]
     New,
-    /// Ordered, not paid.
+    /// Placed, but not paid.
     Placed,
-    /// Paid, not sent.
+    /// Paid, but not shipped.
     Paid,
-    /// On its way.
+    /// On its way to the customer.
     Shipped,
-    /// With the customer.
+    /// Delivered to the customer.
     Delivered,
-    /// Called off.
+    /// Cancelled.
     Cancelled,
-    /// Sent back.
+    /// Returned by the customer.
     Returned,
 }
 
@@ -63,7 +57,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// An order: only what the rules need to know, not everything that ever happened to it.
+/// An order: the state that its rules need, not everything that ever happened to it.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[aggregate(
     name = "order",
@@ -81,68 +75,61 @@ impl fmt::Display for Status {
     snapshot(every = 5)
 )]
 pub struct Order {
-    /// How far it has come.
+    /// The status of the order.
     pub status: Status,
-    /// What is ordered.
+    /// The ordered articles.
     pub lines: Vec<Line>,
-    /// What was paid.
+    /// The amount paid.
     pub paid: Money,
 }
 
+#[handlers]
 impl Order {
-    /// What all the lines cost together.
+    /// Returns the price of all lines.
     pub fn total(&self) -> Money {
         self.lines.iter().map(|line| line.price.times(line.quantity)).sum()
     }
-}
 
-impl Apply<OrderPlaced> for Order {
-    fn apply(&mut self, event: &OrderPlaced) {
+    #[apply]
+    fn placed(&mut self, event: &OrderPlaced) {
         self.status = Status::Placed;
         self.lines.clone_from(&event.lines);
     }
-}
 
-impl Apply<LineAdded> for Order {
-    fn apply(&mut self, event: &LineAdded) {
+    #[apply]
+    fn line_added(&mut self, event: &LineAdded) {
         self.lines.push(event.line.clone());
     }
-}
 
-impl Apply<LineRemoved> for Order {
-    fn apply(&mut self, event: &LineRemoved) {
+    #[apply]
+    fn line_removed(&mut self, event: &LineRemoved) {
         self.lines.retain(|line| line.article != event.article);
     }
-}
 
-impl Apply<OrderPaid> for Order {
-    fn apply(&mut self, event: &OrderPaid) {
+    #[apply]
+    fn paid(&mut self, event: &OrderPaid) {
         self.status = Status::Paid;
         self.paid = event.amount;
     }
-}
 
-impl Apply<OrderShipped> for Order {
-    fn apply(&mut self, _: &OrderShipped) {
+    #[apply]
+    fn shipped(&mut self, _: &OrderShipped) {
         self.status = Status::Shipped;
     }
-}
 
-impl Apply<OrderDelivered> for Order {
-    fn apply(&mut self, _: &OrderDelivered) {
+    #[apply]
+    fn delivered(&mut self, _: &OrderDelivered) {
         self.status = Status::Delivered;
     }
-}
 
-impl Apply<OrderCancelled> for Order {
-    fn apply(&mut self, _: &OrderCancelled) {
+    #[apply]
+    fn cancelled(&mut self, _: &OrderCancelled) {
         self.status = Status::Cancelled;
         self.paid = Money::default();
     }
-}
 
-impl Apply<OrderReturned> for Order {
-    fn apply(&mut self, _: &OrderReturned) {
+    #[apply]
+    fn returned(&mut self, _: &OrderReturned) {
         self.status = Status::Returned;
         self.paid = Money::default();
     }

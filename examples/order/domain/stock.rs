@@ -1,134 +1,115 @@
-//! The stock of one article: pieces on the shelf, and pieces that are set aside for orders.
+//! The stock of one article: pieces that are available, and pieces that are reserved for orders.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use es_core::{Aggregate, Apply, Context, Events, Handle, event};
+use es_core::{Aggregate, Id, event, handlers};
 use serde::{Deserialize, Serialize};
 
 use super::OrderId;
 
 /// An article, by its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Id)]
 pub struct Article(pub String);
-
-impl fmt::Display for Article {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Pieces arrived.
 #[event]
 pub struct StockReceived {
-    /// How many.
+    /// The number of pieces.
     pub pieces: u32,
 }
 
-/// Pieces were set aside for an order.
+/// Pieces were reserved for an order.
 #[event]
 pub struct StockReserved {
-    /// For which order.
+    /// The order.
     pub order: u32,
-    /// How many.
+    /// The number of pieces.
     pub pieces: u32,
 }
 
-/// What was set aside for an order went back to the shelf.
+/// The reservation of an order was released.
 #[event]
 pub struct StockReleased {
-    /// Of which order.
+    /// The order.
     pub order: u32,
 }
 
-/// What is there of one article.
+/// The stock of one article.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq)]
 #[aggregate(name = "stock", id = Article, events(StockReceived, StockReserved, StockReleased))]
 pub struct Stock {
-    /// On the shelf.
+    /// The number of pieces that are not reserved.
     pub free: u32,
-    /// Set aside, by order.
+    /// The number of reserved pieces, by order.
     pub reserved: BTreeMap<u32, u32>,
 }
 
-impl Apply<StockReceived> for Stock {
-    fn apply(&mut self, event: &StockReceived) {
-        self.free = self.free.saturating_add(event.pieces);
-    }
+/// Adds pieces to the stock.
+#[derive(Clone, Debug)]
+pub struct Receive {
+    /// The number of pieces.
+    pub pieces: u32,
 }
 
-impl Apply<StockReserved> for Stock {
-    fn apply(&mut self, event: &StockReserved) {
-        self.free = self.free.saturating_sub(event.pieces);
-        self.reserved.insert(event.order, event.pieces);
-    }
+/// Reserves pieces for an order.
+#[derive(Clone, Debug)]
+pub struct Reserve {
+    /// The order.
+    pub order: OrderId,
+    /// The number of pieces.
+    pub pieces: u32,
 }
 
-impl Apply<StockReleased> for Stock {
-    fn apply(&mut self, event: &StockReleased) {
-        self.free += self.reserved.remove(&event.order).unwrap_or_default();
-    }
+/// Releases the reservation of an order, if there is one.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// The order.
+    pub order: OrderId,
 }
 
-/// There are not enough pieces.
+/// There are too few pieces.
 ///
-/// A process remembers what it was told, so the error can be stored.
+/// A process stores the answers to its commands, so the error can be serialized.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("only {left} pieces are left")]
 pub struct SoldOut {
-    /// How many there are.
+    /// The number of available pieces.
     pub left: u32,
 }
 
-/// Puts pieces on the shelf.
-#[derive(Clone, Debug)]
-pub struct Receive {
-    /// How many.
-    pub pieces: u32,
-}
-
-impl Handle<Receive> for Stock {
-    type Error = SoldOut;
-
-    fn handle(&self, command: &Receive, _: &Context<Self>) -> Result<Events<Self>, SoldOut> {
-        Ok(StockReceived { pieces: command.pieces }.into())
+#[handlers]
+impl Stock {
+    #[apply]
+    fn received(&mut self, event: &StockReceived) {
+        self.free = self.free.saturating_add(event.pieces);
     }
-}
 
-/// Sets pieces aside for an order.
-#[derive(Clone, Debug)]
-pub struct Reserve {
-    /// For which order.
-    pub order: OrderId,
-    /// How many.
-    pub pieces: u32,
-}
+    #[apply]
+    fn reserved(&mut self, event: &StockReserved) {
+        self.free = self.free.saturating_sub(event.pieces);
+        self.reserved.insert(event.order, event.pieces);
+    }
 
-impl Handle<Reserve> for Stock {
-    type Error = SoldOut;
+    #[apply]
+    fn released(&mut self, event: &StockReleased) {
+        self.free += self.reserved.remove(&event.order).unwrap_or_default();
+    }
 
-    fn handle(&self, command: &Reserve, _: &Context<Self>) -> Result<Events<Self>, SoldOut> {
-        if command.pieces > self.free {
+    #[handle]
+    fn receive(&self, command: &Receive) -> StockReceived {
+        StockReceived { pieces: command.pieces }
+    }
+
+    #[handle]
+    fn reserve(&self, &Reserve { order, pieces }: &Reserve) -> Result<StockReserved, SoldOut> {
+        if pieces > self.free {
             return Err(SoldOut { left: self.free });
         }
-        Ok(StockReserved { order: command.order.0, pieces: command.pieces }.into())
+        Ok(StockReserved { order: order.0, pieces })
     }
-}
 
-/// Puts back what was set aside for an order, if anything was.
-#[derive(Clone, Debug)]
-pub struct Release {
-    /// Of which order.
-    pub order: OrderId,
-}
-
-impl Handle<Release> for Stock {
-    type Error = SoldOut;
-
-    fn handle(&self, command: &Release, _: &Context<Self>) -> Result<Events<Self>, SoldOut> {
-        if !self.reserved.contains_key(&command.order.0) {
-            return Ok(Events::none());
-        }
-        Ok(StockReleased { order: command.order.0 }.into())
+    #[handle]
+    fn release(&self, &Release { order }: &Release) -> Option<StockReleased> {
+        self.reserved.contains_key(&order.0).then_some(StockReleased { order: order.0 })
     }
 }

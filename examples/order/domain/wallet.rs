@@ -1,60 +1,63 @@
-//! A customer's wallet: money that was paid in advance.
+//! A customer's wallet, which is paid into in advance.
 
-use es_core::{Aggregate, Apply, Context, Events, Handle, event};
+use es_core::{Aggregate, Context, event, handlers};
 use serde::{Deserialize, Serialize};
 
 use super::Money;
 
-/// The customer put money in.
+/// The customer paid money into the wallet.
 #[event]
 pub struct MoneyPaidIn {
-    /// How much.
+    /// The amount.
     pub amount: Money,
 }
 
-/// The shop took money out.
+/// The shop took money out of the wallet.
 #[event]
 pub struct MoneyTaken {
-    /// How much.
+    /// The amount.
     pub amount: Money,
 }
 
-/// The shop gave money back.
+/// The shop returned money to the wallet.
 #[event]
 pub struct MoneyGivenBack {
-    /// How much.
+    /// The amount.
     pub amount: Money,
 }
 
-/// What a customer has paid in advance; identified by the customer's name.
+/// A customer's wallet, identified by the customer's name.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq)]
 #[aggregate(name = "wallet", id = String, events(MoneyPaidIn, MoneyTaken, MoneyGivenBack))]
 pub struct Wallet {
-    /// What is left.
+    /// The money in the wallet.
     pub balance: Money,
 }
 
-impl Apply<MoneyPaidIn> for Wallet {
-    fn apply(&mut self, event: &MoneyPaidIn) {
-        self.balance = [self.balance, event.amount].into_iter().sum();
-    }
+/// Pays money into the wallet.
+#[derive(Clone, Debug)]
+pub struct PayIn {
+    /// The amount.
+    pub amount: Money,
 }
 
-impl Apply<MoneyTaken> for Wallet {
-    fn apply(&mut self, event: &MoneyTaken) {
-        self.balance = self.balance.less(event.amount);
-    }
+/// Takes money out of the wallet.
+#[derive(Clone, Debug)]
+pub struct Take {
+    /// The amount.
+    pub amount: Money,
 }
 
-impl Apply<MoneyGivenBack> for Wallet {
-    fn apply(&mut self, event: &MoneyGivenBack) {
-        self.balance = [self.balance, event.amount].into_iter().sum();
-    }
+/// Returns money to the wallet.
+#[derive(Clone, Debug)]
+pub struct GiveBack {
+    /// The amount.
+    pub amount: Money,
 }
 
-/// Why there is no money to be had.
+/// The reason why money cannot be taken.
 ///
-/// A process remembers what it was told, so the error can be stored.
+/// A process stores the answers to its commands, so the error can be serialized.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum WalletError {
     /// The customer pays in another way.
@@ -63,58 +66,46 @@ pub enum WalletError {
     /// There is not enough money in the wallet.
     #[error("there are {balance} in the wallet")]
     TooLittle {
-        /// What there is.
+        /// The money in the wallet.
         balance: Money,
     },
 }
 
-/// Puts money in.
-#[derive(Clone, Debug)]
-pub struct PayIn {
-    /// How much.
-    pub amount: Money,
-}
-
-impl Handle<PayIn> for Wallet {
-    type Error = WalletError;
-
-    fn handle(&self, command: &PayIn, _: &Context<Self>) -> Result<Events<Self>, WalletError> {
-        Ok(MoneyPaidIn { amount: command.amount }.into())
+#[handlers]
+impl Wallet {
+    #[apply]
+    fn paid_in(&mut self, event: &MoneyPaidIn) {
+        self.balance = [self.balance, event.amount].into_iter().sum();
     }
-}
 
-/// Takes money out.
-#[derive(Clone, Debug)]
-pub struct Take {
-    /// How much.
-    pub amount: Money,
-}
+    #[apply]
+    fn taken(&mut self, event: &MoneyTaken) {
+        self.balance = self.balance.less(event.amount);
+    }
 
-impl Handle<Take> for Wallet {
-    type Error = WalletError;
+    #[apply]
+    fn given_back(&mut self, event: &MoneyGivenBack) {
+        self.balance = [self.balance, event.amount].into_iter().sum();
+    }
 
-    fn handle(&self, command: &Take, ctx: &Context<Self>) -> Result<Events<Self>, WalletError> {
+    #[handle]
+    fn pay_in(&self, command: &PayIn) -> MoneyPaidIn {
+        MoneyPaidIn { amount: command.amount }
+    }
+
+    #[handle]
+    fn take(&self, command: &Take, ctx: &Context<Self>) -> Result<MoneyTaken, WalletError> {
         if !ctx.exists() {
             return Err(WalletError::NoWallet);
         }
         if command.amount > self.balance {
             return Err(WalletError::TooLittle { balance: self.balance });
         }
-        Ok(MoneyTaken { amount: command.amount }.into())
+        Ok(MoneyTaken { amount: command.amount })
     }
-}
 
-/// Gives money back.
-#[derive(Clone, Debug)]
-pub struct GiveBack {
-    /// How much.
-    pub amount: Money,
-}
-
-impl Handle<GiveBack> for Wallet {
-    type Error = WalletError;
-
-    fn handle(&self, command: &GiveBack, _: &Context<Self>) -> Result<Events<Self>, WalletError> {
-        Ok(MoneyGivenBack { amount: command.amount }.into())
+    #[handle]
+    fn give_back(&self, command: &GiveBack) -> MoneyGivenBack {
+        MoneyGivenBack { amount: command.amount }
     }
 }

@@ -25,29 +25,9 @@ pub struct Account {
     balance: i64,
 }
 
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {}
-}
-
-impl Apply<Moved> for Account {
-    fn apply(&mut self, event: &Moved) {
-        self.balance += event.cents;
-    }
-}
-
 pub struct Open {
     pub number: String,
     pub owner: String,
-}
-
-impl Handle<Open> for Account {
-    type Error = std::convert::Infallible;
-
-    fn handle(&self, command: &Open, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-        let opened = Opened { number: command.number.clone(), owner: command.owner.clone() };
-        // At most one account has this number; a second one gets an error that names the first.
-        Ok(Events::from(opened).claim("number", &command.number))
-    }
 }
 
 pub struct Move {
@@ -60,14 +40,29 @@ pub struct Overdrawn {
     pub balance: i64,
 }
 
-impl Handle<Move> for Account {
-    type Error = Overdrawn;
+#[handlers]
+impl Account {
+    #[apply]
+    fn opened(&mut self, _: &Opened) {}
 
-    fn handle(&self, command: &Move, _: &Context<Self>) -> Result<Events<Self>, Overdrawn> {
+    #[apply]
+    fn moved(&mut self, event: &Moved) {
+        self.balance += event.cents;
+    }
+
+    #[handle]
+    fn open(&self, command: &Open) -> Events<Self> {
+        let opened = Opened { number: command.number.clone(), owner: command.owner.clone() };
+        // At most one account has this number; a second one gets an error that names the first.
+        Events::from(opened).claim("number", &command.number)
+    }
+
+    #[handle]
+    fn move_money(&self, command: &Move) -> Result<Moved, Overdrawn> {
         if self.balance + command.cents < 0 {
             return Err(Overdrawn { balance: self.balance });
         }
-        Ok(Moved { cents: command.cents }.into())
+        Ok(Moved { cents: command.cents })
     }
 }
 
@@ -79,22 +74,21 @@ fn open(number: &str, owner: &str) -> Open {
 async fn several_aggregates_change_together() -> Result<(), BoxError> {
     let store = MemoryStore::new();
     let accounts: Repository<Account> = Repository::new(store.clone());
-    let (ann, bob) = ("ann".to_owned(), "bob".to_owned());
-    accounts.execute(&ann, open("1", "Ann")).await?;
-    let taken = accounts.execute(&bob, open("1", "Bob")).await.expect_err("is Ann's number");
+    accounts.execute("ann", open("1", "Ann")).await?;
+    let taken = accounts.execute("bob", open("1", "Bob")).await.expect_err("is Ann's number");
     assert_eq!(taken.claimed().and_then(|claimed| Some(claimed.holder.as_ref()?.id())), Some("ann"));
 
     // A message that may be delivered twice: the second delivery returns the first outcome.
-    accounts.once("message-4711").execute(&ann, Move { cents: 500 }).await?;
+    accounts.once("message-4711").execute("ann", Move { cents: 500 }).await?;
 
     // All or nothing, over aggregates of any types.
     Transaction::new(&store)
-        .execute(&accounts, &ann, Move { cents: -300 })
-        .execute(&accounts, &bob, Move { cents: 300 })
+        .execute(&accounts, "ann", Move { cents: -300 })
+        .execute(&accounts, "bob", Move { cents: 300 })
         .commit()
         .await?;
 
-    assert_eq!(accounts.load(&bob).await?.state.balance, 300);
+    assert_eq!(accounts.load("bob").await?.state.balance, 300);
     Ok(())
 }
 
@@ -112,8 +106,10 @@ pub struct Accounts {
     rows: ReadModel<AccountRow>,
 }
 
-impl Project<Opened> for Accounts {
-    async fn project(&mut self, event: &Opened, ctx: &EventContext) -> Result<(), BoxError> {
+#[handlers]
+impl Accounts {
+    #[project]
+    async fn opened(&mut self, event: &Opened, ctx: &EventContext) -> Result<(), BoxError> {
         Ok(self.rows.put(AccountRow { account: ctx.id().to_owned(), owner: event.owner.clone() })?)
     }
 }
@@ -127,10 +123,9 @@ async fn a_projection_keeps_rows() -> Result<(), BoxError> {
 
     let workers = Workers::new().add(projector.clone()).flush(&accounts).spawn();
 
-    let ann = "ann".to_owned();
-    let stream = StreamId::new(Account::NAME, &ann)?;
+    let stream = StreamId::new(Account::NAME, "ann")?;
 
-    let done = accounts.execute(&ann, open("1", "Ann")).await?;
+    let done = accounts.execute("ann", open("1", "Ann")).await?;
     projector.wait_for(&stream, done.version, Duration::from_secs(30)).await?; // read your own write
     assert_eq!(rows.find(AccountRow::BY_OWNER, "Ann").all().await?.len(), 1);
 
