@@ -26,7 +26,7 @@ pub use crate::event::kind::{
     assert_belongs, assert_distinct, assert_follows, assert_retired, concat_kinds, count_kinds,
 };
 pub use crate::event::upcast::{UpcastFrom, decode_previous, unknown_name, unknown_version};
-pub use crate::event::{EncodeError, EventKind, Field, decode_json, encode_json};
+pub use crate::event::{DecodeError, EncodeError, EventData, EventKind, Field, decode_json, encode_json};
 pub use crate::process::Lists as ProcessLists;
 pub use crate::process::instance::{instance_by, instance_of_stream, instance_with};
 pub use crate::projection::Lists as ProjectionLists;
@@ -34,10 +34,12 @@ pub use crate::read_model::for_macros::{
     KeyKind, KeyProbe, KnownKind, NoOrder, RowKinds, SomeOrder, UnknownKind, index_place, key_text,
     require_key,
 };
+pub use crate::read_model::{IndexPlace, ReadModelError, RowIndex};
 pub use crate::schema::Types;
 pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
+pub use crate::snapshot::{Fingerprint, SnapshotPolicy, Snapshots};
 
-use crate::event::{DecodeError, Event, EventData};
+use crate::event::Event;
 use crate::feed::EventFilter;
 use crate::ids::{IdSource, RandomIds};
 use crate::process::{React, Reactor};

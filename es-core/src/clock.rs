@@ -74,7 +74,7 @@ impl Clock for SystemClock {
 ///
 /// ```
 /// use chrono::Duration;
-/// use es_core::{Clock, ManualClock};
+/// use es_core::clock::{Clock, ManualClock};
 ///
 /// let clock = ManualClock::at("2030-01-01T00:00:00Z".parse()?);
 /// clock.advance(Duration::hours(1));

@@ -65,25 +65,25 @@ pub trait Handle<C>: Aggregate {
     fn handle(&self, command: &C, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error>;
 }
 
-/// A command that the aggregate `A` handles: [`Handle`], seen from the command.
+/// A command that the aggregate `A` handles: implemented for each command `C` with `A: Handle<C>`.
 ///
-/// Do not implement this trait. It is the bound of [`Repository::execute`](crate::Repository::execute), because a bound
-/// `A: Handle<C>` makes the compiler guess the command of an aggregate that handles one, and report mismatched
-/// types where an implementation is missing.
+/// This is the bound of [`Repository::execute`](crate::Repository::execute). With the bound `A: Handle<C>`, the compiler
+/// would infer the command of an aggregate that handles only one, and report mismatched types where an implementation is
+/// missing. The module is private, so the trait cannot be named or implemented outside this crate.
 #[diagnostic::on_unimplemented(
     message = "`{A}` does not handle the command `{Self}`",
     label = "missing `impl Handle<{Self}> for {A}`",
     note = "write `#[handle] fn …(&self, command: &{Self}) -> Result<…, …> {{ … }}` in an `impl {A}` with `#[handlers]`, or implement the trait"
 )]
 pub trait HandledBy<A: Aggregate> {
-    /// Why the command may be rejected.
+    /// The error of a rejection.
     type Error;
 
-    /// Decides: as [`Handle::handle`].
+    /// Calls [`Handle::handle`].
     ///
     /// # Errors
     ///
-    /// As [`Handle::handle`].
+    /// The aggregate's own error if it rejects the command.
     fn handled_by(&self, aggregate: &A, ctx: &Context<A>) -> Result<Events<A>, Self::Error>;
 }
 

@@ -4,11 +4,11 @@ use std::error::Error;
 use std::fmt::Write;
 
 /// The maximum length of an [`error_text`], in bytes (2 KiB).
-pub const MAX_ERROR_TEXT: usize = 2048;
+pub(crate) const MAX_ERROR_TEXT: usize = 2048;
 
-/// Returns an error and all of its causes on one line, truncated to [`MAX_ERROR_TEXT`] bytes.
+/// Returns an error and all of its causes on one line, truncated to 2 KiB.
 ///
-/// A cause whose text already ends the line is not repeated. Use it wherever an error is logged or stored: the
+/// A cause whose text already ends the line is not repeated. Use this function to log or store an error: the
 /// `Display` of an error does not include its causes.
 ///
 /// ```
@@ -35,7 +35,7 @@ pub fn error_text(error: &(dyn Error + 'static)) -> String {
     truncated(text)
 }
 
-/// Cuts a text to [`MAX_ERROR_TEXT`] bytes, at a character boundary, and says so.
+/// Truncates a text to [`MAX_ERROR_TEXT`] bytes at a character boundary, with a mark at its end.
 pub(crate) fn truncated(mut text: String) -> String {
     const MARK: &str = "… (truncated)";
     if text.len() > MAX_ERROR_TEXT {

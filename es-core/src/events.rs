@@ -145,14 +145,15 @@ impl<A: Aggregate> Events<A> {
 
 /// An aggregate with the event `E`: one that its attribute lists, or its whole enum of events.
 ///
-/// Do not implement this trait: `#[derive(Aggregate)]` implements `From<E>` for the enum.
+/// Implemented if the enum of the aggregate's events implements `From<E>`, which `#[derive(Aggregate)]` generates.
+/// The module is private, so the trait cannot be named or implemented outside this crate.
 #[diagnostic::on_unimplemented(
     message = "`{E}` is not an event of `{Self}`",
     label = "not an event of `{Self}`",
     note = "list it as in `#[aggregate(events(…, {E}))]`, and apply it: `#[apply] fn …(&mut self, event: &{E}) {{ … }}`"
 )]
 pub trait HasEvent<E>: Aggregate {
-    /// The event as one of the aggregate's.
+    /// Converts the event to the aggregate's enum of events.
     fn own(event: E) -> Self::Event;
 }
 

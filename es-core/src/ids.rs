@@ -1,4 +1,4 @@
-//! Where new ids come from.
+//! Sources of new ids: random ones, and sequential ones for tests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
 
-/// Makes ids: for commits, and for handlers that need one ([`Context::new_id`](crate::Context::new_id)).
+/// A source of unique ids for commits, and for handlers that call [`Context::new_id`](crate::Context::new_id).
 pub trait IdSource: fmt::Debug + Send + Sync + 'static {
-    /// An id that was never handed out before.
+    /// Returns a new id, which differs from all earlier ones.
     fn new_id(&self) -> Uuid;
 }
 
-/// Random ids (UUID version 7: they sort by the time they were made).
+/// Random ids: UUIDs of version 7, which sort by creation time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RandomIds;
 
@@ -23,10 +23,10 @@ impl IdSource for RandomIds {
     }
 }
 
-/// The ids 1, 2, 3 …, for tests. Clones share the count.
+/// Sequential ids for tests: 1, 2, 3, and so on. Clones share the counter.
 ///
 /// ```
-/// use es_core::{IdSource, SequentialIds};
+/// use es_core::ids::{IdSource, SequentialIds};
 ///
 /// let ids = SequentialIds::default();
 /// assert_eq!(ids.new_id().to_string(), "00000000-0000-0000-0000-000000000001");

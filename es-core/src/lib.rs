@@ -84,13 +84,19 @@
 //!
 //! | module | contents | for |
 //! |---|---|---|
-//! | [`prelude`] | the names that most domains use | applications |
-//! | [`event`](mod@event) | stored events, their ids, schema versions, and errors | applications |
+//! | the crate's root | the names that a domain and its wiring use every day | applications |
+//! | [`prelude`] | the names that most domains use, for a glob import | applications |
+//! | [`repository`] | repositories and their settings, requests, outcomes, histories, transactions, and errors | applications |
+//! | [`event`](mod@event) | stored events, commit ids, schema versions, and errors | applications |
+//! | [`metadata`] | typed metadata, and metadata from `tracing` spans | applications |
+//! | [`read_model`] | queries of rows, and their errors | applications |
 //! | [`projection`], [`process`], [`publish`] | projections, processes, and publishing, with their settings and errors | applications |
+//! | [`snapshot`] | when snapshots are written, and how a state is stored | applications |
+//! | [`clock`], [`ids`] | the sources of times and ids, with replacements for tests | applications, tests |
 //! | [`schema`] | the shapes of stored types | applications, with the schema lock |
 //! | `testing` | given/when/then, the schema lock, fault injection (feature `testing`) | tests |
 //! | [`workers`] | the supervision of projectors and indexers (feature `tokio`) | applications |
-//! | [`store`], [`documents`], [`feed`] | the contracts that a store implements | authors of stores |
+//! | [`store`], [`documents`], [`feed`], [`stream_id`] | the contracts that a store implements, and their types | authors of stores |
 //!
 //! # Features
 //!
@@ -107,7 +113,7 @@
 extern crate self as es_core;
 
 mod aggregate;
-mod clock;
+pub mod clock;
 mod command;
 mod cost;
 pub mod documents;
@@ -115,19 +121,19 @@ mod error_text;
 pub mod event;
 mod events;
 pub mod feed;
-mod ids;
+pub mod ids;
 mod keys;
 mod memory;
-mod metadata;
+pub mod metadata;
 pub mod process;
 pub mod projection;
 pub mod publish;
-mod read_model;
-mod repository;
+pub mod read_model;
+pub mod repository;
 pub mod schema;
-mod snapshot;
+pub mod snapshot;
 pub mod store;
-mod stream_id;
+pub mod stream_id;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod version;
@@ -136,39 +142,31 @@ pub mod workers;
 #[doc(hidden)]
 pub mod __private;
 
-pub use aggregate::{Aggregate, Apply, IdFrom};
-pub use clock::{Clock, ManualClock, SystemClock};
-pub use command::{Context, Handle, HandledBy};
-pub use cost::Cost;
-pub use error_text::{MAX_ERROR_TEXT, error_text};
-pub use es_macros::{Aggregate, Id, Process, Projection, Row, Schema, event, handlers};
-pub use event::{CommitId, DecodeError, Event, EventData, EventId};
-pub use events::{Events, HasEvent, IntoEvents};
-pub use ids::{IdSource, RandomIds, SequentialIds};
-pub use memory::MemoryStore;
-#[cfg(feature = "tracing-subscriber")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tracing-subscriber")))]
-pub use metadata::MetadataLayer;
-pub use metadata::{Metadata, MetadataError, MetadataValue};
-pub use process::{Process, React, Reaction};
-pub use projection::{BoxError, EventContext, Project, Projection, Projector};
-pub use read_model::{
-    AggregateIds, FieldValue, IdRow, IndexPlace, OrderFields, ReadModel, ReadModelError, Row, RowIndex,
-    RowListing, RowPage, RowQuery,
-};
-pub use repository::{
-    Committed, Decided, ExecuteError, History, KeyReused, Loaded, Outcome, Recorded, Rejection, Repository,
-    RepositoryBuilder, Request, RetryBudget, RetryPolicy, Transaction, TransactionError,
-};
-pub use schema::Schema;
-pub use snapshot::{Fingerprint, Snapshot, SnapshotPolicy, SnapshotState, Snapshots};
-pub use store::{EventStore, StoreError};
-pub use stream_id::{InvalidStreamId, StreamId};
-pub use version::{ExpectedVersion, Version};
-pub use workers::Worker;
 #[cfg(feature = "tokio")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+#[doc(inline)]
 pub use workers::Workers;
+#[doc(inline)]
+pub use {
+    aggregate::{Aggregate, Apply, IdFrom},
+    command::{Context, Handle},
+    cost::Cost,
+    error_text::error_text,
+    es_macros::{Aggregate, Id, Process, Projection, Row, Schema, event, handlers},
+    event::{Event, EventId},
+    events::{Events, IntoEvents},
+    memory::MemoryStore,
+    metadata::Metadata,
+    process::{Process, React, Reaction},
+    projection::{BoxError, EventContext, Project, Projection, Projector},
+    read_model::{ReadModel, Row},
+    repository::{ExecuteError, Outcome, Repository, RetryPolicy, Transaction},
+    schema::Schema,
+    store::{EventStore, StoreError},
+    stream_id::StreamId,
+    version::{ExpectedVersion, Version},
+    workers::Worker,
+};
 
 // Their types occur in the signatures of this crate.
 #[doc(no_inline)]

@@ -1,8 +1,8 @@
-//! Snapshots: a state kept beside its stream, so that a load need not start from the first event.
+//! Snapshots: cached states of aggregates, from which a load starts instead of the first event.
 //!
-//! A snapshot is a cache and nothing more. It carries a fingerprint of the shape that it was written with
-//! and a checksum; one that does not fit, is damaged, or claims more events than the stream has is ignored,
-//! and the state is folded from the events.
+//! A snapshot never changes the result of a load. It has a checksum and a fingerprint of the state's shape. A snapshot
+//! that is damaged, has another fingerprint, or is ahead of its stream is ignored, and the state is folded from the
+//! events.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Names of streams.
+//! The ids of streams.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,7 +17,7 @@ use crate::keys::has_control_characters;
 /// let stream = StreamId::new("order", "a#1")?;
 /// assert_eq!(stream.as_str(), "order#a#1");
 /// assert_eq!((stream.aggregate(), stream.id()), ("order", "a#1"));
-/// # Ok::<_, es_core::InvalidStreamId>(())
+/// # Ok::<_, es_core::stream_id::InvalidStreamId>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId {

@@ -14,11 +14,12 @@ use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
 use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
+use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
     Read, StoreIdentity, WriteError, WriteSet, Written,
 };
-use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
+use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::FutureExt;

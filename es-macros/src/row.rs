@@ -157,7 +157,7 @@ fn constant(core: &Path, item: &DeriveInput, number: usize, index: &Index) -> To
     quote! {
         #[doc = #doc]
         #[allow(dead_code, private_interfaces)]
-        #visibility const #constant: #core::RowIndex<#ident, #group, #order> = #core::RowIndex::new(#number);
+        #visibility const #constant: #core::__private::RowIndex<#ident, #group, #order> = #core::__private::RowIndex::new(#number);
     }
 }
 
@@ -210,13 +210,13 @@ fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
                 const NAME: &'static #core::__private::str = #name;
                 const INDEXES: &'static [&'static #core::__private::str] = &[#(#names),*];
 
-                fn key(&self) -> #core::__private::Result<#core::__private::String, #core::ReadModelError> {
+                fn key(&self) -> #core::__private::Result<#core::__private::String, #core::__private::ReadModelError> {
                     #core::__private::key_text::<#key_type>(#name, KINDS.key(), &self.#key)
                 }
 
                 fn places(
                     &self,
-                ) -> #core::__private::Result<#core::__private::Vec<#core::IndexPlace>, #core::ReadModelError> {
+                ) -> #core::__private::Result<#core::__private::Vec<#core::__private::IndexPlace>, #core::__private::ReadModelError> {
                     #core::__private::Result::Ok(#core::__private::vec_of([#(#places),*]))
                 }
 

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use bank::Bank;
 use bank::domain::Account;
 use clap::Parser;
+use es_core::Projector;
+use es_core::read_model::AggregateIds;
 use es_core::workers::{Workers, shutdown_signal};
-use es_core::{AggregateIds, Projector};
 use es_dynamo::Indexer;
 use tokio::net::TcpListener;
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use es_core::repository::TransactionError;
 use es_core::{
     EventStore, ExecuteError, ExpectedVersion, Handle, Metadata, Outcome, Repository, RetryPolicy,
-    StoreError, Transaction, TransactionError, Version,
+    StoreError, Transaction, Version,
 };
 use uuid::Uuid;
 

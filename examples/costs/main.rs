@@ -3,9 +3,8 @@
 use std::convert::Infallible;
 use std::error::Error;
 
-use es_core::{
-    Aggregate, Apply, Context, Cost, Events, Handle, Repository, SnapshotPolicy, Transaction, event,
-};
+use es_core::snapshot::SnapshotPolicy;
+use es_core::{Aggregate, Apply, Context, Cost, Events, Handle, Repository, Transaction, event};
 use es_dynamo::DynamoStore;
 use serde::{Deserialize, Serialize};
 

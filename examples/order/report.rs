@@ -4,7 +4,8 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::io::{IsTerminal, Write};
 
-use es_core::{Cost, Event, ExecuteError, Outcome, Recorded};
+use es_core::repository::Recorded;
+use es_core::{Cost, Event, ExecuteError, Outcome};
 
 use crate::domain::{Order, OrderError, OrderEvent};
 

@@ -7,14 +7,13 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use chrono::DateTime;
+use es_core::event::{CommitId, EventData};
+use es_core::snapshot::{Snapshot, SnapshotPolicy};
 use es_core::store::{
     Append, AppendError, Appended, Claim, Commit, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
     Read, StoreIdentity, WriteError, WriteSet, Written,
 };
-use es_core::{
-    CommitId, Cost, EventData, EventStore, Metadata, Repository, Snapshot, SnapshotPolicy, StoreError,
-    StreamId, Version,
-};
+use es_core::{Cost, EventStore, Metadata, Repository, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
@@ -110,17 +109,15 @@ fn rate(events: u64, fold: impl FnOnce() -> Account) -> f64 {
 
 fn pages(commits: u64, events_of_a_commit: u64, payload: &str) -> Vec<Page> {
     let metadata = Arc::new(Metadata::new());
-    let mut all = (0..commits).map(|commit| Commit {
-        id: CommitId::new(uuid::Uuid::from_u128(u128::from(commit))),
-        first: Version::new(commit * events_of_a_commit + 1),
-        time: DateTime::UNIX_EPOCH,
-        metadata: Arc::clone(&metadata),
-        events: (0..events_of_a_commit)
-            // A store reads names from its items, so they are no literals.
-            .map(|_| EventData::new("Deposited".to_owned(), 1, payload))
-            .collect(),
+    let mut all = (0..commits).map(|commit| {
+        let id = CommitId::new(uuid::Uuid::from_u128(u128::from(commit)));
+        let first = Version::new(commit * events_of_a_commit + 1);
+        // A store reads names from its items, so they are no literals.
+        let event = |_| EventData::new("Deposited".to_owned(), 1, payload);
+        let events = (0..events_of_a_commit).map(event).collect();
+        Commit::new(id, first, DateTime::UNIX_EPOCH, events).with_metadata(Arc::clone(&metadata))
     });
-    let page = || Page { commits: all.by_ref().take(COMMITS_A_PAGE).collect(), ..Page::default() };
+    let page = || Page::new(all.by_ref().take(COMMITS_A_PAGE).collect(), Cost::default());
     std::iter::repeat_with(page).take_while(|page| !page.commits.is_empty()).collect()
 }
 

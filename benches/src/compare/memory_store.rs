@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use es_core::{MemoryStore, Repository, SnapshotPolicy};
+use es_core::snapshot::SnapshotPolicy;
+use es_core::{MemoryStore, Repository};
 
 use crate::domain::{Account, Deposit};
 use crate::plan::Plan;

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use cpu_time::ProcessTime;
 use es_benches::report::median;
+use es_core::Repository;
 use es_core::prelude::*;
-use es_core::{Repository, SnapshotPolicy};
+use es_core::snapshot::SnapshotPolicy;
 use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, Indexer};
 use tokio::task::JoinSet;

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use es_core::event::EventData;
 use es_core::feed::{EventFilter, Feed};
 use es_core::prelude::*;
 use es_core::projection::{Due, ProjectError, ProjectorBuilder, Stage, Tick};
-use es_core::{EventData, serde};
+use es_core::serde;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::Failure;

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use es_core::{EventStore, Repository, SnapshotPolicy};
+use es_core::snapshot::SnapshotPolicy;
+use es_core::{EventStore, Repository};
 use tokio::task::JoinSet;
 
 use crate::Failure;

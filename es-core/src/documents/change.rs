@@ -93,11 +93,20 @@ impl DocumentChange {
 
 /// A condition on a document, for use as an additional write of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DocumentCondition {
     /// The document.
     pub key: DocumentKey,
     /// The condition on its current state.
     pub expected: ExpectedDocument,
+}
+
+impl DocumentCondition {
+    /// Returns the condition that the document `key` is in the state `expected`.
+    #[must_use]
+    pub fn new(key: DocumentKey, expected: ExpectedDocument) -> Self {
+        Self { key, expected }
+    }
 }
 
 /// Changes of several documents that are applied atomically.

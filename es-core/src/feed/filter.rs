@@ -16,7 +16,7 @@ use crate::stream_id::StreamId;
 /// let filter = EventFilter::none().with_events("order", ["OrderPlaced", "OrderShipped"]);
 /// assert!(filter.takes(&StreamId::new("order", "1001")?, "OrderPlaced"));
 /// assert!(!filter.takes(&StreamId::new("bet", "1001")?, "OrderPlaced"));
-/// # Ok::<_, es_core::InvalidStreamId>(())
+/// # Ok::<_, es_core::stream_id::InvalidStreamId>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {

@@ -103,7 +103,7 @@ impl fmt::Display for Slice {
 /// let stream = StreamId::new("order", "1001")?;
 /// assert_eq!(slices.of(&stream), slices.of(&stream));
 /// assert_eq!(slices.iter().count(), 8);
-/// # Ok::<_, es_core::InvalidStreamId>(())
+/// # Ok::<_, es_core::stream_id::InvalidStreamId>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slices(NonZeroU32);

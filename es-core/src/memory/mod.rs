@@ -66,7 +66,7 @@ impl MemoryStore {
         let content = self.content();
         let empty = StoredStream::default();
         let stored = content.streams.get(state.read.stream()).unwrap_or(&empty);
-        let mut page = Page { cost: Cost::read(0.0), ..Page::default() };
+        let mut page = Page::new(Vec::new(), Cost::read(0.0));
 
         let first_page = !std::mem::replace(&mut state.started, true);
         if first_page
@@ -226,13 +226,9 @@ impl StoredStream {
     /// Appends a commit.
     fn append(&mut self, commit: &NewCommit) {
         self.places.insert(commit.id, self.commits.len());
-        self.commits.push(Commit {
-            id: commit.id,
-            first: self.head().next(),
-            time: commit.time,
-            metadata: Arc::new(commit.metadata.clone()),
-            events: commit.events.clone(),
-        });
+        let first = self.head().next();
+        let stored = Commit::new(commit.id, first, commit.time, commit.events.clone());
+        self.commits.push(stored.with_metadata(commit.metadata.clone()));
     }
 }
 

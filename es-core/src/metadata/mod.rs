@@ -79,7 +79,8 @@ impl Metadata {
     /// correlation.
     ///
     /// ```
-    /// use es_core::{CommitId, EventId, Metadata, Version};
+    /// use es_core::event::CommitId;
+    /// use es_core::{EventId, Metadata, Version};
     /// # let commit = CommitId::new(uuid::Uuid::from_u128(1));
     ///
     /// let placed = EventId::new(commit, Version::new(1)); // as in `Recorded::id`

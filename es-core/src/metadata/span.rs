@@ -25,7 +25,8 @@ thread_local! {
 /// may be known only when a login was checked. A web server sets them once for each request:
 ///
 /// ```
-/// use es_core::{Metadata, MetadataLayer};
+/// use es_core::metadata::MetadataLayer;
+/// use es_core::Metadata;
 /// use tracing_subscriber::layer::SubscriberExt;
 ///
 /// let subscriber = tracing_subscriber::registry().with(MetadataLayer);
@@ -39,7 +40,7 @@ thread_local! {
 /// });
 /// ```
 ///
-/// [`RepositoryBuilder::metadata`](crate::RepositoryBuilder::metadata) does so for every command that has
+/// [`RepositoryBuilder::metadata`](crate::repository::RepositoryBuilder::metadata) does so for every command that has
 /// no explicit metadata.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetadataLayer;

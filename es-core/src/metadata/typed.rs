@@ -10,7 +10,8 @@ use crate::event::without_values;
 ///
 /// ```
 /// use es_core::serde::{Deserialize, Serialize};
-/// use es_core::{Metadata, MetadataValue};
+/// use es_core::metadata::MetadataValue;
+/// use es_core::Metadata;
 ///
 /// #[derive(Debug, PartialEq, Serialize, Deserialize)]
 /// #[serde(crate = "es_core::serde")]

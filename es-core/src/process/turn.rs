@@ -111,7 +111,7 @@ impl Turn {
 
     /// Returns the condition that the turn is unchanged, which fences all writes of the reaction.
     pub(super) fn condition(&self) -> DocumentCondition {
-        DocumentCondition { key: self.key.clone(), expected: self.held.into() }
+        DocumentCondition::new(self.key.clone(), self.held.into())
     }
 
     /// Begins the turn, or takes over one that had begun. The previous holder can no longer write.

@@ -95,7 +95,8 @@ impl fmt::Debug for Envelope {
 ///
 /// ```
 /// use es_core::publish::{Envelope, Envelopes};
-/// use es_core::{BoxError, EventContext, EventData};
+/// use es_core::event::EventData;
+/// use es_core::{BoxError, EventContext};
 ///
 /// /// The payload as it is stored, and nothing else.
 /// fn bare(event: &EventData, ctx: &EventContext) -> Result<Envelope, BoxError> {

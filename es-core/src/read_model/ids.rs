@@ -23,7 +23,8 @@ use crate::version::Version;
 ///
 /// ```
 /// use es_core::prelude::*;
-/// use es_core::{AggregateIds, MemoryStore};
+/// use es_core::read_model::AggregateIds;
+/// use es_core::MemoryStore;
 /// # #[event]
 /// # pub struct OrderPlaced;
 /// # #[derive(Aggregate, Default)]

@@ -287,7 +287,7 @@ impl<T: Row> fmt::Debug for ReadModel<T> {
 ///
 /// let row = OrderRow { order: "1001".into(), customer: "ada".into(), placed: "2030-01-01".into(), total_cents: 500 };
 /// assert_eq!(row.key()?, "1001");
-/// # Ok::<_, es_core::ReadModelError>(())
+/// # Ok::<_, es_core::read_model::ReadModelError>(())
 /// ```
 ///
 /// The key is one field; rows with the same key replace each other. An index lists rows by the value of its first

@@ -23,7 +23,8 @@ use crate::ids::{IdSource, RandomIds};
 ///
 /// ```
 /// # use es_core::prelude::*;
-/// # use es_core::{ReadModelError, serde::{Deserialize, Serialize}};
+/// # use es_core::read_model::ReadModelError;
+/// # use es_core::serde::{Deserialize, Serialize};
 /// # use es_core::chrono::NaiveDate;
 /// #[derive(Clone, Row, Serialize, Deserialize)]
 /// #[serde(crate = "es_core::serde")]

@@ -61,7 +61,7 @@ impl<A: Aggregate> RepositoryBuilder<A> {
     }
 
     /// Sets how long a command or a load may take (default: 30 seconds): for a single command, see
-    /// [`Request::deadline`](crate::Request::deadline).
+    /// [`Request::deadline`](crate::repository::Request::deadline).
     ///
     /// It is measured with the [clock](Self::clock), and checked before each request and each wait. After it, no
     /// request is sent, and the call fails with

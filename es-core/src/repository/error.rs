@@ -15,11 +15,11 @@ pub enum ExecuteError<E> {
     Conflict(Conflict),
     /// The aggregate that the command was to [create](crate::Repository::create) exists already; nothing was recorded.
     AlreadyExists(Conflict),
-    /// The aggregate is not at the [expected version](crate::Request::expected_version); nothing was recorded.
+    /// The aggregate is not at the [expected version](crate::repository::Request::expected_version); nothing was recorded.
     Outdated(Conflict),
     /// Another aggregate holds a claim of the command; nothing was recorded.
     Claimed(Claimed),
-    /// The condition of an [additional write](crate::Request::with_writes) failed; nothing was recorded.
+    /// The condition of an [additional write](crate::repository::Request::with_writes) failed; nothing was recorded.
     Refused(WriteRefused),
     /// The idempotency key was used before for another command; nothing was recorded.
     KeyReused(KeyReused),
@@ -97,7 +97,7 @@ impl<E> ExecuteError<E> {
     /// Returns whether the events may have been recorded: a write was sent, and no response says what became of it.
     /// `false` if the store failed before, such as when the aggregate could not be loaded.
     ///
-    /// Repeating a command under an [idempotency key](crate::Request::once) is always safe. Without one, load the
+    /// Repeating a command under an [idempotency key](crate::repository::Request::once) is always safe. Without one, load the
     /// aggregate to find out. Also `true` if the command was carried out before under its key, but its outcome could
     /// not be read.
     pub fn is_outcome_unknown(&self) -> bool {
@@ -157,7 +157,7 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
 }
 
 /// An idempotency key that was used before for another command, see
-/// [`Request::fingerprint`](crate::Request::fingerprint).
+/// [`Request::fingerprint`](crate::repository::Request::fingerprint).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the idempotency key was used before for another command ({}): use a new key for each command", first_use(.first.as_deref()))]
 #[non_exhaustive]

@@ -40,7 +40,7 @@ pub struct Recorded<E> {
 ///
 /// Use it as a [`Stream`], or call [`next`](Self::next) and [`all`](Self::all). Events are read page by page on demand,
 /// so a long history needs no more memory than a short one. Each page has the retries and the
-/// [deadline](crate::RepositoryBuilder::deadline) of a load. The history ends with the first error.
+/// [deadline](crate::repository::RepositoryBuilder::deadline) of a load. The history ends with the first error.
 pub struct History<'a, A: Aggregate> {
     stream: Option<StreamId>,
     pages: BoxStream<'a, Result<Page, StoreError>>,

@@ -1,13 +1,16 @@
 //! Repositories: load aggregates and execute commands on them.
 //!
-//! | module | job |
-//! |---|---|
-//! | `request` | the options of a command, and the command on one aggregate |
-//! | `transaction` | commands on several aggregates |
-//! | `execution` | the engine of both: load, decide, write, and again after a conflict |
-//! | `participant` | one aggregate in an execution |
-//! | `loading`, `snapshots`, `history` | reading |
-//! | `retry`, `error`, `report` | retries and deadlines, errors, spans and logs |
+//! A [`Repository`] works on one aggregate at a time, and a [`Transaction`] on several. A [`Request`] has the options of
+//! one command: an expected version, an idempotency key, a deadline, metadata, and additional writes.
+
+// | module | job |
+// |---|---|
+// | `request` | the options of a command, and the command on one aggregate |
+// | `transaction` | commands on several aggregates |
+// | `execution` | the engine of both: load, decide, write, and again after a conflict |
+// | `participant` | one aggregate in an execution |
+// | `loading`, `snapshots`, `history` | reading |
+// | `retry`, `error`, `report` | retries and deadlines, errors, spans and logs |
 
 mod builder;
 mod error;

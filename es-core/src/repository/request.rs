@@ -154,7 +154,7 @@ impl<'a, A: Aggregate> Request<'a, A> {
         }
     }
 
-    /// Sets how long the command may take (default: the [deadline](crate::RepositoryBuilder::deadline) of the
+    /// Sets how long the command may take (default: the [deadline](crate::repository::RepositoryBuilder::deadline) of the
     /// repository).
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);

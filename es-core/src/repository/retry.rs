@@ -10,7 +10,7 @@ use crate::error_text::error_text;
 use crate::repository::ExecuteError;
 use crate::store::{Conflict, DeadlineExceeded, StoreError, WriteError};
 
-/// The default [deadline](crate::RepositoryBuilder::deadline): 30 seconds.
+/// The default [deadline](crate::repository::RepositoryBuilder::deadline): 30 seconds.
 pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Sets how often and how fast a repository retries.
@@ -18,7 +18,7 @@ pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 /// After a conflict, a command is decided again on the new state. The conflict usually contains the commit that won the
 /// race: up to three times, the attempt continues after that commit, without a delay or a read. After a request that was throttled or had no
 /// response, the very same request is sent again; such retries also need a token of the [`RetryBudget`]. All retries
-/// end at the [deadline](crate::RepositoryBuilder::deadline).
+/// end at the [deadline](crate::repository::RepositoryBuilder::deadline).
 ///
 /// The delays grow exponentially from `base_delay` to `max_delay`, with full jitter: each is a random part of that, so
 /// that writers that met once do not meet again
@@ -111,7 +111,7 @@ impl RetryPolicy {
 /// The store's client may retry at a lower level, with a separate budget.
 ///
 /// ```
-/// use es_core::RetryBudget;
+/// use es_core::repository::RetryBudget;
 ///
 /// // Up to 50 retries at once, and one retry for every five requests that succeed.
 /// let budget = RetryBudget::default().with_burst(50).with_percent(20);

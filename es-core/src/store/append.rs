@@ -15,6 +15,7 @@ use crate::version::{ExpectedVersion, Version};
 
 /// A commit that is not stored yet: the events of one command.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct NewCommit {
     /// Identifies the commit: the same id again is the same commit.
     pub id: CommitId,
@@ -43,6 +44,7 @@ impl NewCommit {
 
 /// A stored commit: the events of one command.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Commit {
     /// Identifies the commit.
     pub id: CommitId,
@@ -57,6 +59,19 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// Returns a commit of `events` whose first event has the version `first`, without metadata.
+    #[must_use]
+    pub fn new(id: CommitId, first: Version, time: DateTime<Utc>, events: Vec<EventData>) -> Self {
+        Self { id, first, time, metadata: Arc::default(), events }
+    }
+
+    /// Sets the metadata.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: impl Into<Arc<Metadata>>) -> Self {
+        self.metadata = metadata.into();
+        self
+    }
+
     /// Returns the size of the events in bytes: of their names and payloads.
     #[must_use]
     pub fn bytes(&self) -> u64 {

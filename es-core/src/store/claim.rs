@@ -135,6 +135,7 @@ impl ClaimChange {
 
 /// The net effect of a write on one claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct NetChange<'a> {
     /// The claim.
     pub claim: &'a Claim,

@@ -221,7 +221,7 @@ pub struct Unavailable {
 }
 
 /// The deadline of a command or a load passed, see
-/// [`RepositoryBuilder::deadline`](crate::RepositoryBuilder::deadline).
+/// [`RepositoryBuilder::deadline`](crate::repository::RepositoryBuilder::deadline).
 ///
 /// Its [`source`](Error::source) is the last failure before the deadline, if there was one.
 #[derive(Debug)]

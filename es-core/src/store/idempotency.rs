@@ -104,6 +104,7 @@ impl NewIdempotencyRecord {
 
 /// A range of events in one stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EventRange {
     /// The stream.
     pub stream: StreamId,
@@ -114,6 +115,12 @@ pub struct EventRange {
 }
 
 impl EventRange {
+    /// Returns the range of the events `first` to `last` of `stream`.
+    #[must_use]
+    pub fn new(stream: StreamId, first: Version, last: Version) -> Self {
+        Self { stream, first, last }
+    }
+
     /// Returns whether there are no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -31,7 +31,16 @@ use crate::version::Version;
 /// A store of events: streams of commits, with a snapshot beside each, claims, and idempotency keys.
 ///
 /// This is the contract between repositories and stores. Applications use a [`Repository`](crate::Repository) instead.
-/// The conformance suite checks the contract for any implementation. A wrapper must forward every method.
+/// The conformance suite checks the contract for any implementation.
+///
+/// Every method is required. None can be derived from the others at the same cost or with the same guarantees, so there is
+/// no extension trait and no default that a wrapper could forget to forward:
+///
+/// - `append` costs one conditional put. A [`WriteSet`] with a single append costs a transaction on some stores, and cannot
+///   express the expected versions `Any` and `StreamExists`.
+/// - `head` reads one item, whereas the end of `read` requires all pages.
+/// - `claim_holder`, `idempotency_record`, and `write_snapshot` access data that is not part of a stream.
+/// - `identity` and `spawn` depend on the handle and on the runtime of the store.
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Appends one commit to a stream.
@@ -48,7 +57,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// # Idempotency
     ///
     /// Appending the same [`Append`] again is safe at any time: it succeeds if the commit is stored already, which is
-    /// recognized by its [id](crate::CommitId). Another process may repeat it, too, unless it expects
+    /// recognized by its [id](crate::event::CommitId). Another process may repeat it, too, unless it expects
     /// [`Any`](crate::ExpectedVersion::Any) or [`StreamExists`](crate::ExpectedVersion::StreamExists): the version of the
     /// commit is not in such a request, and only the `Append` itself remembers it.
     ///

@@ -99,6 +99,7 @@ impl Read {
 
 /// A page of a read.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Page {
     /// The snapshot from which the read starts: only on the first page, and only if it can be used.
     pub snapshot: Option<Snapshot>,
@@ -108,6 +109,14 @@ pub struct Page {
     pub commits: Vec<Commit>,
     /// What the page cost.
     pub cost: Cost,
+}
+
+impl Page {
+    /// Returns a page of `commits` without a snapshot.
+    #[must_use]
+    pub fn new(commits: Vec<Commit>, cost: Cost) -> Self {
+        Self { snapshot: None, unusable_snapshot: None, commits, cost }
+    }
 }
 
 /// The end of a stream.

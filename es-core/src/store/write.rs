@@ -30,14 +30,15 @@ pub const MAX_WRITE_ITEMS: usize = 100;
 ///
 /// ```
 /// use es_core::store::{Append, NewCommit, WriteSet};
-/// # use es_core::{CommitId, EventData, StreamId, Version};
+/// # use es_core::event::{CommitId, EventData};
+/// # use es_core::{StreamId, Version};
 /// # let commit = |id| NewCommit::new(CommitId::new(uuid::Uuid::from_u128(id)), chrono::DateTime::UNIX_EPOCH,
 /// #     vec![EventData::new("Moved", 1, "{}")]);
 /// let from = Append::after_loaded(StreamId::new("account", "ann")?, Version::new(4), commit(1));
 /// let to = Append::after_loaded(StreamId::new("account", "bob")?, Version::NONE, commit(2));
 /// let set = WriteSet::new().append(from).append(to);
 /// # assert_eq!(set.appends().len(), 2);
-/// # Ok::<_, es_core::InvalidStreamId>(())
+/// # Ok::<_, es_core::stream_id::InvalidStreamId>(())
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct WriteSet {

@@ -130,7 +130,7 @@ async fn behind(
 fn cut(page: &mut Page, part: f64) -> Option<Page> {
     let kept = (page.commits.len() as f64 * part) as usize;
     let commits = page.commits.split_off(kept);
-    (!commits.is_empty()).then(|| Page { commits, ..Page::default() })
+    (!commits.is_empty()).then(|| Page::new(commits, Cost::default()))
 }
 
 #[deny(clippy::missing_trait_methods)]

@@ -200,8 +200,9 @@ impl Sql {
 
 #[cfg(test)]
 mod tests {
+    use es_core::event::EventData;
     use es_core::store::{Append, NewCommit};
-    use es_core::{EventData, EventStore, ExpectedVersion, StreamId};
+    use es_core::{EventStore, ExpectedVersion, StreamId};
 
     use super::*;
     use crate::embedded::Engine;

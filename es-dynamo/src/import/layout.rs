@@ -5,7 +5,8 @@ use std::fmt;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
-use es_core::{EventData, Metadata, StreamId};
+use es_core::event::EventData;
+use es_core::{Metadata, StreamId};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 

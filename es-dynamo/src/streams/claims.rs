@@ -88,9 +88,7 @@ fn range(map: &Item) -> Option<EventRange> {
         let version = map.get(name)?.as_n().ok()?.parse().ok().map(Version::new)?;
         (version <= Version::MAX).then_some(version)
     };
-    Some(EventRange {
-        stream: map.get(names::RANGE_STREAM)?.as_s().ok()?.parse().ok()?,
-        first: version(names::RANGE_FIRST).filter(|first| !first.is_none())?,
-        last: version(names::RANGE_LAST)?,
-    })
+    let stream = map.get(names::RANGE_STREAM)?.as_s().ok()?.parse().ok()?;
+    let first = version(names::RANGE_FIRST).filter(|first| !first.is_none())?;
+    Some(EventRange::new(stream, first, version(names::RANGE_LAST)?))
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, LazyLock};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
+use es_core::event::{CommitId, EventData};
 use es_core::store::{Commit, NewCommit};
-use es_core::{CommitId, EventData, Metadata, StoreError, StreamId, Version};
+use es_core::{Metadata, StoreError, StreamId, Version};
 
 use crate::table::{
     Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, check_format, item_size, names, unknown_format,
@@ -175,7 +176,7 @@ impl PartFields<'_> {
             Some(text) => Arc::new(serde_json::from_str(&text).map_err(|_| "its metadata is damaged")?),
         };
         let time = DateTime::from_timestamp_millis(self.time).ok_or("the attribute `at` is out of range")?;
-        let commit = Commit { id: whole.id, first, time, metadata, events };
+        let commit = Commit::new(whole.id, first, time, events).with_metadata(metadata);
         Ok(Part { commit, whole })
     }
 }

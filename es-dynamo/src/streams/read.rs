@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
+use es_core::snapshot::Snapshot;
 use es_core::store::{Commit, Contiguity, Head, Page, Read, SnapshotRequest};
-use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
+use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
 
@@ -97,7 +98,8 @@ impl Table {
     async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
         let End { snapshot, unusable, mut parts, more, cost } =
             self.end(progress, request.longest_tail).await?;
-        let mut page = Page { cost, unusable_snapshot: unusable, ..Page::default() };
+        let mut page = Page::new(Vec::new(), cost);
+        page.unusable_snapshot = unusable;
         let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
         match snapshot {
             Some(found) if found.fits(request.fingerprint) && belongs(&found, &parts) => {

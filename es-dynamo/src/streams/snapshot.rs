@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
-use es_core::{Cost, Fingerprint, Snapshot, StoreError, StreamId, Version};
+use es_core::snapshot::{Fingerprint, Snapshot};
+use es_core::{Cost, StoreError, StreamId, Version};
 
 use super::item::Attributes;
 use crate::table::responses::write_units;

@@ -5,15 +5,16 @@
 
 mod fake;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use chrono::DateTime;
+use es_core::clock::ManualClock;
+use es_core::event::{CommitId, EventData};
 use es_core::publish::{CloudEvents, Envelope, Envelopes, Outbox, PublishError, Publisher};
 use es_core::store::Commit;
-use es_core::{CommitId, EventContext, EventData, ManualClock, RetryPolicy, StreamId, Version};
+use es_core::{EventContext, RetryPolicy, StreamId, Version};
 use es_dynamo::kinesis::KinesisPublisher;
 use serde_json::Value;
 use uuid::Uuid;
@@ -25,13 +26,9 @@ fn stream(number: usize) -> StreamId {
 }
 
 fn envelope(stream: &StreamId, version: u64, bytes: usize) -> Envelope {
-    let commit = Commit {
-        id: CommitId::new(Uuid::from_u128(version.into())),
-        first: Version::new(version),
-        time: DateTime::UNIX_EPOCH,
-        metadata: Arc::default(),
-        events: vec![EventData::new("Counted", 1, format!("\"{}\"", "x".repeat(bytes)))],
-    };
+    let id = CommitId::new(Uuid::from_u128(version.into()));
+    let event = EventData::new("Counted", 1, format!("\"{}\"", "x".repeat(bytes)));
+    let commit = Commit::new(id, Version::new(version), DateTime::UNIX_EPOCH, vec![event]);
     let ctx = EventContext::outside_the_feed(stream, &commit, 0);
     let envelopes = CloudEvents::source("/tests").expect("a source");
     envelopes.envelope(&commit.events[0], &ctx).expect("an envelope")

@@ -6,11 +6,12 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::types::Put;
 use chrono::TimeDelta;
 use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
+use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::{
     AdditionalWrite, Append, AppendError, Claim, ClaimChange, IdempotencyKey, NewIdempotencyRecord,
     WriteError, WriteSet,
 };
-use es_core::{EventStore, Fingerprint, Snapshot, StoreError, StreamId, Version, error_text};
+use es_core::{EventStore, StoreError, StreamId, Version, error_text};
 use es_dynamo::DynamoStore;
 use es_dynamo::embedded::Engine;
 use uuid::Uuid;

@@ -14,7 +14,7 @@ struct Folder(std::path::PathBuf);
 
 impl Folder {
     fn new() -> Self {
-        use es_core::{IdSource, RandomIds};
+        use es_core::ids::{IdSource, RandomIds};
         let path = std::env::temp_dir().join(format!("es-dynamo-{}", RandomIds.new_id()));
         std::fs::create_dir(&path).expect("can be created");
         Self(path)

@@ -127,7 +127,7 @@ impl aws_sdk_dynamodb::config::ProvideCredentials for FailingCredentials {
 async fn nothing_that_is_stored_is_quoted() {
     let Watched { store, wire, .. } = watched().await;
     let secret = "secret-4711";
-    let event = || es_core::EventData::new("Counted", 1, format!("\"{secret}\""));
+    let event = || es_core::event::EventData::new("Counted", 1, format!("\"{secret}\""));
     let append = |version| Append::after_loaded(stream(), Version::new(version), commit_of(vec![event()]));
     store.append(&append(0)).await.expect("appends");
     let conflict = store.append(&append(0)).await.expect_err("too late");

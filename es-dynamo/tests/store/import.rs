@@ -11,8 +11,9 @@ use aws_sdk_dynamodb::types::{
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use chrono::{DateTime, TimeDelta};
+use es_core::event::EventData;
 use es_core::store::{Append, Commit, NewCommit, Read};
-use es_core::{EventData, EventStore, MemoryStore, Metadata, StoreError, StreamId, Version};
+use es_core::{EventStore, MemoryStore, Metadata, StoreError, StreamId, Version};
 use es_dynamo::embedded::{Connector, Engine};
 use es_dynamo::import::{ForeignEvent, Import};
 use futures_util::TryStreamExt;

@@ -1,7 +1,8 @@
 //! Commits of several items that are written while they are read: some of the items can be seen, others not.
 
+use es_core::snapshot::Fingerprint;
 use es_core::store::{Append, Read};
-use es_core::{EventStore, Fingerprint, StoreError, Version};
+use es_core::{EventStore, StoreError, Version};
 
 use super::support::*;
 

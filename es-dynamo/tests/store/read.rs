@@ -2,8 +2,9 @@
 
 use es_core::documents::{DocumentKey, Documents};
 use es_core::feed::{Feed, Slice};
+use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::{Append, AppendError, Claim, IdempotencyKey, Read};
-use es_core::{EventStore, ExpectedVersion, Fingerprint, Snapshot, StoreError, Version};
+use es_core::{EventStore, ExpectedVersion, StoreError, Version};
 use es_dynamo::DynamoStore;
 
 use super::support::*;

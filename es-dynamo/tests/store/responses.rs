@@ -2,8 +2,9 @@
 
 use es_core::documents::{DocumentKey, DocumentQuery, Documents};
 use es_core::feed::{Feed, FeedRead, Position, Slice};
+use es_core::snapshot::Fingerprint;
 use es_core::store::{Claim, IdempotencyKey, Read};
-use es_core::{EventStore, Fingerprint, StoreError, error_text};
+use es_core::{EventStore, StoreError, error_text};
 use es_dynamo::{DynamoStore, Reconciler};
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;

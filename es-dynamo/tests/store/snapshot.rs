@@ -1,8 +1,9 @@
 //! Writing snapshots: over what, and over what not.
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::Read;
-use es_core::{EventStore, Fingerprint, Snapshot, StoreError, Version};
+use es_core::{EventStore, StoreError, Version};
 use es_dynamo::DynamoStore;
 
 use super::support::*;

@@ -14,11 +14,10 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 use chrono::{DateTime, Utc};
+use es_core::event::{CommitId, EventData};
+use es_core::ids::{IdSource, RandomIds};
 use es_core::store::{Append, Appended, NewCommit, Page, Read};
-use es_core::{
-    CommitId, Cost, EventData, EventStore, ExpectedVersion, IdSource, RandomIds, StoreError, StreamId,
-    Version,
-};
+use es_core::{Cost, EventStore, ExpectedVersion, StoreError, StreamId, Version};
 use es_dynamo::embedded::{Connector, Engine};
 use es_dynamo::{DynamoStore, names};
 use futures_core::future::BoxFuture;

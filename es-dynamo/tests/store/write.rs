@@ -62,7 +62,7 @@ fn take(stream: StreamId) -> ClaimChange {
 
 fn once(id: u128) -> NewIdempotencyRecord {
     let key = IdempotencyKey::new(Some(stream()), "k").expect("valid");
-    let place = EventRange { stream: stream(), first: Version::FIRST, last: Version::FIRST };
+    let place = EventRange::new(stream(), Version::FIRST, Version::FIRST);
     NewIdempotencyRecord::new(
         key,
         uuid::Uuid::from_u128(id),

@@ -84,8 +84,8 @@ fn event(core: &Path, name: &Ident, events: &[(Ident, Path)]) -> TokenStream {
             }
 
             fn decode(
-                stored: &#core::EventData,
-            ) -> #core::__private::Result<Self, #core::DecodeError> {
+                stored: &#core::__private::EventData,
+            ) -> #core::__private::Result<Self, #core::__private::DecodeError> {
                 #(#decode)*
                 #core::__private::unknown_name::<Self>(stored)
             }

@@ -93,15 +93,15 @@ fn apply(core: &Path, ident: &Ident, event: &impl ToTokens) -> TokenStream {
 fn snapshots(core: &Path, item: &DeriveInput, snapshot: &Snapshot) -> TokenStream {
     let fingerprint = fingerprint(item, snapshot.version);
     let policy = match snapshot.every {
-        Some(every) => quote!(#core::SnapshotPolicy::Every(#every)),
-        None => quote!(#core::SnapshotPolicy::Adaptive),
+        Some(every) => quote!(#core::__private::SnapshotPolicy::Every(#every)),
+        None => quote!(#core::__private::SnapshotPolicy::Adaptive),
     };
     let place = Place::of(&snapshot.key);
     let core_here = place.beginning(core);
-    let arguments = place.arguments(quote!(#policy, #core::Fingerprint::new(#fingerprint)));
-    let json = quote_spanned!(place.start=> #core_here::Snapshots::<Self>::json #arguments);
+    let arguments = place.arguments(quote!(#policy, #core::__private::Fingerprint::new(#fingerprint)));
+    let json = quote_spanned!(place.start=> #core_here::__private::Snapshots::<Self>::json #arguments);
     quote! {
-        fn snapshots() -> #core::__private::Option<#core::Snapshots<Self>> {
+        fn snapshots() -> #core::__private::Option<#core::__private::Snapshots<Self>> {
             #core::__private::Option::Some(#json)
         }
     }

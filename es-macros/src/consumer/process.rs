@@ -98,10 +98,10 @@ fn implement(ident: &Ident, consumer: &Consumer, state: &Path, timeouts: &[Path]
                 const TIMEOUTS: &'static [&'static [#core::__private::EventKind]] = TIMEOUTS;
 
                 fn timeout_text(
-                    stored: &#core::EventData,
-                ) -> #core::__private::Result<#core::__private::String, #core::DecodeError> {
+                    stored: &#core::__private::EventData,
+                ) -> #core::__private::Result<#core::__private::String, #core::__private::DecodeError> {
                     #(#texts)*
-                    #core::__private::Result::Err(#core::DecodeError::unknown_name(stored.name(), &TIMEOUTS.concat()))
+                    #core::__private::Result::Err(#core::__private::DecodeError::unknown_name(stored.name(), &TIMEOUTS.concat()))
                 }
 
                 fn filter(&self) -> #core::feed::EventFilter #filter
@@ -109,7 +109,7 @@ fn implement(ident: &Ident, consumer: &Consumer, state: &Path, timeouts: &[Path]
                 // `Self::State` would report a missing `Clone` a second time.
                 async fn handle(
                     &self,
-                    event: &#core::EventData,
+                    event: &#core::__private::EventData,
                     ctx: &#core::EventContext,
                     reactor: &mut #core::process::Reactor<#state>,
                 ) -> #core::__private::Result<(), #core::projection::ProjectError> {
@@ -119,7 +119,7 @@ fn implement(ident: &Ident, consumer: &Consumer, state: &Path, timeouts: &[Path]
 
                 async fn time_out(
                     &self,
-                    event: &#core::EventData,
+                    event: &#core::__private::EventData,
                     ctx: &#core::EventContext,
                     reactor: &mut #core::process::Reactor<#state>,
                 ) -> #core::__private::Result<(), #core::projection::ProjectError> {

@@ -69,7 +69,7 @@ pub(super) fn expand(item: &DeriveInput, errors: &mut Errors) -> TokenStream {
 
                 async fn handle(
                     &mut self,
-                    event: &#core::EventData,
+                    event: &#core::__private::EventData,
                     ctx: &#core::EventContext,
                 ) -> #core::__private::Result<(), #core::projection::ProjectError> {
                     #dispatch

@@ -48,8 +48,8 @@ pub(super) fn expand(event: &Event) -> TokenStream {
                 }
 
                 fn decode(
-                    stored: &#core::EventData,
-                ) -> #core::__private::Result<Self, #core::DecodeError> {
+                    stored: &#core::__private::EventData,
+                ) -> #core::__private::Result<Self, #core::__private::DecodeError> {
                     #decode
                 }
             }

@@ -7,8 +7,9 @@ use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use es_core::repository::TransactionError;
 use es_core::store::Conflict;
-use es_core::{ExecuteError, StoreError, TransactionError};
+use es_core::{ExecuteError, StoreError};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::{BoxError, ExecuteError, ExpectedVersion, Outcome, Repository, Request, Transaction};
+use es_core::repository::Request;
+use es_core::{BoxError, ExecuteError, ExpectedVersion, Outcome, Repository, Transaction};
 use es_dynamo::DynamoStore;
 use fastrand::Rng;
 use tokio::time::sleep;

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use es_core::event::EventData;
 use es_core::feed::Feed;
 use es_core::process::Reacting;
 use es_core::publish::{Envelope, Publishing};
-use es_core::{BoxError, EventContext, EventData, Projector, Repository};
+use es_core::{BoxError, EventContext, Projector, Repository};
 use es_dynamo::{DynamoStore, Indexer};
 use fastrand::Rng;
 use tokio::task::JoinSet;

@@ -389,7 +389,8 @@ mod tests {
     use crate::bare::payment::OrderPaid;
     use crate::bare::{Billing, Order, OrderEvent, OrderPlaced, OrderRow, Orders};
     use crate::domain::{Closed, Door, DoorRow, Doors, Opened, Owner, Porter, Rung};
-    use sourcing::{Aggregate, Event, EventData, Events, Process, Projection, Row, events};
+    use sourcing::event::EventData;
+    use sourcing::{Aggregate, Event, Events, Process, Projection, Row, events};
 
     #[test]
     fn works_with_shadowed_names() {

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use es_core::snapshot::SnapshotPolicy;
 use es_core::store::Read;
-use es_core::{Aggregate, EventStore, Repository, SnapshotPolicy, StreamId};
+use es_core::{Aggregate, EventStore, Repository, StreamId};
 use futures_util::TryStreamExt;
 
 use super::client::{Attempted, Kind, Told};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use es_core::clock::ManualClock;
+use es_core::ids::IdSource;
+use es_core::snapshot::SnapshotPolicy;
 use es_core::testing::Faults;
-use es_core::{
-    EventStore, ExecuteError, IdSource, ManualClock, Repository, RetryPolicy, SnapshotPolicy, Transaction,
-    Version,
-};
+use es_core::{EventStore, ExecuteError, Repository, RetryPolicy, Transaction, Version};
 use fastrand::Rng;
 use futures_util::future::{Either, select};
 use uuid::Uuid;

@@ -9,11 +9,12 @@ use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
 use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
+use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
     StoreIdentity, WriteError, WriteSet, Written,
 };
-use es_core::{Cost, EventStore, Snapshot, StoreError, StreamId, Version};
+use es_core::{Cost, EventStore, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 

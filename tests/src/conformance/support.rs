@@ -1,8 +1,9 @@
 //! Streams, commits, and events for the rules.
 
 use chrono::{DateTime, Utc};
+use es_core::event::{CommitId, EventData};
 use es_core::store::{Commit, NewCommit, Page, Read};
-use es_core::{CommitId, EventData, EventStore, StreamId};
+use es_core::{EventStore, StreamId};
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 

@@ -269,7 +269,7 @@ fn claims_are_kept_beside_other_events() {
         "ann".to_owned(),
         Version::NONE,
         chrono::DateTime::UNIX_EPOCH,
-        Arc::new(es_core::SequentialIds::default()),
+        Arc::new(es_core::ids::SequentialIds::default()),
     );
     let events = Handle::handle(&account, &OpenWith { owner: "Ann", cents: 5 }, &ctx).expect("accepted");
     let expected: Events<Account> = events![Opened { owner: "Ann".to_owned() }, Deposited { cents: 5 }];
@@ -485,7 +485,7 @@ mod out_of_a_macro {
 
 /// A projection that is generic cannot derive, but implement the trait, and have handlers.
 mod generics {
-    use es_core::EventData;
+    use es_core::event::EventData;
     use es_core::feed::EventFilter;
     use es_core::projection::ProjectError;
 

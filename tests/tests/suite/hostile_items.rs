@@ -78,7 +78,7 @@ fn table(items: Vec<Value>) -> Table {
 }
 
 /// What a load of the items says.
-fn load(items: Vec<Value>) -> Result<es_core::Loaded<Ledger>, StoreError> {
+fn load(items: Vec<Value>) -> Result<es_core::repository::Loaded<Ledger>, StoreError> {
     let ledgers: Repository<Ledger> = Repository::new(table(items).store());
     runtime().block_on(ledgers.load(&"ann".to_owned()))
 }

@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::ShardIteratorType;
+use es_core::clock::{Clock, SystemClock};
+use es_core::event::{CommitId, EventData};
 use es_core::publish::{CloudEvents, Publishing};
 use es_core::store::{Append, NewCommit};
-use es_core::{
-    Clock, CommitId, EventData, EventStore, ExpectedVersion, MemoryStore, Projector, RetryPolicy, StreamId,
-    SystemClock,
-};
+use es_core::{EventStore, ExpectedVersion, MemoryStore, Projector, RetryPolicy, StreamId};
 use es_dynamo::kinesis::KinesisPublisher;
 use serde_json::Value;
 use uuid::Uuid;

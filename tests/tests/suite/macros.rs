@@ -2,9 +2,8 @@
 
 #![allow(missing_docs, unreachable_pub)]
 
-use es_core::event::EventKind;
+use es_core::event::{DecodeError, EventData, EventKind};
 use es_core::prelude::*;
-use es_core::{DecodeError, EventData};
 
 /// Returns the stored name and the version of each kind.
 fn kinds<E: es_core::Event>() -> Vec<(&'static str, u32)> {
@@ -423,7 +422,7 @@ mod aggregates {
     #[test]
     fn have_snapshots_if_the_attribute_says_so() {
         let snapshots = Mixed::snapshots().expect("has snapshots");
-        assert_eq!(snapshots.policy(), es_core::SnapshotPolicy::Every(3));
+        assert_eq!(snapshots.policy(), es_core::snapshot::SnapshotPolicy::Every(3));
         assert!(Door::snapshots().is_none());
     }
 
@@ -466,7 +465,7 @@ mod aggregates {
 
 mod shapes {
     use super::*;
-    use es_core::Fingerprint;
+    use es_core::snapshot::Fingerprint;
 
     fn shape<A: Aggregate>() -> Fingerprint {
         A::snapshots().expect("has snapshots").fingerprint()

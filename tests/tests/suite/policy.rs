@@ -7,11 +7,11 @@ use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
+use es_core::event::EventData;
 use es_core::feed::{Feed, FeedRead, Position};
+use es_core::snapshot::SnapshotPolicy;
 use es_core::store::{Append, NewCommit};
-use es_core::{
-    EventData, EventStore, ExpectedVersion, Repository, SnapshotPolicy, StreamId, Transaction, Version,
-};
+use es_core::{EventStore, ExpectedVersion, Repository, StreamId, Transaction, Version};
 use es_dynamo::embedded::{Connector, Engine};
 use es_dynamo::{DynamoStore, Indexer, StreamsClient, lambda};
 use es_tests::conformance::time;

@@ -1,12 +1,11 @@
 //! CloudEvents: what every one of them has, whatever the event is.
 
-use std::sync::Arc;
-
 use chrono::DateTime;
+use es_core::event::{CommitId, EventData};
 use es_core::feed::{FeedEntry, Position, Slice};
 use es_core::publish::{CloudEvents, Envelopes};
 use es_core::store::Commit;
-use es_core::{CommitId, EventContext, EventData, Metadata, StreamId, Version};
+use es_core::{EventContext, Metadata, StreamId, Version};
 use proptest::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
@@ -30,13 +29,9 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 /// A commit of one event in the feed.
 fn entry(stream: StreamId, event: EventData, metadata: Metadata, version: u64, position: u64) -> FeedEntry {
-    let commit = Commit {
-        id: CommitId::new(Uuid::from_u128(7)),
-        first: Version::new(version),
-        time: DateTime::from_timestamp_millis(1_800_000_000_123).expect("valid"),
-        metadata: Arc::new(metadata),
-        events: vec![event],
-    };
+    let id = CommitId::new(Uuid::from_u128(7));
+    let time = DateTime::from_timestamp_millis(1_800_000_000_123).expect("valid");
+    let commit = Commit::new(id, Version::new(version), time, vec![event]).with_metadata(metadata);
     FeedEntry::new(Position::new(position), stream, commit)
 }
 

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::prelude::*;
+use es_core::snapshot::{Snapshot, SnapshotPolicy};
 use es_core::store::{
     Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
     StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::workers::{RunningWorkers, ShutdownError, StopOrder, WorkerState, WorkerStatus, WorkersHealth};
-use es_core::{Cost, EventStore, MemoryStore, RetryPolicy, Snapshot, SnapshotPolicy, StoreError, StreamId};
+use es_core::{Cost, EventStore, MemoryStore, RetryPolicy, StoreError, StreamId};
 use es_core::{Worker, Workers};
 use es_tests::domain::{Account, Deposit, Deposited};
 use futures_core::future::BoxFuture;

@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::ScalarAttributeType;
+use es_core::snapshot::{Snapshot, SnapshotPolicy};
 use es_core::store::Read;
-use es_core::{Aggregate, EventStore, Repository, Snapshot, SnapshotPolicy, StreamId, Version};
+use es_core::{Aggregate, EventStore, Repository, StreamId, Version};
 use es_dynamo::{DynamoStore, names};
 use futures_util::TryStreamExt;
 

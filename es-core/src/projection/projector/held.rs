@@ -91,7 +91,7 @@ impl<'a, P: Projection> Held<'a, P> {
         running: &'a Running,
     ) -> Result<Self, Ended> {
         let names = inner.names()?;
-        let lease = Arc::new(DocumentCondition { key: names.slice(slot), expected: state.revision.into() });
+        let lease = Arc::new(DocumentCondition::new(names.slice(slot), state.revision.into()));
         let mut held = Self { inner, names, slot, running, state: state.value, lease };
         let mut owned = SliceState { owner: Some(worker), ..held.state.clone() };
         let is_new = held.lease.expected == ExpectedDocument::Absent && slot.build == 1;
@@ -203,7 +203,7 @@ impl<'a, P: Projection> Held<'a, P> {
             match changed.unwrap_or_else(|error| Err(error.into())) {
                 Ok(()) => {
                     let expected = ExpectedDocument::At(set.revision());
-                    self.lease = Arc::new(DocumentCondition { key: self.lease.key.clone(), expected });
+                    self.lease = Arc::new(DocumentCondition::new(self.lease.key.clone(), expected));
                     self.state = next;
                     return Ok(());
                 }

@@ -4,7 +4,7 @@ mod outbox;
 mod publishing;
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use chrono::DateTime;
@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use super::{BatchLimits, CloudEvents, Envelope, Envelopes, PublishError, Publisher};
 use crate::event::{CommitId, EventData};
-use crate::metadata::Metadata;
 use crate::projection::EventContext;
 use crate::store::Commit;
 use crate::stream_id::StreamId;
@@ -32,13 +31,8 @@ fn event(payload: &str) -> EventData {
 
 /// Returns an envelope of the event at `version` of a stream.
 fn envelope(stream: &StreamId, version: u64, payload: &str) -> Envelope {
-    let commit = Commit {
-        id: CommitId::new(Uuid::from_u128(version.into())),
-        first: Version::new(version),
-        time: DateTime::UNIX_EPOCH,
-        metadata: Arc::new(Metadata::new()),
-        events: vec![event(payload)],
-    };
+    let id = CommitId::new(Uuid::from_u128(version.into()));
+    let commit = Commit::new(id, Version::new(version), DateTime::UNIX_EPOCH, vec![event(payload)]);
     let ctx = EventContext::outside_the_feed(stream, &commit, 0);
     cloud_events().envelope(&commit.events[0], &ctx).expect("an envelope")
 }

@@ -117,13 +117,13 @@ async fn several_publish_beside_each_other() {
 async fn a_clone_has_an_outbox_of_its_own() {
     let broker = Arc::new(Unreliable::reliable());
     let mut first = publishing(&broker);
-    let commit = crate::store::Commit {
-        id: CommitId::new(Uuid::from_u128(1)),
-        first: crate::version::Version::new(1),
-        time: DateTime::UNIX_EPOCH,
-        metadata: Arc::default(),
-        events: vec![event("1")],
-    };
+    let id = CommitId::new(Uuid::from_u128(1));
+    let commit = crate::store::Commit::new(
+        id,
+        crate::version::Version::new(1),
+        DateTime::UNIX_EPOCH,
+        vec![event("1")],
+    );
     let ctx = crate::projection::EventContext::outside_the_feed(&stream(0), &commit, 0);
     first.handle(&commit.events[0], &ctx).await.expect("collects");
     first.clone().flush().await.expect("has nothing to send");

@@ -157,7 +157,7 @@ impl Transaction {
     }
 
     /// Executes the transaction only if the aggregate `id`, which must have a command in it, is at the given version:
-    /// see [`Request::expected_version`](crate::Request::expected_version).
+    /// see [`Request::expected_version`](crate::repository::Request::expected_version).
     pub fn expected_version<A: Aggregate, Q>(
         mut self,
         repository: &Repository<A>,
@@ -175,7 +175,7 @@ impl Transaction {
     }
 
     /// Adds writes that are made of the decision for the aggregate `id`, which must have a command in the transaction:
-    /// see [`Request::with_writes`](crate::Request::with_writes).
+    /// see [`Request::with_writes`](crate::repository::Request::with_writes).
     pub fn with_writes<A, F, I, Q>(mut self, repository: &Repository<A>, id: &Q, make: F) -> Self
     where
         A: Aggregate,
@@ -204,7 +204,7 @@ impl Transaction {
     }
 
     /// Sets an idempotency key: the transaction is executed once, however often it is sent under this `key`. See
-    /// [`Request::once`](crate::Request::once).
+    /// [`Request::once`](crate::repository::Request::once).
     ///
     /// The key must be unique among all transactions on the store.
     #[doc(alias = "idempotency key")]
@@ -219,7 +219,7 @@ impl Transaction {
     }
 
     /// Sets what identifies the transaction under its key (default: the names of its commands): see
-    /// [`Request::fingerprint`](crate::Request::fingerprint). The aggregates must be the same in any case.
+    /// [`Request::fingerprint`](crate::repository::Request::fingerprint). The aggregates must be the same in any case.
     pub fn fingerprint(mut self, content: impl AsRef<[u8]>) -> Self {
         self.fingerprint = Some(digest(content.as_ref()));
         self
@@ -233,14 +233,14 @@ impl Transaction {
     }
 
     /// Sets how often and how fast to retry. Retries of requests are charged to the
-    /// [budgets](crate::RetryBudget) of the repositories: those of the write to the budget of the first one.
+    /// [budgets](crate::repository::RetryBudget) of the repositories: those of the write to the budget of the first one.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
     }
 
     /// Sets how long the transaction may take (default: 30 seconds): see
-    /// [`RepositoryBuilder::deadline`](crate::RepositoryBuilder::deadline).
+    /// [`RepositoryBuilder::deadline`](crate::repository::RepositoryBuilder::deadline).
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self

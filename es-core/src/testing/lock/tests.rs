@@ -524,7 +524,7 @@ mod others {
                     pub(crate) $field: u64,
                 }
 
-                impl crate::MetadataValue for Tenant {
+                impl crate::metadata::MetadataValue for Tenant {
                     const KEY: &'static str = "tenant";
                 }
 

@@ -119,9 +119,10 @@ fn sequence(record: &Value) -> &str {
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use es_core::RetryPolicy;
+    use es_core::clock::ManualClock;
     use es_core::feed::EventFilter;
     use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError};
-    use es_core::{ManualClock, RetryPolicy};
 
     use super::*;
 
@@ -233,7 +234,7 @@ mod tests {
             publish(&publishing, json!({ "Records": [record(1, "order#1", 1)] })).await.expect("an answer");
         assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "1" }]));
 
-        let bug = |_: &es_core::EventData, _: &EventContext| panic!("a bug in the envelopes");
+        let bug = |_: &es_core::event::EventData, _: &EventContext| panic!("a bug in the envelopes");
         let publishing = Publishing::new("to_tests", Broker::default(), bug);
         let answer =
             publish(&publishing, json!({ "Records": [record(1, "order#1", 1)] })).await.expect("an answer");

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use es_core::event::CommitId;
 use es_core::feed::EventFilter;
 use es_core::store::Commit;
-use es_core::{CommitId, StreamId, Version};
+use es_core::{StreamId, Version};
 
 /// The stored names of a commit's events.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -37,7 +37,7 @@ pub(crate) fn reference(
 
 /// Returns the item of a commit.
 pub(crate) fn image(commit: &Reference) -> Item {
-    use es_core::EventData;
+    use es_core::event::EventData;
     use es_core::store::NewCommit;
 
     let Names::These(names) = &commit.names else { panic!("the names are known") };
@@ -45,7 +45,7 @@ pub(crate) fn image(commit: &Reference) -> Item {
         let name = names[index as usize % names.len()].to_string();
         EventData::new(name, 1, "{}")
     };
-    let id = es_core::CommitId::new(uuid::Uuid::from_u128(commit.tag.0.into()));
+    let id = es_core::event::CommitId::new(uuid::Uuid::from_u128(commit.tag.0.into()));
     let events = (0..commit.events()).map(event).collect();
     let commit_of = NewCommit::new(id, chrono::DateTime::UNIX_EPOCH, events);
     commit_items(&commit.stream, commit.first, &commit_of).expect("is small").remove(0)

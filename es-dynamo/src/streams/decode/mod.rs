@@ -11,7 +11,8 @@ mod tests;
 mod undecoded;
 
 use aws_sdk_dynamodb::operation::query::QueryOutput;
-use es_core::{Cost, Snapshot, StoreError, StreamId, Version};
+use es_core::snapshot::Snapshot;
+use es_core::{Cost, StoreError, StreamId, Version};
 
 use super::item::{Attributes, Part};
 use super::snapshot::snapshot_from;

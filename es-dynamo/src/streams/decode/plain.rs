@@ -10,7 +10,9 @@ use std::fmt;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::base64;
 use chrono::DateTime;
-use es_core::{Cost, EventData, Fingerprint, Snapshot, Version};
+use es_core::event::EventData;
+use es_core::snapshot::{Fingerprint, Snapshot};
+use es_core::{Cost, Version};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 

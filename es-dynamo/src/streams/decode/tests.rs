@@ -3,8 +3,10 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::base64;
 use chrono::DateTime;
+use es_core::event::{CommitId, EventData};
+use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::NewCommit;
-use es_core::{CommitId, EventData, Fingerprint, Metadata, Snapshot, StreamId, Version};
+use es_core::{Metadata, StreamId, Version};
 use serde_json::{Value, json};
 use uuid::Uuid;
 

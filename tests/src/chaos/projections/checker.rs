@@ -171,7 +171,7 @@ async fn check_rows(
     events: &Events,
     skipped: &BTreeSet<Place>,
 ) -> Result<u64, String> {
-    let text = |error: es_core::ReadModelError| error.to_string();
+    let text = |error: es_core::read_model::ReadModelError| error.to_string();
     let mut parked: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     let active = projector.progress().await.map_err(|error| error.to_string())?.build;
     let all = projector.parked().await.map_err(|error| error.to_string())?;

@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use es_core::feed::Feed;
 use es_core::projection::OnFailure;
+use es_core::snapshot::SnapshotPolicy;
 use es_core::testing::{Faults, FaultyStore};
-use es_core::{Repository, RetryPolicy, SnapshotPolicy};
+use es_core::{Repository, RetryPolicy};
 use fastrand::Rng;
 use tokio::task::JoinSet;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use es_core::Clock;
+use es_core::clock::Clock;
 use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep};

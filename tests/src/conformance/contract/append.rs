@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use es_core::event::{CommitId, EventData};
 use es_core::store::{Append, AppendError, Commit, NewCommit};
-use es_core::{CommitId, EventData, EventStore, ExpectedVersion, Metadata, StoreError, StreamId, Version};
+use es_core::{EventStore, ExpectedVersion, Metadata, StoreError, StreamId, Version};
 use uuid::Uuid;
 
 use crate::conformance::support::{Pattern, commits, events, new_commit, new_stream, time};
@@ -17,27 +18,16 @@ pub async fn a_commit_reads_back_as_it_was_written(store: Arc<dyn EventStore>) {
         .with_causation("event-0")
         .with_entry("tenant", "acme")
         .with_entry("ratio", 0.1 + 0.2);
-    let commit = NewCommit {
-        metadata: metadata.clone(),
-        ..NewCommit::new(
-            CommitId::new(Uuid::new_v4()),
-            time(5),
-            vec![EventData::new("Placed", 1, "{\"a\":1}"), EventData::new("Paid", 7, "null")],
-        )
-    };
+    let events = vec![EventData::new("Placed", 1, "{\"a\":1}"), EventData::new("Paid", 7, "null")];
+    let commit =
+        NewCommit::new(CommitId::new(Uuid::new_v4()), time(5), events).with_metadata(metadata.clone());
     let appended = store
         .append(&Append::new(stream.clone(), ExpectedVersion::NoStream, commit.clone()))
         .await
         .expect("appends");
     assert_eq!((appended.first, appended.last, appended.repeated), (Version::FIRST, Version::new(2), false));
 
-    let expected = Commit {
-        id: commit.id,
-        first: Version::FIRST,
-        time: commit.time,
-        metadata: Arc::new(metadata),
-        events: commit.events,
-    };
+    let expected = Commit::new(commit.id, Version::FIRST, commit.time, commit.events).with_metadata(metadata);
     assert_eq!(commits(&*store, &stream).await, [expected]);
 }
 

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::{Append, AppendError, MAX_WRITE_ITEMS, Read, WriteError, WriteSet};
-use es_core::{EventStore, ExpectedVersion, Fingerprint, Snapshot, StoreError, StreamId, Version};
+use es_core::{EventStore, ExpectedVersion, StoreError, StreamId, Version};
 use futures_util::future::join_all;
 
 use super::grow;

@@ -20,7 +20,7 @@ fn key(stream: Option<&StreamId>, key: &str) -> IdempotencyKey {
 }
 
 fn place(stream: &StreamId, first: u64, last: u64) -> EventRange {
-    EventRange { stream: stream.clone(), first: Version::new(first), last: Version::new(last) }
+    EventRange::new(stream.clone(), Version::new(first), Version::new(last))
 }
 
 fn once(key: &IdempotencyKey, now: DateTime<Utc>, places: Vec<EventRange>) -> NewIdempotencyRecord {

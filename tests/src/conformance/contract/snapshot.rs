@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::Read;
-use es_core::{EventStore, Fingerprint, Snapshot, StreamId, Version};
+use es_core::{EventStore, StreamId, Version};
 
 use super::grow;
 use super::read::fill;

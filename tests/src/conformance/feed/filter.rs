@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use es_core::EventData;
+use es_core::event::EventData;
 use es_core::feed::{EventFilter, Feed, FeedEntry, FeedRead, Position, Slice};
 
 use super::{append, is_indexed, slice_of, told, told_from_start};

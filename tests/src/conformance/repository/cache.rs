@@ -68,7 +68,7 @@ pub async fn a_stale_state_with_nothing_to_do_is_checked(store: Arc<dyn EventSto
     };
     assert_eq!(top_up().await.version, 1);
     assert_eq!(top_up().await.commit, None);
-    append(&store, &id, vec![es_core::EventData::new("Withdrawn", 1, "{\"cents\":30}")]).await;
+    append(&store, &id, vec![es_core::event::EventData::new("Withdrawn", 1, "{\"cents\":30}")]).await;
     let done = top_up().await;
     assert_eq!((done.state.balance, done.version), (100, Version::new(3)));
 }

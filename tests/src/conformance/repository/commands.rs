@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use chrono::Duration;
+use es_core::clock::{Clock, ManualClock};
 use es_core::store::Read;
-use es_core::{
-    Clock, EventStore, Events, ExecuteError, ManualClock, Metadata, Repository, StoreError, Version,
-};
+use es_core::{EventStore, Events, ExecuteError, Metadata, Repository, StoreError, Version};
 
 use super::{account, stream};
 use crate::conformance::support::{read_all, time};

@@ -18,7 +18,7 @@ fn existing<T, E: std::fmt::Debug>(result: Result<T, ExecuteError<E>>) -> Versio
     }
 }
 
-fn shown(outcome: &Outcome<Account>) -> (Account, Version, Option<es_core::CommitId>) {
+fn shown(outcome: &Outcome<Account>) -> (Account, Version, Option<es_core::event::CommitId>) {
     (outcome.state.clone(), outcome.version, outcome.commit)
 }
 

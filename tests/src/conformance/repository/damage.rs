@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use es_core::{DecodeError, EventData, EventStore, ExecuteError, StoreError, Version};
+use es_core::event::{DecodeError, EventData};
+use es_core::{EventStore, ExecuteError, StoreError, Version};
 
 use super::{account, append, deposited};
 use crate::domain::{Deposit, Deposited, Overdrawn};

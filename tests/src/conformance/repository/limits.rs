@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use es_core::clock::{Clock, ManualClock};
+use es_core::repository::{RepositoryBuilder, RetryBudget};
 use es_core::store::{Append, Conflict, DeadlineExceeded};
 use es_core::testing::{Faults, FaultyStore};
 use es_core::{
-    Clock, EventStore, ExecuteError, ExpectedVersion, ManualClock, Repository, RepositoryBuilder,
-    RetryBudget, RetryPolicy, StoreError, Transaction, Version,
+    EventStore, ExecuteError, ExpectedVersion, Repository, RetryPolicy, StoreError, Transaction, Version,
 };
 use uuid::Uuid;
 

@@ -17,8 +17,9 @@ pub mod transactions;
 
 use std::sync::Arc;
 
+use es_core::event::EventData;
 use es_core::store::{Append, NewCommit};
-use es_core::{Aggregate, EventData, EventStore, ExpectedVersion, Repository, StreamId};
+use es_core::{Aggregate, EventStore, ExpectedVersion, Repository, StreamId};
 use uuid::Uuid;
 
 use super::support::new_commit;

@@ -7,7 +7,6 @@ use es_core::{EventId, EventStore, StoreError, Version};
 use super::{account, append_commit, deposited};
 use crate::conformance::support::{new_commit, time};
 use crate::domain::{Account, Deposit, Deposited};
-use es_core::store::NewCommit;
 use es_core::{Apply, Repository};
 
 /// Appends commits of 1, 3, and 2 deposits at the times 0, 10, and 20. Returns the states at all versions from 0.
@@ -23,7 +22,9 @@ async fn six_deposits(store: &Arc<dyn EventStore>, id: &str) -> Vec<Account> {
             state.apply(&Deposited { cents, note: format!("n{cents}") });
             states.push(state);
         }
-        append_commit(store, id, NewCommit { time: time(seconds), ..new_commit(events) }).await;
+        let mut commit = new_commit(events);
+        commit.time = time(seconds);
+        append_commit(store, id, commit).await;
     }
     states
 }

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use es_core::event::EventData;
 use es_core::{
-    Context, EventData, EventStore, Events, ExecuteError, Handle, Repository, RetryPolicy, Transaction,
-    Version,
+    Context, EventStore, Events, ExecuteError, Handle, Repository, RetryPolicy, Transaction, Version,
 };
 
 use super::{account, append, deposited};

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use es_core::{
-    EventStore, Events, ExecuteError, ManualClock, Metadata, Outcome, Repository, RetryPolicy, Version,
-};
+use es_core::clock::ManualClock;
+use es_core::{EventStore, Events, ExecuteError, Metadata, Outcome, Repository, RetryPolicy, Version};
 use futures_util::future::join_all;
 
 use super::{account, append, deposited};
 use crate::conformance::time;
 use crate::domain::{Account, Deposit, Overdrawn, RequireBalance, TakeHandle, Withdraw};
 
-fn shown(outcome: &Outcome<Account>) -> (Account, Version, usize, Option<es_core::CommitId>) {
+fn shown(outcome: &Outcome<Account>) -> (Account, Version, usize, Option<es_core::event::CommitId>) {
     (outcome.state.clone(), outcome.version, outcome.events.len(), outcome.commit)
 }
 

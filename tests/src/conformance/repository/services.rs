@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use es_core::repository::RetryBudget;
 use es_core::testing::{Faults, FaultyStore};
-use es_core::{EventStore, Events, ExecuteError, Repository, RetryBudget, RetryPolicy, Version, events};
+use es_core::{EventStore, Events, ExecuteError, Repository, RetryPolicy, Version, events};
 use tokio::time::timeout;
 
 use super::{account, append, deposited};

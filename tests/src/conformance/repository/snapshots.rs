@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use es_core::{Aggregate, EventStore, Fingerprint, Loaded, Repository, Snapshot, SnapshotPolicy, Version};
+use es_core::repository::Loaded;
+use es_core::snapshot::{Fingerprint, Snapshot, SnapshotPolicy};
+use es_core::{Aggregate, EventStore, Repository, Version};
 
 use super::{account, stream};
 use crate::conformance::support::time;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use es_core::repository::TransactionError;
 use es_core::{
     EventId, EventStore, ExecuteError, Handle, Metadata, Repository, RetryPolicy, StoreError, StreamId,
-    Transaction, TransactionError, Version, error_text,
+    Transaction, Version, error_text,
 };
 use futures_util::future::join_all;
 use uuid::Uuid;
@@ -294,7 +295,7 @@ pub async fn with_claims_move_them(store: Arc<dyn EventStore>) {
 pub async fn that_cannot_be_are_refused(store: Arc<dyn EventStore>) {
     let (accounts, id) = account(&store);
     let elsewhere: Repository<Account> = Repository::new(es_core::MemoryStore::new());
-    let nothing = |_: &es_core::Decided<'_, Account>| Vec::<u8>::new();
+    let nothing = |_: &es_core::repository::Decided<'_, Account>| Vec::<u8>::new();
     for (transaction, reason) in [
         (Transaction::new(&store), "has no commands"),
         (Transaction::new(&store).execute(&elsewhere, &id, Deposit::one(1, "a")), "another store"),

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_dynamodb::types::{AttributeValue, Put};
 use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
+use es_core::repository::Decided;
 use es_core::store::AdditionalWrite;
-use es_core::{Decided, ExecuteError, Repository, Transaction};
+use es_core::{ExecuteError, Repository, Transaction};
 use es_dynamo::DynamoStore;
 use es_tests::domain::{Account, Deposit, Withdraw};
 

@@ -1,10 +1,10 @@
 //! Items that a table may hold although no store wrote them: sound ones, and what damage makes of them.
 
-use std::sync::Arc;
-
 use arbitrary::{Result, Unstructured};
+use es_core::event::EventData;
+use es_core::snapshot::Snapshot;
 use es_core::store::Commit;
-use es_core::{Aggregate, EventData, Metadata, Snapshot, Version};
+use es_core::{Aggregate, Metadata, Version};
 use serde_json::{Value, json};
 
 use super::damage::damage;
@@ -57,13 +57,9 @@ fn commit(bytes: &mut Unstructured<'_>, number: i64, first: Version) -> Result<C
         true => Metadata::new().with_actor(SECRET).with_entry("depth", nested(bytes.int_in_range(0..=20)?)),
         false => Metadata::new(),
     };
-    Ok(Commit {
-        id: format!("00000000-0000-4000-8000-{number:012}").parse().expect("a UUID"),
-        first,
-        time: chrono::DateTime::from_timestamp_millis(1_700_000_000_000 + number).expect("in range"),
-        metadata: Arc::new(metadata),
-        events,
-    })
+    let id = format!("00000000-0000-4000-8000-{number:012}").parse().expect("a UUID");
+    let time = chrono::DateTime::from_timestamp_millis(1_700_000_000_000 + number).expect("in range");
+    Ok(Commit::new(id, first, time, events).with_metadata(metadata))
 }
 
 fn event(bytes: &mut Unstructured<'_>) -> Result<EventData> {

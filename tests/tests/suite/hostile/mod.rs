@@ -9,10 +9,12 @@ mod table;
 
 use std::error::Error;
 
+use es_core::clock::ManualClock;
+use es_core::event::EventData;
+use es_core::repository::Loaded;
 use es_core::store::{Append, AppendError, Commit, NewCommit, Page, Read};
 use es_core::{
-    Aggregate, Event, EventData, EventStore, ExpectedVersion, Loaded, ManualClock, Repository, RetryPolicy,
-    StoreError, StreamId, Version,
+    Aggregate, Event, EventStore, ExpectedVersion, Repository, RetryPolicy, StoreError, StreamId, Version,
 };
 use es_dynamo::DynamoStore;
 use futures_util::TryStreamExt;

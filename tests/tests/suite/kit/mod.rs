@@ -4,9 +4,10 @@ mod broken;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use es_core::Apply;
+use es_core::event::EventData;
 use es_core::prelude::*;
 use es_core::testing::{AnyCommand, Transacted, check_laws, given, transaction};
-use es_core::{Apply, EventData};
 use es_tests::conformance::time;
 use es_tests::domain::{
     Account, Deposit, Deposited, HandleTaken, Overdrawn, RequireBalance, SetRate, TakeHandle, Withdraw,

@@ -1,10 +1,12 @@
 //! What spans and the log say of commands, transactions and loads.
 
+use es_core::clock::ManualClock;
+use es_core::event::{CommitId, EventData};
 use es_core::store::{Append, NewCommit};
 use es_core::testing::{Faults, FaultyStore};
 use es_core::{
-    CommitId, EventData, EventStore, Events, ExpectedVersion, ManualClock, MemoryStore, Metadata, Repository,
-    RetryPolicy, StreamId, Transaction,
+    EventStore, Events, ExpectedVersion, MemoryStore, Metadata, Repository, RetryPolicy, StreamId,
+    Transaction,
 };
 use es_tests::conformance::time;
 use es_tests::domain::{Account, Deposit, Deposited, Overdrawn, RequireBalance, TakeHandle, Withdraw};

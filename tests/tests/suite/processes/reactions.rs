@@ -173,7 +173,7 @@ async fn its_clock_and_ids_are_the_projectors() {
         let store = MemoryStore::new();
         tell(&store, "a", "ann: note").await;
         let process = projector(store.clone(), Scripted::new(store.clone()))
-            .ids(es_core::SequentialIds::default())
+            .ids(es_core::ids::SequentialIds::default())
             .build();
         process.run_until_caught_up().await.expect("works");
         let read = es_core::store::Read::all(StreamId::new(Diary::NAME, "ann").expect("valid"));

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use es_core::prelude::*;
+use es_core::repository::Recorded;
 use es_core::testing::react;
-use es_core::{MemoryStore, Metadata, Recorded};
+use es_core::{MemoryStore, Metadata};
 use es_tests::domain::Account;
 use serde::{Deserialize, Serialize};
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use es_core::clock::Clock;
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::feed::Feed;
 use es_core::prelude::*;
 use es_core::process::{Process, Reacting};
 use es_core::projection::{ProjectorBuilder, ProjectorError};
-use es_core::{Clock, MemoryStore, Metadata, RetryPolicy};
+use es_core::{MemoryStore, Metadata, RetryPolicy};
 use es_tests::chaos::processes::shop::{Fulfill, Order, Place, Receive, Reserve, Stock};
 use es_tests::chaos::user_code::Misbehavior;
 use es_tests::domain::{Account, Deposit, Deposited};

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use es_core::event::Event as _;
+use es_core::event::EventData;
 use es_core::feed::{EventFilter, Slice};
 use es_core::projection::{Due, ProjectError, Tick};
-use es_core::{BoxError, EventContext, EventData, MemoryStore, Projection, StoreError};
+use es_core::{BoxError, EventContext, MemoryStore, Projection, StoreError};
 use es_tests::domain::Deposited;
 use tokio::time::sleep;
 

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, FixedOffset, NaiveDate};
 use es_core::prelude::*;
+use es_core::read_model::ReadModelError;
 use es_core::serde::{Deserialize, Serialize};
-use es_core::{MemoryStore, ReadModelError, StreamId};
+use es_core::{MemoryStore, StreamId};
 use es_tests::domain::{Account, Deposited};
 
 use super::support::{deposit, projector};

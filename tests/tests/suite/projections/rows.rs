@@ -1,10 +1,11 @@
 //! Read models: keys, indexes, queries.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use es_core::MemoryStore;
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::prelude::*;
+use es_core::read_model::{AggregateIds, ReadModelError};
 use es_core::serde::{Deserialize, Serialize};
-use es_core::{AggregateIds, MemoryStore, ReadModelError};
 use es_tests::domain::{Account, Deposited};
 
 use super::support::{deposit, projector};

@@ -7,16 +7,17 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use es_core::clock::Clock;
 use es_core::feed::Slice;
 use es_core::process::{Reacting, Reactor};
 use es_core::publish::{Envelopes, Outbox, Publisher, Publishing};
+use es_core::read_model::{FieldValue, RowIndex};
 use es_core::serde::Serialize;
 use es_core::serde::de::DeserializeOwned;
 use es_core::testing::{Projected, Reacted};
 use es_core::{
-    Aggregate, Clock, Context, Event, EventContext, EventStore, Events, FieldValue, Handle, HandledBy,
-    Metadata, Process, Projection, Projector, React, Reaction, ReadModel, Repository, RetryPolicy, Row,
-    RowIndex, StreamId, Transaction, Version,
+    Aggregate, Context, Event, EventContext, EventStore, Events, Handle, Metadata, Process, Projection,
+    Projector, React, Reaction, ReadModel, Repository, RetryPolicy, Row, StreamId, Transaction, Version,
 };
 use es_dynamo::embedded::Engine;
 use es_dynamo::import::Import;
@@ -29,9 +30,8 @@ fn assert_send<T>(_: impl Future<Output = T> + Send) {}
 #[allow(dead_code)] // compiling it is the test
 fn repository<A, C, E>(repository: &Repository<A>, id: &A::Id, command: impl Fn() -> C)
 where
-    A: Aggregate,
-    C: HandledBy<A> + Send + Sync,
-    C::Error: Send,
+    A: Handle<C, Error: Send>,
+    C: Send + Sync,
     E: Send,
 {
     assert_send(repository.execute(id, command()));
@@ -53,9 +53,8 @@ where
 #[allow(dead_code)]
 fn transaction<A, C>(store: &(impl EventStore + Clone), repository: &Repository<A>, id: &A::Id, command: C)
 where
-    A: Aggregate,
-    C: HandledBy<A> + Send + Sync + 'static,
-    C::Error: Into<Box<dyn Error + Send + Sync>>,
+    A: Handle<C, Error: Into<Box<dyn Error + Send + Sync>>>,
+    C: Send + Sync + 'static,
 {
     assert_send(Transaction::new(store).execute(repository, id, command).commit());
 }

@@ -1,8 +1,9 @@
 //! Rows whose type has changed since they were stored.
 
+use es_core::MemoryStore;
 use es_core::prelude::*;
+use es_core::read_model::ReadModelError;
 use es_core::serde::{Deserialize, Serialize};
-use es_core::{MemoryStore, ReadModelError};
 use es_tests::domain::{Account, Deposited};
 
 use super::support::{deposit, projector};

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use es_core::documents::Documents;
+use es_core::event::EventData;
 use es_core::feed::{Feed, Slice};
 use es_core::prelude::*;
 use es_core::projection::ProjectorBuilder;
 use es_core::serde::{Deserialize, Serialize};
 use es_core::store::Append;
-use es_core::{EventData, EventStore, ExpectedVersion, MemoryStore, RetryPolicy, StreamId};
+use es_core::{EventStore, ExpectedVersion, MemoryStore, RetryPolicy, StreamId};
 use es_tests::chaos::projections::VirtualTime;
 use es_tests::conformance::new_commit;
 use es_tests::domain::{Account, Deposit, Deposited, Withdraw, Withdrawn};

@@ -5,11 +5,12 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use es_core::MemoryStore;
+use es_core::event::EventData;
 use es_core::feed::EventFilter;
 use es_core::prelude::*;
 use es_core::projection::{OnFailure, ProjectError, SliceStatus, Tick, Transient};
 use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
-use es_core::{EventData, MAX_ERROR_TEXT, MemoryStore};
 use es_tests::domain::Deposited;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -255,7 +256,7 @@ async fn a_stopped_slice_tries_again_at_growing_intervals() {
         sleep(Duration::from_secs(1)).await;
         let progress = projector.progress().await.expect("progress");
         let Some((_, failure)) = progress.stopped().next() else { continue };
-        assert!(failure.error.len() <= MAX_ERROR_TEXT && failure.error.ends_with("(truncated)"));
+        assert!(failure.error.len() <= 2048 && failure.error.ends_with("(truncated)"));
         if failure.attempts as usize > intervals.len() {
             intervals.push((failure.retry_at.expect("it tries again") - failure.at).num_milliseconds());
         }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use es_core::event::EventData;
 use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice};
 use es_core::prelude::*;
 use es_core::projection::{Progress, ProjectError};
 use es_core::store::Append;
-use es_core::{EventData, EventStore, ExpectedVersion, MemoryStore, RetryPolicy};
+use es_core::{EventStore, ExpectedVersion, MemoryStore, RetryPolicy};
 use es_tests::conformance::new_commit;
 use es_tests::domain::{Account, Deposited, RateSet, SetRate, Withdrawn};
 use fastrand::Rng;

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use es_core::clock::ManualClock;
 use es_core::projection::{OnFailure, WaitError};
-use es_core::{ManualClock, MemoryStore, Projector, Version};
+use es_core::{MemoryStore, Projector, Version};
 use tokio::time::{Instant, timeout};
 
 use super::support::{Journal, deposit, projector, slice, stream, work};

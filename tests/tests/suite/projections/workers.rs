@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use es_core::clock::Clock;
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::testing::{Faults, FaultyStore};
-use es_core::{Clock, MemoryStore, Projector, ReadModel};
+use es_core::{MemoryStore, Projector, ReadModel};
 use es_tests::chaos::projections::VirtualTime;
 use tokio::time::{sleep, timeout};
 
