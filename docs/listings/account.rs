@@ -32,20 +32,20 @@ pub struct Account {
     balance: u64,
 }
 
-impl Apply<Opened> for Account {
-    fn apply(&mut self, _: &Opened) {
+#[handlers]
+impl Account {
+    #[apply]
+    fn opened(&mut self, _: &Opened) {
         self.open = true;
     }
-}
 
-impl Apply<Deposited> for Account {
-    fn apply(&mut self, event: &Deposited) {
+    #[apply]
+    fn deposited(&mut self, event: &Deposited) {
         self.balance += event.cents;
     }
-}
 
-impl Apply<Withdrawn> for Account {
-    fn apply(&mut self, event: &Withdrawn) {
+    #[apply]
+    fn withdrawn(&mut self, event: &Withdrawn) {
         self.balance -= event.cents;
     }
 }
@@ -74,31 +74,9 @@ pub struct Open {
     pub owner: String,
 }
 
-impl Handle<Open> for Account {
-    type Error = Refused;
-
-    fn handle(&self, command: &Open, _: &Context<Self>) -> Result<Events<Self>, Refused> {
-        if self.open {
-            return Err(Refused::AlreadyOpen);
-        }
-        Ok(Opened { owner: command.owner.clone() }.into())
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct Deposit {
     pub cents: u64,
-}
-
-impl Handle<Deposit> for Account {
-    type Error = Refused;
-
-    fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, Refused> {
-        if !self.open {
-            return Err(Refused::NotOpen);
-        }
-        Ok(Deposited { cents: command.cents }.into())
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -106,16 +84,32 @@ pub struct Withdraw {
     pub cents: u64,
 }
 
-impl Handle<Withdraw> for Account {
-    type Error = Refused;
+#[handlers]
+impl Account {
+    #[handle]
+    fn open(&self, command: &Open) -> Result<Opened, Refused> {
+        if self.open {
+            return Err(Refused::AlreadyOpen);
+        }
+        Ok(Opened { owner: command.owner.clone() })
+    }
 
-    fn handle(&self, command: &Withdraw, _: &Context<Self>) -> Result<Events<Self>, Refused> {
+    #[handle]
+    fn deposit(&self, command: &Deposit) -> Result<Deposited, Refused> {
+        if !self.open {
+            return Err(Refused::NotOpen);
+        }
+        Ok(Deposited { cents: command.cents })
+    }
+
+    #[handle]
+    fn withdraw(&self, command: &Withdraw) -> Result<Withdrawn, Refused> {
         if !self.open {
             return Err(Refused::NotOpen);
         }
         if command.cents > self.balance {
             return Err(Refused::Overdrawn { balance: self.balance });
         }
-        Ok(Withdrawn { cents: command.cents }.into())
+        Ok(Withdrawn { cents: command.cents })
     }
 }

@@ -17,6 +17,7 @@ pub struct Overview {
     pub accounts: ReadModel<AccountRow>,
 }
 
+#[handlers]
 impl Overview {
     pub fn new(store: &(impl Feed + Clone)) -> Self {
         Self { accounts: ReadModel::of::<Self>(store) }
@@ -27,23 +28,20 @@ impl Overview {
         row.balance = row.balance.checked_add_signed(cents).ok_or("a balance out of range")?;
         Ok(self.accounts.put(row)?)
     }
-}
 
-impl Project<Opened> for Overview {
-    async fn project(&mut self, event: &Opened, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn opened(&mut self, event: &Opened, ctx: &EventContext) -> Result<(), BoxError> {
         let (account, owner) = (ctx.id().to_owned(), event.owner.clone());
         Ok(self.accounts.put(AccountRow { account, owner, balance: 0 })?)
     }
-}
 
-impl Project<Deposited> for Overview {
-    async fn project(&mut self, event: &Deposited, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn deposited(&mut self, event: &Deposited, ctx: &EventContext) -> Result<(), BoxError> {
         self.add(ctx.id(), event.cents.try_into()?).await
     }
-}
 
-impl Project<Withdrawn> for Overview {
-    async fn project(&mut self, event: &Withdrawn, ctx: &EventContext) -> Result<(), BoxError> {
+    #[project]
+    async fn withdrawn(&mut self, event: &Withdrawn, ctx: &EventContext) -> Result<(), BoxError> {
         self.add(ctx.id(), -i64::try_from(event.cents)?).await
     }
 }
