@@ -371,7 +371,7 @@ async fn the_number_of_slices_is_what_it_is() {
     ];
     for error in errors {
         assert!(
-            error.to_string().contains("when the feed had 1 slices, and its settings have 4 now"),
+            error.to_string().contains("when the feed had 1 slices, and the settings now say 4"),
             "{error}"
         );
     }
