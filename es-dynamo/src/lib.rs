@@ -1,37 +1,106 @@
 //! An event store for [`es_core`] on Amazon DynamoDB, and on an embedded engine that runs the same code.
 //!
+//! [`DynamoStore`] stores the events of all aggregates in one table. A command takes at most two requests: one `Query`,
+//! which loads the aggregate from its newest snapshot, and one conditional `PutItem`, which appends its events as a single
+//! item. The [`Indexer`] follows the table's stream and makes all events available to projections, processes, and
+//! publishers. No command writes more than its own item for that.
+//!
+//! # Example
+//!
+//! On the embedded engine (feature `embedded`), which needs neither a server nor an account:
+//!
 //! ```
-//! use es_core::{EventStore, StreamId};
+//! # #[cfg(feature = "embedded")]
+//! # mod example {
+//! use es_core::prelude::*;
 //! use es_dynamo::DynamoStore;
 //!
-//! # #[cfg(feature = "embedded")]
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let store = DynamoStore::embedded().await?; // in production: DynamoStore::from_env().await?
-//! let head = store.head(&StreamId::new("order", "1001")?).await?;
-//! assert!(head.version.is_none());
+//! #[event]
+//! pub struct Deposited { pub cents: u64 }
+//!
+//! #[derive(Aggregate, Debug, Default)]
+//! #[aggregate(name = "account", id = String, events(Deposited))]
+//! pub struct Account { balance: u64 }
+//!
+//! impl Apply<Deposited> for Account {
+//!     fn apply(&mut self, event: &Deposited) { self.balance += event.cents; }
+//! }
+//!
+//! pub struct Deposit { pub cents: u64 }
+//!
+//! impl Handle<Deposit> for Account {
+//!     type Error = std::convert::Infallible;
+//!
+//!     fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+//!         Ok(Deposited { cents: command.cents }.into())
+//!     }
+//! }
+//!
+//! # pub async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = DynamoStore::embedded().await?; // on AWS: DynamoStore::from_env().await?
+//! let accounts: Repository<Account> = Repository::new(store);
+//! let ann = "ann".to_owned();
+//!
+//! accounts.execute(&ann, Deposit { cents: 500 }).await?;
+//! let done = accounts.execute(&ann, Deposit { cents: 200 }).await?;
+//! assert_eq!(done.state.balance, 700);
+//! assert_eq!((done.cost.requests, done.cost.write_units), (2, 1.0)); // a Query and a PutItem
 //! # Ok(())
+//! # }
+//! # }
+//! # #[cfg(feature = "embedded")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! #     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! #     runtime.block_on(example::run())
 //! # }
 //! # #[cfg(not(feature = "embedded"))]
 //! # fn main() {}
 //! ```
 //!
+//! # Concepts
+//!
+//! - The *table* has the keys `pk` and `sk`, a stream, and time to live. [`DynamoStore::create_table`] creates it.
+//! - A *commit* is one item in the partition of its stream, or several items written in one transaction if it exceeds
+//!   400 KB. Its sort key is the version of its first event, which makes concurrent writers collide.
+//! - A *snapshot* is one item in the same partition. It sorts after all commits, so one `Query` returns it with them.
+//! - A *failed condition* returns the existing item. Its commit id distinguishes a conflict from a lost response.
+//! - A *transaction* writes several streams, claims, an idempotency record, and your own items, at twice the units.
+//! - A *document* is one item beside the events: a checkpoint, a row of a read model, or a timeout.
+//! - The *feed* consists of slices. The *log* of a slice has pages, each of which refers to up to 64 commits.
+//! - *Indexers* append pages with conditional writes, so that each event is indexed once, without any locks.
+//! - The *reconciler* adds commits that indexers have missed, and audits a table and its feed.
+//! - The *cost* of each operation, in requests and capacity units, is part of its result ([`Cost`](es_core::Cost)).
+//!
+//! # Modules
+//!
+//! | item | content |
+//! |---|---|
+//! | [`DynamoStore`], [`DynamoStoreBuilder`], [`TableOptions`] | the store with the requests of each operation, its settings, and the creation of its table |
+//! | [`Indexer`], [`Reconciler`] | maintaining the feed |
+//! | [`lambda`] | indexing and publishing in AWS Lambda functions |
+//! | `embedded` | the DynamoDB engine in this process, in memory or in a file |
+//! | `kinesis` | publishing to Amazon Kinesis Data Streams |
+//! | [`import`] | copying events from the tables of other libraries |
+//! | [`names`] | the names by which consumers of the table's stream filter |
+//! | `testing` | fault injection below the SDK |
+//!
 //! # Features
 //!
-//! | feature | what it adds |
+//! | feature | content |
 //! |---|---|
 //! | `aws` (default) | [`DynamoStore::from_env`] and [`DynamoStoreBuilder::endpoint`]: the credentials chain and an HTTPS client |
-//! | `indexer` (default) | [`Indexer`]: indexes commits from the table's stream into the feed |
-//! | `embedded` | [`DynamoStore::embedded`]: a DynamoDB engine in this process, in memory or in a file |
-//! | `kinesis` | `kinesis::KinesisPublisher`: publishes events to Amazon Kinesis Data Streams |
-//! | `testing` | `testing::FaultyConnector`: injects faults into requests |
+//! | `indexer` (default) | [`Indexer`] |
+//! | `embedded` | [`DynamoStore::embedded`] and [`DynamoStore::embedded_at`] |
+//! | `kinesis` | `kinesis::KinesisPublisher` |
+//! | `testing` | `testing::FaultyConnector` |
 //!
 //! Without `aws` and `embedded`, create a store from your own [`aws_sdk_dynamodb::Client`].
 //!
-//! # The table
+//! # Where to read on
 //!
-//! The table has one item per commit, and one snapshot per stream; [`names`] documents every attribute. [`DynamoStore`]
-//! documents the requests of each operation and their costs.
+//! In the book in `docs/`: *Operations on AWS* has the permissions, the settings, and the costs; *The table format*
+//! specifies every item; *Design decisions* gives the reasons. [`es_core`] documents aggregates, repositories, and
+//! projections.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -57,4 +126,11 @@ pub use feed::lambda;
 pub use feed::reconciler::{AuditReport, ReconcileProgress, Reconciler, ReconcilerBuilder};
 pub use store::{DynamoStore, DynamoStoreBuilder};
 pub use table::admin::TableOptions;
-pub use table::names;
+
+/// The names by which a consumer of the table's stream filters: commits are the items whose [sort key](names::SORT_KEY)
+/// starts with [`COMMIT_PREFIX`](names::COMMIT_PREFIX).
+///
+/// The book's chapter on the table format specifies all names.
+pub mod names {
+    pub use crate::table::names::{COMMIT_PREFIX, PARTITION_KEY, SORT_KEY};
+}

@@ -52,8 +52,7 @@ impl Indexed {
     pub async fn start(indexing: Indexing) -> Result<Self, Failure> {
         let meter = Meter::of(is_of_the_indexer);
         let store = store(&embedded::Engine::in_memory()?, indexing.slices, Some(&meter)).await?;
-        let indexer =
-            Indexer::builder(&store).poll_interval(indexing.poll).linger(indexing.linger).build()?;
+        let indexer = Indexer::builder(&store).poll(indexing.poll).linger(indexing.linger).build()?;
         let running = tokio::spawn({
             let indexer = indexer.clone();
             async move { indexer.run().await }

@@ -1,16 +1,20 @@
 //! Small documents that consumers of the feed store: checkpoints, leases, rows of read models, timers.
 
 mod change;
+mod lease;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use change::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
+pub use lease::{ObservedLeases, fair_share};
 
 use crate::ids::IdSource;
 use crate::store::{MAX_ITEM_BYTES, StoreError};
@@ -337,23 +341,48 @@ impl DocumentPage {
     }
 }
 
+/// Lists all documents of a query, page by page, and ends after the last page or the first error. Pages may be empty.
+///
+/// ```
+/// # async fn example(store: es_core::MemoryStore) -> Result<(), es_core::StoreError> {
+/// use es_core::documents::{DocumentQuery, pages};
+/// use futures_util::TryStreamExt;
+///
+/// let mut pages = pages(&store, DocumentQuery::new("rates").prefix("EUR/"));
+/// while let Some(page) = pages.try_next().await? {
+///     for (name, document) in page.documents {
+///         println!("{name}: {}", document.body);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub fn pages<D: Documents + ?Sized>(
+    store: &D,
+    query: DocumentQuery,
+) -> BoxStream<'_, Result<DocumentPage, StoreError>> {
+    stream::try_unfold(Some(query), move |query| async move {
+        let Some(query) = query else { return Ok(None) };
+        let page = store.documents(&query).await?;
+        let next = page.next.clone().map(|after| query.after(Some(after)));
+        Ok(Some((page, next)))
+    })
+    .boxed()
+}
+
 /// Deletes all documents of a collection.
 pub(crate) async fn delete_all(
     store: &(impl Documents + ?Sized),
     collection: &str,
     ids: &dyn IdSource,
 ) -> Result<(), StoreError> {
-    let mut query = DocumentQuery::new(collection);
-    loop {
-        let page = store.documents(&query).await?;
+    let mut pages = pages(store, DocumentQuery::new(collection));
+    while let Some(page) = pages.try_next().await? {
         if !page.documents.is_empty() {
             let keys = page.documents.into_iter().map(|(name, _)| DocumentKey::new(collection, name));
             let set = ChangeSet::new(ids.new_id()).with_changes(keys.map(DocumentChange::delete));
             store.change(&set).await.map_err(ChangeError::into_store_error)?;
         }
-        if page.next.is_none() {
-            return Ok(());
-        }
-        query = query.after(page.next);
     }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::marker::PhantomData;
 
+use futures_util::TryStreamExt;
 use sha2::{Digest, Sha256};
 
 use super::index::{FieldValue, OrderFields, RowIndex};
@@ -11,7 +12,7 @@ use super::kind::KeyKind;
 use super::layout::{BUCKETS, Layout, decode};
 use super::{ReadModel, ReadModelError, Row};
 use crate::documents::{
-    ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, ExpectedDocument,
+    ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, ExpectedDocument, pages,
 };
 use crate::ids::{IdSource, RandomIds};
 
@@ -347,16 +348,16 @@ async fn page<T: Row>(
     Ok((decoded.collect::<Result<_, _>>()?, page.next))
 }
 
-async fn all_pages<T: Row>(rows: &ReadModel<T>, mut query: DocumentQuery) -> Result<Vec<T>, ReadModelError> {
+/// Returns the rows of all pages.
+async fn all_pages<T: Row>(rows: &ReadModel<T>, query: DocumentQuery) -> Result<Vec<T>, ReadModelError> {
     let mut all = Vec::new();
-    loop {
-        let (found, next) = page(rows, &query).await?;
-        all.extend(found);
-        if next.is_none() {
-            return Ok(all);
+    let mut pages = pages(&*rows.store, query);
+    while let Some(page) = pages.try_next().await? {
+        for (_, Document { body, .. }) in &page.documents {
+            all.push(decode(body)?);
         }
-        query.after = next;
     }
+    Ok(all)
 }
 
 pub(super) async fn all_rows<T: Row>(rows: &ReadModel<T>) -> Result<Vec<T>, ReadModelError> {
@@ -374,18 +375,13 @@ pub(super) async fn delete_rows<T: Row>(
     layout: &Layout,
 ) -> Result<(), ReadModelError> {
     for bucket in 0..BUCKETS {
-        let mut query = DocumentQuery::new(layout.bucket(bucket));
-        loop {
-            let page = store.documents(&query).await?;
+        let mut pages = pages(store, DocumentQuery::new(layout.bucket(bucket)));
+        while let Some(page) = pages.try_next().await? {
             for (key, document) in &page.documents {
                 let changes = layout.changes::<T>(key, ExpectedDocument::Any, Some(&document.body), None)?;
                 let set = ChangeSet::new(RandomIds.new_id()).with_changes(changes);
                 store.change(&set).await.map_err(ChangeError::into_store_error)?;
             }
-            if page.next.is_none() {
-                break;
-            }
-            query = query.after(page.next);
         }
     }
     Ok(())

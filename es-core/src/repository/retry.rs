@@ -95,7 +95,7 @@ impl RetryPolicy {
     }
 
     /// Returns the longest delay after `attempts` attempts.
-    pub(crate) fn longest_delay_after(&self, attempts: u32) -> Duration {
+    fn longest_delay_after(&self, attempts: u32) -> Duration {
         let growth = 2_u32.saturating_pow(attempts.saturating_sub(1));
         self.base_delay.saturating_mul(growth).min(self.max_delay)
     }

@@ -12,7 +12,7 @@ use super::projected::FixedClock;
 use super::scenario::faithful_data;
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
-use crate::documents::{DocumentKey, DocumentQuery, Documents};
+use crate::documents::{DocumentKey, DocumentQuery, pages};
 use crate::event::{CommitId, Event, EventData};
 use crate::events::Events;
 use crate::feed::Feed;
@@ -305,15 +305,11 @@ impl<P: Process> Reacted<P> {
         let mut due = Vec::new();
         let now = timeout::document(self.time.now() + chrono::Duration::milliseconds(1), "");
         for slice in self.store.slices().await.map_err(|error| error.to_string())?.iter() {
-            let mut query = DocumentQuery::new(timeout::collection(P::NAME, slice));
-            loop {
-                let page = self.store.documents(&query).await.map_err(|error| error.to_string())?;
+            let collection = timeout::collection(P::NAME, slice);
+            let mut pages = pages(&self.store, DocumentQuery::new(&collection));
+            while let Some(page) = pages.try_next().await.map_err(|error| error.to_string())? {
                 let names = page.documents.into_iter().map(|(name, _)| name).filter(|name| *name < now);
-                due.extend(names.map(|name| DocumentKey::new(&query.collection, name)));
-                if page.next.is_none() {
-                    break;
-                }
-                query = query.after(page.next);
+                due.extend(names.map(|name| DocumentKey::new(&collection, name)));
             }
         }
         Ok(due)

@@ -8,7 +8,7 @@ pub(crate) mod attempts;
 pub(crate) mod client;
 mod errors;
 mod item;
-pub mod names;
+pub(crate) mod names;
 pub(crate) mod responses;
 pub(crate) mod retry;
 mod sending;

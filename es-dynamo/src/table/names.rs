@@ -10,30 +10,30 @@ pub const PARTITION_KEY: &str = "pk";
 /// The sort key.
 pub const SORT_KEY: &str = "sk";
 /// The time at which an item expires, in seconds since 1970.
-pub const TIME_TO_LIVE: &str = "ttl";
+pub(crate) const TIME_TO_LIVE: &str = "ttl";
 
 /// The format of an item, a number; 1 if it is absent.
-pub const FORMAT: &str = "f";
+pub(crate) const FORMAT: &str = "f";
 
 /// The prefix of the sort keys of commits.
 pub const COMMIT_PREFIX: &str = "E#";
 /// The sort key of a snapshot.
-pub const SNAPSHOT_KEY: &str = "S#";
+pub(crate) const SNAPSHOT_KEY: &str = "S#";
 
 /// The prefix of the partition keys of claims.
-pub const CLAIM_PREFIX: &str = "$claim#";
+pub(crate) const CLAIM_PREFIX: &str = "$claim#";
 /// The sort key of a claim.
-pub const CLAIM_KEY: &str = "C#";
+pub(crate) const CLAIM_KEY: &str = "C#";
 /// The prefix of the partition keys of idempotency records.
-pub const RECORD_PREFIX: &str = "$once#";
+pub(crate) const RECORD_PREFIX: &str = "$once#";
 /// The second prefix of the partition keys of idempotency records of transactions.
-pub const TRANSACTION: &str = "$transaction#";
+pub(crate) const TRANSACTION: &str = "$transaction#";
 /// The prefix of the sort keys of idempotency records.
-pub const RECORD_KEY: &str = "I#";
+pub(crate) const RECORD_KEY: &str = "I#";
 /// The prefix of the partition keys of documents.
-pub const DOCUMENT_PREFIX: &str = "$doc#";
+pub(crate) const DOCUMENT_PREFIX: &str = "$doc#";
 /// The prefix of the sort keys of documents.
-pub const DOCUMENT_KEY: &str = "D#";
+pub(crate) const DOCUMENT_KEY: &str = "D#";
 
 /// The prefix of all partition keys that belong to the framework.
 pub(crate) const OWN_PARTITIONS: &str = "$";
@@ -41,110 +41,107 @@ pub(crate) const OWN_PARTITIONS: &str = "$";
 pub(crate) const OWN_SORT_KEYS: [&str; 4] = [COMMIT_PREFIX, SNAPSHOT_KEY, CLAIM_KEY, RECORD_KEY];
 
 /// The partition key of the feed's settings.
-pub const FEED: &str = "$feed";
+pub(crate) const FEED: &str = "$feed";
 /// The sort key of the feed's settings.
-pub const SETTINGS_KEY: &str = "C#";
+pub(crate) const SETTINGS_KEY: &str = "C#";
 /// The prefix of the partition keys of slices.
-pub const SLICE_PREFIX: &str = "$feed#";
+pub(crate) const SLICE_PREFIX: &str = "$feed#";
 /// The prefix of the sort keys of pages.
-pub const PAGE_PREFIX: &str = "P#";
+pub(crate) const PAGE_PREFIX: &str = "P#";
 /// The sort key of a summary.
-pub const SUMMARY_KEY: &str = "W";
+pub(crate) const SUMMARY_KEY: &str = "W";
 /// The prefix of the sort keys of the chunks of a summary.
-pub const CHUNK_PREFIX: &str = "W#";
+pub(crate) const CHUNK_PREFIX: &str = "W#";
 
 /// Commit: the version of its last event.
-pub const LAST_VERSION: &str = "lv";
+pub(crate) const LAST_VERSION: &str = "lv";
 /// Commit: its id.
-pub const COMMIT_ID: &str = "id";
+pub(crate) const COMMIT_ID: &str = "id";
 /// Commit and snapshot: the time at which the commit was decided.
-pub const TIME: &str = "at";
+pub(crate) const TIME: &str = "at";
 /// Commit: its metadata.
-pub const METADATA: &str = "md";
+pub(crate) const METADATA: &str = "md";
 /// Commit: its events.
-pub const EVENTS: &str = "ev";
+pub(crate) const EVENTS: &str = "ev";
 
 /// Part of a commit: the version of the commit's first event.
-pub const COMMIT_FIRST: &str = "cf";
+pub(crate) const COMMIT_FIRST: &str = "cf";
 /// Part of a commit: the version of the commit's last event.
-pub const COMMIT_LAST: &str = "cl";
+pub(crate) const COMMIT_LAST: &str = "cl";
 
 /// Event: its stored name.
-pub const EVENT_NAME: &str = "t";
+pub(crate) const EVENT_NAME: &str = "t";
 /// Event: the schema version of its payload.
-pub const EVENT_VERSION: &str = "v";
+pub(crate) const EVENT_VERSION: &str = "v";
 /// Event: its payload.
-pub const EVENT_PAYLOAD: &str = "p";
+pub(crate) const EVENT_PAYLOAD: &str = "p";
 
 /// Snapshot: the version of the last event in the state.
-pub const SNAPSHOT_VERSION: &str = "v";
+pub(crate) const SNAPSHOT_VERSION: &str = "v";
 /// Snapshot: the fingerprint of the state's shape.
-pub const FINGERPRINT: &str = "fp";
+pub(crate) const FINGERPRINT: &str = "fp";
 /// Snapshot and settings: the checksum.
-pub const CHECKSUM: &str = "ck";
+pub(crate) const CHECKSUM: &str = "ck";
 /// Snapshot: the state.
-pub const STATE: &str = "st";
+pub(crate) const STATE: &str = "st";
 /// Snapshot: the compressed state, instead of the state.
-pub const COMPRESSED_STATE: &str = "sz";
+pub(crate) const COMPRESSED_STATE: &str = "sz";
 /// Snapshot: the length of the compressed state before compression, in bytes.
-pub const STATE_LENGTH: &str = "sl";
+pub(crate) const STATE_LENGTH: &str = "sl";
 
 /// Claim: the stream that holds it.
-pub const HOLDER: &str = "h";
+pub(crate) const HOLDER: &str = "h";
 
 /// Idempotency record: the ranges of the events that were written.
-pub const RANGES: &str = "to";
+pub(crate) const RANGES: &str = "to";
 /// Idempotency record: the fingerprint of the command, if it has one.
-pub const COMMAND_FINGERPRINT: &str = "c";
+pub(crate) const COMMAND_FINGERPRINT: &str = "c";
 /// Range of events: their stream.
-pub const RANGE_STREAM: &str = "s";
+pub(crate) const RANGE_STREAM: &str = "s";
 /// Range of events: the version of the first.
-pub const RANGE_FIRST: &str = "f";
+pub(crate) const RANGE_FIRST: &str = "f";
 /// Range of events: the version of the last.
-pub const RANGE_LAST: &str = "l";
+pub(crate) const RANGE_LAST: &str = "l";
 
 /// Document: its revision.
-pub const REVISION: &str = "r";
+pub(crate) const REVISION: &str = "r";
 /// Document: its body.
-pub const BODY: &str = "b";
+pub(crate) const BODY: &str = "b";
 
 /// Settings and page: the number of slices. Summary: the number of chunks.
-pub const COUNT: &str = "n";
+pub(crate) const COUNT: &str = "n";
 /// Settings: the secret of the hashes of streams.
-pub const HASH_KEY: &str = "k";
+pub(crate) const HASH_KEY: &str = "k";
 
 /// Page: its id. Summary: the id of the last page that it includes.
-pub const PAGE_ID: &str = "id";
+pub(crate) const PAGE_ID: &str = "id";
 /// Page: the names of aggregates.
-pub const PAGE_AGGREGATES: &str = "a";
+pub(crate) const PAGE_AGGREGATES: &str = "a";
 /// Page: the stored names of events.
-pub const PAGE_KINDS: &str = "t";
+pub(crate) const PAGE_KINDS: &str = "t";
 /// Page: the references to commits.
-pub const PAGE_REFERENCES: &str = "r";
+pub(crate) const PAGE_REFERENCES: &str = "r";
 
 /// Summary: the position of the last event that it includes.
-pub const SUMMARY_THROUGH: &str = "u";
+pub(crate) const SUMMARY_THROUGH: &str = "u";
 /// Chunk: its content.
-pub const CHUNK_CONTENT: &str = "b";
+pub(crate) const CHUNK_CONTENT: &str = "b";
 
 /// The highest position that a sort key can contain.
 pub(crate) const LAST_POSITION: Position = Position::new(9_999_999_999_999_999_999);
 
 /// Returns the partition key of a slice.
-#[must_use]
-pub fn feed_partition(slice: Slice) -> String {
+pub(crate) fn feed_partition(slice: Slice) -> String {
     format!("{SLICE_PREFIX}{slice}")
 }
 
 /// Returns the sort key of the page whose first event has `position`.
-#[must_use]
-pub fn page_key(position: Position) -> String {
+pub(crate) fn page_key(position: Position) -> String {
     format!("{PAGE_PREFIX}{:020}", position.get())
 }
 
 /// Returns the sort key of a chunk.
-#[must_use]
-pub fn chunk_key(through: Position, index: u32) -> String {
+pub(crate) fn chunk_key(through: Position, index: u32) -> String {
     format!("{}{index:06}", chunks_key(through))
 }
 
@@ -160,8 +157,7 @@ pub(crate) fn position_of(sort_key: &str) -> Option<Position> {
 }
 
 /// Returns the sort key of the commit whose first event has `version`.
-#[must_use]
-pub fn commit_key(version: es_core::Version) -> String {
+pub(crate) fn commit_key(version: es_core::Version) -> String {
     format!("{COMMIT_PREFIX}{:012}", version.get())
 }
 

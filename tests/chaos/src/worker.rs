@@ -95,7 +95,7 @@ impl<R: Release> Workers<R> {
         let bonuses = R::bonuses(Repository::new(store.clone()));
         let publishing = Publishing::new("published", broker, envelope as Envelopes);
         Ok(Self {
-            indexer: Indexer::builder(store).lease_time(LEASE).build()?,
+            indexer: Indexer::builder(store).lease(LEASE).build()?,
             totals: Projector::builder(store.clone(), R::totals(&feed)).lease(LEASE).build(),
             bonuses: Projector::process_builder(store.clone(), bonuses).lease(LEASE).build(),
             publishing: Projector::builder(store.clone(), publishing).lease(LEASE).build(),

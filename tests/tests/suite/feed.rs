@@ -14,7 +14,7 @@ use es_dynamo::{DynamoStore, Reconciler, lambda, names};
 use es_tests::domain::{Account, Deposit, Deposited, Withdraw, Withdrawn};
 use serde_json::{Value, json};
 
-use crate::engine;
+use crate::{commit_key, engine};
 
 /// Tells the feed that something has happened to the account `id`.
 async fn tell(store: &DynamoStore, id: &str) {
@@ -148,7 +148,7 @@ fn text(text: &str) -> AttributeValue {
 #[tokio::test]
 async fn a_commit_that_is_gone_is_an_error_that_names_it() {
     let (store, _) = told().await;
-    delete(&store, "account#bob", &names::commit_key(Version::new(4))).await;
+    delete(&store, "account#bob", &commit_key(4)).await;
     let read = FeedRead::new(Slice::new(0), Position::NONE);
     let page = store.read_feed(&read).await.expect("reads");
     assert_eq!((page.entries.len(), page.through, page.is_last), (4, Position::new(7), false), "up to there");
@@ -160,6 +160,11 @@ async fn a_commit_that_is_gone_is_an_error_that_names_it() {
     // A reader that does not need it is not stopped.
     let filter = EventFilter::none().with_events("account", ["Withdrawn"]);
     assert_eq!(store.read_feed(&read.filter(filter)).await.expect("reads").entries.len(), 2);
+}
+
+/// Returns the sort key of the page whose first event has `position`.
+fn page_key(position: u64) -> String {
+    format!("P#{position:020}")
 }
 
 async fn delete(store: &DynamoStore, partition: &str, sort: &str) {
@@ -245,7 +250,7 @@ async fn an_operator_can_get_past_a_commit_that_is_missing() {
     let other_id = json!({ "id": { "S": "00000000-0000-0000-0000-0000000000ff" } });
     for damage in [json!(null), other_id, json!({ "id": null })] {
         let (store, _) = told().await;
-        let key = names::commit_key(Version::new(2));
+        let key = commit_key(2);
         let place = HashMap::from([
             (names::PARTITION_KEY.to_owned(), text("account#ann")),
             (names::SORT_KEY.to_owned(), text(&key)),
@@ -256,8 +261,8 @@ async fn an_operator_can_get_past_a_commit_that_is_missing() {
             let get = store.client().get_item().table_name(store.table_name()).set_key(Some(place));
             let mut item = get.send().await.expect("reads").item.expect("is there");
             match damage["id"]["S"].as_str() {
-                Some(id) => item.insert(names::COMMIT_ID.to_owned(), text(id)),
-                None => item.remove(names::COMMIT_ID),
+                Some(id) => item.insert("id".to_owned(), text(id)),
+                None => item.remove("id"),
             };
             let put = store.client().put_item().table_name(store.table_name());
             put.set_item(Some(item)).send().await.expect("writes");
@@ -303,7 +308,7 @@ async fn a_feed_that_lost_its_end_stops_those_who_read_it() {
     projector.run_until_caught_up().await.expect("runs");
     seen.take();
     for page in [9, 10] {
-        delete(&store, "$feed#0", &names::page_key(Position::new(page))).await;
+        delete(&store, "$feed#0", &page_key(page)).await;
     }
     let elsewhere = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
     let elsewhere = elsewhere.build().expect("a valid name");
@@ -348,21 +353,20 @@ async fn the_number_of_slices_is_what_it_is() {
     }
     // Changed by hand.
     let get = store.client().get_item().table_name(store.table_name());
-    let get =
-        get.key(names::PARTITION_KEY, text(names::FEED)).key(names::SORT_KEY, text(names::SETTINGS_KEY));
+    let get = get.key(names::PARTITION_KEY, text("$feed")).key(names::SORT_KEY, text("C#"));
     let mut item = get.send().await.expect("reads").item.expect("is there");
     let put = async |item: HashMap<String, AttributeValue>| {
         let put = store.client().put_item().table_name(store.table_name());
         put.set_item(Some(item)).send().await.expect("writes");
     };
-    item.insert(names::COUNT.to_owned(), AttributeValue::N("4".to_owned()));
+    item.insert("n".to_owned(), AttributeValue::N("4".to_owned()));
     put(item).await;
     for error in [store.verify_table().await, open(None).verify_table().await] {
         let error = error.expect_err("was changed");
         assert!(error.to_string().contains("changed manually"), "{error}");
     }
     // Made again, by a process that takes another number.
-    delete(&store, names::FEED, names::SETTINGS_KEY).await;
+    delete(&store, "$feed", "C#").await;
     let other = open(Some(4));
     other.slices().await.expect("are made");
     let errors = [
@@ -381,9 +385,9 @@ async fn the_number_of_slices_is_what_it_is() {
 async fn a_missing_or_damaged_page_is_an_error_and_no_gap() {
     for damage in [None, Some(json!({ "r": [] })), Some(json!({ "r": ["0 9 0 x"] }))] {
         let (store, _) = told().await;
-        let page = names::page_key(Position::new(5));
+        let page = page_key(5);
         let key = HashMap::from([
-            (names::PARTITION_KEY.to_owned(), text(&names::feed_partition(Slice::new(0)))),
+            (names::PARTITION_KEY.to_owned(), text("$feed#0")),
             (names::SORT_KEY.to_owned(), text(&page)),
         ]);
         match &damage {
@@ -395,7 +399,7 @@ async fn a_missing_or_damaged_page_is_an_error_and_no_gap() {
                 let list = damage["r"].as_array().expect("a list").iter();
                 let list = list.map(|value: &Value| text(value.as_str().expect("a text")));
                 let mut item = key;
-                item.insert(names::PAGE_REFERENCES.to_owned(), AttributeValue::L(list.collect()));
+                item.insert("r".to_owned(), AttributeValue::L(list.collect()));
                 let put = store.client().put_item().table_name(store.table_name());
                 put.set_item(Some(item)).send().await.expect("writes");
             }
@@ -434,7 +438,7 @@ async fn a_damaged_stream_stops_no_other() {
 
 /// The record of a commit of one event, as a table's stream has it.
 fn record_of(stream: &str, first: u64) -> Value {
-    let keys = json!({ "pk": { "S": stream }, "sk": { "S": names::commit_key(Version::new(first)) } });
+    let keys = json!({ "pk": { "S": stream }, "sk": { "S": commit_key(first) } });
     let event = json!({ "M": { "t": { "S": "Forged" }, "p": { "S": "{}" } } });
     let mut image = keys.clone();
     image["lv"] = json!({ "N": first.to_string() });

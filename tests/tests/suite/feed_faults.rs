@@ -47,10 +47,10 @@ fn open(engine: &Engine, faults: Option<&Faults>, slices: Option<u32>) -> Dynamo
 async fn index(store: &DynamoStore, time: Duration, dies: bool) {
     let second = Duration::from_secs(1);
     let indexer = Indexer::builder(store)
-        .poll_interval(second / 2)
+        .poll(second / 2)
         .linger(second / 5)
-        .refresh_interval(second * 5)
-        .lease_time(second * 10)
+        .refresh(second * 5)
+        .lease(second * 10)
         .reconcile_segments(2)
         .build()
         .expect("has a client");

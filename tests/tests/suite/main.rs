@@ -23,3 +23,8 @@ mod projections;
 mod publishing;
 mod recorder;
 mod workers;
+
+/// Returns the sort key of the commit whose first event has the version `first`.
+fn commit_key(first: u64) -> String {
+    format!("E#{first:012}")
+}

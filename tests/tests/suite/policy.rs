@@ -158,7 +158,7 @@ async fn use_everything(store: &DynamoStore) {
 /// All that an indexer does that has never run before: it reconciles, too.
 async fn index_everything(store: &DynamoStore) {
     let soon = std::time::Duration::from_millis(10);
-    let indexer = Indexer::builder(store).poll_interval(soon).refresh_interval(soon);
+    let indexer = Indexer::builder(store).poll(soon).refresh(soon);
     let indexer = indexer.build().expect("has a client");
     let running = tokio::spawn({
         let indexer = indexer.clone();

@@ -256,8 +256,7 @@ impl<'a, P: Projection> Held<'a, P> {
         let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
         let at = settings.clock.now();
         let retry_at = settings.restart.allows_another(attempts).then(|| {
-            let longest = settings.restart.longest_delay_after(attempts);
-            let delay = longest.mul_f64(0.5 + fastrand::f64() / 2.0);
+            let delay = settings.restart.equal_jitter_delay_after(attempts);
             at + chrono::Duration::from_std(delay).unwrap_or_default()
         });
         Ended::Failed(Box::new(Failure { event, error, at, attempts, retry_at, unknown_version: None }))

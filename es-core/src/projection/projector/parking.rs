@@ -9,7 +9,7 @@ use super::failure::{FailedEvent, Parked};
 use super::handling::Handled;
 use super::held::{Ended, Held, Outage};
 use super::state::{Names, SliceState, Slot, decode, encode};
-use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents};
+use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents, pages};
 use crate::error_text::error_text;
 use crate::event::EventData;
 use crate::feed::{FeedEntry, Position};
@@ -26,21 +26,21 @@ pub(super) async fn parked(
     slot: Slot,
     after: Option<String>,
 ) -> Result<Vec<(String, Parked)>, ProjectorError> {
-    let mut query = DocumentQuery::new(names.parked(slot)).after(after);
-    loop {
-        let page = store.documents(&query).await?;
+    let collection = names.parked(slot);
+    let mut pages = pages(store, DocumentQuery::new(&collection).after(after));
+    while let Some(page) = pages.try_next().await? {
         // An empty page is not the end.
-        if page.documents.is_empty() && page.next.is_some() {
-            query = query.after(page.next);
+        if page.documents.is_empty() {
             continue;
         }
         let decode = |(name, document): (String, _)| {
-            let mut parked: Parked = decode(&DocumentKey::new(&query.collection, &name), &document)?;
+            let mut parked: Parked = decode(&DocumentKey::new(&collection, &name), &document)?;
             parked.build = slot.build;
             Ok((name, parked))
         };
         return page.documents.into_iter().map(decode).collect();
     }
+    Ok(Vec::new())
 }
 
 /// Returns the document of a parked event or timeout.

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::TryStreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::accepted::{Gap, PassedOver};
 use super::failure::{Delay, FailedEvent, Failure};
-use crate::documents::{ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision};
+use crate::documents::{
+    ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision, pages,
+};
 use crate::event::without_values;
 use crate::feed::{Feed, FeedAnchor, Position, Slice, mismatch};
 use crate::projection::{EventContext, ProjectorError, timeout};
@@ -63,10 +66,6 @@ impl Names {
 
     pub(super) fn parked_timeout(&self, slot: Slot, name: &str) -> DocumentKey {
         DocumentKey::new(self.parked(slot), format!("timeout#{name}"))
-    }
-
-    fn all(&self) -> DocumentQuery {
-        DocumentQuery::new(&self.collection)
     }
 }
 
@@ -242,18 +241,13 @@ impl Overview {
         names: &Names,
     ) -> Result<Self, ProjectorError> {
         let mut overview = Self::default();
-        let mut query = names.all();
-        loop {
-            let page = store.documents(&query).await?;
+        let mut pages = pages(store, DocumentQuery::new(&names.collection));
+        while let Some(page) = pages.try_next().await? {
             for (name, document) in page.documents {
-                let key = DocumentKey::new(&query.collection, &name);
-                overview.add(&key, &document)?;
+                overview.add(&DocumentKey::new(&names.collection, name), &document)?;
             }
-            if page.next.is_none() {
-                return Ok(overview);
-            }
-            query = query.after(page.next);
         }
+        Ok(overview)
     }
 
     fn add(&mut self, key: &DocumentKey, document: &Document) -> Result<(), ProjectorError> {

@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::held::Ended;
 use super::state::{Names, Overview, Revised, Sign, SliceState, Slot, encode};
 use super::stop::{Signals, Stop, either};
-use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, Revision};
+use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, ObservedLeases, Revision};
 use crate::error_text::error_text;
 use crate::feed::{EventFilter, Slices};
 use crate::ids::{IdSource, RandomIds};
@@ -67,7 +67,7 @@ async fn work<P: Projection>(inner: &Arc<Inner<P>>, signals: &Signals) -> Result
         slices,
         filter: caught(|| inner.projection.filter()).ok(),
         has_looked: false,
-        seen: BTreeMap::new(),
+        seen: ObservedLeases::new(inner.settings.lease),
         announced: BTreeMap::new(),
         stopped: BTreeMap::new(),
         free: BTreeMap::new(),
@@ -132,8 +132,8 @@ struct Worker<P> {
     filter: Option<EventFilter>,
     has_looked: bool,
     // Points in time are of the monotonic clock, because the wall clock may step.
-    /// The last heartbeat of each worker, and when it was first seen.
-    seen: BTreeMap<Uuid, (Revision, Duration)>,
+    /// The heartbeats of the workers, which are their leases.
+    seen: ObservedLeases<Uuid>,
     /// The heartbeats of workers whose lease expiry was logged as awaited.
     announced: BTreeMap<Uuid, Revision>,
     /// The stopped slots, with their revision and when that was first seen.
@@ -312,7 +312,7 @@ impl<P: Projection> Worker<P> {
         let slots: Vec<Slot> =
             builds.flat_map(|build| self.slices.iter().map(move |slice| Slot { build, slice })).collect();
         let now = self.now();
-        let share = self.share(slots.len());
+        let share = self.seen.share(&self.id, slots.len());
         let mut working = 0;
         for (slot, running) in &self.running {
             running.set_has_others(self.seen.len() > 1);
@@ -341,7 +341,7 @@ impl<P: Projection> Worker<P> {
         for slot in slots {
             let state = overview.slice(*slot);
             let owner = state.value.owner.filter(|owner| *owner != self.id);
-            let is_owned = owner.is_some_and(|owner| self.seen.contains_key(&owner));
+            let is_owned = owner.is_some_and(|owner| self.seen.contains(&owner));
             if !is_owned && !self.running.contains_key(slot) && self.may_try(*slot, &state, now) {
                 free.push(Taken { slot: *slot, state, extra_until: Duration::ZERO });
             }
@@ -353,7 +353,7 @@ impl<P: Projection> Worker<P> {
         }
         let is_others = |slot: Slot| {
             let owner = overview.slice(slot).value.owner;
-            owner.is_some_and(|owner| owner != self.id && self.seen.contains_key(&owner))
+            owner.is_some_and(|owner| owner != self.id && self.seen.contains(&owner))
         };
         self.inner.delays.retain(|slot| slots.contains(&slot) && !is_others(slot));
         free.retain(|free| !self.avoided.contains_key(&free.slot));
@@ -397,13 +397,12 @@ impl<P: Projection> Worker<P> {
     /// Logs each lease whose expiry this worker awaits, once.
     fn announce(&mut self, overview: &Overview, now: Duration) {
         let lease = self.inner.settings.lease;
-        for (owner, (revision, since)) in &self.seen {
-            let unchanged = now.saturating_sub(*since);
+        for (owner, revision, unchanged) in self.seen.iter(now) {
             // A live worker sends three heartbeats per lease.
             if *owner == self.id || unchanged <= lease / 2 {
                 continue;
             }
-            if self.announced.insert(*owner, *revision) == Some(*revision) {
+            if self.announced.insert(*owner, revision) == Some(revision) {
                 continue;
             }
             let slices = overview.slices.values().filter(|state| state.value.owner == Some(*owner)).count();
@@ -417,39 +416,21 @@ impl<P: Projection> Worker<P> {
                 );
             }
         }
-        self.announced.retain(|owner, _| self.seen.contains_key(owner));
+        self.announced.retain(|owner, _| self.seen.contains(owner));
     }
 
     /// Records heartbeats. A worker without a heartbeat for the duration of a lease is removed.
     async fn watch(&mut self, overview: &Overview) {
         let now = self.now();
-        self.seen.retain(|worker, _| overview.workers.contains_key(worker));
-        for (worker, revision) in &overview.workers {
-            let seen = self.seen.entry(*worker).or_insert((*revision, now));
-            if seen.0 != *revision {
-                *seen = (*revision, now);
-            }
-        }
-        let lease = self.inner.settings.lease;
-        let gone: Vec<_> = self
-            .seen
-            .iter()
-            .filter(|(worker, (_, since))| **worker != self.id && now.saturating_sub(*since) > lease)
-            .map(|(worker, (revision, _))| (*worker, *revision))
-            .collect();
-        for (worker, revision) in gone {
+        self.seen.observe(overview.workers.iter().map(|(worker, revision)| (*worker, *revision)), now);
+        let expired = self.seen.expired(now).map(|(worker, revision)| (*worker, revision));
+        let expired: Vec<_> = expired.filter(|(worker, _)| *worker != self.id).collect();
+        for (worker, revision) in expired {
             self.seen.remove(&worker);
             let set = self.changes().delete(self.names.worker(worker), ExpectedDocument::At(revision));
             // If the worker is alive after all, its heartbeat has changed and is not deleted.
             let _ = self.inner.store.change(&set).await;
         }
-    }
-
-    /// Returns the number of slots that are this worker's share.
-    fn share(&self, slots: usize) -> usize {
-        let workers = self.seen.len().max(1);
-        let before = self.seen.keys().filter(|worker| **worker < self.id).count();
-        slots / workers + usize::from(before < slots % workers)
     }
 
     async fn give_sign(&self) -> Result<(), ProjectorError> {

@@ -38,7 +38,7 @@ pub use progress::IndexerProgress;
 /// or whose stream has lost records because no indexer ran for a day.
 ///
 /// On the embedded engine, the indexer is notified of commits of its own process immediately, and finds those of other
-/// processes on the same file within [`poll_interval`](IndexerBuilder::poll_interval).
+/// processes on the same file within [`poll`](IndexerBuilder::poll).
 ///
 /// Checkpoints and leases are stored in [documents](es_core::documents). They are only hints: the feed itself shows which
 /// events are indexed, so that no event is indexed twice or missed if checkpoints are lost.
@@ -172,7 +172,7 @@ pub struct IndexerBuilder {
 impl IndexerBuilder {
     /// Sets how long to wait before polling an empty shard again (default: 500 ms). AWS allows five reads per second and
     /// shard.
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
+    pub fn poll(mut self, interval: Duration) -> Self {
         self.settings.poll = interval;
         self
     }
@@ -185,14 +185,14 @@ impl IndexerBuilder {
     }
 
     /// Sets how often to look for new shards and other indexers (default: every 10 s).
-    pub fn refresh_interval(mut self, interval: Duration) -> Self {
+    pub fn refresh(mut self, interval: Duration) -> Self {
         self.settings.refresh = interval;
         self
     }
 
     /// Sets the lease duration (default: 30 s). Shards whose owner has not renewed its lease in time are taken over, which
     /// is safe even if that owner still runs.
-    pub fn lease_time(mut self, time: Duration) -> Self {
+    pub fn lease(mut self, time: Duration) -> Self {
         self.settings.lease = time;
         self
     }

@@ -1,11 +1,14 @@
 //! The plan of a worker: which shards it acquires, based on the stored checkpoints and leases.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use es_core::StoreError;
 use es_core::documents::{
-    ChangeSet, Document, DocumentKey, DocumentQuery, Documents, ExpectedDocument, Revision,
+    ChangeSet, Document, DocumentKey, DocumentQuery, Documents, ExpectedDocument, ObservedLeases, Revision,
+    fair_share, pages,
 };
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -39,8 +42,10 @@ pub(crate) struct View<'a> {
     pub(crate) me: Uuid,
     /// The shards that it owns.
     pub(crate) mine: &'a HashSet<String>,
-    /// Returns whether the lease of a shard has not expired.
-    pub(crate) alive: &'a dyn Fn(&str, Revision) -> bool,
+    /// The leases of all shards, as observed by the worker.
+    pub(crate) leases: &'a ObservedLeases<String>,
+    /// The monotonic time.
+    pub(crate) now: Duration,
     /// Returns whether a checkpoint is so old that its position may have expired, or was written by a wrong clock.
     pub(crate) is_stale: &'a dyn Fn(&ShardState) -> bool,
 }
@@ -86,8 +91,8 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
         })
         .collect();
     let owner = |shard: &Shard| -> Option<Uuid> {
-        let (ShardState { owner, .. }, revision) = known(&shard.id)?;
-        owner.filter(|owner| *owner != view.me && (view.alive)(&shard.id, *revision))
+        let (ShardState { owner, .. }, _) = known(&shard.id)?;
+        owner.filter(|owner| *owner != view.me && !view.leases.is_expired(&shard.id, view.now))
     };
     let mut owned: HashMap<Uuid, Vec<&Shard>> = HashMap::new();
     let mut free = Vec::new();
@@ -97,7 +102,8 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
             None => free.push(shard),
         }
     }
-    let share = ready.len().div_ceil(owned.len() + 1);
+    // Workers without shards are unknown, so there is no common order of workers, and each rounds up.
+    let share = fair_share(ready.len(), owned.len() + 1, 0);
     let wanted = share.saturating_sub(view.mine.len());
     plan.acquire.extend(free.iter().take(wanted).map(|shard| shard.id.clone()));
     if plan.acquire.is_empty() && wanted > 0 {
@@ -137,9 +143,8 @@ fn shard_key(shard: &str) -> DocumentKey {
 /// Reads the ledger. A document that cannot be decoded counts as lost.
 pub(crate) async fn read_ledger(documents: &dyn Documents) -> Result<Ledger, StoreError> {
     let mut ledger = Ledger::default();
-    let mut after = None;
-    loop {
-        let page = documents.documents(&DocumentQuery::new(COLLECTION).prefix(SHARD).after(after)).await?;
+    let mut pages = pages(documents, DocumentQuery::new(COLLECTION).prefix(SHARD));
+    while let Some(page) = pages.try_next().await? {
         for (name, document) in page.documents {
             let Some(shard) = name.strip_prefix(SHARD) else { continue };
             if let Some(state) = decode(&document) {
@@ -149,11 +154,8 @@ pub(crate) async fn read_ledger(documents: &dyn Documents) -> Result<Ledger, Sto
                 ledger.shards.insert(shard.to_owned(), (ShardState::default(), document.revision));
             }
         }
-        after = page.next;
-        if after.is_none() {
-            return Ok(ledger);
-        }
     }
+    Ok(ledger)
 }
 
 fn decode(document: &Document) -> Option<ShardState> {
@@ -201,8 +203,13 @@ mod tests {
 
     fn of(ledger: &Ledger, shards: &[Shard], mine: &[&str], dead: &[&str]) -> Plan {
         let mine = mine.iter().map(|shard| (*shard).to_owned()).collect();
-        let alive = |shard: &str, _| !dead.contains(&shard);
-        plan(ledger, shards, &View { me: ME, mine: &mine, alive: &alive, is_stale: &|state| state.at < 0 })
+        let lease = Duration::from_secs(30);
+        let mut leases = ObservedLeases::new(lease);
+        let revisions = || ledger.shards.iter().map(|(shard, (_, revision))| (shard.clone(), *revision));
+        leases.observe(revisions().filter(|(shard, _)| dead.contains(&shard.as_str())), Duration::ZERO);
+        leases.observe(revisions(), lease);
+        let is_stale = |state: &ShardState| state.at < 0;
+        plan(ledger, shards, &View { me: ME, mine: &mine, leases: &leases, now: lease, is_stale: &is_stale })
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! A worker: acquires shards, reads them, and requests a reconciliation if records may have been missed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::documents::{Documents, ExpectedDocument, Revision};
+use es_core::documents::{Documents, ExpectedDocument, ObservedLeases};
 use es_core::{StoreError, error_text};
 use futures_util::future;
 use futures_util::future::{BoxFuture, Either, FutureExt};
@@ -62,15 +62,17 @@ type Reading<'a> = FuturesUnordered<BoxFuture<'a, (String, ShardEnd)>>;
 struct Run<'a> {
     me: Uuid,
     mine: HashSet<String>,
-    /// When each checkpoint was first seen as it is, by this process' own clock.
-    seen: HashMap<String, (Revision, Instant)>,
+    /// The start of the run. Monotonic times are relative to it.
+    started: Instant,
+    /// The leases of all shards. Checkpoints renew them.
+    leases: ObservedLeases<String>,
     /// Shards whose checkpoints have expired.
     trimmed: HashSet<String>,
     /// Shards that were acquired, and are not being read yet.
     acquired: Vec<Lease>,
     reconciling: Option<BoxFuture<'a, Result<Ended, StoreError>>>,
-    /// When the reconciliation of another one was first seen as it is.
-    others: Option<(Revision, Instant)>,
+    /// The pending reconciliation of another worker. Its progress renews the lease.
+    others: ObservedLeases<()>,
 }
 
 impl Worker {
@@ -79,11 +81,12 @@ impl Worker {
         let mut run = Run {
             me: Uuid::new_v4(),
             mine: HashSet::new(),
-            seen: HashMap::new(),
+            started: Instant::now(),
+            leases: ObservedLeases::new(self.settings.lease),
             trimmed: HashSet::new(),
             acquired: Vec::new(),
             reconciling: None,
-            others: None,
+            others: ObservedLeases::new(self.settings.lease),
         };
         let mut reading = Reading::new();
         let mut outage = self.outages.of("managing the shards of the table's stream");
@@ -202,24 +205,16 @@ impl Worker {
         // The ledger is read first: a shard that is created in between does not need an entry yet.
         let mut ledger = plan::read_ledger(&*self.documents).await?;
         let shards = self.source.shards().await?;
-        let now = Instant::now();
-        run.seen.retain(|shard, _| ledger.shards.contains_key(shard));
-        for (shard, (_, revision)) in &ledger.shards {
-            let seen = run.seen.entry(shard.clone()).or_insert((*revision, now));
-            if seen.0 != *revision {
-                *seen = (*revision, now);
-            }
-        }
+        let now = run.started.elapsed();
+        let revisions = ledger.shards.iter().map(|(shard, (_, revision))| (shard.clone(), *revision));
+        run.leases.observe(revisions, now);
         let plan = {
-            let alive = |shard: &str, revision| {
-                let seen = run.seen.get(shard).filter(|(same, _)| *same == revision);
-                seen.is_none_or(|(_, since)| since.elapsed() < self.settings.lease)
-            };
             let is_stale = |state: &ShardState| {
                 let age = (self.clock)().saturating_sub(state.at).unsigned_abs();
                 u128::from(age) > MAX_CHECKPOINT_AGE.as_millis()
             };
-            let view = View { me: run.me, mine: &run.mine, alive: &alive, is_stale: &is_stale };
+            let (me, mine, leases) = (run.me, &run.mine, &run.leases);
+            let view = View { me, mine, leases, now, is_stale: &is_stale };
             plan(&ledger, &shards, &view)
         };
 
@@ -259,24 +254,11 @@ impl Worker {
                 None => return Ok(false),
             }
             run.reconciling = None;
-            run.others = None;
         }
-        let Some(revision) = revision.filter(|_| pending) else {
-            run.others = None;
-            return Ok(true);
-        };
-        if run.reconciling.is_some() {
-            return Ok(true);
-        }
-        // The state of a reconciliation that another worker runs changes continually.
-        let since = match run.others {
-            Some((same, since)) if same == revision => since,
-            _ => {
-                run.others = Some((revision, Instant::now()));
-                Instant::now()
-            }
-        };
-        if missed || since.elapsed() >= self.settings.lease {
+        let now = run.started.elapsed();
+        let pending = revision.filter(|_| pending && run.reconciling.is_none());
+        run.others.observe(pending.map(|revision| ((), revision)), now);
+        if pending.is_some() && (missed || run.others.is_expired(&(), now)) {
             self.progress.update(|progress| progress.reconciling = true);
             run.reconciling = Some(self.reconcile().boxed());
         }

@@ -11,8 +11,7 @@ es_tests::documents_conformance!(std::sync::Arc::new(engine::dynamo_store().awai
 async fn indexed() -> std::sync::Arc<dyn es_core::feed::Feed> {
     let store = engine::dynamo_store().await;
     let soon = std::time::Duration::from_millis(20);
-    let indexer =
-        es_dynamo::Indexer::builder(&store).poll_interval(soon).linger(soon).refresh_interval(soon * 10);
+    let indexer = es_dynamo::Indexer::builder(&store).poll(soon).linger(soon).refresh(soon * 10);
     let indexer = indexer.build().expect("has a client for the stream");
     tokio::spawn(async move { indexer.run().await.expect("runs") });
     std::sync::Arc::new(store)

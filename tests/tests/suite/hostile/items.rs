@@ -11,6 +11,7 @@ use super::damage::damage;
 use super::domain::Ledger;
 use super::table::Stored;
 use super::{STREAM, fold};
+use crate::commit_key;
 
 /// Stands in every payload, in metadata and states, and may stand in no error.
 pub(crate) const SECRET: &str = "sEcReT";
@@ -98,7 +99,7 @@ fn commit_items(bytes: &mut Unstructured<'_>, commit: &Commit) -> Result<Vec<Sto
             let metadata = serde_json::to_string(&*commit.metadata).expect("has a JSON form");
             item["md"] = json!({ "S": metadata });
         }
-        items.push(stored(es_dynamo::names::commit_key(first), item));
+        items.push(stored(commit_key(first.get()), item));
         first = last.next();
     }
     Ok(items)

@@ -15,6 +15,8 @@ use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, Indexer, IndexerBuilder, Reconciler, names};
 use es_tests::domain::{Account, Deposit};
 
+use crate::commit_key;
+
 /// How long something may take that happens at once on a machine with nothing else to do.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -29,7 +31,7 @@ async fn store() -> DynamoStore {
 
 fn quick(store: &DynamoStore) -> IndexerBuilder {
     let soon = Duration::from_millis(20);
-    Indexer::builder(store).poll_interval(soon).linger(soon).refresh_interval(soon).lease_time(soon * 10)
+    Indexer::builder(store).poll(soon).linger(soon).refresh(soon).lease(soon * 10)
 }
 
 /// Runs an indexer until it is told to stop.
@@ -211,7 +213,7 @@ async fn the_audit_finds_what_is_wrong() {
     deposit(&store, 3, 2).await;
     Reconciler::builder(&store).build().run().await.expect("reconciles");
     check(&store, 9).await;
-    let key = |version| AttributeValue::S(names::commit_key(Version::new(version)));
+    let key = |version| AttributeValue::S(commit_key(version));
     let delete = async |id: u64, version| {
         let request = store.client().delete_item().table_name(store.table_name());
         let request = request.key(names::PARTITION_KEY, AttributeValue::S(account(id).to_string()));
@@ -239,7 +241,7 @@ async fn the_audit_finds_what_is_wrong() {
     let get = store.client().get_item().table_name(store.table_name());
     let get = get.key(names::PARTITION_KEY, AttributeValue::S(account(1).to_string()));
     let mut item = get.key(names::SORT_KEY, key(1)).send().await.expect("reads").item.expect("is there");
-    item.remove(names::COMMIT_ID);
+    item.remove("id");
     let put = store.client().put_item().table_name(store.table_name());
     put.set_item(Some(item)).send().await.expect("writes");
     let report = Reconciler::builder(&store).build().audit().await.expect("goes on");

@@ -117,7 +117,7 @@ fn assert_told(log: &[Line], message: &str) {
 fn an_indexer_warns_at_once_and_then_once_a_minute() {
     for source in [Source::Stream, Source::Outbox] {
         let log = log_of(source, async |store, stop| {
-            let indexer = Indexer::builder(&store).poll_interval(POLL).build().expect("has a source");
+            let indexer = Indexer::builder(&store).poll(POLL).build().expect("has a source");
             let shutdown = async {
                 stop.await;
                 indexer.shutdown();

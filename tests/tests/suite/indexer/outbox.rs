@@ -44,7 +44,7 @@ async fn open(path: &Path) -> DynamoStore {
 
 /// Looks for commits of other processes only when a test would have failed long ago.
 fn deaf(store: &DynamoStore) -> Indexer {
-    quick(store).poll_interval(Duration::from_secs(600)).build().expect("has an outbox")
+    quick(store).poll(Duration::from_secs(600)).build().expect("has an outbox")
 }
 
 #[tokio::test]
