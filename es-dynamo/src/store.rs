@@ -40,7 +40,7 @@ const DEFAULT_TABLE: &str = "events";
 #[cfg(feature = "aws")]
 const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 
-/// An event store in a DynamoDB table. Clones share everything.
+/// An event store in a DynamoDB table. Clones share the table, the feed, and the clients.
 ///
 /// # Requests
 ///
@@ -55,8 +55,8 @@ const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 /// | change one document, several documents | 1 | `PutItem` or `DeleteItem`, `TransactWriteItems` |
 ///
 /// A commit is one item. Its sort key is the version of its first event, so that writers that start from the same version
-/// collide. An item is never changed after it is written. A commit of more than 400 KB, the maximum size of an item, is
-/// stored in several items, up to 4 MB, which are written in one transaction at twice the cost.
+/// collide. Items of commits are never changed. A commit of more than 400 KB, the maximum size of an item, is split into
+/// several items, up to 4 MB in total, which are written in one transaction at twice the units.
 ///
 /// # Lost responses
 ///
@@ -73,7 +73,7 @@ pub struct DynamoStore {
     pub(crate) feed: Arc<TableFeed>,
 }
 
-/// Builds a [`DynamoStore`]: its table, and the client to reach it.
+/// Builds a [`DynamoStore`].
 ///
 /// ```
 /// # fn example(client: aws_sdk_dynamodb::Client) -> Result<(), es_core::StoreError> {
@@ -116,43 +116,43 @@ impl DynamoStore {
     /// Credentials, region, and endpoint come from the standard sources: environment variables, profiles, the role of the
     /// container or of the instance
     /// ([documentation](https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html)). The environment
-    /// variable `ES_DYNAMO_TABLE` sets the table (default: `events`), which has to exist: see
+    /// variable `ES_DYNAMO_TABLE` sets the table (default: `events`), which must exist: see
     /// [`create_table`](Self::create_table).
     ///
-    /// The client waits 2 s for a connection, 5 s for the response to an attempt, and 30 s for all attempts of a
-    /// request; [`builder`](Self::builder) has methods to change that.
+    /// The timeouts are 2 s for a connection, 5 s for an attempt, and 30 s for all attempts of a request. The
+    /// [`builder`](Self::builder) can change them.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when the table's name is not allowed.
+    /// [`StoreError::Invalid`] if DynamoDB does not allow the name of the table.
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env() -> Result<Self, StoreError> {
         Self::builder().from_env().await.build()
     }
 
-    /// Creates a store in memory, on a DynamoDB engine in this process.
+    /// Creates a store in memory, on an embedded DynamoDB engine.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Backend`] when the engine cannot be started.
+    /// [`StoreError::Backend`] if the engine cannot be started.
     #[cfg(feature = "embedded")]
     #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
     pub async fn embedded() -> Result<Self, StoreError> {
         Engine::in_memory()?.store().await
     }
 
-    /// Opens a store in a file, which is created if it does not exist.
+    /// Opens a store in a file, on an embedded DynamoDB engine. The file is created if it does not exist.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] when the file cannot be opened, or is not a database of the engine, or its table
-    /// has another shape; [`StoreError::Backend`] when the file is damaged or the disk is full.
+    /// [`StoreError::Setup`] if the file cannot be opened, is not a database of the engine, or has a table of another shape.
+    /// [`StoreError::Backend`] if the file is damaged or the disk is full.
     #[cfg(feature = "embedded")]
     #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
     pub async fn embedded_at(path: impl AsRef<std::path::Path>) -> Result<Self, StoreError> {
         let path = path.as_ref().to_owned();
-        // It may wait for a lock that another program holds.
+        // Opening may block on a lock of another program.
         let opened = tokio::task::spawn_blocking(|| Engine::in_file(path)).await;
         opened.map_err(|error| StoreError::Backend(error.into()))??.store().await
     }
@@ -194,8 +194,8 @@ impl DynamoStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] names every difference, and says what to do; [`StoreError::Corrupt`] if the settings of the
-    /// feed were changed.
+    /// [`StoreError::Setup`], which names every difference and says what to do. [`StoreError::Corrupt`] if the settings of
+    /// the feed were changed.
     pub async fn verify_table(&self) -> Result<(), StoreError> {
         let table = self.verify().await?;
         self.table.warn_if_unprotected(&table).await;
@@ -218,14 +218,18 @@ impl DynamoStore {
             return Ok(table);
         }
         Err(StoreError::setup(
-            format!("the table `{}` is not an event store's: {}", self.table.name, differences.join("; ")),
+            format!(
+                "the table `{}` is not that of an event store: {}",
+                self.table.name,
+                differences.join("; ")
+            ),
             None,
         ))
     }
 
     /// Returns the client that the store was built with.
     #[must_use]
-    #[expect(clippy::misnamed_getters, reason = "the other one leaves some responses undecoded")]
+    #[expect(clippy::misnamed_getters, reason = "the internal client does not decode all responses")]
     pub fn client(&self) -> &Client {
         &self.table.given
     }
@@ -317,11 +321,11 @@ impl Documents for DynamoStore {
 /// | operation | requests | kind |
 /// |---|---|---|
 /// | read from a slice | 1, and 1 for each 100 commits | `Query` of pages, `BatchGetItem` of the commits that match the filter, both eventually consistent |
-/// | read from a position inside a page | 1 more | `Query` of that page |
+/// | read from a position within a page, without an anchor | 1 more | `Query` of that page |
 /// | get the end of a slice | 1 | `Query` of one item, strongly consistent |
 /// | get the indexed version of a stream | 1 if an indexer runs in this process, otherwise 2 or more | `Query` of new pages; otherwise of the summary and the newest pages |
 ///
-/// An `Indexer`, or a [Lambda function](crate::lambda), indexes commits from the table's stream into the feed.
+/// An `Indexer`, or a [Lambda function](crate::lambda), adds commits from the table's stream to the feed.
 #[async_trait]
 impl Feed for DynamoStore {
     async fn slices(&self) -> Result<Slices, StoreError> {
@@ -357,7 +361,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] when the engine has a table of another shape.
+    /// [`StoreError::Setup`] if the engine has a table of another shape.
     pub async fn store(&self) -> Result<DynamoStore, StoreError> {
         let store = DynamoStore::builder().engine(self).build()?;
         // The engine has no backups, and a file can be deleted in any case.
@@ -388,7 +392,7 @@ impl DynamoStoreBuilder {
     /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint).
     ///
     /// Set its timeouts: by default, the SDK waits for a response indefinitely. The clients that this builder creates have
-    /// these:
+    /// these timeouts:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -403,7 +407,7 @@ impl DynamoStoreBuilder {
     /// ```
     ///
     /// If the client has interceptors, for example to encrypt and decrypt items, they see all requests and responses.
-    /// Without interceptors, loads are faster: commits are decoded from the text of the response, without the SDK's items.
+    /// Without interceptors, loads are faster, because commits are decoded directly from the text of the response.
     pub fn client(mut self, client: Client) -> Self {
         self.client = Some(client);
         self
@@ -417,11 +421,9 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Uses the embedded `engine`, where an [`Indexer`](crate::Indexer) learns of commits from the engine instead of a
-    /// stream.
+    /// Uses the embedded `engine`, and its outbox instead of a stream.
     ///
-    /// A [`client`](Self::client) that is set after this is used for requests. It must be a client of the same
-    /// engine.
+    /// A [`client`](Self::client) that is set afterwards is used for requests. It must be a client of the same engine.
     ///
     /// ```
     /// # #[cfg(feature = "embedded")]
@@ -460,7 +462,7 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Uses clients from the environment, and the table unless one is set: see [`DynamoStore::from_env`].
+    /// Uses clients from the environment, and the name of the table unless one is set; see [`DynamoStore::from_env`].
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(mut self) -> Self {
@@ -482,8 +484,8 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Sets how long the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) wait for a
-    /// connection: 2 s by default.
+    /// Sets how long the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) wait for a connection
+    /// (default: 2 s).
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -491,8 +493,8 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Sets how long the clients of [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) wait for the
-    /// response to one attempt, from the connection to the last byte: 5 s by default. Then the SDK tries again.
+    /// Sets the timeout of an attempt, from the connection to the last byte of the response, for the clients of
+    /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) (default: 5 s). Afterwards, the SDK retries the request.
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
@@ -500,9 +502,9 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Sets how long all attempts of a request of the clients of [`from_env`](Self::from_env) and
-    /// [`endpoint`](Self::endpoint) take together, with the pauses between them: 30 s by default. Then the request fails
-    /// with [`StoreError::Unavailable`].
+    /// Sets the timeout of a request with all its attempts and the delays between them, for the clients of
+    /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) (default: 30 s). Afterwards, the request fails with
+    /// [`StoreError::Unavailable`].
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {
@@ -510,7 +512,7 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Creates the clients that were not given.
+    /// Creates the clients that are not set.
     #[cfg(feature = "aws")]
     fn make_clients(&mut self) {
         let timeouts = self.timeouts.clone().build();
@@ -549,12 +551,12 @@ impl DynamoStoreBuilder {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
         if !(3..=255).contains(&name.len()) || !name.bytes().all(allowed) {
             return Err(StoreError::invalid(format!(
-                "`{name}` cannot be the name of a table: it needs 3 to 255 letters, digits, `_`, `.` or `-`"
+                "`{name}` is not a valid name of a table: use 3 to 255 letters, digits, `_`, `.`, or `-`"
             )));
         }
         let Some(client) = self.client else {
             return Err(StoreError::invalid(
-                "a store needs a client: call `client`, `from_env` or `endpoint` on the builder",
+                "a store needs a client: call `client`, `from_env`, or `endpoint` on the builder",
             ));
         };
         #[cfg(feature = "embedded")]

@@ -1,4 +1,4 @@
-//! Requests that fail on purpose, below the SDK: where networks and servers fail.
+//! Fault injection below the SDK, where networks and servers fail.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use aws_smithy_types::body::SdkBody;
 use es_core::testing::{Fault, Faults};
 use serde_json::{Value, json};
 
-/// A connector whose requests fail as [`Faults`] plans it.
+/// A connector that injects [`Faults`] into requests.
 ///
-/// The SDK sees the same failures as with a faulty network or server, so the tests include the SDK's own retries.
+/// The SDK sees the failures of a faulty network or server, so that tests include the retries of the SDK.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -31,19 +31,19 @@ use serde_json::{Value, json};
 /// # }
 /// ```
 ///
-/// Limit the faults to some requests with [`only`](Self::only), and put one connector around another for faults of
+/// [`only`](Self::only) limits the faults to some requests. Connectors can be nested to inject different faults into
 /// different requests.
 #[derive(Clone)]
 pub struct FaultyConnector<C> {
     connector: C,
     faults: Faults,
-    concerns: Arc<Concerns>,
+    filter: Arc<Filter>,
 }
 
-/// Whether a request is concerned, by its operation and its body.
-type Concerns = dyn Fn(&str, &str) -> bool + Send + Sync;
+/// Returns whether faults are injected into a request, given its operation and its body.
+type Filter = dyn Fn(&str, &str) -> bool + Send + Sync;
 
-/// The codes of refusals other than throttling.
+/// The error codes of refusals other than throttling.
 const REFUSALS: [&str; 5] = [
     "ExpiredTokenException",
     "AccessDeniedException",
@@ -52,7 +52,8 @@ const REFUSALS: [&str; 5] = [
     "ResourceNotFoundException",
 ];
 
-/// Responses that are not from DynamoDB, or not whole: without a body here, it is one half of the real one.
+/// The statuses and bodies of responses that are not from DynamoDB, or are truncated: `None` is the first half of the real
+/// body.
 const UNREADABLE: [(u16, Option<&str>); 9] = [
     (200, Some("")),
     (200, Some("{}")),
@@ -66,14 +67,14 @@ const UNREADABLE: [(u16, Option<&str>); 9] = [
 ];
 
 impl<C: HttpConnector + Clone + 'static> FaultyConnector<C> {
-    /// `connector`, with `faults`.
+    /// Returns a connector that injects `faults` into the requests of `connector`.
     #[must_use]
     pub fn new(connector: C, faults: Faults) -> Self {
-        Self { connector, faults, concerns: Arc::new(|_, _| true) }
+        Self { connector, faults, filter: Arc::new(|_, _| true) }
     }
 
-    /// Lets all requests pass for which `concerns` returns `false`. It is called with the name of the operation, such as
-    /// `PutItem`, and with the body.
+    /// Injects faults only into requests for which `filter` returns `true`. It is called with the name of the operation, such
+    /// as `PutItem`, and with the body (default: all requests).
     ///
     /// ```
     /// use es_core::testing::Faults;
@@ -86,12 +87,12 @@ impl<C: HttpConnector + Clone + 'static> FaultyConnector<C> {
     /// # }
     /// ```
     #[must_use]
-    pub fn only(mut self, concerns: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
-        self.concerns = Arc::new(concerns);
+    pub fn only(mut self, filter: impl Fn(&str, &str) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Arc::new(filter);
         self
     }
 
-    /// The connector as the SDK takes it.
+    /// Returns the connector in the form that the SDK takes.
     #[must_use]
     pub fn into_shared(self) -> SharedHttpConnector {
         SharedHttpConnector::new(self)
@@ -104,7 +105,7 @@ impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
         let operation = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = operation.rsplit('.').next().unwrap_or_default().to_owned();
         let body = request.body().bytes().unwrap_or_default();
-        if !(self.concerns)(&operation, &String::from_utf8_lossy(body)) {
+        if !(self.filter)(&operation, &String::from_utf8_lossy(body)) {
             return connector.call(request);
         }
         match self.faults.next() {
@@ -113,8 +114,8 @@ impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
                 HttpConnectorFuture::ready(conflict_of(&request))
             }
             Some(Fault::PageCut(part)) if operation == "Query" => HttpConnectorFuture::new(async move {
-                let answer = connector.call(request).await?;
-                cut(answer, part)
+                let response = connector.call(request).await?;
+                cut(response, part)
             }),
             Some(Fault::TransactionConflict | Fault::PageCut(_) | Fault::Stale(_)) => connector.call(request),
             Some(Fault::Delayed(delay)) => HttpConnectorFuture::new(async move {
@@ -123,15 +124,15 @@ impl<C: HttpConnector + Clone + 'static> HttpConnector for FaultyConnector<C> {
             }),
             Some(Fault::AnswerLost) => HttpConnectorFuture::new(async move {
                 let _ = connector.call(request).await;
-                Err(ConnectorError::io("the answer was lost on purpose".into()))
+                Err(ConnectorError::io("the response was lost on purpose".into()))
             }),
             Some(Fault::AnswerUnreadable(which)) => {
-                // One half of the requests is carried out.
-                let (is_carried_out, which) = (which >= 0.5, which * 2.0 % 1.0);
+                // Half of the requests are executed.
+                let (is_executed, which) = (which >= 0.5, which * 2.0 % 1.0);
                 let (status, body) = *select(&UNREADABLE, which);
                 HttpConnectorFuture::new(async move {
-                    let answer = if is_carried_out { Some(connector.call(request).await?) } else { None };
-                    let whole = answer.as_ref().and_then(|answer| answer.body().bytes()).unwrap_or_default();
+                    let real = if is_executed { Some(connector.call(request).await?) } else { None };
+                    let whole = real.as_ref().and_then(|real| real.body().bytes()).unwrap_or_default();
                     let body = body.map_or(&whole[..whole.len() / 2], str::as_bytes);
                     response(status, body.to_vec())
                 })
@@ -161,18 +162,18 @@ impl<C: fmt::Debug> fmt::Debug for FaultyConnector<C> {
     }
 }
 
-/// One of several, by a number from 0 to 1.
+/// Selects an element by a number from 0 to 1.
 fn select<T>(all: &[T], which: f64) -> &T {
     &all[((which * all.len() as f64) as usize).min(all.len() - 1)]
 }
 
-/// What the service says when it refuses.
+/// Returns the response with which the service refuses a request.
 fn refusal(status: u16, code: &str) -> Result<HttpResponse, ConnectorError> {
     let code = format!("com.amazonaws.dynamodb.v20120810#{code}");
     response(status, json!({ "__type": code, "message": "on purpose" }).to_string())
 }
 
-/// What the service says when another transaction is at the first item of this one.
+/// Returns the response to a transaction whose first item is in another transaction.
 fn conflict_of(request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let body: Value = read(request.body())?;
     let items = body["TransactItems"].as_array().map_or(1, Vec::len);
@@ -186,17 +187,17 @@ fn conflict_of(request: &HttpRequest) -> Result<HttpResponse, ConnectorError> {
     response(400, cancelled.to_string())
 }
 
-/// The answer to a Query that ends earlier, as if it had met the limit of a page.
-fn cut(answer: HttpResponse, part: f64) -> Result<HttpResponse, ConnectorError> {
-    let status = answer.status().as_u16();
-    let mut body: Value = read(answer.body())?;
+/// Truncates the response to a Query, as if it had reached the maximum size of a page.
+fn cut(whole: HttpResponse, part: f64) -> Result<HttpResponse, ConnectorError> {
+    let status = whole.status().as_u16();
+    let mut body: Value = read(whole.body())?;
     let Some(items) = body.get_mut("Items").and_then(Value::as_array_mut).filter(|items| items.len() > 1)
     else {
-        return Ok(answer);
+        return Ok(whole);
     };
     let kept = 1 + ((items.len() - 1) as f64 * part) as usize;
     if kept == items.len() {
-        return Ok(answer);
+        return Ok(whole);
     }
     items.truncate(kept);
     let last = &items[kept - 1];

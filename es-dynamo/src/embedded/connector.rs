@@ -1,4 +1,4 @@
-//! The connector from the SDK to the engine: HTTP without a network.
+//! The connector between the SDK and the engine, which replaces HTTP.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 
-use super::operations::{Answer, carry_out};
+use super::operations::{Answer, execute};
 use super::storage::Storage;
 
 /// Sends requests of the SDK to an engine.
@@ -49,11 +49,11 @@ impl HttpConnector for Connector {
             )));
         };
         if self.in_place {
-            return HttpConnectorFuture::ready(response(carry_out(&storage, &target, &body)));
+            return HttpConnectorFuture::ready(response(execute(&storage, &target, &body)));
         }
         HttpConnectorFuture::new(async move {
-            // The engine blocks, as a database in a file has to.
-            let answer = tokio::task::spawn_blocking(move || carry_out(&storage, &target, &body))
+            // The engine blocks while it reads and writes its file.
+            let answer = tokio::task::spawn_blocking(move || execute(&storage, &target, &body))
                 .await
                 .map_err(|error| ConnectorError::other(error.into(), None))?;
             response(answer)

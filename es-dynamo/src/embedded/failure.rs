@@ -1,7 +1,7 @@
 //! Failures of SQLite, with messages that say what to do.
 //!
-//! The engine reports them as texts. Those of SQLite are part of its interface
-//! ([result codes](https://www.sqlite.org/rescode.html)), and the engine adds three.
+//! The engine reports failures as messages. The messages of SQLite are part of its interface
+//! ([result codes](https://www.sqlite.org/rescode.html)); the engine adds three.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use es_core::StoreError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
     kind: Kind,
-    said: String,
+    message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,15 +44,15 @@ const TEXTS: [(&str, Kind); 11] = [
 ];
 
 impl Failure {
-    pub(crate) fn of(said: &str) -> Self {
-        let found = TEXTS.iter().find(|(text, _)| said.contains(text));
+    pub(crate) fn of(message: &str) -> Self {
+        let found = TEXTS.iter().find(|(text, _)| message.contains(text));
         let kind = found.map_or(Kind::Other, |(_, kind)| *kind);
-        // The engine's advice is about features that this crate does not have.
-        let said = match kind {
+        // The engine's message recommends features that this crate does not have.
+        let message = match kind {
             Kind::NotADatabase => "file is not a database".to_owned(),
-            _ => said.to_owned(),
+            _ => message.to_owned(),
         };
-        Self { kind, said }
+        Self { kind, message }
     }
 
     /// Returns whether the request may succeed later without a repair. A write with such a failure may have reached the
@@ -86,19 +86,19 @@ impl fmt::Display for Failure {
             Kind::Io => "the file of the embedded engine cannot be read or written: check the disk",
             Kind::Other => "the embedded engine failed",
         };
-        write!(f, "{advice} ({})", self.said)
+        write!(f, "{advice} ({})", self.message)
     }
 }
 
 impl std::error::Error for Failure {}
 
-/// The error of a file that could not be opened.
+/// Returns the error for a file that could not be opened.
 pub(crate) fn open_error(path: &Path, error: &DynoxideError) -> StoreError {
     let failure = Failure::of(&error.to_string());
     let path = path.display();
     let reason = match failure.kind {
         Kind::NotADatabase => format!(
-            "the file {path} is not a database of the embedded engine: choose another one, or restore it from a backup"
+            "the file {path} is not a database of the embedded engine: choose another file, or restore it from a backup"
         ),
         Kind::ReadOnly => {
             format!("the file {path} is read-only: grant write access to it and to its directory")
@@ -111,7 +111,7 @@ pub(crate) fn open_error(path: &Path, error: &DynoxideError) -> StoreError {
         }
         Kind::Full | Kind::Damaged | Kind::Io | Kind::Other => return StoreError::Backend(failure.into()),
     };
-    StoreError::setup(reason, Some(failure.said.into()))
+    StoreError::setup(reason, Some(failure.message.into()))
 }
 
 #[cfg(test)]
@@ -119,8 +119,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_pass_is_waited_for() {
-        for (said, is_transient) in [
+    fn failures_are_transient_or_permanent() {
+        for (message, is_transient) in [
             ("backend: database or disk is full", false),
             ("backend: database disk image is malformed", false),
             ("backend: not a valid database", false),
@@ -130,8 +130,8 @@ mod tests {
             ("backend: I/O error: disk I/O error", true),
             ("backend: something else", true),
         ] {
-            let failure = Failure::of(said);
-            assert_eq!(failure.is_transient(), is_transient, "{said}");
+            let failure = Failure::of(message);
+            assert_eq!(failure.is_transient(), is_transient, "{message}");
             let error = failure.clone().into_store_error();
             assert_eq!(matches!(error, StoreError::Unavailable(_)), is_transient, "{error:?}");
             assert!(!failure.to_string().contains("feature"), "{failure}");

@@ -1,12 +1,12 @@
-//! DynamoDB in this process: the client of the SDK, on an engine that needs no network.
+//! An embedded DynamoDB engine, which needs no network.
 //!
-//! The engine is [dynoxide](https://docs.rs/dynoxide-rs), on SQLite. Requests go through the SDK as they do on AWS,
-//! including retries; only sending them is a function call. The engine is meant for development and tests. It does not
-//! limit throughput as a real table does.
+//! The engine is [dynoxide](https://docs.rs/dynoxide-rs), on SQLite. Requests go through the SDK as on AWS, including
+//! retries; only sending them is a function call. The engine is intended for development and tests. Unlike a table on AWS,
+//! it does not limit throughput.
 //!
 //! A table has an outbox instead of a stream: each commit is added in the transaction that stores it, and an
 //! [`Indexer`](crate::Indexer) removes it once it is in the feed. The cost of a command does not depend on the number of
-//! earlier commands. Several processes may use one file; an indexer of any of them indexes the commits of all.
+//! earlier commands. Several processes can use one file, and an indexer in any of them indexes the commits of all.
 //!
 //! A permanent failure, such as a full disk or a damaged file, is reported immediately as [`StoreError::Backend`].
 
@@ -34,7 +34,7 @@ pub(crate) use outbox::Outbox;
 #[cfg(feature = "indexer")]
 pub(crate) use outbox::Unindexed;
 
-/// An engine. Clones share it.
+/// An embedded DynamoDB engine. Clones share it.
 ///
 /// ```
 /// use es_dynamo::embedded::Engine;

@@ -16,7 +16,7 @@ pub(crate) struct Answer {
 }
 
 /// Executes a request, whose target is for example `DynamoDB_20120810.PutItem`, and whose body is the input.
-pub(crate) fn carry_out(storage: &Storage, target: &str, body: &[u8]) -> Answer {
+pub(crate) fn execute(storage: &Storage, target: &str, body: &[u8]) -> Answer {
     let operation = target.rsplit('.').next().unwrap_or_default();
     let answer = match dispatch(storage, operation, body) {
         Ok(body) => Answer { status: 200, body },
@@ -24,7 +24,7 @@ pub(crate) fn carry_out(storage: &Storage, target: &str, body: &[u8]) -> Answer 
         Err(error) if error.status_code() >= 500 => failed(&Failure::of(&error.to_string())),
         Err(error) => Answer { status: error.status_code(), body: error.to_json() },
     };
-    // Here, so that it also happens if the response is lost, or the caller no longer waits for it.
+    // The notification is sent here, so that it does not depend on the caller, which may no longer wait for the response.
     if WRITES.contains(&operation) && may_hold_commit(body) {
         storage.written.notify(usize::MAX);
     }
@@ -91,7 +91,7 @@ fn failed(failure: &Failure) -> Answer {
     Answer { status, body }
 }
 
-/// Returns the body of the error for an unknown operation.
+/// Returns the body of the error response for an unknown operation.
 fn unknown(operation: &str) -> String {
     let message = format!("the embedded engine has no operation {operation}");
     serde_json::json!({ "__type": "com.amazon.coral.service#UnknownOperationException", "message": message })
@@ -107,5 +107,5 @@ fn unreadable(error: serde_json::Error) -> DynoxideError {
 }
 
 fn unwritable(error: serde_json::Error) -> DynoxideError {
-    DynoxideError::InternalServerError(format!("the answer cannot be written: {error}"))
+    DynoxideError::InternalServerError(format!("the response cannot be encoded: {error}"))
 }

@@ -1,9 +1,9 @@
 //! The outbox: the commits of a table that are not in the feed yet.
 //!
 //! A trigger adds each commit in the transaction that stores it, in every process. An indexer removes the commits that are
-//! in the feed. So no commit is lost if a process dies between the two, and finding out whether any is left takes one
-//! query of a table that is empty most of the time. The table has no stream, because the engine keeps all records of a
-//! stream, and reads them in every write.
+//! in the feed. Therefore, no commit is lost if a process dies in between, and checking for remaining commits is one query of
+//! a table that is usually empty. The table has no stream, because the engine keeps all records of a stream, and reads them
+//! in every write.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use crate::table::names;
 #[cfg(feature = "indexer")]
 use event_listener::EventListener;
 
-/// Commits beyond these bytes are left for the next read.
+/// The size in bytes of the commits at which a read ends.
 #[cfg(feature = "indexer")]
-const MOST_BYTES: usize = 4 * 1024 * 1024;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// What the engine puts before a key of type S.
+/// The prefix that the engine adds to keys of type S.
 const TEXT_KEY: &str = "S:";
 
 /// The outbox of one table.
@@ -36,9 +36,9 @@ pub(crate) struct Outbox {
 pub(crate) struct Unindexed {
     /// The partition and the JSON of each commit's item.
     pub(crate) commits: Vec<(String, String)>,
-    /// The number of the last one.
+    /// The number of the last commit.
     pub(crate) last: i64,
-    /// When the first one was written, in milliseconds since 1970.
+    /// When the first commit was written, in milliseconds since 1970.
     pub(crate) since: Option<i64>,
 }
 
@@ -96,7 +96,7 @@ impl Outbox {
                 let mut bytes = 0;
                 let mut statement = connection.prepare_cached(&query)?;
                 let mut rows = statement.query([i64::try_from(limit).unwrap_or(i64::MAX)])?;
-                while bytes < MOST_BYTES
+                while bytes < MAX_BYTES
                     && let Some(row) = rows.next()?
                 {
                     unindexed.last = row.get(0)?;
@@ -129,7 +129,7 @@ impl fmt::Debug for Outbox {
     }
 }
 
-/// The statements for one table. The engine's own tables have names with `::` too, which no table of DynamoDB has.
+/// The SQL statements for one table. Names with `::`, which the engine also uses, are not allowed for tables of DynamoDB.
 struct Sql {
     table: String,
     outbox: String,
@@ -163,7 +163,7 @@ impl Sql {
         )
     }
 
-    /// Numbers are never reused, so that no commit is removed that was not read.
+    /// Returns the statements that create the outbox. Numbers are never reused, so that no unread commit is removed.
     fn create(&self) -> String {
         let Self { table, outbox, trigger } = self;
         let (create_trigger, is_commit) = (self.trigger(), Self::is_commit("item"));
@@ -221,10 +221,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn holds_commits_and_nothing_else() {
+    async fn contains_only_commits() {
         let engine = Engine::in_memory().expect("starts");
         let store = engine.store().await.expect("creates");
-        assert_eq!(count(&engine, "events::outbox").await, 0, "the feed's settings are no commits");
+        assert_eq!(count(&engine, "events::outbox").await, 0, "the settings of the feed are not a commit");
         for number in 0..5 {
             store.append(&append(number)).await.expect("appends");
             store.append(&append(number)).await.expect_err("conflicts");
@@ -239,14 +239,14 @@ mod tests {
         let rest = outbox.read(3).await.expect("reads");
         assert_eq!((rest.commits.len(), rest.last), (2, 5));
         outbox.remove(rest.last).await.expect("removes");
-        // A number of a removed commit would let a slower reader remove a commit that it has not read.
+        // If numbers were reused, a slower reader could remove a commit that it has not read.
         store.append(&append(9)).await.expect("appends");
         assert_eq!(outbox.read(3).await.expect("reads").last, 6);
     }
 
-    /// Two connections share a database in memory, and so the limit that one of them sets.
+    /// Both connections share the database in memory, and therefore the limit that one of them sets.
     #[tokio::test]
-    async fn a_full_disk_is_told_at_once_and_passes_when_there_is_space() {
+    async fn a_full_disk_is_reported_until_there_is_space() {
         let engine = Engine::in_memory().expect("starts");
         let store = engine.store().await.expect("creates");
         let limit = async |pages: u64| {

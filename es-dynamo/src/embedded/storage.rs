@@ -21,8 +21,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The page size of a database in memory, in bytes.
 ///
 /// SQLite keeps all pages of such a database in its page cache, and visits all of them in every commit that has split a
-/// page. With the default of 4 KiB, this becomes the main cost of a command at about 100,000 commands. Pages eight times
-/// as large are an eighth as many, and split an eighth as often.
+/// page. With the default of 4 KiB, this becomes the main cost of a command at about 100,000 commands. With eight times
+/// larger pages, there are an eighth as many, and they are split an eighth as often.
 const MEMORY_PAGE_SIZE: u32 = 32 * 1024;
 
 /// The engine's database, with a second connection for the [outbox](super::outbox).
@@ -45,7 +45,7 @@ struct Turn {
 impl Storage {
     /// Opens a new database in memory.
     pub(crate) fn in_memory() -> Result<Arc<Self>, StoreError> {
-        // The name is known to the two connections only. The content is dropped with the last of them.
+        // Only the two connections know the name. The content is dropped with the last connection.
         let name = format!("file:es-{}?mode=memory&cache=shared", uuid::Uuid::new_v4());
         let opened = Self::open(&name, Some(MEMORY_PAGE_SIZE));
         let opened = opened.map_err(|error| StoreError::Backend(error.into()))?;

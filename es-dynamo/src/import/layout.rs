@@ -1,4 +1,4 @@
-//! How the tables of other libraries are laid out.
+//! The layouts of the tables of other libraries.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::payload::check_payload;
 use super::{Cause, Item};
 
-/// Whose table it is.
+/// The library that created a table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Layout {
     DynamoEs,
@@ -28,7 +28,7 @@ impl Layout {
         }
     }
 
-    /// Whether a partition is a stream: one of event-store-adapter-rs has the store's configuration.
+    /// Returns whether a partition is a stream. One partition of event-store-adapter-rs has the configuration of its store.
     pub(crate) fn is_stream(self, partition: &str) -> bool {
         match self {
             Self::DynamoEs => true,
@@ -36,7 +36,7 @@ impl Layout {
         }
     }
 
-    /// The event that an item holds.
+    /// Decodes an event.
     pub(crate) fn event(self, mut item: Item) -> Result<ForeignEvent, Cause> {
         match self {
             Self::DynamoEs => dynamo_es(&mut item),
@@ -46,8 +46,8 @@ impl Layout {
 }
 
 fn dynamo_es(item: &mut Item) -> Result<ForeignEvent, Cause> {
-    let metadata: Map<String, Value> =
-        serde_json::from_str(&json(item, "Metadata")?).map_err(|_| "the attribute `Metadata` is no map")?;
+    let metadata: Map<String, Value> = serde_json::from_str(&json(item, "Metadata")?)
+        .map_err(|_| "the attribute `Metadata` is not a JSON object")?;
     Ok(ForeignEvent {
         aggregate: text(item, "AggregateType")?,
         id: text(item, "AggregateId")?,
@@ -62,7 +62,7 @@ fn dynamo_es(item: &mut Item) -> Result<ForeignEvent, Cause> {
 
 fn event_store_adapter(item: &mut Item) -> Result<ForeignEvent, Cause> {
     let aid = text(item, "aid")?;
-    // The type's name has none; the value may.
+    // Only the id may contain a hyphen.
     let (aggregate, id) = aid.split_once('-').ok_or("the attribute `aid` has no `-`")?;
     Ok(ForeignEvent {
         aggregate: aggregate.to_owned(),
@@ -79,7 +79,7 @@ fn event_store_adapter(item: &mut Item) -> Result<ForeignEvent, Cause> {
 fn text(item: &mut Item, name: &str) -> Result<String, Cause> {
     match item.remove(name) {
         Some(AttributeValue::S(text)) => Ok(text),
-        _ => Err(format!("the attribute `{name}` is missing, or no text").into()),
+        _ => Err(format!("the attribute `{name}` is missing, or not a string").into()),
     }
 }
 
@@ -88,49 +88,51 @@ fn number<T: std::str::FromStr>(item: &mut Item, name: &str) -> Result<T, Cause>
         Some(AttributeValue::N(number)) => number.parse().ok(),
         _ => None,
     }
-    .ok_or_else(|| format!("the attribute `{name}` is missing, or no whole number").into())
+    .ok_or_else(|| format!("the attribute `{name}` is missing, or not an integer").into())
 }
 
-/// The text of an attribute of bytes.
+/// Returns the JSON text of a binary attribute.
 fn json(item: &mut Item, name: &str) -> Result<String, Cause> {
     match item.remove(name) {
         Some(AttributeValue::B(bytes)) => String::from_utf8(bytes.into_inner()).ok(),
         _ => None,
     }
-    .ok_or_else(|| format!("the attribute `{name}` is missing, or no text in bytes").into())
+    .ok_or_else(|| format!("the attribute `{name}` is missing, or not UTF-8 in a binary value").into())
 }
 
-/// An event on its way from the table of another library, to be brought into the form that it is stored in here.
+/// An event from the table of another library, which [`Import::convert`](super::Import::convert) converts to the form in
+/// which it is stored.
 #[derive(Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ForeignEvent {
-    /// The name of the aggregate's type: `AggregateType`, or what `aid` begins with.
+    /// The name of the aggregate: `AggregateType`, or the part of `aid` before the first `-`.
     pub aggregate: String,
     /// The aggregate's id.
     pub id: String,
-    /// The place of the event in its stream, from 1.
+    /// The number of the event in its stream, starting at 1.
     pub number: u64,
     /// The stored name: `EventType`, or `manifest`.
     pub name: String,
-    /// The schema version: a number, of which a `.0` at the end is left out; empty for 1.
+    /// The schema version: an integer, with or without a trailing `.0`, or an empty string for 1.
     pub version: String,
-    /// The payload, JSON.
+    /// The payload as JSON.
     pub payload: String,
-    /// When it happened, if the table tells.
+    /// The time of the event, if the table has it.
     pub time: Option<DateTime<Utc>>,
-    /// Its metadata.
+    /// The metadata.
     pub metadata: Metadata,
 }
 
 impl ForeignEvent {
-    /// Takes the content of an enum's value, as serde writes it, for the payload; and the variant for the name, if
-    /// there is none.
+    /// Replaces the payload, an enum value as serde encodes it, by the content of its variant. If the event has no name, it
+    /// gets the name of the variant.
     ///
-    /// `{"Deposited":{"cents":5}}` becomes `{"cents":5}`, and `"Closed"` becomes `null`. The text of the content
-    /// stays as it is.
+    /// `{"Deposited":{"cents":5}}` becomes `{"cents":5}`, and `"Closed"` becomes `null`. The text of the content is not
+    /// changed.
     ///
     /// # Errors
     ///
-    /// When the payload is no such value.
+    /// If the payload is not an enum value.
     pub fn unwrap_variant(&mut self) -> Result<(), Cause> {
         check_payload(&self.payload)?;
         let (variant, content) = match serde_json::from_str::<BTreeMap<String, &RawValue>>(&self.payload) {
@@ -141,7 +143,7 @@ impl ForeignEvent {
                 serde_json::from_str::<String>(&self.payload).ok().map(|variant| (variant, "null".to_owned()))
             }
         }
-        .ok_or("the payload is no value of an enum: say in `convert` what to make of it")?;
+        .ok_or("the payload is not an enum value: convert it in `convert`")?;
         if self.name.is_empty() {
             self.name = variant;
         }
@@ -149,7 +151,7 @@ impl ForeignEvent {
         Ok(())
     }
 
-    /// Whether it can be stored.
+    /// Checks that the event can be stored.
     pub(crate) fn check(&self) -> Result<(), Cause> {
         self.stream()?;
         self.schema_version()?;
@@ -181,13 +183,13 @@ impl ForeignEvent {
         }
     }
 
-    /// The event as it is stored; it was [checked](Self::check).
+    /// Returns the stored form of a [checked](Self::check) event.
     pub(crate) fn data(&self) -> Result<EventData, Cause> {
         Ok(EventData::new(self.name.clone(), self.schema_version()?, self.payload.clone()))
     }
 }
 
-/// Payload and metadata may be anyone's: they are not shown.
+/// Does not print the payload and the metadata, which may be confidential.
 impl fmt::Debug for ForeignEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ForeignEvent")

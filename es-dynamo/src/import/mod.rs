@@ -1,6 +1,6 @@
-//! Events in the tables of other libraries, copied.
+//! Copying events from the tables of other libraries.
 //!
-//! Made for a move: see the chapter of the book on it. Nothing is written to the other tables.
+//! The book's chapter on migration describes the whole procedure. The other tables are only read.
 
 mod layout;
 mod payload;
@@ -28,16 +28,16 @@ type Item = HashMap<String, AttributeValue>;
 type Cause = Box<dyn Error + Send + Sync>;
 type Convert = dyn Fn(&mut ForeignEvent) -> Result<(), Cause> + Send + Sync;
 
-/// A copy of all events in a table of another library.
+/// Copies all events from a table of another library.
 ///
-/// It may be run again after a failure, or to copy newer events. It then compares the target with the table, event by
-/// event, and continues where the target ends. The ids of commits are derived from the stream and the version, so
-/// nothing is stored twice.
+/// It can be run again after a failure, or to copy newer events: it then compares the existing events of the target with
+/// the table, one by one, and continues after the last one. The ids of commits are derived from the stream and the version,
+/// so that no event is stored twice.
 ///
-/// Its client needs `dynamodb:Scan` and `dynamodb:Query` on the old table, and nothing else there.
+/// The client needs the permissions `dynamodb:Scan` and `dynamodb:Query` on the other table.
 ///
-/// Events that follow each other with the same time and metadata become one commit, of 25 at most. Their times
-/// are kept, but never run backwards.
+/// Up to 25 consecutive events with equal times and metadata become one commit. Times are preserved, except that a time
+/// before that of the previous commit is replaced by it.
 ///
 /// ```
 /// # use es_core::MemoryStore;
@@ -51,7 +51,7 @@ type Convert = dyn Fn(&mut ForeignEvent) -> Result<(), Cause> + Send + Sync;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "nothing is copied without `run`"]
+#[must_use = "an import does nothing until `run` is called"]
 pub struct Import {
     client: Client,
     table: String,
@@ -60,28 +60,28 @@ pub struct Import {
     convert: Box<Convert>,
 }
 
-/// What a run has found and done.
+/// The result of [`Import::run`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Imported {
-    /// How many streams the table has.
+    /// The number of streams in the table.
     pub streams: u64,
-    /// How many events they have together, all of which are in the target now.
+    /// The number of events in the table, all of which are now in the target.
     pub events: u64,
-    /// How many of them were not there before.
+    /// The number of events that this run has copied.
     pub new: u64,
 }
 
 impl Import {
-    /// Of the table of events of dynamo-es 0.5, for cqrs-es.
+    /// Returns an import from the event table of dynamo-es 0.5, which stores the events of cqrs-es.
     ///
-    /// Its items have no time: set one with [`undated`](Self::undated), or for each in
-    /// [`convert`](Self::convert), from the metadata perhaps.
+    /// Its items have no time. Set one for all events with [`undated`](Self::undated), or for each event in
+    /// [`convert`](Self::convert), for example from its metadata.
     pub fn dynamo_es(client: Client, events: impl Into<String>) -> Self {
         Self::new(client, events.into(), Layout::DynamoEs)
     }
 
-    /// Of the journal table of event-store-adapter-rs 5. Its tables of heads and snapshots are not needed.
+    /// Returns an import from the journal table of event-store-adapter-rs 5. The snapshot table is not needed.
     pub fn event_store_adapter(client: Client, journal: impl Into<String>) -> Self {
         Self::new(client, journal.into(), Layout::EventStoreAdapter)
     }
@@ -90,7 +90,7 @@ impl Import {
         Self { client, table, layout, undated: None, convert: Box::new(ForeignEvent::unwrap_variant) }
     }
 
-    /// The time of events that have none.
+    /// Sets the time of events without a time.
     pub fn undated(mut self, time: DateTime<Utc>) -> Self {
         self.undated = Some(time);
         self
@@ -111,10 +111,10 @@ impl Import {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if an event cannot be copied: its number is not contiguous from 1, an attribute is missing,
-    /// no load could read its payload, or its stream differs from the target's. The error names the event and the
-    /// problem, and quotes no payload. Other errors are those of the requests. Events that were copied before the error
-    /// stay in the target, and the next run continues after them.
+    /// [`StoreError::Invalid`] if an event cannot be copied: the numbers of its stream are not contiguous, an attribute is
+    /// missing, its payload could not be read by a load, or the target has a different event. The error names the event and
+    /// the problem, and does not quote the payload. Other errors are those of the requests. Events that were copied before
+    /// the error remain in the target, and the next run continues after them.
     pub async fn run(&self, target: &dyn EventStore) -> Result<Imported, StoreError> {
         let mut imported = Imported::default();
         for partition in self.partitions().await? {
@@ -126,7 +126,7 @@ impl Import {
         Ok(imported)
     }
 
-    /// The names of all streams, as the table has them.
+    /// Returns the partition keys of all streams.
     async fn partitions(&self) -> Result<BTreeSet<String>, StoreError> {
         let key = self.layout.partition_key();
         let mut pages = self
@@ -146,14 +146,14 @@ impl Import {
                         partitions.insert(partition);
                     }
                     Some(AttributeValue::S(_)) => {}
-                    _ => return Err(self.invalid(format!("an item has no text `{key}`"))),
+                    _ => return Err(self.invalid(format!("an item has no string `{key}`"))),
                 }
             }
         }
         Ok(partitions)
     }
 
-    /// The events of one stream, in order and converted.
+    /// Returns the converted events of one stream, in order.
     async fn rows(&self, partition: &str) -> Result<Vec<ForeignEvent>, StoreError> {
         let mut pages = self
             .client
@@ -203,10 +203,10 @@ impl fmt::Debug for Import {
     }
 }
 
-/// How many events a commit has at most.
-const MOST_EVENTS: usize = 25;
+/// The maximum number of events in a commit.
+const MAX_EVENTS: usize = 25;
 
-/// Copies the events of one stream, which are all that there are; says how many were new.
+/// Copies the events of one stream, of which `rows` are all events. Returns the number of new events.
 pub(crate) async fn copy(target: &dyn EventStore, rows: &[ForeignEvent]) -> Result<u64, StoreError> {
     let Some(first) = rows.first() else { return Ok(0) };
     let stream = first.stream().map_err(StoreError::Backend)?;
@@ -217,7 +217,7 @@ pub(crate) async fn copy(target: &dyn EventStore, rows: &[ForeignEvent]) -> Resu
     let (mut end, mut time) = compared(target, &stream, rows).await?;
     let start = end;
     while let Some(row) = rows.get(end.get() as usize) {
-        let rest = rows[end.get() as usize..].iter().take(MOST_EVENTS);
+        let rest = rows[end.get() as usize..].iter().take(MAX_EVENTS);
         let together = rest.take_while(|other| (other.time, &other.metadata) == (row.time, &row.metadata));
         let events: Result<Vec<EventData>, Cause> = together.map(ForeignEvent::data).collect();
         time = max(time, row.time.unwrap_or_default().trunc_subsecs(3));
@@ -229,7 +229,7 @@ pub(crate) async fn copy(target: &dyn EventStore, rows: &[ForeignEvent]) -> Resu
     Ok(end.get() - start.get())
 }
 
-/// Compares what the target has with the rows; tells where it ends, and when that was.
+/// Compares the events of the target with the rows. Returns the last version of the target, and its time.
 async fn compared(
     target: &dyn EventStore,
     stream: &StreamId,
@@ -251,17 +251,20 @@ fn compare(stream: &StreamId, commit: &Commit, rows: &[ForeignEvent]) -> Result<
         let Some(row) = rows.get(version.get() as usize - 1) else {
             return Err(invalid(
                 stream,
-                format!("the target has an event {version}, and the table has none"),
+                format!("the target has an event {version}, but the table does not"),
             ));
         };
         if row.data().map_err(StoreError::Backend)? != *event {
-            return Err(invalid(stream, format!("the target has another event {version} than the table")));
+            return Err(invalid(
+                stream,
+                format!("event {version} of the target differs from that of the table"),
+            ));
         }
     }
     Ok(())
 }
 
-/// Returns an id that is always the same for the same place.
+/// Returns the id of the commit at a version, which is the same in every run.
 fn id_of(stream: &StreamId, first: Version) -> CommitId {
     CommitId::new(Uuid::new_v5(&COMMITS, format!("{stream}/{first}").as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! Which payloads a load can read.
+//! Verification that a load can read a payload.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -8,19 +8,19 @@ use serde::{Deserialize, Deserializer};
 
 use super::Cause;
 
-/// Checks that a load can read the payload, whatever the type of the event is.
+/// Checks that a load can read the payload, independent of the type of the event.
 ///
-/// Other programs may have written JSON that is well-formed and still unreadable: nested deeper than 128 levels, with
-/// half of a surrogate pair, with a number beyond the range of `f64`, or with a field twice.
+/// Other programs may have written JSON that is well-formed but unreadable: nested more than 128 levels deep, with an
+/// unpaired surrogate, with a number outside the range of `f64`, or with a duplicate field.
 pub(crate) fn check_payload(payload: &str) -> Result<(), Cause> {
     match serde_json::from_str::<Readable>(payload) {
         Ok(Readable) => Ok(()),
-        // The error tells a place in the payload, and quotes nothing of it.
+        // The error contains a location in the payload, but does not quote it.
         Err(error) => Err(format!("its payload cannot be read: {error}: repair it in `convert`").into()),
     }
 }
 
-/// Any JSON that is read to the last number and text, and not kept.
+/// Any JSON. All numbers and strings are parsed and discarded.
 struct Readable;
 
 impl<'de> Deserialize<'de> for Readable {
@@ -70,7 +70,7 @@ impl<'de> Visitor<'de> for Readable {
         while let Some(name) = map.next_key::<String>()? {
             map.next_value::<Self>()?;
             if !names.insert(name) {
-                return Err(A::Error::custom("a field is given twice"));
+                return Err(A::Error::custom("duplicate field"));
             }
         }
         Ok(self)

@@ -19,28 +19,29 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::table::{Failed, attempts, cause, no_credentials, refusal_code, watched};
 
-/// The most records of a PutRecords request
+/// The maximum number of records in a PutRecords request
 /// ([quotas](https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html)).
-const MOST_RECORDS: usize = 500;
+const MAX_RECORDS: usize = 500;
 
-/// The most bytes of a PutRecords request that every stream takes. It has been 10 MiB since October 2025
+/// The maximum size of a PutRecords request in bytes that all data streams accept. Since October 2025, it is 10 MiB in most
+/// regions
 /// ([announcement](https://aws.amazon.com/blogs/big-data/amazon-kinesis-data-streams-now-supports-10x-larger-record-sizes-simplifying-real-time-data-processing/)),
-/// but not everywhere, and more at once gains nothing.
+/// but larger requests have no advantage.
 const REQUEST_BYTES: usize = 5 << 20;
 
-/// The most bytes of a record, its partition key included, in a stream that was not set to take more.
+/// The default maximum size of a record in bytes, including its partition key.
 const RECORD_BYTES: usize = 1 << 20;
 
-/// The most that a stream can be set to take.
-const LARGEST_RECORD_BYTES: usize = 10 << 20;
+/// The highest maximum size of a record that a data stream can be configured for.
+const MAX_RECORD_BYTES: usize = 10 << 20;
 
-/// The most characters of a partition key.
-const LONGEST_KEY: usize = 256;
+/// The maximum length of a partition key in characters.
+const MAX_KEY_CHARS: usize = 256;
 
-/// How many PutRecord requests are under way at once.
-const AT_ONCE: usize = 32;
+/// The maximum number of concurrent PutRecord requests.
+const MAX_CONCURRENT: usize = 32;
 
-/// Publishes to a Kinesis data stream: one record for each event, with its stream as the partition key.
+/// Publishes events to a Kinesis data stream: one record per event, with the event's stream as the partition key.
 ///
 /// ```
 /// use es_core::publish::{CloudEvents, Publishing};
@@ -57,17 +58,17 @@ const AT_ONCE: usize = 32;
 ///
 /// # Order
 ///
-/// PutRecords does not keep the order of its records when some are refused, and two requests that follow each
-/// other closely may be given sequence numbers in either order
+/// PutRecords does not preserve the order of its records if some of them fail, and two requests within a short time may get
+/// sequence numbers in either order
 /// ([PutRecords](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html),
-/// [PutRecord](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecord.html)). Therefore no request
-/// has two records of one stream, and the next one is sent after this one was accepted; with PutRecord, and the
-/// sequence number of the one before, if that was a short time ago. Records of other streams go together in
-/// PutRecords. [`relaxed_order`](Self::relaxed_order) does without PutRecord.
+/// [PutRecord](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecord.html)). Therefore, a request never
+/// contains two records of one stream, and the next record of a stream is sent after the previous one was accepted. If that
+/// was less than 10 seconds ago, it is sent with PutRecord and the previous sequence number. All other records are sent
+/// together with PutRecords. [`relaxed_order`](Self::relaxed_order) always uses PutRecords.
 ///
 /// # Partition keys
 ///
-/// Kinesis allows 256 characters; of a stream whose name is longer, the last 256 are the key.
+/// Kinesis allows 256 characters. If the name of a stream is longer, its last 256 characters are the partition key.
 pub struct KinesisPublisher {
     client: Client,
     stream: String,
@@ -76,7 +77,7 @@ pub struct KinesisPublisher {
 }
 
 impl KinesisPublisher {
-    /// Publishes to the data stream with this name or ARN.
+    /// Returns a publisher to the data stream with this name or ARN.
     #[must_use]
     pub fn new(client: Client, stream: impl Into<String>) -> Self {
         let mut config = client.config().to_builder();
@@ -85,7 +86,7 @@ impl KinesisPublisher {
         Self { client, stream: stream.into(), record_limit: RECORD_BYTES, recent: Some(Recent::default()) }
     }
 
-    /// Publishes to the data stream with a client from the environment, with the timeouts of
+    /// Returns a publisher to the data stream, with a client from the environment and the timeouts of
     /// [`DynamoStore::from_env`](crate::DynamoStore::from_env).
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
@@ -98,7 +99,7 @@ impl KinesisPublisher {
         Self::new(Client::new(&config), stream)
     }
 
-    /// Returns a client of the Kinesis-compatible server at `url`, without credentials, for tests.
+    /// Returns a client of a Kinesis-compatible server at `url`, without credentials, for tests.
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     #[must_use]
@@ -115,16 +116,16 @@ impl KinesisPublisher {
         Client::from_conf(config.build())
     }
 
-    /// Takes records of up to `bytes`, partition key included, 10 MiB at most: for a data stream that was set to
-    /// take more than 1 MiB.
+    /// Sets the maximum size of a record in bytes, including its partition key (default: 1 MiB, at most 10 MiB). The data
+    /// stream must be configured for it.
     #[must_use]
     pub fn record_limit(mut self, bytes: usize) -> Self {
-        self.record_limit = bytes.min(LARGEST_RECORD_BYTES);
+        self.record_limit = bytes.min(MAX_RECORD_BYTES);
         self
     }
 
-    /// Uses PutRecords for everything. A little faster where one stream has many events at once; AWS then does not
-    /// promise that events of a stream which were accepted shortly after each other are read in that order.
+    /// Uses PutRecords for all records. This is slightly faster if a stream has many events at once, but AWS does not
+    /// guarantee the order of records of a stream that are accepted within a short time.
     #[must_use]
     pub fn relaxed_order(mut self) -> Self {
         self.recent = None;
@@ -165,12 +166,12 @@ impl KinesisPublisher {
         Ok(outcomes.collect())
     }
 
-    /// Sends a record that has to come after the one with the sequence number `after`.
+    /// Sends a record that must follow the one with the sequence number `after`.
     async fn put_record(&self, envelope: &Envelope, after: String) -> Result<(), PublishError> {
         let request = self.client.put_record().set_stream_name(self.name()).set_stream_arn(self.arn());
         let request = request.partition_key(partition_key(envelope)).data(Blob::new(envelope.body()));
         match watched(request.sequence_number_for_ordering(after).send()).await {
-            // Required in every response; the SDK makes an empty one of none.
+            // Every response has a sequence number. The SDK replaces a missing one by an empty one.
             Ok(output) if output.sequence_number().is_empty() => Err(refused(None, None)),
             Ok(output) => {
                 self.remember(envelope, output.sequence_number());
@@ -180,7 +181,7 @@ impl KinesisPublisher {
                 let invalid = failed.error.code() == Some("InvalidArgumentException");
                 let error = translate(&self.stream, failed);
                 match &self.recent {
-                    // Of a shard that is no more, perhaps; without it, it is a record as any other.
+                    // The sequence number may be of a shard that no longer exists, so the retry does not use it.
                     Some(recent) if invalid => {
                         recent.forget(envelope.stream());
                         Err(PublishError::transient(error.to_string()))
@@ -202,7 +203,7 @@ impl KinesisPublisher {
 impl Publisher for KinesisPublisher {
     fn limits(&self) -> BatchLimits {
         BatchLimits::default()
-            .envelopes(MOST_RECORDS)
+            .envelopes(MAX_RECORDS)
             .bytes(REQUEST_BYTES.max(self.record_limit))
             .envelope_bytes(self.record_limit)
     }
@@ -233,10 +234,11 @@ impl Publisher for KinesisPublisher {
             let outcomes = self.put_records(&together).await;
             outcomes.unwrap_or_else(|error| vec![Err(error); together.len()])
         };
-        let single = stream::iter(single).buffer_unordered(AT_ONCE).collect::<Vec<_>>();
+        let single = stream::iter(single).buffer_unordered(MAX_CONCURRENT).collect::<Vec<_>>();
         let (many, single) = join(many, single).await;
 
-        let mut outcomes = vec![Err(PublishError::transient("the answer has too few records")); batch.len()];
+        let mut outcomes =
+            vec![Err(PublishError::transient("the response has too few records")); batch.len()];
         for (place, outcome) in places.into_iter().zip(many).chain(single) {
             outcomes[place] = outcome;
         }
@@ -244,10 +246,10 @@ impl Publisher for KinesisPublisher {
     }
 }
 
-/// The name of the stream, or its end: ids differ there.
+/// Returns the name of the stream or, if it is too long, its end, where ids differ.
 fn partition_key(envelope: &Envelope) -> &str {
     let name = envelope.stream().as_str();
-    match name.char_indices().rev().nth(LONGEST_KEY - 1) {
+    match name.char_indices().rev().nth(MAX_KEY_CHARS - 1) {
         Some((start, _)) => &name[start..],
         None => name,
     }
@@ -300,17 +302,17 @@ where
     }
 }
 
-/// The error for one record of a request that was refused: Kinesis throttles it, or fails internally.
+/// Returns the error for a single record that Kinesis refused, because of throttling or an internal failure.
 pub(crate) fn refused(code: Option<&str>, message: Option<&str>) -> PublishError {
     let code = code.unwrap_or("the response has neither an error nor a sequence number");
     PublishError::transient(message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}")))
 }
 
-/// For how long a record counts as sent a short time ago. Sequence numbers grow with the time between requests; AWS
-/// does not say after what time they surely have.
+/// How long the sequence number of a record is needed. Sequence numbers increase with the time between requests, but AWS
+/// does not specify after what time they do so reliably.
 const RECENTLY: Duration = Duration::from_secs(10);
 
-/// When there are more streams than this, those of longer ago are looked for.
+/// The number of streams from which outdated entries are removed.
 const MANY: usize = 10_000;
 
 /// The sequence numbers of the last records of streams.
@@ -320,7 +322,7 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// The number of the stream's last record, if that was a short time ago.
+    /// Returns the sequence number of the last record of a stream, if it was sent recently.
     pub(crate) fn number(&self, stream: &StreamId) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.get(stream).filter(|(_, at)| at.elapsed() < RECENTLY).map(|(number, _)| number.clone())
@@ -332,7 +334,7 @@ impl Recent {
             last.retain(|_, (_, at)| at.elapsed() < RECENTLY);
         }
         if last.len() >= 10 * MANY {
-            // So many streams at once that there is next to nothing to remember of each.
+            // The order of a few records is given up to bound the memory.
             last.clear();
         }
         last.insert(stream.clone(), (number.to_owned(), Instant::now()));

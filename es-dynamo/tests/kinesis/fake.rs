@@ -1,4 +1,4 @@
-//! A Kinesis without a network, which fails by a plan.
+//! A simulated Kinesis, which fails according to a plan.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -18,29 +18,29 @@ use aws_smithy_types::base64;
 use aws_smithy_types::body::SdkBody;
 use serde_json::{Value, json};
 
-/// What becomes of a record; of the whole request, when it is the first one's.
+/// The fate of a record or, if it is the first record, of the whole request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
     Accept,
-    /// This record is refused, the others are not.
+    /// Only this record is refused.
     Refuse,
     /// The request is lost.
     LoseRequest,
     /// The records are accepted, and the response is lost.
     LoseAnswer,
-    /// The request is too much at once.
+    /// The request is throttled.
     Throttle,
     /// The service fails.
     Fail,
     /// The request is refused with this code.
     Say(&'static str),
-    /// The request does not arrive, and something else responds with the status 200.
+    /// The request does not arrive, and an intermediary responds with the status 200.
     Answer(&'static str),
 }
 
 type Plan = dyn FnMut(usize, usize) -> Act + Send;
 
-/// Is asked with the number of the request, and the place of the record in it.
+/// Returns the fate of a record, by the number of its request and its index in the request.
 #[derive(Clone)]
 pub(crate) struct Fake {
     state: Arc<Mutex<State>>,
@@ -51,7 +51,7 @@ struct State {
     operations: Vec<String>,
     bodies: Vec<Value>,
     records: Vec<Record>,
-    /// The numbers of the last records by key.
+    /// The sequence numbers of the last records by key.
     last: HashMap<String, String>,
 }
 
@@ -73,7 +73,7 @@ impl Fake {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// A client that sends each request once.
+    /// Returns a client that sends each request once.
     pub(crate) fn client(&self) -> Client {
         let config = aws_sdk_kinesis::Config::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -90,7 +90,7 @@ impl Fake {
         self.state.lock().expect("no test panicked")
     }
 
-    /// The operations, with the number of their records.
+    /// Returns the operations with the number of their records.
     pub(crate) fn operations(&self) -> Vec<String> {
         self.state().operations.clone()
     }
@@ -99,7 +99,7 @@ impl Fake {
         self.state().bodies.clone()
     }
 
-    /// What was accepted, in order.
+    /// Returns the accepted records, in order.
     pub(crate) fn records(&self) -> Vec<Record> {
         self.state().records.clone()
     }

@@ -1,5 +1,4 @@
-//! Publishing to Kinesis: which requests are sent, and what is made of the answers. What a server makes of them is
-//! in the tests that need one.
+//! Publishing to a simulated Kinesis: the requests, and the meaning of the responses.
 
 #![cfg(feature = "kinesis")]
 
@@ -38,7 +37,7 @@ fn clock() -> ManualClock {
     ManualClock::at(DateTime::UNIX_EPOCH)
 }
 
-/// Sends three events of each of three streams.
+/// Publishes three events of each of three streams.
 async fn send(publisher: &KinesisPublisher) -> Result<(), String> {
     let mut outbox = Outbox::new();
     for version in 1..=3 {
@@ -63,7 +62,7 @@ async fn streams_share_requests_until_one_has_another_event() {
 }
 
 #[tokio::test]
-async fn a_record_is_what_was_put_into_the_envelope() {
+async fn a_record_contains_its_envelope() {
     let fake = Fake::new(|_, _| Act::Accept);
     let publisher = KinesisPublisher::new(fake.client(), "orders");
     let envelope = envelope(&stream(1), 1, 9);
@@ -85,7 +84,7 @@ async fn a_record_is_what_was_put_into_the_envelope() {
 }
 
 #[tokio::test]
-async fn only_the_part_that_failed_is_sent_again() {
+async fn only_failed_records_are_sent_again() {
     let fake = Fake::new(|request, place| match (request, place) {
         (0, 1) => Act::Refuse,
         _ => Act::Accept,
@@ -101,7 +100,7 @@ async fn only_the_part_that_failed_is_sent_again() {
     assert_eq!(keys, ["order#0", "order#2", "order#1"]);
 }
 
-/// The versions of a stream's records in order, less the repetitions.
+/// Returns the versions of a stream's records in order, without repetitions.
 fn versions(fake: &Fake, stream: &StreamId) -> Vec<u64> {
     let mut versions = Vec::new();
     for record in fake.records().into_iter().filter(|record| record.key == stream.as_str()) {
@@ -148,7 +147,7 @@ async fn a_sequence_number_of_another_shard_is_forgotten() {
     assert_eq!(fake.operations(), ["PutRecords 1", "PutRecord 1", "PutRecords 1"]);
 }
 
-/// The error for one event, after which publishing waits or gives up.
+/// Returns the error for one event.
 async fn refused(fake: &Fake) -> PublishError {
     let publisher = KinesisPublisher::new(fake.client(), "orders");
     let outcomes = publisher.publish(&[envelope(&stream(0), 1, 9)]).await.expect("is answered");
@@ -156,7 +155,7 @@ async fn refused(fake: &Fake) -> PublishError {
 }
 
 #[tokio::test]
-async fn only_what_is_wrong_with_a_record_is_permanent() {
+async fn only_errors_of_records_are_permanent() {
     for (code, is_transient, expected) in [
         (
             "ResourceNotFoundException",
@@ -185,7 +184,7 @@ async fn only_what_is_wrong_with_a_record_is_permanent() {
     assert_eq!(fake.operations().len(), 1, "it is not sent again");
 }
 
-/// The SDK's own second attempt is refused, and the first one may have been accepted.
+/// The second attempt of the SDK is refused, and the first one may have been accepted.
 #[tokio::test]
 async fn a_refusal_after_a_lost_response_is_transient() {
     let fake = Fake::new(|request, _| match request {
@@ -201,15 +200,15 @@ async fn a_refusal_after_a_lost_response_is_transient() {
     assert_eq!(fake.operations(), ["PutRecords 1"; 2]);
 }
 
-/// As a broken gateway sends them with the status 200.
+/// For example from a broken gateway, with the status 200.
 #[tokio::test]
-async fn a_response_that_is_not_from_kinesis_is_no_acknowledgement() {
+async fn a_response_that_is_not_from_kinesis_is_not_an_acknowledgement() {
     for body in
         ["", "{}", "null", r#"{"message":"ok"}"#, "<html>", r#"{"Records":[]}"#, r#"{"Records":[{}]}"#]
     {
         let fake = Fake::new(move |_, _| Act::Answer(body));
         assert!(refused(&fake).await.is_transient(), "{body}");
-        // The second event of a stream goes by PutRecord.
+        // The second event of a stream is sent with PutRecord.
         let fake = Fake::new(move |request, _| if request == 1 { Act::Answer(body) } else { Act::Accept });
         let publisher = KinesisPublisher::new(fake.client(), "orders");
         publisher.publish(&[envelope(&stream(0), 1, 9)]).await.expect("is answered")[0]
@@ -237,7 +236,7 @@ async fn requests_stay_within_the_limits() {
 }
 
 #[test]
-fn a_record_that_no_request_takes_is_refused_before() {
+fn a_record_that_exceeds_a_request_is_refused() {
     let fake = Fake::new(|_, _| Act::Accept);
     let publisher = KinesisPublisher::new(fake.client(), "orders");
     let (mut outbox, large) = (Outbox::new(), envelope(&stream(0), 1, 1 << 20));
@@ -252,7 +251,7 @@ fn a_record_that_no_request_takes_is_refused_before() {
 }
 
 #[tokio::test]
-async fn a_name_too_long_for_a_partition_key_is_cut_at_its_start() {
+async fn a_long_stream_name_is_truncated_at_its_start() {
     let fake = Fake::new(|_, _| Act::Accept);
     let publisher = KinesisPublisher::new(fake.client(), "orders");
     let long = StreamId::new("order", format!("{}ü{}", "a".repeat(200), "b".repeat(255))).expect("a stream");

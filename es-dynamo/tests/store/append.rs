@@ -1,4 +1,4 @@
-//! Appending: what is sent, and what a refused write means.
+//! Appending: requests, and the meaning of a failed condition.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::store::{Append, AppendError, Conflict};

@@ -1,4 +1,4 @@
-//! Attempts whose outcome is unknown: no later response may hide them, and the very same write resolves them.
+//! Attempts with an unknown outcome: no later response may hide them, and repeating the write resolves them.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::support::*;
 
-/// A write, which can be sent again.
+/// A write, which can be repeated.
 #[derive(Clone)]
 enum Write {
     Append(Append),
@@ -27,7 +27,7 @@ enum Write {
     Change(ChangeSet),
 }
 
-/// Sends a write; returns whether it had been carried out before.
+/// Sends a write. Returns whether it was applied before.
 async fn send(store: &DynamoStore, write: &Write) -> Result<Option<bool>, StoreError> {
     match write {
         Write::Append(append) => match store.append(append).await {
@@ -58,7 +58,7 @@ fn once(id: u128) -> NewIdempotencyRecord {
     NewIdempotencyRecord::new(key, Uuid::from_u128(id), time(), time() + TimeDelta::days(1), Vec::new())
 }
 
-/// One write of each kind, with its operation, for a stream of one event and a document `old`.
+/// Returns one write of each kind, with its operation, for a stream of one event and a document `old`.
 fn writes() -> Vec<(&'static str, Write)> {
     let change = |id| ChangeSet::new(Uuid::from_u128(id));
     let old = ExpectedDocument::At(change(1).revision());
@@ -93,8 +93,8 @@ fn writes() -> Vec<(&'static str, Write)> {
     ]
 }
 
-/// A store that sends requests up to twice on an engine with a stream of one event and a document, its wire, and a
-/// store that goes past that.
+/// Returns a store that sends requests up to twice, on an engine with a stream of one event and a document, its wire, and a
+/// store that bypasses the wire.
 async fn prepared() -> (DynamoStore, Wire, DynamoStore) {
     let engine = Engine::in_memory().expect("starts");
     let other = engine.store().await.expect("creates the table");
@@ -105,7 +105,7 @@ async fn prepared() -> (DynamoStore, Wire, DynamoStore) {
     (store, wire, other)
 }
 
-/// A response to the last attempt: its status, its body, and what the error says of it.
+/// A response to the last attempt: its status, its body, and a part of the error's message.
 type Response = (u16, String, &'static str);
 
 /// Responses with an error code of the service.
@@ -123,7 +123,7 @@ fn refusals() -> Vec<Response> {
     codes.map(|code| (400, refusal(code, "because"), code)).into()
 }
 
-/// Responses that are not from the service, or not whole.
+/// Responses that are not from the service, or are truncated.
 fn unreadable() -> Vec<Response> {
     let truncated = refusal("ExpiredTokenException", "because")[..40].to_owned();
     let mut all: Vec<Response> = vec![
@@ -142,7 +142,7 @@ fn unreadable() -> Vec<Response> {
     all
 }
 
-/// What the SDK tries again after, although the request was carried out.
+/// The outcomes after which the SDK retries a request that was executed.
 fn carried_out_without_a_response(which: usize) -> Act {
     match which % 3 {
         0 => Act::LoseAnswer,
@@ -154,7 +154,7 @@ fn carried_out_without_a_response(which: usize) -> Act {
 #[tokio::test]
 async fn no_later_response_hides_an_attempt_without_one() {
     for (index, (operation, write)) in writes().into_iter().enumerate() {
-        // Each response for a third of the writes.
+        // Each response applies to a third of the writes.
         let responses = refusals().into_iter().chain(unreadable());
         for (status, body, says) in responses.skip(index % 3).step_by(3) {
             let (store, wire, other) = prepared().await;
@@ -180,7 +180,7 @@ async fn no_later_response_hides_an_attempt_without_one() {
                 "{operation} {status}"
             );
 
-            // The very same write tells that it was carried out, and leaves everything as it is.
+            // Repeating the write reveals that it was applied, and changes nothing.
             let before = everything_in(&other).await;
             let found = send(&other, &write).await.unwrap_or_else(|error| panic!("{operation}: {error:?}"));
             assert_ne!(found, Some(false), "{operation} {status} {body}");
@@ -189,14 +189,14 @@ async fn no_later_response_hides_an_attempt_without_one() {
     }
 }
 
-/// All items by their keys.
+/// Returns all items by key.
 async fn everything_in(store: &DynamoStore) -> BTreeMap<String, Item> {
     let scan = store.client().scan().table_name(store.table_name()).send().await.expect("answers");
     let items = scan.items.expect("a list").into_iter();
     items.map(|item| (format!("{:?} {:?}", item["pk"], item["sk"]), item)).collect()
 }
 
-/// With an error code of the service, the first and only attempt was certainly not carried out.
+/// An error code of the service proves that the only attempt was not executed.
 #[tokio::test]
 async fn a_refusal_of_every_attempt_is_certain() {
     for (operation, write) in writes() {
@@ -216,9 +216,9 @@ async fn a_refusal_of_every_attempt_is_certain() {
     }
 }
 
-/// Something other than the service may have passed the request on before it answered.
+/// An intermediary may have forwarded the request before it responded.
 #[tokio::test]
-async fn a_response_of_something_else_leaves_the_outcome_open() {
+async fn the_outcome_is_unknown_after_a_response_of_an_intermediary() {
     for (index, (operation, write)) in writes().into_iter().enumerate() {
         for (status, body, says) in unreadable().into_iter().skip(index % 3).step_by(3) {
             let (store, wire, other) = prepared().await;
@@ -239,10 +239,10 @@ async fn a_response_of_something_else_leaves_the_outcome_open() {
     }
 }
 
-/// The first request is lost or late: whether it still arrives is unknown, so that what stands in the way now does not
-/// tell that nothing will be recorded.
+/// The first request is lost or late. While it can still arrive, a condition that can change does not prove that nothing
+/// will be written.
 #[tokio::test]
-async fn what_may_change_again_is_no_answer_while_an_attempt_may_be_late() {
+async fn a_condition_that_can_change_proves_nothing_while_an_attempt_may_be_late() {
     let (store, wire, other) = prepared().await;
     let claim = || Claim::new("email", "ann").expect("valid");
     let holder = StreamId::new("order", "bob").expect("valid");
@@ -286,9 +286,9 @@ async fn what_may_change_again_is_no_answer_while_an_attempt_may_be_late() {
     assert!(matches!(error, WriteError::AlreadyDone(_)), "{error:?}");
 }
 
-/// What a failed condition means is sometimes read from the table; that this fails is not what became of the write.
+/// The cause of a failed condition is sometimes read from the table. A failure of that read is not the outcome of the write.
 #[tokio::test]
-async fn a_failed_read_after_a_failed_condition_leaves_the_outcome_open() {
+async fn the_outcome_is_unknown_if_the_read_after_a_failed_condition_fails() {
     for (operation, write) in writes() {
         let (store, wire, _) = prepared().await;
         let mut attempts = 0;
@@ -308,7 +308,7 @@ async fn a_failed_read_after_a_failed_condition_leaves_the_outcome_open() {
     }
 }
 
-/// As servers do that return no old items.
+/// Removes old items from responses, as some servers do.
 fn forget_items(body: &mut serde_json::Value) {
     if let Some(body) = body.as_object_mut() {
         body.remove("Item");

@@ -1,4 +1,4 @@
-//! Documents: what is sent, what answers mean, and what is in the table.
+//! Documents: requests, the meaning of responses, and stored items.
 
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::types::{AttributeValue, Put};
@@ -30,16 +30,16 @@ async fn revision_of(store: &DynamoStore, name: &str) -> Option<Revision> {
     store.document(&key(name)).await.expect("reads").map(|document| document.revision)
 }
 
-/// A store that sends every request up to three times, and its way.
+/// Returns a store that sends every request up to three times, and its wire.
 async fn persistent() -> (DynamoStore, Wire, Watched) {
     let watched = watched().await;
     let (store, wire) = watch(&watched.engine, RetryConfig::standard().with_max_attempts(3));
     (store, wire, watched)
 }
 
-/// Nothing but a key, the revision and the content.
+/// An item consists of the key, the revision, and the body.
 #[tokio::test]
-async fn an_item_is_as_it_is_documented() {
+async fn a_document_is_stored_as_documented() {
     let Watched { store, .. } = watched().await;
     store.change(&set(1).put(key("a#b"), Absent, "{\"n\":1}")).await.expect("writes");
     let request = store.client().get_item().table_name("events");
@@ -54,7 +54,7 @@ async fn an_item_is_as_it_is_documented() {
     assert_eq!(item, expected.map(|(name, value)| (name.to_owned(), text(value))).into());
 }
 
-/// One request each, and a transaction only for what needs one.
+/// Each operation is one request, and a transaction only if it needs one.
 #[tokio::test]
 async fn every_operation_is_one_request() {
     let Watched { store, wire, .. } = watched().await;
@@ -71,20 +71,20 @@ async fn every_operation_is_one_request() {
     assert_eq!(wire.seen(), ["GetItem", "Query", "Query"]);
     let consistent: Vec<_> = wire.bodies().iter().map(|body| body["ConsistentRead"].clone()).collect();
     assert_eq!(consistent, [true, true, false]);
-    // The refusal itself tells who was first.
+    // The failed condition returns the existing document.
     for set in [set(5).put(key("a"), Absent, "5"), set(6).delete(key("a"), At(revision(1)))] {
         assert!(store.change(&set).await.expect_err("is too late").is_outdated());
     }
     assert_eq!(wire.seen(), ["PutItem", "DeleteItem"]);
-    // All that fits comes before, so there is nothing to ask.
+    // All documents with the prefix come before, so no request is needed.
     let query = DocumentQuery::new("rows").prefix("a").after(Some("b".to_owned()));
     assert_eq!(store.documents(&query).await.expect("lists"), Default::default());
     assert!(wire.seen().is_empty());
 }
 
-/// The SDK repeats it, and finds its own revision.
+/// The SDK retries the request, and the revision is recognized.
 #[tokio::test]
-async fn a_lost_answer_is_no_conflict() {
+async fn a_lost_response_is_not_a_conflict() {
     let (store, wire, _watched) = persistent().await;
     let sets = [
         ("PutItem", set(1).put(key("a"), Absent, "1")),
@@ -100,9 +100,9 @@ async fn a_lost_answer_is_no_conflict() {
     assert_eq!(revision_of(&store, "a").await, None);
 }
 
-/// A deletion, and a document that another one has changed meanwhile, cannot tell what became of the attempt.
+/// After a deletion, or if another writer has changed the document, the outcome of the attempt cannot be determined.
 #[tokio::test]
-async fn what_cannot_be_known_is_not_called_outdated() {
+async fn an_unknown_outcome_is_not_reported_as_outdated() {
     let (store, wire, watched) = persistent().await;
     store.change(&set(1).put(key("a"), Absent, "1")).await.expect("writes");
     let (mut calls, other) = (0, watched.other);
@@ -124,20 +124,20 @@ async fn what_cannot_be_known_is_not_called_outdated() {
     assert!(matches!(error, ChangeError::Store(StoreError::Unavailable(_))), "{error:?}");
     assert_eq!(revision_of(&store, "a").await, None);
 
-    // A refusal is an answer: what was throttled before was not carried out.
+    // A refusal is a response: an attempt that was throttled was not executed.
     store.change(&set(5).put(key("a"), Absent, "5")).await.expect("writes");
     wire.once("DeleteItem", Act::Answer(400, refusal("ThrottlingException", "slow down")));
     let error = store.change(&set(6).delete(key("a"), At(revision(1)))).await.expect_err("is too late");
     assert!(error.is_outdated(), "{error:?}");
 }
 
-/// Beyond the time for which DynamoDB remembers a transaction, the documents tell.
+/// When DynamoDB no longer remembers a transaction, the documents show that it was applied.
 #[tokio::test]
-async fn a_set_is_known_by_each_of_its_documents() {
+async fn a_set_is_recognized_by_each_of_its_documents() {
     for known in ["a", "b", "c"] {
         let Watched { store, .. } = watched().await;
         store.change(&set(1).put(key("b"), Absent, "1")).await.expect("writes");
-        // What the set has left, as if the others had been changed since.
+        // One document of the set remains, as if the others had been changed since.
         store.change(&set(3).put(key(known), Any, "3")).await.expect("writes");
         let set =
             set(3).put(key("a"), Absent, "3").put(key("b"), At(revision(1)), "3").put(key("c"), Any, "3");
@@ -158,9 +158,9 @@ fn cancelled(codes: &[&str]) -> Act {
     Act::Answer(400, body.to_string())
 }
 
-/// Only a condition makes a set outdated, and only where nothing else hides whose revisions there are.
+/// A set is outdated only if a condition failed, and no other reason hides the revision of a document.
 #[tokio::test]
-async fn other_cancellations_are_no_conflicts() {
+async fn other_cancellations_are_not_conflicts() {
     let Watched { store, wire, .. } = watched().await;
     let set = || set(1).put(key("a"), Absent, "1").put(key("b"), Absent, "1");
     for (codes, passes) in [
@@ -183,15 +183,15 @@ async fn other_cancellations_are_no_conflicts() {
         let ChangeError::Store(error) = error else { panic!("{code}: {error:?}") };
         assert_eq!(error.is_outcome_unknown(), is_unknown, "{code}: {error:?}");
     }
-    // An engine that sends no item back is asked.
+    // If the existing item is not returned, it is read.
     wire.once("TransactWriteItems", cancelled(&["None", "ConditionalCheckFailed"]));
     let error = store.change(&set()).await.expect_err("refused");
     assert!(matches!(error, ChangeError::Outdated { key, .. } if key.name() == "b"));
 }
 
-/// Before anything is sent, with what is too large, its size and the limit.
+/// The error names the item, its size, and the limit.
 #[tokio::test]
-async fn what_is_too_large_is_not_sent() {
+async fn a_set_that_is_too_large_is_not_sent() {
     let Watched { store, wire, .. } = watched().await;
     let one = set(1).put(key("a"), Any, "x".repeat(410_000));
     let two = one.clone().put(key("b"), Any, "1");
@@ -207,9 +207,9 @@ async fn what_is_too_large_is_not_sent() {
     assert!(wire.seen().is_empty());
 }
 
-/// As beside commands: the store's own items are left alone, and the other way round.
+/// Additional writes cannot change the items of the store.
 #[tokio::test]
-async fn joined_writes_leave_documents_alone() {
+async fn additional_writes_cannot_change_documents() {
     let Watched { store, wire, .. } = watched().await;
     let put = |partition: &str| {
         let put = Put::builder().table_name("events").item("pk", text(partition)).item("sk", text("D#a"));
@@ -234,7 +234,7 @@ async fn a_damaged_document_is_an_error_that_names_it() {
         ("r", None, "`r` is missing"),
         ("r", Some(number("5")), "`r` is not a string"),
         ("r", Some(text(secret)), "`r` is not a UUID in canonical form"),
-        // It would never meet a condition.
+        // No condition would match this spelling.
         ("r", Some(text("00000000000000000000000000000005")), "`r` is not a UUID in canonical form"),
         ("b", None, "`b` is missing"),
         ("b", Some(AttributeValue::L(vec![text(secret)])), "`b` is not a string"),

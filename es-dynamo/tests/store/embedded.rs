@@ -1,4 +1,4 @@
-//! The embedded engine: DynamoDB's own behavior, without a network.
+//! The embedded engine, which behaves like DynamoDB without a network.
 
 use aws_sdk_dynamodb::error::ProvideErrorMetadata;
 use aws_sdk_dynamodb::operation::describe_table::DescribeTableError;
@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 
 use super::support::*;
 
-/// A folder that goes with the test.
+/// A directory that is deleted after the test.
 struct Folder(std::path::PathBuf);
 
 impl Folder {
@@ -28,7 +28,7 @@ impl Drop for Folder {
 }
 
 #[tokio::test]
-async fn a_file_is_continued() {
+async fn a_file_keeps_its_content() {
     let folder = Folder::new();
     let path = folder.0.join("events.db");
     let store = DynamoStore::embedded_at(&path).await.expect("is created");
@@ -41,7 +41,7 @@ async fn a_file_is_continued() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_none_of_ours_is_refused() {
+async fn a_file_of_another_program_is_refused() {
     let folder = Folder::new();
     let path = folder.0.join("notes.txt");
     std::fs::write(&path, "not a database, but long enough to be looked at as one".repeat(100))
@@ -57,16 +57,16 @@ async fn a_file_that_is_none_of_ours_is_refused() {
     }
 }
 
-/// Damage does not pass, so it is not waited for.
+/// Damage is permanent, so it is not retried.
 #[tokio::test]
-async fn a_damaged_file_is_told_at_once() {
+async fn a_damaged_file_is_reported_immediately() {
     let folder = Folder::new();
     let path = folder.0.join("events.db");
     let store = DynamoStore::embedded_at(&path).await.expect("is created");
     grow(&store, &[1; 40]).await;
     drop(store);
     let mut bytes = std::fs::read(&path).expect("reads");
-    // All but the first page, which tells what kind of file it is.
+    // All pages except the first, which identifies the type of the file.
     bytes[4096..].fill(0xff);
     std::fs::write(&path, bytes).expect("writes");
     let error = match DynamoStore::embedded_at(&path).await {
@@ -79,7 +79,7 @@ async fn a_damaged_file_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_path_is_a_path_whatever_it_looks_like() {
+async fn paths_that_look_like_uris_are_paths() {
     let folder = Folder::new();
     let path = folder.0.join("file:events.db?mode=memory");
     grow(&DynamoStore::embedded_at(&path).await.expect("is created"), &[1]).await;
@@ -120,7 +120,7 @@ async fn a_table_without_an_outbox_is_completed() {
 }
 
 #[tokio::test]
-async fn two_engines_share_nothing_and_two_clients_of_one_share_all() {
+async fn clients_of_one_engine_share_its_tables() {
     let (one, two) = (Engine::in_memory().expect("starts"), Engine::in_memory().expect("starts"));
     let (store, same) = (one.store().await.expect("creates"), one.clone().store().await.expect("finds"));
     let another = two.store().await.expect("creates");
@@ -129,9 +129,9 @@ async fn two_engines_share_nothing_and_two_clients_of_one_share_all() {
     assert!(another.head(&stream()).await.expect("is known").version.is_none());
 }
 
-/// As over a network: what was sent is carried out, whether anyone waits for the answer or not.
+/// As over a network, a request that was sent is executed even if the caller no longer waits for the response.
 #[tokio::test]
-async fn a_request_that_was_sent_is_carried_out() {
+async fn a_request_that_was_sent_is_executed() {
     let engine = Engine::in_memory().expect("starts");
     let store = engine.store().await.expect("creates");
     let append = append(es_core::ExpectedVersion::NoStream, 1);
@@ -148,7 +148,7 @@ async fn a_request_that_was_sent_is_carried_out() {
 }
 
 #[tokio::test]
-async fn what_the_engine_has_not_is_said() {
+async fn an_unknown_operation_is_reported() {
     let client = Engine::in_memory().expect("starts").client();
     let error = client.list_backups().send().await.expect_err("has none");
     assert_eq!(error.code(), Some("UnknownOperationException"), "{error:?}");

@@ -1,4 +1,4 @@
-//! Errors: what each answer of the service means, and that none quotes what is stored.
+//! Errors: the meaning of each response of the service. No error quotes stored data.
 
 use std::error::Error;
 
@@ -13,7 +13,7 @@ use es_dynamo::embedded::Engine;
 
 use super::support::*;
 
-/// Which kind of error it is, in one word.
+/// Returns the kind of an error in one word.
 fn kind(error: &StoreError) -> &'static str {
     match error {
         StoreError::Throttled(_) => "throttled",
@@ -35,7 +35,7 @@ fn everything(error: &dyn Error) -> String {
 }
 
 #[tokio::test]
-async fn every_code_has_its_kind() {
+async fn error_codes_are_translated() {
     let Watched { store, wire, .. } = watched().await;
     for (status, code, expected) in [
         (400, "ProvisionedThroughputExceededException", "throttled"),
@@ -74,9 +74,9 @@ async fn every_code_has_its_kind() {
     assert_eq!(kind(&write), "unavailable", "{write:?}");
 }
 
-/// A request that never got an answer: whether a write was carried out is unknown.
+/// If a write has no response, its outcome is unknown.
 #[tokio::test]
-async fn a_lost_answer_is_unknown() {
+async fn the_outcome_of_a_write_without_a_response_is_unknown() {
     let Watched { store, wire, .. } = watched().await;
     wire.plan(|_| Act::LoseAnswer);
     let error = store.head(&stream()).await.expect_err("lost");
@@ -84,7 +84,7 @@ async fn a_lost_answer_is_unknown() {
     assert!(everything(&error).contains("lost on purpose"), "{}", everything(&error));
 }
 
-/// To try again would not help, and the error says what would.
+/// A retry would not help, and the error says what to do.
 #[tokio::test]
 async fn missing_credentials_and_regions_are_named() {
     use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
@@ -122,9 +122,9 @@ impl aws_sdk_dynamodb::config::ProvideCredentials for FailingCredentials {
     }
 }
 
-/// The item that comes back with a refused write is the other writer's: it must not end in a log.
+/// The item that a failed condition returns belongs to another writer, and must not be logged.
 #[tokio::test]
-async fn nothing_that_is_stored_is_quoted() {
+async fn errors_do_not_quote_stored_items() {
     let Watched { store, wire, .. } = watched().await;
     let secret = "secret-4711";
     let event = || es_core::event::EventData::new("Counted", 1, format!("\"{secret}\""));
@@ -148,7 +148,7 @@ async fn nothing_that_is_stored_is_quoted() {
 
 /// The SDK retries transient failures, and the store recognizes its commit.
 #[tokio::test]
-async fn the_sdk_repeats_and_the_commit_is_recognized() {
+async fn a_commit_is_recognized_after_retries_of_the_sdk() {
     let engine = Engine::in_memory().expect("starts");
     engine.store().await.expect("creates the table");
     let (store, wire) = watch(&engine, RetryConfig::standard());

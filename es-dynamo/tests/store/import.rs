@@ -1,4 +1,4 @@
-//! Tables as dynamo-es 0.5 and event-store-adapter-rs 5 leave them, copied.
+//! Copying tables of dynamo-es 0.5 and event-store-adapter-rs 5.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -20,7 +20,7 @@ use futures_util::TryStreamExt;
 
 use super::support::*;
 
-/// Creates a table with a text and a number for its key.
+/// Creates a table whose key is a string and a number.
 async fn create(client: &Client, table: &str, keys: [&str; 2]) {
     let mut request = client.create_table().table_name(table).billing_mode(BillingMode::PayPerRequest);
     let kinds = [(ScalarAttributeType::S, KeyType::Hash), (ScalarAttributeType::N, KeyType::Range)];
@@ -57,7 +57,7 @@ fn item<const N: usize>(attributes: [(&str, AttributeValue); N]) -> Item {
 const EVENTS: &str = "Events";
 const JOURNAL: &str = "journal";
 
-/// An event of cqrs-es, as dynamo-es puts it.
+/// Returns the item of an event of cqrs-es in a table of dynamo-es.
 fn cqrs(id: &str, sequence: u64, event: (&str, &str), metadata: &str) -> Item {
     item([
         ("AggregateTypeAndId", text(format!("account:{id}"))),
@@ -71,7 +71,7 @@ fn cqrs(id: &str, sequence: u64, event: (&str, &str), metadata: &str) -> Item {
     ])
 }
 
-/// An event in the journal of event-store-adapter-rs; the time is in nanoseconds.
+/// Returns the item of an event in the journal of event-store-adapter-rs. The time is in nanoseconds.
 fn journaled(aid: &str, sequence: u64, nanoseconds: i64, manifest: &str, payload: &str) -> Item {
     item([
         ("aid", text(aid)),
@@ -120,7 +120,7 @@ const DEPOSITED: (&str, &str) =
 async fn events_of_cqrs_es_are_copied() {
     let client = cqrs_table().await;
     let (one, other) = (r#"{"user":"ann"}"#, r#"{"user":"bob"}"#);
-    // Two commands, then one that is too large for one commit, in an id with the separators of both sides.
+    // Two commands, and one that exceeds a commit. The id contains the separators of both libraries.
     put(&client, EVENTS, cqrs("a:n#n", 1, ("AccountOpened", r#"{"Opened":{"owner":"Ann"}}"#), one)).await;
     put(&client, EVENTS, cqrs("a:n#n", 2, DEPOSITED, one)).await;
     for sequence in 3..=30 {
@@ -169,7 +169,7 @@ async fn events_of_event_store_adapter_are_copied() {
 }
 
 #[tokio::test]
-async fn a_second_run_brings_what_is_new() {
+async fn a_second_run_copies_new_events() {
     let client = cqrs_table().await;
     let (target, import) = (MemoryStore::new(), cqrs_import(&client));
     for (sequence, new) in [(1, 1), (2, 1), (2, 0)] {
@@ -181,9 +181,9 @@ async fn a_second_run_brings_what_is_new() {
     assert_eq!(ends, [Version::new(1), Version::new(2)]);
 }
 
-/// Two copies of the same table have the same ids, so a write whose answer was lost is known again.
+/// All copies of a table have the same ids, so that a write whose response was lost is recognized.
 #[tokio::test]
-async fn ids_follow_from_the_place() {
+async fn ids_depend_only_on_the_stream_and_the_version() {
     let client = cqrs_table().await;
     put(&client, EVENTS, cqrs("ann", 1, DEPOSITED, "{}")).await;
     put(&client, EVENTS, cqrs("bob", 1, DEPOSITED, "{}")).await;
@@ -197,9 +197,9 @@ async fn ids_follow_from_the_place() {
     assert_eq!((ids[0][0].as_uuid().get_version_num(), ids[0][1].as_uuid().get_version_num()), (5, 5));
 }
 
-/// Answers to writes are lost; the copy is run until it is through.
+/// Responses to writes are lost, and the import runs until it succeeds.
 #[tokio::test]
-async fn a_copy_goes_on_where_it_failed() {
+async fn an_import_continues_after_a_failure() {
     let client = cqrs_table().await;
     for sequence in 1..=60 {
         put(&client, EVENTS, cqrs("ann", sequence, DEPOSITED, "{}")).await;
@@ -215,7 +215,7 @@ async fn a_copy_goes_on_where_it_failed() {
 }
 
 #[tokio::test]
-async fn what_differs_is_found() {
+async fn differences_are_reported() {
     let client = cqrs_table().await;
     put(&client, EVENTS, cqrs("ann", 1, DEPOSITED, "{}")).await;
     let target = MemoryStore::new();
@@ -223,18 +223,18 @@ async fn what_differs_is_found() {
 
     put(&client, EVENTS, cqrs("ann", 1, ("Deposited", r#"{"Deposited":{"cents":6}}"#), "{}")).await;
     let reason = invalid(cqrs_import(&client).run(&target).await);
-    assert_eq!(reason, "the copy of `account#ann`: the target has another event 1 than the table");
+    assert_eq!(reason, "the copy of `account#ann`: event 1 of the target differs from that of the table");
 
     put(&client, EVENTS, cqrs("ann", 1, DEPOSITED, "{}")).await;
     let commit = NewCommit::new(commit(1).id, time(), vec![EventData::new("Later", 1, "{}")]);
     let stream = StreamId::new("account", "ann").expect("a valid stream");
     target.append(&Append::after_loaded(stream, Version::FIRST, commit)).await.expect("goes on");
     let reason = invalid(cqrs_import(&client).run(&target).await);
-    assert_eq!(reason, "the copy of `account#ann`: the target has an event 2, and the table has none");
+    assert_eq!(reason, "the copy of `account#ann`: the target has an event 2, but the table does not");
 }
 
 #[tokio::test]
-async fn what_cannot_be_copied_is_named() {
+async fn an_event_that_cannot_be_copied_is_named() {
     let wrong = |name: &str, value| {
         let mut item = cqrs("ann", 1, DEPOSITED, "{}");
         item.insert(name.to_owned(), value);
@@ -243,12 +243,12 @@ async fn what_cannot_be_copied_is_named() {
     for (item, expected) in [
         (cqrs("ann", 2, DEPOSITED, "{}"), "has the number 2"),
         (wrong("EventVersion", text("2.1")), "its version is `2.1`: set a whole number in `convert`"),
-        (wrong("EventType", number(1)), "the attribute `EventType` is missing, or no text"),
-        (wrong("Metadata", bytes("secret")), "the attribute `Metadata` is no map"),
+        (wrong("EventType", number(1)), "the attribute `EventType` is missing, or not a string"),
+        (wrong("Metadata", bytes("secret")), "the attribute `Metadata` is not a JSON object"),
         (wrong("AggregateType", text("a#b")), "`#`"),
         (
             wrong("Payload", bytes(r#"{"secret":1,"b":2}"#)),
-            "the payload is no value of an enum: say in `convert` what to make of it",
+            "the payload is not an enum value: convert it in `convert`",
         ),
     ] {
         let client = cqrs_table().await;
@@ -266,16 +266,16 @@ async fn what_cannot_be_copied_is_named() {
 }
 
 #[tokio::test]
-async fn a_payload_that_no_load_can_read_is_named() {
+async fn an_unreadable_payload_is_named() {
     let nested = |levels: usize| format!(r#"{{"A":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
     for (payload, expected) in [
         (nested(128), "recursion limit exceeded"),
         (r#"{"A":{"secret":1e999}}"#.to_owned(), "number out of range"),
         (r#"{"A":{"secret":"\ud800"}}"#.to_owned(), "hex escape"),
         (r#"{"A":{"\udc00secret":1}}"#.to_owned(), "surrogate"),
-        (r#"{"A":{"secret":1,"secret":1}}"#.to_owned(), "a field is given twice"),
-        (r#"{"A":{"b":[{"secret":1,"secr\u0065t":2}]}}"#.to_owned(), "a field is given twice"),
-        (r#"{"secret":1,"secret":2}"#.to_owned(), "a field is given twice"),
+        (r#"{"A":{"secret":1,"secret":1}}"#.to_owned(), "duplicate field"),
+        (r#"{"A":{"b":[{"secret":1,"secr\u0065t":2}]}}"#.to_owned(), "duplicate field"),
+        (r#"{"secret":1,"secret":2}"#.to_owned(), "duplicate field"),
         (r#"{"A":{"secret":"\u0007"}}"#.replace("\\u0007", "\u{7}"), "control character"),
         (r#"{"A":{"secret":01}}"#.to_owned(), "invalid number"),
         (r#"{"A":NaN}"#.to_owned(), "expected value"),
@@ -294,13 +294,13 @@ async fn a_payload_that_no_load_can_read_is_named() {
             assert!(commits(&target, "ann").await.is_empty());
         }
     }
-    // The last level that can be read.
+    // The deepest readable level.
     let client = cqrs_table().await;
     put(&client, EVENTS, cqrs("ann", 1, ("A", &nested(127)), "{}")).await;
     cqrs_import(&client).run(&MemoryStore::new()).await.expect("is copied");
 }
 
-/// The policy in the book: what an import asks of the old table, no less and no more.
+/// The policy in the book contains exactly the permissions that an import needs on the old table.
 #[tokio::test]
 async fn the_old_table_is_only_read() {
     let book = include_str!("../../../docs/src/migration.md");
@@ -317,7 +317,7 @@ async fn the_old_table_is_only_read() {
     assert_eq!(*recorder.actions.lock().expect("no panic before"), allowed);
 }
 
-/// Notes the actions that requests need, and passes them on.
+/// Records the actions that requests need, and forwards the requests.
 #[derive(Clone, Debug)]
 struct Recorder {
     way: Connector,

@@ -1,4 +1,4 @@
-//! Clients that change what is sent and what is found, as those do that encrypt.
+//! Clients that change requests and responses, for example to encrypt items.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemInput;
@@ -16,10 +16,10 @@ use es_dynamo::embedded::Engine;
 
 use super::support::*;
 
-/// The name under which events are stored instead.
+/// The attribute in which the client stores events.
 const HIDDEN: &str = "hidden";
 
-/// Hides the events of all that is written, and finds them again.
+/// Renames the attribute with the events in all requests and responses.
 #[derive(Debug)]
 struct Hide;
 
@@ -62,7 +62,7 @@ fn rename(item: &mut Item, from: &str, to: &str) {
 }
 
 #[tokio::test]
-async fn a_client_may_change_what_is_sent_and_found() {
+async fn interceptors_may_change_requests_and_responses() {
     let engine = Engine::in_memory().expect("an engine");
     let plain = engine.store().await.expect("a store");
     let config = engine.client().config().to_builder().interceptor(Hide).build();

@@ -1,5 +1,5 @@
-//! The store on DynamoDB, below the contract: which requests it sends, what it makes of the answers, and what
-//! it leaves in the table. What holds for any store is in the conformance suite.
+//! The store on DynamoDB, below the contract: its requests, the meaning of the responses, and the stored items. The rules for
+//! all stores are in the conformance suite.
 
 #![cfg(feature = "embedded")]
 

@@ -1,4 +1,4 @@
-//! Commits of several items that are written while they are read: some of the items can be seen, others not.
+//! Commits of several items that are read while they are being written, so that only some of the items are visible.
 
 use es_core::snapshot::Fingerprint;
 use es_core::store::{Append, Read};
@@ -6,7 +6,7 @@ use es_core::{EventStore, StoreError, Version};
 
 use super::support::*;
 
-/// The sort keys of the items of a commit at the versions 2 to 9, with two events in each.
+/// Returns the sort keys of a commit at the versions 2 to 9, with two events in each item.
 fn keys() -> Vec<String> {
     [2, 4, 6, 8].into_iter().map(|first| commit_key(first)).collect()
 }
@@ -28,12 +28,12 @@ fn reads() -> [Read; 3] {
     [Read::all(stream()), from_snapshot(1), from_snapshot(100)]
 }
 
-/// A Query beside a transaction may see any of its items before the others.
+/// A Query that runs concurrently with a transaction may return any of its items without the others.
 #[tokio::test]
-async fn items_that_cannot_be_seen_yet_are_waited_for() {
+async fn items_that_are_not_visible_yet_are_read_again() {
     for absent in 1..16_u32 {
         let hidden: Vec<usize> = (0..4).filter(|bit| absent & (1 << bit) != 0).collect();
-        // With none of them there, nothing says that there is a commit.
+        // If no item is visible, the commit does not exist for the reader.
         if hidden.len() == 4 {
             continue;
         }
@@ -42,7 +42,7 @@ async fn items_that_cannot_be_seen_yet_are_waited_for() {
         for index in &hidden {
             delete(&watched.other, &keys()[*index]).await;
         }
-        // They can be seen when the second request arrives, which there is only because of them.
+        // They become visible before the second request, which is sent only because they are missing.
         let (mut queries, other) = (0, watched.other.clone());
         let late: Vec<Item> = hidden.iter().map(|index| items[*index].clone()).collect();
         watched.wire.plan(move |_| {
@@ -64,7 +64,7 @@ async fn items_that_cannot_be_seen_yet_are_waited_for() {
 }
 
 #[tokio::test]
-async fn items_that_never_turn_up_are_an_error() {
+async fn items_that_remain_invisible_are_an_error() {
     for missing in 0..4 {
         for read in reads() {
             let (watched, _) = with_large_commit().await;
@@ -76,15 +76,15 @@ async fn items_that_never_turn_up_are_an_error() {
     }
 }
 
-/// In a transaction, everything is paid twice, also when it is refused.
+/// A transaction is billed at twice the units, even if it is refused.
 #[tokio::test]
-async fn costs_twice_as_much() {
+async fn a_transaction_costs_twice_as_much() {
     let watched = watched().await;
     let large = || Append::after_loaded(stream(), Version::NONE, commit_of(events_of(4, 150_000)));
     let stored = watched.store.append(&large()).await.expect("appends");
     assert_eq!(watched.wire.seen(), ["TransactWriteItems"]);
     assert_eq!(stored.cost.requests, 1);
-    // 600,000 bytes are 586 KB, and each of the two items is rounded up.
+    // 600,000 bytes are 586 KB, and the size of each of the two items is rounded up.
     assert!((2.0 * 586.0..=2.0 * 590.0).contains(&stored.cost.write_units), "{}", stored.cost);
     let refused = watched.store.append(&large()).await.expect_err("too late");
     let es_core::store::AppendError::Conflict(refused) = refused else { panic!("{refused:?}") };

@@ -1,4 +1,4 @@
-//! Reading: how many requests a load is, whatever stands in the table.
+//! Reading: the number of requests of a load, for all contents of the table.
 
 use es_core::documents::{DocumentKey, Documents};
 use es_core::feed::{Feed, Slice};
@@ -23,7 +23,7 @@ fn from_snapshot(longest_tail: u32) -> Read {
     Read::all(stream()).from_snapshot(SHAPE, longest_tail)
 }
 
-/// Reads, and checks that pages are in order and that every request is in the cost.
+/// Reads, and checks that the pages are in order and that the cost includes every request.
 async fn load(watched: &Watched, read: Read) -> Loaded {
     watched.wire.seen();
     let pages = pages(&watched.store, read).await.expect("reads");
@@ -54,7 +54,7 @@ fn singles(versions: std::ops::RangeInclusive<u64>) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test]
-async fn a_stream_that_does_not_exist_is_one_request() {
+async fn a_missing_stream_takes_one_request() {
     let watched = watched().await;
     for read in [Read::all(stream()), from_snapshot(100)] {
         let loaded = load(&watched, read).await;
@@ -62,9 +62,9 @@ async fn a_stream_that_does_not_exist_is_one_request() {
     }
 }
 
-/// In every relation that the snapshot may have to the stream: one request, and the same events.
+/// The number of requests and the events do not depend on the position of the snapshot.
 #[tokio::test]
-async fn a_short_stream_is_one_request_whatever_its_snapshot() {
+async fn a_short_stream_takes_one_request_with_any_snapshot() {
     let all = vec![(1, 1), (2, 4), (5, 6), (7, 7)];
     let (time, state) = (time(), "{}".to_owned());
     let damaged = Snapshot::from_stored(Version::new(4), time, SHAPE, state.clone(), 12345);
@@ -89,14 +89,14 @@ async fn a_short_stream_is_one_request_whatever_its_snapshot() {
         assert_eq!((loaded.snapshot, loaded.unusable), (used, unusable), "{name}");
         assert_eq!(loaded.ends, tail, "{name}");
         assert_eq!((loaded.requests, loaded.read_units), (1, 1.0), "{name}");
-        // A read without a request for a snapshot returns none.
+        // A read without a snapshot request returns no snapshot.
         let loaded = load(&watched, Read::all(stream())).await;
         assert_eq!((loaded.snapshot, loaded.unusable, loaded.requests), (None, None, 1), "{name}");
         assert_eq!(loaded.ends, all, "{name}");
     }
 }
 
-/// A snapshot without any event to stand for.
+/// A snapshot whose stream has no events.
 #[tokio::test]
 async fn a_snapshot_without_a_stream_is_not_used() {
     let watched = watched().await;
@@ -106,9 +106,9 @@ async fn a_snapshot_without_a_stream_is_not_used() {
     assert!(loaded.ends.is_empty());
 }
 
-/// Items at the snapshot's place that are none.
+/// Items with the key of a snapshot that are malformed.
 #[tokio::test]
-async fn an_item_that_is_no_snapshot_is_not_used() {
+async fn a_malformed_snapshot_is_not_used() {
     let cases: [(&str, Option<aws_sdk_dynamodb::types::AttributeValue>, Option<u64>); 11] = [
         ("v", None, None),
         ("v", Some(text("5")), None),
@@ -139,7 +139,7 @@ async fn an_item_that_is_no_snapshot_is_not_used() {
     }
 }
 
-/// As many commits as expected are one request; more are two, and none of them twice.
+/// The expected number of commits takes one request. More commits take two, and no commit is read twice.
 #[tokio::test]
 async fn a_tail_that_is_longer_than_expected_takes_more_requests() {
     let watched = watched().await;
@@ -163,7 +163,7 @@ async fn a_tail_that_is_longer_than_expected_takes_more_requests() {
     assert_eq!((loaded.ends, loaded.requests), (singles(1..=20), 1), "it just fits");
 }
 
-/// Pages end at 1 MB; what was read from the end is not read again.
+/// Pages end at 1 MB. Commits that were read from the end of the stream are not read again.
 #[tokio::test]
 async fn a_stream_over_2_megabytes_is_as_many_requests_as_pages() {
     let watched = watched().await;
@@ -185,22 +185,22 @@ async fn a_stream_over_2_megabytes_is_as_many_requests_as_pages() {
         let expected = (Some(version), singles(version + 1..=30), requests);
         assert_eq!((loaded.snapshot, loaded.ends, loaded.requests), expected, "{version}");
     }
-    // No page is more than what a Query gives, but for the last one, which has two of them.
+    // Each page is the result of one Query, except the last one, which consists of two.
     let pages = pages(&watched.store, from_snapshot(1000)).await.expect("reads");
     assert!(pages.iter().all(|page| page.commits.len() <= 21));
 }
 
-/// DynamoDB may end a page anywhere, before the first item, too.
+/// DynamoDB may end a page at any item, even before the first.
 #[tokio::test]
 async fn empty_pages_are_followed() {
     use serde_json::{Value, json};
     let empty = |body: &mut Value| {
         body["Items"] = json!([]);
         body["Count"] = json!(0);
-        // As if it had stopped at the end of the range: the next page starts there.
+        // As if the page had ended at the end of the range, where the next page starts.
         body["LastEvaluatedKey"] = json!({"pk": {"S": "order#ann"}, "sk": {"S": "E#999999999999"}});
     };
-    // The snapshot alone, with more behind it.
+    // A page with only the snapshot, and more pages after it.
     let snapshot_only = |body: &mut Value| {
         let items = body["Items"].as_array_mut().expect("items");
         items.truncate(1);
@@ -221,7 +221,7 @@ async fn empty_pages_are_followed() {
 }
 
 #[tokio::test]
-async fn a_commit_that_is_missing_is_found_by_every_read() {
+async fn every_read_reports_a_missing_commit() {
     for missing in [1, 3, 4] {
         let watched = watched().await;
         grow(&watched.other, &[1; 6]).await;
@@ -255,13 +255,13 @@ async fn a_read_after_a_version_reads_nothing_before_it() {
     assert!(loaded.read_units <= 3.0, "{}", loaded.read_units);
     let loaded = load(&watched, Read::all(stream()).after(Version::new(12))).await;
     assert_eq!((loaded.ends, loaded.requests, loaded.read_units), (vec![], 1, 1.0));
-    // A state that was loaded already needs no snapshot.
+    // A state that is already loaded needs no snapshot.
     keep(&watched.other, &snapshot(12)).await;
     let loaded = load(&watched, from_snapshot(10).after(Version::new(10))).await;
     assert_eq!((loaded.snapshot, loaded.ends), (None, singles(11..=12)));
 }
 
-/// Only the first request may be answered by a replica that is behind: two of them might not fit together.
+/// Only the first request may be eventually consistent, because the responses of two replicas may not be consistent.
 #[tokio::test]
 async fn an_eventual_read_is_strongly_consistent_from_the_second_request_on() {
     let watched = watched().await;

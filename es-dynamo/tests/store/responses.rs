@@ -1,4 +1,4 @@
-//! Responses to reads that are not from DynamoDB, as a broken gateway sends them with the status 200.
+//! Responses to reads that are not from DynamoDB, such as those of a broken gateway with the status 200.
 
 use es_core::documents::{DocumentKey, DocumentQuery, Documents};
 use es_core::feed::{Feed, FeedRead, Position, Slice};
@@ -13,7 +13,7 @@ use super::support::*;
 
 type Request = for<'a> fn(&'a DynamoStore) -> BoxFuture<'a, Result<(), StoreError>>;
 
-/// The slice that has the events of the stream.
+/// Returns the slice of the stream.
 async fn slice_of_the_stream(store: &DynamoStore) -> Result<Slice, StoreError> {
     for slice in store.slices().await?.iter() {
         if store.feed_end(slice).await? > Position::NONE {
@@ -23,7 +23,7 @@ async fn slice_of_the_stream(store: &DynamoStore) -> Result<Slice, StoreError> {
     panic!("the stream is not indexed")
 }
 
-/// Every kind of read, with the operations that it consists of.
+/// Returns every kind of read, with its operations.
 fn reads() -> Vec<(&'static [&'static str], Request)> {
     vec![
         (&["Query"], |store| async { store.head(&stream()).await.map(drop) }.boxed()),
@@ -57,7 +57,7 @@ fn reads() -> Vec<(&'static [&'static str], Request)> {
 }
 
 #[tokio::test]
-async fn are_unavailable_and_never_nothing() {
+async fn are_errors_and_never_empty_results() {
     let engine = es_dynamo::embedded::Engine::in_memory().expect("starts");
     let other = engine.store().await.expect("creates the table");
     grow(&other, &[1]).await;
@@ -65,7 +65,7 @@ async fn are_unavailable_and_never_nothing() {
     for (operations, read) in reads() {
         for operation in operations {
             for body in ["", "{}", "null", r#"{"message":"ok"}"#, "<html>", r#"{"Count":0,"Items":["#] {
-                // A new store, which has cached nothing yet.
+                // A new store, without cached settings.
                 let (store, wire) = watch(&engine, aws_sdk_dynamodb::config::retry::RetryConfig::disabled());
                 wire.plan(move |seen| match seen == *operation {
                     true => Act::Replace(200, body.to_owned()),

@@ -1,4 +1,4 @@
-//! Writing snapshots: over what, and over what not.
+//! Writing snapshots, and the snapshots that they replace.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::snapshot::{Fingerprint, Snapshot};
@@ -20,7 +20,7 @@ async fn kept(store: &DynamoStore) -> Option<Snapshot> {
 }
 
 #[tokio::test]
-async fn is_one_request_also_when_there_is_a_newer_one() {
+async fn takes_one_request_even_if_there_is_a_newer_snapshot() {
     let Watched { store, wire, other, .. } = watched().await;
     grow(&other, &[1; 5]).await;
     for (version, stored) in [(2, 2), (1, 2), (2, 2), (5, 5), (4, 5)] {
@@ -32,7 +32,7 @@ async fn is_one_request_also_when_there_is_a_newer_one() {
 }
 
 #[tokio::test]
-async fn replaces_exactly_the_one_that_was_found_unusable() {
+async fn replaces_only_the_snapshot_that_was_unusable() {
     let Watched { store, other, .. } = watched().await;
     grow(&other, &[1; 3]).await;
     store.write_snapshot(&stream(), &snapshot(900), None).await.expect("no error");
@@ -43,7 +43,7 @@ async fn replaces_exactly_the_one_that_was_found_unusable() {
     }
 }
 
-/// An item at the snapshot's place without a version that could be compared would never be replaced.
+/// An item with the key of a snapshot and without a comparable version must be replaceable.
 #[tokio::test]
 async fn replaces_an_item_without_a_version() {
     let cases: [Option<AttributeValue>; 6] = [
@@ -69,7 +69,7 @@ async fn replaces_an_item_without_a_version() {
 }
 
 #[tokio::test]
-async fn that_is_too_large_is_refused_before_it_is_sent() {
+async fn is_refused_before_sending_if_it_is_too_large() {
     let Watched { store, wire, .. } = watched().await;
     // pk 2 + 9, sk 2 + 2, v 1 + 2, at 2 + 8, fp 2 + 16, ck 2 + up to 6, st 2: 56 in all.
     let large = |bytes: usize| Snapshot::new(Version::FIRST, time(), SHAPE, "x".repeat(bytes));
@@ -82,7 +82,7 @@ async fn that_is_too_large_is_refused_before_it_is_sent() {
     assert_eq!(wire.seen(), Vec::<String>::new());
 }
 
-/// What is in the table is what `names` says.
+/// The item is that of the table format.
 #[tokio::test]
 async fn is_stored_as_documented() {
     let Watched { store, .. } = watched().await;

@@ -1,4 +1,4 @@
-//! Stores whose requests are watched, and what to fill them with.
+//! Stores whose requests are recorded and can be changed, and test data.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -25,27 +25,27 @@ use futures_util::TryStreamExt;
 
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// What becomes of one request.
+/// The fate of a request.
 pub(crate) enum Act {
-    /// It is carried out and answered.
+    /// It is executed, and its response is returned.
     Pass,
-    /// It is not carried out, and has no answer.
+    /// It is not executed, and has no response.
     LoseRequest,
-    /// It is carried out, and the answer is lost.
+    /// It is executed, and its response is lost.
     LoseAnswer,
-    /// It is carried out, and this arrives instead of the answer.
+    /// It is executed, and this response is returned instead of the real one.
     Replace(u16, String),
-    /// It is not carried out; this is the answer.
+    /// It is not executed, and this response is returned.
     Answer(u16, String),
-    /// It is carried out, and this is made of the body of the answer.
+    /// It is executed, and the body of its response is transformed.
     Change(fn(&mut serde_json::Value)),
-    /// It is carried out after something else.
+    /// It is executed after this future.
     After(BoxFuture<'static, ()>),
 }
 
 type Plan = dyn FnMut(&str) -> Act + Send;
 
-/// A way to an engine that keeps a list of all operations, and interferes by a plan.
+/// A connector to an engine that records all operations, and changes the fate of requests according to a plan.
 #[derive(Clone)]
 pub(crate) struct Wire {
     way: Connector,
@@ -55,22 +55,22 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// The bodies of all requests since the last call.
+    /// Returns the bodies of all requests since the last call.
     pub(crate) fn bodies(&self) -> Vec<serde_json::Value> {
         std::mem::take(&mut *self.bodies.lock().expect("no test panicked"))
     }
 
-    /// The operations since the last call.
+    /// Returns the operations of all requests since the last call.
     pub(crate) fn seen(&self) -> Vec<String> {
         std::mem::take(&mut *self.seen.lock().expect("no test panicked"))
     }
 
-    /// Asks `plan` about every request from now on.
+    /// Sets the plan for all further requests.
     pub(crate) fn plan(&self, plan: impl FnMut(&str) -> Act + Send + 'static) {
         *self.plan.lock().expect("no test panicked") = Box::new(plan);
     }
 
-    /// Does `act` to the next request of `operation`, and nothing to others.
+    /// Sets the fate of the next request of `operation`.
     pub(crate) fn once(&self, operation: &'static str, act: Act) {
         let mut act = Some(act);
         self.plan(move |seen| match seen == operation {
@@ -139,12 +139,12 @@ fn response(status: u16, body: String) -> HttpResponse {
     HttpResponse::new(StatusCode::try_from(status).expect("a status"), SdkBody::from(body))
 }
 
-/// The body of an error, as DynamoDB writes it.
+/// Returns the body of an error response of DynamoDB.
 pub(crate) fn refusal(code: &str, message: &str) -> String {
     format!(r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{code}","message":"{message}"}}"#)
 }
 
-/// A store that sends every request once, and the way that its requests go. `other` goes past it.
+/// A store that sends every request once, its wire, and a store that bypasses the wire.
 pub(crate) struct Watched {
     pub(crate) store: DynamoStore,
     pub(crate) wire: Wire,
@@ -159,7 +159,7 @@ pub(crate) async fn watched() -> Watched {
     Watched { store, wire, other, engine }
 }
 
-/// A store on `engine` whose requests are watched.
+/// Returns a store on `engine` whose requests are recorded.
 pub(crate) fn watch(engine: &Engine, retries: RetryConfig) -> (DynamoStore, Wire) {
     let wire = Wire {
         way: engine.connector(),
@@ -181,13 +181,13 @@ pub(crate) fn time() -> DateTime<Utc> {
     DateTime::from_timestamp_millis(1_800_000_000_123).expect("valid")
 }
 
-/// Events whose payloads have `bytes` bytes.
+/// Returns events whose payloads have `bytes` bytes.
 pub(crate) fn events_of(count: usize, bytes: usize) -> Vec<EventData> {
     let payload = format!("\"{}\"", "x".repeat(bytes - 2));
     (0..count).map(|_| EventData::new("Counted", 1, payload.clone())).collect()
 }
 
-/// A commit of `count` small events.
+/// Returns a commit of `count` small events.
 pub(crate) fn commit(count: usize) -> NewCommit {
     commit_of(events_of(count, 20))
 }
@@ -196,7 +196,7 @@ pub(crate) fn commit_of(events: Vec<EventData>) -> NewCommit {
     NewCommit::new(CommitId::new(RandomIds.new_id()), time(), events)
 }
 
-/// An append of `count` events to the stream.
+/// Returns an append of `count` events to the stream.
 pub(crate) fn append(expected: ExpectedVersion, count: usize) -> Append {
     Append::new(stream(), expected, commit(count))
 }
@@ -205,7 +205,7 @@ pub(crate) fn exact(version: u64) -> ExpectedVersion {
     ExpectedVersion::Exact(Version::new(version))
 }
 
-/// Appends a commit for each of `counts`.
+/// Appends one commit with each number of events in `counts`.
 pub(crate) async fn grow(store: &DynamoStore, counts: &[usize]) {
     for count in counts {
         store.append(&append(ExpectedVersion::Any, *count)).await.expect("appends");
@@ -220,12 +220,12 @@ pub(crate) async fn fill(store: &DynamoStore, commits: u64, bytes: usize) {
     }
 }
 
-/// The versions of an answer, and whether it was a repetition.
+/// Returns the versions of an append, and whether it was a repetition.
 pub(crate) fn place(appended: &Appended) -> (u64, u64, bool) {
     (appended.first.get(), appended.last.get(), appended.repeated)
 }
 
-/// How many requests it was, and how many units they took.
+/// Returns the number of requests, and their units.
 pub(crate) fn units(cost: Cost) -> (u32, f64, f64) {
     (cost.requests, cost.read_units, cost.write_units)
 }
@@ -234,7 +234,7 @@ pub(crate) async fn pages(store: &DynamoStore, read: Read) -> Result<Vec<Page>, 
     store.read(read).try_collect().await
 }
 
-/// The first and the last version of every commit.
+/// Returns the first and the last version of every commit.
 pub(crate) async fn ends(store: &DynamoStore) -> Vec<(u64, u64)> {
     ends_of(&pages(store, Read::all(stream())).await.expect("reads"))
 }

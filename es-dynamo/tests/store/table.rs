@@ -1,4 +1,4 @@
-//! The table: creation, also by several processes at once, verification, and protection.
+//! The table: creation, including by concurrent processes, verification, and protection.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -58,7 +58,7 @@ async fn is_created_as_documented() {
     store.verify_table().await.expect("is as it should be");
 }
 
-/// Whether the table has deletion protection.
+/// Returns whether the table has deletion protection.
 async fn is_protected(store: &DynamoStore) -> bool {
     let described = store.client().describe_table().table_name(store.table_name()).send().await;
     let table = described.expect("answers").table.expect("is there");
@@ -91,7 +91,7 @@ async fn is_protected_against_loss() {
 }
 
 #[tokio::test]
-async fn is_created_where_there_are_no_backups() {
+async fn is_created_on_a_server_without_backups() {
     let engine = Engine::in_memory().expect("starts");
     let (store, wire) = watch(&engine, RetryConfig::disabled());
     store.create_table().await.expect("creates");
@@ -109,9 +109,9 @@ async fn is_not_protected_if_the_options_say_so() {
     assert!(!is_protected(&store).await);
 }
 
-/// A process that ends before the backups are on leaves a table that the next one completes.
+/// The next process completes the table of a process that ended before it enabled backups.
 #[tokio::test]
-async fn that_was_left_without_backups_is_completed() {
+async fn is_completed_if_it_has_no_backups() {
     let engine = Engine::in_memory().expect("starts");
     let (store, wire) = watch(&engine, RetryConfig::disabled());
     let later = Act::Answer(500, refusal("InternalServerError", "later"));
@@ -126,8 +126,8 @@ thread_local! {
     static WARNINGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Records the warnings of each thread. It has to be the subscriber of the whole process: `tracing` caches for each
-/// call site whether anybody is interested, and a call site that another test reaches first may stay off for all.
+/// Records the warnings of each thread. It must be the global subscriber: `tracing` caches for each call site whether any
+/// subscriber is interested, and a call site that another test reaches first may remain disabled.
 struct Warnings;
 
 impl Warnings {
@@ -174,7 +174,7 @@ impl Subscriber for Warnings {
 }
 
 #[tokio::test]
-async fn that_is_unprotected_is_warned_of() {
+async fn causes_warnings_if_it_is_unprotected() {
     let backups = |status: &str| {
         let recovery = json!({ "PointInTimeRecoveryStatus": status });
         let backups =
@@ -217,7 +217,7 @@ async fn may_have_provisioned_capacity() {
 }
 
 #[tokio::test]
-async fn is_created_again_without_harm() {
+async fn creation_can_be_repeated() {
     let Watched { store, other, .. } = watched().await;
     grow(&other, &[1, 2]).await;
     for _ in 0..2 {
@@ -244,9 +244,9 @@ async fn may_be_created_by_several_at_once() {
     }
 }
 
-/// A process that ends between the two requests leaves a table that the next one completes.
+/// The next process completes the table of a process that ended between the two requests.
 #[tokio::test]
-async fn that_was_left_half_made_is_completed() {
+async fn is_completed_if_it_has_no_time_to_live() {
     let engine = Engine::in_memory().expect("starts");
     let (store, wire) = watch(&engine, RetryConfig::disabled());
     wire.plan(|operation| match operation {
@@ -286,9 +286,9 @@ async fn is_complete_when_another_one_was_faster() {
     assert_eq!(time_to_live(&store).await, enabled());
 }
 
-/// What expires by another attribute is not ours to change.
+/// A time to live on another attribute is not changed.
 #[tokio::test]
-async fn that_expires_by_another_attribute_is_refused() {
+async fn is_refused_if_its_time_to_live_is_on_another_attribute() {
     let Watched { store, other, .. } = watched().await;
     set_time_to_live(&other, "ttl", false).await;
     set_time_to_live(&other, "expires", true).await;
@@ -302,7 +302,7 @@ async fn that_expires_by_another_attribute_is_refused() {
 }
 
 #[tokio::test]
-async fn is_waited_for() {
+async fn creation_waits_until_it_is_active() {
     let engine = Engine::in_memory().expect("starts");
     let (store, wire) = watch(&engine, RetryConfig::disabled());
     let mut creating = 3;
@@ -334,7 +334,7 @@ fn names_are_checked() {
     assert_eq!(format!("{:?}", build("abc").expect("valid")), "DynamoStore { table: \"abc\", .. }");
 }
 
-/// Tasks run to their end, on the current runtime or on a separate one.
+/// Tasks are completed, on the current runtime or on a separate one.
 #[test]
 fn tasks_run_with_and_without_a_runtime() {
     let engine = Engine::in_memory().expect("starts");

@@ -9,7 +9,7 @@ use es_dynamo::DynamoStore;
 
 use super::support::*;
 
-/// A server whose backlog takes connections that are never accepted, and its URL.
+/// Returns a server whose backlog takes connections that are never accepted, and its URL.
 fn silent_server() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("is bound"));
@@ -28,7 +28,7 @@ async fn end_requests_without_a_response() {
     ] {
         let store = store.build().expect("a valid name");
         let append = Append::after_loaded(stream(), Version::NONE, commit(1));
-        // For a machine that is very busy: they take some seconds with the pauses between the attempts.
+        // The timeouts take some seconds, with the delays between attempts. A busy machine needs longer.
         let ended = tokio::time::timeout(Duration::from_secs(300), async {
             (store.head(&stream()).await, store.append(&append).await)
         });
@@ -61,7 +61,7 @@ async fn have_defaults_that_the_builder_changes() {
         store.attempt_timeout(3 * second).operation_timeout(7 * second).build().expect("a valid name");
     assert_eq!(timeouts(&store), (seconds(1), seconds(3), seconds(7)));
 
-    // A client that was given keeps its settings.
+    // A client of the application keeps its settings.
     let given = store.client().clone();
     let other = builder().attempt_timeout(9 * second).client(given).build().expect("a valid name");
     assert_eq!(timeouts(&other), (seconds(1), seconds(3), seconds(7)));
@@ -71,7 +71,7 @@ async fn have_defaults_that_the_builder_changes() {
 
 #[cfg(feature = "indexer")]
 #[tokio::test]
-async fn are_those_of_the_streams_client_too() {
+async fn apply_to_the_streams_client() {
     let store = DynamoStore::builder().endpoint("http://127.0.0.1:1").build().expect("a valid name");
     let config = store.streams_client().expect("there is one").config();
     let timeout = config.timeout_config().expect("is set").operation_attempt_timeout();
