@@ -386,3 +386,31 @@ pub(crate) async fn delete_all(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::MemoryStore;
+    use crate::ids::RandomIds;
+
+    #[test]
+    fn pages_are_followed_to_the_last_one() {
+        let test = async {
+            let store = MemoryStore::new();
+            for name in ["a", "b", "c", "d", "e"] {
+                let set = ChangeSet::new(RandomIds.new_id());
+                let set = set.put(DocumentKey::new("rows", name), ExpectedDocument::Any, "{}");
+                store.change(&set).await.expect("puts");
+            }
+            let query = DocumentQuery::new("rows").limit(2);
+            let all: Vec<_> = pages(&store, query).try_collect().await.expect("lists");
+            let names: Vec<_> =
+                all.iter().flat_map(|page| &page.documents).map(|(name, _)| &**name).collect();
+            assert_eq!(names, ["a", "b", "c", "d", "e"]);
+            assert!(all.len() > 2);
+        };
+        test.now_or_never().expect("the store in memory does not wait");
+    }
+}
