@@ -8,7 +8,7 @@ use super::support::*;
 
 /// Returns the sort keys of a commit at the versions 2 to 9, with two events in each item.
 fn keys() -> Vec<String> {
-    [2, 4, 6, 8].into_iter().map(|first| commit_key(first)).collect()
+    [2, 4, 6, 8].into_iter().map(commit_key).collect()
 }
 
 async fn with_large_commit() -> (Watched, Vec<Item>) {
