@@ -57,11 +57,19 @@ impl<I, E: Into<BoxError>> IntoInstance<I> for Result<Option<I>, E> {
 }
 
 /// Returns the instance that is named after the event's aggregate.
+///
+/// # Errors
+///
+/// Fails if the id of the aggregate is not an id of the process.
 pub fn instance_of_stream<I: StreamInstance>(ctx: &EventContext) -> Result<Option<I>, BoxError> {
     I::of_stream(ctx).map(Some)
 }
 
 /// Returns the instance that a function of the event names.
+///
+/// # Errors
+///
+/// Returns the error of the function.
 pub fn instance_by<E, R: IntoInstance<I>, I>(
     event: &E,
     name: impl FnOnce(&E) -> R,
@@ -70,6 +78,10 @@ pub fn instance_by<E, R: IntoInstance<I>, I>(
 }
 
 /// Returns the instance that a function of the event and its context names.
+///
+/// # Errors
+///
+/// Returns the error of the function.
 pub fn instance_with<E, R: IntoInstance<I>, I>(
     event: &E,
     ctx: &EventContext,

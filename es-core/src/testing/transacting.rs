@@ -172,7 +172,7 @@ impl Transacted {
     pub fn then_nothing_else(self) -> Self {
         for stream in self.committed().streams().filter(|stream| !self.expected.contains(stream)) {
             let events = self.recorded(stream);
-            let names: Vec<_> = events.iter().map(|event| event.name()).collect();
+            let names: Vec<_> = events.iter().map(EventData::name).collect();
             assert!(
                 names.is_empty(),
                 "the transaction also recorded events of `{stream}`: {}",

@@ -82,6 +82,7 @@ impl Workers {
 
     /// Adds a worker: a [`Projector`](crate::Projector), an indexer, or your own. To shut it down or query it separately,
     /// add a clone.
+    #[expect(clippy::should_implement_trait, reason = "adds a worker to a set, as no operator does")]
     pub fn add(mut self, worker: impl Worker) -> Self {
         self.workers.push(Arc::new(worker));
         self

@@ -6,7 +6,7 @@ use syn::{Attribute, Expr, Path, Type, parse_quote};
 
 use super::block::Header;
 use super::handler::{Handler, cfgs};
-use super::output::{Fallible, Output, is_nameable};
+use super::output::{Output, is_nameable};
 use super::role::Role;
 use crate::support::spans::Place;
 
@@ -83,7 +83,8 @@ impl Handler {
             let call = self.call(&quote!(event), Some(quote!(ctx)));
             let ty = match &self.output {
                 Output::Unit => &parse_quote!(()),
-                Output::Plain(ty) | Output::Result(Fallible { whole: ty, .. }) => ty,
+                Output::Plain(ty) => ty,
+                Output::Result(result) => &result.whole,
             };
             let convert = conversion(Some(ty), &quote!(#core::__private::Projected), "projected");
             quote!(#convert(#call))

@@ -11,7 +11,7 @@ pub(super) enum Output {
     /// A type that is not called `Result`.
     Plain(Type),
     /// `Result<T, E>`, or an alias of this name.
-    Result(Fallible),
+    Result(Box<Fallible>),
 }
 
 /// A type that is called `Result`.
@@ -34,7 +34,11 @@ impl Output {
         let result = path.path.segments.last().filter(|last| last.ident == "Result");
         let Some(result) = result else { return Self::Plain(ty.clone()) };
         let mut arguments = types(&result.arguments).into_iter();
-        Self::Result(Fallible { whole: ty.clone(), value: arguments.next(), error: arguments.next() })
+        Self::Result(Box::new(Fallible {
+            whole: ty.clone(),
+            value: arguments.next(),
+            error: arguments.next(),
+        }))
     }
 
     /// Returns whether the type has no room for events.
@@ -49,10 +53,10 @@ impl Output {
     /// Generates the type of the handler's errors.
     pub(super) fn error(&self, core: &Path) -> TokenStream {
         match self {
-            Self::Result(Fallible { error: Some(error), .. }) => error.to_token_stream(),
-            Self::Result(Fallible { whole, .. }) => {
-                quote::quote!(<#whole as #core::__private::AnyResult>::Error)
-            }
+            Self::Result(result) => match &**result {
+                Fallible { error: Some(error), .. } => error.to_token_stream(),
+                Fallible { whole, .. } => quote::quote!(<#whole as #core::__private::AnyResult>::Error),
+            },
             _ => quote::quote!(#core::__private::Infallible),
         }
     }
