@@ -83,7 +83,7 @@ impl Handler {
             let call = self.call(&quote!(event), Some(quote!(ctx)));
             let ty = match &self.output {
                 Output::Unit => &parse_quote!(()),
-                Output::Plain(ty) => ty,
+                Output::Plain(ty) => &**ty,
                 Output::Result(result) => &result.whole,
             };
             let convert = conversion(Some(ty), &quote!(#core::__private::Projected), "projected");
@@ -194,7 +194,7 @@ impl Handler {
     fn events(&self, core: &Path, aggregate: &TokenStream, call: &TokenStream) -> TokenStream {
         let ty = match &self.output {
             Output::Unit => Some(&parse_quote!(())),
-            Output::Plain(ty) => Some(ty),
+            Output::Plain(ty) => Some(&**ty),
             Output::Result(result) => result.value.as_ref(),
         };
         let convert = conversion(ty, &quote!(#core::IntoEvents<#aggregate>), "into_events");

@@ -9,7 +9,7 @@ pub(super) enum Output {
     /// None, or `()`.
     Unit,
     /// A type that is not called `Result`.
-    Plain(Type),
+    Plain(Box<Type>),
     /// `Result<T, E>`, or an alias of this name.
     Result(Box<Fallible>),
 }
@@ -30,9 +30,9 @@ impl Output {
         if is_unit(ty) {
             return Self::Unit;
         }
-        let Type::Path(path) = ty else { return Self::Plain(ty.clone()) };
+        let Type::Path(path) = ty else { return Self::Plain(Box::new(ty.clone())) };
         let result = path.path.segments.last().filter(|last| last.ident == "Result");
-        let Some(result) = result else { return Self::Plain(ty.clone()) };
+        let Some(result) = result else { return Self::Plain(Box::new(ty.clone())) };
         let mut arguments = types(&result.arguments).into_iter();
         Self::Result(Box::new(Fallible {
             whole: ty.clone(),
