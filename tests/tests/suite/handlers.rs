@@ -1,6 +1,8 @@
 //! `#[handlers]`: the implementations that it generates.
 
 #![allow(missing_docs, unreachable_pub)]
+// Unusual forms are accepted, too.
+#![allow(clippy::needless_arbitrary_self_type, clippy::double_must_use)]
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
