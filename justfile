@@ -133,9 +133,9 @@ features:
 typos:
     typos
 
-# packs the crates to be published, and builds each from its package
+# packs the crates to be published, and checks that the packages compile
 package:
-    cargo package --offline --allow-dirty -p es-macros -p es-core -p es-dynamo
+    scripts/check-packages
 
 # checks licenses, bans, and sources of all dependencies; needs cargo-deny
 deny:
