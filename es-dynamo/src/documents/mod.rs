@@ -75,7 +75,7 @@ impl Table {
 }
 
 /// Returns the start of a query's listing. DynamoDB rejects an exclusive start key that does not meet the key condition,
-/// and a range whose bounds are reversed.
+/// and a range whose bounds are reversed. DynamoDB Local also rejects a start key at the last name of the range.
 fn start(query: &DocumentQuery) -> Start {
     if let (Some(from), Some(until)) = (&query.from, &query.until)
         && from > until
@@ -83,6 +83,10 @@ fn start(query: &DocumentQuery) -> Start {
         return Start::Empty;
     }
     let Some(after) = query.after.as_deref() else { return Start::First };
+    let last = if query.descending { &query.from } else { &query.until };
+    if last.as_deref() == Some(after) {
+        return Start::Empty;
+    }
     if query.selects(after) {
         return Start::After(key(partition(&query.collection), sort_key(after)));
     }
