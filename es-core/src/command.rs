@@ -96,7 +96,7 @@ impl<A: Handle<C>, C> HandledBy<A> for C {
     }
 }
 
-/// What a handler may know besides the state and the command.
+/// The context of a command: the id, the version, the time, and the metadata.
 pub struct Context<A: Aggregate> {
     id: Option<A::Id>,
     version: Version,
@@ -170,7 +170,7 @@ impl<A: Aggregate> Context<A> {
         self.ids.new_id()
     }
 
-    /// What the command's events will record besides themselves: actor, correlation, causation.
+    /// Returns the metadata that the command's events will record, such as actor, correlation, and causation.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

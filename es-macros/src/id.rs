@@ -233,7 +233,7 @@ fn implementations(core: &Path, ident: &Ident, ty: &Type, inner: Inner) -> Vec<(
     all
 }
 
-/// Generates what an id over `String` can do besides.
+/// Generates the implementations that only an id over `String` has.
 fn of_text(core: &Path, ident: &Ident) -> TokenStream {
     let private = quote!(#core::__private);
     let owned = [quote!(#private::str), quote!(#private::String)].map(|text| {
@@ -270,7 +270,7 @@ fn of_text(core: &Path, ident: &Ident) -> TokenStream {
     }
 }
 
-/// Generates what an id over `Uuid` can do besides.
+/// Generates the implementations that only an id over `Uuid` has.
 fn of_uuid(core: &Path, ident: &Ident, ty: &Type) -> TokenStream {
     let new = quote_spanned!(ty.span()=> #core::__private::new_uuid());
     quote! {

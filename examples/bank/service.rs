@@ -23,7 +23,7 @@ pub struct Bank {
 /// Who asks, and how it is to be carried out.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
-    /// What the events record besides themselves.
+    /// The metadata of the events.
     pub metadata: Metadata,
     /// What the client's key comes to, when it is to be carried out once.
     pub key: Option<Uuid>,

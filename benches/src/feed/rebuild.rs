@@ -18,7 +18,7 @@ use crate::plan::Plan;
 pub struct Rebuild {
     pub events: u64,
     pub per_second: f64,
-    /// The most bytes that it held at a time besides the store's events, the new rows included.
+    /// The peak of the bytes that it held, including the new rows and excluding the store's events.
     pub peak: u64,
 }
 

@@ -17,7 +17,7 @@ pub use typed::{MetadataError, MetadataValue};
 
 use crate::event::EventId;
 
-/// What a commit records besides its events: who caused it, and in what context.
+/// The metadata of a commit: who caused it, and in what context.
 ///
 /// The events of one commit share it. It is stored with the commit, handed to handlers through
 /// [`Context::metadata`](crate::Context::metadata) and returned with the history.

@@ -202,8 +202,8 @@ impl<'e, P: Participants> Execution<'e, P> {
         Ok(Next::Decide)
     }
 
-    /// Goes on to the state after the commit that won the race, if the conflict has it. That takes no request, so the
-    /// next write needs no delay. A stream that has gone on several times is busy: it is read after a delay instead.
+    /// Applies the commit that won the race, if the conflict contains it. This takes no request, so the next write needs
+    /// no delay. A stream that has won several times is busy, and is read after a delay instead.
     fn follows(&mut self, conflict: &Conflict) -> bool {
         let Some(commit) = &conflict.commit else { return false };
         let may_retry = self.retrying.policy.allows_another(1);

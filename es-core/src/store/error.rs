@@ -267,8 +267,8 @@ pub struct Conflict {
     pub expected: ExpectedVersion,
     /// A version that the stream has reached, if the store knows one. It may have changed since.
     pub actual: Option<Version>,
-    /// The commit right after the expected version, if the store has it without another request: the winner of the
-    /// race. `None` if it is stored in parts or cannot be decoded.
+    /// The winner of the race: the commit right after the expected version, if the store knows it without another
+    /// request. `None` if it is stored in parts or cannot be decoded.
     pub commit: Option<Box<Commit>>,
     /// What the attempt cost.
     pub cost: Cost,

@@ -117,7 +117,7 @@ pub struct ForeignEvent {
     pub version: String,
     /// The payload as JSON.
     pub payload: String,
-    /// The time of the event, if the table has it.
+    /// The time of the event, if the table stores it.
     pub time: Option<DateTime<Utc>>,
     /// The metadata.
     pub metadata: Metadata,

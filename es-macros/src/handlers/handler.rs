@@ -195,7 +195,8 @@ fn parameters(role: Role, method: &Method, mistakes: &mut Errors) -> Vec<PatType
         );
     }
     if let Some(parameter) = parameters.get(limit) {
-        mistakes.on(parameter, format!("{name} has no parameters besides {}", role.reason_for_parameters()));
+        mistakes
+            .on(parameter, format!("{name} has no parameters other than {}", role.reason_for_parameters()));
     }
     parameters.into_iter().cloned().collect()
 }

@@ -39,7 +39,7 @@ fn scoped(key: &str, actor: Option<&str>) -> Uuid {
     Uuid::new_v5(&KEYS, format!("{actor:?} {key}").as_bytes())
 }
 
-/// What the digests of keys are made from, besides the keys.
+/// The namespace of the digests of keys.
 const KEYS: Uuid = Uuid::from_u128(0x01f0_6a1c_52d4_7be0_9d3e_6c1b_8a70_42f5);
 
 /// What ties this request to others: the trace that it belongs to (W3C Trace Context), or a request's id.

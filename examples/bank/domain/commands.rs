@@ -9,7 +9,7 @@ use super::{Account, AccountId, AccountNumber, Money, Status};
 /// The name of the claim of an open account on its number.
 pub const NUMBER: &str = "account-number";
 
-/// Opens an account. Its number is claimed: at most one account has it.
+/// Opens an account. Its number is claimed, so that it is unique.
 #[derive(Clone, Debug)]
 pub struct Open {
     /// The owner's name.

@@ -45,7 +45,7 @@ pub struct Refused {
     pub reason: &'static str,
 }
 
-/// The events, in a block of their own.
+/// A separate block for the events.
 #[handlers]
 impl Account {
     const LIMIT: u64 = 1_000;

@@ -112,19 +112,19 @@ fn staged(projection: &mut impl Projection) -> Staged {
     })
 }
 
-/// The maximum number of documents that a checkpoint may change besides its own.
+/// The maximum number of documents that a checkpoint may change, excluding its own.
 const MOST_CHANGES: usize = ChangeSet::MAX_CHANGES - 1;
 
 /// The maximum number of events parked in one checkpoint.
 const MOST_PARKED: usize = MOST_CHANGES / 2;
 
-/// The maximum number of bytes that a checkpoint may write besides its own document.
+/// The maximum number of bytes that a checkpoint may write, excluding its own document.
 const MOST_BYTES: u64 = ChangeSet::MAX_BYTES - 16 * 1024;
 
 /// An upper bound of the bytes of deleting a parked event.
 const PARKED_BYTES: u64 = 4 * 1024;
 
-/// The contents of the next checkpoint besides the read models: newly parked and resumed events.
+/// The contents of the next checkpoint other than the read models: newly parked and resumed events.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     /// The number of events handled since the last checkpoint.

@@ -33,11 +33,11 @@ pub use progress::IndexerProgress;
 
 /// Adds the commits of a table to its feed as they are written.
 ///
-/// It runs in the application or in a separate process, as one of the [`Workers`](es_core::Workers) or in your own task. Any number of indexers may run at once; they share the shards of
-/// the table's stream. An indexer automatically [reconciles](crate::Reconciler) a table that has events but no feed yet,
+/// It runs in the application or in a separate process, as one of the [`Workers`](es_core::Workers) or in your own task.
+/// Any number of indexers may run at once; they share the shards of the table's stream. An indexer automatically [reconciles](crate::Reconciler) a table that has events but no feed yet,
 /// or whose stream has lost records because no indexer ran for a day.
 ///
-/// On the embedded engine, the indexer is notified of commits of its own process immediately, and finds those of other
+/// On the embedded engine, the indexer is notified immediately of commits in this process, and finds those of other
 /// processes on the same file within [`poll`](IndexerBuilder::poll).
 ///
 /// Checkpoints and leases are stored in [documents](es_core::documents). They are only hints: the feed itself shows which

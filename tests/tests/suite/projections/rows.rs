@@ -270,7 +270,7 @@ async fn a_projection_sees_its_changes_before_they_are_written() {
 async fn rows_are_read_only_outside_a_projection() {
     let (_, mut things) = after(&["red 1"]).await;
     for error in [things.put(thing(1, Color::Red, 1)), things.delete(&1)] {
-        let error = error.expect_err("nobody writes it");
+        let error = error.expect_err("no worker writes it");
         assert!(matches!(error, ReadModelError::NotInProjection { .. }));
         assert!(error.to_string().contains("put `#[read_model]` on the field"), "{error}");
     }
