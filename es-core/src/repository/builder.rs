@@ -63,8 +63,8 @@ impl<A: Aggregate> RepositoryBuilder<A> {
     /// Sets how long a command or a load may take (default: 30 seconds): for a single command, see
     /// [`Request::deadline`](crate::repository::Request::deadline).
     ///
-    /// It is measured with the [clock](Self::clock), and checked before each request and each wait. After it, no
-    /// request is sent, and the call fails with
+    /// The deadline is measured with the [clock](Self::clock), and checked before each request and each wait. Once it
+    /// has passed, no request is sent, and the call fails with
     /// [`StoreError::DeadlineExceeded`](crate::StoreError::DeadlineExceeded), which keeps the last failure as its
     /// source and says whether the events may have been recorded. A request in flight, or an async decision, is not
     /// interrupted: the timeouts of the store and of the application bound these.
@@ -79,12 +79,13 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         self
     }
 
-    /// Sets how far this clock may be behind the last commit of a stream that a command continues (default: one
-    /// hour).
+    /// Sets how far this process's clock may be behind the last commit of a stream when a command appends to it
+    /// (default: one hour).
     ///
-    /// The times in a stream never run backwards, so a single commit from a clock that is far ahead dates all that
-    /// follow it. Beyond this limit, commands fail with [`StoreError::Setup`](crate::StoreError::Setup). More than a
-    /// minute is a warning in the log, at most once a minute for each repository. `Duration::MAX` allows any difference.
+    /// The times in a stream never run backwards, so a single commit from a clock that is far ahead determines the time
+    /// of all later commits. Beyond this limit, commands fail with [`StoreError::Setup`](crate::StoreError::Setup). A
+    /// difference of more than a minute is logged as a warning, at most once a minute per repository. `Duration::MAX`
+    /// allows any difference.
     pub fn max_clock_skew(mut self, limit: Duration) -> Self {
         self.inner.max_clock_skew = limit;
         self
@@ -97,14 +98,14 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         self
     }
 
-    /// Keeps the states of up to `entries` aggregates in memory between commands (default: no cache).
+    /// Caches the states of up to `entries` aggregates in memory between commands (default: no cache).
     ///
-    /// A command on a cached aggregate is one request, the conditional write. Results are the same as without the cache:
-    /// the write verifies a command that is accepted. A command that is rejected or has nothing to do is decided again
-    /// if one small read finds that the stream has changed. A load reads the events since then. The least used states
-    /// are evicted first.
+    /// A command on a cached aggregate takes one request, the conditional write. The cache never changes a result: the
+    /// write verifies an accepted command, and before a rejection or a no-op is returned, one small read checks whether
+    /// the stream has changed, in which case the command is decided again. A load reads only the events after the
+    /// cached state. The least recently used states are evicted first.
     ///
-    /// A cache pays off if the commands for one aggregate tend to reach one process. Otherwise, each outdated state
+    /// A cache pays off if the commands for an aggregate usually reach the same process. Otherwise, each outdated state
     /// costs a conflict.
     pub fn cache(mut self, entries: usize) -> Self
     where
@@ -117,10 +118,10 @@ impl<A: Aggregate> RepositoryBuilder<A> {
     /// Reads with eventual consistency to decide commands, which takes half the read units (default: strong
     /// consistency).
     ///
-    /// Results are the same as without it: the write verifies a command that is accepted. A command that is rejected or
-    /// has nothing to do is decided again if a strongly consistent read of the tail, which is one more request, finds that
-    /// the stream has changed. A command right after another one for the same aggregate may read an outdated replica,
-    /// which costs a conflict. Loads stay strongly consistent.
+    /// This never changes a result: the write verifies an accepted command, and before a rejection or a no-op is
+    /// returned, a strongly consistent read of the tail, which is one more request, checks whether the stream has
+    /// changed, in which case the command is decided again. A command that closely follows another one on the same
+    /// aggregate may read an outdated replica, which costs a conflict. Loads stay strongly consistent.
     pub fn eventual_reads(mut self) -> Self {
         self.inner.eventual = true;
         self
@@ -132,13 +133,13 @@ impl<A: Aggregate> RepositoryBuilder<A> {
         self
     }
 
-    /// Sets the source of ids, for commits and for handlers (default: [`RandomIds`]).
+    /// Sets the source of ids for commits and handlers (default: [`RandomIds`]).
     pub fn ids(mut self, ids: impl IdSource) -> Self {
         self.inner.ids = Arc::new(ids);
         self
     }
 
-    /// Sets a clock and a source of ids that are shared already.
+    /// Sets a shared clock and a shared source of ids.
     pub(crate) fn equipped(mut self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
         (self.inner.clock, self.inner.ids) = (clock, ids);
         self

@@ -21,7 +21,7 @@ pub enum ExecuteError<E> {
     Claimed(Claimed),
     /// The condition of an [additional write](crate::repository::Request::with_writes) failed; nothing was recorded.
     Refused(WriteRefused),
-    /// The idempotency key was used before for another command; nothing was recorded.
+    /// The idempotency key was already used for a different command; nothing was recorded.
     KeyReused(KeyReused),
     /// The store failed. Whether the events were recorded may be unknown, see
     /// [`is_outcome_unknown`](Self::is_outcome_unknown).
@@ -37,7 +37,7 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// Returns the claim that another aggregate holds, if that is the reason.
+    /// Returns the claim that another aggregate holds, if the command failed because of it.
     pub fn claimed(&self) -> Option<&Claimed> {
         match self {
             Self::Claimed(claimed) => Some(claimed),
@@ -70,9 +70,9 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// Returns whether the cause may pass without a change to the data or to the code: contention, or a
-    /// [transient](StoreError::is_transient) failure of the store. Consumers wait such errors out, and never store
-    /// them as failures.
+    /// Returns whether the cause may disappear without a change to the data or the code: contention, or a
+    /// [transient](StoreError::is_transient) failure of the store. Consumers wait until such an error has passed, and
+    /// never store it as a failure.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Rejected(_)
@@ -86,7 +86,7 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// Returns the deadline that passed, if that is the reason.
+    /// Returns the deadline, if the command failed because it had passed.
     pub fn deadline_exceeded(&self) -> Option<&DeadlineExceeded> {
         match self {
             Self::Store(StoreError::DeadlineExceeded(exceeded)) => Some(exceeded),
@@ -94,12 +94,12 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// Returns whether the events may have been recorded: a write was sent, and no response says what became of it.
-    /// `false` if the store failed before, such as when the aggregate could not be loaded.
+    /// Returns whether the events may have been recorded: a write was sent, but its outcome is unknown. `false` if the
+    /// store failed before the write, for example while loading the aggregate.
     ///
-    /// Repeating a command under an [idempotency key](crate::repository::Request::once) is always safe. Without one, load the
-    /// aggregate to find out. Also `true` if the command was carried out before under its key, but its outcome could
-    /// not be read.
+    /// Repeating a command with an [idempotency key](crate::repository::Request::once) is always safe. Without a key,
+    /// load the aggregate to find out. Also `true` if the command was executed earlier under its key, but its outcome
+    /// could not be read.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::Store(error) if error.is_outcome_unknown())
     }
@@ -156,13 +156,14 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
     }
 }
 
-/// An idempotency key that was used before for another command, see
+/// An idempotency key that was already used for a different command, see
 /// [`Request::fingerprint`](crate::repository::Request::fingerprint).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the idempotency key was used before for another command ({}): use a new key for each command", first_use(.first.as_deref()))]
 #[non_exhaustive]
 pub struct KeyReused {
-    /// The fingerprint of the first command under the key; `None` if that had none, but wrote other streams.
+    /// The fingerprint of the first command under the key; `None` if that command had no fingerprint, but wrote to
+    /// other streams.
     pub first: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The engine that executes commands: load, decide, write, and again after a conflict.
+//! The engine that executes commands: load, decide, write, and repeat after a conflict.
 //!
 //! It works on [`Participants`]: the one aggregate of a [request](super::request), or those of a
 //! [transaction](super::transaction). They decide between its steps, because a decision may be asynchronous.
@@ -20,15 +20,15 @@ use crate::store::{
 };
 use crate::stream_id::StreamId;
 
-/// How long an idempotency key is remembered by default: 7 days.
+/// The default retention of an idempotency key: 7 days.
 pub(super) const DEFAULT_RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// How many commits of other writers are followed without a read.
+/// The maximum number of other writers' commits that are applied in a row without a read.
 const MOST_FOLLOWED: u32 = 3;
 
 /// The aggregates that are loaded, decided on, and written together.
 pub(super) trait Participants {
-    /// What a command that was executed before came to.
+    /// The outcome of an earlier execution under the same idempotency key.
     type Outcome;
 
     /// Loads all states to decide on.
@@ -37,8 +37,8 @@ pub(super) trait Participants {
     /// Brings all states up to date, and returns whether one has changed.
     async fn refresh(&mut self) -> Result<bool, StoreError>;
 
-    /// Goes on to the state after `commit`, with which the write has met a conflict in `stream`, without a read. Returns
-    /// `false` if the states must be read instead.
+    /// Applies `commit`, which won the race for `stream`, to the state without a read. Returns `false` if the states
+    /// must be read instead.
     fn follow(&mut self, stream: &StreamId, commit: &Commit) -> bool;
 
     /// Returns whether all states were read with strong consistency.
@@ -50,10 +50,10 @@ pub(super) trait Participants {
     /// Returns whether the decision has nothing to record.
     fn is_noop(&self) -> bool;
 
-    /// Returns the only commit of the decision, if it is all that there is to write.
+    /// Returns the commit of the decision if there is nothing else to write.
     fn only_append(&self) -> Option<&Append>;
 
-    /// Returns what the decision writes. A no-op is written for the sake of its idempotency key.
+    /// Returns the writes of the decision. A no-op is written too, to record its idempotency key.
     fn write_set(&mut self) -> Result<WriteSet, StoreError>;
 
     /// Returns the versions of the decision's events in each stream.
@@ -62,7 +62,7 @@ pub(super) trait Participants {
     /// Returns a new id for the write of a no-op.
     fn new_id(&self) -> Uuid;
 
-    /// Reads the outcome that `record` tells of; `None` if that is about other streams.
+    /// Reads the outcome of the execution that wrote `record`; `None` if the record refers to other streams.
     async fn first_outcome(
         &mut self,
         record: &IdempotencyRecord,
@@ -75,28 +75,28 @@ pub(super) struct Execution<'e, P> {
     store: &'e dyn EventStore,
     retrying: Retrying<'e>,
     idempotency: Option<Idempotency>,
-    /// How many times the commands were decided.
+    /// The number of times the commands were decided.
     pub(super) attempts: u32,
-    /// How many of these decisions followed a read, or the first load.
+    /// The number of those decisions that were based on a read, including the first load.
     rounds: u32,
-    /// How many commits of other writers were followed since then.
+    /// The number of other writers' commits that were applied since the last read.
     followed: u32,
-    /// What the writes cost, and the reads that are not of a participant.
+    /// The cost of the writes, and of reads that are not made by a participant.
     pub(super) cost: Cost,
 }
 
 /// The next step of an execution.
 pub(super) enum Next<O> {
-    /// Decide on the states as they are, for the first time or again after a conflict.
+    /// Decide on the current states, for the first time or again after a conflict.
     Decide,
     Done(Done<O>),
 }
 
 /// How commands were executed.
 pub(super) enum Done<O> {
-    /// By their decision.
+    /// By the decision of this execution.
     Now,
-    /// Before, under their idempotency key.
+    /// By an earlier execution under the same idempotency key.
     Before(O),
 }
 
@@ -125,10 +125,10 @@ impl<'e, P: Participants> Execution<'e, P> {
         Ok(Next::Decide)
     }
 
-    /// Records the decision, or returns the error for which the commands were not accepted.
+    /// Records the decision, or returns the error that rejected the commands.
     ///
-    /// No write verifies a rejection, nor that there is nothing to do. If these were decided on states that may be
-    /// outdated, the states are read again first.
+    /// Neither a rejection nor a no-op is verified by a write. If it was decided on states that may be outdated, the
+    /// states are read again first.
     pub(super) async fn conclude<E>(
         &mut self,
         decided: Result<(), ExecuteError<E>>,
@@ -210,7 +210,7 @@ impl<'e, P: Participants> Execution<'e, P> {
         may_retry && self.followed < MOST_FOLLOWED && self.participants.follow(&conflict.stream, commit)
     }
 
-    /// Returns why the commands were not accepted, unless they were executed before under their key.
+    /// Returns the outcome of an earlier execution under the same key, or else the error that rejected the commands.
     async fn unless_done_before<E>(
         &mut self,
         error: ExecuteError<E>,
@@ -256,7 +256,7 @@ impl fmt::Debug for KeyOption {
     }
 }
 
-/// The idempotency key of an execution, and what identifies its commands under it.
+/// The idempotency key of an execution, and the fingerprint of its commands.
 pub(super) struct Idempotency {
     key: IdempotencyKey,
     retention: Duration,
@@ -264,7 +264,7 @@ pub(super) struct Idempotency {
 }
 
 impl Idempotency {
-    /// The key of commands on `stream`, or of a transaction.
+    /// Returns the key of commands on `stream`, or of a transaction.
     pub(super) fn new(
         option: &KeyOption,
         stream: Option<StreamId>,

@@ -36,7 +36,7 @@ pub struct Recorded<E> {
     pub metadata: Arc<Metadata>,
 }
 
-/// The events of one aggregate in order: made by [`Repository::history`](crate::Repository::history).
+/// The events of one aggregate in order, returned by [`Repository::history`](crate::Repository::history).
 ///
 /// Use it as a [`Stream`], or call [`next`](Self::next) and [`all`](Self::all). Events are read page by page on demand,
 /// so a long history needs no more memory than a short one. Each page has the retries and the
@@ -76,7 +76,7 @@ impl<'a, A: Aggregate> History<'a, A> {
         self.try_collect().await
     }
 
-    /// Decodes a page. The events before one that cannot be decoded are still returned.
+    /// Decodes a page. If an event cannot be decoded, the events before it are still returned.
     fn decode_page(&mut self, page: &Page) {
         let Some(stream) = &self.stream else { return };
         for commit in &page.commits {

@@ -24,7 +24,7 @@ use crate::version::Version;
 #[derive(Clone, Copy)]
 pub(super) enum Until {
     End,
-    /// The end as an eventually consistent read sees it.
+    /// The end of the stream in an eventually consistent read.
     EventualEnd,
     Version(Version),
     Time(DateTime<Utc>),
@@ -86,13 +86,13 @@ impl<A: Aggregate> Fold<A> {
         }
     }
 
-    /// Starts from the first event again; what the reads cost is kept.
+    /// Resets the state to before the first event, and keeps the cost of the reads.
     pub(super) fn restart(&mut self) {
         let (cost, unusable_snapshot) = (self.cost, self.unusable_snapshot);
         *self = Self { cost, unusable_snapshot, ..Self::new() };
     }
 
-    /// Continues from `state`, which is that of `snapshot`.
+    /// Continues from `state`, which was decoded from `snapshot`.
     pub(super) fn restore(&mut self, state: A, snapshot: &Snapshot) {
         self.state = state;
         self.version = snapshot.version();
@@ -100,7 +100,7 @@ impl<A: Aggregate> Fold<A> {
         self.note_snapshot(snapshot);
     }
 
-    /// Notes that `snapshot` has the state as it is.
+    /// Records that `snapshot` contains the current state.
     pub(super) fn note_snapshot(&mut self, snapshot: &Snapshot) {
         self.snapshot = snapshot.version();
         self.snapshot_bytes = snapshot.state().len() as u64;
@@ -130,8 +130,8 @@ impl<A: Aggregate> Fold<A> {
         Ok(())
     }
 
-    /// Applies `commit`, which another writer has recorded. Returns `false`, without a change to the state, if it does
-    /// not follow the last event, or cannot be decoded.
+    /// Applies `commit`, which another writer has recorded. Returns `false` and leaves the state unchanged if the
+    /// commit does not follow the last event or cannot be decoded.
     pub(super) fn follow(&mut self, commit: &Commit) -> bool {
         if commit.first != self.version.next() || commit.events.is_empty() {
             return false;
@@ -169,7 +169,7 @@ pub(super) fn decode<A: Aggregate>(data: &EventData) -> Result<Option<A::Event>,
 /// A bounded cache of states by stream. A cached state may be outdated.
 pub(super) struct StateCache<A> {
     states: Cache<StreamId, Arc<Fold<A>>>,
-    /// Kept as a function, so that only a repository with a cache needs states that implement `Clone`.
+    /// A function pointer, so that only a repository with a cache requires states that implement `Clone`.
     clone: fn(&Fold<A>) -> Fold<A>,
 }
 
@@ -184,7 +184,7 @@ impl<A> StateCache<A> {
         self.states.get(stream).map(|fold| (self.clone)(&fold))
     }
 
-    /// Keeps a state, unless a later one is kept already.
+    /// Caches a state, unless the cache contains a later one.
     fn put(&self, stream: &StreamId, fold: &Fold<A>) {
         if self.states.peek(stream).is_none_or(|kept| kept.version < fold.version) {
             self.states.insert(stream.clone(), Arc::new((self.clone)(fold)));
@@ -225,7 +225,7 @@ impl<A: Aggregate> Inner<A> {
         self.advance(fold, stream, Until::End, Start::Snapshot, deadline).await
     }
 
-    /// Loads a state to decide on into a new fold, without the cache. With eventual reads, it may be outdated.
+    /// Loads the state for a decision into a new fold, without the cache. With eventual reads, it may be outdated.
     pub(super) async fn load_to_decide(
         &self,
         fold: &mut Fold<A>,
@@ -263,10 +263,10 @@ impl<A: Aggregate> Inner<A> {
         }
     }
 
-    /// Reads the outcome of a command that was executed before, whose events are in `range`.
+    /// Reads the outcome of an earlier execution, whose events are in `range`.
     ///
-    /// `known` is the state that was loaded to decide the command now. It is used if it is the state of that outcome;
-    /// otherwise its snapshot is, if it is old enough.
+    /// `known` is the state that was loaded for the current decision. It is returned if its version is the end of
+    /// `range`. Otherwise, its snapshot is used if it is old enough.
     pub(super) async fn first_outcome(
         &self,
         stream: &StreamId,
@@ -327,8 +327,8 @@ impl<A: Aggregate> Inner<A> {
         .boxed()
     }
 
-    /// Reads on from the version of the fold. If a snapshot cannot be used, or makes the load fail, the state is
-    /// loaded from the first event instead.
+    /// Reads the events after the version of the fold. If a snapshot cannot be used or makes the load fail, loads the
+    /// state from the first event instead.
     async fn advance(
         &self,
         fold: &mut Fold<A>,
@@ -344,14 +344,14 @@ impl<A: Aggregate> Inner<A> {
                 Ok(()) => {
                     self.tokens.refill();
                     if let Some(error) = suspected {
-                        // The events alone are sound, so the snapshot is not.
+                        // The events can be loaded without the snapshot, so the snapshot was the cause.
                         let error = error_text(&error);
                         tracing::warn!(%stream, %error, "ignored a snapshot that made the load fail");
                     }
                     return Ok(());
                 }
                 Err(Interrupted::Snapshot(Unusable)) => {}
-                // An event that cannot be decoded is not the fault of a snapshot that was not there.
+                // Without a snapshot, an event that cannot be decoded is an error of the stream.
                 Err(Interrupted::Failed(error))
                     if error.is_retryable()
                         || snapshots.is_none()
@@ -415,14 +415,14 @@ impl<A: Aggregate> Inner<A> {
     }
 }
 
-/// The pages of a read. Each is requested until it arrives, or may not be requested again.
+/// The pages of a read. The request for each page is retried as the policy allows.
 struct Pages<'a> {
     store: &'a dyn EventStore,
     /// The rest of the read.
     read: Read,
-    /// The pages of `read`; `None` before the first request, and after one that failed.
+    /// The pages of `read`; `None` before the first request and after a failed one.
     open: Option<BoxStream<'a, Result<Page, StoreError>>>,
-    /// The requests that failed.
+    /// The cost of failed requests.
     failed: Cost,
 }
 

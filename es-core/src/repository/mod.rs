@@ -7,7 +7,7 @@
 // |---|---|
 // | `request` | the options of a command, and the command on one aggregate |
 // | `transaction` | commands on several aggregates |
-// | `execution` | the engine of both: load, decide, write, and again after a conflict |
+// | `execution` | the engine of both: load, decide, write, and repeat after a conflict |
 // | `participant` | one aggregate in an execution |
 // | `loading`, `snapshots`, `history` | reading |
 // | `retry`, `error`, `report` | retries and deadlines, errors, spans and logs |
@@ -118,7 +118,7 @@ struct Inner<A> {
     snapshots: Option<SnapshotPolicy>,
     snapshotting: Snapshotting,
     cache: Option<StateCache<A>>,
-    /// Whether commands are decided on an eventually consistent state, which their conditional write verifies.
+    /// Whether commands are decided on an eventually consistent state, which the conditional write verifies.
     eventual: bool,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn IdSource>,
@@ -162,8 +162,8 @@ impl<A: Aggregate> Repository<A> {
     /// Executes `command`, which creates the aggregate `id`: the command is decided on the initial state without a
     /// load, and recorded only if the aggregate does not exist.
     ///
-    /// This takes one request and no read units, where [`execute`](Self::execute) reads the stream first. A command that
-    /// is rejected or has nothing to do takes one read in addition, which confirms that the aggregate does not exist.
+    /// This takes one request and no read units, whereas [`execute`](Self::execute) reads the stream first. If the
+    /// command is rejected or has nothing to do, one additional read confirms that the aggregate does not exist.
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -193,8 +193,8 @@ impl<A: Aggregate> Repository<A> {
     /// # }
     /// ```
     ///
-    /// A message that may be delivered again needs an [idempotency key](Self::once): a repeated call then returns the
-    /// first outcome instead of `AlreadyExists`.
+    /// A message that may be delivered more than once needs an [idempotency key](Self::once): a repeated call then
+    /// returns the first outcome instead of `AlreadyExists`.
     ///
     /// # Errors
     ///
@@ -210,9 +210,9 @@ impl<A: Aggregate> Repository<A> {
 
     /// Executes an asynchronous decision, which may call services, on the aggregate `id`.
     ///
-    /// The closure runs again after a conflict, so its calls should be idempotent. Its error rejects the command; give it
-    /// timeouts, because the [deadline](RepositoryBuilder::deadline) does not interrupt it. Nothing is written while it
-    /// runs: if the future is dropped then, nothing is recorded.
+    /// The closure runs again after a conflict, so its calls should be idempotent. An error of the closure rejects the
+    /// command. Set timeouts on its calls, because the [deadline](RepositoryBuilder::deadline) does not interrupt them.
+    /// Nothing is written while the closure runs: if the future is dropped before it completes, nothing is recorded.
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -242,9 +242,10 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # In a spawned task
     ///
-    /// In `tokio::spawn`, and in a handler of most web frameworks, write `async move`, so that the closure owns what it
-    /// uses. For a closure that borrows, the compiler reports "implementation of `Send` is not general enough", because
-    /// it cannot prove yet that the future is `Send` ([rust-lang/rust#134997](https://github.com/rust-lang/rust/issues/134997)).
+    /// In `tokio::spawn`, and in handlers of most web frameworks, write `async move`, so that the closure owns the
+    /// values it uses. For a closure that borrows, the compiler reports "implementation of `Send` is not general
+    /// enough", because it cannot yet prove that the future is `Send`
+    /// ([rust-lang/rust#134997](https://github.com/rust-lang/rust/issues/134997)).
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -284,11 +285,11 @@ impl<A: Aggregate> Repository<A> {
         self.request().decide(id, decide).await
     }
 
-    /// Returns the stream that holds the claim `name` to `value`, if one does.
+    /// Returns the stream that holds the claim `name` on `value`, or `None` if the value is free.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if there cannot be such a claim; otherwise as [`version`](Self::version).
+    /// [`StoreError::Invalid`] if the name or the value is invalid; otherwise as [`version`](Self::version).
     pub async fn claim_holder(&self, name: &str, value: &str) -> Result<Option<StreamId>, StoreError> {
         let claim = Claim::new(name, value)?;
         let (inner, store) = (&self.inner, &self.inner.store);
@@ -298,7 +299,7 @@ impl<A: Aggregate> Repository<A> {
         Ok(holder.stream)
     }
 
-    /// Returns a request with an idempotency key: its command is executed once, however often it is sent. See
+    /// Returns a request with an idempotency key: repeated calls with this key execute the command once. See
     /// [`Request::once`].
     #[doc(alias = "idempotency key")]
     pub fn once(&self, key: impl Into<String>) -> Request<'_, A> {
@@ -311,7 +312,7 @@ impl<A: Aggregate> Repository<A> {
         self.request().once_for(retention, key)
     }
 
-    /// Returns a request that writes more than events: see [`Request::with_writes`].
+    /// Returns a request that writes other items in the same transaction: see [`Request::with_writes`].
     pub fn with_writes<'a, F, I>(&'a self, make: F) -> Request<'a, A>
     where
         F: Fn(&Decided<'_, A>) -> I + Send + Sync + 'a,
@@ -372,9 +373,10 @@ impl<A: Aggregate> Repository<A> {
         Ok(loaded)
     }
 
-    /// Loads the state of the aggregate `id` at `time`: with all commits before the first one after `time`.
+    /// Loads the state of the aggregate `id` at `time`. The state includes all commits before the first commit that is
+    /// later than `time`.
     ///
-    /// The time of a commit is that of its writer's clock, but never before that of the commit before it.
+    /// The time of a commit is taken from its writer's clock, but is never before the time of the preceding commit.
     ///
     /// # Errors
     ///
@@ -407,7 +409,7 @@ impl<A: Aggregate> Repository<A> {
         .await
     }
 
-    /// Returns the events of the aggregate `id` from the first, each with its version, time, and metadata.
+    /// Returns all events of the aggregate `id` in order, each with its version, time, and metadata.
     #[must_use]
     pub fn history<Q>(&self, id: &Q) -> History<'_, A>
     where
@@ -417,11 +419,11 @@ impl<A: Aggregate> Repository<A> {
         History::new(&self.inner, &A::Id::id_from(id), Read::all)
     }
 
-    /// Returns the events of the aggregate `id` after the version `after`, up to and including `until`, in order:
-    /// one page of a long history. Only these events are read and billed.
+    /// Returns the events of the aggregate `id` after the version `after`, up to and including `until`, in order. Use
+    /// it to page through a long history: only these events are read and billed.
     ///
-    /// `after` is [`Version::NONE`] or the last version of a commit, such as the version of an outcome. If `until`
-    /// is inside a commit, the whole commit is returned. A version past the end of the stream is not an error.
+    /// `after` is [`Version::NONE`] or the last version of a commit, such as the version of an outcome. If `until` is
+    /// inside a commit, the whole commit is returned. A version beyond the end of the stream is not an error.
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -439,7 +441,7 @@ impl<A: Aggregate> Repository<A> {
         History::new(&self.inner, &A::Id::id_from(id), |stream| Read::all(stream).after(after).until(until))
     }
 
-    /// Waits until the snapshots that this repository is writing in the background are written, or have failed.
+    /// Waits until all background snapshot writes of this repository have completed or failed.
     ///
     /// Call it before the process exits: commands do not wait for snapshots.
     pub async fn flush(&self) {

@@ -30,22 +30,22 @@ pub(super) struct Participant<A: Aggregate> {
     stream: StreamId,
     pub(super) deadline: Deadline,
     fold: Fold<A>,
-    /// Whether the commands create the aggregate, so that they are decided on its initial state without a load.
+    /// Whether the commands create the aggregate. If so, they are decided on its initial state without a load.
     creates: bool,
     /// Whether the state was read from the store, with strong consistency.
     fresh: bool,
-    /// How many of the decision's events are applied to the state, although they are not recorded yet.
+    /// The number of the decision's events that are applied to the state, although they are not recorded yet.
     ahead: u64,
     decision: Decision<A>,
 }
 
-/// The events and claims that the last decision led to.
+/// The events and claims of the last decision.
 struct Decision<A: Aggregate> {
-    /// The events as they will be stored, until the commit is made of them.
+    /// The encoded events, until the commit is created from them.
     data: Vec<EventData>,
-    /// The events as they will be read back, without those that are retired.
+    /// The events as they will be decoded, without retired ones.
     events: Vec<A::Event>,
-    /// How many of them are applied to the state.
+    /// The number of `events` that are applied to the state.
     applied: usize,
     claims: Vec<ClaimChange>,
     append: Option<Append>,
@@ -56,7 +56,7 @@ impl<A: Aggregate> Decision<A> {
         Self { data: Vec::new(), events: Vec::new(), applied: 0, claims: Vec::new(), append: None }
     }
 
-    /// How many events it has, with those that are retired.
+    /// Returns the number of events, including retired ones.
     fn len(&self) -> u64 {
         let recorded = self.append.as_ref().map(|append| append.commit().events.len());
         recorded.unwrap_or(self.data.len()) as u64
@@ -64,7 +64,7 @@ impl<A: Aggregate> Decision<A> {
 }
 
 impl<A: Aggregate> Participant<A> {
-    /// An aggregate that is not loaded yet, for commands that may take until `deadline`.
+    /// Returns an aggregate that is not loaded yet, for commands with the given deadline.
     pub(super) fn new(inner: Arc<Inner<A>>, stream: StreamId, deadline: Deadline) -> Self {
         Self {
             inner,
@@ -101,18 +101,19 @@ impl<A: Aggregate> Participant<A> {
         self.fold.version
     }
 
-    /// Returns whether the state was read from the store with strong consistency, so that a rejection stands.
+    /// Returns whether the state was read from the store with strong consistency, so that a rejection needs no further
+    /// check.
     pub(super) fn is_fresh(&self) -> bool {
         self.fresh
     }
 
-    /// Returns what the reads cost.
+    /// Returns the cost of the reads.
     pub(super) fn cost(&self) -> Cost {
         self.fold.cost
     }
 
-    /// Loads a state to decide on: a cached one, which may be outdated, or one from the store. The initial state of an
-    /// aggregate that is created needs no load.
+    /// Loads the state for a decision, from the cache, where it may be outdated, or from the store. Creating an
+    /// aggregate needs no load.
     pub(super) async fn load(&mut self) -> Result<(), StoreError> {
         if self.creates {
             return Ok(());
@@ -131,7 +132,8 @@ impl<A: Aggregate> Participant<A> {
     pub(super) async fn refresh(&mut self) -> Result<bool, StoreError> {
         let seen = self.fold.version;
         if self.ahead > 0 || seen.is_none() {
-            // The state has events that were never recorded, or is the initial one, which a snapshot may replace.
+            // Either the state contains events that were never recorded, or it is the initial state, which a snapshot
+            // may replace.
             self.fold.restart();
             self.ahead = 0;
             self.inner.load_cold(&mut self.fold, &self.stream, self.deadline).await?;
@@ -143,8 +145,8 @@ impl<A: Aggregate> Participant<A> {
         Ok(self.fold.version > seen)
     }
 
-    /// Goes on to the state after `commit`, which another writer has recorded, without a read: the state may be outdated
-    /// then. Returns `false` if that is not possible.
+    /// Applies `commit`, which another writer has recorded, without a read. Afterwards, the state may still be
+    /// outdated. Returns `false` if the commit cannot be applied.
     pub(super) fn follow(&mut self, commit: &Commit) -> bool {
         if self.ahead > 0 || !self.fold.follow(commit) {
             return false;
@@ -153,7 +155,7 @@ impl<A: Aggregate> Participant<A> {
         true
     }
 
-    /// Returns whether the state has only events that are recorded.
+    /// Returns whether all events in the state are recorded.
     pub(super) fn is_recorded(&self) -> bool {
         self.ahead == 0
     }
@@ -171,15 +173,15 @@ impl<A: Aggregate> Participant<A> {
         }
     }
 
-    /// Returns the context of a decision on the state as it is.
+    /// Returns the context of a decision on the current state.
     ///
     /// Its time is never before that of the last commit, so that the times in a stream never run backwards, even if
     /// the clocks of its writers differ.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] if this clock is too far behind the last commit. One of the two clocks is wrong then, and
-    /// all later commits would have the time of that commit.
+    /// [`StoreError::Setup`] if this clock is too far behind the last commit. One of the two clocks must be wrong, and
+    /// all later commits would get the time of that commit.
     pub(super) fn context(&self, id: &A::Id, metadata: &Arc<Metadata>) -> Result<Context<A>, StoreError> {
         let now = self.inner.clock.now();
         let now = match self.fold.time {
@@ -213,10 +215,10 @@ impl<A: Aggregate> Participant<A> {
         self.decision = Decision::none();
     }
 
-    /// Adds the events of one command to the decision, and returns how many there are without those that are retired.
+    /// Adds the events of one command to the decision, and returns their number, not counting retired ones.
     ///
-    /// Each event is encoded and decoded again. An event that does not survive that, such as one with a `NaN`, is
-    /// rejected before it is stored, so the state never differs from the fold of the stream.
+    /// Each event is encoded and decoded again. An event that does not survive the round trip, such as one with a
+    /// `NaN`, is rejected before it is stored, so the state never differs from the fold of the stream.
     pub(super) fn add(&mut self, events: Events<A>) -> Result<usize, StoreError> {
         self.decision.claims.extend(events.claims(&self.stream)?);
         let events = events.into_vec();
@@ -235,7 +237,8 @@ impl<A: Aggregate> Participant<A> {
         Ok(read_back.len() - before)
     }
 
-    /// Applies the decision's new events to the state before they are recorded: something is made of that state.
+    /// Applies the decision's new events to the state before they are recorded, for a later command or an additional
+    /// write that needs that state.
     pub(super) fn apply_ahead(&mut self) {
         for event in &self.decision.events[self.decision.applied..] {
             self.fold.state.apply_event(event);
@@ -244,7 +247,7 @@ impl<A: Aggregate> Participant<A> {
         self.ahead = self.decision.len();
     }
 
-    /// Makes a commit of the decision's events, if there are any.
+    /// Creates the commit of the decision's events, if there are any.
     pub(super) fn finish_decision(&mut self, context: &Context<A>) {
         if self.decision.data.is_empty() {
             return;
@@ -267,7 +270,7 @@ impl<A: Aggregate> Participant<A> {
         !self.decision.claims.is_empty()
     }
 
-    /// Returns the version of the last event once the decision is recorded.
+    /// Returns the version that the aggregate will have once the decision is recorded.
     pub(super) fn version_after(&self) -> Version {
         self.fold.version.plus(self.decision.len())
     }
@@ -289,13 +292,13 @@ impl<A: Aggregate> Participant<A> {
         }
     }
 
-    /// Makes additional writes of the decision, whose events must be applied [ahead](Self::apply_ahead).
+    /// Creates the additional writes of the decision. Its events must be applied [ahead](Self::apply_ahead).
     pub(super) fn additional_writes(&self, id: &A::Id, make: &MakeWrites<'_, A>) -> Vec<AdditionalWrite> {
         let (state, version) = (&self.fold.state, self.version_after());
         make(&Decided { id, state, version, events: &self.decision.events })
     }
 
-    /// Goes on to the state after the decision, which is recorded, and takes a snapshot if one is due.
+    /// Applies the recorded decision to the state, and takes a snapshot if one is due.
     pub(super) fn recorded(&mut self) {
         let Some(append) = &self.decision.append else { return };
         let (last, commit) = (self.version_after(), append.commit());
@@ -310,11 +313,11 @@ impl<A: Aggregate> Participant<A> {
         self.inner.remember(&self.stream, &mut self.fold);
     }
 
-    /// Reads the outcome of a command that was executed before, whose events are in `range`. What that costs is added
-    /// to the cost of this aggregate. The state must not be used afterwards.
+    /// Reads the outcome of an earlier execution, whose events are in `range`, and adds the cost of the reads to this
+    /// aggregate. The state must not be used afterwards.
     pub(super) async fn first_outcome(&mut self, range: &EventRange) -> Result<Outcome<A>, StoreError> {
         if self.ahead > 0 {
-            // The state has events that were never recorded.
+            // The state contains events that were never recorded.
             self.fold.restart();
         }
         let (inner, stream) = (&self.inner, &self.stream);

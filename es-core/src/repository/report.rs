@@ -29,7 +29,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Starts the span of a command, whose name is requested only if the span is enabled.
+    /// Starts the span of a command. `name` is called only if the span is enabled.
     pub(crate) fn command<A: Aggregate>(id: &A::Id, name: impl Fn() -> &'static str) -> Self {
         Self::new(tracing::info_span!(
             "execute",
@@ -150,8 +150,8 @@ impl<E> ExecuteError<E> {
         }
     }
 
-    /// Logs why the command failed, together with its stream and name, because the span may be disabled. The reason of
-    /// a rejection is for the caller, and may be confidential.
+    /// Logs why the command failed, with its stream and name, because the span may be disabled. The reason for a
+    /// rejection is not logged: it is meant for the caller, and may be confidential.
     pub(crate) fn log(&self, stream: &dyn Display, command: &str, attempts: u32) {
         match self {
             Self::Rejected(_) => {

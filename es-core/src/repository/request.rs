@@ -39,12 +39,12 @@ pub struct Outcome<A: Aggregate> {
     pub events: Vec<A::Event>,
     /// The commit that recorded them; `None` if there was nothing to do.
     pub commit: Option<CommitId>,
-    /// Whether the command was executed before under the same idempotency key, see [`Request::once`]. This is the
-    /// outcome of that execution then, and nothing was recorded now.
+    /// Whether this is the outcome of an earlier execution under the same idempotency key, see [`Request::once`]. If
+    /// so, this call recorded nothing.
     pub repeated: bool,
-    /// How many times the command was decided: more than once after conflicts.
+    /// The number of times the command was decided: more than one after conflicts.
     pub attempts: u32,
-    /// What all attempts cost together. A snapshot that is written in the background is not included.
+    /// The total cost of all attempts, without snapshots that are written in the background.
     pub cost: Cost,
 }
 
@@ -58,9 +58,9 @@ pub struct Loaded<A> {
     pub version: Version,
     /// The time of the commit that recorded that event.
     pub time: Option<DateTime<Utc>>,
-    /// The version of the snapshot that the load started from, if it did.
+    /// The version of the snapshot that the load started from, if any.
     pub snapshot: Option<Version>,
-    /// What the load cost.
+    /// The cost of the load.
     pub cost: Cost,
 }
 
@@ -72,7 +72,8 @@ impl<A> Loaded<A> {
     }
 }
 
-/// The decision of a command right before it is recorded, from which [additional writes](Request::with_writes) are made.
+/// The decision of a command before it is recorded. The argument of the function that creates [additional
+/// writes](Request::with_writes).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Decided<'a, A: Aggregate> {
@@ -80,16 +81,16 @@ pub struct Decided<'a, A: Aggregate> {
     pub id: &'a A::Id,
     /// The state after the events.
     pub state: &'a A,
-    /// The version of the last of the events.
+    /// The version of the last event.
     pub version: Version,
     /// The events that will be recorded.
     pub events: &'a [A::Event],
 }
 
-/// Makes additional writes of a decision.
+/// Creates the additional writes of a decision.
 pub(super) type MakeWrites<'a, A> = Box<dyn Fn(&Decided<'_, A>) -> Vec<AdditionalWrite> + Send + Sync + 'a>;
 
-/// Boxes a function that makes writes of one type.
+/// Boxes a function that creates writes of one type.
 pub(super) fn boxed<'a, A, F, I>(make: F) -> MakeWrites<'a, A>
 where
     A: Aggregate,
@@ -100,7 +101,7 @@ where
     Box::new(move |decided| make(decided).into_iter().map(AdditionalWrite::new).collect())
 }
 
-/// Options of a command: made by [`Repository::with_metadata`], [`Repository::once`], and others.
+/// A command with options: returned by [`Repository::with_metadata`], [`Repository::once`], and other methods.
 ///
 /// ```
 /// # use es_core::prelude::*;
@@ -167,24 +168,24 @@ impl<'a, A: Aggregate> Request<'a, A> {
         self
     }
 
-    /// Executes the command only if the aggregate is at the given version, which is usually one that the caller has
-    /// seen: optimistic concurrency for a client, as `If-Match` in HTTP.
+    /// Executes the command only if the aggregate is at the given version, usually the version that the caller has
+    /// seen. This is optimistic concurrency for a client, like `If-Match` in HTTP.
     ///
-    /// Otherwise, the command fails with [`ExecuteError::Outdated`] and is not decided. A command that was executed
-    /// before under its [idempotency key](Self::once) returns its first outcome in any case.
+    /// Otherwise, the command fails with [`ExecuteError::Outdated`] and is not decided. If it was already executed
+    /// under its [idempotency key](Self::once), it returns the first outcome at any version.
     pub fn expected_version(mut self, version: ExpectedVersion) -> Self {
         self.expected = version;
         self
     }
 
-    /// Sets an idempotency key: the command is executed once, however often it is sent under this `key`. A repetition
-    /// records nothing and returns the outcome of the first execution.
+    /// Sets an idempotency key: repeated calls with this `key` execute the command once. A repetition records nothing
+    /// and returns the outcome of the first execution.
     ///
-    /// The key belongs to the aggregate; another aggregate may use the same key for another command. It is remembered
-    /// for 7 days. That a command had nothing to do is remembered, too. Rejections and other errors are not: the command
-    /// may be executed later under its key.
+    /// The key belongs to the aggregate; another aggregate may use the same key for another command. Keys are
+    /// remembered for 7 days, including those of commands that had nothing to do. Rejections and other errors are not
+    /// remembered: the command may be executed later under the same key.
     ///
-    /// A key that was used for another command fails with [`ExecuteError::KeyReused`], see
+    /// A key that was already used for a different command fails with [`ExecuteError::KeyReused`], see
     /// [`fingerprint`](Self::fingerprint).
     ///
     /// The write becomes a transaction of two items, which costs four write units for a small event.
@@ -199,22 +200,22 @@ impl<'a, A: Aggregate> Request<'a, A> {
         self
     }
 
-    /// Sets what identifies the command under its [idempotency key](Self::once) (default: the name of its type): for
-    /// example, the path and the body of a request. Only a digest is stored.
+    /// Sets the fingerprint that identifies the command under its [idempotency key](Self::once), for example the path
+    /// and the body of a request (default: the name of the command's type). Only a digest is stored.
     ///
     /// A repetition must have the fingerprint of the first command; otherwise it fails with
-    /// [`ExecuteError::KeyReused`]. The name of a type is compared without its module, so moving a command type is
-    /// safe. Renaming one is not while older messages may be delivered again: give such commands a fingerprint that
-    /// does not change. Decisions by [`decide`](Self::decide) have no fingerprint by default, and match any command.
+    /// [`ExecuteError::KeyReused`]. The name of a type is compared without its module, so a command type can be moved
+    /// safely. Do not rename one while older messages may be delivered again, or set a fingerprint that does not
+    /// change. Decisions by [`decide`](Self::decide) have no fingerprint by default, and match any command.
     pub fn fingerprint(mut self, content: impl AsRef<[u8]>) -> Self {
         self.fingerprint = Some(digest(content.as_ref()));
         self
     }
 
     /// Adds writes to the transaction that records the events, such as the row of a read model: all are written, or
-    /// none. The store determines which kinds of writes there are, see [`AdditionalWrite`].
+    /// none. The store determines the supported kinds of writes, see [`AdditionalWrite`].
     ///
-    /// `make` is called with the decision: again after a conflict, and not at all if there are no events.
+    /// `make` is called with each decision, so again after a conflict, and not at all if there are no events.
     pub fn with_writes<F, I>(mut self, make: F) -> Self
     where
         F: Fn(&Decided<'_, A>) -> I + Send + Sync + 'a,

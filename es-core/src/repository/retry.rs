@@ -1,4 +1,4 @@
-//! Retries: the policy, the budget, and the deadline, and how one command or load keeps to them.
+//! Retries: the policy, the budget, the deadline, and their use by one command or load.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +16,12 @@ pub(super) const DEFAULT_DEADLINE: Duration = Duration::from_secs(30);
 /// Sets how often and how fast a repository retries.
 ///
 /// After a conflict, a command is decided again on the new state. The conflict usually contains the commit that won the
-/// race: up to three times, the attempt continues after that commit, without a delay or a read. After a request that was throttled or had no
-/// response, the very same request is sent again; such retries also need a token of the [`RetryBudget`]. All retries
-/// end at the [deadline](crate::repository::RepositoryBuilder::deadline).
+/// race: up to three times, the attempt continues after that commit, without a delay or a read. After a request that
+/// was throttled or had no response, the identical request is sent again; such retries also need a token of the
+/// [`RetryBudget`]. All retries end at the [deadline](crate::repository::RepositoryBuilder::deadline).
 ///
-/// The delays grow exponentially from `base_delay` to `max_delay`, with full jitter: each is a random part of that, so
-/// that writers that met once do not meet again
+/// The delays grow exponentially from `base_delay` to `max_delay`, with full jitter: each delay is a random fraction,
+/// so that writers that conflicted once are unlikely to conflict again
 /// ([measurements](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)).
 ///
 /// ```
@@ -38,14 +38,14 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// 16 attempts, with delays of up to 10 ms at first and up to 1 s at last.
+    /// Returns a policy of 16 attempts, with delays of up to 10 ms at first and up to 1 s later.
     fn default() -> Self {
         Self { max_attempts: 16, base_delay: Duration::from_millis(10), max_delay: Duration::from_secs(1) }
     }
 }
 
 impl RetryPolicy {
-    /// One attempt, no retries.
+    /// Returns a policy of one attempt, without retries.
     #[must_use]
     pub fn never() -> Self {
         Self::default().with_max_attempts(1)
@@ -75,13 +75,13 @@ impl RetryPolicy {
         self
     }
 
-    /// Returns whether there may be another attempt after `attempts` of them.
+    /// Returns whether another attempt is allowed after `attempts` attempts.
     pub(crate) fn allows_another(&self, attempts: u32) -> bool {
         attempts < self.max_attempts
     }
 
-    /// Returns the delay after `attempts` attempts with full jitter: a random part of the exponential delay. Use it where
-    /// competing clients retry.
+    /// Returns the delay after `attempts` attempts with full jitter: a random fraction of the exponential delay. Use it
+    /// where competing clients retry.
     #[must_use]
     pub fn delay_after(&self, attempts: u32) -> Duration {
         self.longest_delay_after(attempts).mul_f64(fastrand::f64())
@@ -94,18 +94,18 @@ impl RetryPolicy {
         self.longest_delay_after(attempts).mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    /// Returns the longest delay after `attempts` attempts.
+    /// Returns the maximum delay after `attempts` attempts.
     fn longest_delay_after(&self, attempts: u32) -> Duration {
         let growth = 2_u32.saturating_pow(attempts.saturating_sub(1));
         self.base_delay.saturating_mul(growth).min(self.max_delay)
     }
 }
 
-/// Limits how many requests a repository retries in all: a token bucket that its commands and loads share.
+/// Limits the total number of retried requests of a repository: a token bucket that its commands and loads share.
 ///
 /// Each retry of a request that was throttled or had no response takes a token, and each request that succeeds puts
-/// back a part of one. While the store fails, a repository therefore sends few requests more than its commands need,
-/// and does not add to the load that makes the store fail. Retries after a conflict take no token: they are not a sign
+/// back a fraction of one. While the store fails, a repository therefore sends few additional requests, and does not
+/// add to the load that made the store fail. Retries after a conflict take no token, because a conflict is not a sign
 /// of an overloaded store.
 ///
 /// The store's client may retry at a lower level, with a separate budget.
@@ -113,7 +113,7 @@ impl RetryPolicy {
 /// ```
 /// use es_core::repository::RetryBudget;
 ///
-/// // Up to 50 retries at once, and one retry for every five requests that succeed.
+/// // Up to 50 retries at once, and one retry for every five successful requests.
 /// let budget = RetryBudget::default().with_burst(50).with_percent(20);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,14 +123,14 @@ pub struct RetryBudget {
 }
 
 impl Default for RetryBudget {
-    /// A burst of 10 retries, and one retry for every 10 requests that succeed.
+    /// Returns a budget with a burst of 10 retries, and one retry for every 10 successful requests.
     fn default() -> Self {
         Self { burst: 10, percent: 10 }
     }
 }
 
 impl RetryBudget {
-    /// As many retries as the [`RetryPolicy`] allows.
+    /// Returns a budget without a limit: the [`RetryPolicy`] alone limits retries.
     #[must_use]
     pub fn unlimited() -> Self {
         Self { burst: u32::MAX, percent: 100 }
@@ -143,7 +143,7 @@ impl RetryBudget {
         self
     }
 
-    /// Sets what a request that succeeds puts back, in percent of a token (default: 10).
+    /// Sets how much a successful request puts back, in percent of a token (default: 10).
     #[must_use]
     pub fn with_percent(mut self, percent: u32) -> Self {
         self.percent = percent;
@@ -175,7 +175,7 @@ impl RetryTokens {
 
     /// Counts a request that succeeded.
     pub(super) fn refill(&self) {
-        // The bucket is nearly always full: then nothing is written that other threads read.
+        // The bucket is usually full. Skipping the write then avoids contention between threads.
         if self.left.load(Ordering::Relaxed) < self.most {
             let put = |left: u64| Some((left + self.refill).min(self.most));
             let _ = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, put);
@@ -183,7 +183,7 @@ impl RetryTokens {
     }
 }
 
-/// The end of a command or a load, by the monotonic time of its clock.
+/// The deadline of a command or a load, by the monotonic time of its clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     limit: Duration,
@@ -191,14 +191,14 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Ends after `limit` from now, or never if there is none.
+    /// Returns a deadline `limit` from now, or one that never passes if there is no limit.
     pub(super) fn after(limit: Option<Duration>, clock: &dyn Clock) -> Self {
         let limit = limit.unwrap_or(Duration::MAX);
         let now = if limit == Duration::MAX { Duration::ZERO } else { clock.monotonic() };
         Self { limit, end: now.saturating_add(limit) }
     }
 
-    /// Returns whether it has not passed after `delay`.
+    /// Returns whether the deadline will not have passed after `delay`.
     fn allows(&self, delay: Duration, clock: &dyn Clock) -> bool {
         self.end == Duration::MAX || clock.monotonic().saturating_add(delay) < self.end
     }
@@ -208,7 +208,7 @@ impl Deadline {
     }
 }
 
-/// The limits of the retries of one command or load.
+/// The limits on the retries of one command or load.
 #[derive(Clone, Copy)]
 pub(super) struct Retrying<'a> {
     pub(super) clock: &'a dyn Clock,
@@ -217,7 +217,7 @@ pub(super) struct Retrying<'a> {
     pub(super) deadline: Deadline,
 }
 
-/// The attempts of one request that failed.
+/// The failed attempts of one request.
 #[derive(Debug)]
 pub(super) struct Failures {
     is_write: bool,
@@ -239,8 +239,8 @@ impl Failures {
         self.is_write && (self.unknown.is_some() || error.is_outcome_unknown())
     }
 
-    /// Returns the error of the request after its last attempt failed with `error`, which may say that nothing was
-    /// written, but only knows about that attempt.
+    /// Returns the error of the request after its last attempt failed with `error`. `error` only describes that
+    /// attempt: an earlier one may have an unknown outcome.
     fn result(&mut self, error: StoreError) -> StoreError {
         match self.unknown.take() {
             _ if !self.is_write => error.of_read(),
@@ -249,8 +249,8 @@ impl Failures {
         }
     }
 
-    /// Returns the error of the write after its last attempt was refused. An idempotency key refuses every attempt; a
-    /// claim or a condition may let a late one pass.
+    /// Returns the error of the write after its last attempt was refused. The refusal of an idempotency key applies to
+    /// every attempt. A claim or a condition may still accept an earlier attempt that is delayed.
     fn refused(&mut self, error: WriteError) -> WriteError {
         match (error, self.unknown.take()) {
             (WriteError::Claimed(_) | WriteError::Refused(_), Some(unknown)) => unknown.into(),
@@ -268,7 +268,7 @@ impl Retrying<'_> {
         }
     }
 
-    /// Sends a read until it succeeds, or may not be retried.
+    /// Sends a read, and retries it as the limits allow.
     pub(super) async fn read<T, F>(&self, request: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
@@ -286,7 +286,7 @@ impl Retrying<'_> {
         }
     }
 
-    /// Sends a write until its outcome is known, or it may not be retried, and adds what it costs to `cost`.
+    /// Sends a write, and retries it until its outcome is known, as the limits allow. Adds the cost to `cost`.
     pub(super) async fn write<F>(&self, cost: &mut Cost, request: impl Fn() -> F) -> Result<(), WriteError>
     where
         F: Future<Output = Result<Cost, WriteError>>,
@@ -316,10 +316,10 @@ impl Retrying<'_> {
         }
     }
 
-    /// Waits until a request that failed with `error` may be sent again, or returns the error if it may not.
+    /// Waits before the retry of a request that failed with `error`, or returns the error if it must not be retried.
     pub(super) async fn wait(&self, error: StoreError, failures: &mut Failures) -> Result<(), StoreError> {
         failures.count += 1;
-        // Only a repetition resolves an unknown outcome, even if expired credentials, for example, get in its way.
+        // Only a repetition resolves an unknown outcome, so errors such as expired credentials are retried, too.
         let resolves = failures.unknown.is_some() && error.is_transient();
         let may_pass = error.is_retryable() || resolves;
         let is_late = matches!(error, StoreError::DeadlineExceeded(_));
@@ -343,7 +343,7 @@ impl Retrying<'_> {
         Ok(())
     }
 
-    /// Waits until a command may be decided again after its attempt number `attempts`, or returns why it may not.
+    /// Waits before a command is decided again after `attempts` attempts, or returns the error if it must not be.
     pub(super) async fn wait_after_conflict<E>(
         &self,
         conflict: Conflict,

@@ -1,4 +1,4 @@
-//! Snapshots in a repository: which can be used, when to take one, and writing it in the background.
+//! Snapshots in a repository: whether one can be used, when to take one, and writing it in the background.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,13 +17,13 @@ use crate::store::Page;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// The smallest tail that is worth a snapshot with [`SnapshotPolicy::Adaptive`], in bytes.
+/// The minimum size of a tail that justifies a snapshot with [`SnapshotPolicy::Adaptive`], in bytes.
 const SMALLEST_TAIL_BYTES: u64 = 4096;
 
 /// The number of commits by which a tail may grow while the snapshot that ends it is being written.
 const MARGIN: u64 = 2;
 
-/// The approximate size of a commit in a store without its events, in bytes.
+/// The approximate size of a stored commit without its events, in bytes.
 const COMMIT_BYTES: u64 = 150;
 
 /// The size of the part of a stream after its snapshot.
@@ -42,7 +42,7 @@ impl Tail {
     }
 }
 
-/// A snapshot that a load cannot start from, so that it starts from the first event instead.
+/// A snapshot that a load cannot start from. The load starts from the first event instead.
 pub(super) struct Unusable;
 
 impl<A: Aggregate> Fold<A> {
@@ -76,7 +76,7 @@ impl<A: Aggregate> Fold<A> {
     }
 }
 
-/// The snapshots that a repository writes, and what it knows about those that it reads.
+/// The state of a repository's snapshots: the pending writes, and the usual length of the tail after a snapshot.
 #[derive(Default)]
 pub(super) struct Snapshotting {
     /// The recent maximum of commits in a tail, for which a load should ask.
@@ -122,19 +122,19 @@ impl Drop for PendingWrite {
 }
 
 impl Snapshotting {
-    /// Returns how many commits to expect after a snapshot at most; `None` if snapshots are not used.
+    /// Returns the maximum number of commits to expect after a snapshot; `None` if snapshots are not used.
     pub(super) fn longest_tail(&self, policy: SnapshotPolicy) -> Option<u32> {
         let usual = self.usual_tail.load(Ordering::Relaxed);
         match policy {
             SnapshotPolicy::Never => None,
-            // So many events are at most as many commits, and fewer if commits have several.
+            // `events` events are at most `events` commits, because each commit has at least one event.
             SnapshotPolicy::Every(events) if usual == 0 => Some(events.max(1)),
             SnapshotPolicy::Every(events) => Some((usual + MARGIN).min(u64::from(events.max(1))) as u32),
             SnapshotPolicy::Adaptive => Some(usual.clamp(8, 1_000) as u32),
         }
     }
 
-    /// Waits until every snapshot that is being written now is written, or has failed.
+    /// Waits until all pending snapshot writes have completed or failed.
     pub(super) async fn flush(&self) {
         while !self.pending.streams().is_empty() {
             let listener = self.pending.done.listen();
@@ -144,8 +144,8 @@ impl Snapshotting {
         }
     }
 
-    /// Notes the length of a tail. The maximum falls slowly and rises at once: too small a guess costs a request, too
-    /// large a guess a few read units.
+    /// Updates the usual length of a tail. It rises at once and falls slowly: an underestimate costs a request, an
+    /// overestimate only a few read units.
     fn learn(&self, commits: u64) {
         let usual = self.usual_tail.load(Ordering::Relaxed);
         self.usual_tail.store(commits.max(usual - usual / 8), Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Commands on several aggregates that are executed as one.
+//! Atomic execution of commands on several aggregates.
 
 mod party;
 
@@ -27,14 +27,14 @@ use crate::stream_id::StreamId;
 use crate::version::ExpectedVersion;
 use party::{AnyOutcome, Parties, Party, PartyCommand};
 
-/// The longest fingerprint that is stored as it is, in bytes.
+/// The maximum length of a fingerprint that is stored without hashing, in bytes.
 const LONGEST_FINGERPRINT: usize = 256;
 
-/// Why a transaction was not executed; nothing of it was recorded.
+/// The error of a transaction that was not executed; nothing was recorded unless the outcome is unknown.
 pub type TransactionError = ExecuteError<Rejection>;
 
-/// Commands on several aggregates, also of different types, that are executed as one: they are decided together,
-/// recorded together, and retried together after a conflict.
+/// Executes commands on several aggregates atomically. The aggregates may have different types. Their commands are
+/// decided together, recorded together, and retried together after a conflict.
 ///
 /// ```
 /// # use es_core::prelude::*;
@@ -83,12 +83,12 @@ pub type TransactionError = ExecuteError<Rejection>;
 /// # }
 /// ```
 ///
-/// Several commands for one aggregate are decided one after the other, each on the state after the one before, and
-/// recorded as one commit. An aggregate whose commands have nothing to do is part of the transaction, too: it is recorded
-/// only if that aggregate has not changed.
+/// Several commands on one aggregate are decided in order, each on the state after the previous command, and recorded
+/// as one commit. An aggregate whose commands have nothing to do is part of the transaction, too: the transaction is
+/// recorded only if that aggregate has not changed.
 ///
 /// On DynamoDB, this is one `TransactWriteItems`: up to 100 items and 4 MB, at twice the write units. The repositories
-/// must be on the same store as the transaction: made from clones of one handle.
+/// must use the same store as the transaction: create them from clones of one handle.
 #[must_use = "a transaction does nothing until `commit` is called"]
 pub struct Transaction {
     store: Arc<dyn EventStore>,
@@ -99,7 +99,7 @@ pub struct Transaction {
     clock: Arc<dyn Clock>,
     once: Option<KeyOption>,
     fingerprint: Option<String>,
-    /// The first mistake in its parts.
+    /// The first invalid argument, reported by `commit`.
     invalid: Option<StoreError>,
 }
 
@@ -140,8 +140,8 @@ impl Transaction {
     }
 
     /// Adds `command`, which creates the aggregate `id`: see [`Repository::create`]. The aggregate is not loaded, and
-    /// the transaction fails with [`ExecuteError::AlreadyExists`] if it exists. This holds for all commands on the
-    /// aggregate in the transaction, which are decided after each other as usual.
+    /// the transaction fails with [`ExecuteError::AlreadyExists`] if it exists. This applies to all commands on the
+    /// aggregate in the transaction; they are decided in order as usual.
     pub fn create<A, C, Q>(mut self, repository: &Repository<A>, id: &Q, command: C) -> Self
     where
         A: Aggregate,
@@ -156,8 +156,8 @@ impl Transaction {
         self.execute(repository, id, command)
     }
 
-    /// Executes the transaction only if the aggregate `id`, which must have a command in it, is at the given version:
-    /// see [`Request::expected_version`](crate::repository::Request::expected_version).
+    /// Executes the transaction only if the aggregate `id` is at the given version. The aggregate must have a command
+    /// in the transaction. See [`Request::expected_version`](crate::repository::Request::expected_version).
     pub fn expected_version<A: Aggregate, Q>(
         mut self,
         repository: &Repository<A>,
@@ -174,8 +174,8 @@ impl Transaction {
         self
     }
 
-    /// Adds writes that are made of the decision for the aggregate `id`, which must have a command in the transaction:
-    /// see [`Request::with_writes`](crate::repository::Request::with_writes).
+    /// Adds writes that `make` creates from the decision for the aggregate `id`. The aggregate must have a command in
+    /// the transaction. See [`Request::with_writes`](crate::repository::Request::with_writes).
     pub fn with_writes<A, F, I, Q>(mut self, repository: &Repository<A>, id: &Q, make: F) -> Self
     where
         A: Aggregate,
@@ -203,7 +203,7 @@ impl Transaction {
         self
     }
 
-    /// Sets an idempotency key: the transaction is executed once, however often it is sent under this `key`. See
+    /// Sets an idempotency key: repeated calls with this `key` execute the transaction once. See
     /// [`Request::once`](crate::repository::Request::once).
     ///
     /// The key must be unique among all transactions on the store.
@@ -218,14 +218,15 @@ impl Transaction {
         self
     }
 
-    /// Sets what identifies the transaction under its key (default: the names of its commands): see
-    /// [`Request::fingerprint`](crate::repository::Request::fingerprint). The aggregates must be the same in any case.
+    /// Sets the fingerprint that identifies the transaction under its key (default: the names of its commands): see
+    /// [`Request::fingerprint`](crate::repository::Request::fingerprint). A repetition must also have the same
+    /// aggregates.
     pub fn fingerprint(mut self, content: impl AsRef<[u8]>) -> Self {
         self.fingerprint = Some(digest(content.as_ref()));
         self
     }
 
-    /// Sets the clock that retries wait by and keys expire by (default: [`SystemClock`]). Decisions use the clocks of
+    /// Sets the clock for retries and for the expiry of keys (default: [`SystemClock`]). Decisions use the clocks of
     /// their repositories.
     pub fn clock(mut self, clock: impl Clock) -> Self {
         self.clock = Arc::new(clock);
@@ -233,7 +234,8 @@ impl Transaction {
     }
 
     /// Sets how often and how fast to retry. Retries of requests are charged to the
-    /// [budgets](crate::repository::RetryBudget) of the repositories: those of the write to the budget of the first one.
+    /// [budgets](crate::repository::RetryBudget) of the repositories: retries of the write to the budget of the first
+    /// one.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = policy;
         self
@@ -259,7 +261,7 @@ impl Transaction {
     /// # Errors
     ///
     /// As [`Repository::execute`]. A [`Rejection`] names the aggregate that rejected its command.
-    /// [`StoreError::Invalid`] if there are no commands, or a repository is on another store.
+    /// [`StoreError::Invalid`] if there are no commands, or if a repository uses another store.
     pub async fn commit(self) -> Result<Committed, TransactionError> {
         let mut report = Report::transaction(self.parties.all.len());
         let span = report.span().clone();
@@ -338,8 +340,8 @@ impl Transaction {
         }
     }
 
-    /// Returns what identifies the transaction under its key: the names of its commands, unless the caller says
-    /// otherwise. The order of the aggregates does not matter, nor which they are: the record has their streams.
+    /// Returns the fingerprint of the transaction: the caller's, or the names of its commands. The fingerprint does not
+    /// contain the aggregates, because the idempotency record contains their streams.
     fn identity(&self) -> String {
         if let Some(fingerprint) = &self.fingerprint {
             return fingerprint.clone();
@@ -350,7 +352,7 @@ impl Transaction {
         if names.len() <= LONGEST_FINGERPRINT { names } else { digest(names.as_bytes()) }
     }
 
-    /// Returns the part of the aggregate `id` in the transaction.
+    /// Returns the party of the aggregate `id`, which is added if it is missing.
     fn party<A: Aggregate>(&mut self, repository: &Repository<A>, id: &A::Id) -> Option<&mut Party<A>> {
         let stream = match StreamId::new(A::NAME, id) {
             Ok(stream) => stream,
@@ -394,7 +396,7 @@ impl fmt::Debug for Transaction {
     }
 }
 
-/// Records in the spans and in the log why the transaction failed, and returns the error.
+/// Records the failure in the spans and in the log, and returns the error.
 fn failed(
     parties: &mut Parties,
     error: TransactionError,
@@ -417,20 +419,20 @@ fn failed(
 /// The result of a transaction that was executed.
 #[non_exhaustive]
 pub struct Committed {
-    /// How many times it was decided: more than once after conflicts.
+    /// The number of times the transaction was decided: more than one after conflicts.
     pub attempts: u32,
-    /// What all attempts cost together.
+    /// The total cost of all attempts.
     pub cost: Cost,
-    /// Whether these are the outcomes of an earlier transaction under the same idempotency key.
+    /// Whether these are the outcomes of an earlier execution under the same idempotency key.
     pub repeated: bool,
     outcomes: Vec<(StreamId, AnyOutcome)>,
 }
 
 impl Committed {
-    /// Returns the outcome of the aggregate `id`: its state, and the events of all its commands together. `None` if it
-    /// has no part in the transaction.
+    /// Returns the outcome of the aggregate `id`: its state, and the events of all its commands. `None` if the
+    /// aggregate is not part of the transaction.
     ///
-    /// Attempts and cost are those of the whole transaction, and not known for each aggregate.
+    /// The attempts and the cost are those of the whole transaction, because they are not known for each aggregate.
     #[must_use]
     pub fn outcome<A: Aggregate>(&self, id: &A::Id) -> Option<&Outcome<A>> {
         let stream = StreamId::new(A::NAME, id).ok()?;
@@ -438,7 +440,7 @@ impl Committed {
         outcome.downcast_ref()
     }
 
-    /// Removes the [outcome](Self::outcome) of the aggregate `id`, and returns it.
+    /// Removes and returns the [outcome](Self::outcome) of the aggregate `id`.
     pub fn take_outcome<A: Aggregate>(&mut self, id: &A::Id) -> Option<Outcome<A>> {
         let stream = StreamId::new(A::NAME, id).ok()?;
         let is_it =
@@ -466,7 +468,7 @@ impl fmt::Debug for Committed {
     }
 }
 
-/// The rejection of one command of a transaction. Its text has the stream and the domain's error.
+/// The rejection of one command of a transaction. Its text contains the stream and the domain's error.
 #[derive(Debug)]
 pub struct Rejection {
     stream: StreamId,

@@ -1,4 +1,4 @@
-//! The aggregates of a transaction, whatever their types.
+//! The aggregates of a transaction, with their types erased.
 
 use std::any::Any;
 use std::error::Error;
@@ -40,14 +40,14 @@ pub(super) struct PartyCommand<A: Aggregate> {
 /// The [`Outcome`](crate::repository::Outcome) of an aggregate of any type.
 pub(super) type AnyOutcome = Box<dyn Any + Send + Sync>;
 
-/// One aggregate of a transaction, whatever its type.
+/// One aggregate of a transaction, with its type erased.
 pub(super) trait AnyParty: Any + Send + Sync {
     fn stream(&self) -> &StreamId;
 
     /// Returns the names of its commands, in their order.
     fn commands(&self) -> Vec<&'static str>;
 
-    /// Starts the spans of its commands, and its deadline after `limit` from now.
+    /// Starts the spans of its commands, and sets its deadline to `limit` from now.
     fn begin(&mut self, limit: Option<Duration>);
 
     /// Returns the retry budget of its repository.
@@ -55,13 +55,13 @@ pub(super) trait AnyParty: Any + Send + Sync {
 
     fn load(&mut self) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Brings the state up to date, and returns whether it has changed.
+    /// Reads new events into the state, and returns whether there were any.
     fn refresh(&mut self) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Goes on to the state after `commit` without a read, if that is possible.
+    /// Applies another writer's `commit` without a read. Returns `false` if that is not possible.
     fn follow(&mut self, commit: &Commit) -> bool;
 
-    /// Returns whether the state has only events that are recorded.
+    /// Returns whether all events in the state are recorded.
     fn is_recorded(&self) -> bool;
 
     fn is_fresh(&self) -> bool;
@@ -69,7 +69,7 @@ pub(super) trait AnyParty: Any + Send + Sync {
     /// Returns whether its commands create the aggregate.
     fn creates(&self) -> bool;
 
-    /// Returns what its reads cost.
+    /// Returns the cost of its reads.
     fn cost(&self) -> Cost;
 
     fn decide(&mut self, metadata: &Arc<Metadata>) -> Result<(), TransactionError>;
@@ -79,10 +79,10 @@ pub(super) trait AnyParty: Any + Send + Sync {
 
     fn range(&self) -> EventRange;
 
-    /// Adds what it writes.
+    /// Adds its writes to `set`.
     fn add_to(&self, set: WriteSet) -> Result<WriteSet, StoreError>;
 
-    /// Records in the spans of its commands how they ended.
+    /// Records the outcome in the spans of its commands.
     fn report(&mut self, outcome: &str);
 
     /// Returns its outcome after its decision was recorded.
@@ -99,7 +99,7 @@ pub(super) struct Party<A: Aggregate> {
     id: A::Id,
     expected: ExpectedVersion,
     commands: Vec<PartyCommand<A>>,
-    /// The spans of the commands, and how many events each of them led to.
+    /// The span of each command, and the number of its events.
     reports: Vec<(Report, usize)>,
     writes: Vec<MakeWrites<'static, A>>,
     inner: Arc<Inner<A>>,
@@ -185,13 +185,13 @@ impl<A: Aggregate> AnyParty for Party<A> {
         self.participant.cost()
     }
 
-    /// Decides all of its commands, each on the state after the one before.
+    /// Decides all commands in order, each on the state after the previous one.
     fn decide(&mut self, metadata: &Arc<Metadata>) -> Result<(), TransactionError> {
         let participant = &mut self.participant;
         participant.start_decision();
         participant.check(self.expected)?;
         let first = participant.context(&self.id, metadata)?;
-        // The state after a single command is made when it is recorded, unless writes are made of it before.
+        // A single command is applied when it is recorded, unless additional writes need the state earlier.
         let state_is_used = self.commands.len() > 1 || !self.writes.is_empty();
         for (command, (report, events)) in self.commands.iter().zip(&mut self.reports) {
             let context = participant.context(&self.id, metadata)?;
@@ -236,7 +236,7 @@ impl<A: Aggregate> AnyParty for Party<A> {
 
     fn recorded(mut self: Box<Self>) -> AnyOutcome {
         self.participant.recorded();
-        // Attempts and cost are those of the whole transaction.
+        // The attempts and the cost are those of the whole transaction.
         Box::new(self.participant.into_outcome(1, Cost::ZERO))
     }
 
@@ -260,7 +260,7 @@ impl Parties {
         self.all.iter_mut().try_for_each(|party| party.decide(metadata))
     }
 
-    /// Fails if there are additional writes, but no events to write them with.
+    /// Fails if there are additional writes, but no events to record with them.
     pub(super) fn check_writes(&self) -> Result<(), StoreError> {
         if self.is_noop() && !self.writes.is_empty() {
             return Err(StoreError::invalid("the transaction has additional writes, but no events"));
@@ -283,7 +283,7 @@ impl Participants for Parties {
     }
 
     fn follow(&mut self, stream: &StreamId, commit: &Commit) -> bool {
-        // All commands are decided again, so none of the states may have events that were not recorded.
+        // All commands are decided again, so no state may contain events that were not recorded.
         let is_possible = self.all.iter().all(|party| party.is_recorded());
         let party = self.all.iter_mut().find(|party| party.stream() == stream);
         is_possible && party.is_some_and(|party| party.follow(commit))
