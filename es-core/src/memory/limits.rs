@@ -3,7 +3,7 @@
 use crate::event::EventData;
 use crate::snapshot::Snapshot;
 use crate::store::{
-    ClaimChange, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, NewCommit, StoreError, WriteError,
+    Append, ClaimChange, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, NewCommit, StoreError, WriteError,
     WriteSet,
 };
 use crate::stream_id::StreamId;
@@ -22,12 +22,10 @@ struct Size {
     bytes: u64,
 }
 
-/// Checks that a commit can be stored after `version`.
-pub(super) fn check_commit(
-    stream: &StreamId,
-    version: Version,
-    commit: &NewCommit,
-) -> Result<(), StoreError> {
+/// Checks that the commits of an append can be stored after `version`. Several commits that are within the limits of an
+/// append fit into one item.
+pub(super) fn check_append(append: &Append, version: Version) -> Result<(), StoreError> {
+    let ([commit], stream) = (append.commits(), append.stream()) else { return Ok(()) };
     let size = commit_size(stream, version, commit)?;
     if size.items > MAX_WRITE_ITEMS || size.bytes > MAX_WRITE_BYTES {
         let what = format!("a commit of {} events for the stream `{stream}`", commit.events.len());
@@ -40,8 +38,10 @@ pub(super) fn check_commit(
 pub(super) fn check_set(set: &WriteSet) -> Result<(), WriteError> {
     let mut size = Size { items: set.unchanged_streams().len() + set.additional_writes().len(), bytes: 0 };
     for append in set.appends() {
-        let commit = commit_size(append.stream(), append.start()?, append.commit())?;
-        size = Size { items: size.items + commit.items, bytes: size.bytes + commit.bytes };
+        for commit in append.commits() {
+            let commit = commit_size(append.stream(), append.start()?, commit)?;
+            size = Size { items: size.items + commit.items, bytes: size.bytes + commit.bytes };
+        }
     }
     size.items += ClaimChange::net(set.claim_changes())?.len() + usize::from(set.idempotency().is_some());
     if size.items > MAX_WRITE_ITEMS {

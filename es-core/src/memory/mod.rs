@@ -6,6 +6,7 @@ mod limits;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -98,20 +99,20 @@ impl MemoryStore {
 impl EventStore for MemoryStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         let mut content = self.content();
-        let commit = append.commit();
         if let Some(stored) = content.streams.get(append.stream())
-            && let Some(&place) = stored.places.get(&commit.id)
+            && let Some(earlier) = stored.appended(append.id())
         {
-            let earlier = &stored.commits[place];
-            return Ok(Appended::new(earlier.first, earlier.last(), Cost::write(0.0)).repeated());
+            let first = earlier.first().map_or(Version::NONE, |commit| commit.first);
+            let stored = earlier.iter().map(|commit| (commit.id, commit.last()));
+            return Ok(append.repeated(first, stored, Cost::write(0.0))?);
         }
         let head = content.head(append.stream());
         let last = append.last_version_after(head)?;
-        limits::check_commit(append.stream(), head, commit)?;
+        limits::check_append(append, head)?;
         if !append.expected().allows(head) {
             return Err(content.conflict(append.stream(), append.expected()).into());
         }
-        content.append(append.stream(), commit);
+        content.append(append);
         Ok(Appended::new(head.next(), last, Cost::write(0.0)))
     }
 
@@ -198,7 +199,8 @@ struct Content {
 #[derive(Default)]
 struct StoredStream {
     commits: Vec<Commit>,
-    places: HashMap<CommitId, usize>,
+    /// The indexes of each append's commits, by the id of the first one.
+    appends: HashMap<CommitId, Range<usize>>,
     snapshot: Option<Snapshot>,
 }
 
@@ -212,9 +214,16 @@ impl StoredStream {
         self.commits.partition_point(|commit| commit.first <= version)
     }
 
-    /// Returns the commit whose first event follows `version`.
-    fn commit_after(&self, version: Version) -> Option<&Commit> {
-        self.commits.get(self.index_after(version)).filter(|commit| commit.first == version.next())
+    /// Returns the commits of the append whose first commit has this id.
+    fn appended(&self, id: CommitId) -> Option<&[Commit]> {
+        self.appends.get(&id).map(|range| &self.commits[range.clone()])
+    }
+
+    /// Returns the commits of the append whose first event follows `version`; none if that is inside an append.
+    fn appended_after(&self, version: Version) -> &[Commit] {
+        let next = self.commits.get(self.index_after(version));
+        let next = next.filter(|commit| commit.first == version.next());
+        next.and_then(|commit| self.appended(commit.id)).unwrap_or_default()
     }
 
     /// Returns whether the commit at which the snapshot was taken exists.
@@ -223,21 +232,25 @@ impl StoredStream {
         self.commits.iter().rev().take_while(|commit| commit.last() >= snapshot.version()).any(end)
     }
 
-    /// Appends a commit.
-    fn append(&mut self, commit: &NewCommit) {
-        self.places.insert(commit.id, self.commits.len());
-        let first = self.head().next();
-        let stored = Commit::new(commit.id, first, commit.time, commit.events.clone());
-        self.commits.push(stored.with_metadata(commit.metadata.clone()));
+    /// Appends the commits of one append.
+    fn append(&mut self, id: CommitId, commits: &[NewCommit]) {
+        let start = self.commits.len();
+        self.appends.insert(id, start..start + commits.len());
+        for commit in commits {
+            let stored = Commit::new(commit.id, self.head().next(), commit.time, commit.events.clone());
+            self.commits.push(stored.with_metadata(commit.metadata.clone()));
+        }
     }
 }
 
 impl Content {
-    /// Appends a commit to a stream and to the feed.
-    fn append(&mut self, stream: &StreamId, commit: &NewCommit) {
-        let stored = self.streams.entry(stream.clone()).or_default();
-        self.feed.push(stream, stored.commits.len(), commit.events.len());
-        stored.append(commit);
+    /// Appends commits to a stream and to the feed.
+    fn append(&mut self, append: &Append) {
+        let stored = self.streams.entry(append.stream().clone()).or_default();
+        for (commit, index) in append.commits().iter().zip(stored.commits.len()..) {
+            self.feed.push(append.stream(), index, commit.events.len());
+        }
+        stored.append(append.id(), append.commits());
     }
 
     fn head(&self, stream: &StreamId) -> Version {
@@ -248,7 +261,7 @@ impl Content {
     fn has(&self, set: &WriteSet) -> bool {
         let by_commit = set.appends().iter().any(|append| {
             let stored = self.streams.get(append.stream());
-            stored.is_some_and(|stored| stored.places.contains_key(&append.commit().id))
+            stored.is_some_and(|stored| stored.appends.contains_key(&append.id()))
         });
         let by_marker = set
             .idempotency()
@@ -296,13 +309,14 @@ impl Content {
             ExpectedVersion::Any | ExpectedVersion::StreamExists => None,
         };
         let stored = self.streams.get(stream);
-        let winner = after.zip(stored).and_then(|(version, stored)| stored.commit_after(version).cloned());
-        Conflict::new(stream.clone(), expected, Some(self.head(stream)), Cost::write(0.0)).with_commit(winner)
+        let winner = after.zip(stored).map(|(version, stored)| stored.appended_after(version));
+        Conflict::new(stream.clone(), expected, Some(self.head(stream)), Cost::write(0.0))
+            .with_commits(winner.unwrap_or_default().to_vec())
     }
 
     fn write(&mut self, set: &WriteSet) -> Result<(), WriteError> {
         for append in set.appends() {
-            self.append(append.stream(), append.commit());
+            self.append(append);
         }
         for change in ClaimChange::net(set.claim_changes())? {
             match change.after {

@@ -37,9 +37,9 @@ pub(super) trait Participants {
     /// Brings all states up to date, and returns whether one has changed.
     async fn refresh(&mut self) -> Result<bool, StoreError>;
 
-    /// Applies `commit`, which won the race for `stream`, to the state without a read. Returns `false` if the states
+    /// Applies `commits`, which won the race for `stream`, to the state without a read. Returns `false` if the states
     /// must be read instead.
-    fn follow(&mut self, stream: &StreamId, commit: &Commit) -> bool;
+    fn follow(&mut self, stream: &StreamId, commits: &[Commit]) -> bool;
 
     /// Returns whether all states were read with strong consistency.
     fn are_fresh(&self) -> bool;
@@ -167,7 +167,7 @@ impl<'e, P: Participants> Execution<'e, P> {
     async fn write_set(&mut self) -> Result<(), WriteError> {
         let mut set = self.participants.write_set()?;
         if let Some(idempotency) = &self.idempotency {
-            let first = set.appends().first().map(|append| append.commit().id.as_uuid());
+            let first = set.appends().first().map(|append| append.id().as_uuid());
             let id = first.unwrap_or_else(|| self.participants.new_id());
             // Not the time of the commit, which may be ahead of this clock.
             let now = self.retrying.clock.now();
@@ -202,12 +202,13 @@ impl<'e, P: Participants> Execution<'e, P> {
         Ok(Next::Decide)
     }
 
-    /// Applies the commit that won the race, if the conflict contains it. This takes no request, so the next write needs
-    /// no delay. A stream that has won several times is busy, and is read after a delay instead.
+    /// Applies the commits that won the race, if the conflict contains them. This takes no request, so the next write
+    /// needs no delay. A stream that has won several times is busy, and is read after a delay instead.
     fn follows(&mut self, conflict: &Conflict) -> bool {
-        let Some(commit) = &conflict.commit else { return false };
         let may_retry = self.retrying.policy.allows_another(1);
-        may_retry && self.followed < MOST_FOLLOWED && self.participants.follow(&conflict.stream, commit)
+        may_retry
+            && self.followed < MOST_FOLLOWED
+            && self.participants.follow(&conflict.stream, &conflict.commits)
     }
 
     /// Returns the outcome of an earlier execution under the same key, or else the error that rejected the commands.

@@ -130,19 +130,28 @@ impl<A: Aggregate> Fold<A> {
         Ok(())
     }
 
-    /// Applies `commit`, which another writer has recorded. Returns `false` and leaves the state unchanged if the
-    /// commit does not follow the last event or cannot be decoded.
-    pub(super) fn follow(&mut self, commit: &Commit) -> bool {
-        if commit.first != self.version.next() || commit.events.is_empty() {
-            return false;
+    /// Applies the commits of one append, which another writer has recorded. Returns `false` and leaves the state
+    /// unchanged if there are none, or they do not follow the last event or cannot be decoded.
+    ///
+    /// All of them are applied, because no append can follow between two of them.
+    pub(super) fn follow(&mut self, commits: &[Commit]) -> bool {
+        let mut version = self.version;
+        for commit in commits {
+            if commit.first != version.next() || commit.events.is_empty() {
+                return false;
+            }
+            version = commit.last();
         }
-        let events = commit.events.iter().filter_map(|data| decode::<A>(data).transpose());
+        let events = commits.iter().flat_map(|commit| &commit.events);
+        let events = events.filter_map(|data| decode::<A>(data).transpose());
         let Ok(events) = events.collect::<Result<Vec<_>, _>>() else { return false };
         events.iter().for_each(|event| self.state.apply_event(event));
-        self.version = commit.last();
-        self.time = Some(commit.time);
-        self.tail.add(&commit.events);
-        true
+        for commit in commits {
+            self.time = Some(commit.time);
+            self.tail.add(&commit.events);
+        }
+        self.version = version;
+        !commits.is_empty()
     }
 }
 

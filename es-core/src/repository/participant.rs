@@ -58,8 +58,8 @@ impl<A: Aggregate> Decision<A> {
 
     /// Returns the number of events, including retired ones.
     fn len(&self) -> u64 {
-        let recorded = self.append.as_ref().map(|append| append.commit().events.len());
-        recorded.unwrap_or(self.data.len()) as u64
+        let recorded = self.append.as_ref().map(Append::events);
+        recorded.unwrap_or(self.data.len() as u64)
     }
 }
 
@@ -145,10 +145,10 @@ impl<A: Aggregate> Participant<A> {
         Ok(self.fold.version > seen)
     }
 
-    /// Applies `commit`, which another writer has recorded, without a read. Afterwards, the state may still be
-    /// outdated. Returns `false` if the commit cannot be applied.
-    pub(super) fn follow(&mut self, commit: &Commit) -> bool {
-        if self.ahead > 0 || !self.fold.follow(commit) {
+    /// Applies `commits`, which another writer has recorded, without a read. Afterwards, the state may still be
+    /// outdated. Returns `false` if the commits cannot be applied.
+    pub(super) fn follow(&mut self, commits: &[Commit]) -> bool {
+        if self.ahead > 0 || !self.fold.follow(commits) {
             return false;
         }
         self.fresh = false;
@@ -301,7 +301,7 @@ impl<A: Aggregate> Participant<A> {
     /// Applies the recorded decision to the state, and takes a snapshot if one is due.
     pub(super) fn recorded(&mut self) {
         let Some(append) = &self.decision.append else { return };
-        let (last, commit) = (self.version_after(), append.commit());
+        let (last, commit) = (self.version_after(), &append.commits()[0]);
         for event in &self.decision.events[self.decision.applied..] {
             self.fold.state.apply_event(event);
         }
@@ -329,7 +329,7 @@ impl<A: Aggregate> Participant<A> {
     /// Returns the outcome of the decision after it was [recorded](Self::recorded), or had nothing to record.
     pub(super) fn into_outcome(self, attempts: u32, cost: Cost) -> Outcome<A> {
         let Self { fold, decision, .. } = self;
-        let commit = decision.append.map(|append| append.commit().id);
+        let commit = decision.append.map(|append| append.id());
         let (state, version, events) = (fold.state, fold.version, decision.events);
         Outcome { state, version, events, commit, repeated: false, attempts, cost }
     }

@@ -473,8 +473,8 @@ impl<A: Aggregate> Participants for Single<'_, A> {
         self.participant.refresh().await
     }
 
-    fn follow(&mut self, _: &StreamId, commit: &Commit) -> bool {
-        self.participant.follow(commit)
+    fn follow(&mut self, _: &StreamId, commits: &[Commit]) -> bool {
+        self.participant.follow(commits)
     }
 
     fn are_fresh(&self) -> bool {

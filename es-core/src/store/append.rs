@@ -1,5 +1,6 @@
-//! Commits, and the request to append one to a stream.
+//! Commits, and the request to append them to a stream.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +28,19 @@ pub struct NewCommit {
     pub events: Vec<EventData>,
 }
 
+/// The maximum number of commits in one [`Append`].
+pub const MAX_GROUP_COMMITS: usize = 100;
+
+/// The maximum size of an [`Append`] with several commits in bytes: 300 KB, the sum of their [`NewCommit::bytes`]. It
+/// fits into one item of [`MAX_ITEM_BYTES`](crate::store::MAX_ITEM_BYTES). The limits of a single commit are higher.
+pub const MAX_GROUP_BYTES: u64 = 300 * 1024;
+
+/// An upper bound for what a commit in an append of several takes in addition to its metadata and events.
+const COMMIT_FRAME_BYTES: u64 = 64;
+
+/// An upper bound for what an event takes in addition to its name and payload.
+const EVENT_FRAME_BYTES: u64 = 16;
+
 impl NewCommit {
     /// Returns a commit of `events` that was decided at `time`, without metadata.
     #[must_use]
@@ -39,6 +53,19 @@ impl NewCommit {
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
+    }
+
+    /// Returns the size of the commit in bytes, as it counts towards [`MAX_GROUP_BYTES`]: its metadata as JSON, the names
+    /// and payloads of its events, 64 bytes for the commit, and 16 bytes for each event.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let metadata = match self.metadata.is_empty() {
+            true => 0,
+            false => serde_json::to_string(&self.metadata).map_or(0, |metadata| metadata.len() as u64),
+        };
+        let event =
+            |event: &EventData| EVENT_FRAME_BYTES + (event.name().len() + event.payload().len()) as u64;
+        COMMIT_FRAME_BYTES + metadata + self.events.iter().map(event).sum::<u64>()
     }
 }
 
@@ -93,37 +120,72 @@ impl Commit {
     }
 }
 
-/// A request to append a commit to a stream that is at an expected version.
+/// A request to append commits to a stream that is at an expected version: one, or several that are stored as one.
+///
+/// ```
+/// use es_core::store::{Append, NewCommit};
+/// # use es_core::event::{CommitId, EventData};
+/// # use es_core::{ExpectedVersion, StreamId};
+/// # let commit = |id| NewCommit::new(CommitId::new(uuid::Uuid::from_u128(id)), chrono::DateTime::UNIX_EPOCH,
+/// #     vec![EventData::new("Deposited", 1, "{}")]);
+/// let (first, second) = (commit(1), commit(2));
+/// let append = Append::new(StreamId::new("account", "ann")?, ExpectedVersion::NoStream, first);
+/// let append = append.with_following([second]);
+/// assert_eq!(append.commits().len(), 2);
+/// # Ok::<_, es_core::stream_id::InvalidStreamId>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Append {
     stream: StreamId,
     expected: ExpectedVersion,
     loaded: bool,
-    commit: NewCommit,
-    /// The version at which the last attempt tried to store the commit, 0 if there was none.
+    commits: NewCommits,
+    /// The version at which the last attempt tried to store the commits, 0 if there was none.
     tried: Arc<AtomicU64>,
+}
+
+/// The commits of an append. Most have one, which takes no allocation.
+#[derive(Clone, Debug)]
+enum NewCommits {
+    One(NewCommit),
+    Several(Vec<NewCommit>),
 }
 
 impl Append {
     /// Appends `commit` to `stream` if that is at the `expected` version, which the store checks.
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, commit: NewCommit) -> Self {
-        Self { stream, expected, loaded: false, commit, tried: Arc::default() }
+        let commits = NewCommits::One(commit);
+        Self { stream, expected, loaded: false, commits, tried: Arc::default() }
     }
 
-    /// Appends `commit` after `version`, which the caller has read as the last version of the stream.
+    /// Appends `commit` after `version`, which the caller has read or written as the last version of the stream.
     ///
-    /// Such a version is always the end of a commit, so the store does not check the end of the stream first: its
-    /// conditional write decides. For a version from elsewhere, use [`Append::new`] with [`ExpectedVersion::Exact`].
+    /// The store does not check the end of the stream first: its conditional write decides. The stream must have ended at
+    /// `version` at some time, because that is the end of an append. The conditional write does not detect the end of a
+    /// commit inside an append, which [`Read::until`](crate::store::Read::until) returns. For a version from elsewhere,
+    /// use [`Append::new`] with [`ExpectedVersion::Exact`].
     #[must_use]
     pub fn after_loaded(stream: StreamId, version: Version, commit: NewCommit) -> Self {
-        Self {
-            stream,
-            expected: ExpectedVersion::Exact(version),
-            loaded: true,
-            commit,
-            tried: Arc::default(),
+        Self { loaded: true, ..Self::new(stream, ExpectedVersion::Exact(version), commit) }
+    }
+
+    /// Adds commits that follow the first one: all of them are stored, in this order and as one, or none.
+    ///
+    /// An append has at most [`MAX_GROUP_COMMITS`] commits. If it has several, they have at most [`MAX_GROUP_BYTES`], and
+    /// their times do not decrease.
+    #[must_use]
+    pub fn with_following(mut self, commits: impl IntoIterator<Item = NewCommit>) -> Self {
+        let mut following = commits.into_iter().peekable();
+        if following.peek().is_some() {
+            let mut all = match self.commits {
+                NewCommits::One(commit) => vec![commit],
+                NewCommits::Several(commits) => commits,
+            };
+            all.extend(following);
+            self.commits = NewCommits::Several(all);
         }
+        self
     }
 
     /// Returns the stream.
@@ -144,10 +206,25 @@ impl Append {
         self.loaded
     }
 
-    /// Returns the commit.
+    /// Returns the commits, in order; at least one.
     #[must_use]
-    pub fn commit(&self) -> &NewCommit {
-        &self.commit
+    pub fn commits(&self) -> &[NewCommit] {
+        match &self.commits {
+            NewCommits::One(commit) => std::slice::from_ref(commit),
+            NewCommits::Several(commits) => commits,
+        }
+    }
+
+    /// Returns the id of the first commit, by which a repetition is recognized.
+    #[must_use]
+    pub fn id(&self) -> CommitId {
+        self.commits()[0].id
+    }
+
+    /// Returns the number of events in all commits.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.commits().iter().map(|commit| commit.events.len() as u64).sum()
     }
 
     /// Returns the version at which the last attempt tried to store the first event: for stores.
@@ -162,11 +239,11 @@ impl Append {
         }
     }
 
-    /// Moves the commit from the version `from`, which another commit is known to have, to `to`, and returns the version
-    /// that it is moved to now: for stores.
+    /// Moves the commits from the version `from`, which another commit is known to have, to `to`, and returns the version
+    /// that they are moved to now: for stores.
     ///
-    /// That is not `to` if a concurrent attempt has moved it already. All attempts target one version until that is
-    /// known to be taken, so the commit is never stored twice.
+    /// That is not `to` if a concurrent attempt has moved them already. All attempts target one version until that is
+    /// known to be taken, so the commits are never stored twice.
     #[must_use]
     pub fn try_at(&self, from: Option<Version>, to: Version) -> Version {
         let from = from.map_or(0, Version::get);
@@ -176,26 +253,31 @@ impl Append {
         }
     }
 
-    /// Returns the version of the commit's last event if it is appended after `version`.
+    /// Checks the commits, and returns the version of their last event if they are appended after `version`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the commit has no events, its time is not in the years 1 to 9999, or the stream
-    /// would exceed [`Version::MAX`].
+    /// [`StoreError::Invalid`] if a commit has no events, its time is not in the years 1 to 9999, or the stream would
+    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, or their times decrease.
+    /// [`StoreError::TooLarge`] if several commits exceed [`MAX_GROUP_BYTES`].
     pub fn last_version_after(&self, version: Version) -> Result<Version, StoreError> {
-        let events = self.commit.events.len() as u64;
-        if events == 0 {
-            return Err(StoreError::invalid(
-                "a commit without events cannot be appended: add an event, or append nothing",
-            ));
+        for commit in self.commits() {
+            if commit.events.is_empty() {
+                return Err(StoreError::invalid(
+                    "a commit without events cannot be appended: add an event, or append nothing",
+                ));
+            }
+            if !is_storable(commit.time) {
+                return Err(StoreError::invalid(format!(
+                    "the time {} of a commit to the stream `{}` is not in the years 1 to 9999: check the clock",
+                    commit.time, self.stream
+                )));
+            }
         }
-        if !is_storable(self.commit.time) {
-            return Err(StoreError::invalid(format!(
-                "the time {} of a commit to the stream `{}` is not in the years 1 to 9999: check the clock",
-                self.commit.time, self.stream
-            )));
+        if let NewCommits::Several(commits) = &self.commits {
+            self.check_group(commits)?;
         }
-        let last = version.plus(events);
+        let last = version.plus(self.events());
         if last > Version::MAX {
             return Err(StoreError::invalid(format!(
                 "the stream `{}` would exceed version {}, the last that a stream can have",
@@ -205,30 +287,87 @@ impl Append {
         }
         Ok(last)
     }
+
+    /// Returns the response to an append whose first commit is stored already, at the version `first`: for stores. `stored`
+    /// has the id and the last version of each commit that was stored with it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if these are other commits than those of this append.
+    pub fn repeated(
+        &self,
+        first: Version,
+        stored: impl IntoIterator<Item = (CommitId, Version)>,
+        cost: Cost,
+    ) -> Result<Appended, StoreError> {
+        let mut last = first.previous();
+        let appended = self.commits().iter().map(|commit| {
+            last = last.plus(commit.events.len() as u64);
+            (commit.id, last)
+        });
+        if !appended.eq(stored) {
+            let reason =
+                format!("the commit {} is stored with other events than it was appended with", self.id());
+            return Err(StoreError::corrupt(&self.stream, reason));
+        }
+        Ok(Appended::new(first, last, cost).repeated())
+    }
+
+    /// Checks the limits and the order of several commits.
+    fn check_group(&self, commits: &[NewCommit]) -> Result<(), StoreError> {
+        let count = commits.len();
+        if count > MAX_GROUP_COMMITS {
+            return Err(StoreError::invalid(format!(
+                "an append of {count} commits to the stream `{}` is too large, the limit is {MAX_GROUP_COMMITS}: use several \
+                 appends",
+                self.stream
+            )));
+        }
+        if !commits.is_sorted_by_key(|commit| commit.time) {
+            return Err(StoreError::invalid(format!(
+                "the times of the commits in an append to the stream `{}` decrease: give each commit at least the time of \
+                 the commit before it",
+                self.stream
+            )));
+        }
+        let ids: HashSet<_> = commits.iter().map(|commit| commit.id).collect();
+        if ids.len() < count {
+            return Err(StoreError::invalid(format!(
+                "two commits in an append to the stream `{}` have the same id: give each commit a new id",
+                self.stream
+            )));
+        }
+        let bytes = commits.iter().map(NewCommit::bytes).sum();
+        if bytes > MAX_GROUP_BYTES {
+            let what = format!("an append of {count} commits to the stream `{}`", self.stream);
+            return Err(StoreError::too_large(what, bytes, MAX_GROUP_BYTES));
+        }
+        Ok(())
+    }
 }
 
-/// The response to an append: the commit is stored.
+/// The response to an append: its commits are stored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Appended {
-    /// The version of its first event.
+    /// The version of the first event.
     pub first: Version,
-    /// The version of its last event, which is that of the stream after it.
+    /// The version of the last event, which is that of the stream after the append.
     pub last: Version,
-    /// Whether it had been stored by an earlier attempt whose response was lost.
+    /// Whether the commits had been stored by an earlier attempt whose response was lost.
     pub repeated: bool,
     /// What the append cost.
     pub cost: Cost,
 }
 
 impl Appended {
-    /// Returns the response for a commit with the versions `first` to `last`.
+    /// Returns the response for commits with the versions `first` to `last`.
     #[must_use]
     pub const fn new(first: Version, last: Version, cost: Cost) -> Self {
         Self { first, last, repeated: false, cost }
     }
 
-    /// Marks the commit as stored by an earlier attempt.
+    /// Marks the commits as stored by an earlier attempt.
     #[must_use]
     pub const fn repeated(mut self) -> Self {
         self.repeated = true;

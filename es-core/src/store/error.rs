@@ -267,9 +267,9 @@ pub struct Conflict {
     pub expected: ExpectedVersion,
     /// A version that the stream has reached, if the store knows one. It may have changed since.
     pub actual: Option<Version>,
-    /// The winner of the race: the commit right after the expected version, if the store knows it without another
-    /// request. `None` if it is stored in parts or cannot be decoded.
-    pub commit: Option<Box<Commit>>,
+    /// The winner of the race: all commits of the append right after the expected version, if the store knows them
+    /// without another request. Empty if they must be read, for example because they are stored in parts.
+    pub commits: Vec<Commit>,
     /// What the attempt cost.
     pub cost: Cost,
 }
@@ -293,13 +293,13 @@ impl Conflict {
     /// Returns the conflict of an append with a stream that has reached the version `actual`.
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, actual: Option<Version>, cost: Cost) -> Self {
-        Self { stream, expected, actual, commit: None, cost }
+        Self { stream, expected, actual, commits: Vec::new(), cost }
     }
 
-    /// Adds the commit right after the expected version.
+    /// Adds all commits of the append right after the expected version.
     #[must_use]
-    pub fn with_commit(mut self, commit: Option<Commit>) -> Self {
-        self.commit = commit.map(Box::new);
+    pub fn with_commits(mut self, commits: Vec<Commit>) -> Self {
+        self.commits = commits;
         self
     }
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 
-pub use append::{Append, Appended, Commit, NewCommit};
+pub use append::{Append, Appended, Commit, MAX_GROUP_BYTES, MAX_GROUP_COMMITS, NewCommit};
 pub use claim::{Claim, ClaimChange, Claimed, Holder, NetChange};
 pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable, WriteError, WriteRefused};
 pub use idempotency::{
@@ -43,11 +43,11 @@ use crate::version::Version;
 /// - `identity` and `spawn` depend on the handle and on the runtime of the store.
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
-    /// Appends one commit to a stream.
+    /// Appends one commit to a stream, or several as one.
     ///
     /// # Atomicity
     ///
-    /// All events of the commit are stored, or none.
+    /// All events of all commits are stored, or none. Readers see each commit with its own id, time, and metadata.
     ///
     /// # Ordering
     ///
@@ -56,17 +56,18 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Idempotency
     ///
-    /// Appending the same [`Append`] again is safe at any time: it succeeds if the commit is stored already, which is
-    /// recognized by its [id](crate::event::CommitId). Another process may repeat it, too, unless it expects
+    /// Appending the same [`Append`] again is safe at any time: it succeeds if the commits are stored already, which is
+    /// recognized by their [ids](crate::event::CommitId). Another process may repeat it, too, unless it expects
     /// [`Any`](crate::ExpectedVersion::Any) or [`StreamExists`](crate::ExpectedVersion::StreamExists): the version of the
-    /// commit is not in such a request, and only the `Append` itself remembers it.
+    /// commits is not in such a request, and only the `Append` itself remembers it.
     ///
     /// # Errors
     ///
     /// [`AppendError::Conflict`] if the stream is not at the expected version; nothing was stored then. The conflict
-    /// should contain [the commit](Conflict::commit) that follows the expected version, so that a repository can decide
-    /// again without a read. [`AppendError::Store`] otherwise. After [`StoreError::Unavailable`], the outcome is unknown, and repeating the
-    /// append resolves it.
+    /// should contain [the commits](Conflict::commits) that follow the expected version, so that a repository can decide
+    /// again without a read. [`AppendError::Store`] otherwise, also with [`StoreError::Corrupt`] if the first commit is
+    /// stored already, but with other events or other commits after it. After [`StoreError::Unavailable`], the outcome is
+    /// unknown, and repeating the append resolves it.
     async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
 
     /// Writes several commits, claims, an idempotency record, and additional writes as one: all of them, or none.

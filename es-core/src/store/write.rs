@@ -56,7 +56,7 @@ impl WriteSet {
         Self::default()
     }
 
-    /// Appends to a stream: at [`NoStream`](ExpectedVersion::NoStream), or at a version that was loaded.
+    /// Appends one commit to a stream: at [`NoStream`](ExpectedVersion::NoStream), or at a version that was loaded.
     #[must_use]
     pub fn append(mut self, append: Append) -> Self {
         self.appends.push(append);
@@ -125,8 +125,8 @@ impl WriteSet {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if an append is not at a loaded version, two are of one stream, one has no events, or
-    /// there is nothing to recognize a repetition by: neither an append nor an idempotency key.
+    /// [`StoreError::Invalid`] if an append is not at a loaded version, two are of one stream, one has no events or
+    /// several commits, or there is nothing to recognize a repetition by: neither an append nor an idempotency key.
     pub fn checked(&self) -> Result<Written, StoreError> {
         let streams = self.appends.iter().map(Append::stream);
         let streams: Vec<_> = streams.chain(self.unchanged.iter().map(|(stream, _)| stream)).collect();
@@ -141,6 +141,12 @@ impl WriteSet {
             return Err(StoreError::invalid("a write needs at least one commit, or an idempotency key"));
         }
         let appended = self.appends.iter().map(|append| {
+            if append.commits().len() > 1 {
+                return Err(StoreError::invalid(format!(
+                    "the write has several commits of the stream `{}`: put all its events into one commit",
+                    append.stream()
+                )));
+            }
             let start = append.start()?;
             let last = append.last_version_after(start)?;
             Ok(Appended::new(start.next(), last, Cost::ZERO))

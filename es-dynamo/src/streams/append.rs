@@ -17,6 +17,12 @@ const MOST_PLACES: u32 = 100;
 impl Table {
     pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         append.last_version_after(Version::NONE)?;
+        if append.commits().len() > 1 {
+            return Err(StoreError::invalid(
+                "several commits cannot be appended as one yet: append them one by one",
+            )
+            .into());
+        }
         // Rare cases are boxed, here and below, which keeps the future of an append by a repository small.
         match append.expected() {
             ExpectedVersion::NoStream => self.append_at(append, Version::NONE, Cost::ZERO).await,
@@ -42,7 +48,7 @@ impl Table {
     ) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let (first, last) = (version.next(), append.last_version_after(version)?);
-        let mut items = commit_items(stream, first, append.commit())?;
+        let mut items = commit_items(stream, first, &append.commits()[0])?;
         let outcome = match items.len() {
             1 => self.put_if_absent(items.remove(0)).await?,
             _ => Box::pin(self.put_all(items)).await?,
@@ -53,7 +59,7 @@ impl Table {
         };
 
         // The version is taken: by another writer, or by an earlier attempt whose response was lost.
-        let wanted = commit_items(stream, first, append.commit())?;
+        let wanted = commit_items(stream, first, &append.commits()[0])?;
         // A transaction is billed twice.
         let times = if wanted.len() > 1 { 2 } else { 1 };
         let bytes = wanted.iter().map(item_size).sum();
@@ -63,14 +69,14 @@ impl Table {
         let (old, read) = old.map_err(|error| qualified(error, is_outcome_unknown))?;
         cost += read;
         match old {
-            Some(old) if old.head.id == append.commit().id => {
-                Ok(self.repeated(stream, old.head, last, cost)?)
+            Some(old) if old.head.id == append.id() => {
+                Ok(append.repeated(first, [(old.head.id, old.head.last)], cost)?)
             }
             // Commits are never moved, so no late attempt of this append can succeed any more.
             old => {
                 let (actual, winner) = old.map(|old| (old.head.last, old.commit)).unzip();
                 let conflict = Conflict::new(stream.clone(), append.expected(), actual, cost);
-                Err(conflict.with_commit(winner.flatten()).into())
+                Err(conflict.with_commits(winner.flatten().into_iter().collect()).into())
             }
         }
     }
@@ -106,15 +112,18 @@ impl Table {
             let (found, read) = self.commit_at(stream, version.next()).await?;
             cost += read;
             if let Some(found) = found {
-                if found.head.id == append.commit().id {
-                    let last = append.last_version_after(version)?;
-                    return Ok(self.repeated(stream, found.head, last, cost)?);
+                if found.head.id == append.id() {
+                    return Ok(append.repeated(
+                        found.head.first,
+                        [(found.head.id, found.head.last)],
+                        cost,
+                    )?);
                 }
                 winner = found.commit;
             }
         }
         let conflict = Conflict::new(stream.clone(), append.expected(), Some(head.version), cost);
-        Err(conflict.with_commit(winner).into())
+        Err(conflict.with_commits(winner.into_iter().collect()).into())
     }
 
     /// Appends at the end of the stream.
@@ -165,23 +174,6 @@ impl Table {
             Some(item) => Ok((Some(OldCommit::of(stream, item)?), Cost::ZERO)),
             None => self.commit_at(stream, first).await,
         }
-    }
-
-    /// Returns the result of an append that was stored by an earlier attempt.
-    pub(crate) fn repeated(
-        &self,
-        stream: &StreamId,
-        found: CommitHead,
-        last: Version,
-        cost: Cost,
-    ) -> Result<Appended, StoreError> {
-        if found.last != last {
-            return Err(StoreError::corrupt(
-                stream,
-                format!("the commit {} is stored with other events than it was appended with", found.id),
-            ));
-        }
-        Ok(Appended::new(found.first, found.last, cost).repeated())
     }
 
     /// Returns the commit whose first event has the version `first`.

@@ -110,7 +110,7 @@ impl Table {
     pub(crate) fn transaction<'a>(&self, set: &'a WriteSet) -> Result<Transaction<'a>, WriteError> {
         let mut transaction = Transaction::default();
         for (index, append) in set.appends().iter().enumerate() {
-            for item in commit_items(append.stream(), append.start()?.next(), append.commit())? {
+            for item in commit_items(append.stream(), append.start()?.next(), &append.commits()[0])? {
                 let bytes = item_size(&item);
                 let put = self.put_if(item, PLACE_IS_FREE).build()?;
                 transaction.add(put, Purpose::Commit(index, append), bytes);
@@ -203,9 +203,9 @@ impl Table {
                     let (old, read) = self.old_commit(append.stream(), first, item.clone()).await?;
                     cost += read;
                     if let Some(old) = &old
-                        && old.head.id == append.commit().id
+                        && old.head.id == append.id()
                     {
-                        self.repeated(append.stream(), old.head, written.appended[*index].last, cost)?;
+                        append.repeated(first, [(old.head.id, old.head.last)], cost)?;
                         return Ok(written.at_cost(cost).repeated());
                     }
                     conflict.get_or_insert((append.stream(), append.expected(), old));
@@ -240,7 +240,7 @@ impl Table {
         if let Some((stream, expected, old)) = conflict {
             let (actual, winner) = old.map(|old| (old.head.last, old.commit)).unzip();
             let conflict = Conflict::new(stream.clone(), expected, actual, cost);
-            return Err(conflict.with_commit(winner.flatten()).into());
+            return Err(conflict.with_commits(winner.flatten().into_iter().collect()).into());
         }
         // What still changes is seen again first: the holder of a claim may be giving it back right now.
         if reasons.iter().any(|reason| matches!(reason, Reason::Transient(_) | Reason::Permanent(_))) {

@@ -180,7 +180,7 @@ async fn a_conflict_tells_who_was_there() {
         assert_eq!(wire.seen(), requests, "{append:?}");
         assert_eq!(refused.cost.requests as usize, requests.len());
         // At the other versions, there is no commit that could have won the race.
-        let winner = refused.commit.map(|commit| (commit.first.get(), commit.last().get()));
+        let winner = refused.commits.first().map(|commit| (commit.first.get(), commit.last().get()));
         assert_eq!(winner, (refused.expected == exact(2)).then_some((3, 5)));
     }
     let refused = conflict(store.append(&append(ExpectedVersion::NoStream, 1)).await.expect_err("refused"));
@@ -279,7 +279,7 @@ async fn a_conflict_leaves_out_a_winner_with_damaged_events() {
         put(&other, item(damaged)).await;
         let late = Append::after_loaded(stream(), Version::NONE, commit(1));
         let refused = conflict(store.append(&late).await.expect_err("refused"));
-        assert_eq!((refused.actual, refused.commit), (Some(Version::FIRST), None));
+        assert_eq!((refused.actual, refused.commits), (Some(Version::FIRST), vec![]));
         assert_eq!(wire.seen(), ["PutItem"]);
     }
 }

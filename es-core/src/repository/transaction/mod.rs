@@ -314,7 +314,7 @@ impl Transaction {
             Done::Before(outcomes) => outcomes,
             Done::Now => {
                 let appends = parties.all.iter().filter_map(|party| party.append());
-                numbers.events = appends.map(|append| append.commit().events.len()).sum();
+                numbers.events = appends.map(|append| append.events() as usize).sum();
                 parties.all.into_iter().map(|party| (party.stream().clone(), party.recorded())).collect()
             }
         };

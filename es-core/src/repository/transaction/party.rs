@@ -58,8 +58,8 @@ pub(super) trait AnyParty: Any + Send + Sync {
     /// Reads new events into the state, and returns whether there were any.
     fn refresh(&mut self) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Applies another writer's `commit` without a read. Returns `false` if that is not possible.
-    fn follow(&mut self, commit: &Commit) -> bool;
+    /// Applies another writer's `commits` without a read. Returns `false` if that is not possible.
+    fn follow(&mut self, commits: &[Commit]) -> bool;
 
     /// Returns whether all events in the state are recorded.
     fn is_recorded(&self) -> bool;
@@ -165,8 +165,8 @@ impl<A: Aggregate> AnyParty for Party<A> {
         self.participant.refresh().boxed()
     }
 
-    fn follow(&mut self, commit: &Commit) -> bool {
-        self.participant.follow(commit)
+    fn follow(&mut self, commits: &[Commit]) -> bool {
+        self.participant.follow(commits)
     }
 
     fn is_recorded(&self) -> bool {
@@ -282,11 +282,11 @@ impl Participants for Parties {
         Ok(changed.contains(&true))
     }
 
-    fn follow(&mut self, stream: &StreamId, commit: &Commit) -> bool {
-        // All commands are decided again, so no state may contain events that were not recorded.
+    fn follow(&mut self, stream: &StreamId, commits: &[Commit]) -> bool {
+        // All commands are decided again, so none of the states may have events that were not recorded.
         let is_possible = self.all.iter().all(|party| party.is_recorded());
         let party = self.all.iter_mut().find(|party| party.stream() == stream);
-        is_possible && party.is_some_and(|party| party.follow(commit))
+        is_possible && party.is_some_and(|party| party.follow(commits))
     }
 
     fn are_fresh(&self) -> bool {

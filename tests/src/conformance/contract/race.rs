@@ -37,7 +37,7 @@ pub async fn a_conflict_contains_the_winner(store: Arc<dyn EventStore>) {
             Err(AppendError::Conflict(conflict)) => conflict,
             other => panic!("{other:?}"),
         };
-        assert_eq!(conflict.commit.as_deref(), Some(winner));
+        assert_eq!(conflict.commits, [winner.clone()]);
 
         let other = Append::new(new_stream(), ExpectedVersion::NoStream, new_commit(events(1)));
         let sets = [
@@ -49,12 +49,12 @@ pub async fn a_conflict_contains_the_winner(store: Arc<dyn EventStore>) {
                 Err(WriteError::Conflict(conflict)) => conflict,
                 other => panic!("{other:?}"),
             };
-            assert_eq!((&conflict.stream, conflict.commit.as_deref()), (&stream, Some(winner)));
+            assert_eq!((&conflict.stream, conflict.commits), (&stream, vec![winner.clone()]));
         }
     }
     let new = Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events(1)));
     let Err(AppendError::Conflict(conflict)) = store.append(&new).await else { panic!("is not new") };
-    assert_eq!(conflict.commit.as_deref(), Some(&stored[0]));
+    assert_eq!(conflict.commits, stored[..1]);
     assert_eq!(commits(&*store, &stream).await, stored);
 }
 
