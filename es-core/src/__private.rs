@@ -1,4 +1,4 @@
-//! What the macros expand to. It is not part of the public API, and may change in any version.
+//! Support for the code that the macros generate. Not part of the public API: it may change in any version.
 
 pub use std::fmt;
 
@@ -47,8 +47,8 @@ use crate::projection::{BoxError, EventContext, ProjectError, Stage};
 
 /// A type that the user names as an event: an event of an aggregate, or the previous version of an event.
 ///
-/// Expansions use such a type through this trait only, so that one that is not an event is reported once, and not for
-/// each trait that it lacks.
+/// Generated code uses such a type only through this trait, so that a type that is not an event is reported once,
+/// instead of once for each missing trait.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "not an event",
@@ -69,7 +69,7 @@ pub trait Member: Sized {
     /// Formats the event as the content of the variant `name`.
     fn show(&self, f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result;
 
-    /// Decodes an event that was stored before the version `T`, whose previous version is `Self`.
+    /// Decodes an event that was stored before the version of `T`. `Self` is the previous version.
     fn decode_previous<T: UpcastFrom<Self>>(stored: &EventData) -> Result<T, DecodeError>;
 }
 
@@ -114,7 +114,7 @@ impl<E: Event> Member for E {
     }
 }
 
-/// Returns a new id over `Uuid`.
+/// Returns a new UUID for an id.
 pub fn new_uuid() -> uuid::Uuid {
     RandomIds.new_id()
 }
@@ -134,8 +134,8 @@ pub fn stage<S: Stage>(stage: &mut S) -> &mut dyn Stage {
     stage
 }
 
-/// Reacts to an event. The future's type does not depend on `React`, so that a missing implementation is reported at the
-/// call, and not at its `.await` again.
+/// Calls `React::react`. The type of the future does not depend on `React`, so a missing implementation is reported at
+/// the call, and not again at its `.await`.
 pub fn react<'a, P, E>(
     process: &'a P,
     event: &'a E,
@@ -149,7 +149,7 @@ where
     Box::pin(reactor.react(process, event, ctx))
 }
 
-/// An alias of `Result` whose error is not among its arguments.
+/// Accepts `Result` and aliases of it, also those that do not have the error type as an argument.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the `Result` of the standard library",
     label = "not a `Result`",
@@ -163,7 +163,7 @@ impl<T, E> AnyResult for Result<T, E> {
     type Error = E;
 }
 
-/// What a method with `#[project]` may return.
+/// A return type of methods with `#[project]`.
 #[diagnostic::on_unimplemented(
     message = "a `#[project]` method cannot return `{Self}`",
     label = "neither `()` nor a `Result<(), _>`",

@@ -1,4 +1,4 @@
-//! Aggregates: what a command is decided on.
+//! Aggregates: the traits of their state and their events.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -6,10 +6,10 @@ use std::fmt::Display;
 use crate::event::Event;
 use crate::snapshot::Snapshots;
 
-/// A consistency boundary of the domain, whose state is the fold of its stream of events.
+/// A consistency boundary of the domain. Its state is the fold of its stream of events.
 ///
-/// Derive it: `#[derive(Aggregate)]` generates this implementation from the events that the attribute
-/// lists, and asks for one [`Apply`] for each. The aggregate's initial state is its [`Default`].
+/// `#[derive(Aggregate)]` implements this trait. Its attribute lists the events, and the aggregate must implement
+/// [`Apply`] for each of them. The initial state is the [`Default`].
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -35,38 +35,39 @@ use crate::snapshot::Snapshots;
     note = "write `#[derive(Aggregate, Default)]` and `#[aggregate(name = \"…\", id = …, events(…))]` above the definition of `{Self}`"
 )]
 pub trait Aggregate: Default + Send + Sync + Sized + 'static {
-    /// What identifies one aggregate of this type; its text ends up in the name of the stream.
+    /// The type of the aggregate's id. Its text is part of the stream id.
     type Id: Display + Clone + Send + Sync + 'static;
 
-    /// The events of this aggregate.
+    /// The enum of the aggregate's events.
     type Event: Event;
 
-    /// The aggregate's name, the first part of the names of its streams. It is stored: never change it.
+    /// The aggregate's name, the first part of its stream ids. It is stored: never change it.
     const NAME: &'static str;
 
-    /// Stored names of events that no longer matter: they are skipped, and nothing writes them any more.
+    /// The stored names of retired events. They are no longer written, and loads skip them.
     const RETIRED: &'static [&'static str] = &[];
 
-    /// Changes the state as `event` says. Must depend on nothing else, and cannot refuse: it happened.
+    /// Applies `event` to the state. The result must depend only on the state and the event, and an event cannot be
+    /// rejected, because it is a fact.
     fn apply_event(&mut self, event: &Self::Event);
 
-    /// How the state is kept in snapshots; `None` when it is always folded from the first event.
+    /// Returns the snapshot settings of the state, or `None` if the aggregate has no snapshots.
     #[must_use]
     fn snapshots() -> Option<Snapshots<Self>> {
         None
     }
 }
 
-/// An id for which a reference to a `Q` can stand, as a key of a map can be given as what it borrows as.
+/// An id that can be given as a `&Q`, similar to the keys of a map and [`Borrow`](std::borrow::Borrow).
 ///
-/// Methods that take an id accept a reference to the id itself, and for `String` ids a `&str`, as in
-/// `accounts.load("ann")`. [`#[derive(Id)]`](derive@crate::Id) for a type over `String` adds `&str` and `&String`.
+/// Methods that take an id accept a reference to the id, and for `String` ids also a `&str`, as in
+/// `accounts.load("ann")`. [`#[derive(Id)]`](derive@crate::Id) on a newtype over `String` adds `&str` and `&String`.
 #[diagnostic::on_unimplemented(
     message = "`{Q}` does not identify an aggregate whose id is `{Self}`",
     label = "expected a reference to `{Self}`"
 )]
 pub trait IdFrom<Q: ?Sized>: Clone {
-    /// Returns the id, without a copy if `value` is one.
+    /// Converts `value` to an id, without a copy if it is one already.
     fn id_from(value: &Q) -> Cow<'_, Self>;
 }
 
@@ -82,9 +83,9 @@ impl IdFrom<str> for String {
     }
 }
 
-/// How one event changes the state of an aggregate.
+/// Applies the event `E` to the state of an aggregate.
 ///
-/// Must depend on nothing but the state and the event, and cannot refuse: the event is a fact.
+/// The result must depend only on the state and the event. An event cannot be rejected, because it is a fact.
 ///
 /// A method with `#[apply]` in a block with [`#[handlers]`](crate::handlers) implements this trait.
 #[diagnostic::on_unimplemented(
@@ -93,11 +94,11 @@ impl IdFrom<str> for String {
     note = "each event in `#[aggregate(events(…))]` requires one: write `#[apply] fn …(&mut self, event: &{E}) {{ … }}` in an `impl {Self}` with `#[handlers]`, or implement the trait"
 )]
 pub trait Apply<E>: Lists<E> {
-    /// Changes the state as `event` says.
+    /// Applies `event` to the state.
     fn apply(&mut self, event: &E);
 }
 
-/// Marks an event that an aggregate lists in `#[aggregate(…)]`; implemented by the derive.
+/// An aggregate that lists the event `E` in `#[aggregate(events(…))]`. Implemented by the derive.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not list the event `{E}`",
     label = "`{E}` is not in `events(…)`",

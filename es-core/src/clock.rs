@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, Utc};
 
-/// Where repositories and projectors take the time from, and how they wait.
+/// A source of time, and a way to wait, for repositories and projectors.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// The present, in whole milliseconds: the precision that is stored.
+    /// Returns the current time in whole milliseconds, which is the stored precision.
     fn now(&self) -> DateTime<Utc>;
 
     /// Waits for `duration`.
@@ -19,28 +19,28 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
 
     /// Returns the time since an arbitrary moment in the past.
     ///
-    /// Never steps, unlike [`now`](Self::now), which follows the wall clock: leases and deadlines are measured with it. By default
-    /// the system's monotonic clock.
+    /// It never jumps, unlike [`now`](Self::now), which follows the wall clock, so leases and deadlines are measured
+    /// with it. The default implementation uses the system's monotonic clock.
     fn monotonic(&self) -> Duration {
         static START: LazyLock<Instant> = LazyLock::new(Instant::now);
         START.elapsed()
     }
 
-    /// Completes after `duration`: limits how long other work may take.
+    /// Completes after `duration`. Used to limit the time of other work.
     ///
-    /// By default it waits in real time, whatever [`sleep`](Self::sleep) does, so that a clock for tests whose
-    /// `sleep` returns at once does not end every limit at once. A clock that follows the virtual time of a test
-    /// runtime overrides it.
+    /// The default implementation waits in real time, independently of [`sleep`](Self::sleep): otherwise, a test clock
+    /// whose `sleep` returns at once would make every timeout expire at once. Override it in a clock that follows the
+    /// virtual time of a test runtime.
     async fn timeout(&self, duration: Duration) {
         futures_timer::Delay::new(duration).await;
     }
 }
 
-/// The first and the last second that can be stored: years 1 to 9999, which RFC 3339 can express.
+/// The first and the last second that can be stored. RFC 3339 covers the years 1 to 9999.
 const FIRST_SECOND: i64 = -62_135_596_800;
 const LAST_SECOND: i64 = 253_402_300_799;
 
-/// Returns whether `time` is in the years 1 to 9999: others are not stored.
+/// Returns whether `time` is in the years 1 to 9999. Other times cannot be stored.
 pub(crate) fn is_storable(time: DateTime<Utc>) -> bool {
     (FIRST_SECOND..=LAST_SECOND).contains(&time.timestamp())
 }
@@ -68,7 +68,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved; to sleep moves it and returns at once.
+/// A clock for tests, which is advanced manually. [`sleep`](Clock::sleep) advances it and returns at once.
 ///
 /// Clones share the same time.
 ///
@@ -89,24 +89,24 @@ pub struct ManualClock {
 #[derive(Debug)]
 struct ManualTime {
     now: DateTime<Utc>,
-    /// How far the clock was moved forward.
+    /// The total time by which the clock was advanced.
     passed: Duration,
 }
 
 impl ManualClock {
-    /// A clock that shows `now`.
+    /// Creates a clock at the time `now`.
     #[must_use]
     pub fn at(now: DateTime<Utc>) -> Self {
         let time = ManualTime { now: now.trunc_subsecs(3), passed: Duration::ZERO };
         Self { time: Arc::new(Mutex::new(time)) }
     }
 
-    /// Shows `now` from here on, as if the wall clock had been set: no [monotonic](Clock::monotonic) time passes.
+    /// Sets the wall clock to `now`. No [monotonic](Clock::monotonic) time passes.
     pub fn set(&self, now: DateTime<Utc>) {
         self.time().now = now.trunc_subsecs(3);
     }
 
-    /// Lets `duration` pass. A negative one sets the wall clock back.
+    /// Advances the clock by `duration`. A negative duration sets the wall clock back.
     pub fn advance(&self, duration: chrono::Duration) {
         let mut time = self.time();
         time.now = time.now.checked_add_signed(duration).unwrap_or(DateTime::<Utc>::MAX_UTC);
@@ -133,10 +133,10 @@ impl Clock for ManualClock {
     }
 }
 
-/// Lets a warning through once a minute.
+/// Limits a warning to once a minute.
 #[derive(Debug, Default)]
 pub(crate) struct WarningInterval {
-    /// When the last one passed, in milliseconds of the monotonic clock plus one; 0 if none has.
+    /// The monotonic time of the last warning in milliseconds, plus one; 0 if there was none.
     last: AtomicU64,
 }
 
@@ -148,7 +148,7 @@ impl WarningInterval {
         let now = clock.monotonic().as_millis() as u64 + 1;
         let last = self.last.load(Ordering::Relaxed);
         let is_due = last == 0 || u128::from(now.saturating_sub(last)) >= Self::LENGTH.as_millis();
-        // Of several threads, one logs it.
+        // If several threads get here, only one of them logs the warning.
         is_due && self.last.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }

@@ -1,4 +1,4 @@
-//! Commands: requests to an aggregate.
+//! Commands: the trait of their handlers, and the context of a decision.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,16 +12,17 @@ use crate::ids::IdSource;
 use crate::metadata::Metadata;
 use crate::version::Version;
 
-/// How an aggregate decides on the command `C`.
+/// Handles the command `C`: decides which events it causes.
 ///
-/// A pure function of the state, the command and the context: no clock, no random numbers, no services.
-/// It may run several times for one command, when other writers come first.
+/// A handler is a pure function of the state, the command, and the context. It uses no clock, no random numbers, and no
+/// services. After a conflict with another writer, it runs again on the new state.
 ///
-/// `handle` is not `async`, and nothing in it can be awaited. A decision that needs a service is made in
-/// [`Repository::decide`](crate::Repository::decide), which takes an async closure.
+/// `handle` is not `async`. For a decision that needs a service, use [`Repository::decide`](crate::Repository::decide),
+/// which takes an async closure.
 ///
-/// A method with `#[handle]` in a block with [`#[handlers]`](crate::handlers) implements this trait. It can leave out the
-/// context, and may return any type that can be turned into events. To implement the trait directly:
+/// A method with `#[handle]` in a block with [`#[handlers]`](crate::handlers) implements this trait. Such a method may
+/// omit the context, and may return any type that implements [`IntoEvents`](crate::IntoEvents). To implement the trait
+/// directly:
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -54,14 +55,14 @@ use crate::version::Version;
 /// }
 /// ```
 pub trait Handle<C>: Aggregate {
-    /// Why the command may be rejected.
+    /// The error of a rejected command.
     type Error;
 
-    /// Decides: the events that the command leads to, [`Events::none`] when there is nothing to do.
+    /// Returns the events that the command causes, or [`Events::none`] if there is nothing to do.
     ///
     /// # Errors
     ///
-    /// The domain's own error when the command is not allowed in this state.
+    /// An error of the domain if the command is not allowed in this state.
     fn handle(&self, command: &C, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error>;
 }
 
@@ -96,7 +97,7 @@ impl<A: Handle<C>, C> HandledBy<A> for C {
     }
 }
 
-/// The context of a command: the id, the version, the time, and the metadata.
+/// The context of a decision: the aggregate's id and version, the time, and the metadata.
 pub struct Context<A: Aggregate> {
     id: Option<A::Id>,
     version: Version,
@@ -106,15 +107,15 @@ pub struct Context<A: Aggregate> {
 }
 
 impl<A: Aggregate> Context<A> {
-    /// The context of a command for the aggregate `id`, whose stream is at `version`, at the time `now`.
+    /// Creates the context of a decision on the aggregate `id` at `version`, at the time `now`.
     ///
-    /// A [`Repository`](crate::Repository) makes it; tests that call a handler directly may, too.
+    /// A [`Repository`](crate::Repository) creates contexts. Use this function in tests that call a handler directly.
     #[must_use]
     pub fn new(id: A::Id, version: Version, now: DateTime<Utc>, ids: Arc<dyn IdSource>) -> Self {
         Self::staged(Some(id), version, now, ids)
     }
 
-    /// Like [`new`](Self::new), for tests that need no id.
+    /// Like [`new`](Self::new), but without an id if the test does not need one.
     pub(crate) fn staged(
         id: Option<A::Id>,
         version: Version,
@@ -124,53 +125,54 @@ impl<A: Aggregate> Context<A> {
         Self { id, version, now, metadata: Arc::default(), ids }
     }
 
-    /// Adds the metadata of a command.
+    /// Sets the metadata of the command.
     #[must_use]
     pub fn with_metadata(mut self, metadata: Arc<Metadata>) -> Self {
         self.metadata = metadata;
         self
     }
 
-    /// The aggregate's id.
+    /// Returns the aggregate's id.
     ///
     /// # Panics
     ///
-    /// In a test with `given` that gives none.
+    /// In a test with `given` that does not set an id.
     #[must_use]
     pub fn id(&self) -> &A::Id {
         match &self.id {
             Some(id) => id,
             None => {
-                panic!("the handler asks for the aggregate's id: give one with `.id(…)` after `given(…)`")
+                panic!("the handler needs the aggregate's id: set it with `.id(…)` after `given(…)`")
             }
         }
     }
 
-    /// The version of the aggregate's last event, [`Version::NONE`] when it has none.
+    /// Returns the version of the aggregate's last event, or [`Version::NONE`] if it has none.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Whether the aggregate has any events yet.
+    /// Returns whether the aggregate has events.
     #[must_use]
     pub fn exists(&self) -> bool {
         !self.version.is_none()
     }
 
-    /// The time of the decision, in whole milliseconds; never before the last commit's.
+    /// Returns the time of the decision, in whole milliseconds. It is never before the time of the last commit.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         self.now
     }
 
-    /// A new id, from the repository's [`IdSource`].
+    /// Returns a new id from the repository's [`IdSource`].
     #[must_use]
     pub fn new_id(&self) -> Uuid {
         self.ids.new_id()
     }
 
-    /// Returns the metadata that the command's events will record, such as actor, correlation, and causation.
+    /// Returns the metadata that is recorded with the command's events, such as the actor, the correlation, and the
+    /// causation.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.metadata

@@ -1,4 +1,4 @@
-//! What a decision led to.
+//! The result of a decision: events and claims.
 
 use std::fmt;
 
@@ -7,31 +7,31 @@ use crate::event::Event;
 use crate::store::{Claim, ClaimChange, StoreError};
 use crate::stream_id::StreamId;
 
-/// The events that a command leads to, in order: what a handler returns.
+/// The events and claims that a handler returns.
 ///
-/// Made from one event with `.into()`, from several of one type as an array or a `Vec`, from several of
-/// different types with [`events!`](crate::events), and empty with [`Events::none`].
+/// Create it from one event with `.into()`, from several events of one type with an array or a `Vec`, from events of
+/// different types with [`events!`](crate::events), or without events with [`Events::none`].
 #[must_use = "the events of a decision are recorded only when the handler returns them"]
 pub struct Events<A: Aggregate> {
     events: Vec<A::Event>,
-    claims: Vec<ClaimWish>,
+    claims: Vec<RequestedClaim>,
 }
 
-/// A claim that a decision takes or gives back, before anything is checked.
+/// A claim that a decision takes or releases, before its name and value are validated.
 #[derive(Clone, PartialEq, Eq)]
-struct ClaimWish {
+struct RequestedClaim {
     name: String,
     value: String,
     take: bool,
 }
 
 impl<A: Aggregate> Events<A> {
-    /// No events: the command is accepted, and there is nothing to do.
+    /// Returns no events: the command is accepted, but has nothing to do.
     pub const fn none() -> Self {
         Self { events: Vec::new(), claims: Vec::new() }
     }
 
-    /// Adds an event at the end.
+    /// Appends an event.
     pub fn push<E>(&mut self, event: E)
     where
         A: HasEvent<E>,
@@ -39,7 +39,7 @@ impl<A: Aggregate> Events<A> {
         self.events.push(A::own(event));
     }
 
-    /// These events and then `event`.
+    /// Appends an event, and returns the events.
     pub fn and<E>(mut self, event: E) -> Self
     where
         A: HasEvent<E>,
@@ -48,12 +48,12 @@ impl<A: Aggregate> Events<A> {
         self
     }
 
-    /// Takes the claim `name` to `value` for the aggregate, with the events: of all aggregates, at most one
-    /// holds it at a time.
+    /// Takes the claim `name` on `value` for the aggregate in the transaction that records the events. At most one
+    /// aggregate holds a claim at a time.
     ///
-    /// When another one holds it, nothing is recorded, and the command ends with
-    /// [`ExecuteError::Claimed`](crate::ExecuteError::Claimed), which names the holder. The values are compared
-    /// byte by byte. A commit with claims is a transaction, which costs twice as much as one without.
+    /// If another aggregate holds the claim, nothing is recorded, and the command fails with
+    /// [`ExecuteError::Claimed`](crate::ExecuteError::Claimed), which names the holder. Values are compared byte by
+    /// byte. A commit with claims is a transaction, which costs twice the write units.
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -85,26 +85,27 @@ impl<A: Aggregate> Events<A> {
     /// # }
     /// ```
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.claims.push(ClaimWish { name: name.into(), value: value.into(), take: true });
+        self.claims.push(RequestedClaim { name: name.into(), value: value.into(), take: true });
         self
     }
 
-    /// Releases the claim `name` to `value` together with the events. Releasing a claim that is not held is no error.
+    /// Releases the claim `name` on `value` in the transaction that records the events. Releasing a claim that is not
+    /// held is not an error.
     pub fn release(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.claims.push(ClaimWish { name: name.into(), value: value.into(), take: false });
+        self.claims.push(RequestedClaim { name: name.into(), value: value.into(), take: false });
         self
     }
 
-    /// The claims that `stream` takes and gives back.
+    /// Returns the claims that `stream` takes and releases.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] when one cannot be made, or there are claims without events: the stream is to
-    /// tell why it holds them.
+    /// [`StoreError::Invalid`] if a claim is invalid, or if there are claims but no events: the stream must record the
+    /// reason for a claim.
     pub fn claims(&self, stream: &StreamId) -> Result<Vec<ClaimChange>, StoreError> {
         if self.events.is_empty() && !self.claims.is_empty() {
             return Err(StoreError::invalid(format!(
-                "`{stream}` changes the claim `{}` without an event: record why it does",
+                "`{stream}` changes the claim `{}` without an event: return an event that records the reason",
                 self.claims[0].name
             )));
         }
@@ -118,32 +119,32 @@ impl<A: Aggregate> Events<A> {
         changes.collect()
     }
 
-    /// The events, in order.
+    /// Returns the events in order.
     #[must_use]
     pub fn as_slice(&self) -> &[A::Event] {
         &self.events
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no events.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of events.
     #[must_use]
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// The events as a plain vector.
+    /// Returns the events as a vector.
     #[must_use]
     pub fn into_vec(self) -> Vec<A::Event> {
         self.events
     }
 }
 
-/// An aggregate with the event `E`: one that its attribute lists, or its whole enum of events.
+/// An aggregate with the event `E`, which is an event in its attribute or its enum of events.
 ///
 /// Implemented if the enum of the aggregate's events implements `From<E>`, which `#[derive(Aggregate)]` generates.
 /// The module is private, so the trait cannot be named or implemented outside this crate.
@@ -167,7 +168,8 @@ where
     }
 }
 
-/// What a method with `#[handle]` or `#[react]` may return: something that becomes the [`Events`] of the aggregate `A`.
+/// A type that can be converted to the [`Events`] of the aggregate `A`. Methods with `#[handle]` or `#[react]` return
+/// such types.
 ///
 /// | type | becomes |
 /// |---|---|
@@ -175,11 +177,11 @@ where
 /// | `Option<T>` | the events of the value; none for `None` |
 /// | `[T; N]`, `Vec<T>` | the events of all elements, in order |
 /// | a tuple of up to eight | the events of all parts, in order |
-/// | [`Events<A>`](Events) | itself, with its claims |
+/// | [`Events<A>`](Events) | unchanged, with its claims |
 /// | `()` | no events; for `#[react]` only, because a command without events is rarely intended |
 ///
-/// The types can be nested, as in `(OrderPaid, Option<OrderCompleted>)`. Implement the trait for the outcomes of your
-/// domain if they are returned by several handlers.
+/// The types can be nested, as in `(OrderPaid, Option<OrderCompleted>)`. Implement the trait for a type of your domain
+/// if several handlers return it.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -217,7 +219,7 @@ where
     note = "a handler returns one event, an `Option`, an array, a tuple, `Events<{A}>`, or a `Result` with one of these"
 )]
 pub trait IntoEvents<A: Aggregate>: Sized {
-    /// Adds the events at the end of `events`.
+    /// Appends the events to `events`.
     fn append_to(self, events: &mut Events<A>);
 
     /// Returns the events.
@@ -228,7 +230,7 @@ pub trait IntoEvents<A: Aggregate>: Sized {
     }
 }
 
-// The message about a type that is not an event lists no implementations.
+// For a type that is not an event, the compiler message should not list implementations.
 #[diagnostic::do_not_recommend]
 impl<A: HasEvent<E>, E: Event> IntoEvents<A> for E {
     fn append_to(self, events: &mut Events<A>) {
@@ -290,7 +292,7 @@ into_events_of_tuples! {
     (T1 T2 T3 T4 T5 T6 T7 T8)
 }
 
-// `Events` itself is no `Event`, which is what keeps these apart from `From<T> for T`.
+// `Events` does not implement `Event`, so these implementations do not overlap with `From<T> for T`.
 impl<A: HasEvent<E>, E: Event> From<E> for Events<A> {
     fn from(event: E) -> Self {
         Self { events: vec![A::own(event)], claims: Vec::new() }
@@ -342,14 +344,14 @@ impl<A: Aggregate> fmt::Debug for Events<A> {
     }
 }
 
-/// Shows the name of the claim, not its value, which may be personal.
-impl fmt::Debug for ClaimWish {
+/// Shows the name of the claim, but not its value, which may be confidential.
+impl fmt::Debug for RequestedClaim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", if self.take { "take" } else { "release" }, self.name)
     }
 }
 
-/// The [`Events`] of a decision, of different types and in order: `events![placed, paid]`.
+/// Creates [`Events`] from events of different types, in order: `events![placed, paid]`.
 ///
 /// ```
 /// use es_core::prelude::*;

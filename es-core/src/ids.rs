@@ -1,4 +1,4 @@
-//! Sources of new ids: random ones, and sequential ones for tests.
+//! Sources of ids: random ids, and sequential ids for tests.
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,21 +1,21 @@
-//! Rules for texts that are parts of keys.
+//! Validation and shortening of texts that are parts of keys.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// The digits of the digest in a shortened text.
+/// The number of hexadecimal digits of the digest in a shortened text.
 const DIGITS: usize = 32;
 
-/// Whether a text has control characters. Ids, claims, and idempotency keys have none: they are invisible in
-/// consoles and logs, and the framework separates parts of keys by them.
+/// Returns whether a text contains control characters. They are rejected in ids, claims, and idempotency keys, because
+/// they are invisible in consoles and logs, and because the framework uses them as separators in keys.
 pub(crate) fn has_control_characters(text: &str) -> bool {
     text.chars().any(char::is_control)
 }
 
-/// Returns `text` if it has at most `limit` bytes. Otherwise its beginning, `mark`, and a digest of all of it, which
-/// together have at most `limit` bytes: different texts stay different, and keep their order as far as they differ in
-/// the beginning.
+/// Returns `text` if it has at most `limit` bytes. A longer text is shortened to at most `limit` bytes: its beginning,
+/// `mark`, and a digest of the whole text. Different texts therefore stay different, and texts that differ in their
+/// beginning keep their order.
 pub(crate) fn shorten(text: String, limit: usize, mark: &str) -> String {
     if text.len() <= limit {
         return text;

@@ -1,8 +1,9 @@
-//! Event sourcing for Rust: aggregates, commands, projections, and processes, independent of the store.
+//! Event sourcing for Rust: aggregates, commands, projections, and processes, on any store.
 //!
-//! A domain is written as structs and pure functions. A [`Repository`] loads an aggregate from its events, decides a
-//! command on its state, and records the new events with optimistic concurrency. The crate depends on neither AWS nor a
-//! runtime; [`MemoryStore`] is for tests, and `es-dynamo` stores events in Amazon DynamoDB or in an embedded engine.
+//! You write a domain as structs and pure functions. A [`Repository`] loads an aggregate from its events, decides a
+//! command on its state, and records the new events with optimistic concurrency. The crate depends neither on AWS nor
+//! on an async runtime. [`MemoryStore`] is for tests; `es-dynamo` stores events in Amazon DynamoDB or in an embedded
+//! engine.
 //!
 //! # Example
 //!
@@ -69,23 +70,26 @@
 //!
 //! # Concepts
 //!
-//! - A *stream* has the events of one aggregate. The *version* of an event is its place in the stream, from 1.
-//! - A *commit* has the events of one command. It is stored whole or not at all.
-//! - An *expected version* is the condition of a write: the end of the stream that the command was decided on.
-//! - A *snapshot* is a cached state. A load starts from it if it fits, and from the first event otherwise.
+//! - A *stream* contains the events of one aggregate. The *version* of an event is its position in the stream, starting
+//!   at 1.
+//! - A *commit* contains the events of one command. It is stored atomically.
+//! - An *expected version* is the condition of a write: the version of the stream on which the command was decided.
+//! - A *snapshot* is a cached state. A load starts from a usable snapshot, or else from the first event.
 //! - An *upcast* converts a stored event to the current version of its type.
-//! - An *idempotency key* makes a command that is sent repeatedly take effect once.
-//! - A *claim* is a value that at most one stream holds at a time, such as an email address.
-//! - The *feed* has the events of all streams, in *slices*. The *position* of an event is its place in its slice.
-//! - A *projection* turns the feed into a *read model*. Its *checkpoint* is the position up to which it has come.
+//! - An *idempotency key* ensures that a command takes effect only once, even if it is sent repeatedly.
+//! - A *claim* reserves a value, such as an email address. At most one stream holds a claim at a time.
+//! - The *feed* contains the events of all streams, divided into *slices*. The *position* of an event is its place in
+//!   the feed of its slice.
+//! - A *projection* turns the feed into a *read model*. Its *checkpoint* is the position of the last event that it has
+//!   processed.
 //! - A *process* reacts to events with commands and timeouts.
 //!
 //! # Modules
 //!
 //! | module | contents | for |
 //! |---|---|---|
-//! | the crate's root | the names that a domain and its wiring use every day | applications |
-//! | [`prelude`] | the names that most domains use, for a glob import | applications |
+//! | the crate's root | the names that most applications use | applications |
+//! | [`prelude`] | the names that most domains use, for glob imports | applications |
 //! | [`repository`] | repositories and their settings, requests, outcomes, histories, transactions, and errors | applications |
 //! | [`event`](mod@event) | stored events, commit ids, schema versions, and errors | applications |
 //! | [`metadata`] | typed metadata, and metadata from `tracing` spans | applications |
@@ -109,7 +113,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-// The macros expand to paths that start with `::es_core`, in this crate's own tests and examples too.
+// The macros expand to paths that start with `::es_core`, also in the tests and examples of this crate.
 extern crate self as es_core;
 
 mod aggregate;
@@ -168,7 +172,7 @@ pub use {
     workers::Worker,
 };
 
-// Their types occur in the signatures of this crate.
+// Types of these crates appear in public signatures.
 #[doc(no_inline)]
 pub use {chrono, serde, serde_json, uuid};
 

@@ -16,36 +16,39 @@ use crate::version::Version;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SnapshotPolicy {
-    /// Never; existing ones are not read either.
+    /// Snapshots are neither taken nor read.
     Never,
-    /// After a commit that makes it at least this many events since the last one. Zero counts as one.
+    /// A snapshot is taken after a commit if there are at least this many events since the last snapshot. Zero counts
+    /// as one.
     Every(u32),
-    /// When the events since the last one have more bytes than it has itself, and at least 4 KB.
+    /// A snapshot is taken when the events since the last snapshot are larger than that snapshot, and have at least 4
+    /// KB.
     ///
-    /// Snapshots then at most double the bytes written, and a load reads at most about twice the state,
-    /// however large events and states are.
+    /// At most, snapshots double the bytes written, and a load reads about twice the size of the state, regardless of
+    /// the size of events and states.
     Adaptive,
 }
 
-/// Identifies the shape of a state: snapshots with another one are of another version of the code.
+/// A fingerprint of the shape of a state. A snapshot with a different fingerprint was written by another version of the
+/// code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint(u64);
 
 impl Fingerprint {
-    /// The fingerprint with the value `value`.
+    /// Creates a fingerprint from a number.
     #[must_use]
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
 
-    /// The fingerprint as a number.
+    /// Returns the fingerprint as a number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 }
 
-/// How an aggregate's state is kept in snapshots: what `snapshot(…)` in its attribute stands for.
+/// The snapshot settings of an aggregate, which `snapshot(…)` in its attribute configures.
 pub struct Snapshots<A> {
     policy: SnapshotPolicy,
     fingerprint: Fingerprint,
@@ -53,7 +56,7 @@ pub struct Snapshots<A> {
     decode: fn(&str) -> serde_json::Result<A>,
 }
 
-/// A state that has a form in snapshots: any that implements `Serialize` and `Deserialize`.
+/// A state that can be stored in snapshots. Implemented for all types that implement `Serialize` and `Deserialize`.
 #[diagnostic::on_unimplemented(
     message = "snapshots of `{Self}` require a serializable state",
     label = "missing `Serialize` and `Deserialize`",
@@ -65,7 +68,8 @@ pub trait SnapshotState: Serialize + DeserializeOwned {}
 impl<A: Serialize + DeserializeOwned> SnapshotState for A {}
 
 impl<A> Snapshots<A> {
-    /// Snapshots of the state as JSON, taken by `policy`; `fingerprint` changes with the state's shape.
+    /// Creates settings that store the state as JSON and take snapshots as `policy` says. The `fingerprint` must change
+    /// with the shape of the state.
     #[must_use]
     pub fn json(policy: SnapshotPolicy, fingerprint: Fingerprint) -> Self
     where
@@ -79,13 +83,13 @@ impl<A> Snapshots<A> {
         }
     }
 
-    /// When snapshots are taken.
+    /// Returns when snapshots are taken.
     #[must_use]
     pub fn policy(&self) -> SnapshotPolicy {
         self.policy
     }
 
-    /// The fingerprint of the state's shape.
+    /// Returns the fingerprint of the state's shape.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
@@ -126,7 +130,7 @@ impl<A> fmt::Debug for Snapshots<A> {
     }
 }
 
-/// A state as a store keeps it.
+/// A stored state.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Snapshot {
     version: Version,
@@ -137,15 +141,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The snapshot of a `state` of the shape `fingerprint` after the event `version`, whose commit was
-    /// recorded at `time`.
+    /// Creates a snapshot of the `state` after the event `version`, whose commit was recorded at `time`. The
+    /// `fingerprint` identifies the shape of the state.
     #[must_use]
     pub fn new(version: Version, time: DateTime<Utc>, fingerprint: Fingerprint, state: String) -> Self {
         let checksum = checksum(version, time, fingerprint, &state);
         Self { version, time, fingerprint, state, checksum }
     }
 
-    /// A snapshot as it was found in a store, with the checksum that was stored.
+    /// Creates a snapshot from stored values, including the stored checksum.
     #[must_use]
     pub fn from_stored(
         version: Version,
@@ -157,37 +161,37 @@ impl Snapshot {
         Self { version, time, fingerprint, state, checksum }
     }
 
-    /// The version of the last event in the state.
+    /// Returns the version of the last event in the state.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// When the commit of the last event in the state was recorded.
+    /// Returns the time of the commit that recorded the last event in the state.
     #[must_use]
     pub fn time(&self) -> DateTime<Utc> {
         self.time
     }
 
-    /// The fingerprint of the state's shape.
+    /// Returns the fingerprint of the state's shape.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// The state, encoded.
+    /// Returns the encoded state.
     #[must_use]
     pub fn state(&self) -> &str {
         &self.state
     }
 
-    /// The checksum to store.
+    /// Returns the checksum to store.
     #[must_use]
     pub fn checksum(&self) -> u32 {
         self.checksum
     }
 
-    /// Whether the snapshot has the shape `fingerprint` and is undamaged.
+    /// Returns whether the snapshot has the fingerprint `fingerprint` and is undamaged.
     #[must_use]
     pub fn fits(&self, fingerprint: Fingerprint) -> bool {
         self.fingerprint == fingerprint
@@ -207,7 +211,7 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// CRC-32 over all that a snapshot says, so that a changed version is found like a changed state.
+/// Returns a CRC-32 checksum of all fields, which detects a damaged version as well as a damaged state.
 fn checksum(version: Version, time: DateTime<Utc>, fingerprint: Fingerprint, state: &str) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&version.get().to_be_bytes());

@@ -1,4 +1,4 @@
-//! The ids of streams.
+//! Stream ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::keys::has_control_characters;
 
-/// The name of one aggregate's stream of events: the aggregate's name, `#`, and the aggregate's id.
+/// The id of an aggregate's stream: the aggregate's name, `#`, and the aggregate's id.
 ///
-/// An aggregate's name contains no `#`, so the first `#` always separates the two and no two
-/// different pairs give the same stream. An id may contain anything except control characters, `#` included.
+/// An aggregate's name contains no `#`, so the first `#` separates the two parts, and different pairs have different
+/// stream ids. The aggregate's id may contain any character, including `#`, except control characters.
 ///
 /// ```
 /// use es_core::StreamId;
@@ -28,17 +28,17 @@ pub struct StreamId {
 impl StreamId {
     /// The maximum length of an aggregate's name in bytes.
     pub const MAX_NAME_BYTES: usize = 100;
-    /// The maximum length of an id in bytes. Every key that is made of an id has room for this: of a row, of the
-    /// instance of a process, of a timeout.
+    /// The maximum length of an id in bytes. Keys of rows, process instances, and timeouts have room for an id of this
+    /// length.
     pub const MAX_ID_BYTES: usize = 512;
 
-    /// Returns the stream of the aggregate `aggregate` with the id `id`.
+    /// Creates the stream id of the aggregate `id` with the name `aggregate`.
     ///
     /// # Errors
     ///
-    /// [`InvalidStreamId`] when a part is empty, longer than [`MAX_NAME_BYTES`](Self::MAX_NAME_BYTES) or
-    /// [`MAX_ID_BYTES`](Self::MAX_ID_BYTES), or has control characters, and when the aggregate's name contains `#`
-    /// or starts with `$` (which marks the framework's own partitions).
+    /// [`InvalidStreamId`] if a part is empty, is longer than [`MAX_NAME_BYTES`](Self::MAX_NAME_BYTES) or
+    /// [`MAX_ID_BYTES`](Self::MAX_ID_BYTES), or contains control characters, or if the aggregate's name contains `#` or
+    /// starts with `$`, which is reserved for the framework.
     pub fn new(aggregate: &str, id: impl fmt::Display) -> Result<Self, InvalidStreamId> {
         if aggregate.is_empty() {
             return Err(InvalidStreamId::EmptyAggregate);
@@ -67,7 +67,7 @@ impl StreamId {
         Ok(Self { text: text.into(), separator })
     }
 
-    /// The whole name, as it is stored.
+    /// Returns the stored form, as in `order#4711`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -109,27 +109,31 @@ impl fmt::Debug for StreamId {
     }
 }
 
-/// Why a text cannot name a stream.
+/// The error of an invalid stream id.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidStreamId {
     /// The aggregate's name is empty.
-    #[error("a stream needs an aggregate name, got an empty one")]
+    #[error("the aggregate name of a stream is empty: set `name` in `#[aggregate(…)]`")]
     EmptyAggregate,
     /// The aggregate's id is empty.
-    #[error("a stream of `{aggregate}` needs an id, got an empty one")]
+    #[error("the id of the aggregate `{aggregate}` is empty: use an id with at least one character")]
     EmptyId {
         /// The aggregate's name.
         aggregate: String,
     },
     /// The aggregate's name starts with `$`.
-    #[error("the aggregate name `{aggregate}` starts with `$`, which is kept for the framework's own items")]
+    #[error(
+        "the aggregate name `{aggregate}` starts with `$`, which is reserved for the framework: use another name"
+    )]
     ReservedAggregate {
         /// The aggregate's name.
         aggregate: String,
     },
     /// The aggregate's name contains the separator.
-    #[error("the aggregate name `{aggregate}` contains `#`, which separates name and id; only the id may")]
+    #[error(
+        "the aggregate name `{aggregate}` contains `#`, which separates the name from the id: use another name"
+    )]
     SeparatorInAggregate {
         /// The aggregate's name.
         aggregate: String,
@@ -141,7 +145,7 @@ pub enum InvalidStreamId {
         text: String,
     },
     /// The aggregate's name is too long.
-    #[error("an aggregate name has at most {} bytes, this one has {bytes}", StreamId::MAX_NAME_BYTES)]
+    #[error("an aggregate name has {bytes} bytes, the limit is {}", StreamId::MAX_NAME_BYTES)]
     NameTooLong {
         /// The length of the name in bytes.
         bytes: usize,
@@ -154,10 +158,10 @@ pub enum InvalidStreamId {
         /// The length of the id in bytes.
         bytes: usize,
     },
-    /// Name or id contain a control character, such as U+0001 or a line break.
+    /// The name or the id contains a control character, such as U+0001 or a line break.
     #[error("the stream {text:?} has a control character: remove it from the id")]
     ControlCharacter {
-        /// The name of the stream.
+        /// The stream id.
         text: String,
     },
 }
@@ -168,7 +172,7 @@ mod tests {
 
     #[test]
     fn different_pairs_never_give_the_same_stream() {
-        // "a#b" + "c" would collide with "a" + "b#c" if a name could hold the separator.
+        // "a#b" + "c" would collide with "a" + "b#c" if a name could contain the separator.
         assert!(matches!(StreamId::new("a#b", "c"), Err(InvalidStreamId::SeparatorInAggregate { .. })));
         let stream = StreamId::new("a", "b#c").expect("valid");
         assert_eq!((stream.aggregate(), stream.id()), ("a", "b#c"));

@@ -1,10 +1,10 @@
-//! Places in a stream.
+//! Versions: positions in a stream.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The place of an event in its stream: the first event has version 1.
+/// The position of an event in its stream. The first event has version 1.
 ///
 /// A stream without events is at [`Version::NONE`], which is 0.
 ///
@@ -20,52 +20,52 @@ use serde::{Deserialize, Serialize};
 pub struct Version(u64);
 
 impl Version {
-    /// The version of a stream that has no events.
+    /// The version of a stream without events.
     pub const NONE: Self = Self(0);
 
     /// The version of a stream's first event.
     pub const FIRST: Self = Self(1);
 
-    /// The highest version that a stream can reach: the twelve digits of a sort key.
+    /// The maximum version of a stream: a sort key has twelve digits for it.
     pub const MAX: Self = Self(999_999_999_999);
 
-    /// The version `number`.
+    /// Creates a version from a number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
     }
 
-    /// The version as a number.
+    /// Returns the version as a number.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// Whether this is [`Version::NONE`].
+    /// Returns whether this is [`Version::NONE`].
     #[must_use]
     pub const fn is_none(self) -> bool {
         self.0 == 0
     }
 
-    /// The version `events` places later, saturating.
+    /// Returns the version after `events` more events, saturating.
     #[must_use]
     pub const fn plus(self, events: u64) -> Self {
         Self(self.0.saturating_add(events))
     }
 
-    /// The version after this one.
+    /// Returns the next version.
     #[must_use]
     pub const fn next(self) -> Self {
         self.plus(1)
     }
 
-    /// The version before this one; [`Version::NONE`] has none before it and stays.
+    /// Returns the previous version, or [`Version::NONE`] if there is none.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
 
-    /// How many events lie between `earlier` and this version; 0 when it is not earlier.
+    /// Returns the number of events after `earlier` up to this version, or 0 if `earlier` is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -102,21 +102,22 @@ impl PartialOrd<u64> for Version {
     }
 }
 
-/// What an append requires of its stream.
+/// The condition of an append on the version of its stream (optimistic concurrency).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ExpectedVersion {
-    /// Nothing: the commit goes to the end of the stream, wherever that is.
+    /// No condition: the commit is appended at the end of the stream.
     Any,
-    /// The stream has no events yet.
+    /// The stream has no events.
     NoStream,
     /// The stream has at least one event.
     StreamExists,
-    /// The stream's last event has exactly this version; `Exact(Version::NONE)` is [`NoStream`](Self::NoStream).
+    /// The stream's last event has exactly this version. `Exact(Version::NONE)` is equivalent to
+    /// [`NoStream`](Self::NoStream).
     Exact(Version),
 }
 
 impl ExpectedVersion {
-    /// Whether a stream whose last event has the version `actual` meets the expectation.
+    /// Returns whether a stream whose last event has the version `actual` meets the condition.
     #[must_use]
     pub fn allows(self, actual: Version) -> bool {
         match self {

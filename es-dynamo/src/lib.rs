@@ -1,9 +1,9 @@
 //! An event store for [`es_core`] on Amazon DynamoDB, and on an embedded engine that runs the same code.
 //!
 //! [`DynamoStore`] stores the events of all aggregates in one table. A command takes at most two requests: one `Query`,
-//! which loads the aggregate from its newest snapshot, and one conditional `PutItem`, which appends its events as a single
-//! item. The [`Indexer`] follows the table's stream and makes all events available to projections, processes, and
-//! publishers. No command writes more than its own item for that.
+//! which loads the aggregate from its newest snapshot, and one conditional `PutItem`, which appends its events as a
+//! single item. The [`Indexer`] follows the table's stream and makes all events available to projections, processes,
+//! and publishers. Commands write no additional items for the feed.
 //!
 //! # Example
 //!
@@ -65,8 +65,8 @@
 //! - A *snapshot* is one item in the same partition. It sorts after all commits, so one `Query` returns it with them.
 //! - A *failed condition* returns the existing item. Its commit id distinguishes a conflict from a lost response.
 //! - A *transaction* writes several streams, claims, an idempotency record, and your own items, at twice the units.
-//! - A *document* is one item beside the events: a checkpoint, a row of a read model, or a timeout.
-//! - The *feed* consists of slices. The *log* of a slice has pages, each of which refers to up to 64 commits.
+//! - A *document* is an item that is not an event, such as a checkpoint, a row of a read model, or a timeout.
+//! - The *feed* consists of slices. The *log* of a slice consists of pages, each of which refers to up to 64 commits.
 //! - *Indexers* append pages with conditional writes, so that each event is indexed once, without any locks.
 //! - The *reconciler* adds commits that indexers have missed, and audits a table and its feed.
 //! - The *cost* of each operation, in requests and capacity units, is part of its result ([`Cost`](es_core::Cost)).
@@ -81,7 +81,7 @@
 //! | `embedded` | the DynamoDB engine in this process, in memory or in a file |
 //! | `kinesis` | publishing to Amazon Kinesis Data Streams |
 //! | [`import`] | copying events from the tables of other libraries |
-//! | [`names`] | the names by which consumers of the table's stream filter |
+//! | [`names`] | names for filters on the table's stream |
 //! | `testing` | fault injection below the SDK |
 //!
 //! # Features
@@ -96,11 +96,11 @@
 //!
 //! Without `aws` and `embedded`, create a store from your own [`aws_sdk_dynamodb::Client`].
 //!
-//! # Where to read on
+//! # Further reading
 //!
-//! In the book in `docs/`: *Operations on AWS* has the permissions, the settings, and the costs; *The table format*
-//! specifies every item; *Design decisions* gives the reasons. [`es_core`] documents aggregates, repositories, and
-//! projections.
+//! See the book in `docs/`: *Operations on AWS* describes permissions, settings, and costs, *The table format*
+//! specifies every item, and *Design decisions* explains the design. [`es_core`] documents aggregates, repositories,
+//! and projections.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -127,8 +127,8 @@ pub use feed::reconciler::{AuditReport, ReconcileProgress, Reconciler, Reconcile
 pub use store::{DynamoStore, DynamoStoreBuilder};
 pub use table::admin::TableOptions;
 
-/// The names by which a consumer of the table's stream filters: commits are the items whose [sort key](names::SORT_KEY)
-/// starts with [`COMMIT_PREFIX`](names::COMMIT_PREFIX).
+/// Names for filters on the table's stream: commits are the items whose [sort key](names::SORT_KEY) starts with
+/// [`COMMIT_PREFIX`](names::COMMIT_PREFIX).
 ///
 /// The book's chapter on the table format specifies all names.
 pub mod names {

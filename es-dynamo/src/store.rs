@@ -111,7 +111,7 @@ impl DynamoStore {
         DynamoStoreBuilder::new()
     }
 
-    /// Opens the store on Amazon DynamoDB that the environment configures.
+    /// Opens a store on Amazon DynamoDB, configured by the environment.
     ///
     /// Credentials, region, and endpoint come from the standard sources: environment variables, profiles, the role of the
     /// container or of the instance
@@ -187,15 +187,15 @@ impl DynamoStore {
         self.feed.index().await.map(drop)
     }
 
-    /// Verifies the shape of the table: its keys, its stream, its time to live. Also verifies that the feed has the number
-    /// of slices with which its pages were written.
+    /// Verifies the table: its keys, its stream, and its time to live. Also verifies that the feed's pages were written
+    /// with the current number of slices.
     ///
     /// On AWS, it also logs a warning if point-in-time recovery or deletion protection is off.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`], which names every difference and says what to do. [`StoreError::Corrupt`] if the settings of
-    /// the feed were changed.
+    /// [`StoreError::Setup`] if the table differs: the error lists every difference and how to fix it.
+    /// [`StoreError::Corrupt`] if the settings of the feed were changed.
     pub async fn verify_table(&self) -> Result<(), StoreError> {
         let table = self.verify().await?;
         self.table.warn_if_unprotected(&table).await;
@@ -219,7 +219,7 @@ impl DynamoStore {
         }
         Err(StoreError::setup(
             format!(
-                "the table `{}` is not that of an event store: {}",
+                "the table `{}` cannot be used as an event store: {}",
                 self.table.name,
                 differences.join("; ")
             ),
@@ -227,7 +227,7 @@ impl DynamoStore {
         ))
     }
 
-    /// Returns the client that the store was built with.
+    /// Returns the store's client for DynamoDB.
     #[must_use]
     #[expect(clippy::misnamed_getters, reason = "the internal client does not decode all responses")]
     pub fn client(&self) -> &Client {
@@ -293,7 +293,7 @@ impl EventStore for DynamoStore {
             drop(runtime.spawn(task));
             return;
         }
-        // The SDK needs tokio, so this task gets a runtime if the caller has none.
+        // The SDK needs tokio, so the task gets a new runtime if the caller has none.
         std::thread::spawn(|| match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime.block_on(task),
             Err(error) => tracing::warn!(%error, "dropped a background task: cannot start a tokio runtime"),

@@ -215,8 +215,8 @@ impl ChangeSet {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// A document does not meet its condition, and this call changed nothing. About sets whose response was lost,
-    /// see [idempotency](super::Documents::change).
+    /// A document does not meet its condition, and this call changed nothing. For sets whose response was lost, see
+    /// [idempotency](super::Documents::change).
     #[error("the document `{key}` was changed concurrently")]
     #[non_exhaustive]
     Outdated {

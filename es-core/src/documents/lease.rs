@@ -40,13 +40,13 @@ pub struct ObservedLeases<K> {
 }
 
 impl<K: Ord> ObservedLeases<K> {
-    /// Returns no leases. Leases that will be observed expire after `duration`.
+    /// Creates an empty collection of leases that expire after `duration`.
     #[must_use]
     pub fn new(duration: Duration) -> Self {
         Self { duration, seen: BTreeMap::new() }
     }
 
-    /// Records the current revisions of all leases, at the monotonic time `now`. Leases that are not among them are removed.
+    /// Records the current revisions of all leases at the monotonic time `now`. Other leases are removed.
     pub fn observe(&mut self, leases: impl IntoIterator<Item = (K, Revision)>, now: Duration) {
         let before = std::mem::take(&mut self.seen);
         for (key, revision) in leases {
@@ -73,7 +73,8 @@ impl<K: Ord> ObservedLeases<K> {
         self.seen.contains_key(key)
     }
 
-    /// Returns whether a lease has expired at the monotonic time `now`. A lease that was never observed has not.
+    /// Returns whether a lease has expired at the monotonic time `now`. A lease that was never observed has not
+    /// expired.
     #[must_use]
     pub fn is_expired<Q: Ord + ?Sized>(&self, key: &Q, now: Duration) -> bool
     where
@@ -94,8 +95,8 @@ impl<K: Ord> ObservedLeases<K> {
         self.seen.is_empty()
     }
 
-    /// Returns the leases with their revisions, and for how long these have not changed at the monotonic time `now`, ordered
-    /// by key.
+    /// Returns the leases in the order of their keys, each with its revision and the time since that revision was first
+    /// observed, at the monotonic time `now`.
     pub fn iter(&self, now: Duration) -> impl Iterator<Item = (&K, Revision, Duration)> {
         self.seen.iter().map(move |(key, (revision, since))| (key, *revision, now.saturating_sub(*since)))
     }
@@ -116,8 +117,8 @@ impl<K: Ord> ObservedLeases<K> {
     }
 }
 
-/// Returns how many of `items` items the worker number `rank`, from 0, of `workers` workers should take. The shares of all
-/// workers differ by at most one, and add up to `items`.
+/// Returns the number of items that a worker should take if `workers` workers share `items` items. `rank` is the index
+/// of the worker, from 0. The shares of all workers differ by at most one, and add up to `items`.
 #[must_use]
 pub fn fair_share(items: usize, workers: usize, rank: usize) -> usize {
     let workers = workers.max(1);

@@ -84,7 +84,7 @@ impl fmt::Debug for Document {
     }
 }
 
-/// A store of small documents in collections, beside the events.
+/// A store of small documents in collections, in addition to the events.
 #[async_trait]
 pub trait Documents: fmt::Debug + Send + Sync + 'static {
     /// Reads one document with strong consistency.

@@ -1,4 +1,4 @@
-//! Events as they are stored.
+//! Stored events, and the ids of commits and events.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,19 @@ use uuid::Uuid;
 
 use crate::Version;
 
-/// An event as a store holds it: its stored name, the schema version of its payload, and the payload.
+/// The stored form of an event: its name, the schema version of its payload, and the payload.
+///
+/// ```
+/// use es_core::prelude::*;
+///
+/// #[event(name = "Deposited")]
+/// pub struct MoneyDeposited { pub cents: u64 }
+///
+/// let stored = MoneyDeposited { cents: 500 }.to_data()?;
+/// assert_eq!((stored.name(), stored.version()), ("Deposited", 1));
+/// assert_eq!(stored.payload(), r#"{"cents":500}"#);
+/// # Ok::<_, es_core::event::EncodeError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct EventData {
     name: Cow<'static, str>,
@@ -18,7 +30,8 @@ pub struct EventData {
 }
 
 impl EventData {
-    /// An event with the stored name `name` and a JSON `payload` of the schema version `version`, from 1.
+    /// Creates an event with the stored name `name`, and a JSON `payload` of the schema version `version`, which is at
+    /// least 1.
     #[must_use]
     pub fn new(name: impl Into<Cow<'static, str>>, version: u32, payload: impl Into<String>) -> Self {
         Self { name: name.into(), version, payload: payload.into() }
@@ -29,19 +42,19 @@ impl EventData {
         Self { name: name.into(), ..self.clone() }
     }
 
-    /// The stored name.
+    /// Returns the stored name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The schema version of the payload.
+    /// Returns the schema version of the payload.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// The payload, a JSON text.
+    /// Returns the payload as JSON text.
     #[must_use]
     pub fn payload(&self) -> &str {
         &self.payload
@@ -61,20 +74,20 @@ impl fmt::Debug for EventData {
 
 /// Identifies a commit: the events that one command recorded.
 ///
-/// A store that is asked to append the same commit again finds it by this id and reports success, so that
-/// repeating a write whose answer was lost is safe.
+/// If a commit is appended again, the store recognizes its id and reports success. A write whose response was lost can
+/// therefore be repeated safely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CommitId(Uuid);
 
 impl CommitId {
-    /// The commit identified by `id`.
+    /// Creates a commit id from a UUID.
     #[must_use]
     pub const fn new(id: Uuid) -> Self {
         Self(id)
     }
 
-    /// The id as a UUID.
+    /// Returns the id as a UUID.
     #[must_use]
     pub const fn as_uuid(self) -> Uuid {
         self.0
@@ -95,10 +108,9 @@ impl FromStr for CommitId {
     }
 }
 
-/// Identifies an event everywhere: the id of its commit and its version, as in
-/// `0193b0c4-…-9f1e/42`.
+/// The globally unique id of an event: the id of its commit and its version, as in `0193b0c4-…-9f1e/42`.
 ///
-/// It is derived, not stored, and always the same for the same event: consumers deduplicate by it.
+/// It is derived rather than stored, and never changes, so consumers can use it for deduplication.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
     commit: CommitId,
@@ -106,19 +118,19 @@ pub struct EventId {
 }
 
 impl EventId {
-    /// The id of the event that `commit` stored at `version` of its stream.
+    /// Creates the id of the event that `commit` recorded at `version` of its stream.
     #[must_use]
     pub const fn new(commit: CommitId, version: Version) -> Self {
         Self { commit, version }
     }
 
-    /// The commit that recorded the event.
+    /// Returns the id of the commit that recorded the event.
     #[must_use]
     pub const fn commit(self) -> CommitId {
         self.commit
     }
 
-    /// The event's version.
+    /// Returns the version of the event in its stream.
     #[must_use]
     pub const fn version(self) -> Version {
         self.version

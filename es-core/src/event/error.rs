@@ -1,11 +1,11 @@
-//! Why an event cannot be stored or read.
+//! Errors of encoding and decoding events.
 
 use super::EventKind;
 
-/// How many characters of a name that is unknown are shown.
+/// The maximum number of characters of an unknown name in an error text.
 const LONGEST_NAME: usize = 100;
 
-/// An event that has no stored form.
+/// The error of an event that cannot be encoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the event `{name}` cannot be stored: {reason}")]
 pub struct EncodeError {
@@ -14,57 +14,59 @@ pub struct EncodeError {
 }
 
 impl EncodeError {
-    /// The event `name` cannot be stored, because of `reason`, which quotes nothing of the payload.
+    /// Creates the error of the event `name`. The `reason` must not quote the payload, which may be confidential.
     #[must_use]
     pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { name: name.into(), reason: reason.into() }
     }
 }
 
-/// A stored event that the code cannot read.
+/// The error of a stored event that the code cannot decode.
 ///
-/// Never quotes the payload, which may be confidential: only the stored name, the version, and the problem.
+/// Its text contains the stored name, the version, and the problem, but never the payload, which may be confidential.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// No event of the type has this stored name.
+    /// No event of the type has the stored name.
     #[error(
         "the event `{name}` is unknown here (known: {known}); add it to the events, or list it as `retired(\"{name}\")`"
     )]
     UnknownName {
         /// The stored name, shortened if it is very long.
         name: String,
-        /// The names that are known, separated by commas.
+        /// The known names, separated by commas.
         known: String,
     },
-    /// The event is known, but not in this version.
-    #[error("the event `{name}` was stored with schema version {version}, this code knows {known}")]
+    /// The event is known, but its schema version is not.
+    #[error(
+        "the event `{name}` was stored with schema version {version}, but this code supports only {known}"
+    )]
     UnknownVersion {
         /// The stored name.
         name: String,
-        /// The schema version that was stored.
+        /// The stored schema version.
         version: u32,
-        /// The versions that the code reads, as `1 to 3`.
+        /// The supported versions, as in `1 to 3`.
         known: String,
     },
-    /// The payload does not have the form that its name and version promise.
-    #[error("the payload of the event `{name}` (schema version {version}) does not fit: {reason}")]
+    /// The payload does not have the shape of the event's type.
+    #[error("the payload of the event `{name}` (schema version {version}) does not match its type: {reason}")]
     Malformed {
         /// The stored name.
         name: String,
-        /// The schema version that was stored.
+        /// The stored schema version.
         version: u32,
-        /// What does not fit, without quoting the payload.
+        /// The mismatch, without values of the payload.
         reason: String,
     },
 }
 
 impl DecodeError {
-    /// The error for an event `name` that is none of `kinds`.
+    /// Creates the error of an event whose `name` is not among `kinds`.
     #[must_use]
     pub fn unknown_name(name: &str, kinds: &[EventKind]) -> Self {
         let known = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect::<Vec<_>>().join(", ");
-        // It could be as long as an item.
+        // The name may be as long as an item.
         let name = match name.char_indices().nth(LONGEST_NAME) {
             Some((end, _)) => format!("{}…", &name[..end]),
             None => name.to_owned(),
@@ -72,7 +74,7 @@ impl DecodeError {
         Self::UnknownName { name, known }
     }
 
-    /// The error for an event of `kind` that was stored with a `version` that the code does not read.
+    /// Creates the error of an event of `kind` with an unsupported schema `version`.
     #[must_use]
     pub fn unknown_version(kind: &EventKind, version: u32) -> Self {
         let oldest = kind.versions().last().map_or(kind.version(), EventKind::version);

@@ -1,7 +1,7 @@
-//! The payloads of enums: one stored event per variant, without the name of the variant.
+//! The payloads of event families: each variant of the enum is stored as an event, without the variant's name.
 //!
-//! serde writes a variant as `{"Placed": {…}}`. The name is stored beside the payload already, so only the
-//! content `{…}` is kept, whatever attributes its fields carry.
+//! serde writes a variant as `{"Placed": {…}}`. The name is already stored next to the payload, so only the content
+//! `{…}` is kept. Attributes on the fields keep their effect.
 
 use std::fmt::Display;
 
@@ -13,11 +13,11 @@ use serde::ser::{self, Impossible, Serialize, SerializeStruct, SerializeTuple, S
 use super::json::{malformed, without_values};
 use super::{DecodeError, EncodeError, EventData};
 
-/// The payload of `value`, an enum's variant that is stored under `name`.
+/// Returns the payload of `value`, a variant that is stored under `name`.
 ///
 /// # Errors
 ///
-/// [`EncodeError`] when the content has no JSON form.
+/// [`EncodeError`] if the content cannot be represented in JSON.
 pub fn encode_variant<T: Serialize>(name: &str, value: &T) -> Result<String, EncodeError> {
     let mut bytes = Vec::with_capacity(128);
     value
@@ -26,11 +26,11 @@ pub fn encode_variant<T: Serialize>(name: &str, value: &T) -> Result<String, Enc
     String::from_utf8(bytes).map_err(|_| EncodeError::new(name, "its JSON is not UTF-8"))
 }
 
-/// The value of a stored event as the variant that serde calls `variant`.
+/// Decodes a stored event as the variant that serde calls `variant`.
 ///
 /// # Errors
 ///
-/// [`DecodeError::Malformed`] when the payload does not fit the variant.
+/// [`DecodeError::Malformed`] if the payload does not match the variant.
 pub fn decode_variant<T: DeserializeOwned>(variant: &str, stored: &EventData) -> Result<T, DecodeError> {
     let mut json = serde_json::Deserializer::from_str(stored.payload());
     T::deserialize(Variant { name: variant, content: &mut json })
@@ -38,11 +38,11 @@ pub fn decode_variant<T: DeserializeOwned>(variant: &str, stored: &EventData) ->
         .map_err(|error| malformed(stored, &error))
 }
 
-/// Writes the content of a variant, and refuses all that is no variant.
+/// Serializes the content of a variant, and rejects everything else.
 struct Content<S>(S);
 
 fn no_variant<E: ser::Error>() -> E {
-    E::custom("an event family is an enum, serialized as serde derives it")
+    E::custom("an event family must be an enum with a derived `Serialize`")
 }
 
 macro_rules! refuse {
@@ -195,7 +195,7 @@ impl<S: SerializeStruct> ser::SerializeStructVariant for StructContent<S> {
     }
 }
 
-/// Reads a content as the variant `name`.
+/// Deserializes a content as the variant `name`.
 struct Variant<'a, D> {
     name: &'a str,
     content: D,
@@ -205,7 +205,7 @@ impl<'de, D: de::Deserializer<'de>> de::Deserializer<'de> for Variant<'_, D> {
     type Error = D::Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, D::Error> {
-        Err(de::Error::custom("an event family is an enum, deserialized as serde derives it"))
+        Err(de::Error::custom("an event family must be an enum with a derived `Deserialize`"))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(

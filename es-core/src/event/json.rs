@@ -1,24 +1,24 @@
-//! Payloads as JSON, with errors that do not quote them.
+//! JSON payloads, with errors that do not quote values.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{DecodeError, EncodeError, EventData};
 
-/// The payload of an event with the stored name `name` whose value is `value`.
+/// Returns the payload of `value`, an event with the stored name `name`.
 ///
 /// # Errors
 ///
-/// [`EncodeError`] when the value has no JSON form.
+/// [`EncodeError`] if the value cannot be represented in JSON.
 pub fn encode_json<T: Serialize>(name: &str, value: &T) -> Result<String, EncodeError> {
     serde_json::to_string(value).map_err(|error| EncodeError::new(name, without_values(&error)))
 }
 
-/// The value of a stored event whose payload is of type `T`.
+/// Decodes the payload of a stored event as a `T`.
 ///
 /// # Errors
 ///
-/// [`DecodeError::Malformed`] when the payload is no JSON or has another form.
+/// [`DecodeError::Malformed`] if the payload is not JSON, or does not match the type.
 pub fn decode_json<T: DeserializeOwned>(stored: &EventData) -> Result<T, DecodeError> {
     serde_json::from_str(stored.payload()).map_err(|error| malformed(stored, &error))
 }
@@ -31,10 +31,10 @@ pub(super) fn malformed(stored: &EventData, error: &serde_json::Error) -> Decode
     }
 }
 
-/// What an error of `serde_json` says, less the values that it quotes.
+/// Returns the text of a `serde_json` error without the values that it quotes.
 ///
-/// serde reports a mismatch as `invalid type: string "…", expected u64`: what stands between the kind of
-/// the value and the expectation is the payload's content.
+/// serde reports a mismatch as `invalid type: string "…", expected u64`. The text between the kind of the value and the
+/// expectation is content of the payload.
 pub(crate) fn without_values(error: &serde_json::Error) -> String {
     let place = if error.line() == 0 {
         String::new()
@@ -44,11 +44,12 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.strip_suffix(&place).unwrap_or(&message);
 
-    // Names of fields are the schema's, not the payload's, so these two are whole.
+    // These two contain only field names of the schema, nothing of the payload.
     if message.starts_with("missing field") || message.starts_with("duplicate field") || !error.is_data() {
         return format!("{message}{place}");
     }
-    // A type without fields or variants expects nothing; what looks like an expectation is a quoted name then.
+    // For a type without fields or variants, the message has no expectation. A text that looks like one is part of a
+    // quoted name.
     let expects_none =
         message.ends_with(", there are no fields") || message.ends_with(", there are no variants");
     let expected = match message.rfind(", expected ") {
@@ -62,7 +63,7 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
     if standard.iter().any(|start| found.starts_with(start)) {
         format!("{found}{expected}{place}")
     } else {
-        format!("a value is refused by its type{place}")
+        format!("a value was rejected by its type{place}")
     }
 }
 
@@ -115,7 +116,7 @@ mod tests {
         struct Closed {}
         let stored = EventData::new("Closed", 1, r#"{"a, expected secret": 1}"#);
         let error = decode_json::<Closed>(&stored).expect_err("unknown field").to_string();
-        assert!(error.ends_with("does not fit: unknown field at line 1 column 21"), "{error}");
+        assert!(error.ends_with("does not match its type: unknown field at line 1 column 21"), "{error}");
     }
 
     #[test]

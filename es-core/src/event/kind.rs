@@ -1,4 +1,4 @@
-//! What identifies a kind of event in storage.
+//! Kinds of events: stored names, schema versions, and shapes.
 
 mod assertions;
 
@@ -8,7 +8,7 @@ pub use assertions::{assert_belongs, assert_distinct, assert_follows, assert_ret
 
 use crate::schema::Types;
 
-/// A kind of event as it is stored: its name, the schema version of its payload, and its history.
+/// A kind of stored event: its name, the schema version of its payload, and its earlier names and versions.
 #[derive(Clone, Copy)]
 pub struct EventKind {
     name: &'static str,
@@ -23,14 +23,14 @@ pub struct EventKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Field {
-    /// The name of the field; the position of an unnamed one.
+    /// The name of the field, or its position if it is unnamed.
     pub name: &'static str,
     /// The type of the field, as written in the source.
     pub ty: &'static str,
 }
 
 impl Field {
-    /// The field `name` of type `ty`.
+    /// Creates a field `name` of type `ty`.
     #[must_use]
     pub const fn new(name: &'static str, ty: &'static str) -> Self {
         Self { name, ty }
@@ -38,76 +38,76 @@ impl Field {
 }
 
 impl EventKind {
-    /// The kind with the stored name `name` whose payloads have the schema version `version`, from 1.
+    /// Creates a kind with the stored name `name` and the schema version `version`, which is at least 1.
     #[must_use]
     pub const fn new(name: &'static str, version: u32) -> Self {
         Self { name, version, aliases: &[], previous: None, fields: &[], types: |_| {} }
     }
 
-    /// Names that events of this kind were stored under before.
+    /// Sets the names under which events of this kind were stored earlier.
     #[must_use]
     pub const fn with_aliases(mut self, aliases: &'static [&'static str]) -> Self {
         self.aliases = aliases;
         self
     }
 
-    /// The kind of the version before this one.
+    /// Sets the kind of the previous schema version.
     #[must_use]
     pub const fn with_previous(mut self, previous: &'static EventKind) -> Self {
         self.previous = Some(previous);
         self
     }
 
-    /// The shape of the payload.
+    /// Sets the fields of the payload.
     #[must_use]
     pub const fn with_fields(mut self, fields: &'static [Field]) -> Self {
         self.fields = fields;
         self
     }
 
-    /// How the types are found that the fields are made of.
+    /// Sets the function that collects the types of the fields.
     #[must_use]
     pub const fn with_types(mut self, types: fn(&mut Types)) -> Self {
         self.types = types;
         self
     }
 
-    /// The stored name.
+    /// Returns the stored name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The schema version that is written.
+    /// Returns the schema version that is written.
     #[must_use]
     pub const fn version(&self) -> u32 {
         self.version
     }
 
-    /// Names that events of this kind were stored under before.
+    /// Returns the names under which events of this kind were stored earlier.
     #[must_use]
     pub const fn aliases(&self) -> &'static [&'static str] {
         self.aliases
     }
 
-    /// The kind of the version before this one, which is still read.
+    /// Returns the kind of the previous schema version, which can still be decoded.
     #[must_use]
     pub const fn previous(&self) -> Option<&'static EventKind> {
         self.previous
     }
 
-    /// This version and all before it, which are still read, the newest first.
+    /// Returns this version and all supported earlier ones, newest first.
     pub fn versions(&self) -> impl Iterator<Item = &EventKind> {
         std::iter::successors(Some(self), |kind| kind.previous)
     }
 
-    /// The shape of the payload.
+    /// Returns the fields of the payload.
     #[must_use]
     pub const fn fields(&self) -> &'static [Field] {
         self.fields
     }
 
-    /// The types that the fields are made of, as far as they have a [`Schema`](crate::Schema).
+    /// Returns the types of the fields that implement [`Schema`](crate::Schema), and the types inside them.
     #[must_use]
     pub fn types(&self) -> Types {
         let mut types = Types::default();
@@ -115,14 +115,14 @@ impl EventKind {
         types
     }
 
-    /// Whether events stored under `name` are of this kind.
+    /// Returns whether `name` is the stored name of this kind, or one of its aliases.
     #[must_use]
-    pub fn answers_to(&self, name: &str) -> bool {
+    pub fn matches(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
     }
 }
 
-/// The functions that find types are not compared: they follow from the fields.
+/// The functions that collect types are not compared, because the fields determine them.
 impl PartialEq for EventKind {
     fn eq(&self, other: &Self) -> bool {
         (self.name, self.version, self.aliases, self.previous, self.fields)
@@ -144,10 +144,10 @@ impl fmt::Debug for EventKind {
     }
 }
 
-// What follows runs while the user's crate compiles: the macros call it in constants, because only there
-// are the stored names of all the events of an aggregate known.
+// The functions below run at compile time: the macros call them in constants, because only the compiler knows the
+// stored names of all events of an aggregate.
 
-/// How many kinds the parts have together.
+/// Returns the total number of kinds in the parts.
 #[must_use]
 pub const fn count_kinds(parts: &[&[EventKind]]) -> usize {
     let mut count = 0;
@@ -159,7 +159,7 @@ pub const fn count_kinds(parts: &[&[EventKind]]) -> usize {
     count
 }
 
-/// All the kinds of the parts, in order; `N` is [`count_kinds`] of them.
+/// Concatenates the kinds of the parts. `N` must be the result of [`count_kinds`].
 #[must_use]
 pub const fn concat_kinds<const N: usize>(parts: &[&[EventKind]]) -> [EventKind; N] {
     let mut all = [EventKind::new("", 1); N];

@@ -17,48 +17,60 @@ pub use kind::{EventKind, Field};
 
 /// A type whose values can be stored in a stream: one kind of event, or a family of several.
 ///
-/// Write `#[event]` on a struct for one kind of event, or on an enum for a family in one type; both
-/// implement this trait. So does the enum that `#[derive(Aggregate)]` generates from the events it lists.
+/// `#[event]` implements this trait for a struct, which is one kind of event, or for an enum, which is a family with
+/// one kind per variant. `#[derive(Aggregate)]` implements it for the enum of the aggregate's events.
+///
+/// ```
+/// use es_core::prelude::*;
+///
+/// #[event(name = "MoneyDeposited")]
+/// #[derive(PartialEq)]
+/// pub struct Deposited { pub cents: u64 }
+///
+/// let event = Deposited { cents: 500 };
+/// let stored = event.to_data()?;
+/// assert_eq!(stored.name(), "MoneyDeposited");
+/// assert_eq!(Deposited::decode(&stored)?, event);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Stored form
 ///
-/// The *stored name* and the *schema version* (together: the [`EventKind`]) and the payload, which is JSON.
-/// A name once stored is never taken from the code's layout: moving or renaming modules and crates changes
-/// nothing.
+/// An event is stored with its *stored name*, its *schema version* (together, the [`EventKind`]), and its payload in
+/// JSON. The stored name does not depend on modules or crates, so they can be moved and renamed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "not an event",
     note = "write `#[event]` above the definition of `{Self}`"
 )]
 pub trait Event: Clone + Debug + PartialEq + Send + Sync + Sized + 'static {
-    /// The kinds of event that this type stores, each with the version that it writes.
+    /// The kinds of events of this type, each with the schema version that is written.
     const KINDS: &'static [EventKind];
 
-    /// The kind of this value.
+    /// Returns the kind of this event.
     fn kind(&self) -> &'static EventKind;
 
-    /// The payload to store.
+    /// Encodes the payload.
     ///
     /// # Errors
     ///
-    /// [`EncodeError`] when the value has no JSON form, for example a map whose keys are not text.
+    /// [`EncodeError`] if the value cannot be represented in JSON, such as a map whose keys are not strings.
     fn encode(&self) -> Result<String, EncodeError>;
 
-    /// The value of a stored event, brought up to the current schema version when it was written by an
-    /// earlier one.
+    /// Decodes a stored event, and upcasts it if it has an earlier schema version.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] when the name or the version is not one of this type's, or the payload does not fit.
+    /// [`DecodeError`] if the name or the version is unknown, or the payload does not match the type.
     fn decode(stored: &EventData) -> Result<Self, DecodeError>;
 
-    /// Whether events with this stored name decode to this type.
+    /// Returns whether events with the stored name `name` decode to this type.
     #[must_use]
     fn knows(name: &str) -> bool {
-        Self::KINDS.iter().any(|kind| kind.answers_to(name))
+        Self::KINDS.iter().any(|kind| kind.matches(name))
     }
 
-    /// The event as it is stored: its kind and its payload.
+    /// Returns the stored form of the event.
     ///
     /// # Errors
     ///

@@ -1,15 +1,15 @@
-//! Bringing events of earlier versions up to date.
+//! Upcasts: conversions of events from earlier schema versions.
 
 use super::{DecodeError, Event, EventData};
 
-/// How an event of an earlier version becomes the event of the next one: through `From`.
+/// Converts an event from its previous schema version. Implemented for all types with a matching `From`.
 #[diagnostic::on_unimplemented(
     message = "the event `{P}` cannot be upcast to `{Self}`",
     label = "missing `impl From<{P}> for {Self}`",
     note = "write `impl From<{P}> for {Self} {{ fn from(old: {P}) -> Self {{ … }} }}`"
 )]
 pub trait UpcastFrom<P> {
-    /// The event as this version has it.
+    /// Converts the event to this version.
     fn upcast_from(previous: P) -> Self;
 }
 
@@ -20,7 +20,7 @@ impl<P, T: From<P>> UpcastFrom<P> for T {
     }
 }
 
-/// The value of an event that was stored before the version of `T`: read as `P`, the version before it.
+/// Decodes an event that was stored before the version of `T`: decodes it as `P`, the previous version, and upcasts it.
 ///
 /// # Errors
 ///
@@ -29,26 +29,26 @@ pub fn decode_previous<P: Event, T: UpcastFrom<P>>(stored: &EventData) -> Result
     let previous = if P::knows(stored.name()) {
         P::decode(stored)
     } else {
-        // The event was renamed after this version and before the next: `T` knows both names, `P` its own.
+        // The event was renamed between the two versions: `T` knows both names, but `P` knows only the first.
         P::decode(&stored.renamed(P::KINDS[0].name()))
     };
     previous.map(T::upcast_from)
 }
 
-/// The error for a stored event that `T` does not know.
+/// Returns the error of a stored event whose name `T` does not know.
 ///
 /// # Errors
 ///
-/// Always.
+/// Always [`DecodeError::UnknownName`] or [`DecodeError::UnknownVersion`].
 pub fn unknown_name<T: Event>(stored: &EventData) -> Result<T, DecodeError> {
     Err(DecodeError::unknown_name(stored.name(), T::KINDS))
 }
 
-/// The error for a stored event of a version that `T` does not read.
+/// Returns the error of a stored event whose version `T` does not support.
 ///
 /// # Errors
 ///
-/// Always.
+/// Always [`DecodeError::UnknownName`] or [`DecodeError::UnknownVersion`].
 pub fn unknown_version<T: Event>(kind: usize, stored: &EventData) -> Result<T, DecodeError> {
     Err(DecodeError::unknown_version(&T::KINDS[kind], stored.version()))
 }

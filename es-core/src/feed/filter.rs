@@ -7,7 +7,7 @@ use crate::event::{Event, EventKind};
 use crate::store::Commit;
 use crate::stream_id::StreamId;
 
-/// Which events a consumer of the feed takes: all of them, or some of some aggregates.
+/// Selects the events that a consumer of the feed receives: all events, or certain events of certain aggregates.
 ///
 /// ```
 /// use es_core::StreamId;

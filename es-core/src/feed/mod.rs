@@ -47,10 +47,10 @@ pub trait Feed: EventStore + Documents {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the part cannot be read. [`StoreError::Feed`] if the feed cannot be read from this
-    /// position: [`FeedError::BeyondEnd`] if the slice ends before it, [`FeedError::Replaced`] if the position
-    /// does not belong to the expected anchor, and [`FeedError::Missing`] if the next commit was deleted or
-    /// replaced, or cannot be decoded.
+    /// [`StoreError`] if the part cannot be read. [`StoreError::Feed`] if the feed cannot be read from this position:
+    /// [`FeedError::BeyondEnd`] if the slice ends before the position, [`FeedError::Replaced`] if the position does not
+    /// belong to the expected anchor, and [`FeedError::Missing`] if the next commit was deleted or replaced, or cannot
+    /// be decoded.
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError>;
 
     /// Returns the position of the last event of a slice, or [`Position::NONE`] if the slice is empty. Strongly
@@ -138,7 +138,7 @@ pub struct FeedRead {
     /// commit. A store that does not know the size of a commit before reading it may exceed the limit by some
     /// commits.
     pub max_bytes: u64,
-    /// Commits without a matching event are omitted.
+    /// The filter. Commits without a matching event are omitted.
     pub filter: EventFilter,
 }
 

@@ -36,25 +36,25 @@ impl Position {
         self.0
     }
 
-    /// The position `events` places later, saturating.
+    /// Returns the position after `events` more events, saturating.
     #[must_use]
     pub const fn plus(self, events: u64) -> Self {
         Self(self.0.saturating_add(events))
     }
 
-    /// The position after this one.
+    /// Returns the next position.
     #[must_use]
     pub const fn next(self) -> Self {
         self.plus(1)
     }
 
-    /// The position before this one; [`Position::NONE`] has none before it and stays.
+    /// Returns the previous position, or [`Position::NONE`] if there is none.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))
     }
 
-    /// Returns the number of events between `earlier` and this position, or 0 if `earlier` is not earlier.
+    /// Returns the number of events after `earlier` up to this position, or 0 if `earlier` is not earlier.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -121,7 +121,7 @@ impl Slices {
         }
     }
 
-    /// Returns how many.
+    /// Returns the number of slices.
     #[must_use]
     pub const fn count(self) -> u32 {
         self.0.get()

@@ -12,7 +12,7 @@ use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// More than one, so that tests on this store cover several slices.
+/// The number of slices, more than one, so that tests on this store cover several slices.
 const SLICES: Slices = Slices::new(4).expect("not zero");
 
 /// The slices with their commits, in order.

@@ -30,7 +30,7 @@ use crate::version::{ExpectedVersion, Version};
 /// The number of commits per page. Small, so that tests on this store read several pages.
 const COMMITS_A_PAGE: usize = 100;
 
-/// A store that keeps everything in memory, for tests and first steps. It implements the complete contract.
+/// An in-memory store, for tests and first steps. It implements the complete contract.
 ///
 /// Clones share the same data.
 #[derive(Clone, Default)]
@@ -171,7 +171,7 @@ impl EventStore for MemoryStore {
     }
 
     fn spawn(&self, mut task: BoxFuture<'static, ()>) {
-        // Tasks of this store complete immediately. Only those of a wrapper may have to wait.
+        // Tasks on this store complete immediately. Only tasks on a wrapper may have to wait.
         if (&mut task).now_or_never().is_none() {
             std::thread::spawn(move || futures_executor::block_on(task));
         }

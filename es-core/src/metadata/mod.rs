@@ -1,4 +1,4 @@
-//! Metadata: data about a commit in addition to its events.
+//! Metadata of commits: actor, correlation, causation, and application-defined values.
 
 #[cfg(feature = "tracing-subscriber")]
 mod span;
@@ -17,10 +17,10 @@ pub use typed::{MetadataError, MetadataValue};
 
 use crate::event::EventId;
 
-/// The metadata of a commit: who caused it, and in what context.
+/// The metadata of a commit: its actor, correlation, causation, and application-defined values.
 ///
-/// The events of one commit share it. It is stored with the commit, handed to handlers through
-/// [`Context::metadata`](crate::Context::metadata) and returned with the history.
+/// All events of a commit share its metadata. Handlers get it from [`Context::metadata`](crate::Context::metadata), and
+/// histories return it.
 ///
 /// ```
 /// use es_core::Metadata;
@@ -45,38 +45,37 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Metadata with nothing in it.
+    /// Creates empty metadata.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Records who or what issued the command.
+    /// Sets the actor: the user or system that sent the command.
     #[must_use]
     pub fn with_actor(mut self, actor: impl Into<String>) -> Self {
         self.actor = Some(actor.into());
         self
     }
 
-    /// Records what ties together everything that one request led to.
+    /// Sets the correlation id, which all commands and events of one request share.
     #[must_use]
     pub fn with_correlation(mut self, correlation: impl Into<String>) -> Self {
         self.correlation = Some(correlation.into());
         self
     }
 
-    /// Records what directly led to this command: the id of an event, of a message, of a command.
+    /// Sets the causation id: the id of the event, message, or command that directly caused this command.
     #[must_use]
     pub fn with_causation(mut self, causation: impl Into<String>) -> Self {
         self.causation = Some(causation.into());
         self
     }
 
-    /// Returns the metadata of a command that the event `id` leads to, where `self` is the metadata of the event:
-    /// the same actor, correlation, and application values, and the event as its causation.
+    /// Returns the metadata for a command that the event `id` causes, where `self` is the metadata of the event. The
+    /// actor, the correlation, and the application-defined values are kept, and the event becomes the causation.
     ///
-    /// An event without a correlation starts one: everything that follows from it has the event's id as its
-    /// correlation.
+    /// If the event has no correlation, its id becomes the correlation.
     ///
     /// ```
     /// use es_core::event::CommitId;
@@ -101,44 +100,44 @@ impl Metadata {
         }
     }
 
-    /// Records a value of the application's own under `key`, replacing an earlier one.
+    /// Sets the application-defined value `key`, replacing an earlier value.
     #[must_use]
     pub fn with_entry(mut self, key: impl Into<String>, value: impl Into<Value>) -> Self {
         self.custom.insert(key.into(), value.into());
         self
     }
 
-    /// Who or what issued the command.
+    /// Returns the actor: the user or system that sent the command.
     #[must_use]
     pub fn actor(&self) -> Option<&str> {
         self.actor.as_deref()
     }
 
-    /// What ties together everything that one request led to.
+    /// Returns the correlation id, which all commands and events of one request share.
     #[must_use]
     pub fn correlation(&self) -> Option<&str> {
         self.correlation.as_deref()
     }
 
-    /// What directly led to this command.
+    /// Returns the causation id: the id of what directly caused this command.
     #[must_use]
     pub fn causation(&self) -> Option<&str> {
         self.causation.as_deref()
     }
 
-    /// The application's own value under `key`.
+    /// Returns the application-defined value `key`.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.custom.get(key)
     }
 
-    /// The application's own values, by key.
+    /// Returns all application-defined values by key.
     #[must_use]
     pub fn custom(&self) -> &BTreeMap<String, Value> {
         &self.custom
     }
 
-    /// Whether nothing is recorded.
+    /// Returns whether the metadata is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.actor.is_none()
@@ -148,7 +147,7 @@ impl Metadata {
     }
 }
 
-/// Shows which values are present, not their content: metadata may be confidential.
+/// Shows which values are set, but not their content, which may be confidential.
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let present = [

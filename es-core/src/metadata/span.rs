@@ -1,4 +1,4 @@
-//! Metadata from the spans of `tracing`.
+//! Metadata from `tracing` spans.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -14,15 +14,16 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use super::Metadata;
 
 thread_local! {
-    /// The spans that this thread is in, the innermost last.
+    /// The spans that this thread has entered, innermost last.
     static ENTERED: RefCell<Vec<(Id, Option<Arc<Noted>>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Notes what spans say about who asks and in what context, so that commands inside of them can record it.
+/// A `tracing` layer that collects the actor, the correlation, and the causation from spans, so that commands inside
+/// the spans can record them.
 ///
-/// The fields are `actor`, `correlation` and `causation`; an inner span adds to what the outer ones say, and
-/// overrides it. Fields that are recorded later count for all commands after that, in spans inside, too: who it is
-/// may be known only when a login was checked. A web server sets them once for each request:
+/// The fields are `actor`, `correlation`, and `causation`. Fields of an inner span override those of outer spans. A
+/// field can be recorded later, for example once the user has been authenticated; it then applies to all later
+/// commands, including those in inner spans. A web server sets the fields once per request:
 ///
 /// ```
 /// use es_core::metadata::MetadataLayer;
@@ -40,22 +41,22 @@ thread_local! {
 /// });
 /// ```
 ///
-/// [`RepositoryBuilder::metadata`](crate::repository::RepositoryBuilder::metadata) does so for every command that has
-/// no explicit metadata.
+/// [`RepositoryBuilder::metadata`](crate::repository::RepositoryBuilder::metadata) can use this metadata for every
+/// command without explicit metadata.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetadataLayer;
 
-/// The names of the fields that are noted.
+/// The names of the collected fields.
 const FIELDS: [&str; 3] = ["actor", "correlation", "causation"];
 
-/// A span with fields that are noted, and the nearest one around it.
+/// A span with collected fields, and the nearest enclosing span with such fields.
 #[derive(Debug)]
 struct Noted {
     known: Mutex<Known>,
     outer: Option<Arc<Noted>>,
 }
 
-/// What one span says.
+/// The fields of one span.
 #[derive(Debug, Default)]
 struct Known {
     actor: Option<String>,
@@ -68,7 +69,7 @@ impl Noted {
         record(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What the span says, and the spans around it.
+    /// Returns the metadata of the span and its enclosing spans.
     fn metadata(&self) -> Metadata {
         let mut metadata = self.outer.as_ref().map_or_else(Metadata::new, |outer| outer.metadata());
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -121,7 +122,7 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for MetadataLaye
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        // A span without such fields has the note of an outer one, and nothing to record in it.
+        // A span without such fields shares the fields of an outer span, and must not change them.
         if let Some(noted) = noted(&span) {
             noted.record(|known| values.record(known));
         }
@@ -141,13 +142,13 @@ impl<S: Subscriber + for<'lookup> LookupSpan<'lookup>> Layer<S> for MetadataLaye
     }
 }
 
-/// The note of a span, or of the nearest one around it that has one.
+/// Returns the fields of the span, or of the nearest enclosing span that has any.
 fn noted<'a, S: LookupSpan<'a>>(span: &SpanRef<'a, S>) -> Option<Arc<Noted>> {
     span.extensions().get::<Arc<Noted>>().cloned()
 }
 
 impl Metadata {
-    /// What the span says that the calling code is in; nothing, when there is none or no [`MetadataLayer`].
+    /// Returns the metadata of the current span. It is empty if there is no span or no [`MetadataLayer`].
     #[must_use]
     pub fn of_current_span() -> Self {
         let noted = ENTERED.with_borrow(|entered| entered.last().and_then(|(_, noted)| noted.clone()));

@@ -1,4 +1,4 @@
-//! Metadata of the application's own types.
+//! Application-defined types in metadata.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,9 +30,9 @@ pub trait MetadataValue: Serialize + DeserializeOwned {
     const KEY: &'static str;
 }
 
-/// A value of metadata that does not fit its type.
+/// The error of a metadata value that cannot be converted to or from its type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the metadata `{key}` does not fit: {reason}")]
+#[error("the metadata `{key}` does not match its type: {reason}")]
 pub struct MetadataError {
     key: &'static str,
     reason: String,
@@ -50,7 +50,7 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`MetadataError`] when the value has no JSON form, or could not be read back from it: a NaN, for example.
+    /// [`MetadataError`] if the value cannot be represented in JSON, or cannot be read back, such as a NaN.
     pub fn with_value<T: MetadataValue>(self, value: &T) -> Result<Self, MetadataError> {
         let value = serde_json::to_value(value).map_err(|error| MetadataError::new(T::KEY, &error))?;
         T::deserialize(&value).map_err(|error| MetadataError::new(T::KEY, &error))?;
@@ -61,7 +61,7 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`MetadataError`] if the stored value does not fit the type.
+    /// [`MetadataError`] if the stored value does not match the type.
     pub fn value<T: MetadataValue>(&self) -> Result<Option<T>, MetadataError> {
         let value = self.get(T::KEY).map(T::deserialize);
         value.transpose().map_err(|error| MetadataError::new(T::KEY, &error))
@@ -91,13 +91,19 @@ mod tests {
         let metadata = Metadata::new().with_value(&Rate(0.1)).expect("is a number");
         assert_eq!(metadata.value(), Ok(Some(Rate(0.1))));
         let error = Metadata::new().with_value(&Rate(f64::NAN)).expect_err("is no number in JSON");
-        assert_eq!(error.to_string(), "the metadata `rate` does not fit: invalid type: null, expected f64");
+        assert_eq!(
+            error.to_string(),
+            "the metadata `rate` does not match its type: invalid type: null, expected f64"
+        );
     }
 
     #[test]
     fn errors_quote_nothing() {
         assert_eq!(Metadata::new().value::<Shop>(), Ok(None));
         let error = Metadata::new().with_entry("shop", "secret").value::<Shop>().expect_err("is no number");
-        assert_eq!(error.to_string(), "the metadata `shop` does not fit: invalid type: string, expected u8");
+        assert_eq!(
+            error.to_string(),
+            "the metadata `shop` does not match its type: invalid type: string, expected u8"
+        );
     }
 }

@@ -1,10 +1,10 @@
-//! How a method with `#[react]` names the instance of its process.
+//! How a reaction determines the instance of its process.
 
 use std::str::FromStr;
 
 use crate::projection::{BoxError, EventContext};
 
-/// An id that can be read from the name of a stream: one with `FromStr`.
+/// An id that can be parsed from a stream id. Implemented for all ids with `FromStr`.
 #[diagnostic::on_unimplemented(
     message = "the instance cannot be named after the event's aggregate, because `{Self}` does not implement `FromStr`",
     label = "requires `impl FromStr for {Self}`",
@@ -21,8 +21,8 @@ impl<I: FromStr<Err: Into<BoxError>>> StreamInstance for I {
     }
 }
 
-/// What the function in `#[react(instance = …)]` may return: the id `I` of an instance, an `Option` if the event may
-/// concern none, or a `Result` with one of these.
+/// A return type of the function in `#[react(instance = …)]`: the id `I` of an instance, an `Option` if the event may
+/// concern no instance, or a `Result` of one of these.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not name an instance whose id is a `{I}`",
     label = "neither `{I}` nor `Option<{I}>`, nor a `Result` with one of these",
@@ -56,7 +56,7 @@ impl<I, E: Into<BoxError>> IntoInstance<I> for Result<Option<I>, E> {
     }
 }
 
-/// Returns the instance that is named after the event's aggregate.
+/// Returns the instance with the id of the event's aggregate.
 ///
 /// # Errors
 ///
@@ -65,7 +65,7 @@ pub fn instance_of_stream<I: StreamInstance>(ctx: &EventContext) -> Result<Optio
     I::of_stream(ctx).map(Some)
 }
 
-/// Returns the instance that a function of the event names.
+/// Returns the instance that a function determines from the event.
 ///
 /// # Errors
 ///
@@ -77,7 +77,7 @@ pub fn instance_by<E, R: IntoInstance<I>, I>(
     name(event).into_instance()
 }
 
-/// Returns the instance that a function of the event and its context names.
+/// Returns the instance that a function determines from the event and its context.
 ///
 /// # Errors
 ///

@@ -27,9 +27,9 @@ use crate::projection::{
     BoxError, Due, EventContext, ProjectError, Projection, Projector, ProjectorBuilder, ProjectorError, Tick,
 };
 
-/// A process (or saga) reacts to the events of several aggregates with commands to others, over time.
+/// A process (or saga) reacts to events of several aggregates with commands to other aggregates.
 ///
-/// Derive it, and implement [`React`] for each event. Its memory is an aggregate, the *state*, with one stream for
+/// Derive it, and implement [`React`] for each event. The *state* of a process is an aggregate, with one stream for
 /// each *instance* of the process.
 ///
 /// ```
@@ -65,7 +65,7 @@ use crate::projection::{
 /// #     fn handle(&self, _: &Reserve, _: &Context<Self>) -> Result<Events<Self>, SoldOut> { Ok(Reserved.into()) }
 /// # }
 ///
-/// // What the process remembers.
+/// // The state of the process.
 /// #[event]
 /// pub struct ItemReserved;
 /// #[event]
@@ -130,8 +130,8 @@ use crate::projection::{
 ///
 /// # Compensation
 ///
-/// If a later step fails permanently, undo the earlier ones with compensating commands. The state tells which
-/// steps were completed.
+/// If a later step fails permanently, undo the earlier ones with compensating commands. The state shows which steps
+/// were completed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a process",
     label = "not a process",
@@ -142,7 +142,7 @@ pub trait Process: Clone + Send + Sync + 'static {
     /// name: never change it.
     const NAME: &'static str;
 
-    /// The memory of an instance.
+    /// The aggregate that is the state of an instance.
     type State: Aggregate;
 
     /// The kinds of its timeouts.
@@ -183,7 +183,7 @@ pub trait Process: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), ProjectError>> + Send;
 }
 
-/// Marks an event that a process lists in `#[process(events(…), timeouts(…))]`; implemented by the derive.
+/// A process that lists the event `E` in `#[process(events(…), timeouts(…))]`. Implemented by the derive.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not list the event `{E}`",
     label = "`{E}` is neither in `events(…)` nor in `timeouts(…)`",
@@ -202,12 +202,12 @@ pub trait Lists<E> {}
 pub trait React<E>: Process + Lists<E> {
     /// Returns the instance that the event concerns, or `None` if it concerns none.
     ///
-    /// An instance often has the id of the aggregate that the event belongs to:
+    /// The instance often has the id of the event's aggregate:
     ///
     /// # Errors
     ///
-    /// An error if the event should name an instance but does not, for example because its id is malformed. The
-    /// event then fails as if [`react`](Self::react) had returned the error.
+    /// An error if the instance cannot be determined, for example because an id is malformed. The event then fails as
+    /// if [`react`](Self::react) had returned the error.
     fn instance(
         &self,
         event: &E,

@@ -23,7 +23,7 @@ use crate::store::{EventStore, IdempotencyKey, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// How long idempotency records of reactions and commands are kept.
+/// The retention of idempotency records of reactions and commands.
 pub(super) const RETENTION: Duration = Duration::from_hours(90 * 24);
 
 /// The reaction of a process to one event: gives access to the state, and issues commands.
@@ -209,15 +209,15 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     /// event must be listed in `#[process(timeouts(…))]`. Its [`React`](super::React) finds the instance by
     /// [`EventContext::id`], as for the events of the state.
     ///
-    /// A timeout cannot be canceled. Ignore it if it is obsolete when it is due.
+    /// A timeout cannot be canceled. If it is obsolete by the time it is due, ignore it.
     ///
     /// # Errors
     ///
-    /// An error if the process does not list the event in `timeouts(…)`, if the event could not be decoded when it
-    /// is due, or if it is larger than 384 KiB, including the metadata of the event that led to it.
+    /// An error if the process does not list the event in `timeouts(…)`, if the event could not be decoded when it is
+    /// due, or if it is larger than 384 KiB, including the metadata of the event that caused it.
     pub fn schedule<E: Event>(&mut self, after: Duration, event: E) -> Result<(), BoxError> {
         let name = event.kind().name();
-        if !self.instance.timeouts.iter().copied().flatten().any(|kind| kind.answers_to(name)) {
+        if !self.instance.timeouts.iter().copied().flatten().any(|kind| kind.matches(name)) {
             return Err(unlisted(name).into());
         }
         let after = chrono::Duration::from_std(after)?;
@@ -229,7 +229,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         Ok(())
     }
 
-    /// Returns an idempotency key for a request to another service. It differs for each `name`, and is the same
+    /// Returns an idempotency key for a request to another service. It differs for each `name`, and does not change
     /// when the reaction runs again.
     #[must_use]
     pub fn key(&self, name: &str) -> String {
@@ -246,20 +246,21 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         request.with_writes(move |_| [condition.clone()])
     }
 
-    /// Records that the turn has changed: by another worker, by an operator, or by a write whose response was
-    /// lost. The reaction runs again, and determines which.
+    /// Records that another worker, an operator, or a write whose response was lost has changed the turn. The reaction
+    /// runs again and finds out which.
     fn lose_turn(&mut self) {
         self.is_outdated = true;
     }
 
-    /// Returns the key of the next command. From the first on, it is this reaction's turn.
+    /// Returns the key of the next command. The first command takes the turn for this reaction.
     async fn issue(&mut self) -> Result<String, BoxError> {
         self.issued += 1;
         self.begin().await?;
         Ok(format!("{}/{}", self.instance.key, self.issued))
     }
 
-    /// Timeouts, too, are written in this reaction's turn only: before its events, which may be refused.
+    /// Takes the turn if the reaction schedules timeouts: they are written before the events, which may still be
+    /// rejected.
     pub(super) async fn claim_timers(&mut self) -> Result<(), BoxError> {
         if self.timers.is_empty() { Ok(()) } else { self.begin().await }
     }
@@ -268,8 +269,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         if !self.is_certain {
             let begun = if self.turn.is_begun() { Begun::Yes } else { self.turn.take().await? };
             match begun {
-                // Only from here on is it known that nobody else finishes the same reaction, or changes the
-                // instance.
+                // From here on, no other worker can finish this reaction or change the instance.
                 Begun::Yes => {
                     let Instance { store, stream, .. } = self.instance;
                     self.is_outdated = self.instance.is_done().await?

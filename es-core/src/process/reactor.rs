@@ -1,4 +1,4 @@
-//! Runs reactions, with the effect of exactly once per event.
+//! Runs the reactions of a process. Each event takes effect exactly once.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use crate::version::{ExpectedVersion, Version};
 /// and timeouts.
 const LONGEST_KEY: usize = 256;
 
-/// How often a reaction is restarted because its instance has changed.
+/// The maximum number of restarts of a reaction because its instance has changed.
 const MOST_ATTEMPTS: u32 = 16;
 
 /// Runs the reactions of a process. Generated code passes the events to it.
@@ -90,7 +90,7 @@ impl<S: Aggregate> Reactor<S> {
         Self { process, store, states, clock, ids, work: None }
     }
 
-    /// Returns the same with another clock and other ids.
+    /// Returns a copy with another clock and another source of ids.
     pub(super) fn equipped(&self, clock: Arc<dyn Clock>, ids: Arc<dyn IdSource>) -> Self {
         Self::new(self.process, Arc::clone(&self.store), clock, ids)
     }
@@ -186,7 +186,7 @@ impl<S: Aggregate> Reactor<S> {
         Ok(reached.is_after(ctx))
     }
 
-    /// Returns if the reaction that holds the turn has finished.
+    /// Returns successfully if the reaction that holds the turn has finished.
     ///
     /// # Errors
     ///
@@ -231,7 +231,7 @@ impl<S: Aggregate> Reactor<S> {
         if fate == Fate::Pending {
             return Ok(Holder::Pending);
         }
-        // Read after the fate, which is no longer pending once this is stored.
+        // Read after the checkpoint: once the record is stored, the reaction is no longer pending.
         let once = IdempotencyKey::new(Some(stream.clone()), turn.reaction()).map_err(failed)?;
         let is_finished = self.store.idempotency_record(&once).await.map_err(failed)?.record.is_some();
         Ok(match fate {

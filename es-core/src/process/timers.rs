@@ -50,7 +50,7 @@ pub(super) fn scheduled<E: Event>(
     if let Err(error) = E::decode(&data) {
         return Err(format!(
             "the timeout `{}` cannot be scheduled, because it could not be decoded when it is due ({error}): use \
-             values that survive being stored as JSON, which a NaN does not",
+             values that JSON can represent, unlike a NaN",
             data.name()
         )
         .into());
@@ -82,9 +82,9 @@ pub(super) fn scheduled<E: Event>(
 #[derive(Debug)]
 pub(super) struct Timers {
     collection: String,
-    /// When the next round begins; `None` for immediately.
+    /// The time at which the next round begins; `None` for immediately.
     next: Option<DateTime<Utc>>,
-    /// When the last round began.
+    /// The time at which the last round began.
     looked: Option<DateTime<Utc>>,
     round: Option<Round>,
     /// The instances whose timeouts are waiting.
@@ -93,11 +93,11 @@ pub(super) struct Timers {
 
 #[derive(Debug)]
 struct Round {
-    /// When it began. Timeouts with a later due time belong to the next round.
+    /// The time at which it began. Timeouts with a later due time belong to the next round.
     began: DateTime<Utc>,
     /// The name of the last document read.
     after: Option<String>,
-    /// When the next round should begin, as far as known.
+    /// The time at which the next round should begin, as far as known.
     next: DateTime<Utc>,
 }
 

@@ -57,7 +57,7 @@ struct StoredTurn {
 }
 
 impl Turn {
-    /// Reads the turn of the instance. If none has begun, returns one for `reaction`.
+    /// Reads the turn of the instance. If none has begun, returns a new turn for `reaction`.
     pub(super) async fn look(
         store: Arc<dyn Documents>,
         ids: Arc<dyn IdSource>,
@@ -144,7 +144,7 @@ impl Turn {
         let unreadable = |error: serde_json::Error| {
             format!(
                 "the rejection `{}` cannot be stored, because it could not be decoded again ({}): use values that \
-                 survive being stored as JSON, which a NaN does not, or issue the command with `execute`",
+                 JSON can represent, unlike a NaN, or issue the command with `execute`",
                 type_name::<E>(),
                 without_values(&error)
             )
@@ -213,7 +213,7 @@ pub(crate) fn reached_key(process: &str, slice: Slice) -> DocumentKey {
 }
 
 impl Reached {
-    /// Creates a turn for the event begins.
+    /// Creates the record of an event for which a turn begins.
     pub(super) fn of(ctx: &EventContext) -> Self {
         Self { position: ctx.position(), anchor: ctx.anchor() }
     }
@@ -223,8 +223,8 @@ impl Reached {
         self.position > ctx.position()
     }
 
-    /// Reads the record for the slice of the event. Returns the start of the slice if the feed is not the one that
-    /// the process has read: its events may then be different ones, and the process reacts to all of them.
+    /// Reads the record for the slice of the event. Returns the start of the slice if the feed was replaced:
+    /// its events may differ, so the process reacts to all of them.
     pub(super) async fn read(
         store: &dyn Feed,
         process: &str,
@@ -235,7 +235,7 @@ impl Reached {
         let reached: Self = serde_json::from_str(&document.body).map_err(|error| {
             StoreError::corrupt_item(format!("the document `{key}`"), without_values(&error))
         })?;
-        // Usually the checkpoint is not behind it, and no verification is needed.
+        // Usually, the checkpoint is not behind the record, and no verification is needed.
         if !reached.is_after(ctx) {
             return Ok(reached);
         }

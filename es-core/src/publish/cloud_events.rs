@@ -151,7 +151,7 @@ impl CloudEvents {
         Ok(self)
     }
 
-    /// Adds the attribute `name` with the value that `value` returns. The attribute is omitted if that is `None`
+    /// Adds the attribute `name` with the value that `value` returns. The attribute is omitted if the value is `None`
     /// or empty.
     ///
     /// # Errors
@@ -279,8 +279,8 @@ impl Object {
     }
 }
 
-/// Returns `text` as the value of an attribute: what CloudEvents forbids there is percent-encoded, and so is `%`.
-/// Different texts therefore have different values, and a consumer gets the text back by percent-decoding.
+/// Returns `text` as the value of an attribute. Characters that CloudEvents forbids are percent-encoded, and so is `%`.
+/// Different texts therefore have different values, and a consumer can restore the text by percent-decoding.
 fn attribute_text(text: &str) -> Cow<'_, str> {
     let is_encoded = |char| char == '%' || is_forbidden(char);
     if text.contains(is_encoded) { Cow::Owned(encoded(text, is_encoded)) } else { Cow::Borrowed(text) }
@@ -339,7 +339,7 @@ mod tests {
         assert_eq!(percent_encoded("Order placed/ü"), "Order%20placed%2F%C3%BC");
     }
 
-    /// Undoes the encoding.
+    /// Decodes an attribute.
     fn decoded(text: &str) -> String {
         let mut bytes = Vec::new();
         let mut rest = text.bytes();
@@ -357,7 +357,7 @@ mod tests {
     }
 
     proptest! {
-        /// A reversible encoding maps different strings to different values.
+        /// Because the encoding is reversible, different strings have different values.
         #[test]
         fn attributes_can_be_decoded(text in r"(?s)(.|[%\x00-\x1f\x7f-\x9f\u{fdd0}\u{ffff}]|%[0-9A-F]{2}){0,20}") {
             let value = attribute_text(&text);

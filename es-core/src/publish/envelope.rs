@@ -1,4 +1,4 @@
-//! Envelopes: the messages that are published.
+//! Envelopes: the published messages.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -98,7 +98,7 @@ impl fmt::Debug for Envelope {
 /// use es_core::event::EventData;
 /// use es_core::{BoxError, EventContext};
 ///
-/// /// The payload as it is stored, and nothing else.
+/// /// Publishes the stored payload without an envelope.
 /// fn bare(event: &EventData, ctx: &EventContext) -> Result<Envelope, BoxError> {
 ///     Ok(Envelope::new(event, ctx, "application/json", event.payload()))
 /// }

@@ -47,7 +47,7 @@ use crate::projection::BoxError;
 /// use std::sync::Mutex;
 /// use es_core::publish::{BatchLimits, Envelope, PublishError, Publisher};
 ///
-/// /// Keeps what it gets.
+/// /// Collects the messages.
 /// #[derive(Debug, Default)]
 /// struct Kept(Mutex<Vec<Envelope>>);
 ///
@@ -66,10 +66,11 @@ use crate::projection::BoxError;
 /// ```
 #[async_trait]
 pub trait Publisher: fmt::Debug + Send + Sync + 'static {
-    /// Returns how much the broker accepts in one batch.
+    /// Returns the limits of the broker for one batch.
     fn limits(&self) -> BatchLimits;
 
-    /// Returns how many bytes an envelope counts for [`limits`](Self::limits): those of its body, if nothing is said.
+    /// Returns the size of an envelope in bytes, as it counts toward the [`limits`](Self::limits) (default: the length
+    /// of its body).
     fn size(&self, envelope: &Envelope) -> usize {
         envelope.body().len()
     }
@@ -100,7 +101,14 @@ impl<P: Publisher + ?Sized> Publisher for Arc<P> {
     }
 }
 
-/// How much a broker accepts in one batch.
+/// The limits of a broker for one batch.
+///
+/// ```
+/// use es_core::publish::BatchLimits;
+///
+/// let limits = BatchLimits::default().envelopes(10).bytes(256 * 1024).envelope_bytes(256 * 1024);
+/// assert_eq!(limits.envelopes, 10);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BatchLimits {

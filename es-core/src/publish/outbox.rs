@@ -1,4 +1,4 @@
-//! Envelopes that wait to be published, and how they are sent.
+//! The outbox: envelopes that wait for the broker.
 
 use std::collections::HashSet;
 
@@ -29,7 +29,7 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`Unpublished`] if the envelope is larger than the broker accepts. It is not added then.
+    /// [`Unpublished`] if the envelope is larger than the broker accepts, in which case it is not added.
     pub fn push(&mut self, envelope: Envelope, publisher: &dyn Publisher) -> Result<(), Unpublished> {
         let (bytes, limit) = (publisher.size(&envelope), publisher.limits().envelope_bytes);
         if bytes > limit {

@@ -16,8 +16,8 @@ use crate::repository::RetryPolicy;
 
 /// A projection that publishes events: all of them, or those that match [`only`](Self::only).
 ///
-/// Run it with a [`Projector`](crate::Projector), which stores its checkpoint under the name. Several can run at
-/// the same time under different names. Events are collected and sent before each checkpoint: at least once, and
+/// Run it with a [`Projector`](crate::Projector), which stores its checkpoint under its name. Several publishings with
+/// different names can run at the same time. Events are collected and sent before each checkpoint: at least once, and
 /// in order within each stream. See the [guarantees](super#guarantees).
 ///
 /// ```
@@ -131,7 +131,7 @@ impl<P: Publisher, E: Envelopes> Projection for Publishing<P, E> {
         })?;
         let publisher = self.guarded();
         if !self.stuck && self.outbox.is_full(&publisher) {
-            // Limits memory use. A failure is not the fault of this event: `flush` reports it.
+            // Limits memory use. A failure does not concern this event, so `flush` reports it.
             self.stuck = self.outbox.send_once(&publisher).await.is_err();
         }
         self.outbox.push(envelope, &publisher).map_err(|error| ProjectError::Handler(error.into()))

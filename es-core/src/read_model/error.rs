@@ -10,7 +10,7 @@ pub enum ReadModelError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A key or an index field has a type that has no order.
+    /// The type of a key or an index field has no order.
     #[error("`{model}` cannot have {reason} in a key: use a string, an integer, or a `bool`")]
     #[non_exhaustive]
     Key {
@@ -19,8 +19,8 @@ pub enum ReadModelError {
         /// The rejected kind of value.
         reason: String,
     },
-    /// A value is not serialized as the key or the index field is: its type can be borrowed from the field's type, but
-    /// has another form.
+    /// A value has another serialized form than the key or the index field: its type can be borrowed from the field's
+    /// type, but is serialized differently.
     #[error(
         "`{model}` was queried with {found}, but the field is serialized as {expected}: pass a value of the field's type"
     )]

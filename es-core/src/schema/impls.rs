@@ -1,4 +1,4 @@
-//! Schemas of types that are not the user's.
+//! Schemas of the standard library, `chrono`, and `uuid`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Schema, Types};
 
-/// Types whose names say all.
+/// Types whose shape is determined by their name.
 macro_rules! named {
     ($($ty:ty),* $(,)?) => {
         $(impl Schema for $ty {
@@ -27,7 +27,7 @@ impl<Z: chrono::TimeZone> Schema for chrono::DateTime<Z> {
     fn describe(_: &mut Types) {}
 }
 
-/// Types that hold others.
+/// Generic types that contain values of their parameters.
 macro_rules! holds {
     ($($ty:ident<$($of:ident),*>),* $(,)?) => {
         $(impl<$($of: Schema),*> Schema for $ty<$($of),*> {

@@ -1,4 +1,4 @@
-//! Shapes of stored data: the types that an event contains, and their fields.
+//! Shapes of stored data: the types inside events, and their fields.
 
 mod impls;
 pub(crate) mod probe;
@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use crate::event::Field;
 
-/// A type that takes part in events, and whose shape is a part of theirs.
+/// A type that is used inside events, and whose shape is part of the shape of those events.
 ///
-/// Derive it for the types that events contain, so that the schema lock (`testing::SchemaLock`, behind the
-/// feature `testing`) sees a change in them, too. Types without it are known by their names alone. The types of the standard library,
-/// and collections of types that have it, have it as well.
+/// Derive it for the types inside your events, so that the schema lock (`testing::SchemaLock`, behind the feature
+/// `testing`) also detects changes in these types. For a type without `Schema`, the lock only records the name. Types
+/// of the standard library implement it, including collections of types that do.
 ///
 /// ```
 /// use es_core::{Schema, event};
@@ -25,23 +25,23 @@ use crate::event::Field;
 /// pub struct OrderPlaced { pub lines: Vec<Line> }
 /// ```
 pub trait Schema {
-    /// Adds this type to `types`, if it has a name, and all that it is made of.
+    /// Adds this type to `types`, and the types of its fields.
     fn describe(types: &mut Types);
 }
 
-/// Types by their names, each with its parts.
+/// Types by name, each with its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Types {
     found: BTreeMap<&'static str, &'static [Field]>,
 }
 
 impl Types {
-    /// Adds a type by its name; says whether it was not there before, so that its parts are to be added, too.
+    /// Adds a type. Returns `true` if it was not present, in which case the types of its fields must be added, too.
     pub fn add(&mut self, name: &'static str, parts: &'static [Field]) -> bool {
         self.found.insert(name, parts).is_none()
     }
 
-    /// All types with their parts, by name.
+    /// Returns all types in the order of their names, each with its fields.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static [Field])> {
         self.found.iter().map(|(name, parts)| (*name, *parts))
     }

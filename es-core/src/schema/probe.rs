@@ -1,4 +1,4 @@
-//! Asking a type for its schema that may not have one.
+//! Access to the schema of a type that may not have one.
 
 #![allow(missing_docs)] // for generated code alone
 
@@ -7,8 +7,8 @@ use std::marker::PhantomData;
 
 use super::{Schema, Types};
 
-/// Asks a type for its schema, if it has one. Generated code calls `(&Probe::<T>::new()).describe(types)`,
-/// where the compiler takes the first of the two traits below that fits.
+/// Describes a type if it implements [`Schema`]. Generated code calls `(&Probe::<T>::new()).describe(types)`, and
+/// method resolution selects the first of the two traits below that applies.
 pub struct Probe<T: ?Sized>(PhantomData<T>);
 
 impl<T: ?Sized> Probe<T> {
@@ -25,7 +25,7 @@ impl<T: ?Sized> fmt::Debug for Probe<T> {
     }
 }
 
-/// For types that have a schema.
+/// Applies to types with a schema.
 pub trait DescribeSchema {
     fn describe(&self, types: &mut Types);
 }
@@ -36,7 +36,7 @@ impl<T: Schema + ?Sized> DescribeSchema for Probe<T> {
     }
 }
 
-/// For all others: one reference further away.
+/// Applies to all types, but with one more reference, so that it is selected last.
 pub trait DescribeNothing {
     fn describe(&self, types: &mut Types);
 }

@@ -18,9 +18,9 @@ use crate::version::{ExpectedVersion, Version};
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct NewCommit {
-    /// Identifies the commit: the same id again is the same commit.
+    /// The id of the commit. Appending a commit with the same id again is a repetition.
     pub id: CommitId,
-    /// When it was decided, in whole milliseconds.
+    /// The time of the decision, in whole milliseconds.
     pub time: DateTime<Utc>,
     /// The metadata, such as who sent the command.
     pub metadata: Metadata,
@@ -73,11 +73,11 @@ impl NewCommit {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Commit {
-    /// Identifies the commit.
+    /// The id of the commit.
     pub id: CommitId,
     /// The version of the first event.
     pub first: Version,
-    /// When it was decided by the clock of its writer, in whole milliseconds.
+    /// The time of the decision by the writer's clock, in whole milliseconds.
     pub time: DateTime<Utc>,
     /// The metadata, such as who sent the command.
     pub metadata: Arc<Metadata>,
@@ -99,7 +99,7 @@ impl Commit {
         self
     }
 
-    /// Returns the size of the events in bytes: of their names and payloads.
+    /// Returns the size of the events in bytes, which is the length of their names and payloads.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.events.iter().map(|event| (event.name().len() + event.payload().len()) as u64).sum()
@@ -227,10 +227,10 @@ impl Append {
         self.commits().iter().map(|commit| commit.events.len() as u64).sum()
     }
 
-    /// Returns the version at which the last attempt tried to store the first event: for stores.
+    /// Returns the version at which the last attempt tried to store the first event. For use by stores.
     ///
-    /// With [`ExpectedVersion::Any`] and [`ExpectedVersion::StreamExists`], the version depends on the end of the stream,
-    /// so a repetition must know which one the last attempt targeted. Clones share it.
+    /// With [`ExpectedVersion::Any`] and [`ExpectedVersion::StreamExists`], the version depends on the end of the
+    /// stream, so a repetition must know the version that the last attempt targeted. Clones share it.
     #[must_use]
     pub fn tried_at(&self) -> Option<Version> {
         match self.tried.load(Ordering::SeqCst) {
@@ -280,7 +280,7 @@ impl Append {
         let last = version.plus(self.events());
         if last > Version::MAX {
             return Err(StoreError::invalid(format!(
-                "the stream `{}` would exceed version {}, the last that a stream can have",
+                "the stream `{}` would exceed version {}, the maximum version of a stream",
                 self.stream,
                 Version::MAX
             )));
@@ -356,7 +356,7 @@ pub struct Appended {
     pub last: Version,
     /// Whether the commits had been stored by an earlier attempt whose response was lost.
     pub repeated: bool,
-    /// What the append cost.
+    /// The cost of the append.
     pub cost: Cost,
 }
 

@@ -7,9 +7,10 @@ use crate::keys::has_control_characters;
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
-/// A unique value, which at most one stream holds at a time: an email address, an account number, or a user name.
+/// A unique value, such as an email address, an account number, or a user name. At most one stream holds a claim at a
+/// time.
 ///
-/// The value may be personal. `Debug` and errors show only the name of the claim.
+/// The value may be confidential. `Debug` and errors show only the name of the claim.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Claim {
     name: String,
@@ -17,22 +18,22 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// The maximum length of name and value together, in bytes.
+    /// The maximum total length of the name and the value, in bytes.
     pub const MAX_BYTES: usize = 1024;
 
-    /// Returns the claim `name` to `value`.
+    /// Creates the claim `name` on `value`.
     ///
     /// Values are compared byte by byte. Normalize them first: for example, an email address to lower case.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if one of the two is empty or has control characters, the name contains `#`, or
-    /// both together exceed [`Claim::MAX_BYTES`].
+    /// [`StoreError::Invalid`] if the name or the value is empty or contains control characters, if the name contains
+    /// `#`, or if the total length exceeds [`Claim::MAX_BYTES`].
     pub fn new(name: impl Into<String>, value: impl Into<String>) -> Result<Self, StoreError> {
         let (name, value) = (name.into(), value.into());
         if name.is_empty() || name.contains('#') {
             return Err(StoreError::invalid(format!(
-                "`{name}` cannot name a claim: a name is not empty and contains no `#`"
+                "`{name}` is not a valid claim name: it must not be empty or contain `#`"
             )));
         }
         if value.is_empty() {
@@ -46,14 +47,14 @@ impl Claim {
         let bytes = name.len() + value.len();
         if bytes > Self::MAX_BYTES {
             return Err(StoreError::invalid(format!(
-                "the claim `{name}` has {bytes} bytes, at most {} are possible: claim a digest of the value",
+                "the claim `{name}` has {bytes} bytes, the limit is {}: claim a digest of the value",
                 Self::MAX_BYTES
             )));
         }
         Ok(Self { name, value })
     }
 
-    /// Returns the name: the kind of value.
+    /// Returns the name, which is the kind of the value.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -113,7 +114,7 @@ impl ClaimChange {
     ///
     /// # Errors
     ///
-    /// [`Claimed`] if one stream of the write would take or release a claim that another one has just taken.
+    /// [`Claimed`] if a stream would take or release a claim that another stream of the same write has taken.
     pub fn net(changes: &[Self]) -> Result<Vec<NetChange<'_>>, Claimed> {
         let mut net: Vec<NetChange<'_>> = Vec::new();
         for change in changes {
@@ -139,9 +140,9 @@ impl ClaimChange {
 pub struct NetChange<'a> {
     /// The claim.
     pub claim: &'a Claim,
-    /// The only stream that may hold it before; it may also be free.
+    /// The only stream that may hold the claim before the write. The claim may also be free.
     pub before: &'a StreamId,
-    /// The stream that holds it afterwards; `None` if it is released.
+    /// The stream that holds the claim afterwards; `None` if it is released.
     pub after: Option<&'a StreamId>,
 }
 
@@ -152,9 +153,9 @@ pub struct NetChange<'a> {
 pub struct Claimed {
     /// The claim.
     pub claim: Claim,
-    /// The stream that holds it, if the store knows.
+    /// The stream that holds it, if known.
     pub holder: Option<StreamId>,
-    /// The stream that was to take or release it.
+    /// The stream whose write was rejected.
     pub wanted_by: StreamId,
 }
 
@@ -163,7 +164,7 @@ fn holder_name(holder: Option<&StreamId>) -> String {
 }
 
 impl Claimed {
-    /// Returns the error of the stream `wanted_by` about a `claim` of `holder`.
+    /// Creates the error for a write of the stream `wanted_by` and a `claim` that `holder` has.
     #[must_use]
     pub fn new(claim: Claim, holder: Option<StreamId>, wanted_by: StreamId) -> Self {
         Self { claim, holder, wanted_by }
@@ -176,7 +177,7 @@ impl Claimed {
 pub struct Holder {
     /// The stream; `None` if the claim is free.
     pub stream: Option<StreamId>,
-    /// What the read cost.
+    /// The cost of the read.
     pub cost: Cost,
 }
 

@@ -13,7 +13,7 @@ use crate::version::{ExpectedVersion, Version};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
-/// An error of a store. Its text never has payloads or metadata.
+/// An error of a store. Its text never contains payloads or metadata.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -61,15 +61,15 @@ pub enum StoreError {
     /// The feed cannot be read from a position.
     #[error(transparent)]
     Feed(Box<FeedError>),
-    /// The request was throttled, and nothing was written. A store returns [`Unavailable`](Self::Unavailable)
-    /// instead if an earlier attempt, such as one that its client retried, may have been carried out.
+    /// The request was throttled, and nothing was written. A store returns [`Unavailable`](Self::Unavailable) instead
+    /// if an earlier attempt, such as one of its client, may have been executed.
     #[error("the store is throttling requests")]
     Throttled(#[source] Cause),
-    /// The store did not respond, or its response could not be read. Whether a write was carried out is unknown:
-    /// an attempt may have been, even if the last one was refused.
+    /// The store did not respond, or its response could not be read. The outcome of a write is unknown: an attempt may
+    /// have been executed, even if the last one was refused.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
-    /// The table, the permissions, the credentials, or the clock are not as they must be.
+    /// The table, the permissions, the credentials, or the clock are not set up correctly.
     #[error("{reason}")]
     #[non_exhaustive]
     Setup {
@@ -100,7 +100,7 @@ impl StoreError {
         Unavailable { outcome_unknown: true, cause: cause.into() }.into()
     }
 
-    /// Returns an error about something that is too large.
+    /// Returns the error of data that exceeds a size limit.
     #[must_use]
     pub fn too_large(what: impl Into<String>, bytes: u64, limit: u64) -> Self {
         Self::TooLarge { what: what.into(), bytes, limit }
@@ -120,7 +120,7 @@ impl StoreError {
         Self::corrupt_item(format!("the stream `{stream}`"), reason)
     }
 
-    /// Returns an error about stored data beside the streams, such as a document.
+    /// Returns an error about stored data other than streams, such as a document.
     #[must_use]
     pub fn corrupt_item(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Corrupt { what: what.into(), reason: reason.into() }
@@ -138,16 +138,16 @@ impl StoreError {
         Self::Setup { reason: reason.into(), source }
     }
 
-    /// Returns whether repeating the very same request soon may succeed: it was throttled, or it had no readable
-    /// response. Always `true` if the outcome of a write is unknown, because the repetition resolves it.
+    /// Returns whether the identical request may succeed if it is repeated soon, because it was throttled or had no
+    /// readable response. Always `true` if the outcome of a write is unknown, because the repetition resolves it.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Throttled(_) | Self::Unavailable(_) | Self::DeadlineExceeded(_))
     }
 
-    /// Returns whether the condition may pass without a change to the data or to the code: throttling, an outage,
-    /// expired credentials, a missing permission or table. Consumers wait such conditions out, and never store them
-    /// as failures; `false` for errors about the data, stored or to be stored.
+    /// Returns whether the condition may pass without a change to the data or the code: throttling, an outage, expired
+    /// credentials, or a missing permission or table. Consumers wait until such a condition has passed, and never store
+    /// it as a failure. Returns `false` for errors about stored or rejected data.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -162,11 +162,11 @@ impl StoreError {
         }
     }
 
-    /// Returns whether a write that failed with this error may have been carried out, or may still be. Repeat the
-    /// very same write to find out: a commit is recognized by its id, a change of documents by its revision.
+    /// Returns whether a write that failed with this error may have been executed, or may still be. Repeat the
+    /// identical write to find out: a commit is recognized by its id, a change of documents by its revision.
     ///
-    /// If this returns `false`, the write was not carried out, and never will be. It is always `false` for the loads
-    /// of a [`Repository`](crate::Repository), which write nothing.
+    /// If this returns `false`, the write was not executed, and never will be. Always `false` for loads of a
+    /// [`Repository`](crate::Repository), which write nothing.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         match self {
@@ -176,7 +176,7 @@ impl StoreError {
         }
     }
 
-    /// Returns this error as that of a read, which has no outcome that could be unknown.
+    /// Converts this error to the error of a read, whose outcome cannot be unknown.
     pub(crate) fn of_read(mut self) -> Self {
         if let Self::Unavailable(unavailable) = &mut self {
             unavailable.outcome_unknown = false;
@@ -184,7 +184,7 @@ impl StoreError {
         self
     }
 
-    /// Returns this error of a read as that of a command that was carried out, whose outcome could not be read.
+    /// Converts this error of a read to the error of a command that was executed, but whose outcome could not be read.
     pub(crate) fn after_a_write(self) -> Self {
         match self {
             Self::DeadlineExceeded(exceeded) => DeadlineExceeded { outcome_unknown: true, ..exceeded }.into(),
@@ -214,7 +214,7 @@ impl From<InvalidStreamId> for StoreError {
 #[error("the store is unavailable")]
 #[non_exhaustive]
 pub struct Unavailable {
-    /// Whether a write may have been carried out.
+    /// Whether a write may have been executed.
     pub outcome_unknown: bool,
     #[source]
     cause: Cause,
@@ -227,9 +227,9 @@ pub struct Unavailable {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct DeadlineExceeded {
-    /// How long the command or the load could take.
+    /// The deadline of the command or the load.
     pub limit: Duration,
-    /// Whether a write may have been carried out: it was sent, and no response says what became of it.
+    /// Whether a write may have been executed: it was sent, but its outcome is unknown.
     pub outcome_unknown: bool,
     last: Option<Cause>,
 }
@@ -265,12 +265,12 @@ pub struct Conflict {
     pub stream: StreamId,
     /// The expected version.
     pub expected: ExpectedVersion,
-    /// A version that the stream has reached, if the store knows one. It may have changed since.
+    /// A version that the stream has reached, if known. The stream may have changed since.
     pub actual: Option<Version>,
     /// The winner of the race: all commits of the append right after the expected version, if the store knows them
     /// without another request. Empty if they must be read, for example because they are stored in parts.
     pub commits: Vec<Commit>,
-    /// What the attempt cost.
+    /// The cost of the attempt.
     pub cost: Cost,
 }
 
@@ -304,7 +304,7 @@ impl Conflict {
     }
 }
 
-/// Why a commit was not appended.
+/// The error of an append.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AppendError {
@@ -317,7 +317,7 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// Returns whether another writer came first.
+    /// Returns whether another writer was faster.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))
@@ -336,7 +336,7 @@ impl AppendError {
     }
 }
 
-/// Why a [`WriteSet`](crate::store::WriteSet) was not written: nothing of it was, unless the outcome is
+/// The error of writing a [`WriteSet`](crate::store::WriteSet). Nothing was written, unless the outcome is
 /// [unknown](StoreError::is_outcome_unknown).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -344,7 +344,7 @@ pub enum WriteError {
     /// A stream is not at the expected version.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// The idempotency key has a record already.
+    /// The idempotency key already has a record.
     #[error("the set was written before, under the same idempotency key")]
     AlreadyDone(IdempotencyRecord),
     /// Another stream holds a claim.

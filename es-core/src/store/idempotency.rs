@@ -1,4 +1,4 @@
-//! Idempotency keys: writes that take effect once, however often they are sent.
+//! Idempotency keys: repeated writes that take effect once.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// A key under which something is written once: for one stream, or for a transaction.
+/// An idempotency key of one stream or of a transaction. Repeated writes with the same key take effect once.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey {
     stream: Option<StreamId>,
@@ -22,17 +22,17 @@ impl IdempotencyKey {
     /// The maximum length of a key in bytes.
     pub const MAX_BYTES: usize = 512;
 
-    /// Returns the `key` of one stream, or of a transaction if there is no stream.
+    /// Creates the `key` of one stream, or of a transaction if `stream` is `None`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if it is empty, has more than [`MAX_BYTES`](Self::MAX_BYTES), or has control
+    /// [`StoreError::Invalid`] if the key is empty, has more than [`MAX_BYTES`](Self::MAX_BYTES), or contains control
     /// characters.
     pub fn new(stream: Option<StreamId>, key: impl Into<String>) -> Result<Self, StoreError> {
         let key = key.into();
         if key.is_empty() || key.len() > Self::MAX_BYTES {
             return Err(StoreError::invalid(format!(
-                "an idempotency key has 1 to {} bytes, this one has {}",
+                "an idempotency key must have 1 to {} bytes, but this one has {}",
                 Self::MAX_BYTES,
                 key.len()
             )));
@@ -69,20 +69,20 @@ impl fmt::Debug for IdempotencyKey {
 pub struct NewIdempotencyRecord {
     /// The key.
     pub key: IdempotencyKey,
-    /// Identifies the write, as the id of a commit does: the same id again is the same write.
+    /// The id of the write. Like the id of a commit, it identifies repetitions.
     pub id: Uuid,
-    /// The time of the write. Records that have expired by then are ignored.
+    /// The time of the write. Records that have expired at that time are ignored.
     pub now: DateTime<Utc>,
-    /// When the record expires.
+    /// The time at which the record expires.
     pub expires: DateTime<Utc>,
-    /// The events that the commands led to, for each of their streams.
+    /// The events of the commands, by stream.
     pub ranges: Vec<EventRange>,
-    /// Identifies the commands, if the caller has something that does: a key belongs to one command.
+    /// The fingerprint of the commands, if there is one: a key must not be reused for a different command.
     pub fingerprint: Option<String>,
 }
 
 impl NewIdempotencyRecord {
-    /// Returns a record under `key` that expires at `expires`, of a write that led to the events in `ranges`.
+    /// Creates a record under `key` that expires at `expires`, of a write of the events in `ranges`.
     #[must_use]
     pub fn new(
         key: IdempotencyKey,
@@ -94,7 +94,7 @@ impl NewIdempotencyRecord {
         Self { key, id, now, expires, ranges, fingerprint: None }
     }
 
-    /// Sets what identifies the commands.
+    /// Sets the fingerprint of the commands.
     #[must_use]
     pub fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
         self.fingerprint = fingerprint;
@@ -110,18 +110,18 @@ pub struct EventRange {
     pub stream: StreamId,
     /// The version of the first event.
     pub first: Version,
-    /// The version of the last event; the one before `first` if there are none.
+    /// The version of the last event, or the version before `first` if the range is empty.
     pub last: Version,
 }
 
 impl EventRange {
-    /// Returns the range of the events `first` to `last` of `stream`.
+    /// Creates the range of the events `first` to `last` of `stream`.
     #[must_use]
     pub fn new(stream: StreamId, first: Version, last: Version) -> Self {
         Self { stream, first, last }
     }
 
-    /// Returns whether there are no events.
+    /// Returns whether the range is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.last < self.first
@@ -132,31 +132,32 @@ impl EventRange {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct IdempotencyRecord {
-    /// Identifies the write.
+    /// The id of the write.
     pub id: Uuid,
-    /// The events that the commands led to, for each of their streams.
+    /// The events of the commands, by stream.
     pub ranges: Vec<EventRange>,
-    /// When the record expires.
+    /// The time at which the record expires.
     pub expires: DateTime<Utc>,
     /// The [fingerprint](NewIdempotencyRecord::fingerprint) of the commands.
     pub fingerprint: Option<String>,
 }
 
 impl IdempotencyRecord {
-    /// Returns the record of the write `id`.
+    /// Creates the record of the write `id`.
     #[must_use]
     pub fn new(id: Uuid, ranges: Vec<EventRange>, expires: DateTime<Utc>) -> Self {
         Self { id, ranges, expires, fingerprint: None }
     }
 
-    /// Sets what identifies the commands.
+    /// Sets the fingerprint of the commands.
     #[must_use]
     pub fn with_fingerprint(mut self, fingerprint: Option<String>) -> Self {
         self.fingerprint = fingerprint;
         self
     }
 
-    /// Returns whether the record may be of commands with this fingerprint: not if both have fingerprints that differ.
+    /// Returns whether the record may belong to commands with this fingerprint: `false` if both have fingerprints and
+    /// they differ.
     #[must_use]
     pub fn matches(&self, fingerprint: Option<&str>) -> bool {
         match (self.fingerprint.as_deref(), fingerprint) {
@@ -171,7 +172,7 @@ impl IdempotencyRecord {
         self.expires.timestamp() >= now.timestamp()
     }
 
-    /// Returns the range of events in `stream`, if the write was also about that stream.
+    /// Returns the range of events in `stream`, or `None` if the write did not include that stream.
     #[must_use]
     pub fn range_of(&self, stream: &StreamId) -> Option<&EventRange> {
         self.ranges.iter().find(|range| range.stream == *stream)
@@ -184,7 +185,7 @@ impl IdempotencyRecord {
 pub struct IdempotencyLookup {
     /// The record, even if it has expired.
     pub record: Option<IdempotencyRecord>,
-    /// What the look-up cost.
+    /// The cost of the look-up.
     pub cost: Cost,
 }
 

@@ -63,19 +63,19 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`AppendError::Conflict`] if the stream is not at the expected version; nothing was stored then. The conflict
-    /// should contain [the commits](Conflict::commits) that follow the expected version, so that a repository can decide
-    /// again without a read. [`AppendError::Store`] otherwise, also with [`StoreError::Corrupt`] if the first commit is
-    /// stored already, but with other events or other commits after it. After [`StoreError::Unavailable`], the outcome is
-    /// unknown, and repeating the append resolves it.
+    /// [`AppendError::Conflict`] if the stream is not at the expected version, in which case nothing was stored. The
+    /// conflict should contain [the commits](Conflict::commits) that follow the expected version, so that a repository
+    /// can decide again without a read. [`AppendError::Store`] otherwise, also with [`StoreError::Corrupt`] if the
+    /// first commit is stored already, but with other events or other commits after it. After
+    /// [`StoreError::Unavailable`], the outcome is unknown, and repeating the append resolves it.
     async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
 
-    /// Writes several commits, claims, an idempotency record, and additional writes as one: all of them, or none.
+    /// Writes several commits, claims, an idempotency record, and additional writes atomically.
     ///
     /// # Idempotency
     ///
-    /// As for [`append`](Self::append): writing the same [`WriteSet`] again succeeds if it is written already, which is
-    /// recognized by the ids of its commits and of its idempotency record.
+    /// As for [`append`](Self::append): writing the same [`WriteSet`] again succeeds if it is already written, which is
+    /// recognized by the ids of its commits and its idempotency record.
     ///
     /// # Errors
     ///
@@ -120,9 +120,9 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError`] if the end of the stream cannot be read.
     async fn head(&self, stream: &StreamId) -> Result<Head, StoreError>;
 
-    /// Stores `snapshot` beside the stream, unless there is one of the same or a later version.
+    /// Stores `snapshot` with the stream, unless the stream has a snapshot of the same or a later version.
     ///
-    /// A snapshot of exactly the version `replaces` is overwritten in any case, because it cannot be used.
+    /// A snapshot of exactly the version `replaces` is always overwritten, because it cannot be used.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 
     /// Runs `task` in the background.
     ///
-    /// A store without a runtime may run it to its end before it returns.
+    /// A store without a runtime may run it to completion before it returns.
     fn spawn(&self, task: BoxFuture<'static, ()>);
 }
 

@@ -22,7 +22,7 @@ pub struct Read {
 pub struct SnapshotRequest {
     /// The fingerprint that the snapshot must have.
     pub fingerprint: Fingerprint,
-    /// The expected maximum of commits that follow it: one request should return so many.
+    /// The expected maximum number of commits after the snapshot. One request should return as many.
     pub longest_tail: u32,
 }
 
@@ -33,7 +33,7 @@ impl Read {
         Self { stream, after: Version::NONE, until: None, snapshot: None, eventual: false }
     }
 
-    /// Reads only events after `version`, which must be the end of a commit, as the version of a loaded state is.
+    /// Reads only events after `version`, which must be the end of a commit, such as the version of a loaded state.
     #[must_use]
     pub fn after(mut self, version: Version) -> Self {
         self.after = version;
@@ -48,17 +48,17 @@ impl Read {
         self
     }
 
-    /// Starts from the snapshot of the stream if its checksum is correct, it has the given fingerprint, and the stream has
-    /// the commit that it was taken after: one that ends at its version and has its time. At most `longest_tail` commits
-    /// are expected to follow it.
+    /// Starts from the snapshot of the stream if its checksum is correct, its fingerprint matches, and the stream
+    /// contains the commit after which it was taken: a commit that ends at the version of the snapshot and has its
+    /// time. At most `longest_tail` commits are expected after the snapshot.
     #[must_use]
     pub fn from_snapshot(mut self, fingerprint: Fingerprint, longest_tail: u32) -> Self {
         self.snapshot = Some(SnapshotRequest { fingerprint, longest_tail });
         self
     }
 
-    /// Reads with eventual consistency if that is cheaper: the last commits may be missing, for callers whose conditional
-    /// write detects that. The versions are contiguous in any case.
+    /// Reads with eventual consistency if that is cheaper. The last commits may be missing, so use it only if a
+    /// conditional write detects that. The versions are always contiguous.
     #[must_use]
     pub fn eventually(mut self) -> Self {
         self.eventual = true;
@@ -89,8 +89,8 @@ impl Read {
         self.until
     }
 
-    /// Returns whether the read may start from a snapshot, and which one. A read that starts after a version, or ends
-    /// before the end of the stream, may not.
+    /// Returns the requested snapshot, or `None` if the read must not start from one, because it starts after a version
+    /// or ends before the end of the stream.
     #[must_use]
     pub fn snapshot(&self) -> Option<SnapshotRequest> {
         self.snapshot.filter(|_| self.after.is_none() && self.until.is_none())
@@ -107,7 +107,7 @@ pub struct Page {
     pub unusable_snapshot: Option<Version>,
     /// The commits, in order.
     pub commits: Vec<Commit>,
-    /// What the page cost.
+    /// The cost of the page.
     pub cost: Cost,
 }
 
@@ -125,7 +125,7 @@ impl Page {
 pub struct Head {
     /// The version of the last event; [`Version::NONE`] if there is none.
     pub version: Version,
-    /// What the read cost.
+    /// The cost of the read.
     pub cost: Cost,
 }
 
@@ -147,7 +147,7 @@ pub struct Contiguity {
 }
 
 impl Contiguity {
-    /// Starts after `version`: [`Version::NONE`] for the whole stream.
+    /// Creates a check that starts after `version`, which is [`Version::NONE`] for the whole stream.
     #[must_use]
     pub fn after(stream: StreamId, version: Version) -> Self {
         Self { stream, last: version }
@@ -163,7 +163,7 @@ impl Contiguity {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if it has no events, or does not start right after the last one.
+    /// [`StoreError::Corrupt`] if it has no events, or does not start directly after the previous commit.
     pub fn check(&mut self, commit: &Commit) -> Result<(), StoreError> {
         if commit.events.is_empty() {
             return Err(StoreError::corrupt(
@@ -175,7 +175,7 @@ impl Contiguity {
             return Err(StoreError::corrupt(
                 &self.stream,
                 format!(
-                    "after version {} comes a commit with the versions {} to {}, so events are missing or stored twice",
+                    "after version {}, the next commit has the versions {} to {}: events are missing or stored twice",
                     self.last,
                     commit.first,
                     commit.last()

@@ -1,4 +1,4 @@
-//! Writing several streams as one, together with claims, an idempotency key, and additional writes.
+//! Atomic writes of several streams, claims, an idempotency record, and additional writes.
 //!
 //! The limits are those of DynamoDB
 //! ([quotas](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)). Every store enforces
@@ -26,7 +26,7 @@ pub const MAX_WRITE_BYTES: u64 = 4 * 1024 * 1024;
 /// key, and additional write is one item.
 pub const MAX_WRITE_ITEMS: usize = 100;
 
-/// Writes that a store carries out as one: all of them, or none.
+/// Writes that a store executes atomically: all of them, or none.
 ///
 /// ```
 /// use es_core::store::{Append, NewCommit, WriteSet};
@@ -77,7 +77,7 @@ impl WriteSet {
         self
     }
 
-    /// Makes the set idempotent: it is written only if its key has no record, and leaves this one.
+    /// Makes the set idempotent: it is written only if its key has no record, and it writes this record.
     #[must_use]
     pub fn idempotent(mut self, record: NewIdempotencyRecord) -> Self {
         self.idempotency = Some(record);
@@ -121,7 +121,7 @@ impl WriteSet {
         &self.additional
     }
 
-    /// Checks the set, and returns the versions that its commits will have, at no cost yet.
+    /// Checks the set, and returns the versions that its commits will have, with a cost of zero.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl WriteSet {
         for (index, stream) in streams.iter().enumerate() {
             if streams[..index].contains(stream) {
                 return Err(StoreError::invalid(format!(
-                    "the stream `{stream}` is twice in one write: put all its events into one commit"
+                    "the stream `{stream}` appears twice in one write: put all its events into one commit"
                 )));
             }
         }
@@ -160,7 +160,7 @@ impl WriteSet {
 }
 
 impl Append {
-    /// Returns the version after which the commit belongs, if the request determines it.
+    /// Returns the version after which the commit is appended, if the request determines it.
     ///
     /// # Errors
     ///
@@ -177,20 +177,20 @@ impl Append {
     }
 }
 
-/// A set that is written.
+/// The result of writing a set.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Written {
     /// The versions of the commits, in the order of the appends.
     pub appended: Vec<Appended>,
-    /// Whether the set had been written by an earlier attempt whose response was lost.
+    /// Whether an earlier attempt, whose response was lost, has written the set.
     pub repeated: bool,
-    /// What the write cost.
+    /// The cost of the write.
     pub cost: Cost,
 }
 
 impl Written {
-    /// Sets what the write cost.
+    /// Sets the cost of the write.
     #[must_use]
     pub fn at_cost(mut self, cost: Cost) -> Self {
         self.cost = cost;
@@ -206,7 +206,7 @@ impl Written {
     }
 }
 
-/// A write of the application that is carried out together with events, or with changes of documents.
+/// A write of the application in the transaction that writes events or changes documents.
 ///
 /// Every store that keeps documents supports a [`DocumentCondition`](crate::documents::DocumentCondition).
 /// A DynamoDB store supports these types of `aws_sdk_dynamodb::types`: `Put`, `Update`, `Delete`, `ConditionCheck`, and

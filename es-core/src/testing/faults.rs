@@ -11,17 +11,17 @@ use std::time::Duration;
 pub enum Fault {
     /// The request never arrives. The caller gets an `Unavailable` error.
     RequestLost,
-    /// The request is carried out, but its response is lost. The caller gets an `Unavailable` error.
+    /// The request is executed, but its response is lost. The caller gets an `Unavailable` error.
     AnswerLost,
     /// The request is throttled.
     Throttled,
     /// The request is rejected without effect, for a reason other than throttling or an outage, such as expired
     /// credentials. The number, from 0 to 1, selects the reason.
     Refused(f64),
-    /// An unreadable or truncated response arrives, and the caller gets an `Unavailable` error. The number, from 0
-    /// to 1, selects the response, and whether the request is carried out first.
+    /// An unreadable or truncated response arrives, and the caller gets an `Unavailable` error. The number, from 0 to
+    /// 1, selects the response, and whether the request is executed first.
     AnswerUnreadable(f64),
-    /// The request is carried out but never answered: the caller waits until its own timeout.
+    /// The request is executed but never answered: the caller waits until its own timeout.
     Stalled,
     /// The store fails with an internal error, without effect.
     InternalError,
@@ -95,7 +95,7 @@ impl Faults {
         self
     }
 
-    /// Sets the rate, from 0 to 1, of requests that are carried out but whose response is lost (default: 0).
+    /// Sets the rate, from 0 to 1, of requests that are executed but whose response is lost (default: 0).
     #[must_use]
     pub fn lost_answers(mut self, rate: f64) -> Self {
         self.rates.answers_lost = rate;
@@ -117,16 +117,16 @@ impl Faults {
         self
     }
 
-    /// Sets the rate, from 0 to 1, of unreadable responses: empty, truncated, or from something else, such as a
-    /// gateway (default: 0).
+    /// Sets the rate, from 0 to 1, of unreadable responses: empty, truncated, or from another source, such as a gateway
+    /// (default: 0).
     #[must_use]
     pub fn unreadable_answers(mut self, rate: f64) -> Self {
         self.rates.answers_unreadable = rate;
         self
     }
 
-    /// Sets the rate, from 0 to 1, of requests that are carried out but never answered (default: 0). The client
-    /// needs timeouts.
+    /// Sets the rate, from 0 to 1, of requests that are executed but never answered (default: 0). The client needs
+    /// timeouts.
     #[must_use]
     pub fn stalls(mut self, rate: f64) -> Self {
         self.rates.stalled = rate;
@@ -169,8 +169,8 @@ impl Faults {
         self
     }
 
-    /// Simulates a crash: all requests after the first `requests` fail. Whether the last of these is carried out
-    /// is random.
+    /// Simulates a crash: the request with the number `requests` (from 1) and all later requests fail. Whether the
+    /// first of them is executed is random.
     #[must_use]
     pub fn crash_after(mut self, requests: u64) -> Self {
         self.rates.crash_after = Some(requests);

@@ -45,7 +45,7 @@ impl<S: EventStore> FaultyStore<S> {
         Self { store, faults }
     }
 
-    /// Carries out a request with the next planned fault.
+    /// Executes a request with the next planned fault.
     async fn request<T, E: From<StoreError>>(
         &self,
         carry_out: impl AsyncFnOnce() -> Result<T, E>,
@@ -53,7 +53,7 @@ impl<S: EventStore> FaultyStore<S> {
         self.request_with(self.faults.next(), carry_out).await
     }
 
-    /// Carries out a transaction with the next planned fault.
+    /// Executes a transaction with the next planned fault.
     async fn transaction<T, E: From<StoreError>>(
         &self,
         carry_out: impl AsyncFnOnce() -> Result<T, E>,
@@ -65,7 +65,7 @@ impl<S: EventStore> FaultyStore<S> {
         self.request_with(fault, carry_out).await
     }
 
-    /// Carries out a request with a fault.
+    /// Executes a request with a fault.
     async fn request_with<T, E: From<StoreError>>(
         &self,
         fault: Option<Fault>,
@@ -86,7 +86,7 @@ impl<S: EventStore> FaultyStore<S> {
             Some(Fault::AnswerUnreadable(which)) if which < 0.5 => {
                 Err(StoreError::unavailable("injected unreadable response").into())
             }
-            // A real store ends such a request by its timeouts.
+            // In a real store, the client's timeout ends such a request.
             Some(Fault::AnswerLost | Fault::AnswerUnreadable(_) | Fault::Stalled) => {
                 let _ = carry_out().await;
                 Err(StoreError::unavailable("injected loss of the response").into())

@@ -1,5 +1,5 @@
-//! Test support: scenarios for handlers, transactions, projections, and processes; laws for aggregates; a lock for stored
-//! schemas; and stores that inject faults.
+//! Test support: scenarios for handlers, transactions, projections, and processes; laws for aggregates; a schema lock;
+//! and stores that inject faults.
 //!
 //! Requires the feature `testing`, and [`check_laws`] the feature `proptest`.
 

@@ -128,7 +128,7 @@ impl<P: Projection> Projected<P> {
         self
     }
 
-    /// Returns the row with the key `key` of one of the projection's read models is exactly this one.
+    /// Expects that the row with the key `key` in one of the projection's read models equals `expected`.
     ///
     /// # Panics
     ///

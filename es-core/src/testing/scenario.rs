@@ -60,7 +60,7 @@ use crate::version::Version;
 ///     .when(Withdraw { cents: 3 })
 ///     .then_error(Overdrawn { balance: 2 });
 ///
-/// // By earlier commands instead of events.
+/// // Earlier commands instead of events.
 /// given::<Account>(Events::none()).after(Deposit { cents: 5 }).when(Withdraw { cents: 0 }).then_nothing();
 /// ```
 ///
@@ -144,7 +144,7 @@ impl<A: Aggregate> Given<A> {
         &self.stage.state
     }
 
-    /// The command to test.
+    /// Handles a command, and returns its result for the assertions.
     #[must_use = "nothing is tested without `then`"]
     pub fn when<C>(self, command: C) -> Then<A, C::Error>
     where
@@ -153,7 +153,7 @@ impl<A: Aggregate> Given<A> {
         self.when_decided(|state, context| command.handled_by(state, context))
     }
 
-    /// A decision to test that is made in a closure.
+    /// Tests a decision that a closure makes.
     #[must_use = "nothing is tested without `then`"]
     pub fn when_decided<E>(self, decide: impl FnOnce(&A, &Context<A>) -> Result<Events<A>, E>) -> Then<A, E> {
         let result = decide(&self.stage.state, &self.stage.context());
@@ -161,7 +161,7 @@ impl<A: Aggregate> Given<A> {
     }
 }
 
-/// What a command led to: made by [`Given::when`].
+/// The result of a tested command, returned by [`Given::when`].
 #[must_use = "nothing is tested without `then`"]
 pub struct Then<A: Aggregate, E> {
     stage: Stage<A>,
@@ -270,16 +270,16 @@ impl<A: Aggregate> AfterCommand<A> {
     #[track_caller]
     fn new(mut stage: Stage<A>, events: Events<A>) -> Self {
         if let Err(reason) = stage.record(&events) {
-            panic!("the command led to an event that cannot be recorded: {reason}");
+            panic!("the command returned an event that cannot be recorded: {reason}");
         }
         Self { stage }
     }
 
-    /// Exactly this state.
+    /// Expects exactly this state.
     ///
     /// # Panics
     ///
-    /// When it is another one; the message shows the difference.
+    /// Panics if the state differs. The message shows the difference.
     #[track_caller]
     #[allow(clippy::needless_pass_by_value)] // reads better at the call site
     pub fn then_state(self, expected: A) -> Self
@@ -301,7 +301,7 @@ impl<A: Aggregate> AfterCommand<A> {
         &self.stage.state
     }
 
-    /// The next command to test, on what the one before led to.
+    /// Handles another command on the resulting state, and returns its result for the assertions.
     #[must_use = "nothing is tested without `then`"]
     pub fn when<C>(self, command: C) -> Then<A, C::Error>
     where

@@ -1,4 +1,4 @@
-//! Scenarios for transactions: given events of several aggregates, when they change together, then events follow.
+//! Scenarios for transactions: given events of several aggregates, when a transaction is executed, then events follow.
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -103,7 +103,7 @@ impl Transacting {
         let (stream, events) = (stream::<A>(&id), events.into());
         let version = self.given.entry(stream.clone()).or_insert(Version::NONE);
         *version = version.plus(events.as_slice().len() as u64);
-        // Not those of the transaction's commits, which would be taken for repetitions.
+        // Commit ids must not equal those of the transaction, whose commits would be treated as repetitions.
         at_once(commit_given(&self.store, &RandomIds, self.time.now(), stream, &events));
         self
     }
@@ -242,8 +242,8 @@ impl Transacted {
         }
     }
 
-    /// Expects that the transaction failed or was rejected, with an error that contains `expected`, such as a claim that
-    /// is held by another aggregate.
+    /// Expects that the transaction failed or was rejected, with an error that contains `expected`, for example because
+    /// another aggregate holds a claim.
     ///
     /// # Panics
     ///

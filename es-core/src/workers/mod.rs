@@ -1,7 +1,7 @@
-//! Workers: projectors, indexers, and other tasks beside the commands, supervised as one.
+//! Workers: projectors, indexers, and other background tasks, and their supervision.
 //!
-//! A [`Worker`] runs until it is told to stop. [`Projector`] is one, for projections, processes, and publishers, and so
-//! is the `Indexer` of `es-dynamo`. [`Workers`] (feature `tokio`) runs any number of them.
+//! A [`Worker`] runs until it is told to stop. A [`Projector`], which runs a projection, a process, or a publisher, is
+//! a worker, and so is the `Indexer` of `es-dynamo`. [`Workers`] (feature `tokio`) runs any number of workers.
 
 #[cfg(feature = "tokio")]
 mod running;
@@ -67,19 +67,19 @@ pub trait Worker: fmt::Debug + Send + Sync + 'static {
         StopOrder::First
     }
 
-    /// Runs until [`shutdown`](Self::shutdown) is called, also if that happened before. Dropping the future must be
-    /// safe, like a crash of the process. After an error or a panic, it is called again.
+    /// Runs until [`shutdown`](Self::shutdown) is called. Returns at once if it was called earlier. Dropping the future
+    /// must be as safe as a crash of the process. After an error or a panic, `run` is called again.
     ///
     /// # Errors
     ///
-    /// Any error that ends the worker. Errors that it can wait out should be handled inside.
+    /// Any error that ends the worker. A worker should retry transient errors instead of returning them.
     async fn run(&self) -> Result<(), BoxError>;
 
-    /// Asks the worker to finish its current work and return from [`run`](Self::run).
+    /// Tells the worker to finish its current work and return from [`run`](Self::run).
     fn shutdown(&self);
 }
 
-/// When a worker is stopped.
+/// The order in which workers are stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StopOrder {

@@ -26,7 +26,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 /// The part of the shutdown timeout that consumers may use.
 const CONSUMERS_SHARE: f64 = 0.8;
 
-/// How long to wait for tasks that were aborted. One that blocks its thread does not end.
+/// The time to wait for aborted tasks. A task that blocks its thread does not end.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs indexers, projections, processes, and publishers: restarts those that fail, reports their health, and stops them
@@ -46,18 +46,18 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// # Failures
 ///
-/// A worker whose [`run`](Worker::run) returns an error or panics is restarted with exponential backoff and jitter, and
-/// without an end: see [`restart`](Self::restart). Each failure is logged at `ERROR`; if it recurs, once a minute.
-/// Projectors and indexers wait out transient errors of the store themselves, so that a failure is a condition that
-/// requires attention, such as damaged data. A worker that returns without an error was shut down by the application, and
-/// is not restarted.
+/// A worker whose [`run`](Worker::run) returns an error or panics is restarted indefinitely, with exponential backoff
+/// and jitter: see [`restart`](Self::restart). Each failure is logged at `ERROR`; a recurring failure is logged once a
+/// minute. Projectors and indexers retry transient errors of the store, so a failure requires attention, for example
+/// because data is damaged. A worker that returns without an error was shut down by the application, and is not
+/// restarted.
 ///
 /// # Shutdown
 ///
 /// 1. The consumers of the feed stop together: projections, processes, and publishers finish their current events, and
 ///    write their checkpoints. They have four fifths of the [timeout](Self::shutdown_timeout).
-/// 2. Indexers stop, and repositories are [flushed](Self::flush) at the same time. Indexers have worked until here, so
-///    that what processes have recorded is in the feed.
+/// 2. Indexers stop, and repositories are [flushed](Self::flush) at the same time. Indexers stop last so that the
+///    events of processes are still added to the feed.
 ///
 /// A worker that does not stop in time is aborted, and the error names it. This has the effect of a crash, and is safe:
 /// nothing acknowledged is lost, and another worker takes over when its lease expires.
@@ -98,16 +98,15 @@ impl Workers {
         self
     }
 
-    /// Sets the delays before a failed worker is restarted (default: from 1 s to 60 s, of which a random part of up to one
-    /// half is left out). They start again from the first once a worker has run for ten seconds. The number of attempts
-    /// of the policy is ignored.
+    /// Sets the delays before a failed worker is restarted (default: 1 s to 60 s, with equal jitter). They are reset
+    /// once a worker has run for ten seconds. The policy's number of attempts is ignored.
     pub fn restart(mut self, delays: RetryPolicy) -> Self {
         self.restart = delays;
         self
     }
 
-    /// Sets how long a shutdown may take in all (default: 25 s). Choose less than what the platform grants between SIGTERM
-    /// and SIGKILL.
+    /// Sets the total time that a shutdown may take (default: 25 s). Choose a shorter time than the platform grants
+    /// between SIGTERM and SIGKILL.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = timeout;
         self
@@ -162,7 +161,7 @@ impl fmt::Debug for Workers {
     }
 }
 
-/// Workers that were started by [`Workers::spawn`]. When dropped, they are aborted, which is safe, like a crash.
+/// Running workers, returned by [`Workers::spawn`]. Dropping it aborts the workers, which is as safe as a crash.
 #[must_use = "dropping it aborts the workers"]
 pub struct RunningWorkers {
     entries: Arc<[Entry]>,
@@ -176,7 +175,7 @@ pub struct RunningWorkers {
 #[derive(Default)]
 struct Group {
     stop: watch::Sender<bool>,
-    /// The places of the workers among all.
+    /// The indexes of the workers in the set.
     numbers: Vec<usize>,
     tasks: JoinSet<(usize, Result<(), BoxError>)>,
 }
@@ -241,7 +240,7 @@ impl fmt::Debug for RunningWorkers {
 }
 
 impl Group {
-    /// Stops the workers, and aborts those that still run at `deadline`. Returns what went wrong.
+    /// Stops the workers, and aborts those that still run at `deadline`. Returns the problems.
     async fn stop(&mut self, entries: &[Entry], deadline: Instant) -> Vec<String> {
         let mut problems = Vec::new();
         self.stop.send_replace(true);
@@ -279,7 +278,7 @@ pub enum ShutdownError {
     /// A second signal was received while the workers were stopping. They were aborted.
     #[error("a second signal was received before all workers had stopped; the others were aborted")]
     Interrupted,
-    /// Not everything has stopped as it should.
+    /// A worker or a repository did not stop cleanly.
     #[error("the shutdown within {timeout:?} was incomplete: {}", problems.join("; "))]
     #[non_exhaustive]
     Incomplete {

@@ -1,8 +1,8 @@
-//! Signals that ask the process to end.
+//! Signals that request termination.
 
 use std::io;
 
-/// The signals that ask the process to end: SIGTERM, which service managers and container platforms send, and SIGINT
+/// The signals that request termination: SIGTERM, which service managers and container platforms send, and SIGINT
 /// (Ctrl-C).
 pub(super) struct Signals {
     #[cfg(unix)]
@@ -14,7 +14,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Installs the handlers: from now on, the signals no longer end the process.
+    /// Installs the handlers. Afterwards, the signals no longer terminate the process.
     #[cfg(unix)]
     pub(super) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
@@ -41,8 +41,8 @@ impl Signals {
     }
 }
 
-/// Returns a future that completes when the process receives SIGTERM or SIGINT (Ctrl-C). From this call on, these signals
-/// no longer end the process.
+/// Returns a future that completes when the process receives SIGTERM or SIGINT (Ctrl-C). After this call, these signals
+/// no longer terminate the process.
 ///
 /// Use it for a server that must stop before the workers do:
 ///

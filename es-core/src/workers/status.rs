@@ -12,15 +12,15 @@ use serde::Serialize;
 pub struct WorkerStatus {
     /// The name of the worker.
     pub name: String,
-    /// Whether it runs.
+    /// The state of the worker.
     pub state: WorkerState,
-    /// How often it has failed or panicked.
+    /// The number of failures and panics.
     pub failures: u64,
     /// The last error, with its sources.
     pub last_error: Option<String>,
 }
 
-/// Whether a worker runs.
+/// The state of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(crate = "crate::serde", tag = "state", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -28,10 +28,10 @@ pub enum WorkerState {
     /// The worker runs.
     #[non_exhaustive]
     Running {
-        /// When it was started, or restarted after its last failure.
+        /// The time at which it was started, or restarted after its last failure.
         since: DateTime<Utc>,
     },
-    /// The worker has failed, and has not run for ten seconds since.
+    /// The worker has failed, and has not yet run for ten seconds since.
     #[non_exhaustive]
     Restarting {
         /// The time of the first failure since it last ran for ten seconds.

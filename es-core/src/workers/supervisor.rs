@@ -1,4 +1,4 @@
-//! The supervision of one worker: restarts after failures, and its end.
+//! The supervision of one worker: restarts after failures, and shutdown.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -18,16 +18,16 @@ use crate::projection::BoxError;
 use crate::projection::guard::{caught, panicked};
 use crate::repository::RetryPolicy;
 
-/// How long a worker must run after a failure to count as recovered.
+/// The time that a worker must run after a failure to count as recovered.
 pub(super) const RECOVERY: Duration = Duration::from_secs(10);
 
-/// How often a failure is logged again if the worker keeps failing with the same error.
+/// The interval at which a recurring error is logged again.
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// Runs one worker until it is stopped.
 pub(super) struct Supervisor {
     pub(super) worker: Arc<dyn Worker>,
-    /// The place of the worker among all.
+    /// The index of the worker in the set.
     pub(super) number: usize,
     pub(super) workers: Arc<[Entry]>,
     pub(super) restart: RetryPolicy,
@@ -38,15 +38,15 @@ pub(super) struct Supervisor {
 struct Outage {
     since: DateTime<Utc>,
     attempts: u32,
-    /// The error that was logged last, and when.
+    /// The last logged error, and its time.
     logged: Option<(String, Instant)>,
 }
 
-/// How a run of the worker has ended.
+/// The end of a run of the worker.
 enum Ended {
-    /// Without being asked to.
+    /// The worker returned although it was not told to stop.
     Early(Result<(), BoxError>),
-    /// After it was asked to.
+    /// The worker returned after it was told to stop.
     Stopped(Result<(), BoxError>),
 }
 
@@ -55,7 +55,7 @@ impl Supervisor {
         &self.workers[self.number]
     }
 
-    /// Runs the worker. Returns the error with which it has ended when it was stopped.
+    /// Runs the worker until it is stopped. Returns the error of its last run, if it failed while stopping.
     pub(super) async fn supervise(mut self) -> Result<(), BoxError> {
         let outcome = self.run_until_stopped().await;
         if let Err(error) = &outcome {

@@ -1,4 +1,4 @@
-//! Documents beside the events. Each is one item.
+//! Documents, each stored as one item.
 
 mod change;
 

@@ -17,7 +17,7 @@ use super::storage::Storage;
 
 /// Sends requests of the SDK to an engine.
 ///
-/// As over a network, a request that was sent is executed even if the caller no longer waits for the response.
+/// As with a network, a request is executed once it has been sent, even if the caller stops waiting for the response.
 #[derive(Clone)]
 pub struct Connector {
     storage: Arc<Storage>,

@@ -1,8 +1,8 @@
 //! An embedded DynamoDB engine, which needs no network.
 //!
 //! The engine is [dynoxide](https://docs.rs/dynoxide-rs), on SQLite. Requests go through the SDK as on AWS, including
-//! retries; only sending them is a function call. The engine is intended for development and tests. Unlike a table on AWS,
-//! it does not limit throughput.
+//! retries. Only the HTTP request is replaced by a function call. The engine is intended for development and tests.
+//! Unlike a table on AWS, it does not limit throughput.
 //!
 //! A table has an outbox instead of a stream: each commit is added in the transaction that stores it, and an
 //! [`Indexer`](crate::Indexer) removes it once it is in the feed. The cost of a command does not depend on the number of
@@ -79,8 +79,8 @@ impl Engine {
         Client::from_conf(self.config_through(SharedHttpConnector::new(self.connector())).build())
     }
 
-    /// Returns the settings of a client of this engine whose requests go through `connector`. It forwards them to
-    /// [`connector`](Self::connector), and may count, delay, or drop them.
+    /// Returns the settings of a client of this engine that sends its requests through `connector`. That connector
+    /// forwards them to the engine's [`connector`](Self::connector), and may count, delay, or drop them.
     ///
     /// Each client has a separate retry budget. By default, the SDK shares one budget between all clients of a process, so
     /// that a test with many faults would use up the retries of concurrent tests.

@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use super::failure::{Failure, open_error};
 use super::tokens::Tokens;
 
-/// How long the outbox waits for a lock of another process before it fails with a transient error.
+/// The maximum time that the outbox waits for a lock of another process before it fails with a transient error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The page size of a database in memory, in bytes.
@@ -57,7 +57,7 @@ impl Storage {
         let Some(text) = path.to_str() else {
             return Err(StoreError::invalid(format!("the path {} is not UTF-8", path.display())));
         };
-        // SQLite takes a name that starts with `file:` for a URI, and an empty one for a temporary database.
+        // SQLite interprets a name that starts with `file:` as a URI, and an empty name as a temporary database.
         let name = match path.is_relative() {
             true => format!("./{text}"),
             false => text.to_owned(),
@@ -69,7 +69,7 @@ impl Storage {
     fn open(name: &str, page_size: Option<u32>) -> Result<Self, DynoxideError> {
         let outbox = Connection::open(name)?;
         if let Some(bytes) = page_size {
-            // It cannot be changed once the engine has created its tables.
+            // The page size cannot be changed after the engine has created its tables.
             outbox.pragma_update(None, "page_size", bytes)?;
         }
         let database = Database::new(name)?;

@@ -1,7 +1,7 @@
 //! Idempotency of transactions by their `ClientRequestToken`.
 //!
-//! The engine has this too, but it visits every token of the last ten minutes in each transaction, so a transaction
-//! becomes slower the more of them there are. Here, a transaction costs the same however many came before it.
+//! The engine also has this feature, but each transaction visits every token of the last ten minutes, so transactions
+//! become slower the more there are. Here, the cost of a transaction does not depend on the number of earlier ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,13 +11,14 @@ use dynoxide::actions::transact_write_items::{
     TransactWriteItem, TransactWriteItemsRequest as Request, TransactWriteItemsResponse as Response,
 };
 
-/// How many transactions are remembered. DynamoDB remembers those of the last ten minutes; a retry comes much earlier.
+/// The number of remembered transactions. DynamoDB remembers the transactions of the last ten minutes; retries occur
+/// much earlier.
 const CAPACITY: usize = 50_000;
 
-/// The longest token that the engine accepts.
+/// The maximum length of a token that the engine accepts.
 const MAX_TOKEN_LEN: usize = 36;
 
-/// The transactions that were carried out last.
+/// The most recent transactions.
 #[derive(Default)]
 pub(crate) struct Tokens {
     outcomes: HashMap<String, Outcome>,
@@ -33,14 +34,14 @@ struct Outcome {
 impl Tokens {
     /// Returns the response to an earlier transaction with the token of `request`, or executes the transaction.
     ///
-    /// A transaction that fails is not remembered. A repeated one reports the capacity units of the first, while
-    /// DynamoDB reports those of reading its items.
+    /// A failed transaction is not remembered. A repeated transaction reports the capacity units of the first
+    /// execution, whereas DynamoDB reports the units of reading its items.
     pub(crate) fn transact(
         &mut self,
         mut request: Request,
         execute: impl FnOnce(Request) -> Result<Response, DynoxideError>,
     ) -> Result<Response, DynoxideError> {
-        // The engine rejects a token of another length.
+        // The engine rejects tokens of other lengths.
         let is_valid = |token: &mut String| (1..=MAX_TOKEN_LEN).contains(&token.len());
         let Some(token) = request.client_request_token.take_if(is_valid) else {
             return execute(request);

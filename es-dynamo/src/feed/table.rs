@@ -18,7 +18,7 @@ use super::log::storage::{PageQuery, Pages, PutPage, Storage};
 use super::log::summary::Manifest;
 use crate::table::{ConditionFailed, Item, ItemPage, Written, key, names};
 
-/// How many slices are verified concurrently.
+/// The number of slices that are verified concurrently.
 const SLICES_AT_ONCE: usize = 16;
 
 #[async_trait]

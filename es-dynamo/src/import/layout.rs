@@ -100,8 +100,8 @@ fn json(item: &mut Item, name: &str) -> Result<String, Cause> {
     .ok_or_else(|| format!("the attribute `{name}` is missing, or not UTF-8 in a binary value").into())
 }
 
-/// An event from the table of another library, which [`Import::convert`](super::Import::convert) converts to the form in
-/// which it is stored.
+/// An event from the table of another library. [`Import::convert`](super::Import::convert) can change it before it is
+/// stored.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ForeignEvent {

@@ -30,14 +30,14 @@ type Convert = dyn Fn(&mut ForeignEvent) -> Result<(), Cause> + Send + Sync;
 
 /// Copies all events from a table of another library.
 ///
-/// It can be run again after a failure, or to copy newer events: it then compares the existing events of the target with
-/// the table, one by one, and continues after the last one. The ids of commits are derived from the stream and the version,
-/// so that no event is stored twice.
+/// You can run it again after a failure, or to copy newer events. It then compares the existing events of the target
+/// with the table, one by one, and continues after the last one. The ids of commits are derived from the stream and the
+/// version, so that no event is stored twice.
 ///
 /// The client needs the permissions `dynamodb:Scan` and `dynamodb:Query` on the other table.
 ///
 /// Up to 25 consecutive events with equal times and metadata become one commit. Times are preserved, except that a time
-/// before that of the previous commit is replaced by it.
+/// before that of the previous commit is replaced by the time of that commit.
 ///
 /// ```
 /// # use es_core::MemoryStore;
@@ -107,7 +107,7 @@ impl Import {
         self
     }
 
-    /// Copies the events that `target` does not have yet.
+    /// Copies the events that are missing in `target`.
     ///
     /// # Errors
     ///

@@ -302,17 +302,17 @@ where
     }
 }
 
-/// Returns the error for a single record that Kinesis refused, because of throttling or an internal failure.
+/// Returns the error of a single record that Kinesis rejected because of throttling or an internal failure.
 pub(crate) fn refused(code: Option<&str>, message: Option<&str>) -> PublishError {
     let code = code.unwrap_or("the response has neither an error nor a sequence number");
     PublishError::transient(message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}")))
 }
 
-/// How long the sequence number of a record is needed. Sequence numbers increase with the time between requests, but AWS
-/// does not specify after what time they do so reliably.
+/// How long the sequence number of a record is kept. Sequence numbers increase with the time between requests, but AWS
+/// does not specify the minimum time between two requests for which this is guaranteed.
 const RECENTLY: Duration = Duration::from_secs(10);
 
-/// The number of streams from which outdated entries are removed.
+/// The number of entries above which outdated entries are removed.
 const MANY: usize = 10_000;
 
 /// The sequence numbers of the last records of streams.
@@ -334,7 +334,7 @@ impl Recent {
             last.retain(|_, (_, at)| at.elapsed() < RECENTLY);
         }
         if last.len() >= 10 * MANY {
-            // The order of a few records is given up to bound the memory.
+            // Limits memory use. The order of a few records may be lost.
             last.clear();
         }
         last.insert(stream.clone(), (number.to_owned(), Instant::now()));

@@ -16,10 +16,10 @@ use tokio::time::Instant;
 use super::retry::Backoff;
 use super::{Table, names, required, translate};
 
-/// How long to wait for a new table, and for its backups. AWS takes seconds.
+/// The maximum time to wait for a new table and for its backups. AWS usually takes a few seconds.
 const MAX_WAIT: Duration = Duration::from_secs(120);
 
-/// How a table is created.
+/// Options for the creation of a table.
 ///
 /// By default, the table is on demand, and AWS protects it: point-in-time recovery and deletion protection are on.
 ///
@@ -38,12 +38,12 @@ pub struct TableOptions {
 }
 
 impl TableOptions {
-    /// On-demand capacity, billed per request.
+    /// Returns options for on-demand capacity, which is billed per request.
     pub const fn on_demand() -> Self {
         Self { provisioned: None, point_in_time_recovery: true, deletion_protection: true }
     }
 
-    /// Provisioned capacity, in read and write capacity units per second.
+    /// Returns options for provisioned capacity, in read and write capacity units per second.
     pub const fn provisioned(read_units: u32, write_units: u32) -> Self {
         Self { provisioned: Some((read_units, write_units)), ..Self::on_demand() }
     }

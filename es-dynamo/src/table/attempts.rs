@@ -52,7 +52,8 @@ pub(crate) struct Failed<E> {
 pub(crate) fn watched<T, E>(
     request: impl Future<Output = Result<T, SdkError<E, HttpResponse>>>,
 ) -> impl Future<Output = Result<T, Failed<E>>> {
-    // Combinators, because `async` blocks would copy the future of the request, which has several KB, several times.
+    // Combinators are used because `async` blocks would copy the future of the request, which is several KB in size,
+    // several times.
     let watched = request.map(|result| {
         let is_outcome_unknown = ATTEMPTS.with(|attempts| attempts.unresolved.get());
         result.map_err(|error| Failed { error, is_outcome_unknown })

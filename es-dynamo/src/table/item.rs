@@ -31,11 +31,11 @@ pub(crate) fn check_format(item: &Item) -> Result<(), String> {
     }
 }
 
-/// Returns the problem with an item of another format than those that this version knows.
+/// Returns the problem of an item with an unknown format.
 pub(crate) fn unknown_format(format: &str) -> String {
     // The item could contain any number.
     let format: String = format.chars().take(10).collect();
-    format!("it has the format {format}, which this version does not know: update es-dynamo")
+    format!("it has the format {format}, which this version does not support: update es-dynamo")
 }
 
 /// Returns the size of an item in bytes

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-/// The maximum number of idle places. More are allocated while more requests are in flight.
+/// The maximum number of idle entries. More are allocated while more requests are in flight.
 const MOST_IDLE: usize = 64;
 
 /// Sends requests `R` whose responses are `T`.

@@ -1,4 +1,4 @@
-//! Transactions: sending them, and reading why one was canceled.
+//! Transactions: requests, and the reasons for cancellations.
 
 use aws_sdk_dynamodb::error::{BuildError, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -32,9 +32,9 @@ pub(crate) struct Cancelled {
 
 /// Why one item contributed to a cancellation.
 pub(crate) enum Reason {
-    /// It did not.
+    /// The item did not contribute.
     None,
-    /// Its condition failed, on the existing item if that was returned.
+    /// Its condition failed. Contains the existing item if the response contains it.
     Condition(Option<Item>),
     /// A transient error, by its code.
     Transient(String),

@@ -281,7 +281,7 @@ async fn an_eventual_read_is_strongly_consistent_from_the_second_request_on() {
     assert_eq!((short.ends, short.requests), (vec![(12, 12)], 1));
 }
 
-/// Every kind of item has a format number. One that this version does not know stops whatever reads the item.
+/// Every kind of item has a format number. Reading an item with an unknown one fails.
 #[tokio::test]
 async fn an_item_of_an_unknown_format_is_named() {
     let Watched { store, other, engine, .. } = watched().await;
@@ -291,7 +291,7 @@ async fn an_item_of_an_unknown_format_is_named() {
     };
     let named = |error: StoreError| {
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-        assert!(error.to_string().contains("the format 7, which this version does not know"), "{error}");
+        assert!(error.to_string().contains("the format 7, which this version does not support"), "{error}");
     };
 
     grow(&other, &[1]).await;

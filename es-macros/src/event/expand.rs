@@ -119,7 +119,7 @@ fn single(core: &Path, kind: &Kind) -> (TokenStream, TokenStream, TokenStream) {
         quote!(&<Self as #core::Event>::KINDS[0]),
         quote!(#core::__private::encode_json(#name, self)),
         quote! {
-            if <Self as #core::Event>::KINDS[0].answers_to(stored.name()) {
+            if <Self as #core::Event>::KINDS[0].matches(stored.name()) {
                 #by_version
             } else {
                 #core::__private::unknown_name::<Self>(stored)
@@ -137,7 +137,7 @@ fn family(core: &Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenStream
         let current = quote!(#core::__private::decode_variant(#variant, stored));
         let by_version = by_version(core, kind, index, &current);
         quote! {
-            if <Self as #core::Event>::KINDS[#index].answers_to(stored.name()) {
+            if <Self as #core::Event>::KINDS[#index].matches(stored.name()) {
                 return #by_version;
             }
         }

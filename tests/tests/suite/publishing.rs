@@ -120,7 +120,8 @@ fn what_is_no_json_is_refused_without_a_quotation() {
         let error = CloudEvents::source("/tests").expect("a source").json(&entry.commit.events[0], &ctx);
         let error = error.expect_err("is refused").to_string();
         assert!(
-            error.starts_with("the payload of the event `Counted` (schema version 1) does not fit"),
+            error
+                .starts_with("the payload of the event `Counted` (schema version 1) does not match its type"),
             "{error}"
         );
         assert!(!error.contains("secret"), "{error}");

@@ -1,8 +1,8 @@
-//! Checks at compile time: the stored names of events, and their versions.
+//! Compile-time checks of the stored names and versions of events.
 
 use super::EventKind;
 
-/// Fails to compile when `previous`, the kinds of a type, is not the version right before `kind`.
+/// Panics at compile time if `previous`, the kinds of a type, is not the version immediately before `kind`.
 #[track_caller]
 pub const fn assert_follows(kind: &EventKind, previous: &[EventKind]) {
     let [previous] = previous else {
@@ -56,10 +56,10 @@ pub const fn assert_follows(kind: &EventKind, previous: &[EventKind]) {
     }
 }
 
-/// Fails to compile when one of the kinds in `parts[part]` has the same stored name as another one there, or in an
-/// earlier part.
+/// Panics at compile time if a kind in `parts[part]` has the same stored name as another kind in that part or in an
+/// earlier one.
 ///
-/// It checks one part, so that the message points at its event.
+/// Checks a single part, so that the message points at the event of that part.
 #[track_caller]
 pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
     let kinds = parts[part];
@@ -67,7 +67,7 @@ pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
     while earlier <= part {
         let mut left = 0;
         while left < parts[earlier].len() {
-            // Compare each pair within a part once.
+            // Within a part, compare each pair only once.
             let mut right = if earlier == part { left + 1 } else { 0 };
             while right < kinds.len() {
                 if let Some(name) = shared_name(&parts[earlier][left], &kinds[right]) {
@@ -87,7 +87,7 @@ pub const fn assert_distinct(owner: &str, parts: &[&[EventKind]], part: usize) {
     }
 }
 
-/// Fails to compile when one of the kinds has the stored name or the alias `retired`, which loads skip.
+/// Panics at compile time if the name `retired`, which loads skip, is the stored name or an alias of one of the kinds.
 #[track_caller]
 pub const fn assert_retired(owner: &str, kinds: &[EventKind], retired: &str) {
     let mut at = 0;
@@ -109,7 +109,7 @@ pub const fn assert_retired(owner: &str, kinds: &[EventKind], retired: &str) {
     }
 }
 
-/// Fails to compile when one of `kinds` is not among those of the aggregate.
+/// Panics at compile time if one of `kinds` is not among the kinds of the aggregate.
 #[track_caller]
 pub const fn assert_belongs(aggregate: &str, owned: &[EventKind], kinds: &[EventKind]) {
     let mut at = 0;
@@ -173,7 +173,7 @@ const fn same(left: &str, right: &str) -> bool {
     true
 }
 
-/// A message that is composed at compile time, without `format!`.
+/// A message that is built at compile time, where `format!` is not available.
 struct Message {
     bytes: [u8; 1024],
     len: usize,
@@ -184,7 +184,7 @@ impl Message {
         Self { bytes: [0; 1024], len: 0 }
     }
 
-    /// Appends a text; what exceeds the buffer is cut at the start of the text that does not fit.
+    /// Appends a text, or leaves it out if it exceeds the buffer.
     const fn text(mut self, text: &str) -> Self {
         let text = text.as_bytes();
         if self.len + text.len() <= self.bytes.len() {

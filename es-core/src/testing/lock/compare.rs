@@ -12,11 +12,11 @@ pub(super) fn losses(decoder: &Decoder, locked: &Events) -> Vec<String> {
         if decoder.retired.contains(&name.as_str()) {
             continue;
         }
-        let Some(kind) = decoder.kinds.iter().find(|kind| kind.answers_to(name)) else {
+        let Some(kind) = decoder.kinds.iter().find(|kind| kind.matches(name)) else {
             problems.push(format!(
                 "{aggregate} no longer knows the stored name `{name}`, so streams that hold it cannot be loaded.\n\
                  Was the event renamed? Write `alias = \"{name}\"` on it.\n\
-                 Does it no longer matter? Write `retired(\"{name}\")` in `#[aggregate(…)]`.",
+                 Is it obsolete? Write `retired(\"{name}\")` in `#[aggregate(…)]`.",
                 aggregate = decoder.owner,
             ));
             continue;
@@ -53,7 +53,7 @@ fn sample_losses(decoder: &Decoder, name: &str, number: u32, version: &Version) 
         if let Err(error) = decoder.decoded(name, number, &sample.stored) {
             problems.push(format!(
                 "`{name}` of {} in version {number} has been stored as {}, which can no longer be read: {error}\n\
-                 What was stored cannot be changed: {}",
+                 Stored data cannot be changed: {}",
                 decoder.owner,
                 sample.stored,
                 decoder.owner.advice(name, number),
@@ -99,7 +99,7 @@ fn change(decoder: &Decoder, name: &str, number: u32, known: &Version, version: 
     Some(format!(
         "a sample of `{name}` of {aggregate} in version {number} is not in the schema lock: {}\n\
          Is the sample new? Run the test with UPDATE_SCHEMA=1, and commit the file.\n\
-         Is it an old one that is stored in another form now? Then {}",
+         Is it an old sample whose stored form has changed? Then {}",
         new.stored,
         decoder.owner.advice(name, number),
     ))
@@ -117,8 +117,8 @@ pub(super) fn other_values(decoder: &Decoder, locked: &Events) -> Vec<String> {
             match decoder.decoded(name, number, &sample.stored) {
                 Ok(decoded) if decoded != sample.decoded => problems.push(format!(
                     "`{name}` of {} in version {number}, stored as {}, is read as another value:\n{}\n\
-                     Is anything lost, because an alias, a default, or a format is another one? Then {}\n\
-                     If the new value says the same: run the test with UPDATE_SCHEMA=1, and commit the file.",
+                     Is information lost, because an alias, a default, or a format has changed? Then {}\n\
+                     If the new value is equivalent: run the test with UPDATE_SCHEMA=1, and commit the file.",
                     decoder.owner,
                     sample.stored,
                     diff_of_texts(&format!("{}\n", sample.decoded), &format!("{decoded}\n")),

@@ -27,12 +27,12 @@ const UPDATE: &str = "UPDATE_SCHEMA";
 
 /// Guards the schemas of stored data with a file under version control.
 ///
-/// The file contains every stored event name of every aggregate, with the fields of each schema version, the types
-/// that they use ([`Schema`](crate::Schema)), and sample payloads with the values that they decode to. serde
-/// attributes are part of a schema. The test fails, and says what to do, if a schema has changed without a new
-/// version, if a stored name or version can no longer be read, if a sample no longer decodes or decodes to a
-/// different value, or if something is missing from the file. Timeouts of [processes](Self::process),
-/// [rows](Self::rows), and [metadata](Self::metadata) are locked in the same way.
+/// The file contains every stored event name of every aggregate, with the fields of each schema version, the types that
+/// they use ([`Schema`](crate::Schema)), and sample payloads with the values that they decode to. serde attributes are
+/// part of a schema. The test fails with instructions if a schema has changed without a new version, if a stored name
+/// or version can no longer be read, if a sample no longer decodes or decodes to a different value, or if something is
+/// missing from the file. Timeouts of [processes](Self::process), [rows](Self::rows), and [metadata](Self::metadata)
+/// are locked in the same way.
 ///
 /// ```no_run
 /// # use es_core::prelude::*;
@@ -204,8 +204,8 @@ impl SchemaLock {
     ///
     /// # Panics
     ///
-    /// Panics if they differ, and says what to do. Panics if the file cannot be read or written, and if it does
-    /// not exist while the variable `CI` is set, because the test could not fail otherwise.
+    /// Panics with instructions if they differ. Panics if the file cannot be read or written. If the variable `CI` is
+    /// set, also panics if the file does not exist, because the test could not fail otherwise.
     #[track_caller]
     pub fn check(self) {
         let is_set = |name| {

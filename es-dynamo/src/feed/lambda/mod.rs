@@ -36,17 +36,17 @@ use crate::table::Item;
 
 pub use publish::publish;
 
-/// The error of an invocation none of whose records were processed.
+/// The error of an invocation that processed no record.
 ///
 /// Return it from the function: the invocation fails, Lambda retries the batch, and its metric `Errors` increases.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LambdaError {
-    /// The payload is not an event from the stream of a table.
+    /// The payload is not an event of a table's stream.
     #[error("expected an event of a DynamoDB stream, a JSON object with a list `Records`, but got {found}")]
     #[non_exhaustive]
     NotRecords {
-        /// The kind of JSON value that was found instead of the list.
+        /// The kind of the JSON value in place of the list.
         found: &'static str,
     },
     /// The records come from the stream of another table.
@@ -56,7 +56,7 @@ pub enum LambdaError {
     )]
     #[non_exhaustive]
     OtherTable {
-        /// The table that the records name as their source.
+        /// The table that is the source of the records.
         found: String,
         /// The store's table.
         table: String,

@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// Refuses one stream.
+    /// Rejects the envelopes of one stream.
     #[derive(Debug, Default)]
     struct Broker {
         refused: Option<&'static str>,
@@ -161,7 +161,7 @@ mod tests {
         image["id"] = json!({ "S": "00000000-0000-0000-0000-000000000001" });
         image["at"] = json!({ "N": "1800000000123" });
         image["ev"] = json!({ "L": [event, event] });
-        // As commits of different streams have different ids.
+        // Commits of different streams have different ids.
         image["id"]["S"] = format!("00000000-0000-0000-0000-{sequence:012}").into();
         json!({
             "eventName": "INSERT",

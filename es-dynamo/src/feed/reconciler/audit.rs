@@ -13,7 +13,7 @@ use crate::feed::log::reference::Reference;
 use crate::feed::log::storage::{PageQuery, Storage};
 use crate::table::retry::retrying;
 
-/// How many pages of the log one request reads.
+/// The number of pages of the log that one request reads.
 const PAGES_AT_ONCE: u32 = 500;
 
 /// The differences between a table and its feed.

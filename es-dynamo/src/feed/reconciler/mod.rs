@@ -23,7 +23,8 @@ use crate::table::retry::retrying;
 
 pub use audit::AuditReport;
 
-/// Adds missing commits to the feed: those of a table that is older than its feed, or those missed during an outage.
+/// Adds missing commits to the feed, for example commits that are older than the feed, or that were missed during an
+/// outage.
 ///
 /// It scans the whole table, several segments concurrently, and may run at the same time as indexers and other
 /// reconcilers. Commits that are already in the feed are skipped. An [indexer](crate::Indexer) automatically starts a
@@ -159,7 +160,7 @@ impl fmt::Debug for ReconcilerBuilder {
     }
 }
 
-/// The parts that a reconciliation works on.
+/// A running reconciliation.
 pub(crate) struct Reconciliation<'a> {
     pub(crate) table: &'a dyn Scan,
     pub(crate) feed: &'a dyn Ingest,
@@ -168,7 +169,7 @@ pub(crate) struct Reconciliation<'a> {
     pub(crate) on_progress: &'a (dyn Fn(&ReconcileProgress) + Send + Sync),
 }
 
-/// How a reconciliation ended.
+/// The end of a reconciliation.
 #[derive(Debug)]
 pub(crate) enum Ended {
     Done(ReconcileProgress),

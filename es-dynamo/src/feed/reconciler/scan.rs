@@ -72,7 +72,7 @@ impl Scan for Table {
     }
 }
 
-/// Returns the meaning of an item for the feed, which is that of its stream record.
+/// Returns the meaning of an item for the feed, which equals the meaning of its stream record.
 fn noted(item: Item) -> Noted {
     let keys = [names::PARTITION_KEY, names::SORT_KEY];
     let keys = keys.iter().filter_map(|name| Some(((*name).to_owned(), item.get(*name)?.clone()))).collect();

@@ -114,7 +114,7 @@ async fn a_timeout_that_could_not_be_read_back_is_not_scheduled() {
     let process = |store: &MemoryStore| Wrong(Repository::new(store.clone()));
     react(process).when::<Desk>("1", Asked { share: 0.0 }).await.then_failed(
         "the timeout `Again` cannot be scheduled, because it could not be decoded when it is due \
-         (the payload of the event `Again` (schema version 1) does not fit",
+         (the payload of the event `Again` (schema version 1) does not match its type",
     );
 }
 
