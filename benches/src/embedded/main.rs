@@ -1,6 +1,6 @@
 //! The embedded engine: the cost of a command as the table grows, in memory and in a file. Prints a markdown document.
 //!
-//! Without arguments it takes an hour or two. `--in-memory` and `--in-file` measure one engine alone. Numbers, such as
+//! Without arguments it takes about an hour. `--in-memory` and `--in-file` measure one engine alone. Numbers, such as
 //! `10000 100000`, set after how many commands to measure. `--quick` shows in seconds that everything runs.
 
 mod domain;
