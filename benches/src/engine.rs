@@ -1,4 +1,4 @@
-//! The engine that everybody runs on.
+//! The engine on which all contenders run.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Builder, Credentials, Region};
@@ -8,7 +8,7 @@ use aws_smithy_runtime_api::client::http::{SharedHttpClient, SharedHttpConnector
 use crate::Failure;
 use crate::meter::{Meter, MeteredClient, MeteredConnector};
 
-/// Names the server; without it, everything runs on the engine in this process.
+/// The environment variable with the URL of a server. Without it, the embedded engine is used.
 const ENDPOINT_VARIABLE: &str = "ES_DYNAMO_ENDPOINT";
 
 pub enum Engine {
@@ -26,7 +26,7 @@ impl Engine {
         })
     }
 
-    /// An engine without any content or memory, where that is to be had: a server stays as it is.
+    /// Returns a new, empty embedded engine. A server is returned unchanged.
     pub fn renewed(&self) -> Result<Self, Failure> {
         Ok(match self {
             Self::Embedded(_) => Self::Embedded(es_dynamo::embedded::Engine::in_memory()?),
@@ -47,7 +47,7 @@ impl Engine {
         }
     }
 
-    /// A client as an application would have it.
+    /// Returns a client like that of an application.
     pub fn client(&self) -> Client {
         match self {
             Self::Embedded(engine) => {
@@ -57,7 +57,7 @@ impl Engine {
         }
     }
 
-    /// A client whose requests `meter` counts.
+    /// Returns a client whose requests `meter` counts.
     pub fn metered_client(&self, meter: &Meter) -> Client {
         match self {
             Self::Embedded(engine) => {
@@ -73,7 +73,7 @@ impl Engine {
     }
 }
 
-/// A client of whose settings event-store-adapter-rs wants one to be explicit: how to sleep.
+/// Returns a client with an explicit sleep implementation, which event-store-adapter-rs requires.
 fn client(config: Builder) -> Client {
     Client::from_conf(config.sleep_impl(SharedAsyncSleep::new(TokioSleep::new())).build())
 }

@@ -1,4 +1,4 @@
-//! What the benchmarks share: the engine, the meter, and tables of numbers.
+//! Shared code of the benchmarks: the engine, the meter, and tables of numbers.
 
 pub mod engine;
 pub mod meter;

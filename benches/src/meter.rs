@@ -1,7 +1,6 @@
-//! Counting requests and capacity units below the SDK, so that every contender is measured the same way.
+//! Counts requests and capacity units below the SDK, so that all contenders are measured in the same way.
 //!
-//! Each request is made to ask for the units it consumes, whether the contender asks for them or not, and
-//! the answers are added up.
+//! Each request is changed to ask for its consumed capacity, and the responses are added up.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +15,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use serde_json::Value;
 
-/// What was counted.
+/// The counted requests and units.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     pub requests: f64,
@@ -28,24 +27,24 @@ pub struct Usage {
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
     usage: Arc<Mutex<Usage>>,
-    /// Of which requests, by their bodies; of all when it is missing.
+    /// Selects requests by their bodies; `None` selects all.
     concerns: Option<fn(&Value) -> bool>,
 }
 
 impl Meter {
-    /// A counter of those requests only that are such ones by their bodies.
+    /// Creates a counter of the requests that `concerns` selects by their bodies.
     pub fn of(concerns: fn(&Value) -> bool) -> Self {
         Self { usage: Arc::default(), concerns: Some(concerns) }
     }
 
-    /// What was counted since the last call.
+    /// Returns the counts since the last call.
     pub fn take(&self) -> Usage {
         std::mem::take(&mut *self.usage.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn count(&self, target: &str, answer: &[u8]) {
         let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-        // A list where a request may concern several tables.
+        // Requests that may concern several tables return a list.
         let units: f64 = match &answer["ConsumedCapacity"] {
             Value::Array(tables) => tables.iter().filter_map(|table| table["CapacityUnits"].as_f64()).sum(),
             table => table["CapacityUnits"].as_f64().unwrap_or_default(),
@@ -63,7 +62,7 @@ fn is_read(target: &str) -> bool {
     ["Query", "GetItem", "Scan"].iter().any(|operation| target.ends_with(operation))
 }
 
-/// Whether the operation can tell what it consumes.
+/// Returns whether the operation can report its consumed capacity.
 fn is_metered(target: &str) -> bool {
     is_read(target)
         || ["PutItem", "UpdateItem", "DeleteItem", "WriteItem", "WriteItems"]
@@ -71,7 +70,7 @@ fn is_metered(target: &str) -> bool {
             .any(|operation| target.ends_with(operation))
 }
 
-/// A connector whose requests are counted.
+/// A connector that counts requests.
 #[derive(Clone, Debug)]
 pub struct MeteredConnector {
     inner: SharedHttpConnector,
@@ -115,13 +114,13 @@ impl HttpConnector for MeteredConnector {
     }
 }
 
-/// The request's body, with the wish to be told what it consumes.
+/// Returns the body of a request with `ReturnConsumedCapacity` set.
 fn asking_for_units(mut body: Value) -> Option<Vec<u8>> {
     body.as_object_mut()?.insert("ReturnConsumedCapacity".to_owned(), "TOTAL".into());
     serde_json::to_vec(&body).ok()
 }
 
-/// The same for a client that makes its connectors itself.
+/// A counter for a client that creates its own connectors.
 #[derive(Clone, Debug)]
 pub struct MeteredClient {
     inner: SharedHttpClient,

@@ -3,20 +3,20 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-/// The middle one; of none, not a number.
+/// Returns the median, or NaN if there are no values.
 pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Of sorted durations.
+/// Returns a percentile of sorted durations.
 pub fn percentile(sorted: &[Duration], part: f64) -> Duration {
     let place = (sorted.len() as f64 * part) as usize;
     sorted.get(place.min(sorted.len().saturating_sub(1))).copied().unwrap_or_default()
 }
 
-/// With three digits or so, and groups of three.
+/// Formats a number with about three significant digits, in groups of three.
 pub fn number(value: f64) -> String {
     let decimals = match value.abs() {
         0.0 => 0,
@@ -36,7 +36,7 @@ pub fn number(value: f64) -> String {
     grouped + rest
 }
 
-/// A count, or an average of counts.
+/// Formats a count, or an average of counts.
 pub fn count(value: f64) -> String {
     let text = number(value);
     match text.split_once('.') {
@@ -49,7 +49,7 @@ pub fn milliseconds(duration: Duration) -> String {
     number(duration.as_secs_f64() * 1e3)
 }
 
-/// A ratio, with two digits that count.
+/// Formats a ratio with two significant digits.
 pub fn times(ratio: f64) -> String {
     let decimals = match ratio {
         ratio if ratio < 0.001 => 5,
@@ -60,7 +60,7 @@ pub fn times(ratio: f64) -> String {
     format!("{ratio:.decimals$}")
 }
 
-/// The command that printed this: `program`, as it was called.
+/// Prints the command line of this run of `program`.
 pub fn command(program: &str) {
     let mut command = String::new();
     if std::env::var_os("ES_DYNAMO_ENDPOINT").is_some() {
@@ -82,14 +82,14 @@ pub fn command(program: &str) {
     println!("```console\n$ {command}     # on {cores} cores\n```\n");
 }
 
-/// The profile that this was built with: cargo names the directory of its programs after it.
+/// Returns the profile of the build, which is the name of the directory of the program.
 pub fn profile() -> String {
     let program = std::env::current_exe().unwrap_or_default();
     let directory = program.parent().and_then(std::path::Path::file_name).unwrap_or_default();
     directory.to_string_lossy().into_owned()
 }
 
-/// A table whose first `texts` columns are texts, the others numbers.
+/// A table whose first `texts` columns contain text, and the others numbers.
 pub struct Table {
     columns: usize,
 }
@@ -106,7 +106,7 @@ impl Table {
         println!("| {} |", cells.join(" | "));
     }
 
-    /// A row of something that has no numbers, and why.
+    /// Prints a row without numbers, and the reason.
     pub fn without(&self, cells: &[String], why: impl Display) {
         let mut cells = cells.to_vec();
         cells.push(why.to_string().replace(['|', '\n'], " "));

@@ -1,4 +1,4 @@
-//! Tables and items, apart from what they mean.
+//! Tables and items, independent of their content.
 
 use std::collections::HashMap;
 
@@ -13,10 +13,10 @@ use crate::Failure;
 
 pub type Item = HashMap<String, AttributeValue>;
 
-/// The most items that one BatchWriteItem takes.
+/// The maximum number of items in a BatchWriteItem.
 const BATCH: usize = 25;
 
-/// An attribute that is a key, with its type.
+/// A key attribute and its type.
 pub type Key = (&'static str, ScalarAttributeType);
 
 /// A global secondary index.
@@ -26,7 +26,7 @@ pub struct Index<'a> {
     pub projection: ProjectionType,
 }
 
-/// Creates a table; the second key, if there is one, is the sort key. So with the index.
+/// Creates a table. The second key is the sort key, also in the index.
 pub async fn create(
     client: &Client,
     name: &str,
@@ -56,7 +56,7 @@ pub async fn create(
     }
     match request.send().await {
         Ok(_) => Ok(()),
-        // Contenders that share a layout may share its tables.
+        // Contenders with the same layout may share its tables.
         Err(error) if error.as_service_error().is_some_and(|error| error.is_resource_in_use_exception()) => {
             Ok(())
         }
@@ -74,7 +74,7 @@ fn schema(keys: &[Key]) -> Result<Vec<KeySchemaElement>, Failure> {
         .collect()
 }
 
-/// Writes items without any condition, many in a request.
+/// Writes items in batches, without conditions.
 pub async fn fill(client: &Client, table: &str, items: impl Iterator<Item = Item>) -> Result<(), Failure> {
     let mut items = items.peekable();
     while items.peek().is_some() {
@@ -94,7 +94,7 @@ pub async fn fill(client: &Client, table: &str, items: impl Iterator<Item = Item
     Ok(())
 }
 
-/// How many bytes the items of a table have, as DynamoDB counts them.
+/// Returns the size of a table's items in bytes, as DynamoDB computes it.
 pub async fn bytes(client: &Client, table: &str) -> Result<u64, Failure> {
     let mut pages = client.scan().table_name(table).consistent_read(true).into_paginator().send();
     let mut bytes = 0;
@@ -113,17 +113,17 @@ fn item_size(item: &Item) -> u64 {
 fn value_size(value: &AttributeValue) -> u64 {
     match value {
         AttributeValue::S(text) => text.len() as u64,
-        // About one byte for two digits, and one more.
+        // About one byte for two digits, and one additional byte.
         AttributeValue::N(number) => (number.len() as u64).div_ceil(2) + 1,
         AttributeValue::B(bytes) => bytes.as_ref().len() as u64,
         AttributeValue::L(list) => 3 + list.iter().map(|value| 1 + value_size(value)).sum::<u64>(),
         AttributeValue::M(map) => 3 + map.len() as u64 + item_size(map),
-        // No contender stores anything else.
+        // No contender stores other types.
         _ => 1,
     }
 }
 
-/// An item, as DynamoDB writes it in JSON.
+/// Returns an item in DynamoDB's JSON form.
 pub fn to_json(item: &Item) -> Value {
     item.iter().map(|(name, value)| (name.clone(), value_to_json(value))).collect()
 }
@@ -134,7 +134,7 @@ fn value_to_json(value: &AttributeValue) -> Value {
         AttributeValue::N(number) => json!({ "N": number }),
         AttributeValue::L(list) => json!({ "L": list.iter().map(value_to_json).collect::<Vec<_>>() }),
         AttributeValue::M(map) => json!({ "M": to_json(map) }),
-        // No commit has anything else.
+        // No commit contains other types.
         _ => json!({ "NULL": true }),
     }
 }

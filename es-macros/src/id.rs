@@ -277,7 +277,7 @@ fn of_uuid(core: &Path, ident: &Ident, ty: &Type) -> TokenStream {
         impl #ident {
             /// Returns a new id: a random UUID of version 7, which begins with the current time.
             ///
-            /// A handler, which must be pure, takes ids from its context instead: `ctx.new_id().into()`.
+            /// In a handler, which must be pure, use the context instead: `ctx.new_id().into()`.
             #[must_use]
             #[allow(clippy::new_without_default)] // each new id is another one
             pub fn new() -> Self {

@@ -3,13 +3,13 @@
 //!
 //! Each macro has a module of the same name; projections and processes share `consumer`. A macro works in three steps:
 //!
-//! 1. It reads the item and its attributes, and collects all mistakes. A value with a mistake gets a substitute.
+//! 1. It reads the item and its attributes, and collects all mistakes. Invalid values are replaced by placeholders.
 //! 2. It generates code from these values, which cannot fail.
-//! 3. It returns the code, together with one `compile_error!` for each mistake. Since the code is there in spite of
-//!    mistakes, no mistake is reported a second time where the item is used.
+//! 3. It returns the code, together with one `compile_error!` for each mistake. Because the code is generated even if
+//!    there are mistakes, a mistake is not reported again wherever the item is used.
 //!
-//! `support` has the tools for these steps. Generated code refers to `es_core::__private` by absolute paths, and has the
-//! spans of the user's code to which an error in it should point.
+//! `support` contains the tools for these steps. Generated code refers to `es_core::__private` by absolute paths. It
+//! has the spans of the user's code, so that errors point there.
 
 mod aggregate;
 mod consumer;
@@ -39,11 +39,11 @@ use proc_macro::TokenStream;
 /// | `version = 2` | the schema version of the payload; default: 1 |
 /// | `previous = OrderPlacedV1` | the event of the previous version; required from version 2 on |
 /// | `alias = "…"` | a former stored name; may be repeated |
-/// | `skip_derive(PartialEq, …)` | derives to leave out, because the type implements the traits by hand |
+/// | `skip_derive(PartialEq, …)` | derives to omit, because the type implements the traits manually |
 /// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
-/// The macro derives `Clone`, `Debug`, `PartialEq`, `Serialize`, and `Deserialize`, except for those that the item
-/// derives itself below the attribute. Serde attributes work as usual, and the crate does not need to depend on `serde`.
+/// The macro derives `Clone`, `Debug`, `PartialEq`, `Serialize`, and `Deserialize`, except for traits that the item
+/// derives below the attribute. Serde attributes work as usual, and the crate does not need to depend on `serde`.
 ///
 /// The stored name does not depend on modules or crates, which can be moved and renamed freely.
 ///
@@ -67,8 +67,8 @@ use proc_macro::TokenStream;
 /// }
 /// ```
 ///
-/// All versions of an event can be read, and the newest is written. An event whose new version has another stored name
-/// lists the old name as an `alias`, and keeps its former aliases.
+/// All versions of an event can be read, and the newest is written. If the new version has another stored name, list
+/// the old name as an `alias`, and keep earlier aliases.
 ///
 /// # On an enum: a family of events
 ///
@@ -128,15 +128,15 @@ pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// | key | meaning |
 /// |---|---|
-/// | `name = "…"` | the name of the aggregate, with which the names of its streams begin: never change it |
+/// | `name = "…"` | the name of the aggregate, the first part of its stream ids: never change it |
 /// | `id = Type` | the type of its ids |
-/// | `events(A, B, …)` | its events, of which the macro generates an enum |
-/// | `event = Family` | instead of `events`: an enum with `#[event]`, for which there is one `Apply<Family>` |
+/// | `events(A, B, …)` | its events, from which the macro generates an enum |
+/// | `event = Family` | instead of `events`: an enum with `#[event]`, with a single `Apply<Family>` |
 /// | `event_enum = Name` | the name of the generated enum; default: the aggregate's name followed by `Event` |
 /// | `retired("…", …)` | stored names of events that loads skip |
-/// | `snapshot` | enables snapshots, which are taken when the events since the last one outgrow the state |
+/// | `snapshot` | enables snapshots, which are taken when the events since the last snapshot are larger than the state |
 /// | `snapshot(every = 100)` | enables snapshots, which are taken after this many events |
-/// | `snapshot(version = 2)` | the version of the state's shape; default: 1. Raise it when the meaning of a field changes |
+/// | `snapshot(version = 2)` | the version of the state's shape; default: 1. Increase it when the meaning of a field changes |
 /// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
 /// Each event requires an implementation of `Apply`. `Default` is the initial state. A state with snapshots implements
@@ -198,10 +198,10 @@ pub fn aggregate(item: TokenStream) -> TokenStream {
 /// }
 /// ```
 ///
-/// The first parameter of a marked method names its event or command. The macro implements the trait in the table for
-/// it, and the implementation calls the method. The methods remain ordinary methods, with their attributes and
-/// documentation. Other members of the block are not changed. A type may have several blocks, and handlers that implement
-/// a trait directly.
+/// The type of the first parameter of a marked method is its event or command. The macro implements the trait in the
+/// table for this type, and the implementation calls the method. The methods remain ordinary methods, with their
+/// attributes and documentation. Other members of the block are not changed. A type may have several blocks, and may
+/// also implement some of the traits directly.
 ///
 /// | attribute | trait | signature | returns |
 /// |---|---|---|---|
@@ -210,14 +210,15 @@ pub fn aggregate(item: TokenStream) -> TokenStream {
 /// | `#[project]` | `Project` | `async fn(&mut self, &Event, &EventContext)` | nothing, or `Result<(), E>` |
 /// | `#[react]` | `React` | `async fn(&self, &Event, &mut Reaction<'_, State>)` | events |
 ///
-/// - The context, which is the last parameter, can be left out.
-/// - *Events* are one event, an `Option`, an array, a `Vec`, a tuple, or `Events`, each with or without `Result`. The
-///   trait `IntoEvents` has all types. A `#[handle]` method without `Result` cannot reject its command, and its error is
-///   `Infallible`.
+/// - The context, which is the last parameter, is optional.
+/// - *Events* are one event, an `Option`, an array, a `Vec`, a tuple, or `Events`, each with or without `Result`. See
+///   the trait `IntoEvents` for all types. A `#[handle]` method without `Result` cannot reject its command, and its
+///   error is `Infallible`.
 /// - `#[project]` and `#[react]` methods need not be `async`. Their errors are converted to `BoxError`.
-/// - A `#[react]` method concerns the instance of the process that has the id of the event's aggregate. If the event names
-///   another one, write `#[react(instance = |event| event.order_id)]`, with a closure or the path of a function. It takes
-///   the event, or the event and its `EventContext`, and returns an id, an `Option`, or a `Result` with one of these.
+/// - A `#[react]` method runs on the instance of the process with the id of the event's aggregate. If the event
+///   concerns another instance, write `#[react(instance = |event| event.order_id)]`, with a closure or the path of a
+///   function. It takes the event, or the event and its `EventContext`, and returns an id, an `Option`, or a `Result`
+///   with one of these.
 /// - Write `#[handlers(crate = ::path)]` if `es_core` was renamed.
 ///
 /// # Compile errors
@@ -255,7 +256,7 @@ pub fn handlers(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// - `Clone`, `Debug`, `PartialEq`, `Eq`, `PartialOrd`, `Ord`, and `Hash`. Ids over `Uuid` and integers are also `Copy`.
 /// - `Display` and `FromStr`, with the text of the inner type.
 /// - `Serialize` and `Deserialize`, in the form of the inner type, as with `#[serde(transparent)]`.
-/// - `From` the inner type, and `From` the id for the inner type.
+/// - Conversions from and to the inner type with `From`.
 ///
 /// Ids over `Uuid` have a function `new` for a random UUID of version 7. In a handler, which must be pure, write
 /// `ctx.new_id().into()` instead.
@@ -265,13 +266,13 @@ pub fn handlers(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// | key | meaning |
 /// |---|---|
-/// | `skip_derive(Debug, …)` | traits to leave out, because the type implements or derives them otherwise |
+/// | `skip_derive(Debug, …)` | traits to omit, because the type implements or derives them itself |
 /// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
 /// # Compile errors
 ///
-/// - A type that is not a struct with one unnamed field, is generic, or has an inner type that is not supported. The inner
-///   type is recognized by its name, so it cannot be an alias.
+/// - A type that is not a struct with one unnamed field, is generic, or has an inner type that is not supported. The
+///   inner type is recognized by its name, so type aliases do not work.
 /// - A trait that is derived a second time.
 #[proc_macro_derive(Id, attributes(id))]
 pub fn id(item: TokenStream) -> TokenStream {
@@ -330,8 +331,8 @@ pub fn projection(item: TokenStream) -> TokenStream {
     consumer::projection(item.into()).into()
 }
 
-/// Implements `Process`: generates the dispatch of the events of several aggregates to `React`. The trait `Process` has an
-/// example.
+/// Implements `Process`: generates the dispatch of the events of several aggregates to `React`. See the trait `Process`
+/// for an example.
 ///
 /// | key | meaning |
 /// |---|---|
@@ -352,7 +353,7 @@ pub fn process(item: TokenStream) -> TokenStream {
     consumer::process(item.into()).into()
 }
 
-/// Implements `Row` for a struct: a row of a read model. The trait `Row` has an example.
+/// Implements `Row` for a struct: a row of a read model. See the trait `Row` for an example.
 ///
 /// | key | meaning |
 /// |---|---|
@@ -361,13 +362,13 @@ pub fn process(item: TokenStream) -> TokenStream {
 /// | `index(by_a(a, b))` | an index, which groups rows by the first field and orders them by the others (at most seven); may be repeated |
 /// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
-/// Each index becomes an associated constant of the struct, with its visibility: `by_a` becomes `BY_A`, which the queries
-/// of the read model take.
+/// Each index becomes an associated constant of the struct, with its visibility: `by_a` becomes `BY_A`, which is passed
+/// to queries of the read model.
 ///
 /// # Compile errors
 ///
 /// - A key that is unknown, malformed, missing, or given twice.
-/// - A field in the key or an index that does not exist, or whose values have no order as text, such as a float.
+/// - A field in the key or an index that does not exist, or whose values have no order, such as a float.
 /// - A row that is generic, or lacks `Clone`, `Serialize`, or `Deserialize`.
 #[proc_macro_derive(Row, attributes(row))]
 pub fn row(item: TokenStream) -> TokenStream {

@@ -119,7 +119,9 @@ fn check_indexes(indexes: &[Index], errors: &mut Errors) {
         if let Some(excess) = fields.get(MAX_FIELDS) {
             errors.at(
                 excess.span(),
-                format!("the index `{name}` has more than {MAX_FIELDS} fields: remove the ones from here on"),
+                format!(
+                    "the index `{name}` has more than {MAX_FIELDS} fields: remove this field and all after it"
+                ),
             );
         }
         if name.to_string().len() > 100 {

@@ -1,4 +1,4 @@
-//! What commands and loads cost: a table of requests and capacity units, measured as it is printed.
+//! Measures the cost of commands and loads, and prints a table of requests and capacity units.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -41,7 +41,7 @@ impl Handle<Note> for Notebook {
     }
 }
 
-/// Gives the notebook a name that no other has.
+/// Gives the notebook a unique name.
 struct Name {
     name: String,
 }
@@ -99,7 +99,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What one command of so many events costs, on an aggregate that has `history` events already.
+/// Returns the cost of a command with `events` events on an aggregate with `history` events.
 async fn command(
     store: &DynamoStore,
     events: usize,
@@ -110,7 +110,7 @@ async fn command(
     Ok(notebooks.execute(&id, Note { times: events }).await?.cost)
 }
 
-/// What one command of so many events costs when the aggregate's state is in the cache.
+/// Returns the cost of a command with `events` events on a cached aggregate.
 async fn warm_command(store: &DynamoStore, events: usize) -> Result<Cost, Box<dyn Error>> {
     let notebooks: Repository<Notebook> = Repository::builder(store.clone()).cache(10).build();
     let id = uuid::Uuid::new_v4().to_string();
@@ -118,7 +118,7 @@ async fn warm_command(store: &DynamoStore, events: usize) -> Result<Cost, Box<dy
     Ok(notebooks.execute(&id, Note { times: events }).await?.cost)
 }
 
-/// What one transaction costs that records so many events in each of two aggregates.
+/// Returns the cost of a transaction that records `events` events in each of two aggregates.
 async fn transaction(store: &DynamoStore, events: usize) -> Result<Cost, Box<dyn Error>> {
     let (notebooks, first) = notebook(store, 0, SnapshotPolicy::Never).await?;
     let second = uuid::Uuid::new_v4().to_string();
@@ -130,7 +130,7 @@ async fn transaction(store: &DynamoStore, events: usize) -> Result<Cost, Box<dyn
     Ok(done.cost)
 }
 
-/// An aggregate with so many events, in commits of one, and its snapshot written.
+/// Creates an aggregate with `events` events, in commits of one, and waits for its snapshot.
 async fn notebook(
     store: &DynamoStore,
     history: u64,

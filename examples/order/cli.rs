@@ -1,4 +1,4 @@
-//! Where the story is kept: the options of the command line.
+//! The options of the command line.
 
 use std::path::PathBuf;
 
@@ -6,14 +6,14 @@ use clap::Parser;
 use es_core::StoreError;
 use es_dynamo::DynamoStore;
 
-/// Tells the story of a shop's orders, as events in a DynamoDB table.
+/// Tells the story of a shop's orders, which are events in a DynamoDB table.
 ///
-/// Without options everything happens in this process, on an embedded engine that speaks DynamoDB: no
-/// account, no server, and nothing is kept.
+/// Without options, everything runs in this process, on an embedded DynamoDB engine: it needs no AWS account and no
+/// server, and stores nothing permanently.
 #[derive(Debug, Parser)]
 #[command(name = "order", max_term_width = 100)]
 pub struct Options {
-    /// Keep the table in this file; the next run on the same file goes on from there.
+    /// Store the table in this file; the next run with the same file continues from there.
     #[arg(long, value_name = "PATH", group = "place")]
     file: Option<PathBuf>,
 
@@ -21,12 +21,12 @@ pub struct Options {
     #[arg(long, value_name = "URL", group = "place")]
     endpoint: Option<String>,
 
-    /// Use Amazon DynamoDB, with the credentials and the region that the AWS command line uses. Creates the
-    /// table, on demand, if it is missing; what the story costs is printed as it goes
+    /// Use Amazon DynamoDB, with the credentials and the region of the AWS CLI. Creates the table with on-demand
+    /// capacity if it does not exist. The output includes the cost of each step
     #[arg(long, group = "place")]
     aws: bool,
 
-    /// The table's name, on a server or on AWS
+    /// The name of the table on a server or on AWS
     #[arg(long, value_name = "NAME", default_value = "order-example")]
     table: String,
 }
@@ -49,7 +49,7 @@ impl Options {
         Ok(store)
     }
 
-    /// Where the store is, for people.
+    /// Describes the location of the store.
     pub fn place(&self) -> String {
         if let Some(path) = &self.file {
             format!("in the file {}", path.display())

@@ -1,7 +1,7 @@
 //! The Order example: the story of a shop's orders, on the DynamoDB event store.
 //!
-//! Start reading in [`domain`]; [`story`] shows how the domain is used. [`overview`] is a projection and
-//! [`fulfillment`] a process that follow what happens; [`whole_shop`] shows them at work. [`cli`] is where it runs.
+//! Start reading in [`domain`]; [`story`] uses the domain. [`overview`] is a projection and [`fulfillment`] a process;
+//! [`whole_shop`] runs both. [`cli`] selects the store.
 
 mod cli;
 mod domain;

@@ -1,4 +1,4 @@
-//! Telling the story: everything that is printed.
+//! The output of the story.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -9,28 +9,28 @@ use es_core::{Cost, Event, ExecuteError, Outcome};
 
 use crate::domain::{Order, OrderError, OrderEvent};
 
-/// The headline.
+/// Prints the title.
 pub fn title(text: &str) {
     println!("{text}\n{}", "=".repeat(text.chars().count()));
 }
 
-/// The next part of the story.
+/// Prints the heading of a chapter.
 pub fn chapter(text: &str) {
     println!("\n{text}\n{}", "-".repeat(text.chars().count()));
 }
 
-/// A command that was carried out.
+/// Prints a command that was executed.
 pub fn done(command: &impl Debug, outcome: &Outcome<Order>) {
     let names: Vec<_> = outcome.events.iter().map(|event| event.kind().name()).collect();
     let led_to = if names.is_empty() { "nothing to do".to_owned() } else { names.join(", ") };
     println!("  {}", name(command));
     println!("      -> {led_to:<24} version {:<3} {}", outcome.version.get(), units(outcome.cost));
     if outcome.attempts > 1 {
-        println!("         (another client came first: decided {} times)", outcome.attempts);
+        println!("         (another client was faster: decided {} times)", outcome.attempts);
     }
 }
 
-/// A command that was not.
+/// Prints a command that was rejected.
 pub fn rejected(command: &impl Debug, error: &ExecuteError<OrderError>) {
     println!("  {}", name(command));
     match error.rejection() {
@@ -39,7 +39,7 @@ pub fn rejected(command: &impl Debug, error: &ExecuteError<OrderError>) {
     }
 }
 
-/// The state of an order.
+/// Prints the state of an order.
 pub fn state(label: &str, order: &Order, cost: Cost) {
     println!("  {label}: {}, {} lines, {} in all", order.status, order.lines.len(), order.total());
     println!("         {}", units(cost));
@@ -48,7 +48,7 @@ pub fn state(label: &str, order: &Order, cost: Cost) {
     }
 }
 
-/// One event of a history.
+/// Prints an event of a history.
 pub fn event(recorded: &Recorded<OrderEvent>) {
     println!(
         "  {:>3}  {}  {:<16} {:<8} {}",
@@ -60,12 +60,12 @@ pub fn event(recorded: &Recorded<OrderEvent>) {
     );
 }
 
-/// Something else that is told.
+/// Prints a line.
 pub fn line(text: &str) {
     println!("  {text}");
 }
 
-/// How much is done, as a bar: one line on a terminal, drawn again and again; elsewhere the last one alone.
+/// Prints a progress bar. On a terminal, it is redrawn in place; otherwise, only the last one is printed.
 pub fn progress(done: u64, all: u64) {
     let width = 30;
     let filled = (done * width).checked_div(all).unwrap_or(width);
@@ -82,7 +82,7 @@ pub fn progress(done: u64, all: u64) {
     }
 }
 
-/// Why the story ended early.
+/// Prints the error that ended the story.
 pub fn failure(error: &dyn Error) {
     eprintln!("error: {error}");
     let mut cause = error.source();
@@ -100,7 +100,7 @@ fn requests(count: u32) -> String {
     if count == 1 { "1 request".to_owned() } else { format!("{count} requests") }
 }
 
-/// A command as the code has it, on one line of the screen.
+/// Returns the `Debug` form of a command, shortened to one line.
 fn name(command: &impl Debug) -> String {
     let text = format!("{command:?}");
     match text.char_indices().nth(96) {

@@ -1,5 +1,4 @@
-//! The story: what an application does with the domain. [`whole_shop`] tells what happens
-//! beside it.
+//! The story: an application that uses the domain. [`whole_shop`] adds a projection and a process.
 
 use std::error::Error;
 use std::fmt::Debug;
@@ -19,7 +18,7 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// Tells the whole story.
 pub async fn tell(store: DynamoStore) -> Result<()> {
-    // A repository is all that an application needs; it costs nothing to clone.
+    // An application needs only a repository, which is cheap to clone.
     let orders: Repository<Order> = Repository::new(store.clone());
 
     let id = go_on_from_earlier_runs(&orders).await?;
@@ -35,7 +34,7 @@ pub async fn tell(store: DynamoStore) -> Result<()> {
     Ok(())
 }
 
-/// Finds the first free number. What an earlier run left behind is taken up: the customer sends it back.
+/// Finds the first free order number. Orders of earlier runs are returned by the customer.
 async fn go_on_from_earlier_runs(orders: &Repository<Order>) -> Result<OrderId> {
     let mut id = OrderId::FIRST;
     let mut earlier = None;
@@ -47,23 +46,23 @@ async fn go_on_from_earlier_runs(orders: &Repository<Order>) -> Result<OrderId> 
         id = OrderId(id.0 + 1);
     }
     if let Some((earlier, order)) = earlier {
-        report::chapter(&format!("An earlier run delivered order {earlier}; it comes back"));
+        report::chapter(&format!("An earlier run delivered order {earlier}, which is returned now"));
         report::state("as it was found", &order.state, order.cost);
-        carry_out(orders, earlier, "ann", Return { reason: "does not fit".to_owned() }).await?;
+        execute(orders, earlier, "ann", Return { reason: "does not fit".to_owned() }).await?;
     }
     Ok(id)
 }
 
-/// Commands, the events that they lead to, and what each of them costs.
+/// Commands, their events, and their costs.
 async fn order_and_change_ones_mind(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     report::chapter(&format!("Ann orders, and changes her mind (order {id})"));
     let lines = vec![Line::new(1, "teapot", Money::cents(24_90)), Line::new(6, "cup", Money::cents(4_50))];
-    carry_out(orders, id, "ann", PlaceOrder { customer: "Ann".to_owned(), lines }).await?;
-    carry_out(orders, id, "ann", AddLine(Line::new(2, "tea, 100 g", Money::cents(7_20)))).await?;
-    carry_out(orders, id, "ann", RemoveLine { article: "cup".to_owned() }).await
+    execute(orders, id, "ann", PlaceOrder { customer: "Ann".to_owned(), lines }).await?;
+    execute(orders, id, "ann", AddLine(Line::new(2, "tea, 100 g", Money::cents(7_20)))).await?;
+    execute(orders, id, "ann", RemoveLine { article: "cup".to_owned() }).await
 }
 
-/// The domain says no: nothing is recorded, and the caller gets the domain's own error.
+/// A rejected command records nothing, and the caller gets the domain's error.
 async fn break_the_rules(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     report::chapter("Rules that can be broken");
     refuse(orders, id, Ship { carrier: "DHL".to_owned(), tracking: "-".to_owned() }).await?;
@@ -72,8 +71,8 @@ async fn break_the_rules(orders: &Repository<Order>, id: OrderId) -> Result<()> 
     refuse(orders, id, PlaceOrder { customer: "Ann".to_owned(), lines: Vec::new() }).await
 }
 
-/// Two clients decide on the same version. One of them comes too late, reads what the other recorded, and
-/// decides again: nothing is lost, and no lock is needed.
+/// Two clients decide on the same version. The slower one gets a conflict, reads the new events, and decides again:
+/// nothing is lost, and no lock is needed.
 async fn race(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     report::chapter("Two clients change the same order at the same time");
     let both_have_read = Barrier::new(2);
@@ -83,7 +82,7 @@ async fn race(orders: &Repository<Order>, id: OrderId) -> Result<()> {
         let outcome = orders
             .with_metadata(Metadata::new().with_actor(who))
             .decide(&id, async |order, ctx| {
-                // A decision may wait for something; this one waits until the other client has read, too.
+                // An async decision can wait. This one waits until the other client has loaded the order, too.
                 if first_time.swap(false, Ordering::Relaxed) {
                     both_have_read.wait().await;
                 }
@@ -101,20 +100,20 @@ async fn race(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     for (command, outcome) in both {
         report::done(&command, &outcome);
     }
-    // A snapshot is written in the background. The story waits for this one, so that every run tells the same.
+    // Snapshots are written in the background. The story waits for this one, so that all runs have the same output.
     orders.flush().await;
     Ok(())
 }
 
-/// The rest of an order's life. A carrier's second report finds nothing to do.
+/// The rest of an order's life. The carrier's second report has no effect.
 async fn pay_and_ship(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     report::chapter("Paid, shipped, delivered");
     let amount = orders.load(&id).await?.state.total();
-    carry_out(orders, id, "bank", Pay { amount }).await?;
+    execute(orders, id, "bank", Pay { amount }).await?;
     let tracking = format!("TRACK-{id}");
-    carry_out(orders, id, "depot", Ship { carrier: "DHL".to_owned(), tracking }).await?;
-    carry_out(orders, id, "dhl", Deliver).await?;
-    carry_out(orders, id, "dhl", Deliver).await
+    execute(orders, id, "depot", Ship { carrier: "DHL".to_owned(), tracking }).await?;
+    execute(orders, id, "dhl", Deliver).await?;
+    execute(orders, id, "dhl", Deliver).await
 }
 
 /// A load starts from the newest snapshot, and folds only the events after it.
@@ -137,7 +136,7 @@ async fn look_back(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     let past = orders.load_at(&id, then).await?;
     report::state("as it was", &past.state, past.cost);
 
-    report::chapter("The whole history: version, time, event, who, id");
+    report::chapter("The whole history: version, time, event, actor, id");
     let mut history = orders.history(&id);
     while let Some(recorded) = history.next().await {
         report::event(&recorded?);
@@ -145,17 +144,17 @@ async fn look_back(orders: &Repository<Order>, id: OrderId) -> Result<()> {
     Ok(())
 }
 
-/// Another order, called off in time.
+/// Another order, which is cancelled in time.
 async fn cancel_another(orders: &Repository<Order>, id: OrderId) -> Result<()> {
-    report::chapter(&format!("Another order, called off in time (order {id})"));
+    report::chapter(&format!("Another order, cancelled in time (order {id})"));
     let lines = vec![Line::new(1, "kettle", Money::cents(39_00))];
-    carry_out(orders, id, "carl", PlaceOrder { customer: "Carl".to_owned(), lines }).await?;
-    carry_out(orders, id, "carl", Cancel { reason: "ordered twice".to_owned() }).await?;
+    execute(orders, id, "carl", PlaceOrder { customer: "Carl".to_owned(), lines }).await?;
+    execute(orders, id, "carl", Cancel { reason: "ordered twice".to_owned() }).await?;
     refuse(orders, id, Pay { amount: Money::cents(39_00) }).await
 }
 
-/// Carries out a command and tells what it led to.
-async fn carry_out<C>(orders: &Repository<Order>, id: OrderId, who: &str, command: C) -> Result<()>
+/// Executes a command, and prints the outcome.
+async fn execute<C>(orders: &Repository<Order>, id: OrderId, who: &str, command: C) -> Result<()>
 where
     C: Clone + Debug,
     Order: Handle<C, Error = OrderError>,
@@ -166,7 +165,7 @@ where
     Ok(())
 }
 
-/// Tries a command that breaks a rule, and tells what the domain says to it.
+/// Sends a command that breaks a rule, and prints the rejection.
 async fn refuse<C>(orders: &Repository<Order>, id: OrderId, command: C) -> Result<()>
 where
     C: Clone + Debug,
@@ -178,6 +177,6 @@ where
             Ok(())
         }
         Err(error) => Err(error.into()),
-        Ok(_) => Err(StoreError::invalid(format!("the shop should have refused {command:?}")).into()),
+        Ok(_) => Err(StoreError::invalid(format!("the shop should have rejected {command:?}")).into()),
     }
 }

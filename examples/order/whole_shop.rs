@@ -1,4 +1,4 @@
-//! The rest of the story: what happens beside the commands, as their events come through the feed.
+//! The rest of the story: a projection and a process, which follow the feed.
 
 use std::error::Error;
 use std::time::Duration;
@@ -17,27 +17,27 @@ use crate::report;
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
-/// How long a customer may take to pay: not two weeks, as people listen to the story.
+/// The time that a customer has to pay. It is short, because the story waits for it.
 const TIME_TO_PAY: Duration = Duration::from_millis(500);
 
-/// How long to wait for something that should happen at once.
+/// The maximum time to wait for the projection and the process.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// The customers with wallets, each with the money in it and the number of bowls that the customer orders: enough
-/// of both, more bowls than there are, and less money than it costs.
+/// Customers with the money in their wallets and the number of bowls that they order: one can pay, one orders more
+/// bowls than there are, and one has too little money.
 const CUSTOMERS: [(&str, Money, u32); 3] =
     [("Dora", Money::cents(5_000), 2), ("Emil", Money::cents(40_000), 30), ("Finn", Money::cents(100), 1)];
 
-/// What the customers order.
+/// The article that the customers order.
 const ARTICLE: &str = "bowl";
 
-/// What runs beside the commands.
-struct Beside {
+/// The workers that run in the background.
+struct Background {
     overview: Projector<Overview>,
     workers: RunningWorkers,
 }
 
-/// Tells it; the first order that is placed has the number `first`.
+/// Tells this part of the story. The first new order has the number `first`.
 pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderId) -> Result<()> {
     let shop = FulfillOrders {
         orders: orders.clone(),
@@ -45,25 +45,25 @@ pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderI
         wallets: Repository::new(store.clone()),
         time_to_pay: TIME_TO_PAY,
     };
-    let beside = Beside::start(store, &shop)?;
-    look_at_all_orders(store, &beside, orders, first).await?;
+    let background = Background::start(store, &shop)?;
+    look_at_all_orders(store, &background, orders, first).await?;
     order_with_wallets(&shop, first).await?;
-    look_at_the_wallets_orders(store, &beside, &shop, first).await?;
-    rebuild(&beside.overview).await?;
+    look_at_the_wallets_orders(store, &background, &shop, first).await?;
+    rebuild(&background.overview).await?;
     // Each worker finishes its current work: first the projection and the process, then the indexer.
-    Ok(beside.workers.shutdown().await?)
+    Ok(background.workers.shutdown().await?)
 }
 
-impl Beside {
+impl Background {
     /// Starts the workers. Each could run in a separate process.
     fn start(store: &DynamoStore, shop: &FulfillOrders) -> Result<Self> {
         // Keeps the read models up to date.
         let overview = Projector::new(store.clone(), Overview::new(store));
         let workers = Workers::new()
             .add(overview.clone())
-            // Does what follows from an order.
+            // Runs the process.
             .add(Projector::of_process(store.clone(), shop.clone()))
-            // Brings the events of the table's stream into the feed.
+            // Adds the commits in the table's stream to the feed.
             .add(Indexer::builder(store).build()?)
             .flush(&shop.orders)
             .spawn();
@@ -71,24 +71,28 @@ impl Beside {
     }
 }
 
-/// Waits until the read models include every event that the aggregate has now.
-async fn wait_for<A: Aggregate>(beside: &Beside, aggregates: &Repository<A>, id: &A::Id) -> Result<()> {
+/// Waits until the read models include all current events of the aggregate.
+async fn wait_for<A: Aggregate>(
+    background: &Background,
+    aggregates: &Repository<A>,
+    id: &A::Id,
+) -> Result<()> {
     let stream = StreamId::new(A::NAME, id)?;
     let version = aggregates.version(id).await?;
-    Ok(beside.overview.wait_for(&stream, version, LONGEST_WAIT).await?)
+    Ok(background.overview.wait_for(&stream, version, LONGEST_WAIT).await?)
 }
 
-/// Questions that no single order can answer.
+/// Queries across all orders.
 async fn look_at_all_orders(
     store: &DynamoStore,
-    beside: &Beside,
+    background: &Background,
     orders: &Repository<Order>,
     first: OrderId,
 ) -> Result<()> {
     report::chapter("All orders: a projection keeps two read models");
-    // A read model follows the commands with a delay. Earlier runs have left orders, too.
+    // Read models lag behind the commands. There may also be orders of earlier runs.
     for number in OrderId::FIRST.0..first.0 {
-        wait_for(beside, orders, &OrderId(number)).await?;
+        wait_for(background, orders, &OrderId(number)).await?;
     }
     let overview = Overview::new(store);
     for row in overview.orders.find(OrderRow::BY_CUSTOMER, "Ann").all().await? {
@@ -100,7 +104,7 @@ async fn look_at_all_orders(
     Ok(())
 }
 
-/// Three customers with wallets order. What happens then is the process's business.
+/// Three customers with wallets place orders. The process does the rest.
 async fn order_with_wallets(shop: &FulfillOrders, first: OrderId) -> Result<()> {
     report::chapter("Customers with wallets order, and a process does the rest");
     shop.stock.execute(&Article(ARTICLE.to_owned()), Receive { pieces: 2 }).await?;
@@ -116,10 +120,10 @@ async fn order_with_wallets(shop: &FulfillOrders, first: OrderId) -> Result<()> 
     Ok(())
 }
 
-/// Waits for the process to finish with each order, and then for the read models to follow.
+/// Waits until the process has finished each order, and until the read models include the result.
 async fn look_at_the_wallets_orders(
     store: &DynamoStore,
-    beside: &Beside,
+    background: &Background,
     shop: &FulfillOrders,
     first: OrderId,
 ) -> Result<()> {
@@ -127,16 +131,16 @@ async fn look_at_the_wallets_orders(
     let overview = Overview::new(store);
     for (order, (customer, ..)) in (first.0..).map(OrderId).zip(CUSTOMERS) {
         tokio::time::timeout(LONGEST_WAIT, fulfilled_or_given_up(&fulfillments, order)).await??;
-        wait_for(beside, &shop.orders, &order).await?;
-        wait_for(beside, &shop.wallets, &customer.to_owned()).await?;
-        wait_for(beside, &fulfillments, &order).await?;
+        wait_for(background, &shop.orders, &order).await?;
+        wait_for(background, &shop.wallets, &customer.to_owned()).await?;
+        wait_for(background, &fulfillments, &order).await?;
         let row = overview.orders.get(&order.to_string()).await?.ok_or("the row is there")?;
         report::line(&format!("{customer}'s order {} is {}", row.order, row.status));
     }
-    wait_for(beside, &shop.stock, &Article(ARTICLE.to_owned())).await
+    wait_for(background, &shop.stock, &Article(ARTICLE.to_owned())).await
 }
 
-/// Waits until the process has recorded how it ended for the order.
+/// Waits until the process has recorded the end of the order.
 async fn fulfilled_or_given_up(fulfillments: &Repository<Fulfillment>, order: OrderId) -> Result<()> {
     loop {
         let fulfillment = fulfillments.load(&order).await?;
@@ -147,9 +151,9 @@ async fn fulfilled_or_given_up(fulfillments: &Repository<Fulfillment>, order: Or
     }
 }
 
-/// Both read models from the first event on, beside those that are read meanwhile.
+/// Rebuilds both read models from the first event, while the old ones are still being read.
 async fn rebuild(overview: &Projector<Overview>) -> Result<()> {
-    report::chapter("The read models from zero, and a switch to the new ones");
+    report::chapter("The read models are rebuilt, and readers switch to the new ones");
     overview.rebuild().await?;
     loop {
         let Some(progress) = overview.rebuild_progress().await? else { break };

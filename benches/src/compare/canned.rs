@@ -1,4 +1,4 @@
-//! A connector that makes up a stream while it is read, so that the store itself holds nothing.
+//! A connector that generates a stream while it is read, so that no memory is used for stored data.
 
 use std::fmt::Write;
 
@@ -15,22 +15,22 @@ use serde_json::Value;
 
 use crate::domain::Deposited;
 
-/// About what a page of 1 MB holds.
+/// The approximate number of items in a page of 1 MB.
 const ITEMS_A_PAGE: u64 = 4_000;
 
-/// What every answer of DynamoDB has.
+/// The field that every response of DynamoDB has.
 const CAPACITY: &str = r#""ConsumedCapacity":{"TableName":"events","CapacityUnits":1.0}"#;
 
-/// Answers a Query with the commits of a stream, one event each, and a PutItem with success.
+/// Responds to a Query with the commits of a stream, with one event each, and to a PutItem with success.
 #[derive(Clone, Debug)]
 pub struct Canned {
     events: u64,
-    /// The payload, as it stands inside a JSON text.
+    /// The payload, escaped as a JSON string.
     payload: String,
 }
 
 impl Canned {
-    /// A stream of so many events.
+    /// Creates a connector with a stream of `events` events.
     pub fn new(events: u64) -> Self {
         Self { events, payload: serde_json::to_string(&Deposited::new().json()).expect("a text") }
     }

@@ -1,4 +1,4 @@
-//! Commands per second, and how long each takes.
+//! The throughput and the latency of commands.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use crate::engine::Engine;
 use crate::plan::Plan;
 use crate::report::{median, percentile};
 
-/// How many clients, and how many events each of their commands has.
+/// The number of clients, and the number of events in each command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load {
     pub clients: usize,
     pub events: u64,
 }
 
-/// How one contender did under one load.
+/// The result of one contender under one load.
 pub struct Speed {
     pub per_second: f64,
-    /// Against the raw loop: the median of the rounds' ratios.
+    /// The speed relative to the raw loop: the median of the ratios of all rounds.
     pub ratio: f64,
     pub p50: Duration,
     pub p99: Duration,
@@ -40,7 +40,7 @@ pub async fn measure(engine: &Engine, plan: &Plan) -> Speeds {
     speeds
 }
 
-/// What a contender has shown so far, or why it does not run.
+/// The results of a contender so far, or the reason why it does not run.
 struct Turns {
     kind: Kind,
     failed: Option<String>,
@@ -51,7 +51,7 @@ struct Turns {
 async fn measure_load(engine: &Engine, plan: &Plan, load: Load) -> Vec<(Kind, Result<Speed, String>)> {
     let mut all =
         Kind::ALL.map(|kind| Turns { kind, failed: None, per_second: Vec::new(), latencies: Vec::new() });
-    // The first round is short, warms up, and is not counted. Each round starts with another contender.
+    // The first round is a short warm-up and is not counted. Each round starts with another contender.
     for round in 0..=plan.rounds {
         let life = if round == 0 { plan.life.div_ceil(10) } else { plan.life };
         for place in 0..all.len() {
@@ -96,8 +96,8 @@ async fn turn(
     round: usize,
     life: u64,
 ) -> Result<(f64, Vec<Duration>), Failure> {
-    // The embedded engine goes through the tokens of all earlier transactions at each new one, which would
-    // count against a contender with many tables: each turn has a new engine.
+    // In each transaction, the embedded engine visits the tokens of all earlier ones, which would be a disadvantage for
+    // contenders that use transactions. Each turn therefore has a new engine.
     let engine = engine.renewed()?;
     let contender = kind.open(&engine.client(), &format!("speed-{kind:?}")).await?;
     let name = format!("{}-{}-{round}", load.clients, load.events);

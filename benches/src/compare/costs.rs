@@ -1,4 +1,4 @@
-//! Requests, capacity units and bytes for each command.
+//! Requests, capacity units, and bytes for each command.
 
 use crate::contenders::{Failure, Kind, reason};
 use crate::engine::Engine;
@@ -7,15 +7,15 @@ use crate::plan::Plan;
 use crate::tables;
 
 pub struct Cost {
-    /// Of the first command on an account.
+    /// The usage of the first command on an account.
     pub first: Usage,
-    /// Of all its commands, on the average, with the snapshots they led to.
+    /// The average usage of all commands on an account, including their snapshots.
     pub average: Usage,
-    /// What the tables hold more, for each command.
+    /// The growth of the tables for each command.
     pub bytes: f64,
 }
 
-/// By the number of events of a command.
+/// The costs by number of events in a command.
 pub type Costs = Vec<(u64, Vec<(Kind, Result<Cost, String>)>)>;
 
 pub async fn measure(engine: &Engine, plan: &Plan) -> Costs {

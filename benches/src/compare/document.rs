@@ -1,4 +1,4 @@
-//! The document: what was measured, how, and the tables.
+//! The document: the method, and tables of the results.
 
 use crate::commands::{Load, Speeds};
 use crate::contenders::Kind;
@@ -11,14 +11,14 @@ use crate::memory_store::MemorySpeed;
 use crate::plan::Plan;
 use crate::report::{self, Table, count, milliseconds, number, times};
 
-/// What was measured on an engine.
+/// The measurements on an engine.
 pub struct OnEngine {
     pub speeds: Speeds,
     pub costs: Costs,
     pub loadings: Loadings,
 }
 
-/// What needs none.
+/// The measurements that need no engine.
 pub struct WithoutEngine {
     pub foldings: Vec<Folding>,
     pub memory: Memory,

@@ -5,13 +5,13 @@ use std::convert::Infallible;
 use es_core::{Aggregate, Apply, Context, Events, Handle, event};
 use serde::{Deserialize, Serialize};
 
-/// What every deposit says. With it a payload has about 100 bytes.
+/// The note of every deposit, with which a payload has about 100 bytes.
 const NOTE: &str = "a deposit at the counter of the main branch, thanked for and put on record";
 
-/// Every how many events those contenders take a snapshot that take any.
+/// The number of events between snapshots, for contenders with snapshots.
 pub const SNAPSHOT_EVERY: u64 = 100;
 
-/// Money came in.
+/// Money was deposited.
 #[event]
 pub struct Deposited {
     pub cents: u64,
@@ -23,13 +23,13 @@ impl Deposited {
         Self { cents: 12_500, note: NOTE.to_owned() }
     }
 
-    /// The payload, as every contender stores it.
+    /// Returns the payload in JSON, which all contenders store.
     pub fn json(&self) -> String {
         serde_json::to_string(self).expect("a deposit has a JSON form")
     }
 }
 
-/// The state: small, as states of accounts are.
+/// The state, which is as small as that of a typical account.
 #[derive(Aggregate, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[aggregate(name = "account", id = String, events(Deposited), snapshot(every = 100))]
 pub struct Account {
@@ -39,14 +39,14 @@ pub struct Account {
 }
 
 impl Account {
-    /// The one fold, which every contender calls.
+    /// Applies an event. All contenders use this function.
     pub fn add(&mut self, event: &Deposited) {
         self.balance += event.cents;
         self.deposits += 1;
         self.last.clone_from(&event.note);
     }
 
-    /// The account after so many events.
+    /// Returns the account after `events` events.
     pub fn after(events: u64) -> Self {
         let mut account = Self::default();
         let event = Deposited::new();
@@ -63,7 +63,7 @@ impl Apply<Deposited> for Account {
     }
 }
 
-/// The one command: so many deposits at once.
+/// The command: several deposits at once.
 pub struct Deposit {
     pub times: u64,
 }

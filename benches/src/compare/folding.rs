@@ -1,5 +1,5 @@
-//! Decoding and folding alone: a repository on a store that has its pages ready, a plain loop over the same
-//! payloads, and one over the same pages. All own what they read, and free it.
+//! Decoding and folding alone: a repository on a store with prepared pages, a plain loop over the same payloads, and
+//! one over the same pages. All of them own the data that they read, and free it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,13 +27,13 @@ const TURNS: usize = 15;
 
 pub struct Folding {
     pub events_of_a_commit: u64,
-    /// Events per second: of a loop over payloads.
+    /// Events per second of a loop over payloads.
     pub payloads: f64,
-    /// Of a loop over the pages.
+    /// Events per second of a loop over the pages.
     pub pages: f64,
-    /// Of a repository.
+    /// Events per second of a repository.
     pub framework: f64,
-    /// The medians of the turns' ratios, framework to loop.
+    /// The speed of the framework relative to the loop: the median of the ratios of all turns.
     pub to_payloads: f64,
     pub to_pages: f64,
 }
@@ -49,7 +49,7 @@ fn fold(plan: &Plan, events_of_a_commit: u64) -> Folding {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let mut turns = Vec::new();
     for turn in 0..=TURNS {
-        // Everything is ready before anything is timed, and each turn starts with another one.
+        // All data is prepared before the measurement, and each turn starts with another contender.
         let mut payloads: Vec<String> = (0..events).map(|_| payload.clone()).collect();
         let mut ready = pages(commits, events_of_a_commit, &payload);
         let store = Ready { pages: Arc::new(Mutex::new(pages(commits, events_of_a_commit, &payload))) };
@@ -98,7 +98,7 @@ fn fold_pages(pages: Vec<Page>) -> Account {
     account
 }
 
-/// Events per second of a fold, which must come to the right state.
+/// Returns the events per second of a fold, whose result must be the correct state.
 fn rate(events: u64, fold: impl FnOnce() -> Account) -> f64 {
     let start = Instant::now();
     let account = fold();
@@ -112,7 +112,7 @@ fn pages(commits: u64, events_of_a_commit: u64, payload: &str) -> Vec<Page> {
     let mut all = (0..commits).map(|commit| {
         let id = CommitId::new(uuid::Uuid::from_u128(u128::from(commit)));
         let first = Version::new(commit * events_of_a_commit + 1);
-        // A store reads names from its items, so they are no literals.
+        // A store reads names from its items, so they are not literals.
         let event = |_| EventData::new("Deposited".to_owned(), 1, payload);
         let events = (0..events_of_a_commit).map(event).collect();
         Commit::new(id, first, DateTime::UNIX_EPOCH, events).with_metadata(Arc::clone(&metadata))
@@ -121,7 +121,7 @@ fn pages(commits: u64, events_of_a_commit: u64, payload: &str) -> Vec<Page> {
     std::iter::repeat_with(page).take_while(|page| !page.commits.is_empty()).collect()
 }
 
-/// A store that gives its pages away, once.
+/// A store that returns prepared pages, once.
 #[derive(Clone)]
 struct Ready {
     pages: Arc<Mutex<Vec<Page>>>,
@@ -148,7 +148,7 @@ impl EventStore for Ready {
     }
 
     async fn idempotency_record(&self, _: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {
-        Err(StoreError::invalid("this store has no markers"))
+        Err(StoreError::invalid("this store has no idempotency records"))
     }
 
     fn identity(&self) -> StoreIdentity {

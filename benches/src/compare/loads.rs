@@ -1,4 +1,4 @@
-//! Loads of streams of several lengths, by repositories that have not seen them before.
+//! Loads of streams of several lengths, without caches.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,19 +12,19 @@ use crate::meter::{Meter, Usage};
 use crate::plan::Plan;
 use crate::report::median;
 
-/// All streams are in the same tables, so that those who share a layout load the same streams.
+/// All streams are in the same tables, so contenders with the same layout load the same streams.
 const PREFIX: &str = "loads";
 
 pub struct Loading {
     pub time: Duration,
-    /// How much longer than the raw loop: the median of the rounds' ratios.
+    /// The time relative to the raw loop: the median of the ratios of all rounds.
     pub ratio: f64,
     pub usage: Usage,
-    /// How many events are in the state, when they are not all.
+    /// The number of events in the state, if some are missing.
     pub wrong: Option<u64>,
 }
 
-/// By the length of the stream.
+/// The loads by length of the stream.
 pub type Loadings = Vec<(u64, Vec<(Kind, Result<Loading, String>)>)>;
 
 pub async fn measure(engine: &Engine, plan: &Plan) -> Loadings {
@@ -42,7 +42,7 @@ async fn measure_length(engine: &Engine, plan: &Plan, events: u64) -> Vec<(Kind,
     for layout in Layout::ALL {
         filled.push((layout, fill(engine, plan, layout, &id, events).await));
     }
-    // Those that use snapshots come second: until then there are none.
+    // Contenders with snapshots come second, because the snapshots are written in between.
     let mut all = Vec::new();
     for with_snapshots in [false, true] {
         if with_snapshots {
@@ -52,7 +52,7 @@ async fn measure_length(engine: &Engine, plan: &Plan, events: u64) -> Vec<(Kind,
                 }
             }
         }
-        // The raw loop is in both groups: the others are compared with it in the same rounds.
+        // The raw loop is in both groups, because the other contenders are compared with it in the same rounds.
         let kinds = Kind::ALL.into_iter().filter(|kind| {
             *kind == Kind::Raw || !kind.loads_as_another() && kind.has_snapshots() == with_snapshots
         });
@@ -76,7 +76,8 @@ async fn measure_length(engine: &Engine, plan: &Plan, events: u64) -> Vec<(Kind,
 
 async fn fill(engine: &Engine, plan: &Plan, layout: Layout, id: &str, events: u64) -> Result<(), String> {
     let client = engine.client();
-    let kind = Kind::ALL.into_iter().find(|kind| kind.layout() == layout).ok_or("nobody has it")?;
+    let kind =
+        Kind::ALL.into_iter().find(|kind| kind.layout() == layout).ok_or("no contender has this layout")?;
     kind.open(&client, PREFIX).await.map_err(reason)?;
     match timeout(plan.limit, layout.fill(&client, PREFIX, id, events)).await {
         Ok(filled) => filled.map_err(reason),
@@ -84,7 +85,7 @@ async fn fill(engine: &Engine, plan: &Plan, layout: Layout, id: &str, events: u6
     }
 }
 
-/// A contender that has loaded the stream once.
+/// A contender after its first load of the stream.
 struct Opened {
     contender: Arc<dyn Contender>,
     usage: Usage,
@@ -105,7 +106,7 @@ impl Opened {
     }
 }
 
-/// The first load is counted and verified, the later ones are timed.
+/// Executes the first load, which is metered and verified. Only later loads are timed.
 async fn open(engine: &Engine, plan: &Plan, kind: Kind, id: &str, events: u64) -> Result<Opened, Failure> {
     let meter = Meter::default();
     let metered = kind.open(&engine.metered_client(&meter), PREFIX).await?;
@@ -122,7 +123,8 @@ async fn open(engine: &Engine, plan: &Plan, kind: Kind, id: &str, events: u64) -
     })
 }
 
-/// Loads in turns, each round starting with another one: as often as there are rounds, and ten times as often where it takes no time.
+/// Times the loads of the contenders in turns. Each round starts with another contender. Short loads are repeated ten
+/// times as often.
 async fn take_turns(plan: &Plan, id: &str, group: &mut [(Kind, Result<Opened, String>)]) {
     let start = Instant::now();
     for round in 0..plan.rounds * 10 {

@@ -1,8 +1,8 @@
-//! This framework beside others, on the same engine, in one run. Prints a markdown document.
+//! Compares this framework with other libraries on the same engine. Prints a markdown document.
 //!
-//! Without arguments it takes some minutes; `--quick` shows in seconds that everything runs, `--rounds N`
-//! sets how often the contenders take turns. The engine is the embedded one, or the server that
-//! `ES_DYNAMO_ENDPOINT` names; on a server, what needs no engine is left out.
+//! Without arguments, it takes some minutes. `--quick` checks in seconds that everything runs, and `--rounds N` sets
+//! the number of rounds. The engine is the embedded one, or the server at `ES_DYNAMO_ENDPOINT`. On a server,
+//! measurements that need no engine are omitted.
 
 mod canned;
 mod commands;
@@ -22,7 +22,7 @@ use document::{OnEngine, WithoutEngine};
 use engine::Engine;
 use plan::Plan;
 
-/// How often the contenders take turns, unless it is said.
+/// The default number of rounds.
 const ROUNDS: usize = 3;
 
 fn main() -> Result<(), Failure> {
@@ -62,6 +62,6 @@ fn plan() -> Result<Plan, Failure> {
         [] => Ok(Plan::full(ROUNDS)),
         ["--quick"] => Ok(Plan::quick()),
         ["--rounds", rounds] => Ok(Plan::full(rounds.parse()?)),
-        _ => Err("expected nothing, `--quick`, or `--rounds N`".into()),
+        _ => Err("expected no arguments, `--quick`, or `--rounds N`".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! What loads hold in memory at most, and how often commands allocate.
+//! The peak memory of loads, and the allocations of commands.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use crate::canned::Canned;
 use crate::contenders::{Contender, Kind};
 use crate::plan::Plan;
 
-/// The most bytes that a load of a stream holds at a time.
+/// The peak of the bytes that a load of a stream holds.
 pub struct Peak {
     pub kind: Kind,
     pub events: u64,
     pub bytes: u64,
 }
 
-/// What commands allocate.
+/// The allocations of commands.
 pub struct Allocations {
     pub kind: Kind,
-    /// How many events are loaded before.
+    /// The number of events that are loaded first.
     pub history: u64,
-    /// How many events the command has.
+    /// The number of events in the command.
     pub events: u64,
     pub count: f64,
     pub bytes: f64,
@@ -59,7 +59,7 @@ pub fn measure(plan: &Plan) -> Memory {
 
 fn load(kind: Kind, events: u64) -> AllocationInfo {
     let (runtime, contender) = on_this_thread(kind, events);
-    // What the first load leaves behind, such as the client's caches, is none of the stream's.
+    // The first load is not measured, because it fills caches of the client.
     let loaded = runtime.block_on(contender.load("a")).expect("loads");
     assert_eq!(loaded.deposits, events, "the whole stream is loaded");
     counted(|| drop(runtime.block_on(contender.load("a"))))
@@ -72,7 +72,7 @@ fn execute(kind: Kind, history: u64, events: u64, commands: u64) -> AllocationIn
     counted(|| (0..commands).for_each(|_| command()))
 }
 
-/// Allocations are counted by thread, so everything has to happen on this one.
+/// Allocations are counted by thread, so all work has to happen on this one.
 fn on_this_thread(kind: Kind, events: u64) -> (tokio::runtime::Runtime, Arc<dyn Contender>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let client = Canned::new(events).client();

@@ -1,4 +1,4 @@
-//! Commands on the store in memory: what the framework takes without any database.
+//! Commands on the store in memory: the cost of the framework without a database.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ pub fn measure(plan: &Plan) -> Vec<MemorySpeed> {
     speeds
 }
 
-/// One client, and a new account whenever one has its events.
+/// Runs one client, which opens a new account when the current one has all its events.
 async fn turn(plan: &Plan, cached: bool, events: u64) -> f64 {
     let builder = Repository::builder(MemoryStore::new()).snapshots(SnapshotPolicy::Never);
     let accounts: Repository<Account> = if cached { builder.cache(1_000).build() } else { builder.build() };

@@ -1,26 +1,26 @@
-//! How much is measured.
+//! The size of the measurement.
 
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How often the contenders take turns.
+    /// The number of rounds.
     pub rounds: usize,
-    /// After how many events a client goes on to a new account.
+    /// The number of events after which a client opens a new account.
     pub life: u64,
-    /// How many accounts a client goes through in a round when it is the only one.
+    /// The number of accounts per round of a single client.
     pub lives_of_one: u64,
-    /// How many clients there are when there are many.
+    /// The number of concurrent clients.
     pub many: usize,
-    /// The lengths of streams to load.
+    /// The lengths of the streams to load.
     pub streams: Vec<u64>,
-    /// How long the fill of a stream, or one load of it, may take.
+    /// The maximum time to fill a stream or to load it.
     pub limit: Duration,
-    /// The lengths of two streams whose loads are compared in memory.
+    /// The lengths of the two streams for the comparison of peak memory.
     pub memory: [u64; 2],
-    /// How many events are decoded and folded at once.
+    /// The number of events to decode and fold.
     pub folded: u64,
-    /// How many commands are carried out on the store in memory, or counted allocations of.
+    /// The number of commands on the store in memory, and for the count of allocations.
     pub commands: u64,
 }
 
@@ -39,7 +39,7 @@ impl Plan {
         }
     }
 
-    /// That everything runs, not how fast.
+    /// Returns a plan that only checks that everything runs.
     pub fn quick() -> Self {
         Self {
             rounds: 1,

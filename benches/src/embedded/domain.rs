@@ -33,7 +33,7 @@ impl Handle<File> for Claim {
     }
 }
 
-/// A claim, as it is listed.
+/// A claim in the list.
 #[derive(Clone, Row, serde::Serialize, serde::Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[row(name = "listed", key = claim)]

@@ -1,7 +1,7 @@
 //! The embedded engine: the cost of a command as the table grows, in memory and in a file. Prints a markdown document.
 //!
-//! Without arguments it takes about an hour. `--in-memory` and `--in-file` measure one engine alone. Numbers, such as
-//! `10000 100000`, set after how many commands to measure. `--quick` shows in seconds that everything runs.
+//! Without arguments, it takes about an hour. `--in-memory` and `--in-file` measure only one engine. Numbers such as
+//! `10000 100000` set the numbers of commands after which to measure. `--quick` checks in seconds that everything runs.
 
 mod domain;
 mod run;

@@ -14,16 +14,16 @@ use tokio::task::JoinSet;
 use crate::Failure;
 use crate::domain::{Claim, Claims, File};
 
-/// What is measured.
+/// The size of the measurement.
 pub struct Plan {
     pub clients: u64,
-    /// After how many commands, in ascending order.
+    /// The numbers of commands after which to measure, in ascending order.
     pub marks: Vec<u64>,
-    /// How many commands a window has. The last ones before a mark are measured in [`WINDOWS`] windows.
+    /// The number of commands in a window. The last commands before a mark are measured in [`WINDOWS`] windows.
     pub window: u64,
 }
 
-/// How many windows are measured before each mark.
+/// The number of windows before each mark.
 pub const WINDOWS: usize = 5;
 
 impl Plan {
@@ -31,22 +31,22 @@ impl Plan {
         Self { clients: 8, marks: vec![10_000, 100_000, 250_000, 500_000, 1_000_000], window: 1_600 }
     }
 
-    /// Measures after so many commands, which must ascend.
+    /// Returns a plan with these marks, which must be in ascending order.
     pub fn with_marks(marks: &[&str]) -> Result<Self, Failure> {
         let marks = marks.iter().map(|mark| mark.parse()).collect::<Result<Vec<u64>, _>>();
-        let marks = marks.map_err(|_| "expected numbers of commands, `--quick`, or nothing")?;
+        let marks = marks.map_err(|_| "expected numbers of commands, `--quick`, or no arguments")?;
         let mut plan = Self { marks, ..Self::full() };
         plan.window = plan.window.min(plan.marks[0] / WINDOWS as u64);
         let needed = plan.window * WINDOWS as u64;
         if plan.marks.windows(2).any(|pair| pair[1] < pair[0] + needed) {
             return Err(
-                format!("each number of commands has to be at least {needed} above the one before").into()
+                format!("each number of commands must exceed the previous one by at least {needed}").into()
             );
         }
         Ok(plan)
     }
 
-    /// Shows that everything runs, not how fast.
+    /// Returns a plan that only checks that everything runs.
     pub fn quick() -> Self {
         Self { clients: 8, marks: vec![80, 160, 320], window: 8 }
     }
@@ -56,12 +56,12 @@ impl Plan {
 pub struct Sample {
     pub cpu: Duration,
     pub wall: Duration,
-    /// The CPU time, divided by that on a new table. The two take turns, so that other work on the machine, which slows
-    /// down both, has little effect on it.
+    /// The CPU time relative to that on a new table. The two measurements alternate, so that other work on the machine,
+    /// which slows down both, has little effect.
     pub relative: f64,
 }
 
-/// Commits up to the last mark, and returns the cost at each mark. `new_engine` starts an engine without any content.
+/// Executes commands up to the last mark, and returns the cost at each mark. `new_engine` starts an empty engine.
 pub async fn measure(
     new_engine: impl Fn() -> Result<Engine, Failure>,
     plan: &Plan,
@@ -130,7 +130,7 @@ impl Application {
         Ok(())
     }
 
-    /// The CPU time and the wall time of a command in seconds, over a window after `done` commands.
+    /// Returns the CPU time and the wall time of a command in seconds, over a window after `done` commands.
     async fn time(&self, plan: &Plan, done: u64) -> Result<(f64, f64), Failure> {
         let (cpu, wall) = (ProcessTime::now(), Instant::now());
         self.commit(plan.clients, plan.window, done + plan.window).await?;

@@ -1,4 +1,4 @@
-//! The projection that everything is measured with: a row for each account.
+//! The measured projection, which maintains a row for each account.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use crate::Failure;
 use crate::domain::{Account, Deposited};
 
-/// What an account has.
+/// The balance of an account.
 #[derive(Clone, Row, serde::Serialize, serde::Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[row(name = "balances", key = account)]
@@ -35,7 +35,7 @@ impl Balances {
         Self { rows: ReadModel::of::<Self>(store) }
     }
 
-    /// How many events are in the rows that `store` has.
+    /// Returns the number of events in the rows of `store`.
     pub async fn events(store: &(impl Feed + Clone)) -> Result<u64, Failure> {
         let rows = Self::new(store).rows.all().await?;
         Ok(rows.iter().map(|row| row.deposits).sum())
@@ -56,7 +56,7 @@ impl Project<Deposited> for Balances {
 /// An event, by its account and version.
 pub type Place = (String, u64);
 
-/// The same projection, which tells when the row with an event in it was written.
+/// The projection with a report of the time at which the row of each event was written.
 #[derive(Clone)]
 pub struct Watched {
     balances: Balances,
@@ -65,7 +65,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// A projector of it on `store`, and what it tells.
+    /// Returns a projector of it on `store`, and the receiver of its reports.
     pub fn on<S: Feed + Clone>(store: &S) -> (Projector<Self>, UnboundedReceiver<(Place, Instant)>) {
         let (written, receiver) = unbounded_channel();
         let watched = Self { balances: Balances::new(store), handled: Vec::new(), written };
@@ -90,11 +90,11 @@ impl Projection for Watched {
         self.balances.stages()
     }
 
-    /// Comes next after a page, whose rows are written by then.
+    /// Called after a page, when its rows are written.
     async fn tick(&mut self, _: Tick<'_>) -> Result<Due, ProjectError> {
         let now = Instant::now();
         for place in self.handled.drain(..) {
-            // The receiver is gone once all have arrived.
+            // The receiver is dropped after the last event.
             let _ = self.written.send((place, now));
         }
         Ok(Due::default())

@@ -1,4 +1,4 @@
-//! Capacity units of the feed for each event, beside those of an index and of a scan.
+//! Capacity units of the feed for each event, compared with an index and a scan.
 
 use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice};
 use es_dynamo::{DynamoStore, embedded, lambda};
@@ -13,14 +13,14 @@ use crate::sliced;
 use crate::tables::{self, Item};
 use crate::{load, place};
 
-/// What one way of following all events costs, in units for each event.
+/// The cost of one way to read all events, in units for each event.
 pub struct Cost {
     pub name: String,
-    /// Besides the write of the commit itself.
+    /// In addition to the write of the commit.
     pub write_units: f64,
-    /// Of a consumer that takes every event.
+    /// The read units of a consumer that processes every event.
     pub read_units: f64,
-    /// Of one that takes none of them.
+    /// The read units of a consumer that skips every event.
     pub skip_units: f64,
 }
 
@@ -37,7 +37,7 @@ pub async fn measure(plan: &Plan) -> Result<Vec<Cost>, Failure> {
     Ok(costs)
 }
 
-/// Of the feed, when a writer finds so many commits at once.
+/// Measures the feed if a writer indexes `commits_a_page` commits at a time.
 async fn feed(plan: &Plan, commits_a_page: usize) -> Result<Cost, Failure> {
     let engine = embedded::Engine::in_memory()?;
     let commits = items(&filled(&engine, plan).await?).await?;
@@ -67,7 +67,7 @@ async fn feed(plan: &Plan, commits_a_page: usize) -> Result<Cost, Failure> {
     Ok(Cost { name, write_units, read_units, skip_units })
 }
 
-/// A store with commits of one event, each of a separate account with a UUID.
+/// Creates a store with commits of one event, each of a separate account with a UUID.
 async fn filled(engine: &embedded::Engine, plan: &Plan) -> Result<DynamoStore, Failure> {
     let store = place::store(engine, 1, None).await?;
     let accounts = load::repository(&store);
@@ -77,7 +77,7 @@ async fn filled(engine: &embedded::Engine, plan: &Plan) -> Result<DynamoStore, F
     Ok(store)
 }
 
-/// The items of its commits.
+/// Returns the items of its commits.
 async fn items(store: &DynamoStore) -> Result<Vec<Item>, Failure> {
     let scan = store.client().scan().table_name(store.table_name()).consistent_read(true);
     let mut items: Vec<Item> = scan.into_paginator().items().send().collect::<Result<_, _>>().await?;
@@ -85,7 +85,7 @@ async fn items(store: &DynamoStore) -> Result<Vec<Item>, Failure> {
     Ok(items)
 }
 
-/// Reads the feed as a projector does with its default settings, once; tells how many commits it got.
+/// Reads the feed once like a projector with default settings, and returns the number of commits.
 async fn consume(store: &DynamoStore, filter: EventFilter) -> Result<usize, Failure> {
     let (mut after, mut found) = (Position::NONE, 0);
     loop {
@@ -99,7 +99,7 @@ async fn consume(store: &DynamoStore, filter: EventFilter) -> Result<usize, Fail
     }
 }
 
-/// What a Lambda function gets when the items are written.
+/// Returns the records that a Lambda function receives for the items.
 fn records(items: &[Item]) -> Vec<Value> {
     let record = |item: &Item| {
         let image = tables::to_json(item);

@@ -1,4 +1,4 @@
-//! The document: what was measured, how, and the tables.
+//! The document: the method, and tables of the results.
 
 use crate::costs::Cost;
 use crate::flow::Flow;
@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::rebuild::{OnEngine, Rebuild};
 use crate::report::{self, Table, count, milliseconds, number};
 
-/// How many read units cost as much as a write unit, on demand and provisioned.
+/// The price of a write unit in read units, for on-demand and provisioned capacity.
 const READS_A_WRITE: f64 = 5.0;
 
 pub struct Measured {
@@ -173,12 +173,12 @@ indexer learns of commits, is billed per call, and is free for Lambda functions.
     );
 }
 
-/// With how many consumers a feed costs as much as an index.
+/// Returns the number of consumers with which a feed costs as much as an index.
 fn break_even(feed: &Cost, index: &Cost) -> f64 {
     READS_A_WRITE * (index.write_units - feed.write_units) / (feed.read_units - index.read_units)
 }
 
-/// Small numbers, four digits of them.
+/// Formats a small number with four digits.
 fn units(value: f64) -> String {
     match value == 0.0 {
         true => "0".to_owned(),

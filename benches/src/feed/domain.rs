@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use es_core::prelude::*;
 
-/// Money came in.
+/// Money was deposited.
 #[event]
 pub struct Deposited {
     pub cents: u64,

@@ -1,4 +1,4 @@
-//! From commits to the read model, as it goes.
+//! The latency and the throughput from a commit to the read model.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,38 +18,38 @@ use crate::place::{Effort, Indexed, Indexing};
 use crate::plan::Plan;
 use crate::report::percentile;
 
-/// After so long without an event, none will come.
+/// The maximum time to wait for an event.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// As fast as it goes.
+/// The results at full speed.
 pub struct Speed {
     pub events: u64,
-    /// Until the last commit was acknowledged.
+    /// Commits per second, until the last commit is acknowledged.
     pub commits_per_second: f64,
-    /// Until the row of the last one could be read.
+    /// Events per second, until the row of the last event is written.
     pub events_per_second: f64,
 }
 
-/// Under a steady load.
+/// The lag under a steady load.
 pub struct Lag {
     pub commits_per_second: f64,
     pub p50: Duration,
     pub p99: Duration,
 }
 
-/// What was measured in one place.
+/// The results of one setup.
 pub struct Flow {
-    /// `None` in memory.
+    /// The settings of the indexer; `None` for the store in memory.
     pub indexing: Option<Indexing>,
     pub speed: Speed,
     pub lag: Lag,
-    /// The indexer's, under the steady load.
+    /// The work of the indexer under the steady load.
     pub effort: Option<Effort>,
 }
 
 pub async fn measure(plan: &Plan) -> Result<Vec<Flow>, Failure> {
     let indexings = [Indexing::DEFAULT, Indexing::QUICK, Indexing::PATIENT, Indexing::ONE_SLICE];
-    // The places take turns, so that what else the machine does meanwhile troubles all of them.
+    // The setups take turns, so that other work on the machine affects all of them.
     let mut speeds: Vec<Vec<Speed>> = (0..=indexings.len()).map(|_| Vec::new()).collect();
     for round in 0..plan.rounds {
         eprintln!("flow: round {round}");
@@ -76,7 +76,7 @@ pub async fn measure(plan: &Plan) -> Result<Vec<Flow>, Failure> {
     Ok(flows)
 }
 
-/// The round of median speed.
+/// Returns the round with the median speed.
 fn middle(mut rounds: Vec<Speed>) -> Option<Speed> {
     rounds.sort_by(|a, b| a.events_per_second.total_cmp(&b.events_per_second));
     let middle = rounds.len() / 2;
@@ -119,7 +119,7 @@ async fn lag(store: &(impl Feed + Clone), plan: &Plan) -> Result<Lag, Failure> {
     })
 }
 
-/// A projection that runs, and tells what it has written.
+/// A running projection that reports the events it has written.
 struct Watching {
     projector: Projector<Watched>,
     running: JoinHandle<Result<(), es_core::projection::ProjectorError>>,
@@ -127,7 +127,7 @@ struct Watching {
 }
 
 impl Watching {
-    /// Starts it, and waits until it has its first event.
+    /// Starts it, and waits for the first event.
     async fn start(store: &(impl Feed + Clone)) -> Result<Self, Failure> {
         let (projector, written) = Watched::on(store);
         let running = tokio::spawn({
@@ -141,13 +141,13 @@ impl Watching {
         Ok(watching)
     }
 
-    /// Waits for so many events.
+    /// Waits for `count` events.
     async fn first(&mut self, count: usize) -> Result<HashMap<Place, Instant>, Failure> {
         let mut found = HashMap::new();
         while found.len() < count {
             let (place, time) =
                 timeout(LONGEST_WAIT, self.written.recv()).await?.ok_or("the projection ended")?;
-            // One that was handled twice was there the first time.
+            // If an event is handled twice, the first time counts.
             found.entry(place).or_insert(time);
         }
         Ok(found)

@@ -1,4 +1,4 @@
-//! Commits, fast and at a steady rate.
+//! Commits at full speed and at a steady rate.
 
 use std::time::{Duration, Instant};
 
@@ -10,17 +10,17 @@ use crate::Failure;
 use crate::balances::Place;
 use crate::domain::{Account, Deposit};
 
-/// More accounts than there are.
+/// The size of the cache, which exceeds the number of accounts.
 const CACHED: usize = 10_000;
 
-/// How many accounts a client commits to in turns.
+/// The number of accounts to which a client commits in turns.
 const ACCOUNTS: u64 = 50;
 
 pub fn repository(store: &(impl EventStore + Clone)) -> Repository<Account> {
     Repository::builder(store.clone()).snapshots(SnapshotPolicy::Never).cache(CACHED).build()
 }
 
-/// Commits `events` events, one by one, as fast as so many clients can.
+/// Commits `events` events one by one with `clients` clients, as fast as possible.
 pub async fn fast(accounts: &Repository<Account>, clients: u64, events: u64) -> Result<(), Failure> {
     let mut running = JoinSet::new();
     for client in 0..clients {
@@ -39,7 +39,7 @@ pub async fn fast(accounts: &Repository<Account>, clients: u64, events: u64) -> 
     Ok(())
 }
 
-/// Commits `rate` times a second for so long; tells each event, and when it was acknowledged.
+/// Commits `rate` times a second for the given time. Returns each event with the time of its acknowledgment.
 pub async fn steady(
     accounts: &Repository<Account>,
     rate: u32,

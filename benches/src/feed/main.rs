@@ -1,6 +1,6 @@
-//! The feed: from a commit to the read model, how fast and for how many units. Prints a markdown document.
+//! Measures the feed from a commit to the read model: speed and capacity units. Prints a markdown document.
 //!
-//! Without arguments it takes some minutes; `--quick` shows in seconds that everything runs.
+//! Without arguments, it takes some minutes. `--quick` checks in seconds that everything runs.
 
 mod balances;
 mod costs;
@@ -39,6 +39,6 @@ fn plan() -> Result<Plan, Failure> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Ok(Plan::full()),
         ["--quick"] => Ok(Plan::quick()),
-        _ => Err("expected nothing, or `--quick`".into()),
+        _ => Err("expected no arguments, or `--quick`".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! Where the feed is: in memory, or on an engine with an indexer.
+//! The setups: in memory, or on an engine with an indexer.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::Failure;
 use crate::engine::Engine;
 use crate::meter::{Meter, Usage};
 
-/// How an engine is indexed.
+/// The settings of an indexer.
 #[derive(Clone, Copy, Debug)]
 pub struct Indexing {
     pub slices: u32,
@@ -21,15 +21,15 @@ pub struct Indexing {
 }
 
 impl Indexing {
-    /// As the indexer does when nothing is said.
+    /// The default settings of the indexer.
     pub const DEFAULT: Self =
         Self { slices: 8, poll: Duration::from_millis(500), linger: Duration::from_millis(200) };
-    /// It looks more often, and waits for others for a moment only.
+    /// Polls more often, and waits only briefly for a page to fill.
     pub const QUICK: Self =
         Self { poll: Duration::from_millis(200), linger: Duration::from_millis(20), ..Self::DEFAULT };
-    /// It waits for others for long.
+    /// Waits longer for a page to fill.
     pub const PATIENT: Self = Self { linger: Duration::from_secs(2), ..Self::DEFAULT };
-    /// Everything in the same pages.
+    /// All events are in the same pages.
     pub const ONE_SLICE: Self = Self { slices: 1, ..Self::DEFAULT };
 }
 
@@ -41,7 +41,7 @@ pub struct Indexed {
     meter: Meter,
 }
 
-/// What the indexer has done.
+/// The work of an indexer.
 pub struct Effort {
     pub events: u64,
     pub pages: u64,
@@ -68,7 +68,7 @@ impl Indexed {
     }
 }
 
-/// A store with its table and the table's stream; `meter` counts what it requests.
+/// Creates a store with its table and the table's stream. `meter` counts its requests.
 pub async fn store(
     engine: &embedded::Engine,
     slices: u32,
@@ -79,13 +79,13 @@ pub async fn store(
     let store = DynamoStore::builder()
         .client(client)
         .streams_client(engine.streams_client())
-        .slices(Slices::new(slices).ok_or("a feed has a slice")?)
+        .slices(Slices::new(slices).ok_or("a feed needs at least one slice")?)
         .build()?;
     store.create_table().await?;
     Ok(store)
 }
 
-/// Whether a request writes pages, summaries, or the indexer's checkpoints.
+/// Returns whether a request writes pages, summaries, or checkpoints of the indexer.
 fn is_of_the_indexer(request: &Value) -> bool {
     let partition = request["Item"]["pk"].as_object().and_then(|pk| pk["S"].as_str());
     partition.is_some_and(|partition| partition.starts_with("$feed") || partition.contains("$indexer"))

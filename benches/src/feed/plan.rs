@@ -1,21 +1,21 @@
-//! How much is measured.
+//! The size of the measurement.
 
 use std::time::Duration;
 
 pub struct Plan {
-    /// How often the places take turns at being as fast as they can.
+    /// The number of rounds at full speed.
     pub rounds: usize,
-    /// How many clients commit at once when they commit as fast as they can, and how many events.
+    /// The number of concurrent clients at full speed, and the number of their events.
     pub clients: u64,
     pub events_in_memory: u64,
     pub events_on_engine: u64,
-    /// How many commits there are in a second under a steady load, and for how long.
+    /// The commits per second under a steady load, and its duration.
     pub rate: u32,
     pub duration: Duration,
-    /// The numbers of events of which a projection is built again.
+    /// The numbers of events from which a projection is rebuilt.
     pub rebuilt_in_memory: Vec<u64>,
     pub rebuilt_on_engine: u64,
-    /// How many commits are indexed to count units: whole pages of any size.
+    /// The number of commits that are indexed to count units, a multiple of all page sizes.
     pub counted: u64,
 }
 
@@ -34,7 +34,7 @@ impl Plan {
         }
     }
 
-    /// That everything runs, not how fast.
+    /// Returns a plan that only checks that everything runs.
     pub fn quick() -> Self {
         Self {
             rounds: 1,

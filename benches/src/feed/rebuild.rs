@@ -1,4 +1,4 @@
-//! Building a read model again from the first event.
+//! Rebuilds of a read model.
 
 use std::time::Instant;
 
@@ -22,15 +22,15 @@ pub struct Rebuild {
     pub peak: u64,
 }
 
-/// On the embedded engine.
+/// The results on the embedded engine.
 pub struct OnEngine {
     pub events: u64,
-    /// Indexing a table that has no feed.
+    /// Events per second while a table without a feed is indexed.
     pub indexed_per_second: f64,
     pub rebuilt_per_second: f64,
 }
 
-/// Allocations are counted by thread, so everything has to happen on this one.
+/// Allocations are counted by thread, so all work has to happen on this one.
 pub fn measure(plan: &Plan) -> Result<Vec<Rebuild>, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     plan.rebuilt_in_memory.iter().map(|events| in_memory(&runtime, plan, *events)).collect()
@@ -80,7 +80,7 @@ pub async fn on_engine(plan: &Plan) -> Result<OnEngine, Failure> {
     })
 }
 
-/// A projection that begins after all that is there.
+/// Creates a projection that starts at the end of the feed.
 async fn at_the_end(store: &(impl Feed + Clone)) -> Result<Projector<Balances>, Failure> {
     let projector = Projector::builder(store.clone(), Balances::new(store)).start(Start::End).build();
     projector.run_until_caught_up().await?;
@@ -92,7 +92,7 @@ async fn rebuild(projector: &Projector<Balances>) -> Result<(), Failure> {
     Ok(projector.run_until_caught_up().await?)
 }
 
-/// Makes the new build the one that is read, and checks that it has everything.
+/// Activates the new build, and checks that it contains all events.
 async fn replace(
     projector: &Projector<Balances>,
     store: &(impl Feed + Clone),

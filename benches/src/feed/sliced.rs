@@ -1,7 +1,7 @@
-//! What others do: an index of all events by slice and time, and scans of the table.
+//! Alternatives of other libraries: an index of all events by slice and time, and scans of the table.
 //!
-//! The index is as Akka's plugin for DynamoDB documents it: a slice and a timestamp as its keys, and all
-//! attributes in it.
+//! The index follows the documentation of Akka's plugin for DynamoDB: its keys are a slice and a timestamp, and it
+//! contains all attributes.
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{AttributeValue, ProjectionType, ScalarAttributeType};
@@ -19,9 +19,9 @@ const SLICE: &str = "slice";
 const SLICE_VALUE: &str = "account-0";
 const TIMESTAMP: &str = "ts";
 
-/// Writes the commits into a table with such an index, and reads them from there.
+/// Writes the commits to a table with such an index, and reads them from the index.
 ///
-/// All are in one slice, which is in its favor: fewer requests that round their units up.
+/// All commits are in one slice, which is an advantage for the index: fewer requests round up their units.
 pub async fn index(commits: &[Item]) -> Result<Cost, Failure> {
     let alone = write(commits, None, &Meter::default()).await?.1;
     let meter = Meter::default();
@@ -46,7 +46,7 @@ pub async fn index(commits: &[Item]) -> Result<Cost, Failure> {
     Ok(Cost { name, write_units: each(with_index - alone), read_units, skip_units: read_units })
 }
 
-/// Scans a table of nothing but the commits.
+/// Scans a table that contains only the commits.
 pub async fn scan(commits: &[Item]) -> Result<Cost, Failure> {
     let meter = Meter::default();
     let (client, _) = write(commits, None, &meter).await?;
@@ -65,7 +65,7 @@ fn check(found: &[Item], commits: &[Item]) -> Result<(), Failure> {
     }
 }
 
-/// Writes the commits into a new table; tells the units.
+/// Writes the commits to a new table, and returns the units.
 async fn write(commits: &[Item], index: Option<Index<'_>>, meter: &Meter) -> Result<(Client, f64), Failure> {
     let client = Engine::Embedded(embedded::Engine::in_memory()?).metered_client(meter);
     let keys = [names::PARTITION_KEY, names::SORT_KEY].map(|name| (name, ScalarAttributeType::S));
@@ -75,7 +75,7 @@ async fn write(commits: &[Item], index: Option<Index<'_>>, meter: &Meter) -> Res
         let mut item = commit.clone();
         if is_indexed {
             item.insert(SLICE.to_owned(), AttributeValue::S(SLICE_VALUE.to_owned()));
-            // Microseconds, one after the other.
+            // Consecutive microseconds.
             let time = 1_800_000_000_000_000 + place;
             item.insert(TIMESTAMP.to_owned(), AttributeValue::N(time.to_string()));
         }

@@ -1,4 +1,4 @@
-//! A connector that answers at once.
+//! A connector that responds immediately.
 
 use std::fmt::Write;
 
@@ -12,10 +12,10 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 
-/// The text of every event: with it a payload has about 200 bytes.
+/// The length of the text in every event, with which a payload has about 200 bytes.
 pub const TEXT_BYTES: usize = 189;
 
-/// Answers every Query with the same stream, and every PutItem with success.
+/// Responds to every Query with the same stream, and to every PutItem with success.
 #[derive(Clone, Debug)]
 pub struct Canned {
     stream: &'static str,
@@ -23,7 +23,7 @@ pub struct Canned {
 }
 
 impl Canned {
-    /// A stream of so many commits of one event each.
+    /// Creates a stream of `commits` commits of one event each.
     pub fn new(commits: usize) -> Self {
         let mut items = String::new();
         let text = "x".repeat(TEXT_BYTES);
@@ -42,7 +42,7 @@ impl Canned {
         Self { stream: stream.leak(), written }
     }
 
-    /// A client that gets these answers.
+    /// Returns a client that receives these responses.
     pub fn client(&self) -> Client {
         let config = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())

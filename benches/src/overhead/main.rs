@@ -1,8 +1,8 @@
-//! What the framework takes beside a hand-written loop on the SDK: CPU time for each command.
+//! The CPU time of a command, compared with a hand-written loop on the SDK.
 //!
-//! An engine would hide it, so both run on a connector that answers at once, with answers made beforehand.
-//! Both do the same requests: one Query, one conditional PutItem. They take turns, and the table shows the
-//! medians of all turns, and the ratio of each turn's pair.
+//! An engine would hide the difference, so both use a connector that responds immediately with prepared responses. Both
+//! send the same requests: one Query and one conditional PutItem. They take turns, and the table shows the medians of
+//! all turns, and the median of the ratios.
 
 mod canned;
 mod framework;
@@ -19,7 +19,7 @@ use es_benches::report::{self, Table, median, times};
 async fn main() {
     let argument =
         |place, default| std::env::args().nth(place).and_then(|text| text.parse().ok()).unwrap_or(default);
-    // How often the two take turns, and how many commands a turn has.
+    // The number of turns, and the number of commands in a turn.
     let (turns, commands) = (argument(1, 9).max(1), argument(2, 2_000));
     introduction(turns, commands);
     let columns = ["events before", "events", "raw SDK loop, µs", "this framework, µs", "× raw"];
@@ -46,7 +46,7 @@ async fn main() {
     }
 }
 
-/// CPU time for each command, in microseconds.
+/// Returns the CPU time of a command, in microseconds.
 async fn time<F: Future<Output = ()>>(count: u32, commands: impl FnOnce() -> F) -> f64 {
     let start = ProcessTime::now();
     commands().await;

@@ -1,5 +1,5 @@
-//! The same by hand: a Query, a fold, a conditional PutItem, on the same table, with nothing left out that
-//! a careful author would write.
+//! A hand-written loop on the same table: a Query, a fold, and a conditional PutItem, with the checks that a careful
+//! author would write.
 
 use std::collections::HashMap;
 

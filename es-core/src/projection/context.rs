@@ -218,8 +218,8 @@ impl EventContext {
         self.anchor
     }
 
-    /// Returns the globally unique id of the event, by which consumers deduplicate. For a timeout, returns the
-    /// event that led to it.
+    /// Returns the globally unique id of the event, by which consumers deduplicate. For a timeout, returns the id of
+    /// the event whose reaction scheduled it.
     #[must_use]
     pub fn event_id(&self) -> EventId {
         self.id

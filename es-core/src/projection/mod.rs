@@ -156,7 +156,7 @@ pub trait Project<E>: Lists<E> {
     -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// Marks an event that a projection lists in `#[projection(events(…))]`; implemented by the derive.
+/// A projection that lists the event `E` in `#[projection(events(…))]`. Implemented by the derive.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not list the event `{E}`",
     label = "`{E}` is not in `events(…)`",
@@ -164,7 +164,7 @@ pub trait Project<E>: Lists<E> {
 )]
 pub trait Lists<E> {}
 
-/// Pending changes that are written atomically with a projection's checkpoint. Implemented by
+/// Pending changes that are written in one transaction with a projection's checkpoint. Implemented by
 /// [`ReadModel`](crate::ReadModel).
 ///
 #[doc(hidden)]

@@ -45,7 +45,7 @@ pub(crate) struct Scheduled {
     pub(crate) name: String,
     pub(crate) version: u32,
     pub(crate) payload: String,
-    /// The event that led to the timeout.
+    /// The commit of the event whose reaction scheduled the timeout.
     pub(crate) commit: CommitId,
     pub(crate) cause: Version,
     pub(crate) metadata: Metadata,

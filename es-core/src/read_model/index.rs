@@ -20,7 +20,7 @@ pub struct RowIndex<T, G, O> {
     types: PhantomData<Types<T, G, O>>,
 }
 
-/// The types of the rows, the group, and the order fields. An index has no values of them.
+/// The types of the rows, the group, and the order fields. An index contains no values of these types.
 type Types<T, G, O> = fn() -> (T, G, O);
 
 impl<T, G, O> RowIndex<T, G, O> {
@@ -62,7 +62,7 @@ impl<T: Row, G, O> fmt::Debug for RowIndex<T, G, O> {
 /// A value that a query can compare with a field of type `F`: one of the same type, or of a type as which it can be
 /// [borrowed](Borrow), such as `str` for a `String`.
 ///
-/// The borrowed type must be serialized as the field is.
+/// The borrowed type must have the same serialized form as the field.
 #[diagnostic::on_unimplemented(
     message = "a field of type `{F}` cannot be compared with a value of type `{Self}`",
     label = "not a `{F}`",
@@ -73,7 +73,8 @@ pub trait FieldValue<F>: Serialize + Sync {}
 #[diagnostic::do_not_recommend]
 impl<F: Borrow<V>, V: Serialize + Sync + ?Sized> FieldValue<F> for V {}
 
-/// The order fields of an index that a query has not fixed yet: the first has the type `F`, and the others the types `R`.
+/// The order fields of an index that a query can still restrict: the first has the type `F`, and the others have the
+/// types `R`.
 #[diagnostic::on_unimplemented(
     message = "the index has no further order field to compare",
     label = "every order field has a value",

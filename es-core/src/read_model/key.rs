@@ -107,8 +107,8 @@ impl OrderText {
         self.fields
     }
 
-    /// Appends a field. How much of it is kept depends only on the fields before it, so that rows with equal fields
-    /// have texts with equal beginnings.
+    /// Appends a field. The kept length depends only on the fields before it, so rows with equal fields have texts with
+    /// equal prefixes.
     fn push(&mut self, field: String) {
         if self.fields == 0 {
             self.text = shorten(field, ORDER_BYTES, SHORTENED);

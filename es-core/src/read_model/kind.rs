@@ -8,7 +8,7 @@ use serde::de::value::Error;
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor};
 use serde::forward_to_deserialize_any;
 
-/// The kind of a type's values in a key, as far as its `Deserialize` implementation tells.
+/// The kind of a type's values in a key, as far as the type's `Deserialize` implementation shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
     /// A string, or an enum without fields.
@@ -211,7 +211,7 @@ mod probes {
     #[derive(Debug)]
     pub struct Unordered;
 
-    /// Implemented if values of `T` can be part of a key, as far as the type tells.
+    /// Implemented for types whose values can be part of a key, as far as the type determines it.
     #[diagnostic::on_unimplemented(
         message = "`{T}` cannot be part of the key or an index of a row",
         label = "not a string, an integer, or a `bool`",

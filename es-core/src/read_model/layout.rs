@@ -139,7 +139,8 @@ fn parse<T: Row, R: DeserializeOwned>(body: &str) -> Result<Stored<R>, ReadModel
         .map_err(|error| ReadModelError::Decode { model: T::NAME, reason: without_values(&error) })
 }
 
-/// How long the active build is cached. The rows of a replaced build remain until they are deleted explicitly.
+/// The time for which the active build is cached. The rows of a replaced build remain until they are deleted
+/// explicitly.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// Determines which build of a projection readers use.

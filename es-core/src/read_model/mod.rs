@@ -130,7 +130,8 @@ impl<T: Row> ReadModel<T> {
     ///
     /// # Errors
     ///
-    /// [`ReadModelError::Mismatch`] if `key` is not serialized as the key is. Other errors if the row cannot be read.
+    /// [`ReadModelError::Mismatch`] if `key` has another serialized form than the row's key. Other errors if the row
+    /// cannot be read.
     pub fn get<V>(&self, key: &V) -> BoxFuture<'_, Result<Option<T>, ReadModelError>>
     where
         V: FieldValue<T::Key> + ?Sized,
@@ -298,11 +299,11 @@ impl<T: Row> fmt::Debug for ReadModel<T> {
 ///
 /// # Long strings
 ///
-/// Keys and group values may have any length. From 513 bytes on, they are stored as a prefix and a digest of the
-/// whole, so that different values stay different. The first order field is compared by at least its first 200 bytes.
-/// All other order fields share 240 bytes; of one that exceeds what the fields before it have left, the end is
-/// replaced by a digest. Rows that agree in the compared bytes are listed in an unspecified order, with rows of the same
-/// value together, and the bounds of a query treat them alike.
+/// Keys and group values may have any length. From 513 bytes on, they are stored as a prefix and a digest of the whole,
+/// so that different values stay different. The first order field is compared by at least its first 200 bytes. All
+/// other order fields share 240 bytes: the end of a field that exceeds the remaining bytes is replaced by a digest.
+/// Rows that are equal in the compared bytes are listed in an unspecified order, but rows with the same value are
+/// adjacent, and the bounds of a query treat them as equal.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a row of a read model",
     label = "not a row",

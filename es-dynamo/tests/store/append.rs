@@ -61,7 +61,7 @@ async fn one_small_event_is_one_write_unit_and_so_are_five() {
     }
 }
 
-/// The commit is found by its id, wherever the stream has got to since.
+/// The commit is recognized by its id, even if the stream has grown since.
 #[tokio::test]
 async fn a_commit_is_stored_once_in_every_form() {
     let forms: [fn() -> Append; 6] = [
@@ -95,7 +95,7 @@ async fn a_commit_is_stored_once_in_every_form() {
     }
 }
 
-/// Its place was taken: then it was not stored, and goes to the end.
+/// If another commit has its version, it was not stored, and is appended at the end.
 #[tokio::test]
 async fn a_commit_that_was_not_stored_goes_to_the_end() {
     for expected in [ExpectedVersion::Any, ExpectedVersion::StreamExists] {
@@ -112,7 +112,7 @@ async fn a_commit_that_was_not_stored_goes_to_the_end() {
     }
 }
 
-/// Someone who waits no longer, and asks again while the first request is still under way.
+/// A caller that stops waiting, and appends again while the first request is still in flight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attempts_of_one_append_may_overlap() {
     for _ in 0..20 {
@@ -139,7 +139,7 @@ async fn attempts_of_one_append_may_overlap() {
     }
 }
 
-/// The first attempt is late, loses its place, and goes on to another one while the second is under way.
+/// The first attempt is late, loses its version, and moves to another one while the second attempt is in flight.
 #[tokio::test]
 async fn an_attempt_knows_of_the_place_that_another_one_tries() {
     let Watched { store, wire, other, engine } = watched().await;
@@ -148,8 +148,8 @@ async fn an_attempt_knows_of_the_place_that_another_one_tries() {
     grow(&other, &[1]).await;
     let append = append(ExpectedVersion::Any, 2);
 
-    // The second attempt has looked at the end, at version 1, and is about to write. Before that arrives,
-    // another writer takes the place, and the first attempt writes behind it.
+    // The second attempt has read the end, version 1, and is about to write. Before its write arrives, another writer
+    // takes the version, and the first attempt writes after it.
     let first = {
         let (store, other, append) = (store.clone(), other.clone(), append.clone());
         Box::pin(async move {
@@ -168,7 +168,7 @@ async fn an_attempt_knows_of_the_place_that_another_one_tries() {
 async fn a_conflict_tells_who_was_there() {
     let Watched { store, wire, other, .. } = watched().await;
     grow(&other, &[2, 3]).await;
-    // At the first version of another commit: its item comes back with the refusal.
+    // At the first version of another commit, the failed condition returns its item.
     for (append, requests) in [
         (Append::after_loaded(stream(), Version::new(2), commit(1)), &["PutItem"][..]),
         (append(exact(2), 1), &["Query", "GetItem"]),
@@ -188,7 +188,7 @@ async fn a_conflict_tells_who_was_there() {
     assert_eq!(ends(&other).await, [(1, 2), (3, 5)]);
 }
 
-/// A condition that fails is billed by the larger of the two items; the answer does not say so.
+/// A failed condition is billed by the larger of the two items, but the response does not contain the units.
 #[tokio::test]
 async fn a_refused_write_costs_what_it_would_have_written() {
     let Watched { store, other, .. } = watched().await;
@@ -200,7 +200,7 @@ async fn a_refused_write_costs_what_it_would_have_written() {
     }
 }
 
-/// Servers that are compatible, but for this.
+/// Compatible servers that do not return the existing item.
 #[tokio::test]
 async fn a_server_that_returns_no_old_item_is_asked_for_it() {
     let forget = |body: &mut serde_json::Value| {
@@ -224,7 +224,7 @@ async fn a_server_that_returns_no_old_item_is_asked_for_it() {
     assert_eq!(ends(&other).await, [(1, 2)]);
 }
 
-/// An id that was used for two different commits is a bug of the caller's, and is not covered up.
+/// Using an id for two different commits is a bug in the caller, and is reported.
 #[tokio::test]
 async fn one_id_with_other_events_is_reported() {
     let Watched { store, .. } = watched().await;
@@ -240,7 +240,8 @@ async fn one_id_with_other_events_is_reported() {
     assert!(error.to_string().contains("order#ann"), "{error}");
 }
 
-/// What stands at the place is no commit: an error that names the stream, and neither success nor conflict.
+/// If the existing item is not a commit, the result is an error that names the stream, neither a success nor a
+/// conflict.
 #[tokio::test]
 async fn a_damaged_item_at_the_place_is_reported() {
     let Watched { store, other, .. } = watched().await;
@@ -284,7 +285,7 @@ async fn a_conflict_leaves_out_a_winner_with_damaged_events() {
     }
 }
 
-/// The limit is DynamoDB's own, to the byte: one byte less is one item, one more is two.
+/// The limit is exactly that of DynamoDB: a commit at the limit is one item, and one more byte makes it two.
 #[tokio::test]
 async fn a_commit_fills_an_item_to_the_last_byte() {
     let two_events = |bytes: usize| {

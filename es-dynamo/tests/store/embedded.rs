@@ -129,7 +129,7 @@ async fn clients_of_one_engine_share_its_tables() {
     assert!(another.head(&stream()).await.expect("is known").version.is_none());
 }
 
-/// As over a network, a request that was sent is executed even if the caller no longer waits for the response.
+/// As with a network, a request is executed once it has been sent, even if the caller stops waiting for the response.
 #[tokio::test]
 async fn a_request_that_was_sent_is_executed() {
     let engine = Engine::in_memory().expect("starts");

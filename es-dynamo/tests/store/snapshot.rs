@@ -148,7 +148,7 @@ async fn is_compressed_if_that_saves_a_unit() {
     }
 }
 
-/// A load ignores them, whatever memory they ask for.
+/// A load ignores them, and does not allocate the memory that they declare.
 #[tokio::test]
 async fn that_cannot_be_decompressed_is_not_used() {
     let Watched { store, other, .. } = watched().await;

@@ -1,4 +1,4 @@
-//! Transactions: what is sent, and what the reasons of a cancellation mean.
+//! Transactions: requests, and the meaning of cancellation reasons.
 
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, ConditionCheck, Delete, KeySchemaElement, KeyType, Put,
@@ -14,7 +14,7 @@ use es_dynamo::DynamoStore;
 
 use super::support::*;
 
-/// A table of the application's own.
+/// Creates a table of the application.
 const ROWS: &str = "rows";
 
 async fn create_rows(store: &DynamoStore) {
@@ -72,7 +72,7 @@ fn once(id: u128) -> NewIdempotencyRecord {
     )
 }
 
-/// All kinds of them are carried out with the events, and counted.
+/// All kinds of additional writes are executed with the events, and counted.
 #[tokio::test]
 async fn joined_writes_are_carried_out_with_the_events() {
     let Watched { store, wire, .. } = watched().await;
@@ -105,11 +105,11 @@ async fn joined_writes_are_carried_out_with_the_events() {
     assert_eq!(row(&store, "b").await.expect("is there")["n"], number("2"));
     assert_eq!(row(&store, "c").await, None);
 
-    // A lost answer: the same again is a success, though the row is there by now.
+    // The response is lost: the repetition succeeds, although the row exists by now.
     assert!(store.write(&set).await.expect("is found").repeated);
 }
 
-/// The error tells which of them it was, and nothing is written.
+/// The error contains the index of the write, and nothing is written.
 #[tokio::test]
 async fn a_joined_write_that_is_refused_stops_all() {
     let Watched { store, .. } = watched().await;
@@ -123,7 +123,7 @@ async fn a_joined_write_that_is_refused_stops_all() {
     assert_eq!(store.claim_holder(&claim()).await.expect("is known").stream, None);
 }
 
-/// The store's own items are written by the store alone.
+/// Additional writes cannot change items of the store.
 #[tokio::test]
 async fn joined_writes_leave_the_store_alone() {
     let Watched { store, wire, other, .. } = watched().await;
@@ -162,7 +162,7 @@ async fn joined_writes_leave_the_store_alone() {
     assert!(get(&other, "row").await.contains_key("pk"));
 }
 
-/// Reasons that pass are an error that is tried again, unless it is known already that it would not help.
+/// Transient reasons are retryable errors, unless another reason makes a retry pointless.
 #[tokio::test]
 async fn reasons_that_pass_are_tried_again() {
     let cancelled = |codes: &[&str]| {
@@ -209,7 +209,7 @@ async fn reasons_that_pass_are_tried_again() {
     assert!(matches!(error, WriteError::Claimed(_)), "{error:?}");
 }
 
-/// Servers that return no old items are asked for them.
+/// If a server does not return old items, they are read.
 #[tokio::test]
 async fn a_server_that_returns_no_old_items_is_asked_for_them() {
     let forget = |body: &mut serde_json::Value| {
@@ -243,7 +243,7 @@ async fn a_server_that_returns_no_old_items_is_asked_for_them() {
     assert_eq!(ends(&other).await, [(1, 1)]);
 }
 
-/// The answer is lost, once at the way there and once at the way back; then the stream goes on.
+/// Once the request is lost, and once the response; then the stream grows.
 #[tokio::test]
 async fn a_lost_answer_is_found_by_any_of_the_commits() {
     let Watched { store, wire, other, .. } = watched().await;
@@ -268,7 +268,7 @@ async fn a_lost_answer_is_found_by_any_of_the_commits() {
     assert!(store.write(&nothing).await.expect("is found").repeated);
 }
 
-/// Before anything is sent, with what to do.
+/// The error is returned before a request is sent, and says what to do.
 #[tokio::test]
 async fn what_is_too_large_is_refused_before_it_is_sent() {
     let Watched { store, wire, .. } = watched().await;
@@ -287,7 +287,7 @@ async fn what_is_too_large_is_refused_before_it_is_sent() {
     assert_eq!(wire.seen(), Vec::<String>::new());
 }
 
-/// What is in the table is what `names` says.
+/// The stored items match the constants in `names`.
 #[tokio::test]
 async fn claims_and_idempotency_records_are_stored_as_documented() {
     let Watched { store, .. } = watched().await;

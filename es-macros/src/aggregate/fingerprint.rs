@@ -1,4 +1,4 @@
-//! The fingerprint of a state's shape, which tells whether a snapshot can still be used.
+//! The fingerprint of a state's shape, which determines whether a snapshot can still be used.
 
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
@@ -9,8 +9,9 @@ use crate::support::tokens::text;
 /// Returns a hash of the fields of the state (their names, types, order, and serde attributes) and of the version in
 /// `snapshot(version = …)`.
 ///
-/// The hash is FNV-1a, which does not depend on the machine or the compiler. Types are compared as they are written: a
-/// change inside a type is noticed when a snapshot cannot be decoded, or requires another `snapshot(version = …)`.
+/// The hash is FNV-1a, which does not depend on the machine or the compiler. Types are compared by their source text: a
+/// change inside a type is detected if a snapshot cannot be decoded; otherwise, it requires another `snapshot(version =
+/// …)`.
 pub(super) fn fingerprint(item: &DeriveInput, version: u32) -> u64 {
     let mut shape = format!("version {version};");
     add_serde(&mut shape, &item.attrs);
@@ -43,7 +44,7 @@ fn add_serde(shape: &mut String, attributes: &[Attribute]) {
         let Meta::List(list) = &attribute.meta else { continue };
         let parser = Punctuated::<Meta, Token![,]>::parse_terminated;
         let written = match parser.parse2(list.tokens.clone()) {
-            // The path of serde does not belong to the shape.
+            // The path of serde is not part of the shape.
             Ok(keys) => keys.iter().filter(|key| !key.path().is_ident("crate")).map(text).collect(),
             Err(_) => vec![text(&list.tokens)],
         };

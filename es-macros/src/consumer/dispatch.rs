@@ -29,7 +29,7 @@ impl Consumer {
         }}
     }
 
-    /// Generates statements that decode `event`, and return what `call` makes of it.
+    /// Generates statements that decode `event`, and return the result of `call`.
     pub(super) fn dispatch(&self, call: impl Fn(&Path) -> TokenStream) -> TokenStream {
         let core = &self.core;
         let arms = self.sources.iter().map(|source| {

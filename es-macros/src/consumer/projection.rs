@@ -55,7 +55,7 @@ pub(super) fn expand(item: &DeriveInput, errors: &mut Errors) -> TokenStream {
         quote!(#call.await.map_err(#core::projection::ProjectError::Handler))
     });
     let assertions = consumer.assertions();
-    // The type is written out, so that one that is not a read model is underlined.
+    // The type is part of the code, so that an error about a type that is not a read model points at it.
     let stages = read_models.iter().map(|(name, ty)| quote!(#core::__private::stage::<#ty>(&mut self.#name)));
     let header = implementation(core, "Projection", ident);
     quote! {

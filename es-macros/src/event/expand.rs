@@ -59,7 +59,7 @@ pub(super) fn expand(event: &Event) -> TokenStream {
     }
 }
 
-/// Returns the item with the derives that it lacks.
+/// Returns the item with the missing derives added.
 fn with_derives(event: &Event) -> TokenStream {
     let item = &event.item;
     if matches!(item.data, Data::Union(_)) {

@@ -1,4 +1,4 @@
-//! What the derives have in common: the item, its attribute, and the name under which it is stored.
+//! Shared code of the derives: the item, its attribute, and its stored name.
 
 use proc_macro2::{TokenStream, TokenTree};
 use quote::quote;

@@ -3,9 +3,9 @@
 use proc_macro2::{Span, TokenStream};
 use quote::ToTokens;
 
-/// The mistakes found while an item is read, to be reported at once.
+/// The mistakes that are found while an item is read, to be reported together.
 ///
-/// Panics when dropped without [`finish`](Self::finish), so that no mistake goes unreported.
+/// Panics when dropped without [`finish`](Self::finish), so that all mistakes are reported.
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
     found: Vec<syn::Error>,

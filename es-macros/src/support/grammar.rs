@@ -20,7 +20,7 @@ pub(crate) struct Grammar {
     pub(crate) keys: &'static [(&'static str, &'static str)],
     /// The keys that may be repeated.
     pub(crate) repeatable: &'static [&'static str],
-    /// Keys of a related attribute, each with the advice where to put it.
+    /// Keys of a related attribute, each with advice on where to put it.
     pub(crate) elsewhere: &'static [(&'static str, &'static str)],
 }
 
@@ -30,14 +30,14 @@ impl Grammar {
         Self { attribute, keys, repeatable: &[], elsewhere: &[] }
     }
 
-    /// Parses the keys of an attribute. Mistakes are reported, and do not keep other keys from being read.
+    /// Parses the keys of an attribute. Reports mistakes, and continues with the other keys.
     pub(crate) fn parse(&'static self, tokens: TokenStream, errors: &mut Errors) -> Keys {
         let mut entries = Vec::new();
         for mut entry in self.entries(tokens, errors) {
             let mut key = entry.key.unraw().to_string();
             if !self.knows(&key) {
                 errors.at(entry.key.span(), self.unknown(&key));
-                // Read it as the key that was probably meant, which is then not reported as missing.
+                // Treated as the key that was probably meant, so that this key is not reported as missing.
                 let Some(nearest) = self.nearest(&key) else { continue };
                 key = nearest.to_owned();
                 entry.is_guess = true;
@@ -336,7 +336,7 @@ pub(crate) fn nearest(
         .map(|(_, known)| known)
 }
 
-/// Returns how many letters must be changed, added, removed, or swapped with the next one.
+/// Returns the edit distance: the number of letters that must be changed, added, removed, or swapped with the next one.
 fn distance(left: &str, right: &str) -> usize {
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
     let mut rows = vec![(0..=right.len()).collect::<Vec<_>>()];

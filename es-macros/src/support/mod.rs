@@ -1,4 +1,4 @@
-//! Tools that all macros share. They know nothing of aggregates, events, or rows.
+//! Tools that all macros share, independent of aggregates, events, and rows.
 //!
 //! | module | job |
 //! |---|---|

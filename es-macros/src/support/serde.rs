@@ -24,7 +24,7 @@ impl SerdeAttributes {
     pub(crate) fn of(attributes: &[Attribute]) -> Self {
         let mut found = Self::default();
         for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("serde")) {
-            // Serde reports what it cannot read.
+            // Serde reports attributes that it cannot parse.
             let _ = attribute.parse_nested_meta(|meta| {
                 let Some(key) = meta.path.get_ident() else { return skip_value(meta.input) };
                 match key.to_string().as_str() {
@@ -90,7 +90,7 @@ fn text_value(input: syn::parse::ParseStream<'_>) -> syn::Result<Option<String>>
 /// is read.
 pub(crate) fn with_attributes(ty: &impl ToTokens, attributes: &[Attribute]) -> String {
     let is_shape = |attribute: &String| {
-        // The name is beside the type already.
+        // The name is already recorded with the type.
         !["rename=\"", "bound", "borrow"].iter().any(|other| attribute.starts_with(other))
     };
     let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));

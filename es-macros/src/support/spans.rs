@@ -4,7 +4,7 @@ use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{DeriveInput, Path, parse_quote};
 
-/// The place of something that the user wrote, from its first to its last token.
+/// The location of a part of the user's code, from its first to its last token.
 ///
 /// Stable compilers cannot join spans, but an expression spans from its first to its last token: generated code that
 /// begins at [`start`](Self::start) and ends with a part made by this type is underlined like the user's own code.
@@ -46,7 +46,7 @@ impl Place {
     }
 }
 
-/// An associated item of a type that the user names as an event.
+/// Returns the path of an associated item of a type that the user lists as an event.
 ///
 /// All expansions go through the trait `Member`, so that a type that is not an event is reported once.
 pub(crate) fn member(core: &Path, event: &impl ToTokens, item: &str) -> TokenStream {

@@ -4,7 +4,7 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::TypeTuple;
 
-/// Returns tokens as text that does not depend on how they were spaced and broken into lines.
+/// Returns tokens as text, independent of their whitespace and line breaks.
 pub(crate) fn text(tokens: &impl ToTokens) -> String {
     let mut result = String::new();
     write(tokens.to_token_stream(), &mut result);
@@ -18,7 +18,7 @@ fn write(tokens: TokenStream, text: &mut String) {
             TokenTree::Punct(punct) if punct.as_char() == ',' => text.push_str(", "),
             TokenTree::Punct(punct) if punct.as_char() == ';' => text.push_str("; "),
             TokenTree::Punct(punct) => {
-                // A list that is broken into lines has a trailing comma.
+                // A list on several lines has a trailing comma.
                 if punct.as_char() == '>' && text.ends_with(", ") {
                     text.truncate(text.len() - 2);
                 }

@@ -7,7 +7,8 @@ use uuid::Uuid;
 use super::Money;
 use super::events::{AccountClosed, AccountOpened, Deposited, TransferReceived, TransferSent, Withdrawn};
 
-/// Identifies an account, unlike its number, which another account may get once this one is closed.
+/// The id of an account. Its number is not suitable as an id, because another account may get it after this one is
+/// closed.
 #[derive(Id)]
 pub struct AccountId(pub Uuid);
 

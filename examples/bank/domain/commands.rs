@@ -65,7 +65,7 @@ pub enum AccountError {
     #[error("there is no such account")]
     Unknown,
     /// The account was opened before.
-    #[error("the account is open already")]
+    #[error("the account is already open")]
     AlreadyOpen,
     /// The account was closed.
     #[error("the account is closed")]
@@ -74,10 +74,10 @@ pub enum AccountError {
     #[error("an account needs an owner")]
     NoOwner,
     /// The amount is zero.
-    #[error("an amount is at least 0.01 EUR")]
+    #[error("an amount must be at least 0.01 EUR")]
     NoAmount,
     /// The balance is less than the amount.
-    #[error("only {balance} are left, {wanted} were wanted")]
+    #[error("the balance is {balance}, which is less than {wanted}")]
     Overdrawn {
         /// The balance.
         balance: Money,
@@ -85,13 +85,13 @@ pub enum AccountError {
         wanted: Money,
     },
     /// The balance would exceed the maximum.
-    #[error("an account holds at most {}", Money::MAX)]
+    #[error("the balance cannot exceed {}", Money::MAX)]
     Full,
     /// Both accounts of the transfer are the same.
     #[error("a transfer needs two accounts")]
     SameAccount,
     /// The balance is not zero.
-    #[error("an account is closed only when it is empty, {balance} are left")]
+    #[error("the balance must be zero to close the account, but it is {balance}")]
     NotEmpty {
         /// The balance.
         balance: Money,

@@ -1,7 +1,7 @@
-//! The domain: what a bank knows about an account.
+//! The domain: accounts, without storage or HTTP.
 //!
-//! Read it in this order: [`events`] are the facts that are recorded, [`account`] is the state that they add up
-//! to, [`commands`] are the requests, and the rules that they have to keep.
+//! Read it in this order: [`events`] defines the recorded facts, [`account`] the state that is folded from them, and
+//! [`commands`] the requests and their rules.
 
 pub mod account;
 pub mod commands;

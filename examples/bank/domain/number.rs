@@ -2,20 +2,20 @@
 
 use serde::Deserialize;
 
-/// A number that is well formed. It has one spelling only, because claims are compared byte by byte:
-/// `de12 3456` and `DE123456` are the same number.
+/// A valid account number in its normalized form. Claims are compared byte by byte, so `de12 3456` and `DE123456` must
+/// become the same number.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct AccountNumber(String);
 
 impl AccountNumber {
-    /// The number's one spelling.
+    /// Returns the normalized number.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A text that is no account number.
+/// The error of an invalid account number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an account number has 6 to 34 letters and digits")]
 pub struct InvalidNumber;

@@ -1,7 +1,8 @@
 //! Commands: requests to an order, and the rules by which it accepts or rejects them.
 //!
-//! A handler is a pure function of the state, the command, and the context. It returns the events of the command, or the
-//! domain's error. It may run again if another writer comes first, so time and ids come from the [`Context`].
+//! A handler is a pure function of the state, the command, and the context. It returns the events of the command, or
+//! the domain's error. It may run again after a conflict with another writer, so time and ids come from the
+//! [`Context`].
 
 use es_core::{Context, handlers};
 
@@ -73,7 +74,7 @@ pub enum OrderError {
     WrongStatus {
         /// The status of the order.
         status: Status,
-        /// The status that the command leads to.
+        /// The status that the command would set.
         wanted: &'static str,
     },
     /// The order would have no lines.

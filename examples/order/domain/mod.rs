@@ -1,8 +1,8 @@
-//! The domain: what a shop knows about an order.
+//! The domain: orders, without storage.
 //!
-//! Read it in this order: [`events`] are the facts that are recorded, [`order`] is the state that they add up
-//! to, [`commands`] are the requests, and the rules that they have to keep. `tests.rs` shows how these are
-//! tested without a store. [`stock`] and [`wallet`] are two more aggregates, each in one file.
+//! Read it in this order: [`events`] defines the recorded facts, [`order`] the state that is folded from them, and
+//! [`commands`] the requests and their rules. `tests.rs` tests the rules without a store. [`stock`] and [`wallet`] are
+//! two more aggregates, each in one file.
 
 pub mod commands;
 pub mod events;

@@ -1,4 +1,4 @@
-//! Money, in whole cents: sums of floating-point numbers do not add up.
+//! Money in whole cents, because floating-point arithmetic is inexact.
 
 use std::fmt;
 use std::iter::Sum;
@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 pub struct Money(u64);
 
 impl Money {
-    /// `cents` cents.
+    /// Creates an amount of `cents` cents.
     pub const fn cents(cents: u64) -> Self {
         Self(cents)
     }
 
-    /// The amount `times` times; it stops at the largest amount there is.
+    /// Returns the amount multiplied by `times`, saturating.
     #[must_use]
     pub const fn times(self, times: u32) -> Self {
         Self(self.0.saturating_mul(times as u64))
     }
 
-    /// What is left when `amount` is taken away; nothing when it is more.
+    /// Returns the difference, or zero if `amount` is greater.
     #[must_use]
     pub const fn less(self, amount: Self) -> Self {
         Self(self.0.saturating_sub(amount.0))

@@ -1,4 +1,5 @@
-//! What the schema lock says to a change that would make stored orders unreadable, and to the same change done well.
+//! The messages of the schema lock for a change that makes stored orders unreadable, and for the same change in a new
+//! version.
 
 use std::panic::catch_unwind;
 
@@ -13,7 +14,7 @@ macro_rules! applies {
     };
 }
 
-/// An order with another `OrderPlaced`, and all other events as they are.
+/// Defines an order with another `OrderPlaced`, and all other events unchanged.
 macro_rules! order {
     () => {
         use super::super::events::*;
@@ -40,7 +41,7 @@ macro_rules! order {
     };
 }
 
-/// `customer` is called `client` now.
+/// Renames the field `customer` to `client`.
 mod careless {
     order!();
 
@@ -51,7 +52,7 @@ mod careless {
     }
 }
 
-/// The same, in a new version.
+/// Makes the same change in a new version.
 mod careful {
     order!();
 
@@ -74,9 +75,9 @@ mod careful {
     }
 }
 
-/// What the lock of the example says to `A`.
+/// Returns the message of the example's schema lock for `A`.
 fn said_to<A: Aggregate>() -> String {
-    // A copy, which `UPDATE_SCHEMA` may write to.
+    // Use a copy, because `UPDATE_SCHEMA` may write to the file.
     let copy = std::env::temp_dir().join(format!("schema-{}.json", uuid::Uuid::new_v4()));
     std::fs::copy("order/schema.json", &copy).expect("can be copied");
     let failure = catch_unwind(|| SchemaLock::at(&copy).aggregate::<A>(Events::none()).check());

@@ -1,4 +1,4 @@
-//! The rules, without a store: what has happened, what is asked, what follows.
+//! Tests of the rules, without a store.
 
 use chrono::NaiveDate;
 use es_core::testing::{AnyCommand, SchemaLock, check_laws, given};
@@ -130,7 +130,7 @@ fn laws_hold_for_orders() {
     check_laws::<Order>(OrderId(1001), commands());
 }
 
-/// Stored events stay readable: the lock file is under version control.
+/// Checks that stored events stay readable. The lock file is under version control.
 #[test]
 fn the_schema_is_locked() {
     let samples = events![

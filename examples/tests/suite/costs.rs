@@ -1,4 +1,4 @@
-//! The table of costs: its promises, and that the book quotes it.
+//! Tests of the table of costs: its promises, and its copy in the book.
 
 use std::process::Command;
 
@@ -20,7 +20,7 @@ fn the_promises_are_kept() {
         let number = |cell: usize| cells[cell].parse::<f64>().expect("a number");
         let (events, requests, write_units) = (number(2), number(3), number(5));
         let needs_no_load = cells[1].contains("cached") || cells[1].contains("creates");
-        // A claim or an idempotency key makes it a transaction: still one request, at twice the units per item.
+        // A claim or an idempotency key requires a transaction: one request, at twice the units per item.
         let items = if cells[1].contains("claim") || cells[1].contains("key") { 4.0 } else { 1.0 };
         assert!(requests <= if needs_no_load { 1.0 } else { 2.0 }, "{row}");
         assert!(write_units <= items * if events < 2.0 { 1.0 } else { 2.0 }, "{row}");

@@ -41,7 +41,7 @@ fn tells_the_whole_story() {
             "-> rejected: an order that is placed cannot be placed",
             "-> LineAdded                version 4   2 requests",
             "-> LineAdded                version 5   3 requests",
-            "(another client came first: decided 2 times)",
+            "(another client was faster: decided 2 times)",
             "-> OrderPaid                version 6   2 requests",
             "-> OrderShipped             version 7   2 requests",
             "-> OrderDelivered           version 8   2 requests",
@@ -74,12 +74,12 @@ fn a_second_run_on_the_same_file_goes_on() {
     let file = file.to_str().expect("a path in UTF-8");
 
     let first = told(&order(&["--file", file]));
-    assert!(first.contains("(order 1001)") && !first.contains("comes back"), "{first}");
+    assert!(first.contains("(order 1001)") && !first.contains("is returned now"), "{first}");
     let second = told(&order(&["--file", file]));
     assert_in_order(
         &second,
         &[
-            "An earlier run delivered order 1001; it comes back",
+            "An earlier run delivered order 1001, which is returned now",
             "-> OrderReturned            version 9",
             "(order 1006)",
             "Ann, ",
@@ -89,20 +89,21 @@ fn a_second_run_on_the_same_file_goes_on() {
         ],
     );
     let third = told(&order(&["--file", file]));
-    assert_in_order(&third, &["An earlier run delivered order 1006; it comes back", "(order 1011)"]);
+    assert_in_order(&third, &["An earlier run delivered order 1006, which is returned now", "(order 1011)"]);
 }
 
 #[test]
 fn help_names_every_place() {
     let text = told(&order(&["--help"]));
-    for option in ["--file <PATH>", "--endpoint <URL>", "--aws", "--table <NAME>", "embedded engine"] {
+    for option in ["--file <PATH>", "--endpoint <URL>", "--aws", "--table <NAME>", "embedded DynamoDB engine"]
+    {
         assert!(text.contains(option), "{option} is missing in:\n{text}");
     }
 }
 
 #[test]
 fn a_server_that_is_not_there_is_named() {
-    // A port that is bound and does not listen refuses connections, and no other process can take it.
+    // A bound port without a listener refuses connections, and no other process can take it.
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
     let address = socket.local_addr().expect("an address");

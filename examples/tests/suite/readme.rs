@@ -1,4 +1,4 @@
-//! The README's snippets: each is a part of this file or of the quick start, so that it compiles and runs.
+//! The snippets of the README. Each is a part of this file or of the quick start, so it compiles and runs.
 
 use std::process::Command;
 use std::time::Duration;
@@ -163,7 +163,7 @@ fn the_readme_quotes_code_that_runs() {
         readme.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() > 3, "the snippets are gone");
     for block in &blocks {
-        // Paragraphs may be left out between two others.
+        // The README may omit paragraphs.
         for paragraph in block.split("\n\n") {
             let code = unindented(paragraph);
             assert!(sources.contains(&code), "this is not quoted from code that runs:\n{paragraph}");

@@ -1,4 +1,4 @@
-//! What a table may hold that no store wrote: gaps, hostile items, tables of another shape.
+//! Tables with content that no store wrote: gaps, hostile items, and tables of another shape.
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -227,7 +227,7 @@ async fn a_part_of_a_commit_that_is_missing_stops_the_load() {
     }
 }
 
-/// Time passes only while nothing else happens, so that the items are there at the load's next look.
+/// Time advances only while all tasks wait, so the items are visible at the next read of the load.
 #[tokio::test(start_paused = true)]
 async fn a_part_of_a_commit_that_cannot_be_seen_yet_is_waited_for() {
     for late in [1, 2] {
@@ -246,7 +246,7 @@ async fn a_part_of_a_commit_that_cannot_be_seen_yet_is_waited_for() {
     }
 }
 
-/// A store whose requests are carried out at once, by the thread that sends them.
+/// Creates a store whose requests are executed immediately on the sending thread.
 async fn store_in_place() -> DynamoStore {
     let engine = Engine::in_memory().expect("starts");
     let config = engine.config_through(SharedHttpConnector::new(engine.connector().in_place()));
@@ -256,7 +256,7 @@ async fn store_in_place() -> DynamoStore {
     store
 }
 
-/// Any attribute value, nested a little.
+/// Generates attribute values with some nesting.
 fn any_value() -> impl Strategy<Value = AttributeValue> {
     let leaf = prop_oneof![
         ".{0,20}".prop_map(AttributeValue::S),
@@ -275,7 +275,7 @@ fn any_value() -> impl Strategy<Value = AttributeValue> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever an item holds, reading it ends with commits or an error, not with a panic.
+    /// Reading any item ends with commits or an error, never with a panic.
     #[test]
     fn no_item_makes_a_read_panic(
         key in prop_oneof![Just("E#000000000001".to_owned()), Just("S#".to_owned()), "E#.{0,14}"],

@@ -1,4 +1,4 @@
-//! The engine that the tests run on.
+//! The engine of the tests.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, DynamoStoreBuilder};
 use uuid::Uuid;
 
-/// The variable that names a DynamoDB-compatible server to test instead of the embedded engine.
+/// The environment variable with the URL of a DynamoDB-compatible server to test instead of the embedded engine.
 const ENDPOINT: &str = "ES_DYNAMO_ENDPOINT";
 
-/// A store with a new table.
+/// Creates a store with a new table.
 pub(crate) async fn dynamo_store() -> DynamoStore {
     dynamo_store_with(|builder| builder).await
 }
 
-/// The same with more settings.
+/// Creates a store with a new table and more settings.
 pub(crate) async fn dynamo_store_with(
     settings: impl FnOnce(DynamoStoreBuilder) -> DynamoStoreBuilder,
 ) -> DynamoStore {
@@ -39,7 +39,7 @@ pub(crate) async fn dynamo_store_with(
     store
 }
 
-/// The same, as any store.
+/// Creates a store with a new table as an `Arc<dyn EventStore>`.
 pub(crate) async fn store() -> Arc<dyn EventStore> {
     Arc::new(dynamo_store().await)
 }

@@ -1,7 +1,7 @@
 //! The feed under faults below the SDK: indexers whose requests are lost, and that die between any two of them.
 //!
-//! `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed. Thousands of runs
-//! on a table and a stream that are made up are among the tests of `es-dynamo`.
+//! `ES_FAULT_RUNS` sets how many runs there are, `ES_FAULT_SEED` repeats the run of one seed. The tests of `es-dynamo`
+//! include thousands of runs on a simulated table and stream.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use es_tests::domain::{Account, Deposit};
 
 const ACCOUNTS: u64 = 5;
 
-/// A process' store on the engine, by ways with faults.
+/// Returns the store of a process on the engine, with faults.
 fn open(engine: &Engine, faults: Option<&Faults>, slices: Option<u32>) -> DynamoStore {
     let way = || {
         let way = engine.connector().in_place();
@@ -30,7 +30,7 @@ fn open(engine: &Engine, faults: Option<&Faults>, slices: Option<u32>) -> Dynamo
         }
     };
     let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);
-    // Time stands still: a request that is never answered takes none.
+    // Time is paused, so a request without a response takes no real time.
     let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(2)).build();
     let config = engine.config_through(way()).retry_config(retries).timeout_config(timeouts.clone());
     let streams = engine.streams_config_through(way()).timeout_config(timeouts);
@@ -43,7 +43,7 @@ fn open(engine: &Engine, faults: Option<&Faults>, slices: Option<u32>) -> Dynamo
     builder.build().expect("a valid table name")
 }
 
-/// Lets an indexer run for some time, and then stop, or die without a word.
+/// Runs an indexer for some time, and then stops or kills it.
 async fn index(store: &DynamoStore, time: Duration, dies: bool) {
     let second = Duration::from_secs(1);
     let indexer = Indexer::builder(store)
@@ -112,13 +112,13 @@ async fn run(seed: u64) -> Result<u64, String> {
     let workers = futures_util::future::join_all(workers.collect::<Vec<_>>());
     let (events, _) = futures_util::future::join(happens, workers).await;
 
-    // In the end one comes to whom nothing happens.
+    // At the end, an indexer without faults runs.
     index(&open(&engine, None, None), Duration::from_secs(60), false).await;
     let report = Reconciler::builder(&truth).build().audit().await.map_err(|error| error.to_string())?;
     if !report.is_sound() || report.events != events {
         return Err(format!("{events} events: {report:?}"));
     }
-    // A reader that has never been here before.
+    // A new reader.
     let reader = open(&engine, None, None);
     let mut read = 0;
     for slice in reader.slices().await.expect("is known").iter() {
@@ -159,7 +159,7 @@ fn every_event_is_in_the_feed_once_when_the_network_fails() {
     println!("{} runs, {} events", events.len(), events.iter().sum::<u64>());
 }
 
-/// The whole way: indexers and a process that die, on a store that fails, from the command to what follows from it.
+/// End to end: indexers and a process that die, on a failing store, from the command to its consequences.
 #[test]
 fn processes_hold_when_the_network_fails() {
     let reports = run_seeds(3, async |seed| {

@@ -1,6 +1,6 @@
 //! Items that no store wrote: no panic, no error that quotes them, and nothing read that was not stored.
 //!
-//! `fuzz/` looks for more of them, by the same rules.
+//! `fuzz/` searches for more such items, with the same checks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use crate::hostile::items::{snapshot, snapshot_item};
 use crate::hostile::{Ledger, STREAM, Table, case, check, runtime};
 
-/// How many tables there are, with five items each or so.
+/// The number of tables, with about five items each.
 const TABLES: u64 = 600;
 
-/// Reproducible bytes, more of them than a case takes.
+/// Returns reproducible bytes, more than a case needs.
 fn bytes(seed: u64) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
     std::iter::repeat_with(|| random.u8(..)).take(4_096).collect()
@@ -57,10 +57,10 @@ fn every_rule_holds_for_thousands_of_damaged_tables() {
     assert!(sound > TABLES / 10 && damaged > TABLES / 2, "{sound} sound tables, {damaged} damaged ones");
 }
 
-/// Deeper than any stack.
+/// Nested more deeply than any stack allows.
 const DEEP: usize = 100_000;
 
-/// A sound commit of one event, at `version`.
+/// Returns a valid commit of one event, at `version`.
 fn item(version: u64) -> Value {
     json!({
         "pk": { "S": STREAM },
@@ -77,7 +77,7 @@ fn table(items: Vec<Value>) -> Table {
     Table::new(items.into_iter().map(|item| (key(&item), item)).collect(), 1_000)
 }
 
-/// What a load of the items says.
+/// Returns the error text of a load of the items.
 fn load(items: Vec<Value>) -> Result<es_core::repository::Loaded<Ledger>, StoreError> {
     let ledgers: Repository<Ledger> = Repository::new(table(items).store());
     runtime().block_on(ledgers.load(&"ann".to_owned()))
@@ -107,7 +107,7 @@ fn a_snapshot_of_a_deep_state_is_left_aside() {
 
 #[test]
 fn nested_attribute_values_are_passed_over_or_refused() {
-    // 32 levels are what DynamoDB stores.
+    // DynamoDB stores up to 32 levels.
     let nested = |depth| (0..depth).fold(json!({ "NULL": true }), |inner, _| json!({ "L": [inner] }));
     let mut unknown = item(1);
     unknown["another"] = nested(32);
@@ -117,7 +117,7 @@ fn nested_attribute_values_are_passed_over_or_refused() {
         damaged[attribute] = nested(32);
         assert!(matches!(load(vec![damaged]), Err(StoreError::Corrupt { .. })), "{attribute}");
     }
-    // Another server may send more: it is passed over without a stack, or refused while the answer is parsed.
+    // Another server may send more levels, which are skipped without recursion or rejected by the parser.
     let mut unknown = item(1);
     unknown["another"] = nested(200);
     assert_eq!(load(vec![unknown]).expect("is no matter").version, 1);
@@ -137,7 +137,7 @@ fn a_commit_that_claims_to_be_endless_is_not_waited_for() {
         let error = load(vec![claims(last)]).expect_err("has one event only");
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
     }
-    // Parts without end, each of which continues the one before.
+    // Endless parts, each of which continues the previous one.
     let parts = (1..=1_000).map(|version| {
         let mut part = item(version);
         (part["cf"], part["cl"]) = (json!({ "N": "1" }), json!({ "N": "5000" }));

@@ -1,4 +1,4 @@
-//! `#[derive(Id)]`, and what stands for an id.
+//! `#[derive(Id)]`, and types that are accepted in place of an id.
 
 #![allow(missing_docs, unreachable_pub)]
 
@@ -17,7 +17,7 @@ pub struct Number(u32);
 #[derive(Id)]
 pub struct Name(String);
 
-/// Hides its content, and derives a trait itself.
+/// An id that hides its content, and derives a trait itself.
 #[derive(Id, PartialEq)]
 #[id(skip_derive(Debug, PartialEq))]
 pub struct Secret(Uuid);

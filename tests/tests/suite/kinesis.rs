@@ -1,5 +1,5 @@
-//! Publishing to a Kinesis-compatible server: the one that `ES_KINESIS_ENDPOINT` names, which
-//! `scripts/kinesis-server` starts. Without it, these tests are ignored.
+//! Publishing to the Kinesis-compatible server at `ES_KINESIS_ENDPOINT`, which `scripts/kinesis-server` starts. Without
+//! it, these tests are ignored.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

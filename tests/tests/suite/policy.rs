@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 type Actions = BTreeSet<String>;
 
-/// Notes which actions requests need, and passes them on.
+/// Records the actions that requests need, and forwards the requests.
 #[derive(Clone, Debug)]
 struct Recorder {
     way: Connector,
@@ -38,14 +38,15 @@ impl HttpConnector for Recorder {
 }
 
 impl Recorder {
-    /// The actions since the last call.
+    /// Returns the actions since the last call.
     fn take(&self) -> Actions {
         std::mem::take(&mut self.actions.lock().expect("no panic before"))
     }
 }
 
-/// The actions that a role needs for a request. There is no action for a transaction: it needs those of its parts
-/// ([IAM and transactions](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html)).
+/// Returns the actions that a role needs for a request. There is no action for a transaction: it needs the actions of
+/// its parts ([IAM and
+/// transactions](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html)).
 fn actions_of(operation: &str, body: &Value) -> Actions {
     let contained = |action: &str| match action {
         "ConditionCheck" => "dynamodb:ConditionCheckItem".to_owned(),
@@ -61,7 +62,7 @@ fn actions_of(operation: &str, body: &Value) -> Actions {
     }
 }
 
-/// The actions of each statement of the policy in the book.
+/// Returns the actions of each statement of the policy in the book.
 fn policy() -> Vec<Actions> {
     let book = include_str!("../../../docs/src/operations.md");
     let blocks = book.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
@@ -82,7 +83,7 @@ fn policy() -> Vec<Actions> {
     statements.iter().map(actions).collect()
 }
 
-/// All that an application does with a store, so that every kind of request is made.
+/// Uses all operations of an application, so that every kind of request is sent.
 async fn use_everything(store: &DynamoStore) {
     let accounts: Repository<Account> =
         Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(1)).cache(10).build();
@@ -149,13 +150,13 @@ async fn use_everything(store: &DynamoStore) {
     ] {
         let events = vec![EventData::new("Withdrawn", 1, "{\"cents\":0}")];
         let id = uuid::Uuid::new_v4().to_string().parse().expect("a UUID");
-        // Whether it is stored or refused, the requests are made.
+        // The requests are sent, whether the write succeeds or not.
         let _ =
             store.append(&Append::new(stream.clone(), expected, NewCommit::new(id, time(0), events))).await;
     }
 }
 
-/// All that an indexer does that has never run before: it reconciles, too.
+/// Runs an indexer for the first time, which includes a reconciliation.
 async fn index_everything(store: &DynamoStore) {
     let soon = std::time::Duration::from_millis(10);
     let indexer = Indexer::builder(store).poll(soon).refresh(soon);
@@ -193,7 +194,7 @@ async fn the_policy_allows_what_is_used_and_nothing_else() {
     store.create_table().await.expect("creates the table");
     let creation = recorder.take();
     assert!(creation.contains("dynamodb:CreateTable"), "{creation:?}");
-    // The creator of the table, which is not the application, leaves the settings of the feed there.
+    // The creator of the table, which is not the application, creates the settings of the feed.
     let shared = ["dynamodb:GetItem", "dynamodb:PutItem"].map(str::to_owned);
     assert_eq!(application & &creation, Actions::from(shared));
 

@@ -1,4 +1,4 @@
-//! CloudEvents: what every one of them has, whatever the event is.
+//! CloudEvents: properties of the encoding of arbitrary events.
 
 use chrono::DateTime;
 use es_core::event::{CommitId, EventData};
@@ -27,7 +27,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A commit of one event in the feed.
+/// Returns a feed entry with a commit of one event.
 fn entry(stream: StreamId, event: EventData, metadata: Metadata, version: u64, position: u64) -> FeedEntry {
     let id = CommitId::new(Uuid::from_u128(7));
     let time = DateTime::from_timestamp_millis(1_800_000_000_123).expect("valid");
@@ -35,7 +35,7 @@ fn entry(stream: StreamId, event: EventData, metadata: Metadata, version: u64, p
     FeedEntry::new(Position::new(position), stream, commit)
 }
 
-/// Whether the specification allows the text as the value of an attribute.
+/// Returns whether the specification allows the text as the value of an attribute.
 fn is_allowed(text: &str) -> bool {
     let noncharacter = |code: u32| (0xFDD0..=0xFDEF).contains(&code) || code & 0xFFFE == 0xFFFE;
     !text.is_empty() && !text.chars().any(|char| char.is_control() || noncharacter(char.into()))
@@ -84,7 +84,7 @@ proptest! {
         prop_assert_eq!(object.contains_key("actor"), actor.is_some_and(|actor| !actor.is_empty()));
         prop_assert_eq!(object.contains_key("correlationid"), correlation.is_some_and(|text| !text.is_empty()));
         prop_assert_eq!(&object["data"], &payload);
-        // Byte for byte, not only as good.
+        // Byte for byte, not only equivalent.
         let body = std::str::from_utf8(envelope.body()).expect("is UTF-8");
         let suffix = format!(",\"data\":{stored}}}");
         prop_assert!(body.ends_with(&suffix));

@@ -14,12 +14,12 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Fields by name, each with all the values that were recorded.
+/// Fields by name, each with all recorded values.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields(BTreeMap<&'static str, Vec<String>>);
 
 impl Fields {
-    /// The value of a field that was recorded once.
+    /// Returns the value of a field that was recorded once.
     pub(crate) fn text(&self, name: &str) -> &str {
         match self.0.get(name).map(Vec::as_slice) {
             Some([value]) => value,
@@ -50,7 +50,7 @@ impl Visit for Fields {
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     pub(crate) level: Level,
-    /// When it was logged, since the start of the recording.
+    /// The time since the start of the recording.
     pub(crate) at: Duration,
     pub(crate) fields: Fields,
 }
@@ -68,8 +68,8 @@ thread_local! {
 
 /// Records the spans and the log of a thread in the thread's [`Seen`].
 ///
-/// This is the subscriber of the whole process. A subscriber of one thread is not enough: `tracing` caches the interest
-/// in each call site, and a call site that another test reaches first may stay off for all.
+/// This is the subscriber of the whole process. A subscriber of one thread is not sufficient: `tracing` caches the
+/// interest in each call site, so a call site that another test reaches first may stay disabled.
 struct Route;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Route {
@@ -115,7 +115,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Route {
 }
 
 impl Seen {
-    /// Records `work`, which runs on this thread, in time that passes only while nothing else happens.
+    /// Records `work`, which runs on this thread with paused time.
     pub(crate) fn record<T>(&self, work: impl Future<Output = T>) -> T {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
@@ -139,12 +139,12 @@ impl Seen {
         spans.into_iter().filter(|(span, _)| *span == name).map(|(_, fields)| fields).collect()
     }
 
-    /// Takes the events of the log at this level and above.
+    /// Takes the events of the log at this level or above.
     pub(crate) fn log(&self, level: Level) -> Vec<Fields> {
         self.lines(level).into_iter().map(|line| line.fields).collect()
     }
 
-    /// Takes the log, of which these are the events at this level and above, with their times.
+    /// Takes the log, and returns the events at this level or above with their times.
     pub(crate) fn lines(&self, level: Level) -> Vec<Line> {
         let lines = std::mem::take(&mut *self.lines.lock().expect("is not poisoned"));
         lines.into_iter().filter(|line| line.level <= level).collect()

@@ -1,7 +1,7 @@
 //! event-store-adapter-rs, with the repository of its example: the newest snapshot, then the events after it.
 //!
-//! It appends one event at a time, so a command of several events is several transactions. Loading skips
-//! the read of events when the snapshot is at the stream's head, which the store tells.
+//! It appends one event at a time, so a command with several events takes several transactions. A load does not read
+//! events if the store reports that the snapshot is at the head of the stream.
 
 use std::collections::HashMap;
 

@@ -17,7 +17,7 @@ use super::{Contender, Failure, Layout};
 use crate::domain::{Account, Deposit, Deposited, SNAPSHOT_EVERY};
 use crate::tables::{self, Item};
 
-/// The events, as cqrs-es wants them: an enum.
+/// The events in the form that cqrs-es requires: an enum.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum AccountEvent {
     Deposited(Deposited),
@@ -56,9 +56,9 @@ impl cqrs_es::Aggregate for Account {
 type Store = PersistedEventStore<DynamoEventRepository, Account>;
 
 pub struct DynamoEs {
-    /// Of commands.
+    /// Executes commands.
     framework: CqrsFramework<Account, Store>,
-    /// Of loads: the framework has none, but executes commands on what this one loads.
+    /// Loads aggregates. The framework has no function for that; its commands use this store.
     store: Store,
 }
 
@@ -130,7 +130,7 @@ pub async fn fill_snapshot(client: &Client, prefix: &str, id: &str, events: u64)
     tables::fill(client, &table, std::iter::once(item)).await
 }
 
-/// What every item says about its aggregate.
+/// The attributes of an item that identify its aggregate.
 fn frame(id: &str) -> Item {
     HashMap::from([
         ("AggregateTypeAndId".to_owned(), AttributeValue::S(format!("account:{id}"))),

@@ -1,4 +1,4 @@
-//! Who takes part.
+//! The libraries that are compared.
 
 mod adapter;
 mod dynamo_es;
@@ -14,7 +14,7 @@ pub use es_benches::Failure;
 
 use crate::domain::Account;
 
-/// What a failure says, with its causes.
+/// Returns the text of an error with its causes.
 pub fn reason(failure: Failure) -> String {
     let mut text = failure.to_string();
     let mut cause = failure.source();
@@ -25,16 +25,16 @@ pub fn reason(failure: Failure) -> String {
     text
 }
 
-/// One that carries out commands on accounts, each in its own documented way.
+/// A library that executes commands on accounts, in the way that its documentation recommends.
 #[async_trait]
 pub trait Contender: Send + Sync {
-    /// Carries out one command of so many events: loads the account, decides, records the events.
+    /// Executes one command with `events` events: loads the account, decides, and records the events.
     async fn execute(&self, id: &str, events: u64) -> Result<(), Failure>;
 
-    /// The account.
+    /// Loads the account.
     async fn load(&self, id: &str) -> Result<Account, Failure>;
 
-    /// Waits for what goes on in the background.
+    /// Waits for background work.
     async fn settle(&self) {}
 }
 
@@ -81,17 +81,17 @@ impl Kind {
         }
     }
 
-    /// Whether it loads from snapshots.
+    /// Returns whether it loads from snapshots.
     pub fn has_snapshots(self) -> bool {
         matches!(self, Self::ThisSnapshots | Self::DynamoEsSnapshots | Self::AdapterSnapshots)
     }
 
-    /// Whether it loads as another one does, and differs in its commands alone.
+    /// Returns whether its loads are identical to those of another contender, so that only its commands differ.
     pub fn loads_as_another(self) -> bool {
         matches!(self, Self::ThisAdaptive | Self::ThisEventual | Self::ThisCache)
     }
 
-    /// How it lays out events and snapshots.
+    /// Returns the layout of its events and snapshots.
     pub fn layout(self) -> Layout {
         match self {
             Self::Raw
@@ -105,13 +105,13 @@ impl Kind {
         }
     }
 
-    /// Opens it on tables whose names start with `prefix`, and creates them where they are missing.
+    /// Opens it on tables whose names start with `prefix`, and creates missing tables.
     pub async fn open(self, client: &Client, prefix: &str) -> Result<Arc<dyn Contender>, Failure> {
         self.layout().create(client, prefix).await?;
         self.connect(client, prefix).await
     }
 
-    /// Opens it on tables that are there.
+    /// Opens it on existing tables.
     pub async fn connect(self, client: &Client, prefix: &str) -> Result<Arc<dyn Contender>, Failure> {
         Ok(match self {
             Self::Raw => Arc::new(raw::Raw::new(client, prefix)),
@@ -128,7 +128,7 @@ impl Kind {
     }
 }
 
-/// How events and snapshots lie in tables. Several contenders may share one.
+/// A layout of events and snapshots in tables. Several contenders may share one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     Commits,
@@ -139,7 +139,7 @@ pub enum Layout {
 impl Layout {
     pub const ALL: [Self; 3] = [Self::Commits, Self::DynamoEs, Self::Adapter];
 
-    /// The tables whose names start with `prefix`.
+    /// Returns the names of its tables, which start with `prefix`.
     pub fn tables(self, prefix: &str) -> Vec<String> {
         let names: &[_] = match self {
             Self::Commits => &["commits"],
@@ -157,7 +157,7 @@ impl Layout {
         }
     }
 
-    /// Writes a stream of `events` events, each of a separate command, without the contender.
+    /// Writes a stream of `events` events of separate commands, without the contender.
     pub async fn fill(self, client: &Client, prefix: &str, id: &str, events: u64) -> Result<(), Failure> {
         match self {
             Self::Commits => raw::fill(client, prefix, id, events).await,
@@ -166,7 +166,7 @@ impl Layout {
         }
     }
 
-    /// Writes the snapshot of such a stream that is due at its last event.
+    /// Writes the snapshot that is due at the last event of such a stream.
     pub async fn fill_snapshot(
         self,
         client: &Client,

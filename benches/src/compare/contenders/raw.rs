@@ -1,4 +1,4 @@
-//! By hand: one Query to load, one conditional PutItem to record. There is nothing to be had below it.
+//! A hand-written loop: one Query to load, and one conditional PutItem to record. This is the lower bound of the cost.
 //!
 //! It writes the same items as the framework, so both load the same streams.
 
@@ -74,7 +74,7 @@ impl Contender for Raw {
             .condition_expression("attribute_not_exists(pk)")
             .send()
             .await?;
-        // As the others do: the caller wants the new state.
+        // Like the other contenders, returns the new state.
         events.iter().for_each(|event| account.add(event));
         std::hint::black_box(account);
         Ok(())

@@ -13,7 +13,7 @@ use super::{Contender, Failure, Layout};
 use crate::domain::{Account, Deposit};
 use crate::tables;
 
-/// More accounts than a run has at a time.
+/// The size of the cache, which exceeds the number of accounts of a run.
 const CACHED: usize = 1_000;
 
 pub struct This {
@@ -70,7 +70,8 @@ fn table(prefix: &str) -> String {
     Layout::Commits.tables(prefix).remove(0)
 }
 
-/// The table without the stream that `DynamoStore::create_table` enables, because no other contender's has one.
+/// Creates the table without the stream that `DynamoStore::create_table` enables, because the tables of the other
+/// contenders have none.
 pub async fn create(client: &Client, prefix: &str) -> Result<(), Failure> {
     let keys = [names::PARTITION_KEY, names::SORT_KEY].map(|name| (name, ScalarAttributeType::S));
     tables::create(client, &table(prefix), &keys, None).await
@@ -80,7 +81,7 @@ pub async fn fill_snapshot(client: &Client, prefix: &str, id: &str, events: u64)
     let fingerprint = Account::snapshots().ok_or("accounts have snapshots")?.fingerprint();
     let state = serde_json::to_string(&Account::after(events))?;
     let (store, stream) = (store(client, prefix)?, StreamId::new(Account::NAME, id)?);
-    // A snapshot has the time of the commit that it was taken after.
+    // A snapshot has the time of the last commit in its state.
     let last = Read::all(stream.clone()).after(Version::new(events - 1));
     let pages: Vec<_> = store.read(last).try_collect().await?;
     let time = pages.iter().flat_map(|page| &page.commits).last().ok_or("the stream has commits")?.time;

@@ -112,7 +112,7 @@ impl fmt::Display for EventSet {
     }
 }
 
-/// How far an event was accepted.
+/// The extent to which an event was accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(crate = "crate::serde")]
 struct Acceptance {

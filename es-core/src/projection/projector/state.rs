@@ -1,4 +1,4 @@
-//! The documents that a projector stores: control, checkpoints, and signs of life.
+//! The documents that a projector stores: control, checkpoints, and heartbeats.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,7 +49,7 @@ impl Names {
         DocumentKey::new(&self.collection, format!("{WORKER}{worker}"))
     }
 
-    /// Returns which events the code accepts that works on a slice.
+    /// Returns the key of the record of accepted events of a slice.
     pub(super) fn accepted(&self, slot: Slot) -> DocumentKey {
         let name = format!("{:06}#{:06}", slot.build, slot.slice.get());
         DocumentKey::new(format!("{}#accepted", self.collection), name)

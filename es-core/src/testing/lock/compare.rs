@@ -99,7 +99,7 @@ fn change(decoder: &Decoder, name: &str, number: u32, known: &Version, version: 
     Some(format!(
         "a sample of `{name}` of {aggregate} in version {number} is not in the schema lock: {}\n\
          Is the sample new? Run the test with UPDATE_SCHEMA=1, and commit the file.\n\
-         Is it an old sample whose stored form has changed? Then {}",
+         Is it an old sample that is now stored in another form? Then {}",
         new.stored,
         decoder.owner.advice(name, number),
     ))
@@ -117,7 +117,7 @@ pub(super) fn other_values(decoder: &Decoder, locked: &Events) -> Vec<String> {
             match decoder.decoded(name, number, &sample.stored) {
                 Ok(decoded) if decoded != sample.decoded => problems.push(format!(
                     "`{name}` of {} in version {number}, stored as {}, is read as another value:\n{}\n\
-                     Is information lost, because an alias, a default, or a format has changed? Then {}\n\
+                     Is information lost, because an alias, a default, or a format is different? Then {}\n\
                      If the new value is equivalent: run the test with UPDATE_SCHEMA=1, and commit the file.",
                     decoder.owner,
                     sample.stored,

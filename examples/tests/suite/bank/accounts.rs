@@ -1,4 +1,4 @@
-//! One account's life.
+//! The life of an account.
 
 use serde_json::json;
 
@@ -101,7 +101,7 @@ async fn what_is_not_there_is_not_found() {
     for call in calls {
         call.send().await.expect_problem(404, "unknown-account");
     }
-    // To ask for an account does not make one.
+    // A GET does not create an account.
     api.get(UNKNOWN).send().await.expect_problem(404, "unknown-account");
 }
 

@@ -41,7 +41,7 @@ async fn a_page_has_fifty_events_unless_told_otherwise() {
     let last = api.get(&format!("{ann}/history?cursor={next}")).send().await.expect(200);
     assert_eq!((&last["events"][0]["version"], &last["next"]), (&json!(51), &Value::Null));
 
-    // A cursor stays good when the history grows behind it.
+    // A cursor stays valid when the history grows.
     api.deposit(&ann, 1).send().await.expect(200);
     let longer = api.get(&format!("{ann}/history?cursor={next}")).send().await.expect(200);
     assert_eq!(longer["events"].as_array().map(Vec::len), Some(2));

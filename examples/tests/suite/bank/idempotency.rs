@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::client::{Answer, Call, server};
 
-/// Sends two requests that are one; gives the first answer.
+/// Sends a request and its repetition, and returns the first response.
 async fn send_twice(call: impl Fn() -> Call) -> Answer {
     let (first, second) = (call().send().await, call().send().await);
     assert!(!first.is_replayed(), "{first:?}");
@@ -44,7 +44,7 @@ async fn a_repetition_tells_how_it_was() {
     let call = || api.withdraw(&ann, 400).key("k").header("if-match", "\"2\"");
     let first = call().send().await;
     assert_eq!(first.expect(200)["balance"], 100);
-    // By now there is too little on the account, and its version is another one.
+    // The balance is now too low, and the version has changed.
     api.withdraw(&ann, 100).send().await.expect(200);
     assert_replay(&first, &call().send().await);
     assert_eq!(api.balance(&ann).await, 0);
@@ -141,7 +141,7 @@ async fn a_key_is_good_for_one_request() {
     }
     assert_eq!((api.balance(&ann).await, api.balance(&bob).await, api.balance(&carl).await), (400, 100, 0));
 
-    // Carl's account is closed already: under this key nothing was to be done.
+    // Carl's account is already closed, so the request with this key has no effect.
     assert_eq!(api.delete(&carl).send().await.status, 204);
     assert_eq!(api.delete(&carl).key("c").send().await.status, 204);
     api.deposit(&carl, 1).key("c").send().await.expect_problem(422, "idempotency-key-reused");

@@ -16,16 +16,17 @@ use tokio::time::timeout;
 
 use super::client::{Server, server, store};
 
-/// For what happens within milliseconds, on a machine that may be busy. Hyper's own timeout for a head is longer.
+/// The timeout for events that take milliseconds, on a machine that may be busy. Hyper's default timeout for a head is
+/// longer.
 const SOON: Duration = Duration::from_secs(20);
 
-/// For a timeout that the test waits for.
+/// A timeout that the test waits for.
 const SHORT: Duration = Duration::from_millis(200);
 
-/// For a timeout that must not end the wait.
+/// A timeout that never expires during a test.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Settings in which no wait ends before the test does.
+/// Returns settings whose timeouts do not expire during a test.
 fn patient() -> Settings {
     let mut settings = Settings::default();
     for timeout in [
@@ -51,10 +52,10 @@ async fn send(server: &Server, text: &str) -> TcpStream {
     stream
 }
 
-/// Everything that the server sends until it closes the connection.
+/// Returns all bytes that the server sends until it closes the connection.
 async fn rest_of(mut stream: TcpStream) -> String {
     let mut text = Vec::new();
-    // A connection that is closed with unread bytes in it is reset.
+    // Closing a connection with unread bytes resets it.
     let _ = timeout(SOON, stream.read_to_end(&mut text)).await.expect("the server closes the connection");
     String::from_utf8(text).expect("text")
 }
@@ -223,6 +224,6 @@ async fn an_actor_from_a_header_is_not_believed_unless_told_so() {
     let ann = api.account("Ann", "DE100001", 0).await;
     api.deposit(&ann, 1).key("k").header("x-actor", "ann").send().await.expect(200);
     assert_eq!(api.history(&ann).await[1]["actor"], Value::Null);
-    // Nor does it make another request of this one.
+    // An untrusted actor does not change the key, either.
     assert!(api.deposit(&ann, 1).key("k").header("x-actor", "bob").send().await.is_replayed());
 }

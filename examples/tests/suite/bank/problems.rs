@@ -1,4 +1,4 @@
-//! What goes wrong, and how clients are told.
+//! Failures, and the problems that clients receive.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -152,7 +152,7 @@ async fn an_answer_that_is_lost_costs_nothing_under_a_key() {
 async fn who_loses_every_race_may_come_back() {
     let store = store().await;
     let ann = Server::start(Bank::new(store.clone())).await.api.account("Ann", "DE100001", 0).await;
-    // Each request to the store waits for up to 2,000 turns of the executor, so that the deposits overtake each other.
+    // Each request to the store yields up to 2,000 times, so that the deposits overtake each other.
     let slow = FaultyStore::new(store, Faults::seeded(1).delays(1.0, Duration::from_secs(2)));
     let api = Server::start(Bank::with_retry(slow, RetryPolicy::never())).await.api;
     let deposits: Vec<_> = (0..20).map(|_| api.deposit(&ann, 1).spawn()).collect();
@@ -171,7 +171,7 @@ async fn who_loses_every_race_may_come_back() {
     assert_eq!(api.balance(&ann).await, done);
 }
 
-/// An event that accounts know nothing of, written by a later version of the code, say.
+/// An event that accounts do not know, such as one of a later version of the code.
 #[event(name = "InterestPaid")]
 struct InterestPaid;
 

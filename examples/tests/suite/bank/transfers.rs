@@ -65,7 +65,7 @@ async fn parallel_transfers_keep_the_sum() {
         .map(|n| (accounts[n % 3].clone(), accounts[(n + 1 + n / 3 % 2) % 3].clone(), n as u64 + 1))
         .map(|(from, to, amount)| {
             let api = api.clone();
-            // A client that is told to come back later does, under the same key.
+            // A client retries with the same key if the bank is busy.
             tokio::spawn(async move {
                 for _ in 0..1_000 {
                     let done = api.transfer(&from, &to, amount).key(&amount.to_string()).send().await;

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use super::grow;
 use crate::conformance::support::{commits, events, new_commit, new_stream};
 
-/// Two writers with one expected version conflict, however many events each appends.
+/// Two writers with the same expected version conflict, regardless of the number of their events.
 pub async fn writers_from_one_version_with_commits_of_different_lengths(store: Arc<dyn EventStore>) {
     for (winner, loser) in [(1, 5), (5, 1), (3, 3)] {
         let stream = new_stream();
@@ -22,7 +22,7 @@ pub async fn writers_from_one_version_with_commits_of_different_lengths(store: A
     }
 }
 
-/// A conflict contains the commit right after the expected version, whatever was appended after that.
+/// A conflict contains the commit directly after the expected version, even if more commits follow.
 pub async fn a_conflict_contains_the_winner(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let metadata = Metadata::new().with_actor("ann").with_entry("tenant", "acme");

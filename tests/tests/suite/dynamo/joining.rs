@@ -1,4 +1,4 @@
-//! Writes of the application's own that join a command: a read model that is never behind.
+//! Additional writes of the application in the transaction of a command, such as a read model without a lag.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,7 +12,7 @@ use es_tests::domain::{Account, Deposit, Withdraw};
 
 use crate::engine::dynamo_store;
 
-/// The row of an account in the store's own table, in a partition that no stream has.
+/// Returns the row of an account in the store's table, in a partition without a stream.
 fn row(store: &DynamoStore, decided: &Decided<'_, Account>) -> Put {
     Put::builder()
         .table_name(store.table_name())
@@ -26,7 +26,7 @@ fn row(store: &DynamoStore, decided: &Decided<'_, Account>) -> Put {
         .expect("has a table and an item")
 }
 
-/// Balance and version in the row of an account.
+/// Returns the balance and the version in the row of an account.
 async fn found(store: &DynamoStore, id: &str) -> Option<(String, String)> {
     let request = store.client().get_item().table_name(store.table_name()).consistent_read(true);
     let request = request.key("pk", AttributeValue::S("rows".to_owned()));
@@ -69,7 +69,7 @@ async fn a_row_follows_every_command() {
     assert_eq!(accounts.load(&id).await.expect("loads").version, 6);
 }
 
-/// Each attempt makes its own rows, of the state that it has decided on.
+/// Each attempt creates new rows, from the state of its decision.
 #[tokio::test]
 async fn a_row_is_of_the_attempt_that_wins() {
     let store = dynamo_store().await;
@@ -114,7 +114,7 @@ async fn rows_join_a_transaction() {
     assert_eq!(accounts.load(&ann).await.expect("loads").state.balance, 6);
 }
 
-/// A document and a row of the application's own: both, or neither.
+/// A document and a row of the application are written atomically.
 #[tokio::test]
 async fn rows_join_documents() {
     let store = dynamo_store().await;

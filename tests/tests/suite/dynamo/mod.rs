@@ -1,4 +1,4 @@
-//! The conformance suite on DynamoDB: the embedded engine, or the server that `ES_DYNAMO_ENDPOINT` names.
+//! The conformance suite on DynamoDB: the embedded engine, or the server at `ES_DYNAMO_ENDPOINT`.
 
 mod joining;
 
@@ -7,7 +7,7 @@ use crate::engine;
 es_tests::conformance!(engine::store().await);
 es_tests::documents_conformance!(std::sync::Arc::new(engine::dynamo_store().await));
 
-/// A store with an indexer, which runs as long as the test.
+/// Creates a store with an indexer that runs until the end of the test.
 async fn indexed() -> std::sync::Arc<dyn es_core::feed::Feed> {
     let store = engine::dynamo_store().await;
     let soon = std::time::Duration::from_millis(20);

@@ -20,7 +20,7 @@ use es_dynamo::testing::FaultyConnector;
 use es_tests::conformance::time;
 use es_tests::domain::{Account, Deposit, TakeHandle};
 
-/// Loses the answers to so many writes, and counts them all.
+/// Loses the responses to a number of writes, and counts all writes.
 #[derive(Clone, Debug)]
 struct LosesAnswers {
     way: Connector,
@@ -29,7 +29,7 @@ struct LosesAnswers {
     then: Then,
 }
 
-/// What becomes of later writes: so many of them are refused with this code.
+/// The number of later writes to refuse, and the error code.
 #[derive(Clone, Debug)]
 struct Then {
     code: &'static str,
@@ -46,7 +46,7 @@ impl Then {
     }
 }
 
-/// Counts down, unless it is zero.
+/// Decrements the counter, unless it is zero.
 fn take_one(left: &AtomicU32) -> bool {
     left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
@@ -82,7 +82,7 @@ async fn repository(lost: u32, by_sdk: u32, by_repository: u32) -> (Repository<A
     repository_that(lost, Then::passes(), by_sdk, by_repository).await
 }
 
-/// The same, where later writes may be refused.
+/// Like the function above, and refuses later writes.
 async fn repository_that(
     lost: u32,
     then: Then,
@@ -107,7 +107,7 @@ async fn repository_that(
     (accounts, way)
 }
 
-/// Deposits once, and says how often it is in the stream.
+/// Deposits once, and returns how often the deposit is in the stream.
 async fn deposits_recorded(accounts: &Repository<Account>) -> usize {
     accounts.history(&"a".to_owned()).all().await.expect("reads").len()
 }
@@ -142,8 +142,8 @@ async fn is_reported_as_unknown_when_nobody_repeats_it() {
 const REFUSALS: [&str; 4] =
     ["ThrottlingException", "AccessDeniedException", "ExpiredTokenException", "ValidationException"];
 
-/// That the last attempt did nothing is no comfort when one before it may have done it all: whether the SDK makes the
-/// next attempt, or the repository.
+/// If an earlier attempt may have been executed, the outcome is unknown even if the last attempt was refused,
+/// regardless of whether the SDK or the repository made it.
 #[tokio::test]
 async fn stays_unknown_whatever_the_later_answers_are() {
     for (by_sdk, by_repository) in [(1, 3), (2, 3), (2, 1)] {
@@ -158,7 +158,7 @@ async fn stays_unknown_whatever_the_later_answers_are() {
             assert_eq!(deposits_recorded(&accounts).await, 1, "it was recorded all the same");
         }
     }
-    // Without a lost answer, the refusal itself is what there is to tell.
+    // Without a lost response, the refusal is the error.
     for code in REFUSALS {
         let (accounts, _) = repository_that(0, Then::refuses(u32::MAX, code), 2, 3).await;
         let error = accounts.execute(&"a".to_owned(), Deposit::one(1, "once")).await.expect_err("refused");
@@ -167,7 +167,7 @@ async fn stays_unknown_whatever_the_later_answers_are() {
     }
 }
 
-/// Credentials that have expired for a moment, say: the same write finds out what became of the first attempt.
+/// For example, if credentials expire temporarily: repeating the write resolves the outcome of the first attempt.
 #[tokio::test]
 async fn is_resolved_as_soon_as_the_refusals_pass() {
     for (by_sdk, refusals) in [(1, 1), (1, 4), (2, 1), (2, 4)] {
@@ -181,8 +181,7 @@ async fn is_resolved_as_soon_as_the_refusals_pass() {
     }
 }
 
-/// A first attempt that was lost on its way may be late instead: the claim that stands in its way now can be given back
-/// before it arrives.
+/// A first attempt without a response may arrive late: the claim that blocks it now may be released before that.
 #[tokio::test]
 async fn is_not_called_claimed_while_it_may_be_late() {
     let engine = Engine::in_memory().expect("starts");

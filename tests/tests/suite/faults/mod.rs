@@ -22,7 +22,7 @@ use es_tests::chaos::documents::{self, DocumentReport};
 use es_tests::chaos::processes::{self, ProcessReport};
 use es_tests::chaos::{self, Report, run_seeds};
 
-/// Runs the seeds and prints the total of their reports; with ten runs or more, everything that is `tried` has to occur.
+/// Runs the seeds and prints the total of their reports. With ten runs or more, each of the `tried` events must occur.
 fn run_all<R: Debug + Default + AddAssign + Send + 'static, const N: usize>(
     name: &str,
     runs: u64,
@@ -65,7 +65,7 @@ fn changes_tried(total: &DocumentReport) -> [u64; 7] {
     ]
 }
 
-/// A store on the engine that is reached with these faults.
+/// Returns a store on the engine, with these faults.
 fn open(engine: &Engine, faults: Option<Faults>) -> DynamoStore {
     let way = engine.connector().in_place();
     let way = match faults {
@@ -73,7 +73,7 @@ fn open(engine: &Engine, faults: Option<Faults>) -> DynamoStore {
         None => SharedHttpConnector::new(way),
     };
     let retries = RetryConfig::standard().with_initial_backoff(Duration::ZERO);
-    // Time stands still: a request that is never answered takes none.
+    // Time is paused, so a request without a response takes no real time.
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(Duration::from_secs(5))
         .operation_timeout(Duration::from_secs(8))
@@ -83,7 +83,7 @@ fn open(engine: &Engine, faults: Option<Faults>) -> DynamoStore {
     DynamoStore::builder().client(client).build().expect("a valid table name")
 }
 
-/// An engine with a table, and a store without faults.
+/// Returns an engine with a table, and a store without faults.
 async fn engine() -> (Engine, DynamoStore) {
     let engine = Engine::in_memory().expect("starts");
     let truth = open(&engine, None);
@@ -102,7 +102,7 @@ fn promises_hold_when_a_store_fails() {
     run_all("store in memory", 3_000, run, commands_tried);
 }
 
-/// Faults below the SDK, on the embedded engine: the SDK's retries take part.
+/// Faults below the SDK, on the embedded engine, which include the SDK's retries.
 #[test]
 fn promises_hold_when_the_network_fails() {
     let run = async |seed| {
@@ -112,7 +112,7 @@ fn promises_hold_when_the_network_fails() {
     run_all("embedded engine", 150, run, commands_tried);
 }
 
-/// The same of documents.
+/// Documents under faults.
 #[test]
 fn documents_hold_when_a_store_fails() {
     let run = async |seed| {
@@ -136,7 +136,7 @@ fn processes_tried(total: &ProcessReport) -> [u64; 8] {
     ]
 }
 
-/// Processes: each command once, whatever dies.
+/// Processes: each command takes effect once, even if workers die.
 #[test]
 fn processes_hold_when_a_store_fails() {
     let run = async |seed| {
@@ -146,7 +146,7 @@ fn processes_hold_when_a_store_fails() {
     run_all("processes in memory", 120, run, processes_tried);
 }
 
-/// The same on the embedded engine.
+/// Processes under faults on the embedded engine.
 #[test]
 fn documents_hold_when_the_network_fails() {
     let run = async |seed| {

@@ -1,4 +1,4 @@
-//! What the hostile items are of: a ledger that shows every event that made it, and takes any number.
+//! The domain of the hostile items: a ledger that shows all of its events, and accepts any number.
 
 use es_core::prelude::*;
 use es_core::serde::{Deserialize, Serialize};

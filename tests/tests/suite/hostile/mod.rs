@@ -1,6 +1,6 @@
 //! Hostile tables: items that no store wrote, and how a store must react to them.
 //!
-//! The fuzz target of `fuzz/` and an ordinary test share this.
+//! Shared by the fuzz target in `fuzz/` and an ordinary test.
 
 mod damage;
 mod domain;
@@ -23,10 +23,10 @@ pub(crate) use domain::{Book, Ledger};
 pub(crate) use items::{Case, SECRET, case};
 pub(crate) use table::Table;
 
-/// The stream that all the items are of.
+/// The stream of all items.
 pub(crate) const STREAM: &str = "ledger#ann";
 
-/// The state that commits lead to.
+/// Returns the fold of commits.
 pub(crate) fn fold(commits: &[Commit]) -> Ledger {
     let mut state = Ledger::default();
     for event in commits.iter().flat_map(|commit| &commit.events) {
@@ -35,16 +35,16 @@ pub(crate) fn fold(commits: &[Commit]) -> Ledger {
     state
 }
 
-/// A runtime in which waiting takes no time.
+/// Returns a runtime with paused time.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime")
 }
 
-/// Does with a case all that a store and a repository can do.
+/// Runs all operations of a store and a repository on a case.
 ///
 /// # Panics
 ///
-/// When one of them breaks a promise.
+/// Panics if an operation breaks a promise.
 pub(crate) async fn check(case: Case) {
     let table = Table::new(case.items, case.page);
     let reader = Reader::new(&table);
@@ -85,7 +85,7 @@ pub(crate) async fn check(case: Case) {
     }
 }
 
-/// Reads a table in every way, and looks at what comes of it.
+/// Reads a table in every way, and checks the results.
 struct Reader<'a> {
     table: &'a Table,
     store: DynamoStore,
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         Self { table, store, ledgers, stream: STREAM.parse().expect("a stream"), id: "ann".to_owned() }
     }
 
-    /// The commits that a read gives, which follow one another.
+    /// Returns the commits of a read, which must be contiguous.
     async fn commits(&self, read: Read) -> Option<Vec<Commit>> {
         let mut next = read.start().next();
         let pages: Vec<Page> = self.judge(self.store.read(read).try_collect().await)?;
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
         self.ledgers.flush().await;
     }
 
-    /// What came out of a call, if no error did; and looks at the error.
+    /// Returns the result of a call, or checks its error.
     fn judge<T>(&self, outcome: Result<T, StoreError>) -> Option<T> {
         self.table.next_call();
         let error = match outcome {
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
         None
     }
 
-    /// An error names the stream, is short, and quotes nothing.
+    /// An error names the stream, is short, and quotes no stored data.
     fn look_at(&self, error: &dyn Error) {
         let mut text = format!("{error:?} {error}");
         let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! A table that answers as DynamoDB does, whatever its items hold.
+//! A table that responds like DynamoDB, with arbitrary items.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,14 +17,14 @@ use serde_json::{Value, json};
 
 use super::STREAM;
 
-/// An item: the sort key under which the table finds it, and its attributes in DynamoDB's JSON.
+/// An item: its sort key, and its attributes in DynamoDB's JSON.
 pub(crate) type Stored = (String, Value);
 
-/// The items of one stream, in the order of their sort keys, and what was asked of them.
+/// The items of one stream, in the order of their sort keys, and the recorded requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     items: Arc<Vec<Stored>>,
-    /// How many items an answer has at most, as if they were large.
+    /// The maximum number of items in a response, as if they were large.
     page: usize,
     requests: Arc<AtomicUsize>,
     written: Arc<Mutex<Vec<String>>>,
@@ -37,7 +37,7 @@ impl Table {
         Self { items: Arc::new(items), page: page.max(1), requests: Arc::default(), written: Arc::default() }
     }
 
-    /// A store whose client ends here.
+    /// Returns a store on this table.
     pub(crate) fn store(&self) -> DynamoStore {
         let connector = SharedHttpConnector::new(self.clone());
         let config = aws_sdk_dynamodb::Config::builder()
@@ -51,12 +51,12 @@ impl Table {
         DynamoStore::builder().client(Client::from_conf(config.build())).build().expect("a valid table name")
     }
 
-    /// Counts requests from here on: there is a limit to those of one call.
+    /// Restarts the count of requests, which is limited for each call.
     pub(crate) fn next_call(&self) {
         self.requests.store(0, Ordering::SeqCst);
     }
 
-    /// The sort keys of all that would have been written.
+    /// Returns the sort keys of all writes.
     pub(crate) fn written(&self) -> Vec<String> {
         self.written.lock().expect("no panic before").clone()
     }
@@ -95,7 +95,7 @@ impl Table {
         let most = self.page.min(usize::try_from(limit).unwrap_or(usize::MAX));
         items.truncate(most);
         let mut answer = json!({ "Items": items.iter().map(|(_, item)| item).collect::<Vec<_>>() });
-        // As in DynamoDB, an answer that ends at the limit does not know whether there is more.
+        // As in DynamoDB, a response that ends at the limit does not say whether there are more items.
         if let Some((key, _)) = items.last().filter(|_| items.len() == most) {
             answer["LastEvaluatedKey"] = json!({ "pk": { "S": STREAM }, "sk": { "S": key } });
         }
@@ -122,7 +122,8 @@ impl Table {
 impl HttpConnector for Table {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let requests = self.requests.fetch_add(1, Ordering::SeqCst);
-        // Each item at most once a page and once more, twice because of the snapshot; the rest is waiting.
+        // Each item at most once per page and once more, twice because of the snapshot, and some requests while
+        // waiting.
         assert!(requests < 4 * self.items.len() + 250, "the requests of one call do not end");
         let target = request.headers().get("x-amz-target").expect("an operation").to_owned();
         let operation = target.rsplit('.').next().expect("at least one part");

@@ -17,10 +17,10 @@ use es_tests::domain::{Account, Deposit};
 
 use crate::commit_key;
 
-/// How long something may take that happens at once on a machine with nothing else to do.
+/// The timeout for operations that are immediate on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A store that is indexed from its table's stream.
+/// Creates a store that is indexed from its table's stream.
 async fn store() -> DynamoStore {
     let engine = Engine::in_memory().expect("starts");
     let builder = DynamoStore::builder().client(engine.client()).streams_client(engine.streams_client());
@@ -40,13 +40,13 @@ fn start(indexer: &Indexer) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move { indexer.run().await.expect("runs") })
 }
 
-/// Tells an indexer to stop, and waits until it has.
+/// Stops an indexer, and waits for its end.
 async fn stop(indexer: &Indexer, running: tokio::task::JoinHandle<()>) {
     indexer.shutdown();
     tokio::time::timeout(PATIENCE, running).await.expect("ends in time").expect("no panic");
 }
 
-/// Deposits so often to each of the accounts.
+/// Deposits `times` times in each of the accounts.
 async fn deposit(store: &DynamoStore, accounts: u64, times: u64) {
     let repository: Repository<Account> = Repository::new(store.clone());
     for time in 0..times {
@@ -61,7 +61,7 @@ fn account(id: impl std::fmt::Display) -> StreamId {
     StreamId::new("account", id).expect("valid")
 }
 
-/// Waits until a stream is in the feed up to a version.
+/// Waits until a stream is indexed up to a version.
 async fn indexed(store: &DynamoStore, stream: &StreamId, version: u64) {
     let start = Instant::now();
     while store.indexed(stream).await.expect("is known") < version {
@@ -70,7 +70,7 @@ async fn indexed(store: &DynamoStore, stream: &StreamId, version: u64) {
     }
 }
 
-/// Checks that the feed has everything once and in order.
+/// Checks that the feed contains every event once and in order.
 async fn check(store: &DynamoStore, events: u64) {
     let report = Reconciler::builder(store).build().audit().await.expect("audits");
     assert!(report.is_sound(), "{report:?}");
@@ -131,7 +131,7 @@ async fn indexers_may_come_and_go_and_run_at_once() {
         for id in 0..4 {
             indexed(&store, &account(id), 3 * (round + 2)).await;
         }
-        // One of them without a word.
+        // One of them is killed.
         running[round as usize].abort();
         for indexer in &indexers {
             indexer.shutdown();
@@ -147,7 +147,7 @@ async fn indexers_may_come_and_go_and_run_at_once() {
 async fn a_table_without_a_feed_is_reconciled_by_itself() {
     let store = store().await;
     deposit(&store, 20, 3).await;
-    // What the stream has kept of it is another matter: the first indexer reconciles in any case.
+    // The stream may still contain the records, but the first indexer always reconciles.
     let indexer = quick(&store).build().expect("has a client");
     let running = start(&indexer);
     for id in 0..20 {
@@ -188,7 +188,7 @@ async fn the_reconciler_indexes_a_table_and_goes_on_where_it_was() {
     check(&store, 120).await;
 }
 
-/// Without segments, nothing would be read; a million would be read at once.
+/// With zero segments, nothing would be read; with a million, there would be too many concurrent requests.
 #[tokio::test]
 async fn a_reconciliation_has_a_bounded_number_of_segments() {
     let store = store().await;
@@ -221,7 +221,7 @@ async fn the_audit_finds_what_is_wrong() {
     };
     delete(0, 1).await;
     delete(1, 2).await;
-    // Deleted, and begun again.
+    // The stream is deleted and started again.
     for version in [1, 2] {
         delete(2, version).await;
     }

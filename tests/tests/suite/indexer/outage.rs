@@ -1,4 +1,4 @@
-//! What the log says while a table is unreachable: a warning at once and then once a minute, and when it is over.
+//! The log while a table is unreachable: a warning at first and then once a minute, and a message at the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,13 +22,13 @@ use crate::recorder::{Line, Seen};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(5);
-/// When the outage begins and ends.
+/// The start and the end of the outage.
 const BEGIN: Duration = MINUTE;
 const END: Duration = Duration::from_secs(10 * 60);
 /// The longest time between two attempts of a worker, each of which is several attempts of the SDK.
 const ATTEMPT: Duration = Duration::from_secs(25);
 
-/// A way to the engine that can be closed.
+/// A connector that can be closed.
 #[derive(Clone, Debug)]
 struct Gate {
     way: Connector,
@@ -45,7 +45,7 @@ impl HttpConnector for Gate {
     }
 }
 
-/// How an indexer learns of commits.
+/// The source of commits of an indexer.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     Stream,
@@ -66,7 +66,7 @@ fn open(engine: &Engine, source: Source, way: impl HttpConnector + 'static) -> D
     builder.client(client).build().expect("a valid table name")
 }
 
-/// The log of a worker that goes through an outage, with commits before it and during it.
+/// Returns the log of a worker during an outage, with commits before it and during it.
 ///
 /// `work` runs the worker until `stop` completes.
 fn log_of(source: Source, work: impl AsyncFn(DynamoStore, Stop<'_>)) -> Vec<Line> {
@@ -91,10 +91,10 @@ fn log_of(source: Source, work: impl AsyncFn(DynamoStore, Stop<'_>)) -> Vec<Line
     seen.lines(Level::INFO)
 }
 
-/// Completes when a worker is to stop.
+/// Completes when the worker should stop.
 type Stop<'a> = std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// Checks the warnings of an outage, and that `message` tells once that it is over.
+/// Checks the warnings of an outage, and that `message` is logged once at its end.
 fn assert_told(log: &[Line], message: &str) {
     let (alarms, rest): (Vec<_>, Vec<_>) = log.iter().partition(|line| line.level <= Level::WARN);
     let first = alarms.first().expect("a warning");

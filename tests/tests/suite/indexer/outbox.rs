@@ -14,10 +14,10 @@ use es_tests::domain::{Account, Deposit};
 
 use super::{PATIENCE, account, check, deposit, indexed, quick, start, stop};
 
-/// Names the file for a process that a test has started.
+/// The environment variable with the file for a child process.
 const CHILD: &str = "ES_TESTS_OUTBOX_FILE";
 
-/// A file that goes with the test.
+/// A file that is deleted after the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -42,7 +42,7 @@ async fn open(path: &Path) -> DynamoStore {
     DynamoStore::embedded_at(path).await.expect("opens")
 }
 
-/// Looks for commits of other processes only when a test would have failed long ago.
+/// Polls for commits of other processes so rarely that a test would fail first.
 fn deaf(store: &DynamoStore) -> Indexer {
     quick(store).poll(Duration::from_secs(600)).build().expect("has an outbox")
 }
@@ -58,7 +58,7 @@ async fn a_commit_of_this_process_is_indexed_at_once() {
         for id in 0..3 {
             indexed(&store, &account(id), 6).await;
         }
-        // Idle by now, so it sleeps.
+        // The indexer is idle, so it sleeps.
         tokio::time::sleep(Duration::from_millis(50)).await;
         deposit(&store, 1, 1).await;
         indexed(&store, &account(0), 7).await;
@@ -85,7 +85,7 @@ async fn what_an_earlier_process_has_not_indexed_is_indexed_at_the_next_start() 
     stop(&indexer, running).await;
     drop((store, indexer));
 
-    // What is in the feed is not read again.
+    // Indexed commits are not read again.
     let store = open(&folder.file()).await;
     let indexer = deaf(&store);
     let running = start(&indexer);
@@ -126,7 +126,7 @@ async fn a_table_that_had_a_stream_is_indexed_from_its_first_commit() {
     check(&store, 15).await;
 }
 
-/// The work for a commit does not grow: its row in the outbox is read once, and then it is gone.
+/// The work for a commit is constant: its row in the outbox is read once and then removed.
 #[tokio::test]
 async fn a_commit_is_read_once_however_many_there_were_before() {
     let store = Engine::in_memory().expect("starts").store().await.expect("has a table");
@@ -147,7 +147,7 @@ async fn a_commit_is_read_once_however_many_there_were_before() {
     check(&store, 300).await;
 }
 
-/// What a second process does: it commits until it is killed, with an indexer or without.
+/// The second process: it commits until it is killed, with or without an indexer.
 #[tokio::test]
 async fn child() {
     let Ok(path) = std::env::var(CHILD) else { return };
@@ -162,7 +162,7 @@ async fn child() {
     }
 }
 
-/// The lines that a process prints, as they come.
+/// The lines of a process's output.
 fn lines_of(output: ChildStdout) -> mpsc::Receiver<String> {
     let (line, lines) = mpsc::channel();
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Aggregates each of which breaks one law.
+//! Aggregates that each break one law.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use es_core::serde::{Deserialize, Serialize};
 use es_core::testing::AnyCommand;
 use proptest::prelude::*;
 
-/// The one command that all of them have.
+/// The command of all these aggregates.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) by: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Stepped {
     pub(crate) by: u64,
 }
 
-/// Leaves a field out of its snapshots.
+/// Omits a field from its snapshots.
 #[derive(Aggregate, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[aggregate(name = "forgetful", id = u8, events(Stepped), snapshot)]
@@ -48,7 +48,7 @@ impl Handle<Step> for Forgetful {
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-/// Decides by something else than its state.
+/// Decides on data outside of its state.
 #[derive(Aggregate, Debug, Default, PartialEq)]
 #[aggregate(name = "random", id = u8, events(Stepped))]
 pub(crate) struct Random;
@@ -97,7 +97,7 @@ pub(crate) struct Truncated {
     pub(crate) by: u64,
 }
 
-/// Has an event that is not stored whole.
+/// Has an event that is not stored completely.
 #[derive(Aggregate, Debug, Default, PartialEq)]
 #[aggregate(name = "lossy", id = u8, events(Truncated))]
 pub(crate) struct Lossy;

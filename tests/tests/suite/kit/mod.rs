@@ -1,4 +1,4 @@
-//! The test kit: that it passes what is right, finds what is wrong, and says what that is.
+//! The test kit: correct code passes, and failures name the mistake.
 
 mod broken;
 
@@ -15,7 +15,7 @@ use es_tests::domain::{
 };
 use proptest::prelude::*;
 
-/// What a test says that fails.
+/// Returns the message of a failing test.
 fn message(test: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("the test should fail");
     match panic.downcast::<String>() {
@@ -126,7 +126,7 @@ fn a_failed_expectation_of_a_transaction_shows_the_fields() {
     }
 }
 
-/// Claims are a part of what is decided.
+/// Claims are part of a decision.
 #[test]
 fn claims_are_compared() {
     let take = || given::<Account>(Events::none()).when(TakeHandle { handle: "ann".to_owned() });
@@ -163,7 +163,7 @@ fn the_context_is_fixed() {
     assert!(message(|| drop(without())).contains("give one with `.id(…)`"));
 }
 
-/// Each failure shows what came instead, down to the field.
+/// Each failure shows the actual result, down to the field.
 #[test]
 fn failures_show_the_difference() {
     let withdraw = |cents| given::<Account>([deposited(5)]).when(Withdraw { cents });
@@ -197,7 +197,7 @@ fn failures_show_the_difference() {
     }
 }
 
-/// What a repository would refuse is refused in a test, too.
+/// Decisions that a repository rejects are also rejected in tests.
 #[test]
 fn what_cannot_be_stored_fails_the_test() {
     let rate = || given::<Account>(Events::none()).when(SetRate { rate: f64::NAN });
@@ -228,7 +228,7 @@ fn laws_hold_for_the_account() {
     check_laws::<Account>("ann".to_owned(), commands());
 }
 
-/// One aggregate for each law, that breaks this one alone.
+/// For each law, there is one aggregate that breaks only this law.
 #[test]
 fn laws_find_what_is_broken() {
     use broken::*;
@@ -248,7 +248,7 @@ fn laws_find_what_is_broken() {
     }
 }
 
-/// A shrunk sequence has nothing in it that is not needed.
+/// A shrunk sequence contains only necessary commands.
 #[test]
 fn laws_show_a_short_sequence() {
     let failure = message(|| check_laws::<broken::Lossy>(1, broken::steps()));
@@ -264,7 +264,7 @@ fn stored_events_can_be_given() {
     assert_eq!(given::<Account>([event]).state(), &account);
 }
 
-/// Events that are read back as others than were stored.
+/// Events that decode to different events.
 mod unfaithful {
     use es_core::prelude::*;
     use es_core::serde::{Deserialize, Serialize};

@@ -13,7 +13,7 @@ es_tests::conformance!(Arc::new(MemoryStore::new()));
 es_tests::documents_conformance!(Arc::new(MemoryStore::new()));
 es_tests::feed_conformance!(Arc::new(MemoryStore::new()));
 
-/// Pages that end anywhere are pages all the same.
+/// Pages may end anywhere.
 mod with_cut_pages {
     use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What spans and the log say of commands, transactions and loads.
+//! Spans and logs of commands, transactions, and loads.
 
 use es_core::clock::ManualClock;
 use es_core::event::{CommitId, EventData};
@@ -29,7 +29,7 @@ async fn deposited(store: &MemoryStore) {
     store.append(&Append::new(stream, ExpectedVersion::Any, commit)).await.expect("appends");
 }
 
-/// Whatever becomes of a command, its span says so, once, with all numbers.
+/// The span of a command records its outcome once, with all figures.
 #[test]
 fn the_span_of_a_command_tells_its_outcome_once() {
     let (seen, id) = (Seen::default(), ANN.to_owned());
@@ -90,7 +90,7 @@ fn the_span_of_a_command_tells_its_outcome_once() {
     assert_eq!(numbers(&spans[6])[..3], [12, 12, 0]);
 }
 
-/// Conflicts and failures of the store are in the log, with what they concern; what the domain says is not.
+/// Conflicts and failures of the store are logged with the stream and the command; errors of the domain are not.
 #[test]
 fn failures_are_logged_with_their_causes() {
     let (seen, id) = (Seen::default(), ANN.to_owned());
@@ -126,7 +126,7 @@ fn failures_are_logged_with_their_causes() {
     assert_eq!((spans[0].text("outcome"), spans[0].number("requests")), ("store error", 3));
 }
 
-/// One span for all, and in it one for each command.
+/// A transaction has a span, which contains a span for each command.
 #[test]
 fn a_transaction_has_a_span_for_each_command() {
     let (seen, ann, bob) = (Seen::default(), ANN.to_owned(), "bob".to_owned());
@@ -169,7 +169,7 @@ fn a_transaction_has_a_span_for_each_command() {
     );
 }
 
-/// Not for each command: a clock that is behind concerns all of them.
+/// A clock that is behind is not logged for each command, because it affects all of them.
 #[test]
 fn a_clock_that_is_behind_is_a_warning_once_a_minute() {
     let (seen, id) = (Seen::default(), ANN.to_owned());
@@ -188,7 +188,7 @@ fn a_clock_that_is_behind_is_a_warning_once_a_minute() {
     assert!(log.iter().all(|event| event.text("stream") == "account#ann"), "{log:?}");
 }
 
-/// An event that cannot be decoded is no fault of a snapshot that is not there.
+/// Without a snapshot, an event that cannot be decoded is not blamed on one.
 #[test]
 fn a_snapshot_is_blamed_only_if_there_is_one() {
     let (seen, id) = (Seen::default(), ANN.to_owned());

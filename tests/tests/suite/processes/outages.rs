@@ -1,4 +1,4 @@
-//! Conditions that pass: nothing stays stopped, and nothing is done twice.
+//! Transient conditions: no slice stays stopped, and nothing is done twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -13,14 +13,14 @@ use super::support::{LEASE, Scripted, Work, diary, elsewhere, paid, pass, projec
 
 const TURNS: &str = "#turn#";
 
-/// A projector that stops at the first failure which is not transient, and stays so.
+/// Returns a projector that stops at the first permanent failure, without restarts.
 fn strict(store: &Divert) -> Projector<Reacting<Scripted>> {
     let process = Scripted::new(store.clone());
     let builder = projector(store.clone(), process).retry(RetryPolicy::never()).restart(RetryPolicy::never());
     builder.build()
 }
 
-/// Checks that everything was done once, and nothing stopped.
+/// Checks that everything was done once, and that no slice has stopped.
 async fn is_done(store: &MemoryStore, projector: &Projector<Reacting<Scripted>>, why: &str) {
     let progress = projector.progress().await.expect("progress");
     assert_eq!((progress.stopped().count(), progress.lag()), (0, 0), "{why}: {progress:?}");
@@ -53,7 +53,7 @@ async fn writes_of_a_turn_may_lose_their_responses() {
     }
 }
 
-/// Requests that `are_hit` chooses fail with `faults` for some time, from the first one that has to do with a turn on.
+/// Requests that `are_hit` selects fail with `faults` for some time, starting with the first request about a turn.
 async fn outage(faults: Faults, lasts: Duration, are_hit: fn(Sent<'_>) -> bool) {
     let why = format!("{faults:?}");
     let store = MemoryStore::new();

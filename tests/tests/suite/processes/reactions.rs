@@ -1,4 +1,4 @@
-//! Reactions that run once in effect.
+//! Reactions that take effect once.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ async fn a_worker_may_die_at_any_request() {
         let work = Work::on(&projector(mortal, process).build());
         pass(Duration::from_millis(400)).await;
         drop(work);
-        // What was rejected is rejected, although it would be accepted now.
+        // A rejected command stays rejected, although it would be accepted now.
         receive(&store, "pot").await;
         let finished = projector(store.clone(), shop(&store)).poll(Duration::from_millis(500)).build();
         let work = Work::on(&finished);
@@ -86,7 +86,7 @@ async fn nothing_is_recorded_while_it_is_the_turn_of_another() {
     pass(Duration::from_millis(100)).await;
     tell(&store, &elsewhere(&store, "a").await, "ann: pay wait note").await;
     pass(Duration::from_millis(100)).await;
-    // The one that waits longer, and has begun nothing.
+    // The reaction that waits longer and has not begun.
     process.let_go(1);
     pass(Duration::from_millis(200)).await;
     assert_eq!(diary(&store).await, [""; 0]);

@@ -1,4 +1,4 @@
-//! Workers that were replaced, and go on all the same.
+//! Workers that were replaced but continue.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use es_tests::chaos::processes::shop::Stock;
 
 use super::support::{Scripted, Work, diary, load, paid, pass, projector, receive, tell};
 
-/// A worker waits in the reaction to `script`; another one takes its slice, and the event is skipped and its reaction
-/// abandoned; then the first one goes on. What is left: how often it paid, and what the instance remembers.
+/// A worker waits in the reaction to `script`. Another worker takes its slice, the event is skipped, and its reaction
+/// is abandoned. Then the first worker continues. Returns the number of payments and the state of the instance.
 async fn replaced(script: &str) -> (u64, Vec<String>) {
     let store = MemoryStore::new();
     receive(&store, "cup").await;
     let late = Scripted::new(store.clone());
-    // Gives signs seldom.
+    // Sends heartbeats rarely.
     let first = projector(store.clone(), late.clone()).lease(Duration::from_secs(60)).build();
     let _first = Work::on(&first);
     tell(&store, "a", &format!("ann: {script}")).await;
@@ -32,7 +32,7 @@ async fn replaced(script: &str) -> (u64, Vec<String>) {
     second.caught_up().await.expect("goes on");
 
     late.let_go(5);
-    // Until a reminder would come, if there were one.
+    // Until a reminder would be due, if there were one.
     pass(Duration::from_secs(3)).await;
     drop(second_work);
     let stock: Stock = load(&store, "cup").await;
@@ -60,14 +60,14 @@ async fn one_that_was_replaced_stores_no_timeout() {
 async fn one_that_was_replaced_deletes_no_timeout() {
     let store = MemoryStore::new();
     tell(&store, "a", "ann: remind note then pay note").await;
-    // An old version, which does nothing about the reminder, waits in the reaction to it.
+    // An old version of the code, which does nothing for the reminder, waits in the reaction to it.
     let late = Scripted::new(store.clone()).with("pay note", "wait");
     let first = projector(store.clone(), late.clone()).lease(Duration::from_secs(60)).build();
     let _first = Work::on(&first);
     pass(Duration::from_millis(1_200)).await;
     assert_eq!(late.begun(), ["remind note then pay note", "wait"]);
 
-    // A new version begins to do something, and dies.
+    // A new version begins a command, and dies.
     let second = Scripted::new(store.clone()).with("pay note", "pay wait note");
     let work = Work::on(&projector(store.clone(), second).lease(Duration::from_millis(30)).build());
     pass(Duration::from_secs(1)).await;

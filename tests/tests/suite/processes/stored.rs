@@ -1,4 +1,4 @@
-//! What a process stores, and reads back later.
+//! Data that a process stores and reads later.
 
 use std::time::Duration;
 
@@ -145,7 +145,7 @@ async fn a_timeout_may_schedule_the_next_one_again_and_again() {
     drop(process.later(Duration::from_secs(1)).await.then_nothing::<Diary>("1"));
 }
 
-/// Makes mistakes, according to the share.
+/// Makes the mistake that the share selects.
 #[derive(Clone, Process)]
 #[process(name = "wrong", state = Diary, events(Desk(Asked)), timeouts(Again, Note))]
 struct Wrong(Repository<Desk>);
@@ -229,7 +229,7 @@ async fn what_a_reaction_leads_to_has_the_metadata_of_its_event() {
     check(&noted, &cause);
 }
 
-/// Two events, of a reaction and of that to its timeout, with what has been handed on.
+/// Returns two events, of a reaction and of the reaction to its timeout, with the propagated metadata.
 fn check<E>(events: &[Recorded<E>], cause: &str) {
     assert_eq!(events.len(), 2);
     for Recorded { metadata, .. } in events {

@@ -53,7 +53,7 @@ async fn a_timeout_is_not_lost_and_comes_once_wherever_the_worker_dies() {
 
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_a_replaced_worker_is_found_whenever_it_is_stored() {
-    // Half a request between two runs.
+    // Half the time of a request between two runs.
     for at in (0..6_000).step_by(250) {
         let store = MemoryStore::new();
         let late = Scripted::new(store.clone());
@@ -61,7 +61,7 @@ async fn a_timeout_of_a_replaced_worker_is_found_whenever_it_is_stored() {
         let _first = Work::on(&first);
         tell(&store, "a", "ann: pay wait remind note").await;
         pass(Duration::from_millis(200)).await;
-        // It takes the slice, and its requests take their time.
+        // It takes the slice, and its requests are slow.
         let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_millis(500), Rng::with_seed(1));
         let second = Scripted::new(store.clone());
         second.let_go(1);
@@ -69,7 +69,8 @@ async fn a_timeout_of_a_replaced_worker_is_found_whenever_it_is_stored() {
         let _second = Work::on(&second);
         pass(Duration::from_millis(at)).await;
         late.let_go(1);
-        // The requests of a reaction, and of one to a timeout; less than the time after which it would look anyway.
+        // The requests of a reaction and of the reaction to a timeout take less time than the interval of queries for
+        // timeouts.
         pass(Duration::from_secs(20)).await;
         let expected = ["pay wait remind note", "reminded of pay wait remind note"];
         assert_eq!(diary(&store).await, expected, "let go on after {at} ms");
@@ -81,7 +82,7 @@ async fn a_worker_that_passes_over_a_reaction_looks_for_its_timeouts() {
     let store = MemoryStore::new();
     let is_cut_off = Arc::new(AtomicBool::new(false));
     let hangs = Arc::clone(&is_cut_off);
-    // The first worker gives no signs of life, and writes no checkpoints, from the middle of its reaction on.
+    // From the middle of its reaction on, the first worker sends no heartbeats and writes no checkpoints.
     let cut_off = Divert::hanging(store.clone(), move |sent| {
         hangs.load(Ordering::SeqCst) && sent.changes("projection#")
     });
@@ -90,7 +91,7 @@ async fn a_worker_that_passes_over_a_reaction_looks_for_its_timeouts() {
     tell(&store, "a", "ann: pay wait remind note").await;
     pass(Duration::from_millis(200)).await;
     is_cut_off.store(true, Ordering::SeqCst);
-    // A second worker takes the slices, looks for timeouts, of which there are none, and waits for its events.
+    // A second worker takes the slices, finds no timeouts, and waits for events.
     let reads = Arc::new(AtomicU32::new(0));
     let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_secs(1), Rng::with_seed(1));
     let counted = Arc::clone(&reads);
@@ -107,7 +108,7 @@ async fn a_worker_that_passes_over_a_reaction_looks_for_its_timeouts() {
     late.let_go(1);
     pass(Duration::from_millis(20)).await;
     assert_eq!(diary(&store).await, ["pay wait remind note"]);
-    // Less than the time after which it would look anyway.
+    // Less than the interval of queries for timeouts.
     pass(Duration::from_secs(10)).await;
     assert_eq!(diary(&store).await, ["pay wait remind note", "reminded of pay wait remind note"]);
 }
@@ -125,7 +126,7 @@ async fn timeouts_are_looked_for_although_none_is_known() {
     tell(&other, "a", "ann: remind note").await;
     let _other = Work::on(&projector(other.clone(), Scripted::new(other.clone())).build());
     pass(Duration::from_millis(500)).await;
-    // A document that the worker knows nothing of.
+    // A document that the worker does not know.
     let timers = format!("process#script#timers#{}", slice(&store, "a").await);
     let page = other.documents(&DocumentQuery::new(&timers)).await.expect("lists");
     let (name, document) = page.documents.into_iter().next().expect("one timeout");
@@ -136,8 +137,8 @@ async fn timeouts_are_looked_for_although_none_is_known() {
     assert_eq!(diary(&store).await, ["note", "reminded of remind note"]);
 }
 
-/// Instances whose turns cannot end, as their events are parked, have so many timeouts each, in one slice; then another
-/// instance has one, too. What the other instance remembers.
+/// In one slice, instances whose turns cannot end because their events are parked have several timeouts each, and
+/// another instance has one. Returns the state of the other instance.
 async fn behind(instances: usize, timeouts: usize) -> Vec<String> {
     let store = MemoryStore::new();
     let process = Scripted::new(store.clone());
@@ -152,7 +153,7 @@ async fn behind(instances: usize, timeouts: usize) -> Vec<String> {
     pass(Duration::from_millis(500)).await;
     tell(&store, "a", "ann: remind note").await;
     for number in 0..instances {
-        // In separate streams, because an event keeps the later events of its stream waiting.
+        // In separate streams, because a parked event blocks the later events of its stream.
         tell(&store, &format!("account-{number}"), &format!("blocked-{number}: pay fail note")).await;
     }
     pass(Duration::from_secs(10)).await;
@@ -266,7 +267,7 @@ async fn timeouts_that_fail_are_parked_if_events_are() {
     pass(Duration::from_secs(5)).await;
     assert_eq!(projector.parked().await.expect("parked").len(), 1);
     assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
-    // Again it fails, and stays where it is.
+    // It fails again, and stays parked.
     projector.replay_parked().await.expect("ordered");
     pass(Duration::from_secs(1)).await;
     assert_eq!(projector.parked().await.expect("parked").len(), 1);
@@ -278,7 +279,7 @@ async fn timeouts_that_fail_are_parked_if_events_are() {
     assert_eq!(diary(&store).await, expected);
 }
 
-/// Another process parks the timeout whose command does not get through, and the slice goes on.
+/// Another process parks the timeout whose command fails, and the slice continues.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_that_is_delayed_can_be_parked() {
     let store = MemoryStore::new();
@@ -313,7 +314,7 @@ async fn a_timeout_that_is_delayed_can_be_parked() {
     assert_eq!(paid(&store).await, 1);
 }
 
-/// A timeout that schedules the next one, and so on: reminders for weeks.
+/// Timeouts that each schedule the next one, such as reminders for weeks.
 mod chain {
     use std::time::Duration;
 
@@ -338,7 +339,7 @@ mod chain {
         fn apply(&mut self, _: &Reminded) {}
     }
 
-    /// Reminds so often as there are cents.
+    /// Reminds as often as there are cents.
     #[derive(Clone, Process)]
     #[process(name = "reminders", state = Reminders, events(Account(Deposited)), timeouts(Due))]
     pub(super) struct Remind;
@@ -408,7 +409,7 @@ async fn running_until_caught_up_handles_all_timeouts_that_are_due() {
     first.run_until_caught_up().await.expect("handles the events");
     assert_eq!(diary_of(&store, &accounts[0]).await, [""; 0], "no timeout is due yet");
     pass(Duration::from_secs(2)).await;
-    // That no event is left is known before the worker has its slices.
+    // The worker knows that there are no more events before it has its slices.
     let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_secs(1), Rng::with_seed(1));
     let store_of_worker = Divert::to(store.clone(), slow, |sent| sent.changes("projection#"));
     let second =

@@ -1,4 +1,4 @@
-//! Projections that send in batches, and that do something by time.
+//! Projections that send in batches, and projections with timed work.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +25,7 @@ struct Sent {
     batches: Vec<Vec<String>>,
     failures: u32,
     ticks: Vec<Slice>,
-    /// How often the store cannot be reached at a tick.
+    /// The number of ticks at which the store is unavailable.
     outages: u32,
 }
 

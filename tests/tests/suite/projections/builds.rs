@@ -1,4 +1,4 @@
-//! Building a projection anew, beside the build that is read.
+//! Rebuilds of a projection while the old build is being read.
 
 use es_core::MemoryStore;
 use es_core::documents::{ChangeSet, DocumentChange, DocumentKey, DocumentQuery, Documents};
@@ -10,7 +10,7 @@ async fn documents(store: &MemoryStore, collection: &str) -> usize {
     store.documents(&DocumentQuery::new(collection)).await.expect("a page").documents.len()
 }
 
-/// How many rows and places a build has.
+/// Returns the number of rows and index entries of a build.
 async fn rows(store: &MemoryStore, build: u32) -> usize {
     let mut count = documents(store, &format!("read#journal#{build}#lines#i#by_account#ada")).await;
     for bucket in 0..16 {
@@ -46,7 +46,7 @@ async fn a_new_build_takes_the_place_of_the_old_one() {
     projector.delete_replaced().await.expect("deleted");
     projector.delete_replaced().await.expect("nothing left to delete");
     assert_eq!((rows(&store, 1).await, rows(&store, 2).await), (0, 8));
-    // The control document, and a checkpoint for each slice of the one build.
+    // The control document, and a checkpoint for each slice of the only build.
     assert_eq!(documents(&store, "projection#journal").await, 5);
     assert_eq!(Journal::new(&store).lines.all().await.expect("rows").len(), 4);
 }

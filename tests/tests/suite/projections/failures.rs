@@ -1,4 +1,4 @@
-//! What becomes of events that fail.
+//! Events whose handlers fail.
 
 use es_core::projection::{OnFailure, SliceStatus, WaitError};
 use es_core::{MemoryStore, Projector};
@@ -63,7 +63,7 @@ async fn a_parked_event_holds_back_its_stream_alone() {
     journal.fail("b", 99);
     let projector = parking(&store, &journal);
     projector.run_until_caught_up().await.expect("parks");
-    // Another worker knows of it, too.
+    // Another worker sees it, too.
     deposit(&store, "ada", &["e"]).await;
     deposit(&store, &neighbor, &["f"]).await;
     let projector = parking(&store, &journal);
@@ -115,7 +115,7 @@ async fn more_events_are_parked_than_a_transaction_takes() {
 #[tokio::test(start_paused = true)]
 async fn a_parked_event_may_change_as_much_as_any_other() {
     let store = MemoryStore::new();
-    // 32 rows of three documents, and the event that is parked no longer.
+    // 32 rows of three documents, and the event that is no longer parked.
     deposit(&store, "ada", &["many:31"]).await;
     let journal = Journal::new(&store);
     journal.fail("many:31", 3);

@@ -1,4 +1,4 @@
-//! Which events a projection gets, in which order, and what becomes of its changes.
+//! The events that a projection receives, their order, and its changes.
 
 use es_core::documents::Documents;
 use es_core::{MemoryStore, StreamId, prelude::*};
@@ -34,7 +34,7 @@ async fn only_listed_events_of_listed_aggregates_come() {
     let accounts = Repository::<Account>::new(store.clone());
     accounts.execute(&"ada".to_owned(), SetRate { rate: 0.5 }).await.expect("accepted");
     withdraw(&store, "ada").await;
-    // Of another aggregate, under the same name, and not to be decoded as one's own.
+    // An event of another aggregate with the same stored name, which must not be decoded.
     append(&store, &StreamId::new("bet", "ada").expect("valid"), "Deposited", "{}").await;
     let journal = Journal::new(&store);
     let projector = projector(store, journal.clone()).build();
@@ -46,7 +46,7 @@ async fn only_listed_events_of_listed_aggregates_come() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_of_more_changes_than_a_transaction_takes_is_written_in_parts() {
     let store = MemoryStore::new();
-    // Each makes 21 rows of up to three documents each: one of them fits, two do not.
+    // Each event changes 21 rows of up to three documents: one event fits into a transaction, two do not.
     deposit(&store, "ada", &["many:20", "many:20", "many:20"]).await;
     for _ in 0..3 {
         deposit(&store, "ada", &["many:20"]).await;

@@ -23,7 +23,7 @@ struct Note {
     text: String,
 }
 
-/// Keeps the text of each deposit, under the longest name that a row ever had.
+/// Stores the text of each deposit, in rows with the longest possible name.
 #[derive(Clone, Projection)]
 #[projection(name = "notes", events(Account(Deposited)))]
 struct Notes {
@@ -112,7 +112,7 @@ async fn a_page_token_of_another_query_is_an_error() {
         let error = mistake.expect_err("is no token of the query");
         assert!(matches!(error, ReadModelError::PageToken { .. }), "{error:?}");
     }
-    // Each digit counts.
+    // Every digit is significant.
     for place in 0..token.len() {
         let other = if token.as_bytes()[place] == b'0' { "1" } else { "0" };
         let mut changed = token.clone();
@@ -173,7 +173,7 @@ async fn times_are_compared_by_instant_in_every_year() {
     let texts: Vec<_> = in_order.iter().map(|row| &*row.text).collect();
     let others: Vec<_> = texts.iter().copied().filter(|text| *text != "2030-01-01T00:00:00Z").collect();
     assert_eq!(others, TIMES);
-    // Two of them are on one day.
+    // Two of the times are on the same day.
     let by_day = moments.find(Moment::BY_DAY, &1).all().await.expect("rows");
     assert_eq!(by_day.len(), 8);
     assert!(by_day.is_sorted_by_key(|row| row.day), "{by_day:?}");

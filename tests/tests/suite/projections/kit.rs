@@ -24,7 +24,7 @@ async fn journal() -> Projected<Journal> {
         .await
 }
 
-/// What the panic of an assertion says.
+/// Returns the message of a failed assertion.
 fn complaint(assertion: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(assertion)).expect_err("the assertion does not hold");
     panic.downcast_ref::<String>().expect("a text").clone()

@@ -1,4 +1,4 @@
-//! What the log says of projectors.
+//! The logs of projectors.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -51,7 +51,7 @@ impl Project<Deposited> for Search {
     }
 }
 
-/// The fields that say which event it was, and why it failed.
+/// The fields that identify the event and the error.
 fn assert_names_the_event(fields: &Fields, reason: &str) {
     assert_eq!(
         ["projection", "stream", "event"].map(|name| fields.text(name)),
@@ -92,7 +92,7 @@ fn a_failed_event_is_named_with_all_causes() {
     }
 }
 
-/// A worker that waits for the slices of a dead one says so once, with the owner and the time left.
+/// A worker that waits for the slices of a dead one logs this once, with the owner and the remaining time.
 #[test]
 fn the_wait_for_the_lease_of_a_dead_worker_is_logged_once() {
     let seen = Seen::default();

@@ -1,4 +1,4 @@
-//! What an operator may do: pause, resume, reset.
+//! Operations: pause, resume, reset.
 
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ async fn a_reset_starts_from_nothing() {
     let projector = projector(store.clone(), journal.clone()).build();
     projector.run_until_caught_up().await.expect("works");
     projector.reset().await.expect("reset");
-    // Readers remember for some time which build they read: a new one asks.
+    // Readers cache the active build for some time, but a new reader queries it.
     assert!(Journal::new(&store).lines.all().await.expect("rows").is_empty());
     projector.run_until_caught_up().await.expect("works");
     assert_eq!(journal.versions("ada"), [1, 2, 1, 2]);

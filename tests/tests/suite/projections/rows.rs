@@ -43,7 +43,7 @@ fn thing(number: i64, color: Color, rank: i32) -> Thing {
     Thing { number, color, rank, at, flag: number % 2 == 0, name, owner: None, weight: 0.5 }
 }
 
-/// Does with its rows what the notes of deposits say.
+/// Changes its rows as the notes of deposits say.
 #[derive(Clone, Projection)]
 #[projection(name = "things", events(Account(Deposited)))]
 struct Things {
@@ -68,7 +68,7 @@ impl Project<Deposited> for Things {
     }
 }
 
-/// The rows after these orders, in one batch or in one for each.
+/// Returns the rows after these instructions, in one batch or in one batch each.
 async fn after(orders: &[&str]) -> (MemoryStore, ReadModel<Thing>) {
     let store = MemoryStore::new();
     let things: ReadModel<Thing> = ReadModel::of::<Things>(&store);
@@ -93,7 +93,7 @@ async fn an_index_lists_in_the_order_of_its_fields() {
         after(&["red 3", "red -1", "red 2", "red 10", "red 1", "blue 4", "raise 1", "raise -1", "raise 2"])
             .await;
     let red = things.find(Thing::BY_COLOR, &Color::Red).all().await.expect("rows");
-    // By rank, and then by time, of which every other one is between two seconds.
+    // By rank, and then by time; every second time has a fraction of a second.
     assert_eq!(numbers(&red), [3, 10, -1, 1, 2]);
     let last = things.find(Thing::BY_COLOR, &Color::Red).descending().limit(2).page().await.expect("rows");
     assert_eq!(numbers(&last.rows), [2, 1]);
@@ -143,7 +143,7 @@ async fn ranges_bound_the_next_order_field() {
         let described = format!("{query:?}");
         assert_eq!(numbers(&query.limit(1).all().await.expect("rows")), expected, "{described}");
     }
-    // With the rank fixed, by time.
+    // With a fixed rank, by time.
     let high = || red().only(&11);
     let cases = [
         (high().from(&at(1)), vec![1, 2]),

@@ -24,7 +24,7 @@ use es_dynamo::import::Import;
 use es_dynamo::kinesis::KinesisPublisher;
 use es_dynamo::{DynamoStore, Indexer, Reconciler, TableOptions, lambda};
 
-/// Checks, where it is compiled, that a future can be moved to another thread.
+/// Checks at compile time that a future can be moved to another thread.
 fn assert_send<T>(_: impl Future<Output = T> + Send) {}
 
 #[allow(dead_code)] // compiling it is the test

@@ -24,7 +24,7 @@ struct Word {
     name: String,
 }
 
-/// `pages:2:70` puts two pages of 70 KB, `words:99` puts 99 words; in an account `away`, the first attempt fails.
+/// `pages:2:70` puts two pages of 70 KB, and `words:99` puts 99 words. In the account `away`, the first attempt fails.
 #[derive(Clone, Projection)]
 #[projection(name = "library", events(Account(Deposited)))]
 struct Library {
@@ -81,7 +81,7 @@ async fn a_row_over_the_limit_is_the_fault_of_its_event() {
 #[tokio::test(start_paused = true)]
 async fn a_batch_of_large_rows_takes_several_checkpoints() {
     let store = MemoryStore::new();
-    // With the copies in the index 8.4 MB.
+    // 8.4 MB, including the copies in the index.
     deposit(&store, "ada", &["pages:1:70"; 60]).await;
     let library = Library::new(&store);
     projector(store.clone(), library.clone()).build().run_until_caught_up().await.expect("works");
@@ -98,7 +98,7 @@ async fn an_event_that_writes_too_much_is_named() {
     assert!(error.contains("change fewer or smaller rows for one event"), "{error}");
 }
 
-/// The most documents, and one more: when they are handled at once, and when they are replayed.
+/// The maximum number of documents, and one more, when handled for the first time and when replayed.
 #[tokio::test(start_paused = true)]
 async fn a_replayed_event_may_change_as_much_as_any_other() {
     for (count, fits) in [(98, true), (99, false)] {
@@ -123,7 +123,7 @@ async fn a_replayed_event_may_change_as_much_as_any_other() {
         if fits {
             run(true).await;
         }
-        // At once when nothing was parked, replayed otherwise.
+        // The first time if nothing was parked, and otherwise replayed.
         let left = run(false).await;
         assert_eq!(left, if fits { 0 } else { 2 }, "{count} documents");
         assert_eq!(library.words.all().await.expect("rows").len(), if fits { 196 } else { 0 });

@@ -1,4 +1,4 @@
-//! A projection that does as its events tell it, and events for it.
+//! A projection that its events control, and events for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -26,7 +26,7 @@ pub(crate) struct Line {
     pub(crate) version: u64,
 }
 
-/// A projection that keeps a line for each deposit. One whose note is `many:n` makes n lines.
+/// A projection with a line for each deposit. A note `many:n` adds n lines.
 #[derive(Clone, Projection)]
 #[projection(name = "journal", events(Account(Deposited, Withdrawn)))]
 pub(crate) struct Journal {
@@ -37,11 +37,11 @@ pub(crate) struct Journal {
 
 #[derive(Default)]
 struct Shared {
-    /// What was handled to the end: account, version.
+    /// The completely handled events: account and version.
     handled: Mutex<Vec<(String, u64)>>,
-    /// How often the event with a note is still to fail.
+    /// The remaining failures of the event with a note.
     failures: Mutex<BTreeMap<String, u32>>,
-    /// How often an event failed.
+    /// The number of failures of an event.
     failed: Mutex<u32>,
 }
 
@@ -54,7 +54,7 @@ impl Journal {
         self.shared.handled.lock().expect("no panic").clone()
     }
 
-    /// The versions of one account that were handled.
+    /// Returns the handled versions of one account.
     pub(crate) fn versions(&self, account: &str) -> Vec<u64> {
         self.handled().into_iter().filter(|(of, _)| of == account).map(|(_, version)| version).collect()
     }
@@ -63,7 +63,7 @@ impl Journal {
         *self.shared.failed.lock().expect("no panic")
     }
 
-    /// The event with the note `note` fails so often.
+    /// Makes the event with the note `note` fail `times` times.
     pub(crate) fn fail(&self, note: &str, times: u32) {
         self.shared.failures.lock().expect("no panic").insert(note.to_owned(), times);
     }
@@ -110,7 +110,7 @@ impl Project<Withdrawn> for Journal {
 
 pub(crate) const LEASE: Duration = Duration::from_millis(300);
 
-/// A projector on tokio's time, which is paused in these tests.
+/// Returns a projector on tokio's time, which is paused in these tests.
 pub(crate) fn projector<P: Projection>(store: impl Feed, projection: P) -> ProjectorBuilder<P> {
     let retry = RetryPolicy::default().with_max_attempts(3).with_base_delay(Duration::from_millis(1));
     Projector::builder(store, projection)
@@ -128,7 +128,7 @@ pub(crate) fn work<P: Projection>(
     tokio::spawn(async move { projector.run().await })
 }
 
-/// One commit with a deposit for each note.
+/// Appends one commit with a deposit for each note.
 pub(crate) async fn deposit(store: &MemoryStore, account: &str, notes: &[&str]) -> Version {
     let notes = notes.iter().map(|note| (*note).to_owned()).collect();
     let accounts = Repository::<Account>::new(store.clone());
@@ -144,12 +144,12 @@ pub(crate) fn stream(account: &str) -> StreamId {
     StreamId::new("account", account).expect("a valid stream")
 }
 
-/// The slice of an account.
+/// Returns the slice of an account.
 pub(crate) async fn slice(store: &MemoryStore, account: &str) -> Slice {
     store.slices().await.expect("slices").of(&stream(account))
 }
 
-/// An account in the same slice as `account`.
+/// Returns an account in the same slice as `account`.
 pub(crate) async fn neighbor(store: &MemoryStore, account: &str) -> String {
     let slices = store.slices().await.expect("slices");
     let slice = slices.of(&stream(account));
@@ -157,7 +157,7 @@ pub(crate) async fn neighbor(store: &MemoryStore, account: &str) -> String {
     names.find(|name| slices.of(&stream(name)) == slice).expect("there is one")
 }
 
-/// Appends an event as it stands.
+/// Appends an event unchanged.
 pub(crate) async fn append(store: &MemoryStore, stream: &StreamId, name: &'static str, payload: &str) {
     let commit = new_commit(vec![EventData::new(name, 1, payload.to_owned())]);
     store.append(&Append::new(stream.clone(), ExpectedVersion::Any, commit)).await.expect("appended");

@@ -1,4 +1,4 @@
-//! User code that panics, or never returns: it affects its event, and neither its worker nor other slices.
+//! User code that panics or never returns affects its event, but neither its worker nor other slices.
 
 use std::collections::BTreeSet;
 use std::future::pending;
@@ -16,17 +16,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{LEASE, deposit, neighbor, projector, slice, work};
 
-/// Much longer than in other tests: minutes pass in these.
+/// Much longer than in other tests, because minutes pass in these.
 const POLL: Duration = Duration::from_secs(5);
 
-/// What the code of a [`Faulty`] does wrong, by the note of an event or the name of a function.
+/// The faults of a [`Faulty`], by the note of an event or the name of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     Panic(&'static str),
     Hang(&'static str),
 }
 
-/// A projection whose clones remember what they have handled until they flush.
+/// A projection whose clones collect the handled events until they flush.
 #[derive(Default)]
 struct Faulty {
     batch: Vec<String>,
@@ -121,7 +121,7 @@ async fn an_event_whose_handler_panics_or_hangs_is_parked_alone() {
             .build();
         let workers: Vec<_> = (0..3).map(|_| work(&projector)).collect();
         projector.caught_up().await.expect("goes on");
-        // What was handled before the panic was handled again by a fresh clone, and finished once.
+        // Events before the panic were handled again by a fresh clone, and finished once.
         assert_eq!(faulty.flushed(), ["before", "a", "after"], "{fault:?}");
         let parked = projector.parked().await.expect("parked");
         let versions: Vec<_> = parked.iter().map(|parked| parked.event.version.get()).collect();
@@ -157,7 +157,7 @@ async fn a_panic_anywhere_stops_the_slice_until_it_is_mended() {
         let (_, failure) = progress.stopped().find(|(stopped, _)| *stopped == slice).expect("has stopped");
         assert_eq!(failure.error, format!("user code panicked: a bug in {place}"));
         faulty.mend();
-        // It tries again without being asked to.
+        // It retries automatically.
         sleep(Duration::from_secs(60)).await;
         projector.caught_up().await.expect("works");
         assert_eq!(faulty.flushed(), ["bad"]);

@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::support::{LEASE, deposit, projector, slice, stream, withdraw, work};
 
-/// The event as newer code has it.
+/// The event in newer code.
 mod newer {
     use es_core::event;
 
@@ -40,7 +40,7 @@ mod newer {
     }
 }
 
-/// A projection in a version of the code; all versions share what they have handled.
+/// A projection in one version of the code. All versions share the record of handled events.
 #[derive(Clone)]
 struct Code {
     filter: EventFilter,
@@ -94,19 +94,19 @@ impl Projection for Code {
     }
 }
 
-/// Lets `code` work until it has caught up, and has checked what other code has passed over.
+/// Runs `code` until it has caught up, and has checked for events that other code has passed over.
 async fn run(store: &MemoryStore, code: Code) -> Progress {
     let projector = projector(store.clone(), code).build();
     let worker = work(&projector);
     projector.caught_up().await.expect("works");
-    // Workers that died before have their lease.
+    // Wait until the leases of dead workers expire.
     sleep(LEASE * 4).await;
     projector.shutdown();
     worker.await.expect("no panic").expect("ends");
     projector.progress().await.expect("progress")
 }
 
-/// What was passed over: slice, event, first position, last position.
+/// Returns the events that were passed over: slice, event, first position, last position.
 fn passed_over(progress: &Progress) -> Vec<(Slice, String, u64, u64)> {
     let event = |(slice, event): (Slice, &es_core::projection::PassedOver)| {
         assert_eq!(event.aggregate, "account");
@@ -208,7 +208,7 @@ async fn a_slice_goes_on_when_a_worker_reads_the_newer_version_of_the_event() {
         worker.await.expect("no panic").expect("ends");
     }
 
-    // A worker that does not read it leaves the slice alone, also when it starts.
+    // A worker that cannot read the version does not take the slice, even when it starts.
     let data = EventData::new("Deposited", 2, r#"{"cents":5,"note":"b"}"#);
     let append = Append::new(stream("ada"), ExpectedVersion::Any, new_commit(vec![data]));
     store.append(&append).await.expect("appended");
@@ -264,7 +264,7 @@ async fn exactly_the_events_that_were_not_handled_are_reported() {
             } else {
                 worker.abort();
                 let _ = worker.await;
-                // The lease of the one that died.
+                // Wait until the lease of the dead worker expires.
                 sleep(LEASE * 2).await;
             }
         }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 
 use super::support::{Journal, LEASE, deposit, projector, work};
 
-/// How many slices each owner has, and how many workers have given a sign.
+/// Returns the number of slices of each owner, and the number of workers with a heartbeat.
 pub(crate) async fn owners(store: &MemoryStore) -> (BTreeMap<String, usize>, usize) {
     let page = store.documents(&DocumentQuery::new("projection#journal")).await.expect("a page");
     let mut owners = BTreeMap::new();
@@ -83,7 +83,7 @@ async fn another_worker_takes_over_from_one_that_died_after_the_lease() {
     second.await.expect("no panic").expect("ends");
 }
 
-/// A wall clock that is set by hand, on tokio's time.
+/// A wall clock that is set manually, on tokio's time.
 #[derive(Clone, Debug)]
 struct Stepping {
     time: VirtualTime,
@@ -176,7 +176,7 @@ async fn an_outage_stops_no_slice() {
     let store = MemoryStore::new();
     deposit(&store, "ada", &["a", "b", "c"]).await;
     let faulty = FaultyStore::new(store.clone(), Faults::seeded(3).throttling(0.95));
-    // What the rows were before is read in the middle of it.
+    // The previous rows are read while it runs.
     let journal = Journal::new(&faulty);
     let projector = projector(faulty, journal.clone()).build();
     let worker = work(&projector);
@@ -203,7 +203,7 @@ mod same_name {
         number: u8,
     }
 
-    /// Has two read models of one name.
+    /// A projection with two read models of the same name.
     #[derive(Clone, Projection)]
     #[projection(name = "twice", events(Account(Deposited)))]
     pub(super) struct Twice {
@@ -219,7 +219,7 @@ mod same_name {
         }
     }
 
-    /// Has the name of another projection.
+    /// A projection with the name of another one.
     #[derive(Clone, Projection)]
     #[projection(name = "journal", events(Account(Deposited)))]
     pub(super) struct OtherJournal;
@@ -256,7 +256,7 @@ async fn projections_with_one_name_are_an_error_on_one_store() {
     let error = run.expect_err("share checkpoints").to_string();
     let expected = "OtherJournal` have the name `journal`, so they would share their checkpoints";
     assert!(error.contains(expected) && error.contains("support::Journal`"), "{error}");
-    // Elsewhere it is another one, and a worker of the same projection is welcome.
+    // On another store, the name can be used, and workers of the same projection are always allowed.
     projector(MemoryStore::new(), OtherJournal).build().run_until_caught_up().await.expect("works");
     assert!(!second.is_finished());
 
