@@ -13,7 +13,7 @@ use aws_smithy_types::timeout::TimeoutConfigBuilder;
 use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
+use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
@@ -336,7 +336,7 @@ impl Feed for DynamoStore {
         self.feed.read_feed(read).await
     }
 
-    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
         self.feed.index().await?.end(&*self.feed, slice).await
     }
 

@@ -53,13 +53,13 @@ pub trait Feed: EventStore + Documents {
     /// be decoded.
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError>;
 
-    /// Returns the position of the last event of a slice, or [`Position::NONE`] if the slice is empty. Strongly
+    /// Returns the end of a slice: the position of its last event, and the anchor of that position. Strongly
     /// consistent.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the request fails.
-    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError>;
+    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError>;
 
     /// Returns the version up to which the feed contains a stream, or [`Version::NONE`] if it contains no event of
     /// the stream.
@@ -73,6 +73,29 @@ pub trait Feed: EventStore + Documents {
     ///
     /// Reduces latency if reader and writer run in one process. Readers poll as well.
     fn growth(&self) -> BoxFuture<'static, ()>;
+}
+
+/// The end of a slice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FeedEnd {
+    /// The position of the last event, or [`Position::NONE`] if the slice is empty.
+    pub position: Position,
+    /// The anchor of that position; `None` if the slice is empty.
+    pub anchor: Option<FeedAnchor>,
+}
+
+impl FeedEnd {
+    /// Creates the end of a slice whose last event is at `position`, with the anchor `anchor`.
+    #[must_use]
+    pub const fn new(position: Position, anchor: Option<FeedAnchor>) -> Self {
+        Self { position, anchor }
+    }
+
+    /// Returns whether `position`, which was read with the anchor `anchor`, is this end.
+    pub(crate) fn is_at(self, position: Position, anchor: Option<FeedAnchor>) -> bool {
+        self.position == position && anchor.is_none_or(|anchor| self.anchor == Some(anchor))
+    }
 }
 
 /// Returns the error if a position that was read before, with the anchor `anchor`, is no longer valid, and `None`
@@ -108,7 +131,7 @@ impl<F: Feed + ?Sized> Feed for Arc<F> {
         (**self).read_feed(read).await
     }
 
-    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
         (**self).feed_end(slice).await
     }
 

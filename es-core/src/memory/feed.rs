@@ -5,9 +5,11 @@ use event_listener::Event;
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
-use super::MemoryStore;
+use super::{Content, MemoryStore};
 use crate::cost::Cost;
-use crate::feed::{Feed, FeedAnchor, FeedEntry, FeedError, FeedPage, FeedRead, Position, Slice, Slices};
+use crate::feed::{
+    Feed, FeedAnchor, FeedEnd, FeedEntry, FeedError, FeedPage, FeedRead, Position, Slice, Slices,
+};
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -56,6 +58,14 @@ impl FeedContent {
     }
 }
 
+impl Content {
+    fn entry(&self, place: &FeedCommit) -> FeedEntry {
+        let commit = &self.streams[&place.stream].commits[place.commit];
+        let first = Position::new(place.last.get() + 1 - commit.events.len() as u64);
+        FeedEntry::new(first, place.stream.clone(), commit.clone())
+    }
+}
+
 /// Returns the anchor of the position after which to read, if it matches the expected one.
 fn verified(
     read: &FeedRead,
@@ -82,11 +92,7 @@ impl Feed for MemoryStore {
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let content = self.content();
         let places = content.feed.slice(read.slice)?;
-        let entry = |place: &FeedCommit| {
-            let commit = &content.streams[&place.stream].commits[place.commit];
-            let first = Position::new(place.last.get() + 1 - commit.events.len() as u64);
-            FeedEntry::new(first, place.stream.clone(), commit.clone())
-        };
+        let entry = |place| content.entry(place);
         let (mut through, mut anchor, mut entries, mut bytes) = (read.after, None, Vec::new(), 0);
         if read.after > Position::NONE {
             let at = places.partition_point(|place| place.last < read.after);
@@ -109,8 +115,10 @@ impl Feed for MemoryStore {
         Ok(FeedPage::new(entries, through, anchor, end == places.len(), Cost::read(0.0)))
     }
 
-    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
-        Ok(self.content().feed.slice(slice)?.last().map_or(Position::NONE, |place| place.last))
+    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
+        let content = self.content();
+        let last = content.feed.slice(slice)?.last().map(|place| content.entry(place));
+        Ok(last.map_or_else(FeedEnd::default, |last| FeedEnd::new(last.last(), Some(last.anchor))))
     }
 
     async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {

@@ -14,7 +14,7 @@ use crate::cost::Cost;
 use crate::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use crate::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
+use crate::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
@@ -258,7 +258,7 @@ impl<S: Feed> Feed for FaultyStore<S> {
         Ok(page)
     }
 
-    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
         self.request(async || self.store.feed_end(slice).await).await
     }
 

@@ -161,7 +161,7 @@ impl TableFeed {
             return Ok(missing(position));
         }
         let (slice, after) = (read.slice, read.after);
-        let end = self.index().await?.end(self, slice).await?;
+        let end = self.index().await?.end(self, slice).await?.position;
         if after > end {
             return Ok(FeedError::beyond_end(slice, after, end).into());
         }

@@ -16,7 +16,7 @@ type Request = for<'a> fn(&'a DynamoStore) -> BoxFuture<'a, Result<(), StoreErro
 /// Returns the slice of the stream.
 async fn slice_of_the_stream(store: &DynamoStore) -> Result<Slice, StoreError> {
     for slice in store.slices().await?.iter() {
-        if store.feed_end(slice).await? > Position::NONE {
+        if store.feed_end(slice).await?.position > Position::NONE {
             return Ok(slice);
         }
     }

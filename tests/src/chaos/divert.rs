@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
+use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
@@ -145,7 +145,7 @@ impl Feed for Divert {
         self.choose(Sent::ReadFeed).await.read_feed(read).await
     }
 
-    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
         self.choose(Sent::Other).await.feed_end(slice).await
     }
 

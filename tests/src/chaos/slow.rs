@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use es_core::feed::{Feed, FeedPage, FeedRead, Position, Slice, Slices};
+use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
@@ -138,7 +138,7 @@ impl Feed for Slow {
         self.request(self.store.read_feed(read)).await
     }
 
-    async fn feed_end(&self, slice: Slice) -> Result<Position, StoreError> {
+    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
         self.request(self.store.feed_end(slice)).await
     }
 

@@ -16,7 +16,6 @@ use super::state::{Names, Revised, SliceState, Slot, encode};
 use super::stop::pause;
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 use crate::error_text;
-use crate::feed::{EventFilter, FeedRead};
 use crate::projection::{Interrupted, ProjectError, Projection, ProjectorError};
 use crate::store::StoreError;
 
@@ -97,9 +96,7 @@ impl<'a, P: Projection> Held<'a, P> {
         let is_new = held.lease.expected == ExpectedDocument::Absent && slot.build == 1;
         if is_new && inner.settings.start == Start::End {
             let end = held.persistently(|| inner.store.feed_end(slot.slice)).await?;
-            let read = FeedRead::new(slot.slice, end).limit(1).filter(EventFilter::none());
-            let page = held.persistently(|| inner.store.read_feed(&read)).await?;
-            (owned.position, owned.anchor) = (page.through, page.anchor);
+            (owned.position, owned.anchor) = (end.position, end.anchor);
         }
         held.write(owned, Vec::new()).await?;
         Ok(held)

@@ -4,7 +4,7 @@ use super::failure::{FailedEvent, Parked};
 use super::state::{Control, Exception, Overview, Revised, SliceState, Slot, edit, encode, read};
 use super::{Projector, parking};
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, ExpectedDocument};
-use crate::feed::{EventFilter, FeedAnchor, FeedRead, Position, Slice, mismatch};
+use crate::feed::{FeedAnchor, Position, Slice, mismatch};
 use crate::process::reached_key;
 use crate::projection::{Projection, ProjectorError};
 
@@ -562,16 +562,13 @@ impl<P: Projection> Projector<P> {
         let store = &self.inner.store;
         let end = store.feed_end(slice).await?;
         match to {
-            SeekTo::End => {
-                let read = FeedRead::new(slice, end).limit(1).filter(EventFilter::none());
-                let page = store.read_feed(&read).await?;
-                Ok((page.through, page.anchor))
-            }
-            SeekTo::After(position) if position <= end => Ok((position, None)),
+            SeekTo::End => Ok((end.position, end.anchor)),
+            SeekTo::After(position) if position <= end.position => Ok((position, None)),
             SeekTo::After(position) => {
                 let reason = format!(
-                    "slice {slice} of the feed ends at position {end}, before position {position}: choose its end, or an \
-                     earlier position"
+                    "slice {slice} of the feed ends at position {}, before position {position}: choose its end, or an \
+                     earlier position",
+                    end.position
                 );
                 Err(ProjectorError::invalid(reason))
             }

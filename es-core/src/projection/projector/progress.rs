@@ -11,7 +11,7 @@ use super::state::{Overview, SliceState, Slot};
 use super::stop::{either, pause};
 use super::{Inner, Projector};
 use crate::error_text;
-use crate::feed::{Position, Slice, mismatch};
+use crate::feed::{FeedEnd, Position, Slice, mismatch};
 use crate::projection::{Projection, ProjectorError, WaitError};
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
@@ -146,12 +146,16 @@ impl<P> Inner<P> {
 }
 
 impl<P: Projection> Inner<P> {
-    /// Returns the error if a checkpoint is not valid in the feed.
-    pub(super) async fn impossible(
+    /// Returns the error if a checkpoint is not valid in the feed. `end` is an end of the slice that was read before.
+    async fn impossible(
         &self,
         slice: Slice,
         state: &SliceState,
+        end: FeedEnd,
     ) -> Result<Option<StoreError>, StoreError> {
+        if end.is_at(state.position, state.anchor) {
+            return Ok(None);
+        }
         Ok(mismatch(&*self.store, slice, state.position, state.anchor).await?.map(StoreError::from))
     }
 }
@@ -167,7 +171,7 @@ async fn progress<P: Projection>(
         let end = inner.store.feed_end(slice).await?;
         let slot = Slot { build, slice };
         let state = overview.slice(slot).value;
-        let impossible = inner.impossible(slice, &state).await?;
+        let impossible = inner.impossible(slice, &state, end).await?;
         let impossible = impossible.map(|error| Failure {
             event: None,
             error: error_text(&error),
@@ -184,7 +188,16 @@ async fn progress<P: Projection>(
             (None, None, Some(_)) => SliceStatus::Running,
             (None, None, None) => SliceStatus::Waiting,
         };
-        slices.push(SliceProgress { slice, position, end, parked, skipped, passed_over, unchecked, status });
+        slices.push(SliceProgress {
+            slice,
+            position,
+            end: end.position,
+            parked,
+            skipped,
+            passed_over,
+            unchecked,
+            status,
+        });
     }
     Ok(Progress { build, slices, paused: overview.control.paused })
 }
@@ -247,7 +260,7 @@ impl<P: Projection> Projector<P> {
     }
 
     /// Returns the current end of each slice.
-    async fn ends(&self) -> Result<Vec<(Slice, Position)>, WaitError> {
+    async fn ends(&self) -> Result<Vec<(Slice, FeedEnd)>, WaitError> {
         let store = &self.inner.store;
         let mut ends = Vec::new();
         for slice in self.ask(|| async { Ok(store.slices().await?) }).await?.iter() {
@@ -319,7 +332,7 @@ impl<P: Projection> Projector<P> {
     }
 
     /// Waits until the checkpoints reach `ends`, in the active build and, with `new`, in the new build.
-    async fn reached(&self, ends: &[(Slice, Position)], new: bool) -> Result<(), WaitError> {
+    async fn reached(&self, ends: &[(Slice, FeedEnd)], new: bool) -> Result<(), WaitError> {
         let names = self.inner.names()?;
         loop {
             let progressed = self.inner.progressed.listen();
@@ -331,8 +344,8 @@ impl<P: Projection> Projector<P> {
             let mut reached = Vec::new();
             for (build, (slice, end)) in awaited {
                 let state = overview.slice(Slot { build, slice: *slice }).value;
-                if state.position >= *end && !state.replay {
-                    reached.push((*slice, state));
+                if state.position >= end.position && !state.replay {
+                    reached.push((*slice, state, *end));
                     continue;
                 }
                 is_there = false;
@@ -348,9 +361,9 @@ impl<P: Projection> Projector<P> {
     }
 
     /// Checks that checkpoints are valid in the feed.
-    async fn possible(&self, checkpoints: &[(Slice, SliceState)]) -> Result<(), WaitError> {
-        for (slice, state) in checkpoints {
-            let check = || async { Ok(self.inner.impossible(*slice, state).await?) };
+    async fn possible(&self, checkpoints: &[(Slice, SliceState, FeedEnd)]) -> Result<(), WaitError> {
+        for (slice, state, end) in checkpoints {
+            let check = || async { Ok(self.inner.impossible(*slice, state, *end).await?) };
             if let Some(error) = self.ask(check).await? {
                 return Err(WaitError::Stopped { slice: *slice, reason: error.to_string() });
             }

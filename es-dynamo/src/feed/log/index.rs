@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use es_core::feed::{Position, Slice, Slices};
+use es_core::feed::{FeedEnd, Position, Slice, Slices};
 use es_core::store::MAX_ITEM_BYTES;
 use es_core::{StoreError, StreamId, Version};
 use event_listener::Event;
@@ -129,11 +129,11 @@ impl FeedIndex {
     }
 
     /// Returns the position of the last event of a slice.
-    pub(crate) async fn end(&self, storage: &dyn Storage, slice: Slice) -> Result<Position, StoreError> {
+    pub(crate) async fn end(&self, storage: &dyn Storage, slice: Slice) -> Result<FeedEnd, StoreError> {
         self.slice(slice)?;
         let last = PageQuery::Until(crate::table::names::LAST_POSITION);
         let newest = storage.pages(slice, last, 1, false).await?.pages.pop();
-        Ok(newest.map_or(Position::NONE, |page| page.last()))
+        Ok(newest.map_or_else(FeedEnd::default, |page| FeedEnd::new(page.last(), Some(page.anchor()))))
     }
 
     /// Returns the version up to which a stream is in the feed.

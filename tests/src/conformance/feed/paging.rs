@@ -77,7 +77,7 @@ pub async fn a_page_is_about_as_large_as_asked(feed: Arc<dyn Feed>) {
 /// Only the last page is marked as the last. Later events are read from its end.
 pub async fn the_last_page_ends_where_the_slice_ends(feed: Arc<dyn Feed>) {
     let (stream, slice) = new_indexed(&*feed, &[2, 1, 3]).await;
-    let end = feed.feed_end(slice).await.expect("is known");
+    let end = feed.feed_end(slice).await.expect("is known").position;
     for after in 0..end.get() {
         let read = FeedRead::new(slice, Position::new(after)).limit(1);
         let page = feed.read_feed(&read).await.expect("can be read");
@@ -95,7 +95,7 @@ pub async fn the_last_page_ends_where_the_slice_ends(feed: Arc<dyn Feed>) {
 /// The error names the impossible checkpoint and the end of the slice.
 pub async fn a_position_beyond_the_end_is_an_error(feed: Arc<dyn Feed>) {
     let (_, slice) = new_indexed(&*feed, &[2, 1]).await;
-    let end = feed.feed_end(slice).await.expect("is known");
+    let end = feed.feed_end(slice).await.expect("is known").position;
     for after in [end.plus(1), end.plus(1_000), Position::new(u64::MAX)] {
         // Regardless of the anchor.
         let anchors =

@@ -28,7 +28,7 @@ async fn restored(is_replaced: bool) -> (MemoryStore, Projector<Reacting<Scripte
     let slice = slice(&store, "a").await;
     let error = projector.seek(slice, SeekTo::End).await.expect_err("there is no need to").to_string();
     assert!(error.contains("fits the feed, and the slice goes on from there"), "{error}");
-    let end = store.feed_end(slice).await.expect("is known");
+    let end = store.feed_end(slice).await.expect("is known").position;
     edit(&store, "projection#script", &checkpoint(slice), |state| match is_replaced {
         true => state["anchor"]["id"] = json!(uuid::Uuid::nil()),
         false => state["position"] = json!(100),
