@@ -260,6 +260,9 @@ fn a_table_that_contradicts_its_feed_is_detected() {
                 commit.clone();
             grown.push(commit);
         }
+        // After the last commit of the log, in a new process that knows nothing of the commits before.
+        let after = || vec![Hint::Commit(grown[3].clone())];
+        assert_eq!(tell(&feed(1), after()).await, (0, vec![stream.clone()]));
         // Before the last commit of the log, at its version, and across it, in the same process and in a new one.
         for writer in [&writer, &feed(1)] {
             for commit in &grown[..3] {
@@ -269,6 +272,7 @@ fn a_table_that_contradicts_its_feed_is_detected() {
             }
             let all = grown.iter().cloned().map(Hint::Commit).collect();
             assert_eq!(tell(writer, all).await, (0, vec![stream.clone()]), "nothing more is indexed");
+            assert_eq!(tell(writer, after()).await, (0, vec![stream.clone()]), "also not later");
         }
         // A repetition of a commit that is still in the table is not a contradiction.
         let repeated = reference("order", 2, 3, 2, &["Happened"]);

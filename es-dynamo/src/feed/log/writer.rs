@@ -26,7 +26,7 @@ const GAP_AT_ONCE: usize = 1_000;
 const MIN_SUMMARIZED_BYTES: u64 = if cfg!(test) { 1024 } else { 64 * 1024 };
 
 /// The maximum number of verified watermarks that are remembered.
-const MAX_VERIFIED: usize = 10_000;
+const MAX_VERIFIED: usize = 50_000;
 
 /// The result of indexing hints.
 #[derive(Debug, Default)]
@@ -77,8 +77,17 @@ pub(crate) struct Writer {
     loaded: bool,
     /// The size in bytes of the pages that were folded since the last summary.
     unsummarized: u64,
-    /// Watermarks whose commits were found in the table, and do not have to be verified again.
-    verified: HashMap<StreamHash, Mark>,
+    /// Watermarks whose commits were in the table when they were verified.
+    verified: HashMap<StreamHash, Verified>,
+}
+
+/// A watermark whose commit was in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verified {
+    /// When its page was written, after this process had read the log.
+    Indexed(Mark),
+    /// When it was read, after it had been indexed.
+    Read(Mark),
 }
 
 impl Writer {
@@ -240,8 +249,9 @@ impl Writer {
     /// Returns an error if a hint shows that the commits of a stream in the table differ from those in the log: the table was
     /// restored after the log was written, or the stream was deleted and created again.
     ///
-    /// A hint at the last commit in the log must have the id of that commit. A hint at an earlier commit is usually a
-    /// repetition, for which the last commit is verified in the table once.
+    /// A hint at the last commit in the log must have the id of that commit. For the first hint at another commit, the last
+    /// commit in the log is verified in the table once: an earlier commit is usually a repetition, and a later one may
+    /// follow commits that replaced those in the log.
     async fn contradiction(
         &mut self,
         storage: &dyn Storage,
@@ -260,23 +270,33 @@ impl Writer {
             );
             Ok(Some(StoreError::corrupt(stream, reason)))
         };
-        if reference.first > mark.version {
+        if mark.version.is_none() {
             return Ok(None);
         }
-        if reference.last > mark.version || (reference.last == mark.version && reference.tag != mark.tag) {
-            let Reference { first, last, tag, .. } = reference;
-            return contradiction(&format!("another commit, {tag}, with the events {first} to {last}"));
-        }
         let hash = self.hash(stream);
-        if reference.last == mark.version || !is_highest || self.verified.get(&hash) == Some(&mark) {
+        if reference.first <= mark.version {
+            if reference.last > mark.version || (reference.last == mark.version && reference.tag != mark.tag)
+            {
+                let Reference { first, last, tag, .. } = reference;
+                self.verified.remove(&hash);
+                return contradiction(&format!("another commit, {tag}, with the events {first} to {last}"));
+            }
+            if reference.last == mark.version || !is_highest {
+                return Ok(None);
+            }
+        }
+        let is_verified = match self.verified.get(&hash) {
+            Some(Verified::Read(verified)) => *verified == mark,
+            // The table may have been restored since.
+            Some(Verified::Indexed(verified)) => *verified == mark && reference.first > mark.version,
+            None => false,
+        };
+        if is_verified {
             return Ok(None);
         }
         match storage.commit_until(stream, mark.version).await? {
             Some(found) if found == mark => {
-                if self.verified.len() >= MAX_VERIFIED {
-                    self.verified.clear();
-                }
-                self.verified.insert(hash, mark);
+                self.remember_verified(hash, Verified::Read(mark));
                 Ok(None)
             }
             Some(Mark { version, tag }) => {
@@ -284,6 +304,13 @@ impl Writer {
             }
             None => contradiction("no commit up to that version"),
         }
+    }
+
+    fn remember_verified(&mut self, stream: StreamHash, mark: Verified) {
+        if self.verified.len() >= MAX_VERIFIED {
+            self.verified.clear();
+        }
+        self.verified.insert(stream, mark);
     }
 
     /// Reads the pages of the log that the writer has not read.
@@ -324,7 +351,12 @@ impl Writer {
                 (self.end, self.marks, self.loaded) = (Position::NONE, Watermarks::default(), false);
                 return Err(damaged(self.slice, page.first, reason));
             }
-            self.marks.set(stream, Mark { version: reference.last, tag: reference.tag });
+            let mark = Mark { version: reference.last, tag: reference.tag };
+            self.marks.set(stream, mark);
+            if self.loaded {
+                // The writer of the page has verified the previous watermark, and found this commit in the table.
+                self.remember_verified(stream, Verified::Indexed(mark));
+            }
         }
         (self.end, self.last_page) = (page.last(), page.id);
         self.unsummarized += item_size(&page.to_item());
