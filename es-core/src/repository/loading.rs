@@ -92,6 +92,16 @@ impl<A: Aggregate> Fold<A> {
         *self = Self { cost, unusable_snapshot, ..Self::new() };
     }
 
+    /// Returns whether a snapshot may have caused a load to fail. Errors of requests have other causes, and an event
+    /// that cannot be decoded is an error of the stream unless the state came from a snapshot.
+    fn may_be_caused_by_snapshot(&self, error: &StoreError) -> bool {
+        match error {
+            StoreError::Corrupt { .. } => true,
+            StoreError::Decode { .. } => !self.snapshot.is_none(),
+            _ => false,
+        }
+    }
+
     /// Continues from `state`, which was decoded from `snapshot`.
     pub(super) fn restore(&mut self, state: A, snapshot: &Snapshot) {
         self.state = state;
@@ -360,15 +370,12 @@ impl<A: Aggregate> Inner<A> {
                     return Ok(());
                 }
                 Err(Interrupted::Snapshot(Unusable)) => {}
-                // Without a snapshot, an event that cannot be decoded is an error of the stream.
                 Err(Interrupted::Failed(error))
-                    if error.is_retryable()
-                        || snapshots.is_none()
-                        || (matches!(error, StoreError::Decode { .. }) && fold.snapshot.is_none()) =>
+                    if snapshots.is_some() && fold.may_be_caused_by_snapshot(&error) =>
                 {
-                    return Err(error);
+                    suspected = Some(error);
                 }
-                Err(Interrupted::Failed(error)) => suspected = Some(error),
+                Err(Interrupted::Failed(error)) => return Err(error),
             }
             snapshots = None;
             fold.restart();

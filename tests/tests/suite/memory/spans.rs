@@ -188,6 +188,28 @@ fn a_clock_that_is_behind_is_a_warning_once_a_minute() {
     assert!(log.iter().all(|event| event.text("stream") == "account#ann"), "{log:?}");
 }
 
+/// A rejected request is not blamed on a snapshot, although the next one succeeds.
+#[test]
+fn a_snapshot_is_not_blamed_for_requests_that_fail() {
+    let (seen, id) = (Seen::default(), ANN.to_owned());
+    let spans = seen.of("load", async {
+        let store = MemoryStore::new();
+        let accounts = accounts(store.clone());
+        for _ in 0..20 {
+            accounts.execute(&id, Deposit::one(1, "")).await.expect("accepted");
+        }
+        let faults = Faults::seeded(1).refusals(0.5);
+        let failing = self::accounts(FaultyStore::new(store, faults));
+        for _ in 0..20 {
+            let _ = failing.load(&id).await;
+        }
+    });
+    let outcomes: Vec<_> = spans.iter().map(|span| span.text("outcome")).collect();
+    assert!(outcomes.contains(&"loaded") && outcomes.contains(&"store error"), "{outcomes:?}");
+    let log = seen.log(Level::WARN);
+    assert!(log.iter().all(|event| event.text("message") == "the store failed"), "{log:?}");
+}
+
 /// Without a snapshot, an event that cannot be decoded is not blamed on one.
 #[test]
 fn a_snapshot_is_blamed_only_if_there_is_one() {
