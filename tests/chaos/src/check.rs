@@ -93,6 +93,17 @@ pub(crate) async fn check(
     journals: &Journals,
     published: &Path,
 ) -> Result<Result<Report, Problem>, BoxError> {
+    // First, because everything else takes longer, and would slow the workers down.
+    let progress = [
+        ("totals", workers.totals.progress().await),
+        ("bonuses", workers.bonuses.progress().await),
+        ("publishing", workers.publishing.progress().await),
+    ];
+    for (name, progress) in progress {
+        if let Err(problem) = check_progress(name, progress) {
+            return Ok(Err(problem));
+        }
+    }
     // The workers still run. Derived data is read first, so that the table contains the events it is derived from.
     let published = broker::published(published)?;
     let feed: Arc<dyn Feed> = Arc::new(store.clone());
@@ -110,9 +121,6 @@ pub(crate) async fn check(
         check_handles(&table)?;
         check_states(store, &table).await?;
         report.bonuses = check_bonuses(&table, &notes)?;
-        check_progress("totals", workers.totals.progress().await)?;
-        check_progress("bonuses", workers.bonuses.progress().await)?;
-        check_progress("publishing", workers.publishing.progress().await)?;
         check_feed(store).await?;
         report.projected = check_totals(&table, rows)?;
         report.published = check_published(&table, &published)?;

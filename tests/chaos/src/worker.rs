@@ -103,6 +103,16 @@ impl<R: Release> Workers<R> {
         })
     }
 
+    /// Returns how many events the consumers have handled in total.
+    pub(crate) async fn handled(&self) -> Result<u64, BoxError> {
+        let [totals, bonuses, publishing] = [
+            self.totals.progress().await?,
+            self.bonuses.progress().await?,
+            self.publishing.progress().await?,
+        ];
+        Ok(totals.finished() + bonuses.finished() + publishing.finished())
+    }
+
     pub(crate) async fn end(mut self) -> Result<(), BoxError> {
         self.totals.shutdown();
         self.bonuses.shutdown();
