@@ -333,7 +333,12 @@ impl<P: Projection> Projector<P> {
                 return self.decide_delayed(slot, event, delay.error, decision).await;
             }
         }
-        Err(not_stopped(slice))
+        // The call may be repeated because its response was lost.
+        let has_decided = |build| {
+            let exception = overview.slice(Slot { build, slice }).value.exception;
+            exception.is_some_and(|exception| decision.leads_to(&exception))
+        };
+        if overview.control.builds().any(has_decided) { Ok(()) } else { Err(not_stopped(slice)) }
     }
 
     async fn decide_stopped(&self, slot: Slot, decision: Decision) -> Result<(), ProjectorError> {
@@ -414,6 +419,16 @@ enum Decision {
     Retry,
     Park,
     Skip,
+}
+
+impl Decision {
+    fn leads_to(self, exception: &Exception) -> bool {
+        match self {
+            Self::Retry => false,
+            Self::Park => exception.park,
+            Self::Skip => !exception.park,
+        }
+    }
 }
 
 fn not_stopped(slice: Slice) -> ProjectorError {
@@ -524,20 +539,19 @@ impl<P: Projection> Projector<P> {
     /// [skipped](super::SliceProgress::skipped). Use it if the event cannot be replayed because its commit is
     /// missing. If a reaction to it has begun, `abandon` its instance.
     ///
-    /// Later events of its stream remain parked. [`replay_parked`](Self::replay_parked) handles them.
+    /// Later events of its stream remain parked. [`replay_parked`](Self::replay_parked) handles them. Does nothing if
+    /// it is no longer parked, so that a call can be repeated after an error.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] if it is no longer parked.
+    /// [`ProjectorError`] if a request fails.
     pub async fn discard_parked(&self, parked: &Parked) -> Result<(), ProjectorError> {
         let (store, names) = (&*self.inner.store, self.inner.names()?);
         let slot = Slot { build: parked.build, slice: parked.slice };
         let (key, document) = (names.slice(slot), parking::document(&names, slot, parked));
         loop {
             let Revised { value: state, revision } = read::<SliceState>(store, &key).await?;
-            let Some(found) = store.document(&document).await? else {
-                return Err(ProjectorError::invalid(format!("{} is not parked", parked.event)));
-            };
+            let Some(found) = store.document(&document).await? else { return Ok(()) };
             let next = SliceState {
                 owner: None,
                 parked: state.parked.saturating_sub(1),

@@ -164,8 +164,7 @@ async fn a_parked_event_whose_commit_is_gone_can_be_discarded() {
         edit(&store, "projection#script", &checkpoint(slice), |state| state["position"] = json!(2)).await;
 
         projector.discard_parked(&parked[0]).await.expect("it is parked");
-        let error = projector.discard_parked(&parked[0]).await.expect_err("it is not any more").to_string();
-        assert!(error.ends_with("is not parked"), "{error}");
+        projector.discard_parked(&parked[0]).await.expect("may be repeated after a lost response");
         let progress = projector.progress().await.expect("progress");
         let progress = &progress.slices[slice.get() as usize];
         assert_eq!((progress.parked, progress.skipped), (0, 1));
