@@ -36,9 +36,12 @@ use crate::repository::RetryPolicy;
 /// # Failures of the broker
 ///
 /// Envelopes that were not accepted are sent again according to [`retry`](Self::retry). After that, the retry
-/// policy of the projector applies, and finally the slice stops with an error that names the event. An event that
-/// cannot be encoded, or that is larger than the broker accepts, fails as in any other projection, and can be
-/// parked.
+/// policy of the projector applies. An event that the broker rejects
+/// [permanently](super::PublishError::permanent), that cannot be encoded, or that is larger than the broker accepts
+/// then fails as in any other projection: it stops its slice, or is parked with [`OnFailure::Park`]. To find the
+/// rejected events of a batch, its other events are sent once more, one by one.
+///
+/// [`OnFailure::Park`]: crate::projection::OnFailure::Park
 pub struct Publishing<P, E = CloudEvents> {
     name: Arc<str>,
     publisher: Arc<P>,

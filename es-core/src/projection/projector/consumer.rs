@@ -11,7 +11,7 @@ use futures_util::future::FutureExt;
 use uuid::Uuid;
 
 use super::Inner;
-use super::failure::{FailedEvent, FailedKind};
+use super::failure::{FailedEvent, FailedKind, Failure};
 use super::guarded::{Guarded, Pending, Staged};
 use super::held::{Ended, Held, Outage};
 use super::state::{Origin, Revised, SliceState, Slot};
@@ -101,6 +101,8 @@ pub(super) struct Consumer<'h, 'a, P: Projection> {
     interruptions: u32,
     /// The event or timeout to handle with nothing pending, so that its failure is not attributed to earlier ones.
     pub(super) isolated: Option<Origin>,
+    /// The position up to which each event has a checkpoint to itself, after a broker has rejected one of a batch.
+    pub(super) singly_until: Position,
     /// The streams with parked events.
     pub(super) parked: HashSet<StreamId>,
 }
@@ -116,6 +118,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             rewinds: 0,
             interruptions: 0,
             isolated: None,
+            singly_until: Position::NONE,
             parked: HashSet::new(),
         }
     }
@@ -139,6 +142,11 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
                 }
                 Err(Ended::Contended | Ended::Interrupted(None)) => self.rewind().await?,
                 Err(Ended::Interrupted(Some(interrupted))) => self.interrupted(&interrupted).await?,
+                Err(Ended::Rejected(failure))
+                    if self.parks_failures() && self.handled > self.singly_until =>
+                {
+                    self.isolate_rejected(&failure).await?;
+                }
                 Err(ended) => return Err(ended),
             }
         }
@@ -331,6 +339,21 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         self.parked = self.parked_streams().await?;
         self.rewinds += 1;
         self.held.wait(self.held.inner.settings.retry.delay_after(self.rewinds)).await
+    }
+
+    /// Rewinds after a broker has rejected an event of a batch. The events of the batch are then published one by one, so
+    /// that each rejected one is parked, and no other is sent more than twice.
+    async fn isolate_rejected(&mut self, failure: &Failure) -> Result<(), Ended> {
+        let Slot { build, slice } = self.held.slot;
+        tracing::warn!(
+            projection = self.held.inner.name,
+            build,
+            slice = slice.get(),
+            error = %failure,
+            "a broker has rejected an event; publishing the events of its batch one by one"
+        );
+        self.singly_until = self.handled;
+        self.rewind().await
     }
 
     /// Rewinds after user code was interrupted between events, as often as the retry policy allows.

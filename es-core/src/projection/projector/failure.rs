@@ -50,6 +50,11 @@ impl Failure {
         filter.reads(stream.aggregate(), event.name()?, version)
     }
 
+    /// Returns whether it concerns the event at `position`.
+    pub(super) fn is_at(&self, position: Position) -> bool {
+        self.event.as_ref().is_some_and(|event| !event.is_timeout() && event.position == position)
+    }
+
     /// Returns whether it concerns an event after `position`, or a timeout, which has no position.
     pub(super) fn is_after(&self, position: Position) -> bool {
         self.event.as_ref().is_some_and(|event| event.is_after(position))

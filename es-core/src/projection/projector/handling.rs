@@ -3,8 +3,9 @@
 use super::OnFailure;
 use super::consumer::Consumer;
 use super::failure::{FailedEvent, Parked};
+use super::guarded::Pending;
 use super::held::{Ended, Outage};
-use super::state::{Origin, encode};
+use super::state::{Exception, Origin, encode};
 use crate::documents::{DocumentChange, DocumentKey};
 use crate::error_text::error_text;
 use crate::event::{DecodeError, EventData};
@@ -38,28 +39,40 @@ impl<P: Projection> Consumer<'_, '_, P> {
         mut ctx: EventContext,
         first: Version,
     ) -> Result<(), Ended> {
-        let exception = self.held.state.exception.as_ref();
-        if let Some(exception) = exception.filter(|exception| exception.is_at(ctx.position())) {
-            if exception.park {
-                let error = exception.error.clone();
-                self.park(event, &ctx, first, &error).await?;
-            } else {
-                self.log(event, &ctx, "by decision of an operator", "an event is skipped");
-                self.pending.skipped += 1;
-                self.pending.events += 1;
-            }
+        self.settle(event, &mut ctx, first).await?;
+        if ctx.position() > self.singly_until {
             return Ok(());
         }
+        match self.checkpoint().await {
+            Err(Ended::Rejected(failure)) if self.parks_failures() && failure.is_at(ctx.position()) => {
+                self.discard_pending()?;
+                self.park(event, &ctx, first, &failure.error).await?;
+                self.checkpoint().await
+            }
+            written => written,
+        }
+    }
+
+    async fn settle(
+        &mut self,
+        event: &EventData,
+        ctx: &mut EventContext,
+        first: Version,
+    ) -> Result<(), Ended> {
+        let exception = self.held.state.exception.clone();
+        if let Some(exception) = exception.filter(|exception| exception.is_at(ctx.position())) {
+            return self.settle_by_decision(event, ctx, first, exception).await;
+        }
         if self.parked.contains(ctx.stream()) {
-            return self.park(event, &ctx, first, "an earlier event of its stream is parked").await;
+            return self.park(event, ctx, first, "an earlier event of its stream is parked").await;
         }
         let mut waits = 0;
         loop {
-            match self.attempt(event, &mut ctx).await? {
+            match self.attempt(event, ctx).await? {
                 Attempt::Done => return Ok(()),
                 Attempt::Waits(reason) => {
                     if waits == 0 {
-                        self.log(event, &ctx, &error_text(&*reason), "an event waits");
+                        self.log(event, ctx, &error_text(&*reason), "an event waits");
                     }
                     waits += 1;
                     self.held.wait(self.held.inner.settings.retry.delay_after(waits)).await?;
@@ -67,13 +80,42 @@ impl<P: Projection> Consumer<'_, '_, P> {
                     self.handle_due().await?;
                 }
                 Attempt::Failed(error) if self.may_park(&error) => {
-                    return self.park(event, &ctx, first, &error_text(&error)).await;
+                    return self.park(event, ctx, first, &error_text(&error)).await;
                 }
                 Attempt::Failed(error) => {
-                    return Err(self.stopped(event, &ctx, &error));
+                    return Err(self.stopped(event, ctx, &error));
                 }
             }
         }
+    }
+
+    /// Skips or parks an event by decision of an operator.
+    async fn settle_by_decision(
+        &mut self,
+        event: &EventData,
+        ctx: &EventContext,
+        first: Version,
+        exception: Exception,
+    ) -> Result<(), Ended> {
+        // A later failure of the batch must neither undo the decision nor replace it.
+        if self.pending.events > 0 {
+            self.checkpoint().await?;
+        }
+        if exception.park {
+            self.park(event, ctx, first, &exception.error).await?;
+        } else {
+            self.log(event, ctx, "by decision of an operator", "an event is skipped");
+            self.pending.skipped += 1;
+            self.pending.events += 1;
+            self.reach(ctx.position(), ctx.anchor());
+        }
+        self.checkpoint().await
+    }
+
+    /// Discards what is pending, after a broker has rejected it.
+    pub(super) fn discard_pending(&mut self) -> Result<(), Ended> {
+        self.pending = Pending::default();
+        self.renew()
     }
 
     /// Passes an event or timeout to the projection, as often as the retry policy allows.
@@ -149,8 +191,11 @@ impl<P: Projection> Consumer<'_, '_, P> {
 
     /// Returns whether an event that failed with `error` is parked. Otherwise the slice stops.
     pub(super) fn may_park(&self, error: &ProjectError) -> bool {
-        let is_decodable = !matches!(error, ProjectError::Decode(_));
-        is_decodable && self.held.inner.settings.on_failure == OnFailure::Park
+        !matches!(error, ProjectError::Decode(_)) && self.parks_failures()
+    }
+
+    pub(super) fn parks_failures(&self) -> bool {
+        self.held.inner.settings.on_failure == OnFailure::Park
     }
 
     /// Passes an event to the projection. Its changes are undone if it fails.

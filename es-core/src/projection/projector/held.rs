@@ -35,6 +35,8 @@ pub(super) enum Ended {
     Stalled(String),
     /// An event or a batch failed.
     Failed(Box<Failure>),
+    /// A broker rejected this event, which is part of a batch, permanently.
+    Rejected(Box<Failure>),
     /// A panic outside of user code.
     Panicked(Interrupted),
     /// The stored data cannot be processed.
@@ -226,7 +228,10 @@ impl<'a, P: Projection> Held<'a, P> {
     pub(super) async fn end(&mut self, ended: Ended) -> Ended {
         let ended = match ended {
             // An error of the feed or of stored documents needs an operator, like a failed event.
-            Ended::Error(error) if !error.is_transient() => self.failed(None, &error),
+            Ended::Error(error) if !error.is_transient() => {
+                Ended::Failed(self.failure(None, error_text(&error)))
+            }
+            Ended::Rejected(failure) => Ended::Failed(failure),
             ended => ended,
         };
         let mut next = SliceState { owner: None, ..self.state.clone() };
@@ -244,10 +249,10 @@ impl<'a, P: Projection> Held<'a, P> {
 
     /// Returns the failure of the slot at an event, or for a reason unrelated to an event.
     pub(super) fn failed(&self, event: Option<FailedEvent>, error: &(dyn Error + 'static)) -> Ended {
-        self.stopped(event, error_text(error))
+        Ended::Failed(self.failure(event, error_text(error)))
     }
 
-    fn stopped(&self, event: Option<FailedEvent>, error: String) -> Ended {
+    fn failure(&self, event: Option<FailedEvent>, error: String) -> Box<Failure> {
         let settings = &self.inner.settings;
         let before = self.state.failure.as_ref().filter(|failure| failure.event == event);
         let attempts = before.map_or(0, |failure| failure.attempts).saturating_add(1);
@@ -256,7 +261,7 @@ impl<'a, P: Projection> Held<'a, P> {
             let delay = settings.restart.equal_jitter_delay_after(attempts);
             at + chrono::Duration::from_std(delay).unwrap_or_default()
         });
-        Ended::Failed(Box::new(Failure { event, error, at, attempts, retry_at, unknown_version: None }))
+        Box::new(Failure { event, error, at, attempts, retry_at, unknown_version: None })
     }
 
     /// Waits before another attempt at something that is no event, if there is one.
@@ -282,7 +287,8 @@ impl<'a, P: Projection> Held<'a, P> {
                 }
                 *attempts += 1;
                 if !settings.retry.allows_another(*attempts) {
-                    return Err(self.stopped(event, error));
+                    let ended = if event.is_some() { Ended::Rejected } else { Ended::Failed };
+                    return Err(ended(self.failure(event, error)));
                 }
                 self.wait(settings.retry.delay_after(*attempts)).await
             }

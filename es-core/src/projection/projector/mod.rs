@@ -190,7 +190,8 @@ pub enum OnFailure {
     #[default]
     Stop,
     /// The event is parked with its error (a dead letter), as are the later events of its stream. Other events
-    /// continue. An event that cannot be decoded stops the slice nevertheless.
+    /// continue. An event that a [broker](crate::publish) rejects permanently is parked as well. An event that cannot
+    /// be decoded stops the slice nevertheless.
     Park,
 }
 

@@ -191,8 +191,14 @@ impl<P: Projection> Consumer<'_, '_, P> {
                 }
             }
         }
-        self.checkpoint().await?;
-        Ok(true)
+        match self.checkpoint().await {
+            Ok(()) => Ok(true),
+            Err(Ended::Rejected(failure)) => {
+                self.discard_pending()?;
+                self.keep_parked(name, parked, failure.error).await
+            }
+            Err(ended) => Err(ended),
+        }
     }
 
     /// Keeps an event or timeout parked with a new error.

@@ -256,7 +256,7 @@ impl<P: Projection> Worker<P> {
                     "a slice makes no progress and is released for other workers"
                 );
             }
-            Ended::Failed(failure) => log_stopped(projection, slot, &failure),
+            Ended::Failed(failure) | Ended::Rejected(failure) => log_stopped(projection, slot, &failure),
             Ended::Panicked(error) => {
                 self.avoid(slot);
                 tracing::error!(projection, build, slice, %error, "the work on a slice panicked");

@@ -52,6 +52,10 @@ struct State {
     accepted: Vec<Envelope>,
     /// Envelopes that may have been accepted although a failure was reported.
     unknown: HashSet<(String, u64)>,
+    /// Envelopes that are rejected permanently.
+    rejected: HashSet<(String, u64)>,
+    /// Whether a request that contains one of these is rejected as a whole.
+    rejects_requests: bool,
     batches: usize,
     broken: bool,
 }
@@ -64,8 +68,15 @@ impl Unreliable {
     fn seeded(seed: u64, failing: f64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let limits = BatchLimits::default().envelopes(random.usize(1..6)).bytes(random.usize(1..4000));
-        let state =
-            State { random, accepted: Vec::new(), unknown: HashSet::new(), batches: 0, broken: false };
+        let state = State {
+            random,
+            accepted: Vec::new(),
+            unknown: HashSet::new(),
+            rejected: HashSet::new(),
+            rejects_requests: false,
+            batches: 0,
+            broken: false,
+        };
         Self { limits, failing, state: Mutex::new(state) }
     }
 
@@ -85,6 +96,23 @@ impl Unreliable {
     /// Sets whether all batches are rejected permanently.
     fn set_broken(&self, broken: bool) {
         self.state().broken = broken;
+    }
+
+    /// Sets the events, by stream and version, that are rejected permanently: alone, or with their requests.
+    fn set_rejected(&self, events: &[(usize, u64)], rejects_requests: bool) {
+        let mut state = self.state();
+        state.rejected =
+            events.iter().map(|(number, version)| (stream(*number).to_string(), *version)).collect();
+        state.rejects_requests = rejects_requests;
+    }
+
+    /// Returns how often each event was accepted.
+    fn repetitions(&self) -> BTreeMap<(String, u64), usize> {
+        let mut repetitions = BTreeMap::new();
+        for envelope in &self.state().accepted {
+            *repetitions.entry(place(envelope)).or_default() += 1;
+        }
+        repetitions
     }
 
     fn batches(&self) -> usize {
@@ -130,9 +158,15 @@ impl Publisher for Unreliable {
         if state.random.f64() < self.failing / 4.0 {
             return Err(PublishError::transient("the request was lost on purpose"));
         }
+        let is_rejected = |state: &State, envelope| state.rejected.contains(&place(envelope));
+        if state.rejects_requests && batch.iter().any(|envelope| is_rejected(&state, envelope)) {
+            return Err(PublishError::permanent("a record of the request is rejected on purpose"));
+        }
         let mut outcomes = Vec::new();
         for envelope in batch {
-            if state.random.f64() < self.failing {
+            if is_rejected(&state, envelope) {
+                outcomes.push(Err(PublishError::permanent("rejected on purpose")));
+            } else if state.random.f64() < self.failing {
                 outcomes.push(Err(PublishError::transient("refused on purpose")));
             } else {
                 state.accepted.push(envelope.clone());

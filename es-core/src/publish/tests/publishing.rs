@@ -92,6 +92,70 @@ async fn an_event_that_is_too_large_is_parked_alone_with_its_stream() {
     }
 }
 
+/// Returns the parked events of a projector, by stream and version.
+async fn parked(projector: &Projector<Publishing<Arc<Unreliable>>>) -> Vec<(String, u64)> {
+    let parked = projector.parked().await.expect("can be read");
+    let mut parked: Vec<_> =
+        parked.into_iter().map(|parked| (parked.event.stream, parked.event.version.get())).collect();
+    parked.sort();
+    parked
+}
+
+/// Several in one batch, rejected alone or with their requests.
+#[tokio::test]
+async fn events_that_the_broker_rejects_permanently_are_parked_alone_with_their_streams() {
+    for rejects_requests in [false, true] {
+        let (store, broker) = (MemoryStore::new(), Arc::new(Unreliable::reliable()));
+        fill(&store, &["1", "2", "3"]).await;
+        broker.set_rejected(&[(1, 1), (4, 2), (5, 2), (7, 3)], rejects_requests);
+        let projector = Projector::builder(store.clone(), publishing(&broker))
+            .on_failure(OnFailure::Park)
+            .retry(RetryPolicy::never())
+            .build();
+        projector.run_until_caught_up().await.expect("nothing stops");
+
+        let expected = [(1, 1), (1, 2), (1, 3), (4, 2), (4, 3), (5, 2), (5, 3), (7, 3)];
+        let expected: Vec<_> = expected.map(|(number, version)| (stream(number).to_string(), version)).into();
+        assert_eq!(parked(&projector).await, expected);
+        let sent = broker.repetitions();
+        assert_eq!(sent.len(), 30 - expected.len());
+        assert!(sent.values().all(|times| *times <= 2), "{sent:?}");
+
+        // They remain parked if they are rejected again, and nothing stops.
+        projector.replay_parked().await.expect("is requested");
+        projector.run_until_caught_up().await.expect("nothing stops");
+        assert_eq!(parked(&projector).await, expected);
+
+        broker.set_rejected(&[], rejects_requests);
+        projector.replay_parked().await.expect("is requested");
+        projector.run_until_caught_up().await.expect("nothing stops");
+        assert_eq!(parked(&projector).await, []);
+        assert_eq!(broker.repetitions().len(), 30);
+    }
+}
+
+/// Two in one batch: the decision about the second must not undo the one about the first.
+#[tokio::test]
+async fn an_operator_can_decide_about_each_event_that_the_broker_rejects() {
+    let (store, broker) = (MemoryStore::new(), Arc::new(Unreliable::reliable()));
+    let slices = store.slices().await.expect("has some");
+    let together: Vec<usize> = (0..10).filter(|number| slices.of(&stream(*number)).get() == 0).collect();
+    let [first, second, ..] = together[..] else { panic!("too few: {together:?}") };
+    fill(&store, &["1"]).await;
+    broker.set_rejected(&[(first, 1), (second, 1)], false);
+    let projector =
+        Projector::builder(store.clone(), publishing(&broker)).retry(RetryPolicy::never()).build();
+
+    projector.run_until_caught_up().await.expect_err("stops at the first event");
+    projector.park(slices.of(&stream(first))).await.expect("has stopped there");
+    let error = projector.run_until_caught_up().await.expect_err("stops at the second event").to_string();
+    assert!(error.contains(&stream(second).to_string()), "{error}");
+    projector.skip(slices.of(&stream(second))).await.expect("has stopped there");
+    projector.run_until_caught_up().await.expect("catches up");
+    assert_eq!(parked(&projector).await, [(stream(first).to_string(), 1)]);
+    assert_eq!(broker.repetitions().len(), 8);
+}
+
 #[tokio::test]
 async fn only_what_is_chosen_is_published() {
     let (store, broker) = (MemoryStore::new(), Arc::new(Unreliable::reliable()));
