@@ -154,8 +154,8 @@ pub struct FeedRead {
     pub after: Position,
     /// The expected anchor of that position, or `None` to accept any.
     pub anchor: Option<FeedAnchor>,
-    /// The approximate number of events to read. A page ends with a whole commit, so it may contain a few more,
-    /// and it may contain fewer.
+    /// The approximate number of events to read. A page ends with a whole commit, and in some stores with all commits
+    /// that were [appended](crate::store::Append) together, so it may contain a few more, and it may contain fewer.
     pub limit: u32,
     /// The approximate size of the events to read, in bytes. A page that reaches the limit ends with a whole
     /// commit. A store that does not know the size of a commit before reading it may exceed the limit by some

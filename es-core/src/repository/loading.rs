@@ -390,7 +390,8 @@ impl<A: Aggregate> Inner<A> {
         snapshots: Option<&Snapshots<A>>,
         deadline: Deadline,
     ) -> Result<(), Interrupted> {
-        let mut read = Read::all(stream.clone()).after(fold.version);
+        // A state that is brought up to date is that of the last version at some time.
+        let mut read = Read::all(stream.clone()).after_loaded(fold.version);
         let (mut bound, mut time) = (None, None);
         match until {
             Until::End => {}

@@ -11,6 +11,7 @@ use crate::version::Version;
 pub struct Read {
     stream: StreamId,
     after: Version,
+    loaded: bool,
     until: Option<Version>,
     snapshot: Option<SnapshotRequest>,
     eventual: bool,
@@ -30,18 +31,28 @@ impl Read {
     /// Reads the whole stream.
     #[must_use]
     pub fn all(stream: StreamId) -> Self {
-        Self { stream, after: Version::NONE, until: None, snapshot: None, eventual: false }
+        Self { stream, after: Version::NONE, loaded: false, until: None, snapshot: None, eventual: false }
     }
 
-    /// Reads only events after `version`, which must be the end of a commit, such as the version of a loaded state.
+    /// Reads only events after `version`, which must be the end of a commit.
     #[must_use]
     pub fn after(mut self, version: Version) -> Self {
-        self.after = version;
+        (self.after, self.loaded) = (version, false);
+        self
+    }
+
+    /// Reads only events after `version`, which the caller has read or written as the last version of the stream.
+    ///
+    /// Such a version is the end of an [append](crate::store::Append), so the store does not look for later commits in the
+    /// append that contains it, which may take another request. For other versions, use [`Read::after`].
+    #[must_use]
+    pub fn after_loaded(mut self, version: Version) -> Self {
+        (self.after, self.loaded) = (version, true);
         self
     }
 
     /// Reads only events up to and including `version`, without a snapshot. If it is inside a commit, the whole commit is
-    /// read.
+    /// read, but no later commit of the same append.
     #[must_use]
     pub fn until(mut self, version: Version) -> Self {
         self.until = Some(version);
@@ -81,6 +92,12 @@ impl Read {
     #[must_use]
     pub fn start(&self) -> Version {
         self.after
+    }
+
+    /// Returns whether the version after which to read is the end of an append, see [`Read::after_loaded`].
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.loaded
     }
 
     /// Returns the version up to which to read.

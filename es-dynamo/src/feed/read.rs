@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnConsumedCapacity};
-use es_core::feed::{FeedEntry, FeedError, FeedPage, FeedRead, MissingCommit, Position};
+use es_core::feed::{FeedAnchor, FeedEntry, FeedError, FeedPage, FeedRead, MissingCommit, Position};
 use es_core::store::{Commit, Read};
 use es_core::{Cost, StoreError};
 use futures_util::TryStreamExt;
@@ -62,42 +62,45 @@ impl TableFeed {
                 (through, anchor) = (last, Some(page.anchor()));
             }
         }
-        let (mut entries, mut bytes, mut rest) =
-            (Vec::<FeedEntry>::with_capacity(taken.len()), 0, &taken[..]);
+        let (mut entries, mut bytes, mut rest) = (Vec::with_capacity(taken.len()), 0, &taken[..]);
+        let mut resolved_through = None;
         while let Some((position, at, reference)) = rest.first() {
             if bytes >= read.max_bytes {
                 break;
             }
             let (some, others) = rest.split_at(slice.commits_for(read.max_bytes - bytes).min(rest.len()));
             let resolved = self.resolve(some.iter().map(|(.., reference)| *reference)).await?;
-            let Resolved { commits, missing, cost: read_cost } = resolved;
+            let Resolved { found, missing, cost: read_cost } = resolved;
             cost += read_cost;
-            if !commits.is_empty() {
-                let size = commits.iter().map(Commit::bytes).sum();
-                slice.note_commits(commits.len(), size);
+            if !found.is_empty() {
+                let size = found.iter().flatten().map(Commit::bytes).sum();
+                slice.note_commits(found.len(), size);
                 bytes += size;
             }
-            let found = some.iter().zip(commits).map(|((position, anchor, reference), commit)| {
-                FeedEntry::new(*position, reference.stream.clone(), commit).within(*anchor)
-            });
-            entries.extend(found);
+            for ((position, at, reference), commits) in some.iter().zip(found) {
+                for commit in commits {
+                    let position = position.plus(commit.first.since(reference.first));
+                    let entry = FeedEntry::new(position, reference.stream.clone(), commit).within(*at);
+                    // An item may have commits before the position, and commits without a matching event.
+                    if entry.last() > read.after && read.filter.takes_any(&entry.stream, &entry.commit) {
+                        entries.push(entry);
+                    }
+                }
+                resolved_through = Some((position.plus(reference.events()).previous(), *at));
+            }
             match missing {
                 None => rest = others,
-                Some(reason) if entries.is_empty() => {
-                    let Reference { stream, first, last, .. } = reference;
-                    let place = (*position, *at);
-                    let missing =
-                        MissingCommit::new(read.slice, place, stream.clone(), (*first, *last), reason);
-                    return Err(FeedError::from(missing).into());
+                Some(reason) if resolved_through.is_none() => {
+                    return Err(FeedError::from(missing_item(read, *position, *at, reference, reason)).into());
                 }
                 // The next read starts with the missing commit, and returns the error.
                 Some(_) => break,
             }
         }
         if !rest.is_empty()
-            && let Some(last) = entries.last()
+            && let Some((last, at)) = resolved_through
         {
-            (through, anchor, left_out) = (last.last(), Some(last.anchor), true);
+            (through, anchor, left_out) = (last, Some(at), true);
         }
         Ok(FeedPage::new(entries, through, anchor, !more && !left_out, cost))
     }
@@ -186,10 +189,25 @@ const MAX_KEYS: usize = 100;
 /// How often unprocessed keys are requested again, if none of the responses contains any of them.
 const MAX_RETRIES: u32 = 8;
 
+/// Returns the error for a reference whose item cannot be read.
+fn missing_item(
+    read: &FeedRead,
+    position: Position,
+    anchor: FeedAnchor,
+    reference: &Reference,
+    reason: String,
+) -> MissingCommit {
+    // The first commits of the item may have been delivered.
+    let delivered = read.after.next().get().saturating_sub(position.get());
+    let (position, first) = (position.plus(delivered), reference.first.plus(delivered));
+    let (stream, range) = (reference.stream.clone(), (first, reference.last));
+    MissingCommit::new(read.slice, (position, anchor), stream, range, reason)
+}
+
 /// The commits of references.
 pub(crate) struct Resolved {
-    /// The commits, up to the first missing one.
-    pub(crate) commits: Vec<Commit>,
+    /// The commits of each reference, up to the first missing one.
+    pub(crate) found: Vec<Vec<Commit>>,
     /// Why a commit is missing, if one is.
     pub(crate) missing: Option<String>,
     pub(crate) cost: Cost,
@@ -206,17 +224,17 @@ impl TableFeed {
     ) -> Result<Resolved, StoreError> {
         let references: Vec<&Reference> = references.collect();
         let (mut found, mut cost) = self.find(references.iter().copied()).await?;
-        let mut commits = Vec::with_capacity(references.len());
+        let mut resolved = Vec::with_capacity(references.len());
         for reference in references {
             match self.whole(reference, found.remove(&place(reference))).await? {
-                Ok((commit, read)) => {
+                Ok((commits, read)) => {
                     cost += read;
-                    commits.push(commit);
+                    resolved.push(commits);
                 }
-                Err(reason) => return Ok(Resolved { commits, missing: Some(reason), cost }),
+                Err(reason) => return Ok(Resolved { found: resolved, missing: Some(reason), cost }),
             }
         }
-        Ok(Resolved { commits, missing: None, cost })
+        Ok(Resolved { found: resolved, missing: None, cost })
     }
 
     /// Replaces each hint at a commit by one from the table's item with its key, so that the content of hints is not trusted.
@@ -295,12 +313,12 @@ impl TableFeed {
         Ok(cost)
     }
 
-    /// Returns the whole commit whose first part, and usually its only part, is `item`, or the reason why it is missing.
+    /// Returns the commits of `item`, or the whole commit whose first part it is, or the reason why these are missing.
     async fn whole(
         &self,
         reference: &Reference,
         item: Option<Item>,
-    ) -> Result<Result<(Commit, Cost), String>, StoreError> {
+    ) -> Result<Result<(Vec<Commit>, Cost), String>, StoreError> {
         let stream = &reference.stream;
         let Some(item) = item else { return Ok(Err("it is not in the table".to_owned())) };
         let part = match Attributes::of(stream, item).and_then(Attributes::part) {
@@ -316,8 +334,8 @@ impl TableFeed {
             );
             return Ok(Err(reason));
         }
-        if part.commit.last() == part.whole.last {
-            return Ok(Ok((part.commit, Cost::ZERO)));
+        if part.is_whole() {
+            return Ok(Ok((part.into_commits().collect(), Cost::ZERO)));
         }
         let read = Read::all(stream.clone()).after(reference.first.previous()).until(reference.last);
         let (mut pages, mut cost) = (self.table.read(read), Cost::ZERO);
@@ -329,7 +347,7 @@ impl TableFeed {
             let Some(page) = page else { return Ok(Err("it is not in the table".to_owned())) };
             cost += page.cost;
             if let Some(commit) = page.commits.into_iter().next() {
-                return Ok(Ok((commit, cost)));
+                return Ok(Ok((vec![commit], cost)));
             }
         }
     }

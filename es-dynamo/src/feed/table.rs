@@ -16,7 +16,7 @@ use super::log::reference::{CommitTag, Reference};
 use super::log::settings::Settings;
 use super::log::storage::{PageQuery, Pages, PutPage, Storage};
 use super::log::summary::Manifest;
-use crate::table::{ConditionFailed, Item, ItemPage, Written, key, names};
+use crate::table::{ConditionFailed, Item, ItemPage, Written, check_format, key, names};
 
 /// The number of slices that are verified concurrently.
 const SLICES_AT_ONCE: usize = 16;
@@ -72,10 +72,17 @@ impl Storage for TableFeed {
         until: Version,
         limit: usize,
     ) -> Result<Vec<Reference>, StoreError> {
-        let mut pages = self.table.read(Read::all(stream.clone()).after(after).until(until));
+        let mut pages = self.table.read_items(Read::all(stream.clone()).after(after).until(until));
         let mut commits = Vec::new();
-        while let Some(page) = pages.try_next().await? {
-            commits.extend(page.commits.iter().map(|commit| Reference::to(stream, commit)));
+        while let Some((page, groups)) = pages.try_next().await? {
+            let mut groups = groups.into_iter().peekable();
+            let mut rest = 0..page.commits.len();
+            while let Some(first) = rest.next() {
+                let group = groups.next_if(|group| group.start == first);
+                rest.start = group.map_or(rest.start, |group| group.end);
+                let following = &page.commits[first + 1..rest.start];
+                commits.push(Reference::to(stream, &page.commits[first], following));
+            }
             if commits.len() >= limit {
                 break;
             }
@@ -90,7 +97,7 @@ impl Storage for TableFeed {
 
     async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError> {
         let (item, _) = self.table.get(key(names::feed_partition(slice), names::SUMMARY_KEY)).await?;
-        Ok(item.and_then(|item| {
+        Ok(item.filter(|item| has_known_format(slice, item)).and_then(|item| {
             let number = |name| item.get(name).and_then(|value| value.as_n().ok());
             let through = Position::new(number(names::SUMMARY_THROUGH)?.parse().ok()?);
             let chunks = number(names::COUNT)?.parse().ok()?;
@@ -109,9 +116,11 @@ impl Storage for TableFeed {
     ) -> Result<Option<Vec<u8>>, StoreError> {
         let key = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
         let (item, _) = self.table.get(key).await?;
-        Ok(item.and_then(|mut item| match item.remove(names::CHUNK_CONTENT) {
-            Some(AttributeValue::B(bytes)) => Some(bytes.into_inner()),
-            _ => None,
+        Ok(item.filter(|item| has_known_format(slice, item)).and_then(|mut item| {
+            match item.remove(names::CHUNK_CONTENT) {
+                Some(AttributeValue::B(bytes)) => Some(bytes.into_inner()),
+                _ => None,
+            }
         }))
     }
 
@@ -146,6 +155,15 @@ impl Storage for TableFeed {
             Written::Refused(_) => Ok(()),
         }
     }
+}
+
+/// Returns whether the format of a summary's item is known. A summary is a cache, so others are not used.
+fn has_known_format(slice: Slice, item: &Item) -> bool {
+    let checked = check_format(item);
+    if let Err(reason) = &checked {
+        tracing::warn!(%slice, reason, "the summary of the feed is not used, so the whole log is read");
+    }
+    checked.is_ok()
 }
 
 impl TableFeed {

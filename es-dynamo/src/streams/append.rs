@@ -1,11 +1,12 @@
-//! Appending a commit: one conditional `PutItem`, or one transaction if the commit does not fit into an item.
+//! Appending commits: one conditional `PutItem`, or one transaction if a commit does not fit into an item.
 
 use std::time::Duration;
 
+use es_core::event::CommitId;
 use es_core::store::{Append, AppendError, Appended, Commit, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
-use super::item::{Attributes, CommitHead, commit_items};
+use super::item::{Attributes, CommitHead, Part, append_items};
 use crate::table::{
     Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, cancelled,
     item_size, key, names, qualified, responses,
@@ -17,12 +18,6 @@ const MOST_PLACES: u32 = 100;
 impl Table {
     pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         append.last_version_after(Version::NONE)?;
-        if append.commits().len() > 1 {
-            return Err(StoreError::invalid(
-                "several commits cannot be appended as one yet: append them one by one",
-            )
-            .into());
-        }
         // Rare cases are boxed, here and below, which keeps the future of an append by a repository small.
         match append.expected() {
             ExpectedVersion::NoStream => self.append_at(append, Version::NONE, Cost::ZERO).await,
@@ -36,7 +31,7 @@ impl Table {
         }
     }
 
-    /// Appends after `version`, which has to be the end of a commit, with a single conditional write.
+    /// Appends after `version`, which has to be the end of an item, with a single conditional write.
     ///
     /// The sort key is the version of the first event, so that two writers that start from the same version write the same
     /// key, however many events they have.
@@ -48,7 +43,7 @@ impl Table {
     ) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let (first, last) = (version.next(), append.last_version_after(version)?);
-        let mut items = commit_items(stream, first, &append.commits()[0])?;
+        let mut items = append_items(append, first)?;
         let outcome = match items.len() {
             1 => self.put_if_absent(items.remove(0)).await?,
             _ => Box::pin(self.put_all(items)).await?,
@@ -59,7 +54,7 @@ impl Table {
         };
 
         // The version is taken: by another writer, or by an earlier attempt whose response was lost.
-        let wanted = commit_items(stream, first, &append.commits()[0])?;
+        let wanted = append_items(append, first)?;
         // A transaction is billed twice.
         let times = if wanted.len() > 1 { 2 } else { 1 };
         let bytes = wanted.iter().map(item_size).sum();
@@ -69,14 +64,12 @@ impl Table {
         let (old, read) = old.map_err(|error| qualified(error, is_outcome_unknown))?;
         cost += read;
         match old {
-            Some(old) if old.head.id == append.id() => {
-                Ok(append.repeated(first, [(old.head.id, old.head.last)], cost)?)
-            }
+            Some(old) if old.head.id == append.id() => Ok(old.repeated(append, cost)?),
             // Commits are never moved, so no late attempt of this append can succeed any more.
             old => {
-                let (actual, winner) = old.map(|old| (old.head.last, old.commit)).unzip();
+                let (actual, winner) = old.map(|old| (old.head.last, old.commits)).unzip();
                 let conflict = Conflict::new(stream.clone(), append.expected(), actual, cost);
-                Err(conflict.with_commits(winner.flatten().into_iter().collect()).into())
+                Err(conflict.with_commits(winner.unwrap_or_default()).into())
             }
         }
     }
@@ -98,7 +91,7 @@ impl Table {
         }
     }
 
-    /// Appends after a version that was not loaded. It may be beyond the end of the stream or inside a commit, which the
+    /// Appends after a version that was not loaded. It may be beyond the end of the stream or inside an item, which the
     /// conditional write alone would accept.
     async fn append_checked(&self, append: &Append, version: Version) -> Result<Appended, AppendError> {
         let stream = append.stream();
@@ -106,24 +99,20 @@ impl Table {
         if head.version == version {
             return self.append_at(append, version, head.cost).await;
         }
-        let (mut cost, mut winner) = (head.cost, None);
+        let (mut cost, mut winner) = (head.cost, Vec::new());
         if head.version > version {
             // An earlier attempt of this append may have succeeded.
             let (found, read) = self.commit_at(stream, version.next()).await?;
             cost += read;
             if let Some(found) = found {
                 if found.head.id == append.id() {
-                    return Ok(append.repeated(
-                        found.head.first,
-                        [(found.head.id, found.head.last)],
-                        cost,
-                    )?);
+                    return Ok(found.repeated(append, cost)?);
                 }
-                winner = found.commit;
+                winner = found.commits;
             }
         }
         let conflict = Conflict::new(stream.clone(), append.expected(), Some(head.version), cost);
-        Err(conflict.with_commits(winner.into_iter().collect()).into())
+        Err(conflict.with_commits(winner).into())
     }
 
     /// Appends at the end of the stream.
@@ -188,21 +177,27 @@ impl Table {
     }
 }
 
-/// The commit that has the version at which another one was to be stored.
+/// The commit, or the several commits, at the version at which others were to be stored.
 pub(crate) struct OldCommit {
     pub(crate) head: CommitHead,
-    /// The commit with its events, if the item has all of them and they can be decoded. Otherwise, the load after the
-    /// conflict reads the commit, and reports the problem.
-    pub(crate) commit: Option<Commit>,
+    /// The commits with their events, if the item has all of them and they can be decoded. Otherwise, the load after the
+    /// conflict reads them, and reports the problem.
+    pub(crate) commits: Vec<Commit>,
+    /// The id and the last version of each commit.
+    stored: Vec<(CommitId, Version)>,
 }
 
 impl OldCommit {
-    /// Returns the commit that `item` belongs to.
+    /// Returns the commit that `item` belongs to, or its commits.
     pub(crate) fn of(stream: &StreamId, item: Item) -> Result<Self, StoreError> {
-        let head = Attributes::of(stream, item.clone())?.commit_head()?;
-        let part = Attributes::of(stream, item)?.part().ok();
-        let commit = part.map(|part| part.commit);
-        let commit = commit.filter(|commit| (commit.first, commit.last()) == (head.first, head.last));
-        Ok(Self { head, commit })
+        let (head, stored) = Attributes::of(stream, item.clone())?.stored_commits()?;
+        let part = Attributes::of(stream, item)?.part().ok().filter(Part::is_whole);
+        let commits = part.map(|part| part.into_commits().collect()).unwrap_or_default();
+        Ok(Self { head, commits, stored })
+    }
+
+    /// Returns the response to `append`, which an earlier attempt stored here.
+    pub(crate) fn repeated(self, append: &Append, cost: Cost) -> Result<Appended, StoreError> {
+        append.repeated(self.head.first, self.stored, cost)
     }
 }

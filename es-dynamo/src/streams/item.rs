@@ -8,13 +8,26 @@ use std::sync::{Arc, LazyLock};
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
 use es_core::event::{CommitId, EventData};
-use es_core::store::{Commit, NewCommit};
+use es_core::store::{Append, Commit, NewCommit};
 use es_core::{Metadata, StoreError, StreamId, Version};
 
+use super::group::{self, MemberFields, SEVERAL_COMMITS, group_item};
 use crate::table::{
-    Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, check_format, item_size, names, unknown_format,
-    value_size,
+    Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, unknown_format, value_size,
 };
+
+/// Returns the items of an append whose first event has the version `first`: one for several commits, and one or more for
+/// a single commit.
+///
+/// # Errors
+///
+/// Those of [`commit_items`].
+pub(crate) fn append_items(append: &Append, first: Version) -> Result<Vec<Item>, StoreError> {
+    match append.commits() {
+        [commit] => commit_items(append.stream(), first, commit),
+        commits => Ok(vec![group_item(append.stream(), first, commits)?]),
+    }
+}
 
 /// The items of `commit`, with its events at the versions from `first` on: one, or as many as it takes.
 ///
@@ -85,15 +98,25 @@ fn item(
         item.insert(names::COMMIT_FIRST.to_owned(), AttributeValue::N(whole.first.to_string()));
         item.insert(names::COMMIT_LAST.to_owned(), AttributeValue::N(whole.last.to_string()));
     }
-    if !commit.metadata.is_empty() && first == whole.first {
-        let metadata = serde_json::to_string(&commit.metadata)
-            .map_err(|_| StoreError::invalid("the metadata of the commit has no JSON form"))?;
-        item.insert(names::METADATA.to_owned(), AttributeValue::S(metadata));
+    if first == whole.first
+        && let Some(metadata) = metadata_value(commit)?
+    {
+        item.insert(names::METADATA.to_owned(), metadata);
     }
     Ok(item)
 }
 
-fn event_value(event: &EventData) -> AttributeValue {
+/// Returns the metadata as JSON, or `None` if the commit has none.
+pub(crate) fn metadata_value(commit: &NewCommit) -> Result<Option<AttributeValue>, StoreError> {
+    if commit.metadata.is_empty() {
+        return Ok(None);
+    }
+    let metadata = serde_json::to_string(&commit.metadata)
+        .map_err(|_| StoreError::invalid("the metadata of the commit has no JSON form"))?;
+    Ok(Some(AttributeValue::S(metadata)))
+}
+
+pub(crate) fn event_value(event: &EventData) -> AttributeValue {
     let mut map = Item::from([
         (names::EVENT_NAME.to_owned(), AttributeValue::S(event.name().to_owned())),
         (names::EVENT_PAYLOAD.to_owned(), AttributeValue::S(event.payload().to_owned())),
@@ -110,17 +133,62 @@ static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
 /// More events than fit into one transaction: each takes 8 bytes at least, a map with two names.
 const MOST_EVENTS: u64 = TRANSACTION_LIMIT / 8;
 
-/// What one item holds of a commit.
+/// The content of one item: a commit, a part of one, or several commits.
 #[derive(Debug)]
 #[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Part {
-    /// The events of the item, as if they were a commit.
+    /// The events of the item, as if they were a commit. If it has several commits, the first one.
     pub(crate) commit: Commit,
-    /// The commit that they are of.
+    /// The other commits, if the item has several.
+    pub(crate) following: Vec<Commit>,
+    /// The append that the item belongs to.
     pub(crate) whole: CommitHead,
 }
 
-/// A commit without its events.
+impl Part {
+    /// Returns the version of the item's last event.
+    pub(crate) fn last(&self) -> Version {
+        self.following.last().unwrap_or(&self.commit).last()
+    }
+
+    /// Returns whether the item has all events of its append.
+    pub(crate) fn is_whole(&self) -> bool {
+        (self.commit.first, self.last()) == (self.whole.first, self.whole.last)
+    }
+
+    /// Returns the commits of the item.
+    pub(crate) fn commits(&self) -> impl Iterator<Item = &Commit> {
+        std::iter::once(&self.commit).chain(&self.following)
+    }
+
+    /// Returns the commits of the item, which must be [whole](Self::is_whole).
+    pub(crate) fn into_commits(self) -> impl Iterator<Item = Commit> {
+        std::iter::once(self.commit).chain(self.following)
+    }
+
+    /// Returns whether a commit with this time ends at `version`.
+    pub(crate) fn ends_at(&self, version: Version, time: DateTime<Utc>) -> bool {
+        match self.following.is_empty() {
+            // All parts of a commit have its time.
+            true => self.whole.last == version && self.commit.time == time,
+            false => self.commits().any(|commit| commit.last() == version && commit.time == time),
+        }
+    }
+
+    /// Drops the first ones of several commits: those that end at `version` or before it.
+    pub(crate) fn drop_until(&mut self, version: Version) {
+        let dropped = self.commits().take_while(|commit| commit.last() <= version).count();
+        if let Some(last) = dropped.checked_sub(1)
+            && dropped <= self.following.len()
+        {
+            let next = self.following.drain(..=last).next_back();
+            self.commit = next.expect("is not empty");
+            (self.whole.first, self.whole.id) = (self.commit.first, self.commit.id);
+        }
+    }
+}
+
+/// A commit, or several in one item, without events: the first version, the last version, and the first id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CommitHead {
     pub(crate) id: CommitId,
@@ -145,6 +213,8 @@ pub(crate) struct PartFields<'a> {
     pub(crate) time: i64,
     pub(crate) metadata: Option<Cow<'a, str>>,
     pub(crate) events: Vec<EventData>,
+    /// The commits, if the item has several.
+    pub(crate) members: Option<Vec<MemberFields<'a>>>,
 }
 
 impl HeadFields<'_> {
@@ -171,13 +241,26 @@ impl PartFields<'_> {
         if events.is_empty() || first.plus(events.len() as u64) != last.next() {
             return Err("it does not have as many events as versions");
         }
-        let metadata = match self.metadata {
-            None => Arc::clone(&NO_METADATA),
-            Some(text) => Arc::new(serde_json::from_str(&text).map_err(|_| "its metadata is damaged")?),
-        };
+        if let Some(members) = self.members {
+            if (whole.first, whole.last) != (first, last) {
+                return Err("it has several commits, and is a part of one");
+            }
+            let mut commits = group::commits(first, group::members(&whole, self.time, members)?, events)?;
+            let commit = commits.remove(0);
+            return Ok(Part { commit, following: commits, whole });
+        }
+        let metadata = metadata_from(self.metadata)?;
         let time = DateTime::from_timestamp_millis(self.time).ok_or("the attribute `at` is out of range")?;
         let commit = Commit::new(whole.id, first, time, events).with_metadata(metadata);
-        Ok(Part { commit, whole })
+        Ok(Part { commit, following: Vec::new(), whole })
+    }
+}
+
+/// Returns the metadata of a commit, or the problem with it.
+pub(crate) fn metadata_from(text: Option<Cow<'_, str>>) -> Result<Arc<Metadata>, &'static str> {
+    match text {
+        None => Ok(Arc::clone(&NO_METADATA)),
+        Some(text) => Ok(Arc::new(serde_json::from_str(&text).map_err(|_| "its metadata is damaged")?)),
     }
 }
 
@@ -187,6 +270,7 @@ impl Attributes<'_> {
         let first = self.first_version()?;
         let (mut last, mut whole_first, mut whole_last) = (None, None, None);
         let (mut id, mut time, mut metadata, mut events) = (None, None, None, None);
+        let (mut members, mut has_several) = (None, false);
         for (attribute, value) in self.take_all() {
             match (attribute.as_str(), value) {
                 (names::EVENTS, AttributeValue::L(list)) => {
@@ -206,7 +290,10 @@ impl Attributes<'_> {
                 (names::COMMIT_LAST, AttributeValue::N(number)) => {
                     whole_last = Some(self.parse_version(names::COMMIT_LAST, &number)?);
                 }
+                // In format 1, it is an unknown attribute.
+                (names::MEMBERS, value) => members = Some(value),
                 (names::FORMAT, AttributeValue::N(number)) if number == "1" => {}
+                (names::FORMAT, AttributeValue::N(number)) if number == SEVERAL_COMMITS => has_several = true,
                 (names::FORMAT, AttributeValue::N(number)) => {
                     return Err(self.corrupt(unknown_format(&number)));
                 }
@@ -227,8 +314,14 @@ impl Attributes<'_> {
         let (Some(last), Some(id), Some(time), Some(events)) = (last, id, time, events) else {
             return Err(self.corrupt("one of its attributes is missing"));
         };
+        let members = match (has_several, members) {
+            (false, _) => None,
+            (true, Some(members)) => Some(self.member_fields(members)?),
+            (true, None) => return Err(self.corrupt("one of its attributes is missing")),
+        };
         let head = HeadFields { first, last, whole_first, whole_last, id };
-        PartFields { head, time, metadata, events }.check().map_err(|reason| self.corrupt(reason))
+        let fields = PartFields { head, time, metadata, events, members };
+        fields.check().map_err(|reason| self.corrupt(reason))
     }
 
     /// One event of the list.
@@ -260,9 +353,34 @@ impl Attributes<'_> {
         }
     }
 
-    /// Which commit the item is of.
+    /// Returns what the item belongs to.
     pub(crate) fn commit_head(mut self) -> Result<CommitHead, StoreError> {
-        check_format(&self.rest).map_err(|reason| self.corrupt(reason))?;
+        self.has_several_commits()?;
+        self.head()
+    }
+
+    /// Returns what the item belongs to, and the id and the last version of each commit. If the boundaries of several
+    /// commits are damaged, there are none.
+    pub(crate) fn stored_commits(mut self) -> Result<(CommitHead, Vec<(CommitId, Version)>), StoreError> {
+        let has_several = self.has_several_commits()?;
+        let head = self.head()?;
+        let stored = match has_several {
+            false => vec![(head.id, head.last)],
+            true => self.boundaries(&head).unwrap_or_default(),
+        };
+        Ok((head, stored))
+    }
+
+    /// Checks the format, and returns whether it is that of several commits.
+    fn has_several_commits(&mut self) -> Result<bool, StoreError> {
+        match self.optional_digits(names::FORMAT)?.as_deref() {
+            None | Some("1") => Ok(false),
+            Some(SEVERAL_COMMITS) => Ok(true),
+            Some(format) => Err(self.corrupt(unknown_format(format))),
+        }
+    }
+
+    fn head(&mut self) -> Result<CommitHead, StoreError> {
         let first = self.first_version()?;
         let last = self.version(names::LAST_VERSION)?;
         let whole_first = self.optional_version(names::COMMIT_FIRST)?;
@@ -270,6 +388,14 @@ impl Attributes<'_> {
         let id = self.text(names::COMMIT_ID)?.into();
         let head = HeadFields { first, last, whole_first, whole_last, id };
         head.check().map_err(|reason| self.corrupt(reason))
+    }
+
+    fn boundaries(mut self, whole: &CommitHead) -> Result<Vec<(CommitId, Version)>, StoreError> {
+        let time = self.number(names::TIME)?;
+        let members = self.rest.remove(names::MEMBERS).unwrap_or(AttributeValue::L(Vec::new()));
+        let members = group::members(whole, time, self.member_fields(members)?);
+        let members = members.map_err(|reason| self.corrupt(reason))?;
+        Ok(members.into_iter().map(|member| (member.id, member.last)).collect())
     }
 }
 

@@ -3,6 +3,7 @@
 mod append;
 mod claims;
 pub(crate) mod decode;
+pub(crate) mod group;
 pub(crate) mod item;
 mod read;
 mod snapshot;

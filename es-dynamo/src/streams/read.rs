@@ -1,6 +1,7 @@
 //! Reading a stream with as few pages as possible, and at most two of them in memory.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
@@ -21,9 +22,15 @@ const MOST_WAITS: u32 = 10;
 /// The progress of a read.
 struct Progress {
     stream: StreamId,
+    /// The version up to which commits are returned.
+    until: Version,
     contiguity: Contiguity,
     /// The parts of a commit that is not complete yet.
     assembly: Assembly,
+    /// Whether the read may start between two commits of one item.
+    may_be_inside: bool,
+    /// Which commits of the page share an item.
+    groups: Vec<Range<usize>>,
     /// Whether the next request is eventually consistent. Only the first one may be: the responses of two replicas may not
     /// fit together.
     eventual: bool,
@@ -55,21 +62,49 @@ struct End {
     cost: Cost,
 }
 
-impl Table {
-    pub(crate) fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+impl Progress {
+    fn of(read: Read) -> Self {
+        let (stream, start) = (read.stream().clone(), read.start());
+        let until = read.end().unwrap_or(Version::MAX);
         let step = match read.snapshot() {
             Some(request) => Step::FromSnapshot(request),
-            None => {
-                Step::Upwards { until: read.end().unwrap_or(Version::MAX), then: Vec::new(), first: true }
-            }
+            None => Step::Upwards { until, then: Vec::new(), first: true },
         };
-        let stream = read.stream().clone();
-        let contiguity = Contiguity::after(stream.clone(), read.start());
-        let assembly = Assembly::after(stream.clone(), read.start());
-        let eventual = read.is_eventual();
-        let progress = Box::new(Progress { stream, contiguity, assembly, eventual, step });
+        Self {
+            until,
+            contiguity: Contiguity::after(stream.clone(), start),
+            assembly: Assembly::after(stream.clone(), start),
+            may_be_inside: !start.is_none() && !read.is_loaded(),
+            groups: Vec::new(),
+            eventual: read.is_eventual(),
+            stream,
+            step,
+        }
+    }
+}
+
+impl Table {
+    pub(crate) fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        stream::try_unfold(Box::new(Progress::of(read)), async |mut progress| {
+            let Some(mut page) = self.next_page(&mut progress).await? else { return Ok(None) };
+            // The last item may have more commits than were asked for.
+            let wanted = page.commits.partition_point(|commit| commit.first <= progress.until);
+            page.commits.truncate(wanted);
+            Ok(Some((page, progress)))
+        })
+        .boxed()
+    }
+
+    /// Reads whole items, of which the last one may end after the version until which to read. Returns the pages with the
+    /// indexes of those commits that share an item. The read must start after an item.
+    pub(crate) fn read_items(
+        &self,
+        read: Read,
+    ) -> BoxStream<'_, Result<(Page, Vec<Range<usize>>), StoreError>> {
+        let progress = Box::new(Progress { may_be_inside: false, ..Progress::of(read) });
         stream::try_unfold(progress, async |mut progress| {
-            Ok(self.next_page(&mut progress).await?.map(|page| (page, progress)))
+            let page = self.next_page(&mut progress).await?;
+            Ok(page.map(|page| ((page, std::mem::take(&mut progress.groups)), progress)))
         })
         .boxed()
     }
@@ -110,8 +145,10 @@ impl Table {
         }
 
         let start = page.snapshot.as_ref().map_or(Version::NONE, Snapshot::version);
+        progress.may_be_inside = !start.is_none();
         // Commits that the snapshot includes are not needed, and a commit whose first part is missing is read upwards.
         parts.retain(|part| part.whole.last > start);
+        parts.iter_mut().for_each(|part| part.drop_until(start));
         while more && parts.front().is_some_and(|part| part.commit.first > part.whole.first) {
             parts.pop_front();
         }
@@ -163,7 +200,7 @@ impl Table {
         }
     }
 
-    /// Returns the next page upwards. A page that ends inside a commit returns the commits before it.
+    /// Returns the next page upwards, of whole items. A page that ends inside a commit returns the commits before it.
     async fn upwards(
         &self,
         progress: &mut Progress,
@@ -172,13 +209,13 @@ impl Table {
         first: bool,
     ) -> Result<Option<Page>, StoreError> {
         let mut page = Page::default();
-        let assembly = &mut progress.assembly;
+        progress.groups.clear();
         let mut from = None;
         let mut backoff = Backoff::new(Duration::from_millis(10), Duration::from_millis(100));
         loop {
             // Every request starts after the last event that was read, so that no event between two requests is missed.
-            let start = assembly.next();
-            let until = assembly.awaited().map_or(until, |last| last.max(until));
+            let start = progress.assembly.next();
+            let until = progress.assembly.awaited().map_or(until, |last| last.max(until));
             if start > until {
                 page.commits.extend(then);
                 return Ok((first || !page.commits.is_empty()).then_some(page));
@@ -191,6 +228,15 @@ impl Table {
             let Answer { found, last_key, cost } = Answer::of(&progress.stream, output)?;
             page.cost += cost;
             let (empty, more) = (found.is_empty(), last_key.is_some());
+            if progress.may_be_inside && (!empty || !more) {
+                progress.may_be_inside = false;
+                let is_at_start =
+                    matches!(found.first(), Some(Found::Part(part)) if part.commit.first == start);
+                if !is_at_start {
+                    page.cost += Box::pin(self.rest_of_item(progress, &mut page.commits)).await?;
+                }
+            }
+            let assembly = &mut progress.assembly;
             let mut missing = None;
             let mut most_waits = MOST_WAITS;
             for found in found {
@@ -201,9 +247,12 @@ impl Table {
                     ));
                 };
                 let is_split = part.commit.first > part.whole.first || assembly.awaited().is_some();
-                match assembly.take(part)? {
-                    Taken::Whole(commit) => page.commits.push(commit),
-                    Taken::Started => {}
+                let before = page.commits.len();
+                match assembly.take(part, &mut page.commits)? {
+                    Taken::Whole if page.commits.len() > before + 1 => {
+                        progress.groups.push(before..page.commits.len());
+                    }
+                    Taken::Whole | Taken::Started => {}
                     Taken::Ahead(error) => {
                         // Everything before a complete commit is visible now, or does not exist.
                         most_waits = if is_split { MOST_WAITS } else { 1 };
@@ -234,6 +283,41 @@ impl Table {
                 }
                 // Rare, so it is boxed, which keeps the future of a page small.
                 Box::pin(tokio::time::sleep(backoff.next())).await;
+            }
+        }
+    }
+
+    /// Adds the remaining commits of the item that contains the last version that was read, if it is inside one.
+    async fn rest_of_item(
+        &self,
+        progress: &mut Progress,
+        commits: &mut Vec<Commit>,
+    ) -> Result<Cost, StoreError> {
+        let start = progress.assembly.next();
+        let (mut cost, mut from) = (Cost::ZERO, None);
+        loop {
+            let request = self
+                .stream_query(&progress.stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(start))
+                .scan_index_forward(false)
+                .limit(1)
+                .set_exclusive_start_key(from.take());
+            let output = self.send_query(request).await?;
+            let mut answer = Answer::of(&progress.stream, output)?;
+            cost += answer.cost;
+            if let Some(Found::Part(mut part)) = answer.found.pop() {
+                if part.last() >= start {
+                    part.drop_until(start.previous());
+                    if part.commit.first < start {
+                        let reason = format!("version {} is inside a commit", start.previous());
+                        return Err(StoreError::corrupt(&progress.stream, reason));
+                    }
+                    progress.assembly.take(part, commits)?;
+                }
+                return Ok(cost);
+            }
+            from = answer.last_key;
+            if from.is_none() {
+                return Ok(cost);
             }
         }
     }
@@ -295,10 +379,10 @@ impl Table {
 /// It may be another commit if the stream was truncated, for example by a restore, and has grown again.
 fn belongs(snapshot: &Snapshot, parts: &VecDeque<Part>) -> bool {
     let version = snapshot.version();
-    let head = parts.back().map_or(Version::NONE, |part| part.commit.last());
+    let head = parts.back().map_or(Version::NONE, Part::last);
     let contradicts = |part: &Part| {
-        let inside = part.whole.first <= version && version < part.whole.last;
-        inside || (part.whole.last == version && part.commit.time != snapshot.time())
+        let includes = part.whole.first <= version && version <= part.whole.last;
+        includes && !part.ends_at(version, snapshot.time())
     };
     version <= head && !parts.iter().any(contradicts)
 }
@@ -312,10 +396,8 @@ fn assembled(
     let mut commits = Vec::with_capacity(parts.len());
     let mut assembly = Assembly::after(stream.clone(), start);
     for part in parts {
-        match assembly.take(part)? {
-            Taken::Whole(commit) => commits.push(commit),
-            Taken::Started => {}
-            Taken::Ahead(_) => return Ok(None),
+        if let Taken::Ahead(_) = assembly.take(part, &mut commits)? {
+            return Ok(None);
         }
     }
     Ok(assembly.awaited().is_none().then_some(commits))
@@ -341,8 +423,8 @@ struct Started {
 
 /// The result of taking a part.
 pub(crate) enum Taken {
-    /// It completes a commit.
-    Whole(Commit),
+    /// It completes a commit, or has several.
+    Whole,
     /// Its commit is not complete yet.
     Started,
     /// A part before it is missing. The error applies if that part does not become visible.
@@ -355,9 +437,9 @@ impl Assembly {
         Self { stream, last: version, started: None }
     }
 
-    /// Takes the next part.
-    pub(crate) fn take(&mut self, part: Part) -> Result<Taken, StoreError> {
-        let Part { commit, whole } = part;
+    /// Takes the next part, and adds the commits that it completes to `commits`.
+    pub(crate) fn take(&mut self, part: Part, commits: &mut Vec<Commit>) -> Result<Taken, StoreError> {
+        let Part { commit, following, whole } = part;
         if commit.first < self.next() {
             return Err(self.corrupt(format!("the version {} is stored twice", commit.first)));
         }
@@ -365,6 +447,12 @@ impl Assembly {
             return Ok(Taken::Ahead(error));
         }
         let started = match self.started.take() {
+            None if !following.is_empty() => {
+                self.last = whole.last;
+                commits.push(commit);
+                commits.extend(following);
+                return Ok(Taken::Whole);
+            }
             None => Started { commit, whole, parts: 1 },
             Some(mut started) if started.whole == whole => {
                 started.commit.events.extend(commit.events);
@@ -385,7 +473,8 @@ impl Assembly {
             return Ok(Taken::Started);
         }
         self.last = started.commit.last();
-        Ok(Taken::Whole(started.commit))
+        commits.push(started.commit);
+        Ok(Taken::Whole)
     }
 
     fn corrupt(&self, reason: String) -> StoreError {

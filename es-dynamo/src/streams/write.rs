@@ -11,7 +11,7 @@ use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
 use super::append::OldCommit;
 use super::claims::{claim_item, claim_key, holder_of, record_from, record_item, record_key};
-use super::item::commit_items;
+use super::item::append_items;
 use crate::table::responses::write_units;
 use crate::table::{
     Cancelled, MOST_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table, Transacted,
@@ -110,7 +110,7 @@ impl Table {
     pub(crate) fn transaction<'a>(&self, set: &'a WriteSet) -> Result<Transaction<'a>, WriteError> {
         let mut transaction = Transaction::default();
         for (index, append) in set.appends().iter().enumerate() {
-            for item in commit_items(append.stream(), append.start()?.next(), &append.commits()[0])? {
+            for item in append_items(append, append.start()?.next())? {
                 let bytes = item_size(&item);
                 let put = self.put_if(item, PLACE_IS_FREE).build()?;
                 transaction.add(put, Purpose::Commit(index, append), bytes);
@@ -202,12 +202,13 @@ impl Table {
                     let first = written.appended[*index].first;
                     let (old, read) = self.old_commit(append.stream(), first, item.clone()).await?;
                     cost += read;
-                    if let Some(old) = &old
-                        && old.head.id == append.id()
-                    {
-                        append.repeated(first, [(old.head.id, old.head.last)], cost)?;
-                        return Ok(written.at_cost(cost).repeated());
-                    }
+                    let old = match old {
+                        Some(old) if old.head.id == append.id() => {
+                            old.repeated(append, cost)?;
+                            return Ok(written.at_cost(cost).repeated());
+                        }
+                        old => old,
+                    };
                     conflict.get_or_insert((append.stream(), append.expected(), old));
                 }
                 Purpose::Unchanged(stream, version) => {
@@ -238,9 +239,9 @@ impl Table {
             }
         }
         if let Some((stream, expected, old)) = conflict {
-            let (actual, winner) = old.map(|old| (old.head.last, old.commit)).unzip();
+            let (actual, winner) = old.map(|old| (old.head.last, old.commits)).unzip();
             let conflict = Conflict::new(stream.clone(), expected, actual, cost);
-            return Err(conflict.with_commits(winner.flatten().into_iter().collect()).into());
+            return Err(conflict.with_commits(winner.unwrap_or_default()).into());
         }
         // What still changes is seen again first: the holder of a claim may be giving it back right now.
         if reasons.iter().any(|reason| matches!(reason, Reason::Transient(_) | Reason::Permanent(_))) {

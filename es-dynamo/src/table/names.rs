@@ -69,6 +69,17 @@ pub(crate) const COMMIT_FIRST: &str = "cf";
 /// Part of a commit: the version of the commit's last event.
 pub(crate) const COMMIT_LAST: &str = "cl";
 
+/// Several commits: the boundaries of each.
+pub(crate) const MEMBERS: &str = "gc";
+/// One of several commits: the number of its events.
+pub(crate) const MEMBER_EVENTS: &str = "n";
+/// One of several commits: its id.
+pub(crate) const MEMBER_ID: &str = "i";
+/// One of several commits: the time at which it was decided.
+pub(crate) const MEMBER_TIME: &str = "a";
+/// One of several commits: its metadata.
+pub(crate) const MEMBER_METADATA: &str = "m";
+
 /// Event: its stored name.
 pub(crate) const EVENT_NAME: &str = "t";
 /// Event: the schema version of its payload.

@@ -8,6 +8,7 @@ mod attempts;
 mod documents;
 mod embedded;
 mod errors;
+mod group;
 mod import;
 mod interceptors;
 mod parts;

@@ -33,6 +33,18 @@ macro_rules! conformance {
             exact_refuses_a_stream_that_does_not_exist,
             a_refused_append_leaves_nothing,
         );
+        $crate::conformance!(@rules $store, contract, group:
+            commits_read_back_as_they_were_written,
+            a_read_starts_and_ends_at_every_commit,
+            a_snapshot_is_used_after_every_commit,
+            a_conflict_contains_all_commits,
+            a_version_inside_an_append_is_refused,
+            a_repeated_append_is_stored_once,
+            other_commits_under_one_id_are_an_error,
+            of_many_appends_from_one_version_one_wins,
+            a_stream_over_1_megabyte_is_read_whole,
+            appends_have_limits,
+        );
         $crate::conformance!(@rules $store, contract, large:
             are_read_back_as_one_commit,
             are_atomic_and_repeatable,
@@ -135,6 +147,11 @@ macro_rules! conformance {
             a_malformed_event_stops_the_load_and_is_not_quoted,
             a_winner_that_cannot_be_decoded_stops_the_command,
             a_retired_event_is_skipped,
+        );
+        $crate::conformance!(@rules $store, repository, groups:
+            the_past_is_the_same,
+            snapshots_inside_change_nothing,
+            a_lost_race_follows_all_commits,
         );
         $crate::conformance!(@rules $store, repository, limits:
             an_outage_ends_at_the_deadline,
@@ -280,6 +297,11 @@ macro_rules! feed_conformance {
                 sets_are_told_as_commits,
                 repetitions_and_conflicts_are_not_told,
                 what_was_told_stays,
+            );
+            $crate::feed_conformance!(@rules $store, groups:
+                every_commit_is_an_entry,
+                pages_follow_each_other_from_every_position,
+                commits_of_other_events_are_left_out,
             );
             $crate::feed_conformance!(@rules $store, paging:
                 pages_follow_each_other_from_every_position,

@@ -83,13 +83,15 @@ async fn collect<P: Publisher, E: Envelopes>(
     let decoded = decode(record).ok_or("it is not a record of a table's stream")?;
     let Some(stream) = stream_of(&decoded.keys)? else { return Ok(Vec::new()) };
     let image = decoded.image.ok_or("it has no new image: set the table's stream to NEW_IMAGE")?;
-    let commit = Attributes::of(&stream, image)?.part()?.commit;
+    let part = Attributes::of(&stream, image)?.part()?;
     let (filter, mut ids) = (publishing.filter(), Vec::new());
-    for (index, event) in commit.events.iter().enumerate() {
-        if filter.takes(&stream, event.name()) {
-            let ctx = EventContext::outside_the_feed(&stream, &commit, index);
-            publishing.handle(event, &ctx).await?;
-            ids.push(ctx.event_id());
+    for commit in part.commits() {
+        for (index, event) in commit.events.iter().enumerate() {
+            if filter.takes(&stream, event.name()) {
+                let ctx = EventContext::outside_the_feed(&stream, commit, index);
+                publishing.handle(event, &ctx).await?;
+                ids.push(ctx.event_id());
+            }
         }
     }
     Ok(ids)

@@ -9,7 +9,7 @@ use crate::table::{Item, names};
 /// A hint that there may be commits to index. The table is authoritative.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {
-    /// This commit.
+    /// This commit, or these commits of one item.
     Commit(Reference),
     /// This commit, of which only a part is known, so that not all names of its events are known.
     Part(Reference),
@@ -49,8 +49,8 @@ impl Hint {
     /// Returns the hint of a part of a commit: the whole commit, or the whole stream if the part could not be decoded.
     pub(crate) fn at_part(stream: StreamId, part: Option<Part>) -> Self {
         match part {
-            Some(part) if (part.whole.first, part.whole.last) == (part.commit.first, part.commit.last()) => {
-                Self::Commit(Reference::to(&stream, &part.commit))
+            Some(part) if part.is_whole() => {
+                Self::Commit(Reference::to(&stream, &part.commit, &part.following))
             }
             Some(part) => {
                 let (first, last, tag) = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));

@@ -8,7 +8,7 @@ use es_core::feed::EventFilter;
 use es_core::store::Commit;
 use es_core::{StreamId, Version};
 
-/// The stored names of a commit's events.
+/// The stored names of the events in a reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Names {
     /// The distinct names.
@@ -38,7 +38,7 @@ impl fmt::Display for CommitTag {
     }
 }
 
-/// A reference to a commit.
+/// A reference to a commit, or to several commits in one item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
     pub(crate) stream: StreamId,
@@ -49,10 +49,11 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// Returns the reference to a commit of `stream`.
-    pub(crate) fn to(stream: &StreamId, commit: &Commit) -> Self {
+    /// Returns the reference to the item of `stream` with the commit `first`, and with those that follow it in the item.
+    pub(crate) fn to(stream: &StreamId, first: &Commit, following: &[Commit]) -> Self {
         let mut names: Vec<Arc<str>> = Vec::new();
-        for event in &commit.events {
+        let commits = std::iter::once(first).chain(following);
+        for event in commits.flat_map(|commit| &commit.events) {
             if !names.iter().any(|name| **name == *event.name()) {
                 names.push(event.name().into());
             }
@@ -61,11 +62,11 @@ impl Reference {
             }
         }
         let names = if names.len() > MAX_NAMES { Names::Any } else { Names::These(names) };
-        let (first, last, tag) = (commit.first, commit.last(), CommitTag::of(commit.id));
-        Self { stream: stream.clone(), first, last, tag, names }
+        let (last, tag) = (following.last().unwrap_or(first).last(), CommitTag::of(first.id));
+        Self { stream: stream.clone(), first: first.first, last, tag, names }
     }
 
-    /// Returns the number of events of the commit.
+    /// Returns the number of events.
     pub(crate) fn events(&self) -> u64 {
         self.last.since(self.first) + 1
     }

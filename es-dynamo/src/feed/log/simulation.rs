@@ -15,7 +15,7 @@ use super::page::LogPage;
 use super::reference::{CommitTag, Names, Reference};
 use super::storage::{PageQuery, Pages, PutPage, Storage};
 use super::summary::Manifest;
-use crate::streams::item::commit_items;
+use crate::streams::item::append_items;
 use crate::table::Item;
 
 /// Returns a reference to a commit of `events` events, starting at the version `first`.
@@ -35,20 +35,29 @@ pub(crate) fn reference(
     }
 }
 
-/// Returns the item of a commit.
+/// Returns the item of a reference. If it has an even number of events, it has two commits.
 pub(crate) fn image(commit: &Reference) -> Item {
+    use es_core::ExpectedVersion;
     use es_core::event::EventData;
-    use es_core::store::NewCommit;
+    use es_core::store::{Append, NewCommit};
 
     let Names::These(names) = &commit.names else { panic!("the names are known") };
     let event = |index: u64| {
         let name = names[index as usize % names.len()].to_string();
         EventData::new(name, 1, "{}")
     };
-    let id = es_core::event::CommitId::new(uuid::Uuid::from_u128(commit.tag.0.into()));
-    let events = (0..commit.events()).map(event).collect();
-    let commit_of = NewCommit::new(id, chrono::DateTime::UNIX_EPOCH, events);
-    commit_items(&commit.stream, commit.first, &commit_of).expect("is small").remove(0)
+    let new_commit = |id: u128, events| {
+        let id = es_core::event::CommitId::new(uuid::Uuid::from_u128(id));
+        NewCommit::new(id, chrono::DateTime::UNIX_EPOCH, events)
+    };
+    let mut events: Vec<_> = (0..commit.events()).map(event).collect();
+    let id = commit.tag.0.into();
+    let following = match events.len() % 2 {
+        0 => Some(new_commit(id + (1 << 32), events.split_off(events.len() / 2))),
+        _ => None,
+    };
+    let append = Append::new(commit.stream.clone(), ExpectedVersion::Any, new_commit(id, events));
+    append_items(&append.with_following(following), commit.first).expect("is small").remove(0)
 }
 
 /// A table. Clones share its content, not their faults.

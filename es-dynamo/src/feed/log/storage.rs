@@ -53,8 +53,8 @@ pub(crate) trait Storage: Send + Sync {
         eventual: bool,
     ) -> Result<Pages, StoreError>;
 
-    /// Reads about `limit` commits of a stream, starting with the first one after `after` and ending at `until`, with strong
-    /// consistency.
+    /// Reads about `limit` references to items of a stream, starting with the first one after `after` and ending at `until`,
+    /// with strong consistency.
     async fn commits(
         &self,
         stream: &StreamId,

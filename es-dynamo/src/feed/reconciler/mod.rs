@@ -65,7 +65,7 @@ pub struct ReconcileProgress {
     pub segments_done: u32,
     /// The number of pages that were read from the table.
     pub pages: u64,
-    /// The number of commits in them.
+    /// The number of items with commits in them.
     pub commits: u64,
     /// The number of events that were added to the feed.
     pub events_indexed: u64,

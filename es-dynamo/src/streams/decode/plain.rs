@@ -17,6 +17,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Answer, Found};
+use crate::streams::group::{MemberFields, SEVERAL_COMMITS};
 #[cfg(all(feature = "embedded", feature = "indexer"))]
 use crate::streams::item::Part;
 use crate::streams::item::{HeadFields, PartFields};
@@ -104,6 +105,8 @@ struct Fields<'a> {
     md: Option<Text<'a>>,
     ev: Option<List>,
     #[serde(borrow)]
+    gc: Option<Members<'a>>,
+    #[serde(borrow)]
     cf: Option<Number<'a>>,
     #[serde(borrow)]
     cl: Option<Number<'a>>,
@@ -153,6 +156,33 @@ struct List {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Members<'a> {
+    #[serde(rename = "L", borrow)]
+    members: Vec<MemberMap<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemberMap<'a> {
+    #[serde(rename = "M", borrow)]
+    member: Member<'a>,
+}
+
+/// The attributes of one of several commits.
+#[derive(Deserialize)]
+struct Member<'a> {
+    #[serde(borrow)]
+    n: Number<'a>,
+    #[serde(borrow)]
+    i: Option<Text<'a>>,
+    #[serde(borrow)]
+    a: Number<'a>,
+    #[serde(borrow)]
+    m: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Map<'a> {
     #[serde(rename = "M", borrow)]
     event: Event<'a>,
@@ -181,10 +211,15 @@ impl Fields<'_> {
     }
 
     fn part(self, first: Version) -> Option<Found> {
-        if self.f.is_some() {
+        let members = match self.f.as_ref().map(|format| &*format.digits) {
+            None => None,
+            Some(SEVERAL_COMMITS) => {
+                let members = self.gc?.members.into_iter().map(MemberMap::fields);
+                Some(members.collect::<Option<Vec<_>>>()?)
+            }
             // Only the error says which format it is.
-            return None;
-        }
+            Some(_) => return None,
+        };
         let optional = |number: Option<Number<'_>>| match number {
             None => Some(None),
             Some(number) => number.version().map(Some),
@@ -198,7 +233,7 @@ impl Fields<'_> {
         };
         let events = self.ev?.events;
         let metadata = self.md.map(|metadata| metadata.text);
-        let fields = PartFields { head, time: self.at?.digits.parse().ok()?, metadata, events };
+        let fields = PartFields { head, time: self.at?.digits.parse().ok()?, metadata, events, members };
         fields.check().ok().map(Found::Part)
     }
 
@@ -225,6 +260,14 @@ impl Number<'_> {
     fn version(&self) -> Option<Version> {
         let version = Version::new(self.digits.parse().ok()?);
         (version <= Version::MAX).then_some(version)
+    }
+}
+
+impl<'a> MemberMap<'a> {
+    fn fields(self) -> Option<MemberFields<'a>> {
+        let Member { n, i, a, m } = self.member;
+        let (id, metadata) = (i.map(|id| id.text), m.map(|metadata| metadata.text));
+        Some(MemberFields { events: n.digits.parse().ok()?, id, time: a.digits.parse().ok()?, metadata })
     }
 }
 

@@ -5,13 +5,13 @@ use aws_smithy_types::base64;
 use chrono::DateTime;
 use es_core::event::{CommitId, EventData};
 use es_core::snapshot::{Fingerprint, Snapshot};
-use es_core::store::NewCommit;
-use es_core::{Metadata, StreamId, Version};
+use es_core::store::{Append, NewCommit};
+use es_core::{ExpectedVersion, Metadata, StreamId, Version};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Answer, plain, undecoded};
-use crate::streams::item::commit_items;
+use crate::streams::item::{append_items, commit_items};
 use crate::streams::snapshot::{compressed_if_cheaper, snapshot_item};
 #[cfg(feature = "aws")]
 use crate::table::Table;
@@ -37,7 +37,7 @@ fn json_of_all<'a>(attributes: impl IntoIterator<Item = (&'a String, &'a Attribu
     attributes.into_iter().map(|(name, value)| (name.clone(), json_of(value))).collect()
 }
 
-/// Commits of one event, of several, of several items, and a snapshot of them.
+/// Commits of one event, of several, of several items, several commits in one item, and a snapshot of them.
 fn items() -> Vec<Value> {
     let time = DateTime::from_timestamp_millis(1_800_000_000_123).expect("in range");
     let events = [
@@ -58,6 +58,14 @@ fn items() -> Vec<Value> {
         items.extend(commit_items(&stream(), first, &commit).expect("fits"));
         first = first.plus(count);
     }
+    let commit = |number: u128, events: usize, metadata| {
+        let events = vec![EventData::new("Paid", 2, "{}"); events];
+        NewCommit::new(CommitId::new(Uuid::from_u128(number)), time, events).with_metadata(metadata)
+    };
+    let append = Append::new(stream(), ExpectedVersion::Any, commit(11, 2, Metadata::new()));
+    let append = append
+        .with_following([commit(12, 1, Metadata::new().with_actor("eve")), commit(13, 3, Metadata::new())]);
+    items.extend(append_items(&append, first).expect("fits"));
     let state = r#"{"total":"7"}"#.to_owned();
     let snapshot = Snapshot::from_stored(Version::new(3), time, Fingerprint::new(77), state, 99);
     items.push(snapshot_item(&stream(), &snapshot));
@@ -78,11 +86,11 @@ fn read_by_the_sdk(text: &str) -> Option<Result<Answer, String>> {
 #[test]
 fn what_this_store_writes_is_read_in_one_go() {
     let items = items();
-    assert_eq!(items.len(), 6, "the third commit needs two items");
+    assert_eq!(items.len(), 7, "the third commit needs two items");
     let body = json!({
-        "Count": 6,
+        "Count": 7,
         "Items": items,
-        "ScannedCount": 6,
+        "ScannedCount": 7,
         "LastEvaluatedKey": { "pk": { "S": "order#1001" }, "sk": { "S": "S#" } },
         "ConsumedCapacity": { "TableName": "events", "CapacityUnits": 1.5 },
     });
@@ -91,7 +99,7 @@ fn what_this_store_writes_is_read_in_one_go() {
         assert_eq!(Some(Ok(answer)), read_by_the_sdk(&text));
     }
     let answer = plain::decode(body.to_string().as_bytes()).expect("it has the usual form");
-    assert_eq!((answer.found.len(), answer.cost.read_units, answer.last_key.is_some()), (6, 1.5, true));
+    assert_eq!((answer.found.len(), answer.cost.read_units, answer.last_key.is_some()), (7, 1.5, true));
 }
 
 const TEXTS: &[&str] = &[
@@ -129,10 +137,11 @@ fn other_value(random: &mut fastrand::Rng) -> Value {
 
 fn damage(random: &mut fastrand::Rng, items: &mut [Value]) {
     let at = random.usize(..items.len());
-    let names =
-        ["sk", "lv", "id", "at", "md", "ev", "cf", "cl", "v", "fp", "ck", "st", "sz", "sl", "f", "other"];
+    let names = [
+        "sk", "lv", "id", "at", "md", "ev", "gc", "cf", "cl", "v", "fp", "ck", "st", "sz", "sl", "f", "other",
+    ];
     let name = *random.choice(&names).expect("some");
-    match random.u8(..8) {
+    match random.u8(..9) {
         0 => drop(items[at].as_object_mut().map(|item| item.remove(name))),
         1 => {
             let name = *random.choice(&["t", "p", "v", "x"]).expect("some");
@@ -140,8 +149,14 @@ fn damage(random: &mut fastrand::Rng, items: &mut [Value]) {
                 event.insert(name.to_owned(), other_value(random));
             }
         }
-        2 => items[at] = other_value(random),
-        3 => items.swap(at, 0),
+        2 => {
+            let name = *random.choice(&["n", "i", "a", "m", "x"]).expect("some");
+            if let Some(Value::Object(member)) = items[at].pointer_mut("/gc/L/1/M") {
+                member.insert(name.to_owned(), other_value(random));
+            }
+        }
+        3 => items[at] = other_value(random),
+        4 => items.swap(at, 0),
         _ => {
             if let Value::Object(item) = &mut items[at] {
                 item.insert(name.to_owned(), other_value(random));

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod claim;
 pub mod expected;
+pub mod group;
 pub mod large;
 pub mod once;
 pub mod race;

@@ -4,6 +4,7 @@
 
 pub mod bounds;
 pub mod filter;
+pub mod groups;
 pub mod order;
 pub mod paging;
 

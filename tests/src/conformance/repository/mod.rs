@@ -7,6 +7,7 @@ pub mod creation;
 pub mod damage;
 pub mod eventual;
 pub mod expecting;
+pub mod groups;
 pub mod limits;
 pub mod past;
 pub mod races;

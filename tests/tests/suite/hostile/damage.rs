@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::items::{SECRET, snapshot, snapshot_item};
 use super::table::Stored;
 
-const ATTRIBUTES: &[&str] =
-    &["lv", "id", "at", "md", "ev", "cf", "cl", "v", "fp", "ck", "st", "sz", "sl", "f", "ttl", "another"];
+const ATTRIBUTES: &[&str] = &[
+    "lv", "id", "at", "md", "ev", "gc", "cf", "cl", "v", "fp", "ck", "st", "sz", "sl", "f", "ttl", "another",
+];
 
 const NUMBERS: &[&str] = &[
     "-1",
@@ -88,7 +89,7 @@ pub(crate) fn damage(bytes: &mut Unstructured<'_>, items: &mut Vec<Stored>) -> R
         items.push((key.clone(), json!({ "sk": { "S": key } })));
     }
     let at = bytes.choose_index(items.len())?;
-    match bytes.int_in_range(0..=7)? {
+    match bytes.int_in_range(0..=8)? {
         0 => drop(items.remove(at)),
         1 => move_item(bytes, &mut items[at])?,
         2 => {
@@ -102,8 +103,13 @@ pub(crate) fn damage(bytes: &mut Unstructured<'_>, items: &mut Vec<Stored>) -> R
                 damage_events(bytes, events)?;
             }
         }
-        5 => items[at].1["id"] = json!({ "S": "00000000-0000-4000-8000-00000000ffff" }),
-        6 => {
+        5 => {
+            if let Some(Value::Array(members)) = items[at].1.pointer_mut("/gc/L") {
+                damage_members(bytes, members)?;
+            }
+        }
+        6 => items[at].1["id"] = json!({ "S": "00000000-0000-4000-8000-00000000ffff" }),
+        7 => {
             let text = bytes.choose(&["id", "md", "fp", "st"])?;
             items[at].1[*text] = json!({ "S": json_text(bytes)? });
         }
@@ -135,6 +141,35 @@ fn shift(bytes: &mut Unstructured<'_>, item: &mut Value) -> Result<()> {
         false => (*bytes.choose(NUMBERS)?).to_owned(),
     };
     item[attribute] = json!({ "N": number });
+    Ok(())
+}
+
+fn damage_members(bytes: &mut Unstructured<'_>, members: &mut Vec<Value>) -> Result<()> {
+    if members.is_empty() {
+        return Ok(());
+    }
+    let at = bytes.choose_index(members.len())?;
+    let (attribute, damaged) = match bytes.int_in_range(0..=6)? {
+        0 => {
+            members.remove(at);
+            return Ok(());
+        }
+        1 => {
+            members.push(members[at].clone());
+            return Ok(());
+        }
+        2 => {
+            members[at] = value(bytes, 30)?;
+            return Ok(());
+        }
+        3 => ("n", json!({ "N": *bytes.choose(NUMBERS)? })),
+        4 => ("a", json!({ "N": *bytes.choose(NUMBERS)? })),
+        5 => ("m", json!({ "S": json_text(bytes)? })),
+        _ => ("i", json!({ "S": *bytes.choose(&["", SECRET, "00000000-0000-4000-8000-000000000000"])? })),
+    };
+    if let Some(Value::Object(member)) = members[at].pointer_mut("/M") {
+        member.insert(attribute.to_owned(), damaged);
+    }
     Ok(())
 }
 

@@ -32,11 +32,17 @@ pub(crate) fn case(bytes: &mut Unstructured<'_>) -> Result<Case> {
     let page = bytes.int_in_range(1..=8)?;
     let (mut commits, mut items) = (Vec::new(), Vec::new());
     let mut first = Version::FIRST;
-    for number in 0..bytes.int_in_range(0..=6)? {
-        let commit = commit(bytes, number, first)?;
-        first = commit.last().next();
-        items.extend(commit_items(bytes, &commit)?);
-        commits.push(commit);
+    for _ in 0..bytes.int_in_range(0..=6)? {
+        let stored = commits.len();
+        for _ in 0..if bytes.ratio(1, 3)? { bytes.int_in_range(2..=4)? } else { 1 } {
+            let commit = commit(bytes, commits.len() as i64, first)?;
+            first = commit.last().next();
+            commits.push(commit);
+        }
+        match &commits[stored..] {
+            [commit] => items.extend(commit_items(bytes, commit)?),
+            group => items.push(group_item(group)),
+        }
     }
     if bytes.ratio(2, 3)? && !commits.is_empty() {
         let covered = bytes.int_in_range(1..=commits.len())?;
@@ -103,6 +109,34 @@ fn commit_items(bytes: &mut Unstructured<'_>, commit: &Commit) -> Result<Vec<Sto
         first = last.next();
     }
     Ok(items)
+}
+
+/// The item of several commits.
+fn group_item(commits: &[Commit]) -> Stored {
+    let (first, last) = (&commits[0], &commits[commits.len() - 1]);
+    let member = |(index, commit): (usize, &Commit)| {
+        let mut member = json!({
+            "n": { "N": commit.events.len().to_string() },
+            "a": { "N": commit.time.timestamp_millis().to_string() },
+        });
+        if index > 0 {
+            member["i"] = json!({ "S": commit.id.to_string() });
+        }
+        if !commit.metadata.is_empty() {
+            member["m"] = json!({ "S": serde_json::to_string(&*commit.metadata).expect("has a JSON form") });
+        }
+        json!({ "M": member })
+    };
+    let events = commits.iter().flat_map(|commit| &commit.events);
+    let item = json!({
+        "f": { "N": "2" },
+        "lv": { "N": last.last().to_string() },
+        "id": { "S": first.id.to_string() },
+        "at": { "N": last.time.timestamp_millis().to_string() },
+        "ev": { "L": events.map(event_value).collect::<Vec<_>>() },
+        "gc": { "L": commits.iter().enumerate().map(member).collect::<Vec<_>>() },
+    });
+    stored(commit_key(first.first.get()), item)
 }
 
 fn event_value(event: &EventData) -> Value {
