@@ -65,7 +65,10 @@ fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str
     let Some(value) = values.next() else { return Ok(None) };
     match value.to_str() {
         Ok(text) if (1..=200).contains(&text.len()) && values.next().is_none() => Ok(Some(text)),
-        _ => Err(Problem::malformed(name, format!("`{name}` must have 1 to 200 ASCII characters, and be given once"))),
+        _ => Err(Problem::malformed(
+            name,
+            format!("`{name}` must have 1 to 200 ASCII characters, and be given once"),
+        )),
     }
 }
 
