@@ -19,8 +19,8 @@ use crate::documents::{
 use crate::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
-    Read, StoreError, StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey,
+    IdempotencyLookup, Page, Read, StoreError, StoreIdentity, WriteError, WriteSet, Written,
 };
 use crate::stream_id::StreamId;
 use crate::version::Version;
