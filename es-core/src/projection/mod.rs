@@ -4,6 +4,7 @@ mod context;
 mod error;
 pub(crate) mod guard;
 mod projector;
+mod registry;
 pub(crate) mod timeout;
 
 use std::error::Error;
@@ -19,6 +20,7 @@ pub use projector::{
     ProjectorBuilder, SeekTo, SliceProgress, SliceStatus, Start,
 };
 pub(crate) use projector::{Fate, Origin, active_build, fate};
+pub use registry::{Registration, registered};
 #[doc(hidden)]
 pub use timeout::{Due, Timeout};
 

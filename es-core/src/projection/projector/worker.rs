@@ -23,7 +23,7 @@ use crate::error_text::error_text;
 use crate::feed::{EventFilter, Slices};
 use crate::ids::{IdSource, RandomIds};
 use crate::projection::guard::caught;
-use crate::projection::{Projection, ProjectorError};
+use crate::projection::{Projection, ProjectorError, registry};
 use crate::store::StoreError;
 
 /// How many leases a worker keeps a slot that its own worker could not process.
@@ -58,7 +58,7 @@ pub(super) async fn run<P: Projection>(
 async fn work<P: Projection>(inner: &Arc<Inner<P>>, signals: &Signals) -> Result<(), ProjectorError> {
     let names = inner.names()?;
     let reservation = Reservation::of(inner)?;
-    let Some(slices) = slices(inner, &signals.stop).await? else { return Ok(()) };
+    let Some(slices) = prepare(inner, &signals.stop).await? else { return Ok(()) };
     let worker = Worker {
         inner: Arc::clone(inner),
         names,
@@ -77,24 +77,31 @@ async fn work<P: Projection>(inner: &Arc<Inner<P>>, signals: &Signals) -> Result
     worker.run(signals).await
 }
 
-/// Returns the slices of the feed, or `None` if the worker was stopped before the store responded.
-async fn slices<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Option<Slices>, ProjectorError> {
+/// Registers the projection, and returns the slices of the feed, or `None` if the worker was stopped before the store
+/// responded.
+async fn prepare<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Option<Slices>, ProjectorError> {
     let mut attempts = 0;
     while !stop.is_set() {
-        match inner.store.slices().await {
+        match slices(inner).await {
             Err(error) if error.is_transient() => {
                 attempts += 1;
                 let wait = inner.settings.retry.delay_after(attempts).max(inner.settings.poll);
-                wait_out(inner, &error.into(), wait);
+                wait_out(inner, &error, wait);
                 stop.sleep(&*inner.settings.clock, wait).await;
             }
             slices => {
                 inner.delays.passed(None);
-                return Ok(Some(slices?));
+                return slices.map(Some);
             }
         }
     }
     Ok(None)
+}
+
+async fn slices<P: Projection>(inner: &Inner<P>) -> Result<Slices, ProjectorError> {
+    let id = inner.settings.ids.new_id();
+    registry::register(&*inner.store, &inner.name, &inner.projection, id).await?;
+    Ok(inner.store.slices().await?)
 }
 
 /// Records and logs that a worker waits before the next request.
