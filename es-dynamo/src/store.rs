@@ -202,6 +202,31 @@ impl DynamoStore {
         Ok(())
     }
 
+    /// Deletes the table with all events, and waits until it is gone.
+    ///
+    /// Only a table of the framework without deletion protection is deleted. To use the name again, build another
+    /// store, because the feed of this one remembers the deleted table.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] if the table does not exist, has another shape, has no feed, which `create_table` creates, or
+    /// has deletion protection. Nothing was deleted then.
+    pub async fn delete_table(self) -> Result<(), StoreError> {
+        let table = self.table.described().await?;
+        let mut obstacles = self.table.differences(&table, self.feed.needs_stream()).await?;
+        if obstacles.is_empty() && self.feed.stored_settings().await?.is_none() {
+            obstacles.push("it has no feed, so it is not that of an event store".to_owned());
+        }
+        if table.deletion_protection_enabled == Some(true) {
+            obstacles.push("it has deletion protection: turn it off if all events may be lost".to_owned());
+        }
+        if !obstacles.is_empty() {
+            let (name, obstacles) = (&self.table.name, obstacles.join("; "));
+            return Err(StoreError::setup(format!("the table `{name}` is not deleted: {obstacles}"), None));
+        }
+        self.table.delete_table().await
+    }
+
     /// Verifies the table, and returns its description.
     async fn verify(&self) -> Result<TableDescription, StoreError> {
         let table = self.table.described().await?;

@@ -263,7 +263,7 @@ impl TableFeed {
     }
 
     /// Returns the settings of the feed, if it has been created.
-    pub(super) async fn stored_settings(&self) -> Result<Option<Settings>, StoreError> {
+    pub(crate) async fn stored_settings(&self) -> Result<Option<Settings>, StoreError> {
         let (item, _) = self.table.get(key(names::FEED, names::SETTINGS_KEY)).await?;
         item.as_ref().map(Settings::from_item).transpose()
     }

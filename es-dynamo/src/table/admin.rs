@@ -136,6 +136,23 @@ impl Table {
             .set_stream_specification(with_stream.then_some(stream)))
     }
 
+    /// Deletes the table, and waits until it is gone.
+    pub(crate) async fn delete_table(&self) -> Result<(), StoreError> {
+        let request = self.client.delete_table().table_name(&self.name);
+        request.send().await.map_err(|error| translate(&self.name, error))?;
+        let mut wait = Wait::new(Duration::from_millis(20));
+        while self.describe().await?.is_some() {
+            if wait.is_over() {
+                return Err(StoreError::setup(
+                    format!("the table `{}` is still being deleted after {MAX_WAIT:?}", self.name),
+                    None,
+                ));
+            }
+            wait.pause().await;
+        }
+        Ok(())
+    }
+
     /// Disables the stream of the table, if it has one.
     #[cfg(feature = "embedded")]
     pub(crate) async fn disable_stream(&self) -> Result<(), StoreError> {

@@ -9,9 +9,10 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::types::{
     BillingMode, KeySchemaElement, StreamViewType, TimeToLiveSpecification, TimeToLiveStatus,
 };
-use es_core::{EventStore, StoreError};
+use es_core::feed::Feed;
+use es_core::{EventStore, ExpectedVersion, StoreError};
 use es_dynamo::embedded::Engine;
-use es_dynamo::{DynamoStore, TableOptions};
+use es_dynamo::{DynamoStore, Reconciler, TableOptions};
 use serde_json::json;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -120,6 +121,63 @@ async fn is_completed_if_it_has_no_backups() {
     wire.seen();
     store.create_table().await.expect("completes it");
     assert!(wire.seen().contains(&"UpdateContinuousBackups".to_owned()));
+}
+
+/// The text of the error of a deletion that is refused, after a check that the table is still there.
+async fn refused_deletion(store: &DynamoStore) -> String {
+    let error = store.clone().delete_table().await.expect_err("is refused");
+    assert!(matches!(error, StoreError::Setup { .. }), "{error:?}");
+    let tables = store.client().list_tables().send().await.expect("answers");
+    assert!(tables.table_names().contains(&store.table_name().to_owned()), "it is still there");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn is_deleted_only_if_it_is_an_unprotected_table_of_the_framework() {
+    let engine = Engine::in_memory().expect("starts");
+    let (store, _) = watch(&engine, RetryConfig::disabled());
+    let missing = store.clone().delete_table().await.expect_err("does not exist").to_string();
+    assert!(missing.contains("does not exist"), "{missing}");
+
+    store.create_table().await.expect("creates");
+    let refusal = refused_deletion(&store).await;
+    assert!(refusal.contains("it has deletion protection: turn it off"), "{refusal}");
+    let unprotected = store.client().update_table().table_name("events").deletion_protection_enabled(false);
+    unprotected.send().await.expect("answers");
+
+    // Without its feed, it may be the table of another program with the same names of keys.
+    let key: Item = [("pk", "$feed"), ("sk", "C#")].map(|(name, value)| (name.to_owned(), text(value))).into();
+    let request = store.client().get_item().table_name("events").set_key(Some(key.clone()));
+    let settings = request.send().await.expect("answers").item.expect("is there");
+    let request = store.client().delete_item().table_name("events").set_key(Some(key));
+    request.send().await.expect("answers");
+    let refusal = refused_deletion(&store).await;
+    assert!(refusal.contains("it has no feed"), "{refusal}");
+    store.client().put_item().table_name("events").set_item(Some(settings)).send().await.expect("answers");
+
+    set_time_to_live(&store, "ttl", false).await;
+    let refusal = refused_deletion(&store).await;
+    assert!(refusal.contains("it has no time to live"), "{refusal}");
+    set_time_to_live(&store, "ttl", true).await;
+
+    store.clone().delete_table().await.expect("deletes");
+    let tables = store.client().list_tables().send().await.expect("answers");
+    assert!(tables.table_names().is_empty());
+}
+
+#[tokio::test]
+async fn is_as_new_after_it_was_deleted_and_created_again() {
+    let engine = Engine::in_memory().expect("starts");
+    let store = engine.store().await.expect("creates");
+    store.append(&append(ExpectedVersion::NoStream, 1)).await.expect("appends");
+    store.delete_table().await.expect("deletes");
+
+    let store = engine.store().await.expect("creates");
+    store.verify_table().await.expect("is as it should be");
+    assert_eq!(store.head(&stream()).await.expect("reads").version, 0);
+    store.append(&append(ExpectedVersion::NoStream, 1)).await.expect("appends");
+    Reconciler::builder(&store).build().run().await.expect("runs");
+    assert_eq!(store.indexed(&stream()).await.expect("reads"), 1);
 }
 
 thread_local! {
