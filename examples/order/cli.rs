@@ -1,8 +1,9 @@
 //! The options of the command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use es_core::StoreError;
 use es_dynamo::DynamoStore;
 
@@ -11,7 +12,7 @@ use es_dynamo::DynamoStore;
 /// Without options, everything runs in this process, on an embedded DynamoDB engine: it needs no AWS account and no
 /// server, and stores nothing permanently.
 #[derive(Debug, Parser)]
-#[command(name = "order", max_term_width = 100)]
+#[command(name = "order", max_term_width = 100, args_conflicts_with_subcommands = true)]
 pub struct Options {
     /// Store the table in this file; the next run with the same file continues from there.
     #[arg(long, value_name = "PATH", group = "place")]
@@ -29,6 +30,21 @@ pub struct Options {
     /// The name of the table on a server or on AWS
     #[arg(long, value_name = "NAME", default_value = "order-example")]
     table: String,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Other commands than the story.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Operate the store: the commands of the tool `es`, with the types of this example. See `admin --help`
+    #[command(disable_help_flag = true)]
+    Admin {
+        /// The arguments of the command
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
 }
 
 impl Options {

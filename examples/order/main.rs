@@ -1,8 +1,9 @@
 //! The Order example: the story of a shop's orders, on the DynamoDB event store.
 //!
 //! Start reading in [`domain`]; [`story`] uses the domain. [`overview`] is a projection and [`fulfillment`] a process;
-//! [`whole_shop`] runs both. [`cli`] selects the store.
+//! [`whole_shop`] runs both. [`cli`] selects the store, and [`admin`] is the command line for operators.
 
+mod admin;
 mod cli;
 mod domain;
 mod fulfillment;
@@ -18,7 +19,10 @@ use clap::Parser;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = cli::Options::parse();
+    let mut options = cli::Options::parse();
+    if let Some(cli::Command::Admin { arguments }) = options.command.take() {
+        return admin::run(arguments).await;
+    }
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::guard::caught;
 use super::{Projection, ProjectorError, Stage};
-use crate::documents::{ChangeError, ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument, pages};
+use crate::documents::{
+    ChangeError, ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument, pages,
+};
 use crate::event::without_values;
 
 /// The collection of the registered projections.
@@ -84,7 +86,8 @@ pub(super) async fn register<P: Projection>(
     {
         return Ok(());
     }
-    let body = serde_json::to_string(&entry).map_err(|error| ProjectorError::invalid(without_values(&error)))?;
+    let body =
+        serde_json::to_string(&entry).map_err(|error| ProjectorError::invalid(without_values(&error)))?;
     // Workers of one release write the same content, so that the last write wins.
     let set = ChangeSet::new(id).put(key, ExpectedDocument::Any, body);
     Ok(store.change(&set).await.map_err(ChangeError::into_store_error)?)

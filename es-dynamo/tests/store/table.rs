@@ -146,7 +146,8 @@ async fn is_deleted_only_if_it_is_an_unprotected_table_of_the_framework() {
     unprotected.send().await.expect("answers");
 
     // Without its feed, it may be the table of another program with the same names of keys.
-    let key: Item = [("pk", "$feed"), ("sk", "C#")].map(|(name, value)| (name.to_owned(), text(value))).into();
+    let key: Item =
+        [("pk", "$feed"), ("sk", "C#")].map(|(name, value)| (name.to_owned(), text(value))).into();
     let request = store.client().get_item().table_name("events").set_key(Some(key.clone()));
     let settings = request.send().await.expect("answers").item.expect("is there");
     let request = store.client().delete_item().table_name("events").set_key(Some(key));

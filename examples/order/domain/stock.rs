@@ -35,7 +35,7 @@ pub struct StockReleased {
 }
 
 /// The stock of one article.
-#[derive(Aggregate, Clone, Debug, Default, PartialEq)]
+#[derive(Aggregate, Clone, Debug, Default, PartialEq, Serialize)]
 #[aggregate(name = "stock", id = Article, events(StockReceived, StockReserved, StockReleased))]
 pub struct Stock {
     /// The number of pieces that are not reserved.

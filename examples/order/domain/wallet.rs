@@ -27,7 +27,7 @@ pub struct MoneyGivenBack {
 }
 
 /// A customer's wallet, identified by the customer's name.
-#[derive(Aggregate, Clone, Debug, Default, PartialEq)]
+#[derive(Aggregate, Clone, Debug, Default, PartialEq, Serialize)]
 #[aggregate(name = "wallet", id = String, events(MoneyPaidIn, MoneyTaken, MoneyGivenBack))]
 pub struct Wallet {
     /// The money in the wallet.

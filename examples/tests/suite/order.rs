@@ -92,6 +92,43 @@ fn a_second_run_on_the_same_file_goes_on() {
     assert_in_order(&third, &["An earlier run delivered order 1006, which is returned now", "(order 1011)"]);
 }
 
+/// The command line of the operators, on the file of a run.
+#[test]
+fn operators_see_states_and_rebuild_projections() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("order-admin");
+    let _ = std::fs::remove_dir_all(&directory);
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let file = directory.join("orders.db");
+    let file = file.to_str().expect("a path in UTF-8");
+    told(&order(&["--file", file]));
+    let admin = |arguments: &[&str]| order(&[&["admin", "--file", file], arguments].concat());
+
+    let state = told(&admin(&["state", "order", "1001", "--version", "1"]));
+    assert_in_order(
+        &state,
+        &["order 1001 at version 1 (", "\"article\": \"teapot\"", "\"status\": \"Placed\""],
+    );
+    let state = told(&admin(&["--json", "state", "order", "1001"]));
+    assert_in_order(&state, &["\"snapshot\": 5", "\"status\": \"Delivered\"", "\"version\": 8"]);
+    let unknown = admin(&["state", "orders", "1001"]);
+    let errors = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(
+        errors.contains("there is no aggregate `orders` in this application: it has `order`"),
+        "{errors}"
+    );
+    assert!(!admin(&["state", "order", "1"]).status.success(), "the order does not exist");
+
+    let list = told(&admin(&["projection", "list"]));
+    assert_in_order(&list, &["overview", "ok"]);
+    assert_in_order(&told(&admin(&["process", "list"])), &["fulfillment", "ok"]);
+    let dry = told(&admin(&["rebuild", "overview", "--dry-run"]));
+    assert_in_order(&dry, &["would rebuild `overview` from 29 events"]);
+    let rebuilt = told(&admin(&["rebuild", "overview"]));
+    assert_in_order(&rebuilt, &["rebuilt `overview` from 29 events: build 3 is active"]);
+    let progress = told(&admin(&["projection", "progress", "overview", "--check"]));
+    assert_in_order(&progress, &["overview, build 3"]);
+}
+
 #[test]
 fn help_names_every_place() {
     let text = told(&order(&["--help"]));

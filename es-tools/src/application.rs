@@ -1,0 +1,193 @@
+//! The types of an application, for the typed commands.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use es_core::chrono::{DateTime, Utc};
+use es_core::projection::WaitError;
+use es_core::serde::Serialize;
+use es_core::{Aggregate, BoxError, Cost, Projection, Projector, Repository, Version};
+use es_dynamo::DynamoStore;
+use serde_json::Value;
+
+use crate::output::Progress;
+
+/// How long readers may use the previous build after a switch.
+const SWITCH: Duration = Duration::from_secs(2);
+
+/// The types of an application, which add the commands `state` and `rebuild`.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_tools::Application;
+/// # use serde::{Deserialize, Serialize};
+/// # #[event]
+/// # pub struct OrderPlaced;
+/// # #[derive(Aggregate, Default, Serialize, Deserialize)]
+/// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
+/// # pub struct Order;
+/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[derive(Clone, Projection)]
+/// # #[projection(name = "mails", events(Order(OrderPlaced)))]
+/// # struct Mails;
+/// # impl Project<OrderPlaced> for Mails {
+/// #     async fn project(&mut self, _: &OrderPlaced, _: &EventContext) -> Result<(), BoxError> { Ok(()) }
+/// # }
+///
+/// let application = Application::new("shop").aggregate::<Order>().projection(|_| Mails);
+/// ```
+pub struct Application {
+    name: &'static str,
+    aggregates: BTreeMap<&'static str, Box<dyn LoadState>>,
+    projections: BTreeMap<&'static str, Box<dyn RunRebuild>>,
+}
+
+impl Application {
+    /// Creates an application without types. `name` is the name of its command, for help and completions.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        Self { name, aggregates: BTreeMap::new(), projections: BTreeMap::new() }
+    }
+
+    /// Adds an aggregate, whose state `state` shows.
+    #[must_use]
+    pub fn aggregate<A>(mut self) -> Self
+    where
+        A: Aggregate + Serialize,
+        A::Id: FromStr<Err: Into<BoxError>>,
+    {
+        self.aggregates.insert(A::NAME, Box::new(States::<A>(PhantomData)));
+        self
+    }
+
+    /// Adds a projection, which `rebuild` rebuilds. `create` returns it for the store of the command line.
+    #[must_use]
+    pub fn projection<P: Projection>(
+        mut self,
+        create: impl Fn(&DynamoStore) -> P + Send + Sync + 'static,
+    ) -> Self {
+        self.projections.insert(P::NAME, Box::new(Rebuilds(create)));
+        self
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn has_types(&self) -> bool {
+        !self.aggregates.is_empty() || !self.projections.is_empty()
+    }
+
+    pub(crate) fn aggregates(&self) -> &BTreeMap<&'static str, Box<dyn LoadState>> {
+        &self.aggregates
+    }
+
+    pub(crate) fn projections(&self) -> &BTreeMap<&'static str, Box<dyn RunRebuild>> {
+        &self.projections
+    }
+}
+
+impl fmt::Debug for Application {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Application")
+            .field("name", &self.name)
+            .field("aggregates", &self.aggregates.keys())
+            .field("projections", &self.projections.keys())
+            .finish()
+    }
+}
+
+/// The moment of which to show the state.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Moment {
+    Now,
+    Version(Version),
+    Time(DateTime<Utc>),
+}
+
+/// The state of an aggregate as JSON.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) version: Version,
+    pub(crate) snapshot: Option<Version>,
+    pub(crate) cost: Cost,
+    pub(crate) state: Value,
+}
+
+/// Loads the states of an aggregate type.
+#[async_trait]
+pub(crate) trait LoadState: Send + Sync {
+    async fn load(&self, store: &DynamoStore, id: &str, moment: Moment) -> Result<State, BoxError>;
+}
+
+struct States<A>(PhantomData<fn() -> A>);
+
+#[async_trait]
+impl<A> LoadState for States<A>
+where
+    A: Aggregate + Serialize,
+    A::Id: FromStr<Err: Into<BoxError>>,
+{
+    async fn load(&self, store: &DynamoStore, id: &str, moment: Moment) -> Result<State, BoxError> {
+        let id: A::Id = id.parse().map_err(Into::into)?;
+        let repository: Repository<A> = Repository::new(store.clone());
+        let loaded = match moment {
+            Moment::Now => repository.load(&id).await?,
+            Moment::Version(version) => repository.load_at(&id, version).await?,
+            Moment::Time(time) => repository.load_as_of(&id, time).await?,
+        };
+        let state = serde_json::to_value(&loaded.state)?;
+        Ok(State { version: loaded.version, snapshot: loaded.snapshot, cost: loaded.cost, state })
+    }
+}
+
+/// Rebuilds a projection.
+#[async_trait]
+pub(crate) trait RunRebuild: Send + Sync {
+    /// Returns the number of events in the feed, all of which a rebuild reads.
+    async fn events(&self, store: &DynamoStore) -> Result<u64, BoxError>;
+
+    /// Rebuilds the projection in this process, activates the new build, and deletes the data of the previous one.
+    /// Continues a rebuild that has begun. Returns the number of the new build.
+    async fn rebuild(&self, store: &DynamoStore, bar: Progress) -> Result<u32, BoxError>;
+}
+
+struct Rebuilds<F>(F);
+
+#[async_trait]
+impl<P: Projection, F: Fn(&DynamoStore) -> P + Send + Sync> RunRebuild for Rebuilds<F> {
+    async fn events(&self, store: &DynamoStore) -> Result<u64, BoxError> {
+        Ok(Projector::new(store.clone(), (self.0)(store)).progress().await?.total())
+    }
+
+    async fn rebuild(&self, store: &DynamoStore, bar: Progress) -> Result<u32, BoxError> {
+        let projector = Projector::new(store.clone(), (self.0)(store));
+        if projector.rebuild_progress().await?.is_none() {
+            projector.rebuild().await?;
+        }
+        tokio::select! {
+            built = projector.run_until_caught_up() => built?,
+            watched = watch(&projector, &bar) => return Err(watched.into()),
+        }
+        projector.switch().await?;
+        tokio::time::sleep(SWITCH).await;
+        projector.delete_replaced().await?;
+        Ok(projector.progress().await?.build)
+    }
+}
+
+/// Shows the progress of the new build until it cannot be read.
+async fn watch<P: Projection>(projector: &Projector<P>, bar: &Progress) -> WaitError {
+    loop {
+        match projector.rebuild_progress().await {
+            Ok(progress) => bar.set(progress.map_or(0, |progress| progress.finished())),
+            Err(error) if error.is_transient() => {}
+            Err(error) => return error.into(),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}

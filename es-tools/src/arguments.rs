@@ -1,0 +1,89 @@
+//! The options of all commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+use es_dynamo::embedded::Engine;
+use es_dynamo::{DynamoStore, DynamoStoreBuilder};
+
+use crate::failure::{Failure, Result};
+
+/// Operates an event store on Amazon DynamoDB, or in an embedded file.
+///
+/// The credentials, the region, and other settings of DynamoDB are those of the AWS CLI.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 invalid arguments, 3 a check found a problem, 4 not confirmed"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(flatten)]
+    pub(crate) mode: Mode,
+}
+
+/// Where the store is.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Store")]
+pub(crate) struct Place {
+    /// The name of the table
+    #[arg(long, global = true, value_name = "NAME", env = "ES_DYNAMO_TABLE", default_value = "events")]
+    pub(crate) table: String,
+
+    /// Use a DynamoDB-compatible server without credentials, such as http://localhost:8000
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "file")]
+    pub(crate) endpoint: Option<String>,
+
+    /// Use the embedded engine on this file
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// How a command prints, and whether it asks.
+#[derive(Args, Clone, Copy, Debug)]
+#[command(next_help_heading = "Output and safety")]
+pub(crate) struct Mode {
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Print what the command would change, and change nothing
+    #[arg(long, global = true)]
+    pub(crate) dry_run: bool,
+
+    /// Do not ask for confirmation
+    #[arg(long, global = true)]
+    pub(crate) yes: bool,
+}
+
+impl Place {
+    /// Opens the store. A file must exist.
+    pub(crate) async fn open(&self) -> Result<DynamoStore> {
+        if let Some(path) = &self.file
+            && !path.exists()
+        {
+            let path = path.display();
+            return Err(Failure::of(format!(
+                "the file {path} does not exist: create it with `table create`"
+            )));
+        }
+        Ok(self.builder().await?.build()?)
+    }
+
+    /// Returns a builder for the store. A file is created if it does not exist.
+    pub(crate) async fn builder(&self) -> Result<DynamoStoreBuilder> {
+        let builder = DynamoStore::builder().table(&self.table);
+        Ok(match (&self.file, &self.endpoint) {
+            (Some(path), _) => {
+                let path = path.clone();
+                // Opening may block on a lock of another program.
+                let engine = tokio::task::spawn_blocking(|| Engine::in_file(path)).await??;
+                builder.engine(&engine)
+            }
+            (None, Some(url)) => builder.endpoint(url),
+            (None, None) => builder.from_env().await,
+        })
+    }
+}

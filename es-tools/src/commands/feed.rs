@@ -1,0 +1,216 @@
+//! `feed`: inspecting, auditing, and reconciling the feed of all events.
+
+use clap::Subcommand;
+use es_core::chrono::SecondsFormat;
+use es_core::event::EventData;
+use es_core::feed::{Feed, FeedEntry, FeedRead, Position, Slice};
+use es_core::{StreamId, Version};
+use es_dynamo::{AuditReport, Reconciler};
+use serde_json::{Value, json};
+
+use super::projection::overview;
+use crate::failure::{Failure, Result};
+use crate::output::{Grid, count};
+use crate::session::Session;
+
+/// The commands of `feed`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show the end of each slice, and how far each projection and process is behind
+    Lag,
+    /// Show the commits of a slice in the order of the feed
+    Show {
+        /// The number of the slice, starting at 0
+        slice: u32,
+        /// Start after this position
+        #[arg(long, value_name = "POSITION", default_value_t = 0)]
+        after: u64,
+        /// The approximate number of events
+        #[arg(long, value_name = "EVENTS", default_value_t = 50)]
+        limit: u32,
+    },
+    /// Compare the feed with the table, without changing either; reads the whole table
+    Audit,
+    /// Add the commits to the feed that it lacks; reads the whole table
+    Reconcile {
+        /// How many segments of the table to scan concurrently
+        #[arg(long, value_name = "COUNT", default_value_t = 4)]
+        segments: u32,
+        /// Store the progress under this name, so that another run continues from there
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+}
+
+pub(super) async fn run(command: Command, session: &Session) -> Result {
+    match command {
+        Command::Lag => lag(session).await,
+        Command::Show { slice, after, limit } => show(session, slice, after, limit).await,
+        Command::Audit => audit(session).await,
+        Command::Reconcile { segments, name } => reconcile(session, segments, name).await,
+    }
+}
+
+async fn lag(session: &Session) -> Result {
+    let store = &session.store;
+    let mut ends = Vec::new();
+    for slice in store.slices().await?.iter() {
+        ends.push((slice.get(), store.feed_end(slice).await?.position.get()));
+    }
+    let consumers = overview(store).await?;
+    let slices: Vec<_> = ends.iter().map(|(slice, end)| json!({ "slice": slice, "end": end })).collect();
+    let values: Vec<_> = consumers.iter().map(|one| one.value()).collect();
+    session.output.value(&json!({ "slices": slices, "consumers": values }), || {
+        let mut grid = Grid::new([">slice", ">end"]);
+        for (slice, end) in &ends {
+            grid.row([slice.to_string(), count(*end)]);
+        }
+        let mut lags = Grid::new(["consumer", "kind", ">lag"]);
+        for one in &consumers {
+            lags.row([one.registration.name.clone(), one.kind().to_owned(), count(one.progress.lag())]);
+        }
+        if lags.is_empty() { grid.to_string() } else { format!("{grid}\n{lags}") }
+    })
+}
+
+async fn show(session: &Session, slice: u32, after: u64, limit: u32) -> Result {
+    let slices = session.store.slices().await?.count();
+    if slice >= slices {
+        return Err(Failure::of(format!(
+            "slice {slice} does not exist: the feed has the slices 0 to {}",
+            slices - 1
+        )));
+    }
+    let mut read = FeedRead::new(Slice::new(slice), Position::new(after)).limit(limit);
+    let mut entries: Vec<FeedEntry> = Vec::new();
+    loop {
+        let page = session.store.read_feed(&read).await?;
+        entries.extend(page.entries);
+        let events: usize = entries.iter().map(|entry| entry.commit.events.len()).sum();
+        if page.is_last || events >= limit as usize {
+            break;
+        }
+        (read.after, read.anchor) = (page.through, page.anchor);
+    }
+    let mut grid = Grid::new([">position", "stream", ">version", "event", "time"]);
+    for FeedEntry { position, stream, commit, .. } in &entries {
+        let names: Vec<_> = commit.events.iter().map(EventData::name).collect();
+        session.output.json_line(|| {
+            json!({
+                "position": position.get(), "stream": stream.as_str(), "first": commit.first.get(),
+                "events": names, "commit": commit.id.to_string(), "time": commit.time,
+            })
+        })?;
+        for (place, (version, _, event)) in (0..).zip(commit.numbered()) {
+            let time = commit.time.to_rfc3339_opts(SecondsFormat::Millis, true);
+            grid.row([
+                position.plus(place).to_string(),
+                stream.to_string(),
+                version.to_string(),
+                event.name().into(),
+                time,
+            ]);
+        }
+    }
+    session.output.text(|| grid.to_string())
+}
+
+async fn audit(session: &Session) -> Result {
+    let progress = session.output.progress(0, "audits");
+    let report = Reconciler::builder(&session.store).build().audit().await?;
+    drop(progress);
+    session.output.value(&audited(&report), || {
+        let AuditReport { streams, events, cost, .. } = &report;
+        let (streams, events) = (count(*streams), count(*events));
+        let mut lines = vec![format!("{streams} streams in the table, {events} events in the feed ({cost})")];
+        lines.extend(findings(&report));
+        if report.is_sound() {
+            lines.push("the feed has every event once and in order".to_owned());
+        }
+        lines.join("\n")
+    })?;
+    if report.is_sound() { Ok(()) } else { Err(Failure::Found) }
+}
+
+/// Returns a report as JSON.
+fn audited(report: &AuditReport) -> Value {
+    let ends = |(stream, (feed, table)): (&StreamId, &(Version, Version))| json!({ "stream": stream.as_str(), "feed": feed.get(), "table": table.get() });
+    json!({
+        "sound": report.is_sound(),
+        "streams": report.streams,
+        "events": report.events,
+        "missing": report.missing.iter().map(ends).collect::<Vec<_>>(),
+        "unfounded": report.unfounded.iter().map(ends).collect::<Vec<_>>(),
+        "contradicting": report.contradicting.keys().map(StreamId::as_str).collect::<Vec<_>>(),
+        "disordered": report.disordered,
+        "damaged": report.damaged.iter().map(|(stream, error)| json!({ "stream": stream.as_str(), "error": error }))
+            .collect::<Vec<_>>(),
+        "foreign_items": report.foreign_items,
+    })
+}
+
+/// Returns a line for each problem.
+fn findings(report: &AuditReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (stream, (feed, table)) in &report.missing {
+        lines.push(format!("missing: `{stream}` is at version {table}, and at version {feed} in the feed: run `feed reconcile`"));
+    }
+    for (stream, (feed, table)) in &report.unfounded {
+        lines.push(format!(
+            "unfounded: `{stream}` is at version {feed} in the feed, and at version {table} in the table"
+        ));
+    }
+    for (stream, version) in &report.contradicting {
+        lines.push(format!(
+            "contradicting: the commits of `{stream}` up to version {version} differ from those in the feed"
+        ));
+    }
+    lines.extend(report.disordered.iter().map(|problem| format!("disordered: {problem}")));
+    for (stream, error) in &report.damaged {
+        lines.push(format!("damaged: `{stream}`: {error}"));
+    }
+    lines
+}
+
+async fn reconcile(session: &Session, segments: u32, name: Option<String>) -> Result {
+    if session.is_dry_run() {
+        let report = Reconciler::builder(&session.store).build().audit().await?;
+        let missing: u64 = report.missing.values().map(|(feed, table)| table.since(*feed)).sum();
+        session.may(&format!(
+            "add {} events of {} streams to the feed",
+            count(missing),
+            report.missing.len()
+        ))?;
+        return Ok(());
+    }
+    let bar = session.output.progress(0, "commits");
+    let mut builder = Reconciler::builder(&session.store).segments(segments).on_progress({
+        let bar = bar.clone();
+        move |progress| bar.set(progress.commits)
+    });
+    if let Some(name) = name {
+        builder = builder.name(name);
+    }
+    let done = builder.build().run().await?;
+    drop(bar);
+    let streams =
+        |set: &std::collections::BTreeSet<StreamId>| set.iter().map(StreamId::to_string).collect::<Vec<_>>();
+    let (damaged, contradicting) = (streams(&done.damaged), streams(&done.contradicting));
+    let value = json!({
+        "commits": done.commits, "events_indexed": done.events_indexed, "foreign_items": done.foreign_items,
+        "damaged": damaged, "contradicting": contradicting,
+    });
+    session.output.value(&value, || {
+        let (commits, events) = (count(done.commits), count(done.events_indexed));
+        let mut lines =
+            vec![format!("read {commits} commits, and added {events} events to the feed ({})", done.cost)];
+        lines.extend(damaged.iter().map(|stream| format!("damaged, and not indexed further: `{stream}`")));
+        lines.extend(
+            contradicting
+                .iter()
+                .map(|stream| format!("contradicts the feed, and not indexed further: `{stream}`")),
+        );
+        lines.join("\n")
+    })?;
+    if damaged.is_empty() && contradicting.is_empty() { Ok(()) } else { Err(Failure::Found) }
+}

@@ -1,0 +1,108 @@
+//! The commands, one module per group.
+
+mod claim;
+mod feed;
+mod import;
+mod projection;
+mod reference;
+mod stream;
+mod table;
+mod typed;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Subcommand};
+
+use crate::application::Application;
+use crate::arguments::Arguments;
+use crate::failure::{Failure, Result};
+use crate::session::Session;
+
+/// The commands that need no types of an application.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create, verify, or reset the table
+    #[command(subcommand)]
+    Table(table::Command),
+    /// Show, follow, or export the events of streams
+    #[command(subcommand)]
+    Stream(stream::Command),
+    /// Inspect, audit, or reconcile the feed of all events
+    #[command(subcommand)]
+    Feed(feed::Command),
+    /// Operate projections and publishers
+    #[command(subcommand)]
+    Projection(projection::Command),
+    /// Operate processes
+    #[command(subcommand)]
+    Process(projection::ProcessCommand),
+    /// Show which stream holds a claim
+    Claim(claim::ClaimOptions),
+    /// Show what was recorded under an idempotency key
+    Key(claim::KeyOptions),
+    /// Import events that `stream export` has written
+    Import(import::Options),
+    /// Print the completions of a shell
+    Completions(reference::Completions),
+    /// Print the manual page, or write the pages of all commands to a directory
+    Man(reference::Man),
+}
+
+/// Parses the arguments, and runs the command.
+pub(crate) async fn run(application: &Application, arguments: Vec<OsString>) -> ExitCode {
+    let parser = parser(application);
+    let matches = parser.clone().get_matches_from(arguments);
+    match dispatch(application, parser, &matches).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+/// Returns the command line, with the typed commands if the application has types.
+fn parser(application: &Application) -> clap::Command {
+    let parser = Command::augment_subcommands(Arguments::command().name(application.name()));
+    match application.has_types() {
+        true => typed::Command::augment_subcommands(parser),
+        false => parser,
+    }
+}
+
+async fn dispatch(application: &Application, parser: clap::Command, matches: &clap::ArgMatches) -> Result {
+    let invalid = |error: clap::Error| Failure::Error(error.into());
+    let Arguments { place, mode } = Arguments::from_arg_matches(matches).map_err(invalid)?;
+    if let Some((name, _)) = matches.subcommand()
+        && typed::Command::has_subcommand(name)
+    {
+        let command = typed::Command::from_arg_matches(matches).map_err(invalid)?;
+        return typed::run(application, command, &Session::open(&place, mode).await?).await;
+    }
+    let open = || Session::open(&place, mode);
+    match Command::from_arg_matches(matches).map_err(invalid)? {
+        Command::Table(command) => table::run(command, &place, mode).await,
+        Command::Stream(command) => stream::run(command, &open().await?).await,
+        Command::Feed(command) => feed::run(command, &open().await?).await,
+        Command::Projection(command) => projection::run(command, &open().await?).await,
+        Command::Process(command) => projection::run_process(command, &open().await?).await,
+        Command::Claim(options) => claim::holder(&options, &open().await?).await,
+        Command::Key(options) => claim::record(&options, &open().await?).await,
+        Command::Import(options) => import::run(&options, &open().await?).await,
+        Command::Completions(options) => options.print(parser),
+        Command::Man(options) => options.print(parser),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        let parser = parser(&Application::new("es"));
+        parser.clone().debug_assert();
+        typed::Command::augment_subcommands(parser).debug_assert();
+    }
+}

@@ -1,0 +1,58 @@
+//! `es feed`: its ends, its content, the audit, and the reconciler.
+
+use serde_json::{Value, json};
+
+use crate::support::Place;
+
+#[tokio::test]
+async fn the_audit_finds_what_the_reconciler_adds() {
+    let place = Place::new("reconcile");
+    place.deposit("ann", &[1, 2]).await;
+    place.deposit("bob", &[3]).await;
+
+    let audit = place.es(&["feed", "audit", "--json"]).exits(3);
+    let audit: Value = serde_json::from_str(&audit).expect("JSON");
+    assert_eq!((&audit["sound"], &audit["streams"], &audit["events"]), (&json!(false), &json!(2), &json!(0)));
+    assert_eq!(audit["missing"][0], json!({ "stream": "account#ann", "feed": 0, "table": 2 }));
+    let text = place.es(&["feed", "audit"]).exits(3);
+    assert!(text.contains("missing: `account#bob` is at version 1, and at version 0 in the feed"), "{text}");
+
+    let dry = place.es(&["feed", "reconcile", "--dry-run"]).succeeds();
+    assert_eq!(dry, "would add 3 events of 2 streams to the feed\n");
+    place.es(&["feed", "audit"]).exits(3);
+
+    let done = place.es(&["feed", "reconcile", "--json"]).json();
+    assert_eq!((&done["commits"], &done["events_indexed"]), (&json!(3), &json!(3)));
+    let sound = place.es(&["feed", "audit"]).succeeds();
+    assert!(sound.contains("the feed has every event once and in order"), "{sound}");
+    let again = place.es(&["feed", "reconcile"]).succeeds();
+    assert!(again.contains("read 3 commits, and added 0 events"), "{again}");
+}
+
+#[tokio::test]
+async fn the_feed_is_shown_in_its_order() {
+    let place = Place::new("feed");
+    place.es(&["table", "create", "--slices", "1"]).succeeds();
+    place.deposit("ann", &[1, 2, 3]).await;
+    place.project().await.expect("handles all");
+
+    let lag = place.es(&["feed", "lag", "--json"]).json();
+    assert_eq!(lag["slices"], json!([{ "slice": 0, "end": 3 }]));
+    assert_eq!((&lag["consumers"][0]["name"], &lag["consumers"][0]["lag"]), (&json!("mails"), &json!(0)));
+    place.deposit("ann", &[4]).await;
+    place.es(&["feed", "reconcile"]).succeeds();
+    let lag = place.es(&["feed", "lag"]).succeeds();
+    let last: Vec<&str> = lag.lines().last().expect("a line").split_whitespace().collect();
+    assert_eq!(last, ["mails", "projection", "1"], "{lag}");
+
+    let text = place.es(&["--json", "feed", "show", "0", "--after", "1", "--limit", "2"]).succeeds();
+    let positions: Vec<_> = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON")["position"].clone())
+        .collect();
+    assert_eq!(positions, [2, 3]);
+    let text = place.es(&["feed", "show", "0"]).succeeds();
+    assert_eq!(text.lines().count(), 5, "{text}");
+    let missing = place.es(&["feed", "show", "1"]).fails(1);
+    assert!(missing.contains("the feed has the slices 0 to 0"), "{missing}");
+}

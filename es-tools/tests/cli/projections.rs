@@ -1,0 +1,140 @@
+//! `es projection` and `es process`.
+
+use es_core::projection::WaitError;
+use serde_json::json;
+
+use crate::support::{POISON, Place};
+
+/// A projection that has stopped at the second of three events.
+async fn stopped(test: &str) -> Place {
+    let place = Place::new(test);
+    place.es(&["table", "create", "--slices", "1"]).succeeds();
+    place.deposit("ann", &[1, POISON, 2]).await;
+    let stopped = place.project().await.expect_err("stops");
+    assert!(matches!(stopped, WaitError::Stopped { .. }), "{stopped}");
+    place
+}
+
+#[tokio::test]
+async fn a_poison_event_is_found_parked_and_replayed() {
+    let place = stopped("parked").await;
+
+    let list = place.es(&["projection", "list"]).succeeds();
+    let row: Vec<&str> = list.lines().nth(1).expect("a row").split_whitespace().collect();
+    assert_eq!(row, ["mails", "1", "2", "0", "1", "stopped"], "{list}");
+    let progress = place.es(&["projection", "progress", "mails", "--check"]).exits(3);
+    let event = "the event `Deposited` at version 2 of `account#ann` (position 2)";
+    assert!(progress.contains(&format!("{event}: there is no such template")), "{progress}");
+    let value = place.es(&["projection", "progress", "mails", "--json"]).json();
+    let slice = &value["active"]["slices"][0];
+    assert_eq!(
+        (&slice["position"], &slice["end"], &slice["status"]),
+        (&json!(1), &json!(3), &json!("stopped"))
+    );
+    assert_eq!(slice["failure"]["event"]["stream"], "account#ann");
+
+    let dry = place.es(&["--dry-run", "projection", "park", "mails", "0"]).succeeds();
+    assert_eq!(dry, format!("would park {event}\n"));
+    place.es(&["projection", "progress", "mails", "--check"]).exits(3);
+    let parked = place.es(&["projection", "park", "mails", "0"]).succeeds();
+    assert_eq!(parked, format!("done: park {event}\n"));
+    let not_stopped = place.es(&["projection", "park", "mails", "0"]).fails(1);
+    assert!(not_stopped.contains("slice 0 has not stopped at an event"), "{not_stopped}");
+
+    place.project().await.expect("goes on");
+    let all = place.es(&["projection", "parked", "mails", "--json"]).json();
+    let positions: Vec<_> =
+        all.as_array().expect("a list").iter().map(|one| &one["event"]["position"]).collect();
+    assert_eq!(positions, [2, 3], "the later event of the stream waits for it");
+    place.es(&["projection", "progress", "mails", "--check"]).exits(3);
+
+    let replay = place.es(&["projection", "replay", "mails"]).succeeds();
+    assert_eq!(replay, "done: replay 2 parked events of `mails`\n");
+    place.project().await.expect("replays");
+    // The first one fails again.
+    assert!(place.es(&["projection", "parked", "mails"]).succeeds().contains("there is no such template"));
+
+    let unconfirmed = place.es(&["projection", "discard", "mails", "0", "--position", "2"]).fails(4);
+    assert!(unconfirmed.contains(&format!("discard {event}")), "{unconfirmed}");
+    place.es(&["projection", "discard", "mails", "0", "--position", "2", "--yes"]).succeeds();
+    let again = place.es(&["projection", "discard", "mails", "0", "--position", "2", "--yes"]).fails(1);
+    assert!(again.contains("no such event is parked in slice 0"), "{again}");
+    place.es(&["projection", "replay", "mails"]).succeeds();
+    place.project().await.expect("replays");
+    assert_eq!(place.es(&["projection", "parked", "mails"]).succeeds(), "nothing is parked\n");
+    place.es(&["projection", "progress", "mails", "--check"]).succeeds();
+}
+
+#[tokio::test]
+async fn a_poison_event_is_skipped_after_a_confirmation() {
+    let place = stopped("skipped").await;
+    let unconfirmed = place.es(&["projection", "skip", "mails", "0"]).fails(4);
+    assert!(unconfirmed.contains("this would skip the event `Deposited` at version 2"), "{unconfirmed}");
+    place.project().await.expect_err("has not been skipped");
+    place.es(&["projection", "skip", "mails", "0", "--yes"]).succeeds();
+    place.project().await.expect("goes on");
+    let value = place.es(&["projection", "progress", "mails", "--json"]).json();
+    let slice = &value["active"]["slices"][0];
+    assert_eq!((&slice["position"], &slice["skipped"]), (&json!(3), &json!(1)));
+    // A checkpoint that is valid does not move.
+    let seek = place.es(&["projection", "seek", "mails", "0", "--end", "--yes"]).fails(1);
+    assert!(seek.contains("fits the feed"), "{seek}");
+}
+
+#[tokio::test]
+async fn a_stopped_slice_is_retried() {
+    let place = stopped("retried").await;
+    assert_eq!(place.es(&["projection", "retry", "mails"]).succeeds(), "done: retry slice 0 of `mails`\n");
+    let value = place.es(&["projection", "list", "--json"]).json();
+    assert_eq!((&value[0]["state"], &value[0]["stopped_slices"]), (&json!("ok"), &json!([])));
+    let nothing = place.es(&["projection", "retry", "mails"]).fails(1);
+    assert!(nothing.contains("no slice of `mails` has stopped"), "{nothing}");
+}
+
+#[tokio::test]
+async fn a_projection_is_paused_rebuilt_and_reset() {
+    let place = Place::new("rebuilt");
+    place.es(&["table", "create", "--slices", "1"]).succeeds();
+    assert_eq!(place.es(&["projection", "list"]).succeeds(), "no projection has run on this table\n");
+    place.deposit("ann", &[1, 2]).await;
+    place.project().await.expect("handles all");
+    let state = || place.es(&["projection", "list", "--json"]).json()[0]["state"].clone();
+
+    place.es(&["projection", "pause", "mails"]).succeeds();
+    assert_eq!(state(), "paused");
+    place.es(&["projection", "resume", "mails", "--dry-run"]).succeeds();
+    assert_eq!(state(), "paused", "a dry run changes nothing");
+    place.es(&["projection", "resume", "mails"]).succeeds();
+    assert_eq!(state(), "ok");
+
+    let none = place.es(&["projection", "switch", "mails"]).fails(1);
+    assert!(none.contains("the projection is not being rebuilt"), "{none}");
+    place.es(&["projection", "rebuild", "mails"]).succeeds();
+    assert_eq!(state(), "rebuilding");
+    let early = place.es(&["projection", "switch", "mails"]).fails(1);
+    assert!(early.contains("wait until it has caught up"), "{early}");
+    place.es(&["projection", "cancel-rebuild", "mails"]).succeeds();
+    place.es(&["projection", "rebuild", "mails"]).succeeds();
+    place.project().await.expect("builds");
+    place.es(&["projection", "switch", "mails"]).succeeds();
+    let value = place.es(&["projection", "progress", "mails", "--json"]).json();
+    assert_eq!((&value["active"]["build"], &value["rebuild"]), (&json!(3), &json!(null)));
+
+    place.es(&["projection", "reset", "mails"]).fails(4);
+    place.es(&["projection", "reset", "mails", "--yes"]).succeeds();
+    let value = place.es(&["projection", "progress", "mails", "--json"]).json();
+    assert_eq!((&value["active"]["build"], &value["active"]["lag"]), (&json!(4), &json!(2)));
+}
+
+#[tokio::test]
+async fn a_misspelled_name_changes_nothing() {
+    let place = stopped("misspelled").await;
+    for command in ["pause", "retry", "reset", "progress"] {
+        let unknown = place.es(&["--yes", "projection", command, "mail"]).fails(1);
+        assert!(unknown.contains("no projection `mail` has run on the table `events`"), "{unknown}");
+    }
+    let other = place.es(&["process", "pause", "mails"]).fails(1);
+    assert!(other.contains("`mails` is a projection: use the commands of `projection`"), "{other}");
+    assert_eq!(place.es(&["process", "list", "--json"]).json(), json!([]));
+    assert_eq!(place.es(&["projection", "list", "--json"]).json().as_array().map(Vec::len), Some(1));
+}

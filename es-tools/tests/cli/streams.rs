@@ -1,0 +1,153 @@
+//! `es stream`, `es import`, `es claim`, and `es key`.
+
+use std::process::{Command, Stdio};
+
+use es_core::prelude::*;
+use es_core::store::EventStore;
+use serde_json::{Value, json};
+
+use crate::support::{Account, Deposit, Deposited, Place};
+
+fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+}
+
+#[tokio::test]
+async fn a_stream_is_shown_without_its_payloads() {
+    let place = Place::new("show");
+    place.deposit("ann", &[5, 700, 13]).await;
+
+    let text = place.es(&["stream", "show", "account#ann"]).succeeds();
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["VERSION", "TIME", "EVENT", "ACTOR", "COMMIT"]);
+    let shown: Vec<_> = rows[1..].iter().map(|row| (row[0], row[2], row[3])).collect();
+    assert_eq!(shown, [("1", "Deposited", "bank"), ("2", "Deposited", "bank"), ("3", "Deposited", "bank")]);
+    assert!(!text.contains("cents"), "payloads may be confidential: {text}");
+
+    let payloads = place.es(&["stream", "show", "account#ann", "--payloads"]).succeeds();
+    assert!(payloads.contains("{\"cents\":700}"), "{payloads}");
+
+    let part =
+        place.es(&["--json", "stream", "show", "account#ann", "--from", "2", "--until", "2"]).succeeds();
+    let [commit] = &lines(&part)[..] else { panic!("{part}") };
+    assert_eq!(commit["events"], json!([{ "version": 2, "name": "Deposited", "schema": 1 }]));
+    assert!(commit["metadata"].is_null() && commit["actor"] == "bank");
+    let part =
+        place.es(&["--json", "stream", "show", "account#ann", "--until", "1", "--payloads"]).succeeds();
+    assert_eq!(lines(&part)[0]["events"][0]["payload"], json!({ "cents": 5 }));
+    assert_eq!(lines(&part)[0]["metadata"], json!({ "actor": "bank" }));
+
+    let invalid = place.es(&["stream", "show", "ann"]).fails(2);
+    assert!(invalid.contains("invalid value 'ann'"), "{invalid}");
+}
+
+#[tokio::test]
+async fn an_export_is_imported_with_ids_and_times() {
+    let (from, to) = (Place::new("export"), Place::new("import"));
+    from.deposit("ann", &[1, 2, 3]).await;
+    from.deposit("bob", &[4]).await;
+    let file = to.path("export.jsonl");
+    let file = file.to_str().expect("a path in UTF-8");
+
+    let one = from.es(&["stream", "export", "account#bob"]).succeeds();
+    assert_eq!(lines(&one)[0]["events"][0]["payload"], "{\"cents\":4}");
+    // The feed has no events yet, so there is nothing to export from it.
+    let none = from.es(&["stream", "export", "--all", "--output", file]).succeeds();
+    assert!(none.starts_with("exported 0 events"), "{none}");
+    from.es(&["feed", "reconcile"]).succeeds();
+    let all = from.es(&["stream", "export", "--all", "--output", file, "--json"]).json();
+    assert_eq!(all["events"], 4);
+
+    to.es(&["table", "create"]).succeeds();
+    let dry = to.es(&["--dry-run", "import", file]).succeeds();
+    assert_eq!(dry, "would import 4 events of 2 streams\n");
+    to.es(&["stream", "show", "account#ann"]).fails(1);
+    let imported = to.es(&["import", file, "--json"]).json();
+    assert_eq!(imported, json!({ "streams": 2, "events": 4, "new": 4 }));
+    let again = to.es(&["import", file]).succeeds();
+    assert_eq!(again, "imported 0 events; 4 were in the table already\n");
+    for stream in ["account#ann", "account#bob"] {
+        let show = ["--json", "stream", "show", stream, "--payloads"];
+        assert_eq!(to.es(&show).succeeds(), from.es(&show).succeeds());
+    }
+
+    // Another event at the same version is never overwritten.
+    let other = Place::new("import-conflict");
+    other.deposit("bob", &[9]).await;
+    let conflict = other.es(&["import", file]).fails(1);
+    assert!(conflict.contains("line ") && conflict.contains("account#bob"), "{conflict}");
+}
+
+#[tokio::test]
+async fn a_damaged_export_is_refused_before_anything_is_imported() {
+    let place = Place::new("damaged-export");
+    place.deposit("ann", &[1, 2, 3]).await;
+    let text = place.es(&["stream", "export", "account#ann"]).succeeds();
+    let all: Vec<&str> = text.lines().collect();
+    let to = Place::new("damaged-import");
+    to.es(&["table", "create"]).succeeds();
+    for (content, expected) in [
+        (format!("{}\n{}\n", all[0], all[2]), "line 2: the commit follows version 2"),
+        (format!("{}\n{{}}\n", all[0]), "line 2: missing field"),
+    ] {
+        std::fs::write(to.path("export.jsonl"), content).expect("writes");
+        let refused = to.es(&["import", "export.jsonl"]).fails(1);
+        assert!(refused.contains(expected), "{refused}");
+        to.es(&["stream", "show", "account#ann"]).fails(1);
+    }
+}
+
+#[tokio::test]
+async fn new_events_are_followed() {
+    let place = Place::new("tail");
+    place.deposit("ann", &[1]).await;
+    let file = place.path("events.db");
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_es"))
+        .arg("--file")
+        .arg(&file)
+        .args(["--json", "stream", "tail", "account#ann", "--payloads"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    // Deposits until the process, which may start late, shows one.
+    let mut out = std::io::BufReader::new(tail.stdout.take().expect("is piped"));
+    let read = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut out, &mut line).expect("reads");
+        line
+    });
+    let mut cents = 1_000;
+    while !read.is_finished() {
+        cents += 1;
+        place.deposit("ann", &[cents]).await;
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        assert!(cents < 2_000, "shows nothing");
+    }
+    tail.kill().expect("runs");
+    tail.wait().expect("ends");
+    let line: Value = serde_json::from_str(&read.await.expect("ends")).expect("JSON");
+    let shown = line["events"][0]["payload"]["cents"].as_u64().expect("a number");
+    assert!((1_001..=cents).contains(&shown), "only new events: {shown}");
+}
+
+#[tokio::test]
+async fn claims_and_idempotency_keys_are_shown() {
+    let place = Place::new("claims");
+    let store = place.store().await;
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    let decide = async |_: &Account, _: &Context<Account>| {
+        Ok::<_, std::io::Error>(Events::from(Deposited { cents: 1 }).claim("email", "ann@example.com"))
+    };
+    accounts.once("message-1").decide("ann", decide).await.expect("accepted");
+    accounts.once("message-2").execute("ann", Deposit(1)).await.expect("accepted");
+    assert_eq!(store.head(&"account#ann".parse().expect("valid")).await.expect("reads").version, 2);
+
+    assert_eq!(place.es(&["claim", "email", "ann@example.com"]).succeeds(), "account#ann\n");
+    let free = place.es(&["claim", "email", "bob@example.com", "--json"]).json();
+    assert!(free["holder"].is_null());
+    let key = place.es(&["key", "message-2", "--stream", "account#ann", "--json"]).json();
+    assert_eq!(key["streams"], json!([{ "stream": "account#ann", "events": [2, 2] }]));
+    assert_eq!(key["expired"], false);
+    let unknown = place.es(&["key", "message-2"]).fails(1);
+    assert!(unknown.contains("there is no record under this key"), "{unknown}");
+}

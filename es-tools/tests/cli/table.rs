@@ -1,0 +1,58 @@
+//! `es table`: creation, verification, and the reset, which needs a confirmation.
+
+use serde_json::json;
+
+use crate::support::Place;
+
+#[tokio::test]
+async fn a_table_is_created_verified_and_reset() {
+    let place = Place::new("table");
+    let missing = place.es(&["table", "verify"]).fails(1);
+    assert!(missing.contains("does not exist: create it with `table create`"), "{missing}");
+    assert!(!place.path("events.db").exists(), "only `create` creates a file");
+
+    let dry = place.es(&["--dry-run", "table", "create"]).succeeds();
+    assert_eq!(dry, "would create the table `events`, or verify it if it exists\n");
+    assert!(!place.path("events.db").exists(), "a dry run changes nothing");
+
+    let created = place.es(&["table", "create", "--slices", "2"]).succeeds();
+    assert_eq!(created, "the table `events` is ready; its feed has 2 slices\n");
+    place.es(&["table", "create"]).succeeds();
+    let verified = place.es(&["table", "verify", "--json"]).json();
+    assert_eq!(verified, json!({ "table": "events", "slices": 2 }));
+
+    place.deposit("ann", &[1]).await;
+    let unconfirmed = place.es(&["table", "reset"]).fails(4);
+    assert!(unconfirmed.contains("delete the table `events` with all its events"), "{unconfirmed}");
+    assert!(unconfirmed.contains("pass --yes"), "{unconfirmed}");
+    place.es(&["--dry-run", "--yes", "table", "reset"]).succeeds();
+    place.es(&["stream", "show", "account#ann"]).succeeds();
+
+    let reset = place.es(&["table", "reset", "--yes", "--slices", "4"]).succeeds();
+    assert_eq!(reset, "the table `events` is empty; its feed has 4 slices\n");
+    let gone = place.es(&["stream", "show", "account#ann"]).fails(1);
+    assert!(gone.contains("the stream `account#ann` has no events"), "{gone}");
+}
+
+#[tokio::test]
+async fn a_table_of_another_shape_is_a_finding() {
+    let place = Place::new("shape");
+    place.store().await;
+    let other = place.es(&["--table", "others", "table", "verify"]).exits(3);
+    assert!(other.contains("the table `others` does not exist"), "{other}");
+    // A name that DynamoDB does not allow is an error, not a finding.
+    let invalid = place.es(&["--table", "a", "table", "verify"]).fails(1);
+    assert!(invalid.contains("is not a valid name of a table"), "{invalid}");
+}
+
+#[tokio::test]
+async fn protected_tables_are_not_reset() {
+    let place = Place::new("protected");
+    let store = place.store().await;
+    let protect = |on| store.client().update_table().table_name("events").deletion_protection_enabled(on);
+    protect(true).send().await.expect("answers");
+    let refused = place.es(&["table", "reset", "--yes"]).fails(1);
+    assert!(refused.contains("it has deletion protection: turn it off"), "{refused}");
+    protect(false).send().await.expect("answers");
+    place.es(&["table", "reset", "--yes"]).succeeds();
+}
