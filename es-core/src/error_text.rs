@@ -1,10 +1,16 @@
 //! Error texts for logs and for stored failures.
 
 use std::error::Error;
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::iter;
+
+use crate::projection::guard::caught;
 
 /// The maximum length of an [`error_text`], in bytes (2 KiB).
 pub(crate) const MAX_ERROR_TEXT: usize = 2048;
+
+/// The maximum number of causes of an error that are examined. User-defined errors may form a cycle.
+const MAX_CAUSES: usize = 100;
 
 /// Returns an error and all of its causes on one line, truncated to 2 KiB.
 ///
@@ -19,20 +25,54 @@ pub(crate) const MAX_ERROR_TEXT: usize = 2048;
 /// ```
 #[must_use]
 pub fn error_text(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
+    // The `Display` of an error may be user code.
+    caught(|| text(error)).unwrap_or_else(|panic| format!("an error without a text: {panic}"))
+}
+
+fn text(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for error in chain(error) {
+        let more = Limited::text_of(error);
+        if text.is_empty() {
+            text = more;
+        } else if !text.ends_with(&more) {
             // Writing to a `String` cannot fail.
             let _ = write!(text, ": {more}");
         }
         if text.len() > MAX_ERROR_TEXT {
             break;
         }
-        cause = error.source();
     }
     truncated(text)
+}
+
+/// Returns an error, its cause, and so on.
+pub(crate) fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |&error| error.source()).take(MAX_CAUSES)
+}
+
+/// A text of little more than [`MAX_ERROR_TEXT`] bytes, regardless of what is written to it.
+struct Limited(String);
+
+impl Limited {
+    fn text_of(value: &(impl fmt::Display + ?Sized)) -> String {
+        let mut text = Self(String::new());
+        // The only error is that there is more text than is needed.
+        let _ = write!(text, "{value}");
+        text.0
+    }
+}
+
+impl Write for Limited {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        let room = (MAX_ERROR_TEXT + 1).saturating_sub(self.0.len());
+        if part.len() > room {
+            self.0.push_str(&part[..part.ceil_char_boundary(room)]);
+            return Err(fmt::Error);
+        }
+        self.0.push_str(part);
+        Ok(())
+    }
 }
 
 /// Truncates a text to [`MAX_ERROR_TEXT`] bytes at a character boundary, with a mark at its end.
@@ -66,6 +106,39 @@ mod tests {
         assert_eq!(error_text(&error), "the load failed: timeout");
         let error = caused("a: b", Some(caused("b", Some(caused("c", None)))));
         assert_eq!(error_text(&error), "a: b: c");
+    }
+
+    /// An error of an application.
+    #[derive(Debug)]
+    enum Hostile {
+        Panic,
+        Cycle,
+        Endless,
+    }
+
+    impl fmt::Display for Hostile {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::Panic => panic!("no text"),
+                Self::Cycle => f.write_str("cycle"),
+                Self::Endless => loop {
+                    f.write_str("more ")?;
+                },
+            }
+        }
+    }
+
+    impl Error for Hostile {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            matches!(self, Self::Cycle).then_some(self)
+        }
+    }
+
+    #[test]
+    fn survives_errors_that_panic_or_have_no_end() {
+        assert_eq!(error_text(&Hostile::Panic), "an error without a text: user code panicked: no text");
+        assert_eq!(error_text(&Hostile::Cycle), "cycle");
+        assert!(error_text(&Hostile::Endless).ends_with("… (truncated)"));
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::time::Duration;
 
 use super::BoxError;
+use super::guard::caught;
 use crate::documents::ChangeError;
+use crate::error_text::chain;
 use crate::event::DecodeError;
 use crate::feed::Slice;
 use crate::publish::{PublishError, Unpublished};
@@ -90,14 +92,8 @@ impl Transient {
 
 /// Returns whether an error is transient. The outermost error in its chain of sources whose type is known decides.
 pub(crate) fn is_transient(error: &(dyn Error + 'static)) -> bool {
-    let mut current = Some(error);
-    while let Some(error) = current {
-        if let Some(is_transient) = known(error) {
-            return is_transient;
-        }
-        current = error.source();
-    }
-    false
+    // The `source` of an error may be user code.
+    caught(|| chain(error).find_map(known)).ok().flatten().unwrap_or(false)
 }
 
 /// Returns whether an error is transient, or `None` if its type is unknown. `ExecuteError` is generic, and is
