@@ -1,5 +1,6 @@
 //! The conformance suite on the store in memory.
 
+mod faulty_snapshots;
 mod spans;
 
 use std::collections::BTreeSet;
