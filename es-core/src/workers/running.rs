@@ -26,6 +26,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 /// The part of the shutdown timeout that consumers may use.
 const CONSUMERS_SHARE: f64 = 0.8;
 
+/// The longest shutdown, so that `Duration::MAX` is accepted.
+const MAX_SHUTDOWN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The time to wait for aborted tasks. A task that blocks its thread does not end.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -219,7 +222,7 @@ impl RunningWorkers {
     /// [`ShutdownError::Incomplete`] if a worker had to be aborted or failed while it stopped, or if a repository could not
     /// be flushed in time.
     pub async fn shutdown(mut self) -> Result<(), ShutdownError> {
-        let (now, bound) = (Instant::now(), self.shutdown_timeout);
+        let (now, bound) = (Instant::now(), self.shutdown_timeout.min(MAX_SHUTDOWN));
         let mut problems = self.consumers.stop(&self.entries, now + bound.mul_f64(CONSUMERS_SHARE)).await;
         let deadline = now + bound;
         let flush = join_all(self.flushes.iter().map(|flush| flush()));

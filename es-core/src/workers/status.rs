@@ -55,6 +55,17 @@ impl WorkerState {
 
 /// The health of [`RunningWorkers`](super::RunningWorkers). Clones show the same workers, for example in the handler of a
 /// health check.
+///
+/// ```
+/// use es_core::workers::WorkersHealth;
+///
+/// /// The response of a readiness check.
+/// fn ready(health: &WorkersHealth) -> (u16, String) {
+///     let problems = health.status().into_iter().filter(|worker| !worker.state.is_healthy());
+///     let names: Vec<String> = problems.map(|worker| worker.name).collect();
+///     (if health.healthy() { 200 } else { 503 }, names.join(", "))
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct WorkersHealth {
     workers: Arc<[Entry]>,

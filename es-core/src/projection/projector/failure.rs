@@ -9,7 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::state::Slot;
-use crate::clock::{Clock, WarningInterval};
+use crate::clock::{Clock, WarningInterval, later};
 use crate::event::{CommitId, EventData};
 use crate::feed::{EventFilter, Position, Slice};
 use crate::projection::timeout::{self, Scheduled};
@@ -280,7 +280,7 @@ impl Delays {
         clock: &dyn Clock,
     ) -> bool {
         let now = clock.now();
-        let next_attempt = now + chrono::Duration::from_std(wait).unwrap_or_default();
+        let next_attempt = later(now, wait);
         let mut state = self.state();
         let (since, attempts) =
             state.delays.get(&slot).map_or((now, 0), |delay| (delay.since, delay.attempts));

@@ -14,6 +14,7 @@ use super::consumer::Running;
 use super::failure::{FailedEvent, Failure};
 use super::state::{Names, Revised, SliceState, Slot, encode};
 use super::stop::pause;
+use crate::clock::later;
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 use crate::error_text;
 use crate::projection::{Interrupted, ProjectError, Projection, ProjectorError};
@@ -259,7 +260,7 @@ impl<'a, P: Projection> Held<'a, P> {
         let at = settings.clock.now();
         let retry_at = settings.restart.allows_another(attempts).then(|| {
             let delay = settings.restart.equal_jitter_delay_after(attempts);
-            at + chrono::Duration::from_std(delay).unwrap_or_default()
+            later(at, delay)
         });
         Box::new(Failure { event, error, at, attempts, retry_at, unknown_version: None })
     }

@@ -280,7 +280,7 @@ impl<P: Projection> Worker<P> {
     /// Leaves a slot to other workers for three leases, if there are any.
     fn avoid(&mut self, slot: Slot) {
         if self.seen.len() > 1 {
-            self.avoided.insert(slot, self.now() + self.inner.settings.lease * 3);
+            self.avoided.insert(slot, self.now().saturating_add(self.inner.settings.lease.saturating_mul(3)));
         }
     }
 
@@ -394,7 +394,7 @@ impl<P: Projection> Worker<P> {
                 continue;
             }
             if index >= open {
-                taken.extra_until = now + lease * EXTRA_LEASES;
+                taken.extra_until = now.saturating_add(lease.saturating_mul(EXTRA_LEASES));
             }
             chosen.push(taken);
         }

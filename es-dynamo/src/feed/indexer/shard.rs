@@ -155,7 +155,7 @@ impl Worker {
                 Err(error)
                     if error.is_transient()
                         && !self.stop.is_cancelled()
-                        && renewed.elapsed() < self.settings.lease * 2 =>
+                        && renewed.elapsed() < self.settings.lease.saturating_mul(2) =>
                 {
                     self.pause(outage.failed(&error)).await;
                 }

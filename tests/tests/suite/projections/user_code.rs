@@ -5,12 +5,12 @@ use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use es_core::MemoryStore;
 use es_core::event::EventData;
 use es_core::feed::EventFilter;
 use es_core::prelude::*;
 use es_core::projection::{OnFailure, ProjectError, SliceStatus, Tick, Transient};
 use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
+use es_core::{MemoryStore, RetryPolicy};
 use es_tests::domain::Deposited;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -402,4 +402,114 @@ async fn an_operator_can_park_or_skip_an_event_that_a_broker_does_not_accept() {
         projector.shutdown();
         worker.await.expect("no panic").expect("ends");
     }
+}
+
+/// The error of a handler, with a text or a cause that is user code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HostileError {
+    PanicsInText,
+    PanicsInSource,
+    Cycle,
+    Endless,
+}
+
+impl std::fmt::Display for HostileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PanicsInText => panic!("no text"),
+            Self::Endless => loop {
+                f.write_str("more ")?;
+            },
+            Self::PanicsInSource | Self::Cycle => f.write_str("hostile"),
+        }
+    }
+}
+
+impl std::error::Error for HostileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::PanicsInSource => panic!("no source"),
+            Self::Cycle => Some(self),
+            Self::PanicsInText | Self::Endless => None,
+        }
+    }
+}
+
+/// Returns a hostile error for the note "bad".
+#[derive(Clone)]
+struct Hostile(HostileError);
+
+impl Projection for Hostile {
+    const NAME: &'static str = "hostile";
+
+    fn filter(&self) -> EventFilter {
+        EventFilter::none().with_event::<Deposited>("account")
+    }
+
+    async fn handle(&mut self, event: &EventData, _: &EventContext) -> Result<(), ProjectError> {
+        match Deposited::decode(event)?.note.as_str() {
+            "bad" => Err(ProjectError::Handler(self.0.into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_with_a_hostile_error_is_parked_alone() {
+    for (error, text) in [
+        (HostileError::PanicsInText, "an error without a text: user code panicked: no text"),
+        (HostileError::PanicsInSource, "an error without a text: user code panicked: no source"),
+        (HostileError::Cycle, "hostile"),
+        (HostileError::Endless, "more more "),
+    ] {
+        let store = MemoryStore::new();
+        deposit(&store, "ada", &["a", "bad"]).await;
+        deposit(&store, &neighbor(&store, "ada").await, &["after"]).await;
+        let projector = projector(store.clone(), Hostile(error)).on_failure(OnFailure::Park).build();
+        let caught_up = timeout(Duration::from_secs(60), projector.run_until_caught_up()).await;
+        caught_up.expect("in time").expect("goes on");
+        let parked = projector.parked().await.expect("parked");
+        assert_eq!(parked.len(), 1, "{error:?}");
+        assert!(parked[0].error.starts_with(text), "{error:?}: {}", parked[0].error);
+    }
+}
+
+/// `Duration::MAX` stands for "never".
+#[tokio::test(start_paused = true)]
+async fn settings_may_be_as_long_as_possible() {
+    let longest = RetryPolicy::default()
+        .with_max_attempts(2)
+        .with_base_delay(Duration::MAX)
+        .with_max_delay(Duration::MAX);
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a", "bad", "c"]).await;
+    let build = |faulty: &Faulty| {
+        projector(store.clone(), faulty.clone())
+            .retry(RetryPolicy::never())
+            .restart(longest)
+            .lease(Duration::MAX)
+            .handler_timeout(Duration::MAX)
+            .shutdown_timeout(Duration::MAX)
+            .build()
+    };
+    let faulty = Faulty::with(Fault::Panic("bad"));
+    let projector = build(&faulty);
+    let stopped = timeout(Duration::from_secs(60), projector.run_until_caught_up()).await;
+    stopped.expect("in time").expect_err("stops");
+    let progress = projector.progress().await.expect("progress");
+    let (_, failure) = progress.stopped().next().expect("has stopped");
+    assert_eq!(failure.retry_at.map(|at| at.to_rfc3339().starts_with("9999-")), Some(true));
+
+    faulty.mend();
+    let projector = build(&faulty);
+    let worker = work(&projector);
+    // A worker that starts retries immediately.
+    let caught_up = async {
+        while projector.progress().await.expect("progress").lag() > 0 {
+            sleep(LEASE).await;
+        }
+    };
+    timeout(Duration::from_secs(60), caught_up).await.expect("in time");
+    projector.shutdown();
+    timeout(Duration::from_secs(60), worker).await.expect("in time").expect("no panic").expect("ends");
 }
