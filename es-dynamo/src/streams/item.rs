@@ -1,4 +1,4 @@
-//! The items of commits: their layout, and their decoding from both representations of attributes.
+//! The items of a commit: their layout, and how they are decoded, whichever form their attributes are in.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -29,12 +29,11 @@ pub(crate) fn append_items(append: &Append, first: Version) -> Result<Vec<Item>,
     }
 }
 
-/// Returns the items of `commit`, whose first event has the version `first`: one, or several if it does not fit into
-/// one.
+/// The items of `commit`, with its events at the versions from `first` on: one, or as many as it takes.
 ///
 /// # Errors
 ///
-/// [`StoreError::TooLarge`] if an event does not fit into an item, or the commit into a transaction.
+/// [`StoreError::TooLarge`] when an event does not fit into an item, or the commit into a transaction.
 pub(crate) fn commit_items(
     stream: &StreamId,
     first: Version,
@@ -78,7 +77,7 @@ pub(crate) fn commit_items(
     Ok(items)
 }
 
-/// Returns the item with the events `first` to `last` of `commit`.
+/// The item with the events of `commit` from `first` to `last`.
 fn item(
     stream: &StreamId,
     whole: &CommitHead,
@@ -113,7 +112,7 @@ pub(crate) fn metadata_value(commit: &NewCommit) -> Result<Option<AttributeValue
         return Ok(None);
     }
     let metadata = serde_json::to_string(&commit.metadata)
-        .map_err(|_| StoreError::invalid("the metadata of the commit cannot be represented in JSON"))?;
+        .map_err(|_| StoreError::invalid("the metadata of the commit has no JSON form"))?;
     Ok(Some(AttributeValue::S(metadata)))
 }
 
@@ -128,17 +127,17 @@ pub(crate) fn event_value(event: &EventData) -> AttributeValue {
     AttributeValue::M(map)
 }
 
-/// The empty metadata of most commits, shared by all of them.
+/// What most commits have, once for all of them.
 static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
 
-/// An upper bound of the events in a transaction: each takes at least 8 bytes, for a map with two names.
+/// More events than fit into one transaction: each takes 8 bytes at least, a map with two names.
 const MOST_EVENTS: u64 = TRANSACTION_LIMIT / 8;
 
 /// The content of one item: a commit, a part of one, or several commits.
 #[derive(Debug)]
 #[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Part {
-    /// The events of the item as a commit. If it has several commits, the first one.
+    /// The events of the item, as if they were a commit. If it has several commits, the first one.
     pub(crate) commit: Commit,
     /// The other commits, if the item has several.
     pub(crate) following: Vec<Commit>,
@@ -197,9 +196,9 @@ pub(crate) struct CommitHead {
     pub(crate) last: Version,
 }
 
-/// The attributes that identify the commit of an item.
+/// The attributes that tell which commit an item is of.
 pub(crate) struct HeadFields<'a> {
-    /// The version in the sort key.
+    /// From the sort key.
     pub(crate) first: Version,
     pub(crate) last: Version,
     pub(crate) whole_first: Option<Version>,
@@ -207,10 +206,10 @@ pub(crate) struct HeadFields<'a> {
     pub(crate) id: Cow<'a, str>,
 }
 
-/// The attributes of the item of a commit.
+/// The attributes of a commit's item.
 pub(crate) struct PartFields<'a> {
     pub(crate) head: HeadFields<'a>,
-    /// The time in milliseconds since the start of 1970.
+    /// In milliseconds since the start of 1970.
     pub(crate) time: i64,
     pub(crate) metadata: Option<Cow<'a, str>>,
     pub(crate) events: Vec<EventData>,
@@ -229,7 +228,7 @@ impl HeadFields<'_> {
         if whole_last.since(whole_first) > MOST_EVENTS {
             return Err("its commit has more events than one can have");
         }
-        let id = self.id.parse().map_err(|_| "its id is not a UUID")?;
+        let id = self.id.parse().map_err(|_| "its id is no UUID")?;
         Ok(CommitHead { id, first: whole_first, last: whole_last })
     }
 }
@@ -266,7 +265,7 @@ pub(crate) fn metadata_from(text: Option<Cow<'_, str>>) -> Result<Arc<Metadata>,
 }
 
 impl Attributes<'_> {
-    /// Decodes the part of a commit in the item, which is usually the whole commit.
+    /// What the item holds of a commit: all of it, as a rule.
     pub(crate) fn part(mut self) -> Result<Part, StoreError> {
         let first = self.first_version()?;
         let (mut last, mut whole_first, mut whole_last) = (None, None, None);
@@ -325,10 +324,10 @@ impl Attributes<'_> {
         fields.check().map_err(|reason| self.corrupt(reason))
     }
 
-    /// Decodes an event of the list.
+    /// One event of the list.
     fn event(&self, value: AttributeValue) -> Result<EventData, StoreError> {
         let AttributeValue::M(map) = value else {
-            return Err(self.corrupt("an event is not a map"));
+            return Err(self.corrupt("an event is no map"));
         };
         let (mut name, mut version, mut payload) = (None, 1, None);
         for (attribute, value) in map {
@@ -354,14 +353,14 @@ impl Attributes<'_> {
         }
     }
 
-    /// Returns the whole append of the item, without its events.
+    /// Returns what the item belongs to.
     pub(crate) fn commit_head(mut self) -> Result<CommitHead, StoreError> {
         self.has_several_commits()?;
         self.head()
     }
 
-    /// Returns the whole append of the item, and the id and the last version of each commit. There are none if the
-    /// boundaries of several commits are damaged.
+    /// Returns what the item belongs to, and the id and the last version of each commit. If the boundaries of several
+    /// commits are damaged, there are none.
     pub(crate) fn stored_commits(mut self) -> Result<(CommitHead, Vec<(CommitId, Version)>), StoreError> {
         let has_several = self.has_several_commits()?;
         let head = self.head()?;
@@ -400,10 +399,10 @@ impl Attributes<'_> {
     }
 }
 
-/// The attributes of an item, which are removed one by one.
+/// The attributes of one item, taken out one by one.
 ///
-/// A missing attribute or one of another type is a [`StoreError::Corrupt`] that names the stream, the item, and the
-/// attribute, but quotes no value.
+/// Whatever is missing or of another type is a [`StoreError::Corrupt`] that names the stream, the item and
+/// the attribute, and quotes nothing.
 pub(crate) struct Attributes<'a> {
     stream: &'a StreamId,
     sort_key: String,
@@ -411,7 +410,7 @@ pub(crate) struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    /// Returns the attributes of an item of `stream`.
+    /// The attributes of an item that was found in `stream`.
     pub(crate) fn of(stream: &'a StreamId, mut item: Item) -> Result<Self, StoreError> {
         match item.remove(names::SORT_KEY) {
             Some(AttributeValue::S(sort_key)) => Ok(Self { stream, sort_key, rest: item }),
@@ -419,7 +418,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Returns all remaining attributes. Iterating over them is faster than looking up each one.
+    /// All that are left, to go through at once: faster than to look each of them up.
     pub(crate) fn take_all(&mut self) -> Item {
         std::mem::take(&mut self.rest)
     }
@@ -428,7 +427,7 @@ impl<'a> Attributes<'a> {
         self.sort_key == names::SNAPSHOT_KEY
     }
 
-    /// Returns the version in the sort key of a commit.
+    /// The version that the sort key of a commit names.
     pub(crate) fn first_version(&self) -> Result<Version, StoreError> {
         names::version_of(&self.sort_key).ok_or_else(|| self.corrupt("its sort key is not one of a commit"))
     }
@@ -441,7 +440,7 @@ impl<'a> Attributes<'a> {
         match self.rest.remove(name) {
             None => Ok(None),
             Some(AttributeValue::S(text)) => Ok(Some(text)),
-            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is not a string"))),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no text"))),
         }
     }
 
@@ -457,7 +456,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Returns the digits of a number.
+    /// Returns a number as it is written.
     pub(crate) fn optional_digits(&mut self, name: &str) -> Result<Option<String>, StoreError> {
         match self.rest.remove(name) {
             None => Ok(None),
@@ -470,7 +469,7 @@ impl<'a> Attributes<'a> {
         match self.rest.remove(name) {
             None => Ok(None),
             Some(AttributeValue::N(number)) => self.parse(name, &number).map(Some),
-            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is not a number"))),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no number"))),
         }
     }
 
@@ -491,12 +490,12 @@ impl<'a> Attributes<'a> {
             .ok_or_else(|| self.corrupt(format!("the attribute `{}` is out of range", names::TIME)))
     }
 
-    /// Parses the number in an attribute.
+    /// The number that an attribute holds.
     pub(crate) fn parse<T: FromStr>(&self, name: &str, number: &str) -> Result<T, StoreError> {
         number.parse().map_err(|_| self.corrupt(format!("the attribute `{name}` is out of range")))
     }
 
-    /// Parses the version in an attribute.
+    /// The version that an attribute holds.
     pub(crate) fn parse_version(&self, name: &str, number: &str) -> Result<Version, StoreError> {
         self.in_range(name, Version::new(self.parse(name, number)?))
     }
@@ -508,9 +507,9 @@ impl<'a> Attributes<'a> {
         Ok(version)
     }
 
-    /// Returns an error about this item.
+    /// The error that something is wrong with this item.
     pub(crate) fn corrupt(&self, reason: impl Display) -> StoreError {
-        // The sort key may contain any text.
+        // The sort key could hold anything, too.
         let key = self.sort_key.chars().take(20).collect::<String>();
         StoreError::corrupt(self.stream, format!("the item {key:?} cannot be read: {reason}"))
     }

@@ -7,15 +7,14 @@ use es_core::Version;
 use super::problem::Problem;
 use crate::service::Expected;
 
-/// Returns the header with the entity tag of a version.
+/// The header that tells a version.
 pub fn etag(version: Version) -> (HeaderName, HeaderValue) {
     let tag =
         HeaderValue::try_from(format!("\"{version}\"")).expect("digits and quotes are a header's value");
     (ETAG, tag)
 }
 
-/// Returns the versions in `If-Match`. `*` requires that the account exists, which every command on an account
-/// verifies.
+/// What `If-Match` asks for. `*` asks that there is an account, which every change of one does anyway.
 pub fn if_match(headers: &HeaderMap) -> Result<Expected, Problem> {
     let mut versions = Vec::new();
     let mut given = false;
@@ -23,7 +22,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Expected, Problem> {
         match tag {
             Tag::Any => return Ok(Expected::Any),
             Tag::Strong(tag) => versions.extend(tag.parse().map(Version::new)),
-            // `If-Match` requires strong comparison, so a weak tag never matches.
+            // A weak tag promises too little to base a change on: it matches nothing.
             Tag::Weak(_) => {}
         }
         given = true;
@@ -31,7 +30,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Expected, Problem> {
     Ok(if given { Expected::OneOf(versions) } else { Expected::Any })
 }
 
-/// Returns whether `If-None-Match` contains `version`, so that the client already has it.
+/// Whether `If-None-Match` names `version`: the client has it already.
 pub fn if_none_match(headers: &HeaderMap, version: Version) -> Result<bool, Problem> {
     let version = version.to_string();
     Ok(tags(headers, &IF_NONE_MATCH)?.into_iter().any(|tag| match tag {
@@ -40,17 +39,17 @@ pub fn if_none_match(headers: &HeaderMap, version: Version) -> Result<bool, Prob
     }))
 }
 
-/// A tag in a header.
+/// One of the tags that a header lists.
 enum Tag<'a> {
     Any,
     Strong(&'a str),
     Weak(&'a str),
 }
 
-/// Returns the tags in all headers with this name. Tags of this API contain no commas.
+/// The tags of all headers of one name. Tags of this API have no commas in them.
 fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Vec<Tag<'a>>, Problem> {
     let malformed =
-        || Problem::malformed(name.as_str(), format!("`{name}` must be a list of tags such as \"7\", or *"));
+        || Problem::malformed(name.as_str(), format!("`{name}` lists tags such as \"7\", or is *"));
     let mut tags = Vec::new();
     for value in headers.get_all(name) {
         for text in value.to_str().map_err(|_| malformed())?.split(',').map(str::trim) {

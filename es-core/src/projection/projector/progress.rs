@@ -53,7 +53,7 @@ pub struct SliceProgress {
     pub status: SliceStatus,
 }
 
-/// The status of a slice: whether a worker processes it, and why it makes no progress.
+/// Who works on a slice, and what keeps it from going on.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SliceStatus {

@@ -468,6 +468,17 @@ struct Taken {
 
 fn log_stopped(projection: &str, slot: Slot, failure: &Failure) {
     let event = failure.event.as_ref();
+    if let Some(event_version) = failure.unknown_version {
+        // Normal in a rolling deployment.
+        return tracing::warn!(
+            projection,
+            build = slot.build,
+            slice = slot.slice.get(),
+            event = event.map(tracing::field::display),
+            event_version,
+            "a slice waits for a worker whose code reads a newer version of an event"
+        );
+    }
     tracing::error!(
         projection,
         build = slot.build,

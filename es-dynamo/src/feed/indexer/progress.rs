@@ -101,7 +101,7 @@ impl Noted {
         figures.events += indexed.events;
         figures.pages += indexed.pages;
         figures.unfounded += indexed.unfounded;
-        indexed.log();
+        indexed.log(|stream| figures.damaged.contains(stream) || figures.contradicting.contains(stream));
         figures.damaged.extend(indexed.damaged.into_iter().map(|(stream, _)| stream));
         figures.contradicting.extend(indexed.contradicting.into_iter().map(|(stream, _)| stream));
     }

@@ -170,7 +170,7 @@ async fn failing(store: &DynamoStore, records: &[Value]) -> Vec<String> {
                     "the commits of some records are not in the table"
                 );
             }
-            indexed.log();
+            indexed.log(|_| false);
             indexed.damaged.into_iter().map(|(stream, _)| stream).collect()
         }
         Err(error) => {

@@ -237,7 +237,8 @@ impl Reconciliation<'_> {
             progress.foreign_items += foreign;
             progress.segments_done += u32::from(at.done);
             progress.cost += page.cost;
-            indexed.log();
+            indexed
+                .log(|stream| progress.damaged.contains(stream) || progress.contradicting.contains(stream));
             progress.damaged.extend(indexed.damaged.into_iter().map(|(stream, _)| stream));
             progress.contradicting.extend(indexed.contradicting.into_iter().map(|(stream, _)| stream));
             (self.on_progress)(progress);

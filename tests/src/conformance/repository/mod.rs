@@ -13,7 +13,6 @@ pub mod past;
 pub mod races;
 pub mod redelivery;
 pub mod services;
-pub mod sharing;
 pub mod snapshots;
 pub mod transactions;
 

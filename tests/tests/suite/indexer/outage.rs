@@ -5,14 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_runtime_api::client::result::ConnectorError;
+use es_core::event::EventData;
 use es_core::feed::Slices;
 use es_core::prelude::*;
+use es_core::store::Append;
+use es_core::{EventStore, ExpectedVersion, StreamId};
 use es_dynamo::embedded::{Connector, Engine};
 use es_dynamo::{DynamoStore, Indexer, Reconciler, StreamsClient};
 use es_tests::chaos::projections::VirtualTime;
+use es_tests::conformance::new_commit;
 use es_tests::domain::{Account, Deposited};
 use tokio::time::sleep;
 use tracing::Level;
@@ -154,4 +159,42 @@ fn a_projector_warns_at_once_and_then_once_a_minute() {
         Reconciler::builder(&store).build().run().await.expect("reconciles");
     });
     assert_told(&log, "the store responds again");
+}
+
+/// A stream that is no longer indexed is logged once, although it keeps growing.
+#[test]
+fn a_damaged_stream_is_logged_once() {
+    let seen = Seen::default();
+    seen.record(async {
+        let engine = Engine::in_memory().expect("starts");
+        let store = open(&engine, Source::Outbox, engine.connector().in_place());
+        store.create_table().await.expect("creates the table");
+        deposit(&store, 2, 2).await;
+        let delete = store.client().delete_item().table_name(store.table_name());
+        let delete = delete.key("pk", AttributeValue::S("account#0".to_owned()));
+        delete.key("sk", AttributeValue::S("E#000000000001".to_owned())).send().await.expect("deletes");
+        let indexer = Indexer::builder(&store).poll(POLL).build().expect("has a source");
+        let growth = async {
+            for _ in 0..3 {
+                deposit_again(&store, "0").await;
+                deposit_again(&store, "1").await;
+                sleep(MINUTE).await;
+            }
+            indexer.shutdown();
+        };
+        let (ended, ()) = tokio::join!(indexer.run(), growth);
+        ended.expect("indexes the other stream");
+        assert_eq!(indexer.progress().damaged.len(), 1);
+    });
+    let log = seen.log(Level::WARN);
+    let [damaged] = &log[..] else { panic!("{log:?}") };
+    assert_eq!((damaged.message(), damaged.text("stream")), ("a stream is no longer indexed", "account#0"));
+}
+
+/// Appends a deposit without a load, which would find the damage.
+async fn deposit_again(store: &DynamoStore, account: &str) {
+    let stream = StreamId::new("account", account).expect("a valid stream");
+    let event = EventData::new("Deposited", 1, r#"{"cents":1,"note":""}"#);
+    let append = Append::new(stream, ExpectedVersion::Any, new_commit(vec![event]));
+    store.append(&append).await.expect("appends");
 }

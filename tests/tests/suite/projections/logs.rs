@@ -6,14 +6,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use es_core::MemoryStore;
+use es_core::event::EventData;
 use es_core::prelude::*;
 use es_core::projection::OnFailure;
+use es_core::store::Append;
+use es_core::{EventStore, ExpectedVersion, MemoryStore};
+use es_tests::conformance::new_commit;
 use es_tests::domain::{Account, Deposited};
 use tokio::time::sleep;
 use tracing::Level;
 
-use super::support::{Journal, LEASE, deposit, projector, work};
+use super::support::{Journal, LEASE, deposit, projector, stream, work};
 use super::workers::owners;
 use crate::recorder::{Fields, Line, Seen};
 
@@ -90,6 +93,29 @@ fn a_failed_event_is_named_with_all_causes() {
             assert_names_the_event(last, if on_failure == OnFailure::Park { "reason" } else { "error" });
         }
     }
+}
+
+/// In a rolling deployment, another worker continues, so this is not an error.
+#[test]
+fn the_wait_for_code_that_reads_a_newer_version_is_a_warning_once() {
+    let seen = Seen::default();
+    seen.record(async {
+        let store = MemoryStore::new();
+        let data = EventData::new("Deposited", 2, r#"{"cents":5,"note":"b"}"#);
+        let append = Append::new(stream("ada"), ExpectedVersion::Any, new_commit(vec![data]));
+        store.append(&append).await.expect("appended");
+        let projector = projector(store.clone(), Journal::new(&store)).build();
+        let worker = work(&projector);
+        sleep(LEASE * 1000).await;
+        projector.shutdown();
+        worker.await.expect("no panic").expect("ends");
+    });
+    let log = seen.lines(Level::WARN);
+    let [Line { level, fields, .. }] = &log[..] else { panic!("{log:?}") };
+    assert_eq!(*level, Level::WARN);
+    assert_eq!(fields.message(), "a slice waits for a worker whose code reads a newer version of an event");
+    assert_eq!((fields.text("projection"), fields.number("event_version")), ("journal", 2));
+    assert!(fields.text("event").contains("`Deposited` at version 1 of `account#ada`"), "{fields:?}");
 }
 
 /// A worker that waits for the slices of a dead one logs this once, with the owner and the remaining time.
