@@ -20,7 +20,8 @@ pub use std::vec::Vec;
 
 pub use serde::{self, Deserialize, Serialize};
 
-pub use crate::aggregate::Lists as AggregateLists;
+pub use crate::aggregate::probes::{Cloned, NotCloned};
+pub use crate::aggregate::{CloneProbe, Lists as AggregateLists};
 pub use crate::event::family::{decode_variant, encode_variant};
 pub use crate::event::kind::{
     assert_belongs, assert_distinct, assert_follows, assert_retired, concat_kinds, count_kinds,

@@ -56,6 +56,55 @@ pub trait Aggregate: Default + Send + Sync + Sized + 'static {
     fn snapshots() -> Option<Snapshots<Self>> {
         None
     }
+
+    /// Returns a copy of the state, or `None` if states cannot be copied. The derive clones a type that implements
+    /// `Clone`.
+    ///
+    /// Commands in one process that target the same aggregate at the same time share a write, for which each of them needs
+    /// a copy of the state. Without copies, they race for the stream, and all but one of them are decided again. Derive
+    /// `Clone` for aggregates that receive many commands at a time.
+    #[must_use]
+    fn try_clone(&self) -> Option<Self> {
+        None
+    }
+}
+
+/// Copies a state that implements `Clone`. Generated code calls `(&CloneProbe::new(&state)).try_clone()`, for which the
+/// compiler selects the first of the two traits below that applies.
+#[derive(Debug)]
+pub struct CloneProbe<'a, A>(&'a A);
+
+impl<'a, A> CloneProbe<'a, A> {
+    #[allow(missing_docs)] // for generated code alone
+    #[must_use]
+    pub const fn new(state: &'a A) -> Self {
+        Self(state)
+    }
+}
+
+#[allow(missing_docs)] // for generated code alone
+pub(crate) mod probes {
+    use super::CloneProbe;
+
+    pub trait Cloned<A> {
+        fn try_clone(&self) -> Option<A>;
+    }
+
+    impl<A: Clone> Cloned<A> for CloneProbe<'_, A> {
+        fn try_clone(&self) -> Option<A> {
+            Some(self.0.clone())
+        }
+    }
+
+    pub trait NotCloned<A> {
+        fn try_clone(&self) -> Option<A>;
+    }
+
+    impl<A> NotCloned<A> for &CloneProbe<'_, A> {
+        fn try_clone(&self) -> Option<A> {
+            None
+        }
+    }
 }
 
 /// An id that can be given as a `&Q`, similar to the keys of a map and [`Borrow`](std::borrow::Borrow).

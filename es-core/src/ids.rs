@@ -7,23 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 /// A source of unique ids for commits, and for handlers that call [`Context::new_id`](crate::Context::new_id).
-///
-/// ```
-/// use es_core::ids::IdSource;
-/// use es_core::uuid::Uuid;
-///
-/// /// Random ids of version 4, which do not contain the time.
-/// #[derive(Debug)]
-/// struct OpaqueIds;
-///
-/// impl IdSource for OpaqueIds {
-///     fn new_id(&self) -> Uuid {
-///         Uuid::new_v4()
-///     }
-/// }
-///
-/// assert_ne!(OpaqueIds.new_id(), OpaqueIds.new_id());
-/// ```
 pub trait IdSource: fmt::Debug + Send + Sync + 'static {
     /// Returns a new id, which differs from all earlier ones.
     fn new_id(&self) -> Uuid;

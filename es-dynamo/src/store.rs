@@ -348,7 +348,7 @@ impl Documents for DynamoStore {
 /// | read from a slice | 1, and 1 for each 100 commits | `Query` of pages, `BatchGetItem` of the commits that match the filter, both eventually consistent |
 /// | read from a position within a page, without an anchor | 1 more | `Query` of that page |
 /// | get the end of a slice | 1 | `Query` of one item, strongly consistent |
-/// | get the indexed version of a stream | 1 if an indexer runs in this process, otherwise 2 or more | `Query` of new pages; otherwise of the summary and the newest pages |
+/// | get the indexed version of a stream | 1 if an indexer runs in this process, otherwise 2 or more | `Query` of new pages; otherwise the newest pages, and the summary |
 ///
 /// An `Indexer`, or a [Lambda function](crate::lambda), adds commits from the table's stream to the feed.
 #[async_trait]

@@ -1,7 +1,7 @@
 //! The Bank example: accounts, transfers between them, and an HTTP API.
 //!
-//! Start reading in [`domain`]; [`service`] is what the API asks for; [`api`] is the way there over HTTP, and
-//! [`server`] serves it.
+//! Start reading in [`domain`]. [`service`] executes commands, [`api`] maps them to HTTP, and [`server`] serves the
+//! API.
 
 pub mod api;
 pub mod domain;

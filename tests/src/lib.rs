@@ -18,6 +18,7 @@
 pub mod chaos;
 pub mod conformance;
 pub mod domain;
+pub mod gate;
 
 /// Compiles and runs the examples of the book: one item per chapter.
 #[cfg(doctest)]

@@ -9,6 +9,7 @@ use crate::aggregate::Aggregate;
 use crate::clock::{Clock, SystemClock, WarningInterval};
 use crate::ids::{IdSource, RandomIds};
 use crate::metadata::Metadata;
+use crate::repository::lanes::Lanes;
 use crate::repository::loading::StateCache;
 use crate::repository::retry::{DEFAULT_DEADLINE, RetryTokens};
 use crate::repository::snapshots::Snapshotting;
@@ -38,6 +39,7 @@ impl<A: Aggregate> RepositoryBuilder<A> {
                 snapshots: None,
                 snapshotting: Snapshotting::default(),
                 cache: None,
+                lanes: Lanes::new(),
                 eventual: false,
                 clock: Arc::new(SystemClock),
                 ids: Arc::new(RandomIds),

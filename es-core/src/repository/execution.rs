@@ -24,7 +24,7 @@ use crate::stream_id::StreamId;
 pub(super) const DEFAULT_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// The maximum number of other writers' commits that are applied in a row without a read.
-const MOST_FOLLOWED: u32 = 3;
+pub(super) const MOST_FOLLOWED: u32 = 3;
 
 /// The aggregates that are loaded, decided on, and written together.
 pub(super) trait Participants {

@@ -13,7 +13,7 @@ use crate::error_text::error_text;
 use crate::event::{CommitId, DecodeError, Event, EventData};
 use crate::repository::report::log_failure;
 use crate::repository::retry::{Deadline, Failures, Retrying};
-use crate::repository::snapshots::{Tail, Unusable};
+use crate::repository::snapshots::{SnapshotInfo, Unusable};
 use crate::repository::{Inner, Loaded, Outcome};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::store::{Commit, EventRange, EventStore, Page, Read, StoreError};
@@ -62,13 +62,7 @@ pub(super) struct Fold<A> {
     pub(super) state: A,
     pub(super) version: Version,
     pub(super) time: Option<DateTime<Utc>>,
-    /// The version and the size in bytes of the newest snapshot that is known to be usable.
-    pub(super) snapshot: Version,
-    pub(super) snapshot_bytes: u64,
-    /// The commits since that snapshot.
-    pub(super) tail: Tail,
-    /// The version of a snapshot that was found and cannot be used.
-    pub(super) unusable_snapshot: Option<Version>,
+    pub(super) snapshot: SnapshotInfo,
     pub(super) cost: Cost,
 }
 
@@ -78,18 +72,15 @@ impl<A: Aggregate> Fold<A> {
             state: A::default(),
             version: Version::NONE,
             time: None,
-            snapshot: Version::NONE,
-            snapshot_bytes: 0,
-            tail: Tail::default(),
-            unusable_snapshot: None,
+            snapshot: SnapshotInfo::default(),
             cost: Cost::ZERO,
         }
     }
 
     /// Resets the state to before the first event, and keeps the cost of the reads.
     pub(super) fn restart(&mut self) {
-        let (cost, unusable_snapshot) = (self.cost, self.unusable_snapshot);
-        *self = Self { cost, unusable_snapshot, ..Self::new() };
+        let (cost, unusable) = (self.cost, self.snapshot.unusable);
+        *self = Self { cost, snapshot: SnapshotInfo { unusable, ..SnapshotInfo::default() }, ..Self::new() };
     }
 
     /// Returns whether a snapshot may have caused a load to fail. Errors of requests have other causes, and an event
@@ -97,7 +88,7 @@ impl<A: Aggregate> Fold<A> {
     fn may_be_caused_by_snapshot(&self, error: &StoreError) -> bool {
         match error {
             StoreError::Corrupt { .. } => true,
-            StoreError::Decode { .. } => !self.snapshot.is_none(),
+            StoreError::Decode { .. } => !self.snapshot.version.is_none(),
             _ => false,
         }
     }
@@ -107,14 +98,13 @@ impl<A: Aggregate> Fold<A> {
         self.state = state;
         self.version = snapshot.version();
         self.time = Some(snapshot.time());
-        self.note_snapshot(snapshot);
+        self.snapshot.note(snapshot);
     }
 
-    /// Records that `snapshot` contains the current state.
-    pub(super) fn note_snapshot(&mut self, snapshot: &Snapshot) {
-        self.snapshot = snapshot.version();
-        self.snapshot_bytes = snapshot.state().len() as u64;
-        self.tail = Tail::default();
+    /// Returns a copy without the cost, if states can be copied.
+    pub(super) fn try_clone(&self) -> Option<Self> {
+        let Self { version, time, snapshot, .. } = *self;
+        Some(Self { state: self.state.try_clone()?, version, time, snapshot, cost: Cost::ZERO })
     }
 
     /// Applies the events of `commit` up to the version `until`.
@@ -136,7 +126,7 @@ impl<A: Aggregate> Fold<A> {
             self.version = version;
         }
         self.time = Some(commit.time);
-        self.tail.add(&commit.events);
+        self.snapshot.tail.add(&commit.events);
         Ok(())
     }
 
@@ -158,7 +148,7 @@ impl<A: Aggregate> Fold<A> {
         events.iter().for_each(|event| self.state.apply_event(event));
         for commit in commits {
             self.time = Some(commit.time);
-            self.tail.add(&commit.events);
+            self.snapshot.tail.add(&commit.events);
         }
         self.version = version;
         !commits.is_empty()
@@ -171,7 +161,7 @@ impl<A: Aggregate> From<Fold<A>> for Loaded<A> {
             state: fold.state,
             version: fold.version,
             time: fold.time,
-            snapshot: (!fold.snapshot.is_none()).then_some(fold.snapshot),
+            snapshot: (!fold.snapshot.version.is_none()).then_some(fold.snapshot.version),
             cost: fold.cost,
         }
     }
@@ -204,9 +194,11 @@ impl<A> StateCache<A> {
     }
 
     /// Caches a state, unless the cache contains a later one.
-    fn put(&self, stream: &StreamId, fold: &Fold<A>) {
+    fn put(&self, stream: &StreamId, fold: &Fold<A>, snapshot: SnapshotInfo) {
         if self.states.peek(stream).is_none_or(|kept| kept.version < fold.version) {
-            self.states.insert(stream.clone(), Arc::new((self.clone)(fold)));
+            // The cost belongs to the caller, not to the next command.
+            let kept = Fold { snapshot, cost: Cost::ZERO, ..(self.clone)(fold) };
+            self.states.insert(stream.clone(), Arc::new(kept));
         }
     }
 }
@@ -230,7 +222,7 @@ impl<A: Aggregate> Inner<A> {
             }
             None => self.load_cold(fold, stream, deadline).await?,
         }
-        self.remember(stream, fold);
+        self.remember(stream, fold, fold.snapshot);
         Ok(())
     }
 
@@ -271,14 +263,11 @@ impl<A: Aggregate> Inner<A> {
     }
 
     /// Puts a state into the cache, if there is one.
-    pub(super) fn remember(&self, stream: &StreamId, fold: &mut Fold<A>) {
+    pub(super) fn remember(&self, stream: &StreamId, fold: &Fold<A>, snapshot: SnapshotInfo) {
         if let Some(cache) = &self.cache
             && !fold.version.is_none()
         {
-            // The cost belongs to this caller, not to the next one.
-            let cost = std::mem::take(&mut fold.cost);
-            cache.put(stream, fold);
-            fold.cost = cost;
+            cache.put(stream, fold, snapshot);
         }
     }
 
@@ -299,7 +288,7 @@ impl<A: Aggregate> Inner<A> {
             std::mem::swap(&mut fold, known);
             known.cost = std::mem::take(&mut fold.cost);
         } else {
-            let has_snapshot = !known.snapshot.is_none() && known.snapshot < range.first;
+            let has_snapshot = !known.snapshot.version.is_none() && known.snapshot.version < range.first;
             let start = if has_snapshot { Start::Snapshot } else { Start::FirstEvent };
             let until = Until::Version(range.first.previous());
             self.advance(&mut fold, stream, until, start, deadline).await?;

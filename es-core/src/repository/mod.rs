@@ -5,7 +5,9 @@
 
 // | module | job |
 // |---|---|
-// | `request` | the options of a command, and the command on one aggregate |
+// | `request` | the options of a command |
+// | `running` | a command on one aggregate |
+// | `lanes` | commands on the same aggregate that share writes |
 // | `transaction` | commands on several aggregates |
 // | `execution` | the engine of both: load, decide, write, and repeat after a conflict |
 // | `participant` | one aggregate in an execution |
@@ -16,11 +18,13 @@ mod builder;
 mod error;
 mod execution;
 mod history;
+mod lanes;
 mod loading;
 mod participant;
 mod report;
 mod request;
 mod retry;
+mod running;
 mod snapshots;
 mod transaction;
 
@@ -49,6 +53,7 @@ use crate::snapshot::SnapshotPolicy;
 use crate::store::{Claim, EventStore, Read, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
+use lanes::Lanes;
 use loading::{Fold, StateCache, Until};
 use report::{Report, log_failure, store_outcome};
 use retry::{Deadline, RetryTokens, Retrying};
@@ -118,6 +123,7 @@ struct Inner<A> {
     snapshots: Option<SnapshotPolicy>,
     snapshotting: Snapshotting,
     cache: Option<StateCache<A>>,
+    lanes: Lanes<A>,
     /// Whether commands are decided on an eventually consistent state, which the conditional write verifies.
     eventual: bool,
     clock: Arc<dyn Clock>,
@@ -143,6 +149,12 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// After a conflict with another writer, the new events are read and the command is decided again, as often as the
     /// [`RetryPolicy`] allows. An aggregate without events starts from its [`Default`].
+    ///
+    /// Commands that target the same aggregate at the same time, through this repository or a clone of it, share a write:
+    /// they wait for the first one, are decided in order, each on the state after the one before it, and are recorded
+    /// together, up to [`MAX_GROUP_COMMITS`](crate::store::MAX_GROUP_COMMITS) of them. Each has its own outcome and commit.
+    /// The first outcome has the cost of the write, and the others have none. This requires an aggregate that implements
+    /// `Clone`, see [`Aggregate::try_clone`].
     ///
     /// The future may be dropped at any time. Either all events are recorded then, or none.
     ///
@@ -402,7 +414,7 @@ impl<A: Aggregate> Repository<A> {
                     store_outcome(error)
                 }
             };
-            report.end_load(outcome, fold.version, fold.snapshot, fold.cost);
+            report.end_load(outcome, fold.version, fold.snapshot.version, fold.cost);
             result.map(|()| fold.into())
         }
         .instrument(span)

@@ -11,7 +11,8 @@ use crate::cost::Cost;
 use crate::event::{CommitId, Event, EventData};
 use crate::events::Events;
 use crate::metadata::Metadata;
-use crate::repository::loading::{Fold, decode};
+use crate::repository::lanes::Head;
+use crate::repository::loading::{Fold, Until, decode};
 use crate::repository::request::{Decided, MakeWrites};
 use crate::repository::retry::Deadline;
 use crate::repository::{ExecuteError, Inner, Outcome};
@@ -37,6 +38,8 @@ pub(super) struct Participant<A: Aggregate> {
     /// The number of the decision's events that are applied to the state, although they are not recorded yet.
     ahead: u64,
     decision: Decision<A>,
+    /// The role of the first command on its stream.
+    head: Option<Head<A>>,
 }
 
 /// The events and claims of the last decision.
@@ -48,12 +51,20 @@ struct Decision<A: Aggregate> {
     /// The number of `events` that are applied to the state.
     applied: usize,
     claims: Vec<ClaimChange>,
+    commit: Option<CommitId>,
     append: Option<Append>,
 }
 
 impl<A: Aggregate> Decision<A> {
     fn none() -> Self {
-        Self { data: Vec::new(), events: Vec::new(), applied: 0, claims: Vec::new(), append: None }
+        Self {
+            data: Vec::new(),
+            events: Vec::new(),
+            applied: 0,
+            claims: Vec::new(),
+            commit: None,
+            append: None,
+        }
     }
 
     /// Returns the number of events, including retired ones.
@@ -75,6 +86,7 @@ impl<A: Aggregate> Participant<A> {
             fresh: false,
             ahead: 0,
             decision: Decision::none(),
+            head: None,
         }
     }
 
@@ -140,7 +152,7 @@ impl<A: Aggregate> Participant<A> {
         } else {
             self.inner.catch_up(&mut self.fold, &self.stream, self.deadline).await?;
         }
-        self.inner.remember(&self.stream, &mut self.fold);
+        self.inner.remember(&self.stream, &self.fold, self.fold.snapshot);
         self.fresh = true;
         Ok(self.fold.version > seen)
     }
@@ -247,13 +259,9 @@ impl<A: Aggregate> Participant<A> {
         self.ahead = self.decision.len();
     }
 
-    /// Creates the commit of the decision's events, if there are any.
+    /// Creates the append of the decision's events, if there are any.
     pub(super) fn finish_decision(&mut self, context: &Context<A>) {
-        if self.decision.data.is_empty() {
-            return;
-        }
-        let (id, data) = (CommitId::new(self.inner.ids.new_id()), std::mem::take(&mut self.decision.data));
-        let commit = NewCommit::new(id, context.now(), data).with_metadata(context.metadata().clone());
+        let Some(commit) = self.new_commit(context) else { return };
         let stream = self.stream.clone();
         self.decision.append = Some(match self.creates {
             true => Append::new(stream, ExpectedVersion::NoStream, commit),
@@ -261,7 +269,66 @@ impl<A: Aggregate> Participant<A> {
         });
     }
 
-    /// Returns the commit of the decision; `None` if there is nothing to record.
+    /// Creates the commit of the decision's events, if there are any.
+    fn new_commit(&mut self, context: &Context<A>) -> Option<NewCommit> {
+        if self.decision.data.is_empty() {
+            return None;
+        }
+        let (id, data) = (CommitId::new(self.inner.ids.new_id()), std::mem::take(&mut self.decision.data));
+        self.decision.commit = Some(id);
+        Some(NewCommit::new(id, context.now(), data).with_metadata(context.metadata().clone()))
+    }
+
+    /// Creates the commit of a decision that is recorded together with others, and takes the state after it. Returns
+    /// `None` if there is nothing to record.
+    pub(super) fn share(&mut self, context: &Context<A>) -> Option<(NewCommit, Fold<A>)> {
+        let commit = self.new_commit(context)?;
+        self.decision.events.iter().for_each(|event| self.fold.state.apply_event(event));
+        self.fold.version = self.fold.version.plus(commit.events.len() as u64);
+        self.fold.time = Some(commit.time);
+        Some((commit, std::mem::replace(&mut self.fold, Fold::new())))
+    }
+
+    /// Continues from a state that other commands share.
+    pub(super) fn continue_from(&mut self, fold: Fold<A>) {
+        self.fold = fold;
+    }
+
+    /// Continues from a state that this command has [shared](Self::share), which is recorded.
+    pub(super) async fn take_back<E>(&mut self, shared: Arc<Fold<A>>) -> Result<(), ExecuteError<E>> {
+        let copied = Arc::try_unwrap(shared).or_else(|shared| shared.try_clone().ok_or(shared.version));
+        match copied {
+            Ok(fold) => self.fold = fold,
+            // The aggregate could be copied before. The state is loaded instead.
+            Err(version) => {
+                let until = Until::Version(version);
+                let loaded = self.inner.load_until(&mut self.fold, &self.stream, until, self.deadline).await;
+                loaded.map_err(StoreError::after_a_write)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the command the first one on its stream, for whose state others wait.
+    pub(super) fn lead(&mut self, head: Head<A>) {
+        self.head = Some(head);
+    }
+
+    /// Hands the state over to the commands that wait for it.
+    pub(super) fn hand_over(&mut self) {
+        if self.is_recorded()
+            && let Some(head) = self.head.take()
+        {
+            head.hand_over(&self.fold);
+        }
+    }
+
+    /// Returns the id of the decision's commit; `None` if there is nothing to record.
+    pub(super) fn commit(&self) -> Option<CommitId> {
+        self.decision.commit
+    }
+
+    /// Returns the append of the decision; `None` if there is nothing to record.
     pub(super) fn append(&self) -> Option<&Append> {
         self.decision.append.as_ref()
     }
@@ -308,9 +375,9 @@ impl<A: Aggregate> Participant<A> {
         self.ahead = 0;
         self.fold.time = Some(commit.time);
         self.fold.version = last;
-        self.fold.tail.add(&commit.events);
-        self.inner.take_snapshot(&self.stream, &mut self.fold);
-        self.inner.remember(&self.stream, &mut self.fold);
+        self.fold.snapshot.tail.add(&commit.events);
+        self.fold.snapshot = self.inner.take_snapshot(&self.stream, &self.fold, self.fold.snapshot);
+        self.inner.remember(&self.stream, &self.fold, self.fold.snapshot);
     }
 
     /// Reads the outcome of an earlier execution, whose events are in `range`, and adds the cost of the reads to this
@@ -329,8 +396,7 @@ impl<A: Aggregate> Participant<A> {
     /// Returns the outcome of the decision after it was [recorded](Self::recorded), or had nothing to record.
     pub(super) fn into_outcome(self, attempts: u32, cost: Cost) -> Outcome<A> {
         let Self { fold, decision, .. } = self;
-        let commit = decision.append.map(|append| append.id());
         let (state, version, events) = (fold.state, fold.version, decision.events);
-        Outcome { state, version, events, commit, repeated: false, attempts, cost }
+        Outcome { state, version, events, commit: decision.commit, repeated: false, attempts, cost }
     }
 }

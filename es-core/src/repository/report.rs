@@ -18,6 +18,8 @@ pub(crate) struct Numbers {
     pub(crate) attempts: u32,
     pub(crate) version: Version,
     pub(crate) events: usize,
+    /// The number of commits that were written together with that of the command, if it waited for others.
+    pub(crate) group: Option<usize>,
     pub(crate) cost: Cost,
 }
 
@@ -40,6 +42,7 @@ impl Report {
             attempts = field::Empty,
             version = field::Empty,
             events = field::Empty,
+            group = field::Empty,
             requests = field::Empty,
             rcu = field::Empty,
             wcu = field::Empty,
@@ -103,6 +106,9 @@ impl Report {
         self.span.record("attempts", numbers.attempts);
         self.span.record("version", numbers.version.get());
         self.span.record("events", numbers.events);
+        if let Some(group) = numbers.group {
+            self.span.record("group", group);
+        }
         self.end_with_cost(numbers.cost);
     }
 

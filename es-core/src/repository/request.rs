@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use tracing::Instrument;
-use uuid::Uuid;
 
 use crate::aggregate::{Aggregate, IdFrom};
 use crate::command::{Context, HandledBy};
@@ -16,15 +15,10 @@ use crate::cost::Cost;
 use crate::event::CommitId;
 use crate::events::Events;
 use crate::metadata::Metadata;
-use crate::repository::execution::{
-    DEFAULT_RETENTION, Done, Execution, Idempotency, KeyOption, Next, Participants, digest,
-};
-use crate::repository::participant::Participant;
-use crate::repository::report::{Numbers, Report};
-use crate::repository::retry::Deadline;
+use crate::repository::execution::{DEFAULT_RETENTION, KeyOption, digest};
+use crate::repository::running::Running;
 use crate::repository::{ExecuteError, Repository};
-use crate::store::{AdditionalWrite, Append, Commit, EventRange, IdempotencyRecord, StoreError, WriteSet};
-use crate::stream_id::StreamId;
+use crate::store::AdditionalWrite;
 use crate::version::{ExpectedVersion, Version};
 
 /// The result of a command that was executed.
@@ -45,6 +39,7 @@ pub struct Outcome<A: Aggregate> {
     /// The number of times the command was decided: more than one after conflicts.
     pub attempts: u32,
     /// The total cost of all attempts, without snapshots that are written in the background.
+    /// If commands share a write, the first outcome has its cost.
     pub cost: Cost,
 }
 
@@ -133,13 +128,13 @@ where
 /// ```
 #[must_use = "a request does nothing until it is executed"]
 pub struct Request<'a, A: Aggregate> {
-    repository: &'a Repository<A>,
-    metadata: Arc<Metadata>,
-    expected: ExpectedVersion,
-    deadline: Option<Duration>,
-    once: Option<KeyOption>,
-    fingerprint: Option<String>,
-    writes: Option<MakeWrites<'a, A>>,
+    pub(super) repository: &'a Repository<A>,
+    pub(super) metadata: Arc<Metadata>,
+    pub(super) expected: ExpectedVersion,
+    pub(super) deadline: Option<Duration>,
+    pub(super) once: Option<KeyOption>,
+    pub(super) fingerprint: Option<String>,
+    pub(super) writes: Option<MakeWrites<'a, A>>,
 }
 
 impl<'a, A: Aggregate> Request<'a, A> {
@@ -239,8 +234,8 @@ impl<'a, A: Aggregate> Request<'a, A> {
     {
         let id = A::Id::id_from(id);
         let running = Running::new(self, &id, Some(short_name::<C>))?;
-        let span = running.report.span().clone();
-        running.run(|state, context| command.handled_by(state, context)).instrument(span).await
+        let span = running.span();
+        running.run_with_others(|state, context| command.handled_by(state, context)).instrument(span).await
     }
 
     /// Executes `command`, which creates the aggregate `id`, with these options: see [`Repository::create`].
@@ -256,8 +251,8 @@ impl<'a, A: Aggregate> Request<'a, A> {
     {
         let id = A::Id::id_from(id);
         let mut running = Running::new(self, &id, Some(short_name::<C>))?;
-        running.execution.participants.participant.create();
-        let span = running.report.span().clone();
+        running.create();
+        let span = running.span();
         running.run(|state, context| command.handled_by(state, context)).instrument(span).await
     }
 
@@ -274,7 +269,7 @@ impl<'a, A: Aggregate> Request<'a, A> {
     {
         let id = A::Id::id_from(id);
         let running = Running::new(self, &id, None)?;
-        let span = running.report.span().clone();
+        let span = running.span();
         running.run_async(decide).instrument(span).await
     }
 
@@ -285,7 +280,7 @@ impl<'a, A: Aggregate> Request<'a, A> {
         events: Events<A>,
     ) -> Result<Outcome<A>, ExecuteError<Infallible>> {
         let running = Running::new(self, id, None)?;
-        let span = running.report.span().clone();
+        let span = running.span();
         running.run(|_, _| Ok(events.clone())).instrument(span).await
     }
 }
@@ -307,221 +302,4 @@ pub(super) fn short_name<T>() -> &'static str {
     let name = type_name::<T>();
     let path = name.split('<').next().unwrap_or(name);
     path.rsplit("::").next().unwrap_or(path)
-}
-
-/// The name of a command type; `None` for decisions without one.
-type CommandName = Option<fn() -> &'static str>;
-
-/// Returns the name of a command in spans and in the log.
-fn shown(name: CommandName) -> &'static str {
-    name.map_or("decide", |name| name())
-}
-
-/// A command on one aggregate while it is executed.
-struct Running<'r, A: Aggregate> {
-    name: CommandName,
-    execution: Execution<'r, Single<'r, A>>,
-    report: Report,
-}
-
-impl<'r, A: Aggregate> Running<'r, A> {
-    fn new<E>(
-        request: &'r Request<'r, A>,
-        id: &'r A::Id,
-        name: CommandName,
-    ) -> Result<Self, ExecuteError<E>> {
-        let mut report = Report::command::<A>(id, || shown(name));
-        match Self::execution(request, id, name) {
-            Ok(execution) => Ok(Self { name, execution, report }),
-            Err(error) => {
-                let error: ExecuteError<E> = error.into();
-                error.log(&format_args!("{}#{id}", A::NAME), shown(name), 0);
-                report.end(error.outcome(), Numbers::default());
-                Err(error)
-            }
-        }
-    }
-
-    fn execution(
-        request: &'r Request<'r, A>,
-        id: &'r A::Id,
-        name: CommandName,
-    ) -> Result<Execution<'r, Single<'r, A>>, StoreError> {
-        let (inner, stream) = (&request.repository.inner, StreamId::new(A::NAME, id)?);
-        let idempotency = match &request.once {
-            None => None,
-            Some(once) => {
-                let fingerprint = request.fingerprint.clone().or_else(|| name.map(|name| name().to_owned()));
-                Some(Idempotency::new(once, Some(stream.clone()), fingerprint)?)
-            }
-        };
-        let deadline = Deadline::after(request.deadline, &*inner.clock);
-        let participant = Participant::new(Arc::clone(inner), stream, deadline);
-        let single = Single { request, id, participant };
-        Ok(Execution::new(single, &*inner.store, inner.retrying(deadline), idempotency))
-    }
-
-    /// Executes a command that is decided synchronously.
-    async fn run<E>(
-        mut self,
-        decide: impl Fn(&A, &Context<A>) -> Result<Events<A>, E>,
-    ) -> Result<Outcome<A>, ExecuteError<E>> {
-        let mut next = self.execution.begin().await;
-        loop {
-            match next {
-                Ok(Next::Decide) => {
-                    let single = &mut self.execution.participants;
-                    let decided = match single.context() {
-                        Ok(context) => single.accept(decide(single.participant.state(), &context), &context),
-                        Err(error) => Err(error),
-                    };
-                    next = self.execution.conclude(decided).await;
-                }
-                Ok(Next::Done(done)) => return self.finish(Ok(done)),
-                Err(error) => return self.finish(Err(error)),
-            }
-        }
-    }
-
-    /// Executes a command that is decided asynchronously.
-    async fn run_async<F, E>(mut self, decide: F) -> Result<Outcome<A>, ExecuteError<E>>
-    where
-        F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
-    {
-        let mut next = self.execution.begin().await;
-        loop {
-            match next {
-                Ok(Next::Decide) => {
-                    let single = &mut self.execution.participants;
-                    let decided = match single.context() {
-                        Ok(context) => {
-                            let decision = decide(single.participant.state(), &context).await;
-                            single.accept(decision, &context)
-                        }
-                        Err(error) => Err(error),
-                    };
-                    next = self.execution.conclude(decided).await;
-                }
-                Ok(Next::Done(done)) => return self.finish(Ok(done)),
-                Err(error) => return self.finish(Err(error)),
-            }
-        }
-    }
-
-    /// Reports how the command ended, and returns its outcome.
-    fn finish<E>(
-        self,
-        result: Result<Done<Box<Outcome<A>>>, ExecuteError<E>>,
-    ) -> Result<Outcome<A>, ExecuteError<E>> {
-        let Self { name, execution, mut report } = self;
-        let (attempts, mut participant) = (execution.attempts, execution.participants.participant);
-        let cost = execution.cost + participant.cost();
-        let mut numbers = Numbers { attempts, version: participant.version(), events: 0, cost };
-        let (label, outcome) = match result {
-            Ok(Done::Now) => {
-                let label = if participant.append().is_some() { "accepted" } else { "nothing" };
-                participant.recorded();
-                (label, participant.into_outcome(attempts, cost))
-            }
-            Ok(Done::Before(outcome)) => ("repeated", Outcome { attempts, cost, ..*outcome }),
-            Err(error) => {
-                error.log(participant.stream(), shown(name), attempts);
-                report.end(error.outcome(), numbers);
-                return Err(error);
-            }
-        };
-        (numbers.version, numbers.events) = (outcome.version, outcome.events.len());
-        report.end(label, numbers);
-        Ok(outcome)
-    }
-}
-
-/// The one aggregate of a request.
-struct Single<'r, A: Aggregate> {
-    request: &'r Request<'r, A>,
-    id: &'r A::Id,
-    participant: Participant<A>,
-}
-
-impl<A: Aggregate> Single<'_, A> {
-    /// Returns the context of the decision, if the aggregate is at the expected version.
-    fn context<E>(&mut self) -> Result<Context<A>, ExecuteError<E>> {
-        self.participant.start_decision();
-        self.participant.check(self.request.expected)?;
-        Ok(self.participant.context(self.id, &self.request.metadata)?)
-    }
-
-    fn accept<E>(
-        &mut self,
-        decision: Result<Events<A>, E>,
-        context: &Context<A>,
-    ) -> Result<(), ExecuteError<E>> {
-        self.participant.add(decision.map_err(ExecuteError::Rejected)?)?;
-        self.participant.finish_decision(context);
-        Ok(())
-    }
-}
-
-impl<A: Aggregate> Participants for Single<'_, A> {
-    type Outcome = Box<Outcome<A>>;
-
-    async fn load(&mut self) -> Result<(), StoreError> {
-        self.participant.load().await
-    }
-
-    async fn refresh(&mut self) -> Result<bool, StoreError> {
-        self.participant.refresh().await
-    }
-
-    fn follow(&mut self, _: &StreamId, commits: &[Commit]) -> bool {
-        self.participant.follow(commits)
-    }
-
-    fn are_fresh(&self) -> bool {
-        self.participant.is_fresh()
-    }
-
-    fn creates(&self, _: &StreamId) -> bool {
-        self.participant.creates()
-    }
-
-    fn is_noop(&self) -> bool {
-        self.participant.append().is_none()
-    }
-
-    fn only_append(&self) -> Option<&Append> {
-        let is_alone = self.request.writes.is_none() && !self.participant.has_claims();
-        self.participant.append().filter(|_| is_alone)
-    }
-
-    fn write_set(&mut self) -> Result<WriteSet, StoreError> {
-        if self.is_noop() {
-            return Ok(WriteSet::new());
-        }
-        let set = self.participant.add_to(WriteSet::new())?;
-        let Some(make) = &self.request.writes else { return Ok(set) };
-        self.participant.apply_ahead();
-        Ok(set.with_additional(self.participant.additional_writes(self.id, make)))
-    }
-
-    fn ranges(&self) -> Vec<EventRange> {
-        vec![self.participant.range()]
-    }
-
-    fn new_id(&self) -> Uuid {
-        self.request.repository.inner.ids.new_id()
-    }
-
-    async fn first_outcome(
-        &mut self,
-        record: &IdempotencyRecord,
-    ) -> Result<Option<Box<Outcome<A>>>, StoreError> {
-        let stream = self.participant.stream();
-        match record.range_of(stream) {
-            Some(range) => Ok(Some(Box::new(self.participant.first_outcome(range).await?))),
-            None => {
-                Err(StoreError::corrupt(stream, "one of its idempotency records refers to another stream"))
-            }
-        }
-    }
 }

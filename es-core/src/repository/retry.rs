@@ -199,11 +199,25 @@ impl Deadline {
     }
 
     /// Returns whether the deadline will not have passed after `delay`.
-    fn allows(&self, delay: Duration, clock: &dyn Clock) -> bool {
+    pub(super) fn allows(&self, delay: Duration, clock: &dyn Clock) -> bool {
         self.end == Duration::MAX || clock.monotonic().saturating_add(delay) < self.end
     }
 
-    fn exceeded(&self, outcome_unknown: bool, last: Option<Box<dyn Error + Send + Sync>>) -> StoreError {
+    /// Returns the monotonic time of its end, and how long until then; `None` if there is no limit.
+    pub(super) fn end(&self, clock: &dyn Clock) -> Option<(Duration, Duration)> {
+        (self.end != Duration::MAX).then(|| (self.end, self.end.saturating_sub(clock.monotonic())))
+    }
+
+    /// Returns the later one of two deadlines.
+    pub(super) fn later(self, other: Self) -> Self {
+        if self.end < other.end { other } else { self }
+    }
+
+    pub(super) fn exceeded(
+        &self,
+        outcome_unknown: bool,
+        last: Option<Box<dyn Error + Send + Sync>>,
+    ) -> StoreError {
         DeadlineExceeded::new(self.limit, outcome_unknown, last).into()
     }
 }

@@ -35,10 +35,10 @@ pub const MAX_GROUP_COMMITS: usize = 100;
 /// fits into one item of [`MAX_ITEM_BYTES`](crate::store::MAX_ITEM_BYTES). The limits of a single commit are higher.
 pub const MAX_GROUP_BYTES: u64 = 300 * 1024;
 
-/// An upper bound for what a commit in an append of several takes in addition to its metadata and events.
+/// An upper bound of the size of a commit in an append of several, without its metadata and events.
 const COMMIT_FRAME_BYTES: u64 = 64;
 
-/// An upper bound for what an event takes in addition to its name and payload.
+/// An upper bound of the size of an event without its name and payload.
 const EVENT_FRAME_BYTES: u64 = 16;
 
 impl NewCommit {
@@ -120,7 +120,8 @@ impl Commit {
     }
 }
 
-/// A request to append commits to a stream that is at an expected version: one, or several that are stored as one.
+/// A request to append one or several commits to a stream at an expected version. Several commits are stored
+/// atomically.
 ///
 /// ```
 /// use es_core::store::{Append, NewCommit};
@@ -161,16 +162,16 @@ impl Append {
 
     /// Appends `commit` after `version`, which the caller has read or written as the last version of the stream.
     ///
-    /// The store does not check the end of the stream first: its conditional write decides. The stream must have ended at
-    /// `version` at some time, because that is the end of an append. The conditional write does not detect the end of a
-    /// commit inside an append, which [`Read::until`](crate::store::Read::until) returns. For a version from elsewhere,
-    /// use [`Append::new`] with [`ExpectedVersion::Exact`].
+    /// The store does not read the end of the stream first: the condition of its write verifies the version. The stream
+    /// must have ended at `version` at some time. The condition does not detect a version at the end of a commit inside
+    /// an append, such as [`Read::until`](crate::store::Read::until) returns. For a version from another source, use
+    /// [`Append::new`] with [`ExpectedVersion::Exact`].
     #[must_use]
     pub fn after_loaded(stream: StreamId, version: Version, commit: NewCommit) -> Self {
         Self { loaded: true, ..Self::new(stream, ExpectedVersion::Exact(version), commit) }
     }
 
-    /// Adds commits that follow the first one: all of them are stored, in this order and as one, or none.
+    /// Adds commits after the first one. All of them are stored atomically, in this order.
     ///
     /// An append has at most [`MAX_GROUP_COMMITS`] commits. If it has several, they have at most [`MAX_GROUP_BYTES`], and
     /// their times do not decrease.
@@ -239,11 +240,11 @@ impl Append {
         }
     }
 
-    /// Moves the commits from the version `from`, which another commit is known to have, to `to`, and returns the version
-    /// that they are moved to now: for stores.
+    /// Moves the commits from the version `from`, which another commit has taken, to `to`. Returns the version that the
+    /// next attempt must target. For use by stores.
     ///
-    /// That is not `to` if a concurrent attempt has moved them already. All attempts target one version until that is
-    /// known to be taken, so the commits are never stored twice.
+    /// The result differs from `to` if a concurrent attempt has already moved the commits. All attempts target the same
+    /// version until it is known to be taken, so the commits are never stored twice.
     #[must_use]
     pub fn try_at(&self, from: Option<Version>, to: Version) -> Version {
         let from = from.map_or(0, Version::get);

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cost::Cost;
@@ -184,6 +185,29 @@ impl StoreError {
         self
     }
 
+    /// Returns a copy of this error, which shares its cause: for several commands that fail together.
+    pub(crate) fn duplicate(&mut self) -> Self {
+        match self {
+            Self::Invalid { reason } => Self::Invalid { reason: reason.clone() },
+            Self::TooLarge { what, bytes, limit } => Self::too_large(what.clone(), *bytes, *limit),
+            Self::Encode(error) => Self::Encode(error.clone()),
+            Self::Decode { stream, version, error } => Self::decode(stream, *version, error.clone()),
+            Self::Corrupt { what, reason } => Self::corrupt_item(what.clone(), reason.clone()),
+            Self::Feed(error) => Self::Feed(error.clone()),
+            Self::Throttled(cause) => Self::Throttled(SharedCause::of(cause)),
+            Self::Unavailable(Unavailable { outcome_unknown, cause }) => {
+                Unavailable { outcome_unknown: *outcome_unknown, cause: SharedCause::of(cause) }.into()
+            }
+            Self::Setup { reason, source } => {
+                Self::Setup { reason: reason.clone(), source: source.as_mut().map(SharedCause::of) }
+            }
+            Self::Backend(cause) => Self::Backend(SharedCause::of(cause)),
+            Self::DeadlineExceeded(DeadlineExceeded { limit, outcome_unknown, last }) => {
+                DeadlineExceeded::new(*limit, *outcome_unknown, last.as_mut().map(SharedCause::of)).into()
+            }
+        }
+    }
+
     /// Converts this error of a read to the error of a command that was executed, but whose outcome could not be read.
     pub(crate) fn after_a_write(self) -> Self {
         match self {
@@ -192,6 +216,40 @@ impl StoreError {
             error if error.is_transient() => Self::unavailable(error),
             error => error,
         }
+    }
+}
+
+/// A cause that several errors have. It has the text and the causes of the original.
+#[derive(Clone)]
+struct SharedCause(Arc<dyn Error + Send + Sync>);
+
+impl SharedCause {
+    /// Returns a copy of `cause`, after making it one that can be shared.
+    fn of(cause: &mut Cause) -> Cause {
+        if let Some(shared) = cause.downcast_ref::<Self>() {
+            return Box::new(shared.clone());
+        }
+        let shared = Self(Arc::from(std::mem::replace(cause, Cause::from(""))));
+        *cause = Box::new(shared.clone());
+        Box::new(shared)
+    }
+}
+
+impl fmt::Debug for SharedCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for SharedCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for SharedCause {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
     }
 }
 
@@ -389,5 +447,57 @@ impl WriteRefused {
     #[must_use]
     pub fn new(index: usize) -> Self {
         Self { index }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error_text;
+    use crate::event::EncodeError;
+    use crate::feed::{Position, Slice};
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the connection was reset")]
+    struct Reset {
+        source: std::io::Error,
+    }
+
+    fn reset() -> Cause {
+        Box::new(Reset { source: std::io::Error::other("broken pipe") })
+    }
+
+    #[test]
+    fn duplicates_have_the_kind_the_outcome_and_the_causes_of_the_original() {
+        let stream = StreamId::new("account", "ann").expect("a valid stream");
+        let beyond_end =
+            FeedError::BeyondEnd { slice: Slice::new(0), position: Position::new(2), end: Position::new(1) };
+        let errors = [
+            StoreError::invalid("the id is empty"),
+            StoreError::too_large("a commit", 2, 1),
+            EncodeError::new("Rated", "it is not a number").into(),
+            StoreError::decode(&stream, Version::new(3), DecodeError::unknown_name("Lost", &[])),
+            StoreError::corrupt(&stream, "a version is missing"),
+            beyond_end.into(),
+            StoreError::Throttled(reset()),
+            StoreError::unavailable(reset()),
+            StoreError::unavailable(reset()).of_read(),
+            StoreError::setup("the table is missing", Some(reset())),
+            StoreError::setup("the table is missing", None),
+            StoreError::Backend(reset()),
+            DeadlineExceeded::new(Duration::from_secs(1), true, Some(reset())).into(),
+            DeadlineExceeded::new(Duration::from_secs(1), false, None).into(),
+        ];
+        for mut error in errors {
+            let (text, debug) = (error_text(&error), format!("{error:?}"));
+            let kind = std::mem::discriminant(&error);
+            let (is_unknown, is_transient) = (error.is_outcome_unknown(), error.is_transient());
+            let copies = [error.duplicate(), error.duplicate().duplicate(), error];
+            for copy in copies {
+                assert_eq!((error_text(&copy), format!("{copy:?}")), (text.clone(), debug.clone()));
+                assert_eq!(std::mem::discriminant(&copy), kind);
+                assert_eq!((copy.is_outcome_unknown(), copy.is_transient()), (is_unknown, is_transient));
+            }
+        }
     }
 }

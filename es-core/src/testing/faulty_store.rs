@@ -1,6 +1,8 @@
 //! A store with injected faults.
 
+use std::collections::{BTreeSet, HashMap};
 use std::future;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -17,8 +19,8 @@ use crate::documents::{
 use crate::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use crate::snapshot::Snapshot;
 use crate::store::{
-    Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
-    Read, StoreError, StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey,
+    IdempotencyLookup, Page, Read, StoreError, StoreIdentity, WriteError, WriteSet, Written,
 };
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -36,13 +38,34 @@ use crate::version::Version;
 pub struct FaultyStore<S> {
     store: S,
     faults: Faults,
+    /// The versions at which streams have ended, as far as this store has seen them. A stale read ends at one of them:
+    /// between the commits of one append, no stream has ever ended.
+    ends: Arc<Mutex<HashMap<StreamId, BTreeSet<Version>>>>,
 }
 
 impl<S: EventStore> FaultyStore<S> {
     /// Wraps `store` so that `faults` apply to it.
     #[must_use]
     pub fn new(store: S, faults: Faults) -> Self {
-        Self { store, faults }
+        Self { store, faults, ends: Arc::default() }
+    }
+
+    /// Notes that a stream has ended at `version`.
+    fn note_end(&self, stream: &StreamId, version: Version) {
+        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.entry(stream.clone()).or_default().insert(version);
+    }
+
+    /// Removes up to `commits` commits from the end of a page that contains all of a read.
+    fn make_stale(&self, stream: &StreamId, page: &mut Page, commits: u32) {
+        let ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = |version| ends.get(stream).is_some_and(|ends| ends.contains(&version));
+        let oldest = page.commits.len().saturating_sub(commits as usize);
+        // Before the first commit is the start of the stream, or a version that was read before.
+        let mut kept = oldest..page.commits.len();
+        if let Some(kept) = kept.find(|kept| *kept == 0 || ended(page.commits[*kept - 1].last())) {
+            page.commits.truncate(kept);
+        }
     }
 
     /// Executes a request with the next planned fault.
@@ -111,18 +134,25 @@ async fn hold_back(delay: Duration) {
     }
 }
 
-/// Returns all remaining pages as one, without the last `commits`.
-async fn behind(
-    pages: &mut BoxStream<'_, Result<Page, StoreError>>,
-    commits: u32,
-) -> Result<Option<Page>, StoreError> {
+/// The state of a read.
+struct ReadState<'a> {
+    stream: StreamId,
+    eventual: bool,
+    to_the_end: bool,
+    /// The version of the last event of the last page.
+    last: Version,
+    pages: BoxStream<'a, Result<Page, StoreError>>,
+    /// The rest of a page that was cut.
+    rest: Option<Page>,
+}
+
+/// Returns all remaining pages as one.
+async fn whole(pages: &mut BoxStream<'_, Result<Page, StoreError>>) -> Result<Option<Page>, StoreError> {
     let Some(mut all) = pages.try_next().await? else { return Ok(None) };
     while let Some(page) = pages.try_next().await? {
         all.commits.extend(page.commits);
         all.cost += page.cost;
     }
-    let kept = all.commits.len().saturating_sub(commits as usize);
-    all.commits.truncate(kept);
     Ok(Some(all))
 }
 
@@ -137,7 +167,12 @@ fn cut(page: &mut Page, part: f64) -> Option<Page> {
 #[async_trait]
 impl<S: EventStore> EventStore for FaultyStore<S> {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
-        self.request(async || self.store.append(append).await).await
+        let appended = async || {
+            let appended = self.store.append(append).await?;
+            self.note_end(append.stream(), appended.last);
+            Ok(appended)
+        };
+        self.request(appended).await
     }
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
@@ -158,35 +193,50 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         // Each page is a separate request.
-        let eventual = read.is_eventual();
-        let state = (self.store.read(read), None, eventual);
-        type ReadState<'a> = (BoxStream<'a, Result<Page, StoreError>>, Option<Page>, bool);
-        stream::try_unfold(state, async |(mut pages, rest, eventual): ReadState<'_>| {
+        let state = ReadState {
+            stream: read.stream().clone(),
+            eventual: read.is_eventual(),
+            to_the_end: read.end().is_none(),
+            last: read.start(),
+            pages: self.store.read(read),
+            rest: None,
+        };
+        stream::try_unfold(state, async |mut state: ReadState<'_>| {
             let fault = self.faults.next();
             if let Some(Fault::Stale(commits)) = fault
-                && eventual
-                && rest.is_none()
+                && state.eventual
+                && state.rest.is_none()
             {
                 // Read everything first, to know which commits are the last.
-                let page = behind(&mut pages, commits).await?;
-                return Ok(page.map(|page| (page, (stream::empty().boxed(), None, false))));
+                let Some(mut page) = whole(&mut state.pages).await? else { return Ok(None) };
+                self.make_stale(&state.stream, &mut page, commits);
+                let state = ReadState { pages: stream::empty().boxed(), eventual: false, ..state };
+                return Ok(Some((page, ReadState { to_the_end: false, ..state })));
             }
-            let page = self.request_with(fault, async || match rest {
+            let page = self.request_with(fault, async || match state.rest.take() {
                 Some(rest) => Ok(Some(rest)),
-                None => pages.try_next().await,
+                None => state.pages.try_next().await,
             });
-            let Some(mut page) = page.await? else { return Ok(None) };
-            let rest = match fault {
+            let Some(mut page) = page.await? else {
+                if state.to_the_end {
+                    self.note_end(&state.stream, state.last);
+                }
+                return Ok(None);
+            };
+            state.rest = match fault {
                 Some(Fault::PageCut(part)) => cut(&mut page, part),
                 _ => None,
             };
-            Ok(Some((page, (pages, rest, eventual))))
+            state.last = page.commits.last().map_or(state.last, Commit::last);
+            Ok(Some((page, state)))
         })
         .boxed()
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
-        self.request(async || self.store.head(stream).await).await
+        let head = self.request(async || self.store.head(stream).await).await?;
+        self.note_end(stream, head.version);
+        Ok(head)
     }
 
     async fn write_snapshot(

@@ -184,7 +184,7 @@ impl TableFeed {
 
 /// The maximum number of keys in a request
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html)).
-const MAX_KEYS: usize = 100;
+pub(super) const MAX_KEYS: usize = 100;
 
 /// How often unprocessed keys are requested again, if none of the responses contains any of them.
 const MAX_RETRIES: u32 = 8;
@@ -214,7 +214,7 @@ pub(crate) struct Resolved {
 }
 
 /// Items by stream and sort key.
-type Found = HashMap<(String, String), Item>;
+pub(super) type Found = HashMap<(String, String), Item>;
 
 impl TableFeed {
     /// Returns the commits of references, in order.
@@ -265,7 +265,7 @@ impl TableFeed {
     }
 
     /// Adds the existing items to `found`.
-    async fn get_all(
+    pub(super) async fn get_all(
         &self,
         places: &[(String, String)],
         consistent: bool,

@@ -1,12 +1,15 @@
 //! The feed's items in the table.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use aws_sdk_dynamodb::primitives::Blob;
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnValuesOnConditionCheckFailure};
 use es_core::feed::{Position, Slice};
 use es_core::store::Read;
 use es_core::{StoreError, StreamId, Version};
 use futures_util::{StreamExt, TryStreamExt, future, stream};
+use uuid::Uuid;
 
 use super::TableFeed;
 use super::log::index::FeedIndex;
@@ -14,12 +17,17 @@ use super::log::marks::Mark;
 use super::log::page::{LogPage, damaged, page_id};
 use super::log::reference::{CommitTag, Reference};
 use super::log::settings::Settings;
-use super::log::storage::{PageQuery, Pages, PutPage, Storage};
-use super::log::summary::Manifest;
-use crate::table::{ConditionFailed, Item, ItemPage, Written, check_format, key, names};
+use super::log::storage::{PageQuery, Pages, PutPage, PutPart, Storage, StoredRoot};
+use super::log::summary::node::{Node, NodeId, Root};
+use super::log::summary::part::{Kind, PartKey, Scope};
+use super::read::{Found, MAX_KEYS};
+use crate::table::{ConditionFailed, Item, ItemPage, PLACE_IS_FREE, Written, check_format, key, names};
 
 /// The number of slices that are verified concurrently.
 const SLICES_AT_ONCE: usize = 16;
+
+/// How many requests for parts of a summary are sent concurrently.
+const READS_AT_ONCE: usize = 8;
 
 #[async_trait]
 impl Storage for TableFeed {
@@ -95,75 +103,144 @@ impl Storage for TableFeed {
         Ok(head.map(|head| Mark { version: head.last, tag: CommitTag::of(head.id) }))
     }
 
-    async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError> {
-        let (item, _) = self.table.get(key(names::feed_partition(slice), names::SUMMARY_KEY)).await?;
-        Ok(item.filter(|item| has_known_format(slice, item)).and_then(|item| {
-            let number = |name| item.get(name).and_then(|value| value.as_n().ok());
-            let through = Position::new(number(names::SUMMARY_THROUGH)?.parse().ok()?);
-            let chunks = number(names::COUNT)?.parse().ok()?;
-            let sound = (Position::new(1)..=names::LAST_POSITION).contains(&through)
-                && (1..=Manifest::MAX_CHUNKS).contains(&chunks);
-            let page = page_id(&item)?;
-            sound.then_some(Manifest { through, page, chunks })
-        }))
+    async fn root(&self, scope: &Scope) -> Result<StoredRoot, StoreError> {
+        let (item, _) = self.table.get(key(names::feed_partition(scope.slice), names::SUMMARY_KEY)).await?;
+        Ok(match item {
+            None => StoredRoot::None,
+            Some(item) => decode_root(scope, &item).map_or(StoredRoot::Damaged, StoredRoot::Root),
+        })
     }
 
-    async fn chunk(
-        &self,
-        slice: Slice,
-        manifest: Manifest,
-        index: u32,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let key = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
-        let (item, _) = self.table.get(key).await?;
-        Ok(item.filter(|item| has_known_format(slice, item)).and_then(|mut item| {
-            match item.remove(names::CHUNK_CONTENT) {
-                Some(AttributeValue::B(bytes)) => Some(bytes.into_inner()),
-                _ => None,
+    async fn put_root(&self, scope: &Scope, expected: Option<Uuid>, root: &Root) -> Result<bool, StoreError> {
+        let put = self.table.put_request(root_item(scope, root));
+        let put = match expected {
+            Some(expected) => put
+                .condition_expression("r = :r")
+                .expression_attribute_values(":r", AttributeValue::S(expected.simple().to_string())),
+            None => put.condition_expression(PLACE_IS_FREE),
+        };
+        let old = ReturnValuesOnConditionCheckFailure::AllOld;
+        match self.table.put(put.return_values_on_condition_check_failure(old)).await? {
+            Written::Done(_) => Ok(true),
+            Written::Refused(ConditionFailed { item, .. }) => {
+                let found = item.as_ref().and_then(|item| decode_root(scope, item));
+                if found.is_some() || expected.is_some() || item.is_none() {
+                    return Ok(found.is_some_and(|found| found.id == root.id));
+                }
+                // A damaged root has no id. If another writer has replaced it, that writer's jobs fail.
+                let put = self.table.put_request(root_item(scope, root));
+                self.table.put(put).await.map(|written| matches!(written, Written::Done(_)))
             }
-        }))
+        }
     }
 
-    async fn put_chunk(
+    async fn parts(
         &self,
         slice: Slice,
-        manifest: Manifest,
-        index: u32,
-        bytes: Vec<u8>,
-    ) -> Result<(), StoreError> {
-        let mut item = key(names::feed_partition(slice), names::chunk_key(manifest.through, index));
-        item.insert(names::CHUNK_CONTENT.to_owned(), AttributeValue::B(Blob::new(bytes)));
-        // The put is unconditional, so it is never refused.
-        self.table.put(self.table.put_request(item)).await.map(drop)
+        keys: &[PartKey],
+        eventual: bool,
+    ) -> Result<HashMap<PartKey, Vec<u8>>, StoreError> {
+        let places: Vec<_> = keys.iter().map(|key| part_place(slice, *key)).collect();
+        let batches: Vec<_> = places.chunks(MAX_KEYS).map(<[_]>::to_vec).collect();
+        let reads = batches.into_iter().map(|places| async move {
+            let mut found = Found::new();
+            self.get_all(&places, !eventual, &mut found).await.map(|_| found)
+        });
+        let mut reads = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
+        let mut items = Found::new();
+        while let Some(found) = reads.try_next().await? {
+            items.extend(found);
+        }
+        let bytes = |place| match items.remove(place)?.remove(names::PART_CONTENT)? {
+            AttributeValue::B(bytes) => Some(bytes.into_inner()),
+            _ => None,
+        };
+        let bytes = places.iter().map(bytes);
+        Ok(keys.iter().zip(bytes).filter_map(|(key, bytes)| Some((*key, bytes?))).collect())
     }
 
-    async fn publish(&self, slice: Slice, manifest: Manifest) -> Result<(), StoreError> {
-        let number = |number: u64| AttributeValue::N(number.to_string());
-        let through = number(manifest.through.get());
-        let mut item = key(names::feed_partition(slice), names::SUMMARY_KEY);
-        item.insert(names::SUMMARY_THROUGH.to_owned(), through.clone());
-        item.insert(names::PAGE_ID.to_owned(), AttributeValue::S(manifest.page.simple().to_string()));
-        item.insert(names::COUNT.to_owned(), number(manifest.chunks.into()));
+    async fn put_part(
+        &self,
+        slice: Slice,
+        at: PartKey,
+        job: u64,
+        bytes: Vec<u8>,
+    ) -> Result<PutPart, StoreError> {
+        let (partition, sort) = part_place(slice, at);
+        let mut item = key(partition, sort);
+        let number = AttributeValue::N(job.to_string());
+        let content = AttributeValue::B(Blob::new(bytes));
+        item.insert(names::JOB.to_owned(), number.clone());
+        item.insert(names::PART_CONTENT.to_owned(), content.clone());
         let put = self
             .table
             .put_request(item)
-            .condition_expression("attribute_not_exists(u) OR u < :u OR NOT attribute_type(u, :n)")
-            .expression_attribute_values(":u", through)
-            .expression_attribute_values(":n", AttributeValue::S("N".to_owned()));
+            .condition_expression("attribute_not_exists(j) OR j < :j OR NOT attribute_type(j, :n)")
+            .expression_attribute_values(":j", number)
+            .expression_attribute_values(":n", AttributeValue::S("N".to_owned()))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match self.table.put(put).await? {
-            Written::Done(_) => self.delete_chunks_before(slice, manifest.through).await,
-            Written::Refused(_) => Ok(()),
+            Written::Done(_) => Ok(PutPart::Written),
+            Written::Refused(ConditionFailed { item, .. }) => {
+                let item = item.unwrap_or_default();
+                let found = item.get(names::JOB).and_then(|job| job.as_n().ok()?.parse().ok()).unwrap_or(job);
+                let is_own = found == job && item.get(names::PART_CONTENT) == Some(&content);
+                Ok(if is_own { PutPart::Written } else { PutPart::Refused(found) })
+            }
         }
     }
 }
 
-/// Returns whether the format of a summary's item is known. A summary is a cache, so others are not used.
-fn has_known_format(slice: Slice, item: &Item) -> bool {
-    let checked = check_format(item);
-    if let Err(reason) = &checked {
-        tracing::warn!(%slice, reason, "the summary of the feed is not used, so the whole log is read");
+/// Returns the partition key and the sort key of a part of a summary.
+fn part_place(slice: Slice, key: PartKey) -> (String, String) {
+    let NodeId { depth, index } = key.node;
+    let prefix = match key.kind {
+        Kind::Node => names::NODE_PREFIX,
+        Kind::Marks => names::CHUNK_PREFIX,
+        Kind::Filter => names::FILTER_PREFIX,
+    };
+    (names::node_partition(slice, depth, index), names::part_key(prefix, key.slot, key.index))
+}
+
+/// The key of the root among the parts of a summary, which its checksum includes.
+const ROOT: PartKey = PartKey { node: NodeId::ROOT, kind: Kind::Node, slot: 0, index: 0 };
+
+fn root_item(scope: &Scope, root: &Root) -> Item {
+    let number = |number: u64| AttributeValue::N(number.to_string());
+    let id = |id: Uuid| AttributeValue::S(id.simple().to_string());
+    let mut item = key(names::feed_partition(scope.slice), names::SUMMARY_KEY);
+    item.extend([
+        (names::SUMMARY_THROUGH.to_owned(), number(root.through.get())),
+        (names::PAGE_ID.to_owned(), id(root.page)),
+        (names::ROOT_ID.to_owned(), id(root.id)),
+        (names::JOB.to_owned(), number(root.job)),
+        (
+            names::PART_CONTENT.to_owned(),
+            AttributeValue::B(Blob::new(scope.seal(ROOT, root.id, &root.node.encode()))),
+        ),
+    ]);
+    if root.open {
+        item.insert(names::OPEN_JOB.to_owned(), AttributeValue::Bool(true));
     }
-    checked.is_ok()
+    item
+}
+
+fn decode_root(scope: &Scope, item: &Item) -> Option<Root> {
+    check_format(item).ok()?;
+    let number = |name| item.get(name)?.as_n().ok()?.parse().ok();
+    let id = |name| item.get(name)?.as_s().ok()?.parse().ok();
+    let root_id = id(names::ROOT_ID)?;
+    let sealed = item.get(names::PART_CONTENT)?.as_b().ok()?;
+    let through = Position::new(number(names::SUMMARY_THROUGH)?);
+    let root = Root {
+        through,
+        page: id(names::PAGE_ID)?,
+        id: root_id,
+        job: number(names::JOB)?,
+        open: item.contains_key(names::OPEN_JOB),
+        node: Node::decode(scope.open(ROOT, root_id, sealed.as_ref())?, scope.shape.fanout)?,
+    };
+    (through <= names::LAST_POSITION && root.job < u64::MAX).then_some(root)
 }
 
 impl TableFeed {
@@ -183,27 +260,6 @@ impl TableFeed {
             names::SETTINGS_KEY
         );
         Err(damaged(page.slice, page.first, reason))
-    }
-
-    /// Deletes the chunks of older summaries, including those that were never published.
-    async fn delete_chunks_before(&self, slice: Slice, through: Position) -> Result<(), StoreError> {
-        let mut from: Option<Item> = None;
-        loop {
-            let query = self
-                .table
-                .query(names::feed_partition(slice), names::CHUNK_PREFIX, names::chunks_key(through))
-                .projection_expression("pk, sk")
-                .set_exclusive_start_key(from.take());
-            let output = self.table.send_query(query).await?;
-            let page = ItemPage::try_from(output)?;
-            for key in page.items {
-                self.table.delete(self.table.delete_request(key)).await?;
-            }
-            from = page.last_key;
-            if from.is_none() {
-                return Ok(());
-            }
-        }
     }
 
     /// Returns the settings of the feed, if it has been created.

@@ -12,7 +12,7 @@ use crate::table::{
     item_size, key, names, qualified, responses,
 };
 
-/// How many versions an append without an expected version tries, if other writers are faster.
+/// The maximum number of versions that an append without an expected version tries if other writers are faster.
 const MOST_PLACES: u32 = 100;
 
 impl Table {
@@ -31,10 +31,10 @@ impl Table {
         }
     }
 
-    /// Appends after `version`, which has to be the end of an item, with a single conditional write.
+    /// Appends after `version`, which must be the end of an item, with a single conditional write.
     ///
-    /// The sort key is the version of the first event, so that two writers that start from the same version write the same
-    /// key, however many events they have.
+    /// The sort key is the version of the first event, so two writers that start from the same version write the same
+    /// key, regardless of the number of their events.
     async fn append_at(
         &self,
         append: &Append,
@@ -152,7 +152,7 @@ impl Table {
         unreachable!("the last attempt ends the loop")
     }
 
-    /// Returns the commit at a version: that of `item`, which a failed condition returned, if it did.
+    /// Returns the commit at a version: from `item`, if a failed condition returned it, and otherwise from the table.
     pub(crate) async fn old_commit(
         &self,
         stream: &StreamId,
@@ -177,7 +177,7 @@ impl Table {
     }
 }
 
-/// The commit, or the several commits, at the version at which others were to be stored.
+/// The existing commits at the version of a failed append: one, or several in one item.
 pub(crate) struct OldCommit {
     pub(crate) head: CommitHead,
     /// The commits with their events, if the item has all of them and they can be decoded. Otherwise, the load after the
@@ -188,7 +188,7 @@ pub(crate) struct OldCommit {
 }
 
 impl OldCommit {
-    /// Returns the commit that `item` belongs to, or its commits.
+    /// Returns the commits of `item`.
     pub(crate) fn of(stream: &StreamId, item: Item) -> Result<Self, StoreError> {
         let (head, stored) = Attributes::of(stream, item.clone())?.stored_commits()?;
         let part = Attributes::of(stream, item)?.part().ok().filter(Part::is_whole);

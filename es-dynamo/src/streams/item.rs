@@ -1,4 +1,4 @@
-//! The items of a commit: their layout, and how they are decoded, whichever form their attributes are in.
+//! The items of commits: their layout, and their decoding from both representations of attributes.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -29,11 +29,12 @@ pub(crate) fn append_items(append: &Append, first: Version) -> Result<Vec<Item>,
     }
 }
 
-/// The items of `commit`, with its events at the versions from `first` on: one, or as many as it takes.
+/// Returns the items of `commit`, whose first event has the version `first`: one, or several if it does not fit into
+/// one.
 ///
 /// # Errors
 ///
-/// [`StoreError::TooLarge`] when an event does not fit into an item, or the commit into a transaction.
+/// [`StoreError::TooLarge`] if an event does not fit into an item, or the commit into a transaction.
 pub(crate) fn commit_items(
     stream: &StreamId,
     first: Version,
@@ -77,7 +78,7 @@ pub(crate) fn commit_items(
     Ok(items)
 }
 
-/// The item with the events of `commit` from `first` to `last`.
+/// Returns the item with the events `first` to `last` of `commit`.
 fn item(
     stream: &StreamId,
     whole: &CommitHead,
@@ -112,7 +113,7 @@ pub(crate) fn metadata_value(commit: &NewCommit) -> Result<Option<AttributeValue
         return Ok(None);
     }
     let metadata = serde_json::to_string(&commit.metadata)
-        .map_err(|_| StoreError::invalid("the metadata of the commit has no JSON form"))?;
+        .map_err(|_| StoreError::invalid("the metadata of the commit cannot be represented in JSON"))?;
     Ok(Some(AttributeValue::S(metadata)))
 }
 
@@ -127,17 +128,17 @@ pub(crate) fn event_value(event: &EventData) -> AttributeValue {
     AttributeValue::M(map)
 }
 
-/// What most commits have, once for all of them.
+/// The empty metadata of most commits, shared by all of them.
 static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
 
-/// More events than fit into one transaction: each takes 8 bytes at least, a map with two names.
+/// An upper bound of the events in a transaction: each takes at least 8 bytes, for a map with two names.
 const MOST_EVENTS: u64 = TRANSACTION_LIMIT / 8;
 
 /// The content of one item: a commit, a part of one, or several commits.
 #[derive(Debug)]
 #[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Part {
-    /// The events of the item, as if they were a commit. If it has several commits, the first one.
+    /// The events of the item as a commit. If it has several commits, the first one.
     pub(crate) commit: Commit,
     /// The other commits, if the item has several.
     pub(crate) following: Vec<Commit>,
@@ -196,9 +197,9 @@ pub(crate) struct CommitHead {
     pub(crate) last: Version,
 }
 
-/// The attributes that tell which commit an item is of.
+/// The attributes that identify the commit of an item.
 pub(crate) struct HeadFields<'a> {
-    /// From the sort key.
+    /// The version in the sort key.
     pub(crate) first: Version,
     pub(crate) last: Version,
     pub(crate) whole_first: Option<Version>,
@@ -206,10 +207,10 @@ pub(crate) struct HeadFields<'a> {
     pub(crate) id: Cow<'a, str>,
 }
 
-/// The attributes of a commit's item.
+/// The attributes of the item of a commit.
 pub(crate) struct PartFields<'a> {
     pub(crate) head: HeadFields<'a>,
-    /// In milliseconds since the start of 1970.
+    /// The time in milliseconds since the start of 1970.
     pub(crate) time: i64,
     pub(crate) metadata: Option<Cow<'a, str>>,
     pub(crate) events: Vec<EventData>,
@@ -228,7 +229,7 @@ impl HeadFields<'_> {
         if whole_last.since(whole_first) > MOST_EVENTS {
             return Err("its commit has more events than one can have");
         }
-        let id = self.id.parse().map_err(|_| "its id is no UUID")?;
+        let id = self.id.parse().map_err(|_| "its id is not a UUID")?;
         Ok(CommitHead { id, first: whole_first, last: whole_last })
     }
 }
@@ -265,7 +266,7 @@ pub(crate) fn metadata_from(text: Option<Cow<'_, str>>) -> Result<Arc<Metadata>,
 }
 
 impl Attributes<'_> {
-    /// What the item holds of a commit: all of it, as a rule.
+    /// Decodes the part of a commit in the item, which is usually the whole commit.
     pub(crate) fn part(mut self) -> Result<Part, StoreError> {
         let first = self.first_version()?;
         let (mut last, mut whole_first, mut whole_last) = (None, None, None);
@@ -324,10 +325,10 @@ impl Attributes<'_> {
         fields.check().map_err(|reason| self.corrupt(reason))
     }
 
-    /// One event of the list.
+    /// Decodes an event of the list.
     fn event(&self, value: AttributeValue) -> Result<EventData, StoreError> {
         let AttributeValue::M(map) = value else {
-            return Err(self.corrupt("an event is no map"));
+            return Err(self.corrupt("an event is not a map"));
         };
         let (mut name, mut version, mut payload) = (None, 1, None);
         for (attribute, value) in map {
@@ -353,14 +354,14 @@ impl Attributes<'_> {
         }
     }
 
-    /// Returns what the item belongs to.
+    /// Returns the whole append of the item, without its events.
     pub(crate) fn commit_head(mut self) -> Result<CommitHead, StoreError> {
         self.has_several_commits()?;
         self.head()
     }
 
-    /// Returns what the item belongs to, and the id and the last version of each commit. If the boundaries of several
-    /// commits are damaged, there are none.
+    /// Returns the whole append of the item, and the id and the last version of each commit. There are none if the
+    /// boundaries of several commits are damaged.
     pub(crate) fn stored_commits(mut self) -> Result<(CommitHead, Vec<(CommitId, Version)>), StoreError> {
         let has_several = self.has_several_commits()?;
         let head = self.head()?;
@@ -399,10 +400,10 @@ impl Attributes<'_> {
     }
 }
 
-/// The attributes of one item, taken out one by one.
+/// The attributes of an item, which are removed one by one.
 ///
-/// Whatever is missing or of another type is a [`StoreError::Corrupt`] that names the stream, the item and
-/// the attribute, and quotes nothing.
+/// A missing attribute or one of another type is a [`StoreError::Corrupt`] that names the stream, the item, and the
+/// attribute, but quotes no value.
 pub(crate) struct Attributes<'a> {
     stream: &'a StreamId,
     sort_key: String,
@@ -410,7 +411,7 @@ pub(crate) struct Attributes<'a> {
 }
 
 impl<'a> Attributes<'a> {
-    /// The attributes of an item that was found in `stream`.
+    /// Returns the attributes of an item of `stream`.
     pub(crate) fn of(stream: &'a StreamId, mut item: Item) -> Result<Self, StoreError> {
         match item.remove(names::SORT_KEY) {
             Some(AttributeValue::S(sort_key)) => Ok(Self { stream, sort_key, rest: item }),
@@ -418,7 +419,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// All that are left, to go through at once: faster than to look each of them up.
+    /// Returns all remaining attributes. Iterating over them is faster than looking up each one.
     pub(crate) fn take_all(&mut self) -> Item {
         std::mem::take(&mut self.rest)
     }
@@ -427,7 +428,7 @@ impl<'a> Attributes<'a> {
         self.sort_key == names::SNAPSHOT_KEY
     }
 
-    /// The version that the sort key of a commit names.
+    /// Returns the version in the sort key of a commit.
     pub(crate) fn first_version(&self) -> Result<Version, StoreError> {
         names::version_of(&self.sort_key).ok_or_else(|| self.corrupt("its sort key is not one of a commit"))
     }
@@ -440,7 +441,7 @@ impl<'a> Attributes<'a> {
         match self.rest.remove(name) {
             None => Ok(None),
             Some(AttributeValue::S(text)) => Ok(Some(text)),
-            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no text"))),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is not a string"))),
         }
     }
 
@@ -456,7 +457,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Returns a number as it is written.
+    /// Returns the digits of a number.
     pub(crate) fn optional_digits(&mut self, name: &str) -> Result<Option<String>, StoreError> {
         match self.rest.remove(name) {
             None => Ok(None),
@@ -469,7 +470,7 @@ impl<'a> Attributes<'a> {
         match self.rest.remove(name) {
             None => Ok(None),
             Some(AttributeValue::N(number)) => self.parse(name, &number).map(Some),
-            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is no number"))),
+            Some(_) => Err(self.corrupt(format!("the attribute `{name}` is not a number"))),
         }
     }
 
@@ -490,12 +491,12 @@ impl<'a> Attributes<'a> {
             .ok_or_else(|| self.corrupt(format!("the attribute `{}` is out of range", names::TIME)))
     }
 
-    /// The number that an attribute holds.
+    /// Parses the number in an attribute.
     pub(crate) fn parse<T: FromStr>(&self, name: &str, number: &str) -> Result<T, StoreError> {
         number.parse().map_err(|_| self.corrupt(format!("the attribute `{name}` is out of range")))
     }
 
-    /// The version that an attribute holds.
+    /// Parses the version in an attribute.
     pub(crate) fn parse_version(&self, name: &str, number: &str) -> Result<Version, StoreError> {
         self.in_range(name, Version::new(self.parse(name, number)?))
     }
@@ -507,9 +508,9 @@ impl<'a> Attributes<'a> {
         Ok(version)
     }
 
-    /// The error that something is wrong with this item.
+    /// Returns an error about this item.
     pub(crate) fn corrupt(&self, reason: impl Display) -> StoreError {
-        // The sort key could hold anything, too.
+        // The sort key may contain any text.
         let key = self.sort_key.chars().take(20).collect::<String>();
         StoreError::corrupt(self.stream, format!("the item {key:?} cannot be read: {reason}"))
     }

@@ -16,7 +16,7 @@ use super::item::{Attributes, CommitHead, Part};
 use crate::table::retry::Backoff;
 use crate::table::{ItemPage, MOST_ITEMS, Table, names};
 
-/// How often to wait for items that are not visible yet.
+/// The maximum number of waits for items that are not visible yet.
 const MOST_WAITS: u32 = 10;
 
 /// The progress of a read.

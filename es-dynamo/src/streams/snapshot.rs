@@ -54,7 +54,7 @@ impl Table {
 /// The format of a snapshot whose state is compressed.
 const COMPRESSED: &str = "2";
 
-/// The level of the compression. Higher ones take more time, and save less than a hundredth.
+/// The compression level. Higher levels take more time, and save less than one percent.
 const LEVEL: u8 = 6;
 
 /// Replaces the state of a snapshot's item by the compressed one if the item then takes fewer write units.
@@ -113,11 +113,11 @@ pub(crate) fn snapshot_item(stream: &StreamId, snapshot: &Snapshot) -> Item {
     ])
 }
 
-/// The snapshot that an item holds; when it cannot be read, its version if at least that can.
+/// Decodes a snapshot. If that fails, returns its version, if at least that can be read.
 pub(crate) fn snapshot_from(mut attributes: Attributes<'_>) -> Result<Snapshot, Option<Version>> {
     let version = attributes.version(names::SNAPSHOT_VERSION).map_err(|_| None)?;
     if version.is_none() {
-        // There is no event that such a state could come from.
+        // There are no events before this version that could result in a state.
         return Err(Some(version));
     }
     let mut rest = || -> Result<Snapshot, StoreError> {

@@ -75,11 +75,11 @@ const CLAIM_IS_FREE: &str = "attribute_not_exists(pk) OR h = :holder";
 /// The condition that there is no idempotency record, or one that has expired.
 const RECORD_IS_ABSENT: &str = "attribute_not_exists(pk) OR #ttl < :now";
 
-/// What one item of the transaction is there for.
+/// The purpose of an item in the transaction.
 pub(crate) enum Purpose<'a> {
     /// A part of the commit of this append.
     Commit(usize, &'a Append),
-    /// The stream has not gone on.
+    /// Verifies that the stream has not changed.
     Unchanged(&'a StreamId, Version),
     Claim(NetChange<'a>),
     Once(&'a NewIdempotencyRecord),
@@ -87,13 +87,13 @@ pub(crate) enum Purpose<'a> {
     Joined(usize),
 }
 
-/// A set as a transaction: its items, and what each of them is there for.
+/// A set as a transaction: its items, with their purposes.
 #[derive(Default)]
 pub(crate) struct Transaction<'a> {
     pub(crate) items: Vec<TransactWriteItem>,
     pub(crate) purposes: Vec<Purpose<'a>>,
     pub(crate) bytes: u64,
-    /// Write units, in a transaction two for each KB.
+    /// The write units, which are two per KB in a transaction.
     pub(crate) units: f64,
 }
 
@@ -180,8 +180,8 @@ impl Table {
 }
 
 impl Table {
-    /// Why a transaction was cancelled. That its own commit is there already is looked for first: then all of
-    /// it is, whatever else has happened since.
+    /// Returns the error of a canceled transaction. First checks whether one of its commits exists, in which case an
+    /// earlier attempt has applied the whole transaction.
     pub(crate) async fn why(
         &self,
         purposes: &[Purpose<'_>],
@@ -243,7 +243,7 @@ impl Table {
             let conflict = Conflict::new(stream.clone(), expected, actual, cost);
             return Err(conflict.with_commits(winner.unwrap_or_default()).into());
         }
-        // What still changes is seen again first: the holder of a claim may be giving it back right now.
+        // Transient reasons come first: another transaction may be releasing the claim at this moment.
         if reasons.iter().any(|reason| matches!(reason, Reason::Transient(_) | Reason::Permanent(_))) {
             return Err(cancelled(reasons).into());
         }

@@ -48,10 +48,14 @@ pub(crate) const SETTINGS_KEY: &str = "C#";
 pub(crate) const SLICE_PREFIX: &str = "$feed#";
 /// The prefix of the sort keys of pages.
 pub(crate) const PAGE_PREFIX: &str = "P#";
-/// The sort key of a summary.
+/// The sort key of the root of a summary.
 pub(crate) const SUMMARY_KEY: &str = "W";
-/// The prefix of the sort keys of the chunks of a summary.
+/// The prefix of the sort keys of the nodes of a summary.
+pub(crate) const NODE_PREFIX: &str = "N#";
+/// The prefix of the sort keys of the chunks of runs.
 pub(crate) const CHUNK_PREFIX: &str = "W#";
+/// The prefix of the sort keys of the filters of runs.
+pub(crate) const FILTER_PREFIX: &str = "B#";
 
 /// Commit: the version of its last event.
 pub(crate) const LAST_VERSION: &str = "lv";
@@ -119,7 +123,7 @@ pub(crate) const REVISION: &str = "r";
 /// Document: its body.
 pub(crate) const BODY: &str = "b";
 
-/// Settings and page: the number of slices. Summary: the number of chunks.
+/// Settings and page: the number of slices.
 pub(crate) const COUNT: &str = "n";
 /// Settings: the secret of the hashes of streams.
 pub(crate) const HASH_KEY: &str = "k";
@@ -135,8 +139,14 @@ pub(crate) const PAGE_REFERENCES: &str = "r";
 
 /// Summary: the position of the last event that it includes.
 pub(crate) const SUMMARY_THROUGH: &str = "u";
-/// Chunk: its content.
-pub(crate) const CHUNK_CONTENT: &str = "b";
+/// Summary: the id of this version.
+pub(crate) const ROOT_ID: &str = "r";
+/// Summary: present while its last job is not completed.
+pub(crate) const OPEN_JOB: &str = "o";
+/// Summary and its parts: the number of the job that wrote it.
+pub(crate) const JOB: &str = "j";
+/// Summary and its parts: the content.
+pub(crate) const PART_CONTENT: &str = "b";
 
 /// The highest position that a sort key can contain.
 pub(crate) const LAST_POSITION: Position = Position::new(9_999_999_999_999_999_999);
@@ -151,14 +161,14 @@ pub(crate) fn page_key(position: Position) -> String {
     format!("{PAGE_PREFIX}{:020}", position.get())
 }
 
-/// Returns the sort key of a chunk.
-pub(crate) fn chunk_key(through: Position, index: u32) -> String {
-    format!("{}{index:06}", chunks_key(through))
+/// Returns the partition key of the parts of a node of a summary.
+pub(crate) fn node_partition(slice: Slice, depth: u8, index: u64) -> String {
+    format!("{SLICE_PREFIX}{slice}#{depth}.{index}")
 }
 
-/// Returns the prefix of the sort keys of the chunks of a summary.
-pub(crate) fn chunks_key(through: Position) -> String {
-    format!("{CHUNK_PREFIX}{:020}#", through.get())
+/// Returns the sort key of a part of a summary.
+pub(crate) fn part_key(prefix: &str, slot: u32, index: u32) -> String {
+    format!("{prefix}{slot:03}#{index:06}")
 }
 
 /// Returns the position in the sort key of a page.

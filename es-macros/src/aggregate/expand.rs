@@ -51,6 +51,12 @@ pub(super) fn expand(item: &DeriveInput, attributes: &Attributes) -> TokenStream
                     #apply
                 }
 
+                fn try_clone(&self) -> #core::__private::Option<Self> {
+                    #[allow(unused_imports)] // whether the type implements `Clone` decides which of the two is used
+                    use #core::__private::{Cloned as _, NotCloned as _};
+                    (&#core::__private::CloneProbe::new(self)).try_clone()
+                }
+
                 #snapshots
             }
 

@@ -1,7 +1,7 @@
-//! The bodies of requests: JSON objects, taken apart field by field, so that a mistake is named.
+//! The bodies of requests: JSON objects that are validated field by field, so that errors name the field.
 //!
-//! They are read strictly. A field that the API does not know may be a misspelled one, and of a field that is given
-//! twice, a proxy may have checked the other one.
+//! Validation is strict. An unknown field may be misspelled, and if a field is given twice, a proxy may have checked
+//! the other value.
 
 use std::error::Error;
 use std::fmt;
@@ -21,14 +21,14 @@ use super::problem::Problem;
 /// The fields of a body, in the order in which they were sent.
 pub struct Fields(Vec<(String, Value)>);
 
-/// One field; its value is `null` if it was not sent.
+/// A field. Its value is `null` if it was not sent.
 pub struct Field {
     name: &'static str,
     value: Value,
 }
 
 impl Fields {
-    /// The fields with these names, if there are no others.
+    /// Returns the fields with these names, or an error if there are others.
     pub fn exactly<const N: usize>(self, names: [&'static str; N]) -> Result<[Field; N], Problem> {
         let mut fields = names.map(|name| (Field { name, value: Value::Null }, false));
         for (name, value) in self.0 {
@@ -40,9 +40,9 @@ impl Fields {
                 Some((field, given)) => (field.value, *given) = (value, true),
                 None => {
                     let known = names.map(|name| format!("`{name}`")).join(", ");
-                    // The name is the client's text: the problem repeats only as much as helps to find it.
+                    // The name comes from the client, so the problem contains only its beginning.
                     let name: String = name.chars().take(50).collect();
-                    let detail = format!("`{name}` is not a field of this request; it has {known}");
+                    let detail = format!("`{name}` is not a field of this request: use {known}");
                     return Err(Problem::malformed(&name, detail));
                 }
             }
@@ -52,14 +52,14 @@ impl Fields {
 }
 
 impl Field {
-    /// The field's value, which is `what`.
+    /// Parses the value of the field. `what` describes it in the error.
     pub fn read<T: DeserializeOwned>(self, what: &str) -> Result<T, Problem> {
         let Self { name, value } = self;
         serde_json::from_value(value).map_err(|_| Problem::malformed(name, format!("`{name}` is {what}")))
     }
 }
 
-/// Keeps a field that is given twice, which a map would not.
+/// Preserves duplicate fields, which a map would drop.
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Object;
@@ -91,19 +91,19 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         match Json::from_request(request, state).await {
             Ok(Json(fields)) => Ok(fields),
             Err(JsonRejection::JsonSyntaxError(_) | JsonRejection::JsonDataError(_)) => {
-                Err(Problem::malformed("body", "the body is a JSON object"))
+                Err(Problem::malformed("body", "the body must be a JSON object"))
             }
             Err(rejection) if is_timeout(&rejection) => Err(Problem::plain(StatusCode::REQUEST_TIMEOUT)),
             Err(rejection) if rejection.status() == StatusCode::BAD_REQUEST => {
                 Err(Problem::malformed("body", "the body could not be read"))
             }
-            // No JSON by its content type, or too long.
+            // The content type is not JSON, or the body is too long.
             Err(rejection) => Err(Problem::plain(rejection.status())),
         }
     }
 }
 
-/// Whether the client took too long to send the body.
+/// Returns whether the client took too long to send the body.
 fn is_timeout(rejection: &JsonRejection) -> bool {
     successors(Some(rejection as &(dyn Error + 'static)), |&error| error.source())
         .any(|error| error.is::<TimeoutError>())

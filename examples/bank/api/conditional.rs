@@ -7,14 +7,15 @@ use es_core::Version;
 use super::problem::Problem;
 use crate::service::Expected;
 
-/// The header that tells a version.
+/// Returns the header with the entity tag of a version.
 pub fn etag(version: Version) -> (HeaderName, HeaderValue) {
     let tag =
         HeaderValue::try_from(format!("\"{version}\"")).expect("digits and quotes are a header's value");
     (ETAG, tag)
 }
 
-/// What `If-Match` asks for. `*` asks that there is an account, which every change of one does anyway.
+/// Returns the versions in `If-Match`. `*` requires that the account exists, which every command on an account
+/// verifies.
 pub fn if_match(headers: &HeaderMap) -> Result<Expected, Problem> {
     let mut versions = Vec::new();
     let mut given = false;
@@ -22,7 +23,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Expected, Problem> {
         match tag {
             Tag::Any => return Ok(Expected::Any),
             Tag::Strong(tag) => versions.extend(tag.parse().map(Version::new)),
-            // A weak tag promises too little to base a change on: it matches nothing.
+            // `If-Match` requires strong comparison, so a weak tag never matches.
             Tag::Weak(_) => {}
         }
         given = true;
@@ -30,7 +31,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Expected, Problem> {
     Ok(if given { Expected::OneOf(versions) } else { Expected::Any })
 }
 
-/// Whether `If-None-Match` names `version`: the client has it already.
+/// Returns whether `If-None-Match` contains `version`, so that the client already has it.
 pub fn if_none_match(headers: &HeaderMap, version: Version) -> Result<bool, Problem> {
     let version = version.to_string();
     Ok(tags(headers, &IF_NONE_MATCH)?.into_iter().any(|tag| match tag {
@@ -39,17 +40,17 @@ pub fn if_none_match(headers: &HeaderMap, version: Version) -> Result<bool, Prob
     }))
 }
 
-/// One of the tags that a header lists.
+/// A tag in a header.
 enum Tag<'a> {
     Any,
     Strong(&'a str),
     Weak(&'a str),
 }
 
-/// The tags of all headers of one name. Tags of this API have no commas in them.
+/// Returns the tags in all headers with this name. Tags of this API contain no commas.
 fn tags<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Vec<Tag<'a>>, Problem> {
     let malformed =
-        || Problem::malformed(name.as_str(), format!("`{name}` lists tags such as \"7\", or is *"));
+        || Problem::malformed(name.as_str(), format!("`{name}` must be a list of tags such as \"7\", or *"));
     let mut tags = Vec::new();
     for value in headers.get_all(name) {
         for text in value.to_str().map_err(|_| malformed())?.split(',').map(str::trim) {

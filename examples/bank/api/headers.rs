@@ -1,4 +1,4 @@
-//! What the headers say about a request: who asks, in what context, and how it is to be carried out.
+//! The headers of a request: its actor, its correlation, and the conditions on its execution.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -11,7 +11,7 @@ use super::{App, conditional};
 use crate::domain::AccountId;
 use crate::service::Wish;
 
-/// The header under which a client repeats a request safely.
+/// The header with which a client can repeat a request safely.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 impl FromRequestParts<App> for Wish {
@@ -19,7 +19,7 @@ impl FromRequestParts<App> for Wish {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let headers = &parts.headers;
-        // A service that authenticates clients takes the actor from there.
+        // A service that authenticates clients would take the actor from the authentication.
         let actor = if app.trust_actor_header { text(headers, "x-actor")? } else { None };
         let mut metadata = Metadata::new();
         if let Some(actor) = actor {
@@ -33,8 +33,8 @@ impl FromRequestParts<App> for Wish {
     }
 }
 
-/// What is remembered of a client's key. Two clients may choose the same one, so that it belongs to its actor, in
-/// quotes: no actor and key look like another actor and key. A digest of both is short, and reveals no names.
+/// Returns the stored form of a client's key. Two clients may choose the same key, so it is combined with the actor, in
+/// quotes to keep different pairs different. A digest of both is short and reveals no names.
 fn scoped(key: &str, actor: Option<&str>) -> Uuid {
     Uuid::new_v5(&KEYS, format!("{actor:?} {key}").as_bytes())
 }
@@ -42,9 +42,9 @@ fn scoped(key: &str, actor: Option<&str>) -> Uuid {
 /// The namespace of the digests of keys.
 const KEYS: Uuid = Uuid::from_u128(0x01f0_6a1c_52d4_7be0_9d3e_6c1b_8a70_42f5);
 
-/// What ties this request to others: the trace that it belongs to (W3C Trace Context), or a request's id.
+/// Returns the correlation id of the request: the id of its trace (W3C Trace Context), or its request id.
 fn correlation(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    // A trace that is malformed is ignored, as its specification asks for.
+    // A malformed trace is ignored, as the specification requires.
     let trace = headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(trace_id);
     match trace {
         Some(trace) => Ok(Some(trace)),
@@ -52,24 +52,27 @@ fn correlation(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     }
 }
 
-/// The second part of `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
+/// Returns the second part of a header such as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
 fn trace_id(traceparent: &str) -> Option<&str> {
     let id = traceparent.split('-').nth(1)?;
     let well_formed = id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     (well_formed && id.bytes().any(|b| b != b'0')).then_some(id)
 }
 
-/// The text of a header: short enough to be stored, and given once.
+/// Returns the text of a header, which must be short enough to be stored, and must not be repeated.
 fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     match value.to_str() {
         Ok(text) if (1..=200).contains(&text.len()) && values.next().is_none() => Ok(Some(text)),
-        _ => Err(Problem::malformed(name, format!("`{name}` has 1 to 200 characters of ASCII, once"))),
+        _ => Err(Problem::malformed(
+            name,
+            format!("`{name}` must have 1 to 200 ASCII characters, and be given once"),
+        )),
     }
 }
 
-/// The account's id in the path.
+/// The id of the account in the path.
 pub struct Target(pub AccountId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Target {
@@ -79,6 +82,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Target {
         let Path(id) = Path::<String>::from_request_parts(parts, state)
             .await
             .map_err(|_| Problem::plain(StatusCode::NOT_FOUND))?;
-        id.parse().map(Self).map_err(|_| Problem::malformed("id", "the id in the path is a UUID"))
+        id.parse().map(Self).map_err(|_| Problem::malformed("id", "the id in the path must be a UUID"))
     }
 }

@@ -1,5 +1,5 @@
-//! What clients get to see. It is written out, not derived from the domain's types: those may change, and what
-//! clients rely on may not.
+//! The representations in responses. They are separate from the domain's types, so that the domain can change without
+//! affecting clients.
 
 use axum::Json;
 use axum::http::header::{CONTENT_LOCATION, LOCATION};
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::conditional::etag;
 use crate::domain::{Account, AccountEvent, AccountId, Money, Status};
 
-/// Tells that the outcome is that of an earlier request under the same key.
+/// The header that marks the outcome of an earlier request under the same key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 /// An account at a version.
@@ -29,32 +29,32 @@ pub struct AccountView<'a> {
 }
 
 impl<'a> AccountView<'a> {
-    /// The account `id`, whose state was `account` at `version`.
+    /// Creates the view of the account `id` with the state `account` at `version`.
     pub fn new(id: AccountId, account: &'a Account, version: Version) -> Self {
         let Account { status, owner, number, balance } = account;
         Self { id, number, owner, status: *status, balance: *balance, version }
     }
 }
 
-/// A transfer. Of the account that got the money nothing is told: it may be somebody else's.
+/// A transfer. It does not reveal the state of the receiving account, which may belong to another customer.
 #[derive(Serialize)]
 pub struct TransferView<'a> {
     /// The transfer.
     pub id: Uuid,
-    /// How much.
+    /// The amount.
     pub amount: Money,
-    /// Where it was, after the transfer.
+    /// The paying account after the transfer.
     pub from: AccountView<'a>,
-    /// Who has it now.
+    /// The id of the receiving account.
     pub to: AccountId,
 }
 
-/// An account as it is.
+/// Returns the response with an account.
 pub fn found(id: AccountId, state: &Account, version: Version) -> Response {
     (AppendHeaders([etag(version)]), Json(AccountView::new(id, state, version))).into_response()
 }
 
-/// An account that a command has made.
+/// Returns the response after an account was opened.
 pub fn created(id: AccountId, outcome: &Outcome<Account>) -> Response {
     let mut response = changed(id, outcome);
     *response.status_mut() = StatusCode::CREATED;
@@ -62,14 +62,14 @@ pub fn created(id: AccountId, outcome: &Outcome<Account>) -> Response {
     response
 }
 
-/// An account that a command has changed.
+/// Returns the response after an account was changed.
 pub fn changed(id: AccountId, outcome: &Outcome<Account>) -> Response {
     let mut response = found(id, &outcome.state, outcome.version);
     response.headers_mut().insert(CONTENT_LOCATION, location(id));
     replayed(response, outcome.repeated)
 }
 
-/// The response, with a note when it is a repetition.
+/// Adds a header to the response if the request was a repetition.
 pub fn replayed(mut response: Response, repeated: bool) -> Response {
     if repeated {
         response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
@@ -81,7 +81,7 @@ fn location(id: AccountId) -> HeaderValue {
     HeaderValue::try_from(format!("/accounts/{id}")).expect("an id has no control characters")
 }
 
-/// One event of an account's history.
+/// An event in the history of an account.
 #[derive(Serialize)]
 pub struct EventView {
     version: Version,

@@ -10,6 +10,7 @@ pub mod documents;
 pub mod processes;
 pub mod projections;
 mod seeds;
+pub mod sharing;
 pub mod slow;
 pub mod user_code;
 

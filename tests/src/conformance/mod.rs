@@ -191,6 +191,20 @@ macro_rules! conformance {
             a_repeated_command_is_answered_as_before,
             a_transaction_expects_versions_too,
         );
+        $crate::conformance!(@rules $store, repository, sharing:
+            commands_that_wait_share_a_write,
+            each_is_decided_on_the_state_after_the_one_before,
+            a_rejection_waits_for_the_commits_it_was_decided_on,
+            a_group_that_loses_a_race_is_decided_again,
+            a_lost_response_to_a_group_is_resolved,
+            a_failed_group_leaves_nothing_in_the_state,
+            a_command_that_cannot_be_stored_fails_alone,
+            groups_have_limits,
+            commands_with_their_own_write_are_executed_beside_the_group,
+            groups_of_several_repositories_compete,
+            snapshots_and_the_cache_follow_groups,
+            a_head_that_loses_a_race_hands_over_what_it_wrote,
+        );
         $crate::conformance!(@rules $store, repository, redelivery:
             a_command_is_carried_out_once,
             the_first_outcome_is_returned_again,

@@ -1,4 +1,4 @@
-//! The feed on DynamoDB: the embedded engine, or the server that `ES_DYNAMO_ENDPOINT` names.
+//! The feed on DynamoDB: the embedded engine, or the server at `ES_DYNAMO_ENDPOINT`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{commit_key, engine};
 
-/// Tells the feed that something has happened to the account `id`.
+/// Indexes the new commits of the account `id`.
 async fn tell(store: &DynamoStore, id: &str) {
     let keys = json!({ "pk": { "S": format!("account#{id}") }, "sk": { "S": "E#000000000001" } });
     let record = json!({ "eventName": "INSERT", "dynamodb": { "SequenceNumber": "1", "Keys": keys } });
@@ -24,7 +24,7 @@ async fn tell(store: &DynamoStore, id: &str) {
     assert_eq!(answer, json!({ "batchItemFailures": [] }));
 }
 
-/// All of a slice, by pages of about `limit` events.
+/// Returns all entries of a slice, read in pages of about `limit` events.
 async fn all(store: &DynamoStore, slice: Slice, limit: u32) -> Vec<(u64, String, u64)> {
     let (mut after, mut found) = (Position::NONE, Vec::new());
     loop {
@@ -42,7 +42,7 @@ async fn all(store: &DynamoStore, slice: Slice, limit: u32) -> Vec<(u64, String,
     }
 }
 
-/// A store with one slice, and accounts with seven commits between them.
+/// Creates a store with one slice, and accounts with seven commits in total.
 async fn told() -> (DynamoStore, Repository<Account>) {
     let store = engine::dynamo_store_with(|builder| builder.slices(Slices::new(1).expect("not zero"))).await;
     let accounts: Repository<Account> = Repository::new(store.clone());
@@ -76,7 +76,7 @@ async fn everything_is_read_in_order_from_any_place() {
         assert_eq!(all(&store, Slice::new(0), limit).await, expected);
     }
     for after in 0..=10 {
-        // Another process knows of no place yet.
+        // Another process has no cached positions.
         let store = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
         let store = store.build().expect("a valid name");
         let read = FeedRead::new(Slice::new(0), Position::new(after));
@@ -157,7 +157,7 @@ async fn a_commit_that_is_gone_is_an_error_that_names_it() {
     assert!(matches!(error, StoreError::Feed(_)), "{error:?}");
     let text = "the commit of the events 4 to 4 of `account#bob`, at position 8 in slice 0 of the feed, cannot be read";
     assert!(error.to_string().starts_with(text), "{error}");
-    // A reader that does not need it is not stopped.
+    // A reader that does not need the commit continues.
     let filter = EventFilter::none().with_events("account", ["Withdrawn"]);
     assert_eq!(store.read_feed(&read.filter(filter)).await.expect("reads").entries.len(), 2);
 }
@@ -173,7 +173,7 @@ async fn delete(store: &DynamoStore, partition: &str, sort: &str) {
     delete.send().await.expect("deletes");
 }
 
-/// Remembers what it was handed.
+/// Records the handled events.
 #[derive(Clone, Default, Projection)]
 #[projection(name = "seen", events(Account(Deposited, Withdrawn)))]
 struct Seen(Arc<Mutex<Vec<u64>>>);
@@ -202,7 +202,7 @@ impl Project<Withdrawn> for Seen {
     }
 }
 
-/// Has the name of [`Seen`].
+/// A projection with the name of [`Seen`].
 #[derive(Clone, Projection)]
 #[projection(name = "seen", events(Account(Deposited)))]
 struct SeenToo;
@@ -233,7 +233,7 @@ async fn projections_with_one_name_are_an_error_on_two_handles_of_one_table() {
         "{error}"
     );
 
-    // On another table, the name is free.
+    // The name can be used on another table.
     let (elsewhere, _) = told().await;
     Projector::builder(elsewhere, SeenToo).build().run_until_caught_up().await.expect("works");
     worker.shutdown();
@@ -284,7 +284,7 @@ async fn an_operator_can_get_past_a_commit_that_is_missing() {
     }
 }
 
-/// Everything that says how far a projection is says that its checkpoint is impossible.
+/// All functions that report the progress of a projection report that its checkpoint is invalid.
 async fn is_impossible(projector: &Projector<Seen>, expected: &[&str]) {
     let stream: StreamId = "account#ann".parse().expect("a stream");
     let is_told = |text: &str| assert!(expected.iter().all(|part| text.contains(part)), "{text}");
@@ -295,7 +295,7 @@ async fn is_impossible(projector: &Projector<Seen>, expected: &[&str]) {
     is_told(&projector.caught_up().await.expect_err("is impossible").to_string());
     let wait = projector.wait_for(&stream, Version::new(1), Duration::from_secs(120)).await;
     is_told(&wait.expect_err("is impossible").to_string());
-    // The worker has found it, too.
+    // The worker reports it, too.
     let progress = projector.progress().await.expect("is known");
     assert!(matches!(progress.slices[0].status, SliceStatus::Stopped(_)), "{progress:?}");
 }
@@ -315,7 +315,7 @@ async fn a_feed_that_lost_its_end_stops_those_who_read_it() {
     let projector = self::projector(&elsewhere, &seen);
     is_impossible(&projector, &["ends at position 8", "checkpoint at position 10"]).await;
 
-    // Other events take the positions of those that were lost.
+    // Other events take the positions of the lost ones.
     accounts.execute(&"bob".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
     for id in ["bob", "eve", "ann"] {
         tell(&elsewhere, id).await;
@@ -351,7 +351,7 @@ async fn the_number_of_slices_is_what_it_is() {
         let text = "has 1 slices, and the store's builder requires 5";
         assert!(matches!(error, StoreError::Invalid { .. }) && error.to_string().contains(text), "{error}");
     }
-    // Changed by hand.
+    // The settings are changed manually.
     let get = store.client().get_item().table_name(store.table_name());
     let get = get.key(names::PARTITION_KEY, text("$feed")).key(names::SORT_KEY, text("C#"));
     let mut item = get.send().await.expect("reads").item.expect("is there");
@@ -365,7 +365,7 @@ async fn the_number_of_slices_is_what_it_is() {
         let error = error.expect_err("was changed");
         assert!(error.to_string().contains("changed manually"), "{error}");
     }
-    // Made again, by a process that takes another number.
+    // The settings are created again, by a process with another number of slices.
     delete(&store, "$feed", "C#").await;
     let other = open(Some(4));
     other.slices().await.expect("are made");
@@ -436,7 +436,7 @@ async fn a_damaged_stream_stops_no_other() {
     assert_eq!(store.feed_end(Slice::new(0)).await.expect("is known").position, Position::new(11));
 }
 
-/// The record of a commit of one event, as a table's stream has it.
+/// Returns the stream record of a commit of one event.
 fn record_of(stream: &str, first: u64) -> Value {
     let keys = json!({ "pk": { "S": stream }, "sk": { "S": commit_key(first) } });
     let event = json!({ "M": { "t": { "S": "Forged" }, "p": { "S": "{}" } } });
@@ -453,12 +453,12 @@ fn record_of(stream: &str, first: u64) -> Value {
 async fn a_forged_record_never_enters_the_feed() {
     let (store, accounts) = told().await;
     let end = store.feed_end(Slice::new(0)).await.expect("is known").position;
-    // Of a stream that is not there, at the end of one that is, and in the place of a commit.
+    // Of a stream that does not exist, after the end of an existing one, and at the key of a commit.
     let records = [record_of("account#forged", 1), record_of("account#ann", 5), record_of("account#ann", 1)];
     let answer = lambda::handle(&store, json!({ "Records": records })).await.expect("has records");
     assert_eq!(answer, json!({ "batchItemFailures": [] }));
     assert_eq!(store.feed_end(Slice::new(0)).await.expect("is known").position, end);
-    // What is indexed is the table's, whatever the image says.
+    // The commit of the table is indexed, not the image of the record.
     accounts.execute(&"ann".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
     let records = [record_of("account#ann", 5)];
     lambda::handle(&store, json!({ "Records": records })).await.expect("has records");

@@ -22,6 +22,7 @@ mod processes;
 mod projections;
 mod publishing;
 mod recorder;
+mod sharing;
 mod workers;
 
 /// Returns the sort key of the commit whose first event has the version `first`.

@@ -29,11 +29,11 @@ const LONGEST_GAP: u64 = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Running {
     pub(super) stop: Stop,
-    /// Set when the consumer is to end after the timeouts that are due.
+    /// Set to make the consumer end after the due timeouts.
     pub(super) finish: Stop,
     taken: AtomicBool,
     has_others: AtomicBool,
-    /// Until when it is not counted towards the worker's share, in monotonic time.
+    /// The monotonic time until which the slot does not count toward the worker's share.
     pub(super) extra_until: Duration,
 }
 
@@ -97,7 +97,7 @@ pub(super) struct Consumer<'h, 'a, P: Projection> {
     pub(super) pending: Pending,
     /// The number of rewinds since the last checkpoint.
     rewinds: u32,
-    /// How often user code was interrupted between events since the last checkpoint.
+    /// The number of times that user code was interrupted between events since the last checkpoint.
     interruptions: u32,
     /// The event or timeout to handle with nothing pending, so that its failure is not attributed to earlier ones.
     pub(super) isolated: Option<Origin>,
@@ -292,12 +292,12 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         Err(Ended::Released)
     }
 
-    /// What the read models would have to write now, at most.
+    /// Returns an upper bound of the pending changes of the read models.
     pub(super) fn staged(&mut self) -> Result<Staged, Ended> {
         self.projection.staged().map_err(|error| self.held.failed(None, &error))
     }
 
-    /// Writes that everything up to `handled` is finished, and with it what this changed.
+    /// Writes a checkpoint at `handled`, together with the pending changes.
     pub(super) async fn checkpoint(&mut self) -> Result<(), Ended> {
         let (mut attempts, mut outage) = (0, Outage::default());
         while let Err(error) = self.projection.flush().await {
@@ -320,7 +320,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         next.exception = next
             .exception
             .filter(|exception| exception.timeout.is_none() && exception.position > self.handled);
-        // What had stopped the slice is finished, unless it is still to come.
+        // The event that stopped the slice is handled, unless it is after the checkpoint.
         next.failure = next.failure.filter(|failure| failure.is_after(self.handled));
         self.held.write(next, changes).await?;
         (self.rewinds, self.interruptions) = (0, 0);

@@ -57,7 +57,7 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Starts a new build of the projection from the first event, beside the active build.
+    /// Starts a new build of the projection from the first event, while the active build continues.
     ///
     /// Workers process both builds. [`rebuild_progress`](Self::rebuild_progress) returns the progress, and
     /// [`switch`](Self::switch) activates the new build.
@@ -168,7 +168,7 @@ impl<P: Projection> Projector<P> {
         let (names, overview) = (self.inner.names()?, self.overview().await?);
         let mut projection = self.inner.projection.clone();
         for build in overview.control.replaced {
-            // The checkpoints first: without them, a worker that has not noticed the change can no longer write.
+            // Delete the checkpoints first: without them, a worker that has not noticed the change cannot write.
             for slice in self.inner.store.slices().await?.iter() {
                 let slot = Slot { build, slice };
                 self.delete(DocumentChange::delete(names.slice(slot))).await?;
@@ -283,8 +283,8 @@ impl<P: Projection> Projector<P> {
         Overview::read(&*self.inner.store, &self.inner.names()?).await
     }
 
-    /// Removes passed-over events from the [progress](super::Progress::passed_over) after they have been dealt
-    /// with, such as those of a process, which cannot be rebuilt.
+    /// Removes passed-over events from the [progress](super::Progress::passed_over), for example after the missing
+    /// commands of a process, which cannot be rebuilt, have been sent.
     ///
     /// # Errors
     ///
@@ -371,7 +371,7 @@ impl<P: Projection> Projector<P> {
             if !event.is_after(state.position) {
                 let Slot { slice, .. } = slot;
                 return Err(ProjectorError::invalid(format!(
-                    "slice {slice} is delayed no longer at {event}"
+                    "slice {slice} is no longer delayed at {event}"
                 )));
             }
             state.exception = Some(Exception::new(&event, decision == Decision::Park, error.clone()));
@@ -469,7 +469,7 @@ impl<P: Projection> Projector<P> {
     /// use es_core::Projector;
     /// use es_core::projection::{BoxError, Projection, SeekTo, SliceStatus};
     ///
-    /// /// Goes on after the last event that the restored feed has in common with the one before.
+    /// /// Continue after the last event that the restored feed has in common with the previous one.
     /// async fn go_on(projector: &Projector<impl Projection>) -> Result<(), BoxError> {
     ///     for slice in projector.progress().await?.slices {
     ///         if matches!(slice.status, SliceStatus::Stopped(_)) && slice.position > slice.end {

@@ -167,7 +167,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         let mut ctx = ctx.after_parking();
         ctx.set_lease(&self.held.lease);
         let key = DocumentKey::new(self.held.names.parked(self.held.slot), name);
-        // Before the event, so that both fit into one transaction; nothing else is pending.
+        // Added before the event, so that both fit into one transaction; nothing else is pending.
         self.pending.changes.push(DocumentChange::delete(key));
         let mut outage = Outage::default();
         loop {
@@ -241,5 +241,5 @@ impl<P: Projection> Consumer<'_, '_, P> {
 
 /// Returns the error text for a parked event that cannot be read.
 fn missing(reason: &str) -> String {
-    format!("the event cannot be read any more: {reason}; restore it, or give it up with `discard_parked`")
+    format!("the event cannot be read any more: {reason}; restore it, or discard it with `discard_parked`")
 }

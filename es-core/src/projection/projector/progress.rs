@@ -53,7 +53,7 @@ pub struct SliceProgress {
     pub status: SliceStatus,
 }
 
-/// Who works on a slice, and what keeps it from going on.
+/// The status of a slice: whether a worker processes it, and why it makes no progress.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum SliceStatus {

@@ -13,8 +13,10 @@ use super::hint::Hint;
 use super::marks::StreamHash;
 use super::page::{LogPage, MAX_COMMITS};
 use super::settings::Settings;
-use super::storage::{PageQuery, Storage};
-use super::summary;
+use super::storage::{PageQuery, Storage, StoredRoot};
+use super::summary::Shape;
+use super::summary::part::Scope;
+use super::summary::tree::Tree;
 use super::writer::{Indexed, Writer};
 
 /// The maximum number of pages that one read of the feed requests.
@@ -147,7 +149,7 @@ impl FeedIndex {
             let mut writer = self.slice(slice)?.writer.lock().await;
             if writer.is_loaded() {
                 writer.catch_up(storage).await?;
-                return Ok(writer.mark(stream).version);
+                return Ok(writer.mark(storage, stream).await?.version);
             }
         }
         self.search(storage, slice, stream).await
@@ -160,26 +162,23 @@ impl FeedIndex {
         slice: Slice,
         stream: &StreamId,
     ) -> Result<Version, StoreError> {
-        let mut manifest = storage.manifest(slice).await?;
+        let scope = Scope { slice, key: self.settings.hash_key, shape: Shape::USED };
+        let mut root = match storage.root(&scope).await? {
+            StoredRoot::Root(root) => Some(root),
+            StoredRoot::None | StoredRoot::Damaged => None,
+        };
         let mut until = crate::table::names::LAST_POSITION;
         let mut limit = 1;
         loop {
             let found = storage.pages(slice, PageQuery::Until(until), limit, false).await?;
             for page in &found.pages {
-                if let Some(known) = manifest
-                    && (page.last(), page.id) == (known.through, known.page)
-                {
+                if let Some(root) = root.take_if(|root| (root.through, root.page) == (page.last(), page.id)) {
                     let hash = StreamHash::of(&self.settings.hash_key, stream);
-                    let index = hash.range(known.chunks);
-                    let chunk = storage.chunk(slice, known, index).await?;
-                    if let Some(entries) = chunk.and_then(|bytes| {
-                        summary::decode(slice, &self.settings.hash_key, known, index, &bytes)
-                    }) {
-                        let entry = entries.binary_search_by_key(&hash, |(hash, _)| *hash);
-                        return Ok(entry.map_or(Version::NONE, |entry| entries[entry].1.version));
+                    let marks = Tree::at(scope, root).marks(storage, &[hash]).await?;
+                    if let Some(marks) = marks {
+                        return Ok(marks.get(&hash).copied().unwrap_or_default().version);
                     }
-                    // The chunk was replaced in the meantime, or is damaged, so the search continues in the pages.
-                    manifest = None;
+                    // A part was replaced in the meantime, or is damaged, so the search continues in the pages.
                 }
                 let last = page.references.iter().rev().find(|reference| reference.stream == *stream);
                 if let Some(last) = last {

@@ -1,7 +1,5 @@
 //! Watermarks: the version up to which each stream is in the log.
 
-use std::collections::HashMap;
-
 use es_core::{StreamId, Version};
 use sha2::{Digest, Sha256};
 
@@ -26,12 +24,6 @@ impl StreamHash {
         hash.copy_from_slice(&digest[..Self::BYTES]);
         Self(hash)
     }
-
-    /// Returns the range that contains the hash, of `count` ranges of equal size.
-    pub(crate) fn range(self, count: u32) -> u32 {
-        let [a, b, c, d, ..] = self.0;
-        ((u64::from(u32::from_be_bytes([a, b, c, d])) * u64::from(count)) >> 32) as u32
-    }
 }
 
 /// The watermark of a stream: its last commit in the log.
@@ -40,36 +32,6 @@ pub(crate) struct Mark {
     /// The version of the commit's last event.
     pub(crate) version: Version,
     pub(crate) tag: CommitTag,
-}
-
-/// The watermarks of the streams of one slice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Watermarks {
-    marks: HashMap<StreamHash, Mark>,
-}
-
-impl Watermarks {
-    pub(crate) fn get(&self, stream: StreamHash) -> Mark {
-        self.marks.get(&stream).copied().unwrap_or_default()
-    }
-
-    pub(crate) fn set(&mut self, stream: StreamHash, mark: Mark) {
-        self.marks.insert(stream, mark);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.marks.len()
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (StreamHash, Mark)> {
-        self.marks.iter().map(|(stream, mark)| (*stream, *mark))
-    }
-}
-
-impl Extend<(StreamHash, Mark)> for Watermarks {
-    fn extend<I: IntoIterator<Item = (StreamHash, Mark)>>(&mut self, marks: I) {
-        self.marks.extend(marks);
-    }
 }
 
 #[cfg(test)]
@@ -84,13 +46,5 @@ mod tests {
         let hex: String = hash.0.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "03f97c711272c52b93ae19c8");
         assert_ne!(StreamHash::of(&[8; 16], &stream), hash);
-    }
-
-    #[test]
-    fn ranges_cover_everything() {
-        assert_eq!(StreamHash([0; 12]).range(5), 0);
-        assert_eq!(StreamHash([255; 12]).range(5), 4);
-        assert_eq!(StreamHash([128; 12]).range(1), 0);
-        assert_eq!(StreamHash([128; 12]).range(2), 1);
     }
 }

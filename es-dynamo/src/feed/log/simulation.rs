@@ -9,12 +9,15 @@ use async_trait::async_trait;
 use es_core::feed::{Position, Slice};
 use es_core::testing::{Fault, Faults};
 use es_core::{Cost, StoreError, StreamId, Version};
+use uuid::Uuid;
 
-use super::marks::Mark;
+use super::marks::{HashKey, Mark, StreamHash};
 use super::page::LogPage;
 use super::reference::{CommitTag, Names, Reference};
-use super::storage::{PageQuery, Pages, PutPage, Storage};
-use super::summary::Manifest;
+use super::storage::{PageQuery, Pages, PutPage, PutPart, Storage, StoredRoot};
+use super::summary::Shape;
+use super::summary::node::{Child, Node, NodeId, Root};
+use super::summary::part::{Kind, PartKey, Scope, decode_marks};
 use crate::streams::item::append_items;
 use crate::table::Item;
 
@@ -47,7 +50,7 @@ pub(crate) fn image(commit: &Reference) -> Item {
         EventData::new(name, 1, "{}")
     };
     let new_commit = |id: u128, events| {
-        let id = es_core::event::CommitId::new(uuid::Uuid::from_u128(id));
+        let id = es_core::event::CommitId::new(Uuid::from_u128(id));
         NewCommit::new(id, chrono::DateTime::UNIX_EPOCH, events)
     };
     let mut events: Vec<_> = (0..commit.events()).map(event).collect();
@@ -71,8 +74,9 @@ pub(crate) struct SimulatedTable {
 pub(crate) struct Content {
     pub(crate) streams: HashMap<StreamId, Vec<Reference>>,
     pub(crate) logs: BTreeMap<Slice, BTreeMap<Position, LogPage>>,
-    pub(crate) manifests: HashMap<Slice, Manifest>,
-    pub(crate) chunks: HashMap<(Slice, Position, u32), Vec<u8>>,
+    pub(crate) roots: HashMap<Slice, Root>,
+    /// The parts of summaries, each with the number of the job that wrote it.
+    pub(crate) parts: HashMap<(Slice, PartKey), (u64, Vec<u8>)>,
 }
 
 impl SimulatedTable {
@@ -93,6 +97,13 @@ impl SimulatedTable {
         let commit = reference(stream.aggregate(), stream.id(), head.next().get(), events, &["Happened"]);
         commits.push(commit.clone());
         commit
+    }
+
+    /// Returns the version of the last event of a stream.
+    pub(crate) fn head(&self, stream: &StreamId) -> Version {
+        let content = self.content.lock().expect("no panic before");
+        let commits = content.streams.get(stream).and_then(|commits| commits.last());
+        commits.map_or(Version::NONE, |last| last.last)
     }
 
     /// Executes a request, unless a fault prevents it.
@@ -148,6 +159,65 @@ impl SimulatedTable {
             }
         }
         Ok(indexed)
+    }
+
+    /// Checks that the parts to which the stored summaries refer are sound, and that they contain the watermarks of the log.
+    pub(crate) fn check_summaries(&self, key: HashKey) -> Result<(), String> {
+        let content = self.content.lock().expect("no panic before");
+        for (slice, root) in &content.roots {
+            let scope = Scope { slice: *slice, key, shape: Shape::USED };
+            let mut found = HashMap::new();
+            content.collect(&scope, NodeId::ROOT, &root.node, &mut found)?;
+            let pages = content.logs.get(slice).into_iter().flat_map(|log| log.values());
+            let mut expected = HashMap::new();
+            for reference in
+                pages.take_while(|page| page.last() <= root.through).flat_map(|page| &page.references)
+            {
+                let mark = Mark { version: reference.last, tag: reference.tag };
+                expected.insert(StreamHash::of(&key, &reference.stream), mark);
+            }
+            if found != expected {
+                return Err(format!("the summary through {} differs from the log", root.through));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Content {
+    /// Adds the watermarks of a node and its descendants, newer ones over older ones.
+    fn collect(
+        &self,
+        scope: &Scope,
+        id: NodeId,
+        node: &Node,
+        marks: &mut HashMap<StreamHash, Mark>,
+    ) -> Result<(), String> {
+        let open = |key: PartKey, part: Uuid| {
+            let bytes = self.parts.get(&(scope.slice, key)).map(|(_, bytes)| &**bytes);
+            let missing = || format!("the summary refers to {key:?}, which is missing or different");
+            scope.open(key, part, bytes.unwrap_or_default()).ok_or_else(missing)
+        };
+        for (index, child) in (0..).zip(&node.children) {
+            let Some(Child { id: version, slot, fullest }) = *child else { continue };
+            let child = id.child(scope.shape.fanout, index);
+            let key = PartKey { node: child, kind: Kind::Node, slot, index: 0 };
+            let node = Node::decode(open(key, version)?, scope.shape.fanout).ok_or("a malformed node")?;
+            if fullest as usize != node.fullest() {
+                return Err(format!("{child:?} has {} runs, not {fullest}", node.fullest()));
+            }
+            self.collect(scope, child, &node, marks)?;
+        }
+        for run in &node.runs {
+            for index in 0..run.chunks {
+                let key = PartKey { node: id, kind: Kind::Marks, slot: run.slot, index };
+                marks.extend(decode_marks(open(key, run.id)?).ok_or("a malformed chunk")?);
+            }
+            for index in 0..scope.filters(run.chunks) {
+                open(PartKey { node: id, kind: Kind::Filter, slot: run.slot, index }, run.id)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -214,36 +284,50 @@ impl Storage for SimulatedTable {
         .await
     }
 
-    async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError> {
-        self.request(|content| content.manifests.get(&slice).copied()).await
-    }
-
-    async fn chunk(
-        &self,
-        slice: Slice,
-        manifest: Manifest,
-        index: u32,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.request(|content| content.chunks.get(&(slice, manifest.through, index)).cloned()).await
-    }
-
-    async fn put_chunk(
-        &self,
-        slice: Slice,
-        manifest: Manifest,
-        index: u32,
-        bytes: Vec<u8>,
-    ) -> Result<(), StoreError> {
-        self.request(|content| content.chunks.insert((slice, manifest.through, index), bytes)).await?;
-        Ok(())
-    }
-
-    async fn publish(&self, slice: Slice, manifest: Manifest) -> Result<(), StoreError> {
+    async fn root(&self, scope: &Scope) -> Result<StoredRoot, StoreError> {
         self.request(|content| {
-            let is_newer = content.manifests.get(&slice).is_none_or(|old| old.through < manifest.through);
-            if is_newer {
-                content.manifests.insert(slice, manifest);
-                content.chunks.retain(|(of, through, _), _| *of != slice || *through >= manifest.through);
+            content.roots.get(&scope.slice).cloned().map_or(StoredRoot::None, StoredRoot::Root)
+        })
+        .await
+    }
+
+    async fn put_root(&self, scope: &Scope, expected: Option<Uuid>, root: &Root) -> Result<bool, StoreError> {
+        self.request(|content| {
+            let found = content.roots.get(&scope.slice).map(|root| root.id);
+            let is_replaced = found == expected;
+            if is_replaced {
+                content.roots.insert(scope.slice, root.clone());
+            }
+            is_replaced || found == Some(root.id)
+        })
+        .await
+    }
+
+    async fn parts(
+        &self,
+        slice: Slice,
+        keys: &[PartKey],
+        _: bool,
+    ) -> Result<HashMap<PartKey, Vec<u8>>, StoreError> {
+        self.request(|content| {
+            let part = |key: &PartKey| Some((*key, content.parts.get(&(slice, *key))?.1.clone()));
+            keys.iter().filter_map(part).collect()
+        })
+        .await
+    }
+
+    async fn put_part(
+        &self,
+        slice: Slice,
+        key: PartKey,
+        job: u64,
+        bytes: Vec<u8>,
+    ) -> Result<PutPart, StoreError> {
+        self.request(|content| match content.parts.get(&(slice, key)) {
+            Some((found, stored)) if *found >= job && *stored != bytes => PutPart::Refused(*found),
+            _ => {
+                content.parts.insert((slice, key), (job, bytes));
+                PutPart::Written
             }
         })
         .await

@@ -1,13 +1,17 @@
 //! The operations of the table that the log needs.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use es_core::feed::{Position, Slice};
 use es_core::{Cost, StoreError, StreamId, Version};
+use uuid::Uuid;
 
 use super::marks::Mark;
 use super::page::LogPage;
 use super::reference::Reference;
-use super::summary::Manifest;
+use super::summary::node::Root;
+use super::summary::part::{PartKey, Scope};
 
 /// The outcome of writing a page.
 #[derive(Debug)]
@@ -34,6 +38,33 @@ pub(crate) enum PageQuery {
     After(Position),
     /// Pages whose first position is not higher, in descending order.
     Until(Position),
+}
+
+/// The root of a summary as it is stored.
+#[derive(Clone, Debug)]
+pub(crate) enum StoredRoot {
+    None,
+    Damaged,
+    Root(Root),
+}
+
+impl StoredRoot {
+    /// Returns the id of the root, if there is a sound one.
+    pub(crate) fn id(&self) -> Option<Uuid> {
+        match self {
+            Self::Root(root) => Some(root.id),
+            Self::None | Self::Damaged => None,
+        }
+    }
+}
+
+/// The outcome of writing a part of a summary.
+#[derive(Debug)]
+pub(crate) enum PutPart {
+    /// It is written, by this attempt or by one whose response was lost.
+    Written,
+    /// The job with this number has written another part.
+    Refused(u64),
 }
 
 /// The storage of logs, of their summaries, and of the streams to which they refer.
@@ -66,26 +97,27 @@ pub(crate) trait Storage: Send + Sync {
     /// Reads the last commit of a stream that starts at `version` or before it, with strong consistency.
     async fn commit_until(&self, stream: &StreamId, version: Version) -> Result<Option<Mark>, StoreError>;
 
-    /// Reads the manifest of the newest summary, or returns `None` if it is missing or damaged.
-    async fn manifest(&self, slice: Slice) -> Result<Option<Manifest>, StoreError>;
+    /// Reads the root of the summary, with strong consistency.
+    async fn root(&self, scope: &Scope) -> Result<StoredRoot, StoreError>;
 
-    /// Reads a chunk of a summary, or returns `None` if it is missing.
-    async fn chunk(
+    /// Replaces the root of the summary if it still has the id `expected`. `None` means that there is none, or that it is
+    /// damaged. Returns whether it was replaced.
+    async fn put_root(&self, scope: &Scope, expected: Option<Uuid>, root: &Root) -> Result<bool, StoreError>;
+
+    /// Reads parts of the summary, as far as they exist, with strong consistency unless `eventual`.
+    async fn parts(
         &self,
         slice: Slice,
-        manifest: Manifest,
-        index: u32,
-    ) -> Result<Option<Vec<u8>>, StoreError>;
+        keys: &[PartKey],
+        eventual: bool,
+    ) -> Result<HashMap<PartKey, Vec<u8>>, StoreError>;
 
-    /// Writes a chunk of a summary.
-    async fn put_chunk(
+    /// Writes a part of the summary, unless a job with the same or a higher number has written another one.
+    async fn put_part(
         &self,
         slice: Slice,
-        manifest: Manifest,
-        index: u32,
+        key: PartKey,
+        job: u64,
         bytes: Vec<u8>,
-    ) -> Result<(), StoreError>;
-
-    /// Publishes a summary whose chunks are written, unless there is a newer one, and deletes older chunks.
-    async fn publish(&self, slice: Slice, manifest: Manifest) -> Result<(), StoreError>;
+    ) -> Result<PutPart, StoreError>;
 }

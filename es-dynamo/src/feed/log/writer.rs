@@ -7,13 +7,16 @@ use es_core::{StoreError, StreamId, Version, error_text};
 use uuid::Uuid;
 
 use super::hint::Hint;
-use super::marks::{Mark, StreamHash, Watermarks};
+use super::marks::{Mark, StreamHash};
 use super::page::{LogPage, damaged};
 use super::reference::Reference;
 use super::settings::Settings;
-use super::storage::{PageQuery, PutPage, Storage};
-use super::summary;
-use super::summary::{Manifest, estimated_bytes};
+use super::storage::{PageQuery, PutPage, Storage, StoredRoot};
+use super::summary::Shape;
+use super::summary::job::Unfinished;
+use super::summary::node::Root;
+use super::summary::part::Scope;
+use super::summary::tree::Tree;
 use crate::table::item_size;
 
 /// How many pages one request reads.
@@ -22,8 +25,8 @@ const PAGES_AT_ONCE: u32 = 500;
 /// How many missing commits of a stream are read at once.
 const GAP_AT_ONCE: usize = 1_000;
 
-/// The size in bytes of the pages after which a summary is written, at least. It is small in tests, where logs are short.
-const MIN_SUMMARIZED_BYTES: u64 = if cfg!(test) { 1024 } else { 64 * 1024 };
+/// How often the summary may be replaced during a lookup.
+const MAX_LOOKUPS: usize = 5;
 
 /// The maximum number of verified watermarks that are remembered.
 const MAX_VERIFIED: usize = 50_000;
@@ -73,11 +76,17 @@ pub(crate) struct Writer {
     end: Position,
     /// The id of the page that ends at `end`.
     last_page: Uuid,
-    marks: Watermarks,
+    tree: Tree,
+    /// Whether the fold has started, at the beginning of the log or at a summary.
+    started: bool,
     /// Whether the log was read up to `end`.
     loaded: bool,
     /// The size in bytes of the pages that were folded since the last summary.
     unsummarized: u64,
+    /// The number of changed watermarks, and the size of the pages, at which the next summary is written.
+    due: (usize, u64),
+    /// The summary that was found to be damaged.
+    damaged: Option<Uuid>,
     /// Watermarks whose commits were in the table when they were verified.
     verified: HashMap<StreamHash, Verified>,
 }
@@ -93,15 +102,22 @@ enum Verified {
 
 impl Writer {
     pub(crate) fn new(slice: Slice, settings: Settings) -> Self {
-        let (end, last_page, marks) = (Position::NONE, Uuid::nil(), Watermarks::default());
+        Self::with_shape(slice, settings, Shape::USED)
+    }
+
+    pub(crate) fn with_shape(slice: Slice, settings: Settings, shape: Shape) -> Self {
+        let scope = Scope { slice, key: settings.hash_key, shape };
         Self {
             slice,
             settings,
-            end,
-            last_page,
-            marks,
+            end: Position::NONE,
+            last_page: Uuid::nil(),
+            tree: Tree::new(scope),
+            started: false,
             loaded: false,
             unsummarized: 0,
+            due: (shape.run, shape.run_bytes),
+            damaged: None,
             verified: HashMap::new(),
         }
     }
@@ -120,14 +136,35 @@ impl Writer {
         self.end
     }
 
-    /// Returns the watermark of a stream, as far as the writer has read the log.
-    pub(crate) fn mark(&self, stream: &StreamId) -> Mark {
-        self.marks.get(self.hash(stream))
+    /// Returns the watermark of a stream.
+    pub(crate) async fn mark(
+        &mut self,
+        storage: &dyn Storage,
+        stream: &StreamId,
+    ) -> Result<Mark, StoreError> {
+        let hash = self.hash(stream);
+        let marks = self.marks(storage, &[hash]).await?;
+        Ok(marks.get(&hash).copied().unwrap_or_default())
     }
 
-    #[cfg(test)]
-    pub(crate) fn marks(&self) -> &Watermarks {
-        &self.marks
+    /// Returns the watermarks of streams, except those without any. Reads the log first, if it has not been read.
+    async fn marks(
+        &mut self,
+        storage: &dyn Storage,
+        hashes: &[StreamHash],
+    ) -> Result<HashMap<StreamHash, Mark>, StoreError> {
+        for _ in 0..MAX_LOOKUPS {
+            if !self.loaded {
+                self.catch_up(storage).await?;
+            }
+            if let Some(marks) = self.tree.marks(storage, hashes).await? {
+                return Ok(marks);
+            }
+            self.recover(storage).await?;
+        }
+        Err(StoreError::unavailable(
+            "the summary of the feed was replaced repeatedly while it was being read",
+        ))
     }
 
     /// Indexes the commits of hints, and all earlier commits of their streams.
@@ -159,7 +196,10 @@ impl Writer {
                         self.fold(&page)?;
                         indexed.pages += 1;
                         indexed.events += page.last().since(page.first) + 1;
-                        self.summarize(storage).await;
+                        self.summarize(storage).await?;
+                        if !self.loaded {
+                            break;
+                        }
                     }
                     PutPage::Taken => {
                         // Another writer was faster, so the remaining work has changed.
@@ -182,13 +222,15 @@ impl Writer {
         let mut ahead: HashMap<StreamId, Version> = HashMap::new();
         let mut kept = Vec::with_capacity(open.len());
         let highest = highest(open);
+        let hashes: HashSet<_> = highest.keys().map(|stream| self.hash(stream)).collect();
+        let marks = self.marks(storage, &hashes.into_iter().collect::<Vec<_>>()).await?;
         let mut given_up = HashSet::new();
         for hint in open.drain(..) {
             let stream = hint.stream();
             if given_up.contains(stream) {
                 continue;
             }
-            let known = self.mark(stream);
+            let known = marks.get(&self.hash(stream)).copied().unwrap_or_default();
             let mark = ahead.get(stream).copied().unwrap_or(known.version);
             if hint.last() <= mark && ahead.contains_key(stream) {
                 kept.push(hint);
@@ -316,21 +358,84 @@ impl Writer {
 
     /// Reads the pages of the log that the writer has not read.
     pub(crate) async fn catch_up(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
-        if !self.loaded
-            && let Some((manifest, marks)) = self.summary(storage).await?
-        {
-            (self.end, self.last_page, self.marks) = (manifest.through, manifest.page, marks);
-        }
         loop {
+            if !self.started {
+                self.start(storage).await?;
+            }
             let found = storage.pages(self.slice, PageQuery::After(self.end), PAGES_AT_ONCE, false).await?;
             for page in &found.pages {
                 self.fold(page)?;
             }
-            if !found.more {
+            self.summarize(storage).await?;
+            if self.started && !found.more {
                 self.loaded = true;
                 return Ok(());
             }
         }
+    }
+
+    /// Starts the fold at the summary if it can be used, and otherwise at the beginning of the log.
+    async fn start(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
+        let stored = storage.root(self.tree.scope()).await?;
+        let root = match &stored {
+            StoredRoot::Root(root) if self.can_use(storage, root).await? => Some(root.clone()),
+            StoredRoot::None => None,
+            StoredRoot::Root(_) | StoredRoot::Damaged => {
+                tracing::warn!(slice = %self.slice, "the summary of the feed cannot be used, so the whole log is read");
+                None
+            }
+        };
+        (self.end, self.last_page) =
+            root.as_ref().map_or((Position::NONE, Uuid::nil()), |root| (root.through, root.page));
+        self.tree.reset(&stored, root);
+        (self.started, self.loaded) = (true, false);
+        self.summarized();
+        Ok(())
+    }
+
+    /// Returns whether a summary is sound, as far as known, and of this log: the log may end before it, or be another one, for
+    /// example after a restore.
+    async fn can_use(&self, storage: &dyn Storage, root: &Root) -> Result<bool, StoreError> {
+        if self.damaged == Some(root.id) {
+            return Ok(false);
+        }
+        if root.through == Position::NONE {
+            return Ok(true);
+        }
+        let last = storage.pages(self.slice, PageQuery::Until(root.through), 1, false).await?.pages.pop();
+        Ok(last.is_some_and(|page| (page.last(), page.id) == (root.through, root.page)))
+    }
+
+    /// Starts again with the next request.
+    fn restart(&mut self) {
+        (self.started, self.loaded) = (false, false);
+    }
+
+    /// Continues with the stored summary after a part of it could not be read.
+    async fn recover(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
+        let stored = storage.root(self.tree.scope()).await?;
+        if let (StoredRoot::Root(root), Some(used)) = (&stored, self.tree.root()) {
+            if (root.through, &root.node) != (used.through, &used.node) {
+                return self.follow(storage, stored).await;
+            }
+            self.damaged = Some(root.id);
+        }
+        self.restart();
+        Ok(())
+    }
+
+    /// Continues with a summary that another writer has stored.
+    async fn follow(&mut self, storage: &dyn Storage, stored: StoredRoot) -> Result<(), StoreError> {
+        if let StoredRoot::Root(root) = stored
+            && root.through <= self.end
+            && self.can_use(storage, &root).await?
+        {
+            self.tree.follow(root);
+            self.summarized();
+        } else {
+            self.restart();
+        }
+        Ok(())
     }
 
     /// Adds the next page of the log to the fold.
@@ -341,19 +446,19 @@ impl Writer {
         }
         for reference in &page.references {
             let stream = self.hash(&reference.stream);
-            if reference.first != self.marks.get(stream).version.next() {
+            if let Some(known) = self.tree.known(stream)
+                && reference.first != known.version.next()
+            {
                 let reason = format!(
                     "of the stream `{}`, version {} follows version {}",
-                    reference.stream,
-                    reference.first,
-                    self.marks.get(stream).version
+                    reference.stream, reference.first, known.version
                 );
                 // The page was folded partially, so the fold cannot be used.
-                (self.end, self.marks, self.loaded) = (Position::NONE, Watermarks::default(), false);
+                self.restart();
                 return Err(damaged(self.slice, page.first, reason));
             }
             let mark = Mark { version: reference.last, tag: reference.tag };
-            self.marks.set(stream, mark);
+            self.tree.set(stream, mark, page.last());
             if self.loaded {
                 // The writer of the page has verified the previous watermark, and found this commit in the table.
                 self.remember_verified(stream, Verified::Indexed(mark));
@@ -364,45 +469,48 @@ impl Writer {
         Ok(())
     }
 
-    /// Reads the newest summary, if it can be used.
-    async fn summary(&self, storage: &dyn Storage) -> Result<Option<(Manifest, Watermarks)>, StoreError> {
-        let Some(manifest) = storage.manifest(self.slice).await? else { return Ok(None) };
-        let mut marks = Watermarks::default();
-        for index in 0..manifest.chunks {
-            let bytes = storage.chunk(self.slice, manifest, index).await?;
-            let key = &self.settings.hash_key;
-            let entries = bytes.and_then(|bytes| summary::decode(self.slice, key, manifest, index, &bytes));
-            let Some(entries) = entries else {
-                tracing::warn!(slice = %self.slice, "the summary of the feed is damaged, so the whole log is read");
-                return Ok(None);
-            };
-            marks.extend(entries);
+    /// Adds the latest watermarks to the summary when it is due. A failure is harmless, because the summary is a cache.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it has failed so often that there are too many watermarks in memory, or if the log cannot be read.
+    async fn summarize(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
+        let changed = self.tree.changed();
+        if changed == 0 || (changed < self.due.0 && self.unsummarized < self.due.1) {
+            return Ok(());
         }
-        // A summary cannot be used if the log ends before it, or is a different one, for example after a restore.
-        let last = storage.pages(self.slice, PageQuery::Until(manifest.through), 1, false).await?.pages.pop();
-        let reaches = last.is_some_and(|page| (page.last(), page.id) == (manifest.through, manifest.page));
-        Ok(reaches.then_some((manifest, marks)))
-    }
-
-    /// Writes a summary when it is due. A failure is harmless, because the summary is a cache.
-    async fn summarize(&mut self, storage: &dyn Storage) {
-        if self.unsummarized < MIN_SUMMARIZED_BYTES.max(2 * estimated_bytes(&self.marks)) {
-            return;
-        }
+        let shape = self.tree.scope().shape;
         // Also after a failure, so that the next attempt is not immediate.
-        self.unsummarized = 0;
-        if let Err(error) = self.write_summary(storage).await {
-            tracing::warn!(slice = %self.slice, %error, "could not write the summary of the feed");
+        self.due = (changed + shape.run / 4, self.unsummarized + shape.run_bytes / 4);
+        let must = changed > shape.unwritten;
+        let mut outcome = self.tree.write(storage, self.end, self.last_page).await;
+        if must && matches!(outcome, Err(Unfinished::Postponed)) {
+            // It does not wait for the other writer any longer.
+            outcome = self.tree.write(storage, self.end, self.last_page).await;
         }
+        let error = match outcome {
+            Ok(()) => {
+                self.summarized();
+                return Ok(());
+            }
+            Err(Unfinished::Outdated(stored)) => return self.follow(storage, stored).await,
+            Err(Unfinished::Lost) => return self.recover(storage).await,
+            Err(Unfinished::Postponed) => {
+                StoreError::unavailable("another writer is changing the summary of the feed")
+            }
+            Err(Unfinished::Store(error)) => error,
+        };
+        if must {
+            return Err(error);
+        }
+        tracing::debug!(slice = %self.slice, %error, "could not write the summary of the feed yet");
+        Ok(())
     }
 
-    async fn write_summary(&self, storage: &dyn Storage) -> Result<(), StoreError> {
-        let manifest = Manifest::of(self.end, self.last_page, &self.marks);
-        let chunks = summary::encode(self.slice, &self.settings.hash_key, manifest, &self.marks);
-        for (index, chunk) in (0..).zip(chunks) {
-            storage.put_chunk(self.slice, manifest, index, chunk).await?;
-        }
-        storage.publish(self.slice, manifest).await
+    /// Records that the summary includes almost everything.
+    fn summarized(&mut self) {
+        let shape = self.tree.scope().shape;
+        (self.unsummarized, self.due) = (0, (self.tree.changed() + shape.run, shape.run_bytes));
     }
 }
 

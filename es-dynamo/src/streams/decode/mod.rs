@@ -1,9 +1,9 @@
-//! Responses to queries for commits, decoded from the text that DynamoDB sent.
+//! Decoding of query responses directly from their text.
 //!
-//! The SDK turns each item into a map of owned names and values, which takes more time than the rest of a load. It is
-//! therefore told to leave these responses undecoded ([`undecoded`]), and items in the form that this store writes are
-//! decoded in one pass ([`plain`]). The SDK decodes everything else after all. It is then read attribute by attribute,
-//! and only that path reports the problem.
+//! The SDK converts each item to a map of owned names and values, which takes more time than the rest of a load.
+//! Therefore, an interceptor keeps these responses undecoded ([`undecoded`]), and items in the form that this store
+//! writes are decoded in one pass ([`plain`]). The SDK decodes all other responses. They are then read attribute by
+//! attribute, and only that path reports problems.
 
 mod plain;
 #[cfg(test)]
@@ -20,14 +20,14 @@ use crate::table::{Item, ItemPage};
 
 pub(crate) use undecoded::interceptor;
 
-/// Which keys are asked for. No other query has its placeholders.
+/// The key condition of queries that are decoded directly. No other query has these placeholders.
 pub(crate) const KEY_RANGE: &str = "pk = :stream AND sk BETWEEN :from AND :to";
 
-/// What a query has found.
+/// The decoded response to a query.
 #[cfg_attr(test, derive(Debug, PartialEq))]
 pub(crate) struct Answer {
     pub(crate) found: Vec<Found>,
-    /// Where the next one starts, if there is more.
+    /// The key after which the next page starts, if there is one.
     pub(crate) last_key: Option<Item>,
     pub(crate) cost: Cost,
 }
@@ -37,16 +37,16 @@ pub(crate) struct Answer {
 #[cfg_attr(test, derive(PartialEq))]
 pub(crate) enum Found {
     Part(Part),
-    /// A snapshot; when it cannot be read, its version if at least that can.
+    /// A snapshot. If it cannot be decoded, its version, if at least that can be read.
     Snapshot(Result<Snapshot, Option<Version>>),
 }
 
 impl Answer {
-    /// What `output` says of `stream`.
+    /// Decodes the response to a query of `stream`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] that names what cannot be read; [`StoreError::Unavailable`] if the response is not one of
+    /// [`StoreError::Corrupt`] if an item cannot be decoded. [`StoreError::Unavailable`] if the response is not from
     /// DynamoDB.
     pub(crate) fn of(stream: &StreamId, mut output: QueryOutput) -> Result<Self, StoreError> {
         let Some(text) = undecoded::take_text(&mut output) else {
@@ -68,7 +68,7 @@ impl Answer {
     }
 }
 
-/// What an item says of a commit, by its text, if it has the form that this store writes.
+/// Decodes the part of a commit from the text of an item, if it has the form that this store writes.
 #[cfg(all(feature = "embedded", feature = "indexer"))]
 pub(crate) fn part(item: &str) -> Option<Part> {
     plain::part(item)

@@ -1,7 +1,7 @@
 //! Decodes a response whose items have exactly the form that this store writes.
 //!
-//! Anything else is rejected without a reason: each value must have its one type, each item must be complete, and no
-//! attribute may appear twice.
+//! All other forms are rejected without a reason: each value must have the expected type, each item must be complete,
+//! and no attribute may appear twice.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,9 +24,9 @@ use crate::streams::item::{HeadFields, PartFields};
 use crate::streams::snapshot::StoredState;
 use crate::table::names;
 
-/// What the text of an answer says, if all of it has the usual form.
+/// Decodes the text of a response, if all items have the usual form.
 pub(crate) fn decode(text: &[u8]) -> Option<Answer> {
-    // Checked once, not for each of the strings in it.
+    // Checked once for the whole text instead of for each string.
     let text = std::str::from_utf8(text).ok()?;
     let body: Body<'_> = serde_json::from_str(text).ok()?;
     let last_key = body.last_key.map(|key| {
@@ -36,7 +36,7 @@ pub(crate) fn decode(text: &[u8]) -> Option<Answer> {
     Some(Answer { found: body.found, last_key, cost: Cost::read(units) })
 }
 
-/// What the text of an item says of a commit, if it has the usual form.
+/// Decodes the part of a commit from the text of an item, if it has the usual form.
 #[cfg(all(feature = "embedded", feature = "indexer"))]
 pub(crate) fn part(item: &str) -> Option<Part> {
     let fields: Fields<'_> = serde_json::from_str(item).ok()?;
@@ -64,7 +64,7 @@ fn events<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<EventData>, D::Error
     list.deserialize_seq(Each(Map::data))
 }
 
-/// Reads one element after the other, so that there is never more than one that is not yet what it stands for.
+/// Decodes a list and converts each element at once, so that at most one element is in its intermediate form.
 struct Each<T, U>(fn(T) -> Option<U>);
 
 impl<'de, T: Deserialize<'de>, U> Visitor<'de> for Each<T, U> {
@@ -217,7 +217,7 @@ impl Fields<'_> {
                 let members = self.gc?.members.into_iter().map(MemberMap::fields);
                 Some(members.collect::<Option<Vec<_>>>()?)
             }
-            // Only the error says which format it is.
+            // The other path reports the unknown format.
             Some(_) => return None,
         };
         let optional = |number: Option<Number<'_>>| match number {

@@ -1,4 +1,4 @@
-//! That an answer says the same whichever way it is read.
+//! Both ways to decode a response give the same result.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::base64;
@@ -76,8 +76,8 @@ fn items() -> Vec<Value> {
     items.iter().map(json_of_all).collect()
 }
 
-/// What the SDK's items say; `None` when it finds none in `text`, because not even an attribute it is not asked
-/// for is an attribute's value.
+/// Decodes the response with the SDK. `None` if the SDK rejects `text`, because one of its attributes is not a valid
+/// value.
 fn read_by_the_sdk(text: &str) -> Option<Result<Answer, String>> {
     let output = undecoded::decode(text.into())?;
     Some(Answer::of_items(&stream(), output).map_err(|error| error.to_string()))
@@ -119,7 +119,7 @@ const TEXTS: &[&str] = &[
     "4294967296",
 ];
 
-/// A value that may be of no use where it stands.
+/// Returns a value that may be invalid in its place.
 fn other_value(random: &mut fastrand::Rng) -> Value {
     let text = *random.choice(TEXTS).expect("some");
     match random.u8(..10) {
@@ -191,7 +191,8 @@ fn what_is_read_in_one_go_the_sdk_reads_alike() {
     assert!(alike > 1_000 && left > 1_000, "{alike} read alike, {left} left to the SDK");
 }
 
-/// A query that finds nothing has a list without items: without one, the response is not from DynamoDB.
+/// The response to a query without results has an empty list of items. Without a list, the response is not from
+/// DynamoDB.
 #[test]
 fn a_response_without_items_or_capacity_is_none() {
     let nothing =

@@ -1,4 +1,4 @@
-//! Getting the SDK to hand over answers as text.
+//! The interceptor that keeps responses undecoded.
 
 use std::collections::HashMap;
 
@@ -19,16 +19,16 @@ use aws_smithy_types::config_bag::{ConfigBag, FrozenLayer};
 
 use super::KEY_RANGE;
 
-/// The name of the attribute that holds the text. No attribute of DynamoDB's has an empty name.
+/// The name of the attribute that holds the text. DynamoDB has no attributes with an empty name.
 const TEXT: &str = "";
 
-/// The interceptor of a client whose answers to queries for whole items by [`KEY_RANGE`] come undecoded.
+/// Returns an interceptor that keeps the responses to queries for whole items by [`KEY_RANGE`] undecoded.
 pub(crate) fn interceptor() -> SharedInterceptor {
-    // One that cannot be disabled is not looked up at each of the steps of each request.
+    // A permanent interceptor is faster: the SDK does not check at every step whether it is disabled.
     SharedInterceptor::permanent(LeaveUndecoded { decoder: Decoder::new() })
 }
 
-/// Takes the text out of an answer, if it was left undecoded.
+/// Takes the text out of an undecoded response.
 pub(crate) fn take_text(output: &mut QueryOutput) -> Option<Vec<u8>> {
     match output.items.as_deref_mut() {
         Some([item]) => match item.remove(TEXT) {
@@ -39,7 +39,7 @@ pub(crate) fn take_text(output: &mut QueryOutput) -> Option<Vec<u8>> {
     }
 }
 
-/// Decodes a text as the SDK would have; `None` when it cannot either.
+/// Decodes a text with the SDK. `None` if the SDK rejects it, too.
 pub(crate) fn decode(text: Vec<u8>) -> Option<QueryOutput> {
     let response = HttpResponse::new(StatusCode::try_from(200).ok()?, SdkBody::from(text));
     let decoded = Decoder::new().sdk().deserialize_nonstreaming_with_config(&response, &ConfigBag::base());
@@ -72,7 +72,7 @@ impl Intercept for LeaveUndecoded {
     }
 }
 
-/// Puts the text of a successful response in the place of its items. The SDK decodes all other responses.
+/// Stores the text of a successful response in place of its items. The SDK decodes all other responses.
 #[derive(Clone, Debug)]
 struct Decoder {
     /// The configuration of the SDK's own operation.

@@ -13,6 +13,7 @@ pub mod past;
 pub mod races;
 pub mod redelivery;
 pub mod services;
+pub mod sharing;
 pub mod snapshots;
 pub mod transactions;
 

@@ -20,6 +20,7 @@ use es_dynamo::embedded::Engine;
 use es_dynamo::testing::FaultyConnector;
 use es_tests::chaos::documents::{self, DocumentReport};
 use es_tests::chaos::processes::{self, ProcessReport};
+use es_tests::chaos::sharing::{self, SharingReport};
 use es_tests::chaos::{self, Report, run_seeds};
 
 /// Runs the seeds and prints the total of their reports. With ten runs or more, each of the `tried` events must occur.
@@ -50,6 +51,21 @@ fn commands_tried(total: &Report) -> [u64; 9] {
         total.deliveries,
         total.claims,
         total.claimed,
+    ]
+}
+
+fn sharing_tried(total: &SharingReport) -> [u64; 10] {
+    [
+        total.accepted,
+        total.shared,
+        total.rejected,
+        total.nothing,
+        total.failed,
+        total.unknown,
+        total.unknown_but_recorded,
+        total.dropped,
+        total.dropped_but_recorded,
+        total.panicked,
     ]
 }
 
@@ -110,6 +126,27 @@ fn promises_hold_when_the_network_fails() {
         chaos::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
     };
     run_all("embedded engine", 150, run, commands_tried);
+}
+
+/// Clients that share a repository, and so the writes of their commands.
+#[test]
+fn promises_hold_for_commands_that_share_writes() {
+    let run = async |seed| {
+        let store = MemoryStore::new();
+        let truth = Arc::new(store.clone());
+        sharing::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
+    };
+    run_all("shared writes in memory", 3_000, run, sharing_tried);
+}
+
+/// Shared writes under faults below the SDK, on the embedded engine.
+#[test]
+fn promises_hold_for_shared_writes_when_the_network_fails() {
+    let run = async |seed| {
+        let (engine, truth) = engine().await;
+        sharing::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
+    };
+    run_all("shared writes on the embedded engine", 150, run, sharing_tried);
 }
 
 /// Documents under faults.

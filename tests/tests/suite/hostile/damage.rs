@@ -1,4 +1,4 @@
-//! What may happen to items: lost and repeated ones, values of other types and sizes, and lies.
+//! Damage to items: missing and repeated items, values of other types and sizes, and wrong content.
 
 use arbitrary::{Result, Unstructured};
 use es_core::Version;
@@ -79,7 +79,7 @@ const JSON: &[&str] = &[
     "{\"sum\": \"sEcReT\", \"details\": []}",
 ];
 
-/// Damages one thing.
+/// Damages one part.
 pub(crate) fn damage(bytes: &mut Unstructured<'_>, items: &mut Vec<Stored>) -> Result<()> {
     if bytes.ratio(1, 6)? {
         return lie(bytes, items);
@@ -125,14 +125,14 @@ pub(crate) fn damage(bytes: &mut Unstructured<'_>, items: &mut Vec<Stored>) -> R
     Ok(())
 }
 
-/// Under another key, and with it, as in DynamoDB, the attribute.
+/// Changes the key, in DynamoDB also the key attribute.
 fn move_item(bytes: &mut Unstructured<'_>, (key, item): &mut Stored) -> Result<()> {
     *key = (*bytes.choose(KEYS)?).to_owned();
     item["sk"] = json!({ "S": key });
     Ok(())
 }
 
-/// A version that is a little off, or far.
+/// Generates a version that is slightly or far off.
 fn shift(bytes: &mut Unstructured<'_>, item: &mut Value) -> Result<()> {
     let attribute = *bytes.choose(&["lv", "cf", "cl", "v"])?;
     let old = item[attribute]["N"].as_str().and_then(|number| number.parse::<i64>().ok()).unwrap_or(1);
@@ -204,7 +204,7 @@ fn damage_events(bytes: &mut Unstructured<'_>, events: &mut Vec<Value>) -> Resul
     Ok(())
 }
 
-/// A snapshot whose checksum is right, of a state that never was.
+/// A snapshot with a correct checksum, of a state that never existed.
 fn lie(bytes: &mut Unstructured<'_>, items: &mut Vec<Stored>) -> Result<()> {
     let version = match bytes.arbitrary()? {
         true => bytes.int_in_range(0..=30)?,
@@ -217,7 +217,7 @@ fn lie(bytes: &mut Unstructured<'_>, items: &mut Vec<Stored>) -> Result<()> {
     Ok(())
 }
 
-/// A text that may be JSON, and of another form than it should have.
+/// Generates a text that may be JSON, but of another shape.
 fn json_text(bytes: &mut Unstructured<'_>) -> Result<String> {
     Ok(match bytes.int_in_range(0..=3)? {
         0 => "[".repeat(bytes.int_in_range(1..=2_000)?),
@@ -227,7 +227,7 @@ fn json_text(bytes: &mut Unstructured<'_>) -> Result<String> {
     })
 }
 
-/// An attribute value of any type; DynamoDB allows 32 levels of nesting.
+/// Generates an attribute value of any type. DynamoDB allows 32 levels of nesting.
 fn value(bytes: &mut Unstructured<'_>, depth: u32) -> Result<Value> {
     Ok(match bytes.int_in_range(0..=if depth == 0 { 6 } else { 9 })? {
         0 => json!({ "S": SECRET }),

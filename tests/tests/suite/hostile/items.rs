@@ -1,4 +1,4 @@
-//! Items that a table may hold although no store wrote them: sound ones, and what damage makes of them.
+//! Generated items: valid ones, and damaged ones that no store would write.
 
 use arbitrary::{Result, Unstructured};
 use es_core::event::EventData;
@@ -13,21 +13,21 @@ use super::table::Stored;
 use super::{STREAM, fold};
 use crate::commit_key;
 
-/// Stands in every payload, in metadata and states, and may stand in no error.
+/// Occurs in every payload, in metadata, and in states, and must not occur in errors.
 pub(crate) const SECRET: &str = "sEcReT";
 
-/// What one table holds.
+/// The content of one table.
 pub(crate) struct Case {
     pub(crate) items: Vec<Stored>,
-    /// How many items an answer has at most.
+    /// The maximum number of items in a response.
     pub(crate) page: usize,
-    /// What was stored before the damage.
+    /// The items before the damage.
     pub(crate) commits: Vec<Commit>,
-    /// Whether the items still are what was stored.
+    /// Whether the items are undamaged.
     pub(crate) is_sound: bool,
 }
 
-/// A case made of whatever bytes there are.
+/// Generates a case from the given bytes.
 pub(crate) fn case(bytes: &mut Unstructured<'_>) -> Result<Case> {
     let page = bytes.int_in_range(1..=8)?;
     let (mut commits, mut items) = (Vec::new(), Vec::new());
@@ -79,12 +79,12 @@ fn event(bytes: &mut Unstructured<'_>) -> Result<EventData> {
     Ok(EventData::new("Booked", 1, payload.to_string()))
 }
 
-/// Lists in lists, and at the bottom the secret.
+/// Nested lists with the secret inside.
 fn nested(depth: u32) -> Value {
     (0..depth).fold(json!(SECRET), |inner, _| json!([inner]))
 }
 
-/// The items of a commit: one, or as if it were large, one for each few events.
+/// Returns the items of a commit: one, or several as for a large commit.
 fn commit_items(bytes: &mut Unstructured<'_>, commit: &Commit) -> Result<Vec<Stored>> {
     let longest = if bytes.ratio(1, 3)? { bytes.int_in_range(1..=2)? } else { commit.events.len() };
     let mut items = Vec::new();
@@ -143,7 +143,7 @@ fn event_value(event: &EventData) -> Value {
     json!({ "M": { "t": { "S": event.name() }, "p": { "S": event.payload() } } })
 }
 
-/// A snapshot of a ledger whose checksum is right, whatever it says.
+/// A snapshot of a ledger with a correct checksum and arbitrary content.
 pub(crate) fn snapshot(version: Version, time: chrono::DateTime<chrono::Utc>, state: String) -> Snapshot {
     let shape = Ledger::snapshots().expect("has snapshots").fingerprint();
     Snapshot::new(version, time, shape, state)

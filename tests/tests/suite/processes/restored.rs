@@ -1,4 +1,4 @@
-//! A process after data was lost: the feed was restored to an earlier state, or a stream was deleted by hand.
+//! A process after data was lost: the feed was restored to an earlier state, or a stream was deleted manually.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use tokio::time::timeout;
 use super::failures::slice;
 use super::support::{Scripted, Work, diary, diary_of, edit, elsewhere, paid, pass, projector, tell};
 
-/// The name of the document that says how far a slice is.
+/// The name of the document with the checkpoint of a slice.
 fn checkpoint(slice: Slice) -> String {
     format!("slice#000001#{:06}", slice.get())
 }
 
-/// A process with a checkpoint after the first event, at the position that is returned, and then two events more; the
-/// feed is not the one that it has read.
+/// Returns a process whose checkpoint is after the first event, at the returned position, followed by two more events.
+/// The feed is not the one that it has read.
 async fn restored(is_replaced: bool) -> (MemoryStore, Projector<Reacting<Scripted>>, Slice, Position) {
     let store = MemoryStore::new();
     let projector = projector(store.clone(), Scripted::new(store.clone())).build();
@@ -42,7 +42,7 @@ async fn restored(is_replaced: bool) -> (MemoryStore, Projector<Reacting<Scripte
 #[tokio::test(start_paused = true)]
 async fn a_process_goes_on_after_a_restore_where_an_operator_says() {
     for is_replaced in [false, true] {
-        // What it has paid at the end: what was done before is not repeated, and what is passed over is not done.
+        // Returns its payments at the end: earlier ones are not repeated, and those of skipped events are missing.
         for (number, expected) in [(0, 1), (1, 3), (2, 3)] {
             let (store, projector, slice, position) = restored(is_replaced).await;
             let to = [SeekTo::End, SeekTo::After(position), SeekTo::After(Position::NONE)][number];
@@ -70,7 +70,7 @@ async fn a_process_goes_on_after_a_restore_where_an_operator_says() {
 
 #[tokio::test(start_paused = true)]
 async fn positions_before_a_restore_say_nothing_of_events_after_it() {
-    // Another event has the position now, or none has.
+    // Another event has the position now, or no event has it.
     for position in [5, 100] {
         let store = MemoryStore::new();
         let process = Scripted::new(store.clone());
@@ -157,7 +157,7 @@ async fn a_parked_event_whose_commit_is_gone_can_be_discarded() {
             "the event cannot be read any more: {reason}; restore it, or give it up with `discard_parked`"
         );
         assert_eq!(parked[0].error, expected);
-        // Its positions mean nothing after a restore.
+        // Its positions are invalid after a restore.
         edit(&store, "projection#script", &checkpoint(slice), |state| state["position"] = json!(100)).await;
         let error = projector.seek(slice, SeekTo::End).await.expect_err("one is parked").to_string();
         assert!(error.contains("1 parked events"), "{error}");
