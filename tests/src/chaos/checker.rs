@@ -27,6 +27,8 @@ pub struct Report {
     pub transactions: u64,
     /// Of the accepted: created accounts.
     pub created: u64,
+    /// Of the accepted: commits that were appended as one.
+    pub groups: u64,
     /// Of the accepted: commands with an idempotency key.
     pub deliveries: u64,
     /// Of the accepted: handles taken.
@@ -45,6 +47,7 @@ impl std::ops::AddAssign for Report {
         self.unknown_but_recorded += other.unknown_but_recorded;
         self.transactions += other.transactions;
         self.created += other.created;
+        self.groups += other.groups;
         self.deliveries += other.deliveries;
         self.claims += other.claims;
         self.claimed += other.claimed;
@@ -93,6 +96,7 @@ fn check_attempted<'a>(
             report.accepted += 1;
             report.transactions += u64::from(attempted.kind == Kind::Transaction);
             report.created += u64::from(attempted.kind == Kind::Creation);
+            report.groups += u64::from(attempted.kind == Kind::Group);
             report.deliveries += u64::from(attempted.kind == Kind::Delivery);
             report.claims += u64::from(attempted.kind == Kind::Claim);
             if !all_once {

@@ -7,17 +7,21 @@ use std::task::Poll;
 use std::time::Duration;
 
 use es_core::clock::ManualClock;
+use es_core::event::CommitId;
 use es_core::ids::IdSource;
 use es_core::snapshot::SnapshotPolicy;
+use es_core::store::{Append, AppendError, NewCommit};
 use es_core::testing::Faults;
-use es_core::{EventStore, ExecuteError, Repository, RetryPolicy, Transaction, Version};
+use es_core::{
+    Aggregate, Event, EventStore, ExecuteError, Repository, RetryPolicy, StreamId, Transaction, Version,
+};
 use fastrand::Rng;
 use futures_util::future::{Either, select};
 use uuid::Uuid;
 
 use super::{ACCOUNTS, CREATED, HANDLES};
 use crate::conformance::time;
-use crate::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
+use crate::domain::{Account, AccountEvent, Deposit, Deposited, RequireBalance, TakeHandle, Withdraw};
 
 /// An attempted command, and its outcome as returned to the client.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(super) enum Kind {
     Withdrawal,
     /// Deposits in two accounts with one transaction.
     Transaction,
+    /// Several deposits, each a commit, that are appended to the store as one.
+    Group,
     /// A deposit delivered several times under one idempotency key.
     Delivery,
     /// An account takes a handle.
@@ -129,7 +135,7 @@ impl<'a> Client<'a> {
             1 => SnapshotPolicy::Every(self.random.u32(1..5)),
             _ => SnapshotPolicy::Adaptive,
         };
-        let ids = SeededIds::new(self.random.fork());
+        let ids = self.ids();
         let builder = Repository::builder(store)
             .retry(retry)
             .snapshots(policy)
@@ -141,6 +147,10 @@ impl<'a> Client<'a> {
             2 => builder.cache(4).eventual_reads().build(),
             _ => builder.build(),
         }
+    }
+
+    fn ids(&mut self) -> SeededIds {
+        SeededIds::new(self.random.fork())
     }
 
     fn account(&mut self) -> String {
@@ -161,7 +171,7 @@ impl<'a> Client<'a> {
     ) -> Attempted {
         let account = self.account();
         let at = |version| vec![(account.clone(), version)];
-        match self.random.u8(..11) {
+        match self.random.u8(..13) {
             0 | 1 => {
                 let command = Withdraw { cents: self.random.u64(1..5) };
                 let result = self.perhaps_interrupted(accounts.execute(&account, command)).await;
@@ -176,7 +186,14 @@ impl<'a> Client<'a> {
             }
             3 | 4 => self.transact(store, accounts, &account, number).await,
             5 => self.deliver(accounts, &account, number).await,
-            6 => {
+            6 | 7 => {
+                let notes = self.notes(&account, number);
+                let ids = self.ids();
+                let group = append_group(&ids, store, &account, &notes);
+                let told = self.perhaps_interrupted(group).await.unwrap_or(Told::Nothing);
+                Attempted { kind: Kind::Group, notes, told }
+            }
+            8 => {
                 let account = format!("created-{}", self.random.usize(..CREATED));
                 let notes = self.notes(&account, number);
                 let result = self.perhaps_interrupted(accounts.create(&account, deposit(&notes))).await;
@@ -274,6 +291,52 @@ pub(super) async fn perhaps_interrupted<T>(random: &mut Rng, command: impl Futur
         Either::Left((result, _)) => Some(result),
         Either::Right(_) => None,
     }
+}
+
+/// Appends a commit for each note, and all of them as one, after the last version that the store has. The store may lose
+/// the race, or a response, several times.
+async fn append_group(
+    ids: &SeededIds,
+    store: &Arc<dyn EventStore>,
+    account: &str,
+    notes: &[(String, String)],
+) -> Told {
+    let stream = StreamId::new(Account::NAME, account).expect("a valid stream");
+    let new_commit = |(_, note): &(String, String)| {
+        let event = Event::to_data(&AccountEvent::from(Deposited { cents: 1, note: note.clone() }));
+        // The times of a stream do not decrease, so it is the latest of all clients.
+        NewCommit::new(CommitId::new(ids.new_id()), time(100), vec![event.expect("has a JSON form")])
+    };
+    let mut commits = notes.iter().map(new_commit);
+    let first = commits.next().expect("at least one note");
+    let commits: Vec<_> = commits.collect();
+    let Ok(head) = store.head(&stream).await else { return Told::Refused };
+    let mut version = head.version;
+    for _ in 0..4 {
+        let append = Append::after_loaded(stream.clone(), version, first.clone());
+        let append = append.with_following(commits.clone());
+        let mut result = store.append(&append).await;
+        let mut attempts = 1;
+        let mut is_unknown = false;
+        while let Err(AppendError::Store(error)) = &result {
+            is_unknown |= error.is_outcome_unknown();
+            attempts += 1;
+            if !error.is_retryable() || attempts > 6 {
+                return if is_unknown { Told::Nothing } else { Told::Refused };
+            }
+            result = store.append(&append).await;
+        }
+        match result {
+            Ok(appended) => return Told::Accepted(vec![(account.to_owned(), appended.last)]),
+            // The conflict contains all commits of the append that won, or another one is needed.
+            Err(AppendError::Conflict(conflict)) => match conflict.commits.last() {
+                Some(last) => version = last.last(),
+                None => return Told::Refused,
+            },
+            Err(_) => unreachable!("is handled above"),
+        }
+    }
+    Told::Refused
 }
 
 fn deposit(notes: &[(String, String)]) -> Deposit {

@@ -10,13 +10,15 @@ use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use es_core::feed::{Feed, FeedRead, Position, Slices};
+use es_core::store::Append;
 use es_core::testing::Faults;
-use es_core::{Repository, StreamId};
+use es_core::{Event, EventStore, ExpectedVersion, Repository, StreamId};
 use es_dynamo::embedded::Engine;
 use es_dynamo::testing::FaultyConnector;
 use es_dynamo::{DynamoStore, Indexer, Reconciler};
 use es_tests::chaos::{processes, run_seeds};
-use es_tests::domain::{Account, Deposit};
+use es_tests::conformance::new_commit;
+use es_tests::domain::{Account, AccountEvent, Deposit, Deposited};
 
 const ACCOUNTS: u64 = 5;
 
@@ -68,6 +70,19 @@ async fn index(store: &DynamoStore, time: Duration, dies: bool) {
     }
 }
 
+/// Appends commits of one deposit each as one.
+async fn append_as_one(store: &DynamoStore, id: &str, commits: usize) {
+    let commit = || {
+        let event = Deposited { cents: 1, note: "note".to_owned() };
+        let event = AccountEvent::from(event).to_data().expect("has a JSON form");
+        new_commit(vec![event])
+    };
+    let stream = StreamId::new("account", id).expect("valid");
+    let append = Append::new(stream, ExpectedVersion::Any, commit());
+    let append = append.with_following(std::iter::repeat_with(commit).take(commits - 1));
+    store.append(&append).await.expect("appends");
+}
+
 async fn run(seed: u64) -> Result<u64, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let engine = Engine::in_memory().expect("starts");
@@ -82,8 +97,13 @@ async fn run(seed: u64) -> Result<u64, String> {
             let id = writes.u64(..ACCOUNTS).to_string();
             let notes = writes.usize(1..4);
             events += notes as u64;
-            let deposit = Deposit { cents: 1, notes: vec!["note".to_owned(); notes] };
-            accounts.execute(&id, deposit).await.expect("accepted");
+            match writes.bool() {
+                true => {
+                    let deposit = Deposit { cents: 1, notes: vec!["note".to_owned(); notes] };
+                    accounts.execute(&id, deposit).await.expect("accepted");
+                }
+                false => append_as_one(&truth, &id, notes).await,
+            }
             tokio::time::sleep(Duration::from_millis(writes.u64(..2_000))).await;
         }
         events
@@ -141,8 +161,7 @@ async fn run(seed: u64) -> Result<u64, String> {
     }
     for id in 0..ACCOUNTS {
         let stream = StreamId::new("account", id).expect("valid");
-        let (indexed, head) =
-            (reader.indexed(&stream).await, es_core::EventStore::head(&reader, &stream).await);
+        let (indexed, head) = (reader.indexed(&stream).await, reader.head(&stream).await);
         if indexed.as_ref().ok() != head.as_ref().ok().map(|head| &head.version) {
             return Err(format!("{stream}: {indexed:?}, {head:?}"));
         }

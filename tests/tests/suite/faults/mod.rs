@@ -40,7 +40,7 @@ fn run_all<R: Debug + Default + AddAssign + Send + 'static, const N: usize>(
     );
 }
 
-fn commands_tried(total: &Report) -> [u64; 9] {
+fn commands_tried(total: &Report) -> [u64; 10] {
     [
         total.accepted,
         total.refused,
@@ -48,6 +48,7 @@ fn commands_tried(total: &Report) -> [u64; 9] {
         total.unknown_but_recorded,
         total.transactions,
         total.created,
+        total.groups,
         total.deliveries,
         total.claims,
         total.claimed,
