@@ -31,7 +31,14 @@ impl Table {
                 SIZE_LIMIT,
             ));
         }
-        let item = compressed_if_cheaper(item, snapshot);
+        let item = match snapshot.state().len() < LARGE_STATE {
+            true => compressed_if_cheaper(item, snapshot),
+            false => {
+                let snapshot = snapshot.clone();
+                let compression = tokio::task::spawn_blocking(move || compressed_if_cheaper(item, &snapshot));
+                compression.await.map_err(|error| StoreError::Backend(error.into()))?
+            }
+        };
         let bytes = item_size(&item);
         let mut put = self
             .put_request(item)
@@ -53,6 +60,10 @@ impl Table {
 
 /// The format of a snapshot whose state is compressed.
 const COMPRESSED: &str = "2";
+
+/// The size in bytes from which on a state is compressed on a thread for blocking work. It would occupy a thread of the
+/// runtime for several milliseconds.
+const LARGE_STATE: usize = 64 * 1024;
 
 /// The compression level. Higher levels take more time, and save less than one percent.
 const LEVEL: u8 = 6;

@@ -148,6 +148,34 @@ async fn is_compressed_if_that_saves_a_unit() {
     }
 }
 
+/// Compressing a large state would occupy a thread of the runtime for milliseconds. Here, the only thread for blocking work
+/// is busy, so the request waits for it.
+#[test]
+fn of_a_large_state_is_compressed_on_a_thread_for_blocking_work() {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(1).build().expect("starts");
+    runtime.block_on(async {
+        for (bytes, is_large) in [(50_000, false), (80_000, true)] {
+            let Watched { store, other, wire, .. } = watched().await;
+            grow(&other, &[1]).await;
+            let (stream, written) = (stream(), state(order(bytes)));
+            let (free, busy) = std::sync::mpsc::channel::<()>();
+            let blocked = tokio::task::spawn_blocking(move || busy.recv());
+            let mut write = store.write_snapshot(&stream, &written, None);
+            for _ in 0..100 {
+                let once = std::future::poll_fn(|cx| std::task::Poll::Ready(write.as_mut().poll(cx)));
+                assert!(once.await.is_pending());
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(wire.seen().is_empty(), is_large, "{bytes} bytes");
+            drop(free);
+            blocked.await.expect("does not panic").expect_err("is free");
+            write.await.expect("writes");
+            assert_eq!(kept(&other).await.as_ref(), Some(&written));
+        }
+    });
+}
+
 /// A load ignores them, and does not allocate the memory that they declare.
 #[tokio::test]
 async fn that_cannot_be_decompressed_is_not_used() {

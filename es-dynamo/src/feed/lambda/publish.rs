@@ -199,6 +199,40 @@ mod tests {
         assert_eq!((accepted, failures), (Vec::new(), json!([])));
     }
 
+    /// Each of several commits in one item has its own id, time, and metadata.
+    #[tokio::test]
+    async fn several_commits_of_an_item_are_published() {
+        let mut group = record(1, "order#1", 1);
+        let image = &mut group["dynamodb"]["NewImage"];
+        let first = json!({ "M": { "n": { "N": "1" }, "a": { "N": "1800000000122" } } });
+        let second = json!({ "M": {
+            "n": { "N": "1" },
+            "i": { "S": "00000000-0000-0000-0000-000000000002" },
+            "a": { "N": "1800000000123" },
+            "m": { "S": "{\"actor\":\"ann\"}" },
+        } });
+        (image["f"], image["gc"]) = (json!({ "N": "2" }), json!({ "L": [first, second] }));
+
+        let published = Arc::new(Mutex::new(Vec::new()));
+        let envelopes = {
+            let published = Arc::clone(&published);
+            move |event: &es_core::event::EventData, ctx: &EventContext| {
+                let (id, time, actor) = (ctx.event_id(), ctx.time(), ctx.metadata().actor());
+                let text = format!("{id} {} {actor:?}", time.timestamp_millis());
+                published.lock().expect("no test panicked").push(text);
+                Ok(Envelope::new(event, ctx, "text/plain", ""))
+            }
+        };
+        let publishing = Publishing::new("to_tests", Broker::default(), envelopes);
+        let answer = publish(&publishing, json!({ "Records": [group] })).await.expect("has records");
+        assert_eq!(answer["batchItemFailures"], json!([]));
+        let expected = [
+            "00000000-0000-0000-0000-000000000001/1 1800000000122 None",
+            "00000000-0000-0000-0000-000000000002/2 1800000000123 Some(\"ann\")",
+        ];
+        assert_eq!(*published.lock().expect("no test panicked"), expected);
+    }
+
     #[tokio::test]
     async fn the_first_unpublished_record_is_returned() {
         let broker = Broker { refused: Some("order#2"), ..Broker::default() };
