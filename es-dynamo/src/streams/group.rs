@@ -194,21 +194,20 @@ mod tests {
     fn every_append_of_several_commits_fits_into_an_item() {
         let stream = StreamId::new(&"a".repeat(100), "i".repeat(512)).expect("valid");
         let time = DateTime::from_timestamp_millis(253_402_300_799_999).expect("in range");
-        let small = || EventData::new("", u32::MAX, "");
-        let large = || EventData::new("n", u32::MAX, "x".repeat(2_900));
+        let small = EventData::new("", u32::MAX, "");
+        let large = EventData::new("n", u32::MAX, "x".repeat(2_900));
         let metadata = Metadata::new().with_actor("u".repeat(2_900));
-        let groups: [(usize, usize, fn() -> EventData, Metadata); 4] = [
-            (2, 9_000, small, Metadata::new()),
-            (100, 180, small, Metadata::new()),
-            (100, 1, large, Metadata::new()),
-            (100, 1, small, metadata),
+        let groups = [
+            (2, 9_000, &small, Metadata::new()),
+            (100, 180, &small, Metadata::new()),
+            (100, 1, &large, Metadata::new()),
+            (100, 1, &small, metadata),
         ];
         for (count, events, event, metadata) in groups {
             let commits: Vec<_> = (0..count)
                 .map(|number| {
                     let id = CommitId::new(Uuid::from_u128(number as u128));
-                    let events = std::iter::repeat_with(event).take(events).collect();
-                    NewCommit::new(id, time, events).with_metadata(metadata.clone())
+                    NewCommit::new(id, time, vec![event.clone(); events]).with_metadata(metadata.clone())
                 })
                 .collect();
             let estimate: u64 = commits.iter().map(NewCommit::bytes).sum();

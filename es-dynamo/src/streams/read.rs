@@ -62,6 +62,9 @@ struct End {
     cost: Cost,
 }
 
+/// A page, and the indexes of those of its commits that share an item.
+pub(crate) type ItemsPage = (Page, Vec<Range<usize>>);
+
 impl Progress {
     fn of(read: Read) -> Self {
         let (stream, start) = (read.stream().clone(), read.start());
@@ -97,10 +100,7 @@ impl Table {
 
     /// Reads whole items, of which the last one may end after the version until which to read. Returns the pages with the
     /// indexes of those commits that share an item. The read must start after an item.
-    pub(crate) fn read_items(
-        &self,
-        read: Read,
-    ) -> BoxStream<'_, Result<(Page, Vec<Range<usize>>), StoreError>> {
+    pub(crate) fn read_items(&self, read: Read) -> BoxStream<'_, Result<ItemsPage, StoreError>> {
         let progress = Box::new(Progress { may_be_inside: false, ..Progress::of(read) });
         stream::try_unfold(progress, async |mut progress| {
             let page = self.next_page(&mut progress).await?;

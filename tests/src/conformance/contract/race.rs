@@ -37,7 +37,7 @@ pub async fn a_conflict_contains_the_winner(store: Arc<dyn EventStore>) {
             Err(AppendError::Conflict(conflict)) => conflict,
             other => panic!("{other:?}"),
         };
-        assert_eq!(conflict.commits, [winner.clone()]);
+        assert_eq!(conflict.commits, std::slice::from_ref(winner));
 
         let other = Append::new(new_stream(), ExpectedVersion::NoStream, new_commit(events(1)));
         let sets = [
