@@ -13,7 +13,7 @@ use crate::event::EventData;
 use crate::projection::guard::caught;
 use crate::repository::Inner;
 use crate::repository::loading::Fold;
-use crate::snapshot::{SnapshotPolicy, Snapshots};
+use crate::snapshot::{Snapshot, SnapshotPolicy, Snapshots};
 use crate::store::Page;
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -43,6 +43,27 @@ impl Tail {
     }
 }
 
+/// What is known about the snapshot of a stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SnapshotInfo {
+    /// The version and the size in bytes of the newest snapshot that is known to be usable.
+    pub(super) version: Version,
+    pub(super) bytes: u64,
+    /// The commits since that snapshot.
+    pub(super) tail: Tail,
+    /// The version of a snapshot that was found and cannot be used.
+    pub(super) unusable: Option<Version>,
+}
+
+impl SnapshotInfo {
+    /// Records that `snapshot` contains the current state.
+    pub(super) fn note(&mut self, snapshot: &Snapshot) {
+        self.version = snapshot.version();
+        self.bytes = snapshot.state().len() as u64;
+        self.tail = Tail::default();
+    }
+}
+
 /// A snapshot that a load cannot start from. The load starts from the first event instead.
 pub(super) struct Unusable;
 
@@ -60,7 +81,7 @@ impl<A: Aggregate> Fold<A> {
     ) -> Result<(), Unusable> {
         if let Some(version) = page.unusable_snapshot {
             tracing::debug!(%stream, %version, "ignored a snapshot of another shape, or a damaged one");
-            self.unusable_snapshot = Some(version);
+            self.snapshot.unusable = Some(version);
         }
         let Some(snapshot) = &page.snapshot else { return Ok(()) };
         let version = snapshot.version();
@@ -69,7 +90,7 @@ impl<A: Aggregate> Fold<A> {
         }
         let Ok(Ok(state)) = caught(|| snapshots.restore(snapshot)) else {
             tracing::warn!(%stream, %version, "ignored a snapshot that cannot be decoded");
-            self.unusable_snapshot = Some(version);
+            self.snapshot.unusable = Some(version);
             return Err(Unusable);
         };
         self.restore(state, snapshot);
@@ -161,25 +182,37 @@ impl<A: Aggregate> Inner<A> {
         (policy != SnapshotPolicy::Never).then(|| snapshots.with_policy(policy))
     }
 
-    /// Starts to write a snapshot in the background if one is due. The command does not depend on it.
-    pub(super) fn take_snapshot(&self, stream: &StreamId, fold: &mut Fold<A>) {
-        let Some(snapshots) = self.usable_snapshots() else { return };
+    /// Starts to write a snapshot of `fold` in the background if one is due, and returns what is known about the snapshot
+    /// then. The command does not depend on it.
+    pub(super) fn take_snapshot(
+        &self,
+        stream: &StreamId,
+        fold: &Fold<A>,
+        mut info: SnapshotInfo,
+    ) -> SnapshotInfo {
+        let Some(snapshots) = self.usable_snapshots() else { return info };
         let due = match snapshots.policy() {
             SnapshotPolicy::Never => false,
-            SnapshotPolicy::Every(events) => fold.version.since(fold.snapshot) >= u64::from(events.max(1)),
-            SnapshotPolicy::Adaptive => fold.tail.bytes > fold.snapshot_bytes.max(SMALLEST_TAIL_BYTES),
+            SnapshotPolicy::Every(events) => fold.version.since(info.version) >= u64::from(events.max(1)),
+            SnapshotPolicy::Adaptive => info.tail.bytes > info.bytes.max(SMALLEST_TAIL_BYTES),
         };
-        let Some(time) = fold.time.filter(|_| due) else { return };
-        let Some(pending) = PendingWrite::new(&self.snapshotting.pending, stream) else { return };
+        let Some(time) = fold.time.filter(|_| due) else { return info };
+        let Some(pending) = PendingWrite::new(&self.snapshotting.pending, stream) else { return info };
         // A panic must not look like a failure of the command, whose events are recorded.
         let snapshot = match caught(|| snapshots.take(&fold.state, fold.version, time)) {
             Ok(Ok(snapshot)) => snapshot,
-            Ok(Err(_)) => return warn(stream, fold.version, "the state has no JSON form"),
-            Err(panic) => return warn(stream, fold.version, &panic.to_string()),
+            Ok(Err(_)) => {
+                warn(stream, fold.version, "the state has no JSON form");
+                return info;
+            }
+            Err(panic) => {
+                warn(stream, fold.version, &panic.to_string());
+                return info;
+            }
         };
-        self.snapshotting.learn(fold.tail.commits);
-        let replaces = fold.unusable_snapshot.take();
-        fold.note_snapshot(&snapshot);
+        self.snapshotting.learn(info.tail.commits);
+        let replaces = info.unusable.take();
+        info.note(&snapshot);
 
         let (store, stream) = (Arc::clone(&self.store), stream.clone());
         self.store.spawn(
@@ -194,6 +227,7 @@ impl<A: Aggregate> Inner<A> {
             }
             .boxed(),
         );
+        info
     }
 }
 
