@@ -1,10 +1,13 @@
-//! Sources of ids: random ids, and sequential ids for tests.
+//! Sources of ids: random ids, and sequential ids for tests. Types that are accepted in place of an id.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use uuid::Uuid;
+
+#[doc(inline)]
+pub use crate::aggregate::IdFrom;
 
 /// A source of unique ids for commits, and for handlers that call [`Context::new_id`](crate::Context::new_id).
 pub trait IdSource: fmt::Debug + Send + Sync + 'static {

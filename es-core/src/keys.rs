@@ -1,11 +1,21 @@
-//! Validation and shortening of texts that are parts of keys.
+//! Validation, shortening, and digests of texts that are parts of keys.
 
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-/// The number of hexadecimal digits of the digest in a shortened text.
+/// The length of a [`digest`].
 const DIGITS: usize = 32;
+
+/// Returns the first 16 bytes of the SHA-256 of `content`, in hexadecimal. Digests are stored: they must not change.
+pub(crate) fn digest(content: &[u8]) -> String {
+    let mut digits = String::with_capacity(DIGITS);
+    for byte in &Sha256::digest(content)[..DIGITS / 2] {
+        // Writing to a `String` cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    digits
+}
 
 /// Returns whether a text contains control characters. They are rejected in ids, claims, and idempotency keys, because
 /// they are invisible in consoles and logs, and because the framework uses them as separators in keys.
@@ -20,20 +30,22 @@ pub(crate) fn shorten(text: String, limit: usize, mark: &str) -> String {
     if text.len() <= limit {
         return text;
     }
-    let digest = Sha256::digest(text.as_bytes());
+    let digest = digest(text.as_bytes());
     let mut short = text;
     short.truncate(short.floor_char_boundary(limit - DIGITS - mark.len()));
     short.push_str(mark);
-    for byte in &digest[..DIGITS / 2] {
-        // Writing to a `String` cannot fail.
-        let _ = write!(short, "{byte:02x}");
-    }
+    short.push_str(&digest);
     short
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_do_not_change() {
+        assert_eq!(digest(b"abc"), "ba7816bf8f01cfea414140de5dae2223");
+    }
 
     #[test]
     fn short_texts_stay_and_long_ones_keep_their_beginning() {

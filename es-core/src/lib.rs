@@ -152,7 +152,7 @@ pub mod __private;
 pub use workers::Workers;
 #[doc(inline)]
 pub use {
-    aggregate::{Aggregate, Apply, IdFrom},
+    aggregate::{Aggregate, Apply},
     command::{Context, Handle},
     cost::Cost,
     error_text::error_text,
@@ -169,7 +169,6 @@ pub use {
     store::{EventStore, StoreError},
     stream_id::StreamId,
     version::{ExpectedVersion, Version},
-    workers::Worker,
 };
 
 // Types of these crates appear in public signatures.

@@ -239,7 +239,7 @@ fn of_text(core: &Path, ident: &Ident) -> TokenStream {
     let owned = [quote!(#private::str), quote!(#private::String)].map(|text| {
         quote! {
             #[automatically_derived]
-            impl #core::IdFrom<#text> for #ident {
+            impl #core::ids::IdFrom<#text> for #ident {
                 fn id_from(value: &#text) -> #private::Cow<'_, Self> {
                     #private::Cow::Owned(Self(#private::ToOwned::to_owned(value)))
                 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::clock::later;
 use crate::cost::Cost;
+pub(super) use crate::keys::digest;
 use crate::repository::ExecuteError;
 use crate::repository::error::KeyReused;
 use crate::repository::retry::Retrying;
@@ -280,10 +281,4 @@ impl Idempotency {
         NewIdempotencyRecord::new(self.key.clone(), id, now, expires, ranges)
             .with_fingerprint(self.fingerprint.clone())
     }
-}
-
-/// Returns a digest (FNV-1a, 64 bits) that is the same in all versions of this crate.
-pub(super) fn digest(content: &[u8]) -> String {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    format!("{:016x}", content.iter().fold(0xcbf2_9ce4_8422_2325, step))
 }

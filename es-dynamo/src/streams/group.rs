@@ -91,7 +91,7 @@ pub(crate) fn members<'a>(
     for MemberFields { events, id, time, metadata } in fields {
         let id = match (id, members.is_empty()) {
             (None, true) => whole.id,
-            (Some(id), false) => id.parse().map_err(|_| "the id of one of its commits is no UUID")?,
+            (Some(id), false) => id.parse().map_err(|_| "the id of one of its commits is not a UUID")?,
             (Some(_), true) => return Err("the id of its first commit is stored twice"),
             (None, false) => return Err("the id of one of its commits is missing"),
         };
@@ -149,7 +149,7 @@ impl Attributes<'_> {
 
     fn member(&self, value: AttributeValue) -> Result<MemberFields<'static>, StoreError> {
         let AttributeValue::M(map) = value else {
-            return Err(self.corrupt("one of its commits is no map"));
+            return Err(self.corrupt("one of its commits is not a map"));
         };
         let (mut events, mut id, mut time, mut metadata) = (None, None, None, None);
         for (attribute, value) in map {

@@ -12,9 +12,10 @@ use es_core::store::{
     Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
     StoreIdentity, WriteError, WriteSet, Written,
 };
-use es_core::workers::{RunningWorkers, ShutdownError, StopOrder, WorkerState, WorkerStatus, WorkersHealth};
-use es_core::{Cost, EventStore, MemoryStore, RetryPolicy, StoreError, StreamId};
-use es_core::{Worker, Workers};
+use es_core::workers::{
+    RunningWorkers, ShutdownError, StopOrder, Worker, WorkerState, WorkerStatus, WorkersHealth,
+};
+use es_core::{Cost, EventStore, MemoryStore, RetryPolicy, StoreError, StreamId, Workers};
 use es_tests::domain::{Account, Deposit, Deposited};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;

@@ -132,7 +132,7 @@ impl Indexer {
 
 /// Stops after the consumers of the feed, so that the feed still receives what processes record while they stop.
 #[async_trait]
-impl es_core::Worker for Indexer {
+impl es_core::workers::Worker for Indexer {
     fn name(&self) -> &str {
         "indexer"
     }
