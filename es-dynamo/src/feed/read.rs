@@ -186,7 +186,7 @@ impl TableFeed {
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html)).
 pub(super) const MAX_KEYS: usize = 100;
 
-/// How often unprocessed keys are requested again, if none of the responses contains any of them.
+/// The maximum number of requests for unprocessed keys without progress.
 const MAX_RETRIES: u32 = 8;
 
 /// Returns the error for a reference whose item cannot be read.

@@ -100,7 +100,7 @@ impl Indexer {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] when the feed cannot be read.
+    /// [`StoreError::Corrupt`] if the feed cannot be read.
     pub async fn run(&self) -> Result<(), StoreError> {
         match &*self.work {
             Work::Stream(worker) => worker.run().await,
@@ -130,7 +130,7 @@ impl Indexer {
     }
 }
 
-/// Stops after the consumers of the feed, so that the feed still receives what processes record while they stop.
+/// Stops after the consumers of the feed, so that events that processes record while they stop are still indexed.
 #[async_trait]
 impl es_core::workers::Worker for Indexer {
     fn name(&self) -> &str {

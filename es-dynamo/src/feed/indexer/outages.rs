@@ -1,4 +1,4 @@
-//! Outages of the table, which an indexer waits out and logs.
+//! Outages of the table, during which an indexer retries, and their log.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::table::retry::Backoff;
 
-/// How often an outage is logged while it lasts.
+/// The interval at which a continuing outage is logged.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The failing requests of one indexer. Regardless of their number, one warning is logged when they start to fail and then
@@ -50,7 +50,7 @@ pub(crate) struct Outage<'a> {
 }
 
 impl Outage<'_> {
-    /// Records a failure, and returns how long to wait before the next attempt.
+    /// Records a failure, and returns the delay before the next attempt.
     pub(crate) fn failed(&mut self, error: &StoreError) -> Duration {
         let (what, now) = (self.what, Instant::now());
         let mut state = self.all.state();

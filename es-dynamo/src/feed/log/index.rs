@@ -22,7 +22,7 @@ use super::writer::{Indexed, Writer};
 /// The maximum number of pages that one read of the feed requests.
 const MAX_PAGES: u64 = 500;
 
-/// How many pages one request reads in search of a stream.
+/// The number of pages that one request reads in search of a stream.
 const PAGES_AT_ONCE: u32 = 100;
 
 /// The feed of a table, as known to this process.

@@ -31,7 +31,7 @@ pub(crate) struct Pages {
     pub(crate) cost: Cost,
 }
 
-/// Which pages to read.
+/// The pages to read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PageQuery {
     /// Pages whose first position is higher, in ascending order.
