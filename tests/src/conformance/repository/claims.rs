@@ -50,7 +50,7 @@ pub async fn a_claim_needs_an_event(store: Arc<dyn EventStore>) {
     for (events, reason) in [
         (Events::<Account>::none().claim("handle", "x"), "without an event"),
         (Events::from(HandleTaken { handle: String::new() }).claim("handle", ""), "empty value"),
-        (Events::from(HandleTaken { handle: String::new() }).claim("hand#le", "x"), "contains no `#`"),
+        (Events::from(HandleTaken { handle: String::new() }).claim("hand#le", "x"), "or contain `#`"),
     ] {
         let result = accounts.decide(&id, async |_, _| Ok::<_, Overdrawn>(events.clone())).await;
         let error = result.expect_err(reason);

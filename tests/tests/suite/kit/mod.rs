@@ -160,7 +160,7 @@ fn the_context_is_fixed() {
         .then(note("ann 1 1700000000123 1 Some(\"bob\")"));
     given::<Account>(Events::none()).id("ann".to_owned()).when_decided(decide).then(note("ann 0 0 1 None"));
     let without = || given::<Account>(Events::none()).when_decided(decide);
-    assert!(message(|| drop(without())).contains("give one with `.id(…)`"));
+    assert!(message(|| drop(without())).contains("set it with `.id(…)`"));
 }
 
 /// Each failure shows the actual result, down to the field.

@@ -154,7 +154,7 @@ async fn a_parked_event_whose_commit_is_gone_can_be_discarded() {
         assert_eq!(parked.len(), 1);
         let reason = if is_replaced { "another commit is in its place" } else { "its commit is gone" };
         let expected = format!(
-            "the event cannot be read any more: {reason}; restore it, or give it up with `discard_parked`"
+            "the event cannot be read any more: {reason}; restore it, or discard it with `discard_parked`"
         );
         assert_eq!(parked[0].error, expected);
         // Its positions are invalid after a restore.
