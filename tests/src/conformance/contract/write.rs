@@ -115,7 +115,10 @@ pub async fn unsound_sets_are_refused(store: Arc<dyn EventStore>) {
         (WriteSet::new(), "needs at least one commit"),
         (WriteSet::new().unchanged(stream.clone(), Version::FIRST), "needs at least one commit"),
         (WriteSet::new().append(append(&stream, 1, 1)).append(append(&stream, 1, 1)), "appears twice"),
-        (WriteSet::new().append(append(&stream, 1, 1)).unchanged(stream.clone(), Version::FIRST), "appears twice"),
+        (
+            WriteSet::new().append(append(&stream, 1, 1)).unchanged(stream.clone(), Version::FIRST),
+            "appears twice",
+        ),
         (WriteSet::new().append(anywhere(ExpectedVersion::Any)), "load the stream"),
         (WriteSet::new().append(anywhere(ExpectedVersion::Exact(Version::FIRST))), "load the stream"),
         (WriteSet::new().append(append(&stream, 1, 0)), "without events"),

@@ -299,7 +299,10 @@ pub async fn that_cannot_be_are_refused(store: Arc<dyn EventStore>) {
     for (transaction, reason) in [
         (Transaction::new(&store), "has no commands"),
         (Transaction::new(&store).execute(&elsewhere, &id, Deposit::one(1, "a")), "another store"),
-        (Transaction::new(&store).execute(&accounts, &String::new(), Deposit::one(1, "a")), "`account` is empty"),
+        (
+            Transaction::new(&store).execute(&accounts, &String::new(), Deposit::one(1, "a")),
+            "`account` is empty",
+        ),
         (
             Transaction::new(&store).execute(&accounts, &id, Deposit::one(1, "a")).with_writes(
                 &accounts,
