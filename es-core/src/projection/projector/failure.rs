@@ -28,22 +28,23 @@ pub struct Failure {
     pub event: Option<FailedEvent>,
     /// The error with its causes, cut at 2 KiB.
     pub error: String,
-    /// When it stopped.
+    /// The time at which the slice stopped.
     pub at: DateTime<Utc>,
-    /// The number of consecutive stops here.
+    /// The number of consecutive stops at this event.
     pub attempts: u32,
-    /// When a worker retries automatically, or `None` if it does not. A worker that starts retries immediately,
+    /// The time of the next automatic retry, or `None` if there is none. A worker that starts retries immediately,
     /// because it may run different code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<DateTime<Utc>>,
-    /// The schema version of the event, if it is newer than those that the code reads, as in a rolling deployment.
-    /// A worker that reads it continues immediately; others leave the slice alone.
+    /// The schema version of the event, if it is newer than the versions that the code supports, as in a rolling
+    /// deployment. A worker that supports it continues immediately; other workers do not take the slice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown_version: Option<u32>,
 }
 
 impl Failure {
-    /// Returns whether code with this filter reads the event, if that is what stopped the slice.
+    /// Returns whether code with this filter supports the event, or `None` if the slice did not stop at an unknown
+    /// version.
     pub(super) fn is_read_by(&self, filter: &EventFilter) -> Option<bool> {
         let (event, version) = (self.event.as_ref()?, self.unknown_version?);
         let stream: StreamId = event.stream.parse().ok()?;
@@ -134,7 +135,7 @@ impl FailedEvent {
         Self { stream: ctx.stream().to_string(), version: ctx.version(), position: ctx.position(), kind }
     }
 
-    /// Creates the event that a broker has not accepted, and why.
+    /// Returns the event that a broker has not accepted, and the reason.
     pub(super) fn unpublished(error: &ProjectError) -> Option<(Self, String)> {
         let ProjectError::Handler(error) = error else { return None };
         let Unpublished { stream, id, name, position, cause } = error.downcast_ref()?;
@@ -233,11 +234,11 @@ impl Parked {
 #[serde(crate = "crate::serde")]
 #[non_exhaustive]
 pub struct Delay {
-    /// When the first attempt failed.
+    /// The time of the first failed attempt.
     pub since: DateTime<Utc>,
     /// The number of failed attempts.
     pub attempts: u32,
-    /// When the next attempt begins.
+    /// The time of the next attempt.
     pub next_attempt: DateTime<Utc>,
     /// The event whose handler fails or that a broker does not accept, or `None` if the store fails. An operator
     /// may [park](super::Projector::park) or [skip](super::Projector::skip) it.

@@ -64,7 +64,7 @@ pub(super) struct Held<'a, P> {
     pub(super) running: &'a Running,
     /// The stored state.
     pub(super) state: SliceState,
-    /// The condition that the stored state is unchanged, so that the slot is still this worker's.
+    /// The condition that the stored state is unchanged, so that this worker still owns the slot.
     pub(super) lease: Arc<DocumentCondition>,
 }
 
@@ -105,7 +105,7 @@ impl<'a, P: Projection> Held<'a, P> {
         Ok(held)
     }
 
-    /// Repeats a request while its error is transient.
+    /// Sends a request, and retries it while its error is transient.
     pub(super) async fn persistently<T, E, F>(&self, request: impl Fn() -> F) -> Result<T, Ended>
     where
         E: Into<ProjectorError>,
@@ -125,7 +125,7 @@ impl<'a, P: Projection> Held<'a, P> {
         }
     }
 
-    /// Awaits the response to a request for the duration of a lease at most.
+    /// Awaits the response to a request, for at most the lease duration.
     pub(super) async fn answered<T>(
         &self,
         outage: &mut Outage,
@@ -208,8 +208,8 @@ impl<'a, P: Projection> Held<'a, P> {
                     return Ok(());
                 }
                 Err(ChangeError::Store(error)) if error.is_transient() => {
-                    // The outcome is unknown. Repeating the same set reveals it, so continue even if the worker
-                    // was stopped.
+                    // The outcome is unknown. Repeating the same set resolves it, so continue even if the worker was
+                    // stopped.
                     let delay = self.note_outage(&mut outage, error_text(&error))?;
                     if self.running.stop.is_set() && outage.attempts > 3 {
                         return Err(Ended::Lost);
@@ -265,7 +265,7 @@ impl<'a, P: Projection> Held<'a, P> {
         Box::new(Failure { event, error, at, attempts, retry_at, unknown_version: None })
     }
 
-    /// Waits before another attempt at something that is no event, if there is one.
+    /// Waits before another attempt at an operation other than an event, if the policy allows one.
     pub(super) async fn wait_after(
         &self,
         attempts: &mut u32,
