@@ -74,8 +74,15 @@ async fn half_a_head_and_an_idle_connection_are_closed() {
         let answer = rest_of(send(&server, text).await).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
     }
-    let answer = rest_of(send(&server, "GET /nothing HTTP/1.1\r\nhost: bank\r\n\r\n").await).await;
-    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    // A busy machine may take longer than the timeout to send the head, so that only one of many answers is certain.
+    for _ in 0..100 {
+        let answer = rest_of(send(&server, "GET /nothing HTTP/1.1\r\nhost: bank\r\n\r\n").await).await;
+        if answer.starts_with("HTTP/1.1 404 ") {
+            return;
+        }
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+    panic!("no request was answered");
 }
 
 #[tokio::test]
