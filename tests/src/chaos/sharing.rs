@@ -130,7 +130,8 @@ pub async fn run(
     let plain: Repository<Account> = Repository::builder(truth).snapshots(SnapshotPolicy::Never).build();
     let processes = (0..PROCESSES).map(|index| {
         let seed = random.u64(..);
-        let faults = faults(&mut random, seed);
+        // Delayed requests let commands meet.
+        let faults = faults(&mut random, seed).delays(0.5, Duration::from_millis(8));
         live(index, random.fork(), faults, &open, &plain)
     });
     let processes: Vec<_> = processes.collect();
