@@ -53,6 +53,14 @@ bench-compare *ARGS:
 bench-compare-dynamodb-local *ARGS:
     scripts/dynamodb-local cargo run -q --release -p es-benches --bin compare -- {{ARGS}}
 
+# commands beside a loop on the SDK: one at a time, and many clients and processes on one aggregate
+bench-contention *ARGS:
+    cargo run -q --release -p es-benches --bin contention -- {{ARGS}}
+
+# the same on DynamoDB Local
+bench-contention-dynamodb-local *ARGS:
+    scripts/dynamodb-local cargo run -q --release -p es-benches --bin contention -- {{ARGS}}
+
 # the feed: lag, rebuilds, and capacity units, in memory and on the embedded engine: takes some minutes
 bench-feed *ARGS:
     cargo run -q --release -p es-benches --bin feed -- {{ARGS}}
@@ -63,13 +71,15 @@ bench-embedded *ARGS:
 
 # all benchmark documents: docs/benchmarks.md, docs/feed-benchmarks.md, docs/embedded-benchmarks.md
 bench-docs: bench-feed-docs bench-embedded-docs
-    cargo build -q --release -p es-benches --bin compare --bin overhead
+    cargo build -q --release -p es-benches --bin compare --bin overhead --bin contention
     cargo build -q --profile lto -p es-benches --bin overhead
     mkdir -p docs
     just bench-compare > docs/benchmarks.new
     just bench-overhead >> docs/benchmarks.new
     just bench-overhead-lto >> docs/benchmarks.new
+    just bench-contention >> docs/benchmarks.new
     just bench-compare-dynamodb-local >> docs/benchmarks.new
+    just bench-contention-dynamodb-local >> docs/benchmarks.new
     mv docs/benchmarks.new docs/benchmarks.md
 
 # docs/feed-benchmarks.md
@@ -88,6 +98,7 @@ bench-embedded-docs:
 bench-smoke:
     cargo run -q -p es-benches --bin overhead -- 1 50
     cargo run -q -p es-benches --bin compare -- --quick
+    cargo run -q -p es-benches --bin contention -- --quick
     cargo run -q -p es-benches --bin feed -- --quick
     cargo run -q -p es-benches --bin embedded -- --quick
 

@@ -12,7 +12,7 @@ pub struct Noted {
     pub text: String,
 }
 
-#[derive(Aggregate, Default)]
+#[derive(Aggregate, Clone, Default)]
 #[aggregate(name = "notebook", id = String, events(Noted))]
 pub struct Notebook {
     pub notes: u64,
