@@ -9,6 +9,30 @@ use async_trait::async_trait;
 use chrono::{DateTime, SubsecRound, Utc};
 
 /// A source of time, and a way to wait, for repositories and projectors.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use es_core::chrono::{DateTime, Utc};
+/// use es_core::clock::{Clock, SystemClock};
+///
+/// /// A clock that is an hour ahead.
+/// #[derive(Debug)]
+/// struct Ahead;
+///
+/// #[async_trait::async_trait]
+/// impl Clock for Ahead {
+///     fn now(&self) -> DateTime<Utc> {
+///         SystemClock.now() + Duration::from_secs(3600)
+///     }
+///
+///     async fn sleep(&self, duration: Duration) {
+///         SystemClock.sleep(duration).await;
+///     }
+/// }
+///
+/// assert!(Ahead.now() > SystemClock.now());
+/// ```
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the current time in whole milliseconds, which is the stored precision.

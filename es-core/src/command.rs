@@ -98,6 +98,25 @@ impl<A: Handle<C>, C> HandledBy<A> for C {
 }
 
 /// The context of a decision: the aggregate's id and version, the time, and the metadata.
+///
+/// ```
+/// use es_core::chrono::{DateTime, TimeDelta, Utc};
+/// use es_core::prelude::*;
+/// # #[event] pub struct Reserved { pub until: DateTime<Utc> }
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "seat", id = String, events(Reserved))]
+/// # pub struct Seat {}
+/// # impl Apply<Reserved> for Seat { fn apply(&mut self, _: &Reserved) {} }
+/// # pub struct Reserve;
+///
+/// #[handlers]
+/// impl Seat {
+///     #[handle]
+///     fn reserve(&self, _: &Reserve, ctx: &Context<Self>) -> Reserved {
+///         Reserved { until: ctx.now() + TimeDelta::minutes(10) }
+///     }
+/// }
+/// ```
 pub struct Context<A: Aggregate> {
     id: Option<A::Id>,
     version: Version,

@@ -11,6 +11,22 @@ use crate::stream_id::StreamId;
 ///
 /// Create it from one event with `.into()`, from several events of one type with an array or a `Vec`, from events of
 /// different types with [`events!`](crate::events), or without events with [`Events::none`].
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::events;
+/// # #[event] pub struct Paid { pub cents: u64 }
+/// # #[event] pub struct Completed {}
+/// # #[derive(Aggregate, Debug, Default)]
+/// # #[aggregate(name = "order", id = String, events(Paid, Completed))]
+/// # pub struct Order {}
+/// # impl Apply<Paid> for Order { fn apply(&mut self, _: &Paid) {} }
+/// # impl Apply<Completed> for Order { fn apply(&mut self, _: &Completed) {} }
+///
+/// let one: Events<Order> = Paid { cents: 500 }.into();
+/// let several: Events<Order> = events![Paid { cents: 500 }, Completed {}];
+/// assert_eq!((one.len(), several.len(), Events::<Order>::none().len()), (1, 2, 0));
+/// ```
 #[must_use = "the events of a decision are recorded only when the handler returns them"]
 pub struct Events<A: Aggregate> {
     events: Vec<A::Event>,

@@ -10,6 +10,23 @@ use uuid::Uuid;
 pub use crate::aggregate::IdFrom;
 
 /// A source of unique ids for commits, and for handlers that call [`Context::new_id`](crate::Context::new_id).
+///
+/// ```
+/// use es_core::ids::IdSource;
+/// use es_core::uuid::Uuid;
+///
+/// /// Random ids of version 4, which do not contain the time.
+/// #[derive(Debug)]
+/// struct OpaqueIds;
+///
+/// impl IdSource for OpaqueIds {
+///     fn new_id(&self) -> Uuid {
+///         Uuid::new_v4()
+///     }
+/// }
+///
+/// assert_ne!(OpaqueIds.new_id(), OpaqueIds.new_id());
+/// ```
 pub trait IdSource: fmt::Debug + Send + Sync + 'static {
     /// Returns a new id, which differs from all earlier ones.
     fn new_id(&self) -> Uuid;

@@ -13,6 +13,17 @@ use serde::de::DeserializeOwned;
 use crate::version::Version;
 
 /// When snapshots are taken.
+///
+/// ```
+/// use es_core::prelude::*;
+/// use es_core::snapshot::SnapshotPolicy;
+/// use es_core::MemoryStore;
+/// # fn example<A: Aggregate>() {
+///
+/// let repository: Repository<A> =
+///     Repository::builder(MemoryStore::new()).snapshots(SnapshotPolicy::Every(100)).build();
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SnapshotPolicy {

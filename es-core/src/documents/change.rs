@@ -110,6 +110,28 @@ impl DocumentCondition {
 }
 
 /// Changes of several documents that are applied atomically.
+///
+/// ```
+/// use es_core::MemoryStore;
+/// use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
+/// use es_core::uuid::Uuid;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let store = MemoryStore::new();
+///
+/// let (counter, log) = (DocumentKey::new("counters", "visits"), DocumentKey::new("log", "1"));
+/// let first = ChangeSet::new(Uuid::new_v4())
+///     .put(counter.clone(), ExpectedDocument::Absent, "1")
+///     .put(log.clone(), ExpectedDocument::Any, "\"first\"");
+/// store.change(&first).await?;
+///
+/// // Optimistic concurrency: the set is applied only if the counter has not changed.
+/// let expected = ExpectedDocument::At(first.revision());
+/// let second = ChangeSet::new(Uuid::new_v4()).put(counter, expected, "2").delete(log, ExpectedDocument::Any);
+/// store.change(&second).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChangeSet {
     revision: Revision,

@@ -85,6 +85,22 @@ impl fmt::Debug for Document {
 }
 
 /// A store of small documents in collections, in addition to the events.
+///
+/// ```
+/// use es_core::MemoryStore;
+/// use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
+/// use es_core::uuid::Uuid;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///
+/// let store = MemoryStore::new();
+/// let key = DocumentKey::new("settings", "theme");
+/// let set = ChangeSet::new(Uuid::new_v4()).put(key.clone(), ExpectedDocument::Absent, r#""dark""#);
+/// store.change(&set).await?;
+/// assert_eq!(store.document(&key).await?.map(|document| document.body).as_deref(), Some(r#""dark""#));
+/// # Ok(())
+/// # }
+/// ```
 #[async_trait]
 pub trait Documents: fmt::Debug + Send + Sync + 'static {
     /// Reads one document with strong consistency.

@@ -111,6 +111,15 @@ impl FromStr for CommitId {
 /// The globally unique id of an event: the id of its commit and its version, as in `0193b0c4-…-9f1e/42`.
 ///
 /// It is derived rather than stored, and never changes, so consumers can use it for deduplication.
+///
+/// ```
+/// use es_core::event::CommitId;
+/// use es_core::uuid::Uuid;
+/// use es_core::{EventId, Version};
+///
+/// let id = EventId::new(CommitId::new(Uuid::from_u128(1)), Version::new(42));
+/// assert_eq!(id.to_string(), "00000000-0000-0000-0000-000000000001/42");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId {
     commit: CommitId,

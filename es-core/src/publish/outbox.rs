@@ -12,6 +12,17 @@ use crate::stream_id::StreamId;
 /// Envelopes that wait to be accepted by a broker, in order.
 ///
 /// [`Publishing`](super::Publishing) has one for each slice of the feed. A custom relay can use its own.
+///
+/// ```
+/// use es_core::publish::{Envelope, Outbox, Publisher, Unpublished};
+///
+/// /// Sends one envelope without a projector.
+/// async fn send(envelope: Envelope, publisher: &dyn Publisher) -> Result<(), Unpublished> {
+///     let mut outbox = Outbox::new();
+///     outbox.push(envelope, publisher)?;
+///     outbox.send_once(publisher).await
+/// }
+/// ```
 #[derive(Debug, Default)]
 pub struct Outbox {
     envelopes: Vec<Envelope>,

@@ -6,6 +6,21 @@ use std::fmt;
 use crate::store::{Claimed, Conflict, DeadlineExceeded, StoreError, WriteRefused};
 
 /// Why a command was not executed.
+///
+/// ```
+/// use es_core::ExecuteError;
+///
+/// /// Returns the HTTP status for the error of a command.
+/// fn status<E>(error: &ExecuteError<E>) -> u16 {
+///     match error {
+///         ExecuteError::Rejected(_) | ExecuteError::KeyReused(_) => 422,
+///         ExecuteError::AlreadyExists(_) | ExecuteError::Claimed(_) => 409,
+///         ExecuteError::Outdated(_) => 412,
+///         error if error.is_retryable() => 503,
+///         _ => 500,
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecuteError<E> {

@@ -11,6 +11,18 @@ use crate::stream_id::StreamId;
 /// time.
 ///
 /// The value may be confidential. `Debug` and errors show only the name of the claim.
+///
+/// ```
+/// use es_core::MemoryStore;
+/// use es_core::store::{Claim, EventStore};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+///
+/// let claim = Claim::new("email", "ann@example.com")?;
+/// assert_eq!(MemoryStore::new().claim_holder(&claim).await?.stream, None);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Claim {
     name: String,

@@ -211,6 +211,16 @@ impl Written {
 /// Every store that keeps documents supports a [`DocumentCondition`](crate::documents::DocumentCondition).
 /// A DynamoDB store supports these types of `aws_sdk_dynamodb::types`: `Put`, `Update`, `Delete`, `ConditionCheck`, and
 /// `TransactWriteItem`.
+///
+/// ```
+/// use es_core::documents::{DocumentCondition, DocumentKey, ExpectedDocument};
+/// use es_core::store::AdditionalWrite;
+///
+/// // The transaction succeeds only if the document does not exist.
+/// let condition = DocumentCondition::new(DocumentKey::new("locks", "import"), ExpectedDocument::Absent);
+/// let write = AdditionalWrite::new(condition);
+/// assert!(write.downcast_ref::<DocumentCondition>().is_some());
+/// ```
 #[derive(Clone)]
 pub struct AdditionalWrite {
     write: Arc<dyn Any + Send + Sync>,

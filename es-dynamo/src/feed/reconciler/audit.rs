@@ -17,6 +17,18 @@ use crate::table::retry::retrying;
 const PAGES_AT_ONCE: u32 = 500;
 
 /// The differences between a table and its feed.
+///
+/// ```
+/// use es_dynamo::{DynamoStore, Reconciler};
+///
+/// async fn check(store: &DynamoStore) -> Result<(), Box<dyn std::error::Error>> {
+///     let report = Reconciler::builder(store).build().audit().await?;
+///     if !report.is_sound() {
+///         eprintln!("{} streams are missing, {} are damaged", report.missing.len(), report.damaged.len());
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct AuditReport {
