@@ -75,7 +75,8 @@ pub trait Worker: fmt::Debug + Send + Sync + 'static {
     /// Any error that ends the worker. A worker should retry transient errors instead of returning them.
     async fn run(&self) -> Result<(), BoxError>;
 
-    /// Tells the worker to finish its current work and return from [`run`](Self::run).
+    /// Tells the worker to finish its current work and return from [`run`](Self::run). `Workers` limit how long this may
+    /// take: see `Workers::shutdown_timeout`.
     fn shutdown(&self);
 }
 
@@ -98,7 +99,7 @@ impl<P: Projection> Worker for Projector<P> {
     }
 
     async fn run(&self) -> Result<(), BoxError> {
-        Ok(self.run().await?)
+        Ok(self.run_supervised().await?)
     }
 
     fn shutdown(&self) {

@@ -58,11 +58,13 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Shutdown
 ///
 /// 1. The consumers of the feed stop together: projections, processes, and publishers finish their current events, and
-///    write their checkpoints. They have four fifths of the [timeout](Self::shutdown_timeout).
+///    write their checkpoints. They have four fifths of the [timeout](Self::shutdown_timeout): 20 s by default.
 /// 2. Indexers stop, and repositories are [flushed](Self::flush) at the same time. Indexers stop last so that the
-///    events of processes are still added to the feed.
+///    events of processes are still added to the feed. They have the rest of the timeout.
 ///
-/// A worker that does not stop in time is aborted, and the error names it. This has the effect of a crash, and is safe:
+/// This is the only bound: the default timeouts of a projector or an indexer that runs alone do not apply, and a timeout
+/// that was set on one matters only if it is shorter. A worker that does not stop in time is aborted, and the error names
+/// it. This has the effect of a crash, and is safe:
 /// nothing acknowledged is lost, and another worker takes over when its lease expires.
 #[must_use = "workers do nothing until `spawn` or `run_until_signal` is called"]
 pub struct Workers {
@@ -177,10 +179,11 @@ pub struct RunningWorkers {
 /// Workers that are stopped together.
 #[derive(Default)]
 struct Group {
+    /// Dropped before `stop`: tasks whose sender is gone would shut their workers down instead of being aborted.
+    tasks: JoinSet<(usize, Result<(), BoxError>)>,
     stop: watch::Sender<bool>,
     /// The indexes of the workers in the set.
     numbers: Vec<usize>,
-    tasks: JoinSet<(usize, Result<(), BoxError>)>,
 }
 
 impl RunningWorkers {

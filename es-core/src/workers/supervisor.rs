@@ -151,7 +151,7 @@ fn flattened(outcome: std::thread::Result<Result<(), BoxError>>) -> Result<(), B
     outcome.unwrap_or_else(|panic| Err(panicked(panic).into()))
 }
 
-/// Waits for the signal to stop. The workers were dropped if there is no sender.
+/// Waits for the signal to stop. If there is no sender, the workers were dropped, and this task was aborted.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|is_set| *is_set).await;
 }

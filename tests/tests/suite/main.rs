@@ -23,6 +23,7 @@ mod projections;
 mod publishing;
 mod recorder;
 mod sharing;
+mod signals;
 mod workers;
 
 /// Returns the sort key of the commit whose first event has the version `first`.

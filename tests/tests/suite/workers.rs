@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::Level;
 
+use crate::processes::Time;
 use crate::recorder::{Line, Seen};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -407,6 +408,56 @@ async fn projectors_are_workers() {
     assert_eq!(only(&workers.health()).name, "counted");
     workers.shutdown().await.expect("stops");
     assert_eq!(projector.progress().await.expect("progress").lag(), 0);
+}
+
+/// A projection whose handler never returns.
+#[derive(Clone, Projection)]
+#[projection(name = "stuck", events(Account(Deposited)))]
+struct Stuck;
+
+impl Project<Deposited> for Stuck {
+    async fn project(&mut self, _: &Deposited, _: &EventContext) -> Result<(), BoxError> {
+        std::future::pending().await
+    }
+}
+
+/// The default timeout of a projector, 20 s, neither cuts the share of the consumers short nor exceeds it.
+#[tokio::test(start_paused = true)]
+async fn the_workers_have_one_bound() {
+    for (bound, own, expected) in
+        [(25, None, 20), (10, None, 8), (100, None, 80), (100, Some(7), 7), (10, Some(30), 8)]
+    {
+        let store = MemoryStore::new();
+        let accounts: Repository<Account> = Repository::new(store.clone());
+        accounts.execute("ann", Deposit::one(1, "a")).await.expect("accepted");
+        let mut projector = Projector::builder(store, Stuck).clock(Time).handler_timeout(SECOND * 3_600);
+        if let Some(own) = own {
+            projector = projector.shutdown_timeout(SECOND * own);
+        }
+        let workers = Workers::new().shutdown_timeout(SECOND * bound).add(projector.build()).spawn();
+        sleep(SECOND).await;
+        let stopping = Instant::now();
+        let outcome = workers.shutdown().await;
+        assert_eq!(stopping.elapsed().as_secs(), expected, "{bound} {own:?}");
+        assert_eq!(outcome.is_ok(), own == Some(7), "{outcome:?}: one that gives up has stopped");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_projector_alone_has_a_default_bound() {
+    let store = MemoryStore::new();
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    accounts.execute("ann", Deposit::one(1, "a")).await.expect("accepted");
+    let projector = Projector::builder(store, Stuck).clock(Time).handler_timeout(SECOND * 3_600).build();
+    let running = tokio::spawn({
+        let projector = projector.clone();
+        async move { projector.run().await }
+    });
+    sleep(SECOND).await;
+    let stopping = Instant::now();
+    projector.shutdown();
+    running.await.expect("no panic").expect("ends");
+    assert_eq!(stopping.elapsed().as_secs(), 20);
 }
 
 /// The first failure is logged, and then one per minute as long as the error is the same.

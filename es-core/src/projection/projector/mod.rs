@@ -51,12 +51,20 @@ use crate::repository::RetryPolicy;
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
 /// # pub struct Order;
-/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// # }
 /// # #[derive(Clone, Projection)]
 /// # #[projection(name = "mails", events(Order(OrderPlaced)))]
 /// # struct Mails;
-/// # impl Project<OrderPlaced> for Mails {
-/// #     async fn project(&mut self, _: &OrderPlaced, _: &EventContext) -> Result<(), BoxError> { Ok(()) }
+/// # #[handlers]
+/// # impl Mails {
+/// #     #[project]
+/// #     async fn order_placed(&mut self, _: &OrderPlaced) -> Result<(), BoxError> {
+/// #         Ok(())
+/// #     }
 /// # }
 ///
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -74,6 +82,9 @@ use crate::repository::RetryPolicy;
 pub struct Projector<P> {
     inner: Arc<Inner<P>>,
 }
+
+/// The default shutdown timeout of a projector that runs alone.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Inner<P> {
     /// The projection's name.
@@ -126,7 +137,13 @@ impl<P: Projection> Projector<P> {
     ///
     /// [`ProjectorError`] if the name of the projection is invalid or its stored state cannot be decoded.
     pub async fn run(&self) -> Result<(), ProjectorError> {
-        worker::run(&self.inner, &self.inner.signals).await
+        let timeout = self.inner.settings.shutdown_timeout.unwrap_or(SHUTDOWN_TIMEOUT);
+        worker::run(&self.inner, &self.inner.signals, Some(timeout)).await
+    }
+
+    /// Runs a worker as [`run`](Self::run) does, but with a limit for its end only if the application has set one.
+    pub(crate) async fn run_supervised(&self) -> Result<(), ProjectorError> {
+        worker::run(&self.inner, &self.inner.signals, self.inner.settings.shutdown_timeout).await
     }
 
     /// Runs a worker until the projection, and a new build of it, have reached the current end of the feed and the
@@ -141,7 +158,7 @@ impl<P: Projection> Projector<P> {
     pub async fn run_until_caught_up(&self) -> Result<(), WaitError> {
         self.retry_stopped().await?;
         let signals = Signals::default();
-        let work = Box::pin(worker::run(&self.inner, &signals));
+        let work = Box::pin(worker::run(&self.inner, &signals, None));
         let wait = Box::pin(self.all_caught_up());
         match select(work, wait).await {
             // No other worker may be running.
@@ -217,7 +234,7 @@ pub(super) struct Settings {
     pub(super) retry: RetryPolicy,
     pub(super) restart: RetryPolicy,
     pub(super) handler_timeout: Duration,
-    pub(super) shutdown_timeout: Duration,
+    pub(super) shutdown_timeout: Option<Duration>,
     pub(super) on_failure: OnFailure,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn IdSource>,
@@ -246,7 +263,7 @@ impl<P: Projection> ProjectorBuilder<P> {
                 .with_base_delay(Duration::from_secs(10))
                 .with_max_delay(Duration::from_secs(300)),
             handler_timeout: Duration::from_secs(300),
-            shutdown_timeout: Duration::from_secs(30),
+            shutdown_timeout: None,
             on_failure: OnFailure::default(),
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
@@ -316,10 +333,13 @@ impl<P: Projection> ProjectorBuilder<P> {
     }
 
     /// Sets how long [`run`](Projector::run) may continue after [`shutdown`](Projector::shutdown) to finish the
-    /// current event and write the last checkpoint (default: 30 s). Events after the last checkpoint are handled
+    /// current event and write the last checkpoint (default: 20 s). Events after the last checkpoint are handled
     /// again by the next worker.
+    ///
+    /// [`Workers`](crate::workers) have one bound for all workers: there, this setting has no default, and matters only if
+    /// it is shorter.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.shutdown_timeout = timeout;
+        self.settings.shutdown_timeout = Some(timeout);
         self
     }
 

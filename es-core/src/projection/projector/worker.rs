@@ -29,22 +29,22 @@ use crate::store::StoreError;
 /// How many leases a worker keeps a slot that its own worker could not process.
 const EXTRA_LEASES: u32 = 10;
 
-/// Runs until a signal. After `stop`, it runs for the shutdown timeout at most, because dropping the work has the
-/// effect of a crash.
+/// Runs until a signal. After `stop`, it runs for `timeout` at most, if there is one: dropping the work has the effect of
+/// a crash.
 pub(super) async fn run<P: Projection>(
     inner: &Arc<Inner<P>>,
     signals: &Signals,
+    timeout: Option<Duration>,
 ) -> Result<(), ProjectorError> {
-    let stop = &signals.stop;
-    let work = pin!(work(inner, signals));
+    let work = work(inner, signals);
+    let Some(timeout) = timeout else { return work.await };
     let limit = pin!(async {
-        stop.wait().await;
-        inner.settings.clock.timeout(inner.settings.shutdown_timeout).await;
+        signals.stop.wait().await;
+        inner.settings.clock.timeout(timeout).await;
     });
-    match select(work, limit).await {
+    match select(pin!(work), limit).await {
         Either::Left((worked, _)) => worked,
         Either::Right(_) => {
-            let timeout = inner.settings.shutdown_timeout;
             tracing::warn!(
                 projection = inner.name,
                 ?timeout,

@@ -68,6 +68,9 @@ pub struct Indexer {
     work: Arc<Work>,
 }
 
+/// The default shutdown timeout of an indexer that runs alone.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The worker, by the source of commits.
 enum Work {
     Stream(Worker),
@@ -84,7 +87,7 @@ impl Indexer {
             linger: second / 5,
             refresh: second * 10,
             lease: second * 30,
-            shutdown: second * 10,
+            shutdown: None,
             segments: 4,
         };
         IndexerBuilder { store: store.clone(), settings }
@@ -102,8 +105,13 @@ impl Indexer {
     ///
     /// [`StoreError::Corrupt`] if the feed cannot be read.
     pub async fn run(&self) -> Result<(), StoreError> {
+        self.run_within(Some(SHUTDOWN_TIMEOUT)).await
+    }
+
+    /// Runs with this shutdown timeout, unless the application has set one.
+    async fn run_within(&self, shutdown_timeout: Option<Duration>) -> Result<(), StoreError> {
         match &*self.work {
-            Work::Stream(worker) => worker.run().await,
+            Work::Stream(worker) => worker.run(worker.settings.shutdown.or(shutdown_timeout)).await,
             #[cfg(feature = "embedded")]
             Work::Outbox(worker) => worker.run().await,
         }
@@ -142,7 +150,7 @@ impl es_core::workers::Worker for Indexer {
     }
 
     async fn run(&self) -> Result<(), BoxError> {
-        Ok(self.run().await?)
+        Ok(self.run_within(None).await?)
     }
 
     fn shutdown(&self) {
@@ -199,8 +207,11 @@ impl IndexerBuilder {
 
     /// Sets how long [`run`](Indexer::run) may take to end after [`shutdown`](Indexer::shutdown) (default: 10 s). Shards
     /// that are not released by then are taken over by others when their leases expire.
+    ///
+    /// [`Workers`](es_core::workers::Workers) have one bound for all workers: there, this setting has no default, and
+    /// matters only if it is shorter.
     pub fn shutdown_timeout(mut self, time: Duration) -> Self {
-        self.settings.shutdown = time;
+        self.settings.shutdown = Some(time);
         self
     }
 

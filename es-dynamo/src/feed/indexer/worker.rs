@@ -37,7 +37,8 @@ pub(crate) struct Settings {
     pub(crate) linger: Duration,
     pub(crate) refresh: Duration,
     pub(crate) lease: Duration,
-    pub(crate) shutdown: Duration,
+    /// `None` if the application has not set one.
+    pub(crate) shutdown: Option<Duration>,
     pub(crate) segments: u32,
 }
 
@@ -76,8 +77,8 @@ struct Run<'a> {
 }
 
 impl Worker {
-    /// Runs until it is stopped.
-    pub(crate) async fn run(&self) -> Result<(), StoreError> {
+    /// Runs until it is stopped. Its end takes at most `shutdown_timeout`, if there is one.
+    pub(crate) async fn run(&self, shutdown_timeout: Option<Duration>) -> Result<(), StoreError> {
         let mut run = Run {
             me: Uuid::new_v4(),
             mine: HashSet::new(),
@@ -113,10 +114,15 @@ impl Worker {
         }
         // Each reader writes its checkpoint.
         let all = async { while reading.next().await.is_some() {} };
-        if tokio::time::timeout(self.settings.shutdown, all).await.is_err() {
-            tracing::warn!(
-                "some shards were not released within the shutdown timeout: their leases have to expire"
-            );
+        match shutdown_timeout {
+            None => all.await,
+            Some(timeout) => {
+                if tokio::time::timeout(timeout, all).await.is_err() {
+                    tracing::warn!(
+                        "some shards were not released within the shutdown timeout: their leases have to expire"
+                    );
+                }
+            }
         }
         Ok(())
     }

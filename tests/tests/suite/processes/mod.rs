@@ -9,3 +9,5 @@ mod restored;
 mod stored;
 mod support;
 mod timeouts;
+
+pub(crate) use support::Time;

@@ -108,7 +108,7 @@ impl World {
             linger: MINUTE,
             refresh: MINUTE * 20,
             lease: HOUR,
-            shutdown: HOUR * 2,
+            shutdown: None,
             segments: 2,
         };
         let began = self.began;
@@ -145,7 +145,7 @@ impl World {
             }
             Ok(())
         };
-        let (run, stop) = (std::pin::pin!(worker.run()), std::pin::pin!(stop));
+        let (run, stop) = (std::pin::pin!(worker.run(Some(HOUR * 2))), std::pin::pin!(stop));
         future::select(run, stop).await.factor_first().0
     }
 
