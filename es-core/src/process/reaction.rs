@@ -18,7 +18,7 @@ use crate::event::{Event, EventKind};
 use crate::metadata::Metadata;
 use crate::projection::timeout::Scheduled;
 use crate::projection::{BoxError, EventContext};
-use crate::repository::{ExecuteError, Loaded, Outcome, Repository, Request};
+use crate::repository::{ExecuteError, KeyReused, Loaded, Outcome, Repository, Request};
 use crate::store::{EventStore, IdempotencyKey, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
@@ -152,7 +152,10 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         if matches!(result, Err(ExecuteError::Refused(_))) {
             self.lose_turn();
         }
-        Ok(result?)
+        result.map_err(|error| match error {
+            ExecuteError::KeyReused(reused) => self.diverged(&reused),
+            error => error.into(),
+        })
     }
 
     /// Issues a command that may be rejected, exactly once. Returns the outcome or the rejection.
@@ -200,7 +203,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
                 self.lose_turn();
                 Err(refused.into())
             }
-            Err(ExecuteError::KeyReused(reused)) => Err(reused.into()),
+            Err(ExecuteError::KeyReused(reused)) => Err(self.diverged(&reused)),
             Err(ExecuteError::Store(error)) => Err(error.into()),
         }
     }
@@ -239,11 +242,18 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     /// Returns a request that takes effect once, and only while this reaction holds the turn.
     fn request<'r, A: Aggregate>(&self, repository: &'r Repository<A>, key: String) -> Request<'r, A> {
         let condition = self.turn.condition();
-        // The key identifies the command in the reaction: renaming a command type must not stop a reaction that
-        // runs again.
-        let request =
-            repository.with_metadata(self.metadata.clone()).fingerprint(&key).once_for(RETENTION, key);
+        let request = repository.with_metadata(self.metadata.clone()).once_for(RETENTION, key);
         request.with_writes(move |_| [condition.clone()])
+    }
+
+    /// Returns the error of a reaction that has taken another path than when it ran before.
+    fn diverged(&self, reused: &KeyReused) -> BoxError {
+        let (number, before) = (self.issued, reused.first.as_deref().unwrap_or("another command"));
+        format!(
+            "the reaction has taken another path than when it ran before: its command {number} was `{before}`; deploy the \
+             code that began it, or make it depend only on the event, the state, and the results of its commands"
+        )
+        .into()
     }
 
     /// Records that another worker, an operator, or a write whose response was lost has changed the turn. The reaction

@@ -7,7 +7,9 @@ use es_core::feed::{Feed, Slice};
 use es_core::projection::OnFailure;
 use es_core::testing::{Faults, FaultyStore};
 
-use super::support::{LEASE, Scripted, Work, diary, diary_of, elsewhere, paid, pass, projector, tell};
+use super::support::{
+    LEASE, Scripted, Work, diary, diary_of, elsewhere, paid, pass, projector, receive, receive_payments, tell,
+};
 
 pub(crate) async fn slice(store: &MemoryStore, account: &str) -> Slice {
     let stream = es_core::StreamId::new("account", account).expect("valid");
@@ -48,6 +50,42 @@ async fn a_reaction_that_was_skipped_can_be_abandoned() {
     projector.retry(slice(&store, &other).await).await.expect("it has stopped");
     projector.run_until_caught_up().await.expect("goes on");
     assert_eq!((paid(&store).await, diary(&store).await), (1, vec!["note".to_owned()]));
+}
+
+/// A new version of the code reordered the commands of a reaction that had begun.
+#[tokio::test(start_paused = true)]
+async fn a_reaction_that_takes_another_path_stops() {
+    for (script, other, before) in [
+        ("pay fail withdraw note", "withdraw pay fail note", "`Deposit`"),
+        ("withdraw fail", "pay", "`Withdraw`"),
+        ("ask fail", "restock", "`Reserve`"),
+    ] {
+        let store = MemoryStore::new();
+        let process = Scripted::new(store.clone());
+        process.fail(script, 99);
+        receive_payments(&store, 10).await;
+        receive(&store, "cup").await;
+        tell(&store, "a", &format!("ann: {script}")).await;
+        let first = projector(store.clone(), process.clone()).build();
+        first.run_until_caught_up().await.expect_err("it fails");
+        let balance = paid(&store).await;
+
+        let second = projector(store.clone(), process.clone().with(script, other)).build();
+        let error = second.run_until_caught_up().await.expect_err("it has changed").to_string();
+        let expected = format!(
+            "taken another path than when it ran before: its command 1 was {before}; deploy the code"
+        );
+        assert!(error.contains(&expected), "{error}");
+        assert_eq!(
+            (paid(&store).await, diary(&store).await),
+            (balance, Vec::<String>::new()),
+            "nothing was executed"
+        );
+
+        // The code that began it can finish it.
+        process.fail(script, 0);
+        first.run_until_caught_up().await.expect("goes on");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,7 @@ use es_core::projection::{ProjectorBuilder, ProjectorError};
 use es_core::{MemoryStore, Metadata, RetryPolicy};
 use es_tests::chaos::processes::shop::{Fulfill, Order, Place, Receive, Reserve, Stock};
 use es_tests::chaos::user_code::Misbehavior;
-use es_tests::domain::{Account, Deposit, Deposited};
+use es_tests::domain::{Account, Deposit, Deposited, Withdraw};
 use tokio::sync::Semaphore;
 
 pub(crate) const LEASE: Duration = Duration::from_millis(300);
@@ -123,8 +123,8 @@ pub(crate) struct Reminder {
 }
 
 /// What the note of a deposit tells it: `instance: word word …`. The words are carried out in order:
-/// `pay` deposits in an account, `ask` reserves a cup, `insist` does so until there is an answer, `note` records what the instance has done so far, `remind` schedules a reminder,
-/// `wait` waits until it is let go on, `slow` takes a second, `once` does nothing more if the instance remembers
+/// `pay` deposits in an account and `withdraw` takes it back, `ask` reserves a cup and `restock` receives one, `insist`
+/// asks until there is an answer, `note` records what the instance has done so far, `remind` schedules a reminder, `wait` waits until it is let go on, `slow` takes a second, `once` does nothing more if the instance remembers
 /// anything, `fail` fails as long as it has to. The words after `then` are carried out by the reminders.
 #[derive(Clone, Process)]
 #[process(name = "script", state = Diary, events(Account(Deposited)), timeouts(Reminder))]
@@ -196,6 +196,12 @@ impl Scripted {
                 "pay" => {
                     let (payee, notes) = ("payee".to_owned(), vec![format!("for: {script}")]);
                     reaction.execute(&self.accounts, &payee, Deposit { cents: 1, notes }).await?;
+                }
+                "withdraw" => {
+                    reaction.execute(&self.accounts, "payee", Withdraw { cents: 1 }).await?;
+                }
+                "restock" => {
+                    let _ = reaction.ask(&self.stock, "cup", Receive).await?;
                 }
                 "ask" => {
                     let (article, order) = ("cup".to_owned(), "ann".to_owned());
@@ -294,6 +300,12 @@ pub(crate) async fn edit(
     let set = ChangeSet::new(uuid::Uuid::from_u128(fastrand::u128(..)));
     let set = set.put(DocumentKey::new(collection, name), ExpectedDocument::Any, content.to_string());
     store.change(&set).await.expect("stores");
+}
+
+/// Puts money into the account that is paid.
+pub(crate) async fn receive_payments(store: &MemoryStore, cents: u64) {
+    let accounts = Repository::<Account>::builder(store.clone()).clock(Time).build();
+    accounts.execute("payee", Deposit { cents, notes: vec![String::new()] }).await.expect("accepted");
 }
 
 /// How often it was paid.
