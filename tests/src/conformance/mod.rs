@@ -337,6 +337,12 @@ macro_rules! feed_conformance {
                 what_is_indexed_is_told,
                 growth_wakes_who_waits,
             );
+            $crate::feed_conformance!(@rules $store, read_models:
+                a_range_selects_the_rows_within_its_bounds,
+                a_page_continues_where_the_last_one_ended,
+                a_count_stops_at_its_limit,
+                the_ids_of_an_aggregate_are_listed_once,
+            );
         }
     };
     (@rules $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {

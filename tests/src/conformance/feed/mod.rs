@@ -7,6 +7,7 @@ pub mod filter;
 pub mod groups;
 pub mod order;
 pub mod paging;
+pub mod read_models;
 
 use std::time::{Duration, Instant};
 

@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use es_core::MemoryStore;
+use es_core::clock::{Clock, ManualClock};
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::prelude::*;
 use es_core::read_model::{AggregateIds, ReadModelError};
 use es_core::serde::{Deserialize, Serialize};
-use es_tests::domain::{Account, Deposited};
+use es_tests::domain::{Account, Deposit, Deposited};
 
 use super::support::{deposit, projector};
 
@@ -208,13 +209,29 @@ async fn the_ids_of_an_aggregate_are_listed_once_each() {
     }
     let ids = AggregateIds::<Account>::new(&store);
     assert_eq!(AggregateIds::<Account>::NAME, "$ids.account");
-    projector(store, ids.clone()).build().run_until_caught_up().await.expect("works");
+    projector(store.clone(), ids.clone()).build().run_until_caught_up().await.expect("works");
     let first = ids.page(2, None).await.expect("a page");
     let second = ids.page(2, first.next).await.expect("a page");
     let mut all = [first.rows, second.rows].concat();
     all.sort_unstable();
     assert_eq!(all, ["ada", "bob", "ümit"]);
-    assert!(ids.rows().get("ada").await.expect("a row").is_some());
+    assert!(ids.rows().get("ada").await.expect("is read").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_listed_with_the_time_of_the_first_commit() {
+    let store = MemoryStore::new();
+    let clock = ManualClock::at(DateTime::UNIX_EPOCH + TimeDelta::days(20_000));
+    let accounts: Repository<Account> = Repository::builder(store.clone()).clock(clock.clone()).build();
+    let first = clock.now();
+    for _ in 0..3 {
+        accounts.execute("ada", Deposit::one(1, "a")).await.expect("accepted");
+        clock.advance(TimeDelta::minutes(1));
+    }
+    let ids = AggregateIds::<Account>::new(&store);
+    projector(store, ids.clone()).build().run_until_caught_up().await.expect("works");
+    let row = ids.rows().get("ada").await.expect("is read").expect("a row");
+    assert_eq!((row.id.as_str(), row.created), ("ada", first));
 }
 
 #[tokio::test(start_paused = true)]
