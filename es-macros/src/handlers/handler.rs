@@ -194,11 +194,39 @@ fn parameters(role: Role, method: &Method, mistakes: &mut Errors) -> Vec<PatType
             format!("{name} names its {subject} by a parameter: add `{subject}: &{example}`"),
         );
     }
+    if let (Some(expected), Some(parameter)) = (role.context(), parameters.get(1))
+        && let Some(found) = context_name(&parameter.ty)
+        && !is_context_of(expected, &found)
+    {
+        mistakes.on(
+            &parameter.ty,
+            format!("{name} has no `{found}`: write `{expected}`, or remove the parameter"),
+        );
+    }
     if let Some(parameter) = parameters.get(limit) {
         mistakes
             .on(parameter, format!("{name} has no parameters other than {}", role.reason_for_parameters()));
     }
     parameters.into_iter().cloned().collect()
+}
+
+/// Returns the name of the context type of any handler that `ty` refers to.
+fn context_name(ty: &Type) -> Option<Ident> {
+    match ungrouped(ty) {
+        Type::Reference(reference) => context_name(&reference.elem),
+        Type::Path(path) => {
+            let name = &path.path.segments.last()?.ident;
+            let is_context =
+                Role::ALL.into_iter().filter_map(Role::context).any(|of| is_context_of(of, name));
+            is_context.then(|| name.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Returns whether the type `name` is that of the parameter `parameter`, as in `ctx: &Context<Self>`.
+fn is_context_of(parameter: &str, name: &Ident) -> bool {
+    parameter.split(|c: char| !c.is_alphanumeric()).any(|word| name == word)
 }
 
 /// Returns the type of the event or command.

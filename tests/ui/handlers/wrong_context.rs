@@ -6,4 +6,21 @@ impl Account {
     fn close(&self, _: &Close, _: &EventContext) -> Closed {
         Closed
     }
+
+    #[handle]
+    fn open(&self, command: &Open, reaction: &mut Reaction<'_, Account>) -> Opened {
+        Opened { owner: format!("{} {}", command.owner, reaction.id()) }
+    }
+}
+
+#[derive(Clone, Projection)]
+#[projection(name = "owners", events(Account(Opened)))]
+pub struct Owners;
+
+#[handlers]
+impl Owners {
+    #[project]
+    async fn opened(&self, _: &Opened, _: &Context<Account>) -> Result<(), BoxError> {
+        Ok(())
+    }
 }
