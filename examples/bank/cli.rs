@@ -104,5 +104,7 @@ const GREETING: &str = r#"The bank is open at http://ADDRESS. Try, in another te
   curl -i http://ADDRESS/accounts/$ANN/withdrawals --json '{"amount": 99999}'
   curl -i http://ADDRESS/accounts --json '{"owner": "Carl", "number": "DE10000001"}'
   curl -s "http://ADDRESS/accounts/$ANN/history?limit=10"
+  curl -s "http://ADDRESS/accounts?limit=10"
+  curl -s http://ADDRESS/health
 
 Ctrl-C or SIGTERM closes it."#;

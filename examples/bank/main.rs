@@ -6,10 +6,8 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use bank::Bank;
-use bank::domain::Account;
 use clap::Parser;
 use es_core::Projector;
-use es_core::read_model::AggregateIds;
 use es_core::workers::{Workers, shutdown_signal};
 use es_dynamo::Indexer;
 use tokio::net::TcpListener;
@@ -36,14 +34,13 @@ async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
     println!("{}", options.greeting(listener.local_addr()?));
 
     let bank = Bank::new(store.clone());
-    // Keeps the list of all accounts, for jobs that visit each of them.
-    let ids = AggregateIds::<Account>::new(&store);
     let workers = Workers::new()
-        .add(Projector::new(store.clone(), ids))
+        // Keeps the list of all accounts.
+        .add(Projector::new(store.clone(), bank.ids.clone()))
         .add(Indexer::builder(&store).build()?)
         .flush(&bank.accounts)
         .spawn();
-    bank::serve(listener, bank, settings, async {
+    bank::serve(listener, bank, workers.health(), settings, async {
         stopped.await;
         println!("no new requests are accepted; those in progress are answered");
     })

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use es_core::workers::WorkersHealth;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -66,15 +67,16 @@ impl Default for Settings {
     }
 }
 
-/// Serves the API until `shutdown` completes. Requests in progress are then answered, for at most
+/// Serves the API until `shutdown` completes. `health` is that of the workers beside it. Requests in progress are then answered, for at most
 /// [`shutdown_timeout`](Settings::shutdown_timeout).
 pub async fn serve(
     listener: TcpListener,
     bank: Bank,
+    health: WorkersHealth,
     settings: Settings,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let api = api::router(bank, &settings);
+    let api = api::router(bank, health, &settings);
     let free = Arc::new(Semaphore::new(settings.max_connections.get()));
     let connections = TaskTracker::new();
     let closing = CancellationToken::new();

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use es_core::documents::Documents;
+use es_core::read_model::AggregateIds;
 use es_core::repository::TransactionError;
 use es_core::{
     EventStore, ExecuteError, ExpectedVersion, Handle, Metadata, Outcome, Repository, RetryPolicy,
@@ -16,6 +18,8 @@ use crate::domain::{Account, AccountError, AccountId, Money, ReceiveTransfer, Se
 pub struct Bank {
     /// All the accounts.
     pub accounts: Repository<Account>,
+    /// The list of their ids. Its projection must be run.
+    pub ids: AggregateIds<Account>,
     store: Arc<dyn EventStore>,
     retry: RetryPolicy,
 }
@@ -43,15 +47,16 @@ pub enum Expected {
 
 impl Bank {
     /// Creates the bank whose accounts are in `store`.
-    pub fn new(store: impl EventStore) -> Self {
+    pub fn new(store: impl EventStore + Documents + Clone) -> Self {
         Self::with_retry(store, RetryPolicy::default())
     }
 
     /// Like [`new`](Self::new), with another retry policy.
-    pub fn with_retry(store: impl EventStore, retry: RetryPolicy) -> Self {
+    pub fn with_retry(store: impl EventStore + Documents + Clone, retry: RetryPolicy) -> Self {
+        let ids = AggregateIds::new(&store);
         let store: Arc<dyn EventStore> = Arc::new(store);
         let accounts = Repository::builder(Arc::clone(&store)).retry(retry).build();
-        Self { accounts, store, retry }
+        Self { accounts, ids, store, retry }
     }
 
     /// Carries out a command on one account.

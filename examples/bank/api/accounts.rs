@@ -1,14 +1,18 @@
-//! Requests for one account.
+//! Requests for one account, and the list of all.
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Response};
+use es_core::read_model::RowPage;
 use es_core::{Handle, Outcome};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::body::Fields;
 use super::conditional::{etag, if_none_match};
 use super::headers::Target;
+use super::page::PageRequest;
 use super::problem::Problem;
 use super::views;
 use crate::Bank;
@@ -37,6 +41,22 @@ pub async fn open(State(bank): State<Bank>, wish: Wish, fields: Fields) -> Resul
         _ => false,
     })?;
     Ok(views::created(id, &outcome))
+}
+
+/// `GET /accounts`
+///
+/// A projection keeps the list, so that a new account is in it a moment later. The token of the projection is the cursor.
+pub async fn list(State(bank): State<Bank>, page: PageRequest) -> Result<Json<AccountsPage>, Problem> {
+    let RowPage { rows, next, .. } = bank.ids.page(page.limit, page.cursor).await?;
+    Ok(Json(AccountsPage { accounts: rows, next }))
+}
+
+/// A page of the ids of all accounts, in an unspecified order.
+#[derive(Serialize)]
+pub struct AccountsPage {
+    accounts: Vec<AccountId>,
+    /// The cursor of the next page; `null` on the last one.
+    next: Option<String>,
 }
 
 /// `GET /accounts/{id}`

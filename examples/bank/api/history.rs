@@ -1,25 +1,17 @@
 //! The history of an account, page by page.
 
-use std::num::NonZeroU64;
-
 use axum::Json;
-use axum::extract::{FromRequestParts, Query, State};
-use axum::http::request::Parts;
+use axum::extract::State;
 use es_core::Version;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::headers::Target;
+use super::page::PageRequest;
 use super::problem::Problem;
 use super::views::EventView;
 use crate::Bank;
 use crate::domain::{AccountError, AccountId};
-
-/// How many events a page has, unless the client asks for fewer or more.
-const DEFAULT_LIMIT: u64 = 50;
-
-/// How many events a page has at most.
-const MAX_LIMIT: u64 = 200;
 
 /// `GET /accounts/{id}/history`
 pub async fn history(
@@ -30,12 +22,12 @@ pub async fn history(
     let after = page.cursor.map_or(Ok(Version::NONE), |cursor| version_in(&cursor, id))?;
     // One event more than the page has tells whether another page follows. Each command on an account records one
     // event, so every version is the end of a commit.
-    let until = after.get().saturating_add(page.limit + 1);
+    let until = after.get().saturating_add(u64::from(page.limit) + 1);
     let mut events = bank.accounts.history_between(&id, after, Version::new(until)).all().await?;
     if events.is_empty() && after.is_none() {
         return Err(AccountError::Unknown.into());
     }
-    let has_more = events.len() as u64 > page.limit;
+    let has_more = events.len() > page.limit as usize;
     events.truncate(page.limit as usize);
     let next = events.last().filter(|_| has_more).map(|event| cursor_after(event.version, id));
     Ok(Json(Page { events: events.iter().map(EventView::from).collect(), next }))
@@ -47,41 +39,6 @@ pub struct Page {
     events: Vec<EventView>,
     /// The cursor of the next page; `null` on the last one.
     next: Option<String>,
-}
-
-/// The part of the history that the client asks for, in the query of the URL.
-pub struct PageRequest {
-    limit: u64,
-    cursor: Option<String>,
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for PageRequest {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(parameters) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
-            .await
-            .map_err(|_| Problem::malformed("query", "the query is `limit` and `cursor`, URL-encoded"))?;
-        let (mut limit, mut cursor) = (None, None);
-        for (name, value) in parameters {
-            match name.as_str() {
-                "limit" if limit.is_none() => limit = Some(read_limit(&value)?),
-                "cursor" if cursor.is_none() => cursor = Some(value),
-                _ => {
-                    let detail = "the query has `limit` and `cursor`, each at most once";
-                    return Err(Problem::malformed("query", detail));
-                }
-            }
-        }
-        Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), cursor })
-    }
-}
-
-fn read_limit(text: &str) -> Result<u64, Problem> {
-    match text.parse::<NonZeroU64>() {
-        Ok(limit) if limit.get() <= MAX_LIMIT => Ok(limit.get()),
-        _ => Err(Problem::malformed("limit", format!("`limit` is a number from 1 to {MAX_LIMIT}"))),
-    }
 }
 
 /// The cursor of the page after `version`: a version, and a digest that ties it to the account. Clients do not take it

@@ -3,12 +3,14 @@
 //! | request | carries out |
 //! |---|---|
 //! | `POST /accounts` | opens an account: `owner`, `number` |
+//! | `GET /accounts` | lists the ids of all accounts, page by page: `limit`, `cursor` |
 //! | `GET /accounts/{id}` | returns its state; its version is the entity tag |
 //! | `DELETE /accounts/{id}` | closes it |
 //! | `POST /accounts/{id}/deposits` | puts `amount` on it |
 //! | `POST /accounts/{id}/withdrawals` | takes `amount` off it |
 //! | `GET /accounts/{id}/history` | returns its events, page by page: `limit`, `cursor` |
 //! | `POST /transfers` | moves `amount` `from` one account `to` another |
+//! | `GET /health` | returns the state of the workers, with status 503 if one has failed |
 //!
 //! Requests that change an account heed `If-Match`, for a transfer with the version of the account that the money
 //! comes from, and `Idempotency-Key`. `traceparent` or `X-Request-Id` is recorded with the events, and so is
@@ -18,7 +20,9 @@ mod accounts;
 mod body;
 mod conditional;
 mod headers;
+mod health;
 mod history;
+mod page;
 mod problem;
 mod transfers;
 mod views;
@@ -34,6 +38,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use es_core::workers::WorkersHealth;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 use tower_http::timeout::{RequestBodyDeadlineLayer, TimeoutLayer};
@@ -58,6 +63,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
 #[derive(Clone)]
 struct App {
     bank: Bank,
+    health: WorkersHealth,
     trust_actor_header: bool,
 }
 
@@ -67,15 +73,22 @@ impl FromRef<App> for Bank {
     }
 }
 
-/// The API of `bank`.
-pub fn router(bank: Bank, settings: &Settings) -> Router {
+impl FromRef<App> for WorkersHealth {
+    fn from_ref(app: &App) -> Self {
+        app.health.clone()
+    }
+}
+
+/// The API of `bank`, with the workers of which `health` tells.
+pub fn router(bank: Bank, health: WorkersHealth, settings: &Settings) -> Router {
     let router = Router::new()
-        .route("/accounts", post(accounts::open))
+        .route("/accounts", get(accounts::list).post(accounts::open))
         .route("/accounts/{id}", get(accounts::get).delete(accounts::close))
         .route("/accounts/{id}/deposits", post(accounts::deposit))
         .route("/accounts/{id}/withdrawals", post(accounts::withdraw))
         .route("/accounts/{id}/history", get(history::history))
         .route("/transfers", post(transfers::transfer))
+        .route("/health", get(health::health))
         .fallback(async || Problem::plain(StatusCode::NOT_FOUND))
         .method_not_allowed_fallback(async || Problem::plain(StatusCode::METHOD_NOT_ALLOWED))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
@@ -83,7 +96,7 @@ pub fn router(bank: Bank, settings: &Settings) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, settings.request_timeout))
         .layer(map_response(explain_timeout))
-        .with_state(App { bank, trust_actor_header: settings.trust_actor_header });
+        .with_state(App { bank, health, trust_actor_header: settings.trust_actor_header });
     HEADERS.into_iter().fold(router, |router, (name, value)| {
         router.layer(SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value)))
     })

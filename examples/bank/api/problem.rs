@@ -7,6 +7,7 @@ use axum::Json;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use es_core::read_model::ReadModelError;
 use es_core::repository::TransactionError;
 use es_core::store::Conflict;
 use es_core::{ExecuteError, StoreError};
@@ -163,6 +164,18 @@ impl From<StoreError> for Problem {
             busy("the accounts cannot be read at the moment")
         } else {
             internal(&error)
+        }
+    }
+}
+
+impl From<ReadModelError> for Problem {
+    fn from(error: ReadModelError) -> Self {
+        match error {
+            ReadModelError::PageToken { .. } => {
+                Self::malformed("cursor", "`cursor` is the `next` of a page of this list")
+            }
+            ReadModelError::Store(error) => error.into(),
+            error => internal(&error),
         }
     }
 }

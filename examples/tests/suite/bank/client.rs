@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, request};
 use bank::{Bank, Settings};
+use es_core::workers::{RunningWorkers, Workers};
 use es_dynamo::DynamoStore;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -39,6 +40,12 @@ impl Server {
     }
 
     pub async fn start_with(bank: Bank, settings: Settings) -> Self {
+        // The API needs no workers.
+        Self::start_beside(&Workers::new().spawn(), bank, settings).await
+    }
+
+    /// A bank with these workers beside it.
+    pub async fn start_beside(workers: &RunningWorkers, bank: Bank, settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let api = Api::new(listener.local_addr().expect("an address"));
         let (stop, stopped) = oneshot::channel();
@@ -48,7 +55,11 @@ impl Server {
                 pending::<()>().await;
             }
         };
-        Self { api, stop, serving: tokio::spawn(bank::serve(listener, bank, settings, shutdown)) }
+        Self {
+            api,
+            stop,
+            serving: tokio::spawn(bank::serve(listener, bank, workers.health(), settings, shutdown)),
+        }
     }
 
     /// Stops the bank, and waits until it has.

@@ -6,6 +6,7 @@ mod conditional;
 mod history;
 mod idempotency;
 mod limits;
+mod list;
 mod problems;
 mod process;
 mod transfers;

@@ -86,6 +86,14 @@ async fn the_bank_opens_closes_and_keeps_its_accounts() {
 
     let first = Process::start(&["--file", file]);
     let ann = first.api.account("Ann", "DE100001", 500).await;
+    let health = first.api.get("/health").send().await.expect(200);
+    let names: Vec<_> = health["workers"]
+        .as_array()
+        .expect("workers")
+        .iter()
+        .filter_map(|worker| worker["name"].as_str())
+        .collect();
+    assert_eq!((names, &health["healthy"]), (vec!["$ids.account", "indexer"], &Value::Bool(true)));
     let ended = first.stop("INT");
     assert!(ended.output.contains("curl") && ended.output.contains("no new requests"), "{}", ended.output);
     assert_eq!(ended.errors, "");
