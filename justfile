@@ -102,6 +102,20 @@ bench-smoke:
     cargo run -q -p es-benches --bin feed -- --quick
     cargo run -q -p es-benches --bin embedded -- --quick
 
+# docs/lines.md: the lines of code of one domain on several libraries
+lines:
+    scripts/lines > docs/lines.md
+
+# checks that docs/lines.md is up to date, and that the counted versions behave the same
+lines-check:
+    scripts/lines | diff -u docs/lines.md - \
+        || { echo "error: the lines of code have changed: run \`just lines\`" >&2; exit 1; }
+    cargo run -q -p es-benches --bin lines
+
+# compares the compile time of 240 events with that of plain serde structs: takes a few minutes; needs Python
+compile-time *ARGS:
+    scripts/compile-time {{ARGS}}
+
 # checks the formatting
 fmt:
     cargo fmt --all --check
@@ -161,4 +175,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package test-dynamodb-local test-chaos test-kinesis example-dynamodb-local costs bench-smoke
+ci: test fmt typos lint features docs public-api-check book deny package test-dynamodb-local test-chaos test-kinesis example-dynamodb-local costs bench-smoke lines-check

@@ -3,10 +3,13 @@
 #![allow(missing_docs, unreachable_pub)]
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use es_core::prelude::*;
 use es_core::uuid::Uuid;
-use es_core::{MemoryStore, serde_json};
+use es_core::{IdFrom, MemoryStore, serde_json};
+use futures_executor::block_on;
 
 #[derive(Id)]
 pub struct OrderId(Uuid);
@@ -22,8 +25,8 @@ pub struct Name(String);
 #[id(skip_derive(Debug, PartialEq))]
 pub struct Secret(Uuid);
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
 }
@@ -91,6 +94,26 @@ pub struct Count;
 counter!(ByText, "by_text", String);
 counter!(ByName, "by_name", Name);
 counter!(ByNumber, "by_number", Number);
+counter!(ByCopied, "by_copied", Copied);
+
+/// An id that counts its copies.
+#[derive(Debug)]
+pub struct Copied(String);
+
+static COPIES: AtomicU32 = AtomicU32::new(0);
+
+impl Clone for Copied {
+    fn clone(&self) -> Self {
+        COPIES.fetch_add(1, Ordering::Relaxed);
+        Self(self.0.clone())
+    }
+}
+
+impl fmt::Display for Copied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 #[tokio::test]
 async fn text_stands_for_an_id_over_text() {
@@ -114,6 +137,58 @@ async fn text_stands_for_an_id_over_text() {
     assert_eq!(by_name.load_at("ann", Version::new(2)).await.expect("loads").state, ByName(2));
     assert!(by_text.exists("bob").await.expect("reads"));
     assert_eq!(by_name.history("ann").all().await.expect("reads").len(), 4);
+}
+
+/// Returns the number of allocations of ten commands on a new store, and of ten loads.
+fn allocations<A, Q>(id: &Q) -> (u64, u64)
+where
+    A: Aggregate + Handle<Count>,
+    A::Id: IdFrom<Q>,
+    Q: ?Sized + Sync,
+{
+    let aggregates: Repository<A> = Repository::new(MemoryStore::new());
+    let executed = allocation_counter::measure(|| {
+        for _ in 0..10 {
+            assert!(block_on(aggregates.execute(id, Count)).is_ok());
+        }
+    });
+    let loaded = allocation_counter::measure(|| {
+        for _ in 0..10 {
+            block_on(aggregates.load(id)).expect("loads");
+        }
+    });
+    (executed.count_total, loaded.count_total)
+}
+
+/// A reference to an id is not copied on the way. The context of a handler has the only copy, for each decision.
+#[test]
+fn an_id_is_copied_once_per_decision() {
+    let copies = || COPIES.load(Ordering::Relaxed);
+    let id = Copied("ann".to_owned());
+    let aggregates: Repository<ByCopied> = Repository::new(MemoryStore::new());
+    block_on(aggregates.execute(&id, Count)).expect("counts");
+    assert_eq!(copies(), 1);
+    block_on(aggregates.load(&id)).expect("loads");
+    block_on(aggregates.history(&id).all()).expect("reads");
+    assert_eq!(copies(), 1, "reads need no copy");
+}
+
+/// Text that stands for an id becomes one with a single allocation.
+#[test]
+fn text_costs_one_allocation_more_than_an_id() {
+    // What the process allocates once is not counted.
+    allocations::<ByText, _>("ann");
+    for (of_id, of_text) in [
+        (allocations::<ByText, _>(&"ann".to_owned()), allocations::<ByText, _>("ann")),
+        (allocations::<ByName, _>(&Name::from("ann")), allocations::<ByName, _>("ann")),
+    ] {
+        assert_eq!((of_text.0, of_text.1), (of_id.0 + 10, of_id.1 + 10));
+    }
+    let (of_number, of_text) = (allocations::<ByNumber, _>(&Number(117)), allocations::<ByText, _>("117"));
+    assert!(
+        of_number.0 < of_text.0 && of_number.1 < of_text.1,
+        "{of_number:?} {of_text:?}: a number is not allocated"
+    );
 }
 
 /// An id of another type still decides the type of an expression.
