@@ -21,8 +21,12 @@ use crate::snapshot::Snapshots;
 /// #[aggregate(name = "account", id = String, events(Deposited))]
 /// pub struct Account { balance: u64 }
 ///
-/// impl Apply<Deposited> for Account {
-///     fn apply(&mut self, event: &Deposited) { self.balance += event.cents; }
+/// #[handlers]
+/// impl Account {
+///     #[apply]
+///     fn deposited(&mut self, event: &Deposited) {
+///         self.balance += event.cents;
+///     }
 /// }
 ///
 /// let mut account = Account::default();

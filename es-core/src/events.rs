@@ -77,17 +77,21 @@ impl<A: Aggregate> Events<A> {
     /// # #[derive(Aggregate, Debug, Default)]
     /// # #[aggregate(name = "user", id = String, events(Registered))]
     /// # pub struct User { email: String }
-    /// # impl Apply<Registered> for User {
-    /// #     fn apply(&mut self, event: &Registered) { self.email = event.email.clone(); }
+    /// # #[handlers]
+    /// # impl User {
+    /// #     #[apply]
+    /// #     fn registered(&mut self, event: &Registered) {
+    /// #         self.email = event.email.clone();
+    /// #     }
     /// # }
     /// pub struct Register { pub email: String }
     ///
-    /// impl Handle<Register> for User {
-    ///     type Error = std::convert::Infallible;
-    ///
-    ///     fn handle(&self, command: &Register, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+    /// #[handlers]
+    /// impl User {
+    ///     #[handle]
+    ///     fn register(&self, command: &Register) -> Events<Self> {
     ///         let email = command.email.to_lowercase();
-    ///         Ok(Events::from(Registered { email: email.clone() }).claim("email", email))
+    ///         Events::from(Registered { email: email.clone() }).claim("email", email)
     ///     }
     /// }
     /// # #[tokio::main(flavor = "current_thread")]
@@ -381,11 +385,15 @@ impl fmt::Debug for RequestedClaim {
 /// #[aggregate(name = "account", id = String, events(Opened, Deposited))]
 /// pub struct Account { balance: u64 }
 ///
-/// impl Apply<Opened> for Account {
-///     fn apply(&mut self, _: &Opened) {}
-/// }
-/// impl Apply<Deposited> for Account {
-///     fn apply(&mut self, event: &Deposited) { self.balance += event.cents; }
+/// #[handlers]
+/// impl Account {
+///     #[apply]
+///     fn opened(&mut self, _: &Opened) {}
+///
+///     #[apply]
+///     fn deposited(&mut self, event: &Deposited) {
+///         self.balance += event.cents;
+///     }
 /// }
 ///
 /// let events: Events<Account> = events![Opened { owner: "Ann".into() }, Deposited { cents: 500 }];

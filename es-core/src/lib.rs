@@ -21,12 +21,17 @@
 //! #[aggregate(name = "account", id = String, events(Deposited, Withdrawn))]
 //! pub struct Account { balance: u64 }
 //!
-//! impl Apply<Deposited> for Account {
-//!     fn apply(&mut self, event: &Deposited) { self.balance += event.cents; }
-//! }
+//! #[handlers]
+//! impl Account {
+//!     #[apply]
+//!     fn deposited(&mut self, event: &Deposited) {
+//!         self.balance += event.cents;
+//!     }
 //!
-//! impl Apply<Withdrawn> for Account {
-//!     fn apply(&mut self, event: &Withdrawn) { self.balance -= event.cents; }
+//!     #[apply]
+//!     fn withdrawn(&mut self, event: &Withdrawn) {
+//!         self.balance -= event.cents;
+//!     }
 //! }
 //!
 //! pub struct Deposit { pub cents: u64 }
@@ -35,34 +40,29 @@
 //! #[derive(Debug, PartialEq)]
 //! pub struct Overdrawn { pub balance: u64 }
 //!
-//! impl Handle<Deposit> for Account {
-//!     type Error = std::convert::Infallible;
-//!
-//!     fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-//!         Ok(Deposited { cents: command.cents }.into())
+//! #[handlers]
+//! impl Account {
+//!     #[handle]
+//!     fn deposit(&self, command: &Deposit) -> Deposited {
+//!         Deposited { cents: command.cents }
 //!     }
-//! }
 //!
-//! impl Handle<Withdraw> for Account {
-//!     type Error = Overdrawn;
-//!
-//!     fn handle(&self, command: &Withdraw, _: &Context<Self>) -> Result<Events<Self>, Overdrawn> {
+//!     #[handle]
+//!     fn withdraw(&self, command: &Withdraw) -> Result<Withdrawn, Overdrawn> {
 //!         if command.cents > self.balance {
 //!             return Err(Overdrawn { balance: self.balance });
 //!         }
-//!         Ok(Withdrawn { cents: command.cents }.into())
+//!         Ok(Withdrawn { cents: command.cents })
 //!     }
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let accounts: Repository<Account> = Repository::new(MemoryStore::new());
-//! let ann = "ann".to_owned();
-//!
-//! let done = accounts.execute(&ann, Deposit { cents: 500 }).await?;
+//! let done = accounts.execute("ann", Deposit { cents: 500 }).await?;
 //! assert_eq!((done.state.balance, done.version), (500, Version::new(1)));
 //!
-//! let error = accounts.execute(&ann, Withdraw { cents: 700 }).await.unwrap_err();
+//! let error = accounts.execute("ann", Withdraw { cents: 700 }).await.unwrap_err();
 //! assert_eq!(error.rejection(), Some(&Overdrawn { balance: 500 }));
 //! # Ok(())
 //! # }

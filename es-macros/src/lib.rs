@@ -115,12 +115,15 @@ pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// #[aggregate(name = "account", id = String, events(Opened, Deposited), snapshot(every = 100))]
 /// pub struct Account { balance: u64 }
 ///
-/// impl Apply<Opened> for Account {
-///     fn apply(&mut self, _: &Opened) {}
-/// }
+/// #[handlers]
+/// impl Account {
+///     #[apply]
+///     fn opened(&mut self, _: &Opened) {}
 ///
-/// impl Apply<Deposited> for Account {
-///     fn apply(&mut self, event: &Deposited) { self.balance += event.cents; }
+///     #[apply]
+///     fn deposited(&mut self, event: &Deposited) {
+///         self.balance += event.cents;
+///     }
 /// }
 ///
 /// let event: AccountEvent = Deposited { cents: 500 }.into();
@@ -296,14 +299,20 @@ pub fn schema(item: TokenStream) -> TokenStream {
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
 /// # pub struct Order;
-/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// # }
 ///
 /// #[derive(Clone, Projection)]
 /// #[projection(name = "mails", events(Order(OrderPlaced)))]
 /// struct Mails;
 ///
-/// impl Project<OrderPlaced> for Mails {
-///     async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+/// #[handlers]
+/// impl Mails {
+///     #[project]
+///     async fn order_placed(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
 ///         println!("order {} was placed", ctx.id());
 ///         Ok(())
 ///     }

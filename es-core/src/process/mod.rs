@@ -42,12 +42,17 @@ use crate::projection::{
 /// #[derive(Aggregate, Default)]
 /// #[aggregate(name = "order", id = String, events(OrderPlaced))]
 /// pub struct Order;
-/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// # }
 /// # pub struct Place;
-/// # impl Handle<Place> for Order {
-/// #     type Error = Infallible;
-/// #     fn handle(&self, _: &Place, _: &Context<Self>) -> Result<Events<Self>, Infallible> {
-/// #         Ok(OrderPlaced { item: "tea".into() }.into())
+/// # #[handlers]
+/// # impl Order {
+/// #     #[handle]
+/// #     fn place(&self, _: &Place) -> OrderPlaced {
+/// #         OrderPlaced { item: "tea".into() }
 /// #     }
 /// # }
 /// # #[event]
@@ -55,14 +60,21 @@ use crate::projection::{
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "stock", id = String, events(Reserved))]
 /// # pub struct Stock { reserved: u32 }
-/// # impl Apply<Reserved> for Stock { fn apply(&mut self, _: &Reserved) { self.reserved += 1; } }
+/// # #[handlers]
+/// # impl Stock {
+/// #     #[apply]
+/// #     fn reserved(&mut self, _: &Reserved) { self.reserved += 1; }
+/// # }
 /// # pub struct Reserve;
 /// # #[derive(Debug, Serialize, Deserialize)]
 /// # #[serde(crate = "es_core::serde")]
 /// # pub struct SoldOut;
-/// # impl Handle<Reserve> for Stock {
-/// #     type Error = SoldOut;
-/// #     fn handle(&self, _: &Reserve, _: &Context<Self>) -> Result<Events<Self>, SoldOut> { Ok(Reserved.into()) }
+/// # #[handlers]
+/// # impl Stock {
+/// #     #[handle]
+/// #     fn reserve(&self, _: &Reserve) -> Result<Reserved, SoldOut> {
+/// #         Ok(Reserved)
+/// #     }
 /// # }
 ///
 /// // The state of the process.
@@ -73,23 +85,25 @@ use crate::projection::{
 /// #[derive(Aggregate, Default)]
 /// #[aggregate(name = "fulfillment", id = String, events(ItemReserved, GivenUp))]
 /// pub struct Fulfillment { reserved: bool }
-/// impl Apply<ItemReserved> for Fulfillment {
-///     fn apply(&mut self, _: &ItemReserved) { self.reserved = true; }
-/// }
-/// impl Apply<GivenUp> for Fulfillment {
-///     fn apply(&mut self, _: &GivenUp) {}
+/// #[handlers]
+/// impl Fulfillment {
+///     #[apply]
+///     fn item_reserved(&mut self, _: &ItemReserved) {
+///         self.reserved = true;
+///     }
+///
+///     #[apply]
+///     fn given_up(&mut self, _: &GivenUp) {}
 /// }
 ///
 /// #[derive(Clone, Process)]
 /// #[process(name = "fulfillment", state = Fulfillment, events(Order(OrderPlaced)))]
 /// struct FulfillOrders { stock: Repository<Stock> }
 ///
-/// impl React<OrderPlaced> for FulfillOrders {
-///     fn instance(&self, _: &OrderPlaced, ctx: &EventContext) -> Result<Option<String>, BoxError> {
-///         Ok(Some(ctx.id().to_owned()))
-///     }
-///
-///     async fn react(
+/// #[handlers]
+/// impl FulfillOrders {
+///     #[react]
+///     async fn order_placed(
 ///         &self,
 ///         event: &OrderPlaced,
 ///         reaction: &mut Reaction<'_, Fulfillment>,

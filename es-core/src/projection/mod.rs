@@ -46,14 +46,20 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
 /// # pub struct Order;
-/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// # }
 ///
 /// #[derive(Clone, Projection)]
 /// #[projection(name = "mails", events(Order(OrderPlaced)))]
 /// struct Mails;
 ///
-/// impl Project<OrderPlaced> for Mails {
-///     async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+/// #[handlers]
+/// impl Mails {
+///     #[project]
+///     async fn order_placed(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
 ///         println!("order {} was placed, over {} cents", ctx.id(), event.total_cents);
 ///         Ok(())
 ///     }

@@ -30,12 +30,17 @@ use crate::version::Version;
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "order", id = u64, events(OrderPlaced))]
 /// # pub struct Order;
-/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// # }
 /// # struct Place;
-/// # impl Handle<Place> for Order {
-/// #     type Error = std::convert::Infallible;
-/// #     fn handle(&self, _: &Place, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-/// #         Ok(OrderPlaced.into())
+/// # #[handlers]
+/// # impl Order {
+/// #     #[handle]
+/// #     fn place(&self, _: &Place) -> OrderPlaced {
+/// #         OrderPlaced
 /// #     }
 /// # }
 ///

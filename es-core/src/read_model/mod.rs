@@ -51,12 +51,17 @@ use crate::projection::{BoxError, Projection, Stage};
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
 /// # pub struct Order;
-/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// # }
 /// # struct Place;
-/// # impl Handle<Place> for Order {
-/// #     type Error = std::convert::Infallible;
-/// #     fn handle(&self, _: &Place, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-/// #         Ok(OrderPlaced { customer: "ada".into(), total_cents: 500 }.into())
+/// # #[handlers]
+/// # impl Order {
+/// #     #[handle]
+/// #     fn place(&self, _: &Place) -> OrderPlaced {
+/// #         OrderPlaced { customer: "ada".into(), total_cents: 500 }
 /// #     }
 /// # }
 ///
@@ -69,8 +74,10 @@ use crate::projection::{BoxError, Projection, Stage};
 /// #[projection(name = "order_list", events(Order(OrderPlaced)))]
 /// struct OrderList { #[read_model] orders: ReadModel<OrderRow> }
 ///
-/// impl Project<OrderPlaced> for OrderList {
-///     async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+/// #[handlers]
+/// impl OrderList {
+///     #[project]
+///     async fn order_placed(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
 ///         let row = OrderRow {
 ///             order: ctx.id().to_owned(),
 ///             customer: event.customer.clone(),

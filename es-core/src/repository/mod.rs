@@ -74,17 +74,21 @@ use snapshots::Snapshotting;
 /// #[aggregate(name = "account", id = String, events(Deposited))]
 /// pub struct Account { balance: u64 }
 ///
-/// impl Apply<Deposited> for Account {
-///     fn apply(&mut self, event: &Deposited) { self.balance += event.cents; }
+/// #[handlers]
+/// impl Account {
+///     #[apply]
+///     fn deposited(&mut self, event: &Deposited) {
+///         self.balance += event.cents;
+///     }
 /// }
 ///
 /// pub struct Deposit { pub cents: u64 }
 ///
-/// impl Handle<Deposit> for Account {
-///     type Error = std::convert::Infallible;
-///
-///     fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-///         Ok(Deposited { cents: command.cents }.into())
+/// #[handlers]
+/// impl Account {
+///     #[handle]
+///     fn deposit(&self, command: &Deposit) -> Deposited {
+///         Deposited { cents: command.cents }
 ///     }
 /// }
 ///
@@ -184,12 +188,17 @@ impl<A: Aggregate> Repository<A> {
     /// # #[derive(Aggregate, Debug, Default)]
     /// # #[aggregate(name = "account", id = String, events(Opened))]
     /// # pub struct Account { owner: String }
-    /// # impl Apply<Opened> for Account { fn apply(&mut self, event: &Opened) { self.owner = event.owner.clone(); } }
+    /// # #[handlers]
+    /// # impl Account {
+    /// #     #[apply]
+    /// #     fn opened(&mut self, event: &Opened) { self.owner = event.owner.clone(); }
+    /// # }
     /// # #[derive(Clone)] pub struct Open { pub owner: String }
-    /// # impl Handle<Open> for Account {
-    /// #     type Error = std::convert::Infallible;
-    /// #     fn handle(&self, command: &Open, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-    /// #         Ok(Opened { owner: command.owner.clone() }.into())
+    /// # #[handlers]
+    /// # impl Account {
+    /// #     #[handle]
+    /// #     fn open(&self, command: &Open) -> Opened {
+    /// #         Opened { owner: command.owner.clone() }
     /// #     }
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
@@ -233,7 +242,11 @@ impl<A: Aggregate> Repository<A> {
     /// # #[derive(Aggregate, Default)]
     /// # #[aggregate(name = "client", id = String, events(Rated))]
     /// # pub struct Client { score: u32 }
-    /// # impl Apply<Rated> for Client { fn apply(&mut self, event: &Rated) { self.score = event.score; } }
+    /// # #[handlers]
+    /// # impl Client {
+    /// #     #[apply]
+    /// #     fn rated(&mut self, event: &Rated) { self.score = event.score; }
+    /// # }
     /// # async fn ask_the_bureau(_: &str) -> Result<u32, std::io::Error> { Ok(7) }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -266,7 +279,11 @@ impl<A: Aggregate> Repository<A> {
     /// # #[derive(Aggregate, Default)]
     /// # #[aggregate(name = "client", id = String, events(Rated))]
     /// # pub struct Client { score: u32 }
-    /// # impl Apply<Rated> for Client { fn apply(&mut self, event: &Rated) { self.score = event.score; } }
+    /// # #[handlers]
+    /// # impl Client {
+    /// #     #[apply]
+    /// #     fn rated(&mut self, event: &Rated) { self.score = event.score; }
+    /// # }
     /// # struct Bureau;
     /// # impl Bureau { async fn score(&self, _: &str) -> Result<u32, std::io::Error> { Ok(7) } }
     /// # #[tokio::main(flavor = "current_thread")]

@@ -105,12 +105,17 @@ where
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "invoice", id = String, events(Paid))]
 /// # pub struct Invoice { paid: u64 }
-/// # impl Apply<Paid> for Invoice { fn apply(&mut self, event: &Paid) { self.paid += event.cents; } }
+/// # #[handlers]
+/// # impl Invoice {
+/// #     #[apply]
+/// #     fn paid(&mut self, event: &Paid) { self.paid += event.cents; }
+/// # }
 /// # pub struct Pay { pub cents: u64 }
-/// # impl Handle<Pay> for Invoice {
-/// #     type Error = std::convert::Infallible;
-/// #     fn handle(&self, command: &Pay, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-/// #         Ok(Paid { cents: command.cents }.into())
+/// # #[handlers]
+/// # impl Invoice {
+/// #     #[handle]
+/// #     fn pay(&self, command: &Pay) -> Paid {
+/// #         Paid { cents: command.cents }
 /// #     }
 /// # }
 /// # #[tokio::main(flavor = "current_thread")]

@@ -69,13 +69,18 @@ impl<A: Aggregate> Debug for AnyCommand<A> {
 /// # #[derive(Aggregate, Debug, Default, PartialEq)]
 /// # #[aggregate(name = "account", id = String, events(Deposited))]
 /// # pub struct Account { balance: u64 }
-/// # impl Apply<Deposited> for Account { fn apply(&mut self, event: &Deposited) { self.balance += event.cents; } }
+/// # #[handlers]
+/// # impl Account {
+/// #     #[apply]
+/// #     fn deposited(&mut self, event: &Deposited) { self.balance += event.cents; }
+/// # }
 /// # #[derive(Debug)]
 /// # pub struct Deposit { pub cents: u64 }
-/// # impl Handle<Deposit> for Account {
-/// #     type Error = std::convert::Infallible;
-/// #     fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-/// #         Ok(Deposited { cents: command.cents }.into())
+/// # #[handlers]
+/// # impl Account {
+/// #     #[handle]
+/// #     fn deposit(&self, command: &Deposit) -> Deposited {
+/// #         Deposited { cents: command.cents }
 /// #     }
 /// # }
 ///

@@ -38,8 +38,13 @@ use crate::version::ExpectedVersion;
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "order", id = String, events(OrderPlaced, OrderCancelled))]
 /// # pub struct Order;
-/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
-/// # impl Apply<OrderCancelled> for Order { fn apply(&mut self, _: &OrderCancelled) {} }
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// #     #[apply]
+/// #     fn order_cancelled(&mut self, _: &OrderCancelled) {}
+/// # }
 ///
 /// #[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
 /// #[serde(crate = "es_core::serde")]
@@ -55,14 +60,16 @@ use crate::version::ExpectedVersion;
 ///         Self { orders: ReadModel::of::<Self>(store) }
 ///     }
 /// }
-/// # impl Project<OrderPlaced> for OrderList {
-/// #     async fn project(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
+/// # #[handlers]
+/// # impl OrderList {
+/// #     #[project]
+/// #     async fn order_placed(&mut self, event: &OrderPlaced, ctx: &EventContext) -> Result<(), BoxError> {
 /// #         if event.customer.is_empty() { return Err("the customer has no name".into()); }
 /// #         Ok(self.orders.put(OrderRow { order: ctx.id().to_owned(), customer: event.customer.clone() })?)
 /// #     }
-/// # }
-/// # impl Project<OrderCancelled> for OrderList {
-/// #     async fn project(&mut self, _: &OrderCancelled, ctx: &EventContext) -> Result<(), BoxError> {
+/// #
+/// #     #[project]
+/// #     async fn order_cancelled(&mut self, _: &OrderCancelled, ctx: &EventContext) -> Result<(), BoxError> {
 /// #         Ok(self.orders.delete(ctx.id())?)
 /// #     }
 /// # }

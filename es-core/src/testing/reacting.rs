@@ -41,28 +41,40 @@ use crate::version::{ExpectedVersion, Version};
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
 /// # pub struct Order;
-/// # impl Apply<OrderPlaced> for Order { fn apply(&mut self, _: &OrderPlaced) {} }
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// # }
 /// # #[event] pub struct Received;
 /// # #[event] pub struct Reserved { pub order: String }
 /// # #[event] pub struct Released { pub order: String }
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "stock", id = String, events(Received, Reserved, Released))]
 /// # pub struct Stock { free: u32 }
-/// # impl Apply<Received> for Stock { fn apply(&mut self, _: &Received) { self.free += 1; } }
-/// # impl Apply<Reserved> for Stock { fn apply(&mut self, _: &Reserved) { self.free -= 1; } }
-/// # impl Apply<Released> for Stock { fn apply(&mut self, _: &Released) { self.free += 1; } }
+/// # #[handlers]
+/// # impl Stock {
+/// #     #[apply]
+/// #     fn received(&mut self, _: &Received) { self.free += 1; }
+/// #     #[apply]
+/// #     fn reserved(&mut self, _: &Reserved) { self.free -= 1; }
+/// #     #[apply]
+/// #     fn released(&mut self, _: &Released) { self.free += 1; }
+/// # }
 /// # pub struct Reserve(String);
-/// # impl Handle<Reserve> for Stock {
-/// #     type Error = std::convert::Infallible;
-/// #     fn handle(&self, command: &Reserve, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-/// #         Ok(Reserved { order: command.0.clone() }.into())
+/// # #[handlers]
+/// # impl Stock {
+/// #     #[handle]
+/// #     fn reserve(&self, command: &Reserve) -> Reserved {
+/// #         Reserved { order: command.0.clone() }
 /// #     }
 /// # }
 /// # pub struct Release(String);
-/// # impl Handle<Release> for Stock {
-/// #     type Error = std::convert::Infallible;
-/// #     fn handle(&self, command: &Release, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-/// #         Ok(Released { order: command.0.clone() }.into())
+/// # #[handlers]
+/// # impl Stock {
+/// #     #[handle]
+/// #     fn release(&self, command: &Release) -> Released {
+/// #         Released { order: command.0.clone() }
 /// #     }
 /// # }
 /// # #[event] pub struct Waiting { pub item: String }
@@ -71,10 +83,16 @@ use crate::version::{ExpectedVersion, Version};
 /// # #[derive(Aggregate, Debug, Default, PartialEq)]
 /// # #[aggregate(name = "fulfillment", id = String, events(Waiting, GivenUp))]
 /// # pub struct Fulfillment { waiting: Option<String> }
-/// # impl Apply<Waiting> for Fulfillment {
-/// #     fn apply(&mut self, event: &Waiting) { self.waiting = Some(event.item.clone()); }
+/// # #[handlers]
+/// # impl Fulfillment {
+/// #     #[apply]
+/// #     fn waiting(&mut self, event: &Waiting) {
+/// #         self.waiting = Some(event.item.clone());
+/// #     }
+/// #
+/// #     #[apply]
+/// #     fn given_up(&mut self, _: &GivenUp) { self.waiting = None; }
 /// # }
-/// # impl Apply<GivenUp> for Fulfillment { fn apply(&mut self, _: &GivenUp) { self.waiting = None; } }
 ///
 /// #[derive(Clone, Process)]
 /// #[process(name = "fulfillment", state = Fulfillment, events(Order(OrderPlaced)), timeouts(Overdue))]

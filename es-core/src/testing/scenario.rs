@@ -28,21 +28,28 @@ use crate::version::Version;
 /// # #[derive(Aggregate, Debug, Default, PartialEq)]
 /// # #[aggregate(name = "account", id = String, events(Deposited, Withdrawn))]
 /// # pub struct Account { balance: u64 }
-/// # impl Apply<Deposited> for Account { fn apply(&mut self, event: &Deposited) { self.balance += event.cents; } }
-/// # impl Apply<Withdrawn> for Account { fn apply(&mut self, event: &Withdrawn) { self.balance -= event.cents; } }
+/// # #[handlers]
+/// # impl Account {
+/// #     #[apply]
+/// #     fn deposited(&mut self, event: &Deposited) { self.balance += event.cents; }
+/// #     #[apply]
+/// #     fn withdrawn(&mut self, event: &Withdrawn) { self.balance -= event.cents; }
+/// # }
 /// # pub struct Deposit { pub cents: u64 }
-/// # impl Handle<Deposit> for Account {
-/// #     type Error = std::convert::Infallible;
-/// #     fn handle(&self, command: &Deposit, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-/// #         Ok(Deposited { cents: command.cents }.into())
+/// # #[handlers]
+/// # impl Account {
+/// #     #[handle]
+/// #     fn deposit(&self, command: &Deposit) -> Deposited {
+/// #         Deposited { cents: command.cents }
 /// #     }
 /// # }
 /// # pub struct Withdraw { pub cents: u64 }
 /// # #[derive(Debug, PartialEq)]
 /// # pub struct Overdrawn { pub balance: u64 }
-/// # impl Handle<Withdraw> for Account {
-/// #     type Error = Overdrawn;
-/// #     fn handle(&self, command: &Withdraw, _: &Context<Self>) -> Result<Events<Self>, Overdrawn> {
+/// # #[handlers]
+/// # impl Account {
+/// #     #[handle]
+/// #     fn withdraw(&self, command: &Withdraw) -> Result<Events<Self>, Overdrawn> {
 /// #         match command.cents {
 /// #             0 => Ok(Events::none()),
 /// #             cents if cents > self.balance => Err(Overdrawn { balance: self.balance }),

@@ -32,7 +32,11 @@ use crate::version::Version;
 /// # #[derive(Aggregate, Debug, Default, PartialEq)]
 /// # #[aggregate(name = "account", id = String, events(Moved))]
 /// # pub struct Account { balance: i64 }
-/// # impl Apply<Moved> for Account { fn apply(&mut self, event: &Moved) { self.balance += event.cents; } }
+/// # #[handlers]
+/// # impl Account {
+/// #     #[apply]
+/// #     fn moved(&mut self, event: &Moved) { self.balance += event.cents; }
+/// # }
 /// # pub struct Move { pub cents: i64 }
 /// # #[derive(Debug, PartialEq)]
 /// # pub struct Overdrawn { pub balance: i64 }
@@ -40,9 +44,10 @@ use crate::version::Version;
 /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("the balance is too low") }
 /// # }
 /// # impl std::error::Error for Overdrawn {}
-/// # impl Handle<Move> for Account {
-/// #     type Error = Overdrawn;
-/// #     fn handle(&self, command: &Move, _: &Context<Self>) -> Result<Events<Self>, Overdrawn> {
+/// # #[handlers]
+/// # impl Account {
+/// #     #[handle]
+/// #     fn move_cents(&self, command: &Move) -> Result<Events<Self>, Overdrawn> {
 /// #         match self.balance + command.cents < 0 {
 /// #             true => Err(Overdrawn { balance: self.balance }),
 /// #             false => Ok(Moved { cents: command.cents }.into()),

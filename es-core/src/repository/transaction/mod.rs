@@ -43,18 +43,23 @@ pub type TransactionError = ExecuteError<Rejection>;
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "account", id = String, events(Moved))]
 /// # pub struct Account { balance: i64 }
-/// # impl Apply<Moved> for Account { fn apply(&mut self, event: &Moved) { self.balance += event.cents; } }
+/// # #[handlers]
+/// # impl Account {
+/// #     #[apply]
+/// #     fn moved(&mut self, event: &Moved) { self.balance += event.cents; }
+/// # }
 /// # pub struct Move { pub cents: i64 }
 /// # #[derive(Debug)] pub struct Overdrawn;
 /// # impl std::fmt::Display for Overdrawn {
 /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("too little") }
 /// # }
 /// # impl std::error::Error for Overdrawn {}
-/// # impl Handle<Move> for Account {
-/// #     type Error = Overdrawn;
-/// #     fn handle(&self, command: &Move, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+/// # #[handlers]
+/// # impl Account {
+/// #     #[handle]
+/// #     fn move_cents(&self, command: &Move) -> Result<Moved, Overdrawn> {
 /// #         if self.balance + command.cents < 0 { return Err(Overdrawn); }
-/// #         Ok(Moved { cents: command.cents }.into())
+/// #         Ok(Moved { cents: command.cents })
 /// #     }
 /// # }
 /// # #[tokio::main(flavor = "current_thread")]

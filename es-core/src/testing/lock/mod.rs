@@ -40,7 +40,11 @@ const UPDATE: &str = "UPDATE_SCHEMA";
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "account", id = String, events(Deposited))]
 /// # pub struct Account;
-/// # impl Apply<Deposited> for Account { fn apply(&mut self, _: &Deposited) {} }
+/// # #[handlers]
+/// # impl Account {
+/// #     #[apply]
+/// #     fn deposited(&mut self, _: &Deposited) {}
+/// # }
 /// use es_core::testing::SchemaLock;
 ///
 /// #[test]
