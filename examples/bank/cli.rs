@@ -1,4 +1,4 @@
-//! Where the bank is, and where its accounts are kept: the options of the command line.
+//! The options of the command line.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -10,18 +10,18 @@ use clap::Parser;
 use es_core::StoreError;
 use es_dynamo::DynamoStore;
 
-/// A bank with an HTTP API, whose accounts are events in a DynamoDB table.
+/// A bank with an HTTP API that stores its accounts as events in a DynamoDB table.
 ///
-/// Without options everything happens in this process, on an embedded engine that speaks DynamoDB: no
-/// account, no server, and nothing is kept.
+/// Without options, everything runs in this process, on an embedded DynamoDB engine: it needs no AWS account and no
+/// server, and stores nothing permanently.
 #[derive(Debug, Parser)]
 #[command(name = "bank", max_term_width = 100)]
 pub struct Options {
-    /// Listen on this port of 127.0.0.1; 0 is one that is free
+    /// Listen on this port of 127.0.0.1 (0: any free port)
     #[arg(long, default_value_t = 0)]
     port: u16,
 
-    /// Keep the table in this file; the next run on the same file goes on from there.
+    /// Store the table in this file; the next run with the same file continues from there.
     #[arg(long, value_name = "PATH", group = "place")]
     file: Option<PathBuf>,
 
@@ -29,12 +29,12 @@ pub struct Options {
     #[arg(long, value_name = "URL", group = "place")]
     endpoint: Option<String>,
 
-    /// Use Amazon DynamoDB, with the credentials and the region that the AWS command line uses. Creates the
-    /// table, on demand, if it is missing
+    /// Use Amazon DynamoDB, with the credentials and the region of the AWS CLI. Creates the table with on-demand
+    /// capacity if it does not exist
     #[arg(long, group = "place")]
     aws: bool,
 
-    /// The table's name, on a server or on AWS
+    /// The name of the table on a server or on AWS
     #[arg(long, value_name = "NAME", default_value = "bank-example")]
     table: String,
 
@@ -43,11 +43,11 @@ pub struct Options {
     #[arg(long)]
     trust_actor_header: bool,
 
-    /// How many connections may be open at a time
+    /// The maximum number of open connections
     #[arg(long, value_name = "COUNT", default_value = "1024")]
     max_connections: NonZeroUsize,
 
-    /// How long requests in progress may take once the bank closes
+    /// The time that requests in progress may take at shutdown, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_timeout: u64,
 }
@@ -70,12 +70,12 @@ impl Options {
         Ok(store)
     }
 
-    /// The port to listen on.
+    /// Returns the port to listen on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// How the API is served.
+    /// Returns the settings of the server.
     pub fn settings(&self) -> Settings {
         let mut settings = Settings::default();
         settings.trust_actor_header = self.trust_actor_header;
@@ -84,13 +84,13 @@ impl Options {
         settings
     }
 
-    /// What to try, once the bank listens at `address`.
+    /// Returns commands to try when the bank listens at `address`.
     pub fn greeting(&self, address: SocketAddr) -> String {
         GREETING.replace("ADDRESS", &address.to_string())
     }
 }
 
-/// The lines of one shell: what one of them finds out, the next ones use.
+/// Commands for one shell: later ones use variables that earlier ones set.
 const GREETING: &str = r#"The bank is open at http://ADDRESS. Try, in another terminal:
 
   open() { curl -sD- -o/dev/null http://ADDRESS/accounts --json "$1" | sed -n 's|^location: /accounts/||p' | tr -d '\r'; }

@@ -1,4 +1,4 @@
-//! The Bank example as a process: see the library beside it, which is where to read.
+//! The process of the Bank example. Start reading in the library.
 
 mod cli;
 

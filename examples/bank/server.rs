@@ -27,23 +27,23 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long to wait before accepting again after the process ran out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// How the API is served.
+/// The settings of the server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
-    /// How many connections may be open at a time; more wait to be accepted (default: 1,024).
+    /// The maximum number of open connections (default: 1,024). Further connections wait to be accepted.
     pub max_connections: NonZeroUsize,
-    /// How long a client may take to send the head of a request, and how long a connection may be idle between two
-    /// requests (default: 10 s). Then the connection is closed.
+    /// The time that a client may take to send the head of a request, and that a connection may be idle between two
+    /// requests (default: 10 s). Afterwards, the connection is closed.
     pub head_timeout: Duration,
-    /// How long a client may take to send the body of a request (default: 10 s). Then the answer is 408.
+    /// The time that a client may take to send the body of a request (default: 10 s). Afterwards, the response is 408.
     pub body_timeout: Duration,
-    /// How long a request may take in all (default: 30 s). Then the answer is 503.
+    /// The total time that a request may take (default: 30 s). Afterwards, the response is 503.
     pub request_timeout: Duration,
-    /// How long a connection may last (default: 10 min). Then the request in progress is answered, and the
-    /// connection is closed, so that a client that never reads its answers cannot keep it.
+    /// The maximum lifetime of a connection (default: 10 min). Afterwards, the request in progress is completed and the
+    /// connection is closed, so that a client that never reads its responses cannot hold it.
     pub connection_lifetime: Duration,
-    /// How long requests in progress may take once the server shuts down (default: 10 s). Then their connections are
+    /// The time that requests in progress may take at shutdown (default: 10 s). Afterwards, their connections are
     /// closed.
     pub shutdown_timeout: Duration,
     /// Whether the header `X-Actor` names the actor of a request (default: `false`, which ignores the header).
@@ -67,8 +67,8 @@ impl Default for Settings {
     }
 }
 
-/// Serves the API until `shutdown` completes. `health` is that of the workers beside it. Requests in progress are then answered, for at most
-/// [`shutdown_timeout`](Settings::shutdown_timeout).
+/// Serves the API until `shutdown` completes. `health` is that of the workers beside it. Requests in progress are then
+/// completed, for at most [`shutdown_timeout`](Settings::shutdown_timeout).
 pub async fn serve(
     listener: TcpListener,
     bank: Bank,
@@ -93,7 +93,7 @@ pub async fn serve(
         });
     }
 
-    // The port is free for the next process while the last requests are answered.
+    // Frees the port for the next process while the last requests are completed.
     drop(listener);
     closing.cancel();
     connections.close();
@@ -115,7 +115,7 @@ async fn accept(listener: &TcpListener, free: &Arc<Semaphore>) -> (TcpStream, Ow
     }
 }
 
-/// Whether the error concerns a client that has gone away, and not the listener.
+/// Returns whether the error concerns a client that has disconnected, and not the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
@@ -129,7 +129,7 @@ async fn serve_connection(stream: TcpStream, api: Router, settings: Settings, cl
         .max_header_size(MAX_HEAD_BYTES);
     let connection = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(api));
     let mut connection = pin!(connection);
-    // An error of a connection, such as a request that is no HTTP, concerns only the client.
+    // An error of a connection, such as a malformed request, concerns only the client.
     tokio::select! {
         _ = &mut connection => return,
         () = closing.cancelled() => {}

@@ -1,4 +1,4 @@
-//! What the bank does for a client: commands with all that accompanies them.
+//! The service: executes commands with the options of a request.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use uuid::Uuid;
 
 use crate::domain::{Account, AccountError, AccountId, Money, ReceiveTransfer, SendTransfer};
 
-/// The accounts, and the store that they are in.
+/// The bank: its accounts and their store.
 #[derive(Clone, Debug)]
 pub struct Bank {
-    /// All the accounts.
+    /// The accounts.
     pub accounts: Repository<Account>,
     /// The list of their ids. Its projection must be run.
     pub ids: AggregateIds<Account>,
@@ -24,24 +24,24 @@ pub struct Bank {
     retry: RetryPolicy,
 }
 
-/// Who asks, and how it is to be carried out.
+/// The options of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
     /// The metadata of the events.
     pub metadata: Metadata,
-    /// What the client's key comes to, when it is to be carried out once.
+    /// The idempotency key, derived from the client's key, if there is one.
     pub key: Option<Uuid>,
-    /// What the client expects of the account.
+    /// The versions that the client expects.
     pub expected: Expected,
 }
 
-/// The versions that an account may have for a command to be carried out.
+/// A condition on the version of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Expected {
-    /// Any.
+    /// Any version.
     #[default]
     Any,
-    /// One of these.
+    /// One of these versions.
     OneOf(Vec<Version>),
 }
 
@@ -59,7 +59,7 @@ impl Bank {
         Self { accounts, ids, store, retry }
     }
 
-    /// Carries out a command on one account.
+    /// Executes a command on an account.
     pub async fn execute<C>(
         &self,
         id: AccountId,
@@ -78,8 +78,8 @@ impl Bank {
         request.execute(&id, command).await
     }
 
-    /// Moves money from one account to another: both accounts record it, or none. Gives what became of the first
-    /// one, which is also the one that the client expects something of.
+    /// Transfers money between two accounts atomically. Returns the outcome of the paying account, to which the
+    /// expected version also applies.
     pub async fn transfer(
         &self,
         from: AccountId,
@@ -101,7 +101,8 @@ impl Bank {
         Ok(committed.take_outcome(&from).expect("the account has a part in the transaction"))
     }
 
-    /// The one version that an account may have, of those that the client expects.
+    /// Returns the expected version for the store: the current version if the client expects it, and otherwise one that
+    /// fails.
     async fn expected(&self, id: AccountId, wish: &Wish) -> Result<ExpectedVersion, StoreError> {
         Ok(match &wish.expected {
             Expected::Any => ExpectedVersion::Any,

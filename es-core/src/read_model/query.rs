@@ -50,7 +50,7 @@ const COUNTED_AT_ONCE: u32 = 1_000;
 ///
 /// Rows are ordered by the first order field, then by the second, and so on, and at last by their keys: integers by
 /// value, times by instant, dates by day, `false` before `true`, and strings by the bytes of their UTF-8 form. `None`
-/// follows the empty string, and precedes all other values. An enum is ordered by the names of its variants. About very
+/// follows the empty string, and precedes all other values. An enum is ordered by the names of its variants. For very
 /// long strings, see [`Row`].
 ///
 /// Bounds compare in this order. Several calls on one field narrow the range: a query whose bounds exclude each other
@@ -99,8 +99,9 @@ pub struct RowPage<T> {
     /// The page token to pass to [`RowQuery::after`] for the next page of the same query, or `None` if this is the
     /// last page.
     ///
-    /// It consists of hexadecimal digits, and stays valid when the projection is rebuilt. It is bound to the query: all
-    /// but the limit must be the same. It is not secret, and contains the place of the last row in the index.
+    /// It consists of hexadecimal digits, and stays valid when the projection is rebuilt. It is bound to the query:
+    /// everything except the limit must be the same. It is not secret: it contains the position of the last row in the
+    /// index.
     pub next: Option<String>,
 }
 
@@ -200,7 +201,7 @@ impl<'a, T: Row, O> RowQuery<'a, T, O> {
 
     /// Continues after the page with this [`next`](RowPage::next) token. `None` begins at the first row.
     ///
-    /// A token may come from a client. A modified one is rejected, and in no case returns rows that this query does not
+    /// A token may come from a client. A modified token is rejected, and never returns rows that this query does not
     /// select.
     pub fn after(mut self, next: Option<String>) -> Self {
         self.after = next;
@@ -438,7 +439,7 @@ pub(super) async fn delete_rows<T: Row>(
 /// The length of the digest at the start of a page token.
 const DIGEST_BYTES: usize = 8;
 
-/// Returns the context of a query's page tokens: all that must be the same for a token to be valid.
+/// Returns the context of a query's page tokens: the parts of the query that must be the same for a token to be valid.
 fn token_context(parts: &[&str]) -> String {
     parts.iter().map(|part| format!("{}:{part}", part.len())).collect()
 }
@@ -460,7 +461,7 @@ fn name_after(context: &str, token: &str) -> Option<String> {
     let bytes = pairs.iter().map(|pair| byte(pair)).collect::<Option<Vec<_>>>()?;
     let (expected, name) = bytes.split_first_chunk::<DIGEST_BYTES>()?;
     let name = String::from_utf8(name.to_vec()).ok()?;
-    // A client that computes the digest of another name moves within the query's own rows.
+    // A client that computes the digest of another name still gets only rows of this query.
     let is_sound = rest.is_empty()
         && name.len() <= DocumentKey::MAX_NAME_BYTES
         && digest(context, &name) == *expected

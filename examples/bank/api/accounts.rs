@@ -21,7 +21,7 @@ use crate::domain::{
 };
 use crate::service::Wish;
 
-/// What an amount looks like.
+/// The description of an amount in error messages.
 pub const AMOUNT: &str = "a whole number of cents, such as 500";
 
 /// `POST /accounts`
@@ -29,8 +29,8 @@ pub async fn open(State(bank): State<Bank>, wish: Wish, fields: Fields) -> Resul
     let [owner, number] = fields.exactly(["owner", "number"])?;
     let owner: String = owner.read("the owner's name")?;
     let number: AccountNumber = number.read("an account number: 6 to 34 letters and digits")?;
-    // A key belongs to an account, and a repeated request has to come to the account that the first one opened:
-    // its id follows from the key.
+    // Idempotency keys belong to an account, and a repeated request must target the account that the first one opened,
+    // so the id is derived from the key.
     let id = AccountId(wish.key.unwrap_or_else(Uuid::now_v7));
     let command = Open { owner, number };
     let outcome = bank.execute(id, command.clone(), &wish).await?;
@@ -120,7 +120,7 @@ pub async fn close(State(bank): State<Bank>, Target(id): Target, wish: Wish) -> 
     Ok(views::replayed(StatusCode::NO_CONTENT.into_response(), outcome.repeated))
 }
 
-/// Carries out a command that leads to events which `are_meant` recognizes.
+/// Executes a command. `are_expected` recognizes its events.
 async fn change<C>(
     bank: &Bank,
     id: AccountId,
@@ -137,7 +137,8 @@ where
     Ok(views::changed(id, &outcome))
 }
 
-/// A key leads to the outcome of the first request under it, whatever that was: the events tell.
+/// Checks that the outcome belongs to this request: under a reused key, it is the outcome of the first request, whose
+/// events differ.
 fn require_same_request(
     outcome: &Outcome<Account>,
     are_meant: impl Fn(&[AccountEvent]) -> bool,

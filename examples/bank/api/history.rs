@@ -20,8 +20,8 @@ pub async fn history(
     page: PageRequest,
 ) -> Result<Json<Page>, Problem> {
     let after = page.cursor.map_or(Ok(Version::NONE), |cursor| version_in(&cursor, id))?;
-    // One event more than the page has tells whether another page follows. Each command on an account records one
-    // event, so every version is the end of a commit.
+    // Read one more event than the page contains, to know whether another page follows. Each command on an account
+    // records one event, so every version is the end of a commit.
     let until = after.get().saturating_add(u64::from(page.limit) + 1);
     let mut events = bank.accounts.history_between(&id, after, Version::new(until)).all().await?;
     if events.is_empty() && after.is_none() {
@@ -33,21 +33,21 @@ pub async fn history(
     Ok(Json(Page { events: events.iter().map(EventView::from).collect(), next }))
 }
 
-/// A page of events, from the oldest to the newest.
+/// A page of events, oldest first.
 #[derive(Serialize)]
 pub struct Page {
     events: Vec<EventView>,
-    /// The cursor of the next page; `null` on the last one.
+    /// The cursor of the next page, or `null` on the last page.
     next: Option<String>,
 }
 
-/// The cursor of the page after `version`: a version, and a digest that ties it to the account. Clients do not take it
-/// apart, so that its content may change, and one that is mistyped or belongs to another account is refused.
+/// Returns the cursor of the page after `version`: the version, and a digest that binds it to the account. It is opaque
+/// to clients, so its content may change, and a cursor that is mistyped or belongs to another account is rejected.
 fn cursor_after(version: Version, id: AccountId) -> String {
     format!("{:016x}{:016x}", version.get(), digest(version, id))
 }
 
-/// The version that a cursor of the account starts after.
+/// Returns the version after which a cursor of the account starts.
 fn version_in(cursor: &str, id: AccountId) -> Result<Version, Problem> {
     let version = cursor.get(..16).and_then(|digits| u64::from_str_radix(digits, 16).ok()).map(Version::new);
     version

@@ -12,9 +12,9 @@
 //! | `POST /transfers` | moves `amount` `from` one account `to` another |
 //! | `GET /health` | returns the state of the workers, with status 503 if one has failed |
 //!
-//! Requests that change an account heed `If-Match`, for a transfer with the version of the account that the money
-//! comes from, and `Idempotency-Key`. `traceparent` or `X-Request-Id` is recorded with the events, and so is
-//! `X-Actor` if the [settings](Settings::trust_actor_header) trust it.
+//! Requests that change an account support `Idempotency-Key` and `If-Match`; for a transfer, `If-Match` has the version
+//! of the paying account. `traceparent` or `X-Request-Id` is recorded with the events, and so is `X-Actor` if the
+//! [settings](Settings::trust_actor_header) trust it.
 
 mod accounts;
 mod body;
@@ -46,11 +46,11 @@ use tower_http::timeout::{RequestBodyDeadlineLayer, TimeoutLayer};
 use crate::{Bank, Settings};
 use problem::Problem;
 
-/// The largest body of a request, in bytes.
+/// The maximum size of a request's body, in bytes.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 
-/// Headers of every response. Balances do not belong in caches, and no response is a page for a browser to interpret.
-/// `Strict-Transport-Security` is added where TLS ends.
+/// Headers of every response. Balances must not be cached, and browsers must not interpret responses as pages. The
+/// proxy that terminates TLS adds `Strict-Transport-Security`.
 const HEADERS: [(HeaderName, &str); 5] = [
     (CACHE_CONTROL, "no-store"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -59,7 +59,7 @@ const HEADERS: [(HeaderName, &str); 5] = [
     (REFERRER_POLICY, "no-referrer"),
 ];
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Clone)]
 struct App {
     bank: Bank,
@@ -102,7 +102,7 @@ pub fn router(bank: Bank, health: WorkersHealth, settings: &Settings) -> Router 
     })
 }
 
-/// Turns the empty response of the timeout into a problem: a command may have been carried out.
+/// Replaces the empty response after a timeout by a problem, because the command may have been executed.
 async fn explain_timeout(response: Response) -> Response {
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
         return Problem::unknown_outcome().into_response();
@@ -110,7 +110,8 @@ async fn explain_timeout(response: Response) -> Response {
     response
 }
 
-/// The panic is a fault of this program: its message has been logged, and is not for the client.
+/// Returns the response after a panic, which is a bug in this program. Its message is logged, but not sent to the
+/// client.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     Problem::plain(StatusCode::INTERNAL_SERVER_ERROR).into_response()
 }

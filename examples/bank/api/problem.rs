@@ -1,4 +1,4 @@
-//! Errors, as clients see them: problem details (RFC 9457).
+//! Errors for clients: problem details (RFC 9457).
 
 use std::error::Error;
 use std::mem;
@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::conditional::etag;
 use crate::domain::AccountError;
 
-/// Why a request was not carried out. It tells the client what it may know, never what happened inside.
+/// The reason why a request was not executed. It contains no internal details.
 #[derive(Debug, Serialize)]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -37,7 +37,7 @@ fn as_number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok,
 }
 
 impl Problem {
-    /// A problem of a kind that clients can tell from others.
+    /// Creates a problem with a type that clients can recognize.
     pub fn new(status: StatusCode, kind: &str, title: &'static str, detail: impl Into<String>) -> Self {
         Self {
             kind: format!("https://bank.example/problems/{kind}"),
@@ -49,19 +49,19 @@ impl Problem {
         }
     }
 
-    /// A problem that its status tells all about.
+    /// Creates a problem that its status describes completely.
     pub fn plain(status: StatusCode) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
         Self { kind: "about:blank".to_owned(), ..Self::new(status, "", title, title) }
     }
 
-    /// A request that makes no sense, because of one of its fields or headers.
+    /// Creates the problem of a request with an invalid field or header.
     pub fn malformed(field: &str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "malformed-request", "The request is malformed", detail)
             .with("field", field)
     }
 
-    /// A key under which something else was carried out before.
+    /// Creates the problem of an idempotency key that was used for a different request.
     pub fn key_reused() -> Self {
         Self::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -71,12 +71,12 @@ impl Problem {
         )
     }
 
-    /// A request that may or may not have been carried out.
+    /// Creates the problem of a request that may have been executed.
     pub fn unknown_outcome() -> Self {
         busy("whether it was carried out is unknown: repeat it under an idempotency key, or look")
     }
 
-    /// The problem with another member.
+    /// Adds a member.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.members.insert(name.to_owned(), value.into());
         self
@@ -117,7 +117,7 @@ impl From<AccountError> for Problem {
     }
 }
 
-/// The status of what the domain refuses.
+/// Returns the status of a rejection by the domain.
 fn rejected() -> StatusCode {
     StatusCode::UNPROCESSABLE_ENTITY
 }
@@ -145,7 +145,7 @@ impl From<TransactionError> for Problem {
     }
 }
 
-/// The account is not as the client has seen it. That there is none is no matter of versions.
+/// Returns the problem of an account at another version than expected, or of an account that does not exist.
 fn outdated(conflict: &Conflict) -> Problem {
     let Some(version) = conflict.actual.filter(|version| !version.is_none()) else {
         return AccountError::Unknown.into();
@@ -180,7 +180,7 @@ impl From<ReadModelError> for Problem {
     }
 }
 
-/// What it was, when it was not the domain that said no.
+/// Returns the problem of a failure other than a rejection by the domain.
 fn failed<E: Error + 'static>(error: ExecuteError<E>) -> Problem {
     match error {
         // The holder of the claim is not revealed: it is another customer's account.
@@ -199,7 +199,8 @@ fn failed<E: Error + 'static>(error: ExecuteError<E>) -> Problem {
     }
 }
 
-/// The store is overloaded or away, or others came first at every attempt: a later one may succeed.
+/// Returns the problem of a request that may succeed later: the store is overloaded or unavailable, or every attempt
+/// ended with a conflict.
 fn busy(detail: &str) -> Problem {
     let status = StatusCode::SERVICE_UNAVAILABLE;
     let mut problem = Problem::new(status, "busy", "The bank is busy", detail);
@@ -207,7 +208,7 @@ fn busy(detail: &str) -> Problem {
     problem
 }
 
-/// Something that clients can do nothing about. The operator gets to know it all, the client nothing.
+/// Returns the problem of an internal error. It is logged, but its details are not sent to the client.
 fn internal(error: &(dyn Error + 'static)) -> Problem {
     eprintln!("error: {}", es_core::error_text(error));
     Problem::plain(StatusCode::INTERNAL_SERVER_ERROR)

@@ -28,7 +28,7 @@ use crate::recorder::{Line, Seen};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a scripted worker does when it is run.
+/// The behavior of a scripted worker.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     /// Runs until it is stopped, and then for this time.
@@ -42,7 +42,7 @@ enum Act {
     Return,
 }
 
-/// A worker that does what it is told, and works when nothing is left.
+/// A worker that follows a script, and then runs normally.
 struct Scripted {
     name: &'static str,
     order: StopOrder,
@@ -51,7 +51,7 @@ struct Scripted {
     log: Log,
 }
 
-/// What workers did, with the time since the start of the test.
+/// The actions of workers, with the time since the start of the test.
 #[derive(Clone, Debug)]
 struct Log {
     start: Instant,
@@ -71,7 +71,7 @@ impl Log {
         self.entries.lock().expect("is not poisoned").iter().map(|(what, _)| what.clone()).collect()
     }
 
-    /// The times between the entries with this text.
+    /// Returns the times between the entries with this text.
     fn gaps(&self, what: &str) -> Vec<Duration> {
         let entries = self.entries.lock().expect("is not poisoned");
         let times: Vec<_> = entries.iter().filter(|(text, _)| text == what).map(|(_, time)| *time).collect();
@@ -143,7 +143,7 @@ fn only(health: &WorkersHealth) -> WorkerStatus {
     health.status().remove(0)
 }
 
-/// The problems of a shutdown that was not complete.
+/// Returns the problems of an incomplete shutdown.
 async fn problems(workers: RunningWorkers) -> Vec<String> {
     match workers.shutdown().await {
         Err(ShutdownError::Incomplete { problems, .. }) => problems,
@@ -383,7 +383,7 @@ async fn snapshots_that_are_being_written_are_waited_for() {
     }
 }
 
-/// A projection, as a real one.
+/// A projection.
 #[derive(Clone, Projection)]
 #[projection(name = "counted", events(Account(Deposited)))]
 struct Counted(Arc<Mutex<u32>>);

@@ -129,9 +129,9 @@ impl<P: Projection> Projector<P> {
     /// Runs a worker until [`shutdown`](Self::shutdown). Dropping the future is safe: it has the same effect as a
     /// crash, and others take over the slices when the lease expires.
     ///
-    /// An event whose handler fails, panics, or hangs affects only events that have to wait for it, but neither
-    /// this worker nor other slices. [Transient](crate::StoreError::is_transient) errors of the store are retried
-    /// indefinitely, and logged as warnings.
+    /// An event whose handler fails, panics, or hangs affects only events that have to wait for it, not this worker or
+    /// other slices. [Transient](crate::StoreError::is_transient) errors of the store are retried indefinitely, and
+    /// logged as warnings.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl<P: Projection> Projector<P> {
     /// Runs a worker until the projection, and a new build of it, have reached the current end of the feed and the
     /// timeouts that are due are handled. Use it in tests and scheduled jobs. Stopped slices are retried first.
     ///
-    /// Slices of other workers that run at the same time are left to them, and so are the timeouts of these slices.
+    /// Slices that other workers own are not processed, nor are the timeouts of these slices.
     ///
     /// # Errors
     ///
@@ -198,12 +198,12 @@ impl<P: Projection> fmt::Debug for Projector<P> {
     }
 }
 
-/// What happens to an event whose handler fails repeatedly.
+/// The treatment of an event whose handler fails repeatedly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnFailure {
     /// The slice stops. It is [restarted](ProjectorBuilder::restart) at intervals, until the event succeeds or an
-    /// operator decides.
+    /// operator intervenes.
     #[default]
     Stop,
     /// The event is parked with its error (a dead letter), as are the later events of its stream. Other events
@@ -212,7 +212,7 @@ pub enum OnFailure {
     Park,
 }
 
-/// Where a new projection begins.
+/// The position at which a new projection starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
@@ -271,8 +271,8 @@ impl<P: Projection> ProjectorBuilder<P> {
         Self { store, projection, settings }
     }
 
-    /// Sets where a new projection begins (default: at the first event). Use the end for a new process in an
-    /// existing system.
+    /// Sets the position at which a new projection starts (default: the first event). Use the end for a new process in
+    /// an existing system.
     pub fn start(mut self, start: Start) -> Self {
         self.settings.start = start;
         self

@@ -26,7 +26,7 @@ use crate::projection::guard::caught;
 use crate::projection::{Projection, ProjectorError, registry};
 use crate::store::StoreError;
 
-/// How many leases a worker keeps a slot that its own worker could not process.
+/// The number of leases for which a worker avoids a slot that it could not process.
 const EXTRA_LEASES: u32 = 10;
 
 /// Runs until a signal. After `stop`, it runs for `timeout` at most, if there is one: dropping the work has the effect of
@@ -145,9 +145,9 @@ struct Worker<P> {
     announced: BTreeMap<Uuid, Revision>,
     /// The stopped slots, with their revision and when that was first seen.
     stopped: BTreeMap<Slot, (Option<Revision>, Duration)>,
-    /// The slots without a worker, and since when.
+    /// The slots without a worker, and the time since which they have none.
     free: BTreeMap<Slot, Duration>,
-    /// The slots that this worker leaves to others, and until when.
+    /// The slots that this worker leaves to others, and the time until which it does.
     avoided: BTreeMap<Slot, Duration>,
     /// The slots of this worker, with their handles.
     running: BTreeMap<Slot, Arc<Running>>,
@@ -462,7 +462,7 @@ impl<P: Projection> Worker<P> {
 struct Taken {
     slot: Slot,
     state: Revised<SliceState>,
-    /// Until when it is not counted towards the worker's share.
+    /// The time until which it does not count toward the worker's share.
     extra_until: Duration,
 }
 
@@ -500,7 +500,7 @@ static WORKERS: Mutex<Vec<Named>> = Mutex::new(Vec::new());
 /// The projection that a worker runs.
 #[derive(Clone, PartialEq)]
 struct Named {
-    /// Part of the worker's heartbeat. Unlike the worker's id, it is unique even in tests.
+    /// An id in the worker's heartbeat. Unlike the worker's id, it is unique even in tests.
     run: Uuid,
     projection: TypeId,
     type_name: &'static str,

@@ -1,4 +1,4 @@
-//! A bank on a separate port, and a client for it.
+//! A bank on its own port, and a client.
 
 use std::future::pending;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// A client of the bank at an address.
+/// A client of a bank.
 #[derive(Clone)]
 pub struct Api {
     address: SocketAddr,
@@ -32,7 +32,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A bank that trusts `X-Actor`, as one behind an authenticating proxy does.
+    /// Starts a bank that trusts `X-Actor`, as it would behind an authenticating proxy.
     pub async fn start(bank: Bank) -> Self {
         let mut settings = Settings::default();
         settings.trust_actor_header = true;
@@ -69,8 +69,8 @@ impl Server {
     }
 }
 
-/// A store with a new table: on the embedded engine, or on the DynamoDB-compatible server that
-/// `ES_DYNAMO_ENDPOINT` names.
+/// Creates a store with a new table, on the embedded engine or on the DynamoDB-compatible server at
+/// `ES_DYNAMO_ENDPOINT`.
 pub async fn store() -> DynamoStore {
     let Ok(url) = std::env::var("ES_DYNAMO_ENDPOINT") else {
         return DynamoStore::embedded().await.expect("an engine");
@@ -81,7 +81,7 @@ pub async fn store() -> DynamoStore {
     store
 }
 
-/// A bank on a new engine.
+/// Starts a bank on a new engine.
 pub async fn server() -> Server {
     Server::start(Bank::new(store().await)).await
 }
@@ -117,7 +117,7 @@ impl Api {
         Call { client: self.client.clone(), request, body: String::new() }
     }
 
-    /// Opens an account with something on it; gives its path.
+    /// Opens an account with a balance, and returns its path.
     pub async fn account(&self, owner: &str, number: &str, balance: u64) -> String {
         let opened = self.post("/accounts", &json!({ "owner": owner, "number": number })).send().await;
         assert_eq!(opened.status, 201, "{opened:?}");
@@ -151,7 +151,7 @@ impl Api {
     }
 }
 
-/// The id in an account's path.
+/// Returns the id in an account's path.
 pub fn id(path: &str) -> &str {
     path.trim_start_matches("/accounts/")
 }
@@ -169,7 +169,7 @@ impl Call {
         Self { request: self.request.header(name, value), ..self }
     }
 
-    /// Another body, whatever it is.
+    /// Replaces the body.
     pub fn body(self, body: impl Into<String>) -> Self {
         Self { body: body.into(), ..self }
     }
@@ -211,7 +211,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The body of an answer with this status.
+    /// Returns the body if the response has this status.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
@@ -219,7 +219,7 @@ impl Answer {
         self.json()
     }
 
-    /// The body of a problem with this status, of this kind.
+    /// Returns the body if the response is a problem with this status and type.
     #[track_caller]
     pub fn expect_problem(&self, status: u16, kind: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");

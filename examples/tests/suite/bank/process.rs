@@ -1,4 +1,4 @@
-//! The bank as a process, and how it ends.
+//! The bank as a process, and its shutdown.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::client::{Api, id};
 
-/// How long a process may take to end, on a busy machine; most take less than a second.
+/// The maximum time for the shutdown of a process on a busy machine. Usually, it takes less than a second.
 const LONGEST_SHUTDOWN: Duration = Duration::from_secs(120);
 
 /// A bank in a separate process, which ends with the test.
@@ -23,7 +23,7 @@ struct Process {
     api: Api,
 }
 
-/// What a process printed after its address.
+/// The output of a process after its address.
 struct Ended {
     output: String,
     errors: String,
@@ -50,7 +50,7 @@ impl Process {
     ///
     /// # Panics
     ///
-    /// When it does not end in time, or fails.
+    /// Panics if the process does not end in time, or fails.
     fn stop(mut self, signal: &str) -> Ended {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-s", signal, &pid]).status();
@@ -114,7 +114,7 @@ async fn signals_end_the_bank_in_bounded_time_whatever_its_clients_do() {
             stream.write_all(text.as_bytes()).expect("is sent");
             half_sent.push(stream);
         }
-        // Connections are accepted in order: after this answer, the others are open.
+        // Connections are accepted in order, so the earlier ones are open after this response.
         process.api.get("/nothing").send().await.expect_problem(404, "about:blank");
         process.stop(signal);
     }
@@ -144,7 +144,7 @@ async fn a_bank_that_closes_has_written_its_snapshots() {
     for _ in 0..19 {
         process.api.deposit(&ann, 1).send().await.expect(200);
     }
-    // The last command made it time for one.
+    // After the last command, a snapshot is due.
     assert_eq!(process.stop("TERM").errors, "");
     let store = DynamoStore::embedded_at(&file).await.expect("opens");
     let accounts: Repository<Account> = Repository::new(store);

@@ -183,7 +183,7 @@ async fn a_reaction_waits_for_another_one_for_as_long_as_it_takes() {
 async fn reactions_that_did_nothing_do_not_wait_for_each_other_after_a_crash() {
     let store = MemoryStore::new();
     let other = elsewhere(&store, "a").await;
-    // Each slice has an event about which nothing is to be done, and one that is in the middle of its turn.
+    // Each slice has an event without a reaction, and one whose reaction holds the turn.
     for (account, first, second) in [("a", "ann", "bob"), (other.as_str(), "bob", "ann")] {
         tell(&store, account, &format!("{first}: wait")).await;
         tell(&store, account, &format!("{second}: pay wait note")).await;

@@ -1,4 +1,4 @@
-//! The shop of the fault runs, and a process that does as its events tell it.
+//! The shop of the fault runs, and a process that its events control.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) const LEASE: Duration = Duration::from_millis(300);
 
-/// Tokio's time, the same for all.
+/// Tokio's time, shared by all.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Time;
 
@@ -46,7 +46,7 @@ impl Clock for Time {
     }
 }
 
-/// A process on tokio's time, which is paused in these tests.
+/// Returns a process on tokio's time, which is paused in these tests.
 pub(crate) fn projector<P: Process>(store: impl Feed, process: P) -> ProjectorBuilder<Reacting<P>> {
     let retry = RetryPolicy::default()
         .with_max_attempts(3)
@@ -59,7 +59,7 @@ pub(crate) fn projector<P: Process>(store: impl Feed, process: P) -> ProjectorBu
         .retry(retry)
 }
 
-/// A worker in the background; dropped, it dies.
+/// A worker in the background. Dropping it kills it.
 pub(crate) struct Work(tokio::task::JoinHandle<Result<(), ProjectorError>>);
 
 impl Work {
@@ -99,7 +99,7 @@ pub(crate) async fn load<A: Aggregate<Id = String> + Clone>(store: &MemoryStore,
     Repository::<A>::new(store.clone()).load(&id.to_owned()).await.expect("loads").state.clone()
 }
 
-/// What a [`Scripted`] process remembers: what it has done, in order.
+/// The state of a [`Scripted`] process: its actions, in order.
 #[event]
 pub(crate) struct Did {
     pub(crate) what: String,
@@ -122,24 +122,25 @@ pub(crate) struct Reminder {
     pub(crate) of: String,
 }
 
-/// What the note of a deposit tells it: `instance: word word …`. The words are carried out in order:
-/// `pay` deposits in an account and `withdraw` takes it back, `ask` reserves a cup and `restock` receives one, `insist`
-/// asks until there is an answer, `note` records what the instance has done so far, `remind` schedules a reminder, `wait` waits until it is let go on, `slow` takes a second, `once` does nothing more if the instance remembers
-/// anything, `fail` fails as long as it has to. The words after `then` are carried out by the reminders.
+/// What the note of a deposit tells it: `instance: word word …`. The words are carried out in order: `pay` deposits in
+/// an account and `withdraw` takes it back, `ask` reserves a cup and `restock` receives one, `insist` asks until there
+/// is an answer, `note` records what the instance has done so far, `remind` schedules a reminder, `wait` waits until
+/// the test lets it continue, `slow` takes a second, `once` does nothing more if the instance remembers anything,
+/// `fail` fails as often as the test has set. The words after `then` are carried out by the reminders.
 #[derive(Clone, Process)]
 #[process(name = "script", state = Diary, events(Account(Deposited)), timeouts(Reminder))]
 pub(crate) struct Scripted {
     accounts: Repository<Account>,
     stock: Repository<Stock>,
     shared: Arc<Shared>,
-    /// What it carries out instead of some scripts.
+    /// Replacements for some scripts.
     instead: BTreeMap<String, String>,
 }
 
 struct Shared {
     gate: Semaphore,
     failures: Mutex<BTreeMap<String, u32>>,
-    /// Which reactions began.
+    /// The reactions that began.
     begun: Mutex<Vec<String>>,
 }
 
@@ -154,7 +155,7 @@ impl Scripted {
         }
     }
 
-    /// The accounts and the stock are in `store`, which gives up at once.
+    /// Creates the process. The repositories of accounts and stock in `store` do not retry.
     pub(crate) fn with_commands_in(mut self, store: impl Feed + Clone) -> Self {
         let retry = RetryPolicy::default().with_max_attempts(1);
         self.accounts = Repository::builder(store.clone()).retry(retry).build();
@@ -162,23 +163,23 @@ impl Scripted {
         self
     }
 
-    /// Carries out `other` instead of `script`, as another version might.
+    /// Executes `other` instead of `script`, like another version of the code.
     pub(crate) fn with(mut self, script: &str, other: &str) -> Self {
         self.instead.insert(script.to_owned(), other.to_owned());
         self
     }
 
-    /// Lets so many go on that wait.
+    /// Lets `count` waiting reactions continue.
     pub(crate) fn let_go(&self, count: usize) {
         self.shared.gate.add_permits(count);
     }
 
-    /// The script fails so often.
+    /// Makes the script fail `times` times.
     pub(crate) fn fail(&self, script: &str, times: u32) {
         self.shared.failures.lock().expect("no panic").insert(script.to_owned(), times);
     }
 
-    /// Which reactions began, one for each attempt.
+    /// Returns the reactions that began, one for each attempt.
     pub(crate) fn begun(&self) -> Vec<String> {
         self.shared.begun.lock().expect("no panic").clone()
     }
@@ -274,7 +275,7 @@ impl React<Reminder> for Scripted {
     }
 }
 
-/// An event in the stream of an account, for a [`Scripted`] process.
+/// Appends an event for a [`Scripted`] process to the stream of an account.
 pub(crate) async fn tell(store: &MemoryStore, account: &str, note: &str) {
     tell_with(store, account, note, Metadata::new()).await;
 }
@@ -285,7 +286,7 @@ pub(crate) async fn tell_with(store: &MemoryStore, account: &str, note: &str, me
     accounts.with_metadata(metadata).execute(&account.to_owned(), deposit).await.expect("accepted");
 }
 
-/// Changes what is stored of a process by hand: the one document in `collection` whose name starts with `name`.
+/// Changes a stored document of a process: the one in `collection` whose name starts with `name`.
 pub(crate) async fn edit(
     store: &MemoryStore,
     collection: &str,
@@ -308,7 +309,7 @@ pub(crate) async fn receive_payments(store: &MemoryStore, cents: u64) {
     accounts.execute("payee", Deposit { cents, notes: vec![String::new()] }).await.expect("accepted");
 }
 
-/// How often it was paid.
+/// Returns the number of payments.
 pub(crate) async fn paid(store: &MemoryStore) -> u64 {
     load::<Account>(store, "payee").await.balance
 }
@@ -321,14 +322,14 @@ pub(crate) async fn diary_of(store: &MemoryStore, instance: &str) -> Vec<String>
     load::<Diary>(store, instance).await.lines
 }
 
-/// An account whose events are in another slice than those of `account`.
+/// Returns an account whose events are in another slice than those of `account`.
 pub(crate) async fn elsewhere(store: &MemoryStore, account: &str) -> String {
     let slices = store.slices().await.expect("slices");
     let slice = |name: &str| slices.of(&es_core::StreamId::new("account", name).expect("valid"));
     (0..).map(|number| format!("other-{number}")).find(|name| slice(name) != slice(account)).expect("one")
 }
 
-/// Lets virtual time pass.
+/// Advances the virtual time.
 pub(crate) async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
