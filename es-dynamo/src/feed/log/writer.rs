@@ -102,7 +102,7 @@ enum Verified {
 
 impl Writer {
     pub(crate) fn new(slice: Slice, settings: Settings) -> Self {
-        Self::with_shape(slice, settings, Shape::USED)
+        Self::with_shape(slice, settings, Shape::USED.of_one(settings.slices))
     }
 
     pub(crate) fn with_shape(slice: Slice, settings: Settings, shape: Shape) -> Self {
@@ -120,6 +120,17 @@ impl Writer {
             damaged: None,
             verified: HashMap::new(),
         }
+    }
+
+    /// Uses the cache of another tree.
+    #[cfg(test)]
+    pub(crate) fn warm(&mut self, tree: Tree) {
+        self.tree.take_cache(tree);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn into_tree(self) -> Tree {
+        self.tree
     }
 
     fn hash(&self, stream: &StreamId) -> StreamHash {

@@ -43,6 +43,16 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    #[cfg(test)]
+    pub(crate) fn weight(&self) -> u64 {
+        self.weight
+    }
+
     fn remove_at(&mut self, place: usize) {
         let (key, _, weight) = self.entries.swap_remove(place);
         self.places.remove(&key);

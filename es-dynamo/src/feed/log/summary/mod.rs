@@ -17,7 +17,11 @@ pub(crate) mod bounded;
 pub(crate) mod job;
 pub(crate) mod node;
 pub(crate) mod part;
+#[cfg(test)]
+mod scale;
 pub(crate) mod tree;
+
+use es_core::feed::Slices;
 
 /// The limits of a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,9 +44,9 @@ pub(crate) struct Shape {
     pub(crate) run_bytes: u64,
     /// The maximum number of changed watermarks in memory. With more, a run must be written.
     pub(crate) unwritten: usize,
-    /// The maximum number of unchanged watermarks in memory.
+    /// The maximum number of unchanged watermarks in memory. The slices of a feed share it.
     pub(crate) cached_marks: u64,
-    /// The maximum size in bytes of the nodes and filters in memory.
+    /// The maximum size in bytes of the nodes and filters in memory. The slices of a feed share it.
     pub(crate) cached_bytes: u64,
 }
 
@@ -57,10 +61,17 @@ impl Shape {
         chunks_per_filter: 16,
         run: 8 * 1024,
         run_bytes: 512 * 1024,
-        unwritten: 256 * 1024,
+        unwritten: 128 * 1024,
         cached_marks: 256 * 1024,
-        cached_bytes: 160 * 1024 * 1024,
+        cached_bytes: 144 * 1024 * 1024,
     };
+
+    /// Returns the limits of one of `slices` slices, whose caches share the memory.
+    pub(crate) fn of_one(self, slices: Slices) -> Self {
+        let slices = u64::from(slices.count());
+        let (cached_marks, cached_bytes) = (self.cached_marks / slices, self.cached_bytes / slices);
+        Self { cached_marks, cached_bytes, ..self }
+    }
 
     #[cfg(not(test))]
     pub(crate) const USED: Self = Self::DEFAULT;

@@ -128,7 +128,7 @@ impl Scope {
     }
 }
 
-fn encode_marks(marks: &[(StreamHash, Mark)]) -> Vec<u8> {
+pub(super) fn encode_marks(marks: &[(StreamHash, Mark)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(marks.len() * (StreamHash::BYTES + 2 + TAG_BYTES));
     for (stream, mark) in marks {
         bytes.extend(stream.0);
@@ -164,12 +164,21 @@ fn probes(hash: StreamHash, bits: u64) -> impl Iterator<Item = u64> {
 }
 
 fn encode_filter(hashes: &[StreamHash]) -> Vec<u8> {
-    let mut bytes = vec![0; (hashes.len() * FILTER_BITS).div_ceil(8).max(1)];
-    let bits = bytes.len() as u64 * 8;
-    for bit in hashes.iter().flat_map(|hash| probes(*hash, bits)) {
-        bytes[(bit / 8) as usize] |= 1 << (bit % 8);
+    let mut filter = vec![0; filter_bytes(hashes.len())];
+    hashes.iter().for_each(|hash| set_bits(&mut filter, *hash));
+    filter
+}
+
+/// Returns the size in bytes of a filter for `count` streams.
+pub(super) fn filter_bytes(count: usize) -> usize {
+    (count * FILTER_BITS).div_ceil(8).max(1)
+}
+
+/// Adds a stream to a filter.
+pub(super) fn set_bits(filter: &mut [u8], hash: StreamHash) {
+    for bit in probes(hash, filter.len() as u64 * 8) {
+        filter[(bit / 8) as usize] |= 1 << (bit % 8);
     }
-    bytes
 }
 
 /// Returns whether a filter may be of a run with the hash. If it returns `false`, it is not.

@@ -7,6 +7,8 @@ use es_core::StoreError;
 use es_core::feed::Position;
 use uuid::Uuid;
 
+#[cfg(test)]
+use super::Shape;
 use super::bounded::Bounded;
 use super::node::{Node, NodeId, Place, Root, Run};
 use super::part::{Kind, PartKey, Scope, decode_marks, passes};
@@ -228,6 +230,28 @@ impl Tree {
             });
         }
         Ok(missing.is_empty().then_some(loaded))
+    }
+}
+
+/// The maximum size in bytes of a watermark in memory, with the unused capacity of its map.
+#[cfg(test)]
+const MARK_BYTES: u64 = 112;
+
+#[cfg(test)]
+impl Tree {
+    /// Returns the approximate size in memory.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.unwritten.len() as u64 + self.marks.len()) * MARK_BYTES + self.parts.weight()
+    }
+
+    pub(crate) fn take_cache(&mut self, other: Self) {
+        self.parts = other.parts;
+    }
+
+    /// Returns the maximum size in memory, with a merge.
+    pub(super) fn most_bytes(shape: Shape) -> u64 {
+        let merged = (shape.leaf + shape.merge_now * shape.run) as u64;
+        (shape.unwritten as u64 + shape.cached_marks) * MARK_BYTES + shape.cached_bytes + merged * 3 * 32
     }
 }
 
