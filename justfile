@@ -154,6 +154,10 @@ features:
     cargo clippy -p es-dynamo --no-default-features --features kinesis -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features indexer -- -D warnings
 
+# checks the CloudFormation and Terraform templates of `es`; needs cfn-lint and python-hcl2
+templates:
+    scripts/check-templates
+
 # checks the spelling; needs typos
 typos:
     typos
@@ -175,4 +179,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package test-dynamodb-local test-chaos test-kinesis example-dynamodb-local costs bench-smoke lines-check
+ci: test fmt typos lint features docs public-api-check book deny package templates test-dynamodb-local test-chaos test-kinesis example-dynamodb-local costs bench-smoke lines-check

@@ -55,6 +55,7 @@
 //! | `application` | [`Application`]: the types of an application, for the typed commands |
 //! | `session` | the open store, dry runs, and confirmations |
 //! | `commands` | the commands, one module per group |
+//! | [`policy`] | the permissions that parts of the framework need |
 //! | `output` | tables of text, JSON, and progress bars |
 
 mod application;
@@ -62,6 +63,7 @@ mod arguments;
 mod commands;
 mod failure;
 mod output;
+pub mod policy;
 mod session;
 
 use std::ffi::OsString;

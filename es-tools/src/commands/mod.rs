@@ -7,6 +7,7 @@ mod projection;
 mod reference;
 mod stream;
 mod table;
+mod template;
 mod typed;
 
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ use crate::session::Session;
 /// The commands that need no types of an application.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create, verify, or reset the table
+    /// Create, verify, describe as code, or reset the table
     #[command(subcommand)]
     Table(table::Command),
     /// Show, follow, or export the events of streams

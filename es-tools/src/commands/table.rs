@@ -6,6 +6,7 @@ use es_core::feed::{Feed, Slices};
 use es_dynamo::{DynamoStore, TableOptions};
 use serde_json::json;
 
+use super::template;
 use crate::arguments::{Mode, Place};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
@@ -18,6 +19,8 @@ pub(super) enum Command {
     Create(Settings),
     /// Verify the shape of the table and the settings of its feed
     Verify,
+    /// Print the table and a policy with least privilege as a CloudFormation template or a Terraform module
+    Template(template::Options),
     /// Delete the table with all its events, and create it again
     ///
     /// Refuses a table that has deletion protection, or that is not an event store.
@@ -91,6 +94,7 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
                 Err(error) => Err(error.into()),
             }
         }
+        Command::Template(options) => template::print(&options, name, output),
         Command::Reset(settings) => {
             if consent.to_lose(&format!("delete the table `{name}` with all its events"))? {
                 place.open().await?.delete_table().await?;

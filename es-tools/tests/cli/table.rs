@@ -45,6 +45,38 @@ async fn a_table_of_another_shape_is_a_finding() {
     assert!(invalid.contains("is not a valid name of a table"), "{invalid}");
 }
 
+/// The actions in a template, in order.
+fn actions(template: &str) -> Vec<&str> {
+    let words = template.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == ':'));
+    words.filter(|word| word.starts_with("dynamodb:")).collect()
+}
+
+#[test]
+fn templates_permit_what_the_book_says() {
+    let book = include_str!("../../../docs/src/operations.md");
+    let policy = book.split("```json\n").find(|block| block.contains("\"Statement\"")).expect("a policy");
+    let mut expected = actions(policy.split("```").next().expect("a block"));
+    expected.sort_unstable();
+    expected.dedup();
+
+    let place = Place::new("template");
+    for language in ["cloudformation", "terraform"] {
+        let template = place.es(&["--table", "orders", "table", "template", language]).succeeds();
+        assert!(template.contains("orders") && template.contains("NEW_IMAGE"), "{template}");
+        let mut all = actions(&template);
+        all.sort_unstable();
+        assert_eq!(all, expected, "{language}");
+        let verify = ["table", "template", language, "--features", "verify"];
+        let template = place.es(&verify).succeeds();
+        assert!(
+            !template.contains("/stream/") && !actions(&template).contains(&"dynamodb:PutItem"),
+            "{template}"
+        );
+    }
+    let json = place.es(&["--json", "table", "template", "terraform"]).json();
+    assert!(json["template"].as_str().expect("a text").starts_with("variable "));
+}
+
 #[tokio::test]
 async fn protected_tables_are_not_reset() {
     let place = Place::new("protected");

@@ -1,0 +1,114 @@
+//! The module for Terraform.
+
+use std::collections::BTreeSet;
+
+use crate::policy::Actions;
+
+/// Returns a module with the table, a policy for it, and variables.
+pub(super) fn module(table: &str, actions: &Actions) -> String {
+    let mut statements = vec![statement("Table", &actions.table, "aws_dynamodb_table.events.arn")];
+    if !actions.stream.is_empty() {
+        // The stream has another name when it was turned off and on again.
+        let stream = r#""${aws_dynamodb_table.events.arn}/stream/*""#;
+        statements.push(statement("Stream", &actions.stream, stream));
+    }
+    let statements = statements.concat();
+    format!(
+        r#"variable "table_name" {{
+  description = "The name of the table"
+  type        = string
+  default     = "{table}"
+}}
+
+variable "deletion_protection" {{
+  description = "Whether AWS refuses to delete the table"
+  type        = bool
+  default     = true
+}}
+
+variable "point_in_time_recovery" {{
+  description = "Whether the table can be restored to any second of the last 35 days"
+  type        = bool
+  default     = true
+}}
+
+variable "tags" {{
+  description = "The tags of the table and of the policy"
+  type        = map(string)
+  default     = {{}}
+}}
+
+resource "aws_dynamodb_table" "events" {{
+  name                        = var.table_name
+  billing_mode                = "PAY_PER_REQUEST"
+  hash_key                    = "pk"
+  range_key                   = "sk"
+  stream_enabled              = true
+  stream_view_type            = "NEW_IMAGE"
+  deletion_protection_enabled = var.deletion_protection
+  tags                        = var.tags
+
+  attribute {{
+    name = "pk"
+    type = "S"
+  }}
+
+  attribute {{
+    name = "sk"
+    type = "S"
+  }}
+
+  ttl {{
+    attribute_name = "ttl"
+    enabled        = true
+  }}
+
+  point_in_time_recovery {{
+    enabled = var.point_in_time_recovery
+  }}
+
+  lifecycle {{
+    prevent_destroy = true
+  }}
+}}
+
+resource "aws_iam_policy" "events" {{
+  name_prefix = "${{var.table_name}}-"
+  description = "The least privilege for an event store"
+  tags        = var.tags
+
+  policy = jsonencode({{
+    Version = "2012-10-17"
+    Statement = [
+{statements}    ]
+  }})
+}}
+
+output "table_name" {{
+  value = aws_dynamodb_table.events.name
+}}
+
+output "table_arn" {{
+  value = aws_dynamodb_table.events.arn
+}}
+
+output "stream_arn" {{
+  value = aws_dynamodb_table.events.stream_arn
+}}
+
+output "policy_arn" {{
+  value = aws_iam_policy.events.arn
+}}
+"#
+    )
+}
+
+fn statement(id: &str, actions: &BTreeSet<&'static str>, resource: &str) -> String {
+    let mut text =
+        format!("      {{\n        Sid    = \"{id}\"\n        Effect = \"Allow\"\n        Action = [\n");
+    for action in actions {
+        text.push_str(&format!("          \"{action}\",\n"));
+    }
+    text.push_str(&format!("        ]\n        Resource = {resource}\n      }},\n"));
+    text
+}
