@@ -17,6 +17,10 @@ test:
 test-dynamodb-local:
     scripts/dynamodb-local cargo test -p es-tests --test suite -- dynamo:: feed:: indexer::
 
+# the tests of es-postgres on a PostgreSQL server, with the conformance suite; needs PostgreSQL 14 or later
+test-postgres:
+    scripts/postgres cargo test -p es-postgres --test suite -- --include-ignored
+
 # real processes under faults, on DynamoDB Local: takes about a minute; needs Java 17 and npm
 test-chaos:
     scripts/chaos --seconds 30 --upgrade --seed 1
@@ -179,4 +183,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package templates test-dynamodb-local test-chaos test-kinesis example-dynamodb-local costs bench-smoke lines-check
+ci: test fmt typos lint features docs public-api-check book deny package templates test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local costs bench-smoke lines-check

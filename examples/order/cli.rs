@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use es_core::StoreError;
-use es_dynamo::DynamoStore;
+use es_core::feed::Feed;
+use es_dynamo::{DynamoStore, Indexer};
+use es_postgres::PostgresStore;
 
 /// Tells the story of a shop's orders, which are events in a DynamoDB table.
 ///
@@ -27,6 +30,10 @@ pub struct Options {
     #[arg(long, group = "place")]
     aws: bool,
 
+    /// Use the PostgreSQL database at this URL, such as postgres://localhost/shop, and its schema `es`
+    #[arg(long, value_name = "URL", group = "place")]
+    postgres: Option<String>,
+
     /// The name of the table on a server or on AWS
     #[arg(long, value_name = "NAME", default_value = "order-example")]
     table: String,
@@ -47,9 +54,28 @@ pub enum Command {
     },
 }
 
+/// An open store.
+pub struct Opened {
+    /// The store.
+    pub store: Arc<dyn Feed>,
+    /// The worker that adds commits to the feed. PostgreSQL needs none.
+    pub indexer: Option<Indexer>,
+}
+
 impl Options {
-    /// Opens the store: the only place where the engines differ.
-    pub async fn open_store(&self) -> Result<DynamoStore, StoreError> {
+    /// Opens the store. This is the only code that depends on it.
+    pub async fn open(&self) -> Result<Opened, StoreError> {
+        if let Some(url) = &self.postgres {
+            let store = PostgresStore::connect(url).await?;
+            store.migrate().await?;
+            return Ok(Opened { store: Arc::new(store), indexer: None });
+        }
+        let store = self.open_dynamo_store().await?;
+        let indexer = Some(Indexer::builder(&store).build()?);
+        Ok(Opened { store: Arc::new(store), indexer })
+    }
+
+    async fn open_dynamo_store(&self) -> Result<DynamoStore, StoreError> {
         if let Some(path) = &self.file {
             return DynamoStore::embedded_at(path).await;
         }
@@ -69,6 +95,8 @@ impl Options {
     pub fn place(&self) -> String {
         if let Some(path) = &self.file {
             format!("in the file {}", path.display())
+        } else if self.postgres.is_some() {
+            "in a PostgreSQL database".to_owned()
         } else if let Some(url) = &self.endpoint {
             format!("in the table {} at {url}", self.table)
         } else if self.aws {

@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
-    let store = options.open_store().await?;
+    let opened = options.open().await?;
     report::title(&format!("Orders, kept {}", options.place()));
-    story::tell(store).await
+    story::tell(opened).await
 }

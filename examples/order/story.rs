@@ -5,9 +5,9 @@ use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use es_core::{ExecuteError, Handle, Metadata, Outcome, Repository, StoreError, Version};
-use es_dynamo::DynamoStore;
 use tokio::sync::Barrier;
 
+use crate::cli::Opened;
 use crate::domain::{
     AddLine, Cancel, Deliver, Line, Money, Order, OrderError, OrderId, Pay, PlaceOrder, RemoveLine, Return,
     Ship, Status,
@@ -17,7 +17,7 @@ use crate::{report, whole_shop};
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 /// Tells the whole story.
-pub async fn tell(store: DynamoStore) -> Result<()> {
+pub async fn tell(Opened { store, indexer }: Opened) -> Result<()> {
     // An application needs only a repository, which is cheap to clone.
     let orders: Repository<Order> = Repository::new(store.clone());
 
@@ -29,7 +29,7 @@ pub async fn tell(store: DynamoStore) -> Result<()> {
     reload_from_a_snapshot(&orders, id).await?;
     look_back(&orders, id).await?;
     cancel_another(&orders, OrderId(id.0 + 1)).await?;
-    whole_shop::tell(&store, &orders, OrderId(id.0 + 2)).await?;
+    whole_shop::tell(&store, indexer, &orders, OrderId(id.0 + 2)).await?;
     println!();
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! The rest of the story: a projection and a process, which follow the feed.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::feed::Feed;
 use es_core::projection::Progress;
 use es_core::workers::{RunningWorkers, Workers};
 use es_core::{Aggregate, Projector, Repository, StreamId};
-use es_dynamo::{DynamoStore, Indexer};
+use es_dynamo::Indexer;
 
 use crate::domain::stock::{Article, Receive};
 use crate::domain::wallet::PayIn;
@@ -38,14 +40,19 @@ struct Background {
 }
 
 /// Tells this part of the story. The first new order has the number `first`.
-pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderId) -> Result<()> {
+pub async fn tell(
+    store: &Arc<dyn Feed>,
+    indexer: Option<Indexer>,
+    orders: &Repository<Order>,
+    first: OrderId,
+) -> Result<()> {
     let shop = FulfillOrders {
         orders: orders.clone(),
         stock: Repository::new(store.clone()),
         wallets: Repository::new(store.clone()),
         time_to_pay: TIME_TO_PAY,
     };
-    let background = Background::start(store, &shop)?;
+    let background = Background::start(store, indexer, &shop);
     look_at_all_orders(store, &background, orders, first).await?;
     order_with_wallets(&shop, first).await?;
     look_at_the_wallets_orders(store, &background, &shop, first).await?;
@@ -56,18 +63,20 @@ pub async fn tell(store: &DynamoStore, orders: &Repository<Order>, first: OrderI
 
 impl Background {
     /// Starts the workers. Each could run in a separate process.
-    fn start(store: &DynamoStore, shop: &FulfillOrders) -> Result<Self> {
+    fn start(store: &Arc<dyn Feed>, indexer: Option<Indexer>, shop: &FulfillOrders) -> Self {
         // Keeps the read models up to date.
         let overview = Projector::new(store.clone(), Overview::new(store));
         let workers = Workers::new()
             .add(overview.clone())
             // Runs the process.
             .add(Projector::of_process(store.clone(), shop.clone()))
+            .flush(&shop.orders);
+        let workers = match indexer {
             // Adds the commits in the table's stream to the feed.
-            .add(Indexer::builder(store).build()?)
-            .flush(&shop.orders)
-            .spawn();
-        Ok(Self { overview, workers })
+            Some(indexer) => workers.add(indexer),
+            None => workers,
+        };
+        Self { overview, workers: workers.spawn() }
     }
 }
 
@@ -84,7 +93,7 @@ async fn wait_for<A: Aggregate>(
 
 /// Queries across all orders.
 async fn look_at_all_orders(
-    store: &DynamoStore,
+    store: &Arc<dyn Feed>,
     background: &Background,
     orders: &Repository<Order>,
     first: OrderId,
@@ -122,7 +131,7 @@ async fn order_with_wallets(shop: &FulfillOrders, first: OrderId) -> Result<()> 
 
 /// Waits until the process has finished each order, and until the read models include the result.
 async fn look_at_the_wallets_orders(
-    store: &DynamoStore,
+    store: &Arc<dyn Feed>,
     background: &Background,
     shop: &FulfillOrders,
     first: OrderId,

@@ -2,7 +2,6 @@
 
 mod documents;
 mod feed;
-mod limits;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,7 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Claim, ClaimChange, Claimed, Commit, Conflict, Contiguity, EventStore,
     Head, Holder, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewCommit, Page, Read, StoreError,
-    StoreIdentity, WriteError, WriteSet, Written,
+    StoreIdentity, WriteError, WriteSet, Written, limits,
 };
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};

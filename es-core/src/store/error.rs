@@ -101,6 +101,12 @@ impl StoreError {
         Unavailable { outcome_unknown: true, cause: cause.into() }.into()
     }
 
+    /// Returns the error of a request that did not reach the store, so that a write was not carried out.
+    #[must_use]
+    pub fn unreachable(cause: impl Into<Cause>) -> Self {
+        Unavailable { outcome_unknown: false, cause: cause.into() }.into()
+    }
+
     /// Returns the error of data that exceeds a size limit.
     #[must_use]
     pub fn too_large(what: impl Into<String>, bytes: u64, limit: u64) -> Self {

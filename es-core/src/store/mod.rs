@@ -4,6 +4,7 @@ mod append;
 mod claim;
 mod error;
 mod idempotency;
+pub mod limits;
 mod read;
 mod write;
 

@@ -12,10 +12,12 @@ pub use support::{Pattern, events, new_commit, new_stream, read_all, time};
 ///
 /// The expression is evaluated for each test, in an async context, and returns an `Arc<dyn EventStore>`. Each rule uses
 /// separate streams, so the tests may share a store.
+///
+/// Attributes in brackets before the expression, such as `[#[ignore]]`, apply to all tests.
 #[macro_export]
 macro_rules! conformance {
-    ($store:expr) => {
-        $crate::conformance!(@rules $store, contract, append:
+    ([$(#[$attribute:meta])*] $store:expr) => {
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, append:
             a_commit_reads_back_as_it_was_written,
             payloads_of_every_json_shape_survive,
             payloads_of_300_kilobytes_survive,
@@ -23,7 +25,7 @@ macro_rules! conformance {
             an_empty_commit_is_refused,
             ids_of_any_text_are_kept_apart,
         );
-        $crate::conformance!(@rules $store, contract, expected:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, expected:
             any_takes_every_stream,
             no_stream_takes_only_a_new_one,
             stream_exists_takes_only_an_existing_one,
@@ -33,7 +35,7 @@ macro_rules! conformance {
             exact_refuses_a_stream_that_does_not_exist,
             a_refused_append_leaves_nothing,
         );
-        $crate::conformance!(@rules $store, contract, group:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, group:
             commits_read_back_as_they_were_written,
             a_read_starts_and_ends_at_every_commit,
             a_snapshot_is_used_after_every_commit,
@@ -45,32 +47,32 @@ macro_rules! conformance {
             a_stream_over_1_megabyte_is_read_whole,
             appends_have_limits,
         );
-        $crate::conformance!(@rules $store, contract, large:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, large:
             are_read_back_as_one_commit,
             are_atomic_and_repeatable,
             collide_with_others_from_the_same_version,
             follow_a_snapshot,
             have_limits,
         );
-        $crate::conformance!(@rules $store, contract, race:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, race:
             writers_from_one_version_with_commits_of_different_lengths,
             a_conflict_contains_the_winner,
             of_many_writers_from_one_version_one_wins,
             appends_at_any_version_all_succeed,
         );
-        $crate::conformance!(@rules $store, contract, repetition:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, repetition:
             a_repeated_commit_is_stored_once,
             a_repeated_commit_is_found_behind_later_ones,
             one_commit_id_in_two_streams_is_two_commits,
         );
-        $crate::conformance!(@rules $store, contract, read:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, read:
             a_stream_that_does_not_exist_is_one_empty_page,
             after_and_until_bound_a_read,
             head_is_the_last_version,
             a_stream_over_1_megabyte_is_read_whole,
             a_stream_over_10_megabytes_is_read_whole,
         );
-        $crate::conformance!(@rules $store, contract, snapshot:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, snapshot:
             a_read_starts_from_a_snapshot_at_every_boundary,
             a_snapshot_is_overwritten_only_by_a_higher_version,
             an_unusable_snapshot_can_be_replaced,
@@ -79,7 +81,7 @@ macro_rules! conformance {
             a_tail_longer_than_expected_is_read_whole,
             a_snapshot_in_a_stream_over_1_megabyte,
         );
-        $crate::conformance!(@rules $store, contract, write:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, write:
             several_streams_are_written_as_one,
             a_set_with_a_conflict_writes_nothing,
             a_stream_that_has_gone_on_stops_a_set,
@@ -88,21 +90,21 @@ macro_rules! conformance {
             unsound_sets_are_refused,
             of_many_sets_from_one_version_one_wins,
         );
-        $crate::conformance!(@rules $store, contract, claim:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, claim:
             is_held_by_one_stream,
             moves_within_a_set,
             that_is_taken_stops_the_whole_set,
             goes_to_one_of_many,
             of_any_text_is_kept_apart,
         );
-        $crate::conformance!(@rules $store, contract, once:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, once:
             a_second_set_under_a_key_writes_nothing,
             keys_of_any_text_are_kept_apart,
             a_marker_expires,
             what_was_done_comes_before_conflicts_and_claims,
             of_many_sets_under_one_key_one_wins,
         );
-        $crate::conformance!(@rules $store, repository, commands:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, commands:
             a_command_is_loaded_decided_and_recorded,
             a_rejected_command_records_nothing,
             a_command_with_nothing_to_do_records_nothing,
@@ -113,7 +115,7 @@ macro_rules! conformance {
             times_in_a_stream_never_run_backwards,
             futures_of_commands_can_be_spawned,
         );
-        $crate::conformance!(@rules $store, repository, creation:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, creation:
             takes_one_request,
             of_an_existing_aggregate_fails,
             rejections_are_verified,
@@ -122,19 +124,19 @@ macro_rules! conformance {
             keeps_the_other_options,
             in_a_transaction_reads_the_others_only,
         );
-        $crate::conformance!(@rules $store, repository, past:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, past:
             load_at_is_the_state_at_every_version,
             load_as_of_is_the_state_at_a_time,
             history_tells_every_event,
             exists_is_known_without_loading,
         );
-        $crate::conformance!(@rules $store, repository, snapshots:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, snapshots:
             snapshot_and_tail_equal_the_full_replay_at_every_boundary,
             snapshots_that_cannot_be_used_change_nothing,
             a_snapshot_of_another_shape_is_replaced_in_time,
             adaptive_snapshots_follow_the_size_of_the_events,
         );
-        $crate::conformance!(@rules $store, repository, cache:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, cache:
             a_warm_command_is_one_request,
             a_stale_state_that_accepts_is_found_by_the_write,
             a_stale_state_that_rejects_is_checked,
@@ -142,18 +144,18 @@ macro_rules! conformance {
             a_load_sees_what_others_recorded,
             a_small_cache_changes_nothing,
         );
-        $crate::conformance!(@rules $store, repository, damage:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, damage:
             an_unknown_event_stops_the_load_and_is_named,
             a_malformed_event_stops_the_load_and_is_not_quoted,
             a_winner_that_cannot_be_decoded_stops_the_command,
             a_retired_event_is_skipped,
         );
-        $crate::conformance!(@rules $store, repository, groups:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, groups:
             the_past_is_the_same,
             snapshots_inside_change_nothing,
             a_lost_race_follows_all_commits,
         );
-        $crate::conformance!(@rules $store, repository, limits:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, limits:
             an_outage_ends_at_the_deadline,
             a_write_without_a_response_ends_with_an_unknown_outcome,
             a_late_decision_is_not_written,
@@ -165,7 +167,7 @@ macro_rules! conformance {
             a_clock_far_behind_is_an_error,
             times_beyond_the_calendar_are_refused,
         );
-        $crate::conformance!(@rules $store, repository, races:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, races:
             sixteen_writers_of_fifty_commands_lose_nothing,
             a_retry_decides_on_the_state_of_the_winner,
             a_busy_stream_is_read_after_three_lost_races,
@@ -174,24 +176,24 @@ macro_rules! conformance {
             a_lost_race_in_a_transaction_costs_one_request,
             a_conflict_at_every_attempt_is_reported,
         );
-        $crate::conformance!(@rules $store, repository, claims:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, claims:
             a_taken_claim_names_its_holder,
             a_claim_is_given_back_with_the_next_one,
             a_claim_needs_an_event,
             a_claim_is_not_taken_by_who_loses_the_race,
         );
-        $crate::conformance!(@rules $store, repository, eventual:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, eventual:
             a_command_that_is_accepted_is_verified_by_its_write,
             what_is_rejected_or_nothing_is_checked,
             loads_are_never_behind,
         );
-        $crate::conformance!(@rules $store, repository, expecting:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, expecting:
             a_command_is_carried_out_at_the_version_expected,
             a_lost_race_is_outdated,
             a_repeated_command_is_answered_as_before,
             a_transaction_expects_versions_too,
         );
-        $crate::conformance!(@rules $store, repository, sharing:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, sharing:
             commands_that_wait_share_a_write,
             each_is_decided_on_the_state_after_the_one_before,
             a_rejection_waits_for_the_commits_it_was_decided_on,
@@ -205,7 +207,7 @@ macro_rules! conformance {
             snapshots_and_the_cache_follow_groups,
             a_head_that_loses_a_race_hands_over_what_it_wrote,
         );
-        $crate::conformance!(@rules $store, repository, redelivery:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, redelivery:
             a_command_is_carried_out_once,
             the_first_outcome_is_returned_again,
             a_repetition_reports_all_of_its_cost,
@@ -216,14 +218,14 @@ macro_rules! conformance {
             a_key_is_for_one_command,
             a_repetition_reads_from_the_snapshot,
         );
-        $crate::conformance!(@rules $store, repository, services:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, services:
             one_that_is_late_is_a_rejection,
             are_asked_again_after_a_conflict,
             are_not_asked_again_when_an_answer_is_lost,
             are_asked_again_under_a_key,
             given_up_are_whole_or_nothing,
         );
-        $crate::conformance!(@rules $store, repository, transactions:
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, transactions:
             are_recorded_as_one,
             a_rejection_stops_all,
             commands_for_one_aggregate_follow_each_other,
@@ -236,8 +238,11 @@ macro_rules! conformance {
             transfers_keep_the_sum,
         );
     };
-    (@rules $store:expr, $group:ident, $noun:ident: $($rule:ident),* $(,)?) => {
-        $crate::__rules!($store, ::es_core::EventStore, $group, $noun: $($rule),*);
+    (@rules $attributes:tt $store:expr, $group:ident, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($attributes $store, ::es_core::EventStore, $group, $noun: $($rule),*);
+    };
+    ($store:expr) => {
+        $crate::conformance!([] $store);
     };
 }
 
@@ -245,42 +250,42 @@ macro_rules! conformance {
 /// Documents>`.
 #[macro_export]
 macro_rules! documents_conformance {
-    ($store:expr) => {
+    ([$(#[$attribute:meta])*] $store:expr) => {
         mod documents {
             #[allow(unused_imports)]
             use super::*;
-            $crate::documents_conformance!(@rules $store, content:
+            $crate::documents_conformance!(@rules [$(#[$attribute])*] $store, content:
                 a_document_reads_back_as_it_was_written,
                 names_of_any_text_are_kept_apart,
                 bodies_of_any_text_survive,
                 impossible_names_are_refused,
                 documents_have_a_limit,
             );
-            $crate::documents_conformance!(@rules $store, expected:
+            $crate::documents_conformance!(@rules [$(#[$attribute])*] $store, expected:
                 any_takes_every_document,
                 absent_takes_only_a_document_that_is_not_there,
                 at_takes_only_that_revision,
             );
-            $crate::documents_conformance!(@rules $store, set:
+            $crate::documents_conformance!(@rules [$(#[$attribute])*] $store, set:
                 several_documents_are_changed_as_one,
                 a_document_that_is_outdated_stops_the_whole_set,
                 a_hundred_documents_are_changed_at_once,
                 a_set_has_a_limit_in_bytes,
                 unsound_sets_are_refused,
             );
-            $crate::documents_conformance!(@rules $store, repetition:
+            $crate::documents_conformance!(@rules [$(#[$attribute])*] $store, repetition:
                 a_document_is_written_once,
                 what_was_written_since_stays,
                 a_set_is_carried_out_once,
                 a_refused_set_may_succeed_later,
             );
-            $crate::documents_conformance!(@rules $store, racing:
+            $crate::documents_conformance!(@rules [$(#[$attribute])*] $store, racing:
                 of_many_writers_from_one_revision_one_wins,
                 of_many_that_delete_one_revision_one_wins,
                 of_many_sets_from_one_revision_one_wins,
                 counts_are_never_lost,
             );
-            $crate::documents_conformance!(@rules $store, listing:
+            $crate::documents_conformance!(@rules [$(#[$attribute])*] $store, listing:
                 documents_are_listed_in_order,
                 every_query_is_answered_as_asked,
                 ranges_of_names_include_their_bounds,
@@ -290,8 +295,11 @@ macro_rules! documents_conformance {
             );
         }
     };
-    (@rules $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
-        $crate::__rules!($store, ::es_core::documents::Documents, documents, $noun: $($rule),*);
+    (@rules $attributes:tt $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($attributes $store, ::es_core::documents::Documents, documents, $noun: $($rule),*);
+    };
+    ($store:expr) => {
+        $crate::documents_conformance!([] $store);
     };
 }
 
@@ -301,23 +309,23 @@ macro_rules! documents_conformance {
 /// If the store needs an indexer, the expression must start it, and the indexer must run until the store is dropped.
 #[macro_export]
 macro_rules! feed_conformance {
-    ($store:expr) => {
+    ([$(#[$attribute:meta])*] $store:expr) => {
         mod feed {
             #[allow(unused_imports)]
             use super::*;
-            $crate::feed_conformance!(@rules $store, order:
+            $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, order:
                 every_event_is_told_once,
                 large_commits_are_told_whole,
                 sets_are_told_as_commits,
                 repetitions_and_conflicts_are_not_told,
                 what_was_told_stays,
             );
-            $crate::feed_conformance!(@rules $store, groups:
+            $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, groups:
                 every_commit_is_an_entry,
                 pages_follow_each_other_from_every_position,
                 commits_of_other_events_are_left_out,
             );
-            $crate::feed_conformance!(@rules $store, paging:
+            $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, paging:
                 pages_follow_each_other_from_every_position,
                 a_page_is_about_as_long_as_asked,
                 a_page_is_about_as_large_as_asked,
@@ -326,18 +334,18 @@ macro_rules! feed_conformance {
                 anchors_lead_on,
                 another_anchor_is_an_error,
             );
-            $crate::feed_conformance!(@rules $store, filter:
+            $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, filter:
                 commits_of_other_events_are_left_out,
                 a_page_goes_through_what_it_leaves_out,
             );
-            $crate::feed_conformance!(@rules $store, bounds:
+            $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, bounds:
                 slices_stay_as_they_are,
                 a_slice_that_there_is_not_is_an_error,
                 the_end_is_the_last_position,
                 what_is_indexed_is_told,
                 growth_wakes_who_waits,
             );
-            $crate::feed_conformance!(@rules $store, read_models:
+            $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, read_models:
                 a_range_selects_the_rows_within_its_bounds,
                 a_page_continues_where_the_last_one_ended,
                 a_count_stops_at_its_limit,
@@ -345,8 +353,11 @@ macro_rules! feed_conformance {
             );
         }
     };
-    (@rules $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
-        $crate::__rules!($store, ::es_core::feed::Feed, feed, $noun: $($rule),*);
+    (@rules $attributes:tt $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($attributes $store, ::es_core::feed::Feed, feed, $noun: $($rule),*);
+    };
+    ($store:expr) => {
+        $crate::feed_conformance!([] $store);
     };
 }
 
@@ -354,17 +365,25 @@ macro_rules! feed_conformance {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __rules {
-    ($store:expr, $contract:path, $group:ident, $noun:ident: $($rule:ident),*) => {
+    ($attributes:tt $store:expr, $contract:path, $group:ident, $noun:ident: $($rule:ident),*) => {
         mod $noun {
             #[allow(unused_imports)]
             use super::*;
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $rule() {
-                    let store: ::std::sync::Arc<dyn $contract> = $store;
-                    $crate::conformance::$group::$noun::$rule(store).await;
-                }
-            )*
+            $($crate::__rule!($attributes $store, $contract, $group, $noun, $rule);)*
+        }
+    };
+}
+
+/// Generates the test of a rule.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __rule {
+    ([$(#[$attribute:meta])*] $store:expr, $contract:path, $group:ident, $noun:ident, $rule:ident) => {
+        $(#[$attribute])*
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $rule() {
+            let store: ::std::sync::Arc<dyn $contract> = $store;
+            $crate::conformance::$group::$noun::$rule(store).await;
         }
     };
 }

@@ -1,4 +1,5 @@
-//! The limits of DynamoDB, so that tests in memory fail where production would.
+//! The limits of all stores: those of DynamoDB, so that a test on another store fails where production would, and an
+//! application can move from one store to another.
 
 use crate::event::EventData;
 use crate::snapshot::Snapshot;
@@ -24,7 +25,11 @@ struct Size {
 
 /// Checks that the commits of an append can be stored after `version`. Several commits that are within the limits of an
 /// append fit into one item.
-pub(super) fn check_append(append: &Append, version: Version) -> Result<(), StoreError> {
+///
+/// # Errors
+///
+/// [`StoreError::TooLarge`] if an event does not fit into an item, or a commit is larger than a transaction.
+pub fn check_append(append: &Append, version: Version) -> Result<(), StoreError> {
     let ([commit], stream) = (append.commits(), append.stream()) else { return Ok(()) };
     let size = commit_size(stream, version, commit)?;
     if size.items > MAX_WRITE_ITEMS || size.bytes > MAX_WRITE_BYTES {
@@ -35,7 +40,12 @@ pub(super) fn check_append(append: &Append, version: Version) -> Result<(), Stor
 }
 
 /// Checks that a set can be written in one transaction.
-pub(super) fn check_set(set: &WriteSet) -> Result<(), WriteError> {
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`] if it has too many items, [`StoreError::TooLarge`] if it or one of its events is too large, and
+/// [`WriteError::Claimed`] as for [`ClaimChange::net`].
+pub fn check_set(set: &WriteSet) -> Result<(), WriteError> {
     let mut size = Size { items: set.unchanged_streams().len() + set.additional_writes().len(), bytes: 0 };
     for append in set.appends() {
         for commit in append.commits() {
@@ -55,7 +65,11 @@ pub(super) fn check_set(set: &WriteSet) -> Result<(), WriteError> {
 }
 
 /// Checks that a snapshot can be stored.
-pub(super) fn check_snapshot(stream: &StreamId, snapshot: &Snapshot) -> Result<(), StoreError> {
+///
+/// # Errors
+///
+/// [`StoreError::TooLarge`] if it does not fit into an item.
+pub fn check_snapshot(stream: &StreamId, snapshot: &Snapshot) -> Result<(), StoreError> {
     let bytes = FRAME_BYTES + (stream.as_str().len() + snapshot.state().len()) as u64;
     if bytes > MAX_ITEM_BYTES {
         let what = format!("a snapshot of the stream `{stream}`");

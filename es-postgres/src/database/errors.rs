@@ -1,0 +1,216 @@
+//! The errors of the server and of sqlx, translated once.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use es_core::{StoreError, error_text};
+use sqlx::postgres::PgDatabaseError;
+
+use super::Database;
+
+/// Why a statement or a transaction has no result.
+#[derive(Debug)]
+pub(crate) enum Failed {
+    Sql(sqlx::Error),
+    /// There was no response in this time.
+    Late(Duration),
+    /// The result is not as it must be, or the request is invalid.
+    Store(StoreError),
+}
+
+impl From<sqlx::Error> for Failed {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+impl From<StoreError> for Failed {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl Failed {
+    /// Translates the error of a connection that could not be opened.
+    pub(crate) fn before_sending(self, database: &Database) -> StoreError {
+        match self {
+            Self::Sql(error @ (sqlx::Error::Configuration(_) | sqlx::Error::Tls(_))) => {
+                let reason =
+                    "no connection can be opened: check the URL, and the certificates of server and client";
+                StoreError::setup(reason, Some(cause(error)))
+            }
+            failed => failed.translate(database, StoreError::unreachable),
+        }
+    }
+
+    /// Translates the error of a read, or of a transaction before its `COMMIT` was sent: without a response, nothing was
+    /// written.
+    pub(crate) fn of_read(self, database: &Database) -> StoreError {
+        self.translate(database, StoreError::unreachable)
+    }
+
+    /// Translates the error of a statement that commits: without a response, it may have been executed.
+    pub(crate) fn of_write(self, database: &Database) -> StoreError {
+        self.translate(database, StoreError::unavailable)
+    }
+
+    fn translate(
+        self,
+        database: &Database,
+        lost: impl FnOnce(Box<dyn Error + Send + Sync>) -> StoreError,
+    ) -> StoreError {
+        let error = match self {
+            Self::Store(error) => return error,
+            Self::Late(timeout) => return lost(format!("no response within {timeout:?}").into()),
+            Self::Sql(error) => error,
+        };
+        let code = match &error {
+            sqlx::Error::Database(refused) => match refused.try_downcast_ref::<PgDatabaseError>() {
+                Some(refused) => refused.code().to_owned(),
+                None => return StoreError::Backend(cause(error)),
+            },
+            sqlx::Error::Io(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => return lost(cause(error)),
+            sqlx::Error::PoolTimedOut => return StoreError::Throttled(cause(error)),
+            sqlx::Error::PoolClosed => {
+                return StoreError::setup("the pool of connections is closed", Some(cause(error)));
+            }
+            sqlx::Error::InvalidArgument(_) | sqlx::Error::Encode(_) => {
+                return StoreError::invalid(format!("a value cannot be sent to PostgreSQL: {error}"));
+            }
+            _ => return StoreError::Backend(cause(error)),
+        };
+        match Condition::of(&code) {
+            Condition::Lost => lost(cause(error)),
+            Condition::Transient => StoreError::Throttled(cause(error)),
+            Condition::Invalid => StoreError::invalid(cause(error).to_string()),
+            Condition::Access => StoreError::setup(
+                format!(
+                    "access to the schema `{}` is denied: check the user, the password, and the privileges",
+                    database.schema()
+                ),
+                Some(cause(error)),
+            ),
+            Condition::ReadOnly => StoreError::setup(
+                "the server is read-only: connect to the primary, for example with `target_session_attrs` in a proxy",
+                Some(cause(error)),
+            ),
+            Condition::Schema => StoreError::setup(
+                format!(
+                    "the schema `{}` is not that of an event store: call `PostgresStore::migrate`",
+                    database.schema()
+                ),
+                Some(cause(error)),
+            ),
+            Condition::Other => StoreError::Backend(cause(error)),
+        }
+    }
+}
+
+/// The meaning of an [error code](https://www.postgresql.org/docs/current/errcodes-appendix.html).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// The connection ends, and a commit may have been recorded before.
+    Lost,
+    /// Nothing was written, and the same request may succeed soon.
+    Transient,
+    Invalid,
+    Access,
+    ReadOnly,
+    Schema,
+    Other,
+}
+
+impl Condition {
+    fn of(code: &str) -> Self {
+        match code {
+            // statement_completion_unknown, admin_shutdown, crash_shutdown, database_dropped, idle_session_timeout
+            "40003" | "57P01" | "57P02" | "57P04" | "57P05" => Self::Lost,
+            // query_canceled, cannot_connect_now, lock_not_available, and timeouts of transactions, which roll them back
+            "57014" | "57P03" | "55P03" | "25P03" | "25P04" => Self::Transient,
+            "25006" => Self::ReadOnly,
+            "3D000" | "42501" => Self::Access,
+            // invalid_schema_name, undefined_table, undefined_column, undefined_function
+            "3F000" | "42P01" | "42703" | "42883" => Self::Schema,
+            _ => match &code[..code.len().min(2)] {
+                "08" => Self::Lost,
+                // transaction_rollback: deadlocks and serialization failures; insufficient_resources: connections, memory
+                "40" | "53" => Self::Transient,
+                // data_exception, program_limit_exceeded
+                "22" | "54" => Self::Invalid,
+                "28" => Self::Access,
+                _ => Self::Other,
+            },
+        }
+    }
+}
+
+/// Returns an error as a message. The details of the server's errors are left out: they have the values of keys.
+fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
+    let refused = error.as_database_error().and_then(|refused| refused.try_downcast_ref::<PgDatabaseError>());
+    Box::new(Message(match refused {
+        Some(refused) => format!("{}: {}", refused.code(), refused.message()),
+        None => error_text(&error),
+    }))
+}
+
+/// An error message of the server, of sqlx, or of the network.
+#[derive(Debug)]
+struct Message(String);
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for Message {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_classified() {
+        for (code, condition) in [
+            ("08006", Condition::Lost),
+            ("57P01", Condition::Lost),
+            ("40003", Condition::Lost),
+            ("40001", Condition::Transient),
+            ("40P01", Condition::Transient),
+            ("53300", Condition::Transient),
+            ("57014", Condition::Transient),
+            ("22P02", Condition::Invalid),
+            ("54000", Condition::Invalid),
+            ("28P01", Condition::Access),
+            ("25006", Condition::ReadOnly),
+            ("42P01", Condition::Schema),
+            ("XX000", Condition::Other),
+            ("", Condition::Other),
+        ] {
+            assert_eq!(Condition::of(code), condition, "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lost_response_is_unknown_only_after_a_commit() {
+        let pool = sqlx::PgPool::connect_lazy("postgres://localhost/none").expect("a valid URL");
+        let database = Database::new(pool, "es".to_owned(), Duration::from_secs(1)).expect("a valid name");
+        let lost = || Failed::Sql(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
+        for (error, is_outcome_unknown) in [
+            (lost().of_write(&database), true),
+            (lost().of_read(&database), false),
+            (lost().before_sending(&database), false),
+            (Failed::Late(Duration::from_secs(1)).of_write(&database), true),
+            (Failed::Late(Duration::from_secs(1)).of_read(&database), false),
+        ] {
+            assert_eq!(error.is_outcome_unknown(), is_outcome_unknown, "{error:?}");
+            assert!(error.is_retryable() && error.is_transient(), "{error:?}");
+        }
+        let full = Failed::Sql(sqlx::Error::PoolTimedOut).of_write(&database);
+        assert!(matches!(full, StoreError::Throttled(_)), "{full:?}");
+    }
+}

@@ -1,0 +1,141 @@
+//! The schema of the database: printing, creating, migrating, and verifying it.
+
+use es_core::StoreError;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+
+use crate::database::{Database, Failed};
+
+/// The migrations, in order. The last one leads to [`FORMAT`]. A released migration is never changed.
+const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
+
+/// The format of the schema that this version of the crate reads and writes.
+const FORMAT: i32 = MIGRATIONS.len() as i32;
+
+/// PostgreSQL 14, the first version that is supported.
+const OLDEST_SERVER: i32 = 140_000;
+
+/// The key of the advisory lock that migrations of one schema take, so that only one of them runs.
+const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('es-postgres ' || $1, 0))";
+
+const SERVER: &str =
+    "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding')";
+
+const FORMAT_TABLE: &str = "SELECT to_regclass($1) IS NOT NULL";
+
+/// The last transaction in the feed, and the next one of this cluster.
+const TRANSACTIONS: &str = "SELECT greatest((SELECT max(tx) FROM {schema}.commits), \
+     (SELECT max(tx) FROM {schema}.feed_marks)) AS last, \
+     pg_snapshot_xmax(pg_current_snapshot())::text::bigint + tx_offset AS next FROM {schema}.store";
+
+/// Returns the statements that create the schema.
+pub(crate) fn ddl(database: &Database) -> String {
+    MIGRATIONS.map(|migration| database.in_schema(migration)).join("\n")
+}
+
+/// Creates the schema, or migrates it to the format of this version.
+pub(crate) async fn migrate(database: &Database) -> Result<(), StoreError> {
+    let mut session = database.connect().await?;
+    let migration = async {
+        let mut transaction = session.begin().await?;
+        verify_server(&mut transaction).await?;
+        let lock = sqlx::query(MIGRATION_LOCK).bind(database.schema());
+        lock.execute(&mut *transaction).await?;
+        let format = format(database, &mut transaction).await?;
+        if format > FORMAT {
+            return Err(newer(database, format).into());
+        }
+        for migration in &MIGRATIONS[format as usize..] {
+            let sql = AssertSqlSafe(database.in_schema(migration));
+            sqlx::raw_sql(sql).execute(&mut *transaction).await?;
+        }
+        adopt_cluster(database, &mut transaction).await?;
+        transaction.commit().await?;
+        Ok(())
+    };
+    migration.await.map_err(|failed: Failed| failed.of_read(database))?;
+    session.release();
+    Ok(())
+}
+
+/// Checks that the schema exists and has the format of this version.
+pub(crate) async fn verify(database: &Database) -> Result<(), StoreError> {
+    let mut session = database.connect().await?;
+    let found = database.within(async {
+        verify_server(session.connection()).await?;
+        format(database, session.connection()).await
+    });
+    let format = found.await.map_err(|failed| failed.of_read(database))?;
+    session.release();
+    match format {
+        FORMAT => Ok(()),
+        format if format > FORMAT => Err(newer(database, format)),
+        0 => Err(StoreError::setup(
+            format!("the schema `{}` has no event store: call `PostgresStore::migrate`", database.schema()),
+            None,
+        )),
+        format => Err(StoreError::setup(
+            format!(
+                "the schema `{}` has the format {format}, and this version needs the format {FORMAT}: call \
+                 `PostgresStore::migrate`",
+                database.schema()
+            ),
+            None,
+        )),
+    }
+}
+
+fn newer(database: &Database, format: i32) -> StoreError {
+    StoreError::setup(
+        format!(
+            "the schema `{}` has the format {format}, and this version of es-postgres knows formats up to {FORMAT}: \
+             use a newer version",
+            database.schema()
+        ),
+        None,
+    )
+}
+
+async fn verify_server(connection: &mut PgConnection) -> Result<(), Failed> {
+    let server = sqlx::query(SERVER).fetch_one(connection).await?;
+    let (version, encoding): (i32, String) = (server.try_get(0)?, server.try_get(1)?);
+    if version < OLDEST_SERVER {
+        let reason = format!("the server has the version number {version}: use PostgreSQL 14 or later");
+        return Err(StoreError::setup(reason, None).into());
+    }
+    if encoding != "UTF8" {
+        let reason =
+            format!("the database has the encoding {encoding}: create a database with `ENCODING 'UTF8'`");
+        return Err(StoreError::setup(reason, None).into());
+    }
+    Ok(())
+}
+
+/// Returns the format of the schema, or 0 if it does not exist.
+async fn format(database: &Database, connection: &mut PgConnection) -> Result<i32, Failed> {
+    let table = database.in_schema("{schema}.store");
+    let exists: bool = sqlx::query(FORMAT_TABLE).bind(table).fetch_one(&mut *connection).await?.try_get(0)?;
+    if !exists {
+        return Ok(0);
+    }
+    let sql = AssertSqlSafe(database.in_schema("SELECT format FROM {schema}.store"));
+    Ok(sqlx::query(sql).fetch_one(connection).await?.try_get(0)?)
+}
+
+/// Continues the order of the feed in another cluster, whose transaction ids are lower than those that are stored.
+async fn adopt_cluster(database: &Database, connection: &mut PgConnection) -> Result<(), Failed> {
+    let sql = AssertSqlSafe(database.in_schema(TRANSACTIONS));
+    let row: PgRow = sqlx::query(sql).fetch_one(&mut *connection).await?;
+    let (last, next): (i64, i64) = (row.try_get("last")?, row.try_get("next")?);
+    if last < next {
+        return Ok(());
+    }
+    let sql = database.in_schema(
+        "ALTER TABLE {schema}.commits ALTER COLUMN tx SET DEFAULT (pg_current_xact_id()::text::bigint + {offset}); \
+         UPDATE {schema}.store SET tx_offset = {offset}",
+    );
+    let sql = AssertSqlSafe(sql.replace("{offset}", &(last + 1).to_string()));
+    sqlx::raw_sql(sql).execute(connection).await?;
+    tracing::info!(schema = database.schema(), "continued the feed in a restored database");
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! Appending commits: one `INSERT`, and a look at the winner if its version is taken.
+
+use std::time::Duration;
+
+use es_core::store::{Append, AppendError, Appended, Conflict, limits};
+use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
+use sqlx::Row;
+use sqlx::postgres::PgConnection;
+
+use super::row::{NewRow, new_rows};
+use super::{appends_at, last_of};
+use crate::database::{Database, Failed};
+
+/// How many versions an append without an expected version tries, if other writers are faster.
+const MOST_PLACES: u32 = 100;
+
+const INSERT: &str = "INSERT INTO {schema}.commits (stream, first, last, id, at, bytes, metadata, events) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8::json) ON CONFLICT (stream, first) DO NOTHING";
+
+/// Inserts several commits of one append. The first row decides the race: only its winner inserts the others.
+const INSERT_ALL: &str = "WITH won AS ( \
+         INSERT INTO {schema}.commits (stream, first, last, until, id, at, bytes, metadata, events) \
+         SELECT $1, first, last, $2, id, at, bytes, metadata::json, events::json \
+         FROM unnest($3::bigint[], $4::bigint[], $5::uuid[], $6::timestamptz[], $7::integer[], $8::text[], $9::text[]) \
+             AS added (first, last, id, at, bytes, metadata, events) \
+         ORDER BY first LIMIT 1 ON CONFLICT (stream, first) DO NOTHING RETURNING first \
+     ) \
+     INSERT INTO {schema}.commits (stream, first, last, until, id, at, bytes, metadata, events) \
+     SELECT $1, added.first, last, $2, id, at, bytes, metadata::json, events::json \
+     FROM won, unnest($3::bigint[], $4::bigint[], $5::uuid[], $6::timestamptz[], $7::integer[], $8::text[], $9::text[]) \
+         AS added (first, last, id, at, bytes, metadata, events) \
+     WHERE added.first > won.first ORDER BY added.first";
+
+const HEAD: &str = "SELECT last FROM {schema}.commits WHERE stream = $1 ORDER BY first DESC LIMIT 1";
+
+impl Database {
+    pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        append.last_version_after(Version::NONE)?;
+        match append.expected() {
+            ExpectedVersion::NoStream => self.append_at(append, Version::NONE, Cost::ZERO).await,
+            ExpectedVersion::Exact(version) if append.is_loaded() || version.is_none() => {
+                self.append_at(append, version, Cost::ZERO).await
+            }
+            ExpectedVersion::Exact(version) => self.append_checked(append, version).await,
+            ExpectedVersion::Any | ExpectedVersion::StreamExists => self.append_anywhere(append).await,
+        }
+    }
+
+    /// Appends after `version`, which has to be the end of a commit.
+    ///
+    /// The primary key has the version of the first event, so that two writers that start from the same version insert the
+    /// same key, however many events they have.
+    async fn append_at(
+        &self,
+        append: &Append,
+        version: Version,
+        spent: Cost,
+    ) -> Result<Appended, AppendError> {
+        let last = append.last_version_after(version)?;
+        limits::check_append(append, version)?;
+        let rows = new_rows(append.commits(), version)?;
+        let stream = append.stream();
+        let mut session = self.connect().await?;
+        let inserted = self.insert(session.connection(), stream, &rows).await;
+        let inserted = inserted.map_err(|failed| failed.of_write(self))?;
+        let cost = spent + Cost::write(0.0);
+        if inserted {
+            session.release();
+            return Ok(Appended::new(version.next(), last, cost));
+        }
+
+        // The version is taken: by another writer, or by an earlier attempt whose response was lost.
+        let found = appends_at(self, session.connection(), &[(stream, version.next())]).await;
+        let found = found.map_err(|failed| failed.of_read(self))?.remove(0);
+        session.release();
+        match found.first() {
+            Some(first) if first.id == append.id() => {
+                let stored = found.iter().map(|commit| (commit.id, commit.last()));
+                Ok(append.repeated(version.next(), stored, cost)?)
+            }
+            // Commits are never moved, so no late attempt of this append can succeed any more.
+            _ => {
+                let conflict = Conflict::new(stream.clone(), append.expected(), last_of(&found), cost);
+                Err(conflict.with_commits(found).into())
+            }
+        }
+    }
+
+    /// Inserts the rows of one append, and returns whether they were inserted: all, or none.
+    async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        stream: &StreamId,
+        rows: &[NewRow],
+    ) -> Result<bool, Failed> {
+        if let [row] = rows {
+            let query = sqlx::query(self.sql(INSERT)).bind(stream.as_str());
+            let query = query.bind(row.first).bind(row.last).bind(row.id).bind(row.at).bind(row.bytes());
+            let query = query.bind(row.metadata.as_deref()).bind(&*row.events);
+            return Ok(self.within(query.execute(connection)).await?.rows_affected() == 1);
+        }
+        let until = rows.last().map(|row| row.last);
+        let query = sqlx::query(self.sql(INSERT_ALL)).bind(stream.as_str()).bind(until);
+        let query = query.bind(rows.iter().map(|row| row.first).collect::<Vec<_>>());
+        let query = query.bind(rows.iter().map(|row| row.last).collect::<Vec<_>>());
+        let query = query.bind(rows.iter().map(|row| row.id).collect::<Vec<_>>());
+        let query = query.bind(rows.iter().map(|row| row.at).collect::<Vec<_>>());
+        let query = query.bind(rows.iter().map(NewRow::bytes).collect::<Vec<_>>());
+        let query = query.bind(rows.iter().map(|row| row.metadata.as_deref()).collect::<Vec<_>>());
+        let query = query.bind(rows.iter().map(|row| &*row.events).collect::<Vec<_>>());
+        // The statement counts the rows after the first one.
+        Ok(self.within(query.execute(connection)).await?.rows_affected() > 0)
+    }
+
+    /// Appends after a version that was not loaded. It may be beyond the end of the stream or inside a commit, which the
+    /// insert alone would accept.
+    async fn append_checked(&self, append: &Append, version: Version) -> Result<Appended, AppendError> {
+        let stream = append.stream();
+        let head = self.head(stream).await?;
+        if head == version {
+            return self.append_at(append, version, Cost::read(0.0)).await;
+        }
+        let (mut cost, mut winner) = (Cost::read(0.0), Vec::new());
+        if head > version {
+            // An earlier attempt of this append may have succeeded.
+            let mut session = self.connect().await?;
+            let found = appends_at(self, session.connection(), &[(stream, version.next())]).await;
+            winner = found.map_err(|failed| failed.of_read(self))?.remove(0);
+            session.release();
+            cost += Cost::read(0.0);
+            if winner.first().is_some_and(|first| first.id == append.id()) {
+                let stored = winner.iter().map(|commit| (commit.id, commit.last()));
+                return Ok(append.repeated(version.next(), stored, cost)?);
+            }
+        }
+        let conflict = Conflict::new(stream.clone(), append.expected(), Some(head), cost);
+        Err(conflict.with_commits(winner).into())
+    }
+
+    /// Appends at the end of the stream.
+    ///
+    /// All attempts of one `Append`, including those with an unknown outcome, target the same version until another commit
+    /// is found there.
+    async fn append_anywhere(&self, append: &Append) -> Result<Appended, AppendError> {
+        let stream = append.stream();
+        let mut cost = Cost::ZERO;
+        let mut place = append.tried_at();
+        let mut lost = None;
+        for places in 1.. {
+            let first = match place.take() {
+                Some(first) => first,
+                None => {
+                    let head = self.head(stream).await?;
+                    cost += Cost::read(0.0);
+                    if !append.expected().allows(head) {
+                        let expected = append.expected();
+                        return Err(Conflict::new(stream.clone(), expected, Some(head), cost).into());
+                    }
+                    append.try_at(lost, head.next())
+                }
+            };
+            match self.append_at(append, first.previous(), cost).await {
+                Err(AppendError::Conflict(conflict)) if places < MOST_PLACES => {
+                    cost = conflict.cost;
+                    lost = Some(first);
+                    // A concurrent attempt may have moved on to the next version.
+                    place = append.tried_at().filter(|tried| *tried != first);
+                    let longest = Duration::from_millis(u64::from(places.min(50)));
+                    tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
+                }
+                other => return other,
+            }
+        }
+        unreachable!("the last attempt ends the loop")
+    }
+
+    /// Returns the version of the last event of a stream.
+    pub(crate) async fn head(&self, stream: &StreamId) -> Result<Version, StoreError> {
+        let mut session = self.connect().await?;
+        let query = sqlx::query(self.sql(HEAD)).bind(stream.as_str());
+        let row = self.within(query.fetch_optional(session.connection())).await;
+        let row = row.map_err(|failed| failed.of_read(self))?;
+        session.release();
+        let last = row.map(|row| row.try_get("last")).transpose();
+        let last: Option<i64> = last.map_err(|error| Failed::from(error).of_read(self))?;
+        Ok(last.map_or(Version::NONE, super::version))
+    }
+}

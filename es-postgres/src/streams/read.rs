@@ -1,0 +1,151 @@
+//! Reading streams: pages of commits, starting from the snapshot if it can be used.
+
+use es_core::Cost;
+use es_core::snapshot::Fingerprint;
+use es_core::store::{Contiguity, Page, Read};
+use es_core::{StoreError, StreamId, Version};
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, stream};
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+
+use super::commit_from;
+use super::row::number;
+use super::snapshot::{self, StoredSnapshot};
+use crate::database::{Database, Failed};
+
+/// The maximum number of commits in a page.
+const PAGE_COMMITS: usize = 1000;
+
+/// The size of a page in bytes, which its last commit may exceed (1 MiB).
+const PAGE_BYTES: u64 = 1024 * 1024;
+
+/// A page of commits after a version. The inner query does not read the events of commits that do not fit.
+const PAGE: &str = "SELECT first, last, id, at, bytes, metadata::text AS metadata, events::text AS events \
+     FROM (SELECT *, sum(bytes) OVER (ORDER BY first) - bytes AS before FROM {schema}.commits \
+         WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4) AS page \
+     WHERE before < $5 ORDER BY first";
+
+/// The snapshot, and the page after it: the page from the start of the stream if the snapshot has another fingerprint, or
+/// the stream has no commit that ends at its version and has its time.
+const SNAPSHOT_AND_PAGE: &str = "WITH snapshot AS ( \
+         SELECT version, at, fingerprint, checksum, state, fingerprint = $2 AND coalesce(( \
+             SELECT commits.last = version AND commits.at = snapshots.at FROM {schema}.commits \
+             WHERE commits.stream = $1 AND first <= version ORDER BY first DESC LIMIT 1), false) AS fits \
+         FROM {schema}.snapshots WHERE snapshots.stream = $1 \
+     ) \
+     SELECT NULL AS first, version AS last, NULL AS id, at, 0 AS bytes, NULL AS metadata, \
+         CASE WHEN fits THEN state END AS events, fingerprint, checksum FROM snapshot \
+     UNION ALL \
+     SELECT first, last, id, at, bytes, metadata::text, events::text, NULL, NULL \
+     FROM (SELECT *, sum(bytes) OVER (ORDER BY first) - bytes AS before FROM {schema}.commits \
+         WHERE stream = $1 AND first > coalesce((SELECT version FROM snapshot WHERE fits), 0) \
+         ORDER BY first LIMIT $3) AS page \
+     WHERE before < $4";
+
+/// The state of a paged read.
+struct Reading {
+    read: Read,
+    contiguity: Contiguity,
+    next: Next,
+}
+
+enum Next {
+    Start,
+    Continue,
+    End,
+}
+
+impl Database {
+    pub(crate) fn read_stream(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        let contiguity = Contiguity::after(read.stream().clone(), read.start());
+        let reading = Reading { read, contiguity, next: Next::Start };
+        let pages = stream::try_unfold(reading, async |mut reading| {
+            let page = match reading.next {
+                Next::Start => self.first_page(&mut reading).await?,
+                Next::Continue => self.page(&mut reading).await?,
+                Next::End => return Ok(None),
+            };
+            Ok(Some((page, reading)))
+        });
+        pages.boxed()
+    }
+
+    /// Returns the first page: with the snapshot, if the read allows one and it can be used.
+    async fn first_page(&self, reading: &mut Reading) -> Result<Page, StoreError> {
+        let Some(request) = reading.read.snapshot() else { return self.page(reading).await };
+        let stream = reading.read.stream().clone();
+        let (stored, rows) = self.snapshot_and_rows(&stream, request.fingerprint).await?;
+        let Some(stored) = stored else { return self.decode(reading, &rows) };
+        let (version, is_followed) = (stored.version, stored.is_followed());
+        if let Some(snapshot) = stored.usable(request.fingerprint) {
+            reading.contiguity = Contiguity::after(stream, version);
+            let mut page = self.decode(reading, &rows)?;
+            page.snapshot = Some(snapshot);
+            return Ok(page);
+        }
+        let mut page = match is_followed {
+            // The checksum is wrong, which the server has not checked.
+            true => {
+                let mut page = self.page(reading).await?;
+                page.cost += Cost::read(0.0);
+                page
+            }
+            false => self.decode(reading, &rows)?,
+        };
+        page.unusable_snapshot = Some(version);
+        Ok(page)
+    }
+
+    async fn snapshot_and_rows(
+        &self,
+        stream: &StreamId,
+        fingerprint: Fingerprint,
+    ) -> Result<(Option<StoredSnapshot>, Vec<PgRow>), StoreError> {
+        let mut session = self.connect().await?;
+        let query = sqlx::query(self.sql(SNAPSHOT_AND_PAGE)).bind(stream.as_str());
+        let query = query.bind(fingerprint.get().cast_signed());
+        let query = query.bind(PAGE_COMMITS as i64).bind(PAGE_BYTES as i64);
+        let rows = self.within(query.fetch_all(session.connection())).await;
+        let mut rows = rows.map_err(|failed| failed.of_read(self))?;
+        session.release();
+        let is_snapshot =
+            |row: &PgRow| row.try_get::<Option<i64>, _>("first").is_ok_and(|first| first.is_none());
+        let stored = match rows.iter().position(is_snapshot) {
+            Some(index) => {
+                Some(snapshot::stored_from(&rows.remove(index)).map_err(|failed| failed.of_read(self))?)
+            }
+            None => None,
+        };
+        Ok((stored, rows))
+    }
+
+    async fn page(&self, reading: &mut Reading) -> Result<Page, StoreError> {
+        let end = reading.read.end().unwrap_or(Version::MAX);
+        let mut session = self.connect().await?;
+        let query = sqlx::query(self.sql(PAGE)).bind(reading.read.stream().as_str());
+        let query = query.bind(number(reading.contiguity.last())).bind(number(end));
+        let query = query.bind(PAGE_COMMITS as i64).bind(PAGE_BYTES as i64);
+        let rows = self.within(query.fetch_all(session.connection())).await;
+        let rows = rows.map_err(|failed| failed.of_read(self))?;
+        session.release();
+        self.decode(reading, &rows)
+    }
+
+    /// Decodes a page, and notes whether another one follows.
+    fn decode(&self, reading: &mut Reading, rows: &[PgRow]) -> Result<Page, StoreError> {
+        let (mut commits, mut bytes) = (Vec::with_capacity(rows.len()), 0);
+        for row in rows {
+            let decoded = (|| {
+                bytes += u64::from(row.try_get::<i32, _>("bytes")?.unsigned_abs());
+                commit_from(reading.read.stream(), row)
+            })();
+            let commit = decoded.map_err(|failed: Failed| failed.of_read(self))?;
+            reading.contiguity.check(&commit)?;
+            commits.push(commit);
+        }
+        let is_full = rows.len() >= PAGE_COMMITS || bytes >= PAGE_BYTES;
+        reading.next = if is_full { Next::Continue } else { Next::End };
+        Ok(Page::new(commits, Cost::read(0.0)))
+    }
+}

@@ -1,0 +1,268 @@
+//! The order of the feed: writers that are held open, overtake each other, roll back, or are killed between their inserts
+//! and their commits. No event is skipped, and none is delivered twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use es_core::feed::{Feed, FeedAnchor, FeedEntry, FeedRead, Position, Slice};
+use es_core::store::Append;
+use es_core::{EventStore, StreamId, Version};
+use es_postgres::PostgresStore;
+use es_postgres::sqlx::{self, AssertSqlSafe, Connection, PgConnection};
+use es_tests::conformance::{events, new_commit};
+use fastrand::Rng;
+use uuid::Uuid;
+
+/// The number of interleavings. Each has its seed, which failures name.
+const INTERLEAVINGS: u64 = 2_000;
+
+const SLICE: Slice = Slice::new(0);
+
+/// A writer with a connection, and its transaction if one is open.
+struct Writer {
+    connection: PgConnection,
+    open: Option<Open>,
+}
+
+/// An open transaction: the stream that it writes to, and its commits.
+struct Open {
+    stream: usize,
+    inserted: Vec<(Uuid, u64, u64)>,
+}
+
+struct World {
+    store: PostgresStore,
+    random: Rng,
+    streams: Vec<StreamId>,
+    /// The commits of each stream that are acknowledged: their ids, first and last versions.
+    acknowledged: Vec<Vec<(Uuid, u64, u64)>>,
+    writers: Vec<Writer>,
+    /// What the reader has been given, and where it continues.
+    seen: Vec<FeedEntry>,
+    through: Position,
+    anchor: Option<FeedAnchor>,
+}
+
+async fn connect(store: &PostgresStore) -> PgConnection {
+    let options = store.pool().connect_options();
+    PgConnection::connect_with(&options).await.expect("connects")
+}
+
+async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.map(drop)
+}
+
+impl World {
+    async fn new(store: PostgresStore) -> Self {
+        let mut writers = Vec::new();
+        for _ in 0..4 {
+            writers.push(Writer { connection: connect(&store).await, open: None });
+        }
+        let streams: Vec<_> =
+            (0..5).map(|n| StreamId::new("interleaved", format!("{n}")).expect("valid")).collect();
+        Self {
+            store,
+            random: Rng::with_seed(0),
+            acknowledged: vec![Vec::new(); streams.len()],
+            streams,
+            writers,
+            seen: Vec::new(),
+            through: Position::NONE,
+            anchor: None,
+        }
+    }
+
+    fn end(&self, stream: usize) -> u64 {
+        self.acknowledged[stream].last().map_or(0, |(.., last)| *last)
+    }
+
+    /// Returns a stream to which no open transaction writes.
+    fn free_stream(&mut self) -> Option<usize> {
+        let taken = |stream: &usize| {
+            self.writers.iter().any(|writer| writer.open.as_ref().is_some_and(|open| open.stream == *stream))
+        };
+        let free: Vec<_> = (0..self.streams.len()).filter(|stream| !taken(stream)).collect();
+        if free.is_empty() { None } else { Some(free[self.random.usize(..free.len())]) }
+    }
+
+    /// Does something that a client, the network, or an operator might do.
+    async fn step(&mut self) {
+        let writer = self.random.usize(..self.writers.len());
+        match self.random.u32(..100) {
+            0..25 => self.read().await,
+            25..35 => self.append().await,
+            35..60 => match self.writers[writer].open {
+                None => self.begin(writer).await,
+                Some(_) => self.insert(writer).await,
+            },
+            60..68 => self.insert(writer).await,
+            68..88 => self.end_transaction(writer, "COMMIT").await,
+            88..96 => self.end_transaction(writer, "ROLLBACK").await,
+            _ => self.kill(writer).await,
+        }
+    }
+
+    /// Begins a transaction, whose id is assigned now or with its first insert.
+    async fn begin(&mut self, writer: usize) {
+        let Some(stream) = self.free_stream() else { return };
+        let connection = &mut self.writers[writer].connection;
+        execute(connection, "BEGIN").await.expect("begins");
+        if self.random.bool() {
+            execute(connection, "SELECT pg_current_xact_id()").await.expect("assigns an id");
+        }
+        self.writers[writer].open = Some(Open { stream, inserted: Vec::new() });
+    }
+
+    /// Inserts a commit of up to three events as the store does.
+    async fn insert(&mut self, writer: usize) {
+        let Some(open) = &self.writers[writer].open else { return };
+        let stream = open.stream;
+        let before = open.inserted.last().map_or_else(|| self.end(stream), |(.., last)| *last);
+        let (id, count) = (Uuid::from_u128(self.random.u128(..)), self.random.u64(1..4));
+        let (first, last) = (before + 1, before + count);
+        let events = vec![r#"{"t":"Counted","p":{}}"#; count as usize].join(",");
+        let sql = format!(
+            "INSERT INTO {} (stream, first, last, id, at, bytes, events) \
+             VALUES ('{}', {first}, {last}, '{id}', now(), 30, '[{events}]')",
+            crate::table(&self.store, "commits"),
+            self.streams[stream],
+        );
+        let writer = &mut self.writers[writer];
+        execute(&mut writer.connection, &sql).await.expect("inserts");
+        writer.open.as_mut().expect("is open").inserted.push((id, first, last));
+    }
+
+    async fn end_transaction(&mut self, writer: usize, how: &str) {
+        let Some(open) = self.writers[writer].open.take() else { return };
+        execute(&mut self.writers[writer].connection, how).await.expect("ends");
+        if how == "COMMIT" {
+            self.acknowledged[open.stream].extend(open.inserted);
+        }
+    }
+
+    /// Kills the session of a writer, with its transaction.
+    async fn kill(&mut self, writer: usize) {
+        self.writers[writer].open = None;
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()");
+        let pid: i32 = pid.fetch_one(&mut self.writers[writer].connection).await.expect("is known");
+        let kill = sqlx::query("SELECT pg_terminate_backend($1, 60000)").bind(pid);
+        kill.execute(self.store.pool()).await.expect("kills");
+        self.writers[writer].connection = connect(&self.store).await;
+    }
+
+    /// Appends through the store, while the transactions of the writers are open.
+    async fn append(&mut self) {
+        let Some(stream) = self.free_stream() else { return };
+        let version = Version::new(self.end(stream));
+        let append = Append::after_loaded(
+            self.streams[stream].clone(),
+            version,
+            new_commit(events(self.random.usize(1..4))),
+        );
+        let appended = self.store.append(&append).await.expect("appends");
+        let commit = (append.id().as_uuid(), appended.first.get(), appended.last.get());
+        self.acknowledged[stream].push(commit);
+    }
+
+    /// Reads a page, as a projector does.
+    async fn read(&mut self) {
+        let limit = self.random.u32(1..6);
+        let read = FeedRead::new(SLICE, self.through).anchored(self.anchor).limit(limit);
+        let page = self.store.read_feed(&read).await.expect("reads");
+        self.seen.extend(page.entries);
+        (self.through, self.anchor) = (page.through, page.anchor);
+    }
+
+    /// Ends all transactions, and checks everything that was seen.
+    async fn settle(&mut self, seed: u64) {
+        for writer in 0..self.writers.len() {
+            let how = if self.random.bool() { "COMMIT" } else { "ROLLBACK" };
+            self.end_transaction(writer, how).await;
+        }
+        let total: u64 = (0..self.streams.len()).map(|stream| self.end(stream)).sum();
+        // Transactions of other tests on this server may be open.
+        for _ in 0..2_000 {
+            self.read().await;
+            if self.through.get() >= total {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        assert_eq!(
+            self.through,
+            Position::new(total),
+            "seed {seed}: events are missing, or there are too many"
+        );
+        let end = self.store.feed_end(SLICE).await.expect("is known");
+        assert_eq!((end.position, end.anchor), (self.through, self.anchor), "seed {seed}");
+
+        let mut position = Position::NONE;
+        let mut told: BTreeMap<&StreamId, Vec<(Uuid, u64, u64)>> = BTreeMap::new();
+        for entry in &self.seen {
+            assert_eq!(entry.position, position.next(), "seed {seed}: positions are not dense");
+            position = entry.last();
+            let commit = &entry.commit;
+            let versions = (commit.id.as_uuid(), commit.first.get(), commit.last().get());
+            told.entry(&entry.stream).or_default().push(versions);
+        }
+        for (stream, acknowledged) in self.streams.iter().zip(&self.acknowledged) {
+            assert_eq!(told.get(stream).unwrap_or(&Vec::new()), acknowledged, "seed {seed}: `{stream}`");
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn no_interleaving_skips_or_repeats_an_event() {
+    let mut world = World::new(crate::store().await).await;
+    for seed in 0..INTERLEAVINGS {
+        world.random = Rng::with_seed(seed);
+        for _ in 0..world.random.u32(10..30) {
+            world.step().await;
+        }
+        world.settle(seed).await;
+    }
+    // A second reader sees the same, from the start.
+    let (mut again, mut through) = (Vec::new(), Position::NONE);
+    loop {
+        let page = world.store.read_feed(&FeedRead::new(SLICE, through).limit(1_000)).await.expect("reads");
+        again.extend(page.entries);
+        through = page.through;
+        if page.is_last {
+            break;
+        }
+    }
+    assert!(again == world.seen, "the feed has changed");
+    let marks = format!("SELECT count(*) FROM {}", crate::table(&world.store, "feed_marks"));
+    let marks: i64 =
+        sqlx::query_scalar(AssertSqlSafe(marks)).fetch_one(world.store.pool()).await.expect("counts");
+    assert!(marks as usize > again.len() / 200, "{marks} marks for {} commits", again.len());
+}
+
+/// An event is not delivered before an older transaction has ended, even if nothing else happens.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn an_open_transaction_holds_back_the_feed_and_is_reported() {
+    let store = crate::store().await;
+    let mut writer = connect(&store).await;
+    execute(&mut writer, "BEGIN; SELECT pg_current_xact_id()").await.expect("begins");
+    let stream = StreamId::new("held", "1").expect("valid");
+    let append = Append::after_loaded(stream.clone(), Version::NONE, new_commit(events(2)));
+    store.append(&append).await.expect("appends");
+    let page = store.read_feed(&FeedRead::new(SLICE, Position::NONE)).await.expect("reads");
+    assert!(page.entries.is_empty() && page.is_last, "an older transaction may still insert");
+    assert_eq!(store.indexed(&stream).await.expect("is known"), Version::NONE);
+    let delay = store.feed_delay().await.expect("is known");
+    assert_eq!(delay.waiting, 1);
+    assert!(delay.oldest.is_some_and(|oldest| oldest.pid.is_some()));
+    execute(&mut writer, "COMMIT").await.expect("ends");
+    for _ in 0..2_000 {
+        let page = store.read_feed(&FeedRead::new(SLICE, Position::NONE)).await.expect("reads");
+        if page.through == Position::new(2) {
+            assert_eq!(store.indexed(&stream).await.expect("is known"), Version::new(2));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("the commit is not delivered");
+}
