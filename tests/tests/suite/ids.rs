@@ -6,9 +6,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use es_core::ids::IdFrom;
 use es_core::prelude::*;
 use es_core::uuid::Uuid;
-use es_core::{IdFrom, MemoryStore, serde_json};
+use es_core::{MemoryStore, serde_json};
 use futures_executor::block_on;
 
 #[derive(Id)]

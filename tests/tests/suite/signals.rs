@@ -5,10 +5,11 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use es_core::Workers;
 use es_core::prelude::*;
 use es_core::snapshot::SnapshotPolicy;
 use es_core::workers::StopOrder;
-use es_core::{Worker, Workers};
+use es_core::workers::Worker;
 use es_dynamo::DynamoStore;
 use es_tests::domain::{Account, Deposit};
 use tokio::sync::Notify;
