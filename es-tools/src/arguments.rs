@@ -32,7 +32,7 @@ pub(crate) struct Place {
     #[arg(long, global = true, value_name = "NAME", env = "ES_DYNAMO_TABLE", default_value = "events")]
     pub(crate) table: String,
 
-    /// Use a DynamoDB-compatible server without credentials, such as http://localhost:8000
+    /// Use a DynamoDB-compatible server without credentials, such as `http://localhost:8000`
     #[arg(long, global = true, value_name = "URL", conflicts_with = "file")]
     pub(crate) endpoint: Option<String>,
 

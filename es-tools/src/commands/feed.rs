@@ -8,7 +8,7 @@ use es_core::{StreamId, Version};
 use es_dynamo::{AuditReport, Reconciler};
 use serde_json::{Value, json};
 
-use super::projection::overview;
+use super::projection::{Overview, overview};
 use crate::failure::{Failure, Result};
 use crate::output::{Grid, count};
 use crate::session::Session;
@@ -59,7 +59,7 @@ async fn lag(session: &Session) -> Result {
     }
     let consumers = overview(store).await?;
     let slices: Vec<_> = ends.iter().map(|(slice, end)| json!({ "slice": slice, "end": end })).collect();
-    let values: Vec<_> = consumers.iter().map(|one| one.value()).collect();
+    let values: Vec<_> = consumers.iter().map(Overview::value).collect();
     session.output.value(&json!({ "slices": slices, "consumers": values }), || {
         let mut grid = Grid::new([">slice", ">end"]);
         for (slice, end) in &ends {
