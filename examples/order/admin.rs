@@ -14,7 +14,7 @@ pub async fn run(arguments: Vec<OsString>) -> ExitCode {
         .aggregate::<Order>()
         .aggregate::<Stock>()
         .aggregate::<Wallet>()
-        .projection(|store| Overview::new(store));
+        .projection(Overview::new);
     let program = OsString::from("order-admin");
     es_tools::cli_from(application, std::iter::once(program).chain(arguments)).await
 }

@@ -36,7 +36,7 @@ pub enum Trouble {
     /// The request is throttled.
     Throttled,
     /// Another writer appends to the same stream first.
-    Overtaken(Append),
+    Overtaken(Box<Append>),
     /// The store panics.
     Panic,
 }

@@ -141,7 +141,7 @@ async fn a_stream_that_breaks_the_aggregate_panics_in_each_caller() {
     let event = EventData::new("Filled", 1, r#"{"n":7,"breaks":true}"#);
     let stream = StreamId::new("vase", ID).expect("a valid stream");
     let winner = Append::new(stream, ExpectedVersion::Any, new_commit(vec![event]));
-    gate.plan([None, Some(Trouble::Overtaken(winner))]);
+    gate.plan([None, Some(Trouble::Overtaken(Box::new(winner)))]);
     let filled = fill(&vases, &[FINE, FINE, FINE]).await;
     assert_eq!(filled, [Some((vec![0], 1)), None, None]);
     assert_eq!(fill(&vases, &[FINE, FINE]).await, [None, None]);

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::event::CommitId;
 use es_core::store::{Append, MAX_GROUP_COMMITS};
 use es_core::{Cost, EventStore, ExecuteError, ExpectedVersion, Metadata, Repository, RetryPolicy, Version};
 use futures_util::future::{join, join_all};
@@ -61,7 +62,7 @@ pub async fn commands_that_wait_share_a_write(store: Arc<dyn EventStore>) {
         }
         let state = accounts.load_at(&id, outcome.version).await.expect("loads").state;
         assert_eq!(outcome.state, state, "the state after the command, without those after it");
-        assert!(commits.insert(outcome.commit.map(|commit| commit.as_uuid())), "each has its own commit");
+        assert!(commits.insert(outcome.commit.map(CommitId::as_uuid)), "each has its own commit");
     }
     assert!(history.is_sorted_by_key(|recorded| recorded.time));
 
@@ -129,7 +130,7 @@ pub async fn a_group_that_loses_a_race_is_decided_again(store: Arc<dyn EventStor
     let (gate, accounts, id) = gated(store);
     accounts.execute(&id, Deposit::one(10, "first")).await.expect("accepted");
     let (_, reads) = (gate.appends(), gate.reads());
-    gate.plan([None, Some(Trouble::Overtaken(winner(&id, 7)))]);
+    gate.plan([None, Some(Trouble::Overtaken(Box::new(winner(&id, 7))))]);
     let head = accounts.execute(&id, Deposit::one(1, "head"));
     let all = accounts.execute(&id, Withdraw { cents: 11 });
     let late = accounts.execute(&id, Withdraw { cents: 7 });
@@ -299,7 +300,7 @@ pub async fn a_head_that_loses_a_race_hands_over_what_it_wrote(store: Arc<dyn Ev
     let (gate, accounts, id) = gated(store);
     append(&(Arc::new(gate.clone()) as Arc<dyn EventStore>), &id, vec![deposited(5, "first")]).await;
     let _ = gate.appends();
-    gate.plan([Some(Trouble::Overtaken(winner(&id, 7)))]);
+    gate.plan([Some(Trouble::Overtaken(Box::new(winner(&id, 7))))]);
     let commands = (0..4).map(|n| accounts.execute(&id, Withdraw { cents: 3 + n }));
     let outcomes = join_all(commands).await;
     let balances: Vec<_> =
