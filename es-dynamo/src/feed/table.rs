@@ -295,3 +295,27 @@ impl TableFeed {
         stream::iter(ends).buffer_unordered(SLICES_AT_ONCE).try_for_each(|_| future::ready(Ok(()))).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::log::summary::Shape;
+
+    #[test]
+    fn a_root_of_an_unknown_format_is_not_used() {
+        let scope = Scope { slice: Slice::new(0), key: [7; 16], shape: Shape::DEFAULT };
+        let root = Root {
+            through: Position::new(12),
+            page: Uuid::from_u128(1),
+            id: Uuid::from_u128(2),
+            job: 3,
+            open: false,
+            node: Node::default(),
+        };
+        let mut item = root_item(&scope, &root);
+        for (format, is_used) in [("1", true), ("7", false)] {
+            item.insert(names::FORMAT.to_owned(), AttributeValue::N(format.to_owned()));
+            assert_eq!(decode_root(&scope, &item).is_some(), is_used, "format {format}");
+        }
+    }
+}

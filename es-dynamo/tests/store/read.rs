@@ -1,12 +1,11 @@
 //! Reading: the number of requests of a load, for all contents of the table.
 
 use es_core::documents::{DocumentKey, Documents};
-use es_core::feed::{Feed, FeedRead, Position, Slice, Slices};
+use es_core::feed::{Feed, Slice};
 use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::{Append, AppendError, Claim, IdempotencyKey, Read};
-use es_core::{EventStore, ExpectedVersion, StoreError, StreamId, Version};
-use es_dynamo::embedded::Engine;
-use es_dynamo::{DynamoStore, Reconciler};
+use es_core::{EventStore, ExpectedVersion, StoreError, Version};
+use es_dynamo::DynamoStore;
 
 use super::support::*;
 
@@ -325,36 +324,4 @@ async fn an_item_of_an_unknown_format_is_named() {
     put_unknown("$feed", "C#").await;
     let (fresh, _) = watch(&engine, aws_sdk_dynamodb::config::retry::RetryConfig::disabled());
     named(fresh.slices().await.expect_err("unknown"));
-}
-
-/// A summary of the feed is a cache, so one of an unknown format is left aside.
-#[tokio::test]
-async fn a_summary_of_an_unknown_format_is_not_used() {
-    let engine = Engine::in_memory().expect("starts");
-    let store = DynamoStore::builder().engine(&engine).client(engine.client());
-    let store = store.slices(Slices::new(1).expect("not zero")).build().expect("a valid name");
-    store.create_table().await.expect("creates");
-    // Long ids, so that it does not take many to fill some pages.
-    let note = |number: usize| StreamId::new("note", format!("{number:0500}")).expect("valid");
-    for number in 0..200 {
-        let append = Append::new(note(number), ExpectedVersion::NoStream, commit(1));
-        store.append(&append).await.expect("appends");
-    }
-    Reconciler::builder(&store).segments(1).build().run().await.expect("runs");
-    let key = |sort: &str| Item::from([("pk".to_owned(), text("$feed#0")), ("sk".to_owned(), text(sort))]);
-    let read = store.client().get_item().table_name(store.table_name()).set_key(Some(key("W")));
-    let mut summary = read.send().await.expect("answers").item.expect("a summary is written");
-    let first = store.read_feed(&FeedRead::new(Slice::new(0), Position::NONE).limit(1)).await.expect("reads");
-    for (format, is_used) in [("1", true), ("7", false)] {
-        summary.insert("f".to_owned(), number(format));
-        put(&store, summary.clone()).await;
-        let (fresh, wire) = watch(&engine, aws_sdk_dynamodb::config::retry::RetryConfig::disabled());
-        let indexed = fresh.indexed(&first.entries[0].stream).await.expect("knows");
-        assert_eq!(indexed, Version::FIRST);
-        let chunks = wire
-            .bodies()
-            .into_iter()
-            .filter(|body| body["Key"]["sk"]["S"].as_str().is_some_and(|sort| sort.starts_with("W#")));
-        assert_eq!(chunks.count() > 0, is_used, "format {format}");
-    }
 }

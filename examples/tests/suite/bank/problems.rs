@@ -154,8 +154,13 @@ async fn who_loses_every_race_may_come_back() {
     let ann = Server::start(Bank::new(store.clone())).await.api.account("Ann", "DE100001", 0).await;
     // Each request to the store yields up to 2,000 times, so that the deposits overtake each other.
     let slow = FaultyStore::new(store, Faults::seeded(1).delays(1.0, Duration::from_secs(2)));
-    let api = Server::start(Bank::with_retry(slow, RetryPolicy::never())).await.api;
-    let deposits: Vec<_> = (0..20).map(|_| api.deposit(&ann, 1).spawn()).collect();
+    // Commands in one process share their writes, so that only those of several processes race.
+    let mut processes = Vec::new();
+    for _ in 0..4 {
+        processes.push(Server::start(Bank::with_retry(slow.clone(), RetryPolicy::never())).await.api);
+    }
+    let api = &processes[0];
+    let deposits: Vec<_> = (0..20).map(|n| processes[n % 4].deposit(&ann, 1).spawn()).collect();
     let mut done = 0;
     for deposit in deposits {
         let answer = deposit.await.expect("no panic");

@@ -136,7 +136,7 @@ impl Generated {
     fn node(&self, id: NodeId) -> Node {
         let run = |(slot, count): (u32, u64)| Run {
             id: Uuid::from_u128(
-                u128::from(id.index) << 64 | u128::from(id.depth) << 32 | u128::from(slot) + 2,
+                u128::from(id.index) << 64 | u128::from(id.depth) << 32 | (u128::from(slot) + 2),
             ),
             slot,
             chunks: scope().chunks(count as usize),
