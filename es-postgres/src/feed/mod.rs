@@ -28,9 +28,12 @@ pub(crate) const SLICES: Slices = Slices::new(1).expect("not zero");
 /// How many commits may follow the last mark before a reader adds marks.
 const MARK_INTERVAL: i64 = 128;
 
+/// How many commits a read counts from a mark to its position. If the position is farther away, marks are added first.
+const COUNTED: i64 = 1_024;
+
 /// A first row about the feed, and the commits from the one with the position `$1`, in the order of the feed. The commits
-/// before it are counted from the last mark. The content is returned for commits after the position, until these have `$2`
-/// events or `$3` bytes.
+/// before it are counted from the last mark: at most `$5` of them, so that a page never reads the rest of the feed. The
+/// content is returned for commits after the position, until these have `$2` events or `$3` bytes.
 const READ: &str = "WITH mark AS ( \
          SELECT position, tx, n FROM {schema}.feed_marks WHERE position < greatest($1, 1) ORDER BY position DESC LIMIT 1 \
      ), horizon AS ( \
@@ -38,7 +41,7 @@ const READ: &str = "WITH mark AS ( \
      ) \
      SELECT NULL AS stream, (SELECT tx FROM {schema}.feed_marks ORDER BY position DESC LIMIT 1) AS first, tx AS last, \
          NULL AS id, NULL AS at, NULL AS number, NULL AS position, \
-         EXISTS (SELECT FROM {schema}.commits WHERE commits.tx >= horizon.tx) AS fits, NULL AS metadata, NULL AS events \
+         coalesce((SELECT max(commits.tx) FROM {schema}.commits) >= horizon.tx, false) AS fits, NULL AS metadata, NULL AS events \
      FROM horizon \
      UNION ALL SELECT stream, first, last, id, at, number, position, fits, \
          CASE WHEN fits THEN metadata::text END, CASE WHEN fits THEN events::text END \
@@ -48,6 +51,7 @@ const READ: &str = "WITH mark AS ( \
                      (SELECT position FROM mark) + (sum(last - first + 1) OVER (ORDER BY tx, n))::bigint AS position \
                  FROM {schema}.commits \
                  WHERE (tx, n) > ((SELECT tx FROM mark), (SELECT n FROM mark)) AND tx < (SELECT tx FROM horizon) \
+                 ORDER BY tx, n LIMIT $4 + $5 \
              ) AS counted WHERE position >= $1 \
          ) AS found ORDER BY tx, n LIMIT $4) AS page";
 
@@ -135,24 +139,47 @@ impl Database {
     pub(crate) async fn read_feed(&self, state: &FeedState, read: &FeedRead) -> Result<FeedPage, StoreError> {
         check_slice(read.slice)?;
         let Ok(after) = i64::try_from(read.after.get()) else { return Err(self.beyond_end(read).await) };
+        if let Some(page) = self.read_page(state, read, after).await? {
+            return Ok(page);
+        }
+        // The position is beyond the end, or too far from the last mark. Another reader may be adding marks, too.
+        loop {
+            let added = self.add_marks().await?;
+            if let Some(page) = self.read_page(state, read, after).await? {
+                return Ok(page);
+            }
+            if added == 0 {
+                return Err(self.beyond_end(read).await);
+            }
+        }
+    }
+
+    /// Returns the page after a position, or `None` if none of the commits that are counted from the last mark contains it.
+    async fn read_page(
+        &self,
+        state: &FeedState,
+        read: &FeedRead,
+        after: i64,
+    ) -> Result<Option<FeedPage>, StoreError> {
         let mut session = self.connect().await?;
         let query = sqlx::query(self.sql(READ)).bind(after).bind(i64::from(read.limit));
         let query = query.bind(i64::try_from(read.max_bytes).unwrap_or(i64::MAX));
         // The commit that contains the position, those that are wanted, and one that tells whether more follow.
-        let query = query.bind(i64::from(read.limit) + 2);
+        let query = query.bind(i64::from(read.limit) + 2).bind(COUNTED);
         let rows = self.within(query.fetch_all(session.connection())).await;
         let rows = rows.map_err(|failed| failed.of_read(self))?;
         session.release();
         let (about, rows) = rows.split_first().ok_or_else(|| self.no_store())?;
         self.observe(state, about).await?;
         let from_mark = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("number"));
-        if from_mark.map_err(|error| Failed::from(error).of_read(self))? > 2 * MARK_INTERVAL {
+        let from_mark = from_mark.map_err(|error| Failed::from(error).of_read(self))?;
+        if from_mark > COUNTED {
+            return Ok(None);
+        }
+        if from_mark > 2 * MARK_INTERVAL {
             self.add_marks().await?;
         }
-        match page_of(read, rows).map_err(|failed| failed.of_read(self))? {
-            Some(page) => Ok(page),
-            None => Err(self.beyond_end(read).await),
-        }
+        page_of(read, rows).map_err(|failed| failed.of_read(self))
     }
 
     async fn beyond_end(&self, read: &FeedRead) -> StoreError {

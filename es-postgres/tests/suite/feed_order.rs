@@ -266,3 +266,52 @@ async fn an_open_transaction_holds_back_the_feed_and_is_reported() {
     }
     panic!("the commit is not delivered");
 }
+
+/// A reader may start far behind the end, or far from the last mark. Its pages do not depend on what follows them.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_read_far_from_the_last_mark_finds_its_position() {
+    const APPENDS: u64 = 40;
+    const COMMITS: u64 = 100;
+    let store = crate::store().await;
+    let stream = StreamId::new("long", "1").expect("valid");
+    for number in 0..APPENDS {
+        let following = (1..COMMITS).map(|_| new_commit(events(1)));
+        let version = Version::new(number * COMMITS);
+        let append = Append::after_loaded(stream.clone(), version, new_commit(events(1)));
+        store.append(&append.with_following(following)).await.expect("appends");
+    }
+    let total = APPENDS * COMMITS;
+    wait_for(&store, total).await;
+
+    let read = |after: u64| FeedRead::new(SLICE, Position::new(after)).limit(10);
+    let page = store.read_feed(&read(total - 500)).await.expect("reads");
+    let positions: Vec<_> = page.entries.iter().map(|entry| entry.position.get()).collect();
+    assert_eq!(positions, (total - 499..=total - 490).collect::<Vec<_>>());
+    assert!(!page.is_last);
+    let page = store.read_feed(&read(total)).await.expect("reads");
+    assert!(page.entries.is_empty() && page.is_last);
+    store.read_feed(&read(total + 1)).await.expect_err("the position is beyond the end");
+
+    let (mut through, mut count) = (Position::NONE, 0);
+    loop {
+        let page = store.read_feed(&FeedRead::new(SLICE, through).limit(700)).await.expect("reads");
+        (through, count) = (page.through, count + page.entries.len() as u64);
+        if page.is_last {
+            break;
+        }
+    }
+    assert_eq!((through.get(), count), (total, total));
+}
+
+/// Waits until the feed has `total` events: transactions of other tests on this server may be open.
+async fn wait_for(store: &PostgresStore, total: u64) {
+    for _ in 0..2_000 {
+        let last = store.indexed(&StreamId::new("long", "1").expect("valid")).await.expect("is known");
+        if last == Version::new(total) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("the feed does not have {total} events");
+}

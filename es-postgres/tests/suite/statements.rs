@@ -35,7 +35,7 @@ async fn are_committed_with_the_events_or_not_at_all() {
     let accounts: Repository<Account> = Repository::new(store.clone());
     let (ann, bob) = ("ann".to_owned(), "bob".to_owned());
     let request =
-        || accounts.with_writes(|decided| [set_balance(&store, &decided.id, decided.state.balance)]);
+        || accounts.with_writes(|decided| [set_balance(&store, decided.id, decided.state.balance)]);
     request().execute(&ann, Deposit::one(10, "first")).await.expect("accepted");
     assert_eq!(balance(&store, &ann).await, Some(10));
     let rejected = request().execute(&ann, Withdraw { cents: 11 }).await.expect_err("too much");
@@ -47,7 +47,7 @@ async fn are_committed_with_the_events_or_not_at_all() {
         .execute(&accounts, &bob, Deposit::one(4, "transfer"))
         .with_writes(&accounts, &bob, {
             let store = store.clone();
-            move |decided| [set_balance(&store, &decided.id, decided.state.balance)]
+            move |decided| [set_balance(&store, decided.id, decided.state.balance)]
         })
         .commit()
         .await
