@@ -21,18 +21,18 @@ pub struct Order {
     cancelled: bool,
 }
 
-impl Apply<OrderPlaced> for Order {
-    fn apply(&mut self, _: &OrderPlaced) {}
-}
+#[handlers]
+impl Order {
+    #[apply]
+    fn order_placed(&mut self, _: &OrderPlaced) {}
 
-impl Apply<OrderPaid> for Order {
-    fn apply(&mut self, _: &OrderPaid) {
+    #[apply]
+    fn order_paid(&mut self, _: &OrderPaid) {
         self.paid = true;
     }
-}
 
-impl Apply<OrderCancelled> for Order {
-    fn apply(&mut self, _: &OrderCancelled) {
+    #[apply]
+    fn order_cancelled(&mut self, _: &OrderCancelled) {
         self.cancelled = true;
     }
 }
@@ -41,26 +41,26 @@ pub struct Place {
     pub item: String,
 }
 
-impl Handle<Place> for Order {
-    type Error = std::convert::Infallible;
-
-    fn handle(&self, command: &Place, ctx: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+#[handlers]
+impl Order {
+    #[handle]
+    fn place(&self, command: &Place, ctx: &Context<Self>) -> Events<Self> {
         match ctx.exists() {
-            true => Ok(Events::none()),
-            false => Ok(OrderPlaced { item: command.item.clone() }.into()),
+            true => Events::none(),
+            false => OrderPlaced { item: command.item.clone() }.into(),
         }
     }
 }
 
 pub struct Pay;
 
-impl Handle<Pay> for Order {
-    type Error = std::convert::Infallible;
-
-    fn handle(&self, _: &Pay, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+#[handlers]
+impl Order {
+    #[handle]
+    fn pay(&self, _: &Pay) -> Events<Self> {
         match self.paid || self.cancelled {
-            true => Ok(Events::none()),
-            false => Ok(OrderPaid.into()),
+            true => Events::none(),
+            false => OrderPaid.into(),
         }
     }
 }
@@ -71,10 +71,10 @@ pub struct AlreadyPaid;
 /// Cancels an order that was not paid in time.
 pub struct Cancel;
 
-impl Handle<Cancel> for Order {
-    type Error = AlreadyPaid;
-
-    fn handle(&self, _: &Cancel, _: &Context<Self>) -> Result<Events<Self>, AlreadyPaid> {
+#[handlers]
+impl Order {
+    #[handle]
+    fn cancel(&self, _: &Cancel) -> Result<Events<Self>, AlreadyPaid> {
         match (self.paid, self.cancelled) {
             (true, _) => Err(AlreadyPaid),
             (false, true) => Ok(Events::none()),
@@ -86,13 +86,13 @@ impl Handle<Cancel> for Order {
 /// Cancels an order that the shop cannot deliver.
 pub struct Refuse;
 
-impl Handle<Refuse> for Order {
-    type Error = std::convert::Infallible;
-
-    fn handle(&self, _: &Refuse, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
+#[handlers]
+impl Order {
+    #[handle]
+    fn refuse(&self, _: &Refuse) -> Events<Self> {
         match self.cancelled {
-            true => Ok(Events::none()),
-            false => Ok(OrderCancelled.into()),
+            true => Events::none(),
+            false => OrderCancelled.into(),
         }
     }
 }
@@ -114,20 +114,20 @@ pub struct Stock {
     free: u32,
 }
 
-impl Apply<Received> for Stock {
-    fn apply(&mut self, event: &Received) {
+#[handlers]
+impl Stock {
+    #[apply]
+    fn received(&mut self, event: &Received) {
         self.free += event.pieces;
     }
-}
 
-impl Apply<Reserved> for Stock {
-    fn apply(&mut self, _: &Reserved) {
+    #[apply]
+    fn reserved(&mut self, _: &Reserved) {
         self.free -= 1;
     }
-}
 
-impl Apply<Released> for Stock {
-    fn apply(&mut self, _: &Released) {
+    #[apply]
+    fn released(&mut self, _: &Released) {
         self.free += 1;
     }
 }
@@ -136,11 +136,11 @@ pub struct Receive {
     pub pieces: u32,
 }
 
-impl Handle<Receive> for Stock {
-    type Error = std::convert::Infallible;
-
-    fn handle(&self, command: &Receive, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-        Ok(Received { pieces: command.pieces }.into())
+#[handlers]
+impl Stock {
+    #[handle]
+    fn receive(&self, command: &Receive) -> Received {
+        Received { pieces: command.pieces }
     }
 }
 
@@ -149,10 +149,10 @@ pub struct SoldOut;
 
 pub struct Reserve;
 
-impl Handle<Reserve> for Stock {
-    type Error = SoldOut;
-
-    fn handle(&self, _: &Reserve, _: &Context<Self>) -> Result<Events<Self>, SoldOut> {
+#[handlers]
+impl Stock {
+    #[handle]
+    fn reserve(&self, _: &Reserve) -> Result<Events<Self>, SoldOut> {
         match self.free {
             0 => Err(SoldOut),
             _ => Ok(Reserved.into()),
@@ -162,10 +162,10 @@ impl Handle<Reserve> for Stock {
 
 pub struct Release;
 
-impl Handle<Release> for Stock {
-    type Error = std::convert::Infallible;
-
-    fn handle(&self, _: &Release, _: &Context<Self>) -> Result<Events<Self>, Self::Error> {
-        Ok(Released.into())
+#[handlers]
+impl Stock {
+    #[handle]
+    fn release(&self, _: &Release) -> Released {
+        Released
     }
 }

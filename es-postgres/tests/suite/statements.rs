@@ -34,8 +34,7 @@ async fn are_committed_with_the_events_or_not_at_all() {
     let store = with_balances().await;
     let accounts: Repository<Account> = Repository::new(store.clone());
     let (ann, bob) = ("ann".to_owned(), "bob".to_owned());
-    let request =
-        || accounts.with_writes(|decided| [set_balance(&store, decided.id, decided.state.balance)]);
+    let request = || accounts.with_writes(|decided| [set_balance(&store, decided.id, decided.state.balance)]);
     request().execute(&ann, Deposit::one(10, "first")).await.expect("accepted");
     assert_eq!(balance(&store, &ann).await, Some(10));
     let rejected = request().execute(&ann, Withdraw { cents: 11 }).await.expect_err("too much");
