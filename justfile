@@ -37,6 +37,10 @@ test-kinesis:
 example-dynamodb-local:
     scripts/dynamodb-local bash -c 'cargo run -q -p examples -- --endpoint "$ES_DYNAMO_ENDPOINT" | tail -n 20'
 
+# the Order example on a temporary PostgreSQL server
+example-postgres:
+    scripts/postgres sh -c 'cargo run -q -p examples --bin order -- --postgres "$ES_POSTGRES_URL"' > /dev/null
+
 # the cost of commands and loads, in requests and capacity units
 costs:
     cargo run -q -p examples --bin costs
@@ -73,18 +77,23 @@ bench-feed *ARGS:
 bench-embedded *ARGS:
     cargo run -q --release -p es-benches --bin embedded -- {{ARGS}}
 
-# all benchmark documents: docs/benchmarks.md, docs/feed-benchmarks.md, docs/embedded-benchmarks.md
-bench-docs: bench-feed-docs bench-embedded-docs
-    cargo build -q --release -p es-benches --bin compare --bin overhead --bin contention
+# all benchmark documents: docs/benchmarks.md, and those of the feed, the embedded engine, and contention
+bench-docs: bench-feed-docs bench-embedded-docs bench-contention-docs
+    cargo build -q --release -p es-benches --bin compare --bin overhead
     cargo build -q --profile lto -p es-benches --bin overhead
     mkdir -p docs
     just bench-compare > docs/benchmarks.new
     just bench-overhead >> docs/benchmarks.new
     just bench-overhead-lto >> docs/benchmarks.new
-    just bench-contention >> docs/benchmarks.new
     just bench-compare-dynamodb-local >> docs/benchmarks.new
-    just bench-contention-dynamodb-local >> docs/benchmarks.new
     mv docs/benchmarks.new docs/benchmarks.md
+
+# docs/contention-benchmarks.md
+bench-contention-docs:
+    mkdir -p docs
+    { printf '# Benchmarks of contention\n\n' && just bench-contention && just bench-contention-dynamodb-local; } \
+        > docs/contention-benchmarks.new
+    mv docs/contention-benchmarks.new docs/contention-benchmarks.md
 
 # docs/feed-benchmarks.md
 bench-feed-docs:
@@ -183,4 +192,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package templates test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local costs bench-smoke lines-check
+ci: test fmt typos lint features docs public-api-check book deny package templates test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check
