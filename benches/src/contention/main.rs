@@ -33,7 +33,7 @@ fn main() -> Result<(), Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let plan = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => Plan { rounds: 3, commands: 20, cpu_commands: 1_000 },
+        [] => Plan { rounds: 3, commands: 5, cpu_commands: 1_000 },
         ["--quick"] => Plan { rounds: 1, commands: 2, cpu_commands: 20 },
         // One of several processes that compete.
         ["worker", contender, table, id, commands] => {
