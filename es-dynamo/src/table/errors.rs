@@ -109,7 +109,7 @@ where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     let code = error.code().filter(|code| !code.is_empty());
-    Box::new(Message(match (code, error.message(), error.raw_response()) {
+    Box::from(match (code, error.message(), error.raw_response()) {
         (Some(code), Some(message), _) => format!("{code}: {message}"),
         (Some(code), None, _) => code.to_owned(),
         // The error of the SDK's parser contains the location of the failure, but not the body.
@@ -122,7 +122,7 @@ where
             )
         }
         (None, _, None) => error_text(error),
-    }))
+    })
 }
 
 /// Returns the error of a write whose last attempt failed with `last`, and of which an earlier attempt may have been
@@ -133,18 +133,6 @@ pub(crate) fn outcome_unknown(last: StoreError) -> StoreError {
         last => StoreError::unavailable(Unresolved { last }),
     }
 }
-
-/// An error message of DynamoDB, of the SDK, or of the network.
-#[derive(Debug)]
-struct Message(String);
-
-impl fmt::Display for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Message {}
 
 /// An attempt without a readable response, before the last one.
 #[derive(Debug)]

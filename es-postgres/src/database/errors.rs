@@ -1,7 +1,6 @@
 //! The errors of the server and of sqlx, translated once.
 
 use std::error::Error;
-use std::fmt;
 use std::time::Duration;
 
 use es_core::{StoreError, error_text};
@@ -151,23 +150,11 @@ impl Condition {
 /// Returns an error as a message. The details of the server's errors are left out: they have the values of keys.
 fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
     let refused = error.as_database_error().and_then(|refused| refused.try_downcast_ref::<PgDatabaseError>());
-    Box::new(Message(match refused {
+    Box::from(match refused {
         Some(refused) => format!("{}: {}", refused.code(), refused.message()),
         None => error_text(&error),
-    }))
+    })
 }
-
-/// An error message of the server, of sqlx, or of the network.
-#[derive(Debug)]
-struct Message(String);
-
-impl fmt::Display for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for Message {}
 
 #[cfg(test)]
 mod tests {

@@ -219,14 +219,7 @@ impl Database {
     }
 
     pub(crate) async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {
-        let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(INDEXED)).bind(stream.as_str());
-        let row = self.within(query.fetch_optional(session.connection())).await;
-        let row = row.map_err(|failed| failed.of_read(self))?;
-        session.release();
-        let last = row.map(|row| row.try_get("last")).transpose();
-        let last: Option<i64> = last.map_err(|error| Failed::from(error).of_read(self))?;
-        Ok(last.map_or(Version::NONE, version))
+        self.last_version(INDEXED, stream).await
     }
 }
 

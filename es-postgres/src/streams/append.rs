@@ -176,8 +176,17 @@ impl Database {
 
     /// Returns the version of the last event of a stream.
     pub(crate) async fn head(&self, stream: &StreamId) -> Result<Version, StoreError> {
+        self.last_version(HEAD, stream).await
+    }
+
+    /// Returns the version that the query `sql` finds for a stream, or [`Version::NONE`] if it finds none.
+    pub(crate) async fn last_version(
+        &self,
+        sql: &'static str,
+        stream: &StreamId,
+    ) -> Result<Version, StoreError> {
         let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(HEAD)).bind(stream.as_str());
+        let query = sqlx::query(self.sql(sql)).bind(stream.as_str());
         let row = self.within(query.fetch_optional(session.connection())).await;
         let row = row.map_err(|failed| failed.of_read(self))?;
         session.release();

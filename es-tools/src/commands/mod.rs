@@ -40,7 +40,7 @@ enum Command {
     Process(projection::ProcessCommand),
     /// Show which stream holds a claim
     Claim(claim::ClaimOptions),
-    /// Show what was recorded under an idempotency key
+    /// Show the record of an idempotency key
     Key(claim::KeyOptions),
     /// Import events that `stream export` has written
     Import(import::Options),

@@ -31,7 +31,7 @@ pub fn if_match(headers: &HeaderMap) -> Result<Expected, Problem> {
     Ok(if given { Expected::OneOf(versions) } else { Expected::Any })
 }
 
-/// Returns whether `If-None-Match` contains `version`, so that the client already has it.
+/// Returns whether `If-None-Match` contains `version`, which means that the client has the current representation.
 pub fn if_none_match(headers: &HeaderMap, version: Version) -> Result<bool, Problem> {
     let version = version.to_string();
     Ok(tags(headers, &IF_NONE_MATCH)?.into_iter().any(|tag| match tag {

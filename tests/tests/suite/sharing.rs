@@ -368,7 +368,7 @@ async fn a_deadline_includes_the_time_in_the_queue() {
     gate.close();
     poll_until(&mut [&mut sent], || gate.appends() == [1]).await;
 
-    // Decided, and not sent. What was decided on it is decided again.
+    // This command has been decided but not sent. Decisions that depend on it are made again.
     let mut queued = hurried("queued");
     let mut after = one(&accounts, "after");
     let mut rejected: Running<'_> = Box::pin(accounts.execute(ID, Withdraw { cents: 4 }));
@@ -433,7 +433,7 @@ async fn rejections_share_their_verification() {
     assert_eq!((gate.appends(), gate.reads()), (vec![], 2), "a load, and a read that verifies the others");
 }
 
-/// What is rejected or has nothing to do is decided again if another process has recorded something.
+/// A command that is rejected or has nothing to do is decided again if another process has appended events.
 #[tokio::test(start_paused = true)]
 async fn a_rejection_on_an_outdated_state_is_decided_again() {
     let (gate, accounts) = gated::<Account>();

@@ -369,7 +369,7 @@ impl<A> State<A> {
             return true;
         }
         let Some(index) = self.queue.iter().position(|queued| queued.ticket == ticket) else { return false };
-        // What was decided after its commit depends on it.
+        // Later decisions depend on this commit, so they are made again.
         let removed: Vec<_> = self.queue.drain(index..).collect();
         let before = Arc::clone(&removed[0].before);
         let depends =

@@ -125,7 +125,7 @@ pub async fn a_rejection_waits_for_the_commits_it_was_decided_on(store: Arc<dyn 
     assert_eq!(late.expect_err("rejected").rejection(), Some(&Overdrawn { balance: 0 }));
 }
 
-/// After a conflict with another writer, the whole group is decided again: what was rejected may be accepted.
+/// After a conflict with another writer, the whole group is decided again: a rejected command may now be accepted.
 pub async fn a_group_that_loses_a_race_is_decided_again(store: Arc<dyn EventStore>) {
     let (gate, accounts, id) = gated(store);
     accounts.execute(&id, Deposit::one(10, "first")).await.expect("accepted");
@@ -229,7 +229,7 @@ pub async fn groups_have_limits(store: Arc<dyn EventStore>) {
     assert_eq!(accounts.load(&id).await.expect("loads").state.balance, 7);
 }
 
-/// Commands that need a write of their own, such as those with a claim, take part in no group, and lose nothing.
+/// Commands that require a separate write, such as those with a claim, join no group, and none of their events are lost.
 pub async fn commands_with_their_own_write_are_executed_beside_the_group(store: Arc<dyn EventStore>) {
     let (_, accounts, id) = gated(store);
     let deposits = (0..10).map(|n| accounts.execute(&id, Deposit::one(1, n.to_string())));

@@ -70,7 +70,7 @@ async fn a_process_goes_on_after_a_restore_where_an_operator_says() {
 
 #[tokio::test(start_paused = true)]
 async fn positions_before_a_restore_say_nothing_of_events_after_it() {
-    // Another event has the position now, or no event has it.
+    // The position now belongs to another event, or to none.
     for position in [5, 100] {
         let store = MemoryStore::new();
         let process = Scripted::new(store.clone());
