@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
 
@@ -10,7 +11,7 @@ use crate::clock::is_storable;
 use crate::cost::Cost;
 use crate::event::{CommitId, EventData, EventId};
 use crate::metadata::Metadata;
-use crate::store::StoreError;
+use crate::store::{AppendError, Conflict, Head, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
@@ -34,6 +35,9 @@ pub const MAX_GROUP_COMMITS: usize = 100;
 /// The maximum size of an [`Append`] with several commits in bytes: 300 KB, the sum of their [`NewCommit::bytes`]. It
 /// fits into one item of [`MAX_ITEM_BYTES`](crate::store::MAX_ITEM_BYTES). The limits of a single commit are higher.
 pub const MAX_GROUP_BYTES: u64 = 300 * 1024;
+
+/// The maximum number of versions that an append without an expected version tries if other writers are faster.
+const MOST_PLACES: u32 = 100;
 
 /// An upper bound of the size of a commit in an append of several, without its metadata and events.
 const COMMIT_FRAME_BYTES: u64 = 64;
@@ -252,6 +256,58 @@ impl Append {
             Ok(_) => to,
             Err(elsewhere) => Version::new(elsewhere),
         }
+    }
+
+    /// Appends the commits at the end of the stream, for an append that does not name a loaded version: for stores.
+    ///
+    /// `head` reads the end of the stream, `append_at` appends after a version, given the cost so far, and `sleep` waits.
+    /// All attempts of one `Append`, including those with an unknown outcome, target the same version until another commit
+    /// is found there. Then they move on, up to 100 times, with a delay of up to 50 ms.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Conflict`] if the stream is not at an expected version, or other writers are faster each time;
+    /// otherwise the errors of `head` and `append_at`.
+    pub async fn at_end<H, W, S>(
+        &self,
+        head: impl Fn() -> H,
+        append_at: impl Fn(Version, Cost) -> W,
+        sleep: impl Fn(Duration) -> S,
+    ) -> Result<Appended, AppendError>
+    where
+        H: Future<Output = Result<Head, StoreError>>,
+        W: Future<Output = Result<Appended, AppendError>>,
+        S: Future<Output = ()>,
+    {
+        let mut cost = Cost::ZERO;
+        let mut place = self.tried_at();
+        let mut lost = None;
+        for places in 1.. {
+            let first = match place.take() {
+                Some(first) => first,
+                None => {
+                    let head = head().await?;
+                    cost += head.cost;
+                    if !self.expected.allows(head.version) {
+                        let stream = self.stream.clone();
+                        return Err(Conflict::new(stream, self.expected, Some(head.version), cost).into());
+                    }
+                    self.try_at(lost, head.version.next())
+                }
+            };
+            match append_at(first.previous(), cost).await {
+                Err(AppendError::Conflict(conflict)) if places < MOST_PLACES => {
+                    cost = conflict.cost;
+                    lost = Some(first);
+                    // A concurrent attempt may have moved on to the next version.
+                    place = self.tried_at().filter(|tried| *tried != first);
+                    let longest = Duration::from_millis(u64::from(places.min(50)));
+                    sleep(longest.mul_f64(fastrand::f64())).await;
+                }
+                other => return other,
+            }
+        }
+        unreachable!("the last attempt ends the loop")
     }
 
     /// Checks the commits, and returns the version of their last event if they are appended after `version`.

@@ -1,7 +1,5 @@
 //! Appending commits: one conditional `PutItem`, or one transaction if a commit does not fit into an item.
 
-use std::time::Duration;
-
 use es_core::event::CommitId;
 use es_core::store::{Append, AppendError, Appended, Commit, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
@@ -11,9 +9,6 @@ use crate::table::{
     Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, cancelled,
     item_size, key, names, qualified, responses,
 };
-
-/// The maximum number of versions that an append without an expected version tries if other writers are faster.
-const MOST_PLACES: u32 = 100;
 
 impl Table {
     pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
@@ -115,41 +110,10 @@ impl Table {
         Err(conflict.with_commits(winner).into())
     }
 
-    /// Appends at the end of the stream.
-    ///
-    /// All attempts of one `Append`, including those with an unknown outcome, target the same version until another commit
-    /// is found there.
     async fn append_anywhere(&self, append: &Append) -> Result<Appended, AppendError> {
         let stream = append.stream();
-        let mut cost = Cost::ZERO;
-        let mut place = append.tried_at();
-        let mut lost = None;
-        for places in 1.. {
-            let first = match place.take() {
-                Some(first) => first,
-                None => {
-                    let head = self.head(stream).await?;
-                    cost += head.cost;
-                    if !append.expected().allows(head.version) {
-                        let expected = append.expected();
-                        return Err(Conflict::new(stream.clone(), expected, Some(head.version), cost).into());
-                    }
-                    append.try_at(lost, head.version.next())
-                }
-            };
-            match self.append_at(append, first.previous(), cost).await {
-                Err(AppendError::Conflict(conflict)) if places < MOST_PLACES => {
-                    cost = conflict.cost;
-                    lost = Some(first);
-                    // A concurrent attempt may have moved on to the next version.
-                    place = append.tried_at().filter(|tried| *tried != first);
-                    let longest = Duration::from_millis(u64::from(places.min(50)));
-                    tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
-                }
-                other => return other,
-            }
-        }
-        unreachable!("the last attempt ends the loop")
+        let head = || self.head(stream);
+        append.at_end(head, |version, cost| self.append_at(append, version, cost), tokio::time::sleep).await
     }
 
     /// Returns the commit at a version: from `item`, if a failed condition returned it, and otherwise from the table.

@@ -1,8 +1,6 @@
 //! Appending commits: one `INSERT`, and a look at the winner if its version is taken.
 
-use std::time::Duration;
-
-use es_core::store::{Append, AppendError, Appended, Conflict, limits};
+use es_core::store::{Append, AppendError, Appended, Conflict, Head, limits};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 use sqlx::Row;
 use sqlx::postgres::PgConnection;
@@ -10,9 +8,6 @@ use sqlx::postgres::PgConnection;
 use super::row::{NewRow, new_rows};
 use super::{appends_at, last_of};
 use crate::database::{Database, Failed};
-
-/// How many versions an append without an expected version tries, if other writers are faster.
-const MOST_PLACES: u32 = 100;
 
 const INSERT: &str = "INSERT INTO {schema}.commits (stream, first, last, id, at, bytes, metadata, events) \
      VALUES ($1, $2, $3, $4, $5, $6, $7::json, $8::json) ON CONFLICT (stream, first) DO NOTHING";
@@ -137,41 +132,10 @@ impl Database {
         Err(conflict.with_commits(winner).into())
     }
 
-    /// Appends at the end of the stream.
-    ///
-    /// All attempts of one `Append`, including those with an unknown outcome, target the same version until another commit
-    /// is found there.
     async fn append_anywhere(&self, append: &Append) -> Result<Appended, AppendError> {
         let stream = append.stream();
-        let mut cost = Cost::ZERO;
-        let mut place = append.tried_at();
-        let mut lost = None;
-        for places in 1.. {
-            let first = match place.take() {
-                Some(first) => first,
-                None => {
-                    let head = self.head(stream).await?;
-                    cost += Cost::read(0.0);
-                    if !append.expected().allows(head) {
-                        let expected = append.expected();
-                        return Err(Conflict::new(stream.clone(), expected, Some(head), cost).into());
-                    }
-                    append.try_at(lost, head.next())
-                }
-            };
-            match self.append_at(append, first.previous(), cost).await {
-                Err(AppendError::Conflict(conflict)) if places < MOST_PLACES => {
-                    cost = conflict.cost;
-                    lost = Some(first);
-                    // A concurrent attempt may have moved on to the next version.
-                    place = append.tried_at().filter(|tried| *tried != first);
-                    let longest = Duration::from_millis(u64::from(places.min(50)));
-                    tokio::time::sleep(longest.mul_f64(fastrand::f64())).await;
-                }
-                other => return other,
-            }
-        }
-        unreachable!("the last attempt ends the loop")
+        let head = || async { Ok(Head::new(self.head(stream).await?, Cost::read(0.0))) };
+        append.at_end(head, |version, cost| self.append_at(append, version, cost), tokio::time::sleep).await
     }
 
     /// Returns the version of the last event of a stream.
