@@ -77,6 +77,8 @@ pub(crate) struct Content {
     pub(crate) roots: HashMap<Slice, Root>,
     /// The parts of summaries, each with the number of the job that wrote it.
     pub(crate) parts: HashMap<(Slice, PartKey), (u64, Vec<u8>)>,
+    /// The number of parts that were not written because of another job.
+    pub(crate) refused_parts: u64,
 }
 
 impl SimulatedTable {
@@ -324,7 +326,10 @@ impl Storage for SimulatedTable {
         bytes: Vec<u8>,
     ) -> Result<PutPart, StoreError> {
         self.request(|content| match content.parts.get(&(slice, key)) {
-            Some((found, stored)) if *found >= job && *stored != bytes => PutPart::Refused(*found),
+            Some((found, stored)) if *found >= job && *stored != bytes => {
+                content.refused_parts += 1;
+                PutPart::Refused(*found)
+            }
             _ => {
                 content.parts.insert((slice, key), (job, bytes));
                 PutPart::Written

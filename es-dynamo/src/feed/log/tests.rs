@@ -17,6 +17,7 @@ use super::page::LogPage;
 use super::settings::Settings;
 use super::simulation::{LONGEST_DELAY, SimulatedTable, reference, runtime};
 use super::storage::{PutPage, Storage};
+use super::summary::Shape;
 use super::summary::part::Kind;
 use super::writer::Writer;
 
@@ -212,6 +213,51 @@ fn a_lost_or_damaged_summary_is_harmless() {
             let commit = Hint::Commit(table.commit(&order(8), 1));
             known.submit(&table, vec![commit], Duration::ZERO).await.expect("indexes");
             assert_eq!(table.check(), Ok(events + 2), "damage {index}");
+        }
+    });
+}
+
+#[test]
+fn a_summary_that_is_started_again_forgets_nothing() {
+    runtime().block_on(async {
+        for polls in 1..120 {
+            let (table, _) = long_log().await;
+            let known = feed(1);
+            known
+                .submit(&table, vec![Hint::UpTo(order(1), Version::MAX)], Duration::ZERO)
+                .await
+                .expect("reads");
+            // A process that cannot use the summary begins a new one, and dies.
+            table.content.lock().expect("no panic before").parts.clear();
+            let commits = (0..20).map(|id| Hint::Commit(table.commit(&order(id), 1))).collect();
+            die_after(polls, feed(1).submit(&table, commits, Duration::ZERO)).await;
+            // A process that knew the summary before writes the next run.
+            for id in 0..50 {
+                let commit = Hint::Commit(table.commit(&order(id), 1));
+                known.submit(&table, vec![commit], Duration::ZERO).await.expect("indexes");
+            }
+            assert_eq!(table.check(), Ok(370), "after {polls} polls");
+            table.check_summaries(KEY).expect("sound");
+        }
+    });
+}
+
+#[test]
+fn a_writer_without_rivals_completes_every_job() {
+    runtime().block_on(async {
+        // With few streams, the root stays a leaf. With many, merges continue in the children.
+        for streams in [1, 5, 20, 150] {
+            let (table, feed) = (SimulatedTable::new(), feed(1));
+            for index in 0..1_000 {
+                let hint = Hint::Commit(table.commit(&order(index % streams), 1));
+                feed.submit(&table, vec![hint], Duration::ZERO).await.expect("indexes");
+            }
+            table.check_summaries(KEY).expect("sound");
+            let content = table.content.lock().expect("no panic before");
+            assert_eq!(content.refused_parts, 0, "{streams} streams");
+            let root = &content.roots[&SLICE];
+            assert!(root.through > Position::new(980), "{streams} streams: up to {}", root.through);
+            assert!(root.node.fullest() < Shape::TINY.merge_now, "{streams} streams: {:?}", root.node);
         }
     });
 }

@@ -1,6 +1,6 @@
 //! The writer of a slice. Its state is the fold of the log.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use es_core::feed::{Position, Slice};
 use es_core::{StoreError, StreamId, Version, error_text};
@@ -163,7 +163,7 @@ impl Writer {
         &mut self,
         storage: &dyn Storage,
         hashes: &[StreamHash],
-    ) -> Result<HashMap<StreamHash, Mark>, StoreError> {
+    ) -> Result<BTreeMap<StreamHash, Mark>, StoreError> {
         for _ in 0..MAX_LOOKUPS {
             if !self.loaded {
                 self.catch_up(storage).await?;
@@ -233,7 +233,7 @@ impl Writer {
         let mut ahead: HashMap<StreamId, Version> = HashMap::new();
         let mut kept = Vec::with_capacity(open.len());
         let highest = highest(open);
-        let hashes: HashSet<_> = highest.keys().map(|stream| self.hash(stream)).collect();
+        let hashes: BTreeSet<_> = highest.keys().map(|stream| self.hash(stream)).collect();
         let marks = self.marks(storage, &hashes.into_iter().collect::<Vec<_>>()).await?;
         let mut given_up = HashSet::new();
         for hint in open.drain(..) {
@@ -425,20 +425,21 @@ impl Writer {
     /// Continues with the stored summary after a part of it could not be read.
     async fn recover(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
         let stored = storage.root(self.tree.scope()).await?;
-        if let (StoredRoot::Root(root), Some(used)) = (&stored, self.tree.root()) {
-            if (root.through, &root.node) != (used.through, &used.node) {
-                return self.follow(storage, stored).await;
-            }
-            self.damaged = Some(root.id);
+        if stored.id() != self.tree.stored() {
+            // A job of another writer may have replaced the part.
+            return self.follow(storage, stored).await;
         }
+        self.damaged = stored.id();
         self.restart();
         Ok(())
     }
 
     /// Continues with a summary that another writer has stored.
     async fn follow(&mut self, storage: &dyn Storage, stored: StoredRoot) -> Result<(), StoreError> {
+        // A writer that could not use the summary has replaced it by one that includes less.
+        let followed = self.tree.through()..=self.end;
         if let StoredRoot::Root(root) = stored
-            && root.through <= self.end
+            && followed.contains(&root.through)
             && self.can_use(storage, &root).await?
         {
             self.tree.follow(root);

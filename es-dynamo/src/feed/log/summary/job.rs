@@ -49,18 +49,22 @@ struct Draft {
 struct Drafted {
     stored: Node,
     node: Node,
+    /// The slots that the job has written, including those of runs that it has merged since.
+    written: Vec<u32>,
 }
 
 impl Drafted {
     fn of(node: &Node) -> Self {
-        Self { stored: node.clone(), node: node.clone() }
+        Self { stored: node.clone(), node: node.clone(), written: Vec::new() }
     }
 
-    /// Returns the first slot that is used neither by the stored version nor by this one.
-    fn free_slot(&self) -> u32 {
+    /// Takes the first slot that neither the stored version nor this job has used.
+    fn take_slot(&mut self) -> u32 {
         let is_used =
-            |slot: &u32| self.stored.runs.iter().chain(&self.node.runs).any(|run| run.slot == *slot);
-        (0..).find(|slot| !is_used(slot)).unwrap_or_default()
+            |slot: &u32| self.stored.runs.iter().any(|run| run.slot == *slot) || self.written.contains(slot);
+        let slot = (0..).find(|slot| !is_used(slot)).unwrap_or_default();
+        self.written.push(slot);
+        slot
     }
 }
 
@@ -78,8 +82,7 @@ impl Tree {
         let claimed = self.root.clone().ok_or(Unfinished::Lost)?;
         let mut draft = Draft { number, ..Draft::default() };
         draft.nodes.insert(NodeId::ROOT, Drafted::of(&claimed.node));
-        let mut marks: Vec<_> = self.unwritten.iter().map(|(hash, (mark, _))| (*hash, *mark)).collect();
-        marks.sort_unstable();
+        let marks: Vec<_> = self.unwritten.iter().map(|(hash, (mark, _))| (*hash, *mark)).collect();
         self.put_run(storage, &mut draft, NodeId::ROOT, &marks).await?;
         let shape = self.scope.shape;
         while let Some(node) = self.fullest(storage, &mut draft).await? {
@@ -244,7 +247,7 @@ impl Tree {
         let number = draft.number;
         let drafted = draft.nodes.entry(node).or_default();
         let run =
-            Run { id: Uuid::new_v4(), slot: drafted.free_slot(), chunks: self.scope.chunks(marks.len()) };
+            Run { id: Uuid::new_v4(), slot: drafted.take_slot(), chunks: self.scope.chunks(marks.len()) };
         let parts = self.scope.run(node, run.id, run.slot, marks);
         self.put_parts(storage, number, parts).await?;
         drafted.node.runs.push(run);
@@ -257,7 +260,7 @@ impl Tree {
         let ids: Vec<NodeId> = draft.nodes.keys().rev().copied().collect();
         let mut parts = Vec::new();
         for id in ids {
-            let Drafted { stored, node } = &draft.nodes[&id];
+            let Drafted { stored, node, .. } = &draft.nodes[&id];
             let Some((parent, index)) = id.parent(fanout).filter(|_| stored != node) else { continue };
             let slot = draft.stored_child(id, fanout).map_or(0, |child| 1 - child.slot.min(1));
             let child = Child { id: Uuid::new_v4(), slot, fullest: node.fullest() as u32 };

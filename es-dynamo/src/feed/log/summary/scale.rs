@@ -61,8 +61,8 @@ struct Generated {
 #[derive(Default)]
 struct Content {
     root: Option<Root>,
-    /// The parts that were written.
-    parts: HashMap<PartKey, Vec<u8>>,
+    /// The parts that were written, each with the number of the job.
+    parts: HashMap<PartKey, (u64, Vec<u8>)>,
     pages: Vec<LogPage>,
     /// Watermarks of existing streams, by the runs and chunks that contain them.
     planted: HashMap<(Uuid, u32), Vec<(StreamHash, Mark)>>,
@@ -307,7 +307,7 @@ impl Storage for Generated {
         tokio::time::sleep(LATENCY * 2 * (keys.len() as u32).div_ceil(800)).await;
         let mut content = self.content();
         let part = |key: &PartKey| {
-            let written = content.parts.get(key).cloned();
+            let written = content.parts.get(key).map(|(_, bytes)| bytes.clone());
             Some((*key, written.or_else(|| self.part(&content, *key))?))
         };
         let found: HashMap<PartKey, Vec<u8>> = keys.iter().filter_map(part).collect();
@@ -316,11 +316,18 @@ impl Storage for Generated {
         Ok(found)
     }
 
-    async fn put_part(&self, _: Slice, key: PartKey, _: u64, bytes: Vec<u8>) -> Result<PutPart, StoreError> {
+    async fn put_part(
+        &self,
+        _: Slice,
+        key: PartKey,
+        job: u64,
+        bytes: Vec<u8>,
+    ) -> Result<PutPart, StoreError> {
         tokio::time::sleep(LATENCY).await;
         let mut content = self.content();
         content.used.write += write_units(bytes.len() as u64 + KEY_BYTES);
-        content.parts.insert(key, bytes);
+        let replaced = content.parts.insert(key, (job, bytes));
+        assert!(replaced.is_none_or(|(earlier, _)| earlier < job), "a job writes each part once");
         Ok(PutPart::Written)
     }
 }
@@ -385,12 +392,13 @@ async fn measure(streams: u64, jobs: u32) -> Figures {
     let used = table.take();
     let (lookups, pages) = (used.read / f64::from(count), used.pages / f64::from(count));
 
+    let end = writer.end();
     let mut tree = writer.into_tree();
     for _ in 0..jobs {
         while tree.changed() < SHAPE.run {
-            tree.set(hash(), mark(1), Position::new(streams));
+            tree.set(hash(), mark(1), end);
         }
-        tree.write(&*table, Position::new(streams), Uuid::from_u128(1)).await.expect("writes");
+        tree.write(&*table, end, Uuid::from_u128(1)).await.expect("writes");
     }
     let Units { read, write, .. } = table.take();
     let marks = f64::from(jobs) * SHAPE.run as f64;

@@ -1,6 +1,6 @@
 //! The watermarks as a writer knows them: recent ones in memory, all others in the summary.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use es_core::StoreError;
@@ -46,7 +46,7 @@ pub(crate) struct Tree {
     /// The id of the stored root, whether or not it is used.
     pub(super) stored: Option<Uuid>,
     /// The changed watermarks, and the positions of the ends of their pages.
-    pub(super) unwritten: HashMap<StreamHash, (Mark, Position)>,
+    pub(super) unwritten: BTreeMap<StreamHash, (Mark, Position)>,
     marks: Bounded<StreamHash, Mark>,
     parts: Bounded<Wanted, Content>,
     /// The number of the open job of another writer, which was found before.
@@ -61,7 +61,7 @@ impl Tree {
             scope,
             root: None,
             stored: None,
-            unwritten: HashMap::new(),
+            unwritten: BTreeMap::new(),
             marks: Bounded::new(scope.shape.cached_marks),
             parts: Bounded::new(scope.shape.cached_bytes),
             seen_open: None,
@@ -85,8 +85,14 @@ impl Tree {
         self.unwritten.len()
     }
 
-    pub(crate) fn root(&self) -> Option<&Root> {
-        self.root.as_ref()
+    /// Returns the position of the last event that the summary in use includes.
+    pub(crate) fn through(&self) -> Position {
+        self.root.as_ref().map_or(Position::NONE, |root| root.through)
+    }
+
+    /// Returns the id of the stored root as this process knows it, whether or not it is used.
+    pub(crate) fn stored(&self) -> Option<Uuid> {
+        self.stored
     }
 
     /// Forgets everything, and uses `root`, if there is one that can be used.
@@ -97,9 +103,10 @@ impl Tree {
         self.marks.clear();
     }
 
-    /// Replaces the root by a newer one that does not include more than the writer has read.
+    /// Replaces the root by one that includes at least as much, but not more than the writer has read.
     pub(crate) fn follow(&mut self, root: Root) {
-        let written = self.unwritten.extract_if(|_, (_, position)| *position <= root.through);
+        debug_assert!(root.through >= self.through(), "watermarks between the two would be forgotten");
+        let written = self.unwritten.extract_if(.., |_, (_, position)| *position <= root.through);
         for (hash, (mark, _)) in written {
             self.marks.insert(hash, mark, 1);
         }
@@ -124,8 +131,8 @@ impl Tree {
         &mut self,
         storage: &dyn Storage,
         hashes: &[StreamHash],
-    ) -> Result<Option<HashMap<StreamHash, Mark>>, StoreError> {
-        let mut found = HashMap::with_capacity(hashes.len());
+    ) -> Result<Option<BTreeMap<StreamHash, Mark>>, StoreError> {
+        let mut found = BTreeMap::new();
         let mut unknown = Vec::new();
         for hash in hashes {
             match self.known(*hash) {
@@ -148,8 +155,8 @@ impl Tree {
         &mut self,
         storage: &dyn Storage,
         hashes: &[StreamHash],
-    ) -> Result<Option<HashMap<StreamHash, Mark>>, StoreError> {
-        let mut found = HashMap::new();
+    ) -> Result<Option<BTreeMap<StreamHash, Mark>>, StoreError> {
+        let mut found = BTreeMap::new();
         let root = Arc::new(self.root.as_ref().map(|root| root.node.clone()).unwrap_or_default());
         let mut open: Vec<(StreamHash, Place, Arc<Node>)> =
             hashes.iter().map(|hash| (*hash, Place::of(*hash), Arc::clone(&root))).collect();
