@@ -42,6 +42,21 @@ const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 
 /// An event store in a DynamoDB table. Clones share the table, the feed, and the clients.
 ///
+/// ```
+/// # #[cfg(feature = "embedded")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), es_core::StoreError> {
+/// use es_dynamo::DynamoStore;
+///
+/// // On a laptop and in tests. `DynamoStore::from_env()` uses AWS.
+/// let store = DynamoStore::embedded().await?;
+/// # let _ = store;
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "embedded"))]
+/// # fn main() {}
+/// ```
+///
 /// # Requests
 ///
 /// | operation | requests | kind |

@@ -145,6 +145,20 @@ impl<F: Feed + ?Sized> Feed for Arc<F> {
 }
 
 /// A request for a part of a slice.
+///
+/// ```
+/// use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice};
+/// use es_core::MemoryStore;
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = MemoryStore::new();
+/// let mut read = FeedRead::new(Slice::new(0), Position::NONE).limit(500);
+/// let page = store.read_feed(&read).await?;
+/// // The next page is refused if the table was restored in the meantime.
+/// (read.after, read.anchor) = (page.through, page.anchor);
+/// # Ok::<_, es_core::StoreError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FeedRead {

@@ -32,6 +32,35 @@ const COMMITS_A_PAGE: usize = 100;
 /// An in-memory store, for tests and first steps. It implements the complete contract.
 ///
 /// Clones share the same data.
+///
+/// ```
+/// # use es_core::prelude::*;
+/// # #[event]
+/// # pub struct Deposited { pub cents: u64 }
+/// # #[derive(Aggregate, Debug, Default)]
+/// # #[aggregate(name = "account", id = String, events(Deposited))]
+/// # pub struct Account { balance: u64 }
+/// # pub struct Deposit { pub cents: u64 }
+/// # #[handlers]
+/// # impl Account {
+/// #     #[apply]
+/// #     fn deposited(&mut self, event: &Deposited) { self.balance += event.cents; }
+/// #     #[handle]
+/// #     fn deposit(&self, command: &Deposit) -> Deposited { Deposited { cents: command.cents } }
+/// # }
+/// use es_core::{MemoryStore, Repository};
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = MemoryStore::new();
+/// let accounts: Repository<Account> = Repository::new(store.clone());
+/// accounts.execute("ann", Deposit { cents: 500 }).await?;
+///
+/// // Another repository, which has no state in memory, finds the same events.
+/// let accounts: Repository<Account> = Repository::new(store);
+/// assert_eq!(accounts.load("ann").await?.state.balance, 500);
+/// # Ok::<_, BoxError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     content: Arc<Mutex<Content>>,

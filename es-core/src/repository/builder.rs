@@ -20,7 +20,31 @@ use crate::store::EventStore;
 /// The default of [`RepositoryBuilder::max_clock_skew`]: one hour.
 const DEFAULT_MAX_CLOCK_SKEW: Duration = Duration::from_hours(1);
 
-/// Settings of a [`Repository`]: made by [`Repository::builder`].
+/// Builds a [`Repository`]. Created by [`Repository::builder`].
+///
+/// ```
+/// # use es_core::prelude::*;
+/// # #[event]
+/// # pub struct Opened;
+/// # #[derive(Aggregate, Clone, Default)]
+/// # #[aggregate(name = "account", id = String, events(Opened))]
+/// # pub struct Account;
+/// # #[handlers]
+/// # impl Account {
+/// #     #[apply]
+/// #     fn opened(&mut self, _: &Opened) {}
+/// # }
+/// use std::time::Duration;
+///
+/// use es_core::{MemoryStore, Repository, RetryPolicy};
+///
+/// let accounts = Repository::<Account>::builder(MemoryStore::new())
+///     .deadline(Duration::from_secs(5))
+///     .retry(RetryPolicy::default().with_max_attempts(5))
+///     .cache(10_000)
+///     .build();
+/// # let _ = accounts;
+/// ```
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct RepositoryBuilder<A> {
     inner: Inner<A>,

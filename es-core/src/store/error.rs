@@ -15,6 +15,25 @@ use crate::version::{ExpectedVersion, Version};
 type Cause = Box<dyn Error + Send + Sync>;
 
 /// An error of a store. Its text never contains payloads or metadata.
+///
+/// ```
+/// use es_core::StoreError;
+///
+/// /// Returns the HTTP status of a failed write.
+/// fn status(error: &StoreError) -> u16 {
+///     match error {
+///         StoreError::Invalid { .. } => 400,
+///         StoreError::TooLarge { .. } => 413,
+///         StoreError::Throttled(_) => 503,
+///         // Repeat the identical write to find out.
+///         error if error.is_outcome_unknown() => 504,
+///         error if error.is_transient() => 503,
+///         _ => 500,
+///     }
+/// }
+/// # assert_eq!(status(&StoreError::invalid("no")), 400);
+/// # assert_eq!(status(&StoreError::unavailable("no response")), 504);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {

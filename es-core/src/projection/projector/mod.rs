@@ -240,7 +240,43 @@ pub(super) struct Settings {
     pub(super) ids: Arc<dyn IdSource>,
 }
 
-/// A builder for a [`Projector`]. Created by [`Projector::builder`].
+/// Builds a [`Projector`]. Created by [`Projector::builder`].
+///
+/// ```
+/// # use es_core::prelude::*;
+/// # #[event]
+/// # pub struct OrderPlaced;
+/// # #[derive(Aggregate, Default)]
+/// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
+/// # pub struct Order;
+/// # #[handlers]
+/// # impl Order {
+/// #     #[apply]
+/// #     fn order_placed(&mut self, _: &OrderPlaced) {}
+/// # }
+/// # #[derive(Clone, Projection)]
+/// # #[projection(name = "mails", events(Order(OrderPlaced)))]
+/// # struct Mails;
+/// # #[handlers]
+/// # impl Mails {
+/// #     #[project]
+/// #     async fn order_placed(&mut self, _: &OrderPlaced) -> Result<(), BoxError> {
+/// #         Ok(())
+/// #     }
+/// # }
+/// use std::time::Duration;
+///
+/// use es_core::MemoryStore;
+/// use es_core::projection::{OnFailure, Start};
+///
+/// // Mails only for orders from now on. An order whose mail cannot be sent is parked.
+/// let projector = Projector::builder(MemoryStore::new(), Mails)
+///     .start(Start::End)
+///     .handler_timeout(Duration::from_secs(10))
+///     .on_failure(OnFailure::Park)
+///     .build();
+/// # let _ = projector;
+/// ```
 #[must_use = "a builder does nothing until `build` is called"]
 #[derive(Debug)]
 pub struct ProjectorBuilder<P> {

@@ -169,7 +169,19 @@ impl fmt::Debug for Indexer {
     }
 }
 
-/// Builds an [`Indexer`].
+/// Builds an [`Indexer`]. Created by [`Indexer::builder`].
+///
+/// ```
+/// # fn example(store: es_dynamo::DynamoStore) -> Result<(), es_core::StoreError> {
+/// use std::time::Duration;
+///
+/// use es_dynamo::Indexer;
+///
+/// // Fuller pages, for half a second more of lag.
+/// let indexer = Indexer::builder(&store).linger(Duration::from_millis(700)).build()?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct IndexerBuilder {
