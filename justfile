@@ -37,9 +37,10 @@ test-kinesis:
 example-dynamodb-local:
     scripts/dynamodb-local bash -c 'cargo run -q -p examples -- --endpoint "$ES_DYNAMO_ENDPOINT" | tail -n 20'
 
-# the Order example on a temporary PostgreSQL server
+# the Order and the Bank example on a temporary PostgreSQL server
 example-postgres:
     scripts/postgres sh -c 'cargo run -q -p examples --bin order -- --postgres "$ES_POSTGRES_URL"' > /dev/null
+    scripts/postgres cargo test -q -p examples --test suite -- postgresql --ignored
 
 # the cost of commands and loads, in requests and capacity units
 costs:

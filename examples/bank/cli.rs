@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bank::Settings;
 use clap::Parser;
-use es_core::StoreError;
-use es_dynamo::DynamoStore;
 
-/// A bank with an HTTP API that stores its accounts as events in a DynamoDB table.
+use crate::place::Place;
+
+/// A bank with an HTTP API that stores its accounts as events in a DynamoDB table or a
+/// PostgreSQL database.
 ///
 /// Without options, everything runs in this process, on an embedded DynamoDB engine: it needs no AWS account and no
 /// server, and stores nothing permanently.
@@ -21,22 +21,8 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     port: u16,
 
-    /// Store the table in this file; the next run with the same file continues from there.
-    #[arg(long, value_name = "PATH", group = "place")]
-    file: Option<PathBuf>,
-
-    /// Use a DynamoDB-compatible server, DynamoDB Local for example, such as http://localhost:8000
-    #[arg(long, value_name = "URL", group = "place")]
-    endpoint: Option<String>,
-
-    /// Use Amazon DynamoDB, with the credentials and the region of the AWS CLI. Creates the table with on-demand
-    /// capacity if it does not exist
-    #[arg(long, group = "place")]
-    aws: bool,
-
-    /// The name of the table on a server or on AWS
-    #[arg(long, value_name = "NAME", default_value = "bank-example")]
-    table: String,
+    #[command(flatten)]
+    pub place: Place,
 
     /// Record the header X-Actor as the actor of a request. Only for a bank behind a proxy that authenticates clients
     /// and replaces the header: any other client can claim to be anyone
@@ -53,23 +39,6 @@ pub struct Options {
 }
 
 impl Options {
-    /// Opens the store: the only place where the engines differ.
-    pub async fn open_store(&self) -> Result<DynamoStore, StoreError> {
-        if let Some(path) = &self.file {
-            return DynamoStore::embedded_at(path).await;
-        }
-        if !self.aws && self.endpoint.is_none() {
-            return DynamoStore::embedded().await;
-        }
-        let builder = DynamoStore::builder().table(&self.table);
-        let store = match &self.endpoint {
-            Some(url) => builder.endpoint(url).build()?,
-            None => builder.from_env().await.build()?,
-        };
-        store.create_table().await?;
-        Ok(store)
-    }
-
     /// Returns the port to listen on.
     pub fn port(&self) -> u16 {
         self.port
@@ -86,12 +55,12 @@ impl Options {
 
     /// Returns commands to try when the bank listens at `address`.
     pub fn greeting(&self, address: SocketAddr) -> String {
-        GREETING.replace("ADDRESS", &address.to_string())
+        GREETING.replace("PLACE", &self.place.describe()).replace("ADDRESS", &address.to_string())
     }
 }
 
 /// Commands for one shell: later ones use variables that earlier ones set.
-const GREETING: &str = r#"The bank is open at http://ADDRESS. Try, in another terminal:
+const GREETING: &str = r#"The bank is open at http://ADDRESS. Its accounts are kept PLACE. Try, in another terminal:
 
   open() { curl -sD- -o/dev/null http://ADDRESS/accounts --json "$1" | sed -n 's|^location: /accounts/||p' | tr -d '\r'; }
   ANN=$(open '{"owner": "Ann", "number": "DE 1000 0001"}')

@@ -1,6 +1,8 @@
 //! The process of the Bank example. Start reading in the library.
 
 mod cli;
+#[path = "../place.rs"]
+mod place;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -9,7 +11,6 @@ use bank::Bank;
 use clap::Parser;
 use es_core::Projector;
 use es_core::workers::{Workers, shutdown_signal};
-use es_dynamo::Indexer;
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -24,7 +25,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
-    let store = options.open_store().await?;
+    let opened = options.place.open().await?;
     let settings = options.settings();
     if settings.trust_actor_header {
         eprintln!("{ACTOR_WARNING}");
@@ -33,13 +34,14 @@ async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
     let stopped = shutdown_signal()?;
     println!("{}", options.greeting(listener.local_addr()?));
 
-    let bank = Bank::new(store.clone());
-    let workers = Workers::new()
-        // Keeps the list of all accounts.
-        .add(Projector::new(store.clone(), bank.ids.clone()))
-        .add(Indexer::builder(&store).build()?)
-        .flush(&bank.accounts)
-        .spawn();
+    let bank = Bank::new(opened.store.clone());
+    // Keeps the list of all accounts.
+    let ids = Projector::new(opened.store, bank.ids.clone());
+    let mut workers = Workers::new().add(ids).flush(&bank.accounts);
+    if let Some(indexer) = opened.indexer {
+        workers = workers.add(indexer);
+    }
+    let workers = workers.spawn();
     bank::serve(listener, bank, workers.health(), settings, async {
         stopped.await;
         println!("no new requests are accepted; those in progress are answered");

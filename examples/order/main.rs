@@ -1,13 +1,15 @@
-//! The Order example: the story of a shop's orders, on the DynamoDB event store.
+//! The Order example: the story of a shop's orders, on DynamoDB or PostgreSQL.
 //!
 //! Start reading in [`domain`]; [`story`] uses the domain. [`overview`] is a projection and [`fulfillment`] a process;
-//! [`whole_shop`] runs both. [`cli`] selects the store, and [`admin`] is the command line for operators.
+//! [`whole_shop`] runs both. [`place`] opens the store, and [`admin`] is the command line for operators.
 
 mod admin;
 mod cli;
 mod domain;
 mod fulfillment;
 mod overview;
+#[path = "../place.rs"]
+mod place;
 mod report;
 mod story;
 mod whole_shop;
@@ -33,7 +35,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
-    let opened = options.open().await?;
-    report::title(&format!("Orders, kept {}", options.place()));
+    let opened = options.place.open().await?;
+    report::title(&format!("Orders, kept {}", options.place.describe()));
     story::tell(opened).await
 }

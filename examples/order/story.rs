@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use es_core::{ExecuteError, Handle, Metadata, Outcome, Repository, StoreError, Version};
 use tokio::sync::Barrier;
 
-use crate::cli::Opened;
 use crate::domain::{
     AddLine, Cancel, Deliver, Line, Money, Order, OrderError, OrderId, Pay, PlaceOrder, RemoveLine, Return,
     Ship, Status,
 };
+use crate::place::Opened;
 use crate::{report, whole_shop};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;

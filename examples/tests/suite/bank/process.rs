@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use bank::domain::Account;
 use es_core::{Repository, Version};
 use es_dynamo::DynamoStore;
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::client::{Api, id};
 
@@ -103,6 +104,44 @@ async fn the_bank_opens_closes_and_keeps_its_accounts() {
     second.stop("TERM");
 }
 
+/// The domain and the API are those of the other tests; here, they meet transactions, claims, idempotency keys, and the
+/// feed of PostgreSQL.
+#[cfg(unix)]
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_bank_keeps_its_accounts_in_postgresql() {
+    let url = std::env::var("ES_POSTGRES_URL").expect("ES_POSTGRES_URL is the address of a server");
+    let first = Process::start(&["--postgres", &url]);
+    let number = format!("DE{}", Uuid::new_v4().simple());
+    let ann = first.api.account("Ann", &number, 500).await;
+    let bob = first.api.account("Bob", &Uuid::new_v4().simple().to_string(), 0).await;
+    for _ in 0..2 {
+        first.api.transfer(&ann, &bob, 200).key("rent").send().await.expect(200);
+    }
+    first.api.transfer(&ann, &bob, 301).send().await.expect_problem(422, "overdrawn");
+    let again = json!({ "owner": "Eve", "number": number });
+    first.api.post("/accounts", &again).send().await.expect_problem(409, "number-taken");
+    first.stop("TERM");
+
+    let second = Process::start(&["--postgres", &url]);
+    assert_eq!((second.api.balance(&ann).await, second.api.balance(&bob).await), (300, 200));
+    let started = Instant::now();
+    loop {
+        let page = second.api.get("/accounts?limit=200").send().await.expect(200);
+        if page["accounts"].as_array().expect("an array").iter().any(|account| account == id(&bob)) {
+            break;
+        }
+        assert!(started.elapsed() < LONGEST_SHUTDOWN, "the projection does not list the account: {page}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let health = second.api.get("/health").send().await.expect(200);
+    assert_eq!(
+        (&health["healthy"], health["workers"].as_array().map(Vec::len)),
+        (&Value::Bool(true), Some(1))
+    );
+    second.stop("TERM");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn signals_end_the_bank_in_bounded_time_whatever_its_clients_do() {
@@ -161,6 +200,7 @@ fn help_names_every_option() {
         "--file <PATH>",
         "--endpoint <URL>",
         "--aws",
+        "--postgres <URL>",
         "--table <NAME>",
         "--trust-actor-header",
         "--max-connections <COUNT>",
