@@ -21,6 +21,8 @@ use crate::version::Version;
 pub struct EventContext {
     stream: StreamId,
     version: Version,
+    /// The version of the first event of its commit.
+    commit_first: Version,
     slice: Slice,
     position: Position,
     /// The anchor of the position.
@@ -76,6 +78,7 @@ impl EventContext {
         Self {
             stream: entry.stream.clone(),
             version,
+            commit_first: entry.commit.first,
             slice,
             position: entry.position.plus(index as u64),
             anchor: Some(entry.anchor),
@@ -96,6 +99,7 @@ impl EventContext {
         Self {
             stream: stream.clone(),
             version,
+            commit_first: commit.first,
             slice: Slice::new(0),
             position: Position::NONE,
             anchor: None,
@@ -141,6 +145,7 @@ impl EventContext {
         Self {
             stream,
             version: Version::NONE,
+            commit_first: Version::NONE,
             slice,
             position: Position::NONE,
             anchor: None,
@@ -199,6 +204,12 @@ impl EventContext {
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Returns the version of the first event of the event's commit, or [`Version::NONE`] for a timeout.
+    #[must_use]
+    pub fn commit_first(&self) -> Version {
+        self.commit_first
     }
 
     /// Returns the slice of the feed.

@@ -8,6 +8,7 @@ mod kind;
 mod layout;
 mod query;
 mod staging;
+mod traces;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub use error::ReadModelError;
 pub use ids::{AggregateIds, IdRow};
 pub use index::{FieldValue, OrderFields, RowIndex};
 pub use query::{RowListing, RowPage, RowQuery};
+pub use traces::{TracedCommit, Traces};
 
 pub(crate) mod for_macros {
     //! Items that the expansion of `#[derive(Row)]` uses.

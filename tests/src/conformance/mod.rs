@@ -347,6 +347,7 @@ macro_rules! feed_conformance {
             );
             $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, read_models:
                 a_range_selects_the_rows_within_its_bounds,
+                a_trace_has_all_that_a_command_has_caused,
                 a_page_continues_where_the_last_one_ended,
                 a_count_stops_at_its_limit,
                 the_ids_of_an_aggregate_are_listed_once,

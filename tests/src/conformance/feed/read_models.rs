@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use es_core::StreamId;
 use es_core::feed::Feed;
 use es_core::prelude::*;
-use es_core::read_model::{AggregateIds, ReadModelError};
+use es_core::read_model::{AggregateIds, ReadModelError, Traces};
 use es_core::serde::{Deserialize, Serialize};
+use es_core::{EventId, Metadata, StreamId, Version};
 use uuid::Uuid;
 
 use super::is_indexed;
@@ -154,4 +154,41 @@ pub async fn the_ids_of_an_aggregate_are_listed_once(feed: Arc<dyn Feed>) {
     seen.sort();
     expected.sort();
     assert_eq!(seen, expected);
+}
+
+/// A trace has the commits of a command and of everything that its events have caused, whatever the correlation is.
+pub async fn a_trace_has_all_that_a_command_has_caused(feed: Arc<dyn Feed>) {
+    let accounts: Repository<Account> = Repository::new(Arc::clone(&feed));
+    let traces = Traces::new(&feed);
+    let projector = Projector::new(Arc::clone(&feed), traces.clone());
+    let request = Uuid::now_v7().to_string();
+    for metadata in [Metadata::new(), Metadata::new().with_correlation(&request)] {
+        let [first, second, third] = [(); 3].map(|()| Uuid::now_v7().to_string());
+        let many = Deposit { cents: 5, notes: vec!["the first".to_owned(); 3] };
+        let execute = async |id: &String, metadata: Metadata, deposit| {
+            let done = accounts.with_metadata(metadata).execute(id, deposit).await.expect("accepted");
+            done.commit.expect("a commit")
+        };
+        let root = execute(&first, metadata.clone(), many).await;
+        // As a process reacts to the second event, and another one to what follows from it.
+        let cause = EventId::new(root, Version::new(2));
+        let next = metadata.following(cause);
+        let caused = execute(&second, next.clone(), Deposit::one(5, "the second")).await;
+        let last = next.following(EventId::new(caused, Version::new(1)));
+        execute(&third, last, Deposit::one(5, "the third")).await;
+        for id in [&first, &second, &third] {
+            is_indexed(&*feed, &StreamId::new(Account::NAME, id).expect("valid")).await;
+        }
+        projector.run_until_caught_up().await.expect("catches up");
+        let mut names = vec![root.to_string(), caused.to_string(), cause.to_string()];
+        names.extend(metadata.correlation().map(str::to_owned));
+        for name in names {
+            let commits = traces.commits(&name, 10).await.expect("reads");
+            let ids: Vec<_> = commits.iter().map(|commit| commit.stream.id()).collect();
+            assert_eq!(ids, [&*first, &*second, &*third], "{name}");
+            assert_eq!(commits[0].commit, root);
+        }
+        assert_eq!(traces.commits(&root.to_string(), 2).await.expect("reads").len(), 2);
+    }
+    assert!(traces.commits("unknown", 10).await.expect("reads").is_empty());
 }
