@@ -99,6 +99,7 @@
 //! | [`clock`], [`ids`] | the sources of times and ids, with replacements for tests | applications, tests |
 //! | [`schema`] | the shapes of stored types | applications, with the schema lock |
 //! | `testing` | given/when/then, the schema lock, fault injection (feature `testing`) | tests |
+//! | [`payloads`] | stores of large objects, in memory and in a directory | applications, authors of stores |
 //! | [`workers`] | the supervision of projectors and indexers (feature `tokio`) | applications |
 //! | [`store`], [`documents`], [`feed`], [`stream_id`] | the contracts that a store implements, and their types | authors of stores |
 //!
@@ -106,7 +107,8 @@
 //!
 //! - `testing`: tools for tests.
 //! - `proptest`: `testing::check_laws`, which checks the laws of an aggregate with random commands.
-//! - `tokio`: `workers::Workers`, which runs indexers, projectors, and other workers.
+//! - `tokio`: `workers::Workers`, which runs indexers, projectors, and other workers, and
+//!   `payloads::DirectoryPayloads`.
 //! - `tracing-subscriber`: `MetadataLayer`, which takes the metadata of commands from `tracing` spans.
 //!
 //! The book in `docs/` continues from here: a tutorial, modeling, testing, evolution, and operations.
@@ -129,6 +131,7 @@ pub mod ids;
 mod keys;
 mod memory;
 pub mod metadata;
+pub mod payloads;
 pub mod process;
 pub mod projection;
 pub mod publish;
@@ -173,7 +176,7 @@ pub use {
 
 // Types of these crates appear in public signatures.
 #[doc(no_inline)]
-pub use {chrono, serde, serde_json, uuid};
+pub use {bytes, chrono, serde, serde_json, uuid};
 
 /// The names that most domains use: `use es_core::prelude::*;`
 pub mod prelude {

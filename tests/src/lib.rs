@@ -8,7 +8,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! [`documents_conformance!`] generates the tests for documents, and [`feed_conformance!`] those for the feed.
+//! [`documents_conformance!`] generates the tests for documents, [`feed_conformance!`] those for the feed, and
+//! [`payloads_conformance!`] those for payload stores.
 //!
 //! The rules in [`conformance::contract`] test the store alone; those in [`conformance::repository`] test a repository
 //! on the store.

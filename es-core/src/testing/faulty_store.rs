@@ -120,7 +120,7 @@ impl<S: EventStore> FaultyStore<S> {
 
 /// Yields to the executor once per millisecond. No timer is used, so that the order of requests depends only on
 /// the seed.
-async fn hold_back(delay: Duration) {
+pub(super) async fn hold_back(delay: Duration) {
     for _ in 0..delay.as_millis() {
         let mut yielded = false;
         future::poll_fn(|context| {

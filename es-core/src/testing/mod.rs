@@ -4,6 +4,7 @@
 //! Requires the feature `testing`, and [`check_laws`] the feature `proptest`.
 
 mod faults;
+mod faulty_payloads;
 mod faulty_store;
 #[cfg(feature = "proptest")]
 mod laws;
@@ -16,6 +17,7 @@ mod transacting;
 use std::fmt::Debug;
 
 pub use faults::{Fault, Faults};
+pub use faulty_payloads::FaultyPayloads;
 pub use faulty_store::FaultyStore;
 #[cfg(feature = "proptest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "proptest")))]

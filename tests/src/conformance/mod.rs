@@ -3,6 +3,7 @@
 pub mod contract;
 pub mod documents;
 pub mod feed;
+pub mod payloads;
 pub mod repository;
 mod support;
 
@@ -359,6 +360,44 @@ macro_rules! feed_conformance {
     };
     ($store:expr) => {
         $crate::feed_conformance!([] $store);
+    };
+}
+
+/// Generates a module `payloads` with a test for each rule of payload stores. The expression returns an `Arc<dyn
+/// PayloadStore>`.
+#[macro_export]
+macro_rules! payloads_conformance {
+    ([$(#[$attribute:meta])*] $store:expr) => {
+        mod payloads {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::payloads_conformance!(@rules [$(#[$attribute])*] $store, put:
+                an_object_reads_back_as_it_was_written,
+                a_repeated_put_changes_nothing,
+                other_content_is_refused,
+                names_are_kept_apart,
+                many_writers_of_one_object_succeed,
+            );
+            $crate::payloads_conformance!(@rules [$(#[$attribute])*] $store, get:
+                a_missing_object_is_named,
+            );
+            $crate::payloads_conformance!(@rules [$(#[$attribute])*] $store, delete:
+                a_deleted_object_is_gone,
+                a_deletion_can_be_repeated,
+                a_deleted_object_can_be_stored_again,
+            );
+            $crate::payloads_conformance!(@rules [$(#[$attribute])*] $store, listing:
+                an_unknown_prefix_is_empty,
+                the_objects_of_a_prefix_are_listed,
+                more_than_1000_objects_are_listed,
+            );
+        }
+    };
+    (@rules $attributes:tt $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($attributes $store, ::es_core::payloads::PayloadStore, payloads, $noun: $($rule),*);
+    };
+    ($store:expr) => {
+        $crate::payloads_conformance!([] $store);
     };
 }
 

@@ -17,6 +17,7 @@ mod kinesis;
 mod kit;
 mod macros;
 mod memory;
+mod payloads;
 mod policy;
 mod processes;
 mod projections;

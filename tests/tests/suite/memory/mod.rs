@@ -9,10 +9,12 @@ use std::process::Command;
 use std::sync::Arc;
 
 use es_core::MemoryStore;
+use es_core::payloads::MemoryPayloads;
 
 es_tests::conformance!(Arc::new(MemoryStore::new()));
 es_tests::documents_conformance!(Arc::new(MemoryStore::new()));
 es_tests::feed_conformance!(Arc::new(MemoryStore::new()));
+es_tests::payloads_conformance!(Arc::new(MemoryPayloads::new()));
 
 /// Pages may end anywhere.
 mod with_cut_pages {
