@@ -492,8 +492,8 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Sets the number of slices of the feed of a new table (default: 8), which is the maximum number of workers that can
-    /// share one projection.
+    /// Sets the number of slices of the feed of a new table (default: 1), which is the maximum number of workers that can
+    /// share one projection. All events of a slice are in one order, and there is no order between slices.
     ///
     /// The number is fixed when the feed is created. Without this setting, a store uses the number of the existing feed;
     /// with it, requests to a feed with another number fail with [`StoreError::Invalid`].

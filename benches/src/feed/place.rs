@@ -23,14 +23,14 @@ pub struct Indexing {
 impl Indexing {
     /// The default settings of the indexer.
     pub const DEFAULT: Self =
-        Self { slices: 8, poll: Duration::from_millis(500), linger: Duration::from_millis(200) };
+        Self { slices: 1, poll: Duration::from_millis(500), linger: Duration::from_millis(200) };
     /// Polls more often, and waits only briefly for a page to fill.
     pub const QUICK: Self =
         Self { poll: Duration::from_millis(200), linger: Duration::from_millis(20), ..Self::DEFAULT };
     /// Waits longer for a page to fill.
     pub const PATIENT: Self = Self { linger: Duration::from_secs(2), ..Self::DEFAULT };
-    /// All events are in the same pages.
-    pub const ONE_SLICE: Self = Self { slices: 1, ..Self::DEFAULT };
+    /// Eight slices.
+    pub const SLICED: Self = Self { slices: 8, ..Self::DEFAULT };
 }
 
 /// A store on a new engine, with a running indexer.

@@ -60,7 +60,7 @@ fn tells_the_whole_story() {
             "Emil's order 1004 is cancelled",
             "Finn's order 1005 is cancelled",
             "[##############################] 29 of 29 events",
-            "switched; 8 slices are up to date",
+            "switched; all slices are up to date",
         ],
     );
 }

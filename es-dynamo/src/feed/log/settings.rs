@@ -10,7 +10,7 @@ use super::marks::HashKey;
 use crate::table::{Item, check_format, key, names};
 
 /// The default number of slices of a new feed.
-pub(crate) const DEFAULT_SLICES: Slices = Slices::new(8).expect("not zero");
+pub(crate) const DEFAULT_SLICES: Slices = Slices::new(1).expect("not zero");
 
 /// The immutable settings of a feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn settings_that_are_out_of_range_or_changed_manually_are_errors() {
-        for count in ["4", "9", "4097", "5000000", "4294967295", "4294967296", "-1", "8.5"] {
+        for count in ["0", "4", "9", "4097", "5000000", "4294967295", "4294967296", "-1", "8.5"] {
             let mut item = Settings::new(DEFAULT_SLICES).to_item();
             item.insert(names::COUNT.to_owned(), AttributeValue::N(count.to_owned()));
             let error = Settings::from_item(&item).expect_err(count).to_string();
