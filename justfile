@@ -160,6 +160,7 @@ book:
 features:
     cargo clippy -p es-core -- -D warnings
     cargo clippy -p es-core --features testing -- -D warnings
+    cargo clippy -p es-core --features metrics -- -D warnings
     cargo clippy -p es-core --features tracing-subscriber -- -D warnings
     cargo clippy -p es-core --features proptest -- -D warnings
     cargo clippy -p es-dynamo --no-default-features -- -D warnings

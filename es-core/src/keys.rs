@@ -1,5 +1,6 @@
-//! Validation, shortening, and digests of texts that are parts of keys.
+//! Validation, shortening, and digests of texts that are parts of keys, and the names of types.
 
+use std::any::type_name;
 use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
@@ -15,6 +16,13 @@ pub(crate) fn digest(content: &[u8]) -> String {
         let _ = write!(digits, "{byte:02x}");
     }
     digits
+}
+
+/// Returns the name of a type without its path. The names of commands are stored as fingerprints: they must not change.
+pub(crate) fn short_name<T: ?Sized>() -> &'static str {
+    let name = type_name::<T>();
+    let path = name.split('<').next().unwrap_or(name);
+    path.rsplit("::").next().unwrap_or(path)
 }
 
 /// Returns whether a text contains control characters. They are rejected in ids, claims, and idempotency keys, because

@@ -97,6 +97,7 @@
 //! | [`projection`], [`process`], [`publish`] | projections, processes, and publishing, with their settings and errors | applications |
 //! | [`snapshot`] | when snapshots are written, and how a state is stored | applications |
 //! | [`clock`], [`ids`] | the sources of times and ids, with replacements for tests | applications, tests |
+//! | `metrics` | the metrics of the framework (feature `metrics`) | applications, authors of stores |
 //! | [`schema`] | the shapes of stored types | applications, with the schema lock |
 //! | `testing` | given/when/then, the schema lock, fault injection (feature `testing`) | tests |
 //! | [`payloads`] | stores of large objects, in memory and in a directory | applications, authors of stores |
@@ -107,6 +108,7 @@
 //!
 //! - `testing`: tools for tests.
 //! - `proptest`: `testing::check_laws`, which checks the laws of an aggregate with random commands.
+//! - `metrics`: records metrics through the facade of the crate `metrics`.
 //! - `tokio`: `workers::Workers`, which runs indexers, projectors, and other workers, and
 //!   `payloads::DirectoryPayloads`.
 //! - `tracing-subscriber`: `MetadataLayer`, which takes the metadata of commands from `tracing` spans.
@@ -129,8 +131,12 @@ mod events;
 pub mod feed;
 pub mod ids;
 mod keys;
+mod measure;
 mod memory;
 pub mod metadata;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 pub mod payloads;
 pub mod process;
 pub mod projection;

@@ -29,6 +29,7 @@ pub use envelope::{Envelope, Envelopes};
 pub use outbox::{Outbox, Unpublished};
 pub use publishing::Publishing;
 
+use crate::keys::short_name;
 use crate::projection::BoxError;
 
 /// Sends envelopes to a broker.
@@ -66,6 +67,12 @@ use crate::projection::BoxError;
 /// ```
 #[async_trait]
 pub trait Publisher: fmt::Debug + Send + Sync + 'static {
+    /// Returns the name of the messaging system for metrics and spans, such as `kafka` or `aws_kinesis` (default: the name
+    /// of the type).
+    fn system(&self) -> &str {
+        short_name::<Self>()
+    }
+
     /// Returns the limits of the broker for one batch.
     fn limits(&self) -> BatchLimits;
 
@@ -88,6 +95,10 @@ pub trait Publisher: fmt::Debug + Send + Sync + 'static {
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<P: Publisher + ?Sized> Publisher for Arc<P> {
+    fn system(&self) -> &str {
+        (**self).system()
+    }
+
     fn limits(&self) -> BatchLimits {
         (**self).limits()
     }

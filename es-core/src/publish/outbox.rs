@@ -6,6 +6,7 @@ use super::{Envelope, PublishError, Publisher};
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::feed::Position;
+use crate::measure;
 use crate::repository::RetryPolicy;
 use crate::stream_id::StreamId;
 
@@ -108,15 +109,18 @@ impl Outbox {
             }
             // Cloned, so that no envelope is lost if this future is dropped.
             let batch: Vec<_> = places.iter().map(|place| self.envelopes[*place].clone()).collect();
-            let outcomes = match publisher.publish(&batch).await {
+            let measured = measure::Batch::start(publisher.system());
+            let mut outcomes = match publisher.publish(&batch).await {
                 Ok(outcomes) => outcomes,
                 Err(error) => vec![Err(error); batch.len()],
             };
+            outcomes.resize_with(batch.len(), || {
+                Err(PublishError::transient("the publisher returned no result for it"))
+            });
+            measured.ended(&outcomes);
             let mut accepted = HashSet::new();
-            let mut outcomes = outcomes.into_iter();
-            for (place, envelope) in places.iter().zip(batch) {
-                let unknown = || Err(PublishError::transient("the publisher returned no result for it"));
-                match outcomes.next().unwrap_or_else(unknown) {
+            for ((place, envelope), outcome) in places.iter().zip(batch).zip(outcomes) {
+                match outcome {
                     Ok(()) => {
                         self.bytes = self.bytes.saturating_sub(publisher.size(&envelope));
                         accepted.insert(*place);

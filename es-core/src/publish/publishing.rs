@@ -159,6 +159,10 @@ struct GuardedPublisher<P> {
 #[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl<P: Publisher> Publisher for GuardedPublisher<P> {
+    fn system(&self) -> &str {
+        self.publisher.system()
+    }
+
     fn limits(&self) -> BatchLimits {
         self.publisher.limits()
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::clock::later;
 use crate::cost::Cost;
 pub(super) use crate::keys::digest;
+use crate::measure;
 use crate::repository::ExecuteError;
 use crate::repository::error::KeyReused;
 use crate::repository::retry::Retrying;
@@ -192,6 +193,7 @@ impl<'e, P: Participants> Execution<'e, P> {
         if self.participants.creates(&conflict.stream) {
             return Err(ExecuteError::AlreadyExists(conflict));
         }
+        measure::conflict(conflict.stream.aggregate());
         if self.follows(&conflict) {
             self.followed += 1;
         } else {

@@ -11,6 +11,7 @@ use crate::aggregate::Aggregate;
 use crate::cost::Cost;
 use crate::error_text::error_text;
 use crate::event::{CommitId, DecodeError, Event, EventData};
+use crate::measure;
 use crate::repository::report::log_failure;
 use crate::repository::retry::{Deadline, Failures, Retrying};
 use crate::repository::snapshots::{SnapshotInfo, Unusable};
@@ -91,6 +92,17 @@ impl<A: Aggregate> Fold<A> {
             StoreError::Decode { .. } => !self.snapshot.version.is_none(),
             _ => false,
         }
+    }
+
+    /// Records the number of events that were applied since the version `known`.
+    fn measure(&self, known: Version) {
+        let snapshot = self.snapshot.version;
+        let (source, first) = match (known.is_none(), snapshot.is_none()) {
+            (false, _) => ("cache", known),
+            (true, false) => ("snapshot", snapshot),
+            (true, true) => ("start", Version::NONE),
+        };
+        measure::loaded(A::NAME, source, self.version.since(first));
     }
 
     /// Continues from `state`, which was decoded from `snapshot`.
@@ -345,12 +357,14 @@ impl<A: Aggregate> Inner<A> {
         start: Start,
         deadline: Deadline,
     ) -> Result<(), StoreError> {
+        let known = fold.version;
         let mut snapshots = if start == Start::Snapshot { self.usable_snapshots() } else { None };
         let mut suspected: Option<StoreError> = None;
         loop {
             match self.read_into(fold, stream, until, snapshots.as_ref(), deadline).await {
                 Ok(()) => {
                     self.tokens.refill();
+                    fold.measure(known);
                     if let Some(error) = suspected {
                         // The events can be loaded without the snapshot, so the snapshot was the cause.
                         let error = error_text(&error);

@@ -10,6 +10,7 @@ use crate::command::Context;
 use crate::cost::Cost;
 use crate::event::{CommitId, Event, EventData};
 use crate::events::Events;
+use crate::measure;
 use crate::metadata::Metadata;
 use crate::repository::lanes::Head;
 use crate::repository::loading::{Fold, Until, decode};
@@ -131,7 +132,10 @@ impl<A: Aggregate> Participant<A> {
             return Ok(());
         }
         match self.inner.cached(&self.stream) {
-            Some(fold) => self.fold = fold,
+            Some(fold) => {
+                measure::loaded(A::NAME, "cache", 0);
+                self.fold = fold;
+            }
             None => {
                 self.inner.load_to_decide(&mut self.fold, &self.stream, self.deadline).await?;
                 self.fresh = !self.inner.eventual;

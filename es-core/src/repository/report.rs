@@ -8,6 +8,7 @@ use tracing::{Span, field};
 use crate::aggregate::Aggregate;
 use crate::cost::Cost;
 use crate::error_text::error_text;
+use crate::measure::{self, Operation, Stopwatch};
 use crate::repository::ExecuteError;
 use crate::store::StoreError;
 use crate::version::Version;
@@ -23,17 +24,19 @@ pub(crate) struct Numbers {
     pub(crate) cost: Cost,
 }
 
-/// The span of a command, a transaction, or a load. Its outcome is recorded once: as `dropped` if the future is dropped
-/// before it completes.
+/// The span and the metrics of a command, a transaction, or a load. Its outcome is recorded once: as `dropped` or `panicked`
+/// if the future is dropped before it completes.
 pub(crate) struct Report {
     span: Span,
+    operation: Operation,
+    since: Stopwatch,
     ended: bool,
 }
 
 impl Report {
-    /// Starts the span of a command. `name` is called only if the span is enabled.
+    /// Starts the span of a command. `name` is called only if it is needed.
     pub(crate) fn command<A: Aggregate>(id: &A::Id, name: impl Fn() -> &'static str) -> Self {
-        Self::new(tracing::info_span!(
+        let span = tracing::info_span!(
             "execute",
             aggregate = A::NAME,
             %id,
@@ -46,12 +49,14 @@ impl Report {
             requests = field::Empty,
             rcu = field::Empty,
             wcu = field::Empty,
-        ))
+        );
+        let command = if cfg!(feature = "metrics") { name() } else { "" };
+        Self::new(span, Operation::Command { aggregate: A::NAME, command })
     }
 
     /// Starts the span of one command in a transaction. Its cost is in the span of the transaction.
     pub(crate) fn part<A: Aggregate>(id: &A::Id, name: &'static str) -> Self {
-        Self::new(tracing::info_span!(
+        let span = tracing::info_span!(
             "execute",
             aggregate = A::NAME,
             %id,
@@ -59,11 +64,12 @@ impl Report {
             outcome = field::Empty,
             version = field::Empty,
             events = field::Empty,
-        ))
+        );
+        Self::new(span, Operation::Part { aggregate: A::NAME, command: name })
     }
 
     pub(crate) fn transaction(aggregates: usize) -> Self {
-        Self::new(tracing::info_span!(
+        let span = tracing::info_span!(
             "transaction",
             aggregates,
             outcome = field::Empty,
@@ -72,11 +78,12 @@ impl Report {
             requests = field::Empty,
             rcu = field::Empty,
             wcu = field::Empty,
-        ))
+        );
+        Self::new(span, Operation::Transaction)
     }
 
     pub(crate) fn load<A: Aggregate>(id: &A::Id) -> Self {
-        Self::new(tracing::info_span!(
+        let span = tracing::info_span!(
             "load",
             aggregate = A::NAME,
             %id,
@@ -85,11 +92,12 @@ impl Report {
             snapshot = field::Empty,
             requests = field::Empty,
             rcu = field::Empty,
-        ))
+        );
+        Self::new(span, Operation::Load { aggregate: A::NAME })
     }
 
-    fn new(span: Span) -> Self {
-        Self { span, ended: false }
+    fn new(span: Span, operation: Operation) -> Self {
+        Self { span, operation, since: Stopwatch::start(), ended: false }
     }
 
     pub(crate) fn span(&self) -> &Span {
@@ -97,8 +105,9 @@ impl Report {
     }
 
     /// Records the outcome. The span ignores fields that it does not have.
-    pub(crate) fn end(&mut self, outcome: &str, numbers: Numbers) {
+    pub(crate) fn end(&mut self, outcome: &'static str, numbers: Numbers) {
         self.ended = true;
+        self.operation.ended(outcome, Some(numbers.attempts), self.since);
         if self.span.is_disabled() {
             return;
         }
@@ -113,8 +122,15 @@ impl Report {
     }
 
     /// Records the outcome of a load.
-    pub(crate) fn end_load(&mut self, outcome: &str, version: Version, snapshot: Version, cost: Cost) {
+    pub(crate) fn end_load(
+        &mut self,
+        outcome: &'static str,
+        version: Version,
+        snapshot: Version,
+        cost: Cost,
+    ) {
         self.ended = true;
+        self.operation.ended(outcome, None, self.since);
         if self.span.is_disabled() {
             return;
         }
@@ -136,7 +152,9 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         if !self.ended {
-            self.span.record("outcome", "dropped");
+            let outcome = measure::interrupted();
+            self.span.record("outcome", outcome);
+            self.operation.ended(outcome, None, self.since);
         }
     }
 }
@@ -190,8 +208,9 @@ pub(crate) fn store_outcome(error: &StoreError) -> &'static str {
     }
 }
 
-/// Logs a failure of the store: as an error, unless the request is invalid.
+/// Logs and counts a failure of the store: as an error, unless the request is invalid.
 pub(crate) fn log_failure(error: &StoreError, stream: &dyn Display, command: &str) {
+    measure::store_error(error);
     let text = error_text(error);
     match error {
         StoreError::Invalid { .. } | StoreError::TooLarge { .. } | StoreError::Encode(_) => {

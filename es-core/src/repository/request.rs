@@ -1,6 +1,5 @@
 //! Commands on one aggregate: their options, how they are executed, and what they return.
 
-use std::any::type_name;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use crate::command::{Context, HandledBy};
 use crate::cost::Cost;
 use crate::event::CommitId;
 use crate::events::Events;
+use crate::keys::short_name;
 use crate::metadata::Metadata;
 use crate::repository::execution::{DEFAULT_RETENTION, KeyOption, digest};
 use crate::repository::running::Running;
@@ -300,11 +300,4 @@ impl<A: Aggregate> fmt::Debug for Request<'_, A> {
             .field("writes", &self.writes.is_some())
             .finish()
     }
-}
-
-/// Returns the name of a type without its path.
-pub(super) fn short_name<T>() -> &'static str {
-    let name = type_name::<T>();
-    let path = name.split('<').next().unwrap_or(name);
-    path.rsplit("::").next().unwrap_or(path)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::clock::Clock;
 use crate::cost::Cost;
 use crate::error_text::error_text;
+use crate::measure;
 use crate::repository::ExecuteError;
 use crate::store::{Conflict, DeadlineExceeded, StoreError, WriteError};
 
@@ -346,9 +347,11 @@ impl Retrying<'_> {
             return Err(self.deadline.exceeded(outcome_unknown, Some(error.into())));
         }
         if !self.tokens.take() {
+            measure::retry_budget_exhausted();
             tracing::debug!("the retry budget is used up");
             return Err(failures.result(error));
         }
+        measure::retry(&error);
         tracing::debug!(error = %error_text(&error), attempts = failures.count, "retrying a request");
         self.clock.sleep(delay).await;
         if failures.is_write && error.is_outcome_unknown() {

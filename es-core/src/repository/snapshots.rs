@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use crate::aggregate::Aggregate;
 use crate::error_text::error_text;
 use crate::event::EventData;
+use crate::measure;
 use crate::projection::guard::caught;
 use crate::repository::Inner;
 use crate::repository::loading::Fold;
@@ -202,11 +203,11 @@ impl<A: Aggregate> Inner<A> {
         let snapshot = match caught(|| snapshots.take(&fold.state, fold.version, time)) {
             Ok(Ok(snapshot)) => snapshot,
             Ok(Err(_)) => {
-                warn(stream, fold.version, "the state has no JSON form");
+                failed::<A>(stream, fold.version, "the state has no JSON form");
                 return info;
             }
             Err(panic) => {
-                warn(stream, fold.version, &panic.to_string());
+                failed::<A>(stream, fold.version, &panic.to_string());
                 return info;
             }
         };
@@ -219,9 +220,10 @@ impl<A: Aggregate> Inner<A> {
             async move {
                 match store.write_snapshot(&stream, &snapshot, replaces).await {
                     Ok(cost) => {
+                        measure::snapshot(A::NAME, "written");
                         tracing::debug!(%stream, version = %snapshot.version(), %cost, "wrote a snapshot");
                     }
-                    Err(error) => warn(&stream, snapshot.version(), &error_text(&error)),
+                    Err(error) => failed::<A>(&stream, snapshot.version(), &error_text(&error)),
                 }
                 drop(pending);
             }
@@ -231,6 +233,7 @@ impl<A: Aggregate> Inner<A> {
     }
 }
 
-fn warn(stream: &StreamId, version: Version, error: &str) {
+fn failed<A: Aggregate>(stream: &StreamId, version: Version, error: &str) {
+    measure::snapshot(A::NAME, "failed");
     tracing::warn!(%stream, %version, error, "could not write a snapshot");
 }

@@ -17,6 +17,7 @@ use super::supervisor::Supervisor;
 use super::{StopOrder, Worker};
 use crate::aggregate::Aggregate;
 use crate::error_text::error_text;
+use crate::measure;
 use crate::projection::BoxError;
 use crate::repository::{Repository, RetryPolicy};
 
@@ -225,6 +226,7 @@ impl RunningWorkers {
     /// [`ShutdownError::Incomplete`] if a worker had to be aborted or failed while it stopped, or if a repository could not
     /// be flushed in time.
     pub async fn shutdown(mut self) -> Result<(), ShutdownError> {
+        let measured = measure::Shutdown::start();
         let (now, bound) = (Instant::now(), self.shutdown_timeout.min(MAX_SHUTDOWN));
         let mut problems = self.consumers.stop(&self.entries, now + bound.mul_f64(CONSUMERS_SHARE)).await;
         let deadline = now + bound;
@@ -235,6 +237,7 @@ impl RunningWorkers {
         if flushed.is_err() {
             problems.push("a snapshot was not written in time".to_owned());
         }
+        measured.ended(problems.is_empty());
         if problems.is_empty() { Ok(()) } else { Err(ShutdownError::Incomplete { problems, timeout: bound }) }
     }
 }

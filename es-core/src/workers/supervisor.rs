@@ -14,6 +14,7 @@ use super::Worker;
 use super::status::{Entry, WorkerState, now};
 use crate::clock::later;
 use crate::error_text::error_text;
+use crate::measure;
 use crate::projection::BoxError;
 use crate::projection::guard::{caught, panicked};
 use crate::repository::RetryPolicy;
@@ -125,6 +126,7 @@ impl Supervisor {
 
     /// Records a failure.
     fn fail(&self, error: &BoxError) {
+        measure::worker_failed(self.worker.name());
         let mut status = self.entry().status();
         status.failures += 1;
         status.last_error = Some(error_text(&**error));

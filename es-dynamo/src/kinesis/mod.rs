@@ -201,6 +201,10 @@ impl KinesisPublisher {
 
 #[async_trait]
 impl Publisher for KinesisPublisher {
+    fn system(&self) -> &'static str {
+        "aws_kinesis"
+    }
+
     fn limits(&self) -> BatchLimits {
         BatchLimits::default()
             .envelopes(MAX_RECORDS)

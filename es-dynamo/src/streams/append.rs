@@ -50,11 +50,10 @@ impl Table {
 
         // The version is taken: by another writer, or by an earlier attempt whose response was lost.
         let wanted = append_items(append, first)?;
-        // A transaction is billed twice.
-        let times = if wanted.len() > 1 { 2 } else { 1 };
+        let operation = if wanted.len() > 1 { responses::TRANSACT_WRITE } else { "PutItem" };
         let bytes = wanted.iter().map(item_size).sum();
         let there = old.as_ref().map_or(0, item_size);
-        let mut cost = spent + responses::failed_write_cost(bytes, there, times);
+        let mut cost = spent + responses::failed_write_cost(operation, bytes, there);
         let old = Box::pin(self.old_commit(stream, first, old)).await;
         let (old, read) = old.map_err(|error| qualified(error, is_outcome_unknown))?;
         cost += read;

@@ -53,7 +53,7 @@ impl Table {
         }
         match self.put(put).await? {
             Written::Done(cost) => Ok(cost),
-            Written::Refused(_) => Ok(responses::failed_write_cost(bytes, 0, 1)),
+            Written::Refused(_) => Ok(responses::failed_write_cost("PutItem", bytes, 0)),
         }
     }
 }

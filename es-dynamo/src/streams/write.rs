@@ -12,7 +12,7 @@ use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 use super::append::OldCommit;
 use super::claims::{claim_item, claim_key, holder_of, record_from, record_item, record_key};
 use super::item::append_items;
-use crate::table::responses::write_units;
+use crate::table::responses::{cancelled_cost, write_units};
 use crate::table::{
     Cancelled, MOST_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table, Transacted,
     build_error, cancelled, item_size, key, names, outcome_unknown,
@@ -33,7 +33,7 @@ impl Table {
             Transacted::Done(cost) => return Ok(written.at_cost(cost)),
             Transacted::Cancelled(cancelled) => cancelled,
         };
-        let why = self.why(&purposes, &reasons, written.at_cost(Cost::write(units))).await;
+        let why = self.why(&purposes, &reasons, written.at_cost(cancelled_cost(units))).await;
         match why {
             Err(error) if is_outcome_unknown => Err(still_possible(error)),
             why => why,

@@ -92,7 +92,7 @@ impl Table {
             .send()
             .await
             .map_err(|error| translate(&self.name, error))?;
-        let cost = responses::read_cost(output.consumed_capacity())?;
+        let cost = responses::read_cost("GetItem", output.consumed_capacity())?;
         Ok((output.item, cost))
     }
 
@@ -140,7 +140,9 @@ impl Table {
         let sent = self.puts.send(request);
         async move {
             match sent.await {
-                Ok(output) => Ok(Written::Done(responses::write_cost(output.consumed_capacity())?)),
+                Ok(output) => {
+                    Ok(Written::Done(responses::write_cost("PutItem", output.consumed_capacity())?))
+                }
                 Err(failed) => failed.condition(&self.name).map(Written::Refused),
             }
         }
@@ -170,7 +172,7 @@ impl Table {
     /// Sends a delete. It returns the existing item of a failed condition only if the request asks for it.
     pub(crate) async fn delete(&self, request: DeleteItemFluentBuilder) -> Result<Written, StoreError> {
         match watched(request.send()).await {
-            Ok(output) => Ok(Written::Done(responses::write_cost(output.consumed_capacity())?)),
+            Ok(output) => Ok(Written::Done(responses::write_cost("DeleteItem", output.consumed_capacity())?)),
             Err(failed) => failed.condition(&self.name).map(Written::Refused),
         }
     }

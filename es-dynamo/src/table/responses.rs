@@ -15,6 +15,9 @@ use super::Item;
 /// The field with the consumed capacity.
 const CAPACITY: &str = "ConsumedCapacity";
 
+/// The operation that writes a transaction, which is billed twice.
+pub(crate) const TRANSACT_WRITE: &str = "TransactWriteItems";
+
 /// Returns a field that every response to a request has.
 pub(crate) fn required<T>(field: Option<T>, name: &str) -> Result<T, StoreError> {
     field.ok_or_else(|| missing_field(name))
@@ -41,7 +44,7 @@ impl TryFrom<QueryOutput> for ItemPage {
     type Error = StoreError;
 
     fn try_from(output: QueryOutput) -> Result<Self, StoreError> {
-        let cost = read_cost(output.consumed_capacity())?;
+        let cost = read_cost("Query", output.consumed_capacity())?;
         Ok(Self { items: required(output.items, "Items")?, last_key: output.last_evaluated_key, cost })
     }
 }
@@ -50,42 +53,63 @@ impl TryFrom<ScanOutput> for ItemPage {
     type Error = StoreError;
 
     fn try_from(output: ScanOutput) -> Result<Self, StoreError> {
-        let cost = read_cost(output.consumed_capacity())?;
+        let cost = read_cost("Scan", output.consumed_capacity())?;
         Ok(Self { items: required(output.items, "Items")?, last_key: output.last_evaluated_key, cost })
     }
 }
 
-/// Returns the cost of a read.
-pub(crate) fn read_cost(consumed: Option<&ConsumedCapacity>) -> Result<Cost, StoreError> {
-    required(consumed, CAPACITY).map(|consumed| Cost::read(units(consumed)))
+/// Returns the cost of a read, and records its capacity units.
+pub(crate) fn read_cost(
+    operation: &'static str,
+    consumed: Option<&ConsumedCapacity>,
+) -> Result<Cost, StoreError> {
+    required(consumed, CAPACITY).map(|consumed| Cost::read(recorded(operation, units(consumed))))
 }
 
-/// Returns the cost of a write.
-pub(crate) fn write_cost(consumed: Option<&ConsumedCapacity>) -> Result<Cost, StoreError> {
-    required(consumed, CAPACITY).map(|consumed| Cost::write(units(consumed)))
+/// Returns the cost of a write, and records its capacity units.
+pub(crate) fn write_cost(
+    operation: &'static str,
+    consumed: Option<&ConsumedCapacity>,
+) -> Result<Cost, StoreError> {
+    required(consumed, CAPACITY).map(|consumed| Cost::write(recorded(operation, units(consumed))))
 }
 
-/// Returns the cost of a read from several tables.
+/// Returns the cost of a BatchGetItem request, and records its capacity units.
 pub(crate) fn batch_read_cost(consumed: &[ConsumedCapacity]) -> Cost {
-    Cost::read(consumed.iter().map(units).sum())
+    Cost::read(recorded("BatchGetItem", consumed.iter().map(units).sum()))
 }
 
-/// Returns the cost of a transaction that writes.
+/// Returns the cost of a transaction that writes, and records its capacity units.
 pub(crate) fn transaction_cost(consumed: &[ConsumedCapacity]) -> Result<Cost, StoreError> {
     match consumed {
         [] => Err(missing_field(CAPACITY)),
-        _ => Ok(Cost::write(consumed.iter().map(units).sum())),
+        _ => Ok(Cost::write(recorded(TRANSACT_WRITE, consumed.iter().map(units).sum()))),
     }
 }
 
-/// Returns the cost of a write of `bytes` whose condition failed on an item of `existing` bytes. In a transaction, `factor`
-/// is 2.
+/// Returns the cost of a write of `bytes` whose condition failed on an item of `existing` bytes, and records its capacity
+/// units.
 ///
 /// DynamoDB bills it by the larger of the two
 /// ([capacity units](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html)),
 /// but the error does not contain the units.
-pub(crate) fn failed_write_cost(bytes: u64, existing: u64, factor: u32) -> Cost {
-    Cost::write(write_units(bytes.max(existing)) * f64::from(factor))
+pub(crate) fn failed_write_cost(operation: &'static str, bytes: u64, existing: u64) -> Cost {
+    let factor = if operation == TRANSACT_WRITE { 2.0 } else { 1.0 };
+    Cost::write(recorded(operation, write_units(bytes.max(existing)) * factor))
+}
+
+/// Returns the cost of a cancelled transaction of `units`, and records them.
+pub(crate) fn cancelled_cost(units: f64) -> Cost {
+    Cost::write(recorded(TRANSACT_WRITE, units))
+}
+
+/// Records the capacity units of a request, and returns them.
+pub(crate) fn recorded(operation: &'static str, units: f64) -> f64 {
+    #[cfg(feature = "metrics")]
+    es_core::metrics::CAPACITY.record([operation.into()], units);
+    #[cfg(not(feature = "metrics"))]
+    let _ = operation;
+    units
 }
 
 /// Returns the units of writing an item of `bytes`: one for each KB, and at least one.

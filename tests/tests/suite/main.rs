@@ -17,6 +17,7 @@ mod kinesis;
 mod kit;
 mod macros;
 mod memory;
+mod metrics;
 mod payloads;
 mod policy;
 mod processes;

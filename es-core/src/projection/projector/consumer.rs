@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures_core::future::BoxFuture;
 use futures_util::future::FutureExt;
 use uuid::Uuid;
@@ -17,6 +18,7 @@ use super::held::{Ended, Held, Outage};
 use super::state::{Origin, Revised, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::feed::{FeedAnchor, FeedError, FeedPage, FeedRead, MissingCommit, Position};
+use crate::measure;
 use crate::projection::guard::panicked;
 use crate::projection::{EventContext, Interrupted, ProjectError, Projection, ProjectorError};
 use crate::store::StoreError;
@@ -33,6 +35,8 @@ pub(super) struct Running {
     pub(super) finish: Stop,
     taken: AtomicBool,
     has_others: AtomicBool,
+    /// The time of the oldest known event that is not handled.
+    oldest: Mutex<Option<DateTime<Utc>>>,
     /// The monotonic time until which the slot does not count toward the worker's share.
     pub(super) extra_until: Duration,
 }
@@ -49,6 +53,15 @@ impl Running {
 
     pub(super) fn set_has_others(&self, has_others: bool) {
         self.has_others.store(has_others, Ordering::SeqCst);
+    }
+
+    /// Returns the time of the oldest known event that is not handled.
+    pub(super) fn oldest(&self) -> Option<DateTime<Utc>> {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_oldest(&self, oldest: Option<DateTime<Utc>>) {
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = oldest;
     }
 
     /// Returns whether the stored state names this worker as the owner.
@@ -258,6 +271,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
     /// Handles the events of a page, and writes a checkpoint if any matched.
     async fn handle_page(&mut self, page: FeedPage) -> Result<(), Ended> {
         for entry in &page.entries {
+            self.held.running.set_oldest(Some(entry.commit.time));
             for (index, event) in entry.commit.events.iter().enumerate() {
                 let position = entry.position.plus(index as u64);
                 if position <= self.handled {
@@ -278,6 +292,9 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             }
         }
         self.reach(page.through, page.anchor);
+        if page.is_last {
+            self.held.running.set_oldest(None);
+        }
         if self.pending.events > 0 || self.handled.since(self.held.state.position) >= LONGEST_GAP {
             self.checkpoint().await?;
         }
@@ -323,6 +340,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         // The event that stopped the slice is handled, unless it is after the checkpoint.
         next.failure = next.failure.filter(|failure| failure.is_after(self.handled));
         self.held.write(next, changes).await?;
+        measure::checkpoint(&self.held.inner.name, pending.handled, pending.parked, pending.skipped);
         (self.rewinds, self.interruptions) = (0, 0);
         self.held.inner.progressed.notify(usize::MAX);
         if self.projection.forget().is_err() {

@@ -132,6 +132,8 @@ pub(super) struct Pending {
     pub(super) changes: Vec<DocumentChange>,
     /// The number of newly parked events.
     pub(super) parked: u64,
+    /// The number of events and timeouts that were handled.
+    pub(super) handled: u64,
     /// The number of events that are no longer parked.
     pub(super) resumed: u64,
     /// The number of events skipped by decision of an operator.

@@ -9,6 +9,7 @@ use super::state::{Exception, Origin, encode};
 use crate::documents::{DocumentChange, DocumentKey};
 use crate::error_text::error_text;
 use crate::event::{DecodeError, EventData};
+use crate::measure;
 use crate::projection::timeout::{self, Due, Timeout};
 use crate::projection::{BoxError, EventContext, ProjectError, Projection, Tick};
 use crate::version::Version;
@@ -171,6 +172,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
             if matches!(error, ProjectError::Decode(_)) || !settings.retry.allows_another(attempts) {
                 return Ok(Attempt::Failed(error));
             }
+            measure::projection_retry(&self.held.inner.name, "handler");
             self.log(event, ctx, &error_text(&error), "an event failed");
             self.held.wait(settings.retry.delay_after(attempts)).await?;
         }
@@ -211,6 +213,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
             };
         }
         self.pending.events += 1;
+        self.pending.handled += 1;
         // The event is part of the next checkpoint.
         self.reach(ctx.position(), ctx.anchor());
         Ok(Handled::Done)
@@ -263,6 +266,8 @@ impl<P: Projection> Consumer<'_, '_, P> {
         let (event, mut ctx) = timeout.event(self.held.slot.slice);
         match self.attempt(&event, &mut ctx).await? {
             Attempt::Done => {
+                let inner = self.held.inner;
+                measure::timeout(&inner.name, timeout.due(), inner.settings.clock.now());
                 self.pending.changes.push(DocumentChange::delete(timeout.document().clone()));
                 Ok(())
             }

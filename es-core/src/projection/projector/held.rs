@@ -17,6 +17,7 @@ use super::stop::pause;
 use crate::clock::later;
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 use crate::error_text;
+use crate::measure;
 use crate::projection::{Interrupted, ProjectError, Projection, ProjectorError};
 use crate::store::StoreError;
 
@@ -42,6 +43,19 @@ pub(super) enum Ended {
     Panicked(Interrupted),
     /// The stored data cannot be processed.
     Error(ProjectorError),
+}
+
+impl Ended {
+    /// Returns the kind of the failure for metrics, if it is one.
+    pub(super) fn failure_kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Released | Self::Lost | Self::Contended | Self::Interrupted(_) => None,
+            Self::Stalled(_) => Some("stalled"),
+            Self::Failed(_) | Self::Rejected(_) => Some("stopped"),
+            Self::Panicked(_) => Some("panicked"),
+            Self::Error(_) => Some("error"),
+        }
+    }
 }
 
 impl From<ProjectorError> for Ended {
@@ -164,6 +178,7 @@ impl<'a, P: Projection> Held<'a, P> {
         let now = settings.clock.monotonic();
         let lasts = now.saturating_sub(*outage.since.get_or_insert(now));
         outage.attempts = outage.attempts.saturating_add(1);
+        measure::projection_retry(name, "transient");
         let delay = settings.retry.delay_after(outage.attempts);
         let event = outage.event.as_ref();
         if delays.failed(Some(self.slot), event, &error, delay, &*settings.clock) {

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use futures_core::future::BoxFuture;
 use futures_util::future::{Either, FutureExt, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -22,6 +23,7 @@ use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, ObservedLeases,
 use crate::error_text::error_text;
 use crate::feed::{EventFilter, Slices};
 use crate::ids::{IdSource, RandomIds};
+use crate::measure::{self, SliceGauges};
 use crate::projection::guard::caught;
 use crate::projection::{Projection, ProjectorError, registry};
 use crate::store::StoreError;
@@ -67,6 +69,7 @@ async fn work<P: Projection>(inner: &Arc<Inner<P>>, signals: &Signals) -> Result
         slices,
         filter: caught(|| inner.projection.filter()).ok(),
         has_looked: false,
+        active: 1,
         seen: ObservedLeases::new(inner.settings.lease),
         announced: BTreeMap::new(),
         stopped: BTreeMap::new(),
@@ -138,6 +141,8 @@ struct Worker<P> {
     /// The events that its code accepts, unless determining them panics.
     filter: Option<EventFilter>,
     has_looked: bool,
+    /// The active build.
+    active: u32,
     // Points in time are of the monotonic clock, because the wall clock may step.
     /// The heartbeats of the workers, which are their leases.
     seen: ObservedLeases<Uuid>,
@@ -248,6 +253,9 @@ impl<P: Projection> Worker<P> {
         let (build, slice) = (slot.build, slot.slice.get());
         // The slot may be free again, or another slot instead.
         let look = matches!(ended, Ended::Lost | Ended::Contended | Ended::Released);
+        if let Some(kind) = ended.failure_kind() {
+            measure::projection_failure(projection, kind);
+        }
         match ended {
             Ended::Released => tracing::debug!(projection, build, slice, "released a slice"),
             Ended::Lost | Ended::Contended | Ended::Interrupted(_) => {
@@ -304,6 +312,7 @@ impl<P: Projection> Worker<P> {
     /// Sends a heartbeat and looks for work. Returns the slots to start, and stops those that now belong to other
     /// workers.
     async fn look(&mut self) -> Result<Vec<Taken>, ProjectorError> {
+        self.measure_lag();
         self.give_sign().await?;
         // Read before the overview, which then includes them.
         let taken = self.running.iter().filter(|(_, running)| running.is_taken());
@@ -311,6 +320,8 @@ impl<P: Projection> Worker<P> {
         let overview = Overview::read(&*self.inner.store, &self.names).await?;
         self.reservation.check(&overview.runs)?;
         self.watch(&overview).await;
+        self.active = overview.control.active;
+        self.measure(&overview);
         if overview.control.paused {
             self.stop_all();
             return Ok(Vec::new());
@@ -337,6 +348,36 @@ impl<P: Projection> Worker<P> {
         }
         self.has_looked = true;
         Ok(self.choose(free, open, now))
+    }
+
+    /// Records the metrics of the slices that this worker processes, in the active build.
+    fn measure_lag(&self) {
+        if !cfg!(feature = "metrics") {
+            return;
+        }
+        let projection = self.inner.name.as_str();
+        let (now, mut processed) = (self.inner.settings.clock.now(), 0);
+        for slice in self.slices.iter() {
+            let running = self.running.get(&Slot { build: self.active, slice });
+            let oldest = running.and_then(|running| running.oldest());
+            let lag = oldest.map_or(TimeDelta::zero(), |oldest| now - oldest);
+            SliceGauges { projection, slice: slice.get() }.lag(lag);
+            processed += usize::from(running.is_some());
+        }
+        measure::slices(projection, processed);
+    }
+
+    /// Records the metrics of all slices, in the active build.
+    fn measure(&self, overview: &Overview) {
+        if !cfg!(feature = "metrics") {
+            return;
+        }
+        for slice in self.slices.iter() {
+            let gauges = SliceGauges { projection: &self.inner.name, slice: slice.get() };
+            let state = overview.slice(Slot { build: self.active, slice }).value;
+            gauges.parked(state.parked);
+            gauges.stopped(state.failure.is_some());
+        }
     }
 
     /// Returns the slots to take: those without a worker that are not stopped or are due for a retry.
@@ -446,7 +487,9 @@ impl<P: Projection> Worker<P> {
         Ok(self.inner.store.change(&set).await.map_err(ChangeError::into_store_error)?)
     }
 
-    async fn leave(&self) {
+    async fn leave(&mut self) {
+        self.running.clear();
+        self.measure_lag();
         let set = self.changes().delete(self.names.worker(self.id), ExpectedDocument::Any);
         if let Err(error) = self.inner.store.change(&set).await {
             tracing::debug!(%error, "a worker could not remove its heartbeat");

@@ -13,6 +13,7 @@ use super::state::{Failure, State, Step, Ticket};
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
 use crate::cost::Cost;
+use crate::measure;
 use crate::repository::Inner;
 use crate::repository::execution::MOST_FOLLOWED;
 use crate::repository::loading::Fold;
@@ -278,6 +279,7 @@ impl<A: Aggregate> Work<A> {
     fn recorded(&self, append: &Append) {
         let (inner, stream) = (&*self.inner, self.lane.stream());
         let Some((fold, mut snapshot)) = self.lane.state().recorded(append.commits()) else { return };
+        measure::group(A::NAME, append.commits().len());
         tracing::debug!(%stream, commits = append.commits().len(), version = %fold.version, "wrote commits together");
         snapshot = inner.take_snapshot(stream, &fold, snapshot);
         inner.remember(stream, &fold, snapshot);
@@ -287,6 +289,7 @@ impl<A: Aggregate> Work<A> {
     /// Goes on after the commits that won the race: with those that the conflict contains, or after a delay and a read.
     async fn lost(&self, conflict: Conflict, deadline: Deadline) {
         let inner = &*self.inner;
+        measure::conflict(A::NAME);
         let (losers, followed) = self.lane.state().lost();
         if inner.retry.allows_another(1)
             && followed < MOST_FOLLOWED

@@ -14,12 +14,13 @@ use crate::aggregate::{Aggregate, IdFrom};
 use crate::clock::{Clock, SystemClock};
 use crate::command::HandledBy;
 use crate::cost::Cost;
+use crate::keys::short_name;
 use crate::metadata::Metadata;
 use crate::repository::execution::{
     DEFAULT_RETENTION, Done, Execution, Idempotency, KeyOption, Next, Participants, digest,
 };
 use crate::repository::report::{Numbers, Report};
-use crate::repository::request::{Decided, boxed, short_name};
+use crate::repository::request::{Decided, boxed};
 use crate::repository::retry::{DEFAULT_DEADLINE, Deadline, Retrying};
 use crate::repository::{ExecuteError, Outcome, Repository, RetryPolicy};
 use crate::store::{AdditionalWrite, EventStore, StoreError};

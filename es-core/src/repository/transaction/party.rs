@@ -83,7 +83,7 @@ pub(super) trait AnyParty: Any + Send + Sync {
     fn add_to(&self, set: WriteSet) -> Result<WriteSet, StoreError>;
 
     /// Records the outcome in the spans of its commands.
-    fn report(&mut self, outcome: &str);
+    fn report(&mut self, outcome: &'static str);
 
     /// Returns its outcome after its decision was recorded.
     fn recorded(self: Box<Self>) -> AnyOutcome;
@@ -225,7 +225,7 @@ impl<A: Aggregate> AnyParty for Party<A> {
         Ok(set.with_additional(writes))
     }
 
-    fn report(&mut self, outcome: &str) {
+    fn report(&mut self, outcome: &'static str) {
         let is_accepted = outcome == "accepted";
         let version = if is_accepted { self.participant.version_after() } else { self.participant.version() };
         for (report, events) in &mut self.reports {

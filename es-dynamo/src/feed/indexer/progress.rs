@@ -79,7 +79,14 @@ pub(crate) struct Progress(Mutex<Noted>);
 
 impl Progress {
     pub(crate) fn update(&self, update: impl FnOnce(&mut Noted)) {
-        update(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        update(&mut noted);
+        noted.measure();
+    }
+
+    /// Records the metrics again. The lag grows while a shard does not respond.
+    pub(crate) fn measure(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).measure();
     }
 
     pub(crate) fn get(&self) -> IndexerProgress {
@@ -88,17 +95,34 @@ impl Progress {
         figures.shards = noted.shards.len();
         figures.reconciling = noted.reconciling;
         figures.reconciliation.clone_from(&noted.reconciliation);
-        figures.lag = noted.shards.values().filter_map(ShardLag::get).max();
+        figures.lag = noted.lag();
         figures
     }
 }
 
 impl Noted {
+    fn lag(&self) -> Option<Duration> {
+        self.shards.values().filter_map(ShardLag::get).max()
+    }
+
+    fn measure(&self) {
+        #[cfg(feature = "metrics")]
+        {
+            use es_core::metrics::{INDEXER_DAMAGED, INDEXER_LAG};
+
+            let IndexerProgress { damaged, contradicting, .. } = &self.figures;
+            INDEXER_LAG.set([], self.lag().unwrap_or_default().as_secs_f64());
+            INDEXER_DAMAGED.set([], (damaged.len() + contradicting.len()) as f64);
+        }
+    }
+
     pub(crate) fn note(&mut self, records: u64, foreign: u64, indexed: Indexed) {
         let figures = &mut self.figures;
         figures.records += records;
         figures.foreign_items += foreign;
         figures.events += indexed.events;
+        #[cfg(feature = "metrics")]
+        es_core::metrics::INDEXER_EVENTS.add([], indexed.events);
         figures.pages += indexed.pages;
         figures.unfounded += indexed.unfounded;
         indexed.log(|stream| figures.damaged.contains(stream) || figures.contradicting.contains(stream));

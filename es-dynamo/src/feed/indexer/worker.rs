@@ -92,6 +92,7 @@ impl Worker {
         let mut reading = Reading::new();
         let mut outage = self.outages.of("managing the shards of the table's stream");
         while !self.stop.is_cancelled() {
+            self.progress.measure();
             let (outcome, ended) = self.round_while_reading(&mut run, &mut reading).await;
             for ended in ended {
                 self.end(&mut run, ended)?;

@@ -16,7 +16,7 @@ use es_core::{Cost, StoreError, StreamId, Version};
 
 use super::item::{Attributes, Part};
 use super::snapshot::snapshot_from;
-use crate::table::{Item, ItemPage};
+use crate::table::{Item, ItemPage, responses};
 
 pub(crate) use undecoded::interceptor;
 
@@ -53,7 +53,10 @@ impl Answer {
             return Self::of_items(stream, output);
         };
         match plain::decode(&text) {
-            Some(answer) => Ok(answer),
+            Some(answer) => {
+                responses::recorded("Query", answer.cost.read_units);
+                Ok(answer)
+            }
             None => match undecoded::decode(text) {
                 Some(output) => Self::of_items(stream, output),
                 None => Err(StoreError::unavailable("the response to a Query cannot be read")),

@@ -7,7 +7,7 @@ mod reactions;
 mod replaced;
 mod restored;
 mod stored;
-mod support;
+pub(crate) mod support;
 mod timeouts;
 
 pub(crate) use support::Time;

@@ -13,7 +13,7 @@ mod rows;
 mod sendable;
 mod shapes;
 mod sizes;
-mod support;
+pub(crate) mod support;
 mod user_code;
 mod versions;
 mod waiting;
