@@ -138,6 +138,7 @@ fn kind(error: &StoreError) -> &'static str {
         StoreError::Decode { .. } => "decode",
         StoreError::Feed(_) => "feed",
         StoreError::Invalid { .. } | StoreError::TooLarge { .. } | StoreError::Encode(_) => "invalid",
+        StoreError::Closed(_) => "closed",
         StoreError::Backend(_) => "backend",
     }
 }

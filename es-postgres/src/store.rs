@@ -235,7 +235,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
-        Ok(Head::new(self.database.head(stream).await?, Cost::read(0.0)))
+        self.database.head(stream).await
     }
 
     async fn write_snapshot(

@@ -30,6 +30,8 @@ mod book {
     struct Tutorial;
     #[doc = include_str!("../../docs/src/modeling.md")]
     struct Modeling;
+    #[doc = include_str!("../../docs/src/lifecycle.md")]
+    struct Lifecycle;
     #[doc = include_str!("../../docs/src/evolution.md")]
     struct Evolution;
     #[doc = include_str!("../../docs/src/projections.md")]

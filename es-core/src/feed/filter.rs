@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::{Event, EventKind};
-use crate::store::Commit;
+use crate::store::{Commit, is_reserved};
 use crate::stream_id::StreamId;
 
 /// Selects the events that a consumer of the feed receives: all events, or certain events of certain aggregates.
+///
+/// The framework's own events, such as the one that [closes](crate::Repository::close) a stream, are selected only by name.
 ///
 /// ```
 /// use es_core::StreamId;
@@ -28,7 +30,7 @@ pub struct EventFilter {
 type Names = HashMap<&'static str, Option<u32>>;
 
 impl EventFilter {
-    /// Selects all events.
+    /// Selects all events of the application.
     #[must_use]
     pub fn all() -> Self {
         Self { names: None }
@@ -111,7 +113,7 @@ impl EventFilter {
     /// Returns whether events of this stream with the stored name `name` match.
     #[must_use]
     pub fn takes(&self, stream: &StreamId, name: &str) -> bool {
-        let Some(names) = &self.names else { return true };
+        let Some(names) = &self.names else { return !is_reserved(name) };
         names.get(stream.aggregate()).is_some_and(|names| names.contains_key(name))
     }
 

@@ -140,6 +140,7 @@ impl EventStore for MemoryStore {
         if !append.expected().allows(head) {
             return Err(content.conflict(append.stream(), append.expected()).into());
         }
+        content.check_open(append.stream())?;
         content.append(append);
         Ok(Appended::new(head.next(), last, Cost::write(0.0)))
     }
@@ -177,7 +178,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
-        Ok(Head::new(self.content().head(stream), Cost::read(0.0)))
+        Ok(self.content().end(stream))
     }
 
     async fn write_snapshot(
@@ -285,6 +286,17 @@ impl Content {
         self.streams.get(stream).map_or(Version::NONE, StoredStream::head)
     }
 
+    /// Returns the end of a stream.
+    fn end(&self, stream: &StreamId) -> Head {
+        let last = self.streams.get(stream).and_then(|stored| stored.commits.last());
+        let cost = Cost::read(0.0);
+        last.map_or_else(|| Head::new(Version::NONE, cost), |last| Head::of(last, cost))
+    }
+
+    fn check_open(&self, stream: &StreamId) -> Result<(), StoreError> {
+        self.end(stream).check_open(stream)
+    }
+
     /// Returns whether the set was written before.
     fn has(&self, set: &WriteSet) -> bool {
         let by_commit = set.appends().iter().any(|append| {
@@ -307,6 +319,7 @@ impl Content {
         }
         for append in set.appends() {
             self.check_head(append.stream(), append.start()?)?;
+            self.check_open(append.stream())?;
         }
         for (stream, version) in set.unchanged_streams() {
             self.check_head(stream, *version)?;

@@ -199,6 +199,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
                 | ExecuteError::Outdated(conflict),
             ) => Err(conflict.into()),
             Err(ExecuteError::Claimed(claimed)) => Err(claimed.into()),
+            Err(ExecuteError::Closed(closed)) => Err(closed.into()),
             Err(ExecuteError::Refused(refused)) => {
                 self.lose_turn();
                 Err(refused.into())

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::store::{Claimed, Conflict, DeadlineExceeded, StoreError, WriteRefused};
+use crate::store::{Claimed, ClosedStream, Conflict, DeadlineExceeded, StoreError, WriteRefused};
 
 /// Why a command was not executed.
 ///
@@ -15,6 +15,7 @@ use crate::store::{Claimed, Conflict, DeadlineExceeded, StoreError, WriteRefused
 ///     match error {
 ///         ExecuteError::Rejected(_) | ExecuteError::KeyReused(_) => 422,
 ///         ExecuteError::AlreadyExists(_) | ExecuteError::Claimed(_) => 409,
+///         ExecuteError::Closed(_) => 410,
 ///         ExecuteError::Outdated(_) => 412,
 ///         error if error.is_retryable() => 503,
 ///         _ => 500,
@@ -30,6 +31,8 @@ pub enum ExecuteError<E> {
     Conflict(Conflict),
     /// The aggregate that the command was to [create](crate::Repository::create) exists already; nothing was recorded.
     AlreadyExists(Conflict),
+    /// The stream of the aggregate is [closed](crate::Repository::close) for good; nothing was recorded.
+    Closed(ClosedStream),
     /// The aggregate is not at the [expected version](crate::repository::Request::expected_version); nothing was recorded.
     Outdated(Conflict),
     /// Another aggregate holds a claim of the command; nothing was recorded.
@@ -65,6 +68,14 @@ impl<E> ExecuteError<E> {
         matches!(self, Self::AlreadyExists(_))
     }
 
+    /// Returns the closed stream, if the command failed because its aggregate does not accept commands any more.
+    pub fn closed(&self) -> Option<&ClosedStream> {
+        match self {
+            Self::Closed(closed) => Some(closed),
+            _ => None,
+        }
+    }
+
     /// Returns whether every attempt ended with a conflict.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))
@@ -76,6 +87,7 @@ impl<E> ExecuteError<E> {
         match self {
             Self::Rejected(_)
             | Self::AlreadyExists(_)
+            | Self::Closed(_)
             | Self::Outdated(_)
             | Self::Claimed(_)
             | Self::Refused(_)
@@ -92,6 +104,7 @@ impl<E> ExecuteError<E> {
         match self {
             Self::Rejected(_)
             | Self::AlreadyExists(_)
+            | Self::Closed(_)
             | Self::Outdated(_)
             | Self::Claimed(_)
             | Self::Refused(_)
@@ -125,6 +138,7 @@ impl<E> ExecuteError<E> {
             Self::Rejected(error) => ExecuteError::Rejected(map(error)),
             Self::Conflict(conflict) => ExecuteError::Conflict(conflict),
             Self::AlreadyExists(conflict) => ExecuteError::AlreadyExists(conflict),
+            Self::Closed(closed) => ExecuteError::Closed(closed),
             Self::Outdated(conflict) => ExecuteError::Outdated(conflict),
             Self::Claimed(claimed) => ExecuteError::Claimed(claimed),
             Self::Refused(refused) => ExecuteError::Refused(refused),
@@ -147,6 +161,7 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
                     .actual
                     .map_or_else(String::new, |version| format!(", at version {version} or later")),
             ),
+            Self::Closed(closed) => closed.fmt(f),
             Self::Outdated(conflict) => write!(f, "the aggregate is not at the expected version: {conflict}"),
             Self::Claimed(_) => f.write_str("another aggregate holds a claim of the command"),
             Self::Refused(_) => f.write_str("the condition of an additional write failed"),
@@ -163,6 +178,7 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
             Self::Conflict(conflict) => conflict,
             // Part of the text. As a source, it would be taken for contention, which passes.
             Self::AlreadyExists(_) | Self::Outdated(_) => return None,
+            Self::Closed(closed) => return closed.source(),
             Self::Claimed(claimed) => claimed,
             Self::Refused(refused) => refused,
             Self::KeyReused(reused) => return reused.source(),
@@ -194,7 +210,10 @@ fn first_use(first: Option<&str>) -> String {
 
 impl<E> From<StoreError> for ExecuteError<E> {
     fn from(error: StoreError) -> Self {
-        Self::Store(error)
+        match error {
+            StoreError::Closed(closed) => Self::Closed(*closed),
+            error => Self::Store(error),
+        }
     }
 }
 
@@ -203,6 +222,7 @@ mod tests {
     use super::*;
     use crate::cost::Cost;
     use crate::error_text;
+    use crate::store::StreamState;
     use crate::stream_id::StreamId;
     use crate::version::{ExpectedVersion, Version};
 
@@ -223,11 +243,13 @@ mod tests {
         let stream = StreamId::new("account", "ann").expect("a valid stream");
         let conflict =
             Conflict::new(stream, ExpectedVersion::NoStream, Some(Version::new(1)), Cost::write(1.0));
+        let closed = ClosedStream::new(conflict.stream.clone(), Version::new(2), StreamState::Closed);
         let unavailable = StoreError::unavailable("connection refused");
         for (error, transient) in [
             (ExecuteError::Rejected(TooLow), false),
             (ExecuteError::AlreadyExists(conflict.clone()), false),
             (ExecuteError::Outdated(conflict.clone()), false),
+            (ExecuteError::Closed(closed), false),
             (ExecuteError::Conflict(conflict), true),
             (ExecuteError::Store(unavailable), true),
             (ExecuteError::Store(StoreError::invalid("the id is empty")), false),

@@ -17,7 +17,7 @@ use crate::repository::retry::{Deadline, Failures, Retrying};
 use crate::repository::snapshots::{SnapshotInfo, Unusable};
 use crate::repository::{Inner, Loaded, Outcome};
 use crate::snapshot::{Snapshot, Snapshots};
-use crate::store::{Commit, EventRange, EventStore, Page, Read, StoreError};
+use crate::store::{ClosedStream, Commit, EventRange, EventStore, Page, Read, StoreError, StreamState};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -63,6 +63,8 @@ pub(super) struct Fold<A> {
     pub(super) state: A,
     pub(super) version: Version,
     pub(super) time: Option<DateTime<Utc>>,
+    /// Whether the stream accepts commits.
+    pub(super) stream: StreamState,
     pub(super) snapshot: SnapshotInfo,
     pub(super) cost: Cost,
 }
@@ -73,6 +75,7 @@ impl<A: Aggregate> Fold<A> {
             state: A::default(),
             version: Version::NONE,
             time: None,
+            stream: StreamState::Open,
             snapshot: SnapshotInfo::default(),
             cost: Cost::ZERO,
         }
@@ -82,6 +85,14 @@ impl<A: Aggregate> Fold<A> {
     pub(super) fn restart(&mut self) {
         let (cost, unusable) = (self.cost, self.snapshot.unusable);
         *self = Self { cost, snapshot: SnapshotInfo { unusable, ..SnapshotInfo::default() }, ..Self::new() };
+    }
+
+    /// Fails if the stream does not accept commits.
+    pub(super) fn check_open(&self, stream: &StreamId) -> Result<(), StoreError> {
+        match self.stream.is_open() {
+            true => Ok(()),
+            false => Err(ClosedStream::new(stream.clone(), self.version, self.stream.clone()).into()),
+        }
     }
 
     /// Returns whether a snapshot may have caused a load to fail. Errors of requests have other causes, and an event
@@ -116,7 +127,8 @@ impl<A: Aggregate> Fold<A> {
     /// Returns a copy without the cost, if states can be copied.
     pub(super) fn try_clone(&self) -> Option<Self> {
         let Self { version, time, snapshot, .. } = *self;
-        Some(Self { state: self.state.try_clone()?, version, time, snapshot, cost: Cost::ZERO })
+        let (state, stream) = (self.state.try_clone()?, self.stream.clone());
+        Some(Self { state, version, time, stream, snapshot, cost: Cost::ZERO })
     }
 
     /// Applies the events of `commit` up to the version `until`.
@@ -132,7 +144,7 @@ impl<A: Aggregate> Fold<A> {
             }
             match decode::<A>(data) {
                 Ok(Some(event)) => self.state.apply_event(&event),
-                Ok(None) => {}
+                Ok(None) => self.note_state(data),
                 Err(error) => return Err(StoreError::decode(stream, version, error)),
             }
             self.version = version;
@@ -159,11 +171,19 @@ impl<A: Aggregate> Fold<A> {
         let Ok(events) = events.collect::<Result<Vec<_>, _>>() else { return false };
         events.iter().for_each(|event| self.state.apply_event(event));
         for commit in commits {
+            commit.events.iter().for_each(|event| self.note_state(event));
             self.time = Some(commit.time);
             self.snapshot.tail.add(&commit.events);
         }
         self.version = version;
         !commits.is_empty()
+    }
+
+    /// Records the state of the stream after an event, if that is one of the framework.
+    fn note_state(&mut self, event: &EventData) {
+        if let Some(state) = StreamState::after(event) {
+            self.stream = state;
+        }
     }
 }
 
@@ -179,9 +199,9 @@ impl<A: Aggregate> From<Fold<A>> for Loaded<A> {
     }
 }
 
-/// Decodes a stored event; `None` if it is retired and must be skipped.
+/// Decodes a stored event; `None` if it is retired, or an event of the framework, and must be skipped.
 pub(super) fn decode<A: Aggregate>(data: &EventData) -> Result<Option<A::Event>, DecodeError> {
-    if A::RETIRED.contains(&data.name()) {
+    if A::RETIRED.contains(&data.name()) || StreamState::after(data).is_some() {
         return Ok(None);
     }
     A::Event::decode(data).map(Some)

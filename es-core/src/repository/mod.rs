@@ -11,6 +11,7 @@
 // | `transaction` | commands on several aggregates |
 // | `execution` | the engine of both: load, decide, write, and repeat after a conflict |
 // | `participant` | one aggregate in an execution |
+// | `lifecycle` | closing aggregates |
 // | `loading`, `snapshots`, `history` | reading |
 // | `retry`, `error`, `report` | retries and deadlines, errors, spans and logs |
 
@@ -19,6 +20,7 @@ mod error;
 mod execution;
 mod history;
 mod lanes;
+mod lifecycle;
 mod loading;
 mod participant;
 mod report;
@@ -39,6 +41,7 @@ use tracing::Instrument;
 pub use builder::RepositoryBuilder;
 pub use error::{ExecuteError, KeyReused};
 pub use history::{History, Recorded};
+pub use lifecycle::Closed;
 pub use request::{Decided, Loaded, Outcome, Request};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use transaction::{Committed, Rejection, Transaction, TransactionError};

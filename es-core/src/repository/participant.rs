@@ -176,9 +176,10 @@ impl<A: Aggregate> Participant<A> {
         self.ahead == 0
     }
 
-    /// Fails if the aggregate is not at the `expected` version, or exists although the commands create it.
+    /// Fails if the aggregate is closed, is not at the `expected` version, or exists although the commands create it.
     pub(super) fn check<E>(&self, expected: ExpectedVersion) -> Result<(), ExecuteError<E>> {
         let version = self.fold.version;
+        self.fold.check_open(&self.stream)?;
         let conflict = |expected| Conflict::new(self.stream.clone(), expected, Some(version), self.fold.cost);
         if self.creates && !version.is_none() {
             return Err(ExecuteError::AlreadyExists(conflict(ExpectedVersion::NoStream)));

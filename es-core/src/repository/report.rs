@@ -166,6 +166,7 @@ impl<E> ExecuteError<E> {
             Self::Rejected(_) => "rejected",
             Self::Conflict(_) => "conflict",
             Self::AlreadyExists(_) => "already exists",
+            Self::Closed(_) => "closed",
             Self::Outdated(_) => "outdated",
             Self::Claimed(_) => "claimed",
             Self::Refused(_) => "refused",
@@ -188,6 +189,7 @@ impl<E> ExecuteError<E> {
             Self::Store(error) => log_failure(error, stream, command),
             Self::AlreadyExists(error) | Self::Outdated(error) => not_executed(error, stream, command),
             Self::Claimed(error) => not_executed(error, stream, command),
+            Self::Closed(error) => not_executed(error, stream, command),
             Self::Refused(error) => not_executed(error, stream, command),
             Self::KeyReused(error) => {
                 tracing::warn!(%stream, command, error = error_text(error), "an idempotency key was reused");
@@ -204,6 +206,7 @@ fn not_executed(error: &(dyn Error + 'static), stream: &dyn Display, command: &s
 pub(crate) fn store_outcome(error: &StoreError) -> &'static str {
     match error {
         StoreError::DeadlineExceeded(_) => "deadline",
+        StoreError::Closed(_) => "closed",
         _ => "store error",
     }
 }
@@ -213,6 +216,7 @@ pub(crate) fn log_failure(error: &StoreError, stream: &dyn Display, command: &st
     measure::store_error(error);
     let text = error_text(error);
     match error {
+        StoreError::Closed(_) => not_executed(error, stream, command),
         StoreError::Invalid { .. } | StoreError::TooLarge { .. } | StoreError::Encode(_) => {
             tracing::warn!(%stream, command, error = text, "the request is invalid");
         }

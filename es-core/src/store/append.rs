@@ -11,7 +11,7 @@ use crate::clock::is_storable;
 use crate::cost::Cost;
 use crate::event::{CommitId, EventData, EventId};
 use crate::metadata::Metadata;
-use crate::store::{AppendError, Conflict, Head, StoreError};
+use crate::store::{AppendError, Conflict, Head, StoreError, StreamState, is_reserved};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
@@ -57,6 +57,12 @@ impl NewCommit {
     pub fn with_metadata(mut self, metadata: Metadata) -> Self {
         self.metadata = metadata;
         self
+    }
+
+    /// Returns the state of the stream after the commit if it is a lifecycle commit, see [`StreamState`].
+    #[must_use]
+    pub fn state(&self) -> Option<StreamState> {
+        self.events.last().and_then(StreamState::after)
     }
 
     /// Returns the size of the commit in bytes, as it counts towards [`MAX_GROUP_BYTES`]: its metadata as JSON, the names
@@ -267,7 +273,7 @@ impl Append {
     /// # Errors
     ///
     /// [`AppendError::Conflict`] if the stream is not at an expected version, or other writers are faster each time;
-    /// otherwise the errors of `head` and `append_at`.
+    /// [`StoreError::Closed`] if it is closed; otherwise the errors of `head` and `append_at`.
     pub async fn at_end<H, W, S>(
         &self,
         head: impl Fn() -> H,
@@ -288,6 +294,7 @@ impl Append {
                 None => {
                     let head = head().await?;
                     cost += head.cost;
+                    head.check_open(&self.stream)?;
                     if !self.expected.allows(head.version) {
                         let stream = self.stream.clone();
                         return Err(Conflict::new(stream, self.expected, Some(head.version), cost).into());
@@ -315,7 +322,8 @@ impl Append {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] if a commit has no events, its time is not in the years 1 to 9999, or the stream would
-    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, or their times decrease.
+    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, their times decrease, or the name
+    /// of an event is reserved for the framework.
     /// [`StoreError::TooLarge`] if several commits exceed [`MAX_GROUP_BYTES`].
     pub fn last_version_after(&self, version: Version) -> Result<Version, StoreError> {
         for commit in self.commits() {
@@ -334,6 +342,7 @@ impl Append {
         if let NewCommits::Several(commits) = &self.commits {
             self.check_group(commits)?;
         }
+        self.check_names()?;
         let last = version.plus(self.events());
         if last > Version::MAX {
             return Err(StoreError::invalid(format!(
@@ -368,6 +377,20 @@ impl Append {
             return Err(StoreError::corrupt(&self.stream, reason));
         }
         Ok(Appended::new(first, last, cost).repeated())
+    }
+
+    /// Checks that a lifecycle event is alone in its append, and that no other event has a reserved name.
+    fn check_names(&self) -> Result<(), StoreError> {
+        let mut events = self.commits().iter().flat_map(|commit| &commit.events);
+        match events.find(|event| is_reserved(event.name())) {
+            Some(event) if self.events() > 1 || StreamState::after(event).is_none() => {
+                Err(StoreError::invalid(format!(
+                    "the event `{}` cannot be appended: names that start with `$` are reserved for the framework",
+                    event.name()
+                )))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Checks the limits and the order of several commits.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
 use crate::feed::FeedError;
-use crate::store::{Claimed, Commit, IdempotencyRecord};
+use crate::store::{Claimed, ClosedStream, Commit, IdempotencyRecord};
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
 
@@ -78,6 +78,9 @@ pub enum StoreError {
         /// The problem.
         reason: String,
     },
+    /// The stream is closed.
+    #[error(transparent)]
+    Closed(Box<ClosedStream>),
     /// The feed cannot be read from a position.
     #[error(transparent)]
     Feed(Box<FeedError>),
@@ -184,6 +187,7 @@ impl StoreError {
             | Self::Encode(_)
             | Self::Decode { .. }
             | Self::Corrupt { .. }
+            | Self::Closed(_)
             | Self::Feed(_) => false,
         }
     }
@@ -218,6 +222,7 @@ impl StoreError {
             Self::Encode(error) => Self::Encode(error.clone()),
             Self::Decode { stream, version, error } => Self::decode(stream, *version, error.clone()),
             Self::Corrupt { what, reason } => Self::corrupt_item(what.clone(), reason.clone()),
+            Self::Closed(closed) => Self::Closed(closed.clone()),
             Self::Feed(error) => Self::Feed(error.clone()),
             Self::Throttled(cause) => Self::Throttled(SharedCause::of(cause)),
             Self::Unavailable(Unavailable { outcome_unknown, cause }) => {
@@ -275,6 +280,12 @@ impl fmt::Display for SharedCause {
 impl Error for SharedCause {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.0.source()
+    }
+}
+
+impl From<ClosedStream> for StoreError {
+    fn from(closed: ClosedStream) -> Self {
+        Self::Closed(Box::new(closed))
     }
 }
 
@@ -481,6 +492,7 @@ mod tests {
     use crate::error_text;
     use crate::event::EncodeError;
     use crate::feed::{Position, Slice};
+    use crate::store::StreamState;
 
     #[derive(Debug, thiserror::Error)]
     #[error("the connection was reset")]
@@ -503,6 +515,7 @@ mod tests {
             EncodeError::new("Rated", "it is not a number").into(),
             StoreError::decode(&stream, Version::new(3), DecodeError::unknown_name("Lost", &[])),
             StoreError::corrupt(&stream, "a version is missing"),
+            ClosedStream::new(stream.clone(), Version::new(4), StreamState::Closed).into(),
             beyond_end.into(),
             StoreError::Throttled(reset()),
             StoreError::unavailable(reset()),

@@ -4,6 +4,7 @@ mod append;
 mod claim;
 mod error;
 mod idempotency;
+mod lifecycle;
 pub mod limits;
 mod read;
 mod write;
@@ -21,6 +22,8 @@ pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable
 pub use idempotency::{
     EventRange, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewIdempotencyRecord,
 };
+pub(crate) use lifecycle::is_reserved;
+pub use lifecycle::{ClosedStream, StreamState};
 pub use read::{Contiguity, Head, Page, Read, SnapshotRequest};
 pub use write::{AdditionalWrite, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, WriteSet, Written};
 
@@ -69,6 +72,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// can decide again without a read. [`AppendError::Store`] otherwise, also with [`StoreError::Corrupt`] if the
     /// first commit is stored already, but with other events or other commits after it. After
     /// [`StoreError::Unavailable`], the outcome is unknown, and repeating the append resolves it.
+    ///
+    /// [`StoreError::Closed`] if the stream is [closed](StreamState) and the version after which to append is determined by a
+    /// read of its end. An append after an earlier version is a conflict with the commits that follow it, among them the one
+    /// that closed the stream. A store need not detect an append [after](Append::after_loaded) that commit: its caller has
+    /// loaded it.
     async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
 
     /// Writes several commits, claims, an idempotency record, and additional writes atomically.
@@ -114,7 +122,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// The pages end with the first error. [`StoreError::Corrupt`] if versions are missing.
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>>;
 
-    /// Returns the version of the last event of a stream. The read is strongly consistent.
+    /// Returns the end of a stream: the version of its last event, and its state. The read is strongly consistent.
     ///
     /// # Errors
     ///

@@ -1,8 +1,10 @@
 //! Reading a stream.
 
+use chrono::{DateTime, Utc};
+
 use crate::cost::Cost;
 use crate::snapshot::{Fingerprint, Snapshot};
-use crate::store::{Commit, StoreError};
+use crate::store::{ClosedStream, Commit, StoreError, StreamState};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -137,20 +139,57 @@ impl Page {
 }
 
 /// The end of a stream.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Head {
     /// The version of the last event; [`Version::NONE`] if there is none.
     pub version: Version,
+    /// The time of the last commit; `None` if there is none.
+    pub time: Option<DateTime<Utc>>,
+    /// Whether the stream accepts commits.
+    pub state: StreamState,
     /// The cost of the read.
     pub cost: Cost,
 }
 
 impl Head {
-    /// Returns the end of a stream at `version`.
+    /// Returns the end of an open stream at `version`.
     #[must_use]
     pub const fn new(version: Version, cost: Cost) -> Self {
-        Self { version, cost }
+        Self { version, time: None, state: StreamState::Open, cost }
+    }
+
+    /// Sets the time of the last commit.
+    #[must_use]
+    pub fn with_time(mut self, time: DateTime<Utc>) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Sets the state of the stream.
+    #[must_use]
+    pub fn with_state(mut self, state: StreamState) -> Self {
+        self.state = state;
+        self
+    }
+
+    /// Returns the end of a stream whose last commit is `commit`.
+    #[must_use]
+    pub fn of(commit: &Commit, cost: Cost) -> Self {
+        let state = commit.events.last().and_then(StreamState::after).unwrap_or_default();
+        Self::new(commit.last(), cost).with_time(commit.time).with_state(state)
+    }
+
+    /// Checks that the `stream` that ends here accepts commits.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Closed`] if it does not.
+    pub fn check_open(&self, stream: &StreamId) -> Result<(), StoreError> {
+        match self.state.is_open() {
+            true => Ok(()),
+            false => Err(ClosedStream::new(stream.clone(), self.version, self.state.clone()).into()),
+        }
     }
 }
 

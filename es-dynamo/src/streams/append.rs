@@ -91,6 +91,7 @@ impl Table {
         let stream = append.stream();
         let head = self.head(stream).await?;
         if head.version == version {
+            head.check_open(stream)?;
             return self.append_at(append, version, head.cost).await;
         }
         let (mut cost, mut winner) = (head.cost, Vec::new());

@@ -12,6 +12,7 @@ use es_core::store::{Append, Commit, NewCommit};
 use es_core::{Metadata, StoreError, StreamId, Version};
 
 use super::group::{self, MemberFields, SEVERAL_COMMITS, group_item};
+use super::lifecycle::LIFECYCLE;
 use crate::table::{
     Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, unknown_format, value_size,
 };
@@ -103,6 +104,9 @@ fn item(
         && let Some(metadata) = metadata_value(commit)?
     {
         item.insert(names::METADATA.to_owned(), metadata);
+    }
+    if commit.state().is_some() {
+        item.insert(names::FORMAT.to_owned(), AttributeValue::N(LIFECYCLE.to_owned()));
     }
     Ok(item)
 }
@@ -271,7 +275,7 @@ impl Attributes<'_> {
         let first = self.first_version()?;
         let (mut last, mut whole_first, mut whole_last) = (None, None, None);
         let (mut id, mut time, mut metadata, mut events) = (None, None, None, None);
-        let (mut members, mut has_several) = (None, false);
+        let (mut members, mut format) = (None, Format::OneCommit);
         for (attribute, value) in self.take_all() {
             match (attribute.as_str(), value) {
                 (names::EVENTS, AttributeValue::L(list)) => {
@@ -293,10 +297,8 @@ impl Attributes<'_> {
                 }
                 // In format 1, it is an unknown attribute.
                 (names::MEMBERS, value) => members = Some(value),
-                (names::FORMAT, AttributeValue::N(number)) if number == "1" => {}
-                (names::FORMAT, AttributeValue::N(number)) if number == SEVERAL_COMMITS => has_several = true,
                 (names::FORMAT, AttributeValue::N(number)) => {
-                    return Err(self.corrupt(unknown_format(&number)));
+                    format = Format::of(&number).ok_or_else(|| self.corrupt(unknown_format(&number)))?;
                 }
                 (
                     names::EVENTS
@@ -315,10 +317,10 @@ impl Attributes<'_> {
         let (Some(last), Some(id), Some(time), Some(events)) = (last, id, time, events) else {
             return Err(self.corrupt("one of its attributes is missing"));
         };
-        let members = match (has_several, members) {
-            (false, _) => None,
-            (true, Some(members)) => Some(self.member_fields(members)?),
-            (true, None) => return Err(self.corrupt("one of its attributes is missing")),
+        let members = match (format, members) {
+            (Format::OneCommit | Format::Lifecycle, _) => None,
+            (Format::SeveralCommits, Some(members)) => Some(self.member_fields(members)?),
+            (Format::SeveralCommits, None) => return Err(self.corrupt("one of its attributes is missing")),
         };
         let head = HeadFields { first, last, whole_first, whole_last, id };
         let fields = PartFields { head, time, metadata, events, members };
@@ -356,32 +358,34 @@ impl Attributes<'_> {
 
     /// Returns the whole append of the item, without its events.
     pub(crate) fn commit_head(mut self) -> Result<CommitHead, StoreError> {
-        self.has_several_commits()?;
+        self.format()?;
         self.head()
     }
 
     /// Returns the whole append of the item, and the id and the last version of each commit. There are none if the
     /// boundaries of several commits are damaged.
     pub(crate) fn stored_commits(mut self) -> Result<(CommitHead, Vec<(CommitId, Version)>), StoreError> {
-        let has_several = self.has_several_commits()?;
+        let format = self.format()?;
         let head = self.head()?;
-        let stored = match has_several {
-            false => vec![(head.id, head.last)],
-            true => self.boundaries(&head).unwrap_or_default(),
+        let stored = match format {
+            Format::OneCommit | Format::Lifecycle => vec![(head.id, head.last)],
+            Format::SeveralCommits => self.boundaries(&head).unwrap_or_default(),
         };
         Ok((head, stored))
     }
 
-    /// Checks the format, and returns whether it is that of several commits.
-    fn has_several_commits(&mut self) -> Result<bool, StoreError> {
-        match self.optional_digits(names::FORMAT)?.as_deref() {
-            None | Some("1") => Ok(false),
-            Some(SEVERAL_COMMITS) => Ok(true),
-            Some(format) => Err(self.corrupt(unknown_format(format))),
-        }
+    /// Returns the format.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if it is unknown.
+    pub(crate) fn format(&mut self) -> Result<Format, StoreError> {
+        let Some(number) = self.optional_digits(names::FORMAT)? else { return Ok(Format::OneCommit) };
+        Format::of(&number).ok_or_else(|| self.corrupt(unknown_format(&number)))
     }
 
-    fn head(&mut self) -> Result<CommitHead, StoreError> {
+    /// Returns the whole append of the item, whose format was checked.
+    pub(crate) fn head(&mut self) -> Result<CommitHead, StoreError> {
         let first = self.first_version()?;
         let last = self.version(names::LAST_VERSION)?;
         let whole_first = self.optional_version(names::COMMIT_FIRST)?;
@@ -397,6 +401,26 @@ impl Attributes<'_> {
         let members = group::members(whole, time, self.member_fields(members)?);
         let members = members.map_err(|reason| self.corrupt(reason))?;
         Ok(members.into_iter().map(|member| (member.id, member.last)).collect())
+    }
+}
+
+/// The format of a commit's item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    OneCommit,
+    SeveralCommits,
+    /// A commit with one event of the framework, which changes the state of the stream.
+    Lifecycle,
+}
+
+impl Format {
+    fn of(number: &str) -> Option<Self> {
+        match number {
+            "1" => Some(Self::OneCommit),
+            SEVERAL_COMMITS => Some(Self::SeveralCommits),
+            LIFECYCLE => Some(Self::Lifecycle),
+            _ => None,
+        }
     }
 }
 

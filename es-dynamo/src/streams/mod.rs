@@ -5,6 +5,7 @@ mod claims;
 pub(crate) mod decode;
 pub(crate) mod group;
 pub(crate) mod item;
+pub(crate) mod lifecycle;
 mod read;
 mod snapshot;
 mod write;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use es_core::snapshot::Snapshot;
-use es_core::store::{Commit, Contiguity, Head, Page, Read, SnapshotRequest};
+use es_core::store::{Commit, Contiguity, Page, Read, SnapshotRequest};
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
@@ -322,18 +322,22 @@ impl Table {
         }
     }
 
-    /// Returns the version of the last event, which is that of the newest commit.
-    pub(crate) async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
-        let (commit, cost) = self.last_commit(stream, Version::MAX).await?;
-        Ok(Head::new(commit.map_or(Version::NONE, |commit| commit.last), cost))
-    }
-
     /// Returns the last commit whose first event has the version `until` or a lower one, strongly consistent.
     pub(crate) async fn last_commit(
         &self,
         stream: &StreamId,
         until: Version,
     ) -> Result<(Option<CommitHead>, Cost), StoreError> {
+        let (found, cost) = self.last_item(stream, until).await?;
+        Ok((found.map(Attributes::commit_head).transpose()?, cost))
+    }
+
+    /// Returns the item of that commit, without its events.
+    pub(crate) async fn last_item<'s>(
+        &self,
+        stream: &'s StreamId,
+        until: Version,
+    ) -> Result<(Option<Attributes<'s>>, Cost), StoreError> {
         let mut cost = Cost::ZERO;
         let mut from = None;
         loop {
@@ -341,13 +345,14 @@ impl Table {
                 .stream_query(stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(until))
                 .scan_index_forward(false)
                 .limit(1)
-                .projection_expression("sk, lv, id, cf, cl, f")
+                .projection_expression("sk, lv, id, #at, cf, cl, f")
+                .expression_attribute_names("#at", names::TIME)
                 .set_exclusive_start_key(from.take());
             let mut page = ItemPage::try_from(self.send_query(request).await?)?;
             cost += page.cost;
             from = page.last_key;
             match page.items.pop() {
-                Some(item) => return Ok((Some(Attributes::of(stream, item)?.commit_head()?), cost)),
+                Some(item) => return Ok((Some(Attributes::of(stream, item)?), cost)),
                 None if from.is_none() => return Ok((None, cost)),
                 None => {}
             }

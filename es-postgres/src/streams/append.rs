@@ -1,12 +1,12 @@
 //! Appending commits: one `INSERT`, and a look at the winner if its version is taken.
 
-use es_core::store::{Append, AppendError, Appended, Conflict, Head, limits};
+use es_core::store::{Append, AppendError, Appended, Conflict, Head, StreamState, limits};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 use sqlx::Row;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 
-use super::row::{NewRow, new_rows};
-use super::{appends_at, last_of};
+use super::row::{NewRow, new_rows, only_event};
+use super::{appends_at, last_of, version};
 use crate::database::{Database, Failed};
 
 const INSERT: &str = "INSERT INTO {schema}.commits (stream, first, last, id, at, bytes, metadata, events) \
@@ -26,7 +26,9 @@ const INSERT_ALL: &str = "WITH won AS ( \
          AS added (first, last, id, at, bytes, metadata, events) \
      WHERE added.first > won.first ORDER BY added.first";
 
-const HEAD: &str = "SELECT last FROM {schema}.commits WHERE stream = $1 ORDER BY first DESC LIMIT 1";
+/// The last commit of a stream, with its events if they may be the event of a lifecycle commit, which is small.
+const HEAD: &str = "SELECT last, at, CASE WHEN bytes < 1024 THEN events::text END AS events FROM {schema}.commits \
+     WHERE stream = $1 ORDER BY first DESC LIMIT 1";
 
 impl Database {
     pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
@@ -112,11 +114,12 @@ impl Database {
     async fn append_checked(&self, append: &Append, version: Version) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let head = self.head(stream).await?;
-        if head == version {
+        if head.version == version {
+            head.check_open(stream)?;
             return self.append_at(append, version, Cost::read(0.0)).await;
         }
         let (mut cost, mut winner) = (Cost::read(0.0), Vec::new());
-        if head > version {
+        if head.version > version {
             // An earlier attempt of this append may have succeeded.
             let mut session = self.connect().await?;
             let found = appends_at(self, session.connection(), &[(stream, version.next())]).await;
@@ -128,19 +131,25 @@ impl Database {
                 return Ok(append.repeated(version.next(), stored, cost)?);
             }
         }
-        let conflict = Conflict::new(stream.clone(), append.expected(), Some(head), cost);
+        let conflict = Conflict::new(stream.clone(), append.expected(), Some(head.version), cost);
         Err(conflict.with_commits(winner).into())
     }
 
     async fn append_anywhere(&self, append: &Append) -> Result<Appended, AppendError> {
         let stream = append.stream();
-        let head = || async { Ok(Head::new(self.head(stream).await?, Cost::read(0.0))) };
+        let head = || self.head(stream);
         append.at_end(head, |version, cost| self.append_at(append, version, cost), tokio::time::sleep).await
     }
 
-    /// Returns the version of the last event of a stream.
-    pub(crate) async fn head(&self, stream: &StreamId) -> Result<Version, StoreError> {
-        self.last_version(HEAD, stream).await
+    /// Returns the end of a stream.
+    pub(crate) async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
+        let mut session = self.connect().await?;
+        let query = sqlx::query(self.sql(HEAD)).bind(stream.as_str());
+        let row = self.within(query.fetch_optional(session.connection())).await;
+        let row = row.map_err(|failed| failed.of_read(self))?;
+        session.release();
+        let head = row.as_ref().map_or_else(|| Ok(Head::new(Version::NONE, Cost::read(0.0))), head_from);
+        head.map_err(|failed| failed.of_read(self))
     }
 
     /// Returns the version that the query `sql` finds for a stream, or [`Version::NONE`] if it finds none.
@@ -156,6 +165,14 @@ impl Database {
         session.release();
         let last = row.map(|row| row.try_get("last")).transpose();
         let last: Option<i64> = last.map_err(|error| Failed::from(error).of_read(self))?;
-        Ok(last.map_or(Version::NONE, super::version))
+        Ok(last.map_or(Version::NONE, version))
     }
+}
+
+/// Decodes a row with the last version of a stream, the time of its last commit, and possibly the events of that commit.
+fn head_from(row: &PgRow) -> Result<Head, Failed> {
+    let events = row.try_get::<Option<&str>, _>("events")?;
+    let state = events.and_then(|events| StreamState::after(&only_event(events)?)).unwrap_or_default();
+    let head = Head::new(version(row.try_get("last")?), Cost::read(0.0));
+    Ok(head.with_time(row.try_get("at")?).with_state(state))
 }

@@ -113,6 +113,13 @@ fn encode_events(events: &[EventData]) -> Result<String, StoreError> {
     serde_json::to_string(&stored.collect::<Vec<_>>()).map_err(unwritable)
 }
 
+/// Decodes the column `events` of a commit with one event. Returns `None` if it has several, or cannot be decoded.
+pub(crate) fn only_event(events: &str) -> Option<EventData> {
+    let stored: [StoredEvent<'_>; 1] = serde_json::from_str(events).ok()?;
+    let [event] = stored;
+    Some(EventData::new(event.name.into_owned(), event.schema, event.payload?.get()))
+}
+
 fn unwritable(error: serde_json::Error) -> StoreError {
     StoreError::invalid(format!("the commit cannot be encoded: {error}"))
 }

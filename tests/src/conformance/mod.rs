@@ -105,6 +105,20 @@ macro_rules! conformance {
             what_was_done_comes_before_conflicts_and_claims,
             of_many_sets_under_one_key_one_wins,
         );
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, closing:
+            a_closed_stream_accepts_no_commits,
+            closing_is_idempotent,
+            names_of_the_framework_are_reserved,
+            of_a_commit_and_the_end_one_wins,
+        );
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, lifecycle:
+            a_closed_aggregate_accepts_no_commands,
+            an_unknown_aggregate_is_not_closed,
+            a_repeated_command_returns_its_first_outcome,
+            a_stale_state_learns_of_the_end,
+            snapshots_do_not_hide_the_end,
+            commands_that_race_with_the_end_come_before_it,
+        );
         $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, commands:
             a_command_is_loaded_decided_and_recorded,
             a_rejected_command_records_nothing,

@@ -57,7 +57,7 @@ impl<E> From<Failure> for ExecuteError<E> {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Conflict(conflict) => Self::Conflict(conflict),
-            Failure::Store(error) => Self::Store(error),
+            Failure::Store(error) => error.into(),
         }
     }
 }

@@ -2,9 +2,11 @@
 
 pub mod append;
 pub mod claim;
+pub mod closing;
 pub mod expected;
 pub mod group;
 pub mod large;
+
 pub mod once;
 pub mod race;
 pub mod read;

@@ -8,6 +8,7 @@ pub mod damage;
 pub mod eventual;
 pub mod expecting;
 pub mod groups;
+pub mod lifecycle;
 pub mod limits;
 pub mod past;
 pub mod races;
