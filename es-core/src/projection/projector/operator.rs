@@ -1,7 +1,9 @@
 //! Operations on a projection: pause, rebuild, retry, park, skip, and recovery after data loss.
 
 use super::failure::{FailedEvent, Parked};
-use super::state::{Control, Exception, Overview, Revised, SliceState, Slot, edit, encode, read};
+use super::state::{
+    Control, EndOfRebuild, Exception, Overview, Revised, SliceState, Slot, edit, encode, read,
+};
 use super::{Projector, parking};
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, ExpectedDocument};
 use crate::feed::{FeedAnchor, Position, Slice, mismatch};
@@ -62,16 +64,27 @@ impl<P: Projection> Projector<P> {
     /// Workers process both builds. [`rebuild_progress`](Self::rebuild_progress) returns the progress, and
     /// [`switch`](Self::switch) activates the new build.
     ///
+    /// Does nothing if there is a new build that has not handled an event yet, so that a call can be repeated after an
+    /// error.
+    ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] if a rebuild is in progress, and for a process.
+    /// [`ProjectorError::Invalid`] if a rebuild is in progress that has handled events, possibly with other code, and
+    /// for a process.
     pub async fn rebuild(&self) -> Result<(), ProjectorError> {
         self.check_replayable()?;
+        let overview = self.overview().await?;
+        if let Some(building) = overview.control.building
+            && !overview.has_begun(building)
+        {
+            return Ok(());
+        }
         self.order(|control| {
-            if control.building.is_some() {
-                return Err(ProjectorError::invalid(
-                    "the projection is being rebuilt already: switch to the new build, or cancel it",
-                ));
+            if let Some(building) = control.building {
+                return Err(ProjectorError::invalid(format!(
+                    "the projection is being rebuilt already, and build {building} has handled events: let it continue \
+                     and switch to it, or cancel it"
+                )));
             }
             let next = control.next_build()?;
             control.building = Some(next);
@@ -82,6 +95,8 @@ impl<P: Projection> Projector<P> {
 
     /// Activates the new build. Readers switch to it within two seconds.
     ///
+    /// Does nothing if the last rebuild has ended in this way, so that a call can be repeated after an error.
+    ///
     /// # Errors
     ///
     /// [`ProjectorError::Invalid`] if there is no new build, or if it is behind the active build, has stopped
@@ -89,7 +104,10 @@ impl<P: Projection> Projector<P> {
     /// accepts that.
     pub async fn switch(&self) -> Result<(), ProjectorError> {
         let overview = self.overview().await?;
-        let building = overview.control.building.ok_or_else(nothing_built)?;
+        if overview.control.has_ended(EndOfRebuild::Switched) {
+            return Ok(());
+        }
+        let building = overview.control.new_build()?;
         let (mut parked, mut stopped) = (0, Vec::new());
         for slice in self.inner.store.slices().await?.iter() {
             let state = overview.slice(Slot { build: building, slice }).value;
@@ -116,7 +134,10 @@ impl<P: Projection> Projector<P> {
     /// active build.
     pub async fn switch_anyway(&self) -> Result<(), ProjectorError> {
         let overview = self.overview().await?;
-        let building = overview.control.building.ok_or_else(nothing_built)?;
+        if overview.control.has_ended(EndOfRebuild::Switched) {
+            return Ok(());
+        }
+        let building = overview.control.new_build()?;
         self.switch_to(building, &overview).await
     }
 
@@ -133,25 +154,30 @@ impl<P: Projection> Projector<P> {
             }
         }
         self.order(|control| {
-            if control.building != Some(building) {
-                return Err(nothing_built());
+            let current = control.end_rebuild(EndOfRebuild::Switched)?;
+            if current != building {
+                return Err(ProjectorError::invalid(format!(
+                    "build {building} has been replaced by build {current}: switch again when it has caught up"
+                )));
             }
             control.replaced.push(std::mem::replace(&mut control.active, building));
-            control.building = None;
             Ok(())
         })
         .await
     }
 
-    /// Cancels the new build.
+    /// Cancels the new build. Does nothing if the last rebuild was canceled, so that a call can be repeated after an
+    /// error.
     ///
     /// # Errors
     ///
     /// [`ProjectorError::Invalid`] if there is none.
     pub async fn cancel_rebuild(&self) -> Result<(), ProjectorError> {
         self.order(|control| {
-            let building = control.building.take().ok_or_else(nothing_built)?;
-            control.replaced.push(building);
+            if !control.has_ended(EndOfRebuild::Canceled) {
+                let building = control.end_rebuild(EndOfRebuild::Canceled)?;
+                control.replaced.push(building);
+            }
             Ok(())
         })
         .await
@@ -191,11 +217,12 @@ impl<P: Projection> Projector<P> {
         Ok(())
     }
 
-    /// Retries a stopped slice: of the active build or, if it has not stopped there, of the new build.
+    /// Retries a stopped slice: of the active build or, if it has not stopped there, of the new build. Does nothing if it
+    /// has not stopped, so that a call can be repeated after an error.
     ///
     /// # Errors
     ///
-    /// [`ProjectorError::Invalid`] if it has not stopped.
+    /// [`ProjectorError::Invalid`] if the feed has no such slice.
     pub async fn retry(&self, slice: Slice) -> Result<(), ProjectorError> {
         self.decide(slice, Decision::Retry).await
     }
@@ -322,16 +349,16 @@ impl<P: Projection> Projector<P> {
         if let Some(build) = overview.control.builds().find(has_stopped) {
             return self.decide_stopped(Slot { build, slice }, decision).await;
         }
-        if decision != Decision::Retry {
-            let mut delays = self.inner.delays_in(&overview);
-            let builds = overview.control.builds();
-            let delay = builds
-                .map(|build| Slot { build, slice })
-                .find_map(|slot| Some((slot, delays.remove(&slot)?)));
-            if let Some((slot, delay)) = delay {
-                let Some(event) = delay.event else { return Err(no_event(slice, &delay.error)) };
-                return self.decide_delayed(slot, event, delay.error, decision).await;
-            }
+        if decision == Decision::Retry {
+            let exists = self.inner.store.slices().await?.iter().any(|existing| existing == slice);
+            let missing = || ProjectorError::invalid(format!("the feed has no slice {slice}"));
+            return exists.then_some(()).ok_or_else(missing);
+        }
+        let mut delays = self.inner.delays_in(&overview);
+        let mut slots = overview.control.builds().map(|build| Slot { build, slice });
+        if let Some((slot, delay)) = slots.find_map(|slot| Some((slot, delays.remove(&slot)?))) {
+            let Some(event) = delay.event else { return Err(no_event(slice, &delay.error)) };
+            return self.decide_delayed(slot, event, delay.error, decision).await;
         }
         // The call may be repeated because its response was lost.
         let has_decided = |build| {
@@ -343,10 +370,11 @@ impl<P: Projection> Projector<P> {
 
     async fn decide_stopped(&self, slot: Slot, decision: Decision) -> Result<(), ProjectorError> {
         self.change(slot, |state| {
-            let failure = state.failure.take().ok_or_else(|| not_stopped(slot.slice))?;
+            let failure = state.failure.take();
             if decision == Decision::Retry {
                 return Ok(());
             }
+            let failure = failure.ok_or_else(|| not_stopped(slot.slice))?;
             let Some(event) = failure.event else {
                 return Err(no_event(slot.slice, &failure.error));
             };
@@ -423,11 +451,7 @@ enum Decision {
 
 impl Decision {
     fn leads_to(self, exception: &Exception) -> bool {
-        match self {
-            Self::Retry => false,
-            Self::Park => exception.park,
-            Self::Skip => !exception.park,
-        }
+        self != Self::Retry && exception.park == (self == Self::Park)
     }
 }
 
@@ -439,10 +463,6 @@ fn no_event(slice: Slice, error: &str) -> ProjectorError {
     ProjectorError::invalid(format!(
         "slice {slice} has not stopped at an event, but because of this: {error}"
     ))
-}
-
-fn nothing_built() -> ProjectorError {
-    ProjectorError::invalid("the projection is not being rebuilt: `rebuild` begins a new build")
 }
 
 /// The position from which a slice continues. See [`Projector::seek`].
@@ -480,6 +500,8 @@ impl<P: Projection> Projector<P> {
     /// }
     /// ```
     ///
+    /// Does nothing if the slice is at that position and has not stopped, so that a call can be repeated after an error.
+    ///
     /// # Errors
     ///
     /// [`ProjectorError::Invalid`] if the checkpoint is valid, if the slice ends before the position, if events or
@@ -496,7 +518,11 @@ impl<P: Projection> Projector<P> {
         let key = names.slice(Slot { build: active, slice });
         loop {
             let Revised { value: state, revision } = read::<SliceState>(store, &key).await?;
-            if mismatch(store, slice, state.position, state.anchor).await?.is_none() {
+            let is_valid = mismatch(store, slice, state.position, state.anchor).await?.is_none();
+            if is_valid && state.failure.is_none() && state.position == self.place(slice, to).await?.0 {
+                return Ok(());
+            }
+            if is_valid {
                 return Err(ProjectorError::invalid(format!(
                     "the checkpoint of slice {slice} at position {} fits the feed, and the slice goes on from there: call \
                      `skip` to pass over an event at which it has stopped",

@@ -90,6 +90,9 @@ pub(super) struct Control {
     pub(super) replaced: Vec<u32>,
     #[serde(default)]
     pub(super) paused: bool,
+    /// How the last rebuild ended, until the next one or a reset. An operator may repeat the order after a lost response.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ended: Option<EndOfRebuild>,
     /// The highest build number used so far.
     #[serde(default)]
     last: u32,
@@ -97,8 +100,16 @@ pub(super) struct Control {
 
 impl Default for Control {
     fn default() -> Self {
-        Self { active: 1, building: None, replaced: Vec::new(), paused: false, last: 1 }
+        Self { active: 1, building: None, replaced: Vec::new(), paused: false, ended: None, last: 1 }
     }
+}
+
+/// How a rebuild ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde", rename_all = "lowercase")]
+pub(super) enum EndOfRebuild {
+    Switched,
+    Canceled,
 }
 
 impl Control {
@@ -117,7 +128,34 @@ impl Control {
             ))
         })?;
         self.last = next;
+        self.ended = None;
         Ok(next)
+    }
+
+    /// Returns the number of the new build.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] if there is none.
+    pub(super) fn new_build(&self) -> Result<u32, ProjectorError> {
+        let error = "the projection is not being rebuilt: `rebuild` begins a new build";
+        self.building.ok_or_else(|| ProjectorError::invalid(error))
+    }
+
+    /// Ends the rebuild, and returns the number of the new build.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] if there is none.
+    pub(super) fn end_rebuild(&mut self, end: EndOfRebuild) -> Result<u32, ProjectorError> {
+        let building = self.new_build()?;
+        (self.building, self.ended) = (None, Some(end));
+        Ok(building)
+    }
+
+    /// Returns whether there is no rebuild, and the last one ended in this way.
+    pub(super) fn has_ended(&self, end: EndOfRebuild) -> bool {
+        self.building.is_none() && self.ended == Some(end)
     }
 }
 
@@ -278,6 +316,12 @@ impl Overview {
     pub(super) fn slice(&self, slot: Slot) -> Revised<SliceState> {
         let found = self.slices.get(&(slot.build, slot.slice.get()));
         found.cloned().unwrap_or_else(|| Revised { value: SliceState::default(), revision: None })
+    }
+
+    /// Returns whether a build has handled, parked, or failed at an event.
+    pub(super) fn has_begun(&self, build: u32) -> bool {
+        let begun = |state: &SliceState| state.position > Position::NONE || state.failure.is_some();
+        self.slices.iter().any(|((number, _), slice)| *number == build && begun(&slice.value))
     }
 }
 

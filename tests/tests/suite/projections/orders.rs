@@ -65,8 +65,46 @@ async fn a_reset_starts_from_nothing() {
     assert_eq!(journal.versions("ada"), [1, 2, 1, 2]);
     assert_eq!(Journal::new(&store).lines.all().await.expect("rows").len(), 2);
     projector.rebuild().await.expect("begins");
+    projector.rebuild().await.expect("the first response may have been lost");
     let error = projector.reset().await.expect_err("it is being rebuilt").to_string();
     assert!(error.contains("switch to the new build, or cancel it"), "{error}");
+}
+
+/// The response to the first call may have been lost.
+#[tokio::test(start_paused = true)]
+async fn orders_of_a_rebuild_can_be_repeated() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a", "b"]).await;
+    let journal = Journal::new(&store);
+    let projector = projector(store.clone(), journal.clone()).build();
+    for result in
+        [projector.switch().await, projector.switch_anyway().await, projector.cancel_rebuild().await]
+    {
+        let error = result.expect_err("there has been no rebuild").to_string();
+        assert!(error.contains("is not being rebuilt"), "{error}");
+    }
+    projector.rebuild().await.expect("begins");
+    projector.cancel_rebuild().await.expect("cancels");
+    projector.cancel_rebuild().await.expect("has no effect");
+    projector.switch().await.expect_err("it was canceled");
+    for _ in 0..2 {
+        projector.rebuild().await.expect("begins once");
+    }
+    projector.run_until_caught_up().await.expect("works");
+    assert_eq!(journal.versions("ada"), [1, 2, 1, 2], "the active build, and one new build");
+    let error = projector.rebuild().await.expect_err("the new build has handled events").to_string();
+    assert!(error.contains("has handled events: let it continue and switch to it, or cancel it"), "{error}");
+    projector.switch().await.expect("switches");
+    projector.switch().await.expect("has no effect");
+    projector.switch_anyway().await.expect("has no effect");
+    projector.cancel_rebuild().await.expect_err("it was switched to");
+    deposit(&store, "ada", &["c"]).await;
+    projector.run_until_caught_up().await.expect("works");
+    assert_eq!(journal.versions("ada"), [1, 2, 1, 2, 3], "of the new build alone");
+    projector.delete_replaced().await.expect("deletes");
+    projector.switch().await.expect("has no effect");
+    projector.reset().await.expect("starts again");
+    projector.switch().await.expect_err("the rebuild before the reset is over");
 }
 
 #[tokio::test(start_paused = true)]
