@@ -14,7 +14,7 @@ use crate::event::{CommitId, DecodeError, Event, EventData};
 use crate::measure;
 use crate::repository::report::log_failure;
 use crate::repository::retry::{Deadline, Failures, Retrying};
-use crate::repository::snapshots::{SnapshotInfo, Unusable};
+use crate::repository::snapshots::{FirstPage, SnapshotInfo, Unusable};
 use crate::repository::{Inner, Loaded, Outcome};
 use crate::snapshot::{Snapshot, Snapshots};
 use crate::store::{ClosedStream, Commit, EventRange, EventStore, Page, Read, StoreError, StreamState};
@@ -35,7 +35,7 @@ pub(super) enum Until {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
     /// The snapshot, if the aggregate has one that can be used.
-    Snapshot,
+    Snapshot(FirstPage),
     FirstEvent,
 }
 
@@ -258,17 +258,19 @@ impl<A: Aggregate> Inner<A> {
         Ok(())
     }
 
-    /// Loads the current state into a new fold, without the cache.
+    /// Loads the current state into a new fold, without the cache. Reads few commits first, so a state that is far ahead
+    /// of its snapshot may take one more request.
     pub(super) async fn load_cold(
         &self,
         fold: &mut Fold<A>,
         stream: &StreamId,
         deadline: Deadline,
     ) -> Result<(), StoreError> {
-        self.advance(fold, stream, Until::End, Start::Snapshot, deadline).await
+        self.advance(fold, stream, Until::End, Start::Snapshot(FirstPage::Short), deadline).await
     }
 
-    /// Loads the state for a decision into a new fold, without the cache. With eventual reads, it may be outdated.
+    /// Loads the state for a decision into a new fold, without the cache, with one request if possible. With eventual
+    /// reads, it may be outdated.
     pub(super) async fn load_to_decide(
         &self,
         fold: &mut Fold<A>,
@@ -276,7 +278,7 @@ impl<A: Aggregate> Inner<A> {
         deadline: Deadline,
     ) -> Result<(), StoreError> {
         let until = if self.eventual { Until::EventualEnd } else { Until::End };
-        self.advance(fold, stream, until, Start::Snapshot, deadline).await
+        self.advance(fold, stream, until, Start::Snapshot(FirstPage::Whole), deadline).await
     }
 
     /// Reads the events since a state was loaded.
@@ -321,7 +323,7 @@ impl<A: Aggregate> Inner<A> {
             known.cost = std::mem::take(&mut fold.cost);
         } else {
             let has_snapshot = !known.snapshot.version.is_none() && known.snapshot.version < range.first;
-            let start = if has_snapshot { Start::Snapshot } else { Start::FirstEvent };
+            let start = if has_snapshot { Start::Snapshot(FirstPage::Short) } else { Start::FirstEvent };
             let until = Until::Version(range.first.previous());
             self.advance(&mut fold, stream, until, start, deadline).await?;
         }
@@ -378,7 +380,10 @@ impl<A: Aggregate> Inner<A> {
         deadline: Deadline,
     ) -> Result<(), StoreError> {
         let known = fold.version;
-        let mut snapshots = if start == Start::Snapshot { self.usable_snapshots() } else { None };
+        let mut snapshots = match start {
+            Start::Snapshot(first) => self.usable_snapshots().map(|snapshots| (snapshots, first)),
+            Start::FirstEvent => None,
+        };
         let mut suspected: Option<StoreError> = None;
         loop {
             match self.read_into(fold, stream, until, snapshots.as_ref(), deadline).await {
@@ -410,7 +415,7 @@ impl<A: Aggregate> Inner<A> {
         fold: &mut Fold<A>,
         stream: &StreamId,
         until: Until,
-        snapshots: Option<&Snapshots<A>>,
+        snapshots: Option<&(Snapshots<A>, FirstPage)>,
         deadline: Deadline,
     ) -> Result<(), Interrupted> {
         // A state that is brought up to date is that of the last version at some time.
@@ -424,9 +429,12 @@ impl<A: Aggregate> Inner<A> {
             Until::Time(last) => time = Some(last),
         }
         match (snapshots, bound) {
-            (Some(snapshots), _) => {
-                if let Some(longest_tail) = self.snapshotting.longest_tail(snapshots.policy()) {
+            (Some((snapshots, first)), _) => {
+                let known = self.snapshotting.known.get(stream);
+                if let Some(longest_tail) = self.snapshotting.longest_tail(snapshots.policy(), *first, known)
+                {
                     read = read.from_snapshot(snapshots.fingerprint(), longest_tail);
+                    read = read.with_known_snapshot(known);
                 }
             }
             // A store starts from a snapshot only in reads to the end.
@@ -440,8 +448,11 @@ impl<A: Aggregate> Inner<A> {
             fold.cost += std::mem::take(&mut pages.failed);
             let Some(page) = page? else { return Ok(()) };
             fold.cost += page.cost;
-            if let Some(snapshots) = snapshots {
+            if let Some((snapshots, _)) = snapshots {
                 fold.start_from_snapshot(snapshots, stream, &page, bound)?;
+                if let Some(snapshot) = &page.snapshot {
+                    self.snapshotting.known.put(stream, snapshot.version());
+                }
             }
             for commit in &page.commits {
                 let is_past = time.is_some_and(|time| commit.time > time)

@@ -1,8 +1,9 @@
 //! Snapshots in a repository: whether one can be used, when to take one, and writing it in the background.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use event_listener::Event;
 use futures_util::FutureExt;
@@ -24,6 +25,10 @@ const SMALLEST_TAIL_BYTES: u64 = 4096;
 
 /// The number of commits by which a tail may grow while the snapshot that ends it is being written.
 const MARGIN: u64 = 2;
+
+/// The number of commits after a snapshot for which a short first page has room. With events of 100 bytes, such a page
+/// takes two or three read units.
+const SHORT_TAIL: u32 = 32;
 
 /// The approximate size of a stored commit without its events, in bytes.
 const COMMIT_BYTES: u64 = 150;
@@ -99,12 +104,52 @@ impl<A: Aggregate> Fold<A> {
     }
 }
 
-/// The state of a repository's snapshots: the pending writes, and the usual length of the tail after a snapshot.
+/// The size of the first page of a load from a snapshot whose version is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FirstPage {
+    /// It has few commits, which is cheap. If there are more after the snapshot, they take another request.
+    Short,
+    /// It has all commits that are expected after the snapshot, because a command should take one read.
+    Whole,
+}
+
+/// The state of a repository's snapshots: the pending writes, and what helps to read no more than necessary.
 #[derive(Default)]
 pub(super) struct Snapshotting {
     /// The recent maximum of commits in a tail, for which a load should ask.
     usual_tail: AtomicU64,
+    pub(super) known: Arc<KnownSnapshots>,
     pending: Arc<Pending>,
+}
+
+/// The versions of the snapshots that were last read or written, of a bounded number of streams (64 KB). Streams
+/// overwrite each other, and a hash that two streams share returns a wrong version, so a version is only a hint.
+#[derive(Default)]
+pub(super) struct KnownSnapshots {
+    /// The upper bits of a stream's hash, and a version in the lower ones.
+    slots: OnceLock<Box<[AtomicU64]>>,
+    hasher: RandomState,
+}
+
+impl KnownSnapshots {
+    const SLOTS: usize = 8192;
+    /// The bits of a version: [`Version::MAX`] has as many.
+    const VERSION: u64 = (1 << 40) - 1;
+
+    /// Returns the known version of a stream's snapshot, or [`Version::NONE`].
+    pub(super) fn get(&self, stream: &StreamId) -> Version {
+        let Some(slots) = self.slots.get() else { return Version::NONE };
+        let hash = self.hasher.hash_one(stream);
+        let slot = slots[hash as usize % Self::SLOTS].load(Ordering::Relaxed);
+        Version::new(if (slot ^ hash) & !Self::VERSION == 0 { slot & Self::VERSION } else { 0 })
+    }
+
+    pub(super) fn put(&self, stream: &StreamId, version: Version) {
+        let slots = self.slots.get_or_init(|| (0..Self::SLOTS).map(|_| AtomicU64::new(0)).collect());
+        let hash = self.hasher.hash_one(stream);
+        let slot = hash & !Self::VERSION | version.get() & Self::VERSION;
+        slots[hash as usize % Self::SLOTS].store(slot, Ordering::Relaxed);
+    }
 }
 
 /// The streams whose snapshots are being written.
@@ -145,16 +190,25 @@ impl Drop for PendingWrite {
 }
 
 impl Snapshotting {
-    /// Returns the maximum number of commits to expect after a snapshot; `None` if snapshots are not used.
-    pub(super) fn longest_tail(&self, policy: SnapshotPolicy) -> Option<u32> {
+    /// Returns the number of commits after a snapshot for which the first page should have room; `None` if snapshots
+    /// are not used. `known` is the known version of the snapshot.
+    pub(super) fn longest_tail(
+        &self,
+        policy: SnapshotPolicy,
+        first: FirstPage,
+        known: Version,
+    ) -> Option<u32> {
         let usual = self.usual_tail.load(Ordering::Relaxed);
-        match policy {
-            SnapshotPolicy::Never => None,
+        let expected = match policy {
+            SnapshotPolicy::Never => return None,
             // `events` events are at most `events` commits, because each commit has at least one event.
-            SnapshotPolicy::Every(events) if usual == 0 => Some(events.max(1)),
-            SnapshotPolicy::Every(events) => Some((usual + MARGIN).min(u64::from(events.max(1))) as u32),
-            SnapshotPolicy::Adaptive => Some(usual.clamp(8, 1_000) as u32),
-        }
+            SnapshotPolicy::Every(events) if usual == 0 => events.max(1),
+            SnapshotPolicy::Every(events) => (usual + MARGIN).min(u64::from(events.max(1))) as u32,
+            SnapshotPolicy::Adaptive => usual.clamp(8, 1_000) as u32,
+        };
+        // If the version of the snapshot is known, a page has no older commits, for which a limit would be needed.
+        let is_short = first == FirstPage::Short && known.is_none();
+        Some(if is_short { expected.min(SHORT_TAIL) } else { expected })
     }
 
     /// Waits until all pending snapshot writes have completed or failed.
@@ -216,11 +270,13 @@ impl<A: Aggregate> Inner<A> {
         info.note(&snapshot);
 
         let (store, stream) = (Arc::clone(&self.store), stream.clone());
+        let known = Arc::clone(&self.snapshotting.known);
         self.store.spawn(
             async move {
                 match store.write_snapshot(&stream, &snapshot, replaces).await {
                     Ok(cost) => {
                         measure::snapshot(A::NAME, "written");
+                        known.put(&stream, snapshot.version());
                         tracing::debug!(%stream, version = %snapshot.version(), %cost, "wrote a snapshot");
                     }
                     Err(error) => failed::<A>(&stream, snapshot.version(), &error_text(&error)),

@@ -27,6 +27,10 @@ pub struct SnapshotRequest {
     pub fingerprint: Fingerprint,
     /// The expected maximum number of commits after the snapshot. One request should return as many.
     pub longest_tail: u32,
+    /// The version of the snapshot at an earlier time, or [`Version::NONE`] if it is not known. The current one is
+    /// probably of this version or a later one, so the request need not return much older commits. This is a hint: it
+    /// must not change the result of the read.
+    pub known: Version,
 }
 
 impl Read {
@@ -66,7 +70,17 @@ impl Read {
     /// time. At most `longest_tail` commits are expected after the snapshot.
     #[must_use]
     pub fn from_snapshot(mut self, fingerprint: Fingerprint, longest_tail: u32) -> Self {
-        self.snapshot = Some(SnapshotRequest { fingerprint, longest_tail });
+        self.snapshot = Some(SnapshotRequest { fingerprint, longest_tail, known: Version::NONE });
+        self
+    }
+
+    /// Sets the version of the snapshot at an earlier time, as a hint, which saves read units. Has no effect unless
+    /// the read may start [from the snapshot](Self::from_snapshot).
+    #[must_use]
+    pub fn with_known_snapshot(mut self, version: Version) -> Self {
+        if let Some(request) = &mut self.snapshot {
+            request.known = version;
+        }
         self
     }
 

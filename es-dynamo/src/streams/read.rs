@@ -16,6 +16,10 @@ use super::item::{Attributes, CommitHead, Part};
 use crate::table::retry::Backoff;
 use crate::table::{ItemPage, MOST_ITEMS, Table, names};
 
+/// How many versions before the known one of a snapshot a read starts, so that it returns the commit that ends with the
+/// snapshot unless that commit has more events.
+const EVENTS_BEFORE_SNAPSHOT: u64 = 8;
+
 /// The maximum number of waits for items that are not visible yet.
 const MOST_WAITS: u32 = 10;
 
@@ -131,8 +135,7 @@ impl Table {
     /// If the page does not reach back far enough, its commits are kept, and those before them are read upwards, so that a
     /// long stream needs no more memory than a short one.
     async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
-        let End { snapshot, unusable, mut parts, more, cost } =
-            self.end(progress, request.longest_tail).await?;
+        let End { snapshot, unusable, mut parts, more, cost } = self.end(progress, request).await?;
         let mut page = Page::new(Vec::new(), cost);
         page.unusable_snapshot = unusable;
         let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
@@ -164,19 +167,18 @@ impl Table {
         Ok(page)
     }
 
-    /// Reads the snapshot, the `longest_tail` newest commits, and one more, which shows whether the snapshot is ahead of the
-    /// stream.
-    async fn end(&self, progress: &mut Progress, longest_tail: u32) -> Result<End, StoreError> {
-        let limit = i32::try_from(longest_tail).unwrap_or(i32::MAX).saturating_add(2);
+    /// Reads the snapshot, the newest commits, as many as are expected after it, and one more, which shows whether the
+    /// snapshot is ahead of the stream. If its version is known, only few commits before it.
+    async fn end(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<End, StoreError> {
+        let limit = i32::try_from(request.longest_tail).unwrap_or(i32::MAX).saturating_add(2);
+        let mut start = Version::new(request.known.get().saturating_sub(EVENTS_BEFORE_SNAPSHOT));
         let mut end = End::default();
         let mut from = None;
         loop {
+            let low =
+                if start.is_none() { names::COMMIT_PREFIX.to_owned() } else { names::commit_key(start) };
             let request = self
-                .stream_query(
-                    &progress.stream,
-                    names::COMMIT_PREFIX.to_owned(),
-                    names::SNAPSHOT_KEY.to_owned(),
-                )
+                .stream_query(&progress.stream, low, names::SNAPSHOT_KEY.to_owned())
                 .consistent_read(!std::mem::take(&mut progress.eventual))
                 .scan_index_forward(false)
                 .limit(limit)
@@ -192,10 +194,14 @@ impl Table {
                 }
             }
             from = answer.last_key;
-            end.more = from.is_some();
+            end.more = from.is_some() || start > Version::FIRST;
             // A page can end at any item, even before the first commit.
             if !end.more || !end.parts.is_empty() {
                 return Ok(end);
+            }
+            if from.is_none() {
+                // The stream ends before the version, so the known version is wrong, or the last commit is long.
+                start = Version::NONE;
             }
         }
     }

@@ -163,6 +163,35 @@ async fn a_tail_that_is_longer_than_expected_takes_more_requests() {
     assert_eq!((loaded.ends, loaded.requests), (singles(1..=20), 1), "it just fits");
 }
 
+/// A read that knows the version of the snapshot returns few older commits. A wrong version changes nothing else.
+#[tokio::test]
+async fn a_known_version_of_the_snapshot_saves_read_units() {
+    let watched = watched().await;
+    grow(&watched.other, &[1; 150]).await;
+    keep(&watched.other, &snapshot(140)).await;
+    let blind = load(&watched, from_snapshot(100)).await;
+    assert_eq!((blind.requests, blind.read_units > 2.5), (1, true), "{}", blind.read_units);
+    for (known, requests) in
+        [(1, 1), (100, 1), (139, 1), (140, 1), (149, 1), (150, 2), (159, 2), (999_999, 2)]
+    {
+        let read = from_snapshot(100).with_known_snapshot(Version::new(known));
+        let loaded = load(&watched, read).await;
+        assert_eq!((loaded.snapshot, loaded.unusable), (Some(140), None), "{known}");
+        assert_eq!((loaded.ends, loaded.requests), (singles(141..=150), requests), "{known}");
+        if known == 140 {
+            assert_eq!(loaded.read_units, 1.0);
+        }
+    }
+    delete(&watched.other, "S#").await;
+    let loaded = load(&watched, from_snapshot(100).with_known_snapshot(Version::new(140))).await;
+    assert_eq!((loaded.snapshot, loaded.ends, loaded.requests), (None, singles(1..=150), 2), "it is gone");
+    // The commit that ends with the snapshot starts before the read.
+    grow(&watched.other, &[20]).await;
+    keep(&watched.other, &snapshot(170)).await;
+    let loaded = load(&watched, from_snapshot(100).with_known_snapshot(Version::new(170))).await;
+    assert_eq!((loaded.snapshot, loaded.ends, loaded.requests), (Some(170), vec![], 2));
+}
+
 /// Pages end at 1 MB. Commits that were read from the end of the stream are not read again.
 #[tokio::test]
 async fn a_stream_over_2_megabytes_is_as_many_requests_as_pages() {

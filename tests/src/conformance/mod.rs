@@ -80,6 +80,7 @@ macro_rules! conformance {
             a_snapshot_that_does_not_fit_is_ignored,
             a_snapshot_of_another_history_is_ignored,
             a_tail_longer_than_expected_is_read_whole,
+            a_known_version_of_a_snapshot_changes_nothing,
             a_snapshot_in_a_stream_over_1_megabyte,
         );
         $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, write:

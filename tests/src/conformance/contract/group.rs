@@ -120,7 +120,9 @@ pub async fn a_snapshot_is_used_after_every_commit(store: Arc<dyn EventStore>) {
             // The tail is read from the end of the stream, or in part from the snapshot on. Without its commit, it is not
             // known whether a snapshot is that of another history.
             for longest_tail in if is_usable { &[1, 3, 100][..] } else { &[100] } {
-                let read = Read::all(stream.clone()).from_snapshot(SHAPE, *longest_tail);
+                let known = Version::new(u64::from(*longest_tail) - 1);
+                let read =
+                    Read::all(stream.clone()).from_snapshot(SHAPE, *longest_tail).with_known_snapshot(known);
                 let page = read_all(&*store, read).await;
                 assert_eq!(page.snapshot.as_ref(), is_usable.then_some(&snapshot), "{snapshot:?}");
                 let start = if is_usable { index + 1 } else { 0 };

@@ -121,6 +121,30 @@ pub async fn a_tail_longer_than_expected_is_read_whole(store: Arc<dyn EventStore
     }
 }
 
+/// The known version of the snapshot is only a hint, which may be outdated, ahead, or that of another stream.
+pub async fn a_known_version_of_a_snapshot_changes_nothing(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    for events in [1, 12, 1, 3, 2, 20, 1] {
+        grow(&*store, &stream, events).await;
+    }
+    let all = read_all(&*store, Read::all(stream.clone())).await.commits;
+    let versions = [0, 1, 12, 13, 14, 20, 38, 39, 40, 41, 999_999_999_999];
+    let read = |known| from_snapshot(&stream).with_known_snapshot(Version::new(known));
+    for known in versions {
+        assert_eq!(read_all(&*store, read(known)).await.commits, all, "without a snapshot, {known}");
+    }
+    for (index, commit) in all.iter().enumerate() {
+        let last = commit.last();
+        let snapshot = Snapshot::new(last, commit.time, SHAPE, "{}".to_owned());
+        write(&*store, &stream, &snapshot).await;
+        for known in versions {
+            let page = read_all(&*store, read(known)).await;
+            assert_eq!(page.snapshot, Some(snapshot.clone()), "of version {last}, {known}");
+            assert_eq!(page.commits, all[index + 1..], "after version {last}, {known}");
+        }
+    }
+}
+
 /// Neither the tail nor the events before the snapshot need to fit into one page of a Query.
 pub async fn a_snapshot_in_a_stream_over_1_megabyte(store: Arc<dyn EventStore>) {
     let (stream, bytes) = (new_stream(), 200 * 1024);

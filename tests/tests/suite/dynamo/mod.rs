@@ -1,6 +1,7 @@
 //! The conformance suite on DynamoDB: the embedded engine, or the server at `ES_DYNAMO_ENDPOINT`.
 
 mod joining;
+mod loads;
 
 use crate::engine;
 
