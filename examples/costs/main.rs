@@ -41,6 +41,25 @@ impl Handle<Note> for Notebook {
     }
 }
 
+/// Notes the lines of an order, which differ in their ids and quantities.
+struct Order {
+    lines: usize,
+}
+
+impl Handle<Order> for Notebook {
+    type Error = Infallible;
+
+    fn handle(&self, command: &Order, _: &Context<Self>) -> Result<Events<Self>, Infallible> {
+        let line = |number: usize| {
+            let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, &number.to_be_bytes());
+            let text =
+                format!("{number} articles {id} from the warehouse in Rotterdam, at the usual discount");
+            Noted { text: format!("{text:<189}") }
+        };
+        Ok((0..command.lines).map(line).collect::<Vec<_>>().into())
+    }
+}
+
 /// Gives the notebook a unique name.
 struct Name {
     name: String,
@@ -80,6 +99,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let cost = warm_command(&store, events).await?;
         row("command on a cached aggregate", events, cost);
     }
+    let (notebooks, id) = notebook(&store, 0, SnapshotPolicy::Never).await?;
+    row("new aggregate with 20 events at once", 20, notebooks.execute(&id, Order { lines: 20 }).await?.cost);
+    row("new aggregate with 20 events at once, compressed", 20, compressed(20).await?);
+    row("64 commands at once on a new aggregate, together", 64, together(&store, 64).await?);
     for events in [1, 5] {
         let (notebooks, id) = notebook(&store, 0, SnapshotPolicy::Never).await?;
         let done = notebooks.once("message-1").execute(&id, Note { times: events }).await?;
@@ -96,6 +119,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let (notebooks, id) = notebook(&store, 100, policy).await?;
         row(&format!("load of 100 events, {label}"), 0, notebooks.load(&id).await?.cost);
     }
+    let (_, id) = notebook(&store, 1_000, SnapshotPolicy::Every(100)).await?;
+    let cold: Repository<Notebook> =
+        Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(100)).build();
+    row("load of 1,000 events, snapshot every 100, in a new process", 0, cold.load(&id).await?.cost);
     Ok(())
 }
 
@@ -116,6 +143,23 @@ async fn warm_command(store: &DynamoStore, events: usize) -> Result<Cost, Box<dy
     let id = uuid::Uuid::new_v4().to_string();
     notebooks.execute(&id, Note { times: 1 }).await?;
     Ok(notebooks.execute(&id, Note { times: events }).await?.cost)
+}
+
+/// Returns the cost of a command with `lines` events whose commit is compressed.
+async fn compressed(lines: usize) -> Result<Cost, Box<dyn Error>> {
+    let engine = es_dynamo::embedded::Engine::in_memory()?;
+    let store = DynamoStore::builder().engine(&engine).compress_commits_above(1024).build()?;
+    store.create_table().await?;
+    let (notebooks, id) = notebook(&store, 0, SnapshotPolicy::Never).await?;
+    Ok(notebooks.execute(&id, Order { lines }).await?.cost)
+}
+
+/// Returns the cost of `commands` commands that wait for the same aggregate, with one event each.
+async fn together(store: &DynamoStore, commands: usize) -> Result<Cost, Box<dyn Error>> {
+    let (notebooks, id) = notebook(store, 0, SnapshotPolicy::Never).await?;
+    let all = (0..commands).map(|_| notebooks.execute(&id, Note { times: 1 }));
+    let outcomes = futures_util::future::try_join_all(all).await?;
+    Ok(outcomes.iter().map(|outcome| outcome.cost).sum())
 }
 
 /// Returns the cost of a transaction that records `events` events in each of two aggregates.

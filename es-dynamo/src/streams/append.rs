@@ -38,7 +38,7 @@ impl Table {
     ) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let (first, last) = (version.next(), append.last_version_after(version)?);
-        let mut items = append_items(append, first)?;
+        let mut items = self.compress(append_items(append, first)?).await?;
         let outcome = match items.len() {
             1 => self.put_if_absent(items.remove(0)).await?,
             _ => Box::pin(self.put_all(items)).await?,
@@ -49,7 +49,7 @@ impl Table {
         };
 
         // The version is taken: by another writer, or by an earlier attempt whose response was lost.
-        let wanted = append_items(append, first)?;
+        let wanted = self.compress(append_items(append, first)?).await?;
         let operation = if wanted.len() > 1 { responses::TRANSACT_WRITE } else { "PutItem" };
         let bytes = wanted.iter().map(item_size).sum();
         let there = old.as_ref().map_or(0, item_size);

@@ -11,6 +11,7 @@ use es_core::event::{CommitId, EventData};
 use es_core::store::{Append, Commit, NewCommit};
 use es_core::{Metadata, StoreError, StreamId, Version};
 
+use super::compression::{self, COMPRESSED_COMMIT};
 use super::group::{self, MemberFields, SEVERAL_COMMITS, group_item};
 use super::lifecycle::LIFECYCLE;
 use crate::table::{
@@ -276,6 +277,7 @@ impl Attributes<'_> {
         let (mut last, mut whole_first, mut whole_last) = (None, None, None);
         let (mut id, mut time, mut metadata, mut events) = (None, None, None, None);
         let (mut members, mut format) = (None, Format::OneCommit);
+        let (mut compressed, mut length) = (None, None);
         for (attribute, value) in self.take_all() {
             match (attribute.as_str(), value) {
                 (names::EVENTS, AttributeValue::L(list)) => {
@@ -295,8 +297,10 @@ impl Attributes<'_> {
                 (names::COMMIT_LAST, AttributeValue::N(number)) => {
                     whole_last = Some(self.parse_version(names::COMMIT_LAST, &number)?);
                 }
-                // In format 1, it is an unknown attribute.
+                // In format 1, these are unknown attributes.
                 (names::MEMBERS, value) => members = Some(value),
+                (names::COMPRESSED_EVENTS, value) => compressed = Some(value),
+                (names::EVENTS_LENGTH, value) => length = Some(value),
                 (names::FORMAT, AttributeValue::N(number)) => {
                     format = Format::of(&number).ok_or_else(|| self.corrupt(unknown_format(&number)))?;
                 }
@@ -314,17 +318,37 @@ impl Attributes<'_> {
                 _ => {}
             }
         }
+        if format == Format::Compressed {
+            events = Some(self.compressed_events(compressed, length)?);
+        }
         let (Some(last), Some(id), Some(time), Some(events)) = (last, id, time, events) else {
             return Err(self.corrupt("one of its attributes is missing"));
         };
         let members = match (format, members) {
             (Format::OneCommit | Format::Lifecycle, _) => None,
-            (Format::SeveralCommits, Some(members)) => Some(self.member_fields(members)?),
+            (Format::Compressed, None) => None,
+            (Format::SeveralCommits | Format::Compressed, Some(members)) => {
+                Some(self.member_fields(members)?)
+            }
             (Format::SeveralCommits, None) => return Err(self.corrupt("one of its attributes is missing")),
         };
         let head = HeadFields { first, last, whole_first, whole_last, id };
         let fields = PartFields { head, time, metadata, events, members };
         fields.check().map_err(|reason| self.corrupt(reason))
+    }
+
+    /// Decodes the compressed list of events.
+    fn compressed_events(
+        &self,
+        data: Option<AttributeValue>,
+        length: Option<AttributeValue>,
+    ) -> Result<Vec<EventData>, StoreError> {
+        let (Some(AttributeValue::B(data)), Some(AttributeValue::N(length))) = (data, length) else {
+            return Err(self.corrupt("its compressed events are missing, or of another type"));
+        };
+        let length = self.parse(names::EVENTS_LENGTH, &length)?;
+        compression::events(data.as_ref(), length)
+            .ok_or_else(|| self.corrupt("its compressed events are damaged"))
     }
 
     /// Decodes an event of the list.
@@ -369,7 +393,8 @@ impl Attributes<'_> {
         let head = self.head()?;
         let stored = match format {
             Format::OneCommit | Format::Lifecycle => vec![(head.id, head.last)],
-            Format::SeveralCommits => self.boundaries(&head).unwrap_or_default(),
+            Format::Compressed if !self.rest.contains_key(names::MEMBERS) => vec![(head.id, head.last)],
+            Format::SeveralCommits | Format::Compressed => self.boundaries(&head).unwrap_or_default(),
         };
         Ok((head, stored))
     }
@@ -411,6 +436,8 @@ pub(crate) enum Format {
     SeveralCommits,
     /// A commit with one event of the framework, which changes the state of the stream.
     Lifecycle,
+    /// One commit, or several, with compressed events.
+    Compressed,
 }
 
 impl Format {
@@ -419,6 +446,7 @@ impl Format {
             "1" => Some(Self::OneCommit),
             SEVERAL_COMMITS => Some(Self::SeveralCommits),
             LIFECYCLE => Some(Self::Lifecycle),
+            COMPRESSED_COMMIT => Some(Self::Compressed),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 mod append;
 mod claims;
+pub(crate) mod compression;
 pub(crate) mod decode;
 pub(crate) mod group;
 pub(crate) mod item;

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::{Cost, StoreError, StreamId, Version};
 
+use super::compression::{LARGE, compressed, decompressed};
 use super::item::Attributes;
 use crate::table::responses::write_units;
 use crate::table::{Item, SIZE_LIMIT, Table, Written, item_size, names, responses};
@@ -31,7 +31,7 @@ impl Table {
                 SIZE_LIMIT,
             ));
         }
-        let item = match snapshot.state().len() < LARGE_STATE {
+        let item = match snapshot.state().len() < LARGE {
             true => compressed_if_cheaper(item, snapshot),
             false => {
                 let snapshot = snapshot.clone();
@@ -61,27 +61,18 @@ impl Table {
 /// The format of a snapshot whose state is compressed.
 const COMPRESSED: &str = "2";
 
-/// The size in bytes from which on a state is compressed on a thread for blocking work. It would occupy a thread of the
-/// runtime for several milliseconds.
-const LARGE_STATE: usize = 64 * 1024;
-
-/// The compression level. Higher levels take more time, and save less than one percent.
-const LEVEL: u8 = 6;
-
 /// Replaces the state of a snapshot's item by the compressed one if the item then takes fewer write units.
 pub(crate) fn compressed_if_cheaper(item: Item, snapshot: &Snapshot) -> Item {
     let units = write_units(item_size(&item));
     if units <= 1.0 {
         return item;
     }
-    let state = snapshot.state().as_bytes();
-    let data = Blob::new(miniz_oxide::deflate::compress_to_vec(state, LEVEL));
-    let mut compressed = item.clone();
-    compressed.remove(names::STATE);
-    compressed.insert(names::FORMAT.to_owned(), AttributeValue::N(COMPRESSED.to_owned()));
-    compressed.insert(names::COMPRESSED_STATE.to_owned(), AttributeValue::B(data));
-    compressed.insert(names::STATE_LENGTH.to_owned(), AttributeValue::N(state.len().to_string()));
-    if write_units(item_size(&compressed)) < units { compressed } else { item }
+    let mut smaller = item.clone();
+    smaller.remove(names::STATE);
+    smaller.insert(names::FORMAT.to_owned(), AttributeValue::N(COMPRESSED.to_owned()));
+    smaller.insert(names::COMPRESSED_STATE.to_owned(), AttributeValue::B(compressed(snapshot.state())));
+    smaller.insert(names::STATE_LENGTH.to_owned(), AttributeValue::N(snapshot.state().len().to_string()));
+    if write_units(item_size(&smaller)) < units { smaller } else { item }
 }
 
 /// The state of a snapshot as its item contains it.
@@ -97,18 +88,11 @@ impl StoredState<'_> {
     pub(crate) fn decode(self) -> Option<String> {
         match self.format.as_deref() {
             None | Some("1") => self.state.map(Cow::into_owned),
-            Some(COMPRESSED) => decompressed(&self.compressed?, self.length?),
+            // No state is larger than an item.
+            Some(COMPRESSED) => decompressed(&self.compressed?, self.length?, SIZE_LIMIT),
             Some(_) => None,
         }
     }
-}
-
-/// Returns the decompressed state, or `None` if it does not have exactly `length` bytes of UTF-8. No state is larger than
-/// an item, which bounds the memory that damaged data can take.
-fn decompressed(data: &[u8], length: u64) -> Option<String> {
-    let limit = usize::try_from(length.min(SIZE_LIMIT)).ok()?;
-    let state = miniz_oxide::inflate::decompress_to_vec_with_limit(data, limit).ok()?;
-    String::from_utf8(state).ok().filter(|state| state.len() as u64 == length)
 }
 
 /// Returns the item of `snapshot`, with the state as text.

@@ -21,7 +21,7 @@ use crate::table::{
 impl Table {
     pub(crate) async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
         let written = set.checked()?;
-        let Transaction { items, purposes, bytes, units } = self.transaction(set)?;
+        let Transaction { items, purposes, bytes, units } = self.transaction(set).await?;
         if items.len() > MOST_ITEMS {
             return Err(StoreError::too_many_items(items.len(), MOST_ITEMS).into());
         }
@@ -107,10 +107,10 @@ impl<'a> Transaction<'a> {
 }
 
 impl Table {
-    pub(crate) fn transaction<'a>(&self, set: &'a WriteSet) -> Result<Transaction<'a>, WriteError> {
+    pub(crate) async fn transaction<'a>(&self, set: &'a WriteSet) -> Result<Transaction<'a>, WriteError> {
         let mut transaction = Transaction::default();
         for (index, append) in set.appends().iter().enumerate() {
-            for item in append_items(append, append.start()?.next())? {
+            for item in self.compress(append_items(append, append.start()?.next())?).await? {
                 let bytes = item_size(&item);
                 let put = self.put_if(item, PLACE_IS_FREE).build()?;
                 transaction.add(put, Purpose::Commit(index, append), bytes);

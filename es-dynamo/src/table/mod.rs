@@ -49,6 +49,8 @@ pub(crate) struct Table {
     /// The client with the interceptors that this crate's requests need.
     pub(crate) client: Client,
     pub(crate) name: String,
+    /// The size in bytes above which the events of a commit are compressed.
+    pub(crate) compress_above: Option<u64>,
     queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,
     puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, Failed<PutItemError>>>,
 }
@@ -75,6 +77,7 @@ impl Table {
             given: client,
             client: Client::from_conf(config.build()),
             name,
+            compress_above: None,
             queries: Sender::new(QueryFluentBuilder::send),
             puts: Sender::new(|put: PutItemFluentBuilder| watched(put.send())),
         }

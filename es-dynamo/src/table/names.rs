@@ -67,6 +67,10 @@ pub(crate) const TIME: &str = "at";
 pub(crate) const METADATA: &str = "md";
 /// Commit: its events.
 pub(crate) const EVENTS: &str = "ev";
+/// Commit: its compressed events, instead of the events.
+pub(crate) const COMPRESSED_EVENTS: &str = "ez";
+/// Commit: the length of the compressed events before compression, in bytes.
+pub(crate) const EVENTS_LENGTH: &str = "el";
 
 /// Part of a commit: the version of the commit's first event.
 pub(crate) const COMMIT_FIRST: &str = "cf";

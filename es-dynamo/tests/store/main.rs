@@ -5,6 +5,7 @@
 
 mod append;
 mod attempts;
+mod compression;
 mod documents;
 mod embedded;
 mod errors;

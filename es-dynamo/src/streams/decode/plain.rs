@@ -17,6 +17,7 @@ use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::{Answer, Found};
+use crate::streams::compression::{self, COMPRESSED_COMMIT};
 use crate::streams::group::{MemberFields, SEVERAL_COMMITS};
 #[cfg(all(feature = "embedded", feature = "indexer"))]
 use crate::streams::item::Part;
@@ -104,6 +105,10 @@ struct Fields<'a> {
     #[serde(borrow)]
     md: Option<Text<'a>>,
     ev: Option<List>,
+    #[serde(borrow)]
+    ez: Option<Binary<'a>>,
+    #[serde(borrow)]
+    el: Option<Number<'a>>,
     #[serde(borrow)]
     gc: Option<Members<'a>>,
     #[serde(borrow)]
@@ -211,14 +216,19 @@ impl Fields<'_> {
     }
 
     fn part(self, first: Version) -> Option<Found> {
-        let members = match self.f.as_ref().map(|format| &*format.digits) {
-            None => None,
-            Some(SEVERAL_COMMITS) => {
-                let members = self.gc?.members.into_iter().map(MemberMap::fields);
-                Some(members.collect::<Option<Vec<_>>>()?)
+        let (events, members) = match self.f.as_ref().map(|format| &*format.digits) {
+            None => (self.ev?.events, None),
+            Some(SEVERAL_COMMITS) => (self.ev?.events, Some(self.gc?)),
+            Some(COMPRESSED_COMMIT) => {
+                let data = base64::decode(&*self.ez?.base64).ok()?;
+                (compression::events(&data, self.el?.digits.parse().ok()?)?, self.gc)
             }
             // The other path reports the unknown format.
             Some(_) => return None,
+        };
+        let members = match members {
+            None => None,
+            Some(list) => Some(list.members.into_iter().map(MemberMap::fields).collect::<Option<Vec<_>>>()?),
         };
         let optional = |number: Option<Number<'_>>| match number {
             None => Some(None),
@@ -231,7 +241,6 @@ impl Fields<'_> {
             whole_last: optional(self.cl)?,
             id: self.id?.text,
         };
-        let events = self.ev?.events;
         let metadata = self.md.map(|metadata| metadata.text);
         let fields = PartFields { head, time: self.at?.digits.parse().ok()?, metadata, events, members };
         fields.check().ok().map(Found::Part)

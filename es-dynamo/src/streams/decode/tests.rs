@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{Answer, plain, undecoded};
+use crate::streams::compression::events_compressed_if_cheaper;
 use crate::streams::item::{append_items, commit_items};
 use crate::streams::snapshot::{compressed_if_cheaper, snapshot_item};
 #[cfg(feature = "aws")]
@@ -66,6 +67,15 @@ fn items() -> Vec<Value> {
     let append = append
         .with_following([commit(12, 1, Metadata::new().with_actor("eve")), commit(13, 3, Metadata::new())]);
     items.extend(append_items(&append, first).expect("fits"));
+    let large = EventData::new("Imported", 3, format!("\"{}\\n\u{1F980}\"", "y".repeat(3_000)));
+    let alone = NewCommit::new(CommitId::new(Uuid::from_u128(21)), time, vec![large.clone()]);
+    let another = NewCommit::new(CommitId::new(Uuid::from_u128(22)), time, vec![large]);
+    let alone = Append::new(stream(), ExpectedVersion::Any, alone);
+    for append in [alone.clone(), alone.with_following([another])] {
+        let item = append_items(&append, Version::new(77)).expect("fits").remove(0);
+        items.push(events_compressed_if_cheaper(item));
+        assert!(items.last().is_some_and(|item| item.contains_key("ez")));
+    }
     let state = r#"{"total":"7"}"#.to_owned();
     let snapshot = Snapshot::from_stored(Version::new(3), time, Fingerprint::new(77), state, 99);
     items.push(snapshot_item(&stream(), &snapshot));
@@ -86,11 +96,11 @@ fn read_by_the_sdk(text: &str) -> Option<Result<Answer, String>> {
 #[test]
 fn what_this_store_writes_is_read_in_one_go() {
     let items = items();
-    assert_eq!(items.len(), 7, "the third commit needs two items");
+    assert_eq!(items.len(), 9, "the third commit needs two items");
     let body = json!({
-        "Count": 7,
+        "Count": 9,
         "Items": items,
-        "ScannedCount": 7,
+        "ScannedCount": 9,
         "LastEvaluatedKey": { "pk": { "S": "order#1001" }, "sk": { "S": "S#" } },
         "ConsumedCapacity": { "TableName": "events", "CapacityUnits": 1.5 },
     });
@@ -99,7 +109,7 @@ fn what_this_store_writes_is_read_in_one_go() {
         assert_eq!(Some(Ok(answer)), read_by_the_sdk(&text));
     }
     let answer = plain::decode(body.to_string().as_bytes()).expect("it has the usual form");
-    assert_eq!((answer.found.len(), answer.cost.read_units, answer.last_key.is_some()), (7, 1.5, true));
+    assert_eq!((answer.found.len(), answer.cost.read_units, answer.last_key.is_some()), (9, 1.5, true));
 }
 
 const TEXTS: &[&str] = &[
