@@ -16,8 +16,8 @@ use es_core::documents::{
 use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
-    Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
-    Read, StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey,
+    IdempotencyLookup, NewCommit, Page, Read, StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -28,10 +28,11 @@ use futures_util::FutureExt;
 use crate::embedded::Engine;
 use crate::feed::TableFeed;
 use crate::streams::decode;
-use crate::table::Table;
+use crate::streams::item::commit_items;
 use crate::table::admin::TableOptions;
 #[cfg(feature = "aws")]
 use crate::table::client;
+use crate::table::{Table, item_size};
 
 /// The default name of the table.
 const DEFAULT_TABLE: &str = "events";
@@ -281,6 +282,20 @@ impl DynamoStore {
     #[must_use]
     pub fn streams_client(&self) -> Option<&aws_sdk_dynamodbstreams::Client> {
         self.feed.streams.as_ref()
+    }
+
+    /// Returns the write units that a commit takes if it is written alone, without a transaction: one for each KB of its
+    /// items. Written with claims or an idempotency key, it takes twice as many.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooLarge`] if the commit is larger than the store accepts.
+    pub fn write_units(&self, stream: &StreamId, commit: &Commit) -> Result<u64, StoreError> {
+        let new = NewCommit::new(commit.id, commit.time, commit.events.clone())
+            .with_metadata((*commit.metadata).clone());
+        let items = commit_items(stream, commit.first, &new)?;
+        let transaction = if items.len() > 1 { 2 } else { 1 };
+        Ok(items.iter().map(|item| item_size(item).div_ceil(1024)).sum::<u64>() * transaction)
     }
 
     /// Returns the name of the table.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::chrono::{DateTime, Utc};
+#[cfg(feature = "explorer")]
+use es_core::event::{Event, EventData};
 use es_core::projection::WaitError;
 use es_core::serde::Serialize;
 use es_core::{Aggregate, BoxError, Cost, Projection, Projector, Repository, Version};
@@ -122,6 +124,10 @@ pub(crate) struct State {
 #[async_trait]
 pub(crate) trait LoadState: Send + Sync {
     async fn load(&self, store: &DynamoStore, id: &str, moment: Moment) -> Result<State, BoxError>;
+
+    /// Returns the name and the payload of an event as the application decodes it, or `None` if it is retired.
+    #[cfg(feature = "explorer")]
+    fn upcast(&self, event: &EventData) -> Result<Option<(String, Value)>, BoxError>;
 }
 
 struct States<A>(PhantomData<fn() -> A>);
@@ -142,6 +148,16 @@ where
         };
         let state = serde_json::to_value(&loaded.state)?;
         Ok(State { version: loaded.version, snapshot: loaded.snapshot, cost: loaded.cost, state })
+    }
+
+    #[cfg(feature = "explorer")]
+    fn upcast(&self, event: &EventData) -> Result<Option<(String, Value)>, BoxError> {
+        if A::RETIRED.contains(&event.name()) {
+            return Ok(None);
+        }
+        let event = A::Event::decode(event)?.to_data()?;
+        let name = format!("{} v{}", event.name(), event.version());
+        Ok(Some((name, serde_json::from_str(event.payload())?)))
     }
 }
 

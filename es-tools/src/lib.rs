@@ -55,12 +55,17 @@
 //! | `application` | [`Application`]: the types of an application, for the typed commands |
 //! | `session` | the open store, dry runs, and confirmations |
 //! | `commands` | the commands, one module per group |
+//! | `consumers` | the projections and processes of a store, operated by name |
+//! | [`explorer`] | the pages that `es explore` serves, and the router to mount in an application |
 //! | [`policy`] | the permissions that parts of the framework need |
 //! | `output` | tables of text, JSON, and progress bars |
 
 mod application;
 mod arguments;
 mod commands;
+mod consumers;
+#[cfg(feature = "explorer")]
+pub mod explorer;
 mod failure;
 mod output;
 pub mod policy;
@@ -70,6 +75,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 pub use application::Application;
+#[cfg(feature = "explorer")]
+pub use explorer::Explorer;
 
 /// Runs the command line of the current process, with the types of `application`, and returns its exit code.
 ///
@@ -85,5 +92,5 @@ where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
 {
-    commands::run(&application, arguments.into_iter().map(Into::into).collect()).await
+    commands::run(application, arguments.into_iter().map(Into::into).collect()).await
 }

@@ -4,7 +4,9 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::event::CommitId;
 use es_core::feed::Feed;
+use es_core::read_model::Traces;
 use es_core::workers::{RunningWorkers, Workers};
 use es_core::{Aggregate, Projector, Repository, StreamId};
 use es_dynamo::Indexer;
@@ -35,6 +37,7 @@ const ARTICLE: &str = "bowl";
 /// The workers that run in the background.
 struct Background {
     overview: Projector<Overview>,
+    traces: Projector<Traces>,
     workers: RunningWorkers,
 }
 
@@ -53,8 +56,9 @@ pub async fn tell(
     };
     let background = Background::start(store, indexer, &shop);
     look_at_all_orders(store, &background, orders, first).await?;
-    order_with_wallets(&shop, first).await?;
+    let commit = order_with_wallets(&shop, first).await?;
     look_at_the_wallets_orders(store, &background, &shop, first).await?;
+    look_at_a_trace(store, &background, first, commit).await?;
     rebuild(&background.overview).await?;
     // Each worker finishes its current work: first the projection and the process, then the indexer.
     Ok(background.workers.shutdown().await?)
@@ -65,8 +69,11 @@ impl Background {
     fn start(store: &Arc<dyn Feed>, indexer: Option<Indexer>, shop: &FulfillOrders) -> Self {
         // Keeps the read models up to date.
         let overview = Projector::new(store.clone(), Overview::new(store));
+        // Lists everything that a command has caused.
+        let traces = Projector::new(store.clone(), Traces::new(store));
         let workers = Workers::new()
             .add(overview.clone())
+            .add(traces.clone())
             // Runs the process.
             .add(Projector::of_process(store.clone(), shop.clone()))
             .flush(&shop.orders);
@@ -75,7 +82,7 @@ impl Background {
             Some(indexer) => workers.add(indexer),
             None => workers,
         };
-        Self { overview, workers: workers.spawn() }
+        Self { overview, traces, workers: workers.spawn() }
     }
 }
 
@@ -112,20 +119,22 @@ async fn look_at_all_orders(
     Ok(())
 }
 
-/// Three customers with wallets place orders. The process does the rest.
-async fn order_with_wallets(shop: &FulfillOrders, first: OrderId) -> Result<()> {
+/// Three customers with wallets place orders. The process does the rest. Returns the commit of the first order.
+async fn order_with_wallets(shop: &FulfillOrders, first: OrderId) -> Result<CommitId> {
     report::chapter("Customers with wallets order, and a process does the rest");
     shop.stock.execute(&Article(ARTICLE.to_owned()), Receive { pieces: 2 }).await?;
     for (customer, amount, _) in CUSTOMERS {
         shop.wallets.execute(&customer.to_owned(), PayIn { amount }).await?;
     }
+    let mut commits = Vec::new();
     for (order, (customer, _, bowls)) in (first.0..).map(OrderId).zip(CUSTOMERS) {
         let lines = vec![Line::new(bowls, ARTICLE, Money::cents(12_00))];
         let place = PlaceOrder { customer: customer.to_owned(), lines };
-        shop.orders.execute(&order, place).await?;
+        let done = shop.orders.execute(&order, place).await?;
+        commits.extend(done.commit);
         report::line(&format!("{customer} places order {order}: {bowls} bowls"));
     }
-    Ok(())
+    Ok(*commits.first().ok_or("no order was placed")?)
 }
 
 /// Waits until the process has finished each order, and until the read models include the result.
@@ -157,6 +166,24 @@ async fn fulfilled_or_given_up(fulfillments: &Repository<Fulfillment>, order: Or
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Lists everything that the first of these orders has caused, across the aggregates.
+async fn look_at_a_trace(
+    store: &Arc<dyn Feed>,
+    background: &Background,
+    first: OrderId,
+    commit: CommitId,
+) -> Result<()> {
+    report::chapter(&format!("Everything that order {first} has caused"));
+    let fulfillments: Repository<Fulfillment> = Repository::new(store.clone());
+    let last = fulfillments.version(&first).await?;
+    let stream = StreamId::new(Fulfillment::NAME, first)?;
+    background.traces.wait_for(&stream, last, LONGEST_WAIT).await?;
+    for caused in Traces::new(store).commits(&commit.to_string(), 100).await? {
+        report::line(&format!("{}, from version {}", caused.stream, caused.first));
+    }
+    Ok(())
 }
 
 /// Rebuilds both read models from the first event, while the old ones are still being read.

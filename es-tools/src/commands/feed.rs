@@ -8,7 +8,7 @@ use es_core::{StreamId, Version};
 use es_dynamo::{AuditReport, Reconciler};
 use serde_json::{Value, json};
 
-use super::projection::{Overview, overview};
+use crate::consumers::{Overview, overview};
 use crate::failure::{Failure, Result};
 use crate::output::{Grid, count};
 use crate::session::Session;

@@ -1,6 +1,8 @@
 //! The commands, one module per group.
 
 mod claim;
+#[cfg(feature = "explorer")]
+mod explore;
 mod feed;
 mod import;
 mod projection;
@@ -44,6 +46,9 @@ enum Command {
     Key(claim::KeyOptions),
     /// Import events that `stream export` has written
     Import(import::Options),
+    /// Serve pages that show streams, traces, the feed, and projections
+    #[cfg(feature = "explorer")]
+    Explore(explore::Options),
     /// Print the completions of a shell
     Completions(reference::Completions),
     /// Print the manual page, or write the pages of all commands to a directory
@@ -51,8 +56,8 @@ enum Command {
 }
 
 /// Parses the arguments, and runs the command.
-pub(crate) async fn run(application: &Application, arguments: Vec<OsString>) -> ExitCode {
-    let parser = parser(application);
+pub(crate) async fn run(application: Application, arguments: Vec<OsString>) -> ExitCode {
+    let parser = parser(&application);
     let matches = parser.clone().get_matches_from(arguments);
     match dispatch(application, parser, &matches).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -72,14 +77,14 @@ fn parser(application: &Application) -> clap::Command {
     }
 }
 
-async fn dispatch(application: &Application, parser: clap::Command, matches: &clap::ArgMatches) -> Result {
+async fn dispatch(application: Application, parser: clap::Command, matches: &clap::ArgMatches) -> Result {
     let invalid = |error: clap::Error| Failure::Error(error.into());
     let Arguments { place, mode } = Arguments::from_arg_matches(matches).map_err(invalid)?;
     if let Some((name, _)) = matches.subcommand()
         && typed::Command::has_subcommand(name)
     {
         let command = typed::Command::from_arg_matches(matches).map_err(invalid)?;
-        return typed::run(application, command, &Session::open(&place, mode).await?).await;
+        return typed::run(&application, command, &Session::open(&place, mode).await?).await;
     }
     let open = || Session::open(&place, mode);
     match Command::from_arg_matches(matches).map_err(invalid)? {
@@ -91,6 +96,8 @@ async fn dispatch(application: &Application, parser: clap::Command, matches: &cl
         Command::Claim(options) => claim::holder(&options, &open().await?).await,
         Command::Key(options) => claim::record(&options, &open().await?).await,
         Command::Import(options) => import::run(&options, &open().await?).await,
+        #[cfg(feature = "explorer")]
+        Command::Explore(options) => explore::run(options, application, &open().await?).await,
         Command::Completions(options) => options.print(parser),
         Command::Man(options) => options.print(parser),
     }

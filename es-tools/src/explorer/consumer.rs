@@ -1,0 +1,245 @@
+//! A projection or process: its slices, what has stopped or is parked, and the actions on it.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Form};
+use es_core::feed::Slice;
+use es_core::projection::{
+    FailedEvent, FailedKind, Parked, Progress, Registration, SliceProgress, SliceStatus, registered,
+};
+use es_core::{Projection, Projector, StreamId};
+use maud::{Markup, html};
+use serde::Deserialize;
+
+use super::Shared;
+use super::page::{Base, Page, Problem, Shown, badge, table, time};
+use crate::consumers::{Overview, projector};
+use crate::output::count;
+
+/// The fields of a form.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Fields {
+    #[serde(default)]
+    slice: u32,
+    /// The place of a parked event in the list.
+    parked: Option<String>,
+    /// Confirms that an event will never be handled.
+    confirmed: Option<String>,
+}
+
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(base): Extension<Base>,
+    Path(name): Path<String>,
+) -> Shown {
+    let registration = find(&shared, &name).await?;
+    let one = Overview::of(&shared.store, registration).await?;
+    let parked = projector::<false>(&shared.store, &name).parked().await?;
+    let allowed = shared.allows_actions;
+    let form = Actions { base: &base, name: &name };
+    let content = html! {
+        p {
+            (one.kind()) ", build " (one.progress.build) ", " (badge(one.state()))
+            @if !one.registration.read_models.is_empty() { ", read models: " (one.registration.read_models.join(", ")) }
+        }
+        @if allowed {
+            p.actions {
+                @if one.progress.paused { (form.button("resume", "Resume", &html! {})) }
+                @else { (form.button("pause", "Pause", &html! {})) }
+            }
+        }
+        (build("Slices", &one.progress, allowed.then_some(&form)))
+        @if let Some(rebuild) = &one.rebuild { (build(&format!("New build {}", rebuild.build), rebuild, None)) }
+        section {
+            h2 { "Parked events (dead letters)" }
+            @if parked.is_empty() { p { "Nothing is parked." } }
+            @else {
+                @if allowed { p.actions { (form.button("replay", "Replay all", &html! {})) } }
+                (parked_table(&base, &parked, allowed.then_some(&form)))
+            }
+        }
+    };
+    Ok(Page::new(name, content))
+}
+
+/// The forms of the page.
+struct Actions<'a> {
+    base: &'a Base,
+    name: &'a str,
+}
+
+impl Actions<'_> {
+    fn button(&self, action: &str, label: &str, fields: &Markup) -> Markup {
+        html! {
+            form.inline method="post" action=(self.base.to(&["consumers", self.name, action])) {
+                (fields)
+                button { (label) }
+            }
+        }
+    }
+
+    /// Returns a button for an action after which an event is never handled.
+    fn confirmed(&self, action: &str, label: &str, fields: &Markup) -> Markup {
+        let fields = html! {
+            (fields)
+            label { input type="checkbox" name="confirmed" value="yes" required; " it will never be handled" }
+        };
+        self.button(action, label, &fields)
+    }
+}
+
+fn build(title: &str, progress: &Progress, form: Option<&Actions<'_>>) -> Markup {
+    let rows = html! {
+        @for SliceProgress { slice, position, end, parked, skipped, status, .. } in &progress.slices {
+            tr {
+                th scope="row" { (slice) }
+                td { (badge(status_name(status))) }
+                td.number { (count(position.get())) }
+                td.number { (count(end.get())) }
+                td.number { (count(end.since(*position))) }
+                td.number { (count(*parked)) }
+                td.number { (count(*skipped)) }
+            }
+        }
+    };
+    let titles = ["slice", "status", "position", "end", "lag", "parked", "skipped"];
+    html! {
+        section {
+            h2 { (title) }
+            (table(title, &titles, &rows))
+            @for slice in &progress.slices { (reason(slice, form)) }
+        }
+    }
+}
+
+/// Returns why a slice makes no progress.
+fn reason(slice: &SliceProgress, form: Option<&Actions<'_>>) -> Markup {
+    let number = html! { input type="hidden" name="slice" value=(slice.slice); };
+    match &slice.status {
+        SliceStatus::Stopped(failure) => html! {
+            div.problem {
+                p { "Slice " (slice.slice) " stopped at " (time(failure.at)) ", " (failure.attempts) " times in a row: " (failure) }
+                @match failure.retry_at {
+                    Some(next) => p { "The next attempt is at " (time(next)) "." }
+                    None => p { "There is no automatic retry." }
+                }
+                @if let Some(form) = form {
+                    p.actions {
+                        (form.button("retry", "Retry now", &number))
+                        @if failure.event.is_some() {
+                            (form.button("park", "Park the event", &number))
+                            (form.confirmed("skip", "Skip the event", &number))
+                        }
+                    }
+                }
+            }
+        },
+        SliceStatus::Delayed(delay) => html! {
+            div.note {
+                p { "Slice " (slice.slice) " is delayed since " (time(delay.since)) " (" (delay.attempts) " attempts): " (delay) }
+                p { "The next attempt is at " (time(delay.next_attempt)) "." }
+            }
+        },
+        _ => html! {},
+    }
+}
+
+fn parked_table(base: &Base, parked: &[Parked], form: Option<&Actions<'_>>) -> Markup {
+    let rows = html! {
+        @for one in parked {
+            tr {
+                td.number { (one.slice) }
+                th scope="row" { (event_link(base, &one.event)) }
+                td { (one.error) }
+                @if let Some(form) = form {
+                    td { (form.confirmed("discard", "Discard", &html! { input type="hidden" name="parked" value=(key(one)); })) }
+                }
+            }
+        }
+    };
+    let titles = ["slice", "event", "error", "action"];
+    table("Parked events", &titles[..if form.is_some() { 4 } else { 3 }], &rows)
+}
+
+fn event_link(base: &Base, event: &FailedEvent) -> Markup {
+    match event.stream.parse::<StreamId>() {
+        Ok(stream) if !event.version.is_none() => html! {
+            a href=(base.to(&["streams", stream.as_str(), &event.version.to_string()])) { (event) }
+        },
+        _ => html! { (event) },
+    }
+}
+
+/// Identifies a parked event or timeout in a form.
+fn key(parked: &Parked) -> String {
+    let Parked { build, slice, event, .. } = parked;
+    match &event.kind {
+        FailedKind::Timeout { key, .. } => format!("{build}/{slice}/timeout/{key}"),
+        _ => format!("{build}/{slice}/event/{}", event.position),
+    }
+}
+
+fn status_name(status: &SliceStatus) -> &'static str {
+    match status {
+        SliceStatus::Running => "running",
+        SliceStatus::Delayed(_) => "delayed",
+        SliceStatus::Waiting => "waiting",
+        SliceStatus::Stopped(_) => "stopped",
+        _ => "unknown",
+    }
+}
+
+pub(super) async fn act(
+    State(shared): State<Arc<Shared>>,
+    Extension(base): Extension<Base>,
+    Path((name, action)): Path<(String, String)>,
+    Form(fields): Form<Fields>,
+) -> Result<Response, Problem> {
+    if !shared.allows_actions {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "Actions are not allowed here."));
+    }
+    let registration = find(&shared, &name).await?;
+    match registration.is_process {
+        true => perform(&projector::<true>(&shared.store, &name), &action, &fields).await?,
+        false => perform(&projector::<false>(&shared.store, &name), &action, &fields).await?,
+    }
+    tracing::info!(consumer = name, action, slice = fields.slice, "an action was requested in the explorer");
+    Ok(Redirect::to(&base.to(&["consumers", &name])).into_response())
+}
+
+async fn perform<P: Projection>(
+    projector: &Projector<P>,
+    action: &str,
+    fields: &Fields,
+) -> Result<(), Problem> {
+    let slice = Slice::new(fields.slice);
+    if matches!(action, "skip" | "discard") && fields.confirmed.is_none() {
+        let text = "Confirm that the event will never be handled.";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, text));
+    }
+    let done = match action {
+        "pause" => projector.pause().await,
+        "resume" => projector.resume().await,
+        "retry" => projector.retry(slice).await,
+        "park" => projector.park(slice).await,
+        "skip" => projector.skip(slice).await,
+        "replay" => projector.replay_parked().await,
+        "discard" => {
+            let parked = projector.parked().await?;
+            let found = parked.iter().find(|one| Some(key(one)) == fields.parked);
+            let found = found.ok_or_else(|| Problem::not_found("This event is no longer parked."))?;
+            projector.discard_parked(found).await
+        }
+        _ => return Err(Problem::not_found("There is no such action.")),
+    };
+    Ok(done?)
+}
+
+async fn find(shared: &Shared, name: &str) -> Result<Registration, Problem> {
+    let all = registered(&shared.store).await?;
+    let found = all.into_iter().find(|one| one.name == name);
+    found.ok_or_else(|| Problem::not_found(format!("No projection or process {name} has run on this table.")))
+}

@@ -1,0 +1,63 @@
+//! A part of a slice of the feed.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::{Query, State};
+use es_core::feed::{Feed, FeedRead, Position, Slice};
+use maud::html;
+use serde::Deserialize;
+
+use super::Shared;
+use super::overview::commit_table;
+use super::page::{Base, Page, Problem, Shown};
+use crate::output::count;
+
+/// About how many events a page shows.
+const EVENTS: u32 = 50;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Part {
+    #[serde(default)]
+    slice: u32,
+    /// The position after which the page starts. The newest page by default.
+    after: Option<u64>,
+}
+
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(base): Extension<Base>,
+    Query(part): Query<Part>,
+) -> Shown {
+    let slices = shared.store.slices().await?;
+    if part.slice >= slices.count() {
+        return Err(Problem::not_found(format!("The feed has no slice {}.", part.slice)));
+    }
+    let slice = Slice::new(part.slice);
+    let end = shared.store.feed_end(slice).await?.position;
+    let newest = end.get().saturating_sub(EVENTS.into());
+    let after = part.after.unwrap_or(newest).min(end.get());
+    let page = shared.store.read_feed(&FeedRead::new(slice, Position::new(after)).limit(EVENTS)).await?;
+    let to = |after: u64| format!("{}?slice={slice}&after={after}", base.to(&["feed"]));
+    let content = html! {
+        p {
+            (count(end.get())) " events. "
+            @for other in slices.iter().filter(|other| *other != slice) {
+                a href={ (base.to(&["feed"])) "?slice=" (other) } { "slice " (other) } " "
+            }
+        }
+        @if page.entries.is_empty() { p { "There are no events after this position." } }
+        @else { (commit_table(&base, &page.entries)) }
+        nav.pages aria-label="Parts of the feed" {
+            @if after > 0 {
+                a href=(to(0)) { "first" } " "
+                a href=(to(after.saturating_sub(EVENTS.into()))) rel="prev" { "previous" } " "
+            }
+            @if !page.is_last && page.through < end {
+                a href=(to(page.through.get())) rel="next" { "next" } " "
+                a href=(to(newest)) { "newest" }
+            }
+        }
+    };
+    Ok(Page::new(format!("Feed, slice {slice}"), content))
+}
