@@ -48,6 +48,7 @@
 //!   collide. Payloads are stored as `json`, and returned byte for byte.
 //! - A *transaction* of the framework is one transaction of PostgreSQL, at the isolation level READ COMMITTED, in which every
 //!   check is an insert that must succeed. Your own statements can be part of it: see [`Statement`].
+//! - A *projection* can write tables of the application in one transaction with its checkpoint: see [`SqlReadModel`].
 //! - The *feed* is the commits in the order of their transactions, up to the oldest transaction that is still open. No
 //!   event is skipped, however long a writer takes between its insert and its commit. A long transaction delays the feed,
 //!   which is reported: see [`PostgresStore::feed_delay`].
@@ -66,6 +67,7 @@ mod database;
 mod documents;
 mod feed;
 mod schema;
+mod sql_read_model;
 mod statement;
 mod store;
 mod streams;
@@ -73,6 +75,7 @@ mod streams;
 #[doc(inline)]
 pub use {
     feed::{FeedDelay, OpenTransaction},
+    sql_read_model::SqlReadModel,
     statement::Statement,
     store::{PostgresStore, PostgresStoreBuilder},
 };

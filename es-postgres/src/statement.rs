@@ -12,6 +12,7 @@ use sqlx::{Arguments, AssertSqlSafe, Encode, PgConnection, Postgres, SqlSafeStr,
 
 use crate::database::{Database, Failed};
 use crate::documents;
+use crate::sql_read_model::OpenTransaction;
 
 /// A statement of the application, as an additional write of a command or a transaction: both are committed, or neither.
 ///
@@ -75,7 +76,9 @@ impl fmt::Debug for Statement {
 
 /// Rejects additional writes of other types.
 pub(crate) fn check_kind(write: &AdditionalWrite) -> Result<(), StoreError> {
-    if write.downcast_ref::<DocumentCondition>().is_some() {
+    if write.downcast_ref::<DocumentCondition>().is_some()
+        || write.downcast_ref::<OpenTransaction>().is_some()
+    {
         return Ok(());
     }
     match write.downcast_ref::<Statement>() {

@@ -192,6 +192,10 @@ impl PostgresStore {
         self.database.schema()
     }
 
+    pub(crate) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
     /// Wakes the readers of the feed in this process.
     fn grown<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
         if result.is_ok() {

@@ -31,6 +31,7 @@ use crate::documents::DocumentChange;
 use crate::event::EventData;
 use crate::feed::EventFilter;
 use crate::ids::IdSource;
+use crate::store::AdditionalWrite;
 
 /// The error of a handler: any error, converted by `?` or by `"text".into()`.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -202,6 +203,24 @@ pub trait Stage: Send {
 
     /// Returns the document changes for all kept events. Called again until they are written.
     fn changes(&mut self) -> BoxFuture<'_, Result<Vec<DocumentChange>, BoxError>>;
+
+    /// Returns the write that makes the checkpoint part of a transaction that the handlers have used, if there is one. Called
+    /// after [`changes`](Self::changes), and not again until the checkpoint is written or the projection is replaced.
+    fn transaction(&mut self) -> Option<AdditionalWrite> {
+        None
+    }
+
+    /// Returns whether the kept changes were lost when the last event was undone. The events since the last checkpoint are
+    /// then handled again.
+    fn is_lost(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the error of a handler is a transient error of a type that es-core does not know.
+    fn is_transient(&self, error: &(dyn Error + 'static)) -> bool {
+        let _ = error;
+        false
+    }
 
     /// Deletes all stored data of a build.
     fn delete<'a>(&'a self, projection: &'a str, build: u32) -> BoxFuture<'a, Result<(), BoxError>>;

@@ -77,6 +77,12 @@ pub enum ReadModelError {
 }
 
 impl ReadModelError {
+    /// Returns the error of a change outside a projection that is run by a projector.
+    #[must_use]
+    pub fn not_in_projection(model: &'static str) -> Self {
+        Self::NotInProjection { model }
+    }
+
     /// Returns whether the condition may pass: see [`StoreError::is_transient`].
     #[must_use]
     pub fn is_transient(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The stored form of rows, and the documents that hold them.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -145,23 +146,31 @@ const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// Determines which build of a projection readers use.
 #[derive(Clone)]
-pub(super) struct Builds {
+pub struct Builds {
     store: Arc<dyn Documents>,
     projection: Arc<str>,
     known: Arc<Mutex<Option<(Instant, u32)>>>,
 }
 
 impl Builds {
-    pub(super) fn new(store: Arc<dyn Documents>, projection: &str) -> Self {
+    /// Returns the builds of the projection `projection` in `store`.
+    #[must_use]
+    pub fn new(store: Arc<dyn Documents>, projection: &str) -> Self {
         Self { store, projection: projection.into(), known: Arc::default() }
     }
 
-    pub(super) fn projection(&self) -> &str {
+    /// Returns the name of the projection.
+    #[must_use]
+    pub fn projection(&self) -> &str {
         &self.projection
     }
 
-    /// Returns the number of the active build.
-    pub(super) async fn active(&self) -> Result<u32, ReadModelError> {
+    /// Returns the number of the active build, which may have been replaced less than two seconds ago.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadModelError`] if it cannot be read.
+    pub async fn active(&self) -> Result<u32, ReadModelError> {
         if let Some((since, build)) = *self.known.lock().unwrap_or_else(PoisonError::into_inner)
             && since.elapsed() < REMEMBERED
         {
@@ -170,5 +179,11 @@ impl Builds {
         let build = active_build(&*self.store, &self.projection).await?;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), build));
         Ok(build)
+    }
+}
+
+impl fmt::Debug for Builds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builds").field("projection", &self.projection).finish_non_exhaustive()
     }
 }

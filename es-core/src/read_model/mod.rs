@@ -34,7 +34,9 @@ pub(crate) mod for_macros {
 
 use self::key::key_text;
 use self::kind::RowKinds;
-use self::layout::{Builds, Layout, decode};
+#[doc(hidden)]
+pub use self::layout::Builds;
+use self::layout::{Layout, decode};
 use self::staging::Staging;
 use crate::documents::{DocumentChange, Documents};
 use crate::projection::{BoxError, Projection, Stage};

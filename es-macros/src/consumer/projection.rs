@@ -137,8 +137,11 @@ fn mark_of(field: &Field) -> Option<&Attribute> {
     field.attrs.iter().find(|attribute| attribute.path().is_ident("read_model"))
 }
 
-/// Returns whether the last segment of a type is `ReadModel`.
+/// Returns whether the last segment of a type is `ReadModel`, or `SqlReadModel` of es-postgres.
 fn is_read_model(ty: &Type) -> bool {
     let Type::Path(ty) = ty else { return false };
-    ty.path.segments.last().is_some_and(|segment| segment.ident == "ReadModel")
+    ty.path
+        .segments
+        .last()
+        .is_some_and(|segment| segment.ident == "ReadModel" || segment.ident == "SqlReadModel")
 }

@@ -104,8 +104,27 @@ impl Failed {
                 ),
                 Some(cause(error)),
             ),
+            Condition::Aborted => StoreError::invalid(
+                "a statement of the transaction has failed, and its error was ignored: return it from the handler",
+            ),
             Condition::Other => StoreError::Backend(cause(error)),
         }
+    }
+}
+
+/// Returns whether an error of a statement of the application is transient: nothing was written, and it may succeed soon.
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::BeginFailed
+        | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(refused) => {
+            let code = refused.code().unwrap_or_default();
+            matches!(Condition::of(&code), Condition::Lost | Condition::Transient)
+        }
+        _ => false,
     }
 }
 
@@ -120,6 +139,8 @@ enum Condition {
     Access,
     ReadOnly,
     Schema,
+    /// An earlier statement of the transaction has failed.
+    Aborted,
     Other,
 }
 
@@ -131,6 +152,7 @@ impl Condition {
             // query_canceled, cannot_connect_now, lock_not_available, and timeouts of transactions, which roll them back
             "57014" | "57P03" | "55P03" | "25P03" | "25P04" => Self::Transient,
             "25006" => Self::ReadOnly,
+            "25P02" => Self::Aborted,
             "3D000" | "42501" => Self::Access,
             // invalid_schema_name, undefined_table, undefined_column, undefined_function
             "3F000" | "42P01" | "42703" | "42883" => Self::Schema,
@@ -138,8 +160,8 @@ impl Condition {
                 "08" => Self::Lost,
                 // transaction_rollback: deadlocks and serialization failures; insufficient_resources: connections, memory
                 "40" | "53" => Self::Transient,
-                // data_exception, program_limit_exceeded
-                "22" | "54" => Self::Invalid,
+                // data_exception, integrity_constraint_violation, program_limit_exceeded
+                "22" | "23" | "54" => Self::Invalid,
                 "28" => Self::Access,
                 _ => Self::Other,
             },
@@ -172,6 +194,8 @@ mod tests {
             ("57014", Condition::Transient),
             ("22P02", Condition::Invalid),
             ("54000", Condition::Invalid),
+            ("23505", Condition::Invalid),
+            ("25P02", Condition::Aborted),
             ("28P01", Condition::Access),
             ("25006", Condition::ReadOnly),
             ("42P01", Condition::Schema),

@@ -10,7 +10,7 @@ use es_core::StoreError;
 use sqlx::pool::PoolConnection;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 
-pub(crate) use errors::Failed;
+pub(crate) use errors::{Failed, is_transient};
 
 /// A schema of a database, and the connections to it.
 pub(crate) struct Database {

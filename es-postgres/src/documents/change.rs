@@ -11,6 +11,7 @@ use sqlx::{Postgres, Row};
 use uuid::Uuid;
 
 use crate::database::{Database, Failed, Session};
+use crate::sql_read_model::OpenTransaction;
 use crate::statement;
 
 /// How often a set is tried if others create its documents at the same time.
@@ -67,6 +68,9 @@ enum Attempt {
 impl Database {
     pub(crate) async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
         set.additional_writes().iter().try_for_each(statement::check_kind)?;
+        if let Some(open) = OpenTransaction::among(set.additional_writes()) {
+            return self.change_within(open, set).await;
+        }
         let mut session = self.connect().await?;
         if let ([change], []) = (set.changes(), set.additional_writes())
             && let Some(statement) = self.single(change, set.revision())
@@ -144,6 +148,42 @@ impl Database {
             }
         }
         Ok(attempt)
+    }
+
+    /// Applies a set in the open transaction of a projection's handlers, and commits it.
+    async fn change_within(&self, open: &OpenTransaction, set: &ChangeSet) -> Result<(), ChangeError> {
+        let Some(mut transaction) = open.take(self)? else { return self.find_committed(set).await };
+        let attempt = self.apply(&mut transaction, set).await;
+        let attempt = attempt.map_err(|failed| failed.of_read(self))?;
+        if let Attempt::Committed = attempt {
+            let committed = self.within(transaction.commit()).await;
+            committed.map_err(|failed| failed.of_write(self))?;
+            return Ok(());
+        }
+        let back = self.within(transaction.rollback()).await;
+        back.map_err(|failed| failed.of_read(self))?;
+        match attempt {
+            Attempt::Outdated(index) => Err(ChangeError::outdated(&set.changes()[index].key)),
+            // The effects of the handlers are rolled back, so the set alone must not be applied.
+            _ => Err(ChangeError::Refused),
+        }
+    }
+
+    /// Finds out whether an earlier attempt, whose response was lost, has committed a set with the transaction of a
+    /// projection's handlers. Waits until that transaction has ended.
+    async fn find_committed(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+        let mut session = self.connect().await?;
+        let begun = self.within(session.begin()).await;
+        let mut transaction = begun.map_err(|failed| failed.of_read(self))?;
+        let found = self.lock(&mut transaction, set.changes()).await;
+        let found = found.map_err(|failed| failed.of_read(self))?;
+        let back = self.within(transaction.rollback()).await;
+        back.map_err(|failed| failed.of_read(self))?;
+        session.release();
+        match found.contains(&Some(set.revision())) {
+            true => Ok(()),
+            false => Err(ChangeError::Refused),
+        }
     }
 
     /// Sends everything but the `COMMIT`, which the result says whether to send.

@@ -2,6 +2,7 @@
 
 mod feed_order;
 mod operation;
+mod sql_projections;
 mod statements;
 
 use std::sync::Arc;

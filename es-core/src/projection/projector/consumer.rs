@@ -321,7 +321,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             self.held.wait_after(&mut attempts, &mut outage, error).await?;
         }
         let (mut attempts, mut outage) = (0, Outage::default());
-        let mut changes = loop {
+        let (mut changes, transactions) = loop {
             let changes = self.held.answered(&mut outage, self.projection.changes()).await;
             match changes.unwrap_or_else(|error| Err(ProjectError::Handler(error.into()))) {
                 Ok(changes) => break changes,
@@ -339,7 +339,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             .filter(|exception| exception.timeout.is_none() && exception.position > self.handled);
         // The event that stopped the slice is handled, unless it is after the checkpoint.
         next.failure = next.failure.filter(|failure| failure.is_after(self.handled));
-        self.held.write(next, changes).await?;
+        self.held.write_within(next, changes, transactions).await?;
         measure::checkpoint(&self.held.inner.name, pending.handled, pending.parked, pending.skipped);
         (self.rewinds, self.interruptions) = (0, 0);
         self.held.inner.progressed.notify(usize::MAX);

@@ -7,7 +7,8 @@ use crate::event::EventData;
 use crate::feed::EventFilter;
 use crate::projection::guard::{caught, guarded};
 use crate::projection::timeout::Due;
-use crate::projection::{EventContext, Interrupted, ProjectError, Projection, Stage, Tick};
+use crate::projection::{EventContext, Interrupted, ProjectError, Projection, Stage, Tick, Transient};
+use crate::store::AdditionalWrite;
 
 /// A clone of the projection, bound to a build. After a panic or a hang it may be inconsistent, and must be
 /// [renewed](Self::renew).
@@ -59,7 +60,7 @@ impl<'a, P: Projection> Guarded<'a, P> {
             let overload = pending.overload(staged(projection));
             let undo = handled.is_err() || overload.is_some();
             projection.stages().into_iter().for_each(if undo { Stage::undo } else { Stage::keep });
-            handled.map(|()| overload)
+            handled.map(|()| overload).map_err(|error| marked(projection, error))
         };
         guarded(&*self.inner.settings.clock, self.inner.settings.handler_timeout, code).await?
     }
@@ -75,15 +76,24 @@ impl<'a, P: Projection> Guarded<'a, P> {
         flushed.map_err(ProjectError::Handler)
     }
 
-    /// Returns the changes of all events since the last checkpoint.
-    pub(super) async fn changes(&mut self) -> Result<Vec<DocumentChange>, ProjectError> {
+    /// Returns whether the changes since the last checkpoint were lost when an event was undone.
+    pub(super) fn is_lost(&mut self) -> bool {
+        let projection = bound(&mut self.projection);
+        caught(|| projection.stages().iter().any(|stage| stage.is_lost())).unwrap_or(true)
+    }
+
+    /// Returns the changes of all events since the last checkpoint, and the transactions that they are part of.
+    pub(super) async fn changes(
+        &mut self,
+    ) -> Result<(Vec<DocumentChange>, Vec<AdditionalWrite>), ProjectError> {
         let projection = bound(&mut self.projection);
         let code = async {
             let mut changes = Vec::new();
             for stage in projection.stages() {
                 changes.extend(stage.changes().await.map_err(ProjectError::Handler)?);
             }
-            Ok(changes)
+            let transactions = projection.stages().into_iter().filter_map(Stage::transaction).collect();
+            Ok((changes, transactions))
         };
         guarded(&*self.inner.settings.clock, self.inner.settings.handler_timeout, code).await?
     }
@@ -103,6 +113,18 @@ impl<'a, P: Projection> Guarded<'a, P> {
 
 fn bound<P>(projection: &mut Option<P>) -> &mut P {
     projection.as_mut().expect("a projection is renewed before it is used")
+}
+
+/// Marks the error of a handler as transient if a read model knows that it is.
+fn marked(projection: &mut impl Projection, error: ProjectError) -> ProjectError {
+    match error {
+        ProjectError::Handler(cause)
+            if projection.stages().iter().any(|stage| stage.is_transient(&*cause)) =>
+        {
+            ProjectError::Handler(Transient::new(cause).into())
+        }
+        error => error,
+    }
 }
 
 fn staged(projection: &mut impl Projection) -> Staged {

@@ -141,15 +141,19 @@ impl<P: Projection> Consumer<'_, '_, P> {
                     return Ok(Attempt::Done);
                 }
                 Ok(Handled::Crowded) => {
+                    if self.projection.is_lost() {
+                        self.isolated = Some(Origin::of(ctx));
+                        return Err(Ended::Interrupted(None));
+                    }
                     self.checkpoint().await?;
                     continue;
                 }
                 Err(ProjectError::Lost) => return Err(Ended::Lost),
                 Err(error) => error,
             };
-            if matches!(error, ProjectError::Interrupted(_)) {
+            if matches!(error, ProjectError::Interrupted(_)) || self.projection.is_lost() {
                 if self.pending.events > 0 {
-                    // Earlier events are lost with the projection. They are handled again, and committed first.
+                    // The changes of earlier events are lost. These are handled again, and committed first.
                     self.log(event, ctx, &error_text(&error), "an event failed");
                     self.isolated = Some(Origin::of(ctx));
                     return Err(Ended::Interrupted(None));

@@ -19,7 +19,7 @@ use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition
 use crate::error_text;
 use crate::measure;
 use crate::projection::{Interrupted, ProjectError, Projection, ProjectorError};
-use crate::store::StoreError;
+use crate::store::{AdditionalWrite, StoreError};
 
 /// The reason why work on a slot ended.
 #[derive(Debug)]
@@ -28,7 +28,8 @@ pub(super) enum Ended {
     Released,
     /// The stored state of the slot was changed by another worker or an operator.
     Lost,
-    /// A row was changed concurrently. The work does not end, but restarts at the last checkpoint.
+    /// A row was changed concurrently, or a transaction of the handlers was rolled back. The work does not end, but restarts
+    /// at the last checkpoint.
     Contended,
     /// User code was interrupted within a batch. The work does not end, but restarts at the last checkpoint.
     /// `None` if an event was being handled, whose next attempt has a batch to itself.
@@ -209,9 +210,20 @@ impl<'a, P: Projection> Held<'a, P> {
         next: SliceState,
         changes: Vec<DocumentChange>,
     ) -> Result<(), Ended> {
+        self.write_within(next, changes, Vec::new()).await
+    }
+
+    /// Like [`write`](Self::write), as part of transactions that the handlers have used.
+    pub(super) async fn write_within(
+        &mut self,
+        next: SliceState,
+        changes: Vec<DocumentChange>,
+        transactions: Vec<AdditionalWrite>,
+    ) -> Result<(), Ended> {
         let set = ChangeSet::new(self.inner.settings.ids.new_id())
             .put(self.lease.key.clone(), self.lease.expected, encode(&next)?)
-            .with_changes(changes);
+            .with_changes(changes)
+            .with_additional(transactions);
         let mut outage = Outage::default();
         loop {
             let changed = self.answered(&mut outage, self.inner.store.change(&set)).await;
@@ -235,6 +247,8 @@ impl<'a, P: Projection> Held<'a, P> {
                 Err(ChangeError::Outdated { key }) if key != self.lease.key => {
                     return Err(Ended::Contended);
                 }
+                // A transaction of the handlers was rolled back.
+                Err(ChangeError::Refused) => return Err(Ended::Contended),
                 Err(_) => return Err(Ended::Lost),
             }
         }
