@@ -173,6 +173,10 @@ features:
 templates:
     scripts/check-templates
 
+# checks the explorer in a browser; needs Chromium with its WebDriver, Python 3 with selenium, and npm
+explorer *arguments:
+    scripts/check-explorer {{arguments}}
+
 # checks the spelling; needs typos
 typos:
     typos
@@ -194,4 +198,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package templates test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check
+ci: test fmt typos lint features docs public-api-check book deny package templates explorer test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check

@@ -105,7 +105,7 @@ fn build(title: &str, progress: &Progress, form: Option<&Actions<'_>>) -> Markup
             }
         }
     };
-    let titles = ["slice", "status", "position", "end", "lag", "parked", "skipped"];
+    let titles = ["slice", "status", ">position", ">end", ">lag", ">parked", ">skipped"];
     html! {
         section {
             h2 { (title) }
@@ -160,7 +160,7 @@ fn parked_table(base: &Base, parked: &[Parked], form: Option<&Actions<'_>>) -> M
             }
         }
     };
-    let titles = ["slice", "event", "error", "action"];
+    let titles = [">slice", "event", "error", "action"];
     table("Parked events", &titles[..if form.is_some() { 4 } else { 3 }], &rows)
 }
 

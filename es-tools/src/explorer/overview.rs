@@ -63,7 +63,7 @@ fn consumer_table(base: &Base, consumers: &[Overview]) -> Markup {
             }
         }
     };
-    table("Projections and processes", &["name", "kind", "state", "lag", "parked", "build"], &rows)
+    table("Projections and processes", &["name", "kind", "state", ">lag", ">parked", ">build"], &rows)
 }
 
 fn slice_table(base: &Base, slices: &[(Slice, Position)]) -> Markup {
@@ -75,7 +75,7 @@ fn slice_table(base: &Base, slices: &[(Slice, Position)]) -> Markup {
             }
         }
     };
-    table("Slices of the feed", &["slice", "events"], &rows)
+    table("Slices of the feed", &["slice", ">events"], &rows)
 }
 
 /// Returns a table of commits with links to their streams.
@@ -92,5 +92,5 @@ pub(super) fn commit_table(base: &Base, entries: &[FeedEntry]) -> Markup {
             }
         }
     };
-    table("Commits", &["time", "position", "stream", "events", "actor", "trace"], &rows)
+    table("Commits", &["time", ">position", "stream", "events", "actor", "trace"], &rows)
 }

@@ -195,12 +195,22 @@ fn framed(base: &Base, page: &Page) -> Markup {
     }
 }
 
-/// Returns a table that scrolls on narrow screens. `label` describes it for screen readers.
+/// Returns a table that scrolls on narrow screens. `label` describes it for screen readers. Titles of columns with numbers
+/// begin with `>`.
 pub(super) fn table(label: &str, titles: &[&str], rows: &Markup) -> Markup {
     html! {
         div.scroll role="region" aria-label=(label) tabindex="0" {
             table {
-                thead { tr { @for title in titles { th scope="col" { (title) } } } }
+                thead {
+                    tr {
+                        @for title in titles {
+                            @match title.strip_prefix('>') {
+                                Some(title) => th.number scope="col" { (title) }
+                                None => th scope="col" { (title) }
+                            }
+                        }
+                    }
+                }
                 tbody { (rows) }
             }
         }

@@ -82,7 +82,7 @@ fn event_table(shared: &Shared, base: &Base, stream: &StreamId, commits: &[Commi
             }
         }
     };
-    table("Events", &["version", "event", "bytes", "time", "actor", "write units", "commit"], &rows)
+    table("Events", &["version", "event", ">bytes", "time", "actor", ">write units", "commit"], &rows)
 }
 
 pub(super) async fn show_version(
@@ -112,7 +112,7 @@ pub(super) async fn show_version(
             dt { "event id" } dd { code { (id) } }
             dt { "commit" }
             dd {
-                "versions " (commit.first) " to " (commit.last()) ", about " (units(&shared, &stream, commit)) " write units, "
+                "versions " (commit.first) " to " (commit.last()) ", write units: " (units(&shared, &stream, commit)) ", "
                 a href=(base.to(&["traces", &commit.id.to_string()])) { "trace" }
             }
             dt { "actor" } dd { (commit.metadata.actor().unwrap_or("–")) }
