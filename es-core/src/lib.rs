@@ -145,6 +145,7 @@ pub mod read_model;
 pub mod repository;
 pub mod schema;
 pub mod snapshot;
+mod spans;
 pub mod store;
 pub mod stream_id;
 #[cfg(feature = "testing")]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::React;
 use super::reaction::{Done, Instance, RETENTION, Reaction};
 use super::timers::Timers;
@@ -14,10 +16,11 @@ use crate::event::EventKind;
 use crate::events::Events;
 use crate::feed::{Feed, Slice};
 use crate::ids::IdSource;
-use crate::keys::shorten;
+use crate::keys::{short_name, shorten};
 use crate::projection::timeout::{Due, Scheduled};
 use crate::projection::{BoxError, EventContext, Fate, ProjectError, ProjectorError, Tick, fate};
 use crate::repository::{ExecuteError, Repository};
+use crate::spans::Operation;
 use crate::store::{EventStore, IdempotencyKey, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
@@ -116,8 +119,36 @@ impl<S: Aggregate> Reactor<S> {
             return Ok(());
         }
         let Some(id) = process.instance(event, ctx).map_err(ProjectError::Handler)? else { return Ok(()) };
+        let span = Operation::reaction(
+            self.process,
+            &id.to_string(),
+            short_name::<E>(),
+            ctx.timeout_key().is_some(),
+        );
+        let outcome = self.react_as(process, &id, event, ctx).instrument(span.span()).await;
+        span.end(match &outcome {
+            Ok(()) => "done",
+            Err(ProjectError::Later(_)) => "waits",
+            Err(ProjectError::Lost) => "lost",
+            Err(_) => "failed",
+        });
+        outcome
+    }
+
+    /// Runs the reaction of the instance `id`.
+    async fn react_as<P, E>(
+        &mut self,
+        process: &P,
+        id: &S::Id,
+        event: &E,
+        ctx: &EventContext,
+    ) -> Result<(), ProjectError>
+    where
+        P: React<E, State = S>,
+        E: Sync,
+    {
         let store = Arc::clone(&self.store) as Arc<dyn EventStore>;
-        let instance = self.instance(&id, ctx, &*store, P::TIMEOUTS).map_err(failed)?;
+        let instance = self.instance(id, ctx, &*store, P::TIMEOUTS).map_err(failed)?;
         for _ in 0..MOST_ATTEMPTS {
             let mut turn = self.look(&instance).await.map_err(ProjectError::Handler)?;
             if turn.reaction() != instance.key {

@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 
+use tracing::Instrument;
+
 use super::{Envelope, PublishError, Publisher};
 use crate::clock::Clock;
 use crate::event::EventId;
 use crate::feed::Position;
 use crate::measure;
 use crate::repository::RetryPolicy;
+use crate::spans::Operation;
 use crate::stream_id::StreamId;
 
 /// Envelopes that wait to be accepted by a broker, in order.
@@ -110,14 +113,16 @@ impl Outbox {
             // Cloned, so that no envelope is lost if this future is dropped.
             let batch: Vec<_> = places.iter().map(|place| self.envelopes[*place].clone()).collect();
             let measured = measure::Batch::start(publisher.system());
-            let mut outcomes = match publisher.publish(&batch).await {
+            let span = Operation::publish(publisher.system(), batch.len());
+            let mut outcomes = match publisher.publish(&batch).instrument(span.span()).await {
                 Ok(outcomes) => outcomes,
                 Err(error) => vec![Err(error); batch.len()],
             };
             outcomes.resize_with(batch.len(), || {
                 Err(PublishError::transient("the publisher returned no result for it"))
             });
-            measured.ended(&outcomes);
+            span.record("accepted", outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64);
+            span.end(measured.ended(&outcomes));
             let mut accepted = HashSet::new();
             for ((place, envelope), outcome) in places.iter().zip(batch).zip(outcomes) {
                 match outcome {

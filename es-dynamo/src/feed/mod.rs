@@ -16,6 +16,7 @@ use es_core::StoreError;
 use es_core::feed::Slices;
 use event_listener::Event;
 use tokio::sync::OnceCell;
+use tracing::{Instrument, Span, field};
 
 use self::log::hint::Hint;
 use self::log::index::FeedIndex;
@@ -49,7 +50,50 @@ pub(crate) trait Ingest: Send + Sync {
 #[async_trait]
 impl Ingest for TableFeed {
     async fn ingest(&self, hints: Vec<Hint>, linger: Duration) -> Result<Indexed, StoreError> {
-        self.index().await?.submit(self, hints, linger).await
+        if hints.is_empty() {
+            return Ok(Indexed::default());
+        }
+        let span = IndexSpan::start(hints.len());
+        let work = async { self.index().await?.submit(self, hints, linger).await };
+        let outcome = work.instrument(span.span.clone()).await;
+        span.end(&outcome);
+        outcome
+    }
+}
+
+/// The span of commits that are added to the feed. Its outcome is recorded once.
+struct IndexSpan {
+    span: Span,
+    ended: bool,
+}
+
+impl IndexSpan {
+    fn start(commits: usize) -> Self {
+        let span = tracing::info_span!(
+            "index",
+            commits,
+            outcome = field::Empty,
+            events = field::Empty,
+            pages = field::Empty
+        );
+        Self { span, ended: false }
+    }
+
+    fn end(mut self, outcome: &Result<Indexed, StoreError>) {
+        self.ended = true;
+        self.span.record("outcome", if outcome.is_ok() { "indexed" } else { "store error" });
+        if let Ok(indexed) = outcome {
+            self.span.record("events", indexed.events);
+            self.span.record("pages", indexed.pages);
+        }
+    }
+}
+
+impl Drop for IndexSpan {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.span.record("outcome", if std::thread::panicking() { "panicked" } else { "dropped" });
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use super::log::reference::{CommitTag, Reference};
 use super::log::storage::{PageQuery, Pages, Storage};
 use crate::streams::item::Attributes;
 use crate::table::retry::Backoff;
-use crate::table::{Item, build_error, key, names, required, responses, translate};
+use crate::table::{Item, build_error, key, names, required, responses, traced, translate};
 
 /// Why the feed cannot be read after a position.
 enum Broken {
@@ -280,15 +280,14 @@ impl TableFeed {
                 .consistent_read(consistent)
                 .build()
                 .map_err(build_error)?;
-            let output = self
+            let request = self
                 .table
                 .client
                 .batch_get_item()
                 .request_items(&self.table.name, wanted)
-                .return_consumed_capacity(ReturnConsumedCapacity::Total)
-                .send()
-                .await
-                .map_err(|error| translate(&self.table.name, error))?;
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let output = traced("BatchGetItem", &self.table.name, request.send()).await;
+            let output = output.map_err(|error| translate(&self.table.name, error))?;
             cost += responses::batch_read_cost(output.consumed_capacity());
             let items = required(output.responses, "Responses")?.remove(&self.table.name).unwrap_or_default();
             if !items.is_empty() {

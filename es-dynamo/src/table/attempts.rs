@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::error::Error;
 
-use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -45,6 +45,15 @@ pub(crate) struct Failed<E> {
     pub(crate) error: SdkError<E, HttpResponse>,
     /// Whether any attempt may have been executed, or may still be: a request can arrive late.
     pub(crate) is_outcome_unknown: bool,
+}
+
+impl<E> ProvideErrorMetadata for Failed<E>
+where
+    SdkError<E, HttpResponse>: ProvideErrorMetadata,
+{
+    fn meta(&self) -> &ErrorMetadata {
+        self.error.meta()
+    }
 }
 
 /// Sends a write through a client that has the [`interceptor`], and watches its attempts.

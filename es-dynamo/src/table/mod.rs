@@ -12,6 +12,7 @@ pub(crate) mod names;
 pub(crate) mod responses;
 pub(crate) mod retry;
 mod sending;
+mod spans;
 mod transactions;
 
 use aws_sdk_dynamodb::Client;
@@ -32,6 +33,7 @@ pub(crate) use errors::{outcome_unknown, translate};
 pub(crate) use item::{Item, SIZE_LIMIT, check_format, item_size, key, unknown_format, value_size};
 pub(crate) use responses::{ItemPage, required};
 use sending::Sender;
+pub(crate) use spans::traced;
 pub(crate) use transactions::{
     Cancelled, MOST_ITEMS, PutIf, Reason, TRANSACTION_LIMIT, Transacted, build_error, cancelled,
 };
@@ -85,16 +87,15 @@ impl Table {
 
     /// Reads the item with a key, strongly consistent.
     pub(crate) async fn get(&self, key: Item) -> Result<(Option<Item>, Cost), StoreError> {
-        let output = self
+        let request = self
             .client
             .get_item()
             .table_name(&self.name)
             .set_key(Some(key))
             .consistent_read(true)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(|error| translate(&self.name, error))?;
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let output = traced("GetItem", &self.name, request.send()).await;
+        let output = output.map_err(|error| translate(&self.name, error))?;
         let cost = responses::read_cost("GetItem", output.consumed_capacity())?;
         Ok((output.item, cost))
     }
@@ -122,7 +123,7 @@ impl Table {
         &self,
         query: QueryFluentBuilder,
     ) -> impl Future<Output = Result<QueryOutput, StoreError>> + Send {
-        let sent = self.queries.send(query);
+        let sent = traced("Query", &self.name, self.queries.send(query));
         async move { sent.await.map_err(|error| translate(&self.name, error)) }
     }
 
@@ -140,7 +141,7 @@ impl Table {
         &self,
         request: PutItemFluentBuilder,
     ) -> impl Future<Output = Result<Written, StoreError>> + Send {
-        let sent = self.puts.send(request);
+        let sent = traced("PutItem", &self.name, self.puts.send(request));
         async move {
             match sent.await {
                 Ok(output) => {
@@ -174,7 +175,7 @@ impl Table {
 
     /// Sends a delete. It returns the existing item of a failed condition only if the request asks for it.
     pub(crate) async fn delete(&self, request: DeleteItemFluentBuilder) -> Result<Written, StoreError> {
-        match watched(request.send()).await {
+        match traced("DeleteItem", &self.name, watched(request.send())).await {
             Ok(output) => Ok(Written::Done(responses::write_cost("DeleteItem", output.consumed_capacity())?)),
             Err(failed) => failed.condition(&self.name).map(Written::Refused),
         }

@@ -7,7 +7,8 @@ use aws_sdk_dynamodb::types::{
 };
 use es_core::{Cost, StoreError};
 
-use super::{Failed, Item, Table, responses, watched};
+use super::responses::TRANSACT_WRITE;
+use super::{Failed, Item, Table, responses, traced, watched};
 
 /// The maximum number of items in a transaction
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
@@ -72,12 +73,13 @@ impl Table {
             .set_transact_items(Some(items))
             .set_client_request_token(token)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let Failed { error, is_outcome_unknown } = match watched(request.send()).await {
-            Ok(output) => {
-                return responses::transaction_cost(output.consumed_capacity()).map(Transacted::Done);
-            }
-            Err(failed) => failed,
-        };
+        let Failed { error, is_outcome_unknown } =
+            match traced(TRANSACT_WRITE, &self.name, watched(request.send())).await {
+                Ok(output) => {
+                    return responses::transaction_cost(output.consumed_capacity()).map(Transacted::Done);
+                }
+                Err(failed) => failed,
+            };
         match error {
             SdkError::ServiceError(error) if error.err().is_transaction_canceled_exception() => {
                 let reasons = match error.into_err() {

@@ -26,6 +26,7 @@ mod publishing;
 mod recorder;
 mod sharing;
 mod signals;
+mod spans;
 mod workers;
 
 /// Returns the sort key of the commit whose first event has the version `first`.

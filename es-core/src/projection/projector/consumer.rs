@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures_core::future::BoxFuture;
 use futures_util::future::FutureExt;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Inner;
@@ -21,6 +22,7 @@ use crate::feed::{FeedAnchor, FeedError, FeedPage, FeedRead, MissingCommit, Posi
 use crate::measure;
 use crate::projection::guard::panicked;
 use crate::projection::{EventContext, Interrupted, ProjectError, Projection, ProjectorError};
+use crate::spans::Operation;
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
@@ -268,8 +270,23 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         }
     }
 
-    /// Handles the events of a page, and writes a checkpoint if any matched.
+    /// Handles the events of a page in a span, and writes a checkpoint if any matched.
     async fn handle_page(&mut self, page: FeedPage) -> Result<(), Ended> {
+        let mut events = 0;
+        if page.entries.is_empty() {
+            return self.handle_entries(page, &mut events).await;
+        }
+        let Slot { build, slice } = self.held.slot;
+        let span = Operation::page(&self.held.inner.name, build, slice.get());
+        let outcome = self.handle_entries(page, &mut events).instrument(span.span()).await;
+        span.record("events", events);
+        span.record("position", self.handled.get());
+        span.end(outcome.as_ref().map_or_else(Ended::name, |()| "handled"));
+        outcome
+    }
+
+    /// Counts the events that were passed to the projection in `events`.
+    async fn handle_entries(&mut self, page: FeedPage, events: &mut u64) -> Result<(), Ended> {
         for entry in &page.entries {
             self.held.running.set_oldest(Some(entry.commit.time));
             for (index, event) in entry.commit.events.iter().enumerate() {
@@ -285,6 +302,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
                     if self.held.running.stop.is_set() {
                         return self.release().await;
                     }
+                    *events += 1;
                     let ctx = EventContext::of(entry, index, self.held.slot.slice);
                     self.handle(event, ctx, entry.commit.first).await?;
                 }

@@ -47,14 +47,17 @@ pub(super) enum Ended {
 }
 
 impl Ended {
-    /// Returns the kind of the failure for metrics, if it is one.
-    pub(super) fn failure_kind(&self) -> Option<&'static str> {
+    /// Returns the name of the reason for metrics and spans.
+    pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Released | Self::Lost | Self::Contended | Self::Interrupted(_) => None,
-            Self::Stalled(_) => Some("stalled"),
-            Self::Failed(_) | Self::Rejected(_) => Some("stopped"),
-            Self::Panicked(_) => Some("panicked"),
-            Self::Error(_) => Some("error"),
+            Self::Released => "released",
+            Self::Lost => "lost",
+            Self::Contended => "contended",
+            Self::Interrupted(_) => "interrupted",
+            Self::Stalled(_) => "stalled",
+            Self::Failed(_) | Self::Rejected(_) => "stopped",
+            Self::Panicked(_) => "panicked",
+            Self::Error(_) => "error",
         }
     }
 }

@@ -253,8 +253,10 @@ impl<P: Projection> Worker<P> {
         let (build, slice) = (slot.build, slot.slice.get());
         // The slot may be free again, or another slot instead.
         let look = matches!(ended, Ended::Lost | Ended::Contended | Ended::Released);
-        if let Some(kind) = ended.failure_kind() {
-            measure::projection_failure(projection, kind);
+        let is_failure =
+            !matches!(ended, Ended::Released | Ended::Lost | Ended::Contended | Ended::Interrupted(_));
+        if is_failure {
+            measure::projection_failure(projection, ended.name());
         }
         match ended {
             Ended::Released => tracing::debug!(projection, build, slice, "released a slice"),

@@ -6,7 +6,7 @@ use es_core::{Cost, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::feed::log::hint::{Noted, Record};
-use crate::table::{Item, ItemPage, Table, key, names, translate};
+use crate::table::{Item, ItemPage, Table, key, names, traced, translate};
 
 /// The last key of a page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +45,7 @@ impl Scan for Table {
         after: Option<&ScanKey>,
     ) -> Result<ScanPage, StoreError> {
         let number = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
-        let output = self
+        let request = self
             .client
             .scan()
             .table_name(&self.name)
@@ -54,10 +54,9 @@ impl Scan for Table {
             .filter_expression("begins_with(sk, :commits)")
             .expression_attribute_values(":commits", AttributeValue::S(names::COMMIT_PREFIX.to_owned()))
             .set_exclusive_start_key(after.map(|after| key(&after.pk, &after.sk)))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total)
-            .send()
-            .await
-            .map_err(|error| translate(&self.name, error))?;
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let output = traced("Scan", &self.name, request.send()).await;
+        let output = output.map_err(|error| translate(&self.name, error))?;
         let ItemPage { items, last_key, cost } = output.try_into()?;
         let noted = items.into_iter().map(noted).collect();
         let text = |key: &Item, name| key.get(name).and_then(|value| value.as_s().ok()).cloned();

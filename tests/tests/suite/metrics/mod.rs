@@ -1,7 +1,7 @@
 //! Metrics: each outcome is recorded once, and the list of metrics is complete.
 
 mod commands;
-mod consumers;
+pub(crate) mod consumers;
 mod recorder;
 
 use std::collections::BTreeSet;
