@@ -21,8 +21,8 @@ pub(crate) fn digest(content: &[u8]) -> String {
 /// Returns the name of a type without its path. The names of commands are stored as fingerprints: they must not change.
 pub(crate) fn short_name<T: ?Sized>() -> &'static str {
     let name = type_name::<T>();
-    let path = name.split('<').next().unwrap_or(name);
-    path.rsplit("::").next().unwrap_or(path)
+    let path = name.find('<').map_or(name, |generics| &name[..generics]);
+    path.rfind(':').map_or(path, |colon| &path[colon + 1..])
 }
 
 /// Returns whether a text contains control characters. They are rejected in ids, claims, and idempotency keys, because

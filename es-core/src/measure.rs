@@ -63,25 +63,24 @@ impl Operation {
         #[cfg(feature = "metrics")]
         match self {
             Self::Command { aggregate, command } => {
-                let labels = || [aggregate.into(), command.into()];
-                metrics::COMMAND_DURATION.record(labels(), since.seconds());
+                metrics::COMMAND_DURATION.record_constant([aggregate, command], since.seconds());
                 if let Some(attempts) = attempts {
-                    metrics::COMMAND_ATTEMPTS.record(labels(), attempts.into());
+                    metrics::COMMAND_ATTEMPTS.record_constant([aggregate, command], attempts.into());
                 }
-                metrics::COMMAND_OUTCOME.add([aggregate.into(), command.into(), outcome.into()], 1);
+                metrics::COMMAND_OUTCOME.add_constant([aggregate, command, outcome], 1);
             }
             Self::Part { aggregate, command } => {
-                metrics::COMMAND_OUTCOME.add([aggregate.into(), command.into(), outcome.into()], 1);
+                metrics::COMMAND_OUTCOME.add_constant([aggregate, command, outcome], 1);
             }
             Self::Transaction => {
-                metrics::TRANSACTION_DURATION.record([], since.seconds());
+                metrics::TRANSACTION_DURATION.record_constant([], since.seconds());
                 if let Some(attempts) = attempts {
-                    metrics::TRANSACTION_ATTEMPTS.record([], attempts.into());
+                    metrics::TRANSACTION_ATTEMPTS.record_constant([], attempts.into());
                 }
-                metrics::TRANSACTION_OUTCOME.add([outcome.into()], 1);
+                metrics::TRANSACTION_OUTCOME.add_constant([outcome], 1);
             }
             Self::Load { aggregate } => {
-                metrics::LOAD_DURATION.record([aggregate.into(), outcome.into()], since.seconds());
+                metrics::LOAD_DURATION.record_constant([aggregate, outcome], since.seconds());
             }
         }
     }
@@ -96,35 +95,35 @@ pub(crate) fn conflict(aggregate: &str) {
 /// Records a write of `commits` that concurrent commands share.
 pub(crate) fn group(aggregate: &'static str, commits: usize) {
     #[cfg(feature = "metrics")]
-    metrics::COMMAND_GROUP.record([aggregate.into()], commits as f64);
+    metrics::COMMAND_GROUP.record_constant([aggregate], commits as f64);
 }
 
 /// Records the number of events that were read to get a state.
 pub(crate) fn loaded(aggregate: &'static str, source: &'static str, events: u64) {
     #[cfg(feature = "metrics")]
-    metrics::LOAD_EVENTS.record([aggregate.into(), source.into()], events as f64);
+    metrics::LOAD_EVENTS.record_constant([aggregate, source], events as f64);
 }
 
 pub(crate) fn snapshot(aggregate: &'static str, outcome: &'static str) {
     #[cfg(feature = "metrics")]
-    metrics::SNAPSHOT_WRITES.add([aggregate.into(), outcome.into()], 1);
+    metrics::SNAPSHOT_WRITES.add_constant([aggregate, outcome], 1);
 }
 
 /// Records that a command or a read ended with an error of the store.
 pub(crate) fn store_error(error: &StoreError) {
     #[cfg(feature = "metrics")]
-    metrics::STORE_ERRORS.add([kind(error).into()], 1);
+    metrics::STORE_ERRORS.add_constant([kind(error)], 1);
 }
 
 /// Records that a request is sent again after `error`.
 pub(crate) fn retry(error: &StoreError) {
     #[cfg(feature = "metrics")]
-    metrics::REQUEST_RETRIES.add([kind(error).into()], 1);
+    metrics::REQUEST_RETRIES.add_constant([kind(error)], 1);
 }
 
 pub(crate) fn retry_budget_exhausted() {
     #[cfg(feature = "metrics")]
-    metrics::RETRY_BUDGET_EXHAUSTED.add([], 1);
+    metrics::RETRY_BUDGET_EXHAUSTED.add_constant([], 1);
 }
 
 #[cfg(feature = "metrics")]
@@ -296,6 +295,6 @@ impl Shutdown {
 impl Drop for Shutdown {
     fn drop(&mut self) {
         #[cfg(feature = "metrics")]
-        metrics::WORKER_SHUTDOWNS.add([self.outcome.unwrap_or_else(interrupted).into()], 1);
+        metrics::WORKER_SHUTDOWNS.add_constant([self.outcome.unwrap_or_else(interrupted)], 1);
     }
 }

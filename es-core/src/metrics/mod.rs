@@ -22,13 +22,14 @@
 //! (`dropped`), or if its deadline passes (`deadline`).
 
 mod catalog;
+mod keys;
 
 use ::metrics::{
-    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
-    with_recorder,
+    Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit, with_recorder,
 };
 
 pub use catalog::*;
+use keys::with_key;
 
 /// A metric: its name, and how to interpret its values.
 #[derive(Debug)]
@@ -90,36 +91,42 @@ impl Metric {
 
     /// Adds `count` to the counter with these values of its labels. For authors of stores and workers.
     pub fn add<const N: usize>(&self, labels: [SharedString; N], count: u64) {
-        self.counter(labels).increment(count);
+        self.counter(&self.key(labels)).increment(count);
     }
 
     /// Sets the gauge with these values of its labels. For authors of stores and workers.
     pub fn set<const N: usize>(&self, labels: [SharedString; N], value: f64) {
-        self.gauge(labels).set(value);
+        let key = self.key(labels);
+        with_recorder(|recorder| recorder.register_gauge(&key, &METADATA)).set(value);
+    }
+
+    /// Like [`add`](Self::add), and faster. The values of the labels are constants.
+    pub fn add_constant<const N: usize>(&self, labels: [&'static str; N], count: u64) {
+        with_key(self, labels, |key| self.counter(key)).increment(count);
     }
 
     /// Adds `value` to the histogram with these values of its labels. For authors of stores and workers.
     pub fn record<const N: usize>(&self, labels: [SharedString; N], value: f64) {
-        self.histogram(labels).record(value);
+        self.histogram(&self.key(labels)).record(value);
     }
 
-    fn counter<const N: usize>(&self, labels: [SharedString; N]) -> Counter {
-        let key = self.key(MetricKind::Counter, labels);
-        with_recorder(|recorder| recorder.register_counter(&key, &METADATA))
+    /// Like [`record`](Self::record), and faster. The values of the labels are constants.
+    pub fn record_constant<const N: usize>(&self, labels: [&'static str; N], value: f64) {
+        with_key(self, labels, |key| self.histogram(key)).record(value);
     }
 
-    fn gauge<const N: usize>(&self, labels: [SharedString; N]) -> Gauge {
-        let key = self.key(MetricKind::Gauge, labels);
-        with_recorder(|recorder| recorder.register_gauge(&key, &METADATA))
+    fn counter(&self, key: &Key) -> Counter {
+        debug_assert_eq!(self.kind, MetricKind::Counter, "{}", self.name);
+        with_recorder(|recorder| recorder.register_counter(key, &METADATA))
     }
 
-    fn histogram<const N: usize>(&self, labels: [SharedString; N]) -> Histogram {
-        let key = self.key(MetricKind::Histogram, labels);
-        with_recorder(|recorder| recorder.register_histogram(&key, &METADATA))
+    fn histogram(&self, key: &Key) -> Histogram {
+        debug_assert_eq!(self.kind, MetricKind::Histogram, "{}", self.name);
+        with_recorder(|recorder| recorder.register_histogram(key, &METADATA))
     }
 
-    fn key<const N: usize>(&self, kind: MetricKind, values: [SharedString; N]) -> Key {
-        debug_assert_eq!((self.kind, self.labels.len()), (kind, N), "{}", self.name);
+    fn key<const N: usize>(&self, values: [SharedString; N]) -> Key {
+        debug_assert_eq!(self.labels.len(), N, "{}", self.name);
         let labels: Vec<_> =
             self.labels.iter().zip(values).map(|(name, value)| Label::new(*name, value)).collect();
         Key::from_parts(self.name, labels)

@@ -106,7 +106,7 @@ pub(crate) fn cancelled_cost(units: f64) -> Cost {
 /// Records the capacity units of a request, and returns them.
 pub(crate) fn recorded(operation: &'static str, units: f64) -> f64 {
     #[cfg(feature = "metrics")]
-    es_core::metrics::CAPACITY.record([operation.into()], units);
+    es_core::metrics::CAPACITY.record_constant([operation], units);
     #[cfg(not(feature = "metrics"))]
     let _ = operation;
     units

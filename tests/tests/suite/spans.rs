@@ -3,9 +3,8 @@
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use es_core::prelude::*;
 use es_core::publish::Outbox;
-use es_core::{MemoryStore, Repository};
+use es_core::{MemoryStore, Repository, RetryPolicy};
 use es_dynamo::Indexer;
 use es_tests::domain::{Account, Deposit};
 use futures_util::FutureExt;

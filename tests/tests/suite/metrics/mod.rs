@@ -7,7 +7,7 @@ mod recorder;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use es_core::metrics::{METRICS, Metric};
+use es_core::metrics::{METRICS, Metric, MetricKind};
 
 use recorder::Recorded;
 
@@ -48,6 +48,68 @@ fn names_are_unique_and_follow_the_rules() {
                 metric.name
             );
         }
+    }
+}
+
+/// Returns the names of metrics in a dashboard or in rules, as Prometheus shows them, with the labels that select them.
+fn queried(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let is_name = |char: char| char.is_ascii_alphanumeric() || char == '_';
+    let mut found = Vec::new();
+    for (start, _) in text.match_indices("es_") {
+        if text[..start].ends_with(is_name) {
+            continue;
+        }
+        let rest = &text[start..];
+        let end = rest.find(|char| !is_name(char)).unwrap_or(rest.len());
+        let selector = rest[end..].strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let selectors = selector.map_or("", |(selectors, _)| selectors).split(',');
+        let labels = selectors.filter_map(|label| label.split_once(['=', '!']));
+        found.push((&rest[..end], labels.map(|(label, _)| label).collect()));
+    }
+    found
+}
+
+/// The dashboard and the alarms use metrics of the code, with their labels, and the dashboard shows all of them.
+#[test]
+fn the_dashboard_and_the_alarms_use_existing_metrics() {
+    let mut shown = BTreeSet::new();
+    for file in ["docs/operations/grafana.json", "docs/operations/alarms.yaml"] {
+        for (name, labels) in queried(&read(file)) {
+            let parts = ["_bucket", "_sum", "_count"].map(|part| name.strip_suffix(part));
+            let histogram = parts.into_iter().flatten().next();
+            let is_same = |metric: &&Metric| {
+                let exported = metric.name.replace('.', "_");
+                match metric.kind {
+                    MetricKind::Histogram => histogram == Some(exported.as_str()),
+                    _ => name == exported,
+                }
+            };
+            let metric =
+                METRICS.iter().find(is_same).unwrap_or_else(|| panic!("{file}: {name} does not exist"));
+            for label in labels {
+                assert!(metric.labels.contains(&label), "{file}: {name} has no label {label}");
+            }
+            if file.ends_with("json") {
+                shown.insert(metric.name);
+            }
+        }
+    }
+    let all: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+    assert_eq!(shown, all);
+}
+
+/// The book says what to do for each alarm.
+#[test]
+fn the_book_lists_all_alarms() {
+    let (rules, book) = (read("docs/operations/alarms.yaml"), read("docs/src/metrics.md"));
+    let alarms: Vec<_> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(alarms.len(), rules.matches("summary:").count());
+    let rows: Vec<_> = book.lines().filter_map(|line| line.strip_prefix("| `Es")?.split_once('`')).collect();
+    for alarm in &alarms {
+        assert!(rows.iter().any(|(name, _)| format!("Es{name}") == *alarm), "the book has no {alarm}");
+    }
+    for (name, _) in rows {
+        assert!(alarms.contains(&format!("Es{name}").as_str()), "there is no rule Es{name}");
     }
 }
 
