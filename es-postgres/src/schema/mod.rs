@@ -53,7 +53,7 @@ pub(crate) async fn migrate(database: &Database) -> Result<(), StoreError> {
         transaction.commit().await?;
         Ok(())
     };
-    migration.await.map_err(|failed: Failed| failed.of_read(database))?;
+    migration.await.map_err(|failed: Failed| failed.of_write(database))?;
     session.release();
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The tests on a PostgreSQL server, the one that `ES_POSTGRES_URL` names: `just test-postgres` starts one.
 
+mod cuts;
 mod feed_order;
 mod operation;
+mod proxy;
 mod sql_projections;
 mod statements;
 
