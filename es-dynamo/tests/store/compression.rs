@@ -81,9 +81,13 @@ async fn large_commits_are_compressed_if_that_is_cheaper() {
         assert_eq!(item.get("f").cloned(), is_compressed.then(|| number("4")), "{index}");
         version = done.last;
     }
-    // Without the setting, nothing is compressed.
-    let plain = Append::new(stream(), ExpectedVersion::Any, commit_of(large(20)));
-    assert!(other.append(&plain).await.expect("appends").cost.write_units > 10.0);
+    // Nothing is compressed below the size, or without the setting.
+    let builder = DynamoStore::builder().client(other.client().clone()).table(other.table_name());
+    let of_larger_ones = builder.compress_commits_above(20_000).build().expect("a valid name");
+    for store in [&of_larger_ones, &other] {
+        let plain = Append::new(stream(), ExpectedVersion::Any, commit_of(large(20)));
+        assert!(store.append(&plain).await.expect("appends").cost.write_units > 10.0);
+    }
 }
 
 /// Readers return the same commits, with and without the setting.

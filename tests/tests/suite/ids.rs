@@ -40,7 +40,11 @@ fn read_and_write_the_text_of_the_inner_type() {
     assert!("order".parse::<OrderId>().is_err());
     assert_eq!("17".parse::<Number>(), Ok(Number(17)));
     assert!("-1".parse::<Number>().is_err());
-    assert_eq!("ann".parse::<Name>(), Ok(Name::from("ann")));
+    for text in ["ann", " ann ", "", "\u{fc}#1"] {
+        assert_eq!(text.parse::<Name>(), Ok(Name::from(text)));
+        assert_eq!(Name::from(text).to_string(), text);
+    }
+    assert!(" 17".parse::<Number>().is_err(), "as for the inner type");
     assert_eq!(format!("{:?} {:>5}", Number(17), Number(17)), "Number(17)    17");
     assert_eq!(format!("{:?}", Secret(Uuid::nil())), "Secret");
 }
@@ -59,6 +63,8 @@ fn are_transparent_in_json() {
 #[test]
 fn are_ordered_and_hashed_like_the_inner_type() {
     assert_eq!(BTreeSet::from([Number(20), Number(3)]).first(), Some(&Number(3)));
+    assert_eq!(Number(20).cmp(&Number(3)), std::cmp::Ordering::Greater);
+    assert!(Number(20) > Number(3) && Name::from("a") < Name::from("b"));
     let ages = HashMap::from([(Name::from("ann"), 30)]);
     assert_eq!(ages.get("ann"), Some(&30), "found by text");
     assert_eq!(Name::from("ann").as_ref(), "ann");

@@ -294,6 +294,28 @@ async fn a_command_that_is_dropped_while_it_waits_is_not_recorded() {
     assert_eq!(accounts.load(ID).await.expect("loads").state.notes, ["head", "next"]);
 }
 
+/// A conflict makes the decisions of a group void, and a command that was dropped cannot decide again.
+#[tokio::test(start_paused = true)]
+async fn a_command_that_is_dropped_before_its_group_loses_a_race_is_not_recorded() {
+    let store = MemoryStore::new();
+    let gate = Gate::new(Arc::new(store.clone()));
+    let (accounts, others) = (on::<Account>(&gate), on::<Account>(&Gate::new(Arc::new(store))));
+    gate.close();
+    let mut head = one(&accounts, "head");
+    poll_until(&mut [&mut head], || gate.appends() == [1]).await;
+    let (mut dropped, mut next) = (one(&accounts, "dropped"), one(&accounts, "next"));
+    assert!(is_pending(&mut dropped).await && is_pending(&mut next).await);
+    gate.open();
+    head.await.expect("accepted");
+    gate.close();
+    poll_until(&mut [&mut dropped, &mut next], || gate.appends() == [2]).await;
+    others.execute(ID, Deposit::one(1, "other")).await.expect("accepted");
+    drop(dropped);
+    gate.open();
+    assert_eq!(next.await.expect("accepted").state.notes, ["head", "other", "next"]);
+    assert_eq!(accounts.load(ID).await.expect("loads").state.notes, ["head", "other", "next"]);
+}
+
 /// A future that is kept, but no longer polled, as in a `select!` whose other branch runs.
 #[tokio::test(start_paused = true)]
 async fn a_first_command_that_is_no_longer_polled_is_waited_for_with_patience() {

@@ -29,12 +29,15 @@ pub async fn a_slice_that_there_is_not_is_an_error(feed: Arc<dyn Feed>) {
     }
 }
 
-/// For every slice, including empty ones.
+/// For every slice, including empty ones. Its anchor is that of the last entry.
 pub async fn the_end_is_the_last_position(feed: Arc<dyn Feed>) {
     for round in 0..2 {
         for slice in feed.slices().await.expect("are known").iter() {
-            let last = told_from_start(&*feed, slice).await.last().map_or(Position::NONE, FeedEntry::last);
-            assert_eq!(feed.feed_end(slice).await.expect("is known").position, last, "round {round}");
+            let told = told_from_start(&*feed, slice).await;
+            let last = told.last().map_or(Position::NONE, FeedEntry::last);
+            let end = feed.feed_end(slice).await.expect("is known");
+            assert_eq!(end.position, last, "round {round}");
+            assert_eq!(end.anchor, told.last().map(|entry| entry.anchor), "round {round}");
         }
         new_indexed(&*feed, &[2, 3]).await;
     }
