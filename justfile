@@ -181,6 +181,16 @@ explorer *arguments:
 typos:
     typos
 
+# docs/src/chores.md: a transcript of the chores of an operator; needs Python
+chores:
+    scripts/chores > docs/src/chores.new
+    mv docs/src/chores.new docs/src/chores.md
+
+# checks that docs/src/chores.md shows what `es` prints; needs Python
+chores-check:
+    scripts/chores | diff -u docs/src/chores.md - \
+        || { echo "error: the output of es has changed: run \`just chores\`, and review the difference" >&2; exit 1; }
+
 # packs the crates to be published, and checks that the packages compile
 package:
     scripts/check-packages
@@ -198,4 +208,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package templates explorer test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check
+ci: test fmt typos lint features docs public-api-check book deny package templates explorer test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check chores-check

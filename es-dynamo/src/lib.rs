@@ -96,6 +96,7 @@
 //! | `indexer` (default) | [`Indexer`] |
 //! | `embedded` | [`DynamoStore::embedded`] and [`DynamoStore::embedded_at`] |
 //! | `kinesis` | `kinesis::KinesisPublisher` |
+//! | `metrics` | metrics: see `es_core::metrics` |
 //! | `testing` | `testing::FaultyConnector` |
 //!
 //! Without `aws` and `embedded`, create a store from your own [`aws_sdk_dynamodb::Client`].

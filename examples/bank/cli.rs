@@ -33,6 +33,10 @@ pub struct Options {
     #[arg(long, value_name = "COUNT", default_value = "1024")]
     max_connections: NonZeroUsize,
 
+    /// Serve metrics for Prometheus at http://ADDRESS/metrics, such as 127.0.0.1:9464 (port 0: any free port)
+    #[arg(long, value_name = "ADDRESS")]
+    metrics: Option<SocketAddr>,
+
     /// The time that requests in progress may take at shutdown, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_timeout: u64,
@@ -42,6 +46,11 @@ impl Options {
     /// Returns the port to listen on.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Returns the address for metrics, if they are served.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// Returns the settings of the server.

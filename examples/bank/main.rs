@@ -1,6 +1,7 @@
 //! The process of the Bank example. Start reading in the library.
 
 mod cli;
+mod metrics;
 #[path = "../place.rs"]
 mod place;
 
@@ -25,6 +26,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
+    let metrics = match options.metrics() {
+        Some(address) => Some(metrics::serve(address).await?),
+        None => None,
+    };
     let opened = options.place.open().await?;
     let settings = options.settings();
     if settings.trust_actor_header {
@@ -33,6 +38,9 @@ async fn run(options: &cli::Options) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(("127.0.0.1", options.port())).await?;
     let stopped = shutdown_signal()?;
     println!("{}", options.greeting(listener.local_addr()?));
+    if let Some(address) = metrics {
+        println!("Metrics for Prometheus: http://{address}/metrics");
+    }
 
     let bank = Bank::new(opened.store.clone());
     // Keeps the list of all accounts.

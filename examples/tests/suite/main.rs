@@ -4,3 +4,4 @@ mod bank;
 mod costs;
 mod order;
 mod readme;
+mod traces;

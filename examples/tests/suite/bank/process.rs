@@ -104,6 +104,55 @@ async fn the_bank_opens_closes_and_keeps_its_accounts() {
     second.stop("TERM");
 }
 
+/// Returns what Prometheus scrapes.
+fn scraped(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("connects");
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("is sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("text");
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    text
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn prometheus_can_scrape_the_bank() {
+    let mut process = Process::start(&["--metrics", "127.0.0.1:0"]);
+    let mut line = String::new();
+    while !line.starts_with("Metrics for Prometheus: ") {
+        line.clear();
+        assert!(process.output.read_line(&mut line).expect("a line") > 0, "the address is not printed");
+    }
+    let address =
+        line.split("http://").nth(1).and_then(|rest| rest.strip_suffix("/metrics\n")).expect("an address");
+    let ann = process.api.account("Ann", "DE100001", 500).await;
+    process.api.deposit(&ann, 1).send().await.expect(200);
+    let deposit = r#"aggregate="account",command="Deposit""#;
+    let expected = [
+        "# TYPE es_command_duration histogram".to_owned(),
+        format!("es_command_outcome{{{deposit},outcome=\"accepted\"}} 2"),
+        format!("es_command_duration_count{{{deposit}}} 2"),
+        format!("es_command_attempts_bucket{{{deposit},le=\"1\"}} 2"),
+        r#"es_capacity_sum{operation="PutItem"}"#.to_owned(),
+        r#"es_projection_slices{projection="$ids.account"} 1"#.to_owned(),
+        r#"es_projection_stopped{projection="$ids.account",slice="0"} 0"#.to_owned(),
+        "es_indexer_lag 0".to_owned(),
+    ];
+    let started = Instant::now();
+    loop {
+        let text = scraped(address);
+        let missing: Vec<_> = expected.iter().filter(|line| !text.contains(line.as_str())).collect();
+        if missing.is_empty() {
+            break;
+        }
+        // The worker of the projection may not have started yet.
+        assert!(started.elapsed() < LONGEST_SHUTDOWN, "{missing:?} are missing in:\n{text}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(process.stop("TERM").errors, "");
+}
+
 /// The domain and the API are those of the other tests; here, they meet transactions, claims, idempotency keys, and the
 /// feed of PostgreSQL.
 #[cfg(unix)]
@@ -204,6 +253,7 @@ fn help_names_every_option() {
         "--table <NAME>",
         "--trust-actor-header",
         "--max-connections <COUNT>",
+        "--metrics <ADDRESS>",
         "--shutdown-timeout <SECONDS>",
     ] {
         assert!(text.contains(option), "{option} is missing in:\n{text}");
