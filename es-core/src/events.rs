@@ -39,6 +39,7 @@ struct RequestedClaim {
     name: String,
     value: String,
     take: bool,
+    personal: bool,
 }
 
 impl<A: Aggregate> Events<A> {
@@ -105,14 +106,50 @@ impl<A: Aggregate> Events<A> {
     /// # }
     /// ```
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.claims.push(RequestedClaim { name: name.into(), value: value.into(), take: true });
+        self.claims.push(RequestedClaim {
+            name: name.into(),
+            value: value.into(),
+            take: true,
+            personal: false,
+        });
+        self
+    }
+
+    /// Takes the claim `name` on personal data, such as an email address: see [`claim`](Self::claim). The store has a
+    /// keyed digest of the value, so it does not reveal the value, and the claim cannot be looked up without the keyring.
+    ///
+    /// A claim remains when its subject is forgotten. [Release](Self::release_personal) it before that, because the value is
+    /// unknown afterwards.
+    pub fn claim_personal(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.claims.push(RequestedClaim {
+            name: name.into(),
+            value: value.into(),
+            take: true,
+            personal: true,
+        });
         self
     }
 
     /// Releases the claim `name` on `value` in the transaction that records the events. Releasing a claim that is not
     /// held is not an error.
     pub fn release(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.claims.push(RequestedClaim { name: name.into(), value: value.into(), take: false });
+        self.claims.push(RequestedClaim {
+            name: name.into(),
+            value: value.into(),
+            take: false,
+            personal: false,
+        });
+        self
+    }
+
+    /// Releases a claim that was taken with [`claim_personal`](Self::claim_personal).
+    pub fn release_personal(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.claims.push(RequestedClaim {
+            name: name.into(),
+            value: value.into(),
+            take: false,
+            personal: true,
+        });
         self
     }
 
@@ -130,7 +167,8 @@ impl<A: Aggregate> Events<A> {
             )));
         }
         let changes = self.claims.iter().map(|wish| {
-            let claim = Claim::new(&wish.name, &wish.value)?;
+            let make = if wish.personal { Claim::personal } else { Claim::new };
+            let claim = make(wish.name.as_str(), wish.value.as_str())?;
             Ok(match wish.take {
                 true => ClaimChange::Take { stream: stream.clone(), claim },
                 false => ClaimChange::Release { stream: stream.clone(), claim },

@@ -98,6 +98,7 @@
 //! | [`snapshot`] | when snapshots are written, and how a state is stored | applications |
 //! | [`clock`], [`ids`] | the sources of times and ids, with replacements for tests | applications, tests |
 //! | `metrics` | the metrics of the framework (feature `metrics`) | applications, authors of stores |
+//! | [`personal`] | personal data that can be forgotten, and the keyring | applications |
 //! | [`schema`] | the shapes of stored types | applications, with the schema lock |
 //! | `testing` | given/when/then, the schema lock, fault injection (feature `testing`) | tests |
 //! | [`payloads`] | stores of large objects, in memory and in a directory | applications, authors of stores |
@@ -138,6 +139,7 @@ pub mod metadata;
 #[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
 pub mod metrics;
 pub mod payloads;
+pub mod personal;
 pub mod process;
 pub mod projection;
 pub mod publish;
@@ -171,6 +173,7 @@ pub use {
     events::{Events, IntoEvents},
     memory::MemoryStore,
     metadata::Metadata,
+    personal::Personal,
     process::{Process, React, Reaction},
     projection::{BoxError, EventContext, Project, Projection, Projector},
     read_model::{ReadModel, Row},

@@ -10,6 +10,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::personal::{encoding, is_in_transit};
+use crate::store::StoreError;
 use crate::version::Version;
 
 /// When snapshots are taken.
@@ -89,7 +91,7 @@ impl<A> Snapshots<A> {
         Self {
             policy,
             fingerprint,
-            encode: |state| serde_json::to_string(state),
+            encode: |state| encoding(|| serde_json::to_string(state)),
             decode: |text| serde_json::from_str(text),
         }
     }
@@ -194,6 +196,18 @@ impl Snapshot {
     #[must_use]
     pub fn state(&self) -> &str {
         &self.state
+    }
+
+    /// Checks that the state can be stored as it is: for stores, which must call it before a write.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] if the state contains [personal data](crate::personal) that is not sealed.
+    pub fn check_sealed(&self) -> Result<(), StoreError> {
+        match is_in_transit(&self.state) {
+            true => Err(StoreError::without_keyring()),
+            false => Ok(()),
+        }
     }
 
     /// Returns the checksum to store.

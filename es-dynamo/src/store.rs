@@ -316,7 +316,7 @@ impl EventStore for DynamoStore {
     }
 
     async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
-        self.table.claim_holder(claim).await
+        self.table.claim_holder(claim.checked()?).await
     }
 
     async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {

@@ -223,7 +223,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
-        self.database.claim_holder(claim).await
+        self.database.claim_holder(claim.checked()?).await
     }
 
     async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {

@@ -40,6 +40,8 @@ mod book {
     struct Processes;
     #[doc = include_str!("../../docs/src/publishing.md")]
     struct Publishing;
+    #[doc = include_str!("../../docs/src/personal-data.md")]
+    struct PersonalData;
     #[doc = include_str!("../../docs/src/testing.md")]
     struct Testing;
     #[doc = include_str!("../../docs/src/operations.md")]

@@ -1,8 +1,11 @@
 //! Writes of documents.
 
+use std::sync::{Arc, OnceLock};
+
 use uuid::Uuid;
 
 use super::{Document, DocumentKey, Revision};
+use crate::personal::is_in_transit;
 use crate::store::{AdditionalWrite, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, StoreError};
 
 /// An upper bound of the bytes that a store adds to a document's key and body: its revision, and attribute names.
@@ -79,9 +82,12 @@ impl DocumentChange {
     /// # Errors
     ///
     /// As for [`DocumentKey::checked`]. [`StoreError::TooLarge`] if the document is larger than
-    /// [`Document::MAX_BYTES`].
+    /// [`Document::MAX_BYTES`]. [`StoreError::Setup`] if it contains [personal data](crate::personal) that is not sealed.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         self.key.checked()?;
+        if self.body.as_deref().is_some_and(is_in_transit) {
+            return Err(StoreError::without_keyring());
+        }
         match self.bytes() {
             bytes if bytes > Document::MAX_BYTES => {
                 Err(StoreError::too_large(format!("the document `{}`", self.key), bytes, Document::MAX_BYTES))
@@ -137,6 +143,8 @@ pub struct ChangeSet {
     revision: Revision,
     changes: Vec<DocumentChange>,
     additional: Vec<AdditionalWrite>,
+    /// The changes with their personal data sealed, which all attempts share.
+    sealed: Arc<OnceLock<ChangeSet>>,
 }
 
 impl ChangeSet {
@@ -148,7 +156,12 @@ impl ChangeSet {
     /// Creates an empty set. `id` must be unique: it becomes the revision of the documents that the set writes.
     #[must_use]
     pub fn new(id: Uuid) -> Self {
-        Self { revision: Revision::new(id), changes: Vec::new(), additional: Vec::new() }
+        Self {
+            revision: Revision::new(id),
+            changes: Vec::new(),
+            additional: Vec::new(),
+            sealed: Arc::default(),
+        }
     }
 
     /// Adds a put of a document.
@@ -195,6 +208,20 @@ impl ChangeSet {
     #[must_use]
     pub fn additional_writes(&self) -> &[AdditionalWrite] {
         &self.additional
+    }
+
+    /// Returns the set with its personal data sealed, if an attempt has [kept](Self::keep_sealed) it.
+    pub(crate) fn sealed(&self) -> Option<&Self> {
+        self.sealed.get()
+    }
+
+    /// Keeps the sealed form of the changes for all attempts, unless a concurrent attempt has kept one. Returns the set
+    /// that was kept.
+    pub(crate) fn keep_sealed(&self, changes: Vec<DocumentChange>) -> &Self {
+        self.sealed.get_or_init(|| {
+            let additional = self.additional.clone();
+            Self { revision: self.revision, changes, additional, sealed: Arc::default() }
+        })
     }
 
     /// Returns the set if it is within the limits of all stores.

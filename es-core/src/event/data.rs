@@ -42,6 +42,11 @@ impl EventData {
         Self { name: name.into(), ..self.clone() }
     }
 
+    /// Returns a copy with another payload.
+    pub(crate) fn with_payload(&self, payload: String) -> Self {
+        Self { name: self.name.clone(), version: self.version, payload }
+    }
+
     /// Returns the stored name.
     #[must_use]
     pub fn name(&self) -> &str {

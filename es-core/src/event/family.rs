@@ -12,6 +12,7 @@ use serde::ser::{self, Impossible, Serialize, SerializeStruct, SerializeTuple, S
 
 use super::json::{malformed, without_values};
 use super::{DecodeError, EncodeError, EventData};
+use crate::personal::encoding;
 
 /// Returns the payload of `value`, a variant that is stored under `name`.
 ///
@@ -20,8 +21,7 @@ use super::{DecodeError, EncodeError, EventData};
 /// [`EncodeError`] if the content cannot be represented in JSON.
 pub fn encode_variant<T: Serialize>(name: &str, value: &T) -> Result<String, EncodeError> {
     let mut bytes = Vec::with_capacity(128);
-    value
-        .serialize(Content(&mut serde_json::Serializer::new(&mut bytes)))
+    encoding(|| value.serialize(Content(&mut serde_json::Serializer::new(&mut bytes))))
         .map_err(|error| EncodeError::new(name, without_values(&error)))?;
     String::from_utf8(bytes).map_err(|_| EncodeError::new(name, "its JSON is not UTF-8"))
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{DecodeError, EncodeError, EventData};
+use crate::personal::{REASONS, encoding};
 
 /// Returns the payload of `value`, an event with the stored name `name`.
 ///
@@ -11,7 +12,7 @@ use super::{DecodeError, EncodeError, EventData};
 ///
 /// [`EncodeError`] if the value cannot be represented in JSON.
 pub fn encode_json<T: Serialize>(name: &str, value: &T) -> Result<String, EncodeError> {
-    serde_json::to_string(value).map_err(|error| EncodeError::new(name, without_values(&error)))
+    encoding(|| serde_json::to_string(value)).map_err(|error| EncodeError::new(name, without_values(&error)))
 }
 
 /// Decodes the payload of a stored event as a `T`.
@@ -44,6 +45,9 @@ pub(crate) fn without_values(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = message.strip_suffix(&place).unwrap_or(&message);
 
+    if let Some(reason) = REASONS.iter().find(|reason| **reason == message) {
+        return format!("{reason}{place}");
+    }
     // These two contain only field names of the schema, nothing of the payload.
     if message.starts_with("missing field") || message.starts_with("duplicate field") || !error.is_data() {
         return format!("{message}{place}");

@@ -158,7 +158,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
-        Ok(Holder::new(self.content().claims.get(claim).cloned(), Cost::read(0.0)))
+        Ok(Holder::new(self.content().claims.get(claim.checked()?).cloned(), Cost::read(0.0)))
     }
 
     async fn idempotency_record(&self, key: &IdempotencyKey) -> Result<IdempotencyLookup, StoreError> {

@@ -13,6 +13,7 @@ use crate::documents::{
 use crate::event::without_values;
 use crate::feed::{Feed, FeedAnchor, Position, Slice, mismatch};
 use crate::ids::IdSource;
+use crate::personal::encoding;
 use crate::projection::{BoxError, EventContext, Origin};
 use crate::store::{AdditionalWrite, StoreError};
 
@@ -149,7 +150,7 @@ impl Turn {
                 without_values(&error)
             )
         };
-        let stored = serde_json::to_value(rejection).map_err(unreadable)?;
+        let stored = encoding(|| serde_json::to_value(rejection)).map_err(unreadable)?;
         let read_back = E::deserialize(&stored).map_err(unreadable)?;
         self.content.rejections.insert(number, stored);
         self.write(None).await?;

@@ -1,5 +1,6 @@
 //! The projection that publishes events.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::{BatchLimits, CloudEvents, Envelope, Envelopes, Outbox, PublishError,
 use crate::clock::{Clock, SystemClock};
 use crate::event::EventData;
 use crate::feed::EventFilter;
+use crate::personal::{Outside, for_outside};
 use crate::projection::guard::{caught, guarded};
 use crate::projection::{BoxError, EventContext, Interrupted, ProjectError, Projection};
 use crate::repository::RetryPolicy;
@@ -50,6 +52,7 @@ pub struct Publishing<P, E = CloudEvents> {
     retry: RetryPolicy,
     timeout: Duration,
     clock: Arc<dyn Clock>,
+    personal: Outside,
     outbox: Outbox,
     /// Whether sending failed since the last checkpoint.
     stuck: bool,
@@ -68,6 +71,7 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
             retry: RetryPolicy::default(),
             timeout: Duration::from_secs(60),
             clock: Arc::new(SystemClock),
+            personal: Outside::Absent,
             outbox: Outbox::new(),
             stuck: false,
         }
@@ -92,6 +96,16 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Publishes [personal data](crate::personal) in plain text (default: its fields are absent). The projector must use a
+    /// [`SealedStore`](crate::personal::SealedStore).
+    ///
+    /// What a broker and its consumers have received is not forgotten with the subject.
+    #[must_use]
+    pub fn reveal_personal_data(mut self) -> Self {
+        self.personal = Outside::Revealed;
         self
     }
 
@@ -127,6 +141,15 @@ impl<P: Publisher, E: Envelopes> Projection for Publishing<P, E> {
     }
 
     async fn handle(&mut self, event: &EventData, ctx: &EventContext) -> Result<(), ProjectError> {
+        let payload = for_outside(event.payload(), self.personal).map_err(|reason| {
+            let event = event.name();
+            ProjectError::Handler(format!("the event `{event}` cannot be published: {reason}").into())
+        })?;
+        let changed = match payload {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(payload) => Some(event.with_payload(payload)),
+        };
+        let event = changed.as_ref().unwrap_or(event);
         let envelope = caught(|| self.envelopes.envelope(event, ctx))?;
         let envelope = envelope.map_err(|error| match error.downcast() {
             Ok(error) => ProjectError::Decode(*error),
@@ -192,6 +215,7 @@ impl<P, E> Clone for Publishing<P, E> {
             retry: self.retry,
             timeout: self.timeout,
             clock: Arc::clone(&self.clock),
+            personal: self.personal,
             outbox: Outbox::new(),
             stuck: false,
         }

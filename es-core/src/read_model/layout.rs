@@ -11,6 +11,7 @@ use super::key::SEPARATOR;
 use super::{IndexPlace, ReadModelError, Row};
 use crate::documents::{DocumentChange, DocumentKey, Documents, ExpectedDocument};
 use crate::event::without_values;
+use crate::personal::encoding;
 use crate::projection::active_build;
 
 /// The number of collections over which rows are spread, to distribute writes.
@@ -105,7 +106,7 @@ fn places_of<T: Row>(row: &T) -> Result<Vec<Place>, ReadModelError> {
 }
 
 fn encode<T: Row>(stored: &Stored<&T>) -> Result<String, ReadModelError> {
-    serde_json::to_string(stored)
+    encoding(|| serde_json::to_string(stored))
         .map_err(|error| ReadModelError::Encode { model: T::NAME, reason: without_values(&error) })
 }
 

@@ -8,10 +8,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use quick_cache::sync::Cache;
 
 use crate::aggregate::Aggregate;
+use crate::clock::later;
 use crate::cost::Cost;
 use crate::error_text::error_text;
 use crate::event::{CommitId, DecodeError, Event, EventData};
 use crate::measure;
+use crate::personal::MAX_KEY_AGE;
 use crate::repository::report::log_failure;
 use crate::repository::retry::{Deadline, Failures, Retrying};
 use crate::repository::snapshots::{FirstPage, SnapshotInfo, Unusable};
@@ -150,7 +152,7 @@ impl<A: Aggregate> Fold<A> {
             self.version = version;
         }
         self.time = Some(commit.time);
-        self.snapshot.tail.add(&commit.events);
+        self.snapshot.add(&commit.events);
         Ok(())
     }
 
@@ -173,7 +175,7 @@ impl<A: Aggregate> Fold<A> {
         for commit in commits {
             commit.events.iter().for_each(|event| self.note_state(event));
             self.time = Some(commit.time);
-            self.snapshot.tail.add(&commit.events);
+            self.snapshot.add(&commit.events);
         }
         self.version = version;
         !commits.is_empty()
@@ -291,16 +293,25 @@ impl<A: Aggregate> Inner<A> {
         self.advance(fold, stream, Until::End, Start::FirstEvent, deadline).await
     }
 
-    /// Returns the cached state of a stream, which may be outdated.
+    /// Returns the cached state of a stream, which may be outdated. A state with personal data is dropped when it is as old
+    /// as a key may be, because its subject may have been forgotten.
     pub(super) fn cached(&self, stream: &StreamId) -> Option<Fold<A>> {
-        self.cache.as_ref()?.get(stream)
+        let cache = self.cache.as_ref()?;
+        let fold = cache.get(stream)?;
+        let is_too_old = |read_at| later(read_at, MAX_KEY_AGE) <= self.clock.now();
+        if fold.snapshot.is_personal && fold.snapshot.read_at.is_none_or(is_too_old) {
+            cache.states.remove(stream);
+            return None;
+        }
+        Some(fold)
     }
 
     /// Puts a state into the cache, if there is one.
-    pub(super) fn remember(&self, stream: &StreamId, fold: &Fold<A>, snapshot: SnapshotInfo) {
+    pub(super) fn remember(&self, stream: &StreamId, fold: &Fold<A>, mut snapshot: SnapshotInfo) {
         if let Some(cache) = &self.cache
             && !fold.version.is_none()
         {
+            snapshot.read_at.get_or_insert_with(|| self.clock.now());
             cache.put(stream, fold, snapshot);
         }
     }
@@ -442,6 +453,7 @@ impl<A: Aggregate> Inner<A> {
             (None, None) => {}
         }
 
+        fold.snapshot.read_at.get_or_insert_with(|| self.clock.now());
         let (retrying, mut pages) = (self.retrying(deadline), Pages::new(&*self.store, read));
         loop {
             let page = pages.next(&retrying).await;

@@ -323,7 +323,24 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// [`StoreError::Invalid`] if the name or the value is invalid; otherwise as [`version`](Self::version).
     pub async fn claim_holder(&self, name: &str, value: &str) -> Result<Option<StreamId>, StoreError> {
-        let claim = Claim::new(name, value)?;
+        self.holder_of(Claim::new(name, value)?).await
+    }
+
+    /// Returns the stream that holds the claim `name` on personal data, which was taken with
+    /// [`Events::claim_personal`](crate::Events::claim_personal), or `None` if the value is free.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_holder`](Self::claim_holder). [`StoreError::Setup`] if the store has no keyring.
+    pub async fn personal_claim_holder(
+        &self,
+        name: &str,
+        value: &str,
+    ) -> Result<Option<StreamId>, StoreError> {
+        self.holder_of(Claim::personal(name, value)?).await
+    }
+
+    async fn holder_of(&self, claim: Claim) -> Result<Option<StreamId>, StoreError> {
         let (inner, store) = (&self.inner, &self.inner.store);
         let holder = inner.read(|| store.claim_holder(&claim)).await;
         let holder =

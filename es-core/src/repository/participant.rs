@@ -380,7 +380,7 @@ impl<A: Aggregate> Participant<A> {
         self.ahead = 0;
         self.fold.time = Some(commit.time);
         self.fold.version = last;
-        self.fold.snapshot.tail.add(&commit.events);
+        self.fold.snapshot.add(&commit.events);
         self.fold.snapshot = self.inner.take_snapshot(&self.stream, &self.fold, self.fold.snapshot);
         self.inner.remember(&self.stream, &self.fold, self.fold.snapshot);
     }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use chrono::{DateTime, Utc};
 use event_listener::Event;
 use futures_util::FutureExt;
 
@@ -12,6 +13,7 @@ use crate::aggregate::Aggregate;
 use crate::error_text::error_text;
 use crate::event::EventData;
 use crate::measure;
+use crate::personal::is_in_transit;
 use crate::projection::guard::caught;
 use crate::repository::Inner;
 use crate::repository::loading::Fold;
@@ -42,14 +44,14 @@ pub(super) struct Tail {
 
 impl Tail {
     /// Adds a commit of `events`.
-    pub(super) fn add(&mut self, events: &[EventData]) {
+    fn add(&mut self, events: &[EventData]) {
         self.commits += 1;
         self.bytes += COMMIT_BYTES
             + events.iter().map(|event| (event.name().len() + event.payload().len()) as u64).sum::<u64>();
     }
 }
 
-/// What is known about the snapshot of a stream.
+/// What is known about the snapshot of a stream, and about the state that started from it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SnapshotInfo {
     /// The version and the size in bytes of the newest snapshot that is known to be usable.
@@ -59,6 +61,10 @@ pub(super) struct SnapshotInfo {
     pub(super) tail: Tail,
     /// The version of a snapshot that was found and cannot be used.
     pub(super) unusable: Option<Version>,
+    /// Whether the state may contain personal data.
+    pub(super) is_personal: bool,
+    /// The time at which the state was first read; `None` if it was only decided here.
+    pub(super) read_at: Option<DateTime<Utc>>,
 }
 
 impl SnapshotInfo {
@@ -67,6 +73,13 @@ impl SnapshotInfo {
         self.version = snapshot.version();
         self.bytes = snapshot.state().len() as u64;
         self.tail = Tail::default();
+        self.is_personal |= is_in_transit(snapshot.state());
+    }
+
+    /// Adds a commit of `events` to the tail.
+    pub(super) fn add(&mut self, events: &[EventData]) {
+        self.tail.add(events);
+        self.is_personal |= events.iter().any(|event| is_in_transit(event.payload()));
     }
 }
 

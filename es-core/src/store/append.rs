@@ -1,8 +1,8 @@
 //! Commits, and the request to append them to a stream.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -11,6 +11,7 @@ use crate::clock::is_storable;
 use crate::cost::Cost;
 use crate::event::{CommitId, EventData, EventId};
 use crate::metadata::Metadata;
+use crate::personal::is_in_transit;
 use crate::store::{AppendError, Conflict, Head, StoreError, StreamState, is_reserved};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
@@ -151,8 +152,16 @@ pub struct Append {
     expected: ExpectedVersion,
     loaded: bool,
     commits: NewCommits,
+    attempts: Arc<Attempts>,
+}
+
+/// What the attempts of an append share.
+#[derive(Debug, Default)]
+struct Attempts {
     /// The version at which the last attempt tried to store the commits, 0 if there was none.
-    tried: Arc<AtomicU64>,
+    tried: AtomicU64,
+    /// The append with its personal data sealed.
+    sealed: OnceLock<Append>,
 }
 
 /// The commits of an append. Most have one, which takes no allocation.
@@ -167,7 +176,7 @@ impl Append {
     #[must_use]
     pub fn new(stream: StreamId, expected: ExpectedVersion, commit: NewCommit) -> Self {
         let commits = NewCommits::One(commit);
-        Self { stream, expected, loaded: false, commits, tried: Arc::default() }
+        Self { stream, expected, loaded: false, commits, attempts: Arc::default() }
     }
 
     /// Appends `commit` after `version`, which the caller has read or written as the last version of the stream.
@@ -238,13 +247,29 @@ impl Append {
         self.commits().iter().map(|commit| commit.events.len() as u64).sum()
     }
 
+    /// Returns the append with its personal data sealed, if an attempt has [kept](Self::keep_sealed) it.
+    pub(crate) fn sealed(&self) -> Option<&Self> {
+        self.attempts.sealed.get()
+    }
+
+    /// Keeps the sealed form of the commits for all attempts, unless a concurrent attempt has kept one. Returns the append
+    /// that was kept.
+    pub(crate) fn keep_sealed(&self, mut commits: Vec<NewCommit>) -> &Self {
+        self.attempts.sealed.get_or_init(|| {
+            let following = commits.split_off(1);
+            let first = commits.remove(0);
+            let append = Self::new(self.stream.clone(), self.expected, first).with_following(following);
+            Self { loaded: self.loaded, ..append }
+        })
+    }
+
     /// Returns the version at which the last attempt tried to store the first event. For use by stores.
     ///
     /// With [`ExpectedVersion::Any`] and [`ExpectedVersion::StreamExists`], the version depends on the end of the
     /// stream, so a repetition must know the version that the last attempt targeted. Clones share it.
     #[must_use]
     pub fn tried_at(&self) -> Option<Version> {
-        match self.tried.load(Ordering::SeqCst) {
+        match self.attempts.tried.load(Ordering::SeqCst) {
             0 => None,
             version => Some(Version::new(version)),
         }
@@ -258,7 +283,7 @@ impl Append {
     #[must_use]
     pub fn try_at(&self, from: Option<Version>, to: Version) -> Version {
         let from = from.map_or(0, Version::get);
-        match self.tried.compare_exchange(from, to.get(), Ordering::SeqCst, Ordering::SeqCst) {
+        match self.attempts.tried.compare_exchange(from, to.get(), Ordering::SeqCst, Ordering::SeqCst) {
             Ok(_) => to,
             Err(elsewhere) => Version::new(elsewhere),
         }
@@ -352,6 +377,19 @@ impl Append {
             )));
         }
         Ok(last)
+    }
+
+    /// Checks that the events can be stored as they are: for stores, which must call it before a write.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] if an event contains [personal data](crate::personal) that is not sealed.
+    pub fn check_sealed(&self) -> Result<(), StoreError> {
+        let mut events = self.commits().iter().flat_map(|commit| &commit.events);
+        match events.any(|event| is_in_transit(event.payload())) {
+            true => Err(StoreError::without_keyring()),
+            false => Ok(()),
+        }
     }
 
     /// Returns the response to an append whose first commit is stored already, at the version `first`: for stores. `stored`

@@ -27,6 +27,7 @@ use crate::stream_id::StreamId;
 pub struct Claim {
     name: String,
     value: String,
+    personal: bool,
 }
 
 impl Claim {
@@ -63,7 +64,35 @@ impl Claim {
                 Self::MAX_BYTES
             )));
         }
-        Ok(Self { name, value })
+        Ok(Self { name, value, personal: false })
+    }
+
+    /// Creates the claim `name` on personal data. A [`SealedStore`](crate::personal::SealedStore) stores a keyed digest of
+    /// the value, and other stores refuse the claim.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn personal(name: impl Into<String>, value: impl Into<String>) -> Result<Self, StoreError> {
+        Ok(Self { personal: true, ..Self::new(name, value)? })
+    }
+
+    /// Returns whether the value is personal data, of which only a keyed digest may be stored.
+    #[must_use]
+    pub fn is_personal(&self) -> bool {
+        self.personal
+    }
+
+    /// Returns the claim if it can be stored as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] if the value is personal data.
+    pub fn checked(&self) -> Result<&Self, StoreError> {
+        match self.personal {
+            true => Err(StoreError::without_keyring()),
+            false => Ok(self),
+        }
     }
 
     /// Returns the name, which is the kind of the value.

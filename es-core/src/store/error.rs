@@ -167,6 +167,16 @@ impl StoreError {
         Self::Setup { reason: reason.into(), source }
     }
 
+    /// Returns the error of personal data that a store without a keyring cannot write.
+    #[must_use]
+    pub(crate) fn without_keyring() -> Self {
+        Self::setup(
+            "personal data cannot be stored without a keyring: create the store with `SealedStore::new(store, keyring)`, and use \
+             it for repositories, transactions, projectors, and read models",
+            None,
+        )
+    }
+
     /// Returns whether the identical request may succeed if it is repeated soon, because it was throttled or had no
     /// readable response. Always `true` if the outcome of a write is unknown, because the repetition resolves it.
     #[must_use]

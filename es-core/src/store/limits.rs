@@ -28,8 +28,10 @@ struct Size {
 ///
 /// # Errors
 ///
-/// [`StoreError::TooLarge`] if an event does not fit into an item, or a commit is larger than a transaction.
+/// [`StoreError::TooLarge`] if an event does not fit into an item, or a commit is larger than a transaction. As
+/// [`Append::check_sealed`].
 pub fn check_append(append: &Append, version: Version) -> Result<(), StoreError> {
+    append.check_sealed()?;
     let ([commit], stream) = (append.commits(), append.stream()) else { return Ok(()) };
     let size = commit_size(stream, version, commit)?;
     if size.items > MAX_WRITE_ITEMS || size.bytes > MAX_WRITE_BYTES {
@@ -68,8 +70,9 @@ pub fn check_set(set: &WriteSet) -> Result<(), WriteError> {
 ///
 /// # Errors
 ///
-/// [`StoreError::TooLarge`] if it does not fit into an item.
+/// [`StoreError::TooLarge`] if it does not fit into an item. As [`Snapshot::check_sealed`].
 pub fn check_snapshot(stream: &StreamId, snapshot: &Snapshot) -> Result<(), StoreError> {
+    snapshot.check_sealed()?;
     let bytes = FRAME_BYTES + (stream.as_str().len() + snapshot.state().len()) as u64;
     if bytes > MAX_ITEM_BYTES {
         let what = format!("a snapshot of the stream `{stream}`");

@@ -121,12 +121,19 @@ impl WriteSet {
         &self.additional
     }
 
+    /// Returns a copy with other appends and claims.
+    pub(crate) fn with_content(&self, appends: Vec<Append>, claims: Vec<ClaimChange>) -> Self {
+        let Self { unchanged, idempotency, additional, .. } = self.clone();
+        Self { appends, unchanged, claims, idempotency, additional }
+    }
+
     /// Checks the set, and returns the versions that its commits will have, with a cost of zero.
     ///
     /// # Errors
     ///
     /// [`StoreError::Invalid`] if an append is not at a loaded version, two are of one stream, one has no events or
     /// several commits, or there is nothing to recognize a repetition by: neither an append nor an idempotency key.
+    /// [`StoreError::Setup`] as for [`Append::check_sealed`] and [`Claim::checked`](crate::store::Claim::checked).
     pub fn checked(&self) -> Result<Written, StoreError> {
         let streams = self.appends.iter().map(Append::stream);
         let streams: Vec<_> = streams.chain(self.unchanged.iter().map(|(stream, _)| stream)).collect();
@@ -140,6 +147,9 @@ impl WriteSet {
         if self.appends.is_empty() && self.idempotency.is_none() {
             return Err(StoreError::invalid("a write needs at least one commit, or an idempotency key"));
         }
+        for change in &self.claims {
+            change.claim().checked()?;
+        }
         let appended = self.appends.iter().map(|append| {
             if append.commits().len() > 1 {
                 return Err(StoreError::invalid(format!(
@@ -147,6 +157,7 @@ impl WriteSet {
                     append.stream()
                 )));
             }
+            append.check_sealed()?;
             let start = append.start()?;
             let last = append.last_version_after(start)?;
             Ok(Appended::new(start.next(), last, Cost::ZERO))

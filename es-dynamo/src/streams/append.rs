@@ -13,6 +13,7 @@ use crate::table::{
 impl Table {
     pub(crate) async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
         append.last_version_after(Version::NONE)?;
+        append.check_sealed()?;
         // Rare cases are boxed, here and below, which keeps the future of an append by a repository small.
         match append.expected() {
             ExpectedVersion::NoStream => self.append_at(append, Version::NONE, Cost::ZERO).await,

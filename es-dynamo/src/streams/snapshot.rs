@@ -22,6 +22,7 @@ impl Table {
         snapshot: &Snapshot,
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError> {
+        snapshot.check_sealed()?;
         let item = snapshot_item(stream, snapshot);
         let bytes = item_size(&item);
         if bytes > SIZE_LIMIT {

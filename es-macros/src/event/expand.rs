@@ -8,6 +8,7 @@ use syn::{Attribute, Data, Meta, Path};
 use super::Event;
 use super::attributes::DERIVES;
 use super::kind::Kind;
+use super::personal;
 use crate::support::serde::{SerdeAttributes, describe};
 use crate::support::spans::{Place, assertion, member};
 use crate::support::tokens::text;
@@ -114,10 +115,11 @@ fn kind_constant(core: &Path, kind: &Kind) -> TokenStream {
 /// Generates `kind`, `encode`, and `decode` for a struct.
 fn single(core: &Path, kind: &Kind) -> (TokenStream, TokenStream, TokenStream) {
     let name = &kind.name;
+    let bind = personal::bind(core, name, &kind.personal, |field| quote!(&self.#field));
     let by_version = by_version(core, kind, 0, &quote!(#core::__private::decode_json(stored)));
     (
         quote!(&<Self as #core::Event>::KINDS[0]),
-        quote!(#core::__private::encode_json(#name, self)),
+        quote!(#bind #core::__private::encode_json(#name, self)),
         quote! {
             if <Self as #core::Event>::KINDS[0].matches(stored.name()) {
                 #by_version
@@ -131,6 +133,15 @@ fn single(core: &Path, kind: &Kind) -> (TokenStream, TokenStream, TokenStream) {
 /// Generates `kind`, `encode`, and `decode` for an enum.
 fn family(core: &Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenStream) {
     let variants: Vec<&Ident> = kinds.iter().filter_map(|kind| kind.variant.as_ref()).collect();
+    let with_personal: Vec<_> = kinds.iter().filter(|kind| !kind.personal.is_empty()).collect();
+    let bind = (!with_personal.is_empty()).then(|| {
+        let arms = with_personal.iter().map(|kind| {
+            let (variant, used) = (&kind.variant, personal::used(&kind.personal));
+            let bind = personal::bind(core, &kind.name, &kind.personal, |field| quote!(#field));
+            quote!(Self::#variant { #(#used,)* .. } => { #bind })
+        });
+        quote!(match self { #(#arms)* #[allow(unreachable_patterns)] _ => {} })
+    });
     let index = 0..variants.len();
     let decode = kinds.iter().enumerate().zip(&variants).map(|((index, kind), variant)| {
         let variant = variant.unraw().to_string();
@@ -152,7 +163,7 @@ fn family(core: &Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenStream
     };
     (
         kind,
-        quote!(#core::__private::encode_variant(<Self as #core::Event>::kind(self).name(), self)),
+        quote!(#bind #core::__private::encode_variant(<Self as #core::Event>::kind(self).name(), self)),
         quote! {
             #(#decode)*
             #core::__private::unknown_name::<Self>(stored)

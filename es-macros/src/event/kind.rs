@@ -5,6 +5,7 @@ use syn::ext::IdentExt;
 use syn::{Attribute, Fields, Type, Variant};
 
 use super::attributes::{Attributes, KindAttributes};
+use super::personal::{self, PersonalField};
 use crate::support::derive::append;
 use crate::support::errors::Errors;
 use crate::support::serde::{
@@ -22,6 +23,7 @@ pub(super) struct Kind {
     pub(super) fields: Vec<(String, String)>,
     /// The types of these fields.
     pub(super) types: Vec<Type>,
+    pub(super) personal: Vec<PersonalField>,
     /// The variant, if it is an event of a family.
     pub(super) variant: Option<Ident>,
 }
@@ -30,7 +32,7 @@ impl Kind {
     pub(super) fn of_struct(
         ident: &Ident,
         attributes: &[Attribute],
-        fields: &Fields,
+        fields: &mut Fields,
         event: &Attributes,
         errors: &mut Errors,
     ) -> Self {
@@ -40,7 +42,8 @@ impl Kind {
         // The attributes of the type change the form of all fields.
         let form = representation(attributes).into_iter().map(|form| ("serde".to_owned(), form));
         let shape = (form.chain(json_fields(fields, &container)).collect(), types);
-        Self::new(default, ident.span(), &event.of_kind, shape, None, errors)
+        let personal = personal::read(fields, errors);
+        Self { personal, ..Self::new(default, ident.span(), &event.of_kind, shape, None, errors) }
     }
 
     /// Reads a variant, and removes this macro's attributes from it.
@@ -69,7 +72,8 @@ impl Kind {
         let ident = variant.ident.clone();
         let default = default_name(&ident.unraw().to_string(), attributes.version);
         let shape = (json_fields_of_variant(variant, container), json_types(&variant.fields));
-        Self::new(default, ident.span(), &attributes, shape, Some(ident), errors)
+        let personal = personal::read(&mut variant.fields, errors);
+        Self { personal, ..Self::new(default, ident.span(), &attributes, shape, Some(ident), errors) }
     }
 
     fn new(
@@ -99,6 +103,7 @@ impl Kind {
             aliases: attributes.aliases.iter().map(|(alias, _)| alias.clone()).collect(),
             fields,
             types,
+            personal: Vec::new(),
             variant,
         }
     }

@@ -1,10 +1,12 @@
 //! `#[event]`: from an item to an implementation of `Event`.
 //!
-//! `attributes` reads the keys, `kind` combines them with a struct or a variant, `expand` generates the code.
+//! `attributes` reads the keys, `kind` combines them with a struct or a variant, with its
+//! `personal` fields, and `expand` generates the code.
 
 mod attributes;
 mod expand;
 mod kind;
+mod personal;
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -59,7 +61,7 @@ fn read(arguments: TokenStream, mut item: DeriveInput, errors: &mut Errors) -> E
     let mut kinds = match &mut item.data {
         Data::Struct(data) => {
             kind::refuse_conditions(&mut Vec::new(), &mut data.fields, errors);
-            vec![Kind::of_struct(&item.ident, &item.attrs, &data.fields, &attributes, errors)]
+            vec![Kind::of_struct(&item.ident, &item.attrs, &mut data.fields, &attributes, errors)]
         }
         Data::Enum(data) => {
             if data.variants.is_empty() {

@@ -86,8 +86,8 @@ fn text_value(input: syn::parse::ParseStream<'_>) -> syn::Result<Option<String>>
     Ok(text)
 }
 
-/// Returns a type with the serde attributes of its field, such as `default` and `alias`, which change how stored data
-/// is read.
+/// Returns a type with the attributes of its field that change how stored data is read: those of serde, such as `default`
+/// and `alias`, and `#[personal(…)]`.
 pub(crate) fn with_attributes(ty: &impl ToTokens, attributes: &[Attribute]) -> String {
     let is_shape = |attribute: &String| {
         // The name is already recorded with the type.
@@ -98,10 +98,14 @@ pub(crate) fn with_attributes(ty: &impl ToTokens, attributes: &[Attribute]) -> S
         serde.filter_map(|attribute| attribute.meta.require_list().ok()).flat_map(|list| parts(&list.tokens));
     let mut found: Vec<String> = parts.filter(is_shape).collect();
     found.sort_unstable();
-    match found.is_empty() {
-        true => text(ty),
-        false => format!("{} #[serde({})]", text(ty), found.join(", ")),
+    let mut shown = text(ty);
+    if !found.is_empty() {
+        shown.push_str(&format!(" #[serde({})]", found.join(", ")));
     }
+    for attribute in attributes.iter().filter(|attribute| attribute.path().is_ident("personal")) {
+        shown.push_str(&format!(" #[{}]", text(&attribute.meta)));
+    }
+    shown
 }
 
 /// Splits a list at its commas.

@@ -19,6 +19,7 @@ mod macros;
 mod memory;
 mod metrics;
 mod payloads;
+mod personal;
 mod policy;
 mod processes;
 mod projections;

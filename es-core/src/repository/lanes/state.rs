@@ -494,7 +494,7 @@ impl<A> State<A> {
     pub(super) fn recorded(&mut self, commits: &[NewCommit]) -> Option<(Arc<Fold<A>>, SnapshotInfo)> {
         let (Sent { tickets, after, request }, base) = (self.sent.take()?, self.base.as_mut()?);
         (self.followed, self.rounds) = (0, 0);
-        commits.iter().for_each(|commit| base.snapshot.tail.add(&commit.events));
+        commits.iter().for_each(|commit| base.snapshot.add(&commit.events));
         (base.fold, base.confirmed) = (after, request);
         for ticket in tickets {
             self.end(ticket, |cost| Ended::Recorded { commits: commits.len(), cost });

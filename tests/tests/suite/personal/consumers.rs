@@ -1,0 +1,162 @@
+//! Processes and publishing, before and after a subject is forgotten.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use es_core::MemoryStore;
+use es_core::documents::{DocumentQuery, Documents};
+use es_core::feed::Feed;
+use es_core::personal::{Keyring, MemoryKeyring, Personal, SealedStore, Subject};
+use es_core::prelude::*;
+use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
+
+use super::domain::{Customer, DELAY, Greet, Greeting, Move, Register, SendMail, secret};
+use crate::processes::support::projector;
+
+type Sealed = SealedStore<MemoryStore>;
+
+fn sealed() -> (Sealed, MemoryKeyring) {
+    let keyring = MemoryKeyring::new();
+    (SealedStore::new(MemoryStore::new(), keyring.clone()), keyring)
+}
+
+async fn forget(keyring: &MemoryKeyring, id: &str) {
+    keyring.forget(&Subject::new(id).expect("valid")).await.expect("forgotten");
+}
+
+/// Returns the bodies of documents of the process `greet` as they are stored: the turn, or the timeouts.
+async fn documents(store: &MemoryStore, what: &str) -> Vec<String> {
+    let mut bodies = Vec::new();
+    let slices =
+        store.slices().await.expect("slices").iter().map(|slice| format!("process#greet#timers#{slice}"));
+    let collections = match what {
+        "turn" => vec!["process#greet#turn#17".to_owned()],
+        _ => slices.collect(),
+    };
+    for collection in collections {
+        let page = store.documents(&DocumentQuery::new(collection)).await.expect("read");
+        bodies.extend(page.documents.into_iter().map(|(_, document)| document.body));
+    }
+    bodies
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_stores_rejections_and_timeouts_sealed() {
+    let (store, keyring) = sealed();
+    let customers: Repository<Customer> = Repository::new(store.clone());
+    customers.execute("17", Register { name: secret("17") }).await.expect("accepted");
+    let lets_pass = Arc::new(AtomicBool::new(false));
+    let process = Greet { customers, lets_pass: Arc::clone(&lets_pass) };
+    let projector = projector(store.clone(), process).build();
+
+    // The reaction waits, with the rejection in its turn.
+    let work = tokio::spawn({
+        let projector = projector.clone();
+        async move { projector.run().await }
+    });
+    let mut turn = Vec::new();
+    while turn.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        turn = documents(store.inner(), "turn").await;
+        turn.retain(|body| body.contains("rejections"));
+    }
+    assert!(turn[0].contains("$sealed") && !turn[0].contains("Planted"), "{}", turn[0]);
+
+    // The timeout is stored.
+    lets_pass.store(true, Ordering::SeqCst);
+    projector.caught_up().await.expect("caught up");
+    let timeouts = documents(store.inner(), "timers").await;
+    assert_eq!(timeouts.len(), 1);
+    assert!(timeouts[0].contains("$sealed") && !timeouts[0].contains("Planted"), "{}", timeouts[0]);
+
+    let greetings: Repository<Greeting> = Repository::new(store);
+    let names = async || greetings.load("17").await.expect("loaded").state.names;
+    assert_eq!(names().await, [Personal::from(secret("17"))]);
+
+    // The timeout is due after the subject was forgotten.
+    forget(&keyring, "17").await;
+    tokio::time::sleep(DELAY * 2).await;
+    projector.caught_up().await.expect("caught up");
+    while names().await.len() < 2 {
+        tokio::time::sleep(DELAY).await;
+    }
+    assert!(names().await.iter().all(Personal::is_forgotten));
+    projector.shutdown();
+    work.await.expect("no panic").expect("ended");
+}
+
+/// Collects the messages.
+#[derive(Clone, Debug, Default)]
+struct Broker(Arc<Mutex<Vec<String>>>);
+
+#[async_trait::async_trait]
+impl Publisher for Broker {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::default()
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        let bodies = batch.iter().map(|envelope| String::from_utf8_lossy(envelope.body()).into_owned());
+        self.0.lock().expect("no panic").extend(bodies);
+        Ok(vec![Ok(()); batch.len()])
+    }
+}
+
+/// Publishes all events of a store, and returns the payloads in the order of the events.
+async fn published(store: impl Feed, reveal: bool) -> Result<Vec<serde_json::Value>, BoxError> {
+    let broker = Broker::default();
+    let mut publishing = Publishing::new(
+        "to_shipping",
+        broker.clone(),
+        CloudEvents::source("https://shop.example/customers")?,
+    );
+    if reveal {
+        publishing = publishing.reveal_personal_data();
+    }
+    Projector::new(store, publishing).run_until_caught_up().await?;
+    let bodies = broker.0.lock().expect("no panic").clone();
+    Ok(bodies
+        .iter()
+        .map(|body| serde_json::from_str::<serde_json::Value>(body).expect("JSON")["data"].clone())
+        .collect())
+}
+
+/// Returns a store with two customers.
+async fn customers() -> (Sealed, MemoryKeyring) {
+    let (store, keyring) = sealed();
+    let customers: Repository<Customer> = Repository::new(store.clone());
+    customers.execute("17", Register { name: secret("17") }).await.expect("accepted");
+    customers.execute("17", Move { street: secret("17") }).await.expect("accepted");
+    customers.execute("17", SendMail).await.expect("accepted");
+    (store, keyring)
+}
+
+#[tokio::test]
+async fn published_events_have_no_personal_fields() {
+    // With the keyring, and without it.
+    let (store, _) = customers().await;
+    for published in
+        [published(store.clone(), false).await, published(customers().await.0.inner().clone(), false).await]
+    {
+        let expected = serde_json::json!([{ "customer": "17", "phones": [] }, { "customer": "17" }, null]);
+        assert_eq!(serde_json::Value::from(published.expect("published")), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_publisher_can_reveal_personal_fields() {
+    let (store, _) = customers().await;
+    let names = serde_json::json!({ "customer": "17", "name": secret("17"), "phones": [secret("17")] });
+    let payloads = published(store, true).await.expect("published");
+    assert_eq!(payloads[0], names);
+    assert_eq!(payloads[1]["address"]["street"], secret("17"));
+
+    let (store, keyring) = customers().await;
+    forget(&keyring, "17").await;
+    let payloads = published(store, true).await.expect("published");
+    assert_eq!(payloads[0], serde_json::json!({ "customer": "17", "phones": [] }), "forgotten");
+
+    let (store, _) = customers().await;
+    let error = published(store.inner().clone(), true).await.expect_err("no keyring");
+    assert!(error.to_string().contains("its personal data is sealed"), "{error}");
+}

@@ -1,0 +1,10 @@
+use es_core::prelude::*;
+
+#[event]
+pub struct Registered {
+    pub customer: String,
+    #[personal(subject = customer)]
+    pub name: String,
+}
+
+fn main() {}
