@@ -399,7 +399,7 @@ mod tests {
             let Found::Sealed(sealed) = found else { return Ok::<_, Infallible>(Replacement::Unchanged) };
             let value =
                 sealed.value.map(|value| value.split_once('=').expect("sealed").1.as_bytes().to_vec());
-            let transit = Transit { subject: Subject::from_stored(&sealed.subject), value };
+            let transit = Transit { subject: Subject::from_stored(&*sealed.subject), value };
             Ok(Replacement::Json(transit.form().expect("encoded")))
         };
         rewrite(json, &mut replace).expect("JSON")

@@ -50,8 +50,9 @@ impl Subject {
         Self("$claims".into())
     }
 
-    /// Creates a subject from an id that was checked before.
-    pub(super) fn from_stored(id: &str) -> Self {
+    /// Creates a subject from an id that was stored, and was checked before: for authors of a keyring.
+    #[must_use]
+    pub fn from_stored(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
     }
 

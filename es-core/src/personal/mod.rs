@@ -63,6 +63,8 @@ mod cipher;
 mod forms;
 mod keyring;
 mod store;
+#[cfg(feature = "testing")]
+pub(crate) mod testing;
 
 use std::borrow::Cow;
 use std::cell::Cell;

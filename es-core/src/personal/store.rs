@@ -104,7 +104,7 @@ fn collect(json: &str, subjects: &mut BTreeSet<Subject>) {
         match found {
             Found::Transit(Transit { subject, value: Some(_) }) => subjects.insert(subject),
             Found::Sealed(Sealed { subject, value: Some(_) }) => {
-                subjects.insert(Subject::from_stored(&subject))
+                subjects.insert(Subject::from_stored(&*subject))
             }
             _ => false,
         };
@@ -162,7 +162,7 @@ fn sealed(
 fn opened(json: &str, place: Place<'_>, keys: &Keys) -> Result<String, StoreError> {
     let mut open = |found: Found<'_>, path: &str| {
         let Found::Sealed(Sealed { subject, value }) = found else { return Ok(Replacement::Unchanged) };
-        let subject = Subject::from_stored(&subject);
+        let subject = Subject::from_stored(&*subject);
         let value = match (value, state(keys, &subject)) {
             (None, _) | (_, KeyState::Forgotten) => None,
             (Some(value), KeyState::Known(key)) => {

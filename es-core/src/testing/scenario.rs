@@ -1,5 +1,6 @@
 //! Scenarios for command handlers: given events, when a command is handled, then events follow.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use crate::event::{Event, EventData};
 use crate::events::Events;
 use crate::ids::{IdSource, SequentialIds};
 use crate::metadata::Metadata;
+use crate::personal::Subject;
+use crate::personal::testing::{check_recordable, forgetting};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -124,6 +127,43 @@ impl<A: Aggregate> Given<A> {
     pub fn and(mut self, events: impl Into<Events<A>>) -> Self {
         if let Err(reason) = self.stage.record(&events.into()) {
             panic!("given events: {reason}");
+        }
+        self
+    }
+
+    /// Forgets the subject with the id `subject`: its [personal data](crate::personal) in the state becomes
+    /// [forgotten](crate::Personal::is_forgotten), and a command that records new personal data about it fails the test.
+    ///
+    /// ```
+    /// # use es_core::prelude::*;
+    /// # use es_core::Personal;
+    /// use es_core::testing::given;
+    /// # #[event]
+    /// # pub struct Registered {
+    /// #     pub customer: String,
+    /// #     #[personal(subject = customer)]
+    /// #     pub name: Personal<String>,
+    /// # }
+    /// # #[derive(Aggregate, Default)]
+    /// # #[aggregate(name = "customer", id = String, events(Registered))]
+    /// # pub struct Customer { name: Option<Personal<String>> }
+    /// # #[handlers]
+    /// # impl Customer {
+    /// #     #[apply]
+    /// #     fn registered(&mut self, event: &Registered) { self.name = Some(event.name.clone()); }
+    /// # }
+    /// let registered = Registered { customer: "17".into(), name: Personal::new("Ann".into()) };
+    /// let customer = given::<Customer>([registered]).forgetting("17");
+    /// assert!(customer.state().name.as_ref().is_some_and(Personal::is_forgotten));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics if the id is not valid: see [`Subject::new`].
+    #[track_caller]
+    pub fn forgetting(mut self, subject: impl fmt::Display) -> Self {
+        if let Err(reason) = self.stage.forget(subject) {
+            panic!("forgetting a subject: {reason}");
         }
         self
     }
@@ -344,6 +384,9 @@ pub(crate) struct Stage<A: Aggregate> {
     pub(crate) now: DateTime<Utc>,
     pub(crate) metadata: Arc<Metadata>,
     pub(crate) ids: Arc<dyn IdSource>,
+    /// The events as encoded.
+    recorded: Vec<EventData>,
+    forgotten: BTreeSet<Subject>,
 }
 
 impl<A: Aggregate> Stage<A> {
@@ -355,6 +398,8 @@ impl<A: Aggregate> Stage<A> {
             now: DateTime::UNIX_EPOCH,
             metadata: Arc::default(),
             ids: Arc::new(SequentialIds::default()),
+            recorded: Vec::new(),
+            forgotten: BTreeSet::new(),
         }
     }
 
@@ -367,8 +412,23 @@ impl<A: Aggregate> Stage<A> {
     pub(crate) fn record(&mut self, events: &Events<A>) -> Result<(), String> {
         check_claims(events)?;
         for event in events.as_slice() {
-            self.state.apply_event(&faithful(event)?);
+            let (decoded, stored) = faithful(event)?;
+            check_recordable(stored.payload(), &self.forgotten)?;
+            self.state.apply_event(&decoded);
             self.version = self.version.next();
+            self.recorded.push(stored);
+        }
+        Ok(())
+    }
+
+    /// Folds the state again, with the values of a subject forgotten.
+    fn forget(&mut self, subject: impl fmt::Display) -> Result<(), String> {
+        self.forgotten.insert(Subject::new(subject).map_err(|error| error.to_string())?);
+        self.state = A::default();
+        for stored in &self.recorded {
+            let payload = forgetting(stored.payload(), &self.forgotten)?;
+            let event = A::Event::decode(&stored.with_payload(payload)).map_err(|error| error.to_string())?;
+            self.state.apply_event(&event);
         }
         Ok(())
     }
@@ -377,26 +437,30 @@ impl<A: Aggregate> Stage<A> {
 /// Encodes events, and verifies that each decodes to an equal event. This fails for skipped fields, `NaN`, and
 /// enums with ambiguous JSON forms.
 pub(crate) fn faithful_data<E: Event>(events: &[E]) -> Result<Vec<EventData>, String> {
-    let data = |event: &E| {
-        faithful(event)?;
-        event.to_data().map_err(|error| error.to_string())
-    };
-    events.iter().map(data).collect()
+    events.iter().map(|event| faithful(event).map(|(_, stored)| stored)).collect()
 }
 
-/// Returns the decoded event if it equals the original.
-fn faithful<E: Event>(event: &E) -> Result<E, String> {
-    let decoded = read_back(event)?;
+/// Returns the decoded event if it equals the original, and its encoded form.
+fn faithful<E: Event>(event: &E) -> Result<(E, EventData), String> {
+    let (decoded, stored) = encoded(event)?;
     match decoded == *event {
-        true => Ok(decoded),
+        true => Ok((decoded, stored)),
         false => Err(format!("an event changes when it is encoded and decoded\n{}", diff(event, &decoded))),
     }
 }
 
 /// Encodes and decodes an event.
 pub(crate) fn read_back<E: Event>(event: &E) -> Result<E, String> {
+    encoded(event).map(|(decoded, _)| decoded)
+}
+
+/// Encodes an event, and decodes it again.
+fn encoded<E: Event>(event: &E) -> Result<(E, EventData), String> {
     let stored = event.to_data().map_err(|error| format!("{event:?} cannot be encoded: {error}"))?;
-    E::decode(&stored).map_err(|error| format!("{event:?} cannot be decoded again: {error}"))
+    match E::decode(&stored) {
+        Ok(decoded) => Ok((decoded, stored)),
+        Err(error) => Err(format!("{event:?} cannot be decoded again: {error}")),
+    }
 }
 
 fn check_claims<A: Aggregate>(events: &Events<A>) -> Result<(), String> {

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::aggregate::Aggregate;
 use crate::event::{DecodeError, EncodeError, Event, EventData, EventKind, decode_json, encode_json};
 use crate::metadata::MetadataValue;
+use crate::personal::testing::{from_sample, to_sample};
 use crate::process::{Process, React};
 use crate::read_model::Row;
 use crate::schema::Schema;
@@ -29,7 +30,7 @@ const UPDATE: &str = "UPDATE_SCHEMA";
 ///
 /// The file contains every stored event name of every aggregate, with the fields of each schema version, the types that
 /// they use ([`Schema`](crate::Schema)), and sample payloads with the values that they decode to. serde attributes are
-/// part of a schema. The test fails with instructions if a schema has changed without a new version, if a stored name
+/// part of a schema. Samples of [personal data](crate::personal) are in plain text, so do not use real values. The test fails with instructions if a schema has changed without a new version, if a stored name
 /// or version can no longer be read, if a sample no longer decodes or decodes to a different value, or if something is
 /// missing from the file. Timeouts of [processes](Self::process), [rows](Self::rows), and [metadata](Self::metadata)
 /// are locked in the same way.
@@ -100,7 +101,8 @@ impl Decoder {
     fn decoded(&self, name: &str, version: u32, stored: &Value) -> Result<String, String> {
         // The `Debug` form of a hash set or hash map varies.
         const ATTEMPTS: usize = 32;
-        let stored = EventData::new(name.to_owned(), version, stored.to_string());
+        let payload = from_sample(&stored.to_string())?;
+        let stored = EventData::new(name.to_owned(), version, payload);
         let text = (self.decode)(&stored)?;
         for _ in 1..ATTEMPTS {
             if (self.decode)(&stored)? != text {
@@ -286,7 +288,8 @@ fn add_versions(events: &mut Events, kind: &EventKind) {
 
 /// Adds a sample, which must be decodable.
 fn add_sample(events: &mut Events, decoder: &Decoder, stored: &EventData) -> Result<(), String> {
-    let payload: Value = serde_json::from_str(stored.payload()).map_err(|error| error.to_string())?;
+    let payload = to_sample(stored.payload())?;
+    let payload: Value = serde_json::from_str(&payload).map_err(|error| error.to_string())?;
     let decoded = decoder.decoded(stored.name(), stored.version(), &payload)?;
     let version = events.get_mut(stored.name()).and_then(|versions| versions.get_mut(&stored.version()));
     if let Some(version) = version {
