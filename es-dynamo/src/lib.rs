@@ -83,6 +83,7 @@
 //! | [`Indexer`], [`Reconciler`] | maintaining the feed |
 //! | [`lambda`] | indexing and publishing in AWS Lambda functions |
 //! | `embedded` | the DynamoDB engine in this process, in memory or in a file |
+//! | [`keyring`] | the keys of personal data in a table |
 //! | `kinesis` | publishing to Amazon Kinesis Data Streams |
 //! | [`import`] | copying events from the tables of other libraries |
 //! | [`names`] | names for filters on the table's stream |
@@ -114,6 +115,7 @@ mod documents;
 pub mod embedded;
 mod feed;
 pub mod import;
+pub mod keyring;
 #[cfg(feature = "kinesis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "kinesis")))]
 pub mod kinesis;

@@ -106,6 +106,9 @@ macro_rules! conformance {
             what_was_done_comes_before_conflicts_and_claims,
             of_many_sets_under_one_key_one_wins,
         );
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, personal:
+            is_refused_unless_it_is_sealed,
+        );
         $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, closing:
             a_closed_stream_accepts_no_commits,
             closing_is_idempotent,

@@ -55,7 +55,7 @@ pub(crate) struct Line {
     pub(crate) fields: Fields,
 }
 
-/// The spans that were closed, and the events of the log at INFO and above.
+/// The spans that were closed, and the events of the log: those of the framework, and of others at INFO and above.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
     spans: Arc<Mutex<Vec<(&'static str, Fields)>>>,
@@ -90,7 +90,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Route {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let level = *event.metadata().level();
-        if level > Level::INFO {
+        // At the lower levels, dependencies log much more than the framework.
+        if level > Level::INFO && !event.metadata().target().starts_with("es_") {
             return;
         }
         SEEN.with_borrow(|seen| {

@@ -8,6 +8,7 @@ pub mod group;
 pub mod large;
 
 pub mod once;
+pub mod personal;
 pub mod race;
 pub mod read;
 pub mod repetition;

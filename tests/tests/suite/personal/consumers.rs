@@ -11,7 +11,7 @@ use es_core::prelude::*;
 use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
 
 use super::domain::{Customer, DELAY, Greet, Greeting, Move, Register, SendMail, secret};
-use crate::processes::support::projector;
+use crate::processes::support::{Time, projector};
 
 type Sealed = SealedStore<MemoryStore>;
 
@@ -43,7 +43,7 @@ async fn documents(store: &MemoryStore, what: &str) -> Vec<String> {
 #[tokio::test(start_paused = true)]
 async fn a_process_stores_rejections_and_timeouts_sealed() {
     let (store, keyring) = sealed();
-    let customers: Repository<Customer> = Repository::new(store.clone());
+    let customers: Repository<Customer> = Repository::builder(store.clone()).clock(Time).build();
     customers.execute("17", Register { name: secret("17") }).await.expect("accepted");
     let lets_pass = Arc::new(AtomicBool::new(false));
     let process = Greet { customers, lets_pass: Arc::clone(&lets_pass) };
@@ -87,7 +87,14 @@ async fn a_process_stores_rejections_and_timeouts_sealed() {
 
 /// Collects the messages.
 #[derive(Clone, Debug, Default)]
-struct Broker(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Broker(Arc<Mutex<Vec<String>>>);
+
+impl Broker {
+    /// Returns the messages.
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.0.lock().expect("no panic").clone()
+    }
+}
 
 #[async_trait::async_trait]
 impl Publisher for Broker {
@@ -102,26 +109,28 @@ impl Publisher for Broker {
     }
 }
 
+/// Publishes events to `broker`.
+pub(crate) fn publishing(broker: Broker) -> Publishing<Broker> {
+    let source = CloudEvents::source("https://shop.example/customers").expect("an address");
+    Publishing::new("to_shipping", broker, source)
+}
+
 /// Publishes all events of a store, and returns the payloads in the order of the events.
 async fn published(store: impl Feed, reveal: bool) -> Result<Vec<serde_json::Value>, BoxError> {
     let broker = Broker::default();
-    let mut publishing = Publishing::new(
-        "to_shipping",
-        broker.clone(),
-        CloudEvents::source("https://shop.example/customers")?,
-    );
+    let mut publishing = publishing(broker.clone());
     if reveal {
         publishing = publishing.reveal_personal_data();
     }
     Projector::new(store, publishing).run_until_caught_up().await?;
-    let bodies = broker.0.lock().expect("no panic").clone();
-    Ok(bodies
+    Ok(broker
+        .bodies()
         .iter()
         .map(|body| serde_json::from_str::<serde_json::Value>(body).expect("JSON")["data"].clone())
         .collect())
 }
 
-/// Returns a store with two customers.
+/// Returns a store with a customer.
 async fn customers() -> (Sealed, MemoryKeyring) {
     let (store, keyring) = sealed();
     let customers: Repository<Customer> = Repository::new(store.clone());

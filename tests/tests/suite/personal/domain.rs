@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use es_core::Schema;
 use es_core::personal::Personal;
 use es_core::prelude::*;
 use es_core::projection::Transient;
@@ -136,7 +137,7 @@ impl Customer {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Row, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Row, Schema, Serialize, Deserialize)]
 #[serde(crate = "es_core::serde")]
 #[row(name = "customers", key = customer, index(all(kind, customer)))]
 pub(crate) struct Entry {
@@ -209,7 +210,7 @@ impl Greeting {
 }
 
 /// The delay of a [`Reminder`].
-pub(crate) const DELAY: Duration = Duration::from_secs(3600);
+pub(crate) const DELAY: Duration = Duration::from_secs(2);
 
 /// Asks the customer's own aggregate to register again, which it rejects with its name, sets a reminder, and records the
 /// name. The reaction fails until `lets_pass`.

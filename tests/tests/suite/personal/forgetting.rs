@@ -10,12 +10,14 @@ use es_core::personal::{KeyState, Keyring, MAX_KEY_AGE, MemoryKeyring, Personal,
 use es_core::prelude::*;
 use es_core::snapshot::SnapshotPolicy;
 use es_core::store::{Append, Claim as StoreClaim, EventStore, Read};
+use es_core::testing::{SchemaLock, given};
 use es_core::{ExpectedVersion, MemoryStore, StoreError, StreamId};
 use es_tests::conformance::new_commit;
 use futures_util::TryStreamExt;
 
 use super::domain::{
-    Claim, Confirm, Contact, Customer, Directory, Known, Move, Register, RegisteredV1, SendMail, secret,
+    Claim, Confirm, Contact, Customer, Directory, Entry, Known, Move, Register, Registered, RegisteredV1,
+    SendMail, secret,
 };
 use crate::projections::support::projector;
 
@@ -313,4 +315,57 @@ async fn a_rejection_with_personal_data_reaches_the_caller() {
     assert!(!format!("{error} {error:?}").contains("Planted"));
     let moved = Contact::Moved { customer: "17".to_owned(), address: None };
     assert!(moved.to_data().is_ok());
+}
+
+#[test]
+fn a_scenario_can_forget_a_subject() {
+    let register = || Register { name: secret("17") };
+    let customer = given::<Customer>(Events::none()).id("17".to_owned()).after(register());
+    let name = |customer: &Customer| customer.name.as_ref().is_some_and(|name| !name.is_forgotten());
+    assert!(name(customer.state()));
+    let customer = customer.forgetting("18");
+    assert!(name(customer.state()), "another subject");
+    let customer = customer.forgetting("17");
+    assert!(!name(customer.state()));
+    customer
+        .when(Confirm)
+        .then_events(|events| assert_eq!(events.len(), 1))
+        .when(SendMail)
+        .then([Contact::Mailed]);
+
+    let relocated = std::panic::catch_unwind(|| {
+        let customer =
+            given::<Customer>(Events::none()).id("17".to_owned()).after(register()).forgetting("17");
+        let _ = customer.when(Move { street: secret("17") }).then_events(|_| {});
+    });
+    let message = *relocated.expect_err("records a new value").downcast::<String>().expect("a text");
+    assert!(message.contains("the subject `17` was forgotten"), "{message}");
+}
+
+#[test]
+fn the_schema_lock_has_samples_of_personal_data() {
+    let folder = std::env::temp_dir().join(format!("es-personal-{}", uuid::Uuid::new_v4()));
+    let path = folder.join("schema.json");
+    let lock = || {
+        let registered =
+            Registered { customer: "17".to_owned(), name: "Ann".to_owned().into(), phones: Vec::new() };
+        let rows = [Entry {
+            customer: "17".to_owned(),
+            kind: "customer".to_owned(),
+            name: Personal::of(subject("17"), "Ann".to_owned()),
+            mails: 0,
+        }];
+        let lock = SchemaLock::at(&path).aggregate::<Customer>(events![registered, Contact::Mailed]);
+        lock.rows(rows)
+    };
+    lock().check();
+    let text = std::fs::read_to_string(&path).expect("written");
+    assert!(text.contains("Personal<String> #[personal(subject=customer)]"), "{text}");
+    assert!(text.contains("Ann") && !text.contains("$transit"), "samples can be read by another process");
+    lock().check();
+    std::fs::write(&path, text.replace("\\\"Ann\\\"", "5")).expect("written");
+    let changed = std::panic::catch_unwind(|| lock().check());
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let message = *changed.expect_err("has changed").downcast::<String>().expect("a text");
+    assert!(message.contains("the personal value does not match its type"), "{message}");
 }

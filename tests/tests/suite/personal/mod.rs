@@ -3,3 +3,20 @@
 mod consumers;
 mod domain;
 mod forgetting;
+mod table;
+
+/// Without personal data, a store with a keyring behaves like the store itself.
+mod conformance {
+    use std::sync::Arc;
+
+    use es_core::MemoryStore;
+    use es_core::personal::{MemoryKeyring, SealedStore};
+
+    fn store() -> Arc<SealedStore<MemoryStore>> {
+        Arc::new(SealedStore::new(MemoryStore::new(), MemoryKeyring::new()))
+    }
+
+    es_tests::conformance!(store());
+    es_tests::documents_conformance!(store());
+    es_tests::feed_conformance!(store());
+}

@@ -1,0 +1,169 @@
+//! Master keys, under which the keys of subjects are stored.
+
+use std::env;
+use std::fmt;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use es_core::StoreError;
+use es_core::personal::{Subject, SubjectKey};
+use sha2::{Digest, Sha256};
+
+/// The environment variable with the master key.
+const MASTER_KEY_VARIABLE: &str = "ES_DYNAMO_MASTER_KEY";
+
+/// Wraps the keys of subjects: encrypts them under a key that is not in the table.
+///
+/// [`LocalMasterKey`] is a key in the memory of the process. Implement the trait for a key management service.
+#[async_trait]
+pub trait MasterKey: fmt::Debug + Send + Sync + 'static {
+    /// Returns an id that differs for each master key. It is stored with each wrapped key.
+    fn id(&self) -> &str;
+
+    /// Encrypts `key`, the key of `subject`, bound to the subject. Returns a text.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], which is retried if it is [retryable](StoreError::is_retryable).
+    async fn wrap(&self, subject: &Subject, key: &SubjectKey) -> Result<String, StoreError>;
+
+    /// Decrypts a text that [`wrap`](Self::wrap) returned for `subject`.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Corrupt`] if the text was damaged or belongs to another subject. Otherwise as [`wrap`](Self::wrap).
+    async fn unwrap(&self, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError>;
+}
+
+/// A master key of 32 bytes in the memory of the process.
+///
+/// ```
+/// use es_dynamo::keyring::LocalMasterKey;
+///
+/// // Generate one with `openssl rand -base64 32`, and keep it in a secrets manager.
+/// let key = LocalMasterKey::from_base64("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=")?;
+/// assert_eq!(format!("{key:?}").len(), 32);
+/// # Ok::<_, es_core::StoreError>(())
+/// ```
+#[derive(Clone)]
+pub struct LocalMasterKey {
+    id: String,
+    key: SubjectKey,
+}
+
+impl LocalMasterKey {
+    /// Creates a master key from 32 random bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; SubjectKey::BYTES]) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(b"es master key id");
+        hasher.update(bytes);
+        let id = hasher.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { id, key: SubjectKey::new(bytes) }
+    }
+
+    /// Creates a master key from 32 random bytes in Base64.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] if the text is not Base64 of 32 bytes.
+    pub fn from_base64(text: &str) -> Result<Self, StoreError> {
+        let invalid = |what: &str| {
+            let reason = format!("the master key {what}: generate one with `openssl rand -base64 32`");
+            StoreError::setup(reason, None)
+        };
+        let bytes = STANDARD.decode(text.trim()).map_err(|_| invalid("is not Base64"))?;
+        let length = bytes.len();
+        let bytes = bytes.try_into().map_err(|_| invalid(&format!("has {length} bytes instead of 32")))?;
+        Ok(Self::new(bytes))
+    }
+
+    /// Reads the master key from the environment variable `ES_DYNAMO_MASTER_KEY`, which contains 32 random bytes in
+    /// Base64.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Setup`] if the variable is not set, or as [`from_base64`](Self::from_base64).
+    pub fn from_env() -> Result<Self, StoreError> {
+        let text = env::var(MASTER_KEY_VARIABLE).map_err(|_| {
+            let reason = format!(
+                "the environment variable {MASTER_KEY_VARIABLE} is not set: set it to the master key, 32 random bytes in Base64"
+            );
+            StoreError::setup(reason, None)
+        })?;
+        Self::from_base64(&text)
+    }
+}
+
+/// Returns the authenticated context of a wrapped key.
+fn context(subject: &Subject) -> Vec<u8> {
+    [b"es subject key 1 ", subject.as_str().as_bytes()].concat()
+}
+
+#[async_trait]
+impl MasterKey for LocalMasterKey {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    async fn wrap(&self, subject: &Subject, key: &SubjectKey) -> Result<String, StoreError> {
+        self.key.seal(key.as_bytes(), &context(subject))
+    }
+
+    async fn unwrap(&self, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError> {
+        let bytes = self.key.open(wrapped, &context(subject));
+        let bytes = bytes.and_then(|bytes| <[u8; SubjectKey::BYTES]>::try_from(bytes).ok());
+        bytes.map(SubjectKey::new).ok_or_else(|| {
+            let what = format!("the key of the subject `{subject}`");
+            StoreError::corrupt_item(
+                what,
+                "it was damaged, or belongs to another subject: restore it from a backup",
+            )
+        })
+    }
+}
+
+/// Shows the id, not the key.
+impl fmt::Debug for LocalMasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LocalMasterKey({})", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_master_key_is_checked() {
+        for (text, problem) in [
+            ("", "has 0 bytes instead of 32"),
+            ("c2hvcnQ=", "has 5 bytes instead of 32"),
+            ("not Base64!", "is not Base64"),
+        ] {
+            let error = LocalMasterKey::from_base64(text).expect_err("refused").to_string();
+            assert_eq!(
+                error,
+                format!("the master key {problem}: generate one with `openssl rand -base64 32`")
+            );
+        }
+        let text = STANDARD.encode([7; 32]);
+        let key = LocalMasterKey::from_base64(&format!("{text}\n")).expect("valid");
+        assert_eq!(key.id(), LocalMasterKey::new([7; 32]).id());
+        assert_ne!(key.id(), LocalMasterKey::new([8; 32]).id());
+        assert!(!format!("{key:?}").contains('7') || key.id().contains('7'));
+    }
+
+    #[tokio::test]
+    async fn a_wrapped_key_belongs_to_its_subject_and_its_master_key() {
+        let (ann, bob) = (Subject::new("ann").expect("valid"), Subject::new("bob").expect("valid"));
+        let (master, key) = (LocalMasterKey::new([7; 32]), SubjectKey::new([1; 32]));
+        let wrapped = master.wrap(&ann, &key).await.expect("wrapped");
+        assert_eq!(master.unwrap(&ann, &wrapped).await.expect("unwrapped"), key);
+        for (master, subject) in [(&master, &bob), (&LocalMasterKey::new([8; 32]), &ann)] {
+            let error = master.unwrap(subject, &wrapped).await.expect_err("refused");
+            assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The keyring in a table, and what a table with personal data contains.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::AttributeValue;
+use es_core::StoreError;
+use es_core::personal::{KeyState, Keyring, Personal, SealedStore, Subject};
+use es_core::prelude::*;
+use es_core::projection::OnFailure;
+use es_core::snapshot::SnapshotPolicy;
+use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey};
+use es_dynamo::{DynamoStore, Reconciler};
+use tracing::Level;
+
+use super::consumers::{Broker, publishing};
+use super::domain::{
+    Claim, Customer, DELAY, Directory, Greet, Greeting, Move, Register, Registered, SendMail, secret,
+};
+use crate::processes::support::{Time, projector};
+use crate::recorder::Seen;
+
+fn subject(id: &str) -> Subject {
+    Subject::new(id).expect("valid")
+}
+
+fn master_key(number: u8) -> LocalMasterKey {
+    LocalMasterKey::new([number; 32])
+}
+
+/// Returns a store, and a keyring on the same engine.
+async fn keyring() -> (DynamoStore, DynamoKeyring) {
+    let store = DynamoStore::embedded().await.expect("created");
+    let keyring = DynamoKeyring::builder(store.client(), master_key(1)).build();
+    keyring.create_table().await.expect("created");
+    keyring.create_table().await.expect("exists already");
+    (store, keyring)
+}
+
+#[tokio::test]
+async fn processes_that_create_a_key_at_the_same_time_agree_on_it() {
+    let (store, first) = keyring().await;
+    let second = DynamoKeyring::builder(store.client(), master_key(1)).build();
+    let subjects: Vec<_> = (0..120).map(|number| subject(&number.to_string())).collect();
+    let (mine, yours) = tokio::join!(first.keys_or_create(&subjects), second.keys_or_create(&subjects));
+    let mine = mine.expect("created");
+    assert_eq!(mine, yours.expect("created"));
+    assert!(mine.iter().all(|state| matches!(state, KeyState::Known(_))));
+    let distinct = mine.iter().enumerate().all(|(index, state)| !mine[..index].contains(state));
+    assert!(distinct, "each subject has a key of its own");
+    // More than one request takes, and in another order.
+    let reversed: Vec<_> = subjects.iter().rev().cloned().collect();
+    let third = DynamoKeyring::builder(store.client(), master_key(1)).build();
+    let mut states = third.keys(&reversed).await.expect("read");
+    states.reverse();
+    assert_eq!(states, mine);
+    assert_eq!(third.keys(&[subject("none")]).await.expect("read"), [KeyState::Missing]);
+}
+
+#[tokio::test]
+async fn a_forgotten_key_never_comes_back() {
+    let (store, keyring) = keyring().await;
+    let other = DynamoKeyring::builder(store.client(), master_key(1)).cache(Duration::ZERO).build();
+    let ann = [subject("ann")];
+    keyring.keys_or_create(&ann).await.expect("created");
+    other.forget(&ann[0]).await.expect("forgotten");
+    assert_eq!(other.keys_or_create(&ann).await.expect("read"), [KeyState::Forgotten]);
+    assert!(matches!(keyring.keys(&ann).await.expect("cached")[..], [KeyState::Known(_)]));
+    keyring.forget(&ann[0]).await.expect("forgotten before");
+    assert_eq!(
+        keyring.keys_or_create(&ann).await.expect("read"),
+        [KeyState::Forgotten],
+        "not cached any more"
+    );
+
+    // Before it ever had a key.
+    keyring.forget(&subject("bob")).await.expect("forgotten");
+    assert_eq!(other.keys_or_create(&[subject("bob")]).await.expect("read"), [KeyState::Forgotten]);
+    assert_eq!(items(store.client(), "events-keys").await.len(), 2, "tombstones remain");
+}
+
+#[tokio::test]
+async fn the_master_key_can_be_rotated() {
+    let (store, before) = keyring().await;
+    let subjects = ["ann", "bob", "eve"].map(subject);
+    let keys = before.keys_or_create(&subjects).await.expect("created");
+    before.forget(&subjects[2]).await.expect("forgotten");
+
+    let new = |number| DynamoKeyring::builder(store.client(), master_key(number));
+    let error = new(2).build().keys(&subjects).await.expect_err("another master key");
+    assert!(
+        matches!(error, StoreError::Setup { .. }) && error.to_string().contains("previous_master_key"),
+        "{error}"
+    );
+    let during = new(2).previous_master_key(master_key(1)).build();
+    assert_eq!(during.keys(&subjects[..2]).await.expect("read"), keys[..2]);
+    assert_eq!(during.rewrap().await.expect("rewrapped"), 2);
+    assert_eq!(during.rewrap().await.expect("rewrapped before"), 0);
+    let after = new(2).build();
+    assert_eq!(
+        after.keys(&subjects).await.expect("read"),
+        [keys[0].clone(), keys[1].clone(), KeyState::Forgotten]
+    );
+}
+
+/// A projection that fails on every event.
+#[derive(Clone, Projection)]
+#[projection(name = "picky", events(Customer(Registered)))]
+struct Picky;
+
+#[handlers]
+impl Picky {
+    #[project]
+    async fn registered(&mut self, _: &Registered) -> Result<(), BoxError> {
+        Err("not today".into())
+    }
+}
+
+/// Returns all items of a table.
+async fn items(client: &Client, table: &str) -> Vec<HashMap<String, AttributeValue>> {
+    let (mut items, mut start) = (Vec::new(), None);
+    loop {
+        let page =
+            client.scan().table_name(table).set_exclusive_start_key(start).send().await.expect("scanned");
+        items.extend(page.items.unwrap_or_default());
+        match page.last_evaluated_key {
+            Some(last) => start = Some(last),
+            None => return items,
+        }
+    }
+}
+
+/// Adds the texts in a value, also those in compressed bytes.
+fn texts(value: &AttributeValue, found: &mut Vec<String>) {
+    match value {
+        AttributeValue::S(text) | AttributeValue::N(text) => found.push(text.clone()),
+        AttributeValue::Ss(all) | AttributeValue::Ns(all) => found.extend(all.iter().cloned()),
+        AttributeValue::L(all) => all.iter().for_each(|value| texts(value, found)),
+        AttributeValue::M(all) => {
+            found.extend(all.keys().cloned());
+            all.values().for_each(|value| texts(value, found));
+        }
+        AttributeValue::B(bytes) => {
+            found.push(String::from_utf8_lossy(bytes.as_ref()).into_owned());
+            if let Ok(bytes) = miniz_oxide::inflate::decompress_to_vec(bytes.as_ref()) {
+                found.push(String::from_utf8_lossy(&bytes).into_owned());
+            }
+        }
+        AttributeValue::Bool(_) | AttributeValue::Null(_) => {}
+        other => panic!("an attribute of an unexpected type: {other:?}"),
+    }
+}
+
+/// Returns the texts of all items whose partition key contains `part`.
+async fn texts_of(client: &Client, part: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for item in items(client, "events").await {
+        if item["pk"].as_s().is_ok_and(|key| key.contains(part)) {
+            item.values().for_each(|value| texts(value, &mut found));
+        }
+    }
+    found
+}
+
+#[test]
+fn nothing_that_is_stored_published_or_logged_contains_a_value() {
+    let seen = Seen::default();
+    let broker = Broker::default();
+    seen.record(leave_traces(broker.clone()));
+    let lines = seen.lines(Level::TRACE);
+    assert!(lines.iter().any(|line| line.level == Level::DEBUG), "the log is recorded");
+    for line in lines {
+        assert!(!format!("{line:?}").contains("Planted"), "{line:?}");
+    }
+    let published = broker.bodies();
+    assert!(!published.is_empty());
+    published.iter().for_each(|body| assert!(!body.contains("Planted") && body.contains("17"), "{body}"));
+}
+
+/// Stores personal data in every way, and looks for it.
+async fn leave_traces(broker: Broker) {
+    let (raw, keyring) = keyring().await;
+    let client = raw.client().clone();
+    let store = SealedStore::new(raw.clone(), keyring.clone());
+    let customers: Repository<Customer> =
+        Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(2)).clock(Time).build();
+    customers.execute("17", Register { name: secret("17") }).await.expect("accepted");
+    // The snapshot is large enough to be compressed.
+    customers.execute("17", Move { street: secret("17").repeat(1_000) }).await.expect("accepted");
+    customers.execute("17", Claim { email: secret("17") }).await.expect("accepted");
+    customers.execute("17", SendMail).await.expect("accepted");
+    customers.flush().await;
+    Reconciler::builder(&raw).build().run().await.expect("indexed");
+
+    let directory = Projector::new(store.clone(), Directory { entries: ReadModel::of::<Directory>(&store) });
+    directory.run_until_caught_up().await.expect("caught up");
+    let picky = Projector::builder(store.clone(), Picky).on_failure(OnFailure::Park);
+    let picky = picky.retry(es_core::RetryPolicy::never()).build();
+    picky.run_until_caught_up().await.expect("caught up");
+    assert_eq!(picky.parked().await.expect("read").len(), 1);
+    Projector::new(store.clone(), publishing(broker)).run_until_caught_up().await.expect("caught up");
+    let lets_pass = Arc::new(AtomicBool::new(false));
+    let process = Greet { customers: customers.clone(), lets_pass: Arc::clone(&lets_pass) };
+    let process = projector(store.clone(), process).build();
+    let work = tokio::spawn({
+        let process = process.clone();
+        async move { process.run().await }
+    });
+    while !texts_of(&client, "#turn#").await.iter().any(|text| text.contains("rejections")) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for part in ["#turn#", "customer#17"] {
+        let texts = texts_of(&client, part).await;
+        assert!(texts.iter().any(|text| text.contains("$sealed")), "{part} is sealed");
+    }
+    assert!(texts_of(&client, "").await.iter().all(|text| !text.contains("Planted")));
+    lets_pass.store(true, Ordering::SeqCst);
+    process.caught_up().await.expect("caught up");
+
+    for part in ["customer#17", "directory", "#timers#", "greeting#17"] {
+        let texts = texts_of(&client, part).await;
+        let sealed = texts.iter().filter(|text| text.contains("$sealed")).count();
+        assert!(sealed > 0, "{part} is sealed");
+    }
+    let inflated = texts_of(&client, "customer#17").await;
+    let snapshot = inflated.iter().find(|text| text.starts_with("{\"name\":{\"$sealed\""));
+    assert!(snapshot.is_some_and(|snapshot| snapshot.len() > 20_000), "the snapshot is searched");
+    let all = texts_of(&client, "").await;
+    assert!(all.len() > 100 && all.iter().all(|text| !text.contains("Planted")));
+    let keys = items(&client, "events-keys").await;
+    assert_eq!(keys.len(), 2, "the subject, and claims");
+
+    keyring.forget(&subject("17")).await.expect("forgotten");
+    tokio::time::sleep(DELAY * 2).await;
+    let greetings: Repository<Greeting> = Repository::new(store);
+    while greetings.load("17").await.expect("loaded").state.names.len() < 2 {
+        tokio::time::sleep(DELAY).await;
+    }
+    assert!(greetings.load("17").await.expect("loaded").state.names.iter().all(Personal::is_forgotten));
+    process.shutdown();
+    work.await.expect("no panic").expect("ended");
+}
