@@ -19,7 +19,8 @@ test-dynamodb-local:
 
 # the tests of es-postgres on a PostgreSQL server, with the conformance suite; needs PostgreSQL 14 or later
 test-postgres:
-    scripts/postgres cargo test -p es-postgres --test suite -- --include-ignored
+    scripts/postgres cargo test -p es-postgres --test suite -- --include-ignored --skip restart::
+    scripts/postgres cargo test -p es-postgres --test suite -- restart:: --ignored
 
 # real processes under faults, on DynamoDB Local: takes about a minute; needs Java 17 and npm
 test-chaos:

@@ -4,6 +4,7 @@ mod cuts;
 mod feed_order;
 mod operation;
 mod proxy;
+mod restart;
 mod sql_projections;
 mod statements;
 

@@ -34,7 +34,7 @@ const TABLES: &str = "CREATE TABLE effects (n serial, position bigint NOT NULL);
 /// Records each event, and adds up balances.
 #[derive(Clone, Projection)]
 #[projection(name = "effects", events(Account(Deposited, Withdrawn)))]
-struct Effects {
+pub(crate) struct Effects {
     #[read_model]
     tables: SqlReadModel,
     pool: PgPool,
@@ -43,7 +43,7 @@ struct Effects {
 
 /// What happens in the handlers.
 #[derive(Default)]
-struct Trouble {
+pub(crate) struct Trouble {
     /// Handlers that kill their connection, fail, or panic at random, as long as there is one.
     random: Mutex<Option<Rng>>,
     /// The number of handlers whose connection is killed, before others are disturbed.
@@ -87,7 +87,7 @@ impl Trouble {
 }
 
 impl Effects {
-    fn new(store: &PostgresStore, trouble: Trouble) -> Self {
+    pub(crate) fn new(store: &PostgresStore, trouble: Trouble) -> Self {
         let (tables, pool) = (SqlReadModel::of::<Self>(store, TABLES), store.pool().clone());
         Self { tables, pool, trouble: Arc::new(trouble) }
     }
@@ -133,7 +133,7 @@ impl Effects {
         }
     }
 
-    async fn positions(&self) -> Vec<i64> {
+    pub(crate) async fn positions(&self) -> Vec<i64> {
         let query = sqlx::query_scalar("SELECT position FROM effects ORDER BY n");
         query.fetch_all(&mut *self.tables.read().await.expect("reads")).await.expect("reads")
     }
@@ -169,12 +169,16 @@ fn quick() -> RetryPolicy {
     delays.with_max_delay(Duration::from_millis(5)).with_max_attempts(3)
 }
 
-fn builder(store: impl Feed, effects: &Effects) -> ProjectorBuilder<Effects> {
+pub(crate) fn builder(store: impl Feed, effects: &Effects) -> ProjectorBuilder<Effects> {
     Projector::builder(store, effects.clone()).poll(Duration::from_millis(5)).retry(quick())
 }
 
 /// Waits until a projection has handled the last version of an account.
-async fn wait_for(projector: &Projector<Effects>, store: &PostgresStore, id: &str) -> Result<(), WaitError> {
+pub(crate) async fn wait_for(
+    projector: &Projector<Effects>,
+    store: &PostgresStore,
+    id: &str,
+) -> Result<(), WaitError> {
     let stream = StreamId::new("account", id).expect("valid");
     let accounts: Repository<Account> = Repository::new(store.clone());
     let version = accounts.version(&id.to_owned()).await.expect("is known");
