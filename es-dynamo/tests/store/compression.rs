@@ -59,7 +59,7 @@ async fn commits(store: &DynamoStore, read: Read) -> Vec<Commit> {
 async fn large_commits_are_compressed_if_that_is_cheaper() {
     let Watched { other, .. } = watched().await;
     let store = compressing(&other);
-    let random = std::iter::repeat_with(|| fastrand::alphanumeric()).take(1_700).collect::<String>();
+    let random = std::iter::repeat_with(fastrand::alphanumeric).take(1_700).collect::<String>();
     let random = EventData::new("Noted", 1, format!("\"{random}\""));
     let cases = [
         (commit(1), 1.0, false),               // at most 1 KB
