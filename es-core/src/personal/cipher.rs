@@ -12,7 +12,7 @@ use sha2::Sha256;
 
 use crate::store::StoreError;
 
-/// The length of a nonce of XChaCha20, in bytes. It is long enough for random nonces.
+/// The length of a nonce of `XChaCha20`, in bytes. It is long enough for random nonces.
 const NONCE_BYTES: usize = 24;
 
 /// The key of a subject: 32 random bytes.

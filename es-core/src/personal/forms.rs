@@ -310,7 +310,7 @@ impl<'a, E> Rewriter<'a, '_, E> {
             Form::Text(inner) => {
                 match self.inside(&inner)? {
                     Some(text) => {
-                        self.out.push_str(&serde_json::to_string(&text).expect("a text has a JSON form"))
+                        self.out.push_str(&serde_json::to_string(&text).expect("a text has a JSON form"));
                     }
                     None => self.out.push_str(&self.json[self.at..end]),
                 }

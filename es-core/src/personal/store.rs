@@ -14,6 +14,7 @@ use crate::cost::Cost;
 use crate::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
+use crate::event::EventData;
 use crate::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use crate::snapshot::Snapshot;
 use crate::store::{
@@ -244,7 +245,7 @@ impl<S> SealedStore<S> {
 
     /// Opens the values in commits.
     async fn open_commits(&self, commits: &mut [(&StreamId, &mut Commit)]) -> Result<(), StoreError> {
-        let payloads = commits.iter().flat_map(|(_, commit)| &commit.events).map(|event| event.payload());
+        let payloads = commits.iter().flat_map(|(_, commit)| &commit.events).map(EventData::payload);
         let keys = self.keys_to_open(payloads).await?;
         for (stream, commit) in commits {
             for event in commit.events.iter_mut().filter(|event| is_sealed(event.payload())) {
@@ -283,8 +284,7 @@ impl<S> SealedStore<S> {
         if let Some(sealed) = append.sealed() {
             return Ok(sealed);
         }
-        let payloads =
-            || append.commits().iter().flat_map(|commit| &commit.events).map(|event| event.payload());
+        let payloads = || append.commits().iter().flat_map(|commit| &commit.events).map(EventData::payload);
         if !payloads().any(is_to_seal) {
             return Ok(append);
         }

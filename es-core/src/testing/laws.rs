@@ -9,7 +9,7 @@ use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use super::diff;
-use super::scenario::{Stage, read_back};
+use super::scenario::{Stage, encoded};
 use crate::aggregate::Aggregate;
 use crate::command::{Context, HandledBy};
 use crate::events::Events;
@@ -125,7 +125,7 @@ impl<A: Aggregate + Debug + PartialEq> Run<A> {
             self.stage.now += TimeDelta::seconds(1);
             let events = self.decide(command)?;
             for event in events.as_slice() {
-                let again = read_back(event)?;
+                let (again, _) = encoded(event)?;
                 if again != *event {
                     return Err(format!(
                         "an event changes when it is encoded and decoded\n{}",

@@ -449,13 +449,8 @@ fn faithful<E: Event>(event: &E) -> Result<(E, EventData), String> {
     }
 }
 
-/// Encodes and decodes an event.
-pub(crate) fn read_back<E: Event>(event: &E) -> Result<E, String> {
-    encoded(event).map(|(decoded, _)| decoded)
-}
-
 /// Encodes an event, and decodes it again.
-fn encoded<E: Event>(event: &E) -> Result<(E, EventData), String> {
+pub(crate) fn encoded<E: Event>(event: &E) -> Result<(E, EventData), String> {
     let stored = event.to_data().map_err(|error| format!("{event:?} cannot be encoded: {error}"))?;
     match E::decode(&stored) {
         Ok(decoded) => Ok((decoded, stored)),

@@ -2,6 +2,7 @@
 
 mod consumers;
 mod domain;
+mod faults;
 mod forgetting;
 mod table;
 
