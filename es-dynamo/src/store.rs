@@ -308,11 +308,17 @@ impl DynamoStore {
 #[async_trait]
 impl EventStore for DynamoStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
-        self.table.append(append).await
+        let appended = self.table.append(append).await?;
+        self.feed.appended(append, &appended);
+        Ok(appended)
     }
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
-        self.table.write(set).await
+        let written = self.table.write(set).await?;
+        for (append, appended) in set.appends().iter().zip(&written.appended) {
+            self.feed.appended(append, appended);
+        }
+        Ok(written)
     }
 
     async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {

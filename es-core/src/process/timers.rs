@@ -181,6 +181,12 @@ impl Timers {
 
     /// Reads the next timeouts that are due at `now`.
     pub(super) async fn due(&mut self, store: &dyn Documents, now: DateTime<Utc>) -> Result<Due, StoreError> {
+        let mut due = self.read_due(store, now).await?;
+        due.next = self.next;
+        Ok(due)
+    }
+
+    async fn read_due(&mut self, store: &dyn Documents, now: DateTime<Utc>) -> Result<Due, StoreError> {
         let mut due = Due::default();
         if !self.may_be_due(now) {
             return Ok(due);

@@ -1,6 +1,8 @@
 //! The feed: all events of the table in slices, each of which is a [log].
 
 #[cfg(feature = "indexer")]
+pub(crate) mod committed;
+#[cfg(feature = "indexer")]
 pub(crate) mod indexer;
 pub mod lambda;
 pub(crate) mod log;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use es_core::StoreError;
 use es_core::feed::Slices;
+use es_core::store::{Append, Appended};
 use event_listener::Event;
 use tokio::sync::OnceCell;
 use tracing::{Instrument, Span, field};
@@ -32,6 +35,9 @@ pub(crate) struct TableFeed {
     index: OnceCell<FeedIndex>,
     /// Notified when this process has added events to the feed.
     pub(crate) grown: Arc<Event>,
+    /// The commits of this process.
+    #[cfg(feature = "indexer")]
+    pub(crate) committed: Arc<committed::Committed>,
     /// The client for the table's stream, if there is one.
     #[cfg(feature = "indexer")]
     pub(crate) streams: Option<aws_sdk_dynamodbstreams::Client>,
@@ -105,10 +111,19 @@ impl TableFeed {
             index: OnceCell::new(),
             grown: Arc::default(),
             #[cfg(feature = "indexer")]
+            committed: Arc::default(),
+            #[cfg(feature = "indexer")]
             streams: None,
             #[cfg(feature = "embedded")]
             outbox: None,
         }
+    }
+
+    /// Notifies the indexers of this process of the commits of a successful append.
+    #[cfg_attr(not(feature = "indexer"), expect(unused_variables, clippy::unused_self))]
+    pub(crate) fn appended(&self, append: &Append, appended: &Appended) {
+        #[cfg(feature = "indexer")]
+        self.committed.add(append, appended);
     }
 
     /// Returns whether the indexer follows the stream of the table. On the embedded engine, it reads an outbox.

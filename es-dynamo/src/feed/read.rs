@@ -31,10 +31,13 @@ impl TableFeed {
     pub(crate) async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let slice = self.index().await?.slice(read.slice)?;
         let limit = slice.pages_for(read.limit);
+        let has_missed = |found: &Pages| {
+            slice.has_after(read.after) && found.pages.last().is_none_or(|page| page.last() <= read.after)
+        };
         let found = match self.pages_after(read, limit, true).await? {
-            Ok(found) => found,
+            Ok(found) if !has_missed(&found) => found,
             // The response may be from a replica that lags behind.
-            Err(_) => match self.pages_after(read, limit, false).await? {
+            _ => match self.pages_after(read, limit, false).await? {
                 Ok(found) => found,
                 Err(broken) => return Err(self.explain(read, broken).await?),
             },

@@ -130,7 +130,15 @@ async fn run(seed: u64) -> Result<u64, String> {
         }
     });
     let workers = futures_util::future::join_all(workers.collect::<Vec<_>>());
-    let (events, _) = futures_util::future::join(happens, workers).await;
+    // The process that commits may run an indexer, which then learns of the commits from the store.
+    let mut beside = random.fork();
+    let beside = async {
+        for _ in 0..beside.u32(..4) {
+            tokio::time::sleep(Duration::from_secs(beside.u64(..10))).await;
+            index(&truth, Duration::from_secs(beside.u64(1..20)), beside.bool()).await;
+        }
+    };
+    let (events, ..) = futures_util::future::join3(happens, workers, beside).await;
 
     // At the end, an indexer without faults runs.
     index(&open(&engine, None, None), Duration::from_secs(60), false).await;

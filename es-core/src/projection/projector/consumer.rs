@@ -120,6 +120,10 @@ pub(super) struct Consumer<'h, 'a, P: Projection> {
     pub(super) singly_until: Position,
     /// The streams with parked events.
     pub(super) parked: HashSet<StreamId>,
+    /// The next pause at the end of the feed.
+    pub(super) pause: Duration,
+    /// When the next timeout is due, if one is known.
+    pub(super) next_due: Option<DateTime<Utc>>,
 }
 
 impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
@@ -128,13 +132,15 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             projection: Guarded::new(held.inner, held.slot),
             handled: held.state.position,
             anchor: held.state.anchor,
-            held,
             pending: Pending::default(),
             rewinds: 0,
             interruptions: 0,
             isolated: None,
             singly_until: Position::NONE,
             parked: HashSet::new(),
+            pause: held.inner.settings.poll,
+            next_due: None,
+            held,
         }
     }
 
@@ -198,8 +204,14 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
                 return Ok(());
             }
             let running = self.held.running;
-            let pause = Box::pin(running.stop.sleep(&*inner.settings.clock, inner.settings.poll));
+            let until_due =
+                self.next_due.map(|due| (due - inner.settings.clock.now()).to_std().unwrap_or_default());
+            let pause = until_due.map_or(self.pause, |until_due| until_due.min(self.pause));
+            let pause = Box::pin(running.stop.sleep(&*inner.settings.clock, pause));
             either(growth, Box::pin(either(pause, Box::pin(running.finish.wait())))).await;
+            self.pause = (self.pause * 2).min(inner.settings.longest_pause());
+        } else {
+            self.pause = inner.settings.poll;
         }
         Ok(())
     }

@@ -243,6 +243,10 @@ impl<P: Projection> Consumer<'_, '_, P> {
     /// Handles the next due timeouts. Returns whether there may be more.
     pub(super) async fn handle_due(&mut self) -> Result<bool, Ended> {
         let due = self.due().await?;
+        self.next_due = due.next;
+        if !due.timeouts.is_empty() {
+            self.pause = self.held.inner.settings.poll;
+        }
         for timeout in &due.timeouts {
             self.handle_timeout(timeout).await?;
         }
@@ -260,7 +264,10 @@ impl<P: Projection> Consumer<'_, '_, P> {
             let tick = Tick::new(self.held.slot.slice, &*self.held.inner.settings.clock);
             match self.projection.tick(tick).await {
                 Ok(due) => return Ok(due),
-                Err(ProjectError::Later(_)) => return Ok(Due::default()),
+                Err(ProjectError::Later(_)) => {
+                    self.pause = self.held.inner.settings.poll;
+                    return Ok(Due::default());
+                }
                 Err(error) => self.held.wait_after(&mut attempts, &mut outage, error).await?,
             }
         }

@@ -230,6 +230,8 @@ pub(super) struct Settings {
     pub(super) batch: u32,
     pub(super) batch_bytes: u64,
     pub(super) poll: Duration,
+    /// The maximum pause at the end of the feed; `None` is a multiple of `poll`.
+    pub(super) idle_poll: Option<Duration>,
     pub(super) lease: Duration,
     pub(super) retry: RetryPolicy,
     pub(super) restart: RetryPolicy,
@@ -238,6 +240,13 @@ pub(super) struct Settings {
     pub(super) on_failure: OnFailure,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ids: Arc<dyn IdSource>,
+}
+
+impl Settings {
+    /// Returns the maximum pause at the end of the feed.
+    fn longest_pause(&self) -> Duration {
+        self.idle_poll.unwrap_or(self.poll * 10).max(self.poll)
+    }
 }
 
 /// Builds a [`Projector`]. Created by [`Projector::builder`].
@@ -292,6 +301,7 @@ impl<P: Projection> ProjectorBuilder<P> {
             batch: 100,
             batch_bytes: FeedRead::DEFAULT_MAX_BYTES,
             poll: Duration::from_millis(500),
+            idle_poll: None,
             lease: Duration::from_secs(30),
             retry: RetryPolicy::default(),
             restart: RetryPolicy::default()
@@ -328,10 +338,19 @@ impl<P: Projection> ProjectorBuilder<P> {
         self
     }
 
-    /// Sets how long to wait at the end of the feed before reading again (default: 500 ms). The store may wake the
-    /// worker earlier.
+    /// Sets how long to wait at the end of the feed before reading again (default: 500 ms). The wait doubles with
+    /// each read that finds no events, up to [`idle_poll`](Self::idle_poll). An indexer in the same process wakes
+    /// the worker at once.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.settings.poll = interval;
+        self
+    }
+
+    /// Sets the longest wait at the end of the feed while there are no events (default: ten times
+    /// [`poll`](Self::poll), which is 5 s). With a longer one, an idle projector sends fewer requests, and notices
+    /// the first event from an indexer of another process later. Timeouts of processes are not delayed.
+    pub fn idle_poll(mut self, interval: Duration) -> Self {
+        self.settings.idle_poll = Some(interval);
         self
     }
 

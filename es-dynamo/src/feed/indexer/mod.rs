@@ -1,5 +1,7 @@
-//! The indexer: adds commits from the table's stream, or from the embedded engine's outbox, to the feed.
+//! The indexer: adds commits of this process, and those from the table's stream or from the embedded engine's outbox, to
+//! the feed.
 
+mod commits;
 mod outages;
 #[cfg(feature = "embedded")]
 mod outbox;
@@ -39,6 +41,8 @@ pub use progress::IndexerProgress;
 ///
 /// On the embedded engine, the indexer is notified immediately of commits in this process, and finds those of other
 /// processes on the same file within [`poll`](IndexerBuilder::poll).
+///
+/// Commits of the same store, or of a clone of it, in this process are indexed without waiting for their stream records.
 ///
 /// Checkpoints and leases are stored in [documents](es_core::documents). They are only hints: the feed itself shows which
 /// events are indexed, so that no event is indexed twice or missed if checkpoints are lost.
@@ -84,8 +88,9 @@ impl Indexer {
         let second = Duration::from_secs(1);
         let settings = Settings {
             poll: second / 2,
+            idle_poll: None,
             linger: second / 5,
-            refresh: second * 10,
+            refresh: second * 20,
             lease: second * 30,
             shutdown: None,
             segments: 4,
@@ -190,21 +195,34 @@ pub struct IndexerBuilder {
 }
 
 impl IndexerBuilder {
-    /// Sets how long to wait before polling an empty shard again (default: 500 ms). AWS allows five reads per second and
-    /// shard.
+    /// Sets how long to wait before polling a shard without new commits again (default: 500 ms). The wait doubles with
+    /// each poll that finds none, up to [`idle_poll`](Self::idle_poll). It does not delay commits of the same store in this
+    /// process, which the indexer does not read from the stream.
+    ///
+    /// A shard that has records is read at most five times per second, which is the limit of AWS, unless this interval is
+    /// shorter than 200 ms.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.settings.poll = interval;
         self
     }
 
+    /// Sets the longest wait before polling a shard that stays without new commits (default: ten times
+    /// [`poll`](Self::poll), which is 5 s; at most a third of the [`lease`](Self::lease)). With a longer wait, an idle
+    /// indexer sends fewer requests, and notices the first commit of another process later.
+    pub fn idle_poll(mut self, interval: Duration) -> Self {
+        self.settings.idle_poll = Some(interval);
+        self
+    }
+
     /// Sets how long to wait for more commits before writing a page that is not full (default: 200 ms). Waiting longer
-    /// produces larger pages, which cost less per event.
+    /// produces larger pages, which cost less per event. The first commit of this process after a pause is indexed
+    /// without a wait.
     pub fn linger(mut self, time: Duration) -> Self {
         self.settings.linger = time;
         self
     }
 
-    /// Sets how often to look for new shards and other indexers (default: every 10 s).
+    /// Sets how often to look for new shards and other indexers (default: every 20 s).
     pub fn refresh(mut self, interval: Duration) -> Self {
         self.settings.refresh = interval;
         self
@@ -254,6 +272,7 @@ impl IndexerBuilder {
             ));
         };
         let worker = Worker {
+            committed: Arc::clone(&store.feed.committed),
             source: Arc::new(TableStream::new(Arc::clone(&store.table), client)),
             feed: Arc::clone(&store.feed) as _,
             table: Arc::clone(&store.table) as _,

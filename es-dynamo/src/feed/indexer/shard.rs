@@ -14,6 +14,9 @@ use super::source::{Records, SourceError};
 use super::worker::Worker;
 use crate::feed::log::hint::{Hint, Noted};
 
+/// The number of records without commits, such as those of heartbeats, from which a shard does not count as idle.
+const BUSY_RECORDS: usize = 20;
+
 /// How the reading of a shard ended.
 #[derive(Debug)]
 pub(crate) enum ShardEnd {
@@ -26,6 +29,15 @@ pub(crate) enum ShardEnd {
     /// The indexer was stopped.
     Stopped,
     Failed(StoreError),
+}
+
+/// What the records of one read contained.
+#[derive(Debug)]
+struct Indexing {
+    /// The number of commits that this process had not added to the feed before.
+    new: usize,
+    /// Whether there were neither commits nor many other records.
+    is_idle: bool,
 }
 
 /// The lease of a worker on a shard.
@@ -42,7 +54,9 @@ impl Worker {
         let mut iterator: Option<String> = None;
         let mut outage = self.outages.of("reading the table's stream");
         let mut renewed = Instant::now();
+        let mut pause = self.settings.poll;
         loop {
+            let read = Instant::now();
             if self.stop.is_cancelled() {
                 lease.state.owner = None;
                 let _ = self.checkpoint(&mut lease).await;
@@ -82,13 +96,14 @@ impl Worker {
                 Err(SourceError::Store(error)) => return ShardEnd::Failed(error),
             };
             outage.is_over();
-            let (is_empty, next) = (records.records.is_empty(), records.next.clone());
-            let written = records.written;
-            match self.index(records, renewed).await {
-                Ok(Some(last)) => lease.state.after = Some(last),
-                Ok(None) => {}
+            let (next, written) = (records.next.clone(), records.written);
+            let last = records.records.last().map(|record| record.sequence.clone());
+            let hints = match self.index(records, renewed).await {
+                Ok(hints) => hints,
                 Err(error) => return ShardEnd::Failed(error),
-            }
+            };
+            lease.state.after = last.or(lease.state.after);
+            let written = written.filter(|_| hints.new > 0);
             self.progress.update(|progress| progress.note_shard(&lease.shard, written));
             let Some(next) = next else {
                 (lease.state.done, lease.state.owner) = (true, None);
@@ -99,8 +114,12 @@ impl Worker {
                 };
             };
             iterator = Some(next);
-            if is_empty {
-                self.pause(self.settings.poll).await;
+            if hints.is_idle {
+                self.pause(pause).await;
+                pause = (pause * 2).min(self.settings.longest_pause());
+            } else {
+                pause = self.settings.poll;
+                self.pause(self.settings.read_interval().saturating_sub(read.elapsed())).await;
             }
         }
     }
@@ -122,13 +141,12 @@ impl Worker {
         }
     }
 
-    /// Indexes the commits of records. Returns the sequence number of the last record once all of them are in the feed.
+    /// Indexes the commits of records. Returns once all of them are in the feed.
     ///
     /// Transient errors are retried until twice the lease duration has passed since `renewed`, because another worker may
     /// reach the table.
-    async fn index(&self, records: Records, renewed: Instant) -> Result<Option<String>, StoreError> {
-        let last = records.records.last().map(|record| record.sequence.clone());
-        let count = records.records.len() as u64;
+    async fn index(&self, records: Records, renewed: Instant) -> Result<Indexing, StoreError> {
+        let count = records.records.len();
         let mut hints: Vec<Hint> = Vec::new();
         let mut foreign = 0;
         for record in records.records {
@@ -148,6 +166,9 @@ impl Worker {
                 }
             }
         }
+        let is_idle = hints.is_empty() && count < BUSY_RECORDS;
+        hints.retain(|hint| !self.committed.is_indexed(hint));
+        let found = Indexing { new: hints.len(), is_idle };
         let mut outage = self.outages.of("writing the feed");
         let indexed = loop {
             let attempt = self.feed.ingest(hints.clone(), self.settings.linger);
@@ -163,8 +184,8 @@ impl Worker {
             }
         };
         outage.is_over();
-        self.progress.update(|progress| progress.note(count, foreign, indexed));
-        Ok(last)
+        self.progress.update(|progress| progress.note(count as u64, foreign, indexed));
+        Ok(found)
     }
 
     /// Writes the checkpoint, which renews the lease. Returns `false` if another worker has taken the shard over.

@@ -20,6 +20,7 @@ use super::progress::Progress;
 use super::shard::{Lease, ShardEnd};
 use super::source::StreamSource;
 use crate::feed::Ingest;
+use crate::feed::committed::Committed;
 use crate::feed::reconciler::scan::Scan;
 use crate::feed::reconciler::state::ReconcileState;
 use crate::feed::reconciler::{Ended, ReconcileProgress, Reconciliation, state};
@@ -34,12 +35,29 @@ const RECONCILIATION: &str = "indexer";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) poll: Duration,
+    /// The maximum wait before an idle shard is polled again; `None` is a multiple of `poll`.
+    pub(crate) idle_poll: Option<Duration>,
     pub(crate) linger: Duration,
     pub(crate) refresh: Duration,
     pub(crate) lease: Duration,
     /// `None` if the application has not set one.
     pub(crate) shutdown: Option<Duration>,
     pub(crate) segments: u32,
+}
+
+/// The minimum interval between two reads of a shard: AWS allows five per second.
+const MIN_READ_INTERVAL: Duration = Duration::from_millis(200);
+
+impl Settings {
+    /// Returns the maximum wait before an idle shard is polled again. It leaves enough time to renew the lease.
+    pub(crate) fn longest_pause(&self) -> Duration {
+        self.idle_poll.unwrap_or(self.poll * 10).min(self.lease / 3).max(self.poll)
+    }
+
+    /// Returns the minimum interval between two reads of a shard.
+    pub(crate) fn read_interval(&self) -> Duration {
+        self.poll.min(MIN_READ_INTERVAL)
+    }
 }
 
 /// A worker, with its access to the stream, the feed, and the table.
@@ -52,6 +70,8 @@ pub(crate) struct Worker {
     pub(crate) progress: Progress,
     pub(crate) outages: Outages,
     pub(crate) stop: CancellationToken,
+    /// The commits of this process.
+    pub(crate) committed: Arc<Committed>,
     /// Returns milliseconds since 1970. Used for ages of hours only.
     pub(crate) clock: Arc<dyn Fn() -> i64 + Send + Sync>,
 }
@@ -79,6 +99,13 @@ struct Run<'a> {
 impl Worker {
     /// Runs until it is stopped. Its end takes at most `shutdown_timeout`, if there is one.
     pub(crate) async fn run(&self, shutdown_timeout: Option<Duration>) -> Result<(), StoreError> {
+        let stream = std::pin::pin!(self.read_stream(shutdown_timeout));
+        let commits = std::pin::pin!(self.index_commits(shutdown_timeout));
+        future::try_join(stream, commits).await.map(drop)
+    }
+
+    /// Reads the shards of the table's stream.
+    async fn read_stream(&self, shutdown_timeout: Option<Duration>) -> Result<(), StoreError> {
         let mut run = Run {
             me: Uuid::new_v4(),
             mine: HashSet::new(),
@@ -307,7 +334,8 @@ impl Worker {
             let Some((state, revision)) = ledger.shards.get(&shard).cloned() else { continue };
             tracing::debug!(shard, "acquired a shard");
             run.mine.insert(shard.clone());
-            let patience = (self.settings.poll * 4 + self.settings.linger).max(Duration::from_secs(2));
+            let usual = self.settings.longest_pause() + self.settings.poll * 4 + self.settings.linger;
+            let patience = usual.max(Duration::from_secs(2));
             self.progress.update(|progress| progress.begin_shard(&shard, patience));
             run.acquired.push(Lease { shard, state, revision });
         }

@@ -1,5 +1,6 @@
 //! The writers of all slices in this process.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ pub(crate) struct FeedIndex {
 pub(crate) struct SliceIndex {
     writer: tokio::sync::Mutex<Writer>,
     waiting: Mutex<Waiting>,
+    /// The end of the slice as written by this process.
+    written: AtomicU64,
     reading: Mutex<Reading>,
 }
 
@@ -52,6 +55,7 @@ impl FeedIndex {
         let slice = |slice| SliceIndex {
             writer: tokio::sync::Mutex::new(Writer::new(slice, settings)),
             waiting: Mutex::default(),
+            written: AtomicU64::new(0),
             reading: Mutex::default(),
         };
         Self { settings, slices: settings.slices.iter().map(slice).collect(), grown }
@@ -122,9 +126,10 @@ impl FeedIndex {
         }
         let before = writer.end();
         let outcome = writer.index(storage, all).await;
-        let has_grown = writer.end() > before;
+        let end = writer.end();
         drop(writer);
-        if has_grown {
+        if end > before {
+            slice.written.fetch_max(end.get(), Ordering::Relaxed);
             self.grown.notify(usize::MAX);
         }
         outcome
@@ -205,6 +210,11 @@ impl SliceIndex {
 }
 
 impl SliceIndex {
+    /// Returns whether the slice has events after `position`, as far as this process has written them.
+    pub(crate) fn has_after(&self, position: Position) -> bool {
+        self.written.load(Ordering::Relaxed) > position.get()
+    }
+
     /// Estimates how many pages contain `limit` events, from the pages that were read last.
     pub(crate) fn pages_for(&self, limit: u32) -> u32 {
         let events = self.reading().events_a_page.max(1);

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use es_core::event::CommitId;
+use es_core::event::{CommitId, EventData};
 use es_core::feed::EventFilter;
-use es_core::store::Commit;
+use es_core::store::{Append, Appended, Commit};
 use es_core::{StreamId, Version};
 
 /// The stored names of the events in a reference.
@@ -15,6 +15,21 @@ pub(crate) enum Names {
     These(Vec<Arc<str>>),
     /// The names are not known, because there are too many to store.
     Any,
+}
+
+impl Names {
+    fn of<'a>(events: impl Iterator<Item = &'a EventData>) -> Self {
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for event in events {
+            if !names.iter().any(|name| **name == *event.name()) {
+                names.push(event.name().into());
+            }
+            if names.len() > MAX_NAMES {
+                return Self::Any;
+            }
+        }
+        Self::These(names)
+    }
 }
 
 /// The last 32 bits of a commit's id, which distinguish it from another commit with the same versions.
@@ -51,19 +66,17 @@ pub(crate) struct Reference {
 impl Reference {
     /// Returns the reference to the item of `stream` with the commit `first`, and with those that follow it in the item.
     pub(crate) fn to(stream: &StreamId, first: &Commit, following: &[Commit]) -> Self {
-        let mut names: Vec<Arc<str>> = Vec::new();
-        let commits = std::iter::once(first).chain(following);
-        for event in commits.flat_map(|commit| &commit.events) {
-            if !names.iter().any(|name| **name == *event.name()) {
-                names.push(event.name().into());
-            }
-            if names.len() > MAX_NAMES {
-                break;
-            }
-        }
-        let names = if names.len() > MAX_NAMES { Names::Any } else { Names::These(names) };
+        let events = std::iter::once(first).chain(following).flat_map(|commit| &commit.events);
         let (last, tag) = (following.last().unwrap_or(first).last(), CommitTag::of(first.id));
-        Self { stream: stream.clone(), first: first.first, last, tag, names }
+        Self { stream: stream.clone(), first: first.first, last, tag, names: Names::of(events) }
+    }
+
+    /// Returns the reference to the item, or the items, that an append has written.
+    #[cfg(feature = "indexer")]
+    pub(crate) fn appended(append: &Append, appended: &Appended) -> Self {
+        let names = Names::of(append.commits().iter().flat_map(|commit| &commit.events));
+        let (stream, tag) = (append.stream().clone(), CommitTag::of(append.id()));
+        Self { stream, first: appended.first, last: appended.last, tag, names }
     }
 
     /// Returns the number of events.

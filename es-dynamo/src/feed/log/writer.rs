@@ -55,6 +55,12 @@ impl Indexed {
         self.contradicting.extend(other.contradicting);
     }
 
+    /// Returns whether all commits of the hints are in the feed.
+    #[cfg(feature = "indexer")]
+    pub(crate) fn is_complete(&self) -> bool {
+        self.unfounded == 0 && self.damaged.is_empty() && self.contradicting.is_empty()
+    }
+
     /// Logs the streams that are no longer indexed, except for those that are known already.
     pub(crate) fn log(&self, is_known: impl Fn(&StreamId) -> bool) {
         let unknown = self.damaged.iter().chain(&self.contradicting).filter(|(stream, _)| !is_known(stream));

@@ -1,5 +1,6 @@
 //! The indexer and the reconciler, on the embedded engine with a stream as on DynamoDB, and with its outbox.
 
+mod in_process;
 mod outage;
 mod outbox;
 

@@ -22,6 +22,7 @@ use super::outages::Outages;
 use super::progress::Progress;
 use super::worker::{Settings, Worker};
 use crate::feed::Ingest;
+use crate::feed::committed::Committed;
 use crate::feed::log::hint::{Hint, Noted};
 use crate::feed::log::index::FeedIndex;
 use crate::feed::log::reference::Reference;
@@ -85,6 +86,8 @@ struct World {
     stream: SimulatedStream,
     documents: MemoryStore,
     settings: FeedSettings,
+    /// The commits of which some worker learns without the stream.
+    committed: Arc<Committed>,
     began: Instant,
 }
 
@@ -105,6 +108,7 @@ impl World {
         let process = Arc::new(Process { table, feed: FeedIndex::new(self.settings, Arc::default()) });
         let settings = Settings {
             poll: MINUTE * 10,
+            idle_poll: None,
             linger: MINUTE,
             refresh: MINUTE * 20,
             lease: HOUR,
@@ -121,6 +125,7 @@ impl World {
             progress: Progress::default(),
             outages: Outages::default(),
             stop: CancellationToken::new(),
+            committed: Arc::clone(&self.committed),
             clock: Arc::new(move || i64::try_from(began.elapsed().as_millis()).expect("not so long")),
         }
     }
@@ -174,6 +179,7 @@ async fn simulate(seed: u64) -> Result<u64, String> {
         stream: SimulatedStream::new(seed),
         documents: MemoryStore::new(),
         settings: FeedSettings::new(Slices::new(random.u32(1..4)).expect("not zero")),
+        committed: Arc::default(),
         began: Instant::now(),
     };
     let streams = random.u64(1..10);
@@ -181,10 +187,23 @@ async fn simulate(seed: u64) -> Result<u64, String> {
     let mut life = fastrand::Rng::with_seed(seed + 1);
     let over = Cell::new(false);
     let happens = async {
+        let mut early = Vec::new();
         for _ in 0..life.u32(5..60) {
             for _ in 0..life.u32(0..5) {
                 let stream = StreamId::new("order", life.u64(..streams)).expect("valid");
-                world.stream.write(&world.table.commit(&stream, life.u64(1..4)));
+                let commit = world.table.commit(&stream, life.u64(1..4));
+                world.stream.write(&commit);
+                // Some are those of other processes, late, or repeated.
+                if life.bool() {
+                    early.push(commit);
+                }
+                for _ in 0..life.usize(0..3).min(early.len()) {
+                    let hint = early[life.usize(..early.len())].clone();
+                    world.committed.add_hint(match life.u32(0..5) {
+                        0 => Hint::UpTo(hint.stream, hint.last),
+                        _ => Hint::Commit(hint),
+                    });
+                }
             }
             match life.u32(0..40) {
                 0..4 => world.stream.split(),
@@ -245,6 +264,7 @@ impl World {
             stream: SimulatedStream::new(0),
             documents: MemoryStore::new(),
             settings: FeedSettings::new(Slices::new(1).expect("not zero")),
+            committed: Arc::default(),
             began: Instant::now(),
         };
         world.stream.heal();
