@@ -42,6 +42,13 @@ impl Meter {
         std::mem::take(&mut *self.usage.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Counts a request that consumes no capacity units, unless requests are selected by their bodies.
+    fn count_request(&self) {
+        if self.concerns.is_none() {
+            self.usage.lock().unwrap_or_else(PoisonError::into_inner).requests += 1.0;
+        }
+    }
+
     fn count(&self, target: &str, answer: &[u8]) {
         let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
         // Requests that may concern several tables return a list.
@@ -87,6 +94,7 @@ impl HttpConnector for MeteredConnector {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
         if !is_metered(&target) {
+            self.meter.count_request();
             return self.inner.call(request);
         }
         let asked = request.body().bytes().and_then(|body| serde_json::from_slice(body).ok());

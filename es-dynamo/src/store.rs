@@ -113,6 +113,7 @@ pub struct DynamoStoreBuilder {
     table: Option<String>,
     slices: Option<Slices>,
     compress_above: Option<u64>,
+    max_copy: u64,
 }
 
 /// The source of the settings of clients that the builder creates.
@@ -448,6 +449,7 @@ impl DynamoStoreBuilder {
             table: None,
             slices: None,
             compress_above: None,
+            max_copy: 0,
         }
     }
 
@@ -549,6 +551,19 @@ impl DynamoStoreBuilder {
     /// ```
     pub fn compress_commits_above(mut self, bytes: u64) -> Self {
         self.compress_above = Some(bytes);
+        self
+    }
+
+    /// Copies commits whose items have at most `max_bytes` bytes into the pages of the feed (default: 0, no copies).
+    ///
+    /// With copies, a consumer reads small commits together with their page, and gets only larger ones by their keys. That
+    /// costs less if there are several consumers: see *Operations on AWS* in the book. An indexer reads the commits of a
+    /// page once before it writes the page. The setting applies to pages that this store writes; every store reads both
+    /// kinds.
+    ///
+    /// Copies stay in the feed when a stream is deleted. Do not use them if events have to be deleted.
+    pub fn copy_commits(mut self, max_bytes: u64) -> Self {
+        self.max_copy = max_bytes;
         self
     }
 
@@ -655,7 +670,7 @@ impl DynamoStoreBuilder {
         table.compress_above = self.compress_above;
         let table = Arc::new(table);
         #[cfg_attr(not(any(feature = "indexer", feature = "embedded")), allow(unused_mut))]
-        let mut feed = TableFeed::new(Arc::clone(&table), self.slices);
+        let mut feed = TableFeed::new(Arc::clone(&table), self.slices, self.max_copy);
         #[cfg(feature = "indexer")]
         {
             feed.streams = self.streams;

@@ -2,6 +2,7 @@
 
 use crate::costs::Cost;
 use crate::flow::Flow;
+use crate::idle::Idle;
 use crate::place::Indexing;
 use crate::plan::Plan;
 use crate::rebuild::{OnEngine, Rebuild};
@@ -13,6 +14,7 @@ const READS_A_WRITE: f64 = 5.0;
 pub struct Measured {
     pub flows: Vec<Flow>,
     pub rebuilds: Vec<Rebuild>,
+    pub idle: Idle,
     pub rebuilt_on_engine: OnEngine,
     pub costs: Vec<Cost>,
 }
@@ -22,6 +24,7 @@ pub fn print(plan: &Plan, measured: &Measured) {
     flows(plan, &measured.flows);
     rebuilds(&measured.rebuilds, &measured.rebuilt_on_engine);
     costs(plan, &measured.costs);
+    idle(&measured.idle);
 }
 
 fn introduction() {
@@ -45,8 +48,9 @@ fn flows(plan: &Plan, flows: &[Flow]) {
     println!(
         "## From a commit to the read model
 
-On the store in memory, events are in the feed as soon as they are stored. On the embedded engine, an indexer polls for
-commits at the given interval, and lingers for the given time before it writes a page.
+On the store in memory, events are in the feed as soon as they are stored. On the embedded engine, which has a stream
+here as on DynamoDB, an indexer learns of commits from the store that writes them. If it has another store, as in another
+process, it polls the stream at the given interval. It lingers for the given time before it writes a page.
 
 Maximum throughput: {clients} clients commit one event at a time, until the row of the last event can be read. The
 configurations take turns; the figures are from the round with the median speed out of {rounds}. The machine was shared
@@ -98,10 +102,11 @@ with other work, so compare the lines only with each other.
 fn place(indexing: Option<Indexing>) -> String {
     match indexing {
         None => "store in memory".to_owned(),
-        Some(Indexing { slices, poll, linger }) => {
+        Some(Indexing { slices, poll, linger, is_beside }) => {
             let plural = if slices == 1 { "" } else { "s" };
             let (poll, linger) = (poll.as_millis(), linger.as_millis());
-            format!("embedded engine, {slices} slice{plural}, poll interval {poll} ms, linger {linger} ms")
+            let place = if is_beside { "" } else { ", as in another process" };
+            format!("embedded engine, {slices} slice{plural}, poll {poll} ms, linger {linger} ms{place}")
         }
     }
 }
@@ -171,6 +176,39 @@ indexer learns of commits, is billed per call, and is free for Lambda functions.
          for every event\nin the table, each time.",
         count(break_even(&costs[1], &costs[3]).round()),
     );
+}
+
+/// The prices of a million write units, read units, and reads of a stream, in dollars, on demand in us-east-1
+/// (<https://aws.amazon.com/dynamodb/pricing/on-demand/>).
+const PRICES: [f64; 3] = [0.625, 0.125, 0.2];
+
+/// The number of hours in a month.
+const MONTH: f64 = 730.0;
+
+fn idle(idle: &Idle) {
+    println!(
+        "
+## While nothing happens
+
+Requests of an indexer and a projector with default settings in one process, in the second hour after the last commit, with
+one slice and one shard. The price is that of a month on demand in us-east-1, without reads of the stream that are free: a
+million write units for {:.3}, a million read units for {:.3}, and a million reads of the stream for {:.2} dollars
+([prices](https://aws.amazon.com/dynamodb/pricing/on-demand/)).
+",
+        PRICES[0], PRICES[1], PRICES[2],
+    );
+    let (table, stream) = (&idle.table, &idle.stream);
+    let used = [table.write_units, table.read_units, stream.requests];
+    let dollars: f64 = used.iter().zip(PRICES).map(|(used, price)| used * MONTH * price / 1e6).sum();
+    let columns = ["requests to the table", "to the stream", "all", "WCU", "RCU", "dollars per month"];
+    Table::new(0, &columns).row(&[
+        count(table.requests),
+        count(stream.requests),
+        count(table.requests + stream.requests),
+        count(table.write_units),
+        number(table.read_units),
+        format!("{dollars:.2}"),
+    ]);
 }
 
 /// Returns the number of consumers with which a feed costs as much as an index.

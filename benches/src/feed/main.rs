@@ -7,6 +7,7 @@ mod costs;
 mod document;
 mod domain;
 mod flow;
+mod idle;
 mod load;
 mod place;
 mod plan;
@@ -21,10 +22,12 @@ use plan::Plan;
 fn main() -> Result<(), Failure> {
     let plan = plan()?;
     let rebuilds = rebuild::measure(&plan)?;
+    let idle = idle::measure()?;
     let runtime = tokio::runtime::Runtime::new()?;
     let measured = runtime.block_on(async {
         Ok::<_, Failure>(Measured {
             rebuilds,
+            idle,
             rebuilt_on_engine: rebuild::on_engine(&plan).await?,
             flows: flow::measure(&plan).await?,
             costs: costs::measure(&plan).await?,

@@ -18,12 +18,16 @@ pub struct Indexing {
     pub slices: u32,
     pub poll: Duration,
     pub linger: Duration,
+    /// Whether the indexer runs in the process that commits.
+    pub is_beside: bool,
 }
 
 impl Indexing {
     /// The default settings of the indexer.
     pub const DEFAULT: Self =
-        Self { slices: 1, poll: Duration::from_millis(500), linger: Duration::from_millis(200) };
+        Self { slices: 1, poll: Duration::from_millis(500), linger: Duration::from_millis(200), is_beside: true };
+    /// Learns of commits from the table's stream.
+    pub const ELSEWHERE: Self = Self { is_beside: false, ..Self::DEFAULT };
     /// Polls more often, and waits only briefly for a page to fill.
     pub const QUICK: Self =
         Self { poll: Duration::from_millis(200), linger: Duration::from_millis(20), ..Self::DEFAULT };
@@ -51,12 +55,17 @@ pub struct Effort {
 impl Indexed {
     pub async fn start(indexing: Indexing) -> Result<Self, Failure> {
         let meter = Meter::of(is_of_the_indexer);
-        let store = store(&embedded::Engine::in_memory()?, indexing.slices, Some(&meter)).await?;
-        let indexer = Indexer::builder(&store).poll(indexing.poll).linger(indexing.linger).build()?;
+        let engine = embedded::Engine::in_memory()?;
+        let indexed = store(&engine, indexing.slices, Some(&meter)).await?;
+        let indexer = Indexer::builder(&indexed).poll(indexing.poll).linger(indexing.linger).build()?;
         let running = tokio::spawn({
             let indexer = indexer.clone();
             async move { indexer.run().await }
         });
+        let store = match indexing.is_beside {
+            true => indexed,
+            false => store(&engine, indexing.slices, None).await?,
+        };
         Ok(Self { store, indexer, running, meter })
     }
 

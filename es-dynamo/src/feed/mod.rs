@@ -2,6 +2,7 @@
 
 #[cfg(feature = "indexer")]
 pub(crate) mod committed;
+mod copies;
 #[cfg(feature = "indexer")]
 pub(crate) mod indexer;
 pub mod lambda;
@@ -32,6 +33,8 @@ pub(crate) struct TableFeed {
     pub(crate) table: Arc<Table>,
     /// The number of slices that the application requires.
     slices: Option<Slices>,
+    /// The maximum size in bytes of a commit that is copied into its page; 0 if none are.
+    max_copy: u64,
     index: OnceCell<FeedIndex>,
     /// Notified when this process has added events to the feed.
     pub(crate) grown: Arc<Event>,
@@ -104,10 +107,11 @@ impl Drop for IndexSpan {
 }
 
 impl TableFeed {
-    pub(crate) fn new(table: Arc<Table>, slices: Option<Slices>) -> Self {
+    pub(crate) fn new(table: Arc<Table>, slices: Option<Slices>, max_copy: u64) -> Self {
         Self {
             table,
             slices,
+            max_copy,
             index: OnceCell::new(),
             grown: Arc::default(),
             #[cfg(feature = "indexer")]

@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{KeysAndAttributes, ReturnConsumedCapacity};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity};
 use es_core::feed::{FeedAnchor, FeedEntry, FeedError, FeedPage, FeedRead, MissingCommit, Position};
 use es_core::store::{Commit, Read};
 use es_core::{Cost, StoreError};
 use futures_util::TryStreamExt;
 
-use super::TableFeed;
+use super::{TableFeed, copies};
 use super::log::hint::Hint;
 use super::log::page::{LogPage, damaged};
 use super::log::reference::{CommitTag, Reference};
@@ -49,7 +49,7 @@ impl TableFeed {
         let (mut through, mut events, mut left_out) = (read.after, 0, false);
         let mut anchor = pages.first().filter(|page| page.first <= through).map(LogPage::anchor);
         for page in &pages {
-            for (first, reference) in page.placed() {
+            for (first, reference, copy) in page.copied() {
                 let last = first.plus(reference.events()).previous();
                 if last <= read.after {
                     continue;
@@ -60,19 +60,19 @@ impl TableFeed {
                 }
                 if reference.is_taken(&read.filter) {
                     events += reference.events();
-                    taken.push((first, page.anchor(), reference));
+                    taken.push((first, page.anchor(), reference, copy));
                 }
                 (through, anchor) = (last, Some(page.anchor()));
             }
         }
         let (mut entries, mut bytes, mut rest) = (Vec::with_capacity(taken.len()), 0, &taken[..]);
         let mut resolved_through = None;
-        while let Some((position, at, reference)) = rest.first() {
+        while let Some((position, at, reference, _)) = rest.first() {
             if bytes >= read.max_bytes {
                 break;
             }
             let (some, others) = rest.split_at(slice.commits_for(read.max_bytes - bytes).min(rest.len()));
-            let resolved = self.resolve(some.iter().map(|(.., reference)| *reference)).await?;
+            let resolved = self.resolve(some.iter().map(|(.., reference, copy)| (*reference, *copy))).await?;
             let Resolved { found, missing, cost: read_cost } = resolved;
             cost += read_cost;
             if !found.is_empty() {
@@ -80,7 +80,7 @@ impl TableFeed {
                 slice.note_commits(found.len(), size);
                 bytes += size;
             }
-            for ((position, at, reference), commits) in some.iter().zip(found) {
+            for ((position, at, reference, _), commits) in some.iter().zip(found) {
                 for commit in commits {
                     let position = position.plus(commit.first.since(reference.first));
                     let entry = FeedEntry::new(position, reference.stream.clone(), commit).within(*at);
@@ -220,15 +220,22 @@ pub(crate) struct Resolved {
 pub(super) type Found = HashMap<(String, String), Item>;
 
 impl TableFeed {
-    /// Returns the commits of references, in order.
+    /// Returns the commits of references, in order: from their copies, as far as these can be used.
     pub(crate) async fn resolve<'a>(
         &self,
-        references: impl Iterator<Item = &'a Reference>,
+        references: impl Iterator<Item = (&'a Reference, Option<&'a AttributeValue>)>,
     ) -> Result<Resolved, StoreError> {
-        let references: Vec<&Reference> = references.collect();
-        let (mut found, mut cost) = self.find(references.iter().copied()).await?;
+        let references: Vec<(&Reference, Option<Vec<Commit>>)> = references
+            .map(|(reference, copy)| (reference, copy.and_then(|copy| copies::commits_of(reference, copy))))
+            .collect();
+        let others = references.iter().filter(|(_, copied)| copied.is_none()).map(|(reference, _)| *reference);
+        let (mut found, mut cost) = self.find(others).await?;
         let mut resolved = Vec::with_capacity(references.len());
-        for reference in references {
+        for (reference, copied) in references {
+            if let Some(commits) = copied {
+                resolved.push(commits);
+                continue;
+            }
             match self.whole(reference, found.remove(&place(reference))).await? {
                 Ok((commits, read)) => {
                     cost += read;
@@ -254,7 +261,7 @@ impl TableFeed {
     }
 
     /// Reads the items of references, as far as they exist.
-    async fn find(&self, references: impl Iterator<Item = &Reference>) -> Result<(Found, Cost), StoreError> {
+    pub(super) async fn find(&self, references: impl Iterator<Item = &Reference>) -> Result<(Found, Cost), StoreError> {
         let places: HashSet<_> = references.map(place).collect();
         let (mut found, mut cost) = (Found::new(), Cost::ZERO);
         // Items that a lagging replica does not have are read again with strong consistency.
@@ -356,6 +363,6 @@ impl TableFeed {
 }
 
 /// Returns the stream and the sort key of a commit.
-fn place(reference: &Reference) -> (String, String) {
+pub(super) fn place(reference: &Reference) -> (String, String) {
     (reference.stream.as_str().to_owned(), names::commit_key(reference.first))
 }

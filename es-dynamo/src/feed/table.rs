@@ -32,7 +32,7 @@ const READS_AT_ONCE: usize = 8;
 #[async_trait]
 impl Storage for TableFeed {
     async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError> {
-        match self.table.put_if_absent(page.to_item()).await? {
+        match self.table.put_if_absent(self.page_item(page).await?).await? {
             Written::Done(_) => Ok(PutPage::Written),
             Written::Refused(ConditionFailed { item, .. }) => {
                 let is_own = item.as_ref().and_then(page_id) == Some(page.id);
@@ -65,11 +65,12 @@ impl Storage for TableFeed {
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let output = self.table.send_query(query).await?;
         let ItemPage { items, last_key, cost } = output.try_into()?;
-        let decode = |item| {
-            let page = LogPage::from_item(slice, item)?;
+        let decode = |mut item: Item| {
+            let copies = item.remove(names::PAGE_COPIES);
+            let page = LogPage::from_item(slice, &item)?.with_copies(copies);
             self.check_slices(&page).map(|()| page)
         };
-        let pages = items.iter().map(decode).collect::<Result<_, _>>()?;
+        let pages = items.into_iter().map(decode).collect::<Result<_, _>>()?;
         Ok(Pages { pages, more: last_key.is_some(), cost })
     }
 

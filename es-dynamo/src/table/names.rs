@@ -140,6 +140,8 @@ pub(crate) const PAGE_AGGREGATES: &str = "a";
 pub(crate) const PAGE_KINDS: &str = "t";
 /// Page: the references to commits.
 pub(crate) const PAGE_REFERENCES: &str = "r";
+/// Page: copies of commits.
+pub(crate) const PAGE_COPIES: &str = "c";
 
 /// Summary: the position of the last event that it includes.
 pub(crate) const SUMMARY_THROUGH: &str = "u";

@@ -8,9 +8,11 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice, Slices};
 use es_core::prelude::*;
 use es_core::projection::{OnFailure, SliceStatus};
+use es_core::store::Read;
 use es_core::{Repository, RetryPolicy, StoreError, StreamId, Version};
 use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, Reconciler, lambda, names};
+use es_tests::conformance::read_all;
 use es_tests::domain::{Account, Deposit, Deposited, Withdraw, Withdrawn};
 use serde_json::{Value, json};
 
@@ -39,6 +41,50 @@ async fn all(store: &DynamoStore, slice: Slice, limit: u32) -> Vec<(u64, String,
         }
         assert!(page.through > after, "it goes on");
         after = page.through;
+    }
+}
+
+/// Small commits are read from their copies in the pages, and from the table if a copy is that of another commit.
+#[tokio::test]
+async fn copies_of_small_commits_replace_reads() {
+    let store = engine::dynamo_store_with(|builder| builder.copy_commits(600)).await;
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    for (id, note) in [("ann", "note".to_owned()), ("bob", "long".repeat(200)), ("ann", "note".to_owned())] {
+        let deposit = Deposit { cents: 10, notes: vec![note] };
+        accounts.execute(&id.to_owned(), deposit).await.expect("accepted");
+        tell(&store, id).await;
+    }
+    let read = async || {
+        let page = store.read_feed(&FeedRead::new(Slice::new(0), Position::NONE)).await.expect("reads");
+        let found: Vec<_> = page.entries.iter().map(|entry| entry.commit.clone()).collect();
+        (page.cost.requests, found)
+    };
+    let mut expected = Vec::new();
+    for (id, version) in [("ann", 0), ("bob", 0), ("ann", 1)] {
+        let stream = StreamId::new("account", id).expect("valid");
+        expected.push(read_all(&store, Read::all(stream)).await.commits[version].clone());
+    }
+    assert_eq!(read().await, (2, expected.clone()), "the pages, and the commit that is too large");
+    let without = DynamoStore::builder().client(store.client().clone()).table(store.table_name());
+    let without = without.build().expect("a valid name");
+    let page = without.read_feed(&FeedRead::new(Slice::new(0), Position::new(1))).await.expect("reads");
+    assert_eq!(page.entries.len(), 2, "also without the setting");
+    assert!(Reconciler::builder(&store).build().audit().await.expect("audits").is_sound());
+
+    // Copies of another commit, and of no commit.
+    for damage in [json!({ "id": "x" }), json!({ "id": uuid::Uuid::nil().simple().to_string() })] {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let key = HashMap::from([("pk".to_owned(), text("$feed#0")), ("sk".to_owned(), text(&page_key(1)))]);
+        let get = store.client().get_item().table_name(store.table_name()).set_key(Some(key));
+        let mut item = get.send().await.expect("reads").item.expect("is there");
+        let Some(AttributeValue::L(copies)) = item.get_mut("c") else { panic!("no copies: {item:?}") };
+        let Some(AttributeValue::M(copy)) = copies.first_mut() else { panic!("no copy: {copies:?}") };
+        copy.insert("id".to_owned(), text(damage["id"].as_str().expect("a text")));
+        let put = store.client().put_item().table_name(store.table_name()).set_item(Some(item));
+        put.send().await.expect("writes");
+        assert_eq!(read().await, (2, expected.clone()), "the table decides");
+        let report = Reconciler::builder(&store).build().audit().await.expect("audits");
+        assert!(report.disordered.len() == 1 && report.disordered[0].contains("the copy of version 1"), "{report:?}");
     }
 }
 

@@ -39,6 +39,8 @@ fn open(engine: &Engine, faults: Option<&Faults>, slices: Option<u32>) -> Dynamo
     let mut builder = DynamoStore::builder()
         .client(Client::from_conf(config.build()))
         .streams_client(es_dynamo::StreamsClient::from_conf(streams.build()));
+    // Copies of some commits, of all, or of none.
+    builder = builder.copy_commits([0, 250, 10_000][fastrand::usize(..3)]);
     if let Some(slices) = slices {
         builder = builder.slices(Slices::new(slices).expect("not zero"));
     }

@@ -17,7 +17,7 @@ pub(crate) const MAX_COMMITS: usize = 64;
 const MAX_BYTES: u64 = 100 * 1024;
 
 /// A page of the log: references, and the position of the first event in them.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LogPage {
     pub(crate) slice: Slice,
     /// The number of slices of the feed.
@@ -26,6 +26,8 @@ pub(crate) struct LogPage {
     /// The id by which a writer recognizes its page.
     pub(crate) id: Uuid,
     pub(crate) references: Vec<Reference>,
+    /// Copies of some commits, in the order of the references, if the page was read and has any.
+    copies: Vec<AttributeValue>,
 }
 
 impl LogPage {
@@ -33,7 +35,7 @@ impl LogPage {
     pub(crate) fn filled(slice: Slice, slices: Slices, first: Position, references: &[Reference]) -> Self {
         let count = references.len().min(MAX_COMMITS);
         let (id, references) = (Uuid::new_v4(), references[..count].to_vec());
-        let mut page = Self { slice, slices, first, id, references };
+        let mut page = Self { slice, slices, first, id, references, copies: Vec::new() };
         while item_size(&page.to_item()) > MAX_BYTES && page.references.len() > 1 {
             page.references.truncate(page.references.len() / 2);
         }
@@ -41,6 +43,20 @@ impl LogPage {
             page.references[0].names = Names::Any;
         }
         page
+    }
+
+    /// Adds the copies of commits from the item of the page. Copies of another form are not used.
+    pub(crate) fn with_copies(mut self, copies: Option<AttributeValue>) -> Self {
+        if let Some(AttributeValue::L(copies)) = copies {
+            self.copies = copies;
+        }
+        self
+    }
+
+    /// Returns the references with their copies, each with the position of its first event.
+    pub(crate) fn copied(&self) -> impl Iterator<Item = (Position, &Reference, Option<&AttributeValue>)> {
+        let copies = self.copies.iter().map(Some).chain(std::iter::repeat(None));
+        self.placed().zip(copies).map(|((position, reference), copy)| (position, reference, copy))
     }
 
     /// Returns the position of the last event.
@@ -116,7 +132,7 @@ impl LogPage {
         if references.is_empty() {
             return Err("it has no references");
         }
-        let page = Self { slice, slices, first, id, references };
+        let page = Self { slice, slices, first, id, references, copies: Vec::new() };
         // Later positions would exceed the digits of a sort key.
         if page.last() > names::LAST_POSITION {
             return Err("its last position is out of range");

@@ -8,6 +8,7 @@ use es_core::{Cost, StoreError, StreamId, Version, error_text};
 
 use super::Reconciler;
 use super::scan::Scan;
+use crate::feed::copies::commits_of;
 use crate::feed::log::hint::{Hint, Noted};
 use crate::feed::log::reference::Reference;
 use crate::feed::log::storage::{PageQuery, Storage};
@@ -210,7 +211,14 @@ impl Reconciler {
                         ));
                     }
                     end = page.last();
-                    for reference in &page.references {
+                    for (_, reference, copy) in page.copied() {
+                        if copy.is_some_and(|copy| copy.is_m() && commits_of(reference, copy).is_none()) {
+                            report.disordered.push(format!(
+                                "in slice {slice} of the feed, the copy of version {} of `{}` is not the commit to which its \
+                                 page refers",
+                                reference.first, reference.stream
+                            ));
+                        }
                         report.events += reference.events();
                         let trail = trails.entry(reference.stream.clone()).or_default();
                         if reference.first != trail.end.next() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
+use es_core::feed::Feed;
 use es_core::prelude::*;
 use es_core::testing::Faults;
 use es_dynamo::embedded::Engine;

@@ -1,9 +1,10 @@
-//! Processes, on the store in memory.
+//! Processes, on the store in memory, and a rehearsal of a restore on the embedded engine.
 
 mod failures;
 mod kit;
 mod outages;
 mod reactions;
+mod rehearsal;
 mod replaced;
 mod restored;
 mod stored;
