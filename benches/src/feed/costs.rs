@@ -1,5 +1,7 @@
 //! Capacity units of the feed for each event, compared with an index and a scan.
 
+use std::collections::HashMap;
+
 use es_core::feed::{EventFilter, Feed, FeedRead, Position, Slice};
 use es_dynamo::{DynamoStore, embedded, lambda};
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use uuid::Uuid;
 
 use crate::Failure;
 use crate::domain::Deposit;
-use crate::meter::Meter;
+use crate::meter::{Meter, Usage};
 use crate::plan::Plan;
 use crate::sliced;
 use crate::tables::{self, Item};
@@ -18,6 +20,8 @@ pub struct Cost {
     pub name: String,
     /// In addition to the write of the commit.
     pub write_units: f64,
+    /// The read units of the indexer that copies commits into pages.
+    pub copy_units: f64,
     /// The read units of a consumer that processes every event.
     pub read_units: f64,
     /// The read units of a consumer that skips every event.
@@ -26,9 +30,13 @@ pub struct Cost {
 
 pub async fn measure(plan: &Plan) -> Result<Vec<Cost>, Failure> {
     let mut costs = Vec::new();
-    for commits_a_page in [1, 16, 64] {
-        eprintln!("costs: {commits_a_page} commits a page");
-        costs.push(feed(plan, commits_a_page).await?);
+    let mut reads = HashMap::new();
+    for (commits_a_page, max_copy) in [(1, 0), (16, 0), (64, 0), (16, MAX_COPY), (64, MAX_COPY)] {
+        eprintln!("costs: {commits_a_page} commits a page, copies up to {max_copy} bytes");
+        let (mut cost, index_units) = feed(plan, commits_a_page, max_copy).await?;
+        // The other reads of the writer are the same with and without copies.
+        cost.copy_units = index_units - *reads.entry(commits_a_page).or_insert(index_units);
+        costs.push(cost);
     }
     eprintln!("costs: an index, and a scan");
     let commits = items(&filled(&embedded::Engine::in_memory()?, plan).await?).await?;
@@ -37,12 +45,15 @@ pub async fn measure(plan: &Plan) -> Result<Vec<Cost>, Failure> {
     Ok(costs)
 }
 
-/// Measures the feed if a writer indexes `commits_a_page` commits at a time.
-async fn feed(plan: &Plan, commits_a_page: usize) -> Result<Cost, Failure> {
+/// The maximum size in bytes of a copied commit, which exceeds that of the measured ones.
+pub const MAX_COPY: u64 = 1_024;
+
+/// Measures the feed if a writer indexes `commits_a_page` commits at a time. Also returns the read units of the writer.
+async fn feed(plan: &Plan, commits_a_page: usize, max_copy: u64) -> Result<(Cost, f64), Failure> {
     let engine = embedded::Engine::in_memory()?;
     let commits = items(&filled(&engine, plan).await?).await?;
     let meter = Meter::default();
-    let store = place::store(&engine, 1, Some(&meter)).await?;
+    let store = place::store(&engine, 1, max_copy, Some(&meter)).await?;
     store.slices().await?;
     meter.take();
     for batch in commits.chunks(commits_a_page) {
@@ -52,7 +63,8 @@ async fn feed(plan: &Plan, commits_a_page: usize) -> Result<Cost, Failure> {
         }
     }
     let each = |units: f64| units / commits.len() as f64;
-    let write_units = each(meter.take().write_units);
+    let Usage { write_units, read_units: index_units, .. } = meter.take();
+    let (write_units, index_units) = (each(write_units), each(index_units));
     let mut read_units = [0.0; 2];
     for (units, filter) in read_units.iter_mut().zip([EventFilter::all(), EventFilter::none()]) {
         let found = consume(&store, filter.clone()).await?;
@@ -63,13 +75,14 @@ async fn feed(plan: &Plan, commits_a_page: usize) -> Result<Cost, Failure> {
     }
     let [read_units, skip_units] = read_units;
     let plural = if commits_a_page == 1 { "" } else { "s" };
-    let name = format!("this framework's feed, pages of {commits_a_page} commit{plural}");
-    Ok(Cost { name, write_units, read_units, skip_units })
+    let copies = if max_copy == 0 { "" } else { ", with copies" };
+    let name = format!("this framework's feed, pages of {commits_a_page} commit{plural}{copies}");
+    Ok((Cost { name, write_units, copy_units: 0.0, read_units, skip_units }, index_units))
 }
 
 /// Creates a store with commits of one event, each of a separate account with a UUID.
 async fn filled(engine: &embedded::Engine, plan: &Plan) -> Result<DynamoStore, Failure> {
-    let store = place::store(engine, 1, None).await?;
+    let store = place::store(engine, 1, 0, None).await?;
     let accounts = load::repository(&store);
     for _ in 0..plan.counted {
         accounts.execute(&Uuid::new_v4().to_string(), Deposit).await?;

@@ -154,7 +154,8 @@ indexer learns of commits, is billed per call, and is free for Lambda functions.
         count(plan.counted as f64),
     );
     let consumers = [1.0, 3.0, 10.0];
-    let mut columns: Vec<_> = ["", "WCU to write", "RCU to read", "RCU to skip"].map(str::to_owned).to_vec();
+    let mut columns: Vec<_> =
+        ["", "WCU to write", "RCU to copy", "RCU to read", "RCU to skip"].map(str::to_owned).to_vec();
     let plural = |consumers: f64| if consumers == 1.0 { "" } else { "s" };
     columns.extend(
         consumers.map(|consumers| format!("all, {} consumer{}", count(consumers), plural(consumers))),
@@ -162,20 +163,28 @@ indexer learns of commits, is billed per call, and is free for Lambda functions.
     let table = Table::new(1, &columns.iter().map(String::as_str).collect::<Vec<_>>());
     for cost in costs {
         let mut row = vec![cost.name.clone()];
-        row.extend([cost.write_units, cost.read_units, cost.skip_units].map(units));
-        row.extend(
-            consumers.map(|consumers| units(READS_A_WRITE * cost.write_units + consumers * cost.read_units)),
-        );
+        row.extend([cost.write_units, cost.copy_units, cost.read_units, cost.skip_units].map(units));
+        row.extend(consumers.map(|consumers| units(cost.of_index() + consumers * cost.read_units)));
         table.row(&row);
     }
     drop(table);
     println!(
-        "A consumer of the feed gets each commit by its key, for half a unit each, while an index stores them next to \
-         each\nother. With {} consumers that process every event, the index costs as much as the feed with pages of 16 \
-         commits. A\nscan returns events in no order and cannot continue where the previous one ended: it has this cost \
-         for every event\nin the table, each time.",
-        count(break_even(&costs[1], &costs[3]).round()),
+        "Without copies, a consumer of the feed gets each commit by its key, for half a unit each, while an index stores \
+         them next\nto each other. With {} consumers that process every event, the index costs as much as the feed with \
+         pages of 16 commits.\nCopies (`DynamoStore::builder().copy_commits({})`) cost less than references with {} \
+         consumers or more, in pages of 64\ncommits. A scan returns events in no order and cannot continue where the \
+         previous one ended: it has this cost for every\nevent in the table, each time.",
+        count(break_even(&costs[1], &costs[5]).round()),
+        crate::costs::MAX_COPY,
+        count(break_even(&costs[2], &costs[4]).ceil()),
     );
+}
+
+impl Cost {
+    /// Returns the cost of indexing an event in read units.
+    fn of_index(&self) -> f64 {
+        READS_A_WRITE * self.write_units + self.copy_units
+    }
 }
 
 /// The prices of a million write units, read units, and reads of a stream, in dollars, on demand in us-east-1
@@ -211,9 +220,10 @@ million write units for {:.3}, a million read units for {:.3}, and a million rea
     ]);
 }
 
-/// Returns the number of consumers with which a feed costs as much as an index.
-fn break_even(feed: &Cost, index: &Cost) -> f64 {
-    READS_A_WRITE * (index.write_units - feed.write_units) / (feed.read_units - index.read_units)
+/// Returns the number of consumers with which one way to read all events costs as much as another one, which costs more to
+/// write and less to read.
+fn break_even(one: &Cost, other: &Cost) -> f64 {
+    (other.of_index() - one.of_index()) / (one.read_units - other.read_units)
 }
 
 /// Formats a small number with four digits.

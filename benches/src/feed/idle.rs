@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::Failure;
 use crate::balances::Balances;
-use crate::load;
 use crate::domain::Deposit;
+use crate::load;
 use crate::meter::{Meter, MeteredConnector, Usage};
 
 const HOUR: Duration = Duration::from_secs(3_600);

@@ -24,8 +24,12 @@ pub struct Indexing {
 
 impl Indexing {
     /// The default settings of the indexer.
-    pub const DEFAULT: Self =
-        Self { slices: 1, poll: Duration::from_millis(500), linger: Duration::from_millis(200), is_beside: true };
+    pub const DEFAULT: Self = Self {
+        slices: 1,
+        poll: Duration::from_millis(500),
+        linger: Duration::from_millis(200),
+        is_beside: true,
+    };
     /// Learns of commits from the table's stream.
     pub const ELSEWHERE: Self = Self { is_beside: false, ..Self::DEFAULT };
     /// Polls more often, and waits only briefly for a page to fill.
@@ -56,7 +60,7 @@ impl Indexed {
     pub async fn start(indexing: Indexing) -> Result<Self, Failure> {
         let meter = Meter::of(is_of_the_indexer);
         let engine = embedded::Engine::in_memory()?;
-        let indexed = store(&engine, indexing.slices, Some(&meter)).await?;
+        let indexed = store(&engine, indexing.slices, 0, Some(&meter)).await?;
         let indexer = Indexer::builder(&indexed).poll(indexing.poll).linger(indexing.linger).build()?;
         let running = tokio::spawn({
             let indexer = indexer.clone();
@@ -64,7 +68,7 @@ impl Indexed {
         });
         let store = match indexing.is_beside {
             true => indexed,
-            false => store(&engine, indexing.slices, None).await?,
+            false => store(&engine, indexing.slices, 0, None).await?,
         };
         Ok(Self { store, indexer, running, meter })
     }
@@ -77,10 +81,12 @@ impl Indexed {
     }
 }
 
-/// Creates a store with its table and the table's stream. `meter` counts its requests.
+/// Creates a store with its table and the table's stream. It copies commits of up to `max_copy` bytes, and `meter` counts its
+/// requests.
 pub async fn store(
     engine: &embedded::Engine,
     slices: u32,
+    max_copy: u64,
     meter: Option<&Meter>,
 ) -> Result<DynamoStore, Failure> {
     let clients = Engine::Embedded(engine.clone());
@@ -88,6 +94,7 @@ pub async fn store(
     let store = DynamoStore::builder()
         .client(client)
         .streams_client(engine.streams_client())
+        .copy_commits(max_copy)
         .slices(Slices::new(slices).ok_or("a feed needs at least one slice")?)
         .build()?;
     store.create_table().await?;

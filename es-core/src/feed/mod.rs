@@ -231,6 +231,9 @@ pub struct FeedPage {
     pub anchor: Option<FeedAnchor>,
     /// Whether the slice ended there at the time of the read.
     pub is_last: bool,
+    /// The number of events that were left out because their commits are gone, and an operator has decided to pass over
+    /// them.
+    pub passed_over: u64,
     /// The cost of the read.
     pub cost: Cost,
 }
@@ -245,7 +248,14 @@ impl FeedPage {
         is_last: bool,
         cost: Cost,
     ) -> Self {
-        Self { entries, through, anchor, is_last, cost }
+        Self { entries, through, anchor, is_last, passed_over: 0, cost }
+    }
+
+    /// Sets the number of events whose commits are gone and were passed over.
+    #[must_use]
+    pub const fn with_passed_over(mut self, events: u64) -> Self {
+        self.passed_over = events;
+        self
     }
 }
 

@@ -120,3 +120,86 @@ impl Drop for Follower {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use es_core::event::{CommitId, EventData};
+    use es_core::store::NewCommit;
+    use es_core::{Cost, ExpectedVersion};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::feed::log::reference::Names;
+    use crate::streams::item::append_items;
+
+    fn commit(events: &[(&str, usize)]) -> NewCommit {
+        let event = |(name, bytes): &(&str, usize)| {
+            EventData::new((*name).to_owned(), 1, format!("\"{}\"", "x".repeat(*bytes)))
+        };
+        let id = CommitId::new(Uuid::new_v4());
+        NewCommit::new(id, chrono::DateTime::UNIX_EPOCH, events.iter().map(event).collect())
+    }
+
+    /// Returns an append after three events, and its response.
+    fn appended(first: NewCommit, following: Vec<NewCommit>) -> (Append, Appended) {
+        let stream = StreamId::new("order", "1").expect("valid");
+        let version = ExpectedVersion::Exact(Version::new(3));
+        let append = Append::new(stream, version, first).with_following(following);
+        let last = Version::new(3 + append.events());
+        (append, Appended::new(Version::new(4), last, Cost::ZERO))
+    }
+
+    fn hint(append: &Append, appended: &Appended) -> Hint {
+        let commits = Arc::new(Committed::default());
+        let follower = commits.follow();
+        commits.add(append, appended);
+        follower.take().pop().expect("a hint")
+    }
+
+    #[test]
+    fn hints_are_those_of_the_stream_records() {
+        let groups = [
+            (commit(&[("Placed", 1), ("Paid", 1), ("Placed", 1)]), vec![]),
+            (commit(&[("Placed", 1)]), vec![commit(&[("Paid", 1)]), commit(&[("Sent", 1), ("Paid", 1)])]),
+        ];
+        for (first, following) in groups {
+            let (append, appended) = appended(first, following);
+            let image = append_items(&append, appended.first).expect("is small").remove(0);
+            assert_eq!(hint(&append, &appended), Hint::at(append.stream().clone(), image));
+            let (stream, last) = (append.stream().clone(), appended.last);
+            assert_eq!(hint(&append, &appended.repeated()), Hint::UpTo(stream, last));
+        }
+        // A commit of several items.
+        let (append, appended) = appended(commit(&[("Placed", 300_000), ("Paid", 300_000)]), vec![]);
+        let images = append_items(&append, appended.first).expect("fits into a transaction");
+        assert_eq!(images.len(), 2);
+        let (Hint::Commit(found), Hint::Part(expected)) =
+            (hint(&append, &appended), Hint::at(append.stream().clone(), images[0].clone()))
+        else {
+            panic!("the parts are {images:?}")
+        };
+        assert_eq!(Reference { names: Names::Any, ..found }, expected);
+    }
+
+    #[test]
+    fn only_followed_commits_are_kept_and_only_the_same_commit_is_indexed() {
+        let commits = Arc::new(Committed::default());
+        let (append, response) = appended(commit(&[("Placed", 1)]), vec![]);
+        commits.add(&append, &response);
+        let follower = commits.follow();
+        assert!(follower.take().is_empty(), "no indexer would have taken it");
+        for _ in 0..=MAX_WAITING {
+            commits.add(&append, &response);
+        }
+        let hints = follower.take();
+        assert_eq!(hints.len(), MAX_WAITING);
+        assert!(!commits.is_indexed(&hints[0]));
+        commits.set_indexed(&hints[..1]);
+        assert!(commits.is_indexed(&hints[0]));
+        let (other, response) = appended(commit(&[("Placed", 1)]), vec![]);
+        assert!(!commits.is_indexed(&hint(&other, &response)), "another commit at the same version");
+        commits.add(&append, &response);
+        drop(follower);
+        assert!(commits.follow().take().is_empty(), "found in the stream by the next indexer");
+    }
+}

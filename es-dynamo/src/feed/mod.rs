@@ -3,6 +3,7 @@
 #[cfg(feature = "indexer")]
 pub(crate) mod committed;
 mod copies;
+mod gone;
 #[cfg(feature = "indexer")]
 pub(crate) mod indexer;
 pub mod lambda;

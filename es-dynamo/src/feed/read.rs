@@ -9,11 +9,11 @@ use es_core::store::{Commit, Read};
 use es_core::{Cost, StoreError};
 use futures_util::TryStreamExt;
 
-use super::{TableFeed, copies};
 use super::log::hint::Hint;
 use super::log::page::{LogPage, damaged};
 use super::log::reference::{CommitTag, Reference};
 use super::log::storage::{PageQuery, Pages, Storage};
+use super::{TableFeed, copies};
 use crate::streams::item::Attributes;
 use crate::table::retry::Backoff;
 use crate::table::{Item, build_error, key, names, required, responses, traced, translate};
@@ -46,7 +46,7 @@ impl TableFeed {
         slice.note_pages(&pages);
 
         let mut taken = Vec::new();
-        let (mut through, mut events, mut left_out) = (read.after, 0, false);
+        let (mut through, mut events, mut left_out, mut passed_over) = (read.after, 0, false, 0);
         let mut anchor = pages.first().filter(|page| page.first <= through).map(LogPage::anchor);
         for page in &pages {
             for (first, reference, copy) in page.copied() {
@@ -93,6 +93,21 @@ impl TableFeed {
             }
             match missing {
                 None => rest = others,
+                Some(_) if resolved_through.is_none() && self.is_passed_over(reference).await? => {
+                    let delivered = read.after.next().get().saturating_sub(position.get());
+                    passed_over += reference.events() - delivered;
+                    tracing::warn!(
+                        slice = read.slice.get(),
+                        position = position.get(),
+                        stream = %reference.stream,
+                        first = reference.first.get(),
+                        last = reference.last.get(),
+                        "passed over a commit that is gone"
+                    );
+                    resolved_through = Some((position.plus(reference.events()).previous(), *at));
+                    // The next read starts after it.
+                    break;
+                }
                 Some(reason) if resolved_through.is_none() => {
                     return Err(FeedError::from(missing_item(read, *position, *at, reference, reason)).into());
                 }
@@ -105,7 +120,7 @@ impl TableFeed {
         {
             (through, anchor, left_out) = (last, Some(at), true);
         }
-        Ok(FeedPage::new(entries, through, anchor, !more && !left_out, cost))
+        Ok(FeedPage::new(entries, through, anchor, !more && !left_out, cost).with_passed_over(passed_over))
     }
 
     /// Returns the page that contains `read.after`, and about `limit` pages after it.
@@ -228,7 +243,8 @@ impl TableFeed {
         let references: Vec<(&Reference, Option<Vec<Commit>>)> = references
             .map(|(reference, copy)| (reference, copy.and_then(|copy| copies::commits_of(reference, copy))))
             .collect();
-        let others = references.iter().filter(|(_, copied)| copied.is_none()).map(|(reference, _)| *reference);
+        let others =
+            references.iter().filter(|(_, copied)| copied.is_none()).map(|(reference, _)| *reference);
         let (mut found, mut cost) = self.find(others).await?;
         let mut resolved = Vec::with_capacity(references.len());
         for (reference, copied) in references {
@@ -261,7 +277,10 @@ impl TableFeed {
     }
 
     /// Reads the items of references, as far as they exist.
-    pub(super) async fn find(&self, references: impl Iterator<Item = &Reference>) -> Result<(Found, Cost), StoreError> {
+    pub(super) async fn find(
+        &self,
+        references: impl Iterator<Item = &Reference>,
+    ) -> Result<(Found, Cost), StoreError> {
         let places: HashSet<_> = references.map(place).collect();
         let (mut found, mut cost) = (Found::new(), Cost::ZERO);
         // Items that a lagging replica does not have are read again with strong consistency.

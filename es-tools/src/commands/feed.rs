@@ -40,6 +40,14 @@ pub(super) enum Command {
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
     },
+    /// Make all consumers pass over the commits of a stream that are gone from the table
+    PassOver {
+        /// The stream: the name of the aggregate, `#`, and its id
+        stream: StreamId,
+        /// Pass over missing commits up to this version [default: the last one in the feed]
+        #[arg(long, value_name = "VERSION")]
+        through: Option<u64>,
+    },
 }
 
 pub(super) async fn run(command: Command, session: &Session) -> Result {
@@ -48,6 +56,7 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         Command::Show { slice, after, limit } => show(session, slice, after, limit).await,
         Command::Audit => audit(session).await,
         Command::Reconcile { segments, name } => reconcile(session, segments, name).await,
+        Command::PassOver { stream, through } => pass_over(session, &stream, through).await,
     }
 }
 
@@ -157,7 +166,8 @@ fn findings(report: &AuditReport) -> Vec<String> {
     }
     for (stream, (feed, table)) in &report.unfounded {
         lines.push(format!(
-            "unfounded: `{stream}` is at version {feed} in the feed, and at version {table} in the table"
+            "unfounded: `{stream}` is at version {feed} in the feed, and at version {table} in the table: restore it, or run \
+             `feed pass-over`"
         ));
     }
     for (stream, version) in &report.contradicting {
@@ -170,6 +180,23 @@ fn findings(report: &AuditReport) -> Vec<String> {
         lines.push(format!("damaged: `{stream}`: {error}"));
     }
     lines
+}
+
+async fn pass_over(session: &Session, stream: &StreamId, through: Option<u64>) -> Result {
+    let through = match through {
+        Some(version) => Version::new(version),
+        None => session.store.indexed(stream).await?,
+    };
+    if session.may_irrevocably(&format!(
+        "pass over the commits of `{stream}` up to version {through} that are gone, in all consumers"
+    ))? {
+        Reconciler::builder(&session.store).build().pass_over(stream, through).await?;
+        let value = json!({ "stream": stream.as_str(), "through": through.get() });
+        session.output.value(&value, || {
+            format!("consumers pass over the commits of `{stream}` up to version {through} that are gone")
+        })?;
+    }
+    Ok(())
 }
 
 async fn reconcile(session: &Session, segments: u32, name: Option<String>) -> Result {

@@ -56,3 +56,17 @@ async fn the_feed_is_shown_in_its_order() {
     let missing = place.es(&["feed", "show", "1"]).fails(1);
     assert!(missing.contains("the feed has the slices 0 to 0"), "{missing}");
 }
+
+#[tokio::test]
+async fn commits_that_are_gone_are_passed_over_with_consent() {
+    let place = Place::new("gone");
+    place.deposit("ann", &[1, 2]).await;
+    place.es(&["feed", "reconcile"]).succeeds();
+    place.es(&["feed", "pass-over", "account#ann"]).fails(4);
+    let dry = place.es(&["feed", "pass-over", "account#ann", "--dry-run"]).succeeds();
+    assert!(dry.contains("pass over the commits of `account#ann` up to version 2"), "{dry}");
+    let beyond = place.es(&["feed", "pass-over", "account#ann", "--through", "3", "--yes"]).fails(1);
+    assert!(beyond.contains("the feed has the stream `account#ann` up to version 2"), "{beyond}");
+    let done = place.es(&["feed", "pass-over", "account#ann", "--yes", "--json"]).json();
+    assert_eq!(done, json!({ "stream": "account#ann", "through": 2 }));
+}

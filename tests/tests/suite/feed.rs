@@ -84,7 +84,10 @@ async fn copies_of_small_commits_replace_reads() {
         put.send().await.expect("writes");
         assert_eq!(read().await, (2, expected.clone()), "the table decides");
         let report = Reconciler::builder(&store).build().audit().await.expect("audits");
-        assert!(report.disordered.len() == 1 && report.disordered[0].contains("the copy of version 1"), "{report:?}");
+        assert!(
+            report.disordered.len() == 1 && report.disordered[0].contains("the copy of version 1"),
+            "{report:?}"
+        );
     }
 }
 
@@ -327,6 +330,39 @@ async fn an_operator_can_get_past_a_commit_that_is_missing() {
         assert_eq!((progress.slices[0].skipped, progress.slices[0].parked, progress.lag()), (2, 0, 0));
         let report = Reconciler::builder(&store).build().audit().await.expect("audits");
         assert!(!report.is_sound(), "{report:?}");
+    }
+}
+
+/// A commit that is gone stops every consumer until an operator decides once for all of them. It never stops the log.
+#[tokio::test]
+async fn an_operator_can_make_all_consumers_pass_over_what_is_gone() {
+    let (store, accounts) = told().await;
+    let ann = StreamId::new("account", "ann").expect("valid");
+    delete(&store, "account#ann", &commit_key(2)).await;
+    let seen = Seen::default();
+    let projector = projector(&store, &seen);
+    projector.run_until_caught_up().await.expect_err("stops");
+    assert_eq!(seen.take(), [1, 2, 3, 4]);
+    accounts.execute(&"bob".to_owned(), Deposit::one(1, "note")).await.expect("accepted");
+    tell(&store, "bob").await;
+    assert_eq!(store.feed_end(Slice::new(0)).await.expect("is known").position, Position::new(11));
+
+    let reconciler = Reconciler::builder(&store).build();
+    let error = reconciler.pass_over(&ann, Version::new(5)).await.expect_err("beyond the feed").to_string();
+    assert!(error.contains("up to version 4: choose a version"), "{error}");
+    reconciler.pass_over(&ann, Version::new(1)).await.expect("is in the feed");
+    projector.run_until_caught_up().await.expect_err("the gone commit ends at version 3");
+    reconciler.pass_over(&ann, Version::new(4)).await.expect("is in the feed");
+    reconciler.pass_over(&ann, Version::new(2)).await.expect("does not withdraw the other decision");
+    projector.retry(Slice::new(0)).await.expect("has stopped");
+    for _ in 0..2 {
+        projector.run_until_caught_up().await.expect("passes over it");
+        let handled = seen.take();
+        assert_eq!(handled[handled.len() - 5..], [7, 8, 9, 10, 11], "version 4 is there");
+        let progress = projector.progress().await.expect("is known");
+        assert_eq!((progress.slices[0].skipped, progress.lag()), (2, 0));
+        // A consumer that starts later needs no decision.
+        projector.reset().await.expect("is no process");
     }
 }
 

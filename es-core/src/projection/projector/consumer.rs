@@ -325,7 +325,9 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         if page.is_last {
             self.held.running.set_oldest(None);
         }
-        if self.pending.events > 0 || self.handled.since(self.held.state.position) >= LONGEST_GAP {
+        self.pending.skipped += page.passed_over;
+        let is_due = self.pending.events > 0 || page.passed_over > 0;
+        if is_due || self.handled.since(self.held.state.position) >= LONGEST_GAP {
             self.checkpoint().await?;
         }
         Ok(())

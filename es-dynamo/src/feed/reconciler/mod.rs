@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use es_core::documents::{DocumentKey, Documents, ExpectedDocument, Revision};
-use es_core::{Cost, StoreError, StreamId};
+use es_core::feed::Feed;
+use es_core::{Cost, StoreError, StreamId, Version};
 use futures_util::future;
 use tokio::sync::Mutex;
 
 use self::scan::Scan;
 use self::state::ReconcileState;
-use super::Ingest;
 use super::log::hint::Noted;
+use super::{Ingest, gone};
 use crate::store::DynamoStore;
 use crate::table::retry::retrying;
 
@@ -115,6 +116,26 @@ impl Reconciler {
                 "another process has continued the reconciliation of this name: run it in one process only",
             )),
         }
+    }
+
+    /// Makes all consumers pass over the commits of a stream up to version `through` that are not in the table, although the
+    /// feed refers to them.
+    ///
+    /// Without this decision of an operator, a reference to such a commit stops the slice of each consumer, which an operator
+    /// would have to [skip](es_core::Projector::skip) for each one. Their events are counted as skipped. Commits that are in
+    /// the table are still delivered. The decision is stored in a document, and cannot be withdrawn.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if the feed does not have the stream up to that version.
+    pub async fn pass_over(&self, stream: &StreamId, through: Version) -> Result<(), StoreError> {
+        let indexed = self.store.indexed(stream).await?;
+        if through > indexed {
+            return Err(StoreError::invalid(format!(
+                "the feed has the stream `{stream}` up to version {indexed}: choose a version up to that one"
+            )));
+        }
+        gone::pass_over(&self.store, stream, through).await
     }
 }
 

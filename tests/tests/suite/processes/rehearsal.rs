@@ -89,7 +89,8 @@ impl Application {
 
     /// Runs an indexer and all consumers until all events are handled.
     async fn work(&self) {
-        let indexer = Indexer::builder(&self.store).poll(Duration::from_millis(20)).build().expect("has a client");
+        let indexer =
+            Indexer::builder(&self.store).poll(Duration::from_millis(20)).build().expect("has a client");
         let consume = async {
             // The payments are events, too.
             for _ in 0..2 {
@@ -126,7 +127,8 @@ impl Application {
     /// Returns all items.
     async fn items(&self) -> Items {
         let scan = self.store.client().scan().table_name(self.store.table_name()).consistent_read(true);
-        let items: Vec<Item> = scan.into_paginator().items().send().collect::<Result<_, _>>().await.expect("scans");
+        let items: Vec<Item> =
+            scan.into_paginator().items().send().collect::<Result<_, _>>().await.expect("scans");
         let text = |item: &Item, name: &str| item[name].as_s().expect("a key").clone();
         items.into_iter().map(|item| ((text(&item, "pk"), text(&item, "sk")), item)).collect()
     }
@@ -144,7 +146,8 @@ impl Application {
         let totals = ReadModel::of::<Totals>(&self.store);
         let totals: Vec<Total> = totals.all().await.expect("reads");
         for account in accounts.iter().chain(&["payee"]) {
-            let found = totals.iter().find(|total| total.account == *account).map_or(0, |total| total.deposits);
+            let found =
+                totals.iter().find(|total| total.account == *account).map_or(0, |total| total.deposits);
             assert_eq!(found, self.deposits(account).await, "{account}");
         }
         assert_eq!(self.deposits("payee").await, asked, "each is paid once");
@@ -195,7 +198,13 @@ async fn restored(items: impl IntoIterator<Item = Item>) -> Application {
     client.update_table().table_name(table).stream_specification(stream).send().await.expect("updates");
     let expiry =
         TimeToLiveSpecification::builder().enabled(true).attribute_name("ttl").build().expect("complete");
-    client.update_time_to_live().table_name(table).time_to_live_specification(expiry).send().await.expect("updates");
+    client
+        .update_time_to_live()
+        .table_name(table)
+        .time_to_live_specification(expiry)
+        .send()
+        .await
+        .expect("updates");
     application.store.verify_table().await.expect("is complete");
     application
 }
