@@ -79,6 +79,15 @@ bench-feed *ARGS:
 bench-embedded *ARGS:
     cargo run -q --release -p es-benches --bin embedded -- {{ARGS}}
 
+# the costs and the memory of an indexer with up to 100 million streams, whose summary is generated rather than stored
+bench-feed-scale RUNS="20":
+    @printf '%s\n' '' '## Many streams' '' \
+        'An indexer with a generated summary of so many streams, and a latency of 10 ms, printed by a test of `es-dynamo`' \
+        '(`ES_SCALE_RUNS={{RUNS}} cargo test -p es-dynamo --all-features scale -- --nocapture`). The first page has 64 commits.' \
+        'Each event is in another stream: half of them in new ones, half in existing ones. In the sum, read units count as a' \
+        'fifth of write units.' ''
+    @ES_SCALE_RUNS={{RUNS}} cargo test -q -p es-dynamo --all-features --lib scale -- --nocapture | grep '^|'
+
 # all benchmark documents: docs/benchmarks.md, and those of the feed, the embedded engine, and contention
 bench-docs: bench-feed-docs bench-embedded-docs bench-contention-docs
     cargo build -q --release -p es-benches --bin compare --bin overhead
@@ -100,7 +109,7 @@ bench-contention-docs:
 # docs/feed-benchmarks.md
 bench-feed-docs:
     mkdir -p docs
-    just bench-feed > docs/feed-benchmarks.new
+    { just bench-feed && just bench-feed-scale; } > docs/feed-benchmarks.new
     mv docs/feed-benchmarks.new docs/feed-benchmarks.md
 
 # docs/embedded-benchmarks.md

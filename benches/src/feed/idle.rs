@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
 use chrono::{DateTime, Utc};
+use es_core::clock::Clock;
 use es_core::prelude::*;
 use es_dynamo::{DynamoStore, Indexer, StreamsClient, embedded};
 use tokio::time::{Instant, sleep};

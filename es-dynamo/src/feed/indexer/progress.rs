@@ -37,8 +37,9 @@ pub struct IndexerProgress {
     /// deleted and created again, or the table was restored. The log has the details.
     pub contradicting: BTreeSet<StreamId>,
     /// An upper bound for the lag of the feed, which is that of the shard that is furthest behind: the age of the last record
-    /// when it was read (zero if no records were left), plus the time since the last response of the shard if that exceeds
-    /// both 2 seconds and four poll intervals. `None` before the first response.
+    /// when it was read (zero if no records were left, or if all of their commits were in the feed already), plus the time
+    /// since the last response of the shard if that exceeds 2 seconds, and the longest pause between two reads by four poll
+    /// intervals. `None` before the first response.
     pub lag: Option<Duration>,
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct LogPage {
     pub(crate) id: Uuid,
     pub(crate) references: Vec<Reference>,
     /// Copies of some commits, in the order of the references, if the page was read and has any.
-    copies: Vec<AttributeValue>,
+    pub(crate) copies: Vec<AttributeValue>,
 }
 
 impl LogPage {

@@ -266,7 +266,7 @@ async fn a_feed_restored_to_a_point_behind_its_table() {
 
     let report = application.audit().await;
     assert!(report.unfounded.is_empty() && report.contradicting.is_empty(), "{report:?}");
-    assert_eq!(report.missing.len(), 6, "three accounts, the payee, and two diaries: {report:?}");
+    assert_eq!(report.missing.len(), 7, "three accounts, the payee, and three diaries: {report:?}");
     assert!(application.reconcile().await >= 6);
     assert!(application.audit().await.is_sound());
     continue_consumers(&application).await;
