@@ -294,7 +294,7 @@ impl DynamoStore {
     pub fn write_units(&self, stream: &StreamId, commit: &Commit) -> Result<u64, StoreError> {
         let new = NewCommit::new(commit.id, commit.time, commit.events.clone())
             .with_metadata((*commit.metadata).clone());
-        let items = commit_items(stream, commit.first, &new)?;
+        let items = commit_items(stream, commit.first, &new, &[])?;
         let transaction = if items.len() > 1 { 2 } else { 1 };
         Ok(items.iter().map(|item| item_size(item).div_ceil(1024)).sum::<u64>() * transaction)
     }
@@ -349,6 +349,10 @@ impl EventStore for DynamoStore {
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError> {
         self.table.write_snapshot(stream, snapshot, replaces).await
+    }
+
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        self.table.erase(stream).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

@@ -251,6 +251,10 @@ impl EventStore for PostgresStore {
         self.database.write_snapshot(stream, snapshot, replaces).await
     }
 
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        self.database.erase(stream).await
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             drop(runtime.spawn(task));

@@ -188,6 +188,10 @@ impl EventStore for Gate {
         self.store.write_snapshot(stream, snapshot, replaces).await
     }
 
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        self.store.erase(stream).await
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.store.spawn(task);
     }

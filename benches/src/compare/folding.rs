@@ -173,5 +173,9 @@ impl EventStore for Ready {
         Err(StoreError::invalid("this store is for reading"))
     }
 
+    async fn erase(&self, _: &StreamId) -> Result<Cost, StoreError> {
+        Err(StoreError::invalid("this store is for reading"))
+    }
+
     fn spawn(&self, _: BoxFuture<'static, ()>) {}
 }

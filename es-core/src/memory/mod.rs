@@ -21,7 +21,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Claim, ClaimChange, Claimed, Commit, Conflict, Contiguity, EventStore,
     Head, Holder, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewCommit, Page, Read, StoreError,
-    StoreIdentity, WriteError, WriteSet, Written, limits,
+    StoreIdentity, StreamState, WriteError, WriteSet, Written, erased_event, limits,
 };
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
@@ -140,7 +140,7 @@ impl EventStore for MemoryStore {
         if !append.expected().allows(head) {
             return Err(content.conflict(append.stream(), append.expected()).into());
         }
-        content.check_open(append.stream())?;
+        content.end(append.stream()).check_accepts(append)?;
         content.append(append);
         Ok(Appended::new(head.next(), last, Cost::write(0.0)))
     }
@@ -189,13 +189,25 @@ impl EventStore for MemoryStore {
     ) -> Result<Cost, StoreError> {
         limits::check_snapshot(stream, snapshot)?;
         let mut content = self.content();
+        let is_deleted = content.end(stream).state == StreamState::Deleted;
         let stored = content.streams.entry(stream.clone()).or_default();
         let writable = stored.snapshot.as_ref().is_none_or(|existing| {
             existing.version() < snapshot.version() || Some(existing.version()) == replaces
         });
-        if writable {
+        if writable && !is_deleted {
             stored.snapshot = Some(snapshot.clone());
         }
+        Ok(Cost::write(0.0))
+    }
+
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        let mut content = self.content();
+        content.end(stream).check_erasable(stream)?;
+        if let Some(stored) = content.streams.get_mut(stream) {
+            stored.erase();
+        }
+        content.claims.retain(|_, holder| holder != stream);
+        content.markers.retain(|key, _| key.stream() != Some(stream));
         Ok(Cost::write(0.0))
     }
 
@@ -261,6 +273,16 @@ impl StoredStream {
         self.commits.iter().rev().take_while(|commit| commit.last() >= snapshot.version()).any(end)
     }
 
+    /// Erases the snapshot, and all commits but the last.
+    fn erase(&mut self) {
+        self.snapshot = None;
+        let Some((_, commits)) = self.commits.split_last_mut() else { return };
+        for commit in commits {
+            commit.events.fill(erased_event());
+            commit.metadata = Arc::default();
+        }
+    }
+
     /// Appends the commits of one append.
     fn append(&mut self, id: CommitId, commits: &[NewCommit]) {
         let start = self.commits.len();
@@ -293,10 +315,6 @@ impl Content {
         last.map_or_else(|| Head::new(Version::NONE, cost), |last| Head::of(last, cost))
     }
 
-    fn check_open(&self, stream: &StreamId) -> Result<(), StoreError> {
-        self.end(stream).check_open(stream)
-    }
-
     /// Returns whether the set was written before.
     fn has(&self, set: &WriteSet) -> bool {
         let by_commit = set.appends().iter().any(|append| {
@@ -319,7 +337,7 @@ impl Content {
         }
         for append in set.appends() {
             self.check_head(append.stream(), append.start()?)?;
-            self.check_open(append.stream())?;
+            self.end(append.stream()).check_accepts(append)?;
         }
         for (stream, version) in set.unchanged_streams() {
             self.check_head(stream, *version)?;

@@ -410,6 +410,10 @@ impl<S: EventStore> EventStore for SealedStore<S> {
         self.store.head(stream).await
     }
 
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        self.store.erase(stream).await
+    }
+
     async fn write_snapshot(
         &self,
         stream: &StreamId,

@@ -193,6 +193,9 @@ impl<'e, P: Participants> Execution<'e, P> {
 
     async fn again<E>(&mut self, conflict: Conflict) -> Result<Next<P::Outcome>, ExecuteError<E>> {
         if self.participants.creates(&conflict.stream) {
+            if let Some(closed) = conflict.deleted() {
+                return Err(ExecuteError::Closed(closed));
+            }
             return Err(ExecuteError::AlreadyExists(conflict));
         }
         measure::conflict(conflict.stream.aggregate());

@@ -16,7 +16,7 @@ use crate::event::EventId;
 use crate::metadata::Metadata;
 use crate::repository::Inner;
 use crate::repository::loading::decode;
-use crate::store::{Page, Read, StoreError};
+use crate::store::{ClosedStream, Page, Read, StoreError, StreamState};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -82,6 +82,11 @@ impl<'a, A: Aggregate> History<'a, A> {
         for commit in &page.commits {
             for (version, id, data) in commit.numbered() {
                 match decode::<A>(data) {
+                    Ok(None) if StreamState::after(data) == Some(StreamState::Deleted) => {
+                        let deleted = ClosedStream::new(stream.clone(), version, StreamState::Deleted);
+                        self.fail(deleted.into());
+                        return;
+                    }
                     Ok(None) => {}
                     Ok(Some(event)) => self.ready.push_back(Recorded {
                         event,

@@ -1,12 +1,12 @@
-//! The end of an aggregate: closing its stream.
+//! The end of an aggregate: closing and deleting its stream.
 
 use crate::aggregate::{Aggregate, IdFrom};
 use crate::cost::Cost;
 use crate::event::CommitId;
 use crate::repository::report::log_failure;
-use crate::repository::retry::Deadline;
+use crate::repository::retry::{Deadline, Retrying};
 use crate::repository::{ExecuteError, Inner, Repository, Request};
-use crate::store::{Append, Conflict, Head, NewCommit, StoreError, StreamState, WriteError};
+use crate::store::{Append, Conflict, StoreError, StreamState, WriteError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -17,6 +17,18 @@ pub struct Closed {
     /// The version of the event that closed the stream, which is the last one.
     pub version: Version,
     /// Whether the stream was closed already.
+    pub repeated: bool,
+    /// The total cost.
+    pub cost: Cost,
+}
+
+/// The result of deleting an aggregate, see [`Repository::delete`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Deleted {
+    /// The version of the event that deleted the stream, which is the last one.
+    pub version: Version,
+    /// Whether the stream was deleted already. If an earlier call was interrupted, this call has completed it.
     pub repeated: bool,
     /// The total cost.
     pub cost: Cost,
@@ -76,6 +88,58 @@ impl<A: Aggregate> Repository<A> {
     {
         self.request().close(id).await
     }
+
+    /// Deletes the aggregate `id` for good, whether it is [closed](Self::close) or not: its events, its snapshot, its claims,
+    /// and its idempotency keys. Its id cannot be used again.
+    ///
+    /// The stream first ends with an event of the framework. From then on, loads fail with [`StoreError::Closed`] and commands
+    /// with [`ExecuteError::Closed`]. Then the content is erased: each commit keeps its version and its id, so that neither
+    /// a command on an outdated state nor a feed that refers to the commit finds anything else in its place. If this is
+    /// interrupted, repeat the call: it continues. Until then, a part of the history may still be readable.
+    ///
+    /// Events that were published, rows of read models, exports, and backups are not deleted.
+    ///
+    /// ```
+    /// # use es_core::prelude::*;
+    /// # use es_core::{MemoryStore, Repository};
+    /// # #[event] pub struct Deposited { pub cents: u64 }
+    /// # #[derive(Aggregate, Debug, Default)]
+    /// # #[aggregate(name = "account", id = String, events(Deposited))]
+    /// # pub struct Account { balance: u64 }
+    /// # #[handlers]
+    /// # impl Account {
+    /// #     #[apply]
+    /// #     fn deposited(&mut self, event: &Deposited) { self.balance += event.cents; }
+    /// # }
+    /// # pub struct Deposit { pub cents: u64 }
+    /// # #[handlers]
+    /// # impl Account {
+    /// #     #[handle]
+    /// #     fn deposit(&self, command: &Deposit) -> Deposited { Deposited { cents: command.cents } }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let accounts: Repository<Account> = Repository::new(MemoryStore::new());
+    /// accounts.execute("ann", Deposit { cents: 500 }).await?;
+    /// accounts.delete("ann").await?;
+    ///
+    /// assert!(accounts.load("ann").await.is_err());
+    /// let error = accounts.create("ann", Deposit { cents: 1 }).await.unwrap_err();
+    /// assert!(error.closed().is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close). After an error, the stream may be deleted, and its content be erased in part.
+    pub async fn delete<Q>(&self, id: &Q) -> Result<Deleted, StoreError>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        self.request().delete(id).await
+    }
 }
 
 impl<A: Aggregate> Request<'_, A> {
@@ -91,31 +155,62 @@ impl<A: Aggregate> Request<'_, A> {
         Q: ?Sized + Sync,
     {
         let stream = StreamId::new(A::NAME, A::Id::id_from(id))?;
-        let closing = Closing { request: self, inner: &self.repository.inner, stream: &stream };
-        closing.run().await.inspect_err(|error| log_failure(error, &stream, "close"))
+        let ending = Ending::of(self, &stream);
+        ending.end(StreamState::Closed).await.inspect_err(|error| log_failure(error, &stream, "close"))
+    }
+
+    /// Deletes the aggregate `id` with the metadata and the deadline of this request, see [`Repository::delete`]. Its other
+    /// options are not used.
+    ///
+    /// # Errors
+    ///
+    /// As [`Repository::delete`].
+    pub async fn delete<Q>(&self, id: &Q) -> Result<Deleted, StoreError>
+    where
+        A::Id: IdFrom<Q>,
+        Q: ?Sized + Sync,
+    {
+        let stream = StreamId::new(A::NAME, A::Id::id_from(id))?;
+        let ending = Ending::of(self, &stream);
+        ending.delete().await.inspect_err(|error| log_failure(error, &stream, "delete"))
     }
 }
 
-/// A stream while it is closed.
-struct Closing<'a, A: Aggregate> {
+/// A stream while it is ended.
+struct Ending<'a, A: Aggregate> {
     request: &'a Request<'a, A>,
     inner: &'a Inner<A>,
     stream: &'a StreamId,
+    retrying: Retrying<'a>,
 }
 
-impl<A: Aggregate> Closing<'_, A> {
-    /// Appends the last commit at the end of the stream. After a conflict, the end is read again.
-    async fn run(&self) -> Result<Closed, StoreError> {
-        let (inner, stream) = (self.inner, self.stream);
-        let retrying = inner.retrying(Deadline::after(self.request.deadline, &*inner.clock));
+impl<'a, A: Aggregate> Ending<'a, A> {
+    fn of(request: &'a Request<'a, A>, stream: &'a StreamId) -> Self {
+        let inner = &*request.repository.inner;
+        let retrying = inner.retrying(Deadline::after(request.deadline, &*inner.clock));
+        Self { request, inner, stream, retrying }
+    }
+
+    /// Deletes the stream, and then erases its content.
+    async fn delete(&self) -> Result<Deleted, StoreError> {
+        let Closed { version, repeated, mut cost } = self.end(StreamState::Deleted).await?;
+        cost += self.retrying.read(|| self.inner.store.erase(self.stream)).await?;
+        Ok(Deleted { version, repeated, cost })
+    }
+
+    /// Appends a commit with the event of `state` at the end of the stream. After a conflict, the end is read again.
+    async fn end(&self, state: StreamState) -> Result<Closed, StoreError> {
+        let (inner, stream, retrying) = (self.inner, self.stream, &self.retrying);
         let mut cost = Cost::ZERO;
         for attempts in 1.. {
             let head = retrying.read(|| inner.store.head(stream)).await?;
             cost += head.cost;
-            if !head.state.is_open() {
+            if !head.state.accepts(Some(&state)) {
                 return Ok(Closed { version: head.version, repeated: true, cost });
             }
-            let append = self.last_commit(&head)?;
+            let (id, now) = (CommitId::new(inner.ids.new_id()), inner.clock.now());
+            let append = Append::state_change(stream.clone(), &head, &state, id, now)?;
+            let append = append.with_metadata((*self.request.metadata).clone());
             let send = async || Ok(inner.store.append(&append).await?.cost);
             match retrying.write(&mut cost, send).await {
                 Ok(()) => return Ok(Closed { version: head.version.next(), repeated: false, cost }),
@@ -131,21 +226,5 @@ impl<A: Aggregate> Closing<'_, A> {
             }
         }
         unreachable!("the last attempt ends the loop")
-    }
-
-    fn last_commit(&self, head: &Head) -> Result<Append, StoreError> {
-        let (inner, stream) = (self.inner, self.stream);
-        if head.version.is_none() {
-            return Err(StoreError::invalid(format!(
-                "the stream `{stream}` has no events, so it cannot be closed: check the id"
-            )));
-        }
-        let id = CommitId::new(inner.ids.new_id());
-        // The times in a stream never run backwards.
-        let now = inner.clock.now();
-        let time = head.time.map_or(now, |last| last.max(now));
-        let commit = NewCommit::new(id, time, StreamState::Closed.event().into_iter().collect())
-            .with_metadata((*self.request.metadata).clone());
-        Ok(Append::after_loaded(stream.clone(), head.version, commit))
     }
 }

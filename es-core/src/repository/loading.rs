@@ -146,7 +146,13 @@ impl<A: Aggregate> Fold<A> {
             }
             match decode::<A>(data) {
                 Ok(Some(event)) => self.state.apply_event(&event),
-                Ok(None) => self.note_state(data),
+                Ok(None) => {
+                    self.note_state(data);
+                    if self.stream == StreamState::Deleted {
+                        let closed = ClosedStream::new(stream.clone(), version, StreamState::Deleted);
+                        return Err(closed.into());
+                    }
+                }
                 Err(error) => return Err(StoreError::decode(stream, version, error)),
             }
             self.version = version;

@@ -11,7 +11,7 @@
 // | `transaction` | commands on several aggregates |
 // | `execution` | the engine of both: load, decide, write, and repeat after a conflict |
 // | `participant` | one aggregate in an execution |
-// | `lifecycle` | closing aggregates |
+// | `lifecycle` | closing and deleting aggregates |
 // | `loading`, `snapshots`, `history` | reading |
 // | `retry`, `error`, `report` | retries and deadlines, errors, spans and logs |
 
@@ -41,7 +41,7 @@ use tracing::Instrument;
 pub use builder::RepositoryBuilder;
 pub use error::{ExecuteError, KeyReused};
 pub use history::{History, Recorded};
-pub use lifecycle::Closed;
+pub use lifecycle::{Closed, Deleted};
 pub use request::{Decided, Loaded, Outcome, Request};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use transaction::{Committed, Rejection, Transaction, TransactionError};
@@ -53,7 +53,7 @@ use crate::events::Events;
 use crate::ids::IdSource;
 use crate::metadata::Metadata;
 use crate::snapshot::SnapshotPolicy;
-use crate::store::{Claim, EventStore, Read, StoreError};
+use crate::store::{Claim, EventStore, Read, StoreError, StreamState};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 use lanes::Lanes;
@@ -391,7 +391,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the stream cannot be read, is corrupt, or has an event that is unknown.
+    /// [`StoreError`] if the stream cannot be read, is corrupt, is [deleted](Self::delete), or has an event that is unknown.
     pub async fn load<Q>(&self, id: &Q) -> Result<Loaded<A>, StoreError>
     where
         A::Id: IdFrom<Q>,
@@ -501,7 +501,8 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the store fails. Retries and the deadline are those of a [`load`](Self::load).
+    /// [`StoreError::Closed`] if the aggregate is deleted; otherwise [`StoreError`] if the store fails. Retries and the
+    /// deadline are those of a [`load`](Self::load).
     pub async fn version<Q>(&self, id: &Q) -> Result<Version, StoreError>
     where
         A::Id: IdFrom<Q>,
@@ -511,7 +512,10 @@ impl<A: Aggregate> Repository<A> {
         let (inner, store) = (&self.inner, &self.inner.store);
         let head = inner.read(|| store.head(&stream)).await;
         let head = head.inspect_err(|error| log_failure(error, &stream, "version"))?;
-        Ok(head.version)
+        match head.state {
+            StreamState::Deleted => Err(head.closed(&stream).into()),
+            _ => Ok(head.version),
+        }
     }
 
     /// Returns whether the aggregate `id` has events, without loading it.

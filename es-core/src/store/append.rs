@@ -12,7 +12,7 @@ use crate::cost::Cost;
 use crate::event::{CommitId, EventData, EventId};
 use crate::metadata::Metadata;
 use crate::personal::is_in_transit;
-use crate::store::{AppendError, Conflict, Head, StoreError, StreamState, is_reserved};
+use crate::store::{AppendError, Conflict, Head, StoreError, StreamState, is_erased, is_reserved};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
@@ -190,6 +190,47 @@ impl Append {
         Self { loaded: true, ..Self::new(stream, ExpectedVersion::Exact(version), commit) }
     }
 
+    /// Returns the append that changes the state of `stream`, which ends at `head`, to `state`. Its commit `id` was decided at
+    /// `now`, or at the time of the last commit if that is later.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Closed`] if the stream does not accept the change, and [`StoreError::Invalid`] if it has no events, or if
+    /// `state` is [`StreamState::Open`].
+    pub fn state_change(
+        stream: StreamId,
+        head: &Head,
+        state: &StreamState,
+        id: CommitId,
+        now: DateTime<Utc>,
+    ) -> Result<Self, StoreError> {
+        if !head.state.accepts(Some(state)) {
+            return Err(head.closed(&stream).into());
+        }
+        let Some(event) = state.event() else {
+            return Err(StoreError::invalid(format!("the stream `{stream}` cannot be opened again")));
+        };
+        if head.version.is_none() {
+            return Err(StoreError::invalid(format!(
+                "the stream `{stream}` has no events, so it cannot be ended: check the id"
+            )));
+        }
+        // The times in a stream never run backwards.
+        let time = head.time.map_or(now, |last| last.max(now));
+        Ok(Self::after_loaded(stream, head.version, NewCommit::new(id, time, vec![event])))
+    }
+
+    /// Sets the metadata of the first commit.
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        let first = match &mut self.commits {
+            NewCommits::One(commit) => commit,
+            NewCommits::Several(commits) => &mut commits[0],
+        };
+        first.metadata = metadata;
+        self
+    }
+
     /// Adds commits after the first one. All of them are stored atomically, in this order.
     ///
     /// An append has at most [`MAX_GROUP_COMMITS`] commits. If it has several, they have at most [`MAX_GROUP_BYTES`], and
@@ -319,7 +360,7 @@ impl Append {
                 None => {
                     let head = head().await?;
                     cost += head.cost;
-                    head.check_open(&self.stream)?;
+                    head.check_accepts(self)?;
                     if !self.expected.allows(head.version) {
                         let stream = self.stream.clone();
                         return Err(Conflict::new(stream, self.expected, Some(head.version), cost).into());
@@ -421,12 +462,10 @@ impl Append {
     fn check_names(&self) -> Result<(), StoreError> {
         let mut events = self.commits().iter().flat_map(|commit| &commit.events);
         match events.find(|event| is_reserved(event.name())) {
-            Some(event) if self.events() > 1 || StreamState::after(event).is_none() => {
-                Err(StoreError::invalid(format!(
-                    "the event `{}` cannot be appended: names that start with `$` are reserved for the framework",
-                    event.name()
-                )))
-            }
+            Some(event) if self.events() > 1 || !is_lifecycle(event) => Err(StoreError::invalid(format!(
+                "the event `{}` cannot be appended: names that start with `$` are reserved for the framework",
+                event.name()
+            ))),
             _ => Ok(()),
         }
     }
@@ -462,6 +501,11 @@ impl Append {
         }
         Ok(())
     }
+}
+
+/// Returns whether `event` is one that changes the state of a stream.
+fn is_lifecycle(event: &EventData) -> bool {
+    StreamState::after(event).is_some() && !is_erased(event)
 }
 
 /// The response to an append: its commits are stored.

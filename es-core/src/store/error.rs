@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
 use crate::feed::FeedError;
-use crate::store::{Claimed, ClosedStream, Commit, IdempotencyRecord};
+use crate::store::{Claimed, ClosedStream, Commit, IdempotencyRecord, StreamState};
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
 
@@ -400,6 +400,14 @@ impl Conflict {
         Self { stream, expected, actual, commits: Vec::new(), cost }
     }
 
+    /// Returns the error for a stream that is deleted, if the commits show that it is.
+    pub(crate) fn deleted(&self) -> Option<ClosedStream> {
+        let mut events = self.commits.iter().flat_map(Commit::numbered);
+        let deleted = |event| StreamState::after(event) == Some(StreamState::Deleted);
+        let (version, ..) = events.find(|(.., event)| deleted(event))?;
+        Some(ClosedStream::new(self.stream.clone(), version, StreamState::Deleted))
+    }
+
     /// Adds all commits of the append right after the expected version.
     #[must_use]
     pub fn with_commits(mut self, commits: Vec<Commit>) -> Self {
@@ -502,7 +510,6 @@ mod tests {
     use crate::error_text;
     use crate::event::EncodeError;
     use crate::feed::{Position, Slice};
-    use crate::store::StreamState;
 
     #[derive(Debug, thiserror::Error)]
     #[error("the connection was reset")]

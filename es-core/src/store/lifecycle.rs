@@ -7,6 +7,12 @@ use crate::version::Version;
 /// The stored name of the event that closes a stream.
 const CLOSED: &str = "$closed";
 
+/// The stored name of the event that deletes a stream.
+const DELETED: &str = "$deleted";
+
+/// The name in place of each event that was erased.
+const ERASED: &str = "$erased";
+
 /// The prefix of the names of the framework's own events.
 const OWN_EVENTS: char = '$';
 
@@ -22,6 +28,8 @@ pub enum StreamState {
     Open,
     /// The stream is closed: it can be read, but accepts no more commits.
     Closed,
+    /// The stream is deleted: it cannot be read, and its id cannot be used again.
+    Deleted,
 }
 
 impl StreamState {
@@ -30,6 +38,7 @@ impl StreamState {
     pub fn after(event: &EventData) -> Option<Self> {
         match event.name() {
             CLOSED => Some(Self::Closed),
+            DELETED | ERASED => Some(Self::Deleted),
             _ => None,
         }
     }
@@ -40,13 +49,35 @@ impl StreamState {
         matches!(self, Self::Open)
     }
 
+    /// Returns whether a stream in this state accepts a commit that changes it to `next`; `None` for any other commit.
+    #[must_use]
+    pub fn accepts(&self, next: Option<&Self>) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Closed => matches!(next, Some(Self::Deleted)),
+            Self::Deleted => false,
+        }
+    }
+
     /// Returns the event that records this state; `None` for [`Open`](Self::Open).
     pub(crate) fn event(&self) -> Option<EventData> {
         match self {
             Self::Open => None,
             Self::Closed => Some(EventData::new(CLOSED, 1, "{}")),
+            Self::Deleted => Some(EventData::new(DELETED, 1, "{}")),
         }
     }
+}
+
+/// Returns the event that a store returns in place of an event that was [erased](crate::EventStore::erase).
+#[must_use]
+pub fn erased_event() -> EventData {
+    EventData::new(ERASED, 1, "null")
+}
+
+/// Returns whether `event` stands for an event that was erased.
+pub(crate) fn is_erased(event: &EventData) -> bool {
+    event.name() == ERASED
 }
 
 /// Returns whether the stored name of an event is reserved for the framework.
@@ -61,7 +92,7 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 pub struct ClosedStream {
     /// The stream.
     pub stream: StreamId,
-    /// The version of the last event, which closed the stream.
+    /// The version of the event that closed the stream; if its events were erased, the version of one of them.
     pub version: Version,
     /// The state of the stream.
     pub state: StreamState,
@@ -79,5 +110,6 @@ fn text(state: &StreamState) -> &'static str {
     match state {
         StreamState::Open => "open",
         StreamState::Closed => "closed: use another id",
+        StreamState::Deleted => "deleted: use another id",
     }
 }

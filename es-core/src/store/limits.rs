@@ -16,6 +16,9 @@ const FRAME_BYTES: u64 = 160;
 /// The size of an event without its name and payload: attribute names, its version, and two levels of nesting.
 const EVENT_BYTES: u64 = 16;
 
+/// The size of a claim in the item of the commit that takes it, without its name and value.
+const CLAIM_BYTES: u64 = 4;
+
 /// The share of a transaction that a write takes.
 #[derive(Clone, Copy, Default)]
 struct Size {
@@ -33,7 +36,7 @@ struct Size {
 pub fn check_append(append: &Append, version: Version) -> Result<(), StoreError> {
     append.check_sealed()?;
     let ([commit], stream) = (append.commits(), append.stream()) else { return Ok(()) };
-    let size = commit_size(stream, version, commit)?;
+    let size = commit_size(stream, version, commit, 0)?;
     if size.items > MAX_WRITE_ITEMS || size.bytes > MAX_WRITE_BYTES {
         let what = format!("a commit of {} events for the stream `{stream}`", commit.events.len());
         return Err(StoreError::too_large(what, size.bytes, MAX_WRITE_BYTES));
@@ -50,8 +53,11 @@ pub fn check_append(append: &Append, version: Version) -> Result<(), StoreError>
 pub fn check_set(set: &WriteSet) -> Result<(), WriteError> {
     let mut size = Size { items: set.unchanged_streams().len() + set.additional_writes().len(), bytes: 0 };
     for append in set.appends() {
+        let taken = set.claims_taken_by(append.stream());
+        let taken =
+            taken.iter().map(|claim| CLAIM_BYTES + (claim.name().len() + claim.value().len()) as u64).sum();
         for commit in append.commits() {
-            let commit = commit_size(append.stream(), append.start()?, commit)?;
+            let commit = commit_size(append.stream(), append.start()?, commit, taken)?;
             size = Size { items: size.items + commit.items, bytes: size.bytes + commit.bytes };
         }
     }
@@ -81,13 +87,19 @@ pub fn check_snapshot(stream: &StreamId, snapshot: &Snapshot) -> Result<(), Stor
     Ok(())
 }
 
-/// Returns the items that a commit after `version` takes: one, or as many as its events fill.
-fn commit_size(stream: &StreamId, version: Version, commit: &NewCommit) -> Result<Size, StoreError> {
+/// Returns the items that a commit after `version` takes, which lists `claims` bytes of claims: one, or as many as its
+/// events fill.
+fn commit_size(
+    stream: &StreamId,
+    version: Version,
+    commit: &NewCommit,
+    claims: u64,
+) -> Result<Size, StoreError> {
     let metadata = match commit.metadata.is_empty() {
         true => 0,
         false => serde_json::to_string(&commit.metadata).map_or(0, |metadata| metadata.len() as u64),
     };
-    let frame = FRAME_BYTES + stream.as_str().len() as u64 + metadata;
+    let frame = FRAME_BYTES + stream.as_str().len() as u64 + metadata + claims;
     let mut size = Size { items: 1, bytes: frame };
     let mut filled = frame;
     for (event, version) in commit.events.iter().zip(version.next().get()..) {

@@ -22,8 +22,8 @@ pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable
 pub use idempotency::{
     EventRange, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewIdempotencyRecord,
 };
-pub(crate) use lifecycle::is_reserved;
-pub use lifecycle::{ClosedStream, StreamState};
+pub use lifecycle::{ClosedStream, StreamState, erased_event};
+pub(crate) use lifecycle::{is_erased, is_reserved};
 pub use read::{Contiguity, Head, Page, Read, SnapshotRequest};
 pub use write::{AdditionalWrite, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, WriteSet, Written};
 
@@ -143,6 +143,20 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError>;
 
+    /// Erases the content of a stream whose state is [`Deleted`](StreamState::Deleted): the events and the metadata of all
+    /// commits but the last, its snapshot, its idempotency records, and its claims.
+    ///
+    /// The commits keep their ids, times, and versions, and have an [erased event](erased_event) in place of each event.
+    /// Therefore, no append can succeed at any version that a writer may have read before, and references to the commits in
+    /// the feed remain valid. A snapshot that is written later is ignored.
+    ///
+    /// An interrupted call may be repeated, and continues. Erasing a stream that is erased already has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if the stream is not deleted. After other errors, a part of the content may be erased.
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError>;
+
     /// Runs `task` in the background.
     ///
     /// A store without a runtime may run it to completion before it returns.
@@ -187,6 +201,10 @@ impl<S: EventStore + ?Sized> EventStore for Arc<S> {
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError> {
         (**self).write_snapshot(stream, snapshot, replaces).await
+    }
+
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        (**self).erase(stream).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

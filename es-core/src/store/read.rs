@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::cost::Cost;
 use crate::snapshot::{Fingerprint, Snapshot};
-use crate::store::{ClosedStream, Commit, StoreError, StreamState};
+use crate::store::{Append, ClosedStream, Commit, NewCommit, StoreError, StreamState};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -194,15 +194,33 @@ impl Head {
         Self::new(commit.last(), cost).with_time(commit.time).with_state(state)
     }
 
-    /// Checks that the `stream` that ends here accepts commits.
+    /// Checks that the stream that ends here accepts the commits of `append`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Closed`] if it does not.
-    pub fn check_open(&self, stream: &StreamId) -> Result<(), StoreError> {
-        match self.state.is_open() {
+    pub fn check_accepts(&self, append: &Append) -> Result<(), StoreError> {
+        let next = append.commits().first().and_then(NewCommit::state);
+        match self.state.accepts(next.as_ref()) {
             true => Ok(()),
-            false => Err(ClosedStream::new(stream.clone(), self.version, self.state.clone()).into()),
+            false => Err(self.closed(append.stream()).into()),
+        }
+    }
+
+    /// Returns the error for the `stream` that ends here.
+    pub(crate) fn closed(&self, stream: &StreamId) -> ClosedStream {
+        ClosedStream::new(stream.clone(), self.version, self.state.clone())
+    }
+
+    /// Checks that the content of the `stream` that ends here may be erased: for stores.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if the stream is not deleted.
+    pub fn check_erasable(&self, stream: &StreamId) -> Result<(), StoreError> {
+        match self.state {
+            StreamState::Deleted => Ok(()),
+            _ => Err(StoreError::invalid(format!("the stream `{stream}` is not deleted: delete it first"))),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::cost::Cost;
-use crate::store::{Append, Appended, ClaimChange, NewIdempotencyRecord, StoreError};
+use crate::store::{Append, Appended, Claim, ClaimChange, NewIdempotencyRecord, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
@@ -107,6 +107,16 @@ impl WriteSet {
     #[must_use]
     pub fn claim_changes(&self) -> &[ClaimChange] {
         &self.claims
+    }
+
+    /// Returns the claims that `stream` takes: for stores that list the claims of a stream.
+    #[must_use]
+    pub fn claims_taken_by(&self, stream: &StreamId) -> Vec<&Claim> {
+        let taken = self.claims.iter().filter_map(|change| match change {
+            ClaimChange::Take { stream: taker, claim } if taker == stream => Some(claim),
+            _ => None,
+        });
+        taken.collect()
     }
 
     /// Returns the record that makes the set idempotent.

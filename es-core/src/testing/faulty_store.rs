@@ -248,6 +248,10 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
         self.request(async || self.store.write_snapshot(stream, snapshot, replaces).await).await
     }
 
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        self.request(async || self.store.erase(stream).await).await
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.store.spawn(task);
     }

@@ -4,7 +4,7 @@ use es_core::event::CommitId;
 use es_core::store::{Append, AppendError, Appended, Commit, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
-use super::item::{Attributes, CommitHead, Part, append_items};
+use super::item::{Attributes, CommitHead, Format, Part, append_items};
 use crate::table::{
     Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, cancelled,
     item_size, key, names, qualified, responses,
@@ -92,7 +92,7 @@ impl Table {
         let stream = append.stream();
         let head = self.head(stream).await?;
         if head.version == version {
-            head.check_open(stream)?;
+            head.check_accepts(append)?;
             return self.append_at(append, version, head.cost).await;
         }
         let (mut cost, mut winner) = (head.cost, Vec::new());
@@ -150,19 +150,25 @@ pub(crate) struct OldCommit {
     pub(crate) commits: Vec<Commit>,
     /// The id and the last version of each commit.
     stored: Vec<(CommitId, Version)>,
+    /// Whether the content of the item was erased, with the boundaries of several commits.
+    erased: bool,
 }
 
 impl OldCommit {
     /// Returns the commits of `item`.
     pub(crate) fn of(stream: &StreamId, item: Item) -> Result<Self, StoreError> {
+        let erased = Attributes::of(stream, item.clone())?.format()? == Format::Erased;
         let (head, stored) = Attributes::of(stream, item.clone())?.stored_commits()?;
         let part = Attributes::of(stream, item)?.part().ok().filter(Part::is_whole);
         let commits = part.map(|part| part.into_commits().collect()).unwrap_or_default();
-        Ok(Self { head, commits, stored })
+        Ok(Self { head, commits, stored, erased })
     }
 
     /// Returns the response to `append`, which an earlier attempt stored here.
     pub(crate) fn repeated(self, append: &Append, cost: Cost) -> Result<Appended, StoreError> {
-        append.repeated(self.head.first, self.stored, cost)
+        match self.erased {
+            true => Ok(Appended::new(self.head.first, self.head.last, cost).repeated()),
+            false => append.repeated(self.head.first, self.stored, cost),
+        }
     }
 }

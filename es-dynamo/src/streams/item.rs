@@ -8,12 +8,12 @@ use std::sync::{Arc, LazyLock};
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
 use es_core::event::{CommitId, EventData};
-use es_core::store::{Append, Commit, NewCommit};
+use es_core::store::{Append, Claim, Commit, NewCommit, erased_event};
 use es_core::{Metadata, StoreError, StreamId, Version};
 
 use super::compression::{self, COMPRESSED_COMMIT};
 use super::group::{self, MemberFields, SEVERAL_COMMITS, group_item};
-use super::lifecycle::LIFECYCLE;
+use super::lifecycle::{ERASED, LIFECYCLE};
 use crate::table::{
     Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, unknown_format, value_size,
 };
@@ -26,13 +26,13 @@ use crate::table::{
 /// Those of [`commit_items`].
 pub(crate) fn append_items(append: &Append, first: Version) -> Result<Vec<Item>, StoreError> {
     match append.commits() {
-        [commit] => commit_items(append.stream(), first, commit),
+        [commit] => commit_items(append.stream(), first, commit, &[]),
         commits => Ok(vec![group_item(append.stream(), first, commits)?]),
     }
 }
 
 /// Returns the items of `commit`, whose first event has the version `first`: one, or several if it does not fit into
-/// one.
+/// one. The first one lists the claims that the commit takes, so that they can be released when the stream is deleted.
 ///
 /// # Errors
 ///
@@ -41,11 +41,21 @@ pub(crate) fn commit_items(
     stream: &StreamId,
     first: Version,
     commit: &NewCommit,
+    claims: &[&Claim],
 ) -> Result<Vec<Item>, StoreError> {
     let last = first.plus(commit.events.len() as u64).previous();
     let whole = CommitHead { id: commit.id, first, last };
+    let item = |first, last, events| {
+        let mut item = item(stream, &whole, first, last, commit, events)?;
+        if first == whole.first && !claims.is_empty() {
+            let text = |claim: &&Claim| AttributeValue::S(format!("{}#{}", claim.name(), claim.value()));
+            let claims = claims.iter().map(text).collect();
+            item.insert(names::TAKEN_CLAIMS.to_owned(), AttributeValue::L(claims));
+        }
+        Ok::<_, StoreError>(item)
+    };
     let events: Vec<_> = commit.events.iter().map(event_value).collect();
-    let single = item(stream, &whole, first, last, commit, events)?;
+    let single = item(first, last, events)?;
     if item_size(&single) <= SIZE_LIMIT {
         return Ok(vec![single]);
     }
@@ -54,7 +64,7 @@ pub(crate) fn commit_items(
     let mut part = Vec::new();
     let (mut part_first, mut part_bytes) = (first, 0);
     // The size of each part without its events.
-    let frame = item_size(&item(stream, &whole, first, last, commit, Vec::new())?) + 64;
+    let frame = item_size(&item(first, last, Vec::new())?) + 64;
     for (event, version) in commit.events.iter().zip(first.get()..) {
         let value = event_value(event);
         let bytes = 1 + value_size(&value);
@@ -64,13 +74,13 @@ pub(crate) fn commit_items(
         }
         if frame + part_bytes + bytes > SIZE_LIMIT {
             let part_last = Version::new(version).previous();
-            items.push(item(stream, &whole, part_first, part_last, commit, std::mem::take(&mut part))?);
+            items.push(item(part_first, part_last, std::mem::take(&mut part))?);
             (part_first, part_bytes) = (Version::new(version), 0);
         }
         part_bytes += bytes;
         part.push(value);
     }
-    items.push(item(stream, &whole, part_first, last, commit, part)?);
+    items.push(item(part_first, last, part)?);
 
     let bytes = items.iter().map(item_size).sum();
     if items.len() > MOST_ITEMS || bytes > TRANSACTION_LIMIT {
@@ -321,11 +331,18 @@ impl Attributes<'_> {
         if format == Format::Compressed {
             events = Some(self.compressed_events(compressed, length)?);
         }
+        if let (Format::Erased, Some(last)) = (format, last) {
+            let count = last.next().since(first);
+            if count > MOST_EVENTS {
+                return Err(self.corrupt("it has more events than one can have"));
+            }
+            events = Some(vec![erased_event(); count as usize]);
+        }
         let (Some(last), Some(id), Some(time), Some(events)) = (last, id, time, events) else {
             return Err(self.corrupt("one of its attributes is missing"));
         };
         let members = match (format, members) {
-            (Format::OneCommit | Format::Lifecycle, _) => None,
+            (Format::OneCommit | Format::Lifecycle | Format::Erased, _) => None,
             (Format::Compressed, None) => None,
             (Format::SeveralCommits | Format::Compressed, Some(members)) => {
                 Some(self.member_fields(members)?)
@@ -392,7 +409,7 @@ impl Attributes<'_> {
         let format = self.format()?;
         let head = self.head()?;
         let stored = match format {
-            Format::OneCommit | Format::Lifecycle => vec![(head.id, head.last)],
+            Format::OneCommit | Format::Lifecycle | Format::Erased => vec![(head.id, head.last)],
             Format::Compressed if !self.rest.contains_key(names::MEMBERS) => vec![(head.id, head.last)],
             Format::SeveralCommits | Format::Compressed => self.boundaries(&head).unwrap_or_default(),
         };
@@ -438,6 +455,8 @@ pub(crate) enum Format {
     Lifecycle,
     /// One commit, or several, with compressed events.
     Compressed,
+    /// Without the content of its events, which was erased.
+    Erased,
 }
 
 impl Format {
@@ -447,6 +466,7 @@ impl Format {
             SEVERAL_COMMITS => Some(Self::SeveralCommits),
             LIFECYCLE => Some(Self::Lifecycle),
             COMPRESSED_COMMIT => Some(Self::Compressed),
+            ERASED => Some(Self::Erased),
             _ => None,
         }
     }
@@ -483,6 +503,17 @@ impl<'a> Attributes<'a> {
     /// Returns the version in the sort key of a commit.
     pub(crate) fn first_version(&self) -> Result<Version, StoreError> {
         names::version_of(&self.sort_key).ok_or_else(|| self.corrupt("its sort key is not one of a commit"))
+    }
+
+    /// Returns the claims that the commit takes.
+    pub(crate) fn taken_claims(&mut self) -> Result<Vec<Claim>, StoreError> {
+        let Some(list) = self.rest.remove(names::TAKEN_CLAIMS) else { return Ok(Vec::new()) };
+        let claim = |value: &AttributeValue| {
+            let (name, value) = value.as_s().ok()?.split_once('#')?;
+            Claim::new(name, value).ok()
+        };
+        let claims = list.as_l().ok().and_then(|list| list.iter().map(claim).collect());
+        claims.ok_or_else(|| self.corrupt("its list of claims cannot be read"))
     }
 
     pub(crate) fn text(&mut self, name: &str) -> Result<String, StoreError> {

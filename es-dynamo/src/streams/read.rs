@@ -20,6 +20,9 @@ use crate::table::{ItemPage, MOST_ITEMS, Table, names};
 /// snapshot unless that commit has more events.
 const EVENTS_BEFORE_SNAPSHOT: u64 = 8;
 
+/// The attributes of a commit's item without its events. `#at` is the time.
+pub(crate) const HEAD_ATTRIBUTES: &str = "sk, lv, id, #at, cf, cl, f";
+
 /// The maximum number of waits for items that are not visible yet.
 const MOST_WAITS: u32 = 10;
 
@@ -351,7 +354,7 @@ impl Table {
                 .stream_query(stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(until))
                 .scan_index_forward(false)
                 .limit(1)
-                .projection_expression("sk, lv, id, #at, cf, cl, f")
+                .projection_expression(HEAD_ATTRIBUTES)
                 .expression_attribute_names("#at", names::TIME)
                 .set_exclusive_start_key(from.take());
             let mut page = ItemPage::try_from(self.send_query(request).await?)?;
@@ -366,7 +369,7 @@ impl Table {
     }
 
     /// Returns a strongly consistent Query of a stream for the sort keys from `from` to `to`, both included.
-    fn stream_query(
+    pub(super) fn stream_query(
         &self,
         stream: &StreamId,
         from: String,

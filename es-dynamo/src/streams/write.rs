@@ -11,7 +11,7 @@ use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
 use super::append::OldCommit;
 use super::claims::{claim_item, claim_key, holder_of, record_from, record_item, record_key};
-use super::item::append_items;
+use super::item::{append_items, commit_items};
 use crate::table::responses::{cancelled_cost, write_units};
 use crate::table::{
     Cancelled, MOST_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table, Transacted,
@@ -110,7 +110,13 @@ impl Table {
     pub(crate) async fn transaction<'a>(&self, set: &'a WriteSet) -> Result<Transaction<'a>, WriteError> {
         let mut transaction = Transaction::default();
         for (index, append) in set.appends().iter().enumerate() {
-            for item in self.compress(append_items(append, append.start()?.next())?).await? {
+            let taken = set.claims_taken_by(append.stream());
+            let first = append.start()?.next();
+            let items = match append.commits() {
+                [commit] => commit_items(append.stream(), first, commit, &taken)?,
+                _ => append_items(append, first)?,
+            };
+            for item in self.compress(items).await? {
                 let bytes = item_size(&item);
                 let put = self.put_if(item, PLACE_IS_FREE).build()?;
                 transaction.add(put, Purpose::Commit(index, append), bytes);

@@ -72,6 +72,9 @@ pub(crate) const COMPRESSED_EVENTS: &str = "ez";
 /// Commit: the length of the compressed events before compression, in bytes.
 pub(crate) const EVENTS_LENGTH: &str = "el";
 
+/// Commit: the claims that it takes.
+pub(crate) const TAKEN_CLAIMS: &str = "tk";
+
 /// Part of a commit: the version of the commit's first event.
 pub(crate) const COMMIT_FIRST: &str = "cf";
 /// Part of a commit: the version of the commit's last event.

@@ -12,6 +12,7 @@ mod errors;
 mod group;
 mod import;
 mod interceptors;
+mod lifecycle;
 mod parts;
 mod read;
 mod responses;

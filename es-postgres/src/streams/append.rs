@@ -115,7 +115,7 @@ impl Database {
         let stream = append.stream();
         let head = self.head(stream).await?;
         if head.version == version {
-            head.check_open(stream)?;
+            head.check_accepts(append)?;
             return self.append_at(append, version, Cost::read(0.0)).await;
         }
         let (mut cost, mut winner) = (Cost::read(0.0), Vec::new());

@@ -2,6 +2,7 @@
 
 mod append;
 mod claims;
+mod lifecycle;
 mod read;
 mod row;
 mod snapshot;

@@ -103,7 +103,7 @@ const fn is_first_schema(schema: &u32) -> bool {
     *schema == 1
 }
 
-fn encode_events(events: &[EventData]) -> Result<String, StoreError> {
+pub(crate) fn encode_events(events: &[EventData]) -> Result<String, StoreError> {
     let stored = events.iter().map(|event| {
         let raw: Option<&RawValue> = serde_json::from_str(event.payload()).ok();
         let payload = raw.filter(|raw| raw.get().len() == event.payload().len());

@@ -1,4 +1,4 @@
-//! `stream`: showing, following, and exporting events.
+//! `stream`: showing, following, and exporting events; closing and deleting streams.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use es_core::chrono::SecondsFormat;
+use es_core::chrono::{SecondsFormat, Utc};
+use es_core::event::CommitId;
 use es_core::feed::{Feed, FeedRead, Position};
-use es_core::store::{Commit, EventStore, Read};
+use es_core::store::{Append, AppendError, Commit, EventStore, Read, StreamState};
+use es_core::uuid::Uuid;
 use es_core::{StreamId, Version};
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
@@ -48,6 +50,16 @@ pub(super) enum Command {
     },
     /// Export commits as JSON lines, which `import` reads
     Export(Export),
+    /// Close a stream for good: it can still be read, but accepts no commands
+    Close {
+        /// The stream
+        stream: StreamId,
+    },
+    /// Delete a stream for good, with its snapshot, claims, and idempotency keys; continues an interrupted deletion
+    Delete {
+        /// The stream
+        stream: StreamId,
+    },
 }
 
 /// The options of `stream export`.
@@ -69,6 +81,59 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         Command::Show { stream, from, until, payloads } => show(session, stream, from, until, payloads).await,
         Command::Tail { stream, payloads } => tail(session, stream, payloads).await,
         Command::Export(export) => export.run(session).await,
+        Command::Close { stream } => end(session, &stream, StreamState::Closed).await,
+        Command::Delete { stream } => end(session, &stream, StreamState::Deleted).await,
+    }
+}
+
+/// Closes or deletes a stream.
+async fn end(session: &Session, stream: &StreamId, state: StreamState) -> Result {
+    let store = &session.store;
+    let (verb, done) = match state {
+        StreamState::Deleted => ("delete", "deleted"),
+        _ => ("close", "closed"),
+    };
+    let head = store.head(stream).await?;
+    if head.version.is_none() {
+        return Err(Failure::of(format!("the stream `{stream}` has no events")));
+    }
+    let events = count(head.version.get());
+    if !session.may_irrevocably(&format!("{verb} the stream `{stream}` with {events} events"))? {
+        return Ok(());
+    }
+    let (version, repeated) = append_end(store, stream, &state).await?;
+    if state == StreamState::Deleted {
+        store.erase(stream).await?;
+    }
+    let value =
+        json!({ "stream": stream.as_str(), "state": done, "version": version.get(), "repeated": repeated });
+    session.output.value(&value, || match repeated {
+        true => format!("the stream `{stream}` was {done} already, at version {version}"),
+        false => format!("{done} the stream `{stream}` at version {version}"),
+    })
+}
+
+/// Appends the commit that changes the state of the stream. Returns the last version, and whether the stream was in that
+/// state already.
+async fn append_end(
+    store: &impl EventStore,
+    stream: &StreamId,
+    state: &StreamState,
+) -> Result<(Version, bool)> {
+    let id = CommitId::new(Uuid::now_v7());
+    loop {
+        let head = store.head(stream).await?;
+        if !head.state.accepts(Some(state)) {
+            return Ok((head.version, true));
+        }
+        let append = Append::state_change(stream.clone(), &head, state, id, Utc::now())?;
+        match store.append(&append).await {
+            Ok(appended) => return Ok((appended.last, false)),
+            // A command was faster.
+            Err(AppendError::Conflict(_)) => {}
+            Err(AppendError::Store(error)) => return Err(error.into()),
+            Err(error) => return Err(Failure::of(error.to_string())),
+        }
     }
 }
 

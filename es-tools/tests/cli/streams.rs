@@ -151,3 +151,40 @@ async fn claims_and_idempotency_keys_are_shown() {
     let unknown = place.es(&["key", "message-2"]).fails(1);
     assert!(unknown.contains("there is no record under this key"), "{unknown}");
 }
+
+#[tokio::test]
+async fn a_stream_is_closed_and_deleted() {
+    let place = Place::new("end");
+    place.deposit("ann", &[5, 700]).await;
+    place.deposit("bob", &[1]).await;
+    let accounts: Repository<Account> = Repository::new(place.store().await);
+    let ended = |state: &str, version: u64, repeated: bool| json!({ "stream": "account#ann", "state": state, "version": version, "repeated": repeated });
+
+    let dry = place.es(&["--dry-run", "stream", "close", "account#ann"]).succeeds();
+    assert_eq!(dry, "would close the stream `account#ann` with 2 events\n");
+    let unconfirmed = place.es(&["stream", "close", "account#ann"]).fails(4);
+    assert!(unconfirmed.contains("which cannot be undone"), "{unconfirmed}");
+    accounts.execute("ann", Deposit(1)).await.expect("is open");
+    let closed = place.es(&["--yes", "--json", "stream", "close", "account#ann"]).json();
+    assert_eq!(closed, ended("closed", 4, false));
+    let again = place.es(&["--yes", "stream", "close", "account#ann"]).succeeds();
+    assert_eq!(again, "the stream `account#ann` was closed already, at version 4\n");
+    let error = accounts.execute("ann", Deposit(1)).await.expect_err("is closed");
+    assert!(error.closed().is_some(), "{error:?}");
+    let shown = place.es(&["stream", "show", "account#ann", "--payloads"]).succeeds();
+    assert!(shown.contains("{\"cents\":700}") && shown.contains("$closed"), "{shown}");
+
+    place.es(&["--dry-run", "stream", "delete", "account#ann"]).succeeds();
+    place.es(&["stream", "delete", "account#ann"]).fails(4);
+    assert!(accounts.load("ann").await.is_ok());
+    for repeated in [false, true] {
+        let deleted = place.es(&["--yes", "--json", "stream", "delete", "account#ann"]).json();
+        assert_eq!(deleted, ended("deleted", 5, repeated));
+    }
+    let shown = place.es(&["stream", "show", "account#ann", "--payloads"]).succeeds();
+    assert!(!shown.contains("cents") && shown.contains("$erased") && shown.contains("$deleted"), "{shown}");
+    assert!(accounts.load("ann").await.is_err());
+    assert!(accounts.load("bob").await.expect("loads").exists());
+    let unknown = place.es(&["--yes", "stream", "delete", "account#eve"]).fails(1);
+    assert!(unknown.contains("has no events"), "{unknown}");
+}

@@ -115,6 +115,10 @@ impl EventStore for Divert {
         self.choose(Sent::Other).await.write_snapshot(stream, snapshot, replaces).await
     }
 
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        self.choose(Sent::Other).await.erase(stream).await
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.store.spawn(task);
     }

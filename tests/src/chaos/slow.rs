@@ -107,6 +107,10 @@ impl EventStore for Slow {
         self.request(self.store.write_snapshot(stream, snapshot, replaces)).await
     }
 
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        self.request(self.store.erase(stream)).await
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.store.spawn(task);
     }

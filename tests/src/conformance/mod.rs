@@ -114,6 +114,8 @@ macro_rules! conformance {
             closing_is_idempotent,
             names_of_the_framework_are_reserved,
             of_a_commit_and_the_end_one_wins,
+            erasing_needs_a_deleted_stream,
+            an_erased_stream_keeps_its_versions,
         );
         $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, lifecycle:
             a_closed_aggregate_accepts_no_commands,
@@ -122,6 +124,9 @@ macro_rules! conformance {
             a_stale_state_learns_of_the_end,
             snapshots_do_not_hide_the_end,
             commands_that_race_with_the_end_come_before_it,
+            a_deleted_aggregate_is_gone,
+            a_closed_aggregate_can_be_deleted,
+            commands_that_race_with_deletion_leave_nothing,
         );
         $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, commands:
             a_command_is_loaded_decided_and_recorded,
@@ -356,6 +361,7 @@ macro_rules! feed_conformance {
             $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, filter:
                 commits_of_other_events_are_left_out,
                 a_page_goes_through_what_it_leaves_out,
+                deleted_streams_are_passed_over,
             );
             $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, bounds:
                 slices_stay_as_they_are,

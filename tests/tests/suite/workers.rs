@@ -358,6 +358,10 @@ impl EventStore for Slow {
         self.0.write_snapshot(stream, snapshot, replaces).await
     }
 
+    async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
+        self.0.erase(stream).await
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         tokio::spawn(async move {
             sleep(SECOND * 5).await;

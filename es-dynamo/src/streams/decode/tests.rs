@@ -56,7 +56,7 @@ fn items() -> Vec<Value> {
             commit =
                 commit.with_metadata(Metadata::new().with_actor("bob").with_entry("depth", json!([[1]])));
         }
-        items.extend(commit_items(&stream(), first, &commit).expect("fits"));
+        items.extend(commit_items(&stream(), first, &commit, &[]).expect("fits"));
         first = first.plus(count);
     }
     let commit = |number: u128, events: usize, metadata| {

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use es_core::StreamId;
 use es_core::event::EventData;
 use es_core::feed::{EventFilter, Feed, FeedEntry, FeedRead, Position, Slice};
+use es_core::store::{Append, StreamState};
 
 use super::{append, is_indexed, slice_of, told, told_from_start};
-use crate::conformance::support::{new_commit, new_stream};
+use crate::conformance::support::{new_commit, new_stream, time};
 
 /// Returns a slice with commits that contain one, the other, both, and neither of two kinds of events.
 async fn slice_of_kinds(feed: &dyn Feed) -> Slice {
@@ -55,4 +57,53 @@ pub async fn a_page_goes_through_what_it_leaves_out(feed: Arc<dyn Feed>) {
         }
     }
     assert_eq!(read.after, end);
+}
+
+/// The events of a deleted stream are left out, whether they were indexed before or after the deletion. They keep their
+/// positions. The event that deleted the stream is selected by its name.
+pub async fn deleted_streams_are_passed_over(feed: Arc<dyn Feed>) {
+    let feed = &*feed;
+    let streams = [true, false].map(|is_indexed_before| (new_stream(), is_indexed_before));
+    for (stream, is_indexed_before) in &streams {
+        let slice = slice_of(feed, stream).await;
+        let slices = feed.slices().await.expect("are known");
+        let mut neighbors = std::iter::repeat_with(new_stream);
+        let neighbor = neighbors.find(|neighbor| slices.of(neighbor) == slice).expect("is endless");
+        let event = || EventData::new("A", 1, "{}");
+        append(feed, &neighbor, new_commit(vec![event()])).await;
+        append(feed, stream, new_commit(vec![event(); 3])).await;
+        if *is_indexed_before {
+            is_indexed(feed, stream).await;
+            is_indexed(feed, &neighbor).await;
+        }
+        let head = feed.head(stream).await.expect("is known");
+        let id = new_commit(Vec::new()).id;
+        let delete = Append::state_change(stream.clone(), &head, &StreamState::Deleted, id, time(0));
+        feed.append(&delete.expect("is open")).await.expect("deletes");
+        feed.erase(stream).await.expect("erases");
+        is_indexed(feed, stream).await;
+        append(feed, &neighbor, new_commit(vec![event(); 2])).await;
+        is_indexed(feed, &neighbor).await;
+
+        let count = async |filter: EventFilter| {
+            let mut read = FeedRead::new(slice, Position::NONE).filter(filter);
+            let mut counts = (0, 0);
+            loop {
+                let page = feed.read_feed(&read).await.expect("can be read");
+                let of =
+                    |stream: &StreamId| page.entries.iter().filter(|entry| entry.stream == *stream).count();
+                counts = (counts.0 + of(stream), counts.1 + of(&neighbor));
+                (read.after, read.anchor) = (page.through, page.anchor);
+                if page.is_last {
+                    return (counts, page.through);
+                }
+            }
+        };
+        let end = feed.feed_end(slice).await.expect("is known").position;
+        assert_eq!(count(EventFilter::all()).await, ((0, 2), end));
+        assert_eq!(count(EventFilter::none().with_events("conformance", ["A"])).await, ((0, 2), end));
+        assert_eq!(count(EventFilter::none().with_events("conformance", ["$deleted"])).await, ((1, 0), end));
+        let erased = count(EventFilter::none().with_events("conformance", ["A", "$erased"])).await;
+        assert_eq!(erased, ((1, 2), end), "the events keep their positions");
+    }
 }

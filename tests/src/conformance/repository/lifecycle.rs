@@ -8,7 +8,14 @@ use futures_util::future::join_all;
 
 use super::{account, append, deposited, stream};
 use crate::conformance::support::commits;
-use crate::domain::{Account, Deposit, RequireBalance, Withdraw};
+use crate::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
+
+/// Expects that the aggregate is deleted.
+fn deleted<T, E: std::fmt::Debug>(result: Result<T, ExecuteError<E>>) {
+    let error = result.err().expect("the aggregate is deleted");
+    let closed = error.closed().unwrap_or_else(|| panic!("{error:?}"));
+    assert_eq!(closed.state, StreamState::Deleted);
+}
 
 /// Expects that the aggregate is closed at `version`.
 fn closed<T, E: std::fmt::Debug>(result: Result<T, ExecuteError<E>>, version: u64) {
@@ -119,4 +126,91 @@ pub async fn commands_that_race_with_the_end_come_before_it(store: Arc<dyn Event
     }
     let loaded = accounts.load(&id).await.expect("loads");
     assert_eq!((loaded.state.balance, loaded.version), (accepted + 1, end));
+}
+
+/// Nothing of a deleted aggregate can be read, its claims are free, and no command brings it back.
+pub async fn a_deleted_aggregate_is_gone(store: Arc<dyn EventStore>) {
+    let ((accounts, id), (_, other)) = (account(&store), account(&store));
+    let stale: Repository<Account> = Repository::builder(Arc::clone(&store)).cache(4).build();
+    stale.execute(&id, Deposit::one(1, "first")).await.expect("accepted");
+    for number in 0..7 {
+        let request = accounts.once(format!("key-{number}"));
+        request.execute(&id, Deposit::one(1, "next")).await.expect("accepted");
+    }
+    let handle = || TakeHandle { handle: id.clone() };
+    accounts.execute(&id, handle()).await.expect("is free");
+    accounts.flush().await;
+
+    for (is_closed, repeated) in [(false, false), (true, true), (false, true)] {
+        if is_closed {
+            assert!(accounts.close(&id).await.expect("is closed").repeated);
+        }
+        let done = accounts.delete(&id).await.expect("deletes");
+        assert_eq!((done.version, done.repeated), (Version::new(10), repeated));
+    }
+
+    let is_deleted = |error: StoreError| match error {
+        StoreError::Closed(closed) => assert_eq!(closed.state, StreamState::Deleted),
+        error => panic!("{error:?}"),
+    };
+    is_deleted(accounts.load(&id).await.expect_err("is deleted"));
+    is_deleted(stale.load(&id).await.expect_err("is deleted"));
+    is_deleted(accounts.load_at(&id, Version::new(1)).await.expect_err("is deleted"));
+    is_deleted(accounts.history(&id).all().await.expect_err("is deleted"));
+    is_deleted(accounts.exists(&id).await.expect_err("is deleted"));
+
+    let created = accounts.create(&id, Deposit::one(1, "again")).await;
+    deleted(created);
+    deleted(accounts.execute(&id, Deposit::one(1, "again")).await);
+    deleted(accounts.once("key-1").execute(&id, Deposit::one(1, "next")).await);
+    deleted(accounts.execute(&id, RequireBalance { cents: 0 }).await);
+    let transaction = Transaction::new(&store).execute(&accounts, &other, Deposit::one(1, "a")).create(
+        &accounts,
+        &id,
+        Deposit::one(1, "again"),
+    );
+    deleted(transaction.commit().await);
+    assert!(!accounts.exists(&other).await.expect("is known"));
+    let other_stale: Repository<Account> = Repository::builder(Arc::clone(&store)).eventual_reads().build();
+    deleted(other_stale.execute(&id, Withdraw { cents: 1_000 }).await);
+    deleted(stale.execute(&id, Deposit::one(1, "again")).await);
+
+    accounts.execute(&other, handle()).await.expect("the claim is free");
+    let stored = commits(&*store, &stream(&id)).await;
+    assert!(stored.iter().flat_map(|commit| &commit.events).all(|event| event.name().starts_with('$')));
+}
+
+/// A closed aggregate can be deleted. It takes one more version.
+pub async fn a_closed_aggregate_can_be_deleted(store: Arc<dyn EventStore>) {
+    let (accounts, id) = account(&store);
+    accounts.execute(&id, Deposit::one(5, "a")).await.expect("accepted");
+    accounts.close(&id).await.expect("closes");
+    let done = accounts.delete(&id).await.expect("deletes");
+    assert_eq!((done.version, done.repeated), (Version::new(3), false));
+    deleted(accounts.execute(&id, Deposit::one(5, "b")).await);
+}
+
+/// Commands that race with the deletion are recorded before it, or fail. Nothing of them is left.
+pub async fn commands_that_race_with_deletion_leave_nothing(store: Arc<dyn EventStore>) {
+    for _ in 0..4 {
+        let (accounts, id) = account(&store);
+        append(&store, &id, vec![deposited(1, "first")]).await;
+        let other: Repository<Account> = Repository::builder(Arc::clone(&store)).cache(4).build();
+        let deposits = join_all((0..16).map(async |number: u32| {
+            let repository = if number.is_multiple_of(2) { &accounts } else { &other };
+            tokio::time::sleep(std::time::Duration::from_millis(u64::from(number / 4))).await;
+            repository.execute(&id, Deposit::one(1, number.to_string())).await
+        }));
+        let (deposits, end) = futures_util::future::join(deposits, accounts.delete(&id)).await;
+        let end = end.expect("deletes").version;
+        for deposit in deposits {
+            match deposit {
+                Ok(done) => assert!(done.version < end),
+                error => deleted(error),
+            }
+        }
+        let stored = commits(&*store, &stream(&id)).await;
+        assert_eq!(stored.last().map(es_core::store::Commit::last), Some(end));
+        assert!(stored.iter().flat_map(|commit| &commit.events).all(|event| event.name().starts_with('$')));
+    }
 }
