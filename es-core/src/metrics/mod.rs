@@ -13,8 +13,8 @@
 //!
 //! # Labels
 //!
-//! The values of labels are names from the code: of aggregates, command types, projections, workers, and outcomes. Ids are
-//! never labels, so the number of time series is bounded.
+//! The values of labels are names from the code: of aggregates, command types, projections, workers, and outcomes. Ids
+//! are never labels, so the number of time series is bounded.
 //!
 //! # Outcomes
 //!
