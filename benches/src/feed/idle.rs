@@ -70,7 +70,8 @@ pub fn measure() -> Result<Idle, Failure> {
         let work = async {
             load::repository(&store).execute(&"first".to_owned(), Deposit).await?;
             sleep(HOUR).await;
-            (table.take(), stream.take());
+            table.take();
+            stream.take();
             sleep(HOUR).await;
             let idle = Idle { table: table.take(), stream: stream.take() };
             projector.shutdown();
@@ -78,7 +79,8 @@ pub fn measure() -> Result<Idle, Failure> {
             Ok::<_, Failure>(idle)
         };
         let (projected, indexed, idle) = tokio::join!(projector.run(), indexer.run(), work);
-        (projected?, indexed?);
+        projected?;
+        indexed?;
         idle
     })
 }
