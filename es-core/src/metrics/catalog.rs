@@ -49,7 +49,7 @@ metrics! {
         "The number of snapshots by outcome: `written` or `failed`.";
     STORE_ERRORS = Counter("es.store.errors", Count, ["kind"]),
         "The number of commands and reads that ended with an error of the store, by kind: `throttled`, \
-         `unavailable`, `deadline`, `setup`, `corrupt`, `decode`, `feed`, `invalid`, or `backend`.";
+         `unavailable`, `deadline`, `setup`, `corrupt`, `decode`, `feed`, `closed`, `invalid`, or `backend`.";
     REQUEST_RETRIES = Counter("es.request.retries", Count, ["kind"]),
         "The number of requests of commands and loads that were sent again, by the kind of the error.";
     RETRY_BUDGET_EXHAUSTED = Counter("es.request.retry_budget_exhausted", Count, []),
