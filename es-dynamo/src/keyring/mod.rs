@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::operation::create_table::CreateTableError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
     ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableStatus,
@@ -179,7 +180,7 @@ impl DynamoKeyring {
         match created {
             Ok(_) => {}
             Err(error)
-                if error.as_service_error().is_some_and(|error| error.is_resource_in_use_exception()) => {}
+                if error.as_service_error().is_some_and(CreateTableError::is_resource_in_use_exception) => {}
             Err(error) => return Err(translate(table, error)),
         }
         let (start, mut backoff) = (tokio::time::Instant::now(), Backoff::default());
@@ -277,7 +278,7 @@ impl DynamoKeyring {
     /// Reads the keys of at most [`BATCH`] subjects.
     async fn read(&self, subjects: &[Subject]) -> Result<HashMap<Subject, KeyState>, StoreError> {
         let Inner { client, table, .. } = &*self.inner;
-        let keys = subjects.iter().map(|subject| key(subject)).collect();
+        let keys = subjects.iter().map(key).collect();
         let keys = KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys)).build();
         let mut left =
             Some(HashMap::from([(table.clone(), keys.map_err(|error| StoreError::Backend(error.into()))?)]));
