@@ -187,6 +187,11 @@ templates:
 explorer *arguments:
     scripts/check-explorer {{arguments}}
 
+# runs the Lambda functions on a server that speaks the protocol of the Lambda runtime; needs Node.js and cfn-lint
+lambda:
+    cfn-lint examples/lambda/template.yaml
+    scripts/kinesis-server cargo test --test runtime -- --include-ignored
+
 # checks the spelling; needs typos
 typos:
     typos
@@ -218,4 +223,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package templates explorer test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check chores-check
+ci: test fmt typos lint features docs public-api-check book deny package templates explorer lambda test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check chores-check

@@ -4,13 +4,15 @@
 //! Write the function in your application, with this body. Apart from this crate, it needs only the Lambda runtime:
 //!
 //! ```ignore
-//! let store = DynamoStore::from_env().await?;
-//! lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| {
-//!     let store = store.clone();
-//!     async move { es_dynamo::lambda::handle(&store, event.payload).await }
+//! let store = &DynamoStore::from_env().await?;
+//! lambda_runtime::run(service_fn(|event: LambdaEvent<serde_json::Value>| async move {
+//!     Ok::<_, lambda_runtime::Error>(es_dynamo::lambda::handle(store, event.payload).await?)
 //! }))
 //! .await
 //! ```
+//!
+//! The repository has complete functions in `examples/lambda`: this one, a publisher, and the commands of an HTTP API, with
+//! a template for the Serverless Application Model.
 //!
 //! Enable `ReportBatchItemFailures` on the trigger. It may have a batch window, and a filter on sort keys that start with
 //! [`COMMIT_PREFIX`](crate::names::COMMIT_PREFIX). A window of one second produces larger pages, which cost less. Run the
