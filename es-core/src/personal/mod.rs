@@ -426,8 +426,10 @@ mod tests {
     fn a_value_cannot_be_serialized_outside_of_the_framework() {
         let error = serde_json::to_string(&name()).expect_err("refused");
         assert_eq!(error.to_string(), OUTSIDE);
-        let nested = encoding(|| encoding(|| ()));
-        assert_eq!(nested, ());
+        encoding(|| {
+            assert!(encoding(|| serde_json::to_value(name())).is_ok());
+            assert!(serde_json::to_value(name()).is_ok(), "the permission of the outer scope remains");
+        });
         assert!(serde_json::to_value(name()).is_err(), "the permission has ended");
     }
 

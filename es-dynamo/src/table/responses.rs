@@ -74,7 +74,7 @@ pub(crate) fn write_cost(
     required(consumed, CAPACITY).map(|consumed| Cost::write(recorded(operation, units(consumed))))
 }
 
-/// Returns the cost of a BatchGetItem request, and records its capacity units.
+/// Returns the cost of a `BatchGetItem` request, and records its capacity units.
 pub(crate) fn batch_read_cost(consumed: &[ConsumedCapacity]) -> Cost {
     Cost::read(recorded("BatchGetItem", consumed.iter().map(units).sum()))
 }

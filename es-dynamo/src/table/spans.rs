@@ -9,7 +9,6 @@ const OTHER: &str = "_OTHER";
 
 /// Sends a request in a span at DEBUG, with the [attributes of DynamoDB
 /// clients](https://opentelemetry.io/docs/specs/semconv/db/dynamodb/).
-#[expect(clippy::result_large_err, reason = "the SDK's own errors are as large")]
 pub(crate) fn traced<T, E: ProvideErrorMetadata>(
     operation: &'static str,
     table: &str,

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use aws_lambda_events::apigw::{ApiGatewayV2httpRequest, ApiGatewayV2httpResponse};
 use aws_lambda_events::encodings::Body;
+use aws_lambda_events::http::HeaderValue;
+use aws_lambda_events::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use es_core::{ExecuteError, Handle, Metadata, Repository, StoreError, error_text};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -30,9 +32,9 @@ pub async fn respond(
     let (status, body) = answered(accounts, request).await;
     let mut response = ApiGatewayV2httpResponse::default();
     response.status_code = status;
-    response.headers.insert("content-type", "application/json".parse().expect("a header"));
+    response.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if status == 503 {
-        response.headers.insert("retry-after", "1".parse().expect("a header"));
+        response.headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response.body = Some(Body::Text(body.to_string()));
     response

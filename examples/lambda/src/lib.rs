@@ -26,7 +26,7 @@ pub async fn open_store() -> Result<DynamoStore, Error> {
     }
 }
 
-/// Writes logs as JSON lines, which CloudWatch can search.
+/// Writes logs as JSON lines, which `CloudWatch Logs` can search.
 pub fn log_as_json() {
     tracing_subscriber::fmt().json().with_max_level(tracing::Level::INFO).without_time().init();
 }

@@ -1,7 +1,7 @@
 //! Requests and read units of loads from a snapshot, in a process that has not seen the aggregate before and afterwards.
 
 use es_core::snapshot::SnapshotPolicy;
-use es_core::{Cost, Metadata, Repository};
+use es_core::{Cost, Metadata, Repository, Version};
 use es_dynamo::DynamoStore;
 use es_tests::domain::{Account, Deposit, Withdraw};
 
@@ -31,10 +31,7 @@ async fn account(store: &DynamoStore, tail: u64) -> String {
 
 async fn load(accounts: &Repository<Account>, id: &String, tail: u64) -> Cost {
     let loaded = accounts.load(id).await.expect("loads");
-    assert_eq!(
-        (loaded.version.get(), loaded.snapshot.map(|version| version.get())),
-        (1_000 + tail, Some(1_000))
-    );
+    assert_eq!((loaded.version.get(), loaded.snapshot.map(Version::get)), (1_000 + tail, Some(1_000)));
     assert_eq!((loaded.state.events, loaded.state.balance), (1_000 + tail, 9_001 - tail));
     loaded.cost
 }
