@@ -10,25 +10,13 @@ use crate::store::{Append, Conflict, StoreError, StreamState, WriteError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// The result of closing an aggregate, see [`Repository::close`].
+/// The result of [closing](Repository::close) or [deleting](Repository::delete) an aggregate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Closed {
-    /// The version of the event that closed the stream, which is the last one.
+pub struct StreamEnd {
+    /// The version of the event that closed or deleted the stream, which is the last one.
     pub version: Version,
-    /// Whether the stream was closed already.
-    pub repeated: bool,
-    /// The total cost.
-    pub cost: Cost,
-}
-
-/// The result of deleting an aggregate, see [`Repository::delete`].
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Deleted {
-    /// The version of the event that deleted the stream, which is the last one.
-    pub version: Version,
-    /// Whether the stream was deleted already. If an earlier call was interrupted, this call has completed it.
+    /// Whether an earlier call has closed or deleted the stream. If it was interrupted, this call has completed it.
     pub repeated: bool,
     /// The total cost.
     pub cost: Cost,
@@ -81,7 +69,7 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// [`StoreError::Invalid`] if the aggregate has no events, [`StoreError::Unavailable`] if the outcome is unknown, and
     /// [`StoreError::Backend`] if other writers were faster at every attempt. Repeat the call.
-    pub async fn close<Q>(&self, id: &Q) -> Result<Closed, StoreError>
+    pub async fn close<Q>(&self, id: &Q) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
@@ -133,7 +121,7 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// As [`close`](Self::close). After an error, the stream may be deleted, and its content be erased in part.
-    pub async fn delete<Q>(&self, id: &Q) -> Result<Deleted, StoreError>
+    pub async fn delete<Q>(&self, id: &Q) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
@@ -149,7 +137,7 @@ impl<A: Aggregate> Request<'_, A> {
     /// # Errors
     ///
     /// As [`Repository::close`].
-    pub async fn close<Q>(&self, id: &Q) -> Result<Closed, StoreError>
+    pub async fn close<Q>(&self, id: &Q) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
@@ -165,7 +153,7 @@ impl<A: Aggregate> Request<'_, A> {
     /// # Errors
     ///
     /// As [`Repository::delete`].
-    pub async fn delete<Q>(&self, id: &Q) -> Result<Deleted, StoreError>
+    pub async fn delete<Q>(&self, id: &Q) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
@@ -192,28 +180,28 @@ impl<'a, A: Aggregate> Ending<'a, A> {
     }
 
     /// Deletes the stream, and then erases its content.
-    async fn delete(&self) -> Result<Deleted, StoreError> {
-        let Closed { version, repeated, mut cost } = self.end(StreamState::Deleted).await?;
-        cost += self.retrying.read(|| self.inner.store.erase(self.stream)).await?;
-        Ok(Deleted { version, repeated, cost })
+    async fn delete(&self) -> Result<StreamEnd, StoreError> {
+        let mut end = self.end(StreamState::Deleted).await?;
+        end.cost += self.retrying.read(|| self.inner.store.erase(self.stream)).await?;
+        Ok(end)
     }
 
     /// Appends a commit with the event of `state` at the end of the stream. After a conflict, the end is read again.
-    async fn end(&self, state: StreamState) -> Result<Closed, StoreError> {
+    async fn end(&self, state: StreamState) -> Result<StreamEnd, StoreError> {
         let (inner, stream, retrying) = (self.inner, self.stream, &self.retrying);
         let mut cost = Cost::ZERO;
         for attempts in 1.. {
             let head = retrying.read(|| inner.store.head(stream)).await?;
             cost += head.cost;
             if !head.state.accepts(Some(&state)) {
-                return Ok(Closed { version: head.version, repeated: true, cost });
+                return Ok(StreamEnd { version: head.version, repeated: true, cost });
             }
             let (id, now) = (CommitId::new(inner.ids.new_id()), inner.clock.now());
             let append = Append::state_change(stream.clone(), &head, &state, id, now)?;
             let append = append.with_metadata((*self.request.metadata).clone());
             let send = async || Ok(inner.store.append(&append).await?.cost);
             match retrying.write(&mut cost, send).await {
-                Ok(()) => return Ok(Closed { version: head.version.next(), repeated: false, cost }),
+                Ok(()) => return Ok(StreamEnd { version: head.version.next(), repeated: false, cost }),
                 Err(WriteError::Conflict(conflict)) => {
                     let waited = retrying.wait_after_conflict::<Conflict>(conflict, attempts).await;
                     waited.map_err(|error| match error {

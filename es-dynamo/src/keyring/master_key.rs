@@ -43,7 +43,7 @@ pub trait MasterKey: fmt::Debug + Send + Sync + 'static {
 ///
 /// // Generate one with `openssl rand -base64 32`, and keep it in a secrets manager.
 /// let key = LocalMasterKey::from_base64("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=")?;
-/// assert_eq!(format!("{key:?}").len(), 32);
+/// assert!(!format!("{key:?}").contains("q83v"), "only an id is printed");
 /// # Ok::<_, es_core::StoreError>(())
 /// ```
 #[derive(Clone)]
