@@ -1,4 +1,4 @@
-//! Metrics of commands, projections, and workers, through the facade of the crate [`metrics`](::metrics) (feature
+//! Metrics of commands, projections, and workers, through the facade of the crate [`metrics`] (feature
 //! `metrics`).
 //!
 //! The framework records its metrics with the recorder that the application installs, for example an exporter for

@@ -186,7 +186,7 @@ fn text_costs_one_allocation_more_than_an_id() {
     // What the process allocates once is not counted.
     allocations::<ByText, _>("ann");
     allocations::<ByName, _>("ann");
-    allocations::<ByNumber, _>("117");
+    allocations::<ByNumber, _>(&Number(117));
     for (of_id, of_text) in [
         (allocations::<ByText, _>(&"ann".to_owned()), allocations::<ByText, _>("ann")),
         (allocations::<ByName, _>(&Name::from("ann")), allocations::<ByName, _>("ann")),
