@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use es_core::event::{CommitId, EventData};
 use es_core::feed::EventFilter;
-use es_core::store::{Append, Appended, Commit};
+use es_core::store::Commit;
+#[cfg(feature = "indexer")]
+use es_core::store::{Append, Appended};
 use es_core::{StreamId, Version};
 
 /// The stored names of the events in a reference.
