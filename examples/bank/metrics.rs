@@ -1,4 +1,4 @@
-//! Metrics for Prometheus, on an address of their own: they are not meant for the clients of the bank.
+//! Metrics for Prometheus, on a separate address: they are not meant for the clients of the bank.
 
 use std::error::Error;
 use std::future::ready;

@@ -1,6 +1,6 @@
 //! A keyring in a DynamoDB table: the keys of the subjects of personal data.
 //!
-//! The keys are in a table of their own, so that backups of the events do not contain them. Each key is wrapped by a
+//! The keys are in a separate table, so that backups of the events do not contain them. Each key is wrapped by a
 //! [`MasterKey`], so that the table alone is not enough to read anything.
 //!
 //! ```

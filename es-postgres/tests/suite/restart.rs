@@ -39,7 +39,7 @@ async fn client(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs a PostgreSQL server of its own"]
+#[ignore = "needs a separate PostgreSQL server"]
 async fn nothing_is_lost_and_nothing_is_applied_twice() {
     let program =
         std::env::var(RESTART).unwrap_or_else(|_| panic!("{RESTART} is not set by `scripts/postgres`"));

@@ -12,8 +12,8 @@ fn new_process(store: &DynamoStore) -> Repository<Account> {
     Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(100)).build()
 }
 
-/// Creates an account with 1,000 events, whose items have 100 bytes besides keys and numbers, and `tail` events after
-/// them. Its snapshot contains the first thousand.
+/// Creates an account with a snapshot after 1,000 events, and `tail` later events. Each item has about 100 bytes besides
+/// its key and numbers. Returns the id.
 async fn account(store: &DynamoStore, tail: u64) -> String {
     let padding = Metadata::new().with_entry("padding", "x".repeat(60));
     let policy = SnapshotPolicy::Every(100);

@@ -50,7 +50,7 @@ async fn processes_that_create_a_key_at_the_same_time_agree_on_it() {
     assert_eq!(mine, yours.expect("created"));
     assert!(mine.iter().all(|state| matches!(state, KeyState::Known(_))));
     let distinct = mine.iter().enumerate().all(|(index, state)| !mine[..index].contains(state));
-    assert!(distinct, "each subject has a key of its own");
+    assert!(distinct, "each subject has a different key");
     // More than one request takes, and in another order.
     let reversed: Vec<_> = subjects.iter().rev().cloned().collect();
     let third = DynamoKeyring::builder(store.client(), master_key(1)).build();
