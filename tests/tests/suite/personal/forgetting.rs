@@ -1,6 +1,7 @@
 //! The store in memory with a keyring, before and after a subject is forgotten.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use chrono::TimeDelta;
 use es_core::clock::ManualClock;
@@ -344,9 +345,8 @@ fn a_scenario_can_forget_a_subject() {
 
 #[test]
 fn the_schema_lock_has_samples_of_personal_data() {
-    let folder = std::env::temp_dir().join(format!("es-personal-{}", uuid::Uuid::new_v4()));
-    let path = folder.join("schema.json");
-    let lock = || {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/personal/schema.json");
+    let lock = |path: &Path| {
         let registered =
             Registered { customer: "17".to_owned(), name: "Ann".to_owned().into(), phones: Vec::new() };
         let rows = [Entry {
@@ -355,17 +355,18 @@ fn the_schema_lock_has_samples_of_personal_data() {
             name: Personal::of(subject("17"), "Ann".to_owned()),
             mails: 0,
         }];
-        let lock = SchemaLock::at(&path).aggregate::<Customer>(events![registered, Contact::Mailed]);
+        let lock = SchemaLock::at(path).aggregate::<Customer>(events![registered, Contact::Mailed]);
         lock.rows(rows)
     };
-    lock().check();
-    let text = std::fs::read_to_string(&path).expect("written");
+    lock(&path).check();
+    let text = std::fs::read_to_string(&path).expect("a file");
     assert!(text.contains("Personal<String> #[personal(subject=customer)]"), "{text}");
     assert!(text.contains("Ann") && !text.contains("$transit"), "samples can be read by another process");
-    lock().check();
-    std::fs::write(&path, text.replace("\\\"Ann\\\"", "5")).expect("written");
-    let changed = std::panic::catch_unwind(|| lock().check());
-    std::fs::remove_dir_all(&folder).expect("removed");
+
+    let altered = std::env::temp_dir().join(format!("es-personal-{}.json", uuid::Uuid::new_v4()));
+    std::fs::write(&altered, text.replace("\\\"Ann\\\"", "5")).expect("written");
+    let changed = std::panic::catch_unwind(|| lock(&altered).check());
+    std::fs::remove_file(&altered).expect("removed");
     let message = *changed.expect_err("has changed").downcast::<String>().expect("a text");
     assert!(message.contains("the personal value does not match its type"), "{message}");
 }
