@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
+use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
@@ -288,6 +288,13 @@ impl Documents for PostgresStore {
 impl Feed for PostgresStore {
     async fn slices(&self) -> Result<Slices, StoreError> {
         Ok(feed::SLICES)
+    }
+
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        SliceTree::new(feed::SLICES).check(slice)?;
+        Err(StoreError::invalid(
+            "the feed on PostgreSQL has one slice, which cannot be split: its order is that of the transactions",
+        ))
     }
 
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {

@@ -8,8 +8,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! [`documents_conformance!`] generates the tests for documents, [`feed_conformance!`] those for the feed, and
-//! [`payloads_conformance!`] those for payload stores.
+//! [`documents_conformance!`] generates the tests for documents, [`feed_conformance!`] those for the feed,
+//! [`splits_conformance!`] those for a feed whose slices can be split, and [`payloads_conformance!`] those for payload
+//! stores.
 //!
 //! The rules in [`conformance::contract`] test the store alone; those in [`conformance::repository`] test a repository
 //! on the store.

@@ -3,6 +3,7 @@
 mod error;
 mod filter;
 mod position;
+mod tree;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use futures_core::future::BoxFuture;
 pub use error::{FeedError, MissingCommit};
 pub use filter::EventFilter;
 pub use position::{FeedAnchor, Position, Slice, Slices};
+pub use tree::SliceTree;
 
 use crate::cost::Cost;
 use crate::documents::Documents;
@@ -27,22 +29,58 @@ use crate::version::Version;
 /// of one stream are in one slice, in the order of their versions, and the events of one commit are adjacent.
 /// Events of different streams are in the order in which the feed indexed them, which does not depend on clocks.
 ///
+/// # Splits
+///
+/// A slice can be [split](Self::split) while the feed grows. It is then closed: it keeps its events and positions, and
+/// receives no more. Later events of its streams are in one of its two children, whose positions start again at 1. So a
+/// stream's events are in the slices of its [path](SliceTree::path), in this order. Between a slice and its children,
+/// the order is that of the split; a position says nothing about the order of events in different slices.
+///
 /// # Completeness
 ///
 /// Every stored event gets a position, possibly some time after it was acknowledged if the store indexes
 /// asynchronously. The part of a slice up to a position that was read never changes.
 #[async_trait]
 pub trait Feed: EventStore + Documents {
-    /// Returns the slices of the feed.
+    /// Returns the number of slices with which the feed began. [`slice_tree`](Self::slice_tree) returns all slices.
     ///
     /// # Errors
     ///
     /// [`StoreError`] if the request fails.
     async fn slices(&self) -> Result<Slices, StoreError>;
 
-    /// Reads a part of a slice.
+    /// Returns the slices of the feed, including closed ones (default: the initial slices, all open, for a store that
+    /// cannot split them).
     ///
-    /// If there are no events after the position, the page is empty and [last](FeedPage::is_last). A page ends
+    /// Strongly consistent: the tree contains every slice with events, whichever process has split it. It also contains
+    /// every split that a page or a tree has reported to this process before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the request fails.
+    async fn slice_tree(&self) -> Result<SliceTree, StoreError> {
+        Ok(SliceTree::new(self.slices().await?))
+    }
+
+    /// Splits a slice in two while everything runs, and returns its children. The slice is closed: later events of its
+    /// streams go to its children, about half of the streams to each. Its positions, and the events before the split,
+    /// stay as they are. A split cannot be reversed.
+    ///
+    /// If the slice is closed already, its children are returned, so that a call can be repeated after an error.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if there is no such slice, if the numbers of its children would exceed [`Slice::MAX`], or
+    /// if the store cannot split slices (the default). Otherwise, [`StoreError`] if a request fails.
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        let _ = slice;
+        Err(StoreError::invalid("this store cannot split the slices of its feed"))
+    }
+
+    /// Reads a part of a slice, open or closed.
+    ///
+    /// If there are no events after the position, the page is empty and [last](FeedPage::is_last). If the slice ends
+    /// there because it was split, the page is also [closed](FeedPage::is_closed). A page ends
     /// before a commit that cannot be delivered. A read from there fails with an error that names the commit.
     ///
     /// # Errors
@@ -125,6 +163,14 @@ pub(crate) async fn mismatch(
 impl<F: Feed + ?Sized> Feed for Arc<F> {
     async fn slices(&self) -> Result<Slices, StoreError> {
         (**self).slices().await
+    }
+
+    async fn slice_tree(&self) -> Result<SliceTree, StoreError> {
+        (**self).slice_tree().await
+    }
+
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        (**self).split(slice).await
     }
 
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
@@ -231,6 +277,9 @@ pub struct FeedPage {
     pub anchor: Option<FeedAnchor>,
     /// Whether the slice ended there at the time of the read.
     pub is_last: bool,
+    /// Whether the slice was split there: it is [last](Self::is_last), and the slice will never continue. Its children
+    /// do.
+    pub is_closed: bool,
     /// The number of events that were left out because their commits are gone, and an operator has decided to pass over
     /// them.
     pub passed_over: u64,
@@ -248,7 +297,14 @@ impl FeedPage {
         is_last: bool,
         cost: Cost,
     ) -> Self {
-        Self { entries, through, anchor, is_last, passed_over: 0, cost }
+        Self { entries, through, anchor, is_last, is_closed: false, passed_over: 0, cost }
+    }
+
+    /// Sets whether the slice was split at the end of this page, which must be the last one.
+    #[must_use]
+    pub const fn with_closed(mut self, is_closed: bool) -> Self {
+        self.is_closed = is_closed;
+        self
     }
 
     /// Sets the number of events whose commits are gone and were passed over.

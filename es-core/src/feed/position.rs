@@ -67,12 +67,18 @@ impl fmt::Display for Position {
     }
 }
 
-/// A part of the feed. The events of a stream are all in one slice, in the order of their versions.
+/// A part of the feed.
+///
+/// An *open* slice grows. A [split](super::Feed::split) closes it, and two children continue. The events of a stream
+/// are all in one slice and its descendants, in the order of their versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Slice(u32);
 
 impl Slice {
+    /// The highest number of a slice.
+    pub const MAX: u32 = 999_999;
+
     /// Creates the slice `number`, starting at 0.
     #[must_use]
     pub const fn new(number: u32) -> Self {
@@ -92,8 +98,8 @@ impl fmt::Display for Slice {
     }
 }
 
-/// The number of slices of a feed, from 1 to [`Slices::MAX`]. It limits how many workers can share one projection,
-/// and is fixed when the feed is created.
+/// The number of slices with which a feed begins, from 1 to [`Slices::MAX`]. It is fixed when the feed is created.
+/// [Splits](super::Feed::split) add slices to them: see [`SliceTree`](super::SliceTree).
 ///
 /// ```
 /// use es_core::StreamId;
@@ -127,16 +133,45 @@ impl Slices {
         self.0.get()
     }
 
-    /// Returns the slice of a stream: the CRC-32 of its name, modulo the count.
+    /// Returns the initial slice of a stream: the CRC-32 of its name, modulo the count. If that slice was split,
+    /// [`SliceTree::of`](super::SliceTree::of) returns the descendant.
     #[must_use]
     pub fn of(self, stream: &StreamId) -> Slice {
-        Slice(crc32fast::hash(stream.as_str().as_bytes()) % self.count())
+        Slice(crc32(stream) % self.count())
     }
 
-    /// Returns an iterator over all slices.
+    /// Returns an iterator over the initial slices.
     pub fn iter(self) -> impl Iterator<Item = Slice> {
         (0..self.count()).map(Slice)
     }
+
+    /// Returns the slices into which `slice` is split: the children of slice `s` of a feed that began with `n` slices
+    /// are `n + 2s` and `n + 2s + 1`. Their numbers are computed rather than allocated, so no two splits can use the
+    /// same ones, and every slice has a higher number than its ancestors.
+    ///
+    /// Returns `None` if the numbers would exceed [`Slice::MAX`].
+    #[must_use]
+    pub const fn children(self, slice: Slice) -> Option<[Slice; 2]> {
+        let first = self.count() as u64 + 2 * slice.get() as u64;
+        match first < Slice::MAX as u64 {
+            true => Some([Slice(first as u32), Slice(first as u32 + 1)]),
+            false => None,
+        }
+    }
+
+    /// Returns the slice of which `slice` is a child, or `None` for an initial slice.
+    #[must_use]
+    pub const fn parent(self, slice: Slice) -> Option<Slice> {
+        match slice.get().checked_sub(self.count()) {
+            Some(number) => Some(Slice(number / 2)),
+            None => None,
+        }
+    }
+}
+
+/// Returns the CRC-32 of a stream's name.
+pub(super) fn crc32(stream: &StreamId) -> u32 {
+    crc32fast::hash(stream.as_str().as_bytes())
 }
 
 /// Identifies the part of a slice that contains a position, so that a reader detects when the feed has been

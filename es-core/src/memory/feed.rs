@@ -1,5 +1,7 @@
 //! The feed of the in-memory store. Events get their positions when they are stored.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use event_listener::Event;
 use futures_core::future::BoxFuture;
@@ -8,18 +10,20 @@ use futures_util::FutureExt;
 use super::{Content, MemoryStore};
 use crate::cost::Cost;
 use crate::feed::{
-    Feed, FeedAnchor, FeedEnd, FeedEntry, FeedError, FeedPage, FeedRead, Position, Slice, Slices,
+    Feed, FeedAnchor, FeedEnd, FeedEntry, FeedError, FeedPage, FeedRead, Position, Slice, SliceTree, Slices,
 };
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// The number of slices, more than one, so that tests on this store cover several slices.
+/// The number of initial slices, more than one, so that tests on this store cover several slices.
 const SLICES: Slices = Slices::new(4).expect("not zero");
 
 /// The slices with their commits, in order.
 pub(super) struct FeedContent {
-    slices: Vec<Vec<FeedCommit>>,
+    tree: SliceTree,
+    /// The slices with events.
+    slices: HashMap<Slice, Vec<FeedCommit>>,
     grown: Event,
 }
 
@@ -34,28 +38,35 @@ struct FeedCommit {
 
 impl Default for FeedContent {
     fn default() -> Self {
-        Self { slices: SLICES.iter().map(|_| Vec::new()).collect(), grown: Event::new() }
+        Self { tree: SliceTree::new(SLICES), slices: HashMap::new(), grown: Event::new() }
     }
 }
 
 impl FeedContent {
     /// Appends a commit to its slice.
     pub(super) fn push(&mut self, stream: &StreamId, commit: usize, events: usize) {
-        let slice = &mut self.slices[SLICES.of(stream).get() as usize];
-        let end = slice.last().map_or(Position::NONE, |place| place.last);
-        slice.push(FeedCommit { last: end.plus(events as u64), stream: stream.clone(), commit });
+        let slice = self.slices.entry(self.tree.of(stream)).or_default();
+        let last = end(slice).plus(events as u64);
+        slice.push(FeedCommit { last, stream: stream.clone(), commit });
         self.grown.notify(usize::MAX);
     }
 
     fn slice(&self, slice: Slice) -> Result<&[FeedCommit], StoreError> {
-        let found = self.slices.get(slice.get() as usize);
-        found.map(Vec::as_slice).ok_or_else(|| {
-            StoreError::invalid(format!(
-                "slice {slice} does not exist: the feed has {} slices",
-                SLICES.count()
-            ))
-        })
+        self.tree.check(slice)?;
+        Ok(self.slices.get(&slice).map_or(&[], Vec::as_slice))
     }
+
+    fn split(&mut self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        let end = end(self.slice(slice)?);
+        self.tree.close(slice, end)?;
+        self.grown.notify(usize::MAX);
+        Ok(self.tree.children(slice).expect("was closed"))
+    }
+}
+
+/// Returns the position of the last event of a slice.
+fn end(slice: &[FeedCommit]) -> Position {
+    slice.last().map_or(Position::NONE, |commit| commit.last)
 }
 
 impl Content {
@@ -74,7 +85,7 @@ fn verified(
 ) -> Result<FeedAnchor, FeedError> {
     let (slice, position) = (read.slice, read.after);
     let Some(FeedEntry { anchor: found, .. }) = holding else {
-        let end = places.last().map_or(Position::NONE, |place| place.last);
+        let end = end(places);
         return Err(FeedError::BeyondEnd { slice, position, end });
     };
     match read.anchor.filter(|expected| *expected != found) {
@@ -87,6 +98,14 @@ fn verified(
 impl Feed for MemoryStore {
     async fn slices(&self) -> Result<Slices, StoreError> {
         Ok(SLICES)
+    }
+
+    async fn slice_tree(&self) -> Result<SliceTree, StoreError> {
+        Ok(self.content().feed.tree.clone())
+    }
+
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        self.content().feed.split(slice)
     }
 
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
@@ -112,7 +131,9 @@ impl Feed for MemoryStore {
             }
             end += 1;
         }
-        Ok(FeedPage::new(entries, through, anchor, end == places.len(), Cost::read(0.0)))
+        let is_last = end == places.len();
+        let is_closed = is_last && content.feed.tree.is_closed(read.slice);
+        Ok(FeedPage::new(entries, through, anchor, is_last, Cost::read(0.0)).with_closed(is_closed))
     }
 
     async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {

@@ -15,7 +15,7 @@ use crate::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
 use crate::event::EventData;
-use crate::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
+use crate::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Claim, ClaimChange, Commit, EventStore, Head, Holder, IdempotencyKey,
@@ -466,6 +466,14 @@ impl<S: Documents> Documents for SealedStore<S> {
 impl<S: Feed> Feed for SealedStore<S> {
     async fn slices(&self) -> Result<Slices, StoreError> {
         self.store.slices().await
+    }
+
+    async fn slice_tree(&self) -> Result<SliceTree, StoreError> {
+        self.store.slice_tree().await
+    }
+
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        self.store.split(slice).await
     }
 
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {

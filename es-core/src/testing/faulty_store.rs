@@ -16,7 +16,7 @@ use crate::cost::Cost;
 use crate::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use crate::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
+use crate::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey,
@@ -295,6 +295,14 @@ impl<S: Feed> Feed for FaultyStore<S> {
         self.request(async || self.store.slices().await).await
     }
 
+    async fn slice_tree(&self) -> Result<SliceTree, StoreError> {
+        self.request(async || self.store.slice_tree().await).await
+    }
+
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        self.request(async || self.store.split(slice).await).await
+    }
+
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let fault = self.faults.next();
         let mut page = self.request_with(fault, async || self.store.read_feed(read).await).await?;
@@ -304,7 +312,7 @@ impl<S: Feed> Feed for FaultyStore<S> {
             let kept = 1 + ((page.entries.len() - 1) as f64 * part) as usize;
             if kept < page.entries.len() {
                 page.entries.truncate(kept);
-                page.is_last = false;
+                (page.is_last, page.is_closed) = (false, false);
                 let last = &page.entries[kept - 1];
                 (page.through, page.anchor) = (last.last(), Some(last.anchor));
             }

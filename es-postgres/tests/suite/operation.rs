@@ -146,3 +146,18 @@ async fn several_commits_are_appended_as_one() {
     let commits = es_tests::conformance::read_all(&store, es_core::store::Read::all(stream)).await.commits;
     assert_eq!(commits.iter().map(|commit| commit.events.len()).collect::<Vec<_>>(), [2, 1, 3, 2, 1, 3]);
 }
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_only_slice_cannot_be_split() {
+    let store = crate::store().await;
+    let before = store.slice_tree().await.expect("is known");
+    for (slice, expected) in [(0, "has one slice"), (1, "no slice 1")] {
+        let error = store.split(Slice::new(slice)).await.expect_err("is refused");
+        assert!(
+            matches!(error, StoreError::Invalid { .. }) && error.to_string().contains(expected),
+            "{error}"
+        );
+    }
+    assert_eq!(store.slice_tree().await.expect("is known"), before);
+}

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
+use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
@@ -143,6 +143,14 @@ impl Documents for Divert {
 impl Feed for Divert {
     async fn slices(&self) -> Result<Slices, StoreError> {
         self.choose(Sent::Other).await.slices().await
+    }
+
+    async fn slice_tree(&self) -> Result<SliceTree, StoreError> {
+        self.choose(Sent::Other).await.slice_tree().await
+    }
+
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        self.choose(Sent::Other).await.split(slice).await
     }
 
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
+use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
@@ -136,6 +136,14 @@ impl Documents for Slow {
 impl Feed for Slow {
     async fn slices(&self) -> Result<Slices, StoreError> {
         self.request(self.store.slices()).await
+    }
+
+    async fn slice_tree(&self) -> Result<SliceTree, StoreError> {
+        self.request(self.store.slice_tree()).await
+    }
+
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        self.request(self.store.split(slice)).await
     }
 
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {

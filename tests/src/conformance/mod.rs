@@ -5,6 +5,7 @@ pub mod documents;
 pub mod feed;
 pub mod payloads;
 pub mod repository;
+pub mod splits;
 mod support;
 
 pub use support::{Pattern, events, new_commit, new_stream, read_all, time};
@@ -384,6 +385,39 @@ macro_rules! feed_conformance {
     };
     ($store:expr) => {
         $crate::feed_conformance!([] $store);
+    };
+}
+
+/// Generates a module `splits` with a test for each rule of slices that are split, for a store that supports it. The
+/// expression is that of [`feed_conformance!`](crate::feed_conformance).
+#[macro_export]
+macro_rules! splits_conformance {
+    ([$(#[$attribute:meta])*] $store:expr) => {
+        mod splits {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::splits_conformance!(@rules [$(#[$attribute])*] $store, closed:
+                keeps_its_events,
+                is_reported_at_its_end,
+                may_be_empty,
+                is_split_once,
+                has_no_position_beyond_its_end,
+                must_exist,
+            );
+            $crate::splits_conformance!(@rules [$(#[$attribute])*] $store, children:
+                continue_the_streams_of_their_parent,
+                receive_new_streams,
+                can_be_split,
+                leave_other_slices_alone,
+                have_every_event_once,
+            );
+        }
+    };
+    (@rules $attributes:tt $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($attributes $store, ::es_core::feed::Feed, splits, $noun: $($rule),*);
+    };
+    ($store:expr) => {
+        $crate::splits_conformance!([] $store);
     };
 }
 

@@ -27,12 +27,12 @@ async fn append(store: &dyn EventStore, stream: &StreamId, commit: NewCommit) ->
 }
 
 /// Appends a commit of `count` small events.
-async fn grow(store: &dyn EventStore, stream: &StreamId, count: usize) -> Version {
+pub(super) async fn grow(store: &dyn EventStore, stream: &StreamId, count: usize) -> Version {
     append(store, stream, new_commit(events(count))).await
 }
 
 /// Waits until all events of a stream are indexed.
-async fn is_indexed(feed: &dyn Feed, stream: &StreamId) {
+pub(super) async fn is_indexed(feed: &dyn Feed, stream: &StreamId) {
     let head = feed.head(stream).await.expect("is known").version;
     let start = Instant::now();
     loop {
@@ -46,7 +46,7 @@ async fn is_indexed(feed: &dyn Feed, stream: &StreamId) {
 }
 
 /// Returns a new, indexed stream with commits of these sizes, and its slice.
-async fn new_indexed(feed: &dyn Feed, sizes: &[usize]) -> (StreamId, Slice) {
+pub(super) async fn new_indexed(feed: &dyn Feed, sizes: &[usize]) -> (StreamId, Slice) {
     let stream = new_stream();
     for size in sizes {
         grow(feed, &stream, *size).await;
@@ -56,8 +56,8 @@ async fn new_indexed(feed: &dyn Feed, sizes: &[usize]) -> (StreamId, Slice) {
     (stream, slice)
 }
 
-async fn slice_of(feed: &dyn Feed, stream: &StreamId) -> Slice {
-    feed.slices().await.expect("are known").of(stream)
+pub(super) async fn slice_of(feed: &dyn Feed, stream: &StreamId) -> Slice {
+    feed.slice_tree().await.expect("is known").of(stream)
 }
 
 /// Returns all entries that a read selects, page by page.
@@ -65,7 +65,7 @@ async fn slice_of(feed: &dyn Feed, stream: &StreamId) -> Slice {
 /// # Panics
 ///
 /// If a page does not follow the previous one, or contradicts its own bounds.
-async fn told(feed: &dyn Feed, read: FeedRead) -> Vec<FeedEntry> {
+pub(super) async fn told(feed: &dyn Feed, read: FeedRead) -> Vec<FeedEntry> {
     let (mut told, mut read) = (Vec::<FeedEntry>::new(), read);
     let takes_all = read.filter == EventFilter::all();
     for _ in 0..10_000 {
@@ -92,7 +92,7 @@ async fn told(feed: &dyn Feed, read: FeedRead) -> Vec<FeedEntry> {
 }
 
 /// Returns all entries of a slice from its start.
-async fn told_from_start(feed: &dyn Feed, slice: Slice) -> Vec<FeedEntry> {
+pub(super) async fn told_from_start(feed: &dyn Feed, slice: Slice) -> Vec<FeedEntry> {
     let told = told(feed, FeedRead::new(slice, Position::NONE)).await;
     if let Some(first) = told.first() {
         assert_eq!(first.position, Position::new(1), "the first event has another position");
@@ -101,12 +101,12 @@ async fn told_from_start(feed: &dyn Feed, slice: Slice) -> Vec<FeedEntry> {
 }
 
 /// Returns the commits of one stream.
-fn of_stream<'a>(told: &'a [FeedEntry], stream: &StreamId) -> Vec<&'a Commit> {
+pub(super) fn of_stream<'a>(told: &'a [FeedEntry], stream: &StreamId) -> Vec<&'a Commit> {
     told.iter().filter(|entry| entry.stream == *stream).map(|entry| &entry.commit).collect()
 }
 
 /// Expects a slice to contain a stream as it is stored.
-async fn tells(feed: &dyn Feed, told: &[FeedEntry], stream: &StreamId) {
+pub(super) async fn tells(feed: &dyn Feed, told: &[FeedEntry], stream: &StreamId) {
     let stored = commits(feed, stream).await;
     assert!(!stored.is_empty(), "nothing was stored");
     assert!(of_stream(told, stream).into_iter().eq(&stored), "`{stream}` is told as it is not stored");

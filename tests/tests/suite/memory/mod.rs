@@ -14,6 +14,7 @@ use es_core::payloads::MemoryPayloads;
 es_tests::conformance!(Arc::new(MemoryStore::new()));
 es_tests::documents_conformance!(Arc::new(MemoryStore::new()));
 es_tests::feed_conformance!(Arc::new(MemoryStore::new()));
+es_tests::splits_conformance!(Arc::new(MemoryStore::new()));
 es_tests::payloads_conformance!(Arc::new(MemoryPayloads::new()));
 
 /// Pages may end anywhere.
@@ -29,6 +30,7 @@ mod with_cut_pages {
 
     es_tests::documents_conformance!(Arc::new(store()));
     es_tests::feed_conformance!(Arc::new(store()));
+    es_tests::splits_conformance!(Arc::new(store()));
 }
 
 /// The macros of the suite list the rules by name: this finds a rule that is missing in the list.
