@@ -17,7 +17,7 @@ use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey,
-    IdempotencyLookup, NewCommit, Page, Read, StoreIdentity, WriteError, WriteSet, Written,
+    IdempotencyLookup, NewCommit, Page, Read, StoreIdentity, StoredKey, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -297,6 +297,14 @@ impl DynamoStore {
         let items = commit_items(stream, commit.first, &new, &[])?;
         let transaction = if items.len() > 1 { 2 } else { 1 };
         Ok(items.iter().map(|item| item_size(item).div_ceil(1024)).sum::<u64>() * transaction)
+    }
+
+    /// Lists all claims and idempotency records, in no particular order: for copies of the store. Scans the whole table, with
+    /// strongly consistent reads.
+    ///
+    /// The list ends with the first error: [`StoreError`] if a page cannot be read or an item cannot be decoded.
+    pub fn stored_keys(&self) -> BoxStream<'_, Result<StoredKey, StoreError>> {
+        self.table.stored_keys()
     }
 
     /// Returns the name of the table.

@@ -28,6 +28,10 @@ const MOST_NAME_BYTES: usize = 63;
 /// Serializes the creation of one schema.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('es-postgres ' || $1, 0))";
 
+/// The schemas with a comment.
+const WITH_COMMENT: &str =
+    "SELECT nspname::text FROM pg_namespace WHERE obj_description(oid, 'pg_namespace') = $1 ORDER BY oid";
+
 /// Finds a schema by its name, with its comment.
 const FIND: &str =
     "SELECT obj_description(oid, 'pg_namespace') AS comment FROM pg_namespace WHERE nspname = $1";
@@ -271,7 +275,7 @@ impl SqlReadModel {
 
     /// Returns the comment by which a schema is recognized.
     fn comment(&self) -> String {
-        format!("projection {} in {}", self.builds.projection(), self.database.schema())
+        comment(self.builds.projection(), &self.database)
     }
 
     async fn drop_schema(&self, schema: &str) -> Result<(), StoreError> {
@@ -408,6 +412,23 @@ fn begin_in(schema: &str, mode: &str) -> String {
          concat_ws(', ', {}, nullif(current_setting('search_path'), '')), true)",
         quoted(&quoted(schema, '"'), '\'')
     )
+}
+
+/// Returns the comment on the schemas of a projection.
+fn comment(projection: &str, database: &Database) -> String {
+    format!("projection {projection} in {}", database.schema())
+}
+
+impl Database {
+    /// Returns the schemas with the tables of a projection, in the order in which they were created.
+    pub(crate) async fn projection_schemas(&self, projection: &str) -> Result<Vec<String>, StoreError> {
+        let mut session = self.connect().await?;
+        let query = sqlx::query_scalar(WITH_COMMENT).bind(comment(projection, self));
+        let schemas = self.within(query.fetch_all(session.connection())).await;
+        let schemas = schemas.map_err(|failed| failed.of_read(self))?;
+        session.release();
+        Ok(schemas)
+    }
 }
 
 /// Returns an identifier or a literal for a statement.

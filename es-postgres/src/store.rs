@@ -13,7 +13,7 @@ use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices}
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
-    Read, StoreIdentity, WriteError, WriteSet, Written,
+    Read, StoreIdentity, StoredKey, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -178,6 +178,26 @@ impl PostgresStore {
     /// [`StoreError`] if the statement fails.
     pub async fn feed_delay(&self) -> Result<FeedDelay, StoreError> {
         self.database.feed_delay().await
+    }
+
+    /// Lists all claims, and then all idempotency records, each ordered by their key: for copies of the store.
+    ///
+    /// The list ends with the first error: [`StoreError`] if a page cannot be read or a row cannot be decoded.
+    pub fn stored_keys(&self) -> BoxStream<'_, Result<StoredKey, StoreError>> {
+        self.database.stored_keys()
+    }
+
+    /// Returns the schemas with the tables of a projection's [`SqlReadModel`](crate::SqlReadModel), in the order in which they
+    /// were created: one for each build that has tables.
+    ///
+    /// The schemas of replaced builds remain until
+    /// [`delete_replaced`](es_core::Projector::delete_replaced) drops them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the statement fails.
+    pub async fn projection_schemas(&self, projection: &str) -> Result<Vec<String>, StoreError> {
+        self.database.projection_schemas(projection).await
     }
 
     /// Returns the pool of connections.

@@ -9,7 +9,8 @@ use crate::stream_id::StreamId;
 
 /// Selects the events that a consumer of the feed receives: all events, or certain events of certain aggregates.
 ///
-/// The framework's own events, such as the one that [closes](crate::Repository::close) a stream, are selected only by name.
+/// The framework's own events, such as the one that [closes](crate::Repository::close) a stream, are selected only by name, or
+/// by [`everything`](Self::everything).
 ///
 /// ```
 /// use es_core::StreamId;
@@ -24,6 +25,8 @@ use crate::stream_id::StreamId;
 pub struct EventFilter {
     /// By aggregate name; `None` selects all events.
     names: Option<Arc<HashMap<&'static str, Names>>>,
+    /// Whether the selection of all events includes the framework's own.
+    includes_own: bool,
 }
 
 /// The stored event names, each with the newest schema version that the code reads, if known.
@@ -33,13 +36,19 @@ impl EventFilter {
     /// Selects all events of the application.
     #[must_use]
     pub fn all() -> Self {
-        Self { names: None }
+        Self::default()
+    }
+
+    /// Selects all events, including the framework's own: for copies of a store.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { names: None, includes_own: true }
     }
 
     /// Selects no events. Add some with [`with_events`](Self::with_events) or [`with_event`](Self::with_event).
     #[must_use]
     pub fn none() -> Self {
-        Self { names: Some(Arc::default()) }
+        Self { names: Some(Arc::default()), includes_own: false }
     }
 
     /// Adds the events of the aggregate `aggregate` with these stored names.
@@ -86,7 +95,7 @@ impl EventFilter {
             });
             Arc::new(kept.filter(|(_, names)| !names.is_empty()).collect())
         });
-        Self { names: kept }
+        Self { names: kept, includes_own: self.includes_own }
     }
 
     /// Returns whether the filter selects no events.
@@ -113,7 +122,7 @@ impl EventFilter {
     /// Returns whether events of this stream with the stored name `name` match.
     #[must_use]
     pub fn takes(&self, stream: &StreamId, name: &str) -> bool {
-        let Some(names) = &self.names else { return !is_reserved(name) };
+        let Some(names) = &self.names else { return self.includes_own || !is_reserved(name) };
         names.get(stream.aggregate()).is_some_and(|names| names.contains_key(name))
     }
 

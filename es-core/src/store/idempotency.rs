@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::cost::Cost;
 use crate::keys::has_control_characters;
-use crate::store::StoreError;
+use crate::store::{Claim, StoreError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -195,4 +195,24 @@ impl IdempotencyLookup {
     pub fn new(record: Option<IdempotencyRecord>, cost: Cost) -> Self {
         Self { record, cost }
     }
+}
+
+/// A key that a store keeps beside its streams: for copies of a store. `DynamoStore` and `PostgresStore` list theirs.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum StoredKey {
+    /// A claim, and the stream that holds it. The value of a [personal](Claim::personal) claim is a keyed digest.
+    Claim {
+        /// The claim.
+        claim: Claim,
+        /// The stream that holds it.
+        stream: StreamId,
+    },
+    /// An idempotency key and its record, which may have expired.
+    Idempotency {
+        /// The key.
+        key: IdempotencyKey,
+        /// The record.
+        record: IdempotencyRecord,
+    },
 }

@@ -20,7 +20,7 @@ pub use append::{Append, Appended, Commit, MAX_GROUP_BYTES, MAX_GROUP_COMMITS, N
 pub use claim::{Claim, ClaimChange, Claimed, Holder, NetChange};
 pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable, WriteError, WriteRefused};
 pub use idempotency::{
-    EventRange, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewIdempotencyRecord,
+    EventRange, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewIdempotencyRecord, StoredKey,
 };
 pub use lifecycle::{ClosedStream, StreamState, erased_event};
 pub(crate) use lifecycle::{is_erased, is_reserved};

@@ -1,11 +1,66 @@
 //! The items of claims and of idempotency keys.
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use chrono::DateTime;
-use es_core::store::{Claim, EventRange, IdempotencyKey, IdempotencyRecord, NetChange, NewIdempotencyRecord};
+use es_core::store::{
+    Claim, EventRange, IdempotencyKey, IdempotencyRecord, NetChange, NewIdempotencyRecord, StoredKey,
+};
 use es_core::{StoreError, StreamId, Version};
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::table::{Item, check_format, key, names};
+use crate::table::{Item, ItemPage, Table, check_format, key, names, traced, translate};
+
+impl Table {
+    /// Scans the table for claims and idempotency records.
+    pub(crate) fn stored_keys(&self) -> BoxStream<'_, Result<StoredKey, StoreError>> {
+        let pages = stream::try_unfold(Some(None), move |after: Option<Option<Item>>| async move {
+            let Some(after) = after else { return Ok(None) };
+            let prefix = |prefix: &str| AttributeValue::S(prefix.to_owned());
+            let request = self
+                .client
+                .scan()
+                .table_name(&self.name)
+                .filter_expression("begins_with(pk, :claims) OR begins_with(pk, :records)")
+                .expression_attribute_values(":claims", prefix(names::CLAIM_PREFIX))
+                .expression_attribute_values(":records", prefix(names::RECORD_PREFIX))
+                .set_exclusive_start_key(after)
+                .consistent_read(true)
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let output = traced("Scan", &self.name, request.send()).await;
+            let output = output.map_err(|error| translate(&self.name, error))?;
+            let ItemPage { items, last_key, .. } = output.try_into()?;
+            let keys: Vec<_> = items.iter().map(stored_key).collect();
+            Ok::<_, StoreError>(Some((stream::iter(keys), last_key.map(Some))))
+        });
+        pages.try_flatten().boxed()
+    }
+}
+
+/// Decodes the item of a claim or of an idempotency record.
+fn stored_key(item: &Item) -> Result<StoredKey, StoreError> {
+    let text = |name| item.get(name).and_then(|value| value.as_s().ok()).map_or("", String::as_str);
+    let (partition, sort) = (text(names::PARTITION_KEY), text(names::SORT_KEY));
+    let corrupt = || {
+        let place = format!("the item with the sort key {sort:?}");
+        StoreError::corrupt_item(place, "it is neither a claim nor the record of an idempotency key")
+    };
+    if let Some(claim) = partition.strip_prefix(names::CLAIM_PREFIX) {
+        let (name, value) = claim.split_once('#').ok_or_else(corrupt)?;
+        let claim = Claim::new(name, value)?;
+        let stream = holder_of(&claim, item)?;
+        return Ok(StoredKey::Claim { claim, stream });
+    }
+    let owner = partition.strip_prefix(names::RECORD_PREFIX).ok_or_else(corrupt)?;
+    let key = match owner.strip_prefix(names::TRANSACTION) {
+        Some(key) => IdempotencyKey::new(None, key)?,
+        None => {
+            let stream = owner.parse().map_err(|_| corrupt())?;
+            IdempotencyKey::new(Some(stream), sort.strip_prefix(names::RECORD_KEY).ok_or_else(corrupt)?)?
+        }
+    };
+    Ok(StoredKey::Idempotency { key, record: record_from(item)? })
+}
 
 /// Returns the key of a claim.
 pub(crate) fn claim_key(claim: &Claim) -> Item {

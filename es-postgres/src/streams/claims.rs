@@ -5,7 +5,10 @@ use es_core::Cost;
 use es_core::StoreError;
 use es_core::store::{
     Claim, EventRange, Holder, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewIdempotencyRecord,
+    StoredKey,
 };
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row, postgres::PgArguments, query::Query};
@@ -25,6 +28,14 @@ const INSERT_RECORD: &str = "INSERT INTO {schema}.idempotency AS stored (stream,
      VALUES ($1, $2, $3, $4, $5, $6::json) ON CONFLICT (stream, key) DO UPDATE SET id = excluded.id, \
          expires = excluded.expires, fingerprint = excluded.fingerprint, ranges = excluded.ranges \
      WHERE date_trunc('second', stored.expires) < date_trunc('second', $7)";
+
+/// A page of claims after a name and a value.
+const CLAIMS: &str = "SELECT name, value, stream FROM {schema}.claims WHERE (name, value) > ($1, $2) \
+     ORDER BY name, value LIMIT 1000";
+
+/// A page of records after a stream and a key.
+const RECORDS: &str = "SELECT stream, key, id, expires, fingerprint, ranges::text AS ranges FROM {schema}.idempotency \
+     WHERE (stream, key) > ($1, $2) ORDER BY stream, key LIMIT 1000";
 
 const DELETE_EXPIRED: &str = "DELETE FROM {schema}.idempotency WHERE (stream, key) IN ( \
          SELECT stream, key FROM {schema}.idempotency WHERE expires < date_trunc('second', $1) \
@@ -69,6 +80,36 @@ impl Database {
         Ok(deleted.rows_affected())
     }
 
+    /// Lists all claims, and then all idempotency records.
+    pub(crate) fn stored_keys(&self) -> BoxStream<'_, Result<StoredKey, StoreError>> {
+        let claims = self.list(CLAIMS, ["name", "value"], claim_from);
+        claims.chain(self.list(RECORDS, ["stream", "key"], keyed_record_from)).boxed()
+    }
+
+    /// Lists the rows of a table in pages, by its primary key, which consists of two texts.
+    fn list(
+        &self,
+        sql: &'static str,
+        key: [&'static str; 2],
+        decode: fn(&PgRow) -> Result<StoredKey, Failed>,
+    ) -> BoxStream<'_, Result<StoredKey, StoreError>> {
+        let start = Some([String::new(), String::new()]);
+        let pages = stream::try_unfold(start, move |after| async move {
+            let Some([first, second]) = after else { return Ok(None) };
+            let mut session = self.connect().await?;
+            let query = sqlx::query(self.sql(sql)).bind(first).bind(second);
+            let rows = self.within(query.fetch_all(session.connection())).await;
+            let rows = rows.map_err(|failed| failed.of_read(self))?;
+            session.release();
+            let last = rows.last().map(|row| Ok([row.try_get(key[0])?, row.try_get(key[1])?])).transpose();
+            let last: Option<[String; 2]> =
+                last.map_err(|error: sqlx::Error| Failed::from(error).of_read(self))?;
+            let keys = rows.iter().map(|row| decode(row).map_err(|failed| failed.of_read(self)));
+            Ok::<_, StoreError>(Some((stream::iter(keys.collect::<Vec<_>>()), last)))
+        });
+        pages.try_flatten().boxed()
+    }
+
     /// Returns the statement that inserts a record, unless its key has one that has not expired.
     pub(super) fn insert_record(
         &self,
@@ -99,7 +140,11 @@ pub(super) async fn holder(
     claim: &Claim,
 ) -> Result<Option<es_core::StreamId>, Failed> {
     let query = sqlx::query(database.sql(HOLDER)).bind(claim.name()).bind(claim.value());
-    let Some(row) = database.within(query.fetch_optional(connection)).await? else { return Ok(None) };
+    let row = database.within(query.fetch_optional(connection)).await?;
+    row.map(|row| holder_from(claim, &row)).transpose()
+}
+
+fn holder_from(claim: &Claim, row: &PgRow) -> Result<es_core::StreamId, Failed> {
     let stream: &str = row.try_get("stream")?;
     let corrupt = |error| {
         StoreError::corrupt_item(
@@ -107,7 +152,7 @@ pub(super) async fn holder(
             format!("its holder is invalid: {error}"),
         )
     };
-    Ok(Some(stream.parse().map_err(corrupt)?))
+    Ok(stream.parse().map_err(corrupt)?)
 }
 
 /// Returns the record of an idempotency key, even if it has expired.
@@ -119,6 +164,26 @@ pub(super) async fn record(
     let query = sqlx::query(database.sql(RECORD)).bind(stream_of(key)).bind(key.key());
     let row = database.within(query.fetch_optional(connection)).await?;
     row.map(|row| record_from(&row)).transpose()
+}
+
+fn claim_from(row: &PgRow) -> Result<StoredKey, Failed> {
+    let claim = Claim::new(row.try_get::<&str, _>("name")?, row.try_get::<&str, _>("value")?)?;
+    let stream = holder_from(&claim, row)?;
+    Ok(StoredKey::Claim { claim, stream })
+}
+
+fn keyed_record_from(row: &PgRow) -> Result<StoredKey, Failed> {
+    let stream = match row.try_get("stream")? {
+        "" => None,
+        stream => Some(stream.parse().map_err(|error| {
+            StoreError::corrupt_item(
+                "the record of an idempotency key",
+                format!("its stream is invalid: {error}"),
+            )
+        })?),
+    };
+    let key = IdempotencyKey::new(stream, row.try_get::<&str, _>("key")?)?;
+    Ok(StoredKey::Idempotency { key, record: record_from(row)? })
 }
 
 fn record_from(row: &PgRow) -> Result<IdempotencyRecord, Failed> {

@@ -359,6 +359,9 @@ async fn a_rebuild_fills_other_tables_until_the_switch() {
     projector.run_until_caught_up().await.expect("runs");
     assert_eq!(effects.balance("eve").await, Some(7), "readers use the active build");
     projector.switch().await.expect("switches");
+    let new = format!("{}_effects_2", store.schema());
+    assert_eq!(store.projection_schemas("effects").await.expect("reads"), [old.clone(), new]);
+    assert_eq!(store.projection_schemas("effect").await.expect("reads"), [""; 0]);
     // A new handle has no cached build.
     let reader = Effects::new(&store, Trouble::default());
     assert_eq!((reader.balance("eve").await, reader.balance("ann").await), (None, Some(50)));
