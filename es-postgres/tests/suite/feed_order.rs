@@ -1,5 +1,5 @@
-//! The order of the feed: writers that are held open, overtake each other, roll back, or are killed between their inserts
-//! and their commits. No event is skipped, and none is delivered twice.
+//! The order of the feed: writers that are held open, overtake each other, roll back, are killed between their inserts and their
+//! commits, or leave prepared transactions behind. No event is skipped, and none is delivered twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,8 +13,11 @@ use es_tests::conformance::{events, new_commit};
 use fastrand::Rng;
 use uuid::Uuid;
 
-/// The number of interleavings. Each has its seed, which failures name.
+/// The number of interleavings, which `ES_FAULT_RUNS` overrides. Each has its seed, which failures name.
 const INTERLEAVINGS: u64 = 2_000;
+
+/// The most interleavings during which an old transaction stays open.
+const LONGEST_HELD: u64 = 5;
 
 const SLICE: Slice = Slice::new(0);
 
@@ -30,6 +33,15 @@ struct Open {
     inserted: Vec<(Uuid, u64, u64)>,
 }
 
+/// A transaction that holds back the feed.
+struct Holder {
+    connection: PgConnection,
+    /// How many interleavings it still stays open.
+    left: u64,
+    /// The number of acknowledged events when it began. The feed must not go on behind them.
+    most: u64,
+}
+
 struct World {
     store: PostgresStore,
     random: Rng,
@@ -37,6 +49,10 @@ struct World {
     /// The commits of each stream that are acknowledged: their ids, first and last versions.
     acknowledged: Vec<Vec<(Uuid, u64, u64)>>,
     writers: Vec<Writer>,
+    /// The prepared transactions, which outlive their sessions, with their global ids.
+    prepared: Vec<(String, Open)>,
+    /// A transaction that stays open over several interleavings and holds back the feed, and the end of the feed before it.
+    holder: Option<Holder>,
     /// What the reader has been given, and where it continues.
     seen: Vec<FeedEntry>,
     through: Position,
@@ -66,6 +82,8 @@ impl World {
             acknowledged: vec![Vec::new(); streams.len()],
             streams,
             writers,
+            prepared: Vec::new(),
+            holder: None,
             seen: Vec::new(),
             through: Position::NONE,
             anchor: None,
@@ -79,7 +97,8 @@ impl World {
     /// Returns a stream to which no open transaction writes.
     fn free_stream(&mut self) -> Option<usize> {
         let taken = |stream: &usize| {
-            self.writers.iter().any(|writer| writer.open.as_ref().is_some_and(|open| open.stream == *stream))
+            let open = self.writers.iter().filter_map(|writer| writer.open.as_ref());
+            open.chain(self.prepared.iter().map(|(_, open)| open)).any(|open| open.stream == *stream)
         };
         let free: Vec<_> = (0..self.streams.len()).filter(|stream| !taken(stream)).collect();
         if free.is_empty() { None } else { Some(free[self.random.usize(..free.len())]) }
@@ -96,8 +115,10 @@ impl World {
                 Some(_) => self.insert(writer).await,
             },
             60..68 => self.insert(writer).await,
-            68..88 => self.end_transaction(writer, "COMMIT").await,
-            88..96 => self.end_transaction(writer, "ROLLBACK").await,
+            68..82 => self.end_transaction(writer, "COMMIT").await,
+            82..88 => self.end_transaction(writer, "ROLLBACK").await,
+            88..91 => self.prepare(writer).await,
+            91..95 => self.end_prepared().await,
             _ => self.kill(writer).await,
         }
     }
@@ -140,6 +161,54 @@ impl World {
         }
     }
 
+    /// Prepares the transaction of a writer, whose session may be killed afterwards.
+    async fn prepare(&mut self, writer: usize) {
+        let Some(open) = self.writers[writer].open.take() else { return };
+        let gid = format!("{}-{}", self.store.schema(), self.random.u64(..));
+        let sql = format!("PREPARE TRANSACTION '{gid}'");
+        execute(&mut self.writers[writer].connection, &sql).await.expect("prepares");
+        self.prepared.push((gid, open));
+        if self.random.bool() {
+            self.kill(writer).await;
+        }
+    }
+
+    /// Commits a prepared transaction, or rolls it back.
+    async fn end_prepared(&mut self) {
+        if self.prepared.is_empty() {
+            return;
+        }
+        let (gid, open) = self.prepared.swap_remove(self.random.usize(..self.prepared.len()));
+        let how = if self.random.bool() { "COMMIT" } else { "ROLLBACK" };
+        let sql = AssertSqlSafe(format!("{how} PREPARED '{gid}'"));
+        sqlx::raw_sql(sql).execute(self.store.pool()).await.expect("ends");
+        if how == "COMMIT" {
+            self.acknowledged[open.stream].extend(open.inserted);
+        }
+    }
+
+    fn total(&self) -> u64 {
+        (0..self.streams.len()).map(|stream| self.end(stream)).sum()
+    }
+
+    /// Begins a transaction that stays open over some interleavings, or ends it.
+    async fn hold(&mut self) {
+        match &mut self.holder {
+            None if self.random.u8(..10) == 0 => {
+                let mut connection = connect(&self.store).await;
+                execute(&mut connection, "BEGIN; SELECT pg_current_xact_id()").await.expect("begins");
+                let left = self.random.u64(1..=LONGEST_HELD);
+                self.holder = Some(Holder { connection, left, most: self.total() });
+            }
+            Some(Holder { left: 0, connection, .. }) => {
+                execute(connection, "ROLLBACK").await.expect("ends");
+                self.holder = None;
+            }
+            Some(holder) => holder.left -= 1,
+            None => {}
+        }
+    }
+
     /// Kills the session of a writer, with its transaction.
     async fn kill(&mut self, writer: usize) {
         self.writers[writer].open = None;
@@ -171,6 +240,24 @@ impl World {
         let page = self.store.read_feed(&read).await.expect("reads");
         self.seen.extend(page.entries);
         (self.through, self.anchor) = (page.through, page.anchor);
+        if let Some(holder) = &self.holder {
+            assert!(self.through.get() <= holder.most, "the feed has passed an open transaction");
+        }
+    }
+
+    /// Checks that everything after the beginning of the old transaction waits for it, and is reported.
+    async fn check_held(&mut self, seed: u64) {
+        for _ in 0..20 {
+            self.read().await;
+        }
+        let Some(holder) = &self.holder else { return };
+        let after = self.total() - holder.most;
+        let delay = self.store.feed_delay().await.expect("is known");
+        assert!(delay.oldest.is_some(), "seed {seed}: the old transaction is not reported");
+        assert!(
+            (delay.waiting > 0) || after == 0,
+            "seed {seed}: {after} events wait, and {delay:?} is reported"
+        );
     }
 
     /// Ends all transactions, and checks everything that was seen.
@@ -179,7 +266,13 @@ impl World {
             let how = if self.random.bool() { "COMMIT" } else { "ROLLBACK" };
             self.end_transaction(writer, how).await;
         }
-        let total: u64 = (0..self.streams.len()).map(|stream| self.end(stream)).sum();
+        while !self.prepared.is_empty() {
+            self.end_prepared().await;
+        }
+        if self.holder.is_some() {
+            return self.check_held(seed).await;
+        }
+        let total = self.total();
         // Transactions of other tests on this server may be open.
         for _ in 0..2_000 {
             self.read().await;
@@ -215,12 +308,22 @@ impl World {
 #[ignore = "needs a PostgreSQL server"]
 async fn no_interleaving_skips_or_repeats_an_event() {
     let mut world = World::new(crate::store().await).await;
-    for seed in 0..INTERLEAVINGS {
+    let runs = std::env::var("ES_FAULT_RUNS").ok().and_then(|runs| runs.parse().ok());
+    let runs = runs.unwrap_or(INTERLEAVINGS);
+    let mut held = 0;
+    for seed in 0..runs {
         world.random = Rng::with_seed(seed);
+        world.hold().await;
+        held += u64::from(world.holder.is_some());
         for _ in 0..world.random.u32(10..30) {
             world.step().await;
         }
         world.settle(seed).await;
+    }
+    assert!(runs < 100 || held > runs / 10, "only {held} of {runs} interleavings have an old transaction");
+    if let Some(mut holder) = world.holder.take() {
+        execute(&mut holder.connection, "ROLLBACK").await.expect("ends");
+        world.settle(runs).await;
     }
     // A second reader sees the same, from the start.
     let (mut again, mut through) = (Vec::new(), Position::NONE);

@@ -3,6 +3,7 @@
 mod cuts;
 mod feed_order;
 mod operation;
+mod processes;
 mod proxy;
 mod restart;
 mod sql_projections;
