@@ -3,16 +3,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 
-use es_core::feed::Feed;
+use es_core::feed::{Feed, FeedRead, Position, Slice};
 use es_core::projection::{Progress, ProjectorError};
 use es_core::{BoxError, Repository, error_text};
 use es_dynamo::{DynamoStore, Reconciler};
+use es_postgres::PostgresStore;
+use es_postgres::sqlx;
 
 use crate::broker;
 use crate::domain::{Account as _, Release, Total, bonus_account, digest, earns_bonus, new};
 use crate::journal::{Attempted, Journals, Load, Part, Told};
+use crate::store::Store;
 use crate::table::Table;
 use crate::worker::Workers;
 
@@ -28,6 +30,8 @@ pub(crate) struct Report {
     bonuses: u64,
     projected: u64,
     published: u64,
+    /// The deposits in the ledger, if there is one.
+    booked: Option<u64>,
 }
 
 impl Report {
@@ -43,6 +47,7 @@ impl Report {
             ("events were projected", self.projected, seconds),
             ("events were published", self.published, seconds),
             ("bonuses were granted", self.bonuses, seconds.div_ceil(10)),
+            ("deposits were booked", self.booked.unwrap_or(u64::MAX), seconds),
         ];
         match at_least.into_iter().find(|(_, count, least)| count < least) {
             None => Ok(()),
@@ -65,13 +70,18 @@ impl fmt::Display for Report {
             bonuses,
             projected,
             published,
+            booked,
         } = self;
         write!(
             f,
             "{accepted} commands accepted, {refused} refused, {unknown} with an unknown outcome, of which \
              {unknown_but_recorded} are recorded; {loads} loads, {events} events, {bonuses} bonuses, {projected} \
              deposits projected, {published} events published"
-        )
+        )?;
+        match booked {
+            Some(booked) => write!(f, ", {booked} deposits booked"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -88,26 +98,24 @@ use Problem::{Unfinished, Violation};
 
 /// Checks the result of a run.
 pub(crate) async fn check(
-    store: &DynamoStore,
+    store: &Store,
     workers: &Workers<new::Code>,
     journals: &Journals,
     published: &Path,
 ) -> Result<Result<Report, Problem>, BoxError> {
     // First, because everything else takes longer, and would slow the workers down.
-    let progress = [
-        ("totals", workers.totals.progress().await),
-        ("bonuses", workers.bonuses.progress().await),
-        ("publishing", workers.publishing.progress().await),
-    ];
-    for (name, progress) in progress {
+    for (name, progress) in workers.progress().await {
         if let Err(problem) = check_progress(name, progress) {
             return Ok(Err(problem));
         }
     }
     // The workers still run. Derived data is read first, so that the table contains the events it is derived from.
     let published = broker::published(published)?;
-    let feed: Arc<dyn Feed> = Arc::new(store.clone());
-    let rows = new::Code::totals(&feed).rows.all().await?;
+    let rows = new::Code::totals(&store.feed()).rows.all().await?;
+    let ledger = match store.postgres() {
+        Some(store) => Some(Ledger::read(store).await?),
+        None => None,
+    };
     let table = Table::scan(store).await?;
     Ok(async {
         let mut report = Report { loads: journals.loads.len(), ..Report::default() };
@@ -121,8 +129,14 @@ pub(crate) async fn check(
         check_handles(&table)?;
         check_states(store, &table).await?;
         report.bonuses = check_bonuses(&table, &notes)?;
-        check_feed(store).await?;
+        match store {
+            Store::Dynamo(store) => audit_feed(store).await?,
+            Store::Postgres(store) => check_feed(store, &table).await?,
+        }
         report.projected = check_totals(&table, rows)?;
+        if let Some(ledger) = ledger {
+            report.booked = Some(ledger.check(&table)?);
+        }
         report.published = check_published(&table, &published)?;
         Ok(report)
     }
@@ -247,8 +261,8 @@ fn check_loads(table: &Table, loads: &[Load]) -> Result<(), Problem> {
 }
 
 /// Checks that a new process, which uses snapshots, loads the fold of the events.
-async fn check_states(store: &DynamoStore, table: &Table) -> Result<(), Problem> {
-    let accounts: Repository<new::Account> = Repository::new(store.clone());
+async fn check_states(store: &Store, table: &Table) -> Result<(), Problem> {
+    let accounts: Repository<new::Account> = Repository::new(store.feed());
     for account in table.accounts() {
         let states = table.states(account).map_err(Violation)?;
         let loaded = accounts.load(&account.to_owned()).await;
@@ -330,8 +344,93 @@ fn check_progress(name: &str, progress: Result<Progress, ProjectorError>) -> Res
     }
 }
 
-/// Checks that the feed contains every event once and in order.
-async fn check_feed(store: &DynamoStore) -> Result<(), Problem> {
+/// Checks that the feed on PostgreSQL contains every event once and in order, with dense positions.
+async fn check_feed(store: &PostgresStore, table: &Table) -> Result<(), Problem> {
+    let (mut ends, mut read) = (HashMap::new(), FeedRead::new(Slice::new(0), Position::NONE).limit(1_000));
+    loop {
+        let page = store.read_feed(&read).await.map_err(|error| Unfinished(error_text(&error)))?;
+        let mut position = read.after;
+        for entry in &page.entries {
+            let (stream, commit) = (entry.stream.as_str(), &entry.commit);
+            let end = ends.insert(stream.to_owned(), commit.last().get()).unwrap_or(0);
+            if entry.position != position.next() || commit.first.get() != end + 1 {
+                return Err(Violation(format!(
+                    "the feed has {stream} from version {} at {}, after version {end} and position {position}",
+                    commit.first, entry.position
+                )));
+            }
+            position = entry.last();
+        }
+        (read.after, read.anchor) = (page.through, page.anchor);
+        if page.is_last {
+            break;
+        }
+    }
+    for (stream, commits) in &table.streams {
+        let last = commits.last().map_or(0, |commit| commit.last);
+        let found = ends.get(stream).copied().unwrap_or(0);
+        if found < last {
+            return Err(Unfinished(format!("{stream}: the feed ends at version {found} of {last}")));
+        }
+    }
+    Ok(())
+}
+
+/// The tables of the ledger.
+struct Ledger {
+    deposits: Vec<(String, String)>,
+    balances: HashMap<String, i64>,
+}
+
+impl Ledger {
+    async fn read(store: &PostgresStore) -> Result<Self, BoxError> {
+        let ledger = new::Code::ledger(store);
+        let mut tables = ledger.tables.read().await?;
+        let deposits = sqlx::query_as("SELECT account, note FROM deposits ORDER BY n");
+        let deposits = deposits.fetch_all(&mut *tables).await?;
+        let balances = sqlx::query_as("SELECT account, cents FROM balances").fetch_all(&mut *tables).await?;
+        Ok(Self { deposits, balances: balances.into_iter().collect() })
+    }
+
+    /// Checks that every deposit is booked once and in order. Returns the number of deposits.
+    fn check(mut self, table: &Table) -> Result<u64, Problem> {
+        let mut booked: HashMap<String, Vec<String>> = HashMap::new();
+        for (account, note) in self.deposits {
+            booked.entry(account).or_default().push(note);
+        }
+        let mut total = 0;
+        for account in table.accounts() {
+            let expected: Vec<_> = table.deposits(account).map(|event| event.text("note")).collect();
+            let found = booked.remove(account).unwrap_or_default();
+            let balance = self.balances.remove(account).unwrap_or(0);
+            if !expected.iter().zip(&found).all(|(expected, found)| expected == found)
+                || found.len() > expected.len()
+                || balance != found.len() as i64
+            {
+                return Err(Violation(format!(
+                    "{account}: {balance} cents and the deposits {found:?} are booked, the events are {expected:?}"
+                )));
+            }
+            if found.len() < expected.len() {
+                return Err(Unfinished(format!(
+                    "{account}: {} of {} deposits are booked",
+                    found.len(),
+                    expected.len()
+                )));
+            }
+            total += expected.len() as u64;
+        }
+        match booked.is_empty() && self.balances.is_empty() {
+            true => Ok(total),
+            false => {
+                Err(Violation(format!("deposits of accounts that have no events are booked: {booked:?}")))
+            }
+        }
+    }
+}
+
+/// Checks that the feed on DynamoDB contains every event once and in order.
+async fn audit_feed(store: &DynamoStore) -> Result<(), Problem> {
     let audit = Reconciler::builder(store).build().audit().await;
     let mut audit = audit.map_err(|error| Unfinished(error_text(&error)))?;
     let missing = std::mem::take(&mut audit.missing);

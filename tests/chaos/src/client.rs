@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use es_core::feed::Feed;
 use es_core::repository::Request;
 use es_core::{BoxError, ExecuteError, ExpectedVersion, Outcome, Repository, Transaction};
-use es_dynamo::DynamoStore;
 use fastrand::Rng;
 use tokio::time::sleep;
 
@@ -13,7 +13,7 @@ use crate::domain::{ACCOUNTS, Account, Deposit, HANDLES, Refusal, TakeHandle, Wi
 use crate::journal::{Journal, Load, Part, Recorded, Told};
 
 pub(crate) struct Client<A: Account> {
-    pub(crate) store: DynamoStore,
+    pub(crate) store: Arc<dyn Feed>,
     pub(crate) accounts: Repository<A>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) random: Rng,

@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use es_core::{BoxError, error_text};
-use es_dynamo::{DynamoStore, TableOptions};
+use es_postgres::sqlx;
 use fastrand::Rng;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -15,6 +15,7 @@ use crate::check::{self, Problem, Report};
 use crate::domain::{new, old};
 use crate::journal::Journals;
 use crate::proxy::Proxy;
+use crate::store::Store;
 use crate::worker::{LEASE, Workers};
 use crate::{Plan, Version};
 
@@ -43,17 +44,15 @@ pub(crate) async fn run(plan: &Plan, seed: u64) -> Result<(), BoxError> {
 }
 
 async fn run_in(folder: &Folder, plan: &Plan, seed: u64) -> Result<(), BoxError> {
-    let table = format!("chaos-{seed}-{}", std::process::id());
+    let (table, endpoint) = (format!("chaos_{seed}_{}", std::process::id()), plan.endpoint()?);
     // This client bypasses the proxy: only a busy machine makes its requests slow.
-    let builder = DynamoStore::builder().attempt_timeout(PATIENCE).operation_timeout(PATIENCE);
-    let store = builder.endpoint(plan.endpoint()).table(&table).build()?;
-    let options = TableOptions::on_demand().point_in_time_recovery(false).deletion_protection(false);
-    store.create_table_with(options).await?;
+    let store = Store::open(&endpoint, &table, Some(PATIENCE))?;
+    store.create().await?;
     let mut random = Rng::with_seed(seed);
-    let proxy = Proxy::start(&plan.endpoint(), random.u64(..), plan.faults).await?;
+    let proxy = Proxy::start(&endpoint, random.u64(..), plan.faults).await?;
     let mut fleet = Fleet::start(folder, plan, &proxy, &table, &mut random)?;
     tokio::select! {
-        disturbed = fleet.disturb(plan, &mut random) => disturbed?,
+        disturbed = fleet.disturb(plan, &store, &mut random) => disturbed?,
         stopped = watch(&store, folder), if !plan.upgrade => stopped?,
     }
     let counts = fleet.counts;
@@ -63,6 +62,8 @@ async fn run_in(folder: &Folder, plan: &Plan, seed: u64) -> Result<(), BoxError>
         journals.read(&journal)?;
     }
     proxy.settle().await;
+    // The connections of the first one may have ended with the server.
+    let store = Store::open(&endpoint, &table, Some(PATIENCE))?;
 
     let workers = Workers::start(&store, Broker::open(&folder.path("broker"), seed, 0.0)?)?;
     let report = finish(&store, &workers, &journals, &folder.path("broker")).await?;
@@ -72,19 +73,18 @@ async fn run_in(folder: &Folder, plan: &Plan, seed: u64) -> Result<(), BoxError>
     println!("{report}");
     report.check_work(plan.seconds)?;
     println!("nothing lost, nothing twice");
-    store.client().delete_table().table_name(&table).send().await?;
-    Ok(())
+    store.delete().await
 }
 
 /// Fails if a slice stops: all faults are transient, and must not be persisted as failures.
-async fn watch(store: &DynamoStore, folder: &Folder) -> Result<(), BoxError> {
+async fn watch(store: &Store, folder: &Folder) -> Result<(), BoxError> {
     let workers = Workers::<old::Code>::idle(store, Broker::open(&folder.path("broker"), 0, 0.0)?)?;
     loop {
-        for (name, progress) in [
-            ("totals", workers.totals.progress().await?),
-            ("bonuses", workers.bonuses.progress().await?),
-            ("publishing", workers.publishing.progress().await?),
-        ] {
+        for (name, progress) in workers.progress().await {
+            let progress = match progress {
+                Err(error) if error.is_transient() => continue,
+                progress => progress?,
+            };
             if let Some((slice, failure)) = progress.stopped().next() {
                 return Err(format!("{name} has stopped in slice {slice}: {failure:?}").into());
             }
@@ -96,7 +96,7 @@ async fn watch(store: &DynamoStore, folder: &Folder) -> Result<(), BoxError> {
 /// Waits until all recorded events are handled and the check passes. A busy machine may take long, so only a lack of
 /// progress is a failure.
 async fn finish(
-    store: &DynamoStore,
+    store: &Store,
     workers: &Workers<new::Code>,
     journals: &Journals,
     broker: &Path,
@@ -151,12 +151,19 @@ struct Counts {
     kills: u32,
     pauses: u32,
     upgrades: u32,
+    /// The connections of PostgreSQL that were killed.
+    connections: u32,
+    restarts: u32,
 }
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { kills, pauses, upgrades } = self;
-        write!(f, "{kills} kills, {pauses} pauses, {upgrades} upgrades")
+        let Self { kills, pauses, upgrades, connections, restarts } = self;
+        write!(f, "{kills} kills, {pauses} pauses, {upgrades} upgrades")?;
+        match connections + restarts {
+            0 => Ok(()),
+            _ => write!(f, ", {connections} connections killed, {restarts} restarts of the server"),
+        }
     }
 }
 
@@ -192,7 +199,7 @@ impl Fleet {
     }
 
     /// Kills, pauses, and upgrades processes for the duration of the plan.
-    async fn disturb(&mut self, plan: &Plan, random: &mut Rng) -> Result<(), BoxError> {
+    async fn disturb(&mut self, plan: &Plan, store: &Store, random: &mut Rng) -> Result<(), BoxError> {
         let begin = Instant::now();
         while begin.elapsed() < plan.duration() {
             sleep(PACE.mul_f64(random.f64() * 2.0)).await;
@@ -201,6 +208,9 @@ impl Fleet {
             }
             let index = random.usize(..self.processes.len());
             self.disturb_one(index, random).await?;
+            if let Store::Postgres(_) = store {
+                self.disturb_server(store, random).await?;
+            }
             if plan.upgrade {
                 self.upgrade(begin.elapsed().as_secs_f64() / plan.duration().as_secs_f64()).await?;
             }
@@ -220,6 +230,31 @@ impl Fleet {
                 // Up to twice the lease, so that others take over from some.
                 process.pause(LEASE.mul_f64(random.f64() * 2.0))?;
                 self.counts.pauses += 1;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Kills connections of PostgreSQL, restarts the server in order or by a crash, or leaves it alone.
+    async fn disturb_server(&mut self, store: &Store, random: &mut Rng) -> Result<(), BoxError> {
+        let (choice, program) = (random.u8(..6), std::env::var_os("ES_POSTGRES_RESTART"));
+        match (choice, store.postgres(), program) {
+            (0..2, Some(store), _) => {
+                let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                            WHERE pid <> pg_backend_pid() AND backend_type = 'client backend' AND random() < 0.3";
+                // The connection may be one of those that a restart has ended.
+                if let Ok(killed) = sqlx::query(kill).fetch_all(store.pool()).await {
+                    self.counts.connections += killed.len() as u32;
+                }
+            }
+            (2, _, Some(program)) => {
+                let mode = if random.bool() { "immediate" } else { "fast" };
+                let status = Command::new(program).arg(mode).status().await?;
+                if !status.success() {
+                    return Err(format!("the server cannot be restarted ({mode}): {status}").into());
+                }
+                self.counts.restarts += 1;
             }
             _ => {}
         }

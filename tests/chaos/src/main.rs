@@ -1,11 +1,11 @@
-//! Runs real processes under faults, and checks the resulting table.
+//! Runs real processes under faults, and checks the resulting store.
 //!
 //! A driver starts copies of this program: processes with clients, an indexer, a projection, a process with timeouts,
-//! and a publisher. It kills, pauses, and upgrades them. A proxy between them and a DynamoDB-compatible server loses,
-//! damages, and delays requests and responses. Each process keeps a journal of its commands and their outcomes. At the
+//! and a publisher. It kills, pauses, and upgrades them. A proxy between them and a DynamoDB-compatible server or PostgreSQL
+//! loses, damages, and delays requests and responses. The driver also kills connections of PostgreSQL, and restarts the server. Each process keeps a journal of its commands and their outcomes. At the
 //! end, [`check`] compares the raw table, the feed, the rows, and the published events with the journals.
 //!
-//! `scripts/chaos` runs it on DynamoDB Local. The seed determines the faults, but not their timing relative to the
+//! `scripts/chaos` runs it on DynamoDB Local, and `scripts/chaos --postgres` on PostgreSQL. The seed determines the faults, but not their timing relative to the
 //! requests, which depends on the operating system. The simulations in `es_tests::chaos` are fully reproducible.
 
 mod broker;
@@ -15,6 +15,7 @@ mod domain;
 mod driver;
 mod journal;
 mod proxy;
+mod store;
 mod table;
 mod worker;
 
@@ -26,7 +27,7 @@ use es_core::{BoxError, error_text};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
-#[command(about = "Runs several processes under faults, and checks the table that they leave")]
+#[command(about = "Runs several processes under faults, and checks the store that they leave")]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -47,6 +48,9 @@ struct Plan {
     /// The URL of the server (default: `ES_DYNAMO_ENDPOINT`, or DynamoDB Local on its default port)
     #[arg(long)]
     endpoint: Option<String>,
+    /// Uses the PostgreSQL server at `ES_POSTGRES_URL`, and restarts it with the program at `ES_POSTGRES_RESTART`, if it is set
+    #[arg(long, conflicts_with = "endpoint")]
+    postgres: bool,
     /// The number of processes
     #[arg(long, default_value_t = 3)]
     processes: usize,
@@ -69,9 +73,12 @@ impl Plan {
         Duration::from_secs(self.seconds)
     }
 
-    fn endpoint(&self) -> String {
+    fn endpoint(&self) -> Result<String, BoxError> {
+        if self.postgres {
+            return Ok(std::env::var("ES_POSTGRES_URL").map_err(|_| "ES_POSTGRES_URL is not set")?);
+        }
         let endpoint = self.endpoint.clone().or_else(|| std::env::var("ES_DYNAMO_ENDPOINT").ok());
-        endpoint.unwrap_or_else(|| "http://localhost:8000".to_owned())
+        Ok(endpoint.unwrap_or_else(|| "http://localhost:8000".to_owned()))
     }
 }
 
@@ -88,7 +95,7 @@ struct Worker {
     /// The URL of the proxy
     #[arg(long)]
     endpoint: String,
-    /// The name of the table
+    /// The name of the table or schema
     #[arg(long)]
     table: String,
     /// The release of the domain

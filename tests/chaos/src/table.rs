@@ -1,13 +1,18 @@
-//! The commits and claims of the raw table, read with the SDK only.
+//! The commits and claims of the raw table, read with the SDK or SQL only.
 
 use std::collections::{BTreeMap, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::BoxError;
+use es_core::serde::Deserialize;
 use es_dynamo::DynamoStore;
+use es_postgres::PostgresStore;
+use es_postgres::sqlx::{self, AssertSqlSafe};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::domain::{Summary, digest};
+use crate::store::Store;
 
 /// The commits of all streams, and the holders of handles.
 pub(crate) struct Table {
@@ -39,7 +44,43 @@ impl Event {
 }
 
 impl Table {
-    pub(crate) async fn scan(store: &DynamoStore) -> Result<Self, BoxError> {
+    pub(crate) async fn scan(store: &Store) -> Result<Self, BoxError> {
+        let mut table = match store {
+            Store::Dynamo(store) => Self::scan_items(store).await?,
+            Store::Postgres(store) => Self::select(store).await?,
+        };
+        for commits in table.streams.values_mut() {
+            commits.sort_by_key(|commit| commit.first);
+        }
+        Ok(table)
+    }
+
+    async fn select(store: &PostgresStore) -> Result<Self, BoxError> {
+        let mut table = Self { streams: BTreeMap::new(), holders: HashMap::new() };
+        // In one snapshot.
+        let mut transaction =
+            store.pool().begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        let schema = store.schema();
+        let sql = format!("SELECT stream, first, last, id::text, events::text FROM {schema}.commits");
+        let rows = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *transaction).await?;
+        for (stream, first, last, id, events) in rows {
+            let (stream, first, last, events): (String, i64, i64, String) = (stream, first, last, events);
+            let events: Vec<StoredEvent<'_>> = serde_json::from_str(&events)?;
+            let events = events.iter().map(|event| {
+                Ok(Event { name: event.t.to_owned(), payload: serde_json::from_str(event.p.get())? })
+            });
+            let events = events.collect::<Result<_, serde_json::Error>>()?;
+            let commit = Commit { first: first as u64, last: last as u64, id, events };
+            table.streams.entry(stream).or_default().push(commit);
+        }
+        let sql = format!("SELECT value, stream FROM {schema}.claims WHERE name = 'handle'");
+        let rows: Vec<(String, String)> =
+            sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *transaction).await?;
+        table.holders.extend(rows);
+        Ok(table)
+    }
+
+    async fn scan_items(store: &DynamoStore) -> Result<Self, BoxError> {
         let mut table = Self { streams: BTreeMap::new(), holders: HashMap::new() };
         let request = store.client().scan().table_name(store.table_name()).consistent_read(true);
         let mut pages = request.into_paginator().items().send();
@@ -57,9 +98,6 @@ impl Table {
                 };
                 table.streams.entry(pk.to_owned()).or_default().push(commit);
             }
-        }
-        for commits in table.streams.values_mut() {
-            commits.sort_by_key(|commit| commit.first);
         }
         Ok(table)
     }
@@ -99,6 +137,15 @@ impl Table {
         }
         Ok(states)
     }
+}
+
+/// An event in a row of PostgreSQL.
+#[derive(Deserialize)]
+#[serde(crate = "es_core::serde")]
+struct StoredEvent<'a> {
+    t: &'a str,
+    #[serde(borrow)]
+    p: &'a RawValue,
 }
 
 type Item = HashMap<String, AttributeValue>;

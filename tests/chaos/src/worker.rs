@@ -1,14 +1,14 @@
-//! One process: clients, an indexer, a projection, a process, and a publisher.
+//! One process: clients, an indexer, projections, a process, and a publisher.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use es_core::event::EventData;
-use es_core::feed::Feed;
 use es_core::process::Reacting;
+use es_core::projection::{Progress, ProjectorError};
 use es_core::publish::{Envelope, Publishing};
 use es_core::{BoxError, EventContext, Projector, Repository};
-use es_dynamo::{DynamoStore, Indexer};
+use es_dynamo::Indexer;
 use fastrand::Rng;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -17,6 +17,7 @@ use crate::broker::Broker;
 use crate::client::Client;
 use crate::domain::Release;
 use crate::journal::Journal;
+use crate::store::Store;
 
 /// The number of concurrent commands of one process.
 const CLIENTS: u64 = 3;
@@ -28,7 +29,7 @@ const BROKER_FAULTS: f64 = 0.05;
 /// Runs until the stop file exists or the driver has ended.
 pub(crate) async fn run<R: Release>(args: crate::Worker) -> Result<(), BoxError> {
     let driver = std::os::unix::process::parent_id();
-    let store = DynamoStore::builder().endpoint(&args.endpoint).table(&args.table).build()?;
+    let store = Store::open(&args.endpoint, &args.table, None)?;
     // Notes contain the number of the process's incarnation, so that they are unique.
     let life = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let broker = Broker::open(&args.broker, args.seed ^ life, BROKER_FAULTS)?;
@@ -37,10 +38,10 @@ pub(crate) async fn run<R: Release>(args: crate::Worker) -> Result<(), BoxError>
     let mut clients = JoinSet::new();
     for client in 0..CLIENTS {
         let client = Client::<R::Account> {
-            accounts: Repository::builder(store.clone()).cache(16).build(),
+            accounts: Repository::builder(store.feed()).cache(16).build(),
             journal: Arc::clone(&journal),
             random: Rng::with_seed(args.seed ^ life ^ client),
-            store: store.clone(),
+            store: store.feed(),
             prefix: format!("{}.{life}.{client}", args.seed),
             next: life * 1_000_000 + client * 100_000,
         };
@@ -63,10 +64,13 @@ pub(crate) async fn run<R: Release>(args: crate::Worker) -> Result<(), BoxError>
 
 /// The workers of a process: the indexer and the consumers of the feed.
 pub(crate) struct Workers<R: Release> {
-    indexer: Indexer,
+    /// PostgreSQL needs none.
+    indexer: Option<Indexer>,
     pub(crate) totals: Projector<R::Totals>,
     pub(crate) bonuses: Projector<Reacting<R::Bonuses>>,
     pub(crate) publishing: Projector<Publishing<Broker, Envelopes>>,
+    /// Tables of PostgreSQL.
+    pub(crate) ledger: Option<Projector<R::Ledger>>,
     tasks: JoinSet<Result<(), BoxError>>,
 }
 
@@ -78,11 +82,16 @@ fn envelope(event: &EventData, ctx: &EventContext) -> Result<Envelope, BoxError>
 
 impl<R: Release> Workers<R> {
     /// Starts all workers.
-    pub(crate) fn start(store: &DynamoStore, broker: Broker) -> Result<Self, BoxError> {
+    pub(crate) fn start(store: &Store, broker: Broker) -> Result<Self, BoxError> {
         let mut workers = Self::idle(store, broker)?;
-        let (indexer, totals) = (workers.indexer.clone(), workers.totals.clone());
-        let (bonuses, publishing) = (workers.bonuses.clone(), workers.publishing.clone());
-        workers.tasks.spawn(async move { Ok(indexer.run().await?) });
+        let (totals, bonuses) = (workers.totals.clone(), workers.bonuses.clone());
+        let publishing = workers.publishing.clone();
+        if let Some(indexer) = workers.indexer.clone() {
+            workers.tasks.spawn(async move { Ok(indexer.run().await?) });
+        }
+        if let Some(ledger) = workers.ledger.clone() {
+            workers.tasks.spawn(async move { Ok(ledger.run().await?) });
+        }
         workers.tasks.spawn(async move { Ok(totals.run().await?) });
         workers.tasks.spawn(async move { Ok(bonuses.run().await?) });
         workers.tasks.spawn(async move { Ok(publishing.run().await?) });
@@ -90,34 +99,50 @@ impl<R: Release> Workers<R> {
     }
 
     /// Returns workers that do not run, to query their progress.
-    pub(crate) fn idle(store: &DynamoStore, broker: Broker) -> Result<Self, BoxError> {
-        let feed: Arc<dyn Feed> = Arc::new(store.clone());
-        let bonuses = R::bonuses(Repository::new(store.clone()));
+    pub(crate) fn idle(store: &Store, broker: Broker) -> Result<Self, BoxError> {
+        let feed = store.feed();
+        let bonuses = R::bonuses(Repository::new(store.feed()));
+        let ledger = |postgres| Projector::builder(store.feed(), R::ledger(postgres)).lease(LEASE).build();
+        let indexer = match store {
+            Store::Dynamo(store) => Some(Indexer::builder(store).lease(LEASE).build()?),
+            Store::Postgres(_) => None,
+        };
         let publishing = Publishing::new("published", broker, envelope as Envelopes);
         Ok(Self {
-            indexer: Indexer::builder(store).lease(LEASE).build()?,
-            totals: Projector::builder(store.clone(), R::totals(&feed)).lease(LEASE).build(),
-            bonuses: Projector::process_builder(store.clone(), bonuses).lease(LEASE).build(),
-            publishing: Projector::builder(store.clone(), publishing).lease(LEASE).build(),
+            indexer,
+            totals: Projector::builder(store.feed(), R::totals(&feed)).lease(LEASE).build(),
+            bonuses: Projector::process_builder(store.feed(), bonuses).lease(LEASE).build(),
+            publishing: Projector::builder(store.feed(), publishing).lease(LEASE).build(),
+            ledger: store.postgres().map(ledger),
             tasks: JoinSet::new(),
         })
     }
 
     /// Returns how many events the consumers have handled in total.
     pub(crate) async fn handled(&self) -> Result<u64, BoxError> {
-        let [totals, bonuses, publishing] = [
-            self.totals.progress().await?,
-            self.bonuses.progress().await?,
-            self.publishing.progress().await?,
+        let all = self.progress().await.into_iter();
+        all.map(|(_, progress)| Ok(progress?.finished())).sum()
+    }
+
+    /// Returns the progress of all consumers, by name.
+    pub(crate) async fn progress(&self) -> Vec<(&'static str, Result<Progress, ProjectorError>)> {
+        let mut all = vec![
+            ("totals", self.totals.progress().await),
+            ("bonuses", self.bonuses.progress().await),
+            ("publishing", self.publishing.progress().await),
         ];
-        Ok(totals.finished() + bonuses.finished() + publishing.finished())
+        if let Some(ledger) = &self.ledger {
+            all.push(("ledger", ledger.progress().await));
+        }
+        all
     }
 
     pub(crate) async fn end(mut self) -> Result<(), BoxError> {
         self.totals.shutdown();
         self.bonuses.shutdown();
         self.publishing.shutdown();
-        self.indexer.shutdown();
+        self.ledger.iter().for_each(Projector::shutdown);
+        self.indexer.iter().for_each(Indexer::shutdown);
         while let Some(ended) = self.tasks.join_next().await {
             ended??;
         }

@@ -1,4 +1,4 @@
-//! The domain: accounts, a projection that sums their deposits, and a process that grants bonuses.
+//! The domain: accounts, projections that sum their deposits, and a process that grants bonuses.
 //!
 //! There are two releases. In the new one, the event `Deposited` has a second version.
 
@@ -10,6 +10,7 @@ use es_core::feed::Feed;
 use es_core::prelude::*;
 use es_core::process::Process;
 use es_core::serde::{Deserialize, Serialize};
+use es_postgres::PostgresStore;
 
 /// The accounts that all processes share.
 pub(crate) const ACCOUNTS: usize = 6;
@@ -75,10 +76,13 @@ pub(crate) trait Release: 'static {
     type Account: Account;
     type Totals: Projection;
     type Bonuses: Process;
+    type Ledger: Projection;
 
     fn totals(feed: &Arc<dyn Feed>) -> Self::Totals;
 
     fn bonuses(accounts: Repository<Self::Account>) -> Self::Bonuses;
+
+    fn ledger(store: &PostgresStore) -> Self::Ledger;
 }
 
 /// The account of any release.

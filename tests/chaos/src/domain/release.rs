@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use es_core::feed::Feed;
 use es_core::serde::{Deserialize, Serialize};
+use es_postgres::{PostgresStore, SqlReadModel, sqlx};
 
 use super::{Deposit, Refusal, Summary, TakeHandle, Total, Withdraw, bonus_account, digest, earns_bonus};
 
@@ -122,6 +123,25 @@ impl Project<Deposited> for Totals {
     }
 }
 
+/// Books the deposits in tables of PostgreSQL, with statements that are not idempotent.
+#[derive(Clone, Projection)]
+#[projection(name = "ledger", events(Account(Deposited)))]
+pub(crate) struct Ledger {
+    #[read_model]
+    pub(crate) tables: SqlReadModel,
+}
+
+impl Project<Deposited> for Ledger {
+    async fn project(&mut self, event: &Deposited, ctx: &EventContext) -> Result<(), BoxError> {
+        let book = "WITH booked AS (INSERT INTO deposits (account, note) VALUES ($1, $2)) \
+                    INSERT INTO balances VALUES ($1, $3) \
+                    ON CONFLICT (account) DO UPDATE SET cents = balances.cents + excluded.cents";
+        let query = sqlx::query(book).bind(ctx.id()).bind(&event.note).bind(event.cents as i64);
+        query.execute(self.tables.transaction().await?).await?;
+        Ok(())
+    }
+}
+
 /// A bonus was paid.
 #[event]
 pub(crate) struct Granted {
@@ -193,6 +213,7 @@ impl super::Release for Code {
     type Account = Account;
     type Totals = Totals;
     type Bonuses = GrantBonuses;
+    type Ledger = Ledger;
 
     fn totals(feed: &Arc<dyn Feed>) -> Totals {
         Totals { rows: ReadModel::of::<Totals>(feed) }
@@ -200,5 +221,11 @@ impl super::Release for Code {
 
     fn bonuses(accounts: Repository<Account>) -> GrantBonuses {
         GrantBonuses { accounts }
+    }
+
+    fn ledger(store: &PostgresStore) -> Ledger {
+        let tables = "CREATE TABLE deposits (n bigint GENERATED ALWAYS AS IDENTITY, account text, note text); \
+                      CREATE TABLE balances (account text PRIMARY KEY, cents bigint)";
+        Ledger { tables: SqlReadModel::of::<Ledger>(store, tables) }
     }
 }
