@@ -17,14 +17,19 @@ test:
 test-dynamodb-local:
     scripts/dynamodb-local cargo test -p es-tests --test suite -- dynamo:: feed:: indexer::
 
-# the tests of es-postgres on a PostgreSQL server, with the conformance suite; needs PostgreSQL 14 or later
+# the tests of es-postgres and es-tools on a PostgreSQL server, with the conformance suite; needs PostgreSQL 14 or later
 test-postgres:
     scripts/postgres cargo test -p es-postgres --test suite -- --include-ignored --skip restart::
+    scripts/postgres cargo test -p es-tools --test cli -- postgres:: --ignored
     scripts/postgres cargo test -p es-postgres --test suite -- restart:: --ignored
 
 # real processes under faults, on DynamoDB Local: takes about a minute; needs Java 17 and npm
 test-chaos:
     scripts/chaos --seconds 30 --upgrade --seed 1
+
+# the same on a temporary PostgreSQL server, which is restarted; needs PostgreSQL 14 or later
+test-chaos-postgres:
+    scripts/chaos --postgres --seconds 30 --upgrade --seed 1
 
 # the same with options, for long runs: see `just chaos --help`
 chaos *ARGS:
@@ -178,6 +183,7 @@ features:
     cargo clippy -p es-dynamo --no-default-features --features embedded -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features kinesis -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features indexer -- -D warnings
+    cargo clippy -p es-tools --no-default-features -- -D warnings
 
 # checks the CloudFormation and Terraform templates of `es`; needs cfn-lint and python-hcl2
 templates:
@@ -223,4 +229,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package templates explorer lambda test-dynamodb-local test-postgres test-chaos test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check chores-check
+ci: test fmt typos lint features docs public-api-check book deny package templates explorer lambda test-dynamodb-local test-postgres test-chaos test-chaos-postgres test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check chores-check

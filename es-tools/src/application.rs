@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use es_core::chrono::{DateTime, Utc};
 #[cfg(feature = "explorer")]
 use es_core::event::{Event, EventData};
+use es_core::feed::Feed;
 use es_core::projection::WaitError;
 use es_core::serde::Serialize;
 use es_core::{Aggregate, BoxError, Cost, Projection, Projector, Repository, Version};
-use es_dynamo::DynamoStore;
 use serde_json::Value;
 
 use crate::output::Progress;
+use crate::store::Store;
 
 /// How long readers may use the previous build after a switch.
 const SWITCH: Duration = Duration::from_secs(2);
@@ -70,8 +72,28 @@ impl Application {
     #[must_use]
     pub fn projection<P: Projection>(
         mut self,
-        create: impl Fn(&DynamoStore) -> P + Send + Sync + 'static,
+        create: impl Fn(&Arc<dyn Feed>) -> P + Send + Sync + 'static,
     ) -> Self {
+        let create = move |store: &Store| Ok(create(&store.feed()));
+        self.projections.insert(P::NAME, Box::new(Rebuilds(create)));
+        self
+    }
+
+    /// Adds a projection that needs a store on PostgreSQL, such as one with an `es_postgres::SqlReadModel`. `rebuild` fails
+    /// on other stores.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn postgres_projection<P: Projection>(
+        mut self,
+        create: impl Fn(&es_postgres::PostgresStore) -> P + Send + Sync + 'static,
+    ) -> Self {
+        let create = move |store: &Store| match store.postgres() {
+            Some(store) => Ok(create(store)),
+            None => {
+                Err(format!("the projection `{}` needs a store on PostgreSQL: pass --postgres", P::NAME)
+                    .into())
+            }
+        };
         self.projections.insert(P::NAME, Box::new(Rebuilds(create)));
         self
     }
@@ -123,7 +145,7 @@ pub(crate) struct State {
 /// Loads the states of an aggregate type.
 #[async_trait]
 pub(crate) trait LoadState: Send + Sync {
-    async fn load(&self, store: &DynamoStore, id: &str, moment: Moment) -> Result<State, BoxError>;
+    async fn load(&self, store: &Store, id: &str, moment: Moment) -> Result<State, BoxError>;
 
     /// Returns the name and the payload of an event as the application decodes it, or `None` if it is retired.
     #[cfg(feature = "explorer")]
@@ -138,9 +160,9 @@ where
     A: Aggregate + Serialize,
     A::Id: FromStr<Err: Into<BoxError>>,
 {
-    async fn load(&self, store: &DynamoStore, id: &str, moment: Moment) -> Result<State, BoxError> {
+    async fn load(&self, store: &Store, id: &str, moment: Moment) -> Result<State, BoxError> {
         let id: A::Id = id.parse().map_err(Into::into)?;
-        let repository: Repository<A> = Repository::new(store.clone());
+        let repository: Repository<A> = Repository::new(store.feed());
         let loaded = match moment {
             Moment::Now => repository.load(&id).await?,
             Moment::Version(version) => repository.load_at(&id, version).await?,
@@ -165,23 +187,23 @@ where
 #[async_trait]
 pub(crate) trait RunRebuild: Send + Sync {
     /// Returns the number of events in the feed, all of which a rebuild reads.
-    async fn events(&self, store: &DynamoStore) -> Result<u64, BoxError>;
+    async fn events(&self, store: &Store) -> Result<u64, BoxError>;
 
     /// Rebuilds the projection in this process, activates the new build, and deletes the data of the previous one.
     /// Continues a rebuild that has begun. Returns the number of the new build.
-    async fn rebuild(&self, store: &DynamoStore, bar: Progress) -> Result<u32, BoxError>;
+    async fn rebuild(&self, store: &Store, bar: Progress) -> Result<u32, BoxError>;
 }
 
 struct Rebuilds<F>(F);
 
 #[async_trait]
-impl<P: Projection, F: Fn(&DynamoStore) -> P + Send + Sync> RunRebuild for Rebuilds<F> {
-    async fn events(&self, store: &DynamoStore) -> Result<u64, BoxError> {
-        Ok(Projector::new(store.clone(), (self.0)(store)).progress().await?.total())
+impl<P: Projection, F: Fn(&Store) -> Result<P, BoxError> + Send + Sync> RunRebuild for Rebuilds<F> {
+    async fn events(&self, store: &Store) -> Result<u64, BoxError> {
+        Ok(Projector::new(store.feed(), (self.0)(store)?).progress().await?.total())
     }
 
-    async fn rebuild(&self, store: &DynamoStore, bar: Progress) -> Result<u32, BoxError> {
-        let projector = Projector::new(store.clone(), (self.0)(store));
+    async fn rebuild(&self, store: &Store, bar: Progress) -> Result<u32, BoxError> {
+        let projector = Projector::new(store.feed(), (self.0)(store)?);
         if projector.rebuild_progress().await?.is_none() {
             projector.rebuild().await?;
         }

@@ -2,13 +2,17 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Parser};
 use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, DynamoStoreBuilder};
 
 use crate::failure::{Failure, Result};
+#[cfg(feature = "postgres")]
+use crate::postgres;
+use crate::store::Store;
 
-/// Operates an event store on Amazon DynamoDB, or in an embedded file.
+/// Operates an event store on Amazon DynamoDB, in an embedded file, or on PostgreSQL.
 ///
 /// The credentials, the region, and other settings of DynamoDB are those of the AWS CLI.
 #[derive(Debug, Parser)]
@@ -39,6 +43,10 @@ pub(crate) struct Place {
     /// Use the embedded engine on this file
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
+
+    #[cfg(feature = "postgres")]
+    #[command(flatten)]
+    pub(crate) postgres: postgres::Database,
 }
 
 /// How a command prints, and whether it asks.
@@ -59,8 +67,48 @@ pub(crate) struct Mode {
 }
 
 impl Place {
+    /// Returns the place of a table on Amazon DynamoDB.
+    pub(crate) fn dynamo(table: &str) -> Self {
+        Self {
+            table: table.to_owned(),
+            endpoint: None,
+            file: None,
+            #[cfg(feature = "postgres")]
+            postgres: postgres::Database::default(),
+        }
+    }
+
+    /// Checks the options, and takes the address of a database from the environment if no option selects a store.
+    ///
+    /// Returns a text that says what is wrong with the options.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn complete(&mut self, matches: &ArgMatches) -> std::result::Result<(), String> {
+        let is_given = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let selects_other = ["table", "endpoint", "file"].into_iter().any(is_given);
+        self.postgres.complete(selects_other)
+    }
+
     /// Opens the store. A file must exist.
-    pub(crate) async fn open(&self) -> Result<DynamoStore> {
+    pub(crate) async fn open(&self) -> Result<Store> {
+        #[cfg(feature = "postgres")]
+        if let Some(store) = self.postgres.open().await? {
+            return Ok(store.into());
+        }
+        Ok(self.open_dynamo().await?.into())
+    }
+
+    /// Fails if the store is on PostgreSQL, for a `command` without a counterpart there.
+    pub(crate) fn check_dynamo(&self, command: &str, reason: &str) -> Result {
+        #[cfg(feature = "postgres")]
+        if self.postgres.is_selected() {
+            return Err(Failure::of(format!("`{command}` is for DynamoDB: {reason}")));
+        }
+        let _ = (command, reason);
+        Ok(())
+    }
+
+    /// Opens the store on DynamoDB or in a file, which must exist.
+    pub(crate) async fn open_dynamo(&self) -> Result<DynamoStore> {
         if let Some(path) = &self.file
             && !path.exists()
         {

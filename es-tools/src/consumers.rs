@@ -4,10 +4,10 @@ use es_core::event::EventData;
 use es_core::feed::EventFilter;
 use es_core::projection::{Progress, ProjectError, ProjectorError, Registration, registered};
 use es_core::{EventContext, Projection, Projector};
-use es_dynamo::DynamoStore;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
+use crate::store::Store;
 
 /// A projection or process that the tool operates, but never runs: it has only a name.
 #[derive(Clone, Debug)]
@@ -33,24 +33,23 @@ impl<const IS_PROCESS: bool> Projection for Named<IS_PROCESS> {
 }
 
 /// Returns the projector of a projection or process, to operate it.
-pub(crate) fn projector<const IS_PROCESS: bool>(
-    store: &DynamoStore,
-    name: &str,
-) -> Projector<Named<IS_PROCESS>> {
-    Projector::new(store.clone(), Named { name: name.to_owned() })
+pub(crate) fn projector<const IS_PROCESS: bool>(store: &Store, name: &str) -> Projector<Named<IS_PROCESS>> {
+    Projector::new(store.feed(), Named { name: name.to_owned() })
 }
 
 /// Returns the registration of a projection or process, which protects against misspelled names.
-pub(crate) async fn find(store: &DynamoStore, name: &str, is_process: bool) -> Result<Registration> {
-    let all = registered(store).await?;
+pub(crate) async fn find(store: &Store, name: &str, is_process: bool) -> Result<Registration> {
+    let all = registered(&**store).await?;
     let (kind, other) = if is_process { ("process", "projection") } else { ("projection", "process") };
     match all.into_iter().find(|one| one.name == name) {
         Some(found) if found.is_process == is_process => Ok(found),
         Some(_) => Err(Failure::of(format!("`{name}` is a {other}: use the commands of `{other}`"))),
-        None => Err(Failure::of(format!(
-            "no {kind} `{name}` has run on the table `{}`: `{kind} list` shows those that have",
-            store.table_name()
-        ))),
+        None => {
+            let (place, of) = store.place();
+            Err(Failure::of(format!(
+                "no {kind} `{name}` has run on the {place} `{of}`: `{kind} list` shows those that have"
+            )))
+        }
     }
 }
 
@@ -62,9 +61,9 @@ pub(crate) struct Overview {
 }
 
 /// Returns all registered projections and processes.
-pub(crate) async fn overview(store: &DynamoStore) -> std::result::Result<Vec<Overview>, ProjectorError> {
+pub(crate) async fn overview(store: &Store) -> std::result::Result<Vec<Overview>, ProjectorError> {
     let mut all = Vec::new();
-    for registration in registered(store).await? {
+    for registration in registered(&**store).await? {
         all.push(Overview::of(store, registration).await?);
     }
     Ok(all)
@@ -72,7 +71,7 @@ pub(crate) async fn overview(store: &DynamoStore) -> std::result::Result<Vec<Ove
 
 impl Overview {
     pub(crate) async fn of(
-        store: &DynamoStore,
+        store: &Store,
         registration: Registration,
     ) -> std::result::Result<Self, ProjectorError> {
         let projector = projector::<false>(store, &registration.name);

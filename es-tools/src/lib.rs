@@ -1,13 +1,15 @@
-//! `es`, a command-line tool that operates the event stores of [`es_core`] on Amazon DynamoDB and in embedded files.
+//! `es`, a command-line tool that operates the event stores of [`es_core`] on Amazon DynamoDB, in embedded files, and on
+//! PostgreSQL.
 //!
 //! ```console
 //! $ cargo install es-tools
 //! $ es --table orders table create
 //! $ es --table orders projection list
 //! $ es --table orders projection retry overview
+//! $ es --postgres postgres://localhost/orders projection list
 //! ```
 //!
-//! The commands work on any table of the framework, without the types of its events. An application that calls [`cli`]
+//! The commands work on any store of the framework, without the types of its events. An application that calls [`cli`]
 //! with its types gets the same commands and two more: `state`, which shows the state of an aggregate at any version, and
 //! `rebuild`, which rebuilds a projection and switches to the new build.
 //!
@@ -44,8 +46,15 @@
 //! | 0 | the command is done |
 //! | 1 | the command failed; the error is on standard error |
 //! | 2 | the arguments are invalid |
-//! | 3 | a check found a problem: `table verify`, `feed audit`, `feed reconcile`, `projection progress --check` |
+//! | 3 | a check found a problem: `table verify`, `schema verify`, `feed audit`, `feed reconcile`, `projection progress --check` |
 //! | 4 | the command needs a confirmation: type it, or pass `--yes` |
+//!
+//! # Features
+//!
+//! | feature | content | default |
+//! |---|---|---|
+//! | `explorer` | `es explore`, and [`Explorer`] | yes |
+//! | `postgres` | stores on PostgreSQL: `--postgres`, and the commands `schema` | yes |
 //!
 //! # Modules
 //!
@@ -53,6 +62,8 @@
 //! |---|---|
 //! | `arguments` | the options of all commands: where the store is, and how to print |
 //! | `application` | [`Application`]: the types of an application, for the typed commands |
+//! | `store` | [`Store`]: the store on any backend |
+//! | `postgres` | the options of a store on PostgreSQL |
 //! | `session` | the open store, dry runs, and confirmations |
 //! | `commands` | the commands, one module per group |
 //! | `consumers` | the projections and processes of a store, operated by name |
@@ -69,7 +80,10 @@ pub mod explorer;
 mod failure;
 mod output;
 pub mod policy;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod session;
+mod store;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -77,6 +91,7 @@ use std::process::ExitCode;
 pub use application::Application;
 #[cfg(feature = "explorer")]
 pub use explorer::Explorer;
+pub use store::Store;
 
 /// Runs the command line of the current process, with the types of `application`, and returns its exit code.
 ///

@@ -2,16 +2,16 @@
 
 use std::io::{IsTerminal, Write};
 
-use es_dynamo::DynamoStore;
 use serde_json::json;
 
 use crate::arguments::{Mode, Place};
 use crate::failure::{Failure, Result};
 use crate::output::Output;
+use crate::store::Store;
 
 /// What a command works with.
 pub(crate) struct Session {
-    pub(crate) store: DynamoStore,
+    pub(crate) store: Store,
     pub(crate) output: Output,
     consent: Consent,
 }

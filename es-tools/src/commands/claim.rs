@@ -1,7 +1,7 @@
 //! `claim` and `key`: who holds a claim, and what an idempotency key has recorded.
 
 use clap::Args;
-use es_core::store::{Claim, EventStore, IdempotencyKey};
+use es_core::store::{Claim, IdempotencyKey};
 use es_core::{StreamId, chrono};
 use serde_json::json;
 

@@ -3,9 +3,9 @@
 use clap::Subcommand;
 use es_core::chrono::SecondsFormat;
 use es_core::event::EventData;
-use es_core::feed::{Feed, FeedEntry, FeedRead, Position, Slice};
+use es_core::feed::{Feed as _, FeedEntry, FeedRead, Position, Slice};
 use es_core::{StreamId, Version};
-use es_dynamo::{AuditReport, Reconciler};
+use es_dynamo::{AuditReport, DynamoStore, Reconciler};
 use serde_json::{Value, json};
 
 use crate::consumers::{Overview, overview};
@@ -54,10 +54,21 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
     match command {
         Command::Lag => lag(session).await,
         Command::Show { slice, after, limit } => show(session, slice, after, limit).await,
-        Command::Audit => audit(session).await,
-        Command::Reconcile { segments, name } => reconcile(session, segments, name).await,
-        Command::PassOver { stream, through } => pass_over(session, &stream, through).await,
+        Command::Audit => audit(session, indexed(session, "feed audit")?).await,
+        Command::Reconcile { segments, name } => {
+            reconcile(session, indexed(session, "feed reconcile")?, segments, name).await
+        }
+        Command::PassOver { stream, through } => {
+            pass_over(session, indexed(session, "feed pass-over")?, &stream, through).await
+        }
     }
+}
+
+/// Returns the store with a feed that an indexer writes.
+fn indexed<'a>(session: &'a Session, command: &str) -> Result<&'a DynamoStore> {
+    session
+        .store
+        .need_dynamo(command, "on PostgreSQL, the feed consists of the commits, and no indexer writes it")
 }
 
 async fn lag(session: &Session) -> Result {
@@ -67,9 +78,14 @@ async fn lag(session: &Session) -> Result {
         ends.push((slice.get(), store.feed_end(slice).await?.position.get()));
     }
     let consumers = overview(store).await?;
+    let delay = store.feed_delay().await?;
     let slices: Vec<_> = ends.iter().map(|(slice, end)| json!({ "slice": slice, "end": end })).collect();
     let values: Vec<_> = consumers.iter().map(Overview::value).collect();
-    session.output.value(&json!({ "slices": slices, "consumers": values }), || {
+    let mut value = json!({ "slices": slices, "consumers": values });
+    if let Some((delay, _)) = &delay {
+        value["delay"] = delay.clone();
+    }
+    session.output.value(&value, || {
         let mut grid = Grid::new([">slice", ">end"]);
         for (slice, end) in &ends {
             grid.row([slice.to_string(), count(*end)]);
@@ -78,7 +94,14 @@ async fn lag(session: &Session) -> Result {
         for one in &consumers {
             lags.row([one.registration.name.clone(), one.kind().to_owned(), count(one.progress.lag())]);
         }
-        if lags.is_empty() { grid.to_string() } else { format!("{grid}\n{lags}") }
+        let mut text = grid.to_string();
+        if !lags.is_empty() {
+            text.push_str(&format!("\n{lags}"));
+        }
+        if let Some((_, delay)) = &delay {
+            text.push_str(&format!("\n{delay}"));
+        }
+        text
     })
 }
 
@@ -124,9 +147,9 @@ async fn show(session: &Session, slice: u32, after: u64, limit: u32) -> Result {
     session.output.text(|| grid.to_string())
 }
 
-async fn audit(session: &Session) -> Result {
+async fn audit(session: &Session, store: &DynamoStore) -> Result {
     let progress = session.output.progress(0, "audits");
-    let report = Reconciler::builder(&session.store).build().audit().await?;
+    let report = Reconciler::builder(store).build().audit().await?;
     drop(progress);
     session.output.value(&audited(&report), || {
         let AuditReport { streams, events, cost, .. } = &report;
@@ -182,15 +205,20 @@ fn findings(report: &AuditReport) -> Vec<String> {
     lines
 }
 
-async fn pass_over(session: &Session, stream: &StreamId, through: Option<u64>) -> Result {
+async fn pass_over(
+    session: &Session,
+    store: &DynamoStore,
+    stream: &StreamId,
+    through: Option<u64>,
+) -> Result {
     let through = match through {
         Some(version) => Version::new(version),
-        None => session.store.indexed(stream).await?,
+        None => store.indexed(stream).await?,
     };
     if session.may_irrevocably(&format!(
         "pass over the commits of `{stream}` up to version {through} that are gone, in all consumers"
     ))? {
-        Reconciler::builder(&session.store).build().pass_over(stream, through).await?;
+        Reconciler::builder(store).build().pass_over(stream, through).await?;
         let value = json!({ "stream": stream.as_str(), "through": through.get() });
         session.output.value(&value, || {
             format!("consumers pass over the commits of `{stream}` up to version {through} that are gone")
@@ -199,9 +227,9 @@ async fn pass_over(session: &Session, stream: &StreamId, through: Option<u64>) -
     Ok(())
 }
 
-async fn reconcile(session: &Session, segments: u32, name: Option<String>) -> Result {
+async fn reconcile(session: &Session, store: &DynamoStore, segments: u32, name: Option<String>) -> Result {
     if session.is_dry_run() {
-        let report = Reconciler::builder(&session.store).build().audit().await?;
+        let report = Reconciler::builder(store).build().audit().await?;
         let missing: u64 = report.missing.values().map(|(feed, table)| table.since(*feed)).sum();
         session.may(&format!(
             "add {} events of {} streams to the feed",
@@ -211,7 +239,7 @@ async fn reconcile(session: &Session, segments: u32, name: Option<String>) -> Re
         return Ok(());
     }
     let bar = session.output.progress(0, "commits");
-    let mut builder = Reconciler::builder(&session.store).segments(segments).on_progress({
+    let mut builder = Reconciler::builder(store).segments(segments).on_progress({
         let bar = bar.clone();
         move |progress| bar.set(progress.commits)
     });

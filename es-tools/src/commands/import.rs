@@ -1,17 +1,14 @@
 //! `import`: appends the commits of an export, with their ids, times, and versions.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use clap::Args;
-use es_core::chrono::{DateTime, Utc};
-use es_core::event::{CommitId, EventData};
-use es_core::store::{Append, Commit, EventStore, NewCommit};
-use es_core::{ExpectedVersion, Metadata, StreamId, Version};
-use serde::{Deserialize, Serialize};
+use es_core::store::{Append, NewCommit};
+use es_core::{ExpectedVersion, StreamId, Version};
+use serde::Serialize;
 
+use super::lines::{self, Entry, at};
 use crate::failure::{Failure, Result};
 use crate::output::count;
 use crate::session::Session;
@@ -22,56 +19,6 @@ pub(super) struct Options {
     /// The file that `stream export` has written
     #[arg(value_name = "FILE")]
     export: PathBuf,
-}
-
-/// A line of an export: one commit.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Line {
-    stream: String,
-    first: u64,
-    id: String,
-    time: DateTime<Utc>,
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    metadata: Metadata,
-    events: Vec<LineEvent>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct LineEvent {
-    name: String,
-    schema: u32,
-    /// The stored text, byte for byte.
-    payload: String,
-}
-
-impl Line {
-    pub(super) fn of(stream: &StreamId, commit: &Commit) -> Self {
-        let event = |event: &EventData| LineEvent {
-            name: event.name().to_owned(),
-            schema: event.version(),
-            payload: event.payload().to_owned(),
-        };
-        Self {
-            stream: stream.to_string(),
-            first: commit.first.get(),
-            id: commit.id.to_string(),
-            time: commit.time,
-            metadata: (*commit.metadata).clone(),
-            events: commit.events.iter().map(event).collect(),
-        }
-    }
-
-    fn append(self) -> Result<Append> {
-        let stream: StreamId = self.stream.parse()?;
-        let id: CommitId = self.id.parse()?;
-        let expected = match Version::new(self.first).previous() {
-            Version::NONE => ExpectedVersion::NoStream,
-            version => ExpectedVersion::Exact(version),
-        };
-        let event = |event: LineEvent| EventData::new(event.name, event.schema, event.payload);
-        let events = self.events.into_iter().map(event).collect();
-        Ok(Append::new(stream, expected, NewCommit::new(id, self.time, events).with_metadata(self.metadata)))
-    }
 }
 
 /// The counts of an import.
@@ -92,7 +39,7 @@ pub(super) async fn run(options: &Options, session: &Session) -> Result {
     }
     let progress = session.output.progress(events, "events");
     let mut imported = Imported { new: 0, ..checked };
-    for line in lines(options)? {
+    for line in appends(options)? {
         let (number, append) = line?;
         let events = append.events();
         let appended = session.store.append(&append).await.map_err(|error| at(number, &error))?;
@@ -112,7 +59,7 @@ pub(super) async fn run(options: &Options, session: &Session) -> Result {
 fn check(options: &Options) -> Result<Imported> {
     let mut ends: BTreeMap<StreamId, Version> = BTreeMap::new();
     let mut counts = Imported::default();
-    for line in lines(options)? {
+    for line in appends(options)? {
         let (number, append) = line?;
         let start = match append.expected() {
             ExpectedVersion::Exact(version) => version,
@@ -135,16 +82,20 @@ fn check(options: &Options) -> Result<Imported> {
 }
 
 /// Returns the commits of the file with their line numbers.
-fn lines(options: &Options) -> Result<impl Iterator<Item = Result<(usize, Append)>>> {
-    let path = options.export.display().to_string();
-    let file = File::open(&options.export).map_err(|error| Failure::of(format!("{path}: {error}")))?;
-    Ok(BufReader::new(file).lines().enumerate().map(|(index, line)| {
-        let number = index + 1;
-        let parsed: Line = serde_json::from_str(&line?).map_err(|error| at(number, &error))?;
-        Ok((number, parsed.append()?))
+fn appends(options: &Options) -> Result<impl Iterator<Item = Result<(usize, Append)>>> {
+    Ok(lines::read(&options.export)?.map(|line| {
+        let (number, entry) = line?;
+        let Entry::Commit(stream, commit) = entry else {
+            return Err(Failure::of(format!(
+                "line {number}: a claim or an idempotency key: import the file with `copy --from export:FILE`"
+            )));
+        };
+        let expected = match commit.first.previous() {
+            Version::NONE => ExpectedVersion::NoStream,
+            version => ExpectedVersion::Exact(version),
+        };
+        let new = NewCommit::new(commit.id, commit.time, commit.events);
+        let new = new.with_metadata((*commit.metadata).clone());
+        Ok((number, Append::new(stream, expected, new)))
     }))
-}
-
-fn at(line: usize, error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::of(format!("line {line}: {}", es_core::error_text(error)))
 }

@@ -1,12 +1,16 @@
 //! The commands, one module per group.
 
 mod claim;
+mod copy;
 #[cfg(feature = "explorer")]
 mod explore;
 mod feed;
 mod import;
+mod lines;
 mod projection;
 mod reference;
+#[cfg(feature = "postgres")]
+mod schema;
 mod stream;
 mod table;
 mod template;
@@ -15,6 +19,7 @@ mod typed;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Subcommand};
 
 use crate::application::Application;
@@ -25,9 +30,13 @@ use crate::session::Session;
 /// The commands that need no types of an application.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Create, verify, describe as code, or reset the table
+    /// Create, verify, describe as code, or reset the table on DynamoDB or in a file
     #[command(subcommand)]
     Table(table::Command),
+    /// Print, migrate, or verify the schema on PostgreSQL
+    #[cfg(feature = "postgres")]
+    #[command(subcommand)]
+    Schema(schema::Command),
     /// Show, follow, or export the events of streams
     #[command(subcommand)]
     Stream(stream::Command),
@@ -46,6 +55,8 @@ enum Command {
     Key(claim::KeyOptions),
     /// Import events that `stream export` has written
     Import(import::Options),
+    /// Copy a store to another one, and verify the copy
+    Copy(copy::Options),
     /// Serve pages that show streams, traces, the feed, and projections
     #[cfg(feature = "explorer")]
     Explore(explore::Options),
@@ -57,9 +68,15 @@ enum Command {
 
 /// Parses the arguments, and runs the command.
 pub(crate) async fn run(application: Application, arguments: Vec<OsString>) -> ExitCode {
-    let parser = parser(&application);
+    let mut parser = parser(&application);
     let matches = parser.clone().get_matches_from(arguments);
-    match dispatch(application, parser, &matches).await {
+    let arguments = Arguments::from_arg_matches(&matches).and_then(|mut arguments| {
+        let completed = arguments.place.complete(&matches);
+        completed.map_err(|text| parser.error(ErrorKind::ValueValidation, text))?;
+        Ok(arguments)
+    });
+    let arguments = arguments.unwrap_or_else(|error| error.exit());
+    match dispatch(application, parser, arguments, &matches).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
@@ -77,9 +94,14 @@ fn parser(application: &Application) -> clap::Command {
     }
 }
 
-async fn dispatch(application: Application, parser: clap::Command, matches: &clap::ArgMatches) -> Result {
+async fn dispatch(
+    application: Application,
+    parser: clap::Command,
+    arguments: Arguments,
+    matches: &clap::ArgMatches,
+) -> Result {
     let invalid = |error: clap::Error| Failure::Error(error.into());
-    let Arguments { place, mode } = Arguments::from_arg_matches(matches).map_err(invalid)?;
+    let Arguments { place, mode } = arguments;
     if let Some((name, _)) = matches.subcommand()
         && typed::Command::has_subcommand(name)
     {
@@ -89,12 +111,15 @@ async fn dispatch(application: Application, parser: clap::Command, matches: &cla
     let open = || Session::open(&place, mode);
     match Command::from_arg_matches(matches).map_err(invalid)? {
         Command::Table(command) => table::run(command, &place, mode).await,
+        #[cfg(feature = "postgres")]
+        Command::Schema(command) => schema::run(command, &place, mode).await,
         Command::Stream(command) => stream::run(command, &open().await?).await,
         Command::Feed(command) => feed::run(command, &open().await?).await,
         Command::Projection(command) => projection::run(command, &open().await?).await,
         Command::Process(command) => projection::run_process(command, &open().await?).await,
         Command::Claim(options) => claim::holder(&options, &open().await?).await,
         Command::Key(options) => claim::record(&options, &open().await?).await,
+        Command::Copy(options) => copy::run(&options, &place, mode).await,
         Command::Import(options) => import::run(&options, &open().await?).await,
         #[cfg(feature = "explorer")]
         Command::Explore(options) => explore::run(options, application, &open().await?).await,

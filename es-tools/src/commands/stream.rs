@@ -8,17 +8,18 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use es_core::chrono::{SecondsFormat, Utc};
 use es_core::event::CommitId;
-use es_core::feed::{Feed, FeedRead, Position};
-use es_core::store::{Append, AppendError, Commit, EventStore, Read, StreamState};
+use es_core::feed::{FeedRead, Position};
+use es_core::store::{Append, AppendError, Commit, Read, StreamState};
 use es_core::uuid::Uuid;
 use es_core::{StreamId, Version};
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
-use super::import::Line;
+use super::lines::CommitLine;
 use crate::failure::{Failure, Result};
 use crate::output::{Grid, Output, Progress, count};
 use crate::session::Session;
+use crate::store::Store;
 
 /// How often `tail` looks for new events.
 const POLL: Duration = Duration::from_secs(1);
@@ -115,11 +116,7 @@ async fn end(session: &Session, stream: &StreamId, state: StreamState) -> Result
 
 /// Appends the commit that changes the state of the stream. Returns the last version, and whether the stream was in that
 /// state already.
-async fn append_end(
-    store: &impl EventStore,
-    stream: &StreamId,
-    state: &StreamState,
-) -> Result<(Version, bool)> {
+async fn append_end(store: &Store, stream: &StreamId, state: &StreamState) -> Result<(Version, bool)> {
     let id = CommitId::new(Uuid::now_v7());
     loop {
         let head = store.head(stream).await?;
@@ -303,7 +300,7 @@ fn write(
     commit: &Commit,
     progress: &Progress,
 ) -> Result<u64> {
-    serde_json::to_writer(&mut *to, &Line::of(stream, commit))?;
+    serde_json::to_writer(&mut *to, &CommitLine::of(stream, commit))?;
     to.write_all(b"\n")?;
     let events = commit.events.len() as u64;
     progress.add(events);

@@ -75,6 +75,9 @@ impl Settings {
 
 pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
     let (output, consent, name) = (Output::new(mode.json), Consent::new(mode), &place.table);
+    if !matches!(command, Command::Template(_)) {
+        place.check_dynamo("table", "`schema` creates and verifies the tables on PostgreSQL")?;
+    }
     match command {
         Command::Create(settings) => {
             if consent.to(&format!("create the table `{name}`, or verify it if it exists"))? {
@@ -83,7 +86,7 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
             Ok(())
         }
         Command::Verify => {
-            let store = place.open().await?;
+            let store = place.open_dynamo().await?;
             match store.verify_table().await {
                 Ok(()) => report(output, &store, "is as it should be").await,
                 Err(error @ (StoreError::Setup { .. } | StoreError::Corrupt { .. })) => {
@@ -97,7 +100,7 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
         Command::Template(options) => template::print(&options, name, output),
         Command::Reset(settings) => {
             if consent.to_lose(&format!("delete the table `{name}` with all its events"))? {
-                place.open().await?.delete_table().await?;
+                place.open_dynamo().await?.delete_table().await?;
                 report(output, &settings.create(place).await?, "is empty").await?;
             }
             Ok(())

@@ -239,7 +239,7 @@ async fn perform<P: Projection>(
 }
 
 async fn find(shared: &Shared, name: &str) -> Result<Registration, Problem> {
-    let all = registered(&shared.store).await?;
+    let all = registered(&*shared.store).await?;
     let found = all.into_iter().find(|one| one.name == name);
-    found.ok_or_else(|| Problem::not_found(format!("No projection or process {name} has run on this table.")))
+    found.ok_or_else(|| Problem::not_found(format!("No projection or process {name} has run on this store.")))
 }

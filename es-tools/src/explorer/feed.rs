@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::{Query, State};
-use es_core::feed::{Feed, FeedRead, Position, Slice};
+use es_core::feed::{FeedRead, Position, Slice};
 use maud::html;
 use serde::Deserialize;
 

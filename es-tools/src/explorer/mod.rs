@@ -49,14 +49,13 @@ mod trace;
 
 use std::sync::Arc;
 
+use self::guard::Token;
+use crate::application::Application;
+use crate::store::Store;
 use axum::extract::FromRef;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use es_core::read_model::Traces;
-use es_dynamo::DynamoStore;
-
-use self::guard::Token;
-use crate::application::Application;
 
 /// Pages that show streams, traces, the feed, and projections: see the [module](self).
 #[derive(Debug)]
@@ -68,7 +67,7 @@ pub struct Explorer {
 /// What all pages need.
 #[derive(Debug)]
 struct Shared {
-    store: DynamoStore,
+    store: Store,
     application: Application,
     traces: Traces,
     shows_payloads: bool,
@@ -88,8 +87,9 @@ impl FromRef<Context> for Arc<Shared> {
 
 impl Explorer {
     /// Creates an explorer of `store` that knows the types of `application`.
-    pub fn new(store: DynamoStore, application: Application) -> Self {
-        let traces = Traces::new(&store);
+    pub fn new(store: impl Into<Store>, application: Application) -> Self {
+        let store = store.into();
+        let traces = Traces::new(&store.feed());
         Self {
             shared: Shared {
                 store,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use es_core::event::EventData;
-use es_core::feed::{Feed, FeedEntry, FeedRead, Position, Slice};
+use es_core::feed::{FeedEntry, FeedRead, Position, Slice};
 use maud::{Markup, html};
 
 use super::Shared;
@@ -33,7 +33,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Ext
         section {
             h2 { "Projections and processes" }
             @if consumers.is_empty() {
-                p { "No projection has run on this table yet." }
+                p { "No projection has run on this store yet." }
             } @else {
                 (consumer_table(&base, &consumers))
             }
@@ -47,7 +47,11 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Ext
             @if latest.is_empty() { p { "The feed is empty." } } @else { (commit_table(&base, &latest)) }
         }
     };
-    Ok(Page::new(format!("Table {}", shared.store.table_name()), content))
+    let title = match shared.store.place() {
+        ("schema", name) => format!("Schema {name}"),
+        (_, name) => format!("Table {name}"),
+    };
+    Ok(Page::new(title, content))
 }
 
 fn consumer_table(base: &Base, consumers: &[Overview]) -> Markup {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use es_core::StreamId;
 use es_core::chrono::Utc;
 use es_core::projection::registered;
-use es_core::store::{Claim, EventStore, IdempotencyKey};
+use es_core::store::{Claim, IdempotencyKey};
 use maud::html;
 use serde::Deserialize;
 
@@ -77,7 +77,7 @@ pub(super) async fn find(
 async fn by_id(shared: &Shared, base: &Base, id: &str) -> Result<Response, Problem> {
     let mut names: BTreeSet<String> =
         shared.application.aggregates().keys().map(ToString::to_string).collect();
-    for projection in registered(&shared.store).await? {
+    for projection in registered(&*shared.store).await? {
         names.extend(projection.name.strip_prefix("$ids.").map(str::to_owned));
     }
     let mut found = Vec::new();

@@ -6,7 +6,7 @@ use axum::Extension;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use es_core::event::EventData;
-use es_core::store::{Commit, EventStore, Read};
+use es_core::store::{Commit, Read};
 use es_core::{StreamId, Version, error_text};
 use futures_util::TryStreamExt;
 use maud::{Markup, html};
@@ -75,14 +75,18 @@ fn event_table(shared: &Shared, base: &Base, stream: &StreamId, commits: &[Commi
                         @let rows = commit.events.len().to_string();
                         td rowspan=(rows) { (time(commit.time)) }
                         td rowspan=(rows) { (commit.metadata.actor().unwrap_or("–")) }
-                        td.number rowspan=(rows) { (units(shared, stream, commit)) }
+                        @if let Some(units) = units(shared, stream, commit) {
+                            td.number rowspan=(rows) { (units) }
+                        }
                         td rowspan=(rows) { a href=(base.to(&["traces", &commit.id.to_string()])) { "trace" } }
                     }
                 }
             }
         }
     };
-    table("Events", &["version", "event", ">bytes", "time", "actor", ">write units", "commit"], &rows)
+    let mut titles = vec!["version", "event", ">bytes", "time", "actor", ">write units", "commit"];
+    titles.retain(|title| *title != ">write units" || shared.store.dynamo().is_some());
+    table("Events", &titles, &rows)
 }
 
 pub(super) async fn show_version(
@@ -112,7 +116,8 @@ pub(super) async fn show_version(
             dt { "event id" } dd { code { (id) } }
             dt { "commit" }
             dd {
-                "versions " (commit.first) " to " (commit.last()) ", write units: " (units(&shared, &stream, commit)) ", "
+                "versions " (commit.first) " to " (commit.last()) ", "
+                @if let Some(units) = units(&shared, &stream, commit) { "write units: " (units) ", " }
                 a href=(base.to(&["traces", &commit.id.to_string()])) { "trace" }
             }
             dt { "actor" } dd { (commit.metadata.actor().unwrap_or("–")) }
@@ -233,8 +238,10 @@ fn trace_link(base: &Base, name: Option<&str>) -> Markup {
     }
 }
 
-fn units(shared: &Shared, stream: &StreamId, commit: &Commit) -> String {
-    shared.store.write_units(stream, commit).map_or_else(|_| "–".to_owned(), count)
+/// Returns the write units of a commit on DynamoDB; `None` on PostgreSQL, which has no such units.
+fn units(shared: &Shared, stream: &StreamId, commit: &Commit) -> Option<String> {
+    let store = shared.store.dynamo()?;
+    Some(store.write_units(stream, commit).map_or_else(|_| "–".to_owned(), count))
 }
 
 fn pretty(value: &Value) -> String {

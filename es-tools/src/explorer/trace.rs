@@ -59,13 +59,13 @@ pub(super) async fn show(
 }
 
 async fn missing(shared: &Shared, name: &str) -> Result<Problem, Problem> {
-    let runs = registered(&shared.store).await?.into_iter().any(|one| one.name == Traces::NAME);
+    let runs = registered(&*shared.store).await?.into_iter().any(|one| one.name == Traces::NAME);
     Ok(Problem::not_found(match runs {
         true => {
             format!("There is no trace {name}, or the projection {} has not handled it yet.", Traces::NAME)
         }
         false => format!(
-            "Traces need the projection {}, which has not run on this table: run es_core::read_model::Traces with a Projector.",
+            "Traces need the projection {}, which has not run on this store: run es_core::read_model::Traces with a Projector.",
             Traces::NAME
         ),
     }))

@@ -1,8 +1,11 @@
-//! The binary `es` as a process, on embedded files.
+//! The binary `es` as a process, on embedded files and on PostgreSQL.
 
+mod copy;
 #[cfg(feature = "explorer")]
 mod explorer;
 mod feed;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod projections;
 mod reference;
 mod streams;

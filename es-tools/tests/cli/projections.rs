@@ -95,7 +95,7 @@ async fn a_stopped_slice_is_retried() {
 async fn a_projection_is_paused_rebuilt_and_reset() {
     let place = Place::new("rebuilt");
     place.es(&["table", "create", "--slices", "1"]).succeeds();
-    assert_eq!(place.es(&["projection", "list"]).succeeds(), "no projection has run on this table\n");
+    assert_eq!(place.es(&["projection", "list"]).succeeds(), "no projection has run on this store\n");
     place.deposit("ann", &[1, 2]).await;
     place.project().await.expect("handles all");
     let state = || place.es(&["projection", "list", "--json"]).json()[0]["state"].clone();

@@ -6,11 +6,7 @@ use es_core::prelude::*;
 use es_core::store::EventStore;
 use serde_json::{Value, json};
 
-use crate::support::{Account, Deposit, Deposited, Place};
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
-}
+use crate::support::{Account, Deposit, Deposited, Place, lines};
 
 #[tokio::test]
 async fn a_stream_is_shown_without_its_payloads() {

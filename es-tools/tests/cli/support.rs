@@ -89,15 +89,15 @@ impl Place {
     pub(crate) fn es(&self, arguments: &[&str]) -> Ran {
         let file = self.path("events.db");
         let file = file.to_str().expect("a path in UTF-8");
-        let output = Command::new(env!("CARGO_BIN_EXE_es"))
-            .args(["--file", file])
-            .args(arguments)
-            .env_remove("ES_DYNAMO_TABLE")
-            .current_dir(&self.directory)
-            .output()
-            .expect("starts");
-        Ran { arguments: arguments.join(" "), output }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
+        command.args(["--file", file]).args(arguments).env_remove("ES_DYNAMO_TABLE");
+        Ran::of(command.current_dir(&self.directory))
     }
+}
+
+/// Parses one line of JSON after the other.
+pub(crate) fn lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
 /// A process that has ended.
@@ -107,6 +107,13 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
+    /// Runs a command to its end.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("starts");
+        let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
+        Self { arguments: arguments.join(" "), output }
+    }
+
     /// Returns the text on standard output, after a check of the exit code.
     #[track_caller]
     pub(crate) fn exits(&self, code: i32) -> String {

@@ -129,6 +129,23 @@ fn operators_see_states_and_rebuild_projections() {
     assert_in_order(&progress, &["overview, build 3"]);
 }
 
+/// The story and the command line of the operators on a server.
+#[test]
+#[ignore = "needs a PostgreSQL server"]
+fn operators_see_states_and_rebuild_projections_in_postgresql() {
+    let url = std::env::var("ES_POSTGRES_URL").expect("ES_POSTGRES_URL is the address of a server");
+    told(&order(&["--postgres", &url]));
+    let admin = |arguments: &[&str]| order(&[&["admin", "--postgres", &url], arguments].concat());
+    let state = told(&admin(&["--json", "state", "order", "1001"]));
+    assert_in_order(&state, &["\"snapshot\": 5", "\"status\": \"Delivered\"", "\"version\": 8"]);
+    assert_in_order(&told(&admin(&["process", "list"])), &["fulfillment", "ok"]);
+    assert_in_order(&told(&admin(&["rebuild", "overview"])), &["rebuilt `overview` from", "is active"]);
+    assert_in_order(&told(&admin(&["projection", "progress", "overview", "--check"])), &["overview, build"]);
+    let refused = admin(&["feed", "audit"]);
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(errors.contains("`feed audit` is for DynamoDB"), "{errors}");
+}
+
 #[test]
 fn help_names_every_place() {
     let text = told(&order(&["--help"]));

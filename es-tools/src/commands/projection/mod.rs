@@ -14,7 +14,7 @@ use crate::session::Session;
 /// The commands of `projection`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List the projections and publishers that have run on the table
+    /// List the projections and publishers that have run on the store
     List,
     #[command(flatten)]
     Operation(Operation),
@@ -46,7 +46,7 @@ pub(super) enum Command {
 /// The commands of `process`.
 #[derive(Debug, Subcommand)]
 pub(super) enum ProcessCommand {
-    /// List the processes that have run on the table
+    /// List the processes that have run on the store
     List,
     #[command(flatten)]
     Operation(Operation),
@@ -86,7 +86,8 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         Command::CancelRebuild { .. } => projector.cancel_rebuild().await?,
         Command::List | Command::Operation(_) => {}
     }
-    report::done(session.output, name, &change)
+    let replaced = session.store.replaced_tables(&projector, name).await?;
+    report::done(session.output, name, &change, &replaced)
 }
 
 pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> Result {
@@ -112,8 +113,8 @@ async fn list(session: &Session, processes: bool) -> Result {
             grid.row([one.registration.name.clone(), build, lag, parked, stopped, one.state().to_owned()]);
         }
         match grid.is_empty() {
-            true if processes => "no process has run on this table".to_owned(),
-            true => "no projection has run on this table".to_owned(),
+            true if processes => "no process has run on this store".to_owned(),
+            true => "no projection has run on this store".to_owned(),
             false => grid.to_string(),
         }
     })

@@ -144,7 +144,7 @@ impl Operation {
         };
         if may {
             self.apply(projector, &plan).await?;
-            report::done(session.output, self.name(), &plan.change)?;
+            report::done(session.output, self.name(), &plan.change, &[])?;
         }
         Ok(())
     }

@@ -7,9 +7,20 @@ use serde_json::{Value, json};
 use crate::failure::Result;
 use crate::output::{Grid, Output, count};
 
-/// Reports that a change is made.
-pub(super) fn done(output: Output, name: &str, change: &str) -> Result {
-    output.value(&json!({ "name": name, "done": change }), || format!("done: {change}"))
+/// Reports that a change is made, and which schemas of PostgreSQL have the tables of replaced builds: they remain until the
+/// application, which knows the read model, deletes them.
+pub(super) fn done(output: Output, name: &str, change: &str, replaced: &[String]) -> Result {
+    let mut value = json!({ "name": name, "done": change });
+    if !replaced.is_empty() {
+        value["replaced_schemas"] = json!(replaced);
+    }
+    output.value(&value, || match replaced {
+        [] => format!("done: {change}"),
+        _ => format!(
+            "done: {change}\nThe tables of replaced builds remain in {}: call `Projector::delete_replaced` in the application.",
+            replaced.join(", ")
+        ),
+    })
 }
 
 /// Prints the progress of the active build and, if there is one, of the new build.

@@ -1,0 +1,178 @@
+//! The source and the target of a copy: stores, and files with lines of JSON.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use es_core::StreamId;
+use es_core::feed::{EventFilter, FeedRead, Position, Slice};
+use es_core::store::{Commit, StoredKey};
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::arguments::Place;
+use crate::commands::lines::{self, CommitLine, Entry, KeyLine};
+use crate::failure::{Failure, Result};
+use crate::store::Store;
+
+/// How many events a page of a source has, approximately.
+const PAGE: u32 = 500;
+
+/// A page of commits, those of each stream in order.
+pub(super) type Page = Vec<(StreamId, Commit)>;
+
+/// A store, or a file.
+pub(super) enum Endpoint {
+    Store(Store),
+    Export(PathBuf),
+}
+
+/// The addresses of endpoints, for errors.
+const ADDRESSES: &str = "use `dynamodb:TABLE`, `http://HOST:PORT`, `file:PATH`, `postgres`, `postgres://HOST/DATABASE`, or \
+                         `export:PATH`";
+
+impl Endpoint {
+    /// Opens the endpoint with an address, which must exist. A name after `#` is that of the table or schema; `place` has the
+    /// default.
+    pub(super) async fn open(address: &str, place: &Place) -> Result<Self> {
+        if let Some(path) = address.strip_prefix("export:") {
+            return Ok(Self::Export(path.into()));
+        }
+        if address == "postgres" || address.starts_with("postgres:") || address.starts_with("postgresql:") {
+            return open_postgres(address, place).await;
+        }
+        let (address, name) = address.rsplit_once('#').unwrap_or((address, &place.table));
+        let mut dynamo = Place::dynamo(name);
+        match address.split_once(':') {
+            Some(("dynamodb", table)) => dynamo.table = table.to_owned(),
+            Some(("http" | "https", _)) => dynamo.endpoint = Some(address.to_owned()),
+            Some(("file", path)) => dynamo.file = Some(path.into()),
+            // The address may contain a password.
+            _ => return Err(Failure::of(format!("the address of a store is invalid: {ADDRESSES}"))),
+        }
+        let store = dynamo.open_dynamo().await?;
+        store.verify_table().await?;
+        Ok(Self::Store(store.into()))
+    }
+
+    /// Returns the store, if it is one.
+    pub(super) fn store(&self) -> Option<&Store> {
+        match self {
+            Self::Store(store) => Some(store),
+            Self::Export(_) => None,
+        }
+    }
+
+    /// Returns the ends of the feed, or nothing for a file.
+    pub(super) async fn ends(&self) -> Result<Vec<(Slice, Position)>> {
+        let mut ends = Vec::new();
+        if let Self::Store(store) = self {
+            for slice in store.slices().await?.iter() {
+                ends.push((slice, store.feed_end(slice).await?.position));
+            }
+        }
+        Ok(ends)
+    }
+
+    /// Returns all commits, up to these ends of the feed.
+    pub(super) fn pages(&self, ends: &[(Slice, Position)]) -> Result<BoxStream<'_, Result<Page>>> {
+        match self {
+            Self::Store(store) => Ok(feed(store, ends.to_vec())),
+            Self::Export(path) => {
+                let commits = lines::read(path)?.filter_map(|line| match line {
+                    Ok((_, Entry::Commit(stream, commit))) => Some(Ok((stream, commit))),
+                    Ok((_, Entry::Key(_))) => None,
+                    Err(error) => Some(Err(error)),
+                });
+                Ok(stream::iter(commits).try_chunks(PAGE as usize).map_err(|error| error.1).boxed())
+            }
+        }
+    }
+
+    /// Returns all claims and idempotency keys.
+    pub(super) async fn keys(&self) -> Result<Vec<StoredKey>> {
+        match self {
+            Self::Store(store) => Ok(store.stored_keys().try_collect().await?),
+            Self::Export(path) => {
+                let keys = lines::read(path)?.filter_map(|line| match line {
+                    Ok((_, Entry::Key(key))) => Some(Ok(key)),
+                    Ok((_, Entry::Commit(..))) => None,
+                    Err(error) => Some(Err(error)),
+                });
+                keys.collect()
+            }
+        }
+    }
+}
+
+#[cfg(feature = "postgres")]
+async fn open_postgres(address: &str, place: &Place) -> Result<Endpoint> {
+    let (url, schema) = match address.rsplit_once('#') {
+        Some((url, schema)) => (url, Some(schema)),
+        None => (address, None),
+    };
+    let url = (url != "postgres").then_some(url);
+    let store = place.postgres.open_at(url, schema).await?;
+    store.verify().await?;
+    Ok(Endpoint::Store(store.into()))
+}
+
+#[cfg(not(feature = "postgres"))]
+async fn open_postgres(_: &str, _: &Place) -> Result<Endpoint> {
+    Err(Failure::of("this program was built without PostgreSQL: enable the feature `postgres` of es-tools"))
+}
+
+/// Returns the commits of a feed, one slice after the other.
+fn feed(store: &Store, ends: Vec<(Slice, Position)>) -> BoxStream<'_, Result<Page>> {
+    let start = |slice| FeedRead::new(slice, Position::NONE).limit(PAGE).filter(EventFilter::everything());
+    let mut ends = ends.into_iter().filter(|(_, end)| *end > Position::NONE);
+    let first = ends.next().map(|(slice, end)| (start(slice), end));
+    let pages = stream::try_unfold((first, ends), move |(current, mut ends)| async move {
+        let Some((mut read, end)) = current else { return Ok(None) };
+        let page = store.read_feed(&read).await?;
+        (read.after, read.anchor) = (page.through, page.anchor);
+        let next = match page.is_last || read.after >= end {
+            true => ends.next().map(|(slice, end)| (start(slice), end)),
+            false => Some((read, end)),
+        };
+        let commits = page.entries.into_iter().map(|entry| (entry.stream, entry.commit));
+        Ok(Some((commits.collect(), (next, ends))))
+    });
+    pages.boxed()
+}
+
+/// A file that replaces another when it is complete.
+pub(super) struct ExportWriter {
+    path: PathBuf,
+    part: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl ExportWriter {
+    pub(super) fn create(path: PathBuf) -> Result<Self> {
+        let mut part = path.clone().into_os_string();
+        part.push(".part");
+        let file =
+            File::create(&part).map_err(|error| Failure::of(format!("{}: {error}", path.display())))?;
+        Ok(Self { path, part: part.into(), file: BufWriter::new(file) })
+    }
+
+    pub(super) fn commit(&mut self, stream: &StreamId, commit: &Commit) -> Result {
+        serde_json::to_writer(&mut self.file, &CommitLine::of(stream, commit))?;
+        Ok(self.file.write_all(b"\n")?)
+    }
+
+    pub(super) fn key(&mut self, key: &StoredKey) -> Result {
+        if let Some(line) = KeyLine::of(key) {
+            serde_json::to_writer(&mut self.file, &line)?;
+            self.file.write_all(b"\n")?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result {
+        self.file.flush()?;
+        self.file.get_ref().sync_all()?;
+        Ok(std::fs::rename(&self.part, &self.path)?)
+    }
+}

@@ -1,0 +1,161 @@
+//! The lines of an export: a commit each. A copy also has lines with claims and idempotency keys.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use es_core::chrono::{DateTime, Utc};
+use es_core::event::{CommitId, EventData};
+use es_core::store::{Claim, Commit, EventRange, IdempotencyKey, IdempotencyRecord, StoredKey};
+use es_core::uuid::Uuid;
+use es_core::{Metadata, StreamId, Version};
+use serde::{Deserialize, Serialize};
+
+use crate::failure::{Failure, Result};
+
+/// The content of a line.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Commit(StreamId, Commit),
+    Key(StoredKey),
+}
+
+/// A commit as a line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CommitLine {
+    stream: String,
+    first: u64,
+    id: String,
+    time: DateTime<Utc>,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    metadata: Metadata,
+    events: Vec<EventPart>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct EventPart {
+    name: String,
+    schema: u32,
+    /// The stored text, byte for byte.
+    payload: String,
+}
+
+impl CommitLine {
+    pub(super) fn of(stream: &StreamId, commit: &Commit) -> Self {
+        let event = |event: &EventData| EventPart {
+            name: event.name().to_owned(),
+            schema: event.version(),
+            payload: event.payload().to_owned(),
+        };
+        Self {
+            stream: stream.to_string(),
+            first: commit.first.get(),
+            id: commit.id.to_string(),
+            time: commit.time,
+            metadata: (*commit.metadata).clone(),
+            events: commit.events.iter().map(event).collect(),
+        }
+    }
+
+    fn entry(self) -> Result<Entry> {
+        let id: CommitId = self.id.parse()?;
+        let event = |event: EventPart| EventData::new(event.name, event.schema, event.payload);
+        let events = self.events.into_iter().map(event).collect();
+        let commit =
+            Commit::new(id, Version::new(self.first), self.time, events).with_metadata(self.metadata);
+        Ok(Entry::Commit(self.stream.parse()?, commit))
+    }
+}
+
+/// A claim or an idempotency key as a line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum KeyLine {
+    Claim {
+        name: String,
+        value: String,
+        stream: String,
+    },
+    Key {
+        stream: Option<String>,
+        key: String,
+        id: Uuid,
+        expires: DateTime<Utc>,
+        fingerprint: Option<String>,
+        ranges: Vec<RangePart>,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RangePart {
+    stream: String,
+    first: u64,
+    last: u64,
+}
+
+impl KeyLine {
+    /// Returns `None` for a kind of key that this version does not know.
+    pub(super) fn of(key: &StoredKey) -> Option<Self> {
+        match key {
+            StoredKey::Claim { claim, stream } => Some(Self::Claim {
+                name: claim.name().to_owned(),
+                value: claim.value().to_owned(),
+                stream: stream.to_string(),
+            }),
+            StoredKey::Idempotency { key, record } => Some(Self::Key {
+                stream: key.stream().map(StreamId::to_string),
+                key: key.key().to_owned(),
+                id: record.id,
+                expires: record.expires,
+                fingerprint: record.fingerprint.clone(),
+                ranges: record.ranges.iter().map(RangePart::of).collect(),
+            }),
+            _ => None,
+        }
+    }
+
+    fn entry(self) -> Result<Entry> {
+        Ok(Entry::Key(match self {
+            Self::Claim { name, value, stream } => {
+                StoredKey::Claim { claim: Claim::new(name, value)?, stream: stream.parse()? }
+            }
+            Self::Key { stream, key, id, expires, fingerprint, ranges } => {
+                let stream = stream.map(|stream| stream.parse()).transpose()?;
+                let ranges = ranges.into_iter().map(RangePart::range).collect::<Result<_>>()?;
+                let record = IdempotencyRecord::new(id, ranges, expires).with_fingerprint(fingerprint);
+                StoredKey::Idempotency { key: IdempotencyKey::new(stream, key)?, record }
+            }
+        }))
+    }
+}
+
+impl RangePart {
+    fn of(range: &EventRange) -> Self {
+        Self { stream: range.stream.to_string(), first: range.first.get(), last: range.last.get() }
+    }
+
+    fn range(self) -> Result<EventRange> {
+        Ok(EventRange::new(self.stream.parse()?, Version::new(self.first), Version::new(self.last)))
+    }
+}
+
+/// Returns the content of an export with the numbers of the lines.
+pub(super) fn read(path: &Path) -> Result<impl Iterator<Item = Result<(usize, Entry)>> + use<>> {
+    let file = File::open(path).map_err(|error| Failure::of(format!("{}: {error}", path.display())))?;
+    Ok(BufReader::new(file).lines().enumerate().map(|(index, line)| {
+        let number = index + 1;
+        Ok((number, parse(&line?, number)?))
+    }))
+}
+
+fn parse(line: &str, number: usize) -> Result<Entry> {
+    if line.starts_with("{\"claim\":") || line.starts_with("{\"key\":") {
+        return serde_json::from_str::<KeyLine>(line).map_err(|error| at(number, &error))?.entry();
+    }
+    serde_json::from_str::<CommitLine>(line).map_err(|error| at(number, &error))?.entry()
+}
+
+/// Returns an error with the number of its line.
+pub(super) fn at(line: usize, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::of(format!("line {line}: {}", es_core::error_text(error)))
+}

@@ -1,0 +1,157 @@
+//! The store that the tools operate, on any backend.
+
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use es_core::feed::Feed;
+use es_core::store::StoredKey;
+use es_core::{Projection, Projector, StoreError};
+use es_dynamo::DynamoStore;
+#[cfg(feature = "postgres")]
+use es_postgres::PostgresStore;
+use futures_util::stream::BoxStream;
+use serde_json::Value;
+#[cfg(feature = "postgres")]
+use serde_json::json;
+
+use crate::failure::{Failure, Result};
+#[cfg(feature = "postgres")]
+use crate::output::count;
+
+/// A store that the tools operate: on Amazon DynamoDB, in an embedded file, or on PostgreSQL.
+///
+/// It is created from a [`DynamoStore`], or from an `es_postgres::PostgresStore` with the feature `postgres`.
+#[derive(Clone)]
+pub struct Store {
+    feed: Arc<dyn Feed>,
+    backend: Backend,
+}
+
+/// The store with its type, for what only one backend has.
+#[derive(Clone)]
+enum Backend {
+    Dynamo(DynamoStore),
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresStore),
+}
+
+impl Store {
+    /// Returns a handle for repositories and projectors.
+    #[must_use]
+    pub fn feed(&self) -> Arc<dyn Feed> {
+        Arc::clone(&self.feed)
+    }
+
+    /// Returns the store on DynamoDB or in an embedded file, if it is one.
+    #[must_use]
+    pub fn dynamo(&self) -> Option<&DynamoStore> {
+        match &self.backend {
+            Backend::Dynamo(store) => Some(store),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(_) => None,
+        }
+    }
+
+    /// Returns the store on PostgreSQL, if it is one.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn postgres(&self) -> Option<&PostgresStore> {
+        match &self.backend {
+            Backend::Dynamo(_) => None,
+            Backend::Postgres(store) => Some(store),
+        }
+    }
+
+    /// Returns the store on DynamoDB, for a command without a counterpart on PostgreSQL.
+    pub(crate) fn need_dynamo(&self, command: &str, reason: &str) -> Result<&DynamoStore> {
+        self.dynamo().ok_or_else(|| Failure::of(format!("`{command}` is for DynamoDB: {reason}")))
+    }
+
+    /// Returns the kind and the name of the place of the events, such as `table` and `events`.
+    pub(crate) fn place(&self) -> (&'static str, &str) {
+        match &self.backend {
+            Backend::Dynamo(store) => ("table", store.table_name()),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(store) => ("schema", store.schema()),
+        }
+    }
+}
+
+impl Store {
+    /// Lists all claims and idempotency records.
+    pub(crate) fn stored_keys(&self) -> BoxStream<'_, std::result::Result<StoredKey, StoreError>> {
+        match &self.backend {
+            Backend::Dynamo(store) => store.stored_keys(),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(store) => store.stored_keys(),
+        }
+    }
+}
+
+/// What only a store on PostgreSQL has. Other stores have none of it.
+impl Store {
+    /// Returns the schemas with the tables of replaced builds of a projection.
+    pub(crate) async fn replaced_tables<P: Projection>(
+        &self,
+        projector: &Projector<P>,
+        name: &str,
+    ) -> Result<Vec<String>> {
+        #[cfg(feature = "postgres")]
+        if let Some(store) = self.postgres() {
+            let mut schemas = store.projection_schemas(name).await?;
+            let builds = [Some(projector.progress().await?), projector.rebuild_progress().await?];
+            let used: Vec<_> = builds
+                .iter()
+                .flatten()
+                .map(|progress| format!("{}_{name}_{}", store.schema(), progress.build))
+                .collect();
+            schemas.retain(|schema| !used.contains(schema));
+            return Ok(schemas);
+        }
+        let _ = (projector, name);
+        Ok(Vec::new())
+    }
+
+    /// Returns which transaction holds back how many commits, as JSON and as a text, if there are any.
+    pub(crate) async fn feed_delay(&self) -> Result<Option<(Value, String)>> {
+        #[cfg(feature = "postgres")]
+        if let Some(store) = self.postgres() {
+            let delay = store.feed_delay().await?;
+            if delay.waiting == 0 {
+                return Ok(None);
+            }
+            let oldest = delay.oldest.map_or("an open transaction".to_owned(), |oldest| oldest.to_string());
+            let text = format!("{} commits wait for {oldest}", count(delay.waiting));
+            return Ok(Some((json!({ "waiting": delay.waiting, "oldest": oldest }), text)));
+        }
+        Ok(None)
+    }
+}
+
+impl Deref for Store {
+    type Target = dyn Feed;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.feed
+    }
+}
+
+impl From<DynamoStore> for Store {
+    fn from(store: DynamoStore) -> Self {
+        Self { feed: Arc::new(store.clone()), backend: Backend::Dynamo(store) }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl From<PostgresStore> for Store {
+    fn from(store: PostgresStore) -> Self {
+        Self { feed: Arc::new(store.clone()), backend: Backend::Postgres(store) }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.feed.fmt(f)
+    }
+}

@@ -1,0 +1,312 @@
+//! `es --postgres` on the server that `ES_POSTGRES_URL` names: `just test-postgres` starts one.
+
+use std::process::Command;
+
+use es_core::prelude::*;
+use es_core::{EventStore, RetryPolicy};
+use es_postgres::{PostgresStore, SqlReadModel, sqlx};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::copy::{address, digests, fill};
+use crate::support::{Account, Deposit, Deposited, Place, Ran, lines};
+
+/// The variable that names the server.
+const URL: &str = "ES_POSTGRES_URL";
+
+fn url() -> String {
+    std::env::var(URL).unwrap_or_else(|_| panic!("{URL} is not set: `scripts/postgres COMMAND` sets it"))
+}
+
+/// A schema for one test.
+struct Schema {
+    name: String,
+}
+
+impl Schema {
+    fn new() -> Self {
+        Self { name: format!("tool_{}", Uuid::new_v4().simple()) }
+    }
+
+    /// Creates the schema, and returns its store.
+    async fn store(&self) -> PostgresStore {
+        let pool = PostgresStore::connect(&url()).await.expect("connects").pool().clone();
+        let store = PostgresStore::builder(pool).schema(&self.name).build().expect("a valid name");
+        store.migrate().await.expect("creates the schema");
+        store
+    }
+
+    /// Returns the address for `copy`.
+    fn address(&self) -> String {
+        format!("{}#{}", url(), self.name)
+    }
+
+    /// Runs the binary on the schema.
+    fn es(&self, arguments: &[&str]) -> Ran {
+        run(&[&["--postgres", &url(), "--schema", &self.name], arguments].concat(), &[])
+    }
+}
+
+/// Runs the binary with these arguments and variables.
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
+    command.args(arguments).env_remove("ES_DYNAMO_TABLE").env_remove(URL);
+    Ran::of(command.envs(variables.iter().copied()))
+}
+
+async fn deposit(store: &PostgresStore, id: &str, deposits: &[u64]) {
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    for cents in deposits {
+        accounts.execute(id, Deposit(*cents)).await.expect("accepted");
+    }
+}
+
+#[tokio::test]
+async fn a_password_on_the_command_line_is_refused() {
+    for position in [0, 2] {
+        let mut arguments = vec!["stream", "show", "account#ann"];
+        arguments.splice(position..position, ["--postgres", "postgres://ann:planted-secret@localhost/shop"]);
+        let refused = run(&arguments, &[]).fails(2);
+        assert!(refused.contains("PGPASSWORD") && !refused.contains("planted-secret"), "{refused}");
+    }
+    let closed = "postgres://ann:planted-secret@127.0.0.1:1/shop";
+    for arguments in [&["feed", "lag"][..], &["schema", "verify"], &["claim", "email", "a"]] {
+        let failed = run(arguments, &[(URL, closed)]).fails(1);
+        assert!(failed.contains("error: ") && !failed.contains("planted-secret"), "{failed}");
+    }
+    let malformed = run(&["feed", "lag"], &[(URL, "ann:planted-secret@localhost")]).fails(1);
+    assert!(!malformed.contains("planted-secret"), "{malformed}");
+}
+
+#[tokio::test]
+async fn options_take_precedence_over_the_environment() {
+    let closed = [(URL, "postgres://127.0.0.1:1/shop")];
+    let missing = run(&["--file", "missing.db", "feed", "lag"], &closed).fails(1);
+    assert!(missing.contains("missing.db does not exist"), "{missing}");
+    let template = run(&["table", "template", "terraform"], &closed).succeeds();
+    assert!(template.contains("aws_dynamodb_table"), "{template}");
+    let both = run(&["--file", "a.db", "--postgres", "postgres://localhost", "feed", "lag"], &[]).fails(2);
+    assert!(both.contains("cannot be used with"), "{both}");
+    let neither = run(&["schema", "verify"], &[]).fails(1);
+    assert!(neither.contains("pass --postgres, or set ES_POSTGRES_URL"), "{neither}");
+}
+
+#[tokio::test]
+async fn the_schema_is_printed_without_a_database() {
+    let sql = run(&["--schema", "shop", "schema", "print"], &[]).succeeds();
+    assert!(sql.contains("CREATE TABLE \"shop\".commits"), "{sql}");
+    let invalid = run(&["--schema", "Shop", "schema", "print"], &[]).fails(1);
+    assert!(invalid.contains("not a valid name of a schema"), "{invalid}");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_schema_is_migrated_and_verified() {
+    let schema = Schema::new();
+    let missing = schema.es(&["schema", "verify"]).exits(3);
+    assert!(missing.contains("has no event store"), "{missing}");
+    let dry = schema.es(&["--dry-run", "schema", "migrate"]).succeeds();
+    assert!(dry.starts_with("would create the schema"), "{dry}");
+    schema.es(&["schema", "verify"]).exits(3);
+    for _ in 0..2 {
+        assert_eq!(schema.es(&["schema", "migrate", "--json"]).json(), json!({ "schema": schema.name }));
+    }
+    schema.es(&["schema", "verify"]).succeeds();
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn streams_keys_and_claims_are_shown() {
+    let schema = Schema::new();
+    let store = schema.store().await;
+    deposit(&store, "ann", &[5, 700]).await;
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    let decide = async |_: &Account, _: &Context<Account>| {
+        Ok::<_, std::io::Error>(Events::from(Deposited { cents: 1 }).claim("email", "ann@example.com"))
+    };
+    accounts.once("message-1").decide("ann", decide).await.expect("accepted");
+
+    // From the environment, too.
+    let shown = ["--schema", &schema.name, "--json", "stream", "show", "account#ann", "--payloads"];
+    let shown = lines(&run(&shown, &[(URL, &url())]).succeeds());
+    assert_eq!(shown.len(), 3);
+    assert_eq!(shown[1]["events"][0]["payload"], json!({ "cents": 700 }));
+    assert_eq!(schema.es(&["claim", "email", "ann@example.com"]).succeeds(), "account#ann\n");
+    let key = schema.es(&["key", "message-1", "--stream", "account#ann", "--json"]).json();
+    assert_eq!(key["streams"], json!([{ "stream": "account#ann", "events": [3, 3] }]));
+
+    let feed = lines(&schema.es(&["--json", "feed", "show", "0"]).succeeds());
+    assert_eq!(feed.iter().map(|one| one["position"].clone()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(schema.es(&["--json", "feed", "lag"]).json()["slices"], json!([{ "slice": 0, "end": 3 }]));
+
+    let exported = schema.es(&["stream", "export", "--all"]).succeeds();
+    let file = std::env::temp_dir().join(format!("{}.jsonl", schema.name));
+    std::fs::write(&file, exported).expect("writes");
+    let to = Schema::new();
+    to.store().await;
+    let imported = to.es(&["--json", "import", file.to_str().expect("UTF-8")]).json();
+    std::fs::remove_file(&file).expect("exists");
+    assert_eq!(imported, json!({ "streams": 1, "events": 3, "new": 3 }));
+
+    schema.es(&["--yes", "stream", "delete", "account#ann"]).succeeds();
+    assert!(accounts.load("ann").await.is_err(), "is deleted");
+    assert_eq!(store.head(&"account#ann".parse().expect("valid")).await.expect("reads").version, 4);
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn commands_for_dynamodb_are_refused() {
+    let schema = Schema::new();
+    schema.store().await;
+    for (arguments, reason) in [
+        (&["table", "create"][..], "`table` is for DynamoDB: `schema` creates"),
+        (&["table", "verify"], "`table` is for DynamoDB: `schema` creates"),
+        (&["--yes", "table", "reset"], "`table` is for DynamoDB: `schema` creates"),
+        (&["feed", "audit"], "`feed audit` is for DynamoDB: on PostgreSQL, the feed consists"),
+        (&["feed", "reconcile"], "`feed reconcile` is for DynamoDB"),
+        (&["--yes", "feed", "pass-over", "account#ann"], "`feed pass-over` is for DynamoDB"),
+    ] {
+        let refused = schema.es(arguments).fails(1);
+        assert!(refused.contains(reason), "{refused}");
+    }
+}
+
+/// An open transaction that holds back the feed is shown with the lag.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_transaction_that_delays_the_feed_is_shown() {
+    let schema = Schema::new();
+    let store = schema.store().await;
+    let mut open = store.pool().begin().await.expect("begins");
+    sqlx::query("SELECT pg_current_xact_id()").execute(&mut *open).await.expect("assigns an id");
+    deposit(&store, "ann", &[1]).await;
+    let lag = schema.es(&["--json", "feed", "lag"]).json();
+    assert_eq!(lag["delay"]["waiting"], 1, "{lag}");
+    let lag = schema.es(&["feed", "lag"]).succeeds();
+    assert!(lag.contains("1 commits wait for the session"), "{lag}");
+    open.rollback().await.expect("ends");
+}
+
+/// A file, a schema, another schema, and a file again: all have the same content.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_store_is_copied_to_postgresql_and_back() {
+    let (place, back) = (Place::new("copy-to-postgres"), Place::new("copy-from-postgres"));
+    fill(&place).await;
+    back.es(&["table", "create"]).succeeds();
+    let digests = digests(&place, &address(&place));
+    let (first, second) = (Schema::new(), Schema::new());
+    let missing = place.es(&["copy", "--from", &address(&place), "--to", &first.address()]).fails(1);
+    assert!(missing.contains("has no event store"), "{missing}");
+    first.store().await;
+    let store = second.store().await;
+    let steps = [address(&place), first.address(), second.address(), address(&back)];
+    for step in steps.windows(2) {
+        let copy = ["--json", "copy", "--from", &step[0], "--to", &step[1]];
+        for expected in [12, 0] {
+            let copied = place.es(&copy).json();
+            assert_eq!(
+                (&copied["copied"], &copied["verified"]),
+                (&json!(expected), &json!(true)),
+                "{copied}"
+            );
+            assert_eq!((&copied["claims"], &copied["idempotency_keys"]), (&json!(2), &json!(2)), "{copied}");
+        }
+        assert_eq!(self::digests(&place, &step[0]), digests, "{}", step[0]);
+    }
+    // The feeds have the same order.
+    let order = |schema: &Schema| {
+        let shown = lines(&schema.es(&["--json", "feed", "show", "0"]).succeeds());
+        shown.iter().map(|one| (one["position"].clone(), one["commit"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(order(&first).len(), 8, "without lifecycle commits and erased events");
+    assert_eq!(order(&first), order(&second));
+    assert_eq!(second.es(&["claim", "email", "bob"]).succeeds(), "account#bob\n");
+    let accounts: Repository<Account> = Repository::new(store);
+    for id in ["closed", "deleted"] {
+        let error = accounts.execute(id, Deposit(1)).await.expect_err("has ended");
+        assert!(error.closed().is_some(), "{error:?}");
+    }
+}
+
+#[derive(Clone, Projection)]
+#[projection(name = "balances", events(Account(Deposited)))]
+struct Balances {
+    #[read_model]
+    tables: SqlReadModel,
+}
+
+#[handlers]
+impl Balances {
+    #[project]
+    async fn deposited(&mut self, event: &Deposited, ctx: &EventContext) -> Result<(), BoxError> {
+        let add = "INSERT INTO balances VALUES ($1, $2) \
+                   ON CONFLICT (account) DO UPDATE SET cents = balances.cents + excluded.cents";
+        let query = sqlx::query(add).bind(ctx.id()).bind(event.cents as i64);
+        query.execute(self.tables.transaction().await?).await?;
+        Ok(())
+    }
+}
+
+/// The untyped commands operate a projection that they do not know, and say which tables remain.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn projections_are_operated_and_replaced_tables_are_mentioned() {
+    let schema = Schema::new();
+    let store = schema.store().await;
+    deposit(&store, "ann", &[5, 700]).await;
+    let tables = "CREATE TABLE balances (account text PRIMARY KEY, cents bigint NOT NULL)";
+    let balances = Balances { tables: SqlReadModel::of::<Balances>(&store, tables) };
+    let projector = Projector::builder(store.clone(), balances).retry(RetryPolicy::never()).build();
+    projector.run_until_caught_up().await.expect("runs");
+
+    let list = schema.es(&["--json", "projection", "list"]).json();
+    assert_eq!((&list[0]["name"], &list[0]["lag"]), (&json!("balances"), &json!(0)), "{list}");
+    let unknown = schema.es(&["projection", "pause", "mails"]).fails(1);
+    let place = format!("no projection `mails` has run on the schema `{}`", schema.name);
+    assert!(unknown.contains(&place), "{unknown}");
+    schema.es(&["projection", "pause", "balances"]).succeeds();
+    assert_eq!(schema.es(&["--json", "projection", "list"]).json()[0]["state"], "paused");
+    schema.es(&["projection", "resume", "balances"]).succeeds();
+
+    let done = schema.es(&["--json", "projection", "rebuild", "balances"]).json();
+    assert_eq!(done["replaced_schemas"], Value::Null, "{done}");
+    projector.run_until_caught_up().await.expect("runs");
+    let done = schema.es(&["projection", "switch", "balances"]).succeeds();
+    let replaced = format!("The tables of replaced builds remain in {}_balances_1:", schema.name);
+    assert!(done.contains(&replaced), "{done}");
+    projector.delete_replaced().await.expect("deletes");
+    let done = schema.es(&["--yes", "--json", "projection", "reset", "balances"]).json();
+    assert_eq!(done["replaced_schemas"], json!([format!("{}_balances_2", schema.name)]));
+}
+
+/// The pages show a store on PostgreSQL, without write units.
+#[cfg(feature = "explorer")]
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_explorer_shows_a_schema() {
+    use axum::body::Body;
+    use axum::http::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    let schema = Schema::new();
+    let store = schema.store().await;
+    deposit(&store, "ann", &[5, 700]).await;
+    let explorer = es_tools::Explorer::new(store, es_tools::Application::new("bank")).show_payloads();
+    let router = explorer.into_router();
+    let page = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).expect("valid");
+        let response = router.clone().oneshot(request).await.expect("answers");
+        assert!(response.status().is_success(), "{path}: {}", response.status());
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        String::from_utf8(body.to_vec()).expect("UTF-8")
+    };
+    let start = page("/").await;
+    assert!(start.contains(&format!("Schema {}", schema.name)) && start.contains("account#ann"), "{start}");
+    let stream = page("/streams/account%23ann").await;
+    assert!(stream.contains("Deposited") && !stream.contains("write units"), "{stream}");
+    let event = page("/streams/account%23ann/2").await;
+    assert!(event.contains("700") && !event.contains("write units"), "{event}");
+    assert!(page("/feed").await.contains("account#ann"));
+}
