@@ -299,8 +299,8 @@ impl DynamoStore {
         Ok(items.iter().map(|item| item_size(item).div_ceil(1024)).sum::<u64>() * transaction)
     }
 
-    /// Lists all claims and idempotency records, in no particular order: for copies of the store. Scans the whole table, with
-    /// strongly consistent reads.
+    /// Lists all claims and idempotency records, in no particular order: for copies of the store. Scans the whole
+    /// table, with strongly consistent reads.
     ///
     /// The list ends with the first error: [`StoreError`] if a page cannot be read or an item cannot be decoded.
     pub fn stored_keys(&self) -> BoxStream<'_, Result<StoredKey, StoreError>> {

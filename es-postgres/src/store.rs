@@ -187,8 +187,8 @@ impl PostgresStore {
         self.database.stored_keys()
     }
 
-    /// Returns the schemas with the tables of a projection's [`SqlReadModel`](crate::SqlReadModel), in the order in which they
-    /// were created: one for each build that has tables.
+    /// Returns the schemas with the tables of a projection's [`SqlReadModel`](crate::SqlReadModel), in the order in
+    /// which they were created: one for each build that has tables.
     ///
     /// The schemas of replaced builds remain until
     /// [`delete_replaced`](es_core::Projector::delete_replaced) drops them.

@@ -79,8 +79,8 @@ impl Application {
         self
     }
 
-    /// Adds a projection that needs a store on PostgreSQL, such as one with an `es_postgres::SqlReadModel`. `rebuild` fails
-    /// on other stores.
+    /// Adds a projection that needs a store on PostgreSQL, such as one with an `es_postgres::SqlReadModel`. `rebuild`
+    /// fails on other stores.
     #[cfg(feature = "postgres")]
     #[must_use]
     pub fn postgres_projection<P: Projection>(

@@ -81,11 +81,13 @@ impl Place {
     /// Checks the options, and takes the address of a database from the environment if no option selects a store.
     ///
     /// Returns a text that says what is wrong with the options.
-    #[cfg(feature = "postgres")]
     pub(crate) fn complete(&mut self, matches: &ArgMatches) -> std::result::Result<(), String> {
         let is_given = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
-        let selects_other = ["table", "endpoint", "file"].into_iter().any(is_given);
-        self.postgres.complete(selects_other)
+        let selects_dynamo = ["table", "endpoint", "file"].into_iter().any(is_given);
+        #[cfg(feature = "postgres")]
+        self.postgres.complete(selects_dynamo)?;
+        let _ = selects_dynamo;
+        Ok(())
     }
 
     /// Opens the store. A file must exist.

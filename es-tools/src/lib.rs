@@ -1,5 +1,5 @@
-//! `es`, a command-line tool that operates the event stores of [`es_core`] on Amazon DynamoDB, in embedded files, and on
-//! PostgreSQL.
+//! `es`, a command-line tool that operates the event stores of [`es_core`] on Amazon DynamoDB, in embedded files, and
+//! on PostgreSQL.
 //!
 //! ```console
 //! $ cargo install es-tools
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The commands work on any store of the framework, without the types of its events. An application that calls [`cli`]
-//! with its types gets the same commands and two more: `state`, which shows the state of an aggregate at any version, and
-//! `rebuild`, which rebuilds a projection and switches to the new build.
+//! with its types gets the same commands and two more: `state`, which shows the state of an aggregate at any version,
+//! and `rebuild`, which rebuilds a projection and switches to the new build.
 //!
 //! ```no_run
 //! use std::process::ExitCode;

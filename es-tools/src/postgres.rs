@@ -1,7 +1,7 @@
 //! The options of a store on PostgreSQL, and opening it.
 //!
-//! A password must not appear in the list of processes, in the history of a shell, or in logs. Therefore, the URL on the
-//! command line must not have one, and no error contains the URL.
+//! A password must not appear in the list of processes, in the history of a shell, or in logs. Therefore, the URL on
+//! the command line must not have one, and no error contains the URL.
 
 use clap::Args;
 use es_postgres::PostgresStore;
@@ -17,8 +17,9 @@ const URL: &str = "ES_POSTGRES_URL";
 pub(crate) struct Database {
     /// Use the PostgreSQL database at this URL, without a password, such as `postgres://user@localhost/shop`
     ///
-    /// The password is taken from the environment variable PGPASSWORD, or from the file that PGPASSFILE names. Without an
-    /// option that selects a store, the URL in the environment variable ES_POSTGRES_URL is used, which may contain one.
+    /// The password is taken from the environment variable PGPASSWORD, or from the file that PGPASSFILE names. Without
+    /// an option that selects a store, the URL in the environment variable ES_POSTGRES_URL is used, which may contain
+    /// one.
     #[arg(long = "postgres", id = "postgres", global = true, value_name = "URL")]
     #[arg(conflicts_with_all = ["file", "endpoint"])]
     url: Option<String>,
@@ -30,11 +31,11 @@ pub(crate) struct Database {
 
 impl Database {
     /// Checks the options, and takes the URL from the environment unless an option selects a store.
-    pub(crate) fn complete(&mut self, selects_other: bool) -> std::result::Result<(), String> {
+    pub(crate) fn complete(&mut self, selects_dynamo: bool) -> std::result::Result<(), String> {
         if let Some(url) = &self.url {
             return check_url(url);
         }
-        if !selects_other {
+        if !selects_dynamo {
             self.url = from_environment();
         }
         Ok(())
@@ -58,7 +59,8 @@ impl Database {
         self.open().await?.ok_or_else(missing)
     }
 
-    /// Opens the store at a URL on the command line, or at the URL in the environment, in a schema or in that of the options.
+    /// Opens the store at a URL on the command line, or at the URL in the environment, in a schema or in that of the
+    /// options.
     pub(crate) async fn open_at(&self, url: Option<&str>, schema: Option<&str>) -> Result<PostgresStore> {
         let schema = schema.unwrap_or(&self.schema);
         if let Some(url) = url {

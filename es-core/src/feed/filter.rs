@@ -9,8 +9,8 @@ use crate::stream_id::StreamId;
 
 /// Selects the events that a consumer of the feed receives: all events, or certain events of certain aggregates.
 ///
-/// The framework's own events, such as the one that [closes](crate::Repository::close) a stream, are selected only by name, or
-/// by [`everything`](Self::everything).
+/// The framework's own events, such as the one that [closes](crate::Repository::close) a stream, are selected only by
+/// name, or by [`everything`](Self::everything).
 ///
 /// ```
 /// use es_core::StreamId;

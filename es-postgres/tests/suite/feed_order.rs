@@ -1,5 +1,5 @@
-//! The order of the feed: writers that are held open, overtake each other, roll back, are killed between their inserts and their
-//! commits, or leave prepared transactions behind. No event is skipped, and none is delivered twice.
+//! The order of the feed: writers that are held open, overtake each other, roll back, are killed between their inserts
+//! and their commits, or leave prepared transactions behind. No event is skipped, and none is delivered twice.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -51,7 +51,8 @@ struct World {
     writers: Vec<Writer>,
     /// The prepared transactions, which outlive their sessions, with their global ids.
     prepared: Vec<(String, Open)>,
-    /// A transaction that stays open over several interleavings and holds back the feed, and the end of the feed before it.
+    /// A transaction that stays open over several interleavings and holds back the feed, and the end of the feed before
+    /// it.
     holder: Option<Holder>,
     /// What the reader has been given, and where it continues.
     seen: Vec<FeedEntry>,

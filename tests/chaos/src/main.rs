@@ -1,12 +1,14 @@
 //! Runs real processes under faults, and checks the resulting store.
 //!
 //! A driver starts copies of this program: processes with clients, an indexer, a projection, a process with timeouts,
-//! and a publisher. It kills, pauses, and upgrades them. A proxy between them and a DynamoDB-compatible server or PostgreSQL
-//! loses, damages, and delays requests and responses. The driver also kills connections of PostgreSQL, and restarts the server. Each process keeps a journal of its commands and their outcomes. At the
-//! end, [`check`] compares the raw table, the feed, the rows, and the published events with the journals.
+//! and a publisher. It kills, pauses, and upgrades them. A proxy between them and a DynamoDB-compatible server or
+//! PostgreSQL loses, damages, and delays requests and responses. The driver also kills connections of PostgreSQL, and
+//! restarts the server. Each process keeps a journal of its commands and their outcomes. At the end, [`check`] compares
+//! the raw table, the feed, the rows, and the published events with the journals.
 //!
-//! `scripts/chaos` runs it on DynamoDB Local, and `scripts/chaos --postgres` on PostgreSQL. The seed determines the faults, but not their timing relative to the
-//! requests, which depends on the operating system. The simulations in `es_tests::chaos` are fully reproducible.
+//! `scripts/chaos` runs it on DynamoDB Local, and `scripts/chaos --postgres` on PostgreSQL. The seed determines the
+//! faults, but not their timing relative to the requests, which depends on the operating system. The simulations in
+//! `es_tests::chaos` are fully reproducible.
 
 mod broker;
 mod check;
@@ -48,7 +50,8 @@ struct Plan {
     /// The URL of the server (default: `ES_DYNAMO_ENDPOINT`, or DynamoDB Local on its default port)
     #[arg(long)]
     endpoint: Option<String>,
-    /// Uses the PostgreSQL server at `ES_POSTGRES_URL`, and restarts it with the program at `ES_POSTGRES_RESTART`, if it is set
+    /// Uses the PostgreSQL server at `ES_POSTGRES_URL`, and restarts it with the program at `ES_POSTGRES_RESTART`, if
+    /// it is set
     #[arg(long, conflicts_with = "endpoint")]
     postgres: bool,
     /// The number of processes

@@ -32,8 +32,8 @@ const ADDRESSES: &str = "use `dynamodb:TABLE`, `http://HOST:PORT`, `file:PATH`, 
                          `export:PATH`";
 
 impl Endpoint {
-    /// Opens the endpoint with an address, which must exist. A name after `#` is that of the table or schema; `place` has the
-    /// default.
+    /// Opens the endpoint with an address, which must exist. A name after `#` is that of the table or schema; `place`
+    /// has the default.
     pub(super) async fn open(address: &str, place: &Place) -> Result<Self> {
         if let Some(path) = address.strip_prefix("export:") {
             return Ok(Self::Export(path.into()));
@@ -67,7 +67,7 @@ impl Endpoint {
     pub(super) async fn ends(&self) -> Result<Vec<(Slice, Position)>> {
         let mut ends = Vec::new();
         if let Self::Store(store) = self {
-            for slice in store.slices().await?.iter() {
+            for slice in store.slice_tree().await?.iter() {
                 ends.push((slice, store.feed_end(slice).await?.position));
             }
         }

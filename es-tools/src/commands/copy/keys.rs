@@ -68,8 +68,8 @@ impl Keys {
         claims.chain(records)
     }
 
-    /// Takes the claims and writes the records that the target lacks, and releases the claims of copied streams that the source
-    /// has released. Most claims were taken with the last commit of their stream.
+    /// Takes the claims and writes the records that the target lacks, and releases the claims of copied streams that
+    /// the source has released. Most claims were taken with the last commit of their stream.
     pub(super) async fn write(&self, target: &Store, streams: &Streams, copied: &mut Copied) -> Result {
         let present = Self::of(super::Endpoint::Store(target.clone()).keys().await?);
         let now = Utc::now();

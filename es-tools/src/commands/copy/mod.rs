@@ -1,8 +1,8 @@
-//! `copy`: copying all streams of a store to another store or to a file, with claims and idempotency keys, and verifying the
-//! copy.
+//! `copy`: copying all streams of a store to another store or to a file, with claims and idempotency keys, and
+//! verifying the copy.
 //!
-//! The source is read in the order of its feed. A commit keeps its id, time, metadata, and versions, so that a repeated append
-//! is recognized, and an interrupted copy continues where it ended.
+//! The source is read in the order of its feed. A commit keeps its id, time, metadata, and versions, so that a repeated
+//! append is recognized, and an interrupted copy continues where it ended.
 
 mod endpoint;
 mod keys;

@@ -148,8 +148,8 @@ impl Streams {
         Ok(self.missing)
     }
 
-    /// Appends the commits that the target lacks, and returns the number of their events. The last commit of a stream takes its
-    /// `claims`.
+    /// Appends the commits that the target lacks, and returns the number of their events. The last commit of a stream
+    /// takes its `claims`.
     pub(super) async fn copy(
         &mut self,
         source: &Endpoint,
@@ -267,8 +267,8 @@ impl Streams {
 
 /// Divides commits into parts that may be appended at the same time.
 ///
-/// On PostgreSQL, the order of the appends is that of the feed, so there is one part, and the feed of the copy has the order of
-/// the source. On DynamoDB, the order is that of the indexer in any case.
+/// On PostgreSQL, the order of the appends is that of the feed, so there is one part, and the feed of the copy has the
+/// order of the source. On DynamoDB, the order is that of the indexer in any case.
 fn parts(commits: Page, target: &Store) -> Vec<Page> {
     if target.dynamo().is_none() {
         return vec![commits];
@@ -282,7 +282,8 @@ fn parts(commits: Page, target: &Store) -> Vec<Page> {
     parts
 }
 
-/// Checks that the last commit of a stream in the target is one of the source, so that the stream is the beginning of a copy.
+/// Checks that the last commit of a stream in the target is one of the source, so that the stream is the beginning of a
+/// copy.
 async fn check_boundary(target: &Store, stream: &StreamId, first: Version, id: CommitId) -> Result {
     let mut pages = target.read(Read::all(stream.clone()).after(first.previous()));
     let page = pages.try_next().await?;

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::failure::Result;
 use crate::output::{Grid, Output, count};
 
-/// Reports that a change is made, and which schemas of PostgreSQL have the tables of replaced builds: they remain until the
-/// application, which knows the read model, deletes them.
+/// Reports that a change is made, and which schemas of PostgreSQL have the tables of replaced builds: they remain until
+/// the application, which knows the read model, deletes them.
 pub(super) fn done(output: Output, name: &str, change: &str, replaced: &[String]) -> Result {
     let mut value = json!({ "name": name, "done": change });
     if !replaced.is_empty() {

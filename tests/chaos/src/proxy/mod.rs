@@ -12,8 +12,8 @@ pub(crate) enum Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free local port, and forwards to the server at the URL `target`. A fraction `rate` of the requests has a
-    /// fault.
+    /// Listens on a free local port, and forwards to the server at the URL `target`. A fraction `rate` of the requests
+    /// has a fault.
     pub(crate) async fn start(target: &str, seed: u64, rate: f64) -> Result<Self, BoxError> {
         match target.starts_with("http") {
             true => Ok(Self::Http(http::Proxy::start(target, seed, rate).await?)),

@@ -1,7 +1,7 @@
 //! A proxy for PostgreSQL's protocol that loses, delays, and truncates requests and responses.
 //!
-//! It does not parse the protocol: bytes that a client sends at once are a request, and bytes that the server sends at once are
-//! a response. A fault ends the connection, except for a delay.
+//! It does not parse the protocol: bytes that a client sends at once are a request, and bytes that the server sends at
+//! once are a response. A fault ends the connection, except for a delay.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
