@@ -130,7 +130,9 @@ pub use aws_sdk_dynamodbstreams::Client as StreamsClient;
 #[cfg(feature = "indexer")]
 pub use feed::indexer::{Indexer, IndexerBuilder, IndexerProgress};
 pub use feed::lambda;
-pub use feed::reconciler::{AuditReport, ReconcileProgress, Reconciler, ReconcilerBuilder};
+pub use feed::reconciler::{
+    AuditReport, ReconcileProgress, Reconciler, ReconcilerBuilder, SweepOptions, SweepReport,
+};
 pub use store::{DynamoStore, DynamoStoreBuilder};
 pub use table::admin::TableOptions;
 

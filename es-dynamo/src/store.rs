@@ -14,6 +14,7 @@ use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
 use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
+use es_core::payloads::Payloads;
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey,
@@ -29,10 +30,16 @@ use crate::embedded::Engine;
 use crate::feed::TableFeed;
 use crate::streams::decode;
 use crate::streams::item::commit_items;
+use crate::streams::objects::{LargePayloads, ObjectStore};
 use crate::table::admin::TableOptions;
 #[cfg(feature = "aws")]
 use crate::table::client;
-use crate::table::{Table, item_size};
+use crate::table::{Item, Table, item_size};
+
+/// Returns the write units of items that are written without a transaction.
+fn units(items: &[Item]) -> u64 {
+    items.iter().map(|item| item_size(item).div_ceil(1024)).sum()
+}
 
 /// The default name of the table.
 const DEFAULT_TABLE: &str = "events";
@@ -66,6 +73,7 @@ const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 /// | load | 1 for each MB | `Query`, strongly consistent, from the newest snapshot |
 /// | append at a version that was not loaded | 2 | `Query` of the last commit, `PutItem` |
 /// | write several streams, a claim, or an idempotency key | 1 | `TransactWriteItems`, at twice the units |
+/// | append with an event over 400 KB | 1, and 1 for each object | `TransactWriteItems`, at twice the units, and a put into the payload store |
 /// | write a snapshot | 1 | `PutItem`, if it is newer |
 /// | read a document, list documents | 1 | `GetItem`, `Query` |
 /// | change one document, several documents | 1 | `PutItem` or `DeleteItem`, `TransactWriteItems` |
@@ -114,6 +122,7 @@ pub struct DynamoStoreBuilder {
     slices: Option<Slices>,
     compress_above: Option<u64>,
     max_copy: u64,
+    payloads: Option<Payloads>,
 }
 
 /// The source of the settings of clients that the builder creates.
@@ -294,9 +303,16 @@ impl DynamoStore {
     pub fn write_units(&self, stream: &StreamId, commit: &Commit) -> Result<u64, StoreError> {
         let new = NewCommit::new(commit.id, commit.time, commit.events.clone())
             .with_metadata((*commit.metadata).clone());
-        let items = commit_items(stream, commit.first, &new, &[])?;
-        let transaction = if items.len() > 1 { 2 } else { 1 };
-        Ok(items.iter().map(|item| item_size(item).div_ceil(1024)).sum::<u64>() * transaction)
+        let large = match commit_items(stream, commit.first, &new, &[], &LargePayloads::default()) {
+            Ok(items) => {
+                let transaction = if items.len() > 1 { 2 } else { 1 };
+                return Ok(units(&items) * transaction);
+            }
+            Err(error) => self.table.objects.as_ref().ok_or(error)?.sample(stream, commit.first, &new)?,
+        };
+        // One more unit for the check of each object, also twice.
+        let items = commit_items(stream, commit.first, &new, &[], &large)?;
+        Ok(2 * (units(&items) + large.count() as u64))
     }
 
     /// Lists all claims and idempotency records, in no particular order: for copies of the store. Scans the whole
@@ -462,6 +478,7 @@ impl DynamoStoreBuilder {
             slices: None,
             compress_above: None,
             max_copy: 0,
+            payloads: None,
         }
     }
 
@@ -579,6 +596,32 @@ impl DynamoStoreBuilder {
         self
     }
 
+    /// Sets the payload store for events and snapshots that do not fit into an item of 400 KB (default: none, so that they
+    /// are rejected with [`StoreError::TooLarge`]).
+    ///
+    /// An event may then have 64 MB, unless the settings say otherwise, and a commit any number of bytes. A commit of several
+    /// events is still split over several items, up to 4 MB. Only beyond that do its largest events become objects. An object
+    /// is stored before the item that refers to it, and the item is written in a transaction, at twice the units. Run
+    /// [`Reconciler::sweep_payloads`](crate::Reconciler::sweep_payloads) from time to time, which deletes the objects of
+    /// failed appends, replaced snapshots, and deleted streams.
+    ///
+    /// All processes that use the table need the payload store: an event in an object cannot be loaded without it.
+    ///
+    /// ```
+    /// # fn example(client: aws_sdk_dynamodb::Client) -> Result<(), es_core::StoreError> {
+    /// use es_core::payloads::{MemoryPayloads, Payloads};
+    /// use es_dynamo::DynamoStore;
+    ///
+    /// let payloads = Payloads::new(MemoryPayloads::new()).with_max_bytes(16 * 1024 * 1024);
+    /// let store = DynamoStore::builder().client(client).payloads(payloads).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn payloads(mut self, payloads: impl Into<Payloads>) -> Self {
+        self.payloads = Some(payloads.into());
+        self
+    }
+
     /// Uses clients from the environment, and the name of the table unless one is set; see [`DynamoStore::from_env`].
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
@@ -678,7 +721,9 @@ impl DynamoStoreBuilder {
         };
         #[cfg(feature = "embedded")]
         let outbox = self.engine.map(|engine| engine.outbox(&name));
+        let objects = self.payloads.map(|payloads| ObjectStore::new(payloads, &name)).transpose()?;
         let mut table = Table::new(client, name, decode::interceptor());
+        table.objects = objects;
         table.compress_above = self.compress_above;
         let table = Arc::new(table);
         #[cfg_attr(not(any(feature = "indexer", feature = "embedded")), allow(unused_mut))]

@@ -81,6 +81,7 @@ pub struct PostgresStoreBuilder {
     pool: PgPool,
     schema: String,
     timeout: Duration,
+    max_bytes: Option<u64>,
 }
 
 impl PostgresStore {
@@ -124,7 +125,12 @@ impl PostgresStore {
 
     /// Returns a builder for a store on a pool of connections.
     pub fn builder(pool: PgPool) -> PostgresStoreBuilder {
-        PostgresStoreBuilder { pool, schema: DEFAULT_SCHEMA.to_owned(), timeout: DEFAULT_TIMEOUT }
+        PostgresStoreBuilder {
+            pool,
+            schema: DEFAULT_SCHEMA.to_owned(),
+            timeout: DEFAULT_TIMEOUT,
+            max_bytes: None,
+        }
     }
 
     /// Creates the schema and its tables, or migrates them to the format of this version. Does nothing if they have it.
@@ -354,13 +360,23 @@ impl PostgresStoreBuilder {
         self
     }
 
+    /// Sets the maximum size of the payload of an event, and of the state in a snapshot, in bytes (default: such that it
+    /// fits into an item of a DynamoDB table, 400 KB).
+    ///
+    /// Larger payloads and states are stored in the same rows: PostgreSQL needs no payload store. An application that may
+    /// move to DynamoDB should use the limit of its payload store there, which is 64 MB by default.
+    pub fn max_payload_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
     /// Returns the store, without a request.
     ///
     /// # Errors
     ///
     /// [`StoreError::Invalid`] if the name of the schema is invalid.
     pub fn build(self) -> Result<PostgresStore, StoreError> {
-        let database = Database::new(self.pool, self.schema, self.timeout)?;
+        let database = Database::new(self.pool, self.schema, self.timeout, self.max_bytes)?;
         Ok(PostgresStore { database: Arc::new(database), feed: Arc::default() })
     }
 }

@@ -7,6 +7,7 @@ use event_listener::Event;
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 
+use super::objects::Object;
 use super::{Content, MemoryStore};
 use crate::cost::Cost;
 use crate::feed::{
@@ -109,6 +110,29 @@ impl Feed for MemoryStore {
     }
 
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
+        let (page, objects) = self.find_feed_page(read)?;
+        self.check_objects(objects).await?;
+        Ok(page)
+    }
+
+    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
+        let content = self.content();
+        let last = content.feed.slice(slice)?.last().map(|place| content.entry(place));
+        Ok(last.map_or_else(FeedEnd::default, |last| FeedEnd::new(last.last(), Some(last.anchor))))
+    }
+
+    async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {
+        Ok(self.content().head(stream))
+    }
+
+    fn growth(&self) -> BoxFuture<'static, ()> {
+        self.content().feed.grown.listen().boxed()
+    }
+}
+
+impl MemoryStore {
+    /// Returns a page of the feed, with the objects to which it refers.
+    fn find_feed_page(&self, read: &FeedRead) -> Result<(FeedPage, Vec<Object>), StoreError> {
         let content = self.content();
         let places = content.feed.slice(read.slice)?;
         let entry = |place| content.entry(place);
@@ -131,22 +155,13 @@ impl Feed for MemoryStore {
             }
             end += 1;
         }
+        let objects = |entry: &FeedEntry| {
+            content.streams[&entry.stream].objects_of(std::slice::from_ref(&entry.commit))
+        };
+        let objects = entries.iter().flat_map(objects).collect();
         let is_last = end == places.len();
         let is_closed = is_last && content.feed.tree.is_closed(read.slice);
-        Ok(FeedPage::new(entries, through, anchor, is_last, Cost::read(0.0)).with_closed(is_closed))
-    }
-
-    async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
-        let content = self.content();
-        let last = content.feed.slice(slice)?.last().map(|place| content.entry(place));
-        Ok(last.map_or_else(FeedEnd::default, |last| FeedEnd::new(last.last(), Some(last.anchor))))
-    }
-
-    async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {
-        Ok(self.content().head(stream))
-    }
-
-    fn growth(&self) -> BoxFuture<'static, ()> {
-        self.content().feed.grown.listen().boxed()
+        let page = FeedPage::new(entries, through, anchor, is_last, Cost::read(0.0)).with_closed(is_closed);
+        Ok((page, objects))
     }
 }

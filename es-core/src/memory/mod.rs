@@ -2,8 +2,9 @@
 
 mod documents;
 mod feed;
+mod objects;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,8 +16,10 @@ use futures_util::{FutureExt, StreamExt, stream};
 
 use self::documents::DocumentContent;
 use self::feed::FeedContent;
+use self::objects::{Object, Objects};
 use crate::cost::Cost;
 use crate::event::CommitId;
+use crate::payloads::Payloads;
 use crate::snapshot::Snapshot;
 use crate::store::{
     Append, AppendError, Appended, Claim, ClaimChange, Claimed, Commit, Conflict, Contiguity, EventStore,
@@ -64,6 +67,7 @@ const COMMITS_A_PAGE: usize = 100;
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     content: Arc<Mutex<Content>>,
+    payloads: Option<Payloads>,
 }
 
 /// The state of a paged read.
@@ -71,6 +75,14 @@ struct ReadState {
     read: Read,
     contiguity: Contiguity,
     started: bool,
+}
+
+/// A page, with the objects to which it refers.
+struct FoundPage {
+    page: Page,
+    objects: Vec<Object>,
+    /// The object of the snapshot.
+    snapshot: Option<Object>,
 }
 
 impl MemoryStore {
@@ -91,11 +103,30 @@ impl MemoryStore {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_page(&self, state: &mut ReadState) -> Result<Option<Page>, StoreError> {
+    async fn next_page(&self, state: &mut ReadState) -> Result<Option<Page>, StoreError> {
+        let Some(FoundPage { mut page, objects, snapshot }) = self.find_page(state)? else { return Ok(None) };
+        self.check_objects(objects).await?;
+        if snapshot.is_some() {
+            self.check_snapshot_object(snapshot, &mut page).await?;
+            if page.snapshot.is_none() {
+                // Without the snapshot, the read starts with the first commit.
+                let unusable = page.unusable_snapshot;
+                state.contiguity = Contiguity::after(state.read.stream().clone(), Version::NONE);
+                let Some(found) = self.find_page(state)? else { return Ok(Some(page)) };
+                self.check_objects(found.objects).await?;
+                return Ok(Some(Page { unusable_snapshot: unusable, ..found.page }));
+            }
+        }
+        Ok(Some(page))
+    }
+
+    /// Returns the next page, with the objects to which it refers.
+    fn find_page(&self, state: &mut ReadState) -> Result<Option<FoundPage>, StoreError> {
         let content = self.content();
         let empty = StoredStream::default();
         let stored = content.streams.get(state.read.stream()).unwrap_or(&empty);
         let mut page = Page::new(Vec::new(), Cost::read(0.0));
+        let mut snapshot_object = None;
 
         let first_page = !std::mem::replace(&mut state.started, true);
         if first_page
@@ -105,6 +136,7 @@ impl MemoryStore {
             if snapshot.fits(request.fingerprint) && stored.has_commit_of(snapshot) {
                 state.contiguity = Contiguity::after(state.read.stream().clone(), snapshot.version());
                 page.snapshot = Some(snapshot.clone());
+                snapshot_object.clone_from(&stored.snapshot_object);
             } else {
                 page.unusable_snapshot = Some(snapshot.version());
             }
@@ -119,13 +151,18 @@ impl MemoryStore {
             state.contiguity.check(commit)?;
             page.commits.push(commit.clone());
         }
-        Ok((first_page || !page.commits.is_empty()).then_some(page))
+        let objects = stored.objects_of(&page.commits);
+        let found = FoundPage { page, objects, snapshot: snapshot_object };
+        Ok((first_page || !found.page.commits.is_empty()).then_some(found))
     }
 }
 
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn append(&self, append: &Append) -> Result<Appended, AppendError> {
+        let head = self.content().head(append.stream());
+        append.last_version_after(head)?;
+        let objects = self.put_objects(append, head).await?;
         let mut content = self.content();
         if let Some(stored) = content.streams.get(append.stream())
             && let Some(earlier) = stored.appended(append.id())
@@ -136,24 +173,28 @@ impl EventStore for MemoryStore {
         }
         let head = content.head(append.stream());
         let last = append.last_version_after(head)?;
-        limits::check_append(append, head)?;
+        limits::check_append(append, head, self.max_bytes())?;
         if !append.expected().allows(head) {
             return Err(content.conflict(append.stream(), append.expected()).into());
         }
         content.end(append.stream()).check_accepts(append)?;
-        content.append(append);
+        content.append(append, objects);
         Ok(Appended::new(head.next(), last, Cost::write(0.0)))
     }
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
         let written = set.checked()?.at_cost(Cost::write(0.0));
-        limits::check_set(set)?;
+        limits::check_set(set, self.max_bytes())?;
+        let mut objects = Vec::with_capacity(set.appends().len());
+        for append in set.appends() {
+            objects.push(self.put_objects(append, append.start()?).await?);
+        }
         let mut content = self.content();
         if content.has(set) {
             return Ok(written.repeated());
         }
         content.check(set)?;
-        content.write(set)?;
+        content.write(set, objects)?;
         Ok(written)
     }
 
@@ -172,7 +213,7 @@ impl EventStore for MemoryStore {
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         let contiguity = Contiguity::after(read.stream().clone(), read.start());
         stream::try_unfold(ReadState { read, contiguity, started: false }, async |mut state| {
-            Ok(self.next_page(&mut state)?.map(|page| (page, state)))
+            Ok(self.next_page(&mut state).await?.map(|page| (page, state)))
         })
         .boxed()
     }
@@ -187,7 +228,8 @@ impl EventStore for MemoryStore {
         snapshot: &Snapshot,
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError> {
-        limits::check_snapshot(stream, snapshot)?;
+        limits::check_snapshot(stream, snapshot, self.max_bytes())?;
+        let object = self.put_snapshot_object(stream, snapshot).await?;
         let mut content = self.content();
         let is_deleted = content.end(stream).state == StreamState::Deleted;
         let stored = content.streams.entry(stream.clone()).or_default();
@@ -196,6 +238,7 @@ impl EventStore for MemoryStore {
         });
         if writable && !is_deleted {
             stored.snapshot = Some(snapshot.clone());
+            stored.snapshot_object = object;
         }
         Ok(Cost::write(0.0))
     }
@@ -243,6 +286,10 @@ struct StoredStream {
     /// The indexes of each append's commits, by the id of the first one.
     appends: HashMap<CommitId, Range<usize>>,
     snapshot: Option<Snapshot>,
+    /// The objects of events with large payloads, by their versions.
+    objects: BTreeMap<Version, Object>,
+    /// The object of a large snapshot.
+    snapshot_object: Option<Object>,
 }
 
 impl StoredStream {
@@ -276,6 +323,8 @@ impl StoredStream {
     /// Erases the snapshot, and all commits but the last.
     fn erase(&mut self) {
         self.snapshot = None;
+        self.snapshot_object = None;
+        self.objects.clear();
         let Some((_, commits)) = self.commits.split_last_mut() else { return };
         for commit in commits {
             commit.events.fill(erased_event());
@@ -296,11 +345,12 @@ impl StoredStream {
 
 impl Content {
     /// Appends commits to a stream and to the feed.
-    fn append(&mut self, append: &Append) {
+    fn append(&mut self, append: &Append, objects: Objects) {
         let stored = self.streams.entry(append.stream().clone()).or_default();
         for (commit, index) in append.commits().iter().zip(stored.commits.len()..) {
             self.feed.push(append.stream(), index, commit.events.len());
         }
+        stored.note_objects(stored.head().next(), objects);
         stored.append(append.id(), append.commits());
     }
 
@@ -373,9 +423,9 @@ impl Content {
             .with_commits(winner.unwrap_or_default().to_vec())
     }
 
-    fn write(&mut self, set: &WriteSet) -> Result<(), WriteError> {
-        for append in set.appends() {
-            self.append(append);
+    fn write(&mut self, set: &WriteSet, objects: Vec<Objects>) -> Result<(), WriteError> {
+        for (append, objects) in set.appends().iter().zip(objects) {
+            self.append(append, objects);
         }
         for change in ClaimChange::net(set.claim_changes())? {
             match change.after {

@@ -23,6 +23,7 @@ mod directory;
 mod error;
 mod memory;
 mod name;
+mod settings;
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use directory::DirectoryPayloads;
 pub use error::PayloadError;
 pub use memory::MemoryPayloads;
 pub use name::{InvalidPayloadName, PayloadName, PayloadPrefix};
+pub use settings::Payloads;
 
 /// A store of immutable objects, which are named by the digest of their content.
 ///

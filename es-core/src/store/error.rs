@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
 use crate::feed::FeedError;
-use crate::store::{Claimed, ClosedStream, Commit, IdempotencyRecord, StreamState};
+use crate::store::{Claimed, ClosedStream, Commit, IdempotencyRecord, MAX_ITEM_BYTES, StreamState};
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
 
@@ -45,7 +45,7 @@ pub enum StoreError {
         reason: String,
     },
     /// An event, a commit, or a transaction is too large.
-    #[error("{what} has {bytes} bytes, the limit is {limit}")]
+    #[error("{what} has {bytes} bytes, the limit is {limit}{}", advised(*.advice))]
     #[non_exhaustive]
     TooLarge {
         /// The name of the data.
@@ -54,6 +54,8 @@ pub enum StoreError {
         bytes: u64,
         /// The limit in bytes.
         limit: u64,
+        /// What to do, if a setting of the store raises the limit.
+        advice: Option<&'static str>,
     },
     /// An event cannot be stored.
     #[error(transparent)]
@@ -132,7 +134,14 @@ impl StoreError {
     /// Returns the error of data that exceeds a size limit.
     #[must_use]
     pub fn too_large(what: impl Into<String>, bytes: u64, limit: u64) -> Self {
-        Self::TooLarge { what: what.into(), bytes, limit }
+        Self::TooLarge { what: what.into(), bytes, limit, advice: None }
+    }
+
+    /// Returns the error of an event or a snapshot that does not fit into an item, in a store without a payload store.
+    #[must_use]
+    pub fn needs_payload_store(what: impl Into<String>, bytes: u64) -> Self {
+        let advice = "to store larger events and snapshots, give the store a payload store with `payloads`";
+        Self::TooLarge { what: what.into(), bytes, limit: MAX_ITEM_BYTES, advice: Some(advice) }
     }
 
     /// Returns the error of a transaction with too many items.
@@ -228,7 +237,9 @@ impl StoreError {
     pub(crate) fn duplicate(&mut self) -> Self {
         match self {
             Self::Invalid { reason } => Self::Invalid { reason: reason.clone() },
-            Self::TooLarge { what, bytes, limit } => Self::too_large(what.clone(), *bytes, *limit),
+            Self::TooLarge { what, bytes, limit, advice } => {
+                Self::TooLarge { what: what.clone(), bytes: *bytes, limit: *limit, advice: *advice }
+            }
             Self::Encode(error) => Self::Encode(error.clone()),
             Self::Decode { stream, version, error } => Self::decode(stream, *version, error.clone()),
             Self::Corrupt { what, reason } => Self::corrupt_item(what.clone(), reason.clone()),
@@ -257,6 +268,10 @@ impl StoreError {
             error => error,
         }
     }
+}
+
+fn advised(advice: Option<&str>) -> String {
+    advice.map(|advice| format!(": {advice}")).unwrap_or_default()
 }
 
 /// A cause that several errors have. It has the text and the causes of the original.
@@ -529,6 +544,7 @@ mod tests {
         let errors = [
             StoreError::invalid("the id is empty"),
             StoreError::too_large("a commit", 2, 1),
+            StoreError::needs_payload_store("an event", 500_000),
             EncodeError::new("Rated", "it is not a number").into(),
             StoreError::decode(&stream, Version::new(3), DecodeError::unknown_name("Lost", &[])),
             StoreError::corrupt(&stream, "a version is missing"),

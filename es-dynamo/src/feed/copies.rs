@@ -57,11 +57,13 @@ pub(super) fn commits_of(reference: &Reference, copy: &AttributeValue) -> Option
     Some(part_of(reference, item)?.into_commits().collect())
 }
 
-/// Decodes an item, if it has all commits of the reference.
+/// Decodes an item, if it has all commits of the reference. The payloads of large events are not in the item, so there is no
+/// copy of it.
 fn part_of(reference: &Reference, item: Item) -> Option<Part> {
     let part = Attributes::of(&reference.stream, item).and_then(Attributes::part).ok()?;
     let found = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));
-    (part.is_whole() && found == (reference.first, reference.last, reference.tag)).then_some(part)
+    (part.is_whole() && part.large.is_empty() && found == (reference.first, reference.last, reference.tag))
+        .then_some(part)
 }
 
 fn without_key(mut item: Item) -> Item {

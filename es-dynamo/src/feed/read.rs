@@ -349,7 +349,7 @@ impl TableFeed {
     ) -> Result<Result<(Vec<Commit>, Cost), String>, StoreError> {
         let stream = &reference.stream;
         let Some(item) = item else { return Ok(Err("it is not in the table".to_owned())) };
-        let part = match Attributes::of(stream, item).and_then(Attributes::part) {
+        let mut part = match Attributes::of(stream, item).and_then(Attributes::part) {
             Err(error @ StoreError::Corrupt { .. }) => return Ok(Err(error.to_string())),
             part => part?,
         };
@@ -363,6 +363,12 @@ impl TableFeed {
             return Ok(Err(reason));
         }
         if part.is_whole() {
+            if let Err(error) = self.table.complete(stream, [&mut part]).await {
+                return match error {
+                    StoreError::Corrupt { .. } => Ok(Err(error.to_string())),
+                    error => Err(error),
+                };
+            }
             return Ok(Ok((part.into_commits().collect(), Cost::ZERO)));
         }
         let read = Read::all(stream.clone()).after(reference.first.previous()).until(reference.last);

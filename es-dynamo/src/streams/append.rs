@@ -4,7 +4,7 @@ use es_core::event::CommitId;
 use es_core::store::{Append, AppendError, Appended, Commit, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
-use super::item::{Attributes, CommitHead, Format, Part, append_items};
+use super::item::{Attributes, CommitHead, Format, append_items, append_items_with};
 use crate::table::{
     Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, cancelled,
     item_size, key, names, qualified, responses,
@@ -37,25 +37,44 @@ impl Table {
         version: Version,
         spent: Cost,
     ) -> Result<Appended, AppendError> {
-        let stream = append.stream();
         let (first, last) = (version.next(), append.last_version_after(version)?);
-        let mut items = self.compress(append_items(append, first)?).await?;
+        let items = match append_items(append, first) {
+            Err(StoreError::TooLarge { .. }) if self.objects.is_some() => {
+                return Box::pin(self.append_large(append, first, spent)).await;
+            }
+            items => items?,
+        };
+        let mut items = self.compress(items).await?;
         let outcome = match items.len() {
             1 => self.put_if_absent(items.remove(0)).await?,
             _ => Box::pin(self.put_all(items)).await?,
         };
-        let ConditionFailed { item: old, is_outcome_unknown } = match outcome {
-            Written::Done(cost) => return Ok(Appended::new(first, last, spent + cost)),
-            Written::Refused(failed) => failed,
-        };
+        match outcome {
+            Written::Done(cost) => Ok(Appended::new(first, last, spent + cost)),
+            Written::Refused(failed) => {
+                let wanted = append_items(append, first)?;
+                let operation = if wanted.len() > 1 { responses::TRANSACT_WRITE } else { "PutItem" };
+                Box::pin(self.refused(append, first, (operation, &wanted), failed, spent)).await
+            }
+        }
+    }
 
-        // The version is taken: by another writer, or by an earlier attempt whose response was lost.
-        let wanted = self.compress(append_items(append, first)?).await?;
-        let operation = if wanted.len() > 1 { responses::TRANSACT_WRITE } else { "PutItem" };
+    /// Returns the outcome of a write whose version is taken: by another writer, or by an earlier attempt whose response was
+    /// lost.
+    async fn refused(
+        &self,
+        append: &Append,
+        first: Version,
+        (operation, wanted): (&'static str, &[Item]),
+        failed: ConditionFailed,
+        spent: Cost,
+    ) -> Result<Appended, AppendError> {
+        let stream = append.stream();
+        let ConditionFailed { item: old, is_outcome_unknown } = failed;
         let bytes = wanted.iter().map(item_size).sum();
         let there = old.as_ref().map_or(0, item_size);
         let mut cost = spent + responses::failed_write_cost(operation, bytes, there);
-        let old = Box::pin(self.old_commit(stream, first, old)).await;
+        let old = self.old_commit(stream, first, old).await;
         let (old, read) = old.map_err(|error| qualified(error, is_outcome_unknown))?;
         cost += read;
         match old {
@@ -65,6 +84,49 @@ impl Table {
                 let (actual, winner) = old.map(|old| (old.head.last, old.commits)).unzip();
                 let conflict = Conflict::new(stream.clone(), append.expected(), actual, cost);
                 Err(conflict.with_commits(winner.unwrap_or_default()).into())
+            }
+        }
+    }
+
+    /// Appends a commit with events whose payloads become objects.
+    async fn append_large(
+        &self,
+        append: &Append,
+        first: Version,
+        spent: Cost,
+    ) -> Result<Appended, AppendError> {
+        let last = append.last_version_after(first.previous())?;
+        let what = || format!("an event of the stream `{}`", append.stream());
+        let mut large = self.objects(what)?.large_payloads(append, first, &[]).await?;
+        let mut is_outcome_unknown = false;
+        loop {
+            let stored = self.store_objects(std::iter::once(&large)).await;
+            stored.map_err(|error| qualified(error, is_outcome_unknown))?;
+            let items = append_items_with(append, first, &large)?;
+            let names: Vec<_> = large.names().into_iter().collect();
+            let puts = items.iter().map(|item| self.put_if(item.clone(), PLACE_IS_FREE).build());
+            let checks = names.iter().map(|name| self.is_open(name));
+            let outcome = match self.transact(puts.chain(checks).collect::<Result<_, _>>()?).await {
+                Ok(Transacted::Done(cost)) => return Ok(Appended::new(first, last, spent + cost)),
+                Ok(Transacted::Cancelled(cancelled)) => cancelled,
+                Err(error) => return Err(qualified(error, is_outcome_unknown).into()),
+            };
+            is_outcome_unknown |= outcome.is_outcome_unknown;
+            let mut reasons = outcome.reasons;
+            let failed = |reason: &Reason| matches!(reason, Reason::Condition(_));
+            match reasons.iter().position(failed) {
+                Some(index) if index < items.len() => {
+                    let Reason::Condition(item) = reasons.swap_remove(index) else { continue };
+                    let failed = ConditionFailed { item, is_outcome_unknown };
+                    let wanted = (responses::TRANSACT_WRITE, &items[..]);
+                    return self.refused(append, first, wanted, failed, spent).await;
+                }
+                Some(_) => {
+                    let closed = names.into_iter().zip(&reasons[items.len()..]);
+                    large
+                        .rename(&closed.filter(|(_, reason)| failed(reason)).map(|(name, _)| name).collect());
+                }
+                None => return Err(qualified(cancelled(&reasons), is_outcome_unknown).into()),
             }
         }
     }
@@ -145,8 +207,8 @@ impl Table {
 /// The existing commits at the version of a failed append: one, or several in one item.
 pub(crate) struct OldCommit {
     pub(crate) head: CommitHead,
-    /// The commits with their events, if the item has all of them and they can be decoded. Otherwise, the load after the
-    /// conflict reads them, and reports the problem.
+    /// The commits with their events, if the item has all of them and their payloads, and they can be decoded. Otherwise,
+    /// the load after the conflict reads them, and reports the problem.
     pub(crate) commits: Vec<Commit>,
     /// The id and the last version of each commit.
     stored: Vec<(CommitId, Version)>,
@@ -159,7 +221,8 @@ impl OldCommit {
     pub(crate) fn of(stream: &StreamId, item: Item) -> Result<Self, StoreError> {
         let erased = Attributes::of(stream, item.clone())?.format()? == Format::Erased;
         let (head, stored) = Attributes::of(stream, item.clone())?.stored_commits()?;
-        let part = Attributes::of(stream, item)?.part().ok().filter(Part::is_whole);
+        let part = Attributes::of(stream, item)?.part().ok();
+        let part = part.filter(|part| part.is_whole() && part.large.is_empty());
         let commits = part.map(|part| part.into_commits().collect()).unwrap_or_default();
         Ok(Self { head, commits, stored, erased })
     }

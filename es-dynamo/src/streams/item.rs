@@ -14,6 +14,7 @@ use es_core::{Metadata, StoreError, StreamId, Version};
 use super::compression::{self, COMPRESSED_COMMIT};
 use super::group::{self, MemberFields, SEVERAL_COMMITS, group_item};
 use super::lifecycle::{ERASED, LIFECYCLE};
+use super::objects::{LargeEvent, LargePayloads, ObjectRef, WITH_OBJECTS, large_event_value};
 use crate::table::{
     Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, unknown_format, value_size,
 };
@@ -25,14 +26,24 @@ use crate::table::{
 ///
 /// Those of [`commit_items`].
 pub(crate) fn append_items(append: &Append, first: Version) -> Result<Vec<Item>, StoreError> {
+    append_items_with(append, first, &LargePayloads::default())
+}
+
+/// Like [`append_items`], with the payloads of some events as objects.
+pub(crate) fn append_items_with(
+    append: &Append,
+    first: Version,
+    large: &LargePayloads,
+) -> Result<Vec<Item>, StoreError> {
     match append.commits() {
-        [commit] => commit_items(append.stream(), first, commit, &[]),
+        [commit] => commit_items(append.stream(), first, commit, &[], large),
         commits => Ok(vec![group_item(append.stream(), first, commits)?]),
     }
 }
 
 /// Returns the items of `commit`, whose first event has the version `first`: one, or several if it does not fit into
-/// one. The first one lists the claims that the commit takes, so that they can be released when the stream is deleted.
+/// one. The first one lists the claims that the commit takes, so that they can be released when the stream is deleted. The
+/// items refer to the objects of `large`.
 ///
 /// # Errors
 ///
@@ -42,20 +53,17 @@ pub(crate) fn commit_items(
     first: Version,
     commit: &NewCommit,
     claims: &[&Claim],
+    large: &LargePayloads,
 ) -> Result<Vec<Item>, StoreError> {
     let last = first.plus(commit.events.len() as u64).previous();
     let whole = CommitHead { id: commit.id, first, last };
-    let item = |first, last, events| {
-        let mut item = item(stream, &whole, first, last, commit, events)?;
-        if first == whole.first && !claims.is_empty() {
-            let text = |claim: &&Claim| AttributeValue::S(format!("{}#{}", claim.name(), claim.value()));
-            let claims = claims.iter().map(text).collect();
-            item.insert(names::TAKEN_CLAIMS.to_owned(), AttributeValue::L(claims));
-        }
-        Ok::<_, StoreError>(item)
+    let item = |first, last, events| item(stream, &whole, first, last, commit, claims, events);
+    let value = |(index, event): (usize, &EventData)| match large.get(index) {
+        None => event_value(event),
+        Some(payload) => large_event_value(event, &payload),
     };
-    let events: Vec<_> = commit.events.iter().map(event_value).collect();
-    let single = item(first, last, events)?;
+    let values = || commit.events.iter().enumerate().map(value);
+    let single = item(first, last, values().collect())?;
     if item_size(&single) <= SIZE_LIMIT {
         return Ok(vec![single]);
     }
@@ -63,14 +71,12 @@ pub(crate) fn commit_items(
     let mut items = Vec::new();
     let mut part = Vec::new();
     let (mut part_first, mut part_bytes) = (first, 0);
-    // The size of each part without its events.
-    let frame = item_size(&item(first, last, Vec::new())?) + 64;
-    for (event, version) in commit.events.iter().zip(first.get()..) {
-        let value = event_value(event);
+    let frame = frame_size(stream, first, commit, claims)?;
+    for ((value, event), version) in values().zip(&commit.events).zip(first.get()..) {
         let bytes = 1 + value_size(&value);
         if frame + bytes > SIZE_LIMIT {
             let what = format!("the event `{}` at version {version} of the stream `{stream}`", event.name());
-            return Err(StoreError::too_large(what, frame + bytes, SIZE_LIMIT));
+            return Err(StoreError::needs_payload_store(what, frame + bytes));
         }
         if frame + part_bytes + bytes > SIZE_LIMIT {
             let part_last = Version::new(version).previous();
@@ -90,15 +96,36 @@ pub(crate) fn commit_items(
     Ok(items)
 }
 
-/// Returns the item with the events `first` to `last` of `commit`.
+/// An upper bound of the size of a part of `commit` without its events.
+pub(crate) fn frame_size(
+    stream: &StreamId,
+    first: Version,
+    commit: &NewCommit,
+    claims: &[&Claim],
+) -> Result<u64, StoreError> {
+    let last = first.plus(commit.events.len() as u64).previous();
+    let whole = CommitHead { id: commit.id, first, last };
+    Ok(item_size(&item(stream, &whole, first, last, commit, claims, Vec::new())?) + 64)
+}
+
+/// Returns the size of an event in an item.
+pub(crate) fn event_size(event: &EventData) -> u64 {
+    let empty = EventData::new(event.name().to_owned(), event.version(), "");
+    1 + value_size(&event_value(&empty)) + event.payload().len() as u64
+}
+
+/// Returns the item with the events `first` to `last` of `commit`. The first item of a commit lists its claims.
 fn item(
     stream: &StreamId,
     whole: &CommitHead,
     first: Version,
     last: Version,
     commit: &NewCommit,
+    claims: &[&Claim],
     events: Vec<AttributeValue>,
 ) -> Result<Item, StoreError> {
+    let is_object = |event: &AttributeValue| event.as_m().is_ok_and(|map| map.contains_key(names::OBJECT));
+    let has_objects = events.iter().any(is_object);
     let mut item = Item::from([
         (names::PARTITION_KEY.to_owned(), AttributeValue::S(stream.as_str().to_owned())),
         (names::SORT_KEY.to_owned(), AttributeValue::S(names::commit_key(first))),
@@ -116,8 +143,16 @@ fn item(
     {
         item.insert(names::METADATA.to_owned(), metadata);
     }
+    if first == whole.first && !claims.is_empty() {
+        let text = |claim: &&Claim| AttributeValue::S(format!("{}#{}", claim.name(), claim.value()));
+        let claims = claims.iter().map(text).collect();
+        item.insert(names::TAKEN_CLAIMS.to_owned(), AttributeValue::L(claims));
+    }
     if commit.state().is_some() {
         item.insert(names::FORMAT.to_owned(), AttributeValue::N(LIFECYCLE.to_owned()));
+    }
+    if has_objects {
+        item.insert(names::FORMAT.to_owned(), AttributeValue::N(WITH_OBJECTS.to_owned()));
     }
     Ok(item)
 }
@@ -159,6 +194,8 @@ pub(crate) struct Part {
     pub(crate) following: Vec<Commit>,
     /// The append that the item belongs to.
     pub(crate) whole: CommitHead,
+    /// The events of the commit whose payloads are objects. Until they are [completed](crate::table::Table::complete), they are empty.
+    pub(crate) large: Vec<LargeEvent>,
 }
 
 impl Part {
@@ -263,12 +300,12 @@ impl PartFields<'_> {
             }
             let mut commits = group::commits(first, group::members(&whole, self.time, members)?, events)?;
             let commit = commits.remove(0);
-            return Ok(Part { commit, following: commits, whole });
+            return Ok(Part { commit, following: commits, whole, large: Vec::new() });
         }
         let metadata = metadata_from(self.metadata)?;
         let time = DateTime::from_timestamp_millis(self.time).ok_or("the attribute `at` is out of range")?;
         let commit = Commit::new(whole.id, first, time, events).with_metadata(metadata);
-        Ok(Part { commit, following: Vec::new(), whole })
+        Ok(Part { commit, following: Vec::new(), whole, large: Vec::new() })
     }
 }
 
@@ -291,9 +328,8 @@ impl Attributes<'_> {
         for (attribute, value) in self.take_all() {
             match (attribute.as_str(), value) {
                 (names::EVENTS, AttributeValue::L(list)) => {
-                    let decoded =
-                        list.into_iter().map(|value| self.event(value)).collect::<Result<Vec<_>, _>>();
-                    events = Some(decoded?);
+                    let decoded = list.into_iter().map(|value| self.event(value));
+                    events = Some(decoded.collect::<Result<Vec<_>, _>>()?);
                 }
                 (names::COMMIT_ID, AttributeValue::S(text)) => id = Some(text.into()),
                 (names::METADATA, AttributeValue::S(text)) => metadata = Some(text.into()),
@@ -329,29 +365,40 @@ impl Attributes<'_> {
             }
         }
         if format == Format::Compressed {
-            events = Some(self.compressed_events(compressed, length)?);
+            let decoded = self.compressed_events(compressed, length)?;
+            events = Some(decoded.into_iter().map(|event| (event, None)).collect());
         }
         if let (Format::Erased, Some(last)) = (format, last) {
             let count = last.next().since(first);
             if count > MOST_EVENTS {
                 return Err(self.corrupt("it has more events than one can have"));
             }
-            events = Some(vec![erased_event(); count as usize]);
+            events = Some(vec![(erased_event(), None); count as usize]);
         }
         let (Some(last), Some(id), Some(time), Some(events)) = (last, id, time, events) else {
             return Err(self.corrupt("one of its attributes is missing"));
         };
         let members = match (format, members) {
-            (Format::OneCommit | Format::Lifecycle | Format::Erased, _) => None,
+            (Format::OneCommit | Format::Lifecycle | Format::Erased | Format::WithObjects, _) => None,
             (Format::Compressed, None) => None,
             (Format::SeveralCommits | Format::Compressed, Some(members)) => {
                 Some(self.member_fields(members)?)
             }
             (Format::SeveralCommits, None) => return Err(self.corrupt("one of its attributes is missing")),
         };
+        let mut large = Vec::new();
+        let events = events.into_iter().zip(first.get()..).map(|((event, payload), version)| {
+            large.extend(payload.map(|payload| LargeEvent { version: Version::new(version), payload }));
+            event
+        });
+        let events = events.collect();
+        if !large.is_empty() && format != Format::WithObjects {
+            return Err(self.corrupt("an event has no payload"));
+        }
         let head = HeadFields { first, last, whole_first, whole_last, id };
         let fields = PartFields { head, time, metadata, events, members };
-        fields.check().map_err(|reason| self.corrupt(reason))
+        let part = fields.check().map_err(|reason| self.corrupt(reason))?;
+        Ok(Part { large, ..part })
     }
 
     /// Decodes the compressed list of events.
@@ -368,12 +415,13 @@ impl Attributes<'_> {
             .ok_or_else(|| self.corrupt("its compressed events are damaged"))
     }
 
-    /// Decodes an event of the list.
-    fn event(&self, value: AttributeValue) -> Result<EventData, StoreError> {
+    /// Decodes an event of the list. If its payload is an object, returns the reference to it.
+    fn event(&self, value: AttributeValue) -> Result<(EventData, Option<ObjectRef>), StoreError> {
         let AttributeValue::M(map) = value else {
             return Err(self.corrupt("an event is not a map"));
         };
         let (mut name, mut version, mut payload) = (None, 1, None);
+        let (mut object, mut length) = (None, None);
         for (attribute, value) in map {
             match (attribute.as_str(), value) {
                 (names::EVENT_NAME, AttributeValue::S(text)) => name = Some(text),
@@ -383,6 +431,8 @@ impl Attributes<'_> {
                         .parse()
                         .map_err(|_| self.corrupt("the version of an event is out of range"))?;
                 }
+                (names::OBJECT, AttributeValue::S(text)) => object = Some(text),
+                (names::OBJECT_LENGTH, AttributeValue::N(number)) => length = Some(number),
                 (names::EVENT_NAME | names::EVENT_PAYLOAD | names::EVENT_VERSION, _) => {
                     return Err(
                         self.corrupt(format!("the attribute `{attribute}` of an event is of another type"))
@@ -391,8 +441,12 @@ impl Attributes<'_> {
                 _ => {}
             }
         }
-        match (name, payload) {
-            (Some(name), Some(payload)) => Ok(EventData::new(name, version, payload)),
+        match (name, payload, object.zip(length)) {
+            // Without the format that allows objects, these are unknown attributes.
+            (Some(name), Some(payload), _) => Ok((EventData::new(name, version, payload), None)),
+            (Some(name), None, Some((object, length))) => {
+                Ok((EventData::new(name, version, ""), Some(self.object_ref(&object, &length)?)))
+            }
             _ => Err(self.corrupt("an event has no name or no payload")),
         }
     }
@@ -409,7 +463,9 @@ impl Attributes<'_> {
         let format = self.format()?;
         let head = self.head()?;
         let stored = match format {
-            Format::OneCommit | Format::Lifecycle | Format::Erased => vec![(head.id, head.last)],
+            Format::OneCommit | Format::Lifecycle | Format::Erased | Format::WithObjects => {
+                vec![(head.id, head.last)]
+            }
             Format::Compressed if !self.rest.contains_key(names::MEMBERS) => vec![(head.id, head.last)],
             Format::SeveralCommits | Format::Compressed => self.boundaries(&head).unwrap_or_default(),
         };
@@ -457,16 +513,19 @@ pub(crate) enum Format {
     Compressed,
     /// Without the content of its events, which was erased.
     Erased,
+    /// A commit, or a part of one, with events whose payloads are objects.
+    WithObjects,
 }
 
 impl Format {
-    fn of(number: &str) -> Option<Self> {
+    pub(crate) fn of(number: &str) -> Option<Self> {
         match number {
             "1" => Some(Self::OneCommit),
             SEVERAL_COMMITS => Some(Self::SeveralCommits),
             LIFECYCLE => Some(Self::Lifecycle),
             COMPRESSED_COMMIT => Some(Self::Compressed),
             ERASED => Some(Self::Erased),
+            WITH_OBJECTS => Some(Self::WithObjects),
             _ => None,
         }
     }

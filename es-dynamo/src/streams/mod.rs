@@ -7,6 +7,7 @@ pub(crate) mod decode;
 pub(crate) mod group;
 pub(crate) mod item;
 pub(crate) mod lifecycle;
+pub(crate) mod objects;
 mod read;
-mod snapshot;
+pub(crate) mod snapshot;
 mod write;

@@ -13,6 +13,7 @@ use futures_util::{StreamExt, stream};
 
 use super::decode::{Answer, Found, KEY_RANGE};
 use super::item::{Attributes, CommitHead, Part};
+use super::snapshot::StoredSnapshot;
 use crate::table::retry::Backoff;
 use crate::table::{ItemPage, MOST_ITEMS, Table, names};
 
@@ -38,6 +39,8 @@ struct Progress {
     may_be_inside: bool,
     /// Which commits of the page share an item.
     groups: Vec<Range<usize>>,
+    /// Whether to read the payloads that are objects.
+    with_payloads: bool,
     /// Whether the next request is eventually consistent. Only the first one may be: the responses of two replicas may not
     /// fit together.
     eventual: bool,
@@ -60,7 +63,7 @@ enum Step {
 /// The end of a partition: the snapshot, if there is one, and the newest commits.
 #[derive(Default)]
 struct End {
-    snapshot: Option<Snapshot>,
+    snapshot: Option<StoredSnapshot>,
     unusable: Option<Version>,
     /// In ascending order of their versions.
     parts: VecDeque<Part>,
@@ -86,6 +89,7 @@ impl Progress {
             assembly: Assembly::after(stream.clone(), start),
             may_be_inside: !start.is_none() && !read.is_loaded(),
             groups: Vec::new(),
+            with_payloads: true,
             eventual: read.is_eventual(),
             stream,
             step,
@@ -106,9 +110,11 @@ impl Table {
     }
 
     /// Reads whole items, of which the last one may end after the version until which to read. Returns the pages with the
-    /// indexes of those commits that share an item. The read must start after an item.
+    /// indexes of those commits that share an item. The read must start after an item. Payloads that are objects are not
+    /// read: the events have empty payloads instead.
     pub(crate) fn read_items(&self, read: Read) -> BoxStream<'_, Result<ItemsPage, StoreError>> {
-        let progress = Box::new(Progress { may_be_inside: false, ..Progress::of(read) });
+        let progress =
+            Box::new(Progress { may_be_inside: false, with_payloads: false, ..Progress::of(read) });
         stream::try_unfold(progress, async |mut progress| {
             let page = self.next_page(&mut progress).await?;
             Ok(page.map(|page| ((page, std::mem::take(&mut progress.groups)), progress)))
@@ -142,6 +148,15 @@ impl Table {
         let mut page = Page::new(Vec::new(), cost);
         page.unusable_snapshot = unusable;
         let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
+        let snapshot = match snapshot {
+            None => None,
+            Some(StoredSnapshot::Whole(snapshot)) => Some(snapshot),
+            Some(StoredSnapshot::Large(large)) => {
+                // Rare, so it is boxed, which keeps the future of a page small.
+                let completed = Box::pin(self.complete_snapshot(large, request.fingerprint)).await?;
+                completed.map_err(|version| page.unusable_snapshot = Some(version)).ok()
+            }
+        };
         match snapshot {
             Some(found) if found.fits(request.fingerprint) && belongs(&found, &parts) => {
                 page.snapshot = Some(found);
@@ -158,6 +173,7 @@ impl Table {
         while more && parts.front().is_some_and(|part| part.commit.first > part.whole.first) {
             parts.pop_front();
         }
+        Box::pin(self.complete(&progress.stream, &mut parts)).await?;
         let before = parts.front().map_or(head, |part| part.commit.first.previous());
         progress.contiguity = Contiguity::after(progress.stream.clone(), start);
         progress.assembly = Assembly::after(progress.stream.clone(), start);
@@ -234,8 +250,12 @@ impl Table {
                 .consistent_read(!std::mem::take(&mut progress.eventual))
                 .set_exclusive_start_key(from.take());
             let output = self.send_query(request).await?;
-            let Answer { found, last_key, cost } = Answer::of(&progress.stream, output)?;
+            let Answer { mut found, last_key, cost } = Answer::of(&progress.stream, output)?;
             page.cost += cost;
+            if progress.with_payloads {
+                let parts = found.iter_mut().filter_map(Found::part_mut);
+                Box::pin(self.complete(&progress.stream, parts)).await?;
+            }
             let (empty, more) = (found.is_empty(), last_key.is_some());
             if progress.may_be_inside && (!empty || !more) {
                 progress.may_be_inside = false;
@@ -319,6 +339,9 @@ impl Table {
                     if part.commit.first < start {
                         let reason = format!("version {} is inside a commit", start.previous());
                         return Err(StoreError::corrupt(&progress.stream, reason));
+                    }
+                    if progress.with_payloads {
+                        self.complete(&progress.stream, [&mut part]).await?;
                     }
                     progress.assembly.take(part, commits)?;
                 }
@@ -453,7 +476,7 @@ impl Assembly {
 
     /// Takes the next part, and adds the commits that it completes to `commits`.
     pub(crate) fn take(&mut self, part: Part, commits: &mut Vec<Commit>) -> Result<Taken, StoreError> {
-        let Part { commit, following, whole } = part;
+        let Part { commit, following, whole, .. } = part;
         if commit.first < self.next() {
             return Err(self.corrupt(format!("the version {} is stored twice", commit.first)));
         }

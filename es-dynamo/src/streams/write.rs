@@ -1,8 +1,11 @@
 //! Writing a set: commits, claims, an idempotency key, and additional writes in one transaction.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConditionCheck, Delete, ReturnValuesOnConditionCheckFailure, TransactWriteItem,
 };
+use es_core::payloads::PayloadName;
 use es_core::store::{
     Append, Claim, ClaimChange, Claimed, Conflict, Holder, IdempotencyKey, IdempotencyLookup, NetChange,
     NewIdempotencyRecord, WriteError, WriteRefused, WriteSet, Written,
@@ -12,32 +15,66 @@ use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 use super::append::OldCommit;
 use super::claims::{claim_item, claim_key, holder_of, record_from, record_item, record_key};
 use super::item::{append_items, commit_items};
+use super::objects::LargePayloads;
 use crate::table::responses::{cancelled_cost, write_units};
 use crate::table::{
     Cancelled, MOST_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table, Transacted,
-    build_error, cancelled, item_size, key, names, outcome_unknown,
+    build_error, cancelled, item_size, key, names, outcome_unknown, qualified,
 };
 
 impl Table {
     pub(crate) async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
         let written = set.checked()?;
-        let Transaction { items, purposes, bytes, units } = self.transaction(set).await?;
-        if items.len() > MOST_ITEMS {
-            return Err(StoreError::too_many_items(items.len(), MOST_ITEMS).into());
+        let mut large = Vec::new();
+        let mut was_unknown = false;
+        loop {
+            let transaction = match self.transaction(set, &large).await {
+                Err(WriteError::Store(StoreError::TooLarge { .. }))
+                    if self.objects.is_some() && large.is_empty() =>
+                {
+                    large = self.large_payloads(set).await?;
+                    self.transaction(set, &large).await?
+                }
+                transaction => transaction?,
+            };
+            let stored = self.store_objects(large.iter()).await;
+            stored.map_err(|error| qualified(error, was_unknown))?;
+            let Transaction { items, purposes, bytes, units } = transaction;
+            if items.len() > MOST_ITEMS {
+                return Err(StoreError::too_many_items(items.len(), MOST_ITEMS).into());
+            }
+            if bytes > TRANSACTION_LIMIT {
+                let what = format!("a transaction of {} items", items.len());
+                return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT).into());
+            }
+            let outcome = self.transact(items).await.map_err(|error| qualified(error, was_unknown))?;
+            let Cancelled { reasons, is_outcome_unknown } = match outcome {
+                Transacted::Done(cost) => return Ok(written.at_cost(cost)),
+                Transacted::Cancelled(cancelled) => cancelled,
+            };
+            was_unknown |= is_outcome_unknown;
+            let closed = closed(&purposes, &reasons);
+            if !closed.is_empty() {
+                large.iter_mut().for_each(|large| large.rename(&closed));
+                continue;
+            }
+            let why = self.why(&purposes, &reasons, written.at_cost(cancelled_cost(units))).await;
+            return match why {
+                Err(error) if was_unknown => Err(still_possible(error)),
+                why => why,
+            };
         }
-        if bytes > TRANSACTION_LIMIT {
-            let what = format!("a transaction of {} items", items.len());
-            return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT).into());
+    }
+
+    /// Returns the payloads of each append that become objects.
+    async fn large_payloads(&self, set: &WriteSet) -> Result<Vec<LargePayloads>, WriteError> {
+        let objects = self.objects(|| "an event".to_owned())?;
+        let mut large = Vec::with_capacity(set.appends().len());
+        for append in set.appends() {
+            let claims = set.claims_taken_by(append.stream());
+            large.push(objects.large_payloads(append, append.start()?.next(), &claims).await?);
         }
-        let Cancelled { reasons, is_outcome_unknown } = match self.transact(items).await? {
-            Transacted::Done(cost) => return Ok(written.at_cost(cost)),
-            Transacted::Cancelled(cancelled) => cancelled,
-        };
-        let why = self.why(&purposes, &reasons, written.at_cost(cancelled_cost(units))).await;
-        match why {
-            Err(error) if is_outcome_unknown => Err(still_possible(error)),
-            why => why,
-        }
+        Ok(large)
     }
 
     pub(crate) async fn claim_holder(&self, claim: &Claim) -> Result<Holder, StoreError> {
@@ -52,6 +89,21 @@ impl Table {
         let (item, cost) = self.get(record_key(key)).await?;
         Ok(IdempotencyLookup::new(item.map(|item| record_from(&item)).transpose()?, cost))
     }
+}
+
+/// Returns the closed names of objects, if they are the only reason why a transaction was canceled.
+fn closed(purposes: &[Purpose<'_>], reasons: &[Reason]) -> BTreeSet<PayloadName> {
+    let mut closed = BTreeSet::new();
+    for (purpose, reason) in purposes.iter().zip(reasons) {
+        match (purpose, reason) {
+            (_, Reason::None) => {}
+            (Purpose::Open(name), Reason::Condition(_)) => {
+                closed.insert(name.clone());
+            }
+            _ => return BTreeSet::new(),
+        }
+    }
+    closed
 }
 
 /// Returns the error of a set whose last attempt was cancelled while an earlier attempt, which was sent but may not have
@@ -85,6 +137,8 @@ pub(crate) enum Purpose<'a> {
     Once(&'a NewIdempotencyRecord),
     /// The additional write with this index.
     Joined(usize),
+    /// Verifies that the name of an object is not closed.
+    Open(PayloadName),
 }
 
 /// A set as a transaction: its items, with their purposes.
@@ -107,13 +161,21 @@ impl<'a> Transaction<'a> {
 }
 
 impl Table {
-    pub(crate) async fn transaction<'a>(&self, set: &'a WriteSet) -> Result<Transaction<'a>, WriteError> {
+    /// Returns `set` as a transaction, in which the payloads `large` of each append are objects. There are none if it is
+    /// empty.
+    pub(crate) async fn transaction<'a>(
+        &self,
+        set: &'a WriteSet,
+        large: &[LargePayloads],
+    ) -> Result<Transaction<'a>, WriteError> {
         let mut transaction = Transaction::default();
+        let none = LargePayloads::default();
         for (index, append) in set.appends().iter().enumerate() {
+            let large = large.get(index).unwrap_or(&none);
             let taken = set.claims_taken_by(append.stream());
             let first = append.start()?.next();
             let items = match append.commits() {
-                [commit] => commit_items(append.stream(), first, commit, &taken)?,
+                [commit] => commit_items(append.stream(), first, commit, &taken, large)?,
                 _ => append_items(append, first)?,
             };
             for item in self.compress(items).await? {
@@ -148,6 +210,9 @@ impl Table {
             let item = self.additional(write)?;
             let bytes = item.put().map_or(0, |put| item_size(put.item()));
             transaction.add(item, Purpose::Joined(index), bytes);
+        }
+        for name in large.iter().flat_map(LargePayloads::names).collect::<BTreeSet<_>>() {
+            transaction.add(self.is_open(&name)?, Purpose::Open(name), 0);
         }
         Ok(transaction)
     }
@@ -221,7 +286,7 @@ impl Table {
                     let old = item.clone().and_then(|item| OldCommit::of(stream, item).ok());
                     conflict.get_or_insert((stream, ExpectedVersion::Exact(*version), old));
                 }
-                Purpose::Claim(_) | Purpose::Once(_) | Purpose::Joined(_) => {}
+                Purpose::Claim(_) | Purpose::Once(_) | Purpose::Joined(_) | Purpose::Open(_) => {}
             }
         }
         for (purpose, item) in failed() {
@@ -264,7 +329,7 @@ impl Table {
                     return Err(Claimed::new(change.claim.clone(), holder, wanted_by).into());
                 }
                 Purpose::Joined(index) => return Err(WriteRefused::new(*index).into()),
-                Purpose::Commit(..) | Purpose::Unchanged(..) | Purpose::Once(_) => {}
+                Purpose::Commit(..) | Purpose::Unchanged(..) | Purpose::Once(_) | Purpose::Open(_) => {}
             }
         }
         Err(cancelled(reasons).into())

@@ -26,6 +26,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity, ReturnValu
 use aws_smithy_runtime_api::client::interceptors::SharedInterceptor;
 use es_core::{Cost, StoreError};
 
+use crate::streams::objects::ObjectStore;
 pub(crate) use attempts::{ConditionFailed, Failed, qualified, watched};
 #[cfg(feature = "kinesis")]
 pub(crate) use errors::{cause, no_credentials, refusal_code};
@@ -53,6 +54,8 @@ pub(crate) struct Table {
     pub(crate) name: String,
     /// The size in bytes above which the events of a commit are compressed.
     pub(crate) compress_above: Option<u64>,
+    /// The payload store for events and snapshots that do not fit into items, if there is one.
+    pub(crate) objects: Option<ObjectStore>,
     queries: Sender<QueryFluentBuilder, Result<QueryOutput, SdkError<QueryError>>>,
     puts: Sender<PutItemFluentBuilder, Result<PutItemOutput, Failed<PutItemError>>>,
 }
@@ -80,6 +83,7 @@ impl Table {
             client: Client::from_conf(config.build()),
             name,
             compress_above: None,
+            objects: None,
             queries: Sender::new(QueryFluentBuilder::send),
             puts: Sender::new(|put: PutItemFluentBuilder| watched(put.send())),
         }

@@ -35,6 +35,11 @@ pub(crate) const DOCUMENT_PREFIX: &str = "$doc#";
 /// The prefix of the sort keys of documents.
 pub(crate) const DOCUMENT_KEY: &str = "D#";
 
+/// The prefix of the partition keys of closed names of objects.
+pub(crate) const OBJECT_PREFIX: &str = "$object#";
+/// The sort key of a closed name of an object.
+pub(crate) const OBJECT_KEY: &str = "O#";
+
 /// The prefix of all partition keys that belong to the framework.
 pub(crate) const OWN_PARTITIONS: &str = "$";
 /// The prefixes of all sort keys that belong to the store.
@@ -97,6 +102,11 @@ pub(crate) const EVENT_NAME: &str = "t";
 pub(crate) const EVENT_VERSION: &str = "v";
 /// Event: its payload.
 pub(crate) const EVENT_PAYLOAD: &str = "p";
+
+/// Event and snapshot: the name of the object with the payload or the compressed state.
+pub(crate) const OBJECT: &str = "o";
+/// Event and snapshot: the length of the object in bytes.
+pub(crate) const OBJECT_LENGTH: &str = "l";
 
 /// Snapshot: the version of the last event in the state.
 pub(crate) const SNAPSHOT_VERSION: &str = "v";

@@ -209,7 +209,8 @@ mod tests {
     #[tokio::test]
     async fn a_lost_response_is_unknown_only_after_a_commit() {
         let pool = sqlx::PgPool::connect_lazy("postgres://localhost/none").expect("a valid URL");
-        let database = Database::new(pool, "es".to_owned(), Duration::from_secs(1)).expect("a valid name");
+        let database =
+            Database::new(pool, "es".to_owned(), Duration::from_secs(1), None).expect("a valid name");
         let lost = || Failed::Sql(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
         for (error, is_outcome_unknown) in [
             (lost().of_write(&database), true),

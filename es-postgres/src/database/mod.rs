@@ -17,11 +17,18 @@ pub(crate) struct Database {
     pool: PgPool,
     schema: String,
     timeout: Duration,
+    /// The maximum size of a payload or a state; `None` if each must fit into an item of a DynamoDB table.
+    pub(crate) max_bytes: Option<u64>,
 }
 
 impl Database {
     /// The name of a schema must not need quotes.
-    pub(crate) fn new(pool: PgPool, schema: String, timeout: Duration) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        pool: PgPool,
+        schema: String,
+        timeout: Duration,
+        max_bytes: Option<u64>,
+    ) -> Result<Self, StoreError> {
         let begins = schema.starts_with(|first: char| first.is_ascii_lowercase() || first == '_');
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
         if !begins || schema.len() > 63 || schema.starts_with("pg_") || !schema.bytes().all(allowed) {
@@ -30,7 +37,7 @@ impl Database {
                  with a letter other than in `pg_`"
             )));
         }
-        Ok(Self { pool, schema, timeout })
+        Ok(Self { pool, schema, timeout, max_bytes })
     }
 
     pub(crate) fn pool(&self) -> &PgPool {

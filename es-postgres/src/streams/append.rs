@@ -54,7 +54,7 @@ impl Database {
         spent: Cost,
     ) -> Result<Appended, AppendError> {
         let last = append.last_version_after(version)?;
-        limits::check_append(append, version)?;
+        limits::check_append(append, version, self.max_bytes)?;
         let rows = new_rows(append.commits(), version)?;
         let stream = append.stream();
         let mut session = self.connect().await?;

@@ -58,7 +58,7 @@ impl Database {
         snapshot: &Snapshot,
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError> {
-        limits::check_snapshot(stream, snapshot)?;
+        limits::check_snapshot(stream, snapshot, self.max_bytes)?;
         let mut session = self.connect().await?;
         let query = sqlx::query(self.sql(WRITE)).bind(stream.as_str());
         let query = query.bind(number(snapshot.version())).bind(snapshot.time());

@@ -53,7 +53,7 @@ enum Attempt {
 impl Database {
     pub(crate) async fn write_set(&self, set: &WriteSet) -> Result<Written, WriteError> {
         let written = set.checked()?.at_cost(Cost::write(0.0));
-        limits::check_set(set)?;
+        limits::check_set(set, self.max_bytes)?;
         set.additional_writes().iter().try_for_each(statement::check_kind)?;
         let net = ClaimChange::net(set.claim_changes())?;
         let mut session = self.connect().await?;

@@ -11,9 +11,10 @@ mod statements;
 
 use std::sync::Arc;
 
-use es_postgres::PostgresStore;
 use es_postgres::sqlx::PgPool;
 use es_postgres::sqlx::postgres::PgPoolOptions;
+use es_postgres::{PostgresStore, PostgresStoreBuilder};
+use es_tests::conformance::large_events::MAX_BYTES;
 use uuid::Uuid;
 
 /// The variable that names the server.
@@ -28,12 +29,21 @@ async fn pool() -> PgPool {
     options.connect(&url).await.unwrap_or_else(|error| panic!("no connection to {url}: {error}"))
 }
 
-/// A store in a new schema.
-async fn store() -> PostgresStore {
-    let schema = format!("test_{}", Uuid::new_v4().simple());
-    let store = PostgresStore::builder(pool().await).schema(schema).build().expect("a valid name");
+/// A builder of a store in a new schema.
+async fn builder() -> PostgresStoreBuilder {
+    PostgresStore::builder(pool().await).schema(format!("test_{}", Uuid::new_v4().simple()))
+}
+
+/// Builds a store and creates its schema.
+async fn migrated(builder: PostgresStoreBuilder) -> PostgresStore {
+    let store = builder.build().expect("a valid name");
     store.migrate().await.expect("creates the schema");
     store
+}
+
+/// A store in a new schema.
+async fn store() -> PostgresStore {
+    migrated(builder().await).await
 }
 
 /// The name of the store's table `name`, for statements of the tests.
@@ -42,5 +52,8 @@ fn table(store: &PostgresStore, name: &str) -> String {
 }
 
 es_tests::conformance!([#[ignore = "needs a PostgreSQL server"]] Arc::new(store().await));
+es_tests::large_events_conformance!([#[ignore = "needs a PostgreSQL server"]] {
+    Arc::new(migrated(builder().await.max_payload_bytes(MAX_BYTES)).await)
+});
 es_tests::documents_conformance!([#[ignore = "needs a PostgreSQL server"]] Arc::new(store().await));
 es_tests::feed_conformance!([#[ignore = "needs a PostgreSQL server"]] Arc::new(store().await));

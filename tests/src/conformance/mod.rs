@@ -3,6 +3,7 @@
 pub mod contract;
 pub mod documents;
 pub mod feed;
+pub mod large_events;
 pub mod payloads;
 pub mod repository;
 pub mod splits;
@@ -418,6 +419,44 @@ macro_rules! splits_conformance {
     };
     ($store:expr) => {
         $crate::splits_conformance!([] $store);
+    };
+}
+
+/// Generates a module `large_events` with a test for each rule of events and snapshots that do not fit into an item. The
+/// expression returns an `Arc<dyn EventStore>` that accepts payloads and states of up to
+/// [`MAX_BYTES`](crate::conformance::large_events::MAX_BYTES), such as a store with a payload store.
+#[macro_export]
+macro_rules! large_events_conformance {
+    ([$(#[$attribute:meta])*] $store:expr) => {
+        mod large_events {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::large_events_conformance!(@rules [$(#[$attribute])*] $store, commits:
+                read_back_as_they_were_written,
+                may_have_more_than_4_megabytes_together,
+                are_stored_once,
+                of_equal_content_are_kept_apart,
+                collide_with_others_from_the_same_version,
+                are_written_in_sets,
+            );
+            $crate::large_events_conformance!(@rules [$(#[$attribute])*] $store, snapshots:
+                are_replaced_by_higher_versions,
+                of_another_shape_are_not_used,
+            );
+            $crate::large_events_conformance!(@rules [$(#[$attribute])*] $store, limits:
+                an_event_over_the_limit_is_refused,
+                a_snapshot_over_the_limit_is_refused,
+            );
+            $crate::large_events_conformance!(@rules [$(#[$attribute])*] $store, repository:
+                commands_and_loads_see_large_events,
+            );
+        }
+    };
+    (@rules $attributes:tt $store:expr, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($attributes $store, ::es_core::EventStore, large_events, $noun: $($rule),*);
+    };
+    ($store:expr) => {
+        $crate::large_events_conformance!([] $store);
     };
 }
 

@@ -188,7 +188,8 @@ async fn what_is_too_large_is_refused_before_it_is_sent() {
         event.starts_with("the event `Deposited` at version 2 of the stream `account#ann` has 500"),
         "{event}"
     );
-    assert!(event.ends_with("the limit is 409600"), "{event}");
+    let advice = ": to store larger events and snapshots, give the store a payload store with `payloads`";
+    assert!(event.ends_with(&format!("the limit is 409600{advice}")), "{event}");
     let commit = refusal(vec!["c".repeat(300_000); 15]).await;
     assert!(commit.starts_with("a commit of 15 events for the stream `account#ann` has 450"), "{commit}");
     assert!(commit.ends_with("the limit is 4194304"), "{commit}");

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use es_core::EventStore;
+use es_core::payloads::{MemoryPayloads, Payloads};
 use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, DynamoStoreBuilder};
+use es_tests::conformance::large_events::MAX_BYTES;
 use uuid::Uuid;
 
 /// The environment variable with the URL of a DynamoDB-compatible server to test instead of the embedded engine.
@@ -42,4 +44,10 @@ pub(crate) async fn dynamo_store_with(
 /// Creates a store with a new table as an `Arc<dyn EventStore>`.
 pub(crate) async fn store() -> Arc<dyn EventStore> {
     Arc::new(dynamo_store().await)
+}
+
+/// Creates a store with a new table, and with a payload store in memory.
+pub(crate) async fn store_with_payloads() -> DynamoStore {
+    let payloads = Payloads::new(MemoryPayloads::new()).with_max_bytes(MAX_BYTES);
+    dynamo_store_with(|builder| builder.payloads(payloads)).await
 }

@@ -15,6 +15,7 @@ mod ids;
 mod indexer;
 mod kinesis;
 mod kit;
+mod large_events;
 mod macros;
 mod memory;
 mod metrics;

@@ -36,7 +36,7 @@ use super::log::writer::Indexed;
 use crate::store::DynamoStore;
 use crate::table::Item;
 
-pub use publish::publish;
+pub use publish::{publish, publish_with_payloads};
 
 /// The error of an invocation that processed no record.
 ///

@@ -1,5 +1,6 @@
 //! Publishing in an AWS Lambda function.
 
+use es_core::payloads::Payloads;
 use es_core::projection::Projection;
 use es_core::publish::{Envelopes, Publisher, Publishing};
 use es_core::{BoxError, EventContext, StreamId};
@@ -7,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{LambdaError, decode, records};
 use crate::streams::item::Attributes;
+use crate::streams::objects;
 use crate::table::{Item, names};
 
 /// Publishes the commits of an event from the table's stream. Returns the first record that Lambda has to deliver again,
@@ -21,6 +23,9 @@ use crate::table::{Item, names};
 /// item, only its first part has the metadata. Events that are not published before the retries are exhausted, or before
 /// the table's stream drops their records after 24 hours, are not published by the function. A
 /// [`Projector`](es_core::Projector) with the same [`Publishing`] publishes all events, from the first one.
+///
+/// A record with an event in a payload store is not published, and blocks the records after it: use
+/// [`publish_with_payloads`] for a table with a payload store.
 ///
 /// # Errors
 ///
@@ -42,13 +47,35 @@ pub async fn publish<P: Publisher, E: Envelopes>(
     publishing: &Publishing<P, E>,
     event: Value,
 ) -> Result<Value, LambdaError> {
+    publish_records(publishing, None, event).await
+}
+
+/// Like [`publish`], for a table with a payload store: the payloads of large events are read from `payloads`. The settings
+/// may be those of the store.
+///
+/// # Errors
+///
+/// As [`publish`].
+pub async fn publish_with_payloads<P: Publisher, E: Envelopes>(
+    publishing: &Publishing<P, E>,
+    payloads: &Payloads,
+    event: Value,
+) -> Result<Value, LambdaError> {
+    publish_records(publishing, Some(payloads), event).await
+}
+
+async fn publish_records<P: Publisher, E: Envelopes>(
+    publishing: &Publishing<P, E>,
+    payloads: Option<&Payloads>,
+    event: Value,
+) -> Result<Value, LambdaError> {
     let records = records(&event)?;
     // A clone has an empty outbox.
     let mut publishing = publishing.clone();
     let mut events = Vec::new();
     let mut failed = None;
     for (place, record) in records.iter().enumerate() {
-        match collect(&mut publishing, record).await {
+        match collect(&mut publishing, payloads, record).await {
             Ok(ids) => events.extend(ids.into_iter().map(|id| (id, place))),
             Err(error) => {
                 // Lambda delivers all records from this one on again, so the rest can be skipped.
@@ -74,6 +101,7 @@ pub async fn publish<P: Publisher, E: Envelopes>(
 /// Adds the events of a record to the batch. Returns their ids.
 async fn collect<P: Publisher, E: Envelopes>(
     publishing: &mut Publishing<P, E>,
+    payloads: Option<&Payloads>,
     record: &Value,
 ) -> Result<Vec<es_core::EventId>, BoxError> {
     // Commits never change. A manual change of an item does not publish its events again.
@@ -83,7 +111,11 @@ async fn collect<P: Publisher, E: Envelopes>(
     let decoded = decode(record).ok_or("it is not a record of a table's stream")?;
     let Some(stream) = stream_of(&decoded.keys)? else { return Ok(Vec::new()) };
     let image = decoded.image.ok_or("it has no new image: set the table's stream to NEW_IMAGE")?;
-    let part = Attributes::of(&stream, image)?.part()?;
+    let mut part = Attributes::of(&stream, image)?.part()?;
+    if !part.large.is_empty() {
+        let payloads = payloads.ok_or("it has an event in a payload store: call `publish_with_payloads`")?;
+        objects::complete(payloads, vec![&mut part]).await?;
+    }
     let (filter, mut ids) = (publishing.filter(), Vec::new());
     for commit in part.commits() {
         for (index, event) in commit.events.iter().enumerate() {
@@ -231,6 +263,44 @@ mod tests {
             "00000000-0000-0000-0000-000000000002/2 1800000000123 Some(\"ann\")",
         ];
         assert_eq!(*published.lock().expect("no test panicked"), expected);
+    }
+
+    /// The payload of a large event is read from the payload store. Without it, the event is not published.
+    #[tokio::test]
+    async fn large_events_are_published_whole() {
+        use es_core::payloads::{MemoryPayloads, PayloadName, PayloadPrefix, PayloadStore};
+
+        let store = MemoryPayloads::new();
+        let name = PayloadName::of(PayloadPrefix::new("events/payloads").expect("valid"), b"\"large\"");
+        store.put(&name, "\"large\"".into()).await.expect("stores");
+        let mut large = record(1, "order#1", 1);
+        let image = &mut large["dynamodb"]["NewImage"];
+        image["f"] = json!({ "N": "6" });
+        image["ev"]["L"][1] = json!({ "M": {
+            "t": { "S": "Counted" }, "o": { "S": name.to_string() }, "l": { "N": "7" },
+        } });
+        let published = Arc::new(Mutex::new(Vec::new()));
+        let envelopes = {
+            let published = Arc::clone(&published);
+            move |event: &es_core::event::EventData, ctx: &EventContext| {
+                published.lock().expect("no test panicked").push(event.payload().to_owned());
+                Ok(Envelope::new(event, ctx, "text/plain", ""))
+            }
+        };
+        let publishing = Publishing::new("to_tests", Broker::default(), envelopes);
+        let event = json!({ "Records": [large] });
+        let answer = publish(&publishing, event.clone()).await.expect("has records");
+        assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "1" }]));
+        assert!(published.lock().expect("no test panicked").is_empty());
+
+        let payloads = Payloads::new(store.clone());
+        let answer = publish_with_payloads(&publishing, &payloads, event.clone()).await.expect("has records");
+        assert_eq!(answer["batchItemFailures"], json!([]));
+        assert_eq!(*published.lock().expect("no test panicked"), ["{}", "\"large\""]);
+
+        store.damage(&name, "\"other\"");
+        let answer = publish_with_payloads(&publishing, &payloads, event).await.expect("has records");
+        assert_eq!(answer["batchItemFailures"], json!([{ "itemIdentifier": "1" }]));
     }
 
     #[tokio::test]

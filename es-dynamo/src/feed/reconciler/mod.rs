@@ -1,8 +1,9 @@
-//! The reconciler: adds missing commits to the feed, and audits it.
+//! The reconciler: adds missing commits to the feed, audits it, and sweeps the payload store.
 
 mod audit;
 pub(crate) mod scan;
 pub(crate) mod state;
+mod sweep;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::store::DynamoStore;
 use crate::table::retry::retrying;
 
 pub use audit::AuditReport;
+pub use sweep::{SweepOptions, SweepReport};
 
 /// Adds missing commits to the feed, for example commits that are older than the feed, or that were missed during an
 /// outage.

@@ -11,11 +11,10 @@ mod tests;
 mod undecoded;
 
 use aws_sdk_dynamodb::operation::query::QueryOutput;
-use es_core::snapshot::Snapshot;
 use es_core::{Cost, StoreError, StreamId, Version};
 
 use super::item::{Attributes, Part};
-use super::snapshot::snapshot_from;
+use super::snapshot::{StoredSnapshot, snapshot_from};
 use crate::table::{Item, ItemPage, responses};
 
 pub(crate) use undecoded::interceptor;
@@ -38,7 +37,17 @@ pub(crate) struct Answer {
 pub(crate) enum Found {
     Part(Part),
     /// A snapshot. If it cannot be decoded, its version, if at least that can be read.
-    Snapshot(Result<Snapshot, Option<Version>>),
+    Snapshot(Result<StoredSnapshot, Option<Version>>),
+}
+
+impl Found {
+    /// Returns the part of a commit.
+    pub(crate) fn part_mut(&mut self) -> Option<&mut Part> {
+        match self {
+            Self::Part(part) => Some(part),
+            Self::Snapshot(_) => None,
+        }
+    }
 }
 
 impl Answer {

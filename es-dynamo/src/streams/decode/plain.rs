@@ -22,7 +22,7 @@ use crate::streams::group::{MemberFields, SEVERAL_COMMITS};
 #[cfg(all(feature = "embedded", feature = "indexer"))]
 use crate::streams::item::Part;
 use crate::streams::item::{HeadFields, PartFields};
-use crate::streams::snapshot::StoredState;
+use crate::streams::snapshot::{StoredSnapshot, StoredState};
 use crate::table::names;
 
 /// Decodes the text of a response, if all items have the usual form.
@@ -261,7 +261,8 @@ impl Fields<'_> {
         };
         let (format, state) = (self.f.map(|format| format.digits), self.st.map(|state| state.text));
         let state = StoredState { format, state, compressed, length }.decode()?;
-        Some(Found::Snapshot(Ok(Snapshot::from_stored(version, time, fingerprint, state, checksum))))
+        let snapshot = Snapshot::from_stored(version, time, fingerprint, state, checksum);
+        Some(Found::Snapshot(Ok(StoredSnapshot::Whole(snapshot))))
     }
 }
 

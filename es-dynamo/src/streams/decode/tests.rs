@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{Answer, plain, undecoded};
 use crate::streams::compression::events_compressed_if_cheaper;
 use crate::streams::item::{append_items, commit_items};
+use crate::streams::objects::LargePayloads;
 use crate::streams::snapshot::{compressed_if_cheaper, snapshot_item};
 #[cfg(feature = "aws")]
 use crate::table::Table;
@@ -56,7 +57,7 @@ fn items() -> Vec<Value> {
             commit =
                 commit.with_metadata(Metadata::new().with_actor("bob").with_entry("depth", json!([[1]])));
         }
-        items.extend(commit_items(&stream(), first, &commit, &[]).expect("fits"));
+        items.extend(commit_items(&stream(), first, &commit, &[], &LargePayloads::default()).expect("fits"));
         first = first.plus(count);
     }
     let commit = |number: u128, events: usize, metadata| {

@@ -6,6 +6,7 @@ mod loads;
 use crate::engine;
 
 es_tests::conformance!(engine::store().await);
+es_tests::large_events_conformance!(std::sync::Arc::new(engine::store_with_payloads().await));
 es_tests::documents_conformance!(std::sync::Arc::new(engine::dynamo_store().await));
 
 /// Creates a store with an indexer that runs until the end of the test.

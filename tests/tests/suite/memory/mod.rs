@@ -9,12 +9,16 @@ use std::process::Command;
 use std::sync::Arc;
 
 use es_core::MemoryStore;
-use es_core::payloads::MemoryPayloads;
+use es_core::payloads::{MemoryPayloads, Payloads};
+use es_tests::conformance::large_events::MAX_BYTES;
 
 es_tests::conformance!(Arc::new(MemoryStore::new()));
 es_tests::documents_conformance!(Arc::new(MemoryStore::new()));
 es_tests::feed_conformance!(Arc::new(MemoryStore::new()));
 es_tests::splits_conformance!(Arc::new(MemoryStore::new()));
+es_tests::large_events_conformance!(Arc::new(
+    MemoryStore::new().with_payloads(Payloads::new(MemoryPayloads::new()).with_max_bytes(MAX_BYTES))
+));
 es_tests::payloads_conformance!(Arc::new(MemoryPayloads::new()));
 
 /// Pages may end anywhere.

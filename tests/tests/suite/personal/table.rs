@@ -8,10 +8,12 @@ use std::time::Duration;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::StoreError;
-use es_core::personal::{KeyState, Keyring, Personal, SealedStore, Subject};
+use es_core::payloads::{MemoryPayloads, PayloadStore};
+use es_core::personal::{KeyState, Keyring, MemoryKeyring, Personal, SealedStore, Subject};
 use es_core::prelude::*;
 use es_core::projection::OnFailure;
 use es_core::snapshot::SnapshotPolicy;
+use es_dynamo::embedded::Engine;
 use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey};
 use es_dynamo::{DynamoStore, Reconciler};
 use tracing::Level;
@@ -178,6 +180,38 @@ fn nothing_that_is_stored_published_or_logged_contains_a_value() {
     let published = broker.bodies();
     assert!(!published.is_empty());
     published.iter().for_each(|body| assert!(!body.contains("Planted") && body.contains("17"), "{body}"));
+}
+
+/// Values are sealed before large events and snapshots become objects.
+#[tokio::test]
+async fn objects_of_large_events_contain_no_values() {
+    let payloads = MemoryPayloads::new();
+    let engine = Engine::in_memory().expect("the engine starts");
+    let raw = DynamoStore::builder().engine(&engine).payloads(payloads.clone()).build().expect("valid");
+    raw.create_table().await.expect("created");
+    let keyring = MemoryKeyring::new();
+    let store = SealedStore::new(raw, keyring.clone());
+    let customers = || -> Repository<Customer> {
+        Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(2)).clock(Time).build()
+    };
+    let first = customers();
+    first.execute("17", Register { name: secret("17") }).await.expect("accepted");
+    let done = first.execute("17", Move { street: secret("17").repeat(30_000) }).await.expect("accepted");
+    first.flush().await;
+
+    let names = payloads.names();
+    assert_eq!(names.len(), 2, "the event, and the snapshot");
+    for name in names {
+        let content = payloads.get(&name).await.expect("is there");
+        let content = miniz_oxide::inflate::decompress_to_vec(&content).unwrap_or(content.to_vec());
+        let content = String::from_utf8_lossy(&content);
+        assert!(content.len() > 600_000 && content.contains("$sealed"), "{} bytes", content.len());
+        assert!(!content.contains("Planted"));
+    }
+    assert!(customers().load("17").await.expect("loaded").state == done.state, "the values are opened");
+    keyring.forget(&subject("17")).await.expect("forgotten");
+    let address = customers().load("17").await.expect("loaded").state.address;
+    assert!(address.is_some_and(|address| address.is_forgotten()));
 }
 
 /// Stores personal data in every way, and looks for it.
