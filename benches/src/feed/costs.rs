@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::Failure;
 use crate::domain::Deposit;
 use crate::meter::{Meter, Usage};
+use crate::place::Settings;
 use crate::plan::Plan;
 use crate::sliced;
 use crate::tables::{self, Item};
@@ -53,7 +54,7 @@ async fn feed(plan: &Plan, commits_a_page: usize, max_copy: u64) -> Result<(Cost
     let engine = embedded::Engine::in_memory()?;
     let commits = items(&filled(&engine, plan).await?).await?;
     let meter = Meter::default();
-    let store = place::store(&engine, 1, max_copy, Some(&meter)).await?;
+    let store = place::store(&engine, Settings { max_copy, ..Settings::new(1) }, Some(&meter)).await?;
     store.slices().await?;
     meter.take();
     for batch in commits.chunks(commits_a_page) {
@@ -82,7 +83,7 @@ async fn feed(plan: &Plan, commits_a_page: usize, max_copy: u64) -> Result<(Cost
 
 /// Creates a store with commits of one event, each of a separate account with a UUID.
 async fn filled(engine: &embedded::Engine, plan: &Plan) -> Result<DynamoStore, Failure> {
-    let store = place::store(engine, 1, 0, None).await?;
+    let store = place::store(engine, Settings::new(1), None).await?;
     let accounts = load::repository(&store);
     for _ in 0..plan.counted {
         accounts.execute(&Uuid::new_v4().to_string(), Deposit).await?;

@@ -48,9 +48,10 @@ fn flows(plan: &Plan, flows: &[Flow]) {
     println!(
         "## From a commit to the read model
 
-On the store in memory, events are in the feed as soon as they are stored. On the embedded engine, which has a stream
-here as on DynamoDB, an indexer learns of commits from the store that writes them. If it has another store, as in another
-process, it polls the stream at the given interval. It lingers for the given time before it writes a page.
+On the store in memory, events are in the feed as soon as they are stored. On the embedded engine, an indexer learns of
+commits from the store that writes them. If it has another store, as in another process, it polls the outbox at the given
+interval, or the table's stream, as on DynamoDB. It lingers for the given time before it writes a page. The engine's stream
+gets slower with every record, so the throughput with it says nothing about DynamoDB.
 
 Maximum throughput: {clients} clients commit one event at a time, until the row of the last event can be read. The
 configurations take turns; the figures are from the round with the median speed out of {rounds}. The machine was shared
@@ -102,11 +103,14 @@ with other work, so compare the lines only with each other.
 fn place(indexing: Option<Indexing>) -> String {
     match indexing {
         None => "store in memory".to_owned(),
-        Some(Indexing { slices, poll, linger, is_beside }) => {
+        Some(Indexing { slices, poll, linger, is_beside, has_stream }) => {
             let plural = if slices == 1 { "" } else { "s" };
             let (poll, linger) = (poll.as_millis(), linger.as_millis());
+            let source = if has_stream { ", with a stream" } else { "" };
             let place = if is_beside { "" } else { ", as in another process" };
-            format!("embedded engine, {slices} slice{plural}, poll {poll} ms, linger {linger} ms{place}")
+            format!(
+                "embedded engine{source}, {slices} slice{plural}, poll {poll} ms, linger {linger} ms{place}"
+            )
         }
     }
 }

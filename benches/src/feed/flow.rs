@@ -48,8 +48,15 @@ pub struct Flow {
 }
 
 pub async fn measure(plan: &Plan) -> Result<Vec<Flow>, Failure> {
-    let indexings =
-        [Indexing::DEFAULT, Indexing::ELSEWHERE, Indexing::QUICK, Indexing::PATIENT, Indexing::SLICED];
+    let indexings = [
+        Indexing::DEFAULT,
+        Indexing::ELSEWHERE,
+        Indexing::STREAM,
+        Indexing::STREAM_ELSEWHERE,
+        Indexing::QUICK,
+        Indexing::PATIENT,
+        Indexing::SLICED,
+    ];
     // The setups take turns, so that other work on the machine affects all of them.
     let mut speeds: Vec<Vec<Speed>> = (0..=indexings.len()).map(|_| Vec::new()).collect();
     for round in 0..plan.rounds {

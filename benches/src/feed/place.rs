@@ -20,6 +20,8 @@ pub struct Indexing {
     pub linger: Duration,
     /// Whether the indexer runs in the process that commits.
     pub is_beside: bool,
+    /// Whether the table has a stream, as on DynamoDB, instead of the outbox of the embedded engine.
+    pub has_stream: bool,
 }
 
 impl Indexing {
@@ -29,9 +31,14 @@ impl Indexing {
         poll: Duration::from_millis(500),
         linger: Duration::from_millis(200),
         is_beside: true,
+        has_stream: false,
     };
-    /// Learns of commits from the table's stream.
+    /// Learns of commits as an indexer in another process does.
     pub const ELSEWHERE: Self = Self { is_beside: false, ..Self::DEFAULT };
+    /// The default settings, with a stream.
+    pub const STREAM: Self = Self { has_stream: true, ..Self::DEFAULT };
+    /// Learns of commits only from the stream.
+    pub const STREAM_ELSEWHERE: Self = Self { has_stream: true, ..Self::ELSEWHERE };
     /// Polls more often, and waits only briefly for a page to fill.
     pub const QUICK: Self =
         Self { poll: Duration::from_millis(200), linger: Duration::from_millis(20), ..Self::DEFAULT };
@@ -60,7 +67,8 @@ impl Indexed {
     pub async fn start(indexing: Indexing) -> Result<Self, Failure> {
         let meter = Meter::of(is_of_the_indexer);
         let engine = embedded::Engine::in_memory()?;
-        let indexed = store(&engine, indexing.slices, 0, Some(&meter)).await?;
+        let settings = Settings { has_stream: indexing.has_stream, ..Settings::new(indexing.slices) };
+        let indexed = store(&engine, settings, Some(&meter)).await?;
         let indexer = Indexer::builder(&indexed).poll(indexing.poll).linger(indexing.linger).build()?;
         let running = tokio::spawn({
             let indexer = indexer.clone();
@@ -68,7 +76,7 @@ impl Indexed {
         });
         let store = match indexing.is_beside {
             true => indexed,
-            false => store(&engine, indexing.slices, 0, None).await?,
+            false => store(&engine, settings, None).await?,
         };
         Ok(Self { store, indexer, running, meter })
     }
@@ -81,21 +89,38 @@ impl Indexed {
     }
 }
 
-/// Creates a store with its table and the table's stream. It copies commits of up to `max_copy` bytes, and `meter` counts its
-/// requests.
+/// The settings of a store.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    pub slices: u32,
+    /// Whether the table has a stream instead of an outbox.
+    pub has_stream: bool,
+    /// The maximum size in bytes of a commit that pages contain a copy of.
+    pub max_copy: u64,
+}
+
+impl Settings {
+    pub const fn new(slices: u32) -> Self {
+        Self { slices, has_stream: false, max_copy: 0 }
+    }
+}
+
+/// Creates a store with its table. `meter` counts its requests.
 pub async fn store(
     engine: &embedded::Engine,
-    slices: u32,
-    max_copy: u64,
+    settings: Settings,
     meter: Option<&Meter>,
 ) -> Result<DynamoStore, Failure> {
     let clients = Engine::Embedded(engine.clone());
     let client = meter.map_or_else(|| clients.client(), |meter| clients.metered_client(meter));
-    let store = DynamoStore::builder()
+    let builder = match settings.has_stream {
+        true => DynamoStore::builder().streams_client(engine.streams_client()),
+        false => DynamoStore::builder().engine(engine),
+    };
+    let store = builder
         .client(client)
-        .streams_client(engine.streams_client())
-        .copy_commits(max_copy)
-        .slices(Slices::new(slices).ok_or("a feed needs at least one slice")?)
+        .copy_commits(settings.max_copy)
+        .slices(Slices::new(settings.slices).ok_or("a feed needs at least one slice")?)
         .build()?;
     store.create_table().await?;
     Ok(store)

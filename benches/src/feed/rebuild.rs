@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use crate::Failure;
 use crate::balances::Balances;
 use crate::load;
-use crate::place;
+use crate::place::{self, Settings};
 use crate::plan::Plan;
 
 pub struct Rebuild {
@@ -57,7 +57,7 @@ fn in_memory(runtime: &Runtime, plan: &Plan, events: u64) -> Result<Rebuild, Fai
 
 pub async fn on_engine(plan: &Plan) -> Result<OnEngine, Failure> {
     eprintln!("rebuild: {} events on the embedded engine", plan.rebuilt_on_engine);
-    let store = place::store(&embedded::Engine::in_memory()?, 1, 0, None).await?;
+    let store = place::store(&embedded::Engine::in_memory()?, Settings::new(1), None).await?;
     load::fast(&load::repository(&store), plan.clients, plan.rebuilt_on_engine).await?;
     let events = plan.rebuilt_on_engine / plan.clients * plan.clients;
 
