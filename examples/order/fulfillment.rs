@@ -155,8 +155,7 @@ fn total(lines: &[Line]) -> Money {
 
 #[cfg(test)]
 mod tests {
-    use es_core::MemoryStore;
-    use es_core::testing::react;
+    use es_core::testing::{TestStore, react};
 
     use super::*;
     use crate::domain::events::OrderCancelled;
@@ -165,7 +164,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    fn process(store: &MemoryStore) -> FulfillOrders {
+    fn process(store: &TestStore) -> FulfillOrders {
         FulfillOrders {
             orders: Repository::new(store.clone()),
             stock: Repository::new(store.clone()),

@@ -12,6 +12,7 @@ mod lock;
 mod projected;
 mod reacting;
 mod scenario;
+mod store;
 mod transacting;
 
 use std::fmt::Debug;
@@ -26,6 +27,7 @@ pub use lock::{SchemaLock, Timeouts};
 pub use projected::{Projected, project};
 pub use reacting::{Reacted, react};
 pub use scenario::{AfterCommand, Given, Then, given};
+pub use store::TestStore;
 pub use transacting::{Transacted, Transacting, transaction};
 
 use similar::{ChangeTag, TextDiff};

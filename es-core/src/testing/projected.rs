@@ -5,32 +5,27 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures_util::FutureExt;
 
 use super::diff;
-use super::scenario::faithful_data;
+use super::store::{TestStore, at_once, commit_given, forget, new_store, stream};
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
-use crate::event::CommitId;
 use crate::events::Events;
-use crate::ids::{IdSource, SequentialIds};
-use crate::memory::MemoryStore;
+use crate::ids::SequentialIds;
+use crate::personal::MemoryKeyring;
 use crate::projection::{Projection, Projector, WaitError};
 use crate::read_model::{FieldValue, ReadModel, Row};
 use crate::repository::RetryPolicy;
-use crate::store::{Append, EventStore, NewCommit};
-use crate::stream_id::StreamId;
-use crate::version::ExpectedVersion;
 
-/// Starts a scenario with the projection that `new` creates, on a new in-memory store.
+/// Starts a scenario with the projection that `new` creates, on a new in-memory store with a keyring.
 ///
 /// Each event is handled once: a failure stops the projection. Commits have the time of the start of 1970, or the
 /// time set with [`at`](Projected::at).
 ///
 /// ```
 /// use es_core::prelude::*;
-/// use es_core::testing::project;
-/// use es_core::{MemoryStore, serde::{Deserialize, Serialize}};
+/// use es_core::testing::{TestStore, project};
+/// use es_core::serde::{Deserialize, Serialize};
 /// # #[event]
 /// # pub struct OrderPlaced { pub customer: String }
 /// # #[event]
@@ -56,7 +51,7 @@ use crate::version::ExpectedVersion;
 /// struct OrderList { #[read_model] orders: ReadModel<OrderRow> }
 ///
 /// impl OrderList {
-///     fn new(store: &MemoryStore) -> Self {
+///     fn new(store: &TestStore) -> Self {
 ///         Self { orders: ReadModel::of::<Self>(store) }
 ///     }
 /// }
@@ -90,8 +85,8 @@ use crate::version::ExpectedVersion;
 /// # });
 /// ```
 #[must_use = "nothing is tested without `given`"]
-pub fn project<P: Projection>(new: impl FnOnce(&MemoryStore) -> P) -> Projected<P> {
-    let store = MemoryStore::new();
+pub fn project<P: Projection>(new: impl FnOnce(&TestStore) -> P) -> Projected<P> {
+    let (store, keyring) = new_store();
     let projection = new(&store);
     let time = ManualClock::at(DateTime::UNIX_EPOCH);
     let projector = Projector::builder(store.clone(), projection.clone())
@@ -100,12 +95,14 @@ pub fn project<P: Projection>(new: impl FnOnce(&MemoryStore) -> P) -> Projected<
         .clock(FixedClock(time.clone()))
         .ids(SequentialIds::default())
         .build();
-    Projected { store, projection, projector, time, commits: SequentialIds::default(), failure: None }
+    let commits = SequentialIds::default();
+    Projected { store, keyring, projection, projector, time, commits, failure: None }
 }
 
 /// A projection in a test. Created by [`project`].
 pub struct Projected<P: Projection> {
-    store: MemoryStore,
+    store: TestStore,
+    keyring: MemoryKeyring,
     projection: P,
     projector: Projector<P>,
     time: ManualClock,
@@ -129,9 +126,21 @@ impl<P: Projection> Projected<P> {
     #[must_use = "nothing is tested without `then_row` and its like"]
     pub async fn given<A: Aggregate>(mut self, id: impl Display, events: impl Into<Events<A>>) -> Self {
         self.assert_works();
-        let stream = StreamId::new(A::NAME, id.to_string()).expect("given events: a valid id");
-        commit_given(&self.store, &self.commits, self.time.now(), stream, &events.into()).await;
+        commit_given(&self.store, &self.commits, self.time.now(), stream::<A>(&id), &events.into()).await;
         self.failure = self.projector.run_until_caught_up().await.err();
+        self
+    }
+
+    /// Forgets the subject with the id `subject`: its [personal data](crate::personal) in rows and in later events becomes
+    /// [forgotten](crate::Personal::is_forgotten).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the id is not valid: see [`Subject::new`](crate::personal::Subject::new).
+    #[track_caller]
+    #[must_use = "nothing is tested without `then_row` and its like"]
+    pub fn forgetting(self, subject: impl Display) -> Self {
+        forget(&self.keyring, subject);
         self
     }
 
@@ -206,8 +215,7 @@ impl<P: Projection> Projected<P> {
         key: &(impl FieldValue<T::Key> + ?Sized),
     ) -> Option<T> {
         self.assert_works();
-        let read = rows(&self.projection).get(key).now_or_never();
-        match read.expect("the in-memory store completes immediately") {
+        match at_once(rows(&self.projection).get(key)) {
             Ok(row) => row,
             Err(error) => panic!("the row cannot be read: {error}"),
         }
@@ -228,20 +236,6 @@ impl<P: Projection> Debug for Projected<P> {
             .field("failure", &self.failure)
             .finish_non_exhaustive()
     }
-}
-
-/// Commits given events to a stream.
-pub(super) async fn commit_given<A: Aggregate>(
-    store: &MemoryStore,
-    commits: &dyn IdSource,
-    time: DateTime<Utc>,
-    stream: StreamId,
-    events: &Events<A>,
-) {
-    let data = faithful_data(events.as_slice()).unwrap_or_else(|reason| panic!("given events: {reason}"));
-    let commit = NewCommit::new(CommitId::new(commits.new_id()), time, data);
-    let append = Append::new(stream, ExpectedVersion::Any, commit);
-    store.append(&append).await.expect("given events: can be appended");
 }
 
 /// A clock that only the test advances.

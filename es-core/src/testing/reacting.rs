@@ -5,27 +5,27 @@ use std::fmt::{self, Debug, Display};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::{FutureExt, TryStreamExt};
+use futures_util::TryStreamExt;
 
 use super::diff;
 use super::projected::FixedClock;
-use super::scenario::faithful_data;
+use super::store::{TestStore, at_once, commit_given, forget, new_store, recorded_after, stream};
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
 use crate::documents::{DocumentKey, DocumentQuery, pages};
-use crate::event::{CommitId, Event, EventData};
+use crate::event::{Event, EventData};
 use crate::events::Events;
 use crate::feed::Feed;
-use crate::ids::{IdSource, SequentialIds};
-use crate::memory::MemoryStore;
+use crate::ids::SequentialIds;
+use crate::personal::MemoryKeyring;
 use crate::process::{Process, Reacting};
 use crate::projection::{Projector, timeout};
 use crate::repository::{Repository, RetryPolicy};
-use crate::store::{Append, EventStore, NewCommit, Read};
+use crate::store::EventStore;
 use crate::stream_id::StreamId;
-use crate::version::{ExpectedVersion, Version};
+use crate::version::Version;
 
-/// Starts a scenario with the process that `new` creates, on a new in-memory store.
+/// Starts a scenario with the process that `new` creates, on a new in-memory store with a keyring.
 ///
 /// The process also reacts to [`given`](Reacted::given) events. [`when`](Reacted::when) and
 /// [`later`](Reacted::later) begin a step, and the expectations refer to the last step. Each event is handled
@@ -35,8 +35,7 @@ use crate::version::{ExpectedVersion, Version};
 /// ```
 /// use std::time::Duration;
 /// use es_core::prelude::*;
-/// use es_core::testing::react;
-/// use es_core::MemoryStore;
+/// use es_core::testing::{TestStore, react};
 /// # #[event] pub struct OrderPlaced { pub item: String }
 /// # #[derive(Aggregate, Default)]
 /// # #[aggregate(name = "order", id = String, events(OrderPlaced))]
@@ -99,7 +98,7 @@ use crate::version::{ExpectedVersion, Version};
 /// struct FulfillOrders { stock: Repository<Stock> }
 ///
 /// impl FulfillOrders {
-///     fn new(store: &MemoryStore) -> Self {
+///     fn new(store: &TestStore) -> Self {
 ///         Self { stock: Repository::new(store.clone()) }
 ///     }
 /// }
@@ -144,8 +143,8 @@ use crate::version::{ExpectedVersion, Version};
 /// # });
 /// ```
 #[must_use = "nothing is tested without `when`"]
-pub fn react<P: Process>(new: impl FnOnce(&MemoryStore) -> P) -> Reacted<P> {
-    let store = MemoryStore::new();
+pub fn react<P: Process>(new: impl FnOnce(&TestStore) -> P) -> Reacted<P> {
+    let (store, keyring) = new_store();
     let process = new(&store);
     let time = ManualClock::at(DateTime::UNIX_EPOCH);
     let projector = Projector::process_builder(store.clone(), process)
@@ -155,12 +154,13 @@ pub fn react<P: Process>(new: impl FnOnce(&MemoryStore) -> P) -> Reacted<P> {
         .ids(SequentialIds::default())
         .build();
     let commits = SequentialIds::default();
-    Reacted { store, projector, time, commits, before: HashMap::new(), failure: None }
+    Reacted { store, keyring, projector, time, commits, before: HashMap::new(), failure: None }
 }
 
 /// A process in a test. Created by [`react`].
 pub struct Reacted<P: Process> {
-    store: MemoryStore,
+    store: TestStore,
+    keyring: MemoryKeyring,
     projector: Projector<Reacting<P>>,
     time: ManualClock,
     commits: SequentialIds,
@@ -209,6 +209,19 @@ impl<P: Process> Reacted<P> {
         self.begin();
         self.time.advance(chrono::Duration::from_std(passed).expect("a time within the calendar"));
         self.work().await
+    }
+
+    /// Forgets the subject with the id `subject`: its [personal data](crate::personal) in states, timeouts, and later events
+    /// becomes [forgotten](crate::Personal::is_forgotten).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the id is not valid: see [`Subject::new`](crate::personal::Subject::new).
+    #[track_caller]
+    #[must_use = "nothing is tested without `then_events` and its like"]
+    pub fn forgetting(self, subject: impl Display) -> Self {
+        forget(&self.keyring, subject);
+        self
     }
 
     /// Expects that the last step recorded exactly these events in the stream of the aggregate `A` with the id
@@ -283,14 +296,7 @@ impl<P: Process> Reacted<P> {
         self.assert_works();
         self.begin();
         let stream = stream::<A>(&id);
-        let data = faithful_data(events.as_slice());
-        let commit = NewCommit::new(
-            CommitId::new(self.commits.new_id()),
-            self.time.now(),
-            data.unwrap_or_else(|reason| panic!("given events: {reason}")),
-        );
-        let append = Append::new(stream.clone(), ExpectedVersion::Any, commit);
-        self.store.append(&append).await.expect("given events: can be appended");
+        commit_given(&self.store, &self.commits, self.time.now(), stream.clone(), &events).await;
         let head = self.store.head(&stream).await.expect("the in-memory store does not fail");
         self.before.insert(stream, head.version);
         self.work().await
@@ -298,7 +304,7 @@ impl<P: Process> Reacted<P> {
 
     /// Begins a step: remembers the version of each stream.
     fn begin(&mut self) {
-        self.before = self.store.versions();
+        self.before = self.store.inner().versions();
     }
 
     async fn work(mut self) -> Self {
@@ -309,9 +315,9 @@ impl<P: Process> Reacted<P> {
     /// Runs the process until it has nothing left to do, including reactions to its own events.
     async fn react(&self) -> Result<(), String> {
         loop {
-            let before = (self.store.versions(), self.due().await?);
+            let before = (self.store.inner().versions(), self.due().await?);
             self.projector.run_until_caught_up().await.map_err(|error| error.to_string())?;
-            let after = (self.store.versions(), self.due().await?);
+            let after = (self.store.inner().versions(), self.due().await?);
             if before == after {
                 return Ok(());
             }
@@ -345,25 +351,6 @@ impl<P: Process> Reacted<P> {
             panic!("{failure}");
         }
     }
-}
-
-/// Returns the events of a stream after the version `before`.
-pub(super) fn recorded_after(store: &MemoryStore, stream: &StreamId, before: Version) -> Vec<EventData> {
-    let read = Read::all(stream.clone()).after(before);
-    let pages: Vec<_> = match at_once(store.read(read).try_collect()) {
-        Ok(pages) => pages,
-        Err(error) => panic!("`{stream}` cannot be read: {error}"),
-    };
-    let commits = pages.into_iter().flat_map(|page| page.commits);
-    commits.flat_map(|commit| commit.events).collect()
-}
-
-pub(super) fn stream<A: Aggregate>(id: &impl Display) -> StreamId {
-    StreamId::new(A::NAME, id.to_string()).expect("a valid id")
-}
-
-pub(super) fn at_once<T>(answer: impl Future<Output = T>) -> T {
-    answer.now_or_never().expect("the in-memory store completes immediately")
 }
 
 impl<P: Process> Debug for Reacted<P> {

@@ -7,20 +7,20 @@ use std::fmt::{self, Debug, Display};
 use chrono::{DateTime, Utc};
 
 use super::diff;
-use super::projected::{FixedClock, commit_given};
-use super::reacting::{at_once, recorded_after, stream};
+use super::projected::FixedClock;
+use super::store::{TestStore, at_once, commit_given, forget, new_store, recorded_after, stream};
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
 use crate::error_text::error_text;
 use crate::event::{Event, EventData};
 use crate::events::Events;
 use crate::ids::{RandomIds, SequentialIds};
-use crate::memory::MemoryStore;
+use crate::personal::MemoryKeyring;
 use crate::repository::{Committed, Repository, RetryPolicy, Transaction, TransactionError};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
-/// Starts a scenario for a transaction, on a new in-memory store. All of it is synchronous.
+/// Starts a scenario for a transaction, on a new in-memory store with a keyring. All of it is synchronous.
 ///
 /// The clock is fixed at the start of 1970, or at the time set with [`at`](Transacting::at), and new ids are 1, 2, 3 ….
 /// A given event that cannot be encoded, or that decodes to a different event, fails the test.
@@ -75,17 +75,15 @@ use crate::version::Version;
 /// ```
 #[must_use = "nothing is tested without `when`"]
 pub fn transaction() -> Transacting {
-    Transacting {
-        store: MemoryStore::new(),
-        time: ManualClock::at(DateTime::UNIX_EPOCH),
-        given: HashMap::new(),
-    }
+    let (store, keyring) = new_store();
+    Transacting { store, keyring, time: ManualClock::at(DateTime::UNIX_EPOCH), given: HashMap::new() }
 }
 
 /// The aggregates on which a transaction is tested. Created by [`transaction`].
 #[must_use = "nothing is tested without `when`"]
 pub struct Transacting {
-    store: MemoryStore,
+    store: TestStore,
+    keyring: MemoryKeyring,
     time: ManualClock,
     /// The versions of the streams before the transaction.
     given: HashMap<StreamId, Version>,
@@ -110,6 +108,18 @@ impl Transacting {
         *version = version.plus(events.as_slice().len() as u64);
         // Commit ids must not equal those of the transaction, whose commits would be treated as repetitions.
         at_once(commit_given(&self.store, &RandomIds, self.time.now(), stream, &events));
+        self
+    }
+
+    /// Forgets the subject with the id `subject`: its [personal data](crate::personal) becomes
+    /// [forgotten](crate::Personal::is_forgotten), and a transaction that records new personal data about it fails.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the id is not valid: see [`Subject::new`](crate::personal::Subject::new).
+    #[track_caller]
+    pub fn forgetting(self, subject: impl Display) -> Self {
+        forget(&self.keyring, subject);
         self
     }
 

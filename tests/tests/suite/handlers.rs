@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use es_core::prelude::*;
-use es_core::testing::{given, react};
+use es_core::testing::{TestStore, given, react};
 use es_core::{IntoEvents, MemoryStore};
 
 #[event]
@@ -412,7 +412,7 @@ impl Noting {
 
 #[tokio::test]
 async fn processes_react_on_the_instance_of_the_event() {
-    let process = |store: &MemoryStore| Noting { accounts: Repository::new(store.clone()) };
+    let process = |store: &TestStore| Noting { accounts: Repository::new(store.clone()) };
     let noted = |text: &str| Noted { text: text.to_owned() };
     react(process)
         .when::<Account>("7", Closed)

@@ -339,7 +339,7 @@ fn an_event_that_is_read_back_as_another_one_fails_the_test() {
             message(|| drop(given::<Till>(Events::none()).when(Pay(paid())).then([paid()]))),
             message(|| drop(given::<Till>(Events::none()).when(Pay(paid())).then_events(|_| {}))),
             message(|| {
-                let projected = es_core::testing::project(|_: &es_core::MemoryStore| Tills);
+                let projected = es_core::testing::project(|_: &es_core::testing::TestStore| Tills);
                 drop(futures_util::FutureExt::now_or_never(projected.given::<Till>("1", [paid()])));
             }),
         ];

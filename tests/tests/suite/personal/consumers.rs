@@ -9,8 +9,12 @@ use es_core::feed::Feed;
 use es_core::personal::{Keyring, MemoryKeyring, Personal, SealedStore, Subject};
 use es_core::prelude::*;
 use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
+use es_core::testing::{TestStore, project, react, transaction};
 
-use super::domain::{Customer, DELAY, Greet, Greeting, Move, Register, SendMail, secret};
+use super::domain::{
+    Address, Contact, Customer, DELAY, Directory, Entry, Greet, Greeted, Greeting, Move, Register,
+    Registered, SendMail, secret,
+};
 use crate::processes::support::{Time, projector};
 
 type Sealed = SealedStore<MemoryStore>;
@@ -168,4 +172,55 @@ async fn a_publisher_can_reveal_personal_fields() {
     let (store, _) = customers().await;
     let error = published(store.inner().clone(), true).await.expect_err("no keyring");
     assert!(error.to_string().contains("its personal data is sealed"), "{error}");
+}
+
+fn registered() -> Registered {
+    Registered { customer: "17".to_owned(), name: secret("17").into(), phones: Vec::new() }
+}
+
+fn forgotten<T>() -> Personal<T> {
+    Personal::forgotten(Subject::new("17").expect("valid"))
+}
+
+#[tokio::test]
+async fn the_kits_of_projections_processes_and_transactions_accept_personal_data_and_forget_it() {
+    let entry = |name, mails| Entry { customer: "17".to_owned(), kind: "customer".to_owned(), name, mails };
+    project(|store: &TestStore| Directory { entries: ReadModel::of::<Directory>(store) })
+        .given::<Customer>("17", [registered()])
+        .await
+        .then_row(|directory| &directory.entries, "17", entry(secret("17").into(), 0))
+        .forgetting("17")
+        .then_row(|directory| &directory.entries, "17", entry(forgotten(), 0))
+        .given::<Customer>("17", [Contact::Mailed])
+        .await
+        .then_row(|directory| &directory.entries, "17", entry(forgotten(), 1));
+
+    let greeted = |name| Greeted { customer: "17".to_owned(), name };
+    let process = |store: &TestStore| Greet {
+        customers: Repository::new(store.clone()),
+        lets_pass: Arc::new(AtomicBool::new(true)),
+    };
+    react(process)
+        .when::<Customer>("17", [registered()])
+        .await
+        .then_events::<Greeting>("17", [greeted(secret("17").into())])
+        .forgetting("17")
+        .later(DELAY)
+        .await
+        .then_events::<Greeting>("17", [greeted(forgotten())])
+        .then_state(&"17".to_owned(), |state| assert!(state.names.iter().all(Personal::is_forgotten)));
+
+    let relocate = || Move { street: secret("17") };
+    let given = || transaction().given::<Customer>("17", [registered()]);
+    let address = Address { street: secret("17"), city: "Berlin".to_owned() };
+    given()
+        .when(|all| all.transaction().execute(&all.repository::<Customer>(), "17", relocate()))
+        .then::<Customer>(
+            "17",
+            [Contact::Moved { customer: "17".to_owned(), address: Some(address.into()) }],
+        );
+    given()
+        .forgetting("17")
+        .when(|all| all.transaction().execute(&all.repository::<Customer>(), "17", relocate()))
+        .then_failed("the subject `17` was forgotten");
 }

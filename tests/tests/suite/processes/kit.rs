@@ -3,9 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use es_core::MemoryStore;
 use es_core::prelude::*;
-use es_core::testing::{Reacted, react};
+use es_core::testing::{Reacted, TestStore, react};
 use es_tests::chaos::processes::shop::{
     CalledOff, Finished, Fulfill, Fulfillment, Order, PATIENCE, PaidIn, Placed, Received, Released, Reserved,
     Shipped, Stock, Taken, Waiting, Wallet,
@@ -28,7 +27,7 @@ fn waiting() -> Waiting {
 
 /// An order that waits for its money.
 async fn unpaid() -> Reacted<Fulfill> {
-    react(|store: &MemoryStore| shop(store))
+    react(|store: &TestStore| shop(store))
         .given::<Stock>("cup", [Received { pieces: 1 }])
         .await
         .when::<Order>("1", placed(&["cup"]))
@@ -75,7 +74,7 @@ async fn what_went_wrong_is_undone_in_time() {
 
 #[tokio::test]
 async fn a_rejection_is_compensated() {
-    react(|store: &MemoryStore| shop(store))
+    react(|store: &TestStore| shop(store))
         .given::<Stock>("cup", [Received { pieces: 1 }])
         .await
         .when::<Order>("1", placed(&["cup", "pot"]))
@@ -123,7 +122,7 @@ impl React<Placed> for Failing {
 
 #[tokio::test]
 async fn a_failure_is_expected_or_told() {
-    let failed = async || react(|_: &MemoryStore| Failing).when::<Order>("1", placed(&[])).await;
+    let failed = async || react(|_: &TestStore| Failing).when::<Order>("1", placed(&[])).await;
     failed().await.then_failed("at version 1 of `order#1` (position 1): the shop is closed");
     let other = failed().await;
     let text = complaint(|| other.then_failed("something else"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use es_core::prelude::*;
 use es_core::repository::Recorded;
-use es_core::testing::react;
+use es_core::testing::{TestStore, react};
 use es_core::{MemoryStore, Metadata};
 use es_tests::domain::Account;
 use serde::{Deserialize, Serialize};
@@ -105,13 +105,13 @@ impl React<Again> for Asking {
 
 #[tokio::test]
 async fn a_timeout_that_could_not_be_read_back_is_not_scheduled() {
-    react(|_: &MemoryStore| Asking::schedules(1))
+    react(|_: &TestStore| Asking::schedules(1))
         .when::<Desk>("1", Asked { share: f64::MAX })
         .await
         .later(Duration::from_secs(1))
         .await
         .then_events::<Diary>("1", Did { what: "1".into() });
-    let process = |store: &MemoryStore| Wrong(Repository::new(store.clone()));
+    let process = |store: &TestStore| Wrong(Repository::new(store.clone()));
     react(process).when::<Desk>("1", Asked { share: 0.0 }).await.then_failed(
         "the timeout `Again` cannot be scheduled, because it could not be decoded when it is due \
          (the payload of the event `Again` (schema version 1) does not match its type",
@@ -120,13 +120,13 @@ async fn a_timeout_that_could_not_be_read_back_is_not_scheduled() {
 
 #[tokio::test]
 async fn a_timeout_that_is_too_large_to_be_parked_is_not_scheduled() {
-    let process = |store: &MemoryStore| Wrong(Repository::new(store.clone()));
+    let process = |store: &TestStore| Wrong(Repository::new(store.clone()));
     react(process).when::<Desk>("1", Asked { share: 1.0 }).await.then_failed("the timeout `Note` has 400");
 }
 
 #[tokio::test]
 async fn a_timeout_that_is_not_listed_is_not_scheduled() {
-    react(|_: &MemoryStore| Asking { lists: false, ..Asking::schedules(1) })
+    react(|_: &TestStore| Asking { lists: false, ..Asking::schedules(1) })
         .when::<Desk>("1", Asked { share: 1.0 })
         .await
         .then_failed("the process does not list the timeout `Unlisted`: add it to `timeouts(…)`");
@@ -135,7 +135,7 @@ async fn a_timeout_that_is_not_listed_is_not_scheduled() {
 #[tokio::test]
 async fn a_timeout_may_schedule_the_next_one_again_and_again() {
     let mut process =
-        react(|_: &MemoryStore| Asking::schedules(200)).when::<Desk>("1", Asked { share: 1.0 }).await;
+        react(|_: &TestStore| Asking::schedules(200)).when::<Desk>("1", Asked { share: 1.0 }).await;
     for left in (1..=200).rev() {
         process = process
             .later(Duration::from_secs(1))
@@ -199,12 +199,12 @@ impl React<Note> for Wrong {
 #[tokio::test]
 async fn a_rejection_that_could_not_be_read_back_is_a_failure() {
     let process =
-        |store: &MemoryStore| Asking { desks: Some(Repository::new(store.clone())), ..Asking::schedules(0) };
+        |store: &TestStore| Asking { desks: Some(Repository::new(store.clone())), ..Asking::schedules(0) };
     react(process)
         .when::<Desk>("1", Asked { share: 1.5 })
         .await
         .then_events::<Diary>("1", Did { what: "1.5 is too much".into() });
-    let process = |store: &MemoryStore| Wrong(Repository::new(store.clone()));
+    let process = |store: &TestStore| Wrong(Repository::new(store.clone()));
     react(process).when::<Desk>("1", Asked { share: -1.0 }).await.then_failed(
         "TooMuch` cannot be stored, because it could not be decoded again (invalid type: null, expected f64)",
     );

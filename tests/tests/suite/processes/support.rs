@@ -12,7 +12,7 @@ use es_core::feed::Feed;
 use es_core::prelude::*;
 use es_core::process::{Process, Reacting};
 use es_core::projection::{ProjectorBuilder, ProjectorError};
-use es_core::{MemoryStore, Metadata, RetryPolicy};
+use es_core::{EventStore, MemoryStore, Metadata, RetryPolicy};
 use es_tests::chaos::processes::shop::{Fulfill, Order, Place, Receive, Reserve, Stock};
 use es_tests::chaos::user_code::Misbehavior;
 use es_tests::domain::{Account, Deposit, Deposited, Withdraw};
@@ -75,7 +75,7 @@ impl Drop for Work {
     }
 }
 
-pub(crate) fn shop(store: &MemoryStore) -> Fulfill {
+pub(crate) fn shop(store: &(impl EventStore + Clone)) -> Fulfill {
     Fulfill {
         orders: Repository::new(store.clone()),
         stock: Repository::new(store.clone()),

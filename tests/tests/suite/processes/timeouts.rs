@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::projection::{FailedKind, OnFailure};
-use es_core::testing::{Faults, FaultyStore, react};
+use es_core::testing::{Faults, FaultyStore, TestStore, react};
 use es_core::{MemoryStore, RetryPolicy};
 use es_tests::chaos::divert::{Divert, Sent};
 use es_tests::chaos::slow::Slow;
@@ -381,7 +381,7 @@ mod chain {
 async fn timeouts_may_lead_to_timeouts_for_ever() {
     use chain::{Remind, Reminded};
 
-    let mut process = react(|_: &MemoryStore| Remind)
+    let mut process = react(|_: &TestStore| Remind)
         .when::<Account>("ann", Deposited { cents: 100, note: String::new() })
         .await;
     for left in (1..=100).rev() {
