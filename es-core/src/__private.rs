@@ -28,7 +28,7 @@ pub use crate::event::kind::{
 };
 pub use crate::event::upcast::{UpcastFrom, decode_previous, unknown_name, unknown_version};
 pub use crate::event::{DecodeError, EncodeError, EventData, EventKind, Field, decode_json, encode_json};
-pub use crate::personal::bind as bind_personal;
+pub use crate::personal::{bind as bind_personal, bind_of_row as bind_personal_of_row};
 pub use crate::process::Lists as ProcessLists;
 pub use crate::process::instance::{instance_by, instance_of_stream, instance_with};
 pub use crate::projection::Lists as ProjectionLists;

@@ -155,7 +155,7 @@ pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// - An event without `Apply`, an `Apply` of an event that is not listed, an event that is listed twice, events that
 ///   share a stored name, and a retired name that an event still has.
 /// - An aggregate that is generic, lacks `Default`, or has `snapshot` and cannot be serialized.
-#[proc_macro_derive(Aggregate, attributes(aggregate))]
+#[proc_macro_derive(Aggregate, attributes(aggregate, personal))]
 pub fn aggregate(item: TokenStream) -> TokenStream {
     aggregate::expand(item.into()).into()
 }
@@ -371,6 +371,9 @@ pub fn process(item: TokenStream) -> TokenStream {
 /// | `index(by_a(a, b))` | an index, which groups rows by the first field and orders them by the others (at most seven); may be repeated |
 /// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
+/// A field with [personal data](https://docs.rs/es-core/latest/es_core/personal/index.html) has the attribute
+/// `#[personal(subject = field)]`, as in an event.
+///
 /// Each index becomes an associated constant of the struct, with its visibility: `by_a` becomes `BY_A`, which is passed
 /// to queries of the read model.
 ///
@@ -379,7 +382,8 @@ pub fn process(item: TokenStream) -> TokenStream {
 /// - A key that is unknown, malformed, missing, or given twice.
 /// - A field in the key or an index that does not exist, or whose values have no order, such as a float.
 /// - A row that is generic, or lacks `Clone`, `Serialize`, or `Deserialize`.
-#[proc_macro_derive(Row, attributes(row))]
+/// - A `Personal` field without a subject, or in the key or an index.
+#[proc_macro_derive(Row, attributes(row, personal))]
 pub fn row(item: TokenStream) -> TokenStream {
     row::expand(item.into()).into()
 }

@@ -10,6 +10,7 @@ use syn::{Data, DeriveInput, Path, Token, Type, parenthesized, parse_quote};
 use crate::support::derive::{Helper, refuse_generics, valid_name};
 use crate::support::errors::Errors;
 use crate::support::grammar::Grammar;
+use crate::support::personal::{self, Owner, PersonalField};
 use crate::support::spans::{Place, implementation};
 
 static ROW: Helper = Helper {
@@ -58,6 +59,7 @@ struct Attributes {
     name: String,
     key: Ident,
     indexes: Vec<Index>,
+    personal: Vec<PersonalField>,
 }
 
 pub(crate) fn expand(item: TokenStream) -> TokenStream {
@@ -90,7 +92,18 @@ fn read(item: &DeriveInput, errors: &mut Errors) -> Option<Attributes> {
     let indexes: Vec<Index> = indexes.collect();
     check_fields(item, key.iter().chain(indexes.iter().flat_map(|index| &index.fields)), errors);
     check_indexes(&indexes, errors);
-    Some(Attributes { core: keys.core(errors), name: name?, key: key?, indexes })
+    let personal = match &item.data {
+        Data::Struct(data) => personal::read(&mut data.fields.clone(), Owner::Row, errors),
+        Data::Enum(_) | Data::Union(_) => Vec::new(),
+    };
+    let placed = key.iter().chain(indexes.iter().flat_map(|index| &index.fields));
+    for field in placed.filter(|field| personal.iter().any(|personal| personal.name == **field)) {
+        errors.at(
+            field.span(),
+            format!("the personal field `{field}` cannot be in a key or an index, which are stored in plain text: use another field"),
+        );
+    }
+    Some(Attributes { core: keys.core(errors), name: name?, key: key?, indexes, personal })
 }
 
 /// Reports fields that the row does not have.
@@ -164,7 +177,7 @@ fn constant(core: &Path, item: &DeriveInput, number: usize, index: &Index) -> To
 }
 
 fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
-    let Attributes { core, name, key, indexes } = attributes;
+    let Attributes { core, name, key, indexes, personal } = attributes;
     let ident = &item.ident;
     let constants = indexes.iter().enumerate().map(|(number, index)| constant(core, item, number, index));
     let key_type = type_of(item, key);
@@ -190,6 +203,15 @@ fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
     });
     let orders = fields.into_iter().map(|field| require_key(core, item, field));
     let header = implementation(core, "Row", ident);
+    let bind = (!personal.is_empty()).then(|| {
+        let bind = personal::bind(core, Owner::Row, name, personal, |field| quote!(&self.#field));
+        quote! {
+            fn bind_personal(&self) -> #core::__private::Result<(), #core::__private::ReadModelError> {
+                #bind
+                #core::__private::Result::Ok(())
+            }
+        }
+    });
     quote! {
         const _: () = {
             #[allow(unused_imports)] // the types decide which of them are used
@@ -225,6 +247,8 @@ fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
                 fn kinds() -> &'static #core::__private::RowKinds {
                     &KINDS
                 }
+
+                #bind
             }
 
             const _: fn() = || {

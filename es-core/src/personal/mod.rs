@@ -84,6 +84,7 @@ pub use keyring::{KeyState, Keyring, MemoryKeyring, Subject};
 pub use store::SealedStore;
 
 use crate::event::EncodeError;
+use crate::read_model::ReadModelError;
 use crate::schema::{Schema, Types};
 use forms::{Found, Replacement, RewriteError, SEALED, Sealed, TRANSIT, Transit, rewrite};
 
@@ -110,10 +111,10 @@ pub(crate) const REASONS: [&str; 5] = [OUTSIDE, NO_SUBJECT, STILL_SEALED, NOT_PE
 
 /// Personal data of a subject: a value, or nothing after the subject was forgotten.
 ///
-/// In events, `#[personal(subject = field)]` names the field with the id of the subject. The field may also be an
-/// `Option` or a `Vec` of personal values. For a type with several personal fields, use one `Personal` for the whole:
-/// `Personal<Address>`. States, rows, timeouts, and stored rejections may contain copies of values from events, also in
-/// nested types, because a value that was read knows its subject.
+/// In events, timeouts, and rows, `#[personal(subject = field)]` names the field with the id of the subject. The field may
+/// also be an `Option` or a `Vec` of personal values. For a type with several personal fields, use one `Personal` for the
+/// whole: `Personal<Address>`. States, stored rejections, and types inside rows may contain copies of values from events
+/// without the attribute, because a value that was read knows its subject.
 ///
 /// Comparisons ignore the subject. `Debug` does not show the value. There is no `Display`, and serialization fails
 /// outside of the framework, so that the value is not shown by mistake.
@@ -268,7 +269,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for PersonalVisitor<T> {
     }
 }
 
-/// A type of event fields with `#[personal(…)]`: [`Personal`], or an `Option` or a `Vec` of it.
+/// A type of fields with `#[personal(…)]`: [`Personal`], or an `Option` or a `Vec` of it.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not personal data",
     label = "expected `Personal<…>`, or an `Option` or a `Vec` of it",
@@ -310,14 +311,37 @@ pub fn bind<F: PersonalField + ?Sized, S: Display + ?Sized>(
     field: &F,
     subject: &S,
 ) -> Result<(), EncodeError> {
-    let subject = Subject::new(subject).map_err(|error| EncodeError::new(event, error.to_string()))?;
-    if field.bind(&subject) {
-        return Ok(());
+    bound(name, field, subject).map_err(|reason| EncodeError::new(event, reason))
+}
+
+/// Sets the subject of a personal field of a row of `model` before it is encoded. For generated code.
+///
+/// # Errors
+///
+/// [`ReadModelError::Encode`] if `subject` is not a valid subject, or the value belongs to another one.
+#[doc(hidden)]
+pub fn bind_of_row<F: PersonalField + ?Sized, S: Display + ?Sized>(
+    model: &'static str,
+    name: &str,
+    field: &F,
+    subject: &S,
+) -> Result<(), ReadModelError> {
+    bound(name, field, subject).map_err(|reason| ReadModelError::Encode { model, reason })
+}
+
+fn bound<F: PersonalField + ?Sized, S: Display + ?Sized>(
+    name: &str,
+    field: &F,
+    subject: &S,
+) -> Result<(), String> {
+    let subject = Subject::new(subject).map_err(|error| error.to_string())?;
+    match field.bind(&subject) {
+        true => Ok(()),
+        false => Err(format!(
+            "the personal data in `{name}` belongs to another subject than `{subject}`: create it with `Personal::new`, or \
+             name the field with its subject"
+        )),
     }
-    let reason = format!(
-        "the personal data in `{name}` belongs to another subject than `{subject}`: create it with `Personal::new`"
-    );
-    Err(EncodeError::new(event, reason))
 }
 
 thread_local! {
@@ -474,7 +498,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "the event `Registered` cannot be stored: the personal data in `name` belongs to another subject than `bob`: \
-             create it with `Personal::new`"
+             create it with `Personal::new`, or name the field with its subject"
         );
         assert!(bind("Registered", "name", &Personal::new(1), "").is_err());
         assert!(bind("Registered", "name", &Personal::new(1), "$claims").is_err());

@@ -106,6 +106,7 @@ fn places_of<T: Row>(row: &T) -> Result<Vec<Place>, ReadModelError> {
 }
 
 fn encode<T: Row>(stored: &Stored<&T>) -> Result<String, ReadModelError> {
+    stored.row.bind_personal()?;
     encoding(|| serde_json::to_string(stored))
         .map_err(|error| ReadModelError::Encode { model: T::NAME, reason: without_values(&error) })
 }

@@ -345,6 +345,12 @@ pub trait Row: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Returns the kinds of the key, and of the fields of each index.
     #[doc(hidden)]
     fn kinds() -> &'static RowKinds;
+
+    /// Sets the subjects of [personal](crate::personal) fields before the row is encoded.
+    #[doc(hidden)]
+    fn bind_personal(&self) -> Result<(), ReadModelError> {
+        Ok(())
+    }
 }
 
 /// The place of a row in an index.

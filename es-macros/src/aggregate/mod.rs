@@ -10,10 +10,11 @@ mod expand;
 mod fingerprint;
 
 use proc_macro2::TokenStream;
-use syn::{Data, DeriveInput};
+use syn::{Attribute, Data, DeriveInput, Field};
 
 use crate::support::derive::refuse_generics;
 use crate::support::errors::Errors;
+use crate::support::personal::is_personal;
 use crate::support::spans::{lists, lists_all};
 use attributes::Attributes;
 
@@ -37,6 +38,12 @@ pub(crate) fn expand(item: TokenStream) -> TokenStream {
         );
     }
     let is_expandable = errors.is_empty();
+    for attribute in attributes_of_fields(&item.data).filter(|attribute| is_personal(attribute)) {
+        errors.on(
+            attribute,
+            "a state needs no `#[personal(…)]`, because its personal values are from events, and know their subjects: remove it",
+        );
+    }
     let attributes = Attributes::read(&item, &mut errors);
     let is_valid = errors.is_empty();
     let mut output = errors.finish();
@@ -49,4 +56,14 @@ pub(crate) fn expand(item: TokenStream) -> TokenStream {
         false => lists_all(&attributes.core, LISTS, &item),
     });
     output
+}
+
+/// Returns the attributes of all fields.
+fn attributes_of_fields(data: &Data) -> impl Iterator<Item = &Attribute> {
+    let fields: Vec<&Field> = match data {
+        Data::Struct(data) => data.fields.iter().collect(),
+        Data::Enum(data) => data.variants.iter().flat_map(|variant| &variant.fields).collect(),
+        Data::Union(_) => Vec::new(),
+    };
+    fields.into_iter().flat_map(|field| &field.attrs)
 }

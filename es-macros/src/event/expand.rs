@@ -8,7 +8,7 @@ use syn::{Attribute, Data, Meta, Path};
 use super::Event;
 use super::attributes::DERIVES;
 use super::kind::Kind;
-use super::personal;
+use crate::support::personal::{self, Owner};
 use crate::support::serde::{SerdeAttributes, describe};
 use crate::support::spans::{Place, assertion, member};
 use crate::support::tokens::text;
@@ -115,7 +115,7 @@ fn kind_constant(core: &Path, kind: &Kind) -> TokenStream {
 /// Generates `kind`, `encode`, and `decode` for a struct.
 fn single(core: &Path, kind: &Kind) -> (TokenStream, TokenStream, TokenStream) {
     let name = &kind.name;
-    let bind = personal::bind(core, name, &kind.personal, |field| quote!(&self.#field));
+    let bind = personal::bind(core, Owner::Event, name, &kind.personal, |field| quote!(&self.#field));
     let by_version = by_version(core, kind, 0, &quote!(#core::__private::decode_json(stored)));
     (
         quote!(&<Self as #core::Event>::KINDS[0]),
@@ -137,7 +137,7 @@ fn family(core: &Path, kinds: &[Kind]) -> (TokenStream, TokenStream, TokenStream
     let bind = (!with_personal.is_empty()).then(|| {
         let arms = with_personal.iter().map(|kind| {
             let (variant, used) = (&kind.variant, personal::used(&kind.personal));
-            let bind = personal::bind(core, &kind.name, &kind.personal, |field| quote!(#field));
+            let bind = personal::bind(core, Owner::Event, &kind.name, &kind.personal, |field| quote!(#field));
             quote!(Self::#variant { #(#used,)* .. } => { #bind })
         });
         quote!(match self { #(#arms)* #[allow(unreachable_patterns)] _ => {} })

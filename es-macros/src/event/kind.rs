@@ -5,9 +5,9 @@ use syn::ext::IdentExt;
 use syn::{Attribute, Fields, Type, Variant};
 
 use super::attributes::{Attributes, KindAttributes};
-use super::personal::{self, PersonalField};
 use crate::support::derive::append;
 use crate::support::errors::Errors;
+use crate::support::personal::{self, Owner, PersonalField};
 use crate::support::serde::{
     SerdeAttributes, json_fields, json_fields_of_variant, json_types, representation,
 };
@@ -42,7 +42,7 @@ impl Kind {
         // The attributes of the type change the form of all fields.
         let form = representation(attributes).into_iter().map(|form| ("serde".to_owned(), form));
         let shape = (form.chain(json_fields(fields, &container)).collect(), types);
-        let personal = personal::read(fields, errors);
+        let personal = personal::read(fields, Owner::Event, errors);
         Self { personal, ..Self::new(default, ident.span(), &event.of_kind, shape, None, errors) }
     }
 
@@ -72,7 +72,7 @@ impl Kind {
         let ident = variant.ident.clone();
         let default = default_name(&ident.unraw().to_string(), attributes.version);
         let shape = (json_fields_of_variant(variant, container), json_types(&variant.fields));
-        let personal = personal::read(&mut variant.fields, errors);
+        let personal = personal::read(&mut variant.fields, Owner::Event, errors);
         Self { personal, ..Self::new(default, ident.span(), &attributes, shape, Some(ident), errors) }
     }
 

@@ -6,7 +6,6 @@
 mod attributes;
 mod expand;
 mod kind;
-mod personal;
 
 use proc_macro2::TokenStream;
 use quote::quote;

@@ -143,6 +143,7 @@ impl Customer {
 pub(crate) struct Entry {
     pub(crate) customer: String,
     pub(crate) kind: String,
+    #[personal(subject = customer)]
     pub(crate) name: Personal<String>,
     pub(crate) mails: u32,
 }

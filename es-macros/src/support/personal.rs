@@ -7,21 +7,38 @@ use syn::spanned::Spanned;
 use syn::visit::Visit;
 use syn::{Attribute, Fields, Meta, Path, PathSegment, Type};
 
-use crate::support::errors::Errors;
-use crate::support::grammar::Grammar;
-use crate::support::spans::Place;
+use super::errors::Errors;
+use super::grammar::Grammar;
+use super::spans::Place;
 
 static GRAMMAR: Grammar = Grammar::new("`#[personal(…)]`", &[("subject", "subject = customer")]);
 
+/// The items with personal fields.
+#[derive(Clone, Copy)]
+pub(crate) enum Owner {
+    Event,
+    Row,
+}
+
+impl Owner {
+    /// Returns the word for it in messages.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Row => "row",
+        }
+    }
+}
+
 /// A personal field, and the field that identifies its subject.
-pub(super) struct PersonalField {
-    name: Ident,
+pub(crate) struct PersonalField {
+    pub(crate) name: Ident,
     ty: Type,
     subject: Ident,
 }
 
 /// Reads the personal fields, and removes this macro's attributes from them.
-pub(super) fn read(fields: &mut Fields, errors: &mut Errors) -> Vec<PersonalField> {
+pub(crate) fn read(fields: &mut Fields, owner: Owner, errors: &mut Errors) -> Vec<PersonalField> {
     let known: Vec<(Option<Ident>, bool)> =
         fields.iter().map(|field| (field.ident.clone(), mentions_personal(&field.ty))).collect();
     let mut found = Vec::new();
@@ -56,22 +73,24 @@ pub(super) fn read(fields: &mut Fields, errors: &mut Errors) -> Vec<PersonalFiel
         if let Some(second) = own.get(1) {
             errors.on(second, "`#[personal(…)]` is given twice: remove one");
         }
-        if let Some(subject) = subject(attribute, name, &known, errors) {
+        if let Some(subject) = subject(attribute, name, &known, owner, errors) {
             found.push(PersonalField { name: name.clone(), ty: field.ty.clone(), subject });
         }
     }
     found
 }
 
-fn is_personal(attribute: &Attribute) -> bool {
+/// Returns whether an attribute is `#[personal(…)]`.
+pub(crate) fn is_personal(attribute: &Attribute) -> bool {
     attribute.path().is_ident("personal")
 }
 
-/// Returns the subject that an attribute names, if the event has such a field.
+/// Returns the subject that an attribute names, if the item has such a field.
 fn subject(
     attribute: &Attribute,
     name: &Ident,
     known: &[(Option<Ident>, bool)],
+    owner: Owner,
     errors: &mut Errors,
 ) -> Option<Ident> {
     let Meta::List(list) = &attribute.meta else {
@@ -107,7 +126,7 @@ fn subject(
                 true => "add a field that identifies the person".to_owned(),
                 false => format!("the fields are {}", others.join(", ")),
             };
-            errors.at(subject.span(), format!("the event has no field `{subject}`: {advice}"));
+            errors.at(subject.span(), format!("the {} has no field `{subject}`: {advice}", owner.word()));
             None
         }
     }
@@ -127,26 +146,32 @@ fn mentions_personal(ty: &Type) -> bool {
     search.0
 }
 
-/// Generates statements that set the subjects. `access` returns an expression for a reference to a field.
-pub(super) fn bind(
+/// Generates statements that set the subjects before the item `stored_name` is encoded. `access` returns an expression for
+/// a reference to a field.
+pub(crate) fn bind(
     core: &Path,
-    event: &str,
+    owner: Owner,
+    stored_name: &str,
     fields: &[PersonalField],
     access: impl Fn(&Ident) -> TokenStream,
 ) -> TokenStream {
+    let function = match owner {
+        Owner::Event => quote!(bind_personal),
+        Owner::Row => quote!(bind_personal_of_row),
+    };
     let statements = fields.iter().map(|field| {
         let (value, subject) = (access(&field.name), access(&field.subject));
         let (name, ty) = (field.name.unraw().to_string(), &field.ty);
         let place = Place::of(ty);
         let core = place.beginning(core);
-        let arguments = place.arguments(quote!(#event, #name, #value, #subject));
-        quote_spanned!(ty.span()=> #core::__private::bind_personal::<#ty, _> #arguments?;)
+        let arguments = place.arguments(quote!(#stored_name, #name, #value, #subject));
+        quote_spanned!(ty.span()=> #core::__private::#function::<#ty, _> #arguments?;)
     });
     quote!(#(#statements)*)
 }
 
 /// Returns the fields that `bind` needs, each once.
-pub(super) fn used(fields: &[PersonalField]) -> Vec<&Ident> {
+pub(crate) fn used(fields: &[PersonalField]) -> Vec<&Ident> {
     let mut used: Vec<&Ident> = Vec::new();
     for name in fields.iter().flat_map(|field| [&field.name, &field.subject]) {
         if !used.contains(&name) {
