@@ -39,6 +39,10 @@ chaos *ARGS:
 test-kinesis:
     scripts/kinesis-server cargo test -p es-tests --test suite -- kinesis:: --ignored
 
+# the parts that use KMS, on a server with its API; needs Python
+test-services:
+    scripts/moto cargo test -p es-tests --features services --test suite -- services:: --include-ignored
+
 # the Order example on DynamoDB Local
 example-dynamodb-local:
     scripts/dynamodb-local bash -c 'cargo run -q -p examples -- --endpoint "$ES_DYNAMO_ENDPOINT" | tail -n 20'
@@ -183,6 +187,7 @@ features:
     cargo clippy -p es-dynamo --no-default-features --features embedded -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features kinesis -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features indexer -- -D warnings
+    cargo clippy -p es-dynamo --no-default-features --features kms -- -D warnings
     cargo clippy -p es-tools --no-default-features -- -D warnings
 
 # checks the CloudFormation and Terraform templates of `es`; needs cfn-lint and python-hcl2
@@ -229,4 +234,4 @@ fuzz SECONDS="300":
     cargo +nightly fuzz run -s none --codegen-units 16 items -- -max_total_time={{SECONDS}} -max_len=4096 -rss_limit_mb=1024
 
 # everything that must pass; the CI script runs it
-ci: test fmt typos lint features docs public-api-check book deny package templates explorer lambda test-dynamodb-local test-postgres test-chaos test-chaos-postgres test-kinesis example-dynamodb-local example-postgres costs bench-smoke lines-check chores-check
+ci: test fmt typos lint features docs public-api-check book deny package templates explorer lambda test-dynamodb-local test-postgres test-chaos test-chaos-postgres test-kinesis test-services example-dynamodb-local example-postgres costs bench-smoke lines-check chores-check

@@ -1,10 +1,10 @@
-//! The permissions that parts of the framework need on DynamoDB.
+//! The permissions that parts of the framework need on DynamoDB and KMS.
 
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
 
-/// A part of the framework that sends requests to DynamoDB, for a policy with least privilege.
+/// A part of the framework that sends requests to DynamoDB or KMS, for a policy with least privilege.
 ///
 /// ```
 /// use es_tools::policy::Feature;
@@ -22,6 +22,12 @@ pub enum Feature {
     Verify,
     /// The indexer, and its reconciliations
     Indexer,
+    /// Personal data, whose keys are in a `DynamoKeyring`
+    PersonalData,
+    /// Personal data, with the master key in AWS KMS (`KmsMasterKey`)
+    Kms,
+    /// The rotation of the master key of personal data (`DynamoKeyring::rewrap`)
+    KeyRotation,
 }
 
 impl Feature {
@@ -52,6 +58,7 @@ impl Feature {
                 "dynamodb:Query",
                 "dynamodb:Scan",
             ],
+            Self::PersonalData | Self::Kms | Self::KeyRotation => &[],
         }
     }
 
@@ -59,24 +66,53 @@ impl Feature {
     #[must_use]
     pub fn stream_actions(self) -> &'static [&'static str] {
         match self {
-            Self::Application | Self::Verify => &[],
             Self::Indexer => &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+            _ => &[],
+        }
+    }
+
+    /// Returns the actions on the table of the keys of personal data.
+    #[must_use]
+    pub fn keys_actions(self) -> &'static [&'static str] {
+        match self {
+            Self::PersonalData | Self::Kms => &["dynamodb:BatchGetItem", "dynamodb:PutItem"],
+            Self::KeyRotation => &["dynamodb:PutItem", "dynamodb:Scan"],
+            _ => &[],
+        }
+    }
+
+    /// Returns the actions on the master key, if it is in KMS.
+    #[must_use]
+    pub fn kms_actions(self) -> &'static [&'static str] {
+        match self {
+            Self::Kms => &["kms:Decrypt", "kms:GenerateDataKey"],
+            Self::KeyRotation => &["kms:Decrypt", "kms:Encrypt"],
+            _ => &[],
         }
     }
 }
 
-/// The actions of several features, sorted.
+/// The actions of several features, sorted. Those on resources that are not needed are empty.
 #[derive(Debug)]
 pub(crate) struct Actions {
     pub(crate) table: BTreeSet<&'static str>,
     pub(crate) stream: BTreeSet<&'static str>,
+    pub(crate) keys: BTreeSet<&'static str>,
+    pub(crate) kms: BTreeSet<&'static str>,
 }
 
 impl Actions {
     pub(crate) fn of(features: &[Feature]) -> Self {
+        let all = |actions: fn(Feature) -> &'static [&'static str]| {
+            features.iter().flat_map(|feature| actions(*feature)).copied().collect()
+        };
+        // A rotation needs KMS only if the master key is there.
+        let kms = if features.contains(&Feature::Kms) { all(Feature::kms_actions) } else { BTreeSet::new() };
         Self {
-            table: features.iter().flat_map(|feature| feature.table_actions()).copied().collect(),
-            stream: features.iter().flat_map(|feature| feature.stream_actions()).copied().collect(),
+            table: all(Feature::table_actions),
+            stream: all(Feature::stream_actions),
+            keys: all(Feature::keys_actions),
+            kms,
         }
     }
 }

@@ -15,25 +15,52 @@ const MASTER_KEY_VARIABLE: &str = "ES_DYNAMO_MASTER_KEY";
 
 /// Wraps the keys of subjects: encrypts them under a key that is not in the table.
 ///
-/// [`LocalMasterKey`] is a key in the memory of the process. Implement the trait for a key management service.
+/// [`LocalMasterKey`] is a key in the memory of the process, and `KmsMasterKey` (feature `kms`) a key in AWS KMS. Implement
+/// the trait for another key management service.
+///
+/// A wrapped key must be bound to the name of the keyring's table and to the subject, so that it cannot be unwrapped for
+/// others.
 #[async_trait]
 pub trait MasterKey: fmt::Debug + Send + Sync + 'static {
     /// Returns an id that differs for each master key. It is stored with each wrapped key.
     fn id(&self) -> &str;
 
-    /// Encrypts `key`, the key of `subject`, bound to the subject. Returns a text.
+    /// Generates the key of `subject` in `table`. Returns the key, and the key as [`wrap`](Self::wrap) returns it.
+    ///
+    /// The default implementation generates the key in this process.
+    ///
+    /// # Errors
+    ///
+    /// As [`wrap`](Self::wrap).
+    async fn generate(&self, table: &str, subject: &Subject) -> Result<(SubjectKey, String), StoreError> {
+        let key = SubjectKey::generate()?;
+        let wrapped = self.wrap(table, subject, &key).await?;
+        Ok((key, wrapped))
+    }
+
+    /// Encrypts `key`, the key of `subject` in `table`. Returns a text.
     ///
     /// # Errors
     ///
     /// [`StoreError`], which is retried if it is [retryable](StoreError::is_retryable).
-    async fn wrap(&self, subject: &Subject, key: &SubjectKey) -> Result<String, StoreError>;
+    async fn wrap(&self, table: &str, subject: &Subject, key: &SubjectKey) -> Result<String, StoreError>;
 
-    /// Decrypts a text that [`wrap`](Self::wrap) returned for `subject`.
+    /// Decrypts a text that [`wrap`](Self::wrap) returned for `subject` in `table`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if the text was damaged or belongs to another subject. Otherwise as [`wrap`](Self::wrap).
-    async fn unwrap(&self, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError>;
+    /// [`StoreError::Corrupt`] if the text was damaged or belongs to another subject or table. Otherwise as
+    /// [`wrap`](Self::wrap).
+    async fn unwrap(&self, table: &str, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError>;
+}
+
+/// Returns the error of a wrapped key that cannot be decrypted.
+pub(super) fn corrupt_key(subject: &Subject) -> StoreError {
+    StoreError::corrupt_item(
+        format!("the key of the subject `{subject}`"),
+        "it was damaged, or belongs to another subject or table: restore it from a backup, and after a restore to a table \
+         with another name, set `original_table`",
+    )
 }
 
 /// A master key of 32 bytes in the memory of the process.
@@ -97,8 +124,9 @@ impl LocalMasterKey {
 }
 
 /// Returns the authenticated context of a wrapped key.
-fn context(subject: &Subject) -> Vec<u8> {
-    [b"es subject key 1 ", subject.as_str().as_bytes()].concat()
+fn context(table: &str, subject: &Subject) -> Vec<u8> {
+    // As JSON, so that the parts cannot run into each other.
+    serde_json::to_vec(&["es subject key 1", table, subject.as_str()]).expect("texts have a JSON form")
 }
 
 #[async_trait]
@@ -107,20 +135,14 @@ impl MasterKey for LocalMasterKey {
         &self.id
     }
 
-    async fn wrap(&self, subject: &Subject, key: &SubjectKey) -> Result<String, StoreError> {
-        self.key.seal(key.as_bytes(), &context(subject))
+    async fn wrap(&self, table: &str, subject: &Subject, key: &SubjectKey) -> Result<String, StoreError> {
+        self.key.seal(key.as_bytes(), &context(table, subject))
     }
 
-    async fn unwrap(&self, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError> {
-        let bytes = self.key.open(wrapped, &context(subject));
+    async fn unwrap(&self, table: &str, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError> {
+        let bytes = self.key.open(wrapped, &context(table, subject));
         let bytes = bytes.and_then(|bytes| <[u8; SubjectKey::BYTES]>::try_from(bytes).ok());
-        bytes.map(SubjectKey::new).ok_or_else(|| {
-            let what = format!("the key of the subject `{subject}`");
-            StoreError::corrupt_item(
-                what,
-                "it was damaged, or belongs to another subject: restore it from a backup",
-            )
-        })
+        bytes.map(SubjectKey::new).ok_or_else(|| corrupt_key(subject))
     }
 }
 
@@ -156,13 +178,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrapped_key_belongs_to_its_subject_and_its_master_key() {
+    async fn a_wrapped_key_belongs_to_its_subject_its_table_and_its_master_key() {
         let (ann, bob) = (Subject::new("ann").expect("valid"), Subject::new("bob").expect("valid"));
         let (master, key) = (LocalMasterKey::new([7; 32]), SubjectKey::new([1; 32]));
-        let wrapped = master.wrap(&ann, &key).await.expect("wrapped");
-        assert_eq!(master.unwrap(&ann, &wrapped).await.expect("unwrapped"), key);
-        for (master, subject) in [(&master, &bob), (&LocalMasterKey::new([8; 32]), &ann)] {
-            let error = master.unwrap(subject, &wrapped).await.expect_err("refused");
+        let wrapped = master.wrap("keys", &ann, &key).await.expect("wrapped");
+        assert_eq!(master.unwrap("keys", &ann, &wrapped).await.expect("unwrapped"), key);
+        let (generated, text) = master.generate("keys", &ann).await.expect("generated");
+        assert_eq!(master.unwrap("keys", &ann, &text).await.expect("unwrapped"), generated);
+        let other = LocalMasterKey::new([8; 32]);
+        for (master, table, subject) in
+            [(&master, "keys", &bob), (&master, "others", &ann), (&other, "keys", &ann)]
+        {
+            let error = master.unwrap(table, subject, &wrapped).await.expect_err("refused");
             assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
         }
     }

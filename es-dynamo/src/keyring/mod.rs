@@ -27,6 +27,8 @@
 //! ```
 
 mod cache;
+#[cfg(feature = "kms")]
+mod kms;
 mod master_key;
 
 use std::collections::HashMap;
@@ -39,15 +41,20 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::create_table::CreateTableError;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
-    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableStatus,
+    ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableStatus,
 };
 use es_core::StoreError;
 use es_core::personal::{KeyState, Keyring, MAX_KEY_AGE, Subject, SubjectKey};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
-use self::cache::KeyCache;
+use self::cache::{KeyCache, Reading};
+#[cfg(feature = "kms")]
+#[cfg_attr(docsrs, doc(cfg(feature = "kms")))]
+pub use self::kms::KmsMasterKey;
 pub use self::master_key::{LocalMasterKey, MasterKey};
+use crate::table::responses::{batch_read_cost, write_cost};
 use crate::table::retry::Backoff;
-use crate::table::{Failed, Item, attempts, translate, watched};
+use crate::table::{Failed, Item, ItemPage, PLACE_IS_FREE, attempts, required, traced, translate, watched};
 
 /// The default name of the table.
 const DEFAULT_TABLE: &str = "events-keys";
@@ -63,6 +70,9 @@ const MASTER_KEY: &str = "m";
 
 /// The maximum number of items in a `BatchGetItem`.
 const BATCH: usize = 100;
+
+/// The maximum number of keys that are unwrapped at the same time, which matters if the master key is in another process.
+const UNWRAPPED_AT_ONCE: usize = 10;
 
 /// The maximum time to wait for a new table.
 const MAX_WAIT: Duration = Duration::from_secs(120);
@@ -90,6 +100,8 @@ pub struct DynamoKeyring {
 struct Inner {
     client: Client,
     table: String,
+    /// The name of the table to which wrapped keys are bound.
+    original_table: String,
     master_key: Arc<dyn MasterKey>,
     previous: Vec<Arc<dyn MasterKey>>,
     cache: KeyCache,
@@ -100,6 +112,7 @@ struct Inner {
 pub struct DynamoKeyringBuilder {
     client: Client,
     table: String,
+    original_table: Option<String>,
     master_key: Arc<dyn MasterKey>,
     previous: Vec<Arc<dyn MasterKey>>,
     cache: Duration,
@@ -109,6 +122,13 @@ impl DynamoKeyringBuilder {
     /// Sets the name of the table (default: `events-keys`).
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = name.into();
+        self
+    }
+
+    /// Sets the former name of a table that was restored from a backup under another name (default: the name of the
+    /// table). Wrapped keys are bound to it.
+    pub fn original_table(mut self, name: impl Into<String>) -> Self {
+        self.original_table = Some(name.into());
         self
     }
 
@@ -127,11 +147,13 @@ impl DynamoKeyringBuilder {
     /// Returns the keyring.
     #[must_use]
     pub fn build(self) -> DynamoKeyring {
-        let Self { client, table, master_key, previous, cache } = self;
+        let Self { client, table, original_table, master_key, previous, cache } = self;
+        let original_table = original_table.unwrap_or_else(|| table.clone());
         let mut config = client.config().to_builder();
         config.push_interceptor(attempts::interceptor());
         let client = Client::from_conf(config.build());
-        let inner = Inner { client, table, master_key, previous, cache: KeyCache::new(cache) };
+        let inner =
+            Inner { client, table, original_table, master_key, previous, cache: KeyCache::new(cache) };
         DynamoKeyring { inner: Arc::new(inner) }
     }
 }
@@ -142,6 +164,7 @@ impl DynamoKeyring {
         DynamoKeyringBuilder {
             client: client.clone(),
             table: DEFAULT_TABLE.to_owned(),
+            original_table: None,
             master_key: Arc::new(master_key),
             previous: Vec::new(),
             cache: MAX_KEY_AGE,
@@ -214,10 +237,10 @@ impl DynamoKeyring {
                 .table_name(table)
                 .consistent_read(true)
                 .set_exclusive_start_key(start)
-                .send()
-                .await
-                .map_err(|error| translate(table, error))?;
-            for item in page.items.unwrap_or_default() {
+                .return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let page = traced("Scan", table, page.send()).await.map_err(|error| translate(table, error))?;
+            let page = ItemPage::try_from(page)?;
+            for item in page.items {
                 let stored = StoredKey::from_item(&item)?;
                 if let Some(wrapped) = stored.wrapped.filter(|wrapped| wrapped.master_key != master_key.id())
                 {
@@ -225,7 +248,7 @@ impl DynamoKeyring {
                     rewrapped += u64::from(self.replace(&stored.subject, &wrapped, &key).await?);
                 }
             }
-            match page.last_evaluated_key {
+            match page.last_key {
                 Some(last) => start = Some(last),
                 None => return Ok(rewrapped),
             }
@@ -234,35 +257,35 @@ impl DynamoKeyring {
 
     /// Replaces a wrapped key, unless it has changed. Returns whether it was replaced.
     async fn replace(&self, subject: &Subject, old: &Wrapped, key: &SubjectKey) -> Result<bool, StoreError> {
-        let Inner { client, table, .. } = &*self.inner;
+        let Inner { client, table, original_table, master_key, .. } = &*self.inner;
+        let wrapped = master_key.wrap(original_table, subject, key).await?;
         let request = client
             .put_item()
             .table_name(table)
-            .set_item(Some(self.item(subject, key).await?))
+            .set_item(Some(self.item(subject, wrapped)))
             .condition_expression("k = :k")
-            .expression_attribute_values(":k", AttributeValue::S(old.text.clone()));
-        match watched(request.send()).await {
-            Ok(_) => Ok(true),
+            .expression_attribute_values(":k", AttributeValue::S(old.text.clone()))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        match traced("PutItem", table, watched(request.send())).await {
+            Ok(output) => write_cost("PutItem", output.consumed_capacity()).map(|_| true),
             // An earlier attempt without a response has the same effect.
             Err(failed) => failed.condition(table).map(|_| false),
         }
     }
 
-    /// Returns the item of a new key.
-    async fn item(&self, subject: &Subject, key: &SubjectKey) -> Result<Item, StoreError> {
-        let master_key = &self.inner.master_key;
-        let wrapped = master_key.wrap(subject, key).await?;
+    /// Returns the item of a key.
+    fn item(&self, subject: &Subject, wrapped: String) -> Item {
         let mut item = tombstone(subject);
         item.insert(WRAPPED.to_owned(), AttributeValue::S(wrapped));
-        item.insert(MASTER_KEY.to_owned(), AttributeValue::S(master_key.id().to_owned()));
-        Ok(item)
+        item.insert(MASTER_KEY.to_owned(), AttributeValue::S(self.inner.master_key.id().to_owned()));
+        item
     }
 
     async fn unwrap(&self, subject: &Subject, wrapped: &Wrapped) -> Result<SubjectKey, StoreError> {
-        let Inner { master_key, previous, .. } = &*self.inner;
+        let Inner { original_table, master_key, previous, .. } = &*self.inner;
         let mut keys = std::iter::once(master_key).chain(previous);
         match keys.find(|key| key.id() == wrapped.master_key) {
-            Some(key) => key.unwrap(subject, &wrapped.text).await,
+            Some(key) => key.unwrap(original_table, subject, &wrapped.text).await,
             None => {
                 let reason = format!(
                     "the key of the subject `{subject}` is wrapped by the master key `{}`, and the keyring has `{}`: add it with \
@@ -275,26 +298,31 @@ impl DynamoKeyring {
         }
     }
 
-    /// Reads the keys of at most [`BATCH`] subjects.
+    /// Reads the keys of at most [`BATCH`] subjects, and caches each one as soon as it is unwrapped. If the master key is
+    /// throttled, another call therefore continues with the others.
     async fn read(&self, subjects: &[Subject]) -> Result<HashMap<Subject, KeyState>, StoreError> {
-        let Inner { client, table, .. } = &*self.inner;
+        let Inner { client, table, cache, .. } = &*self.inner;
+        let reading = cache.begin();
         let keys = subjects.iter().map(key).collect();
         let keys = KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys)).build();
         let mut left =
             Some(HashMap::from([(table.clone(), keys.map_err(|error| StoreError::Backend(error.into()))?)]));
         let (mut found, mut backoff) = (HashMap::new(), Backoff::default());
         while let Some(request) = left.take() {
-            let output = client.batch_get_item().set_request_items(Some(request)).send().await;
+            let request = client.batch_get_item().set_request_items(Some(request));
+            let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
+            let output = traced("BatchGetItem", table, request.send()).await;
             let output = output.map_err(|error| translate(table, error))?;
-            for item in output.responses.unwrap_or_default().into_values().flatten() {
-                let stored = StoredKey::from_item(&item)?;
-                let state = match &stored.wrapped {
-                    Some(wrapped) => KeyState::Known(self.unwrap(&stored.subject, wrapped).await?),
-                    None => KeyState::Forgotten,
-                };
-                found.insert(stored.subject, state);
+            batch_read_cost(output.consumed_capacity());
+            let items = required(output.responses, "Responses")?.into_values().flatten();
+            let stored = items.map(|item| StoredKey::from_item(&item)).collect::<Result<Vec<_>, _>>()?;
+            let states = stored.into_iter().map(|stored| self.state(stored, reading));
+            let mut states = stream::iter(states).buffer_unordered(UNWRAPPED_AT_ONCE);
+            while let Some((subject, state)) = states.try_next().await? {
+                found.insert(subject, state);
             }
-            left = output.unprocessed_keys.filter(|keys| !keys.is_empty());
+            left =
+                Some(required(output.unprocessed_keys, "UnprocessedKeys")?).filter(|keys| !keys.is_empty());
             if left.is_some() {
                 tokio::time::sleep(backoff.next()).await;
             }
@@ -302,18 +330,34 @@ impl DynamoKeyring {
         Ok(found)
     }
 
+    /// Returns and caches the state of a key that was read.
+    async fn state(&self, stored: StoredKey, reading: Reading) -> Result<(Subject, KeyState), StoreError> {
+        let StoredKey { subject, wrapped } = stored;
+        let state = match &wrapped {
+            Some(wrapped) => KeyState::Known(self.unwrap(&subject, wrapped).await?),
+            None => KeyState::Forgotten,
+        };
+        self.inner.cache.put(&subject, &state, reading);
+        Ok((subject, state))
+    }
+
     /// Creates the key of a subject, or returns the one that another process has created.
     async fn create(&self, subject: &Subject) -> Result<KeyState, StoreError> {
-        let Inner { client, table, .. } = &*self.inner;
-        let key = SubjectKey::generate()?;
+        let Inner { client, table, original_table, master_key, .. } = &*self.inner;
+        let (key, wrapped) = master_key.generate(original_table, subject).await?;
         let request = client
             .put_item()
             .table_name(table)
-            .set_item(Some(self.item(subject, &key).await?))
-            .condition_expression("attribute_not_exists(pk)")
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
-        let failed: Failed<_> = match watched(request.send()).await {
-            Ok(_) => return Ok(KeyState::Known(key)),
+            .set_item(Some(self.item(subject, wrapped)))
+            .condition_expression(PLACE_IS_FREE)
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
+        let failed: Failed<_> = match traced("PutItem", table, watched(request.send())).await {
+            Ok(output) => {
+                // A response that is not from DynamoDB does not prove that the key is stored.
+                write_cost("PutItem", output.consumed_capacity())?;
+                return Ok(KeyState::Known(key));
+            }
             Err(failed) => failed,
         };
         // The existing item may be that of an earlier attempt without a response.
@@ -339,11 +383,7 @@ impl Keyring for DynamoKeyring {
             }
         }
         for batch in unknown.chunks(BATCH) {
-            let reading = cache.begin();
-            for (subject, state) in self.read(batch).await? {
-                cache.put(&subject, &state, reading);
-                known.insert(subject, state);
-            }
+            known.extend(self.read(batch).await?);
         }
         let states = subjects.iter().map(|subject| known.get(subject).cloned());
         Ok(states.map(|state| state.unwrap_or(KeyState::Missing)).collect())
@@ -363,12 +403,17 @@ impl Keyring for DynamoKeyring {
 
     async fn forget(&self, subject: &Subject) -> Result<(), StoreError> {
         let Inner { client, table, cache, .. } = &*self.inner;
-        let request = client.put_item().table_name(table).set_item(Some(tombstone(subject)));
+        let request = client
+            .put_item()
+            .table_name(table)
+            .set_item(Some(tombstone(subject)))
+            .return_consumed_capacity(ReturnConsumedCapacity::Total);
         cache.forget(subject);
-        let put = request.send().await;
+        let put = traced("PutItem", table, watched(request.send())).await;
         // A read that began before the write must not put the key into the cache again.
         cache.forget(subject);
-        put.map(drop).map_err(|error| translate(table, error))
+        let output = put.map_err(|failed| failed.translate(table))?;
+        write_cost("PutItem", output.consumed_capacity()).map(drop)
     }
 }
 

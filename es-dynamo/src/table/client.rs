@@ -1,13 +1,13 @@
 //! Settings of the clients that this crate creates.
 
-#[cfg(feature = "aws")]
+#[cfg(any(feature = "aws", feature = "kms"))]
 use std::time::Duration;
 
-#[cfg(feature = "aws")]
+#[cfg(any(feature = "aws", feature = "kms"))]
 use aws_smithy_types::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 
 /// Returns the default timeouts. Without them, the SDK waits for a response indefinitely.
-#[cfg(feature = "aws")]
+#[cfg(any(feature = "aws", feature = "kms"))]
 pub(crate) fn default_timeouts() -> TimeoutConfigBuilder {
     TimeoutConfig::builder()
         .connect_timeout(Duration::from_secs(2))

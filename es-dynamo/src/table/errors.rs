@@ -16,6 +16,28 @@ pub(crate) fn translate<E>(table: &str, error: SdkError<E, HttpResponse>) -> Sto
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
+    match refusal_code(&error) {
+        Some("ResourceNotFoundException") => StoreError::setup(
+            format!("the table `{table}` does not exist: create it with `DynamoStore::create_table`"),
+            Some(cause(&error)),
+        ),
+        Some("AccessDeniedException") => StoreError::setup(
+            format!(
+                "access to the table `{table}` is denied: compare the role's policy with the one in the book's \
+                 chapter on operations"
+            ),
+            Some(cause(&error)),
+        ),
+        _ => translate_general(error),
+    }
+}
+
+/// Translates the errors that are the same for all services: throttling, credentials, and requests that were not sent or
+/// not answered.
+pub(crate) fn translate_general<E>(error: SdkError<E, HttpResponse>) -> StoreError
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
     match &error {
         SdkError::ConstructionFailure(_) => {
             return StoreError::setup(
@@ -37,7 +59,7 @@ where
         }
         _ => {}
     }
-    // Without a code, there was no response, or something other than DynamoDB sent it.
+    // Without a code, there was no response, or something other than the service sent it.
     let Some(code) = refusal_code(&error) else { return StoreError::unavailable(cause(&error)) };
     match code {
         "ProvisionedThroughputExceededException"
@@ -49,17 +71,6 @@ where
         | "ReplicatedWriteConflictException" => StoreError::Throttled(cause(&error)),
         // An earlier attempt of the same transaction.
         "TransactionInProgressException" => StoreError::unavailable(cause(&error)),
-        "ResourceNotFoundException" => StoreError::setup(
-            format!("the table `{table}` does not exist: create it with `DynamoStore::create_table`"),
-            Some(cause(&error)),
-        ),
-        "AccessDeniedException" => StoreError::setup(
-            format!(
-                "access to the table `{table}` is denied: compare the role's policy with the one in the book's \
-                 chapter on operations"
-            ),
-            Some(cause(&error)),
-        ),
         "UnrecognizedClientException"
         | "InvalidSignatureException"
         | "MissingAuthenticationToken"

@@ -29,7 +29,11 @@ use es_core::{Cost, StoreError};
 use crate::streams::objects::ObjectStore;
 pub(crate) use attempts::{ConditionFailed, Failed, qualified, watched};
 #[cfg(feature = "kinesis")]
-pub(crate) use errors::{cause, no_credentials, refusal_code};
+pub(crate) use errors::no_credentials;
+#[cfg(feature = "kms")]
+pub(crate) use errors::translate_general;
+#[cfg(any(feature = "kinesis", feature = "kms"))]
+pub(crate) use errors::{cause, refusal_code};
 pub(crate) use errors::{outcome_unknown, translate};
 pub(crate) use item::{Item, SIZE_LIMIT, check_format, item_size, key, unknown_format, value_size};
 pub(crate) use responses::{ItemPage, required};

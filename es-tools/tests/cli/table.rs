@@ -73,6 +73,27 @@ fn templates_permit_what_the_book_says() {
             "{template}"
         );
     }
+    for language in ["cloudformation", "terraform"] {
+        let template = |features| {
+            place.es(&["--table", "orders", "table", "template", language, "--features", features]).succeeds()
+        };
+        let environment = template("application,personal-data,key-rotation");
+        assert!(
+            environment.contains("orders-keys") && environment.contains("dynamodb:Scan"),
+            "{environment}"
+        );
+        assert!(!environment.contains("kms:"), "{environment}");
+        let kms = template("kms");
+        assert!(
+            kms.contains("kms:GenerateDataKey") && kms.contains("kms:EncryptionContext:es:table"),
+            "{kms}"
+        );
+        assert!(
+            !kms.contains("kms:Encrypt\n") && !kms.contains("\"kms:Encrypt\""),
+            "only a rotation encrypts: {kms}"
+        );
+        assert!(template("kms,key-rotation").contains("kms:Encrypt"));
+    }
     let json = place.es(&["--json", "table", "template", "terraform"]).json();
     assert!(json["template"].as_str().expect("a text").starts_with("variable "));
 }

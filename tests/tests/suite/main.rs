@@ -26,6 +26,8 @@ mod processes;
 mod projections;
 mod publishing;
 mod recorder;
+#[cfg(feature = "services")]
+mod services;
 mod sharing;
 mod signals;
 mod spans;

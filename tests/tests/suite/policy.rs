@@ -9,10 +9,12 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::event::EventData;
 use es_core::feed::{Feed, FeedRead, Position};
+use es_core::personal::{Keyring, Subject};
 use es_core::snapshot::SnapshotPolicy;
 use es_core::store::{Append, NewCommit};
 use es_core::{EventStore, ExpectedVersion, Repository, StreamId, Transaction, Version};
 use es_dynamo::embedded::{Connector, Engine};
+use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey};
 use es_dynamo::{DynamoStore, Indexer, StreamsClient, lambda};
 use es_tests::conformance::time;
 use es_tests::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
@@ -229,6 +231,29 @@ async fn the_policy_allows_what_is_used_and_nothing_else() {
     assert_eq!(&used | &later, &allowed | &of_the_stream, "used by an indexer; its templates allow it");
     let used = &used - application;
     assert_eq!(used, indexer | stream, "used by an indexer; the policy allows it");
+}
+
+#[tokio::test]
+async fn the_templates_permit_what_a_keyring_uses_and_nothing_else() {
+    let engine = Engine::in_memory().expect("starts");
+    let recorder = Recorder { way: engine.connector(), actions: Arc::default() };
+    let config = engine.config_through(SharedHttpConnector::new(recorder.clone()));
+    let client = Client::from_conf(config.build());
+    let keyring = |number| DynamoKeyring::builder(&client, LocalMasterKey::new([number; 32]));
+    let permitted = |actions: &[&str]| actions.iter().map(|action| (*action).to_owned()).collect::<Actions>();
+    keyring(1).build().create_table().await.expect("creates the table");
+    recorder.take();
+
+    let [ann, bob] = ["ann", "bob"].map(|id| Subject::new(id).expect("valid"));
+    keyring(1).build().keys_or_create(&[ann]).await.expect("created");
+    keyring(1).build().forget(&bob).await.expect("forgotten");
+    let used = recorder.take();
+    assert_eq!(used, permitted(Feature::PersonalData.keys_actions()), "used by a keyring");
+    assert_eq!(used, permitted(Feature::Kms.keys_actions()), "used by a keyring with KMS");
+
+    let rotating = keyring(2).previous_master_key(LocalMasterKey::new([1; 32])).build();
+    assert_eq!(rotating.rewrap().await.expect("rewrapped"), 1);
+    assert_eq!(recorder.take(), permitted(Feature::KeyRotation.keys_actions()), "used by a rotation");
 }
 
 #[test]

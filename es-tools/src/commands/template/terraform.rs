@@ -4,14 +4,25 @@ use std::collections::BTreeSet;
 
 use crate::policy::Actions;
 
-/// Returns a module with the table, a policy for it, and variables.
+/// Returns a module with the table, those of the keys and the master key if they are needed, a policy, and variables.
 pub(super) fn module(table: &str, actions: &Actions) -> String {
-    let mut statements = vec![statement("Table", &actions.table, "aws_dynamodb_table.events.arn")];
+    let mut statements = Vec::new();
+    if !actions.table.is_empty() {
+        statements.push(statement("Table", &actions.table, "aws_dynamodb_table.events.arn", ""));
+    }
     if !actions.stream.is_empty() {
         // The stream has another name when it was turned off and on again.
         let stream = r#""${aws_dynamodb_table.events.arn}/stream/*""#;
-        statements.push(statement("Stream", &actions.stream, stream));
+        statements.push(statement("Stream", &actions.stream, stream, ""));
     }
+    if !actions.keys.is_empty() {
+        statements.push(statement("Keys", &actions.keys, "aws_dynamodb_table.keys.arn", ""));
+    }
+    if !actions.kms.is_empty() {
+        statements.push(statement("MasterKey", &actions.kms, "aws_kms_key.master.arn", OF_THE_KEYS));
+    }
+    let keys = if actions.keys.is_empty() { String::new() } else { keys(table) };
+    let master_key = if actions.kms.is_empty() { "" } else { MASTER_KEY };
     let statements = statements.concat();
     format!(
         r#"variable "table_name" {{
@@ -99,16 +110,78 @@ output "stream_arn" {{
 output "policy_arn" {{
   value = aws_iam_policy.events.arn
 }}
+{keys}{master_key}"#
+    )
+}
+
+/// Returns the table of the keys. It has no backups, in which forgotten keys would survive.
+fn keys(table: &str) -> String {
+    format!(
+        r#"
+variable "keys_table_name" {{
+  description = "The name of the table with the keys of personal data"
+  type        = string
+  default     = "{table}-keys"
+}}
+
+resource "aws_dynamodb_table" "keys" {{
+  name                        = var.keys_table_name
+  billing_mode                = "PAY_PER_REQUEST"
+  hash_key                    = "pk"
+  deletion_protection_enabled = var.deletion_protection
+  tags                        = var.tags
+
+  attribute {{
+    name = "pk"
+    type = "S"
+  }}
+
+  point_in_time_recovery {{
+    enabled = false
+  }}
+
+  lifecycle {{
+    prevent_destroy = true
+  }}
+}}
+
+output "keys_table_name" {{
+  value = aws_dynamodb_table.keys.name
+}}
 "#
     )
 }
 
-fn statement(id: &str, actions: &BTreeSet<&'static str>, resource: &str) -> String {
+/// The master key. Without a policy, it leaves the permissions to the policies of roles.
+const MASTER_KEY: &str = r#"
+resource "aws_kms_key" "master" {
+  description             = "The master key of personal data"
+  enable_key_rotation     = true
+  deletion_window_in_days = 30
+  tags                    = var.tags
+
+  lifecycle {
+    prevent_destroy = true
+  }
+}
+
+output "master_key_arn" {
+  value = aws_kms_key.master.arn
+}
+"#;
+
+/// Restricts a statement to the keys in the table.
+const OF_THE_KEYS: &str = r#"        Condition = {
+          StringEquals = { "kms:EncryptionContext:es:table" = var.keys_table_name }
+        }
+"#;
+
+fn statement(id: &str, actions: &BTreeSet<&'static str>, resource: &str, condition: &str) -> String {
     let mut text =
         format!("      {{\n        Sid    = \"{id}\"\n        Effect = \"Allow\"\n        Action = [\n");
     for action in actions {
         text.push_str(&format!("          \"{action}\",\n"));
     }
-    text.push_str(&format!("        ]\n        Resource = {resource}\n      }},\n"));
+    text.push_str(&format!("        ]\n        Resource = {resource}\n{condition}      }},\n"));
     text
 }

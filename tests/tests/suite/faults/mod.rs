@@ -81,7 +81,7 @@ fn changes_tried(total: &DocumentReport) -> [u64; 7] {
 }
 
 /// Returns a store on the engine, with these faults.
-fn open(engine: &Engine, faults: Option<Faults>) -> DynamoStore {
+pub(crate) fn open(engine: &Engine, faults: Option<Faults>) -> DynamoStore {
     let way = engine.connector().in_place();
     let way = match faults {
         Some(faults) => FaultyConnector::new(way, faults).into_shared(),

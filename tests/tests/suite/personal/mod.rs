@@ -1,9 +1,10 @@
 //! Personal data: events, states, rows, and everything else that is stored, before and after its subject is forgotten.
 
 mod consumers;
-mod domain;
+pub(crate) mod domain;
 mod faults;
 mod forgetting;
+pub(crate) mod keyring_faults;
 mod table;
 
 /// Without personal data, a store with a keyring behaves like the store itself.
