@@ -13,7 +13,7 @@ use aws_smithy_types::timeout::TimeoutConfigBuilder;
 use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Documents,
 };
-use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, Slices};
+use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use es_core::payloads::Payloads;
 use es_core::snapshot::Snapshot;
 use es_core::store::{
@@ -215,7 +215,7 @@ impl DynamoStore {
     }
 
     /// Verifies the table: its keys, its stream, and its time to live. Also verifies that the feed's pages were written
-    /// with the current number of slices.
+    /// with the current number of initial slices.
     ///
     /// On AWS, it also logs a warning if point-in-time recovery or deletion protection is off.
     ///
@@ -423,6 +423,14 @@ impl Feed for DynamoStore {
         Ok(self.feed.index().await?.slices())
     }
 
+    async fn slice_tree(&self) -> Result<SliceTree, StoreError> {
+        self.feed.index().await?.tree(&*self.feed).await
+    }
+
+    async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        self.feed.index().await?.split(&*self.feed, slice).await
+    }
+
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         self.feed.read_feed(read).await
     }
@@ -546,11 +554,12 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Sets the number of slices of the feed of a new table (default: 1), which is the maximum number of workers that can
-    /// share one projection. All events of a slice are in one order, and there is no order between slices.
+    /// Sets the number of slices with which the feed of a new table begins (default: 1). The number of slices is the maximum
+    /// number of workers that can share one projection. All events of a slice are in one order, and there is no order between
+    /// slices. A slice that becomes too busy can be [split](Feed::split) later.
     ///
-    /// The number is fixed when the feed is created. Without this setting, a store uses the number of the existing feed;
-    /// with it, requests to a feed with another number fail with [`StoreError::Invalid`].
+    /// The initial number is fixed when the feed is created. Without this setting, a store uses that of the existing feed;
+    /// with it, requests to a feed that began with another number fail with [`StoreError::Invalid`].
     pub fn slices(mut self, slices: Slices) -> Self {
         self.slices = Some(slices);
         self

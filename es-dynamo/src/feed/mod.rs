@@ -32,7 +32,7 @@ use crate::table::Table;
 /// The feed of a table.
 pub(crate) struct TableFeed {
     pub(crate) table: Arc<Table>,
-    /// The number of slices that the application requires.
+    /// The number of initial slices that the application requires.
     slices: Option<Slices>,
     /// The maximum size in bytes of a commit that is copied into its page; 0 if none are.
     max_copy: u64,
@@ -154,8 +154,8 @@ impl TableFeed {
         match self.slices.filter(|slices| *slices != settings.slices) {
             None => Ok(settings),
             Some(wanted) => Err(StoreError::invalid(format!(
-                "the feed of the table `{}` has {} slices, and the store's builder requires {}: the number cannot be \
-                 changed, so remove `slices` or set it to the existing number",
+                "the feed of the table `{}` began with {} slices, and the store's builder requires {}: remove `slices` or \
+                 set it to the existing number, and split slices to get more",
                 self.table.name,
                 settings.slices.count(),
                 wanted.count(),

@@ -29,10 +29,16 @@ enum Broken {
 impl TableFeed {
     /// Reads a part of a slice with one `Query`, and one `BatchGetItem` for each 100 commits that match the filter.
     pub(crate) async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
-        let slice = self.index().await?.slice(read.slice)?;
+        let index = self.index().await?;
+        let slice = index.slice(self, read.slice).await?;
         let limit = slice.pages_for(read.limit);
         let has_missed = |found: &Pages| {
-            slice.has_after(read.after) && found.pages.last().is_none_or(|page| page.last() <= read.after)
+            let newest = found.pages.last();
+            let has_missed_events =
+                slice.has_after(read.after) && newest.is_none_or(|page| page.last() <= read.after);
+            let has_missed_split =
+                !found.more && index.is_closed(read.slice) && !newest.is_some_and(LogPage::closes);
+            has_missed_events || has_missed_split
         };
         let found = match self.pages_after(read, limit, true).await? {
             Ok(found) if !has_missed(&found) => found,
@@ -44,6 +50,10 @@ impl TableFeed {
         };
         let Pages { pages, more, mut cost } = found;
         slice.note_pages(&pages);
+        let closing = pages.last().filter(|page| page.closes());
+        if let Some(closing) = closing {
+            index.note_closed(read.slice, closing.last())?;
+        }
 
         let mut taken = Vec::new();
         let (mut through, mut events, mut left_out, mut passed_over) = (read.after, 0, false, 0);
@@ -120,7 +130,9 @@ impl TableFeed {
         {
             (through, anchor, left_out) = (last, Some(at), true);
         }
-        Ok(FeedPage::new(entries, through, anchor, !more && !left_out, cost).with_passed_over(passed_over))
+        let is_last = (!more || closing.is_some()) && !left_out;
+        let page = FeedPage::new(entries, through, anchor, is_last, cost);
+        Ok(page.with_closed(is_last && closing.is_some()).with_passed_over(passed_over))
     }
 
     /// Returns the page that contains `read.after`, and about `limit` pages after it.

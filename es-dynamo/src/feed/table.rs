@@ -1,6 +1,6 @@
 //! The feed's items in the table.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::primitives::Blob;
@@ -72,6 +72,30 @@ impl Storage for TableFeed {
         };
         let pages = items.into_iter().map(decode).collect::<Result<_, _>>()?;
         Ok(Pages { pages, more: last_key.is_some(), cost })
+    }
+
+    async fn splits(&self) -> Result<BTreeSet<Slice>, StoreError> {
+        let (mut splits, mut after) = (BTreeSet::new(), None);
+        loop {
+            let (from, to) = (names::split_key(Slice::new(0)), names::split_key(Slice::new(Slice::MAX)));
+            let query = self.table.query(names::FEED, from, to).set_exclusive_start_key(after);
+            let ItemPage { items, last_key, .. } = self.table.send_query(query).await?.try_into()?;
+            for item in items {
+                let key = item.get(names::SORT_KEY).and_then(|value| value.as_s().ok());
+                let what = || format!("the item `{}` of the feed's splits", key.map_or("", String::as_str));
+                check_format(&item).map_err(|reason| StoreError::corrupt_item(what(), reason))?;
+                splits.extend(key.and_then(|key| names::split_of(key)));
+            }
+            after = last_key;
+            if after.is_none() {
+                return Ok(splits);
+            }
+        }
+    }
+
+    async fn put_split(&self, slice: Slice) -> Result<(), StoreError> {
+        let put = self.table.put_request(key(names::FEED, names::split_key(slice)));
+        self.table.put(put).await.map(drop)
     }
 
     async fn commits(
@@ -245,16 +269,16 @@ fn decode_root(scope: &Scope, item: &Item) -> Option<Root> {
 }
 
 impl TableFeed {
-    /// Checks that a page was written while the feed had the current number of slices. Otherwise, streams would be searched
-    /// in the wrong slices.
+    /// Checks that a page was written with the current number of initial slices. Otherwise, streams would be searched in the
+    /// wrong slices.
     fn check_slices(&self, page: &LogPage) -> Result<(), StoreError> {
         let Some(slices) = self.index.get().map(FeedIndex::slices).filter(|slices| *slices != page.slices)
         else {
             return Ok(());
         };
         let reason = format!(
-            "it was written when the feed had {} slices, and the settings now say {}: the number cannot be changed, so \
-             restore it in the item with the key `{}`, `{}`",
+            "it was written in a feed that began with {} slices, and the settings now say {}: this number cannot be changed, \
+             so restore it in the item with the key `{}`, `{}`",
             page.slices.count(),
             slices.count(),
             names::FEED,
@@ -292,7 +316,8 @@ impl TableFeed {
             return Ok(());
         }
         let index = self.index().await?;
-        let ends = index.slices().iter().map(|slice| index.end(self, slice));
+        let tree = index.tree(self).await?;
+        let ends = tree.iter().map(|slice| index.end(self, slice));
         stream::iter(ends).buffer_unordered(SLICES_AT_ONCE).try_for_each(|_| future::ready(Ok(()))).await
     }
 }

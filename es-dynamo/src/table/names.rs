@@ -49,6 +49,8 @@ pub(crate) const OWN_SORT_KEYS: [&str; 4] = [COMMIT_PREFIX, SNAPSHOT_KEY, CLAIM_
 pub(crate) const FEED: &str = "$feed";
 /// The sort key of the feed's settings.
 pub(crate) const SETTINGS_KEY: &str = "C#";
+/// The prefix of the sort keys of the feed's splits.
+pub(crate) const SPLIT_PREFIX: &str = "S#";
 /// The prefix of the partition keys of slices.
 pub(crate) const SLICE_PREFIX: &str = "$feed#";
 /// The prefix of the sort keys of pages.
@@ -140,7 +142,7 @@ pub(crate) const REVISION: &str = "r";
 /// Document: its body.
 pub(crate) const BODY: &str = "b";
 
-/// Settings and page: the number of slices.
+/// Settings and page: the number of initial slices.
 pub(crate) const COUNT: &str = "n";
 /// Settings: the secret of the hashes of streams.
 pub(crate) const HASH_KEY: &str = "k";
@@ -173,6 +175,18 @@ pub(crate) const LAST_POSITION: Position = Position::new(9_999_999_999_999_999_9
 /// Returns the partition key of a slice.
 pub(crate) fn feed_partition(slice: Slice) -> String {
     format!("{SLICE_PREFIX}{slice}")
+}
+
+/// Returns the sort key of the split of a slice.
+pub(crate) fn split_key(slice: Slice) -> String {
+    format!("{SPLIT_PREFIX}{:06}", slice.get())
+}
+
+/// Returns the slice in the sort key of a split.
+pub(crate) fn split_of(sort_key: &str) -> Option<Slice> {
+    let number = sort_key.strip_prefix(SPLIT_PREFIX)?;
+    let sound = number.len() == 6 && number.bytes().all(|digit| digit.is_ascii_digit());
+    number.parse().ok().filter(|_| sound).map(Slice::new)
 }
 
 /// Returns the sort key of the page whose first event has `position`.

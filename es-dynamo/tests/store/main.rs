@@ -17,6 +17,7 @@ mod parts;
 mod read;
 mod responses;
 mod snapshot;
+mod splits;
 mod support;
 mod table;
 #[cfg(feature = "aws")]

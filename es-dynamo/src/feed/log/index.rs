@@ -1,24 +1,27 @@
 //! The writers of all slices in this process.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use es_core::feed::{FeedEnd, Position, Slice, Slices};
+use es_core::feed::{FeedEnd, Position, Slice, SliceTree, Slices};
 use es_core::store::MAX_ITEM_BYTES;
 use es_core::{StoreError, StreamId, Version};
 use event_listener::Event;
 use futures_util::future;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::hint::Hint;
 use super::marks::StreamHash;
 use super::page::{LogPage, MAX_COMMITS};
 use super::settings::Settings;
 use super::storage::{PageQuery, Storage, StoredRoot};
-use super::summary::Shape;
 use super::summary::part::Scope;
 use super::summary::tree::Tree;
-use super::writer::{Indexed, Writer};
+use super::summary::{Shape, Sharing};
+use super::writer::{Indexed, SharedWriter, Writer};
+use crate::table::names;
 
 /// The maximum number of pages that one read of the feed requests.
 const MAX_PAGES: u64 = 500;
@@ -26,17 +29,30 @@ const MAX_PAGES: u64 = 500;
 /// The number of pages that one request reads in search of a stream.
 const PAGES_AT_ONCE: u32 = 100;
 
+/// The number of slices that are examined concurrently.
+const SLICES_AT_ONCE: usize = 16;
+
 /// The feed of a table, as known to this process.
 pub(crate) struct FeedIndex {
     pub(crate) settings: Settings,
-    slices: Vec<SliceIndex>,
-    /// Notified when a writer of this process has added events to the feed.
+    known: Mutex<Known>,
+    sharing: Sharing,
+    /// Notified when a writer of this process has added events to the feed, or when this process learns of a split.
     grown: Arc<Event>,
+}
+
+/// The slices that this process knows.
+struct Known {
+    /// The splits whose closing pages were read or written by this process. A split is not taken from anywhere else.
+    tree: SliceTree,
+    slices: HashMap<Slice, Arc<SliceIndex>>,
+    /// The splits that are listed in the table, so that all processes find them.
+    listed: BTreeSet<Slice>,
 }
 
 /// One slice.
 pub(crate) struct SliceIndex {
-    writer: tokio::sync::Mutex<Writer>,
+    writer: SharedWriter,
     waiting: Mutex<Waiting>,
     /// The end of the slice as written by this process.
     written: AtomicU64,
@@ -50,26 +66,136 @@ struct Waiting {
     batches: Vec<(u64, Vec<Hint>)>,
 }
 
+/// The result of a search for a stream in a slice.
+enum Searched {
+    /// The last version of the stream in the slice.
+    Found(Version),
+    /// The slice has no event of the stream.
+    Nothing,
+    /// The slice was split, so the stream may continue in a child.
+    Moved,
+}
+
 impl FeedIndex {
     pub(crate) fn new(settings: Settings, grown: Arc<Event>) -> Self {
-        let slice = |slice| SliceIndex {
-            writer: tokio::sync::Mutex::new(Writer::new(slice, settings)),
-            waiting: Mutex::default(),
-            written: AtomicU64::new(0),
-            reading: Mutex::default(),
-        };
-        Self { settings, slices: settings.slices.iter().map(slice).collect(), grown }
+        let (tree, sharing) =
+            (SliceTree::new(settings.slices), Sharing::between(settings.slices.count().into()));
+        let known = Known { tree, slices: HashMap::new(), listed: BTreeSet::new() };
+        Self { settings, known: Mutex::new(known), sharing, grown }
     }
 
+    /// Returns the number of initial slices.
     pub(crate) fn slices(&self) -> Slices {
         self.settings.slices
     }
 
-    pub(crate) fn slice(&self, slice: Slice) -> Result<&SliceIndex, StoreError> {
-        self.slices.get(slice.get() as usize).ok_or_else(|| {
-            let count = self.slices().count();
-            StoreError::invalid(format!("the feed has {count} slices, and no slice {slice}"))
-        })
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether this process knows that a slice was split.
+    pub(crate) fn is_closed(&self, slice: Slice) -> bool {
+        self.known().tree.is_closed(slice)
+    }
+
+    /// Returns a slice. Reads the list of splits if this process does not know it.
+    pub(crate) async fn slice(
+        &self,
+        storage: &dyn Storage,
+        slice: Slice,
+    ) -> Result<Arc<SliceIndex>, StoreError> {
+        if !self.known().tree.contains(slice) {
+            self.tree(storage).await?.check(slice)?;
+        }
+        Ok(self.known_slice(slice))
+    }
+
+    /// Returns a slice of the known tree.
+    fn known_slice(&self, slice: Slice) -> Arc<SliceIndex> {
+        self.known().slice(slice, self.settings, &self.sharing)
+    }
+
+    /// Returns the slices of the feed: those that are listed in the table and were split according to their logs, and those
+    /// that this process knows.
+    pub(crate) async fn tree(&self, storage: &dyn Storage) -> Result<SliceTree, StoreError> {
+        let listed = storage.splits().await?;
+        self.known().listed.clone_from(&listed);
+        // A list without one of the parents is incomplete.
+        let parents =
+            |slice: &Slice| std::iter::successors(Some(*slice), |slice| self.slices().parent(*slice));
+        let all: BTreeSet<Slice> = listed.iter().flat_map(parents).collect();
+        let unknown: Vec<Slice> = all.into_iter().filter(|slice| !self.is_closed(*slice)).collect();
+        let ends = unknown.into_iter().map(|slice| async move {
+            let newest =
+                storage.pages(slice, PageQuery::Until(names::LAST_POSITION), 1, false).await?.pages.pop();
+            Ok::<_, StoreError>((slice, newest.filter(LogPage::closes)))
+        });
+        // In ascending order, so that parents are first.
+        let mut ends = stream::iter(ends).buffered(SLICES_AT_ONCE);
+        while let Some((slice, closing)) = ends.try_next().await? {
+            match closing {
+                Some(page) if self.known().tree.contains(slice) => self.note_closed(slice, page.last())?,
+                _ => {
+                    tracing::warn!(%slice, "a slice is listed as split, but its log continues, so the entry is ignored")
+                }
+            }
+        }
+        Ok(self.known().tree.clone())
+    }
+
+    /// Records that a slice was split after the event at `end`, according to its log.
+    pub(crate) fn note_closed(&self, slice: Slice, end: Position) -> Result<(), StoreError> {
+        let mut known = self.known();
+        if !known.tree.is_closed(slice) {
+            known.tree.close(slice, end)?;
+            self.sharing.set(known.tree.iter().count() as u64);
+            drop(known);
+            self.grown.notify(usize::MAX);
+        }
+        Ok(())
+    }
+
+    /// Lists the splits from which a slice results. They must be listed before its first page is written, so that every
+    /// process finds all slices with events.
+    async fn list_ancestors(&self, storage: &dyn Storage, slice: Slice) -> Result<(), StoreError> {
+        let parent = |slice: &Slice| self.slices().parent(*slice);
+        for ancestor in std::iter::successors(parent(&slice), parent) {
+            self.list(storage, ancestor).await?;
+        }
+        Ok(())
+    }
+
+    /// Lists a split in the table, unless it is there.
+    async fn list(&self, storage: &dyn Storage, slice: Slice) -> Result<(), StoreError> {
+        if self.known().listed.contains(&slice) {
+            return Ok(());
+        }
+        let mut listed = storage.splits().await?;
+        if listed.insert(slice) {
+            storage.put_split(slice).await?;
+        }
+        self.known().listed.extend(listed);
+        Ok(())
+    }
+
+    /// Splits a slice, and returns its children. Does nothing if it is split already.
+    pub(crate) async fn split(&self, storage: &dyn Storage, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        let index = self.slice(storage, slice).await?;
+        let children = self.slices().children(slice).ok_or_else(|| {
+            StoreError::invalid(format!(
+                "slice {slice} cannot be split: the numbers of its children would exceed {}",
+                Slice::MAX
+            ))
+        })?;
+        self.list_ancestors(storage, slice).await?;
+        let end = {
+            let mut writer = index.writer.lock().await;
+            writer.close(storage).await?;
+            writer.end()
+        };
+        self.note_closed(slice, end)?;
+        self.list(storage, slice).await?;
+        Ok(children)
     }
 
     /// Indexes the commits of hints. On success, all of them are in the feed.
@@ -82,32 +208,48 @@ impl FeedIndex {
         hints: Vec<Hint>,
         linger: Duration,
     ) -> Result<Indexed, StoreError> {
-        let mut slices: Vec<Vec<Hint>> = self.slices.iter().map(|_| Vec::new()).collect();
-        for hint in hints {
-            slices[self.slices().of(hint.stream()).get() as usize].push(hint);
-        }
-        let busy = self.slices.iter().zip(slices).filter(|(_, hints)| !hints.is_empty());
-        let done = future::join_all(busy.map(|(slice, hints)| self.submit_to(slice, storage, hints, linger)));
         let mut indexed = Indexed::default();
-        let mut failed = None;
-        for outcome in done.await {
-            match outcome {
-                Ok(found) => indexed.add(found),
-                Err(error) => failed = Some(error),
+        let (mut open, mut linger) = (hints, linger);
+        // Each round ends at the open slices that this process knows. If one of them was split, the next round continues in
+        // its children.
+        while !open.is_empty() {
+            let mut slices: BTreeMap<Slice, Vec<Hint>> = BTreeMap::new();
+            {
+                let known = self.known();
+                for hint in open.drain(..) {
+                    slices.entry(known.tree.of(hint.stream())).or_default().push(hint);
+                }
             }
+            let done = slices.into_iter().map(|(slice, hints)| self.submit_to(slice, storage, hints, linger));
+            let mut failed = None;
+            for outcome in future::join_all(done).await {
+                match outcome {
+                    Ok(mut found) => {
+                        open.append(&mut found.moved);
+                        indexed.add(found);
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            linger = Duration::ZERO;
         }
-        failed.map_or(Ok(indexed), Err)
+        Ok(indexed)
     }
 
     async fn submit_to(
         &self,
-        slice: &SliceIndex,
+        slice: Slice,
         storage: &dyn Storage,
         hints: Vec<Hint>,
         linger: Duration,
     ) -> Result<Indexed, StoreError> {
+        self.list_ancestors(storage, slice).await?;
+        let index = self.known_slice(slice);
         let (ticket, waiting) = {
-            let mut waiting = slice.waiting();
+            let mut waiting = index.waiting();
             waiting.tickets += 1;
             let ticket = waiting.tickets;
             waiting.batches.push((ticket, hints.clone()));
@@ -116,8 +258,8 @@ impl FeedIndex {
         if !linger.is_zero() && waiting < MAX_COMMITS {
             tokio::time::sleep(linger).await;
         }
-        let mut writer = slice.writer.lock().await;
-        let batches = std::mem::take(&mut slice.waiting().batches);
+        let mut writer = index.writer.lock().await;
+        let batches = std::mem::take(&mut index.waiting().batches);
         // Another task may have taken these hints, and have failed.
         let taken = !batches.iter().any(|(other, _)| *other == ticket);
         let mut all: Vec<Hint> = batches.into_iter().flat_map(|(_, hints)| hints).collect();
@@ -126,21 +268,31 @@ impl FeedIndex {
         }
         let before = writer.end();
         let outcome = writer.index(storage, all).await;
-        let end = writer.end();
+        let (end, is_closed) = (writer.end(), writer.is_closed());
         drop(writer);
         if end > before {
-            slice.written.fetch_max(end.get(), Ordering::Relaxed);
+            index.written.fetch_max(end.get(), Ordering::Relaxed);
             self.grown.notify(usize::MAX);
+        }
+        if is_closed {
+            self.note_closed(slice, end)?;
         }
         outcome
     }
 
     /// Returns the position of the last event of a slice.
     pub(crate) async fn end(&self, storage: &dyn Storage, slice: Slice) -> Result<FeedEnd, StoreError> {
-        self.slice(slice)?;
-        let last = PageQuery::Until(crate::table::names::LAST_POSITION);
-        let newest = storage.pages(slice, last, 1, false).await?.pages.pop();
-        Ok(newest.map_or_else(FeedEnd::default, |page| FeedEnd::new(page.last(), Some(page.anchor()))))
+        self.slice(storage, slice).await?;
+        let newest = async |until| {
+            let mut found = storage.pages(slice, PageQuery::Until(until), 1, false).await?;
+            Ok::<_, StoreError>(found.pages.pop())
+        };
+        let mut last = newest(names::LAST_POSITION).await?;
+        if let Some(closing) = last.take_if(|page| page.closes()) {
+            self.note_closed(slice, closing.last())?;
+            last = newest(closing.last()).await?;
+        }
+        Ok(last.map_or_else(FeedEnd::default, |page| FeedEnd::new(page.last(), Some(page.anchor()))))
     }
 
     /// Returns the version up to which a stream is in the feed.
@@ -149,62 +301,114 @@ impl FeedIndex {
         storage: &dyn Storage,
         stream: &StreamId,
     ) -> Result<Version, StoreError> {
-        let slice = self.slices().of(stream);
-        {
-            let mut writer = self.slice(slice)?.writer.lock().await;
-            if writer.is_loaded() {
-                writer.catch_up(storage).await?;
-                return Ok(writer.mark(storage, stream).await?.version);
+        loop {
+            let path: Vec<Slice> = self.known().tree.path(stream).collect();
+            let slice = path.last().copied().unwrap_or_else(|| self.slices().of(stream));
+            {
+                let index = self.known_slice(slice);
+                let mut writer = index.writer.lock().await;
+                if writer.is_loaded() {
+                    writer.catch_up(storage).await?;
+                    if !writer.is_closed() {
+                        return Ok(writer.mark(storage, stream).await?.version);
+                    }
+                    self.note_closed(slice, writer.end())?;
+                    continue;
+                }
             }
+            match self.search(storage, slice, stream, false).await? {
+                Searched::Found(version) => return Ok(version),
+                Searched::Moved => continue,
+                Searched::Nothing => {}
+            }
+            // The closed slices of the path, from the last one.
+            for slice in path.into_iter().rev().skip(1) {
+                if let Searched::Found(version) = self.search(storage, slice, stream, true).await? {
+                    return Ok(version);
+                }
+            }
+            return Ok(Version::NONE);
         }
-        self.search(storage, slice, stream).await
     }
 
-    /// Searches for a stream in the newest pages, and then in the summary of all earlier pages.
+    /// Searches for a stream in the newest pages of a slice, and then in the summary of all earlier pages. `is_closed` is
+    /// whether the slice is known to be closed, so that its children were searched before.
     async fn search(
         &self,
         storage: &dyn Storage,
         slice: Slice,
         stream: &StreamId,
-    ) -> Result<Version, StoreError> {
+        is_closed: bool,
+    ) -> Result<Searched, StoreError> {
         let scope = Scope { slice, key: self.settings.hash_key, shape: Shape::USED };
         let mut root = match storage.root(&scope).await? {
             StoredRoot::Root(root) => Some(root),
             StoredRoot::None | StoredRoot::Damaged => None,
         };
-        let mut until = crate::table::names::LAST_POSITION;
+        let mut until = names::LAST_POSITION;
         let mut limit = 1;
         loop {
             let found = storage.pages(slice, PageQuery::Until(until), limit, false).await?;
             for page in &found.pages {
+                if page.closes() && !is_closed {
+                    self.note_closed(slice, page.last())?;
+                    return Ok(Searched::Moved);
+                }
                 if let Some(root) = root.take_if(|root| (root.through, root.page) == (page.last(), page.id)) {
                     let hash = StreamHash::of(&self.settings.hash_key, stream);
                     let marks = Tree::at(scope, root).marks(storage, &[hash]).await?;
                     if let Some(marks) = marks {
-                        return Ok(marks.get(&hash).copied().unwrap_or_default().version);
+                        return Ok(marks
+                            .get(&hash)
+                            .map_or(Searched::Nothing, |mark| Searched::found(mark.version)));
                     }
                     // A part was replaced in the meantime, or is damaged, so the search continues in the pages.
                 }
                 let last = page.references.iter().rev().find(|reference| reference.stream == *stream);
                 if let Some(last) = last {
-                    return Ok(last.last);
+                    return Ok(Searched::Found(last.last));
                 }
                 until = page.first.previous();
             }
             if !found.more || until == Position::NONE {
-                return Ok(Version::NONE);
+                return Ok(Searched::Nothing);
             }
             limit = (limit * 4).min(PAGES_AT_ONCE);
         }
     }
 }
 
+impl Searched {
+    fn found(version: Version) -> Self {
+        if version.is_none() { Self::Nothing } else { Self::Found(version) }
+    }
+}
+
+impl Known {
+    fn slice(&mut self, slice: Slice, settings: Settings, sharing: &Sharing) -> Arc<SliceIndex> {
+        if let Some(found) = self.slices.get(&slice) {
+            return Arc::clone(found);
+        }
+        let parent = self.tree.parent(slice);
+        let parent = parent.map(|parent| Arc::clone(&self.slice(parent, settings, sharing).writer));
+        let writer = Writer::new(slice, settings, sharing.clone(), parent);
+        let index = Arc::new(SliceIndex {
+            writer: Arc::new(tokio::sync::Mutex::new(writer)),
+            waiting: Mutex::default(),
+            written: AtomicU64::new(0),
+            reading: Mutex::default(),
+        });
+        self.slices.insert(slice, Arc::clone(&index));
+        index
+    }
+}
+
 impl SliceIndex {
-    fn reading(&self) -> std::sync::MutexGuard<'_, Reading> {
+    fn reading(&self) -> MutexGuard<'_, Reading> {
         self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

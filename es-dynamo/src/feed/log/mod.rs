@@ -14,6 +14,8 @@ pub(crate) mod reference;
 pub(crate) mod settings;
 #[cfg(test)]
 pub(crate) mod simulation;
+#[cfg(test)]
+mod splits;
 pub(crate) mod storage;
 pub(crate) mod summary;
 #[cfg(test)]

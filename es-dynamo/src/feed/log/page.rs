@@ -16,11 +16,18 @@ pub(crate) const MAX_COMMITS: usize = 64;
 /// The maximum size of a page in bytes, because names and ids may be long.
 const MAX_BYTES: u64 = 100 * 1024;
 
+/// The format of a page that closes its slice.
+///
+/// A reader or writer that does not know this format stops with an error. In particular, it never writes a page after it.
+const CLOSING: &str = "2";
+
 /// A page of the log: references, and the position of the first event in them.
+///
+/// The last page of a slice that was split has no references. It is at the position after that of the last event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LogPage {
     pub(crate) slice: Slice,
-    /// The number of slices of the feed.
+    /// The number of initial slices of the feed.
     pub(crate) slices: Slices,
     pub(crate) first: Position,
     /// The id by which a writer recognizes its page.
@@ -45,6 +52,16 @@ impl LogPage {
         page
     }
 
+    /// Returns the page that closes a slice which ends before `first`, with a new id.
+    pub(crate) fn closing(slice: Slice, slices: Slices, first: Position) -> Self {
+        Self { slice, slices, first, id: Uuid::new_v4(), references: Vec::new(), copies: Vec::new() }
+    }
+
+    /// Returns whether the page closes its slice.
+    pub(crate) fn closes(&self) -> bool {
+        self.references.is_empty()
+    }
+
     /// Adds the copies of commits from the item of the page. Copies of another form are not used.
     pub(crate) fn with_copies(mut self, copies: Option<AttributeValue>) -> Self {
         if let Some(AttributeValue::L(copies)) = copies {
@@ -59,7 +76,7 @@ impl LogPage {
         self.placed().zip(copies).map(|((position, reference), copy)| (position, reference, copy))
     }
 
-    /// Returns the position of the last event.
+    /// Returns the position of the last event, which is before the first position if the page closes its slice.
     pub(crate) fn last(&self) -> Position {
         let events: u64 = self.references.iter().map(Reference::events).sum();
         self.first.plus(events).previous()
@@ -95,6 +112,12 @@ impl LogPage {
         item.extend([
             (names::PAGE_ID.to_owned(), AttributeValue::S(self.id.simple().to_string())),
             (names::COUNT.to_owned(), AttributeValue::N(self.slices.count().to_string())),
+        ]);
+        if self.closes() {
+            item.insert(names::FORMAT.to_owned(), AttributeValue::N(CLOSING.to_owned()));
+            return item;
+        }
+        item.extend([
             (names::PAGE_AGGREGATES.to_owned(), list(aggregates)),
             (names::PAGE_KINDS.to_owned(), list(kinds)),
             (names::PAGE_REFERENCES.to_owned(), AttributeValue::L(references)),
@@ -113,14 +136,23 @@ impl LogPage {
             .and_then(|value| value.as_s().ok())
             .and_then(|text| names::position_of(text))
             .ok_or_else(|| damaged(slice, Position::NONE, "its sort key is not one of a page"))?;
-        check_format(item).map_err(|reason| damaged(slice, first, reason))?;
-        Self::decode(slice, first, item).map_err(|reason| damaged(slice, first, reason))
+        let closes = matches!(item.get(names::FORMAT), Some(AttributeValue::N(format)) if format == CLOSING);
+        if !closes {
+            check_format(item).map_err(|reason| damaged(slice, first, reason))?;
+        }
+        Self::decode(slice, first, item, closes).map_err(|reason| damaged(slice, first, reason))
     }
 
-    fn decode(slice: Slice, first: Position, item: &Item) -> Result<Self, &'static str> {
+    fn decode(slice: Slice, first: Position, item: &Item, closes: bool) -> Result<Self, &'static str> {
         let id = page_id(item).ok_or("its id is missing or not a UUID")?;
         let slices = item.get(names::COUNT).and_then(|value| Slices::new(value.as_n().ok()?.parse().ok()?));
         let slices = slices.ok_or("the number of slices is missing or out of range")?;
+        if closes {
+            return match item.contains_key(names::PAGE_REFERENCES) {
+                true => Err("it closes the slice, and has references"),
+                false => Ok(Self { id, ..Self::closing(slice, slices, first) }),
+            };
+        }
         let table = |name| texts(item, name).map(|all| all.map(Arc::<str>::from).collect::<Vec<_>>());
         let aggregates = table(names::PAGE_AGGREGATES).ok_or("its aggregates are not a list of strings")?;
         let kinds = table(names::PAGE_KINDS).ok_or("its names of events are not a list of strings")?;
@@ -194,6 +226,26 @@ mod tests {
         assert_eq!(page.last(), Position::new(123_456 + 15 - 1));
         let positions: Vec<u64> = page.placed().map(|(position, _)| position.get()).collect();
         assert_eq!(positions, [123_456, 123_457, 123_460, 123_470]);
+    }
+
+    #[test]
+    fn a_closing_page_has_no_event_and_is_refused_by_readers_of_pages_with_events() {
+        let (slice, slices) = (Slice::new(7), Slices::new(8).expect("not zero"));
+        let closing = LogPage::closing(slice, slices, Position::new(12));
+        let item = closing.to_item();
+        assert_eq!(LogPage::from_item(slice, &item).expect("decodes"), closing);
+        assert!(closing.closes() && closing.last() == Position::new(11) && closing.placed().next().is_none());
+        // The check of versions without splits.
+        let error = check_format(&item).expect_err("an unknown format");
+        assert_eq!(error, "it has the format 2, which this version does not support: update es-dynamo");
+        for format in ["3", "0", "x"] {
+            let mut item = item.clone();
+            item.insert(names::FORMAT.to_owned(), AttributeValue::N(format.to_owned()));
+            LogPage::from_item(slice, &item).expect_err(format);
+        }
+        let mut both = page(&orders(3)).to_item();
+        both.insert(names::FORMAT.to_owned(), AttributeValue::N(CLOSING.to_owned()));
+        LogPage::from_item(slice, &both).expect_err("references in a closing page");
     }
 
     #[test]

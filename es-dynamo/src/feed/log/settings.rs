@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::marks::HashKey;
 use crate::table::{Item, check_format, key, names};
 
-/// The default number of slices of a new feed.
+/// The default number of initial slices of a new feed.
 pub(crate) const DEFAULT_SLICES: Slices = Slices::new(1).expect("not zero");
 
 /// The immutable settings of a feed.

@@ -1,25 +1,25 @@
 //! A table in memory, which is fast enough for thousands of simulated logs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use es_core::feed::{Position, Slice};
+use es_core::feed::{Position, Slice, SliceTree, Slices};
 use es_core::testing::{Fault, Faults};
 use es_core::{Cost, StoreError, StreamId, Version};
 use uuid::Uuid;
 
 use super::marks::{HashKey, Mark, StreamHash};
-use super::page::LogPage;
+use super::page::{LogPage, damaged};
 use super::reference::{CommitTag, Names, Reference};
 use super::storage::{PageQuery, Pages, PutPage, PutPart, Storage, StoredRoot};
 use super::summary::Shape;
 use super::summary::node::{Child, Node, NodeId, Root};
 use super::summary::part::{Kind, PartKey, Scope, decode_marks};
 use crate::streams::item::append_items;
-use crate::table::Item;
+use crate::table::{Item, check_format};
 
 /// Returns a reference to a commit of `events` events, starting at the version `first`.
 pub(crate) fn reference(
@@ -68,12 +68,18 @@ pub(crate) fn image(commit: &Reference) -> Item {
 pub(crate) struct SimulatedTable {
     pub(crate) content: Arc<Mutex<Content>>,
     faults: Option<Faults>,
+    /// Whether the process has a version without splits, which knows only pages of format 1.
+    is_old: bool,
 }
 
 #[derive(Default)]
 pub(crate) struct Content {
     pub(crate) streams: HashMap<StreamId, Vec<Reference>>,
     pub(crate) logs: BTreeMap<Slice, BTreeMap<Position, LogPage>>,
+    /// The slices that are listed as split.
+    pub(crate) splits: BTreeSet<Slice>,
+    /// Pages that were written too early.
+    pub(crate) early_pages: Vec<String>,
     pub(crate) roots: HashMap<Slice, Root>,
     /// The parts of summaries, each with the number of the job that wrote it.
     pub(crate) parts: HashMap<(Slice, PartKey), (u64, Vec<u8>)>,
@@ -83,12 +89,22 @@ pub(crate) struct Content {
 
 impl SimulatedTable {
     pub(crate) fn new() -> Self {
-        Self { content: Arc::default(), faults: None }
+        Self { content: Arc::default(), faults: None, is_old: false }
     }
 
     /// Returns a handle on the table whose requests fail according to `faults`.
     pub(crate) fn with(&self, faults: Faults) -> Self {
-        Self { content: Arc::clone(&self.content), faults: Some(faults) }
+        Self { content: Arc::clone(&self.content), faults: Some(faults), is_old: self.is_old }
+    }
+
+    /// Returns a handle on the table for a process that has a version without splits.
+    pub(crate) fn old(&self) -> Self {
+        Self { is_old: true, ..self.clone() }
+    }
+
+    /// Returns the slices according to the logs.
+    pub(crate) fn tree(&self) -> SliceTree {
+        self.content.lock().expect("no panic before").tree()
     }
 
     /// Appends a commit of `events` events to a stream.
@@ -130,16 +146,24 @@ impl SimulatedTable {
     /// Checks that every event is indexed once and in order. Returns the number of events.
     pub(crate) fn check(&self) -> Result<u64, String> {
         let content = self.content.lock().expect("no panic before");
+        if let Some(page) = content.early_pages.first() {
+            return Err(page.clone());
+        }
+        let tree = content.tree();
         let mut marks: HashMap<&StreamId, Version> = HashMap::new();
         let mut indexed = 0;
+        // Parents are first.
         for (slice, log) in &content.logs {
-            let mut next = Position::new(1);
+            let (mut next, mut is_closed) = (Position::new(1), false);
             for page in log.values() {
-                if page.first != next {
+                if page.first != next || is_closed {
                     return Err(format!("slice {slice}: position {next} is followed by {}", page.first));
                 }
-                next = page.last().next();
+                (next, is_closed) = (page.last().next(), page.closes());
                 for reference in &page.references {
+                    if !tree.path(&reference.stream).any(|holder| holder == *slice) {
+                        return Err(format!("{} is in slice {slice}", reference.stream));
+                    }
                     let mark = marks.entry(&reference.stream).or_default();
                     if reference.first != mark.next() {
                         return Err(format!("{}: {} follows {mark}", reference.stream, reference.first));
@@ -187,6 +211,31 @@ impl SimulatedTable {
 }
 
 impl Content {
+    fn tree(&self) -> SliceTree {
+        let initial = self.logs.values().flat_map(BTreeMap::values).next().map(|page| page.slices);
+        let mut tree = SliceTree::new(initial.unwrap_or(Slices::new(1).expect("not zero")));
+        for (slice, log) in &self.logs {
+            if let Some((_, last)) = log.last_key_value().filter(|(_, last)| last.closes()) {
+                tree.close(*slice, last.last()).expect("its parent is closed");
+            }
+        }
+        tree
+    }
+
+    /// Records a page of a slice whose parent is not closed, or not listed as split.
+    fn examine(&mut self, page: &LogPage) {
+        let Some(parent) = page.slices.parent(page.slice) else { return };
+        let last = self.logs.get(&parent).and_then(BTreeMap::last_key_value);
+        let is_closed = last.is_some_and(|(_, last)| last.closes());
+        if !is_closed || !self.splits.contains(&parent) {
+            let listed = self.splits.contains(&parent);
+            self.early_pages.push(format!(
+                "a page of slice {}, when its parent was closed: {is_closed}, listed: {listed}",
+                page.slice
+            ));
+        }
+    }
+
     /// Adds the watermarks of a node and its descendants, newer ones over older ones.
     fn collect(
         &self,
@@ -229,6 +278,7 @@ impl Storage for SimulatedTable {
         // Encoded and decoded, as in a table.
         let page = LogPage::from_item(page.slice, &page.to_item())?;
         self.request(|content| {
+            content.examine(&page);
             let log = content.logs.entry(page.slice).or_default();
             match log.get(&page.first) {
                 Some(found) if found.id == page.id => PutPage::Written,
@@ -257,9 +307,21 @@ impl Storage for SimulatedTable {
             };
             let more = pages.len() > limit;
             pages.truncate(limit);
-            Pages { pages, more, cost: Cost::ZERO }
+            let unknown = pages.iter().filter(|_| self.is_old).find_map(|page| {
+                let reason = check_format(&page.to_item()).err()?;
+                Some(damaged(slice, page.first, reason))
+            });
+            unknown.map_or(Ok(Pages { pages, more, cost: Cost::ZERO }), Err)
         })
-        .await
+        .await?
+    }
+
+    async fn splits(&self) -> Result<BTreeSet<Slice>, StoreError> {
+        self.request(|content| content.splits.clone()).await
+    }
+
+    async fn put_split(&self, slice: Slice) -> Result<(), StoreError> {
+        self.request(|content| content.splits.insert(slice)).await.map(drop)
     }
 
     async fn commits(

@@ -1,6 +1,6 @@
 //! The operations of the table that the log needs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use es_core::feed::{Position, Slice};
@@ -83,6 +83,13 @@ pub(crate) trait Storage: Send + Sync {
         limit: u32,
         eventual: bool,
     ) -> Result<Pages, StoreError>;
+
+    /// Returns the slices that are listed as split, with strong consistency. The list may be incomplete or wrong: only the
+    /// last page of a slice shows whether it was split.
+    async fn splits(&self) -> Result<BTreeSet<Slice>, StoreError>;
+
+    /// Lists a slice as split.
+    async fn put_split(&self, slice: Slice) -> Result<(), StoreError>;
 
     /// Reads about `limit` references to items of a stream, starting with the first one after `after` and ending at `until`,
     /// with strong consistency.

@@ -21,18 +21,22 @@ use super::summary::Shape;
 use super::summary::part::Kind;
 use super::writer::Writer;
 
-const KEY: [u8; 16] = [7; 16];
+pub(super) const KEY: [u8; 16] = [7; 16];
 const SLICE: Slice = Slice::new(0);
 
-fn settings(slices: u32) -> Settings {
+pub(super) fn settings(slices: u32) -> Settings {
     Settings { slices: Slices::new(slices).expect("not zero"), hash_key: KEY }
 }
 
-fn feed(slices: u32) -> FeedIndex {
+pub(super) fn feed(slices: u32) -> FeedIndex {
     FeedIndex::new(settings(slices), Arc::default())
 }
 
-fn order(id: u64) -> StreamId {
+pub(super) fn writer() -> Writer {
+    Writer::with_shape(SLICE, settings(1), Shape::USED)
+}
+
+pub(super) fn order(id: u64) -> StreamId {
     StreamId::new("order", id).expect("valid")
 }
 
@@ -106,7 +110,7 @@ fn hints_without_commits_index_nothing() {
 fn two_writers_take_turns() {
     runtime().block_on(async {
         let table = SimulatedTable::new();
-        let (mut one, mut two) = (Writer::new(SLICE, settings(1)), Writer::new(SLICE, settings(1)));
+        let (mut one, mut two) = (writer(), writer());
         for round in 0..20 {
             let commits: Vec<_> = (0..3).map(|id| Hint::Commit(table.commit(&order(id), 1))).collect();
             let both = future::try_join(
@@ -157,7 +161,7 @@ fn a_summary_saves_reading_the_log() {
         let (table, _) = long_log().await;
         let faults = Faults::seeded(0);
         let counted = table.with(faults.clone());
-        let mut writer = Writer::new(SLICE, settings(1));
+        let mut writer = writer();
         writer.catch_up(&counted).await.expect("reads");
         assert!(faults.requests() < 10, "{} requests", faults.requests());
         assert_eq!(marks(&mut writer, &table, 60).await, folded(&table, 60));
@@ -291,7 +295,7 @@ fn a_log_that_contradicts_itself_is_not_continued() {
             page.references[0] = reference("order", 0, 2, 1, &["Happened"]);
             log.insert(page.first, page);
         }
-        let error = Writer::new(SLICE, settings(1)).catch_up(&table).await.expect_err("damaged").to_string();
+        let error = writer().catch_up(&table).await.expect_err("damaged").to_string();
         assert!(error.ends_with("of the stream `order#0`, version 2 follows version 0"), "{error}");
     });
 }
@@ -352,7 +356,7 @@ fn a_table_that_contradicts_its_feed_is_detected() {
 }
 
 /// Drops a future when it has been polled a number of times, unless it completes first.
-async fn die_after<T>(polls: usize, future: impl Future<Output = T>) {
+pub(super) async fn die_after<T>(polls: usize, future: impl Future<Output = T>) {
     let mut future = std::pin::pin!(future);
     let mut left = polls;
     future::poll_fn(|context| {
@@ -365,8 +369,9 @@ async fn die_after<T>(polls: usize, future: impl Future<Output = T>) {
     .await;
 }
 
-/// Several processes index hints that are incomplete, repeated, and out of order, with requests that fail.
-async fn run(seed: u64) -> Result<u64, String> {
+/// Several processes index hints that are incomplete, repeated, and out of order, with requests that fail. If `splits`, they
+/// also split slices, and some of them have a version without splits.
+async fn run(seed: u64, splits: bool) -> Result<u64, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let table = SimulatedTable::new();
     let slices = random.u32(1..4);
@@ -382,6 +387,8 @@ async fn run(seed: u64) -> Result<u64, String> {
             .lost_answers(0.05)
             .throttling(0.03)
             .delays(0.1, LONGEST_DELAY);
+        let is_old = splits && random.u8(..6) == 0;
+        let table = if is_old { table.old() } else { table.clone() };
         let (table, mut feed) = (table.with(faults), feed(slices));
         let mut hints: Vec<_> = commits.iter().filter(|_| random.f64() < 0.6).cloned().collect();
         if random.bool() {
@@ -397,6 +404,28 @@ async fn run(seed: u64) -> Result<u64, String> {
                     let polls = random.usize(1..60);
                     die_after(polls, feed.submit(&table, hints.clone(), Duration::ZERO)).await;
                     feed = self::feed(slices);
+                }
+                if splits && !is_old && random.u8(..4) == 0 {
+                    let all: Vec<Slice> = table.tree().iter().collect();
+                    // A split of a closed slice is a repetition.
+                    if let Some(slice) = random.choice(&all).filter(|_| all.len() < 12) {
+                        let polls = if random.bool() { random.usize(1..30) } else { usize::MAX };
+                        die_after(polls, feed.split(&table, *slice)).await;
+                        if random.u8(..4) == 0 {
+                            feed = self::feed(slices);
+                        }
+                    }
+                }
+                if splits {
+                    // A process may learn of a split by reading, before its writer has read the closing page.
+                    let all: Vec<Slice> = table.tree().iter().collect();
+                    let slice = random.choice(&all).copied().unwrap_or(SLICE);
+                    match random.u8(..10) {
+                        0 => drop(feed.end(&table, slice).await),
+                        1 => drop(feed.indexed(&table, &order(random.u64(0..streams))).await),
+                        2 if !is_old => drop(feed.tree(&table).await),
+                        _ => {}
+                    }
                 }
                 // A batch may be given up.
                 for _ in 0..random.usize(1..4) {
@@ -422,6 +451,15 @@ async fn run(seed: u64) -> Result<u64, String> {
     if total != stored {
         return Err(format!("{total} events of {stored}"));
     }
+    let tree = feed(slices).tree(&table).await.map_err(|error| es_core::error_text(&error))?;
+    let with_pages: Vec<Slice> = {
+        let content = table.content.lock().expect("no panic before");
+        let logs = content.logs.iter().filter(|(_, log)| !log.is_empty());
+        logs.map(|(slice, _)| *slice).collect()
+    };
+    if let Some(slice) = with_pages.into_iter().find(|slice| !tree.contains(*slice)) {
+        return Err(format!("slice {slice} is not in the tree"));
+    }
     for id in 0..streams {
         let head = table.head(&order(id));
         let known = last.indexed(&table, &order(id)).await;
@@ -436,6 +474,13 @@ async fn run(seed: u64) -> Result<u64, String> {
 /// `ES_FAULT_RUNS` sets the number of runs, and `ES_FAULT_SEED` repeats the run of one seed.
 #[test]
 fn writers_with_faults_index_every_event_once() {
-    let events = run_seeds(200, run);
+    let events = run_seeds(200, |seed| run(seed, false));
+    println!("{} runs, {} events", events.len(), events.iter().sum::<u64>());
+}
+
+/// See [`writers_with_faults_index_every_event_once`].
+#[test]
+fn writers_with_faults_index_every_event_once_while_slices_are_split() {
+    let events = run_seeds(200, |seed| run(seed, true));
     println!("{} runs, {} events", events.len(), events.iter().sum::<u64>());
 }

@@ -1,9 +1,11 @@
 //! The writer of a slice. Its state is the fold of the log.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use es_core::feed::{Position, Slice};
 use es_core::{StoreError, StreamId, Version, error_text};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::hint::Hint;
@@ -12,11 +14,11 @@ use super::page::{LogPage, damaged};
 use super::reference::Reference;
 use super::settings::Settings;
 use super::storage::{PageQuery, PutPage, Storage, StoredRoot};
-use super::summary::Shape;
 use super::summary::job::Unfinished;
 use super::summary::node::Root;
 use super::summary::part::Scope;
 use super::summary::tree::Tree;
+use super::summary::{Shape, Sharing};
 use crate::table::item_size;
 
 /// How many pages one request reads.
@@ -27,6 +29,9 @@ const GAP_AT_ONCE: usize = 1_000;
 
 /// How often the summary may be replaced during a lookup.
 const MAX_LOOKUPS: usize = 5;
+
+/// How often a slice is closed at its new end after another writer has taken the position.
+const MAX_CLOSES: usize = 100;
 
 /// The maximum number of verified watermarks that are remembered.
 const MAX_VERIFIED: usize = 50_000;
@@ -44,6 +49,8 @@ pub(crate) struct Indexed {
     pub(crate) damaged: Vec<(StreamId, StoreError)>,
     /// Streams whose commits in the table differ from those in the feed, and which are not indexed any further.
     pub(crate) contradicting: Vec<(StreamId, StoreError)>,
+    /// Hints that were not indexed because the slice is closed. They belong to its children.
+    pub(crate) moved: Vec<Hint>,
 }
 
 impl Indexed {
@@ -53,6 +60,7 @@ impl Indexed {
         self.unfounded += other.unfounded;
         self.damaged.extend(other.damaged);
         self.contradicting.extend(other.contradicting);
+        self.moved.extend(other.moved);
     }
 
     /// Returns whether all commits of the hints are in the feed.
@@ -75,10 +83,18 @@ impl Indexed {
 /// A writer that appends a page has folded all pages before it: the position of the page is the end of that fold, and the
 /// write fails if the position is taken. Therefore, every event is indexed once and in order, regardless of the number of
 /// writers and of the quality of their hints.
+///
+/// # Splits
+///
+/// A split is a page that closes the slice. It takes the next position, like any other page, so all writers agree on the
+/// last event of the slice. The writer of a child starts only after it has folded the closing page of the parent, whose
+/// watermarks can no longer change. It looks a stream up in the child first, and then in the parent.
 #[derive(Debug)]
 pub(crate) struct Writer {
     slice: Slice,
     settings: Settings,
+    /// The writer of the slice that was split into this one and another one.
+    parent: Option<SharedWriter>,
     end: Position,
     /// The id of the page that ends at `end`.
     last_page: Uuid,
@@ -87,6 +103,8 @@ pub(crate) struct Writer {
     started: bool,
     /// Whether the log was read up to `end`.
     loaded: bool,
+    /// Whether the log was read to the page that closes the slice.
+    closed: bool,
     /// The size in bytes of the pages that were folded since the last summary.
     unsummarized: u64,
     /// The number of changed watermarks, and the size of the pages, at which the next summary is written.
@@ -96,6 +114,10 @@ pub(crate) struct Writer {
     /// Watermarks whose commits were in the table when they were verified.
     verified: HashMap<StreamHash, Verified>,
 }
+
+/// A writer that the writers of its children use as well. A task that holds the lock of a child may take that of the parent,
+/// never the reverse.
+pub(crate) type SharedWriter = Arc<Mutex<Writer>>;
 
 /// A watermark whose commit was in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,20 +129,31 @@ enum Verified {
 }
 
 impl Writer {
-    pub(crate) fn new(slice: Slice, settings: Settings) -> Self {
-        Self::with_shape(slice, settings, Shape::USED.of_one(settings.slices))
+    /// Returns the writer of an initial slice, or of a child of the slice of `parent`.
+    pub(crate) fn new(
+        slice: Slice,
+        settings: Settings,
+        sharing: Sharing,
+        parent: Option<SharedWriter>,
+    ) -> Self {
+        let mut writer = Self::with_shape(slice, settings, Shape::USED);
+        writer.tree = Tree::new(*writer.tree.scope()).sharing(sharing).inherits(parent.is_some());
+        Self { parent, ..writer }
     }
 
+    /// Returns the writer of an initial slice that shares its memory with no other.
     pub(crate) fn with_shape(slice: Slice, settings: Settings, shape: Shape) -> Self {
         let scope = Scope { slice, key: settings.hash_key, shape };
         Self {
             slice,
             settings,
+            parent: None,
             end: Position::NONE,
             last_page: Uuid::nil(),
             tree: Tree::new(scope),
             started: false,
             loaded: false,
+            closed: false,
             unsummarized: 0,
             due: (shape.run, shape.run_bytes),
             damaged: None,
@@ -146,6 +179,11 @@ impl Writer {
     /// Returns whether the writer has read the log, except for its latest pages.
     pub(crate) fn is_loaded(&self) -> bool {
         self.loaded
+    }
+
+    /// Returns whether the slice is closed, as far as the writer has read the log.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Returns the position of the last event that the writer has read or written.
@@ -174,7 +212,16 @@ impl Writer {
             if !self.loaded {
                 self.catch_up(storage).await?;
             }
-            if let Some(marks) = self.tree.marks(storage, hashes).await? {
+            if let Some(mut marks) = self.tree.marks(storage, hashes).await? {
+                if let Some(parent) = &self.parent {
+                    let unknown = |hash: &&StreamHash| !marks.contains_key(hash);
+                    let others: Vec<_> = hashes.iter().filter(unknown).copied().collect();
+                    if !others.is_empty() {
+                        let inherited = Box::pin(parent.lock().await.marks(storage, &others)).await?;
+                        self.tree.inherit(&inherited);
+                        marks.extend(inherited);
+                    }
+                }
                 return Ok(marks);
             }
             self.recover(storage).await?;
@@ -184,7 +231,7 @@ impl Writer {
         ))
     }
 
-    /// Indexes the commits of hints, and all earlier commits of their streams.
+    /// Indexes the commits of hints, and all earlier commits of their streams, unless the slice is closed.
     ///
     /// # Errors
     ///
@@ -199,12 +246,12 @@ impl Writer {
         }
         let mut indexed = Indexed::default();
         let mut open = in_order(hints);
-        loop {
+        while !self.closed {
             let mut wanted = self.wanted(storage, &mut open, &mut indexed).await?;
             if wanted.is_empty() {
                 return Ok(indexed);
             }
-            while !wanted.is_empty() {
+            while !wanted.is_empty() && !self.closed {
                 let (slices, first) = (self.settings.slices, self.end.next());
                 let page = LogPage::filled(self.slice, slices, first, wanted.make_contiguous());
                 match storage.put_page(&page).await? {
@@ -226,6 +273,32 @@ impl Writer {
                 }
             }
         }
+        indexed.moved = open;
+        Ok(indexed)
+    }
+
+    /// Closes the slice after its last event, unless it is closed already.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the log cannot be read or written, or if other writers are faster all the time. The slice may be
+    /// closed nevertheless.
+    pub(crate) async fn close(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
+        for _ in 0..MAX_CLOSES {
+            self.catch_up(storage).await?;
+            if self.closed {
+                return Ok(());
+            }
+            let page = LogPage::closing(self.slice, self.settings.slices, self.end.next());
+            if let PutPage::Written = storage.put_page(&page).await? {
+                self.fold(&page)?;
+                return self.summarize(storage).await;
+            }
+        }
+        let slice = self.slice;
+        Err(StoreError::unavailable(format!(
+            "the end of slice {slice} moved whenever it was about to be closed: repeat the split"
+        )))
     }
 
     /// Returns the commits that are missing from the log, and removes hints that are done.
@@ -375,7 +448,7 @@ impl Writer {
 
     /// Reads the pages of the log that the writer has not read.
     pub(crate) async fn catch_up(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
-        loop {
+        while !(self.loaded && self.closed) {
             if !self.started {
                 self.start(storage).await?;
             }
@@ -384,15 +457,26 @@ impl Writer {
                 self.fold(page)?;
             }
             self.summarize(storage).await?;
-            if self.started && !found.more {
+            if self.started && (self.closed || !found.more) {
                 self.loaded = true;
                 return Ok(());
             }
         }
+        Ok(())
     }
 
     /// Starts the fold at the summary if it can be used, and otherwise at the beginning of the log.
+    ///
+    /// The fold of a child includes that of its parent, so it starts after the page that closes the parent.
     async fn start(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
+        if let Some(parent) = &self.parent {
+            let mut parent = parent.lock().await;
+            Box::pin(parent.catch_up(storage)).await?;
+            if !parent.closed {
+                let reason = "the page that closes this slice was found before, and is missing";
+                return Err(damaged(parent.slice, parent.end.next(), reason));
+            }
+        }
         let stored = storage.root(self.tree.scope()).await?;
         let root = match &stored {
             StoredRoot::Root(root) if self.can_use(storage, root).await? => Some(root.clone()),
@@ -405,7 +489,7 @@ impl Writer {
         (self.end, self.last_page) =
             root.as_ref().map_or((Position::NONE, Uuid::nil()), |root| (root.through, root.page));
         self.tree.reset(&stored, root);
-        (self.started, self.loaded) = (true, false);
+        (self.started, self.loaded, self.closed) = (true, false, false);
         self.summarized();
         Ok(())
     }
@@ -461,6 +545,12 @@ impl Writer {
         if page.first != self.end.next() {
             let reason = format!("it does not follow the page before it, which ends at {}", self.end);
             return Err(damaged(self.slice, page.first, reason));
+        }
+        if page.closes() {
+            self.closed = true;
+            // The last watermarks are written as well, so that later lookups do not read the end of the log.
+            self.due = (0, 0);
+            return Ok(());
         }
         for reference in &page.references {
             let stream = self.hash(&reference.stream);

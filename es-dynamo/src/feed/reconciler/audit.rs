@@ -190,7 +190,9 @@ impl Reconciler {
     async fn feed_trails(&self, report: &mut AuditReport) -> Result<BTreeMap<StreamId, Trail>, StoreError> {
         let feed = &*self.store.feed;
         let mut trails: BTreeMap<StreamId, Trail> = BTreeMap::new();
-        for slice in self.store.slices().await?.iter() {
+        let tree = self.store.slice_tree().await?;
+        // Parents are first, so that the trails of streams continue in the children.
+        for slice in tree.iter() {
             let mut end = Position::NONE;
             loop {
                 let query = PageQuery::After(end);
@@ -220,6 +222,12 @@ impl Reconciler {
                             ));
                         }
                         report.events += reference.events();
+                        if !tree.path(&reference.stream).any(|holder| holder == slice) {
+                            report.disordered.push(format!(
+                                "slice {slice} of the feed has version {} of `{}`, which belongs to another slice",
+                                reference.first, reference.stream
+                            ));
+                        }
                         let trail = trails.entry(reference.stream.clone()).or_default();
                         if reference.first != trail.end.next() {
                             report.disordered.push(format!(

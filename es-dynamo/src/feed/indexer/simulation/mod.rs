@@ -1,4 +1,5 @@
-//! Simulations of indexers with faults: lost requests, crashes, pauses, lost checkpoints, and expired records.
+//! Simulations of indexers with faults: lost requests, crashes, pauses, lost checkpoints, and expired records, while slices
+//! are split.
 
 mod stream;
 
@@ -186,6 +187,8 @@ async fn simulate(seed: u64) -> Result<u64, String> {
     let loses = random.u32(0..4) == 0;
     let mut life = fastrand::Rng::with_seed(seed + 1);
     let over = Cell::new(false);
+    let operator = FeedIndex::new(world.settings, Arc::default());
+    let splits = random.bool();
     let happens = async {
         let mut early = Vec::new();
         for _ in 0..life.u32(5..60) {
@@ -210,6 +213,13 @@ async fn simulate(seed: u64) -> Result<u64, String> {
                 // A long time without commits.
                 4 => tokio::time::sleep(HOUR * life.u32(1..40)).await,
                 5 if loses => world.lose(&mut life).await,
+                6..9 if splits => {
+                    let tree = world.table.tree();
+                    let open: Vec<_> = tree.open().filter(|_| tree.iter().count() < 10).collect();
+                    if let Some(slice) = life.choice(&open) {
+                        operator.split(&world.table, *slice).await.expect("splits");
+                    }
+                }
                 _ => {}
             }
             tokio::time::sleep(MINUTE * life.u32(0..90)).await;

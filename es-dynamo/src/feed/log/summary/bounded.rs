@@ -31,6 +31,16 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
         self.weight += weight;
         self.places.insert(key.clone(), self.entries.len() as u32);
         self.entries.push((key, value, weight));
+        self.evict();
+    }
+
+    /// Changes the maximum weight.
+    pub(crate) fn set_limit(&mut self, limit: u64) {
+        self.limit = limit;
+        self.evict();
+    }
+
+    fn evict(&mut self) {
         while self.weight > self.limit && !self.entries.is_empty() {
             let place = self.random.usize(..self.entries.len());
             self.remove_at(place);
@@ -90,5 +100,8 @@ mod tests {
         assert!(cache.entries.len() > 10, "it keeps what fits");
         cache.insert(1, 0, 51);
         assert!(cache.get(&1).is_none(), "larger than the cache");
+        (0..40).for_each(|key| cache.insert(key, 0, 1));
+        cache.set_limit(10);
+        assert_eq!(cache.weight, 10, "a lower limit applies at once");
     }
 }

@@ -21,7 +21,26 @@ pub(crate) mod part;
 mod scale;
 pub(crate) mod tree;
 
-use es_core::feed::Slices;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The number of slices of a feed, whose caches share the memory. It grows with each split.
+#[derive(Clone, Debug)]
+pub(crate) struct Sharing(Arc<AtomicU64>);
+
+impl Sharing {
+    pub(crate) fn between(slices: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(slices)))
+    }
+
+    pub(crate) fn set(&self, slices: u64) {
+        self.0.store(slices, Ordering::Relaxed);
+    }
+
+    fn slices(&self) -> u64 {
+        self.0.load(Ordering::Relaxed).max(1)
+    }
+}
 
 /// The limits of a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,13 +84,6 @@ impl Shape {
         cached_marks: 256 * 1024,
         cached_bytes: 144 * 1024 * 1024,
     };
-
-    /// Returns the limits of one of `slices` slices, whose caches share the memory.
-    pub(crate) fn of_one(self, slices: Slices) -> Self {
-        let slices = u64::from(slices.count());
-        let (cached_marks, cached_bytes) = (self.cached_marks / slices, self.cached_bytes / slices);
-        Self { cached_marks, cached_bytes, ..self }
-    }
 
     #[cfg(not(test))]
     pub(crate) const USED: Self = Self::DEFAULT;

@@ -1,6 +1,6 @@
 //! The costs of a writer with up to a hundred million streams, whose summary is generated rather than stored.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -262,6 +262,14 @@ impl Storage for Generated {
         content.used.read += read_units(bytes, false);
         pages.truncate(limit as usize);
         Ok(Pages { pages, more: false, cost: Cost::ZERO })
+    }
+
+    async fn splits(&self) -> Result<BTreeSet<Slice>, StoreError> {
+        Ok(BTreeSet::new())
+    }
+
+    async fn put_split(&self, _: Slice) -> Result<(), StoreError> {
+        unreachable!("no slice is split")
     }
 
     async fn commits(

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 #[cfg(test)]
 use super::Shape;
+use super::Sharing;
 use super::bounded::Bounded;
 use super::node::{Node, NodeId, Place, Root, Run};
 use super::part::{Kind, PartKey, Scope, decode_marks, passes};
@@ -41,6 +42,9 @@ pub(super) type Loaded = HashMap<Wanted, Content>;
 #[derive(Debug)]
 pub(crate) struct Tree {
     pub(super) scope: Scope,
+    sharing: Sharing,
+    /// Whether streams that are not in this tree may have watermarks in the log of the parent.
+    inherits: bool,
     /// The root, or `None` if no summary is used.
     pub(super) root: Option<Root>,
     /// The id of the stored root, whether or not it is used.
@@ -59,6 +63,8 @@ impl Tree {
     pub(crate) fn new(scope: Scope) -> Self {
         Self {
             scope,
+            sharing: Sharing::between(1),
+            inherits: false,
             root: None,
             stored: None,
             unwritten: BTreeMap::new(),
@@ -67,6 +73,18 @@ impl Tree {
             seen_open: None,
             highest_job: 0,
         }
+    }
+
+    /// Shares the memory for caches with other slices.
+    pub(crate) fn sharing(mut self, sharing: Sharing) -> Self {
+        self.sharing = sharing;
+        self
+    }
+
+    /// Sets whether the log continues that of a parent.
+    pub(crate) fn inherits(mut self, inherits: bool) -> Self {
+        self.inherits = inherits;
+        self
     }
 
     /// Returns a tree that uses `root` and nothing else.
@@ -123,15 +141,27 @@ impl Tree {
         let in_memory = self.unwritten.get(&hash).map(|(mark, _)| *mark);
         let is_empty =
             self.root.as_ref().is_none_or(|root| root.node.runs.is_empty() && root.node.children.is_empty());
-        in_memory.or_else(|| self.marks.get(&hash).copied()).or(is_empty.then(Mark::default))
+        let is_new = is_empty && !self.inherits;
+        in_memory.or_else(|| self.marks.get(&hash).copied()).or(is_new.then(Mark::default))
     }
 
-    /// Returns the watermarks of streams. Returns `None` if a part of the summary is missing, damaged, or replaced.
+    /// Keeps watermarks of the parent, whose streams have none in this tree.
+    pub(crate) fn inherit(&mut self, marks: &BTreeMap<StreamHash, Mark>) {
+        for (hash, mark) in marks.iter().filter(|(_, mark)| !mark.version.is_none()) {
+            self.marks.insert(*hash, *mark, 1);
+        }
+    }
+
+    /// Returns the watermarks of streams, except those that are in no summary. Returns `None` if a part of the summary is
+    /// missing, damaged, or replaced.
     pub(crate) async fn marks(
         &mut self,
         storage: &dyn Storage,
         hashes: &[StreamHash],
     ) -> Result<Option<BTreeMap<StreamHash, Mark>>, StoreError> {
+        let (shape, slices) = (self.scope.shape, self.sharing.slices());
+        self.marks.set_limit(shape.cached_marks / slices);
+        self.parts.set_limit(shape.cached_bytes / slices);
         let mut found = BTreeMap::new();
         let mut unknown = Vec::new();
         for hash in hashes {
