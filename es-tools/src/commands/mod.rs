@@ -87,11 +87,16 @@ pub(crate) async fn run(application: Application, arguments: Vec<OsString>) -> E
 
 /// Returns the command line, with the typed commands if the application has types.
 fn parser(application: &Application) -> clap::Command {
-    let parser = Command::augment_subcommands(Arguments::command().name(application.name()));
-    match application.has_types() {
+    let arguments = Arguments::command().name(application.name());
+    let about = arguments.get_about().cloned().unwrap_or_default();
+    let long_about = arguments.get_long_about().cloned().unwrap_or_default();
+    let parser = Command::augment_subcommands(arguments);
+    let parser = match application.has_types() {
         true => typed::Command::augment_subcommands(parser),
         false => parser,
-    }
+    };
+    // Both groups of commands have replaced the description by their own.
+    parser.about(about).long_about(long_about)
 }
 
 async fn dispatch(
@@ -137,5 +142,13 @@ mod tests {
         let parser = parser(&Application::new("es"));
         parser.clone().debug_assert();
         typed::Command::augment_subcommands(parser).debug_assert();
+    }
+
+    #[test]
+    fn the_help_describes_the_tool() {
+        let mut parser = parser(&Application::new("es"));
+        let help = parser.render_help().to_string();
+        assert!(help.starts_with("Operates an event store"), "{help}");
+        assert!(parser.render_long_help().to_string().contains("The credentials, the region"));
     }
 }
