@@ -159,13 +159,15 @@ impl ProjectorError {
 #[non_exhaustive]
 pub enum WaitError {
     /// The timeout elapsed.
-    #[error("the projection did not reach version {version} of `{stream}` before the timeout")]
+    #[error("the projection did not reach version {version} of `{stream}` before the timeout: {}", late(*.is_in_feed))]
     #[non_exhaustive]
     TimedOut {
         /// The stream.
         stream: StreamId,
         /// The awaited version.
         version: Version,
+        /// Whether the event was found in the feed. If not, the indexer is behind or not running.
+        is_in_feed: bool,
     },
     /// The slice has stopped at an event that failed.
     #[error("the projection has stopped in slice {slice}: {reason}")]
@@ -179,6 +181,14 @@ pub enum WaitError {
     /// The state of the projection cannot be read.
     #[error(transparent)]
     Projector(#[from] ProjectorError),
+}
+
+/// Returns what to check if an event is late.
+fn late(is_in_feed: bool) -> &'static str {
+    match is_in_feed {
+        true => "it has not handled the event yet, so check that its projector is running",
+        false => "the event was not found in the feed, so check that an indexer is running",
+    }
 }
 
 impl WaitError {

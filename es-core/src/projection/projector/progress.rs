@@ -1,6 +1,7 @@
 //! The progress of a projection, and waiting for it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
@@ -301,6 +302,7 @@ impl<P: Projection> Projector<P> {
         version: Version,
         timeout: Duration,
     ) -> Result<(), WaitError> {
+        let is_in_feed = AtomicBool::new(false);
         let wait = Box::pin(async {
             let store = &self.inner.store;
             let slice = self.ask(|| async { Ok(store.slices().await?) }).await?.of(stream);
@@ -311,13 +313,17 @@ impl<P: Projection> Projector<P> {
                 }
                 either(growth, self.inner.settings.clock.sleep(LOOK_AGAIN)).await;
             }
+            is_in_feed.store(true, Ordering::Relaxed);
             // The position of the event is at or before the end.
             let end = self.ask(|| async { Ok(store.feed_end(slice).await?) }).await?;
             self.reached(&[(slice, end)], false).await
         });
         match select(wait, Box::pin(self.pass(timeout))).await {
             Either::Left((reached, _)) => reached,
-            Either::Right(_) => Err(WaitError::TimedOut { stream: stream.clone(), version }),
+            Either::Right(_) => {
+                let is_in_feed = is_in_feed.load(Ordering::Relaxed);
+                Err(WaitError::TimedOut { stream: stream.clone(), version, is_in_feed })
+            }
         }
     }
 

@@ -32,13 +32,19 @@ async fn waiting_ends_when_its_time_is_over() {
     let store = MemoryStore::new();
     deposit(&store, "ada", &["a"]).await;
     let projector = projector(store.clone(), Journal::new(&store)).build();
-    for version in [1, 7] {
+    let reasons = [
+        (1, "it has not handled the event yet, so check that its projector is running"),
+        (7, "the event was not found in the feed, so check that an indexer is running"),
+    ];
+    for (version, reason) in reasons {
         let start = Instant::now();
         let error =
             projector.wait_for(&stream("ada"), Version::new(version), SHORT).await.expect_err("nobody works");
         assert_eq!(
             error.to_string(),
-            format!("the projection did not reach version {version} of `account#ada` before the timeout")
+            format!(
+                "the projection did not reach version {version} of `account#ada` before the timeout: {reason}"
+            )
         );
         assert!((SHORT..SHORT * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
