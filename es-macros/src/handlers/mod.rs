@@ -36,7 +36,11 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
         None => {
             errors.at(
                 Span::call_site(),
-                "`#[handlers]` requires an `impl` block: write it above `impl Order { … }`",
+                format!(
+                    "`#[handlers]` requires an `impl` block: write it above `impl Order {{ … }}`, and mark methods in \
+                     the block with one of {}",
+                    marks()
+                ),
             );
             None
         }
@@ -84,13 +88,17 @@ fn read(block: &mut Block, errors: &mut Errors) -> Vec<Handler> {
         }
     }
     if !has_marks && block.header.of_trait.is_none() {
-        let marks = Role::ALL.map(|role| format!("`#[{}]`", role.name())).join(", ");
         errors.at(
             Span::call_site(),
-            format!("`#[handlers]` found no handlers in this block: mark methods with one of {marks}"),
+            format!("`#[handlers]` found no handlers in this block: mark methods with one of {}", marks()),
         );
     }
     handlers
+}
+
+/// Returns the attributes of methods, for messages.
+fn marks() -> String {
+    Role::ALL.map(|role| format!("`#[{}]`", role.name())).join(", ")
 }
 
 fn twice(first: &Handler, second: &Handler) -> String {

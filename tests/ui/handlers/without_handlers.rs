@@ -1,0 +1,8 @@
+include!("../applied.rs");
+
+impl Account {
+    #[handle]
+    fn close(&self, _: &Close) -> Closed {
+        Closed
+    }
+}
