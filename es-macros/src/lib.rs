@@ -45,6 +45,9 @@ use proc_macro::TokenStream;
 /// The macro derives `Clone`, `Debug`, `PartialEq`, `Serialize`, and `Deserialize`, except for traits that the item
 /// derives below the attribute. Serde attributes work as usual, and the crate does not need to depend on `serde`.
 ///
+/// A field of type `Personal` has the attribute `#[personal(subject = customer)]`, which names the field with the id of the
+/// person: see the module `es_core::personal`.
+///
 /// The stored name does not depend on modules or crates, which can be moved and renamed freely.
 ///
 /// # A new version of an event

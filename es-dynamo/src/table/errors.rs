@@ -18,7 +18,7 @@ where
 {
     match refusal_code(&error) {
         Some("ResourceNotFoundException") => StoreError::setup(
-            format!("the table `{table}` does not exist: create it with `DynamoStore::create_table`"),
+            format!("the table `{table}` does not exist: create it with `create_table`"),
             Some(cause(&error)),
         ),
         Some("AccessDeniedException") => StoreError::setup(
