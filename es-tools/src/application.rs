@@ -12,6 +12,7 @@ use es_core::chrono::{DateTime, Utc};
 #[cfg(feature = "explorer")]
 use es_core::event::{Event, EventData};
 use es_core::feed::Feed;
+use es_core::personal::{Keyring, redacted};
 use es_core::projection::WaitError;
 use es_core::serde::Serialize;
 use es_core::{Aggregate, BoxError, Cost, Projection, Projector, Repository, Version};
@@ -22,6 +23,9 @@ use crate::store::Store;
 
 /// How long readers may use the previous build after a switch.
 const SWITCH: Duration = Duration::from_secs(2);
+
+/// Returns a handle on a store that opens personal data with the keyring of the application.
+type Unseal = Box<dyn Fn(&Store) -> Store + Send + Sync>;
 
 /// The types of an application, which add the commands `state` and `rebuild`.
 ///
@@ -46,6 +50,7 @@ const SWITCH: Duration = Duration::from_secs(2);
 /// ```
 pub struct Application {
     name: &'static str,
+    unseal: Option<Unseal>,
     aggregates: BTreeMap<&'static str, Box<dyn LoadState>>,
     projections: BTreeMap<&'static str, Box<dyn RunRebuild>>,
 }
@@ -54,10 +59,37 @@ impl Application {
     /// Creates an application without types. `name` is the name of its command, for help and completions.
     #[must_use]
     pub fn new(name: &'static str) -> Self {
-        Self { name, aggregates: BTreeMap::new(), projections: BTreeMap::new() }
+        Self { name, unseal: None, aggregates: BTreeMap::new(), projections: BTreeMap::new() }
     }
 
-    /// Adds an aggregate, whose state `state` shows.
+    /// Sets the keyring of the application's personal data. `open` returns it for the store of the command line, or `None`
+    /// if there is none for such a store.
+    ///
+    /// Without it, states that contain personal data cannot be loaded, and projections that handle such events cannot be
+    /// rebuilt. The values themselves are never shown.
+    ///
+    /// ```
+    /// use es_core::StoreError;
+    /// use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey};
+    /// use es_tools::Application;
+    ///
+    /// fn application() -> Result<Application, StoreError> {
+    ///     let key = LocalMasterKey::from_env()?;
+    ///     Ok(Application::new("shop").keyring(move |store| {
+    ///         Some(DynamoKeyring::builder(store.dynamo()?.client(), key.clone()).build())
+    ///     }))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn keyring<K: Keyring>(mut self, open: impl Fn(&Store) -> Option<K> + Send + Sync + 'static) -> Self {
+        self.unseal = Some(Box::new(move |store| match open(store) {
+            Some(keyring) => store.with_keyring(keyring),
+            None => store.clone(),
+        }));
+        self
+    }
+
+    /// Adds an aggregate, whose state `state` shows as JSON. The state implements `Serialize`, and the id `FromStr`.
     #[must_use]
     pub fn aggregate<A>(mut self) -> Self
     where
@@ -68,7 +100,8 @@ impl Application {
         self
     }
 
-    /// Adds a projection, which `rebuild` rebuilds. `create` returns it for the store of the command line.
+    /// Adds a projection, which `rebuild` rebuilds. `create` returns it for the store of the command line, which opens
+    /// personal data if there is a [keyring](Self::keyring).
     #[must_use]
     pub fn projection<P: Projection>(
         mut self,
@@ -102,6 +135,16 @@ impl Application {
         self.name
     }
 
+    /// Returns the store that the types of the application use.
+    pub(crate) fn unsealed(&self, store: &Store) -> Store {
+        self.unseal.as_ref().map_or_else(|| store.clone(), |unseal| unseal(store))
+    }
+
+    #[cfg(feature = "explorer")]
+    pub(crate) fn has_keyring(&self) -> bool {
+        self.unseal.is_some()
+    }
+
     pub(crate) fn has_types(&self) -> bool {
         !self.aggregates.is_empty() || !self.projections.is_empty()
     }
@@ -119,6 +162,7 @@ impl fmt::Debug for Application {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Application")
             .field("name", &self.name)
+            .field("has_keyring", &self.unseal.is_some())
             .field("aggregates", &self.aggregates.keys())
             .field("projections", &self.projections.keys())
             .finish()
@@ -161,14 +205,16 @@ where
     A::Id: FromStr<Err: Into<BoxError>>,
 {
     async fn load(&self, store: &Store, id: &str, moment: Moment) -> Result<State, BoxError> {
-        let id: A::Id = id.parse().map_err(Into::into)?;
+        let invalid =
+            |error: BoxError| format!("`{id}` is not an id of the aggregate `{}`: {error}", A::NAME);
+        let id: A::Id = id.parse().map_err(|error: <A::Id as FromStr>::Err| invalid(error.into()))?;
         let repository: Repository<A> = Repository::new(store.feed());
         let loaded = match moment {
             Moment::Now => repository.load(&id).await?,
             Moment::Version(version) => repository.load_at(&id, version).await?,
             Moment::Time(time) => repository.load_as_of(&id, time).await?,
         };
-        let state = serde_json::to_value(&loaded.state)?;
+        let state = redacted(&loaded.state)?;
         Ok(State { version: loaded.version, snapshot: loaded.snapshot, cost: loaded.cost, state })
     }
 
@@ -179,7 +225,8 @@ where
         }
         let event = A::Event::decode(event)?.to_data()?;
         let name = format!("{} v{}", event.name(), event.version());
-        Ok(Some((name, serde_json::from_str(event.payload())?)))
+        let payload: Value = serde_json::from_str(event.payload())?;
+        Ok(Some((name, redacted(&payload)?)))
     }
 }
 

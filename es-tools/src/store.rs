@@ -5,6 +5,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use es_core::feed::Feed;
+use es_core::personal::{Keyring, SealedStore};
 use es_core::store::StoredKey;
 use es_core::{Projection, Projector, StoreError};
 use es_dynamo::DynamoStore;
@@ -61,6 +62,11 @@ impl Store {
             Backend::Dynamo(_) => None,
             Backend::Postgres(store) => Some(store),
         }
+    }
+
+    /// Returns a handle that opens personal data.
+    pub(crate) fn with_keyring(&self, keyring: impl Keyring) -> Self {
+        Self { feed: Arc::new(SealedStore::new(self.feed(), keyring)), backend: self.backend.clone() }
     }
 
     /// Returns the store on DynamoDB, for a command without a counterpart on PostgreSQL.

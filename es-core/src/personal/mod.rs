@@ -371,6 +371,30 @@ pub(crate) enum Outside {
     Absent,
     /// Its fields contain the values. Those of forgotten subjects are removed.
     Revealed,
+    /// Its fields contain a text instead of the values.
+    Redacted,
+}
+
+/// Serializes a value for people who operate an application. Personal data in it is shown as the text `(personal)`, or
+/// `(forgotten)` if its subject was forgotten.
+///
+/// ```
+/// use es_core::personal::{Personal, Subject, redacted};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let name = Personal::of(Subject::new("17")?, "Ann".to_owned());
+/// assert_eq!(redacted(&name)?, "(personal)");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// As [`serde_json::to_value`]. A personal value without a subject cannot be serialized.
+pub fn redacted<T: Serialize + ?Sized>(value: &T) -> Result<serde_json::Value, serde_json::Error> {
+    let json = encoding(|| serde_json::to_string(value))?;
+    let json = for_outside(&json, Outside::Redacted).map_err(serde::ser::Error::custom)?;
+    serde_json::from_str(&json)
 }
 
 /// Returns the payload of an event for readers outside of the system.
@@ -383,6 +407,11 @@ pub(crate) fn for_outside(json: &str, outside: Outside) -> Result<Cow<'_, str>, 
         return Ok(json.into());
     }
     let mut replace = |found: Found<'_>, _: &str| match (outside, found) {
+        (
+            Outside::Redacted,
+            Found::Transit(Transit { value: None, .. }) | Found::Sealed(Sealed { value: None, .. }),
+        ) => Ok(Replacement::Json("\"(forgotten)\"".to_owned())),
+        (Outside::Redacted, _) => Ok(Replacement::Json("\"(personal)\"".to_owned())),
         (Outside::Absent, _)
         | (_, Found::Transit(Transit { value: None, .. }) | Found::Sealed(Sealed { value: None, .. })) => {
             Ok(Replacement::Nothing)
@@ -455,6 +484,22 @@ mod tests {
             assert!(serde_json::to_value(name()).is_ok(), "the permission of the outer scope remains");
         });
         assert!(serde_json::to_value(name()).is_err(), "the permission has ended");
+    }
+
+    #[test]
+    fn a_redacted_value_says_only_whether_it_is_forgotten() {
+        let forgotten: Personal<String> = Personal::forgotten(ann());
+        let state = serde_json::json!({
+            "names": redacted(&[name(), forgotten]).expect("serialized"),
+            // An encoded payload, and a sealed one.
+            "payload": redacted(&encoding(|| serde_json::to_value(name())).expect("encoded")).expect("serialized"),
+            "stored": redacted(&serde_json::json!({ "$sealed": { "subject": "ann", "value": "x" } })).expect("serialized"),
+        });
+        let expected = serde_json::json!({
+            "names": ["(personal)", "(forgotten)"], "payload": "(personal)", "stored": "(personal)",
+        });
+        assert_eq!(state, expected);
+        assert_eq!(redacted(&[1, 2]).expect("serialized"), serde_json::json!([1, 2]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use es_core::store::{Claim, IdempotencyKey};
 use es_core::{StreamId, chrono};
 use serde_json::json;
 
+use crate::application::Application;
 use crate::failure::{Failure, Result};
 use crate::output::Grid;
 use crate::session::Session;
@@ -16,6 +17,9 @@ pub(super) struct ClaimOptions {
     name: String,
     /// The claimed value
     value: String,
+    /// The claim is on personal data, of which the table contains a digest. Requires an application with a keyring
+    #[arg(long)]
+    personal: bool,
 }
 
 /// The options of `key`.
@@ -28,13 +32,22 @@ pub(super) struct KeyOptions {
     stream: Option<StreamId>,
 }
 
-pub(super) async fn holder(options: &ClaimOptions, session: &Session) -> Result {
-    let claim = Claim::new(&options.name, &options.value)?;
-    let holder = session.store.claim_holder(&claim).await?.stream;
+pub(super) async fn holder(options: &ClaimOptions, application: &Application, session: &Session) -> Result {
+    let claim = match options.personal {
+        true => Claim::personal(&options.name, &options.value)?,
+        false => Claim::new(&options.name, &options.value)?,
+    };
+    let holder = application.unsealed(&session.store).claim_holder(&claim).await?.stream;
     let value = json!({ "claim": options.name, "value": options.value, "holder": holder.as_ref().map(StreamId::as_str) });
     session.output.value(&value, || match &holder {
         Some(stream) => stream.to_string(),
-        None => format!("no stream holds the claim `{}` to this value", options.name),
+        None if options.personal => {
+            format!("no stream holds the personal claim `{}` to this value", options.name)
+        }
+        None => format!(
+            "no stream holds the claim `{}` to this value; for a claim on personal data, add --personal",
+            options.name
+        ),
     })
 }
 

@@ -122,7 +122,7 @@ async fn dispatch(
         Command::Feed(command) => feed::run(command, &open().await?).await,
         Command::Projection(command) => projection::run(command, &open().await?).await,
         Command::Process(command) => projection::run_process(command, &open().await?).await,
-        Command::Claim(options) => claim::holder(&options, &open().await?).await,
+        Command::Claim(options) => claim::holder(&options, &application, &open().await?).await,
         Command::Key(options) => claim::record(&options, &open().await?).await,
         Command::Copy(options) => copy::run(&options, &place, mode).await,
         Command::Import(options) => import::run(&options, &open().await?).await,

@@ -58,7 +58,8 @@ async fn state(
 ) -> Result {
     let known = application.aggregates();
     let states = known.get(aggregate).ok_or_else(|| unknown("aggregate", aggregate, known.keys()))?;
-    let loaded = states.load(&session.store, id, moment).await.map_err(Failure::Error)?;
+    let loaded =
+        states.load(&application.unsealed(&session.store), id, moment).await.map_err(Failure::Error)?;
     if loaded.version.is_none() {
         return Err(Failure::of(format!("the {aggregate} `{id}` has no events at this moment")));
     }
@@ -77,14 +78,15 @@ async fn state(
 async fn rebuild(application: &Application, session: &Session, name: &str) -> Result {
     let known = application.projections();
     let rebuilds = known.get(name).ok_or_else(|| unknown("projection", name, known.keys()))?;
-    let events = rebuilds.events(&session.store).await.map_err(Failure::Error)?;
+    let store = application.unsealed(&session.store);
+    let events = rebuilds.events(&store).await.map_err(Failure::Error)?;
     if !session
         .may(&format!("rebuild `{name}` from {} events, and switch to the new build", count(events)))?
     {
         return Ok(());
     }
     let bar = session.output.progress(events, "events");
-    let build = rebuilds.rebuild(&session.store, bar).await.map_err(Failure::Error)?;
+    let build = rebuilds.rebuild(&store, bar).await.map_err(Failure::Error)?;
     let value = json!({ "projection": name, "build": build, "events": events });
     session
         .output

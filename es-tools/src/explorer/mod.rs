@@ -68,6 +68,8 @@ pub struct Explorer {
 #[derive(Debug)]
 struct Shared {
     store: Store,
+    /// The store that the types of the application use.
+    unsealed: Store,
     application: Application,
     traces: Traces,
     shows_payloads: bool,
@@ -90,9 +92,11 @@ impl Explorer {
     pub fn new(store: impl Into<Store>, application: Application) -> Self {
         let store = store.into();
         let traces = Traces::new(&store.feed());
+        let unsealed = application.unsealed(&store);
         Self {
             shared: Shared {
                 store,
+                unsealed,
                 application,
                 traces,
                 shows_payloads: false,

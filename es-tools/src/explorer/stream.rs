@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use es_core::event::EventData;
 use es_core::store::{Commit, Read};
-use es_core::{StreamId, Version, error_text};
+use es_core::{BoxError, StoreError, StreamId, Version, error_text};
 use futures_util::TryStreamExt;
 use maud::{Markup, html};
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use super::diff::{Change, changes};
 use super::page::{Base, Page, Problem, Shown, table, time};
 use crate::application::Moment;
 use crate::output::count;
+use crate::store::Store;
 
 /// About how many events a page shows.
 const EVENTS: u64 = 100;
@@ -125,7 +126,7 @@ pub(super) async fn show_version(
             dt { "causation" } dd { (trace_link(&base, commit.metadata.causation())) }
         }
         @if shared.shows_payloads {
-            (payload(&shared, &stream, event))
+            (payload(&shared, &stream, version, event).await)
             section {
                 h2 { "Metadata" }
                 pre tabindex="0" { (pretty(&serde_json::to_value(&*commit.metadata).unwrap_or_default())) }
@@ -139,11 +140,16 @@ pub(super) async fn show_version(
 }
 
 /// Returns the payload as it is stored, and as the application decodes it.
-fn payload(shared: &Shared, stream: &StreamId, event: &EventData) -> Markup {
+async fn payload(shared: &Shared, stream: &StreamId, version: Version, event: &EventData) -> Markup {
     let stored = serde_json::from_str::<Value>(event.payload())
         .map_or_else(|_| event.payload().to_owned(), |value| pretty(&value));
-    let typed = shared.application.aggregates().get(stream.aggregate());
-    let upcast = typed.map(|aggregate| aggregate.upcast(event));
+    let upcast = match shared.application.aggregates().get(stream.aggregate()) {
+        Some(aggregate) => {
+            let opened = opened(shared, stream, version, event).await;
+            Some(opened.map_err(BoxError::from).and_then(|event| aggregate.upcast(&event)))
+        }
+        None => None,
+    };
     html! {
         section {
             h2 { "Payload" }
@@ -162,6 +168,21 @@ fn payload(shared: &Shared, stream: &StreamId, event: &EventData) -> Markup {
     }
 }
 
+/// Returns the event with its personal data opened, if the application has a keyring.
+async fn opened(
+    shared: &Shared,
+    stream: &StreamId,
+    version: Version,
+    event: &EventData,
+) -> Result<EventData, StoreError> {
+    if !shared.application.has_keyring() {
+        return Ok(event.clone());
+    }
+    let commits = read_commits(&shared.unsealed, stream, version, version).await?;
+    let found = commits.iter().flat_map(Commit::numbered).find(|(at, ..)| *at == version);
+    Ok(found.map_or(event, |(.., opened)| opened).clone())
+}
+
 /// Returns what the event has changed, and the state after it, if the application's types are known.
 async fn state(shared: &Shared, stream: &StreamId, version: Version) -> Markup {
     let Some(aggregate) = shared.application.aggregates().get(stream.aggregate()) else {
@@ -171,7 +192,7 @@ async fn state(shared: &Shared, stream: &StreamId, version: Version) -> Markup {
     };
     let load = async |version: Version| match version.is_none() {
         true => Ok(None),
-        false => aggregate.load(&shared.store, stream.id(), Moment::Version(version)).await.map(Some),
+        false => aggregate.load(&shared.unsealed, stream.id(), Moment::Version(version)).await.map(Some),
     };
     let (before, after) = match (load(version.previous()).await, load(version).await) {
         (Ok(before), Ok(after)) => (before, after),
@@ -218,7 +239,16 @@ pub(super) async fn commits(
     from: Version,
     until: Version,
 ) -> Result<Vec<Commit>, Problem> {
-    let mut pages = shared.store.read(Read::all(stream.clone()).after(from.previous()).until(until));
+    Ok(read_commits(&shared.store, stream, from, until).await?)
+}
+
+async fn read_commits(
+    store: &Store,
+    stream: &StreamId,
+    from: Version,
+    until: Version,
+) -> Result<Vec<Commit>, StoreError> {
+    let mut pages = store.read(Read::all(stream.clone()).after(from.previous()).until(until));
     let mut commits = Vec::new();
     while let Some(page) = pages.try_next().await? {
         commits.extend(page.commits);

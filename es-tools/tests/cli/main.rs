@@ -4,6 +4,8 @@ mod copy;
 #[cfg(feature = "explorer")]
 mod explorer;
 mod feed;
+#[cfg(feature = "explorer")]
+mod personal;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod projections;
