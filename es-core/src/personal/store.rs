@@ -318,6 +318,20 @@ impl<S> SealedStore<S> {
         Ok(set.with_content(appends, claims))
     }
 
+    /// Returns the error of a set that cannot be sealed. A set that was written before, under its idempotency key, keeps
+    /// its outcome if a subject was forgotten since then.
+    async fn not_sealed(&self, set: &WriteSet, error: StoreError) -> WriteError
+    where
+        S: EventStore,
+    {
+        let Some(once) = set.idempotency().filter(|_| !error.is_transient()) else { return error.into() };
+        match self.store.idempotency_record(&once.key).await.map(|found| found.record) {
+            Ok(Some(record)) if record.is_valid_at(once.now) => WriteError::AlreadyDone(record),
+            Ok(_) => error.into(),
+            Err(failure) => failure.of_read().into(),
+        }
+    }
+
     /// Returns the claim on the keyed digest of a personal value.
     async fn sealed_claim(&self, claim: &Claim) -> Result<Claim, StoreError> {
         if !claim.is_personal() {
@@ -372,7 +386,10 @@ impl<S: EventStore> EventStore for SealedStore<S> {
     }
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
-        let sealed = self.sealed_set(set).await?;
+        let sealed = match self.sealed_set(set).await {
+            Ok(sealed) => sealed,
+            Err(error) => return Err(self.not_sealed(set, error).await),
+        };
         match self.store.write(&sealed).await {
             Err(WriteError::Conflict(mut conflict)) => {
                 let stream = conflict.stream.clone();

@@ -89,6 +89,33 @@ async fn values_are_readable_until_their_subject_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_repeated_command_has_its_first_outcome_after_its_subject_is_forgotten() {
+    let (store, keyring) = sealed();
+    let customers: Repository<Customer> = Repository::new(store.clone());
+    let once =
+        async |key: &str, id: &str| customers.once(key).create(id, Register { name: secret(id) }).await;
+    let transact = async |key: &str| {
+        let register = Register { name: secret("18") };
+        Transaction::new(&store).execute(&customers, "18", register).once(key).commit().await
+    };
+    let first = once("message-1", "17").await.expect("accepted");
+    transact("transaction-1").await.expect("accepted");
+    for id in ["17", "18"] {
+        keyring.forget(&subject(id)).await.expect("forgotten");
+    }
+
+    let again = once("message-1", "17").await.expect("the first outcome");
+    assert_eq!((again.repeated, again.version), (true, first.version));
+    assert!(again.state.name.is_some_and(|name| name.is_forgotten()));
+    assert!(transact("transaction-1").await.expect("the first outcome").repeated);
+
+    for error in [once("message-2", "17").await.err(), once("message-1", "18").await.err()] {
+        assert!(matches!(error, Some(ExecuteError::Store(StoreError::Invalid { .. }))), "{error:?}");
+    }
+    assert!(transact("transaction-2").await.is_err());
+}
+
+#[tokio::test]
 async fn nothing_new_is_recorded_about_a_forgotten_subject() {
     let (store, keyring) = sealed();
     let customers: Repository<Customer> =
