@@ -58,18 +58,13 @@
 //!
 //! # Modules
 //!
-//! | module | content |
+//! | item | content |
 //! |---|---|
-//! | `arguments` | the options of all commands: where the store is, and how to print |
-//! | `application` | [`Application`]: the types of an application, for the typed commands |
-//! | `store` | [`Store`]: the store on any backend |
-//! | `postgres` | the options of a store on PostgreSQL |
-//! | `session` | the open store, dry runs, and confirmations |
-//! | `commands` | the commands, one module per group |
-//! | `consumers` | the projections and processes of a store, operated by name |
+//! | [`cli`], [`cli_from`] | the command line, with the types of an application |
+//! | [`Application`] | these types, and the keyring of their personal data |
+//! | [`Store`] | the store on any backend |
 //! | [`explorer`] | the pages that `es explore` serves, and the router to mount in an application |
 //! | [`policy`] | the permissions that parts of the framework need |
-//! | `output` | tables of text, JSON, and progress bars |
 
 mod application;
 mod arguments;
