@@ -17,7 +17,7 @@ use crate::stream_id::StreamId;
 /// The initial slice of a stream is the CRC-32 of its name, modulo the number of initial slices. In each slice that is
 /// closed, one bit of the stream's *route* selects the child: the highest bit in an initial slice, the next one in a
 /// child, and so on; 0 selects the first child, 1 the second. The route is the CRC-32 of the name, mixed by the
-/// finalizer of MurmurHash3 (`fmix32`). Every store uses this assignment.
+/// finalizer of `MurmurHash3` (`fmix32`). Every store uses this assignment.
 ///
 /// ```
 /// use es_core::StreamId;
