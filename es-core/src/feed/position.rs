@@ -167,6 +167,11 @@ impl Slices {
             None => None,
         }
     }
+
+    /// Returns the slices of which `slice` is a descendant, its parent first.
+    pub fn ancestors(self, slice: Slice) -> impl Iterator<Item = Slice> {
+        std::iter::successors(self.parent(slice), move |slice| self.parent(*slice))
+    }
 }
 
 /// Returns the CRC-32 of a stream's name.

@@ -121,8 +121,7 @@ impl SliceTree {
 
     /// Returns the ancestors of a slice, its parent first.
     pub fn ancestors(&self, slice: Slice) -> impl Iterator<Item = Slice> + use<> {
-        let initial = self.initial;
-        std::iter::successors(initial.parent(slice), move |slice| initial.parent(*slice))
+        self.initial.ancestors(slice)
     }
 
     /// Returns the open slice of a stream, which its next event belongs to.
@@ -179,7 +178,7 @@ mod tests {
     }
 
     fn stream(number: u32) -> StreamId {
-        StreamId::new("order", &number.to_string()).expect("is valid")
+        StreamId::new("order", number).expect("is valid")
     }
 
     #[test]

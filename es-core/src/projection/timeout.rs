@@ -22,7 +22,8 @@ pub struct Due {
     pub timeouts: Vec<Timeout>,
     /// Whether more timeouts may be due now.
     pub more: bool,
-    /// When the next timeout is due, if one is known. The projector checks again at that time, even if it is idle.
+    /// When the next timeout is due, if that is known; the maximum time if there is none. The projector checks again at
+    /// that time, even if it is idle.
     pub next: Option<DateTime<Utc>>,
 }
 

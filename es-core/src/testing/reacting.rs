@@ -328,7 +328,7 @@ impl<P: Process> Reacted<P> {
     async fn due(&self) -> Result<Vec<DocumentKey>, String> {
         let mut due = Vec::new();
         let now = timeout::document(self.time.now() + chrono::Duration::milliseconds(1), "");
-        for slice in self.store.slices().await.map_err(|error| error.to_string())?.iter() {
+        for slice in self.store.slice_tree().await.map_err(|error| error.to_string())?.iter() {
             let collection = timeout::collection(P::NAME, slice);
             let mut pages = pages(&self.store, DocumentQuery::new(&collection));
             while let Some(page) = pages.try_next().await.map_err(|error| error.to_string())? {

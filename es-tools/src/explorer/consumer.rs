@@ -187,6 +187,7 @@ fn status_name(status: &SliceStatus) -> &'static str {
         SliceStatus::Running => "running",
         SliceStatus::Delayed(_) => "delayed",
         SliceStatus::Waiting => "waiting",
+        SliceStatus::Finished => "finished",
         SliceStatus::Stopped(_) => "stopped",
         _ => "unknown",
     }

@@ -15,8 +15,8 @@ use uuid::Uuid;
 use super::Inner;
 use super::failure::{FailedEvent, FailedKind, Failure};
 use super::guarded::{Guarded, Pending, Staged};
-use super::held::{Ended, Held, Outage};
-use super::state::{Origin, Revised, SliceState, Slot};
+use super::held::{Ended, Held, Open, Outage};
+use super::state::{Closed, Origin, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::feed::{FeedAnchor, FeedError, FeedPage, FeedRead, MissingCommit, Position};
 use crate::measure;
@@ -72,17 +72,16 @@ impl Running {
     }
 }
 
-/// Processes `slot` until it is stopped.
+/// Processes a slot until it is stopped, or finished after a split.
 pub(super) fn run<P: Projection>(
     inner: Arc<Inner<P>>,
     worker: Uuid,
-    slot: Slot,
-    state: Revised<SliceState>,
+    open: Open,
     running: Arc<Running>,
 ) -> BoxFuture<'static, Ended> {
     Box::pin(async move {
         let consume = async {
-            let mut held = match Held::take(&inner, worker, slot, state, &running).await {
+            let mut held = match Held::take(&inner, worker, open, &running).await {
                 Ok(held) => held,
                 Err(ended) => return ended,
             };
@@ -120,6 +119,10 @@ pub(super) struct Consumer<'h, 'a, P: Projection> {
     pub(super) singly_until: Position,
     /// The streams with parked events.
     pub(super) parked: HashSet<StreamId>,
+    /// The streams with parked events in the ancestors of the slice, as last read.
+    pub(super) parked_before: HashSet<StreamId>,
+    /// Whether the slice was split and everything up to its end is handled.
+    is_at_end: bool,
     /// The next pause at the end of the feed.
     pub(super) pause: Duration,
     /// When the next timeout is due, if one is known.
@@ -138,6 +141,8 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             isolated: None,
             singly_until: Position::NONE,
             parked: HashSet::new(),
+            parked_before: HashSet::new(),
+            is_at_end: false,
             pause: held.inner.settings.poll,
             next_due: None,
             held,
@@ -149,6 +154,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         self.record_accepted().await?;
         self.settle_timeout().await?;
         self.parked = self.parked_streams().await?;
+        self.parked_before = self.streams_parked_before().await?;
         loop {
             if self.held.running.stop.is_set() {
                 return Err(Ended::Released);
@@ -181,16 +187,14 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
 
     /// Handles one page, or waits.
     async fn step(&mut self) -> Result<(), Ended> {
-        if self.held.state.replay {
+        if self.held.state.replay && !self.ancestors_replay().await? {
             self.replay_parked().await?;
         }
         let inner = self.held.inner;
         let growth = inner.store.growth();
         let is_checking = self.check_gap().await?;
         let mut more_due = self.handle_due().await?;
-        let Some(page) = self.page().await? else { return Ok(()) };
-        let is_idle = page.is_last && page.through == self.handled;
-        self.handle_page(page).await?;
+        let Some(is_idle) = self.handle_next_page().await? else { return Ok(()) };
         if is_idle {
             // No events are left.
             while more_due && !self.held.running.stop.is_set() {
@@ -203,6 +207,9 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             if is_checking {
                 return Ok(());
             }
+            if self.is_at_end && !self.held.state.replay && !more_due && self.has_no_timeouts() {
+                return Err(Ended::Finished);
+            }
             let running = self.held.running;
             let until_due =
                 self.next_due.map(|due| (due - inner.settings.clock.now()).to_std().unwrap_or_default());
@@ -214,6 +221,37 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             self.pause = inner.settings.poll;
         }
         Ok(())
+    }
+
+    /// Handles the next page, if the slice has not ended. Returns whether there were no events, or `None` if a missing
+    /// commit was skipped.
+    async fn handle_next_page(&mut self) -> Result<Option<bool>, Ended> {
+        if self.is_at_end {
+            return Ok(Some(true));
+        }
+        let Some(page) = self.page().await? else { return Ok(None) };
+        let is_idle = page.is_last && page.through == self.handled;
+        let (is_last, is_closed) = (page.is_last, page.is_closed);
+        self.handle_page(page).await?;
+        if is_closed {
+            self.is_at_end = true;
+            if self.held.state.closed.is_none() {
+                self.checkpoint().await?;
+                // The children may start.
+                self.held.inner.ordered.notify(usize::MAX);
+            }
+        } else if is_last && self.held.state.closed.is_some() {
+            // The feed was restored to a time before the split.
+            let next = SliceState { closed: None, ..self.held.state.clone() };
+            self.held.write(next, Vec::new()).await?;
+        }
+        Ok(Some(is_idle))
+    }
+
+    /// Returns whether no timeout is left in the slice.
+    fn has_no_timeouts(&self) -> bool {
+        // A process knows of none after it has read all that there are.
+        P::IS_REPLAYABLE || self.next_due == Some(DateTime::<Utc>::MAX_UTC)
     }
 
     /// Records a completed step, which ends earlier failures.
@@ -363,6 +401,11 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         let pending = std::mem::take(&mut self.pending);
         changes.extend(pending.changes);
         let mut next = self.held.state.clone();
+        if self.is_at_end {
+            next.closed = Some(Closed::Draining);
+        } else if next.position != self.handled {
+            next.closed = None;
+        }
         (next.position, next.anchor) = (self.handled, self.anchor);
         next.parked = next.parked.saturating_add(pending.parked).saturating_sub(pending.resumed);
         next.skipped = next.skipped.saturating_add(pending.skipped);
@@ -386,6 +429,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         self.renew()?;
         self.pending = Pending::default();
         (self.handled, self.anchor) = (self.held.state.position, self.held.state.anchor);
+        self.is_at_end = false;
         self.parked = self.parked_streams().await?;
         self.rewinds += 1;
         self.held.wait(self.held.inner.settings.retry.delay_after(self.rewinds)).await

@@ -64,7 +64,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         if let Some(exception) = exception.filter(|exception| exception.is_at(ctx.position())) {
             return self.settle_by_decision(event, ctx, first, exception).await;
         }
-        if self.parked.contains(ctx.stream()) {
+        if self.is_parked(ctx.stream()).await? {
             return self.park(event, ctx, first, "an earlier event of its stream is parked").await;
         }
         let mut waits = 0;

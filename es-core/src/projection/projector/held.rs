@@ -12,11 +12,12 @@ use super::Inner;
 use super::Start;
 use super::consumer::Running;
 use super::failure::{FailedEvent, Failure};
-use super::state::{Names, Revised, SliceState, Slot, encode};
+use super::state::{Closed, Names, Revised, SliceState, Slot, encode};
 use super::stop::pause;
 use crate::clock::later;
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 use crate::error_text;
+use crate::feed::{FeedRead, Slice};
 use crate::measure;
 use crate::projection::{Interrupted, ProjectError, Projection, ProjectorError};
 use crate::store::{AdditionalWrite, StoreError};
@@ -44,6 +45,8 @@ pub(super) enum Ended {
     Panicked(Interrupted),
     /// The stored data cannot be processed.
     Error(ProjectorError),
+    /// The slice was split, and nothing is left to do in it.
+    Finished,
 }
 
 impl Ended {
@@ -58,6 +61,7 @@ impl Ended {
             Self::Failed(_) | Self::Rejected(_) => "stopped",
             Self::Panicked(_) => "panicked",
             Self::Error(_) => "error",
+            Self::Finished => "finished",
         }
     }
 }
@@ -84,6 +88,18 @@ pub(super) struct Held<'a, P> {
     pub(super) state: SliceState,
     /// The condition that the stored state is unchanged, so that this worker still owns the slot.
     pub(super) lease: Arc<DocumentCondition>,
+    /// The slices of which the slot's slice is a descendant, its parent first.
+    pub(super) ancestors: Vec<Slice>,
+}
+
+/// A slot to take.
+pub(super) struct Open {
+    pub(super) slot: Slot,
+    pub(super) state: Revised<SliceState>,
+    /// The parent's slot, if the slice is the child of one.
+    pub(super) parent: Option<(Slot, Revised<SliceState>)>,
+    /// The slices of which it is a descendant, its parent first.
+    pub(super) ancestors: Vec<Slice>,
 }
 
 /// A sequence of failed attempts.
@@ -106,21 +122,34 @@ impl<'a, P: Projection> Held<'a, P> {
     pub(super) async fn take(
         inner: &'a Inner<P>,
         worker: Uuid,
-        slot: Slot,
-        state: Revised<SliceState>,
+        Open { slot, state, parent, ancestors }: Open,
         running: &'a Running,
     ) -> Result<Self, Ended> {
         let names = inner.names()?;
         let lease = Arc::new(DocumentCondition::new(names.slice(slot), state.revision.into()));
-        let mut held = Self { inner, names, slot, running, state: state.value, lease };
+        let mut held = Self { inner, names, slot, running, state: state.value, lease, ancestors };
         let mut owned = SliceState { owner: Some(worker), ..held.state.clone() };
-        let is_new = held.lease.expected == ExpectedDocument::Absent && slot.build == 1;
-        if is_new && inner.settings.start == Start::End {
+        if owned.closed.is_some() {
+            // If this worker dies, another one must continue.
+            owned.closed = Some(Closed::Draining);
+        }
+        let is_new = held.lease.expected == ExpectedDocument::Absent;
+        // A child starts at its end only if its parent was omitted: otherwise, its events are later than the start.
+        let is_omitted = parent.as_ref().is_none_or(|(_, parent)| parent.value.is_omitted);
+        if is_new && slot.build == 1 && inner.settings.start == Start::End && is_omitted {
             let end = held.persistently(|| inner.store.feed_end(slot.slice)).await?;
             (owned.position, owned.anchor) = (end.position, end.anchor);
+            let rest = FeedRead::new(slot.slice, end.position).anchored(end.anchor).limit(1);
+            owned.is_omitted = held.persistently(|| inner.store.read_feed(&rest)).await?.is_closed;
         }
-        held.write(owned, Vec::new()).await?;
-        Ok(held)
+        // Before its parent has reached its end, or if that is no longer so, the first checkpoint of a child is refused.
+        let fence = parent.filter(|_| is_new).map(|(parent, state)| {
+            AdditionalWrite::new(DocumentCondition::new(held.names.slice(parent), state.revision.into()))
+        });
+        match held.write_within(owned, Vec::new(), fence.into_iter().collect()).await {
+            Err(Ended::Contended) => Err(Ended::Lost),
+            taken => taken.map(|()| held),
+        }
     }
 
     /// Sends a request, and retries it while its error is transient.
@@ -270,6 +299,7 @@ impl<'a, P: Projection> Held<'a, P> {
         let mut next = SliceState { owner: None, ..self.state.clone() };
         match &ended {
             Ended::Failed(failure) => next.failure = Some((**failure).clone()),
+            Ended::Finished => (next.closed, next.failure) = (Some(Closed::Finished), None),
             Ended::Released | Ended::Stalled(_) => {}
             _ => return ended,
         }

@@ -109,7 +109,7 @@ impl<P: Projection> Projector<P> {
         }
         let building = overview.control.new_build()?;
         let (mut parked, mut stopped) = (0, Vec::new());
-        for slice in self.inner.store.slices().await?.iter() {
+        for slice in self.inner.store.slice_tree().await?.iter() {
             let state = overview.slice(Slot { build: building, slice }).value;
             parked += state.parked;
             stopped.extend(state.failure.map(|_| slice.to_string()));
@@ -142,10 +142,14 @@ impl<P: Projection> Projector<P> {
     }
 
     async fn switch_to(&self, building: u32, overview: &Overview) -> Result<(), ProjectorError> {
-        for slice in self.inner.store.slices().await?.iter() {
+        let tree = self.inner.store.slice_tree().await?;
+        for slice in tree.iter() {
             let old = overview.slice(Slot { build: overview.control.active, slice }).value.position;
             let new = overview.slice(Slot { build: building, slice }).value;
-            if new.position < old && new.failure.is_none() {
+            let has_stopped = |slice| overview.slice(Slot { build: building, slice }).value.failure.is_some();
+            // A child waits for its parent.
+            let is_stopped = std::iter::once(slice).chain(tree.ancestors(slice)).any(has_stopped);
+            if new.position < old && !is_stopped {
                 return Err(ProjectorError::invalid(format!(
                     "the new build is at position {} of slice {slice}, the one that is read at {old}: wait until it \
                      has caught up, or `reset` instead",
@@ -195,7 +199,7 @@ impl<P: Projection> Projector<P> {
         let mut projection = self.inner.projection.clone();
         for build in overview.control.replaced {
             // Delete the checkpoints first: without them, a worker that has not noticed the change cannot write.
-            for slice in self.inner.store.slices().await?.iter() {
+            for slice in self.inner.store.slice_tree().await?.iter() {
                 let slot = Slot { build, slice };
                 self.delete(DocumentChange::delete(names.slice(slot))).await?;
                 self.delete(DocumentChange::delete(names.accepted(slot))).await?;
@@ -296,7 +300,7 @@ impl<P: Projection> Projector<P> {
         let overview = self.overview().await?;
         let mut slots = Vec::new();
         for build in overview.control.builds() {
-            for slice in self.inner.store.slices().await?.iter() {
+            for slice in self.inner.store.slice_tree().await?.iter() {
                 let slot = Slot { build, slice };
                 if overview.slice(slot).value.parked > 0 {
                     slots.push(slot);
@@ -319,7 +323,7 @@ impl<P: Projection> Projector<P> {
     pub async fn dismiss_passed_over(&self) -> Result<(), ProjectorError> {
         let overview = self.overview().await?;
         for build in overview.control.builds() {
-            for slice in self.inner.store.slices().await?.iter() {
+            for slice in self.inner.store.slice_tree().await?.iter() {
                 let slot = Slot { build, slice };
                 if !overview.slice(slot).value.passed_over.is_empty() {
                     self.change(slot, |state| {
@@ -350,7 +354,7 @@ impl<P: Projection> Projector<P> {
             return self.decide_stopped(Slot { build, slice }, decision).await;
         }
         if decision == Decision::Retry {
-            let exists = self.inner.store.slices().await?.iter().any(|existing| existing == slice);
+            let exists = self.inner.store.slice_tree().await?.contains(slice);
             let missing = || ProjectorError::invalid(format!("the feed has no slice {slice}"));
             return exists.then_some(()).ok_or_else(missing);
         }
@@ -537,8 +541,15 @@ impl<P: Projection> Projector<P> {
                 )));
             }
             let (position, anchor) = self.place(slice, to).await?;
-            let next =
-                SliceState { position, anchor, owner: None, failure: None, exception: None, ..state.clone() };
+            let next = SliceState {
+                position,
+                anchor,
+                owner: None,
+                failure: None,
+                exception: None,
+                closed: None,
+                ..state.clone()
+            };
             let mut set = ChangeSet::new(self.inner.settings.ids.new_id()).put(
                 key.clone(),
                 revision.into(),

@@ -8,7 +8,7 @@ use super::consumer::Consumer;
 use super::failure::{FailedEvent, Parked};
 use super::handling::Handled;
 use super::held::{Ended, Held, Outage};
-use super::state::{Names, SliceState, Slot, decode, encode};
+use super::state::{Names, SliceState, Slot, decode, encode, read};
 use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents, pages};
 use crate::error_text::error_text;
 use crate::event::EventData;
@@ -117,8 +117,54 @@ impl<P: Projection> Consumer<'_, '_, P> {
         }
     }
 
-    /// Replays the parked events in order. After a failure, the later events of the stream remain parked.
+    /// Returns the streams with parked events in the ancestors of the slice, whose later events have to wait.
+    pub(super) async fn streams_parked_before(&self) -> Result<HashSet<StreamId>, Ended> {
+        let Held { inner, names, slot, ancestors, .. } = &*self.held;
+        let mut streams = HashSet::new();
+        for slice in ancestors {
+            let ancestor = Slot { slice: *slice, ..*slot };
+            let mut after = None;
+            loop {
+                let read = || parked(&*inner.store, names, ancestor, after.clone());
+                let some = self.held.persistently(read).await?;
+                let Some((last, _)) = some.last() else { break };
+                after = Some(last.clone());
+                for (_, parked) in some.iter().filter(|(_, parked)| parked.scheduled.is_none()) {
+                    streams.insert(parked.stream()?);
+                }
+            }
+        }
+        Ok(streams)
+    }
+
+    /// Returns whether an earlier event of the stream is parked, in the slice or in an ancestor.
+    pub(super) async fn is_parked(&mut self, stream: &StreamId) -> Result<bool, Ended> {
+        if self.parked.contains(stream) {
+            return Ok(true);
+        }
+        if self.parked_before.contains(stream) {
+            // It may have been replayed in the meantime. The ancestors park no more events.
+            self.parked_before = self.streams_parked_before().await?;
+        }
+        Ok(self.parked_before.contains(stream))
+    }
+
+    /// Returns whether an ancestor of the slice replays parked events, which come first.
+    pub(super) async fn ancestors_replay(&self) -> Result<bool, Ended> {
+        let Held { inner, names, slot, ancestors, .. } = &*self.held;
+        for slice in ancestors {
+            let key = names.slice(Slot { slice: *slice, ..*slot });
+            if self.held.persistently(|| read::<SliceState>(&*inner.store, &key)).await?.value.replay {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Replays the parked events in order. After a failure, the later events of the stream remain parked, as do those
+    /// of a stream with parked events in an ancestor.
     pub(super) async fn replay_parked(&mut self) -> Result<(), Ended> {
+        self.parked_before = self.streams_parked_before().await?;
         let mut failing = HashSet::new();
         let mut after = None;
         loop {
@@ -133,7 +179,9 @@ impl<P: Projection> Consumer<'_, '_, P> {
                 if let Some(scheduled) = &parked.scheduled {
                     let (event, ctx) = timeout::event(scheduled, stream, self.held.slot.slice);
                     self.replay(name, parked, &event, ctx).await?;
-                } else if !failing.contains(&stream) && !self.replay_event(name, parked, &stream).await? {
+                } else if self.parked_before.contains(&stream)
+                    || (!failing.contains(&stream) && !self.replay_event(name, parked, &stream).await?)
+                {
                     failing.insert(stream);
                 }
             }

@@ -8,7 +8,7 @@ use futures_util::future::{Either, select};
 
 use super::accepted::PassedOver;
 use super::failure::{Delay, Failure};
-use super::state::{Overview, SliceState, Slot};
+use super::state::{Closed, Overview, SliceState, Slot};
 use super::stop::{either, pause};
 use super::{Inner, Projector};
 use crate::error_text;
@@ -25,7 +25,7 @@ pub struct Progress {
     /// The build number. The first build is 1, and each [rebuild](Projector::rebuild) or [reset](Projector::reset)
     /// starts a new one.
     pub build: u32,
-    /// The slices, in order.
+    /// The slices, in order, including closed ones: each follows its ancestors.
     pub slices: Vec<SliceProgress>,
     /// Whether the projection is paused.
     pub paused: bool,
@@ -37,6 +37,11 @@ pub struct Progress {
 pub struct SliceProgress {
     /// The slice.
     pub slice: Slice,
+    /// The slice that was split into this one and another, or `None` for an initial slice. The parent has to be handled
+    /// up to its end before this slice is started.
+    pub parent: Option<Slice>,
+    /// Whether the slice was split, so that its end is final.
+    pub is_closed: bool,
     /// The checkpoint: all events up to it are finished or parked.
     pub position: Position,
     /// The position of the slice's last event.
@@ -63,8 +68,10 @@ pub enum SliceStatus {
     /// A worker processes it, and retries after a transient error of the store or a service. Workers report this
     /// with their heartbeats, three times per lease.
     Delayed(Delay),
-    /// No worker processes it.
+    /// No worker processes it. It may also wait for its parent.
     Waiting,
+    /// The slice was split, and nothing is left to do in it: its children continue.
+    Finished,
     /// It stopped at a failure. A worker retries at [`Failure::retry_at`]. An operator may retry immediately, or
     /// decide about the event: [`Projector::retry`], [`Projector::park`], or [`Projector::skip`].
     Stopped(Failure),
@@ -168,7 +175,8 @@ async fn progress<P: Projection>(
 ) -> Result<Progress, ProjectorError> {
     let mut delays = inner.delays_in(overview);
     let mut slices = Vec::new();
-    for slice in inner.store.slices().await?.iter() {
+    let tree = inner.store.slice_tree().await?;
+    for slice in tree.iter() {
         let end = inner.store.feed_end(slice).await?;
         let slot = Slot { build, slice };
         let state = overview.slice(slot).value;
@@ -181,16 +189,20 @@ async fn progress<P: Projection>(
             retry_at: None,
             unknown_version: None,
         });
-        let SliceState { position, parked, skipped, owner, failure, passed_over, unchecked, .. } = state;
+        let SliceState { position, parked, skipped, owner, failure, passed_over, unchecked, closed, .. } =
+            state;
         let unchecked = unchecked.iter().map(|gap| gap.through.since(gap.after)).sum();
         let status = match (impossible.or(failure), delays.remove(&slot), owner) {
             (Some(failure), ..) => SliceStatus::Stopped(failure),
             (None, Some(delay), _) => SliceStatus::Delayed(delay),
             (None, None, Some(_)) => SliceStatus::Running,
+            (None, None, None) if closed == Some(Closed::Finished) => SliceStatus::Finished,
             (None, None, None) => SliceStatus::Waiting,
         };
         slices.push(SliceProgress {
             slice,
+            parent: tree.parent(slice),
+            is_closed: tree.is_closed(slice),
             position,
             end: end.position,
             parked,
@@ -249,9 +261,9 @@ impl<P: Projection> Projector<P> {
     pub(super) async fn has_not_stopped(&self) -> Result<(), WaitError> {
         let names = self.inner.names()?;
         let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
-        let slices = self.ask(|| async { Ok(self.inner.store.slices().await?) }).await?;
+        let tree = self.ask(|| async { Ok(self.inner.store.slice_tree().await?) }).await?;
         let slots =
-            overview.control.builds().flat_map(|build| slices.iter().map(move |slice| Slot { build, slice }));
+            overview.control.builds().flat_map(|build| tree.iter().map(move |slice| Slot { build, slice }));
         for slot in slots {
             if let Some(failure) = overview.slice(slot).value.failure {
                 return Err(WaitError::Stopped { slice: slot.slice, reason: failure.to_string() });
@@ -263,9 +275,18 @@ impl<P: Projection> Projector<P> {
     /// Returns the current end of each slice.
     async fn ends(&self) -> Result<Vec<(Slice, FeedEnd)>, WaitError> {
         let store = &self.inner.store;
+        let tree = self.ask(|| async { Ok(store.slice_tree().await?) }).await?;
+        self.ends_of(tree.iter()).await
+    }
+
+    /// Returns the current ends of these slices.
+    async fn ends_of(
+        &self,
+        slices: impl Iterator<Item = Slice> + Send,
+    ) -> Result<Vec<(Slice, FeedEnd)>, WaitError> {
         let mut ends = Vec::new();
-        for slice in self.ask(|| async { Ok(store.slices().await?) }).await?.iter() {
-            ends.push((slice, self.ask(|| async { Ok(store.feed_end(slice).await?) }).await?));
+        for slice in slices {
+            ends.push((slice, self.ask(|| async { Ok(self.inner.store.feed_end(slice).await?) }).await?));
         }
         Ok(ends)
     }
@@ -305,7 +326,6 @@ impl<P: Projection> Projector<P> {
         let is_in_feed = AtomicBool::new(false);
         let wait = Box::pin(async {
             let store = &self.inner.store;
-            let slice = self.ask(|| async { Ok(store.slices().await?) }).await?.of(stream);
             loop {
                 let growth = store.growth();
                 if self.ask(|| async { Ok(store.indexed(stream).await?) }).await? >= version {
@@ -314,9 +334,10 @@ impl<P: Projection> Projector<P> {
                 either(growth, self.inner.settings.clock.sleep(LOOK_AGAIN)).await;
             }
             is_in_feed.store(true, Ordering::Relaxed);
-            // The position of the event is at or before the end.
-            let end = self.ask(|| async { Ok(store.feed_end(slice).await?) }).await?;
-            self.reached(&[(slice, end)], false).await
+            // The event is at or before the end of one of these slices. If a split follows, it stays where it is.
+            let tree = self.ask(|| async { Ok(store.slice_tree().await?) }).await?;
+            let ends = self.ends_of(tree.path(stream)).await?;
+            self.reached(&ends, false).await
         });
         match select(wait, Box::pin(self.pass(timeout))).await {
             Either::Left((reached, _)) => reached,

@@ -13,7 +13,7 @@ use crate::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision, pages,
 };
 use crate::event::without_values;
-use crate::feed::{Feed, FeedAnchor, Position, Slice, mismatch};
+use crate::feed::{Feed, FeedAnchor, Position, Slice, Slices, mismatch};
 use crate::projection::{EventContext, ProjectorError, timeout};
 
 const CONTROL: &str = "control";
@@ -191,6 +191,22 @@ pub(super) struct SliceState {
     /// Events that were passed over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) passed_over: Vec<PassedOver>,
+    /// Set in the transaction of the checkpoint at the end of a slice that was split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) closed: Option<Closed>,
+    /// Whether the slice was closed before the projection started at its end, so that its children start at theirs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_omitted: bool,
+}
+
+/// The state of a slice that was split and whose checkpoint is at its end, so that its children may be processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(crate = "crate::serde", rename_all = "lowercase")]
+pub(super) enum Closed {
+    /// Timeouts may be left.
+    Draining,
+    /// Nothing is left, unless an operator replays parked events.
+    Finished,
 }
 
 /// The decision of an operator about one event or timeout.
@@ -316,6 +332,21 @@ impl Overview {
     pub(super) fn slice(&self, slot: Slot) -> Revised<SliceState> {
         let found = self.slices.get(&(slot.build, slot.slice.get()));
         found.cloned().unwrap_or_else(|| Revised { value: SliceState::default(), revision: None })
+    }
+
+    /// Returns the slices of a build that may be processed, parents first: the initial slices, and the children of each
+    /// slice that was processed up to its end.
+    pub(super) fn reachable(&self, initial: Slices, build: u32) -> Vec<Slice> {
+        let mut slices: Vec<_> = initial.iter().collect();
+        let mut index = 0;
+        while let Some(slice) = slices.get(index) {
+            let state = self.slices.get(&(build, slice.get()));
+            if state.is_some_and(|state| state.value.closed.is_some()) {
+                slices.extend(initial.children(*slice).into_iter().flatten());
+            }
+            index += 1;
+        }
+        slices
     }
 
     /// Returns whether a build has handled, parked, or failed at an event.

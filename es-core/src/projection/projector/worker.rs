@@ -16,12 +16,12 @@ use uuid::Uuid;
 use super::Inner;
 use super::consumer::{self, Running};
 use super::failure::Failure;
-use super::held::Ended;
-use super::state::{Names, Overview, Revised, Sign, SliceState, Slot, encode};
+use super::held::{Ended, Open};
+use super::state::{Closed, Names, Overview, Revised, Sign, SliceState, Slot, encode};
 use super::stop::{Signals, Stop, either};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, ObservedLeases, Revision};
 use crate::error_text::error_text;
-use crate::feed::{EventFilter, Slices};
+use crate::feed::{EventFilter, Slice, Slices};
 use crate::ids::{IdSource, RandomIds};
 use crate::measure::{self, SliceGauges};
 use crate::projection::guard::caught;
@@ -60,16 +60,18 @@ pub(super) async fn run<P: Projection>(
 async fn work<P: Projection>(inner: &Arc<Inner<P>>, signals: &Signals) -> Result<(), ProjectorError> {
     let names = inner.names()?;
     let reservation = Reservation::of(inner)?;
-    let Some(slices) = prepare(inner, &signals.stop).await? else { return Ok(()) };
+    let Some(initial) = prepare(inner, &signals.stop).await? else { return Ok(()) };
     let worker = Worker {
         inner: Arc::clone(inner),
         names,
         id: inner.settings.ids.new_id(),
         reservation,
-        slices,
+        initial,
+        slices: initial.iter().collect(),
         filter: caught(|| inner.projection.filter()).ok(),
         has_looked: false,
         active: 1,
+        finished: BTreeSet::new(),
         seen: ObservedLeases::new(inner.settings.lease),
         announced: BTreeMap::new(),
         stopped: BTreeMap::new(),
@@ -80,7 +82,7 @@ async fn work<P: Projection>(inner: &Arc<Inner<P>>, signals: &Signals) -> Result
     worker.run(signals).await
 }
 
-/// Registers the projection, and returns the slices of the feed, or `None` if the worker was stopped before the store
+/// Registers the projection, and returns the initial slices of the feed, or `None` if the worker was stopped before the store
 /// responded.
 async fn prepare<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Option<Slices>, ProjectorError> {
     let mut attempts = 0;
@@ -137,12 +139,16 @@ struct Worker<P> {
     names: Names,
     id: Uuid,
     reservation: Reservation,
-    slices: Slices,
+    initial: Slices,
+    /// The slices that the active build has reached.
+    slices: Vec<Slice>,
     /// The events that its code accepts, unless determining them panics.
     filter: Option<EventFilter>,
     has_looked: bool,
     /// The active build.
     active: u32,
+    /// The slots that were split and that this worker, with its code, has found finished.
+    finished: BTreeSet<Slot>,
     // Points in time are of the monotonic clock, because the wall clock may step.
     /// The heartbeats of the workers, which are their leases.
     seen: ObservedLeases<Uuid>,
@@ -183,11 +189,11 @@ impl<P: Projection> Worker<P> {
                     if inner.delays.passed(None) {
                         tracing::info!(projection = inner.name, "the store responds again");
                     }
-                    consumers.extend(taken.into_iter().map(|Taken { slot, state, extra_until }| {
+                    consumers.extend(taken.into_iter().map(|Taken { open, extra_until }| {
+                        let slot = open.slot;
                         let running = Arc::new(Running::new(extra_until));
                         self.running.insert(slot, Arc::clone(&running));
-                        consumer::run(Arc::clone(&inner), id, slot, state, running)
-                            .map(move |ended| (slot, ended))
+                        consumer::run(Arc::clone(&inner), id, open, running).map(move |ended| (slot, ended))
                     }));
                 }
                 Err(error) if error.is_transient() => wait_out(&inner, &error, beat),
@@ -253,13 +259,19 @@ impl<P: Projection> Worker<P> {
         let (build, slice) = (slot.build, slot.slice.get());
         // The slot may be free again, or another slot instead.
         let look = matches!(ended, Ended::Lost | Ended::Contended | Ended::Released);
-        let is_failure =
-            !matches!(ended, Ended::Released | Ended::Lost | Ended::Contended | Ended::Interrupted(_));
+        let is_failure = !matches!(
+            ended,
+            Ended::Released | Ended::Lost | Ended::Contended | Ended::Interrupted(_) | Ended::Finished
+        );
         if is_failure {
             measure::projection_failure(projection, ended.name());
         }
         match ended {
             Ended::Released => tracing::debug!(projection, build, slice, "released a slice"),
+            Ended::Finished => {
+                self.finished.insert(slot);
+                tracing::info!(projection, build, slice, "finished a slice that was split");
+            }
             Ended::Lost | Ended::Contended | Ended::Interrupted(_) => {
                 tracing::info!(projection, build, slice, "another worker took over the slice");
             }
@@ -323,25 +335,24 @@ impl<P: Projection> Worker<P> {
         self.reservation.check(&overview.runs)?;
         self.watch(&overview).await;
         self.active = overview.control.active;
+        self.slices = overview.reachable(self.initial, self.active);
         self.measure(&overview);
         if overview.control.paused {
             self.stop_all();
             return Ok(Vec::new());
         }
-        let builds = overview.control.builds();
-        let slots: Vec<Slot> =
-            builds.flat_map(|build| self.slices.iter().map(move |slice| Slot { build, slice })).collect();
+        let slots = self.slots(&overview);
         let now = self.now();
-        let share = self.seen.share(&self.id, slots.len());
+        let share = self.seen.share(&self.id, slots.iter().filter(|(_, counts)| **counts).count());
         let mut working = 0;
         for (slot, running) in &self.running {
             running.set_has_others(self.seen.len() > 1);
             let lost = taken.contains(slot) && overview.slice(*slot).value.owner != Some(self.id);
-            let is_extra = running.extra_until > now;
-            if lost || !slots.contains(slot) || (working >= share && !is_extra) {
+            let counts = slots.get(slot).copied().unwrap_or_default() && running.extra_until <= now;
+            if lost || !slots.contains_key(slot) || (counts && working >= share) {
                 running.stop.set();
             }
-            working += usize::from(!running.stop.is_set() && !is_extra);
+            working += usize::from(!running.stop.is_set() && counts);
         }
         let free = self.find_free(&slots, &overview, now);
         let open = share.saturating_sub(working);
@@ -349,7 +360,24 @@ impl<P: Projection> Worker<P> {
             self.announce(&overview, now);
         }
         self.has_looked = true;
-        Ok(self.choose(free, open, now))
+        Ok(self.choose(free, &slots, open, now))
+    }
+
+    /// Returns the slots to process, and whether each counts toward the workers' shares. One that was split and is at
+    /// its end does not: it is processed until it is finished, once by each worker, whose code may accept other events.
+    fn slots(&self, overview: &Overview) -> BTreeMap<Slot, bool> {
+        let mut slots = BTreeMap::new();
+        for build in overview.control.builds() {
+            for slice in overview.reachable(self.initial, build) {
+                let slot = Slot { build, slice };
+                let state = overview.slice(slot).value;
+                let is_finished = state.closed == Some(Closed::Finished) && !state.replay;
+                if !is_finished || !self.finished.contains(&slot) {
+                    slots.insert(slot, state.closed.is_none());
+                }
+            }
+        }
+        slots
     }
 
     /// Records the metrics of the slices that this worker processes, in the active build.
@@ -359,7 +387,7 @@ impl<P: Projection> Worker<P> {
         }
         let projection = self.inner.name.as_str();
         let (now, mut processed) = (self.inner.settings.clock.now(), 0);
-        for slice in self.slices.iter() {
+        for slice in self.slices.iter().copied() {
             let running = self.running.get(&Slot { build: self.active, slice });
             let oldest = running.and_then(|running| running.oldest());
             let lag = oldest.map_or(TimeDelta::zero(), |oldest| now - oldest);
@@ -374,7 +402,7 @@ impl<P: Projection> Worker<P> {
         if !cfg!(feature = "metrics") {
             return;
         }
-        for slice in self.slices.iter() {
+        for slice in self.slices.iter().copied() {
             let gauges = SliceGauges { projection: &self.inner.name, slice: slice.get() };
             let state = overview.slice(Slot { build: self.active, slice }).value;
             gauges.parked(state.parked);
@@ -383,30 +411,37 @@ impl<P: Projection> Worker<P> {
     }
 
     /// Returns the slots to take: those without a worker that are not stopped or are due for a retry.
-    fn find_free(&mut self, slots: &[Slot], overview: &Overview, now: Duration) -> Vec<Taken> {
+    fn find_free(&mut self, slots: &BTreeMap<Slot, bool>, overview: &Overview, now: Duration) -> Vec<Taken> {
         let is_stopped = |slot: &Slot| overview.slice(*slot).value.failure.is_some();
         self.stopped.retain(|slot, _| is_stopped(slot));
         self.avoided.retain(|_, until| *until > now);
         let mut free = Vec::new();
-        for slot in slots {
+        for slot in slots.keys() {
             let state = overview.slice(*slot);
             let owner = state.value.owner.filter(|owner| *owner != self.id);
             let is_owned = owner.is_some_and(|owner| self.seen.contains(&owner));
             if !is_owned && !self.running.contains_key(slot) && self.may_try(*slot, &state, now) {
-                free.push(Taken { slot: *slot, state, extra_until: Duration::ZERO });
+                let parent = self.initial.parent(slot.slice).map(|slice| Slot { slice, ..*slot });
+                let open = Open {
+                    slot: *slot,
+                    state,
+                    parent: parent.map(|parent| (parent, overview.slice(parent))),
+                    ancestors: self.initial.ancestors(slot.slice).collect(),
+                };
+                free.push(Taken { open, extra_until: Duration::ZERO });
             }
         }
-        let is_free = |slot: &Slot| free.iter().any(|free| free.slot == *slot);
+        let is_free = |slot: &Slot| free.iter().any(|free| free.open.slot == *slot);
         self.free.retain(|slot, _| is_free(slot));
-        for Taken { slot, .. } in &free {
-            self.free.entry(*slot).or_insert(now);
+        for Taken { open, .. } in &free {
+            self.free.entry(open.slot).or_insert(now);
         }
         let is_others = |slot: Slot| {
             let owner = overview.slice(slot).value.owner;
             owner.is_some_and(|owner| owner != self.id && self.seen.contains(&owner))
         };
-        self.inner.delays.retain(|slot| slots.contains(&slot) && !is_others(slot));
-        free.retain(|free| !self.avoided.contains_key(&free.slot));
+        self.inner.delays.retain(|slot| slots.contains_key(&slot) && !is_others(slot));
+        free.retain(|free| !self.avoided.contains_key(&free.open.slot));
         free
     }
 
@@ -427,17 +462,28 @@ impl<P: Projection> Worker<P> {
         !self.has_looked || failure.retry_after().is_some_and(|after| passed >= after)
     }
 
-    /// Returns the slots to take: `open` of them, and those that no worker has taken for the duration of a lease.
-    fn choose(&self, free: Vec<Taken>, open: usize, now: Duration) -> Vec<Taken> {
+    /// Returns the slots to take: `open` of those that count toward the share, all others, and those that no worker has
+    /// taken for the duration of a lease.
+    fn choose(
+        &self,
+        free: Vec<Taken>,
+        slots: &BTreeMap<Slot, bool>,
+        mut open: usize,
+        now: Duration,
+    ) -> Vec<Taken> {
         let lease = self.inner.settings.lease;
         let mut chosen = Vec::new();
-        for (index, mut taken) in free.into_iter().enumerate() {
-            let since = self.free.get(&taken.slot).copied().unwrap_or(now);
-            if index >= open && now.saturating_sub(since) < lease {
-                continue;
-            }
-            if index >= open {
-                taken.extra_until = now.saturating_add(lease.saturating_mul(EXTRA_LEASES));
+        for mut taken in free {
+            let slot = taken.open.slot;
+            if slots.get(&slot).copied().unwrap_or_default() {
+                let since = self.free.get(&slot).copied().unwrap_or(now);
+                if open > 0 {
+                    open -= 1;
+                } else if now.saturating_sub(since) < lease {
+                    continue;
+                } else {
+                    taken.extra_until = now.saturating_add(lease.saturating_mul(EXTRA_LEASES));
+                }
             }
             chosen.push(taken);
         }
@@ -505,8 +551,7 @@ impl<P: Projection> Worker<P> {
 
 /// A slot that a worker takes.
 struct Taken {
-    slot: Slot,
-    state: Revised<SliceState>,
+    open: Open,
     /// The time until which it does not count toward the worker's share.
     extra_until: Duration,
 }

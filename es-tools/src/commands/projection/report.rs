@@ -82,6 +82,7 @@ fn status(status: &SliceStatus) -> &'static str {
         SliceStatus::Running => "running",
         SliceStatus::Delayed(_) => "delayed",
         SliceStatus::Waiting => "waiting",
+        SliceStatus::Finished => "finished",
         SliceStatus::Stopped(_) => "stopped",
         _ => "unknown",
     }

@@ -14,7 +14,7 @@ use es_core::documents::{DocumentQuery, Documents};
 use es_core::feed::Feed;
 use es_core::process::Reacting;
 use es_core::testing::Faults;
-use es_core::{Projector, Repository, RetryPolicy};
+use es_core::{Projector, Repository, RetryPolicy, StoreError, StreamId};
 use fastrand::Rng;
 use futures_util::future::{Either, join, join_all, select};
 use tokio::time::sleep;
@@ -61,6 +61,8 @@ pub struct ProcessReport {
     pub interruptions: u64,
     /// Requests during an outage.
     pub unreached: u64,
+    /// Slices that were split.
+    pub splits: u64,
 }
 
 impl std::ops::AddAssign for ProcessReport {
@@ -73,6 +75,7 @@ impl std::ops::AddAssign for ProcessReport {
         self.faults += other.faults;
         self.interruptions += other.interruptions;
         self.unreached += other.unreached;
+        self.splits += other.splits;
     }
 }
 
@@ -172,7 +175,8 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     });
     let workers: Vec<_> = workers.collect();
     let world = world(&truth, clock, random.fork());
-    for lived in join(join_all(workers), world).await.0 {
+    let splits = split(&truth, random.fork());
+    for lived in join(join_all(workers), join(world, splits)).await.0 {
         let (deaths, injected) = lived?;
         report.deaths += deaths;
         report.faults += injected;
@@ -184,6 +188,19 @@ pub async fn run<S: Feed + Clone, T: Feed + Clone>(
     }
     finish(&truth, clock, &mut random).await?;
     check(&truth, clock, &mut random, report).await
+}
+
+/// Splits up to three slices with orders, if the store supports it.
+async fn split(store: &impl Feed, mut random: Rng) {
+    for _ in 0..random.u8(..4) {
+        sleep(STORM.mul_f64(random.f64() / 3.0)).await;
+        let order = StreamId::new("order", random.usize(..ORDERS)).expect("is valid");
+        let tree = store.slice_tree().await.expect("is known");
+        match store.split(tree.of(&order)).await {
+            Ok(_) | Err(StoreError::Invalid { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// The events outside of the process.
@@ -272,7 +289,7 @@ async fn check<S: Feed + Clone>(
     let stock: Repository<Stock> = repository(store, clock, random);
     let wallets: Repository<Wallet> = repository(store, clock, random);
     let fulfillments: Repository<shop::Fulfillment> = repository(store, clock, random);
-    let load = |error: es_core::StoreError| error.to_string();
+    let load = |error: StoreError| error.to_string();
     let mut taken = std::collections::BTreeMap::<String, u32>::new();
     for wallet in WALLETS {
         for (order, times) in wallets.load(&wallet.to_owned()).await.map_err(load)?.state.taken {
@@ -308,7 +325,9 @@ async fn check<S: Feed + Clone>(
         report.called_off += u64::from(order.called_off);
         nothing_in(store, format!("process#fulfillment#turn#{id}")).await?;
     }
-    for slice in store.slices().await.map_err(load)?.iter() {
+    let tree = store.slice_tree().await.map_err(load)?;
+    for slice in tree.iter() {
+        report.splits += u64::from(tree.is_closed(slice));
         nothing_in(store, format!("process#fulfillment#timers#{slice}")).await?;
     }
     Ok(report)

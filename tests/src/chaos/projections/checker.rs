@@ -7,7 +7,7 @@ use es_core::Projector;
 use es_core::ReadModel;
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::feed::{EventFilter, Feed, FeedRead, Position};
-use es_core::projection::{OnFailure, ProjectorError, WaitError};
+use es_core::projection::{OnFailure, ProjectorError, SliceStatus, WaitError};
 use es_core::testing::Faults;
 use fastrand::Rng;
 use tokio::time::{sleep, timeout};
@@ -42,6 +42,8 @@ pub struct Report {
     pub switches: u64,
     /// Events handled more than once.
     pub repeated: u64,
+    /// Slices that were split.
+    pub splits: u64,
 }
 
 impl std::ops::AddAssign for Report {
@@ -57,6 +59,7 @@ impl std::ops::AddAssign for Report {
         self.resets += other.resets;
         self.switches += other.switches;
         self.repeated += other.repeated;
+        self.splits += other.splits;
     }
 }
 
@@ -122,12 +125,14 @@ pub(super) async fn check(run: &Run, skipped: &BTreeSet<Place>, random: &mut Rng
     let handled = run.trouble.sink();
     check_sink(&handled, &events, skipped)?;
     let events = events.values().map(|versions| versions.len() as u64).sum();
+    let tree = run.truth.slice_tree().await.map_err(|error| error.to_string())?;
     Ok(Report {
         events,
         parked,
         skipped: skipped.len() as u64,
         failures: run.trouble.failures(),
         interruptions: run.trouble.interruptions(),
+        splits: tree.iter().filter(|slice| tree.is_closed(*slice)).count() as u64,
         repeated: (handled.len() as u64).saturating_sub(events),
         ..Report::default()
     })
@@ -151,7 +156,7 @@ async fn finish(projector: &Projector<Ledger>) -> Result<(), String> {
 async fn events(run: &Run) -> Result<Events, String> {
     let filter = EventFilter::none().with_events("account", ["Deposited", "Withdrawn"]);
     let mut events = Events::new();
-    for slice in run.truth.slices().await.map_err(|error| error.to_string())?.iter() {
+    for slice in run.truth.slice_tree().await.map_err(|error| error.to_string())?.iter() {
         let read = FeedRead::new(slice, Position::NONE).limit(10_000);
         for entry in run.truth.read_feed(&read).await.map_err(|error| error.to_string())?.entries {
             for (event, version) in entry.commit.events.iter().zip(entry.commit.first.get()..) {
@@ -230,8 +235,12 @@ async fn check_rows(
 
 async fn check_slices(projector: &Projector<Ledger>) -> Result<(), String> {
     let progress = projector.progress().await.map_err(|error| error.to_string())?;
-    match progress.slices.iter().find(|slice| slice.position != slice.end || slice.parked != 0) {
-        Some(slice) => Err(format!("a slice is not at its end: {slice:?}")),
+    if let Some(slice) = progress.slices.iter().find(|slice| slice.position != slice.end || slice.parked != 0)
+    {
+        return Err(format!("a slice is not at its end: {slice:?}"));
+    }
+    match progress.slices.iter().find(|slice| slice.is_closed != (slice.status == SliceStatus::Finished)) {
+        Some(slice) => Err(format!("a slice that was split is not finished, or another one is: {slice:?}")),
         None => Ok(()),
     }
 }

@@ -1,4 +1,5 @@
-//! Simulations of a projection under faults: workers die, stall, and restart; an operator interferes; handlers fail.
+//! Simulations of a projection under faults: workers die, stall, and restart; an operator interferes; slices
+//! are split; handlers fail.
 //! Each run ends with a check of the result.
 //!
 //! The seed determines a run. Time is tokio's, which must be paused, and advances only while all tasks wait.
@@ -17,9 +18,10 @@ use es_core::feed::Feed;
 use es_core::projection::OnFailure;
 use es_core::snapshot::SnapshotPolicy;
 use es_core::testing::{Faults, FaultyStore};
-use es_core::{Repository, RetryPolicy};
+use es_core::{Repository, RetryPolicy, StreamId};
 use fastrand::Rng;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 pub use checker::Report;
 use ledger::{Ledger, Trouble};
@@ -30,6 +32,7 @@ pub(super) use world::mortal;
 
 use super::client::SeededIds;
 use super::divert::{Divert, Sent};
+use super::faults;
 use super::slow::Slow;
 use crate::domain::{Account, Deposit, SetRate, Withdraw};
 
@@ -105,6 +108,13 @@ pub async fn run(seed: u64, truth: Arc<dyn Feed>) -> Result<Report, String> {
         },
     };
     let mut tasks = JoinSet::new();
+    if random.bool() {
+        for _ in 0..random.u8(1..3) {
+            let seed = random.u64(..);
+            let faults = faults(&mut random, seed);
+            tasks.spawn(split(run.open(&mut random, faults), TROUBLE, random.fork()));
+        }
+    }
     for writer in 0..WRITERS {
         tasks.spawn(write(writer, run.open(&mut random, Faults::seeded(0)), random.fork()));
     }
@@ -121,6 +131,23 @@ pub async fn run(seed: u64, truth: Arc<dyn Feed>) -> Result<Report, String> {
     report += operated.report;
     report += checker::check(&run, &operated.skipped, &mut random).await?;
     Ok(report)
+}
+
+/// Splits slices for some time, with pauses: the slices of accounts, or any.
+async fn split(store: Arc<dyn Feed>, time: Duration, mut random: Rng) {
+    let start = Instant::now();
+    while start.elapsed() < time {
+        sleep(time.mul_f64(random.f64() / 3.0)).await;
+        let Ok(tree) = store.slice_tree().await else { continue };
+        let account = StreamId::new("account", format!("account-{}", random.usize(..ACCOUNTS)));
+        let open: Vec<_> = tree.open().collect();
+        let slice = match random.bool() {
+            true => tree.of(&account.expect("is valid")),
+            false => open[random.usize(..open.len())],
+        };
+        // Its response may be lost, or another caller may be faster.
+        let _ = store.split(slice).await;
+    }
 }
 
 /// Executes commands, with pauses.
@@ -141,6 +168,6 @@ async fn write(writer: usize, store: Arc<dyn Feed>, mut random: Rng) {
         };
         // Rejected because of the balance, or failed after too many conflicts.
         drop(result);
-        tokio::time::sleep(Duration::from_millis(random.u64(..60))).await;
+        sleep(Duration::from_millis(random.u64(..60))).await;
     }
 }

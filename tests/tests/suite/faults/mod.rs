@@ -159,7 +159,7 @@ fn documents_hold_when_a_store_fails() {
     run_all("documents in memory", 3_000, run, changes_tried);
 }
 
-fn processes_tried(total: &ProcessReport) -> [u64; 8] {
+fn processes_tried(total: &ProcessReport) -> [u64; 9] {
     [
         total.shipped,
         total.dropped,
@@ -169,6 +169,7 @@ fn processes_tried(total: &ProcessReport) -> [u64; 8] {
         total.faults,
         total.interruptions,
         total.unreached,
+        total.splits,
     ]
 }
 

@@ -13,7 +13,7 @@ use super::support::{
 
 pub(crate) async fn slice(store: &MemoryStore, account: &str) -> Slice {
     let stream = es_core::StreamId::new("account", account).expect("valid");
-    store.slices().await.expect("slices").of(&stream)
+    store.slice_tree().await.expect("slices").of(&stream)
 }
 
 /// An account whose events are in the same slice as those of `account`.

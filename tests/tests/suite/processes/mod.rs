@@ -7,6 +7,7 @@ mod reactions;
 mod rehearsal;
 mod replaced;
 mod restored;
+mod splits;
 mod stored;
 pub(crate) mod support;
 mod timeouts;

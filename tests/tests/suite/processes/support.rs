@@ -324,7 +324,7 @@ pub(crate) async fn diary_of(store: &MemoryStore, instance: &str) -> Vec<String>
 
 /// Returns an account whose events are in another slice than those of `account`.
 pub(crate) async fn elsewhere(store: &MemoryStore, account: &str) -> String {
-    let slices = store.slices().await.expect("slices");
+    let slices = store.slice_tree().await.expect("slices");
     let slice = |name: &str| slices.of(&es_core::StreamId::new("account", name).expect("valid"));
     (0..).map(|number| format!("other-{number}")).find(|name| slice(name) != slice(account)).expect("one")
 }

@@ -26,12 +26,26 @@ fn every_event_has_its_effect_once_and_in_order() {
         resets,
         switches,
         repeated,
+        splits,
         ..
     } = total;
     assert!(
-        [events, died, ended, failures, interruptions, stops, parked, skipped, resets, switches, repeated]
-            .iter()
-            .all(|count| *count > 0)
+        [
+            events,
+            died,
+            ended,
+            failures,
+            interruptions,
+            stops,
+            parked,
+            skipped,
+            resets,
+            switches,
+            repeated,
+            splits
+        ]
+        .iter()
+        .all(|count| *count > 0)
             || runs < 100,
         "the runs do not try what they are there for: {total:?}"
     );

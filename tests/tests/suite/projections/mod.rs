@@ -13,6 +13,7 @@ mod rows;
 mod sendable;
 mod shapes;
 mod sizes;
+mod splits;
 pub(crate) mod support;
 mod user_code;
 mod versions;

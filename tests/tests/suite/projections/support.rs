@@ -146,12 +146,12 @@ pub(crate) fn stream(account: &str) -> StreamId {
 
 /// Returns the slice of an account.
 pub(crate) async fn slice(store: &MemoryStore, account: &str) -> Slice {
-    store.slices().await.expect("slices").of(&stream(account))
+    store.slice_tree().await.expect("slices").of(&stream(account))
 }
 
 /// Returns an account in the same slice as `account`.
 pub(crate) async fn neighbor(store: &MemoryStore, account: &str) -> String {
-    let slices = store.slices().await.expect("slices");
+    let slices = store.slice_tree().await.expect("slices");
     let slice = slices.of(&stream(account));
     let mut names = (0..).map(|number| format!("neighbor-{number}"));
     names.find(|name| slices.of(&stream(name)) == slice).expect("there is one")

@@ -232,7 +232,7 @@ async fn a_slice_goes_on_when_a_worker_reads_the_newer_version_of_the_event() {
 /// The positions of all events with the stored name `name`, by slice.
 async fn positions(store: &MemoryStore, name: &str) -> BTreeMap<Slice, Vec<Position>> {
     let mut all = BTreeMap::<_, Vec<_>>::new();
-    for slice in store.slices().await.expect("slices").iter() {
+    for slice in store.slice_tree().await.expect("slices").iter() {
         let read = FeedRead::new(slice, Position::NONE).limit(10_000);
         for entry in store.read_feed(&read).await.expect("a page").entries {
             for (event, position) in entry.commit.events.iter().zip(entry.position.get()..) {
@@ -253,6 +253,10 @@ async fn exactly_the_events_that_were_not_handled_are_reported() {
         for _ in 0..random.u32(2..12) {
             for _ in 0..random.u32(..4) {
                 withdraw_from(&store, &format!("account-{}", random.u8(..6))).await;
+            }
+            if random.u8(..4) == 0 {
+                let account = format!("account-{}", random.u8(..6));
+                store.split(slice(&store, &account).await).await.expect("splits");
             }
             let code = if random.bool() { Code::old(&handled) } else { Code::new(&handled) };
             let projector = projector(store.clone(), code).batch(random.u32(1..5)).build();

@@ -1,0 +1,59 @@
+//! Slices that are split: timeouts and turns of a process.
+
+use std::time::Duration;
+
+use es_core::MemoryStore;
+use es_core::feed::Feed;
+use es_core::projection::{OnFailure, SliceStatus};
+use es_core::testing::{Faults, FaultyStore};
+
+use super::failures::slice;
+use super::support::{Scripted, Work, diary, pass, projector, tell};
+
+#[tokio::test(start_paused = true)]
+async fn timeouts_of_a_slice_that_was_split_come_once_wherever_the_worker_dies() {
+    for requests in 1..80 {
+        let store = MemoryStore::new();
+        tell(&store, "a", "ann: remind note").await;
+        let parent = slice(&store, "a").await;
+        let first = projector(store.clone(), Scripted::new(store.clone())).build();
+        first.run_until_caught_up().await.expect("schedules");
+        store.split(parent).await.expect("splits");
+        tell(&store, "a", "ann: note").await;
+        let mortal = FaultyStore::new(store.clone(), Faults::seeded(requests).crash_after(requests));
+        let work = Work::on(&projector(mortal.clone(), Scripted::new(mortal)).build());
+        pass(Duration::from_millis(1_500)).await;
+        drop(work);
+        let last = projector(store.clone(), Scripted::new(store.clone())).build();
+        let _work = Work::on(&last);
+        pass(Duration::from_secs(3)).await;
+        let mut diary = diary(&store).await;
+        diary.sort_unstable();
+        assert_eq!(diary, ["note", "remind note", "reminded of remind note"], "after {requests} requests");
+        let progress = last.progress().await.expect("progress");
+        let finished = progress.slices.iter().find(|slice| slice.slice == parent).expect("the parent");
+        assert_eq!(finished.status, SliceStatus::Finished, "after {requests} requests");
+    }
+}
+
+/// A replay in a slice that is finished schedules a timeout, which another worker has to handle.
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_a_replayed_event_survives_its_worker() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("fail remind", 99);
+    let open = || projector(store.clone(), process.clone()).on_failure(OnFailure::Park).build();
+    tell(&store, "a", "ann: fail remind").await;
+    store.split(slice(&store, "a").await).await.expect("splits");
+    let (first, second) = (open(), open());
+    let work = Work::on(&first);
+    let _idle = Work::on(&second);
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(first.parked().await.expect("parked").len(), 1);
+    process.fail("fail remind", 0);
+    first.replay_parked().await.expect("ordered");
+    pass(Duration::from_millis(500)).await;
+    drop(work);
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(diary(&store).await, ["reminded of fail remind"]);
+}
