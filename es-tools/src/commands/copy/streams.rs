@@ -43,6 +43,8 @@ pub(super) struct Summary {
     pub(super) id: Option<CommitId>,
     /// The state after the last commit.
     pub(super) state: StreamState,
+    /// Whether the last commit is the one that deleted the stream, and not one whose events are erased.
+    is_deletion: bool,
     /// The digest of the previous digest and the last commit.
     pub(super) digest: [u8; 32],
 }
@@ -61,6 +63,7 @@ impl Summary {
         self.last = commit.last();
         self.id = Some(commit.id);
         self.state = commit.events.last().and_then(StreamState::after).unwrap_or_default();
+        self.is_deletion = self.is_erased() && commit.events.last() != Some(&erased_event());
         Ok(())
     }
 
@@ -246,7 +249,7 @@ impl Streams {
     /// Erases the content of streams that are deleted in the source.
     pub(super) async fn erase_ended(&self, target: &Store) -> Result {
         for (stream, known) in &self.all {
-            if known.source.is_erased() {
+            if known.source.is_deletion {
                 target.erase(stream).await?;
             }
         }
