@@ -1,9 +1,9 @@
-//! `feed`: inspecting, auditing, and reconciling the feed of all events.
+//! `feed`: inspecting, auditing, reconciling, and splitting the feed of all events.
 
 use clap::Subcommand;
 use es_core::chrono::SecondsFormat;
 use es_core::event::EventData;
-use es_core::feed::{Feed as _, FeedEntry, FeedRead, Position, Slice};
+use es_core::feed::{Feed as _, FeedEntry, FeedRead, Position, Slice, SliceTree};
 use es_core::{StreamId, Version};
 use es_dynamo::{AuditReport, DynamoStore, Reconciler};
 use serde_json::{Value, json};
@@ -28,6 +28,11 @@ pub(super) enum Command {
         /// The approximate number of events
         #[arg(long, value_name = "EVENTS", default_value_t = 50)]
         limit: u32,
+    },
+    /// Split a slice in two while everything runs; cannot be undone
+    Split {
+        /// The number of the slice, starting at 0
+        slice: u32,
     },
     /// Compare the feed with the table, without changing either; reads the whole table
     Audit,
@@ -54,6 +59,7 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
     match command {
         Command::Lag => lag(session).await,
         Command::Show { slice, after, limit } => show(session, slice, after, limit).await,
+        Command::Split { slice } => split(session, Slice::new(slice)).await,
         Command::Audit => audit(session, indexed(session, "feed audit")?).await,
         Command::Reconcile { segments, name } => {
             reconcile(session, indexed(session, "feed reconcile")?, segments, name).await
@@ -73,22 +79,27 @@ fn indexed<'a>(session: &'a Session, command: &str) -> Result<&'a DynamoStore> {
 
 async fn lag(session: &Session) -> Result {
     let store = &session.store;
+    let tree = store.slice_tree().await?;
     let mut ends = Vec::new();
-    for slice in store.slices().await?.iter() {
-        ends.push((slice.get(), store.feed_end(slice).await?.position.get()));
+    for slice in tree.iter() {
+        ends.push((slice, store.feed_end(slice).await?.position.get()));
     }
     let consumers = overview(store).await?;
     let delay = store.feed_delay().await?;
-    let slices: Vec<_> = ends.iter().map(|(slice, end)| json!({ "slice": slice, "end": end })).collect();
+    let slice = |(slice, end): &(Slice, u64)| {
+        let children = tree.children(*slice).map(|children| children.map(Slice::get));
+        json!({ "slice": slice.get(), "end": end, "children": children })
+    };
+    let slices: Vec<_> = ends.iter().map(slice).collect();
     let values: Vec<_> = consumers.iter().map(Overview::value).collect();
     let mut value = json!({ "slices": slices, "consumers": values });
     if let Some((delay, _)) = &delay {
         value["delay"] = delay.clone();
     }
     session.output.value(&value, || {
-        let mut grid = Grid::new([">slice", ">end"]);
+        let mut grid = Grid::new([">slice", ">end", "state"]);
         for (slice, end) in &ends {
-            grid.row([slice.to_string(), count(*end)]);
+            grid.row([slice.to_string(), count(*end), state(&tree, *slice)]);
         }
         let mut lags = Grid::new(["consumer", "kind", ">lag"]);
         for one in &consumers {
@@ -105,14 +116,49 @@ async fn lag(session: &Session) -> Result {
     })
 }
 
-async fn show(session: &Session, slice: u32, after: u64, limit: u32) -> Result {
-    let slices = session.store.slices().await?.count();
-    if slice >= slices {
-        return Err(Failure::of(format!(
-            "slice {slice} does not exist: the feed has the slices 0 to {}",
-            slices - 1
-        )));
+/// Returns whether a slice is open, or the slices into which it was split.
+pub(crate) fn state(tree: &SliceTree, slice: Slice) -> String {
+    match tree.children(slice) {
+        None => "open".to_owned(),
+        Some([first, second]) => format!("split into {first} and {second}"),
     }
+}
+
+/// Returns the slices of the feed, which must include `slice`.
+async fn tree_with(session: &Session, slice: Slice) -> Result<SliceTree> {
+    let tree = session.store.slice_tree().await?;
+    match tree.contains(slice) {
+        true => Ok(tree),
+        false => Err(Failure::of(format!("slice {slice} does not exist: `feed lag` lists all slices"))),
+    }
+}
+
+async fn split(session: &Session, slice: Slice) -> Result {
+    session
+        .store
+        .need_dynamo("feed split", "on PostgreSQL, the feed is one slice in the order of the transactions")?;
+    let tree = tree_with(session, slice).await?;
+    if !tree.is_closed(slice)
+        && !session.may_irrevocably(&format!("split slice {slice} of the feed in two"))?
+    {
+        return Ok(());
+    }
+    // A split that was interrupted is completed.
+    let children = session.store.split(slice).await?;
+    let end = session.store.feed_end(slice).await?.position;
+    let value = json!({ "slice": slice.get(), "end": end.get(), "children": children.map(Slice::get) });
+    session.output.value(&value, || {
+        let [first, second] = children;
+        let when = if tree.is_closed(slice) { "was split before" } else { "is split" };
+        format!(
+            "slice {slice} {when} at position {}: its streams continue in the slices {first} and {second}",
+            count(end.get())
+        )
+    })
+}
+
+async fn show(session: &Session, slice: u32, after: u64, limit: u32) -> Result {
+    tree_with(session, Slice::new(slice)).await?;
     let mut read = FeedRead::new(Slice::new(slice), Position::new(after)).limit(limit);
     let mut entries: Vec<FeedEntry> = Vec::new();
     loop {

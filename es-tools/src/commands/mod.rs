@@ -4,7 +4,7 @@ mod claim;
 mod copy;
 #[cfg(feature = "explorer")]
 mod explore;
-mod feed;
+pub(crate) mod feed;
 mod import;
 mod lines;
 mod projection;

@@ -252,11 +252,11 @@ impl Export {
         Ok(())
     }
 
-    /// Exports the feed, one slice after the other: the commits of a stream are in order.
+    /// Exports the feed, one slice after the other, parents before children: the commits of a stream are in order.
     async fn all(&self, session: &Session, to: &mut (dyn Write + Send)) -> Result<u64> {
         let store = &session.store;
         let mut ends = Vec::new();
-        for slice in store.slices().await?.iter() {
+        for slice in store.slice_tree().await?.iter() {
             ends.push((slice, store.feed_end(slice).await?.position));
         }
         let total = ends.iter().map(|(_, end)| end.get()).sum();

@@ -39,7 +39,7 @@ pub(super) struct Settings {
     /// Do not turn on point-in-time recovery
     #[arg(long)]
     no_point_in_time_recovery: bool,
-    /// The number of slices of the feed, which cannot be changed later [default: 1]
+    /// The number of slices with which the feed begins; `feed split` adds more [default: 1]
     #[arg(long, value_name = "COUNT", value_parser = slices)]
     slices: Option<Slices>,
 }
@@ -109,7 +109,7 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
 }
 
 async fn report(output: Output, store: &DynamoStore, state: &str) -> Result {
-    let (name, slices) = (store.table_name(), store.slices().await?.count());
+    let (name, slices) = (store.table_name(), store.slice_tree().await?.open().count());
     output.value(&json!({ "table": name, "slices": slices }), || {
         let unit = if slices == 1 { "slice" } else { "slices" };
         format!("the table `{name}` {state}; its feed has {slices} {unit}")

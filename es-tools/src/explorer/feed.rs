@@ -29,21 +29,30 @@ pub(super) async fn show(
     Extension(base): Extension<Base>,
     Query(part): Query<Part>,
 ) -> Shown {
-    let slices = shared.store.slices().await?;
-    if part.slice >= slices.count() {
-        return Err(Problem::not_found(format!("The feed has no slice {}.", part.slice)));
+    let (tree, slice) = (shared.store.slice_tree().await?, Slice::new(part.slice));
+    if !tree.contains(slice) {
+        return Err(Problem::not_found(format!("The feed has no slice {slice}.")));
     }
-    let slice = Slice::new(part.slice);
     let end = shared.store.feed_end(slice).await?.position;
     let newest = end.get().saturating_sub(EVENTS.into());
     let after = part.after.unwrap_or(newest).min(end.get());
     let page = shared.store.read_feed(&FeedRead::new(slice, Position::new(after)).limit(EVENTS)).await?;
     let to = |after: u64| format!("{}?slice={slice}&after={after}", base.to(&["feed"]));
+    let link =
+        |slice: Slice| html! { a href={ (base.to(&["feed"])) "?slice=" (slice) } { "slice " (slice) } };
     let content = html! {
         p {
             (count(end.get())) " events. "
-            @for other in slices.iter().filter(|other| *other != slice) {
-                a href={ (base.to(&["feed"])) "?slice=" (other) } { "slice " (other) } " "
+            @if let Some(parent) = tree.parent(slice) {
+                "Its streams come from " (link(parent)) ". "
+            }
+            @if let Some([first, second]) = tree.children(slice) {
+                "It was split, and its streams continue in " (link(first)) " and " (link(second)) ". "
+            }
+        }
+        @if tree.iter().nth(1).is_some() {
+            nav.pages aria-label="Slices" {
+                @for other in tree.iter().filter(|other| *other != slice) { (link(other)) " " }
             }
         }
         @if page.entries.is_empty() { p { "There are no events after this position." } }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use es_core::event::EventData;
-use es_core::feed::{FeedEntry, FeedRead, Position, Slice};
+use es_core::feed::{FeedEntry, FeedRead, Position, Slice, SliceTree};
 use maud::{Markup, html};
 
 use super::Shared;
 use super::page::{Base, Page, Shown, badge, table};
+use crate::commands::feed::state;
 use crate::consumers::{Overview, overview};
 use crate::output::count;
 
@@ -20,7 +21,8 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Ext
     let consumers = overview(&shared.store).await?;
     let mut slices = Vec::new();
     let mut latest = Vec::new();
-    for slice in shared.store.slices().await?.iter() {
+    let tree = shared.store.slice_tree().await?;
+    for slice in tree.iter() {
         let end = shared.store.feed_end(slice).await?.position;
         let after = Position::new(end.get().saturating_sub(LATEST));
         let read = FeedRead::new(slice, after).limit(LATEST as u32);
@@ -40,7 +42,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Ext
         }
         section {
             h2 { "Feed" }
-            (slice_table(&base, &slices))
+            (slice_table(&base, &tree, &slices))
         }
         section {
             h2 { "Latest commits in the feed" }
@@ -70,16 +72,17 @@ fn consumer_table(base: &Base, consumers: &[Overview]) -> Markup {
     table("Projections and processes", &["name", "kind", "state", ">lag", ">parked", ">build"], &rows)
 }
 
-fn slice_table(base: &Base, slices: &[(Slice, Position)]) -> Markup {
+fn slice_table(base: &Base, tree: &SliceTree, slices: &[(Slice, Position)]) -> Markup {
     let rows = html! {
         @for (slice, end) in slices {
             tr {
                 th scope="row" { a href={ (base.to(&["feed"])) "?slice=" (slice) } { "slice " (slice) } }
                 td.number { (count(end.get())) }
+                td { (state(tree, *slice)) }
             }
         }
     };
-    table("Slices of the feed", &["slice", ">events"], &rows)
+    table("Slices of the feed", &["slice", ">events", "state"], &rows)
 }
 
 /// Returns a table of commits with links to their streams.

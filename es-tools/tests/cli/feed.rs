@@ -1,4 +1,4 @@
-//! `es feed`: its ends, its content, the audit, and the reconciler.
+//! `es feed`: its ends, its content, splits, the audit, and the reconciler.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn the_feed_is_shown_in_its_order() {
     place.project().await.expect("handles all");
 
     let lag = place.es(&["feed", "lag", "--json"]).json();
-    assert_eq!(lag["slices"], json!([{ "slice": 0, "end": 3 }]));
+    assert_eq!(lag["slices"], json!([{ "slice": 0, "end": 3, "children": null }]));
     assert_eq!((&lag["consumers"][0]["name"], &lag["consumers"][0]["lag"]), (&json!("mails"), &json!(0)));
     place.deposit("ann", &[4]).await;
     place.es(&["feed", "reconcile"]).succeeds();
@@ -54,7 +54,7 @@ async fn the_feed_is_shown_in_its_order() {
     let text = place.es(&["feed", "show", "0"]).succeeds();
     assert_eq!(text.lines().count(), 5, "{text}");
     let missing = place.es(&["feed", "show", "1"]).fails(1);
-    assert!(missing.contains("the feed has the slices 0 to 0"), "{missing}");
+    assert!(missing.contains("slice 1 does not exist: `feed lag` lists all slices"), "{missing}");
 }
 
 #[tokio::test]
@@ -69,4 +69,42 @@ async fn commits_that_are_gone_are_passed_over_with_consent() {
     assert!(beyond.contains("the feed has the stream `account#ann` up to version 2"), "{beyond}");
     let done = place.es(&["feed", "pass-over", "account#ann", "--yes", "--json"]).json();
     assert_eq!(done, json!({ "stream": "account#ann", "through": 2 }));
+}
+
+#[tokio::test]
+async fn a_slice_is_split_with_consent() {
+    let place = Place::new("split");
+    place.deposit("ann", &[1, 2]).await;
+    place.es(&["feed", "reconcile"]).succeeds();
+    let refused = place.es(&["feed", "split", "0"]).fails(4);
+    assert!(
+        refused.contains("this would split slice 0 of the feed in two, which cannot be undone"),
+        "{refused}"
+    );
+    let dry = place.es(&["feed", "split", "0", "--dry-run"]).succeeds();
+    assert_eq!(dry, "would split slice 0 of the feed in two\n");
+    let missing = place.es(&["feed", "split", "1", "--yes"]).fails(1);
+    assert!(missing.contains("slice 1 does not exist"), "{missing}");
+
+    let done = place.es(&["feed", "split", "0", "--yes", "--json"]).json();
+    assert_eq!(done, json!({ "slice": 0, "end": 2, "children": [1, 2] }));
+    let again = place.es(&["feed", "split", "0"]).succeeds();
+    assert!(again.starts_with("slice 0 was split before at position 2"), "{again}");
+
+    place.deposit("ann", &[3]).await;
+    for id in ["bob", "eve", "kim", "lou", "max", "zoe"] {
+        place.deposit(id, &[1]).await;
+    }
+    place.es(&["feed", "reconcile"]).succeeds();
+    let lag = place.es(&["feed", "lag", "--json"]).json();
+    assert_eq!(lag["slices"][0], json!({ "slice": 0, "end": 2, "children": [1, 2] }));
+    let end = |slice: usize| lag["slices"][slice]["end"].as_u64().expect("a position");
+    assert!(end(1) + end(2) == 7 && end(1) > 0 && end(2) > 0, "{lag}");
+    let text = place.es(&["feed", "lag"]).succeeds();
+    assert!(text.contains("split into 1 and 2") && text.contains("open"), "{text}");
+    let shown = place.es(&["feed", "show", "1", "--json"]).succeeds();
+    assert!(shown.starts_with('{') && shown.contains("\"position\":1"), "{shown}");
+    place.es(&["feed", "audit"]).succeeds();
+    let exported = place.es(&["stream", "export", "--all", "--json"]).succeeds();
+    assert_eq!(exported.lines().count(), 9, "{exported}");
 }
