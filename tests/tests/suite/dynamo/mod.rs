@@ -20,3 +20,4 @@ async fn indexed() -> std::sync::Arc<dyn es_core::feed::Feed> {
 }
 
 es_tests::feed_conformance!(indexed().await);
+es_tests::splits_conformance!(indexed().await);
