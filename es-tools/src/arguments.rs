@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser};
+use es_core::payloads::Payloads;
 use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, DynamoStoreBuilder};
 
 use crate::failure::{Failure, Result};
+use crate::payloads;
 #[cfg(feature = "postgres")]
 use crate::postgres;
 use crate::store::Store;
@@ -44,6 +46,10 @@ pub(crate) struct Place {
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
 
+    /// The directory of the table's large events and snapshots
+    #[arg(long, global = true, value_name = "DIRECTORY", env = "ES_PAYLOAD_STORE")]
+    pub(crate) payload_store: Option<String>,
+
     #[cfg(feature = "postgres")]
     #[command(flatten)]
     pub(crate) postgres: postgres::Database,
@@ -73,6 +79,7 @@ impl Place {
             table: table.to_owned(),
             endpoint: None,
             file: None,
+            payload_store: None,
             #[cfg(feature = "postgres")]
             postgres: postgres::Database::default(),
         }
@@ -124,7 +131,15 @@ impl Place {
 
     /// Returns a builder for the store. A file is created if it does not exist.
     pub(crate) async fn builder(&self) -> Result<DynamoStoreBuilder> {
-        let builder = DynamoStore::builder().table(&self.table);
+        let mut builder = DynamoStore::builder().table(&self.table);
+        if let Some(place) = &self.payload_store {
+            let (store, prefix) = payloads::open(place)?;
+            let payloads = Payloads::new(store);
+            builder = builder.payloads(match prefix {
+                Some(prefix) => payloads.with_prefix(prefix),
+                None => payloads,
+            });
+        }
         Ok(match (&self.file, &self.endpoint) {
             (Some(path), _) => {
                 let path = path.clone();

@@ -74,6 +74,7 @@ mod consumers;
 pub mod explorer;
 mod failure;
 mod output;
+mod payloads;
 pub mod policy;
 #[cfg(feature = "postgres")]
 mod postgres;

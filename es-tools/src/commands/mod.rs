@@ -7,6 +7,7 @@ mod explore;
 pub(crate) mod feed;
 mod import;
 mod lines;
+mod payload;
 mod projection;
 mod reference;
 #[cfg(feature = "postgres")]
@@ -49,6 +50,9 @@ enum Command {
     /// Operate processes
     #[command(subcommand)]
     Process(projection::ProcessCommand),
+    /// Sweep the payload store of events and snapshots that do not fit into an item
+    #[command(subcommand)]
+    Payload(payload::Command),
     /// Show which stream holds a claim
     Claim(claim::ClaimOptions),
     /// Show the record of an idempotency key
@@ -122,6 +126,7 @@ async fn dispatch(
         Command::Feed(command) => feed::run(command, &open().await?).await,
         Command::Projection(command) => projection::run(command, &open().await?).await,
         Command::Process(command) => projection::run_process(command, &open().await?).await,
+        Command::Payload(command) => payload::run(command, &place, mode).await,
         Command::Claim(options) => claim::holder(&options, &application, &open().await?).await,
         Command::Key(options) => claim::record(&options, &open().await?).await,
         Command::Copy(options) => copy::run(&options, &place, mode).await,

@@ -4,6 +4,7 @@ mod copy;
 #[cfg(feature = "explorer")]
 mod explorer;
 mod feed;
+mod payloads;
 #[cfg(feature = "explorer")]
 mod personal;
 #[cfg(feature = "postgres")]
