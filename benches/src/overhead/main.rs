@@ -3,6 +3,9 @@
 //! An engine would hide the difference, so both use a connector that responds immediately with prepared responses. Both
 //! send the same requests: one Query and one conditional PutItem. They take turns, and the table shows the medians of
 //! all turns, and the median of the ratios.
+//!
+//! With the argument `commands` and a number, it only executes so many commands with the framework, for
+//! `scripts/metrics-overhead`.
 
 mod canned;
 mod framework;
@@ -19,6 +22,9 @@ use es_benches::report::{self, Table, median, times};
 async fn main() {
     let argument =
         |place, default| std::env::args().nth(place).and_then(|text| text.parse().ok()).unwrap_or(default);
+    if std::env::args().nth(1).as_deref() == Some("commands") {
+        return framework::commands(&Canned::new(10), argument(2, 2_000), 1).await;
+    }
     // The number of turns, and the number of commands in a turn.
     let (turns, commands) = (argument(1, 9).max(1), argument(2, 2_000));
     introduction(turns, commands);
