@@ -39,7 +39,7 @@ chaos *ARGS:
 test-kinesis:
     scripts/kinesis-server cargo test -p es-tests --test suite -- kinesis:: --ignored
 
-# the parts that use KMS, on a server with its API; needs Python
+# the parts that use KMS, EventBridge, SNS, and SQS, on a server with their APIs; needs Python
 test-services:
     scripts/moto cargo test -p es-tests --features services --test suite -- services:: --include-ignored
 
@@ -63,6 +63,10 @@ bench-overhead *ARGS:
 # the same with link-time optimization: takes some minutes longer to build
 bench-overhead-lto *ARGS:
     cargo run -q --profile lto -p es-benches --bin overhead -- {{ARGS}}
+
+# the instructions that metrics add to a command: at most 1%; needs Valgrind
+metrics-overhead:
+    scripts/metrics-overhead
 
 # comparison with other libraries on the embedded engine: takes a few minutes
 bench-compare *ARGS:
@@ -189,10 +193,11 @@ features:
     cargo clippy -p es-dynamo --no-default-features --features indexer -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features kms -- -D warnings
     cargo clippy -p es-tools --no-default-features -- -D warnings
+    cargo clippy -p es-dynamo --no-default-features --features eventbridge,sns,sqs -- -D warnings
 
-# checks the CloudFormation and Terraform templates of `es`; needs cfn-lint and python-hcl2
+# checks the CloudFormation and Terraform templates of `es`, and creates the stack; needs cfn-lint and python-hcl2
 templates:
-    scripts/check-templates
+    scripts/moto scripts/check-templates
 
 # checks the explorer in a browser; needs Chromium with its WebDriver, Python 3 with selenium, and npm
 explorer *arguments:

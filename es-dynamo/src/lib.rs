@@ -84,7 +84,7 @@
 //! | [`lambda`] | indexing and publishing in AWS Lambda functions |
 //! | `embedded` | the DynamoDB engine in this process, in memory or in a file |
 //! | [`keyring`] | the keys of personal data in a table |
-//! | `kinesis` | publishing to Amazon Kinesis Data Streams |
+//! | `publishers` | publishing to Kinesis Data Streams, EventBridge, SQS, and SNS |
 //! | [`import`] | copying events from the tables of other libraries |
 //! | [`names`] | names for filters on the table's stream |
 //! | `testing` | fault injection below the SDK |
@@ -96,7 +96,7 @@
 //! | `aws` (default) | [`DynamoStore::from_env`] and [`DynamoStoreBuilder::endpoint`]: the credentials chain and an HTTPS client |
 //! | `indexer` (default) | [`Indexer`] |
 //! | `embedded` | [`DynamoStore::embedded`] and [`DynamoStore::embedded_at`] |
-//! | `kinesis` | `kinesis::KinesisPublisher` |
+//! | `eventbridge`, `kinesis`, `sns`, `sqs` | the publisher to this broker in `publishers` |
 //! | `metrics` | metrics: see `es_core::metrics` |
 //! | `testing` | `testing::FaultyConnector` |
 //!
@@ -116,9 +116,12 @@ pub mod embedded;
 mod feed;
 pub mod import;
 pub mod keyring;
-#[cfg(feature = "kinesis")]
-#[cfg_attr(docsrs, doc(cfg(feature = "kinesis")))]
-pub mod kinesis;
+#[cfg(any(feature = "eventbridge", feature = "kinesis", feature = "sns", feature = "sqs"))]
+#[cfg_attr(
+    docsrs,
+    doc(cfg(any(feature = "eventbridge", feature = "kinesis", feature = "sns", feature = "sqs")))
+)]
+pub mod publishers;
 mod store;
 mod streams;
 mod table;

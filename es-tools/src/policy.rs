@@ -1,10 +1,10 @@
-//! The permissions that parts of the framework need on DynamoDB and KMS.
+//! The permissions that parts of the framework need on DynamoDB, KMS, and brokers.
 
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
 
-/// A part of the framework that sends requests to DynamoDB or KMS, for a policy with least privilege.
+/// A part of the framework that sends requests to DynamoDB, KMS, or a broker, for a policy with least privilege.
 ///
 /// ```
 /// use es_tools::policy::Feature;
@@ -12,6 +12,7 @@ use clap::ValueEnum;
 /// assert!(Feature::Application.table_actions().contains(&"dynamodb:PutItem"));
 /// assert!(Feature::Application.stream_actions().is_empty());
 /// assert!(Feature::Indexer.stream_actions().contains(&"dynamodb:GetRecords"));
+/// assert_eq!(Feature::Sqs.broker_actions(), ["sqs:SendMessage"]);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[non_exhaustive]
@@ -28,6 +29,15 @@ pub enum Feature {
     Kms,
     /// The rotation of the master key of personal data (`DynamoKeyring::rewrap`)
     KeyRotation,
+    /// `EventBridgePublisher`, on the event bus
+    #[value(name = "eventbridge")]
+    EventBridge,
+    /// `KinesisPublisher`, on the data stream
+    Kinesis,
+    /// `SnsPublisher`, on the topic
+    Sns,
+    /// `SqsPublisher`, on the queue
+    Sqs,
 }
 
 impl Feature {
@@ -58,7 +68,7 @@ impl Feature {
                 "dynamodb:Query",
                 "dynamodb:Scan",
             ],
-            Self::PersonalData | Self::Kms | Self::KeyRotation => &[],
+            _ => &[],
         }
     }
 
@@ -90,6 +100,42 @@ impl Feature {
             _ => &[],
         }
     }
+
+    /// Returns the actions of a publisher on its event bus, data stream, topic, or queue.
+    #[must_use]
+    pub fn broker_actions(self) -> &'static [&'static str] {
+        match self {
+            Self::EventBridge => &["events:DescribeEventBus", "events:PutEvents"],
+            Self::Kinesis => &["kinesis:PutRecord", "kinesis:PutRecords"],
+            Self::Sns => &["sns:Publish"],
+            Self::Sqs => &["sqs:SendMessage"],
+            _ => &[],
+        }
+    }
+
+    /// Returns the broker's resource that the feature sends to.
+    fn broker(self) -> Option<Broker> {
+        let (id, name, snake_case) = match self {
+            Self::EventBridge => ("EventBus", "event bus", "event_bus"),
+            Self::Kinesis => ("DataStream", "data stream", "data_stream"),
+            Self::Sns => ("Topic", "topic", "topic"),
+            Self::Sqs => ("Queue", "queue", "queue"),
+            _ => return None,
+        };
+        Some(Broker { id, name, snake_case, actions: self.broker_actions().iter().copied().collect() })
+    }
+}
+
+/// The event bus, data stream, topic, or queue of a publisher, whose ARN is a parameter of the template.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    /// The name in templates of CloudFormation, as in `EventBus`.
+    pub(crate) id: &'static str,
+    /// The name in text, as in `event bus`.
+    pub(crate) name: &'static str,
+    /// The name in modules of Terraform, as in `event_bus`.
+    pub(crate) snake_case: &'static str,
+    pub(crate) actions: BTreeSet<&'static str>,
 }
 
 /// The actions of several features, sorted. Those on resources that are not needed are empty.
@@ -99,6 +145,7 @@ pub(crate) struct Actions {
     pub(crate) stream: BTreeSet<&'static str>,
     pub(crate) keys: BTreeSet<&'static str>,
     pub(crate) kms: BTreeSet<&'static str>,
+    pub(crate) brokers: Vec<Broker>,
 }
 
 impl Actions {
@@ -108,11 +155,13 @@ impl Actions {
         };
         // A rotation needs KMS only if the master key is there.
         let kms = if features.contains(&Feature::Kms) { all(Feature::kms_actions) } else { BTreeSet::new() };
+        let distinct: BTreeSet<_> = features.iter().copied().collect();
         Self {
             table: all(Feature::table_actions),
             stream: all(Feature::stream_actions),
             keys: all(Feature::keys_actions),
             kms,
+            brokers: distinct.into_iter().filter_map(Feature::broker).collect(),
         }
     }
 }

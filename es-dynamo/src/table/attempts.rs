@@ -129,8 +129,13 @@ fn is_refusal(response: &HttpResponse) -> bool {
         && response.body().bytes().is_some_and(|body| match serde_json::from_slice(body) {
             // An earlier attempt of this transaction is under way.
             Ok(Refusal { code }) => !code.ends_with("TransactionInProgressException"),
-            Err(_) => false,
+            Err(_) => is_query_error(body),
         })
+}
+
+/// Returns whether `body` is an error of the AWS Query protocol, which is XML. SNS uses this protocol.
+fn is_query_error(body: &[u8]) -> bool {
+    str::from_utf8(body).is_ok_and(|text| text.contains("<ErrorResponse") && text.contains("<Code>"))
 }
 
 impl<E> Failed<E>

@@ -14,7 +14,7 @@ use es_core::event::{CommitId, EventData};
 use es_core::publish::{CloudEvents, Envelope, Envelopes, Outbox, PublishError, Publisher};
 use es_core::store::Commit;
 use es_core::{EventContext, RetryPolicy, StreamId, Version};
-use es_dynamo::kinesis::KinesisPublisher;
+use es_dynamo::publishers::KinesisPublisher;
 use serde_json::Value;
 use uuid::Uuid;
 

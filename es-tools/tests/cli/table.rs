@@ -45,10 +45,14 @@ async fn a_table_of_another_shape_is_a_finding() {
     assert!(invalid.contains("is not a valid name of a table"), "{invalid}");
 }
 
-/// The actions in a template, in order.
-fn actions(template: &str) -> Vec<&str> {
+/// The actions of a service in a template, in order.
+fn actions_of<'a>(service: &str, template: &'a str) -> Vec<&'a str> {
     let words = template.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == ':'));
-    words.filter(|word| word.starts_with("dynamodb:")).collect()
+    words.filter(|word| word.split_once(':').is_some_and(|(prefix, _)| prefix == service)).collect()
+}
+
+fn actions(template: &str) -> Vec<&str> {
+    actions_of("dynamodb", template)
 }
 
 #[test]
@@ -96,6 +100,36 @@ fn templates_permit_what_the_book_says() {
     }
     let json = place.es(&["--json", "table", "template", "terraform"]).json();
     assert!(json["template"].as_str().expect("a text").starts_with("variable "));
+}
+
+/// The policies in the chapter on publishing.
+#[test]
+fn templates_permit_publishing_as_the_book_says() {
+    let book = include_str!("../../../docs/src/publishing.md");
+    let place = Place::new("template-publishing");
+    for (feature, service, parameter, variable) in [
+        ("eventbridge", "events", "EventBusArn", "event_bus_arn"),
+        ("kinesis", "kinesis", "DataStreamArn", "data_stream_arn"),
+        ("sns", "sns", "TopicArn", "topic_arn"),
+        ("sqs", "sqs", "QueueArn", "queue_arn"),
+    ] {
+        let resource = format!("arn:aws:{service}:REGION:ACCOUNT:");
+        let policies = book.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let [policy] = policies.filter(|policy| policy.contains(&resource)).collect::<Vec<_>>()[..] else {
+            panic!("the book has one policy for {service}");
+        };
+        let mut expected = actions_of(service, policy);
+        expected.sort_unstable();
+        for (language, reference) in [
+            ("cloudformation", format!("Resource: !Ref {parameter}")),
+            ("terraform", format!("Resource = var.{variable}")),
+        ] {
+            let template = place.es(&["table", "template", language, "--features", feature]).succeeds();
+            assert_eq!(actions_of(service, &template), expected, "{language}");
+            assert!(template.contains(&reference), "{template}");
+            assert_eq!(actions(&template), [""; 0], "{language}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use es_core::feed::{Feed, Slice};
 use es_core::{Repository, Version};
 use es_dynamo::DynamoStore;
-use es_dynamo::kinesis::KinesisPublisher;
+use es_dynamo::publishers::KinesisPublisher;
 use lambda_example::account::{Account, Deposit};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};

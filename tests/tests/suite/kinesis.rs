@@ -11,7 +11,7 @@ use es_core::event::{CommitId, EventData};
 use es_core::publish::{CloudEvents, Publishing};
 use es_core::store::{Append, NewCommit};
 use es_core::{EventStore, ExpectedVersion, MemoryStore, Projector, RetryPolicy, StreamId};
-use es_dynamo::kinesis::KinesisPublisher;
+use es_dynamo::publishers::KinesisPublisher;
 use serde_json::Value;
 use uuid::Uuid;
 

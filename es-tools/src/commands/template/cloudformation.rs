@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::policy::Actions;
+use crate::policy::{Actions, Broker};
 
 /// Returns a template of the table, of those of the keys and the master key if they are needed, and of a managed policy.
 pub(super) fn template(table: &str, actions: &Actions) -> String {
@@ -10,6 +10,13 @@ pub(super) fn template(table: &str, actions: &Actions) -> String {
     let keys_parameter = if has_keys { keys_parameter(table) } else { String::new() };
     let keys = if has_keys { KEYS } else { "" };
     let master_key = if actions.kms.is_empty() { "" } else { MASTER_KEY };
+    let parameter = |broker: &Broker| {
+        let Broker { id, name, .. } = broker;
+        format!(
+            "  {id}Arn:\n    Type: String\n    Description: The ARN of the {name} that receives the events\n"
+        )
+    };
+    let parameters: String = actions.brokers.iter().map(parameter).collect();
     let mut text = format!(
         r#"AWSTemplateFormatVersion: "2010-09-09"
 Description: An event store, and the permissions of the processes that use it
@@ -20,7 +27,7 @@ Parameters:
     Default: {table}
     Description: The name of the table
     AllowedPattern: "[a-zA-Z0-9_.-]{{3,255}}"
-{keys_parameter}
+{keys_parameter}{parameters}
 Resources:
   Events:
     Type: AWS::DynamoDB::Table
@@ -70,6 +77,9 @@ Resources:
     if !actions.kms.is_empty() {
         text.push_str(&statement("MasterKey", &actions.kms, "!GetAtt MasterKey.Arn"));
         text.push_str(OF_THE_KEYS);
+    }
+    for Broker { id, actions, .. } in &actions.brokers {
+        text.push_str(&statement(id, actions, &format!("!Ref {id}Arn")));
     }
     text.push_str(
         r"

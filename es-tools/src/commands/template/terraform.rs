@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::policy::Actions;
+use crate::policy::{Actions, Broker};
 
 /// Returns a module with the table, those of the keys and the master key if they are needed, a policy, and variables.
 pub(super) fn module(table: &str, actions: &Actions) -> String {
@@ -23,6 +23,14 @@ pub(super) fn module(table: &str, actions: &Actions) -> String {
     }
     let keys = if actions.keys.is_empty() { String::new() } else { keys(table) };
     let master_key = if actions.kms.is_empty() { "" } else { MASTER_KEY };
+    let mut variables = String::new();
+    for Broker { id, name, snake_case, actions } in &actions.brokers {
+        statements.push(statement(id, actions, &format!("var.{snake_case}_arn"), ""));
+        variables.push_str(&format!(
+            "variable \"{snake_case}_arn\" {{\n  description = \"The ARN of the {name} that receives the events\"\n  \
+             type        = string\n}}\n\n"
+        ));
+    }
     let statements = statements.concat();
     format!(
         r#"variable "table_name" {{
@@ -49,7 +57,7 @@ variable "tags" {{
   default     = {{}}
 }}
 
-resource "aws_dynamodb_table" "events" {{
+{variables}resource "aws_dynamodb_table" "events" {{
   name                        = var.table_name
   billing_mode                = "PAY_PER_REQUEST"
   hash_key                    = "pk"

@@ -1,8 +1,8 @@
 //! Publishes the events of the table's stream to Kinesis Data Streams, as CloudEvents.
 
 use es_core::publish::{CloudEvents, Publishing};
-use es_dynamo::kinesis::KinesisPublisher;
 use es_dynamo::lambda;
+use es_dynamo::publishers::KinesisPublisher;
 use lambda_example::log_as_json;
 use lambda_runtime::{Error, LambdaEvent, service_fn};
 use serde_json::Value;

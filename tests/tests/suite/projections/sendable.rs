@@ -21,7 +21,7 @@ use es_core::{
 };
 use es_dynamo::embedded::Engine;
 use es_dynamo::import::Import;
-use es_dynamo::kinesis::KinesisPublisher;
+use es_dynamo::publishers::KinesisPublisher;
 use es_dynamo::{DynamoStore, Indexer, Reconciler, TableOptions, lambda};
 
 /// Checks at compile time that a future can be moved to another thread.

@@ -2,3 +2,11 @@
 //! `scripts/moto` starts, and are ignored without it.
 
 mod kms;
+mod publishers;
+
+/// Returns the address of the server.
+fn endpoint() -> String {
+    std::env::var("ES_MOTO_ENDPOINT").unwrap_or_else(|_| {
+        panic!("ES_MOTO_ENDPOINT names no server: `scripts/moto COMMAND` starts one and runs the command")
+    })
+}

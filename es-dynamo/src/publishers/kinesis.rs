@@ -1,14 +1,13 @@
-//! Publishing to Amazon Kinesis Data Streams.
+//! Amazon Kinesis Data Streams.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use es_core::StreamId;
@@ -17,7 +16,8 @@ use futures_core::future::BoxFuture;
 use futures_util::future::join;
 use futures_util::{FutureExt, StreamExt, stream};
 
-use crate::table::{Failed, attempts, cause, no_credentials, refusal_code, watched};
+use super::errors::Destination;
+use crate::table::{attempts, watched};
 
 /// The maximum number of records in a PutRecords request
 /// ([quotas](https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html)).
@@ -46,7 +46,7 @@ const MAX_CONCURRENT: usize = 32;
 /// ```
 /// use es_core::publish::{CloudEvents, Publishing};
 /// use es_core::{BoxError, Projector, feed::Feed};
-/// use es_dynamo::kinesis::KinesisPublisher;
+/// use es_dynamo::publishers::KinesisPublisher;
 ///
 /// # async fn example(store: impl Feed, client: aws_sdk_kinesis::Client) -> Result<(), BoxError> {
 /// let publisher = KinesisPublisher::new(client, "orders");
@@ -91,12 +91,7 @@ impl KinesisPublisher {
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(stream: impl Into<String>) -> Self {
-        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .http_client(crate::table::client::https_client())
-            .timeout_config(crate::table::client::default_timeouts().build())
-            .load()
-            .await;
-        Self::new(Client::new(&config), stream)
+        Self::new(Client::new(&super::settings::from_env().await), stream)
     }
 
     /// Returns a client of a Kinesis-compatible server at `url`, without credentials, for tests.
@@ -104,16 +99,7 @@ impl KinesisPublisher {
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     #[must_use]
     pub fn client_at(url: impl Into<String>) -> Client {
-        use aws_sdk_kinesis::config::{BehaviorVersion, Config, Credentials, Region};
-
-        let config = Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static("local"))
-            .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))
-            .endpoint_url(url)
-            .timeout_config(crate::table::client::default_timeouts().build())
-            .http_client(crate::table::client::https_client());
-        Client::from_conf(config.build())
+        Client::new(&super::settings::at(url))
     }
 
     /// Sets the maximum size of a record in bytes, including its partition key (default: 1 MiB, at most 10 MiB). The data
@@ -140,6 +126,16 @@ impl KinesisPublisher {
         self.stream.starts_with("arn:").then(|| self.stream.clone())
     }
 
+    fn destination(&self) -> Destination<'_> {
+        Destination {
+            kind: "data stream",
+            name: &self.stream,
+            permissions: "kinesis:PutRecords and kinesis:PutRecord",
+            missing: &["ResourceNotFound"],
+            permanent: &["InvalidArgument", "Serialization", "Validation"],
+        }
+    }
+
     /// Sends records of different streams.
     async fn put_records(
         &self,
@@ -153,14 +149,14 @@ impl KinesisPublisher {
         }
         let request = self.client.put_records().set_stream_name(self.name()).set_stream_arn(self.arn());
         let output = watched(request.set_records(Some(records)).send()).await;
-        let output = output.map_err(|failed| translate(&self.stream, failed))?;
+        let output = output.map_err(|failed| self.destination().error(failed))?;
         let outcomes = envelopes.iter().zip(output.records()).map(|(envelope, record)| {
             match (record.error_code(), record.sequence_number()) {
                 (None, Some(number)) if !number.is_empty() => {
                     self.remember(envelope, number);
                     Ok(())
                 }
-                (code, _) => Err(refused(code, record.error_message())),
+                (code, _) => Err(self.destination().refused(code, record.error_message())),
             }
         });
         Ok(outcomes.collect())
@@ -172,14 +168,14 @@ impl KinesisPublisher {
         let request = request.partition_key(partition_key(envelope)).data(Blob::new(envelope.body()));
         match watched(request.sequence_number_for_ordering(after).send()).await {
             // Every response has a sequence number. The SDK replaces a missing one by an empty one.
-            Ok(output) if output.sequence_number().is_empty() => Err(refused(None, None)),
+            Ok(output) if output.sequence_number().is_empty() => Err(self.destination().refused(None, None)),
             Ok(output) => {
                 self.remember(envelope, output.sequence_number());
                 Ok(())
             }
             Err(failed) => {
                 let invalid = failed.error.code() == Some("InvalidArgumentException");
-                let error = translate(&self.stream, failed);
+                let error = self.destination().error(failed);
                 match &self.recent {
                     // The sequence number may be of a shard that no longer exists, so the retry does not use it.
                     Some(recent) if invalid => {
@@ -269,49 +265,6 @@ impl fmt::Debug for KinesisPublisher {
     }
 }
 
-/// Translates the error of a request to the data stream `stream`.
-///
-/// Only errors about the records themselves are permanent. Missing permissions and expired credentials are transient, so
-/// publishing waits for them as for an outage.
-pub(crate) fn translate<E>(stream: &str, failed: Failed<E>) -> PublishError
-where
-    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
-{
-    let Failed { error, is_outcome_unknown } = failed;
-    let cause = cause(&error);
-    match &error {
-        SdkError::ConstructionFailure(_) => {
-            return PublishError::transient(format!("the request could not be made: {cause}"));
-        }
-        SdkError::DispatchFailure(failure)
-            if failure.is_user() || failure.is_other() && no_credentials(&error) =>
-        {
-            return PublishError::transient(format!("the request could not be sent or signed: {cause}"));
-        }
-        _ => {}
-    }
-    match refusal_code(&error) {
-        Some("ResourceNotFoundException") => {
-            PublishError::transient(format!("the data stream `{stream}` does not exist: {cause}"))
-        }
-        Some("AccessDeniedException") => PublishError::transient(format!(
-            "the data stream `{stream}` needs the permissions kinesis:PutRecords and kinesis:PutRecord: {cause}"
-        )),
-        Some("ValidationException" | "InvalidArgumentException" | "SerializationException")
-            if !is_outcome_unknown =>
-        {
-            PublishError::permanent(cause)
-        }
-        _ => PublishError::transient(cause),
-    }
-}
-
-/// Returns the error of a single record that Kinesis rejected because of throttling or an internal failure.
-pub(crate) fn refused(code: Option<&str>, message: Option<&str>) -> PublishError {
-    let code = code.unwrap_or("the response has neither an error nor a sequence number");
-    PublishError::transient(message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}")))
-}
-
 /// How long the sequence number of a record is kept. Sequence numbers increase with the time between requests, but AWS
 /// does not specify the minimum time between two requests for which this is guaranteed.
 const RECENTLY: Duration = Duration::from_secs(10);
@@ -321,18 +274,18 @@ const MANY: usize = 10_000;
 
 /// The sequence numbers of the last records of streams.
 #[derive(Debug, Default)]
-pub(crate) struct Recent {
+struct Recent {
     last: Mutex<HashMap<StreamId, (String, Instant)>>,
 }
 
 impl Recent {
     /// Returns the sequence number of the last record of a stream, if it was sent recently.
-    pub(crate) fn number(&self, stream: &StreamId) -> Option<String> {
+    fn number(&self, stream: &StreamId) -> Option<String> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.get(stream).filter(|(_, at)| at.elapsed() < RECENTLY).map(|(number, _)| number.clone())
     }
 
-    pub(crate) fn remember(&self, stream: &StreamId, number: &str) {
+    fn remember(&self, stream: &StreamId, number: &str) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.len() >= MANY {
             last.retain(|_, (_, at)| at.elapsed() < RECENTLY);
@@ -344,7 +297,7 @@ impl Recent {
         last.insert(stream.clone(), (number.to_owned(), Instant::now()));
     }
 
-    pub(crate) fn forget(&self, stream: &StreamId) {
+    fn forget(&self, stream: &StreamId) {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).remove(stream);
     }
 }
