@@ -154,6 +154,8 @@ try:
         trace: "wallet#Dora",
         "/feed": "position",
         "/consumers/overview": "Pause",
+        "/consumers/fulfillment": "Pending timeouts",
+        "/indexers": "Indexers add",
         "/keys/unknown": "There is no record",
         "/unknown": "There is no such page.",
     })
@@ -162,6 +164,7 @@ try:
     screenshot("overview", DESKTOP, "light", "/")
     screenshot("event", DESKTOP, "light", "/streams/order%231001/3")
     screenshot("event-dark", DESKTOP, "dark", "/streams/order%231001/3")
+    screenshot("process", DESKTOP, "light", "/consumers/fulfillment")
     screenshot("trace", DESKTOP, "light", trace)
     screenshot("trace-phone", PHONE, "light", trace)
     # The browser reports what the Content-Security-Policy has blocked. Missing pages are expected.

@@ -131,7 +131,7 @@ pub mod testing;
 #[cfg(feature = "indexer")]
 pub use aws_sdk_dynamodbstreams::Client as StreamsClient;
 #[cfg(feature = "indexer")]
-pub use feed::indexer::{Indexer, IndexerBuilder, IndexerProgress};
+pub use feed::indexer::{Indexer, IndexerBuilder, IndexerProgress, IndexerShard};
 pub use feed::lambda;
 pub use feed::reconciler::{
     AuditReport, ReconcileProgress, Reconciler, ReconcilerBuilder, SweepOptions, SweepReport,

@@ -39,7 +39,7 @@ pub(crate) struct Place {
     pub(crate) table: String,
 
     /// Use a DynamoDB-compatible server without credentials, such as `http://localhost:8000`
-    #[arg(long, global = true, value_name = "URL", conflicts_with = "file")]
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "file", value_parser = endpoint)]
     pub(crate) endpoint: Option<String>,
 
     /// Use the embedded engine on this file
@@ -53,6 +53,15 @@ pub(crate) struct Place {
     #[cfg(feature = "postgres")]
     #[command(flatten)]
     pub(crate) postgres: postgres::Database,
+}
+
+/// Checks the address of a server, because the SDK reports an invalid one with each request.
+fn endpoint(text: &str) -> std::result::Result<String, &'static str> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with(['/', ':']) => Ok(text.to_owned()),
+        _ => Err("use an address such as http://localhost:8000"),
+    }
 }
 
 /// How a command prints, and whether it asks.

@@ -16,8 +16,8 @@ pub use context::Tick;
 pub use context::{EventContext, InvalidId};
 pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError};
 pub use projector::{
-    Delay, FailedEvent, FailedKind, Failure, OnFailure, Parked, PassedOver, Progress, Projector,
-    ProjectorBuilder, SeekTo, SliceProgress, SliceStatus, Start,
+    Delay, FailedEvent, FailedKind, Failure, OnFailure, Parked, PassedOver, PendingTimeout, Progress,
+    Projector, ProjectorBuilder, SeekTo, SliceProgress, SliceStatus, Start,
 };
 pub(crate) use projector::{Fate, Origin, active_build, fate};
 pub use registry::{Registration, registered};

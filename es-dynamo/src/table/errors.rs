@@ -71,11 +71,14 @@ where
         | "ReplicatedWriteConflictException" => StoreError::Throttled(cause(&error)),
         // An earlier attempt of the same transaction.
         "TransactionInProgressException" => StoreError::unavailable(cause(&error)),
+        "ExpiredTokenException" | "ExpiredToken" => StoreError::setup(
+            "the credentials have expired: renew them, for example with `aws sso login`",
+            Some(cause(&error)),
+        ),
         "UnrecognizedClientException"
         | "InvalidSignatureException"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
-        | "ExpiredTokenException"
         | "IncompleteSignature" => StoreError::setup(
             "the credentials are not accepted: check them, and the region",
             Some(cause(&error)),

@@ -5,12 +5,12 @@ use es_core::chrono::SecondsFormat;
 use es_core::event::EventData;
 use es_core::feed::{Feed as _, FeedEntry, FeedRead, Position, Slice, SliceTree};
 use es_core::{StreamId, Version};
-use es_dynamo::{AuditReport, DynamoStore, Reconciler};
+use es_dynamo::{AuditReport, DynamoStore, Indexer, IndexerShard, Reconciler};
 use serde_json::{Value, json};
 
 use crate::consumers::{Overview, overview};
 use crate::failure::{Failure, Result};
-use crate::output::{Grid, count};
+use crate::output::{Grid, count, seconds};
 use crate::session::Session;
 
 /// The commands of `feed`.
@@ -18,6 +18,8 @@ use crate::session::Session;
 pub(super) enum Command {
     /// Show the end of each slice, and how far each projection and process is behind
     Lag,
+    /// Show the shards of the table's stream, which indexers read them, and how far they are behind
+    Indexers,
     /// Show the commits of a slice in the order of the feed
     Show {
         /// The number of the slice, starting at 0
@@ -58,6 +60,7 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, session: &Session) -> Result {
     match command {
         Command::Lag => lag(session).await,
+        Command::Indexers => indexers(session, indexed(session, "feed indexers")?).await,
         Command::Show { slice, after, limit } => show(session, slice, after, limit).await,
         Command::Split { slice } => split(session, Slice::new(slice)).await,
         Command::Audit => audit(session, indexed(session, "feed audit")?).await,
@@ -113,6 +116,37 @@ async fn lag(session: &Session) -> Result {
             text.push_str(&format!("\n{delay}"));
         }
         text
+    })
+}
+
+async fn indexers(session: &Session, store: &DynamoStore) -> Result {
+    let shards = Indexer::shards(store).await?;
+    let value = |shard: &IndexerShard| {
+        json!({
+            "shard": shard.id, "indexer": shard.owner.map(|owner| owner.to_string()), "finished": shard.is_finished,
+            "heartbeat": shard.heartbeat, "lag_seconds": shard.lag.map(|lag| lag.as_secs_f64()),
+        })
+    };
+    session.output.value(&shards.iter().map(value).collect::<Vec<_>>(), || {
+        if shards.is_empty() {
+            return "no indexer has read the table's stream (an embedded file has none)".to_owned();
+        }
+        let mut grid = Grid::new(["shard", "indexer", "last heartbeat", ">lag in s"]);
+        for shard in &shards {
+            let indexer = match shard.owner {
+                Some(owner) => owner.to_string(),
+                None if shard.is_finished => "- (read to its end)".to_owned(),
+                None => "- (waits for an indexer)".to_owned(),
+            };
+            let heartbeat = shard.heartbeat.to_rfc3339_opts(SecondsFormat::Secs, true);
+            grid.row([
+                shard.id.clone(),
+                indexer,
+                heartbeat,
+                shard.lag.map_or_else(|| "-".to_owned(), seconds),
+            ]);
+        }
+        grid.to_string()
     })
 }
 

@@ -28,7 +28,9 @@ use crate::arguments::Arguments;
 use crate::failure::{Failure, Result};
 use crate::session::Session;
 
-/// The commands that need no types of an application.
+/// Operates an event store on Amazon DynamoDB, in an embedded file, or on PostgreSQL.
+///
+/// The credentials, the region, and other settings of DynamoDB are those of the AWS CLI.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Create, verify, describe as code, or reset the table on DynamoDB or in a file
@@ -38,7 +40,7 @@ enum Command {
     #[cfg(feature = "postgres")]
     #[command(subcommand)]
     Schema(schema::Command),
-    /// Show, follow, or export the events of streams
+    /// Show, follow, export, close, or delete streams
     #[command(subcommand)]
     Stream(stream::Command),
     /// Inspect, audit, or reconcile the feed of all events
@@ -84,6 +86,9 @@ pub(crate) async fn run(application: Application, arguments: Vec<OsString>) -> E
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");
+            if let Some(help) = failure.help() {
+                eprintln!("help: {help}");
+            }
             failure.exit_code()
         }
     }

@@ -1,14 +1,13 @@
 //! `table`: creating, verifying, and resetting the table.
 
 use clap::{Args, Subcommand};
-use es_core::StoreError;
 use es_core::feed::{Feed, Slices};
 use es_dynamo::{DynamoStore, TableOptions};
 use serde_json::json;
 
 use super::template;
 use crate::arguments::{Mode, Place};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, is_finding};
 use crate::output::Output;
 use crate::session::Consent;
 
@@ -89,7 +88,7 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
             let store = place.open_dynamo().await?;
             match store.verify_table().await {
                 Ok(()) => report(output, &store, "is as it should be").await,
-                Err(error @ (StoreError::Setup { .. } | StoreError::Corrupt { .. })) => {
+                Err(error) if is_finding(&error) => {
                     let error = es_core::error_text(&error);
                     output.value(&json!({ "table": name, "error": error }), || error.clone())?;
                     Err(Failure::Found)

@@ -8,9 +8,10 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
 use es_core::feed::Slice;
 use es_core::projection::{
-    FailedEvent, FailedKind, Parked, Progress, Registration, SliceProgress, SliceStatus, registered,
+    FailedEvent, FailedKind, Parked, PendingTimeout, Progress, ProjectorError, Registration, SliceProgress,
+    SliceStatus, registered,
 };
-use es_core::{Projection, Projector, StreamId};
+use es_core::{Projection, Projector, StreamId, error_text};
 use maud::{Markup, html};
 use serde::Deserialize;
 
@@ -18,6 +19,12 @@ use super::Shared;
 use super::page::{Base, Page, Problem, Shown, badge, table, time};
 use crate::consumers::{Overview, projector};
 use crate::output::count;
+
+/// How many parked events the page shows.
+const PARKED: usize = 100;
+
+/// How many pending timeouts the page shows.
+const TIMEOUTS: u32 = 50;
 
 /// The fields of a form.
 #[derive(Debug, Default, Deserialize)]
@@ -37,7 +44,13 @@ pub(super) async fn show(
 ) -> Shown {
     let registration = find(&shared, &name).await?;
     let one = Overview::of(&shared.store, registration).await?;
-    let parked = projector::<false>(&shared.store, &name).parked().await?;
+    let projector = projector::<false>(&shared.store, &name);
+    let parked = projector.first_parked(PARKED).await?;
+    let unlisted = one.parked().saturating_sub(parked.len() as u64);
+    let timeouts = match one.registration.is_process {
+        true => Some(projector.pending_timeouts(TIMEOUTS).await),
+        false => None,
+    };
     let allowed = shared.allows_actions;
     let form = Actions { base: &base, name: &name };
     let content = html! {
@@ -59,8 +72,12 @@ pub(super) async fn show(
             @else {
                 @if allowed { p.actions { (form.button("replay", "Replay all", &html! {})) } }
                 (parked_table(&base, &parked, allowed.then_some(&form)))
+                @if unlisted > 0 && parked.len() == PARKED {
+                    p { (count(unlisted)) " more are parked: " code { "es " (one.kind()) " parked " (name) } " lists all of them." }
+                }
             }
         }
+        @if let Some(timeouts) = &timeouts { (timeout_section(&base, timeouts)) }
     };
     Ok(Page::new(name, content))
 }
@@ -164,13 +181,47 @@ fn parked_table(base: &Base, parked: &[Parked], form: Option<&Actions<'_>>) -> M
     table("Parked events", &titles[..if form.is_some() { 4 } else { 3 }], &rows)
 }
 
+/// Returns a link to the event or, for a timeout, to the stream of the instance.
 fn event_link(base: &Base, event: &FailedEvent) -> Markup {
     match event.stream.parse::<StreamId>() {
-        Ok(stream) if !event.version.is_none() => html! {
+        Ok(stream) if event.version.is_none() => html! { a href=(base.stream(&stream)) { (event) } },
+        Ok(stream) => html! {
             a href=(base.to(&["streams", stream.as_str(), &event.version.to_string()])) { (event) }
         },
-        _ => html! { (event) },
+        Err(_) => html! { (event) },
     }
+}
+
+fn timeout_section(base: &Base, timeouts: &Result<Vec<PendingTimeout>, ProjectorError>) -> Markup {
+    html! {
+        section {
+            h2 { "Pending timeouts" }
+            @match timeouts {
+                // A damaged timeout must not hide the rest of the page.
+                Err(error) => p.problem { (error_text(error)) },
+                Ok(timeouts) if timeouts.is_empty() => p { "No timeout is pending." },
+                Ok(timeouts) => {
+                    (timeout_table(base, timeouts))
+                    @if timeouts.len() == TIMEOUTS as usize { p { "Later timeouts are not shown." } }
+                }
+            }
+        }
+    }
+}
+
+fn timeout_table(base: &Base, timeouts: &[PendingTimeout]) -> Markup {
+    let rows = html! {
+        @for PendingTimeout { due, instance, name, cause, slice, .. } in timeouts {
+            tr {
+                td { (time(*due)) }
+                td { (name) }
+                th scope="row" { a href=(base.stream(instance)) { (instance) } }
+                td { a href=(base.to(&["traces", &cause.to_string()])) { "trace" } }
+                td.number { (slice) }
+            }
+        }
+    };
+    table("Pending timeouts", &["due", "event", "instance", "cause", ">slice"], &rows)
 }
 
 /// Identifies a parked event or timeout in a form.

@@ -41,6 +41,7 @@ mod consumer;
 mod diff;
 mod feed;
 mod guard;
+mod indexers;
 mod overview;
 mod page;
 mod search;
@@ -137,6 +138,7 @@ impl Explorer {
             .route("/keys/{key}", get(search::show_key))
             .route("/traces/{name}", get(trace::show))
             .route("/feed", get(feed::show))
+            .route("/indexers", get(indexers::show))
             .route("/consumers/{name}", get(consumer::show))
             .route("/consumers/{name}/{action}", post(consumer::act))
             .fallback(page::not_found)

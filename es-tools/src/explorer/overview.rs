@@ -17,12 +17,17 @@ use crate::output::count;
 /// How many of the latest events of each slice the page shows.
 const LATEST: u64 = 20;
 
+/// How many slices the page shows.
+const SLICES: usize = 50;
+
 pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Extension<Base>) -> Shown {
     let consumers = overview(&shared.store).await?;
     let mut slices = Vec::new();
     let mut latest = Vec::new();
     let tree = shared.store.slice_tree().await?;
-    for slice in tree.iter() {
+    // The children of split slices have the highest numbers.
+    let hidden = tree.iter().count().saturating_sub(SLICES);
+    for slice in tree.iter().skip(hidden) {
         let end = shared.store.feed_end(slice).await?.position;
         let after = Position::new(end.get().saturating_sub(LATEST));
         let read = FeedRead::new(slice, after).limit(LATEST as u32);
@@ -43,6 +48,7 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Ext
         section {
             h2 { "Feed" }
             (slice_table(&base, &tree, &slices))
+            @if hidden > 0 { p { (count(hidden as u64)) " more slices are not shown, nor their commits below." } }
         }
         section {
             h2 { "Latest commits in the feed" }

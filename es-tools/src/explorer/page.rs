@@ -172,6 +172,7 @@ fn framed(base: &Base, page: &Page) -> Markup {
                     nav aria-label="Pages" {
                         a href=(base.to(&[])) { "Overview" }
                         a href=(base.to(&["feed"])) { "Feed" }
+                        a href=(base.to(&["indexers"])) { "Indexers" }
                     }
                     form role="search" action=(base.to(&["search"])) method="get" {
                         label for="kind" { "Find" }

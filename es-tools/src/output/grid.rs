@@ -1,6 +1,7 @@
 //! Tables of text with aligned columns.
 
 use std::fmt;
+use std::time::Duration;
 
 use indicatif::HumanCount;
 
@@ -54,6 +55,11 @@ impl fmt::Display for Grid {
 /// Returns a number with separators between thousands.
 pub(crate) fn count(number: u64) -> String {
     HumanCount(number).to_string()
+}
+
+/// Returns a duration in seconds, with one decimal.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{:.1}", duration.as_secs_f64())
 }
 
 #[cfg(test)]

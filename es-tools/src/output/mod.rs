@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::failure::Result;
 
-pub(crate) use grid::{Grid, count};
+pub(crate) use grid::{Grid, count, seconds};
 pub(crate) use progress::Progress;
 
 /// Standard output, as text or as JSON.

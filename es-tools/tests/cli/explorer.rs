@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use aws_sdk_dynamodb::Client;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use es_core::feed::Feed;
+use es_core::feed::{Feed, Slices};
 use es_core::prelude::*;
 use es_core::projection::ProjectorError;
 use es_core::read_model::Traces;
+use es_core::testing::Faults;
 use es_core::{EventId, RetryPolicy, StreamId};
+use es_dynamo::embedded::Engine;
+use es_dynamo::testing::FaultyConnector;
 use es_dynamo::{DynamoStore, Reconciler};
 use es_tools::{Application, Explorer};
 use http_body_util::BodyExt;
@@ -136,7 +140,7 @@ async fn get(router: &Router, path: &str) -> Reply {
     send(router, Request::get(path).body(Body::empty()).expect("a request")).await
 }
 
-async fn shown(router: &Router, path: &str) -> String {
+pub(crate) async fn shown(router: &Router, path: &str) -> String {
     let reply = get(router, path).await;
     assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text);
     reply.text
@@ -342,6 +346,70 @@ async fn run(store: &DynamoStore) -> Result<(), ProjectorError> {
         other => panic!("{other}"),
     })
 }
+
+/// Fails at every payment.
+#[derive(Clone, Projection)]
+#[projection(name = "refunds", events(Wallet(Paid)))]
+struct Refunds;
+
+#[handlers]
+impl Refunds {
+    #[project]
+    async fn paid(&mut self, _: &Paid, _: &EventContext) -> Result<(), BoxError> {
+        Err("refunds are closed".into())
+    }
+}
+
+/// Records a payment in each of these wallets, all of which the projection parks.
+async fn pay_and_park(store: &DynamoStore, wallets: std::ops::Range<usize>) {
+    let repository: Repository<Wallet> = Repository::new(store.clone());
+    for wallet in wallets {
+        repository.execute(&format!("w{wallet}"), Pay(1)).await.expect("accepted");
+    }
+    Reconciler::builder(store).build().run().await.expect("runs");
+    let builder = Projector::builder(store.clone(), Refunds).retry(RetryPolicy::never());
+    let builder = builder.on_failure(es_core::projection::OnFailure::Park);
+    builder.build().run_until_caught_up().await.expect("parks everything");
+}
+
+#[tokio::test]
+async fn pages_are_bounded_however_many_streams_and_parked_events_there_are() {
+    let (engine, faults) = (Engine::in_memory().expect("starts"), Faults::seeded(0));
+    let connector = FaultyConnector::new(engine.connector(), faults.clone());
+    let client = Client::from_conf(engine.config_through(connector.into_shared()).build());
+    let store = DynamoStore::builder()
+        .client(client)
+        .slices(Slices::new(SLICES).expect("allowed"))
+        .build()
+        .expect("valid");
+    store.create_table().await.expect("creates the table");
+    let router = Explorer::new(store.clone(), application()).into_router();
+    // Returns the number of requests, and the size of the page.
+    let visit = async |path: &str| {
+        let before = faults.requests();
+        let page = shown(&router, path).await;
+        (faults.requests() - before, page.len())
+    };
+    let paths =
+        ["/", "/feed", "/indexers", "/consumers/refunds", "/streams/wallet%23w1", "/streams/wallet%23w1/1"];
+
+    pay_and_park(&store, 0..120).await;
+    let mut few = Vec::new();
+    for path in paths {
+        few.push(visit(path).await);
+    }
+    pay_and_park(&store, 120..500).await;
+    for (path, (requests, bytes)) in paths.into_iter().zip(few) {
+        let (more_requests, more_bytes) = visit(path).await;
+        assert!(more_bytes < bytes * 5 / 4, "{path}: {more_bytes} bytes, and {bytes} for fewer streams");
+        // Of each slice, the page reads the end and, at most, one page with its commits; of each projection, its state.
+        let limit = 8 + u64::from(SLICES) * 6;
+        assert!(requests.max(more_requests) <= limit, "{path}: {requests}, then {more_requests} requests");
+    }
+}
+
+/// The number of slices of a feed with many.
+const SLICES: u32 = 16;
 
 #[tokio::test]
 async fn a_token_is_required_if_one_is_set() {

@@ -1,6 +1,7 @@
 //! The binary `es` as a process, on embedded files and on PostgreSQL.
 
 mod copy;
+mod errors;
 #[cfg(feature = "explorer")]
 mod explorer;
 mod feed;
@@ -9,6 +10,7 @@ mod payloads;
 mod personal;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod process;
 mod projections;
 mod reference;
 mod streams;

@@ -100,6 +100,14 @@ pub(crate) fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
 }
 
+/// Runs the binary on a server, with these environment variables and no other settings of AWS.
+pub(crate) fn es_remotely(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
+    command.args(arguments).env_clear().env("HOME", "/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true");
+    command.env("AWS_REGION", "eu-west-1").envs(environment.iter().copied());
+    Ran::of(&mut command)
+}
+
 /// A process that has ended.
 pub(crate) struct Ran {
     arguments: String,

@@ -11,6 +11,7 @@ mod parking;
 mod progress;
 mod state;
 mod stop;
+mod timeouts;
 mod worker;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub use failure::{Delay, FailedEvent, FailedKind, Failure, Parked};
 pub use operator::SeekTo;
 pub use progress::{Progress, SliceProgress, SliceStatus};
 pub(crate) use state::{Fate, Origin, active_build, fate};
+pub use timeouts::PendingTimeout;
 
 use self::failure::Delays;
 use self::state::Names;

@@ -264,17 +264,28 @@ impl<P: Projection> Projector<P> {
     ///
     /// [`ProjectorError`] if they cannot be read.
     pub async fn parked(&self) -> Result<Vec<Parked>, ProjectorError> {
+        self.first_parked(usize::MAX).await
+    }
+
+    /// Returns the first `limit` parked events and timeouts, in the order of [`parked`](Self::parked).
+    /// [`SliceProgress::parked`](super::SliceProgress::parked) counts all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError`] if they cannot be read.
+    pub async fn first_parked(&self, limit: usize) -> Result<Vec<Parked>, ProjectorError> {
         let names = self.inner.names()?;
         let mut all = Vec::new();
         for slot in self.parked_slots().await? {
             let mut after = None;
-            loop {
+            while all.len() < limit {
                 let some = parking::parked(&*self.inner.store, &names, slot, after).await?;
                 let Some((last, _)) = some.last() else { break };
                 after = Some(last.clone());
                 all.extend(some.into_iter().map(|(_, parked)| parked));
             }
         }
+        all.truncate(limit);
         Ok(all)
     }
 

@@ -11,6 +11,7 @@ mod shard;
 #[cfg(test)]
 mod simulation;
 mod source;
+mod status;
 mod worker;
 
 use std::fmt;
@@ -32,6 +33,7 @@ use crate::store::DynamoStore;
 #[cfg(feature = "embedded")]
 use self::outbox::OutboxWorker;
 pub use progress::IndexerProgress;
+pub use status::IndexerShard;
 
 /// Adds the commits of a table to its feed as they are written.
 ///

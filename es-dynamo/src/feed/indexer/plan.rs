@@ -128,6 +128,9 @@ pub(crate) struct ShardState {
     pub(crate) owner: Option<Uuid>,
     /// The time of the write in milliseconds since 1970, by the clock of the writer. Used for ages of hours only.
     pub(crate) at: i64,
+    /// How far the worker was behind in this shard at the time of the write, in milliseconds, if it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lag: Option<u64>,
 }
 
 /// The states of all shards.

@@ -90,6 +90,12 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).measure();
     }
 
+    /// Returns the lag of a shard that the indexer owns.
+    pub(crate) fn shard_lag(&self, shard: &str) -> Option<Duration> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.shards.get(shard).and_then(ShardLag::get)
+    }
+
     pub(crate) fn get(&self) -> IndexerProgress {
         let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut figures = noted.figures.clone();

@@ -192,6 +192,8 @@ impl Worker {
     async fn checkpoint(&self, lease: &mut Lease) -> Result<bool, StoreError> {
         let seen = Some(lease.revision);
         lease.state.at = (self.clock)();
+        let lag = self.progress.shard_lag(&lease.shard);
+        lease.state.lag = lag.and_then(|lag| lag.as_millis().try_into().ok());
         let written = plan::write_shard(&*self.documents, &lease.shard, &lease.state, seen);
         match bounded(self.settings.lease / 3, written).await? {
             Some(revision) => {

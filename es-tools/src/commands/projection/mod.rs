@@ -48,6 +48,14 @@ pub(super) enum Command {
 pub(super) enum ProcessCommand {
     /// List the processes that have run on the store
     List,
+    /// Show the pending timeouts, ordered by due time
+    Timeouts {
+        /// The process
+        name: String,
+        /// The maximum number of timeouts
+        #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
     #[command(flatten)]
     Operation(Operation),
 }
@@ -93,6 +101,11 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
 pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> Result {
     match command {
         ProcessCommand::List => list(session, true).await,
+        ProcessCommand::Timeouts { name, limit } => {
+            find(&session.store, &name, true).await?;
+            let timeouts = projector::<true>(&session.store, &name).pending_timeouts(limit).await?;
+            report::timeouts(session.output, &timeouts)
+        }
         ProcessCommand::Operation(operation) => {
             let found = find(&session.store, operation.name(), true).await?;
             operation.run(session, &projector::<true>(&session.store, operation.name()), &found).await

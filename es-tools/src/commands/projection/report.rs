@@ -1,7 +1,7 @@
 //! The output of `progress`, `parked`, and the operations.
 
 use es_core::chrono::{DateTime, SecondsFormat, Utc};
-use es_core::projection::{Delay, Failure, Parked, Progress, SliceProgress, SliceStatus};
+use es_core::projection::{Delay, Failure, Parked, PendingTimeout, Progress, SliceProgress, SliceStatus};
 use serde_json::{Value, json};
 
 use crate::failure::Result;
@@ -86,6 +86,25 @@ fn status(status: &SliceStatus) -> &'static str {
         SliceStatus::Stopped(_) => "stopped",
         _ => "unknown",
     }
+}
+
+/// Prints the pending timeouts of a process.
+pub(super) fn timeouts(output: Output, timeouts: &[PendingTimeout]) -> Result {
+    let value = |PendingTimeout { due, instance, name, cause, slice, .. }: &PendingTimeout| {
+        json!({
+            "due": due, "event": name, "instance": instance.as_str(), "cause": cause.to_string(), "slice": slice.get(),
+        })
+    };
+    output.value(&timeouts.iter().map(value).collect::<Vec<_>>(), || {
+        if timeouts.is_empty() {
+            return "no timeout is pending".to_owned();
+        }
+        let mut grid = Grid::new(["due", "event", "instance", ">slice"]);
+        for PendingTimeout { due, instance, name, slice, .. } in timeouts {
+            grid.row([time(*due), name.clone(), instance.to_string(), slice.to_string()]);
+        }
+        grid.to_string()
+    })
 }
 
 /// Returns a table of the slices, and below it the reasons why slices make no progress.
