@@ -28,6 +28,8 @@ use es_core::{Cost, StoreError};
 
 use crate::streams::objects::ObjectStore;
 pub(crate) use attempts::{ConditionFailed, Failed, qualified, watched};
+#[cfg(any(feature = "eventbridge", feature = "kinesis", feature = "sns", feature = "sqs"))]
+pub(crate) use errors::no_credentials;
 #[cfg(feature = "kms")]
 pub(crate) use errors::translate_general;
 #[cfg(any(
@@ -38,8 +40,6 @@ pub(crate) use errors::translate_general;
     feature = "sqs"
 ))]
 pub(crate) use errors::{cause, refusal_code};
-#[cfg(any(feature = "eventbridge", feature = "kinesis", feature = "sns", feature = "sqs"))]
-pub(crate) use errors::no_credentials;
 pub(crate) use errors::{outcome_unknown, translate};
 pub(crate) use item::{Item, SIZE_LIMIT, check_format, item_size, key, unknown_format, value_size};
 pub(crate) use responses::{ItemPage, required};

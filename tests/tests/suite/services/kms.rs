@@ -280,7 +280,7 @@ async fn an_error_of_kms_says_what_to_do_and_never_looks_like_a_forgotten_subjec
         ("NotFoundException", "check its id, and the region"),
         ("AccessDeniedException", "permit kms:GenerateDataKey and kms:Decrypt"),
         ("InvalidKeyUsageException", "use a symmetric encryption key"),
-        ("ExpiredTokenException", "the credentials are not accepted"),
+        ("ExpiredTokenException", "the credentials have expired"),
         ("ThrottlingException", ""),
         ("LimitExceededException", ""),
         ("KMSInternalException", ""),
