@@ -98,8 +98,9 @@ async fn a_missing_or_damaged_object_is_named() {
     let world = World::new().await;
     let (stream, other) = (new_stream(), new_stream());
     world.store.append(&append(&stream, 1)).await.expect("appends");
-    world.store.append(&append(&other, 2)).await.expect("appends");
     Reconciler::builder(&world.store).build().run().await.expect("indexes");
+    // It is not in the feed, which would return the events before the damaged one.
+    world.store.append(&append(&other, 2)).await.expect("appends");
     let name =
         PayloadName::of(PayloadPrefix::new("events/payloads").expect("valid"), large(1).payload().as_bytes());
     let feed_error = async || {
