@@ -116,7 +116,7 @@ async fn reactions_and_timeouts_take_effect_once() {
     let mut killed = 0;
     for number in 0..DEPOSITS {
         let account = format!("account {}", number % 3);
-        accounts.execute(&account, Deposit::one(1, &format!("deposit {number}"))).await.expect("accepted");
+        accounts.execute(&account, Deposit::one(1, format!("deposit {number}"))).await.expect("accepted");
         if random.u8(..3) == 0 {
             let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                         WHERE application_name = $1 AND random() < 0.5";

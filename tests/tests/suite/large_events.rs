@@ -243,7 +243,7 @@ async fn the_objects_of_replaced_snapshots_are_swept() {
         .store
         .append(&Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events(3))))
         .await
-        .unwrap();
+        .expect("appended");
     let snapshot =
         |version| Snapshot::new(Version::new(version), time(0), shape, large(version).payload().to_owned());
     for version in 1..=3 {

@@ -136,7 +136,7 @@ impl FeedIndex {
             match closing {
                 Some(page) if self.known().tree.contains(slice) => self.note_closed(slice, page.last())?,
                 _ => {
-                    tracing::warn!(%slice, "a slice is listed as split, but its log continues, so the entry is ignored")
+                    tracing::warn!(%slice, "a slice is listed as split, but its log continues, so the entry is ignored");
                 }
             }
         }

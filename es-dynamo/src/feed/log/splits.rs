@@ -7,7 +7,7 @@ use es_core::{StoreError, StreamId, Version};
 
 use super::hint::Hint;
 use super::index::FeedIndex;
-use super::reference::CommitTag;
+use super::reference::{CommitTag, Reference};
 use super::simulation::{SimulatedTable, runtime};
 use super::tests::{die_after, feed, order};
 
@@ -23,7 +23,7 @@ async fn index_all(table: &SimulatedTable, feed: &FeedIndex, streams: u64) {
 fn events(table: &SimulatedTable, slice: Slice) -> u64 {
     let content = table.content.lock().expect("no panic before");
     let pages = content.logs.get(&slice).into_iter().flat_map(|log| log.values());
-    pages.flat_map(|page| &page.references).map(|reference| reference.events()).sum()
+    pages.flat_map(|page| &page.references).map(Reference::events).sum()
 }
 
 /// Returns a stream whose events belong to `slice` after the split of slice 0.
