@@ -36,6 +36,29 @@ async fn timeouts_of_a_slice_that_was_split_come_once_wherever_the_worker_dies()
     }
 }
 
+/// The worker, which never restarts, keeps the slice until its last timeout.
+#[tokio::test(start_paused = true)]
+async fn a_slice_that_was_split_is_kept_until_its_last_timeout() {
+    let store = MemoryStore::new();
+    let projector = projector(store.clone(), Scripted::new(store.clone())).build();
+    let _work = Work::on(&projector);
+    tell(&store, "a", "ann: remind note").await;
+    projector.caught_up().await.expect("schedules");
+    let parent = slice(&store, "a").await;
+    store.split(parent).await.expect("splits");
+    tell(&store, "a", "ann: note").await;
+    pass(Duration::from_millis(500)).await;
+    assert_eq!(diary(&store).await, ["remind note", "note"], "the child does not wait for the timeout");
+    let status = async || {
+        let progress = projector.progress().await.expect("progress");
+        progress.slices.into_iter().find(|slice| slice.slice == parent).expect("the parent").status
+    };
+    assert_eq!(status().await, SliceStatus::Running);
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(diary(&store).await, ["remind note", "note", "reminded of remind note"]);
+    assert_eq!(status().await, SliceStatus::Finished);
+}
+
 /// A replay in a slice that is finished schedules a timeout, which another worker has to handle.
 #[tokio::test(start_paused = true)]
 async fn a_timeout_of_a_replayed_event_survives_its_worker() {
