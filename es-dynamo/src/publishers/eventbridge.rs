@@ -56,7 +56,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// # A bus that does not exist
 ///
 /// EventBridge [accepts](https://github.com/aws/aws-sdk/issues/186) events for a bus that does not exist, and discards them.
-/// Therefore, the publisher checks with DescribeEventBus that the bus exists, before the first request and then every minute.
+/// Therefore, the publisher checks with `DescribeEventBus` that the bus exists, before the first request and then every minute.
 /// [`without_bus_check`](Self::without_bus_check) turns this off.
 #[derive(Debug)]
 pub struct EventBridgePublisher {
