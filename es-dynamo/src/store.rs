@@ -379,6 +379,12 @@ impl EventStore for DynamoStore {
         self.table.erase(stream).await
     }
 
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        let restored = self.table.restore(commits, end).await?;
+        self.feed.appended(end, &restored);
+        Ok(restored)
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             drop(runtime.spawn(task));

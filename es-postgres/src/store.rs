@@ -12,8 +12,8 @@ use es_core::documents::{
 use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
-    Append, AppendError, Appended, Claim, EventStore, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
-    Read, StoreIdentity, StoredKey, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey,
+    IdempotencyLookup, Page, Read, StoreIdentity, StoredKey, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -279,6 +279,10 @@ impl EventStore for PostgresStore {
 
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         self.database.erase(stream).await
+    }
+
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        self.database.restore(commits, end).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

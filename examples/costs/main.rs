@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::error::Error;
 
+use es_core::payloads::MemoryPayloads;
+use es_core::repository::Archives;
 use es_core::snapshot::SnapshotPolicy;
 use es_core::{Aggregate, Apply, Context, Cost, Events, Handle, Repository, Transaction, event};
 use es_dynamo::DynamoStore;
@@ -123,6 +125,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let cold: Repository<Notebook> =
         Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(100)).build();
     row("load of 1,000 events, snapshot every 100, in a new process", 0, cold.load(&id).await?.cost);
+    ends_of_streams(&store).await
+}
+
+/// Prints the costs of closing, archiving, restoring, and deleting aggregates with 1,000 events, each in a separate commit.
+async fn ends_of_streams(store: &DynamoStore) -> Result<(), Box<dyn Error>> {
+    let archives = Archives::new(MemoryPayloads::new(), "notebooks/archives".parse()?);
+    let (notebooks, id) = notebook(store, 1_000, SnapshotPolicy::Never).await?;
+    row("close", 1, notebooks.close(&id).await?.cost);
+    row("archive of 1,000 events", 1, notebooks.archive(&id, &archives).await?.cost);
+    row("restore of 1,000 events", 1, notebooks.restore(&id, &archives).await?.cost);
+    row("delete of 1,000 events", 1, notebooks.delete(&id).await?.cost);
     Ok(())
 }
 

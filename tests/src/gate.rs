@@ -11,8 +11,8 @@ use std::task::Poll;
 use async_trait::async_trait;
 use es_core::snapshot::Snapshot;
 use es_core::store::{
-    Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
-    StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
+    Read, StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, EventStore, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -190,6 +190,10 @@ impl EventStore for Gate {
 
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         self.store.erase(stream).await
+    }
+
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        self.store.restore(commits, end).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

@@ -173,6 +173,10 @@ impl EventStore for Ready {
         Err(StoreError::invalid("this store is for reading"))
     }
 
+    async fn restore(&self, _: &[Commit], _: &Append) -> Result<Appended, AppendError> {
+        Err(StoreError::invalid("this store is for reading").into())
+    }
+
     async fn erase(&self, _: &StreamId) -> Result<Cost, StoreError> {
         Err(StoreError::invalid("this store is for reading"))
     }

@@ -163,23 +163,7 @@ impl EventStore for MemoryStore {
         let head = self.content().head(append.stream());
         append.last_version_after(head)?;
         let objects = self.put_objects(append, head).await?;
-        let mut content = self.content();
-        if let Some(stored) = content.streams.get(append.stream())
-            && let Some(earlier) = stored.appended(append.id())
-        {
-            let first = earlier.first().map_or(Version::NONE, |commit| commit.first);
-            let stored = earlier.iter().map(|commit| (commit.id, commit.last()));
-            return Ok(append.repeated(first, stored, Cost::write(0.0))?);
-        }
-        let head = content.head(append.stream());
-        let last = append.last_version_after(head)?;
-        limits::check_append(append, head, self.max_bytes())?;
-        if !append.expected().allows(head) {
-            return Err(content.conflict(append.stream(), append.expected()).into());
-        }
-        content.end(append.stream()).check_accepts(append)?;
-        content.append(append, objects);
-        Ok(Appended::new(head.next(), last, Cost::write(0.0)))
+        self.content().append_checked(append, objects, self.max_bytes())
     }
 
     async fn write(&self, set: &WriteSet) -> Result<Written, WriteError> {
@@ -231,12 +215,12 @@ impl EventStore for MemoryStore {
         limits::check_snapshot(stream, snapshot, self.max_bytes())?;
         let object = self.put_snapshot_object(stream, snapshot).await?;
         let mut content = self.content();
-        let is_deleted = content.end(stream).state == StreamState::Deleted;
+        let is_readable = content.end(stream).state.is_readable();
         let stored = content.streams.entry(stream.clone()).or_default();
         let writable = stored.snapshot.as_ref().is_none_or(|existing| {
             existing.version() < snapshot.version() || Some(existing.version()) == replaces
         });
-        if writable && !is_deleted {
+        if writable && is_readable {
             stored.snapshot = Some(snapshot.clone());
             stored.snapshot_object = object;
         }
@@ -245,13 +229,36 @@ impl EventStore for MemoryStore {
 
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         let mut content = self.content();
-        content.end(stream).check_erasable(stream)?;
+        let end = content.end(stream);
+        end.check_erasable(stream)?;
+        let is_deleted = end.state == StreamState::Deleted;
         if let Some(stored) = content.streams.get_mut(stream) {
-            stored.erase();
+            stored.erase(is_deleted);
         }
-        content.claims.retain(|_, holder| holder != stream);
-        content.markers.retain(|key, _| key.stream() != Some(stream));
+        if is_deleted {
+            content.claims.retain(|_, holder| holder != stream);
+            content.markers.retain(|key, _| key.stream() != Some(stream));
+        }
         Ok(Cost::write(0.0))
+    }
+
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        let objects = self.put_commit_objects(end.stream(), commits).await?;
+        let mut content = self.content();
+        if !content.streams.get(end.stream()).is_some_and(|stored| stored.begins_with(commits)) {
+            let reason = "its commits do not match those in the archive";
+            return Err(StoreError::corrupt(end.stream(), reason).into());
+        }
+        let appended = content.append_checked(end, Objects::new(), self.max_bytes())?;
+        if !appended.repeated
+            && let Some(stored) = content.streams.get_mut(end.stream())
+        {
+            stored.commits[..commits.len()].clone_from_slice(commits);
+            for (first, objects) in objects {
+                stored.note_objects(first, objects);
+            }
+        }
+        Ok(appended)
     }
 
     fn spawn(&self, mut task: BoxFuture<'static, ()>) {
@@ -320,16 +327,23 @@ impl StoredStream {
         self.commits.iter().rev().take_while(|commit| commit.last() >= snapshot.version()).any(end)
     }
 
-    /// Erases the snapshot, and all commits but the last.
-    fn erase(&mut self) {
+    /// Erases the snapshot, and the content of all commits but the last, or but those that changed the state of the stream.
+    fn erase(&mut self, is_deleted: bool) {
         self.snapshot = None;
         self.snapshot_object = None;
         self.objects.clear();
         let Some((_, commits)) = self.commits.split_last_mut() else { return };
-        for commit in commits {
+        for commit in commits.iter_mut().filter(|commit| is_deleted || commit.state().is_none()) {
             commit.events.fill(erased_event());
             commit.metadata = Arc::default();
         }
+    }
+
+    /// Returns whether the first commits have the ids and the versions of `commits`.
+    fn begins_with(&self, commits: &[Commit]) -> bool {
+        let place = |commit: &Commit| (commit.id, commit.first, commit.last());
+        let stored = self.commits.iter().take(commits.len());
+        stored.map(place).eq(commits.iter().map(place))
     }
 
     /// Appends the commits of one append.
@@ -344,6 +358,31 @@ impl StoredStream {
 }
 
 impl Content {
+    /// Appends commits to a stream if it is at the expected version, unless they were appended before.
+    fn append_checked(
+        &mut self,
+        append: &Append,
+        objects: Objects,
+        max_bytes: Option<u64>,
+    ) -> Result<Appended, AppendError> {
+        if let Some(stored) = self.streams.get(append.stream())
+            && let Some(earlier) = stored.appended(append.id())
+        {
+            let first = earlier.first().map_or(Version::NONE, |commit| commit.first);
+            let stored = earlier.iter().map(|commit| (commit.id, commit.last()));
+            return Ok(append.repeated(first, stored, Cost::write(0.0))?);
+        }
+        let head = self.head(append.stream());
+        let last = append.last_version_after(head)?;
+        limits::check_append(append, head, max_bytes)?;
+        if !append.expected().allows(head) {
+            return Err(self.conflict(append.stream(), append.expected()).into());
+        }
+        self.end(append.stream()).check_accepts(append)?;
+        self.append(append, objects);
+        Ok(Appended::new(head.next(), last, Cost::write(0.0)))
+    }
+
     /// Appends commits to a stream and to the feed.
     fn append(&mut self, append: &Append, objects: Objects) {
         let stored = self.streams.entry(append.stream().clone()).or_default();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{MemoryStore, StoredStream};
 use crate::payloads::{PayloadError, PayloadName, PayloadPrefix, Payloads};
 use crate::snapshot::Snapshot;
-use crate::store::{Append, Commit, Page, StoreError, limits};
+use crate::store::{Append, Commit, NewCommit, Page, StoreError, limits};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -44,10 +44,37 @@ impl MemoryStore {
     /// Stores the large payloads of an append whose first event follows `version`.
     pub(super) async fn put_objects(&self, append: &Append, version: Version) -> Result<Objects, StoreError> {
         append.check_sealed()?;
-        let ([commit], Some(payloads)) = (append.commits(), &self.payloads) else {
-            return Ok(Objects::new());
-        };
-        let large = limits::large_payloads(append.stream(), version, commit, payloads.max_bytes())?;
+        match append.commits() {
+            [commit] => self.put_objects_of(append.stream(), commit, version).await,
+            _ => Ok(Objects::new()),
+        }
+    }
+
+    /// Stores the large payloads of stored commits again. Returns the objects of each with its first version.
+    pub(super) async fn put_commit_objects(
+        &self,
+        stream: &StreamId,
+        commits: &[Commit],
+    ) -> Result<Vec<(Version, Objects)>, StoreError> {
+        let mut objects = Vec::new();
+        for commit in commits.iter().filter(|_| self.payloads.is_some()) {
+            let new = NewCommit::new(commit.id, commit.time, commit.events.clone());
+            let new = new.with_metadata((*commit.metadata).clone());
+            let version = commit.first.previous();
+            objects.push((commit.first, self.put_objects_of(stream, &new, version).await?));
+        }
+        Ok(objects)
+    }
+
+    /// Stores the large payloads of a commit whose first event follows `version`.
+    async fn put_objects_of(
+        &self,
+        stream: &StreamId,
+        commit: &NewCommit,
+        version: Version,
+    ) -> Result<Objects, StoreError> {
+        let Some(payloads) = &self.payloads else { return Ok(Objects::new()) };
+        let large = limits::large_payloads(stream, version, commit, payloads.max_bytes())?;
         let content = |index: &usize| Bytes::copy_from_slice(commit.events[*index].payload().as_bytes());
         let contents: Vec<_> = large.iter().map(content).collect();
         let objects = put_all(payloads, contents).await?;

@@ -413,6 +413,9 @@ impl<S: EventStore> EventStore for SealedStore<S> {
     }
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
+        if read.is_as_stored() {
+            return self.store.read(read);
+        }
         let stream = read.stream().clone();
         let pages = self.store.read(read);
         stream::try_unfold((pages, stream), async move |(mut pages, stream)| {
@@ -429,6 +432,10 @@ impl<S: EventStore> EventStore for SealedStore<S> {
 
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         self.store.erase(stream).await
+    }
+
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        self.store.restore(commits, end).await
     }
 
     async fn write_snapshot(

@@ -193,8 +193,11 @@ impl<'e, P: Participants> Execution<'e, P> {
 
     async fn again<E>(&mut self, conflict: Conflict) -> Result<Next<P::Outcome>, ExecuteError<E>> {
         if self.participants.creates(&conflict.stream) {
-            if let Some(closed) = conflict.deleted() {
-                return Err(ExecuteError::Closed(closed));
+            if conflict.is_erased() {
+                let head = self.retrying.read(|| self.store.head(&conflict.stream)).await?;
+                if !head.state.is_readable() {
+                    return Err(ExecuteError::Closed(head.closed(&conflict.stream)));
+                }
             }
             return Err(ExecuteError::AlreadyExists(conflict));
         }

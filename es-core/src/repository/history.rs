@@ -46,6 +46,8 @@ pub struct History<'a, A: Aggregate> {
     pages: BoxStream<'a, Result<Page, StoreError>>,
     ready: VecDeque<Recorded<A::Event>>,
     failed: Option<StoreError>,
+    /// The version of the last event that changed the state of the stream, and that state.
+    end: (Version, StreamState),
 }
 
 impl<'a, A: Aggregate> History<'a, A> {
@@ -55,7 +57,8 @@ impl<'a, A: Aggregate> History<'a, A> {
             Ok(id) => (Some(id.clone()), inner.pages(read(id))),
             Err(error) => (None, stream::iter([Err(error.into())]).boxed()),
         };
-        Self { stream, pages, ready: VecDeque::new(), failed: None }
+        let end = (Version::NONE, StreamState::Open);
+        Self { stream, pages, ready: VecDeque::new(), failed: None, end }
     }
 
     /// Returns the next event; `None` after the last.
@@ -82,12 +85,11 @@ impl<'a, A: Aggregate> History<'a, A> {
         for commit in &page.commits {
             for (version, id, data) in commit.numbered() {
                 match decode::<A>(data) {
-                    Ok(None) if StreamState::after(data) == Some(StreamState::Deleted) => {
-                        let deleted = ClosedStream::new(stream.clone(), version, StreamState::Deleted);
-                        self.fail(deleted.into());
-                        return;
+                    Ok(None) => {
+                        if let Some(state) = StreamState::after(data) {
+                            self.end = (version, state);
+                        }
                     }
-                    Ok(None) => {}
                     Ok(Some(event)) => self.ready.push_back(Recorded {
                         event,
                         version,
@@ -102,6 +104,13 @@ impl<'a, A: Aggregate> History<'a, A> {
                 }
             }
         }
+    }
+
+    /// Returns the error of a history whose stream is deleted or archived, but not erased yet.
+    fn unreadable(&mut self) -> Option<StoreError> {
+        let (version, state) = std::mem::replace(&mut self.end, (Version::NONE, StreamState::Open));
+        let stream = self.stream.clone().filter(|_| !state.is_readable())?;
+        Some(ClosedStream::new(stream, version, state).into())
     }
 
     fn fail(&mut self, error: StoreError) {
@@ -124,7 +133,7 @@ impl<A: Aggregate> Stream for History<'_, A> {
             match ready!(self.pages.poll_next_unpin(context)) {
                 Some(Ok(page)) => self.decode_page(&page),
                 Some(Err(error)) => self.fail(error),
-                None => return Poll::Ready(None),
+                None => return Poll::Ready(self.unreadable().map(Err)),
             }
         }
     }

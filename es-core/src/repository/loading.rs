@@ -19,7 +19,9 @@ use crate::repository::retry::{Deadline, Failures, Retrying};
 use crate::repository::snapshots::{FirstPage, SnapshotInfo, Unusable};
 use crate::repository::{Inner, Loaded, Outcome};
 use crate::snapshot::{Snapshot, Snapshots};
-use crate::store::{ClosedStream, Commit, EventRange, EventStore, Page, Read, StoreError, StreamState};
+use crate::store::{
+    ClosedStream, Commit, EventRange, EventStore, Page, Read, StoreError, StreamState, is_erased,
+};
 use crate::stream_id::StreamId;
 use crate::version::Version;
 
@@ -93,8 +95,21 @@ impl<A: Aggregate> Fold<A> {
     pub(super) fn check_open(&self, stream: &StreamId) -> Result<(), StoreError> {
         match self.stream.is_open() {
             true => Ok(()),
-            false => Err(ClosedStream::new(stream.clone(), self.version, self.stream.clone()).into()),
+            false => Err(self.closed(stream).into()),
         }
+    }
+
+    /// Fails if the events that were read are those of a stream that is deleted or archived, but not erased yet.
+    fn check_readable(&self, stream: &StreamId, until: Until) -> Result<(), StoreError> {
+        let is_archived = || !self.stream.is_readable() && matches!(until, Until::End | Until::EventualEnd);
+        match self.stream == StreamState::Deleted || is_archived() {
+            true => Err(self.closed(stream).into()),
+            false => Ok(()),
+        }
+    }
+
+    fn closed(&self, stream: &StreamId) -> ClosedStream {
+        ClosedStream::new(stream.clone(), self.version, self.stream.clone())
     }
 
     /// Returns whether a snapshot may have caused a load to fail. Errors of requests have other causes, and an event
@@ -146,13 +161,11 @@ impl<A: Aggregate> Fold<A> {
             }
             match decode::<A>(data) {
                 Ok(Some(event)) => self.state.apply_event(&event),
-                Ok(None) => {
-                    self.note_state(data);
-                    if self.stream == StreamState::Deleted {
-                        let closed = ClosedStream::new(stream.clone(), version, StreamState::Deleted);
-                        return Err(closed.into());
-                    }
+                Ok(None) if is_erased(data) => {
+                    let closed = ClosedStream::new(stream.clone(), version, StreamState::Deleted);
+                    return Err(closed.into());
                 }
+                Ok(None) => self.note_state(data),
                 Err(error) => return Err(StoreError::decode(stream, version, error)),
             }
             self.version = version;
@@ -169,7 +182,11 @@ impl<A: Aggregate> Fold<A> {
     pub(super) fn follow(&mut self, commits: &[Commit]) -> bool {
         let mut version = self.version;
         for commit in commits {
-            if commit.first != version.next() || commit.events.is_empty() {
+            // The reason for which events were erased is at the end of the stream, which is read then.
+            if commit.first != version.next()
+                || commit.events.is_empty()
+                || commit.events.iter().any(is_erased)
+            {
                 return false;
             }
             version = commit.last();
@@ -209,7 +226,7 @@ impl<A: Aggregate> From<Fold<A>> for Loaded<A> {
 
 /// Decodes a stored event; `None` if it is retired, or an event of the framework, and must be skipped.
 pub(super) fn decode<A: Aggregate>(data: &EventData) -> Result<Option<A::Event>, DecodeError> {
-    if A::RETIRED.contains(&data.name()) || StreamState::after(data).is_some() {
+    if A::RETIRED.contains(&data.name()) || StreamState::after(data).is_some() || is_erased(data) {
         return Ok(None);
     }
     A::Event::decode(data).map(Some)
@@ -381,7 +398,15 @@ impl<A: Aggregate> Inner<A> {
                 log_failure(error, pages.read.stream(), "history");
             })?;
             self.tokens.refill();
-            Ok(page.map(|page| (page, pages)))
+            let Some(page) = page else { return Ok(None) };
+            if page.commits.iter().flat_map(|commit| &commit.events).any(is_erased) {
+                let stream = pages.read.stream();
+                self.check_restored(stream, deadline).await?;
+                return Err(StoreError::unreachable(format!(
+                    "the stream `{stream}` was restored while it was read"
+                )));
+            }
+            Ok(Some((page, pages)))
         })
         .boxed()
     }
@@ -402,10 +427,12 @@ impl<A: Aggregate> Inner<A> {
             Start::FirstEvent => None,
         };
         let mut suspected: Option<StoreError> = None;
+        let mut was_restored = false;
         loop {
             match self.read_into(fold, stream, until, snapshots.as_ref(), deadline).await {
                 Ok(()) => {
                     self.tokens.refill();
+                    fold.check_readable(stream, until)?;
                     fold.measure(known);
                     if let Some(error) = suspected {
                         // The events can be loaded without the snapshot, so the snapshot was the cause.
@@ -415,6 +442,10 @@ impl<A: Aggregate> Inner<A> {
                     return Ok(());
                 }
                 Err(Interrupted::Snapshot(Unusable)) => {}
+                Err(Interrupted::Failed(StoreError::Closed(_))) if !was_restored => {
+                    fold.cost += self.check_restored(stream, deadline).await?;
+                    was_restored = true;
+                }
                 Err(Interrupted::Failed(error))
                     if snapshots.is_some() && fold.may_be_caused_by_snapshot(&error) =>
                 {
@@ -424,6 +455,16 @@ impl<A: Aggregate> Inner<A> {
             }
             snapshots = None;
             fold.restart();
+        }
+    }
+
+    /// Returns the cost of the check that a stream can be read, although erased events were found in it: it was restored at
+    /// the same time. Otherwise, returns the error with its state.
+    async fn check_restored(&self, stream: &StreamId, deadline: Deadline) -> Result<Cost, StoreError> {
+        let head = self.retrying(deadline).read(|| self.store.head(stream)).await?;
+        match head.state.is_readable() {
+            true => Ok(head.cost),
+            false => Err(head.closed(stream).into()),
         }
     }
 
@@ -485,7 +526,7 @@ impl<A: Aggregate> Inner<A> {
 }
 
 /// The pages of a read. The request for each page is retried as the policy allows.
-struct Pages<'a> {
+pub(super) struct Pages<'a> {
     store: &'a dyn EventStore,
     /// The rest of the read.
     read: Read,
@@ -496,11 +537,11 @@ struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    fn new(store: &'a dyn EventStore, read: Read) -> Self {
+    pub(super) fn new(store: &'a dyn EventStore, read: Read) -> Self {
         Self { store, read, open: None, failed: Cost::ZERO }
     }
 
-    async fn next(&mut self, retrying: &Retrying<'_>) -> Result<Option<Page>, StoreError> {
+    pub(super) async fn next(&mut self, retrying: &Retrying<'_>) -> Result<Option<Page>, StoreError> {
         let mut failures = Failures::of_read();
         retrying.check()?;
         loop {

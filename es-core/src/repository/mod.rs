@@ -41,7 +41,7 @@ use tracing::Instrument;
 pub use builder::RepositoryBuilder;
 pub use error::{ExecuteError, KeyReused};
 pub use history::{History, Recorded};
-pub use lifecycle::StreamEnd;
+pub use lifecycle::{Archives, StreamEnd, StreamLifecycle};
 pub use request::{Decided, Loaded, Outcome, Request};
 pub use retry::{RetryBudget, RetryPolicy};
 pub use transaction::{Committed, Rejection, Transaction, TransactionError};

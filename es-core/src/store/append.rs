@@ -12,7 +12,7 @@ use crate::cost::Cost;
 use crate::event::{CommitId, EventData, EventId};
 use crate::metadata::Metadata;
 use crate::personal::is_in_transit;
-use crate::store::{AppendError, Conflict, Head, StoreError, StreamState, is_erased, is_reserved};
+use crate::store::{AppendError, Conflict, Head, StoreError, StreamState, is_reserved};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
@@ -110,6 +110,12 @@ impl Commit {
         self
     }
 
+    /// Returns the state of the stream after the commit if it is a lifecycle commit, see [`StreamState`].
+    #[must_use]
+    pub fn state(&self) -> Option<StreamState> {
+        self.events.last().and_then(StreamState::after)
+    }
+
     /// Returns the size of the events in bytes, which is the length of their names and payloads.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -195,8 +201,8 @@ impl Append {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Closed`] if the stream does not accept the change, and [`StoreError::Invalid`] if it has no events, or if
-    /// `state` is [`StreamState::Open`].
+    /// [`StoreError::Closed`] if the stream does not accept the change, and [`StoreError::Invalid`] if it has no events, if
+    /// `state` is [`StreamState::Open`], or if an open stream would be archived.
     pub fn state_change(
         stream: StreamId,
         head: &Head,
@@ -205,9 +211,12 @@ impl Append {
         now: DateTime<Utc>,
     ) -> Result<Self, StoreError> {
         if !head.state.accepts(Some(state)) {
-            return Err(head.closed(&stream).into());
+            return Err(match head.state.is_open() {
+                true => StoreError::invalid(format!("the stream `{stream}` is open: close it first")),
+                false => head.closed(&stream).into(),
+            });
         }
-        let Some(event) = state.event() else {
+        let Some(event) = head.state.event(state) else {
             return Err(StoreError::invalid(format!("the stream `{stream}` cannot be opened again")));
         };
         if head.version.is_none() {
@@ -462,10 +471,12 @@ impl Append {
     fn check_names(&self) -> Result<(), StoreError> {
         let mut events = self.commits().iter().flat_map(|commit| &commit.events);
         match events.find(|event| is_reserved(event.name())) {
-            Some(event) if self.events() > 1 || !is_lifecycle(event) => Err(StoreError::invalid(format!(
-                "the event `{}` cannot be appended: names that start with `$` are reserved for the framework",
-                event.name()
-            ))),
+            Some(event) if self.events() > 1 || StreamState::after(event).is_none() => {
+                Err(StoreError::invalid(format!(
+                    "the event `{}` cannot be appended: names that start with `$` are reserved for the framework",
+                    event.name()
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -501,11 +512,6 @@ impl Append {
         }
         Ok(())
     }
-}
-
-/// Returns whether `event` is one that changes the state of a stream.
-fn is_lifecycle(event: &EventData) -> bool {
-    StreamState::after(event).is_some() && !is_erased(event)
 }
 
 /// The response to an append: its commits are stored.

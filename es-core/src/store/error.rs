@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::cost::Cost;
 use crate::event::{DecodeError, EncodeError};
 use crate::feed::FeedError;
-use crate::store::{Claimed, ClosedStream, Commit, IdempotencyRecord, MAX_ITEM_BYTES, StreamState};
+use crate::store::{Claimed, ClosedStream, Commit, IdempotencyRecord, MAX_ITEM_BYTES, is_erased};
 use crate::stream_id::{InvalidStreamId, StreamId};
 use crate::version::{ExpectedVersion, Version};
 
@@ -415,12 +415,9 @@ impl Conflict {
         Self { stream, expected, actual, commits: Vec::new(), cost }
     }
 
-    /// Returns the error for a stream that is deleted, if the commits show that it is.
-    pub(crate) fn deleted(&self) -> Option<ClosedStream> {
-        let mut events = self.commits.iter().flat_map(Commit::numbered);
-        let deleted = |event| StreamState::after(event) == Some(StreamState::Deleted);
-        let (version, ..) = events.find(|(.., event)| deleted(event))?;
-        Some(ClosedStream::new(self.stream.clone(), version, StreamState::Deleted))
+    /// Returns whether the commits were erased, because the stream is deleted or archived.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.commits.iter().flat_map(|commit| &commit.events).any(is_erased)
     }
 
     /// Adds all commits of the append right after the expected version.

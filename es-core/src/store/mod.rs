@@ -6,6 +6,7 @@ mod error;
 mod idempotency;
 mod lifecycle;
 pub mod limits;
+mod line;
 mod read;
 mod write;
 
@@ -22,8 +23,9 @@ pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable
 pub use idempotency::{
     EventRange, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewIdempotencyRecord, StoredKey,
 };
-pub use lifecycle::{ClosedStream, StreamState, erased_event};
-pub(crate) use lifecycle::{is_erased, is_reserved};
+pub use lifecycle::{ClosedStream, StreamState, erased_event, is_erased};
+pub(crate) use lifecycle::{DELETED, is_reserved, superseded_archive};
+pub use line::CommitLine;
 pub use read::{Contiguity, Head, Page, Read, SnapshotRequest};
 pub use write::{AdditionalWrite, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, WriteSet, Written};
 
@@ -143,19 +145,38 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         replaces: Option<Version>,
     ) -> Result<Cost, StoreError>;
 
-    /// Erases the content of a stream whose state is [`Deleted`](StreamState::Deleted): the events and the metadata of all
-    /// commits but the last, its snapshot, its idempotency records, and its claims.
+    /// Erases the content of a stream:
+    ///
+    /// - if its state is [`Deleted`](StreamState::Deleted), the events and the metadata of all commits but the last, its
+    ///   snapshot, its idempotency records, and its claims;
+    /// - if its state is [`Archived`](StreamState::Archived), the events and the metadata of all commits but those that
+    ///   changed its state, and its snapshot.
     ///
     /// The commits keep their ids, times, and versions, and have an [erased event](erased_event) in place of each event.
     /// Therefore, no append can succeed at any version that a writer may have read before, and references to the commits in
     /// the feed remain valid. A snapshot that is written later is ignored.
     ///
-    /// An interrupted call may be repeated, and continues. Erasing a stream that is erased already has no effect.
+    /// An interrupted call may be repeated, and continues. Erasing a stream that is erased already has no effect. A call that
+    /// is delayed until after the stream was [restored](Self::restore) erases nothing, or fails.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the stream is not deleted. After other errors, a part of the content may be erased.
+    /// [`StoreError::Invalid`] if the stream is neither deleted nor archived. After other errors, a part of the content may be
+    /// erased.
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError>;
+
+    /// Brings back the content of an archived stream: the events and the metadata of `commits`, which are all of its commits
+    /// before `end`, in order. Then appends `end`, which [closes](Append::state_change) the stream again.
+    ///
+    /// Commits that are not erased stay as they are. Claims and idempotency records are not changed. If this is interrupted
+    /// before `end` is appended, a part of the content may have been brought back, and the call may be repeated. A call that
+    /// is delayed until after the stream was deleted, or archived again, brings nothing back.
+    ///
+    /// # Errors
+    ///
+    /// [`AppendError::Conflict`] if the end of the stream has changed, and [`StoreError::Corrupt`] if a commit does not match
+    /// the one that was erased.
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError>;
 
     /// Runs `task` in the background.
     ///
@@ -205,6 +226,10 @@ impl<S: EventStore + ?Sized> EventStore for Arc<S> {
 
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         (**self).erase(stream).await
+    }
+
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        (**self).restore(commits, end).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

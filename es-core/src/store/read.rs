@@ -17,6 +17,7 @@ pub struct Read {
     until: Option<Version>,
     snapshot: Option<SnapshotRequest>,
     eventual: bool,
+    as_stored: bool,
 }
 
 /// Allows a read to start from a snapshot.
@@ -37,7 +38,15 @@ impl Read {
     /// Reads the whole stream.
     #[must_use]
     pub fn all(stream: StreamId) -> Self {
-        Self { stream, after: Version::NONE, loaded: false, until: None, snapshot: None, eventual: false }
+        Self {
+            stream,
+            after: Version::NONE,
+            loaded: false,
+            until: None,
+            snapshot: None,
+            eventual: false,
+            as_stored: false,
+        }
     }
 
     /// Reads only events after `version`, which must be the end of a commit.
@@ -90,6 +99,19 @@ impl Read {
     pub fn eventually(mut self) -> Self {
         self.eventual = true;
         self
+    }
+
+    /// Reads personal data in its stored form, which is sealed: for an archive. Has no effect on a store without personal data.
+    #[must_use]
+    pub fn as_stored(mut self) -> Self {
+        self.as_stored = true;
+        self
+    }
+
+    /// Returns whether personal data is read in its stored form.
+    #[must_use]
+    pub fn is_as_stored(&self) -> bool {
+        self.as_stored
     }
 
     /// Returns whether the last commits may be missing.
@@ -190,19 +212,21 @@ impl Head {
     /// Returns the end of a stream whose last commit is `commit`.
     #[must_use]
     pub fn of(commit: &Commit, cost: Cost) -> Self {
-        let state = commit.events.last().and_then(StreamState::after).unwrap_or_default();
-        Self::new(commit.last(), cost).with_time(commit.time).with_state(state)
+        Self::new(commit.last(), cost).with_time(commit.time).with_state(commit.state().unwrap_or_default())
     }
 
     /// Checks that the stream that ends here accepts the commits of `append`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Closed`] if it does not.
+    /// [`StoreError::Closed`] if it does not, and [`StoreError::Invalid`] if an open stream would be archived.
     pub fn check_accepts(&self, append: &Append) -> Result<(), StoreError> {
         let next = append.commits().first().and_then(NewCommit::state);
         match self.state.accepts(next.as_ref()) {
             true => Ok(()),
+            false if self.state.is_open() => {
+                Err(StoreError::invalid(format!("the stream `{}` is open: close it first", append.stream())))
+            }
             false => Err(self.closed(append.stream()).into()),
         }
     }
@@ -216,11 +240,13 @@ impl Head {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the stream is not deleted.
+    /// [`StoreError::Invalid`] if the stream is neither deleted nor archived.
     pub fn check_erasable(&self, stream: &StreamId) -> Result<(), StoreError> {
-        match self.state {
-            StreamState::Deleted => Ok(()),
-            _ => Err(StoreError::invalid(format!("the stream `{stream}` is not deleted: delete it first"))),
+        match self.state.is_readable() {
+            false => Ok(()),
+            true => Err(StoreError::invalid(format!(
+                "the content of the stream `{stream}` cannot be erased: delete or archive the stream first"
+            ))),
         }
     }
 }

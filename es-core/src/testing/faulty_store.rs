@@ -252,6 +252,10 @@ impl<S: EventStore> EventStore for FaultyStore<S> {
         self.request(async || self.store.erase(stream).await).await
     }
 
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        self.request(async || self.store.restore(commits, end).await).await
+    }
+
     fn spawn(&self, task: BoxFuture<'static, ()>) {
         self.store.spawn(task);
     }

@@ -33,7 +33,7 @@ impl TableFeed {
                 let item = found.remove(&place(reference));
                 let size = item.as_ref().map_or(0, item_size);
                 match item.filter(|_| size <= self.max_copy.min(left)) {
-                    Some(item) if part_of(reference, item.clone()).is_some() => {
+                    Some(item) if part_of(reference, item.clone()).is_some_and(|part| !is_erased(&part)) => {
                         left -= size;
                         AttributeValue::M(without_key(item))
                     }
@@ -64,6 +64,11 @@ fn part_of(reference: &Reference, item: Item) -> Option<Part> {
     let found = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));
     (part.is_whole() && part.large.is_empty() && found == (reference.first, reference.last, reference.tag))
         .then_some(part)
+}
+
+/// Returns whether the events are erased. They may come back from an archive.
+fn is_erased(part: &Part) -> bool {
+    part.commits().flat_map(|commit| &commit.events).any(es_core::store::is_erased)
 }
 
 fn without_key(mut item: Item) -> Item {

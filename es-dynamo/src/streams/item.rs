@@ -115,7 +115,7 @@ pub(crate) fn event_size(event: &EventData) -> u64 {
 }
 
 /// Returns the item with the events `first` to `last` of `commit`. The first item of a commit lists its claims.
-fn item(
+pub(super) fn item(
     stream: &StreamId,
     whole: &CommitHead,
     first: Version,
@@ -553,6 +553,11 @@ impl<'a> Attributes<'a> {
     /// Returns all remaining attributes. Iterating over them is faster than looking up each one.
     pub(crate) fn take_all(&mut self) -> Item {
         std::mem::take(&mut self.rest)
+    }
+
+    /// Returns an attribute, which is not checked.
+    pub(crate) fn take(&mut self, name: &str) -> Option<AttributeValue> {
+        self.rest.remove(name)
     }
 
     pub(crate) fn is_snapshot(&self) -> bool {

@@ -9,5 +9,6 @@ pub(crate) mod item;
 pub(crate) mod lifecycle;
 pub(crate) mod objects;
 mod read;
+mod restore;
 pub(crate) mod snapshot;
 mod write;

@@ -75,6 +75,25 @@ impl LargePayloads {
 }
 
 impl ObjectStore {
+    /// Returns the objects of the largest of `events`, so that the others are smaller than `most` bytes, with a reference for
+    /// each object.
+    pub(crate) async fn largest(&self, events: &[EventData], most: u64) -> Result<LargePayloads, StoreError> {
+        let mut indexes: Vec<_> = (0..events.len()).collect();
+        indexes.sort_by_key(|index| std::cmp::Reverse(events[*index].payload().len()));
+        let mut bytes: u64 = events.iter().map(event_size).sum();
+        let mut contents = Vec::new();
+        for index in indexes {
+            if bytes <= most {
+                break;
+            }
+            let payload = events[index].payload();
+            bytes = (bytes + self.reference_bytes()).saturating_sub(payload.len() as u64);
+            contents.push((index, Bytes::copy_from_slice(payload.as_bytes())));
+        }
+        let named = self.named(contents).await?;
+        Ok(LargePayloads(named.into_iter().map(|(index, name, content)| (index, (name, content))).collect()))
+    }
+
     pub(crate) fn new(payloads: Payloads, table: &str) -> Result<Self, StoreError> {
         let prefix = match payloads.prefix() {
             Some(prefix) => prefix.clone(),

@@ -77,6 +77,16 @@ pub(crate) enum Written {
     Refused(ConditionFailed),
 }
 
+impl Written {
+    /// Returns the cost of an operation that writes `bytes`, and whose condition may fail.
+    pub(crate) fn cost(self, operation: &'static str, bytes: u64) -> Cost {
+        match self {
+            Self::Done(cost) => cost,
+            Self::Refused(_) => responses::failed_write_cost(operation, bytes, 0),
+        }
+    }
+}
+
 impl Table {
     /// Returns the table `name` of `client`.
     ///

@@ -82,6 +82,11 @@ pub(crate) const EVENTS_LENGTH: &str = "el";
 /// Commit: the claims that it takes.
 pub(crate) const TAKEN_CLAIMS: &str = "tk";
 
+/// Erased commit and snapshot: the version of the commit that recorded the archive with the content.
+pub(crate) const ERASED_AT: &str = "ea";
+/// Restored commit: the version of the commit that recorded the archive with the content.
+pub(crate) const RESTORED_AT: &str = "ra";
+
 /// Part of a commit: the version of the commit's first event.
 pub(crate) const COMMIT_FIRST: &str = "cf";
 /// Part of a commit: the version of the commit's last event.

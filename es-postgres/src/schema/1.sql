@@ -9,7 +9,8 @@ CREATE TABLE {schema}.store (
 INSERT INTO {schema}.store (format, tx_offset) VALUES (1, 0);
 
 -- A row is a commit. The primary key provides optimistic concurrency: all writers that start from the same version insert
--- the same key. Rows are never updated, except that their events are erased when their stream is deleted.
+-- the same key. Rows are never updated, except that their events are erased when their stream is deleted or archived,
+-- and brought back when it is restored.
 CREATE TABLE {schema}.commits (
     stream text COLLATE "C" NOT NULL,
     -- The versions of the first and the last event.

@@ -84,7 +84,7 @@ impl Database {
     }
 
     /// Inserts the rows of one append, and returns whether they were inserted: all, or none.
-    async fn insert(
+    pub(super) async fn insert(
         &self,
         connection: &mut PgConnection,
         stream: &StreamId,
@@ -144,12 +144,21 @@ impl Database {
     /// Returns the end of a stream.
     pub(crate) async fn head(&self, stream: &StreamId) -> Result<Head, StoreError> {
         let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(HEAD)).bind(stream.as_str());
-        let row = self.within(query.fetch_optional(session.connection())).await;
-        let row = row.map_err(|failed| failed.of_read(self))?;
+        let head = self.head_on(session.connection(), stream).await;
+        let head = head.map_err(|failed| failed.of_read(self))?;
         session.release();
-        let head = row.as_ref().map_or_else(|| Ok(Head::new(Version::NONE, Cost::read(0.0))), head_from);
-        head.map_err(|failed| failed.of_read(self))
+        Ok(head)
+    }
+
+    /// Returns the end of a stream in the transaction of `connection`.
+    pub(super) async fn head_on(
+        &self,
+        connection: &mut PgConnection,
+        stream: &StreamId,
+    ) -> Result<Head, Failed> {
+        let query = sqlx::query(self.sql(HEAD)).bind(stream.as_str());
+        let row = self.within(query.fetch_optional(connection)).await?;
+        row.as_ref().map_or_else(|| Ok(Head::new(Version::NONE, Cost::read(0.0))), head_from)
     }
 
     /// Returns the version that the query `sql` finds for a stream, or [`Version::NONE`] if it finds none.

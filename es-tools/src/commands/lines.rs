@@ -5,10 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use es_core::chrono::{DateTime, Utc};
-use es_core::event::{CommitId, EventData};
-use es_core::store::{Claim, Commit, EventRange, IdempotencyKey, IdempotencyRecord, StoredKey};
+use es_core::store::{Claim, Commit, CommitLine, EventRange, IdempotencyKey, IdempotencyRecord, StoredKey};
 use es_core::uuid::Uuid;
-use es_core::{Metadata, StreamId, Version};
+use es_core::{StreamId, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Result};
@@ -18,53 +17,6 @@ use crate::failure::{Failure, Result};
 pub(super) enum Entry {
     Commit(StreamId, Commit),
     Key(StoredKey),
-}
-
-/// A commit as a line.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct CommitLine {
-    stream: String,
-    first: u64,
-    id: String,
-    time: DateTime<Utc>,
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    metadata: Metadata,
-    events: Vec<EventPart>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct EventPart {
-    name: String,
-    schema: u32,
-    /// The stored text, byte for byte.
-    payload: String,
-}
-
-impl CommitLine {
-    pub(super) fn of(stream: &StreamId, commit: &Commit) -> Self {
-        let event = |event: &EventData| EventPart {
-            name: event.name().to_owned(),
-            schema: event.version(),
-            payload: event.payload().to_owned(),
-        };
-        Self {
-            stream: stream.to_string(),
-            first: commit.first.get(),
-            id: commit.id.to_string(),
-            time: commit.time,
-            metadata: (*commit.metadata).clone(),
-            events: commit.events.iter().map(event).collect(),
-        }
-    }
-
-    fn entry(self) -> Result<Entry> {
-        let id: CommitId = self.id.parse()?;
-        let event = |event: EventPart| EventData::new(event.name, event.schema, event.payload);
-        let events = self.events.into_iter().map(event).collect();
-        let commit =
-            Commit::new(id, Version::new(self.first), self.time, events).with_metadata(self.metadata);
-        Ok(Entry::Commit(self.stream.parse()?, commit))
-    }
 }
 
 /// A claim or an idempotency key as a line.
@@ -152,7 +104,9 @@ fn parse(line: &str, number: usize) -> Result<Entry> {
     if line.starts_with("{\"claim\":") || line.starts_with("{\"key\":") {
         return serde_json::from_str::<KeyLine>(line).map_err(|error| at(number, &error))?.entry();
     }
-    serde_json::from_str::<CommitLine>(line).map_err(|error| at(number, &error))?.entry()
+    let line: CommitLine = serde_json::from_str(line).map_err(|error| at(number, &error))?;
+    let (stream, commit) = line.into_commit()?;
+    Ok(Entry::Commit(stream, commit))
 }
 
 /// Returns an error with the number of its line.

@@ -1,4 +1,4 @@
-//! `stream`: showing, following, and exporting events; closing and deleting streams.
+//! `stream`: showing, following, and exporting events; closing, archiving, restoring, and deleting streams.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -6,20 +6,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use es_core::chrono::{SecondsFormat, Utc};
-use es_core::event::CommitId;
+use es_core::chrono::SecondsFormat;
 use es_core::feed::{FeedRead, Position};
-use es_core::store::{Append, AppendError, Commit, Read, StreamState};
-use es_core::uuid::Uuid;
+use es_core::repository::{Archives, StreamLifecycle};
+use es_core::store::{Commit, CommitLine, Read, StreamState, is_erased};
 use es_core::{StreamId, Version};
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
-use super::lines::CommitLine;
 use crate::failure::{Failure, Result};
 use crate::output::{Grid, Output, Progress, count};
+use crate::payloads::archives;
 use crate::session::Session;
-use crate::store::Store;
 
 /// How often `tail` looks for new events.
 const POLL: Duration = Duration::from_secs(1);
@@ -56,10 +54,29 @@ pub(super) enum Command {
         /// The stream
         stream: StreamId,
     },
+    /// Move the events of a closed stream to an archive, one compressed object; continues if it was interrupted
+    Archive {
+        /// The stream
+        stream: StreamId,
+        /// The directory to which the archive is written
+        #[arg(long, value_name = "DIRECTORY")]
+        to: String,
+    },
+    /// Bring the events of an archived stream back, and delete the archive; continues if it was interrupted
+    Restore {
+        /// The stream
+        stream: StreamId,
+        /// The directory to which the archive was written
+        #[arg(long, value_name = "DIRECTORY")]
+        from: String,
+    },
     /// Delete a stream for good, with its snapshot, claims, and idempotency keys; continues an interrupted deletion
     Delete {
         /// The stream
         stream: StreamId,
+        /// The directory with the archive of the stream, which is deleted, too
+        #[arg(long, value_name = "DIRECTORY")]
+        archives: Option<String>,
     },
 }
 
@@ -82,55 +99,81 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         Command::Show { stream, from, until, payloads } => show(session, stream, from, until, payloads).await,
         Command::Tail { stream, payloads } => tail(session, stream, payloads).await,
         Command::Export(export) => export.run(session).await,
-        Command::Close { stream } => end(session, &stream, StreamState::Closed).await,
-        Command::Delete { stream } => end(session, &stream, StreamState::Deleted).await,
+        Command::Close { stream } => Change::Close.run(session, &stream).await,
+        Command::Archive { stream, to } => {
+            Change::Archive(archives(&to, session)?).run(session, &stream).await
+        }
+        Command::Restore { stream, from } => {
+            Change::Restore(archives(&from, session)?).run(session, &stream).await
+        }
+        Command::Delete { stream, archives: place } => {
+            let archives = place.map(|place| archives(&place, session)).transpose()?;
+            Change::Delete(archives).run(session, &stream).await
+        }
     }
 }
 
-/// Closes or deletes a stream.
-async fn end(session: &Session, stream: &StreamId, state: StreamState) -> Result {
-    let store = &session.store;
-    let (verb, done) = match state {
-        StreamState::Deleted => ("delete", "deleted"),
-        _ => ("close", "closed"),
-    };
-    let head = store.head(stream).await?;
-    if head.version.is_none() {
-        return Err(Failure::of(format!("the stream `{stream}` has no events")));
-    }
-    let events = count(head.version.get());
-    if !session.may_irrevocably(&format!("{verb} the stream `{stream}` with {events} events"))? {
-        return Ok(());
-    }
-    let (version, repeated) = append_end(store, stream, &state).await?;
-    if state == StreamState::Deleted {
-        store.erase(stream).await?;
-    }
-    let value =
-        json!({ "stream": stream.as_str(), "state": done, "version": version.get(), "repeated": repeated });
-    session.output.value(&value, || match repeated {
-        true => format!("the stream `{stream}` was {done} already, at version {version}"),
-        false => format!("{done} the stream `{stream}` at version {version}"),
-    })
+/// A change of the state of a stream.
+enum Change {
+    Close,
+    Archive(Archives),
+    Restore(Archives),
+    Delete(Option<Archives>),
 }
 
-/// Appends the commit that changes the state of the stream. Returns the last version, and whether the stream was in that
-/// state already.
-async fn append_end(store: &Store, stream: &StreamId, state: &StreamState) -> Result<(Version, bool)> {
-    let id = CommitId::new(Uuid::now_v7());
-    loop {
-        let head = store.head(stream).await?;
-        if !head.state.accepts(Some(state)) {
-            return Ok((head.version, true));
+impl Change {
+    /// Returns the verb, and the state afterwards.
+    fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Close => ("close", "closed"),
+            Self::Archive(_) => ("archive", "archived"),
+            Self::Restore(_) => ("restore", "restored"),
+            Self::Delete(_) => ("delete", "deleted"),
         }
-        let append = Append::state_change(stream.clone(), &head, state, id, Utc::now())?;
-        match store.append(&append).await {
-            Ok(appended) => return Ok((appended.last, false)),
-            // A command was faster.
-            Err(AppendError::Conflict(_)) => {}
-            Err(AppendError::Store(error)) => return Err(error.into()),
-            Err(error) => return Err(Failure::of(error.to_string())),
+    }
+
+    /// Asks for permission, makes the change, and prints the result.
+    async fn run(self, session: &Session, stream: &StreamId) -> Result {
+        let (verb, done) = self.words();
+        let head = session.store.head(stream).await?;
+        if head.version.is_none() {
+            return Err(Failure::of(format!("the stream `{stream}` has no events")));
         }
+        let events = count(head.version.get());
+        let change = format!("{verb} the stream `{stream}` with {events} events");
+        let is_allowed = match self {
+            Self::Archive(_) | Self::Restore(_) => session.may(&change)?,
+            Self::Close | Self::Delete(_) => session.may_irrevocably(&change)?,
+        };
+        if !is_allowed {
+            return Ok(());
+        }
+        let streams = StreamLifecycle::new(session.store.feed());
+        let end = match &self {
+            Self::Close => streams.close(stream).await?,
+            Self::Archive(archives) => streams.archive(stream, archives).await?,
+            Self::Restore(archives) => streams.restore(stream, archives).await?,
+            Self::Delete(None) => streams.delete(stream).await?,
+            Self::Delete(Some(archives)) => streams.delete_archived(stream, archives).await?,
+        };
+        let (version, archive) = (end.version, end.archive.map(|archive| archive.to_string()));
+        let mut value = json!({
+            "stream": stream.as_str(), "state": done, "version": version.get(), "repeated": end.repeated,
+        });
+        if let Some(archive) = &archive {
+            value["archive"] = json!(archive);
+        }
+        session.output.value(&value, || {
+            let place = match (&self, &archive) {
+                (Self::Archive(_), Some(archive)) => format!(" in the object {archive}"),
+                (Self::Restore(_), Some(archive)) => format!(" from the object {archive}"),
+                _ => String::new(),
+            };
+            match end.repeated {
+                true => format!("the stream `{stream}` was {done} already, at version {version}"),
+                false => format!("{done} the stream `{stream}` at version {version}{place}"),
+            }
+        })
     }
 }
 
@@ -238,22 +281,27 @@ impl Export {
             Some(path) => Box::new(BufWriter::new(File::create(path)?)),
             None => Box::new(BufWriter::new(std::io::stdout())),
         };
-        let exported = match self.all {
+        let (exported, erased) = match self.all {
             true => self.all(session, &mut to).await?,
-            false => self.streams(session, &mut to).await?,
+            false => (self.streams(session, &mut to).await?, 0),
         };
         to.flush()?;
         if let Some(path) = &self.output {
-            let value = json!({ "events": exported, "file": path });
-            session
-                .output
-                .value(&value, || format!("exported {} events to {}", count(exported), path.display()))?;
+            let value = json!({ "events": exported, "erased": erased, "file": path });
+            session.output.value(&value, || {
+                let mut text = format!("exported {} events to {}", count(exported), path.display());
+                if erased > 0 {
+                    text.push_str(&format!("; left out {} of deleted or archived streams", count(erased)));
+                }
+                text
+            })?;
         }
         Ok(())
     }
 
-    /// Exports the feed, one slice after the other, parents before children: the commits of a stream are in order.
-    async fn all(&self, session: &Session, to: &mut (dyn Write + Send)) -> Result<u64> {
+    /// Exports the feed, one slice after the other, parents before children: the commits of a stream are in order. Returns
+    /// the number of events, and of those of deleted and archived streams, which are left out.
+    async fn all(&self, session: &Session, to: &mut (dyn Write + Send)) -> Result<(u64, u64)> {
         let store = &session.store;
         let mut ends = Vec::new();
         for slice in store.slice_tree().await?.iter() {
@@ -261,7 +309,7 @@ impl Export {
         }
         let total = ends.iter().map(|(_, end)| end.get()).sum();
         let progress = session.output.progress(total, "events");
-        let mut exported = 0;
+        let (mut exported, mut erased) = (0, 0);
         for (slice, end) in ends {
             let mut read = FeedRead::new(slice, Position::NONE).limit(500);
             while read.after < end {
@@ -269,13 +317,14 @@ impl Export {
                 for entry in &page.entries {
                     exported += write(to, &entry.stream, &entry.commit, &progress)?;
                 }
+                erased += page.erased;
                 if page.is_last {
                     break;
                 }
                 (read.after, read.anchor) = (page.through, page.anchor);
             }
         }
-        Ok(exported)
+        Ok((exported, erased))
     }
 
     async fn streams(&self, session: &Session, to: &mut (dyn Write + Send)) -> Result<u64> {
@@ -285,6 +334,17 @@ impl Export {
             let mut pages = session.store.read(Read::all(stream.clone()));
             while let Some(page) = pages.try_next().await? {
                 for commit in &page.commits {
+                    if commit.events.iter().any(is_erased) {
+                        let closed = session.store.head(stream).await?;
+                        return Err(Failure::of(match closed.state {
+                            StreamState::Archived { archive, .. } => {
+                                format!(
+                                    "the stream `{stream}` is archived in the object `{archive}`: restore it first"
+                                )
+                            }
+                            _ => format!("the stream `{stream}` is deleted"),
+                        }));
+                    }
                     exported += write(to, stream, commit, &progress)?;
                 }
             }

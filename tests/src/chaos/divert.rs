@@ -11,8 +11,8 @@ use es_core::documents::{
 use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
-    Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
-    StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
+    Read, StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, EventStore, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -117,6 +117,10 @@ impl EventStore for Divert {
 
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         self.choose(Sent::Other).await.erase(stream).await
+    }
+
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        self.choose(Sent::Other).await.restore(commits, end).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

@@ -7,6 +7,7 @@ mod checker;
 mod client;
 pub mod divert;
 pub mod documents;
+pub mod lifecycle;
 pub mod processes;
 pub mod projections;
 mod seeds;

@@ -11,8 +11,8 @@ use es_core::documents::{
 use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices};
 use es_core::snapshot::Snapshot;
 use es_core::store::{
-    Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
-    StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
+    Read, StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::{Cost, EventStore, StoreError, StreamId, Version};
 use fastrand::Rng;
@@ -109,6 +109,10 @@ impl EventStore for Slow {
 
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         self.request(self.store.erase(stream)).await
+    }
+
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        self.request(self.store.restore(commits, end)).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

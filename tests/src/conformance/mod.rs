@@ -119,6 +119,21 @@ macro_rules! conformance {
             erasing_needs_a_deleted_stream,
             an_erased_stream_keeps_its_versions,
         );
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, archiving:
+            an_archived_stream_comes_back_as_it_was,
+            an_archived_stream_can_be_deleted,
+            states_follow_each_other,
+            a_delayed_erasure_has_no_effect,
+            a_delayed_restore_brings_nothing_back,
+            restoring_is_checked,
+        );
+        $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, archives:
+            an_archived_aggregate_is_restored,
+            only_a_closed_aggregate_is_archived,
+            an_archive_is_deleted_with_its_aggregate,
+            a_damaged_archive_changes_nothing,
+            operations_at_the_same_time_lose_nothing,
+        );
         $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, lifecycle:
             a_closed_aggregate_accepts_no_commands,
             an_unknown_aggregate_is_not_closed,
@@ -364,6 +379,7 @@ macro_rules! feed_conformance {
                 commits_of_other_events_are_left_out,
                 a_page_goes_through_what_it_leaves_out,
                 deleted_streams_are_passed_over,
+                archived_streams_come_back,
             );
             $crate::feed_conformance!(@rules [$(#[$attribute])*] $store, bounds:
                 slices_stay_as_they_are,

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use es_core::prelude::*;
 use es_core::snapshot::{Snapshot, SnapshotPolicy};
 use es_core::store::{
-    Append, AppendError, Appended, Claim, Head, Holder, IdempotencyKey, IdempotencyLookup, Page, Read,
-    StoreIdentity, WriteError, WriteSet, Written,
+    Append, AppendError, Appended, Claim, Commit, Head, Holder, IdempotencyKey, IdempotencyLookup, Page,
+    Read, StoreIdentity, WriteError, WriteSet, Written,
 };
 use es_core::workers::{
     RunningWorkers, ShutdownError, StopOrder, Worker, WorkerState, WorkerStatus, WorkersHealth,
@@ -360,6 +360,10 @@ impl EventStore for Slow {
 
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         self.0.erase(stream).await
+    }
+
+    async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
+        self.0.restore(commits, end).await
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use es_core::event::{CommitId, EventData};
 use es_core::feed::EventFilter;
-use es_core::store::Commit;
 #[cfg(feature = "indexer")]
 use es_core::store::{Append, Appended};
+use es_core::store::{Commit, is_erased};
 use es_core::{StreamId, Version};
 
 /// The stored names of the events in a reference.
@@ -15,7 +15,7 @@ use es_core::{StreamId, Version};
 pub(crate) enum Names {
     /// The distinct names.
     These(Vec<Arc<str>>),
-    /// The names are not known, because there are too many to store.
+    /// The names are not known, because the events are erased, or there are too many to store.
     Any,
 }
 
@@ -23,6 +23,10 @@ impl Names {
     fn of<'a>(events: impl Iterator<Item = &'a EventData>) -> Self {
         let mut names: Vec<Arc<str>> = Vec::new();
         for event in events {
+            if is_erased(event) {
+                // The events may come back from an archive.
+                return Self::Any;
+            }
             if !names.iter().any(|name| **name == *event.name()) {
                 names.push(event.name().into());
             }

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use es_core::StreamId;
 use es_core::feed::{EventFilter, FeedRead, Position, Slice};
-use es_core::store::{Commit, StoredKey};
+use es_core::store::{Commit, CommitLine, StoredKey};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::arguments::Place;
-use crate::commands::lines::{self, CommitLine, Entry, KeyLine};
+use crate::commands::lines::{self, Entry, KeyLine};
 use crate::failure::{Failure, Result};
 use crate::store::Store;
 

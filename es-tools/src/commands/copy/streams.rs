@@ -10,7 +10,8 @@ use std::path::Path;
 use es_core::event::{CommitId, EventData};
 use es_core::feed::{Position, Slice};
 use es_core::store::{
-    Append, AppendError, Claim, ClaimChange, Commit, NewCommit, Read, StreamState, WriteSet, erased_event,
+    Append, AppendError, Claim, ClaimChange, Commit, CommitLine, NewCommit, Read, StreamState, WriteSet,
+    erased_event,
 };
 use es_core::{StreamId, Version};
 use futures_util::TryStreamExt;
@@ -20,7 +21,6 @@ use sha2::{Digest, Sha256};
 
 use super::endpoint::{Endpoint, ExportWriter, Page};
 use super::keys::ClaimsByStream;
-use crate::commands::lines::CommitLine;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, Progress};
 use crate::store::Store;

@@ -1,6 +1,7 @@
 //! Rules of the store alone, without a repository.
 
 pub mod append;
+pub mod archiving;
 pub mod claim;
 pub mod closing;
 pub mod expected;

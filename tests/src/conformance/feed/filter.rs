@@ -5,10 +5,11 @@ use std::sync::Arc;
 use es_core::StreamId;
 use es_core::event::EventData;
 use es_core::feed::{EventFilter, Feed, FeedEntry, FeedRead, Position, Slice};
+use es_core::payloads::{PayloadName, PayloadPrefix};
 use es_core::store::{Append, StreamState};
 
 use super::{append, is_indexed, slice_of, told, told_from_start};
-use crate::conformance::support::{new_commit, new_stream, time};
+use crate::conformance::support::{commits, new_commit, new_stream, time};
 
 /// Returns a slice with commits that contain one, the other, both, and neither of two kinds of events.
 async fn slice_of_kinds(feed: &dyn Feed) -> Slice {
@@ -105,5 +106,52 @@ pub async fn deleted_streams_are_passed_over(feed: Arc<dyn Feed>) {
         assert_eq!(count(EventFilter::none().with_events("conformance", ["$deleted"])).await, ((1, 0), end));
         let erased = count(EventFilter::none().with_events("conformance", ["A", "$erased"])).await;
         assert_eq!(erased, ((1, 2), end), "the events keep their positions");
+    }
+}
+
+/// The events of an archived stream are passed over, whether they were indexed before or after it was archived. Once it is
+/// restored, a consumer that reads from the start receives them at their positions, once.
+pub async fn archived_streams_come_back(feed: Arc<dyn Feed>) {
+    let feed = &*feed;
+    for is_indexed_before in [true, false] {
+        let stream = new_stream();
+        let slice = slice_of(feed, &stream).await;
+        append(feed, &stream, new_commit(vec![EventData::new("A", 1, "{}"); 3])).await;
+        append(feed, &stream, new_commit(vec![EventData::new("B", 1, "{}"); 2])).await;
+        if is_indexed_before {
+            is_indexed(feed, &stream).await;
+        }
+        let change = async |state: &StreamState| {
+            let head = feed.head(&stream).await.expect("is known");
+            let id = new_commit(Vec::new()).id;
+            Append::state_change(stream.clone(), &head, state, id, time(0)).expect("accepts the change")
+        };
+        feed.append(&change(&StreamState::Closed).await).await.expect("closes");
+        let before = commits(feed, &stream).await;
+        let prefix = PayloadPrefix::new("conformance/archives").expect("valid");
+        let archived = StreamState::archived(PayloadName::of(prefix, stream.as_str().as_bytes()));
+        feed.append(&change(&archived).await).await.expect("archives");
+        feed.erase(&stream).await.expect("erases");
+        is_indexed(feed, &stream).await;
+
+        let told = async |name: &'static str| {
+            let filter = EventFilter::none().with_events("conformance", [name]);
+            let mut read = FeedRead::new(slice, Position::NONE).filter(filter);
+            let mut told = Vec::new();
+            loop {
+                let page = feed.read_feed(&read).await.expect("can be read");
+                let of_stream = page.entries.into_iter().filter(|entry| entry.stream == stream);
+                told.extend(of_stream.map(|entry| entry.commit));
+                (read.after, read.anchor) = (page.through, page.anchor);
+                if page.is_last {
+                    return told;
+                }
+            }
+        };
+        assert_eq!((told("A").await, told("B").await), (Vec::new(), Vec::new()));
+        feed.restore(&before, &change(&StreamState::Closed).await).await.expect("restores");
+        is_indexed(feed, &stream).await;
+        assert_eq!((told("A").await, told("B").await), (before[..1].to_vec(), before[1..2].to_vec()));
+        assert_eq!(told("$restored").await.len(), 1);
     }
 }

@@ -1,5 +1,6 @@
 //! Rules of a repository on a store.
 
+pub mod archives;
 pub mod cache;
 pub mod claims;
 pub mod commands;

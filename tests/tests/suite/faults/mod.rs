@@ -13,15 +13,17 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_smithy_runtime_api::client::http::SharedHttpConnector;
-use es_core::MemoryStore;
 use es_core::testing::{Faults, FaultyStore};
-use es_dynamo::DynamoStore;
+use es_core::{EventStore, MemoryStore};
 use es_dynamo::embedded::Engine;
 use es_dynamo::testing::FaultyConnector;
+use es_dynamo::{DynamoStore, Reconciler};
 use es_tests::chaos::documents::{self, DocumentReport};
+use es_tests::chaos::lifecycle::{self, LifecycleReport};
 use es_tests::chaos::processes::{self, ProcessReport};
 use es_tests::chaos::sharing::{self, SharingReport};
 use es_tests::chaos::{self, Report, run_seeds};
+use futures_util::FutureExt;
 
 /// Runs the seeds and prints the total of their reports. With ten runs or more, each of the `tried` events must occur.
 fn run_all<R: Debug + Default + AddAssign + Send + 'static, const N: usize>(
@@ -191,4 +193,58 @@ fn documents_hold_when_the_network_fails() {
         documents::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
     };
     run_all("documents on the embedded engine", 150, run, changes_tried);
+}
+
+fn lifecycle_tried(total: &LifecycleReport) -> [u64; 10] {
+    [
+        total.deposited,
+        total.refused,
+        total.closed,
+        total.archived,
+        total.restored,
+        total.deleted,
+        total.interrupted,
+        total.left_archived,
+        total.readable,
+        total.rebuilds,
+    ]
+}
+
+/// Streams that are closed, archived, restored, and deleted while commands are executed on them.
+#[test]
+fn ended_streams_hold_when_a_store_fails() {
+    let run = async |seed| {
+        let store = MemoryStore::new();
+        let (truth, index) = (Arc::new(store.clone()), || async { Ok(()) }.boxed());
+        lifecycle::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults)), &index).await
+    };
+    run_all("ended streams in memory", 2_000, run, lifecycle_tried);
+}
+
+/// Ended streams under faults below the SDK, on the embedded engine, while a reconciler runs.
+#[test]
+fn ended_streams_hold_when_the_network_fails() {
+    let run = async |seed| {
+        let (engine, truth) = engine().await;
+        let index = || {
+            let store = truth.clone();
+            async move {
+                let done = Reconciler::builder(&store).build().run().await;
+                let done = done.map_err(|error| es_core::error_text(&error))?;
+                match done.damaged.is_empty() && done.contradicting.is_empty() {
+                    true => Ok(()),
+                    false => Err(format!("the reconciler found {done:?}")),
+                }
+            }
+            .boxed()
+        };
+        let open = |faults| -> Arc<dyn EventStore> { Arc::new(open(&engine, Some(faults))) };
+        let report = lifecycle::run(seed, Arc::new(truth.clone()), open, &index).await?;
+        let audit = Reconciler::builder(&truth).build().audit().await;
+        match audit.map_err(|error| es_core::error_text(&error))? {
+            audit if audit.is_sound() => Ok(report),
+            audit => Err(format!("the audit found {audit:?}")),
+        }
+    };
+    run_all("ended streams on the embedded engine", 100, run, lifecycle_tried);
 }

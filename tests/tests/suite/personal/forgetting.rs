@@ -1,19 +1,23 @@
 //! The store in memory with a keyring, before and after a subject is forgotten.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::path::Path;
 
 use chrono::TimeDelta;
 use es_core::clock::ManualClock;
 use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
 use es_core::event::EventData;
+use es_core::payloads::{MemoryPayloads, PayloadStore};
 use es_core::personal::{KeyState, Keyring, MAX_KEY_AGE, MemoryKeyring, Personal, SealedStore, Subject};
 use es_core::prelude::*;
+use es_core::repository::Archives;
 use es_core::snapshot::SnapshotPolicy;
 use es_core::store::{Append, Claim as StoreClaim, EventStore, Read};
 use es_core::testing::{SchemaLock, given};
 use es_core::{ExpectedVersion, MemoryStore, StoreError, StreamId};
 use es_tests::conformance::new_commit;
+use flate2::read::GzDecoder;
 use futures_util::TryStreamExt;
 
 use super::domain::{
@@ -86,6 +90,33 @@ async fn values_are_readable_until_their_subject_is_forgotten() {
     // The other subject is not affected.
     let other = customers.load("18").await.expect("loaded");
     assert_eq!(name(other.state.name.as_ref()), Some(&*secret("18")));
+}
+
+/// An archive contains sealed values, so that a subject is forgotten in archives, too.
+#[tokio::test]
+async fn values_in_archives_are_sealed() {
+    let (store, keyring) = sealed();
+    let customers: Repository<Customer> = Repository::new(store.clone());
+    let payloads = MemoryPayloads::new();
+    let archives = Archives::new(payloads.clone(), "customers/archives".parse().expect("valid"));
+    for id in ["17", "18"] {
+        register(&customers, id).await;
+        customers.execute(id, Move { street: secret(id) }).await.expect("accepted");
+        customers.close(id).await.expect("closed");
+        let archive = customers.archive(id, &archives).await.expect("archived").archive.expect("has a name");
+        let mut text = String::new();
+        let object = payloads.get(&archive).await.expect("read");
+        GzDecoder::new(&*object).read_to_string(&mut text).expect("decompressed");
+        assert_eq!((text.lines().count(), text.contains("Planted")), (3, false), "{text}");
+    }
+    keyring.forget(&subject("17")).await.expect("forgotten");
+    for (id, expected) in [("17", None), ("18", Some(secret("18")))] {
+        customers.restore(id, &archives).await.expect("restored");
+        assert!(stored(store.inner(), id).await.iter().all(|event| !event.payload().contains("Planted")));
+        let loaded = customers.load(id).await.expect("loaded").state;
+        assert_eq!(name(loaded.name.as_ref()), expected.as_deref());
+        assert!(loaded.name.is_some());
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,389 @@
+//! The steps that end a stream, which need no types.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::archive::Archives;
+use crate::clock::{Clock, SystemClock};
+use crate::cost::Cost;
+use crate::event::CommitId;
+use crate::ids::{IdSource, RandomIds};
+use crate::metadata::Metadata;
+use crate::payloads::{PayloadError, PayloadName};
+use crate::repository::loading::Pages;
+use crate::repository::retry::{Deadline, RetryTokens, Retrying};
+use crate::repository::{ExecuteError, RetryBudget, RetryPolicy};
+use crate::store::{
+    Append, Commit, Conflict, EventStore, Head, Read, StoreError, StreamState, WriteError, superseded_archive,
+};
+use crate::stream_id::StreamId;
+use crate::version::Version;
+
+/// The result of closing, archiving, restoring, or deleting a stream.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct StreamEnd {
+    /// The version of the event that changed the state of the stream, which is the last one.
+    pub version: Version,
+    /// Whether an earlier call has changed the state. If it was interrupted, this call has completed it.
+    pub repeated: bool,
+    /// The archive that was written or restored.
+    pub archive: Option<PayloadName>,
+    /// The total cost of the requests to the event store.
+    pub cost: Cost,
+}
+
+/// Closes, archives, restores, and deletes streams by their names: for tools that do not know the aggregates. Applications
+/// use the methods of a [`Repository`](crate::Repository).
+///
+/// Requests are retried as those of a repository with the default settings, without a deadline.
+///
+/// ```
+/// use es_core::MemoryStore;
+/// use es_core::repository::StreamLifecycle;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let lifecycle = StreamLifecycle::new(MemoryStore::new());
+/// let error = lifecycle.close(&"account#ann".parse()?).await.unwrap_err();
+/// assert_eq!(error.to_string(), "the stream `account#ann` has no events, so it cannot be ended: check the id");
+/// # Ok(())
+/// # }
+/// ```
+pub struct StreamLifecycle {
+    store: Arc<dyn EventStore>,
+    tokens: RetryTokens,
+    metadata: Metadata,
+}
+
+impl StreamLifecycle {
+    /// Returns the operations on the streams of `store`.
+    #[must_use]
+    pub fn new(store: impl EventStore) -> Self {
+        let tokens = RetryTokens::new(RetryBudget::default());
+        Self { store: Arc::new(store), tokens, metadata: Metadata::new() }
+    }
+
+    /// Sets the metadata of the events that are recorded, such as who closed a stream (default: none).
+    #[must_use]
+    pub fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = metadata;
+        self
+    }
+
+    /// Closes a stream, see [`Repository::close`](crate::Repository::close).
+    ///
+    /// # Errors
+    ///
+    /// As `Repository::close`.
+    pub async fn close(&self, stream: &StreamId) -> Result<StreamEnd, StoreError> {
+        self.ending(stream).close().await
+    }
+
+    /// Archives a closed stream, see [`Repository::archive`](crate::Repository::archive).
+    ///
+    /// # Errors
+    ///
+    /// As `Repository::archive`.
+    pub async fn archive(&self, stream: &StreamId, archives: &Archives) -> Result<StreamEnd, StoreError> {
+        self.ending(stream).archive(archives).await
+    }
+
+    /// Restores an archived stream, see [`Repository::restore`](crate::Repository::restore).
+    ///
+    /// # Errors
+    ///
+    /// As `Repository::restore`.
+    pub async fn restore(&self, stream: &StreamId, archives: &Archives) -> Result<StreamEnd, StoreError> {
+        self.ending(stream).restore(archives).await
+    }
+
+    /// Deletes a stream, see [`Repository::delete`](crate::Repository::delete).
+    ///
+    /// # Errors
+    ///
+    /// As `Repository::delete`.
+    pub async fn delete(&self, stream: &StreamId) -> Result<StreamEnd, StoreError> {
+        self.ending(stream).delete(None).await
+    }
+
+    /// Deletes a stream and its archive, see [`Repository::delete_archived`](crate::Repository::delete_archived).
+    ///
+    /// # Errors
+    ///
+    /// As `Repository::delete_archived`.
+    pub async fn delete_archived(
+        &self,
+        stream: &StreamId,
+        archives: &Archives,
+    ) -> Result<StreamEnd, StoreError> {
+        self.ending(stream).delete(Some(archives)).await
+    }
+
+    fn ending<'a>(&'a self, stream: &'a StreamId) -> Ending<'a> {
+        let (clock, ids): (&dyn Clock, &dyn IdSource) = (&SystemClock, &RandomIds);
+        let deadline = Deadline::after(None, clock);
+        let retrying = Retrying { clock, policy: RetryPolicy::default(), tokens: &self.tokens, deadline };
+        Ending { store: &*self.store, ids, retrying, metadata: &self.metadata, stream, cost: Cost::ZERO }
+    }
+}
+
+impl fmt::Debug for StreamLifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamLifecycle").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// A stream while its state is changed.
+pub(super) struct Ending<'a> {
+    pub(super) store: &'a dyn EventStore,
+    pub(super) ids: &'a dyn IdSource,
+    pub(super) retrying: Retrying<'a>,
+    pub(super) metadata: &'a Metadata,
+    pub(super) stream: &'a StreamId,
+    /// The cost of all requests so far.
+    pub(super) cost: Cost,
+}
+
+impl Ending<'_> {
+    /// Closes the stream.
+    pub(super) async fn close(mut self) -> Result<StreamEnd, StoreError> {
+        for attempts in 1.. {
+            let head = self.head().await?;
+            if !head.state.is_open() {
+                return Ok(self.ended(head.version, true, None));
+            }
+            if let Some(version) = self.change(&head, &StreamState::Closed, attempts).await? {
+                return Ok(self.ended(version, false, None));
+            }
+        }
+        unreachable!("the last attempt ends the loop")
+    }
+
+    /// Deletes the stream. Then deletes its archive, if there is one, and erases its content.
+    pub(super) async fn delete(mut self, archives: Option<&Archives>) -> Result<StreamEnd, StoreError> {
+        for attempts in 1.. {
+            let head = self.head().await?;
+            match head.state {
+                StreamState::Deleted => {
+                    self.delete_archive(&head, archives).await?;
+                    self.erase().await?;
+                    return Ok(self.ended(head.version, true, None));
+                }
+                StreamState::Archived { .. } if archives.is_none() => {
+                    return Err(head.closed(self.stream).into());
+                }
+                // The archive from which it was restored may still be there. The events are in the stream again.
+                StreamState::Closed => self.delete_archive(&head, archives).await?,
+                StreamState::Open | StreamState::Archived { .. } => {}
+            }
+            if let Some(version) = self.change(&head, &StreamState::Deleted, attempts).await? {
+                if let (StreamState::Archived { archive }, Some(archives)) = (&head.state, archives) {
+                    self.retrying.read(|| archives.delete(archive)).await?;
+                }
+                self.erase().await?;
+                return Ok(self.ended(version, false, None));
+            }
+        }
+        unreachable!("the last attempt ends the loop")
+    }
+
+    /// Deletes the archive that the last commit of the stream has superseded, if there is one.
+    async fn delete_archive(&mut self, head: &Head, archives: Option<&Archives>) -> Result<(), StoreError> {
+        let Some(archives) = archives else { return Ok(()) };
+        match self.superseded_archive(head).await? {
+            Some(archive) => self.retrying.read(|| archives.delete(&archive)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Writes an archive of the closed stream and verifies it. Then records the archive, and erases the content.
+    pub(super) async fn archive(mut self, archives: &Archives) -> Result<StreamEnd, StoreError> {
+        let mut written: Option<PayloadName> = None;
+        for attempts in 1.. {
+            let head = self.head().await?;
+            let recorded = match &head.state {
+                StreamState::Archived { archive } => Some(archive),
+                _ => None,
+            };
+            if let Some(name) = written.take().filter(|name| recorded != Some(name)) {
+                // Another call was faster. Nothing can refer to this archive any more.
+                self.retrying.read(|| archives.delete(&name)).await?;
+            }
+            match &head.state {
+                StreamState::Archived { archive } => {
+                    let archive = archive.clone();
+                    self.erase().await?;
+                    return Ok(self.ended(head.version, true, Some(archive)));
+                }
+                StreamState::Deleted => return Err(head.closed(self.stream).into()),
+                // The check for an open stream has the error.
+                StreamState::Open | StreamState::Closed => {}
+            }
+            let commits = match head.state {
+                StreamState::Closed => self.commits(head.version).await?,
+                _ => Vec::new(),
+            };
+            if let Some(restored) = commits.last().and_then(superseded_archive) {
+                self.complete_restore(archives, &restored).await?;
+            }
+            let (name, content) = archives.pack(self.stream, &commits)?;
+            let state = StreamState::archived(name.clone());
+            let append = self.state_change(&head, &state)?;
+            self.retrying.read(|| archives.put(&name, &content)).await?;
+            let stored = self.retrying.read(|| archives.get(&name, self.stream)).await?;
+            if stored != commits {
+                let reason = format!("the archive `{name}` does not contain its events");
+                return Err(StoreError::corrupt(self.stream, reason));
+            }
+            written = Some(name.clone());
+            if let Some(version) = self.append(&append, &[], attempts).await? {
+                self.erase().await?;
+                return Ok(self.ended(version, false, Some(name)));
+            }
+        }
+        unreachable!("the last attempt ends the loop")
+    }
+
+    /// Brings the content of the archived stream back, and closes the stream again. Then deletes the archive.
+    pub(super) async fn restore(mut self, archives: &Archives) -> Result<StreamEnd, StoreError> {
+        for attempts in 1.. {
+            let head = self.head().await?;
+            let archive = match &head.state {
+                StreamState::Archived { archive } => archive.clone(),
+                StreamState::Closed => {
+                    // An earlier call may have ended before it deleted the archive.
+                    let archive = self.superseded_archive(&head).await?;
+                    if let Some(archive) = &archive {
+                        self.complete_restore(archives, archive).await?;
+                    }
+                    return Ok(self.ended(head.version, true, archive));
+                }
+                StreamState::Open => {
+                    return Err(StoreError::invalid(format!("the stream `{}` is not archived", self.stream)));
+                }
+                StreamState::Deleted => return Err(head.closed(self.stream).into()),
+            };
+            let Some(commits) = self.retrying.read(|| archives.find(&archive, self.stream)).await? else {
+                if self.head().await?.version == head.version {
+                    return Err(PayloadError::missing(&archive).into());
+                }
+                // Another call has restored or deleted the stream.
+                continue;
+            };
+            let append = self.state_change(&head, &StreamState::Closed)?;
+            if let Some(version) = self.append(&append, &commits, attempts).await? {
+                self.complete_restore(archives, &archive).await?;
+                return Ok(self.ended(version, false, Some(archive)));
+            }
+        }
+        unreachable!("the last attempt ends the loop")
+    }
+
+    /// Deletes an archive, if it still exists, after its commits were found in the stream.
+    async fn complete_restore(
+        &mut self,
+        archives: &Archives,
+        archive: &PayloadName,
+    ) -> Result<(), StoreError> {
+        let kept = self.retrying.read(|| archives.find(archive, self.stream)).await?;
+        let Some(kept) = kept else { return Ok(()) };
+        let last = kept.last().map_or(Version::NONE, Commit::last);
+        if self.commits(last).await? != kept {
+            let head = self.head().await?;
+            return Err(match head.state.is_readable() {
+                true => {
+                    let reason =
+                        format!("its events are not those in its archive `{archive}`, which is kept");
+                    StoreError::corrupt(self.stream, reason)
+                }
+                // It was deleted or archived again since.
+                false => head.closed(self.stream).into(),
+            });
+        }
+        self.retrying.read(|| archives.delete(archive)).await
+    }
+
+    /// Returns the archive that the last commit of the stream has superseded.
+    async fn superseded_archive(&mut self, head: &Head) -> Result<Option<PayloadName>, StoreError> {
+        let read = Read::all(self.stream.clone()).after(head.version.previous()).as_stored();
+        let commits = self.read(read).await?;
+        Ok(commits.first().and_then(superseded_archive))
+    }
+
+    async fn head(&mut self) -> Result<Head, StoreError> {
+        let head = self.retrying.read(|| self.store.head(self.stream)).await?;
+        self.cost += head.cost;
+        Ok(head)
+    }
+
+    /// Returns the commits up to `version`, in their stored form.
+    async fn commits(&mut self, version: Version) -> Result<Vec<Commit>, StoreError> {
+        self.read(Read::all(self.stream.clone()).until(version).as_stored()).await
+    }
+
+    async fn read(&mut self, read: Read) -> Result<Vec<Commit>, StoreError> {
+        let (mut pages, mut commits) = (Pages::new(self.store, read), Vec::new());
+        while let Some(page) = pages.next(&self.retrying).await? {
+            self.cost += page.cost;
+            commits.extend(page.commits);
+        }
+        Ok(commits)
+    }
+
+    async fn erase(&mut self) -> Result<(), StoreError> {
+        self.cost += self.retrying.read(|| self.store.erase(self.stream)).await?;
+        Ok(())
+    }
+
+    /// Returns the append that changes the state of the stream.
+    fn state_change(&self, head: &Head, state: &StreamState) -> Result<Append, StoreError> {
+        let (id, now) = (CommitId::new(self.ids.new_id()), self.retrying.clock.now());
+        let append = Append::state_change(self.stream.clone(), head, state, id, now)?;
+        Ok(append.with_metadata(self.metadata.clone()))
+    }
+
+    /// Changes the state of the stream. Returns the new version, or `None` after a conflict.
+    async fn change(
+        &mut self,
+        head: &Head,
+        state: &StreamState,
+        attempts: u32,
+    ) -> Result<Option<Version>, StoreError> {
+        let append = self.state_change(head, state)?;
+        self.append(&append, &[], attempts).await
+    }
+
+    /// Appends the commit that changes the state of the stream, after the `restored` commits were brought back. Returns its
+    /// version, or `None` after a conflict.
+    async fn append(
+        &mut self,
+        append: &Append,
+        restored: &[Commit],
+        attempts: u32,
+    ) -> Result<Option<Version>, StoreError> {
+        let send = async || {
+            Ok(match restored {
+                [] => self.store.append(append).await?,
+                commits => self.store.restore(commits, append).await?,
+            }
+            .cost)
+        };
+        match self.retrying.write(&mut self.cost, send).await {
+            Ok(()) => Ok(Some(append.last_version_after(append.start()?)?)),
+            Err(WriteError::Conflict(conflict)) => {
+                let waited = self.retrying.wait_after_conflict::<Conflict>(conflict, attempts).await;
+                waited.map(|()| None).map_err(|error| match error {
+                    ExecuteError::Store(error) => error,
+                    contention => StoreError::Backend(contention.into()),
+                })
+            }
+            Err(WriteError::Store(error)) => Err(error),
+            Err(error) => Err(StoreError::Backend(error.into())),
+        }
+    }
+
+    fn ended(&self, version: Version, repeated: bool, archive: Option<PayloadName>) -> StreamEnd {
+        StreamEnd { version, repeated, archive, cost: self.cost }
+    }
+}
