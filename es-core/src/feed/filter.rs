@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::{Event, EventKind};
-use crate::store::{Commit, is_reserved};
+use crate::store::{Commit, is_erased, is_reserved};
 use crate::stream_id::StreamId;
 
 /// Selects the events that a consumer of the feed receives: all events, or certain events of certain aggregates.
@@ -130,5 +130,14 @@ impl EventFilter {
     #[must_use]
     pub fn takes_any(&self, stream: &StreamId, commit: &Commit) -> bool {
         commit.events.iter().any(|event| self.takes(stream, event.name()))
+    }
+
+    /// Returns the number of events of a commit that were erased and may have matched, because the filter selects events of
+    /// their aggregate. Their names are not known any more.
+    #[must_use]
+    pub fn erased(&self, stream: &StreamId, commit: &Commit) -> u64 {
+        let is_selected = self.names.as_ref().is_none_or(|names| names.contains_key(stream.aggregate()));
+        let erased = commit.events.iter().filter(|event| is_erased(event));
+        if is_selected { erased.count() as u64 } else { 0 }
     }
 }

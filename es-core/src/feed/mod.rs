@@ -283,6 +283,9 @@ pub struct FeedPage {
     /// The number of events that were left out because their commits are gone, and an operator has decided to pass over
     /// them.
     pub passed_over: u64,
+    /// The number of events that were left out because they were erased: their streams are deleted or archived. They may
+    /// include events that would not have matched the filter.
+    pub erased: u64,
     /// The cost of the read.
     pub cost: Cost,
 }
@@ -297,7 +300,7 @@ impl FeedPage {
         is_last: bool,
         cost: Cost,
     ) -> Self {
-        Self { entries, through, anchor, is_last, is_closed: false, passed_over: 0, cost }
+        Self { entries, through, anchor, is_last, is_closed: false, passed_over: 0, erased: 0, cost }
     }
 
     /// Sets whether the slice was split at the end of this page, which must be the last one.
@@ -311,6 +314,13 @@ impl FeedPage {
     #[must_use]
     pub const fn with_passed_over(mut self, events: u64) -> Self {
         self.passed_over = events;
+        self
+    }
+
+    /// Sets the number of events that were left out because they were erased.
+    #[must_use]
+    pub const fn with_erased(mut self, events: u64) -> Self {
+        self.erased = events;
         self
     }
 }

@@ -136,7 +136,8 @@ impl MemoryStore {
         let content = self.content();
         let places = content.feed.slice(read.slice)?;
         let entry = |place| content.entry(place);
-        let (mut through, mut anchor, mut entries, mut bytes) = (read.after, None, Vec::new(), 0);
+        let (mut through, mut anchor, mut entries) = (read.after, None, Vec::new());
+        let (mut bytes, mut erased) = (0, 0);
         if read.after > Position::NONE {
             let at = places.partition_point(|place| place.last < read.after);
             anchor = Some(verified(read, places, places.get(at).map(entry))?);
@@ -149,6 +150,7 @@ impl MemoryStore {
             }
             let entry = entry(place);
             (through, anchor) = (place.last, Some(entry.anchor));
+            erased += read.filter.erased(&entry.stream, &entry.commit);
             if read.filter.takes_any(&entry.stream, &entry.commit) {
                 bytes += entry.commit.bytes();
                 entries.push(entry);
@@ -161,7 +163,7 @@ impl MemoryStore {
         let objects = entries.iter().flat_map(objects).collect();
         let is_last = end == places.len();
         let is_closed = is_last && content.feed.tree.is_closed(read.slice);
-        let page = FeedPage::new(entries, through, anchor, is_last, Cost::read(0.0)).with_closed(is_closed);
-        Ok((page, objects))
+        let page = FeedPage::new(entries, through, anchor, is_last, Cost::read(0.0));
+        Ok((page.with_closed(is_closed).with_erased(erased), objects))
     }
 }

@@ -1,6 +1,7 @@
 //! Projections: state derived from the events of the feed.
 
 mod context;
+mod deleted;
 mod error;
 pub(crate) mod guard;
 mod projector;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 #[doc(hidden)]
 pub use context::Tick;
 pub use context::{EventContext, InvalidId};
+pub use deleted::StreamDeleted;
 pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError};
 pub use projector::{
     Delay, FailedEvent, FailedKind, Failure, OnFailure, Parked, PassedOver, PendingTimeout, Progress,

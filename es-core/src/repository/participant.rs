@@ -19,6 +19,7 @@ use crate::repository::retry::Deadline;
 use crate::repository::{ExecuteError, Inner, Outcome};
 use crate::store::{
     AdditionalWrite, Append, ClaimChange, Commit, Conflict, EventRange, NewCommit, StoreError, WriteSet,
+    is_reserved,
 };
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
@@ -246,6 +247,12 @@ impl<A: Aggregate> Participant<A> {
         for (event, index) in events.into_iter().zip(1..) {
             let encoded = event.to_data()?;
             let version = self.fold.version.plus(stored + index);
+            if is_reserved(encoded.name()) {
+                return Err(StoreError::invalid(format!(
+                    "the event `{}` cannot be recorded by a command: only the framework records it",
+                    encoded.name()
+                )));
+            }
             let decoded =
                 decode::<A>(&encoded).map_err(|error| StoreError::decode(&self.stream, version, error))?;
             data.push(encoded);

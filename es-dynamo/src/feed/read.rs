@@ -75,7 +75,8 @@ impl TableFeed {
                 (through, anchor) = (last, Some(page.anchor()));
             }
         }
-        let (mut entries, mut bytes, mut rest) = (Vec::with_capacity(taken.len()), 0, &taken[..]);
+        let (mut entries, mut bytes, mut erased, mut rest) =
+            (Vec::with_capacity(taken.len()), 0, 0, &taken[..]);
         let mut resolved_through = None;
         while let Some((position, at, reference, _)) = rest.first() {
             if bytes >= read.max_bytes {
@@ -95,7 +96,11 @@ impl TableFeed {
                     let position = position.plus(commit.first.since(reference.first));
                     let entry = FeedEntry::new(position, reference.stream.clone(), commit).within(*at);
                     // An item may have commits before the position, and commits without a matching event.
-                    if entry.last() > read.after && read.filter.takes_any(&entry.stream, &entry.commit) {
+                    if entry.last() <= read.after {
+                        continue;
+                    }
+                    erased += read.filter.erased(&entry.stream, &entry.commit);
+                    if read.filter.takes_any(&entry.stream, &entry.commit) {
                         entries.push(entry);
                     }
                 }
@@ -132,7 +137,8 @@ impl TableFeed {
         }
         let is_last = (!more || closing.is_some()) && !left_out;
         let page = FeedPage::new(entries, through, anchor, is_last, cost);
-        Ok(page.with_closed(is_last && closing.is_some()).with_passed_over(passed_over))
+        let page = page.with_closed(is_last && closing.is_some());
+        Ok(page.with_passed_over(passed_over).with_erased(erased))
     }
 
     /// Returns the page that contains `read.after`, and about `limit` pages after it.

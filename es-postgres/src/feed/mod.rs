@@ -247,7 +247,7 @@ fn check_slice(slice: Slice) -> Result<(), StoreError> {
 /// `None` if no commit contains it.
 fn page_of(read: &FeedRead, rows: &[PgRow]) -> Result<Option<FeedPage>, Failed> {
     let mut places = rows.iter().map(Place::of).collect::<Result<Vec<_>, _>>()?.into_iter().peekable();
-    let (mut through, mut anchor, mut entries) = (read.after, None, Vec::new());
+    let (mut through, mut anchor, mut entries, mut erased) = (read.after, None, Vec::new(), 0);
     if read.after > Position::NONE {
         let Some(holder) = places.peek() else { return Ok(None) };
         if let Some(expected) = read.anchor.filter(|expected| *expected != holder.anchor) {
@@ -266,8 +266,12 @@ fn page_of(read: &FeedRead, rows: &[PgRow]) -> Result<Option<FeedPage>, Failed> 
             break;
         }
         match place.entry(read.slice) {
-            Ok(entry) if read.filter.takes_any(&entry.stream, &entry.commit) => entries.push(entry),
-            Ok(_) => {}
+            Ok(entry) => {
+                erased += read.filter.erased(&entry.stream, &entry.commit);
+                if read.filter.takes_any(&entry.stream, &entry.commit) {
+                    entries.push(entry);
+                }
+            }
             Err(_) if through > read.after => {
                 is_last = false;
                 break;
@@ -276,5 +280,5 @@ fn page_of(read: &FeedRead, rows: &[PgRow]) -> Result<Option<FeedPage>, Failed> 
         }
         (through, anchor) = (place.last, Some(place.anchor));
     }
-    Ok(Some(FeedPage::new(entries, through, anchor, is_last, Cost::read(0.0))))
+    Ok(Some(FeedPage::new(entries, through, anchor, is_last, Cost::read(0.0)).with_erased(erased)))
 }

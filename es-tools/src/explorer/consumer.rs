@@ -127,7 +127,12 @@ fn build(title: &str, progress: &Progress, form: Option<&Actions<'_>>) -> Markup
         section {
             h2 { (title) }
             (table(title, &titles, &rows))
-            @for slice in &progress.slices { (reason(slice, form)) }
+            @for slice in &progress.slices {
+                (reason(slice, form))
+                @if slice.erased > 0 {
+                    p { "Slice " (slice.slice) " passed over " (count(slice.erased)) " events of deleted or archived streams." }
+                }
+            }
         }
     }
 }

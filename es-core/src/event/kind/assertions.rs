@@ -109,13 +109,13 @@ pub const fn assert_retired(owner: &str, kinds: &[EventKind], retired: &str) {
     }
 }
 
-/// Panics at compile time if one of `kinds` is not among the kinds of the aggregate.
+/// Panics at compile time if one of `kinds` is neither among the kinds of the aggregate nor an event of the framework.
 #[track_caller]
 pub const fn assert_belongs(aggregate: &str, owned: &[EventKind], kinds: &[EventKind]) {
     let mut at = 0;
     while at < kinds.len() {
         let mut other = 0;
-        let mut found = false;
+        let mut found = matches!(kinds[at].name.as_bytes(), [b'$', ..]);
         while other < owned.len() {
             found = found || same(owned[other].name, kinds[at].name);
             other += 1;

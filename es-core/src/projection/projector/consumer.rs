@@ -364,6 +364,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             self.held.running.set_oldest(None);
         }
         self.pending.skipped += page.passed_over;
+        self.pending.erased += page.erased;
         let is_due = self.pending.events > 0 || page.passed_over > 0;
         if is_due || self.handled.since(self.held.state.position) >= LONGEST_GAP {
             self.checkpoint().await?;
@@ -409,6 +410,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         (next.position, next.anchor) = (self.handled, self.anchor);
         next.parked = next.parked.saturating_add(pending.parked).saturating_sub(pending.resumed);
         next.skipped = next.skipped.saturating_add(pending.skipped);
+        next.erased = next.erased.saturating_add(pending.erased);
         next.exception = next
             .exception
             .filter(|exception| exception.timeout.is_none() && exception.position > self.handled);

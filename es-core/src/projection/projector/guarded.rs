@@ -160,6 +160,8 @@ pub(super) struct Pending {
     pub(super) resumed: u64,
     /// The number of events skipped by decision of an operator.
     pub(super) skipped: u64,
+    /// The number of events that were left out because they were erased.
+    pub(super) erased: u64,
 }
 
 /// Upper bounds of the documents of read models to change and of their bytes.

@@ -50,6 +50,9 @@ pub struct SliceProgress {
     pub parked: u64,
     /// The number of events that an operator has [skipped](Projector::skip).
     pub skipped: u64,
+    /// The number of events that were left out because they were erased: their streams are [deleted](crate::Repository::delete)
+    /// or [archived](crate::Repository::archive). They may include events that the projection does not handle.
+    pub erased: u64,
     /// Events that were [passed over](PassedOver) by code that does not list them. A [rebuild](Projector::rebuild)
     /// handles them.
     pub passed_over: Vec<PassedOver>,
@@ -189,8 +192,18 @@ async fn progress<P: Projection>(
             retry_at: None,
             unknown_version: None,
         });
-        let SliceState { position, parked, skipped, owner, failure, passed_over, unchecked, closed, .. } =
-            state;
+        let SliceState {
+            position,
+            parked,
+            skipped,
+            erased,
+            owner,
+            failure,
+            passed_over,
+            unchecked,
+            closed,
+            ..
+        } = state;
         let unchecked = unchecked.iter().map(|gap| gap.through.since(gap.after)).sum();
         let status = match (impossible.or(failure), delays.remove(&slot), owner) {
             (Some(failure), ..) => SliceStatus::Stopped(failure),
@@ -207,6 +220,7 @@ async fn progress<P: Projection>(
             end: end.position,
             parked,
             skipped,
+            erased,
             passed_over,
             unchecked,
             status,

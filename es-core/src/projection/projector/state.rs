@@ -176,6 +176,9 @@ pub(super) struct SliceState {
     /// The number of skipped events.
     #[serde(default)]
     pub(super) skipped: u64,
+    /// The number of events that were left out because they were erased.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) erased: u64,
     /// The failure at which it stopped. Kept while a worker retries, until the event succeeds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failure: Option<Failure>,
@@ -207,6 +210,11 @@ pub(super) enum Closed {
     Draining,
     /// Nothing is left, unless an operator replays parked events.
     Finished,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde requires")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The decision of an operator about one event or timeout.

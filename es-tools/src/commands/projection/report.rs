@@ -62,7 +62,7 @@ fn build(progress: &Progress) -> Value {
     let slice = |slice: &SliceProgress| {
         let mut value = json!({
             "slice": slice.slice.get(), "position": slice.position.get(), "end": slice.end.get(),
-            "parked": slice.parked, "skipped": slice.skipped, "unchecked": slice.unchecked,
+            "parked": slice.parked, "skipped": slice.skipped, "erased": slice.erased, "unchecked": slice.unchecked,
             "passed_over": slice.passed_over, "status": status(&slice.status),
         });
         match &slice.status {
@@ -132,6 +132,13 @@ fn described(progress: &Progress) -> String {
             "slice {slice} is delayed since {} ({attempts} attempts, next at {})\n  {delay}\n",
             time(*since),
             time(*next_attempt)
+        ));
+    }
+    for slice in progress.slices.iter().filter(|slice| slice.erased > 0) {
+        let erased = count(slice.erased);
+        text.push_str(&format!(
+            "slice {}: passed over {erased} events of deleted or archived streams\n",
+            slice.slice
         ));
     }
     for (slice, event) in progress.passed_over() {

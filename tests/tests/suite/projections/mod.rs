@@ -2,6 +2,7 @@
 
 mod batches;
 mod builds;
+mod deleted;
 mod failures;
 mod faults;
 mod handling;
