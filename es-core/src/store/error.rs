@@ -522,6 +522,7 @@ mod tests {
     use crate::error_text;
     use crate::event::EncodeError;
     use crate::feed::{Position, Slice};
+    use crate::store::StreamState;
 
     #[derive(Debug, thiserror::Error)]
     #[error("the connection was reset")]
