@@ -64,9 +64,9 @@ pub trait Aggregate: Default + Send + Sync + Sized + 'static {
     /// Returns a copy of the state, or `None` if states cannot be copied. The derive clones a type that implements
     /// `Clone`.
     ///
-    /// Commands in one process that target the same aggregate at the same time share a write, for which each of them needs
-    /// a copy of the state. Without copies, they race for the stream, and all but one of them are decided again. Derive
-    /// `Clone` for aggregates that receive many commands at a time.
+    /// Commands in one process that target the same aggregate at the same time share a write, for which each of them
+    /// needs a copy of the state. Without copies, they race for the stream, and all but one of them are decided again.
+    /// Derive `Clone` for aggregates that receive many commands at a time.
     #[must_use]
     fn try_clone(&self) -> Option<Self> {
         None

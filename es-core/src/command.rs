@@ -68,11 +68,11 @@ pub trait Handle<C>: Aggregate {
 
 /// A command that the aggregate `A` handles: implemented for each command `C` with `A: Handle<C>`.
 ///
-/// This is the bound of [`Repository::execute`](crate::Repository::execute). With the bound `A: Handle<C>`, the compiler
-/// would infer the command of an aggregate that handles only one, and report mismatched types where an implementation is
-/// missing. The module is private, so the trait cannot be named or implemented outside this crate.
-// A missing implementation is reported three times: for the argument, the call, and `.await`. The future of an `async fn`
-// repeats the bounds of the function, also with a type parameter for the error, with `impl Future`, and with
+/// This is the bound of [`Repository::execute`](crate::Repository::execute). With the bound `A: Handle<C>`, the
+/// compiler would infer the command of an aggregate that handles only one, and report mismatched types where an
+/// implementation is missing. The module is private, so the trait cannot be named or implemented outside this crate.
+// A missing implementation is reported three times: for the argument, the call, and `.await`. The future of an
+// `async fn` repeats the bounds of the function, also with a type parameter for the error, with `impl Future`, and with
 // `do_not_recommend`. A boxed future would be reported once, but costs an allocation per command.
 #[diagnostic::on_unimplemented(
     message = "`{A}` does not handle the command `{Self}`",

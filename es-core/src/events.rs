@@ -116,10 +116,11 @@ impl<A: Aggregate> Events<A> {
     }
 
     /// Takes the claim `name` on personal data, such as an email address: see [`claim`](Self::claim). The store has a
-    /// keyed digest of the value, so it does not reveal the value, and the claim cannot be looked up without the keyring.
+    /// keyed digest of the value, so it does not reveal the value, and the claim cannot be looked up without the
+    /// keyring.
     ///
-    /// A claim remains when its subject is forgotten. [Release](Self::release_personal) it before that, because the value is
-    /// unknown afterwards.
+    /// A claim remains when its subject is forgotten. [Release](Self::release_personal) it before that, because the
+    /// value is unknown afterwards.
     pub fn claim_personal(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.claims.push(RequestedClaim {
             name: name.into(),

@@ -2,8 +2,8 @@
 //!
 //! [`DynamoStore`] stores the events of all aggregates in one table. A command takes at most two requests: one `Query`,
 //! which loads the aggregate from its newest snapshot, and one conditional `PutItem`, which appends its events as a
-//! single item. The [`Indexer`] follows the commits of its process and the table's stream, and makes all events available
-//! to projections, processes, and publishers. Commands write no additional items for the feed.
+//! single item. The [`Indexer`] follows the commits of its process and the table's stream, and makes all events
+//! available to projections, processes, and publishers. Commands write no additional items for the feed.
 //!
 //! # Example
 //!

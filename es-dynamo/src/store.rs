@@ -78,14 +78,14 @@ const TABLE_VARIABLE: &str = "ES_DYNAMO_TABLE";
 /// | read a document, list documents | 1 | `GetItem`, `Query` |
 /// | change one document, several documents | 1 | `PutItem` or `DeleteItem`, `TransactWriteItems` |
 ///
-/// A commit is one item. Its sort key is the version of its first event, so that writers that start from the same version
-/// collide. Items of commits are never changed. A commit of more than 400 KB, the maximum size of an item, is split into
-/// several items, up to 4 MB in total, which are written in one transaction at twice the units.
+/// A commit is one item. Its sort key is the version of its first event, so that writers that start from the same
+/// version collide. Items of commits are never changed. A commit of more than 400 KB, the maximum size of an item, is
+/// split into several items, up to 4 MB in total, which are written in one transaction at twice the units.
 ///
 /// # Lost responses
 ///
-/// If the response to a write is lost, the SDK or the repository retries it. The condition of the retry then fails on the
-/// existing item, which is returned with the error and recognized by its commit id.
+/// If the response to a write is lost, the SDK or the repository retries it. The condition of the retry then fails on
+/// the existing item, which is returned with the error and recognized by its commit id.
 ///
 /// If the retries are refused instead, for example because the credentials have expired in the meantime, the error is
 /// [`StoreError::Unavailable`], and [`is_outcome_unknown`](StoreError::is_outcome_unknown) returns `true`: the store
@@ -140,10 +140,10 @@ impl DynamoStore {
 
     /// Opens a store on Amazon DynamoDB, configured by the environment.
     ///
-    /// Credentials, region, and endpoint come from the standard sources: environment variables, profiles, the role of the
-    /// container or of the instance
-    /// ([documentation](https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html)). The environment
-    /// variable `ES_DYNAMO_TABLE` sets the table (default: `events`), which must exist: see
+    /// Credentials, region, and endpoint come from the standard sources: environment variables, profiles, the role of
+    /// the container or of the instance
+    /// ([documentation](https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html)). The
+    /// environment variable `ES_DYNAMO_TABLE` sets the table (default: `events`), which must exist: see
     /// [`create_table`](Self::create_table).
     ///
     /// The timeouts are 2 s for a connection, 5 s for an attempt, and 30 s for all attempts of a request. The
@@ -173,8 +173,8 @@ impl DynamoStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] if the file cannot be opened, is not a database of the engine, or has a table of another shape.
-    /// [`StoreError::Backend`] if the file is damaged or the disk is full.
+    /// [`StoreError::Setup`] if the file cannot be opened, is not a database of the engine, or has a table of another
+    /// shape. [`StoreError::Backend`] if the file is damaged or the disk is full.
     #[cfg(feature = "embedded")]
     #[cfg_attr(docsrs, doc(cfg(feature = "embedded")))]
     pub async fn embedded_at(path: impl AsRef<std::path::Path>) -> Result<Self, StoreError> {
@@ -236,8 +236,8 @@ impl DynamoStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] if the table does not exist, has another shape, has no feed, which `create_table` creates, or
-    /// has deletion protection. Nothing was deleted then.
+    /// [`StoreError::Setup`] if the table does not exist, has another shape, has no feed, which `create_table` creates,
+    /// or has deletion protection. Nothing was deleted then.
     pub async fn delete_table(self) -> Result<(), StoreError> {
         let table = self.table.described().await?;
         let mut obstacles = self.table.differences(&table, self.feed.needs_stream()).await?;
@@ -294,8 +294,8 @@ impl DynamoStore {
         self.feed.streams.as_ref()
     }
 
-    /// Returns the write units that a commit takes if it is written alone, without a transaction: one for each KB of its
-    /// items. Written with claims or an idempotency key, it takes twice as many.
+    /// Returns the write units that a commit takes if it is written alone, without a transaction: one for each KB of
+    /// its items. Written with claims or an idempotency key, it takes twice as many.
     ///
     /// # Errors
     ///
@@ -499,8 +499,8 @@ impl DynamoStoreBuilder {
     /// Uses `client`, with its credentials, region, timeouts, and retries. It takes precedence over the clients of
     /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint).
     ///
-    /// Set its timeouts: by default, the SDK waits for a response indefinitely. The clients that this builder creates have
-    /// these timeouts:
+    /// Set its timeouts: by default, the SDK waits for a response indefinitely. The clients that this builder creates
+    /// have these timeouts:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -560,24 +560,24 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Sets the number of slices with which the feed of a new table begins (default: 1). The number of slices is the maximum
-    /// number of workers that can share one projection. All events of a slice are in one order, and there is no order between
-    /// slices. A slice that becomes too busy can be [split](Feed::split) later.
+    /// Sets the number of slices with which the feed of a new table begins (default: 1). The number of slices is the
+    /// maximum number of workers that can share one projection. All events of a slice are in one order, and there is no
+    /// order between slices. A slice that becomes too busy can be [split](Feed::split) later.
     ///
-    /// The initial number is fixed when the feed is created. Without this setting, a store uses that of the existing feed;
-    /// with it, requests to a feed that began with another number fail with [`StoreError::Invalid`].
+    /// The initial number is fixed when the feed is created. Without this setting, a store uses that of the existing
+    /// feed; with it, requests to a feed that began with another number fail with [`StoreError::Invalid`].
     pub fn slices(mut self, slices: Slices) -> Self {
         self.slices = Some(slices);
         self
     }
 
-    /// Compresses the events of commits whose item has more than `bytes` bytes, if the item then takes fewer write units
-    /// (default: no commit is compressed, so that events are readable in the table).
+    /// Compresses the events of commits whose item has more than `bytes` bytes, if the item then takes fewer write
+    /// units (default: no commit is compressed, so that events are readable in the table).
     ///
     /// Reading costs less, too: two or three times for JSON with repeated names. Stores without this setting read
     /// compressed commits, and the limits of a commit are those of its size before compression. Programs that read the
-    /// table without this crate must know the format, which the book specifies. Commits of more than 64 KB are compressed on a thread for
-    /// blocking work.
+    /// table without this crate must know the format, which the book specifies. Commits of more than 64 KB are
+    /// compressed on a thread for blocking work.
     ///
     /// ```
     /// # #[cfg(feature = "embedded")]
@@ -600,10 +600,10 @@ impl DynamoStoreBuilder {
 
     /// Copies commits whose items have at most `max_bytes` bytes into the pages of the feed (default: 0, no copies).
     ///
-    /// With copies, a consumer reads small commits together with their page, and gets only larger ones by their keys. That
-    /// costs less if there are several consumers: see *Operations on AWS* in the book. An indexer reads the commits of a
-    /// page once before it writes the page. The setting applies to pages that this store writes; every store reads both
-    /// kinds.
+    /// With copies, a consumer reads small commits together with their page, and gets only larger ones by their keys.
+    /// That costs less if there are several consumers: see *Operations on AWS* in the book. An indexer reads the
+    /// commits of a page once before it writes the page. The setting applies to pages that this store writes; every
+    /// store reads both kinds.
     ///
     /// Copies stay in the feed when a stream is deleted. Do not use them if events have to be deleted.
     pub fn copy_commits(mut self, max_bytes: u64) -> Self {
@@ -611,14 +611,14 @@ impl DynamoStoreBuilder {
         self
     }
 
-    /// Sets the payload store for events and snapshots that do not fit into an item of 400 KB (default: none, so that they
-    /// are rejected with [`StoreError::TooLarge`]).
+    /// Sets the payload store for events and snapshots that do not fit into an item of 400 KB (default: none, so that
+    /// they are rejected with [`StoreError::TooLarge`]).
     ///
-    /// An event may then have 64 MB, unless the settings say otherwise, and a commit any number of bytes. A commit of several
-    /// events is still split over several items, up to 4 MB. Only beyond that do its largest events become objects. An object
-    /// is stored before the item that refers to it, and the item is written in a transaction, at twice the units. Run
-    /// [`Reconciler::sweep_payloads`](crate::Reconciler::sweep_payloads) from time to time, which deletes the objects of
-    /// failed appends, replaced snapshots, and deleted streams.
+    /// An event may then have 64 MB, unless the settings say otherwise, and a commit any number of bytes. A commit of
+    /// several events is still split over several items, up to 4 MB. Only beyond that do its largest events become
+    /// objects. An object is stored before the item that refers to it, and the item is written in a transaction, at
+    /// twice the units. Run [`Reconciler::sweep_payloads`](crate::Reconciler::sweep_payloads) from time to time, which
+    /// deletes the objects of failed appends, replaced snapshots, and deleted streams.
     ///
     /// All processes that use the table need the payload store: an event in an object cannot be loaded without it.
     ///
@@ -669,7 +669,8 @@ impl DynamoStoreBuilder {
     }
 
     /// Sets the timeout of an attempt, from the connection to the last byte of the response, for the clients of
-    /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) (default: 5 s). Afterwards, the SDK retries the request.
+    /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) (default: 5 s). Afterwards, the SDK retries the
+    /// request.
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
@@ -678,8 +679,8 @@ impl DynamoStoreBuilder {
     }
 
     /// Sets the timeout of a request with all its attempts and the delays between them, for the clients of
-    /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) (default: 30 s). Afterwards, the request fails with
-    /// [`StoreError::Unavailable`].
+    /// [`from_env`](Self::from_env) and [`endpoint`](Self::endpoint) (default: 30 s). Afterwards, the request fails
+    /// with [`StoreError::Unavailable`].
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub fn operation_timeout(mut self, timeout: Duration) -> Self {

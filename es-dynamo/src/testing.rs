@@ -52,8 +52,8 @@ const REFUSALS: [&str; 5] = [
     "ResourceNotFoundException",
 ];
 
-/// The statuses and bodies of responses that are not from DynamoDB, or are truncated: `None` is the first half of the real
-/// body.
+/// The statuses and bodies of responses that are not from DynamoDB, or are truncated: `None` is the first half of the
+/// real body.
 const UNREADABLE: [(u16, Option<&str>); 9] = [
     (200, Some("")),
     (200, Some("{}")),
@@ -73,8 +73,8 @@ impl<C: HttpConnector + Clone + 'static> FaultyConnector<C> {
         Self { connector, faults, filter: Arc::new(|_, _| true) }
     }
 
-    /// Injects faults only into requests for which `filter` returns `true`. It is called with the name of the operation, such
-    /// as `PutItem`, and with the body (default: all requests).
+    /// Injects faults only into requests for which `filter` returns `true`. It is called with the name of the
+    /// operation, such as `PutItem`, and with the body (default: all requests).
     ///
     /// ```
     /// use es_core::testing::Faults;

@@ -45,8 +45,8 @@ use proc_macro::TokenStream;
 /// The macro derives `Clone`, `Debug`, `PartialEq`, `Serialize`, and `Deserialize`, except for traits that the item
 /// derives below the attribute. Serde attributes work as usual, and the crate does not need to depend on `serde`.
 ///
-/// A field of type `Personal` has the attribute `#[personal(subject = customer)]`, which names the field with the id of the
-/// person: see the module `es_core::personal`.
+/// A field of type `Personal` has the attribute `#[personal(subject = customer)]`, which names the field with the id of
+/// the person: see the module `es_core::personal`.
 ///
 /// The stored name does not depend on modules or crates, which can be moved and renamed freely.
 ///
@@ -94,8 +94,8 @@ use proc_macro::TokenStream;
 /// - A key that is unknown, malformed, or given twice.
 /// - A type that is generic or borrows, and fields or variants with `#[cfg(…)]`: all builds must be able to read the
 ///   events that one of them stores.
-/// - A `version` without its `previous`, a gap between versions, a `previous` whose stored name or alias is missing here,
-///   and a missing `From`.
+/// - A `version` without its `previous`, a gap between versions, a `previous` whose stored name or alias is missing
+///   here, and a missing `From`.
 /// - In a family: variants that share a stored name, and serde attributes that change the stored form.
 #[proc_macro_attribute]
 pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
@@ -229,8 +229,8 @@ pub fn aggregate(item: TokenStream) -> TokenStream {
 ///
 /// # Compile errors
 ///
-/// - A method with a wrong signature: without `self`, with `&mut self` in a decision, with a parameter by value, with too
-///   many parameters, or without a return type.
+/// - A method with a wrong signature: without `self`, with `&mut self` in a decision, with a parameter by value, with
+///   too many parameters, or without a return type.
 /// - `async`, or `.await`, in `#[apply]` and `#[handle]` methods. `Repository::decide` takes an async closure for
 ///   decisions that call services.
 /// - Two methods for one command or event.
@@ -259,7 +259,8 @@ pub fn handlers(arguments: TokenStream, item: TokenStream) -> TokenStream {
 ///
 /// All ids have:
 ///
-/// - `Clone`, `Debug`, `PartialEq`, `Eq`, `PartialOrd`, `Ord`, and `Hash`. Ids over `Uuid` and integers are also `Copy`.
+/// - `Clone`, `Debug`, `PartialEq`, `Eq`, `PartialOrd`, `Ord`, and `Hash`. Ids over `Uuid` and integers are also
+///   `Copy`.
 /// - `Display` and `FromStr`, with the text of the inner type.
 /// - `Serialize` and `Deserialize`, in the form of the inner type, as with `#[serde(transparent)]`.
 /// - Conversions from and to the inner type with `From`.
@@ -267,8 +268,8 @@ pub fn handlers(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// Ids over `Uuid` have a function `new` for a random UUID of version 7. In a handler, which must be pure, write
 /// `ctx.new_id().into()` instead.
 ///
-/// Ids over `String` have `as_str`, `From<&str>`, `AsRef<str>`, and `Borrow<str>`. Methods of `Repository` accept a `&str`
-/// in place of such an id.
+/// Ids over `String` have `as_str`, `From<&str>`, `AsRef<str>`, and `Borrow<str>`. Methods of `Repository` accept a
+/// `&str` in place of such an id.
 ///
 /// | key | meaning |
 /// |---|---|
@@ -285,7 +286,8 @@ pub fn id(item: TokenStream) -> TokenStream {
     id::expand(item.into()).into()
 }
 
-/// Implements the trait `Schema`: includes the shape of a struct or an enum in the shapes of the events that contain it.
+/// Implements the trait `Schema`: includes the shape of a struct or an enum in the shapes of the events that contain
+/// it.
 ///
 /// Write `#[schema(crate = ::path)]` if `es_core` was renamed.
 #[proc_macro_derive(Schema, attributes(schema))]
@@ -334,8 +336,8 @@ pub fn schema(item: TokenStream) -> TokenStream {
 /// # Compile errors
 ///
 /// - A key that is unknown, malformed, missing, or given twice.
-/// - An event of another aggregate, an event that is listed twice, an event without `Project`, and a `Project` of an event
-///   that is not listed.
+/// - An event of another aggregate, an event that is listed twice, an event without `Project`, and a `Project` of an
+///   event that is not listed.
 /// - A `ReadModel` without `#[read_model]`.
 /// - A projection that is generic or lacks `Clone`.
 #[proc_macro_derive(Projection, attributes(projection, read_model))]
@@ -357,8 +359,8 @@ pub fn projection(item: TokenStream) -> TokenStream {
 /// # Compile errors
 ///
 /// - A key that is unknown, malformed, missing, or given twice.
-/// - An event of another aggregate, an event or a timeout that is listed twice, an event without `React`, and a `React` to
-///   an event that is not listed.
+/// - An event of another aggregate, an event or a timeout that is listed twice, an event without `React`, and a `React`
+///   to an event that is not listed.
 /// - A process that is generic or lacks `Clone`.
 #[proc_macro_derive(Process, attributes(process))]
 pub fn process(item: TokenStream) -> TokenStream {

@@ -125,8 +125,8 @@ fn check_fields<'a>(item: &DeriveInput, used: impl Iterator<Item = &'a Ident>, e
     }
 }
 
-/// Reports indexes with too many fields, and names that are too long or given twice. Names that differ only in case have
-/// the same constant.
+/// Reports indexes with too many fields, and names that are too long or given twice. Names that differ only in case
+/// have the same constant.
 fn check_indexes(indexes: &[Index], errors: &mut Errors) {
     for (position, Index { name, fields }) in indexes.iter().enumerate() {
         if let Some(excess) = fields.get(MAX_FIELDS) {

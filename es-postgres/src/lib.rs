@@ -1,8 +1,8 @@
 //! An event store for [`es_core`] on PostgreSQL 14 and later.
 //!
-//! The domain, repositories, projections, and processes are the same as on any other store. [`PostgresStore`] keeps all of
-//! it in the tables of one schema: commits, snapshots, claims, idempotency records, and documents, such as checkpoints and
-//! the rows of read models. An append is one `INSERT` and one round trip. The feed needs no indexer.
+//! The domain, repositories, projections, and processes are the same as on any other store. [`PostgresStore`] keeps all
+//! of it in the tables of one schema: commits, snapshots, claims, idempotency records, and documents, such as
+//! checkpoints and the rows of read models. An append is one `INSERT` and one round trip. The feed needs no indexer.
 //!
 //! # Example
 //!
@@ -44,14 +44,14 @@
 //!
 //! # Concepts
 //!
-//! - A *commit* is a row. Its primary key is the stream and the version of its first event, which makes concurrent writers
-//!   collide. Payloads are stored as `json`, and returned byte for byte.
-//! - A *transaction* of the framework is one transaction of PostgreSQL, at the isolation level READ COMMITTED, in which every
-//!   check is an insert that must succeed. Your own statements can be part of it: see [`Statement`].
+//! - A *commit* is a row. Its primary key is the stream and the version of its first event, which makes concurrent
+//!   writers collide. Payloads are stored as `json`, and returned byte for byte.
+//! - A *transaction* of the framework is one transaction of PostgreSQL, at the isolation level READ COMMITTED, in which
+//!   every check is an insert that must succeed. Your own statements can be part of it: see [`Statement`].
 //! - A *projection* can write tables of the application in one transaction with its checkpoint: see [`SqlReadModel`].
 //! - The *feed* is the commits in the order of their transactions, up to the oldest transaction that is still open. No
-//!   event is skipped, however long a writer takes between its insert and its commit. A long transaction delays the feed,
-//!   which is reported: see [`PostgresStore::feed_delay`].
+//!   event is skipped, however long a writer takes between its insert and its commit. A long transaction delays the
+//!   feed, which is reported: see [`PostgresStore::feed_delay`].
 //! - The *limits* are those of all stores ([`es_core::store::limits`]), so that an application can move to DynamoDB.
 //!
 //! The book's chapter on PostgreSQL has the schema, the operation of the database, and the differences from DynamoDB.

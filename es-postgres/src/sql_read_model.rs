@@ -36,11 +36,11 @@ const WITH_COMMENT: &str =
 const FIND: &str =
     "SELECT obj_description(oid, 'pg_namespace') AS comment FROM pg_namespace WHERE nspname = $1";
 
-/// A read model in tables of the application: the handlers of a projection write them with SQL, in one transaction with the
-/// checkpoint, so that each event takes effect exactly once.
+/// A read model in tables of the application: the handlers of a projection write them with SQL, in one transaction with
+/// the checkpoint, so that each event takes effect exactly once.
 ///
-/// It is a field with `#[read_model]` of a projection. The projector's store must be the [`PostgresStore`] from which the
-/// read model was created.
+/// It is a field with `#[read_model]` of a projection. The projector's store must be the [`PostgresStore`] from which
+/// the read model was created.
 ///
 /// ```
 /// use es_core::prelude::*;
@@ -85,27 +85,28 @@ const FIND: &str =
 ///
 /// # Builds
 ///
-/// Each build of the projection has a PostgreSQL schema for its tables, named after the schema of the store, the projection,
-/// and the number of the build: `es_balances_1`. It is first in the `search_path` of [`transaction`](Self::transaction) and
-/// [`read`](Self::read), so that statements name tables without a schema. During a
-/// [rebuild](es_core::Projector::rebuild), the tables of the new build are filled beside those that readers use;
+/// Each build of the projection has a PostgreSQL schema for its tables, named after the schema of the store, the
+/// projection, and the number of the build: `es_balances_1`. It is first in the `search_path` of
+/// [`transaction`](Self::transaction) and [`read`](Self::read), so that statements name tables without a schema. During
+/// a [rebuild](es_core::Projector::rebuild), the tables of the new build are filled beside those that readers use;
 /// [`switch`](es_core::Projector::switch) changes the schema of the readers, and
 /// [`delete_replaced`](es_core::Projector::delete_replaced) drops the old schema.
 ///
-/// The schema of a build is created with its tables in the first transaction that uses it. To change the tables, change their
-/// statements, and rebuild the projection. Tables in other schemas are shared by all builds: their handlers must tolerate
-/// that a rebuild handles all events again.
+/// The schema of a build is created with its tables in the first transaction that uses it. To change the tables, change
+/// their statements, and rebuild the projection. Tables in other schemas are shared by all builds: their handlers must
+/// tolerate that a rebuild handles all events again.
 ///
 /// # Failures
 ///
 /// A transaction begins with the first event that uses it and ends with the checkpoint, after at most one
-/// [batch](es_core::projection::ProjectorBuilder::batch) of events. If a handler fails, it is rolled back, and the earlier
-/// events are handled again and committed without the failed one. A worker that has lost its lease rolls back. Handlers must
-/// return the errors of their statements, because PostgreSQL rejects all statements after a failed one. Lost connections,
-/// deadlocks, and other transient errors of PostgreSQL are retried until they pass, also as the source of another error.
+/// [batch](es_core::projection::ProjectorBuilder::batch) of events. If a handler fails, it is rolled back, and the
+/// earlier events are handled again and committed without the failed one. A worker that has lost its lease rolls back.
+/// Handlers must return the errors of their statements, because PostgreSQL rejects all statements after a failed one.
+/// Lost connections, deadlocks, and other transient errors of PostgreSQL are retried until they pass, also as the
+/// source of another error.
 ///
-/// The transaction delays the feed while it is open, as any other does: keep handlers short. It occupies one connection of
-/// the pool, which must have at least one more.
+/// The transaction delays the feed while it is open, as any other does: keep handlers short. It occupies one connection
+/// of the pool, which must have at least one more.
 pub struct SqlReadModel {
     database: Arc<Database>,
     builds: Builds,
@@ -126,8 +127,8 @@ struct Bound {
 }
 
 impl SqlReadModel {
-    /// Returns the read model of the projection `P` in `store`. `tables` are the SQL statements that create its tables in an
-    /// empty schema, separated by semicolons.
+    /// Returns the read model of the projection `P` in `store`. `tables` are the SQL statements that create its tables
+    /// in an empty schema, separated by semicolons.
     ///
     /// Wrap a text that is not a literal in [`AssertSqlSafe`].
     #[must_use]
@@ -148,7 +149,8 @@ impl SqlReadModel {
         }
     }
 
-    /// Returns the connection with the open transaction, in a handler. Its `search_path` begins with the schema of the build.
+    /// Returns the connection with the open transaction, in a handler. Its `search_path` begins with the schema of the
+    /// build.
     ///
     /// Do not end the transaction: the checkpoint commits it. [`begin`](sqlx::Connection::begin) creates a savepoint.
     ///
@@ -176,8 +178,8 @@ impl SqlReadModel {
         Ok(open.as_mut().ok_or_else(not_bound)?)
     }
 
-    /// Begins a read-only transaction, whose `search_path` begins with the schema of the active build. Drop it after the last
-    /// query.
+    /// Begins a read-only transaction, whose `search_path` begins with the schema of the active build. Drop it after
+    /// the last query.
     ///
     /// # Errors
     ///
@@ -200,8 +202,8 @@ impl SqlReadModel {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner).as_deref() == Some(schema)
     }
 
-    /// Returns the name of the schema with the tables: in a running projection, of the build that it maintains, and otherwise
-    /// of the active build.
+    /// Returns the name of the schema with the tables: in a running projection, of the build that it maintains, and
+    /// otherwise of the active build.
     ///
     /// # Errors
     ///
@@ -404,8 +406,8 @@ impl OpenTransaction {
     }
 }
 
-/// Returns the statements that begin a transaction in which tables without a schema are those of `schema`. They take one round
-/// trip.
+/// Returns the statements that begin a transaction in which tables without a schema are those of `schema`. They take
+/// one round trip.
 fn begin_in(schema: &str, mode: &str) -> String {
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED {mode}; SELECT set_config('search_path', \

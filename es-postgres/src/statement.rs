@@ -14,7 +14,8 @@ use crate::database::{Database, Failed};
 use crate::documents;
 use crate::sql_read_model::OpenTransaction;
 
-/// A statement of the application, as an additional write of a command or a transaction: both are committed, or neither.
+/// A statement of the application, as an additional write of a command or a transaction: both are committed, or
+/// neither.
 ///
 /// ```
 /// use es_core::store::AdditionalWrite;

@@ -52,14 +52,14 @@ const IDLE_UNCHECKED: Duration = Duration::from_secs(30);
 /// | change one document, several documents | 1, 4 | `INSERT`, `UPDATE`, or `DELETE`; a transaction |
 /// | read the feed | 1 | `SELECT` |
 ///
-/// [`Cost::requests`] counts statements, and a transaction as one. The reads that find out why a write was refused are part
-/// of the write. Capacity units are zero.
+/// [`Cost::requests`] counts statements, and a transaction as one. The reads that find out why a write was refused are
+/// part of the write. Capacity units are zero.
 ///
 /// # Lost responses
 ///
-/// If the connection breaks, or no response arrives in time, while a statement that commits is in progress, the error is
-/// [`StoreError::Unavailable`], and its [outcome is unknown](StoreError::is_outcome_unknown). Repeating the write resolves
-/// it: a commit is recognized by its id.
+/// If the connection breaks, or no response arrives in time, while a statement that commits is in progress, the error
+/// is [`StoreError::Unavailable`], and its [outcome is unknown](StoreError::is_outcome_unknown). Repeating the write
+/// resolves it: a commit is recognized by its id.
 #[derive(Clone)]
 pub struct PostgresStore {
     database: Arc<Database>,
@@ -85,7 +85,8 @@ pub struct PostgresStoreBuilder {
 }
 
 impl PostgresStore {
-    /// Connects to the database at `url`, such as `postgres://user:password@localhost/orders`, and uses the schema `es`.
+    /// Connects to the database at `url`, such as `postgres://user:password@localhost/orders`, and uses the schema
+    /// `es`.
     ///
     /// The pool has at most 16 connections. Query parameters of the URL set options, such as `sslmode=verify-full`; see
     /// [`PgConnectOptions`](sqlx::postgres::PgConnectOptions). For other settings, create a pool and use
@@ -93,8 +94,8 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] if the URL is invalid or the server rejects the user. [`StoreError::Unavailable`] if the server
-    /// does not respond.
+    /// [`StoreError::Setup`] if the URL is invalid or the server rejects the user. [`StoreError::Unavailable`] if the
+    /// server does not respond.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         let options =
             PgPoolOptions::new().max_connections(DEFAULT_CONNECTIONS).acquire_timeout(DEFAULT_TIMEOUT);
@@ -135,14 +136,14 @@ impl PostgresStore {
 
     /// Creates the schema and its tables, or migrates them to the format of this version. Does nothing if they have it.
     ///
-    /// Call it at startup, or execute [`ddl`](Self::ddl) with a user that may create tables. Several processes may call it
-    /// at the same time. After a dump was restored in another cluster, call it before any event is appended: the new
+    /// Call it at startup, or execute [`ddl`](Self::ddl) with a user that may create tables. Several processes may call
+    /// it at the same time. After a dump was restored in another cluster, call it before any event is appended: the new
     /// cluster's transaction ids are lower, and this makes the order of the feed continue.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] if the server is older than PostgreSQL 14, the database does not have the encoding UTF8, the
-    /// user may not create tables, or the schema has the format of a later version.
+    /// [`StoreError::Setup`] if the server is older than PostgreSQL 14, the database does not have the encoding UTF8,
+    /// the user may not create tables, or the schema has the format of a later version.
     pub async fn migrate(&self) -> Result<(), StoreError> {
         schema::migrate(&self.database).await
     }
@@ -173,11 +174,11 @@ impl PostgresStore {
         self.database.delete_expired(now, limit).await
     }
 
-    /// Returns how many commits wait for an older transaction to end before they enter the feed, and which transaction that
-    /// is. Use it as a metric.
+    /// Returns how many commits wait for an older transaction to end before they enter the feed, and which transaction
+    /// that is. Use it as a metric.
     ///
-    /// The feed ends at the oldest open transaction of the whole server that can write, in any database. If it holds back
-    /// commits for 10 s, readers of the feed log a warning.
+    /// The feed ends at the oldest open transaction of the whole server that can write, in any database. If it holds
+    /// back commits for 10 s, readers of the feed log a warning.
     ///
     /// # Errors
     ///
@@ -351,7 +352,8 @@ impl fmt::Debug for PostgresStore {
 }
 
 impl PostgresStoreBuilder {
-    /// Sets the name of the schema (default: `es`): lowercase letters, digits, and `_`. Each schema has a separate store.
+    /// Sets the name of the schema (default: `es`): lowercase letters, digits, and `_`. Each schema has a separate
+    /// store.
     pub fn schema(mut self, name: impl Into<String>) -> Self {
         self.schema = name.into();
         self
@@ -364,11 +366,11 @@ impl PostgresStoreBuilder {
         self
     }
 
-    /// Sets the maximum size of the payload of an event, and of the state in a snapshot, in bytes (default: such that it
-    /// fits into an item of a DynamoDB table, 400 KB).
+    /// Sets the maximum size of the payload of an event, and of the state in a snapshot, in bytes (default: such that
+    /// it fits into an item of a DynamoDB table, 400 KB).
     ///
-    /// Larger payloads and states are stored in the same rows: PostgreSQL needs no payload store. An application that may
-    /// move to DynamoDB should use the limit of its payload store there, which is 64 MB by default.
+    /// Larger payloads and states are stored in the same rows: PostgreSQL needs no payload store. An application that
+    /// may move to DynamoDB should use the limit of its payload store there, which is 64 MB by default.
     pub fn max_payload_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = Some(bytes);
         self

@@ -62,11 +62,11 @@ impl Application {
         Self { name, unseal: None, aggregates: BTreeMap::new(), projections: BTreeMap::new() }
     }
 
-    /// Sets the keyring of the application's personal data. `open` returns it for the store of the command line, or `None`
-    /// if there is none for such a store.
+    /// Sets the keyring of the application's personal data. `open` returns it for the store of the command line, or
+    /// `None` if there is none for such a store.
     ///
-    /// Without it, states that contain personal data cannot be loaded, and projections that handle such events cannot be
-    /// rebuilt. The values themselves are never shown.
+    /// Without it, states that contain personal data cannot be loaded, and projections that handle such events cannot
+    /// be rebuilt. The values themselves are never shown.
     ///
     /// ```
     /// use es_core::StoreError;

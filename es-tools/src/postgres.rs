@@ -17,9 +17,9 @@ const URL: &str = "ES_POSTGRES_URL";
 pub(crate) struct Database {
     /// Use the PostgreSQL database at this URL, without a password, such as `postgres://user@localhost/shop`
     ///
-    /// The password is taken from the environment variable `PGPASSWORD`, or from the file that `PGPASSFILE` names. Without
-    /// an option that selects a store, the URL in the environment variable `ES_POSTGRES_URL` is used, which may contain
-    /// one.
+    /// The password is taken from the environment variable `PGPASSWORD`, or from the file that `PGPASSFILE` names.
+    /// Without an option that selects a store, the URL in the environment variable `ES_POSTGRES_URL` is used, which may
+    /// contain one.
     #[arg(long = "postgres", id = "postgres", global = true, value_name = "URL")]
     #[arg(conflicts_with_all = ["file", "endpoint"])]
     url: Option<String>,

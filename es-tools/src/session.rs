@@ -58,7 +58,8 @@ impl Consent {
         Ok(!self.mode.dry_run)
     }
 
-    /// Like [`to`](Self::to), for a change that cannot be undone: it has to be confirmed, on the terminal or by `--yes`.
+    /// Like [`to`](Self::to), for a change that cannot be undone: it has to be confirmed, on the terminal or by
+    /// `--yes`.
     pub(crate) fn to_lose(self, change: &str) -> Result<bool> {
         if !self.to(change)? || self.mode.yes {
             return Ok(!self.mode.dry_run);

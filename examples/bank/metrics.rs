@@ -20,8 +20,8 @@ const NUMBERS: &[f64] =
 /// The interval at which recorded values are moved to the histograms, so that they need little memory without scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Installs the recorder, and serves its metrics at `address` until the process ends. Returns the address that it listens
-/// on.
+/// Installs the recorder, and serves its metrics at `address` until the process ends. Returns the address that it
+/// listens on.
 ///
 /// # Errors
 ///

@@ -128,7 +128,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     ends_of_streams(&store).await
 }
 
-/// Prints the costs of closing, archiving, restoring, and deleting aggregates with 1,000 events, each in a separate commit.
+/// Prints the costs of closing, archiving, restoring, and deleting aggregates with 1,000 events, each in a separate
+/// commit.
 async fn ends_of_streams(store: &DynamoStore) -> Result<(), Box<dyn Error>> {
     let archives = Archives::new(MemoryPayloads::new(), "notebooks/archives".parse()?);
     let (notebooks, id) = notebook(store, 1_000, SnapshotPolicy::Never).await?;

@@ -1,4 +1,5 @@
-//! Commands beside a hand-written loop on the SDK: one at a time, and many on one aggregate. Prints a markdown document.
+//! Commands beside a hand-written loop on the SDK: one at a time, and many on one aggregate. Prints a markdown
+//! document.
 //!
 //! `--quick` shows in seconds that everything runs. The engine is the embedded one, or the server that
 //! `ES_DYNAMO_ENDPOINT` names, on which several processes compete.

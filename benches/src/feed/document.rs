@@ -224,8 +224,8 @@ million write units for {:.3}, a million read units for {:.3}, and a million rea
     ]);
 }
 
-/// Returns the number of consumers with which one way to read all events costs as much as another one, which costs more to
-/// write and less to read.
+/// Returns the number of consumers with which one way to read all events costs as much as another one, which costs more
+/// to write and less to read.
 fn break_even(one: &Cost, other: &Cost) -> f64 {
     (other.of_index() - one.of_index()) / (one.read_units - other.read_units)
 }

@@ -82,7 +82,8 @@ impl DocumentChange {
     /// # Errors
     ///
     /// As for [`DocumentKey::checked`]. [`StoreError::TooLarge`] if the document is larger than
-    /// [`Document::MAX_BYTES`]. [`StoreError::Setup`] if it contains [personal data](crate::personal) that is not sealed.
+    /// [`Document::MAX_BYTES`]. [`StoreError::Setup`] if it contains [personal data](crate::personal) that is not
+    /// sealed.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         self.key.checked()?;
         if self.body.as_deref().is_some_and(is_in_transit) {

@@ -13,9 +13,9 @@ use super::Revision;
 /// expired when its revision has not changed for the lease duration. Each process measures that time with its monotonic
 /// clock, because the wall clocks of processes differ.
 ///
-/// Expiry only decides when to take over, and a process may be wrong about it. Safety comes from fencing: every write of a
-/// worker must be conditional on the revision of its lease ([`DocumentCondition`](super::DocumentCondition)), so that a
-/// worker that has lost its lease without noticing cannot write.
+/// Expiry only decides when to take over, and a process may be wrong about it. Safety comes from fencing: every write
+/// of a worker must be conditional on the revision of its lease ([`DocumentCondition`](super::DocumentCondition)), so
+/// that a worker that has lost its lease without noticing cannot write.
 ///
 /// ```
 /// use std::time::Duration;

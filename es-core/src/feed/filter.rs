@@ -132,8 +132,8 @@ impl EventFilter {
         commit.events.iter().any(|event| self.takes(stream, event.name()))
     }
 
-    /// Returns the number of events of a commit that were erased and may have matched, because the filter selects events of
-    /// their aggregate. Their names are not known any more.
+    /// Returns the number of events of a commit that were erased and may have matched, because the filter selects
+    /// events of their aggregate. Their names are not known any more.
     #[must_use]
     pub fn erased(&self, stream: &StreamId, commit: &Commit) -> u64 {
         let is_selected = self.names.as_ref().is_none_or(|names| names.contains_key(stream.aggregate()));

@@ -70,8 +70,8 @@ pub trait Feed: EventStore + Documents {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if there is no such slice, if the numbers of its children would exceed [`Slice::MAX`], or
-    /// if the store cannot split slices (the default). Otherwise, [`StoreError`] if a request fails.
+    /// [`StoreError::Invalid`] if there is no such slice, if the numbers of its children would exceed [`Slice::MAX`],
+    /// or if the store cannot split slices (the default). Otherwise, [`StoreError`] if a request fails.
     async fn split(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
         let _ = slice;
         Err(StoreError::invalid("this store cannot split the slices of its feed"))
@@ -283,8 +283,8 @@ pub struct FeedPage {
     /// The number of events that were left out because their commits are gone, and an operator has decided to pass over
     /// them.
     pub passed_over: u64,
-    /// The number of events that were left out because they were erased: their streams are deleted or archived. They may
-    /// include events that would not have matched the filter.
+    /// The number of events that were left out because they were erased: their streams are deleted or archived. They
+    /// may include events that would not have matched the filter.
     pub erased: u64,
     /// The cost of the read.
     pub cost: Cost,

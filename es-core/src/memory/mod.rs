@@ -327,7 +327,8 @@ impl StoredStream {
         self.commits.iter().rev().take_while(|commit| commit.last() >= snapshot.version()).any(end)
     }
 
-    /// Erases the snapshot, and the content of all commits but the last, or but those that changed the state of the stream.
+    /// Erases the snapshot, and the content of all commits but the last, or but those that changed the state of the
+    /// stream.
     fn erase(&mut self, is_deleted: bool) {
         self.snapshot = None;
         self.snapshot_object = None;

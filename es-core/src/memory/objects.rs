@@ -95,8 +95,8 @@ impl MemoryStore {
         Ok(put_all(payloads, vec![state]).await?.pop())
     }
 
-    /// Reads the objects of a page. Its events and its snapshot have their contents already, so this only fails as a load
-    /// from DynamoDB would.
+    /// Reads the objects of a page. Its events and its snapshot have their contents already, so this only fails as a
+    /// load from DynamoDB would.
     pub(super) async fn check_objects(&self, objects: Vec<Object>) -> Result<(), StoreError> {
         if let Some(payloads) = self.payloads.as_ref().filter(|_| !objects.is_empty()) {
             payloads.get_all(objects).await?;

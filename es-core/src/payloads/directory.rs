@@ -20,9 +20,9 @@ const UNFINISHED: &str = ".unfinished";
 
 /// A payload store in a directory: one file per object, in a folder for each prefix.
 ///
-/// A file is written completely before it gets its name, so a crash never leaves a part of an object. It may leave a file
-/// in the folder `.unfinished`, which may be deleted while no process uses the directory. The file system must support
-/// hard links. Several processes may share a directory. The methods must be called in a Tokio runtime.
+/// A file is written completely before it gets its name, so a crash never leaves a part of an object. It may leave a
+/// file in the folder `.unfinished`, which may be deleted while no process uses the directory. The file system must
+/// support hard links. Several processes may share a directory. The methods must be called in a Tokio runtime.
 ///
 /// ```
 /// use es_core::payloads::DirectoryPayloads;

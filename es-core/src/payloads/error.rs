@@ -78,8 +78,8 @@ impl PayloadError {
     }
 }
 
-/// The error of a request to the event store that needed the object. An object is written before the item that refers to
-/// it, so the outcome of a write to the event store is never unknown after this error.
+/// The error of a request to the event store that needed the object. An object is written before the item that refers
+/// to it, so the outcome of a write to the event store is never unknown after this error.
 impl From<PayloadError> for StoreError {
     fn from(error: PayloadError) -> Self {
         match error {

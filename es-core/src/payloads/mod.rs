@@ -1,7 +1,7 @@
 //! The contract of a store of large objects, and implementations in memory and in a directory.
 //!
-//! A *payload* is an immutable object, such as an event that does not fit into an item of the event store, or the archive
-//! of a stream. It has a [`PayloadName`], which contains the digest of its content.
+//! A *payload* is an immutable object, such as an event that does not fit into an item of the event store, or the
+//! archive of a stream. It has a [`PayloadName`], which contains the digest of its content.
 //!
 //! ```
 //! use es_core::payloads::{MemoryPayloads, PayloadName, PayloadPrefix, PayloadStore};
@@ -54,8 +54,8 @@ pub trait PayloadStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Idempotency
     ///
-    /// An existing object is never overwritten: the call succeeds if it has the same content. Storing an object again is
-    /// therefore safe at any time, also after [`PayloadError::Unavailable`], and by several writers at once.
+    /// An existing object is never overwritten: the call succeeds if it has the same content. Storing an object again
+    /// is therefore safe at any time, also after [`PayloadError::Unavailable`], and by several writers at once.
     ///
     /// # Errors
     ///

@@ -92,8 +92,8 @@ impl PayloadName {
         Self { prefix, digest: Sha256::digest(content).into(), generation: 0 }
     }
 
-    /// Returns another name for the same content. Used if an object with this name may be deleted at any moment, so that
-    /// nothing new may refer to it.
+    /// Returns another name for the same content. Used if an object with this name may be deleted at any moment, so
+    /// that nothing new may refer to it.
     #[must_use]
     pub fn next_generation(&self) -> Self {
         Self { generation: self.generation.saturating_add(1), ..self.clone() }

@@ -36,7 +36,8 @@ impl Payloads {
 
     /// Sets the beginning of the names of objects (default: the name of the table, and `payloads`).
     ///
-    /// Two event stores must not use the same prefix of one payload store: each deletes objects that it does not refer to.
+    /// Two event stores must not use the same prefix of one payload store: each deletes objects that it does not refer
+    /// to.
     #[must_use]
     pub fn with_prefix(mut self, prefix: PayloadPrefix) -> Self {
         self.prefix = Some(prefix);

@@ -63,8 +63,8 @@ impl SubjectKey {
         Ok(STANDARD_NO_PAD.encode(bytes))
     }
 
-    /// Decrypts a text that [`seal`](Self::seal) returned. Returns `None` if it was damaged, or sealed under another key
-    /// or with another context.
+    /// Decrypts a text that [`seal`](Self::seal) returned. Returns `None` if it was damaged, or sealed under another
+    /// key or with another context.
     #[must_use]
     pub fn open(&self, sealed: &str, context: &[u8]) -> Option<Vec<u8>> {
         let bytes = STANDARD_NO_PAD.decode(sealed).ok()?;

@@ -1,10 +1,10 @@
 //! The forms of personal data in JSON, and the conversion from one to another.
 //!
 //! - *In transit*, `{"$transit":"…"}`: from the serialization of a value to the store, and from the store to its
-//!   deserialization. It is encrypted under a random key of this process, so that no payload in memory contains the value
-//!   in plain text, and cannot be forged. It contains the subject and the value.
-//! - *Sealed*, `{"$sealed":{"subject":"…","value":"…"}}`: in storage. The value is encrypted under the subject's key, and
-//!   is missing if the subject was forgotten when it was written.
+//!   deserialization. It is encrypted under a random key of this process, so that no payload in memory contains the
+//!   value in plain text, and cannot be forged. It contains the subject and the value.
+//! - *Sealed*, `{"$sealed":{"subject":"…","value":"…"}}`: in storage. The value is encrypted under the subject's key,
+//!   and is missing if the subject was forgotten when it was written.
 //! - *Sealed text*, `{"$text":"…"}`: a JSON string, such as the payload of a stored timeout, that contains JSON with
 //!   sealed values.
 
@@ -45,7 +45,8 @@ impl Transit {
         let subject = self.subject.as_str().as_bytes();
         let length = u16::try_from(subject.len()).map_err(|_| "the subject is too long")?;
         let value = self.value.as_deref().unwrap_or_default();
-        // The limits of sizes are checked before a value is sealed, so this form must not be shorter than the sealed one.
+        // The limits of sizes are checked before a value is sealed, so this form must not be shorter than the sealed
+        // one.
         let padding = vec![0; PADDING_BYTES + subject.len()];
         // JSON is never empty, so an empty value means that there is none.
         let plain = [&length.to_be_bytes(), subject, &padding, value].concat();

@@ -1,8 +1,9 @@
 //! Personal data: values that are encrypted in storage and can be forgotten, although events are never changed.
 //!
 //! Each value belongs to a [`Subject`], which is usually a person. It is sealed under the subject's key, which a
-//! [`Keyring`] stores apart from the events. Forgetting the subject deletes the key, so that nothing that was stored about
-//! the subject can be read any more: not in events, snapshots, rows, timeouts, or archives, and not in backups of them.
+//! [`Keyring`] stores apart from the events. Forgetting the subject deletes the key, so that nothing that was stored
+//! about the subject can be read any more: not in events, snapshots, rows, timeouts, or archives, and not in backups of
+//! them.
 //!
 //! ```
 //! use es_core::prelude::*;
@@ -55,9 +56,9 @@
 //! # How it works
 //!
 //! Handlers see plain values. When the framework encodes a value, it becomes ciphertext under a random key of the
-//! process, which no other process can read. A [`SealedStore`] converts it to ciphertext under the subject's key when it
-//! writes, and back when it reads. Every other store refuses it, so a value cannot be stored without a keyring by mistake.
-//! Outside of the framework, [`Personal`] cannot be serialized at all.
+//! process, which no other process can read. A [`SealedStore`] converts it to ciphertext under the subject's key when
+//! it writes, and back when it reads. Every other store refuses it, so a value cannot be stored without a keyring by
+//! mistake. Outside of the framework, [`Personal`] cannot be serialized at all.
 
 mod cipher;
 mod forms;
@@ -111,10 +112,10 @@ pub(crate) const REASONS: [&str; 5] = [OUTSIDE, NO_SUBJECT, STILL_SEALED, NOT_PE
 
 /// Personal data of a subject: a value, or nothing after the subject was forgotten.
 ///
-/// In events, timeouts, and rows, `#[personal(subject = field)]` names the field with the id of the subject. The field may
-/// also be an `Option` or a `Vec` of personal values. For a type with several personal fields, use one `Personal` for the
-/// whole: `Personal<Address>`. States, stored rejections, and types inside rows may contain copies of values from events
-/// without the attribute, because a value that was read knows its subject.
+/// In events, timeouts, and rows, `#[personal(subject = field)]` names the field with the id of the subject. The field
+/// may also be an `Option` or a `Vec` of personal values. For a type with several personal fields, use one `Personal`
+/// for the whole: `Personal<Address>`. States, stored rejections, and types inside rows may contain copies of values
+/// from events without the attribute, because a value that was read knows its subject.
 ///
 /// Comparisons ignore the subject. `Debug` does not show the value. There is no `Display`, and serialization fails
 /// outside of the framework, so that the value is not shown by mistake.

@@ -26,8 +26,8 @@ use crate::version::Version;
 
 /// A store with a keyring: it seals [`Personal`](super::Personal) data when it writes, and opens it when it reads.
 ///
-/// Use it in place of the store for repositories, transactions, projectors, and read models. Tools that only copy or index
-/// stored data, such as an indexer, use the store itself, and need no keys.
+/// Use it in place of the store for repositories, transactions, projectors, and read models. Tools that only copy or
+/// index stored data, such as an indexer, use the store itself, and need no keys.
 ///
 /// A page of events or documents takes one request to the keyring for all of its subjects, and a commit takes one. Data
 /// without personal values takes none.
@@ -256,8 +256,8 @@ impl<S> SealedStore<S> {
         Ok(())
     }
 
-    /// Opens the values of the commits in a conflict. If that fails, the commits are removed, so that the repository reads
-    /// them.
+    /// Opens the values of the commits in a conflict. If that fails, the commits are removed, so that the repository
+    /// reads them.
     async fn open_conflict(&self, stream: &StreamId, commits: &mut Vec<Commit>) {
         let mut all: Vec<_> = commits.iter_mut().map(|commit| (stream, commit)).collect();
         if self.open_commits(&mut all).await.is_err() {
@@ -318,8 +318,8 @@ impl<S> SealedStore<S> {
         Ok(set.with_content(appends, claims))
     }
 
-    /// Returns the error of a set that cannot be sealed. A set that was written before, under its idempotency key, keeps
-    /// its outcome if a subject was forgotten since then.
+    /// Returns the error of a set that cannot be sealed. A set that was written before, under its idempotency key,
+    /// keeps its outcome if a subject was forgotten since then.
     async fn not_sealed(&self, set: &WriteSet, error: StoreError) -> WriteError
     where
         S: EventStore,

@@ -5,9 +5,9 @@ use crate::store::DELETED;
 
 /// A stream was [deleted](crate::Repository::delete): the last event of the stream, which the framework records.
 ///
-/// List it among the events of an aggregate to remove the rows of deleted streams, or to tell other systems. Its stream is
-/// in the [context](crate::EventContext::stream). It is handled like any other event: in order, at least once, and also
-/// in a rebuild, in which the other events of the stream are passed over.
+/// List it among the events of an aggregate to remove the rows of deleted streams, or to tell other systems. Its stream
+/// is in the [context](crate::EventContext::stream). It is handled like any other event: in order, at least once, and
+/// also in a rebuild, in which the other events of the stream are passed over.
 ///
 /// ```
 /// use es_core::prelude::*;

@@ -206,14 +206,15 @@ pub trait Stage: Send {
     /// Returns the document changes for all kept events. Called again until they are written.
     fn changes(&mut self) -> BoxFuture<'_, Result<Vec<DocumentChange>, BoxError>>;
 
-    /// Returns the write that makes the checkpoint part of a transaction that the handlers have used, if there is one. Called
-    /// after [`changes`](Self::changes), and not again until the checkpoint is written or the projection is replaced.
+    /// Returns the write that makes the checkpoint part of a transaction that the handlers have used, if there is one.
+    /// Called after [`changes`](Self::changes), and not again until the checkpoint is written or the projection is
+    /// replaced.
     fn transaction(&mut self) -> Option<AdditionalWrite> {
         None
     }
 
-    /// Returns whether the kept changes were lost when the last event was undone. The events since the last checkpoint are
-    /// then handled again.
+    /// Returns whether the kept changes were lost when the last event was undone. The events since the last checkpoint
+    /// are then handled again.
     fn is_lost(&self) -> bool {
         false
     }

@@ -67,8 +67,8 @@ use crate::projection::BoxError;
 /// ```
 #[async_trait]
 pub trait Publisher: fmt::Debug + Send + Sync + 'static {
-    /// Returns the name of the messaging system for metrics and spans, such as `kafka` or `aws_kinesis` (default: the name
-    /// of the type).
+    /// Returns the name of the messaging system for metrics and spans, such as `kafka` or `aws_kinesis` (default: the
+    /// name of the type).
     fn system(&self) -> &str {
         short_name::<Self>()
     }

@@ -99,8 +99,8 @@ impl<P: Publisher, E: Envelopes> Publishing<P, E> {
         self
     }
 
-    /// Publishes [personal data](crate::personal) in plain text (default: its fields are absent). The projector must use a
-    /// [`SealedStore`](crate::personal::SealedStore).
+    /// Publishes [personal data](crate::personal) in plain text (default: its fields are absent). The projector must
+    /// use a [`SealedStore`](crate::personal::SealedStore).
     ///
     /// What a broker and its consumers have received is not forgotten with the subject.
     #[must_use]

@@ -115,8 +115,8 @@ impl<A: Aggregate> AggregateIds<A> {
         &self.rows
     }
 
-    /// Returns a page of up to `limit` ids, in an unspecified order. `after` is the [`next`](RowPage::next) token of the
-    /// previous page, or `None` for the first.
+    /// Returns a page of up to `limit` ids, in an unspecified order. `after` is the [`next`](RowPage::next) token of
+    /// the previous page, or `None` for the first.
     ///
     /// # Errors
     ///

@@ -302,11 +302,11 @@ impl<T: Row> fmt::Debug for ReadModel<T> {
 /// # Ok::<_, es_core::read_model::ReadModelError>(())
 /// ```
 ///
-/// The key is one field; rows with the same key replace each other. An index lists rows by the value of its first
-/// field (the group), ordered by its other fields, of which it has at most seven. The derive generates a [`RowIndex`]
-/// for each index, here `OrderRow::BY_CUSTOMER`, which queries take. Keys and index fields are strings, integers, `bool`s, or types
-/// that are serialized as one of these: ids, dates, times, enums without fields. Times are compared by instant,
-/// regardless of their time zone.
+/// The key is one field; rows with the same key replace each other. An index lists rows by the value of its first field
+/// (the group), ordered by its other fields, of which it has at most seven. The derive generates a [`RowIndex`] for
+/// each index, here `OrderRow::BY_CUSTOMER`, which queries take. Keys and index fields are strings, integers, `bool`s,
+/// or types that are serialized as one of these: ids, dates, times, enums without fields. Times are compared by
+/// instant, regardless of their time zone.
 ///
 /// # Long strings
 ///

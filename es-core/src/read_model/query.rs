@@ -255,8 +255,8 @@ impl<'a, T: Row, O> RowQuery<'a, T, O> {
     /// # Cost
     ///
     /// A count costs what reading the counted rows costs, because DynamoDB bills the rows that it passes over: one read
-    /// unit per 4 KB. 1,000 rows of 200 bytes take about 50 read units. Therefore it has a limit. For the number of rows of
-    /// a large group, let the projection keep a row with the count.
+    /// unit per 4 KB. 1,000 rows of 200 bytes take about 50 read units. Therefore it has a limit. For the number of
+    /// rows of a large group, let the projection keep a row with the count.
     ///
     /// # Errors
     ///

@@ -128,8 +128,8 @@ impl Traces {
 
     /// Returns the commits of a trace in the order of their times, at most `limit`.
     ///
-    /// `name` is a correlation, or the id of any commit or event of the trace. Returns nothing if there is no such trace,
-    /// or if the projection has not handled it yet.
+    /// `name` is a correlation, or the id of any commit or event of the trace. Returns nothing if there is no such
+    /// trace, or if the projection has not handled it yet.
     ///
     /// # Errors
     ///

@@ -33,7 +33,8 @@ pub enum ExecuteError<E> {
     AlreadyExists(Conflict),
     /// The stream of the aggregate is [closed](crate::Repository::close) for good; nothing was recorded.
     Closed(ClosedStream),
-    /// The aggregate is not at the [expected version](crate::repository::Request::expected_version); nothing was recorded.
+    /// The aggregate is not at the [expected version](crate::repository::Request::expected_version); nothing was
+    /// recorded.
     Outdated(Conflict),
     /// Another aggregate holds a claim of the command; nothing was recorded.
     Claimed(Claimed),

@@ -283,8 +283,8 @@ impl<A: Aggregate> Inner<A> {
         Ok(())
     }
 
-    /// Loads the current state into a new fold, without the cache. Reads few commits first, so a state that is far ahead
-    /// of its snapshot may take one more request.
+    /// Loads the current state into a new fold, without the cache. Reads few commits first, so a state that is far
+    /// ahead of its snapshot may take one more request.
     pub(super) async fn load_cold(
         &self,
         fold: &mut Fold<A>,
@@ -316,8 +316,8 @@ impl<A: Aggregate> Inner<A> {
         self.advance(fold, stream, Until::End, Start::FirstEvent, deadline).await
     }
 
-    /// Returns the cached state of a stream, which may be outdated. A state with personal data is dropped when it is as old
-    /// as a key may be, because its subject may have been forgotten.
+    /// Returns the cached state of a stream, which may be outdated. A state with personal data is dropped when it is as
+    /// old as a key may be, because its subject may have been forgotten.
     pub(super) fn cached(&self, stream: &StreamId) -> Option<Fold<A>> {
         let cache = self.cache.as_ref()?;
         let fold = cache.get(stream)?;
@@ -458,8 +458,8 @@ impl<A: Aggregate> Inner<A> {
         }
     }
 
-    /// Returns the cost of the check that a stream can be read, although erased events were found in it: it was restored at
-    /// the same time. Otherwise, returns the error with its state.
+    /// Returns the cost of the check that a stream can be read, although erased events were found in it: it was
+    /// restored at the same time. Otherwise, returns the error with its state.
     async fn check_restored(&self, stream: &StreamId, deadline: Deadline) -> Result<Cost, StoreError> {
         let head = self.retrying(deadline).read(|| self.store.head(stream)).await?;
         match head.state.is_readable() {

@@ -1,7 +1,7 @@
 //! Repositories: load aggregates and execute commands on them.
 //!
-//! A [`Repository`] works on one aggregate at a time, and a [`Transaction`] on several. A [`Request`] has the options of
-//! one command: an expected version, an idempotency key, a deadline, metadata, and additional writes.
+//! A [`Repository`] works on one aggregate at a time, and a [`Transaction`] on several. A [`Request`] has the options
+//! of one command: an expected version, an idempotency key, a deadline, metadata, and additional writes.
 
 // | module | job |
 // |---|---|
@@ -157,18 +157,18 @@ impl<A: Aggregate> Repository<A> {
     /// After a conflict with another writer, the new events are read and the command is decided again, as often as the
     /// [`RetryPolicy`] allows. An aggregate without events starts from its [`Default`].
     ///
-    /// Commands that target the same aggregate at the same time, through this repository or a clone of it, share a write:
-    /// they wait for the first one, are decided in order, each on the state after the one before it, and are recorded
-    /// together, up to [`MAX_GROUP_COMMITS`](crate::store::MAX_GROUP_COMMITS) of them. Each has its own outcome and commit.
-    /// The first outcome has the cost of the write, and the others have none. This requires an aggregate that implements
-    /// `Clone`, see [`Aggregate::try_clone`].
+    /// Commands that target the same aggregate at the same time, through this repository or a clone of it, share a
+    /// write: they wait for the first one, are decided in order, each on the state after the one before it, and are
+    /// recorded together, up to [`MAX_GROUP_COMMITS`](crate::store::MAX_GROUP_COMMITS) of them. Each has its own
+    /// outcome and commit. The first outcome has the cost of the write, and the others have none. This requires an
+    /// aggregate that implements `Clone`, see [`Aggregate::try_clone`].
     ///
     /// The future may be dropped at any time. Either all events are recorded then, or none.
     ///
     /// # Errors
     ///
-    /// [`ExecuteError::Rejected`] if the aggregate rejects the command, [`ExecuteError::Conflict`] if every attempt ended
-    /// with a conflict, [`ExecuteError::Store`] if the store fails.
+    /// [`ExecuteError::Rejected`] if the aggregate rejects the command, [`ExecuteError::Conflict`] if every attempt
+    /// ended with a conflict, [`ExecuteError::Store`] if the store fails.
     pub async fn execute<C, Q>(&self, id: &Q, command: C) -> Result<Outcome<A>, ExecuteError<C::Error>>
     where
         C: HandledBy<A>,
@@ -391,7 +391,8 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the stream cannot be read, is corrupt, is [deleted](Self::delete), or has an event that is unknown.
+    /// [`StoreError`] if the stream cannot be read, is corrupt, is [deleted](Self::delete), or has an event that is
+    /// unknown.
     pub async fn load<Q>(&self, id: &Q) -> Result<Loaded<A>, StoreError>
     where
         A::Id: IdFrom<Q>,

@@ -24,8 +24,8 @@ pub(crate) struct Numbers {
     pub(crate) cost: Cost,
 }
 
-/// The span and the metrics of a command, a transaction, or a load. Its outcome is recorded once: as `dropped` or `panicked`
-/// if the future is dropped before it completes.
+/// The span and the metrics of a command, a transaction, or a load. Its outcome is recorded once: as `dropped` or
+/// `panicked` if the future is dropped before it completes.
 pub(crate) struct Report {
     span: Span,
     operation: Operation,

@@ -155,8 +155,8 @@ impl<'a, A: Aggregate> Request<'a, A> {
         }
     }
 
-    /// Sets how long the command may take (default: the [deadline](crate::repository::RepositoryBuilder::deadline) of the
-    /// repository).
+    /// Sets how long the command may take (default: the [deadline](crate::repository::RepositoryBuilder::deadline) of
+    /// the repository).
     pub fn deadline(mut self, limit: Duration) -> Self {
         self.deadline = Some(limit);
         self

@@ -88,8 +88,8 @@ impl RetryPolicy {
         self.longest_delay_after(attempts).mul_f64(fastrand::f64())
     }
 
-    /// Returns the delay after `attempts` attempts with equal jitter: at least half of the exponential delay. Use it to wait
-    /// out an outage.
+    /// Returns the delay after `attempts` attempts with equal jitter: at least half of the exponential delay. Use it to
+    /// wait out an outage.
     #[must_use]
     pub fn equal_jitter_delay_after(&self, attempts: u32) -> Duration {
         self.longest_delay_after(attempts).mul_f64(0.5 + fastrand::f64() / 2.0)

@@ -250,8 +250,8 @@ impl<A: Aggregate> Inner<A> {
         (policy != SnapshotPolicy::Never).then(|| snapshots.with_policy(policy))
     }
 
-    /// Starts to write a snapshot of `fold` in the background if one is due, and returns what is known about the snapshot
-    /// then. The command does not depend on it.
+    /// Starts to write a snapshot of `fold` in the background if one is due, and returns what is known about the
+    /// snapshot then. The command does not depend on it.
     pub(super) fn take_snapshot(
         &self,
         stream: &StreamId,

@@ -66,8 +66,8 @@ impl NewCommit {
         self.events.last().and_then(StreamState::after)
     }
 
-    /// Returns the size of the commit in bytes, as it counts towards [`MAX_GROUP_BYTES`]: its metadata as JSON, the names
-    /// and payloads of its events, 64 bytes for the commit, and 16 bytes for each event.
+    /// Returns the size of the commit in bytes, as it counts towards [`MAX_GROUP_BYTES`]: its metadata as JSON, the
+    /// names and payloads of its events, 64 bytes for the commit, and 16 bytes for each event.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let metadata = match self.metadata.is_empty() {
@@ -196,13 +196,13 @@ impl Append {
         Self { loaded: true, ..Self::new(stream, ExpectedVersion::Exact(version), commit) }
     }
 
-    /// Returns the append that changes the state of `stream`, which ends at `head`, to `state`. Its commit `id` was decided at
-    /// `now`, or at the time of the last commit if that is later.
+    /// Returns the append that changes the state of `stream`, which ends at `head`, to `state`. Its commit `id` was
+    /// decided at `now`, or at the time of the last commit if that is later.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Closed`] if the stream does not accept the change, and [`StoreError::Invalid`] if it has no events, if
-    /// `state` is [`StreamState::Open`], or if an open stream would be archived.
+    /// [`StoreError::Closed`] if the stream does not accept the change, and [`StoreError::Invalid`] if it has no
+    /// events, if `state` is [`StreamState::Open`], or if an open stream would be archived.
     pub fn state_change(
         stream: StreamId,
         head: &Head,
@@ -242,8 +242,8 @@ impl Append {
 
     /// Adds commits after the first one. All of them are stored atomically, in this order.
     ///
-    /// An append has at most [`MAX_GROUP_COMMITS`] commits. If it has several, they have at most [`MAX_GROUP_BYTES`], and
-    /// their times do not decrease.
+    /// An append has at most [`MAX_GROUP_COMMITS`] commits. If it has several, they have at most [`MAX_GROUP_BYTES`],
+    /// and their times do not decrease.
     #[must_use]
     pub fn with_following(mut self, commits: impl IntoIterator<Item = NewCommit>) -> Self {
         let mut following = commits.into_iter().peekable();
@@ -302,8 +302,8 @@ impl Append {
         self.attempts.sealed.get()
     }
 
-    /// Keeps the sealed form of the commits for all attempts, unless a concurrent attempt has kept one. Returns the append
-    /// that was kept.
+    /// Keeps the sealed form of the commits for all attempts, unless a concurrent attempt has kept one. Returns the
+    /// append that was kept.
     pub(crate) fn keep_sealed(&self, mut commits: Vec<NewCommit>) -> &Self {
         self.attempts.sealed.get_or_init(|| {
             let following = commits.split_off(1);
@@ -341,9 +341,9 @@ impl Append {
 
     /// Appends the commits at the end of the stream, for an append that does not name a loaded version: for stores.
     ///
-    /// `head` reads the end of the stream, `append_at` appends after a version, given the cost so far, and `sleep` waits.
-    /// All attempts of one `Append`, including those with an unknown outcome, target the same version until another commit
-    /// is found there. Then they move on, up to 100 times, with a delay of up to 50 ms.
+    /// `head` reads the end of the stream, `append_at` appends after a version, given the cost so far, and `sleep`
+    /// waits. All attempts of one `Append`, including those with an unknown outcome, target the same version until
+    /// another commit is found there. Then they move on, up to 100 times, with a delay of up to 50 ms.
     ///
     /// # Errors
     ///
@@ -397,9 +397,9 @@ impl Append {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] if a commit has no events, its time is not in the years 1 to 9999, or the stream would
-    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, their times decrease, or the name
-    /// of an event is reserved for the framework.
-    /// [`StoreError::TooLarge`] if several commits exceed [`MAX_GROUP_BYTES`].
+    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, their times decrease, or the
+    /// name of an event is reserved for the framework. [`StoreError::TooLarge`] if several commits exceed
+    /// [`MAX_GROUP_BYTES`].
     pub fn last_version_after(&self, version: Version) -> Result<Version, StoreError> {
         for commit in self.commits() {
             if commit.events.is_empty() {
@@ -442,8 +442,8 @@ impl Append {
         }
     }
 
-    /// Returns the response to an append whose first commit is stored already, at the version `first`: for stores. `stored`
-    /// has the id and the last version of each commit that was stored with it.
+    /// Returns the response to an append whose first commit is stored already, at the version `first`: for stores.
+    /// `stored` has the id and the last version of each commit that was stored with it.
     ///
     /// # Errors
     ///

@@ -67,8 +67,8 @@ impl Claim {
         Ok(Self { name, value, personal: false })
     }
 
-    /// Creates the claim `name` on personal data. A [`SealedStore`](crate::personal::SealedStore) stores a keyed digest of
-    /// the value, and other stores refuse the claim.
+    /// Creates the claim `name` on personal data. A [`SealedStore`](crate::personal::SealedStore) stores a keyed digest
+    /// of the value, and other stores refuse the claim.
     ///
     /// # Errors
     ///

@@ -33,8 +33,8 @@ const OWN_EVENTS: char = '$';
 
 /// Whether a stream accepts commits.
 ///
-/// A stream is open until its last commit is a *lifecycle commit*: one event of the framework, whose name starts with `$`.
-/// The commit has a version like any other, so it competes with the commits of commands for that version.
+/// A stream is open until its last commit is a *lifecycle commit*: one event of the framework, whose name starts with
+/// `$`. The commit has a version like any other, so it competes with the commits of commands for that version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StreamState {
@@ -66,7 +66,8 @@ impl ArchiveBody {
         serde_json::to_string(&body).expect("texts have a JSON form")
     }
 
-    /// Returns the object that an event names. `None` if the event cannot be decoded, or the archive has another format.
+    /// Returns the object that an event names. `None` if the event cannot be decoded, or the archive has another
+    /// format.
     fn archive(event: &EventData) -> Option<PayloadName> {
         let body: Self = serde_json::from_str(event.payload()).ok()?;
         body.archive.parse().ok().filter(|_| body.format == ARCHIVE_FORMAT)
@@ -161,8 +162,8 @@ pub(crate) fn is_reserved(name: &str) -> bool {
 pub struct ClosedStream {
     /// The stream.
     pub stream: StreamId,
-    /// The version of the event that changed the state of the stream; if its events are being erased, it may be the version of
-    /// one of them.
+    /// The version of the event that changed the state of the stream; if its events are being erased, it may be the
+    /// version of one of them.
     pub version: Version,
     /// The state of the stream.
     pub state: StreamState,

@@ -55,8 +55,8 @@ pub fn check_append(append: &Append, version: Version, max_bytes: Option<u64>) -
 ///
 /// # Errors
 ///
-/// [`StoreError::Invalid`] if it has too many items, [`StoreError::TooLarge`] if it or one of its events is too large, and
-/// [`WriteError::Claimed`] as for [`ClaimChange::net`].
+/// [`StoreError::Invalid`] if it has too many items, [`StoreError::TooLarge`] if it or one of its events is too large,
+/// and [`WriteError::Claimed`] as for [`ClaimChange::net`].
 pub fn check_set(set: &WriteSet, max_bytes: Option<u64>) -> Result<(), WriteError> {
     let mut size = Size { items: set.unchanged_streams().len() + set.additional_writes().len(), bytes: 0 };
     for append in set.appends() {
@@ -101,16 +101,16 @@ pub fn check_snapshot(
     }
 }
 
-/// Returns the indexes of the events of `commit` that are stored outside of its items: those that do not fit into an item,
-/// and the largest ones of a commit that does not fit into a transaction.
+/// Returns the indexes of the events of `commit` that are stored outside of its items: those that do not fit into an
+/// item, and the largest ones of a commit that does not fit into a transaction.
 ///
-/// `frame` is the size of an item without events, `sizes` are the sizes of the events in it, and `reference` is the size
-/// of what replaces a payload. `first` is the version of the first event.
+/// `frame` is the size of an item without events, `sizes` are the sizes of the events in it, and `reference` is the
+/// size of what replaces a payload. `first` is the version of the first event.
 ///
 /// # Errors
 ///
-/// [`StoreError::TooLarge`] if the payload of such an event has more than `max_bytes`, or the commit does not fit into a
-/// transaction even so.
+/// [`StoreError::TooLarge`] if the payload of such an event has more than `max_bytes`, or the commit does not fit into
+/// a transaction even so.
 pub fn large_events(
     stream: &StreamId,
     first: Version,

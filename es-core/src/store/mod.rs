@@ -39,11 +39,11 @@ use crate::version::Version;
 /// This is the contract between repositories and stores. Applications use a [`Repository`](crate::Repository) instead.
 /// The conformance suite checks the contract for any implementation.
 ///
-/// Every method is required. None can be derived from the others at the same cost or with the same guarantees, so there is
-/// no extension trait and no default that a wrapper could forget to forward:
+/// Every method is required. None can be derived from the others at the same cost or with the same guarantees, so there
+/// is no extension trait and no default that a wrapper could forget to forward:
 ///
-/// - `append` costs one conditional put. A [`WriteSet`] with a single append costs a transaction on some stores, and cannot
-///   express the expected versions `Any` and `StreamExists`.
+/// - `append` costs one conditional put. A [`WriteSet`] with a single append costs a transaction on some stores, and
+///   cannot express the expected versions `Any` and `StreamExists`.
 /// - `head` reads one item, whereas the end of `read` requires all pages.
 /// - `claim_holder`, `idempotency_record`, and `write_snapshot` access data that is not part of a stream.
 /// - `identity` and `spawn` depend on the handle and on the runtime of the store.
@@ -64,8 +64,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// Appending the same [`Append`] again is safe at any time: it succeeds if the commits are stored already, which is
     /// recognized by their [ids](crate::event::CommitId). Another process may repeat it, too, unless it expects
-    /// [`Any`](crate::ExpectedVersion::Any) or [`StreamExists`](crate::ExpectedVersion::StreamExists): the version of the
-    /// commits is not in such a request, and only the `Append` itself remembers it.
+    /// [`Any`](crate::ExpectedVersion::Any) or [`StreamExists`](crate::ExpectedVersion::StreamExists): the version of
+    /// the commits is not in such a request, and only the `Append` itself remembers it.
     ///
     /// # Errors
     ///
@@ -75,10 +75,10 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// first commit is stored already, but with other events or other commits after it. After
     /// [`StoreError::Unavailable`], the outcome is unknown, and repeating the append resolves it.
     ///
-    /// [`StoreError::Closed`] if the stream is [closed](StreamState) and the version after which to append is determined by a
-    /// read of its end. An append after an earlier version is a conflict with the commits that follow it, among them the one
-    /// that closed the stream. A store need not detect an append [after](Append::after_loaded) that commit: its caller has
-    /// loaded it.
+    /// [`StoreError::Closed`] if the stream is [closed](StreamState) and the version after which to append is
+    /// determined by a read of its end. An append after an earlier version is a conflict with the commits that follow
+    /// it, among them the one that closed the stream. A store need not detect an append [after](Append::after_loaded)
+    /// that commit: its caller has loaded it.
     async fn append(&self, append: &Append) -> Result<Appended, AppendError>;
 
     /// Writes several commits, claims, an idempotency record, and additional writes atomically.
@@ -116,8 +116,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Reads a stream in pages, in the order of its versions.
     ///
     /// The result is a single page without commits if the stream does not exist. Every page is strongly consistent: it
-    /// has all commits that were acknowledged before it was requested. In an [eventual](Read::eventually) read, the last
-    /// commits may be missing.
+    /// has all commits that were acknowledged before it was requested. In an [eventual](Read::eventually) read, the
+    /// last commits may be missing.
     ///
     /// # Errors
     ///
@@ -147,35 +147,35 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
 
     /// Erases the content of a stream:
     ///
-    /// - if its state is [`Deleted`](StreamState::Deleted), the events and the metadata of all commits but the last, its
-    ///   snapshot, its idempotency records, and its claims;
+    /// - if its state is [`Deleted`](StreamState::Deleted), the events and the metadata of all commits but the last,
+    ///   its snapshot, its idempotency records, and its claims;
     /// - if its state is [`Archived`](StreamState::Archived), the events and the metadata of all commits but those that
     ///   changed its state, and its snapshot.
     ///
-    /// The commits keep their ids, times, and versions, and have an [erased event](erased_event) in place of each event.
-    /// Therefore, no append can succeed at any version that a writer may have read before, and references to the commits in
-    /// the feed remain valid. A snapshot that is written later is ignored.
+    /// The commits keep their ids, times, and versions, and have an [erased event](erased_event) in place of each
+    /// event. Therefore, no append can succeed at any version that a writer may have read before, and references to the
+    /// commits in the feed remain valid. A snapshot that is written later is ignored.
     ///
-    /// An interrupted call may be repeated, and continues. Erasing a stream that is erased already has no effect. A call that
-    /// is delayed until after the stream was [restored](Self::restore) erases nothing, or fails.
+    /// An interrupted call may be repeated, and continues. Erasing a stream that is erased already has no effect. A
+    /// call that is delayed until after the stream was [restored](Self::restore) erases nothing, or fails.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the stream is neither deleted nor archived. After other errors, a part of the content may be
-    /// erased.
+    /// [`StoreError::Invalid`] if the stream is neither deleted nor archived. After other errors, a part of the content
+    /// may be erased.
     async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError>;
 
-    /// Brings back the content of an archived stream: the events and the metadata of `commits`, which are all of its commits
-    /// before `end`, in order. Then appends `end`, which [closes](Append::state_change) the stream again.
+    /// Brings back the content of an archived stream: the events and the metadata of `commits`, which are all of its
+    /// commits before `end`, in order. Then appends `end`, which [closes](Append::state_change) the stream again.
     ///
-    /// Commits that are not erased stay as they are. Claims and idempotency records are not changed. If this is interrupted
-    /// before `end` is appended, a part of the content may have been brought back, and the call may be repeated. A call that
-    /// is delayed until after the stream was deleted, or archived again, brings nothing back.
+    /// Commits that are not erased stay as they are. Claims and idempotency records are not changed. If this is
+    /// interrupted before `end` is appended, a part of the content may have been brought back, and the call may be
+    /// repeated. A call that is delayed until after the stream was deleted, or archived again, brings nothing back.
     ///
     /// # Errors
     ///
-    /// [`AppendError::Conflict`] if the end of the stream has changed, and [`StoreError::Corrupt`] if a commit does not match
-    /// the one that was erased.
+    /// [`AppendError::Conflict`] if the end of the stream has changed, and [`StoreError::Corrupt`] if a commit does not
+    /// match the one that was erased.
     async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError>;
 
     /// Runs `task` in the background.

@@ -58,16 +58,16 @@ impl Read {
 
     /// Reads only events after `version`, which the caller has read or written as the last version of the stream.
     ///
-    /// Such a version is the end of an [append](crate::store::Append), so the store does not look for later commits in the
-    /// append that contains it, which may take another request. For other versions, use [`Read::after`].
+    /// Such a version is the end of an [append](crate::store::Append), so the store does not look for later commits in
+    /// the append that contains it, which may take another request. For other versions, use [`Read::after`].
     #[must_use]
     pub fn after_loaded(mut self, version: Version) -> Self {
         (self.after, self.loaded) = (version, true);
         self
     }
 
-    /// Reads only events up to and including `version`, without a snapshot. If it is inside a commit, the whole commit is
-    /// read, but no later commit of the same append.
+    /// Reads only events up to and including `version`, without a snapshot. If it is inside a commit, the whole commit
+    /// is read, but no later commit of the same append.
     #[must_use]
     pub fn until(mut self, version: Version) -> Self {
         self.until = Some(version);
@@ -101,7 +101,8 @@ impl Read {
         self
     }
 
-    /// Reads personal data in its stored form, which is sealed: for an archive. Has no effect on a store without personal data.
+    /// Reads personal data in its stored form, which is sealed: for an archive. Has no effect on a store without
+    /// personal data.
     #[must_use]
     pub fn as_stored(mut self) -> Self {
         self.as_stored = true;
@@ -253,7 +254,8 @@ impl Head {
 
 /// Checks that the commits of a stream are contiguous while it is read.
 ///
-/// Every store must check what it reads, so that a lost or skipped item makes a load fail instead of changing its result.
+/// Every store must check what it reads, so that a lost or skipped item makes a load fail instead of changing its
+/// result.
 #[derive(Clone, Debug)]
 pub struct Contiguity {
     stream: StreamId,

@@ -131,8 +131,8 @@ impl<P: Projection> Projected<P> {
         self
     }
 
-    /// Forgets the subject with the id `subject`: its [personal data](crate::personal) in rows and in later events becomes
-    /// [forgotten](crate::Personal::is_forgotten).
+    /// Forgets the subject with the id `subject`: its [personal data](crate::personal) in rows and in later events
+    /// becomes [forgotten](crate::Personal::is_forgotten).
     ///
     /// # Panics
     ///

@@ -211,8 +211,8 @@ impl<P: Process> Reacted<P> {
         self.work().await
     }
 
-    /// Forgets the subject with the id `subject`: its [personal data](crate::personal) in states, timeouts, and later events
-    /// becomes [forgotten](crate::Personal::is_forgotten).
+    /// Forgets the subject with the id `subject`: its [personal data](crate::personal) in states, timeouts, and later
+    /// events becomes [forgotten](crate::Personal::is_forgotten).
     ///
     /// # Panics
     ///

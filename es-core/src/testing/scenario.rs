@@ -132,7 +132,8 @@ impl<A: Aggregate> Given<A> {
     }
 
     /// Forgets the subject with the id `subject`: its [personal data](crate::personal) in the state becomes
-    /// [forgotten](crate::Personal::is_forgotten), and a command that records new personal data about it fails the test.
+    /// [forgotten](crate::Personal::is_forgotten), and a command that records new personal data about it fails the
+    /// test.
     ///
     /// ```
     /// # use es_core::prelude::*;

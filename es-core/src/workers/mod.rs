@@ -75,8 +75,8 @@ pub trait Worker: fmt::Debug + Send + Sync + 'static {
     /// Any error that ends the worker. A worker should retry transient errors instead of returning them.
     async fn run(&self) -> Result<(), BoxError>;
 
-    /// Tells the worker to finish its current work and return from [`run`](Self::run). `Workers` limit how long this may
-    /// take: see `Workers::shutdown_timeout`.
+    /// Tells the worker to finish its current work and return from [`run`](Self::run). `Workers` limit how long this
+    /// may take: see `Workers::shutdown_timeout`.
     fn shutdown(&self);
 }
 
@@ -87,8 +87,8 @@ pub enum StopOrder {
     /// Together with the other consumers of the feed.
     #[default]
     First,
-    /// After all consumers have stopped. Indexers stop last, so that the feed still receives what processes record while
-    /// they stop.
+    /// After all consumers have stopped. Indexers stop last, so that the feed still receives what processes record
+    /// while they stop.
     Last,
 }
 

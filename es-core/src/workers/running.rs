@@ -33,8 +33,8 @@ const MAX_SHUTDOWN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// The time to wait for aborted tasks. A task that blocks its thread does not end.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Runs indexers, projections, processes, and publishers: restarts those that fail, reports their health, and stops them
-/// in order. Requires the feature `tokio`.
+/// Runs indexers, projections, processes, and publishers: restarts those that fail, reports their health, and stops
+/// them in order. Requires the feature `tokio`.
 ///
 /// ```no_run
 /// use es_core::prelude::*;
@@ -63,10 +63,10 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(1);
 /// 2. Indexers stop, and repositories are [flushed](Self::flush) at the same time. Indexers stop last so that the
 ///    events of processes are still added to the feed. They have the rest of the timeout.
 ///
-/// This is the only bound: the default timeouts of a projector or an indexer that runs alone do not apply, and a timeout
-/// that was set on one matters only if it is shorter. A worker that does not stop in time is aborted, and the error names
-/// it. This has the effect of a crash, and is safe:
-/// nothing acknowledged is lost, and another worker takes over when its lease expires.
+/// This is the only bound: the default timeouts of a projector or an indexer that runs alone do not apply, and a
+/// timeout that was set on one matters only if it is shorter. A worker that does not stop in time is aborted, and the
+/// error names it. This has the effect of a crash, and is safe: nothing acknowledged is lost, and another worker takes
+/// over when its lease expires.
 #[must_use = "workers do nothing until `spawn` or `run_until_signal` is called"]
 pub struct Workers {
     workers: Vec<Arc<dyn Worker>>,
@@ -86,8 +86,8 @@ impl Workers {
         Self { workers: Vec::new(), flushes: Vec::new(), restart, shutdown_timeout: SHUTDOWN_TIMEOUT }
     }
 
-    /// Adds a worker: a [`Projector`](crate::Projector), an indexer, or your own. To shut it down or query it separately,
-    /// add a clone.
+    /// Adds a worker: a [`Projector`](crate::Projector), an indexer, or your own. To shut it down or query it
+    /// separately, add a clone.
     #[expect(clippy::should_implement_trait, reason = "adds a worker to a set, as no operator does")]
     pub fn add(mut self, worker: impl Worker) -> Self {
         self.workers.push(Arc::new(worker));
@@ -200,8 +200,8 @@ impl RunningWorkers {
         WorkersHealth::new(Arc::clone(&self.entries))
     }
 
-    /// Waits until the process receives SIGTERM or SIGINT (Ctrl-C), and then [shuts down](Self::shutdown). A second signal
-    /// aborts the workers that have not stopped yet.
+    /// Waits until the process receives SIGTERM or SIGINT (Ctrl-C), and then [shuts down](Self::shutdown). A second
+    /// signal aborts the workers that have not stopped yet.
     ///
     /// # Errors
     ///
@@ -218,13 +218,13 @@ impl RunningWorkers {
         }
     }
 
-    /// Stops all workers in order, within the [timeout](Workers::shutdown_timeout): first the consumers of the feed, then
-    /// the indexers. Flushes the repositories.
+    /// Stops all workers in order, within the [timeout](Workers::shutdown_timeout): first the consumers of the feed,
+    /// then the indexers. Flushes the repositories.
     ///
     /// # Errors
     ///
-    /// [`ShutdownError::Incomplete`] if a worker had to be aborted or failed while it stopped, or if a repository could not
-    /// be flushed in time.
+    /// [`ShutdownError::Incomplete`] if a worker had to be aborted or failed while it stopped, or if a repository could
+    /// not be flushed in time.
     pub async fn shutdown(mut self) -> Result<(), ShutdownError> {
         let measured = measure::Shutdown::start();
         let (now, bound) = (Instant::now(), self.shutdown_timeout.min(MAX_SHUTDOWN));

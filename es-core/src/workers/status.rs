@@ -53,8 +53,8 @@ impl WorkerState {
     }
 }
 
-/// The health of [`RunningWorkers`](super::RunningWorkers). Clones show the same workers, for example in the handler of a
-/// health check.
+/// The health of [`RunningWorkers`](super::RunningWorkers). Clones show the same workers, for example in the handler of
+/// a health check.
 ///
 /// ```
 /// use es_core::workers::WorkersHealth;
@@ -78,8 +78,8 @@ impl WorkersHealth {
 
     /// Returns whether every worker is [healthy](WorkerState::is_healthy).
     ///
-    /// A worker that runs may still make no progress: see [`Projector::progress`](crate::Projector::progress) for slices
-    /// that have stopped.
+    /// A worker that runs may still make no progress: see [`Projector::progress`](crate::Projector::progress) for
+    /// slices that have stopped.
     #[must_use]
     pub fn healthy(&self) -> bool {
         self.workers.iter().all(|worker| worker.status().state.is_healthy())

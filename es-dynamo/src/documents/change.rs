@@ -79,8 +79,8 @@ impl Table {
         Err(outdated(&change.key, is_outcome_unknown))
     }
 
-    /// Returns whether a document has the revision. `item` is the existing item of a failed condition, if it was returned;
-    /// otherwise the document is read.
+    /// Returns whether a document has the revision. `item` is the existing item of a failed condition, if it was
+    /// returned; otherwise the document is read.
     pub(crate) async fn is_at(
         &self,
         key: &DocumentKey,
@@ -108,15 +108,15 @@ pub(crate) fn outdated(key: &DocumentKey, is_outcome_unknown: bool) -> ChangeErr
     }
 }
 
-/// The condition that the set has not written this document yet. It makes a repetition of an unconditional write fail, so
-/// that the repetition is recognized.
+/// The condition that the set has not written this document yet. It makes a repetition of an unconditional write fail,
+/// so that the repetition is recognized.
 const IS_NOT_OURS: &str = "attribute_not_exists(pk) OR r <> :revision";
 
 impl Table {
     /// Applies a set in one transaction.
     ///
-    /// The revision of the set is the client request token of the transaction. DynamoDB remembers it for ten minutes, in
-    /// which it recognizes a repetition even if the documents have changed.
+    /// The revision of the set is the client request token of the transaction. DynamoDB remembers it for ten minutes,
+    /// in which it recognizes a repetition even if the documents have changed.
     pub(crate) async fn change_all(&self, set: &ChangeSet) -> Result<(), ChangeError> {
         let mut items = Vec::with_capacity(set.changes().len() + set.additional_writes().len());
         let mut bytes = 0;
@@ -140,8 +140,8 @@ impl Table {
         }
     }
 
-    /// Returns the outcome of a set whose transaction was canceled: success if a document shows that the set was applied
-    /// before.
+    /// Returns the outcome of a set whose transaction was canceled: success if a document shows that the set was
+    /// applied before.
     async fn outcome_of_cancelled(&self, set: &ChangeSet, cancelled: Cancelled) -> Result<(), ChangeError> {
         let Cancelled { mut reasons, is_outcome_unknown } = cancelled;
         let qualify = |error| ChangeError::from(qualified(error, is_outcome_unknown));
@@ -172,8 +172,8 @@ impl Table {
         }
     }
 
-    /// Returns an additional write as an item of a transaction. It has one of the SDK's types, and must not change an item of
-    /// the store.
+    /// Returns an additional write as an item of a transaction. It has one of the SDK's types, and must not change an
+    /// item of the store.
     pub(crate) fn additional(&self, write: &AdditionalWrite) -> Result<TransactWriteItem, StoreError> {
         if let Some(condition) = write.downcast_ref::<DocumentCondition>() {
             return self.document_condition(condition);

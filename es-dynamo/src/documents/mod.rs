@@ -74,8 +74,9 @@ impl Table {
     }
 }
 
-/// Returns the start of a query's listing. DynamoDB rejects an exclusive start key that does not meet the key condition,
-/// and a range whose bounds are reversed. DynamoDB Local also rejects a start key at the last name of the range.
+/// Returns the start of a query's listing. DynamoDB rejects an exclusive start key that does not meet the key
+/// condition, and a range whose bounds are reversed. DynamoDB Local also rejects a start key at the last name of the
+/// range.
 fn start(query: &DocumentQuery) -> Start {
     if let (Some(from), Some(until)) = (&query.from, &query.until)
         && from > until

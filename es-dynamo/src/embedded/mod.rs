@@ -5,8 +5,8 @@
 //! Unlike a table on AWS, it does not limit throughput.
 //!
 //! A table has an outbox instead of a stream: each commit is added in the transaction that stores it, and an
-//! [`Indexer`](crate::Indexer) removes it once it is in the feed. The cost of a command does not depend on the number of
-//! earlier commands. Several processes can use one file, and an indexer in any of them indexes the commits of all.
+//! [`Indexer`](crate::Indexer) removes it once it is in the feed. The cost of a command does not depend on the number
+//! of earlier commands. Several processes can use one file, and an indexer in any of them indexes the commits of all.
 //!
 //! A permanent failure, such as a full disk or a damaged file, is reported immediately as [`StoreError::Backend`].
 
@@ -82,8 +82,8 @@ impl Engine {
     /// Returns the settings of a client of this engine that sends its requests through `connector`. That connector
     /// forwards them to the engine's [`connector`](Self::connector), and may count, delay, or drop them.
     ///
-    /// Each client has a separate retry budget. By default, the SDK shares one budget between all clients of a process, so
-    /// that a test with many faults would use up the retries of concurrent tests.
+    /// Each client has a separate retry budget. By default, the SDK shares one budget between all clients of a process,
+    /// so that a test with many faults would use up the retries of concurrent tests.
     #[must_use]
     pub fn config_through(&self, connector: SharedHttpConnector) -> aws_sdk_dynamodb::config::Builder {
         unsigned_config()

@@ -24,7 +24,8 @@ pub(crate) fn execute(storage: &Storage, target: &str, body: &[u8]) -> Answer {
         Err(error) if error.status_code() >= 500 => failed(&Failure::of(&error.to_string())),
         Err(error) => Answer { status: error.status_code(), body: error.to_json() },
     };
-    // The notification is sent here, so that it does not depend on the caller, which may no longer wait for the response.
+    // The notification is sent here, so that it does not depend on the caller, which may no longer wait for the
+    // response.
     if WRITES.contains(&operation) && may_hold_commit(body) {
         storage.written.notify(usize::MAX);
     }
@@ -98,7 +99,8 @@ fn unknown(operation: &str) -> String {
         .to_string()
 }
 
-/// Returns the error for an input that cannot be decoded. The error of the engine's types contains the validation message.
+/// Returns the error for an input that cannot be decoded. The error of the engine's types contains the validation
+/// message.
 fn unreadable(error: serde_json::Error) -> DynoxideError {
     let message = error.to_string();
     let message = message.split(" at line ").next().unwrap_or_default();

@@ -1,9 +1,9 @@
 //! The outbox: the commits of a table that are not in the feed yet.
 //!
-//! A trigger adds each commit in the transaction that stores it, in every process. An indexer removes the commits that are
-//! in the feed. Therefore, no commit is lost if a process dies in between, and checking for remaining commits is one query of
-//! a table that is usually empty. The table has no stream, because the engine keeps all records of a stream, and reads them
-//! in every write.
+//! A trigger adds each commit in the transaction that stores it, in every process. An indexer removes the commits that
+//! are in the feed. Therefore, no commit is lost if a process dies in between, and checking for remaining commits is
+//! one query of a table that is usually empty. The table has no stream, because the engine keeps all records of a
+//! stream, and reads them in every write.
 
 use std::fmt;
 use std::sync::Arc;
@@ -129,7 +129,8 @@ impl fmt::Debug for Outbox {
     }
 }
 
-/// The SQL statements for one table. Names with `::`, which the engine also uses, are not allowed for tables of DynamoDB.
+/// The SQL statements for one table. Names with `::`, which the engine also uses, are not allowed for tables of
+/// DynamoDB.
 struct Sql {
     table: String,
     outbox: String,

@@ -76,8 +76,8 @@ impl Committed {
         }
     }
 
-    /// Returns whether this process has already added the commit of a hint to the feed. It may return `false` for such a
-    /// commit, and never returns `true` for another one.
+    /// Returns whether this process has already added the commit of a hint to the feed. It may return `false` for such
+    /// a commit, and never returns `true` for another one.
     pub(crate) fn is_indexed(&self, hint: &Hint) -> bool {
         hint.commit().is_some_and(|commit| {
             let key = (commit.stream.clone(), commit.last);

@@ -1,7 +1,7 @@
 //! Copies of small commits in the pages of the log, which a consumer reads without getting the commits themselves.
 //!
-//! A writer takes copies from the table, never from hints. A reader uses a copy only if it is the commit to which the page
-//! refers, and otherwise gets the commit from the table.
+//! A writer takes copies from the table, never from hints. A reader uses a copy only if it is the commit to which the
+//! page refers, and otherwise gets the commit from the table.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::StoreError;
@@ -57,8 +57,8 @@ pub(super) fn commits_of(reference: &Reference, copy: &AttributeValue) -> Option
     Some(part_of(reference, item)?.into_commits().collect())
 }
 
-/// Decodes an item, if it has all commits of the reference. The payloads of large events are not in the item, so there is no
-/// copy of it.
+/// Decodes an item, if it has all commits of the reference. The payloads of large events are not in the item, so there
+/// is no copy of it.
 fn part_of(reference: &Reference, item: Item) -> Option<Part> {
     let part = Attributes::of(&reference.stream, item).and_then(Attributes::part).ok()?;
     let found = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));

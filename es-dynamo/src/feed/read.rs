@@ -281,7 +281,8 @@ impl TableFeed {
         Ok(Resolved { found: resolved, missing: None, cost })
     }
 
-    /// Replaces each hint at a commit by one from the table's item with its key, so that the content of hints is not trusted.
+    /// Replaces each hint at a commit by one from the table's item with its key, so that the content of hints is not
+    /// trusted.
     pub(crate) async fn verified(&self, hints: Vec<Hint>) -> Result<Vec<Hint>, StoreError> {
         let (found, _) = self.find(hints.iter().filter_map(Hint::commit)).await?;
         let verified = hints.into_iter().map(|hint| match hint {

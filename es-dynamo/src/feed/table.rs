@@ -269,8 +269,8 @@ fn decode_root(scope: &Scope, item: &Item) -> Option<Root> {
 }
 
 impl TableFeed {
-    /// Checks that a page was written with the current number of initial slices. Otherwise, streams would be searched in the
-    /// wrong slices.
+    /// Checks that a page was written with the current number of initial slices. Otherwise, streams would be searched
+    /// in the wrong slices.
     fn check_slices(&self, page: &LogPage) -> Result<(), StoreError> {
         let Some(slices) = self.index.get().map(FeedIndex::slices).filter(|slices| *slices != page.slices)
         else {

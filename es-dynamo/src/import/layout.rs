@@ -28,7 +28,8 @@ impl Layout {
         }
     }
 
-    /// Returns whether a partition is a stream. One partition of event-store-adapter-rs has the configuration of its store.
+    /// Returns whether a partition is a stream. One partition of event-store-adapter-rs has the configuration of its
+    /// store.
     pub(crate) fn is_stream(self, partition: &str) -> bool {
         match self {
             Self::DynamoEs => true,
@@ -124,8 +125,8 @@ pub struct ForeignEvent {
 }
 
 impl ForeignEvent {
-    /// Replaces the payload, an enum value as serde encodes it, by the content of its variant. If the event has no name, it
-    /// gets the name of the variant.
+    /// Replaces the payload, an enum value as serde encodes it, by the content of its variant. If the event has no
+    /// name, it gets the name of the variant.
     ///
     /// `{"Deposited":{"cents":5}}` becomes `{"cents":5}`, and `"Closed"` becomes `null`. The text of the content is not
     /// changed.

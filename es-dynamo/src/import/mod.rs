@@ -111,10 +111,10 @@ impl Import {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if an event cannot be copied: the numbers of its stream are not contiguous, an attribute is
-    /// missing, its payload could not be read by a load, or the target has a different event. The error names the event and
-    /// the problem, and does not quote the payload. Other errors are those of the requests. Events that were copied before
-    /// the error remain in the target, and the next run continues after them.
+    /// [`StoreError::Invalid`] if an event cannot be copied: the numbers of its stream are not contiguous, an attribute
+    /// is missing, its payload could not be read by a load, or the target has a different event. The error names the
+    /// event and the problem, and does not quote the payload. Other errors are those of the requests. Events that were
+    /// copied before the error remain in the target, and the next run continues after them.
     pub async fn run(&self, target: &dyn EventStore) -> Result<Imported, StoreError> {
         let mut imported = Imported::default();
         for partition in self.partitions().await? {

@@ -48,14 +48,14 @@ const SUBJECT: &str = "es:subject";
 ///
 /// # Rotation
 ///
-/// The [rotation of KMS](https://docs.aws.amazon.com/kms/latest/developerguide/rotate-keys.html) replaces the key material
-/// and keeps the key's id, so it requires no change here. To use another KMS key, or to move from a
+/// The [rotation of KMS](https://docs.aws.amazon.com/kms/latest/developerguide/rotate-keys.html) replaces the key
+/// material and keeps the key's id, so it requires no change here. To use another KMS key, or to move from a
 /// [`LocalMasterKey`](super::LocalMasterKey) to KMS, see [`DynamoKeyring::rewrap`](super::DynamoKeyring::rewrap).
 ///
 /// # Errors
 ///
-/// Throttling is [`StoreError::Throttled`], and an outage of KMS or an exceeded time limit [`StoreError::Unavailable`]. A
-/// key that is disabled, pending deletion, missing, or not permitted is [`StoreError::Setup`]. No error of KMS makes
+/// Throttling is [`StoreError::Throttled`], and an outage of KMS or an exceeded time limit [`StoreError::Unavailable`].
+/// A key that is disabled, pending deletion, missing, or not permitted is [`StoreError::Setup`]. No error of KMS makes
 /// personal data appear forgotten.
 #[derive(Clone)]
 pub struct KmsMasterKey {
@@ -69,13 +69,13 @@ pub struct KmsMasterKey {
 impl KmsMasterKey {
     /// Creates a master key from the id or the ARN of a symmetric encryption key in KMS.
     ///
-    /// If `client` limits neither the time of an attempt nor that of an operation, an attempt takes at most 5 seconds, and
-    /// an operation with all of its attempts at most 30 seconds.
+    /// If `client` limits neither the time of an attempt nor that of an operation, an attempt takes at most 5 seconds,
+    /// and an operation with all of its attempts at most 30 seconds.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Setup`] if `key` is empty, or an alias. An alias can be moved to another key, and the keyring could not
-    /// tell which key has wrapped a subject's key.
+    /// [`StoreError::Setup`] if `key` is empty, or an alias. An alias can be moved to another key, and the keyring
+    /// could not tell which key has wrapped a subject's key.
     pub fn new(client: Client, key: impl Into<String>) -> Result<Self, StoreError> {
         let key = key.into();
         // The id is the same in all regions of a multi-Region key, and in both forms.

@@ -15,11 +15,11 @@ const MASTER_KEY_VARIABLE: &str = "ES_DYNAMO_MASTER_KEY";
 
 /// Wraps the keys of subjects: encrypts them under a key that is not in the table.
 ///
-/// [`LocalMasterKey`] is a key in the memory of the process, and `KmsMasterKey` (feature `kms`) a key in AWS KMS. Implement
-/// the trait for another key management service.
+/// [`LocalMasterKey`] is a key in the memory of the process, and `KmsMasterKey` (feature `kms`) a key in AWS KMS.
+/// Implement the trait for another key management service.
 ///
-/// A wrapped key must be bound to the name of the keyring's table and to the subject, so that it cannot be unwrapped for
-/// others.
+/// A wrapped key must be bound to the name of the keyring's table and to the subject, so that it cannot be unwrapped
+/// for others.
 #[async_trait]
 pub trait MasterKey: fmt::Debug + Send + Sync + 'static {
     /// Returns an id that differs for each master key. It is stored with each wrapped key.

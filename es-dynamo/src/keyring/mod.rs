@@ -71,7 +71,8 @@ const MASTER_KEY: &str = "m";
 /// The maximum number of items in a `BatchGetItem`.
 const BATCH: usize = 100;
 
-/// The maximum number of keys that are unwrapped at the same time, which matters if the master key is in another process.
+/// The maximum number of keys that are unwrapped at the same time, which matters if the master key is in another
+/// process.
 const UNWRAPPED_AT_ONCE: usize = 10;
 
 /// The maximum time to wait for a new table.
@@ -90,8 +91,8 @@ const MAX_WAIT: Duration = Duration::from_secs(120);
 ///
 /// # Atomicity
 ///
-/// A key is created by a conditional write, so processes that create the key of a subject at the same time agree on one.
-/// Forgetting replaces the key by a tombstone, which is never removed, so the subject never gets another key.
+/// A key is created by a conditional write, so processes that create the key of a subject at the same time agree on
+/// one. Forgetting replaces the key by a tombstone, which is never removed, so the subject never gets another key.
 #[derive(Clone)]
 pub struct DynamoKeyring {
     inner: Arc<Inner>,
@@ -173,8 +174,8 @@ impl DynamoKeyring {
 
     /// Creates the table with on-demand capacity, and waits until it is active. Succeeds if it exists.
     ///
-    /// Point-in-time recovery is off, because a forgotten key would survive in the backups for 35 days. If you turn it on,
-    /// say so in your privacy policy.
+    /// Point-in-time recovery is off, because a forgotten key would survive in the backups for 35 days. If you turn it
+    /// on, say so in your privacy policy.
     ///
     /// # Errors
     ///
@@ -218,12 +219,12 @@ impl DynamoKeyring {
         Err(StoreError::setup(format!("the table `{table}` is not active after {MAX_WAIT:?}"), None))
     }
 
-    /// Wraps all keys under the current master key that are still under a [previous](DynamoKeyringBuilder::previous_master_key)
-    /// one. Returns their number.
+    /// Wraps all keys under the current master key that are still under a
+    /// [previous](DynamoKeyringBuilder::previous_master_key) one. Returns their number.
     ///
-    /// To rotate the master key: deploy the new one with the old one as previous everywhere, call this, and remove the old
-    /// one. The call can be repeated at any time, and continues where an earlier one has stopped. Keys that are forgotten
-    /// or rewrapped meanwhile are left alone.
+    /// To rotate the master key: deploy the new one with the old one as previous everywhere, call this, and remove the
+    /// old one. The call can be repeated at any time, and continues where an earlier one has stopped. Keys that are
+    /// forgotten or rewrapped meanwhile are left alone.
     ///
     /// # Errors
     ///
@@ -298,8 +299,8 @@ impl DynamoKeyring {
         }
     }
 
-    /// Reads the keys of at most [`BATCH`] subjects, and caches each one as soon as it is unwrapped. If the master key is
-    /// throttled, another call therefore continues with the others.
+    /// Reads the keys of at most [`BATCH`] subjects, and caches each one as soon as it is unwrapped. If the master key
+    /// is throttled, another call therefore continues with the others.
     async fn read(&self, subjects: &[Subject]) -> Result<HashMap<Subject, KeyState>, StoreError> {
         let Inner { client, table, cache, .. } = &*self.inner;
         let reading = cache.begin();

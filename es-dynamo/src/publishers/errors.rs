@@ -23,8 +23,8 @@ pub(super) struct Destination<'a> {
 impl Destination<'_> {
     /// Translates the error of a request.
     ///
-    /// Only errors about the envelopes themselves are permanent. Missing permissions and expired credentials are transient,
-    /// so publishing waits for them as for an outage.
+    /// Only errors about the envelopes themselves are permanent. Missing permissions and expired credentials are
+    /// transient, so publishing waits for them as for an outage.
     pub(super) fn error<E>(&self, failed: Failed<E>) -> PublishError
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,

@@ -40,8 +40,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// # Order
 ///
-/// EventBridge delivers events in any order, and may deliver them more than once. Consumers that depend on the order must
-/// compare the version in the stream (`detail.sequence` of [`CloudEvents`](es_core::publish::CloudEvents)).
+/// EventBridge delivers events in any order, and may deliver them more than once. Consumers that depend on the order
+/// must compare the version in the stream (`detail.sequence` of [`CloudEvents`](es_core::publish::CloudEvents)).
 ///
 /// # Entries
 ///
@@ -55,9 +55,9 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 ///
 /// # A bus that does not exist
 ///
-/// EventBridge [accepts](https://github.com/aws/aws-sdk/issues/186) events for a bus that does not exist, and discards them.
-/// Therefore, the publisher checks with `DescribeEventBus` that the bus exists, before the first request and then every minute.
-/// [`without_bus_check`](Self::without_bus_check) turns this off.
+/// EventBridge [accepts](https://github.com/aws/aws-sdk/issues/186) events for a bus that does not exist, and discards
+/// them. Therefore, the publisher checks with `DescribeEventBus` that the bus exists, before the first request and then
+/// every minute. [`without_bus_check`](Self::without_bus_check) turns this off.
 #[derive(Debug)]
 pub struct EventBridgePublisher {
     client: Client,
@@ -73,8 +73,8 @@ struct Check(Mutex<Option<Instant>>);
 impl EventBridgePublisher {
     /// Returns a publisher to the event bus with this name or ARN.
     ///
-    /// `source` identifies the application in the patterns of rules, as in `example.shop`. Sources that start with `aws.`
-    /// are reserved.
+    /// `source` identifies the application in the patterns of rules, as in `example.shop`. Sources that start with
+    /// `aws.` are reserved.
     #[must_use]
     pub fn new(client: Client, bus: impl Into<String>, source: impl Into<String>) -> Self {
         let mut config = client.config().to_builder();
@@ -99,8 +99,8 @@ impl EventBridgePublisher {
         Client::new(&super::settings::at(url))
     }
 
-    /// Does not check that the bus exists. Use it if the role must not have the permission `events:DescribeEventBus`, for
-    /// example for a bus of another account.
+    /// Does not check that the bus exists. Use it if the role must not have the permission `events:DescribeEventBus`,
+    /// for example for a bus of another account.
     #[must_use]
     pub fn without_bus_check(mut self) -> Self {
         self.check = None;

@@ -23,8 +23,8 @@ use crate::table::{attempts, watched};
 /// ([quotas](https://docs.aws.amazon.com/streams/latest/dev/service-sizes-and-limits.html)).
 const MAX_RECORDS: usize = 500;
 
-/// The maximum size of a PutRecords request in bytes that all data streams accept. Since October 2025, it is 10 MiB in most
-/// regions
+/// The maximum size of a PutRecords request in bytes that all data streams accept. Since October 2025, it is 10 MiB in
+/// most regions
 /// ([announcement](https://aws.amazon.com/blogs/big-data/amazon-kinesis-data-streams-now-supports-10x-larger-record-sizes-simplifying-real-time-data-processing/)),
 /// but larger requests have no advantage.
 const REQUEST_BYTES: usize = 5 << 20;
@@ -58,13 +58,13 @@ const MAX_CONCURRENT: usize = 32;
 ///
 /// # Order
 ///
-/// PutRecords does not preserve the order of its records if some of them fail, and two requests within a short time may get
-/// sequence numbers in either order
+/// PutRecords does not preserve the order of its records if some of them fail, and two requests within a short time may
+/// get sequence numbers in either order
 /// ([PutRecords](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecords.html),
 /// [PutRecord](https://docs.aws.amazon.com/kinesis/latest/APIReference/API_PutRecord.html)). Therefore, a request never
-/// contains two records of one stream, and the next record of a stream is sent after the previous one was accepted. If that
-/// was less than 10 seconds ago, it is sent with PutRecord and the previous sequence number. All other records are sent
-/// together with PutRecords. [`relaxed_order`](Self::relaxed_order) always uses PutRecords.
+/// contains two records of one stream, and the next record of a stream is sent after the previous one was accepted. If
+/// that was less than 10 seconds ago, it is sent with PutRecord and the previous sequence number. All other records are
+/// sent together with PutRecords. [`relaxed_order`](Self::relaxed_order) always uses PutRecords.
 ///
 /// # Partition keys
 ///
@@ -102,8 +102,8 @@ impl KinesisPublisher {
         Client::new(&super::settings::at(url))
     }
 
-    /// Sets the maximum size of a record in bytes, including its partition key (default: 1 MiB, at most 10 MiB). The data
-    /// stream must be configured for it.
+    /// Sets the maximum size of a record in bytes, including its partition key (default: 1 MiB, at most 10 MiB). The
+    /// data stream must be configured for it.
     #[must_use]
     pub fn record_limit(mut self, bytes: usize) -> Self {
         self.record_limit = bytes.min(MAX_RECORD_BYTES);

@@ -1,7 +1,7 @@
 //! Publishing to the brokers of AWS, each behind a feature.
 //!
-//! A publisher sends the envelopes of a [`Publishing`](es_core::publish::Publishing) to one destination. It makes requests
-//! within the limits of the service, and reports for each envelope whether the service accepted it.
+//! A publisher sends the envelopes of a [`Publishing`](es_core::publish::Publishing) to one destination. It makes
+//! requests within the limits of the service, and reports for each envelope whether the service accepted it.
 //!
 //! | publisher | feature | order within a stream | duplicates |
 //! |---|---|---|---|
@@ -15,9 +15,9 @@
 //!
 //! # Errors
 //!
-//! An envelope that the service can never accept, such as one with a character that it does not allow, fails permanently.
-//! All other errors are transient, including missing permissions, expired credentials, and a destination that does not
-//! exist: the publisher waits for them as for an outage.
+//! An envelope that the service can never accept, such as one with a character that it does not allow, fails
+//! permanently. All other errors are transient, including missing permissions, expired credentials, and a destination
+//! that does not exist: the publisher waits for them as for an outage.
 
 mod errors;
 #[cfg(feature = "eventbridge")]

@@ -6,7 +6,8 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 
 use crate::table::client::{default_timeouts, https_client};
 
-/// Returns the settings from the environment, with the timeouts of [`DynamoStore::from_env`](crate::DynamoStore::from_env).
+/// Returns the settings from the environment, with the timeouts of
+/// [`DynamoStore::from_env`](crate::DynamoStore::from_env).
 pub(super) async fn from_env() -> SdkConfig {
     aws_config::defaults(BehaviorVersion::latest())
         .http_client(https_client())

@@ -33,17 +33,17 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 ///
 /// # Order
 ///
-/// A FIFO topic, whose name ends with `.fifo`, delivers the events of a stream in order to its subscribed FIFO queues. The
-/// message group id is the name of the stream or, if it is longer than 128 characters or contains a character that SNS does
-/// not allow, its SHA-256 digest. The deduplication id is the event id, so that the topic removes events that are sent again
-/// within 5 minutes.
+/// A FIFO topic, whose name ends with `.fifo`, delivers the events of a stream in order to its subscribed FIFO queues.
+/// The message group id is the name of the stream or, if it is longer than 128 characters or contains a character that
+/// SNS does not allow, its SHA-256 digest. The deduplication id is the event id, so that the topic removes events that
+/// are sent again within 5 minutes.
 ///
 /// A standard topic may deliver messages in another order, and more than once.
 ///
 /// # Messages
 ///
-/// The message is the envelope, which must be text. The message attributes, which the filter policy of a subscription can
-/// use, are `content-type`, the media type of the envelope, and `event-name`, the stored name of the event.
+/// The message is the envelope, which must be text. The message attributes, which the filter policy of a subscription
+/// can use, are `content-type`, the media type of the envelope, and `event-name`, the stored name of the event.
 ///
 /// SNS accepts at most 256 KiB per message and request, or up to 1 MiB if the topic is configured for it: see
 /// [`message_limit`](Self::message_limit).
@@ -80,8 +80,8 @@ impl SnsPublisher {
         Client::new(&super::settings::at(url))
     }
 
-    /// Sets the maximum size of a message in bytes, including its attributes, and of a request (default: 256 KiB, at most
-    /// 1 MiB). `MaximumMessageSize` of the topic must be at least as high.
+    /// Sets the maximum size of a message in bytes, including its attributes, and of a request (default: 256 KiB, at
+    /// most 1 MiB). `MaximumMessageSize` of the topic must be at least as high.
     #[must_use]
     pub fn message_limit(mut self, bytes: usize) -> Self {
         self.message_limit = bytes.min(MAX_MESSAGE_BYTES);

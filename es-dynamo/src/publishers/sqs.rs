@@ -32,16 +32,17 @@ const REQUEST_BYTES: usize = 1 << 20;
 ///
 /// # Order
 ///
-/// A FIFO queue, whose name ends with `.fifo`, delivers the events of a stream in order. The message group id is the name of
-/// the stream or, if it is longer than 128 characters or contains a character that SQS does not allow, its SHA-256 digest.
-/// The deduplication id is the event id, so that the queue removes events that are sent again within 5 minutes.
+/// A FIFO queue, whose name ends with `.fifo`, delivers the events of a stream in order. The message group id is the
+/// name of the stream or, if it is longer than 128 characters or contains a character that SQS does not allow, its
+/// SHA-256 digest. The deduplication id is the event id, so that the queue removes events that are sent again within 5
+/// minutes.
 ///
 /// A standard queue may deliver messages in another order, and more than once.
 ///
 /// # Messages
 ///
-/// The body is the envelope, which must be text. The message attributes are `content-type`, the media type of the envelope,
-/// and `event-name`, the stored name of the event.
+/// The body is the envelope, which must be text. The message attributes are `content-type`, the media type of the
+/// envelope, and `event-name`, the stored name of the event.
 ///
 /// SQS accepts at most 1 MiB per message and request, or less if `MaximumMessageSize` of the queue is lower: see
 /// [`message_limit`](Self::message_limit).

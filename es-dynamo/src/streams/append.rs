@@ -59,8 +59,8 @@ impl Table {
         }
     }
 
-    /// Returns the outcome of a write whose version is taken: by another writer, or by an earlier attempt whose response was
-    /// lost.
+    /// Returns the outcome of a write whose version is taken: by another writer, or by an earlier attempt whose
+    /// response was lost.
     async fn refused(
         &self,
         append: &Append,
@@ -207,8 +207,8 @@ impl Table {
 /// The existing commits at the version of a failed append: one, or several in one item.
 pub(crate) struct OldCommit {
     pub(crate) head: CommitHead,
-    /// The commits with their events, if the item has all of them and their payloads, and they can be decoded. Otherwise,
-    /// the load after the conflict reads them, and reports the problem.
+    /// The commits with their events, if the item has all of them and their payloads, and they can be decoded.
+    /// Otherwise, the load after the conflict reads them, and reports the problem.
     pub(crate) commits: Vec<Commit>,
     /// The id and the last version of each commit.
     stored: Vec<(CommitId, Version)>,

@@ -22,8 +22,8 @@ pub(super) const LARGE: usize = 64 * 1024;
 /// The compression level. Higher levels take more time, and save less than one percent.
 const LEVEL: u8 = 6;
 
-/// The maximum size of the events of an item as JSON, in bytes. Quotation marks take two bytes, so it is twice the size of
-/// an item. It bounds the memory that damaged data can take.
+/// The maximum size of the events of an item as JSON, in bytes. Quotation marks take two bytes, so it is twice the size
+/// of an item. It bounds the memory that damaged data can take.
 const MOST_EVENT_BYTES: u64 = 2 * SIZE_LIMIT;
 
 pub(super) fn compressed(text: &str) -> Blob {

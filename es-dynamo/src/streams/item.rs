@@ -19,8 +19,8 @@ use crate::table::{
     Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, unknown_format, value_size,
 };
 
-/// Returns the items of an append whose first event has the version `first`: one for several commits, and one or more for
-/// a single commit.
+/// Returns the items of an append whose first event has the version `first`: one for several commits, and one or more
+/// for a single commit.
 ///
 /// # Errors
 ///
@@ -42,8 +42,8 @@ pub(crate) fn append_items_with(
 }
 
 /// Returns the items of `commit`, whose first event has the version `first`: one, or several if it does not fit into
-/// one. The first one lists the claims that the commit takes, so that they can be released when the stream is deleted. The
-/// items refer to the objects of `large`.
+/// one. The first one lists the claims that the commit takes, so that they can be released when the stream is deleted.
+/// The items refer to the objects of `large`.
 ///
 /// # Errors
 ///
@@ -194,7 +194,8 @@ pub(crate) struct Part {
     pub(crate) following: Vec<Commit>,
     /// The append that the item belongs to.
     pub(crate) whole: CommitHead,
-    /// The events of the commit whose payloads are objects. Until they are [completed](crate::table::Table::complete), they are empty.
+    /// The events of the commit whose payloads are objects. Until they are [completed](crate::table::Table::complete),
+    /// they are empty.
     pub(crate) large: Vec<LargeEvent>,
 }
 

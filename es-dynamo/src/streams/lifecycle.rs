@@ -1,8 +1,9 @@
 //! The end of a stream: its last commit, which may be a lifecycle commit, and erasing its content.
 //!
-//! Two conditions keep a delayed request from undoing a later step. An item that was erased for an archive has the version of
-//! the commit that recorded the archive, and is only restored from that archive. A restored item has this version, too, and
-//! is only erased for a later archive. The content of a deleted stream is erased without a condition: no step follows.
+//! Two conditions keep a delayed request from undoing a later step. An item that was erased for an archive has the
+//! version of the commit that recorded the archive, and is only restored from that archive. A restored item has this
+//! version, too, and is only erased for a later archive. The content of a deleted stream is erased without a condition:
+//! no step follows.
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::store::{Claim, Head, StreamState};
@@ -52,9 +53,10 @@ impl Table {
 
     /// Erases the content of a deleted or archived stream.
     ///
-    /// The claims of a commit are released before its item is erased, because the item lists them. Therefore, an interrupted
-    /// call can be repeated. No other write can bring anything back: the items of all commits stay, and the transaction of an
-    /// idempotency record or a claim includes a commit of the stream, or the check that it has not changed.
+    /// The claims of a commit are released before its item is erased, because the item lists them. Therefore, an
+    /// interrupted call can be repeated. No other write can bring anything back: the items of all commits stay, and the
+    /// transaction of an idempotency record or a claim includes a commit of the stream, or the check that it has not
+    /// changed.
     pub(crate) async fn erase(&self, stream: &StreamId) -> Result<Cost, StoreError> {
         let head = self.head(stream).await?;
         head.check_erasable(stream)?;
@@ -132,8 +134,8 @@ impl Table {
         Ok(self.put(request).await?.cost("PutItem", bytes))
     }
 
-    /// Replaces the snapshot by an item whose version keeps every snapshot from being written. For an archive, an existing
-    /// one is kept: it may be that of the deleted stream.
+    /// Replaces the snapshot by an item whose version keeps every snapshot from being written. For an archive, an
+    /// existing one is kept: it may be that of the deleted stream.
     async fn fence_snapshots(
         &self,
         stream: &StreamId,
@@ -184,8 +186,8 @@ impl Table {
     }
 }
 
-/// Returns the item that remains of a commit, a part of one, or several commits. For an archive, it keeps the list of claims,
-/// which are released if the stream is deleted.
+/// Returns the item that remains of a commit, a part of one, or several commits. For an archive, it keeps the list of
+/// claims, which are released if the stream is deleted.
 fn erased_item(
     stream: &StreamId,
     mut attributes: Attributes<'_>,

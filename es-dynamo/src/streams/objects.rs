@@ -1,10 +1,11 @@
 //! Payloads of events that do not fit into items: objects in a payload store, and the references to them.
 //!
-//! An object is stored before the item that refers to it. The two cannot be written atomically, so an append that dies in
-//! between leaves an object without a reference, which the [reconciler](crate::Reconciler) deletes. It must not delete the
-//! object of an append that is still running, or that is repeated much later. Therefore, it first *closes* the name of the
-//! object, by an item in the table, and every item with references is written in a transaction that requires that none of
-//! their names is closed. An append that finds a closed name stores its object again, under another name.
+//! An object is stored before the item that refers to it. The two cannot be written atomically, so an append that dies
+//! in between leaves an object without a reference, which the [reconciler](crate::Reconciler) deletes. It must not
+//! delete the object of an append that is still running, or that is repeated much later. Therefore, it first *closes*
+//! the name of the object, by an item in the table, and every item with references is written in a transaction that
+//! requires that none of their names is closed. An append that finds a closed name stores its object again, under
+//! another name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +22,8 @@ use crate::table::{Item, PLACE_IS_FREE, Table, build_error, key, names};
 /// The format number of a commit's item with references to objects.
 pub(crate) const WITH_OBJECTS: &str = "6";
 
-/// The size in bytes from which on digests are computed on a thread for blocking work. They would occupy a thread of the
-/// runtime for about a millisecond.
+/// The size in bytes from which on digests are computed on a thread for blocking work. They would occupy a thread of
+/// the runtime for about a millisecond.
 const LARGE_CONTENT: usize = 1 << 20;
 
 /// The payload store of a table.
@@ -75,8 +76,8 @@ impl LargePayloads {
 }
 
 impl ObjectStore {
-    /// Returns the objects of the largest of `events`, so that the others are smaller than `most` bytes, with a reference for
-    /// each object.
+    /// Returns the objects of the largest of `events`, so that the others are smaller than `most` bytes, with a
+    /// reference for each object.
     pub(crate) async fn largest(&self, events: &[EventData], most: u64) -> Result<LargePayloads, StoreError> {
         let mut indexes: Vec<_> = (0..events.len()).collect();
         indexes.sort_by_key(|index| std::cmp::Reverse(events[*index].payload().len()));

@@ -41,8 +41,8 @@ struct Progress {
     groups: Vec<Range<usize>>,
     /// Whether to read the payloads that are objects.
     with_payloads: bool,
-    /// Whether the next request is eventually consistent. Only the first one may be: the responses of two replicas may not
-    /// fit together.
+    /// Whether the next request is eventually consistent. Only the first one may be: the responses of two replicas may
+    /// not fit together.
     eventual: bool,
     step: Step,
 }
@@ -109,9 +109,9 @@ impl Table {
         .boxed()
     }
 
-    /// Reads whole items, of which the last one may end after the version until which to read. Returns the pages with the
-    /// indexes of those commits that share an item. The read must start after an item. Payloads that are objects are not
-    /// read: the events have empty payloads instead.
+    /// Reads whole items, of which the last one may end after the version until which to read. Returns the pages with
+    /// the indexes of those commits that share an item. The read must start after an item. Payloads that are objects
+    /// are not read: the events have empty payloads instead.
     pub(crate) fn read_items(&self, read: Read) -> BoxStream<'_, Result<ItemsPage, StoreError>> {
         let progress =
             Box::new(Progress { may_be_inside: false, with_payloads: false, ..Progress::of(read) });
@@ -138,11 +138,11 @@ impl Table {
         Ok(Some(page))
     }
 
-    /// Returns the first page of a read that may start from a snapshot: one descending Query from the end of the partition,
-    /// which returns the snapshot first, and then the newest commits.
+    /// Returns the first page of a read that may start from a snapshot: one descending Query from the end of the
+    /// partition, which returns the snapshot first, and then the newest commits.
     ///
-    /// If the page does not reach back far enough, its commits are kept, and those before them are read upwards, so that a
-    /// long stream needs no more memory than a short one.
+    /// If the page does not reach back far enough, its commits are kept, and those before them are read upwards, so
+    /// that a long stream needs no more memory than a short one.
     async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
         let End { snapshot, unusable, mut parts, more, cost } = self.end(progress, request).await?;
         let mut page = Page::new(Vec::new(), cost);
@@ -410,8 +410,8 @@ impl Table {
     }
 }
 
-/// Returns whether a snapshot belongs to the stream: its version is neither beyond the newest commit nor inside one, and
-/// the commit that ends at its version, if it is among `parts`, is the one after which the snapshot was taken.
+/// Returns whether a snapshot belongs to the stream: its version is neither beyond the newest commit nor inside one,
+/// and the commit that ends at its version, if it is among `parts`, is the one after which the snapshot was taken.
 ///
 /// It may be another commit if the stream was truncated, for example by a restore, and has grown again.
 fn belongs(snapshot: &Snapshot, parts: &VecDeque<Part>) -> bool {
@@ -442,7 +442,8 @@ fn assembled(
 
 /// Assembles commits from their parts, in order.
 ///
-/// The parts of a commit are written in one transaction, but a concurrent Query may return any of them without the others
+/// The parts of a commit are written in one transaction, but a concurrent Query may return any of them without the
+/// others
 /// ([isolation](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis.html#transaction-isolation)).
 /// Missing parts have to be read again.
 pub(crate) struct Assembly {

@@ -17,8 +17,8 @@ use crate::table::{
     key, names,
 };
 
-/// The condition that an item was erased for the archive that is restored, or that it was not erased, or restored from this
-/// archive before.
+/// The condition that an item was erased for the archive that is restored, or that it was not erased, or restored from
+/// this archive before.
 const IS_RESTORABLE: &str =
     "ea = :at OR ((attribute_not_exists(f) OR f <> :erased) AND (attribute_not_exists(ra) OR ra <= :at))";
 
@@ -44,8 +44,8 @@ struct Existing<'a> {
 impl Table {
     /// Brings back the content of an archived stream, and then appends `end`.
     ///
-    /// The items of all commits are written, also of those that an interrupted erasure has not reached: the attribute `ra`
-    /// keeps a delayed request of that erasure from having an effect.
+    /// The items of all commits are written, also of those that an interrupted erasure has not reached: the attribute
+    /// `ra` keeps a delayed request of that erasure from having an effect.
     pub(crate) async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
         let (stream, archived) = (end.stream(), end.start()?);
         let (mut cost, mut from) = (Cost::ZERO, None);

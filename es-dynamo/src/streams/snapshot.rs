@@ -100,8 +100,8 @@ impl Table {
         }
     }
 
-    /// Returns a snapshot with its state, or the version of the snapshot if it cannot be used: it has another fingerprint,
-    /// or its object is damaged.
+    /// Returns a snapshot with its state, or the version of the snapshot if it cannot be used: it has another
+    /// fingerprint, or its object is damaged.
     pub(crate) async fn complete_snapshot(
         &self,
         large: LargeSnapshot,

@@ -106,11 +106,12 @@ fn closed(purposes: &[Purpose<'_>], reasons: &[Reason]) -> BTreeSet<PayloadName>
     closed
 }
 
-/// Returns the error of a set whose last attempt was cancelled while an earlier attempt, which was sent but may not have
-/// arrived yet, can still be applied.
+/// Returns the error of a set whose last attempt was cancelled while an earlier attempt, which was sent but may not
+/// have arrived yet, can still be applied.
 fn still_possible(error: WriteError) -> WriteError {
     let reason = match error {
-        // Commits are never moved, and idempotency records stay until they expire, so a late attempt is refused as well.
+        // Commits are never moved, and idempotency records stay until they expire, so a late attempt is refused as
+        // well.
         WriteError::Conflict(_) | WriteError::AlreadyDone(_) => return error,
         WriteError::Store(error) => return outcome_unknown(error).into(),
         // A claim can be released, and the condition of an additional write can become true.
@@ -161,8 +162,8 @@ impl<'a> Transaction<'a> {
 }
 
 impl Table {
-    /// Returns `set` as a transaction, in which the payloads `large` of each append are objects. There are none if it is
-    /// empty.
+    /// Returns `set` as a transaction, in which the payloads `large` of each append are objects. There are none if it
+    /// is empty.
     pub(crate) async fn transaction<'a>(
         &self,
         set: &'a WriteSet,

@@ -298,8 +298,8 @@ impl Table {
         }
     }
 
-    /// Logs a warning for each protection that is off. A server without backups is not a production server, so it needs no
-    /// warning.
+    /// Logs a warning for each protection that is off. A server without backups is not a production server, so it needs
+    /// no warning.
     pub(crate) async fn warn_if_unprotected(&self, described: &TableDescription) {
         let table = &self.name;
         match self.client.describe_continuous_backups().table_name(table).send().await {

@@ -1,8 +1,8 @@
 //! Writes, and whether one of their attempts may have been executed.
 //!
-//! The SDK retries a request whose response is lost, and reports only the last attempt. If the last attempt is refused, for
-//! example because the credentials have expired in the meantime, its error says nothing about the earlier attempts, which
-//! may have been executed. An interceptor therefore watches every attempt of every write.
+//! The SDK retries a request whose response is lost, and reports only the last attempt. If the last attempt is refused,
+//! for example because the credentials have expired in the meantime, its error says nothing about the earlier attempts,
+//! which may have been executed. An interceptor therefore watches every attempt of every write.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -116,8 +116,8 @@ fn is_resolved(context: &FinalizerInterceptorContextRef<'_>) -> bool {
     matches!(context.output_or_error(), Some(Ok(_))) || context.response().is_some_and(is_refusal)
 }
 
-/// Returns whether the service refused a request. A client error without an error code is from an intermediary such as a
-/// gateway, which may have forwarded the request.
+/// Returns whether the service refused a request. A client error without an error code is from an intermediary such as
+/// a gateway, which may have forwarded the request.
 fn is_refusal(response: &HttpResponse) -> bool {
     #[derive(Deserialize)]
     struct Refusal {

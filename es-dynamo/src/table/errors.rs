@@ -32,8 +32,8 @@ where
     }
 }
 
-/// Translates the errors that are the same for all services: throttling, credentials, and requests that were not sent or
-/// not answered.
+/// Translates the errors that are the same for all services: throttling, credentials, and requests that were not sent
+/// or not answered.
 pub(crate) fn translate_general<E>(error: SdkError<E, HttpResponse>) -> StoreError
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
@@ -97,8 +97,8 @@ where
     error.code().filter(|code| !code.is_empty() && refused.raw().status().is_client_error())
 }
 
-/// Returns whether the client is configured without credentials. A failure to load them is a different error, which may be
-/// transient.
+/// Returns whether the client is configured without credentials. A failure to load them is a different error, which may
+/// be transient.
 pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> bool {
     let mut cause = error.source();
     while let Some(error) = cause {

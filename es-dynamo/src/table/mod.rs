@@ -90,8 +90,8 @@ impl Written {
 impl Table {
     /// Returns the table `name` of `client`.
     ///
-    /// `decoder` is added to the interceptors of the client, unless the client has any: interceptors of the application may
-    /// need the decoded response, for example to decrypt it.
+    /// `decoder` is added to the interceptors of the client, unless the client has any: interceptors of the application
+    /// may need the decoded response, for example to decrypt it.
     pub(crate) fn new(client: Client, name: String, decoder: SharedInterceptor) -> Self {
         let mut config = client.config().to_builder();
         config.push_interceptor(attempts::interceptor());

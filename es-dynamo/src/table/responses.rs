@@ -1,9 +1,9 @@
 //! Responses: the fields that prove that they are from DynamoDB, and the capacity units that they report.
 //!
-//! A broken gateway may return `200` with an empty body or with unrelated JSON. The SDK parses that as a response in which
-//! every field is absent: a write would count as acknowledged, a stream as empty, a shard as finished. Therefore, each
-//! response must have the fields that its request asked for, including the consumed capacity. Without them, the outcome of
-//! the request is unknown.
+//! A broken gateway may return `200` with an empty body or with unrelated JSON. The SDK parses that as a response in
+//! which every field is absent: a write would count as acknowledged, a stream as empty, a shard as finished. Therefore,
+//! each response must have the fields that its request asked for, including the consumed capacity. Without them, the
+//! outcome of the request is unknown.
 
 use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::scan::ScanOutput;
@@ -87,8 +87,8 @@ pub(crate) fn transaction_cost(consumed: &[ConsumedCapacity]) -> Result<Cost, St
     }
 }
 
-/// Returns the cost of a write of `bytes` whose condition failed on an item of `existing` bytes, and records its capacity
-/// units.
+/// Returns the cost of a write of `bytes` whose condition failed on an item of `existing` bytes, and records its
+/// capacity units.
 ///
 /// DynamoDB bills it by the larger of the two
 /// ([capacity units](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/read-write-operations.html)),

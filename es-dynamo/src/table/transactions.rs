@@ -46,14 +46,14 @@ pub(crate) enum Reason {
 impl Table {
     /// Sends a transaction.
     ///
-    /// The SDK adds a client request token to each call, by which DynamoDB recognizes its retries. A later call recognizes an
-    /// existing commit by its id, as for single items.
+    /// The SDK adds a client request token to each call, by which DynamoDB recognizes its retries. A later call
+    /// recognizes an existing commit by its id, as for single items.
     pub(crate) async fn transact(&self, items: Vec<TransactWriteItem>) -> Result<Transacted, StoreError> {
         self.transact_with(items, None).await
     }
 
-    /// Like [`transact`](Self::transact), with a client request token, by which DynamoDB also recognizes later calls for ten
-    /// minutes.
+    /// Like [`transact`](Self::transact), with a client request token, by which DynamoDB also recognizes later calls
+    /// for ten minutes.
     pub(crate) async fn transact_once(
         &self,
         items: Vec<TransactWriteItem>,

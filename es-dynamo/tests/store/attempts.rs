@@ -93,8 +93,8 @@ fn writes() -> Vec<(&'static str, Write)> {
     ]
 }
 
-/// Returns a store that sends requests up to twice, on an engine with a stream of one event and a document, its wire, and a
-/// store that bypasses the wire.
+/// Returns a store that sends requests up to twice, on an engine with a stream of one event and a document, its wire,
+/// and a store that bypasses the wire.
 async fn prepared() -> (DynamoStore, Wire, DynamoStore) {
     let engine = Engine::in_memory().expect("starts");
     let other = engine.store().await.expect("creates the table");
@@ -239,8 +239,8 @@ async fn the_outcome_is_unknown_after_a_response_of_an_intermediary() {
     }
 }
 
-/// The first request is lost or late. While it can still arrive, a condition that can change does not prove that nothing
-/// will be written.
+/// The first request is lost or late. While it can still arrive, a condition that can change does not prove that
+/// nothing will be written.
 #[tokio::test]
 async fn a_condition_that_can_change_proves_nothing_while_an_attempt_may_be_late() {
     let (store, wire, other) = prepared().await;
@@ -286,7 +286,8 @@ async fn a_condition_that_can_change_proves_nothing_while_an_attempt_may_be_late
     assert!(matches!(error, WriteError::AlreadyDone(_)), "{error:?}");
 }
 
-/// The cause of a failed condition is sometimes read from the table. A failure of that read is not the outcome of the write.
+/// The cause of a failed condition is sometimes read from the table. A failure of that read is not the outcome of the
+/// write.
 #[tokio::test]
 async fn the_outcome_is_unknown_if_the_read_after_a_failed_condition_fails() {
     for (operation, write) in writes() {

@@ -29,8 +29,8 @@ fn planted(count: usize) -> Vec<EventData> {
     vec![EventData::new("Counted", 1, format!("\"{PLANTED}\"")); count]
 }
 
-/// Fills the stream with commits, claims, idempotency records, a commit of several items, several commits in one item, and
-/// a snapshot.
+/// Fills the stream with commits, claims, idempotency records, a commit of several items, several commits in one item,
+/// and a snapshot.
 async fn fill_with_all(store: &DynamoStore) {
     for number in 0..3 {
         let version = Version::new(number * 2);
@@ -77,8 +77,8 @@ async fn delete_stream(store: &DynamoStore) -> Result<(), StoreError> {
     store.erase(&stream()).await.map(|_| ())
 }
 
-/// Whatever request is the last one of a process, with or without effect: until the stream is deleted, everything is there,
-/// and afterwards another process completes the deletion. Nothing comes back in the feed.
+/// Whatever request is the last one of a process, with or without effect: until the stream is deleted, everything is
+/// there, and afterwards another process completes the deletion. Nothing comes back in the feed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_can_be_interrupted_between_any_two_requests() {
     let mut interrupted = 0;

@@ -1,5 +1,5 @@
-//! The store on DynamoDB, below the contract: its requests, the meaning of the responses, and the stored items. The rules for
-//! all stores are in the conformance suite.
+//! The store on DynamoDB, below the contract: its requests, the meaning of the responses, and the stored items. The
+//! rules for all stores are in the conformance suite.
 
 #![cfg(feature = "embedded")]
 

@@ -148,8 +148,8 @@ async fn is_compressed_if_that_saves_a_unit() {
     }
 }
 
-/// Compressing a large state would occupy a thread of the runtime for milliseconds. Here, the only thread for blocking work
-/// is busy, so the request waits for it.
+/// Compressing a large state would occupy a thread of the runtime for milliseconds. Here, the only thread for blocking
+/// work is busy, so the request waits for it.
 #[test]
 fn of_a_large_state_is_compressed_on_a_thread_for_blocking_work() {
     let mut runtime = tokio::runtime::Builder::new_current_thread();

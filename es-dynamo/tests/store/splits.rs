@@ -28,8 +28,8 @@ async fn a_split_takes_few_requests() {
     wire.seen();
     store.split(PARENT).await.expect("splits");
     let split = wire.seen();
-    // The new pages, the closing page, the last watermarks (a claim, a chunk, a filter, and the root), and the entry in the
-    // list of splits.
+    // The new pages, the closing page, the last watermarks (a claim, a chunk, a filter, and the root), and the entry in
+    // the list of splits.
     let summary = ["GetItem", "PutItem", "PutItem", "PutItem", "PutItem"];
     let expected = [&["Query", "PutItem"][..], &summary, &["Query", "PutItem"]].concat();
     println!(

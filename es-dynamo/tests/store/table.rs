@@ -185,8 +185,8 @@ thread_local! {
     static WARNINGS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Records the warnings of each thread. It must be the global subscriber: `tracing` caches for each call site whether any
-/// subscriber is interested, and a call site that another test reaches first may remain disabled.
+/// Records the warnings of each thread. It must be the global subscriber: `tracing` caches for each call site whether
+/// any subscriber is interested, and a call site that another test reaches first may remain disabled.
 struct Warnings;
 
 impl Warnings {

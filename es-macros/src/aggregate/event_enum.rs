@@ -93,8 +93,8 @@ fn event(core: &Path, name: &Ident, events: &[(Ident, Path)]) -> TokenStream {
     }
 }
 
-/// Generates the code of `#[derive(Clone, Debug, PartialEq)]`, but through `Member`: the derives would report a type that
-/// is not an event three times.
+/// Generates the code of `#[derive(Clone, Debug, PartialEq)]`, but through `Member`: the derives would report a type
+/// that is not an event three times.
 fn derives(core: &Path, name: &Ident, events: &[(Ident, Path)]) -> TokenStream {
     let clone = matched(events, |variant, path| {
         let copy = member(core, path, "copy");

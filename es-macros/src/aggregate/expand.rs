@@ -83,8 +83,8 @@ fn apply_listed(core: &Path, ident: &Ident, name: &Ident, events: &[(Ident, Path
     }
 }
 
-/// Calls `Apply` by its full name. For an unqualified call, the compiler would guess another event's `Apply`, and report
-/// mismatched types where an implementation is missing.
+/// Calls `Apply` by its full name. For an unqualified call, the compiler would guess another event's `Apply`, and
+/// report mismatched types where an implementation is missing.
 fn apply(core: &Path, ident: &Ident, event: &impl ToTokens) -> TokenStream {
     let place = Place::of(event);
     let core = place.beginning(core);

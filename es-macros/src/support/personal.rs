@@ -146,8 +146,8 @@ fn mentions_personal(ty: &Type) -> bool {
     search.0
 }
 
-/// Generates statements that set the subjects before the item `stored_name` is encoded. `access` returns an expression for
-/// a reference to a field.
+/// Generates statements that set the subjects before the item `stored_name` is encoded. `access` returns an expression
+/// for a reference to a field.
 pub(crate) fn bind(
     core: &Path,
     owner: Owner,

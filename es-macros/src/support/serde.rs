@@ -86,8 +86,8 @@ fn text_value(input: syn::parse::ParseStream<'_>) -> syn::Result<Option<String>>
     Ok(text)
 }
 
-/// Returns a type with the attributes of its field that change how stored data is read: those of serde, such as `default`
-/// and `alias`, and `#[personal(…)]`.
+/// Returns a type with the attributes of its field that change how stored data is read: those of serde, such as
+/// `default` and `alias`, and `#[personal(…)]`.
 pub(crate) fn with_attributes(ty: &impl ToTokens, attributes: &[Attribute]) -> String {
     let is_shape = |attribute: &String| {
         // The name is already recorded with the type.

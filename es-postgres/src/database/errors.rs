@@ -43,8 +43,8 @@ impl Failed {
         }
     }
 
-    /// Translates the error of a read, or of a transaction before its `COMMIT` was sent: without a response, nothing was
-    /// written.
+    /// Translates the error of a read, or of a transaction before its `COMMIT` was sent: without a response, nothing
+    /// was written.
     pub(crate) fn of_read(self, database: &Database) -> StoreError {
         self.translate(database, StoreError::unreachable)
     }
@@ -112,7 +112,8 @@ impl Failed {
     }
 }
 
-/// Returns whether an error of a statement of the application is transient: nothing was written, and it may succeed soon.
+/// Returns whether an error of a statement of the application is transient: nothing was written, and it may succeed
+/// soon.
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
@@ -149,7 +150,8 @@ impl Condition {
         match code {
             // statement_completion_unknown, admin_shutdown, crash_shutdown, database_dropped, idle_session_timeout
             "40003" | "57P01" | "57P02" | "57P04" | "57P05" => Self::Lost,
-            // query_canceled, cannot_connect_now, lock_not_available, and timeouts of transactions, which roll them back
+            // query_canceled, cannot_connect_now, lock_not_available, and timeouts of transactions, which roll them
+            // back
             "57014" | "57P03" | "55P03" | "25P03" | "25P04" => Self::Transient,
             "25006" => Self::ReadOnly,
             "25P02" => Self::Aborted,
@@ -158,7 +160,8 @@ impl Condition {
             "3F000" | "42P01" | "42703" | "42883" => Self::Schema,
             _ => match &code[..code.len().min(2)] {
                 "08" => Self::Lost,
-                // transaction_rollback: deadlocks and serialization failures; insufficient_resources: connections, memory
+                // transaction_rollback: deadlocks and serialization failures; insufficient_resources: connections,
+                // memory
                 "40" | "53" => Self::Transient,
                 // data_exception, integrity_constraint_violation, program_limit_exceeded
                 "22" | "23" | "54" => Self::Invalid,

@@ -53,7 +53,8 @@ impl Database {
         sql.replace("{schema}", &format!("\"{}\"", self.schema))
     }
 
-    /// Returns `template` with the name of the schema, as a statement. Templates are constants, so values cannot be injected.
+    /// Returns `template` with the name of the schema, as a statement. Templates are constants, so values cannot be
+    /// injected.
     pub(crate) fn sql(&self, template: &'static str) -> AssertSqlSafe<String> {
         AssertSqlSafe(self.in_schema(template))
     }

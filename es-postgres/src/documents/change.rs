@@ -100,8 +100,8 @@ impl Database {
         Err(StoreError::Throttled("other transactions create and delete the same documents".into()).into())
     }
 
-    /// Returns the statement that changes one document if its condition holds. Deletions of documents that must be absent
-    /// have none.
+    /// Returns the statement that changes one document if its condition holds. Deletions of documents that must be
+    /// absent have none.
     fn single(
         &self,
         change: &DocumentChange,

@@ -1,10 +1,11 @@
 //! The feed: all commits in the order of their transactions, below the oldest transaction that is still open.
 //!
-//! A number from a sequence, or a transaction id, is assigned before the commit becomes visible. A reader that continues
-//! after the highest one that it has seen would skip a slower writer's commit. So a read ends at the *horizon*: the oldest
-//! transaction of the cluster that is still open. All commits below it are visible, and no commit below it can be added. Their
-//! order `(tx, n)` is therefore final, and so are the positions, which count the events in this order. Marks, each a
-//! position with the commit that ends there, save counting from the start. Any reader may add marks: they state facts.
+//! A number from a sequence, or a transaction id, is assigned before the commit becomes visible. A reader that
+//! continues after the highest one that it has seen would skip a slower writer's commit. So a read ends at the
+//! *horizon*: the oldest transaction of the cluster that is still open. All commits below it are visible, and no commit
+//! below it can be added. Their order `(tx, n)` is therefore final, and so are the positions, which count the events in
+//! this order. Marks, each a position with the commit that ends there, save counting from the start. Any reader may add
+//! marks: they state facts.
 
 mod horizon;
 
@@ -31,9 +32,9 @@ const MARK_INTERVAL: i64 = 128;
 /// How many commits a read counts from a mark to its position. If the position is farther away, marks are added first.
 const COUNTED: i64 = 1_024;
 
-/// A first row about the feed, and the commits from the one with the position `$1`, in the order of the feed. The commits
-/// before it are counted from the last mark: at most `$5` of them, so that a page never reads the rest of the feed. The
-/// content is returned for commits after the position, until these have `$2` events or `$3` bytes.
+/// A first row about the feed, and the commits from the one with the position `$1`, in the order of the feed. The
+/// commits before it are counted from the last mark: at most `$5` of them, so that a page never reads the rest of the
+/// feed. The content is returned for commits after the position, until these have `$2` events or `$3` bytes.
 const READ: &str = "WITH mark AS ( \
          SELECT position, tx, n FROM {schema}.feed_marks WHERE position < greatest($1, 1) ORDER BY position DESC LIMIT 1 \
      ), horizon AS ( \
@@ -154,7 +155,8 @@ impl Database {
         }
     }
 
-    /// Returns the page after a position, or `None` if none of the commits that are counted from the last mark contains it.
+    /// Returns the page after a position, or `None` if none of the commits that are counted from the last mark contains
+    /// it.
     async fn read_page(
         &self,
         state: &FeedState,

@@ -45,8 +45,8 @@ impl Database {
 
     /// Appends after `version`, which has to be the end of a commit.
     ///
-    /// The primary key has the version of the first event, so that two writers that start from the same version insert the
-    /// same key, however many events they have.
+    /// The primary key has the version of the first event, so that two writers that start from the same version insert
+    /// the same key, however many events they have.
     async fn append_at(
         &self,
         append: &Append,
@@ -109,8 +109,8 @@ impl Database {
         Ok(self.within(query.execute(connection)).await?.rows_affected() > 0)
     }
 
-    /// Appends after a version that was not loaded. It may be beyond the end of the stream or inside a commit, which the
-    /// insert alone would accept.
+    /// Appends after a version that was not loaded. It may be beyond the end of the stream or inside a commit, which
+    /// the insert alone would accept.
     async fn append_checked(&self, append: &Append, version: Version) -> Result<Appended, AppendError> {
         let stream = append.stream();
         let head = self.head(stream).await?;
@@ -178,7 +178,8 @@ impl Database {
     }
 }
 
-/// Decodes a row with the last version of a stream, the time of its last commit, and possibly the events of that commit.
+/// Decodes a row with the last version of a stream, the time of its last commit, and possibly the events of that
+/// commit.
 fn head_from(row: &PgRow) -> Result<Head, Failed> {
     let events = row.try_get::<Option<&str>, _>("events")?;
     let state = events.and_then(|events| StreamState::after(&only_event(events)?)).unwrap_or_default();

@@ -26,8 +26,8 @@ const PAGE: &str = "SELECT first, last, id, at, bytes, metadata::text AS metadat
          WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4) AS page \
      WHERE before < $5 ORDER BY first";
 
-/// The snapshot, and the page after it: the page from the start of the stream if the snapshot has another fingerprint, or
-/// the stream has no commit that ends at its version and has its time.
+/// The snapshot, and the page after it: the page from the start of the stream if the snapshot has another fingerprint,
+/// or the stream has no commit that ends at its version and has its time.
 const SNAPSHOT_AND_PAGE: &str = "WITH snapshot AS ( \
          SELECT version, at, fingerprint, checksum, state, fingerprint = $2 AND coalesce(( \
              SELECT commits.last = version AND commits.at = snapshots.at FROM {schema}.commits \

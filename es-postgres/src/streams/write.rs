@@ -1,7 +1,7 @@
 //! Writing a set: commits, claims, an idempotency record, and additional writes in one transaction.
 //!
-//! Every check is an insert that must succeed, which also makes concurrent transactions wait for this one. All transactions
-//! insert in the same order, so they never wait for each other in a circle.
+//! Every check is an insert that must succeed, which also makes concurrent transactions wait for this one. All
+//! transactions insert in the same order, so they never wait for each other in a circle.
 
 use chrono::DateTime;
 use es_core::store::{
@@ -154,7 +154,8 @@ impl Database {
         Ok(true)
     }
 
-    /// Takes, moves, and releases claims. Returns whether all of them were free, or held by the stream that may hold them.
+    /// Takes, moves, and releases claims. Returns whether all of them were free, or held by the stream that may hold
+    /// them.
     async fn change_claims(
         &self,
         connection: &mut PgConnection,
@@ -193,8 +194,8 @@ impl Database {
         Ok(true)
     }
 
-    /// Returns why an insert did not succeed. The set's own commit is looked for first: then all of it is stored, whatever
-    /// else has happened since.
+    /// Returns why an insert did not succeed. The set's own commit is looked for first: then all of it is stored,
+    /// whatever else has happened since.
     async fn why(
         &self,
         connection: &mut PgConnection,

@@ -1,5 +1,5 @@
-//! Connections that are cut at each message between the store and the server: an error says whether its write may have been
-//! executed, and the repetition of the write resolves it.
+//! Connections that are cut at each message between the store and the server: an error says whether its write may have
+//! been executed, and the repetition of the write resolves it.
 
 use std::time::{Duration, Instant};
 
@@ -208,7 +208,8 @@ async fn of_a_change_of_documents() {
     panic!("a change has more than {MOST_MESSAGES} messages");
 }
 
-/// The checkpoint of a projection with tables of the application. Its repetition cannot make the changes again, and says so.
+/// The checkpoint of a projection with tables of the application. Its repetition cannot make the changes again, and
+/// says so.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server"]
 async fn of_a_checkpoint_with_tables() {

@@ -1,5 +1,5 @@
-//! A server that restarts, in order and after crashes, while clients and a projection work: `just test-postgres` runs this test
-//! on a separate server.
+//! A server that restarts, in order and after crashes, while clients and a projection work: `just test-postgres` runs
+//! this test on a separate server.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -17,7 +17,8 @@ const RESTART: &str = "ES_POSTGRES_RESTART";
 
 const CLIENTS: u64 = 8;
 
-/// Deposits until `is_over`, and then some more. Returns the notes of the deposits that were acknowledged, and of the others.
+/// Deposits until `is_over`, and then some more. Returns the notes of the deposits that were acknowledged, and of the
+/// others.
 async fn client(
     accounts: Repository<Account>,
     account: String,

@@ -1,4 +1,5 @@
-//! Projections into tables of the application: each event takes effect once, whatever happens to connections and workers.
+//! Projections into tables of the application: each event takes effect once, whatever happens to connections and
+//! workers.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -259,8 +260,8 @@ async fn a_worker_without_its_lease_rolls_back() {
     let _ = stalled.await;
     assert_eq!(slow.positions().await, [0; 0], "the transaction is not committed");
 
-    // An abort has the effect of a crash. The transaction of a process that only hangs stays open instead: it is simulated
-    // by a change of the lease by another worker, below its feet.
+    // An abort has the effect of a crash. The transaction of a process that only hangs stays open instead: it is
+    // simulated by a change of the lease by another worker, below its feet.
     let slow = Effects::new(&store, Trouble { gate: Some(Semaphore::new(0)), ..Trouble::default() });
     let hanging = builder(store.clone(), &slow).lease(LEASE).build();
     let worker = tokio::spawn({

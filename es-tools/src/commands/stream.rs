@@ -299,8 +299,8 @@ impl Export {
         Ok(())
     }
 
-    /// Exports the feed, one slice after the other, parents before children: the commits of a stream are in order. Returns
-    /// the number of events, and of those of deleted and archived streams, which are left out.
+    /// Exports the feed, one slice after the other, parents before children: the commits of a stream are in order.
+    /// Returns the number of events, and of those of deleted and archived streams, which are left out.
     async fn all(&self, session: &Session, to: &mut (dyn Write + Send)) -> Result<(u64, u64)> {
         let store = &session.store;
         let mut ends = Vec::new();

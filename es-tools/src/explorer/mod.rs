@@ -31,11 +31,11 @@
 //!
 //! # Security
 //!
-//! Everyone who can open the pages can see the names of all streams, events, and actors. Set a [token](Explorer::token),
-//! or mount the router behind the middleware that protects your other pages. Payloads, metadata, and states are hidden
-//! unless [`show_payloads`](Explorer::show_payloads) is called, and nothing can be changed unless
-//! [`allow_actions`](Explorer::allow_actions) is. The pages have no scripts, no external resources, and a strict
-//! Content-Security-Policy.
+//! Everyone who can open the pages can see the names of all streams, events, and actors. Set a
+//! [token](Explorer::token), or mount the router behind the middleware that protects your other pages. Payloads,
+//! metadata, and states are hidden unless [`show_payloads`](Explorer::show_payloads) is called, and nothing can be
+//! changed unless [`allow_actions`](Explorer::allow_actions) is. The pages have no scripts, no external resources, and
+//! a strict Content-Security-Policy.
 
 mod consumer;
 mod diff;
@@ -113,8 +113,8 @@ impl Explorer {
         self
     }
 
-    /// Allows actions on projections and processes: pause, resume, retry, park, skip, replay, and discard (default: none
-    /// is allowed).
+    /// Allows actions on projections and processes: pause, resume, retry, park, skip, replay, and discard (default:
+    /// none is allowed).
     pub fn allow_actions(mut self) -> Self {
         self.shared.allows_actions = true;
         self

@@ -196,8 +196,8 @@ fn framed(base: &Base, page: &Page) -> Markup {
     }
 }
 
-/// Returns a table that scrolls on narrow screens. `label` describes it for screen readers. Titles of columns with numbers
-/// begin with `>`.
+/// Returns a table that scrolls on narrow screens. `label` describes it for screen readers. Titles of columns with
+/// numbers begin with `>`.
 pub(super) fn table(label: &str, titles: &[&str], rows: &Markup) -> Markup {
     html! {
         div.scroll role="region" aria-label=(label) tabindex="0" {

@@ -45,7 +45,8 @@ pub async fn open(State(bank): State<Bank>, wish: Wish, fields: Fields) -> Resul
 
 /// `GET /accounts`
 ///
-/// A projection keeps the list, so that a new account is in it a moment later. The token of the projection is the cursor.
+/// A projection keeps the list, so that a new account is in it a moment later. The token of the projection is the
+/// cursor.
 pub async fn list(State(bank): State<Bank>, page: PageRequest) -> Result<Json<AccountsPage>, Problem> {
     let RowPage { rows, next, .. } = bank.ids.page(page.limit, page.cursor).await?;
     Ok(Json(AccountsPage { accounts: rows, next }))

@@ -23,8 +23,8 @@ struct WorkerView {
 
 /// `GET /health`
 ///
-/// Use it for alarms and readiness. Commands do not need the workers, and a restart of the process does not repair a worker
-/// that fails, so it is no liveness check.
+/// Use it for alarms and readiness. Commands do not need the workers, and a restart of the process does not repair a
+/// worker that fails, so it is no liveness check.
 pub async fn health(State(health): State<WorkersHealth>) -> (StatusCode, Json<Health>) {
     let workers =
         health.status().into_iter().map(|worker| WorkerView { name: worker.name, state: worker.state });

@@ -1,6 +1,6 @@
-//! Three AWS Lambda functions that share a table: the commands of an HTTP API, the indexer of the feed, and a publisher to
-//! Kinesis. `template.yaml` deploys them with the [Serverless Application
-//! Model](https://docs.aws.amazon.com/serverless-application-model/).
+//! Three AWS Lambda functions that share a table: the commands of an HTTP API, the indexer of the feed, and a publisher
+//! to Kinesis. `template.yaml` deploys them with the
+//! [Serverless Application Model](https://docs.aws.amazon.com/serverless-application-model/).
 //!
 //! The functions are in `src/bin`. Everything else that an application has to write is here: its domain, and the
 //! translation of HTTP requests to commands.

@@ -1,7 +1,7 @@
 //! Events: what happened to an order. They are stored permanently, so they contain facts, not instructions.
 //!
-//! `#[event]` makes a struct storable. It is stored under the struct's name, or the one in `name = "…"`, so that it can be
-//! moved to another module.
+//! `#[event]` makes a struct storable. It is stored under the struct's name, or the one in `name = "…"`, so that it can
+//! be moved to another module.
 
 use es_core::{Schema, event};
 use serde::{Deserialize, Serialize};

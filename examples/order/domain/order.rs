@@ -1,7 +1,7 @@
 //! The aggregate: the state that is folded from an order's events.
 //!
-//! `#[derive(Aggregate)]` generates [`OrderEvent`], an enum of the listed events, and requires one `#[apply]` method for
-//! each of them. If one is missing, the compiler names it.
+//! `#[derive(Aggregate)]` generates [`OrderEvent`], an enum of the listed events, and requires one `#[apply]` method
+//! for each of them. If one is missing, the compiler names it.
 
 use std::fmt;
 

@@ -293,8 +293,8 @@ pub(super) async fn perhaps_interrupted<T>(random: &mut Rng, command: impl Futur
     }
 }
 
-/// Appends a commit for each note, and all of them as one, after the last version that the store has. The store may lose
-/// the race, or a response, several times.
+/// Appends a commit for each note, and all of them as one, after the last version that the store has. The store may
+/// lose the race, or a response, several times.
 async fn append_group(
     ids: &SeededIds,
     store: &Arc<dyn EventStore>,

@@ -438,8 +438,8 @@ macro_rules! splits_conformance {
     };
 }
 
-/// Generates a module `large_events` with a test for each rule of events and snapshots that do not fit into an item. The
-/// expression returns an `Arc<dyn EventStore>` that accepts payloads and states of up to
+/// Generates a module `large_events` with a test for each rule of events and snapshots that do not fit into an item.
+/// The expression returns an `Arc<dyn EventStore>` that accepts payloads and states of up to
 /// [`MAX_BYTES`](crate::conformance::large_events::MAX_BYTES), such as a store with a payload store.
 #[macro_export]
 macro_rules! large_events_conformance {

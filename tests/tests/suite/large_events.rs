@@ -163,8 +163,8 @@ async fn an_append_is_stored_with_its_objects_or_not_at_all() {
     assert!(faults.injected() > 5, "only {} faults", faults.injected());
 }
 
-/// The object of an append that died before it wrote its item is deleted by the second sweep after a day. The objects of
-/// other items stay, also if they have the same content.
+/// The object of an append that died before it wrote its item is deleted by the second sweep after a day. The objects
+/// of other items stay, also if they have the same content.
 #[tokio::test]
 async fn only_orphans_are_swept() {
     let world = World::new().await;
@@ -283,8 +283,8 @@ async fn a_consumer_reads_large_events_past_copies() {
     assert!(reconciler.audit().await.expect("audits").is_sound());
 }
 
-/// The objects of a deleted stream are swept, unless another stream has the same content. Its claims are released, also if
-/// the commit that took them has a large event.
+/// The objects of a deleted stream are swept, unless another stream has the same content. Its claims are released, also
+/// if the commit that took them has a large event.
 #[tokio::test]
 async fn the_objects_of_a_deleted_stream_are_swept() {
     let world = World::new().await;

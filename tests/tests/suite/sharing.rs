@@ -1,5 +1,5 @@
-//! Commands that share writes, on a store in memory: user code that panics or hangs, futures that are dropped or no longer
-//! polled, and deadlines.
+//! Commands that share writes, on a store in memory: user code that panics or hangs, futures that are dropped or no
+//! longer polled, and deadlines.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

@@ -1,4 +1,5 @@
-//! The Order domain on event-store-adapter-rs, in the style of its example: a repository, and methods that return events.
+//! The Order domain on event-store-adapter-rs, in the style of its example: a repository, and methods that return
+//! events.
 
 use chrono::Utc;
 use event_store_adapter_rs::{

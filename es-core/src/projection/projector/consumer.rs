@@ -437,8 +437,8 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         self.held.wait(self.held.inner.settings.retry.delay_after(self.rewinds)).await
     }
 
-    /// Rewinds after a broker has rejected an event of a batch. The events of the batch are then published one by one, so
-    /// that each rejected one is parked, and no other is sent more than twice.
+    /// Rewinds after a broker has rejected an event of a batch. The events of the batch are then published one by one,
+    /// so that each rejected one is parked, and no other is sent more than twice.
     async fn isolate_rejected(&mut self, failure: &Failure) -> Result<(), Ended> {
         let Slot { build, slice } = self.held.slot;
         tracing::warn!(

@@ -29,8 +29,8 @@ pub(super) enum Ended {
     Released,
     /// The stored state of the slot was changed by another worker or an operator.
     Lost,
-    /// A row was changed concurrently, or a transaction of the handlers was rolled back. The work does not end, but restarts
-    /// at the last checkpoint.
+    /// A row was changed concurrently, or a transaction of the handlers was rolled back. The work does not end, but
+    /// restarts at the last checkpoint.
     Contended,
     /// User code was interrupted within a batch. The work does not end, but restarts at the last checkpoint.
     /// `None` if an event was being handled, whose next attempt has a batch to itself.
@@ -142,7 +142,8 @@ impl<'a, P: Projection> Held<'a, P> {
             let rest = FeedRead::new(slot.slice, end.position).anchored(end.anchor).limit(1);
             owned.is_omitted = held.persistently(|| inner.store.read_feed(&rest)).await?.is_closed;
         }
-        // Before its parent has reached its end, or if that is no longer so, the first checkpoint of a child is refused.
+        // Before its parent has reached its end, or if that is no longer so, the first checkpoint of a child is
+        // refused.
         let fence = parent.filter(|_| is_new).map(|(parent, state)| {
             AdditionalWrite::new(DocumentCondition::new(held.names.slice(parent), state.revision.into()))
         });

@@ -393,8 +393,8 @@ impl<P: Projection> ProjectorBuilder<P> {
     /// current event and write the last checkpoint (default: 20 s). Events after the last checkpoint are handled
     /// again by the next worker.
     ///
-    /// [`Workers`](crate::workers) have one bound for all workers: there, this setting has no default, and matters only if
-    /// it is shorter.
+    /// [`Workers`](crate::workers) have one bound for all workers: there, this setting has no default, and matters only
+    /// if it is shorter.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.settings.shutdown_timeout = Some(timeout);
         self

@@ -221,8 +221,8 @@ impl<P: Projection> Projector<P> {
         Ok(())
     }
 
-    /// Retries a stopped slice: of the active build or, if it has not stopped there, of the new build. Does nothing if it
-    /// has not stopped, so that a call can be repeated after an error.
+    /// Retries a stopped slice: of the active build or, if it has not stopped there, of the new build. Does nothing if
+    /// it has not stopped, so that a call can be repeated after an error.
     ///
     /// # Errors
     ///
@@ -515,7 +515,8 @@ impl<P: Projection> Projector<P> {
     /// }
     /// ```
     ///
-    /// Does nothing if the slice is at that position and has not stopped, so that a call can be repeated after an error.
+    /// Does nothing if the slice is at that position and has not stopped, so that a call can be repeated after an
+    /// error.
     ///
     /// # Errors
     ///

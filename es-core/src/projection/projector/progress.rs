@@ -50,8 +50,9 @@ pub struct SliceProgress {
     pub parked: u64,
     /// The number of events that an operator has [skipped](Projector::skip).
     pub skipped: u64,
-    /// The number of events that were left out because they were erased: their streams are [deleted](crate::Repository::delete)
-    /// or [archived](crate::Repository::archive). They may include events that the projection does not handle.
+    /// The number of events that were left out because they were erased: their streams are
+    /// [deleted](crate::Repository::delete) or [archived](crate::Repository::archive). They may include events that the
+    /// projection does not handle.
     pub erased: u64,
     /// Events that were [passed over](PassedOver) by code that does not list them. A [rebuild](Projector::rebuild)
     /// handles them.

@@ -90,7 +90,8 @@ pub(super) struct Control {
     pub(super) replaced: Vec<u32>,
     #[serde(default)]
     pub(super) paused: bool,
-    /// How the last rebuild ended, until the next one or a reset. An operator may repeat the order after a lost response.
+    /// How the last rebuild ended, until the next one or a reset. An operator may repeat the order after a lost
+    /// response.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ended: Option<EndOfRebuild>,
     /// The highest build number used so far.

@@ -31,8 +31,8 @@ use crate::store::StoreError;
 /// The number of leases for which a worker avoids a slot that it could not process.
 const EXTRA_LEASES: u32 = 10;
 
-/// Runs until a signal. After `stop`, it runs for `timeout` at most, if there is one: dropping the work has the effect of
-/// a crash.
+/// Runs until a signal. After `stop`, it runs for `timeout` at most, if there is one: dropping the work has the effect
+/// of a crash.
 pub(super) async fn run<P: Projection>(
     inner: &Arc<Inner<P>>,
     signals: &Signals,
@@ -82,8 +82,8 @@ async fn work<P: Projection>(inner: &Arc<Inner<P>>, signals: &Signals) -> Result
     worker.run(signals).await
 }
 
-/// Registers the projection, and returns the initial slices of the feed, or `None` if the worker was stopped before the store
-/// responded.
+/// Registers the projection, and returns the initial slices of the feed, or `None` if the worker was stopped before the
+/// store responded.
 async fn prepare<P: Projection>(inner: &Inner<P>, stop: &Stop) -> Result<Option<Slices>, ProjectorError> {
     let mut attempts = 0;
     while !stop.is_set() {

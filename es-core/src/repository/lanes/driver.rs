@@ -83,8 +83,8 @@ impl<A: Aggregate> Lane<A> {
         deadline: Deadline,
         context: &mut Context<'_>,
     ) {
-        // A member that finds the driver in use may have been woken for it. Its polls must not be lost, even if the member
-        // that uses the driver is not polled again.
+        // A member that finds the driver in use may have been woken for it. Its polls must not be lost, even if the
+        // member that uses the driver is not polled again.
         self.missed.store(true, Ordering::SeqCst);
         let mut driver = match self.driver.try_lock() {
             Ok(driver) => driver,

@@ -1,12 +1,13 @@
 //! Lanes: commands that target the same aggregate at the same time, in one process, share their writes.
 //!
 //! The first command on a stream is its *head*: it is executed as if it were alone, and only its entry in the map tells
-//! that it runs. A command that arrives meanwhile joins the stream's *lane*. When the head is done, it hands over a copy of
-//! its state. Each member of the lane then decides in its own future, on the state after the decision before it, and
-//! queues its commit. The commits of the queue are written as one append; meanwhile, other members decide and queue.
+//! that it runs. A command that arrives meanwhile joins the stream's *lane*. When the head is done, it hands over a
+//! copy of its state. Each member of the lane then decides in its own future, on the state after the decision before
+//! it, and queues its commit. The commits of the queue are written as one append; meanwhile, other members decide and
+//! queue.
 //!
-//! No task runs for a lane: a *driver* loads and writes, and every waiting member polls it. A future that is dropped, or
-//! that is no longer polled, therefore stops no other command.
+//! No task runs for a lane: a *driver* loads and writes, and every waiting member polls it. A future that is dropped,
+//! or that is no longer polled, therefore stops no other command.
 
 // | module | job |
 // |---|---|

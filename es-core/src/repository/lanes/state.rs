@@ -14,8 +14,8 @@ use crate::repository::snapshots::SnapshotInfo;
 use crate::store::{Conflict, MAX_GROUP_BYTES, MAX_GROUP_COMMITS, NewCommit, StoreError};
 use crate::version::Version;
 
-/// After how many ticks of the lane's timer its members stop waiting for a command that does not go on: for the head, and
-/// for a handler that does not return.
+/// After how many ticks of the lane's timer its members stop waiting for a command that does not go on: for the head,
+/// and for a handler that does not return.
 pub(super) const PATIENCE: u64 = 2;
 
 /// How many turns without progress a lane gives to members that have not decided yet.
@@ -228,8 +228,8 @@ impl<A> State<A> {
         ticket
     }
 
-    /// Removes a member, and returns whether the others must be woken. Its commit stays in the queue, because others may
-    /// have been decided after it.
+    /// Removes a member, and returns whether the others must be woken. Its commit stays in the queue, because others
+    /// may have been decided after it.
     pub(super) fn leave(&mut self, ticket: Ticket) -> bool {
         self.cancel(ticket);
         self.set(ticket, Status::Done(Ended::Alone));
@@ -558,8 +558,8 @@ impl<A> State<A> {
         }
     }
 
-    /// Voids all decisions after a conflict. Returns the members whose commits were written in vain, and how many conflicts
-    /// were followed before.
+    /// Voids all decisions after a conflict. Returns the members whose commits were written in vain, and how many
+    /// conflicts were followed before.
     pub(super) fn lost(&mut self) -> (Vec<Ticket>, u32) {
         let losers = self.sent.take().map(|sent| sent.tickets).unwrap_or_default();
         losers.iter().for_each(|ticket| self.set(*ticket, Status::Undecided { again: true }));
@@ -632,8 +632,8 @@ impl<A> State<A> {
         }
     }
 
-    /// Lets the members whose commits are being written be executed alone, because one of them makes the write fail. The
-    /// others decide again.
+    /// Lets the members whose commits are being written be executed alone, because one of them makes the write fail.
+    /// The others decide again.
     pub(super) fn part_sent(&mut self) {
         for ticket in self.sent.take().map(|sent| sent.tickets).unwrap_or_default() {
             self.set(ticket, Status::Done(Ended::Alone));
@@ -641,7 +641,8 @@ impl<A> State<A> {
         self.decide_again();
     }
 
-    /// Lets all members be executed alone after a panic, and forgets the state. The outcome of a write in flight is unknown.
+    /// Lets all members be executed alone after a panic, and forgets the state. The outcome of a write in flight is
+    /// unknown.
     pub(super) fn part(&mut self) {
         let panicked = StoreError::unavailable("a panic interrupted the write");
         self.fail_sent(Failure::Store(panicked));

@@ -17,8 +17,8 @@ use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
 impl<A: Aggregate> Repository<A> {
-    /// Closes the aggregate `id` for good: no command is recorded afterwards. The aggregate can still be loaded, and its
-    /// history be read.
+    /// Closes the aggregate `id` for good: no command is recorded afterwards. The aggregate can still be loaded, and
+    /// its history be read.
     ///
     /// The stream ends with an event of the framework, which takes the next version. It competes with commands as they
     /// compete with each other: a command that is acknowledged comes before it, and a command that loses the race fails
@@ -61,8 +61,8 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the aggregate has no events, [`StoreError::Unavailable`] if the outcome is unknown, and
-    /// [`StoreError::Backend`] if other writers were faster at every attempt. Repeat the call.
+    /// [`StoreError::Invalid`] if the aggregate has no events, [`StoreError::Unavailable`] if the outcome is unknown,
+    /// and [`StoreError::Backend`] if other writers were faster at every attempt. Repeat the call.
     pub async fn close<Q>(&self, id: &Q) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,
@@ -71,13 +71,14 @@ impl<A: Aggregate> Repository<A> {
         self.request().close(id).await
     }
 
-    /// Deletes the aggregate `id` for good, whether it is [closed](Self::close) or not: its events, its snapshot, its claims,
-    /// and its idempotency keys. Its id cannot be used again.
+    /// Deletes the aggregate `id` for good, whether it is [closed](Self::close) or not: its events, its snapshot, its
+    /// claims, and its idempotency keys. Its id cannot be used again.
     ///
-    /// The stream first ends with an event of the framework. From then on, loads fail with [`StoreError::Closed`] and commands
-    /// with [`ExecuteError::Closed`](crate::ExecuteError::Closed). Then the content is erased: each commit keeps its version and its id, so that neither
-    /// a command on an outdated state nor a feed that refers to the commit finds anything else in its place. If this is
-    /// interrupted, repeat the call: it continues. Until then, a part of the history may still be readable.
+    /// The stream first ends with an event of the framework. From then on, loads fail with [`StoreError::Closed`] and
+    /// commands with [`ExecuteError::Closed`](crate::ExecuteError::Closed). Then the content is erased: each commit
+    /// keeps its version and its id, so that neither a command on an outdated state nor a feed that refers to the
+    /// commit finds anything else in its place. If this is interrupted, repeat the call: it continues. Until then, a
+    /// part of the history may still be readable.
     ///
     /// Events that were published, rows of read models, exports, and backups are not deleted.
     ///
@@ -115,8 +116,8 @@ impl<A: Aggregate> Repository<A> {
     /// # Errors
     ///
     /// As [`close`](Self::close), and [`StoreError::Closed`] if the aggregate is archived: use
-    /// [`delete_archived`](Self::delete_archived). After an error, the stream may be deleted, and its content be erased in
-    /// part.
+    /// [`delete_archived`](Self::delete_archived). After an error, the stream may be deleted, and its content be erased
+    /// in part.
     pub async fn delete<Q>(&self, id: &Q) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,
@@ -140,16 +141,17 @@ impl<A: Aggregate> Repository<A> {
         self.request().delete_archived(id, archives).await
     }
 
-    /// Moves the events of the [closed](Self::close) aggregate `id` to an archive, one compressed object in a payload store.
+    /// Moves the events of the [closed](Self::close) aggregate `id` to an archive, one compressed object in a payload
+    /// store.
     ///
-    /// The archive is written and verified first. Then the stream gets an event of the framework that names the archive, and
-    /// the events and the snapshot are erased. From then on, loads and commands fail with
+    /// The archive is written and verified first. Then the stream gets an event of the framework that names the
+    /// archive, and the events and the snapshot are erased. From then on, loads and commands fail with
     /// [`StoreError::Closed`] and [`ExecuteError::Closed`](crate::ExecuteError::Closed), whose
-    /// [state](crate::store::ClosedStream::state) names the archive. Claims and idempotency keys are kept. Projections pass
-    /// over the events, also during a rebuild.
+    /// [state](crate::store::ClosedStream::state) names the archive. Claims and idempotency keys are kept. Projections
+    /// pass over the events, also during a rebuild.
     ///
-    /// Archiving an aggregate again is not an error. If this is interrupted, repeat the call: it continues. The archive is
-    /// built in memory.
+    /// Archiving an aggregate again is not an error. If this is interrupted, repeat the call: it continues. The archive
+    /// is built in memory.
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -189,9 +191,9 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the aggregate is open or has no events, [`StoreError::Closed`] if it is deleted; otherwise
-    /// as [`close`](Self::close), and the errors of the payload store as [`StoreError`]. After an error, the aggregate may be
-    /// archived, or an archive may have been written for nothing: repeat the call.
+    /// [`StoreError::Invalid`] if the aggregate is open or has no events, [`StoreError::Closed`] if it is deleted;
+    /// otherwise as [`close`](Self::close), and the errors of the payload store as [`StoreError`]. After an error, the
+    /// aggregate may be archived, or an archive may have been written for nothing: repeat the call.
     pub async fn archive<Q>(&self, id: &Q, archives: &Archives) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,
@@ -200,21 +202,21 @@ impl<A: Aggregate> Repository<A> {
         self.request().archive(id, archives).await
     }
 
-    /// Brings the events of the [archived](Self::archive) aggregate `id` back from its archive, and then deletes the archive.
-    /// Afterwards, the aggregate is closed, as before.
+    /// Brings the events of the [archived](Self::archive) aggregate `id` back from its archive, and then deletes the
+    /// archive. Afterwards, the aggregate is closed, as before.
     ///
-    /// The archive is verified first, and compared with the restored events before it is deleted. Events have their ids,
-    /// times, versions, and positions in the feed again. Consumers of the feed that passed over them are not informed:
-    /// rebuild the projections that need them.
+    /// The archive is verified first, and compared with the restored events before it is deleted. Events have their
+    /// ids, times, versions, and positions in the feed again. Consumers of the feed that passed over them are not
+    /// informed: rebuild the projections that need them.
     ///
-    /// `archives` must have the payload store of the archive, but may have another prefix. Restoring an aggregate again is not
-    /// an error. If this is interrupted, repeat the call: it continues.
+    /// `archives` must have the payload store of the archive, but may have another prefix. Restoring an aggregate again
+    /// is not an error. If this is interrupted, repeat the call: it continues.
     ///
     /// # Errors
     ///
     /// [`StoreError::Corrupt`] if the archive is missing or damaged, [`StoreError::Invalid`] if the aggregate is open,
-    /// [`StoreError::Closed`] if it is deleted; otherwise as [`close`](Self::close), and the errors of the payload store as
-    /// [`StoreError`].
+    /// [`StoreError::Closed`] if it is deleted; otherwise as [`close`](Self::close), and the errors of the payload
+    /// store as [`StoreError`].
     pub async fn restore<Q>(&self, id: &Q, archives: &Archives) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,
@@ -225,8 +227,8 @@ impl<A: Aggregate> Repository<A> {
 }
 
 impl<A: Aggregate> Request<'_, A> {
-    /// Closes the aggregate `id` with the metadata and the deadline of this request, see [`Repository::close`]. Its other
-    /// options are not used.
+    /// Closes the aggregate `id` with the metadata and the deadline of this request, see [`Repository::close`]. Its
+    /// other options are not used.
     ///
     /// # Errors
     ///
@@ -240,8 +242,8 @@ impl<A: Aggregate> Request<'_, A> {
         self.ending(&stream).close().await.inspect_err(|error| log_failure(error, &stream, "close"))
     }
 
-    /// Archives the aggregate `id` with the metadata and the deadline of this request, see [`Repository::archive`]. Its other
-    /// options are not used.
+    /// Archives the aggregate `id` with the metadata and the deadline of this request, see [`Repository::archive`]. Its
+    /// other options are not used.
     ///
     /// # Errors
     ///
@@ -256,8 +258,8 @@ impl<A: Aggregate> Request<'_, A> {
         archived.inspect_err(|error| log_failure(error, &stream, "archive"))
     }
 
-    /// Restores the aggregate `id` with the metadata and the deadline of this request, see [`Repository::restore`]. Its other
-    /// options are not used.
+    /// Restores the aggregate `id` with the metadata and the deadline of this request, see [`Repository::restore`]. Its
+    /// other options are not used.
     ///
     /// # Errors
     ///
@@ -272,8 +274,8 @@ impl<A: Aggregate> Request<'_, A> {
         restored.inspect_err(|error| log_failure(error, &stream, "restore"))
     }
 
-    /// Deletes the aggregate `id` with the metadata and the deadline of this request, see [`Repository::delete`]. Its other
-    /// options are not used.
+    /// Deletes the aggregate `id` with the metadata and the deadline of this request, see [`Repository::delete`]. Its
+    /// other options are not used.
     ///
     /// # Errors
     ///

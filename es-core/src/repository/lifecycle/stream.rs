@@ -33,8 +33,8 @@ pub struct StreamEnd {
     pub cost: Cost,
 }
 
-/// Closes, archives, restores, and deletes streams by their names: for tools that do not know the aggregates. Applications
-/// use the methods of a [`Repository`](crate::Repository).
+/// Closes, archives, restores, and deletes streams by their names: for tools that do not know the aggregates.
+/// Applications use the methods of a [`Repository`](crate::Repository).
 ///
 /// Requests are retried as those of a repository with the default settings, without a deadline.
 ///
@@ -354,8 +354,8 @@ impl Ending<'_> {
         self.append(&append, &[], attempts).await
     }
 
-    /// Appends the commit that changes the state of the stream, after the `restored` commits were brought back. Returns its
-    /// version, or `None` after a conflict.
+    /// Appends the commit that changes the state of the stream, after the `restored` commits were brought back. Returns
+    /// its version, or `None` after a conflict.
     async fn append(
         &mut self,
         append: &Append,

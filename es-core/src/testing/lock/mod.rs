@@ -30,10 +30,11 @@ const UPDATE: &str = "UPDATE_SCHEMA";
 ///
 /// The file contains every stored event name of every aggregate, with the fields of each schema version, the types that
 /// they use ([`Schema`](crate::Schema)), and sample payloads with the values that they decode to. serde attributes are
-/// part of a schema. Samples of [personal data](crate::personal) are in plain text, so do not use real values. The test fails with instructions if a schema has changed without a new version, if a stored name
-/// or version can no longer be read, if a sample no longer decodes or decodes to a different value, or if something is
-/// missing from the file. Timeouts of [processes](Self::process), [rows](Self::rows), and [metadata](Self::metadata)
-/// are locked in the same way.
+/// part of a schema. Samples of [personal data](crate::personal) are in plain text, so do not use real values. The test
+/// fails with instructions if a schema has changed without a new version, if a stored name or version can no longer be
+/// read, if a sample no longer decodes or decodes to a different value, or if something is missing from the file.
+/// Timeouts of [processes](Self::process), [rows](Self::rows), and [metadata](Self::metadata) are locked in the same
+/// way.
 ///
 /// ```no_run
 /// # use es_core::prelude::*;

@@ -1,5 +1,5 @@
-//! The indexer: adds commits of this process, and those from the table's stream or from the embedded engine's outbox, to
-//! the feed.
+//! The indexer: adds commits of this process, and those from the table's stream or from the embedded engine's outbox,
+//! to the feed.
 
 mod commits;
 mod outages;
@@ -37,17 +37,19 @@ pub use status::IndexerShard;
 
 /// Adds the commits of a table to its feed as they are written.
 ///
-/// It runs in the application or in a separate process, as one of the [`Workers`](es_core::Workers) or in your own task.
-/// Any number of indexers may run at once; they share the shards of the table's stream. An indexer automatically [reconciles](crate::Reconciler) a table that has events but no feed yet,
-/// or whose stream has lost records because no indexer ran for a day.
+/// It runs in the application or in a separate process, as one of the [`Workers`](es_core::Workers) or in your own
+/// task. Any number of indexers may run at once; they share the shards of the table's stream. An indexer automatically
+/// [reconciles](crate::Reconciler) a table that has events but no feed yet, or whose stream has lost records because no
+/// indexer ran for a day.
 ///
 /// On the embedded engine, the indexer is notified immediately of commits in this process, and finds those of other
 /// processes on the same file within [`poll`](IndexerBuilder::poll).
 ///
-/// Commits of the same store, or of a clone of it, in this process are indexed without waiting for their stream records.
+/// Commits of the same store, or of a clone of it, in this process are indexed without waiting for their stream
+/// records.
 ///
-/// Checkpoints and leases are stored in [documents](es_core::documents). They are only hints: the feed itself shows which
-/// events are indexed, so that no event is indexed twice or missed if checkpoints are lost.
+/// Checkpoints and leases are stored in [documents](es_core::documents). They are only hints: the feed itself shows
+/// which events are indexed, so that no event is indexed twice or missed if checkpoints are lost.
 ///
 /// ```
 /// # #[cfg(feature = "embedded")]
@@ -102,11 +104,11 @@ impl Indexer {
 
     /// Runs until [`shutdown`](Self::shutdown), then releases its shards.
     ///
-    /// Transient errors ([`StoreError::is_transient`]), such as throttling, an outage, expired credentials, or a missing
-    /// permission, are retried indefinitely with exponential backoff. Each outage is logged as a warning when it begins and
-    /// then once a minute, and [`IndexerProgress::lag`] grows. A request times out after a third of the lease duration, and a
-    /// shard that does not respond for the lease duration is released. A damaged stream does not affect other streams: see
-    /// [`IndexerProgress::damaged`].
+    /// Transient errors ([`StoreError::is_transient`]), such as throttling, an outage, expired credentials, or a
+    /// missing permission, are retried indefinitely with exponential backoff. Each outage is logged as a warning when
+    /// it begins and then once a minute, and [`IndexerProgress::lag`] grows. A request times out after a third of the
+    /// lease duration, and a shard that does not respond for the lease duration is released. A damaged stream does not
+    /// affect other streams: see [`IndexerProgress::damaged`].
     ///
     /// # Errors
     ///
@@ -198,11 +200,11 @@ pub struct IndexerBuilder {
 
 impl IndexerBuilder {
     /// Sets how long to wait before polling a shard without new commits again (default: 500 ms). The wait doubles with
-    /// each poll that finds none, up to [`idle_poll`](Self::idle_poll). It does not delay commits of the same store in this
-    /// process, which the indexer does not read from the stream.
+    /// each poll that finds none, up to [`idle_poll`](Self::idle_poll). It does not delay commits of the same store in
+    /// this process, which the indexer does not read from the stream.
     ///
-    /// A shard that has records is read at most five times per second, which is the limit of AWS, unless this interval is
-    /// shorter than 200 ms.
+    /// A shard that has records is read at most five times per second, which is the limit of AWS, unless this interval
+    /// is shorter than 200 ms.
     pub fn poll(mut self, interval: Duration) -> Self {
         self.settings.poll = interval;
         self
@@ -230,15 +232,15 @@ impl IndexerBuilder {
         self
     }
 
-    /// Sets the lease duration (default: 30 s). Shards whose owner has not renewed its lease in time are taken over, which
-    /// is safe even if that owner still runs.
+    /// Sets the lease duration (default: 30 s). Shards whose owner has not renewed its lease in time are taken over,
+    /// which is safe even if that owner still runs.
     pub fn lease(mut self, time: Duration) -> Self {
         self.settings.lease = time;
         self
     }
 
-    /// Sets how long [`run`](Indexer::run) may take to end after [`shutdown`](Indexer::shutdown) (default: 10 s). Shards
-    /// that are not released by then are taken over by others when their leases expire.
+    /// Sets how long [`run`](Indexer::run) may take to end after [`shutdown`](Indexer::shutdown) (default: 10 s).
+    /// Shards that are not released by then are taken over by others when their leases expire.
     ///
     /// [`Workers`](es_core::workers::Workers) have one bound for all workers: there, this setting has no default, and
     /// matters only if it is shorter.

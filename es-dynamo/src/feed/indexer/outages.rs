@@ -12,8 +12,8 @@ use crate::table::retry::Backoff;
 /// The interval at which a continuing outage is logged.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The failing requests of one indexer. Regardless of their number, one warning is logged when they start to fail and then
-/// once a minute, and an INFO when all of them succeed again.
+/// The failing requests of one indexer. Regardless of their number, one warning is logged when they start to fail and
+/// then once a minute, and an INFO when all of them succeed again.
 #[derive(Debug, Default)]
 pub(crate) struct Outages(Mutex<State>);
 

@@ -23,8 +23,9 @@ const MAX_COMMITS: usize = 1_000;
 
 /// Indexes the commits of an outbox.
 ///
-/// Any number of workers may do so at once, in this process and in other processes with the same file: commits that another
-/// worker has indexed are no longer in the outbox, or are skipped by the log. Therefore, workers need no leases.
+/// Any number of workers may do so at once, in this process and in other processes with the same file: commits that
+/// another worker has indexed are no longer in the outbox, or are skipped by the log. Therefore, workers need no
+/// leases.
 pub(crate) struct OutboxWorker {
     pub(crate) outbox: Outbox,
     pub(crate) feed: Arc<dyn Ingest>,

@@ -72,7 +72,8 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
         match known(&shard.id) {
             Some((state, _)) if !state.done && (view.is_stale)(state) => plan.stale.push(shard.id.clone()),
             Some(_) => {}
-            // It started after its parent was read to its end, or the parent is still being read: no record has expired.
+            // It started after its parent was read to its end, or the parent is still being read: no record has
+            // expired.
             None => match shard.parent.as_deref() {
                 Some(parent) if there.contains(parent) && !is_done(parent) => {}
                 Some(parent) if known(parent).is_some_and(|(state, _)| !(view.is_stale)(state)) => {}

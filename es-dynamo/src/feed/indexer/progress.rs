@@ -33,13 +33,13 @@ pub struct IndexerProgress {
     pub reconciliation: Option<ReconcileProgress>,
     /// Streams that cannot be decoded, and are not indexed any further.
     pub damaged: BTreeSet<StreamId>,
-    /// Streams whose commits in the table differ from those in the feed, and which are not indexed any further: they were
-    /// deleted and created again, or the table was restored. The log has the details.
+    /// Streams whose commits in the table differ from those in the feed, and which are not indexed any further: they
+    /// were deleted and created again, or the table was restored. The log has the details.
     pub contradicting: BTreeSet<StreamId>,
-    /// An upper bound for the lag of the feed, which is that of the shard that is furthest behind: the age of the last record
-    /// when it was read (zero if no records were left, or if all of their commits were in the feed already), plus the time
-    /// since the last response of the shard if that exceeds 2 seconds, and the longest pause between two reads by four poll
-    /// intervals. `None` before the first response.
+    /// An upper bound for the lag of the feed, which is that of the shard that is furthest behind: the age of the last
+    /// record when it was read (zero if no records were left, or if all of their commits were in the feed already),
+    /// plus the time since the last response of the shard if that exceeds 2 seconds, and the longest pause between two
+    /// reads by four poll intervals. `None` before the first response.
     pub lag: Option<Duration>,
 }
 

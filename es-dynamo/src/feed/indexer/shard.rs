@@ -143,8 +143,8 @@ impl Worker {
 
     /// Indexes the commits of records. Returns once all of them are in the feed.
     ///
-    /// Transient errors are retried until twice the lease duration has passed since `renewed`, because another worker may
-    /// reach the table.
+    /// Transient errors are retried until twice the lease duration has passed since `renewed`, because another worker
+    /// may reach the table.
     async fn index(&self, records: Records, renewed: Instant) -> Result<Indexing, StoreError> {
         let count = records.records.len();
         let mut hints: Vec<Hint> = Vec::new();

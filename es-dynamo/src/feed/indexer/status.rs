@@ -29,8 +29,8 @@ pub struct IndexerShard {
 }
 
 impl Indexer {
-    /// Returns the shards of the table's stream that indexers have read, in any process, ordered by id. Sends one request
-    /// per 1 MB of stored state, usually one.
+    /// Returns the shards of the table's stream that indexers have read, in any process, ordered by id. Sends one
+    /// request per 1 MB of stored state, usually one.
     ///
     /// An indexer of the embedded engine has no shards.
     ///

@@ -25,8 +25,8 @@ use crate::feed::reconciler::scan::Scan;
 use crate::feed::reconciler::state::ReconcileState;
 use crate::feed::reconciler::{Ended, ReconcileProgress, Reconciliation, state};
 
-/// The age from which a checkpoint counts as stale: its position in the stream, which keeps records for 24 hours, may have
-/// expired.
+/// The age from which a checkpoint counts as stale: its position in the stream, which keeps records for 24 hours, may
+/// have expired.
 const MAX_CHECKPOINT_AGE: Duration = Duration::from_secs(20 * 60 * 60);
 
 /// The name of the reconciliation that indexers request.
@@ -157,7 +157,8 @@ impl Worker {
 
     /// Runs a round while shards are being read. Also returns the shards whose reading has ended in the meantime.
     ///
-    /// A timeout, or a stop, may interrupt the round: a shard that was acquired but is not being read is acquired again.
+    /// A timeout, or a stop, may interrupt the round: a shard that was acquired but is not being read is acquired
+    /// again.
     async fn round_while_reading<'a>(
         &'a self,
         run: &mut Run<'a>,
@@ -260,8 +261,8 @@ impl Worker {
         self.carry_out(run, &mut ledger, plan).await
     }
 
-    /// Requests a reconciliation if records were `missed`, and runs a pending one that no other worker runs. Returns `false`
-    /// if it could not be requested because another worker has changed its state.
+    /// Requests a reconciliation if records were `missed`, and runs a pending one that no other worker runs. Returns
+    /// `false` if it could not be requested because another worker has changed its state.
     async fn ensure_reconciliation<'a>(
         &'a self,
         run: &mut Run<'a>,

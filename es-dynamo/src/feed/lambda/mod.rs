@@ -11,13 +11,13 @@
 //! .await
 //! ```
 //!
-//! The repository has complete functions in `examples/lambda`: this one, a publisher, and the commands of an HTTP API, with
-//! a template for the Serverless Application Model.
+//! The repository has complete functions in `examples/lambda`: this one, a publisher, and the commands of an HTTP API,
+//! with a template for the Serverless Application Model.
 //!
-//! Enable `ReportBatchItemFailures` on the trigger. It may have a batch window, and a filter on sort keys that start with
-//! [`COMMIT_PREFIX`](crate::names::COMMIT_PREFIX). A window of one second produces larger pages, which cost less. Run the
-//! [reconciler](crate::Reconciler) if the function has missed records, because its retries were exhausted or it was disabled
-//! for a day.
+//! Enable `ReportBatchItemFailures` on the trigger. It may have a batch window, and a filter on sort keys that start
+//! with [`COMMIT_PREFIX`](crate::names::COMMIT_PREFIX). A window of one second produces larger pages, which cost less.
+//! Run the [reconciler](crate::Reconciler) if the function has missed records, because its retries were exhausted or it
+//! was disabled for a day.
 
 mod publish;
 
@@ -65,18 +65,18 @@ pub enum LambdaError {
     },
 }
 
-/// Adds the commits of an event from the table's stream to the feed. Returns the records that Lambda has to deliver again:
-/// `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
+/// Adds the commits of an event from the table's stream to the feed. Returns the records that Lambda has to deliver
+/// again: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
 ///
-/// All records fail if the table cannot be reached. If a stream is damaged, only its records fail, and an error that names
-/// the stream is logged. If the commits of a stream in the table differ from those in the feed, an error is logged but the
-/// records do not fail, because a retry would not help.
+/// All records fail if the table cannot be reached. If a stream is damaged, only its records fail, and an error that
+/// names the stream is logged. If the commits of a stream in the table differ from those in the feed, an error is
+/// logged but the records do not fail, because a retry would not help.
 ///
 /// # Verification
 ///
-/// A record is only a hint: the commit that the table has under the record's key is indexed. A forged record, or one whose
-/// commit is not in the table, never enters the feed. The verification takes one eventually consistent `BatchGetItem` per
-/// 100 commits: half a read unit for each 4 KB of a commit.
+/// A record is only a hint: the commit that the table has under the record's key is indexed. A forged record, or one
+/// whose commit is not in the table, never enters the feed. The verification takes one eventually consistent
+/// `BatchGetItem` per 100 commits: half a read unit for each 4 KB of a commit.
 ///
 /// # Errors
 ///

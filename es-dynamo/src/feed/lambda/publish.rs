@@ -11,17 +11,17 @@ use crate::streams::item::Attributes;
 use crate::streams::objects;
 use crate::table::{Item, names};
 
-/// Publishes the commits of an event from the table's stream. Returns the first record that Lambda has to deliver again,
-/// if there is one: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
+/// Publishes the commits of an event from the table's stream. Returns the first record that Lambda has to deliver
+/// again, if there is one: `{"batchItemFailures": [{"itemIdentifier": "…"}]}`.
 ///
 /// Delivery is at least once, and in order within each stream. The trigger needs `ReportBatchItemFailures`, and a
 /// `ParallelizationFactor` of 1, so that the batches of a shard are processed one after another. It may filter for sort
-/// keys that start with [`COMMIT_PREFIX`](crate::names::COMMIT_PREFIX). The timeout of the function has to allow for all
-/// attempts of [`Publishing::retry`].
+/// keys that start with [`COMMIT_PREFIX`](crate::names::COMMIT_PREFIX). The timeout of the function has to allow for
+/// all attempts of [`Publishing::retry`].
 ///
-/// These events have less information than those from the feed: they have no position, and if a commit did not fit into one
-/// item, only its first part has the metadata. Events that are not published before the retries are exhausted, or before
-/// the table's stream drops their records after 24 hours, are not published by the function. A
+/// These events have less information than those from the feed: they have no position, and if a commit did not fit into
+/// one item, only its first part has the metadata. Events that are not published before the retries are exhausted, or
+/// before the table's stream drops their records after 24 hours, are not published by the function. A
 /// [`Projector`](es_core::Projector) with the same [`Publishing`] publishes all events, from the first one.
 ///
 /// A record with an event in a payload store is not published, and blocks the records after it: use
@@ -50,8 +50,8 @@ pub async fn publish<P: Publisher, E: Envelopes>(
     publish_records(publishing, None, event).await
 }
 
-/// Like [`publish`], for a table with a payload store: the payloads of large events are read from `payloads`. The settings
-/// may be those of the store.
+/// Like [`publish`], for a table with a payload store: the payloads of large events are read from `payloads`. The
+/// settings may be those of the store.
 ///
 /// # Errors
 ///

@@ -115,8 +115,8 @@ impl FeedIndex {
         self.known().slice(slice, self.settings, &self.sharing)
     }
 
-    /// Returns the slices of the feed: those that are listed in the table and were split according to their logs, and those
-    /// that this process knows.
+    /// Returns the slices of the feed: those that are listed in the table and were split according to their logs, and
+    /// those that this process knows.
     pub(crate) async fn tree(&self, storage: &dyn Storage) -> Result<SliceTree, StoreError> {
         let listed = storage.splits().await?;
         self.known().listed.clone_from(&listed);
@@ -200,8 +200,8 @@ impl FeedIndex {
 
     /// Indexes the commits of hints. On success, all of them are in the feed.
     ///
-    /// Waits for `linger` before it writes, unless a page is full. Hints that arrive in the meantime, from any task, are
-    /// written together.
+    /// Waits for `linger` before it writes, unless a page is full. Hints that arrive in the meantime, from any task,
+    /// are written together.
     pub(crate) async fn submit(
         &self,
         storage: &dyn Storage,
@@ -210,8 +210,8 @@ impl FeedIndex {
     ) -> Result<Indexed, StoreError> {
         let mut indexed = Indexed::default();
         let (mut open, mut linger) = (hints, linger);
-        // Each round ends at the open slices that this process knows. If one of them was split, the next round continues in
-        // its children.
+        // Each round ends at the open slices that this process knows. If one of them was split, the next round
+        // continues in its children.
         while !open.is_empty() {
             let mut slices: BTreeMap<Slice, Vec<Hint>> = BTreeMap::new();
             {
@@ -331,8 +331,8 @@ impl FeedIndex {
         }
     }
 
-    /// Searches for a stream in the newest pages of a slice, and then in the summary of all earlier pages. `is_closed` is
-    /// whether the slice is known to be closed, so that its children were searched before.
+    /// Searches for a stream in the newest pages of a slice, and then in the summary of all earlier pages. `is_closed`
+    /// is whether the slice is known to be closed, so that its children were searched before.
     async fn search(
         &self,
         storage: &dyn Storage,

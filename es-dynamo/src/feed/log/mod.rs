@@ -1,8 +1,9 @@
 //! The log of a slice: pages that refer to commits.
 //!
-//! The log is authoritative. A page is written on the condition that its position is free. Its position is the end of the
-//! log as its writer has read it, and its content follows from the pages before it. Therefore, any number of writers may run
-//! at once, with hints that are late, repeated, or wrong, and every event is indexed once, in the order of its stream.
+//! The log is authoritative. A page is written on the condition that its position is free. Its position is the end of
+//! the log as its writer has read it, and its content follows from the pages before it. Therefore, any number of
+//! writers may run at once, with hints that are late, repeated, or wrong, and every event is indexed once, in the order
+//! of its stream.
 //!
 //! This module sends no requests. The trait [`Storage`](storage::Storage) defines the operations that it needs.
 

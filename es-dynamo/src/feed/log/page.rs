@@ -18,7 +18,8 @@ const MAX_BYTES: u64 = 100 * 1024;
 
 /// The format of a page that closes its slice.
 ///
-/// A reader or writer that does not know this format stops with an error. In particular, it never writes a page after it.
+/// A reader or writer that does not know this format stops with an error. In particular, it never writes a page after
+/// it.
 const CLOSING: &str = "2";
 
 /// A page of the log: references, and the position of the first event in them.

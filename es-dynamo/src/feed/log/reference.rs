@@ -70,7 +70,8 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// Returns the reference to the item of `stream` with the commit `first`, and with those that follow it in the item.
+    /// Returns the reference to the item of `stream` with the commit `first`, and with those that follow it in the
+    /// item.
     pub(crate) fn to(stream: &StreamId, first: &Commit, following: &[Commit]) -> Self {
         let events = std::iter::once(first).chain(following).flat_map(|commit| &commit.events);
         let (last, tag) = (following.last().unwrap_or(first).last(), CommitTag::of(first.id));
@@ -98,8 +99,8 @@ impl Reference {
         }
     }
 
-    /// Encodes the reference for a page, for example as `0 12-14 0,2 1f0c93ab 7f3a…`: the index of the aggregate's name, the
-    /// versions, the indexes of the events' names, the end of the commit's id, and the id of the aggregate.
+    /// Encodes the reference for a page, for example as `0 12-14 0,2 1f0c93ab 7f3a…`: the index of the aggregate's
+    /// name, the versions, the indexes of the events' names, the end of the commit's id, and the id of the aggregate.
     pub(crate) fn encode(&self, aggregates: &mut NameTable, kinds: &mut NameTable) -> String {
         let aggregate = aggregates.place(self.stream.aggregate());
         let versions = match self.first == self.last {

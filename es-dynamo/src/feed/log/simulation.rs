@@ -187,7 +187,8 @@ impl SimulatedTable {
         Ok(indexed)
     }
 
-    /// Checks that the parts to which the stored summaries refer are sound, and that they contain the watermarks of the log.
+    /// Checks that the parts to which the stored summaries refer are sound, and that they contain the watermarks of the
+    /// log.
     pub(crate) fn check_summaries(&self, key: HashKey) -> Result<(), String> {
         let content = self.content.lock().expect("no panic before");
         for (slice, root) in &content.roots {

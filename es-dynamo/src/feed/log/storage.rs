@@ -84,15 +84,15 @@ pub(crate) trait Storage: Send + Sync {
         eventual: bool,
     ) -> Result<Pages, StoreError>;
 
-    /// Returns the slices that are listed as split, with strong consistency. The list may be incomplete or wrong: only the
-    /// last page of a slice shows whether it was split.
+    /// Returns the slices that are listed as split, with strong consistency. The list may be incomplete or wrong: only
+    /// the last page of a slice shows whether it was split.
     async fn splits(&self) -> Result<BTreeSet<Slice>, StoreError>;
 
     /// Lists a slice as split.
     async fn put_split(&self, slice: Slice) -> Result<(), StoreError>;
 
-    /// Reads about `limit` references to items of a stream, starting with the first one after `after` and ending at `until`,
-    /// with strong consistency.
+    /// Reads about `limit` references to items of a stream, starting with the first one after `after` and ending at
+    /// `until`, with strong consistency.
     async fn commits(
         &self,
         stream: &StreamId,
@@ -107,8 +107,8 @@ pub(crate) trait Storage: Send + Sync {
     /// Reads the root of the summary, with strong consistency.
     async fn root(&self, scope: &Scope) -> Result<StoredRoot, StoreError>;
 
-    /// Replaces the root of the summary if it still has the id `expected`. `None` means that there is none, or that it is
-    /// damaged. Returns whether it was replaced.
+    /// Replaces the root of the summary if it still has the id `expected`. `None` means that there is none, or that it
+    /// is damaged. Returns whether it was replaced.
     async fn put_root(&self, scope: &Scope, expected: Option<Uuid>, root: &Root) -> Result<bool, StoreError>;
 
     /// Reads parts of the summary, as far as they exist, with strong consistency unless `eventual`.

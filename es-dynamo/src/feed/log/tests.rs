@@ -369,8 +369,8 @@ pub(super) async fn die_after<T>(polls: usize, future: impl Future<Output = T>) 
     .await;
 }
 
-/// Several processes index hints that are incomplete, repeated, and out of order, with requests that fail. If `splits`, they
-/// also split slices, and some of them have a version without splits.
+/// Several processes index hints that are incomplete, repeated, and out of order, with requests that fail. If `splits`,
+/// they also split slices, and some of them have a version without splits.
 async fn run(seed: u64, splits: bool) -> Result<u64, String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let table = SimulatedTable::new();

@@ -80,15 +80,15 @@ impl Indexed {
 
 /// The writer of one slice.
 ///
-/// A writer that appends a page has folded all pages before it: the position of the page is the end of that fold, and the
-/// write fails if the position is taken. Therefore, every event is indexed once and in order, regardless of the number of
-/// writers and of the quality of their hints.
+/// A writer that appends a page has folded all pages before it: the position of the page is the end of that fold, and
+/// the write fails if the position is taken. Therefore, every event is indexed once and in order, regardless of the
+/// number of writers and of the quality of their hints.
 ///
 /// # Splits
 ///
-/// A split is a page that closes the slice. It takes the next position, like any other page, so all writers agree on the
-/// last event of the slice. The writer of a child starts only after it has folded the closing page of the parent, whose
-/// watermarks can no longer change. It looks a stream up in the child first, and then in the parent.
+/// A split is a page that closes the slice. It takes the next position, like any other page, so all writers agree on
+/// the last event of the slice. The writer of a child starts only after it has folded the closing page of the parent,
+/// whose watermarks can no longer change. It looks a stream up in the child first, and then in the parent.
 #[derive(Debug)]
 pub(crate) struct Writer {
     slice: Slice,
@@ -115,8 +115,8 @@ pub(crate) struct Writer {
     verified: HashMap<StreamHash, Verified>,
 }
 
-/// A writer that the writers of its children use as well. A task that holds the lock of a child may take that of the parent,
-/// never the reverse.
+/// A writer that the writers of its children use as well. A task that holds the lock of a child may take that of the
+/// parent, never the reverse.
 pub(crate) type SharedWriter = Arc<Mutex<Writer>>;
 
 /// A watermark whose commit was in the table.
@@ -281,8 +281,8 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if the log cannot be read or written, or if other writers are faster all the time. The slice may be
-    /// closed nevertheless.
+    /// [`StoreError`] if the log cannot be read or written, or if other writers are faster all the time. The slice may
+    /// be closed nevertheless.
     pub(crate) async fn close(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
         for _ in 0..MAX_CLOSES {
             self.catch_up(storage).await?;
@@ -379,12 +379,12 @@ impl Writer {
         Ok(wanted)
     }
 
-    /// Returns an error if a hint shows that the commits of a stream in the table differ from those in the log: the table was
-    /// restored after the log was written, or the stream was deleted and created again.
+    /// Returns an error if a hint shows that the commits of a stream in the table differ from those in the log: the
+    /// table was restored after the log was written, or the stream was deleted and created again.
     ///
-    /// A hint at the last commit in the log must have the id of that commit. For the first hint at another commit, the last
-    /// commit in the log is verified in the table once: an earlier commit is usually a repetition, and a later one may
-    /// follow commits that replaced those in the log.
+    /// A hint at the last commit in the log must have the id of that commit. For the first hint at another commit, the
+    /// last commit in the log is verified in the table once: an earlier commit is usually a repetition, and a later one
+    /// may follow commits that replaced those in the log.
     async fn contradiction(
         &mut self,
         storage: &dyn Storage,
@@ -494,8 +494,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Returns whether a summary is sound, as far as known, and of this log: the log may end before it, or be another one, for
-    /// example after a restore.
+    /// Returns whether a summary is sound, as far as known, and of this log: the log may end before it, or be another
+    /// one, for example after a restore.
     async fn can_use(&self, storage: &dyn Storage, root: &Root) -> Result<bool, StoreError> {
         if self.damaged == Some(root.id) {
             return Ok(false);
@@ -581,7 +581,8 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if it has failed so often that there are too many watermarks in memory, or if the log cannot be read.
+    /// [`StoreError`] if it has failed so often that there are too many watermarks in memory, or if the log cannot be
+    /// read.
     async fn summarize(&mut self, storage: &dyn Storage) -> Result<(), StoreError> {
         let changed = self.tree.changed();
         if changed == 0 || (changed < self.due.0 && self.unsummarized < self.due.1) {

@@ -43,8 +43,8 @@ pub struct AuditReport {
     /// Streams with events in the feed that are not in the table: the last version in the feed, and the last version in
     /// the table.
     pub unfounded: BTreeMap<StreamId, (Version, Version)>,
-    /// Streams whose commits in the table differ from those in the feed: the last version in the feed. They were deleted
-    /// and created again, or the table was restored to a time before its feed and has grown since.
+    /// Streams whose commits in the table differ from those in the feed: the last version in the feed. They were
+    /// deleted and created again, or the table was restored to a time before its feed and has grown since.
     pub contradicting: BTreeMap<StreamId, Version>,
     /// Streams whose events are not in the order of their versions in the feed, or not contiguous in the table.
     pub disordered: Vec<String>,

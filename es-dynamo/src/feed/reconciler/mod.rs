@@ -104,8 +104,8 @@ impl Reconciler {
     /// # Errors
     ///
     /// [`StoreError`] if a request still fails after retries; with a [name](ReconcilerBuilder::name), the next run
-    /// continues from the stored progress. [`StoreError::Invalid`] if another process has continued the reconciliation of
-    /// this name.
+    /// continues from the stored progress. [`StoreError::Invalid`] if another process has continued the reconciliation
+    /// of this name.
     pub async fn run(&self) -> Result<ReconcileProgress, StoreError> {
         let table = &*self.store.table;
         let documents: &dyn Documents = &self.store;
@@ -120,12 +120,13 @@ impl Reconciler {
         }
     }
 
-    /// Makes all consumers pass over the commits of a stream up to version `through` that are not in the table, although the
-    /// feed refers to them.
+    /// Makes all consumers pass over the commits of a stream up to version `through` that are not in the table,
+    /// although the feed refers to them.
     ///
-    /// Without this decision of an operator, a reference to such a commit stops the slice of each consumer, which an operator
-    /// would have to [skip](es_core::Projector::skip) for each one. Their events are counted as skipped. Commits that are in
-    /// the table are still delivered. The decision is stored in a document, and cannot be withdrawn.
+    /// Without this decision of an operator, a reference to such a commit stops the slice of each consumer, which an
+    /// operator would have to [skip](es_core::Projector::skip) for each one. Their events are counted as skipped.
+    /// Commits that are in the table are still delivered. The decision is stored in a document, and cannot be
+    /// withdrawn.
     ///
     /// # Errors
     ///

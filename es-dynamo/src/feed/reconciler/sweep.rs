@@ -18,8 +18,8 @@ use crate::streams::snapshot::{COMPRESSED, IN_OBJECT};
 use crate::table::retry::retrying;
 use crate::table::{ConditionFailed, Item, ItemPage, Table, Written, names, translate, unknown_format};
 
-/// How long a name has been closed before its object is deleted. By then, every transaction that was accepted before the
-/// name was closed has become visible to a Scan, which takes seconds at most.
+/// How long a name has been closed before its object is deleted. By then, every transaction that was accepted before
+/// the name was closed has become visible to a Scan, which takes seconds at most.
 const CLOSED_FOR: TimeDelta = TimeDelta::hours(1);
 
 /// The settings of [`Reconciler::sweep_payloads`].
@@ -85,20 +85,22 @@ pub struct SweepReport {
 }
 
 impl Reconciler {
-    /// Deletes the objects of the payload store to which no item refers: those of appends that died before they wrote their
-    /// items, of replaced snapshots, and of deleted streams.
+    /// Deletes the objects of the payload store to which no item refers: those of appends that died before they wrote
+    /// their items, of replaced snapshots, and of deleted streams.
     ///
-    /// It takes two runs, at least an hour apart, to delete an object that is older than a day. The first run closes the
-    /// name of the object, so that no new item can refer to it; the second one deletes the object if there is still no
-    /// item. An append that is running or repeated meanwhile stores its object again, under another name, so it never loses
-    /// its object. Each run scans the table if there are objects older than a day. Several runs may overlap.
+    /// It takes two runs, at least an hour apart, to delete an object that is older than a day. The first run closes
+    /// the name of the object, so that no new item can refer to it; the second one deletes the object if there is still
+    /// no item. An append that is running or repeated meanwhile stores its object again, under another name, so it
+    /// never loses its object. Each run scans the table if there are objects older than a day. Several runs may
+    /// overlap.
     ///
     /// Do not run it while the table is being restored or copied.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the store has no payload store. [`StoreError::Corrupt`] if an item has a format that is
-    /// unknown, so that its references cannot be read: nothing is deleted then. Otherwise, the errors of the requests.
+    /// [`StoreError::Invalid`] if the store has no payload store. [`StoreError::Corrupt`] if an item has a format that
+    /// is unknown, so that its references cannot be read: nothing is deleted then. Otherwise, the errors of the
+    /// requests.
     pub async fn sweep_payloads(&self, options: SweepOptions) -> Result<SweepReport, StoreError> {
         let table = &*self.store.table;
         let Some(objects) = &table.objects else {

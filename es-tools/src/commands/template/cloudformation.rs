@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::policy::{Actions, Broker};
 
-/// Returns a template of the table, of those of the keys and the master key if they are needed, and of a managed policy.
+/// Returns a template of the table, of those of the keys and the master key if they are needed, and of a managed
+/// policy.
 pub(super) fn template(table: &str, actions: &Actions) -> String {
     let has_keys = !actions.keys.is_empty();
     let keys_parameter = if has_keys { keys_parameter(table) } else { String::new() };
@@ -134,7 +135,8 @@ const KEYS: &str = r"
       DeletionProtectionEnabled: true
 ";
 
-/// The master key. Its policy leaves the permissions to the policies of roles, as the default policy of the console does.
+/// The master key. Its policy leaves the permissions to the policies of roles, as the default policy of the console
+/// does.
 const MASTER_KEY: &str = r#"
   MasterKey:
     Type: AWS::KMS::Key

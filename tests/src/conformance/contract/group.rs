@@ -117,8 +117,8 @@ pub async fn a_snapshot_is_used_after_every_commit(store: Arc<dyn EventStore>) {
         for snapshot in unusable.into_iter().chain([at(commit.last(), commit.time)]) {
             store.write_snapshot(&stream, &snapshot, replaced).await.expect("writes");
             let is_usable = (snapshot.version(), snapshot.time()) == (commit.last(), commit.time);
-            // The tail is read from the end of the stream, or in part from the snapshot on. Without its commit, it is not
-            // known whether a snapshot is that of another history.
+            // The tail is read from the end of the stream, or in part from the snapshot on. Without its commit, it is
+            // not known whether a snapshot is that of another history.
             for longest_tail in if is_usable { &[1, 3, 100][..] } else { &[100] } {
                 let known = Version::new(u64::from(*longest_tail) - 1);
                 let read =

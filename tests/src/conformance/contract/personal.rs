@@ -25,8 +25,8 @@ pub(crate) fn registered() -> EventData {
 
 const SHAPE: Fingerprint = Fingerprint::new(0xdead_beef_0000_0002);
 
-/// A store without a keyring refuses it with an error that says how to set one up. A store with a keyring stores another
-/// text.
+/// A store without a keyring refuses it with an error that says how to set one up. A store with a keyring stores
+/// another text.
 pub async fn is_refused_unless_it_is_sealed(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let append = || Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(vec![registered()]));

@@ -109,8 +109,8 @@ pub async fn deleted_streams_are_passed_over(feed: Arc<dyn Feed>) {
     }
 }
 
-/// The events of an archived stream are passed over, whether they were indexed before or after it was archived. Once it is
-/// restored, a consumer that reads from the start receives them at their positions, once.
+/// The events of an archived stream are passed over, whether they were indexed before or after it was archived. Once it
+/// is restored, a consumer that reads from the start receives them at their positions, once.
 pub async fn archived_streams_come_back(feed: Arc<dyn Feed>) {
     let feed = &*feed;
     for is_indexed_before in [true, false] {

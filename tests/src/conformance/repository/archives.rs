@@ -47,8 +47,8 @@ fn archived(result: Result<impl std::fmt::Debug, StoreError>, archive: &PayloadN
     }
 }
 
-/// An archived aggregate cannot be loaded, and its errors name the archive. Restoring brings everything back, and deletes
-/// the archive. Both can be repeated.
+/// An archived aggregate cannot be loaded, and its errors name the archive. Restoring brings everything back, and
+/// deletes the archive. Both can be repeated.
 pub async fn an_archived_aggregate_is_restored(store: Arc<dyn EventStore>) {
     let (accounts, id) = closed(&store).await;
     let stale: Repository<Account> = Repository::builder(Arc::clone(&store)).cache(4).build();
@@ -177,8 +177,8 @@ impl PayloadStore for Damaging {
     }
 }
 
-/// Nothing is erased before the archive was read and verified, and nothing is restored from an archive that is damaged or
-/// missing.
+/// Nothing is erased before the archive was read and verified, and nothing is restored from an archive that is damaged
+/// or missing.
 pub async fn a_damaged_archive_changes_nothing(store: Arc<dyn EventStore>) {
     let (accounts, id) = closed(&store).await;
     let payloads = Damaging { payloads: MemoryPayloads::new(), damaged: Arc::new(AtomicBool::new(true)) };

@@ -229,7 +229,8 @@ pub async fn groups_have_limits(store: Arc<dyn EventStore>) {
     assert_eq!(accounts.load(&id).await.expect("loads").state.balance, 7);
 }
 
-/// Commands that require a separate write, such as those with a claim, join no group, and none of their events are lost.
+/// Commands that require a separate write, such as those with a claim, join no group, and none of their events are
+/// lost.
 pub async fn commands_with_their_own_write_are_executed_beside_the_group(store: Arc<dyn EventStore>) {
     let (_, accounts, id) = gated(store);
     let deposits = (0..10).map(|n| accounts.execute(&id, Deposit::one(1, n.to_string())));

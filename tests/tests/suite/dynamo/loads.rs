@@ -1,4 +1,5 @@
-//! Requests and read units of loads from a snapshot, in a process that has not seen the aggregate before and afterwards.
+//! Requests and read units of loads from a snapshot, in a process that has not seen the aggregate before and
+//! afterwards.
 
 use es_core::snapshot::SnapshotPolicy;
 use es_core::{Cost, Metadata, Repository, Version};
@@ -12,8 +13,8 @@ fn new_process(store: &DynamoStore) -> Repository<Account> {
     Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(100)).build()
 }
 
-/// Creates an account with a snapshot after 1,000 events, and `tail` later events. Each item has about 100 bytes besides
-/// its key and numbers. Returns the id.
+/// Creates an account with a snapshot after 1,000 events, and `tail` later events. Each item has about 100 bytes
+/// besides its key and numbers. Returns the id.
 async fn account(store: &DynamoStore, tail: u64) -> String {
     let padding = Metadata::new().with_entry("padding", "x".repeat(60));
     let policy = SnapshotPolicy::Every(100);

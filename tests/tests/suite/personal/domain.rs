@@ -213,8 +213,8 @@ impl Greeting {
 /// The delay of a [`Reminder`].
 pub(crate) const DELAY: Duration = Duration::from_secs(2);
 
-/// Asks the customer's own aggregate to register again, which it rejects with its name, sets a reminder, and records the
-/// name. The reaction fails until `lets_pass`.
+/// Asks the customer's own aggregate to register again, which it rejects with its name, sets a reminder, and records
+/// the name. The reaction fails until `lets_pass`.
 #[derive(Clone, Process)]
 #[process(name = "greet", state = Greeting, events(Customer(Registered)), timeouts(Reminder))]
 pub(crate) struct Greet {

@@ -60,7 +60,8 @@ fn row(account: &str, deposits: u32) -> (String, u32) {
     (account.to_owned(), deposits)
 }
 
-/// The event arrives after the others of its stream, also in a rebuild, in which the others are passed over and counted.
+/// The event arrives after the others of its stream, also in a rebuild, in which the others are passed over and
+/// counted.
 #[tokio::test(start_paused = true)]
 async fn rows_of_deleted_streams_are_removed() {
     let store = MemoryStore::new();
@@ -92,7 +93,8 @@ async fn rows_of_deleted_streams_are_removed() {
     assert_eq!(erased().await, 3);
 }
 
-/// A rebuild passes over the events of archived streams, and counts them. After they are restored, another one finds them.
+/// A rebuild passes over the events of archived streams, and counts them. After they are restored, another one finds
+/// them.
 #[tokio::test(start_paused = true)]
 async fn a_rebuild_finds_restored_events() {
     let store = MemoryStore::new();

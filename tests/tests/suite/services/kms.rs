@@ -1,5 +1,5 @@
-//! A master key in KMS: the requests that it takes, its errors, and moving to it. The tests run on a stand-in for KMS in this
-//! process, or, in `server`, on moto.
+//! A master key in KMS: the requests that it takes, its errors, and moving to it. The tests run on a stand-in for KMS
+//! in this process, or, in `server`, on moto.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,5 @@
-//! The parts of the framework that use other services of AWS. Some of the tests run on the server at `ES_MOTO_ENDPOINT`, which
-//! `scripts/moto` starts, and are ignored without it.
+//! The parts of the framework that use other services of AWS. Some of the tests run on the server at
+//! `ES_MOTO_ENDPOINT`, which `scripts/moto` starts, and are ignored without it.
 
 mod kms;
 mod publishers;

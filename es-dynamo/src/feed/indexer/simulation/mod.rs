@@ -1,5 +1,5 @@
-//! Simulations of indexers with faults: lost requests, crashes, pauses, lost checkpoints, and expired records, while slices
-//! are split.
+//! Simulations of indexers with faults: lost requests, crashes, pauses, lost checkpoints, and expired records, while
+//! slices are split.
 
 mod stream;
 

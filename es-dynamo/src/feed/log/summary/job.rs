@@ -1,8 +1,8 @@
 //! Jobs: each writes the changed watermarks as a new run, merges nodes with many runs, and replaces the root.
 //!
-//! A job first claims a number by replacing the root, so that two writers rarely do the same work. A part is only written
-//! over one with a lower number. Therefore, a writer that was presumed dead can neither replace the root, which has changed,
-//! nor overwrite the parts of a later job.
+//! A job first claims a number by replacing the root, so that two writers rarely do the same work. A part is only
+//! written over one with a lower number. Therefore, a writer that was presumed dead can neither replace the root, which
+//! has changed, nor overwrite the parts of a later job.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -69,7 +69,8 @@ impl Drafted {
 }
 
 impl Tree {
-    /// Writes the changed watermarks, which are those up to `through`, the last position of the page with the id `page`.
+    /// Writes the changed watermarks, which are those up to `through`, the last position of the page with the id
+    /// `page`.
     ///
     /// Whatever happens, the stored summary remains usable, and no watermark is lost from memory before it is stored.
     pub(crate) async fn write(

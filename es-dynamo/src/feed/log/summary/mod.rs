@@ -1,15 +1,15 @@
 //! Summaries of the watermarks, so that a writer neither reads the whole log nor keeps a watermark for every stream.
 //!
-//! A summary is a tree of nodes. Each node is responsible for a range of hashes, and contains *runs*: sorted watermarks,
-//! each run newer than the one before it. A writer adds the watermarks that have changed as a new run of the root. When a
-//! node has enough runs, they are merged. The result becomes the only run of a leaf, or is distributed among the children,
-//! which share the range of the node. Therefore, each watermark is rewritten about once for each level, a merge has a
-//! bounded size, and a lookup reads the runs of one node per level. Each run has Bloom filters, which show for almost all
-//! runs that they do not contain a stream.
+//! A summary is a tree of nodes. Each node is responsible for a range of hashes, and contains *runs*: sorted
+//! watermarks, each run newer than the one before it. A writer adds the watermarks that have changed as a new run of
+//! the root. When a node has enough runs, they are merged. The result becomes the only run of a leaf, or is distributed
+//! among the children, which share the range of the node. Therefore, each watermark is rewritten about once for each
+//! level, a merge has a bounded size, and a lookup reads the runs of one node per level. Each run has Bloom filters,
+//! which show for almost all runs that they do not contain a stream.
 //!
-//! The root refers to the ids of its runs and children, and they refer to theirs. Nothing that a stored root refers to is
-//! ever overwritten, so that replacing the root, on the condition that it is unchanged, replaces the summary. A part that
-//! is no longer referred to is overwritten by a later job, and no longer has the expected id.
+//! The root refers to the ids of its runs and children, and they refer to theirs. Nothing that a stored root refers to
+//! is ever overwritten, so that replacing the root, on the condition that it is unchanged, replaces the summary. A part
+//! that is no longer referred to is overwritten by a later job, and no longer has the expected id.
 //!
 //! A summary is a cache. If it is missing, damaged, or of another log, more of the log is read.
 

@@ -152,8 +152,8 @@ impl Tree {
         }
     }
 
-    /// Returns the watermarks of streams, except those that are in no summary. Returns `None` if a part of the summary is
-    /// missing, damaged, or replaced.
+    /// Returns the watermarks of streams, except those that are in no summary. Returns `None` if a part of the summary
+    /// is missing, damaged, or replaced.
     pub(crate) async fn marks(
         &mut self,
         storage: &dyn Storage,
