@@ -97,6 +97,7 @@
 //! | `indexer` (default) | [`Indexer`] |
 //! | `embedded` | [`DynamoStore::embedded`] and [`DynamoStore::embedded_at`] |
 //! | `eventbridge`, `kinesis`, `sns`, `sqs` | the publisher to this broker in `publishers` |
+//! | `kms` | `keyring::KmsMasterKey`, a master key in AWS KMS |
 //! | `metrics` | metrics: see `es_core::metrics` |
 //! | `testing` | `testing::FaultyConnector` |
 //!
