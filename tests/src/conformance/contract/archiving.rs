@@ -251,10 +251,8 @@ pub async fn restoring_is_checked(store: Arc<dyn EventStore>) {
     ];
     let error = store.restore(&other.commits, &ends[0]).await.expect_err("these are other commits");
     assert!(matches!(error, AppendError::Store(StoreError::Corrupt { .. })), "{error:?}");
-    let (one, two) = futures_util::join!(
-        store.restore(&closed.commits, &ends[0]),
-        store.restore(&closed.commits, &ends[1])
-    );
+    let (one, two) =
+        tokio::join!(store.restore(&closed.commits, &ends[0]), store.restore(&closed.commits, &ends[1]));
     assert_eq!([&one, &two].iter().filter(|result| result.is_ok()).count(), 1, "{one:?} {two:?}");
     closed.is_whole(store).await;
 }
