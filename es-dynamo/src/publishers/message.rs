@@ -77,10 +77,19 @@ pub(super) struct Outcomes(Vec<Result<(), PublishError>>);
 
 #[cfg(any(feature = "sns", feature = "sqs"))]
 impl Outcomes {
-    /// Creates the outcomes of `count` entries. An entry that the response does not contain is sent again.
-    pub(super) fn new(count: usize) -> Self {
+    /// Makes the entries of a batch with `entry`, which gets the index of each envelope. An envelope without an entry
+    /// has its error as the outcome. An entry that the response does not contain is sent again.
+    pub(super) fn of_entries<T>(
+        batch: &[Envelope],
+        entry: impl Fn(usize, &Envelope) -> Result<T, PublishError>,
+    ) -> (Self, Vec<T>) {
         let missing = PublishError::transient("the response does not say whether the message was accepted");
-        Self(vec![Err(missing); count])
+        let mut entries = Vec::with_capacity(batch.len());
+        let outcomes = batch.iter().enumerate().map(|(index, envelope)| {
+            entries.push(entry(index, envelope)?);
+            Err(missing.clone())
+        });
+        (Self(outcomes.collect()), entries)
     }
 
     pub(super) fn set(&mut self, id: &str, outcome: Result<(), PublishError>) {

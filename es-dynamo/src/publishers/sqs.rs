@@ -137,14 +137,8 @@ impl Publisher for SqsPublisher {
     }
 
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
-        let mut outcomes = Outcomes::new(batch.len());
-        let mut entries = Vec::with_capacity(batch.len());
-        for (index, envelope) in batch.iter().enumerate() {
-            match self.entry(index, envelope) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => outcomes.set(&index.to_string(), Err(error)),
-            }
-        }
+        let (mut outcomes, entries) =
+            Outcomes::of_entries(batch, |index, envelope| self.entry(index, envelope));
         if entries.is_empty() {
             return Ok(outcomes.into_vec());
         }
