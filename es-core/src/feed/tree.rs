@@ -53,13 +53,7 @@ impl SliceTree {
     /// [`StoreError::Invalid`] if there is no such slice, if it was split at another position, or if the numbers of its
     /// children would exceed [`Slice::MAX`].
     pub fn close(&mut self, slice: Slice, end: Position) -> Result<(), StoreError> {
-        self.check(slice)?;
-        if self.initial.children(slice).is_none() {
-            return Err(StoreError::invalid(format!(
-                "slice {slice} cannot be split: the numbers of its children would exceed {}",
-                Slice::MAX
-            )));
-        }
+        self.checked_children(slice)?;
         match self.closed.insert(slice, end) {
             Some(earlier) if earlier != end => {
                 self.closed.insert(slice, earlier);
@@ -111,6 +105,22 @@ impl SliceTree {
     #[must_use]
     pub fn children(&self, slice: Slice) -> Option<[Slice; 2]> {
         self.is_closed(slice).then(|| self.initial.children(slice)).flatten()
+    }
+
+    /// Returns the slices into which `slice` is split, or can be split if it is open.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Invalid`] if there is no such slice, or if the numbers of its children would exceed
+    /// [`Slice::MAX`].
+    pub fn checked_children(&self, slice: Slice) -> Result<[Slice; 2], StoreError> {
+        self.check(slice)?;
+        self.initial.children(slice).ok_or_else(|| {
+            StoreError::invalid(format!(
+                "slice {slice} cannot be split: the numbers of its children would exceed {}",
+                Slice::MAX
+            ))
+        })
     }
 
     /// Returns the slice of which `slice` is a child, or `None` for an initial slice.

@@ -59,9 +59,10 @@ impl FeedContent {
 
     fn split(&mut self, slice: Slice) -> Result<[Slice; 2], StoreError> {
         let end = end(self.slice(slice)?);
+        let children = self.tree.checked_children(slice)?;
         self.tree.close(slice, end)?;
         self.grown.notify(usize::MAX);
-        Ok(self.tree.children(slice).expect("was closed"))
+        Ok(children)
     }
 }
 

@@ -181,12 +181,7 @@ impl FeedIndex {
     /// Splits a slice, and returns its children. Does nothing if it is split already.
     pub(crate) async fn split(&self, storage: &dyn Storage, slice: Slice) -> Result<[Slice; 2], StoreError> {
         let index = self.slice(storage, slice).await?;
-        let children = self.slices().children(slice).ok_or_else(|| {
-            StoreError::invalid(format!(
-                "slice {slice} cannot be split: the numbers of its children would exceed {}",
-                Slice::MAX
-            ))
-        })?;
+        let children = self.known().tree.checked_children(slice)?;
         self.list_ancestors(storage, slice).await?;
         let end = {
             let mut writer = index.writer.lock().await;
