@@ -161,7 +161,7 @@ impl Table {
         }
         match unexpected {
             Some(key) => Err(outdated(key, is_outcome_unknown)),
-            None if reasons.iter().any(|reason| matches!(reason, Reason::Condition(_))) => {
+            None if reasons.iter().any(Reason::is_condition) => {
                 // The condition of an additional write can become true before a late attempt arrives.
                 match is_outcome_unknown {
                     true => Err(outcome_unknown(StoreError::Backend(ChangeError::Refused.into())).into()),

@@ -5,9 +5,10 @@ use es_core::store::{Append, AppendError, Appended, Commit, Conflict};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 
 use super::item::{Attributes, CommitHead, Format, append_items, append_items_with};
+use super::objects::LargePayloads;
 use crate::table::{
-    Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, cancelled,
-    item_size, key, names, qualified, responses,
+    ConditionFailed, Item, PLACE_IS_FREE, Table, Transacted, Written, item_size, key, names, qualified,
+    responses,
 };
 
 impl Table {
@@ -98,35 +99,15 @@ impl Table {
         let last = append.last_version_after(first.previous())?;
         let what = || format!("an event of the stream `{}`", append.stream());
         let mut large = self.objects(what)?.large_payloads(append, first, &[]).await?;
-        let mut is_outcome_unknown = false;
-        loop {
-            let stored = self.store_objects(std::iter::once(&large)).await;
-            stored.map_err(|error| qualified(error, is_outcome_unknown))?;
-            let items = append_items_with(append, first, &large)?;
-            let names: Vec<_> = large.names().into_iter().collect();
-            let puts = items.iter().map(|item| self.put_if(item.clone(), PLACE_IS_FREE).build());
-            let checks = names.iter().map(|name| self.is_open(name));
-            let outcome = match self.transact(puts.chain(checks).collect::<Result<_, _>>()?).await {
-                Ok(Transacted::Done(cost)) => return Ok(Appended::new(first, last, spent + cost)),
-                Ok(Transacted::Cancelled(cancelled)) => cancelled,
-                Err(error) => return Err(qualified(error, is_outcome_unknown).into()),
-            };
-            is_outcome_unknown |= outcome.is_outcome_unknown;
-            let mut reasons = outcome.reasons;
-            let failed = |reason: &Reason| matches!(reason, Reason::Condition(_));
-            match reasons.iter().position(failed) {
-                Some(index) if index < items.len() => {
-                    let Reason::Condition(item) = reasons.swap_remove(index) else { continue };
-                    let failed = ConditionFailed { item, is_outcome_unknown };
-                    let wanted = (responses::TRANSACT_WRITE, &items[..]);
-                    return self.refused(append, first, wanted, failed, spent).await;
-                }
-                Some(_) => {
-                    let closed = names.into_iter().zip(&reasons[items.len()..]);
-                    large
-                        .rename(&closed.filter(|(_, reason)| failed(reason)).map(|(name, _)| name).collect());
-                }
-                None => return Err(qualified(cancelled(&reasons), is_outcome_unknown).into()),
+        let puts = |large: &LargePayloads| {
+            let items = append_items_with(append, first, large)?;
+            items.into_iter().map(|item| self.put_if(item, PLACE_IS_FREE).build()).collect()
+        };
+        match self.transact_large(&mut large, puts).await? {
+            Written::Done(cost) => Ok(Appended::new(first, last, spent + cost)),
+            Written::Refused(failed) => {
+                let wanted = append_items_with(append, first, &large)?;
+                self.refused(append, first, (responses::TRANSACT_WRITE, &wanted), failed, spent).await
             }
         }
     }
@@ -134,17 +115,9 @@ impl Table {
     /// Writes the parts of a commit in one transaction, if all their versions are free.
     async fn put_all(&self, items: Vec<Item>) -> Result<Written, StoreError> {
         let puts = items.into_iter().map(|item| self.put_if(item, PLACE_IS_FREE).build());
-        let Cancelled { mut reasons, is_outcome_unknown } =
-            match self.transact(puts.collect::<Result<_, _>>()?).await? {
-                Transacted::Done(cost) => return Ok(Written::Done(cost)),
-                Transacted::Cancelled(cancelled) => cancelled,
-            };
-        let taken = reasons.iter().position(|reason| matches!(reason, Reason::Condition(_)));
-        match taken.map(|index| reasons.swap_remove(index)) {
-            Some(Reason::Condition(item)) => {
-                Ok(Written::Refused(ConditionFailed { item, is_outcome_unknown }))
-            }
-            _ => Err(qualified(cancelled(&reasons), is_outcome_unknown)),
+        match self.transact(puts.collect::<Result<_, _>>()?).await? {
+            Transacted::Done(cost) => Ok(Written::Done(cost)),
+            Transacted::Cancelled(cancelled) => Ok(Written::Refused(cancelled.failed_condition()?)),
         }
     }
 

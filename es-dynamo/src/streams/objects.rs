@@ -17,7 +17,9 @@ use es_core::store::{Append, Claim, NewCommit, limits};
 use es_core::{StoreError, StreamId, Version};
 
 use super::item::{Attributes, Part, event_size, frame_size};
-use crate::table::{Item, PLACE_IS_FREE, Table, build_error, key, names};
+use crate::table::{
+    Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, build_error, key, names, qualified,
+};
 
 /// The format number of a commit's item with references to objects.
 pub(crate) const WITH_OBJECTS: &str = "6";
@@ -255,6 +257,40 @@ impl Table {
         Ok(store.payloads.put_all(objects.into_iter().collect()).await?)
     }
 
+    /// Stores the objects of `large`, and then writes the items that refer to them, in one transaction. The items are
+    /// made by `puts`. Objects whose names are closed are stored again under other names.
+    pub(crate) async fn transact_large(
+        &self,
+        large: &mut LargePayloads,
+        puts: impl Fn(&LargePayloads) -> Result<Vec<TransactWriteItem>, StoreError>,
+    ) -> Result<Written, StoreError> {
+        let mut was_unknown = false;
+        loop {
+            let stored = self.store_objects(std::iter::once(&*large)).await;
+            stored.map_err(|error| qualified(error, was_unknown))?;
+            let mut items = puts(large)?;
+            let count = items.len();
+            let names: Vec<_> = large.names().into_iter().collect();
+            for name in &names {
+                items.push(self.is_open(name)?);
+            }
+            let outcome = self.transact(items).await.map_err(|error| qualified(error, was_unknown))?;
+            let mut outcome = match outcome {
+                Transacted::Done(cost) => return Ok(Written::Done(cost)),
+                Transacted::Cancelled(cancelled) => cancelled,
+            };
+            was_unknown |= outcome.is_outcome_unknown;
+            let (items, checks) = outcome.reasons.split_at(count);
+            let closed = names.into_iter().zip(checks).filter(|(_, reason)| reason.is_condition());
+            let closed: BTreeSet<_> = closed.map(|(name, _)| name).collect();
+            if closed.is_empty() || items.iter().any(Reason::is_condition) {
+                outcome.is_outcome_unknown = was_unknown;
+                return Ok(Written::Refused(outcome.failed_condition()?));
+            }
+            large.rename(&closed);
+        }
+    }
+
     /// Reads the objects to which `parts` refer, and completes their events.
     ///
     /// # Errors
@@ -277,7 +313,7 @@ impl Table {
 ///
 /// # Errors
 ///
-/// [`StoreError::Corrupt`] if an object is missing, or differs from what was stored.
+/// [`StoreError::Corrupt`] if an object is missing or damaged.
 pub(crate) async fn complete(payloads: &Payloads, parts: Vec<&mut Part>) -> Result<(), StoreError> {
     let large: Vec<_> = parts
         .into_iter()

@@ -12,10 +12,7 @@ use super::group::group_item;
 use super::item::{Attributes, CommitHead, Format, event_value, item};
 use super::lifecycle::ERASED;
 use super::objects::{LargePayloads, large_event_value};
-use crate::table::{
-    Cancelled, Item, ItemPage, PutIf, Reason, SIZE_LIMIT, Table, Transacted, Written, cancelled, item_size,
-    key, names,
-};
+use crate::table::{Item, ItemPage, PutIf, SIZE_LIMIT, Table, Written, item_size, key, names};
 
 /// The condition that an item was erased for the archive that is restored, or that it was not erased, or restored from
 /// this archive before.
@@ -137,28 +134,16 @@ impl Table {
         let frame = item_size(&existing.marked(item(stream, whole, *first, *last, commit, &[], Vec::new())?));
         let objects = self.objects(|| format!("an event of the stream `{stream}`"))?;
         let mut large = objects.largest(events, SIZE_LIMIT.saturating_sub(frame)).await?;
-        loop {
-            self.store_objects(std::iter::once(&large)).await?;
-            let PutIf(put) = self.put_if(build(&large)?, IS_RESTORABLE);
+        let puts = |large: &LargePayloads| {
+            let PutIf(put) = self.put_if(build(large)?, IS_RESTORABLE);
             let put = put
                 .expression_attribute_values(":erased", AttributeValue::N(ERASED.to_owned()))
                 .expression_attribute_values(":at", AttributeValue::N(archived.to_string()));
-            let names: Vec<_> = large.names().into_iter().collect();
-            let checks = names.iter().map(|name| self.is_open(name));
-            let items = std::iter::once(PutIf(put).build()).chain(checks).collect::<Result<_, _>>()?;
-            let Cancelled { reasons, .. } = match self.transact(items).await? {
-                Transacted::Done(cost) => return Ok((cost, false)),
-                Transacted::Cancelled(cancelled) => cancelled,
-            };
-            let failed = |reason: &Reason| matches!(reason, Reason::Condition(_));
-            if reasons.first().is_some_and(failed) {
-                return Ok((Cost::write(0.0), true));
-            }
-            if !reasons.iter().any(failed) {
-                return Err(cancelled(&reasons));
-            }
-            let closed = names.into_iter().zip(&reasons[1..]);
-            large.rename(&closed.filter(|(_, reason)| failed(reason)).map(|(name, _)| name).collect());
+            Ok(vec![PutIf(put).build()?])
+        };
+        match self.transact_large(&mut large, puts).await? {
+            Written::Done(cost) => Ok((cost, false)),
+            Written::Refused(_) => Ok((Cost::write(0.0), true)),
         }
     }
 }

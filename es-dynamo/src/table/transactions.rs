@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::{
 use es_core::{Cost, StoreError};
 
 use super::responses::TRANSACT_WRITE;
-use super::{Failed, Item, Table, responses, traced, watched};
+use super::{ConditionFailed, Failed, Item, Table, qualified, responses, traced, watched};
 
 /// The maximum number of items in a transaction
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
@@ -31,6 +31,22 @@ pub(crate) struct Cancelled {
     pub(crate) is_outcome_unknown: bool,
 }
 
+impl Cancelled {
+    /// Returns the first condition that failed.
+    ///
+    /// # Errors
+    ///
+    /// The error of the transaction if it was canceled for other reasons.
+    pub(crate) fn failed_condition(self) -> Result<ConditionFailed, StoreError> {
+        let Self { mut reasons, is_outcome_unknown } = self;
+        let failed = reasons.iter().position(Reason::is_condition);
+        match failed.map(|index| reasons.swap_remove(index)) {
+            Some(Reason::Condition(item)) => Ok(ConditionFailed { item, is_outcome_unknown }),
+            _ => Err(qualified(cancelled(&reasons), is_outcome_unknown)),
+        }
+    }
+}
+
 /// Why one item contributed to a cancellation.
 pub(crate) enum Reason {
     /// The item did not contribute.
@@ -41,6 +57,13 @@ pub(crate) enum Reason {
     Transient(String),
     /// A permanent error, by its code.
     Permanent(String),
+}
+
+impl Reason {
+    /// Returns whether a condition failed.
+    pub(crate) const fn is_condition(&self) -> bool {
+        matches!(self, Self::Condition(_))
+    }
 }
 
 impl Table {
