@@ -3,13 +3,10 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use es_core::BoxError;
-use fastrand::Rng;
 use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, TRANSFER_ENCODING};
@@ -19,16 +16,15 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 use tokio::time::sleep;
+
+use super::traffic::Traffic;
 
 /// How long to hold a request without a response: longer than the timeout of the SDK.
 const STALL: Duration = Duration::from_secs(20);
 /// The delay of late requests: longer than the attempt timeout of the SDK, 5 s.
 const LATE: std::ops::Range<u64> = 5_500..12_000;
-/// The maximum delay of slow requests.
-const SLOW: Duration = Duration::from_millis(500);
 
 /// A fault of a request.
 #[derive(Clone, Copy)]
@@ -81,82 +77,13 @@ const FAULTS: [Fault; 13] = [
 const REFUSALS: [&str; 4] =
     ["ExpiredTokenException", "AccessDeniedException", "ValidationException", "ResourceNotFoundException"];
 
-/// A proxy in front of a server. Dropping it ends it.
-pub(crate) struct Proxy {
-    address: SocketAddr,
-    state: Arc<State>,
-    accepting: JoinHandle<()>,
-}
-
-struct State {
+/// The server behind the proxy.
+pub(super) struct Server {
     target: Uri,
     client: Client<HttpConnector, Full<Bytes>>,
-    rate: f64,
-    random: Mutex<Rng>,
     /// Requests whose next attempt is refused.
     refused: Mutex<HashSet<u64>>,
-    is_healed: AtomicBool,
-    /// Late requests that are not forwarded yet.
-    late: AtomicU64,
-    requests: AtomicU64,
-    faults: AtomicU64,
-}
-
-impl Proxy {
-    /// Listens on a free local port, and forwards to `target`. A fraction `rate` of the requests has a fault.
-    pub(crate) async fn start(target: &str, seed: u64, rate: f64) -> Result<Self, BoxError> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = listener.local_addr()?;
-        let state = Arc::new(State {
-            target: target.parse()?,
-            client: Client::builder(TokioExecutor::new()).build_http(),
-            rate,
-            random: Mutex::new(Rng::with_seed(seed)),
-            refused: Mutex::default(),
-            is_healed: AtomicBool::new(false),
-            late: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            faults: AtomicU64::new(0),
-        });
-        let accepting = tokio::spawn({
-            let state = Arc::clone(&state);
-            async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(stream, Arc::clone(&state)));
-                }
-            }
-        });
-        Ok(Self { address, state, accepting })
-    }
-
-    /// The URL that clients use.
-    pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
-    }
-
-    /// Stops injecting faults.
-    pub(crate) fn heal(&self) {
-        self.state.is_healed.store(true, Ordering::SeqCst);
-    }
-
-    /// Waits until all late and slow requests of ended processes are forwarded.
-    pub(crate) async fn settle(&self) {
-        while self.state.late.load(Ordering::SeqCst) > 0 {
-            sleep(Duration::from_millis(50)).await;
-        }
-        sleep(SLOW * 2).await;
-    }
-
-    /// Returns the number of requests, and how many of them had a fault.
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.state.requests.load(Ordering::SeqCst), self.state.faults.load(Ordering::SeqCst))
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
+    traffic: Arc<Traffic>,
 }
 
 /// The reason for closing a connection.
@@ -171,52 +98,54 @@ impl fmt::Display for Closed {
 
 impl std::error::Error for Closed {}
 
-async fn serve(stream: TcpStream, state: Arc<State>) {
-    let service = service_fn(move |request| {
-        let state = Arc::clone(&state);
-        async move { state.handle(request).await }
-    });
-    // A connection ends with an error if it was closed on purpose or its process was killed.
-    drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
-}
+impl Server {
+    pub(super) fn new(target: &str, traffic: Arc<Traffic>) -> Result<Self, BoxError> {
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Ok(Self { target: target.parse()?, client, refused: Mutex::default(), traffic })
+    }
 
-impl State {
+    /// Serves a connection.
+    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream) {
+        let service = service_fn(move |request| {
+            let server = Arc::clone(&self);
+            async move { server.handle(request).await }
+        });
+        // A connection ends with an error if it was closed on purpose or its process was killed.
+        drop(
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await,
+        );
+    }
+
     async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Closed> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(|_| Closed)?.to_bytes();
-        self.requests.fetch_add(1, Ordering::SeqCst);
-        if self.is_healed.load(Ordering::SeqCst) {
+        self.traffic.count();
+        if self.traffic.is_healed() {
             return self.forward(parts, body).await;
         }
         let request = identity(&parts, &body);
         if lock(&self.refused).remove(&request) {
             return Ok(self.refuse());
         }
-        let fault = {
-            let mut random = lock(&self.random);
-            (random.f64() < self.rate).then(|| FAULTS[random.usize(..FAULTS.len())])
-        };
-        let Some(fault) = fault else { return self.forward(parts, body).await };
-        self.faults.fetch_add(1, Ordering::SeqCst);
+        let Some(fault) = self.traffic.fault(&FAULTS) else { return self.forward(parts, body).await };
         match fault {
             Fault::RequestLost => Err(Closed),
             Fault::ErrorInstead => Ok(error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError")),
             Fault::Throttled => Ok(error(StatusCode::BAD_REQUEST, "ProvisionedThroughputExceededException")),
             Fault::Refused => Ok(self.refuse()),
             Fault::Late => {
-                let delay = Duration::from_millis(lock(&self.random).u64(LATE));
-                self.late.fetch_add(1, Ordering::SeqCst);
+                let delay = Duration::from_millis(self.traffic.random().u64(LATE));
+                self.traffic.add_late();
                 tokio::spawn(async move {
                     sleep(delay).await;
                     drop(self.forward(parts, body).await);
-                    self.late.fetch_sub(1, Ordering::SeqCst);
+                    self.traffic.end_late();
                 });
                 sleep(STALL).await;
                 Err(Closed)
             }
             Fault::Slow => {
-                let delay = SLOW.mul_f64(lock(&self.random).f64());
-                sleep(delay).await;
+                self.traffic.slow().await;
                 self.forward(parts, body).await
             }
             carried_out => {
@@ -255,7 +184,7 @@ impl State {
     }
 
     fn refuse(&self) -> Response<Full<Bytes>> {
-        let index = lock(&self.random).usize(..REFUSALS.len());
+        let index = self.traffic.random().usize(..REFUSALS.len());
         error(StatusCode::BAD_REQUEST, REFUSALS[index])
     }
 

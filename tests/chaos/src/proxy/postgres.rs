@@ -4,25 +4,21 @@
 //! once are a response. A fault ends the connection, except for a delay.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use es_core::BoxError;
 use es_postgres::sqlx::postgres::PgConnectOptions;
-use fastrand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use super::traffic::{SLOW, Traffic};
 use crate::store::TIMEOUT;
 
 /// How long to hold back responses: longer than the time limit of a statement.
 const STALL: Duration = TIMEOUT.saturating_mul(2);
-/// The maximum delay of slow requests.
-const SLOW: Duration = Duration::from_millis(500);
 
 /// A fault of a request.
 #[derive(Clone, Copy)]
@@ -53,84 +49,32 @@ enum Response {
     Stalled,
 }
 
-/// A proxy in front of a server. Dropping it ends it.
-pub(crate) struct Proxy {
-    url: String,
-    state: Arc<State>,
-    accepting: JoinHandle<()>,
+/// The server behind the proxy.
+pub(super) struct Server {
+    host: String,
+    port: u16,
+    traffic: Arc<Traffic>,
 }
 
-struct State {
-    target: (String, u16),
-    rate: f64,
-    random: Mutex<Rng>,
-    is_healed: AtomicBool,
-    /// Late requests that are not forwarded yet.
-    late: AtomicU64,
-    requests: AtomicU64,
-    faults: AtomicU64,
-}
-
-impl Proxy {
-    pub(crate) async fn start(target: &str, seed: u64, rate: f64) -> Result<Self, BoxError> {
+impl Server {
+    pub(super) fn new(target: &str, traffic: Arc<Traffic>) -> Result<Self, BoxError> {
         let options: PgConnectOptions = target.parse()?;
-        let (host, port) = (options.get_host().to_owned(), options.get_port());
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address: SocketAddr = listener.local_addr()?;
-        let url = target.replace(&format!("{host}:{port}"), &address.to_string());
+        Ok(Self { host: options.get_host().to_owned(), port: options.get_port(), traffic })
+    }
+
+    /// Returns the URL `target` with the address of the proxy instead of the server's.
+    pub(super) fn url_at(&self, proxy: SocketAddr, target: &str) -> Result<String, BoxError> {
+        let url = target.replace(&format!("{}:{}", self.host, self.port), &proxy.to_string());
         if url == target {
             return Err(format!("the URL {target} has no host and port: write both").into());
         }
-        let state = Arc::new(State {
-            target: (host, port),
-            rate,
-            random: Mutex::new(Rng::with_seed(seed)),
-            is_healed: AtomicBool::new(false),
-            late: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            faults: AtomicU64::new(0),
-        });
-        let accepting = tokio::spawn({
-            let state = Arc::clone(&state);
-            async move {
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(Arc::clone(&state).serve(stream));
-                }
-            }
-        });
-        Ok(Self { url, state, accepting })
+        Ok(url)
     }
 
-    pub(crate) fn url(&self) -> String {
-        self.url.clone()
-    }
-
-    pub(crate) fn heal(&self) {
-        self.state.is_healed.store(true, Ordering::SeqCst);
-    }
-
-    pub(crate) async fn settle(&self) {
-        while self.state.late.load(Ordering::SeqCst) > 0 {
-            sleep(Duration::from_millis(50)).await;
-        }
-        sleep(SLOW * 2).await;
-    }
-
-    pub(crate) fn counts(&self) -> (u64, u64) {
-        (self.state.requests.load(Ordering::SeqCst), self.state.faults.load(Ordering::SeqCst))
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-impl State {
-    async fn serve(self: Arc<Self>, client: TcpStream) {
+    /// Serves a connection.
+    pub(super) async fn serve(self: Arc<Self>, client: TcpStream) {
         // The server may be restarting.
-        let Ok(server) = TcpStream::connect((self.target.0.as_str(), self.target.1)).await else { return };
+        let Ok(server) = TcpStream::connect((self.host.as_str(), self.port)).await else { return };
         if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
             return;
         }
@@ -143,37 +87,30 @@ impl State {
     }
 
     /// Forwards requests until one has a fault that ends the connection.
-    async fn requests(
-        self: &Arc<Self>,
-        mut from: OwnedReadHalf,
-        mut to: OwnedWriteHalf,
-        response: &Mutex<Response>,
-    ) {
+    async fn requests(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, response: &Mutex<Response>) {
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let Ok(length @ 1..) = from.read(&mut buffer).await else { return };
             let request = &buffer[..length];
-            self.requests.fetch_add(1, Ordering::SeqCst);
-            let fault = self.fault();
-            self.faults.fetch_add(u64::from(fault.is_some()), Ordering::SeqCst);
-            match fault {
+            self.traffic.count();
+            match self.traffic.fault(&FAULTS) {
                 None => {}
                 Some(Fault::RequestLost) => return,
                 Some(Fault::ResponseLost) => set(response, Response::Lost),
                 Some(Fault::Truncated) => set(response, Response::Truncated),
                 Some(Fault::Stalled) => set(response, Response::Stalled),
-                Some(Fault::Slow) => sleep(SLOW.mul_f64(self.share())).await,
+                Some(Fault::Slow) => self.traffic.slow().await,
                 Some(Fault::Late) => {
-                    let delay = TIMEOUT.mul_f64(1.1 + self.share());
-                    let (state, request) = (Arc::clone(self), request.to_vec());
-                    state.late.fetch_add(1, Ordering::SeqCst);
+                    let delay = TIMEOUT.mul_f64(1.1 + self.traffic.random().f64());
+                    let (traffic, request) = (Arc::clone(&self.traffic), request.to_vec());
+                    traffic.add_late();
                     // The server may process the request although the connection is then closed.
                     tokio::spawn(async move {
                         sleep(delay).await;
                         drop(to.write_all(&request).await);
                         sleep(SLOW).await;
                         drop(to);
-                        state.late.fetch_sub(1, Ordering::SeqCst);
+                        traffic.end_late();
                     });
                     sleep(STALL).await;
                     return;
@@ -183,18 +120,6 @@ impl State {
                 return;
             }
         }
-    }
-
-    fn fault(&self) -> Option<Fault> {
-        if self.is_healed.load(Ordering::SeqCst) {
-            return None;
-        }
-        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-        (random.f64() < self.rate).then(|| FAULTS[random.usize(..FAULTS.len())])
-    }
-
-    fn share(&self) -> f64 {
-        self.random.lock().unwrap_or_else(PoisonError::into_inner).f64()
     }
 }
 
