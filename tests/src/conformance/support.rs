@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use es_core::event::{CommitId, EventData};
-use es_core::store::{Commit, NewCommit, Page, Read};
+use es_core::store::{Append, AppendError, Appended, Commit, NewCommit, Page, Read};
 use es_core::{EventStore, StreamId};
 use futures_util::TryStreamExt;
+use futures_util::future::join_all;
 use uuid::Uuid;
 
 /// Returns a new stream, which no other test uses.
@@ -79,6 +80,20 @@ pub async fn read_all(store: &dyn EventStore, read: Read) -> Page {
         all.cost += page.cost;
     }
     all
+}
+
+/// Executes appends concurrently, and returns their results. Repeats those that the store refuses temporarily, as it may
+/// while another transaction is in progress.
+pub(super) async fn race(store: &dyn EventStore, appends: &[Append]) -> Vec<Result<Appended, AppendError>> {
+    let decided = appends.iter().map(|append| async move {
+        loop {
+            match store.append(append).await {
+                Err(error) if error.is_retryable() => tokio::task::yield_now().await,
+                result => return result,
+            }
+        }
+    });
+    join_all(decided).await
 }
 
 /// Returns all commits of a stream.

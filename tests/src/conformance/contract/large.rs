@@ -5,10 +5,9 @@ use std::sync::Arc;
 use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::{Append, AppendError, MAX_WRITE_ITEMS, Read, WriteError, WriteSet};
 use es_core::{EventStore, ExpectedVersion, StoreError, StreamId, Version};
-use futures_util::future::join_all;
 
 use super::grow;
-use crate::conformance::support::{Pattern, commits, new_commit, new_stream, read_all, time};
+use crate::conformance::support::{Pattern, commits, new_commit, new_stream, race, read_all, time};
 
 const BYTES: usize = 150 * 1024;
 
@@ -68,22 +67,12 @@ pub async fn are_atomic_and_repeatable(store: Arc<dyn EventStore>) {
 /// Large commits conflict with large and small ones.
 pub async fn collide_with_others_from_the_same_version(store: Arc<dyn EventStore>) {
     let stream = new_stream();
-    let writers = (0..6_u64).map(|writer| {
-        let store = Arc::clone(&store);
+    let appends = (0..6_u64).map(|writer| {
         let count = if writer % 2 == 0 { 4 } else { 1 };
         let events = (0..count).map(|n| Pattern { seed: writer * 10 + n, bytes: BYTES }.event()).collect();
-        let append = Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events));
-        async move {
-            // A store may refuse temporarily while another transaction is in progress.
-            loop {
-                match store.append(&append).await {
-                    Err(error) if error.is_retryable() => tokio::task::yield_now().await,
-                    result => return result,
-                }
-            }
-        }
+        Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events))
     });
-    let results = join_all(writers).await;
+    let results = race(&*store, &appends.collect::<Vec<_>>()).await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1, "{results:?}");
     assert!(results.iter().filter_map(|result| result.as_ref().err()).all(AppendError::is_conflict));
     assert_eq!(commits(&*store, &stream).await.len(), 1);

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use es_core::store::{Append, AppendError, Claim, ClaimChange, Read, WriteError, WriteSet};
 use es_core::{EventStore, ExpectedVersion, Version};
-use futures_util::future::join_all;
 
 use super::event;
-use crate::conformance::support::commits;
+use crate::conformance::support::{commits, race};
 use crate::conformance::{events, new_commit, new_stream, read_all};
 
 /// Events of every size read back as they were written, alone and with others.
@@ -70,21 +69,12 @@ pub async fn of_equal_content_are_kept_apart(store: Arc<dyn EventStore>) {
 /// Of many writers, one wins. The commits of a conflict are complete, or missing.
 pub async fn collide_with_others_from_the_same_version(store: Arc<dyn EventStore>) {
     let stream = new_stream();
-    let writers = (0..6_u64).map(|writer| {
+    let appends = (0..6_u64).map(|writer| {
         let kilobytes = if writer % 2 == 0 { 500 } else { 1 };
         let commit = new_commit(vec![event(writer, kilobytes)]);
-        let append = Append::new(stream.clone(), ExpectedVersion::NoStream, commit);
-        let store = Arc::clone(&store);
-        async move {
-            loop {
-                match store.append(&append).await {
-                    Err(error) if error.is_retryable() => tokio::task::yield_now().await,
-                    result => return result,
-                }
-            }
-        }
+        Append::new(stream.clone(), ExpectedVersion::NoStream, commit)
     });
-    let results = join_all(writers).await;
+    let results = race(&*store, &appends.collect::<Vec<_>>()).await;
     let stored = commits(&*store, &stream).await;
     assert_eq!((stored.len(), results.iter().filter(|result| result.is_ok()).count()), (1, 1));
     for error in results.into_iter().filter_map(Result::err) {
