@@ -374,7 +374,7 @@ async fn operate(
     Ok(())
 }
 
-/// Completes what was interrupted, without faults, and checks an account.
+/// Completes the interrupted operations on an account, without faults, and checks the result.
 async fn settle(shared: &Shared<'_>, id: &str, report: &mut LifecycleReport) -> Result<(), String> {
     let stream = StreamId::new(Account::NAME, id).map_err(text)?;
     let accounts: Repository<Account> = Repository::new(Arc::clone(&shared.truth));

@@ -26,7 +26,7 @@ use futures_util::future::join_all;
 use checker::check;
 pub use checker::{Report, Verdict};
 use client::Client;
-pub use seeds::run_seeds;
+pub use seeds::{run_all, run_seeds};
 
 /// The number of accounts that the clients share.
 const ACCOUNTS: usize = 3;

@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::ops::Range;
+use std::fmt::Debug;
+use std::ops::{AddAssign, Range};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -78,6 +79,30 @@ fn run_one<R>(run: &impl AsyncFn(u64) -> Result<R, String>, seed: u64) -> Result
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("with a value that is not a text")
+}
+
+/// Runs the seeds and prints the total of their reports. With `enough` runs or more, each of the `tried` events must occur.
+///
+/// # Panics
+///
+/// If a run fails, or if the runs do not cover everything that they should.
+pub fn run_all<R, const N: usize>(
+    name: &str,
+    runs: u64,
+    enough: usize,
+    run: impl AsyncFn(u64) -> Result<R, String> + Send + Sync + 'static,
+    tried: impl Fn(&R) -> [u64; N],
+) where
+    R: Debug + Default + AddAssign + Send + 'static,
+{
+    let reports = run_seeds(runs, run);
+    let (runs, mut total) = (reports.len(), R::default());
+    reports.into_iter().for_each(|report| total += report);
+    println!("{name}: {runs} runs, {total:?}");
+    assert!(
+        tried(&total).iter().all(|count| *count > 0) || runs < enough,
+        "the runs do not cover everything that they should: {total:?}"
+    );
 }
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ async fn check_rows(
         for row in seen.find(Seen::BY_PARITY, &odd).all().await.map_err(text)? {
             let current = seen.get(&row.account).await.map_err(text)?;
             if current.is_none_or(|current| current.versions != row.versions || current.odd != odd) {
-                return Err(format!("{} is listed as what it is not any more", row.account));
+                return Err(format!("{} is listed in a state that it has left", row.account));
             }
             listed += 1;
         }

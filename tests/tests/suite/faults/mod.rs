@@ -4,8 +4,6 @@
 
 mod lost_answers;
 
-use std::fmt::Debug;
-use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,25 +20,8 @@ use es_tests::chaos::documents::{self, DocumentReport};
 use es_tests::chaos::lifecycle::{self, LifecycleReport};
 use es_tests::chaos::processes::{self, ProcessReport};
 use es_tests::chaos::sharing::{self, SharingReport};
-use es_tests::chaos::{self, Report, run_seeds};
+use es_tests::chaos::{self, Report, run_all};
 use futures_util::FutureExt;
-
-/// Runs the seeds and prints the total of their reports. With ten runs or more, each of the `tried` events must occur.
-fn run_all<R: Debug + Default + AddAssign + Send + 'static, const N: usize>(
-    name: &str,
-    runs: u64,
-    run: impl AsyncFn(u64) -> Result<R, String> + Send + Sync + 'static,
-    tried: impl Fn(&R) -> [u64; N],
-) {
-    let reports = run_seeds(runs, run);
-    let (runs, mut total) = (reports.len(), R::default());
-    reports.into_iter().for_each(|report| total += report);
-    println!("{name}: {runs} runs, {total:?}");
-    assert!(
-        tried(&total).iter().all(|count| *count > 0) || runs < 10,
-        "the runs do not try what they are there for: {total:?}"
-    );
-}
 
 fn commands_tried(total: &Report) -> [u64; 10] {
     [
@@ -116,7 +97,7 @@ fn promises_hold_when_a_store_fails() {
         let truth = Arc::new(store.clone());
         chaos::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
     };
-    run_all("store in memory", 3_000, run, commands_tried);
+    run_all("store in memory", 3_000, 10, run, commands_tried);
 }
 
 /// Faults below the SDK, on the embedded engine, which include the SDK's retries.
@@ -126,7 +107,7 @@ fn promises_hold_when_the_network_fails() {
         let (engine, truth) = engine().await;
         chaos::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
     };
-    run_all("embedded engine", 150, run, commands_tried);
+    run_all("embedded engine", 150, 10, run, commands_tried);
 }
 
 /// Clients that share a repository, and so the writes of their commands.
@@ -137,7 +118,7 @@ fn promises_hold_for_commands_that_share_writes() {
         let truth = Arc::new(store.clone());
         sharing::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
     };
-    run_all("shared writes in memory", 3_000, run, sharing_tried);
+    run_all("shared writes in memory", 3_000, 10, run, sharing_tried);
 }
 
 /// Shared writes under faults below the SDK, on the embedded engine.
@@ -147,7 +128,7 @@ fn promises_hold_for_shared_writes_when_the_network_fails() {
         let (engine, truth) = engine().await;
         sharing::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
     };
-    run_all("shared writes on the embedded engine", 50, run, sharing_tried);
+    run_all("shared writes on the embedded engine", 50, 10, run, sharing_tried);
 }
 
 /// Documents under faults.
@@ -158,7 +139,7 @@ fn documents_hold_when_a_store_fails() {
         let truth = Arc::new(store.clone());
         documents::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults))).await
     };
-    run_all("documents in memory", 3_000, run, changes_tried);
+    run_all("documents in memory", 3_000, 10, run, changes_tried);
 }
 
 fn processes_tried(total: &ProcessReport) -> [u64; 9] {
@@ -182,7 +163,7 @@ fn processes_hold_when_a_store_fails() {
         let store = MemoryStore::new();
         processes::run(seed, store.clone(), |faults| FaultyStore::new(store.clone(), faults)).await
     };
-    run_all("processes in memory", 120, run, processes_tried);
+    run_all("processes in memory", 120, 10, run, processes_tried);
 }
 
 /// Processes under faults on the embedded engine.
@@ -192,7 +173,7 @@ fn documents_hold_when_the_network_fails() {
         let (engine, truth) = engine().await;
         documents::run(seed, Arc::new(truth), |faults| Arc::new(open(&engine, Some(faults)))).await
     };
-    run_all("documents on the embedded engine", 150, run, changes_tried);
+    run_all("documents on the embedded engine", 150, 10, run, changes_tried);
 }
 
 fn lifecycle_tried(total: &LifecycleReport) -> [u64; 10] {
@@ -218,7 +199,7 @@ fn ended_streams_hold_when_a_store_fails() {
         let (truth, index) = (Arc::new(store.clone()), || async { Ok(()) }.boxed());
         lifecycle::run(seed, truth, |faults| Arc::new(FaultyStore::new(store.clone(), faults)), &index).await
     };
-    run_all("ended streams in memory", 2_000, run, lifecycle_tried);
+    run_all("ended streams in memory", 2_000, 10, run, lifecycle_tried);
 }
 
 /// Ended streams under faults below the SDK, on the embedded engine, while a reconciler runs.
@@ -246,5 +227,5 @@ fn ended_streams_hold_when_the_network_fails() {
             audit => Err(format!("the audit found {audit:?}")),
         }
     };
-    run_all("ended streams on the embedded engine", 100, run, lifecycle_tried);
+    run_all("ended streams on the embedded engine", 100, 10, run, lifecycle_tried);
 }

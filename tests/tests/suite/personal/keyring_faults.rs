@@ -13,7 +13,7 @@ use es_core::{Projector, RetryPolicy, StoreError};
 use es_dynamo::embedded::Engine;
 use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey};
 use es_dynamo::{DynamoStore, Reconciler};
-use es_tests::chaos::run_seeds;
+use es_tests::chaos;
 use futures_util::future::join_all;
 
 use super::domain::{Contact, Customer, CustomerEvent, Directory, Move, Register, SendMail, secret};
@@ -269,16 +269,11 @@ async fn check(
 
 /// Runs the seeds, each with the keyrings that a call of `keyrings` returns.
 pub(crate) fn run_all(name: &str, runs: u64, keyrings: impl Fn() -> Box<NewKeyring> + Send + Sync + 'static) {
-    let reports = run_seeds(runs, async move |seed| run(seed, keyrings()).await);
-    let (runs, mut total) = (reports.len(), Tried::default());
-    reports.into_iter().for_each(|report| total += report);
-    println!("{name}: {runs} runs, {total:?}");
-    let Tried { acknowledged, refused, deaths, forgotten, faults } = total;
-    let tried = [acknowledged, refused, deaths, forgotten, faults];
-    assert!(
-        runs < 10 || tried.iter().all(|count| *count > 0),
-        "the runs do not try what they are there for: {total:?}"
-    );
+    let run = async move |seed| run(seed, keyrings()).await;
+    chaos::run_all(name, runs, 10, run, |total: &Tried| {
+        let Tried { acknowledged, refused, deaths, forgotten, faults } = *total;
+        [acknowledged, refused, deaths, forgotten, faults]
+    });
 }
 
 #[test]

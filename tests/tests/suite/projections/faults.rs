@@ -6,47 +6,25 @@ use std::sync::Arc;
 
 use es_core::MemoryStore;
 use es_tests::chaos::projections::{self, Report};
-use es_tests::chaos::run_seeds;
+use es_tests::chaos::run_all;
 
 #[test]
 fn every_event_has_its_effect_once_and_in_order() {
-    let reports = run_seeds(200, |seed| projections::run(seed, Arc::new(MemoryStore::new())));
-    let (runs, mut total) = (reports.len(), Report::default());
-    reports.into_iter().for_each(|report| total += report);
-    println!("{runs} runs, {total:?}");
-    let Report {
-        events,
-        died,
-        ended,
-        failures,
-        interruptions,
-        stops,
-        parked,
-        skipped,
-        resets,
-        switches,
-        repeated,
-        splits,
-        ..
-    } = total;
-    assert!(
+    let run = |seed| projections::run(seed, Arc::new(MemoryStore::new()));
+    run_all("projections", 200, 100, run, |total: &Report| {
         [
-            events,
-            died,
-            ended,
-            failures,
-            interruptions,
-            stops,
-            parked,
-            skipped,
-            resets,
-            switches,
-            repeated,
-            splits
+            total.events,
+            total.died,
+            total.ended,
+            total.failures,
+            total.interruptions,
+            total.stops,
+            total.parked,
+            total.skipped,
+            total.resets,
+            total.switches,
+            total.repeated,
+            total.splits,
         ]
-        .iter()
-        .all(|count| *count > 0)
-            || runs < 100,
-        "the runs do not try what they are there for: {total:?}"
-    );
+    });
 }
