@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use es_core::feed::Feed;
+use es_core::feed::{Feed, Position, Slice};
 use es_core::personal::{Keyring, SealedStore};
 use es_core::store::StoredKey;
 use es_core::{Projection, Projector, StoreError};
@@ -85,6 +85,15 @@ impl Store {
 }
 
 impl Store {
+    /// Returns the current end of each slice of the feed, parents before children.
+    pub(crate) async fn ends(&self) -> Result<Vec<(Slice, Position)>> {
+        let mut ends = Vec::new();
+        for slice in self.slice_tree().await?.iter() {
+            ends.push((slice, self.feed_end(slice).await?.position));
+        }
+        Ok(ends)
+    }
+
     /// Lists all claims and idempotency records.
     pub(crate) fn stored_keys(&self) -> BoxStream<'_, std::result::Result<StoredKey, StoreError>> {
         match &self.backend {

@@ -303,10 +303,7 @@ impl Export {
     /// Returns the number of events, and of those of deleted and archived streams, which are left out.
     async fn all(&self, session: &Session, to: &mut (dyn Write + Send)) -> Result<(u64, u64)> {
         let store = &session.store;
-        let mut ends = Vec::new();
-        for slice in store.slice_tree().await?.iter() {
-            ends.push((slice, store.feed_end(slice).await?.position));
-        }
+        let ends = store.ends().await?;
         let total = ends.iter().map(|(_, end)| end.get()).sum();
         let progress = session.output.progress(total, "events");
         let (mut exported, mut erased) = (0, 0);

@@ -65,13 +65,10 @@ impl Endpoint {
 
     /// Returns the ends of the feed, or nothing for a file.
     pub(super) async fn ends(&self) -> Result<Vec<(Slice, Position)>> {
-        let mut ends = Vec::new();
-        if let Self::Store(store) = self {
-            for slice in store.slice_tree().await?.iter() {
-                ends.push((slice, store.feed_end(slice).await?.position));
-            }
+        match self {
+            Self::Store(store) => store.ends().await,
+            Self::Export(_) => Ok(Vec::new()),
         }
-        Ok(ends)
     }
 
     /// Returns all commits, up to these ends of the feed.
