@@ -15,8 +15,8 @@ use crate::version::Version;
 
 /// The place of archives: a payload store, and the prefix of the names of new archives.
 ///
-/// An archive is one object, which contains the commits of one stream as JSON lines, compressed with gzip. `es import`
-/// reads these lines, and so does a person. Personal data in it is sealed.
+/// An archive is one object, which contains the commits of one stream as JSON lines, compressed with gzip. The lines are
+/// readable, and `es import` accepts them. Personal data in it is sealed.
 ///
 /// Use a prefix that no other objects have, such as `events/archives`.
 ///

@@ -271,7 +271,7 @@ impl Streams {
 /// Divides commits into parts that may be appended at the same time.
 ///
 /// On PostgreSQL, the order of the appends is that of the feed, so there is one part, and the feed of the copy has the
-/// order of the source. On DynamoDB, the order is that of the indexer in any case.
+/// order of the source. On DynamoDB, the indexer determines the order anyway.
 fn parts(commits: Page, target: &Store) -> Vec<Page> {
     if target.dynamo().is_none() {
         return vec![commits];

@@ -13,8 +13,8 @@ fn new_process(store: &DynamoStore) -> Repository<Account> {
     Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(100)).build()
 }
 
-/// Creates an account with a snapshot after 1,000 events, and `tail` later events. Each item has about 100 bytes
-/// besides its key and numbers. Returns the id.
+/// Creates an account with a snapshot after 1,000 events, and `tail` later events, and returns its id. Apart from its
+/// key and numbers, each item has about 100 bytes.
 async fn account(store: &DynamoStore, tail: u64) -> String {
     let padding = Metadata::new().with_entry("padding", "x".repeat(60));
     let policy = SnapshotPolicy::Every(100);

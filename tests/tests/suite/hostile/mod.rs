@@ -59,7 +59,7 @@ pub(crate) async fn check(case: Case) {
     let exists = reader.judge(reader.ledgers.exists(&reader.id).await);
 
     if case.is_sound {
-        assert_eq!(all.as_ref().expect("is sound"), &case.commits, "what was read is not what was stored");
+        assert_eq!(all.as_ref().expect("is sound"), &case.commits, "the commits differ from the stored ones");
         for loaded in [&loaded, &past].map(|loaded| loaded.as_ref().expect("is sound")) {
             assert_eq!((loaded.version, &loaded.state), (last, &fold(&case.commits)));
         }
