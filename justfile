@@ -19,9 +19,9 @@ test-dynamodb-local:
 
 # the tests of es-postgres and es-tools on a PostgreSQL server, with the conformance suite; needs PostgreSQL 14 or later
 test-postgres:
-    scripts/postgres cargo test -p es-postgres --test suite -- --include-ignored --skip restart::
+    scripts/postgres cargo test -p es-postgres --all-features --test suite -- --include-ignored --skip restart::
     scripts/postgres cargo test -p es-tools --test cli -- postgres:: --ignored
-    scripts/postgres cargo test -p es-postgres --test suite -- restart:: --ignored
+    scripts/postgres cargo test -p es-postgres --all-features --test suite -- restart:: --ignored
 
 # real processes under faults, on DynamoDB Local: takes about a minute; needs Java 17 and npm
 test-chaos:
@@ -192,6 +192,8 @@ features:
     cargo clippy -p es-dynamo --no-default-features --features kinesis -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features indexer -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features kms -- -D warnings
+    cargo clippy -p es-postgres -- -D warnings
+    cargo clippy -p es-postgres --features metrics -- -D warnings
     cargo clippy -p es-tools --no-default-features -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features eventbridge,sns,sqs -- -D warnings
 

@@ -175,10 +175,11 @@ impl PostgresStore {
     }
 
     /// Returns how many commits wait for an older transaction to end before they enter the feed, and which transaction
-    /// that is. Use it as a metric.
+    /// that is.
     ///
     /// The feed ends at the oldest open transaction of the whole server that can write, in any database. If it holds
-    /// back commits for 10 s, readers of the feed log a warning.
+    /// back commits for 10 s, readers of the feed log a warning. With the feature `metrics`, each read sets the metric
+    /// `es.feed.held` to the time for which commits have waited.
     ///
     /// # Errors
     ///

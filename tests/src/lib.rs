@@ -21,6 +21,7 @@ pub mod chaos;
 pub mod conformance;
 pub mod domain;
 pub mod gate;
+pub mod recorder;
 
 /// Compiles and runs the examples of the book: one item per chapter.
 #[cfg(doctest)]

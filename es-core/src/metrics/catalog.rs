@@ -90,6 +90,9 @@ metrics! {
         "The number of events that were added to the feed.";
     INDEXER_DAMAGED = Gauge("es.indexer.damaged", Count, []),
         "The number of streams that this process has found damaged and does not index any further.";
+    FEED_HELD = Gauge("es.feed.held", Seconds, ["schema"]),
+        "How long an open transaction of PostgreSQL has held back commits from the feed, as far as this process has \
+         seen. 0 if no commit waits.";
     WORKER_FAILURES = Counter("es.worker.failures", Count, ["worker"]),
         "The number of errors and panics that ended a worker. It is restarted.";
     WORKER_SHUTDOWNS = Counter("es.worker.shutdowns", Count, ["outcome"]),

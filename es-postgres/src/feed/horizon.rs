@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use es_core::{StoreError, error_text};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
+use tokio::time::Instant;
 
 use super::FeedState;
 use crate::database::{Database, Failed};
@@ -80,22 +81,21 @@ struct Held {
 }
 
 impl Horizon {
-    /// Records the horizon, and returns how long it has held back commits if that is worth a warning now.
-    fn observe(&self, horizon: i64, is_held: bool, now: Instant) -> Option<Duration> {
+    /// Records the horizon. Returns how long it has held back commits, and whether that is worth a warning now.
+    fn observe(&self, horizon: i64, is_held: bool, now: Instant) -> (Duration, bool) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if !is_held {
             *held = None;
-            return None;
+            return (Duration::ZERO, false);
         }
         let known = held.filter(|held| held.horizon == horizon);
         let current = held.insert(known.unwrap_or(Held { horizon, since: now, warned: None }));
-        let is_due = current.warned.is_none_or(|warned| now.duration_since(warned) >= PATIENCE);
         let duration = now.duration_since(current.since);
-        if duration < PATIENCE || !is_due {
-            return None;
+        let is_due = now.duration_since(current.warned.unwrap_or(current.since)) >= PATIENCE;
+        if is_due {
+            current.warned = Some(now);
         }
-        current.warned = Some(now);
-        Some(duration)
+        (duration, is_due)
     }
 }
 
@@ -113,7 +113,10 @@ impl Database {
                 None,
             ));
         }
-        if let Some(held) = state.horizon.observe(horizon, is_held, Instant::now()) {
+        let (held, is_due) = state.horizon.observe(horizon, is_held, Instant::now());
+        #[cfg(feature = "metrics")]
+        es_core::metrics::FEED_HELD.set([self.schema().to_owned().into()], held.as_secs_f64());
+        if is_due {
             self.warn(held).await;
         }
         Ok(())
@@ -180,16 +183,17 @@ mod tests {
         let (horizon, start) = (Horizon::default(), Instant::now());
         let observe = |horizon_at, is_held, seconds| {
             let now = start + Duration::from_secs(seconds);
-            horizon.observe(horizon_at, is_held, now).map(|held| held.as_secs())
+            let (held, is_due) = horizon.observe(horizon_at, is_held, now);
+            (held.as_secs(), is_due)
         };
-        assert_eq!(observe(7, true, 0), None);
-        assert_eq!(observe(7, true, 9), None);
-        assert_eq!(observe(7, true, 10), Some(10));
-        assert_eq!(observe(7, true, 15), None, "reported 5 s ago");
-        assert_eq!(observe(7, true, 20), Some(20));
-        assert_eq!(observe(8, true, 25), None, "it has moved");
-        assert_eq!(observe(8, false, 40), None, "nothing waits");
-        assert_eq!(observe(8, true, 41), None);
-        assert_eq!(observe(8, true, 51), Some(10));
+        assert_eq!(observe(7, true, 0), (0, false));
+        assert_eq!(observe(7, true, 9), (9, false));
+        assert_eq!(observe(7, true, 10), (10, true));
+        assert_eq!(observe(7, true, 15), (15, false), "reported 5 s ago");
+        assert_eq!(observe(7, true, 20), (20, true));
+        assert_eq!(observe(8, true, 25), (0, false), "it has moved");
+        assert_eq!(observe(8, false, 40), (0, false), "nothing waits");
+        assert_eq!(observe(8, true, 41), (0, false));
+        assert_eq!(observe(8, true, 51), (10, true));
     }
 }

@@ -1,6 +1,8 @@
 //! Connections that are cut at each message between the store and the server: an error says whether its write may have
 //! been executed, and the repetition of the write resolves it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
@@ -14,9 +16,14 @@ use es_tests::conformance::{events, new_commit, new_stream};
 use uuid::Uuid;
 
 use crate::proxy::Proxy;
+use crate::sql_projections::{self, Effects, LEASE, Trouble};
 
 /// The most messages of one operation on a new connection. No operation has so many.
 const MOST_MESSAGES: u64 = 300;
+
+/// The number of messages after the effects of an event at which the connection is cut, which is more than a checkpoint
+/// has.
+const CHECKPOINT_MESSAGES: u64 = 60;
 
 /// A store behind a proxy, and one on the same schema beside it.
 struct World {
@@ -264,6 +271,50 @@ async fn of_a_checkpoint_with_tables() {
         }
     }
     panic!("a checkpoint has more than {MOST_MESSAGES} messages");
+}
+
+/// A projection whose connection is cut at each message between the effects of an event and the end of its checkpoint.
+/// The effects and the checkpoint are one transaction: otherwise, a cut between two commits would repeat an event or
+/// lose its effects.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn between_the_effects_of_an_event_and_its_checkpoint() {
+    let world = World::new().await;
+    let reader = Effects::new(&world.direct, Trouble::default());
+    let waiting = sql_projections::builder(world.direct.clone(), &reader).build();
+
+    let (store, name) = world.cut_at(u64::MAX, world.direct.schema());
+    let (next_cut, handled) = (Arc::new(AtomicU64::new(u64::MAX)), Arc::new(AtomicU64::new(0)));
+    let after_effects = {
+        let (proxy, next_cut, handled) = (world.proxy.clone(), Arc::clone(&next_cut), Arc::clone(&handled));
+        move || {
+            handled.fetch_add(1, Ordering::SeqCst);
+            // The repetition is not cut.
+            proxy.cut_at(next_cut.swap(u64::MAX, Ordering::SeqCst));
+        }
+    };
+    let effects = Effects::new(&store, Trouble::after_effects(after_effects));
+    let projector = sql_projections::builder(store.clone(), &effects).lease(LEASE).build();
+    let worker = tokio::spawn({
+        let projector = projector.clone();
+        async move { projector.run().await }
+    });
+    let mut repeated = Vec::new();
+    for cut in 0..CHECKPOINT_MESSAGES {
+        next_cut.store(cut, Ordering::SeqCst);
+        handled.store(0, Ordering::SeqCst);
+        sql_projections::deposit(&world.direct, "ann", 1).await;
+        let done = sql_projections::wait_for(&waiting, &world.direct, "ann").await;
+        done.unwrap_or_else(|error| panic!("message {cut}: {error}"));
+        let events = cut as i64 + 1;
+        assert_eq!(reader.positions().await, (1..=events).collect::<Vec<_>>(), "message {cut}");
+        repeated.push(handled.load(Ordering::SeqCst) > 1);
+    }
+    projector.shutdown();
+    worker.await.expect("no panic").expect("stops");
+    world.settle(store, &name).await;
+    let (first, last) = (repeated.iter().position(|repeated| *repeated), repeated.last());
+    assert_eq!((first, last), (Some(0), Some(&false)), "the cuts miss the checkpoint: {repeated:?}");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod feed_order;
+mod horizon;
 mod operation;
 mod processes;
 mod proxy;

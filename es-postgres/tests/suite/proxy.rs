@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A proxy that forwards messages of PostgreSQL's protocol in both directions, and counts them.
+/// A proxy that forwards messages of PostgreSQL's protocol in both directions, and counts them. Clones share it.
+#[derive(Clone)]
 pub(crate) struct Proxy {
     port: u16,
     messages: Arc<Messages>,

@@ -1,5 +1,6 @@
 //! A server that restarts, in order and after crashes, while clients and a projection work: `just test-postgres` runs
-//! this test on a separate server.
+//! this test on a separate server. It fails if acknowledged events do not survive a crash, as with
+//! `synchronous_commit = off`. Lost responses are tested in `cuts`, at every message.
 
 use std::process::Command;
 use std::sync::Arc;

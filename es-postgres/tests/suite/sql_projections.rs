@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 const RUNS: u64 = 40;
 
 /// The lease of workers that lose requests, which they send again after a third of it.
-const LEASE: Duration = Duration::from_millis(150);
+pub(crate) const LEASE: Duration = Duration::from_millis(150);
 
 /// The maximum time to wait for a projection.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -55,6 +55,8 @@ pub(crate) struct Trouble {
     errors_are_ignored: AtomicBool,
     /// Holds back handlers after their effects.
     gate: Option<Semaphore>,
+    /// Called after the effects of each event.
+    after_effects: Option<Box<dyn Fn() + Send + Sync>>,
     handled: AtomicU64,
 }
 
@@ -71,6 +73,11 @@ enum Mishap {
 }
 
 impl Trouble {
+    /// Disturbs no handler, and calls `call` after the effects of each event.
+    pub(crate) fn after_effects(call: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { after_effects: Some(Box::new(call)), ..Self::default() }
+    }
+
     fn next(&self) -> Mishap {
         let killed = self.kills.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         if killed.is_ok() {
@@ -110,6 +117,9 @@ impl Effects {
         self.trouble.handled.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &self.trouble.gate {
             gate.acquire().await?.forget();
+        }
+        if let Some(call) = &self.trouble.after_effects {
+            call();
         }
         match mishap {
             Mishap::Failed => Err("it fails at random".into()),
@@ -198,7 +208,7 @@ async fn run_for(projector: &Projector<Effects>, store: &PostgresStore, id: &str
     waited
 }
 
-async fn deposit(store: &PostgresStore, id: &str, cents: u64) {
+pub(crate) async fn deposit(store: &PostgresStore, id: &str, cents: u64) {
     let accounts: Repository<Account> = Repository::new(store.clone());
     accounts.execute(&id.to_owned(), Deposit::one(cents, "a note")).await.expect("is accepted");
 }

@@ -25,7 +25,6 @@ mod policy;
 mod processes;
 mod projections;
 mod publishing;
-mod recorder;
 #[cfg(feature = "services")]
 mod services;
 mod sharing;

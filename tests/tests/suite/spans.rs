@@ -14,7 +14,7 @@ use crate::engine;
 use crate::metrics::consumers::{Broker, envelope};
 use crate::processes::support as processes;
 use crate::projections::support::{Journal, deposit, projector, work};
-use crate::recorder::{Fields, Seen};
+use es_tests::recorder::{Fields, Seen};
 
 fn outcomes(spans: &[Fields]) -> Vec<&str> {
     spans.iter().map(|span| span.text("outcome")).collect()

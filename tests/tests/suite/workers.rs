@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use tracing::Level;
 
 use crate::processes::Time;
-use crate::recorder::{Line, Seen};
+use es_tests::recorder::{Line, Seen};
 
 const SECOND: Duration = Duration::from_secs(1);
 

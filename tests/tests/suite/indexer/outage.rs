@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use tracing::Level;
 
 use super::deposit;
-use crate::recorder::{Line, Seen};
+use es_tests::recorder::{Line, Seen};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(5);

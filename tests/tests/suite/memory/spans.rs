@@ -13,7 +13,7 @@ use es_tests::domain::{Account, Deposit, Deposited, Overdrawn, RequireBalance, T
 use futures_util::FutureExt;
 use tracing::Level;
 
-use crate::recorder::{Fields, Seen};
+use es_tests::recorder::{Fields, Seen};
 
 const ANN: &str = "ann";
 

@@ -21,8 +21,8 @@ use es_tests::gate::Gate;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
-use super::recorder::Recorded;
 use crate::engine;
+use es_tests::recorder::Recorded;
 
 const ANN: &str = "ann";
 

@@ -18,10 +18,10 @@ use futures_util::FutureExt;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-use super::recorder::Recorded;
 use crate::engine;
 use crate::processes::support as processes;
 use crate::projections::support::{Journal, LEASE, deposit, projector, slice, work};
+use es_tests::recorder::Recorded;
 
 /// A slice that stops, is retried, and recovers.
 #[test]

@@ -2,14 +2,12 @@
 
 mod commands;
 pub(crate) mod consumers;
-mod recorder;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use es_core::metrics::{METRICS, Metric, MetricKind};
-
-use recorder::Recorded;
+use es_tests::recorder::Recorded;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -116,6 +114,6 @@ fn the_book_lists_all_alarms() {
 #[test]
 fn every_metric_is_described_once() {
     let recorded = Recorded::default();
-    metrics::with_local_recorder(&recorded, es_core::metrics::describe);
+    recorded.during(es_core::metrics::describe);
     assert_eq!(recorded.described(), METRICS.iter().map(|metric| metric.name).collect::<Vec<_>>());
 }

@@ -26,7 +26,7 @@ use super::domain::{
     Claim, Customer, DELAY, Directory, Greet, Greeting, Move, Register, Registered, SendMail, secret,
 };
 use crate::processes::support::{Time, projector};
-use crate::recorder::Seen;
+use es_tests::recorder::Seen;
 
 fn subject(id: &str) -> Subject {
     Subject::new(id).expect("valid")

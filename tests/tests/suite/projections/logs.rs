@@ -18,7 +18,7 @@ use tracing::Level;
 
 use super::support::{Journal, LEASE, deposit, projector, stream, work};
 use super::workers::owners;
-use crate::recorder::{Fields, Line, Seen};
+use es_tests::recorder::{Fields, Line, Seen};
 
 /// An error with a cause.
 #[derive(Debug)]

@@ -16,22 +16,24 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Fields by name, each with all recorded values.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fields(BTreeMap<&'static str, Vec<String>>);
+pub struct Fields(BTreeMap<&'static str, Vec<String>>);
 
 impl Fields {
     /// Returns the value of a field that was recorded once.
-    pub(crate) fn text(&self, name: &str) -> &str {
+    pub fn text(&self, name: &str) -> &str {
         match self.0.get(name).map(Vec::as_slice) {
             Some([value]) => value,
             values => panic!("the field `{name}` is {values:?}, not recorded once: {self:?}"),
         }
     }
 
-    pub(crate) fn number(&self, name: &str) -> u64 {
+    /// Returns the value of a field that was recorded once, and is a number.
+    pub fn number(&self, name: &str) -> u64 {
         self.text(name).parse().unwrap_or_else(|_| panic!("{name} in {self:?}"))
     }
 
-    pub(crate) fn message(&self) -> &str {
+    /// Returns the message of an event of the log.
+    pub fn message(&self) -> &str {
         self.text("message")
     }
 }
@@ -48,16 +50,18 @@ impl Visit for Fields {
 
 /// An event of the log.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
-    pub(crate) level: Level,
+pub struct Line {
+    /// The level of the event.
+    pub level: Level,
     /// The time since the start of the recording.
-    pub(crate) at: Duration,
-    pub(crate) fields: Fields,
+    pub at: Duration,
+    /// Its fields.
+    pub fields: Fields,
 }
 
 /// The spans that were closed, and the events of the log: those of the framework, and of others at INFO and above.
-#[derive(Clone, Default)]
-pub(crate) struct Seen {
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
     spans: Arc<Mutex<Vec<(&'static str, Fields)>>>,
     lines: Arc<Mutex<Vec<Line>>>,
 }
@@ -117,7 +121,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Route {
 
 impl Seen {
     /// Records `work`, which runs on this thread with paused time.
-    pub(crate) fn record<T>(&self, work: impl Future<Output = T>) -> T {
+    pub fn record<T>(&self, work: impl Future<Output = T>) -> T {
         static INSTALLED: Once = Once::new();
         INSTALLED.call_once(|| {
             let subscriber = tracing_subscriber::registry().with(Route);
@@ -134,19 +138,19 @@ impl Seen {
     }
 
     /// Records `work`, and returns its spans of this name.
-    pub(crate) fn of(&self, name: &str, work: impl Future<Output = ()>) -> Vec<Fields> {
+    pub fn of(&self, name: &str, work: impl Future<Output = ()>) -> Vec<Fields> {
         self.record(work);
         let spans = std::mem::take(&mut *self.spans.lock().expect("is not poisoned"));
         spans.into_iter().filter(|(span, _)| *span == name).map(|(_, fields)| fields).collect()
     }
 
     /// Takes the events of the log at this level or above.
-    pub(crate) fn log(&self, level: Level) -> Vec<Fields> {
+    pub fn log(&self, level: Level) -> Vec<Fields> {
         self.lines(level).into_iter().map(|line| line.fields).collect()
     }
 
     /// Takes the log, and returns the events at this level or above with their times.
-    pub(crate) fn lines(&self, level: Level) -> Vec<Line> {
+    pub fn lines(&self, level: Level) -> Vec<Line> {
         let lines = std::mem::take(&mut *self.lines.lock().expect("is not poisoned"));
         lines.into_iter().filter(|line| line.level <= level).collect()
     }

@@ -11,38 +11,43 @@ use metrics::{
 
 /// The recorded values by metric, as in `es.load.events{account,start}`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Recorded {
+pub struct Recorded {
     values: Arc<Mutex<BTreeMap<String, Vec<f64>>>>,
     described: Arc<Mutex<Vec<String>>>,
 }
 
 impl Recorded {
     /// Runs `work` on this thread with paused time, and returns what it records.
-    pub(crate) fn of(work: impl Future<Output = ()>) -> Self {
+    pub fn of(work: impl Future<Output = ()>) -> Self {
         let recorded = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
-        metrics::with_local_recorder(&recorded, || runtime.expect("starts").block_on(work));
+        recorded.during(|| runtime.expect("starts").block_on(work));
         recorded
     }
 
+    /// Runs `work`, and records its metrics of this thread.
+    pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        metrics::with_local_recorder(self, work)
+    }
+
     /// Returns the values of a metric in the order of their recording. `labels` are the values of its labels.
-    pub(crate) fn values(&self, name: &str, labels: &[&str]) -> Vec<f64> {
+    pub fn values(&self, name: &str, labels: &[&str]) -> Vec<f64> {
         let values = self.values.lock().expect("is not poisoned");
         values.get(&format!("{name}{{{}}}", labels.join(","))).cloned().unwrap_or_default()
     }
 
     /// Returns the sum of the values of a metric.
-    pub(crate) fn sum(&self, name: &str, labels: &[&str]) -> f64 {
+    pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
         self.values(name, labels).iter().sum()
     }
 
     /// Returns the last value of a metric.
-    pub(crate) fn last(&self, name: &str, labels: &[&str]) -> f64 {
+    pub fn last(&self, name: &str, labels: &[&str]) -> f64 {
         *self.values(name, labels).last().unwrap_or_else(|| panic!("{name} {labels:?} is not in {self:?}"))
     }
 
     /// Returns all series of a metric, with the number of their values and the sum.
-    pub(crate) fn series(&self, name: &str) -> Vec<(String, usize, f64)> {
+    pub fn series(&self, name: &str) -> Vec<(String, usize, f64)> {
         let values = self.values.lock().expect("is not poisoned");
         let start = format!("{name}{{");
         let series = values.iter().filter_map(|(series, values)| {
@@ -52,7 +57,8 @@ impl Recorded {
         series.collect()
     }
 
-    pub(crate) fn described(&self) -> Vec<String> {
+    /// Returns the names of the metrics that were described, in their order.
+    pub fn described(&self) -> Vec<String> {
         self.described.lock().expect("is not poisoned").clone()
     }
 
