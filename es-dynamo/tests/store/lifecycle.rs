@@ -31,7 +31,7 @@ fn planted(count: usize) -> Vec<EventData> {
 
 /// Fills the stream with commits, claims, idempotency records, a commit of several items, several commits in one item,
 /// and a snapshot.
-async fn fill_with_all(store: &DynamoStore) {
+pub(super) async fn fill_with_all(store: &DynamoStore) {
     for number in 0..3 {
         let version = Version::new(number * 2);
         let range = EventRange::new(stream(), version.next(), version.plus(2));
@@ -57,7 +57,7 @@ async fn fill_with_all(store: &DynamoStore) {
 }
 
 /// Returns the number of items, other than pages of the feed, that contain the planted text.
-async fn leftovers(store: &DynamoStore) -> usize {
+pub(super) async fn leftovers(store: &DynamoStore) -> usize {
     let scan = store.client().scan().table_name(store.table_name()).consistent_read(true);
     let items = scan.into_paginator().items().send().collect::<Result<Vec<_>, _>>().await.expect("scans");
     items.iter().filter(|item| format!("{item:?}").contains(PLANTED)).count()

@@ -4,6 +4,7 @@
 #![cfg(feature = "embedded")]
 
 mod append;
+mod archive;
 mod attempts;
 mod compression;
 mod documents;

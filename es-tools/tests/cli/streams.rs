@@ -1,9 +1,12 @@
 //! `es stream`, `es import`, `es claim`, and `es key`.
 
+use std::fs;
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 
 use es_core::prelude::*;
 use es_core::store::EventStore;
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 use crate::support::{Account, Deposit, Deposited, Place, lines};
@@ -183,4 +186,58 @@ async fn a_stream_is_closed_and_deleted() {
     assert!(accounts.load("bob").await.expect("loads").exists());
     let unknown = place.es(&["--yes", "stream", "delete", "account#eve"]).fails(1);
     assert!(unknown.contains("has no events"), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_stream_is_archived_and_restored() {
+    let place = Place::new("archive");
+    place.deposit("ann", &[5, 700]).await;
+    let accounts: Repository<Account> = Repository::new(place.store().await);
+    let archive = ["--json", "stream", "archive", "account#ann", "--to", "archives"];
+    let restore = ["--json", "stream", "restore", "account#ann", "--from", "archives"];
+
+    let open = place.es(&archive).fails(1);
+    assert!(open.contains("close it first"), "{open}");
+    place.es(&["--yes", "stream", "close", "account#ann"]).succeeds();
+    let before = place.es(&["--json", "stream", "show", "account#ann", "--payloads"]).succeeds();
+    let exported = place.es(&["stream", "export", "account#ann"]).succeeds();
+    let dry = place.es(&["--dry-run", "stream", "archive", "account#ann", "--to", "archives"]).succeeds();
+    assert_eq!(dry, "would archive the stream `account#ann` with 3 events\n");
+    assert!(!place.path("archives").exists());
+
+    let archived = place.es(&archive).json();
+    let name = archived["archive"].as_str().expect("has an archive").to_owned();
+    let expected = |state: &str, version: u64, repeated: bool| {
+        json!({
+            "stream": "account#ann", "state": state, "version": version, "repeated": repeated, "archive": name,
+        })
+    };
+    assert_eq!(archived, expected("archived", 4, false));
+    assert_eq!(place.es(&archive).json(), expected("archived", 4, true));
+    let object = fs::read(place.path("archives").join(&name)).expect("is a file");
+    let mut text = String::new();
+    GzDecoder::new(&*object).read_to_string(&mut text).expect("is compressed");
+    assert_eq!(text, exported, "the lines are those of an export");
+    let shown = place.es(&["stream", "show", "account#ann", "--payloads"]).succeeds();
+    assert!(!shown.contains("cents") && shown.contains("$archived"), "{shown}");
+    let error = accounts.load("ann").await.expect_err("is archived").to_string();
+    assert!(error.contains(&name), "{error}");
+    let refused = place.es(&["--yes", "stream", "delete", "account#ann"]).fails(1);
+    assert!(refused.contains("is archived in the object"), "{refused}");
+    let closed = place.es(&["--yes", "stream", "close", "account#ann"]).succeeds();
+    assert_eq!(closed, "the stream `account#ann` was closed already, at version 4\n");
+
+    place.es(&["stream", "restore", "account#ann", "--from", "elsewhere"]).fails(1);
+    assert_eq!(place.es(&restore).json(), expected("restored", 5, false));
+    assert_eq!(place.es(&restore).json(), expected("restored", 5, true));
+    assert!(!place.path("archives").join(&name).exists());
+    let after = place.es(&["--json", "stream", "show", "account#ann", "--payloads"]).succeeds();
+    assert_eq!(lines(&after)[..3], lines(&before));
+
+    place.es(&archive).json();
+    let delete = ["--yes", "--json", "stream", "delete", "account#ann", "--archives", "archives"];
+    assert_eq!(place.es(&delete).json()["version"], 7);
+    let left = fs::read_dir(place.path("archives/events/archives")).expect("is a directory");
+    assert_eq!(left.count(), 0);
+    place.es(&["stream", "restore", "account#ann", "--from", "archives"]).fails(1);
 }
