@@ -187,8 +187,19 @@ impl<'e, P: Participants> Execution<'e, P> {
             WriteError::Conflict(conflict) => self.again(conflict).await,
             WriteError::Claimed(claimed) => Err(ExecuteError::Claimed(claimed)),
             WriteError::Refused(refused) => Err(ExecuteError::Refused(refused)),
+            WriteError::Store(error @ StoreError::Invalid { .. }) => self.unless_outdated(error).await,
             WriteError::Store(error) => Err(error.into()),
         }
+    }
+
+    /// Decides again if a write that is `invalid` was decided on an outdated state. A store refuses such a write, for
+    /// example one with personal data of a forgotten subject, before it checks the expected version.
+    async fn unless_outdated<E>(&mut self, invalid: StoreError) -> Result<Next<P::Outcome>, ExecuteError<E>> {
+        if self.participants.are_fresh() || !self.participants.refresh().await? {
+            return Err(invalid.into());
+        }
+        self.attempts += 1;
+        Ok(Next::Decide)
     }
 
     async fn again<E>(&mut self, conflict: Conflict) -> Result<Next<P::Outcome>, ExecuteError<E>> {

@@ -267,6 +267,8 @@ impl<A: Aggregate> Work<A> {
         match written {
             Ok(()) => self.recorded(&append),
             Err(WriteError::Conflict(conflict)) => self.lost(conflict, deadline).await,
+            // Executed alone, a command with an invalid commit is verified to be decided on the latest state.
+            Err(WriteError::Store(StoreError::Invalid { .. })) => self.lane.state().part_sent(),
             Err(WriteError::Store(error)) if count == 1 || error.is_transient() => {
                 self.lane.state().fail_sent(Failure::Store(error));
             }

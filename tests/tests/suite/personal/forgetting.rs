@@ -140,8 +140,8 @@ async fn a_repeated_command_has_its_first_outcome_after_its_subject_is_forgotten
     assert!(again.state.name.is_some_and(|name| name.is_forgotten()));
     assert!(transact("transaction-1").await.expect("the first outcome").repeated);
 
-    for error in [once("message-2", "17").await.err(), once("message-1", "18").await.err()] {
-        assert!(matches!(error, Some(ExecuteError::Store(StoreError::Invalid { .. }))), "{error:?}");
+    for error in [once("message-2", "17").await, once("message-1", "18").await] {
+        assert!(error.expect_err("exists").is_already_exists());
     }
     assert!(transact("transaction-2").await.is_err());
 }
@@ -176,6 +176,56 @@ async fn nothing_new_is_recorded_about_a_forgotten_subject() {
     let error = customers.execute("19", Register { name: secret("19") }).await.expect_err("refused");
     assert!(matches!(error, ExecuteError::Store(StoreError::Invalid { .. })), "{error}");
     assert_eq!(keyring.keys_or_create(&[subject("19")]).await.expect("read"), [KeyState::Forgotten]);
+}
+
+/// Personal data is only refused if the command was decided on the latest state. Otherwise, the command has the outcome
+/// that it would have without it.
+#[tokio::test]
+async fn a_forgotten_subject_does_not_hide_an_outdated_state() {
+    let (store, keyring) = sealed();
+    let customers: Repository<Customer> = Repository::new(store.clone());
+    let cached = || -> Repository<Customer> { Repository::builder(store.clone()).cache(10).build() };
+    let [stale, second] = [cached(), cached()];
+    let transact = || Transaction::new(&store);
+    let register = || Register { name: secret("17") };
+    let relocate = || Move { street: secret("17") };
+    for id in ["17", "18", "19"] {
+        stale.execute(id, SendMail).await.expect("accepted");
+        second.load(id).await.expect("loaded");
+        keyring.forget(&subject(id)).await.expect("forgotten");
+    }
+    keyring.forget(&subject("20")).await.expect("forgotten");
+    let refused = |error: Option<ExecuteError<_>>| {
+        let error = error.expect("refused");
+        assert!(matches!(error, ExecuteError::Store(StoreError::Invalid { .. })), "{error:?}");
+    };
+    refused(stale.execute("17", register()).await.err());
+    refused(stale.create("20", register()).await.err());
+
+    // An aggregate that exists is not created.
+    assert!(stale.create("17", register()).await.expect_err("exists").is_already_exists());
+    assert!(stale.once("a").create("17", register()).await.expect_err("exists").is_already_exists());
+    let created = transact().create(&stale, "17", register()).execute(&stale, "18", SendMail).commit().await;
+    assert!(created.expect_err("exists").is_already_exists());
+
+    // Another process was faster, so that the command is rejected, or the expected version has passed.
+    let old = RegisteredV1 { customer: "17".to_owned(), name: secret("17") }.to_data().expect("encoded");
+    let append = Append::after_loaded(stream("17"), Version::new(1), new_commit(vec![old]));
+    store.append(&append).await.expect("appended");
+    let expected = stale.expected_version(ExpectedVersion::Exact(Version::new(1)));
+    let error = expected.execute("17", relocate()).await.expect_err("outdated");
+    assert!(matches!(error, ExecuteError::Outdated(_)), "{error:?}");
+    let error = second.execute("17", register()).await.expect_err("rejected");
+    assert_eq!(error.rejection(), Some(&Known { name: secret("17").into() }));
+
+    // Another process has closed the aggregate.
+    customers.close("18").await.expect("closed");
+    let error = stale.execute("18", register()).await.expect_err("closed");
+    assert!(error.closed().is_some(), "{error:?}");
+    customers.close("19").await.expect("closed");
+    let transaction = transact().execute(&stale, "19", register()).once("b").commit().await;
+    let error = transaction.expect_err("closed");
+    assert!(error.closed().is_some(), "{error:?}");
 }
 
 #[tokio::test]
