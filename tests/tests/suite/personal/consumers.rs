@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use es_core::MemoryStore;
 use es_core::documents::{DocumentQuery, Documents};
 use es_core::feed::Feed;
 use es_core::personal::{Keyring, MemoryKeyring, Personal, SealedStore, Subject};
 use es_core::prelude::*;
+use es_core::projection::OnFailure;
 use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
 use es_core::testing::{TestStore, project, react, transaction};
+use es_core::{MemoryStore, RetryPolicy};
 
 use super::domain::{
     Address, Contact, Customer, DELAY, Directory, Entry, Greet, Greeted, Greeting, Move, Register,
@@ -172,6 +173,44 @@ async fn a_publisher_can_reveal_personal_fields() {
     let (store, _) = customers().await;
     let error = published(store.inner().clone(), true).await.expect_err("no keyring");
     assert!(error.to_string().contains("its personal data is sealed"), "{error}");
+}
+
+/// Puts the names of all customers into the row of one of them.
+#[derive(Clone, Projection)]
+#[projection(name = "mixed-up", events(Customer(Registered)))]
+struct MixedUp {
+    #[read_model]
+    entries: ReadModel<Entry>,
+}
+
+#[handlers]
+impl MixedUp {
+    #[project]
+    async fn registered(&mut self, event: &Registered) -> Result<(), BoxError> {
+        let (customer, kind) = ("17".to_owned(), "customer".to_owned());
+        Ok(self.entries.put(Entry { customer, kind, name: event.name.clone(), mails: 0 })?)
+    }
+}
+
+/// The value of a row is forgotten with its subject, so a row does not take the value of another one.
+#[tokio::test(start_paused = true)]
+async fn a_row_refuses_the_value_of_another_subject() {
+    let (store, _) = sealed();
+    let customers: Repository<Customer> = Repository::new(store.clone());
+    for id in ["17", "18"] {
+        customers.execute(id, Register { name: secret(id) }).await.expect("accepted");
+    }
+    let mixed_up = MixedUp { entries: ReadModel::of::<MixedUp>(&store) };
+    let entries = mixed_up.entries.clone();
+    let projector = Projector::builder(store, mixed_up).on_failure(OnFailure::Park);
+    let projector = projector.retry(RetryPolicy::never()).build();
+    projector.run_until_caught_up().await.expect("caught up");
+
+    let parked = projector.parked().await.expect("read");
+    assert_eq!((parked.len(), &*parked[0].event.stream), (1, "customer#18"));
+    assert!(parked[0].error.contains("`name` belongs to another subject than `17`"), "{}", parked[0].error);
+    let rows = entries.all().await.expect("read");
+    assert_eq!((rows.len(), rows[0].name.value()), (1, Some(&secret("17"))));
 }
 
 fn registered() -> Registered {
