@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use es_core::payloads::{PayloadName, PayloadPrefix};
+use es_core::payloads::{MemoryPayloads, PayloadName, PayloadPrefix, PayloadStore};
+use es_core::repository::{Archives, StreamLifecycle};
 use es_core::store::{Append, AppendError, Commit, Read, StreamState, is_erased};
 use es_core::{EventStore, StoreError, Version};
 use es_dynamo::{DynamoStore, Reconciler};
@@ -13,10 +14,13 @@ use tokio::sync::Notify;
 use super::lifecycle::{fill_with_all, leftovers};
 use super::support::*;
 
+fn prefix() -> PayloadPrefix {
+    PayloadPrefix::new("orders/archives").expect("valid")
+}
+
 /// Returns the state of the stream while its content is in an object with this content.
 fn archived(content: &[u8]) -> StreamState {
-    let prefix = PayloadPrefix::new("orders/archives").expect("valid");
-    StreamState::archived(PayloadName::of(prefix, content))
+    StreamState::archived(PayloadName::of(prefix(), content))
 }
 
 /// Returns the append that changes the state of the stream.
@@ -233,4 +237,35 @@ async fn items_say_for_which_archive_they_were_changed() {
     }
     let head = store.head(&stream()).await.expect("reads");
     assert_eq!((head.version, head.state), (Version::new(15), StreamState::Closed));
+}
+
+/// An archive is only deleted after its commits were found in the stream.
+#[tokio::test]
+async fn an_archive_is_kept_until_its_commits_are_in_the_stream() {
+    let Watched { store, .. } = watched().await;
+    closed(&store).await;
+    let payloads = MemoryPayloads::new();
+    let archives = Archives::new(payloads.clone(), prefix());
+    let lifecycle = StreamLifecycle::new(store.clone());
+    let archived = lifecycle.archive(&stream(), &archives).await.expect("archives");
+    let archive = archived.archive.expect("has a name");
+    let content = payloads.get(&archive).await.expect("reads");
+    lifecycle.restore(&stream(), &archives).await.expect("restores");
+
+    // As after an interruption before the archive was deleted. Since then, an item was damaged.
+    payloads.put(&archive, content).await.expect("stores");
+    let restored = get(&store, &commit_key(1)).await;
+    let mut damaged = restored.clone();
+    damaged.insert("at".to_owned(), number("0"));
+    put(&store, damaged).await;
+    for result in
+        [lifecycle.restore(&stream(), &archives).await, lifecycle.archive(&stream(), &archives).await]
+    {
+        let error = result.expect_err("the commits differ").to_string();
+        assert!(error.contains("which is kept"), "{error}");
+        payloads.get(&archive).await.expect("is kept");
+    }
+    put(&store, restored).await;
+    lifecycle.restore(&stream(), &archives).await.expect("is restored");
+    assert!(payloads.names().is_empty());
 }

@@ -279,13 +279,16 @@ async fn a_value_that_is_copied_to_another_place_cannot_be_read() {
     let (store, _) = sealed();
     let customers: Repository<Customer> = Repository::new(store.clone());
     register(&customers, "17").await;
+    register(&customers, "19").await;
     let event = stored(store.inner(), "17").await.remove(0);
+    let other = stored(store.inner(), "19").await.remove(0);
 
-    // To another stream, to another event, and to another field.
+    // To another stream, to another field, and to another event.
     let renamed = EventData::new("Registered", 2, event.payload().replace("\"phones\"", "\"others\""));
     let swapped = event.payload().replace("\"name\"", "\"x\"").replace("\"phones\":[", "\"name\":");
     let swapped = EventData::new("Registered", 2, swapped.replacen("}}]", "}}", 1));
-    for (id, event) in [("18", event.clone()), ("17", swapped)] {
+    let other = EventData::new("Other", 1, other.payload());
+    for (id, event) in [("18", event.clone()), ("17", swapped), ("19", other)] {
         let append = Append::new(stream(id), ExpectedVersion::Any, new_commit(vec![event]));
         store.inner().append(&append).await.expect("appended");
         let error = customers.load(id).await.expect_err("is bound to its place");
@@ -299,6 +302,14 @@ async fn a_value_that_is_copied_to_another_place_cannot_be_read() {
     let append = Append::new(stream("20"), ExpectedVersion::Any, new_commit(vec![renamed]));
     store.inner().append(&append).await.expect("appended");
     assert!(customers.load("20").await.is_err());
+
+    // To a document.
+    let key = DocumentKey::new("customer#17", "Registered");
+    let set = ChangeSet::new(uuid::Uuid::from_u128(2));
+    let set = set.put(key.clone(), ExpectedDocument::Any, event.payload());
+    store.inner().change(&set).await.expect("changed");
+    let error = store.document(&key).await.expect_err("is bound to its place");
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
 }
 
 #[tokio::test]
