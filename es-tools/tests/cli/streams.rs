@@ -89,7 +89,7 @@ async fn a_damaged_export_is_refused_before_anything_is_imported() {
         (format!("{}\n{}\n", all[0], all[2]), "line 2: the commit follows version 2"),
         (format!("{}\n{{}}\n", all[0]), "line 2: missing field"),
     ] {
-        std::fs::write(to.path("export.jsonl"), content).expect("writes");
+        fs::write(to.path("export.jsonl"), content).expect("writes");
         let refused = to.es(&["import", "export.jsonl"]).fails(1);
         assert!(refused.contains(expected), "{refused}");
         to.es(&["stream", "show", "account#ann"]).fails(1);
