@@ -39,9 +39,10 @@ chaos *ARGS:
 test-kinesis:
     scripts/kinesis-server cargo test -p es-tests --test suite -- kinesis:: --ignored
 
-# the parts that use KMS, EventBridge, SNS, and SQS, on a server with their APIs; needs Python
+# the parts that use S3, KMS, EventBridge, SNS, and SQS, on a server with their APIs; needs Python
 test-services:
     scripts/moto cargo test -p es-tests --features services --test suite -- services:: --include-ignored
+    scripts/moto cargo test -p es-tools --features s3 --test cli -- s3:: --ignored
 
 # the Order example on DynamoDB Local
 example-dynamodb-local:
@@ -192,6 +193,7 @@ features:
     cargo clippy -p es-dynamo --no-default-features --features kinesis -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features indexer -- -D warnings
     cargo clippy -p es-dynamo --no-default-features --features kms -- -D warnings
+    cargo clippy -p es-dynamo --no-default-features --features s3 -- -D warnings
     cargo clippy -p es-postgres -- -D warnings
     cargo clippy -p es-postgres --features metrics -- -D warnings
     cargo clippy -p es-tools --no-default-features -- -D warnings

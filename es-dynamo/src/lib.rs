@@ -84,6 +84,7 @@
 //! | [`lambda`] | indexing and publishing in AWS Lambda functions |
 //! | `embedded` | the DynamoDB engine in this process, in memory or in a file |
 //! | [`keyring`] | the keys of personal data in a table |
+//! | `payloads` | a payload store on Amazon S3, for large events, snapshots, and archives |
 //! | `publishers` | publishing to Kinesis Data Streams, EventBridge, SQS, and SNS |
 //! | [`import`] | copying events from the tables of other libraries |
 //! | [`names`] | names for filters on the table's stream |
@@ -98,6 +99,7 @@
 //! | `embedded` | [`DynamoStore::embedded`] and [`DynamoStore::embedded_at`] |
 //! | `eventbridge`, `kinesis`, `sns`, `sqs` | the publisher to this broker in `publishers` |
 //! | `kms` | `keyring::KmsMasterKey`, a master key in AWS KMS |
+//! | `s3` | `payloads::S3Payloads`, a payload store on Amazon S3 |
 //! | `metrics` | metrics: see `es_core::metrics` |
 //! | `testing` | `testing::FaultyConnector` |
 //!
@@ -117,12 +119,24 @@ pub mod embedded;
 mod feed;
 pub mod import;
 pub mod keyring;
+#[cfg(feature = "s3")]
+#[cfg_attr(docsrs, doc(cfg(feature = "s3")))]
+pub mod payloads;
 #[cfg(any(feature = "eventbridge", feature = "kinesis", feature = "sns", feature = "sqs"))]
 #[cfg_attr(
     docsrs,
     doc(cfg(any(feature = "eventbridge", feature = "kinesis", feature = "sns", feature = "sqs")))
 )]
 pub mod publishers;
+#[cfg(any(
+    feature = "eventbridge",
+    feature = "kinesis",
+    feature = "kms",
+    feature = "s3",
+    feature = "sns",
+    feature = "sqs"
+))]
+mod services;
 mod store;
 mod streams;
 mod table;

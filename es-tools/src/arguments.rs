@@ -46,8 +46,8 @@ pub(crate) struct Place {
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) file: Option<PathBuf>,
 
-    /// The directory of the table's large events and snapshots
-    #[arg(long, global = true, value_name = "DIRECTORY", env = "ES_PAYLOAD_STORE")]
+    /// The place of the table's large events and snapshots: a directory, or `s3://BUCKET/PREFIX`
+    #[arg(long, global = true, value_name = "PLACE", env = "ES_PAYLOAD_STORE")]
     pub(crate) payload_store: Option<String>,
 
     #[cfg(feature = "postgres")]
@@ -142,12 +142,8 @@ impl Place {
     pub(crate) async fn builder(&self) -> Result<DynamoStoreBuilder> {
         let mut builder = DynamoStore::builder().table(&self.table);
         if let Some(place) = &self.payload_store {
-            let (store, prefix) = payloads::open(place)?;
-            let payloads = Payloads::new(store);
-            builder = builder.payloads(match prefix {
-                Some(prefix) => payloads.with_prefix(prefix),
-                None => payloads,
-            });
+            // Another store, or the application, has accepted the events that `import` and `copy` write.
+            builder = builder.payloads(Payloads::new(payloads::open(place).await?).with_max_bytes(u64::MAX));
         }
         Ok(match (&self.file, &self.endpoint) {
             (Some(path), _) => {

@@ -55,6 +55,7 @@
 //! |---|---|---|
 //! | `explorer` | `es explore`, and [`Explorer`] | yes |
 //! | `postgres` | stores on PostgreSQL: `--postgres`, and the commands `schema` | yes |
+//! | `s3` | `s3://BUCKET/PREFIX` for large events, snapshots, and archives | no |
 //!
 //! # Modules
 //!

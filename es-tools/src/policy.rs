@@ -1,10 +1,10 @@
-//! The permissions that parts of the framework need on DynamoDB, KMS, and brokers.
+//! The permissions that parts of the framework need on DynamoDB, S3, KMS, and brokers.
 
 use std::collections::BTreeSet;
 
 use clap::ValueEnum;
 
-/// A part of the framework that sends requests to DynamoDB, KMS, or a broker, for a policy with least privilege.
+/// A part of the framework that sends requests to DynamoDB, S3, KMS, or a broker, for a policy with least privilege.
 ///
 /// ```
 /// use es_tools::policy::Feature;
@@ -23,6 +23,12 @@ pub enum Feature {
     Verify,
     /// The indexer, and its reconciliations
     Indexer,
+    /// Large events and snapshots in `S3Payloads`
+    S3,
+    /// `Reconciler::sweep_payloads`, which deletes orphans from `S3Payloads`
+    PayloadSweep,
+    /// Archives of streams in `S3Payloads`
+    Archives,
     /// Personal data, whose keys are in a `DynamoKeyring`
     PersonalData,
     /// Personal data, with the master key in AWS KMS (`KmsMasterKey`)
@@ -68,6 +74,7 @@ impl Feature {
                 "dynamodb:Query",
                 "dynamodb:Scan",
             ],
+            Self::PayloadSweep => &["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:Scan"],
             _ => &[],
         }
     }
@@ -77,6 +84,27 @@ impl Feature {
     pub fn stream_actions(self) -> &'static [&'static str] {
         match self {
             Self::Indexer => &["dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"],
+            _ => &[],
+        }
+    }
+
+    /// Returns the actions on the bucket of `S3Payloads`. Without `s3:ListBucket`, S3 also denies access to missing
+    /// objects.
+    #[must_use]
+    pub fn bucket_actions(self) -> &'static [&'static str] {
+        match self {
+            Self::S3 | Self::PayloadSweep | Self::Archives => &["s3:ListBucket"],
+            _ => &[],
+        }
+    }
+
+    /// Returns the actions on the objects in the bucket of `S3Payloads`.
+    #[must_use]
+    pub fn object_actions(self) -> &'static [&'static str] {
+        match self {
+            Self::S3 => &["s3:GetObject", "s3:PutObject"],
+            Self::PayloadSweep => &["s3:DeleteObject"],
+            Self::Archives => &["s3:DeleteObject", "s3:GetObject", "s3:PutObject"],
             _ => &[],
         }
     }
@@ -143,6 +171,8 @@ pub(crate) struct Broker {
 pub(crate) struct Actions {
     pub(crate) table: BTreeSet<&'static str>,
     pub(crate) stream: BTreeSet<&'static str>,
+    pub(crate) bucket: BTreeSet<&'static str>,
+    pub(crate) objects: BTreeSet<&'static str>,
     pub(crate) keys: BTreeSet<&'static str>,
     pub(crate) kms: BTreeSet<&'static str>,
     pub(crate) brokers: Vec<Broker>,
@@ -159,6 +189,8 @@ impl Actions {
         Self {
             table: all(Feature::table_actions),
             stream: all(Feature::stream_actions),
+            bucket: all(Feature::bucket_actions),
+            objects: all(Feature::object_actions),
             keys: all(Feature::keys_actions),
             kms,
             brokers: distinct.into_iter().filter_map(Feature::broker).collect(),

@@ -10,13 +10,13 @@ use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use aws_sdk_kms::types::DataKeySpec;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
-use aws_smithy_types::timeout::TimeoutConfig;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use es_core::StoreError;
 use es_core::personal::{Subject, SubjectKey};
 
 use super::master_key::{MasterKey, corrupt_key};
+use crate::services;
 use crate::table::client::default_timeouts;
 use crate::table::{cause, refusal_code, translate_general};
 
@@ -88,7 +88,9 @@ impl KmsMasterKey {
             return Err(StoreError::setup(reason, None));
         }
         let id = format!("kms:{id}");
-        Ok(Self { client: with_time_limits(client), key, id })
+        let timeouts = services::timeouts_or(client.config().timeout_config(), default_timeouts());
+        let client = Client::from_conf(client.config().to_builder().timeout_config(timeouts).build());
+        Ok(Self { client, key, id })
     }
 
     /// Creates a master key as [`new`](Self::new) does, with a client from the environment.
@@ -99,10 +101,7 @@ impl KmsMasterKey {
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(key: impl Into<String>) -> Result<Self, StoreError> {
-        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .http_client(crate::table::client::https_client())
-            .load()
-            .await;
+        let config = services::from_env(default_timeouts()).await;
         Self::new(Client::new(&config), key)
     }
 
@@ -111,15 +110,7 @@ impl KmsMasterKey {
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     #[must_use]
     pub fn client_at(url: impl Into<String>) -> Client {
-        use aws_sdk_kms::config::{BehaviorVersion, Config, Credentials, Region};
-
-        let config = Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::from_static("us-east-1"))
-            .credentials_provider(Credentials::new("local", "local", None, None, "unsigned"))
-            .endpoint_url(url)
-            .http_client(crate::table::client::https_client());
-        Client::from_conf(config.build())
+        Client::new(&services::at(url, default_timeouts()))
     }
 
     /// Translates the error of a request. A refusal of the ciphertext is not an error of the setup: see
@@ -149,22 +140,6 @@ impl KmsMasterKey {
         };
         StoreError::setup(reason, Some(cause(&error)))
     }
-}
-
-/// Adds time limits to a client that has none.
-fn with_time_limits(client: Client) -> Client {
-    let given = client.config().timeout_config();
-    let is_limited = |limits: &TimeoutConfig| {
-        limits.operation_timeout().is_some() || limits.operation_attempt_timeout().is_some()
-    };
-    if given.is_some_and(is_limited) {
-        return client;
-    }
-    let limits = match given {
-        Some(given) => given.to_builder().take_unset_from(default_timeouts()).build(),
-        None => default_timeouts().build(),
-    };
-    Client::from_conf(client.config().to_builder().timeout_config(limits).build())
 }
 
 fn context(table: &str, subject: &Subject) -> HashMap<String, String> {

@@ -10,6 +10,10 @@ use es_core::publish::{BatchLimits, Envelope, PublishError, Publisher};
 
 use super::errors::Destination;
 use super::message::{MAX_MESSAGES, text};
+#[cfg(feature = "aws")]
+use crate::services;
+#[cfg(feature = "aws")]
+use crate::table::client::default_timeouts;
 use crate::table::{attempts, watched};
 
 /// The maximum size of a request, and of an entry, in bytes: it must be
@@ -88,7 +92,7 @@ impl EventBridgePublisher {
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(bus: impl Into<String>, source: impl Into<String>) -> Self {
-        Self::new(Client::new(&super::settings::from_env().await), bus, source)
+        Self::new(Client::new(&services::from_env(default_timeouts()).await), bus, source)
     }
 
     /// Returns a client of an EventBridge-compatible server at `url`, without credentials, for tests.
@@ -96,7 +100,7 @@ impl EventBridgePublisher {
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     #[must_use]
     pub fn client_at(url: impl Into<String>) -> Client {
-        Client::new(&super::settings::at(url))
+        Client::new(&services::at(url, default_timeouts()))
     }
 
     /// Does not check that the bus exists. Use it if the role must not have the permission `events:DescribeEventBus`,

@@ -17,6 +17,10 @@ use futures_util::future::join;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use super::errors::Destination;
+#[cfg(feature = "aws")]
+use crate::services;
+#[cfg(feature = "aws")]
+use crate::table::client::default_timeouts;
 use crate::table::{attempts, watched};
 
 /// The maximum number of records in a PutRecords request
@@ -91,7 +95,7 @@ impl KinesisPublisher {
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(stream: impl Into<String>) -> Self {
-        Self::new(Client::new(&super::settings::from_env().await), stream)
+        Self::new(Client::new(&services::from_env(default_timeouts()).await), stream)
     }
 
     /// Returns a client of a Kinesis-compatible server at `url`, without credentials, for tests.
@@ -99,7 +103,7 @@ impl KinesisPublisher {
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     #[must_use]
     pub fn client_at(url: impl Into<String>) -> Client {
-        Client::new(&super::settings::at(url))
+        Client::new(&services::at(url, default_timeouts()))
     }
 
     /// Sets the maximum size of a record in bytes, including its partition key (default: 1 MiB, at most 10 MiB). The

@@ -26,8 +26,6 @@ mod eventbridge;
 mod kinesis;
 #[cfg(any(feature = "eventbridge", feature = "sns", feature = "sqs"))]
 mod message;
-#[cfg(feature = "aws")]
-mod settings;
 #[cfg(feature = "sns")]
 mod sns;
 #[cfg(feature = "sqs")]

@@ -8,6 +8,10 @@ use es_core::publish::{BatchLimits, Envelope, PublishError, Publisher};
 
 use super::errors::Destination;
 use super::message::{MAX_MESSAGES, Outcomes, STRING, attributes, group_id, size, xml_text};
+#[cfg(feature = "aws")]
+use crate::services;
+#[cfg(feature = "aws")]
+use crate::table::client::default_timeouts;
 use crate::table::{attempts, watched};
 
 /// The default maximum size of a request, and of a message with its attributes, in bytes.
@@ -69,7 +73,7 @@ impl SnsPublisher {
     #[cfg(feature = "aws")]
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     pub async fn from_env(topic_arn: impl Into<String>) -> Self {
-        Self::new(Client::new(&super::settings::from_env().await), topic_arn)
+        Self::new(Client::new(&services::from_env(default_timeouts()).await), topic_arn)
     }
 
     /// Returns a client of an SNS-compatible server at `url`, without credentials, for tests.
@@ -77,7 +81,7 @@ impl SnsPublisher {
     #[cfg_attr(docsrs, doc(cfg(feature = "aws")))]
     #[must_use]
     pub fn client_at(url: impl Into<String>) -> Client {
-        Client::new(&super::settings::at(url))
+        Client::new(&services::at(url, default_timeouts()))
     }
 
     /// Sets the maximum size of a message in bytes, including its attributes, and of a request (default: 256 KiB, at

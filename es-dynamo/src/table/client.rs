@@ -1,9 +1,9 @@
 //! Settings of the clients that this crate creates.
 
-#[cfg(any(feature = "aws", feature = "kms"))]
+#[cfg(any(feature = "aws", feature = "kms", feature = "s3"))]
 use std::time::Duration;
 
-#[cfg(any(feature = "aws", feature = "kms"))]
+#[cfg(any(feature = "aws", feature = "kms", feature = "s3"))]
 use aws_smithy_types::timeout::{TimeoutConfig, TimeoutConfigBuilder};
 
 /// Returns the default timeouts. Without them, the SDK waits for a response indefinitely.
@@ -13,6 +13,15 @@ pub(crate) fn default_timeouts() -> TimeoutConfigBuilder {
         .connect_timeout(Duration::from_secs(2))
         .operation_attempt_timeout(Duration::from_secs(5))
         .operation_timeout(Duration::from_secs(30))
+}
+
+/// Returns the default timeouts of requests that transfer large objects.
+#[cfg(feature = "s3")]
+pub(crate) fn object_timeouts() -> TimeoutConfigBuilder {
+    TimeoutConfig::builder()
+        .connect_timeout(Duration::from_secs(2))
+        .operation_attempt_timeout(Duration::from_secs(60))
+        .operation_timeout(Duration::from_secs(180))
 }
 
 /// Returns the settings of a client for a server that does not check credentials.

@@ -28,7 +28,13 @@ use es_core::{Cost, StoreError};
 
 use crate::streams::objects::ObjectStore;
 pub(crate) use attempts::{ConditionFailed, Failed, qualified, watched};
-#[cfg(any(feature = "eventbridge", feature = "kinesis", feature = "sns", feature = "sqs"))]
+#[cfg(any(
+    feature = "eventbridge",
+    feature = "kinesis",
+    feature = "s3",
+    feature = "sns",
+    feature = "sqs"
+))]
 pub(crate) use errors::no_credentials;
 #[cfg(feature = "kms")]
 pub(crate) use errors::translate_general;
@@ -36,6 +42,7 @@ pub(crate) use errors::translate_general;
     feature = "eventbridge",
     feature = "kinesis",
     feature = "kms",
+    feature = "s3",
     feature = "sns",
     feature = "sqs"
 ))]

@@ -58,24 +58,24 @@ pub(super) enum Command {
     Archive {
         /// The stream
         stream: StreamId,
-        /// The directory to which the archive is written
-        #[arg(long, value_name = "DIRECTORY")]
+        /// Where to write the archive: a directory, or `s3://BUCKET/PREFIX`
+        #[arg(long, value_name = "PLACE")]
         to: String,
     },
     /// Bring the events of an archived stream back, and delete the archive; continues if it was interrupted
     Restore {
         /// The stream
         stream: StreamId,
-        /// The directory to which the archive was written
-        #[arg(long, value_name = "DIRECTORY")]
+        /// Where the archive was written: a directory, or `s3://BUCKET/PREFIX`
+        #[arg(long, value_name = "PLACE")]
         from: String,
     },
     /// Delete a stream for good, with its snapshot, claims, and idempotency keys; continues an interrupted deletion
     Delete {
         /// The stream
         stream: StreamId,
-        /// The directory with the archive of the stream, which is deleted, too
-        #[arg(long, value_name = "DIRECTORY")]
+        /// Where the archive of the stream was written, which is deleted, too: a directory, or `s3://BUCKET/PREFIX`
+        #[arg(long, value_name = "PLACE")]
         archives: Option<String>,
     },
 }
@@ -101,13 +101,16 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         Command::Export(export) => export.run(session).await,
         Command::Close { stream } => Change::Close.run(session, &stream).await,
         Command::Archive { stream, to } => {
-            Change::Archive(archives(&to, session)?).run(session, &stream).await
+            Change::Archive(archives(&to, session).await?).run(session, &stream).await
         }
         Command::Restore { stream, from } => {
-            Change::Restore(archives(&from, session)?).run(session, &stream).await
+            Change::Restore(archives(&from, session).await?).run(session, &stream).await
         }
         Command::Delete { stream, archives: place } => {
-            let archives = place.map(|place| archives(&place, session)).transpose()?;
+            let archives = match place {
+                Some(place) => Some(archives(&place, session).await?),
+                None => None,
+            };
             Change::Delete(archives).run(session, &stream).await
         }
     }

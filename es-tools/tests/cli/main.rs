@@ -13,6 +13,8 @@ mod postgres;
 mod process;
 mod projections;
 mod reference;
+#[cfg(feature = "s3")]
+mod s3;
 mod streams;
 mod support;
 mod table;

@@ -10,15 +10,15 @@ use serde_json::json;
 use crate::support::Place;
 
 #[event]
-struct Attached {
+pub(crate) struct Attached {
     text: String,
 }
 
 #[derive(Aggregate, Debug, Default)]
 #[aggregate(name = "document", id = String, events(Attached))]
-struct Document;
+pub(crate) struct Document;
 
-struct Attach(String);
+pub(crate) struct Attach(pub(crate) String);
 
 #[handlers]
 impl Document {
@@ -50,7 +50,16 @@ async fn orphans_are_swept_and_large_events_are_shown() {
     let unnamed = place.es(&["payload", "sweep"]).fails(1);
     assert!(unnamed.contains("name the payload store with `--payload-store`"), "{unnamed}");
     let other = place.es(&["--payload-store", "ftp://objects", "payload", "sweep"]).fails(1);
-    assert!(other.contains("use the path of a directory"), "{other}");
+    assert!(other.contains("use the path of a directory, or s3://BUCKET/PREFIX"), "{other}");
+
+    for invalid in ["s3://", "s3:///objects", "s3://bucket/../objects"] {
+        let error = place.es(&["--payload-store", invalid, "payload", "sweep"]).fails(1);
+        assert!(error.contains("use s3://BUCKET/PREFIX"), "{error}");
+    }
+    if cfg!(not(feature = "s3")) {
+        let error = place.es(&["--payload-store", "s3://objects", "payload", "sweep"]).fails(1);
+        assert!(error.contains("cargo install es-tools --features s3"), "{error}");
+    }
 
     let sweep = |more: &[&str]| {
         place.es(&[&["--payload-store", "objects", "payload", "sweep", "--min-age", "0"][..], more].concat())

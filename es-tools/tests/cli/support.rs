@@ -87,11 +87,16 @@ impl Place {
 
     /// Runs the binary on the file.
     pub(crate) fn es(&self, arguments: &[&str]) -> Ran {
+        self.es_with(arguments, &[])
+    }
+
+    /// Runs the binary on the file, with these additional environment variables.
+    pub(crate) fn es_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
         let file = self.path("events.db");
         let file = file.to_str().expect("a path in UTF-8");
         let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
         command.args(["--file", file]).args(arguments).env_remove("ES_DYNAMO_TABLE");
-        Ran::of(command.current_dir(&self.directory))
+        Ran::of(command.envs(environment.iter().copied()).current_dir(&self.directory))
     }
 }
 

@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex};
 use aws_sdk_dynamodb::Client;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use chrono::{TimeDelta, Utc};
+use es_core::clock::ManualClock;
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::event::EventData;
 use es_core::feed::{Feed, FeedRead, Position};
+use es_core::payloads::{MemoryPayloads, PayloadName, PayloadStore};
 use es_core::personal::{Keyring, Subject};
 use es_core::snapshot::SnapshotPolicy;
 use es_core::store::{Append, NewCommit};
 use es_core::{EventStore, ExpectedVersion, Repository, StreamId, Transaction, Version};
 use es_dynamo::embedded::{Connector, Engine};
 use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey};
-use es_dynamo::{DynamoStore, Indexer, StreamsClient, lambda};
+use es_dynamo::{DynamoStore, Indexer, Reconciler, StreamsClient, SweepOptions, lambda};
 use es_tests::conformance::time;
 use es_tests::domain::{Account, Deposit, RequireBalance, TakeHandle, Withdraw};
 use es_tools::policy::Feature;
@@ -254,6 +257,29 @@ async fn the_templates_permit_what_a_keyring_uses_and_nothing_else() {
     let rotating = keyring(2).previous_master_key(LocalMasterKey::new([1; 32])).build();
     assert_eq!(rotating.rewrap().await.expect("rewrapped"), 1);
     assert_eq!(recorder.take(), permitted(Feature::KeyRotation.keys_actions()), "used by a rotation");
+}
+
+#[tokio::test]
+async fn the_templates_permit_what_a_sweep_uses_and_nothing_else() {
+    let engine = Engine::in_memory().expect("starts");
+    let recorder = Recorder { way: engine.connector(), actions: Arc::default() };
+    let config = engine.config_through(SharedHttpConnector::new(recorder.clone()));
+    let payloads = MemoryPayloads::new();
+    let store = DynamoStore::builder().client(Client::from_conf(config.build())).payloads(payloads.clone());
+    let store = store.build().expect("a valid name");
+    store.create_table().await.expect("creates the table");
+    let orphan = PayloadName::of("events/payloads".parse().expect("valid"), b"orphan");
+    payloads.put(&orphan, "orphan".into()).await.expect("stores");
+    recorder.take();
+
+    let clock = ManualClock::at(Utc::now() + TimeDelta::days(2));
+    for dry_run in [true, false, false] {
+        let options = SweepOptions::new().with_clock(clock.clone()).with_dry_run(dry_run);
+        Reconciler::builder(&store).build().sweep_payloads(options).await.expect("sweeps");
+        clock.advance(TimeDelta::hours(1));
+    }
+    assert!(payloads.names().is_empty(), "the orphan is deleted");
+    assert_eq!(recorder.take(), actions_on_the_table(Feature::PayloadSweep));
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub(super) fn template(table: &str, actions: &Actions) -> String {
             "  {id}Arn:\n    Type: String\n    Description: The ARN of the {name} that receives the events\n"
         )
     };
+    let bucket_parameter = if actions.bucket.is_empty() { "" } else { BUCKET_PARAMETER };
     let parameters: String = actions.brokers.iter().map(parameter).collect();
     let mut text = format!(
         r#"AWSTemplateFormatVersion: "2010-09-09"
@@ -28,7 +29,7 @@ Parameters:
     Default: {table}
     Description: The name of the table
     AllowedPattern: "[a-zA-Z0-9_.-]{{3,255}}"
-{keys_parameter}{parameters}
+{keys_parameter}{bucket_parameter}{parameters}
 Resources:
   Events:
     Type: AWS::DynamoDB::Table
@@ -72,6 +73,10 @@ Resources:
         // The stream has another name when it was turned off and on again.
         text.push_str(&statement("Stream", &actions.stream, "!Sub ${Events.Arn}/stream/*"));
     }
+    if !actions.bucket.is_empty() {
+        text.push_str(&statement("Bucket", &actions.bucket, "!Ref BucketArn"));
+        text.push_str(&statement("Objects", &actions.objects, "!Sub ${BucketArn}/*"));
+    }
     if has_keys {
         text.push_str(&statement("Keys", &actions.keys, "!GetAtt Keys.Arn"));
     }
@@ -114,6 +119,11 @@ fn keys_parameter(table: &str) -> String {
 "#
     )
 }
+
+const BUCKET_PARAMETER: &str = "  BucketArn:
+    Type: String
+    Description: The ARN of the bucket with large events, snapshots, and archives
+";
 
 /// The table of the keys. It has no backups, in which forgotten keys would survive.
 const KEYS: &str = r"

@@ -15,6 +15,12 @@ pub(super) fn module(table: &str, actions: &Actions) -> String {
         let stream = r#""${aws_dynamodb_table.events.arn}/stream/*""#;
         statements.push(statement("Stream", &actions.stream, stream, ""));
     }
+    let mut variables = String::new();
+    if !actions.bucket.is_empty() {
+        statements.push(statement("Bucket", &actions.bucket, "var.bucket_arn", ""));
+        statements.push(statement("Objects", &actions.objects, r#""${var.bucket_arn}/*""#, ""));
+        variables.push_str(&arn_variable("bucket", "bucket with large events, snapshots, and archives"));
+    }
     if !actions.keys.is_empty() {
         statements.push(statement("Keys", &actions.keys, "aws_dynamodb_table.keys.arn", ""));
     }
@@ -23,13 +29,9 @@ pub(super) fn module(table: &str, actions: &Actions) -> String {
     }
     let keys = if actions.keys.is_empty() { String::new() } else { keys(table) };
     let master_key = if actions.kms.is_empty() { "" } else { MASTER_KEY };
-    let mut variables = String::new();
     for Broker { id, name, snake_case, actions } in &actions.brokers {
         statements.push(statement(id, actions, &format!("var.{snake_case}_arn"), ""));
-        variables.push_str(&format!(
-            "variable \"{snake_case}_arn\" {{\n  description = \"The ARN of the {name} that receives the events\"\n  \
-             type        = string\n}}\n\n"
-        ));
+        variables.push_str(&arn_variable(snake_case, &format!("{name} that receives the events")));
     }
     let statements = statements.concat();
     format!(
@@ -119,6 +121,13 @@ output "policy_arn" {{
   value = aws_iam_policy.events.arn
 }}
 {keys}{master_key}"#
+    )
+}
+
+/// Returns the variable `{snake_case}_arn`.
+fn arn_variable(snake_case: &str, description: &str) -> String {
+    format!(
+        "variable \"{snake_case}_arn\" {{\n  description = \"The ARN of the {description}\"\n  type        = string\n}}\n\n"
     )
 }
 

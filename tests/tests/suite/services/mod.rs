@@ -3,6 +3,7 @@
 
 mod kms;
 mod publishers;
+mod s3;
 
 /// Returns the address of the server.
 fn endpoint() -> String {
