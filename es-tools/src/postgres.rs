@@ -85,7 +85,7 @@ fn from_environment() -> Option<String> {
 /// Opens the store in `schema` of the database at `url`.
 async fn open(url: &str, schema: &str) -> Result<PostgresStore> {
     let pool = PostgresStore::connect(url).await?.pool().clone();
-    Ok(PostgresStore::builder(pool).schema(schema).build()?)
+    Ok(PostgresStore::builder(pool).schema(schema).max_payload_bytes(u64::MAX).build()?)
 }
 
 /// Checks a URL on the command line. Returns a text without the URL, because it may contain a password.

@@ -1,9 +1,14 @@
 //! `es copy`, between files and exports. The tests on a server are in `postgres`.
 
+use std::path::PathBuf;
+
+use es_core::payloads::DirectoryPayloads;
 use es_core::prelude::*;
-use es_dynamo::Reconciler;
+use es_dynamo::embedded::Engine;
+use es_dynamo::{DynamoStore, Reconciler};
 use serde_json::{Value, json};
 
+use crate::payloads::{Attach, Document};
 use crate::support::{Account, Deposit, Deposited, Place, lines};
 
 /// A payload as a store without the keyring sees it.
@@ -217,4 +222,95 @@ async fn an_export_of_a_copy_is_complete() {
         lines(&shown)[0]["events"][0]["payload"],
         serde_json::from_str::<Value>(SEALED).expect("JSON")
     );
+}
+
+/// The events of a table whose payload store is the directory `objects` beside it.
+async fn fill_with_large_events(place: &Place) {
+    let engine = Engine::in_file(place.path("events.db")).expect("opens");
+    let payloads = DirectoryPayloads::new(place.path("objects"));
+    let store = DynamoStore::builder().engine(&engine).payloads(payloads).build().expect("valid");
+    store.create_table().await.expect("creates the table");
+    let documents: Repository<Document> = Repository::new(store.clone());
+    for (id, text) in [("a", "large "), ("b", "also large "), ("a", "larger than before ")] {
+        documents.execute(id, Attach(text.repeat(100_000))).await.expect("accepted");
+    }
+    documents.execute("a", Attach("small".to_owned())).await.expect("accepted");
+    Reconciler::builder(&store).build().run().await.expect("runs");
+}
+
+/// Returns the paths of the objects of a place.
+fn objects(place: &Place) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(place.path("objects/events/payloads")).into_iter().flatten();
+    files.map(|file| file.expect("is listed").path()).collect()
+}
+
+#[tokio::test]
+async fn a_copy_has_the_objects_of_large_events() {
+    let (from, to) = (Place::new("copy-large"), Place::new("copy-large-to"));
+    fill_with_large_events(&from).await;
+    to.es(&["table", "create"]).succeeds();
+    let (source, target) = (address(&from), address(&to));
+    let (of_source, of_target) = (from.path("objects"), to.path("objects"));
+    let (of_source, of_target) = (of_source.to_str().expect("UTF-8"), of_target.to_str().expect("UTF-8"));
+    let copy = |of_source: &[&str], of_target: &[&str]| {
+        let addresses = ["--json", "copy", "--from", &source, "--to", &target];
+        from.es(&[&addresses[..], of_source, of_target].concat())
+    };
+    let (of_source, of_target) = (["--from-payload-store", of_source], ["--to-payload-store", of_target]);
+
+    let without = copy(&[], &of_target).fails(1);
+    assert!(without.contains("payload store"), "{without}");
+    let without = copy(&of_source, &[]).fails(1);
+    assert!(without.contains("payload store"), "{without}");
+    let shared = copy(&of_source, &["--to-payload-store", of_source[1]]).fails(1);
+    assert!(shared.contains("need different payload stores"), "{shared}");
+    let misplaced = ["copy", "--from", "export:none", "--to", &target, "--from-payload-store", "objects"];
+    let misplaced = from.es(&misplaced).fails(1);
+    assert!(misplaced.contains("only a table has a payload store"), "{misplaced}");
+
+    let copied = copy(&of_source, &of_target).json();
+    assert_eq!((&copied["copied"], &copied["verified"]), (&json!(4), &json!(true)), "{copied}");
+    // The source is not needed any more.
+    std::fs::remove_dir_all(from.path("objects")).expect("deletes");
+    assert_eq!(objects(&to).len(), 3);
+    let show = ["--payload-store", "objects", "stream", "show", "document#a", "--payloads"];
+    let shown = to.es(&show).succeeds();
+    assert!(shown.contains("larger than before larger than before") && shown.contains("small"), "it is read");
+    let swept = to.es(&["--payload-store", "objects", "payload", "sweep", "--min-age", "0", "--dry-run"]);
+    assert_eq!(swept.succeeds(), "would delete 0 objects, and mark 0 for a later run\n");
+}
+
+#[tokio::test]
+async fn a_damaged_object_is_not_copied_and_a_damaged_copy_is_found() {
+    let (from, to) = (Place::new("copy-damaged"), Place::new("copy-damaged-to"));
+    fill_with_large_events(&from).await;
+    to.es(&["table", "create"]).succeeds();
+    let (source, target) = (address(&from), address(&to));
+    let (of_source, of_target) = (from.path("objects"), to.path("objects"));
+    let copy = [
+        "--json",
+        "copy",
+        "--from",
+        &source,
+        "--to",
+        &target,
+        "--from-payload-store",
+        of_source.to_str().expect("UTF-8"),
+        "--to-payload-store",
+        of_target.to_str().expect("UTF-8"),
+    ];
+    // Damages an object, copies, and repairs the object.
+    let copied_with_damage = |place: &Place| {
+        let object = objects(place).pop().expect("an object");
+        let content = std::fs::read(&object).expect("reads");
+        std::fs::write(&object, &content[1..]).expect("writes");
+        let error = from.es(&copy).fails(1);
+        let name = object.file_name().expect("a name").to_str().expect("UTF-8");
+        assert!(error.contains(name), "{error}");
+        std::fs::write(&object, content).expect("writes");
+    };
+    copied_with_damage(&from);
+    from.es(&copy).succeeds();
+    copied_with_damage(&to);
+    from.es(&copy).succeeds();
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use es_core::StreamId;
 use es_core::feed::{EventFilter, FeedRead, Position, Slice};
 use es_core::store::{Commit, CommitLine, StoredKey};
+use es_dynamo::DynamoStore;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -33,8 +34,15 @@ const ADDRESSES: &str = "use `dynamodb:TABLE`, `http://HOST:PORT`, `file:PATH`, 
 
 impl Endpoint {
     /// Opens the endpoint with an address, which must exist. A name after `#` is that of the table or schema; `place`
-    /// has the default.
-    pub(super) async fn open(address: &str, place: &Place) -> Result<Self> {
+    /// has the default. Large events of a table are in `payload_store`.
+    pub(super) async fn open(address: &str, payload_store: Option<&str>, place: &Place) -> Result<Self> {
+        let is_dynamo =
+            ["dynamodb:", "http:", "https:", "file:"].iter().any(|scheme| address.starts_with(scheme));
+        if payload_store.is_some() && !is_dynamo {
+            return Err(Failure::of(
+                "only a table has a payload store: files and PostgreSQL contain large events themselves",
+            ));
+        }
         if let Some(path) = address.strip_prefix("export:") {
             return Ok(Self::Export(path.into()));
         }
@@ -43,6 +51,7 @@ impl Endpoint {
         }
         let (address, name) = address.rsplit_once('#').unwrap_or((address, &place.table));
         let mut dynamo = Place::dynamo(name);
+        dynamo.payload_store = payload_store.map(str::to_owned);
         match address.split_once(':') {
             Some(("dynamodb", table)) => dynamo.table = table.to_owned(),
             Some(("http" | "https", _)) => dynamo.endpoint = Some(address.to_owned()),
@@ -61,6 +70,11 @@ impl Endpoint {
             Self::Store(store) => Some(store),
             Self::Export(_) => None,
         }
+    }
+
+    /// Returns the name of the table, if it is one.
+    pub(super) fn table(&self) -> Option<&str> {
+        self.store().and_then(Store::dynamo).map(DynamoStore::table_name)
     }
 
     /// Returns the ends of the feed, or nothing for a file.

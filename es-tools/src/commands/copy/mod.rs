@@ -41,6 +41,12 @@ pub(super) struct Options {
     /// The address of the store to write, which must exist; an earlier copy is continued
     #[arg(long, value_name = "ADDRESS")]
     to: String,
+    /// The place of the large events of the table to copy: a directory, or `s3://BUCKET/PREFIX`
+    #[arg(long, value_name = "PLACE")]
+    from_payload_store: Option<String>,
+    /// The place of the large events of the table to write: a directory, or `s3://BUCKET/PREFIX`
+    #[arg(long, value_name = "PLACE")]
+    to_payload_store: Option<String>,
     /// Write the version and the digest of each stream to this file, as lines of JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -60,8 +66,16 @@ pub(super) async fn run(options: &Options, place: &Place, mode: Mode) -> Result 
     if options.from == options.to {
         return Err(Failure::of("the source and the target of a copy must differ"));
     }
-    let source = Endpoint::open(&options.from, place).await?;
-    let target = Endpoint::open(&options.to, place).await?;
+    let source = Endpoint::open(&options.from, options.from_payload_store.as_deref(), place).await?;
+    let target = Endpoint::open(&options.to, options.to_payload_store.as_deref(), place).await?;
+    if options.from_payload_store.is_some()
+        && options.from_payload_store == options.to_payload_store
+        && source.table() == target.table()
+    {
+        return Err(Failure::of(
+            "two tables of the same name need different payload stores: each would delete the objects of the other",
+        ));
+    }
     let output = Output::new(mode.json);
     let ends = source.ends().await?;
     let keys = Keys::of(source.keys().await?);
