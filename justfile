@@ -93,6 +93,10 @@ bench-feed *ARGS:
 bench-embedded *ARGS:
     cargo run -q --release -p es-benches --bin embedded -- {{ARGS}}
 
+# the store on PostgreSQL beside a loop on sqlx and other libraries: takes some minutes; needs PostgreSQL 14 or later
+bench-postgres *ARGS:
+    scripts/postgres cargo run -q --release --manifest-path benches/postgres/Cargo.toml --target-dir target -- {{ARGS}}
+
 # the costs and the memory of an indexer with up to 100 million streams, whose summary is generated rather than stored
 bench-feed-scale RUNS="20":
     @printf '%s\n' '' '## Many streams' '' \
@@ -102,8 +106,8 @@ bench-feed-scale RUNS="20":
         'fifth of write units.' ''
     @ES_SCALE_RUNS={{RUNS}} cargo test -q -p es-dynamo --all-features --lib scale -- --nocapture | grep '^|'
 
-# all benchmark documents: docs/benchmarks.md, and those of the feed, the embedded engine, and contention
-bench-docs: bench-feed-docs bench-embedded-docs bench-contention-docs
+# all benchmark documents: docs/benchmarks.md, and those of the feed, the embedded engine, contention, and PostgreSQL
+bench-docs: bench-feed-docs bench-embedded-docs bench-contention-docs bench-postgres-docs
     cargo build -q --release -p es-benches --bin compare --bin overhead
     cargo build -q --profile lto -p es-benches --bin overhead
     mkdir -p docs
@@ -132,6 +136,17 @@ bench-embedded-docs:
     just bench-embedded > docs/embedded-benchmarks.new
     mv docs/embedded-benchmarks.new docs/embedded-benchmarks.md
 
+# docs/postgres-benchmarks.md
+bench-postgres-docs:
+    mkdir -p docs
+    just bench-postgres > docs/postgres-benchmarks.new
+    mv docs/postgres-benchmarks.new docs/postgres-benchmarks.md
+
+# checks that the benchmark on PostgreSQL runs, without optimization: not part of `bench-smoke`, because its libraries take
+# some minutes to build
+bench-postgres-smoke:
+    scripts/postgres cargo run -q --manifest-path benches/postgres/Cargo.toml --target-dir target -- --quick
+
 # checks that the benchmarks run: briefly, and without optimization
 bench-smoke:
     cargo run -q -p es-benches --bin overhead -- 1 50
@@ -157,6 +172,7 @@ compile-time *ARGS:
 # checks the formatting
 fmt:
     cargo fmt --all --check
+    cargo fmt --check --manifest-path benches/postgres/Cargo.toml
 
 # runs clippy, with warnings denied
 lint:
