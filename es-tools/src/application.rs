@@ -22,7 +22,7 @@ use crate::output::Progress;
 use crate::store::Store;
 
 /// How long readers may use the previous build after a switch.
-const SWITCH: Duration = Duration::from_secs(2);
+pub(crate) const SWITCH: Duration = Duration::from_secs(2);
 
 /// Returns a handle on a store that opens personal data with the keyring of the application.
 type Unseal = Box<dyn Fn(&Store) -> Store + Send + Sync>;

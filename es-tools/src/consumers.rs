@@ -1,18 +1,20 @@
 //! The projections and processes that have run on a store, operated by name.
 
 use es_core::event::EventData;
-use es_core::feed::EventFilter;
-use es_core::projection::{Progress, ProjectError, ProjectorError, Registration, registered};
+use es_core::feed::{EventFilter, Position, Slice};
+use es_core::projection::{ProjectError, ProjectionStatus, ProjectorError, Registration, Stage, registered};
 use es_core::{EventContext, Projection, Projector};
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
-use crate::store::Store;
+use crate::store::{Store, StoredModel};
 
-/// A projection or process that the tool operates, but never runs: it has only a name.
+/// A projection or process that the tool operates, but never runs: it has only a name, and the names of its read
+/// models.
 #[derive(Clone, Debug)]
 pub(crate) struct Named<const IS_PROCESS: bool> {
     name: String,
+    models: Vec<StoredModel>,
 }
 
 impl<const IS_PROCESS: bool> Projection for Named<IS_PROCESS> {
@@ -30,11 +32,19 @@ impl<const IS_PROCESS: bool> Projection for Named<IS_PROCESS> {
     async fn handle(&mut self, _: &EventData, _: &EventContext) -> std::result::Result<(), ProjectError> {
         Err(ProjectError::Handler("this tool handles no events".into()))
     }
+
+    fn stages(&mut self) -> Vec<&mut dyn Stage> {
+        self.models.iter_mut().map(StoredModel::stage).collect()
+    }
 }
 
 /// Returns the projector of a projection or process, to operate it.
-pub(crate) fn projector<const IS_PROCESS: bool>(store: &Store, name: &str) -> Projector<Named<IS_PROCESS>> {
-    Projector::new(store.feed(), Named { name: name.to_owned() })
+pub(crate) fn projector<const IS_PROCESS: bool>(
+    store: &Store,
+    registration: &Registration,
+) -> Projector<Named<IS_PROCESS>> {
+    let name = registration.name.clone();
+    Projector::new(store.feed(), Named { name, models: store.stored_models(registration) })
 }
 
 /// Returns the registration of a projection or process, which protects against misspelled names.
@@ -53,57 +63,48 @@ pub(crate) async fn find(store: &Store, name: &str, is_process: bool) -> Result<
     }
 }
 
-/// A registered projection or process, and its progress.
+/// A registered projection or process, and its state.
 pub(crate) struct Overview {
     pub(crate) registration: Registration,
-    pub(crate) progress: Progress,
-    pub(crate) rebuild: Option<Progress>,
+    pub(crate) status: ProjectionStatus,
 }
 
-/// Returns all registered projections and processes.
+/// Returns all registered projections and processes. This takes a listing for each one.
 pub(crate) async fn overview(store: &Store) -> std::result::Result<Vec<Overview>, ProjectorError> {
     let mut all = Vec::new();
     for registration in registered(&**store).await? {
-        all.push(Overview::of(store, registration).await?);
+        let status = projector::<false>(store, &registration).status().await?;
+        all.push(Overview { registration, status });
     }
     Ok(all)
 }
 
 impl Overview {
-    pub(crate) async fn of(
-        store: &Store,
-        registration: Registration,
-    ) -> std::result::Result<Self, ProjectorError> {
-        let projector = projector::<false>(store, &registration.name);
-        let progress = projector.progress().await?;
-        let rebuild = projector.rebuild_progress().await?;
-        Ok(Self { registration, progress, rebuild })
-    }
-
-    pub(crate) fn kind(&self) -> &'static str {
-        if self.registration.is_process { "process" } else { "projection" }
-    }
-
-    pub(crate) fn parked(&self) -> u64 {
-        self.progress.slices.iter().map(|slice| slice.parked).sum()
-    }
-
-    pub(crate) fn state(&self) -> &'static str {
-        match self {
-            Self { progress, .. } if progress.paused => "paused",
-            Self { progress, .. } if progress.stopped().next().is_some() => "stopped",
-            Self { progress, .. } if progress.delayed().next().is_some() => "delayed",
-            Self { rebuild: Some(_), .. } => "rebuilding",
-            Self { .. } => "ok",
-        }
-    }
-
-    pub(crate) fn value(&self) -> Value {
-        let stopped: Vec<_> = self.progress.stopped().map(|(slice, _)| slice.get()).collect();
+    /// Returns it as JSON. `ends` are the ends of all slices.
+    pub(crate) fn value(&self, ends: &[(Slice, Position)]) -> Value {
+        let Registration { name, read_models, .. } = &self.registration;
+        let ProjectionStatus { build, building, parked, stopped, .. } = &self.status;
+        let stopped: Vec<_> = stopped.iter().map(|slice| slice.get()).collect();
         json!({
-            "name": self.registration.name, "kind": self.kind(), "read_models": self.registration.read_models,
-            "state": self.state(), "build": self.progress.build, "rebuilding": self.rebuild.is_some(),
-            "lag": self.progress.lag(), "parked": self.parked(), "stopped_slices": stopped,
+            "name": name, "kind": kind(&self.registration), "read_models": read_models, "state": state(&self.status),
+            "build": build, "rebuilding": building.is_some(), "lag": self.status.lag(ends), "parked": parked,
+            "stopped_slices": stopped,
         })
+    }
+}
+
+/// Returns `projection` or `process`.
+pub(crate) fn kind(registration: &Registration) -> &'static str {
+    if registration.is_process { "process" } else { "projection" }
+}
+
+/// Returns the state of the active build in a word.
+pub(crate) fn state(status: &ProjectionStatus) -> &'static str {
+    match status {
+        ProjectionStatus { is_paused: true, .. } => "paused",
+        ProjectionStatus { stopped, .. } if !stopped.is_empty() => "stopped",
+        ProjectionStatus { delayed, .. } if !delayed.is_empty() => "delayed",
+        ProjectionStatus { building: Some(_), .. } => "rebuilding",
+        _ => "ok",
     }
 }

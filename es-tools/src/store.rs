@@ -4,13 +4,15 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use es_core::StoreError;
 use es_core::feed::{Feed, Position, Slice};
 use es_core::personal::{Keyring, SealedStore};
+use es_core::projection::{Registration, Stage};
+use es_core::read_model::UntypedRows;
 use es_core::store::StoredKey;
-use es_core::{Projection, Projector, StoreError};
 use es_dynamo::DynamoStore;
 #[cfg(feature = "postgres")]
-use es_postgres::PostgresStore;
+use es_postgres::{PostgresStore, SqlReadModel};
 use futures_util::stream::BoxStream;
 use serde_json::Value;
 #[cfg(feature = "postgres")]
@@ -94,6 +96,22 @@ impl Store {
         Ok(ends)
     }
 
+    /// Returns the read models of a projection, to delete their rows and tables.
+    pub(crate) fn stored_models(&self, registration: &Registration) -> Vec<StoredModel> {
+        let names = &registration.read_models;
+        #[allow(unused_mut, reason = "PostgreSQL is optional")]
+        let mut models: Vec<_> =
+            names.iter().map(|name| StoredModel::Rows(UntypedRows::new(&self.feed, name))).collect();
+        #[cfg(feature = "postgres")]
+        if let Some(store) = self.postgres()
+            && !names.is_empty()
+        {
+            // A projection without such tables has no schema, so that there is nothing to drop.
+            models.push(StoredModel::Tables(SqlReadModel::named(store, &registration.name, "")));
+        }
+        models
+    }
+
     /// Lists all claims and idempotency records.
     pub(crate) fn stored_keys(&self) -> BoxStream<'_, std::result::Result<StoredKey, StoreError>> {
         match &self.backend {
@@ -104,30 +122,7 @@ impl Store {
     }
 }
 
-/// What only a store on PostgreSQL has. Other stores have none of it.
 impl Store {
-    /// Returns the schemas with the tables of replaced builds of a projection.
-    pub(crate) async fn replaced_tables<P: Projection>(
-        &self,
-        projector: &Projector<P>,
-        name: &str,
-    ) -> Result<Vec<String>> {
-        #[cfg(feature = "postgres")]
-        if let Some(store) = self.postgres() {
-            let mut schemas = store.projection_schemas(name).await?;
-            let builds = [Some(projector.progress().await?), projector.rebuild_progress().await?];
-            let used: Vec<_> = builds
-                .iter()
-                .flatten()
-                .map(|progress| format!("{}_{name}_{}", store.schema(), progress.build))
-                .collect();
-            schemas.retain(|schema| !used.contains(schema));
-            return Ok(schemas);
-        }
-        let _ = (projector, name);
-        Ok(Vec::new())
-    }
-
     /// Returns which transaction holds back how many commits, as JSON and as a text, if there are any.
     pub(crate) async fn feed_delay(&self) -> Result<Option<(Value, String)>> {
         #[cfg(feature = "postgres")]
@@ -141,6 +136,24 @@ impl Store {
             return Ok(Some((json!({ "waiting": delay.waiting, "oldest": oldest }), text)));
         }
         Ok(None)
+    }
+}
+
+/// A read model whose type is unknown: it can only be deleted.
+#[derive(Clone, Debug)]
+pub(crate) enum StoredModel {
+    Rows(UntypedRows),
+    #[cfg(feature = "postgres")]
+    Tables(SqlReadModel),
+}
+
+impl StoredModel {
+    pub(crate) fn stage(&mut self) -> &mut dyn Stage {
+        match self {
+            Self::Rows(rows) => rows,
+            #[cfg(feature = "postgres")]
+            Self::Tables(tables) => tables,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub use deleted::StreamDeleted;
 pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError};
 pub use projector::{
     Delay, FailedEvent, FailedKind, Failure, OnFailure, Parked, PassedOver, PendingTimeout, Progress,
-    Projector, ProjectorBuilder, SeekTo, SliceProgress, SliceStatus, Start,
+    ProjectionStatus, Projector, ProjectorBuilder, SeekTo, SliceProgress, SliceStatus, Start,
 };
 pub(crate) use projector::{Fate, Origin, active_build, fate};
 pub use registry::{Registration, registered};

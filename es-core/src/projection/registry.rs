@@ -71,6 +71,11 @@ pub async fn registered(store: &(impl Documents + ?Sized)) -> Result<Vec<Registr
     Ok(all)
 }
 
+/// Returns the key of a registration.
+pub(super) fn key(name: &str) -> DocumentKey {
+    DocumentKey::new(COLLECTION, name)
+}
+
 /// Registers a projection, unless it is registered already.
 pub(super) async fn register<P: Projection>(
     store: &(impl Documents + ?Sized),
@@ -80,7 +85,7 @@ pub(super) async fn register<P: Projection>(
 ) -> Result<(), ProjectorError> {
     // A projection whose clones panic cannot run; its slices say so.
     let Ok(entry) = caught(|| Entry::of(projection)) else { return Ok(()) };
-    let key = DocumentKey::new(COLLECTION, name);
+    let key = key(name);
     if let Some(document) = store.document(&key).await?
         && decode(name, &document.body).is_ok_and(|known| known == entry)
     {
@@ -95,7 +100,7 @@ pub(super) async fn register<P: Projection>(
 
 fn decode(name: &str, body: &str) -> Result<Entry, ProjectorError> {
     serde_json::from_str(body).map_err(|error| ProjectorError::Unreadable {
-        key: DocumentKey::new(COLLECTION, name).to_string(),
+        key: key(name).to_string(),
         reason: without_values(&error),
     })
 }

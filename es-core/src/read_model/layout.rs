@@ -71,6 +71,13 @@ impl Layout {
         Ok(changes)
     }
 
+    /// Returns the changes that delete a row of any type. `body` is its stored body.
+    pub(super) fn deletion(&self, key: &str, body: &str) -> Result<Vec<DocumentChange>, serde_json::Error> {
+        let Stored::<IgnoredAny> { places, .. } = serde_json::from_str(body)?;
+        let places = places.iter().map(|place| self.place(place, key));
+        Ok(places.chain([self.row(key)]).map(DocumentChange::delete).collect())
+    }
+
     /// Returns the key of a row's document in an index.
     fn place(&self, place: &Place, key: &str) -> DocumentKey {
         let name = format!("{}{SEPARATOR}{key}", place.order);

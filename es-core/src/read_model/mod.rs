@@ -9,6 +9,7 @@ mod layout;
 mod query;
 mod staging;
 mod traces;
+mod untyped;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use ids::{AggregateIds, IdRow};
 pub use index::{FieldValue, OrderFields, RowIndex};
 pub use query::{RowListing, RowPage, RowQuery};
 pub use traces::{TracedCommit, Traces};
+pub use untyped::UntypedRows;
 
 pub(crate) mod for_macros {
     //! Items that the expansion of `#[derive(Row)]` uses.
@@ -261,8 +263,7 @@ impl<T: Row> Stage for ReadModel<T> {
     }
 
     fn delete<'a>(&'a self, projection: &'a str, build: u32) -> BoxFuture<'a, Result<(), BoxError>> {
-        let layout = Layout::new(projection, build, T::NAME);
-        Box::pin(async move { Ok(query::delete_rows::<T>(&*self.store, &layout).await?) })
+        Box::pin(untyped::delete_rows(&*self.store, projection, build, T::NAME))
     }
 
     fn forget(&mut self) {

@@ -9,12 +9,9 @@ use sha2::{Digest, Sha256};
 use super::index::{FieldValue, OrderFields, RowIndex};
 use super::key::{OrderText, key_text};
 use super::kind::KeyKind;
-use super::layout::{BUCKETS, Layout, decode};
+use super::layout::{BUCKETS, decode};
 use super::{ReadModel, ReadModelError, Row};
-use crate::documents::{
-    ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, ExpectedDocument, pages,
-};
-use crate::ids::{IdSource, RandomIds};
+use crate::documents::{Document, DocumentKey, DocumentQuery, Documents, pages};
 
 /// The number of rows that a count reads at once.
 const COUNTED_AT_ONCE: u32 = 1_000;
@@ -416,24 +413,6 @@ pub(super) async fn all_rows<T: Row>(rows: &ReadModel<T>) -> Result<Vec<T>, Read
         all.extend(all_pages(rows, DocumentQuery::new(layout.bucket(bucket))).await?);
     }
     Ok(all)
-}
-
-/// Deletes all rows and their copies in indexes.
-pub(super) async fn delete_rows<T: Row>(
-    store: &dyn Documents,
-    layout: &Layout,
-) -> Result<(), ReadModelError> {
-    for bucket in 0..BUCKETS {
-        let mut pages = pages(store, DocumentQuery::new(layout.bucket(bucket)));
-        while let Some(page) = pages.try_next().await? {
-            for (key, document) in &page.documents {
-                let changes = layout.changes::<T>(key, ExpectedDocument::Any, Some(&document.body), None)?;
-                let set = ChangeSet::new(RandomIds.new_id()).with_changes(changes);
-                store.change(&set).await.map_err(ChangeError::into_store_error)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// The length of the digest at the start of a page token.

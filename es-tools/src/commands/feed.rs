@@ -8,7 +8,7 @@ use es_core::{StreamId, Version};
 use es_dynamo::{AuditReport, DynamoStore, Indexer, IndexerShard, Reconciler};
 use serde_json::{Value, json};
 
-use crate::consumers::{Overview, overview};
+use crate::consumers::{Overview, kind, overview};
 use crate::failure::{Failure, Result};
 use crate::output::{Grid, count, seconds};
 use crate::session::Session;
@@ -83,18 +83,15 @@ fn indexed<'a>(session: &'a Session, command: &str) -> Result<&'a DynamoStore> {
 async fn lag(session: &Session) -> Result {
     let store = &session.store;
     let tree = store.slice_tree().await?;
-    let mut ends = Vec::new();
-    for slice in tree.iter() {
-        ends.push((slice, store.feed_end(slice).await?.position.get()));
-    }
+    let ends = store.ends().await?;
     let consumers = overview(store).await?;
     let delay = store.feed_delay().await?;
-    let slice = |(slice, end): &(Slice, u64)| {
+    let slice = |(slice, end): &(Slice, Position)| {
         let children = tree.children(*slice).map(|children| children.map(Slice::get));
-        json!({ "slice": slice.get(), "end": end, "children": children })
+        json!({ "slice": slice.get(), "end": end.get(), "children": children })
     };
     let slices: Vec<_> = ends.iter().map(slice).collect();
-    let values: Vec<_> = consumers.iter().map(Overview::value).collect();
+    let values: Vec<_> = consumers.iter().map(|one| one.value(&ends)).collect();
     let mut value = json!({ "slices": slices, "consumers": values });
     if let Some((delay, _)) = &delay {
         value["delay"] = delay.clone();
@@ -102,11 +99,13 @@ async fn lag(session: &Session) -> Result {
     session.output.value(&value, || {
         let mut grid = Grid::new([">slice", ">end", "state"]);
         for (slice, end) in &ends {
-            grid.row([slice.to_string(), count(*end), state(&tree, *slice)]);
+            grid.row([slice.to_string(), count(end.get()), state(&tree, *slice)]);
         }
         let mut lags = Grid::new(["consumer", "kind", ">lag"]);
         for one in &consumers {
-            lags.row([one.registration.name.clone(), one.kind().to_owned(), count(one.progress.lag())]);
+            let Overview { registration, status } = one;
+            let lag = count(status.lag(&ends));
+            lags.row([registration.name.clone(), kind(registration).to_owned(), lag]);
         }
         let mut text = grid.to_string();
         if !lags.is_empty() {

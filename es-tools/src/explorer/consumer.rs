@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::Shared;
 use super::page::{Base, Page, Problem, Shown, badge, table, time};
-use crate::consumers::{Overview, projector};
+use crate::consumers::{kind, projector};
 use crate::output::count;
 
 /// How many parked events the page shows.
@@ -43,11 +43,12 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Shown {
     let registration = find(&shared, &name).await?;
-    let one = Overview::of(&shared.store, registration).await?;
-    let projector = projector::<false>(&shared.store, &name);
+    let projector = projector::<false>(&shared.store, &registration);
+    let (progress, rebuild) = (projector.progress().await?, projector.rebuild_progress().await?);
     let parked = projector.first_parked(PARKED).await?;
-    let unlisted = one.parked().saturating_sub(parked.len() as u64);
-    let timeouts = match one.registration.is_process {
+    let all_parked: u64 = progress.slices.iter().map(|slice| slice.parked).sum();
+    let unlisted = all_parked.saturating_sub(parked.len() as u64);
+    let timeouts = match registration.is_process {
         true => Some(projector.pending_timeouts(TIMEOUTS).await),
         false => None,
     };
@@ -55,17 +56,17 @@ pub(super) async fn show(
     let form = Actions { base: &base, name: &name };
     let content = html! {
         p {
-            (one.kind()) ", build " (one.progress.build) ", " (badge(one.state()))
-            @if !one.registration.read_models.is_empty() { ", read models: " (one.registration.read_models.join(", ")) }
+            (kind(&registration)) ", build " (progress.build) ", " (badge(state(&progress, rebuild.is_some())))
+            @if !registration.read_models.is_empty() { ", read models: " (registration.read_models.join(", ")) }
         }
         @if allowed {
             p.actions {
-                @if one.progress.paused { (form.button("resume", "Resume", &html! {})) }
+                @if progress.paused { (form.button("resume", "Resume", &html! {})) }
                 @else { (form.button("pause", "Pause", &html! {})) }
             }
         }
-        (build("Slices", &one.progress, allowed.then_some(&form)))
-        @if let Some(rebuild) = &one.rebuild { (build(&format!("New build {}", rebuild.build), rebuild, None)) }
+        (build("Slices", &progress, allowed.then_some(&form)))
+        @if let Some(rebuild) = &rebuild { (build(&format!("New build {}", rebuild.build), rebuild, None)) }
         section {
             h2 { "Parked events (dead letters)" }
             @if parked.is_empty() { p { "Nothing is parked." } }
@@ -73,13 +74,25 @@ pub(super) async fn show(
                 @if allowed { p.actions { (form.button("replay", "Replay all", &html! {})) } }
                 (parked_table(&base, &parked, allowed.then_some(&form)))
                 @if unlisted > 0 && parked.len() == PARKED {
-                    p { (count(unlisted)) " more are parked: " code { "es " (one.kind()) " parked " (name) } " lists all of them." }
+                    p { (count(unlisted)) " more are parked: " code { "es " (kind(&registration)) " parked " (name) } " lists all of them." }
                 }
             }
         }
         @if let Some(timeouts) = &timeouts { (timeout_section(&base, timeouts)) }
     };
     Ok(Page::new(name, content))
+}
+
+/// Returns the state of the active build in a word. Unlike a status, the progress contains checkpoints that are not
+/// valid.
+fn state(progress: &Progress, is_rebuilding: bool) -> &'static str {
+    match progress {
+        progress if progress.paused => "paused",
+        progress if progress.stopped().next().is_some() => "stopped",
+        progress if progress.delayed().next().is_some() => "delayed",
+        _ if is_rebuilding => "rebuilding",
+        _ => "ok",
+    }
 }
 
 /// The forms of the page.
@@ -260,8 +273,8 @@ pub(super) async fn act(
     }
     let registration = find(&shared, &name).await?;
     match registration.is_process {
-        true => perform(&projector::<true>(&shared.store, &name), &action, &fields).await?,
-        false => perform(&projector::<false>(&shared.store, &name), &action, &fields).await?,
+        true => perform(&projector::<true>(&shared.store, &registration), &action, &fields).await?,
+        false => perform(&projector::<false>(&shared.store, &registration), &action, &fields).await?,
     }
     tracing::info!(consumer = name, action, slice = fields.slice, "an action was requested in the explorer");
     Ok(Redirect::to(&base.to(&["consumers", &name])).into_response())

@@ -23,7 +23,7 @@
 //! let explorer = Explorer::new(store, Application::new("shop").aggregate::<Order>())
 //!     .show_payloads()
 //!     .token("a long random text, from a secret store");
-//! let app: Router = Router::new().nest("/explorer", explorer.into_router());
+//! let app: Router = Router::new().nest_service("/explorer", explorer.into_router());
 //! # let _ = app;
 //! # Ok(())
 //! # }
@@ -128,6 +128,9 @@ impl Explorer {
     }
 
     /// Returns the router, to be served, or nested in the router of an application under any path.
+    ///
+    /// Use [`nest_service`](Router::nest_service), which also serves the start page if its path ends with `/`.
+    /// [`nest`](Router::nest) responds with 404 there.
     pub fn into_router(self) -> Router {
         let context = Context(Arc::new(self.shared));
         let pages = Router::new()

@@ -8,11 +8,13 @@ use aws_sdk_dynamodb::Client;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
 use es_core::feed::{Feed, Slices};
 use es_core::prelude::*;
 use es_core::projection::ProjectorError;
 use es_core::read_model::Traces;
 use es_core::testing::Faults;
+use es_core::uuid::Uuid;
 use es_core::{EventId, RetryPolicy, StreamId};
 use es_dynamo::embedded::Engine;
 use es_dynamo::testing::FaultyConnector;
@@ -257,7 +259,7 @@ async fn all_links_work_wherever_the_router_is_mounted() {
     for (base, router) in [
         ("", explorer().into_router()),
         ("/admin/explorer", Router::new().nest("/admin/explorer", explorer().show_payloads().into_router())),
-        ("/x", Router::new().nest("/x", explorer().allow_actions().into_router())),
+        ("/x", Router::new().nest_service("/x", explorer().allow_actions().into_router())),
     ] {
         let pages = crawled(&router, if base.is_empty() { "/" } else { base }).await;
         assert!(pages.len() >= 15, "{} pages", pages.len());
@@ -273,6 +275,21 @@ async fn all_links_work_wherever_the_router_is_mounted() {
             );
             assert!(!text.contains("<b>"), "{path}: not escaped");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_start_page_is_found_with_and_without_a_final_slash() {
+    let store = DynamoStore::embedded().await.expect("opens");
+    let explorer = Explorer::new(store, application()).token("t");
+    let router: Router = Router::new().nest_service("/x", explorer.into_router());
+    for path in ["/x", "/x/"] {
+        let request = Request::get(path).header(header::AUTHORIZATION, "Bearer t");
+        let page = send(&router, request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(page.status, StatusCode::OK, "{path}");
+        assert!(page.text.contains(r#"href="/x/style.css""#), "{path}");
+        let signed_in = get(&router, &format!("{path}?token=t")).await;
+        assert_eq!(signed_in.headers[header::LOCATION], "/x");
     }
 }
 
@@ -372,17 +389,52 @@ async fn pay_and_park(store: &DynamoStore, wallets: std::ops::Range<usize>) {
     builder.build().run_until_caught_up().await.expect("parks everything");
 }
 
-#[tokio::test]
-async fn pages_are_bounded_however_many_streams_and_parked_events_there_are() {
+/// Returns a store with this number of slices, and its count of requests.
+async fn counted(slices: u32) -> (DynamoStore, Faults) {
     let (engine, faults) = (Engine::in_memory().expect("starts"), Faults::seeded(0));
     let connector = FaultyConnector::new(engine.connector(), faults.clone());
     let client = Client::from_conf(engine.config_through(connector.into_shared()).build());
-    let store = DynamoStore::builder()
-        .client(client)
-        .slices(Slices::new(SLICES).expect("allowed"))
-        .build()
-        .expect("valid");
+    let slices = Slices::new(slices).expect("allowed");
+    let store = DynamoStore::builder().client(client).slices(slices).build().expect("valid");
     store.create_table().await.expect("creates the table");
+    (store, faults)
+}
+
+#[tokio::test]
+async fn the_start_page_reads_each_projection_once_and_not_too_many() {
+    // With more slices than the page shows, it does not show the lag either.
+    for (slices, is_lag_shown) in [(4, true), (64, false)] {
+        let (store, faults) = counted(slices).await;
+        let router = Explorer::new(store.clone(), application()).into_router();
+        let register = async |numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                let key = DocumentKey::new("projections", format!("p{number:02}"));
+                let body = r#"{"process":false,"read_models":[]}"#;
+                let set = ChangeSet::new(Uuid::new_v4()).put(key, ExpectedDocument::Any, body);
+                store.change(&set).await.expect("registers");
+            }
+        };
+        let visit = async || {
+            let before = faults.requests();
+            let page = shown(&router, "/").await;
+            (faults.requests() - before, page)
+        };
+        register(0..10).await;
+        let (ten, page) = visit().await;
+        assert_eq!(page.contains("Open a projection to see the values"), !is_lag_shown, "{slices} slices");
+        register(10..20).await;
+        let (twenty, _) = visit().await;
+        assert_eq!(twenty - ten, 10, "{slices} slices");
+        register(20..99).await;
+        let (many, page) = visit().await;
+        assert_eq!(many - ten, 40, "{slices} slices");
+        assert!(page.contains("Open a projection to see the values") && page.contains("p98"));
+    }
+}
+
+#[tokio::test]
+async fn pages_are_bounded_however_many_streams_and_parked_events_there_are() {
+    let (store, faults) = counted(SLICES).await;
     let router = Explorer::new(store.clone(), application()).into_router();
     // Returns the number of requests, and the size of the page.
     let visit = async |path: &str| {

@@ -251,10 +251,10 @@ impl Balances {
     }
 }
 
-/// The untyped commands operate a projection that they do not know, and say which tables remain.
+/// The untyped commands operate a projection that they do not know, and drop its tables.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server"]
-async fn projections_are_operated_and_replaced_tables_are_mentioned() {
+async fn projections_are_operated_and_their_tables_are_dropped() {
     let schema = Schema::new();
     let store = schema.store().await;
     deposit(&store, "ann", &[5, 700]).await;
@@ -273,14 +273,19 @@ async fn projections_are_operated_and_replaced_tables_are_mentioned() {
     schema.es(&["projection", "resume", "balances"]).succeeds();
 
     let done = schema.es(&["--json", "projection", "rebuild", "balances"]).json();
-    assert_eq!(done["replaced_schemas"], Value::Null, "{done}");
+    assert_eq!(done["replaced_builds"], Value::Null, "{done}");
     projector.run_until_caught_up().await.expect("runs");
     let done = schema.es(&["projection", "switch", "balances"]).succeeds();
-    let replaced = format!("The tables of replaced builds remain in {}_balances_1:", schema.name);
-    assert!(done.contains(&replaced), "{done}");
-    projector.delete_replaced().await.expect("deletes");
+    assert!(done.contains("The data of the replaced build 1 is stored until you delete it"), "{done}");
+    let schemas = async || store.projection_schemas("balances").await.expect("reads");
+    assert_eq!(schemas().await, [1, 2].map(|build| format!("{}_balances_{build}", schema.name)));
+    schema.es(&["--yes", "projection", "delete-replaced", "balances"]).succeeds();
+    assert_eq!(schemas().await, [format!("{}_balances_2", schema.name)]);
     let done = schema.es(&["--yes", "--json", "projection", "reset", "balances"]).json();
-    assert_eq!(done["replaced_schemas"], json!([format!("{}_balances_2", schema.name)]));
+    assert_eq!(done["replaced_builds"], json!([2]));
+    schema.es(&["--yes", "projection", "remove", "balances"]).succeeds();
+    assert_eq!(schemas().await, [""; 0]);
+    assert_eq!(schema.es(&["--json", "projection", "list"]).json(), json!([]));
 }
 
 /// The pages show a store on PostgreSQL, without write units.

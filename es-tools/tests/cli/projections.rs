@@ -1,9 +1,13 @@
 //! `es projection` and `es process`.
 
+use es_core::documents::{DocumentQuery, Documents};
+use es_core::prelude::*;
 use es_core::projection::WaitError;
+use es_core::read_model::AggregateIds;
+use es_dynamo::Reconciler;
 use serde_json::json;
 
-use crate::support::{POISON, Place};
+use crate::support::{Account, POISON, Place};
 
 /// A projection that has stopped at the second of three events.
 async fn stopped(test: &str) -> Place {
@@ -126,10 +130,71 @@ async fn a_projection_is_paused_rebuilt_and_reset() {
     assert_eq!((&value["active"]["build"], &value["active"]["lag"]), (&json!(4), &json!(2)));
 }
 
+/// Lists the accounts in rows, with a projection that starts or continues.
+async fn list_accounts(place: &Place) {
+    let store = place.store().await;
+    Reconciler::builder(&store).build().run().await.expect("runs");
+    let ids = AggregateIds::<Account>::new(&store);
+    Projector::new(store, ids).run_until_caught_up().await.expect("handles all");
+}
+
+/// Returns the number of rows of each build.
+async fn rows(place: &Place) -> [usize; 2] {
+    let store = place.store().await;
+    let mut rows = [0, 0];
+    for (build, bucket) in (1..=2).flat_map(|build| (0..16).map(move |bucket| (build, bucket))) {
+        let query = DocumentQuery::new(format!("read#$ids.account#{build}#ids#r#{bucket}"));
+        rows[build - 1] += store.documents(&query).await.expect("a page").documents.len();
+    }
+    rows
+}
+
+#[tokio::test]
+async fn replaced_builds_and_a_retired_projection_are_deleted() {
+    const NAME: &str = "$ids.account";
+    let place = Place::new("removed");
+    place.es(&["table", "create", "--slices", "1"]).succeeds();
+    place.deposit("ann", &[1]).await;
+    place.deposit("bob", &[2]).await;
+    list_accounts(&place).await;
+    let none = place.es(&["projection", "delete-replaced", NAME]).succeeds();
+    assert_eq!(none, format!("`{NAME}` has no replaced builds\n"));
+    let reset = place.es(&["--yes", "projection", "reset", NAME]).succeeds();
+    let kept = "The data of the replaced build 1 is stored until you delete it";
+    assert!(reset.ends_with(&format!("{kept}: `projection delete-replaced {NAME}`.\n")), "{reset}");
+    list_accounts(&place).await;
+    assert_eq!(rows(&place).await, [2, 2]);
+
+    let change = format!("delete the data of the replaced build 1 of `{NAME}`");
+    let delete = ["projection", "delete-replaced", NAME];
+    let dry = place.es(&[&["--dry-run"], &delete[..]].concat()).succeeds();
+    assert_eq!(dry, format!("would {change}\n"));
+    assert!(place.es(&delete).fails(4).contains(&format!("this would {change}, which cannot be undone")));
+    assert_eq!(rows(&place).await, [2, 2]);
+    let done = place.es(&[&["--yes", "--json"], &delete[..]].concat()).json();
+    assert_eq!(done, json!({ "name": NAME, "done": change }));
+    assert_eq!(rows(&place).await, [0, 2]);
+
+    let change =
+        format!("remove `{NAME}`: its checkpoints, its rows in `ids`, and its parked events, of all builds");
+    let remove = ["projection", "remove", NAME];
+    let dry = place.es(&[&["--json", "--dry-run"], &remove[..]].concat()).json();
+    assert_eq!(dry, json!({ "dry_run": true, "change": change }));
+    place.es(&remove).fails(4);
+    assert_eq!(rows(&place).await, [0, 2]);
+    assert_eq!(place.es(&[&["--yes"], &remove[..]].concat()).succeeds(), format!("done: {change}\n"));
+    assert_eq!(rows(&place).await, [0, 0]);
+    assert_eq!(place.es(&["projection", "list", "--json"]).json(), json!([]));
+    place.es(&[&["--yes"], &remove[..]].concat()).fails(1);
+
+    list_accounts(&place).await;
+    assert_eq!(rows(&place).await, [2, 0], "it starts again at the first event");
+}
+
 #[tokio::test]
 async fn a_misspelled_name_changes_nothing() {
     let place = stopped("misspelled").await;
-    for command in ["pause", "retry", "reset", "progress"] {
+    for command in ["pause", "retry", "reset", "progress", "delete-replaced", "remove"] {
         let unknown = place.es(&["--yes", "projection", command, "mail"]).fails(1);
         assert!(unknown.contains("no projection `mail` has run on the table `events`"), "{unknown}");
     }

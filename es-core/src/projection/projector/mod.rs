@@ -9,7 +9,9 @@ mod held;
 mod operator;
 mod parking;
 mod progress;
+mod removal;
 mod state;
+mod status;
 mod stop;
 mod timeouts;
 mod worker;
@@ -26,6 +28,7 @@ pub use failure::{Delay, FailedEvent, FailedKind, Failure, Parked};
 pub use operator::SeekTo;
 pub use progress::{Progress, SliceProgress, SliceStatus};
 pub(crate) use state::{Fate, Origin, active_build, fate};
+pub use status::ProjectionStatus;
 pub use timeouts::PendingTimeout;
 
 use self::failure::Delays;

@@ -187,40 +187,6 @@ impl<P: Projection> Projector<P> {
         .await
     }
 
-    /// Deletes the data of replaced builds: checkpoints, parked events, and rows.
-    ///
-    /// Readers may still use them for two seconds after a [`switch`](Self::switch).
-    ///
-    /// # Errors
-    ///
-    /// [`ProjectorError`] if a request fails. The next call deletes the remaining data.
-    pub async fn delete_replaced(&self) -> Result<(), ProjectorError> {
-        let (names, overview) = (self.inner.names()?, self.overview().await?);
-        let mut projection = self.inner.projection.clone();
-        for build in overview.control.replaced {
-            // Delete the checkpoints first: without them, a worker that has not noticed the change cannot write.
-            for slice in self.inner.store.slice_tree().await?.iter() {
-                let slot = Slot { build, slice };
-                self.delete(DocumentChange::delete(names.slice(slot))).await?;
-                self.delete(DocumentChange::delete(names.accepted(slot))).await?;
-                let collection = names.parked(slot);
-                crate::documents::delete_all(&*self.inner.store, &collection, &*self.inner.settings.ids)
-                    .await?;
-            }
-            for stage in projection.stages() {
-                stage.delete(&self.inner.name, build).await.map_err(|error| {
-                    ProjectorError::invalid(format!("the rows of build {build} cannot be deleted: {error}"))
-                })?;
-            }
-            self.order(|control| {
-                control.replaced.retain(|replaced| *replaced != build);
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
-    }
-
     /// Retries a stopped slice: of the active build or, if it has not stopped there, of the new build. Does nothing if
     /// it has not stopped, so that a call can be repeated after an error.
     ///
@@ -321,7 +287,7 @@ impl<P: Projection> Projector<P> {
         Ok(slots)
     }
 
-    async fn overview(&self) -> Result<Overview, ProjectorError> {
+    pub(super) async fn overview(&self) -> Result<Overview, ProjectorError> {
         Overview::read(&*self.inner.store, &self.inner.names()?).await
     }
 
@@ -440,7 +406,7 @@ impl<P: Projection> Projector<P> {
         Ok(())
     }
 
-    async fn order(
+    pub(super) async fn order(
         &self,
         order: impl FnMut(&mut Control) -> Result<(), ProjectorError>,
     ) -> Result<(), ProjectorError> {
@@ -448,11 +414,6 @@ impl<P: Projection> Projector<P> {
         edit(&*self.inner.store, &self.inner.names()?.control(), || ids.new_id(), order).await?;
         self.inner.ordered.notify(usize::MAX);
         Ok(())
-    }
-
-    async fn delete(&self, change: DocumentChange) -> Result<(), ProjectorError> {
-        let set = ChangeSet::new(self.inner.settings.ids.new_id()).with_changes([change]);
-        Ok(self.inner.store.change(&set).await.map_err(ChangeError::into_store_error)?)
     }
 }
 

@@ -364,7 +364,7 @@ impl<P: Projection> Projector<P> {
     }
 
     /// Waits for `duration` in small steps, because a test clock may advance with each sleep.
-    async fn pass(&self, duration: Duration) {
+    pub(super) async fn pass(&self, duration: Duration) {
         let mut left = duration;
         while !left.is_zero() {
             let part = left.min(LOOK_AGAIN);

@@ -4,9 +4,12 @@ mod operations;
 mod report;
 
 use clap::Subcommand;
+use es_core::projection::ProjectionStatus;
+use serde_json::json;
 
 pub(super) use self::operations::Operation;
-use crate::consumers::{Overview, find, overview, projector};
+use crate::application::SWITCH;
+use crate::consumers::{find, overview, projector, state};
 use crate::failure::Result;
 use crate::output::{Grid, count};
 use crate::session::Session;
@@ -41,6 +44,20 @@ pub(super) enum Command {
         /// The projection
         name: String,
     },
+    /// Delete the rows, checkpoints, and parked events of builds that a rebuild or a reset has replaced
+    DeleteReplaced {
+        /// The projection
+        name: String,
+    },
+    /// Delete all that a retired projection has stored: rows, checkpoints, and parked events
+    ///
+    /// Stop its workers first. If some have crashed and not been replaced, this command waits 30 seconds to see whether
+    /// they are alive. The projection is paused until it is removed; repeat the command if it was interrupted. If the
+    /// application runs the projection again, it starts at the first event.
+    Remove {
+        /// The projection
+        name: String,
+    },
 }
 
 /// The commands of `process`.
@@ -61,27 +78,45 @@ pub(super) enum ProcessCommand {
 }
 
 pub(super) async fn run(command: Command, session: &Session) -> Result {
-    let (name, change): (_, fn(&str) -> String) = match &command {
+    let name = match &command {
         Command::List => return list(session, false).await,
         Command::Operation(operation) => {
             let found = find(&session.store, operation.name(), false).await?;
-            return operation
-                .run(session, &projector::<false>(&session.store, operation.name()), &found)
-                .await;
+            let projector = projector::<false>(&session.store, &found);
+            return operation.run(session, &projector, &found).await;
         }
-        Command::Reset { name } => {
-            (name, |name| format!("empty the read models of `{name}`, and start it again"))
-        }
-        Command::Rebuild { name } => (name, |name| format!("start a new build of `{name}`")),
-        Command::Switch { name, .. } => (name, |name| format!("activate the new build of `{name}`")),
-        Command::CancelRebuild { name } => (name, |name| format!("cancel the new build of `{name}`")),
+        Command::Reset { name }
+        | Command::Rebuild { name }
+        | Command::Switch { name, .. }
+        | Command::CancelRebuild { name }
+        | Command::DeleteReplaced { name }
+        | Command::Remove { name } => name,
     };
-    find(&session.store, name, false).await?;
-    let projector = projector::<false>(&session.store, name);
-    let change = change(name);
-    let may = match command {
-        Command::Reset { .. } => session.may_irrevocably(&change)?,
-        _ => session.may(&change)?,
+    let found = find(&session.store, name, false).await?;
+    let projector = projector::<false>(&session.store, &found);
+    let replaced = projector.replaced_builds().await?;
+    let (change, is_irrevocable) = match &command {
+        Command::List | Command::Operation(_) => return Ok(()),
+        Command::Reset { .. } => (format!("empty the read models of `{name}`, and start it again"), true),
+        Command::Rebuild { .. } => (format!("start a new build of `{name}`"), false),
+        Command::Switch { .. } => (format!("activate the new build of `{name}`"), false),
+        Command::CancelRebuild { .. } => (format!("cancel the new build of `{name}`"), false),
+        Command::DeleteReplaced { .. } if replaced.is_empty() => {
+            let value = json!({ "name": name, "replaced_builds": replaced });
+            return session.output.value(&value, || format!("`{name}` has no replaced builds"));
+        }
+        Command::DeleteReplaced { .. } => {
+            (format!("delete the data of the replaced {} of `{name}`", report::builds(&replaced)), true)
+        }
+        Command::Remove { .. } => {
+            let models = found.read_models.iter().map(|model| format!(", its rows in `{model}`"));
+            let all = models.collect::<String>();
+            (format!("remove `{name}`: its checkpoints{all}, and its parked events, of all builds"), true)
+        }
+    };
+    let may = match is_irrevocable {
+        true => session.may_irrevocably(&change)?,
+        false => session.may(&change)?,
     };
     if !may {
         return Ok(());
@@ -92,23 +127,28 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         Command::Switch { anyway: true, .. } => projector.switch_anyway().await?,
         Command::Switch { .. } => projector.switch().await?,
         Command::CancelRebuild { .. } => projector.cancel_rebuild().await?,
+        Command::DeleteReplaced { .. } => {
+            // The switch may have been a moment ago.
+            tokio::time::sleep(SWITCH).await;
+            projector.delete_replaced().await?;
+        }
+        Command::Remove { .. } => projector.remove().await?,
         Command::List | Command::Operation(_) => {}
     }
-    let replaced = session.store.replaced_tables(&projector, name).await?;
-    report::done(session.output, name, &change, &replaced)
+    report::done(session.output, &found.name, &change, &projector.replaced_builds().await?)
 }
 
 pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> Result {
     match command {
         ProcessCommand::List => list(session, true).await,
         ProcessCommand::Timeouts { name, limit } => {
-            find(&session.store, &name, true).await?;
-            let timeouts = projector::<true>(&session.store, &name).pending_timeouts(limit).await?;
+            let found = find(&session.store, &name, true).await?;
+            let timeouts = projector::<true>(&session.store, &found).pending_timeouts(limit).await?;
             report::timeouts(session.output, &timeouts)
         }
         ProcessCommand::Operation(operation) => {
             let found = find(&session.store, operation.name(), true).await?;
-            operation.run(session, &projector::<true>(&session.store, operation.name()), &found).await
+            operation.run(session, &projector::<true>(&session.store, &found), &found).await
         }
     }
 }
@@ -116,14 +156,15 @@ pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> R
 async fn list(session: &Session, processes: bool) -> Result {
     let mut all = overview(&session.store).await?;
     all.retain(|one| one.registration.is_process == processes);
-    let values: Vec<_> = all.iter().map(Overview::value).collect();
+    let ends = session.store.ends().await?;
+    let values: Vec<_> = all.iter().map(|one| one.value(&ends)).collect();
     session.output.value(&values, || {
         let mut grid = Grid::new(["name", ">build", ">lag", ">parked", ">stopped", "state"]);
         for one in &all {
-            let (lag, parked) = (count(one.progress.lag()), count(one.parked()));
-            let stopped = one.progress.stopped().count().to_string();
-            let build = one.progress.build.to_string();
-            grid.row([one.registration.name.clone(), build, lag, parked, stopped, one.state().to_owned()]);
+            let ProjectionStatus { build, parked, stopped, .. } = &one.status;
+            let (lag, parked) = (count(one.status.lag(&ends)), count(*parked));
+            let (name, stopped) = (one.registration.name.clone(), stopped.len().to_string());
+            grid.row([name, build.to_string(), lag, parked, stopped, state(&one.status).to_owned()]);
         }
         match grid.is_empty() {
             true if processes => "no process has run on this store".to_owned(),

@@ -7,20 +7,25 @@ use serde_json::{Value, json};
 use crate::failure::Result;
 use crate::output::{Grid, Output, count};
 
-/// Reports that a change is made, and which schemas of PostgreSQL have the tables of replaced builds: they remain until
-/// the application, which knows the read model, deletes them.
-pub(super) fn done(output: Output, name: &str, change: &str, replaced: &[String]) -> Result {
+/// Reports that a change is made, and which replaced builds of the projection are still stored.
+pub(super) fn done(output: Output, name: &str, change: &str, replaced: &[u32]) -> Result {
     let mut value = json!({ "name": name, "done": change });
     if !replaced.is_empty() {
-        value["replaced_schemas"] = json!(replaced);
+        value["replaced_builds"] = json!(replaced);
     }
     output.value(&value, || match replaced {
         [] => format!("done: {change}"),
         _ => format!(
-            "done: {change}\nThe tables of replaced builds remain in {}: call `Projector::delete_replaced` in the application.",
-            replaced.join(", ")
+            "done: {change}\nThe data of the replaced {} is stored until you delete it: `projection delete-replaced {name}`.",
+            builds(replaced)
         ),
     })
+}
+
+/// Names builds, such as `build 1` or `builds 1, 2`.
+pub(super) fn builds(numbers: &[u32]) -> String {
+    let listed: Vec<_> = numbers.iter().map(u32::to_string).collect();
+    format!("build{} {}", if numbers.len() == 1 { "" } else { "s" }, listed.join(", "))
 }
 
 /// Prints the progress of the active build and, if there is one, of the new build.

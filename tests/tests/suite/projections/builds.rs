@@ -1,10 +1,17 @@
 //! Rebuilds of a projection while the old build is being read.
 
+use std::time::Duration;
+
 use es_core::MemoryStore;
 use es_core::documents::{ChangeSet, DocumentChange, DocumentKey, DocumentQuery, Documents};
-use es_core::projection::OnFailure;
+use es_core::event::EventData;
+use es_core::feed::EventFilter;
+use es_core::prelude::*;
+use es_core::projection::{OnFailure, ProjectError, ProjectorBuilder, Stage, registered};
+use es_core::read_model::UntypedRows;
+use es_core::testing::{Faults, FaultyStore};
 
-use super::support::{Journal, deposit, projector, slice};
+use super::support::{Journal, deposit, projector, slice, work};
 
 async fn documents(store: &MemoryStore, collection: &str) -> usize {
     store.documents(&DocumentQuery::new(collection)).await.expect("a page").documents.len()
@@ -132,4 +139,127 @@ async fn there_is_no_build_after_the_largest_number() {
     stored(r#"{"active":1,"last":4294967294}"#, 4).await;
     projector.rebuild().await.expect("the last build");
     projector.run_until_caught_up().await.expect("works on both");
+}
+
+/// A projection of which only the name and the read models are known.
+#[derive(Clone)]
+struct Named(UntypedRows);
+
+impl Projection for Named {
+    const NAME: &'static str = "journal";
+
+    fn filter(&self) -> EventFilter {
+        EventFilter::none()
+    }
+
+    async fn handle(&mut self, _: &EventData, _: &EventContext) -> Result<(), ProjectError> {
+        unreachable!("it is only operated")
+    }
+
+    fn stages(&mut self) -> Vec<&mut dyn Stage> {
+        vec![&mut self.0]
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_an_unknown_type_are_deleted_with_their_copies_in_indexes() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a", "b"]).await;
+    let worker = projector(store.clone(), Journal::new(&store)).build();
+    worker.run_until_caught_up().await.expect("works");
+    worker.reset().await.expect("starts again");
+    worker.run_until_caught_up().await.expect("works");
+    let tool = projector(store.clone(), Named(UntypedRows::new(&store, "lines"))).build();
+    assert_eq!(tool.replaced_builds().await.expect("reads"), [1]);
+    tool.delete_replaced().await.expect("deletes");
+    assert_eq!((rows(&store, 1).await, rows(&store, 2).await), (0, 4));
+    assert_eq!(tool.replaced_builds().await.expect("reads"), [0_u32; 0]);
+}
+
+/// Returns the number of all documents of the projection `journal`, of builds 1 and 2.
+async fn all_documents(store: &MemoryStore) -> usize {
+    let mut count = rows(store, 1).await + rows(store, 2).await;
+    for collection in ["projections", "projection#journal", "projection#journal#accepted"] {
+        count += documents(store, collection).await;
+    }
+    for (build, slice) in (1..=2).flat_map(|build| (0..4).map(move |slice| (build, slice))) {
+        count += documents(store, &format!("projection#journal#parked#{build}#{slice}")).await;
+    }
+    count
+}
+
+/// A projection with two builds, parked events in both, and the heartbeat of a worker that has crashed.
+async fn retired(store: &MemoryStore) -> ProjectorBuilder<Journal> {
+    deposit(store, "ada", &["a"]).await;
+    deposit(store, "bob", &["b"]).await;
+    let journal = Journal::new(store);
+    journal.fail("b", 99);
+    let builder = || projector(store.clone(), journal.clone()).on_failure(OnFailure::Park);
+    let projector = builder().build();
+    projector.run_until_caught_up().await.expect("works");
+    projector.rebuild().await.expect("begins");
+    projector.run_until_caught_up().await.expect("works");
+    let crashed = work(&builder().build());
+    while documents(store, "projection#journal").await < 10 {
+        tokio::task::yield_now().await;
+    }
+    crashed.abort();
+    assert_eq!((rows(store, 1).await, rows(store, 2).await), (2, 2));
+    assert_eq!(projector.parked().await.expect("parked").len(), 2);
+    builder()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_projection_leaves_nothing_and_can_start_again() {
+    let store = MemoryStore::new();
+    let projector = retired(&store).await.build();
+    projector.remove().await.expect("removes it");
+    assert_eq!(all_documents(&store).await, 0);
+    assert_eq!(registered(&store).await.expect("reads"), []);
+    projector.remove().await.expect("nothing is left");
+    assert!(!projector.progress().await.expect("progress").paused);
+
+    projector.run_until_caught_up().await.expect("works");
+    let progress = projector.progress().await.expect("progress");
+    assert_eq!((progress.build, progress.lag(), rows(&store, 1).await), (1, 0, 2));
+}
+
+/// The process that removes it dies after each number of requests.
+#[tokio::test(start_paused = true)]
+async fn an_interrupted_removal_is_completed_by_another_one() {
+    for requests in 0.. {
+        let store = MemoryStore::new();
+        let other = retired(&store).await.build();
+        let faults = Faults::seeded(1).crash_after(requests);
+        let dying = projector(FaultyStore::new(store.clone(), faults), Journal::new(&store)).build();
+        let removed = tokio::time::timeout(Duration::from_secs(3600), dying.remove()).await;
+        if matches!(removed, Ok(Ok(()))) {
+            assert!(requests > 20, "{requests}");
+            break;
+        }
+        let names: Vec<_> =
+            registered(&store).await.expect("reads").into_iter().map(|one| one.name).collect();
+        assert!(names == ["journal"] || all_documents(&store).await == 0, "after {requests}: {names:?}");
+        other.remove().await.expect("removes the rest");
+        assert_eq!(all_documents(&store).await, 0, "after {requests}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_projection_with_a_worker_is_not_removed() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let running = projector(store.clone(), Journal::new(&store)).build();
+    let worker = work(&running);
+    running.caught_up().await.expect("works");
+    let before = all_documents(&store).await;
+    let tool = projector(store.clone(), Journal::new(&store)).build();
+    let error = tool.remove().await.expect_err("a worker runs").to_string();
+    assert!(error.contains("1 worker of `journal` is running: stop it"), "{error}");
+    assert_eq!(all_documents(&store).await, before);
+    assert!(!tool.progress().await.expect("progress").paused);
+    running.shutdown();
+    worker.await.expect("no panic").expect("ends");
+    tool.remove().await.expect("removes it");
+    assert_eq!(all_documents(&store).await, 0);
 }

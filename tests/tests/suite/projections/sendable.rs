@@ -74,7 +74,9 @@ fn projector<P: Projection>(projector: &Projector<P>, stream: &StreamId) {
     assert_send(projector.switch());
     assert_send(projector.switch_anyway());
     assert_send(projector.cancel_rebuild());
+    assert_send(projector.replaced_builds());
     assert_send(projector.delete_replaced());
+    assert_send(projector.remove());
     assert_send(projector.retry(Slice::new(0)));
     assert_send(projector.park(Slice::new(0)));
     assert_send(projector.skip(Slice::new(0)));
