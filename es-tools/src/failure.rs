@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::process::ExitCode;
 
 use es_core::projection::ProjectorError;
@@ -27,20 +29,37 @@ impl Failure {
         Self::Error(text.into().into())
     }
 
-    /// Returns what an operator can do, if the error is about reaching the store.
-    pub(crate) fn help(&self) -> Option<&'static str> {
+    /// Returns the error of an operation on a file or a directory.
+    pub(crate) fn at(path: &Path, error: &std::io::Error) -> Self {
+        Self::of(format!("{}: {error}", path.display()))
+    }
+
+    /// Returns what an operator can do, if the error is about reaching the store, which may be on PostgreSQL.
+    pub(crate) fn help(&self, is_postgres: bool) -> Option<&'static str> {
         let Self::Error(error) = self else { return None };
         let mut cause: Option<&(dyn Error + 'static)> = Some(&**error);
         while let Some(error) = cause {
-            if let Some(error) = error.downcast_ref::<StoreError>() {
-                return store_help(error);
-            }
-            if let Some(ProjectorError::Store(error)) = error.downcast_ref() {
-                return store_help(error);
+            let found = match error.downcast_ref() {
+                Some(ProjectorError::Store(error)) => Some(error),
+                _ => error.downcast_ref::<StoreError>(),
+            };
+            if let Some(error) = found {
+                return if is_postgres { postgres_help(error) } else { dynamo_help(error) };
             }
             cause = error.source();
         }
         None
+    }
+
+    /// Returns whether the reader of the output has gone, as `head` does after its last line.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        let Self::Error(error) = self else { return false };
+        // An error of a connection is always within an error of the store.
+        let kind = match error.downcast_ref::<std::io::Error>() {
+            Some(error) => Some(error.kind()),
+            None => error.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind),
+        };
+        kind == Some(ErrorKind::BrokenPipe)
     }
 
     /// Returns the exit code; see the crate page.
@@ -53,7 +72,16 @@ impl Failure {
     }
 }
 
-fn store_help(error: &StoreError) -> Option<&'static str> {
+fn postgres_help(error: &StoreError) -> Option<&'static str> {
+    match error {
+        StoreError::Unavailable(_) => Some(
+            "check that this computer can reach PostgreSQL: the host and port of --postgres or ES_POSTGRES_URL, and the network",
+        ),
+        _ => None,
+    }
+}
+
+fn dynamo_help(error: &StoreError) -> Option<&'static str> {
     match error {
         StoreError::Unavailable(_) => Some(
             "check that this computer can reach DynamoDB: the region, the network, and --endpoint or AWS_ENDPOINT_URL",
@@ -86,15 +114,65 @@ pub(crate) fn is_finding(error: &StoreError) -> bool {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Error(error) => f.write_str(&es_core::error_text(&**error)),
+            Self::Error(error) => f.write_str(&in_commands(es_core::error_text(&**error))),
             Self::Found => f.write_str("the check found a problem"),
             Self::Unconfirmed(what) => write!(f, "{what}: confirm it, or pass --yes"),
         }
     }
 }
 
+/// Methods in errors of the libraries, and the commands that call them.
+const COMMANDS: [(&str, &str); 12] = [
+    ("create it with `create_table`", "create it with `table create`"),
+    ("call `DynamoStore::create_table`", "run `table create`"),
+    ("call `PostgresStore::migrate`", "run `schema migrate`"),
+    ("`rebuild_progress`", "`progress`"),
+    ("`replay_parked`", "`replay`"),
+    ("`discard_parked`", "`discard`"),
+    ("`switch_anyway`", "`switch --anyway`"),
+    ("`cancel_rebuild`", "`cancel-rebuild`"),
+    ("`delete_replaced`", "`delete-replaced`"),
+    ("`dismiss_passed_over`", "`dismiss-passed-over`"),
+    (": call `", ": use `"),
+    (", or call `", ", or use `"),
+];
+
+/// Returns the text of an error with commands in place of methods.
+fn in_commands(text: String) -> String {
+    COMMANDS.iter().fold(text, |text, (method, command)| text.replace(method, command))
+}
+
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Error(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_commands() {
+        let error = Failure::of(
+            "the new build is incomplete: `parked` and `rebuild_progress` say why. After a fix, call `replay_parked` and \
+             `retry`, or call `switch_anyway`",
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains(
+                "`progress` say why. After a fix, call `replay` and `retry`, or use `switch --anyway`"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn only_a_closed_output_is_no_error() {
+        let broken = || std::io::Error::from(ErrorKind::BrokenPipe);
+        assert!(Failure::from(broken()).is_closed_output());
+        assert!(Failure::from(serde_json::Error::io(broken())).is_closed_output());
+        assert!(!Failure::from(StoreError::unavailable(broken())).is_closed_output());
+        assert!(!Failure::from(std::io::Error::from(ErrorKind::NotFound)).is_closed_output());
     }
 }

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 use crate::application::Application;
 use crate::explorer::Explorer;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::session::Session;
 
 /// The options of `explore`.
@@ -38,7 +38,10 @@ pub(super) async fn run(options: Options, application: Application, session: &Se
     if options.actions {
         explorer = explorer.allow_actions();
     }
-    let listener = TcpListener::bind(options.listen).await?;
+    let address = options.listen;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Failure::of(format!("cannot listen on {address}: {error}; choose another address with --listen"))
+    })?;
     let encoded: String = form_urlencoded::byte_serialize(token.as_bytes()).collect();
     let url = format!("http://{}/?token={encoded}", listener.local_addr()?);
     session.output.value(&json!({ "url": url }), || format!("Open {url}\nPress Ctrl-C to stop."))?;

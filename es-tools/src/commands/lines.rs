@@ -93,7 +93,7 @@ impl RangePart {
 
 /// Returns the content of an export with the numbers of the lines.
 pub(super) fn read(path: &Path) -> Result<impl Iterator<Item = Result<(usize, Entry)>> + use<>> {
-    let file = File::open(path).map_err(|error| Failure::of(format!("{}: {error}", path.display())))?;
+    let file = File::open(path).map_err(|error| Failure::at(path, &error))?;
     Ok(BufReader::new(file).lines().enumerate().map(|(index, line)| {
         let number = index + 1;
         Ok((number, parse(&line?, number)?))

@@ -26,6 +26,7 @@ use clap::{CommandFactory, FromArgMatches, Subcommand};
 use crate::application::Application;
 use crate::arguments::Arguments;
 use crate::failure::{Failure, Result};
+use crate::output::printable;
 use crate::session::Session;
 
 /// Operates an event store on Amazon DynamoDB, in an embedded file, or on PostgreSQL.
@@ -82,11 +83,16 @@ pub(crate) async fn run(application: Application, arguments: Vec<OsString>) -> E
         Ok(arguments)
     });
     let arguments = arguments.unwrap_or_else(|error| error.exit());
+    #[cfg(feature = "postgres")]
+    let is_postgres = arguments.place.postgres.is_selected();
+    #[cfg(not(feature = "postgres"))]
+    let is_postgres = false;
     match dispatch(application, parser, arguments, &matches).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.is_closed_output() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {failure}");
-            if let Some(help) = failure.help() {
+            eprintln!("error: {}", printable(&failure.to_string()));
+            if let Some(help) = failure.help(is_postgres) {
                 eprintln!("help: {help}");
             }
             failure.exit_code()

@@ -140,7 +140,7 @@ impl Change {
         let (verb, done) = self.words();
         let head = session.store.head(stream).await?;
         if head.version.is_none() {
-            return Err(Failure::of(format!("the stream `{stream}` has no events")));
+            return Err(no_events(stream));
         }
         let events = count(head.version.get());
         let change = format!("{verb} the stream `{stream}` with {events} events");
@@ -192,9 +192,19 @@ async fn show(session: &Session, stream: StreamId, from: u64, until: Option<u64>
         shown.extend(page.commits.into_iter().filter(|commit| commit.last().get() >= from));
     }
     if is_empty {
-        return Err(Failure::of(format!("the stream `{stream}` has no events")));
+        return Err(no_events(&stream));
+    }
+    if shown.is_empty() {
+        let end = session.store.head(&stream).await?.version;
+        return Err(Failure::of(format!(
+            "the stream `{stream}` has no events in this range of versions: it ends at version {end}"
+        )));
     }
     Listing::new(session.output, payloads).print(&shown)
+}
+
+fn no_events(stream: &StreamId) -> Failure {
+    Failure::of(format!("the stream `{stream}` has no events: check its name"))
 }
 
 /// A listing of commits: one line of JSON for each, or a table of their events.
@@ -280,8 +290,16 @@ async fn tail(session: &Session, stream: StreamId, payloads: bool) -> Result {
 
 impl Export {
     async fn run(&self, session: &Session) -> Result {
+        if let Some(path) = &self.output
+            && !session.may(&format!("write the events to {}", path.display()))?
+        {
+            return Ok(());
+        }
         let mut to: Box<dyn Write + Send> = match &self.output {
-            Some(path) => Box::new(BufWriter::new(File::create(path)?)),
+            Some(path) => {
+                let file = File::create(path).map_err(|error| Failure::at(path, &error))?;
+                Box::new(BufWriter::new(file))
+            }
             None => Box::new(BufWriter::new(std::io::stdout())),
         };
         let (exported, erased) = match self.all {
@@ -331,6 +349,7 @@ impl Export {
         let progress = session.output.progress(0, "events");
         let mut exported = 0;
         for stream in &self.streams {
+            let before = exported;
             let mut pages = session.store.read(Read::all(stream.clone()));
             while let Some(page) = pages.try_next().await? {
                 for commit in &page.commits {
@@ -347,6 +366,9 @@ impl Export {
                     }
                     exported += write(to, stream, commit, &progress)?;
                 }
+            }
+            if exported == before {
+                return Err(no_events(stream));
             }
         }
         Ok(exported)

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use indicatif::HumanCount;
 
+use super::printable::cell;
+
 /// A table of text.
 #[derive(Debug)]
 pub(crate) struct Grid {
@@ -22,7 +24,7 @@ impl Grid {
 
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.right.len(), "every row has a cell for each title");
-        self.rows.push(cells.to_vec());
+        self.rows.push(cells.iter().map(|text| cell(text).into_owned()).collect());
     }
 
     /// Returns whether there are only titles.

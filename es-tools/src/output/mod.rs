@@ -1,6 +1,7 @@
 //! What commands print: text for people, or JSON for programs.
 
 mod grid;
+mod printable;
 mod progress;
 
 use std::io::Write;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use crate::failure::Result;
 
 pub(crate) use grid::{Grid, count, seconds};
+pub(crate) use printable::printable;
 pub(crate) use progress::Progress;
 
 /// Standard output, as text or as JSON.
@@ -25,8 +27,10 @@ impl Output {
 
     /// Prints the result of a command: as indented JSON, or the text.
     pub(crate) fn value(self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result {
-        let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
-        self.print(&text)
+        match self.json {
+            true => self.print(&serde_json::to_string_pretty(value)?),
+            false => self.print(&printable(&text())),
+        }
     }
 
     /// Prints one of many results as JSON on one line, and nothing if the output is text.
@@ -36,7 +40,7 @@ impl Output {
 
     /// Prints text, and nothing if the output is JSON.
     pub(crate) fn text(self, text: impl FnOnce() -> String) -> Result {
-        if self.json { Ok(()) } else { self.print(&text()) }
+        if self.json { Ok(()) } else { self.print(&printable(&text())) }
     }
 
     /// Returns a progress bar on standard error, or none if it is not a terminal or the output is JSON.

@@ -3,7 +3,9 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use crate::support::{Place, es_remotely};
+use es_core::prelude::*;
+
+use crate::support::{Account, Deposit, Place, es_remotely, lines};
 
 const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b")];
 
@@ -78,4 +80,68 @@ async fn a_missing_table() {
     let errors = place.es(&["--table", "others", "projection", "list"]).fails(1);
     assert!(errors.contains("the table `others` does not exist"), "{errors}");
     assert!(errors.contains("\nhelp: `table create` creates it; --table or ES_DYNAMO_TABLE"), "{errors}");
+}
+
+/// `head` and `less` close the pipe before the end.
+#[tokio::test]
+async fn a_closed_output_is_no_error() {
+    let place = Place::new("closed");
+    place.deposit("ann", &[1, 2, 3]).await;
+    for arguments in [
+        &["stream", "export", "account#ann"][..],
+        &["stream", "show", "account#ann"],
+        &["--json", "stream", "show", "account#ann"],
+        &["--json", "projection", "list"],
+        &["completions", "bash"],
+        &["man"],
+    ] {
+        let (reader, writer) = std::io::pipe().expect("opens");
+        drop(reader);
+        let errors = place.es_to(arguments, writer.into()).fails(0);
+        assert_eq!(errors, "", "{arguments:?}");
+    }
+}
+
+/// The name of an actor may come from anywhere.
+#[tokio::test]
+async fn stored_text_does_not_control_the_terminal() {
+    let place = Place::new("hostile");
+    let accounts: Repository<Account> = Repository::new(place.store().await);
+    let metadata = Metadata::new().with_actor("eve\n9  \u{1b}[2Jroot");
+    accounts.with_metadata(metadata).execute("ann", Deposit(1)).await.expect("accepted");
+    drop(accounts);
+    let shown = place.es(&["stream", "show", "account#ann"]).succeeds();
+    assert_eq!(shown.lines().count(), 2, "{shown}");
+    assert!(shown.contains(r"eve\n9  \u{1b}[2Jroot"), "{shown}");
+    let unknown = place.es(&["projection", "pause", "mails\u{1b}[31m"]).fails(1);
+    assert!(unknown.contains(r"`mails\u{1b}[31m`"), "{unknown}");
+    assert!(!format!("{shown}{unknown}").contains('\u{1b}'), "{shown}{unknown}");
+    let line = place.es(&["--json", "stream", "show", "account#ann"]).succeeds();
+    assert_eq!(lines(&line)[0]["actor"], "eve\n9  \u{1b}[2Jroot");
+}
+
+#[tokio::test]
+async fn errors_name_the_file_the_address_or_the_command() {
+    let place = Place::new("named");
+    place.es(&["table", "create"]).succeeds();
+    place.deposit("ann", &[1]).await;
+    let missing = place.es(&["stream", "export", "account#ann", "--output", "missing/export"]).fails(1);
+    assert!(missing.starts_with("error: missing/export: "), "{missing}");
+    let dry = place.es(&["--dry-run", "stream", "export", "account#ann", "--output", "export"]).succeeds();
+    assert_eq!(dry, "would write the events to export\n");
+    assert!(!place.path("export").exists());
+    let absent = place.es(&["stream", "export", "account#ann", "account#bob"]).fails(1);
+    assert!(absent.contains("the stream `account#bob` has no events: check its name"), "{absent}");
+    let beyond = place.es(&["stream", "show", "account#ann", "--from", "5"]).fails(1);
+    assert!(beyond.contains("has no events in this range of versions: it ends at version 1"), "{beyond}");
+    let directory = place.es(&["man", "--directory", "missing"]).fails(1);
+    assert!(directory.starts_with("error: missing: "), "{directory}");
+    #[cfg(feature = "explorer")]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let address = listener.local_addr().expect("has an address").to_string();
+        let used = place.es(&["explore", "--listen", &address]).fails(1);
+        assert!(used.contains(&format!("cannot listen on {address}: ")), "{used}");
+        assert!(used.contains("choose another address with --listen"), "{used}");
+    }
 }

@@ -1,7 +1,7 @@
 //! A file with a small bank, and running the binary on it.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use es_core::RetryPolicy;
 use es_core::prelude::*;
@@ -87,16 +87,26 @@ impl Place {
 
     /// Runs the binary on the file.
     pub(crate) fn es(&self, arguments: &[&str]) -> Ran {
-        self.es_with(arguments, &[])
+        Ran::of(&mut self.command(arguments))
     }
 
     /// Runs the binary on the file, with these additional environment variables.
     pub(crate) fn es_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+        Ran::of(self.command(arguments).envs(environment.iter().copied()))
+    }
+
+    /// Runs the binary on the file, with this standard output.
+    pub(crate) fn es_to(&self, arguments: &[&str], output: Stdio) -> Ran {
+        Ran::of(self.command(arguments).stdout(output))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let file = self.path("events.db");
         let file = file.to_str().expect("a path in UTF-8");
         let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
         command.args(["--file", file]).args(arguments).env_remove("ES_DYNAMO_TABLE");
-        Ran::of(command.envs(environment.iter().copied()).current_dir(&self.directory))
+        command.current_dir(&self.directory);
+        command
     }
 }
 

@@ -163,8 +163,7 @@ impl ExportWriter {
     pub(super) fn create(path: PathBuf) -> Result<Self> {
         let mut part = path.clone().into_os_string();
         part.push(".part");
-        let file =
-            File::create(&part).map_err(|error| Failure::of(format!("{}: {error}", path.display())))?;
+        let file = File::create(&part).map_err(|error| Failure::at(&path, &error))?;
         Ok(Self { path, part: part.into(), file: BufWriter::new(file) })
     }
 
