@@ -10,8 +10,8 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-pub use reaction::Reaction;
 pub(crate) use reaction::unlisted;
+pub use reaction::{Reaction, StoredRejection};
 #[doc(hidden)]
 pub use reactor::Reactor;
 use reactor::failed;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_core::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,6 +26,18 @@ use crate::version::Version;
 
 /// The retention of idempotency records of reactions and commands.
 pub(super) const RETENTION: Duration = Duration::from_hours(90 * 24);
+
+/// The error of a command that a process can [ask](Reaction::ask): it is stored, so it must be serializable. Implemented
+/// for all errors that meet the bounds.
+#[diagnostic::on_unimplemented(
+    message = "the error `{Self}` cannot be the answer to `ask`, because a process stores it",
+    label = "must be stored",
+    note = "add `#[derive(Debug, Serialize, Deserialize)]` to `{Self}`"
+)]
+pub trait StoredRejection: fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<E: fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static> StoredRejection for E {}
 
 /// The reaction of a process to one event: gives access to the state, and issues commands.
 pub struct Reaction<'a, S: Aggregate> {
@@ -166,47 +179,50 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     ///
     /// An error if the command fails for a reason other than a rejection, or if the rejection could not be decoded
     /// again. Return it with `?`.
-    pub async fn ask<A, C, Q>(
-        &mut self,
-        repository: &Repository<A>,
-        id: &Q,
+    // A missing implementation is reported once: the future does not repeat the bounds, as that of an `async fn` does.
+    pub fn ask<'r, A, C, Q>(
+        &'r mut self,
+        repository: &'r Repository<A>,
+        id: &'r Q,
         command: C,
-    ) -> Result<Result<Outcome<A>, A::Error>, BoxError>
+    ) -> BoxFuture<'r, Result<Result<Outcome<A>, A::Error>, BoxError>>
     where
-        A: Handle<C, Error: fmt::Debug + Serialize + DeserializeOwned + Send + Sync + 'static>,
-        C: Send + Sync,
+        A: Handle<C, Error: StoredRejection>,
+        C: Send + Sync + 'r,
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
     {
-        let key = self.issue().await?;
-        if let Some(rejection) = self.turn.rejection(self.issued)? {
-            return Ok(Err(rejection));
-        }
-        match self.request(repository, key).execute(id, command).await {
-            Ok(outcome) => Ok(Ok(outcome)),
-            Err(ExecuteError::Rejected(rejection)) => {
-                let remembered = self.turn.reject(self.issued, &rejection).await;
-                if let Err(error) = &remembered
-                    && let Some(ChangeError::Outdated { .. }) = error.downcast_ref()
-                {
-                    self.lose_turn();
+        Box::pin(async move {
+            let key = self.issue().await?;
+            if let Some(rejection) = self.turn.rejection(self.issued)? {
+                return Ok(Err(rejection));
+            }
+            match self.request(repository, key).execute(id, command).await {
+                Ok(outcome) => Ok(Ok(outcome)),
+                Err(ExecuteError::Rejected(rejection)) => {
+                    let remembered = self.turn.reject(self.issued, &rejection).await;
+                    if let Err(error) = &remembered
+                        && let Some(ChangeError::Outdated { .. }) = error.downcast_ref()
+                    {
+                        self.lose_turn();
+                    }
+                    Ok(Err(remembered?))
                 }
-                Ok(Err(remembered?))
+                Err(
+                    ExecuteError::Conflict(conflict)
+                    | ExecuteError::AlreadyExists(conflict)
+                    | ExecuteError::Outdated(conflict),
+                ) => Err(conflict.into()),
+                Err(ExecuteError::Claimed(claimed)) => Err(claimed.into()),
+                Err(ExecuteError::Closed(closed)) => Err(closed.into()),
+                Err(ExecuteError::Refused(refused)) => {
+                    self.lose_turn();
+                    Err(refused.into())
+                }
+                Err(ExecuteError::KeyReused(reused)) => Err(self.diverged(&reused)),
+                Err(ExecuteError::Store(error)) => Err(error.into()),
             }
-            Err(
-                ExecuteError::Conflict(conflict)
-                | ExecuteError::AlreadyExists(conflict)
-                | ExecuteError::Outdated(conflict),
-            ) => Err(conflict.into()),
-            Err(ExecuteError::Claimed(claimed)) => Err(claimed.into()),
-            Err(ExecuteError::Closed(closed)) => Err(closed.into()),
-            Err(ExecuteError::Refused(refused)) => {
-                self.lose_turn();
-                Err(refused.into())
-            }
-            Err(ExecuteError::KeyReused(reused)) => Err(self.diverged(&reused)),
-            Err(ExecuteError::Store(error)) => Err(error.into()),
-        }
+        })
     }
 
     /// Schedules a timeout: the process reacts to `event` once `after` has passed since [`now`](Self::now). The

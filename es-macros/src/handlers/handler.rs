@@ -177,11 +177,11 @@ fn replace_body(method: &mut Method) {
 }
 
 /// Returns the parameters after `self`.
-fn parameters(role: Role, method: &Method, mistakes: &mut Errors) -> Vec<PatType> {
+fn parameters(role: Role, method: &mut Method, mistakes: &mut Errors) -> Vec<PatType> {
     let inputs = method.signature.inputs.iter();
-    let parameters: Vec<&PatType> = inputs
+    let parameters: Vec<PatType> = inputs
         .filter_map(|input| match input {
-            FnArg::Typed(parameter) if !is_self(&parameter.ty) => Some(parameter),
+            FnArg::Typed(parameter) if !is_self(&parameter.ty) => Some(parameter.clone()),
             _ => None,
         })
         .collect();
@@ -202,12 +202,17 @@ fn parameters(role: Role, method: &Method, mistakes: &mut Errors) -> Vec<PatType
             &parameter.ty,
             format!("{name} has no `{found}`: write `{expected}`, or remove the parameter"),
         );
+        // The compiler would report a type such as `Context<Self>` again, because `Self` is no aggregate.
+        let inputs = std::mem::take(&mut method.signature.inputs);
+        let is_wrong = |input: &FnArg| matches!(input, FnArg::Typed(typed) if text(typed) == text(parameter));
+        method.signature.inputs = inputs.into_iter().filter(|input| !is_wrong(input)).collect();
+        replace_body(method);
     }
     if let Some(parameter) = parameters.get(limit) {
         mistakes
             .on(parameter, format!("{name} has no parameters other than {}", role.reason_for_parameters()));
     }
-    parameters.into_iter().cloned().collect()
+    parameters
 }
 
 /// Returns the name of the context type of any handler that `ty` refers to.

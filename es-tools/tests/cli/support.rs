@@ -87,7 +87,7 @@ impl Place {
 
     /// Runs the binary on the file.
     pub(crate) fn es(&self, arguments: &[&str]) -> Ran {
-        Ran::of(&mut self.command(arguments))
+        self.es_with(arguments, &[])
     }
 
     /// Runs the binary on the file, with these additional environment variables.

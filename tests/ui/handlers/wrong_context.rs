@@ -24,3 +24,16 @@ impl Owners {
         Ok(())
     }
 }
+
+#[derive(Clone, Projection)]
+#[projection(name = "names", events(Account(Opened)))]
+pub struct Names;
+
+#[handlers]
+impl Names {
+    #[project]
+    async fn opened(&self, event: &Opened, ctx: &Context<Self>) -> Result<(), BoxError> {
+        println!("{} {}", event.owner, ctx.version());
+        Ok(())
+    }
+}
