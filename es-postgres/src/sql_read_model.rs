@@ -123,6 +123,8 @@ struct Bound {
     /// Whether the schema is known to exist.
     is_ready: bool,
     open: Option<Transaction<'static, Postgres>>,
+    /// Whether a transaction is part of the checkpoint that is being written.
+    is_committing: bool,
     is_lost: bool,
 }
 
@@ -300,7 +302,8 @@ impl Stage for SqlReadModel {
 
     fn bind(&mut self, projection: &str, build: u32) {
         let schema = self.schema_of(projection, build);
-        self.bound = Some(Bound { schema, is_ready: false, open: None, is_lost: false });
+        self.bound =
+            Some(Bound { schema, is_ready: false, open: None, is_committing: false, is_lost: false });
     }
 
     fn keep(&mut self) {}
@@ -335,7 +338,9 @@ impl Stage for SqlReadModel {
     }
 
     fn transaction(&mut self) -> Option<AdditionalWrite> {
-        let open = self.bound.as_mut()?.open.take()?;
+        let bound = self.bound.as_mut()?;
+        let open = bound.open.take()?;
+        bound.is_committing = true;
         Some(AdditionalWrite::new(OpenTransaction {
             database: Arc::clone(&self.database),
             transaction: Mutex::new(Some(open)),
@@ -349,8 +354,8 @@ impl Stage for SqlReadModel {
 
     fn forget(&mut self) {
         if let Some(bound) = &mut self.bound {
-            // The transaction that has created the schema is committed.
-            bound.is_ready = true;
+            // A transaction that has created the schema is committed. A checkpoint may also be without one.
+            bound.is_ready |= std::mem::take(&mut bound.is_committing);
         }
     }
 }

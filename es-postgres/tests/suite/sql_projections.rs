@@ -297,6 +297,21 @@ async fn a_worker_without_its_lease_rolls_back() {
     assert_eq!((slow.positions().await, slow.balance("ann").await), (vec![1], Some(5)));
 }
 
+/// The first checkpoint may be without a transaction, such as one that parks the first event.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn tables_are_created_after_a_checkpoint_without_a_transaction() {
+    let store = crate::store().await;
+    withdraw(&store, "ann", 0).await;
+    deposit(&store, "bob", 2).await;
+    let effects = Effects::new(&store, Trouble::default());
+    effects.trouble.withdrawals_fail.store(true, Ordering::SeqCst);
+    let projector = builder(store.clone(), &effects).on_failure(OnFailure::Park).build();
+    run_for(&projector, &store, "bob").await.expect("is handled");
+    assert_eq!(projector.parked().await.expect("lists").len(), 1);
+    assert_eq!(effects.balance("bob").await, Some(2));
+}
+
 /// A failed event takes no effect, and the events around it take effect once.
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server"]
