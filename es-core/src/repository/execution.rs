@@ -141,9 +141,7 @@ impl<'e, P: Participants> Execution<'e, P> {
             Err(error @ ExecuteError::Store(_)) => return Err(error),
             Err(error) => Some(error),
         };
-        // A closed stream stays closed.
-        let is_final = matches!(refused, Some(ExecuteError::Closed(_)));
-        if !is_final && !self.participants.are_fresh() && self.participants.refresh().await? {
+        if !self.participants.are_fresh() && self.participants.refresh().await? {
             return Ok(Next::Decide);
         }
         match refused {

@@ -210,6 +210,9 @@ impl Append {
         id: CommitId,
         now: DateTime<Utc>,
     ) -> Result<Self, StoreError> {
+        if head.version.is_none() {
+            return Err(StoreError::invalid(format!("the stream `{stream}` has no events: check the id")));
+        }
         if !head.state.accepts(Some(state)) {
             return Err(match head.state.is_open() {
                 true => StoreError::invalid(format!("the stream `{stream}` is open: close it first")),
@@ -219,11 +222,6 @@ impl Append {
         let Some(event) = head.state.event(state) else {
             return Err(StoreError::invalid(format!("the stream `{stream}` cannot be opened again")));
         };
-        if head.version.is_none() {
-            return Err(StoreError::invalid(format!(
-                "the stream `{stream}` has no events, so it cannot be ended: check the id"
-            )));
-        }
         // The times in a stream never run backwards.
         let time = head.time.map_or(now, |last| last.max(now));
         Ok(Self::after_loaded(stream, head.version, NewCommit::new(id, time, vec![event])))

@@ -46,7 +46,7 @@ pub struct StreamEnd {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let lifecycle = StreamLifecycle::new(MemoryStore::new());
 /// let error = lifecycle.close(&"account#ann".parse()?).await.unwrap_err();
-/// assert_eq!(error.to_string(), "the stream `account#ann` has no events, so it cannot be ended: check the id");
+/// assert_eq!(error.to_string(), "the stream `account#ann` has no events: check the id");
 /// # Ok(())
 /// # }
 /// ```
@@ -260,7 +260,11 @@ impl Ending<'_> {
                     return Ok(self.ended(head.version, true, archive));
                 }
                 StreamState::Open => {
-                    return Err(StoreError::invalid(format!("the stream `{}` is not archived", self.stream)));
+                    let reason = match head.version.is_none() {
+                        true => "has no events: check the id",
+                        false => "is open, so there is nothing to restore",
+                    };
+                    return Err(StoreError::invalid(format!("the stream `{}` {reason}", self.stream)));
                 }
                 StreamState::Deleted => return Err(head.closed(self.stream).into()),
             };

@@ -76,12 +76,12 @@ pub async fn an_archived_aggregate_is_restored(store: Arc<dyn EventStore>) {
         accounts.execute(&id, Deposit::one(1, "again")).await.expect_err("is archived"),
         fresh.execute(&id, Withdraw { cents: 1_000 }).await.expect_err("is archived"),
         accounts.create(&id, Deposit::one(1, "again")).await.expect_err("is archived"),
+        stale.execute(&id, Deposit::one(1, "again")).await.expect_err("is archived"),
+        stale.execute(&id, Withdraw { cents: 1_000 }).await.expect_err("is archived"),
     ] {
         let closed = error.closed().unwrap_or_else(|| panic!("{error:?}"));
         assert_eq!(closed.archive(), Some(&archive));
     }
-    let error = stale.execute(&id, Deposit::one(1, "again")).await.expect_err("is archived");
-    assert!(error.closed().is_some(), "{error:?}");
     let (_, other) = account(&store);
     let taken = accounts.execute(&other, TakeHandle { handle: id.clone() }).await.expect_err("is taken");
     assert!(taken.claimed().is_some(), "{taken:?}");
@@ -110,7 +110,10 @@ pub async fn only_a_closed_aggregate_is_archived(store: Arc<dyn EventStore>) {
         let error = result.map(|_: es_core::repository::StreamEnd| ()).expect_err("is open");
         assert!(matches!(error, StoreError::Invalid { .. }), "{error:?}");
     };
-    is_refused(accounts.archive(&id, &archives).await);
+    for result in [accounts.archive(&id, &archives).await, accounts.restore(&id, &archives).await] {
+        let error = result.expect_err("has no events").to_string();
+        assert_eq!(error, format!("the stream `{}` has no events: check the id", stream(&id)));
+    }
     accounts.execute(&id, Deposit::one(1, "a")).await.expect("accepted");
     is_refused(accounts.archive(&id, &archives).await);
     is_refused(accounts.restore(&id, &archives).await);
