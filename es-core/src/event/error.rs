@@ -1,6 +1,6 @@
 //! Errors of encoding and decoding events.
 
-use super::EventKind;
+use super::{EventData, EventKind};
 
 /// The maximum number of characters of an unknown name in an error text.
 const LONGEST_NAME: usize = 100;
@@ -18,6 +18,18 @@ impl EncodeError {
     #[must_use]
     pub fn new(name: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { name: name.into(), reason: reason.into() }
+    }
+
+    /// Creates the error of an encoded event that the code could not decode again.
+    pub(crate) fn not_readable(event: &EventData, error: DecodeError) -> Self {
+        let reason = match error {
+            DecodeError::Malformed { reason, .. } => reason,
+            error => error.to_string(),
+        };
+        let reason = format!(
+            "it could not be decoded again ({reason}): use values that JSON can represent, unlike a NaN"
+        );
+        Self::new(event.name(), reason)
     }
 }
 

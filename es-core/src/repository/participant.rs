@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use crate::aggregate::Aggregate;
 use crate::command::Context;
 use crate::cost::Cost;
-use crate::event::{CommitId, Event, EventData};
+use crate::event::{CommitId, EncodeError, Event, EventData};
 use crate::events::Events;
 use crate::measure;
 use crate::metadata::Metadata;
@@ -241,12 +241,11 @@ impl<A: Aggregate> Participant<A> {
         self.decision.claims.extend(events.claims(&self.stream)?);
         let events = events.into_vec();
         let Decision { data, events: read_back, .. } = &mut self.decision;
-        let (stored, before) = (data.len() as u64, read_back.len());
+        let before = read_back.len();
         data.reserve_exact(events.len());
         read_back.reserve_exact(events.len());
-        for (event, index) in events.into_iter().zip(1..) {
+        for event in events {
             let encoded = event.to_data()?;
-            let version = self.fold.version.plus(stored + index);
             if is_reserved(encoded.name()) {
                 return Err(StoreError::invalid(format!(
                     "the event `{}` cannot be recorded by a command: only the framework records it",
@@ -254,7 +253,7 @@ impl<A: Aggregate> Participant<A> {
                 )));
             }
             let decoded =
-                decode::<A>(&encoded).map_err(|error| StoreError::decode(&self.stream, version, error))?;
+                decode::<A>(&encoded).map_err(|error| EncodeError::not_readable(&encoded, error))?;
             data.push(encoded);
             read_back.extend(decoded);
         }

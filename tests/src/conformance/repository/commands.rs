@@ -68,7 +68,12 @@ pub async fn what_cannot_be_read_back_is_not_stored(store: Arc<dyn EventStore>) 
     let (accounts, id) = account(&store);
     accounts.execute(&id, SetRate { rate: 0.1 + 0.2 }).await.expect("accepted");
     let error = accounts.execute(&id, SetRate { rate: f64::NAN }).await.expect_err("refused");
-    assert!(matches!(error, ExecuteError::Store(StoreError::Decode { .. })), "{error:?}");
+    let ExecuteError::Store(StoreError::Encode(error)) = error else { panic!("{error:?}") };
+    let text = error.to_string();
+    assert!(
+        text.starts_with("the event `RateSet` cannot be stored: it could not be decoded again"),
+        "{text}"
+    );
     let loaded = accounts.load(&id).await.expect("is still readable");
     assert_eq!((loaded.version, loaded.state.rate.to_bits()), (Version::FIRST, (0.1_f64 + 0.2).to_bits()));
 }
