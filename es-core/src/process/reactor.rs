@@ -21,7 +21,7 @@ use crate::projection::timeout::{Due, Scheduled};
 use crate::projection::{BoxError, EventContext, Fate, ProjectError, ProjectorError, Tick, fate};
 use crate::repository::{ExecuteError, Repository};
 use crate::spans::Operation;
-use crate::store::{EventStore, IdempotencyKey, StoreError};
+use crate::store::{ClosedStream, EventStore, IdempotencyKey, StoreError, StreamState};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
@@ -358,6 +358,7 @@ impl<S: Aggregate> Reactor<S> {
         P: React<E, State = S>,
         E: Sync,
     {
+        let ctx = instance.ctx;
         if turn.is_begun() {
             match turn.take().await.map_err(ProjectError::Handler)? {
                 Begun::Yes => {}
@@ -369,7 +370,19 @@ impl<S: Aggregate> Reactor<S> {
                 return Ok(Attempted::DoneBefore);
             }
         }
-        let loaded = self.states.load(instance.id).await.map_err(failed)?;
+        let loaded = match self.states.load(instance.id).await {
+            Err(StoreError::Closed(closed)) if is_passed_over(ctx, &closed) => {
+                tracing::warn!(
+                    process = self.process,
+                    instance = %instance.id,
+                    timeout = ctx.timeout_key(),
+                    "passed over a timeout of a deleted instance"
+                );
+                turn.end().await.map_err(ProjectError::Handler)?;
+                return Ok(Attempted::Done);
+            }
+            loaded => loaded.map_err(failed)?,
+        };
         let mut reaction = Reaction::new(instance, &loaded, turn);
         let mut events = process.react(event, &mut reaction).await;
         if events.is_ok() {
@@ -434,6 +447,12 @@ impl<S: Aggregate> Reactor<S> {
 /// Returns whether the event is handled in the order of its slice.
 fn is_in_order(ctx: &EventContext) -> bool {
     ctx.timeout_key().is_none() && !ctx.was_parked()
+}
+
+/// Returns whether nothing is left to do at the end of the instance: a timeout concerns the instance only, and the
+/// events of deleted streams are passed over, too.
+fn is_passed_over(ctx: &EventContext, closed: &ClosedStream) -> bool {
+    ctx.timeout_key().is_some() && closed.state == StreamState::Deleted
 }
 
 fn as_projector_error(error: BoxError) -> ProjectorError {

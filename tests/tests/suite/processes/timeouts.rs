@@ -7,14 +7,14 @@ use std::time::Duration;
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::projection::{FailedKind, OnFailure};
 use es_core::testing::{Faults, FaultyStore, TestStore, react};
-use es_core::{MemoryStore, RetryPolicy};
+use es_core::{MemoryStore, Repository, RetryPolicy};
 use es_tests::chaos::divert::{Divert, Sent};
 use es_tests::chaos::slow::Slow;
 use es_tests::domain::{Account, Deposited};
 use fastrand::Rng;
 
 use super::failures::{neighbor, slice};
-use super::support::{Scripted, Work, diary, diary_of, paid, pass, projector, tell};
+use super::support::{Diary, Scripted, Work, diary, diary_of, paid, pass, projector, tell};
 
 /// Much longer than in other tests, where much time passes.
 const POLL: Duration = Duration::from_millis(250);
@@ -160,6 +160,26 @@ async fn behind(instances: usize, timeouts: usize) -> Vec<String> {
     assert_eq!(projector.parked().await.expect("parked").len(), instances, "timeouts can wait");
     assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
     diary(&store).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_timeouts_of_a_deleted_instance_are_passed_over() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: remind remind note").await;
+    tell(&store, "a", "bob: remind note").await;
+    let projector =
+        projector(store.clone(), Scripted::new(store.clone())).retry(RetryPolicy::never()).build();
+    let _work = Work::on(&projector);
+    pass(Duration::from_millis(500)).await;
+    Repository::<Diary>::new(store.clone()).delete("ann").await.expect("deletes");
+    pass(Duration::from_secs(5)).await;
+    assert_eq!(diary_of(&store, "bob").await, ["remind note", "reminded of remind note"]);
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+    assert_eq!(projector.pending_timeouts(10).await.expect("lists"), []);
+    // An event is not passed over: its command may concern other aggregates.
+    tell(&store, "a", "ann: pay").await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 1);
 }
 
 #[tokio::test(start_paused = true)]
