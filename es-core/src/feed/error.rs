@@ -44,6 +44,23 @@ pub enum FeedError {
         /// The page that holds the position now.
         found: FeedAnchor,
     },
+    /// The slice no longer has the split after which its descendants were read.
+    #[error(
+        "slice {slice} of the feed no longer has its split at position {end}, after which slice {descendant} was read up \
+         to position {position}: the feed was restored to an earlier state or replaced; use `rebuild` or `reset` for a \
+         projection, and `seek` on slice {slice} for a process"
+    )]
+    #[non_exhaustive]
+    SplitLost {
+        /// The slice that was split.
+        slice: Slice,
+        /// The position at which it was split.
+        end: Position,
+        /// Its child, or another descendant, that was read.
+        descendant: Slice,
+        /// The position up to which the descendant was read.
+        position: Position,
+    },
 }
 
 impl FeedError {

@@ -91,8 +91,8 @@ pub trait Feed: EventStore + Documents {
     /// be decoded.
     async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError>;
 
-    /// Returns the end of a slice: the position of its last event, and the anchor of that position. Strongly
-    /// consistent.
+    /// Returns the end of a slice: the position of its last event, the anchor of that position, and whether the slice was
+    /// split there. Strongly consistent.
     ///
     /// # Errors
     ///
@@ -121,13 +121,22 @@ pub struct FeedEnd {
     pub position: Position,
     /// The anchor of that position; `None` if the slice is empty.
     pub anchor: Option<FeedAnchor>,
+    /// Whether the slice was split there, so that this end is final.
+    pub is_closed: bool,
 }
 
 impl FeedEnd {
     /// Creates the end of a slice whose last event is at `position`, with the anchor `anchor`.
     #[must_use]
     pub const fn new(position: Position, anchor: Option<FeedAnchor>) -> Self {
-        Self { position, anchor }
+        Self { position, anchor, is_closed: false }
+    }
+
+    /// Sets whether the slice was split at this end.
+    #[must_use]
+    pub const fn with_closed(mut self, is_closed: bool) -> Self {
+        self.is_closed = is_closed;
+        self
     }
 
     /// Returns whether `position`, which was read with the anchor `anchor`, is this end.
@@ -154,6 +163,10 @@ pub(crate) async fn mismatch(
             FeedError::Missing(_) => Ok(None),
             error => Ok(Some(error)),
         },
+        // The child of a slice whose split was lost.
+        Err(StoreError::Invalid { .. }) if !feed.slice_tree().await?.contains(slice) => {
+            Ok(Some(FeedError::beyond_end(slice, position, Position::NONE)))
+        }
         page => page.map(|_| None),
     }
 }

@@ -119,7 +119,8 @@ impl Feed for MemoryStore {
     async fn feed_end(&self, slice: Slice) -> Result<FeedEnd, StoreError> {
         let content = self.content();
         let last = content.feed.slice(slice)?.last().map(|place| content.entry(place));
-        Ok(last.map_or_else(FeedEnd::default, |last| FeedEnd::new(last.last(), Some(last.anchor))))
+        let end = last.map_or_else(FeedEnd::default, |last| FeedEnd::new(last.last(), Some(last.anchor)));
+        Ok(end.with_closed(content.feed.tree.is_closed(slice)))
     }
 
     async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {

@@ -20,6 +20,7 @@ pub use error::{Interrupted, ProjectError, ProjectorError, Transient, WaitError}
 pub use projector::{
     Delay, FailedEvent, FailedKind, Failure, OnFailure, Parked, PassedOver, PendingTimeout, Progress,
     ProjectionStatus, Projector, ProjectorBuilder, SeekTo, SliceProgress, SliceStatus, Start,
+    workers_without_splits,
 };
 pub(crate) use projector::{Fate, Origin, active_build, fate};
 pub use registry::{Registration, registered};

@@ -28,10 +28,10 @@ async fn a_split_takes_few_requests() {
     wire.seen();
     store.split(PARENT).await.expect("splits");
     let split = wire.seen();
-    // The new pages, the closing page, the last watermarks (a claim, a chunk, a filter, and the root), and the entry in
+    // The pages of the future children, the new pages, the closing page, the last watermarks (a claim, a chunk, a filter, and the root), and the entry in
     // the list of splits.
     let summary = ["GetItem", "PutItem", "PutItem", "PutItem", "PutItem"];
-    let expected = [&["Query", "PutItem"][..], &summary, &["Query", "PutItem"]].concat();
+    let expected = [&["Query", "Query", "Query", "PutItem"][..], &summary, &["Query", "PutItem"]].concat();
     println!(
         "a split: {} requests, {} of them writes",
         split.len(),
@@ -80,6 +80,26 @@ async fn readers_learn_of_a_split_from_the_log() {
     assert_eq!(read(&store, child, 0).await, (1, false));
     assert!(Reconciler::builder(&store).build().audit().await.expect("reads").is_sound());
     store.create_table().await.expect("verifies the feed");
+}
+
+/// The end of a closed slice is final.
+#[tokio::test]
+async fn the_end_of_a_closed_slice_is_read_once() {
+    let Watched { store, wire, other, .. } = watched().await;
+    grow(&store, &[1, 2]).await;
+    index(&store).await;
+    store.split(PARENT).await.expect("splits");
+    for store in [&store, &other] {
+        store.slices().await.expect("reads");
+        wire.seen();
+        let end = store.feed_end(PARENT).await.expect("reads");
+        assert!(end.is_closed && end.position == Position::new(3), "{end:?}");
+        assert_eq!(wire.seen(), ["Query", "Query"]);
+        assert_eq!(store.feed_end(PARENT).await.expect("reads"), end);
+        assert!(wire.seen().is_empty());
+        assert!(!store.feed_end(CHILDREN[0]).await.expect("reads").is_closed);
+        assert_eq!(wire.seen(), ["Query"], "an open slice");
+    }
 }
 
 #[tokio::test]

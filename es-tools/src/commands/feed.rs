@@ -1,9 +1,12 @@
 //! `feed`: inspecting, auditing, reconciling, and splitting the feed of all events.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use es_core::chrono::SecondsFormat;
 use es_core::event::EventData;
 use es_core::feed::{Feed as _, FeedEntry, FeedRead, Position, Slice, SliceTree};
+use es_core::projection::workers_without_splits;
 use es_core::{StreamId, Version};
 use es_dynamo::{AuditReport, DynamoStore, Indexer, IndexerShard, Reconciler};
 use serde_json::{Value, json};
@@ -35,6 +38,9 @@ pub(super) enum Command {
     Split {
         /// The number of the slice, starting at 0
         slice: u32,
+        /// Split it even if workers or indexers run a version that stops there
+        #[arg(long)]
+        anyway: bool,
     },
     /// Compare the feed with the table, without changing either; reads the whole table
     Audit,
@@ -62,7 +68,7 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         Command::Lag => lag(session).await,
         Command::Indexers => indexers(session, indexed(session, "feed indexers")?).await,
         Command::Show { slice, after, limit } => show(session, slice, after, limit).await,
-        Command::Split { slice } => split(session, Slice::new(slice)).await,
+        Command::Split { slice, anyway } => split(session, Slice::new(slice), anyway).await,
         Command::Audit => audit(session, indexed(session, "feed audit")?).await,
         Command::Reconcile { segments, name } => {
             reconcile(session, indexed(session, "feed reconcile")?, segments, name).await
@@ -166,11 +172,18 @@ async fn tree_with(session: &Session, slice: Slice) -> Result<SliceTree> {
     }
 }
 
-async fn split(session: &Session, slice: Slice) -> Result {
-    session
+async fn split(session: &Session, slice: Slice, anyway: bool) -> Result {
+    let store = session
         .store
         .need_dynamo("feed split", "on PostgreSQL, the feed is one slice in the order of the transactions")?;
     let tree = tree_with(session, slice).await?;
+    let outdated = outdated(store).await?;
+    if !tree.is_closed(slice) && !anyway && !outdated.is_empty() {
+        return Err(Failure::of(format!(
+            "these run a version that stops at a split: {}; update them first, or pass `--anyway` if they have ended",
+            outdated.join(", ")
+        )));
+    }
     if !tree.is_closed(slice)
         && !session.may_irrevocably(&format!("split slice {slice} of the feed in two"))?
     {
@@ -188,6 +201,19 @@ async fn split(session: &Session, slice: Slice) -> Result {
             count(end.get())
         )
     })
+}
+
+/// Returns the workers and indexers whose versions do not follow slices that are split.
+async fn outdated(store: &DynamoStore) -> Result<Vec<String>> {
+    let workers = workers_without_splits(store).await?.into_iter();
+    let shards = Indexer::shards(store).await?.into_iter();
+    let shards = shards.filter(|shard| shard.owner.is_some() && !shard.is_finished && !shard.follows_splits);
+    let indexers: BTreeSet<_> = shards.filter_map(|shard| shard.owner).collect();
+    let workers = workers.map(|(name, count)| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} worker{plural} of `{name}`")
+    });
+    Ok(workers.chain(indexers.into_iter().map(|id| format!("the indexer {id}"))).collect())
 }
 
 async fn show(session: &Session, slice: u32, after: u64, limit: u32) -> Result {
@@ -327,8 +353,7 @@ async fn reconcile(session: &Session, store: &DynamoStore, segments: u32, name: 
     }
     let done = builder.build().run().await?;
     drop(bar);
-    let streams =
-        |set: &std::collections::BTreeSet<StreamId>| set.iter().map(StreamId::to_string).collect::<Vec<_>>();
+    let streams = |set: &BTreeSet<StreamId>| set.iter().map(StreamId::to_string).collect::<Vec<_>>();
     let (damaged, contradicting) = (streams(&done.damaged), streams(&done.contradicting));
     let value = json!({
         "commits": done.commits, "events_indexed": done.events_indexed, "foreign_items": done.foreign_items,

@@ -1,6 +1,8 @@
 //! `es feed`: its ends, its content, splits, the audit, and the reconciler.
 
+use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::support::Place;
 
@@ -86,7 +88,27 @@ async fn a_slice_is_split_with_consent() {
     let missing = place.es(&["feed", "split", "1", "--yes"]).fails(1);
     assert!(missing.contains("slice 1 does not exist"), "{missing}");
 
-    let done = place.es(&["feed", "split", "0", "--yes", "--json"]).json();
+    // An old worker and an old indexer.
+    place.project().await.expect("handles all");
+    let store = place.store().await;
+    let old = "00000000-0000-0000-0000-000000000007";
+    let documents = [
+        ("projection#mails", format!("worker#{old}"), json!({ "run": old })),
+        ("$indexer", "shard/1".to_owned(), json!({ "after": null, "done": false, "owner": old, "at": 1 })),
+    ];
+    for (collection, name, body) in &documents {
+        let key = DocumentKey::new(*collection, name.as_str());
+        let set = ChangeSet::new(Uuid::new_v4()).put(key, ExpectedDocument::Absent, body.to_string());
+        store.change(&set).await.expect("stores");
+    }
+    let refused = place.es(&["feed", "split", "0", "--yes"]).fails(1);
+    let expected = format!(
+        "these run a version that stops at a split: 1 worker of `mails`, the indexer {old}; update them first, or pass \
+         `--anyway` if they have ended"
+    );
+    assert!(refused.contains(&expected), "{refused}");
+
+    let done = place.es(&["feed", "split", "0", "--anyway", "--yes", "--json"]).json();
     assert_eq!(done, json!({ "slice": 0, "end": 2, "children": [1, 2] }));
     let again = place.es(&["feed", "split", "0"]).succeeds();
     assert!(again.starts_with("slice 0 was split before at position 2"), "{again}");

@@ -562,6 +562,45 @@ async fn records_of_another_table_are_refused() {
     assert!(error.to_string().contains("from the stream of the table `another`"), "{error}");
 }
 
+/// Functions in two environments, of which one learns later of the splits, get overlapping batches of records in any
+/// order.
+#[tokio::test]
+async fn functions_index_each_commit_once_across_splits() {
+    for seed in 0..6 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let engine = Engine::in_memory().expect("starts");
+        engine.store().await.expect("creates the table");
+        let open = || DynamoStore::builder().engine(&engine).build().expect("is valid");
+        let functions = [open(), open()];
+        let accounts: Repository<Account> = Repository::new(open());
+        let (mut records, mut splits) = (Vec::new(), 0);
+        for _ in 0..20 {
+            for _ in 0..random.usize(1..4) {
+                let id = format!("account-{}", random.u8(..5));
+                let done = accounts.execute(&id, Deposit::one(1, "note")).await.expect("accepted");
+                records.push(record_of(&format!("account#{id}"), done.version.get()));
+            }
+            if random.u8(..4) == 0 {
+                let store = &functions[random.usize(..2)];
+                let open: Vec<_> = store.slice_tree().await.expect("reads").open().collect();
+                store.split(open[random.usize(..open.len())]).await.expect("splits");
+                splits += 1;
+            }
+            let mut batch = records[random.usize(..records.len())..].to_vec();
+            random.shuffle(&mut batch);
+            let store = &functions[random.usize(..2)];
+            let answer = lambda::handle(store, json!({ "Records": batch })).await.expect("has records");
+            assert_eq!(answer, json!({ "batchItemFailures": [] }), "seed {seed}");
+        }
+        for store in &functions {
+            lambda::handle(store, json!({ "Records": records })).await.expect("has records");
+        }
+        let report = Reconciler::builder(&open()).build().audit().await.expect("audits");
+        assert!(report.is_sound() && splits > 0, "seed {seed}, {splits} splits: {report:?}");
+        assert_eq!(report.events, records.len() as u64, "seed {seed}");
+    }
+}
+
 #[tokio::test]
 async fn growth_is_told_in_the_process() {
     let (store, accounts) = told().await;

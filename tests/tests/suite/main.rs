@@ -25,11 +25,13 @@ mod policy;
 mod processes;
 mod projections;
 mod publishing;
+mod restoring;
 #[cfg(feature = "services")]
 mod services;
 mod sharing;
 mod signals;
 mod spans;
+mod splits;
 mod workers;
 
 /// Returns the sort key of the commit whose first event has the version `first`.

@@ -123,6 +123,8 @@ pub(super) struct Consumer<'h, 'a, P: Projection> {
     pub(super) parked_before: HashSet<StreamId>,
     /// Whether the slice was split and everything up to its end is handled.
     is_at_end: bool,
+    /// Whether the feed is known to have the slice, and its split if that was read before.
+    is_checked: bool,
     /// The next pause at the end of the feed.
     pub(super) pause: Duration,
     /// When the next timeout is due, if one is known.
@@ -143,6 +145,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             parked: HashSet::new(),
             parked_before: HashSet::new(),
             is_at_end: false,
+            is_checked: false,
             pause: held.inner.settings.poll,
             next_due: None,
             held,
@@ -208,7 +211,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
                 return Ok(());
             }
             if self.is_at_end && !self.held.state.replay && !more_due && self.has_no_timeouts() {
-                return Err(Ended::Finished);
+                return Err(if self.is_checked { Ended::Finished } else { self.forget_split().await? });
             }
             let running = self.held.running;
             let until_due =
@@ -229,9 +232,16 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         if self.is_at_end {
             return Ok(Some(true));
         }
+        if !self.is_checked {
+            self.is_checked = self.is_in_feed().await?;
+            if !self.is_checked {
+                self.is_at_end = self.held.state.closed.is_some();
+                return Ok(Some(true));
+            }
+        }
         let Some(page) = self.page().await? else { return Ok(None) };
         let is_idle = page.is_last && page.through == self.handled;
-        let (is_last, is_closed) = (page.is_last, page.is_closed);
+        let is_closed = page.is_closed;
         self.handle_page(page).await?;
         if is_closed {
             self.is_at_end = true;
@@ -240,10 +250,6 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
                 // The children may start.
                 self.held.inner.ordered.notify(usize::MAX);
             }
-        } else if is_last && self.held.state.closed.is_some() {
-            // The feed was restored to a time before the split.
-            let next = SliceState { closed: None, ..self.held.state.clone() };
-            self.held.write(next, Vec::new()).await?;
         }
         Ok(Some(is_idle))
     }
@@ -404,8 +410,6 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         let mut next = self.held.state.clone();
         if self.is_at_end {
             next.closed = Some(Closed::Draining);
-        } else if next.position != self.handled {
-            next.closed = None;
         }
         (next.position, next.anchor) = (self.handled, self.anchor);
         next.parked = next.parked.saturating_add(pending.parked).saturating_sub(pending.resumed);

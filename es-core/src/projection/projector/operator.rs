@@ -1,6 +1,9 @@
 //! Operations on a projection: pause, rebuild, retry, park, skip, and recovery after data loss.
 
+use std::iter;
+
 use super::failure::{FailedEvent, Parked};
+use super::lost_splits::{forgotten, lost_split};
 use super::state::{
     Control, EndOfRebuild, Exception, Overview, Revised, SliceState, Slot, edit, encode, read,
 };
@@ -109,10 +112,9 @@ impl<P: Projection> Projector<P> {
         }
         let building = overview.control.new_build()?;
         let (mut parked, mut stopped) = (0, Vec::new());
-        for slice in self.inner.store.slice_tree().await?.iter() {
-            let state = overview.slice(Slot { build: building, slice }).value;
+        for (slice, state) in overview.slices_of(building) {
             parked += state.parked;
-            stopped.extend(state.failure.map(|_| slice.to_string()));
+            stopped.extend(state.failure.as_ref().map(|_| slice.to_string()));
         }
         if parked > 0 || !stopped.is_empty() {
             let stopped = if stopped.is_empty() { "none".to_owned() } else { stopped.join(", ") };
@@ -148,7 +150,7 @@ impl<P: Projection> Projector<P> {
             let new = overview.slice(Slot { build: building, slice }).value;
             let has_stopped = |slice| overview.slice(Slot { build: building, slice }).value.failure.is_some();
             // A child waits for its parent.
-            let is_stopped = std::iter::once(slice).chain(tree.ancestors(slice)).any(has_stopped);
+            let is_stopped = iter::once(slice).chain(tree.ancestors(slice)).any(has_stopped);
             if new.position < old && !is_stopped {
                 return Err(ProjectorError::invalid(format!(
                     "the new build is at position {} of slice {slice}, the one that is read at {old}: wait until it \
@@ -277,12 +279,8 @@ impl<P: Projection> Projector<P> {
         let overview = self.overview().await?;
         let mut slots = Vec::new();
         for build in overview.control.builds() {
-            for slice in self.inner.store.slice_tree().await?.iter() {
-                let slot = Slot { build, slice };
-                if overview.slice(slot).value.parked > 0 {
-                    slots.push(slot);
-                }
-            }
+            let parked = overview.slices_of(build).filter(|(_, state)| state.parked > 0);
+            slots.extend(parked.map(|(slice, _)| Slot { build, slice }));
         }
         Ok(slots)
     }
@@ -300,10 +298,9 @@ impl<P: Projection> Projector<P> {
     pub async fn dismiss_passed_over(&self) -> Result<(), ProjectorError> {
         let overview = self.overview().await?;
         for build in overview.control.builds() {
-            for slice in self.inner.store.slice_tree().await?.iter() {
-                let slot = Slot { build, slice };
-                if !overview.slice(slot).value.passed_over.is_empty() {
-                    self.change(slot, |state| {
+            for (slice, state) in overview.slices_of(build) {
+                if !state.passed_over.is_empty() {
+                    self.change(Slot { build, slice }, |state| {
                         state.passed_over.clear();
                         Ok(())
                     })
@@ -454,12 +451,15 @@ pub enum SeekTo {
 impl<P: Projection> Projector<P> {
     /// Moves the checkpoint of a slice, after the feed was restored to an earlier state and the checkpoint is no
     /// longer valid ([`FeedError::BeyondEnd`](crate::feed::FeedError),
-    /// [`FeedError::Replaced`](crate::feed::FeedError)).
+    /// [`FeedError::Replaced`](crate::feed::FeedError), [`FeedError::SplitLost`](crate::feed::FeedError)).
     ///
     /// Use it for a process, which cannot be replayed, and for a publisher that should not publish everything
     /// again. Skipped events are never handled, so the reactions to them are lost. Events that were handled before
     /// are handled again by a projection or a publisher. A process does not repeat its commands and events,
     /// because they have idempotency keys, which are kept for 90 days: do not go back further.
+    ///
+    /// If the feed has lost a split of the slice, the checkpoints of its former children are removed as well. Their
+    /// pending timeouts remain, and are handled when they are due.
     ///
     /// ```
     /// use es_core::Projector;
@@ -491,11 +491,13 @@ impl<P: Projection> Projector<P> {
             ));
         }
         let (store, names) = (&*self.inner.store, self.inner.names()?);
-        let active = Overview::read(store, &names).await?.control.active;
-        let key = names.slice(Slot { build: active, slice });
         loop {
-            let Revised { value: state, revision } = read::<SliceState>(store, &key).await?;
-            let is_valid = mismatch(store, slice, state.position, state.anchor).await?.is_none();
+            let overview = Overview::read(store, &names).await?;
+            let tree = store.slice_tree().await?;
+            let slot = Slot { build: overview.control.active, slice };
+            let (key, Revised { value: state, revision }) = (names.slice(slot), overview.slice(slot));
+            let is_valid = lost_split(&tree, &overview, slot).is_none()
+                && mismatch(store, slice, state.position, state.anchor).await?.is_none();
             if is_valid && state.failure.is_none() && state.position == self.place(slice, to).await?.0 {
                 return Ok(());
             }
@@ -506,11 +508,17 @@ impl<P: Projection> Projector<P> {
                     state.position
                 )));
             }
-            if state.parked > 0 {
+            // The slices that the feed has lost together with the split of this one.
+            let lost = overview.descendants(tree.initial(), slot).filter(|(slice, _)| !tree.contains(*slice));
+            let lost: Vec<_> = lost.map(|(slice, _)| slice).collect();
+            let of = |slice: Slice| overview.slice(Slot { slice, ..slot });
+            if let Some(slice) =
+                iter::once(slice).chain(lost.clone()).find(|slice| of(*slice).value.parked > 0)
+            {
                 return Err(ProjectorError::invalid(format!(
                     "slice {slice} has {} parked events, at positions of the feed before it was restored: call \
                      `replay_parked` or `discard_parked` first",
-                    state.parked
+                    of(slice).value.parked
                 )));
             }
             let (position, anchor) = self.place(slice, to).await?;
@@ -528,9 +536,17 @@ impl<P: Projection> Projector<P> {
                 revision.into(),
                 encode(&next)?,
             );
+            for slice in lost.iter().copied() {
+                let Revised { value, revision } = of(slice);
+                let key = names.slice(Slot { slice, ..slot });
+                set = set.put(key, revision.into(), encode(&forgotten(&value))?);
+            }
             if !P::IS_REPLAYABLE {
                 // The recorded positions of its turns are those of the previous feed.
-                set = set.with_changes([DocumentChange::delete(reached_key(&self.inner.name, slice))]);
+                let slices = iter::once(slice).chain(lost);
+                set = set.with_changes(
+                    slices.map(|slice| DocumentChange::delete(reached_key(&self.inner.name, slice))),
+                );
             }
             if self.changed(&set).await? {
                 tracing::warn!(

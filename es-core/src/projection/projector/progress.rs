@@ -8,11 +8,12 @@ use futures_util::future::{Either, select};
 
 use super::accepted::PassedOver;
 use super::failure::{Delay, Failure};
+use super::lost_splits::lost_split;
 use super::state::{Closed, Overview, SliceState, Slot};
 use super::stop::{either, pause};
 use super::{Inner, Projector};
 use crate::error_text;
-use crate::feed::{FeedEnd, Position, Slice, mismatch};
+use crate::feed::{FeedEnd, Position, Slice, SliceTree, mismatch};
 use crate::projection::{Projection, ProjectorError, WaitError};
 use crate::store::StoreError;
 use crate::stream_id::StreamId;
@@ -184,7 +185,10 @@ async fn progress<P: Projection>(
         let end = inner.store.feed_end(slice).await?;
         let slot = Slot { build, slice };
         let state = overview.slice(slot).value;
-        let impossible = inner.impossible(slice, &state, end).await?;
+        let impossible = match lost_split(&tree, overview, slot) {
+            Some(lost) => Some(StoreError::from(lost)),
+            None => inner.impossible(slice, &state, end).await?,
+        };
         let impossible = impossible.map(|error| Failure {
             event: None,
             error: error_text(&error),
@@ -276,34 +280,41 @@ impl<P: Projection> Projector<P> {
     pub(super) async fn has_not_stopped(&self) -> Result<(), WaitError> {
         let names = self.inner.names()?;
         let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
-        let tree = self.ask(|| async { Ok(self.inner.store.slice_tree().await?) }).await?;
-        let slots =
-            overview.control.builds().flat_map(|build| tree.iter().map(move |slice| Slot { build, slice }));
-        for slot in slots {
-            if let Some(failure) = overview.slice(slot).value.failure {
-                return Err(WaitError::Stopped { slice: slot.slice, reason: failure.to_string() });
-            }
-        }
-        Ok(())
+        let mut states = overview.control.builds().flat_map(|build| overview.slices_of(build));
+        let stopped = states.find_map(|(slice, state)| Some((slice, state.failure.as_ref()?)));
+        stopped
+            .map_or(Ok(()), |(slice, failure)| Err(WaitError::Stopped { slice, reason: failure.to_string() }))
     }
 
     /// Returns the current end of each slice.
     async fn ends(&self) -> Result<Vec<(Slice, FeedEnd)>, WaitError> {
         let store = &self.inner.store;
         let tree = self.ask(|| async { Ok(store.slice_tree().await?) }).await?;
-        self.ends_of(tree.iter()).await
-    }
-
-    /// Returns the current ends of these slices.
-    async fn ends_of(
-        &self,
-        slices: impl Iterator<Item = Slice> + Send,
-    ) -> Result<Vec<(Slice, FeedEnd)>, WaitError> {
         let mut ends = Vec::new();
-        for slice in slices {
-            ends.push((slice, self.ask(|| async { Ok(self.inner.store.feed_end(slice).await?) }).await?));
+        for slice in tree.iter() {
+            ends.push((slice, self.end(slice).await?));
         }
         Ok(ends)
+    }
+
+    /// Returns the current ends of the slices that may contain events of a stream. The end of a slice says whether the
+    /// stream continues in a child, so the tree is not requested.
+    async fn ends_on_path(&self, stream: &StreamId) -> Result<Vec<(Slice, FeedEnd)>, ProjectorError> {
+        let slices = self.ask(|| async { Ok(self.inner.store.slices().await?) }).await?;
+        let (mut tree, mut ends) = (SliceTree::new(slices), Vec::new());
+        loop {
+            let slice = tree.of(stream);
+            let end = self.end(slice).await?;
+            ends.push((slice, end));
+            if !end.is_closed {
+                return Ok(ends);
+            }
+            tree.close(slice, end.position)?;
+        }
+    }
+
+    async fn end(&self, slice: Slice) -> Result<FeedEnd, ProjectorError> {
+        self.ask(|| async { Ok(self.inner.store.feed_end(slice).await?) }).await
     }
 
     /// Repeats a request while its error is transient, as often as the retry policy allows.
@@ -350,8 +361,7 @@ impl<P: Projection> Projector<P> {
             }
             is_in_feed.store(true, Ordering::Relaxed);
             // The event is at or before the end of one of these slices. If a split follows, it stays where it is.
-            let tree = self.ask(|| async { Ok(store.slice_tree().await?) }).await?;
-            let ends = self.ends_of(tree.path(stream)).await?;
+            let ends = self.ends_on_path(stream).await?;
             self.reached(&ends, false).await
         });
         match select(wait, Box::pin(self.pass(timeout))).await {
@@ -385,9 +395,10 @@ impl<P: Projection> Projector<P> {
             let mut is_there = true;
             let mut reached = Vec::new();
             for (build, (slice, end)) in awaited {
-                let state = overview.slice(Slot { build, slice: *slice }).value;
+                let slot = Slot { build, slice: *slice };
+                let state = overview.slice(slot).value;
                 if state.position >= end.position && !state.replay {
-                    reached.push((*slice, state, *end));
+                    reached.push((slot, state, *end));
                     continue;
                 }
                 is_there = false;
@@ -396,20 +407,35 @@ impl<P: Projection> Projector<P> {
                 }
             }
             if is_there {
-                return self.possible(&reached).await;
+                return self.possible(&overview, &reached).await;
             }
             either(Box::pin(progressed), self.inner.settings.clock.sleep(LOOK_AGAIN)).await;
         }
     }
 
     /// Checks that checkpoints are valid in the feed.
-    async fn possible(&self, checkpoints: &[(Slice, SliceState, FeedEnd)]) -> Result<(), WaitError> {
-        for (slice, state, end) in checkpoints {
+    async fn possible(
+        &self,
+        overview: &Overview,
+        checkpoints: &[(Slot, SliceState, FeedEnd)],
+    ) -> Result<(), WaitError> {
+        for (Slot { slice, .. }, state, end) in checkpoints {
             let check = || async { Ok(self.inner.impossible(*slice, state, *end).await?) };
             if let Some(error) = self.ask(check).await? {
                 return Err(WaitError::Stopped { slice: *slice, reason: error.to_string() });
             }
         }
-        Ok(())
+        let is_intact = |state: &SliceState, end: FeedEnd| {
+            state.closed.is_none() || (end.is_closed && end.position == state.position)
+        };
+        let uncertain = checkpoints.iter().filter(|(_, state, end)| !is_intact(state, *end));
+        let slots: Vec<_> = uncertain.map(|(slot, ..)| *slot).collect();
+        if slots.is_empty() {
+            return Ok(());
+        }
+        match self.ask(|| async { Ok(self.inner.lost_split(overview, &slots).await?) }).await? {
+            Some((slice, lost)) => Err(WaitError::Stopped { slice, reason: lost.to_string() }),
+            None => Ok(()),
+        }
     }
 }

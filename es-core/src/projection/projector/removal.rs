@@ -101,7 +101,8 @@ impl<P: Projection> Projector<P> {
     async fn delete_build(&self, build: u32) -> Result<(), ProjectorError> {
         let names = self.inner.names()?;
         // Delete the checkpoints first: without them, a worker that has not noticed the change cannot write.
-        for slice in self.inner.store.slice_tree().await?.iter() {
+        let (overview, tree) = (self.overview().await?, self.inner.store.slice_tree().await?);
+        for slice in overview.all_slices(&tree, build) {
             self.delete_slot(&names, Slot { build, slice }).await?;
         }
         for stage in self.inner.projection.clone().stages() {

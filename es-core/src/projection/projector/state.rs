@@ -13,8 +13,8 @@ use crate::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentQuery, Documents, Revision, pages,
 };
 use crate::event::without_values;
-use crate::feed::{Feed, FeedAnchor, Position, Slice, Slices, mismatch};
-use crate::projection::{EventContext, ProjectorError, timeout};
+use crate::feed::{Feed, FeedAnchor, Position, Slice, SliceTree, Slices, mismatch};
+use crate::projection::{EventContext, ProjectorError, registered, timeout};
 
 const CONTROL: &str = "control";
 const SLICE: &str = "slice#";
@@ -265,6 +265,9 @@ pub(super) struct Revised<T> {
 pub(super) struct Sign {
     /// The id of the worker in its process.
     run: Uuid,
+    /// Whether its version follows slices that are split.
+    #[serde(default)]
+    splits: bool,
     /// Its slots that are delayed by a transient error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) delays: Vec<DelayedSlot>,
@@ -282,7 +285,7 @@ pub(super) struct DelayedSlot {
 impl Sign {
     pub(super) fn new(run: Uuid, delays: Vec<(Slot, Delay)>) -> Self {
         let delayed = |(slot, delay): (Slot, _)| DelayedSlot { build: slot.build, slice: slot.slice, delay };
-        Self { run, delays: delays.into_iter().map(delayed).collect() }
+        Self { run, splits: true, delays: delays.into_iter().map(delayed).collect() }
     }
 }
 
@@ -294,6 +297,8 @@ pub(super) struct Overview {
     pub(super) workers: BTreeMap<Uuid, Revision>,
     /// The ids of the workers in their processes.
     pub(super) runs: BTreeSet<Uuid>,
+    /// The number of workers whose version does not follow slices that are split.
+    pub(super) outdated: u64,
     /// The slots that are delayed by a transient error, as reported by their workers.
     pub(super) delays: BTreeMap<Slot, Delay>,
 }
@@ -328,8 +333,9 @@ impl Overview {
             && let Ok(worker) = worker.parse()
         {
             self.workers.insert(worker, document.revision);
-            let Sign { run, delays } = decode(key, document)?;
+            let Sign { run, splits, delays } = decode(key, document)?;
             self.runs.insert(run);
+            self.outdated += u64::from(!splits);
             for DelayedSlot { build, slice, delay } in delays {
                 self.delays.insert(Slot { build, slice }, delay);
             }
@@ -343,8 +349,31 @@ impl Overview {
         found.cloned().unwrap_or_else(|| Revised { value: SliceState::default(), revision: None })
     }
 
+    /// Returns the slices of a build with a state, in ascending order. The feed may no longer have some of them, after a
+    /// restore to a time before a split.
+    pub(super) fn slices_of(&self, build: u32) -> impl Iterator<Item = (Slice, &SliceState)> {
+        let range = (build, 0)..=(build, u32::MAX);
+        self.slices.range(range).map(|((_, slice), state)| (Slice::new(*slice), &state.value))
+    }
+
+    /// Returns the slices of the feed and those of a build with a state.
+    pub(super) fn all_slices(&self, tree: &SliceTree, build: u32) -> BTreeSet<Slice> {
+        tree.iter().chain(self.slices_of(build).map(|(slice, _)| slice)).collect()
+    }
+
+    /// Returns the descendants of a slice that have a state, in ascending order.
+    pub(super) fn descendants(
+        &self,
+        initial: Slices,
+        Slot { build, slice }: Slot,
+    ) -> impl Iterator<Item = (Slice, &SliceState)> {
+        let is_descendant = move |other: Slice| initial.ancestors(other).any(|ancestor| ancestor == slice);
+        self.slices_of(build).filter(move |(other, _)| is_descendant(*other))
+    }
+
     /// Returns the slices of a build that may be processed, parents first: the initial slices, and the children of each
-    /// slice that was processed up to its end.
+    /// slice that was processed up to its end. Those whose last timeouts are left follow, even if a restore has moved
+    /// their parents back.
     pub(super) fn reachable(&self, initial: Slices, build: u32) -> Vec<Slice> {
         let mut slices: Vec<_> = initial.iter().collect();
         let mut index = 0;
@@ -354,6 +383,11 @@ impl Overview {
                 slices.extend(initial.children(*slice).into_iter().flatten());
             }
             index += 1;
+        }
+        for (slice, state) in self.slices_of(build) {
+            if state.closed == Some(Closed::Draining) && !slices.contains(&slice) {
+                slices.push(slice);
+            }
         }
         slices
     }
@@ -415,6 +449,38 @@ pub(crate) async fn active_build(
     projection: &str,
 ) -> Result<u32, ProjectorError> {
     Ok(read::<Control>(store, &Names::new(projection)?.control()).await?.value.active)
+}
+
+/// Returns the numbers of workers, by projection, process, or publisher, whose version does not follow slices that are
+/// [split](crate::feed::Feed::split). Such a worker stops at the end of a slice that was split, and loses nothing. Update
+/// all workers before the first split: `es feed split` refuses it otherwise.
+///
+/// A worker that has died counts until another worker of its projection has noticed it, which takes a
+/// [lease](super::ProjectorBuilder::lease).
+///
+/// ```
+/// # async fn example(store: es_core::MemoryStore) -> Result<(), es_core::projection::ProjectorError> {
+/// for (projection, workers) in es_core::projection::workers_without_splits(&store).await? {
+///     println!("update {workers} workers of {projection}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`ProjectorError`] if the registry or the heartbeats of the workers cannot be read or decoded.
+pub async fn workers_without_splits(
+    store: &(impl Documents + ?Sized),
+) -> Result<BTreeMap<String, u64>, ProjectorError> {
+    let mut all = BTreeMap::new();
+    for registration in registered(store).await? {
+        let overview = Overview::read(store, &Names::new(&registration.name)?).await?;
+        if overview.outdated > 0 {
+            all.insert(registration.name, overview.outdated);
+        }
+    }
+    Ok(all)
 }
 
 /// The origin of a reaction: an event of the feed, or a timeout.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Projector;
+use super::state::Overview;
 use crate::documents::{DocumentKey, DocumentQuery};
 use crate::event::EventId;
 use crate::feed::Slice;
@@ -37,7 +38,9 @@ impl<P: Projection> Projector<P> {
     /// [`ProjectorError`] if the timeouts cannot be read or decoded.
     pub async fn pending_timeouts(&self, limit: u32) -> Result<Vec<PendingTimeout>, ProjectorError> {
         let mut pending = Vec::new();
-        for slice in self.inner.store.slice_tree().await?.iter() {
+        let overview = Overview::read(&*self.inner.store, &self.inner.names()?).await?;
+        let tree = self.inner.store.slice_tree().await?;
+        for slice in overview.all_slices(&tree, overview.control.active) {
             let collection = timeout::collection(&self.inner.name, slice);
             let page = self.inner.store.documents(&DocumentQuery::new(&collection).limit(limit)).await?;
             for (name, document) in page.documents {

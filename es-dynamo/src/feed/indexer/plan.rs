@@ -129,6 +129,9 @@ pub(crate) struct ShardState {
     pub(crate) owner: Option<Uuid>,
     /// The time of the write in milliseconds since 1970, by the clock of the writer. Used for ages of hours only.
     pub(crate) at: i64,
+    /// Whether the version of the worker follows slices that are split.
+    #[serde(default)]
+    pub(crate) splits: bool,
     /// How far the worker was behind in this shard at the time of the write, in milliseconds, if it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) lag: Option<u64>,
@@ -173,7 +176,8 @@ pub(crate) async fn write_shard(
     state: &ShardState,
     seen: Option<Revision>,
 ) -> Result<Option<Revision>, StoreError> {
-    put(documents, shard_key(shard), state, seen.into()).await
+    let state = ShardState { splits: true, ..state.clone() };
+    put(documents, shard_key(shard), &state, seen.into()).await
 }
 
 /// Deletes the state of a shard, unless it has changed since `seen`.

@@ -22,6 +22,9 @@ pub struct IndexerShard {
     pub owner: Option<Uuid>,
     /// Whether the shard is closed and was read to its end.
     pub is_finished: bool,
+    /// Whether the version of the indexer follows slices that are [split](es_core::feed::Feed::split). Another one stops
+    /// at the end of a slice that was split, and loses nothing.
+    pub follows_splits: bool,
     /// The time of the last heartbeat, by the clock of the indexer.
     pub heartbeat: DateTime<Utc>,
     /// The [lag](super::IndexerProgress::lag) of the shard at the last heartbeat, or `None` before the first response.
@@ -43,6 +46,7 @@ impl Indexer {
             id,
             owner: state.owner,
             is_finished: state.done,
+            follows_splits: state.splits,
             heartbeat: DateTime::from_timestamp_millis(state.at).unwrap_or_default(),
             lag: state.lag.map(Duration::from_millis),
         };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use es_core::feed::{FeedEnd, Position, Slice, SliceTree, Slices};
@@ -56,6 +56,8 @@ pub(crate) struct SliceIndex {
     waiting: Mutex<Waiting>,
     /// The end of the slice as written by this process.
     written: AtomicU64,
+    /// The end, once the slice is closed and its end was read.
+    final_end: OnceLock<FeedEnd>,
     reading: Mutex<Reading>,
 }
 
@@ -185,6 +187,19 @@ impl FeedIndex {
         self.list_ancestors(storage, slice).await?;
         let end = {
             let mut writer = index.writer.lock().await;
+            if !writer.is_closed()
+                && let Some(child) = find_pages(storage, children).await?
+            {
+                // Another process may have split the slice in the meantime.
+                writer.catch_up(storage).await?;
+                if !writer.is_closed() {
+                    return Err(StoreError::invalid(format!(
+                        "slice {slice} cannot be split: its future child {child} already has pages, from before the \
+                         table was restored; delete the feed and rebuild it with the reconciler, as the operations \
+                         chapter describes under \"Backup and restore\""
+                    )));
+                }
+            }
             writer.close(storage).await?;
             writer.end()
         };
@@ -277,17 +292,22 @@ impl FeedIndex {
 
     /// Returns the position of the last event of a slice.
     pub(crate) async fn end(&self, storage: &dyn Storage, slice: Slice) -> Result<FeedEnd, StoreError> {
-        self.slice(storage, slice).await?;
+        let index = self.slice(storage, slice).await?;
+        if let Some(end) = index.final_end.get() {
+            return Ok(*end);
+        }
         let newest = async |until| {
             let mut found = storage.pages(slice, PageQuery::Until(until), 1, false).await?;
             Ok::<_, StoreError>(found.pages.pop())
         };
+        let end_of = |last: Option<LogPage>| {
+            last.map_or_else(FeedEnd::default, |page| FeedEnd::new(page.last(), Some(page.anchor())))
+        };
         let mut last = newest(names::LAST_POSITION).await?;
-        if let Some(closing) = last.take_if(|page| page.closes()) {
-            self.note_closed(slice, closing.last())?;
-            last = newest(closing.last()).await?;
-        }
-        Ok(last.map_or_else(FeedEnd::default, |page| FeedEnd::new(page.last(), Some(page.anchor()))))
+        let Some(closing) = last.take_if(|page| page.closes()) else { return Ok(end_of(last)) };
+        self.note_closed(slice, closing.last())?;
+        let end = end_of(newest(closing.last()).await?).with_closed(true);
+        Ok(*index.final_end.get_or_init(|| end))
     }
 
     /// Returns the version up to which a stream is in the feed.
@@ -373,6 +393,20 @@ impl FeedIndex {
     }
 }
 
+/// Returns the first of these slices that has pages.
+pub(crate) async fn find_pages(
+    storage: &dyn Storage,
+    slices: impl IntoIterator<Item = Slice>,
+) -> Result<Option<Slice>, StoreError> {
+    for slice in slices {
+        let query = PageQuery::After(Position::NONE);
+        if !storage.pages(slice, query, 1, false).await?.pages.is_empty() {
+            return Ok(Some(slice));
+        }
+    }
+    Ok(None)
+}
+
 impl Searched {
     fn found(version: Version) -> Self {
         if version.is_none() { Self::Nothing } else { Self::Found(version) }
@@ -391,6 +425,7 @@ impl Known {
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             waiting: Mutex::default(),
             written: AtomicU64::new(0),
+            final_end: OnceLock::new(),
             reading: Mutex::default(),
         });
         self.slices.insert(slice, Arc::clone(&index));

@@ -73,7 +73,7 @@ fn a_split_can_be_repeated_and_does_not_change_the_end() {
         for process in [feed(1), feed(1)] {
             for _ in 0..2 {
                 assert_eq!(process.split(&table, PARENT).await.expect("splits"), CHILDREN);
-                assert_eq!(process.end(&table, PARENT).await.expect("reads"), before);
+                assert_eq!(process.end(&table, PARENT).await.expect("reads"), before.with_closed(true));
             }
         }
         let pages = table.content.lock().expect("no panic before").logs[&PARENT].len();
@@ -89,7 +89,8 @@ fn an_empty_slice_can_be_split() {
         let (table, feed) = (SimulatedTable::new(), feed(1));
         feed.split(&table, PARENT).await.expect("splits");
         feed.split(&table, CHILDREN[1]).await.expect("splits");
-        assert_eq!(feed.end(&table, PARENT).await.expect("reads"), FeedEnd::default());
+        let end = feed.end(&table, PARENT).await.expect("reads");
+        assert_eq!(end, FeedEnd::default().with_closed(true));
         index_all(&table, &feed, 20).await;
         assert_eq!((table.check(), events(&table, PARENT)), (Ok(20), 0));
         assert_eq!(feed.indexed(&table, &order(100)).await.expect("knows"), Version::NONE);
@@ -137,6 +138,32 @@ fn the_log_decides_whether_a_slice_is_split() {
         index_all(&table, &feed(1), 5).await;
         assert_eq!((table.check(), splits()), (Ok(15), [PARENT].into()));
         assert_eq!(feed(1).tree(&table).await.expect("reads").end(PARENT), Some(Position::new(10)));
+    });
+}
+
+/// As after a restore of only some items: the page that closes the parent is lost, and those of the children are not.
+#[test]
+fn a_slice_is_not_split_if_its_children_have_pages() {
+    runtime().block_on(async {
+        let (table, process) = (SimulatedTable::new(), feed(1));
+        index_all(&table, &process, 5).await;
+        process.split(&table, PARENT).await.expect("splits");
+        index_all(&table, &process, 5).await;
+        let closing = table.content.lock().expect("no panic before").logs.get_mut(&PARENT).and_then(|log| {
+            let position = *log.iter().find(|(_, page)| page.closes())?.0;
+            log.remove(&position)
+        });
+        assert!(closing.is_some());
+        let error = feed(1).split(&table, PARENT).await.expect_err("a child has pages").to_string();
+        assert!(error.contains("cannot be split") && error.contains("\"Backup and restore\""), "{error}");
+        assert!(!table.tree().is_closed(PARENT));
+        // A process that has not read the closing page yet finds it.
+        let (table, late) = (SimulatedTable::new(), feed(1));
+        index_all(&table, &late, 5).await;
+        let early = feed(1);
+        early.split(&table, PARENT).await.expect("splits");
+        index_all(&table, &early, 5).await;
+        assert_eq!(late.split(&table, PARENT).await.expect("is split already"), CHILDREN);
     });
 }
 

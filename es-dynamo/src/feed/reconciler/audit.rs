@@ -10,6 +10,7 @@ use super::Reconciler;
 use super::scan::Scan;
 use crate::feed::copies::commits_of;
 use crate::feed::log::hint::{Hint, Noted};
+use crate::feed::log::index::find_pages;
 use crate::feed::log::reference::Reference;
 use crate::feed::log::storage::{PageQuery, Storage};
 use crate::table::retry::retrying;
@@ -46,7 +47,8 @@ pub struct AuditReport {
     /// Streams whose commits in the table differ from those in the feed: the last version in the feed. They were
     /// deleted and created again, or the table was restored to a time before its feed and has grown since.
     pub contradicting: BTreeMap<StreamId, Version>,
-    /// Streams whose events are not in the order of their versions in the feed, or not contiguous in the table.
+    /// Streams whose events are not in the order of their versions in the feed, or not contiguous in the table, and other
+    /// contradictions in the feed, such as pages of a slice whose parent is not split.
     pub disordered: Vec<String>,
     /// Streams with a commit in the table that cannot be decoded, and the error of the first one. They are not compared
     /// with the feed.
@@ -241,6 +243,15 @@ impl Reconciler {
                 if !found.more {
                     break;
                 }
+            }
+        }
+        // After a restore, pages of a child may be there without the page that closes its parent.
+        for slice in tree.open() {
+            let Ok(children) = tree.checked_children(slice) else { continue };
+            if let Some(child) = retrying(|| find_pages(feed, children)).await? {
+                report.disordered.push(format!(
+                    "slice {child} of the feed has pages, although slice {slice}, its parent, is not split"
+                ));
             }
         }
         Ok(trails)

@@ -17,7 +17,8 @@ pub async fn keeps_its_events(feed: Arc<dyn Feed>) {
     }
     is_indexed(&*feed, &stream).await;
     assert_eq!(told_from_start(&*feed, slice).await, before);
-    assert_eq!(feed.feed_end(slice).await.expect("is known"), end);
+    assert!(!end.is_closed, "an open slice ends closed");
+    assert_eq!(feed.feed_end(slice).await.expect("is known"), end.with_closed(true));
     assert_eq!(tree(&*feed).await.end(slice), Some(end.position));
     let last = before.last().expect("has events");
     let read = FeedRead::new(slice, last.position.previous()).anchored(None);

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use es_core::documents::{DocumentQuery, Documents};
+use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::feed::{Feed, Position, Slice};
 use es_core::process::Reacting;
 use es_core::projection::{OnFailure, SeekTo, SliceStatus};
 use es_core::{MemoryStore, Projector};
 use serde_json::json;
 use tokio::time::timeout;
+
+use crate::restoring::without_splits;
 
 use super::failures::slice;
 use super::support::{Scripted, Work, diary, diary_of, edit, elsewhere, paid, pass, projector, tell};
@@ -176,6 +178,117 @@ async fn a_parked_event_whose_commit_is_gone_can_be_discarded() {
         projector.run_until_caught_up().await.expect("goes on");
         assert_eq!((diary(&store).await, paid(&store).await), (vec!["note".to_owned()], 1));
     }
+}
+
+/// Returns the store as after a restore to a time before all splits, with the documents of the process from after them.
+async fn without_split(store: &MemoryStore, slices: &[Slice]) -> MemoryStore {
+    let mut collections = vec!["projection#script".to_owned(), "process#script#turn#bob".to_owned()];
+    for slice in slices {
+        collections.push(format!("process#script#timers#{slice}"));
+        collections.push(format!("process#script#reached#{slice}"));
+        collections.push(format!("projection#script#parked#1#{slice}"));
+    }
+    without_splits(store, &collections).await
+}
+
+/// The timeouts of the slices that are lost are handled, and the process follows the next split.
+#[tokio::test(start_paused = true)]
+async fn a_process_goes_on_after_the_feed_has_lost_a_split() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: pay note").await;
+    let parent = slice(&store, "a").await;
+    let children = store.split(parent).await.expect("splits");
+    tell(&store, "a", "bob: pay remind note").await;
+    let before = projector(store.clone(), Scripted::new(store.clone())).build();
+    before.run_until_caught_up().await.expect("works");
+
+    let store = without_split(&store, &[parent, children[0], children[1]]).await;
+    let open = || projector(store.clone(), Scripted::new(store.clone())).build();
+    let error = open().run_until_caught_up().await.expect_err("stops").to_string();
+    let expected = format!("and `seek` on slice {parent} for a process");
+    assert!(error.contains("no longer has its split at position 1") && error.contains(&expected), "{error}");
+    let timeouts = open().pending_timeouts(10).await.expect("reads");
+    assert_eq!(timeouts.iter().filter(|timeout| children.contains(&timeout.slice)).count(), 1);
+    let operator = open();
+    for child in children {
+        operator.seek(child, SeekTo::End).await.expect_err("there is no such slice");
+    }
+    for _ in 0..2 {
+        operator.seek(parent, SeekTo::End).await.expect("its split is lost");
+    }
+    let work = Work::on(&open());
+    tell(&store, "a", "eve: pay note").await;
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(paid(&store).await, 3, "each is paid once");
+    assert_eq!(diary_of(&store, "bob").await, ["pay remind note", "reminded of pay remind note"]);
+    // The children begin at their start.
+    assert_eq!(store.split(parent).await.expect("splits"), children);
+    tell(&store, "a", "fay: pay note").await;
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(paid(&store).await, 4);
+    drop(work);
+    open().run_until_caught_up().await.expect("works");
+    let progress = operator.progress().await.expect("progress");
+    assert_eq!((paid(&store).await, progress.lag(), progress.stopped().count()), (4, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_events_of_a_lost_slice_are_found_and_can_be_discarded() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: note").await;
+    let parent = slice(&store, "a").await;
+    let children = store.split(parent).await.expect("splits");
+    tell(&store, "a", "bob: fail note").await;
+    let parking = |store: &MemoryStore| {
+        let process = Scripted::new(store.clone());
+        process.fail("fail note", 99);
+        projector(store.clone(), process).on_failure(OnFailure::Park).build()
+    };
+    parking(&store).run_until_caught_up().await.expect("parks");
+
+    let store = without_split(&store, &[parent, children[0], children[1]]).await;
+    let operator = parking(&store);
+    operator.run_until_caught_up().await.expect_err("stops");
+    let error = operator.seek(parent, SeekTo::End).await.expect_err("one is parked").to_string();
+    assert!(
+        error.contains("has 1 parked events, at positions of the feed before it was restored"),
+        "{error}"
+    );
+    let parked = operator.parked().await.expect("parked");
+    assert!(matches!(&parked[..], [parked] if children.contains(&parked.slice)), "{parked:?}");
+    operator.discard_parked(&parked[0]).await.expect("it is parked");
+    operator.seek(parent, SeekTo::End).await.expect("none is parked");
+    tell(&store, "a", "eve: note").await;
+    operator.run_until_caught_up().await.expect("goes on");
+    assert_eq!(diary_of(&store, "eve").await, ["note"]);
+}
+
+/// A turn has begun for an event in a slice that is lost.
+#[tokio::test(start_paused = true)]
+async fn a_reaction_whose_slice_is_lost_can_be_abandoned() {
+    let store = MemoryStore::new();
+    let parent = slice(&store, "a").await;
+    let children = store.split(parent).await.expect("splits");
+    tell(&store, "a", "bob: pay wait note").await;
+    let work = Work::on(&projector(store.clone(), Scripted::new(store.clone())).build());
+    pass(Duration::from_millis(500)).await;
+    drop(work);
+
+    let restored = MemoryStore::new();
+    tell(&restored, "a", "bob: note").await;
+    let turn = store.documents(&DocumentQuery::new("process#script#turn#bob")).await.expect("lists");
+    let [(name, turn)] = &turn.documents[..] else { panic!("{turn:?}") };
+    let key = DocumentKey::new("process#script#turn#bob", name);
+    let set = ChangeSet::new(uuid::Uuid::from_u128(1)).put(key, ExpectedDocument::Absent, turn.body.clone());
+    restored.change(&set).await.expect("stores");
+    assert!(children.iter().any(|child| turn.body.contains(&format!("\"slice\":{child}"))), "{turn:?}");
+    let projector = projector(restored.clone(), Scripted::new(restored.clone())).build();
+    let waits = timeout(Duration::from_secs(60), projector.run_until_caught_up()).await.expect("ends");
+    let error = waits.expect_err("it waits").to_string();
+    assert!(error.contains("its event is no longer in the feed, which was restored"), "{error}");
+    projector.abandon(&"bob".to_owned()).await.expect("it will never be finished");
+    projector.run_until_caught_up().await.expect("goes on");
+    assert_eq!(diary_of(&restored, "bob").await, ["note"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
+use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::feed::{Feed, Position, Slice};
 use es_core::projection::{OnFailure, SliceStatus, Start, WaitError};
-use es_core::{MemoryStore, Projector};
+use es_core::testing::{Faults, FaultyStore};
+use es_core::{MemoryStore, Projector, Version};
 use es_tests::chaos::divert::{Divert, Sent};
 use es_tests::chaos::run_seeds;
 use es_tests::chaos::slow::Slow;
 use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::time::sleep;
+
+use crate::restoring::without_splits;
 
 use super::support::{Journal, LEASE, deposit, neighbor, projector, slice, stream, work};
 
@@ -246,6 +249,102 @@ async fn the_first_checkpoint_of_a_child_is_fenced_by_its_parent() {
     sleep(LEASE * 10).await;
     assert!(has_moved.load(Ordering::SeqCst));
     assert_eq!(journal.versions("ada"), [1, 2, 1, 2, 3], "the child did not wait for its parent");
+    projector.shutdown();
+    worker.await.expect("no panic").expect("ends");
+}
+
+/// The end of a slice says whether it was split, so a wait does not request the tree.
+#[tokio::test(start_paused = true)]
+async fn waiting_takes_one_request_more_per_split() {
+    let store = MemoryStore::new();
+    let version = deposit(&store, "ada", &["a"]).await;
+    let faults = Faults::seeded(0);
+    let counted = FaultyStore::new(store.clone(), faults.clone());
+    let projector = projector(counted, Journal::new(&store)).build();
+    let requests = async |version: Version| {
+        projector.run_until_caught_up().await.expect("works");
+        let before = faults.requests();
+        projector.wait_for(&stream("ada"), version, LEASE).await.expect("is handled");
+        faults.requests() - before
+    };
+    let unsplit = requests(version).await;
+    split(&store, "ada").await;
+    assert_eq!(requests(version).await, unsplit + 1);
+    split(&store, "ada").await;
+    assert_eq!(requests(deposit(&store, "ada", &["b"]).await).await, unsplit + 2);
+}
+
+/// Returns the store as after a restore to a time before all splits, with the checkpoints from after them.
+async fn restored(store: &MemoryStore) -> MemoryStore {
+    without_splits(store, &["projection#journal".to_owned()]).await
+}
+
+/// The checkpoint of the parent is valid, but the events of its former children are in the parent now.
+#[tokio::test(start_paused = true)]
+async fn a_projection_stops_if_the_feed_has_lost_a_split_after_which_it_has_read() {
+    for is_split_again in [false, true] {
+        let store = MemoryStore::new();
+        deposit(&store, "ada", &["a", "b"]).await;
+        let (parent, child) = split(&store, "ada").await;
+        deposit(&store, "ada", &["c"]).await;
+        projector(store.clone(), Journal::new(&store)).build().run_until_caught_up().await.expect("works");
+
+        let store = restored(&store).await;
+        if is_split_again {
+            // After the event that was in the child.
+            assert_eq!(split(&store, "ada").await, (parent, child));
+        }
+        let journal = Journal::new(&store);
+        let projector = projector(store.clone(), journal.clone()).build();
+        let expected = format!(
+            "slice {parent} of the feed no longer has its split at position 2, after which slice {child} was read up to \
+             position 1: "
+        );
+        for attempt in 0..2 {
+            let error = projector.run_until_caught_up().await.expect_err("stops").to_string();
+            assert!(error.contains(&expected), "{attempt}: {error}");
+        }
+        let (position, status) = status(&projector, parent).await;
+        let SliceStatus::Stopped(failure) = status else { panic!("{status:?}") };
+        assert!(position == Position::new(2) && failure.error.starts_with(&expected), "{failure}");
+        let error = projector.wait_for(&stream("ada"), 3.into(), LEASE).await.expect_err("stopped");
+        assert!(matches!(error, WaitError::Stopped { slice, .. } if slice == parent), "{error}");
+        assert_eq!(journal.handled(), [], "an event was handled again");
+
+        projector.reset().await.expect("is no process");
+        projector.run_until_caught_up().await.expect("works");
+        assert_eq!(journal.versions("ada"), [1, 2, 3]);
+        assert_eq!(projector.progress().await.expect("progress").stopped().count(), 0);
+        projector.delete_replaced().await.expect("deletes");
+        let query = DocumentQuery::new("projection#journal").prefix("slice#000001");
+        let left = store.documents(&query).await.expect("lists").documents;
+        assert!(left.is_empty(), "checkpoints of lost slices are left: {left:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_split_is_forgotten_if_nothing_after_it_was_read() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let (_, child) = split(&store, "ada").await;
+    // Its children are split as well, and empty.
+    split(&store, "ada").await;
+    projector(store.clone(), Journal::new(&store)).build().run_until_caught_up().await.expect("works");
+
+    let store = restored(&store).await;
+    let journal = Journal::new(&store);
+    let projector = projector(store.clone(), journal.clone()).build();
+    let worker = work(&projector);
+    deposit(&store, "ada", &["b"]).await;
+    sleep(LEASE * 3).await;
+    assert_eq!(journal.versions("ada"), [2]);
+    assert_eq!(split(&store, "ada").await.1, child);
+    deposit(&store, "ada", &["c"]).await;
+    projector.caught_up().await.expect("works");
+    assert_eq!(journal.versions("ada"), [2, 3]);
+    sleep(LEASE * 3).await;
+    let progress = projector.progress().await.expect("progress");
+    assert_eq!((progress.lag(), progress.stopped().count()), (0, 0));
     projector.shutdown();
     worker.await.expect("no panic").expect("ends");
 }
