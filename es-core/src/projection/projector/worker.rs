@@ -343,37 +343,46 @@ impl<P: Projection> Worker<P> {
         }
         let slots = self.slots(&overview);
         let now = self.now();
-        let share = self.seen.share(&self.id, slots.iter().filter(|(_, counts)| **counts).count());
-        let mut working = 0;
+        // How many more slots this worker may process.
+        let left = [Load::Open, Load::Draining].map(|load| {
+            let count = slots.values().filter(|other| **other == load).count();
+            (load, self.seen.share(&self.id, count))
+        });
+        let mut left: BTreeMap<Load, usize> = left.into();
         for (slot, running) in &self.running {
             running.set_has_others(self.seen.len() > 1);
             let lost = taken.contains(slot) && overview.slice(*slot).value.owner != Some(self.id);
-            let counts = slots.get(slot).copied().unwrap_or_default() && running.extra_until <= now;
-            if lost || !slots.contains_key(slot) || (counts && working >= share) {
+            let load = slots.get(slot).filter(|_| running.extra_until <= now);
+            let left = load.and_then(|load| left.get_mut(load));
+            if lost || !slots.contains_key(slot) || left.as_ref().is_some_and(|left| **left == 0) {
                 running.stop.set();
             }
-            working += usize::from(!running.stop.is_set() && counts);
+            if let Some(left) = left.filter(|_| !running.stop.is_set()) {
+                *left -= 1;
+            }
         }
         let free = self.find_free(&slots, &overview, now);
-        let open = share.saturating_sub(working);
-        if free.len() < open {
+        if free.len() < left.values().sum() {
             self.announce(&overview, now);
         }
         self.has_looked = true;
-        Ok(self.choose(free, &slots, open, now))
+        Ok(self.choose(free, &slots, left, now))
     }
 
-    /// Returns the slots to process, and whether each counts toward the workers' shares. One that was split and is at
-    /// its end does not: it is processed until it is finished, once by each worker, whose code may accept other events.
-    fn slots(&self, overview: &Overview) -> BTreeMap<Slot, bool> {
+    /// Returns the slots to process.
+    fn slots(&self, overview: &Overview) -> BTreeMap<Slot, Load> {
         let mut slots = BTreeMap::new();
         for build in overview.control.builds() {
             for slice in overview.reachable(self.initial, build) {
                 let slot = Slot { build, slice };
                 let state = overview.slice(slot).value;
-                let is_finished = state.closed == Some(Closed::Finished) && !state.replay;
-                if !is_finished || !self.finished.contains(&slot) {
-                    slots.insert(slot, state.closed.is_none());
+                let load = match state.closed {
+                    None => Load::Open,
+                    Some(Closed::Finished) if !state.replay => Load::Finished,
+                    Some(_) => Load::Draining,
+                };
+                if load != Load::Finished || !self.finished.contains(&slot) {
+                    slots.insert(slot, load);
                 }
             }
         }
@@ -411,7 +420,7 @@ impl<P: Projection> Worker<P> {
     }
 
     /// Returns the slots to take: those without a worker that are not stopped or are due for a retry.
-    fn find_free(&mut self, slots: &BTreeMap<Slot, bool>, overview: &Overview, now: Duration) -> Vec<Taken> {
+    fn find_free(&mut self, slots: &BTreeMap<Slot, Load>, overview: &Overview, now: Duration) -> Vec<Taken> {
         let is_stopped = |slot: &Slot| overview.slice(*slot).value.failure.is_some();
         self.stopped.retain(|slot, _| is_stopped(slot));
         self.avoided.retain(|_, until| *until > now);
@@ -462,28 +471,24 @@ impl<P: Projection> Worker<P> {
         !self.has_looked || failure.retry_after().is_some_and(|after| passed >= after)
     }
 
-    /// Returns the slots to take: `open` of those that count toward the share, all others, and those that no worker has
-    /// taken for the duration of a lease.
+    /// Returns the slots to take: as many of each load as are `left` of the share, all that are finished, and those that
+    /// no worker has taken for the duration of a lease.
     fn choose(
         &self,
         free: Vec<Taken>,
-        slots: &BTreeMap<Slot, bool>,
-        mut open: usize,
+        slots: &BTreeMap<Slot, Load>,
+        mut left: BTreeMap<Load, usize>,
         now: Duration,
     ) -> Vec<Taken> {
         let lease = self.inner.settings.lease;
         let mut chosen = Vec::new();
         for mut taken in free {
             let slot = taken.open.slot;
-            if slots.get(&slot).copied().unwrap_or_default() {
-                let since = self.free.get(&slot).copied().unwrap_or(now);
-                if open > 0 {
-                    open -= 1;
-                } else if now.saturating_sub(since) < lease {
-                    continue;
-                } else {
-                    taken.extra_until = now.saturating_add(lease.saturating_mul(EXTRA_LEASES));
-                }
+            let since = self.free.get(&slot).copied().unwrap_or(now);
+            match slots.get(&slot).and_then(|load| left.get_mut(load)) {
+                Some(left) if *left > 0 => *left -= 1,
+                Some(_) if now.saturating_sub(since) < lease => continue,
+                _ => taken.extra_until = now.saturating_add(lease.saturating_mul(EXTRA_LEASES)),
             }
             chosen.push(taken);
         }
@@ -547,6 +552,17 @@ impl<P: Projection> Worker<P> {
     fn changes(&self) -> ChangeSet {
         ChangeSet::new(self.inner.settings.ids.new_id())
     }
+}
+
+/// The work on a slot. Slots of each kind are shared between the workers, except for finished ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Load {
+    /// Its events.
+    Open,
+    /// The slice was split and is at its end. Timeouts are left, or parked events to replay.
+    Draining,
+    /// Nothing. Each worker takes the slot once, because its code may accept other events.
+    Finished,
 }
 
 /// A slot that a worker takes.

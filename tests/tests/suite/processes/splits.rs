@@ -1,14 +1,16 @@
 //! Slices that are split: timeouts and turns of a process.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use es_core::MemoryStore;
+use es_core::documents::{DocumentQuery, Documents};
 use es_core::feed::Feed;
 use es_core::projection::{OnFailure, SliceStatus};
 use es_core::testing::{Faults, FaultyStore};
 
 use super::failures::slice;
-use super::support::{Scripted, Work, diary, pass, projector, tell};
+use super::support::{LEASE, Scripted, Work, diary, diary_of, pass, projector, tell};
 
 #[tokio::test(start_paused = true)]
 async fn timeouts_of_a_slice_that_was_split_come_once_wherever_the_worker_dies() {
@@ -79,4 +81,44 @@ async fn a_timeout_of_a_replayed_event_survives_its_worker() {
     drop(work);
     pass(Duration::from_secs(5)).await;
     assert_eq!(diary(&store).await, ["reminded of fail remind"]);
+}
+
+/// One worker has all slices, with pending timeouts, when they are split and another worker starts.
+#[tokio::test(start_paused = true)]
+async fn slices_with_nothing_but_timeouts_are_shared() {
+    let store = MemoryStore::new();
+    let open = || projector(store.clone(), Scripted::new(store.clone())).build();
+    let (first, second) = (open(), open());
+    let _work = Work::on(&first);
+    let mut slices = BTreeSet::new();
+    for number in 0..20 {
+        let account = format!("a-{number}");
+        tell(&store, &account, &format!("ann-{number}: remind note")).await;
+        slices.insert(slice(&store, &account).await);
+    }
+    first.caught_up().await.expect("schedules");
+    for slice in &slices {
+        store.split(*slice).await.expect("splits");
+    }
+    let _other = Work::on(&second);
+    pass(LEASE * 2).await;
+    let query = DocumentQuery::new("projection#script").prefix("slice#");
+    let mut owners = BTreeMap::<String, usize>::new();
+    for (name, document) in store.documents(&query).await.expect("lists").documents {
+        let state: serde_json::Value = serde_json::from_str(&document.body).expect("JSON");
+        if state["closed"] == "draining" {
+            let owner = state["owner"].as_str().unwrap_or_else(|| panic!("{name} has no owner"));
+            *owners.entry(owner.to_owned()).or_default() += 1;
+        }
+    }
+    assert_eq!(slices.len(), 4);
+    assert_eq!(owners.into_values().collect::<Vec<_>>(), [2, 2]);
+    pass(Duration::from_secs(3)).await;
+    for number in 0..20 {
+        let diary = diary_of(&store, &format!("ann-{number}")).await;
+        assert_eq!(diary, ["remind note", "reminded of remind note"], "{number}");
+    }
+    let progress = first.progress().await.expect("progress");
+    let closed = progress.slices.iter().filter(|slice| slice.is_closed);
+    assert!(closed.clone().all(|slice| slice.status == SliceStatus::Finished), "{progress:?}");
 }
