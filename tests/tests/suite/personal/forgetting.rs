@@ -129,7 +129,9 @@ async fn a_repeated_command_has_its_first_outcome_after_its_subject_is_forgotten
         let register = Register { name: secret("18") };
         Transaction::new(&store).execute(&customers, "18", register).once(key).commit().await
     };
+    let relocate = async |key: &str| customers.once(key).execute("17", Move { street: secret("17") }).await;
     let first = once("message-1", "17").await.expect("accepted");
+    relocate("message-3").await.expect("accepted");
     transact("transaction-1").await.expect("accepted");
     for id in ["17", "18"] {
         keyring.forget(&subject(id)).await.expect("forgotten");
@@ -139,6 +141,7 @@ async fn a_repeated_command_has_its_first_outcome_after_its_subject_is_forgotten
     assert_eq!((again.repeated, again.version), (true, first.version));
     assert!(again.state.name.is_some_and(|name| name.is_forgotten()));
     assert!(transact("transaction-1").await.expect("the first outcome").repeated);
+    assert!(relocate("message-3").await.expect("the first outcome").repeated);
 
     for error in [once("message-2", "17").await, once("message-1", "18").await] {
         assert!(error.expect_err("exists").is_already_exists());
