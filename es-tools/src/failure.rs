@@ -77,6 +77,9 @@ fn postgres_help(error: &StoreError) -> Option<&'static str> {
         StoreError::Unavailable(_) => Some(
             "check that this computer can reach PostgreSQL: the host and port of --postgres or ES_POSTGRES_URL, and the network",
         ),
+        StoreError::Throttled(_) => Some(
+            "check the host and port of --postgres or ES_POSTGRES_URL, and whether the server accepts more connections",
+        ),
         _ => None,
     }
 }
@@ -90,7 +93,7 @@ fn dynamo_help(error: &StoreError) -> Option<&'static str> {
         StoreError::Setup { .. } if is_missing_table(error) => {
             Some("`table create` creates it; --table or ES_DYNAMO_TABLE names another table")
         }
-        StoreError::Setup { .. } if error.source().is_some() => Some(
+        StoreError::Setup { .. } if is_about_access(error) => Some(
             "`aws sts get-caller-identity` shows which credentials are used, and whether AWS accepts them",
         ),
         _ => None,
@@ -100,6 +103,12 @@ fn dynamo_help(error: &StoreError) -> Option<&'static str> {
 /// Returns whether an error says that the table does not exist.
 fn is_missing_table(error: &StoreError) -> bool {
     error.source().is_some_and(|cause| cause.to_string().starts_with("ResourceNotFoundException"))
+}
+
+/// Returns whether an error is about credentials or permissions, rather than about a file or a directory.
+fn is_about_access(error: &StoreError) -> bool {
+    let text = error.to_string();
+    ["credentials", "denied", "signed"].iter().any(|word| text.contains(word))
 }
 
 /// Returns whether an error of `verify_table` is about the table, rather than about the client or its credentials.
@@ -122,7 +131,7 @@ impl fmt::Display for Failure {
 }
 
 /// Methods in errors of the libraries, and the commands that call them.
-const COMMANDS: [(&str, &str); 12] = [
+const COMMANDS: [(&str, &str); 11] = [
     ("create it with `create_table`", "create it with `table create`"),
     ("call `DynamoStore::create_table`", "run `table create`"),
     ("call `PostgresStore::migrate`", "run `schema migrate`"),
@@ -133,8 +142,7 @@ const COMMANDS: [(&str, &str); 12] = [
     ("`cancel_rebuild`", "`cancel-rebuild`"),
     ("`delete_replaced`", "`delete-replaced`"),
     ("`dismiss_passed_over`", "`dismiss-passed-over`"),
-    (": call `", ": use `"),
-    (", or call `", ", or use `"),
+    ("call `", "use `"),
 ];
 
 /// Returns the text of an error with commands in place of methods.
@@ -161,7 +169,7 @@ mod tests {
         let text = error.to_string();
         assert!(
             text.contains(
-                "`progress` say why. After a fix, call `replay` and `retry`, or use `switch --anyway`"
+                "`progress` say why. After a fix, use `replay` and `retry`, or use `switch --anyway`"
             ),
             "{text}"
         );

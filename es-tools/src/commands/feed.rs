@@ -31,7 +31,7 @@ pub(super) enum Command {
         #[arg(long, value_name = "POSITION", default_value_t = 0)]
         after: u64,
         /// The approximate number of events
-        #[arg(long, value_name = "EVENTS", default_value_t = 50)]
+        #[arg(long, value_name = "EVENTS", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
     },
     /// Split a slice in two while everything runs; cannot be undone
@@ -218,6 +218,10 @@ async fn outdated(store: &DynamoStore) -> Result<Vec<String>> {
 
 async fn show(session: &Session, slice: u32, after: u64, limit: u32) -> Result {
     tree_with(session, Slice::new(slice)).await?;
+    let end = session.store.feed_end(Slice::new(slice)).await?.position;
+    if after > end.get() {
+        return Err(Failure::of(format!("slice {slice} ends at position {end}, before position {after}")));
+    }
     let mut read = FeedRead::new(Slice::new(slice), Position::new(after)).limit(limit);
     let mut entries: Vec<FeedEntry> = Vec::new();
     loop {

@@ -94,19 +94,24 @@ impl RangePart {
 /// Returns the content of an export with the numbers of the lines.
 pub(super) fn read(path: &Path) -> Result<impl Iterator<Item = Result<(usize, Entry)>> + use<>> {
     let file = File::open(path).map_err(|error| Failure::at(path, &error))?;
-    Ok(BufReader::new(file).lines().enumerate().map(|(index, line)| {
+    let path = path.to_owned();
+    Ok(BufReader::new(file).lines().enumerate().map(move |(index, line)| {
         let number = index + 1;
-        Ok((number, parse(&line?, number)?))
+        Ok((number, parse(&line.map_err(|error| Failure::at(&path, &error))?, number)?))
     }))
 }
 
 fn parse(line: &str, number: usize) -> Result<Entry> {
     if line.starts_with("{\"claim\":") || line.starts_with("{\"key\":") {
-        return serde_json::from_str::<KeyLine>(line).map_err(|error| at(number, &error))?.entry();
+        return serde_json::from_str::<KeyLine>(line).map_err(|error| not_exported(number, &error))?.entry();
     }
-    let line: CommitLine = serde_json::from_str(line).map_err(|error| at(number, &error))?;
+    let line: CommitLine = serde_json::from_str(line).map_err(|error| not_exported(number, &error))?;
     let (stream, commit) = line.into_commit()?;
     Ok(Entry::Commit(stream, commit))
+}
+
+fn not_exported(line: usize, error: &serde_json::Error) -> Failure {
+    Failure::of(format!("line {line}: {error}; use a file that `stream export` or `copy` has written"))
 }
 
 /// Returns an error with the number of its line.

@@ -142,6 +142,11 @@ impl Change {
         if head.version.is_none() {
             return Err(no_events(stream));
         }
+        if let (Self::Delete(None), StreamState::Archived { archive, .. }) = (&self, &head.state) {
+            return Err(Failure::of(format!(
+                "the stream `{stream}` is archived in the object `{archive}`: pass --archives with its place to delete both"
+            )));
+        }
         let events = count(head.version.get());
         let change = format!("{verb} the stream `{stream}` with {events} events");
         let is_allowed = match self {

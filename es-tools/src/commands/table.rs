@@ -30,7 +30,7 @@ pub(super) enum Command {
 #[derive(Args, Debug)]
 pub(super) struct Settings {
     /// Use provisioned capacity, in units per second, instead of on-demand capacity
-    #[arg(long, num_args = 2, value_names = ["READ", "WRITE"])]
+    #[arg(long, num_args = 2, value_names = ["READ", "WRITE"], value_parser = clap::value_parser!(u32).range(1..))]
     provisioned: Option<Vec<u32>>,
     /// Do not turn on deletion protection
     #[arg(long)]
@@ -96,7 +96,15 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
                 Err(error) => Err(error.into()),
             }
         }
-        Command::Template(options) => template::print(&options, name, output),
+        Command::Template(options) => {
+            // The template contains the name as it is.
+            if !is_table_name(name) {
+                return Err(Failure::of(format!(
+                    "`{name}` is not a valid name of a table: use 3 to 255 letters, digits, `_`, `.`, or `-`"
+                )));
+            }
+            template::print(&options, name, output)
+        }
         Command::Reset(settings) => {
             if consent.to_lose(&format!("delete the table `{name}` with all its events"))? {
                 place.open_dynamo().await?.delete_table().await?;
@@ -105,6 +113,11 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
             Ok(())
         }
     }
+}
+
+fn is_table_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (3..=255).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 async fn report(output: Output, store: &DynamoStore, state: &str) -> Result {

@@ -130,12 +130,24 @@ async fn errors_name_the_file_the_address_or_the_command() {
     let dry = place.es(&["--dry-run", "stream", "export", "account#ann", "--output", "export"]).succeeds();
     assert_eq!(dry, "would write the events to export\n");
     assert!(!place.path("export").exists());
+    std::fs::write(place.path("lines"), "no JSON\n").expect("writes");
     let absent = place.es(&["stream", "export", "account#ann", "account#bob"]).fails(1);
     assert!(absent.contains("the stream `account#bob` has no events: check its name"), "{absent}");
     let beyond = place.es(&["stream", "show", "account#ann", "--from", "5"]).fails(1);
     assert!(beyond.contains("has no events in this range of versions: it ends at version 1"), "{beyond}");
     let directory = place.es(&["man", "--directory", "missing"]).fails(1);
     assert!(directory.starts_with("error: missing: "), "{directory}");
+    let line = place.es(&["import", "lines"]).fails(1);
+    assert!(
+        line.starts_with("error: line 1: not written by `stream export` or `copy`, or damaged: "),
+        "{line}"
+    );
+    let directory = place.es(&["import", "."]).fails(1);
+    assert!(directory.starts_with("error: .: "), "{directory}");
+    let beyond = place.es(&["feed", "show", "0", "--after", "99"]).fails(1);
+    assert!(beyond.contains("slice 0 ends at position 0, before position 99"), "{beyond}");
+    let template = place.es(&["--table", "a\"b", "table", "template", "terraform"]).fails(1);
+    assert!(template.contains("is not a valid name of a table"), "{template}");
     #[cfg(feature = "explorer")]
     {
         let listener = TcpListener::bind("127.0.0.1:0").expect("binds");
@@ -143,5 +155,29 @@ async fn errors_name_the_file_the_address_or_the_command() {
         let used = place.es(&["explore", "--listen", &address]).fails(1);
         assert!(used.contains(&format!("cannot listen on {address}: ")), "{used}");
         assert!(used.contains("choose another address with --listen"), "{used}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_not_a_question_of_credentials() {
+    let place = Place::new("unopened");
+    std::fs::write(place.path("events.db"), "hello").expect("writes");
+    let errors = place.es(&["projection", "list"]).fails(1);
+    assert!(errors.contains("is not a database of the embedded engine: choose another file"), "{errors}");
+    assert!(!errors.contains("help:"), "{errors}");
+}
+
+#[test]
+fn options_that_exclude_each_other_are_invalid() {
+    let place = Place::new("options");
+    for arguments in [
+        &["projection", "discard", "mails", "0"][..],
+        &["projection", "discard", "mails", "0", "--position", "1", "--timeout", "x"],
+        &["projection", "seek", "mails", "0"],
+        &["projection", "seek", "mails", "0", "--end", "--after", "1"],
+        &["feed", "show", "0", "--limit", "0"],
+        &["table", "create", "--provisioned", "0", "5"],
+    ] {
+        place.es(arguments).fails(2);
     }
 }

@@ -78,14 +78,13 @@ pub(in crate::commands) struct OneSlice {
 
 /// The options of `discard`.
 #[derive(Args, Debug)]
-#[group(id = "parked", required = true, args = ["position", "timeout"])]
 pub(in crate::commands) struct Discard {
     /// The projection or process
     name: String,
     /// The number of the slice
     slice: u32,
     /// The position of the event
-    #[arg(long)]
+    #[arg(long, required_unless_present = "timeout", conflicts_with = "timeout")]
     position: Option<u64>,
     /// The key of the timeout
     #[arg(long, value_name = "KEY")]
@@ -94,14 +93,13 @@ pub(in crate::commands) struct Discard {
 
 /// The options of `seek`.
 #[derive(Args, Debug)]
-#[group(id = "target", required = true, args = ["end", "after"])]
 pub(in crate::commands) struct Seek {
     /// The projection or process
     name: String,
     /// The number of the slice
     slice: u32,
     /// Continue after the last event of the slice
-    #[arg(long)]
+    #[arg(long, required_unless_present = "after", conflicts_with = "after")]
     end: bool,
     /// Continue after this position
     #[arg(long, value_name = "POSITION")]
