@@ -180,6 +180,7 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
     /// An error if the command fails for a reason other than a rejection, or if the rejection could not be decoded
     /// again. Return it with `?`.
     // A missing implementation is reported once: the future does not repeat the bounds, as that of an `async fn` does.
+    #[expect(clippy::type_complexity)]
     pub fn ask<'r, A, C, Q>(
         &'r mut self,
         repository: &'r Repository<A>,
