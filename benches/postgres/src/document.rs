@@ -37,9 +37,9 @@ fn introduction(plan: &Plan, server: &str) {
         "# Benchmarks on PostgreSQL
 
 This framework on PostgreSQL compared with a hand-written loop on sqlx 0.9, cqrs-es 0.5.0 with postgres-es 0.5.0,
-eventcore 2.1.0 with eventcore-postgres 2.1.0, and disintegrate 4.0.0 with disintegrate-postgres 4.0.1, which use sqlx 0.8:
-the same domain and payloads, the same server, one run. Each number was printed by this command; none was entered by
-hand.
+eventcore 2.1.0 with eventcore-postgres 2.1.0, and disintegrate 4.0.0 with disintegrate-postgres 4.0.1, which use sqlx
+0.8: the same domain and payloads, the same server, one run. Each number was printed by this command; none was entered
+by hand.
 
 ```console
 $ just bench-postgres{arguments}     # {profile}, on {cores} cores
@@ -54,15 +54,15 @@ decides, and records one or five events. No contender has snapshots.
 
 - *raw sqlx loop*: one `SELECT` to load, and one `INSERT … ON CONFLICT DO NOTHING` to record, on the tables of this
   framework. It has no metadata and no retries.
-- *this framework*: `Repository::execute`; *cache* with `RepositoryBuilder::cache`; *another process*: the subscription has
-  another `PostgresStore`, which is not woken by the appends.
+- *this framework*: `Repository::execute`; *cache* with `RepositoryBuilder::cache`; *another process*: the subscription
+  has another `PostgresStore`, which is not woken by the appends.
 - *postgres-es*: `CqrsFramework::execute` on a `PersistedEventStore`. It has no subscription: the command calls the
   queries after it has committed.
 - *eventcore-postgres*: `execute` and `run_projection`; *transactional projections* with `PostgresProjectionSource`,
   whose migration adds a trigger to the table of events, and `run_transactional_projection`.
 - *disintegrate-postgres*: a decision maker without snapshots, and a `PgEventListener` with notifications, which also
-  polls every 50 ms. Decisions that fail because of others are repeated at once. It needs PostgreSQL 16: here, one of its
-  functions has a decimal literal instead of a hexadecimal one, so that it also runs on older servers.
+  polls every 50 ms. Decisions that fail because of others are repeated at once. It needs PostgreSQL 16: here, one of
+  its functions has a decimal literal instead of a hexadecimal one, so that it also runs on older servers.
 
 All pools have {connections} connections and do not test them before use, which is not the default of sqlx and saves a
 round trip. There is no TLS, and no network between the clients and the server, which share the cores of the machine.
@@ -76,9 +76,10 @@ round trip. There is no TLS, and no network between the clients and the server, 
         println!("**This run only checks that everything works: its times are not measurements.**\n");
     }
     println!(
-        "**Method.** The contenders take turns in {rounds}, after a short one for warm-up. Each round starts with \
-         another contender. A client\nuses one account until it has {life} events, so all contenders see streams of the \
-         same lengths. Commands per second and ratios are\nmedians of the rounds; latencies are those of all commands.\n",
+        "**Method.** The contenders take turns in {rounds}, after a short one for warm-up. Each round starts with another
+contender. A client uses one account until it has {life} events, so all contenders see streams of the same lengths.
+Commands per second and ratios are medians of the rounds; latencies are those of all commands.
+",
         rounds = plural(plan.rounds as u64, "round"),
         life = plan.life,
     );
@@ -169,9 +170,11 @@ fn speeds(speeds: &Speeds) {
 
 fn round_trips(all: &Results<RoundTrips>) {
     println!(
-        "## Round trips\n\nA proxy counts the requests that the server answers with `ReadyForQuery`, on a connection on \
-         which the statements are\nprepared. The test of a connection after its use, which sqlx sends in the background, does not \
-         count.\n"
+        "## Round trips
+
+A proxy counts the requests that the server answers with `ReadyForQuery`, on a connection on which the statements are
+prepared. The test of a connection after its use, which sqlx sends in the background, does not count.
+"
     );
     let table = Table::new(1, &["contender", "load", "command with 1 event", "command with 5 events"]);
     for (kind, trips) in all {
@@ -186,8 +189,10 @@ fn round_trips(all: &Results<RoundTrips>) {
 
 fn sizes(plan: &Plan, all: &Results<Size>) {
     println!(
-        "## Stored bytes\n\nThe bytes by which all tables and indexes have grown, per event, after {} events. An account has \
-         ten commands.\n",
+        "## Stored bytes
+
+The bytes by which all tables and indexes have grown, per event, after {} events. An account has ten commands.
+",
         count(plan.sized_events as f64)
     );
     let table = Table::new(1, &["contender", "bytes per event, 1 event per command", "5 events per command"]);
@@ -221,9 +226,12 @@ fn loadings(loadings: &Loadings) {
 
 fn feeds(plan: &Plan, all: &Flows) {
     println!(
-        "## The feed\n\nThe events per second of a subscription that starts {} events behind, and the time from the response \
-         to a command until the\nhandler gets its event, for {} commands at random intervals of 1 to 30 ms. All settings \
-         are defaults, unless an interval is given. The handler only counts.\n",
+        "## The feed
+
+The events per second of a subscription that starts {} events behind, and the time from the response to a command until
+the handler gets its event, for {} commands at random intervals of 1 to 30 ms. All settings are defaults, unless an
+interval is given. The handler only counts.
+",
         count(plan.feed_events as f64),
         count(plan.lag_events as f64)
     );
@@ -243,14 +251,18 @@ fn feeds(plan: &Plan, all: &Flows) {
 
 fn deliveries(plan: &Plan, all: &Results<Deliveries>) {
     println!(
-        "## Skipped and repeated events\n\nA subscription runs during {} seeded interleavings of 3 writers whose transactions a \
-         proxy holds open before their `COMMIT`, other\nappends that overtake them, and a long transaction that does nothing. \
-         Held transactions are committed, killed before their `COMMIT`, or\ncommitted without a response. Afterwards, the stored \
-         events are compared with those that the subscription has delivered. An event counts\nas skipped if the subscription \
-         then delivers nothing for 3 s. A burst is 8 concurrent writers without a proxy.\n\nThe subscriptions poll every 2 ms. \
-         Their processes are not killed. This framework holds commands with an idempotency key, because a\nsingle append has \
-         no `COMMIT`. *blocked* counts appends that waited for a lock of a held transaction. The table reports observations: \
-         0 is\nno proof.\n",
+        "## Skipped and repeated events
+
+A subscription runs during {} seeded interleavings of 3 writers whose transactions a proxy holds open before their
+`COMMIT`, other appends that overtake them, and a long transaction that does nothing. Held transactions are committed,
+killed before their `COMMIT`, or committed without a response. Afterwards, the stored events are compared with those
+that the subscription has delivered. An event counts as skipped if the subscription then delivers nothing for 3 s. A
+burst is 8 concurrent writers without a proxy.
+
+The subscriptions poll every 2 ms. Their processes are not killed. This framework holds commands with an idempotency
+key, because a single append has no `COMMIT`. *blocked* counts appends that waited for a lock of a held transaction. The
+table reports observations: 0 is no proof.
+",
         count(plan.interleavings as f64)
     );
     let columns = [

@@ -50,7 +50,7 @@ impl Proxy {
         Ok(proxy)
     }
 
-    /// Returns the number of round trips since the last call: the requests that the server answers with `ReadyForQuery`.
+    /// Returns the number of round trips since the last call: requests that the server answers with `ReadyForQuery`.
     pub fn take_round_trips(&self) -> u64 {
         self.state.round_trips.swap(0, Ordering::SeqCst)
     }
