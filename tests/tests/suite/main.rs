@@ -16,6 +16,7 @@ mod indexer;
 mod kinesis;
 mod kit;
 mod large_events;
+mod large_events_faults;
 mod macros;
 mod memory;
 mod metrics;
