@@ -45,6 +45,19 @@ impl Handle<Note> for Notebook {
     }
 }
 
+/// Notes a long text.
+struct Scan {
+    bytes: usize,
+}
+
+impl Handle<Scan> for Notebook {
+    type Error = Infallible;
+
+    fn handle(&self, command: &Scan, _: &Context<Self>) -> Result<Events<Self>, Infallible> {
+        Ok(Noted { text: "x".repeat(command.bytes) }.into())
+    }
+}
+
 /// Notes the lines of an order, which differ in their ids and quantities.
 struct Order {
     lines: usize,
@@ -117,6 +130,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for events in [1, 5] {
         row("transaction over two new aggregates", events, transaction(&store, events).await?);
     }
+    let (command, load) = large().await?;
+    row("large event of 500 KB on a new aggregate, in a payload store", 1, command);
+    row("load of a large event of 500 KB in a payload store", 0, load);
     for (label, policy) in
         [("no snapshot", SnapshotPolicy::Never), ("snapshot every 20", SnapshotPolicy::Every(20))]
     {
@@ -175,6 +191,16 @@ async fn compressed(lines: usize) -> Result<Cost, Box<dyn Error>> {
     store.create_table().await?;
     let (notebooks, id) = notebook(&store, 0, SnapshotPolicy::Never).await?;
     Ok(notebooks.execute(&id, Order { lines }).await?.cost)
+}
+
+/// Returns the costs of a command with an event of 500 KB, and of a load, without those of the payload store.
+async fn large() -> Result<(Cost, Cost), Box<dyn Error>> {
+    let engine = es_dynamo::embedded::Engine::in_memory()?;
+    let store = DynamoStore::builder().engine(&engine).payloads(MemoryPayloads::new()).build()?;
+    store.create_table().await?;
+    let (notebooks, id) = notebook(&store, 0, SnapshotPolicy::Never).await?;
+    let done = notebooks.execute(&id, Scan { bytes: 500 * 1024 }).await?;
+    Ok((done.cost, notebooks.load(&id).await?.cost))
 }
 
 /// Returns the cost of `commands` commands that wait for the same aggregate, with one event each: the lowest of ten
