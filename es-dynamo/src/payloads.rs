@@ -32,7 +32,10 @@ use crate::table::{cause, no_credentials, refusal_code};
 /// use es_dynamo::DynamoStore;
 /// use es_dynamo::payloads::S3Payloads;
 ///
-/// # async fn example(client: aws_sdk_s3::Client, dynamo: aws_sdk_dynamodb::Client) -> Result<(), es_core::StoreError> {
+/// # async fn example(
+/// #     client: aws_sdk_s3::Client,
+/// #     dynamo: aws_sdk_dynamodb::Client,
+/// # ) -> Result<(), es_core::StoreError> {
 /// let payloads = S3Payloads::new(client, "orders-payloads");
 /// let store = DynamoStore::builder().client(dynamo).payloads(payloads).build()?;
 /// # let _ = store;
@@ -49,8 +52,8 @@ use crate::table::{cause, no_credentials, refusal_code};
 /// | `delete` | 1 `DeleteObject` | `s3:DeleteObject` |
 /// | `list` | 1 `ListObjectsV2` for each 1,000 objects | `s3:ListBucket` |
 ///
-/// An object is put on the condition that it does not exist (`If-None-Match: *`), with its SHA-256, which S3 verifies. If
-/// it exists, its checksum is compared. Objects are therefore never overwritten, and all retries are safe, including
+/// An object is put on the condition that it does not exist (`If-None-Match: *`), with its SHA-256, which S3 verifies.
+/// If it exists, its checksum is compared. Objects are therefore never overwritten, and all retries are safe, including
 /// those of a put whose response was lost.
 ///
 /// Without `s3:ListBucket`, S3 reports a missing object as a denied access.
@@ -109,8 +112,8 @@ impl S3Payloads {
     }
 
     /// Sets the beginning of the keys of all objects, so that several applications can share a bucket (default: none).
-    /// The key of an object is this prefix, `/`, and the name of the object. Items in the table contain only the name, so
-    /// the objects can be moved to another bucket or prefix.
+    /// The key of an object is this prefix, `/`, and the name of the object. Items in the table contain only the name,
+    /// so the objects can be moved to another bucket or prefix.
     ///
     /// ```
     /// # fn example(client: aws_sdk_s3::Client) -> Result<(), es_core::payloads::InvalidPayloadName> {

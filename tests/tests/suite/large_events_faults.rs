@@ -1,5 +1,6 @@
-//! Writers of large events under faults of the payload store and of the table, with deaths between an object and its item,
-//! and sweeps at any time. `ES_FAULT_RUNS` sets how many runs there are, and `ES_FAULT_SEED` repeats the run of one seed.
+//! Writers of large events under faults of the payload store and of the table, with deaths between an object and its
+//! item, and sweeps at any time. `ES_FAULT_RUNS` sets how many runs there are, and `ES_FAULT_SEED` repeats the run of
+//! one seed.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -246,8 +246,8 @@ impl HttpConnector for Recorder {
     }
 }
 
-/// The templates permit the requests of each feature, and no others. `s3:ListBucket` is also needed to tell missing objects
-/// from denied access.
+/// The templates permit the requests of each feature, and no others. `s3:ListBucket` is also needed to tell missing
+/// objects from denied access.
 #[tokio::test]
 #[ignore = "needs an S3-compatible server: `just test-services`"]
 async fn the_templates_permit_the_requests_to_s3_and_no_others() {
