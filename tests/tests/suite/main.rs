@@ -3,6 +3,7 @@
 //! `cargo test -p es-tests --test suite projections::` runs the tests of one module.
 
 mod damage;
+mod durations;
 mod dynamo;
 mod engine;
 mod faults;

@@ -219,7 +219,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             let pause = until_due.map_or(self.pause, |until_due| until_due.min(self.pause));
             let pause = Box::pin(running.stop.sleep(&*inner.settings.clock, pause));
             either(growth, Box::pin(either(pause, Box::pin(running.finish.wait())))).await;
-            self.pause = (self.pause * 2).min(inner.settings.longest_pause());
+            self.pause = self.pause.saturating_mul(2).min(inner.settings.longest_pause());
         } else {
             self.pause = inner.settings.poll;
         }

@@ -252,7 +252,7 @@ pub(super) struct Settings {
 impl Settings {
     /// Returns the maximum pause at the end of the feed.
     fn longest_pause(&self) -> Duration {
-        self.idle_poll.unwrap_or(self.poll * 10).max(self.poll)
+        self.idle_poll.unwrap_or(self.poll.saturating_mul(10)).max(self.poll)
     }
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct OutboxWorker {
 impl OutboxWorker {
     /// Runs until it is stopped, and then indexes the rest of the outbox.
     pub(crate) async fn run(&self) -> Result<(), StoreError> {
-        let patience = (self.settings.poll * 4).max(Duration::from_secs(2));
+        let patience = self.settings.poll.saturating_mul(4).max(Duration::from_secs(2));
         self.progress.update(|progress| progress.begin_shard(SHARD, patience));
         let outcome = self.work().await;
         self.progress.update(|progress| progress.forget_shard(SHARD));

@@ -116,7 +116,7 @@ impl Worker {
             iterator = Some(next);
             if hints.is_idle {
                 self.pause(pause).await;
-                pause = (pause * 2).min(self.settings.longest_pause());
+                pause = pause.saturating_mul(2).min(self.settings.longest_pause());
             } else {
                 pause = self.settings.poll;
                 self.pause(self.settings.read_interval().saturating_sub(read.elapsed())).await;
@@ -172,7 +172,7 @@ impl Worker {
         let mut outage = self.outages.of("writing the feed");
         let indexed = loop {
             let attempt = self.feed.ingest(hints.clone(), self.settings.linger);
-            match bounded(self.settings.lease + self.settings.linger, attempt).await {
+            match bounded(self.settings.lease.saturating_add(self.settings.linger), attempt).await {
                 Err(error)
                     if error.is_transient()
                         && !self.stop.is_cancelled()

@@ -51,7 +51,7 @@ const MIN_READ_INTERVAL: Duration = Duration::from_millis(200);
 impl Settings {
     /// Returns the maximum wait before an idle shard is polled again. It leaves enough time to renew the lease.
     pub(crate) fn longest_pause(&self) -> Duration {
-        self.idle_poll.unwrap_or(self.poll * 10).min(self.lease / 3).max(self.poll)
+        self.idle_poll.unwrap_or(self.poll.saturating_mul(10)).min(self.lease / 3).max(self.poll)
     }
 
     /// Returns the minimum interval between two reads of a shard.
@@ -335,7 +335,9 @@ impl Worker {
             let Some((state, revision)) = ledger.shards.get(&shard).cloned() else { continue };
             tracing::debug!(shard, "acquired a shard");
             run.mine.insert(shard.clone());
-            let usual = self.settings.longest_pause() + self.settings.poll * 4 + self.settings.linger;
+            let Settings { poll, linger, .. } = self.settings;
+            let usual =
+                self.settings.longest_pause().saturating_add(poll.saturating_mul(4)).saturating_add(linger);
             let patience = usual.max(Duration::from_secs(2));
             self.progress.update(|progress| progress.begin_shard(&shard, patience));
             run.acquired.push(Lease { shard, state, revision });
