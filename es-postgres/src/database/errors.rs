@@ -73,7 +73,11 @@ impl Failed {
             | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::BeginFailed => return lost(cause(error)),
-            sqlx::Error::PoolTimedOut => return StoreError::Throttled(cause(error)),
+            sqlx::Error::PoolTimedOut => {
+                let reason = "no connection to PostgreSQL was available in time: check that the server can be reached, \
+                              and that the pool has enough connections";
+                return StoreError::Throttled(reason.into());
+            }
             sqlx::Error::PoolClosed => {
                 return StoreError::setup("the pool of connections is closed", Some(cause(error)));
             }
@@ -226,6 +230,7 @@ mod tests {
             assert!(error.is_retryable() && error.is_transient(), "{error:?}");
         }
         let full = Failed::Sql(sqlx::Error::PoolTimedOut).of_write(&database);
-        assert!(matches!(full, StoreError::Throttled(_)), "{full:?}");
+        let StoreError::Throttled(reason) = full else { panic!("{full:?}") };
+        assert!(reason.to_string().contains("the pool has enough connections"), "{reason}");
     }
 }

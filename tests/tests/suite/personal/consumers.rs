@@ -59,17 +59,23 @@ async fn a_process_stores_rejections_and_timeouts_sealed() {
         let projector = projector.clone();
         async move { projector.run().await }
     });
-    let mut turn = Vec::new();
-    while turn.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        turn = documents(store.inner(), "turn").await;
-        turn.retain(|body| body.contains("rejections"));
-    }
+    let limit = std::time::Duration::from_secs(60);
+    let waiting = async {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            let mut turn = documents(store.inner(), "turn").await;
+            turn.retain(|body| body.contains("rejections"));
+            if !turn.is_empty() {
+                return turn;
+            }
+        }
+    };
+    let turn = tokio::time::timeout(limit, waiting).await.expect("a turn with a rejection");
     assert!(turn[0].contains("$sealed") && !turn[0].contains("Planted"), "{}", turn[0]);
 
     // The timeout is stored.
     lets_pass.store(true, Ordering::SeqCst);
-    projector.caught_up().await.expect("caught up");
+    tokio::time::timeout(limit, projector.caught_up()).await.expect("not late").expect("caught up");
     let timeouts = documents(store.inner(), "timers").await;
     assert_eq!(timeouts.len(), 1);
     assert!(timeouts[0].contains("$sealed") && !timeouts[0].contains("Planted"), "{}", timeouts[0]);
@@ -82,9 +88,12 @@ async fn a_process_stores_rejections_and_timeouts_sealed() {
     forget(&keyring, "17").await;
     tokio::time::sleep(DELAY * 2).await;
     projector.caught_up().await.expect("caught up");
-    while names().await.len() < 2 {
-        tokio::time::sleep(DELAY).await;
-    }
+    let second = async {
+        while names().await.len() < 2 {
+            tokio::time::sleep(DELAY).await;
+        }
+    };
+    tokio::time::timeout(limit, second).await.expect("a second name");
     assert!(names().await.iter().all(Personal::is_forgotten));
     projector.shutdown();
     work.await.expect("no panic").expect("ended");
