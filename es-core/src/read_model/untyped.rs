@@ -32,6 +32,7 @@ impl UntypedRows {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl Stage for UntypedRows {
     fn name(&self) -> &str {
         &self.model

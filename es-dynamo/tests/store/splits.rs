@@ -1,5 +1,6 @@
 //! Splits of slices: their requests, their items, and versions that do not know them.
 
+use aws_sdk_dynamodb::config::retry::RetryConfig;
 use es_core::feed::{Feed, FeedRead, Position, Slice};
 use es_core::{EventStore, ExpectedVersion};
 use es_dynamo::{DynamoStore, Reconciler};
@@ -85,11 +86,12 @@ async fn readers_learn_of_a_split_from_the_log() {
 /// The end of a closed slice is final.
 #[tokio::test]
 async fn the_end_of_a_closed_slice_is_read_once() {
-    let Watched { store, wire, other, .. } = watched().await;
+    let Watched { store, wire, engine, .. } = watched().await;
+    let (reader, reader_wire) = watch(&engine, RetryConfig::disabled());
     grow(&store, &[1, 2]).await;
     index(&store).await;
     store.split(PARENT).await.expect("splits");
-    for store in [&store, &other] {
+    for (store, wire) in [(&store, &wire), (&reader, &reader_wire)] {
         store.slices().await.expect("reads");
         wire.seen();
         let end = store.feed_end(PARENT).await.expect("reads");

@@ -20,9 +20,9 @@ use es_core::StoreError;
 use es_core::personal::{KeyState, Keyring, Personal, SealedStore, Subject, SubjectKey};
 use es_core::prelude::*;
 use es_core::testing::Faults;
-use es_dynamo::DynamoStore;
 use es_dynamo::keyring::{DynamoKeyring, KmsMasterKey, LocalMasterKey, MasterKey};
 use es_dynamo::testing::FaultyConnector;
+use es_dynamo::{DynamoStore, embedded};
 use es_tools::policy::Feature;
 use serde_json::{Value, json};
 
@@ -145,9 +145,14 @@ fn subject(id: &str) -> Subject {
     Subject::new(id).expect("valid")
 }
 
-/// Returns a store with a table of keys.
+/// Creates a store with a table of keys. Its requests are executed immediately on the sending thread, so that paused time
+/// does not advance during a request.
 async fn store() -> DynamoStore {
-    let store = DynamoStore::embedded().await.expect("created");
+    let engine = embedded::Engine::in_memory().expect("starts");
+    let config = engine.config_through(SharedHttpConnector::new(engine.connector().in_place()));
+    let client = aws_sdk_dynamodb::Client::from_conf(config.build());
+    let store = DynamoStore::builder().client(client).build().expect("a valid table name");
+    store.create_table().await.expect("created");
     DynamoKeyring::builder(store.client(), LocalMasterKey::new([1; 32]))
         .build()
         .create_table()
