@@ -48,15 +48,15 @@ async fn large_events_and_archives_are_in_a_bucket() {
         let prefix = "events/archives".parse().expect("valid");
         payloads.list(&prefix).try_collect::<Vec<_>>().await.expect("lists").len()
     };
-    es(&["stream", "close", "document#a"]).succeeds();
-    es(&["--payload-store", shop, "stream", "archive", "document#a", "--to", shop]).succeeds();
+    es(&["stream", "close", "document#a", "--yes"]).succeeds();
+    es(&["--payload-store", shop, "stream", "archive", "document#a", "--to", shop, "--yes"]).succeeds();
     assert_eq!(archived().await, 1);
-    es(&["--payload-store", shop, "stream", "restore", "document#a", "--from", shop]).succeeds();
+    es(&["--payload-store", shop, "stream", "restore", "document#a", "--from", shop, "--yes"]).succeeds();
     assert_eq!(archived().await, 0);
-    es(&["--payload-store", shop, "stream", "archive", "document#a", "--to", shop]).succeeds();
+    es(&["--payload-store", shop, "stream", "archive", "document#a", "--to", shop, "--yes"]).succeeds();
     es(&["stream", "delete", "document#a", "--archives", shop, "--yes"]).succeeds();
     assert_eq!(archived().await, 0);
 
-    let missing = es(&["--payload-store", "s3://no-such-bucket", "payload", "sweep"]).fails(1);
+    let missing = es(&["--payload-store", "s3://no-such-bucket", "payload", "sweep", "--yes"]).fails(1);
     assert!(missing.contains("the bucket `no-such-bucket` does not exist"), "{missing}");
 }
