@@ -41,8 +41,8 @@ impl<P: Projection> Inner<P> {
 impl<P: Projection> Consumer<'_, '_, P> {
     /// Returns whether the feed has the slice. If it does not, at most timeouts of the slice are left.
     ///
-    /// Forgets that the slice was split if the feed has lost the split and nothing after it was handled. Otherwise, a
-    /// lost split is an error.
+    /// Clears the mark of a split that the feed has lost if nothing after it was handled. Otherwise, a lost split is an
+    /// error.
     pub(super) async fn is_in_feed(&mut self) -> Result<bool, Ended> {
         let (inner, slot) = (self.held.inner, self.held.slot);
         let closed = self.held.state.closed;
@@ -72,7 +72,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         Ok(true)
     }
 
-    /// Forgets that the slice was split, so that it is processed when the feed has it. Returns how to end if it does not.
+    /// Clears the mark of a split, and returns that the slice is released: workers continue it once the feed has it.
     pub(super) async fn forget_split(&mut self) -> Result<Ended, Ended> {
         let next = SliceState { closed: None, ..self.held.state.clone() };
         self.held.write(next, Vec::new()).await?;

@@ -130,7 +130,7 @@ impl<P: Projection> Projector<P> {
     ///
     /// [`ProjectorError`] if the state cannot be read.
     pub async fn progress(&self) -> Result<Progress, ProjectorError> {
-        let overview = Overview::read(&*self.inner.store, &self.inner.names()?).await?;
+        let overview = self.overview().await?;
         progress(&self.inner, &overview, overview.control.active).await
     }
 
@@ -140,7 +140,7 @@ impl<P: Projection> Projector<P> {
     ///
     /// [`ProjectorError`] if the state cannot be read.
     pub async fn rebuild_progress(&self) -> Result<Option<Progress>, ProjectorError> {
-        let overview = Overview::read(&*self.inner.store, &self.inner.names()?).await?;
+        let overview = self.overview().await?;
         match overview.control.building {
             Some(build) => Ok(Some(progress(&self.inner, &overview, build).await?)),
             None => Ok(None),

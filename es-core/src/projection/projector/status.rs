@@ -67,22 +67,21 @@ impl<P: Projection> Projector<P> {
     pub async fn status(&self) -> Result<ProjectionStatus, ProjectorError> {
         let overview = self.overview().await?;
         let build = overview.control.active;
-        let of_build = || {
-            let slices = overview.slices.iter().filter(move |((number, _), _)| *number == build);
-            slices.map(|((_, slice), state)| (Slice::new(*slice), &state.value))
-        };
-        let stopped: Vec<_> =
-            of_build().filter(|(_, state)| state.failure.is_some()).map(|(slice, _)| slice).collect();
+        let stopped: Vec<_> = overview
+            .slices_of(build)
+            .filter(|(_, state)| state.failure.is_some())
+            .map(|(slice, _)| slice)
+            .collect();
         let delays = self.inner.delays_in(&overview);
         let delayed = delays.keys().filter(|slot| slot.build == build).map(|Slot { slice, .. }| *slice);
         Ok(ProjectionStatus {
             build,
             building: overview.control.building,
             is_paused: overview.control.paused,
-            parked: of_build().map(|(_, state)| state.parked).sum(),
+            parked: overview.slices_of(build).map(|(_, state)| state.parked).sum(),
             delayed: delayed.filter(|slice| !stopped.contains(slice)).collect(),
             stopped,
-            checkpoints: of_build().map(|(slice, state)| (slice, state.position)).collect(),
+            checkpoints: overview.slices_of(build).map(|(slice, state)| (slice, state.position)).collect(),
         })
     }
 }

@@ -3,7 +3,6 @@
 use chrono::{DateTime, Utc};
 
 use super::Projector;
-use super::state::Overview;
 use crate::documents::{DocumentKey, DocumentQuery};
 use crate::event::EventId;
 use crate::feed::Slice;
@@ -38,7 +37,7 @@ impl<P: Projection> Projector<P> {
     /// [`ProjectorError`] if the timeouts cannot be read or decoded.
     pub async fn pending_timeouts(&self, limit: u32) -> Result<Vec<PendingTimeout>, ProjectorError> {
         let mut pending = Vec::new();
-        let overview = Overview::read(&*self.inner.store, &self.inner.names()?).await?;
+        let overview = self.overview().await?;
         let tree = self.inner.store.slice_tree().await?;
         for slice in overview.all_slices(&tree, overview.control.active) {
             let collection = timeout::collection(&self.inner.name, slice);
