@@ -45,7 +45,7 @@ pub struct Deliveries {
     pub blocked: usize,
     pub skipped: usize,
     pub repeated: usize,
-    /// The same for a burst of concurrent appends, which are not held.
+    /// The counts for a burst of concurrent appends without held transactions.
     pub burst_stored: usize,
     pub burst_skipped: usize,
     pub burst_repeated: usize,

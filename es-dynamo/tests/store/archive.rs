@@ -156,7 +156,7 @@ async fn delayed(
     true
 }
 
-/// A request of an erasure that is delayed until the stream was restored does not erase what was restored.
+/// A delayed erase request that arrives after the stream was restored leaves the restored commits in place.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delayed_erasure_does_not_reach_a_restored_stream() {
     for late in 0.. {
