@@ -7,7 +7,7 @@ use std::iter;
 use crate::projection::guard::caught;
 
 /// The maximum length of an [`error_text`], in bytes (2 KiB).
-pub(crate) const MAX_ERROR_TEXT: usize = 2048;
+const MAX_ERROR_TEXT: usize = 2048;
 
 /// The maximum number of causes of an error that are examined. User-defined errors may form a cycle.
 const MAX_CAUSES: usize = 100;

@@ -21,7 +21,7 @@ use crate::documents::DocumentKey;
 use crate::keys::shorten;
 
 /// The maximum length of a row's key, and of the value that an index groups by, in bytes.
-pub(super) const KEY_BYTES: usize = 512;
+const KEY_BYTES: usize = 512;
 
 /// The maximum length of the first order field, and of all other order fields together, in bytes. The name of a
 /// document in an index consists of both and the key.

@@ -20,7 +20,7 @@ use crate::projection::guard::{caught, panicked};
 use crate::repository::RetryPolicy;
 
 /// The time that a worker must run after a failure to count as recovered.
-pub(super) const RECOVERY: Duration = Duration::from_secs(10);
+const RECOVERY: Duration = Duration::from_secs(10);
 
 /// The interval at which a recurring error is logged again.
 const REMINDER: Duration = Duration::from_secs(60);

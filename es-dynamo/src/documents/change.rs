@@ -33,7 +33,7 @@ impl Condition {
     }
 
     /// Returns a condition with one value, `:revision`.
-    pub(crate) fn on_revision(expression: &'static str, revision: Revision) -> Self {
+    fn on_revision(expression: &'static str, revision: Revision) -> Self {
         let value = AttributeValue::S(revision.to_string());
         let values = Some(Item::from([(":revision".to_owned(), value)]));
         Self { expression: Some(expression), values }
@@ -81,7 +81,7 @@ impl Table {
 
     /// Returns whether a document has the revision. `item` is the existing item of a failed condition, if it was
     /// returned; otherwise the document is read.
-    pub(crate) async fn is_at(
+    async fn is_at(
         &self,
         key: &DocumentKey,
         item: Option<Item>,
@@ -210,10 +210,7 @@ impl Table {
     }
 
     /// Returns a condition on a document as an item of a transaction.
-    pub(crate) fn document_condition(
-        &self,
-        condition: &DocumentCondition,
-    ) -> Result<TransactWriteItem, StoreError> {
+    fn document_condition(&self, condition: &DocumentCondition) -> Result<TransactWriteItem, StoreError> {
         let Condition { expression, values } = Condition::of(condition.expected);
         let Some(expression) = expression else {
             return Err(StoreError::invalid(

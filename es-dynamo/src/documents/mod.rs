@@ -189,7 +189,7 @@ pub(crate) fn revision_of(of: &DocumentKey, item: &Item) -> Result<Revision, Sto
 }
 
 /// Decodes a document.
-pub(crate) fn document_from(of: &DocumentKey, mut item: Item) -> Result<Document, StoreError> {
+fn document_from(of: &DocumentKey, mut item: Item) -> Result<Document, StoreError> {
     let revision = revision_of(of, &item)?;
     match item.remove(names::BODY) {
         Some(AttributeValue::S(body)) => Ok(Document::new(revision, body)),

@@ -254,7 +254,7 @@ pub(super) type Found = HashMap<(String, String), Item>;
 
 impl TableFeed {
     /// Returns the commits of references, in order: from their copies, as far as these can be used.
-    pub(crate) async fn resolve<'a>(
+    async fn resolve<'a>(
         &self,
         references: impl Iterator<Item = (&'a Reference, Option<&'a AttributeValue>)>,
     ) -> Result<Resolved, StoreError> {

@@ -552,7 +552,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// Returns all remaining attributes. Iterating over them is faster than looking up each one.
-    pub(crate) fn take_all(&mut self) -> Item {
+    fn take_all(&mut self) -> Item {
         std::mem::take(&mut self.rest)
     }
 
@@ -645,7 +645,7 @@ impl<'a> Attributes<'a> {
     }
 
     /// Parses the version in an attribute.
-    pub(crate) fn parse_version(&self, name: &str, number: &str) -> Result<Version, StoreError> {
+    fn parse_version(&self, name: &str, number: &str) -> Result<Version, StoreError> {
         self.in_range(name, Version::new(self.parse(name, number)?))
     }
 

@@ -537,7 +537,7 @@ impl Assembly {
     }
 
     /// Returns the last version of the commit that is not complete yet.
-    pub(crate) fn awaited(&self) -> Option<Version> {
+    fn awaited(&self) -> Option<Version> {
         self.started.as_ref().map(|started| started.whole.last)
     }
 

@@ -50,11 +50,11 @@ pub(crate) const FEED: &str = "$feed";
 /// The sort key of the feed's settings.
 pub(crate) const SETTINGS_KEY: &str = "C#";
 /// The prefix of the sort keys of the feed's splits.
-pub(crate) const SPLIT_PREFIX: &str = "S#";
+const SPLIT_PREFIX: &str = "S#";
 /// The prefix of the partition keys of slices.
-pub(crate) const SLICE_PREFIX: &str = "$feed#";
+const SLICE_PREFIX: &str = "$feed#";
 /// The prefix of the sort keys of pages.
-pub(crate) const PAGE_PREFIX: &str = "P#";
+const PAGE_PREFIX: &str = "P#";
 /// The sort key of the root of a summary.
 pub(crate) const SUMMARY_KEY: &str = "W";
 /// The prefix of the sort keys of the nodes of a summary.

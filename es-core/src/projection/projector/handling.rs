@@ -196,7 +196,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
     }
 
     /// Returns whether an event that failed with `error` is parked. Otherwise the slice stops.
-    pub(super) fn may_park(&self, error: &ProjectError) -> bool {
+    fn may_park(&self, error: &ProjectError) -> bool {
         !matches!(error, ProjectError::Decode(_)) && self.parks_failures()
     }
 

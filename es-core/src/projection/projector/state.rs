@@ -244,7 +244,7 @@ impl Exception {
     }
 
     /// Returns whether it concerns this event or timeout.
-    pub(super) fn is_of(&self, origin: &Origin) -> bool {
+    fn is_of(&self, origin: &Origin) -> bool {
         match origin {
             Origin::Event { position, .. } => self.is_at(*position),
             Origin::Timeout { name, .. } => self.timeout.as_ref() == Some(name),

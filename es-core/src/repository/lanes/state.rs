@@ -541,14 +541,14 @@ impl<A> State<A> {
     }
 
     /// Returns to the base: decisions on commits that were not recorded are void.
-    pub(super) fn decide_again(&mut self) {
+    fn decide_again(&mut self) {
         self.suspend();
         self.tip = self.base.as_ref().map(|base| Arc::clone(&base.fold));
         self.gathering = Some(Gathering::new(true, self.ticks));
     }
 
     /// Voids all decisions, and lets no member decide until there is a new base.
-    pub(super) fn suspend(&mut self) {
+    fn suspend(&mut self) {
         self.queue.clear();
         (self.sent, self.tip, self.deciding, self.gathering) = (None, None, None, None);
         for ticket in

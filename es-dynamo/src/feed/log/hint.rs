@@ -47,7 +47,7 @@ impl Hint {
     }
 
     /// Returns the hint of a part of a commit: the whole commit, or the whole stream if the part could not be decoded.
-    pub(crate) fn at_part(stream: StreamId, part: Option<Part>) -> Self {
+    fn at_part(stream: StreamId, part: Option<Part>) -> Self {
         match part {
             Some(part) if part.is_whole() => {
                 Self::Commit(Reference::to(&stream, &part.commit, &part.following))

@@ -89,7 +89,7 @@ impl LogPage {
     }
 
     /// Returns the references, each with the position of its first event.
-    pub(crate) fn placed(&self) -> impl Iterator<Item = (Position, &Reference)> {
+    fn placed(&self) -> impl Iterator<Item = (Position, &Reference)> {
         let mut next = self.first;
         self.references.iter().map(move |reference| {
             let first = next;

@@ -13,7 +13,7 @@ use crate::feed::log::reference::Reference;
 use crate::table::{key, names};
 
 /// The retention of records.
-pub(crate) const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A stream. Clones share it.
 #[derive(Clone)]

@@ -17,11 +17,11 @@ use es_core::publish::Publisher;
 use es_dynamo::publishers::{EventBridgePublisher, SnsPublisher, SqsPublisher};
 use serde_json::{Value, json};
 
-pub(crate) const BUS: &str = "orders";
+const BUS: &str = "orders";
 pub(crate) const QUEUE: &str = "https://sqs.invalid/123456789012/orders";
 pub(crate) const FIFO_QUEUE: &str = "https://sqs.invalid/123456789012/orders.fifo";
 pub(crate) const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
-pub(crate) const FIFO_TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders.fifo";
+const FIFO_TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders.fifo";
 
 /// The fate of a message or, if it is the first message, of the whole request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
