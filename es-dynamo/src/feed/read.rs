@@ -1,9 +1,8 @@
 //! Reading the feed: pages of the log, and then the commits to which they refer.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, ReturnConsumedCapacity};
+use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::feed::{FeedAnchor, FeedEntry, FeedError, FeedPage, FeedRead, MissingCommit, Position};
 use es_core::store::{Commit, Read};
 use es_core::{Cost, StoreError};
@@ -15,8 +14,7 @@ use super::log::reference::{CommitTag, Reference};
 use super::log::storage::{PageQuery, Pages, Storage};
 use super::{TableFeed, copies};
 use crate::streams::item::Attributes;
-use crate::table::retry::Backoff;
-use crate::table::{Item, build_error, key, names, required, responses, traced, translate};
+use crate::table::{BatchGet, Consistency, Item, MAX_KEYS, key, names};
 
 /// Why the feed cannot be read after a position.
 enum Broken {
@@ -40,10 +38,10 @@ impl TableFeed {
                 !found.more && index.is_closed(read.slice) && !newest.is_some_and(LogPage::closes);
             has_missed_events || has_missed_split
         };
-        let found = match self.pages_after(read, limit, true).await? {
+        let found = match self.pages_after(read, limit, Consistency::Eventual).await? {
             Ok(found) if !has_missed(&found) => found,
             // The response may be from a replica that lags behind.
-            _ => match self.pages_after(read, limit, false).await? {
+            _ => match self.pages_after(read, limit, Consistency::Strong).await? {
                 Ok(found) => found,
                 Err(broken) => return Err(self.explain(read, broken).await?),
             },
@@ -148,7 +146,7 @@ impl TableFeed {
         &self,
         read: &FeedRead,
         limit: u32,
-        eventual: bool,
+        consistency: Consistency,
     ) -> Result<Result<Pages, Broken>, StoreError> {
         let after = read.after;
         if after > names::LAST_POSITION {
@@ -159,7 +157,7 @@ impl TableFeed {
             match read.anchor.filter(|anchor| anchor.first() <= after) {
                 Some(anchor) => start = anchor.first().previous(),
                 None => {
-                    before = self.pages(read.slice, PageQuery::Until(after), 1, eventual).await?;
+                    before = self.pages(read.slice, PageQuery::Until(after), 1, consistency).await?;
                     let Some(page) = before.pages.first() else { return Ok(Err(Broken::Start)) };
                     start = page.first;
                 }
@@ -167,7 +165,7 @@ impl TableFeed {
         }
         // One more page than needed, because DynamoDB does not say whether there are items after the limit.
         let limit = limit + u32::from(after > Position::NONE);
-        let mut found = self.pages(read.slice, PageQuery::After(start), limit + 1, eventual).await?;
+        let mut found = self.pages(read.slice, PageQuery::After(start), limit + 1, consistency).await?;
         found.cost += before.cost;
         found.pages.splice(0..0, before.pages);
 
@@ -204,7 +202,7 @@ impl TableFeed {
         if after > end {
             return Ok(FeedError::beyond_end(slice, after, end).into());
         }
-        let holding = self.pages(slice, PageQuery::Until(after), 1, false).await?.pages.pop();
+        let holding = self.pages(slice, PageQuery::Until(after), 1, Consistency::Strong).await?.pages.pop();
         let found = match holding {
             Some(page) if page.last() < after => return Ok(missing(page.last().next())),
             None => return Ok(missing(Position::new(1))),
@@ -217,13 +215,6 @@ impl TableFeed {
         })
     }
 }
-
-/// The maximum number of keys in a request
-/// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html)).
-pub(super) const MAX_KEYS: usize = 100;
-
-/// The maximum number of requests for unprocessed keys without progress.
-const MAX_RETRIES: u32 = 8;
 
 /// Returns the error for a reference whose item cannot be read.
 fn missing_item(
@@ -303,10 +294,10 @@ impl TableFeed {
         let places: HashSet<_> = references.map(place).collect();
         let (mut found, mut cost) = (Found::new(), Cost::ZERO);
         // Items that a lagging replica does not have are read again with strong consistency.
-        for consistent in [false, true] {
+        for consistency in [Consistency::Eventual, Consistency::Strong] {
             let missing: Vec<_> = places.iter().filter(|at| !found.contains_key(at)).cloned().collect();
             for places in missing.chunks(MAX_KEYS) {
-                cost += self.get_all(places, consistent, &mut found).await?;
+                cost += self.get_all(places, consistency, &mut found).await?;
             }
         }
         Ok((found, cost))
@@ -316,48 +307,20 @@ impl TableFeed {
     pub(super) async fn get_all(
         &self,
         places: &[(String, String)],
-        consistent: bool,
+        consistency: Consistency,
         found: &mut Found,
     ) -> Result<Cost, StoreError> {
-        let mut keys: Vec<Item> = places.iter().map(|(stream, sort)| key(stream, sort)).collect();
-        let mut cost = Cost::ZERO;
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
-        while !keys.is_empty() {
-            let wanted = KeysAndAttributes::builder()
-                .set_keys(Some(std::mem::take(&mut keys)))
-                .consistent_read(consistent)
-                .build()
-                .map_err(build_error)?;
-            let request = self
-                .table
-                .client
-                .batch_get_item()
-                .request_items(&self.table.name, wanted)
-                .return_consumed_capacity(ReturnConsumedCapacity::Total);
-            let output = traced("BatchGetItem", &self.table.name, request.send()).await;
-            let output = output.map_err(|error| translate(&self.table.name, error))?;
-            cost += responses::batch_read_cost(output.consumed_capacity());
-            let items = required(output.responses, "Responses")?.remove(&self.table.name).unwrap_or_default();
-            if !items.is_empty() {
-                backoff.reset();
-            }
+        let keys = places.iter().map(|(stream, sort)| key(stream, sort)).collect();
+        let mut batch = BatchGet::new(&self.table.client, &self.table.name, consistency, keys);
+        while let Some(items) = batch.next().await? {
             for item in items {
                 let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
                 if let (Some(stream), Some(sort)) = (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
                     found.insert((stream, sort), item);
                 }
             }
-            let rest = required(output.unprocessed_keys, "UnprocessedKeys")?.remove(&self.table.name);
-            keys = rest.map(|rest| rest.keys).unwrap_or_default();
-            if keys.is_empty() {
-                break;
-            }
-            if backoff.failures() >= MAX_RETRIES {
-                return Err(StoreError::Throttled("some keys of a BatchGetItem remain unprocessed".into()));
-            }
-            tokio::time::sleep(backoff.next()).await;
         }
-        Ok(cost)
+        Ok(batch.cost)
     }
 
     /// Returns the commits of `item`, or the whole commit whose first part it is, or the reason why these are missing.

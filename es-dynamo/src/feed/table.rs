@@ -20,8 +20,10 @@ use super::log::settings::Settings;
 use super::log::storage::{PageQuery, Pages, PutPage, PutPart, Storage, StoredRoot};
 use super::log::summary::node::{Node, NodeId, Root};
 use super::log::summary::part::{Kind, PartKey, Scope};
-use super::read::{Found, MAX_KEYS};
-use crate::table::{ConditionFailed, Item, ItemPage, PLACE_IS_FREE, Written, check_format, key, names};
+use super::read::Found;
+use crate::table::{
+    ConditionFailed, Consistency, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, Written, check_format, key, names,
+};
 
 /// The number of slices that are verified concurrently.
 const SLICES_AT_ONCE: usize = 16;
@@ -46,7 +48,7 @@ impl Storage for TableFeed {
         slice: Slice,
         query: PageQuery,
         limit: u32,
-        eventual: bool,
+        consistency: Consistency,
     ) -> Result<Pages, StoreError> {
         if let PageQuery::After(position) = query
             && position >= names::LAST_POSITION
@@ -60,7 +62,7 @@ impl Storage for TableFeed {
         let query = self
             .table
             .query(names::feed_partition(slice), names::page_key(from), names::page_key(to))
-            .consistent_read(!eventual)
+            .consistent_read(consistency == Consistency::Strong)
             .scan_index_forward(upwards)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let output = self.table.send_query(query).await?;
@@ -163,13 +165,13 @@ impl Storage for TableFeed {
         &self,
         slice: Slice,
         keys: &[PartKey],
-        eventual: bool,
+        consistency: Consistency,
     ) -> Result<HashMap<PartKey, Vec<u8>>, StoreError> {
         let places: Vec<_> = keys.iter().map(|key| part_place(slice, *key)).collect();
         let batches: Vec<_> = places.chunks(MAX_KEYS).map(<[_]>::to_vec).collect();
         let reads = batches.into_iter().map(|places| async move {
             let mut found = Found::new();
-            self.get_all(&places, !eventual, &mut found).await.map(|_| found)
+            self.get_all(&places, consistency, &mut found).await.map(|_| found)
         });
         let mut reads = stream::iter(reads).buffer_unordered(READS_AT_ONCE);
         let mut items = Found::new();

@@ -40,8 +40,8 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::create_table::CreateTableError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, KeysAndAttributes,
-    ReturnConsumedCapacity, ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableStatus,
+    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnConsumedCapacity,
+    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableStatus,
 };
 use es_core::StoreError;
 use es_core::personal::{KeyState, Keyring, MAX_KEY_AGE, Subject, SubjectKey};
@@ -52,9 +52,12 @@ use self::cache::{KeyCache, Reading};
 #[cfg_attr(docsrs, doc(cfg(feature = "kms")))]
 pub use self::kms::KmsMasterKey;
 pub use self::master_key::{LocalMasterKey, MasterKey};
-use crate::table::responses::{batch_read_cost, write_cost};
+use crate::table::responses::write_cost;
 use crate::table::retry::Backoff;
-use crate::table::{Failed, Item, ItemPage, PLACE_IS_FREE, attempts, required, traced, translate, watched};
+use crate::table::{
+    BatchGet, Consistency, Failed, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, attempts, traced, translate,
+    watched,
+};
 
 /// The default name of the table.
 const DEFAULT_TABLE: &str = "events-keys";
@@ -67,9 +70,6 @@ const FORMAT: &str = "f";
 const WRAPPED: &str = "k";
 /// The id of the master key.
 const MASTER_KEY: &str = "m";
-
-/// The maximum number of items in a `BatchGetItem`.
-const BATCH: usize = 100;
 
 /// The maximum number of keys that are unwrapped at the same time, which matters if the master key is in another
 /// process.
@@ -299,33 +299,19 @@ impl DynamoKeyring {
         }
     }
 
-    /// Reads the keys of at most [`BATCH`] subjects, and caches each one as soon as it is unwrapped. If the master key
-    /// is throttled, another call therefore continues with the others.
+    /// Reads the keys of at most [`MAX_KEYS`] subjects, and caches each one as soon as it is unwrapped. If the master
+    /// key is throttled, another call therefore continues with the others.
     async fn read(&self, subjects: &[Subject]) -> Result<HashMap<Subject, KeyState>, StoreError> {
         let Inner { client, table, cache, .. } = &*self.inner;
         let reading = cache.begin();
-        let keys = subjects.iter().map(key).collect();
-        let keys = KeysAndAttributes::builder().consistent_read(true).set_keys(Some(keys)).build();
-        let mut left =
-            Some(HashMap::from([(table.clone(), keys.map_err(|error| StoreError::Backend(error.into()))?)]));
-        let (mut found, mut backoff) = (HashMap::new(), Backoff::default());
-        while let Some(request) = left.take() {
-            let request = client.batch_get_item().set_request_items(Some(request));
-            let request = request.return_consumed_capacity(ReturnConsumedCapacity::Total);
-            let output = traced("BatchGetItem", table, request.send()).await;
-            let output = output.map_err(|error| translate(table, error))?;
-            batch_read_cost(output.consumed_capacity());
-            let items = required(output.responses, "Responses")?.into_values().flatten();
-            let stored = items.map(|item| StoredKey::from_item(&item)).collect::<Result<Vec<_>, _>>()?;
+        let mut found = HashMap::new();
+        let mut batch = BatchGet::new(client, table, Consistency::Strong, subjects.iter().map(key).collect());
+        while let Some(items) = batch.next().await? {
+            let stored = items.iter().map(StoredKey::from_item).collect::<Result<Vec<_>, _>>()?;
             let states = stored.into_iter().map(|stored| self.state(stored, reading));
             let mut states = stream::iter(states).buffer_unordered(UNWRAPPED_AT_ONCE);
             while let Some((subject, state)) = states.try_next().await? {
                 found.insert(subject, state);
-            }
-            left =
-                Some(required(output.unprocessed_keys, "UnprocessedKeys")?).filter(|keys| !keys.is_empty());
-            if left.is_some() {
-                tokio::time::sleep(backoff.next()).await;
             }
         }
         Ok(found)
@@ -383,7 +369,7 @@ impl Keyring for DynamoKeyring {
                 None => unknown.push(subject.clone()),
             }
         }
-        for batch in unknown.chunks(BATCH) {
+        for batch in unknown.chunks(MAX_KEYS) {
             known.extend(self.read(batch).await?);
         }
         let states = subjects.iter().map(|subject| known.get(subject).cloned());

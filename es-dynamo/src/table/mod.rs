@@ -5,6 +5,7 @@
 
 pub(crate) mod admin;
 pub(crate) mod attempts;
+mod batch;
 pub(crate) mod client;
 mod errors;
 mod item;
@@ -28,6 +29,7 @@ use es_core::{Cost, StoreError};
 
 use crate::streams::objects::ObjectStore;
 pub(crate) use attempts::{ConditionFailed, Failed, qualified, watched};
+pub(crate) use batch::{BatchGet, MAX_KEYS};
 #[cfg(any(
     feature = "eventbridge",
     feature = "kinesis",
@@ -61,6 +63,14 @@ pub(crate) const PLACE_IS_FREE: &str = "attribute_not_exists(pk)";
 
 /// The condition of a Query for the sort keys between two, both included. Its values are those of [`Table::query`].
 pub(crate) const KEY_RANGE: &str = "pk = :pk AND sk BETWEEN :from AND :to";
+
+/// The consistency of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Consistency {
+    /// From any replica, which may lag behind, at half the units.
+    Eventual,
+    Strong,
+}
 
 /// A table, and its client.
 pub(crate) struct Table {

@@ -21,7 +21,7 @@ use super::summary::part::Scope;
 use super::summary::tree::Tree;
 use super::summary::{Shape, Sharing};
 use super::writer::{Indexed, SharedWriter, Writer};
-use crate::table::names;
+use crate::table::{Consistency, names};
 
 /// The maximum number of pages that one read of the feed requests.
 const MAX_PAGES: u64 = 500;
@@ -128,8 +128,11 @@ impl FeedIndex {
         let all: BTreeSet<Slice> = listed.iter().flat_map(parents).collect();
         let unknown: Vec<Slice> = all.into_iter().filter(|slice| !self.is_closed(*slice)).collect();
         let ends = unknown.into_iter().map(|slice| async move {
-            let newest =
-                storage.pages(slice, PageQuery::Until(names::LAST_POSITION), 1, false).await?.pages.pop();
+            let newest = storage
+                .pages(slice, PageQuery::Until(names::LAST_POSITION), 1, Consistency::Strong)
+                .await?
+                .pages
+                .pop();
             Ok::<_, StoreError>((slice, newest.filter(LogPage::closes)))
         });
         // In ascending order, so that parents are first.
@@ -297,7 +300,7 @@ impl FeedIndex {
             return Ok(*end);
         }
         let newest = async |until| {
-            let mut found = storage.pages(slice, PageQuery::Until(until), 1, false).await?;
+            let mut found = storage.pages(slice, PageQuery::Until(until), 1, Consistency::Strong).await?;
             Ok::<_, StoreError>(found.pages.pop())
         };
         let end_of = |last: Option<LogPage>| {
@@ -363,7 +366,7 @@ impl FeedIndex {
         let mut until = names::LAST_POSITION;
         let mut limit = 1;
         loop {
-            let found = storage.pages(slice, PageQuery::Until(until), limit, false).await?;
+            let found = storage.pages(slice, PageQuery::Until(until), limit, Consistency::Strong).await?;
             for page in &found.pages {
                 if page.closes() && !is_closed {
                     self.note_closed(slice, page.last())?;
@@ -400,7 +403,7 @@ pub(crate) async fn find_pages(
 ) -> Result<Option<Slice>, StoreError> {
     for slice in slices {
         let query = PageQuery::After(Position::NONE);
-        if !storage.pages(slice, query, 1, false).await?.pages.is_empty() {
+        if !storage.pages(slice, query, 1, Consistency::Strong).await?.pages.is_empty() {
             return Ok(Some(slice));
         }
     }

@@ -19,7 +19,7 @@ use super::summary::Shape;
 use super::summary::node::{Child, Node, NodeId, Root};
 use super::summary::part::{Kind, PartKey, Scope, decode_marks};
 use crate::streams::item::append_items;
-use crate::table::{Item, check_format};
+use crate::table::{Consistency, Item, check_format};
 
 /// Returns a reference to a commit of `events` events, starting at the version `first`.
 pub(crate) fn reference(
@@ -293,7 +293,13 @@ impl Storage for SimulatedTable {
         .await
     }
 
-    async fn pages(&self, slice: Slice, query: PageQuery, limit: u32, _: bool) -> Result<Pages, StoreError> {
+    async fn pages(
+        &self,
+        slice: Slice,
+        query: PageQuery,
+        limit: u32,
+        _: Consistency,
+    ) -> Result<Pages, StoreError> {
         // Pages are short, so that there are several.
         let limit = limit.min(7) as usize;
         self.request(|content| {
@@ -372,7 +378,7 @@ impl Storage for SimulatedTable {
         &self,
         slice: Slice,
         keys: &[PartKey],
-        _: bool,
+        _: Consistency,
     ) -> Result<HashMap<PartKey, Vec<u8>>, StoreError> {
         self.request(|content| {
             let part = |key: &PartKey| Some((*key, content.parts.get(&(slice, *key))?.1.clone()));

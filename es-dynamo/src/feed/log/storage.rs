@@ -12,6 +12,7 @@ use super::page::LogPage;
 use super::reference::Reference;
 use super::summary::node::Root;
 use super::summary::part::{PartKey, Scope};
+use crate::table::Consistency;
 
 /// The outcome of writing a page.
 #[derive(Debug)]
@@ -75,13 +76,13 @@ pub(crate) trait Storage: Send + Sync {
     /// Writes a page if its position is free.
     async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError>;
 
-    /// Reads at most `limit` pages, with strong consistency unless `eventual`.
+    /// Reads at most `limit` pages.
     async fn pages(
         &self,
         slice: Slice,
         query: PageQuery,
         limit: u32,
-        eventual: bool,
+        consistency: Consistency,
     ) -> Result<Pages, StoreError>;
 
     /// Returns the slices that are listed as split, with strong consistency. The list may be incomplete or wrong: only
@@ -111,12 +112,12 @@ pub(crate) trait Storage: Send + Sync {
     /// is damaged. Returns whether it was replaced.
     async fn put_root(&self, scope: &Scope, expected: Option<Uuid>, root: &Root) -> Result<bool, StoreError>;
 
-    /// Reads parts of the summary, as far as they exist, with strong consistency unless `eventual`.
+    /// Reads parts of the summary, as far as they exist.
     async fn parts(
         &self,
         slice: Slice,
         keys: &[PartKey],
-        eventual: bool,
+        consistency: Consistency,
     ) -> Result<HashMap<PartKey, Vec<u8>>, StoreError>;
 
     /// Writes a part of the summary, unless a job with the same or a higher number has written another one.

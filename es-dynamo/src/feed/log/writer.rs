@@ -19,7 +19,7 @@ use super::summary::node::Root;
 use super::summary::part::Scope;
 use super::summary::tree::Tree;
 use super::summary::{Shape, Sharing};
-use crate::table::item_size;
+use crate::table::{Consistency, item_size};
 
 /// How many pages one request reads.
 const PAGES_AT_ONCE: u32 = 500;
@@ -452,7 +452,9 @@ impl Writer {
             if !self.started {
                 self.start(storage).await?;
             }
-            let found = storage.pages(self.slice, PageQuery::After(self.end), PAGES_AT_ONCE, false).await?;
+            let found = storage
+                .pages(self.slice, PageQuery::After(self.end), PAGES_AT_ONCE, Consistency::Strong)
+                .await?;
             for page in &found.pages {
                 self.fold(page)?;
             }
@@ -503,7 +505,11 @@ impl Writer {
         if root.through == Position::NONE {
             return Ok(true);
         }
-        let last = storage.pages(self.slice, PageQuery::Until(root.through), 1, false).await?.pages.pop();
+        let last = storage
+            .pages(self.slice, PageQuery::Until(root.through), 1, Consistency::Strong)
+            .await?
+            .pages
+            .pop();
         Ok(last.is_some_and(|page| (page.last(), page.id) == (root.through, root.page)))
     }
 

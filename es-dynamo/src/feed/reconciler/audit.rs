@@ -13,6 +13,7 @@ use crate::feed::log::hint::{Hint, Noted};
 use crate::feed::log::index::find_pages;
 use crate::feed::log::reference::Reference;
 use crate::feed::log::storage::{PageQuery, Storage};
+use crate::table::Consistency;
 use crate::table::retry::retrying;
 
 /// The number of pages of the log that one request reads.
@@ -198,7 +199,7 @@ impl Reconciler {
             let mut end = Position::NONE;
             loop {
                 let query = PageQuery::After(end);
-                let found = retrying(|| feed.pages(slice, query, PAGES_AT_ONCE, false)).await;
+                let found = retrying(|| feed.pages(slice, query, PAGES_AT_ONCE, Consistency::Strong)).await;
                 let found = match found {
                     Err(error @ StoreError::Corrupt { .. }) => {
                         report.disordered.push(error.to_string());

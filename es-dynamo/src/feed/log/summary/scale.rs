@@ -22,8 +22,8 @@ use crate::feed::log::settings::Settings;
 use crate::feed::log::simulation::{reference, runtime};
 use crate::feed::log::storage::{PageQuery, Pages, PutPage, PutPart, Storage, StoredRoot};
 use crate::feed::log::writer::Writer;
-use crate::table::item_size;
 use crate::table::responses::write_units;
+use crate::table::{Consistency, item_size};
 
 const SLICE: Slice = Slice::new(0);
 const SHAPE: Shape = Shape::DEFAULT;
@@ -228,8 +228,8 @@ fn mark(version: u32) -> Mark {
     Mark { version: Version::new(version.into()), tag: CommitTag(version) }
 }
 
-fn read_units(bytes: u64, eventual: bool) -> f64 {
-    bytes.div_ceil(4096).max(1) as f64 * if eventual { 0.5 } else { 1.0 }
+fn read_units(bytes: u64, consistency: Consistency) -> f64 {
+    bytes.div_ceil(4096).max(1) as f64 * if consistency == Consistency::Eventual { 0.5 } else { 1.0 }
 }
 
 #[async_trait]
@@ -242,7 +242,13 @@ impl Storage for Generated {
         Ok(PutPage::Written)
     }
 
-    async fn pages(&self, _: Slice, query: PageQuery, limit: u32, _: bool) -> Result<Pages, StoreError> {
+    async fn pages(
+        &self,
+        _: Slice,
+        query: PageQuery,
+        limit: u32,
+        _: Consistency,
+    ) -> Result<Pages, StoreError> {
         tokio::time::sleep(LATENCY).await;
         let mut content = self.content();
         let mut pages: Vec<LogPage> = match query {
@@ -259,7 +265,7 @@ impl Storage for Generated {
             }
         };
         let bytes: u64 = pages.iter().map(|page| item_size(&page.to_item())).sum();
-        content.used.read += read_units(bytes, false);
+        content.used.read += read_units(bytes, Consistency::Strong);
         pages.truncate(limit as usize);
         Ok(Pages { pages, more: false, cost: Cost::ZERO })
     }
@@ -309,7 +315,7 @@ impl Storage for Generated {
         &self,
         _: Slice,
         keys: &[PartKey],
-        eventual: bool,
+        consistency: Consistency,
     ) -> Result<HashMap<PartKey, Vec<u8>>, StoreError> {
         // Eight requests for 100 parts each run concurrently.
         tokio::time::sleep(LATENCY * 2 * (keys.len() as u32).div_ceil(800)).await;
@@ -320,7 +326,7 @@ impl Storage for Generated {
         };
         let found: HashMap<PartKey, Vec<u8>> = keys.iter().filter_map(part).collect();
         content.used.read +=
-            found.values().map(|part| read_units(part.len() as u64 + KEY_BYTES, eventual)).sum::<f64>();
+            found.values().map(|part| read_units(part.len() as u64 + KEY_BYTES, consistency)).sum::<f64>();
         Ok(found)
     }
 

@@ -15,6 +15,7 @@ use super::node::{Node, NodeId, Place, Root, Run};
 use super::part::{Kind, PartKey, Scope, decode_marks, passes};
 use crate::feed::log::marks::{Mark, StreamHash};
 use crate::feed::log::storage::{Storage, StoredRoot};
+use crate::table::Consistency;
 
 /// The maximum number of streams that are looked up at once.
 const HASHES_AT_ONCE: usize = 128;
@@ -249,12 +250,12 @@ impl Tree {
             }
         }
         // A replica that lags behind may have another part.
-        for eventual in [true, false] {
+        for consistency in [Consistency::Eventual, Consistency::Strong] {
             if missing.is_empty() {
                 break;
             }
             let keys: Vec<PartKey> = missing.iter().map(|(key, _)| *key).collect();
-            let found = storage.parts(self.scope.slice, &keys, eventual).await?;
+            let found = storage.parts(self.scope.slice, &keys, consistency).await?;
             missing.retain(|part| {
                 let content = found.get(&part.0).and_then(|bytes| self.scope.decode(*part, bytes));
                 let Some(content) = content else { return true };
