@@ -18,12 +18,11 @@ use es_core::store::{
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
-use futures_util::FutureExt;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
 use crate::database::Database;
-use crate::feed::{self, FeedDelay, FeedState};
+use crate::feed::{self, FeedDelay, FeedState, Growth};
 use crate::schema;
 
 /// The default name of the schema.
@@ -82,6 +81,7 @@ pub struct PostgresStoreBuilder {
     schema: String,
     timeout: Duration,
     max_bytes: Option<u64>,
+    is_notified: bool,
 }
 
 impl PostgresStore {
@@ -131,6 +131,7 @@ impl PostgresStore {
             schema: DEFAULT_SCHEMA.to_owned(),
             timeout: DEFAULT_TIMEOUT,
             max_bytes: None,
+            is_notified: true,
         }
     }
 
@@ -224,10 +225,10 @@ impl PostgresStore {
         &self.database
     }
 
-    /// Wakes the readers of the feed in this process.
+    /// Wakes the readers of the feed after a write.
     fn grown<T, E>(&self, result: Result<T, E>) -> Result<T, E> {
         if result.is_ok() {
-            self.feed.grown.notify(usize::MAX);
+            self.feed.growth.grown(&self.database);
         }
         result
     }
@@ -284,7 +285,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn restore(&self, commits: &[Commit], end: &Append) -> Result<Appended, AppendError> {
-        self.database.restore(commits, end).await
+        self.grown(self.database.restore(commits, end).await)
     }
 
     fn spawn(&self, task: BoxFuture<'static, ()>) {
@@ -342,7 +343,7 @@ impl Feed for PostgresStore {
     }
 
     fn growth(&self) -> BoxFuture<'static, ()> {
-        self.feed.grown.listen().boxed()
+        self.feed.growth.listen(&self.database)
     }
 }
 
@@ -377,6 +378,17 @@ impl PostgresStoreBuilder {
         self
     }
 
+    /// Sets whether processes notify each other of commits, with `NOTIFY` and `LISTEN` on the channel `es_feed`
+    /// (default: `true`). Without notifications, a reader of the feed learns of another process's commits when it polls.
+    ///
+    /// A process that appends sends at most 50 notifications per second, outside the transactions of the appends. A
+    /// process that reads the feed opens one connection in addition to the pool. Turn notifications off for a pooler that
+    /// does not support `LISTEN`, such as PgBouncer in transaction mode.
+    pub fn notifications(mut self, enabled: bool) -> Self {
+        self.is_notified = enabled;
+        self
+    }
+
     /// Returns the store, without a request.
     ///
     /// # Errors
@@ -384,7 +396,8 @@ impl PostgresStoreBuilder {
     /// [`StoreError::Invalid`] if the name of the schema is invalid.
     pub fn build(self) -> Result<PostgresStore, StoreError> {
         let database = Database::new(self.pool, self.schema, self.timeout, self.max_bytes)?;
-        Ok(PostgresStore { database: Arc::new(database), feed: Arc::default() })
+        let feed = FeedState::new(Growth::new(self.is_notified));
+        Ok(PostgresStore { database: Arc::new(database), feed: Arc::new(feed) })
     }
 }
 
@@ -393,6 +406,7 @@ impl fmt::Debug for PostgresStoreBuilder {
         f.debug_struct("PostgresStoreBuilder")
             .field("schema", &self.schema)
             .field("timeout", &self.timeout)
+            .field("notifications", &self.is_notified)
             .finish_non_exhaustive()
     }
 }

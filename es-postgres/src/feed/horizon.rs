@@ -116,6 +116,9 @@ impl Database {
         let (held, is_due) = state.horizon.observe(horizon, is_held, Instant::now());
         #[cfg(feature = "metrics")]
         es_core::metrics::FEED_HELD.set([self.schema().to_owned().into()], held.as_secs_f64());
+        if is_held {
+            state.growth.retry_after(held);
+        }
         if is_due {
             self.warn(held).await;
         }

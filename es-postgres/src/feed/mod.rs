@@ -7,19 +7,20 @@
 //! this order. Marks, each a position with the commit that ends there, save counting from the start. Any reader may add
 //! marks: they state facts.
 
+mod growth;
 mod horizon;
 
 use es_core::feed::{
     FeedAnchor, FeedEnd, FeedEntry, FeedError, FeedPage, FeedRead, MissingCommit, Position, Slice, Slices,
 };
 use es_core::{Cost, StoreError, StreamId, Version};
-use event_listener::Event;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::database::{Database, Failed};
 use crate::streams::{commit_from, version};
+pub(crate) use growth::Growth;
 use horizon::Horizon;
 pub use horizon::{FeedDelay, OpenTransaction};
 
@@ -90,10 +91,15 @@ const INDEXED: &str = "SELECT last FROM {schema}.commits WHERE stream = $1 AND t
      ORDER BY first DESC LIMIT 1";
 
 /// The part of a store that concerns its feed.
-#[derive(Default)]
 pub(crate) struct FeedState {
-    pub(crate) grown: Event,
+    pub(crate) growth: Growth,
     horizon: Horizon,
+}
+
+impl FeedState {
+    pub(crate) fn new(growth: Growth) -> Self {
+        Self { growth, horizon: Horizon::default() }
+    }
 }
 
 /// A commit in a page.

@@ -3,6 +3,7 @@
 mod cuts;
 mod feed_order;
 mod horizon;
+mod notifications;
 mod operation;
 mod processes;
 mod proxy;
