@@ -26,8 +26,9 @@ use crate::version::Version;
 /// # Order
 ///
 /// Each event has one permanent [`Position`] in one [`Slice`]. Positions are dense: 1, 2, 3, and so on. The events
-/// of one stream are in one slice, in the order of their versions, and the events of one commit are adjacent.
-/// Events of different streams are in the order in which the feed indexed them, which does not depend on clocks.
+/// of one stream are in one slice, unless it is [split](#splits), in the order of their versions, and the events of one
+/// commit are adjacent. Events of different streams are in the order in which the feed indexed them, which does not
+/// depend on clocks.
 ///
 /// # Splits
 ///

@@ -68,8 +68,9 @@ fn units(items: &[Item]) -> u64 {
 /// | change one document, several documents | 1 | `PutItem` or `DeleteItem`, `TransactWriteItems` |
 ///
 /// A commit is one item. Its sort key is the version of its first event, so that writers that start from the same
-/// version collide. Items of commits are never changed. A commit of more than 400 KB, the maximum size of an item, is
-/// split into several items, up to 4 MB in total, which are written in one transaction at twice the units.
+/// version collide. Items of commits are not changed, except by deleting, archiving, or restoring the stream. A commit of
+/// more than 400 KB, the maximum size of an item, is split into several items, up to 4 MB in total, which are written in
+/// one transaction at twice the units.
 ///
 /// # Lost responses
 ///
