@@ -83,9 +83,10 @@ impl PayloadError {
 impl From<PayloadError> for StoreError {
     fn from(error: PayloadError) -> Self {
         match error {
-            PayloadError::Missing { name } => {
-                Self::corrupt_item(format!("the object `{name}`"), "it is missing from the payload store")
-            }
+            PayloadError::Missing { name } => Self::corrupt_item(
+                format!("the object `{name}`"),
+                "it is missing from the payload store: check that this is the payload store to which it was written",
+            ),
             PayloadError::Corrupt { name, reason } => {
                 Self::corrupt_item(format!("the object `{name}`"), reason)
             }

@@ -131,6 +131,7 @@ macro_rules! conformance {
             an_archived_aggregate_is_restored,
             only_a_closed_aggregate_is_archived,
             an_archive_is_deleted_with_its_aggregate,
+            an_archive_is_not_deleted_in_another_payload_store,
             a_damaged_archive_changes_nothing,
             operations_at_the_same_time_lose_nothing,
         );

@@ -83,6 +83,15 @@ impl Archives {
         }
     }
 
+    /// Returns whether an archive exists, which may be damaged.
+    pub(super) async fn contains(&self, name: &PayloadName) -> Result<bool, StoreError> {
+        match self.payloads.get(name).await {
+            Ok(_) => Ok(true),
+            Err(PayloadError::Missing { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Deletes an archive, if it exists.
     pub(super) async fn delete(&self, name: &PayloadName) -> Result<(), StoreError> {
         Ok(self.payloads.delete(name).await?)

@@ -132,7 +132,8 @@ impl<A: Aggregate> Repository<A> {
     ///
     /// # Errors
     ///
-    /// As [`delete`](Self::delete), and the errors of the payload store as [`StoreError`].
+    /// As [`delete`](Self::delete), [`StoreError::Corrupt`] if the archive is missing from the payload store, which is
+    /// then probably another one, and the errors of the payload store as [`StoreError`].
     pub async fn delete_archived<Q>(&self, id: &Q, archives: &Archives) -> Result<StreamEnd, StoreError>
     where
         A::Id: IdFrom<Q>,

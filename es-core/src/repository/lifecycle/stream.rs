@@ -170,12 +170,20 @@ impl Ending<'_> {
                     self.erase().await?;
                     return Ok(self.ended(head.version, true, None));
                 }
-                StreamState::Archived { .. } if archives.is_none() => {
-                    return Err(head.closed(self.stream).into());
+                StreamState::Archived { ref archive } => {
+                    let Some(archives) = archives else { return Err(head.closed(self.stream).into()) };
+                    // In another payload store, nothing would be deleted, and then the name of the archive be lost.
+                    if !self.retrying.read(|| archives.contains(archive)).await? {
+                        if self.head().await?.version == head.version {
+                            return Err(PayloadError::missing(archive).into());
+                        }
+                        // Another call has restored or deleted the stream.
+                        continue;
+                    }
                 }
                 // The archive from which it was restored may still be there. The events are in the stream again.
                 StreamState::Closed => self.delete_archive(&head, archives).await?,
-                StreamState::Open | StreamState::Archived { .. } => {}
+                StreamState::Open => {}
             }
             if let Some(version) = self.change(&head, &StreamState::Deleted, attempts).await? {
                 if let (StreamState::Archived { archive }, Some(archives)) = (&head.state, archives) {

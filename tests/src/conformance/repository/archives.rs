@@ -155,6 +155,21 @@ pub async fn an_archive_is_deleted_with_its_aggregate(store: Arc<dyn EventStore>
     }
 }
 
+/// Otherwise, the archive would remain, and its name be lost.
+pub async fn an_archive_is_not_deleted_in_another_payload_store(store: Arc<dyn EventStore>) {
+    let (accounts, id) = closed(&store).await;
+    let archives = Archives::new(MemoryPayloads::new(), prefix());
+    let archive = accounts.archive(&id, &archives).await.expect("archives").archive.expect("has a name");
+    let others = Archives::new(MemoryPayloads::new(), prefix());
+    for result in [accounts.delete_archived(&id, &others).await, accounts.restore(&id, &others).await] {
+        let error = result.expect_err("is missing").to_string();
+        assert!(error.contains(&archive.to_string()), "{error}");
+        assert!(error.contains("check that this is the payload store to which it was written"), "{error}");
+    }
+    archived(accounts.load(&id).await, &archive);
+    accounts.restore(&id, &archives).await.expect("restores");
+}
+
 /// A payload store that returns damaged content while it is `damaged`: with another time in the header of gzip. It can
 /// still be decompressed, so only its digest reveals the damage.
 #[derive(Clone, Debug)]
