@@ -381,6 +381,7 @@ impl<S: Aggregate> Reactor<S> {
                 turn.end().await.map_err(ProjectError::Handler)?;
                 return Ok(Attempted::Done);
             }
+            Err(StoreError::Closed(closed)) => return Err(ended(&closed)),
             loaded => loaded.map_err(failed)?,
         };
         let mut reaction = Reaction::new(instance, &loaded, turn);
@@ -437,6 +438,7 @@ impl<S: Aggregate> Reactor<S> {
                 return Err(ProjectError::Lost);
             }
             Err(ExecuteError::Outdated(_) | ExecuteError::Refused(_)) => return Ok(Attempted::Outdated),
+            Err(ExecuteError::Closed(closed)) => return Err(ended(&closed)),
             Err(error) => return Err(ProjectError::Handler(error.into())),
         }
         turn.end().await.map_err(ProjectError::Handler)?;
@@ -453,6 +455,23 @@ fn is_in_order(ctx: &EventContext) -> bool {
 /// events of deleted streams are passed over, too.
 fn is_passed_over(ctx: &EventContext, closed: &ClosedStream) -> bool {
     ctx.timeout_key().is_some() && closed.state == StreamState::Deleted
+}
+
+/// Returns the error of a reaction of an instance whose own stream accepts no events.
+fn ended(closed: &ClosedStream) -> ProjectError {
+    let (stream, state) = (
+        &closed.stream,
+        match closed.state {
+            StreamState::Deleted => "deleted",
+            StreamState::Archived { .. } => "archived",
+            StreamState::Open | StreamState::Closed => "closed",
+        },
+    );
+    let reason = format!(
+        "the stream `{stream}` of the instance is {state}, so it can no longer react: skip the event or timeout, or \
+         discard it if it is parked"
+    );
+    ProjectError::Handler(reason.into())
 }
 
 fn as_projector_error(error: BoxError) -> ProjectorError {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
-use es_core::projection::{FailedKind, OnFailure};
+use es_core::projection::{FailedKind, OnFailure, Projection, Projector};
 use es_core::testing::{Faults, FaultyStore, TestStore, react};
 use es_core::{MemoryStore, Repository, RetryPolicy};
 use es_tests::chaos::divert::{Divert, Sent};
@@ -179,7 +179,39 @@ async fn the_timeouts_of_a_deleted_instance_are_passed_over() {
     // An event is not passed over: its command may concern other aggregates.
     tell(&store, "a", "ann: pay").await;
     pass(Duration::from_secs(1)).await;
-    assert_eq!(projector.progress().await.expect("progress").stopped().count(), 1);
+    assert_eq!(
+        stopped(&projector).await,
+        [
+            "the stream `diary#ann` of the instance is deleted, so it can no longer react: skip the event or timeout, or \
+          discard it if it is parked"
+        ]
+    );
+}
+
+/// Returns the errors of the stopped slices.
+async fn stopped(projector: &Projector<impl Projection>) -> Vec<String> {
+    let progress = projector.progress().await.expect("progress");
+    progress.stopped().map(|(_, failure)| failure.error.clone()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_event_of_a_closed_instance_stops_its_slice_with_advice() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: note").await;
+    let projector =
+        projector(store.clone(), Scripted::new(store.clone())).retry(RetryPolicy::never()).build();
+    let _work = Work::on(&projector);
+    pass(Duration::from_millis(500)).await;
+    Repository::<Diary>::new(store.clone()).close("ann").await.expect("closes");
+    tell(&store, "a", "ann: note").await;
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(
+        stopped(&projector).await,
+        [
+            "the stream `diary#ann` of the instance is closed, so it can no longer react: skip the event or timeout, or \
+          discard it if it is parked"
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]
