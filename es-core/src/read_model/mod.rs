@@ -13,6 +13,7 @@ mod untyped;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use futures_core::future::BoxFuture;
 use serde::Serialize;
@@ -263,7 +264,9 @@ impl<T: Row> Stage for ReadModel<T> {
     }
 
     fn delete<'a>(&'a self, projection: &'a str, build: u32) -> BoxFuture<'a, Result<(), BoxError>> {
-        Box::pin(untyped::delete_rows(&*self.store, projection, build, T::NAME))
+        Box::pin(async move {
+            untyped::delete_rows(&*self.store, projection, build, T::NAME, &AtomicU64::new(0)).await
+        })
     }
 
     fn forget(&mut self) {

@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_core::future::BoxFuture;
 use futures_util::TryStreamExt;
+use futures_util::future::try_join_all;
 
 use super::layout::{BUCKETS, Layout};
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentQuery, Documents, pages};
@@ -22,13 +24,20 @@ use crate::projection::{BoxError, Stage};
 pub struct UntypedRows {
     store: Arc<dyn Documents>,
     model: Arc<str>,
+    deleted: Arc<AtomicU64>,
 }
 
 impl UntypedRows {
     /// Returns a handle to the rows of the read model `model` in `store`.
     #[must_use]
     pub fn new(store: &(impl Documents + Clone), model: &str) -> Self {
-        Self { store: Arc::new(store.clone()), model: model.into() }
+        Self { store: Arc::new(store.clone()), model: model.into(), deleted: Arc::default() }
+    }
+
+    /// Returns the number of rows that this handle and its clones have deleted.
+    #[must_use]
+    pub fn deleted(&self) -> u64 {
+        self.deleted.load(Ordering::Relaxed)
     }
 }
 
@@ -57,7 +66,7 @@ impl Stage for UntypedRows {
     }
 
     fn delete<'a>(&'a self, projection: &'a str, build: u32) -> BoxFuture<'a, Result<(), BoxError>> {
-        Box::pin(delete_rows(&*self.store, projection, build, &self.model))
+        Box::pin(delete_rows(&*self.store, projection, build, &self.model, &self.deleted))
     }
 
     fn forget(&mut self) {}
@@ -69,15 +78,19 @@ impl fmt::Debug for UntypedRows {
     }
 }
 
-/// Deletes all rows of a build, and their copies in indexes.
+/// Deletes all rows of a build, and their copies in indexes. Adds the number of rows to `deleted`.
+///
+/// The buckets are emptied at the same time, one row of each after the other: a transaction over several rows would take
+/// twice the write units.
 pub(super) async fn delete_rows(
     store: &dyn Documents,
     projection: &str,
     build: u32,
     model: &str,
+    deleted: &AtomicU64,
 ) -> Result<(), BoxError> {
-    let layout = Layout::new(projection, build, model);
-    for bucket in 0..BUCKETS {
+    let layout = &Layout::new(projection, build, model);
+    let empty = async |bucket| {
         let mut pages = pages(store, DocumentQuery::new(layout.bucket(bucket)));
         while let Some(page) = pages.try_next().await? {
             for (key, document) in &page.documents {
@@ -86,8 +99,11 @@ pub(super) async fn delete_rows(
                 })?;
                 let set = ChangeSet::new(RandomIds.new_id()).with_changes(changes);
                 store.change(&set).await.map_err(ChangeError::into_store_error)?;
+                deleted.fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
+        Ok::<_, BoxError>(())
+    };
+    try_join_all((0..BUCKETS).map(empty)).await?;
     Ok(())
 }

@@ -1,11 +1,17 @@
 //! Deleting stored data of a projection: of replaced builds, or all of it.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use super::state::Slot;
 use super::{Names, Projector};
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, Revision, delete_all};
-use crate::projection::{Projection, ProjectorError, registry};
+use crate::projection::{Projection, ProjectorError, Stage, registry};
+use crate::store::StoreError;
+
+/// How many seconds to wait before the deletion of rows is continued after throttling, which the client has retried.
+const THROTTLED: [u64; 5] = [1, 2, 4, 8, 16];
 
 impl<P: Projection> Projector<P> {
     /// Returns the numbers of the replaced builds whose data is still stored, in ascending order.
@@ -106,11 +112,27 @@ impl<P: Projection> Projector<P> {
             self.delete_slot(&names, Slot { build, slice }).await?;
         }
         for stage in self.inner.projection.clone().stages() {
-            stage.delete(&self.inner.name, build).await.map_err(|error| {
-                ProjectorError::invalid(format!("the rows of build {build} cannot be deleted: {error}"))
-            })?;
+            self.delete_rows(stage, build).await?;
         }
         Ok(())
+    }
+
+    /// Deletes the rows of a build. Waits if the store throttles.
+    async fn delete_rows(&self, stage: &mut dyn Stage, build: u32) -> Result<(), ProjectorError> {
+        let mut waits = THROTTLED.into_iter();
+        loop {
+            let Err(error) = stage.delete(&self.inner.name, build).await else { return Ok(()) };
+            match (error.downcast::<StoreError>(), waits.next()) {
+                (Ok(error), Some(wait)) if matches!(*error, StoreError::Throttled(_)) => {
+                    self.pass(Duration::from_secs(wait)).await
+                }
+                (Ok(error), _) => return Err(ProjectorError::Store(*error)),
+                (Err(error), _) => {
+                    let reason = format!("the rows of build {build} cannot be deleted: {error}");
+                    return Err(ProjectorError::invalid(reason));
+                }
+            }
+        }
     }
 
     async fn delete_slot(&self, names: &Names, slot: Slot) -> Result<(), ProjectorError> {

@@ -1,15 +1,19 @@
 //! Rebuilds of a projection while the old build is being read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use es_core::MemoryStore;
 use es_core::documents::{ChangeSet, DocumentChange, DocumentKey, DocumentQuery, Documents};
 use es_core::event::EventData;
 use es_core::feed::EventFilter;
 use es_core::prelude::*;
-use es_core::projection::{OnFailure, ProjectError, ProjectorBuilder, Stage, registered};
+use es_core::projection::{OnFailure, ProjectError, ProjectorBuilder, ProjectorError, Stage, registered};
 use es_core::read_model::UntypedRows;
 use es_core::testing::{Faults, FaultyStore};
+use es_core::{MemoryStore, StoreError};
+use es_tests::chaos::slow::Slow;
+use fastrand::Rng;
+use tokio::time::Instant;
 
 use super::support::{Journal, deposit, projector, slice, work};
 
@@ -169,11 +173,47 @@ async fn rows_of_an_unknown_type_are_deleted_with_their_copies_in_indexes() {
     worker.run_until_caught_up().await.expect("works");
     worker.reset().await.expect("starts again");
     worker.run_until_caught_up().await.expect("works");
-    let tool = projector(store.clone(), Named(UntypedRows::new(&store, "lines"))).build();
+    let lines = UntypedRows::new(&store, "lines");
+    let tool = projector(store.clone(), Named(lines.clone())).build();
     assert_eq!(tool.replaced_builds().await.expect("reads"), [1]);
     tool.delete_replaced().await.expect("deletes");
     assert_eq!((rows(&store, 1).await, rows(&store, 2).await), (0, 4));
     assert_eq!(tool.replaced_builds().await.expect("reads"), [0_u32; 0]);
+    assert_eq!(lines.deleted(), 2, "rows, without their copies");
+}
+
+/// Returns a store with 301 rows in build 1, which a reset has replaced.
+async fn many_rows() -> MemoryStore {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["many:30"; 10]).await;
+    let worker = projector(store.clone(), Journal::new(&store)).build();
+    worker.run_until_caught_up().await.expect("works");
+    worker.reset().await.expect("starts again");
+    store
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_buckets_of_a_read_model_are_emptied_at_the_same_time() {
+    let store = many_rows().await;
+    let slow = Slow::new(Arc::new(store.clone()), 1.0, Duration::from_millis(100), Rng::with_seed(1));
+    let rows = UntypedRows::new(&slow, "lines");
+    let begin = Instant::now();
+    rows.delete("journal", 1).await.expect("deletes");
+    assert_eq!(rows.deleted(), 301);
+    // A request takes 100 ms on average, and each of the 16 buckets has about 20 rows.
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deletion_of_rows_waits_if_the_store_throttles() {
+    let store = many_rows().await;
+    let throttled = |rate| FaultyStore::new(store.clone(), Faults::seeded(3).throttling(rate));
+    let rows = UntypedRows::new(&throttled(1.0), "lines");
+    let error = projector(store.clone(), Named(rows)).build().delete_replaced().await.expect_err("gives up");
+    assert!(matches!(error, ProjectorError::Store(StoreError::Throttled(_))), "{error:?}");
+    let rows = UntypedRows::new(&throttled(0.01), "lines");
+    projector(store.clone(), Named(rows.clone())).build().delete_replaced().await.expect("deletes");
+    assert_eq!(rows.deleted(), 301);
 }
 
 /// Returns the number of all documents of the projection `journal`, of builds 1 and 2.
