@@ -43,8 +43,16 @@ pub(crate) fn projector<const IS_PROCESS: bool>(
     store: &Store,
     registration: &Registration,
 ) -> Projector<Named<IS_PROCESS>> {
-    let name = registration.name.clone();
-    Projector::new(store.feed(), Named { name, models: store.stored_models(registration) })
+    projector_with(store, registration, store.stored_models(registration))
+}
+
+/// Returns the projector of a projection or process with these read models.
+pub(crate) fn projector_with<const IS_PROCESS: bool>(
+    store: &Store,
+    registration: &Registration,
+    models: Vec<StoredModel>,
+) -> Projector<Named<IS_PROCESS>> {
+    Projector::new(store.feed(), Named { name: registration.name.clone(), models })
 }
 
 /// Returns the registration of a projection or process, which protects against misspelled names.

@@ -80,6 +80,9 @@ fn postgres_help(error: &StoreError) -> Option<&'static str> {
         StoreError::Throttled(_) => Some(
             "check the host and port of --postgres or ES_POSTGRES_URL, and whether the server accepts more connections",
         ),
+        StoreError::Setup { .. } if error.to_string().contains("event store") => {
+            Some("if the events are in another schema or database, pass --schema or --postgres")
+        }
         _ => None,
     }
 }
@@ -91,7 +94,7 @@ fn dynamo_help(error: &StoreError) -> Option<&'static str> {
         ),
         StoreError::Throttled(_) => Some("try again later, or raise the throughput limits of the table"),
         StoreError::Setup { .. } if is_missing_table(error) => {
-            Some("`table create` creates it; --table or ES_DYNAMO_TABLE names another table")
+            Some("if the events are in another table, pass --table, or set ES_DYNAMO_TABLE")
         }
         StoreError::Setup { .. } if is_about_access(error) => Some(
             "`aws sts get-caller-identity` shows which credentials are used, and whether AWS accepts them",
@@ -120,6 +123,16 @@ pub(crate) fn is_finding(error: &StoreError) -> bool {
     }
 }
 
+/// Returns whether an error of `verify` is about the schema, rather than about the access to it.
+#[cfg(feature = "postgres")]
+pub(crate) fn is_schema_finding(error: &StoreError) -> bool {
+    match error {
+        StoreError::Setup { .. } => !is_about_access(error),
+        StoreError::Corrupt { .. } => true,
+        _ => false,
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -131,23 +144,38 @@ impl fmt::Display for Failure {
 }
 
 /// Methods in errors of the libraries, and the commands that call them.
-const COMMANDS: [(&str, &str); 11] = [
-    ("create it with `create_table`", "create it with `table create`"),
-    ("call `DynamoStore::create_table`", "run `table create`"),
-    ("call `PostgresStore::migrate`", "run `schema migrate`"),
-    ("`rebuild_progress`", "`progress`"),
-    ("`replay_parked`", "`replay`"),
-    ("`discard_parked`", "`discard`"),
-    ("`switch_anyway`", "`switch --anyway`"),
-    ("`cancel_rebuild`", "`cancel-rebuild`"),
-    ("`delete_replaced`", "`delete-replaced`"),
-    ("`dismiss_passed_over`", "`dismiss-passed-over`"),
-    ("call `", "use `"),
+const COMMANDS: [(&str, &str); 15] = [
+    ("create_table", "table create"),
+    ("DynamoStore::create_table", "table create"),
+    ("PostgresStore::migrate", "schema migrate"),
+    ("delete_archived", "stream delete --archives"),
+    ("rebuild_progress", "progress"),
+    ("replay_parked", "replay"),
+    ("discard_parked", "discard"),
+    ("switch_anyway", "switch --anyway"),
+    ("cancel_rebuild", "cancel-rebuild"),
+    ("delete_replaced", "delete-replaced"),
+    ("dismiss_passed_over", "dismiss-passed-over"),
+    ("rebuild", "rebuild"),
+    ("reset", "reset"),
+    ("retry", "retry"),
+    ("skip", "skip"),
 ];
 
-/// Returns the text of an error with commands in place of methods.
-fn in_commands(text: String) -> String {
-    COMMANDS.iter().fold(text, |text, (method, command)| text.replace(method, command))
+/// Methods that have no command.
+const OTHERS: [(&str, &str); 3] = [
+    ("call `abandon` with", "let the application call `abandon` with"),
+    ("give it up, `abandon` with", "give it up, let the application call `abandon` with"),
+    ("with `payloads`", "with --payload-store or --to-payload-store"),
+];
+
+/// Returns the text of an error, which may be stored, with commands in place of methods.
+pub(crate) fn in_commands(text: impl Into<String>) -> String {
+    let text = COMMANDS.iter().fold(text.into(), |text, (method, command)| {
+        let text = text.replace(&format!("call `{method}`"), &format!("use `{command}`"));
+        text.replace(&format!("`{method}`"), &format!("`{command}`"))
+    });
+    OTHERS.iter().fold(text, |text, (method, advice)| text.replace(method, advice))
 }
 
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
@@ -162,17 +190,26 @@ mod tests {
 
     #[test]
     fn errors_name_commands() {
-        let error = Failure::of(
-            "the new build is incomplete: `parked` and `rebuild_progress` say why. After a fix, call `replay_parked` and \
-             `retry`, or call `switch_anyway`",
-        );
-        let text = error.to_string();
-        assert!(
-            text.contains(
-                "`progress` say why. After a fix, use `replay` and `retry`, or use `switch --anyway`"
+        for (method, command) in [
+            (
+                "`parked` and `rebuild_progress` say why. After a fix, call `replay_parked` and `retry`, or call \
+                 `switch_anyway`",
+                "`parked` and `progress` say why. After a fix, use `replay` and `retry`, or use `switch --anyway`",
             ),
-            "{text}"
-        );
+            ("create it with `DynamoStore::create_table`", "create it with `table create`"),
+            ("call `PostgresStore::migrate`", "use `schema migrate`"),
+            (
+                "restore it, or delete it with `delete_archived`",
+                "restore it, or delete it with `stream delete --archives`",
+            ),
+            (
+                "call `replay_parked` or, to give it up, `abandon` with the id `7`",
+                "use `replay` or, to give it up, let the application call `abandon` with the id `7`",
+            ),
+            ("call `the support`", "call `the support`"),
+        ] {
+            assert_eq!(Failure::of(method).to_string(), command);
+        }
     }
 
     #[test]

@@ -148,6 +148,15 @@ pub(crate) enum StoredModel {
 }
 
 impl StoredModel {
+    /// Returns the number of rows that this handle and its clones have deleted, which is unknown for tables.
+    pub(crate) fn deleted(&self) -> u64 {
+        match self {
+            Self::Rows(rows) => rows.deleted(),
+            #[cfg(feature = "postgres")]
+            Self::Tables(_) => 0,
+        }
+    }
+
     pub(crate) fn stage(&mut self) -> &mut dyn Stage {
         match self {
             Self::Rows(rows) => rows,

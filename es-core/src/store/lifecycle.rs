@@ -190,9 +190,10 @@ fn text(state: &StreamState) -> Cow<'static, str> {
     match state {
         StreamState::Open => "open".into(),
         StreamState::Closed => "closed: use another id".into(),
-        StreamState::Archived { archive } => {
-            format!("archived in the object `{archive}`: restore it to read it").into()
-        }
+        StreamState::Archived { archive } => format!(
+            "archived in the object `{archive}`: restore it to read it, or delete it with `delete_archived`"
+        )
+        .into(),
         StreamState::Deleted => "deleted: use another id".into(),
     }
 }

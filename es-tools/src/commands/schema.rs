@@ -1,11 +1,10 @@
 //! `schema`: printing, migrating, and verifying the schema of a store on PostgreSQL.
 
 use clap::Subcommand;
-use es_core::StoreError;
 use serde_json::json;
 
 use crate::arguments::{Mode, Place};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, in_commands, is_schema_finding};
 use crate::output::Output;
 use crate::session::Consent;
 
@@ -44,8 +43,8 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
                 Ok(()) => output.value(&json!({ "schema": name }), || {
                     format!("the schema `{name}` has the format of this version")
                 }),
-                Err(error @ (StoreError::Setup { .. } | StoreError::Corrupt { .. })) => {
-                    let error = es_core::error_text(&error);
+                Err(error) if is_schema_finding(&error) => {
+                    let error = in_commands(es_core::error_text(&error));
                     output.value(&json!({ "schema": name, "error": error }), || error.clone())?;
                     Err(Failure::Found)
                 }

@@ -147,6 +147,11 @@ impl Change {
                 "the stream `{stream}` is archived in the object `{archive}`: pass --archives with its place to delete both"
             )));
         }
+        if let (Self::Archive(_) | Self::Restore(_), StreamState::Deleted) = (&self, &head.state) {
+            return Err(Failure::of(format!(
+                "the stream `{stream}` is deleted: its events are gone for good"
+            )));
+        }
         let events = count(head.version.get());
         let change = format!("{verb} the stream `{stream}` with {events} events");
         let is_allowed = match self {

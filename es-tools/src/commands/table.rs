@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::template;
 use crate::arguments::{Mode, Place};
-use crate::failure::{Failure, Result, is_finding};
+use crate::failure::{Failure, Result, in_commands, is_finding};
 use crate::output::Output;
 use crate::session::Consent;
 
@@ -89,7 +89,7 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
             match store.verify_table().await {
                 Ok(()) => report(output, &store, "is as it should be").await,
                 Err(error) if is_finding(&error) => {
-                    let error = es_core::error_text(&error);
+                    let error = in_commands(es_core::error_text(&error));
                     output.value(&json!({ "table": name, "error": error }), || error.clone())?;
                     Err(Failure::Found)
                 }

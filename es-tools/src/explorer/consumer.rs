@@ -18,6 +18,7 @@ use serde::Deserialize;
 use super::Shared;
 use super::page::{Base, Page, Problem, Shown, badge, table, time};
 use crate::consumers::{kind, projector};
+use crate::failure::in_commands;
 use crate::output::count;
 
 /// How many parked events the page shows.
@@ -156,7 +157,7 @@ fn reason(slice: &SliceProgress, form: Option<&Actions<'_>>) -> Markup {
     match &slice.status {
         SliceStatus::Stopped(failure) => html! {
             div.problem {
-                p { "Slice " (slice.slice) " stopped at " (time(failure.at)) ", " (failure.attempts) " times in a row: " (failure) }
+                p { "Slice " (slice.slice) " stopped at " (time(failure.at)) ", " (failure.attempts) " times in a row: " (in_commands(failure.to_string())) }
                 @match failure.retry_at {
                     Some(next) => p { "The next attempt is at " (time(next)) "." }
                     None => p { "There is no automatic retry." }
@@ -174,7 +175,7 @@ fn reason(slice: &SliceProgress, form: Option<&Actions<'_>>) -> Markup {
         },
         SliceStatus::Delayed(delay) => html! {
             div.note {
-                p { "Slice " (slice.slice) " is delayed since " (time(delay.since)) " (" (delay.attempts) " attempts): " (delay) }
+                p { "Slice " (slice.slice) " is delayed since " (time(delay.since)) " (" (delay.attempts) " attempts): " (in_commands(delay.to_string())) }
                 p { "The next attempt is at " (time(delay.next_attempt)) "." }
             }
         },
@@ -188,7 +189,7 @@ fn parked_table(base: &Base, parked: &[Parked], form: Option<&Actions<'_>>) -> M
             tr {
                 td.number { (one.slice) }
                 th scope="row" { (event_link(base, &one.event)) }
-                td { (one.error) }
+                td { (in_commands(&*one.error)) }
                 @if let Some(form) = form {
                     td { (form.confirmed("discard", "Discard", &html! { input type="hidden" name="parked" value=(key(one)); })) }
                 }
@@ -216,7 +217,7 @@ fn timeout_section(base: &Base, timeouts: &Result<Vec<PendingTimeout>, Projector
             h2 { "Pending timeouts" }
             @match timeouts {
                 // A damaged timeout must not hide the rest of the page.
-                Err(error) => p.problem { (error_text(error)) },
+                Err(error) => p.problem { (in_commands(error_text(error))) },
                 Ok(timeouts) if timeouts.is_empty() => p { "No timeout is pending." },
                 Ok(timeouts) => {
                     (timeout_table(base, timeouts))

@@ -15,6 +15,8 @@ use es_core::{StoreError, StreamId, error_text};
 use maud::{DOCTYPE, Markup, html};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::failure::in_commands;
+
 /// Characters of a path segment that need no escape sequence.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -78,7 +80,7 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Self { status, text: text.into() }
+        Self { status, text: in_commands(text) }
     }
 
     pub(super) fn text(&self) -> &str {

@@ -17,6 +17,7 @@ use super::Shared;
 use super::diff::{Change, changes};
 use super::page::{Base, Page, Problem, Shown, table, time};
 use crate::application::Moment;
+use crate::failure::in_commands;
 use crate::output::count;
 use crate::store::Store;
 
@@ -197,7 +198,7 @@ async fn state(shared: &Shared, stream: &StreamId, version: Version) -> Markup {
     let (before, after) = match (load(version.previous()).await, load(version).await) {
         (Ok(before), Ok(after)) => (before, after),
         (Err(error), _) | (_, Err(error)) => {
-            return html! { p.problem { "The state cannot be loaded: " (error_text(&*error)) } };
+            return html! { p.problem { "The state cannot be loaded: " (in_commands(error_text(&*error))) } };
         }
     };
     let (before, after) = (before.as_ref().map(|one| &one.state), after.as_ref().map(|one| &one.state));

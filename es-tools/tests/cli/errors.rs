@@ -79,7 +79,18 @@ async fn a_missing_table() {
     place.store().await;
     let errors = place.es(&["--table", "others", "projection", "list"]).fails(1);
     assert!(errors.contains("the table `others` does not exist"), "{errors}");
-    assert!(errors.contains("\nhelp: `table create` creates it; --table or ES_DYNAMO_TABLE"), "{errors}");
+    assert!(errors.contains("\nhelp: if the events are in another table, pass --table"), "{errors}");
+    for (command, code) in [
+        (["projection", "list"], 1),
+        (["table", "verify"], 3),
+        (["table", "reset"], 1),
+        (["feed", "audit"], 1),
+    ] {
+        let ran = place.es(&[&["--yes", "--table", "others"], &command[..]].concat());
+        let text = ran.exits(code) + &ran.fails(code);
+        assert!(text.contains("the table `others` does not exist: create it with `table create`"), "{text}");
+        assert!(!text.contains("create_table"), "{text}");
+    }
 }
 
 /// `head` and `less` close the pipe before the end.

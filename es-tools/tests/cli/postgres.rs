@@ -104,7 +104,17 @@ async fn the_schema_is_printed_without_a_database() {
 async fn the_schema_is_migrated_and_verified() {
     let schema = Schema::new();
     let missing = schema.es(&["schema", "verify"]).exits(3);
-    assert!(missing.contains("has no event store"), "{missing}");
+    assert!(missing.contains("has no event store: use `schema migrate`"), "{missing}");
+    let list = schema.es(&["projection", "list"]).fails(1);
+    assert!(list.contains("is not that of an event store: use `schema migrate`"), "{list}");
+    assert!(
+        list.contains("\nhelp: if the events are in another schema or database, pass --schema"),
+        "{list}"
+    );
+    let url = url();
+    let (server, _) = url.rsplit_once('/').expect("ends with the name of the database");
+    let denied = run(&["schema", "verify"], &[(URL, &format!("{server}/missing"))]).fails(1);
+    assert!(denied.contains("check the database, the user"), "{denied}");
     let dry = schema.es(&["--dry-run", "schema", "migrate"]).succeeds();
     assert!(dry.starts_with("would create the schema"), "{dry}");
     schema.es(&["schema", "verify"]).exits(3);

@@ -29,6 +29,9 @@ async fn a_poison_event_is_found_parked_and_replayed() {
     let progress = place.es(&["projection", "progress", "mails", "--check"]).exits(3);
     let event = "the event `Deposited` at version 2 of `account#ann` (position 2)";
     assert!(progress.contains(&format!("{event}: there is no such template")), "{progress}");
+    let advice =
+        "`projection retry mails` handles the event again after a fix; `park` and `skip` go on without it\n";
+    assert!(progress.ends_with(advice), "{progress}");
     let value = place.es(&["projection", "progress", "mails", "--json"]).json();
     let slice = &value["active"]["slices"][0];
     assert_eq!(
@@ -50,7 +53,9 @@ async fn a_poison_event_is_found_parked_and_replayed() {
     let positions: Vec<_> =
         all.as_array().expect("a list").iter().map(|one| &one["event"]["position"]).collect();
     assert_eq!(positions, [2, 3], "the later event of the stream waits for it");
-    place.es(&["projection", "progress", "mails", "--check"]).exits(3);
+    let progress = place.es(&["projection", "progress", "mails", "--check"]).exits(3);
+    let advice = "`projection parked mails` shows the parked events, and why they failed\n";
+    assert!(progress.ends_with(advice), "{progress}");
 
     let replay = place.es(&["projection", "replay", "mails"]).succeeds();
     assert_eq!(replay, "done: replay 2 parked events of `mails`\n");
@@ -172,7 +177,7 @@ async fn replaced_builds_and_a_retired_projection_are_deleted() {
     assert!(place.es(&delete).fails(4).contains(&format!("this would {change}, which cannot be undone")));
     assert_eq!(rows(&place).await, [2, 2]);
     let done = place.es(&[&["--yes", "--json"], &delete[..]].concat()).json();
-    assert_eq!(done, json!({ "name": NAME, "done": change }));
+    assert_eq!(done, json!({ "name": NAME, "done": change, "deleted_rows": 2 }));
     assert_eq!(rows(&place).await, [0, 2]);
 
     let change =
@@ -182,7 +187,8 @@ async fn replaced_builds_and_a_retired_projection_are_deleted() {
     assert_eq!(dry, json!({ "dry_run": true, "change": change }));
     place.es(&remove).fails(4);
     assert_eq!(rows(&place).await, [0, 2]);
-    assert_eq!(place.es(&[&["--yes"], &remove[..]].concat()).succeeds(), format!("done: {change}\n"));
+    let removed = place.es(&[&["--yes"], &remove[..]].concat()).succeeds();
+    assert_eq!(removed, format!("done: {change} (2 rows)\n"));
     assert_eq!(rows(&place).await, [0, 0]);
     assert_eq!(place.es(&["projection", "list", "--json"]).json(), json!([]));
     place.es(&[&["--yes"], &remove[..]].concat()).fails(1);

@@ -227,7 +227,13 @@ async fn a_stream_is_archived_and_restored() {
     let closed = place.es(&["--yes", "stream", "close", "account#ann"]).succeeds();
     assert_eq!(closed, "the stream `account#ann` was closed already, at version 4\n");
 
-    place.es(&["stream", "restore", "account#ann", "--from", "elsewhere"]).fails(1);
+    for command in [["restore", "account#ann", "--from"], ["delete", "account#ann", "--archives"]] {
+        let missing = place.es(&[&["--yes", "stream"], &command[..], &["elsewhere"]].concat()).fails(1);
+        assert!(
+            missing.contains("check that this is the payload store to which it was written"),
+            "{missing}"
+        );
+    }
     assert_eq!(place.es(&restore).json(), expected("restored", 5, false));
     assert_eq!(place.es(&restore).json(), expected("restored", 5, true));
     assert!(!place.path("archives").join(&name).exists());
@@ -239,5 +245,8 @@ async fn a_stream_is_archived_and_restored() {
     assert_eq!(place.es(&delete).json()["version"], 7);
     let left = fs::read_dir(place.path("archives/events/archives")).expect("is a directory");
     assert_eq!(left.count(), 0);
-    place.es(&["stream", "restore", "account#ann", "--from", "archives"]).fails(1);
+    for command in [["restore", "account#ann", "--from"], ["archive", "account#ann", "--to"]] {
+        let gone = place.es(&[&["stream"], &command[..], &["archives"]].concat()).fails(1);
+        assert_eq!(gone, "error: the stream `account#ann` is deleted: its events are gone for good\n");
+    }
 }

@@ -3,16 +3,23 @@
 mod operations;
 mod report;
 
+use std::pin::pin;
+use std::time::Duration;
+
 use clap::Subcommand;
-use es_core::projection::ProjectionStatus;
+use es_core::projection::{ProjectionStatus, ProjectorError};
 use serde_json::json;
 
 pub(super) use self::operations::Operation;
 use crate::application::SWITCH;
-use crate::consumers::{find, overview, projector, state};
+use crate::consumers::{find, overview, projector, projector_with, state};
 use crate::failure::Result;
 use crate::output::{Grid, count};
 use crate::session::Session;
+use crate::store::StoredModel;
+
+/// How often the number of deleted rows is shown.
+const REDRAW: Duration = Duration::from_millis(200);
 
 /// The commands of `projection`.
 #[derive(Debug, Subcommand)]
@@ -93,7 +100,8 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         | Command::Remove { name } => name,
     };
     let found = find(&session.store, name, false).await?;
-    let projector = projector::<false>(&session.store, &found);
+    let models = session.store.stored_models(&found);
+    let projector = projector_with::<false>(&session.store, &found, models.clone());
     let replaced = projector.replaced_builds().await?;
     let (change, is_irrevocable) = match &command {
         Command::List | Command::Operation(_) => return Ok(()),
@@ -121,7 +129,7 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
     if !may {
         return Ok(());
     }
-    match command {
+    match &command {
         Command::Reset { .. } => projector.reset().await?,
         Command::Rebuild { .. } => projector.rebuild().await?,
         Command::Switch { anyway: true, .. } => projector.switch_anyway().await?,
@@ -130,12 +138,37 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         Command::DeleteReplaced { .. } => {
             // The switch may have been a moment ago.
             tokio::time::sleep(SWITCH).await;
-            projector.delete_replaced().await?;
+            deleting(session, &models, projector.delete_replaced()).await?;
         }
-        Command::Remove { .. } => projector.remove().await?,
+        Command::Remove { .. } => deleting(session, &models, projector.remove()).await?,
         Command::List | Command::Operation(_) => {}
     }
-    report::done(session.output, &found.name, &change, &projector.replaced_builds().await?)
+    let rows = match command {
+        Command::DeleteReplaced { .. } | Command::Remove { .. } => Some(deleted(&models)),
+        _ => None,
+    };
+    report::done(session.output, &found.name, &change, &projector.replaced_builds().await?, rows)
+}
+
+/// Shows the number of deleted rows until the deletion has ended.
+async fn deleting(
+    session: &Session,
+    models: &[StoredModel],
+    deletion: impl Future<Output = std::result::Result<(), ProjectorError>>,
+) -> Result {
+    let bar = session.output.progress(0, "rows");
+    let mut deletion = pin!(deletion);
+    loop {
+        tokio::select! {
+            done = &mut deletion => return Ok(done?),
+            () = tokio::time::sleep(REDRAW) => bar.set(deleted(models)),
+        }
+    }
+}
+
+/// Returns the number of rows that were deleted.
+fn deleted(models: &[StoredModel]) -> u64 {
+    models.iter().map(StoredModel::deleted).sum()
 }
 
 pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> Result {

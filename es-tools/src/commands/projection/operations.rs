@@ -131,7 +131,7 @@ impl Operation {
         registration: &Registration,
     ) -> Result {
         match self {
-            Self::Progress { name, check } => return progress(session, projector, name, *check).await,
+            Self::Progress { check, .. } => return progress(session, projector, registration, *check).await,
             Self::Parked { .. } => return report::parked(session.output, &projector.parked().await?),
             _ => {}
         }
@@ -142,7 +142,7 @@ impl Operation {
         };
         if may {
             self.apply(projector, &plan).await?;
-            report::done(session.output, self.name(), &plan.change, &[])?;
+            report::done(session.output, self.name(), &plan.change, &[], None)?;
         }
         Ok(())
     }
@@ -277,12 +277,12 @@ impl Discard {
 async fn progress<P: Projection>(
     session: &Session,
     projector: &Projector<P>,
-    name: &str,
+    registration: &Registration,
     check: bool,
 ) -> Result {
     let progress = projector.progress().await?;
     let rebuild = projector.rebuild_progress().await?;
-    report::progress(session.output, name, &progress, rebuild.as_ref())?;
+    report::progress(session.output, registration, &progress, rebuild.as_ref())?;
     let has_parked = progress.slices.iter().any(|slice| slice.parked > 0);
     if check && (has_parked || progress.stopped().next().is_some()) {
         return Err(Failure::Found);

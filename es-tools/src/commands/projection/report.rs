@@ -1,22 +1,30 @@
 //! The output of `progress`, `parked`, and the operations.
 
 use es_core::chrono::{DateTime, SecondsFormat, Utc};
-use es_core::projection::{Delay, Failure, Parked, PendingTimeout, Progress, SliceProgress, SliceStatus};
+use es_core::projection::{
+    Delay, Failure, Parked, PendingTimeout, Progress, Registration, SliceProgress, SliceStatus,
+};
 use serde_json::{Value, json};
 
-use crate::failure::Result;
+use crate::consumers::kind;
+use crate::failure::{Result, in_commands};
 use crate::output::{Grid, Output, count};
 
-/// Reports that a change is made, and which replaced builds of the projection are still stored.
-pub(super) fn done(output: Output, name: &str, change: &str, replaced: &[u32]) -> Result {
+/// Reports that a change is made, which replaced builds of the projection are still stored, and how many rows were
+/// deleted.
+pub(super) fn done(output: Output, name: &str, change: &str, replaced: &[u32], rows: Option<u64>) -> Result {
     let mut value = json!({ "name": name, "done": change });
     if !replaced.is_empty() {
         value["replaced_builds"] = json!(replaced);
     }
+    if let Some(rows) = rows {
+        value["deleted_rows"] = json!(rows);
+    }
+    let rows = rows.map_or(String::new(), |rows| format!(" ({} rows)", count(rows)));
     output.value(&value, || match replaced {
-        [] => format!("done: {change}"),
+        [] => format!("done: {change}{rows}"),
         _ => format!(
-            "done: {change}\nThe data of the replaced {} is stored until you delete it: `projection delete-replaced {name}`.",
+            "done: {change}{rows}\nThe data of the replaced {} is stored until you delete it: `projection delete-replaced {name}`.",
             builds(replaced)
         ),
     })
@@ -29,7 +37,13 @@ pub(super) fn builds(numbers: &[u32]) -> String {
 }
 
 /// Prints the progress of the active build and, if there is one, of the new build.
-pub(super) fn progress(output: Output, name: &str, active: &Progress, rebuild: Option<&Progress>) -> Result {
+pub(super) fn progress(
+    output: Output,
+    registration: &Registration,
+    active: &Progress,
+    rebuild: Option<&Progress>,
+) -> Result {
+    let name = &registration.name;
     let value = json!({
         "name": name, "paused": active.paused, "active": build(active), "rebuild": rebuild.map(build),
     });
@@ -39,7 +53,7 @@ pub(super) fn progress(output: Output, name: &str, active: &Progress, rebuild: O
         if let Some(rebuild) = rebuild {
             text.push_str(&format!("\nnew build {}\n{}", rebuild.build, described(rebuild)));
         }
-        text
+        text + &advice(registration, [Some(active), rebuild].into_iter().flatten())
     })
 }
 
@@ -56,8 +70,9 @@ pub(super) fn parked(output: Output, parked: &[Parked]) -> Result {
     output.value(&values, || match parked {
         [] => "nothing is parked".to_owned(),
         _ => {
-            let lines =
-                parked.iter().map(|one| format!("slice {}: {}\n  {}", one.slice, one.event, one.error));
+            let lines = parked
+                .iter()
+                .map(|one| format!("slice {}: {}\n  {}", one.slice, one.event, in_commands(&*one.error)));
             lines.collect::<Vec<_>>().join("\n")
         }
     })
@@ -127,16 +142,18 @@ fn described(progress: &Progress) -> String {
         let next = retry_at
             .map_or("no automatic retry".to_owned(), |next| format!("next attempt at {}", time(next)));
         text.push_str(&format!(
-            "slice {slice} stopped at {} ({attempts} in a row, {next})\n  {failure}\n",
-            time(*at)
+            "slice {slice} stopped at {} ({attempts} in a row, {next})\n  {}\n",
+            time(*at),
+            in_commands(failure.to_string())
         ));
     }
     for (slice, delay) in progress.delayed() {
         let Delay { since, attempts, next_attempt, .. } = delay;
         text.push_str(&format!(
-            "slice {slice} is delayed since {} ({attempts} attempts, next at {})\n  {delay}\n",
+            "slice {slice} is delayed since {} ({attempts} attempts, next at {})\n  {}\n",
             time(*since),
-            time(*next_attempt)
+            time(*next_attempt),
+            in_commands(delay.to_string())
         ));
     }
     for slice in progress.slices.iter().filter(|slice| slice.erased > 0) {
@@ -147,9 +164,37 @@ fn described(progress: &Progress) -> String {
         ));
     }
     for (slice, event) in progress.passed_over() {
-        text.push_str(&format!("slice {slice}: {event}\n"));
+        text.push_str(&format!("slice {slice}: passed over by code that does not list it: {event}\n"));
     }
     text
+}
+
+/// Returns which commands help, one on each line, if slices have stopped or events were parked or passed over.
+fn advice<'a>(registration: &Registration, builds: impl Iterator<Item = &'a Progress>) -> String {
+    let (name, kind) = (&registration.name, kind(registration));
+    let (mut stopped, mut parked, mut passed_over) = (false, false, false);
+    for progress in builds {
+        stopped |= progress.stopped().any(|(_, failure)| failure.event.is_some());
+        parked |= progress.slices.iter().any(|slice| slice.parked > 0);
+        passed_over |= progress.passed_over().next().is_some();
+    }
+    let mut lines = String::new();
+    if stopped {
+        lines.push_str(&format!(
+            "\n`{kind} retry {name}` handles the event again after a fix; `park` and `skip` go on without it"
+        ));
+    }
+    if parked {
+        lines.push_str(&format!("\n`{kind} parked {name}` shows the parked events, and why they failed"));
+    }
+    if passed_over {
+        let remedy = match registration.is_process {
+            true => "issue the commands of the events that were passed over".to_owned(),
+            false => format!("`projection rebuild {name}` handles the events that were passed over"),
+        };
+        lines.push_str(&format!("\n{remedy}; `{kind} dismiss-passed-over {name}` forgets them"));
+    }
+    lines
 }
 
 fn time(time: DateTime<Utc>) -> String {
