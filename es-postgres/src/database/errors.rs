@@ -92,7 +92,7 @@ impl Failed {
             Condition::Invalid => StoreError::invalid(cause(error).to_string()),
             Condition::Access => StoreError::setup(
                 format!(
-                    "access to the schema `{}` is denied: check the user, the password, and the privileges",
+                    "access to the schema `{}` is denied: check the database, the user, the password, and the privileges",
                     database.schema()
                 ),
                 Some(cause(error)),
