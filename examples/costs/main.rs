@@ -1,6 +1,8 @@
 //! Measures the cost of commands and loads, and prints a table of requests and capacity units.
 
+mod metered;
 mod personal;
+mod waiting;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -144,7 +146,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Repository::builder(store.clone()).snapshots(SnapshotPolicy::Every(100)).build();
     row("load of 1,000 events, snapshot every 100, in a new process", 0, cold.load(&id).await?.cost);
     ends_of_streams(&store).await?;
-    personal::rows().await
+    let meter = metered::Meter::install()?;
+    waiting::rows(&meter).await?;
+    personal::rows(&meter).await
 }
 
 /// Prints the costs of closing, archiving, restoring, and deleting aggregates with 1,000 events, each in a separate

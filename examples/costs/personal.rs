@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
+use es_core::StoreError;
 use es_core::personal::{Personal, SealedStore, Subject, SubjectKey};
 use es_core::prelude::*;
-use es_core::{Cost, StoreError};
 use es_dynamo::DynamoStore;
 use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey, MasterKey};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
+use crate::metered::Meter;
 use crate::row;
 
 /// An event with a payload of about 200 bytes, of which about 20 are personal.
@@ -73,8 +73,7 @@ impl MasterKey for Counted {
 }
 
 /// Prints the rows of personal data.
-pub(super) async fn rows() -> Result<(), Box<dyn Error>> {
-    let metrics = PrometheusBuilder::new().install_recorder()?;
+pub(super) async fn rows(meter: &Meter) -> Result<(), Box<dyn Error>> {
     for (is_in_kms, suffix) in [(false, ""), (true, ", master key in KMS")] {
         let store = DynamoStore::embedded().await?;
         let calls = Arc::new(AtomicU32::new(0));
@@ -84,45 +83,18 @@ pub(super) async fn rows() -> Result<(), Box<dyn Error>> {
         let letters =
             || -> Repository<Letter> { Repository::new(SealedStore::new(store.clone(), keyring())) };
         let here = letters();
-        let total = || {
-            let mut total = requests(&metrics);
-            total.requests += if is_in_kms { calls.load(Ordering::Relaxed) } else { 0 };
-            total
-        };
         for (letter, letters, what) in [
             ("1", here.clone(), "first of its subject"),
             ("2", here, "next of its subject"),
             ("3", letters(), "next of its subject, in a new process"),
         ] {
-            let before = total();
-            letters.execute(letter, Address { customer: "17".to_owned() }).await?;
-            let mut cost = total();
-            cost.requests -= before.requests;
-            cost.read_units -= before.read_units;
-            cost.write_units -= before.write_units;
+            calls.store(0, Ordering::Relaxed);
+            let address = letters.execute(letter, Address { customer: "17".to_owned() });
+            let (done, mut cost) = meter.measure(address).await;
+            done?;
+            cost.requests += if is_in_kms { calls.load(Ordering::Relaxed) } else { 0 };
             row(&format!("personal data on a new aggregate, {what}{suffix}"), 1, cost);
         }
     }
     Ok(())
-}
-
-/// Returns the requests to DynamoDB since the recorder was installed, by the metric `es.capacity`.
-fn requests(metrics: &PrometheusHandle) -> Cost {
-    let text = metrics.render();
-    let of = |name: &str| {
-        let lines = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("es_capacity_")?.strip_prefix(name)?.split_once(' '));
-        lines
-            .map(|(labels, value)| (labels.contains("PutItem"), value.parse::<f64>().unwrap_or_default()))
-            .fold((0.0, 0.0), |(reads, writes), (is_write, value)| match is_write {
-                true => (reads, writes + value),
-                false => (reads + value, writes),
-            })
-    };
-    let ((read_units, write_units), (reads, writes)) = (of("sum"), of("count"));
-    let mut total = Cost::ZERO;
-    total.requests = (reads + writes) as u32;
-    (total.read_units, total.write_units) = (read_units, write_units);
-    total
 }
