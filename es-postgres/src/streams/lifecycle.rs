@@ -14,10 +14,18 @@ use crate::database::{Database, Failed};
 const LOCK_STREAM: &str =
     "SELECT first FROM {schema}.commits WHERE stream = $1 ORDER BY first LIMIT 1 FOR UPDATE";
 
-/// Replaces each event of the commits before the last one. For an archive, commits of the framework are kept.
+/// How many versions of a stream a statement erases, so that it ends in time whatever the length of the stream.
+const ERASED_VERSIONS: u64 = 10_000;
+
+/// The limits of a statement that restores commits.
+const RESTORED_COMMITS: usize = 1_000;
+const RESTORED_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Replaces each event of the commits in a range of versions. For an archive, commits of the framework are kept. The
+/// events are compared as text: the functions on json reject documents with texts such as `\u0000`.
 const ERASE_COMMITS: &str = "UPDATE {schema}.commits SET metadata = NULL, bytes = 0, \
-         events = ('[' || repeat($3 || ',', (last - first)::integer) || $3 || ']')::json \
-     WHERE stream = $1 AND first < $2 AND ($4 OR events -> 0 ->> 't' NOT LIKE '$%')";
+         events = ('[' || repeat($4 || ',', (last - first)::integer) || $4 || ']')::json \
+     WHERE stream = $1 AND first > $2 AND first <= $3 AND ($5 OR NOT starts_with(events::text, '[{\"t\":\"$'))";
 
 const RESTORE_COMMITS: &str = "UPDATE {schema}.commits AS stored \
      SET bytes = kept.bytes, metadata = kept.metadata::json, events = kept.events::json \
@@ -58,9 +66,14 @@ impl Database {
         let is_deleted = head.state == StreamState::Deleted;
         let events = encode_events(&[erased_event()])?;
         let event = events.trim_start_matches('[').trim_end_matches(']');
-        let query = sqlx::query(self.sql(ERASE_COMMITS)).bind(stream.as_str());
-        let query = query.bind(number(head.version)).bind(event).bind(is_deleted);
-        self.within(query.execute(&mut *connection)).await?;
+        let (mut erased, end) = (Version::NONE, head.version.previous());
+        while erased < end {
+            let until = end.min(erased.plus(ERASED_VERSIONS));
+            let query = sqlx::query(self.sql(ERASE_COMMITS)).bind(stream.as_str());
+            let query = query.bind(number(erased)).bind(number(until)).bind(event).bind(is_deleted);
+            self.within(query.execute(&mut *connection)).await?;
+            erased = until;
+        }
         if is_deleted {
             for sql in [DELETE_CLAIMS, DELETE_RECORDS] {
                 let query = sqlx::query(self.sql(sql)).bind(stream.as_str());
@@ -122,20 +135,35 @@ impl Database {
         kept: &[NewRow],
     ) -> Result<(), Failed> {
         self.lock_stream(connection, stream).await?;
-        let query = sqlx::query(self.sql(RESTORE_COMMITS)).bind(stream.as_str());
-        let query = query.bind(kept.iter().map(|row| row.first).collect::<Vec<_>>());
-        let query = query.bind(kept.iter().map(|row| row.last).collect::<Vec<_>>());
-        let query = query.bind(kept.iter().map(|row| row.id).collect::<Vec<_>>());
-        let query = query.bind(kept.iter().map(NewRow::bytes).collect::<Vec<_>>());
-        let query = query.bind(kept.iter().map(|row| row.metadata.as_deref()).collect::<Vec<_>>());
-        let query = query.bind(kept.iter().map(|row| &*row.events).collect::<Vec<_>>());
-        let restored = self.within(query.execute(&mut *connection)).await?.rows_affected();
-        if restored != kept.len() as u64 {
-            let reason = "its commits do not match those in the archive";
-            return Err(StoreError::corrupt(stream, reason).into());
+        let mut rest = kept;
+        while !rest.is_empty() {
+            let (batch, after) = rest.split_at(batch_of(rest));
+            let query = sqlx::query(self.sql(RESTORE_COMMITS)).bind(stream.as_str());
+            let query = query.bind(batch.iter().map(|row| row.first).collect::<Vec<_>>());
+            let query = query.bind(batch.iter().map(|row| row.last).collect::<Vec<_>>());
+            let query = query.bind(batch.iter().map(|row| row.id).collect::<Vec<_>>());
+            let query = query.bind(batch.iter().map(NewRow::bytes).collect::<Vec<_>>());
+            let query = query.bind(batch.iter().map(|row| row.metadata.as_deref()).collect::<Vec<_>>());
+            let query = query.bind(batch.iter().map(|row| &*row.events).collect::<Vec<_>>());
+            let restored = self.within(query.execute(&mut *connection)).await?.rows_affected();
+            if restored != batch.len() as u64 {
+                let reason = "its commits do not match those in the archive";
+                return Err(StoreError::corrupt(stream, reason).into());
+            }
+            rest = after;
         }
         let query = sqlx::query(self.sql(DELETE_FENCE)).bind(stream.as_str()).bind(number(Version::MAX));
         self.within(query.execute(connection)).await?;
         Ok(())
     }
+}
+
+/// Returns how many of the rows one statement restores: at least one.
+fn batch_of(rows: &[NewRow]) -> usize {
+    let mut bytes = 0;
+    let fitting = rows.iter().take(RESTORED_COMMITS).take_while(|row| {
+        bytes += u64::from(row.bytes().unsigned_abs());
+        bytes <= RESTORED_BYTES
+    });
+    fitting.count().max(1)
 }

@@ -121,6 +121,7 @@ macro_rules! conformance {
         );
         $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, archiving:
             an_archived_stream_comes_back_as_it_was,
+            payloads_of_any_content_are_archived,
             an_archived_stream_can_be_deleted,
             states_follow_each_other,
             a_delayed_erasure_has_no_effect,

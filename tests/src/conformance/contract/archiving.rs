@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use es_core::event::EventData;
 use es_core::payloads::{PayloadName, PayloadPrefix};
 use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::{
@@ -151,6 +152,41 @@ pub async fn an_archived_stream_comes_back_as_it_was(store: Arc<dyn EventStore>)
     store.write_snapshot(stream, &snapshot(11), None).await.expect("writes");
     assert_eq!(read_all(store, from_snapshot()).await.snapshot, Some(snapshot(11)));
     assert_eq!(store.claim_holder(&closed.claim).await.expect("is known").stream.as_ref(), Some(stream));
+}
+
+/// Payloads that a parser of the store might reject, and more commits than fit into one request, are erased and restored
+/// as any others.
+pub async fn payloads_of_any_content_are_archived(store: Arc<dyn EventStore>) {
+    let store = &*store;
+    let stream = new_stream();
+    let payloads =
+        ["\"\\u0000\"", "\"\\ud800\"", "1e999", "{\"t\":\"$closed\"}", "[{\"t\":\"$\"}]", " {} ", "not JSON"];
+    for payload in payloads {
+        let commit = new_commit(vec![EventData::new("Shaped", 1, payload), EventData::new("Plain", 1, "{}")]);
+        let commit = commit.with_metadata(Metadata::new().with_actor("\u{0}"));
+        store.append(&Append::new(stream.clone(), ExpectedVersion::Any, commit)).await.expect("appends");
+    }
+    for group in 0..12 {
+        let version = Version::new(14 + group * 1_000);
+        let following = (0..99).map(|_| new_commit(events(10)));
+        let group = Append::after_loaded(stream.clone(), version, new_commit(events(10)));
+        store.append(&group.with_following(following)).await.expect("appends");
+    }
+    become_state(store, &stream, &StreamState::Closed).await;
+    let before = commits(store, &stream).await;
+    become_state(store, &stream, &archived(b"content")).await;
+    store.erase(&stream).await.expect("erases");
+    let erased = commits(store, &stream).await;
+    let (states, content): (Vec<_>, Vec<_>) = erased.iter().partition(|commit| commit.state().is_some());
+    assert_eq!(Some(states[0]), before.last());
+    let content: Vec<_> = content.iter().flat_map(|commit| &commit.events).collect();
+    assert!(
+        content.len() == 12_014 && content.iter().all(|event| **event == erased_event()),
+        "content is left"
+    );
+    let end = change(store, &stream, &StreamState::Closed).await;
+    store.restore(&before, &end).await.expect("restores");
+    assert!(commits(store, &stream).await[..before.len()] == before, "a commit was changed");
 }
 
 /// A stream can be archived and restored repeatedly, and be deleted from every state.
