@@ -137,9 +137,10 @@ impl PostgresStore {
 
     /// Creates the schema and its tables, or migrates them to the format of this version. Does nothing if they have it.
     ///
-    /// Call it at startup, or execute [`ddl`](Self::ddl) with a user that may create tables. Several processes may call
-    /// it at the same time. After a dump was restored in another cluster, call it before any event is appended: the new
-    /// cluster's transaction ids are lower, and this makes the order of the feed continue.
+    /// Call it at startup, or execute [`ddl`](Self::ddl) with a user that may create tables. A user that owns the schema
+    /// needs no privilege on the database. Several processes may call it at the same time. After a dump was restored in
+    /// another cluster, call it before any event is appended: the new cluster's transaction ids are lower, and this
+    /// makes the order of the feed continue.
     ///
     /// # Errors
     ///

@@ -1,5 +1,3 @@
-CREATE SCHEMA IF NOT EXISTS {schema};
-
 -- The format of the schema. Transaction ids start again in another cluster: after a dump was restored there, the offset
 -- keeps the order of the feed.
 CREATE TABLE {schema}.store (

@@ -9,6 +9,9 @@ use crate::database::{Database, Failed};
 /// The migrations, in order. The last one leads to [`FORMAT`]. A released migration is never changed.
 const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
 
+/// Creates the schema. A user who owns it may not be allowed to execute this.
+const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS {schema};\n\n";
+
 /// The format of the schema that this version of the crate reads and writes.
 const FORMAT: i32 = MIGRATIONS.len() as i32;
 
@@ -21,6 +24,8 @@ const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('es-
 const SERVER: &str =
     "SELECT current_setting('server_version_num')::integer, current_setting('server_encoding')";
 
+const SCHEMA: &str = "SELECT to_regnamespace($1) IS NOT NULL";
+
 const FORMAT_TABLE: &str = "SELECT to_regclass($1) IS NOT NULL";
 
 /// The last transaction in the feed, and the next one of this cluster.
@@ -30,7 +35,7 @@ const TRANSACTIONS: &str = "SELECT greatest((SELECT max(tx) FROM {schema}.commit
 
 /// Returns the statements that create the schema.
 pub(crate) fn ddl(database: &Database) -> String {
-    MIGRATIONS.map(|migration| database.in_schema(migration)).join("\n")
+    database.in_schema(&(CREATE_SCHEMA.to_owned() + &MIGRATIONS.join("\n")))
 }
 
 /// Creates the schema, or migrates it to the format of this version.
@@ -41,6 +46,10 @@ pub(crate) async fn migrate(database: &Database) -> Result<(), StoreError> {
         verify_server(&mut transaction).await?;
         let lock = sqlx::query(MIGRATION_LOCK).bind(database.schema());
         lock.execute(&mut *transaction).await?;
+        if !exists(SCHEMA, database.in_schema("{schema}"), &mut transaction).await? {
+            let sql = AssertSqlSafe(database.in_schema(CREATE_SCHEMA));
+            sqlx::raw_sql(sql).execute(&mut *transaction).await?;
+        }
         let format = format(database, &mut transaction).await?;
         if format > FORMAT {
             return Err(newer(database, format).into());
@@ -111,11 +120,14 @@ async fn verify_server(connection: &mut PgConnection) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Returns whether the query `sql` finds the schema or the table with a name.
+async fn exists(sql: &'static str, name: String, connection: &mut PgConnection) -> Result<bool, Failed> {
+    Ok(sqlx::query(sql).bind(name).fetch_one(connection).await?.try_get(0)?)
+}
+
 /// Returns the format of the schema, or 0 if it does not exist.
 async fn format(database: &Database, connection: &mut PgConnection) -> Result<i32, Failed> {
-    let table = database.in_schema("{schema}.store");
-    let exists: bool = sqlx::query(FORMAT_TABLE).bind(table).fetch_one(&mut *connection).await?.try_get(0)?;
-    if !exists {
+    if !exists(FORMAT_TABLE, database.in_schema("{schema}.store"), connection).await? {
         return Ok(0);
     }
     let sql = AssertSqlSafe(database.in_schema("SELECT format FROM {schema}.store"));

@@ -6,6 +6,7 @@ use es_core::feed::{Feed, FeedRead, Position, Slice};
 use es_core::store::{Append, AppendError};
 use es_core::{EventStore, ExpectedVersion, StoreError, StreamId, Version};
 use es_postgres::PostgresStore;
+use es_postgres::sqlx::postgres::PgPoolOptions;
 use es_postgres::sqlx::{self, AssertSqlSafe};
 use es_tests::conformance::{events, new_commit, new_stream};
 use futures_util::future::join_all;
@@ -39,6 +40,30 @@ async fn migrations_can_run_at_the_same_time_and_again() {
     for error in [store.verify().await.expect_err("newer"), store.migrate().await.expect_err("newer")] {
         assert!(error.to_string().contains("use a newer version"), "{error}");
     }
+}
+
+/// An administrator may create the schema for a user that may not create others.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_owner_of_a_schema_needs_no_privilege_on_the_database() {
+    let admin = crate::pool().await;
+    let owner = format!("owner_{}", uuid::Uuid::new_v4().simple());
+    let sql = format!("CREATE ROLE {owner} LOGIN; CREATE SCHEMA {owner} AUTHORIZATION {owner}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&admin).await.expect("creates the user");
+    let options = admin.connect_options().as_ref().clone().username(&owner);
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.expect("connects");
+    let store = PostgresStore::builder(pool.clone()).schema(&owner).build().expect("a valid name");
+    for _ in 0..2 {
+        store.migrate().await.expect("migrates");
+    }
+    store.verify().await.expect("is as it was made");
+    grow(&store, &new_stream()).await.expect("appends");
+    let other = PostgresStore::builder(pool).schema(format!("{owner}_2")).build().expect("a valid name");
+    let error = other.migrate().await.expect_err("may not create a schema");
+    let text = es_core::error_text(&error);
+    assert!(matches!(error, StoreError::Setup { .. }) && text.contains("permission denied"), "{text}");
+    let sql = format!("DROP OWNED BY {owner}; DROP ROLE {owner}");
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&admin).await.expect("removes the user");
 }
 
 /// Transaction ids of the new cluster are lower than those that are stored.
