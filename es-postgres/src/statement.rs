@@ -106,6 +106,7 @@ pub(crate) async fn execute(
     let Some(statement) = write.downcast_ref::<Statement>() else { return Ok(true) };
     let sql = AssertSqlSafe(Arc::clone(&statement.sql));
     let query = sqlx::query_with(sql, statement.arguments.clone());
-    let affected = database.within(query.execute(connection)).await?.rows_affected();
+    let executed = database.within(query.execute(connection)).await;
+    let affected = executed.map_err(|failed| failed.of_statement(&statement.sql))?.rows_affected();
     Ok(statement.rows.is_none_or(|rows| rows == affected))
 }

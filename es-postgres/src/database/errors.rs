@@ -39,6 +39,11 @@ impl Failed {
                     "no connection can be opened: check the URL, and the certificates of server and client";
                 StoreError::setup(reason, Some(cause(error)))
             }
+            Self::Sql(sqlx::Error::Database(refused)) if refused.code().as_deref() == Some("08P01") => {
+                let reason = "the parameters of the connection are rejected: with PgBouncer, set \
+                              `ignore_startup_parameters = extra_float_digits`";
+                StoreError::setup(reason, Some(cause(sqlx::Error::Database(refused))))
+            }
             failed => failed.translate(database, StoreError::unreachable),
         }
     }
@@ -52,6 +57,28 @@ impl Failed {
     /// Translates the error of a statement that commits: without a response, it may have been executed.
     pub(crate) fn of_write(self, database: &Database) -> StoreError {
         self.translate(database, StoreError::unavailable)
+    }
+
+    /// Translates the errors that are about a statement of the application, not about the schema of the store.
+    pub(crate) fn of_statement(self, sql: &str) -> Self {
+        let Self::Sql(error) = self else { return self };
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        match code.map(|code| Condition::of(&code)) {
+            Some(Condition::Access | Condition::Schema) => {
+                let reason = format!(
+                    "the additional statement `{sql}` cannot be executed: check the names of its tables, columns, and \
+                     functions, and the privileges of the user"
+                );
+                Self::Store(StoreError::setup(reason, Some(cause(error))))
+            }
+            Some(Condition::Invalid | Condition::Other) => {
+                let cause = cause(error);
+                Self::Store(StoreError::invalid(format!(
+                    "the additional statement `{sql}` cannot be executed: {cause}"
+                )))
+            }
+            _ => Self::Sql(error),
+        }
     }
 
     fn translate(
@@ -108,6 +135,11 @@ impl Failed {
                 ),
                 Some(cause(error)),
             ),
+            Condition::Unprepared => StoreError::setup(
+                "prepared statements are lost or mixed up: a connection pooler in transaction mode has to track them, as \
+                 PgBouncer 1.21 or later does with `max_prepared_statements`",
+                Some(cause(error)),
+            ),
             Condition::Aborted => StoreError::invalid(
                 "a statement of the transaction has failed, and its error was ignored: return it from the handler",
             ),
@@ -144,6 +176,8 @@ enum Condition {
     Access,
     ReadOnly,
     Schema,
+    /// The connection does not have the prepared statements of its client.
+    Unprepared,
     /// An earlier statement of the transaction has failed.
     Aborted,
     Other,
@@ -159,6 +193,8 @@ impl Condition {
             "57014" | "57P03" | "55P03" | "25P03" | "25P04" => Self::Transient,
             "25006" => Self::ReadOnly,
             "25P02" => Self::Aborted,
+            // invalid_sql_statement_name, duplicate_prepared_statement
+            "26000" | "42P05" => Self::Unprepared,
             "3D000" | "42501" => Self::Access,
             // invalid_schema_name, undefined_table, undefined_column, undefined_function
             "3F000" | "42P01" | "42703" | "42883" => Self::Schema,
@@ -205,6 +241,8 @@ mod tests {
             ("25P02", Condition::Aborted),
             ("28P01", Condition::Access),
             ("25006", Condition::ReadOnly),
+            ("26000", Condition::Unprepared),
+            ("42P05", Condition::Unprepared),
             ("42P01", Condition::Schema),
             ("XX000", Condition::Other),
             ("", Condition::Other),

@@ -77,3 +77,31 @@ async fn that_affect_other_rows_than_expected_refuse_the_command() {
     let ExecuteError::Store(StoreError::Invalid { reason, .. }) = &error else { panic!("{error:?}") };
     assert!(reason.contains("`u32`"), "{reason}");
 }
+
+/// The error is about the application's statement, not about the schema of the store.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn that_cannot_be_executed_are_named_in_the_error() {
+    let store = with_balances().await;
+    let accounts: Repository<Account> = Repository::new(store.clone());
+    let table = crate::table(&store, "balances");
+    for (sql, cause, is_setup) in [
+        ("INSERT INTO blances VALUES (1)".to_owned(), "blances", true),
+        (format!("UPDATE {table} SET euros = 1"), "euros", true),
+        (format!("UPDATE {table} SET cents = total(cents)"), "total", true),
+        ("INSERT INTO nowhere.balances VALUES (1)".to_owned(), "nowhere", true),
+        (format!("INSERT INTO {table} VALUES ('ann', 1), ('ann', 2)"), "balances_pkey", false),
+        (format!("UPDATE {table} SET"), "syntax error", false),
+        ("SELECT 1; SELECT 2".to_owned(), "multiple commands", false),
+        ("CREATE DATABASE other".to_owned(), "transaction block", false),
+    ] {
+        let request = accounts.with_writes(|_| [Statement::new(AssertSqlSafe(sql.clone()))]);
+        let error = request.execute("ann", Deposit::one(1, "first")).await.expect_err("cannot be executed");
+        let ExecuteError::Store(error) = error else { panic!("{error:?}") };
+        assert_eq!(matches!(error, StoreError::Setup { .. }), is_setup, "{sql}: {error:?}");
+        assert_eq!(matches!(error, StoreError::Invalid { .. }), !is_setup, "{sql}: {error:?}");
+        let text = es_core::error_text(&error);
+        assert!(text.contains(&sql) && text.contains(cause) && !text.contains("migrate"), "{text}");
+    }
+    assert!(!accounts.load("ann").await.expect("loads").exists());
+}
