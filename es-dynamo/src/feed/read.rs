@@ -9,6 +9,7 @@ use es_core::{Cost, StoreError};
 use futures_util::TryStreamExt;
 
 use super::log::hint::Hint;
+use super::log::index::{FeedIndex, SliceIndex};
 use super::log::page::{LogPage, damaged};
 use super::log::reference::{CommitTag, Reference};
 use super::log::storage::{PageQuery, Pages, Storage};
@@ -24,11 +25,100 @@ enum Broken {
     Start,
 }
 
+/// A commit that matches the filter, or the commits of an item.
+struct Selected<'a> {
+    /// The position of its first event.
+    position: Position,
+    /// The anchor of its page.
+    anchor: FeedAnchor,
+    reference: &'a Reference,
+    copy: Option<&'a AttributeValue>,
+}
+
+impl Selected<'_> {
+    /// Returns the position of its last event.
+    fn last(&self) -> Position {
+        self.position.plus(self.reference.events()).previous()
+    }
+}
+
+/// The commits of pages that a read returns.
+struct Selection<'a> {
+    selected: Vec<Selected<'a>>,
+    /// The position up to which it is complete, and the anchor of that position.
+    through: Position,
+    anchor: Option<FeedAnchor>,
+    /// Whether the pages have more references, beyond the limit of the read.
+    is_limited: bool,
+}
+
+impl<'a> Selection<'a> {
+    fn of(pages: &'a [LogPage], read: &FeedRead) -> Self {
+        let anchor = pages.first().filter(|page| page.first <= read.after).map(LogPage::anchor);
+        let mut selection = Self { selected: Vec::new(), through: read.after, anchor, is_limited: false };
+        let mut events = 0;
+        for page in pages {
+            let anchor = page.anchor();
+            for (position, reference, copy) in page.copied() {
+                let last = position.plus(reference.events()).previous();
+                if last <= read.after {
+                    continue;
+                }
+                if events >= u64::from(read.limit) {
+                    selection.is_limited = true;
+                    return selection;
+                }
+                if reference.is_taken(&read.filter) {
+                    events += reference.events();
+                    selection.selected.push(Selected { position, anchor, reference, copy });
+                }
+                (selection.through, selection.anchor) = (last, Some(anchor));
+            }
+        }
+        selection
+    }
+}
+
+/// The content of a page of the feed.
+#[derive(Default)]
+struct Content {
+    entries: Vec<FeedEntry>,
+    /// The end of the content, and its anchor, if it ends before the last selected commit.
+    end: Option<(Position, FeedAnchor)>,
+    passed_over: u64,
+    erased: u64,
+    cost: Cost,
+}
+
 impl TableFeed {
     /// Reads a part of a slice with one `Query`, and one `BatchGetItem` for each 100 commits that match the filter.
     pub(crate) async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let index = self.index().await?;
         let slice = index.slice(self, read.slice).await?;
+        let Pages { pages, more, cost } = self.current_pages(read, &index, &slice).await?;
+        slice.note_pages(&pages);
+        let closing = pages.last().filter(|page| page.closes());
+        if let Some(closing) = closing {
+            index.note_closed(read.slice, closing.last())?;
+        }
+
+        let Selection { selected, through, anchor, is_limited } = Selection::of(&pages, read);
+        let content = self.content(read, &slice, &selected).await?;
+        let (through, anchor) = content.end.map_or((through, anchor), |(end, at)| (end, Some(at)));
+        let is_last = (!more || closing.is_some()) && !is_limited && content.end.is_none();
+        let page = FeedPage::new(content.entries, through, anchor, is_last, cost + content.cost);
+        let page = page.with_closed(is_last && closing.is_some());
+        Ok(page.with_passed_over(content.passed_over).with_erased(content.erased))
+    }
+
+    /// Reads the pages for a read from any replica, and again with strong consistency if they lack pages that exist, as
+    /// far as this process knows.
+    async fn current_pages(
+        &self,
+        read: &FeedRead,
+        index: &FeedIndex,
+        slice: &SliceIndex,
+    ) -> Result<Pages, StoreError> {
         let limit = slice.pages_for(read.limit);
         let has_missed = |found: &Pages| {
             let newest = found.pages.last();
@@ -38,105 +128,59 @@ impl TableFeed {
                 !found.more && index.is_closed(read.slice) && !newest.is_some_and(LogPage::closes);
             has_missed_events || has_missed_split
         };
-        let found = match self.pages_after(read, limit, Consistency::Eventual).await? {
-            Ok(found) if !has_missed(&found) => found,
+        match self.pages_after(read, limit, Consistency::Eventual).await? {
+            Ok(found) if !has_missed(&found) => Ok(found),
             // The response may be from a replica that lags behind.
             _ => match self.pages_after(read, limit, Consistency::Strong).await? {
-                Ok(found) => found,
-                Err(broken) => return Err(self.explain(read, broken).await?),
+                Ok(found) => Ok(found),
+                Err(broken) => Err(self.explain(read, broken).await?),
             },
-        };
-        let Pages { pages, more, mut cost } = found;
-        slice.note_pages(&pages);
-        let closing = pages.last().filter(|page| page.closes());
-        if let Some(closing) = closing {
-            index.note_closed(read.slice, closing.last())?;
         }
+    }
 
-        let mut taken = Vec::new();
-        let (mut through, mut events, mut left_out, mut passed_over) = (read.after, 0, false, 0);
-        let mut anchor = pages.first().filter(|page| page.first <= through).map(LogPage::anchor);
-        for page in &pages {
-            for (first, reference, copy) in page.copied() {
-                let last = first.plus(reference.events()).previous();
-                if last <= read.after {
-                    continue;
-                }
-                if events >= u64::from(read.limit) {
-                    left_out = true;
-                    break;
-                }
-                if reference.is_taken(&read.filter) {
-                    events += reference.events();
-                    taken.push((first, page.anchor(), reference, copy));
-                }
-                (through, anchor) = (last, Some(page.anchor()));
-            }
-        }
-        let (mut entries, mut bytes, mut erased, mut rest) =
-            (Vec::with_capacity(taken.len()), 0, 0, &taken[..]);
-        let mut resolved_through = None;
-        while let Some((position, at, reference, _)) = rest.first() {
+    /// Reads the selected commits, up to the size of the read or the first missing commit.
+    async fn content(
+        &self,
+        read: &FeedRead,
+        slice: &SliceIndex,
+        selected: &[Selected<'_>],
+    ) -> Result<Content, StoreError> {
+        let mut content = Content { entries: Vec::with_capacity(selected.len()), ..Content::default() };
+        let (mut rest, mut bytes, mut end) = (selected, 0, None);
+        while let Some(first) = rest.first() {
             if bytes >= read.max_bytes {
                 break;
             }
             let (some, others) = rest.split_at(slice.commits_for(read.max_bytes - bytes).min(rest.len()));
-            let resolved = self.resolve(some.iter().map(|(.., reference, copy)| (*reference, *copy))).await?;
-            let Resolved { found, missing, cost: read_cost } = resolved;
-            cost += read_cost;
+            let resolved = self.resolve(some.iter().map(|one| (one.reference, one.copy))).await?;
+            let Resolved { found, missing, cost } = resolved;
+            content.cost += cost;
             if !found.is_empty() {
                 let size = found.iter().flatten().map(Commit::bytes).sum();
                 slice.note_commits(found.len(), size);
                 bytes += size;
             }
-            for ((position, at, reference, _), commits) in some.iter().zip(found) {
-                for commit in commits {
-                    let position = position.plus(commit.first.since(reference.first));
-                    let entry = FeedEntry::new(position, reference.stream.clone(), commit).within(*at);
-                    // An item may have commits before the position, and commits without a matching event.
-                    if entry.last() <= read.after {
-                        continue;
-                    }
-                    erased += read.filter.erased(&entry.stream, &entry.commit);
-                    if read.filter.takes_any(&entry.stream, &entry.commit) {
-                        entries.push(entry);
-                    }
-                }
-                resolved_through = Some((position.plus(reference.events()).previous(), *at));
+            for (one, commits) in some.iter().zip(found) {
+                content.add(read, one, commits);
+                end = Some((one.last(), one.anchor));
             }
             match missing {
                 None => rest = others,
-                Some(_) if resolved_through.is_none() && self.is_passed_over(reference).await? => {
-                    let delivered = read.after.next().get().saturating_sub(position.get());
-                    passed_over += reference.events() - delivered;
-                    tracing::warn!(
-                        slice = read.slice.get(),
-                        position = position.get(),
-                        stream = %reference.stream,
-                        first = reference.first.get(),
-                        last = reference.last.get(),
-                        "passed over a commit that is gone"
-                    );
-                    resolved_through = Some((position.plus(reference.events()).previous(), *at));
+                Some(_) if end.is_none() && self.is_passed_over(first.reference).await? => {
+                    content.pass_over(read, first);
                     // The next read starts after it.
+                    end = Some((first.last(), first.anchor));
                     break;
                 }
-                Some(reason) if resolved_through.is_none() => {
-                    return Err(FeedError::from(missing_item(read, *position, *at, reference, reason)).into());
+                Some(reason) if end.is_none() => {
+                    return Err(FeedError::from(missing_item(read, first, reason)).into());
                 }
                 // The next read starts with the missing commit, and returns the error.
                 Some(_) => break,
             }
         }
-        if !rest.is_empty()
-            && let Some((last, at)) = resolved_through
-        {
-            (through, anchor, left_out) = (last, Some(at), true);
-        }
-        let is_last = (!more || closing.is_some()) && !left_out;
-        let page = FeedPage::new(entries, through, anchor, is_last, cost);
-        let page = page.with_closed(is_last && closing.is_some());
-        Ok(page.with_passed_over(passed_over).with_erased(erased))
+        content.end = end.filter(|_| !rest.is_empty());
+        Ok(content)
     }
 
     /// Returns the page that contains `read.after`, and about `limit` pages after it.
@@ -216,28 +260,60 @@ impl TableFeed {
     }
 }
 
+impl Content {
+    /// Adds the commits of `selected` that the read asks for.
+    fn add(&mut self, read: &FeedRead, selected: &Selected<'_>, commits: Vec<Commit>) {
+        let reference = selected.reference;
+        for commit in commits {
+            let position = selected.position.plus(commit.first.since(reference.first));
+            let entry = FeedEntry::new(position, reference.stream.clone(), commit).within(selected.anchor);
+            // An item may have commits before the position, and commits without a matching event.
+            if entry.last() <= read.after {
+                continue;
+            }
+            self.erased += read.filter.erased(&entry.stream, &entry.commit);
+            if read.filter.takes_any(&entry.stream, &entry.commit) {
+                self.entries.push(entry);
+            }
+        }
+    }
+
+    /// Counts and logs the events of a commit that is gone.
+    fn pass_over(&mut self, read: &FeedRead, gone: &Selected<'_>) {
+        let Selected { position, reference, .. } = gone;
+        self.passed_over += reference.events() - delivered(read, *position);
+        tracing::warn!(
+            slice = read.slice.get(),
+            position = position.get(),
+            stream = %reference.stream,
+            first = reference.first.get(),
+            last = reference.last.get(),
+            "passed over a commit that is gone"
+        );
+    }
+}
+
+/// Returns the number of events of the item at `position` that were delivered before: those of its first commits.
+fn delivered(read: &FeedRead, position: Position) -> u64 {
+    read.after.next().get().saturating_sub(position.get())
+}
+
 /// Returns the error for a reference whose item cannot be read.
-fn missing_item(
-    read: &FeedRead,
-    position: Position,
-    anchor: FeedAnchor,
-    reference: &Reference,
-    reason: String,
-) -> MissingCommit {
-    // The first commits of the item may have been delivered.
-    let delivered = read.after.next().get().saturating_sub(position.get());
+fn missing_item(read: &FeedRead, missing: &Selected<'_>, reason: String) -> MissingCommit {
+    let Selected { position, anchor, reference, .. } = missing;
+    let delivered = delivered(read, *position);
     let (position, first) = (position.plus(delivered), reference.first.plus(delivered));
     let (stream, range) = (reference.stream.clone(), (first, reference.last));
-    MissingCommit::new(read.slice, (position, anchor), stream, range, reason)
+    MissingCommit::new(read.slice, (position, *anchor), stream, range, reason)
 }
 
 /// The commits of references.
-pub(crate) struct Resolved {
+struct Resolved {
     /// The commits of each reference, up to the first missing one.
-    pub(crate) found: Vec<Vec<Commit>>,
+    found: Vec<Vec<Commit>>,
     /// Why a commit is missing, if one is.
-    pub(crate) missing: Option<String>,
-    pub(crate) cost: Cost,
+    missing: Option<String>,
+    cost: Cost,
 }
 
 /// Items by stream and sort key.

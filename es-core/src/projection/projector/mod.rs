@@ -1,5 +1,15 @@
 //! Running projections: workers that share the slices of the feed.
 
+// | module | job |
+// |---|---|
+// | `worker`, `reservation` | a worker: heartbeats, its share of the slices, and the name that it reserves |
+// | `consumer` | the loop of one slice: read a page, handle its events, write a checkpoint |
+// | `handling`, `guarded`, `failure`, `parking` | one event: attempts, user code behind a guard, failures, dead letters |
+// | `held`, `stop` | requests under a lease, and signals that end work |
+// | `state`, `accepted` | the stored documents |
+// | `operator`, `removal`, `lost_splits` | operations on a projection, and recovery after a restore |
+// | `progress`, `status`, `timeouts` | reports, and waiting for an event |
+
 mod accepted;
 mod consumer;
 mod failure;
@@ -11,6 +21,7 @@ mod operator;
 mod parking;
 mod progress;
 mod removal;
+mod reservation;
 mod state;
 mod status;
 mod stop;

@@ -1,10 +1,9 @@
 //! Workers: each takes its share of the slices and processes them concurrently.
 
-use std::any::{TypeId, type_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -17,18 +16,22 @@ use super::Inner;
 use super::consumer::{self, Running};
 use super::failure::Failure;
 use super::held::{Ended, Open};
+use super::reservation::Reservation;
 use super::state::{Closed, Names, Overview, Revised, Sign, SliceState, Slot, encode};
 use super::stop::{Signals, Stop, either};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument, ObservedLeases, Revision};
 use crate::error_text::error_text;
 use crate::feed::{EventFilter, Slice, Slices};
-use crate::ids::{IdSource, RandomIds};
 use crate::measure::{self, SliceGauges};
 use crate::projection::guard::caught;
 use crate::projection::{Projection, ProjectorError, registry};
 use crate::store::StoreError;
 
 /// The number of leases for which a worker avoids a slot that it could not process.
+const AVOIDED_LEASES: u32 = 3;
+
+/// The number of leases for which a slot does not count toward the share of a worker that takes it because no other
+/// worker did.
 const EXTRA_LEASES: u32 = 10;
 
 /// Runs until a signal. After `stop`, it runs for `timeout` at most, if there is one: dropping the work has the effect
@@ -299,10 +302,11 @@ impl<P: Projection> Worker<P> {
         look
     }
 
-    /// Leaves a slot to other workers for three leases, if there are any.
+    /// Leaves a slot to other workers for some leases, if there are any.
     fn avoid(&mut self, slot: Slot) {
         if self.seen.len() > 1 {
-            self.avoided.insert(slot, self.now().saturating_add(self.inner.settings.lease.saturating_mul(3)));
+            let time = self.inner.settings.lease.saturating_mul(AVOIDED_LEASES);
+            self.avoided.insert(slot, self.now().saturating_add(time));
         }
     }
 
@@ -598,79 +602,4 @@ fn log_stopped(projection: &str, slot: Slot, failure: &Failure) {
         error = failure.error,
         "a slice has stopped"
     );
-}
-
-/// The workers of this process, in the order in which they started.
-static WORKERS: Mutex<Vec<Named>> = Mutex::new(Vec::new());
-
-/// The projection that a worker runs.
-#[derive(Clone, PartialEq)]
-struct Named {
-    /// An id in the worker's heartbeat. Unlike the worker's id, it is unique even in tests.
-    run: Uuid,
-    projection: TypeId,
-    type_name: &'static str,
-    name: String,
-}
-
-/// Reserves the name of a projection for its type while a worker runs.
-pub(super) struct Reservation(Named);
-
-impl Reservation {
-    /// # Errors
-    ///
-    /// [`ProjectorError::Invalid`] if two read models of the projection have the same name.
-    pub(super) fn of<P: Projection>(inner: &Inner<P>) -> Result<Self, ProjectorError> {
-        let named = Named {
-            run: RandomIds.new_id(),
-            projection: TypeId::of::<P>(),
-            type_name: type_name::<P>(),
-            name: inner.name.clone(),
-        };
-        // A projection that panics here also panics for each slice, where that is a failure of the slice.
-        let rows = caught(|| {
-            let mut projection = inner.projection.clone();
-            projection.stages().iter().map(|stage| stage.name().to_owned()).collect::<Vec<_>>()
-        });
-        let mut rows = rows.unwrap_or_default();
-        rows.sort_unstable();
-        if let Some(pair) = rows.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(ProjectorError::invalid(format!(
-                "two read models of the projection `{}` have the name `{}`, so they would share their rows: write \
-                 another `name` in the `#[row(…)]` of one of them",
-                named.name, pair[0]
-            )));
-        }
-        WORKERS.lock().unwrap_or_else(PoisonError::into_inner).push(named.clone());
-        Ok(Self(named))
-    }
-
-    /// Returns the id of the worker in its heartbeat.
-    pub(super) fn run(&self) -> Uuid {
-        self.0.run
-    }
-
-    /// Checks that no earlier worker of this process among `runs` runs a different projection or process. `runs`
-    /// are the workers with heartbeats under this name, so they use the same store.
-    ///
-    /// # Errors
-    ///
-    /// [`ProjectorError::Invalid`] if there is one.
-    pub(super) fn check(&self, runs: &BTreeSet<Uuid>) -> Result<(), ProjectorError> {
-        let workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = workers.iter().take_while(|worker| worker.run != self.0.run);
-        let mut others = before.filter(|worker| worker.projection != self.0.projection);
-        others.find(|worker| runs.contains(&worker.run)).map_or(Ok(()), |other| {
-            Err(ProjectorError::invalid(format!(
-                "`{}` and `{}` have the name `{}`, so they would share their checkpoints: give one of them another name",
-                other.type_name, self.0.type_name, self.0.name
-            )))
-        })
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        WORKERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|worker| *worker != self.0);
-    }
 }
