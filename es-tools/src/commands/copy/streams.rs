@@ -43,8 +43,8 @@ pub(super) struct Summary {
     pub(super) id: Option<CommitId>,
     /// The state after the last commit.
     pub(super) state: StreamState,
-    /// Whether the last commit is the one that deleted the stream, and not one whose events are erased.
-    is_deletion: bool,
+    /// Whether the content of commits is erased, so that only their ids and versions remain.
+    pub(super) is_erased: bool,
     /// The digest of the previous digest and the last commit.
     pub(super) digest: [u8; 32],
 }
@@ -63,13 +63,9 @@ impl Summary {
         self.last = commit.last();
         self.id = Some(commit.id);
         self.state = commit.events.last().and_then(StreamState::after).unwrap_or_default();
-        self.is_deletion = self.is_erased() && commit.events.last() != Some(&erased_event());
+        // A stream whose deletion is in progress has erased events before the source shows the end of the stream.
+        self.is_erased |= !self.state.is_readable() || commit.events.contains(&erased_event());
         Ok(())
-    }
-
-    /// Returns whether only the ids and versions of the commits remain, because the content is erased.
-    pub(super) fn is_erased(&self) -> bool {
-        !matches!(self.state, StreamState::Open | StreamState::Closed)
     }
 }
 
@@ -246,10 +242,10 @@ impl Streams {
         Ok(())
     }
 
-    /// Erases the content of streams that are deleted in the source.
+    /// Erases the content of streams that are archived or deleted in the source.
     pub(super) async fn erase_ended(&self, target: &Store) -> Result {
         for (stream, known) in &self.all {
-            if known.source.is_deletion {
+            if !known.source.state.is_readable() {
                 target.erase(stream).await?;
             }
         }

@@ -102,7 +102,7 @@ fn compare(stream: &StreamId, source: &Summary, target: &Summary) -> Option<Diff
         format!("the source ends at version {}, the target at version {}", source.last, target.last)
     } else if source.id != target.id {
         "the last commits have different ids".to_owned()
-    } else if source.digest != target.digest && !source.is_erased() {
+    } else if source.digest != target.digest && !source.is_erased {
         "the digests of the commits differ".to_owned()
     } else {
         return None;
