@@ -1,4 +1,7 @@
 # Recipes for development and CI. `just` lists them; each one works alone.
+#
+# Most recipes select no package, because Cargo chooses the features of dependencies by the selected packages: with
+# another selection, it would compile them again.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -15,13 +18,13 @@ test:
 
 # the conformance suite on DynamoDB Local; needs Java 17 and npm
 test-dynamodb-local:
-    scripts/dynamodb-local cargo test -p es-tests --test suite -- dynamo:: feed:: indexer::
+    scripts/dynamodb-local cargo test --test suite -- dynamo:: feed:: indexer::
 
 # the tests of es-postgres and es-tools on a PostgreSQL server, with the conformance suite; needs PostgreSQL 14 or later
 test-postgres:
-    scripts/postgres cargo test -p es-postgres --all-features --test suite -- --include-ignored --skip restart::
-    scripts/postgres cargo test -p es-tools --test cli -- postgres:: --ignored
-    scripts/postgres cargo test -p es-postgres --all-features --test suite -- restart:: --ignored
+    scripts/postgres cargo test --test postgres -- --include-ignored --skip restart::
+    scripts/postgres cargo test --test cli -- postgres:: --ignored
+    scripts/postgres cargo test --test postgres -- restart:: --ignored
 
 # real processes under faults, on DynamoDB Local: takes about a minute; needs Java 17 and npm
 test-chaos:
@@ -37,25 +40,24 @@ chaos *ARGS:
 
 # publishing to a Kinesis-compatible server; needs Node.js
 test-kinesis:
-    scripts/kinesis-server cargo test -p es-tests --test suite -- kinesis:: --ignored
+    scripts/kinesis-server cargo test --test suite -- kinesis:: --ignored
 
 # the parts that use S3, KMS, EventBridge, SNS, and SQS, on a server with their APIs; needs Python
 test-services:
-    scripts/moto cargo test -p es-tests --features services --test suite -- services:: --include-ignored
-    scripts/moto cargo test -p es-tools --features s3 --test cli -- s3:: --ignored
+    scripts/moto cargo test --features es-tests/services,es-tools/s3 --test suite --test cli -- services:: s3:: --include-ignored
 
 # the Order example on DynamoDB Local
 example-dynamodb-local:
-    scripts/dynamodb-local bash -c 'cargo run -q -p examples -- --endpoint "$ES_DYNAMO_ENDPOINT" | tail -n 20'
+    scripts/dynamodb-local bash -c 'cargo run -q --bin order -- --endpoint "$ES_DYNAMO_ENDPOINT" | tail -n 20'
 
 # the Order and the Bank example on a temporary PostgreSQL server
 example-postgres:
-    scripts/postgres sh -c 'cargo run -q -p examples --bin order -- --postgres "$ES_POSTGRES_URL"' > /dev/null
-    scripts/postgres cargo test -q -p examples --test suite -- postgresql --ignored
+    scripts/postgres sh -c 'cargo run -q --bin order -- --postgres "$ES_POSTGRES_URL"' > /dev/null
+    scripts/postgres cargo test -q --test suite -- postgresql --ignored
 
 # the cost of commands and loads, in requests and capacity units
 costs:
-    cargo run -q -p examples --bin costs
+    cargo run -q --bin costs
 
 # CPU time compared with a hand-written loop on the SDK
 bench-overhead *ARGS:
