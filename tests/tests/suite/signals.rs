@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use es_core::workers::StopOrder;
 use es_core::workers::Worker;
 use es_dynamo::DynamoStore;
 use es_tests::domain::{Account, Deposit};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 /// Selects what the process runs.
 const SCENARIO: &str = "ES_TESTS_WORKERS";
@@ -38,12 +39,8 @@ struct Saying {
     /// Whether it ends when it is stopped.
     stops: bool,
     stopped: Notify,
-}
-
-impl Saying {
-    fn new(name: &'static str, order: StopOrder, stops: bool) -> Self {
-        Self { name, order, stops, stopped: Notify::new() }
-    }
+    /// Gets a permit when the worker runs. A worker that has not started is not stopped either.
+    started: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -57,6 +54,7 @@ impl Worker for Saying {
     }
 
     async fn run(&self) -> Result<(), BoxError> {
+        self.started.add_permits(1);
         self.stopped.notified().await;
         if !self.stops {
             std::future::pending::<()>().await;
@@ -78,10 +76,15 @@ async fn scenario() {
     let Ok(scenario) = std::env::var(SCENARIO) else { return };
     let stops = scenario == "orderly";
     let timeout = if scenario == "bounded" { Duration::from_secs(1) } else { Duration::from_hours(1) };
+    let started = Arc::new(Semaphore::new(0));
+    let saying = |name, order, stops| {
+        let (stopped, started) = (Notify::new(), Arc::clone(&started));
+        Saying { name, order, stops, stopped, started }
+    };
     let mut workers = Workers::new()
         .shutdown_timeout(timeout)
-        .add(Saying::new("indexer", StopOrder::Last, true))
-        .add(Saying::new("orders", StopOrder::First, stops));
+        .add(saying("indexer", StopOrder::Last, true))
+        .add(saying("orders", StopOrder::First, stops));
     if let Ok(file) = std::env::var(FILE) {
         let store = DynamoStore::embedded_at(&file).await.expect("opens");
         let accounts: Repository<Account> =
@@ -95,6 +98,7 @@ async fn scenario() {
         let mut running = std::pin::pin!(ended.run_until_signal());
         let first = futures_util::poll!(&mut running);
         assert!(first.is_pending(), "no signal was sent yet");
+        started.acquire_many(2).await.expect("is open").forget();
         say("runs");
         running.await
     };
