@@ -20,14 +20,19 @@ pub(crate) async fn without_splits(store: &MemoryStore, collections: &[String]) 
         }
     }
     for collection in collections {
-        let page = store.documents(&DocumentQuery::new(collection)).await.expect("lists");
-        assert!(page.next.is_none(), "the test has too many documents");
-        for (name, document) in page.documents {
-            let id = uuid::Uuid::from_u128(fastrand::u128(..));
-            let key = DocumentKey::new(collection, name);
-            let set = ChangeSet::new(id).put(key, ExpectedDocument::Absent, document.body);
-            restored.change(&set).await.expect("stores");
-        }
+        copy_documents(store, &restored, collection).await;
     }
     restored
+}
+
+/// Copies the documents of a collection.
+pub(crate) async fn copy_documents(from: &MemoryStore, to: &MemoryStore, collection: &str) {
+    let page = from.documents(&DocumentQuery::new(collection)).await.expect("lists");
+    assert!(page.next.is_none(), "the test has too many documents");
+    for (name, document) in page.documents {
+        let id = uuid::Uuid::from_u128(fastrand::u128(..));
+        let key = DocumentKey::new(collection, name);
+        let set = ChangeSet::new(id).put(key, ExpectedDocument::Absent, document.body);
+        to.change(&set).await.expect("stores");
+    }
 }

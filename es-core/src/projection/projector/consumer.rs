@@ -123,7 +123,7 @@ pub(super) struct Consumer<'h, 'a, P: Projection> {
     pub(super) parked_before: HashSet<StreamId>,
     /// Whether the slice was split and everything up to its end is handled.
     is_at_end: bool,
-    /// Whether the feed is known to have the slice, and its split if that was read before.
+    /// Whether the events of the slice may be handled, as last checked.
     is_checked: bool,
     /// The next pause at the end of the feed.
     pub(super) pause: Duration,
@@ -210,8 +210,9 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             if is_checking {
                 return Ok(());
             }
-            if self.is_at_end && !self.held.state.replay && !more_due && self.has_no_timeouts() {
-                return Err(if self.is_checked { Ended::Finished } else { self.forget_split().await? });
+            let has_only_timeouts = self.is_at_end || (!self.is_checked && self.held.state.closed.is_some());
+            if has_only_timeouts && !self.held.state.replay && !more_due && self.has_no_timeouts() {
+                return Err(if self.is_at_end { Ended::Finished } else { self.forget_split().await? });
             }
             let running = self.held.running;
             let until_due =
@@ -233,9 +234,8 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             return Ok(Some(true));
         }
         if !self.is_checked {
-            self.is_checked = self.is_in_feed().await?;
+            self.is_checked = self.is_ready().await?;
             if !self.is_checked {
-                self.is_at_end = self.held.state.closed.is_some();
                 return Ok(Some(true));
             }
         }

@@ -17,7 +17,7 @@ use super::stop::pause;
 use crate::clock::later;
 use crate::documents::{ChangeError, ChangeSet, DocumentChange, DocumentCondition, ExpectedDocument};
 use crate::error_text;
-use crate::feed::{FeedRead, Slice};
+use crate::feed::{FeedRead, Position, Slice};
 use crate::measure;
 use crate::projection::{Interrupted, ProjectError, Projection, ProjectorError};
 use crate::store::{AdditionalWrite, StoreError};
@@ -88,8 +88,8 @@ pub(super) struct Held<'a, P> {
     pub(super) state: SliceState,
     /// The condition that the stored state is unchanged, so that this worker still owns the slot.
     pub(super) lease: Arc<DocumentCondition>,
-    /// The slices of which the slot's slice is a descendant, its parent first.
-    pub(super) ancestors: Vec<Slice>,
+    /// The slices of which the slot's slice is a descendant, its parent first, and their checkpoints when it was taken.
+    pub(super) ancestors: Vec<(Slice, Position)>,
 }
 
 /// A slot to take.
@@ -98,8 +98,8 @@ pub(super) struct Open {
     pub(super) state: Revised<SliceState>,
     /// The parent's slot, if the slice is the child of one.
     pub(super) parent: Option<(Slot, Revised<SliceState>)>,
-    /// The slices of which it is a descendant, its parent first.
-    pub(super) ancestors: Vec<Slice>,
+    /// The slices of which it is a descendant, its parent first, and their checkpoints.
+    pub(super) ancestors: Vec<(Slice, Position)>,
 }
 
 /// A sequence of failed attempts.

@@ -26,6 +26,11 @@ pub(super) fn lost_split(tree: &SliceTree, overview: &Overview, slot: Slot) -> O
     Some(FeedError::SplitLost { slice, end, descendant, position: state.position })
 }
 
+/// Returns whether slices were split at these positions.
+fn are_at_end(tree: &SliceTree, mut slices: impl Iterator<Item = (Slice, Position)>) -> bool {
+    slices.all(|(slice, position)| tree.end(slice) == Some(position))
+}
+
 impl<P: Projection> Inner<P> {
     /// Returns the error if the feed has lost one of the splits of these slots.
     pub(super) async fn lost_split(
@@ -39,34 +44,42 @@ impl<P: Projection> Inner<P> {
 }
 
 impl<P: Projection> Consumer<'_, '_, P> {
-    /// Returns whether the feed has the slice. If it does not, at most timeouts of the slice are left.
+    /// Returns whether the events of the slice may be handled: the feed has it, and its ancestors were handled up to their
+    /// ends. If not, at most its timeouts are handled.
+    ///
+    /// Ancestors were at their ends before the slice was started for the first time. After a restore, the feed may lack
+    /// their splits, or have split them again at later positions.
     ///
     /// Clears the mark of a split that the feed has lost if nothing after it was handled. Otherwise, a lost split is an
     /// error.
-    pub(super) async fn is_in_feed(&mut self) -> Result<bool, Ended> {
+    pub(super) async fn is_ready(&mut self) -> Result<bool, Ended> {
         let (inner, slot) = (self.held.inner, self.held.slot);
         let closed = self.held.state.closed;
         if closed.is_none() && self.held.ancestors.is_empty() {
             return Ok(true);
         }
+        let is_intact = |tree: &SliceTree, state: &SliceState| {
+            state.closed.is_none() || tree.end(slot.slice) == Some(state.position)
+        };
         let tree = self.held.persistently(|| inner.store.slice_tree()).await?;
-        let is_in_feed = tree.contains(slot.slice);
-        if is_in_feed && (closed.is_none() || tree.end(slot.slice) == Some(self.held.state.position)) {
+        let ancestors = &self.held.ancestors;
+        if is_intact(&tree, &self.held.state) && are_at_end(&tree, ancestors.iter().copied()) {
             return Ok(true);
         }
         let names = &self.held.names;
         let overview = self.held.persistently(|| Overview::read(&*inner.store, names)).await?;
         let tree = self.held.persistently(|| inner.store.slice_tree()).await?;
+        let of = |slice| Slot { slice, ..slot };
         // The error names the slice that the feed still has.
-        let slices = self.held.ancestors.iter().rev().copied().chain([slot.slice]);
-        let mut slots = slices.map(|slice| Slot { slice, ..slot });
-        if let Some(lost) = slots.find_map(|slot| lost_split(&tree, &overview, slot)) {
+        let slices = ancestors.iter().rev().map(|(slice, _)| *slice).chain([slot.slice]);
+        if let Some(lost) = slices.map(of).find_map(|slot| lost_split(&tree, &overview, slot)) {
             return Err(Ended::Error(ProjectorError::Store(lost.into())));
         }
-        if !tree.contains(slot.slice) {
+        let position = |slice| overview.slice(of(slice)).value.position;
+        if !are_at_end(&tree, ancestors.iter().map(|(slice, _)| (*slice, position(*slice)))) {
             return Ok(false);
         }
-        if closed.is_some() && tree.end(slot.slice) != Some(self.held.state.position) {
+        if !is_intact(&tree, &self.held.state) {
             self.forget_split().await?;
         }
         Ok(true)

@@ -121,7 +121,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
     pub(super) async fn streams_parked_before(&self) -> Result<HashSet<StreamId>, Ended> {
         let Held { inner, names, slot, ancestors, .. } = &*self.held;
         let mut streams = HashSet::new();
-        for slice in ancestors {
+        for (slice, _) in ancestors {
             let ancestor = Slot { slice: *slice, ..*slot };
             let mut after = None;
             loop {
@@ -152,7 +152,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
     /// Returns whether an ancestor of the slice replays parked events, which come first.
     pub(super) async fn ancestors_replay(&self) -> Result<bool, Ended> {
         let Held { inner, names, slot, ancestors, .. } = &*self.held;
-        for slice in ancestors {
+        for (slice, _) in ancestors {
             let key = names.slice(Slot { slice: *slice, ..*slot });
             if self.held.persistently(|| read::<SliceState>(&*inner.store, &key)).await?.value.replay {
                 return Ok(true);

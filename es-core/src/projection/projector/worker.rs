@@ -435,11 +435,15 @@ impl<P: Projection> Worker<P> {
             let is_owned = owner.is_some_and(|owner| self.seen.contains(&owner));
             if !is_owned && !self.running.contains_key(slot) && self.may_try(*slot, &state, now) {
                 let parent = self.initial.parent(slot.slice).map(|slice| Slot { slice, ..*slot });
+                let ancestors = self.initial.ancestors(slot.slice).map(|slice| {
+                    let ancestor = Slot { slice, ..*slot };
+                    (slice, overview.slice(ancestor).value.position)
+                });
                 let open = Open {
                     slot: *slot,
                     state,
                     parent: parent.map(|parent| (parent, overview.slice(parent))),
-                    ancestors: self.initial.ancestors(slot.slice).collect(),
+                    ancestors: ancestors.collect(),
                 };
                 free.push(Taken { open, extra_until: Duration::ZERO });
             }

@@ -16,7 +16,7 @@ use fastrand::Rng;
 use futures_util::FutureExt;
 use tokio::time::sleep;
 
-use crate::restoring::without_splits;
+use crate::restoring::{copy_documents, without_splits};
 
 use super::support::{Journal, LEASE, deposit, neighbor, projector, slice, stream, work};
 
@@ -326,7 +326,7 @@ async fn a_projection_stops_if_the_feed_has_lost_a_split_after_which_it_has_read
 async fn a_lost_split_is_forgotten_if_nothing_after_it_was_read() {
     let store = MemoryStore::new();
     deposit(&store, "ada", &["a"]).await;
-    let (_, child) = split(&store, "ada").await;
+    let (parent, child) = split(&store, "ada").await;
     // Its children are split as well, and empty.
     split(&store, "ada").await;
     projector(store.clone(), Journal::new(&store)).build().run_until_caught_up().await.expect("works");
@@ -338,6 +338,9 @@ async fn a_lost_split_is_forgotten_if_nothing_after_it_was_read() {
     deposit(&store, "ada", &["b"]).await;
     sleep(LEASE * 3).await;
     assert_eq!(journal.versions("ada"), [2]);
+    let key = DocumentKey::new("projection#journal", format!("slice#000001#{:06}", parent.get()));
+    let state = store.document(&key).await.expect("reads").expect("is stored").body;
+    assert!(!state.contains("closed"), "the mark of the split is left: {state}");
     assert_eq!(split(&store, "ada").await.1, child);
     deposit(&store, "ada", &["c"]).await;
     projector.caught_up().await.expect("works");
@@ -347,6 +350,67 @@ async fn a_lost_split_is_forgotten_if_nothing_after_it_was_read() {
     assert_eq!((progress.lag(), progress.stopped().count()), (0, 0));
     projector.shutdown();
     worker.await.expect("no panic").expect("ends");
+}
+
+/// The slice is split again, later, before any worker has seen that it lost its split.
+#[tokio::test(start_paused = true)]
+async fn children_wait_for_the_new_end_of_a_slice_that_lost_its_split() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let (_, child) = split(&store, "ada").await;
+    projector(store.clone(), Journal::new(&store)).build().run_until_caught_up().await.expect("works");
+
+    let store = restored(&store).await;
+    for note in ["b", "c", "d"] {
+        deposit(&store, "ada", &[note]).await;
+    }
+    assert_eq!(split(&store, "ada").await.1, child);
+    deposit(&store, "ada", &["e"]).await;
+    let journal = Journal::new(&store);
+    let projector = projector(store.clone(), journal.clone()).batch(1).build();
+    projector.run_until_caught_up().await.expect("works");
+    assert_eq!(journal.versions("ada"), [2, 3, 4, 5]);
+    let progress = projector.progress().await.expect("progress");
+    assert_eq!((progress.lag(), progress.stopped().count()), (0, 0));
+}
+
+/// The children were split before anything was read in them.
+#[tokio::test(start_paused = true)]
+async fn a_lost_split_is_noticed_if_only_a_grandchild_was_read() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let (parent, _) = split(&store, "ada").await;
+    let (_, grandchild) = split(&store, "ada").await;
+    deposit(&store, "ada", &["b"]).await;
+    projector(store.clone(), Journal::new(&store)).build().run_until_caught_up().await.expect("works");
+
+    let store = restored(&store).await;
+    let journal = Journal::new(&store);
+    let projector = projector(store.clone(), journal.clone()).build();
+    let error = projector.run_until_caught_up().await.expect_err("stops").to_string();
+    let expected = format!(
+        "slice {parent} of the feed no longer has its split at position 1, after which slice {grandchild} was read"
+    );
+    assert!(error.contains(&expected), "{error}");
+    assert_eq!(journal.handled(), [], "an event was handled again");
+}
+
+/// The feed was restored to a time before the events of the children, and no worker runs.
+#[tokio::test(start_paused = true)]
+async fn a_lost_split_is_reported_without_a_worker() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let restored = without_splits(&store, &[]).await;
+    let (parent, _) = split(&store, "ada").await;
+    deposit(&store, "ada", &["b"]).await;
+    projector(store.clone(), Journal::new(&store)).build().run_until_caught_up().await.expect("works");
+
+    copy_documents(&store, &restored, "projection#journal").await;
+    let projector = projector(restored.clone(), Journal::new(&restored)).build();
+    let error = projector.wait_for(&stream("ada"), 1.into(), LEASE).await.expect_err("its split is lost");
+    assert!(matches!(error, WaitError::Stopped { slice, .. } if slice == parent), "{error}");
+    let (_, status) = status(&projector, parent).await;
+    assert!(matches!(status, SliceStatus::Stopped(_)), "{status:?}");
 }
 
 /// Workers die, slices are split, and each event that is awaited is in the read model afterwards.
