@@ -232,6 +232,36 @@ async fn a_process_goes_on_after_the_feed_has_lost_a_split() {
     assert_eq!((paid(&store).await, progress.lag(), progress.stopped().count()), (4, 0, 0));
 }
 
+/// The children still have pending timeouts when their parent is split again.
+#[tokio::test(start_paused = true)]
+async fn lost_slices_continue_after_a_new_split_although_timeouts_are_left() {
+    let store = MemoryStore::new();
+    tell(&store, "a", "ann: note").await;
+    let parent = slice(&store, "a").await;
+    let children = store.split(parent).await.expect("splits");
+    tell(&store, "a", "bob: remind note").await;
+    projector(store.clone(), Scripted::new(store.clone()))
+        .build()
+        .run_until_caught_up()
+        .await
+        .expect("works");
+
+    let store = without_split(&store, &[parent, children[0], children[1]]).await;
+    let operator = projector(store.clone(), Scripted::new(store.clone())).build();
+    operator.run_until_caught_up().await.expect_err("stops");
+    operator.seek(parent, SeekTo::End).await.expect("its split is lost");
+    let _work = Work::on(&operator);
+    pass(Duration::from_millis(100)).await;
+    tell(&store, "a", "ann: eve note").await;
+    assert_eq!(store.split(parent).await.expect("splits"), children);
+    tell(&store, "a", "ann: fay note").await;
+    pass(Duration::from_millis(700)).await;
+    assert_eq!(diary_of(&store, "ann").await, ["note", "eve note", "fay note"]);
+    assert_eq!(diary_of(&store, "bob").await, ["remind note"], "its timeout is not due yet");
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(diary_of(&store, "bob").await, ["remind note", "reminded of remind note"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn parked_events_of_a_lost_slice_are_found_and_can_be_discarded() {
     let store = MemoryStore::new();
