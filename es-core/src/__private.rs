@@ -39,6 +39,7 @@ pub use crate::read_model::for_macros::{
 pub use crate::read_model::{IndexPlace, ReadModelError, RowIndex};
 pub use crate::schema::Types;
 pub use crate::schema::probe::{DescribeNothing, DescribeSchema, Probe};
+pub use crate::snapshot::probes::{EqualityProbe, Equatable, NotEquatable};
 pub use crate::snapshot::{Fingerprint, SnapshotPolicy, Snapshots};
 
 use crate::event::Event;

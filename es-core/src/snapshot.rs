@@ -2,14 +2,18 @@
 //!
 //! A snapshot never changes the result of a load. It has a checksum and a fingerprint of the state's shape. A snapshot
 //! that is damaged, has another fingerprint, or is ahead of its stream is ignored, and the state is folded from the
-//! events.
+//! events. A snapshot from which the state cannot be restored is not written: a state that implements `PartialEq` is
+//! compared with the restored one, so that a field with `#[serde(skip)]` is noticed, and any other state must at least be
+//! decodable.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::event::without_values;
 use crate::personal::{encoding, is_in_transit};
 use crate::store::StoreError;
 use crate::version::Version;
@@ -67,6 +71,8 @@ pub struct Snapshots<A> {
     fingerprint: Fingerprint,
     encode: fn(&A) -> serde_json::Result<String>,
     decode: fn(&str) -> serde_json::Result<A>,
+    /// Compares two states that implement `PartialEq`.
+    is_equal: Option<fn(&A, &A) -> bool>,
 }
 
 /// A state that can be stored in snapshots. Implemented for all types that implement `Serialize` and `Deserialize`.
@@ -93,6 +99,7 @@ impl<A> Snapshots<A> {
             fingerprint,
             encode: |state| encoding(|| serde_json::to_string(state)),
             decode: |text| serde_json::from_str(text),
+            is_equal: None,
         }
     }
 
@@ -123,6 +130,59 @@ impl<A> Snapshots<A> {
 
     pub(crate) fn restore(&self, snapshot: &Snapshot) -> serde_json::Result<A> {
         (self.decode)(&snapshot.state)
+    }
+
+    /// Returns why `state` cannot be restored from `snapshot`, if that is the case.
+    pub(crate) fn check(&self, state: &A, snapshot: &Snapshot) -> Result<(), String> {
+        let restored = self
+            .restore(snapshot)
+            .map_err(|error| format!("the state cannot be decoded again: {}", without_values(&error)))?;
+        if self.is_equal.is_some_and(|is_equal| !is_equal(state, &restored)) {
+            return Err(
+                "the state has another value after it was decoded again: serialize all fields, or remove \
+                        `snapshot` from `#[aggregate(…)]`"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
+
+#[allow(missing_docs)] // for generated code alone
+pub(crate) mod probes {
+    use super::{PhantomData, Snapshots};
+
+    /// Compares states that implement `PartialEq`. Generated code calls `(&EqualityProbe::new()).compare(snapshots)`,
+    /// for which the compiler selects the first of the two traits below that applies.
+    #[derive(Debug)]
+    pub struct EqualityProbe<A>(PhantomData<A>);
+
+    impl<A> EqualityProbe<A> {
+        #[allow(clippy::new_without_default)]
+        #[must_use]
+        pub const fn new() -> Self {
+            Self(PhantomData)
+        }
+    }
+
+    pub trait Equatable<A> {
+        fn compare(&self, snapshots: Snapshots<A>) -> Snapshots<A>;
+    }
+
+    impl<A: PartialEq> Equatable<A> for EqualityProbe<A> {
+        fn compare(&self, snapshots: Snapshots<A>) -> Snapshots<A> {
+            Snapshots { is_equal: Some(A::eq), ..snapshots }
+        }
+    }
+
+    pub trait NotEquatable<A> {
+        fn compare(&self, snapshots: Snapshots<A>) -> Snapshots<A>;
+    }
+
+    impl<A> NotEquatable<A> for &EqualityProbe<A> {
+        fn compare(&self, snapshots: Snapshots<A>) -> Snapshots<A> {
+            snapshots
+        }
     }
 }
 

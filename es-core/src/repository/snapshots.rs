@@ -267,10 +267,16 @@ impl<A: Aggregate> Inner<A> {
         let Some(time) = fold.time.filter(|_| due) else { return info };
         let Some(pending) = PendingWrite::new(&self.snapshotting.pending, stream) else { return info };
         // A panic must not look like a failure of the command, whose events are recorded.
-        let snapshot = match caught(|| snapshots.take(&fold.state, fold.version, time)) {
+        let taken = caught(|| {
+            let taken = snapshots.take(&fold.state, fold.version, time);
+            let snapshot = taken.map_err(|_| "the state has no JSON form".to_owned())?;
+            snapshots.check(&fold.state, &snapshot)?;
+            Ok::<_, String>(snapshot)
+        });
+        let snapshot = match taken {
             Ok(Ok(snapshot)) => snapshot,
-            Ok(Err(_)) => {
-                failed::<A>(stream, fold.version, "the state has no JSON form");
+            Ok(Err(reason)) => {
+                failed::<A>(stream, fold.version, &reason);
                 return info;
             }
             Err(panic) => {
