@@ -2,6 +2,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 use syn::{Data, DeriveInput, Fields, Ident, Path, Type};
 
@@ -127,7 +128,7 @@ fn inner(item: &DeriveInput, errors: &mut Errors) -> Option<(Type, Inner)> {
 fn implementations(core: &Path, ident: &Ident, ty: &Type, inner: Inner) -> Vec<(&'static str, TokenStream)> {
     let private = quote!(#core::__private);
     let fmt = quote!(#private::fmt);
-    let name = ident.to_string();
+    let name = ident.unraw().to_string();
     let mut all = vec![
         (
             "Clone",

@@ -181,7 +181,7 @@ fn implement(item: &DeriveInput, attributes: &Attributes) -> TokenStream {
     let ident = &item.ident;
     let constants = indexes.iter().enumerate().map(|(number, index)| constant(core, item, number, index));
     let key_type = type_of(item, key);
-    let names = indexes.iter().map(|index| index.name.to_string());
+    let names = indexes.iter().map(|index| index.name.unraw().to_string());
     let places = indexes.iter().enumerate().map(|(number, index)| {
         let fields = &index.fields;
         quote! {

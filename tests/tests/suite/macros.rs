@@ -619,3 +619,26 @@ mod out_of_a_macro {
         assert_eq!(WalkerEvent::decode(&old), Ok(Stepped { by: 4 }.into()));
     }
 }
+
+/// Keywords as names.
+mod raw_identifiers {
+    use super::*;
+    use es_core::serde::{Deserialize, Serialize};
+
+    #[derive(Id)]
+    pub struct r#Loop(u64);
+
+    #[derive(Clone, Row, Serialize, Deserialize)]
+    #[serde(crate = "es_core::serde")]
+    #[row(name = "rows", key = r#type, index(r#match(r#fn)))]
+    pub struct Line {
+        pub r#type: String,
+        pub r#fn: u64,
+    }
+
+    #[test]
+    fn are_names_without_their_prefix() {
+        assert_eq!(Line::INDEXES, ["match"]);
+        assert_eq!(format!("{:?}", r#Loop::from(1)), "Loop(1)");
+    }
+}
