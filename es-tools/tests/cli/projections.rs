@@ -135,6 +135,23 @@ async fn a_projection_is_paused_rebuilt_and_reset() {
     assert_eq!((&value["active"]["build"], &value["active"]["lag"]), (&json!(4), &json!(2)));
 }
 
+#[tokio::test]
+async fn an_incomplete_build_is_activated_on_demand_only() {
+    let place = stopped("anyway").await;
+    place.es(&["projection", "rebuild", "mails"]).succeeds();
+    // The event is parked in the active build, and then in the new one.
+    for build in ["active", "new"] {
+        place.project().await.expect_err(build);
+        place.es(&["projection", "park", "mails", "0"]).succeeds();
+    }
+    place.project().await.expect("goes on in both");
+    let refused = place.es(&["projection", "switch", "mails"]).fails(1);
+    assert!(refused.contains("is incomplete") && refused.contains("`switch --anyway`"), "{refused}");
+    place.es(&["projection", "switch", "mails", "--anyway"]).succeeds();
+    let value = place.es(&["projection", "progress", "mails", "--json"]).json();
+    assert_eq!((&value["active"]["build"], &value["rebuild"]), (&json!(2), &json!(null)));
+}
+
 /// Lists the accounts in rows, with a projection that starts or continues.
 async fn list_accounts(place: &Place) {
     let store = place.store().await;
