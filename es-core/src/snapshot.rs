@@ -3,8 +3,8 @@
 //! A snapshot never changes the result of a load. It has a checksum and a fingerprint of the state's shape. A snapshot
 //! that is damaged, has another fingerprint, or is ahead of its stream is ignored, and the state is folded from the
 //! events. A snapshot from which the state cannot be restored is not written: a state that implements `PartialEq` is
-//! compared with the restored one, so that a field with `#[serde(skip)]` is noticed, and any other state must at least be
-//! decodable.
+//! compared with the restored one, so that a field with `#[serde(skip)]` is noticed, and any other state must at least
+//! be decodable.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -146,8 +146,8 @@ pub fn event(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// | `crate = ::path` | the path of `es_core`, if the crate was renamed |
 ///
 /// Each event requires an implementation of `Apply`. `Default` is the initial state. A state with snapshots implements
-/// `Serialize` and `Deserialize`, and should implement `PartialEq`: a snapshot that would be restored as another state is
-/// then not written. Snapshots of a state with other fields are ignored.
+/// `Serialize` and `Deserialize`, and should implement `PartialEq`: a snapshot that would be restored as another state
+/// is then not written. Snapshots of a state with other fields are ignored.
 ///
 /// The generated enum has a variant and a `From` for each event, and the variant has the name of the event's type. A
 /// listed event may be a family.
