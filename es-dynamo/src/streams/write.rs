@@ -58,10 +58,11 @@ impl Table {
                 large.iter_mut().for_each(|large| large.rename(&closed));
                 continue;
             }
-            let why = self.why(&purposes, &reasons, written.at_cost(cancelled_cost(units))).await;
-            return match why {
+            let resolved =
+                self.resolve_cancelled(&purposes, &reasons, written.at_cost(cancelled_cost(units))).await;
+            return match resolved {
                 Err(error) if was_unknown => Err(still_possible(error)),
-                why => why,
+                resolved => resolved,
             };
         }
     }
@@ -252,9 +253,9 @@ impl Table {
 }
 
 impl Table {
-    /// Returns the error of a canceled transaction. First checks whether one of its commits exists, in which case an
-    /// earlier attempt has applied the whole transaction.
-    pub(crate) async fn why(
+    /// Resolves a canceled transaction: returns the error, or the success of an earlier attempt. If one of its commits
+    /// exists, an earlier attempt has applied the whole transaction.
+    async fn resolve_cancelled(
         &self,
         purposes: &[Purpose<'_>],
         reasons: &[Reason],

@@ -62,8 +62,8 @@ impl Database {
             Attempt::Committed => Ok(written),
             Attempt::Refused(index) => Err(WriteRefused::new(index).into()),
             Attempt::Raced => {
-                let why = self.why(session.connection(), set, &net, written).await;
-                why.map_err(|failed| failed.of_read(self))?
+                let resolved = self.resolve_raced(session.connection(), set, &net, written).await;
+                resolved.map_err(|failed| failed.of_read(self))?
             }
         };
         session.release();
@@ -194,9 +194,9 @@ impl Database {
         Ok(true)
     }
 
-    /// Returns why an insert did not succeed. The set's own commit is looked for first: then all of it is stored,
-    /// whatever else has happened since.
-    async fn why(
+    /// Resolves a set whose insert did not succeed: returns the error, or the success of an earlier attempt. The set's
+    /// own commit is looked for first: if it exists, all of the set is stored, regardless of later changes.
+    async fn resolve_raced(
         &self,
         connection: &mut PgConnection,
         set: &WriteSet,

@@ -7,7 +7,8 @@
 // | `handling`, `guarded`, `failure`, `parking` | one event: attempts, user code behind a guard, failures, dead letters |
 // | `held`, `stop` | requests under a lease, and signals that end work |
 // | `state`, `accepted` | the stored documents |
-// | `operator`, `removal`, `lost_splits` | operations on a projection, and recovery after a restore |
+// | `operator`, `removal` | operations on a projection |
+// | `seek`, `lost_splits` | recovery after the feed was restored |
 // | `progress`, `status`, `timeouts` | reports, and waiting for an event |
 
 mod accepted;
@@ -22,6 +23,7 @@ mod parking;
 mod progress;
 mod removal;
 mod reservation;
+mod seek;
 mod state;
 mod status;
 mod stop;
@@ -37,8 +39,8 @@ use futures_util::future::{Either, select};
 
 pub use accepted::PassedOver;
 pub use failure::{Delay, FailedEvent, FailedKind, Failure, Parked};
-pub use operator::SeekTo;
 pub use progress::{Progress, SliceProgress, SliceStatus};
+pub use seek::SeekTo;
 pub use state::workers_without_splits;
 pub(crate) use state::{Fate, Origin, active_build, fate};
 pub use status::ProjectionStatus;
