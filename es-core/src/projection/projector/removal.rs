@@ -124,7 +124,7 @@ impl<P: Projection> Projector<P> {
             let Err(error) = stage.delete(&self.inner.name, build).await else { return Ok(()) };
             match (error.downcast::<StoreError>(), waits.next()) {
                 (Ok(error), Some(wait)) if matches!(*error, StoreError::Throttled(_)) => {
-                    self.pass(Duration::from_secs(wait)).await
+                    self.pass(Duration::from_secs(wait)).await;
                 }
                 (Ok(error), _) => return Err(ProjectorError::Store(*error)),
                 (Err(error), _) => {
