@@ -384,7 +384,7 @@ impl PostgresStoreBuilder {
     ///
     /// A process that appends sends at most 50 notifications per second, outside the transactions of the appends. A
     /// process that reads the feed opens one connection in addition to the pool. Turn notifications off for a pooler that
-    /// does not support `LISTEN`, such as PgBouncer in transaction mode.
+    /// does not support `LISTEN`, such as `PgBouncer` in transaction mode.
     pub fn notifications(mut self, enabled: bool) -> Self {
         self.is_notified = enabled;
         self

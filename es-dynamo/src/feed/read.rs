@@ -95,7 +95,7 @@ impl TableFeed {
     pub(crate) async fn read_feed(&self, read: &FeedRead) -> Result<FeedPage, StoreError> {
         let index = self.index().await?;
         let slice = index.slice(self, read.slice).await?;
-        let Pages { pages, more, cost } = self.current_pages(read, &index, &slice).await?;
+        let Pages { pages, more, cost } = self.current_pages(read, index, &slice).await?;
         slice.note_pages(&pages);
         let closing = pages.last().filter(|page| page.closes());
         if let Some(closing) = closing {
