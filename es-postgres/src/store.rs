@@ -380,11 +380,12 @@ impl PostgresStoreBuilder {
     }
 
     /// Sets whether processes notify each other of commits, with `NOTIFY` and `LISTEN` on the channel `es_feed`
-    /// (default: `true`). Without notifications, a reader of the feed learns of another process's commits when it polls.
+    /// (default: `true`). Without notifications, a reader of the feed learns of the commits of another process when it
+    /// polls.
     ///
     /// A process that appends sends at most 50 notifications per second, outside the transactions of the appends. A
-    /// process that reads the feed opens one connection in addition to the pool. Turn notifications off for a pooler that
-    /// does not support `LISTEN`, such as `PgBouncer` in transaction mode.
+    /// process that reads the feed opens one connection in addition to the pool. Turn notifications off for a pooler
+    /// that does not support `LISTEN`, such as `PgBouncer` in transaction mode.
     pub fn notifications(mut self, enabled: bool) -> Self {
         self.is_notified = enabled;
         self
