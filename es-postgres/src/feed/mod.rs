@@ -46,7 +46,7 @@ const READ: &str = "WITH mark AS ( \
          coalesce((SELECT max(commits.tx) FROM {schema}.commits) >= horizon.tx, false) AS fits, NULL AS metadata, NULL AS events \
      FROM horizon \
      UNION ALL SELECT stream, first, last, id, at, number, position, fits, \
-         CASE WHEN fits THEN metadata::text END, CASE WHEN fits THEN events::text END \
+         CASE WHEN fits THEN metadata END, CASE WHEN fits THEN events END \
      FROM (SELECT *, position - (last - first + 1) - $1 < $2 AND sum(wanted) OVER (ORDER BY tx, n) - wanted < $3 AS fits \
          FROM (SELECT *, CASE WHEN position > $1 THEN bytes ELSE 0 END AS wanted \
              FROM (SELECT *, row_number() OVER (ORDER BY tx, n) AS number, \

@@ -18,7 +18,7 @@ use sqlx::postgres::PgConnection;
 use crate::database::{Database, Failed};
 
 /// The commits of each append that begins at one of the places, in order.
-const APPENDS_AT: &str = "SELECT place, first, last, id, at, metadata::text AS metadata, events::text AS events \
+const APPENDS_AT: &str = "SELECT place, first, last, id, at, metadata, events \
      FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS wanted (wanted_stream, wanted_first, place), \
      LATERAL (SELECT coalesce(until, last) AS end FROM {schema}.commits \
          WHERE stream = wanted_stream AND first = wanted_first) AS append, \

@@ -14,34 +14,50 @@ use super::row::number;
 use super::snapshot::{self, StoredSnapshot};
 use crate::database::{Database, Failed};
 
-/// The maximum number of commits in a page.
+/// The maximum number of commits in a page, except the first one.
 const PAGE_COMMITS: usize = 1000;
 
 /// The size of a page in bytes, which its last commit may exceed (1 MiB).
 const PAGE_BYTES: u64 = 1024 * 1024;
 
-/// A page of commits after a version. The inner query does not read the events of commits that do not fit.
-const PAGE: &str = "SELECT first, last, id, at, bytes, metadata::text AS metadata, events::text AS events \
-     FROM (SELECT *, sum(bytes) OVER (ORDER BY first) - bytes AS before FROM {schema}.commits \
-         WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4) AS page \
-     WHERE before < $5 ORDER BY first";
+/// The maximum number of commits in the first page. The server does not add up their sizes, which would take longer
+/// than to read a short stream.
+const FIRST_COMMITS: usize = 128;
 
-/// The snapshot, and the page after it: the page from the start of the stream if the snapshot has another fingerprint,
-/// or the stream has no commit that ends at its version and has its time.
+/// The size that the first page may have if all payloads in it are as large as possible (50 MB).
+const FIRST_BYTES: u64 = 50_000_000;
+
+/// The first page of commits after a version.
+const FIRST_PAGE: &str = "SELECT first, last, id, at, bytes, metadata, events FROM {schema}.commits \
+     WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4";
+
+/// A later page. Only if its commits exceed the size of a page are their sizes added up one by one.
+const PAGE: &str = "SELECT first, last, id, at, bytes, metadata, events FROM {schema}.commits \
+     WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT ( \
+         SELECT CASE WHEN sum(bytes) < $5 THEN $4 ELSE ( \
+             SELECT count(*) FROM ( \
+                 SELECT sum(bytes) OVER (ORDER BY first ROWS UNBOUNDED PRECEDING) - bytes AS before FROM {schema}.commits \
+                 WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4 \
+             ) AS sizes WHERE before < $5 \
+         ) END FROM ( \
+             SELECT bytes FROM {schema}.commits WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4 \
+         ) AS page)";
+
+/// The snapshot, and the first page after it: the page from the start of the stream if the snapshot has another
+/// fingerprint, or the stream has no commit that ends at its version and has its time.
 const SNAPSHOT_AND_PAGE: &str = "WITH snapshot AS ( \
          SELECT version, at, fingerprint, checksum, state, fingerprint = $2 AND coalesce(( \
              SELECT commits.last = version AND commits.at = snapshots.at FROM {schema}.commits \
              WHERE commits.stream = $1 AND first <= version ORDER BY first DESC LIMIT 1), false) AS fits \
          FROM {schema}.snapshots WHERE snapshots.stream = $1 \
      ) \
-     SELECT NULL AS first, version AS last, NULL AS id, at, 0 AS bytes, NULL AS metadata, \
-         CASE WHEN fits THEN state END AS events, fingerprint, checksum FROM snapshot \
+     SELECT NULL AS first, version AS last, NULL AS id, at, 0 AS bytes, NULL AS metadata, NULL AS events, \
+         fingerprint, checksum, CASE WHEN fits THEN state END AS state FROM snapshot \
      UNION ALL \
-     SELECT first, last, id, at, bytes, metadata::text, events::text, NULL, NULL \
-     FROM (SELECT *, sum(bytes) OVER (ORDER BY first) - bytes AS before FROM {schema}.commits \
-         WHERE stream = $1 AND first > coalesce((SELECT version FROM snapshot WHERE fits), 0) \
-         ORDER BY first LIMIT $3) AS page \
-     WHERE before < $4";
+     SELECT first, last, id, at, bytes, metadata, events, NULL, NULL, NULL FROM ( \
+         SELECT * FROM {schema}.commits \
+         WHERE stream = $1 AND first > coalesce((SELECT version FROM snapshot WHERE fits), 0) ORDER BY first LIMIT $3 \
+     ) AS page";
 
 /// The state of a paged read.
 struct Reading {
@@ -73,14 +89,17 @@ impl Database {
 
     /// Returns the first page: with the snapshot, if the read allows one and it can be used.
     async fn first_page(&self, reading: &mut Reading) -> Result<Page, StoreError> {
-        let Some(request) = reading.read.snapshot() else { return self.page(reading).await };
-        let stream = reading.read.stream().clone();
-        let (stored, rows) = self.snapshot_and_rows(&stream, request.fingerprint).await?;
-        let Some(stored) = stored else { return self.decode(reading, &rows) };
+        let (stream, limit) = (reading.read.stream().clone(), self.first_commits());
+        let Some(request) = reading.read.snapshot() else {
+            let rows = self.rows(FIRST_PAGE, reading, limit, None).await?;
+            return self.decode(reading, &rows, limit, u64::MAX);
+        };
+        let (stored, rows) = self.snapshot_and_rows(&stream, request.fingerprint, limit).await?;
+        let Some(stored) = stored else { return self.decode(reading, &rows, limit, u64::MAX) };
         let (version, is_followed) = (stored.version, stored.is_followed());
         if let Some(snapshot) = stored.usable(request.fingerprint) {
             reading.contiguity = Contiguity::after(stream, version);
-            let mut page = self.decode(reading, &rows)?;
+            let mut page = self.decode(reading, &rows, limit, u64::MAX)?;
             page.snapshot = Some(snapshot);
             return Ok(page);
         }
@@ -91,7 +110,7 @@ impl Database {
                 page.cost += Cost::read(0.0);
                 page
             }
-            false => self.decode(reading, &rows)?,
+            false => self.decode(reading, &rows, limit, u64::MAX)?,
         };
         page.unusable_snapshot = Some(version);
         Ok(page)
@@ -101,11 +120,12 @@ impl Database {
         &self,
         stream: &StreamId,
         fingerprint: Fingerprint,
+        limit: usize,
     ) -> Result<(Option<StoredSnapshot>, Vec<PgRow>), StoreError> {
         let mut session = self.connect().await?;
         let query = sqlx::query(self.sql(SNAPSHOT_AND_PAGE)).bind(stream.as_str());
         let query = query.bind(fingerprint.get().cast_signed());
-        let query = query.bind(PAGE_COMMITS as i64).bind(PAGE_BYTES as i64);
+        let query = query.bind(limit as i64);
         let rows = self.within(query.fetch_all(session.connection())).await;
         let mut rows = rows.map_err(|failed| failed.of_read(self))?;
         session.release();
@@ -121,19 +141,46 @@ impl Database {
     }
 
     async fn page(&self, reading: &mut Reading) -> Result<Page, StoreError> {
+        let rows = self.rows(PAGE, reading, PAGE_COMMITS, Some(PAGE_BYTES)).await?;
+        self.decode(reading, &rows, PAGE_COMMITS, PAGE_BYTES)
+    }
+
+    /// Returns the rows of the next page.
+    async fn rows(
+        &self,
+        sql: &'static str,
+        reading: &Reading,
+        limit: usize,
+        bytes: Option<u64>,
+    ) -> Result<Vec<PgRow>, StoreError> {
         let end = reading.read.end().unwrap_or(Version::MAX);
         let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(PAGE)).bind(reading.read.stream().as_str());
-        let query = query.bind(number(reading.contiguity.last())).bind(number(end));
-        let query = query.bind(PAGE_COMMITS as i64).bind(PAGE_BYTES as i64);
+        let query = sqlx::query(self.sql(sql)).bind(reading.read.stream().as_str());
+        let query = query.bind(number(reading.contiguity.last())).bind(number(end)).bind(limit as i64);
+        let query = match bytes {
+            Some(bytes) => query.bind(bytes.cast_signed()),
+            None => query,
+        };
         let rows = self.within(query.fetch_all(session.connection())).await;
         let rows = rows.map_err(|failed| failed.of_read(self))?;
         session.release();
-        self.decode(reading, &rows)
+        Ok(rows)
     }
 
-    /// Decodes a page, and notes whether another one follows.
-    fn decode(&self, reading: &mut Reading, rows: &[PgRow]) -> Result<Page, StoreError> {
+    /// Returns the maximum number of commits in the first page.
+    fn first_commits(&self) -> usize {
+        let fitting = self.max_bytes.map_or(u64::MAX, |max_bytes| FIRST_BYTES / max_bytes.max(1));
+        usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, FIRST_COMMITS)
+    }
+
+    /// Decodes a page, and notes whether another one follows: if it has `limit` commits or at least `max_bytes`.
+    fn decode(
+        &self,
+        reading: &mut Reading,
+        rows: &[PgRow],
+        limit: usize,
+        max_bytes: u64,
+    ) -> Result<Page, StoreError> {
         let (mut commits, mut bytes) = (Vec::with_capacity(rows.len()), 0);
         for row in rows {
             let decoded = (|| {
@@ -144,7 +191,7 @@ impl Database {
             reading.contiguity.check(&commit)?;
             commits.push(commit);
         }
-        let is_full = rows.len() >= PAGE_COMMITS || bytes >= PAGE_BYTES;
+        let is_full = rows.len() >= limit || bytes >= max_bytes;
         reading.next = if is_full { Next::Continue } else { Next::End };
         Ok(Page::new(commits, Cost::read(0.0)))
     }

@@ -124,12 +124,13 @@ fn unwritable(error: serde_json::Error) -> StoreError {
     StoreError::invalid(format!("the commit cannot be encoded: {error}"))
 }
 
-/// Decodes a row with the columns `first`, `last`, `id`, `at`, `metadata`, and `events`, the last two as text.
+/// Decodes a row with the columns `first`, `last`, `id`, `at`, `metadata`, and `events`. The last two are read as text,
+/// which the binary form of `json` is: a cast in the statement would copy them.
 pub(crate) fn commit_from(stream: &StreamId, row: &PgRow) -> Result<Commit, Failed> {
     let first = version(row.try_get("first")?);
     let corrupt =
         |reason: &str| StoreError::corrupt(stream, format!("the commit at version {first} {reason}"));
-    let stored: Vec<StoredEvent<'_>> = serde_json::from_str(row.try_get("events")?)
+    let stored: Vec<StoredEvent<'_>> = serde_json::from_str(row.try_get_unchecked("events")?)
         .map_err(|error| corrupt(&format!("has malformed events, at column {}", error.column())))?;
     let events = stored.into_iter().map(|event| {
         let payload = match (event.payload, event.text) {
@@ -145,7 +146,7 @@ pub(crate) fn commit_from(stream: &StreamId, row: &PgRow) -> Result<Commit, Fail
     if commit.events.is_empty() || commit.last() != last {
         return Err(corrupt(&format!("has {} events and ends at {last}", commit.events.len())).into());
     }
-    if let Some(metadata) = row.try_get::<Option<&str>, _>("metadata")? {
+    if let Some(metadata) = row.try_get_unchecked::<Option<&str>, _>("metadata")? {
         let metadata: Metadata =
             serde_json::from_str(metadata).map_err(|_| corrupt("has malformed metadata"))?;
         commit = commit.with_metadata(metadata);

@@ -38,7 +38,7 @@ impl StoredSnapshot {
 /// Decodes a row whose state is missing if the snapshot does not fit.
 pub(super) fn stored_from(row: &PgRow) -> Result<StoredSnapshot, Failed> {
     let version = version(row.try_get("last")?);
-    let state: Option<String> = row.try_get("events")?;
+    let state: Option<String> = row.try_get("state")?;
     let snapshot = match state {
         None => None,
         Some(state) => {
