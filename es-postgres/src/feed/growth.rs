@@ -93,7 +93,7 @@ impl Growth {
             // It is finished if its runtime has ended.
             if listener.as_ref().is_none_or(AbortHandle::is_finished) {
                 let wake = Wake { grown: Arc::clone(&self.grown), pacer: Arc::clone(&self.receiving) };
-                let task = receive_always(Arc::clone(database), self.sender, wake);
+                let task = receive_until_closed(Arc::clone(database), self.sender, wake);
                 *listener = Some(runtime.spawn(task).abort_handle());
             }
         }
@@ -182,7 +182,14 @@ impl Wake {
     }
 }
 
-/// Receives notifications until the task is aborted, on new connections after failures.
+/// Receives notifications until the task is aborted, or the pool of the store is closed.
+async fn receive_until_closed(database: Arc<Database>, own: Uuid, wake: Wake) {
+    let mut closed = database.pool().close_event();
+    // The error says that the pool is closed.
+    let _ = closed.do_until(receive_always(Arc::clone(&database), own, wake)).await;
+}
+
+/// Receives notifications on new connections after failures.
 async fn receive_always(database: Arc<Database>, own: Uuid, wake: Wake) {
     let (first, longest) = RECONNECT;
     let retry = RetryPolicy::default().with_base_delay(first).with_max_delay(longest);

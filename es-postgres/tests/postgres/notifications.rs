@@ -80,7 +80,7 @@ async fn readers_learn_of_commits_of_other_processes() {
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server"]
-async fn a_lost_connection_is_opened_again_and_closed_with_its_store() {
+async fn a_lost_connection_is_opened_again_and_closed_with_its_store_or_pool() {
     let store = crate::store().await;
     let (reader, application) = other_process(&store).await;
     drop(reader.growth());
@@ -93,6 +93,12 @@ async fn a_lost_connection_is_opened_again_and_closed_with_its_store() {
     tokio::join!(read_until(&reader, Position::new(1)), append(&store, "after"));
 
     drop(reader);
+    until_listening(&store, &application, |session| session.is_none()).await;
+
+    let (reader, application) = other_process(&store).await;
+    drop(reader.growth());
+    until_listening(&store, &application, |session| session.is_some()).await;
+    reader.pool().close().await;
     until_listening(&store, &application, |session| session.is_none()).await;
 }
 
