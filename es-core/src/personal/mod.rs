@@ -62,10 +62,13 @@
 
 mod cipher;
 mod forms;
+mod key_cache;
 mod keyring;
+mod master_key;
 mod store;
 #[cfg(feature = "testing")]
 pub(crate) mod testing;
+mod wrapped;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -82,7 +85,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use cipher::SubjectKey;
 pub use keyring::{KeyState, Keyring, MemoryKeyring, Subject};
+pub use master_key::{LocalMasterKey, MasterKey, MasterKeys, corrupt_key};
 pub use store::SealedStore;
+pub use wrapped::{KeyRecord, KeyTable, WrappedKey, WrappedKeyring};
 
 use crate::event::EncodeError;
 use crate::read_model::ReadModelError;

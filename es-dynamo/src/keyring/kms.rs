@@ -13,9 +13,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use es_core::StoreError;
-use es_core::personal::{Subject, SubjectKey};
+use es_core::personal::{MasterKey, Subject, SubjectKey, corrupt_key};
 
-use super::master_key::{MasterKey, corrupt_key};
 use crate::services;
 use crate::table::client::default_timeouts;
 use crate::table::{cause, refusal_code, translate_general};

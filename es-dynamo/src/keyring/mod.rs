@@ -26,12 +26,10 @@
 //! # fn main() {}
 //! ```
 
-mod cache;
 #[cfg(feature = "kms")]
 mod kms;
-mod master_key;
+mod table;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,40 +38,24 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::create_table::CreateTableError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, KeySchemaElement, KeyType, ReturnConsumedCapacity,
-    ReturnValuesOnConditionCheckFailure, ScalarAttributeType, TableStatus,
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
 };
 use es_core::StoreError;
-use es_core::personal::{KeyState, Keyring, MAX_KEY_AGE, Subject, SubjectKey};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use es_core::clock::{Clock, SystemClock};
+use es_core::personal::{KeyState, Keyring, MAX_KEY_AGE, MasterKeys, Subject, WrappedKeyring};
 
-use self::cache::{KeyCache, Reading};
+#[doc(no_inline)]
+pub use es_core::personal::{LocalMasterKey, MasterKey};
+
 #[cfg(feature = "kms")]
 #[cfg_attr(docsrs, doc(cfg(feature = "kms")))]
 pub use self::kms::KmsMasterKey;
-pub use self::master_key::{LocalMasterKey, MasterKey};
-use crate::table::responses::write_cost;
+use self::table::{SUBJECT, Table};
 use crate::table::retry::Backoff;
-use crate::table::{
-    BatchGet, Consistency, Failed, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, attempts, traced, translate,
-    watched,
-};
+use crate::table::{attempts, translate};
 
 /// The default name of the table.
 const DEFAULT_TABLE: &str = "events-keys";
-
-/// The subject.
-const SUBJECT: &str = "pk";
-/// The format of the item.
-const FORMAT: &str = "f";
-/// The wrapped key. An item without it is the tombstone of a subject that was forgotten.
-const WRAPPED: &str = "k";
-/// The id of the master key.
-const MASTER_KEY: &str = "m";
-
-/// The maximum number of keys that are unwrapped at the same time, which matters if the master key is in another
-/// process.
-const UNWRAPPED_AT_ONCE: usize = 10;
 
 /// The maximum time to wait for a new table.
 const MAX_WAIT: Duration = Duration::from_secs(120);
@@ -95,17 +77,7 @@ const MAX_WAIT: Duration = Duration::from_secs(120);
 /// one. Forgetting replaces the key by a tombstone, which is never removed, so the subject never gets another key.
 #[derive(Clone)]
 pub struct DynamoKeyring {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    client: Client,
-    table: String,
-    /// The name of the table to which wrapped keys are bound.
-    original_table: String,
-    master_key: Arc<dyn MasterKey>,
-    previous: Vec<Arc<dyn MasterKey>>,
-    cache: KeyCache,
+    keys: Arc<WrappedKeyring<Table>>,
 }
 
 /// Builds a [`DynamoKeyring`].
@@ -114,9 +86,9 @@ pub struct DynamoKeyringBuilder {
     client: Client,
     table: String,
     original_table: Option<String>,
-    master_key: Arc<dyn MasterKey>,
-    previous: Vec<Arc<dyn MasterKey>>,
+    master_keys: MasterKeys,
     cache: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 impl DynamoKeyringBuilder {
@@ -135,27 +107,31 @@ impl DynamoKeyringBuilder {
 
     /// Adds a former master key, under which keys may still be wrapped: see [`DynamoKeyring::rewrap`].
     pub fn previous_master_key(mut self, key: impl MasterKey) -> Self {
-        self.previous.push(Arc::new(key));
+        self.master_keys = self.master_keys.with_previous(key);
         self
     }
 
     /// Sets how long keys are cached (default and maximum: [`MAX_KEY_AGE`], one minute).
     pub fn cache(mut self, age: Duration) -> Self {
-        self.cache = age.min(MAX_KEY_AGE);
+        self.cache = age;
+        self
+    }
+
+    /// Sets the clock that measures the age of cached keys (default: the system's clock).
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
         self
     }
 
     /// Returns the keyring.
     #[must_use]
     pub fn build(self) -> DynamoKeyring {
-        let Self { client, table, original_table, master_key, previous, cache } = self;
-        let original_table = original_table.unwrap_or_else(|| table.clone());
+        let Self { client, table, original_table, master_keys, cache, clock } = self;
+        let name = original_table.unwrap_or_else(|| table.clone());
         let mut config = client.config().to_builder();
         config.push_interceptor(attempts::interceptor());
-        let client = Client::from_conf(config.build());
-        let inner =
-            Inner { client, table, original_table, master_key, previous, cache: KeyCache::new(cache) };
-        DynamoKeyring { inner: Arc::new(inner) }
+        let table = Table { client: Client::from_conf(config.build()), name: table };
+        DynamoKeyring { keys: Arc::new(WrappedKeyring::new(table, name, master_keys, cache, clock)) }
     }
 }
 
@@ -166,9 +142,9 @@ impl DynamoKeyring {
             client: client.clone(),
             table: DEFAULT_TABLE.to_owned(),
             original_table: None,
-            master_key: Arc::new(master_key),
-            previous: Vec::new(),
+            master_keys: MasterKeys::new(master_key),
             cache: MAX_KEY_AGE,
+            clock: Arc::new(SystemClock),
         }
     }
 
@@ -181,7 +157,7 @@ impl DynamoKeyring {
     ///
     /// [`StoreError::Setup`] if the client may not create the table, or it does not become active.
     pub async fn create_table(&self) -> Result<(), StoreError> {
-        let Inner { client, table, .. } = &*self.inner;
+        let Table { client, name: table } = self.keys.table();
         let invalid = |error: aws_sdk_dynamodb::error::BuildError| StoreError::Backend(error.into());
         let attribute = AttributeDefinition::builder()
             .attribute_name(SUBJECT)
@@ -230,186 +206,29 @@ impl DynamoKeyring {
     ///
     /// [`StoreError`] if a request fails, or a key is under a master key that the keyring does not have.
     pub async fn rewrap(&self) -> Result<u64, StoreError> {
-        let Inner { client, table, master_key, .. } = &*self.inner;
-        let (mut start, mut rewrapped) = (None, 0);
-        loop {
-            let page = client
-                .scan()
-                .table_name(table)
-                .consistent_read(true)
-                .set_exclusive_start_key(start)
-                .return_consumed_capacity(ReturnConsumedCapacity::Total);
-            let page = traced("Scan", table, page.send()).await.map_err(|error| translate(table, error))?;
-            let page = ItemPage::try_from(page)?;
-            for item in page.items {
-                let stored = StoredKey::from_item(&item)?;
-                if let Some(wrapped) = stored.wrapped.filter(|wrapped| wrapped.master_key != master_key.id())
-                {
-                    let key = self.unwrap(&stored.subject, &wrapped).await?;
-                    rewrapped += u64::from(self.replace(&stored.subject, &wrapped, &key).await?);
-                }
-            }
-            match page.last_key {
-                Some(last) => start = Some(last),
-                None => return Ok(rewrapped),
-            }
-        }
-    }
-
-    /// Replaces a wrapped key, unless it has changed. Returns whether it was replaced.
-    async fn replace(&self, subject: &Subject, old: &Wrapped, key: &SubjectKey) -> Result<bool, StoreError> {
-        let Inner { client, table, original_table, master_key, .. } = &*self.inner;
-        let wrapped = master_key.wrap(original_table, subject, key).await?;
-        let request = client
-            .put_item()
-            .table_name(table)
-            .set_item(Some(self.item(subject, wrapped)))
-            .condition_expression("k = :k")
-            .expression_attribute_values(":k", AttributeValue::S(old.text.clone()))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        match traced("PutItem", table, watched(request.send())).await {
-            Ok(output) => write_cost("PutItem", output.consumed_capacity()).map(|_| true),
-            // An earlier attempt without a response has the same effect.
-            Err(failed) => failed.condition(table).map(|_| false),
-        }
-    }
-
-    /// Returns the item of a key.
-    fn item(&self, subject: &Subject, wrapped: String) -> Item {
-        let mut item = tombstone(subject);
-        item.insert(WRAPPED.to_owned(), AttributeValue::S(wrapped));
-        item.insert(MASTER_KEY.to_owned(), AttributeValue::S(self.inner.master_key.id().to_owned()));
-        item
-    }
-
-    async fn unwrap(&self, subject: &Subject, wrapped: &Wrapped) -> Result<SubjectKey, StoreError> {
-        let Inner { original_table, master_key, previous, .. } = &*self.inner;
-        let mut keys = std::iter::once(master_key).chain(previous);
-        match keys.find(|key| key.id() == wrapped.master_key) {
-            Some(key) => key.unwrap(original_table, subject, &wrapped.text).await,
-            None => {
-                let reason = format!(
-                    "the key of the subject `{subject}` is wrapped by the master key `{}`, and the keyring has `{}`: add it with \
-                     `previous_master_key`",
-                    wrapped.master_key,
-                    master_key.id()
-                );
-                Err(StoreError::setup(reason, None))
-            }
-        }
-    }
-
-    /// Reads the keys of at most [`MAX_KEYS`] subjects, and caches each one as soon as it is unwrapped. If the master
-    /// key is throttled, another call therefore continues with the others.
-    async fn read(&self, subjects: &[Subject]) -> Result<HashMap<Subject, KeyState>, StoreError> {
-        let Inner { client, table, cache, .. } = &*self.inner;
-        let reading = cache.begin();
-        let mut found = HashMap::new();
-        let mut batch = BatchGet::new(client, table, Consistency::Strong, subjects.iter().map(key).collect());
-        while let Some(items) = batch.next().await? {
-            let stored = items.iter().map(StoredKey::from_item).collect::<Result<Vec<_>, _>>()?;
-            let states = stored.into_iter().map(|stored| self.state(stored, reading));
-            let mut states = stream::iter(states).buffer_unordered(UNWRAPPED_AT_ONCE);
-            while let Some((subject, state)) = states.try_next().await? {
-                found.insert(subject, state);
-            }
-        }
-        Ok(found)
-    }
-
-    /// Returns and caches the state of a key that was read.
-    async fn state(&self, stored: StoredKey, reading: Reading) -> Result<(Subject, KeyState), StoreError> {
-        let StoredKey { subject, wrapped } = stored;
-        let state = match &wrapped {
-            Some(wrapped) => KeyState::Known(self.unwrap(&subject, wrapped).await?),
-            None => KeyState::Forgotten,
-        };
-        self.inner.cache.put(&subject, &state, reading);
-        Ok((subject, state))
-    }
-
-    /// Creates the key of a subject, or returns the one that another process has created.
-    async fn create(&self, subject: &Subject) -> Result<KeyState, StoreError> {
-        let Inner { client, table, original_table, master_key, .. } = &*self.inner;
-        let (key, wrapped) = master_key.generate(original_table, subject).await?;
-        let request = client
-            .put_item()
-            .table_name(table)
-            .set_item(Some(self.item(subject, wrapped)))
-            .condition_expression(PLACE_IS_FREE)
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        let failed: Failed<_> = match traced("PutItem", table, watched(request.send())).await {
-            Ok(output) => {
-                // A response that is not from DynamoDB does not prove that the key is stored.
-                write_cost("PutItem", output.consumed_capacity())?;
-                return Ok(KeyState::Known(key));
-            }
-            Err(failed) => failed,
-        };
-        // The existing item may be that of an earlier attempt without a response.
-        let existing = failed.condition(table)?.item.unwrap_or_default();
-        match StoredKey::from_item(&existing)?.wrapped {
-            Some(wrapped) => Ok(KeyState::Known(self.unwrap(subject, &wrapped).await?)),
-            None => Ok(KeyState::Forgotten),
-        }
+        self.keys.rewrap().await
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 #[async_trait]
 impl Keyring for DynamoKeyring {
     async fn keys(&self, subjects: &[Subject]) -> Result<Vec<KeyState>, StoreError> {
-        let cache = &self.inner.cache;
-        let mut known: HashMap<Subject, KeyState> = HashMap::new();
-        let mut unknown = Vec::new();
-        for subject in subjects {
-            match cache.get(subject) {
-                Some(state) => drop(known.insert(subject.clone(), state)),
-                None if unknown.contains(subject) => {}
-                None => unknown.push(subject.clone()),
-            }
-        }
-        for batch in unknown.chunks(MAX_KEYS) {
-            known.extend(self.read(batch).await?);
-        }
-        let states = subjects.iter().map(|subject| known.get(subject).cloned());
-        Ok(states.map(|state| state.unwrap_or(KeyState::Missing)).collect())
+        self.keys.keys(subjects).await
     }
 
     async fn keys_or_create(&self, subjects: &[Subject]) -> Result<Vec<KeyState>, StoreError> {
-        let mut states = self.keys(subjects).await?;
-        for (subject, state) in subjects.iter().zip(&mut states) {
-            if *state == KeyState::Missing {
-                let reading = self.inner.cache.begin();
-                *state = self.create(subject).await?;
-                self.inner.cache.put(subject, state, reading);
-            }
-        }
-        Ok(states)
+        self.keys.keys_or_create(subjects).await
     }
 
     async fn forget(&self, subject: &Subject) -> Result<(), StoreError> {
-        let Inner { client, table, cache, .. } = &*self.inner;
-        let request = client
-            .put_item()
-            .table_name(table)
-            .set_item(Some(tombstone(subject)))
-            .return_consumed_capacity(ReturnConsumedCapacity::Total);
-        cache.forget(subject);
-        let put = traced("PutItem", table, watched(request.send())).await;
-        // A read that began before the write must not put the key into the cache again.
-        cache.forget(subject);
-        let output = put.map_err(|failed| failed.translate(table))?;
-        write_cost("PutItem", output.consumed_capacity()).map(drop)
+        self.keys.forget(subject).await
     }
 }
 
 impl fmt::Debug for DynamoKeyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DynamoKeyring")
-            .field("table", &self.inner.table)
-            .field("master_key", &self.inner.master_key)
-            .finish_non_exhaustive()
+        f.debug_tuple("DynamoKeyring").field(&self.keys).finish()
     }
 }
 
@@ -417,56 +236,7 @@ impl fmt::Debug for DynamoKeyringBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DynamoKeyringBuilder")
             .field("table", &self.table)
-            .field("master_key", &self.master_key)
+            .field("master_key", &self.master_keys.current())
             .finish_non_exhaustive()
     }
-}
-
-/// A wrapped key.
-struct Wrapped {
-    text: String,
-    master_key: String,
-}
-
-/// The item of a subject.
-struct StoredKey {
-    subject: Subject,
-    /// `None` if the subject was forgotten.
-    wrapped: Option<Wrapped>,
-}
-
-impl StoredKey {
-    fn from_item(item: &Item) -> Result<Self, StoreError> {
-        let text = |name: &str| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-        let subject = text(SUBJECT).unwrap_or_default();
-        let what = format!("the key of the subject `{subject}`");
-        let corrupt = |reason: &str| {
-            StoreError::corrupt_item(what.clone(), format!("{reason}: restore it from a backup"))
-        };
-        match item.get(FORMAT).and_then(|value| value.as_n().ok()).map(String::as_str) {
-            Some("1") => {}
-            _ => return Err(corrupt("it has an unknown format")),
-        }
-        let wrapped = match (text(WRAPPED), text(MASTER_KEY)) {
-            (Some(text), Some(master_key)) => Some(Wrapped { text, master_key }),
-            (None, None) if !item.contains_key(WRAPPED) => None,
-            _ => return Err(corrupt("its attributes are damaged")),
-        };
-        match subject.is_empty() {
-            true => Err(corrupt("it has no subject")),
-            false => Ok(Self { subject: Subject::from_stored(subject), wrapped }),
-        }
-    }
-}
-
-/// Returns the key of a subject's item.
-fn key(subject: &Subject) -> Item {
-    Item::from([(SUBJECT.to_owned(), AttributeValue::S(subject.as_str().to_owned()))])
-}
-
-/// Returns the item of a subject that was forgotten.
-fn tombstone(subject: &Subject) -> Item {
-    let mut item = key(subject);
-    item.insert(FORMAT.to_owned(), AttributeValue::N("1".to_owned()));
-    item
 }

@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 
 use crate::personal::domain::{Customer, Move, Register, SendMail, secret};
 use crate::personal::keyring_faults::run_all;
+use crate::processes::support::Time;
 
 const KEY: &str = "1234abcd-12ab-34cd-56ef-1234567890ab";
 const OTHER_KEY: &str = "arn:aws:kms:us-east-1:111122223333:key/mrk-1234abcd12ab34cd56ef1234567890ab";
@@ -162,7 +163,7 @@ async fn store() -> DynamoStore {
 }
 
 fn keyring(store: &DynamoStore, master_key: impl MasterKey) -> DynamoKeyring {
-    DynamoKeyring::builder(store.client(), master_key).build()
+    DynamoKeyring::builder(store.client(), master_key).clock(Time).build()
 }
 
 /// Returns the customers as another process knows them, without cached keys.

@@ -2,24 +2,26 @@
 
 use std::env;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use es_core::StoreError;
-use es_core::personal::{Subject, SubjectKey};
 use sha2::{Digest, Sha256};
 
+use super::{Subject, SubjectKey};
+use crate::store::StoreError;
+
 /// The environment variable with the master key.
-const MASTER_KEY_VARIABLE: &str = "ES_DYNAMO_MASTER_KEY";
+const MASTER_KEY_VARIABLE: &str = "ES_MASTER_KEY";
 
 /// Wraps the keys of subjects: encrypts them under a key that is not in the table.
 ///
-/// [`LocalMasterKey`] is a key in the memory of the process, and `KmsMasterKey` (feature `kms`) a key in AWS KMS.
-/// Implement the trait for another key management service.
+/// [`LocalMasterKey`] is a key in the memory of the process, and `KmsMasterKey` (in es-dynamo, feature `kms`) a key in
+/// AWS KMS. Implement the trait for another key management service.
 ///
-/// A wrapped key must be bound to the name of the keyring's table and to the subject, so that it cannot be unwrapped
-/// for others.
+/// A wrapped key must be bound to the subject, and to the name of the keyring's table, or of the schema in its place, so
+/// that it cannot be unwrapped for others.
 #[async_trait]
 pub trait MasterKey: fmt::Debug + Send + Sync + 'static {
     /// Returns an id that differs for each master key. It is stored with each wrapped key.
@@ -49,24 +51,25 @@ pub trait MasterKey: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Corrupt`] if the text was damaged or belongs to another subject or table. Otherwise as
-    /// [`wrap`](Self::wrap).
+    /// [`StoreError::Corrupt`] if the text was damaged or belongs to another subject or table: see
+    /// [`corrupt_key`]. Otherwise as [`wrap`](Self::wrap).
     async fn unwrap(&self, table: &str, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError>;
 }
 
-/// Returns the error of a wrapped key that cannot be decrypted.
-pub(super) fn corrupt_key(subject: &Subject) -> StoreError {
+/// Returns the error of a wrapped key that cannot be decrypted, for implementations of [`MasterKey`].
+#[must_use]
+pub fn corrupt_key(subject: &Subject) -> StoreError {
     StoreError::corrupt_item(
         format!("the key of the subject `{subject}`"),
-        "it was damaged, or belongs to another subject or table: restore it from a backup, and after a restore to a table \
-         with another name, set `original_table`",
+        "it was damaged, or belongs to another subject, table, or schema: restore it from a backup, and after a restore \
+         under another name, set `original_table` or `original_schema`",
     )
 }
 
 /// A master key of 32 bytes in the memory of the process.
 ///
 /// ```
-/// use es_dynamo::keyring::LocalMasterKey;
+/// use es_core::personal::LocalMasterKey;
 ///
 /// // Generate one with `openssl rand -base64 32`, and keep it in a secrets manager.
 /// let key = LocalMasterKey::from_base64("q83vEjRWeJCrze8SNFZ4kKvN7xI0VniQq83vEjRWeJA=")?;
@@ -106,7 +109,7 @@ impl LocalMasterKey {
         Ok(Self::new(bytes))
     }
 
-    /// Reads the master key from the environment variable `ES_DYNAMO_MASTER_KEY`, which contains 32 random bytes in
+    /// Reads the master key from the environment variable `ES_MASTER_KEY`, which contains 32 random bytes in
     /// Base64.
     ///
     /// # Errors
@@ -120,6 +123,40 @@ impl LocalMasterKey {
             StoreError::setup(reason, None)
         })?;
         Self::from_base64(&text)
+    }
+}
+
+/// The current master key of a keyring, and former ones under which keys may still be wrapped.
+#[derive(Clone, Debug)]
+pub struct MasterKeys {
+    current: Arc<dyn MasterKey>,
+    previous: Vec<Arc<dyn MasterKey>>,
+}
+
+impl MasterKeys {
+    /// Creates the keys from `current`, which wraps new keys.
+    #[must_use]
+    pub fn new(current: impl MasterKey) -> Self {
+        Self { current: Arc::new(current), previous: Vec::new() }
+    }
+
+    /// Adds a former master key, which only unwraps.
+    #[must_use]
+    pub fn with_previous(mut self, key: impl MasterKey) -> Self {
+        self.previous.push(Arc::new(key));
+        self
+    }
+
+    /// Returns the current master key.
+    #[must_use]
+    pub fn current(&self) -> &dyn MasterKey {
+        &*self.current
+    }
+
+    /// Returns the master key with an id.
+    pub(super) fn get(&self, id: &str) -> Option<&dyn MasterKey> {
+        let mut keys = std::iter::once(&self.current).chain(&self.previous);
+        keys.find(|key| key.id() == id).map(|key| &**key)
     }
 }
 

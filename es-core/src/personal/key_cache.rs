@@ -1,11 +1,11 @@
 //! Keys that were read recently.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use es_core::personal::{KeyState, Subject};
-use tokio::time::Instant;
+use super::{KeyState, Subject};
+use crate::clock::Clock;
 
 /// The maximum number of cached keys.
 const CAPACITY: usize = 10_000;
@@ -13,12 +13,14 @@ const CAPACITY: usize = 10_000;
 /// A bounded cache of keys, each for at most the same time after the start of the request that has read it.
 pub(super) struct KeyCache {
     age: Duration,
+    clock: Arc<dyn Clock>,
     content: Mutex<Content>,
 }
 
 #[derive(Default)]
 struct Content {
-    keys: HashMap<Subject, (KeyState, Instant)>,
+    /// The keys, with the monotonic time at which the request that has read them began.
+    keys: HashMap<Subject, (KeyState, Duration)>,
     /// The number of times that a subject was forgotten.
     forgotten: u64,
 }
@@ -26,25 +28,25 @@ struct Content {
 /// The beginning of a request that reads keys.
 #[derive(Clone, Copy)]
 pub(super) struct Reading {
-    at: Instant,
+    at: Duration,
     forgotten: u64,
 }
 
 impl KeyCache {
-    pub(super) fn new(age: Duration) -> Self {
-        Self { age, content: Mutex::default() }
+    pub(super) fn new(age: Duration, clock: Arc<dyn Clock>) -> Self {
+        Self { age, clock, content: Mutex::default() }
     }
 
     /// Begins a request that reads keys.
     pub(super) fn begin(&self) -> Reading {
-        Reading { at: Instant::now(), forgotten: self.content().forgotten }
+        Reading { at: self.clock.monotonic(), forgotten: self.content().forgotten }
     }
 
     /// Returns a key that is not too old.
     pub(super) fn get(&self, subject: &Subject) -> Option<KeyState> {
         let content = self.content();
         let (state, read_at) = content.keys.get(subject)?;
-        (read_at.elapsed() < self.age).then(|| state.clone())
+        self.is_fresh(*read_at).then(|| state.clone())
     }
 
     /// Caches a key, unless a subject was forgotten while it was read.
@@ -54,7 +56,7 @@ impl KeyCache {
             return;
         }
         if content.keys.len() >= CAPACITY {
-            content.keys.retain(|_, (_, read_at)| read_at.elapsed() < self.age);
+            content.keys.retain(|_, (_, read_at)| self.is_fresh(*read_at));
         }
         if content.keys.len() >= CAPACITY {
             content.keys.clear();
@@ -69,6 +71,10 @@ impl KeyCache {
         content.keys.remove(subject);
     }
 
+    fn is_fresh(&self, read_at: Duration) -> bool {
+        self.clock.monotonic().saturating_sub(read_at) < self.age
+    }
+
     fn content(&self) -> MutexGuard<'_, Content> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,31 +83,42 @@ impl KeyCache {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::ManualClock;
 
-    #[tokio::test(start_paused = true)]
-    async fn keys_age_from_the_start_of_their_request() {
-        let (cache, ann) = (KeyCache::new(Duration::from_secs(60)), Subject::new("ann").expect("valid"));
+    /// Returns a cache for one minute.
+    fn cache() -> (KeyCache, ManualClock) {
+        let clock = ManualClock::at("2030-01-01T00:00:00Z".parse().expect("a time"));
+        (KeyCache::new(Duration::from_secs(60), Arc::new(clock.clone())), clock)
+    }
+
+    fn ann() -> Subject {
+        Subject::new("ann").expect("valid")
+    }
+
+    #[test]
+    fn keys_age_from_the_start_of_their_request() {
+        let (cache, clock) = cache();
         let reading = cache.begin();
-        tokio::time::advance(Duration::from_secs(10)).await;
-        cache.put(&ann, &KeyState::Forgotten, reading);
-        tokio::time::advance(Duration::from_secs(49)).await;
-        assert_eq!(cache.get(&ann), Some(KeyState::Forgotten));
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(cache.get(&ann), None);
+        clock.advance(chrono::Duration::seconds(10));
+        cache.put(&ann(), &KeyState::Forgotten, reading);
+        clock.advance(chrono::Duration::seconds(49));
+        assert_eq!(cache.get(&ann()), Some(KeyState::Forgotten));
+        clock.advance(chrono::Duration::seconds(1));
+        assert_eq!(cache.get(&ann()), None);
     }
 
     #[test]
     fn a_read_does_not_bring_a_forgotten_key_back() {
-        let (cache, ann) = (KeyCache::new(Duration::from_secs(60)), Subject::new("ann").expect("valid"));
+        let (cache, _) = cache();
         let reading = cache.begin();
-        cache.forget(&ann);
-        cache.put(&ann, &KeyState::Missing, reading);
-        assert_eq!(cache.get(&ann), None);
+        cache.forget(&ann());
+        cache.put(&ann(), &KeyState::Missing, reading);
+        assert_eq!(cache.get(&ann()), None);
     }
 
     #[test]
     fn the_number_of_keys_is_bounded() {
-        let cache = KeyCache::new(Duration::from_secs(60));
+        let (cache, _) = cache();
         for number in 0..=CAPACITY {
             let subject = Subject::new(number).expect("valid");
             cache.put(&subject, &KeyState::Forgotten, cache.begin());
