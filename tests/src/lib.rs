@@ -10,7 +10,8 @@
 //!
 //! [`documents_conformance!`] generates the tests for documents, [`feed_conformance!`] those for the feed,
 //! [`splits_conformance!`] those for a feed whose slices can be split, [`large_events_conformance!`] those for events
-//! and snapshots that do not fit into an item, and [`payloads_conformance!`] those for payload stores.
+//! and snapshots that do not fit into an item, [`payloads_conformance!`] those for payload stores, and
+//! [`keyring_conformance!`] those for keyrings.
 //!
 //! The rules in [`conformance::contract`] test the store alone; those in [`conformance::repository`] test a repository
 //! on the store.

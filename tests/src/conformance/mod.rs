@@ -3,6 +3,7 @@
 pub mod contract;
 pub mod documents;
 pub mod feed;
+pub mod keyring;
 pub mod large_events;
 pub mod payloads;
 pub mod repository;
@@ -513,6 +514,50 @@ macro_rules! payloads_conformance {
     };
     ($store:expr) => {
         $crate::payloads_conformance!([] $store);
+    };
+}
+
+/// Generates a module `keyring` with a test for each rule of keyrings. The expression returns an `Arc<dyn
+/// Keyrings>`: a function that returns the keyring as a new process has it, without cached keys.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use es_core::personal::MemoryKeyring;
+///
+/// es_tests::keyring_conformance!({
+///     let keyring = MemoryKeyring::new();
+///     Arc::new(move || keyring.clone())
+/// });
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! keyring_conformance {
+    ([$(#[$attribute:meta])*] $keyrings:expr) => {
+        mod keyring {
+            #[allow(unused_imports)]
+            use super::*;
+            $crate::keyring_conformance!(@rules [$(#[$attribute])*] $keyrings, creating:
+                a_key_is_created_once,
+                a_read_creates_nothing,
+                keys_are_in_the_order_of_the_subjects,
+                subjects_of_any_text_are_kept_apart,
+                processes_at_the_same_time_agree,
+            );
+            $crate::keyring_conformance!(@rules [$(#[$attribute])*] $keyrings, forgetting:
+                a_forgotten_subject_never_gets_a_key_again,
+                a_subject_without_a_key_can_be_forgotten,
+                can_be_repeated,
+                other_subjects_keep_their_keys,
+                wins_against_creating_at_the_same_time,
+            );
+        }
+    };
+    (@rules $attributes:tt $keyrings:expr, $noun:ident: $($rule:ident),* $(,)?) => {
+        $crate::__rules!($attributes $keyrings, $crate::conformance::keyring::Keyrings, keyring, $noun: $($rule),*);
+    };
+    ($keyrings:expr) => {
+        $crate::keyring_conformance!([] $keyrings);
     };
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use es_core::MemoryStore;
 use es_core::payloads::{MemoryPayloads, Payloads};
+use es_core::personal::MemoryKeyring;
 use es_tests::conformance::large_events::MAX_BYTES;
 
 es_tests::conformance!(Arc::new(MemoryStore::new()));
@@ -20,6 +21,10 @@ es_tests::large_events_conformance!(Arc::new(
     MemoryStore::new().with_payloads(Payloads::new(MemoryPayloads::new()).with_max_bytes(MAX_BYTES))
 ));
 es_tests::payloads_conformance!(Arc::new(MemoryPayloads::new()));
+es_tests::keyring_conformance!({
+    let keyring = MemoryKeyring::new();
+    Arc::new(move || keyring.clone())
+});
 
 /// Pages may end anywhere.
 mod with_cut_pages {

@@ -45,25 +45,10 @@ async fn keyring() -> (DynamoStore, DynamoKeyring) {
     (store, keyring)
 }
 
-#[tokio::test]
-async fn processes_that_create_a_key_at_the_same_time_agree_on_it() {
-    let (store, first) = keyring().await;
-    let second = DynamoKeyring::builder(store.client(), master_key(1)).build();
-    let subjects: Vec<_> = (0..120).map(|number| subject(&number.to_string())).collect();
-    let (mine, yours) = tokio::join!(first.keys_or_create(&subjects), second.keys_or_create(&subjects));
-    let mine = mine.expect("created");
-    assert_eq!(mine, yours.expect("created"));
-    assert!(mine.iter().all(|state| matches!(state, KeyState::Known(_))));
-    let distinct = mine.iter().enumerate().all(|(index, state)| !mine[..index].contains(state));
-    assert!(distinct, "each subject has a different key");
-    // More than one request takes, and in another order.
-    let reversed: Vec<_> = subjects.iter().rev().cloned().collect();
-    let third = DynamoKeyring::builder(store.client(), master_key(1)).build();
-    let mut states = third.keys(&reversed).await.expect("read");
-    states.reverse();
-    assert_eq!(states, mine);
-    assert_eq!(third.keys(&[subject("none")]).await.expect("read"), [KeyState::Missing]);
-}
+es_tests::keyring_conformance!({
+    let (store, _) = keyring().await;
+    Arc::new(move || DynamoKeyring::builder(store.client(), master_key(1)).build())
+});
 
 #[tokio::test]
 async fn a_forgotten_key_never_comes_back() {
