@@ -52,6 +52,7 @@
 //! - The *feed* is the commits in the order of their transactions, up to the oldest transaction that is still open. No
 //!   event is skipped, however long a writer takes between its insert and its commit. A long transaction delays the
 //!   feed, which is reported: see [`PostgresStore::feed_delay`].
+//! - The keys of *personal data* are in another schema or database: see [`keyring`].
 //! - The *limits* are those of all stores ([`es_core::store::limits`]), so that an application can move to DynamoDB.
 //!
 //! The book's chapter on PostgreSQL has the schema, the operation of the database, and the differences from DynamoDB.
@@ -66,6 +67,7 @@ mod book {}
 mod database;
 mod documents;
 mod feed;
+pub mod keyring;
 mod schema;
 mod sql_read_model;
 mod statement;

@@ -19,23 +19,13 @@ use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
 use futures_core::stream::BoxStream;
 use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 
-use crate::database::Database;
+use crate::database::{self, DEFAULT_TIMEOUT, Database};
 use crate::feed::{self, FeedDelay, FeedState, Growth};
 use crate::schema;
 
 /// The default name of the schema.
 const DEFAULT_SCHEMA: &str = "es";
-
-/// The default time limit of a statement.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The number of connections of the pool that [`PostgresStore::connect`] creates.
-const DEFAULT_CONNECTIONS: u32 = 16;
-
-/// How long a connection may have been idle before it is checked.
-const IDLE_UNCHECKED: Duration = Duration::from_secs(30);
 
 /// An event store in a schema of a PostgreSQL database. Clones share the pool of connections.
 ///
@@ -97,20 +87,8 @@ impl PostgresStore {
     /// [`StoreError::Setup`] if the URL is invalid or the server rejects the user. [`StoreError::Unavailable`] if the
     /// server does not respond.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let options =
-            PgPoolOptions::new().max_connections(DEFAULT_CONNECTIONS).acquire_timeout(DEFAULT_TIMEOUT);
-        // A check before every use would double the round trips.
-        let options = options.test_before_acquire(false).before_acquire(|connection, usage| {
-            Box::pin(async move {
-                if usage.idle_for >= IDLE_UNCHECKED {
-                    sqlx::Connection::ping(connection).await?;
-                }
-                Ok(true)
-            })
-        });
-        let pool = options.connect_lazy(url).map_err(invalid_url)?;
-        let store = Self::from_pool(pool);
-        store.database.connect().await?.release();
+        let store = Self::from_pool(database::connect(url)?);
+        store.database.check_connection().await?;
         Ok(store)
     }
 
@@ -233,13 +211,6 @@ impl PostgresStore {
         }
         result
     }
-}
-
-fn invalid_url(error: sqlx::Error) -> StoreError {
-    StoreError::setup(
-        "the URL of the database is invalid: use `postgres://user:password@host/database`",
-        Some(Box::new(error)),
-    )
 }
 
 #[async_trait]
@@ -397,7 +368,7 @@ impl PostgresStoreBuilder {
     ///
     /// [`StoreError::Invalid`] if the name of the schema is invalid.
     pub fn build(self) -> Result<PostgresStore, StoreError> {
-        let database = Database::new(self.pool, self.schema, self.timeout, self.max_bytes)?;
+        let database = Database::new(self.pool, self.schema, &schema::STORE, self.timeout, self.max_bytes)?;
         let feed = FeedState::new(Growth::new(self.is_notified));
         Ok(PostgresStore { database: Arc::new(database), feed: Arc::new(feed) })
     }

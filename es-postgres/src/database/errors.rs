@@ -130,8 +130,11 @@ impl Failed {
             ),
             Condition::Schema => StoreError::setup(
                 format!(
-                    "the schema `{}` is not that of an event store: call `PostgresStore::migrate`",
-                    database.schema()
+                    "the schema `{}` is not that of {} {}: call `{}`",
+                    database.schema(),
+                    database.contents().article,
+                    database.contents().name,
+                    database.contents().migrate
                 ),
                 Some(cause(error)),
             ),
@@ -224,6 +227,7 @@ fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema;
 
     #[test]
     fn codes_are_classified() {
@@ -254,8 +258,8 @@ mod tests {
     #[tokio::test]
     async fn a_lost_response_is_unknown_only_after_a_commit() {
         let pool = sqlx::PgPool::connect_lazy("postgres://localhost/none").expect("a valid URL");
-        let database =
-            Database::new(pool, "es".to_owned(), Duration::from_secs(1), None).expect("a valid name");
+        let database = Database::new(pool, "es".to_owned(), &schema::STORE, Duration::from_secs(1), None);
+        let database = database.expect("a valid name");
         let lost = || Failed::Sql(sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()));
         for (error, is_outcome_unknown) in [
             (lost().of_write(&database), true),

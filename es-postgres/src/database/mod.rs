@@ -8,14 +8,61 @@ use std::time::Duration;
 
 use es_core::StoreError;
 use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
 
 pub(crate) use errors::{Failed, is_transient};
+
+/// The default time limit of a statement.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The number of connections of a pool that [`connect`] creates.
+const DEFAULT_CONNECTIONS: u32 = 16;
+
+/// How long a connection may have been idle before it is checked.
+const IDLE_UNCHECKED: Duration = Duration::from_secs(30);
+
+/// Returns a pool of connections to the database at `url`, which has none yet.
+pub(crate) fn connect(url: &str) -> Result<PgPool, StoreError> {
+    let options = PgPoolOptions::new().max_connections(DEFAULT_CONNECTIONS).acquire_timeout(DEFAULT_TIMEOUT);
+    // A check before every use would double the round trips.
+    let options = options.test_before_acquire(false).before_acquire(|connection, usage| {
+        Box::pin(async move {
+            if usage.idle_for >= IDLE_UNCHECKED {
+                connection.ping().await?;
+            }
+            Ok(true)
+        })
+    });
+    options.connect_lazy(url).map_err(|error| {
+        StoreError::setup(
+            "the URL of the database is invalid: use `postgres://user:password@host/database`",
+            Some(Box::new(error)),
+        )
+    })
+}
+
+/// What a schema contains.
+#[derive(Debug)]
+pub(crate) struct Contents {
+    /// Its name, and the article of the name.
+    pub(crate) name: &'static str,
+    pub(crate) article: &'static str,
+    /// The function that creates it, for errors.
+    pub(crate) migrate: &'static str,
+    /// The statements that lead to the current format, in order. Those of a release are never changed.
+    pub(crate) migrations: &'static [&'static str],
+    /// The table with the number of migrations that were executed, as `format`.
+    pub(crate) format_table: &'static str,
+    /// Whether it has a feed, whose order depends on the ids of transactions.
+    pub(crate) has_feed: bool,
+}
 
 /// A schema of a database, and the connections to it.
 pub(crate) struct Database {
     pool: PgPool,
     schema: String,
+    contents: &'static Contents,
     timeout: Duration,
     /// The maximum size of a payload or a state; `None` if each must fit into an item of a DynamoDB table.
     pub(crate) max_bytes: Option<u64>,
@@ -26,6 +73,7 @@ impl Database {
     pub(crate) fn new(
         pool: PgPool,
         schema: String,
+        contents: &'static Contents,
         timeout: Duration,
         max_bytes: Option<u64>,
     ) -> Result<Self, StoreError> {
@@ -37,7 +85,7 @@ impl Database {
                  with a letter other than in `pg_`"
             )));
         }
-        Ok(Self { pool, schema, timeout, max_bytes })
+        Ok(Self { pool, schema, contents, timeout, max_bytes })
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -46,6 +94,10 @@ impl Database {
 
     pub(crate) fn schema(&self) -> &str {
         &self.schema
+    }
+
+    pub(crate) fn contents(&self) -> &'static Contents {
+        self.contents
     }
 
     /// Returns `sql` with the name of the schema in the place of `{schema}`.
@@ -57,6 +109,12 @@ impl Database {
     /// injected.
     pub(crate) fn sql(&self, template: &'static str) -> AssertSqlSafe<String> {
         AssertSqlSafe(self.in_schema(template))
+    }
+
+    /// Checks that the server can be reached.
+    pub(crate) async fn check_connection(&self) -> Result<(), StoreError> {
+        self.connect().await?.release();
+        Ok(())
     }
 
     /// Borrows a connection from the pool. Nothing was sent if this fails.

@@ -4,16 +4,30 @@ use es_core::StoreError;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
-use crate::database::{Database, Failed};
+use crate::database::{Contents, Database, Failed};
 
-/// The migrations, in order. The last one leads to [`FORMAT`]. A released migration is never changed.
-const MIGRATIONS: [&str; 1] = [include_str!("1.sql")];
+/// The schema of a store.
+pub(crate) const STORE: Contents = Contents {
+    name: "event store",
+    article: "an",
+    migrate: "PostgresStore::migrate",
+    migrations: &[include_str!("store/1.sql")],
+    format_table: "store",
+    has_feed: true,
+};
+
+/// The schema of a keyring.
+pub(crate) const KEYRING: Contents = Contents {
+    name: "keyring",
+    article: "a",
+    migrate: "PostgresKeyring::migrate",
+    migrations: &[include_str!("keyring/1.sql")],
+    format_table: "keyring",
+    has_feed: false,
+};
 
 /// Creates the schema. A user who owns it may not be allowed to execute this.
 const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS {schema};\n\n";
-
-/// The format of the schema that this version of the crate reads and writes.
-const FORMAT: i32 = MIGRATIONS.len() as i32;
 
 /// PostgreSQL 14, the first version that is supported.
 const OLDEST_SERVER: i32 = 140_000;
@@ -35,7 +49,12 @@ const TRANSACTIONS: &str = "SELECT greatest((SELECT max(tx) FROM {schema}.commit
 
 /// Returns the statements that create the schema.
 pub(crate) fn ddl(database: &Database) -> String {
-    database.in_schema(&(CREATE_SCHEMA.to_owned() + &MIGRATIONS.join("\n")))
+    database.in_schema(&(CREATE_SCHEMA.to_owned() + &database.contents().migrations.join("\n")))
+}
+
+/// Returns the format of the schema that this version of the crate reads and writes.
+fn current_format(database: &Database) -> i32 {
+    database.contents().migrations.len() as i32
 }
 
 /// Creates the schema, or migrates it to the format of this version.
@@ -51,14 +70,16 @@ pub(crate) async fn migrate(database: &Database) -> Result<(), StoreError> {
             sqlx::raw_sql(sql).execute(&mut *transaction).await?;
         }
         let format = format(database, &mut transaction).await?;
-        if format > FORMAT {
+        if format > current_format(database) {
             return Err(newer(database, format).into());
         }
-        for migration in &MIGRATIONS[format as usize..] {
+        for migration in &database.contents().migrations[format as usize..] {
             let sql = AssertSqlSafe(database.in_schema(migration));
             sqlx::raw_sql(sql).execute(&mut *transaction).await?;
         }
-        adopt_cluster(database, &mut transaction).await?;
+        if database.contents().has_feed {
+            adopt_cluster(database, &mut transaction).await?;
+        }
         transaction.commit().await?;
         Ok(())
     };
@@ -76,30 +97,26 @@ pub(crate) async fn verify(database: &Database) -> Result<(), StoreError> {
     });
     let format = found.await.map_err(|failed| failed.of_read(database))?;
     session.release();
-    match format {
-        FORMAT => Ok(()),
-        format if format > FORMAT => Err(newer(database, format)),
-        0 => Err(StoreError::setup(
-            format!("the schema `{}` has no event store: call `PostgresStore::migrate`", database.schema()),
-            None,
-        )),
-        format => Err(StoreError::setup(
-            format!(
-                "the schema `{}` has the format {format}, and this version needs the format {FORMAT}: call \
-                 `PostgresStore::migrate`",
-                database.schema()
-            ),
-            None,
-        )),
-    }
+    let (schema, current) = (database.schema(), current_format(database));
+    let Contents { name, migrate, .. } = database.contents();
+    let reason = match format {
+        format if format == current => return Ok(()),
+        format if format > current => return Err(newer(database, format)),
+        0 => format!("the schema `{schema}` has no {name}: call `{migrate}`"),
+        format => format!(
+            "the schema `{schema}` has the format {format}, and this version needs the format {current}: call `{migrate}`"
+        ),
+    };
+    Err(StoreError::setup(reason, None))
 }
 
 fn newer(database: &Database, format: i32) -> StoreError {
     StoreError::setup(
         format!(
-            "the schema `{}` has the format {format}, and this version of es-postgres knows formats up to {FORMAT}: \
-             use a newer version",
-            database.schema()
+            "the schema `{}` has the format {format}, and this version of es-postgres knows formats up to {}: use a newer \
+             version",
+            database.schema(),
+            current_format(database)
         ),
         None,
     )
@@ -127,10 +144,11 @@ async fn exists(sql: &'static str, name: String, connection: &mut PgConnection) 
 
 /// Returns the format of the schema, or 0 if it does not exist.
 async fn format(database: &Database, connection: &mut PgConnection) -> Result<i32, Failed> {
-    if !exists(FORMAT_TABLE, database.in_schema("{schema}.store"), connection).await? {
+    let table = database.in_schema("{schema}.") + database.contents().format_table;
+    if !exists(FORMAT_TABLE, table.clone(), connection).await? {
         return Ok(0);
     }
-    let sql = AssertSqlSafe(database.in_schema("SELECT format FROM {schema}.store"));
+    let sql = AssertSqlSafe(format!("SELECT format FROM {table}"));
     Ok(sqlx::query(sql).fetch_one(connection).await?.try_get(0)?)
 }
 

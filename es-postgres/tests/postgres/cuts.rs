@@ -6,15 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
+use es_core::personal::{KeyState, Keyring, SealedStore};
 use es_core::projection::Stage;
 use es_core::store::{Append, AppendError, Claim, ClaimChange, WriteError, WriteSet};
-use es_core::{EventStore, ExpectedVersion, StoreError, StreamId, Version};
+use es_core::{EventStore, ExpectedVersion, Repository, StoreError, StreamId, Version};
 use es_postgres::sqlx::postgres::PgPoolOptions;
 use es_postgres::sqlx::{self, AssertSqlSafe};
 use es_postgres::{PostgresStore, SqlReadModel, Statement};
 use es_tests::conformance::{events, new_commit, new_stream};
 use uuid::Uuid;
 
+use crate::keys;
 use crate::proxy::Proxy;
 use crate::sql_projections::{self, Effects, LEASE, Trouble};
 
@@ -315,6 +317,135 @@ async fn between_the_effects_of_an_event_and_its_checkpoint() {
     world.settle(store, &name).await;
     let (first, last) = (repeated.iter().position(|repeated| *repeated), repeated.last());
     assert_eq!((first, last), (Some(0), Some(&false)), "the cuts miss the checkpoint: {repeated:?}");
+}
+
+/// A key that was stored without a response is the one that all processes use.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn of_creating_a_key() {
+    let (world, mut ends) = (World::new().await, Ends::default());
+    let direct = keys::keyring(world.direct.pool().clone()).await;
+    for cut in 0..MOST_MESSAGES {
+        let (store, name) = world.cut_at(cut, world.direct.schema());
+        let keyring = keys::build(keys::open(store.pool(), direct.schema(), keys::master_key(1)));
+        let subject = [keys::subject(cut)];
+        let result = keyring.keys_or_create(&subject).await;
+        let has_cut = world.proxy.has_cut();
+        world.settle(store, &name).await;
+        let stored = keys::reopened(&direct).keys(&subject).await.expect("reads");
+        if let Ok(created) = &result {
+            assert_eq!(*created, stored, "message {cut}");
+        }
+        let is_written = stored != [KeyState::Missing];
+        ends.record(cut, result.map(drop), is_written);
+        let again =
+            keys::reopened(&direct).keys_or_create(&subject).await.expect("creates, or finds the key");
+        assert!(matches!(again[..], [KeyState::Known(_)]), "message {cut}: {again:?}");
+        assert!(!is_written || again == stored, "message {cut}: the key has changed");
+        if !has_cut {
+            return ends.check();
+        }
+    }
+    panic!("creating a key has more than {MOST_MESSAGES} messages");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn of_forgetting() {
+    let (world, mut ends) = (World::new().await, Ends::default());
+    let direct = keys::keyring(world.direct.pool().clone()).await;
+    for cut in 0..MOST_MESSAGES {
+        let (store, name) = world.cut_at(cut, world.direct.schema());
+        let keyring = keys::build(keys::open(store.pool(), direct.schema(), keys::master_key(1)));
+        let subject = [keys::subject(cut)];
+        let created = direct.keys_or_create(&subject).await.expect("creates");
+        let result = keyring.forget(&subject[0]).await;
+        let has_cut = world.proxy.has_cut();
+        world.settle(store, &name).await;
+        let stored = keys::reopened(&direct).keys_or_create(&subject).await.expect("reads");
+        let is_forgotten = stored == [KeyState::Forgotten];
+        assert!(is_forgotten || stored == created, "message {cut}: {stored:?}");
+        ends.record(cut, result, is_forgotten);
+        direct.forget(&subject[0]).await.expect("forgets again");
+        let stored = keys::reopened(&direct).keys_or_create(&subject).await.expect("reads");
+        assert_eq!(stored, [KeyState::Forgotten], "message {cut}");
+        if !has_cut {
+            return ends.check();
+        }
+    }
+    panic!("forgetting has more than {MOST_MESSAGES} messages");
+}
+
+/// A rotation that is cut leaves each key under one of the two master keys, and can be repeated.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn of_a_rotation() {
+    let world = World::new().await;
+    let direct = keys::keyring(world.direct.pool().clone()).await;
+    let subjects = ["ann", "bob", "eve"].map(keys::subject);
+    let mut expected = direct.keys_or_create(&subjects).await.expect("creates");
+    direct.forget(&subjects[2]).await.expect("forgets");
+    expected[2] = KeyState::Forgotten;
+    let rotating = |pool: &sqlx::PgPool, from, to| {
+        let builder = keys::open(pool, direct.schema(), keys::master_key(to));
+        keys::build(builder.previous_master_key(keys::master_key(from)))
+    };
+    let mut interrupted = 0;
+    for cut in 0..MOST_MESSAGES {
+        let (store, name) = world.cut_at(cut, world.direct.schema());
+        let result = rotating(store.pool(), 1, 2).rewrap().await;
+        let has_cut = world.proxy.has_cut();
+        world.settle(store, &name).await;
+        let during = rotating(direct.pool(), 1, 2);
+        assert_eq!(during.keys(&subjects).await.expect("reads"), expected, "message {cut}");
+        let rest = during.rewrap().await.expect("continues");
+        match result {
+            Ok(rewrapped) => assert_eq!((rewrapped, rest), (2, 0), "message {cut}"),
+            Err(error) => {
+                assert!(error.is_retryable(), "message {cut}: {error:?}");
+                interrupted += u32::from(rest == 1);
+            }
+        }
+        // Back to the first master key.
+        assert_eq!(rotating(direct.pool(), 2, 1).rewrap().await.expect("rewraps"), 2);
+        assert_eq!(keys::reopened(&direct).keys(&subjects).await.expect("reads"), expected);
+        if !has_cut {
+            assert!(interrupted > 0, "no cut was between two keys");
+            return;
+        }
+    }
+    panic!("a rotation has more than {MOST_MESSAGES} messages");
+}
+
+/// A command waits until the keyring responds again.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn of_the_keyring_of_a_command() {
+    let world = World::new().await;
+    let direct = keys::keyring(world.direct.pool().clone()).await;
+    for cut in 0..MOST_MESSAGES {
+        let (store, name) = world.cut_at(cut, world.direct.schema());
+        let keyring = keys::build(keys::open(store.pool(), direct.schema(), keys::master_key(1)));
+        let customers: Repository<keys::Customer> =
+            Repository::new(SealedStore::new(world.direct.clone(), keyring));
+        let id = cut.to_string();
+        customers
+            .execute(&id, keys::Register)
+            .await
+            .unwrap_or_else(|error| panic!("message {cut}: {error:?}"));
+        customers.flush().await;
+        let has_cut = world.proxy.has_cut();
+        world.settle(store, &name).await;
+        let sealed = SealedStore::new(world.direct.clone(), keys::reopened(&direct));
+        let customers: Repository<keys::Customer> = Repository::new(sealed);
+        let loaded = customers.load(&id).await.expect("loads");
+        assert_eq!(loaded.version, Version::new(1), "message {cut}");
+        assert!(loaded.state.name.is_some_and(|name| !name.is_forgotten()), "message {cut}");
+        if !has_cut {
+            return;
+        }
+    }
+    panic!("a command has more than {MOST_MESSAGES} messages");
 }
 
 #[tokio::test]

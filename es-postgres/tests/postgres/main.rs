@@ -3,6 +3,7 @@
 mod cuts;
 mod feed_order;
 mod horizon;
+mod keys;
 mod notifications;
 mod operation;
 mod processes;
@@ -59,3 +60,7 @@ es_tests::large_events_conformance!([#[ignore = "needs a PostgreSQL server"]] {
 });
 es_tests::documents_conformance!([#[ignore = "needs a PostgreSQL server"]] Arc::new(store().await));
 es_tests::feed_conformance!([#[ignore = "needs a PostgreSQL server"]] Arc::new(store().await));
+es_tests::keyring_conformance!([#[ignore = "needs a PostgreSQL server"]] {
+    let keyring = keys::keyring(pool().await).await;
+    Arc::new(move || keys::reopened(&keyring))
+});

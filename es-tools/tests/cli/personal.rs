@@ -8,7 +8,7 @@ use es_core::feed::Feed;
 use es_core::personal::{Keyring, MemoryKeyring, SealedStore, Subject};
 use es_core::prelude::*;
 use es_dynamo::{DynamoStore, Reconciler};
-use es_tools::{Application, Explorer};
+use es_tools::{Application, Explorer, Store};
 use http_body_util::BodyExt;
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
@@ -16,10 +16,10 @@ use tower::ServiceExt;
 use crate::support::Place;
 
 /// The personal data, which must not appear on any page.
-const NAME: &str = "Ann Planted";
+pub(crate) const NAME: &str = "Ann Planted";
 
 #[event]
-struct Joined {
+pub(crate) struct Joined {
     member: String,
     #[personal(subject = member)]
     name: Personal<String>,
@@ -27,11 +27,11 @@ struct Joined {
 
 #[derive(Aggregate, Clone, Debug, Default, Serialize, Deserialize)]
 #[aggregate(name = "member", id = String, events(Joined))]
-struct Member {
+pub(crate) struct Member {
     name: Option<Personal<String>>,
 }
 
-struct Join;
+pub(crate) struct Join;
 
 #[handlers]
 impl Member {
@@ -49,15 +49,15 @@ impl Member {
 
 #[derive(Clone, Row, Serialize, Deserialize)]
 #[row(name = "members", key = member)]
-struct MemberRow {
+pub(crate) struct MemberRow {
     member: String,
     #[personal(subject = member)]
-    name: Personal<String>,
+    pub(crate) name: Personal<String>,
 }
 
 #[derive(Clone, Projection)]
 #[projection(name = "directory", events(Member(Joined)))]
-struct Directory {
+pub(crate) struct Directory {
     #[read_model]
     members: ReadModel<MemberRow>,
 }
@@ -74,7 +74,7 @@ impl Directory {
     }
 }
 
-fn application() -> Application {
+pub(crate) fn application() -> Application {
     Application::new("club").aggregate::<Member>().projection(Directory::new)
 }
 
@@ -90,8 +90,8 @@ async fn join(store: &DynamoStore, keyring: &MemoryKeyring) {
 }
 
 /// Returns the page of the first event.
-async fn page(store: &DynamoStore, application: Application) -> String {
-    let router: Router = Explorer::new(store.clone(), application).show_payloads().into_router();
+pub(crate) async fn page(store: impl Into<Store>, application: Application) -> String {
+    let router: Router = Explorer::new(store, application).show_payloads().into_router();
     let request = Request::get("/streams/member%2317/1").body(Body::empty()).expect("a request");
     let body = router.oneshot(request).await.expect("answers").into_body();
     let text = String::from_utf8(body.collect().await.expect("a body").to_bytes().to_vec()).expect("UTF-8");
@@ -103,14 +103,14 @@ async fn page(store: &DynamoStore, application: Application) -> String {
 async fn the_explorer_loads_states_with_personal_data_and_hides_it() {
     let (store, keyring) = (DynamoStore::embedded().await.expect("opens"), MemoryKeyring::new());
     join(&store, &keyring).await;
-    let loaded = page(&store, with(&keyring)).await;
+    let loaded = page(store.clone(), with(&keyring)).await;
     assert!(loaded.contains("(personal)") && !loaded.contains("cannot be"), "{loaded}");
 
     keyring.forget(&Subject::new("17").expect("valid")).await.expect("forgotten");
-    let forgotten = page(&store, with(&keyring)).await;
+    let forgotten = page(store.clone(), with(&keyring)).await;
     assert!(forgotten.contains("(forgotten)") && !forgotten.contains("(personal)"), "{forgotten}");
 
-    let without = page(&store, application()).await;
+    let without = page(store.clone(), application()).await;
     assert!(without.contains("The state cannot be loaded") && without.contains("is sealed"), "{without}");
 }
 

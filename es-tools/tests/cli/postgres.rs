@@ -2,13 +2,16 @@
 
 use std::process::Command;
 
+use es_core::personal::{Keyring, SealedStore, Subject};
 use es_core::prelude::*;
 use es_core::{EventStore, RetryPolicy};
+use es_postgres::keyring::{LocalMasterKey, PostgresKeyring};
 use es_postgres::{PostgresStore, SqlReadModel, sqlx};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::copy::{address, digests, fill};
+use crate::personal::{Directory, Join, Member, MemberRow, NAME, application, page};
 use crate::support::{Account, Deposit, Deposited, Place, Ran, lines};
 
 /// The variable that names the server.
@@ -122,6 +125,49 @@ async fn the_schema_is_migrated_and_verified() {
         assert_eq!(schema.es(&["schema", "migrate", "--json"]).json(), json!({ "schema": schema.name }));
     }
     schema.es(&["schema", "verify"]).succeeds();
+}
+
+/// An application whose keys are in a schema beside that of the events.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn an_application_with_a_keyring_opens_personal_data() {
+    let schema = Schema::new();
+    let store = schema.store().await;
+    let keys = format!("{}_keys", schema.name);
+    let open = move |store: &PostgresStore| {
+        let builder = PostgresKeyring::builder(store.pool().clone(), LocalMasterKey::new([7; 32]));
+        builder.schema(&keys).build().expect("a valid name")
+    };
+    let keyring = open(&store);
+    keyring.migrate().await.expect("creates the schema");
+    let members: Repository<Member> = Repository::new(SealedStore::new(store.clone(), keyring.clone()));
+    members.execute("17", Join).await.expect("accepted");
+
+    let with = || {
+        let open = open.clone();
+        application().keyring(move |store| Some(open(store.postgres()?)))
+    };
+    let url = url();
+    for command in
+        [&["state", "member", "17"][..], &["claim", "--personal", "name", NAME], &["rebuild", "directory"]]
+    {
+        let run = async |application| {
+            let all = ["club", "--postgres", &url, "--schema", &schema.name];
+            let code = es_tools::cli_from(application, all.iter().chain(command).copied()).await;
+            code == std::process::ExitCode::SUCCESS
+        };
+        assert!(!run(application()).await, "{command:?} without the keyring");
+        assert!(run(with()).await, "{command:?}");
+    }
+    let rows = ReadModel::<MemberRow>::of::<Directory>(&SealedStore::new(store.clone(), keyring.clone()));
+    let row = rows.get("17").await.expect("reads").expect("a row");
+    assert_eq!(row.name.value().map(String::as_str), Some(NAME));
+
+    let known = page(store.clone(), with()).await;
+    assert!(known.contains("(personal)") && !known.contains("cannot be"), "{known}");
+    keyring.forget(&Subject::new("17").expect("valid")).await.expect("forgotten");
+    let forgotten = page(store, with()).await;
+    assert!(forgotten.contains("(forgotten)") && !forgotten.contains("(personal)"), "{forgotten}");
 }
 
 #[tokio::test]
