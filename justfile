@@ -109,7 +109,7 @@ bench-feed-scale RUNS="20":
     @ES_SCALE_RUNS={{RUNS}} cargo test -q -p es-dynamo --all-features --lib scale -- --nocapture | grep '^|'
 
 # all benchmark documents: docs/benchmarks.md, and those of the feed, the embedded engine, contention, and PostgreSQL
-bench-docs: bench-feed-docs bench-embedded-docs bench-contention-docs
+bench-docs: bench-feed-docs bench-embedded-docs bench-contention-docs bench-postgres-docs
     cargo build -q --release -p es-benches --bin compare --bin overhead
     cargo build -q --profile lto -p es-benches --bin overhead
     mkdir -p docs
@@ -137,6 +137,12 @@ bench-embedded-docs:
     mkdir -p docs
     just bench-embedded > docs/embedded-benchmarks.new
     mv docs/embedded-benchmarks.new docs/embedded-benchmarks.md
+
+# docs/postgres-benchmarks.md
+bench-postgres-docs:
+    mkdir -p docs
+    just bench-postgres > docs/postgres-benchmarks.new
+    mv docs/postgres-benchmarks.new docs/postgres-benchmarks.md
 
 # checks that the benchmark on PostgreSQL runs, without optimization: not part of `bench-smoke`, because its libraries take
 # some minutes to build
