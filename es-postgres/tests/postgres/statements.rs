@@ -86,7 +86,7 @@ async fn that_cannot_be_executed_are_named_in_the_error() {
     let accounts: Repository<Account> = Repository::new(store.clone());
     let table = crate::table(&store, "balances");
     for (sql, cause, is_setup) in [
-        ("INSERT INTO blances VALUES (1)".to_owned(), "blances", true),
+        ("INSERT INTO unknown_table VALUES (1)".to_owned(), "unknown_table", true),
         (format!("UPDATE {table} SET euros = 1"), "euros", true),
         (format!("UPDATE {table} SET cents = total(cents)"), "total", true),
         ("INSERT INTO nowhere.balances VALUES (1)".to_owned(), "nowhere", true),
