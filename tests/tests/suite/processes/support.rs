@@ -26,11 +26,13 @@ pub(crate) struct Time;
 
 static START: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
 
+/// The time between the epoch and [`START`]. A paused clock may have stopped before the start.
+const BEFORE_START: Duration = Duration::from_secs(24 * 60 * 60);
+
 #[async_trait]
 impl Clock for Time {
     fn now(&self) -> DateTime<Utc> {
-        let passed = tokio::time::Instant::now().into_std().saturating_duration_since(*START);
-        DateTime::UNIX_EPOCH + TimeDelta::days(1) + TimeDelta::milliseconds(passed.as_millis() as i64)
+        DateTime::UNIX_EPOCH + TimeDelta::milliseconds(self.monotonic().as_millis() as i64)
     }
 
     async fn sleep(&self, duration: Duration) {
@@ -38,7 +40,8 @@ impl Clock for Time {
     }
 
     fn monotonic(&self) -> Duration {
-        tokio::time::Instant::now().into_std().saturating_duration_since(*START)
+        let now = tokio::time::Instant::now().into_std();
+        BEFORE_START + now.saturating_duration_since(*START) - START.saturating_duration_since(now)
     }
 
     async fn timeout(&self, duration: Duration) {
