@@ -80,7 +80,7 @@ fn new_schema() -> String {
     format!("test_{}", Uuid::new_v4().simple())
 }
 
-/// A keyring in a schema, as a new process has it.
+/// Opens the keyring of a schema with an empty cache, as a new process does.
 pub(crate) fn open(pool: &PgPool, schema: &str, master_key: impl MasterKey) -> PostgresKeyringBuilder {
     PostgresKeyring::builder(pool.clone(), master_key).schema(schema)
 }
@@ -96,7 +96,7 @@ pub(crate) async fn keyring(pool: PgPool) -> PostgresKeyring {
     keyring
 }
 
-/// The keyring as a new process has it.
+/// Opens the same keyring with an empty cache, as a new process does.
 pub(crate) fn reopened(keyring: &PostgresKeyring) -> PostgresKeyring {
     build(open(keyring.pool(), keyring.schema(), master_key(1)))
 }

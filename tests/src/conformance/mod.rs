@@ -518,7 +518,7 @@ macro_rules! payloads_conformance {
 }
 
 /// Generates a module `keyring` with a test for each rule of keyrings. The expression returns an `Arc<dyn
-/// Keyrings>`: a function that returns the keyring as a new process has it, without cached keys.
+/// Keyrings>`: a function that opens the keyring with an empty cache, as a new process does.
 ///
 /// ```
 /// use std::sync::Arc;

@@ -44,8 +44,8 @@ impl<P: Projection> Inner<P> {
 }
 
 impl<P: Projection> Consumer<'_, '_, P> {
-    /// Returns whether the events of the slice may be handled: the feed has it, and its ancestors were handled up to their
-    /// ends. If not, at most its timeouts are handled.
+    /// Returns whether events of the slice may be handled: the feed must contain it, and all of its ancestors must be
+    /// finished. Otherwise, at most its timeouts are handled.
     ///
     /// Ancestors were at their ends before the slice was started for the first time. After a restore, the feed may lack
     /// their splits, or have split them again at later positions.
@@ -85,7 +85,7 @@ impl<P: Projection> Consumer<'_, '_, P> {
         Ok(true)
     }
 
-    /// Clears the mark of a split, and returns that the slice is released: workers continue it once the feed has it.
+    /// Clears the mark of a lost split and releases the slice. Workers continue when the feed contains the slice.
     pub(super) async fn forget_split(&mut self) -> Result<Ended, Ended> {
         let next = SliceState { closed: None, ..self.held.state.clone() };
         self.held.write(next, Vec::new()).await?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// The processes that share a keyring.
 pub trait Keyrings: Send + Sync {
-    /// Returns the keyring as a new process has it, without cached keys.
+    /// Opens the keyring with an empty cache, as a new process does.
     fn open(&self) -> Arc<dyn Keyring>;
 }
 
