@@ -48,20 +48,21 @@ pub(crate) struct Growth {
     /// Names this store in notifications, to ignore those that it sent.
     sender: Uuid,
     sending: Arc<Pacer>,
-    receiving: Arc<Pacer>,
-    retrying: Arc<Pacer>,
+    receiving: Wake,
+    retrying: Wake,
     listener: Mutex<Option<AbortHandle>>,
 }
 
 impl Growth {
     pub(crate) fn new(is_notified: bool) -> Self {
+        let grown = Arc::default();
         Self {
-            grown: Arc::default(),
+            receiving: Wake { grown: Arc::clone(&grown), pacer: Arc::default() },
+            retrying: Wake { grown: Arc::clone(&grown), pacer: Arc::default() },
+            grown,
             is_notified,
             sender: Uuid::new_v4(),
             sending: Arc::default(),
-            receiving: Arc::default(),
-            retrying: Arc::default(),
             listener: Mutex::default(),
         }
     }
@@ -77,10 +78,7 @@ impl Growth {
     /// Wakes the readers of this process soon: commits wait for an older transaction, since `held` as far as is known.
     pub(super) fn retry_after(&self, held: Duration) {
         let (first, longest) = HELD_RETRY;
-        let grown = Arc::clone(&self.grown);
-        self.retrying.run_after((held / 2).clamp(first, longest), async move {
-            grown.notify(usize::MAX);
-        });
+        self.retrying.after((held / 2).clamp(first, longest));
     }
 
     /// Resolves when the feed may have grown. The first call opens the connection that receives notifications.
@@ -92,8 +90,7 @@ impl Growth {
             let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
             // It is finished if its runtime has ended.
             if listener.as_ref().is_none_or(AbortHandle::is_finished) {
-                let wake = Wake { grown: Arc::clone(&self.grown), pacer: Arc::clone(&self.receiving) };
-                let task = receive_until_closed(Arc::clone(database), self.sender, wake);
+                let task = receive_until_closed(Arc::clone(database), self.sender, self.receiving.clone());
                 *listener = Some(runtime.spawn(task).abort_handle());
             }
         }
@@ -168,15 +165,16 @@ async fn notify(database: Arc<Database>, sender: Uuid) {
 }
 
 /// Wakes the readers of this process.
+#[derive(Clone)]
 struct Wake {
     grown: Arc<Event>,
     pacer: Arc<Pacer>,
 }
 
 impl Wake {
-    fn soon(&self) {
+    fn after(&self, delay: Duration) {
         let grown = Arc::clone(&self.grown);
-        self.pacer.run_after(Duration::ZERO, async move {
+        self.pacer.run_after(delay, async move {
             grown.notify(usize::MAX);
         });
     }
@@ -233,12 +231,12 @@ async fn connect(database: &Database) -> Result<PgListener, Failed> {
 /// Receives notifications until the connection ends, and returns why it has ended.
 async fn receive(database: &Database, mut listener: PgListener, own: Uuid, wake: &Wake) -> Failed {
     // The feed may have grown while nothing was listening.
-    wake.soon();
+    wake.after(Duration::ZERO);
     loop {
         match timeout(HEARTBEAT, listener.try_recv()).await {
             Ok(Ok(Some(notification))) => {
                 if is_of_others(notification.payload(), database.schema(), own) {
-                    wake.soon();
+                    wake.after(Duration::ZERO);
                 }
             }
             Ok(Ok(None)) => return sqlx::Error::Io(std::io::ErrorKind::ConnectionAborted.into()).into(),
