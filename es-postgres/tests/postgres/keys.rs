@@ -5,10 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use es_core::personal::{KeyState, Keyring, Personal, SealedStore, Subject, SubjectKey};
 use es_core::prelude::*;
-use es_core::{Projector, StoreError};
+use es_core::{Projector, StoreError, StreamId};
 use es_postgres::keyring::{LocalMasterKey, MasterKey, PostgresKeyring, PostgresKeyringBuilder};
 use es_postgres::sqlx::postgres::PgPoolOptions;
 use es_postgres::sqlx::{self, AssertSqlSafe, PgPool};
+use es_tests::conformance::feed::is_indexed;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -328,6 +329,9 @@ async fn values_can_be_read_until_their_subject_is_forgotten() {
         here.execute(id, Register).await.expect("accepted");
     }
     here.flush().await;
+    for id in ["17", "18"] {
+        is_indexed(&store, &StreamId::new("customer", id).expect("valid")).await;
+    }
     let project = async || {
         let names = Names { rows: ReadModel::of::<Names>(&sealed()) };
         let rows = names.rows.clone();

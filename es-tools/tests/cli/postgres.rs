@@ -1,10 +1,12 @@
 //! `es --postgres` on the server that `ES_POSTGRES_URL` names: `just test-postgres` starts one.
 
 use std::process::Command;
+use std::time::Duration;
 
+use es_core::feed::Feed;
 use es_core::personal::{Keyring, SealedStore, Subject};
 use es_core::prelude::*;
-use es_core::{EventStore, RetryPolicy};
+use es_core::{EventStore, RetryPolicy, StreamId};
 use es_postgres::keyring::{LocalMasterKey, PostgresKeyring};
 use es_postgres::{PostgresStore, SqlReadModel, sqlx};
 use serde_json::{Value, json};
@@ -57,10 +59,15 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     Ran::of(command.envs(variables.iter().copied()))
 }
 
+/// Makes deposits, and waits until they are in the feed, which the transactions of other tests may hold back.
 async fn deposit(store: &PostgresStore, id: &str, deposits: &[u64]) {
     let accounts: Repository<Account> = Repository::new(store.clone());
     for cents in deposits {
         accounts.execute(id, Deposit(*cents)).await.expect("accepted");
+    }
+    let stream = StreamId::new(Account::NAME, id).expect("valid");
+    while store.indexed(&stream).await.expect("reads") < store.head(&stream).await.expect("reads").version {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -169,6 +169,8 @@ impl<P: Projection> Projector<P> {
     /// Runs a worker until the projection, and a new build of it, have reached the current end of the feed and the
     /// timeouts that are due are handled. Use it in tests and scheduled jobs. Stopped slices are retried first.
     ///
+    /// As for [`caught_up`](Self::caught_up), a recent commit may not be in the feed yet.
+    ///
     /// Slices that other workers own are not processed, nor are the timeouts of these slices.
     ///
     /// # Errors

@@ -241,6 +241,9 @@ impl<P: Projection> Projector<P> {
     /// Waits until all events that are in the feed at the time of the call are handled, and requested replays of
     /// parked events are done. Another worker has to [`run`](Self::run) the projection.
     ///
+    /// A recent commit may not be in the feed yet: on DynamoDB, until the indexer has written it, and on PostgreSQL,
+    /// while an older transaction is open. To wait for a certain event, use [`wait_for`](Self::wait_for).
+    ///
     /// # Errors
     ///
     /// [`WaitError::Stopped`] if an event cannot be handled. [`WaitError::Projector`] if the progress cannot be

@@ -31,8 +31,13 @@ pub(super) async fn grow(store: &dyn EventStore, stream: &StreamId, count: usize
     append(store, stream, new_commit(events(count))).await
 }
 
-/// Waits until all events of a stream are indexed.
-pub(super) async fn is_indexed(feed: &dyn Feed, stream: &StreamId) {
+/// Waits until all events of a stream are indexed: on PostgreSQL, until no older transaction holds back the feed. The
+/// transactions of other tests on the same server do so, too.
+///
+/// # Panics
+///
+/// If that takes too long.
+pub async fn is_indexed(feed: &dyn Feed, stream: &StreamId) {
     let head = feed.head(stream).await.expect("is known").version;
     let start = Instant::now();
     loop {

@@ -19,6 +19,7 @@ pub mod sharing;
 pub mod snapshots;
 pub mod transactions;
 
+use std::future::Future;
 use std::sync::Arc;
 
 use es_core::event::EventData;
@@ -50,4 +51,11 @@ async fn append_commit(store: &Arc<dyn EventStore>, id: &str, commit: NewCommit)
 /// Returns a stored deposit.
 fn deposited(cents: u64, note: &str) -> EventData {
     EventData::new("Deposited", 1, format!("{{\"cents\":{cents},\"note\":\"{note}\"}}"))
+}
+
+/// Runs a future to its end from a synchronous handler, as another process that is faster would. It runs on the runtime
+/// of the test, because the connections of a store cannot be used after their runtime has ended.
+fn meanwhile(other: impl Future<Output = ()> + Send + 'static) {
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::spawn(move || runtime.block_on(other)).join().expect("does not panic");
 }

@@ -10,7 +10,7 @@ use es_core::{
     Context, EventStore, Events, ExecuteError, Handle, Repository, RetryPolicy, Transaction, Version,
 };
 
-use super::{account, append, deposited};
+use super::{account, append, deposited, meanwhile};
 use crate::domain::{Account, Deposit, Deposited, Overdrawn, RequireBalance, Withdraw};
 
 /// Every acknowledged command is in the stream exactly once, and the state is the sum of all.
@@ -188,11 +188,7 @@ impl Handle<DepositAfterOthers> for Account {
         let lose = |left: u32| left.checked_sub(1);
         if command.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lose).is_ok() {
             let (store, id) = (Arc::clone(&command.store), command.other.clone());
-            let other = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.expect("starts").block_on(append(&store, &id, vec![deposited(1, "other")]));
-            });
-            other.join().expect("does not panic");
+            meanwhile(async move { append(&store, &id, vec![deposited(1, "other")]).await });
         }
         self.handle(&Deposit::one(1, "late"), ctx)
     }

@@ -12,7 +12,7 @@ use es_core::{
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::{account, append, deposited};
+use super::{account, append, deposited, meanwhile};
 use crate::domain::{Account, Deposit, Overdrawn, RequireBalance, TakeHandle, Withdraw};
 
 fn transfer(
@@ -162,14 +162,10 @@ impl Handle<Interrupted> for Account {
     ) -> Result<es_core::Events<Self>, Overdrawn> {
         if command.decided.fetch_add(1, Ordering::SeqCst) == 0 {
             let (store, id) = (Arc::clone(&command.store), command.id.clone());
-            let other = std::thread::spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                runtime.expect("starts").block_on(async {
-                    let accounts: Repository<Account> = Repository::new(store);
-                    accounts.execute(&id, Withdraw { cents: 5 }).await.expect("accepted");
-                });
+            meanwhile(async move {
+                let accounts: Repository<Account> = Repository::new(store);
+                accounts.execute(&id, Withdraw { cents: 5 }).await.expect("accepted");
             });
-            other.join().expect("does not panic");
         }
         self.handle(&Deposit::one(1, "interrupted"), ctx)
     }
