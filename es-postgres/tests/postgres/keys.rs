@@ -1,15 +1,16 @@
 //! Personal data with keys in PostgreSQL: wrapping, rotation, and connections that are cut.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use es_core::personal::{KeyState, Keyring, Personal, SealedStore, Subject, SubjectKey};
+use es_core::personal::{KeyState, Keyring, Personal, SealedStore, Subject};
 use es_core::prelude::*;
 use es_core::{Projector, StoreError, StreamId};
 use es_postgres::keyring::{LocalMasterKey, MasterKey, PostgresKeyring, PostgresKeyringBuilder};
 use es_postgres::sqlx::postgres::PgPoolOptions;
 use es_postgres::sqlx::{self, AssertSqlSafe, PgPool};
 use es_tests::conformance::feed::is_indexed;
+use es_tests::conformance::keyring::ForgettingMasterKey;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -263,40 +264,17 @@ async fn more_than_a_thousand_keys_are_read_and_rotated() {
     assert_eq!(rotated.keys(&subjects).await.expect("read"), keys);
 }
 
-/// A master key that forgets a subject while its key is wrapped.
-#[derive(Debug)]
-struct Interrupted {
-    key: LocalMasterKey,
-    keyring: PostgresKeyring,
-    subject: Subject,
-}
-
-#[async_trait]
-impl MasterKey for Interrupted {
-    fn id(&self) -> &str {
-        self.key.id()
-    }
-
-    async fn wrap(&self, table: &str, subject: &Subject, key: &SubjectKey) -> Result<String, StoreError> {
-        if *subject == self.subject {
-            self.keyring.forget(subject).await?;
-        }
-        self.key.wrap(table, subject, key).await
-    }
-
-    async fn unwrap(&self, table: &str, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError> {
-        self.key.unwrap(table, subject, wrapped).await
-    }
-}
-
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server"]
 async fn a_subject_that_is_forgotten_meanwhile_stays_forgotten() {
     let keyring = keyring(crate::pool().await).await;
     let subjects = ["ann", "bob"].map(subject);
     let keys = keyring.keys_or_create(&subjects).await.expect("created");
-    let interrupted =
-        |number, subject| Interrupted { key: master_key(number), keyring: keyring.clone(), subject };
+    let interrupted = |number, subject| ForgettingMasterKey {
+        key: master_key(number),
+        keyring: Arc::new(keyring.clone()),
+        subject,
+    };
     let during = open(keyring.pool(), keyring.schema(), interrupted(2, subjects[1].clone()));
     let during = build(during.previous_master_key(master_key(1)));
     assert_eq!(during.rewrap().await.expect("rewrapped"), 1);

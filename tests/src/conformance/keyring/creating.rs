@@ -6,7 +6,7 @@ use es_core::personal::{KeyState, Subject};
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::{Keyrings, are_distinct, create, new_subjects, read};
+use super::{Keyrings, are_distinct, create, create_in_processes, new_subjects, read};
 
 /// A key stays the same for all processes.
 pub async fn a_key_is_created_once(keyrings: Arc<dyn Keyrings>) {
@@ -78,17 +78,7 @@ pub async fn subjects_of_any_text_are_kept_apart(keyrings: Arc<dyn Keyrings>) {
 /// Processes that create the keys of the same subjects at the same time get the same keys.
 pub async fn processes_at_the_same_time_agree(keyrings: Arc<dyn Keyrings>) {
     let subjects = new_subjects(20);
-    let processes = (0..6).map(|process| {
-        let (keyring, mut subjects) = (keyrings.open(), subjects.clone());
-        tokio::spawn(async move {
-            // In different orders.
-            subjects.rotate_left(process * 3);
-            let mut keys = create(&*keyring, &subjects).await;
-            keys.rotate_right(process * 3);
-            keys
-        })
-    });
-    let keys = join_all(processes.collect::<Vec<_>>()).await;
+    let keys = join_all(create_in_processes(&*keyrings, &subjects, 6)).await;
     let stored = read(&*keyrings.open(), &subjects).await;
     are_distinct(&stored);
     for keys in keys {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use es_core::personal::KeyState;
 use futures_util::future::join_all;
 
-use super::{Keyrings, are_distinct, create, new_subjects, read};
+use super::{Keyrings, are_distinct, create, create_in_processes, new_subjects, read};
 
 /// The key of a forgotten subject is gone, and it never gets another one.
 pub async fn a_forgotten_subject_never_gets_a_key_again(keyrings: Arc<dyn Keyrings>) {
@@ -52,16 +52,7 @@ pub async fn other_subjects_keep_their_keys(keyrings: Arc<dyn Keyrings>) {
 /// If keys are created while their subjects are forgotten, the subjects stay forgotten.
 pub async fn wins_against_creating_at_the_same_time(keyrings: Arc<dyn Keyrings>) {
     let subjects = new_subjects(20);
-    let creating = (0..4).map(|process| {
-        let (keyring, mut subjects) = (keyrings.open(), subjects.clone());
-        tokio::spawn(async move {
-            subjects.rotate_left(process * 5);
-            let mut states = create(&*keyring, &subjects).await;
-            states.rotate_right(process * 5);
-            states
-        })
-    });
-    let creating: Vec<_> = creating.collect();
+    let creating = create_in_processes(&*keyrings, &subjects, 4);
     let forgetting = subjects.clone().into_iter().rev().map(|subject| {
         let keyring = keyrings.open();
         tokio::spawn(async move { keyring.forget(&subject).await.expect("forgets") })

@@ -5,19 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use es_core::StoreError;
 use es_core::payloads::{MemoryPayloads, PayloadStore};
-use es_core::personal::{KeyState, Keyring, MemoryKeyring, Personal, SealedStore, Subject, SubjectKey};
+use es_core::personal::{KeyState, Keyring, MemoryKeyring, Personal, SealedStore, Subject};
 use es_core::prelude::*;
 use es_core::projection::OnFailure;
 use es_core::snapshot::SnapshotPolicy;
 use es_dynamo::embedded::Engine;
-use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey, MasterKey};
+use es_dynamo::keyring::{DynamoKeyring, LocalMasterKey};
 use es_dynamo::{DynamoStore, Reconciler};
 use tracing::Level;
 
@@ -26,6 +25,7 @@ use super::domain::{
     Claim, Customer, DELAY, Directory, Greet, Greeting, Move, Register, Registered, SendMail, secret,
 };
 use crate::processes::support::{Time, projector};
+use es_tests::conformance::keyring::ForgettingMasterKey;
 use es_tests::recorder::Seen;
 
 fn subject(id: &str) -> Subject {
@@ -96,38 +96,13 @@ async fn the_master_key_can_be_rotated() {
     );
 }
 
-/// A master key that forgets a subject while its key is wrapped.
-#[derive(Debug)]
-struct Interrupted {
-    key: LocalMasterKey,
-    keyring: DynamoKeyring,
-    subject: Subject,
-}
-
-#[async_trait]
-impl MasterKey for Interrupted {
-    fn id(&self) -> &str {
-        self.key.id()
-    }
-
-    async fn wrap(&self, table: &str, subject: &Subject, key: &SubjectKey) -> Result<String, StoreError> {
-        if *subject == self.subject {
-            self.keyring.forget(subject).await?;
-        }
-        self.key.wrap(table, subject, key).await
-    }
-
-    async fn unwrap(&self, table: &str, subject: &Subject, wrapped: &str) -> Result<SubjectKey, StoreError> {
-        self.key.unwrap(table, subject, wrapped).await
-    }
-}
-
 #[tokio::test]
 async fn a_subject_that_is_forgotten_during_a_rotation_stays_forgotten() {
     let (store, keyring) = keyring().await;
     let subjects = ["ann", "bob"].map(subject);
     let keys = keyring.keys_or_create(&subjects).await.expect("created");
-    let new = Interrupted { key: master_key(2), keyring, subject: subjects[1].clone() };
+    let new =
+        ForgettingMasterKey { key: master_key(2), keyring: Arc::new(keyring), subject: subjects[1].clone() };
     let during = DynamoKeyring::builder(store.client(), new).previous_master_key(master_key(1)).build();
     assert_eq!(during.rewrap().await.expect("rewrapped"), 1);
     let after = DynamoKeyring::builder(store.client(), master_key(2)).build();
