@@ -20,6 +20,8 @@
 
 pub mod chaos;
 pub mod conformance;
+#[cfg(test)]
+mod docs;
 pub mod domain;
 pub mod gate;
 pub mod recorder;
@@ -50,64 +52,17 @@ mod book {
     #[doc = include_str!("../../docs/src/testing.md")]
     struct Testing;
     #[doc = include_str!("../../docs/src/operations.md")]
-    struct Operations;
+    struct DynamoDb;
+    #[doc = include_str!("../../docs/src/feed.md")]
+    struct Feed;
+    #[doc = include_str!("../../docs/src/deployment.md")]
+    struct Deployment;
+    #[doc = include_str!("../../docs/src/command-line.md")]
+    struct CommandLine;
     #[doc = include_str!("../../docs/src/format.md")]
     struct Format;
     #[doc = include_str!("../../docs/src/migration.md")]
     struct Migration;
     #[doc = include_str!("../../docs/src/diagnostics.md")]
     struct Diagnostics;
-}
-
-/// Checks that each compiler message quoted in the book occurs in a UI test.
-#[test]
-fn the_book_quotes_the_compiler() {
-    let ui = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
-    let files =
-        |folder| std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
-    let said: String = files(ui)
-        .filter(|path| path.is_dir())
-        .flat_map(files)
-        .filter(|file| file.extension().is_some_and(|extension| extension == "stderr"))
-        .map(|file| std::fs::read_to_string(file).expect("is text"))
-        .collect();
-
-    let book = include_str!("../../docs/src/diagnostics.md");
-    let quotes: Vec<_> = book.lines().filter_map(|row| row.strip_prefix("| **here** | `` ")).collect();
-    let mistakes: Vec<_> = book
-        .split("| mistake | message |\n|---|---|\n")
-        .skip(1)
-        .flat_map(|rest| rest.lines().take_while(|row| row.starts_with('|')))
-        .filter_map(|row| Some(row.split_once(" | `` ")?.1))
-        .collect();
-    assert!(quotes.len() > 10 && mistakes.len() > 5, "the tables are gone");
-    for quote in quotes.into_iter().chain(mistakes) {
-        let message = quote.split(" ``").next().expect("has an end");
-        assert!(said.contains(message), "no UI test has this message:\n{message}");
-    }
-}
-
-/// Checks that the README quotes the costs in the book. A test in `examples` compares those with a measurement.
-#[test]
-fn the_readme_quotes_the_costs_of_the_book() {
-    let readme = include_str!("../../README.md");
-    let book = include_str!("../../docs/src/operations.md");
-    let rows = readme.lines().filter(|row| row.starts_with("| ") && row.matches(" | ").count() == 4);
-    let rows: Vec<_> = rows.filter(|row| !row.starts_with("| what ")).collect();
-    assert!(rows.len() > 3, "the table is gone");
-    for row in rows {
-        assert!(book.contains(row), "the book has no such row:\n{row}");
-    }
-}
-
-/// Checks that the files and folders named in ARCHITECTURE.md exist.
-#[test]
-fn the_architecture_names_what_exists() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let page = include_str!("../../ARCHITECTURE.md");
-    let paths: Vec<_> = page.split('`').skip(1).step_by(2).filter(|name| name.contains('/')).collect();
-    assert!(paths.len() > 10, "the paths are gone");
-    for path in paths {
-        assert!(root.join(path).exists(), "there is no such file: {path}");
-    }
 }
