@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
@@ -96,11 +96,14 @@ pub struct Commit {
     pub events: Vec<EventData>,
 }
 
+/// The empty metadata of most commits, which they share.
+static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
+
 impl Commit {
     /// Returns a commit of `events` whose first event has the version `first`, without metadata.
     #[must_use]
     pub fn new(id: CommitId, first: Version, time: DateTime<Utc>, events: Vec<EventData>) -> Self {
-        Self { id, first, time, metadata: Arc::default(), events }
+        Self { id, first, time, metadata: Arc::clone(&NO_METADATA), events }
     }
 
     /// Sets the metadata.

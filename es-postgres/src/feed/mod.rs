@@ -19,7 +19,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::database::{Database, Failed};
-use crate::streams::{commit_from, version};
+use crate::streams::{column, commit_from, version};
 pub(crate) use growth::Growth;
 use horizon::Horizon;
 pub use horizon::{FeedDelay, OpenTransaction};
@@ -41,12 +41,12 @@ const READ: &str = "WITH mark AS ( \
      ), horizon AS ( \
          SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint + tx_offset AS tx FROM {schema}.store \
      ) \
-     SELECT NULL AS stream, (SELECT tx FROM {schema}.feed_marks ORDER BY position DESC LIMIT 1) AS first, tx AS last, \
-         NULL AS id, NULL AS at, NULL AS number, NULL AS position, \
-         coalesce((SELECT max(commits.tx) FROM {schema}.commits) >= horizon.tx, false) AS fits, NULL AS metadata, NULL AS events \
+     SELECT (SELECT tx FROM {schema}.feed_marks ORDER BY position DESC LIMIT 1) AS first, tx AS last, NULL AS id, NULL AS at, \
+         NULL AS metadata, NULL AS events, NULL AS stream, NULL AS number, NULL AS position, \
+         coalesce((SELECT max(commits.tx) FROM {schema}.commits) >= horizon.tx, false) AS fits \
      FROM horizon \
-     UNION ALL SELECT stream, first, last, id, at, number, position, fits, \
-         CASE WHEN fits THEN metadata END, CASE WHEN fits THEN events END \
+     UNION ALL SELECT first, last, id, at, CASE WHEN fits THEN metadata END, CASE WHEN fits THEN events END, \
+         stream, number, position, fits \
      FROM (SELECT *, position - (last - first + 1) - $1 < $2 AND sum(wanted) OVER (ORDER BY tx, n) - wanted < $3 AS fits \
          FROM (SELECT *, CASE WHEN position > $1 THEN bytes ELSE 0 END AS wanted \
              FROM (SELECT *, row_number() OVER (ORDER BY tx, n) AS number, \
@@ -120,9 +120,9 @@ impl<'r> Place<'r> {
             StoreError::corrupt_item(format!("the stream {text:?}"), format!("its name is invalid: {error}"))
         })?;
         let last = Position::new(row.try_get::<i64, _>("position")?.unsigned_abs());
-        let events = row.try_get::<i64, _>("last")? - row.try_get::<i64, _>("first")?;
+        let events = row.try_get::<i64, _>(column::LAST)? - row.try_get::<i64, _>(column::FIRST)?;
         let first = Position::new(last.get().saturating_sub(events.unsigned_abs()));
-        let anchor = FeedAnchor::new(first, row.try_get::<Uuid, _>("id")?);
+        let anchor = FeedAnchor::new(first, row.try_get::<Uuid, _>(column::ID)?);
         Ok(Self { row, last, anchor, stream, fits: row.try_get("fits")? })
     }
 
@@ -131,7 +131,8 @@ impl<'r> Place<'r> {
         match commit_from(&self.stream, self.row) {
             Ok(commit) => Ok(FeedEntry::new(self.anchor.first(), self.stream.clone(), commit)),
             Err(Failed::Store(error)) => {
-                let versions = (version(self.row.try_get("first")?), version(self.row.try_get("last")?));
+                let versions =
+                    (version(self.row.try_get(column::FIRST)?), version(self.row.try_get(column::LAST)?));
                 let place = (self.anchor.first(), self.anchor);
                 let missing =
                     MissingCommit::new(slice, place, self.stream.clone(), versions, error.to_string());

@@ -8,7 +8,7 @@ mod row;
 mod snapshot;
 mod write;
 
-pub(crate) use row::{commit_from, version};
+pub(crate) use row::{column, commit_from, version};
 
 use es_core::store::Commit;
 use es_core::{StreamId, Version};
@@ -18,7 +18,7 @@ use sqlx::postgres::PgConnection;
 use crate::database::{Database, Failed};
 
 /// The commits of each append that begins at one of the places, in order.
-const APPENDS_AT: &str = "SELECT place, first, last, id, at, metadata, events \
+const APPENDS_AT: &str = "SELECT first, last, id, at, metadata, events, place \
      FROM unnest($1::text[], $2::bigint[]) WITH ORDINALITY AS wanted (wanted_stream, wanted_first, place), \
      LATERAL (SELECT coalesce(until, last) AS end FROM {schema}.commits \
          WHERE stream = wanted_stream AND first = wanted_first) AS append, \

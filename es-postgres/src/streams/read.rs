@@ -9,9 +9,9 @@ use futures_util::{StreamExt, stream};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 
-use super::commit_from;
 use super::row::number;
 use super::snapshot::{self, StoredSnapshot};
+use super::{column, commit_from};
 use crate::database::{Database, Failed};
 
 /// The maximum number of commits in a page, except the first one.
@@ -28,11 +28,11 @@ const FIRST_COMMITS: usize = 128;
 const FIRST_BYTES: u64 = 50_000_000;
 
 /// The first page of commits after a version.
-const FIRST_PAGE: &str = "SELECT first, last, id, at, bytes, metadata, events FROM {schema}.commits \
+const FIRST_PAGE: &str = "SELECT first, last, id, at, metadata, events FROM {schema}.commits \
      WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4";
 
 /// A later page. Only if its commits exceed the size of a page are their sizes added up one by one.
-const PAGE: &str = "SELECT first, last, id, at, bytes, metadata, events FROM {schema}.commits \
+const PAGE: &str = "SELECT first, last, id, at, metadata, events, bytes FROM {schema}.commits \
      WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT ( \
          SELECT CASE WHEN sum(bytes) < $5 THEN $4 ELSE ( \
              SELECT count(*) FROM ( \
@@ -43,6 +43,9 @@ const PAGE: &str = "SELECT first, last, id, at, bytes, metadata, events FROM {sc
              SELECT bytes FROM {schema}.commits WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4 \
          ) AS page)";
 
+/// The position of the column `bytes` in a later page.
+const BYTES: usize = 6;
+
 /// The snapshot, and the first page after it: the page from the start of the stream if the snapshot has another
 /// fingerprint, or the stream has no commit that ends at its version and has its time.
 const SNAPSHOT_AND_PAGE: &str = "WITH snapshot AS ( \
@@ -51,10 +54,10 @@ const SNAPSHOT_AND_PAGE: &str = "WITH snapshot AS ( \
              WHERE commits.stream = $1 AND first <= version ORDER BY first DESC LIMIT 1), false) AS fits \
          FROM {schema}.snapshots WHERE snapshots.stream = $1 \
      ) \
-     SELECT NULL AS first, version AS last, NULL AS id, at, 0 AS bytes, NULL AS metadata, NULL AS events, \
+     SELECT NULL AS first, version AS last, NULL AS id, at, NULL AS metadata, NULL AS events, \
          fingerprint, checksum, CASE WHEN fits THEN state END AS state FROM snapshot \
      UNION ALL \
-     SELECT first, last, id, at, bytes, metadata, events, NULL, NULL, NULL FROM ( \
+     SELECT first, last, id, at, metadata, events, NULL, NULL, NULL FROM ( \
          SELECT * FROM {schema}.commits \
          WHERE stream = $1 AND first > coalesce((SELECT version FROM snapshot WHERE fits), 0) ORDER BY first LIMIT $3 \
      ) AS page";
@@ -92,14 +95,14 @@ impl Database {
         let (stream, limit) = (reading.read.stream().clone(), self.first_commits());
         let Some(request) = reading.read.snapshot() else {
             let rows = self.rows(FIRST_PAGE, reading, limit, None).await?;
-            return self.decode(reading, &rows, limit, u64::MAX);
+            return self.decode(reading, &rows, limit, None);
         };
         let (stored, rows) = self.snapshot_and_rows(&stream, request.fingerprint, limit).await?;
-        let Some(stored) = stored else { return self.decode(reading, &rows, limit, u64::MAX) };
+        let Some(stored) = stored else { return self.decode(reading, &rows, limit, None) };
         let (version, is_followed) = (stored.version, stored.is_followed());
         if let Some(snapshot) = stored.usable(request.fingerprint) {
             reading.contiguity = Contiguity::after(stream, version);
-            let mut page = self.decode(reading, &rows, limit, u64::MAX)?;
+            let mut page = self.decode(reading, &rows, limit, None)?;
             page.snapshot = Some(snapshot);
             return Ok(page);
         }
@@ -110,7 +113,7 @@ impl Database {
                 page.cost += Cost::read(0.0);
                 page
             }
-            false => self.decode(reading, &rows, limit, u64::MAX)?,
+            false => self.decode(reading, &rows, limit, None)?,
         };
         page.unusable_snapshot = Some(version);
         Ok(page)
@@ -130,7 +133,7 @@ impl Database {
         let mut rows = rows.map_err(|failed| failed.of_read(self))?;
         session.release();
         let is_snapshot =
-            |row: &PgRow| row.try_get::<Option<i64>, _>("first").is_ok_and(|first| first.is_none());
+            |row: &PgRow| row.try_get::<Option<i64>, _>(column::FIRST).is_ok_and(|first| first.is_none());
         let stored = match rows.iter().position(is_snapshot) {
             Some(index) => {
                 Some(snapshot::stored_from(&rows.remove(index)).map_err(|failed| failed.of_read(self))?)
@@ -142,7 +145,7 @@ impl Database {
 
     async fn page(&self, reading: &mut Reading) -> Result<Page, StoreError> {
         let rows = self.rows(PAGE, reading, PAGE_COMMITS, Some(PAGE_BYTES)).await?;
-        self.decode(reading, &rows, PAGE_COMMITS, PAGE_BYTES)
+        self.decode(reading, &rows, PAGE_COMMITS, Some(PAGE_BYTES))
     }
 
     /// Returns the rows of the next page.
@@ -173,25 +176,28 @@ impl Database {
         usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, FIRST_COMMITS)
     }
 
-    /// Decodes a page, and notes whether another one follows: if it has `limit` commits or at least `max_bytes`.
+    /// Decodes a page, and notes whether another one follows: if it has `limit` commits or at least `max_bytes`. If the
+    /// bytes are limited, the rows have their number.
     fn decode(
         &self,
         reading: &mut Reading,
         rows: &[PgRow],
         limit: usize,
-        max_bytes: u64,
+        max_bytes: Option<u64>,
     ) -> Result<Page, StoreError> {
         let (mut commits, mut bytes) = (Vec::with_capacity(rows.len()), 0);
         for row in rows {
             let decoded = (|| {
-                bytes += u64::from(row.try_get::<i32, _>("bytes")?.unsigned_abs());
+                if max_bytes.is_some() {
+                    bytes += u64::from(row.try_get::<i32, _>(BYTES)?.unsigned_abs());
+                }
                 commit_from(reading.read.stream(), row)
             })();
             let commit = decoded.map_err(|failed: Failed| failed.of_read(self))?;
             reading.contiguity.check(&commit)?;
             commits.push(commit);
         }
-        let is_full = rows.len() >= limit || bytes >= max_bytes;
+        let is_full = rows.len() >= limit || max_bytes.is_some_and(|max_bytes| bytes >= max_bytes);
         reading.next = if is_full { Next::Continue } else { Next::End };
         Ok(Page::new(commits, Cost::read(0.0)))
     }

@@ -124,13 +124,25 @@ fn unwritable(error: serde_json::Error) -> StoreError {
     StoreError::invalid(format!("the commit cannot be encoded: {error}"))
 }
 
-/// Decodes a row with the columns `first`, `last`, `id`, `at`, `metadata`, and `events`. The last two are read as text,
-/// which the binary form of `json` is: a cast in the statement would copy them.
+/// The columns of a commit, with which each row that contains one begins, in this order. They are read by position,
+/// because finding a column by its name takes longer than decoding it.
+pub(crate) mod column {
+    pub(crate) const FIRST: usize = 0;
+    pub(crate) const LAST: usize = 1;
+    pub(crate) const ID: usize = 2;
+    pub(crate) const AT: usize = 3;
+    pub(crate) const METADATA: usize = 4;
+    pub(crate) const EVENTS: usize = 5;
+}
+
+/// Decodes a row that begins with the [columns](column) of a commit. Their types are those of the schema, and not checked
+/// for each row. Metadata and events are read as text, which the binary form of `json` is: a cast in the statement would
+/// copy them.
 pub(crate) fn commit_from(stream: &StreamId, row: &PgRow) -> Result<Commit, Failed> {
-    let first = version(row.try_get("first")?);
+    let first = version(row.try_get_unchecked(column::FIRST)?);
     let corrupt =
         |reason: &str| StoreError::corrupt(stream, format!("the commit at version {first} {reason}"));
-    let stored: Vec<StoredEvent<'_>> = serde_json::from_str(row.try_get_unchecked("events")?)
+    let stored: Vec<StoredEvent<'_>> = serde_json::from_str(row.try_get_unchecked(column::EVENTS)?)
         .map_err(|error| corrupt(&format!("has malformed events, at column {}", error.column())))?;
     let events = stored.into_iter().map(|event| {
         let payload = match (event.payload, event.text) {
@@ -141,12 +153,17 @@ pub(crate) fn commit_from(stream: &StreamId, row: &PgRow) -> Result<Commit, Fail
         Ok(EventData::new(event.name.into_owned(), event.schema, payload))
     });
     let events = events.collect::<Result<Vec<_>, _>>()?;
-    let mut commit = Commit::new(CommitId::new(row.try_get("id")?), first, row.try_get("at")?, events);
-    let last = version(row.try_get("last")?);
+    let mut commit = Commit::new(
+        CommitId::new(row.try_get_unchecked(column::ID)?),
+        first,
+        row.try_get_unchecked(column::AT)?,
+        events,
+    );
+    let last = version(row.try_get_unchecked(column::LAST)?);
     if commit.events.is_empty() || commit.last() != last {
         return Err(corrupt(&format!("has {} events and ends at {last}", commit.events.len())).into());
     }
-    if let Some(metadata) = row.try_get_unchecked::<Option<&str>, _>("metadata")? {
+    if let Some(metadata) = row.try_get_unchecked::<Option<&str>, _>(column::METADATA)? {
         let metadata: Metadata =
             serde_json::from_str(metadata).map_err(|_| corrupt("has malformed metadata"))?;
         commit = commit.with_metadata(metadata);
