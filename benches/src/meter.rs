@@ -42,11 +42,9 @@ impl Meter {
         std::mem::take(&mut *self.usage.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Counts a request that consumes no capacity units, unless requests are selected by their bodies.
+    /// Counts a request that consumes no capacity units.
     fn count_request(&self) {
-        if self.concerns.is_none() {
-            self.usage.lock().unwrap_or_else(PoisonError::into_inner).requests += 1.0;
-        }
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner).requests += 1.0;
     }
 
     fn count(&self, target: &str, answer: &[u8]) {
@@ -93,12 +91,12 @@ impl MeteredConnector {
 impl HttpConnector for MeteredConnector {
     fn call(&self, mut request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default().to_owned();
-        if !is_metered(&target) {
-            self.meter.count_request();
-            return self.inner.call(request);
-        }
         let asked = request.body().bytes().and_then(|body| serde_json::from_slice(body).ok());
         if self.meter.concerns.is_some_and(|concerns| !asked.as_ref().is_some_and(concerns)) {
+            return self.inner.call(request);
+        }
+        if !is_metered(&target) {
+            self.meter.count_request();
             return self.inner.call(request);
         }
         if let Some(body) = asked.and_then(asking_for_units) {

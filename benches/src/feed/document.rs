@@ -204,22 +204,24 @@ fn idle(idle: &Idle) {
 ## While nothing happens
 
 Requests of an indexer and a projector with default settings in one process, in the second hour after the last commit, with
-one slice and one shard. The price is that of a month on demand in us-east-1, without reads of the stream that are free: a
-million write units for {:.3}, a million read units for {:.3}, and a million reads of the stream for {:.2} dollars
-([prices](https://aws.amazon.com/dynamodb/pricing/on-demand/)).
+one slice and one shard. The price is that of a month on demand in us-east-1: a million write units for {:.3}, a million
+read units for {:.3}, and a million `GetRecords` for {:.2} dollars
+([prices](https://aws.amazon.com/dynamodb/pricing/on-demand/)), of which 2.5 million per month are free.
 ",
         PRICES[0], PRICES[1], PRICES[2],
     );
     let (table, stream) = (&idle.table, &idle.stream);
-    let used = [table.write_units, table.read_units, stream.requests];
+    let used = [table.write_units, table.read_units, idle.records.requests];
     let dollars: f64 = used.iter().zip(PRICES).map(|(used, price)| used * MONTH * price / 1e6).sum();
-    let columns = ["requests to the table", "to the stream", "all", "WCU", "RCU", "dollars per month"];
+    let columns =
+        ["requests to the table", "to the stream", "all", "WCU", "RCU", "GetRecords", "dollars per month"];
     Table::new(0, &columns).row(&[
         count(table.requests),
         count(stream.requests),
         count(table.requests + stream.requests),
         count(table.write_units),
         number(table.read_units),
+        count(idle.records.requests),
         format!("{dollars:.2}"),
     ]);
 }

@@ -21,8 +21,10 @@ const HOUR: Duration = Duration::from_secs(3_600);
 /// The requests of an hour.
 pub struct Idle {
     pub table: Usage,
-    /// Reads of the table's stream, and of its shards.
+    /// Requests to the table's stream.
     pub stream: Usage,
+    /// The reads of records among them, which are billed.
+    pub records: Usage,
 }
 
 /// A clock on the paused time of tokio.
@@ -55,13 +57,16 @@ pub fn measure() -> Result<Idle, Failure> {
     runtime.block_on(async {
         let engine = embedded::Engine::in_memory()?;
         let (table, stream) = (Meter::default(), Meter::default());
-        let way = |meter: &Meter| {
-            let connector = SharedHttpConnector::new(engine.connector().in_place());
+        let records = Meter::of(|body| body["ShardIterator"].is_string());
+        let metered = |connector: SharedHttpConnector, meter: &Meter| {
             SharedHttpConnector::new(MeteredConnector::new(connector, meter.clone()))
         };
+        let connector = || SharedHttpConnector::new(engine.connector().in_place());
+        let to_table = metered(connector(), &table);
+        let to_stream = metered(metered(connector(), &records), &stream);
         let store = DynamoStore::builder()
-            .client(aws_sdk_dynamodb::Client::from_conf(engine.config_through(way(&table)).build()))
-            .streams_client(StreamsClient::from_conf(engine.streams_config_through(way(&stream)).build()))
+            .client(aws_sdk_dynamodb::Client::from_conf(engine.config_through(to_table).build()))
+            .streams_client(StreamsClient::from_conf(engine.streams_config_through(to_stream).build()))
             .build()?;
         store.create_table().await?;
         let indexer = Indexer::builder(&store).build()?;
@@ -72,8 +77,9 @@ pub fn measure() -> Result<Idle, Failure> {
             sleep(HOUR).await;
             table.take();
             stream.take();
+            records.take();
             sleep(HOUR).await;
-            let idle = Idle { table: table.take(), stream: stream.take() };
+            let idle = Idle { table: table.take(), stream: stream.take(), records: records.take() };
             projector.shutdown();
             indexer.shutdown();
             Ok::<_, Failure>(idle)

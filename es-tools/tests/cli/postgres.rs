@@ -59,12 +59,15 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
     Ran::of(command.envs(variables.iter().copied()))
 }
 
-/// Makes deposits, and waits until they are in the feed, which the transactions of other tests may hold back.
 async fn deposit(store: &PostgresStore, id: &str, deposits: &[u64]) {
     let accounts: Repository<Account> = Repository::new(store.clone());
     for cents in deposits {
         accounts.execute(id, Deposit(*cents)).await.expect("accepted");
     }
+}
+
+/// Waits until an account is in the feed, which the transactions of other tests may hold back.
+async fn is_indexed(store: &PostgresStore, id: &str) {
     let stream = StreamId::new(Account::NAME, id).expect("valid");
     while store.indexed(&stream).await.expect("reads") < store.head(&stream).await.expect("reads").version {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -321,6 +324,7 @@ async fn projections_are_operated_and_their_tables_are_dropped() {
     let schema = Schema::new();
     let store = schema.store().await;
     deposit(&store, "ann", &[5, 700]).await;
+    is_indexed(&store, "ann").await;
     let tables = "CREATE TABLE balances (account text PRIMARY KEY, cents bigint NOT NULL)";
     let balances = Balances { tables: SqlReadModel::of::<Balances>(&store, tables) };
     let projector = Projector::builder(store.clone(), balances).retry(RetryPolicy::never()).build();
