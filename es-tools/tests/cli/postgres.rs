@@ -3,10 +3,9 @@
 use std::process::Command;
 use std::time::Duration;
 
-use es_core::feed::Feed;
 use es_core::personal::{Keyring, SealedStore, Subject};
 use es_core::prelude::*;
-use es_core::{EventStore, RetryPolicy, StreamId};
+use es_core::{EventStore, RetryPolicy};
 use es_postgres::keyring::{LocalMasterKey, PostgresKeyring};
 use es_postgres::{PostgresStore, SqlReadModel, sqlx};
 use serde_json::{Value, json};
@@ -66,12 +65,15 @@ async fn deposit(store: &PostgresStore, id: &str, deposits: &[u64]) {
     }
 }
 
-/// Waits until an account is in the feed, which the transactions of other tests may hold back.
-async fn is_indexed(store: &PostgresStore, id: &str) {
-    let stream = StreamId::new(Account::NAME, id).expect("valid");
-    while store.indexed(&stream).await.expect("reads") < store.head(&stream).await.expect("reads").version {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+/// Waits until all commits are in the feed, which the transactions of other tests may hold back.
+async fn all_are_indexed(store: &PostgresStore) {
+    for _ in 0..6_000 {
+        if store.feed_delay().await.expect("is known").waiting == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    panic!("older transactions do not end");
 }
 
 #[tokio::test]
@@ -152,6 +154,7 @@ async fn an_application_with_a_keyring_opens_personal_data() {
     keyring.migrate().await.expect("creates the schema");
     let members: Repository<Member> = Repository::new(SealedStore::new(store.clone(), keyring.clone()));
     members.execute("17", Join).await.expect("accepted");
+    all_are_indexed(&store).await;
 
     let with = || {
         let open = open.clone();
@@ -191,6 +194,7 @@ async fn streams_keys_and_claims_are_shown() {
         Ok::<_, std::io::Error>(Events::from(Deposited { cents: 1 }).claim("email", "ann@example.com"))
     };
     accounts.once("message-1").decide("ann", decide).await.expect("accepted");
+    all_are_indexed(&store).await;
 
     // From the environment, too.
     let shown = ["--schema", &schema.name, "--json", "stream", "show", "account#ann", "--payloads"];
@@ -284,6 +288,7 @@ async fn a_store_is_copied_to_postgresql_and_back() {
         assert_eq!(self::digests(&place, &step[0]), digests, "{}", step[0]);
     }
     // The feeds have the same order.
+    all_are_indexed(&store).await;
     let order = |schema: &Schema| {
         let shown = lines(&schema.es(&["--json", "feed", "show", "0"]).succeeds());
         shown.iter().map(|one| (one["position"].clone(), one["commit"].clone())).collect::<Vec<_>>()
@@ -324,7 +329,7 @@ async fn projections_are_operated_and_their_tables_are_dropped() {
     let schema = Schema::new();
     let store = schema.store().await;
     deposit(&store, "ann", &[5, 700]).await;
-    is_indexed(&store, "ann").await;
+    all_are_indexed(&store).await;
     let tables = "CREATE TABLE balances (account text PRIMARY KEY, cents bigint NOT NULL)";
     let balances = Balances { tables: SqlReadModel::of::<Balances>(&store, tables) };
     let projector = Projector::builder(store.clone(), balances).retry(RetryPolicy::never()).build();
@@ -368,6 +373,7 @@ async fn the_explorer_shows_a_schema() {
     let schema = Schema::new();
     let store = schema.store().await;
     deposit(&store, "ann", &[5, 700]).await;
+    all_are_indexed(&store).await;
     let explorer = es_tools::Explorer::new(store, es_tools::Application::new("bank")).show_payloads();
     let router = explorer.into_router();
     let page = async |path: &str| {
