@@ -56,7 +56,8 @@ impl<'a, P: Projection> Guarded<'a, P> {
     ) -> Result<Option<String>, ProjectError> {
         let projection = bound(&mut self.projection);
         let code = async {
-            let handled = projection.handle(event, ctx).await;
+            // Boxed, because a future of any size would be part of those of the worker, whose stack it could overflow.
+            let handled = Box::pin(projection.handle(event, ctx)).await;
             let overload = pending.overload(staged(projection));
             let undo = handled.is_err() || overload.is_some();
             projection.stages().into_iter().for_each(if undo { Stage::undo } else { Stage::keep });
@@ -66,12 +67,12 @@ impl<'a, P: Projection> Guarded<'a, P> {
     }
 
     pub(super) async fn tick(&mut self, tick: Tick<'_>) -> Result<Due, ProjectError> {
-        let code = bound(&mut self.projection).tick(tick);
+        let code = Box::pin(bound(&mut self.projection).tick(tick));
         guarded(&*self.inner.settings.clock, self.inner.settings.handler_timeout, code).await?
     }
 
     pub(super) async fn flush(&mut self) -> Result<(), ProjectError> {
-        let code = bound(&mut self.projection).flush();
+        let code = Box::pin(bound(&mut self.projection).flush());
         let flushed = guarded(&*self.inner.settings.clock, self.inner.settings.handler_timeout, code).await?;
         flushed.map_err(ProjectError::Handler)
     }

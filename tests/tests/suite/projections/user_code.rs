@@ -11,7 +11,7 @@ use es_core::prelude::*;
 use es_core::projection::{OnFailure, ProjectError, SliceStatus, Tick, Transient};
 use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
 use es_core::{MemoryStore, RetryPolicy};
-use es_tests::domain::Deposited;
+use es_tests::domain::{Account, Deposited};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::support::{LEASE, deposit, neighbor, projector, slice, work};
@@ -197,7 +197,7 @@ async fn shutdown_does_not_wait_for_a_handler_that_hangs() {
 
 /// A projection whose service is down, and whose errors are long.
 #[derive(Clone, Projection)]
-#[projection(name = "notifier", events(es_tests::domain::Account(Deposited)))]
+#[projection(name = "notifier", events(Account(Deposited)))]
 struct Notifier(Arc<Mutex<Service>>);
 
 #[derive(Clone, Copy, PartialEq)]
@@ -512,4 +512,37 @@ async fn settings_may_be_as_long_as_possible() {
     timeout(Duration::from_secs(60), caught_up).await.expect("in time");
     projector.shutdown();
     timeout(Duration::from_secs(60), worker).await.expect("in time").expect("no panic").expect("ends");
+}
+
+/// A projection whose futures are large, as those with several SQL statements are.
+#[derive(Clone, Projection)]
+#[projection(name = "large-future", events(Account(Deposited)))]
+struct LargeFuture;
+
+#[handlers]
+impl LargeFuture {
+    #[project]
+    async fn deposited(&mut self, event: &Deposited, _: &EventContext) -> Result<(), BoxError> {
+        let held = [event.cents as u8; 100_000];
+        tokio::task::yield_now().await;
+        assert_eq!(held[99_999], event.cents as u8);
+        Ok(())
+    }
+}
+
+/// Each function of the worker that contains the future of a handler would also have a copy of it on its stack.
+#[test]
+fn a_large_future_does_not_overflow_the_stack_of_the_worker() {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let store = MemoryStore::new();
+            deposit(&store, "ann", &["first"]).await;
+            let projector = projector(store, LargeFuture).build();
+            projector.run_until_caught_up().await.expect("handles the event");
+        });
+    };
+    // The default stack of the threads of tokio.
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(run);
+    thread.expect("starts").join().expect("no panic");
 }
