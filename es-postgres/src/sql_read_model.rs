@@ -12,7 +12,7 @@ use es_core::projection::{BoxError, Projection, Stage};
 use es_core::read_model::{Builds, ReadModelError};
 use es_core::store::AdditionalWrite;
 use futures_core::future::BoxFuture;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, SqlSafeStr, Transaction};
 
 use crate::PostgresStore;
@@ -220,7 +220,11 @@ impl SqlReadModel {
     /// Begins a transaction in which tables without a schema are those of `schema`.
     async fn begin(&self, schema: &str, mode: &str) -> Result<Transaction<'static, Postgres>, StoreError> {
         let begin = self.database.pool().begin_with(AssertSqlSafe(begin_in(schema, mode)));
-        self.database.within(begin).await.map_err(|failed| failed.before_sending(&self.database))
+        // Boxed, because the future of each handler contains it.
+        match self.database.within(begin.map_err(Failed::of_begin).boxed()).await {
+            Ok(transaction) => Ok(transaction),
+            Err(failed) => Err(self.database.not_connected(failed).await),
+        }
     }
 
     fn schema_of(&self, projection: &str, build: u32) -> String {

@@ -77,9 +77,9 @@ fn postgres_help(error: &StoreError) -> Option<&'static str> {
         StoreError::Unavailable(_) => Some(
             "check that this computer can reach PostgreSQL: the host and port of --postgres or ES_POSTGRES_URL, and the network",
         ),
-        StoreError::Throttled(_) => Some(
-            "check the host and port of --postgres or ES_POSTGRES_URL, and whether the server accepts more connections",
-        ),
+        StoreError::Throttled(_) => {
+            Some("try again later, or look for long transactions in pg_stat_activity")
+        }
         StoreError::Setup { .. } if error.to_string().contains("event store") => {
             Some("if the events are in another schema or database, pass --schema or --postgres")
         }

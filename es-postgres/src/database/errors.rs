@@ -8,6 +8,9 @@ use sqlx::postgres::PgDatabaseError;
 
 use super::Database;
 
+const READ_ONLY: &str =
+    "the server is read-only: connect to the primary, for example with `target_session_attrs` in a proxy";
+
 /// Why a statement or a transaction has no result.
 #[derive(Debug)]
 pub(crate) enum Failed {
@@ -31,9 +34,20 @@ impl From<StoreError> for Failed {
 }
 
 impl Failed {
+    /// Translates the error of a `BEGIN … READ WRITE`, which a standby server rejects as a feature that it does not
+    /// support.
+    pub(crate) fn of_begin(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        match code.as_deref() {
+            Some("0A000") => Self::Store(StoreError::setup(READ_ONLY, Some(cause(error)))),
+            _ => Self::Sql(error),
+        }
+    }
+
     /// Translates the error of a connection that could not be opened.
-    pub(crate) fn before_sending(self, database: &Database) -> StoreError {
+    pub(super) fn before_sending(self, database: &Database) -> StoreError {
         match self {
+            Self::Sql(sqlx::Error::Io(error)) => database.unreachable(&error_text(&error)),
             Self::Sql(error @ (sqlx::Error::Configuration(_) | sqlx::Error::Tls(_))) => {
                 let reason =
                     "no connection can be opened: check the URL, and the certificates of server and client";
@@ -99,12 +113,8 @@ impl Failed {
             sqlx::Error::Io(_)
             | sqlx::Error::Protocol(_)
             | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed => return lost(cause(error)),
-            sqlx::Error::PoolTimedOut => {
-                let reason = "no connection to PostgreSQL was available in time: check that the server can be reached, \
-                              and that the pool has enough connections";
-                return StoreError::Throttled(reason.into());
-            }
+            | sqlx::Error::BeginFailed
+            | sqlx::Error::PoolTimedOut => return lost(cause(error)),
             sqlx::Error::PoolClosed => {
                 return StoreError::setup("the pool of connections is closed", Some(cause(error)));
             }
@@ -124,10 +134,7 @@ impl Failed {
                 ),
                 Some(cause(error)),
             ),
-            Condition::ReadOnly => StoreError::setup(
-                "the server is read-only: connect to the primary, for example with `target_session_attrs` in a proxy",
-                Some(cause(error)),
-            ),
+            Condition::ReadOnly => StoreError::setup(READ_ONLY, Some(cause(error))),
             Condition::Schema => StoreError::setup(
                 format!(
                     "the schema `{}` is not that of {} {}: call `{}`",
@@ -168,6 +175,12 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Returns whether the server has rejected a connection because it has too many.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.as_deref() == Some("53300")
+}
+
 /// The meaning of an [error code](https://www.postgresql.org/docs/current/errcodes-appendix.html).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
@@ -189,11 +202,11 @@ enum Condition {
 impl Condition {
     fn of(code: &str) -> Self {
         match code {
-            // statement_completion_unknown, admin_shutdown, crash_shutdown, database_dropped, idle_session_timeout
-            "40003" | "57P01" | "57P02" | "57P04" | "57P05" => Self::Lost,
-            // query_canceled, cannot_connect_now, lock_not_available, and timeouts of transactions, which roll them
-            // back
-            "57014" | "57P03" | "55P03" | "25P03" | "25P04" => Self::Transient,
+            // statement_completion_unknown, admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped,
+            // idle_session_timeout
+            "40003" | "57P01" | "57P02" | "57P03" | "57P04" | "57P05" => Self::Lost,
+            // query_canceled, lock_not_available, and timeouts of transactions, which roll them back
+            "57014" | "55P03" | "25P03" | "25P04" => Self::Transient,
             "25006" => Self::ReadOnly,
             "25P02" => Self::Aborted,
             // invalid_sql_statement_name, duplicate_prepared_statement
@@ -216,7 +229,7 @@ impl Condition {
 }
 
 /// Returns an error as a message. The details of the server's errors are left out: they have the values of keys.
-fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
+pub(super) fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
     let refused = error.as_database_error().and_then(|refused| refused.try_downcast_ref::<PgDatabaseError>());
     Box::from(match refused {
         Some(refused) => format!("{}: {}", refused.code(), refused.message()),
@@ -234,6 +247,7 @@ mod tests {
         for (code, condition) in [
             ("08006", Condition::Lost),
             ("57P01", Condition::Lost),
+            ("57P03", Condition::Lost),
             ("40003", Condition::Lost),
             ("40001", Condition::Transient),
             ("40P01", Condition::Transient),
@@ -271,8 +285,5 @@ mod tests {
             assert_eq!(error.is_outcome_unknown(), is_outcome_unknown, "{error:?}");
             assert!(error.is_retryable() && error.is_transient(), "{error:?}");
         }
-        let full = Failed::Sql(sqlx::Error::PoolTimedOut).of_write(&database);
-        let StoreError::Throttled(reason) = full else { panic!("{full:?}") };
-        assert!(reason.to_string().contains("the pool has enough connections"), "{reason}");
     }
 }

@@ -1,15 +1,20 @@
 //! The lowest layer: connections, time limits, and errors. It knows nothing of streams, documents, and the feed.
 
 mod errors;
+mod probe;
 
 use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
 use es_core::StoreError;
+use futures_core::future::BoxFuture;
+use futures_util::FutureExt;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transaction};
+
+use self::probe::{Probe, Probes};
 
 pub(crate) use errors::{Failed, is_transient};
 
@@ -64,6 +69,7 @@ pub(crate) struct Database {
     schema: String,
     contents: &'static Contents,
     timeout: Duration,
+    probes: Probes,
     /// The maximum size of a payload or a state; `None` if each must fit into an item of a DynamoDB table.
     pub(crate) max_bytes: Option<u64>,
 }
@@ -85,7 +91,7 @@ impl Database {
                  with a letter other than in `pg_`"
             )));
         }
-        Ok(Self { pool, schema, contents, timeout, max_bytes })
+        Ok(Self { pool, schema, contents, timeout, probes: Probes::default(), max_bytes })
     }
 
     pub(crate) fn pool(&self) -> &PgPool {
@@ -119,11 +125,54 @@ impl Database {
 
     /// Borrows a connection from the pool. Nothing was sent if this fails.
     pub(crate) async fn connect(&self) -> Result<Session, StoreError> {
-        match tokio::time::timeout(self.timeout, self.pool.acquire()).await {
-            Ok(Ok(connection)) => Ok(Session { connection, is_idle: false }),
-            Ok(Err(error)) => Err(Failed::from(error).before_sending(self)),
-            Err(_) => Err(Failed::Late(self.timeout).before_sending(self)),
+        match self.within(self.pool.acquire()).await {
+            Ok(connection) => Ok(Session { connection, is_idle: false }),
+            Err(failed) => Err(self.not_connected(failed).await),
         }
+    }
+
+    /// Returns the error of a connection that could not be borrowed.
+    ///
+    /// A pool that waits for the server and one that waits for a free connection fail alike, so the server is probed.
+    ///
+    /// The future is boxed, because those of all operations contain it.
+    pub(crate) fn not_connected(&self, failed: Failed) -> BoxFuture<'_, StoreError> {
+        self.find_reason(failed).boxed()
+    }
+
+    async fn find_reason(&self, failed: Failed) -> StoreError {
+        if !matches!(failed, Failed::Late(_) | Failed::Sql(sqlx::Error::PoolTimedOut)) {
+            return failed.before_sending(self);
+        }
+        match self.probes.probe(&self.pool).await {
+            Probe::Accepted => {
+                let most = self.pool.options().get_max_connections();
+                let reason = format!(
+                    "no connection of the pool became free in time: it has at most {most}. Enlarge the pool, or hold its \
+                     connections for less time"
+                );
+                StoreError::Throttled(reason.into())
+            }
+            Probe::Full(reason) => {
+                let reason = format!(
+                    "the server accepts no more connections: use smaller pools, or raise `max_connections`: {reason}"
+                );
+                StoreError::Throttled(reason.into())
+            }
+            Probe::Failed(reason) => self.unreachable(&reason),
+        }
+    }
+
+    /// Returns the error of a server that does not accept connections.
+    fn unreachable(&self, reason: &str) -> StoreError {
+        let options = self.pool.connect_options();
+        let address = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", options.get_host(), options.get_port()),
+        };
+        StoreError::unreachable(format!(
+            "no connection to PostgreSQL at `{address}`: check the address, the server, and the network: {reason}"
+        ))
     }
 
     /// Waits for the response to a statement, or to a transaction as a whole.
@@ -159,8 +208,9 @@ impl Session {
     }
 
     /// Begins a transaction that other transactions cannot abort, whatever the server's default is.
-    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
-        self.connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await
+    pub(crate) async fn begin(&mut self) -> Result<Transaction<'_, Postgres>, Failed> {
+        let begun = self.connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE").await;
+        begun.map_err(Failed::of_begin)
     }
 
     /// Returns the connection to the pool after all responses were read.

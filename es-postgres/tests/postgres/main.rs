@@ -1,5 +1,6 @@
 //! The tests on a PostgreSQL server, the one that `ES_POSTGRES_URL` names: `just test-postgres` starts one.
 
+mod connections;
 mod cuts;
 mod feed_order;
 mod horizon;
