@@ -186,3 +186,25 @@ async fn the_only_slice_cannot_be_split() {
     }
     assert_eq!(store.slice_tree().await.expect("is known"), before);
 }
+
+/// The deletion of a stream finds its claims and records by an index, however many there are.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_keys_of_a_stream_are_found_by_an_index() {
+    let store = crate::store().await;
+    run(
+        &store,
+        "INSERT INTO {schema}.claims SELECT 'email', n::text, 'customer#' || n FROM generate_series(1, 10000) AS n; \
+         INSERT INTO {schema}.idempotency (stream, key, id, expires, ranges) \
+         SELECT 'customer#' || n, 'key', gen_random_uuid(), now(), '[]' FROM generate_series(1, 10000) AS n; \
+         ANALYZE {schema}.claims; ANALYZE {schema}.idempotency",
+    )
+    .await;
+    for table in ["claims", "idempotency"] {
+        let sql = format!("EXPLAIN DELETE FROM {} WHERE stream = 'customer#1'", crate::table(&store, table));
+        let plan: Vec<String> =
+            sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(store.pool()).await.expect("explains");
+        let plan = plan.join("\n");
+        assert!(plan.contains("Index Scan") && !plan.contains("Seq Scan"), "{plan}");
+    }
+}

@@ -53,6 +53,8 @@ CREATE TABLE {schema}.claims (
     stream text COLLATE "C" NOT NULL,
     PRIMARY KEY (name, value)
 );
+-- For the deletion of a stream.
+CREATE INDEX claims_stream ON {schema}.claims (stream);
 
 -- The stream is empty for the keys of transactions.
 CREATE TABLE {schema}.idempotency (
