@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use es_core::event::EventData;
 use es_core::feed::{FeedEntry, FeedRead, Position, Slice, SliceTree};
 use es_core::projection::{ProjectionStatus, ProjectorError, Registration, registered};
 use maud::{Markup, html};
+use serde::Deserialize;
 
 use super::Shared;
 use super::page::{Base, Page, Shown, badge, table};
@@ -26,16 +27,33 @@ const SLICES: usize = 50;
 /// pages of a hundred.
 const DOCUMENTS: usize = 5_000;
 
-/// A registered projection or process, with its status unless there are too many.
-struct Consumer {
-    registration: Registration,
-    status: Option<ProjectionStatus>,
+/// The parts of the tables to show.
+#[derive(Debug, Deserialize)]
+pub(super) struct Part {
+    /// The number of projections and processes before the page.
+    #[serde(default)]
+    consumers: usize,
 }
 
-pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Extension<Base>) -> Shown {
+/// A page of the registered projections and processes.
+struct Consumers {
+    shown: Vec<(Registration, ProjectionStatus)>,
+    /// The number of those before the page.
+    before: usize,
+    /// The number of all.
+    all: usize,
+    /// The size of a page.
+    size: usize,
+}
+
+pub(super) async fn show(
+    State(shared): State<Arc<Shared>>,
+    Extension(base): Extension<Base>,
+    Query(part): Query<Part>,
+) -> Shown {
     let tree = shared.store.slice_tree().await?;
     let number = tree.iter().count();
-    let consumers = consumers(&shared.store, DOCUMENTS / number.max(100)).await?;
+    let consumers = consumers(&shared.store, part.consumers, DOCUMENTS / number.max(100)).await?;
     let mut slices = Vec::new();
     let mut latest = Vec::new();
     // The children of split slices have the highest numbers.
@@ -47,18 +65,18 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Ext
         latest.extend(shared.store.read_feed(&read).await?.entries);
         slices.push((slice, end));
     }
-    let is_partial = hidden > 0 || consumers.iter().any(|one| one.status.is_none());
     latest.sort_by_key(|entry| std::cmp::Reverse((entry.commit.time, entry.commit.id)));
     latest.truncate(LATEST as usize);
     let content = html! {
         section {
             h2 { "Projections and processes" }
-            @if consumers.is_empty() {
+            @if consumers.all == 0 {
                 p { "No projection has run on this store yet." }
             } @else {
-                (consumer_table(&base, &consumers, (hidden == 0).then_some(&slices)))
-                @if is_partial {
-                    p { "Open a projection to see the values that are not shown here, because they take many requests." }
+                (consumer_table(&base, &consumers.shown, (hidden == 0).then_some(&slices)))
+                (consumers.pages(&base))
+                @if hidden > 0 {
+                    p { "Open a projection to see its lag, which takes a request for each slice." }
                 }
             }
         }
@@ -79,34 +97,54 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Extension(base): Ext
     Ok(Page::new(title, content))
 }
 
-/// Returns all registered projections and processes, the first `shown` of them with their status.
-async fn consumers(store: &Store, shown: usize) -> Result<Vec<Consumer>, ProjectorError> {
-    let mut all = Vec::new();
-    for registration in registered(&**store).await? {
-        let status = match all.len() < shown {
-            true => Some(projector::<false>(store, &registration).status().await?),
-            false => None,
-        };
-        all.push(Consumer { registration, status });
+/// Returns the page with the projection or process after the first `before`. A page has at most `size` of them.
+async fn consumers(store: &Store, before: usize, size: usize) -> Result<Consumers, ProjectorError> {
+    let (size, registered) = (size.max(1), registered(&**store).await?);
+    let all = registered.len();
+    // The first projection of a page, also if some were removed meanwhile.
+    let before = before.min(all.saturating_sub(1)) / size * size;
+    let mut shown = Vec::new();
+    for registration in registered.into_iter().skip(before).take(size) {
+        let status = projector::<false>(store, &registration).status().await?;
+        shown.push((registration, status));
     }
-    Ok(all)
+    Ok(Consumers { shown, before, all, size })
+}
+
+impl Consumers {
+    /// Returns the links to the other pages, if there are any.
+    fn pages(&self, base: &Base) -> Markup {
+        let to = |before: usize| format!("{}?consumers={before}", base.to(&[]));
+        let through = self.before + self.shown.len();
+        html! {
+            @if self.shown.len() < self.all {
+                nav.pages aria-label="Parts of the projections and processes" {
+                    (self.before + 1) " to " (through) " of " (self.all) ". "
+                    @if self.before > 0 {
+                        a href=(to(self.before.saturating_sub(self.size))) rel="prev" { "previous" } " "
+                    }
+                    @if through < self.all { a href=(to(through)) rel="next" { "next" } }
+                }
+            }
+        }
+    }
 }
 
 /// Returns a table of projections and processes. `ends` are the ends of all slices, unless there are too many.
-fn consumer_table(base: &Base, consumers: &[Consumer], ends: Option<&Vec<(Slice, Position)>>) -> Markup {
+fn consumer_table(
+    base: &Base,
+    consumers: &[(Registration, ProjectionStatus)],
+    ends: Option<&Vec<(Slice, Position)>>,
+) -> Markup {
     let rows = html! {
-        @for Consumer { registration, status } in consumers {
+        @for (registration, status) in consumers {
             tr {
                 th scope="row" { a href=(base.to(&["consumers", &registration.name])) { (registration.name) } }
                 td { (kind(registration)) }
-                @if let Some(status) = status {
-                    td { (badge(state(status))) }
-                    td.number { @if let Some(ends) = ends { (count(status.lag(ends))) } @else { "–" } }
-                    td.number { (count(status.parked)) }
-                    td.number { (status.build) }
-                } @else {
-                    td { "–" } td.number { "–" } td.number { "–" } td.number { "–" }
-                }
+                td { (badge(state(status))) }
+                td.number { @if let Some(ends) = ends { (count(status.lag(ends))) } @else { "–" } }
+                td.number { (count(status.parked)) }
+                td.number { (status.build) }
             }
         }
     };

@@ -9,9 +9,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
-use es_core::feed::{Feed, Slices};
+use es_core::event::EventData;
+use es_core::feed::{EventFilter, Feed, Slices};
 use es_core::prelude::*;
-use es_core::projection::ProjectorError;
+use es_core::projection::{ProjectError, ProjectorError};
 use es_core::read_model::Traces;
 use es_core::testing::Faults;
 use es_core::uuid::Uuid;
@@ -421,14 +422,14 @@ async fn the_start_page_reads_each_projection_once_and_not_too_many() {
         };
         register(0..10).await;
         let (ten, page) = visit().await;
-        assert_eq!(page.contains("Open a projection to see the values"), !is_lag_shown, "{slices} slices");
+        assert_eq!(page.contains("Open a projection to see its lag"), !is_lag_shown, "{slices} slices");
         register(10..20).await;
         let (twenty, _) = visit().await;
         assert_eq!(twenty - ten, 10, "{slices} slices");
         register(20..99).await;
         let (many, page) = visit().await;
         assert_eq!(many - ten, 40, "{slices} slices");
-        assert!(page.contains("Open a projection to see the values") && page.contains("p98"));
+        assert!(page.contains("1 to 50 of 99") && page.contains("p49") && !page.contains("p50"));
     }
 }
 
@@ -462,6 +463,55 @@ async fn pages_are_bounded_however_many_streams_and_parked_events_there_are() {
 
 /// The number of slices of a feed with many.
 const SLICES: u32 = 16;
+
+/// A projection of no events, with any name.
+#[derive(Clone)]
+struct Idle(String);
+
+impl Projection for Idle {
+    const NAME: &'static str = "idle";
+
+    fn name(&self) -> &str {
+        &self.0
+    }
+
+    fn filter(&self) -> EventFilter {
+        EventFilter::none()
+    }
+
+    async fn handle(&mut self, _: &EventData, _: &EventContext) -> Result<(), ProjectError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn all_projections_are_listed_with_their_states_on_pages_of_fifty() {
+    let store = DynamoStore::embedded().await.expect("opens");
+    let name = |number: u32| format!("projection-{number:03}");
+    for number in 0..120 {
+        let projector = Projector::new(store.clone(), Idle(name(number)));
+        projector.run_until_caught_up().await.expect("registers itself");
+    }
+    let explorer = Explorer::new(store, application()).into_router();
+    let router = Router::new().nest_service("/x", explorer);
+    let mut path = Some("/x/".to_owned());
+    let (mut pages, mut listed) = (0, Vec::new());
+    while let Some(next) = path {
+        let page = shown(&router, &next).await;
+        let rows = (0..120).map(name).filter(|name| page.contains(&format!("/x/consumers/{name}\"")));
+        let rows: Vec<_> = rows.collect();
+        assert_eq!(page.matches(">ok</span>").count(), rows.len(), "each has a state: {page}");
+        assert!(page.contains(&format!("{} to {} of 120", listed.len() + 1, listed.len() + rows.len())));
+        assert_eq!(page.contains("rel=\"prev\""), pages > 0);
+        listed.extend(rows);
+        pages += 1;
+        let link = page.split_once("\" rel=\"next\"").and_then(|(before, _)| before.rsplit_once("href=\""));
+        path = link.map(|(_, address)| address.to_owned());
+    }
+    assert_eq!((pages, listed), (3, (0..120).map(name).collect()));
+    let late = shown(&router, "/x/?consumers=1000").await;
+    assert!(late.contains("101 to 120 of 120"), "{late}");
+}
 
 #[tokio::test]
 async fn a_token_is_required_if_one_is_set() {
