@@ -144,10 +144,11 @@ impl fmt::Display for Failure {
 }
 
 /// Methods in errors of the libraries, and the commands that call them.
-const COMMANDS: [(&str, &str); 15] = [
+const COMMANDS: [(&str, &str); 16] = [
     ("create_table", "table create"),
     ("DynamoStore::create_table", "table create"),
     ("PostgresStore::migrate", "schema migrate"),
+    ("PostgresKeyring::migrate", "schema migrate --keyring"),
     ("delete_archived", "stream delete --archives"),
     ("rebuild_progress", "progress"),
     ("replay_parked", "replay"),

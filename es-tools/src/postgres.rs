@@ -5,12 +5,18 @@
 
 use clap::Args;
 use es_postgres::PostgresStore;
+use es_postgres::keyring::{LocalMasterKey, PostgresKeyring};
+use es_postgres::sqlx::PgPool;
 use es_postgres::sqlx::postgres::PgPoolOptions;
 
 use crate::failure::{Failure, Result};
 
 /// The variable with the URL, which may have a password.
 const URL: &str = "ES_POSTGRES_URL";
+
+/// The default schemas of a store and of a keyring.
+const SCHEMA: &str = "es";
+const KEYRING_SCHEMA: &str = "es_keys";
 
 /// A schema of a database.
 #[derive(Args, Debug, Default)]
@@ -24,9 +30,9 @@ pub(crate) struct Database {
     #[arg(conflicts_with_all = ["file", "endpoint"])]
     url: Option<String>,
 
-    /// The schema of the store on PostgreSQL
-    #[arg(long, global = true, value_name = "NAME", default_value = "es")]
-    schema: String,
+    /// The schema on PostgreSQL [default: es]
+    #[arg(long, global = true, value_name = "NAME")]
+    schema: Option<String>,
 }
 
 impl Database {
@@ -48,21 +54,30 @@ impl Database {
     /// Opens the store, if it is on PostgreSQL.
     pub(crate) async fn open(&self) -> Result<Option<PostgresStore>> {
         match &self.url {
-            Some(url) => Ok(Some(open(url, &self.schema).await?)),
+            Some(url) => Ok(Some(open(url, self.schema()).await?)),
             None => Ok(None),
         }
     }
 
     /// Opens the store, for a command that has no counterpart on DynamoDB.
     pub(crate) async fn need(&self, command: &str) -> Result<PostgresStore> {
+        open(self.need_url(command)?, self.schema()).await
+    }
+
+    /// Opens the keyring, for such a command.
+    pub(crate) async fn need_keyring(&self, command: &str) -> Result<PostgresKeyring> {
+        self.keyring(PostgresStore::connect(self.need_url(command)?).await?.pool().clone())
+    }
+
+    fn need_url(&self, command: &str) -> Result<&str> {
         let missing = || Failure::of(format!("`{command}` is for PostgreSQL: pass --postgres, or set {URL}"));
-        self.open().await?.ok_or_else(missing)
+        self.url.as_deref().ok_or_else(missing)
     }
 
     /// Opens the store at a URL on the command line, or at the URL in the environment, in a schema or in that of the
     /// options.
     pub(crate) async fn open_at(&self, url: Option<&str>, schema: Option<&str>) -> Result<PostgresStore> {
-        let schema = schema.unwrap_or(&self.schema);
+        let schema = schema.unwrap_or_else(|| self.schema());
         if let Some(url) = url {
             check_url(url).map_err(Failure::of)?;
             return open(url, schema).await;
@@ -73,9 +88,28 @@ impl Database {
 
     /// Returns a store that never connects, for the statements that create its schema.
     pub(crate) fn unconnected(&self) -> Result<PostgresStore> {
-        let pool = PgPoolOptions::new().connect_lazy("postgres://localhost")?;
-        Ok(PostgresStore::builder(pool).schema(&self.schema).build()?)
+        Ok(PostgresStore::builder(unconnected()?).schema(self.schema()).build()?)
     }
+
+    /// Returns a keyring that never connects, for the statements that create its schema.
+    pub(crate) fn unconnected_keyring(&self) -> Result<PostgresKeyring> {
+        self.keyring(unconnected()?)
+    }
+
+    fn schema(&self) -> &str {
+        self.schema.as_deref().unwrap_or(SCHEMA)
+    }
+
+    /// Returns the keyring on a pool, for its schema only: this tool has no master key.
+    fn keyring(&self, pool: PgPool) -> Result<PostgresKeyring> {
+        let no_master_key = LocalMasterKey::new([0; 32]);
+        let name = self.schema.as_deref().unwrap_or(KEYRING_SCHEMA);
+        Ok(PostgresKeyring::builder(pool, no_master_key).schema(name).build()?)
+    }
+}
+
+fn unconnected() -> Result<PgPool> {
+    Ok(PgPoolOptions::new().connect_lazy("postgres://localhost")?)
 }
 
 fn from_environment() -> Option<String> {

@@ -37,10 +37,9 @@ enum Command {
     /// Create, verify, describe as code, or reset the table on DynamoDB or in a file
     #[command(subcommand)]
     Table(table::Command),
-    /// Print, migrate, or verify the schema on PostgreSQL
+    /// Print, migrate, or verify the schema of the events or of a keyring on PostgreSQL
     #[cfg(feature = "postgres")]
-    #[command(subcommand)]
-    Schema(schema::Command),
+    Schema(schema::Options),
     /// Show, follow, export, close, or delete streams
     #[command(subcommand)]
     Stream(stream::Command),
@@ -132,7 +131,7 @@ async fn dispatch(
     match Command::from_arg_matches(matches).map_err(invalid)? {
         Command::Table(command) => table::run(command, &place, mode).await,
         #[cfg(feature = "postgres")]
-        Command::Schema(command) => schema::run(command, &place, mode).await,
+        Command::Schema(options) => schema::run(options, &place, mode).await,
         Command::Stream(command) => stream::run(command, &open().await?).await,
         Command::Feed(command) => feed::run(command, &open().await?).await,
         Command::Projection(command) => projection::run(command, &open().await?).await,
