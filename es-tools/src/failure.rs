@@ -144,7 +144,7 @@ impl fmt::Display for Failure {
 }
 
 /// Methods in errors of the libraries, and the commands that call them.
-const COMMANDS: [(&str, &str); 16] = [
+const COMMANDS: [(&str, &str); 17] = [
     ("create_table", "table create"),
     ("DynamoStore::create_table", "table create"),
     ("PostgresStore::migrate", "schema migrate"),
@@ -157,6 +157,7 @@ const COMMANDS: [(&str, &str); 16] = [
     ("cancel_rebuild", "cancel-rebuild"),
     ("delete_replaced", "delete-replaced"),
     ("dismiss_passed_over", "dismiss-passed-over"),
+    ("abandon", "abandon"),
     ("rebuild", "rebuild"),
     ("reset", "reset"),
     ("retry", "retry"),
@@ -164,11 +165,7 @@ const COMMANDS: [(&str, &str); 16] = [
 ];
 
 /// Methods that have no command.
-const OTHERS: [(&str, &str); 3] = [
-    ("call `abandon` with", "let the application call `abandon` with"),
-    ("give it up, `abandon` with", "give it up, let the application call `abandon` with"),
-    ("with `payloads`", "with --payload-store or --to-payload-store"),
-];
+const OTHERS: [(&str, &str); 1] = [("with `payloads`", "with --payload-store or --to-payload-store")];
 
 /// Returns the text of an error, which may be stored, with commands in place of methods.
 pub(crate) fn in_commands(text: impl Into<String>) -> String {
@@ -204,8 +201,12 @@ mod tests {
                 "restore it, or delete it with `stream delete --archives`",
             ),
             (
-                "call `replay_parked` or, to give it up, `abandon` with the id `7`",
-                "use `replay` or, to give it up, let the application call `abandon` with the id `7`",
+                "call `replay_parked` or, to give it up, `abandon` for this instance",
+                "use `replay` or, to give it up, `abandon` for this instance",
+            ),
+            (
+                "because it was skipped: call `abandon` for this instance",
+                "because it was skipped: use `abandon` for this instance",
             ),
             ("call `the support`", "call `the support`"),
         ] {

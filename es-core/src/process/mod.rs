@@ -1,5 +1,6 @@
 //! Processes (sagas): react to events with commands.
 
+mod holder;
 pub(crate) mod instance;
 mod reaction;
 mod reactor;
@@ -10,6 +11,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+pub(crate) use holder::abandon;
 pub(crate) use reaction::unlisted;
 pub use reaction::{Reaction, StoredRejection};
 #[doc(hidden)]
@@ -26,6 +28,8 @@ use crate::ids::{IdSource, RandomIds};
 use crate::projection::{
     BoxError, Due, EventContext, ProjectError, Projection, Projector, ProjectorBuilder, ProjectorError, Tick,
 };
+use crate::store::StoreError;
+use crate::stream_id::StreamId;
 
 /// A process (or saga) reacts to events of several aggregates with commands to other aggregates.
 ///
@@ -272,7 +276,8 @@ impl<P: Process> Projector<Reacting<P>> {
     ///
     /// [`ProjectorError::Invalid`] if the reaction may still finish. [`ProjectorError::Store`] if the store fails.
     pub async fn abandon(&self, id: &<P::State as Aggregate>::Id) -> Result<(), ProjectorError> {
-        self.projection().reactor.abandon(id).await
+        let instance = StreamId::new(P::State::NAME, id).map_err(StoreError::from)?;
+        self.abandon_instance(&instance).await.map(drop)
     }
 }
 

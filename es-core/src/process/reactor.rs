@@ -6,19 +6,20 @@ use std::sync::Arc;
 use tracing::Instrument;
 
 use super::React;
+use super::holder::{Holder, holder};
 use super::reaction::{Done, Instance, RETENTION, Reaction};
 use super::timers::Timers;
-use super::turn::{Begun, Reached, Turn, reached_key};
+use super::turn::{Begun, Reached, Turn, reached_key, turn_key};
 use crate::aggregate::Aggregate;
 use crate::clock::Clock;
-use crate::documents::{ChangeError, DocumentKey, Documents};
+use crate::documents::{ChangeError, Documents};
 use crate::event::EventKind;
 use crate::events::Events;
 use crate::feed::{Feed, Slice};
 use crate::ids::IdSource;
 use crate::keys::{short_name, shorten};
 use crate::projection::timeout::{Due, Scheduled};
-use crate::projection::{BoxError, EventContext, Fate, ProjectError, ProjectorError, Tick, fate};
+use crate::projection::{BoxError, EventContext, ProjectError, Tick};
 use crate::repository::{ExecuteError, Repository};
 use crate::spans::Operation;
 use crate::store::{ClosedStream, EventStore, IdempotencyKey, StoreError, StreamState};
@@ -49,20 +50,6 @@ struct Work {
     timers: Timers,
     /// The last event for which a turn had begun when the work on the slice began.
     reached: Option<Reached>,
-}
-
-/// The state of the reaction that holds the turn.
-enum Holder {
-    /// It has finished.
-    Finished,
-    /// It will finish.
-    Pending,
-    /// Its event or timeout is parked.
-    Parked,
-    /// Its event or timeout was skipped.
-    Skipped,
-    /// Its event is no longer in the feed.
-    Gone,
 }
 
 /// The result of an attempt.
@@ -195,7 +182,8 @@ impl<S: Aggregate> Reactor<S> {
     /// Returns the turn of the instance if it has begun, and otherwise one for this reaction.
     async fn look(&self, instance: &Instance<'_, S>) -> Result<Turn, BoxError> {
         let (documents, ids) = (Arc::clone(&self.store) as Arc<dyn Documents>, Arc::clone(&self.ids));
-        Turn::look(documents, ids, self.turn_key(instance.id), &instance.key, instance.ctx).await
+        let key = turn_key(self.process, &instance.stream);
+        Turn::look(documents, ids, key, &instance.key, instance.ctx).await
     }
 
     /// Returns whether a turn has begun for a later event of the slice. This event is then finished, because a
@@ -223,9 +211,10 @@ impl<S: Aggregate> Reactor<S> {
     ///
     /// [`ProjectError::Later`] if it will finish; [`ProjectError::Handler`] if that requires an operator.
     async fn check_holder(&self, instance: &Instance<'_, S>, turn: &Turn) -> Result<(), ProjectError> {
-        let (id, reaction) = (instance.id, turn.reaction());
-        let begun = format!("the reaction `{reaction}` of the instance `{id}` has begun but not finished");
-        match self.holder(&instance.stream, turn).await? {
+        let (stream, reaction) = (&instance.stream, turn.reaction());
+        let begun =
+            format!("the reaction `{reaction}` of the instance `{stream}` has begun but not finished");
+        match holder(&*self.store, self.process, stream, turn).await? {
             Holder::Finished => Ok(()),
             Holder::Pending => Err(ProjectError::Later(format!("{begun}: waiting for it").into())),
             // A timeout can wait for an operator without blocking others.
@@ -234,62 +223,21 @@ impl<S: Aggregate> Reactor<S> {
             }
             Holder::Parked => {
                 let reason = format!(
-                    "{begun}, because it is parked: call `replay_parked` or, to give it up, \
-                     `abandon` with the id `{id}`"
+                    "{begun}, because it is parked: call `replay_parked` or, to give it up, `abandon` for this instance"
                 );
                 Err(ProjectError::Handler(reason.into()))
             }
             Holder::Skipped => {
-                let reason = format!("{begun}, because it was skipped: call `abandon` with the id `{id}`");
+                let reason = format!("{begun}, because it was skipped: call `abandon` for this instance");
                 Err(ProjectError::Handler(reason.into()))
             }
             Holder::Gone => {
                 let reason = format!(
                     "{begun}, and its event is no longer in the feed, which was restored to an earlier state: let the \
-                     reconciler add the event again, or, if it is lost, call `abandon` with the id `{id}`"
+                     reconciler add the event again, or, if it is lost, call `abandon` for this instance"
                 );
                 Err(ProjectError::Handler(reason.into()))
             }
-        }
-    }
-
-    /// Returns the state of the reaction that holds the turn of the instance with the stream `stream`.
-    async fn holder(&self, stream: &StreamId, turn: &Turn) -> Result<Holder, ProjectError> {
-        let fate = fate(&*self.store, self.process, turn.origin()).await.map_err(|error| match error {
-            ProjectorError::Store(error) => failed(error),
-            error => ProjectError::Handler(error.into()),
-        })?;
-        if fate == Fate::Pending {
-            return Ok(Holder::Pending);
-        }
-        // Read after the checkpoint: once the record is stored, the reaction is no longer pending.
-        let once = IdempotencyKey::new(Some(stream.clone()), turn.reaction()).map_err(failed)?;
-        let is_finished = self.store.idempotency_record(&once).await.map_err(failed)?.record.is_some();
-        Ok(match fate {
-            _ if is_finished => Holder::Finished,
-            Fate::Parked => Holder::Parked,
-            Fate::Gone => Holder::Gone,
-            _ => Holder::Skipped,
-        })
-    }
-
-    /// Ends the turn of a reaction that will never be finished.
-    pub(super) async fn abandon(&self, id: &S::Id) -> Result<(), ProjectorError> {
-        let stream = StreamId::new(S::NAME, id).map_err(StoreError::from)?;
-        let (store, ids) = (Arc::clone(&self.store) as Arc<dyn Documents>, Arc::clone(&self.ids));
-        loop {
-            let turn = Turn::held(Arc::clone(&store), Arc::clone(&ids), self.turn_key(id)).await;
-            let Some(turn) = turn.map_err(as_projector_error)? else { return Ok(()) };
-            let holder =
-                self.holder(&stream, &turn).await.map_err(|error| as_projector_error(error.into()))?;
-            if let Holder::Pending = holder {
-                return Err(ProjectorError::invalid(format!(
-                    "the reaction `{}` of the instance `{id}` has not finished: `park` or `skip` it first, \
-                     once its slice has stopped there",
-                    turn.reaction()
-                )));
-            }
-            turn.end().await.map_err(as_projector_error)?;
         }
     }
 
@@ -300,10 +248,6 @@ impl<S: Aggregate> Reactor<S> {
             Some(timer) => shorten(format!("{timer}/timeout"), LONGEST_KEY, "~"),
             None => format!("{}/{}", self.process, ctx.event_id()),
         }
-    }
-
-    fn turn_key(&self, id: &S::Id) -> DocumentKey {
-        DocumentKey::new(format!("process#{}#turn#{id}", self.process), "")
     }
 
     fn work(&mut self, slice: Slice) -> &mut Work {
@@ -472,13 +416,6 @@ fn ended(closed: &ClosedStream) -> ProjectError {
          discard it if it is parked"
     );
     ProjectError::Handler(reason.into())
-}
-
-fn as_projector_error(error: BoxError) -> ProjectorError {
-    match error.downcast::<StoreError>() {
-        Ok(error) => ProjectorError::Store(*error),
-        Err(error) => ProjectorError::invalid(error.to_string()),
-    }
 }
 
 pub(super) fn failed(error: StoreError) -> ProjectError {

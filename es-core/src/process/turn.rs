@@ -16,6 +16,7 @@ use crate::ids::IdSource;
 use crate::personal::encoding;
 use crate::projection::{BoxError, EventContext, Origin};
 use crate::store::{AdditionalWrite, StoreError};
+use crate::stream_id::StreamId;
 
 /// The turn of a reaction: held from its first command until its events are recorded.
 ///
@@ -195,6 +196,11 @@ impl Turn {
 
 fn encode(content: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(content).map_err(|error| StoreError::invalid(without_values(&error)))
+}
+
+/// Returns the key of the document with the turn of the instance with the stream `instance`.
+pub(super) fn turn_key(process: &str, instance: &StreamId) -> DocumentKey {
+    DocumentKey::new(format!("process#{process}#turn#{}", instance.id()), "")
 }
 
 /// The last event of a slice for which a turn has begun. A slice is handled in order, so all earlier events are

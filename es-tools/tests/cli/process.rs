@@ -1,14 +1,14 @@
-//! A process with timeouts: its page in the explorer, and `es process timeouts`.
+//! A process with timeouts: its page in the explorer, and `es process timeouts`; a process whose reaction is abandoned.
 
 use std::time::Duration;
 
 use es_core::prelude::*;
-use es_core::projection::OnFailure;
+use es_core::projection::{OnFailure, WaitError};
 use es_core::{RetryPolicy, StreamId};
 use es_dynamo::{DynamoStore, Reconciler};
 use serde_json::Value;
 
-use crate::support::{Account, Deposited, Place};
+use crate::support::{Account, Deposit, Deposited, Place};
 
 #[event]
 pub(crate) struct Started;
@@ -83,6 +83,69 @@ async fn pending_timeouts_are_listed_by_due_time() {
     assert!(unknown.contains("no process `unknown` has run"), "{unknown}");
     let other: Value = place.es(&["--json", "process", "parked", "reviews"]).json();
     assert_eq!(other.as_array().map(Vec::len), Some(0), "{other}");
+}
+
+/// Forwards deposits of 100 cents or more to the bank, and fails at those of [`POISON`] cents afterwards.
+#[derive(Clone, Process)]
+#[process(name = "forwarding", state = Review, events(Account(Deposited)))]
+struct Forwarding {
+    accounts: Repository<Account>,
+}
+
+const POISON: u64 = 113;
+
+#[handlers]
+impl Forwarding {
+    #[react(instance = |event| (event.cents >= 100).then(|| "all".to_owned()))]
+    async fn deposited(
+        &self,
+        event: &Deposited,
+        reaction: &mut Reaction<'_, Review>,
+    ) -> Result<Started, BoxError> {
+        reaction.execute(&self.accounts, "bank", Deposit(1)).await?;
+        if event.cents == POISON { Err("it cannot be forwarded".into()) } else { Ok(Started) }
+    }
+}
+
+/// Runs the process until it has handled all events or has stopped.
+async fn forward(place: &Place) -> Result<(), WaitError> {
+    let store = place.store().await;
+    Reconciler::builder(&store).build().run().await.expect("runs");
+    let process = Forwarding { accounts: Repository::new(store.clone()) };
+    let builder = Projector::process_builder(store, process).retry(RetryPolicy::never());
+    builder.restart(RetryPolicy::never()).build().run_until_caught_up().await
+}
+
+#[tokio::test]
+async fn an_unfinished_reaction_is_abandoned() {
+    let place = Place::new("abandoned");
+    place.deposit("ann", &[POISON, 100]).await;
+    forward(&place).await.expect_err("the first deposit fails");
+    let abandon =
+        |more: &[&str]| place.es(&[&["process", "abandon", "forwarding", "review#all"][..], more].concat());
+    let unfinished = abandon(&["--yes"]).fails(1);
+    assert!(unfinished.contains("has not finished: `park` or `skip` it first"), "{unfinished}");
+    place.es(&["process", "skip", "forwarding", "0", "--yes"]).succeeds();
+    forward(&place).await.expect_err("the second deposit waits for the first");
+    let progress = place.es(&["process", "progress", "forwarding"]).succeeds();
+    let advice = "of the instance `review#all` has begun but not finished, because it was skipped: use `abandon` for this \
+                  instance";
+    assert!(progress.contains(advice), "{progress}");
+
+    abandon(&[]).fails(4);
+    let dry = abandon(&["--dry-run"]).succeeds();
+    assert_eq!(dry, "would abandon the unfinished reaction of `review#all`\n");
+    abandon(&["--yes"]).succeeds();
+    forward(&place).await.expect("goes on");
+    let bank: Value = serde_json::from_str(
+        place.es(&["--json", "stream", "show", "account#bank"]).succeeds().lines().last().expect("an event"),
+    )
+    .expect("JSON");
+    assert_eq!(bank["events"][0]["version"], 2, "the effects of the abandoned reaction remain");
+    let nothing = abandon(&["--yes"]).fails(1);
+    assert!(nothing.contains("no reaction of `forwarding` has begun and not finished"), "{nothing}");
+    let projection = place.es(&["process", "abandon", "unknown", "review#all", "--yes"]).fails(1);
+    assert!(projection.contains("no process `unknown` has run"), "{projection}");
 }
 
 #[cfg(feature = "explorer")]

@@ -142,10 +142,6 @@ impl<P: Projection> Projector<P> {
         &self.inner.name
     }
 
-    pub(crate) fn projection(&self) -> &P {
-        &self.inner.projection
-    }
-
     /// Runs a worker until [`shutdown`](Self::shutdown). Dropping the future is safe: it has the same effect as a
     /// crash, and others take over the slices when the lease expires.
     ///

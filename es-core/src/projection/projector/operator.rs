@@ -9,7 +9,9 @@ use super::state::{
 use super::{Projector, parking};
 use crate::documents::{ChangeError, ChangeSet, ExpectedDocument};
 use crate::feed::Slice;
+use crate::process::abandon;
 use crate::projection::{Projection, ProjectorError};
+use crate::stream_id::StreamId;
 
 impl<P: Projection> Projector<P> {
     /// Pauses all workers, in all processes, until [`resume`](Self::resume).
@@ -467,6 +469,17 @@ impl<P: Projection> Projector<P> {
                 return Ok(());
             }
         }
+    }
+
+    /// Unblocks the instance of a process with the stream `instance`, like
+    /// [`abandon`](Projector::abandon) without the types of the process: for tools. Returns whether a reaction was
+    /// abandoned.
+    ///
+    /// # Errors
+    ///
+    /// [`ProjectorError::Invalid`] if the reaction may still finish. [`ProjectorError::Store`] if the store fails.
+    pub async fn abandon_instance(&self, instance: &StreamId) -> Result<bool, ProjectorError> {
+        abandon(&self.inner.store, &self.inner.settings.ids, &self.inner.name, instance).await
     }
 
     /// Applies the changes and notifies the workers. Returns `false` if the documents were changed concurrently.

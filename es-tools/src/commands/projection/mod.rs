@@ -7,13 +7,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use clap::Subcommand;
+use es_core::StreamId;
 use es_core::projection::{ProjectionStatus, ProjectorError};
 use serde_json::json;
 
 pub(super) use self::operations::Operation;
 use crate::application::SWITCH;
 use crate::consumers::{find, overview, projector, projector_with, state};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output::{Grid, count};
 use crate::session::Session;
 use crate::store::StoredModel;
@@ -79,6 +80,15 @@ pub(super) enum ProcessCommand {
         /// The maximum number of timeouts
         #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
+    },
+    /// Unblock an instance whose reaction has begun, and whose event was skipped, is lost, or will not be replayed
+    ///
+    /// The effects of the reaction are not undone. The error that blocks the instance names it.
+    Abandon {
+        /// The process
+        name: String,
+        /// The instance: the name of the process's state, `#`, and its id
+        instance: StreamId,
     },
     #[command(flatten)]
     Operation(Operation),
@@ -178,6 +188,19 @@ pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> R
             let found = find(&session.store, &name, true).await?;
             let timeouts = projector::<true>(&session.store, &found).pending_timeouts(limit).await?;
             report::timeouts(session.output, &timeouts)
+        }
+        ProcessCommand::Abandon { name, instance } => {
+            let found = find(&session.store, &name, true).await?;
+            let change = format!("abandon the unfinished reaction of `{instance}`");
+            if !session.may_irrevocably(&change)? {
+                return Ok(());
+            }
+            if !projector::<true>(&session.store, &found).abandon_instance(&instance).await? {
+                return Err(Failure::of(format!(
+                    "no reaction of `{name}` has begun and not finished for `{instance}`: check the instance"
+                )));
+            }
+            report::done(session.output, &name, &change, &[], None)
         }
         ProcessCommand::Operation(operation) => {
             let found = find(&session.store, operation.name(), true).await?;

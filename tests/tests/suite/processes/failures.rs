@@ -42,8 +42,8 @@ async fn a_reaction_that_was_skipped_can_be_abandoned() {
     let other = elsewhere(&store, "a").await;
     tell(&store, &other, "ann: note").await;
     let error = projector.run_until_caught_up().await.expect_err("the turn is the other's").to_string();
-    assert!(error.contains("of the instance `ann` has begun but not finished"), "{error}");
-    assert!(error.ends_with("it was skipped: call `abandon` with the id `ann`"), "{error}");
+    assert!(error.contains("of the instance `diary#ann` has begun but not finished"), "{error}");
+    assert!(error.ends_with("it was skipped: call `abandon` for this instance"), "{error}");
     assert_eq!(diary(&store).await, [""; 0]);
 
     projector.abandon(&"ann".to_owned()).await.expect("abandoned");

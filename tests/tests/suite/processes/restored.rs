@@ -124,7 +124,7 @@ async fn a_reaction_whose_event_is_not_in_the_feed_any_more_can_be_abandoned() {
     let waits = timeout(Duration::from_secs(60), projector.run_until_caught_up()).await.expect("ends");
     let error = waits.expect_err("it waits").to_string();
     assert!(error.contains("its event is no longer in the feed, which was restored"), "{error}");
-    assert!(error.ends_with("if it is lost, call `abandon` with the id `ann`"), "{error}");
+    assert!(error.ends_with("if it is lost, call `abandon` for this instance"), "{error}");
     projector.abandon(&"ann".to_owned()).await.expect("it will never be finished");
     projector.run_until_caught_up().await.expect("goes on");
     let mut notes = diary(&store).await;
