@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::consumers::{Overview, kind, overview};
 use crate::failure::{Failure, Result};
-use crate::output::{Grid, count, seconds};
+use crate::output::{Grid, count, on_interrupt, seconds};
 use crate::session::Session;
 
 /// The commands of `feed`.
@@ -347,6 +347,10 @@ async fn reconcile(session: &Session, store: &DynamoStore, segments: u32, name: 
         ))?;
         return Ok(());
     }
+    on_interrupt(match &name {
+        Some(_) => "run the same command to continue",
+        None => "what was added to the feed remains: run the command again, which starts over without --name",
+    })?;
     let bar = session.output.progress(0, "commits");
     let mut builder = Reconciler::builder(store).segments(segments).on_progress({
         let bar = bar.clone();

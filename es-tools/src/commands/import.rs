@@ -8,15 +8,15 @@ use es_core::store::{Append, NewCommit};
 use es_core::{ExpectedVersion, StreamId, Version};
 use serde::Serialize;
 
-use super::lines::{self, Entry, at};
+use super::lines::{Entry, Input, at};
 use crate::failure::{Failure, Result};
-use crate::output::count;
+use crate::output::{count, on_interrupt};
 use crate::session::Session;
 
 /// The options of `import`.
 #[derive(Args, Debug)]
 pub(super) struct Options {
-    /// The file that `stream export` has written
+    /// The file that `stream export` has written, or `-` for standard input
     #[arg(value_name = "FILE")]
     export: PathBuf,
 }
@@ -31,7 +31,9 @@ struct Imported {
 }
 
 pub(super) async fn run(options: &Options, session: &Session) -> Result {
-    let checked = check(options)?;
+    on_interrupt("the events so far are imported: run the same command to continue")?;
+    let export = Input::open(options.export.clone()).await?;
+    let checked = check(&export)?;
     let Imported { streams, events, .. } = checked;
     let change = format!("import {} events of {} streams", count(events), count(streams));
     if !session.may(&change)? {
@@ -39,7 +41,7 @@ pub(super) async fn run(options: &Options, session: &Session) -> Result {
     }
     let progress = session.output.progress(events, "events");
     let mut imported = Imported { new: 0, ..checked };
-    for line in appends(options)? {
+    for line in appends(&export)? {
         let (number, append) = line?;
         let events = append.events();
         let appended = session.store.append(&append).await.map_err(|error| at(number, &error))?;
@@ -56,10 +58,10 @@ pub(super) async fn run(options: &Options, session: &Session) -> Result {
 }
 
 /// Checks that every line can be read, and that the commits of each stream follow each other.
-fn check(options: &Options) -> Result<Imported> {
+fn check(export: &Input) -> Result<Imported> {
     let mut ends: BTreeMap<StreamId, Version> = BTreeMap::new();
     let mut counts = Imported::default();
-    for line in appends(options)? {
+    for line in appends(export)? {
         let (number, append) = line?;
         let start = match append.expected() {
             ExpectedVersion::Exact(version) => version,
@@ -82,8 +84,8 @@ fn check(options: &Options) -> Result<Imported> {
 }
 
 /// Returns the commits of the file with their line numbers.
-fn appends(options: &Options) -> Result<impl Iterator<Item = Result<(usize, Append)>>> {
-    Ok(lines::read(&options.export)?.map(|line| {
+fn appends(export: &Input) -> Result<impl Iterator<Item = Result<(usize, Append)>>> {
+    Ok(export.lines()?.map(|line| {
         let (number, entry) = line?;
         let Entry::Commit(stream, commit) = entry else {
             return Err(Failure::of(format!(

@@ -1,8 +1,8 @@
 //! The lines of an export: a commit each. A copy also has lines with claims and idempotency keys.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Seek};
+use std::path::{Path, PathBuf};
 
 use es_core::chrono::{DateTime, Utc};
 use es_core::store::{Claim, Commit, CommitLine, EventRange, IdempotencyKey, IdempotencyRecord, StoredKey};
@@ -91,14 +91,51 @@ impl RangePart {
     }
 }
 
-/// Returns the content of an export with the numbers of the lines.
-pub(super) fn read(path: &Path) -> Result<impl Iterator<Item = Result<(usize, Entry)>> + use<>> {
-    let file = File::open(path).map_err(|error| Failure::at(path, &error))?;
-    let path = path.to_owned();
-    Ok(BufReader::new(file).lines().enumerate().map(move |(index, line)| {
-        let number = index + 1;
-        Ok((number, parse(&line.map_err(|error| Failure::at(&path, &error))?, number)?))
-    }))
+/// An export, which is read several times: it is checked before anything is written.
+#[derive(Debug)]
+pub(super) struct Input {
+    path: PathBuf,
+    file: File,
+}
+
+impl Input {
+    /// Opens a file, or standard input for `-`. What can be read only once, such as a pipe, is copied to a temporary
+    /// file.
+    pub(super) async fn open(path: PathBuf) -> Result<Self> {
+        // A pipe may block.
+        tokio::task::spawn_blocking(|| {
+            let opened = open(&path).map_err(|error| Failure::at(&path, &error));
+            opened.map(|file| Self { path, file })
+        })
+        .await?
+    }
+
+    /// Returns the content with the numbers of the lines, from the beginning. Only one of these iterators may be used
+    /// at a time.
+    pub(super) fn lines(&self) -> Result<impl Iterator<Item = Result<(usize, Entry)>> + use<>> {
+        let path = self.path.clone();
+        let rewound = self.file.try_clone().and_then(|mut file| file.rewind().map(|()| file));
+        let file = rewound.map_err(|error| Failure::at(&path, &error))?;
+        Ok(BufReader::new(file).lines().enumerate().map(move |(index, line)| {
+            let number = index + 1;
+            Ok((number, parse(&line.map_err(|error| Failure::at(&path, &error))?, number)?))
+        }))
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    if path == Path::new("-") {
+        return copied(io::stdin().lock());
+    }
+    let file = File::open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { copied(file) }
+}
+
+/// Copies a stream to a file without a name.
+fn copied(mut stream: impl io::Read) -> io::Result<File> {
+    let mut file = tempfile::tempfile()?;
+    io::copy(&mut stream, &mut file)?;
+    Ok(file)
 }
 
 fn parse(line: &str, number: usize) -> Result<Entry> {

@@ -4,6 +4,7 @@ mod claim;
 mod copy;
 #[cfg(feature = "explorer")]
 mod explore;
+mod export;
 pub(crate) mod feed;
 mod import;
 mod lines;

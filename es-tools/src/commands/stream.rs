@@ -1,21 +1,20 @@
 //! `stream`: showing, following, and exporting events; closing, archiving, restoring, and deleting streams.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use es_core::chrono::SecondsFormat;
 use es_core::feed::{FeedRead, Position};
 use es_core::repository::{Archives, StreamLifecycle};
-use es_core::store::{Commit, CommitLine, Read, StreamState, is_erased};
+use es_core::store::{Commit, Read, StreamState, is_erased};
 use es_core::{StreamId, Version};
 use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
+use super::export::{ExportWriter, left_by_export};
 use crate::failure::{Failure, Result};
-use crate::output::{Grid, Output, Progress, count};
+use crate::output::{Grid, Output, Progress, count, on_interrupt};
 use crate::payloads::archives;
 use crate::session::Session;
 
@@ -89,7 +88,7 @@ pub(super) struct Export {
     /// Export all events of the feed
     #[arg(long)]
     all: bool,
-    /// Write to this file instead of standard output
+    /// Write to this file, which is replaced when the export is complete [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -161,6 +160,7 @@ impl Change {
         if !is_allowed {
             return Ok(());
         }
+        on_interrupt(format!("run the same command to {verb} the rest of `{stream}`"))?;
         let streams = StreamLifecycle::new(session.store.feed());
         let end = match &self {
             Self::Close => streams.close(stream).await?,
@@ -300,24 +300,25 @@ async fn tail(session: &Session, stream: StreamId, payloads: bool) -> Result {
 
 impl Export {
     async fn run(&self, session: &Session) -> Result {
-        if let Some(path) = &self.output
+        let path = self.output.as_deref().filter(|path| *path != Path::new("-"));
+        if let Some(path) = path
             && !session.may(&format!("write the events to {}", path.display()))?
         {
             return Ok(());
         }
-        let mut to: Box<dyn Write + Send> = match &self.output {
+        let mut to = match path {
             Some(path) => {
-                let file = File::create(path).map_err(|error| Failure::at(path, &error))?;
-                Box::new(BufWriter::new(file))
+                on_interrupt(left_by_export(path))?;
+                ExportWriter::create(path)?
             }
-            None => Box::new(BufWriter::new(std::io::stdout())),
+            None => ExportWriter::stdout(),
         };
         let (exported, erased) = match self.all {
             true => self.all(session, &mut to).await?,
             false => (self.streams(session, &mut to).await?, 0),
         };
-        to.flush()?;
-        if let Some(path) = &self.output {
+        to.finish()?;
+        if let Some(path) = path {
             let value = json!({ "events": exported, "erased": erased, "file": path });
             session.output.value(&value, || {
                 let mut text = format!("exported {} events to {}", count(exported), path.display());
@@ -332,7 +333,7 @@ impl Export {
 
     /// Exports the feed, one slice after the other, parents before children: the commits of a stream are in order.
     /// Returns the number of events, and of those of deleted and archived streams, which are left out.
-    async fn all(&self, session: &Session, to: &mut (dyn Write + Send)) -> Result<(u64, u64)> {
+    async fn all(&self, session: &Session, to: &mut ExportWriter) -> Result<(u64, u64)> {
         let store = &session.store;
         let ends = store.ends().await?;
         let total = ends.iter().map(|(_, end)| end.get()).sum();
@@ -355,7 +356,7 @@ impl Export {
         Ok((exported, erased))
     }
 
-    async fn streams(&self, session: &Session, to: &mut (dyn Write + Send)) -> Result<u64> {
+    async fn streams(&self, session: &Session, to: &mut ExportWriter) -> Result<u64> {
         let progress = session.output.progress(0, "events");
         let mut exported = 0;
         for stream in &self.streams {
@@ -385,15 +386,9 @@ impl Export {
     }
 }
 
-/// Writes a commit as a line, and returns the number of its events.
-fn write(
-    to: &mut (dyn Write + Send),
-    stream: &StreamId,
-    commit: &Commit,
-    progress: &Progress,
-) -> Result<u64> {
-    serde_json::to_writer(&mut *to, &CommitLine::of(stream, commit))?;
-    to.write_all(b"\n")?;
+/// Writes a commit, and returns the number of its events.
+fn write(to: &mut ExportWriter, stream: &StreamId, commit: &Commit, progress: &Progress) -> Result<u64> {
+    to.commit(stream, commit)?;
     let events = commit.events.len() as u64;
     progress.add(events);
     Ok(events)

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::application::{Application, Moment};
 use crate::failure::{Failure, Result};
-use crate::output::count;
+use crate::output::{count, on_interrupt};
 use crate::session::Session;
 
 /// The commands of applications.
@@ -85,6 +85,9 @@ async fn rebuild(application: &Application, session: &Session, name: &str) -> Re
     {
         return Ok(());
     }
+    on_interrupt(
+        "readers use the previous build: run the same command to continue, or `projection cancel-rebuild`",
+    )?;
     let bar = session.output.progress(events, "events");
     let build = rebuilds.rebuild(&store, bar).await.map_err(Failure::Error)?;
     let value = json!({ "projection": name, "build": build, "events": events });

@@ -1,6 +1,7 @@
 //! What commands print: text for people, or JSON for programs.
 
 mod grid;
+mod interrupt;
 mod printable;
 mod progress;
 
@@ -11,6 +12,7 @@ use serde::Serialize;
 use crate::failure::Result;
 
 pub(crate) use grid::{Grid, count, seconds};
+pub(crate) use interrupt::on_interrupt;
 pub(crate) use printable::printable;
 pub(crate) use progress::Progress;
 

@@ -1,7 +1,7 @@
 //! `es stream`, `es import`, `es claim`, and `es key`.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
 use es_core::prelude::*;
@@ -94,6 +94,67 @@ async fn a_damaged_export_is_refused_before_anything_is_imported() {
         assert!(refused.contains(expected), "{refused}");
         to.es(&["stream", "show", "account#ann"]).fails(1);
     }
+}
+
+/// An import reads its input twice, which a pipe does not allow.
+#[tokio::test]
+async fn an_export_is_imported_from_a_pipe() {
+    let (from, to) = (Place::new("pipe"), Place::new("pipe-to"));
+    from.deposit("ann", &[5, 700]).await;
+    to.es(&["table", "create"]).succeeds();
+    let exported = from.es(&["stream", "export", "account#ann", "--output", "-"]).succeeds();
+    assert_eq!(lines(&exported).len(), 2);
+    let damaged = to.es_from(&["import", "-"], &exported[..exported.len() - 9]).fails(1);
+    assert!(damaged.contains("line 2: ") && damaged.contains("use a file that"), "{damaged}");
+    to.es(&["stream", "show", "account#ann"]).fails(1);
+    let inputs: &[&str] = if cfg!(unix) { &["-", "/dev/stdin"] } else { &["-"] };
+    for (input, new) in inputs.iter().zip([2, 0]) {
+        let imported = to.es_from(&["import", input, "--json"], &exported).json();
+        assert_eq!(imported, json!({ "streams": 1, "events": 2, "new": new }), "{input}");
+    }
+    for input in inputs {
+        let target = format!("file:{}", to.path("events.db").display());
+        let copy = ["--json", "copy", "--from", &format!("export:{input}"), "--to", &target];
+        let copied = to.es_from(&copy, &exported).json();
+        assert_eq!((&copied["events"], &copied["verified"]), (&json!(2), &json!(true)), "{input}: {copied}");
+    }
+    let source = format!("file:{}", from.path("events.db").display());
+    let unverified = from.es(&["copy", "--from", &source, "--to", "export:-"]).fails(1);
+    assert!(unverified.contains("cannot be written to standard output"), "{unverified}");
+    assert!(!from.path("-").exists());
+}
+
+/// An incomplete export would look like a complete one.
+#[tokio::test]
+async fn a_failed_export_leaves_the_previous_one() {
+    let place = Place::new("failed-export");
+    place.deposit("ann", &[5]).await;
+    place.es(&["stream", "export", "account#ann", "-o", "export.jsonl"]).succeeds();
+    let before = fs::read_to_string(place.path("export.jsonl")).expect("is written");
+    assert_eq!(lines(&before).len(), 1);
+    place.deposit("ann", &[6]).await;
+    place.es(&["stream", "export", "account#ann", "account#missing", "-o", "export.jsonl"]).fails(1);
+    assert_eq!(fs::read_to_string(place.path("export.jsonl")).expect("is written"), before);
+    place.es(&["stream", "export", "account#ann", "-o", "export.jsonl"]).succeeds();
+    assert_eq!(lines(&fs::read_to_string(place.path("export.jsonl")).expect("is written")).len(), 2);
+    assert!(!place.path("export.jsonl.part").exists());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupted_command_says_what_is_left() {
+    let place = Place::new("interrupted");
+    place.es(&["table", "create"]).succeeds();
+    let mut command = place.command(&["import", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    // More than fits into a pipe: the command has begun to read when this returns.
+    child.stdin.as_mut().expect("piped").write_all(&[b' '; 1 << 20]).expect("is read");
+    let interrupted = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(interrupted.expect("runs").success());
+    let mut errors = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut errors).expect("reads");
+    assert_eq!(child.wait().expect("ends").code(), Some(130), "{errors}");
+    assert!(errors.contains("interrupted: the events so far are imported: run the same command"), "{errors}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A file with a small bank, and running the binary on it.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -100,7 +101,18 @@ impl Place {
         Ran::of(self.command(arguments).stdout(output))
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// Runs the binary on the file, with this text on standard input.
+    pub(crate) fn es_from(&self, arguments: &[&str], input: &str) -> Ran {
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
+        // The process may end before it has read everything.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        Ran::new(&command, child.wait_with_output().expect("ends"))
+    }
+
+    /// Returns the command that runs the binary on the file.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let file = self.path("events.db");
         let file = file.to_str().expect("a path in UTF-8");
         let mut command = Command::new(env!("CARGO_BIN_EXE_es"));
@@ -133,6 +145,10 @@ impl Ran {
     /// Runs a command to its end.
     pub(crate) fn of(command: &mut Command) -> Self {
         let output = command.output().expect("starts");
+        Self::new(command, output)
+    }
+
+    pub(crate) fn new(command: &Command, output: Output) -> Self {
         let arguments: Vec<_> = command.get_args().map(std::ffi::OsStr::to_string_lossy).collect();
         Self { arguments: arguments.join(" "), output }
     }

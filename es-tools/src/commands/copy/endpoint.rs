@@ -1,18 +1,16 @@
 //! The source and the target of a copy: stores, and files with lines of JSON.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use es_core::StreamId;
 use es_core::feed::{EventFilter, FeedRead, Position, Slice};
-use es_core::store::{Commit, CommitLine, StoredKey};
+use es_core::store::{Commit, StoredKey};
 use es_dynamo::DynamoStore;
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::arguments::Place;
-use crate::commands::lines::{self, Entry, KeyLine};
+use crate::commands::lines::{Entry, Input};
 use crate::failure::{Failure, Result};
 use crate::store::Store;
 
@@ -25,7 +23,10 @@ pub(super) type Page = Vec<(StreamId, Commit)>;
 /// A store, or a file.
 pub(super) enum Endpoint {
     Store(Store),
-    Export(PathBuf),
+    /// An export to read.
+    Input(Input),
+    /// The path of an export to write.
+    Output(PathBuf),
 }
 
 /// The addresses of endpoints, for errors.
@@ -33,9 +34,27 @@ const ADDRESSES: &str = "use `dynamodb:TABLE`, `http://HOST:PORT`, `file:PATH`, 
                          `export:PATH`";
 
 impl Endpoint {
-    /// Opens the endpoint with an address, which must exist. A name after `#` is that of the table or schema; `place`
+    /// Opens the source with an address: see [`open`](Self::open).
+    pub(super) async fn source(address: &str, payload_store: Option<&str>, place: &Place) -> Result<Self> {
+        match Self::open(address, payload_store, place).await? {
+            Self::Output(path) => Ok(Self::Input(Input::open(path).await?)),
+            store => Ok(store),
+        }
+    }
+
+    /// Opens the target with an address: see [`open`](Self::open).
+    pub(super) async fn target(address: &str, payload_store: Option<&str>, place: &Place) -> Result<Self> {
+        match Self::open(address, payload_store, place).await? {
+            Self::Output(path) if path == Path::new("-") => Err(Failure::of(
+                "a copy is verified by reading it, so it cannot be written to standard output: use the path of a file",
+            )),
+            target => Ok(target),
+        }
+    }
+
+    /// Opens the endpoint with an address. A store must exist. A name after `#` is that of the table or schema; `place`
     /// has the default. Large events of a table are in `payload_store`.
-    pub(super) async fn open(address: &str, payload_store: Option<&str>, place: &Place) -> Result<Self> {
+    async fn open(address: &str, payload_store: Option<&str>, place: &Place) -> Result<Self> {
         let is_dynamo =
             ["dynamodb:", "http:", "https:", "file:"].iter().any(|scheme| address.starts_with(scheme));
         if payload_store.is_some() && !is_dynamo {
@@ -44,7 +63,7 @@ impl Endpoint {
             ));
         }
         if let Some(path) = address.strip_prefix("export:") {
-            return Ok(Self::Export(path.into()));
+            return Ok(Self::Output(path.into()));
         }
         if address == "postgres" || address.starts_with("postgres:") || address.starts_with("postgresql:") {
             return open_postgres(address, place).await;
@@ -68,7 +87,7 @@ impl Endpoint {
     pub(super) fn store(&self) -> Option<&Store> {
         match self {
             Self::Store(store) => Some(store),
-            Self::Export(_) => None,
+            Self::Input(_) | Self::Output(_) => None,
         }
     }
 
@@ -81,7 +100,7 @@ impl Endpoint {
     pub(super) async fn ends(&self) -> Result<Vec<(Slice, Position)>> {
         match self {
             Self::Store(store) => store.ends().await,
-            Self::Export(_) => Ok(Vec::new()),
+            Self::Input(_) | Self::Output(_) => Ok(Vec::new()),
         }
     }
 
@@ -89,8 +108,9 @@ impl Endpoint {
     pub(super) fn pages(&self, ends: &[(Slice, Position)]) -> Result<BoxStream<'_, Result<Page>>> {
         match self {
             Self::Store(store) => Ok(feed(store, ends.to_vec())),
-            Self::Export(path) => {
-                let commits = lines::read(path)?.filter_map(|line| match line {
+            Self::Output(_) => Ok(stream::empty().boxed()),
+            Self::Input(export) => {
+                let commits = export.lines()?.filter_map(|line| match line {
                     Ok((_, Entry::Commit(stream, commit))) => Some(Ok((stream, commit))),
                     Ok((_, Entry::Key(_))) => None,
                     Err(error) => Some(Err(error)),
@@ -104,8 +124,9 @@ impl Endpoint {
     pub(super) async fn keys(&self) -> Result<Vec<StoredKey>> {
         match self {
             Self::Store(store) => Ok(store.stored_keys().try_collect().await?),
-            Self::Export(path) => {
-                let keys = lines::read(path)?.filter_map(|line| match line {
+            Self::Output(_) => Ok(Vec::new()),
+            Self::Input(export) => {
+                let keys = export.lines()?.filter_map(|line| match line {
                     Ok((_, Entry::Key(key))) => Some(Ok(key)),
                     Ok((_, Entry::Commit(..))) => None,
                     Err(error) => Some(Err(error)),
@@ -150,39 +171,4 @@ fn feed(store: &Store, ends: Vec<(Slice, Position)>) -> BoxStream<'_, Result<Pag
         Ok(Some((commits.collect(), (next, ends))))
     });
     pages.boxed()
-}
-
-/// A file that replaces another when it is complete.
-pub(super) struct ExportWriter {
-    path: PathBuf,
-    part: PathBuf,
-    file: BufWriter<File>,
-}
-
-impl ExportWriter {
-    pub(super) fn create(path: PathBuf) -> Result<Self> {
-        let mut part = path.clone().into_os_string();
-        part.push(".part");
-        let file = File::create(&part).map_err(|error| Failure::at(&path, &error))?;
-        Ok(Self { path, part: part.into(), file: BufWriter::new(file) })
-    }
-
-    pub(super) fn commit(&mut self, stream: &StreamId, commit: &Commit) -> Result {
-        serde_json::to_writer(&mut self.file, &CommitLine::of(stream, commit))?;
-        Ok(self.file.write_all(b"\n")?)
-    }
-
-    pub(super) fn key(&mut self, key: &StoredKey) -> Result {
-        if let Some(line) = KeyLine::of(key) {
-            serde_json::to_writer(&mut self.file, &line)?;
-            self.file.write_all(b"\n")?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn finish(mut self) -> Result {
-        self.file.flush()?;
-        self.file.get_ref().sync_all()?;
-        Ok(std::fs::rename(&self.part, &self.path)?)
-    }
 }

@@ -15,13 +15,15 @@ use clap::Args;
 use es_core::feed::{Position, Slice};
 use serde_json::{Value, json};
 
-use self::endpoint::{Endpoint, ExportWriter};
+use self::endpoint::Endpoint;
 use self::keys::Keys;
 use self::streams::Streams;
 use self::verify::Difference;
+use super::export::{ExportWriter, left_by_export};
+use super::lines::Input;
 use crate::arguments::{Mode, Place};
 use crate::failure::{Failure, Result};
-use crate::output::{Output, count};
+use crate::output::{Output, count, on_interrupt};
 use crate::session::Consent;
 
 /// What a copy does not contain.
@@ -32,7 +34,7 @@ const NOT_COPIED: &str =
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Addresses: `dynamodb:TABLE`, `http://HOST:PORT`, `file:PATH`, `postgres` (the URL in ES_POSTGRES_URL), \
-`postgres://HOST/DATABASE`, and `export:PATH` for a file with lines of JSON. A name after `#` is that of the table or the \
+`postgres://HOST/DATABASE`, and `export:PATH` for a file with lines of JSON (`export:-` reads standard input). A name after `#` is that of the table or the \
 schema, such as `file:orders.db#orders`; the default is that of --table or --schema.")]
 pub(super) struct Options {
     /// The address of the store to copy
@@ -66,8 +68,8 @@ pub(super) async fn run(options: &Options, place: &Place, mode: Mode) -> Result 
     if options.from == options.to {
         return Err(Failure::of("the source and the target of a copy must differ"));
     }
-    let source = Endpoint::open(&options.from, options.from_payload_store.as_deref(), place).await?;
-    let target = Endpoint::open(&options.to, options.to_payload_store.as_deref(), place).await?;
+    let source = Endpoint::source(&options.from, options.from_payload_store.as_deref(), place).await?;
+    let mut target = Endpoint::target(&options.to, options.to_payload_store.as_deref(), place).await?;
     if options.from_payload_store.is_some()
         && options.from_payload_store == options.to_payload_store
         && source.table() == target.table()
@@ -97,16 +99,21 @@ pub(super) async fn run(options: &Options, place: &Place, mode: Mode) -> Result 
     let mut streams = Streams::new(output, &ends);
     let mut copied = Copied::default();
     match &target {
-        Endpoint::Export(path) => {
-            let mut file = ExportWriter::create(path.clone())?;
+        Endpoint::Output(path) => {
+            on_interrupt(left_by_export(path))?;
+            let mut file = ExportWriter::create(path)?;
             copied.events = streams.write(&source, &ends, &mut file).await?;
             for key in keys.all() {
                 file.key(&key)?;
             }
             file.finish()?;
             (copied.claims, copied.keys) = (keys.claims.len() as u64, keys.records.len() as u64);
+            // It is read, to be verified.
+            target = Endpoint::Input(Input::open(path.clone()).await?);
         }
+        Endpoint::Input(_) => {}
         Endpoint::Store(store) => {
+            on_interrupt("the events so far are copied: run the same command to continue")?;
             copied.events =
                 streams.copy(&source, &ends, store, &keys.free_in(&Keys::of(target.keys().await?))).await?;
             streams.erase_ended(store).await?;

@@ -19,8 +19,9 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::endpoint::{Endpoint, ExportWriter, Page};
+use super::endpoint::{Endpoint, Page};
 use super::keys::ClaimsByStream;
+use crate::commands::export::ExportWriter;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, Progress};
 use crate::store::Store;

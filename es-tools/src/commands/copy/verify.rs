@@ -69,7 +69,7 @@ impl Streams {
                     progress.add(some.len() as u64);
                 }
             }
-            Endpoint::Export(_) => {
+            Endpoint::Input(_) | Endpoint::Output(_) => {
                 let mut found: BTreeMap<StreamId, Summary> = BTreeMap::new();
                 let mut pages = target.pages(&[])?;
                 while let Some(page) = pages.try_next().await? {

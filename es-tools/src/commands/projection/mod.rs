@@ -15,7 +15,7 @@ pub(super) use self::operations::Operation;
 use crate::application::SWITCH;
 use crate::consumers::{find, overview, projector, projector_with, state};
 use crate::failure::{Failure, Result};
-use crate::output::{Grid, count};
+use crate::output::{Grid, count, on_interrupt};
 use crate::session::Session;
 use crate::store::StoredModel;
 
@@ -166,6 +166,7 @@ async fn deleting(
     models: &[StoredModel],
     deletion: impl Future<Output = std::result::Result<(), ProjectorError>>,
 ) -> Result {
+    on_interrupt("run the same command to delete the rest")?;
     let bar = session.output.progress(0, "rows");
     let mut deletion = pin!(deletion);
     loop {
