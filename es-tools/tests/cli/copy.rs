@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use es_core::payloads::DirectoryPayloads;
+use es_core::payloads::{DirectoryPayloads, PayloadStore};
 use es_core::prelude::*;
 use es_dynamo::embedded::Engine;
 use es_dynamo::{DynamoStore, Reconciler};
@@ -227,9 +227,13 @@ async fn an_export_of_a_copy_is_complete() {
 }
 
 /// The events of a table whose payload store is the directory `objects` beside it.
-async fn fill_with_large_events(place: &Place) {
+pub(crate) async fn fill_with_large_events(place: &Place) {
+    fill_with_objects(place, DirectoryPayloads::new(place.path("objects"))).await;
+}
+
+/// The same with any payload store.
+pub(crate) async fn fill_with_objects(place: &Place, payloads: impl PayloadStore) {
     let engine = Engine::in_file(place.path("events.db")).expect("opens");
-    let payloads = DirectoryPayloads::new(place.path("objects"));
     let store = DynamoStore::builder().engine(&engine).payloads(payloads).build().expect("valid");
     store.create_table().await.expect("creates the table");
     let documents: Repository<Document> = Repository::new(store.clone());
@@ -241,7 +245,7 @@ async fn fill_with_large_events(place: &Place) {
 }
 
 /// Returns the paths of the objects of a place.
-fn objects(place: &Place) -> Vec<PathBuf> {
+pub(crate) fn objects(place: &Place) -> Vec<PathBuf> {
     let files = std::fs::read_dir(place.path("objects/events/payloads")).into_iter().flatten();
     files.map(|file| file.expect("is listed").path()).collect()
 }

@@ -1,5 +1,7 @@
 //! `es --postgres` on the server that `ES_POSTGRES_URL` names: `just test-postgres` starts one.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use es_postgres::{PostgresStore, SqlReadModel, sqlx};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::copy::{address, digests, fill};
+use crate::copy::{address, digests, fill, fill_with_large_events};
 use crate::personal::{Directory, Join, Member, MemberRow, NAME, application, page};
 use crate::support::{Account, Deposit, Deposited, Place, Ran, lines};
 
@@ -112,6 +114,15 @@ async fn options_take_precedence_over_the_environment() {
 async fn the_schema_is_printed_without_a_database() {
     let sql = run(&["--schema", "shop", "schema", "print"], &[]).succeeds();
     assert!(sql.contains("CREATE TABLE \"shop\".commits"), "{sql}");
+    for (arguments, name) in [
+        (&["schema", "print"][..], "\"es\".commits"),
+        (&["schema", "print", "--keyring"], "\"es_keys\".keys"),
+        (&["--schema", "shop_keys", "schema", "--keyring", "print"], "\"shop_keys\".keys"),
+    ] {
+        let sql = run(arguments, &[]).succeeds();
+        assert!(sql.contains(&format!("CREATE TABLE {name} (")), "{sql}");
+        assert_eq!(sql.contains(".commits"), name.ends_with("commits"), "{sql}");
+    }
     let invalid = run(&["--schema", "Shop", "schema", "print"], &[]).fails(1);
     assert!(invalid.contains("not a valid name of a schema"), "{invalid}");
 }
@@ -139,6 +150,34 @@ async fn the_schema_is_migrated_and_verified() {
         assert_eq!(schema.es(&["schema", "migrate", "--json"]).json(), json!({ "schema": schema.name }));
     }
     schema.es(&["schema", "verify"]).succeeds();
+}
+
+/// The printed statements are enough for an application whose user may not create tables.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn the_schema_of_a_keyring_is_printed_migrated_and_verified() {
+    let (printed, migrated) = (Schema::new(), Schema::new());
+    let pool = PostgresStore::connect(&url()).await.expect("connects").pool().clone();
+    for schema in [&printed, &migrated] {
+        let missing = schema.es(&["schema", "verify", "--keyring"]).exits(3);
+        assert!(missing.contains("has no keyring: use `schema migrate --keyring`"), "{missing}");
+    }
+    let sql = printed.es(&["schema", "print", "--keyring"]).succeeds();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&pool).await.expect("creates the schema");
+    let dry = migrated.es(&["--dry-run", "schema", "migrate", "--keyring"]).succeeds();
+    assert!(dry.starts_with("would create the schema"), "{dry}");
+    for _ in 0..2 {
+        let done = migrated.es(&["schema", "migrate", "--keyring", "--json"]).json();
+        assert_eq!(done, json!({ "schema": migrated.name }));
+    }
+    for schema in [&printed, &migrated] {
+        schema.es(&["schema", "verify", "--keyring"]).succeeds();
+        let other = schema.es(&["schema", "verify"]).exits(3);
+        assert!(other.contains("has no event store: use `schema migrate`"), "{other}");
+        let keyring = PostgresKeyring::builder(pool.clone(), LocalMasterKey::new([7; 32]));
+        let keyring = keyring.schema(&schema.name).build().expect("a valid name");
+        keyring.keys_or_create(&[Subject::new("17").expect("valid")]).await.expect("creates a key");
+    }
 }
 
 /// An application whose keys are in a schema beside that of the events.
@@ -302,6 +341,50 @@ async fn a_store_is_copied_to_postgresql_and_back() {
     for id in ["closed", "deleted"] {
         let error = accounts.execute(id, Deposit(1)).await.expect_err("has ended");
         assert!(error.closed().is_some(), "{error:?}");
+    }
+}
+
+/// Large events are objects of a payload store in a table, and part of their rows on PostgreSQL.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn large_events_are_copied_to_postgresql_and_back() {
+    let (place, back) = (Place::new("large-to-postgres"), Place::new("large-from-postgres"));
+    fill_with_large_events(&place).await;
+    back.es(&["table", "create"]).succeeds();
+    let schema = Schema::new();
+    schema.store().await;
+    let objects = |place: &Place| place.path("objects").to_str().expect("UTF-8").to_owned();
+    let copy = |from: &str, to: &str, more: &[&str]| {
+        place.es(&[&["--json", "copy", "--from", from, "--to", to][..], more].concat())
+    };
+    let (of_source, of_target) = (objects(&place), objects(&back));
+    let without = copy(&address(&place), &schema.address(), &[]).fails(1);
+    assert!(without.contains("--payload-store"), "{without}");
+    let from = ["--from-payload-store", &of_source];
+    let misplaced = copy(&schema.address(), &address(&back), &from).fails(1);
+    assert!(misplaced.contains("files and PostgreSQL contain large events themselves"), "{misplaced}");
+    for expected in [4, 0] {
+        let copied = copy(&address(&place), &schema.address(), &from).json();
+        assert_eq!((&copied["copied"], &copied["verified"]), (&json!(expected), &json!(true)), "{copied}");
+    }
+    let without = copy(&schema.address(), &address(&back), &[]).fails(1);
+    assert!(without.contains("--to-payload-store"), "{without}");
+    let to = ["--to-payload-store", &of_target];
+    for expected in [4, 0] {
+        let copied = copy(&schema.address(), &address(&back), &to).json();
+        assert_eq!((&copied["copied"], &copied["verified"]), (&json!(expected), &json!(true)), "{copied}");
+    }
+    let names = |place: &Place| {
+        let paths = crate::copy::objects(place);
+        paths.iter().filter_map(|path| path.file_name().map(OsString::from)).collect::<BTreeSet<_>>()
+    };
+    assert_eq!((names(&back).len(), names(&back)), (3, names(&place)));
+    let show = ["--json", "stream", "show", "document#a", "--payloads"];
+    let shown = schema.es(&show).succeeds();
+    assert!(shown.contains("larger than before larger than before") && shown.contains("small"));
+    for table in [&place, &back] {
+        let from_table = table.es(&[&["--payload-store", "objects"][..], &show].concat()).succeeds();
+        assert!(from_table == shown, "the streams are equal");
     }
 }
 

@@ -8,6 +8,7 @@ use es_dynamo::payloads::S3Payloads;
 use futures_util::TryStreamExt;
 use serde_json::json;
 
+use crate::copy::{address, fill_with_objects};
 use crate::payloads::{Attach, Document};
 use crate::support::Place;
 
@@ -59,4 +60,37 @@ async fn large_events_and_archives_are_in_a_bucket() {
 
     let missing = es(&["--payload-store", "s3://no-such-bucket", "payload", "sweep", "--yes"]).fails(1);
     assert!(missing.contains("the bucket `no-such-bucket` does not exist"), "{missing}");
+}
+
+#[tokio::test]
+#[ignore = "needs an S3-compatible server: `just test-services`"]
+async fn large_events_are_copied_between_a_bucket_and_a_directory() {
+    let endpoint = std::env::var("ES_MOTO_ENDPOINT").expect("`scripts/moto COMMAND` starts a server");
+    let client = S3Payloads::client_at(&endpoint);
+    client.create_bucket().bucket("es-copies").send().await.expect("creates the bucket");
+    let (from, to, back) = (Place::new("s3-copy"), Place::new("s3-copy-to"), Place::new("s3-copy-back"));
+    let payloads = S3Payloads::new(client, "es-copies").with_key_prefix("from".parse().expect("valid"));
+    fill_with_objects(&from, payloads).await;
+    let environment = [
+        ("AWS_ENDPOINT_URL_S3", endpoint.as_str()),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+    ];
+    let directory = to.path("objects");
+    let directory = directory.to_str().expect("UTF-8");
+    for (from, to, stores) in
+        [(&from, &to, ["s3://es-copies/from", directory]), (&to, &back, [directory, "s3://es-copies/back"])]
+    {
+        to.es(&["table", "create"]).succeeds();
+        let (source, target) = (address(from), address(to));
+        let copy = ["--json", "copy", "--from", &source, "--to", &target];
+        let stores = ["--from-payload-store", stores[0], "--to-payload-store", stores[1]];
+        let copied = from.es_with(&[&copy[..], &stores].concat(), &environment).json();
+        assert_eq!((&copied["copied"], &copied["verified"]), (&json!(4), &json!(true)), "{copied}");
+        to.es_with(&["--payload-store", stores[3], "feed", "reconcile"], &environment).succeeds();
+    }
+    let show = ["--payload-store", "s3://es-copies/back", "stream", "show", "document#a", "--payloads"];
+    let shown = back.es_with(&show, &environment).succeeds();
+    assert!(shown.contains("larger than before larger than before") && shown.contains("small"));
 }
