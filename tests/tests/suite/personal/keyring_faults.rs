@@ -18,11 +18,13 @@ use futures_util::future::join_all;
 
 use super::domain::{Contact, Customer, CustomerEvent, Directory, Move, Register, SendMail, secret};
 use crate::faults::open;
+use crate::processes::support::Time;
 
 /// The customers. The last one is never forgotten.
 const IDS: [&str; 4] = ["17", "18", "19", "20"];
 
-/// Returns the keyring of a process with this store, whose other requests have these faults.
+/// Returns the keyring of a process with this store, whose other requests have these faults. The age of its cached keys
+/// is measured in the paused time of the run.
 type NewKeyring = dyn Fn(&DynamoStore, Option<&Faults>) -> DynamoKeyring;
 
 /// What the runs have tried.
@@ -279,7 +281,9 @@ pub(crate) fn run_all(name: &str, runs: u64, keyrings: impl Fn() -> Box<NewKeyri
 #[test]
 fn nothing_acknowledged_is_unreadable_and_nothing_forgotten_comes_back() {
     run_all("keyring", 12, || {
-        Box::new(|store, _| DynamoKeyring::builder(store.client(), LocalMasterKey::new([1; 32])).build())
+        Box::new(|store, _| {
+            DynamoKeyring::builder(store.client(), LocalMasterKey::new([1; 32])).clock(Time).build()
+        })
     });
 }
 
@@ -291,12 +295,12 @@ async fn a_process_that_dies_between_any_two_requests_leaves_a_key_that_others_u
         let engine = Engine::in_memory().expect("starts");
         let truth = open(&engine, None);
         truth.create_table().await.expect("created");
-        let keyring = || DynamoKeyring::builder(truth.client(), master_key()).build();
+        let keyring = || DynamoKeyring::builder(truth.client(), master_key()).clock(Time).build();
         keyring().create_table().await.expect("created");
         let ann = [subject("17")];
 
         let store = open(&engine, Some(Faults::seeded(seed).crash_after(dies_at)));
-        let dying = DynamoKeyring::builder(store.client(), master_key()).build();
+        let dying = DynamoKeyring::builder(store.client(), master_key()).clock(Time).build();
         let dying: Repository<Customer> =
             Repository::builder(SealedStore::new(store, dying)).retry(RetryPolicy::never()).build();
         let died = dying.execute("17", Register { name: secret("17") }).await.is_err();

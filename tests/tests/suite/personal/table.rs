@@ -9,9 +9,11 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use chrono::{DateTime, TimeDelta};
 use es_core::StoreError;
+use es_core::clock::ManualClock;
 use es_core::payloads::{MemoryPayloads, PayloadStore};
-use es_core::personal::{KeyState, Keyring, MemoryKeyring, Personal, SealedStore, Subject};
+use es_core::personal::{KeyState, Keyring, MAX_KEY_AGE, MemoryKeyring, Personal, SealedStore, Subject};
 use es_core::prelude::*;
 use es_core::projection::OnFailure;
 use es_core::snapshot::SnapshotPolicy;
@@ -70,6 +72,24 @@ async fn a_forgotten_key_never_comes_back() {
     keyring.forget(&subject("bob")).await.expect("forgotten");
     assert_eq!(other.keys_or_create(&[subject("bob")]).await.expect("read"), [KeyState::Forgotten]);
     assert_eq!(items(store.client(), "events-keys").await.len(), 2, "tombstones remain");
+}
+
+/// Another process forgets a subject: its key is used for another minute at most, whatever the builder is told.
+#[tokio::test]
+async fn a_cached_key_does_not_outlive_a_minute() {
+    let (store, forgetting) = keyring().await;
+    let hour = Duration::from_secs(3_600);
+    for (id, age, limit) in [("17", hour, MAX_KEY_AGE), ("18", MAX_KEY_AGE / 2, MAX_KEY_AGE / 2)] {
+        let (subjects, clock) = ([subject(id)], ManualClock::at(DateTime::UNIX_EPOCH));
+        let caching = DynamoKeyring::builder(store.client(), master_key(1)).cache(age).clock(clock.clone());
+        let caching = caching.build();
+        let created = caching.keys_or_create(&subjects).await.expect("created");
+        forgetting.forget(&subjects[0]).await.expect("forgotten");
+        clock.advance(TimeDelta::from_std(limit).expect("short") - TimeDelta::milliseconds(1));
+        assert_eq!(caching.keys(&subjects).await.expect("cached"), created);
+        clock.advance(TimeDelta::milliseconds(1));
+        assert_eq!(caching.keys(&subjects).await.expect("read"), [KeyState::Forgotten]);
+    }
 }
 
 #[tokio::test]

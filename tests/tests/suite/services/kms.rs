@@ -396,7 +396,7 @@ fn nothing_acknowledged_is_unreadable_and_nothing_forgotten_comes_back() {
             let faults = faults.cloned().unwrap_or_else(|| Faults::seeded(0));
             let connector = FaultyConnector::new(kms.clone(), faults).into_shared();
             let master_key = KmsMasterKey::new(Kms::client_through(connector), KEY).expect("an id");
-            DynamoKeyring::builder(store.client(), master_key).build()
+            DynamoKeyring::builder(store.client(), master_key).clock(Time).build()
         })
     });
 }
