@@ -141,13 +141,14 @@ impl<'e, P: Participants> Execution<'e, P> {
             Err(error @ ExecuteError::Store(_)) => return Err(error),
             Err(error) => Some(error),
         };
-        if !self.participants.are_fresh() && self.participants.refresh().await? {
+        // Boxed, here and below, to keep the future of a command small.
+        if !self.participants.are_fresh() && Box::pin(self.participants.refresh()).await? {
             return Ok(Next::Decide);
         }
         match refused {
-            Some(error) => self.unless_done_before(error).await,
+            Some(error) => Box::pin(self.unless_done_before(error)).await,
             None if self.idempotency.is_none() => Ok(Next::Done(Done::Now)),
-            None => self.write().await,
+            None => Box::pin(self.write()).await,
         }
     }
 
@@ -157,7 +158,6 @@ impl<'e, P: Participants> Execution<'e, P> {
                 let request = async || Ok(self.store.append(append).await?.cost);
                 self.retrying.write(&mut self.cost, request).await
             }
-            // Rare paths are boxed, to keep the future of a command small.
             None => Box::pin(self.write_set()).await,
         };
         match written {

@@ -132,16 +132,13 @@ impl<A: Aggregate> Participant<A> {
         if self.creates {
             return Ok(());
         }
-        match self.inner.cached(&self.stream) {
-            Some(fold) => {
-                measure::loaded(A::NAME, "cache", 0);
-                self.fold = fold;
-            }
-            None => {
-                self.inner.load_to_decide(&mut self.fold, &self.stream, self.deadline).await?;
-                self.fresh = !self.inner.eventual;
-            }
+        if let Some(fold) = self.inner.cached(&self.stream) {
+            measure::loaded(A::NAME, "cache", 0);
+            self.fold = fold;
+            return Ok(());
         }
+        self.inner.load_to_decide(&mut self.fold, &self.stream, self.deadline).await?;
+        self.fresh = !self.inner.eventual;
         Ok(())
     }
 

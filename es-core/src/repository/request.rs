@@ -238,9 +238,11 @@ impl<'a, A: Aggregate> Request<'a, A> {
         Q: ?Sized + Sync,
     {
         let id = A::Id::id_from(id);
-        let running = Running::new(self, &id, Some(short_name::<C>))?;
+        let mut running = Running::new(self, &id, Some(short_name::<C>))?;
         let span = running.span();
-        running.run_with_others(|state, context| command.handled_by(state, context)).instrument(span).await
+        let decide = |state: &A, context: &Context<A>| command.handled_by(state, context);
+        let result = running.run_with_others(decide).instrument(span).await;
+        running.finish(result)
     }
 
     /// Executes `command`, which creates the aggregate `id`, with these options: see [`Repository::create`].
@@ -258,7 +260,9 @@ impl<'a, A: Aggregate> Request<'a, A> {
         let mut running = Running::new(self, &id, Some(short_name::<C>))?;
         running.create();
         let span = running.span();
-        running.run(|state, context| command.handled_by(state, context)).instrument(span).await
+        let decide = |state: &A, context: &Context<A>| command.handled_by(state, context);
+        let result = running.run(decide).instrument(span).await;
+        running.finish(result)
     }
 
     /// Executes an asynchronous decision with these options, see [`Repository::decide`].
@@ -273,9 +277,10 @@ impl<'a, A: Aggregate> Request<'a, A> {
         Q: ?Sized + Sync,
     {
         let id = A::Id::id_from(id);
-        let running = Running::new(self, &id, None)?;
+        let mut running = Running::new(self, &id, None)?;
         let span = running.span();
-        running.run_async(decide).instrument(span).await
+        let result = running.run_async(decide).instrument(span).await;
+        running.finish(result)
     }
 
     /// Records events that were decided elsewhere.
@@ -284,9 +289,10 @@ impl<'a, A: Aggregate> Request<'a, A> {
         id: &A::Id,
         events: Events<A>,
     ) -> Result<Outcome<A>, ExecuteError<Infallible>> {
-        let running = Running::new(self, id, None)?;
+        let mut running = Running::new(self, id, None)?;
         let span = running.span();
-        running.run(|_, _| Ok(events.clone())).instrument(span).await
+        let result = running.run(|_, _| Ok(events.clone())).instrument(span).await;
+        running.finish(result)
     }
 }
 

@@ -21,6 +21,9 @@ use crate::store::{Append, Commit, EventRange, IdempotencyRecord, NewCommit, Sto
 use crate::stream_id::StreamId;
 use crate::version::ExpectedVersion;
 
+/// How a command was executed, or why it failed.
+type Ran<A, E> = Result<Done<Box<Outcome<A>>>, ExecuteError<E>>;
+
 /// The name of a command type; `None` for decisions without one.
 type CommandName = Option<fn() -> &'static str>;
 
@@ -30,6 +33,8 @@ fn shown(name: CommandName) -> &'static str {
 }
 
 /// A command on one aggregate while it is executed.
+///
+/// The methods that execute it borrow it, because each future that owned it would have a copy of its memory.
 pub(super) struct Running<'r, A: Aggregate> {
     name: CommandName,
     execution: Execution<'r, Single<'r, A>>,
@@ -86,19 +91,16 @@ impl<'r, A: Aggregate> Running<'r, A> {
 
     /// Executes a command that is decided synchronously, together with others on the same aggregate if there are any.
     pub(super) async fn run_with_others<E>(
-        mut self,
+        &mut self,
         decide: impl Fn(&A, &Context<A>) -> Result<Events<A>, E>,
-    ) -> Result<Outcome<A>, ExecuteError<E>> {
+    ) -> Ran<A, E> {
         if let Some(member) = self.enter() {
             // Boxed, to keep the future of a command without others small.
-            match Box::pin(self.run_as_member(member, &decide)).await {
-                ControlFlow::Break(result) => return result,
-                ControlFlow::Continue(alone) => {
-                    self = alone;
-                    // The state may have events that were never recorded.
-                    self.execution.participants.participant.continue_from(Fold::new());
-                }
+            if let ControlFlow::Break(result) = Box::pin(self.run_as_member(member, &decide)).await {
+                return result;
             }
+            // The state may have events that were never recorded.
+            self.execution.participants.participant.continue_from(Fold::new());
         }
         self.run(decide).await
     }
@@ -119,12 +121,12 @@ impl<'r, A: Aggregate> Running<'r, A> {
         None
     }
 
-    /// Executes a command as a member of a lane, or returns it if it must be executed alone.
+    /// Executes a command as a member of a lane, unless it must be executed alone.
     async fn run_as_member<E>(
-        mut self,
+        &mut self,
         member: Member<A>,
         decide: &impl Fn(&A, &Context<A>) -> Result<Events<A>, E>,
-    ) -> ControlFlow<Result<Outcome<A>, ExecuteError<E>>, Self> {
+    ) -> ControlFlow<Ran<A, E>> {
         let mut decisions = 0;
         loop {
             self.execution.attempts = decisions + 1;
@@ -132,11 +134,11 @@ impl<'r, A: Aggregate> Running<'r, A> {
             let ended = match member.turn().await {
                 Err(ended) => ended,
                 Ok(turn) => {
-                    let Some(state) = turn.state() else { return ControlFlow::Continue(self) };
+                    let Some(state) = turn.state() else { return ControlFlow::Continue(()) };
                     decisions += 1;
                     let single = &mut self.execution.participants;
                     let counts = match single.decide(state, decide) {
-                        Ok(_) if single.participant.has_claims() => return ControlFlow::Continue(self),
+                        Ok(_) if single.participant.has_claims() => return ControlFlow::Continue(()),
                         Ok(Some((commit, after))) => {
                             let after = Arc::new(after);
                             shared = Some(Arc::clone(&after));
@@ -147,7 +149,7 @@ impl<'r, A: Aggregate> Running<'r, A> {
                             refusal = Some(error);
                             turn.refuse()
                         }
-                        Err(error) => return ControlFlow::Break(self.finish(Err(error))),
+                        Err(error) => return ControlFlow::Break(Err(error)),
                     };
                     match counts {
                         true => member.end().await,
@@ -157,7 +159,7 @@ impl<'r, A: Aggregate> Running<'r, A> {
             };
             let result = match ended {
                 Ended::Again => continue,
-                Ended::Alone => return ControlFlow::Continue(self),
+                Ended::Alone => return ControlFlow::Continue(()),
                 Ended::Failed { failure, cost } => {
                     self.execution.cost += cost;
                     Err(failure.into())
@@ -176,16 +178,15 @@ impl<'r, A: Aggregate> Running<'r, A> {
                     }
                 }
             };
-            drop(member);
-            return ControlFlow::Break(self.finish(result));
+            return ControlFlow::Break(result);
         }
     }
 
     /// Executes a command that is decided synchronously.
     pub(super) async fn run<E>(
-        mut self,
+        &mut self,
         decide: impl Fn(&A, &Context<A>) -> Result<Events<A>, E>,
-    ) -> Result<Outcome<A>, ExecuteError<E>> {
+    ) -> Ran<A, E> {
         let mut next = self.execution.begin().await;
         loop {
             match next {
@@ -197,14 +198,14 @@ impl<'r, A: Aggregate> Running<'r, A> {
                     };
                     next = self.execution.conclude(decided).await;
                 }
-                Ok(Next::Done(done)) => return self.finish(Ok(done)),
-                Err(error) => return self.finish(Err(error)),
+                Ok(Next::Done(done)) => return Ok(done),
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// Executes a command that is decided asynchronously.
-    pub(super) async fn run_async<F, E>(mut self, decide: F) -> Result<Outcome<A>, ExecuteError<E>>
+    pub(super) async fn run_async<F, E>(&mut self, decide: F) -> Ran<A, E>
     where
         F: AsyncFn(&A, &Context<A>) -> Result<Events<A>, E>,
     {
@@ -222,18 +223,17 @@ impl<'r, A: Aggregate> Running<'r, A> {
                     };
                     next = self.execution.conclude(decided).await;
                 }
-                Ok(Next::Done(done)) => return self.finish(Ok(done)),
-                Err(error) => return self.finish(Err(error)),
+                Ok(Next::Done(done)) => return Ok(done),
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// Reports how the command ended, and returns its outcome.
-    fn finish<E>(
-        self,
-        result: Result<Done<Box<Outcome<A>>>, ExecuteError<E>>,
-    ) -> Result<Outcome<A>, ExecuteError<E>> {
+    pub(super) fn finish<E>(self, result: Ran<A, E>) -> Result<Outcome<A>, ExecuteError<E>> {
         let Self { name, execution, mut report, group } = self;
+        let span = report.span().clone();
+        let _entered = span.enter();
         let (attempts, mut participant) = (execution.attempts, execution.participants.participant);
         let cost = execution.cost + participant.cost();
         let mut numbers = Numbers { attempts, version: participant.version(), events: 0, group, cost };
