@@ -62,7 +62,7 @@ pub(super) fn commits_of(reference: &Reference, copy: &AttributeValue) -> Option
 fn part_of(reference: &Reference, item: Item) -> Option<Part> {
     let part = Attributes::of(&reference.stream, item).and_then(Attributes::part).ok()?;
     let found = (part.whole.first, part.whole.last, CommitTag::of(part.whole.id));
-    (part.is_whole() && part.large.is_empty() && found == (reference.first, reference.last, reference.tag))
+    (part.is_whole() && part.is_complete() && found == (reference.first, reference.last, reference.tag))
         .then_some(part)
 }
 

@@ -195,7 +195,7 @@ impl OldCommit {
         let erased = Attributes::of(stream, item.clone())?.format()? == Format::Erased;
         let (head, stored) = Attributes::of(stream, item.clone())?.stored_commits()?;
         let part = Attributes::of(stream, item)?.part().ok();
-        let part = part.filter(|part| part.is_whole() && part.large.is_empty());
+        let part = part.filter(|part| part.is_whole() && part.is_complete());
         let commits = part.map(|part| part.into_commits().collect()).unwrap_or_default();
         Ok(Self { head, commits, stored, erased })
     }

@@ -210,6 +210,11 @@ impl Part {
         (self.commit.first, self.last()) == (self.whole.first, self.whole.last)
     }
 
+    /// Returns whether all events have their payloads.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.large.is_empty()
+    }
+
     /// Returns the commits of the item.
     pub(crate) fn commits(&self) -> impl Iterator<Item = &Commit> {
         std::iter::once(&self.commit).chain(&self.following)

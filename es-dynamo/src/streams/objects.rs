@@ -301,7 +301,7 @@ impl Table {
         stream: &StreamId,
         parts: impl IntoIterator<Item = &'a mut Part>,
     ) -> Result<(), StoreError> {
-        let parts: Vec<_> = parts.into_iter().filter(|part| !part.large.is_empty()).collect();
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_complete()).collect();
         let Some(part) = parts.first() else { return Ok(()) };
         let version = part.large[0].version;
         let objects = self.objects(|| format!("the event at version {version} of the stream `{stream}`"))?;

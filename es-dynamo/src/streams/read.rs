@@ -144,7 +144,19 @@ impl Table {
     /// If the page does not reach back far enough, its commits are kept, and those before them are read upwards, so
     /// that a long stream needs no more memory than a short one.
     async fn downwards(&self, progress: &mut Progress, request: SnapshotRequest) -> Result<Page, StoreError> {
-        let End { snapshot, unusable, mut parts, more, cost } = self.end(progress, request).await?;
+        let end = self.end(progress, request).await?;
+        // Boxed, because its memory would be added to that of the request, and a larger future is slower to allocate.
+        Box::pin(self.page_of_end(progress, request, end)).await
+    }
+
+    /// Returns the first page of a read that started at the end of the partition.
+    async fn page_of_end(
+        &self,
+        progress: &mut Progress,
+        request: SnapshotRequest,
+        end: End,
+    ) -> Result<Page, StoreError> {
+        let End { snapshot, unusable, mut parts, more, cost } = end;
         let mut page = Page::new(Vec::new(), cost);
         page.unusable_snapshot = unusable;
         let head = parts.back().map_or(Version::NONE, |part| part.whole.last);
@@ -152,7 +164,6 @@ impl Table {
             None => None,
             Some(StoredSnapshot::Whole(snapshot)) => Some(snapshot),
             Some(StoredSnapshot::Large(large)) => {
-                // Rare, so it is boxed, which keeps the future of a page small.
                 let completed = Box::pin(self.complete_snapshot(large, request.fingerprint)).await?;
                 completed.map_err(|version| page.unusable_snapshot = Some(version)).ok()
             }
@@ -173,7 +184,9 @@ impl Table {
         while more && parts.front().is_some_and(|part| part.commit.first > part.whole.first) {
             parts.pop_front();
         }
-        Box::pin(self.complete(&progress.stream, &mut parts)).await?;
+        if !parts.iter().all(Part::is_complete) {
+            Box::pin(self.complete(&progress.stream, &mut parts)).await?;
+        }
         let before = parts.front().map_or(head, |part| part.commit.first.previous());
         progress.contiguity = Contiguity::after(progress.stream.clone(), start);
         progress.assembly = Assembly::after(progress.stream.clone(), start);
@@ -252,7 +265,8 @@ impl Table {
             let output = self.send_query(request).await?;
             let Answer { mut found, last_key, cost } = Answer::of(&progress.stream, output)?;
             page.cost += cost;
-            if progress.with_payloads {
+            let mut parts = found.iter_mut().filter_map(Found::part_mut);
+            if progress.with_payloads && !parts.all(|part| part.is_complete()) {
                 let parts = found.iter_mut().filter_map(Found::part_mut);
                 Box::pin(self.complete(&progress.stream, parts)).await?;
             }

@@ -112,7 +112,7 @@ async fn collect<P: Publisher, E: Envelopes>(
     let Some(stream) = stream_of(&decoded.keys)? else { return Ok(Vec::new()) };
     let image = decoded.image.ok_or("it has no new image: set the table's stream to NEW_IMAGE")?;
     let mut part = Attributes::of(&stream, image)?.part()?;
-    if !part.large.is_empty() {
+    if !part.is_complete() {
         let payloads = payloads.ok_or("it has an event in a payload store: call `publish_with_payloads`")?;
         objects::complete(payloads, vec![&mut part]).await?;
     }

@@ -11,11 +11,12 @@ use aws_smithy_runtime_api::client::interceptors::context::{
 };
 use aws_smithy_runtime_api::client::interceptors::{Intercept, SharedInterceptor, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorError};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::client::runtime_plugin::RuntimePlugin;
 use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
-use aws_smithy_types::config_bag::{ConfigBag, FrozenLayer};
+use aws_smithy_types::config_bag::{ConfigBag, FrozenLayer, Layer};
 
 use super::KEY_RANGE;
 
@@ -25,7 +26,7 @@ const TEXT: &str = "";
 /// Returns an interceptor that keeps the responses to queries for whole items by [`KEY_RANGE`] undecoded.
 pub(crate) fn interceptor() -> SharedInterceptor {
     // A permanent interceptor is faster: the SDK does not check at every step whether it is disabled.
-    SharedInterceptor::permanent(LeaveUndecoded { decoder: Decoder::new() })
+    SharedInterceptor::permanent(LeaveUndecoded::new())
 }
 
 /// Takes the text out of an undecoded response.
@@ -48,7 +49,17 @@ pub(crate) fn decode(text: Vec<u8>) -> Option<QueryOutput> {
 
 #[derive(Debug)]
 struct LeaveUndecoded {
-    decoder: Decoder,
+    /// The configuration that replaces the decoder of a query. It is shared, because a value in the state of the
+    /// interceptors would be allocated for each query, and make the map of that state grow.
+    config: FrozenLayer,
+}
+
+impl LeaveUndecoded {
+    fn new() -> Self {
+        let mut config = Layer::new("LeaveUndecoded");
+        config.store_put(SharedResponseDeserializer::new(Decoder::new()));
+        Self { config: config.freeze() }
+    }
 }
 
 #[dyn_dispatch_hint]
@@ -57,23 +68,25 @@ impl Intercept for LeaveUndecoded {
         "LeaveUndecoded"
     }
 
-    fn read_before_execution(
+    // In an earlier hook, the configuration of the operation, which has a decoder, would come later and take precedence.
+    fn read_before_serialization(
         &self,
         context: &BeforeSerializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let is_concerned = |query: &QueryInput| {
             query.key_condition_expression() == Some(KEY_RANGE) && query.projection_expression().is_none()
         };
         if context.input().downcast_ref().is_some_and(is_concerned) {
-            config.interceptor_state().store_put(SharedResponseDeserializer::new(self.decoder.clone()));
+            config.push_shared_layer(self.config.clone());
         }
         Ok(())
     }
 }
 
 /// Stores the text of a successful response in place of its items. The SDK decodes all other responses.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Decoder {
     /// The configuration of the SDK's own operation.
     query: FrozenLayer,
