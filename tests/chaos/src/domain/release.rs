@@ -154,9 +154,10 @@ pub(crate) struct Confirmed {
     pub(crate) note: String,
 }
 
-/// The bonuses of one account.
-#[derive(Aggregate, Clone, Debug, Default)]
-#[aggregate(name = "bonuses", id = String, events(Granted, Confirmed))]
+/// The bonuses of one account, which get as many as a run is long.
+#[derive(Aggregate, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(crate = "es_core::serde")]
+#[aggregate(name = "bonuses", id = String, events(Granted, Confirmed), snapshot(every = 7))]
 pub(crate) struct Bonuses {}
 
 impl Apply<Granted> for Bonuses {
