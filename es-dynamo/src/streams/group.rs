@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
@@ -13,7 +12,7 @@ use es_core::event::{CommitId, EventData};
 use es_core::store::{Commit, MAX_GROUP_COMMITS, NewCommit};
 use es_core::{StoreError, StreamId, Version};
 
-use super::item::{Attributes, CommitHead, event_value, metadata_from, metadata_value};
+use super::item::{Attributes, CommitHead, event_value, metadata_value, with_metadata};
 use crate::table::{Item, names};
 
 /// The format number of an item with several commits.
@@ -129,8 +128,7 @@ pub(crate) fn commits(
         let events = events.by_ref().take(usize::try_from(count).unwrap_or(usize::MAX)).collect();
         let commit = Commit::new(member.id, next, member.time, events);
         next = member.last.next();
-        let metadata: Arc<_> = metadata_from(member.metadata)?;
-        Ok(commit.with_metadata(metadata))
+        with_metadata(commit, member.metadata)
     });
     commits.collect()
 }

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::str::FromStr;
-use std::sync::{Arc, LazyLock};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
@@ -178,9 +177,6 @@ pub(crate) fn event_value(event: &EventData) -> AttributeValue {
     AttributeValue::M(map)
 }
 
-/// The empty metadata of most commits, shared by all of them.
-static NO_METADATA: LazyLock<Arc<Metadata>> = LazyLock::new(Arc::default);
-
 /// An upper bound of the events in a transaction: each takes at least 8 bytes, for a map with two names.
 const MOST_EVENTS: u64 = TRANSACTION_LIMIT / 8;
 
@@ -308,19 +304,17 @@ impl PartFields<'_> {
             let commit = commits.remove(0);
             return Ok(Part { commit, following: commits, whole, large: Vec::new() });
         }
-        let metadata = metadata_from(self.metadata)?;
         let time = DateTime::from_timestamp_millis(self.time).ok_or("the attribute `at` is out of range")?;
-        let commit = Commit::new(whole.id, first, time, events).with_metadata(metadata);
+        let commit = with_metadata(Commit::new(whole.id, first, time, events), self.metadata)?;
         Ok(Part { commit, following: Vec::new(), whole, large: Vec::new() })
     }
 }
 
-/// Returns the metadata of a commit, or the problem with it.
-pub(crate) fn metadata_from(text: Option<Cow<'_, str>>) -> Result<Arc<Metadata>, &'static str> {
-    match text {
-        None => Ok(Arc::clone(&NO_METADATA)),
-        Some(text) => Ok(Arc::new(serde_json::from_str(&text).map_err(|_| "its metadata is damaged")?)),
-    }
+/// Adds the stored metadata, if there is any, to a commit, or returns the problem with it.
+pub(crate) fn with_metadata(commit: Commit, text: Option<Cow<'_, str>>) -> Result<Commit, &'static str> {
+    let Some(text) = text else { return Ok(commit) };
+    let metadata: Metadata = serde_json::from_str(&text).map_err(|_| "its metadata is damaged")?;
+    Ok(commit.with_metadata(metadata))
 }
 
 impl Attributes<'_> {

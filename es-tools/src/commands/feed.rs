@@ -349,7 +349,9 @@ async fn reconcile(session: &Session, store: &DynamoStore, segments: u32, name: 
     }
     on_interrupt(match &name {
         Some(_) => "run the same command to continue",
-        None => "what was added to the feed remains: run the command again, which starts over without --name",
+        None => {
+            "the events that were added stay in the feed: run the command again; without --name, it starts from the beginning"
+        }
     })?;
     let bar = session.output.progress(0, "commits");
     let mut builder = Reconciler::builder(store).segments(segments).on_progress({
