@@ -76,6 +76,7 @@ mod streams;
 
 #[doc(inline)]
 pub use {
+    database::SqlTransaction,
     feed::{FeedDelay, OpenTransaction},
     sql_read_model::SqlReadModel,
     statement::Statement,

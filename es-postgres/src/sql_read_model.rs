@@ -12,11 +12,11 @@ use es_core::projection::{BoxError, Projection, Stage};
 use es_core::read_model::{Builds, ReadModelError};
 use es_core::store::AdditionalWrite;
 use futures_core::future::BoxFuture;
-use futures_util::{FutureExt, TryFutureExt};
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, SqlSafeStr, Transaction};
+use futures_util::FutureExt;
+use sqlx::{AssertSqlSafe, PgConnection, Row, SqlSafeStr};
 
 use crate::PostgresStore;
-use crate::database::{Database, Failed, is_transient};
+use crate::database::{Database, Failed, SqlTransaction, is_transient};
 
 /// The name under which the read model is registered. A projection has one, because its checkpoint is part of one
 /// transaction.
@@ -122,7 +122,7 @@ struct Bound {
     schema: String,
     /// Whether the schema is known to exist.
     is_ready: bool,
-    open: Option<Transaction<'static, Postgres>>,
+    open: Option<SqlTransaction>,
     /// Whether a transaction is part of the checkpoint that is being written.
     is_committing: bool,
     is_lost: bool,
@@ -187,14 +187,13 @@ impl SqlReadModel {
     ///
     /// [`ReadModelError`] if the active build cannot be determined, no connection is available, or the schema cannot be
     /// created.
-    pub async fn read(&self) -> Result<Transaction<'static, Postgres>, ReadModelError> {
+    pub async fn read(&self) -> Result<SqlTransaction, ReadModelError> {
         let schema = self.schema().await?;
         if !self.is_ready(&schema) {
             // Before the first event is handled, readers find empty tables.
             let mut transaction = self.begin(&schema, "READ WRITE").await?;
             self.create(&mut transaction, &schema).await?;
-            let committed = self.database.within(transaction.commit()).await;
-            committed.map_err(|failed| failed.of_read(&self.database))?;
+            transaction.commit().await.map_err(|failed| failed.of_read(&self.database))?;
             *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Some(schema.clone());
         }
         Ok(self.begin(&schema, "READ ONLY").await?)
@@ -218,13 +217,8 @@ impl SqlReadModel {
     }
 
     /// Begins a transaction in which tables without a schema are those of `schema`.
-    async fn begin(&self, schema: &str, mode: &str) -> Result<Transaction<'static, Postgres>, StoreError> {
-        let begin = self.database.pool().begin_with(AssertSqlSafe(begin_in(schema, mode)));
-        // Boxed, because the future of each handler contains it.
-        match self.database.within(begin.map_err(Failed::of_begin).boxed()).await {
-            Ok(transaction) => Ok(transaction),
-            Err(failed) => Err(self.database.not_connected(failed).await),
-        }
+    async fn begin(&self, schema: &str, mode: &str) -> Result<SqlTransaction, StoreError> {
+        SqlTransaction::begin(&self.database, begin_in(schema, mode)).await
     }
 
     fn schema_of(&self, projection: &str, build: u32) -> String {
@@ -293,7 +287,7 @@ impl SqlReadModel {
                 let drop = format!("DROP SCHEMA {} CASCADE", quoted(schema, '"'));
                 sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *transaction).await?;
             }
-            Ok::<_, Failed>(transaction.commit().await?)
+            transaction.commit().await
         });
         dropped.await.map_err(|failed| failed.of_read(&self.database))
     }
@@ -387,7 +381,7 @@ impl fmt::Debug for SqlReadModel {
 pub(crate) struct OpenTransaction {
     database: Arc<Database>,
     /// `None` after an attempt to commit it.
-    transaction: Mutex<Option<Transaction<'static, Postgres>>>,
+    transaction: Mutex<Option<SqlTransaction>>,
 }
 
 impl OpenTransaction {
@@ -401,10 +395,7 @@ impl OpenTransaction {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] if it belongs to another store.
-    pub(crate) fn take(
-        &self,
-        database: &Database,
-    ) -> Result<Option<Transaction<'static, Postgres>>, StoreError> {
+    pub(crate) fn take(&self, database: &Database) -> Result<Option<SqlTransaction>, StoreError> {
         if !std::ptr::eq(&*self.database, database) {
             return Err(StoreError::invalid(
                 "the tables of a projection and its checkpoints are in different stores: run the projector on the store, or a \

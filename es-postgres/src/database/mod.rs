@@ -2,6 +2,7 @@
 
 mod errors;
 mod probe;
+mod transaction;
 
 use std::fmt;
 use std::future::Future;
@@ -17,6 +18,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres, Transactio
 use self::probe::{Probe, Probes};
 
 pub(crate) use errors::{Failed, is_transient};
+pub use transaction::SqlTransaction;
 
 /// The default time limit of a statement.
 pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -156,12 +156,10 @@ impl Database {
         let attempt = self.apply(&mut transaction, set).await;
         let attempt = attempt.map_err(|failed| failed.of_read(self))?;
         if let Attempt::Committed = attempt {
-            let committed = self.within(transaction.commit()).await;
-            committed.map_err(|failed| failed.of_write(self))?;
+            transaction.commit().await.map_err(|failed| failed.of_write(self))?;
             return Ok(());
         }
-        let back = self.within(transaction.rollback()).await;
-        back.map_err(|failed| failed.of_read(self))?;
+        transaction.rollback().await.map_err(|failed| failed.of_read(self))?;
         match attempt {
             Attempt::Outdated(index) => Err(ChangeError::outdated(&set.changes()[index].key)),
             // The effects of the handlers are rolled back, so the set alone must not be applied.

@@ -2,6 +2,7 @@
 
 mod connections;
 mod cuts;
+mod dropped;
 mod feed_order;
 mod horizon;
 mod keys;
