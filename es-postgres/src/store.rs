@@ -35,7 +35,7 @@ const DEFAULT_SCHEMA: &str = "es";
 /// |---|---|---|
 /// | append by a repository | 1 | `INSERT … ON CONFLICT DO NOTHING` |
 /// | append that loses a race | 2 | the `INSERT`, and a `SELECT` of the winner |
-/// | load | 1 for the first 128 commits, and 1 for each further MiB or 1,000 commits | `SELECT` of the snapshot and the commits after it |
+/// | load | 1 for the first 500 commits, and 1 for each further 2,000; more if 16 MiB of events are reached before | `SELECT` of the snapshot and the commits after it |
 /// | write several streams, a claim, or an idempotency key | 3 to 8 | a transaction with one `INSERT` for each kind of row |
 /// | read a document, list documents | 1 | `SELECT` |
 /// | change one document, several documents | 1, 4 | `INSERT`, `UPDATE`, or `DELETE`; a transaction |

@@ -2,49 +2,31 @@
 
 use es_core::Cost;
 use es_core::snapshot::Fingerprint;
-use es_core::store::{Contiguity, Page, Read};
+use es_core::store::{Commit, Contiguity, Page, Read};
 use es_core::{StoreError, StreamId, Version};
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use sqlx::Row;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgArguments, Postgres};
+use sqlx::query::Query;
 
 use super::row::number;
 use super::snapshot::{self, StoredSnapshot};
 use super::{column, commit_from};
 use crate::database::{Database, Failed};
 
-/// The maximum number of commits in a page, except the first one.
-const PAGE_COMMITS: usize = 1000;
+/// The maximum number of commits in the first page.
+const FIRST_COMMITS: usize = 500;
 
-/// The size of a page in bytes, which its last commit may exceed (1 MiB).
-const PAGE_BYTES: u64 = 1024 * 1024;
+/// The maximum number of commits in a later page.
+const PAGE_COMMITS: usize = 2_000;
 
-/// The maximum number of commits in the first page. The server does not add up their sizes, which would take longer
-/// than to read a short stream.
-const FIRST_COMMITS: usize = 128;
+/// The size of the events in a page in bytes, which its last commit may exceed (16 MiB).
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// The size that the first page may have if all payloads in it are as large as possible (50 MB).
-const FIRST_BYTES: u64 = 50_000_000;
-
-/// The first page of commits after a version.
-const FIRST_PAGE: &str = "SELECT first, last, id, at, metadata, events FROM {schema}.commits \
+/// The commits after a version.
+const PAGE: &str = "SELECT first, last, id, at, metadata, events FROM {schema}.commits \
      WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4";
-
-/// A later page. Only if its commits exceed the size of a page are their sizes added up one by one.
-const PAGE: &str = "SELECT first, last, id, at, metadata, events, bytes FROM {schema}.commits \
-     WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT ( \
-         SELECT CASE WHEN sum(bytes) < $5 THEN $4 ELSE ( \
-             SELECT count(*) FROM ( \
-                 SELECT sum(bytes) OVER (ORDER BY first ROWS UNBOUNDED PRECEDING) - bytes AS before FROM {schema}.commits \
-                 WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4 \
-             ) AS sizes WHERE before < $5 \
-         ) END FROM ( \
-             SELECT bytes FROM {schema}.commits WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4 \
-         ) AS page)";
-
-/// The position of the column `bytes` in a later page.
-const BYTES: usize = 6;
 
 /// The snapshot, and the first page after it: the page from the start of the stream if the snapshot has another
 /// fingerprint, or the stream has no commit that ends at its version and has its time.
@@ -66,139 +48,128 @@ const SNAPSHOT_AND_PAGE: &str = "WITH snapshot AS ( \
 struct Reading {
     read: Read,
     contiguity: Contiguity,
-    next: Next,
+    /// The maximum number of commits in the next page; `None` after the last one.
+    limit: Option<usize>,
+    /// The number and the size of the commits so far.
+    commits: usize,
+    bytes: usize,
 }
 
-enum Next {
-    Start,
-    Continue,
-    End,
+/// The rows of a page.
+struct Rows {
+    snapshot: Option<StoredSnapshot>,
+    commits: Vec<Commit>,
+    bytes: usize,
+    /// Whether rows are left because the page has its size.
+    is_cut: bool,
 }
 
 impl Database {
     pub(crate) fn read_stream(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         let contiguity = Contiguity::after(read.stream().clone(), read.start());
-        let reading = Reading { read, contiguity, next: Next::Start };
-        let pages = stream::try_unfold(reading, async |mut reading| {
-            let page = match reading.next {
-                Next::Start => self.first_page(&mut reading).await?,
-                Next::Continue => self.page(&mut reading).await?,
-                Next::End => return Ok(None),
+        let reading = Reading { read, contiguity, limit: Some(FIRST_COMMITS), commits: 0, bytes: 0 };
+        let pages = stream::try_unfold((reading, true), async |(mut reading, is_first)| {
+            let Some(limit) = reading.limit else { return Ok(None) };
+            let page = match reading.read.snapshot().filter(|_| is_first) {
+                Some(request) => self.page_with_snapshot(&mut reading, request.fingerprint, limit).await?,
+                None => self.page(&mut reading, limit).await?,
             };
-            Ok(Some((page, reading)))
+            Ok(Some((page, (reading, false))))
         });
         pages.boxed()
     }
 
-    /// Returns the first page: with the snapshot, if the read allows one and it can be used.
-    async fn first_page(&self, reading: &mut Reading) -> Result<Page, StoreError> {
-        let (stream, limit) = (reading.read.stream().clone(), self.first_commits());
-        let Some(request) = reading.read.snapshot() else {
-            let rows = self.rows(FIRST_PAGE, reading, limit, None).await?;
-            return self.decode(reading, &rows, limit, None);
-        };
-        let (stored, rows) = self.snapshot_and_rows(&stream, request.fingerprint, limit).await?;
-        let Some(stored) = stored else { return self.decode(reading, &rows, limit, None) };
+    /// Returns the first page, with the snapshot if it can be used.
+    async fn page_with_snapshot(
+        &self,
+        reading: &mut Reading,
+        fingerprint: Fingerprint,
+        limit: usize,
+    ) -> Result<Page, StoreError> {
+        let stream = reading.read.stream().clone();
+        let query = sqlx::query(self.sql(SNAPSHOT_AND_PAGE)).bind(stream.as_str());
+        let query = query.bind(fingerprint.get().cast_signed()).bind(limit as i64);
+        let mut rows = self.rows(&stream, query).await?;
+        let Some(stored) = rows.snapshot.take() else { return reading.accept(rows, limit) };
         let (version, is_followed) = (stored.version, stored.is_followed());
-        if let Some(snapshot) = stored.usable(request.fingerprint) {
+        if let Some(snapshot) = stored.usable(fingerprint) {
             reading.contiguity = Contiguity::after(stream, version);
-            let mut page = self.decode(reading, &rows, limit, None)?;
+            let mut page = reading.accept(rows, limit)?;
             page.snapshot = Some(snapshot);
             return Ok(page);
         }
         let mut page = match is_followed {
             // The checksum is wrong, which the server has not checked.
             true => {
-                let mut page = self.page(reading).await?;
+                let mut page = self.page(reading, limit).await?;
                 page.cost += Cost::read(0.0);
                 page
             }
-            false => self.decode(reading, &rows, limit, None)?,
+            false => reading.accept(rows, limit)?,
         };
         page.unusable_snapshot = Some(version);
         Ok(page)
     }
 
-    async fn snapshot_and_rows(
-        &self,
-        stream: &StreamId,
-        fingerprint: Fingerprint,
-        limit: usize,
-    ) -> Result<(Option<StoredSnapshot>, Vec<PgRow>), StoreError> {
-        let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(SNAPSHOT_AND_PAGE)).bind(stream.as_str());
-        let query = query.bind(fingerprint.get().cast_signed());
-        let query = query.bind(limit as i64);
-        let rows = self.within(query.fetch_all(session.connection())).await;
-        let mut rows = rows.map_err(|failed| failed.of_read(self))?;
-        session.release();
-        let is_snapshot =
-            |row: &PgRow| row.try_get::<Option<i64>, _>(column::FIRST).is_ok_and(|first| first.is_none());
-        let stored = match rows.iter().position(is_snapshot) {
-            Some(index) => {
-                Some(snapshot::stored_from(&rows.remove(index)).map_err(|failed| failed.of_read(self))?)
-            }
-            None => None,
-        };
-        Ok((stored, rows))
+    /// Returns the next page.
+    async fn page(&self, reading: &mut Reading, limit: usize) -> Result<Page, StoreError> {
+        let end = reading.read.end().unwrap_or(Version::MAX);
+        let stream = reading.read.stream().clone();
+        let query = sqlx::query(self.sql(PAGE)).bind(stream.as_str());
+        let query = query.bind(number(reading.contiguity.last())).bind(number(end)).bind(limit as i64);
+        let rows = self.rows(&stream, query).await?;
+        reading.accept(rows, limit)
     }
 
-    async fn page(&self, reading: &mut Reading) -> Result<Page, StoreError> {
-        let rows = self.rows(PAGE, reading, PAGE_COMMITS, Some(PAGE_BYTES)).await?;
-        self.decode(reading, &rows, PAGE_COMMITS, Some(PAGE_BYTES))
-    }
-
-    /// Returns the rows of the next page.
+    /// Decodes rows as they arrive, until they have the size of a page. Adding up the sizes on the server would take
+    /// longer than to read the rows.
     async fn rows(
         &self,
-        sql: &'static str,
-        reading: &Reading,
-        limit: usize,
-        bytes: Option<u64>,
-    ) -> Result<Vec<PgRow>, StoreError> {
-        let end = reading.read.end().unwrap_or(Version::MAX);
+        stream: &StreamId,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Rows, StoreError> {
         let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(sql)).bind(reading.read.stream().as_str());
-        let query = query.bind(number(reading.contiguity.last())).bind(number(end)).bind(limit as i64);
-        let query = match bytes {
-            Some(bytes) => query.bind(bytes.cast_signed()),
-            None => query,
-        };
-        let rows = self.within(query.fetch_all(session.connection())).await;
-        let rows = rows.map_err(|failed| failed.of_read(self))?;
-        session.release();
-        Ok(rows)
-    }
-
-    /// Returns the maximum number of commits in the first page.
-    fn first_commits(&self) -> usize {
-        let fitting = self.max_bytes.map_or(u64::MAX, |max_bytes| FIRST_BYTES / max_bytes.max(1));
-        usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, FIRST_COMMITS)
-    }
-
-    /// Decodes a page, and notes whether another one follows: if it has `limit` commits or at least `max_bytes`. If the
-    /// bytes are limited, the rows have their number.
-    fn decode(
-        &self,
-        reading: &mut Reading,
-        rows: &[PgRow],
-        limit: usize,
-        max_bytes: Option<u64>,
-    ) -> Result<Page, StoreError> {
-        let (mut commits, mut bytes) = (Vec::with_capacity(rows.len()), 0);
-        for row in rows {
-            let decoded = (|| {
-                if max_bytes.is_some() {
-                    bytes += u64::from(row.try_get::<i32, _>(BYTES)?.unsigned_abs());
+        let mut found = Rows { snapshot: None, commits: Vec::new(), bytes: 0, is_cut: false };
+        let reading = async {
+            let mut rows = query.fetch(session.connection());
+            while let Some(row) = rows.try_next().await? {
+                if row.try_get_unchecked::<Option<i64>, _>(column::FIRST)?.is_none() {
+                    found.snapshot = Some(snapshot::stored_from(&row)?);
+                    continue;
                 }
-                commit_from(reading.read.stream(), row)
-            })();
-            let commit = decoded.map_err(|failed: Failed| failed.of_read(self))?;
-            reading.contiguity.check(&commit)?;
-            commits.push(commit);
+                if found.bytes >= PAGE_BYTES {
+                    found.is_cut = true;
+                    break;
+                }
+                let commit = commit_from(stream, &row)?;
+                found.bytes += commit.events.iter().map(|event| event.payload().len()).sum::<usize>();
+                found.commits.push(commit);
+            }
+            Ok::<_, Failed>(())
+        };
+        self.within(reading).await.map_err(|failed| failed.of_read(self))?;
+        if !found.is_cut {
+            session.release();
         }
-        let is_full = rows.len() >= limit || max_bytes.is_some_and(|max_bytes| bytes >= max_bytes);
-        reading.next = if is_full { Next::Continue } else { Next::End };
-        Ok(Page::new(commits, Cost::read(0.0)))
+        Ok(found)
+    }
+}
+
+impl Reading {
+    /// Returns the commits as a page, and notes whether another one follows.
+    fn accept(&mut self, rows: Rows, limit: usize) -> Result<Page, StoreError> {
+        rows.commits.iter().try_for_each(|commit| self.contiguity.check(commit))?;
+        self.commits += rows.commits.len();
+        self.bytes += rows.bytes;
+        let is_full = rows.is_cut || rows.commits.len() >= limit;
+        self.limit = is_full.then(|| self.next_limit());
+        Ok(Page::new(rows.commits, Cost::read(0.0)))
+    }
+
+    /// Returns the number of commits of which half a page is expected, so that pages are rarely cut: this closes the
+    /// connection, because the rest of the rows is on its way.
+    fn next_limit(&self) -> usize {
+        let half = (PAGE_BYTES / 2).saturating_mul(self.commits) / self.bytes.max(1);
+        half.clamp(1, PAGE_COMMITS)
     }
 }

@@ -8,6 +8,7 @@ mod horizon;
 mod keys;
 mod notifications;
 mod operation;
+mod pages;
 mod processes;
 mod proxy;
 mod restart;
