@@ -45,6 +45,11 @@ pub struct Metadata {
 }
 
 impl Metadata {
+    /// The maximum number of arrays and objects in each other in an application-defined value. Commits with more are
+    /// refused, because most parsers of JSON could not read them: that of `serde_json` reads 127 levels, some of which
+    /// are needed around the value.
+    pub const MAX_DEPTH: usize = 100;
+
     /// Creates empty metadata.
     #[must_use]
     pub fn new() -> Self {
@@ -144,6 +149,28 @@ impl Metadata {
             && self.correlation.is_none()
             && self.causation.is_none()
             && self.custom.is_empty()
+    }
+
+    /// Returns whether an application-defined value has more than [`MAX_DEPTH`](Self::MAX_DEPTH) levels.
+    pub(crate) fn is_too_deep(&self) -> bool {
+        let mut level: Vec<&Value> = self.custom.values().collect();
+        for _ in 0..Self::MAX_DEPTH {
+            level.retain(|value| value.is_array() || value.is_object());
+            if level.is_empty() {
+                return false;
+            }
+            level = level.into_iter().flat_map(members).collect();
+        }
+        level.iter().any(|value| value.is_array() || value.is_object())
+    }
+}
+
+/// Returns the members of an array or an object.
+fn members(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
+    match value {
+        Value::Array(values) => Box::new(values.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        _ => Box::new(std::iter::empty()),
     }
 }
 

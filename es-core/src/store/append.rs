@@ -419,6 +419,7 @@ impl Append {
             self.check_group(commits)?;
         }
         self.check_names()?;
+        self.check_metadata()?;
         let last = version.plus(self.events());
         if last > Version::MAX {
             return Err(StoreError::invalid(format!(
@@ -479,6 +480,19 @@ impl Append {
                 )))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Checks that the metadata can be read back: parsers of JSON limit the nesting.
+    fn check_metadata(&self) -> Result<(), StoreError> {
+        match self.commits().iter().any(|commit| commit.metadata.is_too_deep()) {
+            true => Err(StoreError::invalid(format!(
+                "the metadata of a commit to the stream `{}` has more than {} levels of arrays and objects in each other: use \
+                 fewer",
+                self.stream,
+                Metadata::MAX_DEPTH
+            ))),
+            false => Ok(()),
         }
     }
 

@@ -24,6 +24,7 @@ macro_rules! conformance {
         $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, append:
             a_commit_reads_back_as_it_was_written,
             payloads_of_every_json_shape_survive,
+            metadata_is_stored_only_if_it_can_be_read_back,
             payloads_of_300_kilobytes_survive,
             commits_of_many_events_are_stored_whole,
             an_empty_commit_is_refused,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use es_core::event::{CommitId, EventData};
-use es_core::store::{Append, AppendError, Commit, NewCommit};
+use es_core::store::{Append, AppendError, Commit, NewCommit, WriteError, WriteSet};
 use es_core::{EventStore, ExpectedVersion, Metadata, StoreError, StreamId, Version};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::conformance::support::{Pattern, commits, events, new_commit, new_stream, time};
@@ -106,6 +107,40 @@ pub async fn an_empty_commit_is_refused(store: Arc<dyn EventStore>) {
         assert!(matches!(error, AppendError::Store(StoreError::Invalid { .. })), "{error:?}");
     }
     assert_eq!(commits(&*store, &stream).await, []);
+}
+
+/// Metadata is preserved up to the maximum depth. Deeper metadata is refused, because it could not be read back.
+pub async fn metadata_is_stored_only_if_it_can_be_read_back(store: Arc<dyn EventStore>) {
+    let nested = |depth: usize| {
+        let value = (0..depth).fold(Value::from(1), |value, level| match level % 2 {
+            0 => Value::from(vec![value]),
+            _ => Value::from_iter([("a", value)]),
+        });
+        Metadata::new().with_entry("flat", 1).with_entry("deep", value)
+    };
+    let commit = |depth| new_commit(events(1)).with_metadata(nested(depth));
+    let stream = new_stream();
+    let appended = Append::new(stream.clone(), ExpectedVersion::NoStream, commit(Metadata::MAX_DEPTH));
+    store.append(&appended).await.expect("appends");
+
+    let refused = |error: &StoreError| matches!(error, StoreError::Invalid { .. });
+    for depth in [Metadata::MAX_DEPTH + 1, 128, 1_000] {
+        let alone = Append::after_loaded(stream.clone(), Version::FIRST, commit(depth));
+        let grouped = Append::after_loaded(stream.clone(), Version::FIRST, new_commit(events(1)));
+        let grouped = grouped.with_following([commit(depth)]);
+        for append in [&alone, &grouped] {
+            let result = store.append(append).await;
+            assert!(
+                matches!(&result, Err(AppendError::Store(error)) if refused(error)),
+                "{depth}: {result:?}"
+            );
+        }
+        let result = store.write(&WriteSet::new().append(alone)).await;
+        assert!(matches!(&result, Err(WriteError::Store(error)) if refused(error)), "{depth}: {result:?}");
+    }
+    let stored = commits(&*store, &stream).await;
+    assert_eq!(stored.len(), 1);
+    assert_eq!(*stored[0].metadata, nested(Metadata::MAX_DEPTH));
 }
 
 /// Ids may be any text up to the maximum length. Different ids are different streams.
