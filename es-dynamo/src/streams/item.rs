@@ -54,15 +54,13 @@ pub(crate) fn commit_items(
     claims: &[&Claim],
     large: &LargePayloads,
 ) -> Result<Vec<Item>, StoreError> {
-    let last = first.plus(commit.events.len() as u64).previous();
-    let whole = CommitHead { id: commit.id, first, last };
-    let item = |first, last, events| item(stream, &whole, first, last, commit, claims, events);
+    let whole = CommitItems::of(stream, first, commit).with_claims(claims);
     let value = |(index, event): (usize, &EventData)| match large.get(index) {
         None => event_value(event),
         Some(payload) => large_event_value(event, &payload),
     };
     let values = || commit.events.iter().enumerate().map(value);
-    let single = item(first, last, values().collect())?;
+    let single = whole.item(first, whole.last, values().collect())?;
     if item_size(&single) <= SIZE_LIMIT {
         return Ok(vec![single]);
     }
@@ -70,7 +68,7 @@ pub(crate) fn commit_items(
     let mut items = Vec::new();
     let mut part = Vec::new();
     let (mut part_first, mut part_bytes) = (first, 0);
-    let frame = frame_size(stream, first, commit, claims)?;
+    let frame = whole.frame_size()?;
     for ((value, event), version) in values().zip(&commit.events).zip(first.get()..) {
         let bytes = 1 + value_size(&value);
         if frame + bytes > SIZE_LIMIT {
@@ -79,13 +77,13 @@ pub(crate) fn commit_items(
         }
         if frame + part_bytes + bytes > SIZE_LIMIT {
             let part_last = Version::new(version).previous();
-            items.push(item(part_first, part_last, std::mem::take(&mut part))?);
+            items.push(whole.item(part_first, part_last, std::mem::take(&mut part))?);
             (part_first, part_bytes) = (Version::new(version), 0);
         }
         part_bytes += bytes;
         part.push(value);
     }
-    items.push(item(part_first, last, part)?);
+    items.push(whole.item(part_first, whole.last, part)?);
 
     let bytes = items.iter().map(item_size).sum();
     if items.len() > MOST_ITEMS || bytes > TRANSACTION_LIMIT {
@@ -95,65 +93,78 @@ pub(crate) fn commit_items(
     Ok(items)
 }
 
-/// An upper bound of the size of a part of `commit` without its events.
-pub(crate) fn frame_size(
-    stream: &StreamId,
-    first: Version,
-    commit: &NewCommit,
-    claims: &[&Claim],
-) -> Result<u64, StoreError> {
-    let last = first.plus(commit.events.len() as u64).previous();
-    let whole = CommitHead { id: commit.id, first, last };
-    Ok(item_size(&item(stream, &whole, first, last, commit, claims, Vec::new())?) + 64)
-}
-
 /// Returns the size of an event in an item.
 pub(crate) fn event_size(event: &EventData) -> u64 {
     let empty = EventData::new(event.name().to_owned(), event.version(), "");
     1 + value_size(&event_value(&empty)) + event.payload().len() as u64
 }
 
-/// Returns the item with the events `first` to `last` of `commit`. The first item of a commit lists its claims.
-pub(super) fn item(
-    stream: &StreamId,
-    whole: &CommitHead,
+/// The items of a commit: one, or several, each with a part of its events.
+#[derive(Clone, Copy)]
+pub(super) struct CommitItems<'a> {
+    stream: &'a StreamId,
     first: Version,
     last: Version,
-    commit: &NewCommit,
-    claims: &[&Claim],
-    events: Vec<AttributeValue>,
-) -> Result<Item, StoreError> {
-    let is_object = |event: &AttributeValue| event.as_m().is_ok_and(|map| map.contains_key(names::OBJECT));
-    let has_objects = events.iter().any(is_object);
-    let mut item = Item::from([
-        (names::PARTITION_KEY.to_owned(), AttributeValue::S(stream.as_str().to_owned())),
-        (names::SORT_KEY.to_owned(), AttributeValue::S(names::commit_key(first))),
-        (names::LAST_VERSION.to_owned(), AttributeValue::N(last.to_string())),
-        (names::COMMIT_ID.to_owned(), AttributeValue::S(commit.id.to_string())),
-        (names::TIME.to_owned(), AttributeValue::N(commit.time.timestamp_millis().to_string())),
-        (names::EVENTS.to_owned(), AttributeValue::L(events)),
-    ]);
-    if (first, last) != (whole.first, whole.last) {
-        item.insert(names::COMMIT_FIRST.to_owned(), AttributeValue::N(whole.first.to_string()));
-        item.insert(names::COMMIT_LAST.to_owned(), AttributeValue::N(whole.last.to_string()));
+    commit: &'a NewCommit,
+    claims: &'a [&'a Claim],
+}
+
+impl<'a> CommitItems<'a> {
+    /// Returns the items of `commit`, whose first event has the version `first`.
+    pub(super) fn of(stream: &'a StreamId, first: Version, commit: &'a NewCommit) -> Self {
+        let last = first.plus(commit.events.len() as u64).previous();
+        Self { stream, first, last, commit, claims: &[] }
     }
-    if first == whole.first
-        && let Some(metadata) = metadata_value(commit)?
-    {
-        item.insert(names::METADATA.to_owned(), metadata);
+
+    /// Lists the claims that the commit takes in its first item.
+    pub(super) fn with_claims(self, claims: &'a [&'a Claim]) -> Self {
+        Self { claims, ..self }
     }
-    if first == whole.first && !claims.is_empty() {
-        let text = |claim: &&Claim| AttributeValue::S(format!("{}#{}", claim.name(), claim.value()));
-        let claims = claims.iter().map(text).collect();
-        item.insert(names::TAKEN_CLAIMS.to_owned(), AttributeValue::L(claims));
+
+    /// Returns the item with the events `first` to `last`.
+    pub(super) fn item(
+        &self,
+        first: Version,
+        last: Version,
+        events: Vec<AttributeValue>,
+    ) -> Result<Item, StoreError> {
+        let Self { stream, commit, claims, .. } = *self;
+        let is_object =
+            |event: &AttributeValue| event.as_m().is_ok_and(|map| map.contains_key(names::OBJECT));
+        let has_objects = events.iter().any(is_object);
+        let mut item = Item::from([
+            (names::PARTITION_KEY.to_owned(), AttributeValue::S(stream.as_str().to_owned())),
+            (names::SORT_KEY.to_owned(), AttributeValue::S(names::commit_key(first))),
+            (names::LAST_VERSION.to_owned(), AttributeValue::N(last.to_string())),
+            (names::COMMIT_ID.to_owned(), AttributeValue::S(commit.id.to_string())),
+            (names::TIME.to_owned(), AttributeValue::N(commit.time.timestamp_millis().to_string())),
+            (names::EVENTS.to_owned(), AttributeValue::L(events)),
+        ]);
+        if (first, last) != (self.first, self.last) {
+            item.insert(names::COMMIT_FIRST.to_owned(), AttributeValue::N(self.first.to_string()));
+            item.insert(names::COMMIT_LAST.to_owned(), AttributeValue::N(self.last.to_string()));
+        }
+        if first == self.first {
+            item.extend(metadata_value(commit)?.map(|metadata| (names::METADATA.to_owned(), metadata)));
+            if !claims.is_empty() {
+                let text = |claim: &&Claim| AttributeValue::S(format!("{}#{}", claim.name(), claim.value()));
+                let claims = claims.iter().map(text).collect();
+                item.insert(names::TAKEN_CLAIMS.to_owned(), AttributeValue::L(claims));
+            }
+        }
+        if commit.state().is_some() {
+            item.insert(names::FORMAT.to_owned(), AttributeValue::N(LIFECYCLE.to_owned()));
+        }
+        if has_objects {
+            item.insert(names::FORMAT.to_owned(), AttributeValue::N(WITH_OBJECTS.to_owned()));
+        }
+        Ok(item)
     }
-    if commit.state().is_some() {
-        item.insert(names::FORMAT.to_owned(), AttributeValue::N(LIFECYCLE.to_owned()));
+
+    /// Returns an upper bound of the size of an item without its events.
+    pub(super) fn frame_size(&self) -> Result<u64, StoreError> {
+        Ok(item_size(&self.item(self.first, self.last, Vec::new())?) + 64)
     }
-    if has_objects {
-        item.insert(names::FORMAT.to_owned(), AttributeValue::N(WITH_OBJECTS.to_owned()));
-    }
-    Ok(item)
 }
 
 /// Returns the metadata as JSON, or `None` if the commit has none.
@@ -317,64 +328,34 @@ pub(crate) fn with_metadata(commit: Commit, text: Option<Cow<'_, str>>) -> Resul
     Ok(commit.with_metadata(metadata))
 }
 
+/// The attributes of the item of a commit as they are stored, without those that are missing.
+#[derive(Default)]
+struct StoredAttributes<'a> {
+    last: Option<Version>,
+    whole_first: Option<Version>,
+    whole_last: Option<Version>,
+    id: Option<Cow<'a, str>>,
+    time: Option<i64>,
+    metadata: Option<Cow<'a, str>>,
+    format: Format,
+    events: Option<Vec<StoredEvent>>,
+    // In format 1, the following are unknown attributes, so their types are checked later.
+    members: Option<AttributeValue>,
+    compressed: Option<AttributeValue>,
+    length: Option<AttributeValue>,
+}
+
+/// An event, and the reference to its payload if that is an object.
+type StoredEvent = (EventData, Option<ObjectRef>);
+
 impl Attributes<'_> {
     /// Decodes the part of a commit in the item, which is usually the whole commit.
     pub(crate) fn part(mut self) -> Result<Part, StoreError> {
         let first = self.first_version()?;
-        let (mut last, mut whole_first, mut whole_last) = (None, None, None);
-        let (mut id, mut time, mut metadata, mut events) = (None, None, None, None);
-        let (mut members, mut format) = (None, Format::OneCommit);
-        let (mut compressed, mut length) = (None, None);
-        for (attribute, value) in self.take_all() {
-            match (attribute.as_str(), value) {
-                (names::EVENTS, AttributeValue::L(list)) => {
-                    let decoded = list.into_iter().map(|value| self.event(value));
-                    events = Some(decoded.collect::<Result<Vec<_>, _>>()?);
-                }
-                (names::COMMIT_ID, AttributeValue::S(text)) => id = Some(text.into()),
-                (names::METADATA, AttributeValue::S(text)) => metadata = Some(text.into()),
-                (names::TIME, AttributeValue::N(number)) => time = Some(self.parse(names::TIME, &number)?),
-                (names::LAST_VERSION, AttributeValue::N(number)) => {
-                    last = Some(self.parse_version(names::LAST_VERSION, &number)?);
-                }
-                (names::COMMIT_FIRST, AttributeValue::N(number)) => {
-                    whole_first = Some(self.parse_version(names::COMMIT_FIRST, &number)?);
-                }
-                (names::COMMIT_LAST, AttributeValue::N(number)) => {
-                    whole_last = Some(self.parse_version(names::COMMIT_LAST, &number)?);
-                }
-                // In format 1, these are unknown attributes.
-                (names::MEMBERS, value) => members = Some(value),
-                (names::COMPRESSED_EVENTS, value) => compressed = Some(value),
-                (names::EVENTS_LENGTH, value) => length = Some(value),
-                (names::FORMAT, AttributeValue::N(number)) => {
-                    format = Format::of(&number).ok_or_else(|| self.corrupt(unknown_format(&number)))?;
-                }
-                (
-                    names::EVENTS
-                    | names::COMMIT_ID
-                    | names::METADATA
-                    | names::TIME
-                    | names::LAST_VERSION
-                    | names::COMMIT_FIRST
-                    | names::COMMIT_LAST
-                    | names::FORMAT,
-                    _,
-                ) => return Err(self.corrupt(format!("the attribute `{attribute}` is of another type"))),
-                _ => {}
-            }
-        }
-        if format == Format::Compressed {
-            let decoded = self.compressed_events(compressed, length)?;
-            events = Some(decoded.into_iter().map(|event| (event, None)).collect());
-        }
-        if let (Format::Erased, Some(last)) = (format, last) {
-            let count = last.next().since(first);
-            if count > MOST_EVENTS {
-                return Err(self.corrupt("it has more events than one can have"));
-            }
-            events = Some(vec![(erased_event(), None); count as usize]);
-        }
+        let mut stored = self.stored()?;
+        let events = self.stored_events(first, &mut stored)?;
+        let StoredAttributes { last, whole_first, whole_last, id, time, metadata, format, members, .. } =
+            stored;
         let (Some(last), Some(id), Some(time), Some(events)) = (last, id, time, events) else {
             return Err(self.corrupt("one of its attributes is missing"));
         };
@@ -401,6 +382,75 @@ impl Attributes<'_> {
         Ok(Part { large, ..part })
     }
 
+    /// Takes the attributes of a commit's item, and checks their types.
+    fn stored<'v>(&mut self) -> Result<StoredAttributes<'v>, StoreError> {
+        let mut stored = StoredAttributes::default();
+        for (attribute, value) in self.take_all() {
+            match (attribute.as_str(), value) {
+                (names::EVENTS, AttributeValue::L(list)) => {
+                    let decoded = list.into_iter().map(|value| self.event(value));
+                    stored.events = Some(decoded.collect::<Result<Vec<_>, _>>()?);
+                }
+                (names::COMMIT_ID, AttributeValue::S(text)) => stored.id = Some(text.into()),
+                (names::METADATA, AttributeValue::S(text)) => stored.metadata = Some(text.into()),
+                (names::TIME, AttributeValue::N(number)) => {
+                    stored.time = Some(self.parse(names::TIME, &number)?);
+                }
+                (names::LAST_VERSION, AttributeValue::N(number)) => {
+                    stored.last = Some(self.parse_version(names::LAST_VERSION, &number)?);
+                }
+                (names::COMMIT_FIRST, AttributeValue::N(number)) => {
+                    stored.whole_first = Some(self.parse_version(names::COMMIT_FIRST, &number)?);
+                }
+                (names::COMMIT_LAST, AttributeValue::N(number)) => {
+                    stored.whole_last = Some(self.parse_version(names::COMMIT_LAST, &number)?);
+                }
+                (names::MEMBERS, value) => stored.members = Some(value),
+                (names::COMPRESSED_EVENTS, value) => stored.compressed = Some(value),
+                (names::EVENTS_LENGTH, value) => stored.length = Some(value),
+                (names::FORMAT, AttributeValue::N(number)) => {
+                    stored.format =
+                        Format::of(&number).ok_or_else(|| self.corrupt(unknown_format(&number)))?;
+                }
+                (
+                    names::EVENTS
+                    | names::COMMIT_ID
+                    | names::METADATA
+                    | names::TIME
+                    | names::LAST_VERSION
+                    | names::COMMIT_FIRST
+                    | names::COMMIT_LAST
+                    | names::FORMAT,
+                    _,
+                ) => return Err(self.corrupt(format!("the attribute `{attribute}` is of another type"))),
+                _ => {}
+            }
+        }
+        Ok(stored)
+    }
+
+    /// Takes the events as the format stores them: as a list, compressed, or erased.
+    fn stored_events(
+        &self,
+        first: Version,
+        stored: &mut StoredAttributes<'_>,
+    ) -> Result<Option<Vec<StoredEvent>>, StoreError> {
+        match (stored.format, stored.last) {
+            (Format::Compressed, _) => {
+                let decoded = self.compressed_events(stored.compressed.take(), stored.length.take())?;
+                Ok(Some(decoded.into_iter().map(|event| (event, None)).collect()))
+            }
+            (Format::Erased, Some(last)) => {
+                let count = last.next().since(first);
+                if count > MOST_EVENTS {
+                    return Err(self.corrupt("it has more events than one can have"));
+                }
+                Ok(Some(vec![(erased_event(), None); count as usize]))
+            }
+            _ => Ok(stored.events.take()),
+        }
+    }
+
     /// Decodes the compressed list of events.
     fn compressed_events(
         &self,
@@ -416,7 +466,7 @@ impl Attributes<'_> {
     }
 
     /// Decodes an event of the list. If its payload is an object, returns the reference to it.
-    fn event(&self, value: AttributeValue) -> Result<(EventData, Option<ObjectRef>), StoreError> {
+    fn event(&self, value: AttributeValue) -> Result<StoredEvent, StoreError> {
         let AttributeValue::M(map) = value else {
             return Err(self.corrupt("an event is not a map"));
         };
@@ -503,8 +553,9 @@ impl Attributes<'_> {
 }
 
 /// The format of a commit's item.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Format {
+    #[default]
     OneCommit,
     SeveralCommits,
     /// A commit with one event of the framework, which changes the state of the stream.

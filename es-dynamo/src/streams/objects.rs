@@ -16,7 +16,7 @@ use es_core::payloads::{PayloadName, PayloadPrefix, Payloads};
 use es_core::store::{Append, Claim, NewCommit, limits};
 use es_core::{StoreError, StreamId, Version};
 
-use super::item::{Attributes, Part, event_size, frame_size};
+use super::item::{Attributes, CommitItems, Part, event_size};
 use crate::table::{
     Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, build_error, key, names, qualified,
 };
@@ -160,7 +160,8 @@ impl ObjectStore {
         claims: &[&Claim],
     ) -> Result<BTreeSet<usize>, StoreError> {
         let sizes = commit.events.iter().map(event_size).collect();
-        let (frame, max_bytes) = (frame_size(stream, first, commit, claims)?, self.payloads.max_bytes());
+        let frame = CommitItems::of(stream, first, commit).with_claims(claims).frame_size()?;
+        let max_bytes = self.payloads.max_bytes();
         limits::large_events(stream, first, commit, frame, sizes, self.reference_bytes(), max_bytes)
     }
 

@@ -51,13 +51,16 @@ struct Progress {
 enum Step {
     /// Read the end of the partition: the snapshot, and the commits after it.
     FromSnapshot(SnapshotRequest),
-    /// Read upwards to a version, and then return the commits that were read from the end before.
-    Upwards {
-        until: Version,
-        then: Vec<Commit>,
-        first: bool,
-    },
+    Upwards(Upwards),
     Done,
+}
+
+/// Read upwards to a version, and then return the commits that were read from the end before.
+struct Upwards {
+    until: Version,
+    then: Vec<Commit>,
+    /// Whether no page was returned yet. The first page is returned even if it has no commits.
+    is_first: bool,
 }
 
 /// The end of a partition: the snapshot, if there is one, and the newest commits.
@@ -72,6 +75,13 @@ struct End {
     cost: Cost,
 }
 
+/// Items that are not visible yet, or do not exist.
+struct Missing {
+    /// The error if they do not become visible.
+    error: StoreError,
+    most_waits: u32,
+}
+
 /// A page, and the indexes of those of its commits that share an item.
 pub(crate) type ItemsPage = (Page, Vec<Range<usize>>);
 
@@ -81,7 +91,7 @@ impl Progress {
         let until = read.end().unwrap_or(Version::MAX);
         let step = match read.snapshot() {
             Some(request) => Step::FromSnapshot(request),
-            None => Step::Upwards { until, then: Vec::new(), first: true },
+            None => Step::Upwards(Upwards { until, then: Vec::new(), is_first: true }),
         };
         Self {
             until,
@@ -94,6 +104,37 @@ impl Progress {
             stream,
             step,
         }
+    }
+}
+
+impl Progress {
+    /// Takes the next parts of commits, and adds the commits that they complete to `commits`. Stops at a part before
+    /// which another one is missing.
+    fn take(&mut self, found: Vec<Found>, commits: &mut Vec<Commit>) -> Result<Option<Missing>, StoreError> {
+        for found in found {
+            let Found::Part(part) = found else {
+                return Err(StoreError::corrupt(&self.stream, "there is a snapshot among the commits"));
+            };
+            let is_split = part.commit.first > part.whole.first || self.assembly.awaited().is_some();
+            let before = commits.len();
+            match self.assembly.take(part, commits)? {
+                Taken::Whole if commits.len() > before + 1 => self.groups.push(before..commits.len()),
+                Taken::Whole | Taken::Started => {}
+                Taken::Ahead(error) => {
+                    // Everything before a complete commit is visible now, or does not exist.
+                    let most_waits = if is_split { MOST_WAITS } else { 1 };
+                    return Ok(Some(Missing { error, most_waits }));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Missing {
+    /// The rest of a commit is missing.
+    fn rest(assembly: &Assembly) -> Self {
+        Self { error: assembly.incomplete(), most_waits: MOST_WAITS }
     }
 }
 
@@ -126,7 +167,7 @@ impl Table {
         let mut page = match std::mem::replace(&mut progress.step, Step::Done) {
             Step::Done => return Ok(None),
             Step::FromSnapshot(request) => self.downwards(progress, request).await?,
-            Step::Upwards { until, then, first } => match self.upwards(progress, until, then, first).await? {
+            Step::Upwards(upwards) => match self.upwards(progress, upwards).await? {
                 Some(page) => page,
                 None => return Ok(None),
             },
@@ -192,9 +233,11 @@ impl Table {
         progress.assembly = Assembly::after(progress.stream.clone(), start);
         match assembled(&progress.stream, if more { before } else { start }, parts)? {
             Some(commits) if !more || before <= start => page.commits = commits,
-            Some(then) => progress.step = Step::Upwards { until: before, then, first: false },
+            Some(then) => progress.step = Step::Upwards(Upwards { until: before, then, is_first: false }),
             // A part is not visible yet, so everything is read again.
-            None => progress.step = Step::Upwards { until: head, then: Vec::new(), first: false },
+            None => {
+                progress.step = Step::Upwards(Upwards { until: head, then: Vec::new(), is_first: false });
+            }
         }
         Ok(page)
     }
@@ -242,9 +285,7 @@ impl Table {
     async fn upwards(
         &self,
         progress: &mut Progress,
-        until: Version,
-        then: Vec<Commit>,
-        first: bool,
+        Upwards { until, then, is_first }: Upwards,
     ) -> Result<Option<Page>, StoreError> {
         let mut page = Page::default();
         progress.groups.clear();
@@ -256,7 +297,7 @@ impl Table {
             let until = progress.assembly.awaited().map_or(until, |last| last.max(until));
             if start > until {
                 page.commits.extend(then);
-                return Ok((first || !page.commits.is_empty()).then_some(page));
+                return Ok((is_first || !page.commits.is_empty()).then_some(page));
             }
             let request = self
                 .stream_query(&progress.stream, names::commit_key(start), names::commit_key(until))
@@ -279,31 +320,7 @@ impl Table {
                     page.cost += Box::pin(self.rest_of_item(progress, &mut page.commits)).await?;
                 }
             }
-            let assembly = &mut progress.assembly;
-            let mut missing = None;
-            let mut most_waits = MOST_WAITS;
-            for found in found {
-                let Found::Part(part) = found else {
-                    return Err(StoreError::corrupt(
-                        &progress.stream,
-                        "there is a snapshot among the commits",
-                    ));
-                };
-                let is_split = part.commit.first > part.whole.first || assembly.awaited().is_some();
-                let before = page.commits.len();
-                match assembly.take(part, &mut page.commits)? {
-                    Taken::Whole if page.commits.len() > before + 1 => {
-                        progress.groups.push(before..page.commits.len());
-                    }
-                    Taken::Whole | Taken::Started => {}
-                    Taken::Ahead(error) => {
-                        // Everything before a complete commit is visible now, or does not exist.
-                        most_waits = if is_split { MOST_WAITS } else { 1 };
-                        missing = Some(error);
-                        break;
-                    }
-                }
-            }
+            let missing = progress.take(found, &mut page.commits)?;
             if empty && more {
                 from = last_key;
                 continue;
@@ -312,17 +329,18 @@ impl Table {
                 if page.commits.is_empty() {
                     continue;
                 }
-                progress.step = Step::Upwards { until, then, first: false };
+                progress.step = Step::Upwards(Upwards { until, then, is_first: false });
                 return Ok(Some(page));
             }
-            if missing.is_none() && assembly.awaited().is_none() {
+            if missing.is_none() && progress.assembly.awaited().is_none() {
                 page.commits.extend(then);
                 return Ok(Some(page));
             }
             // The rest of the last commit is beyond the limit, or something is not visible yet.
             if empty || missing.is_some() {
-                if backoff.failures() >= most_waits {
-                    return Err(missing.unwrap_or_else(|| assembly.incomplete()));
+                let missing = missing.unwrap_or_else(|| Missing::rest(&progress.assembly));
+                if backoff.failures() >= missing.most_waits {
+                    return Err(missing.error);
                 }
                 // Rare, so it is boxed, which keeps the future of a page small.
                 Box::pin(tokio::time::sleep(backoff.next())).await;

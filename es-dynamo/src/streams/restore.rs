@@ -9,7 +9,7 @@ use es_core::{Cost, StoreError, StreamId, Version};
 
 use super::compression::events_compressed_if_cheaper;
 use super::group::group_item;
-use super::item::{Attributes, CommitHead, Format, event_value, item};
+use super::item::{Attributes, CommitHead, CommitItems, Format, event_value};
 use super::lifecycle::ERASED;
 use super::objects::{LargePayloads, large_event_value};
 use crate::table::{Item, ItemPage, PutIf, SIZE_LIMIT, Table, Written, item_size, key, names};
@@ -92,7 +92,7 @@ impl Table {
             Content::Several(commits) => group_item(stream, *first, commits)?,
             Content::Part(commit, events) => {
                 let values = events.iter().map(event_value).collect();
-                item(stream, whole, *first, *last, commit, &[], values)?
+                CommitItems::of(stream, whole.first, commit).item(*first, *last, values)?
             }
         };
         let mut restored = self.compress(vec![restored]).await?.remove(0);
@@ -122,16 +122,17 @@ impl Table {
         commit: &NewCommit,
         events: &[EventData],
     ) -> Result<(Cost, bool), StoreError> {
-        let Existing { stream, whole, first, last, archived, .. } = existing;
+        let Existing { stream, first, last, archived, .. } = existing;
+        let whole = CommitItems::of(stream, existing.whole.first, commit);
         let build = |large: &LargePayloads| {
             let value = |(index, event)| match large.get(index) {
                 None => event_value(event),
                 Some(payload) => large_event_value(event, &payload),
             };
             let values = events.iter().enumerate().map(value).collect();
-            item(stream, whole, *first, *last, commit, &[], values).map(|item| existing.marked(item))
+            whole.item(*first, *last, values).map(|item| existing.marked(item))
         };
-        let frame = item_size(&existing.marked(item(stream, whole, *first, *last, commit, &[], Vec::new())?));
+        let frame = item_size(&existing.marked(whole.item(*first, *last, Vec::new())?));
         let objects = self.objects(|| format!("an event of the stream `{stream}`"))?;
         let mut large = objects.largest(events, SIZE_LIMIT.saturating_sub(frame)).await?;
         let puts = |large: &LargePayloads| {

@@ -10,7 +10,7 @@ use es_core::store::{
     Append, Claim, ClaimChange, Claimed, Conflict, Holder, IdempotencyKey, IdempotencyLookup, NetChange,
     NewIdempotencyRecord, WriteError, WriteRefused, WriteSet, Written,
 };
-use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
+use es_core::{ExpectedVersion, StoreError, StreamId, Version};
 
 use super::append::OldCommit;
 use super::claims::{claim_item, claim_key, holder_of, record_from, record_item, record_key};
@@ -18,8 +18,8 @@ use super::item::{append_items, commit_items};
 use super::objects::LargePayloads;
 use crate::table::responses::{cancelled_cost, write_units};
 use crate::table::{
-    Cancelled, MOST_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table, Transacted,
-    build_error, cancelled, item_size, key, names, outcome_unknown, qualified,
+    Cancelled, Item, MOST_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table,
+    Transacted, build_error, cancelled, item_size, key, names, outcome_unknown, qualified,
 };
 
 impl Table {
@@ -252,75 +252,120 @@ impl Table {
     }
 }
 
+/// An item of a canceled transaction whose condition failed: its purpose, and the existing item, if there is one.
+type FailedItem<'r, 'a> = (&'r Purpose<'a>, &'r Option<Item>);
+
+/// What the failed conditions on streams say about a transaction.
+enum StreamsFound {
+    /// An earlier attempt has applied the transaction.
+    Applied,
+    Conflict(Conflict),
+    /// No condition on a stream failed.
+    Unchanged,
+}
+
 impl Table {
-    /// Resolves a canceled transaction: returns the error, or the success of an earlier attempt. If one of its commits
-    /// exists, an earlier attempt has applied the whole transaction.
+    /// Resolves a canceled transaction: returns the error, or the success of an earlier attempt.
     async fn resolve_cancelled(
         &self,
         purposes: &[Purpose<'_>],
         reasons: &[Reason],
-        written: Written,
+        mut written: Written,
     ) -> Result<Written, WriteError> {
-        let failed = || {
-            purposes.iter().zip(reasons).filter_map(|(purpose, reason)| match reason {
+        let failed: Vec<FailedItem<'_, '_>> = purposes
+            .iter()
+            .zip(reasons)
+            .filter_map(|(purpose, reason)| match reason {
                 Reason::Condition(item) => Some((purpose, item)),
                 _ => None,
             })
-        };
-        let mut cost = written.cost;
+            .collect();
+        let streams = self.resolve_streams(&failed, &mut written).await?;
+        if let StreamsFound::Applied = streams {
+            return Ok(written.repeated());
+        }
+        // An idempotency record comes before a conflict, which may be with the commits of the recorded outcome.
+        for (purpose, item) in &failed {
+            if let Purpose::Once(once) = purpose {
+                return self.resolve_recorded(once, item.as_ref(), written).await;
+            }
+        }
+        if let StreamsFound::Conflict(conflict) = streams {
+            return Err(conflict.into());
+        }
+        // Transient reasons come before claims: another transaction may be releasing the claim at this moment.
+        if !reasons.iter().any(|reason| matches!(reason, Reason::Transient(_) | Reason::Permanent(_)))
+            && let Some(error) = self.refusal(&failed).await?
+        {
+            return Err(error);
+        }
+        Err(cancelled(reasons).into())
+    }
+
+    /// Resolves the failed conditions on streams, and adds the cost of the reads to `written`. If one of the
+    /// transaction's commits exists, an earlier attempt has applied the whole transaction.
+    async fn resolve_streams(
+        &self,
+        failed: &[FailedItem<'_, '_>],
+        written: &mut Written,
+    ) -> Result<StreamsFound, WriteError> {
         let mut conflict = None;
-        for (purpose, item) in failed() {
+        for (purpose, item) in failed {
             match purpose {
                 Purpose::Commit(index, append) => {
                     let first = written.appended[*index].first;
-                    let (old, read) = self.old_commit(append.stream(), first, item.clone()).await?;
-                    cost += read;
+                    let (old, read) = self.old_commit(append.stream(), first, (*item).clone()).await?;
+                    written.cost += read;
                     let old = match old {
                         Some(old) if old.head.id == append.id() => {
-                            old.repeated(append, cost)?;
-                            return Ok(written.at_cost(cost).repeated());
+                            old.repeated(append, written.cost)?;
+                            return Ok(StreamsFound::Applied);
                         }
                         old => old,
                     };
                     conflict.get_or_insert((append.stream(), append.expected(), old));
                 }
                 Purpose::Unchanged(stream, version) => {
-                    let old = item.clone().and_then(|item| OldCommit::of(stream, item).ok());
+                    let old = (*item).clone().and_then(|item| OldCommit::of(stream, item).ok());
                     conflict.get_or_insert((stream, ExpectedVersion::Exact(*version), old));
                 }
                 Purpose::Claim(_) | Purpose::Once(_) | Purpose::Joined(_) | Purpose::Open(_) => {}
             }
         }
-        for (purpose, item) in failed() {
-            if let Purpose::Once(once) = purpose {
-                let (record, read) = match item {
-                    Some(item) => (Some(record_from(item)?), Cost::ZERO),
-                    None => {
-                        let found = self.idempotency_record(&once.key).await?;
-                        (found.record, found.cost)
-                    }
-                };
-                cost += read;
-                return match record {
-                    Some(record) if record.id == once.id => Ok(written.at_cost(cost).repeated()),
-                    Some(record) => Err(WriteError::AlreadyDone(record)),
-                    None => {
-                        Err(StoreError::Throttled("the record of an idempotency key has just expired".into())
-                            .into())
-                    }
-                };
+        let Some((stream, expected, old)) = conflict else { return Ok(StreamsFound::Unchanged) };
+        let (actual, winner) = old.map(|old| (old.head.last, old.commits)).unzip();
+        let conflict = Conflict::new(stream.clone(), expected, actual, written.cost);
+        Ok(StreamsFound::Conflict(conflict.with_commits(winner.unwrap_or_default())))
+    }
+
+    /// Resolves the failed condition on the record of an idempotency key: the record is of an earlier attempt, or of
+    /// another command.
+    async fn resolve_recorded(
+        &self,
+        once: &NewIdempotencyRecord,
+        item: Option<&Item>,
+        mut written: Written,
+    ) -> Result<Written, WriteError> {
+        let record = match item {
+            Some(item) => Some(record_from(item)?),
+            None => {
+                let found = self.idempotency_record(&once.key).await?;
+                written.cost += found.cost;
+                found.record
+            }
+        };
+        match record {
+            Some(record) if record.id == once.id => Ok(written.repeated()),
+            Some(record) => Err(WriteError::AlreadyDone(record)),
+            None => {
+                Err(StoreError::Throttled("the record of an idempotency key has just expired".into()).into())
             }
         }
-        if let Some((stream, expected, old)) = conflict {
-            let (actual, winner) = old.map(|old| (old.head.last, old.commits)).unzip();
-            let conflict = Conflict::new(stream.clone(), expected, actual, cost);
-            return Err(conflict.with_commits(winner.unwrap_or_default()).into());
-        }
-        // Transient reasons come first: another transaction may be releasing the claim at this moment.
-        if reasons.iter().any(|reason| matches!(reason, Reason::Transient(_) | Reason::Permanent(_))) {
-            return Err(cancelled(reasons).into());
-        }
-        for (purpose, item) in failed() {
+    }
+
+    /// Returns the error for a claim that another stream holds, or for an additional write whose condition is false.
+    async fn refusal(&self, failed: &[FailedItem<'_, '_>]) -> Result<Option<WriteError>, StoreError> {
+        for (purpose, item) in failed {
             match purpose {
                 Purpose::Claim(change) => {
                     let holder = match item {
@@ -328,12 +373,12 @@ impl Table {
                         None => self.claim_holder(change.claim).await?.stream,
                     };
                     let wanted_by = change.before.clone();
-                    return Err(Claimed::new(change.claim.clone(), holder, wanted_by).into());
+                    return Ok(Some(Claimed::new(change.claim.clone(), holder, wanted_by).into()));
                 }
-                Purpose::Joined(index) => return Err(WriteRefused::new(*index).into()),
+                Purpose::Joined(index) => return Ok(Some(WriteRefused::new(*index).into())),
                 Purpose::Commit(..) | Purpose::Unchanged(..) | Purpose::Once(_) | Purpose::Open(_) => {}
             }
         }
-        Err(cancelled(reasons).into())
+        Ok(None)
     }
 }
