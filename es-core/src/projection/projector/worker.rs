@@ -169,7 +169,7 @@ struct Worker<P> {
 
 impl<P: Projection> Worker<P> {
     async fn run(mut self, Signals { stop, finish }: &Signals) -> Result<(), ProjectorError> {
-        let (inner, id) = (Arc::clone(&self.inner), self.id);
+        let inner = Arc::clone(&self.inner);
         let beat = inner.settings.lease / 3;
         let mut consumers = FuturesUnordered::new();
         // Whether the consumers were told to finish.
@@ -185,25 +185,17 @@ impl<P: Projection> Worker<P> {
             let is_outdated =
                 ended.into_iter().map(|ended| self.ended(ended)).fold(false, |any, look| any | look);
             match looked {
-                Ok(mut taken) => {
-                    if is_finishing {
-                        taken.clear();
-                    }
+                Ok(taken) => {
                     if inner.delays.passed(None) {
                         tracing::info!(projection = inner.name, "the store responds again");
                     }
-                    consumers.extend(taken.into_iter().map(|Taken { open, extra_until }| {
-                        let slot = open.slot;
-                        let running = Arc::new(Running::new(extra_until));
-                        self.running.insert(slot, Arc::clone(&running));
-                        consumer::run(Arc::clone(&inner), id, open, running).map(move |ended| (slot, ended))
-                    }));
+                    if !is_finishing {
+                        consumers.extend(self.start(taken));
+                    }
                 }
                 Err(error) if error.is_transient() => wait_out(&inner, &error, beat),
                 Err(error) => {
-                    self.stop_all();
-                    while consumers.next().await.is_some() {}
-                    self.leave().await;
+                    self.wind_down(consumers).await;
                     return Err(error);
                 }
             }
@@ -217,37 +209,63 @@ impl<P: Projection> Worker<P> {
             if is_outdated {
                 continue;
             }
-            let mut pause: BoxFuture<'_, ()> = Box::pin(async {
+            let pause: BoxFuture<'_, ()> = Box::pin(async {
                 let sleep = either(Box::pin(stop.sleep(&*inner.settings.clock, beat)), ordered);
                 match is_finishing {
                     true => sleep.await,
                     false => either(Box::pin(sleep), Box::pin(finish.wait())).await,
                 }
             });
-            while !consumers.is_empty() {
-                match select(consumers.next(), pause).await {
-                    Either::Left((ended, rest)) => {
-                        pause = rest;
-                        if ended.is_some_and(|ended| self.ended(ended)) {
-                            pause = Box::pin(ready(()));
-                        }
-                    }
-                    Either::Right(_) => {
-                        pause = Box::pin(ready(()));
-                        break;
-                    }
-                }
-            }
+            let rest = self.attend(&mut consumers, pause).await;
             if !is_finishing {
-                pause.await;
+                rest.await;
             }
         }
+        self.wind_down(consumers).await;
+        Ok(())
+    }
+
+    /// Starts the consumers of slots.
+    fn start(&mut self, taken: Vec<Taken>) -> Vec<impl Future<Output = (Slot, Ended)> + Send + use<P>> {
+        let mut consumers = Vec::with_capacity(taken.len());
+        for Taken { open, extra_until } in taken {
+            let slot = open.slot;
+            let running = Arc::new(Running::new(extra_until));
+            self.running.insert(slot, Arc::clone(&running));
+            let consumer = consumer::run(Arc::clone(&self.inner), self.id, open, running);
+            consumers.push(consumer.map(move |ended| (slot, ended)));
+        }
+        consumers
+    }
+
+    /// Runs the consumers until `pause` is over, a slot may be free, or all of them have ended. Returns the rest of the
+    /// pause.
+    async fn attend<'a, F: Future<Output = (Slot, Ended)>>(
+        &mut self,
+        consumers: &mut FuturesUnordered<F>,
+        mut pause: BoxFuture<'a, ()>,
+    ) -> BoxFuture<'a, ()> {
+        while !consumers.is_empty() {
+            match select(consumers.next(), pause).await {
+                Either::Left((ended, rest)) => {
+                    pause = rest;
+                    if ended.is_some_and(|ended| self.ended(ended)) {
+                        pause = Box::pin(ready(()));
+                    }
+                }
+                Either::Right(_) => return Box::pin(ready(())),
+            }
+        }
+        pause
+    }
+
+    /// Stops the consumers, waits until they have ended, and leaves.
+    async fn wind_down<F: Future<Output = (Slot, Ended)>>(&mut self, mut consumers: FuturesUnordered<F>) {
         self.stop_all();
         while let Some(ended) = consumers.next().await {
             let _ = self.ended(ended);
         }
         self.leave().await;
-        Ok(())
     }
 
     fn stop_all(&self) {

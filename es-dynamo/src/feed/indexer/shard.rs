@@ -58,9 +58,7 @@ impl Worker {
         loop {
             let read = Instant::now();
             if self.stop.is_cancelled() {
-                lease.state.owner = None;
-                let _ = self.checkpoint(&mut lease).await;
-                return ShardEnd::Stopped;
+                return self.release(lease).await;
             }
             if renewed.elapsed() >= self.settings.lease / 3 {
                 match self.checkpoint(&mut lease).await {
@@ -68,11 +66,8 @@ impl Worker {
                     Ok(false) => return ShardEnd::Lost,
                     // A checkpoint is only a hint, so the next one suffices.
                     Err(error) => {
-                        tracing::debug!(
-                            shard = lease.shard,
-                            error = error_text(&error),
-                            "could not write the checkpoint of a shard"
-                        );
+                        let (shard, error) = (&lease.shard, error_text(&error));
+                        tracing::debug!(shard, error, "could not write the checkpoint of a shard");
                     }
                 }
             }
@@ -82,13 +77,7 @@ impl Worker {
                 Err(SourceError::Trimmed) => return ShardEnd::Trimmed,
                 Err(SourceError::Store(error)) if error.is_transient() => {
                     if renewed.elapsed() >= self.settings.lease {
-                        let error = error_text(&error);
-                        tracing::info!(
-                            shard = lease.shard,
-                            error,
-                            "released a shard that does not respond: another indexer may reach it"
-                        );
-                        return ShardEnd::Lost;
+                        return unreachable(&lease, &error);
                     }
                     self.pause(outage.failed(&error)).await;
                     continue;
@@ -105,14 +94,7 @@ impl Worker {
             lease.state.after = last.or(lease.state.after);
             let written = written.filter(|_| hints.new > 0);
             self.progress.update(|progress| progress.note_shard(&lease.shard, written));
-            let Some(next) = next else {
-                (lease.state.done, lease.state.owner) = (true, None);
-                return match self.checkpoint(&mut lease).await {
-                    Ok(_) => ShardEnd::Finished,
-                    // The next owner of the shard finds its end again.
-                    Err(_) => ShardEnd::Lost,
-                };
-            };
+            let Some(next) = next else { return self.finish(lease).await };
             iterator = Some(next);
             if hints.is_idle {
                 self.pause(pause).await;
@@ -121,6 +103,23 @@ impl Worker {
                 pause = self.settings.poll;
                 self.pause(self.settings.read_interval().saturating_sub(read.elapsed())).await;
             }
+        }
+    }
+
+    /// Releases the shard, because the indexer was stopped.
+    async fn release(&self, mut lease: Lease) -> ShardEnd {
+        lease.state.owner = None;
+        let _ = self.checkpoint(&mut lease).await;
+        ShardEnd::Stopped
+    }
+
+    /// Records that the shard was read to its end.
+    async fn finish(&self, mut lease: Lease) -> ShardEnd {
+        (lease.state.done, lease.state.owner) = (true, None);
+        match self.checkpoint(&mut lease).await {
+            Ok(_) => ShardEnd::Finished,
+            // The next owner of the shard finds its end again.
+            Err(_) => ShardEnd::Lost,
         }
     }
 
@@ -208,6 +207,13 @@ impl Worker {
     pub(crate) async fn pause(&self, duration: Duration) {
         pause(&self.stop, duration).await;
     }
+}
+
+/// Gives up a shard that has not responded for the lease duration.
+fn unreachable(lease: &Lease, error: &StoreError) -> ShardEnd {
+    let (shard, error) = (&lease.shard, error_text(error));
+    tracing::info!(shard, error, "released a shard that does not respond: another indexer may reach it");
+    ShardEnd::Lost
 }
 
 /// Waits for `duration`, or until `stop` is cancelled.

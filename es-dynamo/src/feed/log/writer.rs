@@ -119,6 +119,34 @@ pub(crate) struct Writer {
 /// parent, never the reverse.
 pub(crate) type SharedWriter = Arc<Mutex<Writer>>;
 
+/// The commits of hints that are missing from the log.
+#[derive(Default)]
+struct Wanted {
+    commits: VecDeque<Reference>,
+    /// The version up to which `commits` contains those of each stream.
+    ends: HashMap<StreamId, Version>,
+}
+
+/// What is known about the stream of a hint.
+#[derive(Clone, Copy)]
+struct Hinted {
+    mark: Mark,
+    /// The highest version in the hints of the stream.
+    highest: Version,
+}
+
+/// The result of following a hint.
+enum Followed {
+    /// Its commits, or the next ones before them, are wanted. The hint is needed until they are in the log.
+    Wanted,
+    /// Its commits are in the log.
+    Done,
+    /// Its commit is not in the table.
+    Unfounded,
+    /// The stream differs from the log.
+    Contradicting(StoreError),
+}
+
 /// A watermark whose commit was in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verified {
@@ -308,8 +336,7 @@ impl Writer {
         open: &mut Vec<Hint>,
         indexed: &mut Indexed,
     ) -> Result<VecDeque<Reference>, StoreError> {
-        let mut wanted = VecDeque::new();
-        let mut ahead: HashMap<StreamId, Version> = HashMap::new();
+        let mut wanted = Wanted::default();
         let mut kept = Vec::with_capacity(open.len());
         let highest = highest(open);
         let hashes: BTreeSet<_> = highest.keys().map(|stream| self.hash(stream)).collect();
@@ -320,63 +347,68 @@ impl Writer {
             if given_up.contains(stream) {
                 continue;
             }
-            let known = marks.get(&self.hash(stream)).copied().unwrap_or_default();
-            let mark = ahead.get(stream).copied().unwrap_or(known.version);
-            if hint.last() <= mark && ahead.contains_key(stream) {
-                kept.push(hint);
-                continue;
-            }
-            if !ahead.contains_key(stream) {
-                let is_highest = highest.get(stream) == Some(&hint.last());
-                match self.contradiction(storage, &hint, known, is_highest).await {
-                    Ok(None) => {}
-                    Ok(Some(error)) => {
-                        given_up.insert(stream.clone());
-                        indexed.contradicting.push((stream.clone(), error));
-                        continue;
-                    }
-                    Err(error @ StoreError::Corrupt { .. }) => {
-                        given_up.insert(stream.clone());
-                        indexed.damaged.push((stream.clone(), error));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
+            let hinted = Hinted {
+                mark: marks.get(&self.hash(stream)).copied().unwrap_or_default(),
+                highest: highest.get(stream).copied().unwrap_or_default(),
+            };
+            match self.follow_hint(storage, &hint, hinted, &mut wanted).await {
+                Ok(Followed::Wanted) => kept.push(hint),
+                Ok(Followed::Done) => {}
+                Ok(Followed::Unfounded) => indexed.unfounded += 1,
+                Ok(Followed::Contradicting(error)) => {
+                    given_up.insert(stream.clone());
+                    indexed.contradicting.push((stream.clone(), error));
                 }
-                if hint.last() <= mark {
-                    continue;
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    given_up.insert(stream.clone());
+                    indexed.damaged.push((stream.clone(), error));
                 }
+                Err(error) => return Err(error),
             }
-            match &hint {
-                Hint::Commit(reference) if reference.first == mark.next() => {
-                    ahead.insert(stream.clone(), reference.last);
-                    wanted.push_back(reference.clone());
-                }
-                // The hint is not at the next commit, so the next commits are read from the table.
-                _ => match storage.commits(stream, mark, hint.last(), GAP_AT_ONCE).await {
-                    Ok(commits) if commits.is_empty() => {
-                        if hint.last() < Version::MAX {
-                            indexed.unfounded += 1;
-                        }
-                        continue;
-                    }
-                    Ok(commits) => {
-                        if let Some(last) = commits.last() {
-                            ahead.insert(stream.clone(), last.last);
-                        }
-                        wanted.extend(commits);
-                    }
-                    Err(error @ StoreError::Corrupt { .. }) => {
-                        given_up.insert(stream.clone());
-                        indexed.damaged.push((stream.clone(), error));
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
-            }
-            kept.push(hint);
         }
         *open = kept;
-        Ok(wanted)
+        Ok(wanted.commits)
+    }
+
+    /// Adds the commits of a stream up to a hint to `wanted`, as far as they are missing from the log.
+    async fn follow_hint(
+        &mut self,
+        storage: &dyn Storage,
+        hint: &Hint,
+        hinted: Hinted,
+        wanted: &mut Wanted,
+    ) -> Result<Followed, StoreError> {
+        let stream = hint.stream();
+        let known = match wanted.ends.get(stream) {
+            Some(&end) if hint.last() <= end => return Ok(Followed::Wanted),
+            Some(&end) => end,
+            None => {
+                if let Some(error) = self.contradiction(storage, hint, hinted).await? {
+                    return Ok(Followed::Contradicting(error));
+                }
+                if hint.last() <= hinted.mark.version {
+                    return Ok(Followed::Done);
+                }
+                hinted.mark.version
+            }
+        };
+        match hint {
+            Hint::Commit(reference) if reference.first == known.next() => {
+                wanted.ends.insert(stream.clone(), reference.last);
+                wanted.commits.push_back(reference.clone());
+            }
+            // The hint is not at the next commit, so the next commits are read from the table.
+            _ => {
+                let commits = storage.commits(stream, known, hint.last(), GAP_AT_ONCE).await?;
+                match commits.last() {
+                    Some(last) => wanted.ends.insert(stream.clone(), last.last),
+                    None if hint.last() < Version::MAX => return Ok(Followed::Unfounded),
+                    None => return Ok(Followed::Done),
+                };
+                wanted.commits.extend(commits);
+            }
+        }
+        Ok(Followed::Wanted)
     }
 
     /// Returns an error if a hint shows that the commits of a stream in the table differ from those in the log: the
@@ -389,8 +421,7 @@ impl Writer {
         &mut self,
         storage: &dyn Storage,
         hint: &Hint,
-        mark: Mark,
-        is_highest: bool,
+        Hinted { mark, highest }: Hinted,
     ) -> Result<Option<StoreError>, StoreError> {
         let Some(reference) = hint.commit() else { return Ok(None) };
         let stream = &reference.stream;
@@ -414,7 +445,7 @@ impl Writer {
                 self.verified.remove(&hash);
                 return contradiction(&format!("another commit, {tag}, with the events {first} to {last}"));
             }
-            if reference.last == mark.version || !is_highest {
+            if reference.last == mark.version || reference.last < highest {
                 return Ok(None);
             }
         }
