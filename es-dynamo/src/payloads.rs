@@ -17,6 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 use es_core::bytes::Bytes;
 use es_core::payloads::{PayloadError, PayloadName, PayloadPrefix, PayloadStore, StoredPayload};
+use es_core::store::SetupKind;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -181,10 +182,16 @@ impl S3Payloads {
         match problem(&error) {
             Problem::Throttled => PayloadError::Throttled(cause(&error)),
             Problem::Transient => PayloadError::unavailable(cause(&error)),
-            Problem::Setup(reason) => {
-                PayloadError::setup(format!("the bucket `{}` {reason}", self.bucket), Some(cause(&error)))
-            }
+            Problem::Access(problem) => self.setup(SetupKind::Access, problem, &error),
+            Problem::Setup(problem) => self.setup(SetupKind::Other, problem, &error),
         }
+    }
+
+    fn setup<E>(&self, kind: SetupKind, problem: &str, error: &SdkError<E, HttpResponse>) -> PayloadError
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+    {
+        PayloadError::setup_of(kind, format!("the bucket `{}` {problem}", self.bucket), Some(cause(error)))
     }
 }
 
@@ -193,7 +200,9 @@ enum Problem {
     Throttled,
     /// The outcome is unknown, or the identical request may succeed later.
     Transient,
-    /// The rest of a sentence that starts with the name of the bucket.
+    /// The credentials or the permissions: the rest of a sentence that starts with the name of the bucket.
+    Access(&'static str),
+    /// Another part of the setup.
     Setup(&'static str),
 }
 
@@ -204,7 +213,7 @@ where
 {
     match error {
         SdkError::ConstructionFailure(_) => {
-            return Problem::Setup(
+            return Problem::Access(
                 "cannot be addressed: check its name, and the credentials and the region of the client",
             );
         }
@@ -212,7 +221,7 @@ where
             return Problem::Setup("cannot be reached: check the HTTP client of the client");
         }
         SdkError::DispatchFailure(failure) if failure.is_other() && no_credentials(error) => {
-            return Problem::Setup(
+            return Problem::Access(
                 "needs signed requests: check the credentials and the region of the client",
             );
         }
@@ -234,10 +243,10 @@ where
         _ if status == Some(301) => Problem::Setup(WRONG_REGION),
         "NoSuchBucket" => Problem::Setup("does not exist: create it, or check its name"),
         "ExpiredToken" | "ExpiredTokenException" => {
-            Problem::Setup("refused expired credentials: renew them, for example with `aws sso login`")
+            Problem::Access("refused expired credentials: renew them, for example with `aws sso login`")
         }
         "InvalidAccessKeyId" | "InvalidToken" | "SignatureDoesNotMatch" => {
-            Problem::Setup("did not accept the credentials: check them, and the region of the client")
+            Problem::Access("did not accept the credentials: check them, and the region of the client")
         }
         "RequestTimeTooSkewed" => {
             Problem::Setup("refused the time of the request: synchronize the clock of this machine")
@@ -249,7 +258,7 @@ where
         | "OperationAborted"
         | "RequestTimeout"
         | "XAmzContentChecksumMismatch" => Problem::Transient,
-        _ if status == Some(403) => Problem::Setup(
+        _ if status == Some(403) => Problem::Access(
             "denied access: the role needs s3:GetObject, s3:PutObject, and, for sweeps and archives, s3:DeleteObject on \
              its objects, and s3:ListBucket, without which S3 also denies access to missing objects",
         ),

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use es_core::projection::ProjectorError;
+use es_core::store::SetupKind;
 use es_core::{BoxError, StoreError};
 
 /// The result of a command.
@@ -80,8 +81,8 @@ fn postgres_help(error: &StoreError) -> Option<&'static str> {
         StoreError::Throttled(_) => {
             Some("try again later, or look for long transactions in pg_stat_activity")
         }
-        StoreError::Setup { .. } if error.to_string().contains("event store") => {
-            Some("if the events are in another schema or database, pass --schema or --postgres")
+        StoreError::Setup { kind: SetupKind::Storage, .. } => {
+            Some("to use another schema or database, pass --schema or --postgres")
         }
         _ => None,
     }
@@ -93,44 +94,19 @@ fn dynamo_help(error: &StoreError) -> Option<&'static str> {
             "check that this computer can reach DynamoDB: the region, the network, and --endpoint or AWS_ENDPOINT_URL",
         ),
         StoreError::Throttled(_) => Some("try again later, or raise the throughput limits of the table"),
-        StoreError::Setup { .. } if is_missing_table(error) => {
-            Some("if the events are in another table, pass --table, or set ES_DYNAMO_TABLE")
+        StoreError::Setup { kind: SetupKind::Storage, .. } => {
+            Some("to use another table, pass --table, or set ES_DYNAMO_TABLE")
         }
-        StoreError::Setup { .. } if is_about_access(error) => Some(
+        StoreError::Setup { kind: SetupKind::Access, .. } => Some(
             "`aws sts get-caller-identity` shows which credentials are used, and whether AWS accepts them",
         ),
         _ => None,
     }
 }
 
-/// Returns whether an error says that the table does not exist.
-fn is_missing_table(error: &StoreError) -> bool {
-    error.source().is_some_and(|cause| cause.to_string().starts_with("ResourceNotFoundException"))
-}
-
-/// Returns whether an error is about credentials or permissions, rather than about a file or a directory.
-fn is_about_access(error: &StoreError) -> bool {
-    let text = error.to_string();
-    ["credentials", "denied", "signed"].iter().any(|word| text.contains(word))
-}
-
-/// Returns whether an error of `verify_table` is about the table, rather than about the client or its credentials.
+/// Returns whether an error of a verification is about the table or the schema, rather than about the access to it.
 pub(crate) fn is_finding(error: &StoreError) -> bool {
-    match error {
-        StoreError::Setup { .. } => error.source().is_none() || is_missing_table(error),
-        StoreError::Corrupt { .. } => true,
-        _ => false,
-    }
-}
-
-/// Returns whether an error of `verify` is about the schema, rather than about the access to it.
-#[cfg(feature = "postgres")]
-pub(crate) fn is_schema_finding(error: &StoreError) -> bool {
-    match error {
-        StoreError::Setup { .. } => !is_about_access(error),
-        StoreError::Corrupt { .. } => true,
-        _ => false,
-    }
+    matches!(error, StoreError::Setup { kind: SetupKind::Storage, .. } | StoreError::Corrupt { .. })
 }
 
 impl fmt::Display for Failure {
@@ -212,6 +188,16 @@ mod tests {
         ] {
             assert_eq!(Failure::of(method).to_string(), command);
         }
+    }
+
+    #[test]
+    fn a_verification_finds_problems_of_the_table_or_the_schema() {
+        let setup = |kind| StoreError::setup_of(kind, "the setup is wrong", None);
+        assert!(is_finding(&setup(SetupKind::Storage)));
+        assert!(is_finding(&StoreError::corrupt_item("the table", "it is damaged")));
+        assert!(!is_finding(&setup(SetupKind::Access)));
+        assert!(!is_finding(&setup(SetupKind::Other)));
+        assert!(!is_finding(&StoreError::unavailable("reset")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use super::name::PayloadName;
-use crate::store::StoreError;
+use crate::store::{SetupKind, StoreError};
 
 type Cause = Box<dyn Error + Send + Sync>;
 
@@ -38,6 +38,8 @@ pub enum PayloadError {
     #[error("{reason}")]
     #[non_exhaustive]
     Setup {
+        /// The part of the setup with the problem.
+        kind: SetupKind,
         /// The problem, and what to do.
         reason: String,
         /// The error of the payload store.
@@ -65,10 +67,16 @@ impl PayloadError {
         Self::Unavailable(cause.into())
     }
 
-    /// Returns an error about the setup.
+    /// Returns an error about the setup, of the kind [`Other`](SetupKind::Other).
     #[must_use]
     pub fn setup(reason: impl Into<String>, source: Option<Cause>) -> Self {
-        Self::Setup { reason: reason.into(), source }
+        Self::setup_of(SetupKind::Other, reason, source)
+    }
+
+    /// Returns an error about a part of the setup.
+    #[must_use]
+    pub fn setup_of(kind: SetupKind, reason: impl Into<String>, source: Option<Cause>) -> Self {
+        Self::Setup { kind, reason: reason.into(), source }
     }
 
     /// Returns whether the identical request may succeed if it is repeated soon.
@@ -90,7 +98,7 @@ impl From<PayloadError> for StoreError {
             PayloadError::Corrupt { name, reason } => {
                 Self::corrupt_item(format!("the object `{name}`"), reason)
             }
-            PayloadError::Setup { reason, source } => Self::setup(reason, source),
+            PayloadError::Setup { kind, reason, source } => Self::setup_of(kind, reason, source),
             error @ PayloadError::Throttled(_) => Self::Throttled(error.into()),
             error @ PayloadError::Unavailable(_) => Self::unreachable(error),
         }

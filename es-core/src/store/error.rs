@@ -98,6 +98,8 @@ pub enum StoreError {
     #[error("{reason}")]
     #[non_exhaustive]
     Setup {
+        /// The part of the setup with the problem.
+        kind: SetupKind,
         /// The problem, and what to do.
         reason: String,
         /// The error of the store.
@@ -170,10 +172,16 @@ impl StoreError {
         Self::Decode { stream: stream.clone(), version, error }
     }
 
-    /// Returns an error about the setup.
+    /// Returns an error about the setup, of the kind [`Other`](SetupKind::Other).
     #[must_use]
     pub fn setup(reason: impl Into<String>, source: Option<Cause>) -> Self {
-        Self::Setup { reason: reason.into(), source }
+        Self::setup_of(SetupKind::Other, reason, source)
+    }
+
+    /// Returns an error about a part of the setup.
+    #[must_use]
+    pub fn setup_of(kind: SetupKind, reason: impl Into<String>, source: Option<Cause>) -> Self {
+        Self::Setup { kind, reason: reason.into(), source }
     }
 
     /// Returns the error of personal data that a store without a keyring cannot write.
@@ -249,8 +257,8 @@ impl StoreError {
             Self::Unavailable(Unavailable { outcome_unknown, cause }) => {
                 Unavailable { outcome_unknown: *outcome_unknown, cause: SharedCause::of(cause) }.into()
             }
-            Self::Setup { reason, source } => {
-                Self::Setup { reason: reason.clone(), source: source.as_mut().map(SharedCause::of) }
+            Self::Setup { kind, reason, source } => {
+                Self::setup_of(*kind, reason.clone(), source.as_mut().map(SharedCause::of))
             }
             Self::Backend(cause) => Self::Backend(SharedCause::of(cause)),
             Self::DeadlineExceeded(DeadlineExceeded { limit, outcome_unknown, last }) => {
@@ -268,6 +276,20 @@ impl StoreError {
             error => error,
         }
     }
+}
+
+/// The part of the setup that a [`StoreError::Setup`] or a [`PayloadError::Setup`] is about.
+///
+/// [`PayloadError::Setup`]: crate::payloads::PayloadError::Setup
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SetupKind {
+    /// The table or the schema: it does not exist, or it differs from the expected one.
+    Storage,
+    /// The credentials or the permissions.
+    Access,
+    /// Another part, such as the clock, the configuration of the client, a file, or a bucket.
+    Other,
 }
 
 fn advised(advice: Option<&str>) -> String {

@@ -19,7 +19,9 @@ use futures_core::stream::BoxStream;
 
 pub use append::{Append, Appended, Commit, MAX_GROUP_BYTES, MAX_GROUP_COMMITS, NewCommit};
 pub use claim::{Claim, ClaimChange, Claimed, Holder, NetChange};
-pub use error::{AppendError, Conflict, DeadlineExceeded, StoreError, Unavailable, WriteError, WriteRefused};
+pub use error::{
+    AppendError, Conflict, DeadlineExceeded, SetupKind, StoreError, Unavailable, WriteError, WriteRefused,
+};
 pub use idempotency::{
     EventRange, IdempotencyKey, IdempotencyLookup, IdempotencyRecord, NewIdempotencyRecord, StoredKey,
 };

@@ -14,6 +14,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use es_core::StoreError;
 use es_core::personal::{MasterKey, Subject, SubjectKey, corrupt_key};
+use es_core::store::SetupKind;
 
 use crate::services;
 use crate::table::client::default_timeouts;
@@ -118,8 +119,8 @@ impl KmsMasterKey {
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        let key = &self.key;
-        let reason = match refusal_code(&error) {
+        let (key, code) = (&self.key, refusal_code(&error));
+        let reason = match code {
             Some("DisabledException") => format!("the KMS key `{key}` is disabled: enable it"),
             Some("KMSInvalidStateException") => format!(
                 "the KMS key `{key}` cannot be used in its current state: if it is pending deletion, cancel the deletion and \
@@ -137,7 +138,11 @@ impl KmsMasterKey {
             }
             _ => return translate_general(error),
         };
-        StoreError::setup(reason, Some(cause(&error)))
+        let kind = match code {
+            Some("AccessDeniedException") => SetupKind::Access,
+            _ => SetupKind::Other,
+        };
+        StoreError::setup_of(kind, reason, Some(cause(&error)))
     }
 }
 

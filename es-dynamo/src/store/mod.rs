@@ -15,7 +15,8 @@ use es_core::feed::{Feed, FeedEnd, FeedPage, FeedRead, Slice, SliceTree, Slices}
 use es_core::snapshot::Snapshot;
 use es_core::store::{
     Append, AppendError, Appended, Claim, Commit, EventStore, Head, Holder, IdempotencyKey,
-    IdempotencyLookup, NewCommit, Page, Read, StoreIdentity, StoredKey, WriteError, WriteSet, Written,
+    IdempotencyLookup, NewCommit, Page, Read, SetupKind, StoreIdentity, StoredKey, WriteError, WriteSet,
+    Written,
 };
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::future::BoxFuture;
@@ -224,7 +225,8 @@ impl DynamoStore {
             self.feed.verify().await?;
             return Ok(table);
         }
-        Err(StoreError::setup(
+        Err(StoreError::setup_of(
+            SetupKind::Storage,
             format!(
                 "the table `{}` cannot be used as an event store: {}",
                 self.table.name,

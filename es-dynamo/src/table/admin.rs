@@ -9,6 +9,7 @@ use aws_sdk_dynamodb::types::{
     PointInTimeRecoveryStatus, ProvisionedThroughput, ScalarAttributeType, StreamSpecification,
     StreamViewType, TableDescription, TableStatus, TimeToLiveSpecification, TimeToLiveStatus,
 };
+use es_core::store::SetupKind;
 use es_core::{StoreError, error_text};
 
 use tokio::time::Instant;
@@ -225,7 +226,8 @@ impl Table {
     /// [`StoreError::Setup`] if the table does not exist.
     pub(crate) async fn described(&self) -> Result<TableDescription, StoreError> {
         self.describe().await?.ok_or_else(|| {
-            StoreError::setup(
+            StoreError::setup_of(
+                SetupKind::Storage,
                 format!(
                     "the table `{}` does not exist: create it with `DynamoStore::create_table`",
                     self.name

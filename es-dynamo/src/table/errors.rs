@@ -6,6 +6,7 @@ use std::fmt;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use es_core::store::SetupKind;
 use es_core::{StoreError, error_text};
 
 /// Translates the error of the last attempt of a request to `table`. Writes use
@@ -17,11 +18,13 @@ where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
     match refusal_code(&error) {
-        Some("ResourceNotFoundException") => StoreError::setup(
+        Some("ResourceNotFoundException") => StoreError::setup_of(
+            SetupKind::Storage,
             format!("the table `{table}` does not exist: create it with `create_table`"),
             Some(cause(&error)),
         ),
-        Some("AccessDeniedException") => StoreError::setup(
+        Some("AccessDeniedException") => StoreError::setup_of(
+            SetupKind::Access,
             format!(
                 "access to the table `{table}` is denied: compare the role's policy with the one in the book's \
                  chapter on operations"
@@ -40,7 +43,8 @@ where
 {
     match &error {
         SdkError::ConstructionFailure(_) => {
-            return StoreError::setup(
+            return StoreError::setup_of(
+                SetupKind::Access,
                 "the request could not be made: check the credentials and the region of the client",
                 Some(cause(&error)),
             );
@@ -52,7 +56,8 @@ where
             );
         }
         SdkError::DispatchFailure(failure) if failure.is_other() && no_credentials(&error) => {
-            return StoreError::setup(
+            return StoreError::setup_of(
+                SetupKind::Access,
                 "the request could not be signed: check the credentials and the region of the client",
                 Some(cause(&error)),
             );
@@ -71,7 +76,8 @@ where
         | "ReplicatedWriteConflictException" => StoreError::Throttled(cause(&error)),
         // An earlier attempt of the same transaction.
         "TransactionInProgressException" => StoreError::unavailable(cause(&error)),
-        "ExpiredTokenException" | "ExpiredToken" => StoreError::setup(
+        "ExpiredTokenException" | "ExpiredToken" => StoreError::setup_of(
+            SetupKind::Access,
             "the credentials have expired: renew them, for example with `aws sso login`",
             Some(cause(&error)),
         ),
@@ -79,7 +85,8 @@ where
         | "InvalidSignatureException"
         | "MissingAuthenticationToken"
         | "MissingAuthenticationTokenException"
-        | "IncompleteSignature" => StoreError::setup(
+        | "IncompleteSignature" => StoreError::setup_of(
+            SetupKind::Access,
             "the credentials are not accepted: check them, and the region",
             Some(cause(&error)),
         ),

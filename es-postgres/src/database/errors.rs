@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::time::Duration;
 
+use es_core::store::SetupKind;
 use es_core::{StoreError, error_text};
 use sqlx::postgres::PgDatabaseError;
 
@@ -127,7 +128,8 @@ impl Failed {
             Condition::Lost => lost(cause(error)),
             Condition::Transient => StoreError::Throttled(cause(error)),
             Condition::Invalid => StoreError::invalid(cause(error).to_string()),
-            Condition::Access => StoreError::setup(
+            Condition::Access => StoreError::setup_of(
+                SetupKind::Access,
                 format!(
                     "access to the schema `{}` is denied: check the database, the user, the password, and the privileges",
                     database.schema()
@@ -135,7 +137,8 @@ impl Failed {
                 Some(cause(error)),
             ),
             Condition::ReadOnly => StoreError::setup(READ_ONLY, Some(cause(error))),
-            Condition::Schema => StoreError::setup(
+            Condition::Schema => StoreError::setup_of(
+                SetupKind::Storage,
                 format!(
                     "the schema `{}` is not that of {} {}: call `{}`",
                     database.schema(),

@@ -1,6 +1,7 @@
 //! The schema of the database: printing, creating, migrating, and verifying it.
 
 use es_core::StoreError;
+use es_core::store::SetupKind;
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
@@ -107,11 +108,12 @@ pub(crate) async fn verify(database: &Database) -> Result<(), StoreError> {
             "the schema `{schema}` has the format {format}, and this version needs the format {current}: call `{migrate}`"
         ),
     };
-    Err(StoreError::setup(reason, None))
+    Err(StoreError::setup_of(SetupKind::Storage, reason, None))
 }
 
 fn newer(database: &Database, format: i32) -> StoreError {
-    StoreError::setup(
+    StoreError::setup_of(
+        SetupKind::Storage,
         format!(
             "the schema `{}` has the format {format}, and this version of es-postgres knows formats up to {}: use a newer \
              version",
@@ -127,12 +129,12 @@ async fn verify_server(connection: &mut PgConnection) -> Result<(), Failed> {
     let (version, encoding): (i32, String) = (server.try_get(0)?, server.try_get(1)?);
     if version < OLDEST_SERVER {
         let reason = format!("the server has the version number {version}: use PostgreSQL 14 or later");
-        return Err(StoreError::setup(reason, None).into());
+        return Err(StoreError::setup_of(SetupKind::Storage, reason, None).into());
     }
     if encoding != "UTF8" {
         let reason =
             format!("the database has the encoding {encoding}: create a database with `ENCODING 'UTF8'`");
-        return Err(StoreError::setup(reason, None).into());
+        return Err(StoreError::setup_of(SetupKind::Storage, reason, None).into());
     }
     Ok(())
 }

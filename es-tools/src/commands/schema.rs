@@ -7,7 +7,7 @@ use es_postgres::keyring::PostgresKeyring;
 use serde_json::json;
 
 use crate::arguments::{Mode, Place};
-use crate::failure::{Failure, Result, in_commands, is_schema_finding};
+use crate::failure::{Failure, Result, in_commands, is_finding};
 use crate::output::Output;
 use crate::postgres::Database;
 use crate::session::Consent;
@@ -56,7 +56,7 @@ pub(super) async fn run(options: Options, place: &Place, mode: Mode) -> Result {
                 Ok(()) => output.value(&json!({ "schema": name }), || {
                     format!("the schema `{name}` has the format of this version")
                 }),
-                Err(error) if is_schema_finding(&error) => {
+                Err(error) if is_finding(&error) => {
                     let error = in_commands(es_core::error_text(&error));
                     output.value(&json!({ "schema": name, "error": error }), || error.clone())?;
                     Err(Failure::Found)

@@ -79,7 +79,7 @@ async fn a_missing_table() {
     place.store().await;
     let errors = place.es(&["--table", "others", "projection", "list"]).fails(1);
     assert!(errors.contains("the table `others` does not exist"), "{errors}");
-    assert!(errors.contains("\nhelp: if the events are in another table, pass --table"), "{errors}");
+    assert!(errors.contains("\nhelp: to use another table, pass --table"), "{errors}");
     for (command, code) in [
         (["projection", "list"], 1),
         (["table", "verify"], 3),

@@ -135,10 +135,7 @@ async fn the_schema_is_migrated_and_verified() {
     assert!(missing.contains("has no event store: use `schema migrate`"), "{missing}");
     let list = schema.es(&["projection", "list"]).fails(1);
     assert!(list.contains("is not that of an event store: use `schema migrate`"), "{list}");
-    assert!(
-        list.contains("\nhelp: if the events are in another schema or database, pass --schema"),
-        "{list}"
-    );
+    assert!(list.contains("\nhelp: to use another schema or database, pass --schema"), "{list}");
     let url = url();
     let (server, _) = url.rsplit_once('/').expect("ends with the name of the database");
     let denied = run(&["schema", "verify"], &[(URL, &format!("{server}/missing"))]).fails(1);

@@ -9,6 +9,7 @@ use aws_sdk_dynamodbstreams::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodbstreams::types::{AttributeValue as Streamed, OperationType, ShardIteratorType};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use es_core::StoreError;
+use es_core::store::SetupKind;
 
 use crate::feed::log::hint::Record;
 use crate::table::{Item, Table, required, translate};
@@ -95,7 +96,8 @@ impl StreamSource for TableStream {
         let described = self.table.describe().await?;
         let arn = described.and_then(|table| table.latest_stream_arn).ok_or_else(|| {
             let name = &self.table.name;
-            StoreError::setup(format!("the table `{name}` has no stream: enable it with NEW_IMAGE"), None)
+            let reason = format!("the table `{name}` has no stream: enable it with NEW_IMAGE");
+            StoreError::setup_of(SetupKind::Storage, reason, None)
         })?;
         *self.arn.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(arn.clone());
         let (mut shards, mut from) = (Vec::new(), None);
