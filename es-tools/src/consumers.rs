@@ -38,29 +38,60 @@ impl<const IS_PROCESS: bool> Projection for Named<IS_PROCESS> {
     }
 }
 
-/// Returns the projector of a projection or process, to operate it.
-pub(crate) fn projector<const IS_PROCESS: bool>(
-    store: &Store,
-    registration: &Registration,
-) -> Projector<Named<IS_PROCESS>> {
-    projector_with(store, registration, store.stored_models(registration))
+/// Whether a consumer of the feed is a projection or a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Projection,
+    Process,
 }
 
-/// Returns the projector of a projection or process with these read models.
-pub(crate) fn projector_with<const IS_PROCESS: bool>(
+impl Kind {
+    pub(crate) fn of(registration: &Registration) -> Self {
+        if registration.is_process { Self::Process } else { Self::Projection }
+    }
+
+    /// Returns `projection` or `process`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Projection => "projection",
+            Self::Process => "process",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::Projection => Self::Process,
+            Self::Process => Self::Projection,
+        }
+    }
+}
+
+/// Returns the projector of a projection, to operate it.
+pub(crate) fn projection(store: &Store, registration: &Registration) -> Projector<Named<false>> {
+    projection_with(store, registration, store.stored_models(registration))
+}
+
+/// Returns the projector of a projection with these read models.
+pub(crate) fn projection_with(
     store: &Store,
     registration: &Registration,
     models: Vec<StoredModel>,
-) -> Projector<Named<IS_PROCESS>> {
+) -> Projector<Named<false>> {
+    Projector::new(store.feed(), Named { name: registration.name.clone(), models })
+}
+
+/// Returns the projector of a process, to operate it.
+pub(crate) fn process(store: &Store, registration: &Registration) -> Projector<Named<true>> {
+    let models = store.stored_models(registration);
     Projector::new(store.feed(), Named { name: registration.name.clone(), models })
 }
 
 /// Returns the registration of a projection or process, which protects against misspelled names.
-pub(crate) async fn find(store: &Store, name: &str, is_process: bool) -> Result<Registration> {
+pub(crate) async fn find(store: &Store, name: &str, kind: Kind) -> Result<Registration> {
     let all = registered(&**store).await?;
-    let (kind, other) = if is_process { ("process", "projection") } else { ("projection", "process") };
+    let (wanted, kind, other) = (kind, kind.name(), kind.other().name());
     match all.into_iter().find(|one| one.name == name) {
-        Some(found) if found.is_process == is_process => Ok(found),
+        Some(found) if Kind::of(&found) == wanted => Ok(found),
         Some(_) => Err(Failure::of(format!("`{name}` is a {other}: use the commands of `{other}`"))),
         None => {
             let (place, of) = store.place();
@@ -81,7 +112,7 @@ pub(crate) struct Overview {
 pub(crate) async fn overview(store: &Store) -> std::result::Result<Vec<Overview>, ProjectorError> {
     let mut all = Vec::new();
     for registration in registered(&**store).await? {
-        let status = projector::<false>(store, &registration).status().await?;
+        let status = projection(store, &registration).status().await?;
         all.push(Overview { registration, status });
     }
     Ok(all)
@@ -94,16 +125,11 @@ impl Overview {
         let ProjectionStatus { build, building, parked, stopped, .. } = &self.status;
         let stopped: Vec<_> = stopped.iter().map(|slice| slice.get()).collect();
         json!({
-            "name": name, "kind": kind(&self.registration), "read_models": read_models, "state": state(&self.status),
+            "name": name, "kind": Kind::of(&self.registration).name(), "read_models": read_models, "state": state(&self.status),
             "build": build, "rebuilding": building.is_some(), "lag": self.status.lag(ends), "parked": parked,
             "stopped_slices": stopped,
         })
     }
-}
-
-/// Returns `projection` or `process`.
-pub(crate) fn kind(registration: &Registration) -> &'static str {
-    if registration.is_process { "process" } else { "projection" }
 }
 
 /// Returns the state of the active build in a word.

@@ -99,6 +99,13 @@ enum OfForgotten {
 /// The keys of the subjects in a request.
 type Keys = BTreeMap<Subject, KeyState>;
 
+/// Returns the subjects in `texts` whose keys are needed.
+fn subjects<'t>(texts: impl Iterator<Item = &'t str>) -> Vec<Subject> {
+    let mut subjects = BTreeSet::new();
+    texts.for_each(|json| collect(json, &mut subjects));
+    subjects.into_iter().collect()
+}
+
 /// Adds the subjects in a text whose keys are needed.
 fn collect(json: &str, subjects: &mut BTreeSet<Subject>) {
     let mut note = |found: Found<'_>, _: &str| {
@@ -218,28 +225,22 @@ impl<S> SealedStore<S> {
 
     /// Returns the keys to open the values in `texts`.
     async fn keys_to_open<'t>(&self, texts: impl Iterator<Item = &'t str>) -> Result<Keys, StoreError> {
-        let mut subjects = BTreeSet::new();
-        texts.filter(|json| is_sealed(json)).for_each(|json| collect(json, &mut subjects));
-        self.keys(subjects, false).await.map_err(StoreError::of_read)
+        let subjects = subjects(texts.filter(|json| is_sealed(json)));
+        if subjects.is_empty() {
+            return Ok(Keys::new());
+        }
+        let keys = self.keyring.keys(&subjects).await.map_err(StoreError::of_read)?;
+        Ok(subjects.into_iter().zip(keys).collect())
     }
 
     /// Returns the keys to seal the values in `texts`, and creates missing ones.
     async fn keys_to_seal<'t>(&self, texts: impl Iterator<Item = &'t str>) -> Result<Keys, StoreError> {
-        let mut subjects = BTreeSet::new();
-        texts.filter(|json| is_to_seal(json)).for_each(|json| collect(json, &mut subjects));
-        // Nothing has been written to the store yet.
-        self.keys(subjects, true).await.map_err(StoreError::of_read)
-    }
-
-    async fn keys(&self, subjects: BTreeSet<Subject>, create: bool) -> Result<Keys, StoreError> {
+        let subjects = subjects(texts.filter(|json| is_to_seal(json)));
         if subjects.is_empty() {
             return Ok(Keys::new());
         }
-        let subjects: Vec<_> = subjects.into_iter().collect();
-        let keys = match create {
-            true => self.keyring.keys_or_create(&subjects).await?,
-            false => self.keyring.keys(&subjects).await?,
-        };
+        // The error of a read, because nothing has been written to the store yet.
+        let keys = self.keyring.keys_or_create(&subjects).await.map_err(StoreError::of_read)?;
         Ok(subjects.into_iter().zip(keys).collect())
     }
 

@@ -101,11 +101,21 @@ pub fn check_snapshot(
     }
 }
 
+/// The sizes of the parts of a commit's items, in bytes.
+#[derive(Clone, Debug)]
+pub struct ItemSizes {
+    /// The size of an item without events.
+    pub frame: u64,
+    /// The size of each event of the commit in an item.
+    pub events: Vec<u64>,
+    /// The size of a reference, which replaces a payload that is stored outside of the items.
+    pub reference: u64,
+}
+
 /// Returns the indexes of the events of `commit` that are stored outside of its items: those that do not fit into an
 /// item, and the largest ones of a commit that does not fit into a transaction.
 ///
-/// `frame` is the size of an item without events, `sizes` are the sizes of the events in it, and `reference` is the
-/// size of what replaces a payload. `first` is the version of the first event.
+/// `first` is the version of the first event.
 ///
 /// # Errors
 ///
@@ -115,11 +125,10 @@ pub fn large_events(
     stream: &StreamId,
     first: Version,
     commit: &NewCommit,
-    frame: u64,
-    mut sizes: Vec<u64>,
-    reference: u64,
+    sizes: ItemSizes,
     max_bytes: u64,
 ) -> Result<BTreeSet<usize>, StoreError> {
+    let ItemSizes { frame, events: mut sizes, reference } = sizes;
     let mut large = BTreeSet::new();
     let mut others: Vec<usize> = (0..sizes.len()).collect();
     others.sort_by_key(|index| sizes[*index]);
@@ -181,8 +190,8 @@ fn commit_size(
         }
         (_, Some(max_bytes)) => {
             let first = version.next();
-            let large =
-                large_events(stream, first, commit, frame, sizes.clone(), REFERENCE_BYTES, max_bytes)?;
+            let assumed = ItemSizes { frame, events: sizes.clone(), reference: REFERENCE_BYTES };
+            let large = large_events(stream, first, commit, assumed, max_bytes)?;
             for index in &large {
                 sizes[*index] = REFERENCE_BYTES;
             }
@@ -204,8 +213,12 @@ pub fn large_payloads(
     commit: &NewCommit,
     max_bytes: u64,
 ) -> Result<BTreeSet<usize>, StoreError> {
-    let (frame, sizes) = (frame_size(stream, commit), commit.events.iter().map(event_size).collect());
-    large_events(stream, version.next(), commit, frame, sizes, REFERENCE_BYTES, max_bytes)
+    let sizes = ItemSizes {
+        frame: frame_size(stream, commit),
+        events: commit.events.iter().map(event_size).collect(),
+        reference: REFERENCE_BYTES,
+    };
+    large_events(stream, version.next(), commit, sizes, max_bytes)
 }
 
 /// Returns the size of the item of a snapshot.

@@ -13,7 +13,8 @@ use aws_sdk_dynamodb::types::{AttributeValue, ConditionCheck, TransactWriteItem}
 use es_core::bytes::Bytes;
 use es_core::event::EventData;
 use es_core::payloads::{PayloadName, PayloadPrefix, Payloads};
-use es_core::store::{Append, Claim, NewCommit, limits};
+use es_core::store::limits::{self, ItemSizes};
+use es_core::store::{Append, Claim, NewCommit};
 use es_core::{StoreError, StreamId, Version};
 
 use super::item::{Attributes, CommitItems, Part, event_size};
@@ -159,10 +160,12 @@ impl ObjectStore {
         commit: &NewCommit,
         claims: &[&Claim],
     ) -> Result<BTreeSet<usize>, StoreError> {
-        let sizes = commit.events.iter().map(event_size).collect();
-        let frame = CommitItems::of(stream, first, commit).with_claims(claims).frame_size()?;
-        let max_bytes = self.payloads.max_bytes();
-        limits::large_events(stream, first, commit, frame, sizes, self.reference_bytes(), max_bytes)
+        let sizes = ItemSizes {
+            frame: CommitItems::of(stream, first, commit).with_claims(claims).frame_size()?,
+            events: commit.events.iter().map(event_size).collect(),
+            reference: self.reference_bytes(),
+        };
+        limits::large_events(stream, first, commit, sizes, self.payloads.max_bytes())
     }
 
     /// Names contents by their digests.

@@ -67,7 +67,8 @@ impl Kind {
             }
         }
         let attributes = KindAttributes::of_variant(tokens, errors);
-        refuse_representation(&variant.attrs, true, errors);
+        // On a variant, it changes only the names of the fields.
+        refuse_representation(&variant.attrs, &["rename_all"], errors);
         refuse_conditions(&mut variant.attrs, &mut variant.fields, errors);
         let ident = variant.ident.clone();
         let default = default_name(&ident.unraw().to_string(), attributes.version);
@@ -140,14 +141,10 @@ fn default_name(ident: &str, version: u32) -> String {
     }
 }
 
-/// Reports serde attributes that would change the stored form of a family.
-pub(super) fn refuse_representation(attributes: &[Attribute], of_variant: bool, errors: &mut Errors) {
+/// Reports serde attributes that would change the stored form of a family, except for the keys in `allowed`.
+pub(super) fn refuse_representation(attributes: &[Attribute], allowed: &[&str], errors: &mut Errors) {
     let serde = SerdeAttributes::of(attributes);
-    for key in serde.representation {
-        // On a variant it changes the names of the fields only.
-        if of_variant && key == "rename_all" {
-            continue;
-        }
+    for key in serde.representation.into_iter().filter(|key| !allowed.iter().any(|allowed| key == allowed)) {
         errors.at(
             key.span(),
             format!(

@@ -69,7 +69,7 @@ fn read(arguments: TokenStream, mut item: DeriveInput, errors: &mut Errors) -> E
                     format!("the event family `{}` has no events: add a variant for each", item.ident),
                 );
             }
-            kind::refuse_representation(&item.attrs, false, errors);
+            kind::refuse_representation(&item.attrs, &[], errors);
             let container = SerdeAttributes::of(&item.attrs);
             let kinds: Vec<_> = data
                 .variants

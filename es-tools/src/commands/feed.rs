@@ -11,7 +11,7 @@ use es_core::{StreamId, Version};
 use es_dynamo::{AuditReport, DynamoStore, Indexer, IndexerShard, Reconciler};
 use serde_json::{Value, json};
 
-use crate::consumers::{Overview, kind, overview};
+use crate::consumers::{Kind, Overview, overview};
 use crate::failure::{Failure, Result};
 use crate::output::{Grid, count, on_interrupt, seconds};
 use crate::session::Session;
@@ -111,7 +111,7 @@ async fn lag(session: &Session) -> Result {
         for one in &consumers {
             let Overview { registration, status } = one;
             let lag = count(status.lag(&ends));
-            lags.row([registration.name.clone(), kind(registration).to_owned(), lag]);
+            lags.row([registration.name.clone(), Kind::of(registration).name().to_owned(), lag]);
         }
         let mut text = grid.to_string();
         if !lags.is_empty() {

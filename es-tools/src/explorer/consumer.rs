@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::Shared;
 use super::page::{Base, Page, Problem, Shown, badge, table, time};
-use crate::consumers::{kind, projector};
+use crate::consumers::{Kind, process, projection};
 use crate::failure::in_commands;
 use crate::output::count;
 
@@ -44,7 +44,7 @@ pub(super) async fn show(
     Path(name): Path<String>,
 ) -> Shown {
     let registration = find(&shared, &name).await?;
-    let projector = projector::<false>(&shared.store, &registration);
+    let projector = projection(&shared.store, &registration);
     let (progress, rebuild) = (projector.progress().await?, projector.rebuild_progress().await?);
     let parked = projector.first_parked(PARKED).await?;
     let all_parked: u64 = progress.slices.iter().map(|slice| slice.parked).sum();
@@ -57,7 +57,7 @@ pub(super) async fn show(
     let form = Actions { base: &base, name: &name };
     let content = html! {
         p {
-            (kind(&registration)) ", build " (progress.build) ", " (badge(state(&progress, rebuild.is_some())))
+            (Kind::of(&registration).name()) ", build " (progress.build) ", " (badge(state(&progress, rebuild.is_some())))
             @if !registration.read_models.is_empty() { ", read models: " (registration.read_models.join(", ")) }
         }
         @if allowed {
@@ -75,7 +75,7 @@ pub(super) async fn show(
                 @if allowed { p.actions { (form.button("replay", "Replay all", &html! {})) } }
                 (parked_table(&base, &parked, allowed.then_some(&form)))
                 @if unlisted > 0 && parked.len() == PARKED {
-                    p { (count(unlisted)) " more are parked: " code { "es " (kind(&registration)) " parked " (name) } " lists all of them." }
+                    p { (count(unlisted)) " more are parked: " code { "es " (Kind::of(&registration).name()) " parked " (name) } " lists all of them." }
                 }
             }
         }
@@ -274,8 +274,8 @@ pub(super) async fn act(
     }
     let registration = find(&shared, &name).await?;
     match registration.is_process {
-        true => perform(&projector::<true>(&shared.store, &registration), &action, &fields).await?,
-        false => perform(&projector::<false>(&shared.store, &registration), &action, &fields).await?,
+        true => perform(&process(&shared.store, &registration), &action, &fields).await?,
+        false => perform(&projection(&shared.store, &registration), &action, &fields).await?,
     }
     tracing::info!(consumer = name, action, slice = fields.slice, "an action was requested in the explorer");
     Ok(Redirect::to(&base.to(&["consumers", &name])).into_response())

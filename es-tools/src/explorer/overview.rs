@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::Shared;
 use super::page::{Base, Page, Shown, badge, table};
 use crate::commands::feed::state as slice_state;
-use crate::consumers::{kind, projector, state};
+use crate::consumers::{Kind, projection, state};
 use crate::output::count;
 use crate::store::Store;
 
@@ -105,7 +105,7 @@ async fn consumers(store: &Store, before: usize, size: usize) -> Result<Consumer
     let before = before.min(all.saturating_sub(1)) / size * size;
     let mut shown = Vec::new();
     for registration in registered.into_iter().skip(before).take(size) {
-        let status = projector::<false>(store, &registration).status().await?;
+        let status = projection(store, &registration).status().await?;
         shown.push((registration, status));
     }
     Ok(Consumers { shown, before, all, size })
@@ -140,7 +140,7 @@ fn consumer_table(
         @for (registration, status) in consumers {
             tr {
                 th scope="row" { a href=(base.to(&["consumers", &registration.name])) { (registration.name) } }
-                td { (kind(registration)) }
+                td { (Kind::of(registration).name()) }
                 td { (badge(state(status))) }
                 td.number { @if let Some(ends) = ends { (count(status.lag(ends))) } @else { "–" } }
                 td.number { (count(status.parked)) }

@@ -237,6 +237,14 @@ async fn progress<P: Projection>(
 /// The interval at which the progress of other processes is read.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
+/// The builds of a projection to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Builds {
+    Active,
+    /// The active one, and the new one during a rebuild.
+    All,
+}
+
 impl<P: Projection> Projector<P> {
     /// Waits until all events that are in the feed at the time of the call are handled, and requested replays of
     /// parked events are done. Another worker has to [`run`](Self::run) the projection.
@@ -250,7 +258,7 @@ impl<P: Projection> Projector<P> {
     /// read.
     pub async fn caught_up(&self) -> Result<(), WaitError> {
         let ends = self.ends().await?;
-        self.reached(&ends, false).await
+        self.reached(&ends, Builds::Active).await
     }
 
     /// Retries all stopped slices.
@@ -276,7 +284,7 @@ impl<P: Projection> Projector<P> {
     /// Like [`caught_up`](Self::caught_up), for a new build as well.
     pub(super) async fn all_caught_up(&self) -> Result<(), WaitError> {
         let ends = self.ends().await?;
-        self.reached(&ends, true).await
+        self.reached(&ends, Builds::All).await
     }
 
     /// Checks that no slice has stopped.
@@ -365,7 +373,7 @@ impl<P: Projection> Projector<P> {
             is_in_feed.store(true, Ordering::Relaxed);
             // The event is at or before the end of one of these slices. If a split follows, it stays where it is.
             let ends = self.ends_on_path(stream).await?;
-            self.reached(&ends, false).await
+            self.reached(&ends, Builds::Active).await
         });
         match select(wait, Box::pin(self.pass(timeout))).await {
             Either::Left((reached, _)) => reached,
@@ -386,14 +394,14 @@ impl<P: Projection> Projector<P> {
         }
     }
 
-    /// Waits until the checkpoints reach `ends`, in the active build and, with `new`, in the new build.
-    async fn reached(&self, ends: &[(Slice, FeedEnd)], new: bool) -> Result<(), WaitError> {
+    /// Waits until the checkpoints of `awaited` reach `ends`.
+    async fn reached(&self, ends: &[(Slice, FeedEnd)], awaited: Builds) -> Result<(), WaitError> {
         let names = self.inner.names()?;
         loop {
             let progressed = self.inner.progressed.listen();
             let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
             let control = &overview.control;
-            let builds = control.builds().filter(|build| new || *build == control.active);
+            let builds = control.builds().filter(|build| awaited == Builds::All || *build == control.active);
             let awaited = builds.flat_map(|build| ends.iter().map(move |end| (build, end)));
             let mut is_there = true;
             let mut reached = Vec::new();

@@ -215,27 +215,24 @@ impl SchemaLock {
     /// set, also panics if the file does not exist, because the test could not fail otherwise.
     #[track_caller]
     pub fn check(self) {
-        let is_set = |name| {
-            env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0" && value != "false")
-        };
-        if let Err(problems) = self.settle(is_set(UPDATE), is_set("CI")) {
+        if let Err(problems) = self.settle(Run::from_env()) {
             panic!("{problems}");
         }
     }
 
-    fn settle(self, update: bool, is_ci: bool) -> Result<(), String> {
+    fn settle(self, run: Run) -> Result<(), String> {
         let path = self.path.clone();
         let failed = |what: &str, error: std::io::Error| {
             format!("the schema lock {} cannot be {what}: {error}", path.display())
         };
         let locked = file::read(&path).map_err(|error| failed("read", error))?;
-        if locked.is_none() && !update && is_ci {
+        if locked.is_none() && run == Run::InCi {
             return Err(format!(
                 "there is no schema lock {}: run the test once and put the file under version control",
                 path.display()
             ));
         }
-        let accepted = update || locked.is_none();
+        let accepted = run == Run::Update || locked.is_none();
         let locked = locked.unwrap_or_default();
         self.compare(&locked, accepted)?;
         match accepted {
@@ -273,6 +270,30 @@ impl SchemaLock {
             return Ok(());
         }
         Err(format!("{} does not agree with the code:\n\n{}", self.path.display(), problems.join("\n\n")))
+    }
+}
+
+/// How the test is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Run {
+    /// On a developer's machine, where a missing lock is written.
+    Locally,
+    /// In a CI job, where a missing lock is an error.
+    InCi,
+    /// To accept the changes.
+    Update,
+}
+
+impl Run {
+    fn from_env() -> Self {
+        let is_set = |name| {
+            env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0" && value != "false")
+        };
+        match (is_set(UPDATE), is_set("CI")) {
+            (true, _) => Self::Update,
+            (false, true) => Self::InCi,
+            (false, false) => Self::Locally,
+        }
     }
 }
 

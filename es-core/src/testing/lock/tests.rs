@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::SchemaLock;
+use super::{Run, SchemaLock};
 use crate::aggregate::Aggregate;
 use crate::events::Events;
 use crate::ids::{IdSource, RandomIds};
@@ -19,8 +19,8 @@ impl Lock {
         Self(folder.join("deep/schema.json"))
     }
 
-    fn check<A: Aggregate>(&self, samples: impl Into<Events<A>>, update: bool) -> Result<(), String> {
-        SchemaLock::at(&self.0).aggregate::<A>(samples).settle(update, false)
+    fn check<A: Aggregate>(&self, samples: impl Into<Events<A>>, run: Run) -> Result<(), String> {
+        SchemaLock::at(&self.0).aggregate::<A>(samples).settle(run)
     }
 
     fn text(&self) -> String {
@@ -187,13 +187,13 @@ fn assert_says(result: Result<(), String>, parts: &[&str]) {
 #[test]
 fn the_first_run_writes_what_the_next_ones_compare() {
     let lock = Lock::new();
-    lock.check(first::samples(), false).expect("is written");
+    lock.check(first::samples(), Run::Locally).expect("is written");
     let text = lock.text();
     for part in [r#""lines": "Vec<Line>""#, r#""cents": "u64""#, r#""reason": "late""#] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }
     for _ in 0..2 {
-        lock.check(first::samples(), false).expect("is the same");
+        lock.check(first::samples(), Run::Locally).expect("is the same");
     }
     assert_eq!(lock.text(), text);
 }
@@ -201,7 +201,7 @@ fn the_first_run_writes_what_the_next_ones_compare() {
 #[test]
 fn a_missing_file_fails_where_nobody_would_commit_it() {
     let lock = Lock::new();
-    let result = SchemaLock::at(&lock.0).aggregate::<first::Order>(Events::none()).settle(false, true);
+    let result = SchemaLock::at(&lock.0).aggregate::<first::Order>(Events::none()).settle(Run::InCi);
     assert_says(result, &["there is no schema lock", "under version control"]);
     assert!(!lock.0.exists());
 }
@@ -209,9 +209,9 @@ fn a_missing_file_fails_where_nobody_would_commit_it() {
 #[test]
 fn a_changed_shape_needs_a_new_version() {
     let lock = Lock::new();
-    lock.check(first::samples(), false).expect("is written");
+    lock.check(first::samples(), Run::Locally).expect("is written");
     assert_says(
-        lock.check::<direct_change::Order>(Events::none(), false),
+        lock.check::<direct_change::Order>(Events::none(), Run::Locally),
         &[
             "the shape of `Cancelled` of `order` has changed, and its version is still 1",
             r#"-         "reason": "String","#,
@@ -220,22 +220,22 @@ fn a_changed_shape_needs_a_new_version() {
         ],
     );
     // Old payloads still fit: that can be accepted.
-    lock.check::<direct_change::Order>(Events::none(), true).expect("is accepted");
-    lock.check::<direct_change::Order>(Events::none(), false).expect("is the same");
+    lock.check::<direct_change::Order>(Events::none(), Run::Update).expect("is accepted");
+    lock.check::<direct_change::Order>(Events::none(), Run::Locally).expect("is the same");
 
     let lock = Lock::new();
-    lock.check(first::samples(), false).expect("is written");
-    lock.check::<new_version::Order>(Events::none(), true).expect("is a new version");
-    lock.check::<new_version::Order>(Events::none(), false).expect("is the same");
+    lock.check(first::samples(), Run::Locally).expect("is written");
+    lock.check::<new_version::Order>(Events::none(), Run::Update).expect("is a new version");
+    lock.check::<new_version::Order>(Events::none(), Run::Locally).expect("is the same");
     assert!(lock.text().contains("late"), "the samples of the old version stay:\n{}", lock.text());
 }
 
 #[test]
 fn a_nested_type_is_a_part_of_the_shape() {
     let lock = Lock::new();
-    lock.check::<first::Order>(Events::none(), false).expect("is written");
+    lock.check::<first::Order>(Events::none(), Run::Locally).expect("is written");
     assert_says(
-        lock.check::<nested_change::Order>(Events::none(), false),
+        lock.check::<nested_change::Order>(Events::none(), Run::Locally),
         &[
             "the shape of `Placed`",
             r#"-             "cents": "u64","#,
@@ -248,10 +248,10 @@ fn a_nested_type_is_a_part_of_the_shape() {
 #[test]
 fn samples_are_decoded_for_ever() {
     let lock = Lock::new();
-    lock.check(first::samples(), false).expect("is written");
-    for update in [false, true] {
+    lock.check(first::samples(), Run::Locally).expect("is written");
+    for run in [Run::Locally, Run::Update] {
         assert_says(
-            lock.check::<nested_change::Order>(Events::none(), update),
+            lock.check::<nested_change::Order>(Events::none(), run),
             &["`Placed` of `order` in version 1 has been stored as", "missing field `euro_cents`"],
         );
     }
@@ -260,10 +260,10 @@ fn samples_are_decoded_for_ever() {
 #[test]
 fn versions_that_were_stored_are_read_for_ever() {
     let lock = Lock::new();
-    lock.check::<new_version::Order>(Events::none(), false).expect("is written");
-    for update in [false, true] {
+    lock.check::<new_version::Order>(Events::none(), Run::Locally).expect("is written");
+    for run in [Run::Locally, Run::Update] {
         assert_says(
-            lock.check::<new_version::forgotten::Order>(Events::none(), update),
+            lock.check::<new_version::forgotten::Order>(Events::none(), run),
             &[
                 "`Cancelled` of `order` has been stored with version 2, and the code has gone back to version 1",
             ],
@@ -274,10 +274,10 @@ fn versions_that_were_stored_are_read_for_ever() {
 #[test]
 fn a_name_does_not_vanish() {
     let lock = Lock::new();
-    lock.check(first::samples(), false).expect("is written");
-    for update in [false, true] {
+    lock.check(first::samples(), Run::Locally).expect("is written");
+    for run in [Run::Locally, Run::Update] {
         assert_says(
-            lock.check::<gone::Order>(Events::none(), update),
+            lock.check::<gone::Order>(Events::none(), run),
             &[
                 "`order` no longer knows the stored name `Cancelled`",
                 "`alias = \"Cancelled\"`",
@@ -285,26 +285,26 @@ fn a_name_does_not_vanish() {
             ],
         );
     }
-    lock.check::<gone::retired::Order>(Events::none(), false).expect("is retired");
+    lock.check::<gone::retired::Order>(Events::none(), Run::Locally).expect("is retired");
     assert_says(
-        lock.check::<gone::renamed::Order>(Events::none(), false),
+        lock.check::<gone::renamed::Order>(Events::none(), Run::Locally),
         &["`Withdrawn` of `order` in version 1 is not in the schema lock yet"],
     );
-    lock.check::<gone::renamed::Order>(Events::none(), true).expect("is found under the old name");
-    lock.check::<gone::renamed::Order>(Events::none(), false).expect("is the same");
+    lock.check::<gone::renamed::Order>(Events::none(), Run::Update).expect("is found under the old name");
+    lock.check::<gone::renamed::Order>(Events::none(), Run::Locally).expect("is the same");
 }
 
 #[test]
 fn new_events_and_samples_are_to_be_locked() {
     let lock = Lock::new();
-    lock.check::<gone::Order>(Events::none(), false).expect("is written");
+    lock.check::<gone::Order>(Events::none(), Run::Locally).expect("is written");
     assert_says(
-        lock.check::<first::Order>(Events::none(), false),
+        lock.check::<first::Order>(Events::none(), Run::Locally),
         &["`Cancelled` of `order` in version 1 is not in the schema lock yet", "UPDATE_SCHEMA=1"],
     );
-    lock.check::<first::Order>(Events::none(), true).expect("is accepted");
+    lock.check::<first::Order>(Events::none(), Run::Update).expect("is accepted");
     assert_says(
-        lock.check(first::samples(), false),
+        lock.check(first::samples(), Run::Locally),
         &["a sample of `Cancelled`", "is not in the schema lock: {\"reason\":\"late\"}"],
     );
 }
@@ -315,15 +315,15 @@ fn two_aggregates_cannot_share_a_name() {
     let both = SchemaLock::at(&lock.0)
         .aggregate::<first::Order>(Events::none())
         .aggregate::<gone::Order>(Events::none());
-    assert_says(both.settle(true, false), &["two aggregates have the name `order`"]);
+    assert_says(both.settle(Run::Update), &["two aggregates have the name `order`"]);
 }
 
 #[test]
 fn an_aggregate_that_is_left_out_is_missed() {
     let lock = Lock::new();
-    lock.check::<first::Order>(Events::none(), false).expect("is written");
+    lock.check::<first::Order>(Events::none(), Run::Locally).expect("is written");
     let nothing = SchemaLock::at(&lock.0);
-    assert_says(nothing.settle(false, false), &["the aggregate `order` is in the schema lock"]);
+    assert_says(nothing.settle(Run::Locally), &["the aggregate `order` is in the schema lock"]);
 }
 
 #[test]
@@ -332,7 +332,7 @@ fn a_damaged_file_is_no_missing_one() {
     fs::create_dir_all(lock.0.parent().expect("has one")).expect("is made");
     for text in ["", "{", "[]", r#"{"order": {"Placed": {"one": {}}}}"#] {
         fs::write(&lock.0, text).expect("is written");
-        assert_says(lock.check::<first::Order>(Events::none(), true), &["cannot be read"]);
+        assert_says(lock.check::<first::Order>(Events::none(), Run::Update), &["cannot be read"]);
         assert_eq!(lock.text(), text);
     }
 }
@@ -410,11 +410,11 @@ fn attributes_are_a_part_of_the_shape() {
 
     let lock = Lock::new();
     let note = || Some("call back".to_owned());
-    lock.check::<first::Order>(first::Noted { note: note() }, false).expect("is written");
-    lock.check::<renamed::Order>(renamed::Noted { remark: note() }, true).expect("is accepted");
-    lock.check::<renamed::Order>(Events::none(), false).expect("is the same");
+    lock.check::<first::Order>(first::Noted { note: note() }, Run::Locally).expect("is written");
+    lock.check::<renamed::Order>(renamed::Noted { remark: note() }, Run::Update).expect("is accepted");
+    lock.check::<renamed::Order>(Events::none(), Run::Locally).expect("is the same");
     assert_says(
-        lock.check::<without_alias::Order>(Events::none(), false),
+        lock.check::<without_alias::Order>(Events::none(), Run::Locally),
         &[
             r#"-         "remark": "Option<String> #[serde(alias=\"note\", default)]","#,
             "stored as {\"note\":\"call back\"}, is read as another value",
@@ -423,14 +423,17 @@ fn attributes_are_a_part_of_the_shape() {
     );
 
     let lock = Lock::new();
-    lock.check::<yes_by_default::Order>(Events::none(), false).expect("is written");
-    assert_says(lock.check::<no_by_default::Order>(Events::none(), false), &["default=\\\"super::yes\\\""]);
+    lock.check::<yes_by_default::Order>(Events::none(), Run::Locally).expect("is written");
+    assert_says(
+        lock.check::<no_by_default::Order>(Events::none(), Run::Locally),
+        &["default=\\\"super::yes\\\""],
+    );
 
     let lock = Lock::new();
     let at = chrono::DateTime::UNIX_EPOCH + chrono::TimeDelta::days(10_000);
-    lock.check::<seconds::Order>(seconds::Noted { at }, false).expect("is written");
+    lock.check::<seconds::Order>(seconds::Noted { at }, Run::Locally).expect("is written");
     assert_says(
-        lock.check::<milliseconds::Order>(Events::none(), false),
+        lock.check::<milliseconds::Order>(Events::none(), Run::Locally),
         &["ts_seconds", "ts_milliseconds", "is read as another value", "1970-01-11T00:00:00Z"],
     );
 }
@@ -440,17 +443,17 @@ fn samples_are_read_as_the_values_that_they_were() {
     use attributes::{one, two};
 
     let lock = Lock::new();
-    lock.check::<one::Order>(one::Paid { cents: one::Cents(500) }, false).expect("is written");
+    lock.check::<one::Order>(one::Paid { cents: one::Cents(500) }, Run::Locally).expect("is written");
     assert_says(
-        lock.check::<two::Order>(Events::none(), false),
+        lock.check::<two::Order>(Events::none(), Run::Locally),
         &[
             "is read as another value",
             "- Paid(Paid { cents: Cents(500) })",
             "+ Paid(Paid { cents: Cents(50000) })",
         ],
     );
-    lock.check::<two::Order>(Events::none(), true).expect("is accepted");
-    lock.check::<two::Order>(Events::none(), false).expect("is the same");
+    lock.check::<two::Order>(Events::none(), Run::Update).expect("is accepted");
+    lock.check::<two::Order>(Events::none(), Run::Locally).expect("is the same");
 }
 
 #[test]
@@ -459,9 +462,9 @@ fn values_without_an_order_are_the_same_in_any() {
 
     let lock = Lock::new();
     let sample = || set::Noted { tags: (0..20).collect() };
-    lock.check::<set::Order>(sample(), false).expect("is written");
+    lock.check::<set::Order>(sample(), Run::Locally).expect("is written");
     for _ in 0..20 {
-        lock.check::<set::Order>(Events::none(), false).expect("is the same");
+        lock.check::<set::Order>(Events::none(), Run::Locally).expect("is the same");
     }
 }
 
@@ -545,11 +548,11 @@ mod others {
 #[test]
 fn timeouts_rows_and_metadata_are_locked() {
     let lock = Lock::new();
-    others::one::lock(&lock.0).settle(false, false).expect("is written");
+    others::one::lock(&lock.0).settle(Run::Locally).expect("is written");
     assert!(lock.text().contains(r#""decoded": "Overdue { cents: 1 }""#), "{}", lock.text());
-    others::one::lock(&lock.0).settle(false, false).expect("is the same");
+    others::one::lock(&lock.0).settle(Run::Locally).expect("is the same");
     assert_says(
-        others::two::lock(&lock.0).settle(false, false),
+        others::two::lock(&lock.0).settle(Run::Locally),
         &[
             "the shape of `Overdue` of the process `watch` has changed",
             "`Overdue` of the process `watch` in version 1 has been stored as {\"cents\":1}, which can no longer be read",
@@ -558,5 +561,5 @@ fn timeouts_rows_and_metadata_are_locked() {
             "`tenant` of the metadata `tenant` in version 1 has been stored as {\"cents\":1}",
         ],
     );
-    assert_says(SchemaLock::at(&lock.0).settle(false, false), &["the process `watch` is in the schema lock"]);
+    assert_says(SchemaLock::at(&lock.0).settle(Run::Locally), &["the process `watch` is in the schema lock"]);
 }

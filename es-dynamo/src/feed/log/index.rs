@@ -68,6 +68,15 @@ struct Waiting {
     batches: Vec<(u64, Vec<Hint>)>,
 }
 
+/// The place of a slice on the path of a stream, from the initial slice through its splits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The last slice, as far as this process knows.
+    Last,
+    /// A closed slice, whose children were searched before.
+    Ancestor,
+}
+
 /// The result of a search for a stream in a slice.
 enum Searched {
     /// The last version of the stream in the slice.
@@ -334,14 +343,15 @@ impl FeedIndex {
                     continue;
                 }
             }
-            match self.search(storage, slice, stream, false).await? {
+            match self.search(storage, slice, stream, Place::Last).await? {
                 Searched::Found(version) => return Ok(version),
                 Searched::Moved => continue,
                 Searched::Nothing => {}
             }
             // The closed slices of the path, from the last one.
             for slice in path.into_iter().rev().skip(1) {
-                if let Searched::Found(version) = self.search(storage, slice, stream, true).await? {
+                if let Searched::Found(version) = self.search(storage, slice, stream, Place::Ancestor).await?
+                {
                     return Ok(version);
                 }
             }
@@ -349,14 +359,13 @@ impl FeedIndex {
         }
     }
 
-    /// Searches for a stream in the newest pages of a slice, and then in the summary of all earlier pages. `is_closed`
-    /// is whether the slice is known to be closed, so that its children were searched before.
+    /// Searches for a stream in the newest pages of a slice, and then in the summary of all earlier pages.
     async fn search(
         &self,
         storage: &dyn Storage,
         slice: Slice,
         stream: &StreamId,
-        is_closed: bool,
+        place: Place,
     ) -> Result<Searched, StoreError> {
         let scope = Scope { slice, key: self.settings.hash_key, shape: Shape::USED };
         let mut root = match storage.root(&scope).await? {
@@ -368,7 +377,7 @@ impl FeedIndex {
         loop {
             let found = storage.pages(slice, PageQuery::Until(until), limit, Consistency::Strong).await?;
             for page in &found.pages {
-                if page.closes() && !is_closed {
+                if page.closes() && place == Place::Last {
                     self.note_closed(slice, page.last())?;
                     return Ok(Searched::Moved);
                 }

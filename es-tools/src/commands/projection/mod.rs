@@ -13,7 +13,7 @@ use serde_json::json;
 
 pub(super) use self::operations::Operation;
 use crate::application::SWITCH;
-use crate::consumers::{find, overview, projector, projector_with, state};
+use crate::consumers::{Kind, find, overview, process, projection, projection_with, state};
 use crate::failure::{Failure, Result};
 use crate::output::{Grid, count, on_interrupt};
 use crate::session::Session;
@@ -96,10 +96,10 @@ pub(super) enum ProcessCommand {
 
 pub(super) async fn run(command: Command, session: &Session) -> Result {
     let name = match &command {
-        Command::List => return list(session, false).await,
+        Command::List => return list(session, Kind::Projection).await,
         Command::Operation(operation) => {
-            let found = find(&session.store, operation.name(), false).await?;
-            let projector = projector::<false>(&session.store, &found);
+            let found = find(&session.store, operation.name(), Kind::Projection).await?;
+            let projector = projection(&session.store, &found);
             return operation.run(session, &projector, &found).await;
         }
         Command::Reset { name }
@@ -109,9 +109,9 @@ pub(super) async fn run(command: Command, session: &Session) -> Result {
         | Command::DeleteReplaced { name }
         | Command::Remove { name } => name,
     };
-    let found = find(&session.store, name, false).await?;
+    let found = find(&session.store, name, Kind::Projection).await?;
     let models = session.store.stored_models(&found);
-    let projector = projector_with::<false>(&session.store, &found, models.clone());
+    let projector = projection_with(&session.store, &found, models.clone());
     let replaced = projector.replaced_builds().await?;
     let (change, is_irrevocable) = match &command {
         Command::List | Command::Operation(_) => return Ok(()),
@@ -184,19 +184,19 @@ fn deleted(models: &[StoredModel]) -> u64 {
 
 pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> Result {
     match command {
-        ProcessCommand::List => list(session, true).await,
+        ProcessCommand::List => list(session, Kind::Process).await,
         ProcessCommand::Timeouts { name, limit } => {
-            let found = find(&session.store, &name, true).await?;
-            let timeouts = projector::<true>(&session.store, &found).pending_timeouts(limit).await?;
+            let found = find(&session.store, &name, Kind::Process).await?;
+            let timeouts = process(&session.store, &found).pending_timeouts(limit).await?;
             report::timeouts(session.output, &timeouts)
         }
         ProcessCommand::Abandon { name, instance } => {
-            let found = find(&session.store, &name, true).await?;
+            let found = find(&session.store, &name, Kind::Process).await?;
             let change = format!("abandon the unfinished reaction of `{instance}`");
             if !session.may_irrevocably(&change)? {
                 return Ok(());
             }
-            if !projector::<true>(&session.store, &found).abandon_instance(&instance).await? {
+            if !process(&session.store, &found).abandon_instance(&instance).await? {
                 return Err(Failure::of(format!(
                     "no reaction of `{name}` has begun and not finished for `{instance}`: check the instance"
                 )));
@@ -204,15 +204,15 @@ pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> R
             report::done(session.output, &name, &change, &[], None)
         }
         ProcessCommand::Operation(operation) => {
-            let found = find(&session.store, operation.name(), true).await?;
-            operation.run(session, &projector::<true>(&session.store, &found), &found).await
+            let found = find(&session.store, operation.name(), Kind::Process).await?;
+            operation.run(session, &process(&session.store, &found), &found).await
         }
     }
 }
 
-async fn list(session: &Session, processes: bool) -> Result {
+async fn list(session: &Session, kind: Kind) -> Result {
     let mut all = overview(&session.store).await?;
-    all.retain(|one| one.registration.is_process == processes);
+    all.retain(|one| Kind::of(&one.registration) == kind);
     let ends = session.store.ends().await?;
     let values: Vec<_> = all.iter().map(|one| one.value(&ends)).collect();
     session.output.value(&values, || {
@@ -224,8 +224,7 @@ async fn list(session: &Session, processes: bool) -> Result {
             grid.row([name, build.to_string(), lag, parked, stopped, state(&one.status).to_owned()]);
         }
         match grid.is_empty() {
-            true if processes => "no process has run on this store".to_owned(),
-            true => "no projection has run on this store".to_owned(),
+            true => format!("no {} has run on this store", kind.name()),
             false => grid.to_string(),
         }
     })

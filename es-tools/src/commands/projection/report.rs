@@ -6,7 +6,7 @@ use es_core::projection::{
 };
 use serde_json::{Value, json};
 
-use crate::consumers::kind;
+use crate::consumers::Kind;
 use crate::failure::{Result, in_commands};
 use crate::output::{Grid, Output, count};
 
@@ -171,7 +171,7 @@ fn described(progress: &Progress) -> String {
 
 /// Returns which commands help, one on each line, if slices have stopped or events were parked or passed over.
 fn advice<'a>(registration: &Registration, builds: impl Iterator<Item = &'a Progress>) -> String {
-    let (name, kind) = (&registration.name, kind(registration));
+    let (name, kind) = (&registration.name, Kind::of(registration).name());
     let (mut stopped, mut parked, mut passed_over) = (false, false, false);
     for progress in builds {
         stopped |= progress.stopped().any(|(_, failure)| failure.event.is_some());
