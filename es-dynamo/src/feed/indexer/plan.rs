@@ -52,47 +52,71 @@ pub(crate) struct View<'a> {
 
 /// Returns the plan of a worker for the stored states and the current shards of the stream.
 pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
-    let known = |shard: &str| ledger.shards.get(shard);
-    let there: HashSet<&str> = shards.iter().map(|shard| shard.id.as_str()).collect();
-    let is_done = |shard: &str| known(shard).is_some_and(|(state, _)| state.done);
     let mut plan = Plan::default();
+    plan.compare(ledger, shards, view);
+    plan.acquire = to_acquire(ledger, shards, view);
+    plan
+}
 
-    let all_known = shards.iter().all(|shard| known(&shard.id).is_some());
-    for (shard, (state, revision)) in &ledger.shards {
-        if there.contains(shard.as_str()) {
-            continue;
+impl Ledger {
+    fn is_done(&self, shard: &str) -> bool {
+        self.shards.get(shard).is_some_and(|(state, _)| state.done)
+    }
+}
+
+fn ids(shards: &[Shard]) -> HashSet<&str> {
+    shards.iter().map(|shard| shard.id.as_str()).collect()
+}
+
+impl Plan {
+    /// Compares the checkpoints with the shards: notes where records may have been missed, and which checkpoints are no
+    /// longer needed.
+    fn compare(&mut self, ledger: &Ledger, shards: &[Shard], view: &View<'_>) {
+        let known = |shard: &str| ledger.shards.get(shard);
+        let there = ids(shards);
+        let all_known = shards.iter().all(|shard| known(&shard.id).is_some());
+        for (shard, (state, revision)) in &ledger.shards {
+            if there.contains(shard.as_str()) {
+                continue;
+            }
+            if !state.done {
+                self.expired.push(shard.clone());
+            } else if all_known {
+                self.forget.push((shard.clone(), *revision));
+            }
         }
-        if !state.done {
-            plan.expired.push(shard.clone());
-        } else if all_known {
-            plan.forget.push((shard.clone(), *revision));
+        for shard in shards {
+            match known(&shard.id) {
+                Some((state, _)) if !state.done && (view.is_stale)(state) => {
+                    self.stale.push(shard.id.clone());
+                }
+                Some(_) => {}
+                // It started after its parent was read to its end, or the parent is still being read: no record has
+                // expired.
+                None => match shard.parent.as_deref() {
+                    Some(parent) if there.contains(parent) && !ledger.is_done(parent) => {}
+                    Some(parent) if known(parent).is_some_and(|(state, _)| !(view.is_stale)(state)) => {}
+                    _ => self.unknown.push(shard.id.clone()),
+                },
+            }
         }
     }
-    for shard in shards {
-        match known(&shard.id) {
-            Some((state, _)) if !state.done && (view.is_stale)(state) => plan.stale.push(shard.id.clone()),
-            Some(_) => {}
-            // It started after its parent was read to its end, or the parent is still being read: no record has
-            // expired.
-            None => match shard.parent.as_deref() {
-                Some(parent) if there.contains(parent) && !is_done(parent) => {}
-                Some(parent) if known(parent).is_some_and(|(state, _)| !(view.is_stale)(state)) => {}
-                _ => plan.unknown.push(shard.id.clone()),
-            },
-        }
-    }
+}
 
+/// Returns the shards that a worker acquires: its share of those that are ready, or one of a worker with more.
+fn to_acquire(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Vec<String> {
+    let there = ids(shards);
     // Parents before children. This is not needed for safety, but avoids reading records twice.
     let ready: Vec<&Shard> = shards
         .iter()
-        .filter(|shard| !is_done(&shard.id))
+        .filter(|shard| !ledger.is_done(&shard.id))
         .filter(|shard| {
-            let waits_for = |parent: &str| there.contains(parent) && !is_done(parent);
+            let waits_for = |parent: &str| there.contains(parent) && !ledger.is_done(parent);
             !shard.parent.as_deref().is_some_and(waits_for)
         })
         .collect();
     let owner = |shard: &Shard| -> Option<Uuid> {
-        let (ShardState { owner, .. }, _) = known(&shard.id)?;
+        let (ShardState { owner, .. }, _) = ledger.shards.get(&shard.id)?;
         owner.filter(|owner| *owner != view.me && !view.leases.is_expired(&shard.id, view.now))
     };
     let mut owned: HashMap<Uuid, Vec<&Shard>> = HashMap::new();
@@ -106,13 +130,12 @@ pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
     // Workers without shards are unknown, so there is no common order of workers, and each rounds up.
     let share = fair_share(ready.len(), owned.len() + 1, 0);
     let wanted = share.saturating_sub(view.mine.len());
-    plan.acquire.extend(free.iter().take(wanted).map(|shard| shard.id.clone()));
-    if plan.acquire.is_empty() && wanted > 0 {
-        // Steal one shard at a time from the worker that owns the most, if that is more than its share.
-        let most = owned.values().max_by_key(|shards| shards.len()).filter(|shards| shards.len() > share);
-        plan.acquire.extend(most.and_then(|shards| shards.first()).map(|shard| shard.id.clone()));
+    if wanted == 0 || !free.is_empty() {
+        return free.iter().take(wanted).map(|shard| shard.id.clone()).collect();
     }
-    plan
+    // Steal one shard at a time from the worker that owns the most, if that is more than its share.
+    let most = owned.values().max_by_key(|shards| shards.len()).filter(|shards| shards.len() > share);
+    most.and_then(|shards| shards.first()).map(|shard| shard.id.clone()).into_iter().collect()
 }
 
 /// The prefix of the names of shards' documents.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use es_core::feed::{Feed, Position};
+use es_core::feed::{Feed, Position, SliceTree};
 use es_core::{Cost, StoreError, StreamId, Version, error_text};
 
 use super::Reconciler;
@@ -11,6 +11,7 @@ use super::scan::Scan;
 use crate::feed::copies::commits_of;
 use crate::feed::log::hint::{Hint, Noted};
 use crate::feed::log::index::find_pages;
+use crate::feed::log::page::LogPage;
 use crate::feed::log::reference::Reference;
 use crate::feed::log::storage::{PageQuery, Storage};
 use crate::table::Consistency;
@@ -69,6 +70,76 @@ impl AuditReport {
             && self.contradicting.is_empty()
             && self.disordered.is_empty()
             && self.damaged.is_empty()
+    }
+}
+
+impl AuditReport {
+    /// Follows the commit of an item in the table. `indexed` is the trail of its stream in the feed.
+    fn follow_item(&mut self, hint: &Hint, trail: &mut Trail, indexed: Option<&Trail>) {
+        let stream = hint.stream();
+        let Some(commit) = hint.commit() else {
+            let reason = || "an item of one of its commits cannot be decoded".to_owned();
+            self.damaged.entry(stream.clone()).or_insert_with(reason);
+            return;
+        };
+        // Each part of a commit refers to the whole commit.
+        let is_repeated = matches!(hint, Hint::Part(_)) && commit.last == trail.end;
+        if is_repeated || self.damaged.contains_key(stream) {
+            return;
+        }
+        if commit.first != trail.end.next() {
+            let (first, end) = (commit.first, trail.end);
+            self.disordered
+                .push(format!("in the table, version {first} of `{stream}` follows version {end}"));
+            return;
+        }
+        trail.follow(commit);
+        if let Some(indexed) = indexed
+            && trail.end >= indexed.end
+            && trail.same.is_none()
+        {
+            trail.same = Some((trail.end, trail.digest) == (indexed.end, indexed.digest));
+        }
+    }
+
+    /// Follows the references of a page of the feed, whose slice was read up to `end`.
+    fn follow_page(
+        &mut self,
+        page: &LogPage,
+        end: Position,
+        tree: &SliceTree,
+        trails: &mut BTreeMap<StreamId, Trail>,
+    ) {
+        let slice = page.slice;
+        if page.first != end.next() {
+            self.disordered.push(format!(
+                "in slice {slice} of the feed, position {} follows position {end}",
+                page.first
+            ));
+        }
+        for (_, reference, copy) in page.copied() {
+            let Reference { stream, first, .. } = reference;
+            self.events += reference.events();
+            if copy.is_some_and(|copy| copy.is_m() && commits_of(reference, copy).is_none()) {
+                self.disordered.push(format!(
+                    "in slice {slice} of the feed, the copy of version {first} of `{stream}` is not the commit to which its \
+                     page refers"
+                ));
+            }
+            if !tree.path(stream).any(|holder| holder == slice) {
+                self.disordered.push(format!(
+                    "slice {slice} of the feed has version {first} of `{stream}`, which belongs to another slice"
+                ));
+            }
+            let trail = trails.entry(stream.clone()).or_default();
+            if *first != trail.end.next() {
+                let end = trail.end;
+                self.disordered.push(format!(
+                    "in slice {slice} of the feed, version {first} of `{stream}` follows version {end}"
+                ));
+            }
+            trail.follow(reference);
+        }
     }
 }
 
@@ -149,35 +220,13 @@ impl Reconciler {
                 let page = retrying(|| table.scan(segment, self.segments, after.as_ref())).await?;
                 report.cost += page.cost;
                 for noted in page.noted {
-                    let Noted::Hint(hint) = noted else {
-                        report.foreign_items += u64::from(matches!(noted, Noted::Foreign));
-                        continue;
-                    };
-                    let stream = hint.stream();
-                    let trail = trails.entry(stream.clone()).or_default();
-                    let Some(commit) = hint.commit() else {
-                        let reason = || "an item of one of its commits cannot be decoded".to_owned();
-                        report.damaged.entry(stream.clone()).or_insert_with(reason);
-                        continue;
-                    };
-                    // Each part of a commit refers to the whole commit.
-                    let is_repeated = matches!(hint, Hint::Part(_)) && commit.last == trail.end;
-                    if is_repeated || report.damaged.contains_key(stream) {
-                        continue;
-                    }
-                    if commit.first != trail.end.next() {
-                        report.disordered.push(format!(
-                            "in the table, version {} of `{stream}` follows version {}",
-                            commit.first, trail.end
-                        ));
-                        continue;
-                    }
-                    trail.follow(commit);
-                    if let Some(indexed) = feed.get(stream)
-                        && trail.end >= indexed.end
-                        && trail.same.is_none()
-                    {
-                        trail.same = Some((trail.end, trail.digest) == (indexed.end, indexed.digest));
+                    match noted {
+                        Noted::Hint(hint) => {
+                            let trail = trails.entry(hint.stream().clone()).or_default();
+                            report.follow_item(&hint, trail, feed.get(hint.stream()));
+                        }
+                        Noted::Foreign => report.foreign_items += 1,
+                        Noted::Nothing | Noted::Keyless => {}
                     }
                 }
                 after = page.next;
@@ -209,37 +258,8 @@ impl Reconciler {
                 };
                 report.cost += found.cost;
                 for page in &found.pages {
-                    if page.first != end.next() {
-                        report.disordered.push(format!(
-                            "in slice {slice} of the feed, position {} follows position {end}",
-                            page.first
-                        ));
-                    }
+                    report.follow_page(page, end, &tree, &mut trails);
                     end = page.last();
-                    for (_, reference, copy) in page.copied() {
-                        if copy.is_some_and(|copy| copy.is_m() && commits_of(reference, copy).is_none()) {
-                            report.disordered.push(format!(
-                                "in slice {slice} of the feed, the copy of version {} of `{}` is not the commit to which its \
-                                 page refers",
-                                reference.first, reference.stream
-                            ));
-                        }
-                        report.events += reference.events();
-                        if !tree.path(&reference.stream).any(|holder| holder == slice) {
-                            report.disordered.push(format!(
-                                "slice {slice} of the feed has version {} of `{}`, which belongs to another slice",
-                                reference.first, reference.stream
-                            ));
-                        }
-                        let trail = trails.entry(reference.stream.clone()).or_default();
-                        if reference.first != trail.end.next() {
-                            report.disordered.push(format!(
-                                "in slice {slice} of the feed, version {} of `{}` follows version {}",
-                                reference.first, reference.stream, trail.end
-                            ));
-                        }
-                        trail.follow(reference);
-                    }
                 }
                 if !found.more {
                     break;

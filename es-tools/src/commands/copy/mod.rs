@@ -81,22 +81,12 @@ pub(super) async fn run(options: &Options, place: &Place, mode: Mode) -> Result 
     let output = Output::new(mode.json);
     let ends = source.ends().await?;
     let keys = Keys::of(source.keys().await?);
+    let mut streams = Streams::new(output, &ends);
     if mode.dry_run {
-        let mut streams = Streams::new(output, &ends);
         streams.scan(&source, &ends, &target).await?;
-        let change = format!(
-            "copy {} of {} events, of {} streams, and compare {} claims and {} idempotency keys",
-            count(streams.missing()),
-            count(streams.events()),
-            count(streams.count()),
-            count(keys.claims.len() as u64),
-            count(keys.records.len() as u64),
-        );
-        Consent::new(mode).to(&change)?;
+        Consent::new(mode).to(&change(&streams, &keys))?;
         return Ok(());
     }
-
-    let mut streams = Streams::new(output, &ends);
     let mut copied = Copied::default();
     match &target {
         Endpoint::Output(path) => {
@@ -131,6 +121,18 @@ pub(super) async fn run(options: &Options, place: &Place, mode: Mode) -> Result 
         streams.report(path)?;
     }
     report(output, &streams, &copied, &differences, behind)
+}
+
+/// Describes what a copy would do.
+fn change(streams: &Streams, keys: &Keys) -> String {
+    format!(
+        "copy {} of {} events, of {} streams, and compare {} claims and {} idempotency keys",
+        count(streams.missing()),
+        count(streams.events()),
+        count(streams.count()),
+        count(keys.claims.len() as u64),
+        count(keys.records.len() as u64),
+    )
 }
 
 /// Returns how many events the source has recorded since the copy began, which may have missed them.
