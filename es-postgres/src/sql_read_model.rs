@@ -23,7 +23,7 @@ use crate::database::{Database, Failed, SqlTransaction, is_transient};
 const NAME: &str = "sql";
 
 /// The longest name of a schema, in bytes.
-const MOST_NAME_BYTES: usize = 63;
+const MAX_NAME_BYTES: usize = 63;
 
 /// Serializes the creation of one schema.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('es-postgres ' || $1, 0))";
@@ -440,9 +440,9 @@ fn quoted(text: &str, quote: char) -> String {
 
 fn check_length(schema: &str) -> Result<(), StoreError> {
     match schema.len() {
-        ..=MOST_NAME_BYTES => Ok(()),
+        ..=MAX_NAME_BYTES => Ok(()),
         length => Err(StoreError::invalid(format!(
-            "the schema `{schema}` of a projection would have a name of {length} bytes, and the limit is {MOST_NAME_BYTES}: \
+            "the schema `{schema}` of a projection would have a name of {length} bytes, and the limit is {MAX_NAME_BYTES}: \
              use a shorter name for the projection or the schema of the store"
         ))),
     }

@@ -24,7 +24,7 @@ type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 const TIME_TO_PAY: Duration = Duration::from_millis(500);
 
 /// The maximum time to wait for the projection and the process.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Customers with the money in their wallets and the number of bowls that they order: one can pay, one orders more
 /// bowls than there are, and one has too little money.
@@ -94,7 +94,7 @@ async fn wait_for<A: Aggregate>(
 ) -> Result<()> {
     let stream = StreamId::new(A::NAME, id)?;
     let version = aggregates.version(id).await?;
-    Ok(background.overview.wait_for(&stream, version, LONGEST_WAIT).await?)
+    Ok(background.overview.wait_for(&stream, version, MAX_WAIT).await?)
 }
 
 /// Queries across all orders.
@@ -147,7 +147,7 @@ async fn look_at_the_wallets_orders(
     let fulfillments: Repository<Fulfillment> = Repository::new(store.clone());
     let overview = Overview::new(store);
     for (order, (customer, ..)) in (first.0..).map(OrderId).zip(CUSTOMERS) {
-        tokio::time::timeout(LONGEST_WAIT, fulfilled_or_given_up(&fulfillments, order)).await??;
+        tokio::time::timeout(MAX_WAIT, fulfilled_or_given_up(&fulfillments, order)).await??;
         wait_for(background, &shop.orders, &order).await?;
         wait_for(background, &shop.wallets, &customer.to_owned()).await?;
         wait_for(background, &fulfillments, &order).await?;
@@ -179,7 +179,7 @@ async fn look_at_a_trace(
     let fulfillments: Repository<Fulfillment> = Repository::new(store.clone());
     let last = fulfillments.version(&first).await?;
     let stream = StreamId::new(Fulfillment::NAME, first)?;
-    background.traces.wait_for(&stream, last, LONGEST_WAIT).await?;
+    background.traces.wait_for(&stream, last, MAX_WAIT).await?;
     for caused in Traces::new(store).commits(&commit.to_string(), 100).await? {
         report::line(&format!("{}, from version {}", caused.stream, caused.first));
     }

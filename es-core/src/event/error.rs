@@ -3,7 +3,7 @@
 use super::{EventData, EventKind};
 
 /// The maximum number of characters of an unknown name in an error text.
-const LONGEST_NAME: usize = 100;
+const MAX_NAME_CHARS: usize = 100;
 
 /// The error of an event that cannot be encoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,7 +79,7 @@ impl DecodeError {
     pub fn unknown_name(name: &str, kinds: &[EventKind]) -> Self {
         let known = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect::<Vec<_>>().join(", ");
         // The name may be as long as an item.
-        let name = match name.char_indices().nth(LONGEST_NAME) {
+        let name = match name.char_indices().nth(MAX_NAME_CHARS) {
             Some((end, _)) => format!("{}…", &name[..end]),
             None => name.to_owned(),
         };

@@ -10,10 +10,10 @@ use ::metrics::Key;
 use super::Metric;
 
 /// The maximum number of labels of a cached key.
-const MOST_LABELS: usize = 3;
+const MAX_LABELS: usize = 3;
 
 /// The addresses and lengths of the name and the labels. Constants are never freed, so an address identifies a text.
-type Address = [(usize, usize); 1 + MOST_LABELS];
+type Address = [(usize, usize); 1 + MAX_LABELS];
 
 thread_local! {
     static KEYS: RefCell<HashMap<Address, Key, BuildHasherDefault<AddressHasher>>> = RefCell::default();
@@ -25,7 +25,7 @@ pub(super) fn with_key<const N: usize, T>(
     labels: [&'static str; N],
     code: impl Fn(&Key) -> T,
 ) -> T {
-    const { assert!(N <= MOST_LABELS) };
+    const { assert!(N <= MAX_LABELS) };
     let mut address = Address::default();
     address[0] = place(metric.name);
     for (at, label) in address[1..].iter_mut().zip(labels) {

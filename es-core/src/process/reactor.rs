@@ -28,10 +28,10 @@ use crate::version::{ExpectedVersion, Version};
 
 /// The maximum length of the key of a reaction to a timeout, in bytes. It is a prefix of the keys of its commands
 /// and timeouts.
-const LONGEST_KEY: usize = 256;
+const MAX_KEY_BYTES: usize = 256;
 
 /// The maximum number of restarts of a reaction because its instance has changed.
-const MOST_ATTEMPTS: u32 = 16;
+const MAX_ATTEMPTS: u32 = 16;
 
 /// Runs the reactions of a process. Generated code passes the events to it.
 pub struct Reactor<S> {
@@ -136,7 +136,7 @@ impl<S: Aggregate> Reactor<S> {
     {
         let store = Arc::clone(&self.store) as Arc<dyn EventStore>;
         let instance = self.instance(id, ctx, &*store, P::TIMEOUTS).map_err(failed)?;
-        for _ in 0..MOST_ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let mut turn = self.look(&instance).await.map_err(ProjectError::Handler)?;
             if turn.reaction() != instance.key {
                 if instance.is_done().await.map_err(failed)? {
@@ -245,7 +245,7 @@ impl<S: Aggregate> Reactor<S> {
     fn key(&self, ctx: &EventContext) -> String {
         match ctx.timeout_key() {
             // Keys of chained timeouts would grow without bound.
-            Some(timer) => shorten(format!("{timer}/timeout"), LONGEST_KEY, "~"),
+            Some(timer) => shorten(format!("{timer}/timeout"), MAX_KEY_BYTES, "~"),
             None => format!("{}/{}", self.process, ctx.event_id()),
         }
     }

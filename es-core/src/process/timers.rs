@@ -22,7 +22,7 @@ use crate::stream_id::StreamId;
 const SHARE: u32 = 25;
 
 /// The number of pages to read for timeouts that are not waiting.
-const MOST_PAGES: u32 = 4;
+const MAX_PAGES: u32 = 4;
 
 /// The interval at which the store is queried even if no timeout is known to be due.
 const LOOK_AGAIN: TimeDelta = TimeDelta::seconds(30);
@@ -195,7 +195,7 @@ impl Timers {
             self.looked = Some(now);
             Round { began: now, after: None, next: DateTime::<Utc>::MAX_UTC }
         });
-        for _ in 0..MOST_PAGES {
+        for _ in 0..MAX_PAGES {
             let query = DocumentQuery::new(&self.collection).after(round.after.clone()).limit(SHARE);
             let page = store.documents(&query).await?;
             for (name, document) in page.documents {

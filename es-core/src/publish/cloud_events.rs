@@ -16,7 +16,7 @@ use crate::projection::{BoxError, EventContext};
 const CONTENT_TYPE: &str = "application/cloudevents+json";
 
 /// The maximum length of an attribute name that the specification recommends.
-const LONGEST_NAME: usize = 20;
+const MAX_NAME_CHARS: usize = 20;
 
 /// Attribute names that the envelope itself uses, or that the specification reserves.
 const TAKEN: [&str; 18] = [
@@ -165,7 +165,7 @@ impl CloudEvents {
         let name = name.into();
         let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let taken = TAKEN.contains(&name.as_str()) || self.extensions.iter().any(|(other, _)| *other == name);
-        if name.is_empty() || name.len() > LONGEST_NAME || !name.bytes().all(allowed) || taken {
+        if name.is_empty() || name.len() > MAX_NAME_CHARS || !name.bytes().all(allowed) || taken {
             return Err(InvalidCloudEvents::Extension { name });
         }
         self.extensions.push((name, Arc::new(value)));

@@ -38,7 +38,7 @@ pub const MAX_GROUP_COMMITS: usize = 100;
 pub const MAX_GROUP_BYTES: u64 = 300 * 1024;
 
 /// The maximum number of versions that an append without an expected version tries if other writers are faster.
-const MOST_PLACES: u32 = 100;
+const MAX_PLACES: u32 = 100;
 
 /// An upper bound of the size of a commit in an append of several, without its metadata and events.
 const COMMIT_FRAME_BYTES: u64 = 64;
@@ -66,7 +66,7 @@ impl NewCommit {
         self.events.last().and_then(StreamState::after)
     }
 
-    /// Returns the size of the commit in bytes, as it counts towards [`MAX_GROUP_BYTES`]: its metadata as JSON, the
+    /// Returns the size of the commit in bytes, as it counts toward [`MAX_GROUP_BYTES`]: its metadata as JSON, the
     /// names and payloads of its events, 64 bytes for the commit, and 16 bytes for each event.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -379,7 +379,7 @@ impl Append {
                 }
             };
             match append_at(first.previous(), cost).await {
-                Err(AppendError::Conflict(conflict)) if places < MOST_PLACES => {
+                Err(AppendError::Conflict(conflict)) if places < MAX_PLACES => {
                     cost = conflict.cost;
                     lost = Some(first);
                     // A concurrent attempt may have moved on to the next version.

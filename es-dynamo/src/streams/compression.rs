@@ -24,7 +24,7 @@ const LEVEL: u8 = 6;
 
 /// The maximum size of the events of an item as JSON, in bytes. Quotation marks take two bytes, so it is twice the size
 /// of an item. It bounds the memory that damaged data can take.
-const MOST_EVENT_BYTES: u64 = 2 * SIZE_LIMIT;
+const MAX_EVENT_BYTES: u64 = 2 * SIZE_LIMIT;
 
 pub(super) fn compressed(text: &str) -> Blob {
     Blob::new(miniz_oxide::deflate::compress_to_vec(text.as_bytes(), LEVEL))
@@ -54,7 +54,7 @@ fn first_version() -> u32 {
 
 /// Decodes a compressed list of events. `None` if it is damaged.
 pub(crate) fn events(data: &[u8], length: u64) -> Option<Vec<EventData>> {
-    let text = decompressed(data, length, MOST_EVENT_BYTES)?;
+    let text = decompressed(data, length, MAX_EVENT_BYTES)?;
     let events: Vec<StoredEvent<'_>> = serde_json::from_str(&text).ok()?;
     Some(events.into_iter().map(|StoredEvent { t, v, p }| EventData::new(t.into_owned(), v, p)).collect())
 }
@@ -82,7 +82,7 @@ pub(crate) fn events_compressed_if_cheaper(item: Item) -> Item {
         return item;
     }
     let units = write_units(item_size(&item));
-    let Some(json) = events_json(&item).filter(|json| units > 1.0 && json.len() as u64 <= MOST_EVENT_BYTES)
+    let Some(json) = events_json(&item).filter(|json| units > 1.0 && json.len() as u64 <= MAX_EVENT_BYTES)
     else {
         return item;
     };

@@ -15,7 +15,7 @@ use super::group::{self, MemberFields, SEVERAL_COMMITS, group_item};
 use super::lifecycle::{ERASED, LIFECYCLE};
 use super::objects::{LargeEvent, LargePayloads, ObjectRef, WITH_OBJECTS, large_event_value};
 use crate::table::{
-    Item, MOST_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, unknown_format, value_size,
+    Item, MAX_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, unknown_format, value_size,
 };
 
 /// Returns the items of an append whose first event has the version `first`: one for several commits, and one or more
@@ -86,7 +86,7 @@ pub(crate) fn commit_items(
     items.push(whole.item(part_first, whole.last, part)?);
 
     let bytes = items.iter().map(item_size).sum();
-    if items.len() > MOST_ITEMS || bytes > TRANSACTION_LIMIT {
+    if items.len() > MAX_ITEMS || bytes > TRANSACTION_LIMIT {
         let what = format!("a commit of {} events for the stream `{stream}`", commit.events.len());
         return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT));
     }
@@ -189,7 +189,7 @@ pub(crate) fn event_value(event: &EventData) -> AttributeValue {
 }
 
 /// An upper bound of the events in a transaction: each takes at least 8 bytes, for a map with two names.
-const MOST_EVENTS: u64 = TRANSACTION_LIMIT / 8;
+const MAX_EVENTS: u64 = TRANSACTION_LIMIT / 8;
 
 /// The content of one item: a commit, a part of one, or several commits.
 #[derive(Debug)]
@@ -291,7 +291,7 @@ impl HeadFields<'_> {
         if last < first || whole_first > first || whole_last < last || whole_first.is_none() {
             return Err("its versions contradict each other");
         }
-        if whole_last.since(whole_first) > MOST_EVENTS {
+        if whole_last.since(whole_first) > MAX_EVENTS {
             return Err("its commit has more events than one can have");
         }
         let id = self.id.parse().map_err(|_| "its id is not a UUID")?;
@@ -442,7 +442,7 @@ impl Attributes<'_> {
             }
             (Format::Erased, Some(last)) => {
                 let count = last.next().since(first);
-                if count > MOST_EVENTS {
+                if count > MAX_EVENTS {
                     return Err(self.corrupt("it has more events than one can have"));
                 }
                 Ok(Some(vec![(erased_event(), None); count as usize]))

@@ -15,7 +15,7 @@ use super::decode::{Answer, Found, KEY_RANGE};
 use super::item::{Attributes, CommitHead, Part};
 use super::snapshot::StoredSnapshot;
 use crate::table::retry::Backoff;
-use crate::table::{ItemPage, MOST_ITEMS, Table, names};
+use crate::table::{ItemPage, MAX_ITEMS, Table, names};
 
 /// How many versions before the known one of a snapshot a read starts, so that it returns the commit that ends with the
 /// snapshot unless that commit has more events.
@@ -25,7 +25,7 @@ const EVENTS_BEFORE_SNAPSHOT: u64 = 8;
 pub(crate) const HEAD_ATTRIBUTES: &str = "sk, lv, id, #at, cf, cl, f";
 
 /// The maximum number of waits for items that are not visible yet.
-const MOST_WAITS: u32 = 10;
+const MAX_WAITS: u32 = 10;
 
 /// The progress of a read.
 struct Progress {
@@ -122,7 +122,7 @@ impl Progress {
                 Taken::Whole | Taken::Started => {}
                 Taken::Ahead(error) => {
                     // Everything before a complete commit is visible now, or does not exist.
-                    let most_waits = if is_split { MOST_WAITS } else { 1 };
+                    let most_waits = if is_split { MAX_WAITS } else { 1 };
                     return Ok(Some(Missing { error, most_waits }));
                 }
             }
@@ -134,7 +134,7 @@ impl Progress {
 impl Missing {
     /// The rest of a commit is missing.
     fn rest(assembly: &Assembly) -> Self {
-        Self { error: assembly.incomplete(), most_waits: MOST_WAITS }
+        Self { error: assembly.incomplete(), most_waits: MAX_WAITS }
     }
 }
 
@@ -535,7 +535,7 @@ impl Assembly {
                 return Err(self.corrupt(reason));
             }
         };
-        if started.parts > MOST_ITEMS {
+        if started.parts > MAX_ITEMS {
             return Err(self.corrupt(format!("the commit at version {} has too many parts", whole.first)));
         }
         if started.commit.last() < whole.last {

@@ -18,7 +18,7 @@ use super::item::{append_items, commit_items};
 use super::objects::LargePayloads;
 use crate::table::responses::{cancelled_cost, write_units};
 use crate::table::{
-    Cancelled, Item, MOST_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table,
+    Cancelled, Item, MAX_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table,
     Transacted, build_error, cancelled, item_size, key, names, outcome_unknown, qualified,
 };
 
@@ -40,8 +40,8 @@ impl Table {
             let stored = self.store_objects(large.iter()).await;
             stored.map_err(|error| qualified(error, was_unknown))?;
             let Transaction { items, purposes, bytes, units } = transaction;
-            if items.len() > MOST_ITEMS {
-                return Err(StoreError::too_many_items(items.len(), MOST_ITEMS).into());
+            if items.len() > MAX_ITEMS {
+                return Err(StoreError::too_many_items(items.len(), MAX_ITEMS).into());
             }
             if bytes > TRANSACTION_LIMIT {
                 let what = format!("a transaction of {} items", items.len());

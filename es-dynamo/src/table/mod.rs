@@ -55,7 +55,7 @@ pub(crate) use responses::{ItemPage, required};
 use sending::Sender;
 pub(crate) use spans::traced;
 pub(crate) use transactions::{
-    Cancelled, MOST_ITEMS, PutIf, Reason, TRANSACTION_LIMIT, Transacted, build_error, cancelled,
+    Cancelled, MAX_ITEMS, PutIf, Reason, TRANSACTION_LIMIT, Transacted, build_error, cancelled,
 };
 
 /// The condition that there is no item with the key yet.

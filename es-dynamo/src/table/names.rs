@@ -1,7 +1,7 @@
 //! The names of the table: keys, key prefixes, and attributes of items.
 //!
 //! The book's chapter on the table format (`docs/src/format.md`) specifies the items. Attribute names are short because
-//! they count towards the billed size of every item.
+//! they count toward the billed size of every item.
 
 use es_core::feed::{Position, Slice};
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 /// The maximum number of idle entries. More are allocated while more requests are in flight.
-const MOST_IDLE: usize = 64;
+const MAX_IDLE: usize = 64;
 
 /// Sends requests `R` whose responses are `T`.
 pub(crate) struct Sender<R, T> {
@@ -54,7 +54,7 @@ impl<R: 'static, T: 'static> Sender<R, T> {
         async move {
             let answer = poll_fn(|context| place.poll(context)).await;
             let mut idle = self.idle();
-            if idle.len() < MOST_IDLE {
+            if idle.len() < MAX_IDLE {
                 idle.push(place);
             }
             answer

@@ -12,7 +12,7 @@ use super::{ConditionFailed, Failed, Item, Table, qualified, responses, traced, 
 
 /// The maximum number of items in a transaction
 /// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
-pub(crate) const MOST_ITEMS: usize = es_core::store::MAX_WRITE_ITEMS;
+pub(crate) const MAX_ITEMS: usize = es_core::store::MAX_WRITE_ITEMS;
 
 /// The maximum size of a transaction: 4 MB.
 pub(crate) const TRANSACTION_LIMIT: u64 = es_core::store::MAX_WRITE_BYTES;

@@ -15,7 +15,7 @@ use crate::sql_read_model::OpenTransaction;
 use crate::statement;
 
 /// How often a set is tried if others create its documents at the same time.
-const MOST_ATTEMPTS: u32 = 10;
+const MAX_ATTEMPTS: u32 = 10;
 
 const PUT: &str = "INSERT INTO {schema}.documents (collection, name, revision, body) VALUES ($1, $2, $3, $4) \
      ON CONFLICT (collection, name) DO UPDATE SET revision = excluded.revision, body = excluded.body";
@@ -81,7 +81,7 @@ impl Database {
             let is_applied = changed.rows_affected() > 0 || self.is_applied(change, set.revision()).await?;
             return if is_applied { Ok(()) } else { Err(ChangeError::outdated(&change.key)) };
         }
-        for _ in 0..MOST_ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             match self.change_all(&mut session, set).await? {
                 Attempt::Raced => continue,
                 Attempt::Committed | Attempt::Repeated => {}

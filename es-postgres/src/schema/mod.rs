@@ -31,7 +31,7 @@ pub(crate) const KEYRING: Contents = Contents {
 const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS {schema};\n\n";
 
 /// PostgreSQL 14, the first version that is supported.
-const OLDEST_SERVER: i32 = 140_000;
+const MIN_SERVER_VERSION: i32 = 140_000;
 
 /// The key of the advisory lock that migrations of one schema take, so that only one of them runs.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('es-postgres ' || $1, 0))";
@@ -127,7 +127,7 @@ fn newer(database: &Database, format: i32) -> StoreError {
 async fn verify_server(connection: &mut PgConnection) -> Result<(), Failed> {
     let server = sqlx::query(SERVER).fetch_one(connection).await?;
     let (version, encoding): (i32, String) = (server.try_get(0)?, server.try_get(1)?);
-    if version < OLDEST_SERVER {
+    if version < MIN_SERVER_VERSION {
         let reason = format!("the server has the version number {version}: use PostgreSQL 14 or later");
         return Err(StoreError::setup_of(SetupKind::Storage, reason, None).into());
     }

@@ -26,7 +26,7 @@ const RUNS: u64 = 40;
 pub(crate) const LEASE: Duration = Duration::from_millis(150);
 
 /// The maximum time to wait for a projection.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The tables. No constraint prevents that an event takes effect twice.
 const TABLES: &str = "CREATE TABLE effects (n serial, position bigint NOT NULL); \
@@ -139,7 +139,7 @@ impl Effects {
     async fn wait_for_handlers(&self, number: u64) {
         let started = Instant::now();
         while self.trouble.handled.load(Ordering::SeqCst) < number {
-            assert!(started.elapsed() < LONGEST_WAIT, "handler {number} does not run");
+            assert!(started.elapsed() < MAX_WAIT, "handler {number} does not run");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -193,7 +193,7 @@ pub(crate) async fn wait_for(
     let stream = StreamId::new("account", id).expect("valid");
     let accounts: Repository<Account> = Repository::new(store.clone());
     let version = accounts.version(&id.to_owned()).await.expect("is known");
-    projector.wait_for(&stream, version, LONGEST_WAIT).await
+    projector.wait_for(&stream, version, MAX_WAIT).await
 }
 
 /// Runs a projector until an account is handled. The projector does not run again.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The time limit of one run. Time in a run is paused, so only a run that never ends takes minutes.
-const LONGEST_RUN: Duration = Duration::from_secs(600);
+const MAX_RUN: Duration = Duration::from_secs(600);
 
 /// Runs the seeds from 0 on all cores, and returns their reports in the order of the seeds.
 ///
@@ -45,7 +45,7 @@ where
     let mut open: BTreeSet<u64> = seeds.clone().collect();
     let mut reports = Vec::with_capacity(open.len());
     while let Some(first) = open.first() {
-        let Ok((seed, outcome)) = finished.recv_timeout(LONGEST_RUN) else {
+        let Ok((seed, outcome)) = finished.recv_timeout(MAX_RUN) else {
             panic!("seed {first} or one of the next seeds does not end\nrepeat it with ES_FAULT_SEED={first}")
         };
         open.remove(&seed);

@@ -25,7 +25,7 @@ const FILE: &str = "ES_TESTS_FILE";
 const MARK: &str = "workers: ";
 
 /// How long a process may take to end, on a busy machine.
-const LONGEST_SHUTDOWN: Duration = Duration::from_secs(120);
+const MAX_SHUTDOWN: Duration = Duration::from_secs(120);
 
 fn say(what: &str) {
     println!("\n{MARK}{what}");
@@ -148,7 +148,7 @@ impl Process {
             if let Some(status) = self.child.try_wait().expect("can be asked") {
                 break status;
             }
-            assert!(asked.elapsed() < LONGEST_SHUTDOWN, "the process does not end");
+            assert!(asked.elapsed() < MAX_SHUTDOWN, "the process does not end");
             std::thread::sleep(Duration::from_millis(10));
         };
         let mut output = String::new();

@@ -27,7 +27,7 @@ use crate::store::StoreError;
 use crate::stream_id::StreamId;
 
 /// The number of positions without a matching event after which a checkpoint is written.
-const LONGEST_GAP: u64 = 1000;
+const MAX_GAP: u64 = 1000;
 
 /// The worker's handle to a consumer.
 #[derive(Debug, Default)]
@@ -372,7 +372,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
         self.pending.skipped += page.passed_over;
         self.pending.erased += page.erased;
         let is_due = self.pending.events > 0 || page.passed_over > 0;
-        if is_due || self.handled.since(self.held.state.position) >= LONGEST_GAP {
+        if is_due || self.handled.since(self.held.state.position) >= MAX_GAP {
             self.checkpoint().await?;
         }
         Ok(())

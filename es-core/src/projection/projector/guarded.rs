@@ -136,13 +136,13 @@ fn staged(projection: &mut impl Projection) -> Staged {
 }
 
 /// The maximum number of documents that a checkpoint may change, excluding its own.
-const MOST_CHANGES: usize = ChangeSet::MAX_CHANGES - 1;
+const MAX_CHANGES: usize = ChangeSet::MAX_CHANGES - 1;
 
 /// The maximum number of events parked in one checkpoint.
-const MOST_PARKED: usize = MOST_CHANGES / 2;
+const MAX_PARKED: usize = MAX_CHANGES / 2;
 
 /// The maximum number of bytes that a checkpoint may write, excluding its own document.
-const MOST_BYTES: u64 = ChangeSet::MAX_BYTES - 16 * 1024;
+const MAX_BYTES: u64 = ChangeSet::MAX_BYTES - 16 * 1024;
 
 /// An upper bound of the bytes of deleting a parked event.
 const PARKED_BYTES: u64 = 4 * 1024;
@@ -179,14 +179,14 @@ impl Pending {
     /// replayed events.
     pub(super) fn overload(&self, staged: Staged) -> Option<String> {
         let Staged { documents, bytes } = staged;
-        if documents + self.changes.len().max(1) > MOST_CHANGES {
-            let limit = MOST_CHANGES - 1;
+        if documents + self.changes.len().max(1) > MAX_CHANGES {
+            let limit = MAX_CHANGES - 1;
             Some(format!(
                 "it may change {documents} documents at once, rows and their places in indexes, and a transaction \
                  is limited to {limit}: change fewer rows for one event"
             ))
-        } else if bytes + self.bytes().max(PARKED_BYTES) > MOST_BYTES {
-            let limit = MOST_BYTES - PARKED_BYTES;
+        } else if bytes + self.bytes().max(PARKED_BYTES) > MAX_BYTES {
+            let limit = MAX_BYTES - PARKED_BYTES;
             Some(format!(
                 "it may write {bytes} bytes at once, rows and their copies in indexes, and a transaction is limited to \
                  {limit}: change fewer or smaller rows for one event"
@@ -200,7 +200,7 @@ impl Pending {
     pub(super) fn has_room_for(&self, change: &DocumentChange, staged: Staged) -> bool {
         let documents = staged.documents + self.changes.len();
         let bytes = staged.bytes + self.bytes() + change.bytes();
-        self.changes.len() < MOST_PARKED && documents < MOST_CHANGES && bytes <= MOST_BYTES
+        self.changes.len() < MAX_PARKED && documents < MAX_CHANGES && bytes <= MAX_BYTES
     }
 
     fn bytes(&self) -> u64 {

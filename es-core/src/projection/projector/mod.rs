@@ -226,7 +226,7 @@ pub enum OnFailure {
     Stop,
     /// The event is parked with its error (a dead letter), as are the later events of its stream. Other events
     /// continue. An event that a [broker](crate::publish) rejects permanently is parked as well. An event that cannot
-    /// be decoded stops the slice nevertheless.
+    /// be decoded always stops the slice.
     Park,
 }
 

@@ -415,4 +415,4 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// The maximum delay of a request.
-pub(crate) const LONGEST_DELAY: Duration = Duration::from_secs(120);
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(120);

@@ -15,7 +15,7 @@ use super::index::FeedIndex;
 use super::marks::Mark;
 use super::page::LogPage;
 use super::settings::Settings;
-use super::simulation::{LONGEST_DELAY, SimulatedTable, reference, runtime};
+use super::simulation::{MAX_DELAY, SimulatedTable, reference, runtime};
 use super::storage::{PutPage, Storage};
 use super::summary::Shape;
 use super::summary::part::Kind;
@@ -386,7 +386,7 @@ async fn run(seed: u64, splits: bool) -> Result<u64, String> {
             .lost_requests(0.05)
             .lost_answers(0.05)
             .throttling(0.03)
-            .delays(0.1, LONGEST_DELAY);
+            .delays(0.1, MAX_DELAY);
         let is_old = splits && random.u8(..6) == 0;
         let table = if is_old { table.old() } else { table.clone() };
         let (table, mut feed) = (table.with(faults), feed(slices));

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::client::{Api, id};
 
 /// The maximum time for the shutdown of a process on a busy machine. Usually, it takes less than a second.
-const LONGEST_SHUTDOWN: Duration = Duration::from_secs(120);
+const MAX_SHUTDOWN: Duration = Duration::from_secs(120);
 
 /// A bank in a separate process, which ends with the test.
 struct Process {
@@ -58,7 +58,7 @@ impl Process {
         assert!(sent.expect("kill runs").success());
         let asked = Instant::now();
         while self.child.try_wait().expect("can be asked").is_none() {
-            assert!(asked.elapsed() < LONGEST_SHUTDOWN, "{signal} does not end it");
+            assert!(asked.elapsed() < MAX_SHUTDOWN, "{signal} does not end it");
             std::thread::sleep(Duration::from_millis(10));
         }
         let (mut output, mut errors) = (String::new(), String::new());
@@ -147,7 +147,7 @@ async fn prometheus_can_scrape_the_bank() {
             break;
         }
         // The worker of the projection may not have started yet.
-        assert!(started.elapsed() < LONGEST_SHUTDOWN, "{missing:?} are missing in:\n{text}");
+        assert!(started.elapsed() < MAX_SHUTDOWN, "{missing:?} are missing in:\n{text}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(process.stop("TERM").errors, "");
@@ -180,7 +180,7 @@ async fn the_bank_keeps_its_accounts_in_postgresql() {
         if page["accounts"].as_array().expect("an array").iter().any(|account| account == id(&bob)) {
             break;
         }
-        assert!(started.elapsed() < LONGEST_SHUTDOWN, "the projection does not list the account: {page}");
+        assert!(started.elapsed() < MAX_SHUTDOWN, "the projection does not list the account: {page}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let health = second.api.get("/health").send().await.expect(200);

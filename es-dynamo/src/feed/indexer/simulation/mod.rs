@@ -28,7 +28,7 @@ use crate::feed::log::hint::{Hint, Noted};
 use crate::feed::log::index::FeedIndex;
 use crate::feed::log::reference::Reference;
 use crate::feed::log::settings::Settings as FeedSettings;
-use crate::feed::log::simulation::{LONGEST_DELAY, SimulatedTable, image, runtime};
+use crate::feed::log::simulation::{MAX_DELAY, SimulatedTable, image, runtime};
 use crate::feed::log::writer::Indexed;
 use crate::feed::reconciler::scan::{Scan, ScanKey, ScanPage};
 use crate::feed::reconciler::state::COLLECTION;
@@ -238,7 +238,7 @@ async fn simulate(seed: u64) -> Result<u64, String> {
                     .lost_requests(0.03)
                     .lost_answers(0.03)
                     .throttling(0.02)
-                    .delays(0.05, LONGEST_DELAY);
+                    .delays(0.05, MAX_DELAY);
                 let mut crash = u64::MAX;
                 if random.bool() {
                     crash = random.u64(1..300);
