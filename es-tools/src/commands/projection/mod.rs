@@ -1,26 +1,19 @@
 //! `projection` and `process`: the operations that need no types.
 
+mod builds;
 mod operations;
 mod report;
 
-use std::pin::pin;
-use std::time::Duration;
-
 use clap::Subcommand;
 use es_core::StreamId;
-use es_core::projection::{ProjectionStatus, ProjectorError};
-use serde_json::json;
+use es_core::projection::ProjectionStatus;
 
+use self::builds::BuildCommand;
 pub(super) use self::operations::Operation;
-use crate::application::SWITCH;
-use crate::consumers::{Kind, find, overview, process, projection, projection_with, state};
+use crate::consumers::{Kind, find, overview, process, projection, state};
 use crate::failure::{Failure, Result};
-use crate::output::{Grid, count, on_interrupt};
+use crate::output::{Grid, count};
 use crate::session::Session;
-use crate::store::StoredModel;
-
-/// How often the number of deleted rows is shown.
-const REDRAW: Duration = Duration::from_millis(200);
 
 /// The commands of `projection`.
 #[derive(Debug, Subcommand)]
@@ -29,43 +22,8 @@ pub(super) enum Command {
     List,
     #[command(flatten)]
     Operation(Operation),
-    /// Start again at the first event with empty read models, which readers use immediately
-    Reset {
-        /// The projection
-        name: String,
-    },
-    /// Start a new build beside the active one, which the application's workers process
-    Rebuild {
-        /// The projection
-        name: String,
-    },
-    /// Activate the new build
-    Switch {
-        /// The projection
-        name: String,
-        /// Even if the new build has stopped slices or parked events, whose effects are then missing
-        #[arg(long)]
-        anyway: bool,
-    },
-    /// Cancel the new build
-    CancelRebuild {
-        /// The projection
-        name: String,
-    },
-    /// Delete the rows, checkpoints, and parked events of builds that a rebuild or a reset has replaced
-    DeleteReplaced {
-        /// The projection
-        name: String,
-    },
-    /// Delete all that a retired projection has stored: rows, checkpoints, and parked events
-    ///
-    /// Stop its workers first. If some have crashed and not been replaced, this command waits 30 seconds to see whether
-    /// they are alive. The projection is paused until it is removed; repeat the command if it was interrupted. If the
-    /// application runs the projection again, it starts at the first event.
-    Remove {
-        /// The projection
-        name: String,
-    },
+    #[command(flatten)]
+    Builds(BuildCommand),
 }
 
 /// The commands of `process`.
@@ -95,91 +53,14 @@ pub(super) enum ProcessCommand {
 }
 
 pub(super) async fn run(command: Command, session: &Session) -> Result {
-    let name = match &command {
-        Command::List => return list(session, Kind::Projection).await,
+    match command {
+        Command::List => list(session, Kind::Projection).await,
         Command::Operation(operation) => {
             let found = find(&session.store, operation.name(), Kind::Projection).await?;
-            let projector = projection(&session.store, &found);
-            return operation.run(session, &projector, &found).await;
+            operation.run(session, &projection(&session.store, &found), &found).await
         }
-        Command::Reset { name }
-        | Command::Rebuild { name }
-        | Command::Switch { name, .. }
-        | Command::CancelRebuild { name }
-        | Command::DeleteReplaced { name }
-        | Command::Remove { name } => name,
-    };
-    let found = find(&session.store, name, Kind::Projection).await?;
-    let models = session.store.stored_models(&found);
-    let projector = projection_with(&session.store, &found, models.clone());
-    let replaced = projector.replaced_builds().await?;
-    let (change, is_irrevocable) = match &command {
-        Command::List | Command::Operation(_) => return Ok(()),
-        Command::Reset { .. } => (format!("empty the read models of `{name}`, and start it again"), true),
-        Command::Rebuild { .. } => (format!("start a new build of `{name}`"), false),
-        Command::Switch { .. } => (format!("activate the new build of `{name}`"), false),
-        Command::CancelRebuild { .. } => (format!("cancel the new build of `{name}`"), false),
-        Command::DeleteReplaced { .. } if replaced.is_empty() => {
-            let value = json!({ "name": name, "replaced_builds": replaced });
-            return session.output.value(&value, || format!("`{name}` has no replaced builds"));
-        }
-        Command::DeleteReplaced { .. } => {
-            (format!("delete the data of the replaced {} of `{name}`", report::builds(&replaced)), true)
-        }
-        Command::Remove { .. } => {
-            let models = found.read_models.iter().map(|model| format!(", its rows in `{model}`"));
-            let all = models.collect::<String>();
-            (format!("remove `{name}`: its checkpoints{all}, and its parked events, of all builds"), true)
-        }
-    };
-    let may = match is_irrevocable {
-        true => session.may_irrevocably(&change)?,
-        false => session.may(&change)?,
-    };
-    if !may {
-        return Ok(());
+        Command::Builds(command) => command.run(session).await,
     }
-    match &command {
-        Command::Reset { .. } => projector.reset().await?,
-        Command::Rebuild { .. } => projector.rebuild().await?,
-        Command::Switch { anyway: true, .. } => projector.switch_anyway().await?,
-        Command::Switch { .. } => projector.switch().await?,
-        Command::CancelRebuild { .. } => projector.cancel_rebuild().await?,
-        Command::DeleteReplaced { .. } => {
-            // The switch may have been a moment ago.
-            tokio::time::sleep(SWITCH).await;
-            deleting(session, &models, projector.delete_replaced()).await?;
-        }
-        Command::Remove { .. } => deleting(session, &models, projector.remove()).await?,
-        Command::List | Command::Operation(_) => {}
-    }
-    let rows = match command {
-        Command::DeleteReplaced { .. } | Command::Remove { .. } => Some(deleted(&models)),
-        _ => None,
-    };
-    report::done(session.output, &found.name, &change, &projector.replaced_builds().await?, rows)
-}
-
-/// Shows the number of deleted rows until the deletion has ended.
-async fn deleting(
-    session: &Session,
-    models: &[StoredModel],
-    deletion: impl Future<Output = std::result::Result<(), ProjectorError>>,
-) -> Result {
-    on_interrupt("run the same command to delete the rest")?;
-    let bar = session.output.progress(0, "rows");
-    let mut deletion = pin!(deletion);
-    loop {
-        tokio::select! {
-            done = &mut deletion => return Ok(done?),
-            () = tokio::time::sleep(REDRAW) => bar.set(deleted(models)),
-        }
-    }
-}
-
-/// Returns the number of rows that were deleted.
-fn deleted(models: &[StoredModel]) -> u64 {
-    models.iter().map(StoredModel::deleted).sum()
 }
 
 pub(super) async fn run_process(command: ProcessCommand, session: &Session) -> Result {
