@@ -106,26 +106,14 @@ impl Failed {
             Self::Late(timeout) => return lost(format!("no response within {timeout:?}").into()),
             Self::Sql(error) => error,
         };
-        let code = match &error {
-            sqlx::Error::Database(refused) => match refused.try_downcast_ref::<PgDatabaseError>() {
-                Some(refused) => refused.code().to_owned(),
-                None => return StoreError::Backend(cause(error)),
-            },
-            sqlx::Error::Io(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed
-            | sqlx::Error::PoolTimedOut => return lost(cause(error)),
-            sqlx::Error::PoolClosed => {
-                return StoreError::setup("the pool of connections is closed", Some(cause(error)));
-            }
-            sqlx::Error::InvalidArgument(_) | sqlx::Error::Encode(_) => {
-                return StoreError::invalid(format!("a value cannot be sent to PostgreSQL: {error}"));
-            }
-            _ => return StoreError::Backend(cause(error)),
-        };
-        match Condition::of(&code) {
+        match Condition::of_error(&error) {
             Condition::Lost => lost(cause(error)),
+            Condition::PoolClosed => {
+                StoreError::setup("the pool of connections is closed", Some(cause(error)))
+            }
+            Condition::Unsendable => {
+                StoreError::invalid(format!("a value cannot be sent to PostgreSQL: {error}"))
+            }
             Condition::Transient => StoreError::Throttled(cause(error)),
             Condition::Invalid => StoreError::invalid(cause(error).to_string()),
             Condition::Access => StoreError::setup_of(
@@ -164,18 +152,7 @@ impl Failed {
 /// Returns whether an error of a statement of the application is transient: nothing was written, and it may succeed
 /// soon.
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::WorkerCrashed
-        | sqlx::Error::BeginFailed
-        | sqlx::Error::PoolTimedOut => true,
-        sqlx::Error::Database(refused) => {
-            let code = refused.code().unwrap_or_default();
-            matches!(Condition::of(&code), Condition::Lost | Condition::Transient)
-        }
-        _ => false,
-    }
+    matches!(Condition::of_error(error), Condition::Lost | Condition::Transient)
 }
 
 /// Returns whether the server has rejected a connection because it has too many.
@@ -184,11 +161,16 @@ pub(super) fn is_full(error: &sqlx::Error) -> bool {
     code.as_deref() == Some("53300")
 }
 
-/// The meaning of an [error code](https://www.postgresql.org/docs/current/errcodes-appendix.html).
+/// The meaning of an error, or of the
+/// [code](https://www.postgresql.org/docs/current/errcodes-appendix.html) of an error of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
     /// The connection ends, and a commit may have been recorded before.
     Lost,
+    /// The application has closed the pool of connections.
+    PoolClosed,
+    /// A value cannot be encoded for the server.
+    Unsendable,
     /// Nothing was written, and the same request may succeed soon.
     Transient,
     Invalid,
@@ -203,6 +185,20 @@ enum Condition {
 }
 
 impl Condition {
+    fn of_error(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(refused) => Self::of(&refused.code().unwrap_or_default()),
+            sqlx::Error::Io(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed
+            | sqlx::Error::PoolTimedOut => Self::Lost,
+            sqlx::Error::PoolClosed => Self::PoolClosed,
+            sqlx::Error::InvalidArgument(_) | sqlx::Error::Encode(_) => Self::Unsendable,
+            _ => Self::Other,
+        }
+    }
+
     fn of(code: &str) -> Self {
         match code {
             // statement_completion_unknown, admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped,
@@ -269,6 +265,20 @@ mod tests {
             ("", Condition::Other),
         ] {
             assert_eq!(Condition::of(code), condition, "{code}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_client_are_classified() {
+        for (error, condition) in [
+            (sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into()), Condition::Lost),
+            (sqlx::Error::PoolTimedOut, Condition::Lost),
+            (sqlx::Error::PoolClosed, Condition::PoolClosed),
+            (sqlx::Error::Encode("a value".into()), Condition::Unsendable),
+            (sqlx::Error::RowNotFound, Condition::Other),
+        ] {
+            assert_eq!(Condition::of_error(&error), condition, "{error}");
+            assert_eq!(is_transient(&error), condition == Condition::Lost, "{error}");
         }
     }
 
