@@ -46,8 +46,9 @@
 //! | 0 | the command is done |
 //! | 1 | the command failed; the error is on standard error |
 //! | 2 | the arguments are invalid |
-//! | 3 | a check found a problem: `table verify`, `schema verify`, `feed audit`, `feed reconcile`, `projection progress --check` |
+//! | 3 | a check found a problem: `table verify`, `schema verify`, `feed audit`, `feed reconcile`, `projection progress --check`, `process progress --check`, `copy` |
 //! | 4 | the command needs a confirmation: type it, or pass `--yes` |
+//! | 130 | the command was interrupted by Ctrl-C or SIGTERM |
 //!
 //! # Features
 //!
