@@ -241,8 +241,9 @@ impl<'a, S: Aggregate> Reaction<'a, S> {
         if !self.instance.timeouts.iter().copied().flatten().any(|kind| kind.matches(name)) {
             return Err(unlisted(name).into());
         }
-        let after = chrono::Duration::from_std(after)?;
-        let due = self.now().checked_add_signed(after).filter(|due| is_storable(*due));
+        let due =
+            chrono::Duration::from_std(after).ok().and_then(|after| self.now().checked_add_signed(after));
+        let due = due.filter(|due| is_storable(*due));
         let due = due.ok_or("a timeout is due after the year 9999: schedule it for an earlier time")?;
         let number = self.timers.len();
         let Instance { stream, ctx, key, .. } = self.instance;

@@ -1,5 +1,7 @@
 //! Claims: values that at most one stream holds at a time.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 
 use crate::cost::Cost;
@@ -158,17 +160,24 @@ impl ClaimChange {
     /// [`Claimed`] if a stream would take or release a claim that another stream of the same write has taken.
     pub fn net(changes: &[Self]) -> Result<Vec<NetChange<'_>>, Claimed> {
         let mut net: Vec<NetChange<'_>> = Vec::new();
+        let mut places = HashMap::new();
         for change in changes {
             let (stream, claim) = (change.stream(), change.claim());
             let after = matches!(change, Self::Take { .. }).then_some(stream);
-            match net.iter_mut().find(|known| known.claim == claim) {
-                None => net.push(NetChange { claim, before: stream, after }),
-                Some(known) => match known.after {
-                    Some(holder) if holder != stream => {
-                        return Err(Claimed::new(claim.clone(), Some(holder.clone()), stream.clone()));
+            match places.entry(claim) {
+                Entry::Vacant(place) => {
+                    place.insert(net.len());
+                    net.push(NetChange { claim, before: stream, after });
+                }
+                Entry::Occupied(place) => {
+                    let known = &mut net[*place.get()];
+                    match known.after {
+                        Some(holder) if holder != stream => {
+                            return Err(Claimed::new(claim.clone(), Some(holder.clone()), stream.clone()));
+                        }
+                        _ => known.after = after,
                     }
-                    _ => known.after = after,
-                },
+                }
             }
         }
         Ok(net)

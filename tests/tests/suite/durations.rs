@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use es_core::prelude::*;
+use es_core::testing::react;
 use es_core::{MemoryStore, Repository, RetryPolicy};
 use es_dynamo::{DynamoStore, Indexer};
-use es_tests::domain::{Account, Deposit};
+use es_tests::domain::{Account, Deposit, Deposited};
 use tokio::time::timeout;
 
 use crate::projections::support::{Journal, deposit, projector, stream, work};
@@ -70,5 +72,57 @@ async fn an_indexer_accepts_any_pause() {
         };
         let (ended, ()) = timeout(LIMIT, async { tokio::join!(indexer.run(), work) }).await.expect("ends");
         ended.expect("runs");
+    }
+}
+
+/// A process that never reacts again.
+#[derive(Clone, Process)]
+#[process(name = "never", state = Never, events(Account(Deposited)), timeouts(Again))]
+struct WaitForever {
+    time: Duration,
+}
+
+#[event]
+struct Again;
+
+#[event]
+struct Waited;
+
+#[derive(Aggregate, Debug, Default)]
+#[aggregate(name = "never", id = String, events(Waited))]
+struct Never;
+
+#[handlers]
+impl Never {
+    #[apply]
+    fn waited(&mut self, _: &Waited) {}
+}
+
+#[handlers]
+impl WaitForever {
+    #[react]
+    async fn deposited(
+        &self,
+        _: &Deposited,
+        reaction: &mut Reaction<'_, Never>,
+    ) -> Result<Option<Waited>, BoxError> {
+        reaction.schedule(self.time, Again)?;
+        Ok(None)
+    }
+
+    #[react]
+    async fn again(&self, _: &Again) -> Option<Waited> {
+        Some(Waited)
+    }
+}
+
+/// Nothing can be stored with a time after the calendar, and the error says so, however far after.
+#[tokio::test]
+async fn a_timeout_after_the_calendar_is_refused() {
+    let ten_thousand_years = Duration::from_secs(10_000 * 366 * 86_400);
+    for time in [ten_thousand_years, Duration::from_secs(u64::MAX / 1_000), Duration::MAX] {
+        let event = Deposited { cents: 5, note: String::new() };
+        let reacted = react(|_| WaitForever { time }).when::<Account>("ada", event).await;
+        reacted.then_failed("a timeout is due after the year 9999: schedule it for an earlier time");
     }
 }
