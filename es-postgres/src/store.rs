@@ -49,6 +49,10 @@ const DEFAULT_SCHEMA: &str = "es";
 /// If the connection breaks, or no response arrives in time, while a statement that commits is in progress, the error
 /// is [`StoreError::Unavailable`], and its [outcome is unknown](StoreError::is_outcome_unknown). Repeating the write
 /// resolves it: a commit is recognized by its id.
+///
+/// The same holds for a statement on a connection that the application has left in an open transaction, where nothing
+/// would commit it. The connection is closed. When a connection executes a statement of a write for the first time, one more
+/// round trip checks this.
 #[derive(Clone)]
 pub struct PostgresStore {
     database: Arc<Database>,
@@ -92,7 +96,7 @@ impl PostgresStore {
         Ok(store)
     }
 
-    /// Returns a store on a pool of connections, in the schema `es`.
+    /// Returns a store on a pool of connections, which may be that of the application, in the schema `es`.
     ///
     /// # Panics
     ///

@@ -12,12 +12,17 @@ use super::Database;
 const READ_ONLY: &str =
     "the server is read-only: connect to the primary, for example with `target_session_attrs` in a proxy";
 
+const LEFT_OPEN: &str = "a connection of the pool was in an open transaction, and is closed: if the application uses the \
+    pool, it has dropped a future while a transaction began";
+
 /// Why a statement or a transaction has no result.
 #[derive(Debug)]
 pub(crate) enum Failed {
     Sql(sqlx::Error),
     /// There was no response in this time.
     Late(Duration),
+    /// The statement has succeeded in an open transaction, which nothing will commit.
+    Open,
     /// The result is not as it must be, or the request is invalid.
     Store(StoreError),
 }
@@ -74,11 +79,20 @@ impl Failed {
         self.translate(database, StoreError::unavailable)
     }
 
+    /// Translates the error of a statement in the transaction of a projection's handlers, before its `COMMIT` was sent.
+    pub(crate) fn of_handlers(self, database: &Database) -> StoreError {
+        match &self {
+            Self::Sql(error) if condition_of(error) == Some(Condition::Aborted) => StoreError::invalid(
+                "a statement of the transaction has failed, and its error was ignored: return it from the handler",
+            ),
+            _ => self.of_read(database),
+        }
+    }
+
     /// Translates the errors that are about a statement of the application, not about the schema of the store.
     pub(crate) fn of_statement(self, sql: &str) -> Self {
         let Self::Sql(error) = self else { return self };
-        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        match code.map(|code| Condition::of(&code)) {
+        match condition_of(&error) {
             Some(Condition::Access | Condition::Schema) => {
                 let reason = format!(
                     "the additional statement `{sql}` cannot be executed: check the names of its tables, columns, and \
@@ -104,6 +118,7 @@ impl Failed {
         let error = match self {
             Self::Store(error) => return error,
             Self::Late(timeout) => return lost(format!("no response within {timeout:?}").into()),
+            Self::Open => return lost(LEFT_OPEN.into()),
             Self::Sql(error) => error,
         };
         match Condition::of_error(&error) {
@@ -141,9 +156,8 @@ impl Failed {
                  PgBouncer 1.21 or later does with `max_prepared_statements`",
                 Some(cause(error)),
             ),
-            Condition::Aborted => StoreError::invalid(
-                "a statement of the transaction has failed, and its error was ignored: return it from the handler",
-            ),
+            // The pool has returned a connection in such a transaction, and it is closed now.
+            Condition::Aborted => StoreError::Throttled(LEFT_OPEN.into()),
             Condition::Other => StoreError::Backend(cause(error)),
         }
     }
@@ -153,6 +167,11 @@ impl Failed {
 /// soon.
 pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     matches!(Condition::of_error(error), Condition::Lost | Condition::Transient)
+}
+
+fn condition_of(error: &sqlx::Error) -> Option<Condition> {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.map(|code| Condition::of(&code))
 }
 
 /// Returns whether the server has rejected a connection because it has too many.

@@ -2,6 +2,7 @@
 
 mod errors;
 mod probe;
+mod single;
 mod transaction;
 
 use std::fmt;

@@ -75,10 +75,10 @@ impl Database {
         if let ([change], []) = (set.changes(), set.additional_writes())
             && let Some(statement) = self.single(change, set.revision())
         {
-            let changed = self.within(statement.execute(session.connection())).await;
+            let changed = self.execute_single(session.connection(), statement).await;
             let changed = changed.map_err(|failed| failed.of_write(self))?;
             session.release();
-            let is_applied = changed.rows_affected() > 0 || self.is_applied(change, set.revision()).await?;
+            let is_applied = changed > 0 || self.is_applied(change, set.revision()).await?;
             return if is_applied { Ok(()) } else { Err(ChangeError::outdated(&change.key)) };
         }
         for _ in 0..MAX_ATTEMPTS {
@@ -107,7 +107,8 @@ impl Database {
         change: &DocumentChange,
         revision: Revision,
     ) -> Option<Query<'static, Postgres, PgArguments>> {
-        let begin = |sql| sqlx::query(self.sql(sql)).bind(change.key.collection()).bind(change.key.name());
+        let begin =
+            |sql| sqlx::query(self.single_sql(sql)).bind(change.key.collection()).bind(change.key.name());
         let revision = revision.as_uuid();
         Some(match (&change.body, change.expected) {
             (Some(body), ExpectedDocument::Any) => begin(PUT).bind(revision).bind(&**body),
@@ -154,7 +155,7 @@ impl Database {
     async fn change_within(&self, open: &OpenTransaction, set: &ChangeSet) -> Result<(), ChangeError> {
         let Some(mut transaction) = open.take(self)? else { return self.find_committed(set).await };
         let attempt = self.apply(&mut transaction, set).await;
-        let attempt = attempt.map_err(|failed| failed.of_read(self))?;
+        let attempt = attempt.map_err(|failed| failed.of_handlers(self))?;
         if let Attempt::Committed = attempt {
             transaction.commit().await.map_err(|failed| failed.of_write(self))?;
             return Ok(());

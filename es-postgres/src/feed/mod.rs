@@ -220,11 +220,11 @@ impl Database {
     /// Adds marks, and returns their number.
     async fn add_marks(&self) -> Result<u64, StoreError> {
         let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(ADD_MARKS)).bind(MARK_INTERVAL);
-        let added = self.within(query.execute(session.connection())).await;
+        let query = sqlx::query(self.single_sql(ADD_MARKS)).bind(MARK_INTERVAL);
+        let added = self.execute_single(session.connection(), query).await;
         let added = added.map_err(|failed| failed.of_read(self))?;
         session.release();
-        Ok(added.rows_affected())
+        Ok(added)
     }
 
     pub(crate) async fn indexed(&self, stream: &StreamId) -> Result<Version, StoreError> {

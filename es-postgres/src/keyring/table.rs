@@ -67,12 +67,12 @@ impl Table {
         values: &[&str],
     ) -> Result<bool, StoreError> {
         let mut session = self.database.connect().await?;
-        let query = sqlx::query(self.database.sql(sql)).bind(subject.as_str());
+        let query = sqlx::query(self.database.single_sql(sql)).bind(subject.as_str());
         let query = values.iter().fold(query, |query, value| query.bind(*value));
-        let changed = self.database.within(query.execute(session.connection())).await;
+        let changed = self.database.execute_single(session.connection(), query).await;
         let changed = changed.map_err(|failed| failed.of_write(&self.database))?;
         session.release();
-        Ok(changed.rows_affected() == 1)
+        Ok(changed == 1)
     }
 }
 

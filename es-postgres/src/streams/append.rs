@@ -2,8 +2,9 @@
 
 use es_core::store::{Append, AppendError, Appended, Conflict, Head, StreamState, limits};
 use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
-use sqlx::Row;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row};
 
 use super::row::{NewRow, new_rows, only_event};
 use super::{appends_at, last_of, version};
@@ -58,10 +59,11 @@ impl Database {
         let rows = new_rows(append.commits(), version)?;
         let stream = append.stream();
         let mut session = self.connect().await?;
-        let inserted = self.insert(session.connection(), stream, &rows).await;
+        let insert = self.insert_statement(stream, &rows);
+        let inserted = self.execute_single(session.connection(), insert).await;
         let inserted = inserted.map_err(|failed| failed.of_write(self))?;
         let cost = spent + Cost::write(0.0);
-        if inserted {
+        if inserted > 0 {
             session.release();
             return Ok(Appended::new(version.next(), last, cost));
         }
@@ -83,30 +85,27 @@ impl Database {
         }
     }
 
-    /// Inserts the rows of one append, and returns whether they were inserted: all, or none.
-    pub(super) async fn insert(
+    /// Returns the statement that inserts the rows of one append: all, or none.
+    pub(super) fn insert_statement<'q>(
         &self,
-        connection: &mut PgConnection,
-        stream: &StreamId,
-        rows: &[NewRow],
-    ) -> Result<bool, Failed> {
+        stream: &'q StreamId,
+        rows: &'q [NewRow],
+    ) -> Query<'q, Postgres, PgArguments> {
         if let [row] = rows {
-            let query = sqlx::query(self.sql(INSERT)).bind(stream.as_str());
+            let query = sqlx::query(self.single_sql(INSERT)).bind(stream.as_str());
             let query = query.bind(row.first).bind(row.last).bind(row.id).bind(row.at).bind(row.bytes());
-            let query = query.bind(row.metadata.as_deref()).bind(&*row.events);
-            return Ok(self.within(query.execute(connection)).await?.rows_affected() == 1);
+            return query.bind(row.metadata.as_deref()).bind(&*row.events);
         }
         let until = rows.last().map(|row| row.last);
-        let query = sqlx::query(self.sql(INSERT_ALL)).bind(stream.as_str()).bind(until);
+        // The statement returns the rows after the first one.
+        let query = sqlx::query(self.single_sql(INSERT_ALL)).bind(stream.as_str()).bind(until);
         let query = query.bind(rows.iter().map(|row| row.first).collect::<Vec<_>>());
         let query = query.bind(rows.iter().map(|row| row.last).collect::<Vec<_>>());
         let query = query.bind(rows.iter().map(|row| row.id).collect::<Vec<_>>());
         let query = query.bind(rows.iter().map(|row| row.at).collect::<Vec<_>>());
         let query = query.bind(rows.iter().map(NewRow::bytes).collect::<Vec<_>>());
         let query = query.bind(rows.iter().map(|row| row.metadata.as_deref()).collect::<Vec<_>>());
-        let query = query.bind(rows.iter().map(|row| &*row.events).collect::<Vec<_>>());
-        // The statement counts the rows after the first one.
-        Ok(self.within(query.execute(connection)).await?.rows_affected() > 0)
+        query.bind(rows.iter().map(|row| &*row.events).collect::<Vec<_>>())
     }
 
     /// Appends after a version that was not loaded. It may be beyond the end of the stream or inside a commit, which

@@ -73,11 +73,11 @@ impl Database {
     /// Deletes idempotency records that have expired before `now`, at most `limit`, and returns their number.
     pub(crate) async fn delete_expired(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
         let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(DELETE_EXPIRED)).bind(now).bind(i64::from(limit));
-        let deleted = self.within(query.execute(session.connection())).await;
+        let query = sqlx::query(self.single_sql(DELETE_EXPIRED)).bind(now).bind(i64::from(limit));
+        let deleted = self.execute_single(session.connection(), query).await;
         let deleted = deleted.map_err(|failed| failed.of_write(self))?;
         session.release();
-        Ok(deleted.rows_affected())
+        Ok(deleted)
     }
 
     /// Lists all claims, and then all idempotency records.

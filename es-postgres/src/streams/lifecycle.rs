@@ -105,9 +105,10 @@ impl Database {
         let mut session = self.connect().await?;
         let begun = self.within(session.begin()).await;
         let mut transaction = begun.map_err(|failed| failed.of_read(self))?;
-        let inserted = self.insert(&mut transaction, stream, &rows).await;
+        let insert = self.insert_statement(stream, &rows);
+        let inserted = self.within(insert.execute(&mut *transaction)).await;
         let inserted = inserted.map_err(|failed| failed.of_read(self))?;
-        if !inserted {
+        if inserted.rows_affected() == 0 {
             let back = self.within(transaction.rollback()).await;
             back.map_err(|failed| failed.of_read(self))?;
             let found = appends_at(self, session.connection(), &[(stream, version.next())]).await;

@@ -60,12 +60,12 @@ impl Database {
     ) -> Result<Cost, StoreError> {
         limits::check_snapshot(stream, snapshot, self.max_bytes)?;
         let mut session = self.connect().await?;
-        let query = sqlx::query(self.sql(WRITE)).bind(stream.as_str());
+        let query = sqlx::query(self.single_sql(WRITE)).bind(stream.as_str());
         let query = query.bind(number(snapshot.version())).bind(snapshot.time());
         let query =
             query.bind(snapshot.fingerprint().get().cast_signed()).bind(i64::from(snapshot.checksum()));
         let query = query.bind(snapshot.state()).bind(replaces.map(number));
-        let written = self.within(query.execute(session.connection())).await;
+        let written = self.execute_single(session.connection(), query).await;
         written.map_err(|failed| failed.of_write(self))?;
         session.release();
         Ok(Cost::write(0.0))

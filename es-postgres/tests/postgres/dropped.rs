@@ -1,19 +1,24 @@
 //! Futures that are dropped at each point at which they wait: the connection that they used is not left in a
-//! transaction, in which later writes would be acknowledged and never committed.
+//! transaction, in which later writes would be acknowledged and never committed. If the application has left one in such
+//! a transaction, writes are not acknowledged on it.
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
-use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
+use es_core::documents::{ChangeError, ChangeSet, DocumentKey, Documents, ExpectedDocument};
 use es_core::feed::{Feed, FeedRead, Position, Slice};
+use es_core::personal::{KeyState, Keyring, Subject};
 use es_core::projection::Stage;
-use es_core::store::{Append, Claim, ClaimChange, Read, WriteSet};
-use es_core::{EventStore, Version};
-use es_postgres::sqlx;
+use es_core::store::{Append, AppendError, Claim, ClaimChange, Read, WriteSet};
+use es_core::{EventStore, ExpectedVersion, Repository, StoreError, Version, error_text};
+use es_postgres::keyring::{LocalMasterKey, PostgresKeyring};
 use es_postgres::sqlx::postgres::PgPoolOptions;
+use es_postgres::sqlx::{self, AssertSqlSafe, Connection};
 use es_postgres::{PostgresStore, SqlReadModel};
 use es_tests::conformance::{events, new_commit, new_stream};
+use es_tests::domain::{Account, Deposit};
 use futures_util::TryStreamExt;
 use uuid::Uuid;
 
@@ -56,6 +61,94 @@ async fn drop_everywhere(operation: impl AsyncFn(PostgresStore)) {
         }
     }
     panic!("an operation waits more than {MOST_WAITS} times");
+}
+
+/// Returns a store whose pool has one connection, which the application has left in an open transaction, and one on
+/// another pool.
+async fn left_open(statement: Option<&str>) -> (PostgresStore, PostgresStore) {
+    let direct = crate::store().await;
+    let options = (*direct.pool().connect_options()).clone();
+    let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options);
+    let store = PostgresStore::builder(pool.await.expect("connects")).schema(direct.schema());
+    let store = store.build().expect("a valid name");
+    let mut connection = store.pool().acquire().await.expect("is idle");
+    // The response may have arrived before the only poll has ended.
+    while poll_times(async { drop(connection.begin().await.expect("begins")) }, 1).await {}
+    drop(connection);
+    if let Some(statement) = statement {
+        sqlx::query(AssertSqlSafe(statement.to_owned())).execute(store.pool()).await.expect_err("fails");
+    }
+    (store, direct)
+}
+
+/// Repeats a write once: the first attempt reports that its outcome is unknown, or that nothing was written.
+async fn repeated<T>(write: impl AsyncFn() -> Result<T, StoreError>, is_aborted: bool) {
+    let error = write().await.err().expect("is not committed");
+    assert!(error.is_retryable() && error_text(&error).contains("was in an open transaction"), "{error:?}");
+    assert_eq!(error.is_outcome_unknown(), !is_aborted, "{error:?}");
+    write().await.expect("another connection commits");
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn appends_on_a_connection_in_an_open_transaction_are_not_acknowledged() {
+    for (statement, groups) in [(None, 1), (None, 3), (Some("SELECT 1 / 0"), 1)] {
+        let (store, direct) = left_open(statement).await;
+        let append = Append::new(new_stream(), ExpectedVersion::NoStream, new_commit(events(1)));
+        let append = append.with_following((1..groups).map(|_| new_commit(events(1))));
+        let write = async || match store.append(&append).await {
+            Err(AppendError::Store(error)) => Err(error),
+            result => Ok(assert!(result.is_ok(), "{result:?}")),
+        };
+        repeated(write, statement.is_some()).await;
+        let found = direct.head(append.stream()).await.expect("is known").version;
+        assert_eq!(found, Version::new(groups));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn documents_on_a_connection_in_an_open_transaction_are_not_acknowledged() {
+    let key = DocumentKey::new("dropped", "a");
+    for statement in [None, Some("SELECT 1 / 0")] {
+        let (store, direct) = left_open(statement).await;
+        let set = ChangeSet::new(Uuid::new_v4()).put(key.clone(), ExpectedDocument::Any, "1");
+        let write = async || match store.change(&set).await {
+            Err(ChangeError::Store(error)) => Err(error),
+            result => Ok(assert!(result.is_ok(), "{result:?}")),
+        };
+        repeated(write, statement.is_some()).await;
+        assert!(direct.document(&key).await.expect("reads").is_some());
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn keys_on_a_connection_in_an_open_transaction_are_not_acknowledged() {
+    let (store, _) = left_open(None).await;
+    let other = crate::pool().await;
+    let keyring = |pool| {
+        let keyring = PostgresKeyring::builder(pool, LocalMasterKey::new([1; 32])).cache(Duration::ZERO);
+        keyring.schema(format!("{}_keys", store.schema())).build().expect("a valid name")
+    };
+    let (keyring, direct) = (keyring(store.pool().clone()), keyring(other));
+    direct.migrate().await.expect("creates the schema");
+    let subjects = [Subject::new("17").expect("valid")];
+    repeated(async || keyring.keys_or_create(&subjects).await, false).await;
+    let found = direct.keys(&subjects).await.expect("reads");
+    assert!(matches!(found[..], [KeyState::Known(_)]), "{found:?}");
+}
+
+/// A command repeats its write on another connection.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn commands_find_another_connection() {
+    let (store, direct) = left_open(None).await;
+    let id = "a".to_owned();
+    let done =
+        Repository::<Account>::new(store).execute(&id, Deposit::one(5, "a")).await.expect("is accepted");
+    let found = Repository::<Account>::new(direct).load(&id).await.expect("loads");
+    assert_eq!((done.version, found.version), (Version::FIRST, Version::FIRST));
 }
 
 fn tables(store: &PostgresStore) -> SqlReadModel {
