@@ -67,9 +67,13 @@ bench-overhead *ARGS:
 bench-overhead-lto *ARGS:
     cargo run -q --profile lto -p es-benches --bin overhead -- {{ARGS}}
 
+# the instructions of a command, compared with a loop on the SDK; needs Valgrind
+bench-instructions:
+    scripts/instructions
+
 # the instructions that metrics add to a command: at most 1%; needs Valgrind
 metrics-overhead:
-    scripts/metrics-overhead
+    scripts/instructions --metrics
 
 # comparison with other libraries on the embedded engine: takes a few minutes
 bench-compare *ARGS:
@@ -116,6 +120,8 @@ bench-docs: bench-feed-docs bench-embedded-docs bench-contention-docs bench-post
     just bench-compare > docs/benchmarks.new
     just bench-overhead >> docs/benchmarks.new
     just bench-overhead-lto >> docs/benchmarks.new
+    printf '\n' >> docs/benchmarks.new
+    just bench-instructions >> docs/benchmarks.new
     just bench-compare-dynamodb-local >> docs/benchmarks.new
     mv docs/benchmarks.new docs/benchmarks.md
 

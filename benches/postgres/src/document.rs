@@ -98,36 +98,36 @@ fn speed_of(speeds: &[(Kind, Result<Speed, String>)], kind: Kind) -> Option<&Spe
 
 fn summary(measured: &Measured) {
     println!("## Summary\n");
-    let table = Table::new(2, &["figure", "target", "measured"]);
+    println!("The last columns are those of this framework with a cache, and of the raw loop, which is the limit without one.\n");
+    let table = Table::new(2, &["figure", "target", "measured", "with a cache", "raw loop"]);
     for (load, speeds) in &measured.speeds {
-        let Some(this) = speed_of(speeds, Kind::This) else { continue };
+        let own = [Kind::This, Kind::Cached, Kind::Raw].map(|kind| speed_of(speeds, kind));
+        let row = |figure: String, target: String, value: &dyn Fn(&Speed) -> f64| {
+            let values = own.map(|speed| speed.map_or_else(String::new, |speed| times(value(speed))));
+            table.row(&[vec![figure, target], values.to_vec()].concat());
+        };
         let load_text = text(*load);
-        table.row(&[
-            format!("time per command beside the raw loop, {load_text}"),
-            "at most 1.1 times".to_owned(),
-            times(this.ratio),
-        ]);
+        let figure = format!("time per command beside the raw loop, {load_text}");
+        row(figure, "at most 1.1 times".to_owned(), &|speed| speed.ratio);
         if let Some((peer, per_second)) = best_peer(speeds) {
-            table.row(&[
-                format!("commands per second beside the best peer ({peer}), {load_text}"),
-                format!("at least {} times", if load.events == 1 { 2 } else { 5 }),
-                times(this.per_second / per_second),
-            ]);
+            let figure = format!("commands per second beside the best peer ({peer}), {load_text}");
+            let target = format!("at least {} times", if load.events == 1 { 2 } else { 5 });
+            row(figure, target, &|speed| speed.per_second / per_second);
         }
     }
+    let other = |figure: String, target: &str, value: String| {
+        table.row(&[figure, target.to_owned(), value, String::new(), String::new()]);
+    };
     let this = measured.round_trips.iter().find(|(kind, _)| *kind == Kind::This);
     if let Some((_, Ok(trips))) = this {
         let append = trips.one.saturating_sub(trips.load);
-        table.row(&["round trips of an append".to_owned(), "1".to_owned(), append.to_string()]);
-        table.row(&["round trips of a cold command".to_owned(), "2".to_owned(), trips.one.to_string()]);
+        other("round trips of an append".to_owned(), "1", append.to_string());
+        other("round trips of a cold command".to_owned(), "2", trips.one.to_string());
     }
     for (kind, poll, flow) in &measured.feeds {
         if let (true, Ok(flow)) = (kind.is_this(), flow) {
-            table.row(&[
-                format!("lag of the feed of {}, p50", subscriber(*kind, *poll)),
-                "at most 50 ms".to_owned(),
-                format!("{} ms", milliseconds(flow.p50)),
-            ]);
+            let figure = format!("lag of the feed of {}, p50", subscriber(*kind, *poll));
+            other(figure, "at most 50 ms", format!("{} ms", milliseconds(flow.p50)));
         }
     }
 }

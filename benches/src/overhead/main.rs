@@ -4,8 +4,8 @@
 //! send the same requests: one Query and one conditional PutItem. They take turns, and the table shows the medians of
 //! all turns, and the median of the ratios.
 //!
-//! With the argument `commands` and a number, it only executes so many commands with the framework, for
-//! `scripts/metrics-overhead`.
+//! With the arguments `only CONTENDER COMMANDS HISTORY EVENTS`, it only executes commands: `raw` or `framework`, on a
+//! stream of so many events, with so many events each. `scripts/instructions` counts their instructions.
 
 mod canned;
 mod framework;
@@ -22,8 +22,13 @@ use es_benches::report::{self, Table, median, times};
 async fn main() {
     let argument =
         |place, default| std::env::args().nth(place).and_then(|text| text.parse().ok()).unwrap_or(default);
-    if std::env::args().nth(1).as_deref() == Some("commands") {
-        return framework::commands(&Canned::new(10), argument(2, 2_000), 1).await;
+    if std::env::args().nth(1).as_deref() == Some("only") {
+        let (commands, events) = (argument(3, 2_000), argument(5, 1) as usize);
+        let canned = Canned::new(argument(4, 0) as usize);
+        return match std::env::args().nth(2).as_deref() {
+            Some("raw") => raw::commands(&canned, commands, events).await,
+            _ => framework::commands(&canned, commands, events).await,
+        };
     }
     // The number of turns, and the number of commands in a turn.
     let (turns, commands) = (argument(1, 9).max(1), argument(2, 2_000));
