@@ -23,7 +23,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::services;
 use crate::table::client::object_timeouts;
-use crate::table::{cause, no_credentials, refusal_code};
+use crate::table::{cause, no_credentials, no_region, refusal_code};
 
 /// A payload store in a bucket of Amazon S3, for large events and snapshots
 /// ([`DynamoStoreBuilder::payloads`](crate::DynamoStoreBuilder::payloads)) and for archives
@@ -223,6 +223,11 @@ where
         SdkError::DispatchFailure(failure) if failure.is_other() && no_credentials(error) => {
             return Problem::Access(
                 "needs signed requests: check the credentials and the region of the client",
+            );
+        }
+        SdkError::DispatchFailure(failure) if failure.is_other() && no_region(error) => {
+            return Problem::Setup(
+                "needs a region: set `AWS_REGION`, or a region in the profile or the client",
             );
         }
         _ => {}

@@ -90,6 +90,9 @@ fn postgres_help(error: &StoreError) -> Option<&'static str> {
 
 fn dynamo_help(error: &StoreError) -> Option<&'static str> {
     match error {
+        StoreError::Unavailable(_) if has_no_credentials(error) => Some(
+            "sign in, or set AWS_PROFILE; `aws sts get-caller-identity` shows which credentials are used",
+        ),
         StoreError::Unavailable(_) => Some(
             "check that this computer can reach DynamoDB: the region, the network, and --endpoint or AWS_ENDPOINT_URL",
         ),
@@ -102,6 +105,11 @@ fn dynamo_help(error: &StoreError) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// Returns whether a request was not sent because the credentials could not be loaded.
+fn has_no_credentials(error: &StoreError) -> bool {
+    error.source().is_some_and(|cause| cause.to_string().starts_with("the credentials could not be loaded"))
 }
 
 /// Returns whether an error of a verification is about the table or the schema, rather than about the access to it.

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::iter::successors;
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
@@ -62,6 +63,18 @@ where
                 Some(cause(&error)),
             );
         }
+        SdkError::DispatchFailure(failure) if failure.is_other() && no_region(&error) => {
+            return StoreError::setup(
+                "the client has no region: set `AWS_REGION`, or a region in the profile or the client",
+                Some(cause(&error)),
+            );
+        }
+        SdkError::DispatchFailure(failure) if failure.is_other() && credentials_error(&error).is_some() => {
+            return StoreError::unavailable(format!(
+                "the credentials could not be loaded: {}",
+                cause(&error)
+            ));
+        }
         _ => {}
     }
     // Without a code, there was no response, or something other than the service sent it.
@@ -107,21 +120,33 @@ where
 /// Returns whether the client is configured without credentials. A failure to load them is a different error, which may
 /// be transient.
 pub(crate) fn no_credentials(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        match error.downcast_ref() {
-            Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => {
-                return true;
-            }
-            Some(_) => return false,
-            None => cause = error.source(),
+    match credentials_error(error) {
+        Some(error) => {
+            matches!(
+                error,
+                CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)
+            )
         }
         // The SDK's own type for this is private.
-        if error.to_string().contains("auth scheme") {
-            return true;
-        }
+        None => causes(error).any(|cause| cause.to_string().contains("auth scheme")),
     }
-    false
+}
+
+/// Returns whether the client is configured without a region. The SDK has no type for this; the texts are those of the
+/// endpoint rules of S3 and of the other services.
+pub(crate) fn no_region(error: &(dyn Error + 'static)) -> bool {
+    causes(error).any(|cause| {
+        let text = cause.to_string();
+        text.contains("Missing Region") || text.contains("region must be set")
+    })
+}
+
+fn credentials_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a CredentialsError> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(error.source(), |cause| (*cause).source())
 }
 
 /// Returns the error as a message: its code and message, or its causes. Never includes the response with its items.

@@ -38,6 +38,8 @@ pub(crate) use batch::{BatchGet, MAX_KEYS};
     feature = "sqs"
 ))]
 pub(crate) use errors::no_credentials;
+#[cfg(feature = "s3")]
+pub(crate) use errors::no_region;
 #[cfg(feature = "kms")]
 pub(crate) use errors::translate_general;
 #[cfg(any(

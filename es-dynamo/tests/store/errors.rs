@@ -96,11 +96,10 @@ async fn missing_credentials_and_regions_are_named() {
             .http_client(http_client.clone())
     };
     let local = || Region::from_static("local");
-    let denied = FailingCredentials;
+    let denied = FailingCredentials(|| CredentialsError::not_loaded("none on purpose"));
     for (name, config) in [
         ("no credentials", config().region(local()).build()),
         ("credentials that cannot be had", config().region(local()).credentials_provider(denied).build()),
-        ("no region", config().credentials_provider(FailingCredentials).build()),
     ] {
         let store = DynamoStore::builder().client(Client::from_conf(config)).build().expect("a valid name");
         let error = store.head(&stream()).await.expect_err(name);
@@ -108,17 +107,43 @@ async fn missing_credentials_and_regions_are_named() {
         assert!(error.to_string().contains("credentials"), "{name}: {error}");
         assert!(!error.is_retryable());
     }
+
+    let credentials = aws_credential_types::Credentials::new("id", "secret", None, None, "test");
+    let config = config().credentials_provider(credentials).build();
+    let store = DynamoStore::builder().client(Client::from_conf(config)).build().expect("a valid name");
+    let error = store.head(&stream()).await.expect_err("no region");
+    assert_eq!(kind(&error), "setup", "{}", everything(&error));
+    assert!(error.to_string().contains("set `AWS_REGION`"), "{error}");
+    assert!(!error.is_retryable());
+}
+
+/// The service that provides credentials may be out of order for a while, so the request is repeated.
+#[tokio::test]
+async fn credentials_that_cannot_be_loaded_are_named() {
+    use aws_sdk_dynamodb::config::{BehaviorVersion, Region};
+    let engine = Engine::in_memory().expect("starts");
+    let config = aws_sdk_dynamodb::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(engine.client().config().http_client().expect("has one"))
+        .region(Region::from_static("local"))
+        .credentials_provider(FailingCredentials(|| CredentialsError::provider_error("no answer on purpose")))
+        .build();
+    let store = DynamoStore::builder().client(Client::from_conf(config)).build().expect("a valid name");
+    let error = store.head(&stream()).await.expect_err("no credentials");
+    assert_eq!(kind(&error), "unavailable", "{}", everything(&error));
+    assert!(everything(&error).contains("the credentials could not be loaded"), "{}", everything(&error));
+    assert!(everything(&error).contains("no answer on purpose"), "{}", everything(&error));
 }
 
 #[derive(Debug)]
-struct FailingCredentials;
+struct FailingCredentials(fn() -> CredentialsError);
 
 impl aws_sdk_dynamodb::config::ProvideCredentials for FailingCredentials {
     fn provide_credentials<'a>(&'a self) -> ProvideCredentials<'a>
     where
         Self: 'a,
     {
-        ProvideCredentials::ready(Err(CredentialsError::not_loaded("none on purpose")))
+        ProvideCredentials::ready(Err((self.0)()))
     }
 }
 

@@ -55,6 +55,15 @@ fn missing_credentials_are_not_a_finding_about_the_table() {
 }
 
 #[test]
+fn credentials_that_cannot_be_loaded_are_named() {
+    // Port 1 is reserved, and closed.
+    let environment = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/")];
+    let errors = es_remotely(&["projection", "list"], &environment).fails(1);
+    assert!(errors.contains("the credentials could not be loaded"), "{errors}");
+    assert!(errors.contains("\nhelp: sign in, or set AWS_PROFILE"), "{errors}");
+}
+
+#[test]
 fn refused_credentials_are_not_a_finding_about_the_table() {
     for (code, expected) in [
         (
