@@ -33,6 +33,11 @@ use chrono::{DateTime, SubsecRound, Utc};
 ///
 /// assert!(Ahead.now() > SystemClock.now());
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a clock",
+    label = "not a clock",
+    note = "use a `SystemClock`, or a `ManualClock` in tests"
+)]
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// Returns the current time in whole milliseconds, which is the stored precision.

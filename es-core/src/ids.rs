@@ -27,6 +27,11 @@ pub use crate::aggregate::IdFrom;
 ///
 /// assert_ne!(OpaqueIds.new_id(), OpaqueIds.new_id());
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a source of ids",
+    label = "not a source of ids",
+    note = "use `RandomIds`, or `SequentialIds` in tests"
+)]
 pub trait IdSource: fmt::Debug + Send + Sync + 'static {
     /// Returns a new id, which differs from all earlier ones.
     fn new_id(&self) -> Uuid;

@@ -101,6 +101,11 @@ impl fmt::Debug for Document {
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not store documents",
+    label = "no documents",
+    note = "pass a store, not a reference: a `DynamoStore`, a `PostgresStore`, a `MemoryStore`, or an `Arc<dyn Feed>`, whose clones share everything"
+)]
 #[async_trait]
 pub trait Documents: fmt::Debug + Send + Sync + 'static {
     /// Reads one document with strong consistency.

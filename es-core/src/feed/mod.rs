@@ -41,6 +41,12 @@ use crate::version::Version;
 ///
 /// Every stored event gets a position, possibly some time after it was acknowledged if the store indexes
 /// asynchronously. The part of a slice up to a position that was read never changes.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no feed of its events",
+    label = "no feed",
+    note = "projections, processes, and publishing read the feed of a store",
+    note = "pass a store, not a reference: a `DynamoStore`, a `PostgresStore`, a `MemoryStore`, or an `Arc<dyn Feed>`, whose clones share everything"
+)]
 #[async_trait]
 pub trait Feed: EventStore + Documents {
     /// Returns the number of slices with which the feed began. [`slice_tree`](Self::slice_tree) returns all slices.

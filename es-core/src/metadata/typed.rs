@@ -25,6 +25,11 @@ use crate::event::without_values;
 /// assert_eq!(metadata.value::<Tenant>()?.map(|tenant| tenant.region), Some(2));
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a value of metadata",
+    label = "has no key",
+    note = "write `impl MetadataValue for {Self} {{ const KEY: &'static str = \"…\"; }}`, and derive `Serialize` and `Deserialize`"
+)]
 pub trait MetadataValue: Serialize + DeserializeOwned {
     /// The key. It is stored: never change it.
     const KEY: &'static str;

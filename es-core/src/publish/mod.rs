@@ -65,6 +65,11 @@ use crate::projection::BoxError;
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a publisher",
+    label = "not a publisher",
+    note = "use one of `es_dynamo::publishers`, or implement `Publisher` for `{Self}`: the limits of a batch, and `publish`"
+)]
 #[async_trait]
 pub trait Publisher: fmt::Debug + Send + Sync + 'static {
     /// Returns the name of the messaging system for metrics and spans, such as `kafka` or `aws_kinesis` (default: the

@@ -24,6 +24,11 @@ use crate::event::Field;
 /// #[event]
 /// pub struct OrderPlaced { pub lines: Vec<Line> }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the shape of `{Self}` is unknown",
+    label = "does not implement `Schema`",
+    note = "add `Schema` to the derives of `{Self}`: `#[derive(Schema)]`"
+)]
 pub trait Schema {
     /// Adds this type to `types`, and the types of its fields.
     fn describe(types: &mut Types);

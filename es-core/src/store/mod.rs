@@ -49,6 +49,11 @@ use crate::version::Version;
 /// - `head` reads one item, whereas the end of `read` requires all pages.
 /// - `claim_holder`, `idempotency_record`, and `write_snapshot` access data that is not part of a stream.
 /// - `identity` and `spawn` depend on the handle and on the runtime of the store.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an event store",
+    label = "not an event store",
+    note = "pass a store, not a reference: a `DynamoStore`, a `PostgresStore`, a `MemoryStore`, or an `Arc<dyn Feed>`, whose clones share everything"
+)]
 #[async_trait]
 pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Appends one commit to a stream, or several as one.

@@ -10,7 +10,7 @@ use super::diff;
 use super::store::{TestStore, at_once, commit_given, forget, new_store, stream};
 use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
-use crate::events::Events;
+use crate::events::IntoEvents;
 use crate::ids::SequentialIds;
 use crate::personal::MemoryKeyring;
 use crate::projection::{Projection, Projector, WaitError};
@@ -124,9 +124,10 @@ impl<P: Projection> Projected<P> {
     ///
     /// Panics if an event cannot be stored, or if the projection failed before.
     #[must_use = "nothing is tested without `then_row` and its like"]
-    pub async fn given<A: Aggregate>(mut self, id: impl Display, events: impl Into<Events<A>>) -> Self {
+    pub async fn given<A: Aggregate>(mut self, id: impl Display, events: impl IntoEvents<A>) -> Self {
         self.assert_works();
-        commit_given(&self.store, &self.commits, self.time.now(), stream::<A>(&id), &events.into()).await;
+        commit_given(&self.store, &self.commits, self.time.now(), stream::<A>(&id), &events.into_events())
+            .await;
         self.failure = self.projector.run_until_caught_up().await.err();
         self
     }

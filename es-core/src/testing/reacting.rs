@@ -14,7 +14,7 @@ use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
 use crate::documents::{DocumentKey, DocumentQuery, pages};
 use crate::event::{Event, EventData};
-use crate::events::Events;
+use crate::events::{Events, IntoEvents};
 use crate::feed::Feed;
 use crate::ids::SequentialIds;
 use crate::personal::MemoryKeyring;
@@ -183,8 +183,8 @@ impl<P: Process> Reacted<P> {
     ///
     /// Panics if an event cannot be stored, or if the process failed before.
     #[must_use = "nothing is tested without `when`"]
-    pub async fn given<A: Aggregate>(self, id: impl Display, events: impl Into<Events<A>>) -> Self {
-        self.step::<A>(id, events.into()).await
+    pub async fn given<A: Aggregate>(self, id: impl Display, events: impl IntoEvents<A>) -> Self {
+        self.step::<A>(id, events.into_events()).await
     }
 
     /// Commits these events to the stream of the aggregate `A` with the id `id` as the next step, and runs the
@@ -194,8 +194,8 @@ impl<P: Process> Reacted<P> {
     ///
     /// As for [`given`](Self::given).
     #[must_use = "nothing is tested without `then_events` and its like"]
-    pub async fn when<A: Aggregate>(self, id: impl Display, events: impl Into<Events<A>>) -> Self {
-        self.step::<A>(id, events.into()).await
+    pub async fn when<A: Aggregate>(self, id: impl Display, events: impl IntoEvents<A>) -> Self {
+        self.step::<A>(id, events.into_events()).await
     }
 
     /// Advances the clock, and handles the timeouts that become due.
@@ -231,7 +231,7 @@ impl<P: Process> Reacted<P> {
     ///
     /// Panics if the events differ, in which case the message shows the difference, or if the process failed.
     #[track_caller]
-    pub fn then_events<A: Aggregate>(self, id: impl Display, expected: impl Into<Events<A>>) -> Self {
+    pub fn then_events<A: Aggregate>(self, id: impl Display, expected: impl IntoEvents<A>) -> Self {
         self.assert_works();
         let stream = stream::<A>(&id);
         let decode = |data: &EventData| match A::Event::decode(data) {
@@ -239,7 +239,7 @@ impl<P: Process> Reacted<P> {
             Err(error) => panic!("an event of `{stream}` cannot be read: {error}"),
         };
         let actual: Vec<_> = self.recorded(&stream).iter().map(decode).collect();
-        let expected = expected.into();
+        let expected = expected.into_events();
         assert!(
             actual == expected.as_slice(),
             "`{stream}` has different events than expected\n{}",

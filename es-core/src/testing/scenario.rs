@@ -10,7 +10,7 @@ use super::diff;
 use crate::aggregate::Aggregate;
 use crate::command::{Context, HandledBy};
 use crate::event::{Event, EventData};
-use crate::events::Events;
+use crate::events::{Events, IntoEvents};
 use crate::ids::{IdSource, SequentialIds};
 use crate::metadata::Metadata;
 use crate::personal::Subject;
@@ -79,9 +79,9 @@ use crate::version::Version;
 /// Panics if an event cannot be encoded and decoded.
 #[track_caller]
 #[must_use = "nothing is tested without `when`"]
-pub fn given<A: Aggregate>(events: impl Into<Events<A>>) -> Given<A> {
+pub fn given<A: Aggregate>(events: impl IntoEvents<A>) -> Given<A> {
     let mut stage = Stage::new();
-    if let Err(reason) = stage.record(&events.into()) {
+    if let Err(reason) = stage.record(&events.into_events()) {
         panic!("given events: {reason}");
     }
     Given { stage }
@@ -124,8 +124,8 @@ impl<A: Aggregate> Given<A> {
     ///
     /// Panics if an event cannot be encoded and decoded.
     #[track_caller]
-    pub fn and(mut self, events: impl Into<Events<A>>) -> Self {
-        if let Err(reason) = self.stage.record(&events.into()) {
+    pub fn and(mut self, events: impl IntoEvents<A>) -> Self {
+        if let Err(reason) = self.stage.record(&events.into_events()) {
             panic!("given events: {reason}");
         }
         self
@@ -223,8 +223,8 @@ impl<A: Aggregate, E: Debug> Then<A, E> {
     ///
     /// Panics if the result differs. The message shows the difference.
     #[track_caller]
-    pub fn then(self, expected: impl Into<Events<A>>) -> AfterCommand<A> {
-        let expected = expected.into();
+    pub fn then(self, expected: impl IntoEvents<A>) -> AfterCommand<A> {
+        let expected = expected.into_events();
         match self.result {
             Ok(actual) if actual == expected => AfterCommand::new(self.stage, actual),
             Ok(actual) => {

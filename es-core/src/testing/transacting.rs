@@ -13,7 +13,7 @@ use crate::aggregate::Aggregate;
 use crate::clock::{Clock, ManualClock};
 use crate::error_text::error_text;
 use crate::event::{Event, EventData};
-use crate::events::Events;
+use crate::events::IntoEvents;
 use crate::ids::{RandomIds, SequentialIds};
 use crate::personal::MemoryKeyring;
 use crate::repository::{Committed, Repository, RetryPolicy, Transaction, TransactionError};
@@ -102,8 +102,8 @@ impl Transacting {
     ///
     /// Panics if an event cannot be stored.
     #[track_caller]
-    pub fn given<A: Aggregate>(mut self, id: impl Display, events: impl Into<Events<A>>) -> Self {
-        let (stream, events) = (stream::<A>(&id), events.into());
+    pub fn given<A: Aggregate>(mut self, id: impl Display, events: impl IntoEvents<A>) -> Self {
+        let (stream, events) = (stream::<A>(&id), events.into_events());
         let version = self.given.entry(stream.clone()).or_insert(Version::NONE);
         *version = version.plus(events.as_slice().len() as u64);
         // Commit ids must not equal those of the transaction, whose commits would be treated as repetitions.
@@ -160,9 +160,9 @@ impl Transacted {
     ///
     /// Panics if it recorded different events, in which case the message shows the difference, or if it failed.
     #[track_caller]
-    pub fn then<A: Aggregate>(mut self, id: impl Display, expected: impl Into<Events<A>>) -> Self {
+    pub fn then<A: Aggregate>(mut self, id: impl Display, expected: impl IntoEvents<A>) -> Self {
         self.committed();
-        let (stream, expected) = (stream::<A>(&id), expected.into());
+        let (stream, expected) = (stream::<A>(&id), expected.into_events());
         let decode = |data: &EventData| match A::Event::decode(data) {
             Ok(event) => event,
             Err(error) => panic!("an event of `{stream}` cannot be read: {error}"),

@@ -57,6 +57,12 @@ use crate::projection::{BoxError, Projection, Projector};
 /// }
 /// # async fn write_report() -> Result<(), std::io::Error> { Ok(()) }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a worker",
+    label = "not a worker",
+    note = "run a projection or publishing with `Projector::new(store, …)`, and a process with `Projector::of_process(store, …)`",
+    note = "for a task of the application, implement `Worker` for `{Self}`"
+)]
 #[async_trait]
 pub trait Worker: fmt::Debug + Send + Sync + 'static {
     /// Returns the name of the worker, for logs and health checks.

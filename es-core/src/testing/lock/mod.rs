@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::aggregate::Aggregate;
 use crate::event::{DecodeError, EncodeError, Event, EventData, EventKind, decode_json, encode_json};
+use crate::events::IntoEvents;
 use crate::metadata::MetadataValue;
 use crate::personal::testing::{from_sample, to_sample};
 use crate::process::{Process, React};
@@ -124,8 +125,8 @@ impl SchemaLock {
     }
 
     /// Adds an aggregate with samples of its events, usually one of each kind.
-    pub fn aggregate<A: Aggregate>(self, samples: impl Into<crate::Events<A>>) -> Self {
-        let samples: Vec<_> = samples.into().as_slice().iter().map(Event::to_data).collect();
+    pub fn aggregate<A: Aggregate>(self, samples: impl IntoEvents<A>) -> Self {
+        let samples: Vec<_> = samples.into_events().as_slice().iter().map(Event::to_data).collect();
         let decoder = Decoder {
             owner: Owner::Aggregate(A::NAME),
             retired: A::RETIRED,
@@ -228,7 +229,8 @@ impl SchemaLock {
         let locked = file::read(&path).map_err(|error| failed("read", error))?;
         if locked.is_none() && run == Run::InCi {
             return Err(format!(
-                "there is no schema lock {}: run the test once and put the file under version control",
+                "there is no schema lock {}, and none is written while the variable `CI` is set: run the test once \
+                 with {UPDATE}=1, and put the file under version control",
                 path.display()
             ));
         }
