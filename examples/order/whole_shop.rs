@@ -114,7 +114,7 @@ async fn look_at_all_orders(
         report::line(&format!("Ann, {}: order {} is {}", row.placed, row.order, row.status));
     }
     for day in overview.revenue.all().await? {
-        report::line(&format!("{}: {} orders paid, {} in all", day.day, day.orders, day.revenue));
+        report::line(&format!("{}: {} paid, {} in all", day.day, day.orders, day.revenue));
     }
     Ok(())
 }

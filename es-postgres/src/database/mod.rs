@@ -44,7 +44,7 @@ pub(crate) fn connect(url: &str) -> Result<PgPool, StoreError> {
     });
     options.connect_lazy(url).map_err(|error| {
         StoreError::setup(
-            "the URL of the database is invalid: use `postgres://user:password@host/database`",
+            "the URL of the database is invalid: use `postgres://user@host/database`",
             Some(Box::new(error)),
         )
     })

@@ -54,9 +54,14 @@ pub(super) async fn holder(options: &ClaimOptions, application: &Application, se
 pub(super) async fn record(options: &KeyOptions, session: &Session) -> Result {
     let key = IdempotencyKey::new(options.stream.clone(), &options.key)?;
     let Some(record) = session.store.idempotency_record(&key).await?.record else {
-        return Err(Failure::of(
-            "there is no record under this key: it was never used, or was deleted after it expired",
-        ));
+        return Err(Failure::of(match &options.stream {
+            Some(stream) => format!(
+                "`{stream}` has no record under this key: it was never used, or was deleted after it expired"
+            ),
+            None => "no transaction has a record under this key: it was never used, or was deleted after it expired; \
+                     for the key of a command, name its stream with --stream"
+                .to_owned(),
+        }));
     };
     let is_valid = record.is_valid_at(chrono::Utc::now());
     let ranges: Vec<_> = record

@@ -61,7 +61,12 @@ async fn state(
     let loaded =
         states.load(&application.unsealed(&session.store), id, moment).await.map_err(Failure::Error)?;
     if loaded.version.is_none() {
-        return Err(Failure::of(format!("the {aggregate} `{id}` has no events at this moment")));
+        return Err(Failure::of(match moment {
+            Moment::Now => format!("the {aggregate} `{id}` has no events: check its id"),
+            Moment::Version(_) | Moment::Time(_) => {
+                format!("the {aggregate} `{id}` has no events at this moment")
+            }
+        }));
     }
     let value = json!({
         "aggregate": aggregate, "id": id, "version": loaded.version.get(),

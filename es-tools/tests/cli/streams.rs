@@ -209,7 +209,9 @@ async fn claims_and_idempotency_keys_are_shown() {
     assert_eq!(key["streams"], json!([{ "stream": "account#ann", "events": [2, 2] }]));
     assert_eq!(key["expired"], false);
     let unknown = place.es(&["key", "message-2"]).fails(1);
-    assert!(unknown.contains("there is no record under this key"), "{unknown}");
+    assert!(unknown.contains("for the key of a command, name its stream with --stream"), "{unknown}");
+    let unknown = place.es(&["key", "message-3", "--stream", "account#ann"]).fails(1);
+    assert!(unknown.contains("`account#ann` has no record under this key"), "{unknown}");
 }
 
 #[tokio::test]

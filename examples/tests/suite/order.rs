@@ -55,7 +55,7 @@ fn tells_the_whole_story() {
             "-> OrderCancelled           version 2   2 requests",
             "-> rejected: an order that is cancelled cannot be paid",
             "order 1001 is delivered",
-            "1 orders paid, 51.40 EUR in all",
+            "1 paid, 51.40 EUR in all",
             "Dora's order 1003 is shipped",
             "Emil's order 1004 is cancelled",
             "Finn's order 1005 is cancelled",
