@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::copy::{address, digests, fill, fill_with_large_events};
 use crate::personal::{Directory, Join, Member, MemberRow, NAME, application, page};
-use crate::support::{Account, Deposit, Deposited, Place, Ran, lines};
+use crate::support::{Account, AccountEvent, Deposit, Deposited, Place, Ran, lines};
 
 /// The variable that names the server.
 const URL: &str = "ES_POSTGRES_URL";
@@ -472,4 +472,47 @@ async fn the_explorer_shows_a_schema() {
     let event = page("/streams/account%23ann/2").await;
     assert!(event.contains("700") && !event.contains("write units"), "{event}");
     assert!(page("/feed").await.contains("account#ann"));
+}
+
+/// Runs the query of the chapter on migration on a table of postgres-es, and imports its result.
+#[tokio::test]
+#[ignore = "needs a PostgreSQL server"]
+async fn a_table_of_postgres_es_is_imported() {
+    let schema = Schema::new();
+    let store = schema.store().await;
+    let old = format!("old_{}", Uuid::new_v4().simple());
+    let tables = format!(
+        "CREATE SCHEMA {old}; SET search_path TO {old}; CREATE TABLE events (aggregate_type text NOT NULL, \
+         aggregate_id text NOT NULL, sequence bigint NOT NULL, event_type text NOT NULL, event_version text NOT NULL, \
+         payload json NOT NULL, metadata json NOT NULL, PRIMARY KEY (aggregate_type, aggregate_id, sequence)); \
+         INSERT INTO events VALUES \
+         ('account', 'ann', 2, 'Deposited', '1.0', '{{\"Deposited\": {{\"cents\": 700}}}}', '{{\"at\": \"2026-01-02T03:04:05Z\"}}'), \
+         ('account', 'ann', 1, 'Deposited', '1.0', '{{\"Deposited\": {{\"cents\": 5}}}}', '{{}}')"
+    );
+    let mut connection = store.pool().acquire().await.expect("connects");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(tables)).execute(&mut *connection).await.expect("creates the table");
+
+    let chapter = include_str!("../../../docs/src/migration.md");
+    let query = chapter.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a query");
+    let lines: Vec<String> =
+        sqlx::query_scalar(query).fetch_all(&mut *connection).await.expect("executes the query");
+    let file = tempfile::NamedTempFile::new().expect("creates a file");
+    std::fs::write(file.path(), lines.join("\n")).expect("writes the file");
+
+    let path = file.path().to_str().expect("is text");
+    assert_eq!(schema.es(&["import", path]).succeeds(), "imported 2 events; 0 were in the table already\n");
+    assert_eq!(schema.es(&["import", path]).succeeds(), "imported 0 events; 2 were in the table already\n");
+    let accounts: Repository<Account> = Repository::new(store);
+    let past = accounts.history("ann").all().await.expect("reads");
+    assert_eq!(past.len(), 2);
+    assert_eq!(past[0].time.to_rfc3339(), "2020-01-01T00:00:00+00:00");
+    assert_eq!(past[1].time.to_rfc3339(), "2026-01-02T03:04:05+00:00");
+    assert_eq!(past[1].metadata.get("at").and_then(Value::as_str), Some("2026-01-02T03:04:05Z"));
+    let AccountEvent::Deposited(deposited) = &past[1].event;
+    assert_eq!(deposited.cents, 700);
+
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP SCHEMA {old} CASCADE")))
+        .execute(&mut *connection)
+        .await
+        .expect("removes the table");
 }
