@@ -68,6 +68,11 @@
 //! | [`explorer`] | the pages that `es explore` serves, and the router to mount in an application |
 //! | [`policy`] | the permissions that parts of the framework need |
 
+/// Compiles the snippets of the book's chapter on the stores, which needs all of them.
+#[cfg(all(doctest, feature = "postgres"))]
+#[doc = include_str!("../../docs/src/stores.md")]
+mod book {}
+
 mod application;
 mod arguments;
 mod commands;

@@ -59,6 +59,32 @@ fn the_architecture_names_what_exists() {
     }
 }
 
+/// Checks that the snippets of all chapters are compiled.
+#[test]
+fn the_snippets_of_the_book_are_compiled() {
+    let compiled = [
+        include_str!("lib.rs"),
+        include_str!("../../es-postgres/src/lib.rs"),
+        include_str!("../../es-tools/src/lib.rs"),
+    ]
+    .concat();
+    let chapters = fs::read_dir(root().join("docs/src")).expect("a folder");
+    let mut snippets = 0;
+    for chapter in chapters.map(|file| file.expect("a file").path()).filter(|path| path.is_file()) {
+        let text = fs::read_to_string(&chapter).expect("is text");
+        if !text.contains("```rust") {
+            continue;
+        }
+        snippets += 1;
+        let name = chapter.file_name().and_then(|name| name.to_str()).expect("has a name");
+        assert!(
+            compiled.contains(&format!("include_str!(\"../../docs/src/{name}\")")),
+            "the snippets of {name} are not compiled: add the chapter to `book` in tests/src/lib.rs"
+        );
+    }
+    assert!(snippets > 10, "only {snippets} chapters with snippets were found");
+}
+
 /// Checks that every link to a file or a section within the repository has a target.
 #[test]
 fn links_lead_somewhere() {

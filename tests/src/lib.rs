@@ -57,6 +57,8 @@ mod book {
     struct Feed;
     #[doc = include_str!("../../docs/src/deployment.md")]
     struct Deployment;
+    #[doc = include_str!("../../docs/src/monitoring.md")]
+    struct Monitoring;
     #[doc = include_str!("../../docs/src/command-line.md")]
     struct CommandLine;
     #[doc = include_str!("../../docs/src/format.md")]
