@@ -51,8 +51,8 @@ const DEFAULT_SCHEMA: &str = "es";
 /// resolves it: a commit is recognized by its id.
 ///
 /// The same holds for a statement on a connection that the application has left in an open transaction, where nothing
-/// would commit it. The connection is closed. When a connection executes a statement of a write for the first time, one more
-/// round trip checks this.
+/// would commit it. The connection is closed. One more round trip checks this when a connection executes a statement for
+/// the first times, before the server caches its plan.
 #[derive(Clone)]
 pub struct PostgresStore {
     database: Arc<Database>,
