@@ -120,7 +120,6 @@ bench-docs: bench-feed-docs bench-embedded-docs bench-contention-docs bench-post
     just bench-compare > docs/benchmarks.new
     just bench-overhead >> docs/benchmarks.new
     just bench-overhead-lto >> docs/benchmarks.new
-    printf '\n' >> docs/benchmarks.new
     just bench-instructions >> docs/benchmarks.new
     just bench-compare-dynamodb-local >> docs/benchmarks.new
     mv docs/benchmarks.new docs/benchmarks.md

@@ -98,7 +98,9 @@ fn speed_of(speeds: &[(Kind, Result<Speed, String>)], kind: Kind) -> Option<&Spe
 
 fn summary(measured: &Measured) {
     println!("## Summary\n");
-    println!("The last columns are those of this framework with a cache, and of the raw loop, which is the limit without one.\n");
+    println!(
+        "The last columns are those of this framework with a cache, and of the raw loop, which is the limit without one.\n"
+    );
     let table = Table::new(2, &["figure", "target", "measured", "with a cache", "raw loop"]);
     for (load, speeds) in &measured.speeds {
         let own = [Kind::This, Kind::Cached, Kind::Raw].map(|kind| speed_of(speeds, kind));
