@@ -83,7 +83,7 @@ async fn left_open(statement: Option<&str>) -> (PostgresStore, PostgresStore) {
 
 /// Repeats a write once: the first attempt reports that its outcome is unknown, or that nothing was written.
 async fn repeated(write: impl AsyncFn() -> Result<(), StoreError>, is_aborted: bool) {
-    let error = write().await.err().expect("is not committed");
+    let error = write().await.expect_err("is not committed");
     assert!(error.is_retryable() && error_text(&error).contains("was in an open transaction"), "{error:?}");
     assert_eq!(error.is_outcome_unknown(), !is_aborted, "{error:?}");
     write().await.expect("another connection commits");

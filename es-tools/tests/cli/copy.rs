@@ -157,7 +157,7 @@ async fn differences_are_found() {
     assert_eq!((&copied["events"], &copied["verified"]), (&json!(12), &json!(true)), "{copied}");
 
     // A commit with the same id and another payload.
-    std::fs::write(from.path("other.jsonl"), text.replace("700", "701")).expect("writes");
+    std::fs::write(from.path("other.jsonl"), text.replace(":700}", ":701}")).expect("writes");
     let differs = ["copy", "--from", "export:other.jsonl", "--to", &target];
     let differs = from.es(&differs).exits(3);
     assert!(
