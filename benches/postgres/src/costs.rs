@@ -6,7 +6,10 @@ use crate::plan::Plan;
 use crate::proxy::Proxy;
 use crate::server::{CONNECTIONS, Server};
 
-/// The round trips of operations on a connection on which the statements are prepared.
+/// How often the round trips of an operation are counted.
+const COUNTED: usize = 21;
+
+/// The median round trips of operations on a connection on which the statements are prepared.
 pub struct RoundTrips {
     pub load: u64,
     /// A command with one event, which loads the account.
@@ -43,13 +46,20 @@ async fn count(server: &Server, kind: Kind) -> Result<RoundTrips, Failure> {
         contender.execute("ann", events).await?;
         contender.load("ann").await?;
     }
+    let (mut load, mut one, mut five) = (Vec::new(), Vec::new(), Vec::new());
     proxy.take_round_trips();
-    contender.load("ann").await?;
-    let load = proxy.take_round_trips();
-    contender.execute("ann", 1).await?;
-    let one = proxy.take_round_trips();
-    contender.execute("ann", 5).await?;
-    let five = proxy.take_round_trips();
+    for _ in 0..COUNTED {
+        contender.load("ann").await?;
+        load.push(proxy.take_round_trips());
+        contender.execute("ann", 1).await?;
+        one.push(proxy.take_round_trips());
+        contender.execute("ann", 5).await?;
+        five.push(proxy.take_round_trips());
+    }
+    let [load, one, five] = [load, one, five].map(|mut counts| {
+        counts.sort_unstable();
+        counts[COUNTED / 2]
+    });
     drop(contender);
     server.drop(&database.name).await?;
     Ok(RoundTrips { load, one, five })

@@ -175,7 +175,9 @@ fn round_trips(all: &Results<RoundTrips>) {
         "## Round trips
 
 A proxy counts the requests that the server answers with `ReadyForQuery`, on a connection on which the statements are
-prepared. The test of a connection after its use, which sqlx sends in the background, does not count.
+prepared. The test of a connection after its use, which sqlx sends in the background, does not count. Each number is the
+median of 21: while PostgreSQL has not cached the plan of an append, in its first executions on a connection, this framework
+verifies it by another round trip.
 "
     );
     let table = Table::new(1, &["contender", "load", "command with 1 event", "command with 5 events"]);
