@@ -1,5 +1,6 @@
 //! The errors of the server and of sqlx, translated once.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::time::Duration;
 
@@ -43,8 +44,7 @@ impl Failed {
     /// Translates the error of a `BEGIN … READ WRITE`, which a standby server rejects as a feature that it does not
     /// support.
     pub(crate) fn of_begin(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        match code.as_deref() {
+        match code_of(&error).as_deref() {
             Some("0A000") => Self::Store(StoreError::setup(READ_ONLY, Some(cause(error)))),
             _ => Self::Sql(error),
         }
@@ -82,7 +82,7 @@ impl Failed {
     /// Translates the error of a statement in the transaction of a projection's handlers, before its `COMMIT` was sent.
     pub(crate) fn of_handlers(self, database: &Database) -> StoreError {
         match &self {
-            Self::Sql(error) if condition_of(error) == Some(Condition::Aborted) => StoreError::invalid(
+            Self::Sql(error) if Condition::of_error(error) == Condition::Aborted => StoreError::invalid(
                 "a statement of the transaction has failed, and its error was ignored: return it from the handler",
             ),
             _ => self.of_read(database),
@@ -92,7 +92,7 @@ impl Failed {
     /// Translates the errors that are about a statement of the application, not about the schema of the store.
     pub(crate) fn of_statement(self, sql: &str) -> Self {
         let Self::Sql(error) = self else { return self };
-        match condition_of(&error) {
+        match code_of(&error).map(|code| Condition::of(&code)) {
             Some(Condition::Access | Condition::Schema) => {
                 let reason = format!(
                     "the additional statement `{sql}` cannot be executed: check the names of its tables, columns, and \
@@ -169,15 +169,14 @@ pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     matches!(Condition::of_error(error), Condition::Lost | Condition::Transient)
 }
 
-fn condition_of(error: &sqlx::Error) -> Option<Condition> {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.map(|code| Condition::of(&code))
+/// Returns the code of an error of the server.
+fn code_of(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code)
 }
 
 /// Returns whether the server has rejected a connection because it has too many.
 pub(super) fn is_full(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    code.as_deref() == Some("53300")
+    code_of(error).as_deref() == Some("53300")
 }
 
 /// The meaning of an error, or of the

@@ -68,13 +68,14 @@ impl Database {
     pub(crate) fn read_stream(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
         let contiguity = Contiguity::after(read.stream().clone(), read.start());
         let reading = Reading { read, contiguity, limit: Some(FIRST_COMMITS), commits: 0, bytes: 0 };
-        let pages = stream::try_unfold((reading, true), async |(mut reading, is_first)| {
+        let pages = stream::try_unfold(reading, async |mut reading| {
             let Some(limit) = reading.limit else { return Ok(None) };
-            let page = match reading.read.snapshot().filter(|_| is_first) {
+            // Only the first page is preceded by no commits: another one follows a page that is full.
+            let page = match reading.read.snapshot().filter(|_| reading.commits == 0) {
                 Some(request) => self.page_with_snapshot(&mut reading, request.fingerprint, limit).await?,
                 None => self.page(&mut reading, limit).await?,
             };
-            Ok(Some((page, (reading, false))))
+            Ok(Some((page, reading)))
         });
         pages.boxed()
     }
@@ -114,10 +115,10 @@ impl Database {
     /// Returns the next page.
     async fn page(&self, reading: &mut Reading, limit: usize) -> Result<Page, StoreError> {
         let end = reading.read.end().unwrap_or(Version::MAX);
-        let stream = reading.read.stream().clone();
+        let stream = reading.read.stream();
         let query = sqlx::query(self.sql(PAGE)).bind(stream.as_str());
         let query = query.bind(number(reading.contiguity.last())).bind(number(end)).bind(limit as i64);
-        let rows = self.rows(&stream, query).await?;
+        let rows = self.rows(stream, query).await?;
         reading.accept(rows, limit)
     }
 

@@ -23,7 +23,7 @@ use futures_util::TryStreamExt;
 use uuid::Uuid;
 
 /// The most times that one operation waits. No operation waits so often.
-const MOST_WAITS: u32 = 200;
+const MAX_WAITS: u32 = 200;
 
 /// Polls a future until it is ready, at most `polls` times, and drops it. Returns whether it was ready.
 async fn poll_times(future: impl Future<Output = ()>, mut polls: u32) -> bool {
@@ -39,14 +39,19 @@ async fn poll_times(future: impl Future<Output = ()>, mut polls: u32) -> bool {
     .await
 }
 
+/// Returns the store on a pool with one connection, which exists.
+async fn on_one_connection(store: &PostgresStore) -> PostgresStore {
+    let options = (*store.pool().connect_options()).clone();
+    let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options);
+    let other = PostgresStore::builder(pool.await.expect("connects")).schema(store.schema());
+    other.build().expect("a valid name")
+}
+
 /// Drops an operation after each number of polls. Afterwards, its connection, the only one of a pool, has to commit.
 async fn drop_everywhere(operation: impl AsyncFn(PostgresStore)) {
     let direct = crate::store().await;
-    for polls in 1..MOST_WAITS {
-        let options = (*direct.pool().connect_options()).clone();
-        let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options);
-        let store = PostgresStore::builder(pool.await.expect("connects")).schema(direct.schema());
-        let store = store.build().expect("a valid name");
+    for polls in 1..MAX_WAITS {
+        let store = on_one_connection(&direct).await;
         // The connection exists, so that the first poll sends a statement.
         store.head(&new_stream()).await.expect("is known");
         let is_done = poll_times(operation(store.clone()), polls).await;
@@ -60,17 +65,14 @@ async fn drop_everywhere(operation: impl AsyncFn(PostgresStore)) {
             return;
         }
     }
-    panic!("an operation waits more than {MOST_WAITS} times");
+    panic!("an operation waits more than {MAX_WAITS} times");
 }
 
 /// Returns a store whose pool has one connection, which the application has left in an open transaction, and one on
 /// another pool.
 async fn left_open(statement: Option<&str>) -> (PostgresStore, PostgresStore) {
     let direct = crate::store().await;
-    let options = (*direct.pool().connect_options()).clone();
-    let pool = PgPoolOptions::new().max_connections(1).test_before_acquire(false).connect_with(options);
-    let store = PostgresStore::builder(pool.await.expect("connects")).schema(direct.schema());
-    let store = store.build().expect("a valid name");
+    let store = on_one_connection(&direct).await;
     let mut connection = store.pool().acquire().await.expect("is idle");
     // The response may have arrived before the only poll has ended.
     while poll_times(async { drop(connection.begin().await.expect("begins")) }, 1).await {}
