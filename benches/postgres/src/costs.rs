@@ -4,6 +4,7 @@ use crate::Failure;
 use crate::contenders::{Delivered, Kind, reason};
 use crate::plan::Plan;
 use crate::proxy::Proxy;
+use crate::report::median;
 use crate::server::{CONNECTIONS, Server};
 
 /// How often the round trips of an operation are counted.
@@ -56,10 +57,8 @@ async fn count(server: &Server, kind: Kind) -> Result<RoundTrips, Failure> {
         contender.execute("ann", 5).await?;
         five.push(proxy.take_round_trips());
     }
-    let [load, one, five] = [load, one, five].map(|mut counts| {
-        counts.sort_unstable();
-        counts[COUNTED / 2]
-    });
+    let [load, one, five] =
+        [load, one, five].map(|counts| median(counts.into_iter().map(|count| count as f64)) as u64);
     drop(contender);
     server.drop(&database.name).await?;
     Ok(RoundTrips { load, one, five })

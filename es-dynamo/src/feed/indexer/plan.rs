@@ -52,9 +52,10 @@ pub(crate) struct View<'a> {
 
 /// Returns the plan of a worker for the stored states and the current shards of the stream.
 pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
+    let there = shards.iter().map(|shard| shard.id.as_str()).collect();
     let mut plan = Plan::default();
-    plan.compare(ledger, shards, view);
-    plan.acquire = to_acquire(ledger, shards, view);
+    plan.compare(ledger, shards, &there, view);
+    plan.acquire = to_acquire(ledger, shards, &there, view);
     plan
 }
 
@@ -64,16 +65,11 @@ impl Ledger {
     }
 }
 
-fn ids(shards: &[Shard]) -> HashSet<&str> {
-    shards.iter().map(|shard| shard.id.as_str()).collect()
-}
-
 impl Plan {
     /// Compares the checkpoints with the shards: notes where records may have been missed, and which checkpoints are no
     /// longer needed.
-    fn compare(&mut self, ledger: &Ledger, shards: &[Shard], view: &View<'_>) {
+    fn compare(&mut self, ledger: &Ledger, shards: &[Shard], there: &HashSet<&str>, view: &View<'_>) {
         let known = |shard: &str| ledger.shards.get(shard);
-        let there = ids(shards);
         let all_known = shards.iter().all(|shard| known(&shard.id).is_some());
         for (shard, (state, revision)) in &ledger.shards {
             if there.contains(shard.as_str()) {
@@ -104,8 +100,7 @@ impl Plan {
 }
 
 /// Returns the shards that a worker acquires: its share of those that are ready, or one of a worker with more.
-fn to_acquire(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Vec<String> {
-    let there = ids(shards);
+fn to_acquire(ledger: &Ledger, shards: &[Shard], there: &HashSet<&str>, view: &View<'_>) -> Vec<String> {
     // Parents before children. This is not needed for safety, but avoids reading records twice.
     let ready: Vec<&Shard> = shards
         .iter()
