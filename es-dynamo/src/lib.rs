@@ -152,6 +152,7 @@ pub use feed::reconciler::{
     AuditReport, ReconcileProgress, Reconciler, ReconcilerBuilder, SweepOptions, SweepReport,
 };
 pub use store::{DynamoStore, DynamoStoreBuilder};
+pub use table::CredentialsUnavailable;
 pub use table::admin::TableOptions;
 
 /// Names for filters on the table's stream: commits are the items whose [sort key](names::SORT_KEY) starts with

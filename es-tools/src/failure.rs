@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use es_core::projection::ProjectorError;
 use es_core::store::SetupKind;
 use es_core::{BoxError, StoreError};
+use es_dynamo::CredentialsUnavailable;
 
 /// The result of a command.
 pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
@@ -90,9 +91,13 @@ fn postgres_help(error: &StoreError) -> Option<&'static str> {
 
 fn dynamo_help(error: &StoreError) -> Option<&'static str> {
     match error {
-        StoreError::Unavailable(_) if has_no_credentials(error) => Some(
-            "sign in, or set AWS_PROFILE; `aws sts get-caller-identity` shows which credentials are used",
-        ),
+        StoreError::Unavailable(_)
+            if error.source().is_some_and(|cause| cause.is::<CredentialsUnavailable>()) =>
+        {
+            Some(
+                "sign in, or set AWS_PROFILE; `aws sts get-caller-identity` shows which credentials are used",
+            )
+        }
         StoreError::Unavailable(_) => Some(
             "check that this computer can reach DynamoDB: the region, the network, and --endpoint or AWS_ENDPOINT_URL",
         ),
@@ -105,11 +110,6 @@ fn dynamo_help(error: &StoreError) -> Option<&'static str> {
         ),
         _ => None,
     }
-}
-
-/// Returns whether a request was not sent because the credentials could not be loaded.
-fn has_no_credentials(error: &StoreError) -> bool {
-    error.source().is_some_and(|cause| cause.to_string().starts_with("the credentials could not be loaded"))
 }
 
 /// Returns whether an error of a verification is about the table or the schema, rather than about the access to it.

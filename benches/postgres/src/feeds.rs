@@ -10,7 +10,7 @@ use crate::report::percentile;
 use crate::server::{CONNECTIONS, Server};
 
 /// The maximum time to wait for an event.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 pub struct Flow {
     /// The events per second of a subscription that starts behind.
@@ -77,7 +77,7 @@ async fn wait(delivered: &Delivered, subscription: &Subscription, count: usize) 
         if !subscription.is_running() {
             return Err("the subscription has stopped".into());
         }
-        if start.elapsed() > LONGEST_WAIT {
+        if start.elapsed() > MAX_WAIT {
             return Err(format!("{} of {count} events were delivered", delivered.count()).into());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;

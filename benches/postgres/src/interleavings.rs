@@ -30,7 +30,7 @@ const POLL: Duration = Duration::from_millis(2);
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// How long to wait until an append has reached its `COMMIT`, unless it waits for a lock.
-const LONGEST_APPEND: Duration = Duration::from_secs(10);
+const APPEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The counts of one contender.
 #[derive(Default)]
@@ -225,7 +225,7 @@ impl<'a> World<'a> {
                 self.counts.blocked += 1;
                 return Ok(());
             }
-            if start.elapsed() > LONGEST_APPEND {
+            if start.elapsed() > APPEND_TIMEOUT {
                 return Err("an append does not reach its `COMMIT`".into());
             }
             tokio::time::sleep(Duration::from_micros(200)).await;
@@ -249,7 +249,7 @@ impl<'a> World<'a> {
             End::Unanswered => self.counts.unanswered += 1,
         }
         if let Some(appending) = writer.appending.take() {
-            let result = tokio::time::timeout(LONGEST_APPEND, appending).await??;
+            let result = tokio::time::timeout(APPEND_TIMEOUT, appending).await??;
             if end == End::Forwarded {
                 result?;
             }
@@ -274,7 +274,7 @@ impl<'a> World<'a> {
                         writer.proxy.end(End::Forwarded);
                     }
                 }
-                Err(_) if start.elapsed() > LONGEST_APPEND => return Err("an append does not end".into()),
+                Err(_) if start.elapsed() > APPEND_TIMEOUT => return Err("an append does not end".into()),
                 Err(_) => {}
             }
         }
@@ -313,7 +313,7 @@ impl<'a> World<'a> {
         }
         for writer in &mut self.writers {
             if let Some(appending) = writer.appending.take() {
-                tokio::time::timeout(LONGEST_APPEND, appending).await???;
+                tokio::time::timeout(APPEND_TIMEOUT, appending).await???;
             }
         }
         if let Some(long) = self.long.take() {

@@ -12,7 +12,7 @@ use crate::report::median;
 use crate::server::Server;
 
 /// The most loads of one stream by one contender.
-const MOST_LOADS: usize = 50;
+const MAX_LOADS: usize = 50;
 
 pub struct Loading {
     pub time: Duration,
@@ -59,7 +59,7 @@ async fn measure_length(plan: &Plan, opened: &[Opened], events: u64) -> Results<
     let mut times: Vec<Result<Vec<f64>, String>> =
         opened.iter().map(|(_, opened)| opened.as_ref().map(|_| Vec::new()).map_err(Clone::clone)).collect();
     let start = Instant::now();
-    for turn in 0..=MOST_LOADS {
+    for turn in 0..=MAX_LOADS {
         if turn > 1 && start.elapsed() > plan.loading * opened.len() as u32 {
             break;
         }

@@ -19,7 +19,7 @@ use crate::plan::Plan;
 use crate::report::percentile;
 
 /// The maximum time to wait for an event.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// The results at full speed.
 pub struct Speed {
@@ -154,7 +154,7 @@ impl Watching {
         let mut found = HashMap::new();
         while found.len() < count {
             let (place, time) =
-                timeout(LONGEST_WAIT, self.written.recv()).await?.ok_or("the projection ended")?;
+                timeout(MAX_WAIT, self.written.recv()).await?.ok_or("the projection ended")?;
             // If an event is handled twice, the first time counts.
             found.entry(place).or_insert(time);
         }

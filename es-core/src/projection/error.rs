@@ -226,7 +226,7 @@ mod tests {
     fn every_error_of_a_store_is_recognized() {
         let stream = StreamId::new("account", "ann").expect("a valid stream");
         let conflict = Conflict::new(stream, ExpectedVersion::NoStream, None, Cost::write(1.0));
-        let deadline = DeadlineExceeded::new(Duration::from_secs(1), false, None);
+        let deadline = DeadlineExceeded::new(Duration::from_secs(1));
         let transient: [BoxError; 13] = [
             store_error().into(),
             ReadModelError::Store(store_error()).into(),

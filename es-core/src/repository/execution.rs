@@ -26,7 +26,7 @@ use crate::stream_id::StreamId;
 pub(super) const DEFAULT_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// The maximum number of other writers' commits that are applied in a row without a read.
-pub(super) const MOST_FOLLOWED: u32 = 3;
+pub(super) const MAX_FOLLOWED: u32 = 3;
 
 /// The aggregates that are loaded, decided on, and written together.
 pub(super) trait Participants {
@@ -227,7 +227,7 @@ impl<'e, P: Participants> Execution<'e, P> {
     fn follows(&mut self, conflict: &Conflict) -> bool {
         let may_retry = self.retrying.policy.allows_another(1);
         may_retry
-            && self.followed < MOST_FOLLOWED
+            && self.followed < MAX_FOLLOWED
             && self.participants.follow(&conflict.stream, &conflict.commits)
     }
 

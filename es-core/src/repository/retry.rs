@@ -1,6 +1,5 @@
 //! Retries: the policy, the budget, the deadline, and their use by one command or load.
 
-use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -214,12 +213,9 @@ impl Deadline {
         if self.end < other.end { other } else { self }
     }
 
-    pub(super) fn exceeded(
-        &self,
-        outcome_unknown: bool,
-        last: Option<Box<dyn Error + Send + Sync>>,
-    ) -> StoreError {
-        DeadlineExceeded::new(self.limit, outcome_unknown, last).into()
+    /// Returns the error of a command or a load that it ends.
+    pub(super) fn exceeded(&self) -> DeadlineExceeded {
+        DeadlineExceeded::new(self.limit)
     }
 }
 
@@ -279,7 +275,7 @@ impl Retrying<'_> {
     pub(super) fn check(&self) -> Result<(), StoreError> {
         match self.deadline.allows(Duration::ZERO, self.clock) {
             true => Ok(()),
-            false => Err(self.deadline.exceeded(false, None)),
+            false => Err(self.deadline.exceeded().into()),
         }
     }
 
@@ -344,7 +340,8 @@ impl Retrying<'_> {
         let delay = self.policy.delay_after(failures.count);
         if !self.deadline.allows(delay, self.clock) {
             let outcome_unknown = failures.is_unknown_after(&error);
-            return Err(self.deadline.exceeded(outcome_unknown, Some(error.into())));
+            let exceeded = self.deadline.exceeded().with_outcome_unknown(outcome_unknown);
+            return Err(exceeded.with_last(error).into());
         }
         if !self.tokens.take() {
             measure::retry_budget_exhausted();
@@ -371,7 +368,7 @@ impl Retrying<'_> {
         }
         let delay = self.policy.delay_after(attempts);
         if !self.deadline.allows(delay, self.clock) {
-            return Err(self.deadline.exceeded(false, Some(conflict.into())).into());
+            return Err(StoreError::from(self.deadline.exceeded().with_last(conflict)).into());
         }
         tracing::debug!(stream = %conflict.stream, attempts, "retrying after a conflict");
         self.clock.sleep(delay).await;

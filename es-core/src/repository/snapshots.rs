@@ -23,7 +23,7 @@ use crate::stream_id::StreamId;
 use crate::version::Version;
 
 /// The minimum size of a tail that justifies a snapshot with [`SnapshotPolicy::Adaptive`], in bytes.
-const SMALLEST_TAIL_BYTES: u64 = 4096;
+const MIN_TAIL_BYTES: u64 = 4096;
 
 /// The number of commits by which a tail may grow while the snapshot that ends it is being written.
 const MARGIN: u64 = 2;
@@ -262,7 +262,7 @@ impl<A: Aggregate> Inner<A> {
         let due = match snapshots.policy() {
             SnapshotPolicy::Never => false,
             SnapshotPolicy::Every(events) => fold.version.since(info.version) >= u64::from(events.max(1)),
-            SnapshotPolicy::Adaptive => info.tail.bytes > info.bytes.max(SMALLEST_TAIL_BYTES),
+            SnapshotPolicy::Adaptive => info.tail.bytes > info.bytes.max(MIN_TAIL_BYTES),
         };
         let Some(time) = fold.time.filter(|_| due) else { return info };
         let Some(pending) = PendingWrite::new(&self.snapshotting.pending, stream) else { return info };

@@ -262,7 +262,8 @@ impl StoreError {
             }
             Self::Backend(cause) => Self::Backend(SharedCause::of(cause)),
             Self::DeadlineExceeded(DeadlineExceeded { limit, outcome_unknown, last }) => {
-                DeadlineExceeded::new(*limit, *outcome_unknown, last.as_mut().map(SharedCause::of)).into()
+                let last = last.as_mut().map(SharedCause::of);
+                DeadlineExceeded { limit: *limit, outcome_unknown: *outcome_unknown, last }.into()
             }
         }
     }
@@ -376,8 +377,17 @@ pub struct DeadlineExceeded {
 }
 
 impl DeadlineExceeded {
-    pub(crate) fn new(limit: Duration, outcome_unknown: bool, last: Option<Cause>) -> Self {
-        Self { limit, outcome_unknown, last }
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, outcome_unknown: false, last: None }
+    }
+
+    pub(crate) fn with_outcome_unknown(self, outcome_unknown: bool) -> Self {
+        Self { outcome_unknown, ..self }
+    }
+
+    /// Sets the error of the last attempt.
+    pub(crate) fn with_last(self, last: impl Into<Cause>) -> Self {
+        Self { last: Some(last.into()), ..self }
     }
 }
 
@@ -576,8 +586,11 @@ mod tests {
             StoreError::setup("the table is missing", Some(reset())),
             StoreError::setup("the table is missing", None),
             StoreError::Backend(reset()),
-            DeadlineExceeded::new(Duration::from_secs(1), true, Some(reset())).into(),
-            DeadlineExceeded::new(Duration::from_secs(1), false, None).into(),
+            DeadlineExceeded::new(Duration::from_secs(1))
+                .with_outcome_unknown(true)
+                .with_last(reset())
+                .into(),
+            DeadlineExceeded::new(Duration::from_secs(1)).into(),
         ];
         for mut error in errors {
             let (text, debug) = (error_text(&error), format!("{error:?}"));

@@ -14,13 +14,16 @@ use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 
 /// The maximum size of an event with the metadata of its commit, of a snapshot, and of a document, in bytes: 400 KB.
-/// Names of attributes and some bytes of framing are included.
+/// Names of attributes and some bytes of framing are included. This is DynamoDB's
+/// [limit of an item](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html), which all stores
+/// apply.
 pub const MAX_ITEM_BYTES: u64 = 400 * 1024;
 
 /// The maximum size of a commit, of a [`WriteSet`], and of a [`ChangeSet`](crate::documents::ChangeSet) in bytes: 4 MB.
 pub const MAX_WRITE_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The maximum number of items that are written at once.
+/// The maximum number of items that are written at once, as in a
+/// [transaction of DynamoDB](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html).
 ///
 /// A commit is one item for each [`MAX_ITEM_BYTES`] of its events. Each claim, document, unchanged stream, idempotency
 /// key, and additional write is one item.

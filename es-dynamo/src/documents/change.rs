@@ -8,12 +8,12 @@ use es_core::StoreError;
 use es_core::documents::{
     ChangeError, ChangeSet, DocumentChange, DocumentCondition, DocumentKey, ExpectedDocument, Revision,
 };
-use es_core::store::AdditionalWrite;
+use es_core::store::{AdditionalWrite, MAX_WRITE_BYTES};
 
 use super::{document_item, document_key, revision_of};
 use crate::table::{
-    Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, TRANSACTION_LIMIT, Table, Transacted, Written,
-    build_error, cancelled as why_cancelled, item_size, names, outcome_unknown, qualified,
+    Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, build_error,
+    cancelled as why_cancelled, item_size, names, outcome_unknown, qualified,
 };
 
 /// An [`ExpectedDocument`] as a condition expression.
@@ -130,9 +130,9 @@ impl Table {
             bytes += item.put().map_or(0, |put| item_size(put.item()));
             items.push(item);
         }
-        if bytes > TRANSACTION_LIMIT {
+        if bytes > MAX_WRITE_BYTES {
             let what = format!("a set of {} changes", items.len());
-            return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT).into());
+            return Err(StoreError::too_large(what, bytes, MAX_WRITE_BYTES).into());
         }
         match self.transact_once(items, set.revision().to_string()).await? {
             Transacted::Done(_) => Ok(()),

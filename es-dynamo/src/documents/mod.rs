@@ -7,8 +7,9 @@ use es_core::StoreError;
 use es_core::documents::{
     ChangeError, ChangeSet, Document, DocumentKey, DocumentPage, DocumentQuery, Revision,
 };
+use es_core::store::MAX_ITEM_BYTES;
 
-use crate::table::{Item, ItemPage, SIZE_LIMIT, Table, check_format, item_size, key, names, translate};
+use crate::table::{Item, ItemPage, Table, check_format, item_size, key, names, translate};
 
 impl Table {
     pub(crate) async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
@@ -167,8 +168,8 @@ pub(crate) fn document_item(of: &DocumentKey, revision: Revision, body: &str) ->
     item.insert(names::REVISION.to_owned(), AttributeValue::S(revision.to_string()));
     item.insert(names::BODY.to_owned(), AttributeValue::S(body.to_owned()));
     match item_size(&item) {
-        bytes if bytes > SIZE_LIMIT => {
-            Err(StoreError::too_large(format!("the document `{of}`"), bytes, SIZE_LIMIT))
+        bytes if bytes > MAX_ITEM_BYTES => {
+            Err(StoreError::too_large(format!("the document `{of}`"), bytes, MAX_ITEM_BYTES))
         }
         _ => Ok(item),
     }

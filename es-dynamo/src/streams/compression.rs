@@ -6,11 +6,12 @@ use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::StoreError;
 use es_core::event::EventData;
+use es_core::store::MAX_ITEM_BYTES;
 use serde::{Deserialize, Serialize};
 
 use super::group::SEVERAL_COMMITS;
 use crate::table::responses::write_units;
-use crate::table::{Item, SIZE_LIMIT, Table, item_size, names};
+use crate::table::{Item, Table, item_size, names};
 
 /// The format number of a commit's item whose events are compressed.
 pub(crate) const COMPRESSED_COMMIT: &str = "4";
@@ -24,7 +25,7 @@ const LEVEL: u8 = 6;
 
 /// The maximum size of the events of an item as JSON, in bytes. Quotation marks take two bytes, so it is twice the size
 /// of an item. It bounds the memory that damaged data can take.
-const MAX_EVENT_BYTES: u64 = 2 * SIZE_LIMIT;
+const MAX_EVENT_BYTES: u64 = 2 * MAX_ITEM_BYTES;
 
 pub(super) fn compressed(text: &str) -> Blob {
     Blob::new(miniz_oxide::deflate::compress_to_vec(text.as_bytes(), LEVEL))

@@ -7,16 +7,16 @@ use std::str::FromStr;
 use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
 use es_core::event::{CommitId, EventData};
-use es_core::store::{Append, Claim, Commit, NewCommit, erased_event};
+use es_core::store::{
+    Append, Claim, Commit, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, NewCommit, erased_event,
+};
 use es_core::{Metadata, StoreError, StreamId, Version};
 
 use super::compression::{self, COMPRESSED_COMMIT};
 use super::group::{self, MemberFields, SEVERAL_COMMITS, group_item};
 use super::lifecycle::{ERASED, LIFECYCLE};
 use super::objects::{LargeEvent, LargePayloads, ObjectRef, WITH_OBJECTS, large_event_value};
-use crate::table::{
-    Item, MAX_ITEMS, SIZE_LIMIT, TRANSACTION_LIMIT, item_size, names, unknown_format, value_size,
-};
+use crate::table::{Item, item_size, names, unknown_format, value_size};
 
 /// Returns the items of an append whose first event has the version `first`: one for several commits, and one or more
 /// for a single commit.
@@ -61,7 +61,7 @@ pub(crate) fn commit_items(
     };
     let values = || commit.events.iter().enumerate().map(value);
     let single = whole.item(first, whole.last, values().collect())?;
-    if item_size(&single) <= SIZE_LIMIT {
+    if item_size(&single) <= MAX_ITEM_BYTES {
         return Ok(vec![single]);
     }
 
@@ -71,11 +71,11 @@ pub(crate) fn commit_items(
     let frame = whole.frame_size()?;
     for ((value, event), version) in values().zip(&commit.events).zip(first.get()..) {
         let bytes = 1 + value_size(&value);
-        if frame + bytes > SIZE_LIMIT {
+        if frame + bytes > MAX_ITEM_BYTES {
             let what = format!("the event `{}` at version {version} of the stream `{stream}`", event.name());
             return Err(StoreError::needs_payload_store(what, frame + bytes));
         }
-        if frame + part_bytes + bytes > SIZE_LIMIT {
+        if frame + part_bytes + bytes > MAX_ITEM_BYTES {
             let part_last = Version::new(version).previous();
             items.push(whole.item(part_first, part_last, std::mem::take(&mut part))?);
             (part_first, part_bytes) = (Version::new(version), 0);
@@ -86,9 +86,9 @@ pub(crate) fn commit_items(
     items.push(whole.item(part_first, whole.last, part)?);
 
     let bytes = items.iter().map(item_size).sum();
-    if items.len() > MAX_ITEMS || bytes > TRANSACTION_LIMIT {
+    if items.len() > MAX_WRITE_ITEMS || bytes > MAX_WRITE_BYTES {
         let what = format!("a commit of {} events for the stream `{stream}`", commit.events.len());
-        return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT));
+        return Err(StoreError::too_large(what, bytes, MAX_WRITE_BYTES));
     }
     Ok(items)
 }
@@ -189,7 +189,7 @@ pub(crate) fn event_value(event: &EventData) -> AttributeValue {
 }
 
 /// An upper bound of the events in a transaction: each takes at least 8 bytes, for a map with two names.
-const MAX_EVENTS: u64 = TRANSACTION_LIMIT / 8;
+const MAX_EVENTS: u64 = MAX_WRITE_BYTES / 8;
 
 /// The content of one item: a commit, a part of one, or several commits.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnConsumedCapacity};
 use es_core::snapshot::Snapshot;
-use es_core::store::{Commit, Contiguity, Page, Read, SnapshotRequest};
+use es_core::store::{Commit, Contiguity, MAX_WRITE_ITEMS, Page, Read, SnapshotRequest};
 use es_core::{Cost, StoreError, StreamId, Version};
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt, stream};
@@ -15,7 +15,7 @@ use super::decode::{Answer, Found, KEY_RANGE};
 use super::item::{Attributes, CommitHead, Part};
 use super::snapshot::StoredSnapshot;
 use crate::table::retry::Backoff;
-use crate::table::{ItemPage, MAX_ITEMS, Table, names};
+use crate::table::{ItemPage, Table, names};
 
 /// How many versions before the known one of a snapshot a read starts, so that it returns the commit that ends with the
 /// snapshot unless that commit has more events.
@@ -535,7 +535,7 @@ impl Assembly {
                 return Err(self.corrupt(reason));
             }
         };
-        if started.parts > MAX_ITEMS {
+        if started.parts > MAX_WRITE_ITEMS {
             return Err(self.corrupt(format!("the commit at version {} has too many parts", whole.first)));
         }
         if started.commit.last() < whole.last {

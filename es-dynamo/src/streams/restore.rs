@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::event::EventData;
-use es_core::store::{Append, AppendError, Appended, Commit, Conflict, NewCommit};
+use es_core::store::{Append, AppendError, Appended, Commit, Conflict, MAX_ITEM_BYTES, NewCommit};
 use es_core::{Cost, StoreError, StreamId, Version};
 
 use super::compression::events_compressed_if_cheaper;
@@ -12,7 +12,7 @@ use super::group::group_item;
 use super::item::{Attributes, CommitHead, CommitItems, Format, event_value};
 use super::lifecycle::ERASED;
 use super::objects::{LargePayloads, large_event_value};
-use crate::table::{Item, ItemPage, PutIf, SIZE_LIMIT, Table, Written, item_size, key, names};
+use crate::table::{Item, ItemPage, PutIf, Table, Written, item_size, key, names};
 
 /// The condition that an item was erased for the archive that is restored, or that it was not erased, or restored from
 /// this archive before.
@@ -96,7 +96,7 @@ impl Table {
             }
         };
         let mut restored = self.compress(vec![restored]).await?.remove(0);
-        if item_size(&restored) > SIZE_LIMIT {
+        if item_size(&restored) > MAX_ITEM_BYTES {
             if let (Content::Part(commit, events), Some(_)) = (&content, &self.objects) {
                 return Box::pin(self.restore_large(existing, commit, events)).await;
             }
@@ -134,7 +134,7 @@ impl Table {
         };
         let frame = item_size(&existing.marked(whole.item(*first, *last, Vec::new())?));
         let objects = self.objects(|| format!("an event of the stream `{stream}`"))?;
-        let mut large = objects.largest(events, SIZE_LIMIT.saturating_sub(frame)).await?;
+        let mut large = objects.largest(events, MAX_ITEM_BYTES.saturating_sub(frame)).await?;
         let puts = |large: &LargePayloads| {
             let PutIf(put) = self.put_if(build(large)?, IS_RESTORABLE);
             let put = put

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use es_core::bytes::Bytes;
 use es_core::payloads::PayloadError;
 use es_core::snapshot::{Fingerprint, Snapshot};
+use es_core::store::MAX_ITEM_BYTES;
 use es_core::{Cost, StoreError, StreamId, Version};
 
 use super::compression::{LARGE, compressed, decompressed};
@@ -14,8 +15,8 @@ use super::item::Attributes;
 use super::objects::{ObjectRef, reference_attributes};
 use crate::table::responses::write_units;
 use crate::table::{
-    Cancelled, Item, PutIf, Reason, SIZE_LIMIT, Table, Transacted, Written, cancelled, item_size, names,
-    qualified, responses,
+    Cancelled, Item, PutIf, Reason, Table, Transacted, Written, cancelled, item_size, names, qualified,
+    responses,
 };
 
 /// The condition that the stored snapshot is missing, older, or without a valid version. Two writers may race, and the
@@ -32,7 +33,7 @@ impl Table {
         snapshot.check_sealed()?;
         let item = snapshot_item(stream, snapshot);
         let bytes = item_size(&item);
-        if bytes > SIZE_LIMIT {
+        if bytes > MAX_ITEM_BYTES {
             return Box::pin(self.write_large_snapshot(stream, snapshot, replaces)).await;
         }
         let item = match snapshot.state().len() < LARGE {
@@ -184,7 +185,7 @@ impl StoredState<'_> {
         match self.format.as_deref() {
             None | Some("1") => self.state.map(Cow::into_owned),
             // No state is larger than an item.
-            Some(COMPRESSED) => decompressed(&self.compressed?, self.length?, SIZE_LIMIT),
+            Some(COMPRESSED) => decompressed(&self.compressed?, self.length?, MAX_ITEM_BYTES),
             Some(_) => None,
         }
     }

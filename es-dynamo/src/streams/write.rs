@@ -7,8 +7,9 @@ use aws_sdk_dynamodb::types::{
 };
 use es_core::payloads::PayloadName;
 use es_core::store::{
-    Append, Claim, ClaimChange, Claimed, Conflict, Holder, IdempotencyKey, IdempotencyLookup, NetChange,
-    NewIdempotencyRecord, WriteError, WriteRefused, WriteSet, Written,
+    Append, Claim, ClaimChange, Claimed, Conflict, Holder, IdempotencyKey, IdempotencyLookup, MAX_ITEM_BYTES,
+    MAX_WRITE_BYTES, MAX_WRITE_ITEMS, NetChange, NewIdempotencyRecord, WriteError, WriteRefused, WriteSet,
+    Written,
 };
 use es_core::{ExpectedVersion, StoreError, StreamId, Version};
 
@@ -18,8 +19,8 @@ use super::item::{append_items, commit_items};
 use super::objects::LargePayloads;
 use crate::table::responses::{cancelled_cost, write_units};
 use crate::table::{
-    Cancelled, Item, MAX_ITEMS, PLACE_IS_FREE, PutIf, Reason, SIZE_LIMIT, TRANSACTION_LIMIT, Table,
-    Transacted, build_error, cancelled, item_size, key, names, outcome_unknown, qualified,
+    Cancelled, Item, PLACE_IS_FREE, PutIf, Reason, Table, Transacted, build_error, cancelled, item_size, key,
+    names, outcome_unknown, qualified,
 };
 
 impl Table {
@@ -40,12 +41,12 @@ impl Table {
             let stored = self.store_objects(large.iter()).await;
             stored.map_err(|error| qualified(error, was_unknown))?;
             let Transaction { items, purposes, bytes, units } = transaction;
-            if items.len() > MAX_ITEMS {
-                return Err(StoreError::too_many_items(items.len(), MAX_ITEMS).into());
+            if items.len() > MAX_WRITE_ITEMS {
+                return Err(StoreError::too_many_items(items.len(), MAX_WRITE_ITEMS).into());
             }
-            if bytes > TRANSACTION_LIMIT {
+            if bytes > MAX_WRITE_BYTES {
                 let what = format!("a transaction of {} items", items.len());
-                return Err(StoreError::too_large(what, bytes, TRANSACTION_LIMIT).into());
+                return Err(StoreError::too_large(what, bytes, MAX_WRITE_BYTES).into());
             }
             let outcome = self.transact(items).await.map_err(|error| qualified(error, was_unknown))?;
             let Cancelled { reasons, is_outcome_unknown } = match outcome {
@@ -197,9 +198,9 @@ impl Table {
         if let Some(once) = set.idempotency() {
             let item = record_item(once);
             let bytes = item_size(&item);
-            if bytes > SIZE_LIMIT {
+            if bytes > MAX_ITEM_BYTES {
                 return Err(
-                    StoreError::too_large("the record of an idempotency key", bytes, SIZE_LIMIT).into()
+                    StoreError::too_large("the record of an idempotency key", bytes, MAX_ITEM_BYTES).into()
                 );
             }
             let PutIf(put) = self.put_if(item, RECORD_IS_ABSENT);

@@ -8,7 +8,29 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use es_core::store::SetupKind;
-use es_core::{StoreError, error_text};
+use es_core::{BoxError, StoreError, error_text};
+
+/// The credentials could not be loaded, so a request was not sent.
+///
+/// It is the [`source`](Error::source) of a [`StoreError::Unavailable`], because a later attempt may load them.
+///
+/// ```
+/// use std::error::Error;
+///
+/// use es_core::StoreError;
+/// use es_dynamo::CredentialsUnavailable;
+///
+/// fn is_signed_out(error: &StoreError) -> bool {
+///     error.source().is_some_and(|cause| cause.is::<CredentialsUnavailable>())
+/// }
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[error("the credentials could not be loaded")]
+#[non_exhaustive]
+pub struct CredentialsUnavailable {
+    #[source]
+    cause: BoxError,
+}
 
 /// Translates the error of the last attempt of a request to `table`. Writes use
 /// [`Failed::translate`](super::Failed::translate), which knows about the attempts before it.
@@ -70,10 +92,7 @@ where
             );
         }
         SdkError::DispatchFailure(failure) if failure.is_other() && credentials_error(&error).is_some() => {
-            return StoreError::unavailable(format!(
-                "the credentials could not be loaded: {}",
-                cause(&error)
-            ));
+            return StoreError::unavailable(CredentialsUnavailable { cause: cause(&error) });
         }
         _ => {}
     }

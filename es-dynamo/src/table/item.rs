@@ -9,10 +9,6 @@ use super::names;
 /// An item, as the SDK represents it.
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
-/// The maximum size of an item: 400 KB, including the names of its attributes
-/// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
-pub(crate) const SIZE_LIMIT: u64 = es_core::store::MAX_ITEM_BYTES;
-
 /// Returns the key of an item.
 pub(crate) fn key(partition: impl Into<String>, sort: impl Into<String>) -> Item {
     Item::from([

@@ -30,6 +30,7 @@ use es_core::{Cost, StoreError};
 use crate::streams::objects::ObjectStore;
 pub(crate) use attempts::{ConditionFailed, Failed, qualified, watched};
 pub(crate) use batch::{BatchGet, MAX_KEYS};
+pub use errors::CredentialsUnavailable;
 #[cfg(any(
     feature = "eventbridge",
     feature = "kinesis",
@@ -52,13 +53,11 @@ pub(crate) use errors::translate_general;
 ))]
 pub(crate) use errors::{cause, refusal_code};
 pub(crate) use errors::{outcome_unknown, translate};
-pub(crate) use item::{Item, SIZE_LIMIT, check_format, item_size, key, unknown_format, value_size};
+pub(crate) use item::{Item, check_format, item_size, key, unknown_format, value_size};
 pub(crate) use responses::{ItemPage, required};
 use sending::Sender;
 pub(crate) use spans::traced;
-pub(crate) use transactions::{
-    Cancelled, MAX_ITEMS, PutIf, Reason, TRANSACTION_LIMIT, Transacted, build_error, cancelled,
-};
+pub(crate) use transactions::{Cancelled, PutIf, Reason, Transacted, build_error, cancelled};
 
 /// The condition that there is no item with the key yet.
 pub(crate) const PLACE_IS_FREE: &str = "attribute_not_exists(pk)";

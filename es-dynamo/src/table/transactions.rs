@@ -10,13 +10,6 @@ use es_core::{Cost, StoreError};
 use super::responses::TRANSACT_WRITE;
 use super::{ConditionFailed, Failed, Item, Table, qualified, responses, traced, watched};
 
-/// The maximum number of items in a transaction
-/// ([limits](https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html)).
-pub(crate) const MAX_ITEMS: usize = es_core::store::MAX_WRITE_ITEMS;
-
-/// The maximum size of a transaction: 4 MB.
-pub(crate) const TRANSACTION_LIMIT: u64 = es_core::store::MAX_WRITE_BYTES;
-
 /// The outcome of a transaction.
 pub(crate) enum Transacted {
     Done(Cost),

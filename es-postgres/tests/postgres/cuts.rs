@@ -21,7 +21,7 @@ use crate::proxy::Proxy;
 use crate::sql_projections::{self, Effects, LEASE, Trouble};
 
 /// The most messages of one operation on a new connection. No operation has so many.
-const MOST_MESSAGES: u64 = 300;
+const MAX_MESSAGES: u64 = 300;
 
 /// The number of messages after the effects of an event at which the connection is cut, which is more than a checkpoint
 /// has.
@@ -117,7 +117,7 @@ impl Ends {
 #[ignore = "needs a PostgreSQL server"]
 async fn of_an_append() {
     let (world, mut ends) = (World::new().await, Ends::default());
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let (store, name) = world.cut_at(cut, world.direct.schema());
         let append = Append::after_loaded(new_stream(), Version::NONE, new_commit(events(2)));
         let result = match store.append(&append).await {
@@ -136,7 +136,7 @@ async fn of_an_append() {
             return ends.check();
         }
     }
-    panic!("an append has more than {MOST_MESSAGES} messages");
+    panic!("an append has more than {MAX_MESSAGES} messages");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn of_a_transaction() {
     let table = crate::table(&world.direct, "notes");
     let create = format!("CREATE TABLE {table} (note uuid)");
     sqlx::raw_sql(AssertSqlSafe(create)).execute(world.direct.pool()).await.expect("creates");
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let (store, name) = world.cut_at(cut, world.direct.schema());
         let (first, second, note) = (new_stream(), new_stream(), Uuid::new_v4());
         let append =
@@ -181,14 +181,14 @@ async fn of_a_transaction() {
             return ends.check();
         }
     }
-    panic!("a transaction has more than {MOST_MESSAGES} messages");
+    panic!("a transaction has more than {MAX_MESSAGES} messages");
 }
 
 #[tokio::test]
 #[ignore = "needs a PostgreSQL server"]
 async fn of_a_change_of_documents() {
     let (world, mut ends) = (World::new().await, Ends::default());
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let (store, name) = world.cut_at(cut, world.direct.schema());
         let keys = ["a", "b"].map(|document| DocumentKey::new(format!("cuts {cut}"), document));
         let set = ChangeSet::new(Uuid::new_v4()).put(keys[0].clone(), ExpectedDocument::Absent, "1").put(
@@ -214,7 +214,7 @@ async fn of_a_change_of_documents() {
             return ends.check();
         }
     }
-    panic!("a change has more than {MOST_MESSAGES} messages");
+    panic!("a change has more than {MAX_MESSAGES} messages");
 }
 
 /// The checkpoint of a projection with tables of the application. Its repetition cannot make the changes again, and
@@ -226,7 +226,7 @@ async fn of_a_checkpoint_with_tables() {
     let mut refused = 0;
     let reader = SqlReadModel::named(&world.direct, "cuts", "CREATE TABLE effects (cut bigint)");
     drop(reader.read().await.expect("creates the tables"));
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let (store, name) = world.cut_at(cut, world.direct.schema());
         let mut tables = SqlReadModel::named(&store, "cuts", "CREATE TABLE effects (cut bigint)");
         tables.bind("cuts", 1);
@@ -272,7 +272,7 @@ async fn of_a_checkpoint_with_tables() {
             return ends.check();
         }
     }
-    panic!("a checkpoint has more than {MOST_MESSAGES} messages");
+    panic!("a checkpoint has more than {MAX_MESSAGES} messages");
 }
 
 /// A projection whose connection is cut at each message between the effects of an event and the end of its checkpoint.
@@ -325,7 +325,7 @@ async fn between_the_effects_of_an_event_and_its_checkpoint() {
 async fn of_creating_a_key() {
     let (world, mut ends) = (World::new().await, Ends::default());
     let direct = keys::keyring(world.direct.pool().clone()).await;
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let (store, name) = world.cut_at(cut, world.direct.schema());
         let keyring = keys::build(keys::open(store.pool(), direct.schema(), keys::master_key(1)));
         let subject = [keys::subject(cut)];
@@ -346,7 +346,7 @@ async fn of_creating_a_key() {
             return ends.check();
         }
     }
-    panic!("creating a key has more than {MOST_MESSAGES} messages");
+    panic!("creating a key has more than {MAX_MESSAGES} messages");
 }
 
 #[tokio::test]
@@ -354,7 +354,7 @@ async fn of_creating_a_key() {
 async fn of_forgetting() {
     let (world, mut ends) = (World::new().await, Ends::default());
     let direct = keys::keyring(world.direct.pool().clone()).await;
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let (store, name) = world.cut_at(cut, world.direct.schema());
         let keyring = keys::build(keys::open(store.pool(), direct.schema(), keys::master_key(1)));
         let subject = [keys::subject(cut)];
@@ -373,7 +373,7 @@ async fn of_forgetting() {
             return ends.check();
         }
     }
-    panic!("forgetting has more than {MOST_MESSAGES} messages");
+    panic!("forgetting has more than {MAX_MESSAGES} messages");
 }
 
 /// A rotation that is cut leaves each key under one of the two master keys, and can be repeated.
@@ -391,7 +391,7 @@ async fn of_a_rotation() {
         keys::build(builder.previous_master_key(keys::master_key(from)))
     };
     let mut interrupted = 0;
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let (store, name) = world.cut_at(cut, world.direct.schema());
         let result = rotating(store.pool(), 1, 2).rewrap().await;
         let has_cut = world.proxy.has_cut();
@@ -414,7 +414,7 @@ async fn of_a_rotation() {
             return;
         }
     }
-    panic!("a rotation has more than {MOST_MESSAGES} messages");
+    panic!("a rotation has more than {MAX_MESSAGES} messages");
 }
 
 /// A command waits until the keyring responds again.
@@ -423,7 +423,7 @@ async fn of_a_rotation() {
 async fn of_the_keyring_of_a_command() {
     let world = World::new().await;
     let direct = keys::keyring(world.direct.pool().clone()).await;
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let (store, name) = world.cut_at(cut, world.direct.schema());
         let keyring = keys::build(keys::open(store.pool(), direct.schema(), keys::master_key(1)));
         let customers: Repository<keys::Customer> =
@@ -445,7 +445,7 @@ async fn of_the_keyring_of_a_command() {
             return;
         }
     }
-    panic!("a command has more than {MOST_MESSAGES} messages");
+    panic!("a command has more than {MAX_MESSAGES} messages");
 }
 
 #[tokio::test]
@@ -453,7 +453,7 @@ async fn of_the_keyring_of_a_command() {
 async fn of_a_migration() {
     let world = World::new().await;
     let mut failed = 0;
-    for cut in 0..MOST_MESSAGES {
+    for cut in 0..MAX_MESSAGES {
         let schema = format!("test_{}", Uuid::new_v4().simple());
         let (store, name) = world.cut_at(cut, &schema);
         let result = store.migrate().await;
@@ -481,5 +481,5 @@ async fn of_a_migration() {
             return;
         }
     }
-    panic!("a migration has more than {MOST_MESSAGES} messages");
+    panic!("a migration has more than {MAX_MESSAGES} messages");
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 const INTERLEAVINGS: u64 = 2_000;
 
 /// The most interleavings during which an old transaction stays open.
-const LONGEST_HELD: u64 = 3;
+const MAX_HELD: u64 = 3;
 
 const SLICE: Slice = Slice::new(0);
 
@@ -198,7 +198,7 @@ impl World {
             None if self.random.u8(..20) == 0 => {
                 let mut connection = connect(&self.store).await;
                 execute(&mut connection, "BEGIN; SELECT pg_current_xact_id()").await.expect("begins");
-                let left = self.random.u64(1..=LONGEST_HELD);
+                let left = self.random.u64(1..=MAX_HELD);
                 self.holder = Some(Holder { connection, left, most: self.total() });
             }
             Some(Holder { left: 0, connection, .. }) => {

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::cost::Cost;
 use crate::measure;
 use crate::repository::Inner;
-use crate::repository::execution::MOST_FOLLOWED;
+use crate::repository::execution::MAX_FOLLOWED;
 use crate::repository::loading::Fold;
 use crate::repository::retry::Deadline;
 use crate::store::{Append, Conflict, NewCommit, StoreError, WriteError};
@@ -294,7 +294,7 @@ impl<A: Aggregate> Work<A> {
         measure::conflict(A::NAME);
         let (losers, followed) = self.lane.state().lost();
         if inner.retry.allows_another(1)
-            && followed < MOST_FOLLOWED
+            && followed < MAX_FOLLOWED
             && let Some(mut fold) = self.copy_of_base()
             && fold.follow(&conflict.commits)
         {
@@ -308,7 +308,7 @@ impl<A: Aggregate> Work<A> {
                     return Some(Failure::Conflict(conflict.clone()));
                 }
                 let is_late = !deadline.allows(delay, &*inner.clock);
-                is_late.then(|| Failure::Store(deadline.exceeded(false, Some(conflict.clone().into()))))
+                is_late.then(|| Failure::Store(deadline.exceeded().with_last(conflict.clone()).into()))
             });
             delay
         };

@@ -71,7 +71,7 @@ impl<A: Aggregate> Member<A> {
         let outcome_unknown = state.give_up(self.ticket);
         drop(state);
         self.lane.wake_all();
-        let failure = Failure::Store(self.deadline.exceeded(outcome_unknown, None));
+        let failure = Failure::Store(self.deadline.exceeded().with_outcome_unknown(outcome_unknown).into());
         Poll::Ready(Err(Ended::Failed { failure, cost: Cost::ZERO }))
     }
 

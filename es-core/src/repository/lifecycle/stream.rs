@@ -151,10 +151,10 @@ impl Ending<'_> {
         for attempts in 1.. {
             let head = self.head().await?;
             if !head.state.is_open() {
-                return Ok(self.ended(head.version, true, None));
+                return Ok(self.had_ended(head.version, None));
             }
             if let Some(version) = self.change(&head, &StreamState::Closed, attempts).await? {
-                return Ok(self.ended(version, false, None));
+                return Ok(self.ended(version, None));
             }
         }
         unreachable!("the last attempt ends the loop")
@@ -168,7 +168,7 @@ impl Ending<'_> {
                 StreamState::Deleted => {
                     self.delete_archive(&head, archives).await?;
                     self.erase().await?;
-                    return Ok(self.ended(head.version, true, None));
+                    return Ok(self.had_ended(head.version, None));
                 }
                 StreamState::Archived { ref archive } => {
                     let Some(archives) = archives else { return Err(head.closed(self.stream).into()) };
@@ -190,7 +190,7 @@ impl Ending<'_> {
                     self.retrying.read(|| archives.delete(archive)).await?;
                 }
                 self.erase().await?;
-                return Ok(self.ended(version, false, None));
+                return Ok(self.ended(version, None));
             }
         }
         unreachable!("the last attempt ends the loop")
@@ -222,7 +222,7 @@ impl Ending<'_> {
                 StreamState::Archived { archive } => {
                     let archive = archive.clone();
                     self.erase().await?;
-                    return Ok(self.ended(head.version, true, Some(archive)));
+                    return Ok(self.had_ended(head.version, Some(archive)));
                 }
                 StreamState::Deleted => return Err(head.closed(self.stream).into()),
                 // The check for an open stream has the error.
@@ -247,7 +247,7 @@ impl Ending<'_> {
             written = Some(name.clone());
             if let Some(version) = self.append(&append, &[], attempts).await? {
                 self.erase().await?;
-                return Ok(self.ended(version, false, Some(name)));
+                return Ok(self.ended(version, Some(name)));
             }
         }
         unreachable!("the last attempt ends the loop")
@@ -265,7 +265,7 @@ impl Ending<'_> {
                     if let Some(archive) = &archive {
                         self.complete_restore(archives, archive).await?;
                     }
-                    return Ok(self.ended(head.version, true, archive));
+                    return Ok(self.had_ended(head.version, archive));
                 }
                 StreamState::Open => {
                     let reason = match head.version.is_none() {
@@ -286,7 +286,7 @@ impl Ending<'_> {
             let append = self.state_change(&head, &StreamState::Closed)?;
             if let Some(version) = self.append(&append, &commits, attempts).await? {
                 self.complete_restore(archives, &archive).await?;
-                return Ok(self.ended(version, false, Some(archive)));
+                return Ok(self.ended(version, Some(archive)));
             }
         }
         unreachable!("the last attempt ends the loop")
@@ -395,7 +395,13 @@ impl Ending<'_> {
         }
     }
 
-    fn ended(&self, version: Version, repeated: bool, archive: Option<PayloadName>) -> StreamEnd {
-        StreamEnd { version, repeated, archive, cost: self.cost }
+    /// Returns the result of a change.
+    fn ended(&self, version: Version, archive: Option<PayloadName>) -> StreamEnd {
+        StreamEnd { version, repeated: false, archive, cost: self.cost }
+    }
+
+    /// Returns the result of a call that found the stream in the requested state.
+    fn had_ended(&self, version: Version, archive: Option<PayloadName>) -> StreamEnd {
+        StreamEnd { repeated: true, ..self.ended(version, archive) }
     }
 }

@@ -29,7 +29,7 @@ use crate::version::ExpectedVersion;
 use party::{AnyOutcome, Parties, Party, PartyCommand};
 
 /// The maximum length of a fingerprint that is stored without hashing, in bytes.
-const LONGEST_FINGERPRINT: usize = 256;
+const MAX_FINGERPRINT_BYTES: usize = 256;
 
 /// The error of a transaction that was not executed; nothing was recorded unless the outcome is unknown.
 pub type TransactionError = ExecuteError<Rejection>;
@@ -355,7 +355,7 @@ impl Transaction {
         let mut parties: Vec<_> = self.parties.all.iter().collect();
         parties.sort_by_key(|party| party.stream());
         let names = parties.iter().flat_map(|party| party.commands()).collect::<Vec<_>>().join(", ");
-        if names.len() <= LONGEST_FINGERPRINT { names } else { digest(names.as_bytes()) }
+        if names.len() <= MAX_FINGERPRINT_BYTES { names } else { digest(names.as_bytes()) }
     }
 
     /// Returns the party of the aggregate `id`, which is added if it is missing.
