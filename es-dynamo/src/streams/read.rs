@@ -35,7 +35,7 @@ struct Progress {
     contiguity: Contiguity,
     /// The parts of a commit that is not complete yet.
     assembly: Assembly,
-    /// Whether the read may start between two commits of one item.
+    /// Whether the read may start inside an item, or inside a commit of several items.
     may_be_inside: bool,
     /// Which commits of the page share an item.
     groups: Vec<Range<usize>>,
@@ -82,6 +82,14 @@ struct Missing {
     most_waits: u32,
 }
 
+/// Whether a version is inside an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    No,
+    Item,
+    CommitOfSeveralItems,
+}
+
 /// A page, and the indexes of those of its commits that share an item.
 pub(crate) type ItemsPage = (Page, Vec<Range<usize>>);
 
@@ -95,7 +103,7 @@ impl Progress {
         };
         Self {
             until,
-            contiguity: Contiguity::after(stream.clone(), start),
+            contiguity: Contiguity::of(&read),
             assembly: Assembly::after(stream.clone(), start),
             may_be_inside: !start.is_none() && !read.is_loaded(),
             groups: Vec::new(),
@@ -315,9 +323,13 @@ impl Table {
             if progress.may_be_inside && (!empty || !more) {
                 progress.may_be_inside = false;
                 let is_at_start =
-                    matches!(found.first(), Some(Found::Part(part)) if part.commit.first == start);
+                    matches!(found.first(), Some(Found::Part(part)) if part.whole.first == start);
                 if !is_at_start {
-                    page.cost += Box::pin(self.rest_of_item(progress, &mut page.commits)).await?;
+                    let inside = Box::pin(self.start_inside(progress, &mut page)).await?;
+                    if inside == Inside::CommitOfSeveralItems {
+                        from = None;
+                        continue;
+                    }
                 }
             }
             let missing = progress.take(found, &mut page.commits)?;
@@ -348,14 +360,12 @@ impl Table {
         }
     }
 
-    /// Adds the remaining commits of the item that contains the last version that was read, if it is inside one.
-    async fn rest_of_item(
-        &self,
-        progress: &mut Progress,
-        commits: &mut Vec<Commit>,
-    ) -> Result<Cost, StoreError> {
+    /// Finds out whether the version after which to read is inside an item. If so, adds the remaining commits of the item
+    /// to `page`, from the one that contains the version on. If the commit has several items, the read has to start
+    /// again, from its first event.
+    async fn start_inside(&self, progress: &mut Progress, page: &mut Page) -> Result<Inside, StoreError> {
         let start = progress.assembly.next();
-        let (mut cost, mut from) = (Cost::ZERO, None);
+        let mut from = None;
         loop {
             let request = self
                 .stream_query(&progress.stream, names::COMMIT_PREFIX.to_owned(), names::commit_key(start))
@@ -364,24 +374,26 @@ impl Table {
                 .set_exclusive_start_key(from.take());
             let output = self.send_query(request).await?;
             let mut answer = Answer::of(&progress.stream, output)?;
-            cost += answer.cost;
+            page.cost += answer.cost;
             if let Some(Found::Part(mut part)) = answer.found.pop() {
-                if part.last() >= start {
-                    part.drop_until(start.previous());
-                    if part.commit.first < start {
-                        let reason = format!("version {} is inside a commit", start.previous());
-                        return Err(StoreError::corrupt(&progress.stream, reason));
-                    }
-                    if progress.with_payloads {
-                        self.complete(&progress.stream, [&mut part]).await?;
-                    }
-                    progress.assembly.take(part, commits)?;
+                if part.whole.last < start {
+                    return Ok(Inside::No);
                 }
-                return Ok(cost);
+                part.drop_until(start.previous());
+                let before = part.whole.first.previous();
+                progress.assembly = Assembly::after(progress.stream.clone(), before);
+                if !part.is_whole() {
+                    return Ok(Inside::CommitOfSeveralItems);
+                }
+                if progress.with_payloads {
+                    self.complete(&progress.stream, [&mut part]).await?;
+                }
+                progress.assembly.take(part, &mut page.commits)?;
+                return Ok(Inside::Item);
             }
             from = answer.last_key;
             if from.is_none() {
-                return Ok(cost);
+                return Ok(Inside::No);
             }
         }
     }
