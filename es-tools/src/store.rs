@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::failure::{Failure, Result};
 #[cfg(feature = "postgres")]
-use crate::output::count;
+use crate::output::counted;
 
 /// A store that the tools operate: on Amazon DynamoDB, in an embedded file, or on PostgreSQL.
 ///
@@ -132,7 +132,7 @@ impl Store {
                 return Ok(None);
             }
             let oldest = delay.oldest.map_or("an open transaction".to_owned(), |oldest| oldest.to_string());
-            let text = format!("{} commits wait for {oldest}", count(delay.waiting));
+            let text = format!("{} held back by {oldest}", counted(delay.waiting, "commit"));
             return Ok(Some((json!({ "waiting": delay.waiting, "oldest": oldest }), text)));
         }
         Ok(None)

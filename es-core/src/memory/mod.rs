@@ -143,9 +143,9 @@ impl MemoryStore {
         }
 
         let end = state.read.end().unwrap_or(Version::MAX);
-        let commits = stored.commits[stored.index_after(state.contiguity.last())..]
+        let commits = stored.commits[stored.index_beyond(state.contiguity.last())..]
             .iter()
-            .take_while(|commit| commit.first <= end)
+            .take_while(|commit| commit.first <= end && end > state.read.start())
             .take(COMMITS_A_PAGE);
         for commit in commits {
             state.contiguity.check(commit)?;
@@ -195,7 +195,7 @@ impl EventStore for MemoryStore {
     }
 
     fn read(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
-        let contiguity = Contiguity::after(read.stream().clone(), read.start());
+        let contiguity = Contiguity::of(&read);
         stream::try_unfold(ReadState { read, contiguity, started: false }, async |mut state| {
             Ok(self.next_page(&mut state).await?.map(|page| (page, state)))
         })
@@ -307,6 +307,11 @@ impl StoredStream {
     /// Returns the index of the first commit after `version`.
     fn index_after(&self, version: Version) -> usize {
         self.commits.partition_point(|commit| commit.first <= version)
+    }
+
+    /// Returns the index of the first commit with an event after `version`.
+    fn index_beyond(&self, version: Version) -> usize {
+        self.commits.partition_point(|commit| commit.last() <= version)
     }
 
     /// Returns the commits of the append whose first commit has this id.

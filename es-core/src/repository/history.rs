@@ -46,19 +46,26 @@ pub struct History<'a, A: Aggregate> {
     pages: BoxStream<'a, Result<Page, StoreError>>,
     ready: VecDeque<Recorded<A::Event>>,
     failed: Option<StoreError>,
+    /// The version after which the history starts, and its last version. Commits are read as a whole.
+    after: Version,
+    until: Version,
     /// The version of the last event that changed the state of the stream, and that state.
     end: (Version, StreamState),
 }
 
 impl<'a, A: Aggregate> History<'a, A> {
-    /// Reads the part of the stream that `read` selects.
-    pub(super) fn new(inner: &'a Inner<A>, id: &A::Id, read: impl FnOnce(StreamId) -> Read) -> Self {
+    /// Reads the events after the version `after`, up to and including `until`.
+    pub(super) fn new(inner: &'a Inner<A>, id: &A::Id, after: Version, until: Version) -> Self {
+        let read = |stream| match until {
+            Version::MAX => Read::all(stream).after(after),
+            _ => Read::all(stream).after(after).until(until),
+        };
         let (stream, pages) = match StreamId::new(A::NAME, id) {
             Ok(id) => (Some(id.clone()), inner.pages(read(id))),
             Err(error) => (None, stream::iter([Err(error.into())]).boxed()),
         };
         let end = (Version::NONE, StreamState::Open);
-        Self { stream, pages, ready: VecDeque::new(), failed: None, end }
+        Self { stream, pages, ready: VecDeque::new(), failed: None, after, until, end }
     }
 
     /// Returns the next event; `None` after the last.
@@ -84,6 +91,9 @@ impl<'a, A: Aggregate> History<'a, A> {
         let Some(stream) = &self.stream else { return };
         for commit in &page.commits {
             for (version, id, data) in commit.numbered() {
+                if version <= self.after || version > self.until {
+                    continue;
+                }
                 match decode::<A>(data) {
                     Ok(None) => {
                         if let Some(state) = StreamState::after(data) {

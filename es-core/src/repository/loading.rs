@@ -369,6 +369,13 @@ impl<A: Aggregate> Inner<A> {
             while let Some(page) = pages.next(&self.retrying(deadline)).await? {
                 fold.cost += page.cost;
                 for stored in &page.commits {
+                    if stored.first < range.first {
+                        let reason = format!(
+                            "an idempotency record refers to a part of the commit at version {}",
+                            stored.first
+                        );
+                        return Err(StoreError::corrupt(stream, reason));
+                    }
                     commit = Some(stored.id);
                     for (version, _, data) in stored.numbered() {
                         let event =

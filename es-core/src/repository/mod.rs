@@ -53,7 +53,7 @@ use crate::events::Events;
 use crate::ids::IdSource;
 use crate::metadata::Metadata;
 use crate::snapshot::SnapshotPolicy;
-use crate::store::{Claim, EventStore, Read, StoreError, StreamState};
+use crate::store::{Claim, EventStore, StoreError, StreamState};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 use lanes::Lanes;
@@ -466,14 +466,13 @@ impl<A: Aggregate> Repository<A> {
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
     {
-        History::new(&self.inner, &A::Id::id_from(id), Read::all)
+        History::new(&self.inner, &A::Id::id_from(id), Version::NONE, Version::MAX)
     }
 
     /// Returns the events of the aggregate `id` after the version `after`, up to and including `until`, in order. Use
-    /// it to page through a long history: only these events are read and billed.
+    /// it to page through a long history: only the commits with these events are read and billed.
     ///
-    /// `after` is [`Version::NONE`] or the last version of a commit, such as the version of an outcome. If `until` is
-    /// inside a commit, the whole commit is returned. A version beyond the end of the stream is not an error.
+    /// Any version may be passed: [`Version::NONE`] for the first page, and one beyond the end of the stream, too.
     ///
     /// ```
     /// # use es_core::prelude::*;
@@ -488,7 +487,7 @@ impl<A: Aggregate> Repository<A> {
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
     {
-        History::new(&self.inner, &A::Id::id_from(id), |stream| Read::all(stream).after(after).until(until))
+        History::new(&self.inner, &A::Id::id_from(id), after, until)
     }
 
     /// Waits until all background snapshot writes of this repository have completed or failed.

@@ -49,7 +49,8 @@ impl Read {
         }
     }
 
-    /// Reads only events after `version`, which must be the end of a commit.
+    /// Reads only events after `version`. If it is inside a commit, the whole commit is read, but no earlier commit of the
+    /// same append. Nothing is read if the read ends at `version` or before it.
     #[must_use]
     pub fn after(mut self, version: Version) -> Self {
         (self.after, self.loaded) = (version, false);
@@ -260,13 +261,22 @@ impl Head {
 pub struct Contiguity {
     stream: StreamId,
     last: Version,
+    /// Whether the next commit may include `last`, because the read may start inside a commit.
+    may_include: bool,
 }
 
 impl Contiguity {
     /// Creates a check that starts after `version`, which is [`Version::NONE`] for the whole stream.
     #[must_use]
     pub fn after(stream: StreamId, version: Version) -> Self {
-        Self { stream, last: version }
+        Self { stream, last: version, may_include: false }
+    }
+
+    /// Returns the check of the commits that a read returns, unless it starts from a snapshot.
+    #[must_use]
+    pub fn of(read: &Read) -> Self {
+        let may_include = !read.is_loaded() && !read.start().is_none();
+        Self { may_include, ..Self::after(read.stream().clone(), read.start()) }
     }
 
     /// Returns the last version that was checked.
@@ -287,7 +297,10 @@ impl Contiguity {
                 format!("the commit at version {} has no events", commit.first),
             ));
         }
-        if commit.first != self.last.next() {
+        let may_include = std::mem::take(&mut self.may_include);
+        let is_next = commit.first == self.last.next()
+            || (may_include && commit.first <= self.last && commit.last() > self.last);
+        if !is_next {
             return Err(StoreError::corrupt(
                 &self.stream,
                 format!(

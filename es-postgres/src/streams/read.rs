@@ -28,6 +28,13 @@ const PAGE_BYTES: usize = 16 * 1024 * 1024;
 const PAGE: &str = "SELECT first, last, id, at, metadata, events FROM {schema}.commits \
      WHERE stream = $1 AND first > $2 AND first <= $3 ORDER BY first LIMIT $4";
 
+/// The commits after a version, and the one that it is inside of.
+const PAGE_FROM_INSIDE: &str = "SELECT first, last, id, at, metadata, events FROM {schema}.commits \
+     WHERE stream = $1 AND first > coalesce(( \
+         SELECT CASE WHEN last > $2 THEN first - 1 ELSE $2 END FROM {schema}.commits \
+         WHERE stream = $1 AND first <= $2 ORDER BY first DESC LIMIT 1), $2) \
+     AND first <= $3 ORDER BY first LIMIT $4";
+
 /// The snapshot, and the first page after it: the page from the start of the stream if the snapshot has another
 /// fingerprint, or the stream has no commit that ends at its version and has its time.
 const SNAPSHOT_AND_PAGE: &str = "WITH snapshot AS ( \
@@ -56,6 +63,7 @@ struct Reading {
 }
 
 /// The rows of a page.
+#[derive(Default)]
 struct Rows {
     snapshot: Option<StoredSnapshot>,
     commits: Vec<Commit>,
@@ -66,7 +74,7 @@ struct Rows {
 
 impl Database {
     pub(crate) fn read_stream(&self, read: Read) -> BoxStream<'_, Result<Page, StoreError>> {
-        let contiguity = Contiguity::after(read.stream().clone(), read.start());
+        let contiguity = Contiguity::of(&read);
         let reading = Reading { read, contiguity, limit: Some(FIRST_COMMITS), commits: 0, bytes: 0 };
         let pages = stream::try_unfold(reading, async |mut reading| {
             let Some(limit) = reading.limit else { return Ok(None) };
@@ -116,8 +124,14 @@ impl Database {
     async fn page(&self, reading: &mut Reading, limit: usize) -> Result<Page, StoreError> {
         let end = reading.read.end().unwrap_or(Version::MAX);
         let stream = reading.read.stream();
-        let query = sqlx::query(self.sql(PAGE)).bind(stream.as_str());
-        let query = query.bind(number(reading.contiguity.last())).bind(number(end)).bind(limit as i64);
+        let last = reading.contiguity.last();
+        if end <= last {
+            return reading.accept(Rows::default(), limit);
+        }
+        let may_be_inside = reading.commits == 0 && !last.is_none() && !reading.read.is_loaded();
+        let sql = if may_be_inside { PAGE_FROM_INSIDE } else { PAGE };
+        let query = sqlx::query(self.sql(sql)).bind(stream.as_str());
+        let query = query.bind(number(last)).bind(number(end)).bind(limit as i64);
         let rows = self.rows(stream, query).await?;
         reading.accept(rows, limit)
     }
@@ -130,7 +144,7 @@ impl Database {
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Rows, StoreError> {
         let mut session = self.connect().await?;
-        let mut found = Rows { snapshot: None, commits: Vec::new(), bytes: 0, is_cut: false };
+        let mut found = Rows::default();
         let reading = async {
             let mut rows = query.fetch(session.connection());
             while let Some(row) = rows.try_next().await? {

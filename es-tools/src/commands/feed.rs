@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::consumers::{Kind, Overview, overview};
 use crate::failure::{Failure, Result};
-use crate::output::{Grid, count, on_interrupt, seconds};
+use crate::output::{Grid, count, counted, on_interrupt, seconds};
 use crate::session::Session;
 
 /// The commands of `feed`.
@@ -262,8 +262,8 @@ async fn audit(session: &Session, store: &DynamoStore) -> Result {
     drop(progress);
     session.output.value(&audited(&report), || {
         let AuditReport { streams, events, cost, .. } = &report;
-        let (streams, events) = (count(*streams), count(*events));
-        let mut lines = vec![format!("{streams} streams in the table, {events} events in the feed ({cost})")];
+        let (streams, events) = (counted(*streams, "stream"), counted(*events, "event"));
+        let mut lines = vec![format!("{streams} in the table, {events} in the feed ({cost})")];
         lines.extend(findings(&report));
         if report.is_sound() {
             lines.push("the feed has every event once and in order".to_owned());
@@ -341,9 +341,9 @@ async fn reconcile(session: &Session, store: &DynamoStore, segments: u32, name: 
         let report = Reconciler::builder(store).build().audit().await?;
         let missing: u64 = report.missing.values().map(|(feed, table)| table.since(*feed)).sum();
         session.may(&format!(
-            "add {} events of {} streams to the feed",
-            count(missing),
-            report.missing.len()
+            "add {} of {} to the feed",
+            counted(missing, "event"),
+            counted(report.missing.len() as u64, "stream")
         ))?;
         return Ok(());
     }
@@ -370,9 +370,8 @@ async fn reconcile(session: &Session, store: &DynamoStore, segments: u32, name: 
         "damaged": damaged, "contradicting": contradicting,
     });
     session.output.value(&value, || {
-        let (commits, events) = (count(done.commits), count(done.events_indexed));
-        let mut lines =
-            vec![format!("read {commits} commits, and added {events} events to the feed ({})", done.cost)];
+        let (commits, events) = (counted(done.commits, "commit"), counted(done.events_indexed, "event"));
+        let mut lines = vec![format!("read {commits}, and added {events} to the feed ({})", done.cost)];
         lines.extend(damaged.iter().map(|stream| format!("damaged, and not indexed further: `{stream}`")));
         lines.extend(
             contradicting

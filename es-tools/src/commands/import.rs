@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::lines::{Entry, Input, at};
 use crate::failure::{Failure, Result};
-use crate::output::{count, on_interrupt};
+use crate::output::{counted, on_interrupt};
 use crate::session::Session;
 
 /// The options of `import`.
@@ -35,7 +35,7 @@ pub(super) async fn run(options: &Options, session: &Session) -> Result {
     let export = Input::open(options.export.clone()).await?;
     let checked = check(&export)?;
     let Imported { streams, events, .. } = checked;
-    let change = format!("import {} events of {} streams", count(events), count(streams));
+    let change = format!("import {} of {}", counted(events, "event"), counted(streams, "stream"));
     if !session.may(&change)? {
         return Ok(());
     }
@@ -53,7 +53,7 @@ pub(super) async fn run(options: &Options, session: &Session) -> Result {
     drop(progress);
     session.output.value(&imported, || {
         let present = events - imported.new;
-        format!("imported {} events; {} were in the table already", count(imported.new), count(present))
+        format!("imported {}; already stored: {}", counted(imported.new, "event"), counted(present, "event"))
     })
 }
 

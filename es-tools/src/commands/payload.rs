@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::arguments::{Mode, Place};
 use crate::failure::{Failure, Result};
-use crate::output::{Output, count};
+use crate::output::{Output, count, counted};
 use crate::session::Consent;
 
 /// The commands of `payload`.
@@ -39,8 +39,9 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
     let reconciler = Reconciler::builder(&store).segments(segments).build();
     if mode.dry_run {
         let report = reconciler.sweep_payloads(options.with_dry_run(true)).await?;
-        let (deleted, closed) = (count(report.deleted.len() as u64), count(report.closed.len() as u64));
-        consent.to(&format!("delete {deleted} objects, and mark {closed} for a later run"))?;
+        let deleted = counted(report.deleted.len() as u64, "object");
+        let closed = count(report.closed.len() as u64);
+        consent.to(&format!("delete {deleted}, and mark {closed} for a later run"))?;
         return Ok(());
     }
     if !consent.to_lose("delete the objects that no item refers to")? {
@@ -54,11 +55,11 @@ pub(super) async fn run(command: Command, place: &Place, mode: Mode) -> Result {
     });
     output.value(&value, || {
         format!(
-            "of {} objects with {} bytes, deleted {} with {} bytes, and marked {} for a run in an hour or later ({})",
-            count(report.objects),
-            count(report.bytes),
+            "of {} with {}, deleted {} with {}, and marked {} for a run in an hour or later ({})",
+            counted(report.objects, "object"),
+            counted(report.bytes, "byte"),
             count(report.deleted.len() as u64),
-            count(report.deleted_bytes),
+            counted(report.deleted_bytes, "byte"),
             count(report.closed.len() as u64),
             report.cost,
         )

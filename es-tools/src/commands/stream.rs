@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::export::{ExportWriter, left_by_export};
 use crate::failure::{Failure, Result};
-use crate::output::{Grid, Output, Progress, count, on_interrupt};
+use crate::output::{Grid, Output, Progress, count, counted, on_interrupt};
 use crate::payloads::archives;
 use crate::session::Session;
 
@@ -151,8 +151,8 @@ impl Change {
                 "the stream `{stream}` is deleted: its events are gone for good"
             )));
         }
-        let events = count(head.version.get());
-        let change = format!("{verb} the stream `{stream}` with {events} events");
+        let events = counted(head.version.get(), "event");
+        let change = format!("{verb} the stream `{stream}` with {events}");
         let is_allowed = match self {
             Self::Archive(_) | Self::Restore(_) => session.may(&change)?,
             Self::Close | Self::Delete(_) => session.may_irrevocably(&change)?,
@@ -191,21 +191,20 @@ impl Change {
 }
 
 async fn show(session: &Session, stream: StreamId, from: u64, until: Option<u64>, payloads: bool) -> Result {
-    let mut read = Read::all(stream.clone());
+    let mut read = Read::all(stream.clone()).after(Version::new(from).previous());
     if let Some(until) = until {
         read = read.until(Version::new(until));
     }
     let mut pages = session.store.read(read);
-    let (mut is_empty, mut shown) = (true, Vec::new());
+    let mut shown = Vec::new();
     while let Some(page) = pages.try_next().await? {
-        is_empty &= page.commits.is_empty();
-        shown.extend(page.commits.into_iter().filter(|commit| commit.last().get() >= from));
-    }
-    if is_empty {
-        return Err(no_events(&stream));
+        shown.extend(page.commits);
     }
     if shown.is_empty() {
         let end = session.store.head(&stream).await?.version;
+        if end.is_none() {
+            return Err(no_events(&stream));
+        }
         return Err(Failure::of(format!(
             "the stream `{stream}` has no events in this range of versions: it ends at version {end}"
         )));
@@ -321,7 +320,7 @@ impl Export {
         if let Some(path) = path {
             let value = json!({ "events": exported, "erased": erased, "file": path });
             session.output.value(&value, || {
-                let mut text = format!("exported {} events to {}", count(exported), path.display());
+                let mut text = format!("exported {} to {}", counted(exported, "event"), path.display());
                 if erased > 0 {
                     text.push_str(&format!("; left out {} of deleted or archived streams", count(erased)));
                 }

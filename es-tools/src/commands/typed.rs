@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::application::{Application, Moment};
 use crate::failure::{Failure, Result};
-use crate::output::{count, on_interrupt};
+use crate::output::{counted, on_interrupt};
 use crate::session::Session;
 
 /// The commands of applications.
@@ -86,7 +86,7 @@ async fn rebuild(application: &Application, session: &Session, name: &str) -> Re
     let store = application.unsealed(&session.store);
     let events = rebuilds.events(&store).await.map_err(Failure::Error)?;
     if !session
-        .may(&format!("rebuild `{name}` from {} events, and switch to the new build", count(events)))?
+        .may(&format!("rebuild `{name}` from {}, and switch to the new build", counted(events, "event")))?
     {
         return Ok(());
     }
@@ -96,9 +96,9 @@ async fn rebuild(application: &Application, session: &Session, name: &str) -> Re
     let bar = session.output.progress(events, "events");
     let build = rebuilds.rebuild(&store, bar).await.map_err(Failure::Error)?;
     let value = json!({ "projection": name, "build": build, "events": events });
-    session
-        .output
-        .value(&value, || format!("rebuilt `{name}` from {} events: build {build} is active", count(events)))
+    session.output.value(&value, || {
+        format!("rebuilt `{name}` from {}: build {build} is active", counted(events, "event"))
+    })
 }
 
 fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a &'static str>) -> Failure {

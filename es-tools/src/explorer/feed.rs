@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::Shared;
 use super::overview::commit_table;
 use super::page::{Base, Page, Problem, Shown};
-use crate::output::count;
+use crate::output::counted;
 
 /// About how many events a page shows.
 const EVENTS: u32 = 50;
@@ -42,7 +42,7 @@ pub(super) async fn show(
         |slice: Slice| html! { a href={ (base.to(&["feed"])) "?slice=" (slice) } { "slice " (slice) } };
     let content = html! {
         p {
-            (count(end.get())) " events. "
+            (counted(end.get(), "event")) ". "
             @if let Some(parent) = tree.parent(slice) {
                 "Its streams come from " (link(parent)) ". "
             }

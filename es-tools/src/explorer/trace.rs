@@ -16,6 +16,7 @@ use maud::{Markup, html};
 use super::Shared;
 use super::page::{Base, Page, Problem, Shown, time};
 use super::stream::commits;
+use crate::output::counted;
 
 /// The maximum number of commits that a page shows.
 const COMMITS: usize = 500;
@@ -51,7 +52,7 @@ pub(super) async fn show(
         stream::iter(found).map(|traced| read(&shared, traced)).buffered(READS_AT_ONCE).collect().await;
     let tree = Tree::of(nodes);
     let content = html! {
-        p { (count) " commits, each below the one whose event has caused it." }
+        p { (counted(count as u64, "commit")) ", each below the one whose event has caused it." }
         @if count == COMMITS { p.note { "Later commits of the trace are not shown." } }
         ol.trace { (tree.branches(&base, None)) }
     };

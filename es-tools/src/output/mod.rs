@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::failure::Result;
 
-pub(crate) use grid::{Grid, count, seconds};
+pub(crate) use grid::{Grid, count, counted, seconds};
 pub(crate) use interrupt::on_interrupt;
 pub(crate) use printable::printable;
 pub(crate) use progress::Progress;

@@ -211,6 +211,30 @@ async fn pages_show_streams_traces_the_feed_and_projections() {
     assert!(shown(&router, &format!("/feed?slice={slice}")).await.contains("wallet#ann"));
 }
 
+/// Parts of a stream and pages of events may start inside a commit.
+#[tokio::test]
+async fn every_event_of_a_commit_has_a_page() {
+    let store = DynamoStore::embedded().await.expect("opens");
+    let wallets: Repository<Wallet> = Repository::new(store.clone());
+    wallets.execute("ann", Open("ann")).await.expect("accepted");
+    let three = async |_: &Wallet, _: &Context<Wallet>| {
+        Ok::<_, std::convert::Infallible>(Events::from([1, 1, 1].map(|cents| Paid { cents })))
+    };
+    for _ in 0..40 {
+        wallets.decide("ann", three).await.expect("accepted"); // ends at version 121
+    }
+    let router = Explorer::new(store, application()).show_payloads().into_router();
+    for part in ["", "?from=1", "?from=3", "?from=4", "?from=121"] {
+        let page = shown(&router, &format!("/streams/wallet%23ann{part}")).await;
+        assert!(page.contains("Version 121."), "{part}: {page}");
+    }
+    for version in 2..=5 {
+        let page = shown(&router, &format!("/streams/wallet%23ann/{version}")).await;
+        let change = format!("<del>{}</del>", version - 2);
+        assert!(page.contains(&change), "{version}: {page}");
+    }
+}
+
 #[tokio::test]
 async fn a_search_finds_ids_claims_keys_and_correlations() {
     let store = DynamoStore::embedded().await.expect("opens");

@@ -87,6 +87,6 @@ async fn orphans_are_swept_and_large_events_are_shown() {
     assert_eq!(objects(&last), (json!([orphan.to_string()]), json!([])));
     assert!(payloads.get(&orphan).await.is_err());
     let again = sweep(&["--yes"]).succeeds();
-    assert!(again.starts_with("of 1 objects with "), "{again}");
+    assert!(again.starts_with("of 1 object with "), "{again}");
     documents.load("a").await.expect("the other object is still there");
 }

@@ -294,7 +294,7 @@ async fn the_transaction_that_delays_the_feed_is_shown() {
     let lag = schema.es(&["--json", "feed", "lag"]).json();
     assert_eq!(lag["delay"]["waiting"], 1, "{lag}");
     let lag = schema.es(&["feed", "lag"]).succeeds();
-    assert!(lag.contains("1 commits wait for the session"), "{lag}");
+    assert!(lag.contains("1 commit held back by the session"), "{lag}");
     open.rollback().await.expect("ends");
 }
 
@@ -500,8 +500,8 @@ async fn a_table_of_postgres_es_is_imported() {
     std::fs::write(file.path(), lines.join("\n")).expect("writes the file");
 
     let path = file.path().to_str().expect("is text");
-    assert_eq!(schema.es(&["import", path]).succeeds(), "imported 2 events; 0 were in the table already\n");
-    assert_eq!(schema.es(&["import", path]).succeeds(), "imported 0 events; 2 were in the table already\n");
+    assert_eq!(schema.es(&["import", path]).succeeds(), "imported 2 events; already stored: 0 events\n");
+    assert_eq!(schema.es(&["import", path]).succeeds(), "imported 0 events; already stored: 2 events\n");
     let accounts: Repository<Account> = Repository::new(store);
     let past = accounts.history("ann").all().await.expect("reads");
     assert_eq!(past.len(), 2);

@@ -64,7 +64,7 @@ async fn an_export_is_imported_with_ids_and_times() {
     let imported = to.es(&["import", file, "--json"]).json();
     assert_eq!(imported, json!({ "streams": 2, "events": 4, "new": 4 }));
     let again = to.es(&["import", file]).succeeds();
-    assert_eq!(again, "imported 0 events; 4 were in the table already\n");
+    assert_eq!(again, "imported 0 events; already stored: 4 events\n");
     for stream in ["account#ann", "account#bob"] {
         let show = ["--json", "stream", "show", stream, "--payloads"];
         assert_eq!(to.es(&show).succeeds(), from.es(&show).succeeds());

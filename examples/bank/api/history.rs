@@ -20,8 +20,7 @@ pub async fn history(
     page: PageRequest,
 ) -> Result<Json<Page>, Problem> {
     let after = page.cursor.map_or(Ok(Version::NONE), |cursor| version_in(&cursor, id))?;
-    // Read one more event than the page contains, to know whether another page follows. Each command on an account
-    // records one event, so every version is the end of a commit.
+    // Read one more event than the page contains, to know whether another page follows.
     let until = after.get().saturating_add(u64::from(page.limit) + 1);
     let mut events = bank.accounts.history_between(&id, after, Version::new(until)).all().await?;
     if events.is_empty() && after.is_none() {

@@ -161,7 +161,7 @@ fn has_nothing_parked(overview: &Overview, slot: Slot, lost: &[Slot]) -> Result<
     match states.into_iter().find(|(_, state)| state.parked > 0) {
         None => Ok(()),
         Some((slice, state)) => Err(ProjectorError::invalid(format!(
-            "slice {slice} has {} parked events, at positions of the feed before it was restored: call `replay_parked` or \
+            "slice {slice} has parked events ({}) at positions of the feed before it was restored: call `replay_parked` or \
              `discard_parked` first",
             state.parked
         ))),

@@ -23,7 +23,7 @@ use super::export::{ExportWriter, left_by_export};
 use super::lines::Input;
 use crate::arguments::{Mode, Place};
 use crate::failure::{Failure, Result};
-use crate::output::{Output, count, on_interrupt};
+use crate::output::{Output, count, counted, on_interrupt};
 use crate::session::Consent;
 
 /// What a copy does not contain.
@@ -126,12 +126,12 @@ pub(super) async fn run(options: &Options, place: &Place, mode: Mode) -> Result 
 /// Describes what a copy would do.
 fn change(streams: &Streams, keys: &Keys) -> String {
     format!(
-        "copy {} of {} events, of {} streams, and compare {} claims and {} idempotency keys",
+        "copy {} of {}, of {}, and compare {} and {}",
         count(streams.missing()),
-        count(streams.events()),
-        count(streams.count()),
-        count(keys.claims.len() as u64),
-        count(keys.records.len() as u64),
+        counted(streams.events(), "event"),
+        counted(streams.count(), "stream"),
+        counted(keys.claims.len() as u64, "claim"),
+        counted(keys.records.len() as u64, "idempotency key"),
     )
 }
 
@@ -155,26 +155,36 @@ fn report(
         "differences": differences.iter().map(Difference::value).collect::<Vec<Value>>(),
     });
     output.value(&value, || {
-        let (all, events) = (count(streams.events()), count(copied.events));
-        let present = count(streams.events() - copied.events);
+        let all = counted(streams.events(), "event");
+        let present = counted(streams.events() - copied.events, "event");
         let mut lines = vec![
-            format!("copied {events} events, {} claims, and {} idempotency keys; {present} events were there already",
-                count(copied.claims), count(copied.keys)),
+            format!(
+                "copied {}, {}, and {}; already in the target: {present}",
+                counted(copied.events, "event"),
+                counted(copied.claims, "claim"),
+                counted(copied.keys, "idempotency key")
+            ),
             format!("not copied: {NOT_COPIED}"),
         ];
         if copied.released > 0 {
-            lines.push(format!("released {} claims that the source has released", count(copied.released)));
+            lines
+                .push(format!("released {} that the source has released", counted(copied.released, "claim")));
         }
         if streams.has_personal_data() {
             lines.push("personal data is copied sealed: use the copy with the same keyring".to_owned());
         }
         lines.extend(differences.iter().map(Difference::to_string));
         if behind > 0 {
-            lines.push(format!("the source has recorded {} more events: stop its writers, and copy again", count(behind)));
+            lines.push(format!(
+                "the source has recorded {}: stop its writers, and copy again",
+                counted(behind, "more event")
+            ));
         }
         if differences.is_empty() {
-            let streams = count(streams.count());
-            lines.push(format!("verified: {all} events of {streams} streams, all claims, and all idempotency keys are equal"));
+            let streams = counted(streams.count(), "stream");
+            lines.push(format!(
+                "verified: {all} of {streams}, all claims, and all idempotency keys are equal"
+            ));
         }
         lines.join("\n")
     })?;

@@ -7,7 +7,7 @@ use es_core::{Projection, Projector};
 
 use super::report;
 use crate::failure::{Failure, Result};
-use crate::output::count;
+use crate::output::counted;
 use crate::session::Session;
 
 /// An operation on a projection or process.
@@ -161,7 +161,8 @@ impl Operation {
             Self::Resume { .. } => format!("resume `{name}`"),
             Self::DismissPassedOver { .. } => format!("forget the events that `{name}` passed over"),
             Self::Replay { .. } => {
-                format!("replay {} parked events of `{name}`", count(projector.parked().await?.len() as u64))
+                let parked = projector.parked().await?.len() as u64;
+                format!("replay {} of `{name}`", counted(parked, "parked event"))
             }
             Self::Retry(target) => {
                 plan.slices = target.slices(projector).await?;

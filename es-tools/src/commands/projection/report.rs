@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::consumers::Kind;
 use crate::failure::{Result, in_commands};
-use crate::output::{Grid, Output, count};
+use crate::output::{Grid, Output, count, counted};
 
 /// Reports that a change is made, which replaced builds of the projection are still stored, and how many rows were
 /// deleted.
@@ -20,7 +20,7 @@ pub(super) fn done(output: Output, name: &str, change: &str, replaced: &[u32], r
     if let Some(rows) = rows {
         value["deleted_rows"] = json!(rows);
     }
-    let rows = rows.map_or(String::new(), |rows| format!(" ({} rows)", count(rows)));
+    let rows = rows.map_or(String::new(), |rows| format!(" ({})", counted(rows, "row")));
     output.value(&value, || match replaced {
         [] => format!("done: {change}{rows}"),
         _ => format!(
@@ -157,9 +157,9 @@ fn described(progress: &Progress) -> String {
         ));
     }
     for slice in progress.slices.iter().filter(|slice| slice.erased > 0) {
-        let erased = count(slice.erased);
+        let erased = counted(slice.erased, "event");
         text.push_str(&format!(
-            "slice {}: passed over {erased} events of deleted or archived streams\n",
+            "slice {}: passed over {erased} of deleted or archived streams\n",
             slice.slice
         ));
     }

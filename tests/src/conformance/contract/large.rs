@@ -45,6 +45,11 @@ pub async fn are_read_back_as_one_commit(store: Arc<dyn EventStore>) {
         let read = Read::all(stream.clone()).after(Version::new(10)).until(Version::new(until));
         assert_eq!(firsts(read).await, [(11, 12), (13, 22)]);
     }
+    for after in 12..22 {
+        let read = || Read::all(stream.clone()).after(Version::new(after));
+        assert_eq!(firsts(read()).await, [(13, 22), (23, 24), (25, 34), (35, 36)], "after {after}");
+        assert_eq!(firsts(read().until(Version::new(after + 1))).await, [(13, 22)], "after {after}");
+    }
 }
 
 /// The commit is stored in full or not at all, and once.

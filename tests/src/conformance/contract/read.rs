@@ -16,7 +16,7 @@ pub async fn a_stream_that_does_not_exist_is_one_empty_page(store: Arc<dyn Event
     assert_eq!((&pages[0].commits[..], &pages[0].snapshot), (&[][..], &None));
 }
 
-/// Bounds are versions. The commit that contains the upper bound is read in full.
+/// Bounds are versions. The commits that contain them are read in full.
 pub async fn after_and_until_bound_a_read(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     for count in [1, 3, 2, 1] {
@@ -29,7 +29,13 @@ pub async fn after_and_until_bound_a_read(store: Arc<dyn EventStore>) {
     let all = || Read::all(stream.clone());
     assert_eq!(firsts(all()).await, [1, 2, 5, 7]);
     assert_eq!(firsts(all().after(Version::new(4))).await, [5, 7]);
-    assert_eq!(firsts(all().after(Version::new(7))).await, [0_u64; 0]);
+    for inside in [2, 3] {
+        assert_eq!(firsts(all().after(Version::new(inside))).await, [2, 5, 7]);
+        assert_eq!(firsts(all().after(Version::new(inside)).until(Version::new(4))).await, [2]);
+    }
+    for end in [7, 8, 70] {
+        assert_eq!(firsts(all().after(Version::new(end))).await, [0_u64; 0]);
+    }
     assert_eq!(firsts(all().until(Version::new(4))).await, [1, 2]);
     assert_eq!(firsts(all().until(Version::new(5))).await, [1, 2, 5]);
     assert_eq!(firsts(all().until(Version::new(70))).await, [1, 2, 5, 7]);

@@ -165,7 +165,7 @@ async fn a_parked_event_whose_commit_is_gone_can_be_discarded() {
         // Its positions are invalid after a restore.
         edit(&store, "projection#script", &checkpoint(slice), |state| state["position"] = json!(100)).await;
         let error = projector.seek(slice, SeekTo::End).await.expect_err("one is parked").to_string();
-        assert!(error.contains("1 parked events"), "{error}");
+        assert!(error.contains("parked events (1)"), "{error}");
         edit(&store, "projection#script", &checkpoint(slice), |state| state["position"] = json!(2)).await;
 
         projector.discard_parked(&parked[0]).await.expect("it is parked");
@@ -281,7 +281,7 @@ async fn parked_events_of_a_lost_slice_are_found_and_can_be_discarded() {
     operator.run_until_caught_up().await.expect_err("stops");
     let error = operator.seek(parent, SeekTo::End).await.expect_err("one is parked").to_string();
     assert!(
-        error.contains("has 1 parked events, at positions of the feed before it was restored"),
+        error.contains("has parked events (1) at positions of the feed before it was restored"),
         "{error}"
     );
     let parked = operator.parked().await.expect("parked");
