@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use es_core::prelude::*;
 use es_core::testing::{TestStore, given, react};
-use es_core::{IntoEvents, MemoryStore};
+use es_core::{IntoEvents, MemoryStore, RetryPolicy};
 
 #[event]
 #[derive(Default)]
@@ -328,7 +328,8 @@ async fn projections_handle_events() {
     assert_eq!(*log.0.lock().expect("no panic"), ["Ann opened ann", "255", "1", "limit", "closed ann"]);
 
     accounts.execute(&ann, Deposit(256)).await.expect("deposits");
-    let error = Projector::new(store, Log::default()).run_until_caught_up().await.expect_err("too many");
+    let projector = Projector::builder(store, Log::default()).retry(RetryPolicy::never()).build();
+    let error = projector.run_until_caught_up().await.expect_err("too many");
     assert!(es_core::error_text(&error).contains("out of range integral type conversion"), "{error:?}");
 }
 
@@ -443,7 +444,8 @@ async fn an_event_that_names_no_instance_fails() {
     let accounts: Repository<Account> = Repository::new(store.clone());
     accounts.execute(&"ann".to_owned(), Open { owner: "x" }).await.expect("opens");
     let process = Noting { accounts };
-    let error = Projector::of_process(store, process).run_until_caught_up().await.expect_err("no number");
+    let projector = Projector::process_builder(store, process).retry(RetryPolicy::never()).build();
+    let error = projector.run_until_caught_up().await.expect_err("no number");
     assert!(es_core::error_text(&error).contains("invalid digit"), "{error:?}");
 }
 

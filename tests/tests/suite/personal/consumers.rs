@@ -136,7 +136,8 @@ async fn published(store: impl Feed, reveal: bool) -> Result<Vec<serde_json::Val
     if reveal {
         publishing = publishing.reveal_personal_data();
     }
-    Projector::new(store, publishing).run_until_caught_up().await?;
+    let retry = RetryPolicy::never();
+    Projector::builder(store, publishing).retry(retry).build().run_until_caught_up().await?;
     Ok(broker
         .bodies()
         .iter()

@@ -78,8 +78,11 @@ impl Life {
         let mut random = fastrand::Rng::with_seed(seed * 1_000 + self.number);
         let sealed = SealedStore::new(self.store.clone(), self.keyring.clone());
         let retry = RetryPolicy::default().with_base_delay(Duration::from_millis(1));
-        let customers: Repository<Customer> =
-            Repository::builder(sealed).retry(retry).retry_budget(RetryBudget::unlimited()).build();
+        let customers: Repository<Customer> = Repository::builder(sealed)
+            .clock(Time)
+            .retry(retry)
+            .retry_budget(RetryBudget::unlimited())
+            .build();
         for step in 0..6 {
             let id = IDS[random.usize(..IDS.len())];
             let kind = [Kind::Register, Kind::Move, Kind::Mail][random.usize(..3)];
@@ -220,11 +223,12 @@ async fn check(
     forgotten: &BTreeSet<&'static str>,
 ) -> Result<(), String> {
     let sealed = SealedStore::new(truth.clone(), keyring.clone());
-    let customers: Repository<Customer> = Repository::new(sealed.clone());
+    let customers: Repository<Customer> = Repository::builder(sealed.clone()).clock(Time).build();
     Reconciler::builder(truth).build().run().await.map_err(|error| error.to_string())?;
     let directory = Directory { entries: ReadModel::of::<Directory>(&sealed) };
     let entries = directory.entries.clone();
-    Projector::new(sealed, directory).run_until_caught_up().await.map_err(|error| error.to_string())?;
+    let projector = Projector::builder(sealed, directory).clock(Time).build();
+    projector.run_until_caught_up().await.map_err(|error| error.to_string())?;
 
     for id in IDS {
         let is_forgotten = forgotten.contains(id);
