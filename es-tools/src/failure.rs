@@ -91,13 +91,9 @@ fn postgres_help(error: &StoreError) -> Option<&'static str> {
 
 fn dynamo_help(error: &StoreError) -> Option<&'static str> {
     match error {
-        StoreError::Unavailable(_)
-            if error.source().is_some_and(|cause| cause.is::<CredentialsUnavailable>()) =>
-        {
-            Some(
-                "sign in, or set AWS_PROFILE; `aws sts get-caller-identity` shows which credentials are used",
-            )
-        }
+        StoreError::Unavailable(_) if has_no_credentials(error) => Some(
+            "sign in, or set AWS_PROFILE; `aws sts get-caller-identity` shows which credentials are used",
+        ),
         StoreError::Unavailable(_) => Some(
             "check that this computer can reach DynamoDB: the region, the network, and --endpoint or AWS_ENDPOINT_URL",
         ),
@@ -110,6 +106,11 @@ fn dynamo_help(error: &StoreError) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// Returns whether a request was not sent because the credentials could not be loaded.
+fn has_no_credentials(error: &StoreError) -> bool {
+    matches!(error.source(), Some(cause) if cause.is::<CredentialsUnavailable>())
 }
 
 /// Returns whether an error of a verification is about the table or the schema, rather than about the access to it.
