@@ -96,7 +96,8 @@ pub(crate) type ItemsPage = (Page, Vec<Range<usize>>);
 impl Progress {
     fn of(read: Read) -> Self {
         let (stream, start) = (read.stream().clone(), read.start());
-        let until = read.end().unwrap_or(Version::MAX);
+        // Keys of higher versions would have more digits.
+        let until = read.end().unwrap_or(Version::MAX).min(Version::MAX);
         let step = match read.snapshot() {
             Some(request) => Step::FromSnapshot(request),
             None => Step::Upwards(Upwards { until, then: Vec::new(), is_first: true }),

@@ -33,8 +33,11 @@ pub async fn after_and_until_bound_a_read(store: Arc<dyn EventStore>) {
         assert_eq!(firsts(all().after(Version::new(inside))).await, [2, 5, 7]);
         assert_eq!(firsts(all().after(Version::new(inside)).until(Version::new(4))).await, [2]);
     }
-    for end in [7, 8, 70] {
+    for end in [7, 8, 70, Version::MAX.get() - 1, Version::MAX.get(), u64::MAX] {
         assert_eq!(firsts(all().after(Version::new(end))).await, [0_u64; 0]);
+        let until = Version::new(end).plus(50);
+        assert_eq!(firsts(all().after(Version::new(end)).until(until)).await, [0_u64; 0]);
+        assert_eq!(firsts(all().after(Version::new(4)).until(until)).await, [5, 7]);
     }
     assert_eq!(firsts(all().until(Version::new(4))).await, [1, 2]);
     assert_eq!(firsts(all().until(Version::new(5))).await, [1, 2, 5]);
