@@ -143,7 +143,7 @@ impl MemoryStore {
         }
 
         let end = state.read.end().unwrap_or(Version::MAX);
-        let commits = stored.commits[stored.index_beyond(state.contiguity.last())..]
+        let commits = stored.commits[stored.index_after(state.contiguity.last())..]
             .iter()
             .take_while(|commit| commit.first <= end && end > state.read.start())
             .take(COMMITS_A_PAGE);
@@ -304,13 +304,8 @@ impl StoredStream {
         self.commits.last().map_or(Version::NONE, Commit::last)
     }
 
-    /// Returns the index of the first commit after `version`.
-    fn index_after(&self, version: Version) -> usize {
-        self.commits.partition_point(|commit| commit.first <= version)
-    }
-
     /// Returns the index of the first commit with an event after `version`.
-    fn index_beyond(&self, version: Version) -> usize {
+    fn index_after(&self, version: Version) -> usize {
         self.commits.partition_point(|commit| commit.last() <= version)
     }
 

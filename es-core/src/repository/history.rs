@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -46,26 +47,26 @@ pub struct History<'a, A: Aggregate> {
     pages: BoxStream<'a, Result<Page, StoreError>>,
     ready: VecDeque<Recorded<A::Event>>,
     failed: Option<StoreError>,
-    /// The version after which the history starts, and its last version. Commits are read as a whole.
-    after: Version,
-    until: Version,
+    /// The versions to return. Commits are read as a whole.
+    versions: RangeInclusive<Version>,
     /// The version of the last event that changed the state of the stream, and that state.
     end: (Version, StreamState),
 }
 
 impl<'a, A: Aggregate> History<'a, A> {
-    /// Reads the events after the version `after`, up to and including `until`.
-    pub(super) fn new(inner: &'a Inner<A>, id: &A::Id, after: Version, until: Version) -> Self {
-        let read = |stream| match until {
-            Version::MAX => Read::all(stream).after(after),
-            _ => Read::all(stream).after(after).until(until),
-        };
+    /// Reads the part of the stream that `read` selects.
+    pub(super) fn new(inner: &'a Inner<A>, id: &A::Id, read: impl FnOnce(StreamId) -> Read) -> Self {
+        let mut versions = Version::FIRST..=Version::MAX;
         let (stream, pages) = match StreamId::new(A::NAME, id) {
-            Ok(id) => (Some(id.clone()), inner.pages(read(id))),
+            Ok(id) => {
+                let read = read(id.clone());
+                versions = read.start().next()..=read.end().unwrap_or(Version::MAX);
+                (Some(id), inner.pages(read))
+            }
             Err(error) => (None, stream::iter([Err(error.into())]).boxed()),
         };
         let end = (Version::NONE, StreamState::Open);
-        Self { stream, pages, ready: VecDeque::new(), failed: None, after, until, end }
+        Self { stream, pages, ready: VecDeque::new(), failed: None, versions, end }
     }
 
     /// Returns the next event; `None` after the last.
@@ -91,7 +92,7 @@ impl<'a, A: Aggregate> History<'a, A> {
         let Some(stream) = &self.stream else { return };
         for commit in &page.commits {
             for (version, id, data) in commit.numbered() {
-                if version <= self.after || version > self.until {
+                if !self.versions.contains(&version) {
                     continue;
                 }
                 match decode::<A>(data) {

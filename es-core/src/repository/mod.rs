@@ -53,7 +53,7 @@ use crate::events::Events;
 use crate::ids::IdSource;
 use crate::metadata::Metadata;
 use crate::snapshot::SnapshotPolicy;
-use crate::store::{Claim, EventStore, StoreError, StreamState};
+use crate::store::{Claim, EventStore, Read, StoreError, StreamState};
 use crate::stream_id::StreamId;
 use crate::version::{ExpectedVersion, Version};
 use lanes::Lanes;
@@ -466,7 +466,7 @@ impl<A: Aggregate> Repository<A> {
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
     {
-        History::new(&self.inner, &A::Id::id_from(id), Version::NONE, Version::MAX)
+        History::new(&self.inner, &A::Id::id_from(id), Read::all)
     }
 
     /// Returns the events of the aggregate `id` after the version `after`, up to and including `until`, in order. Use
@@ -487,7 +487,7 @@ impl<A: Aggregate> Repository<A> {
         A::Id: IdFrom<Q>,
         Q: ?Sized + Sync,
     {
-        History::new(&self.inner, &A::Id::id_from(id), after, until)
+        History::new(&self.inner, &A::Id::id_from(id), |stream| Read::all(stream).after(after).until(until))
     }
 
     /// Waits until all background snapshot writes of this repository have completed or failed.

@@ -140,6 +140,12 @@ impl Read {
         self.loaded
     }
 
+    /// Returns whether the version after which to read may be inside a commit, or between two commits of an append.
+    #[must_use]
+    pub fn may_start_inside(&self) -> bool {
+        !self.loaded && !self.after.is_none()
+    }
+
     /// Returns the version up to which to read.
     #[must_use]
     pub fn end(&self) -> Option<Version> {
@@ -275,8 +281,7 @@ impl Contiguity {
     /// Returns the check of the commits that a read returns, unless it starts from a snapshot.
     #[must_use]
     pub fn of(read: &Read) -> Self {
-        let may_include = !read.is_loaded() && !read.start().is_none();
-        Self { may_include, ..Self::after(read.stream().clone(), read.start()) }
+        Self { may_include: read.may_start_inside(), ..Self::after(read.stream().clone(), read.start()) }
     }
 
     /// Returns the last version that was checked.

@@ -106,7 +106,7 @@ impl Progress {
             until,
             contiguity: Contiguity::of(&read),
             assembly: Assembly::after(stream.clone(), start),
-            may_be_inside: !start.is_none() && !read.is_loaded(),
+            may_be_inside: read.may_start_inside(),
             groups: Vec::new(),
             with_payloads: true,
             eventual: read.is_eventual(),

@@ -128,7 +128,7 @@ impl Database {
         if end <= last {
             return reading.accept(Rows::default(), limit);
         }
-        let may_be_inside = reading.commits == 0 && !last.is_none() && !reading.read.is_loaded();
+        let may_be_inside = reading.commits == 0 && reading.read.may_start_inside();
         let sql = if may_be_inside { PAGE_FROM_INSIDE } else { PAGE };
         let query = sqlx::query(self.sql(sql)).bind(stream.as_str());
         let query = query.bind(number(last)).bind(number(end)).bind(limit as i64);

@@ -209,10 +209,7 @@ async fn outdated(store: &DynamoStore) -> Result<Vec<String>> {
     let shards = Indexer::shards(store).await?.into_iter();
     let shards = shards.filter(|shard| shard.owner.is_some() && !shard.is_finished && !shard.follows_splits);
     let indexers: BTreeSet<_> = shards.filter_map(|shard| shard.owner).collect();
-    let workers = workers.map(|(name, count)| {
-        let plural = if count == 1 { "" } else { "s" };
-        format!("{count} worker{plural} of `{name}`")
-    });
+    let workers = workers.map(|(name, number)| format!("{} of `{name}`", counted(number, "worker")));
     Ok(workers.chain(indexers.into_iter().map(|id| format!("the indexer {id}"))).collect())
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::template;
 use crate::arguments::{Mode, Place};
 use crate::failure::{Failure, Result, in_commands, is_finding};
-use crate::output::Output;
+use crate::output::{Output, counted};
 use crate::session::Consent;
 
 /// The commands of `table`.
@@ -123,7 +123,6 @@ fn is_table_name(name: &str) -> bool {
 async fn report(output: Output, store: &DynamoStore, state: &str) -> Result {
     let (name, slices) = (store.table_name(), store.slice_tree().await?.open().count());
     output.value(&json!({ "table": name, "slices": slices }), || {
-        let unit = if slices == 1 { "slice" } else { "slices" };
-        format!("the table `{name}` {state}; its feed has {slices} {unit}")
+        format!("the table `{name}` {state}; its feed has {}", counted(slices as u64, "slice"))
     })
 }

@@ -254,7 +254,6 @@ async fn read_commits(
     while let Some(page) = pages.try_next().await? {
         commits.extend(page.commits);
     }
-    commits.retain(|commit| commit.last() >= from && commit.first <= until);
     Ok(commits)
 }
 
