@@ -9,7 +9,7 @@ use syn::{Data, DeriveInput, Fields, Ident, Path, Type};
 use crate::support::derive::{append, refuse_generics};
 use crate::support::errors::Errors;
 use crate::support::grammar::Grammar;
-use crate::support::tokens::text;
+use crate::support::tokens::{text, ungrouped};
 
 static GRAMMAR: Grammar = Grammar::new(
     "`#[id(…)]`",
@@ -100,7 +100,7 @@ fn inner(item: &DeriveInput, errors: &mut Errors) -> Option<(Type, Inner)> {
         return None;
     };
     let ty = fields.unnamed[0].ty.clone();
-    let name = match &ty {
+    let name = match ungrouped(&ty) {
         Type::Path(path) => path.path.segments.last().map(|last| last.ident.to_string()),
         _ => None,
     };

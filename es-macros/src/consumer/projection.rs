@@ -9,6 +9,7 @@ use crate::support::derive::Helper;
 use crate::support::errors::Errors;
 use crate::support::grammar::Grammar;
 use crate::support::spans::{Place, implementation, lists, lists_all};
+use crate::support::tokens::ungrouped;
 
 static PROJECTION: Helper = Helper {
     name: "projection",
@@ -139,7 +140,7 @@ fn mark_of(field: &Field) -> Option<&Attribute> {
 
 /// Returns whether the last segment of a type is `ReadModel`, or `SqlReadModel` of es-postgres.
 fn is_read_model(ty: &Type) -> bool {
-    let Type::Path(ty) = ty else { return false };
+    let Type::Path(ty) = ungrouped(ty) else { return false };
     ty.path
         .segments
         .last()

@@ -11,6 +11,7 @@ use crate::support::personal::{self, Owner, PersonalField};
 use crate::support::serde::{
     SerdeAttributes, json_fields, json_fields_of_variant, json_types, representation,
 };
+use crate::support::tokens::ungrouped;
 
 /// A kind of event with its attributes.
 pub(super) struct Kind {
@@ -111,7 +112,7 @@ impl Kind {
 
     /// Reports an event whose `previous` names its own type.
     pub(super) fn refuse_itself_as_previous(&mut self, ident: &Ident, errors: &mut Errors) {
-        let itself = |previous: &Type| match previous {
+        let itself = |previous: &Type| match ungrouped(previous) {
             Type::Path(previous) => previous.path.is_ident(ident) || previous.path.is_ident("Self"),
             _ => false,
         };

@@ -2,6 +2,7 @@
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
+use syn::parse::discouraged::Speculative;
 use syn::parse::{Parse, ParseStream, Parser};
 use syn::{Attribute, Generics, Signature, Token, Type, Visibility};
 
@@ -89,7 +90,7 @@ impl Parse for Member {
         let attributes = input.call(Attribute::parse_outer)?;
         let visibility: Visibility = input.parse()?;
         if is_function(input) {
-            let (signature, body) = (input.parse()?, input.parse()?);
+            let (signature, body) = (input.parse()?, body(input)?);
             return Ok(Self::Method(Box::new(Method { attributes, visibility, signature, body })));
         }
         let is_item = input.peek(Token![const]) || input.peek(Token![type]);
@@ -107,6 +108,18 @@ impl Parse for Member {
             }
         }
         Ok(Self::Other(tokens))
+    }
+}
+
+/// Parses a body. One that a macro substituted is in an invisible group.
+fn body(input: ParseStream<'_>) -> syn::Result<Group> {
+    let ahead = input.fork();
+    match ahead.parse() {
+        Ok(TokenTree::Group(group)) if group.delimiter() == Delimiter::None => {
+            input.advance_to(&ahead);
+            body.parse2(group.stream())
+        }
+        _ => input.parse(),
     }
 }
 

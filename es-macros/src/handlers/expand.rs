@@ -67,11 +67,12 @@ impl Handler {
         quote! {
             type Error = #error;
 
+            // `Self::Error` would be ambiguous for a state with a variant `Error`.
             fn handle(
                 &self,
                 command: &#input,
                 ctx: &#core::Context<Self>,
-            ) -> #core::__private::Result<#core::Events<Self>, Self::Error> {
+            ) -> #core::__private::Result<#core::Events<Self>, <Self as #core::Handle<#input>>::Error> {
                 #body
             }
         }

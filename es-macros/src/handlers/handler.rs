@@ -9,10 +9,10 @@ use syn::{
 
 use super::block::Method;
 use super::lifetimes::name_lifetimes;
-use super::output::{Output, ungrouped};
+use super::output::Output;
 use super::role::{Mark, Receiver, Role};
 use crate::support::errors::Errors;
-use crate::support::tokens::text;
+use crate::support::tokens::{text, ungrouped};
 
 /// A method, as far as the implementation that calls it depends on it.
 pub(super) struct Handler {

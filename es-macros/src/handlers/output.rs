@@ -4,6 +4,8 @@ use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::{GenericArgument, Path, PathArguments, ReturnType, Type};
 
+use crate::support::tokens::ungrouped;
+
 /// The return type of a handler.
 pub(super) enum Output {
     /// None, or `()`.
@@ -72,15 +74,6 @@ pub(super) fn is_nameable(ty: &Type) -> bool {
         })
     }
     is_free(ty.to_token_stream())
-}
-
-/// Removes parentheses, and the invisible groups around a type that a macro substituted.
-pub(super) fn ungrouped(ty: &Type) -> &Type {
-    match ty {
-        Type::Group(group) => ungrouped(&group.elem),
-        Type::Paren(group) => ungrouped(&group.elem),
-        other => other,
-    }
 }
 
 fn is_unit(ty: &Type) -> bool {

@@ -11,6 +11,7 @@ use syn::spanned::Spanned;
 use syn::{Expr, ExprClosure, Lit, LitStr, Path, Token, Type, parse_quote};
 
 use super::errors::Errors;
+use super::tokens::ungrouped;
 
 /// The keys that an attribute may have, each with an example.
 pub(crate) struct Grammar {
@@ -256,7 +257,7 @@ impl Entry {
 
     fn type_path(&self) -> Option<&Path> {
         match &self.value {
-            Value::Type(ty) => match &**ty {
+            Value::Type(ty) => match ungrouped(ty) {
                 Type::Path(ty) if ty.qself.is_none() => Some(&ty.path),
                 _ => None,
             },

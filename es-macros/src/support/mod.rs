@@ -8,7 +8,7 @@
 //! | `serde` | the JSON form of a type, as its serde attributes define it |
 //! | `personal` | the fields with personal data, and their subjects |
 //! | `spans` | generated code whose errors point at the user's code |
-//! | `tokens` | tokens as text |
+//! | `tokens` | tokens as text, and without the invisible groups of macros |
 
 pub(crate) mod derive;
 pub(crate) mod errors;

@@ -1,8 +1,8 @@
-//! Tokens as text.
+//! Tokens as text, and without the invisible groups of macros.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::TypeTuple;
+use syn::{Type, TypeTuple};
 
 /// Returns tokens as text, independent of their whitespace and line breaks.
 pub(crate) fn text(tokens: &impl ToTokens) -> String {
@@ -57,10 +57,18 @@ fn is_tuple_of_one(group: &Group) -> bool {
     tuple.is_ok_and(|tuple| tuple.elems.len() == 1)
 }
 
+/// Removes parentheses, and the invisible groups around a type that a macro substituted.
+pub(crate) fn ungrouped(ty: &Type) -> &Type {
+    match ty {
+        Type::Group(group) => ungrouped(&group.elem),
+        Type::Paren(group) => ungrouped(&group.elem),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use syn::Type;
 
     #[test]
     fn does_not_depend_on_line_breaks() {

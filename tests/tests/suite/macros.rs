@@ -620,6 +620,137 @@ mod out_of_a_macro {
     }
 }
 
+/// Types, paths, and blocks from a macro that the user defines, which the compiler passes on in invisible groups.
+mod in_invisible_groups {
+    use super::*;
+    use es_core::testing::given;
+
+    macro_rules! id {
+        ($name:ident, $ty:ty) => {
+            #[derive(Id)]
+            pub struct $name($ty);
+        };
+    }
+
+    macro_rules! handlers {
+        ($self_ty:ty: $($method:ident($command:ty) -> $output:ty $body:block)*) => {
+            #[handlers]
+            impl $self_ty {
+                #[apply]
+                fn counted(&mut self, _: &Counted) {
+                    self.0 += 1;
+                }
+
+                $(#[handle] fn $method(&self, _: &$command) -> $output $body)*
+            }
+        };
+    }
+
+    macro_rules! process {
+        ($name:ident, $state:ty, $instance:path) => {
+            #[derive(Clone, Process)]
+            #[process(name = "groups", state = $state, events($state(Counted)))]
+            pub struct $name;
+
+            #[handlers]
+            impl $name {
+                #[react(instance = $instance)]
+                async fn counted(&self, _: &Counted) {}
+            }
+        };
+    }
+
+    #[event]
+    pub struct Counted;
+
+    pub struct Count;
+
+    id!(Number, u64);
+
+    #[derive(Aggregate, Debug, Default)]
+    #[aggregate(name = "groups", id = Number, events(Counted))]
+    pub struct Counter(u64);
+
+    handlers! {
+        Counter: count(Count) -> Option<Counted> { Some(Counted) }
+    }
+
+    process!(Watch, Counter, first);
+
+    fn first(_: &Counted) -> Number {
+        Number::from(1)
+    }
+
+    #[test]
+    fn are_what_they_contain() {
+        assert_eq!("7".parse::<Number>(), Ok(Number::from(7)));
+        given::<Counter>([Counted]).when(Count).then([Counted]);
+        assert_eq!(<Watch as Process>::NAME, "groups");
+    }
+}
+
+/// States and events with the names of associated types and of items of the prelude.
+mod names_in_use {
+    use super::*;
+    use es_core::testing::given;
+
+    #[event]
+    pub struct Error;
+
+    #[event]
+    pub struct Result {
+        pub event: u64,
+        pub stored: ::std::string::String,
+    }
+
+    #[event]
+    pub struct Option(pub u8);
+
+    pub struct Fail;
+
+    #[derive(Aggregate, Debug, Default)]
+    #[aggregate(name = "names", id = u64, events(Error, Result, Option), event_enum = Vec)]
+    pub enum State {
+        #[default]
+        None,
+        Error,
+        Id,
+        Event,
+        Some,
+    }
+
+    #[handlers]
+    impl State {
+        #[apply]
+        fn failed(&mut self, _: &Error) {
+            *self = Self::Error;
+        }
+
+        #[apply]
+        fn ended(&mut self, result: &Result) {
+            *self = if result.event > 0 { Self::Event } else { Self::Id };
+        }
+
+        #[apply]
+        fn chosen(&mut self, option: &Option) {
+            *self = if option.0 > 0 { Self::Some } else { Self::None };
+        }
+
+        #[handle]
+        fn fail(&self, _: &Fail) -> ::std::result::Result<Error, std::fmt::Error> {
+            match self {
+                Self::Error => Err(std::fmt::Error),
+                _ => Ok(Error),
+            }
+        }
+    }
+
+    #[test]
+    fn are_no_obstacle() {
+        given::<State>([Option(1)]).when(Fail).then([Error]).when(Fail).then_error(std::fmt::Error);
+    }
+}
+
 /// Keywords as names.
 mod raw_identifiers {
     use super::*;
