@@ -149,8 +149,8 @@ fn parse<T: Row, R: DeserializeOwned>(body: &str) -> Result<Stored<R>, ReadModel
         .map_err(|error| ReadModelError::Decode { model: T::NAME, reason: without_values(&error) })
 }
 
-/// The time for which the active build is cached. The rows of a replaced build remain until they are deleted
-/// explicitly.
+/// The time for which the active build is cached. The rows of a replaced build remain for at least this time, and until
+/// they are deleted explicitly.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
 /// Determines which build of a projection readers use.
@@ -194,5 +194,143 @@ impl Builds {
 impl fmt::Debug for Builds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builds").field("projection", &self.projection).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::MemoryStore;
+    use crate::documents::{ChangeError, ChangeSet, Document, DocumentPage, DocumentQuery};
+    use crate::event::EventData;
+    use crate::feed::EventFilter;
+    use crate::ids::{IdSource, RandomIds};
+    use crate::projection::{EventContext, ProjectError, Projection, Projector, Stage};
+    use crate::read_model::ReadModel;
+    use crate::store::StoreError;
+
+    #[derive(Clone, Debug, PartialEq, es_macros::Row, Serialize, Deserialize)]
+    #[serde(crate = "crate::serde")]
+    #[row(name = "numbers", key = number, index(by_group(group)))]
+    struct Number {
+        number: u64,
+        group: String,
+    }
+
+    const NUMBERS: u64 = 40;
+
+    #[derive(Clone)]
+    struct Numbers(ReadModel<Number>);
+
+    impl Projection for Numbers {
+        const NAME: &'static str = "numbers";
+
+        fn filter(&self) -> EventFilter {
+            EventFilter::none()
+        }
+
+        async fn handle(&mut self, _: &EventData, _: &EventContext) -> Result<(), ProjectError> {
+            Ok(())
+        }
+
+        fn stages(&mut self) -> Vec<&mut dyn Stage> {
+            vec![&mut self.0]
+        }
+    }
+
+    /// Writes the rows of a build.
+    async fn fill(store: &MemoryStore, build: u32) {
+        let layout = Layout::new(Numbers::NAME, build, Number::NAME);
+        for number in 0..NUMBERS {
+            let row = Number { number, group: "all".to_owned() };
+            let key = row.key().expect("a key");
+            let changes = layout.changes(&key, ExpectedDocument::Any, None, Some(&row)).expect("changes");
+            let set = ChangeSet::new(RandomIds.new_id()).with_changes(changes);
+            store.change(&set).await.expect("stored");
+        }
+    }
+
+    /// A store that replaces the build, and deletes the previous one, after some reads of rows. To the reader, this is a
+    /// long time.
+    #[derive(Debug)]
+    struct Replacing {
+        store: MemoryStore,
+        reads_before: Mutex<u32>,
+        reader: OnceLock<Builds>,
+    }
+
+    impl Replacing {
+        async fn after_a_read(&self) {
+            {
+                let mut left = self.reads_before.lock().expect("no panic");
+                *left = left.wrapping_sub(1);
+                if *left != 0 {
+                    return;
+                }
+            }
+            let numbers = Numbers(ReadModel::of::<Numbers>(&self.store));
+            let projector = Projector::new(self.store.clone(), numbers);
+            projector.rebuild().await.expect("begins");
+            projector.run_until_caught_up().await.expect("works");
+            fill(&self.store, 2).await;
+            projector.switch().await.expect("switches");
+            projector.delete_replaced().await.expect("deletes");
+            let reader = self.reader.get().expect("a reader");
+            *reader.known.lock().expect("no panic") = None;
+        }
+    }
+
+    #[async_trait]
+    impl Documents for Replacing {
+        async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
+            let document = self.store.document(key).await;
+            if key.collection().starts_with("read#") {
+                self.after_a_read().await;
+            }
+            document
+        }
+
+        async fn documents(&self, query: &DocumentQuery) -> Result<DocumentPage, StoreError> {
+            let page = self.store.documents(query).await;
+            self.after_a_read().await;
+            page
+        }
+
+        async fn change(&self, set: &ChangeSet) -> Result<(), ChangeError> {
+            self.store.change(set).await
+        }
+    }
+
+    #[test]
+    fn reads_are_complete_if_the_build_is_replaced_and_deleted_meanwhile() {
+        futures_executor::block_on(async {
+            let mut replaced = 0;
+            for reads_before in 1..30 {
+                for kind in 0..5 {
+                    let store = MemoryStore::new();
+                    fill(&store, 1).await;
+                    let replacing =
+                        Replacing { store, reads_before: Mutex::new(reads_before), reader: OnceLock::new() };
+                    let replacing = Arc::new(replacing);
+                    let rows = ReadModel::<Number>::of::<Numbers>(&replacing);
+                    replacing.reader.set(rows.builds.clone()).expect("one reader");
+                    let query = || rows.find(Number::BY_GROUP, "all").limit(7);
+                    let found = match kind {
+                        0 => rows.all().await.expect("rows").len() as u64,
+                        1 => query().all().await.expect("rows").len() as u64,
+                        2 => query().count(1000).await.expect("a count"),
+                        3 => rows.rows().limit(1000).page().await.expect("a page").rows.len() as u64,
+                        _ => rows.get(&7).await.expect("a row").map_or(0, |_| NUMBERS),
+                    };
+                    assert_eq!(found, NUMBERS, "kind {kind}, replaced after {reads_before} reads");
+                    replaced += u32::from(rows.builds.active().await.expect("a build") == 2);
+                }
+            }
+            assert!(replaced > 40, "{replaced}");
+        });
     }
 }

@@ -161,7 +161,13 @@ impl<T: Row> ReadModel<T> {
                 Some(staged) => return Ok(staged.cloned()),
                 None => staging.read(&*self.store, &key).await?,
             },
-            None => self.store.document(&self.layout().await?.row(&key)).await?,
+            None => {
+                let row = |layout: Layout| {
+                    let key = layout.row(&key);
+                    async move { Ok(self.store.document(&key).await?) }
+                };
+                self.read(row).await?
+            }
         };
         document.map(|document| decode(&document.body)).transpose()
     }
@@ -220,11 +226,22 @@ impl<T: Row> ReadModel<T> {
         self.staging.as_mut().ok_or(ReadModelError::NotInProjection { model: T::NAME })
     }
 
-    /// Returns the layout of the build that the projector maintains, or of the active build.
-    async fn layout(&self) -> Result<Layout, ReadModelError> {
-        match &self.staging {
-            Some(staging) => Ok(staging.layout.clone()),
-            None => Ok(Layout::new(self.builds.projection(), self.builds.active().await?, T::NAME)),
+    /// Reads from the build that the projector maintains, or from the active build. If another build has become active
+    /// during a long read, the rows of the previous one may have been deleted in the meantime, and the read is repeated.
+    async fn read<R, F>(&self, read: impl Fn(Layout) -> F) -> Result<R, ReadModelError>
+    where
+        F: Future<Output = Result<R, ReadModelError>>,
+    {
+        if let Some(staging) = &self.staging {
+            return read(staging.layout.clone()).await;
+        }
+        let mut build = self.builds.active().await?;
+        loop {
+            let found = read(Layout::new(self.builds.projection(), build, T::NAME)).await;
+            match self.builds.active().await? {
+                active if active == build => return found,
+                active => build = active,
+            }
         }
     }
 }

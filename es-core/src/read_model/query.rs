@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::index::{FieldValue, OrderFields, RowIndex};
 use super::key::{OrderText, key_text};
 use super::kind::KeyKind;
-use super::layout::{BUCKETS, decode};
+use super::layout::{BUCKETS, Layout, decode};
 use super::{ReadModel, ReadModelError, Row};
 use crate::documents::{Document, DocumentKey, DocumentQuery, Documents, pages};
 
@@ -213,10 +213,9 @@ impl<'a, T: Row, O> RowQuery<'a, T, O> {
     /// [`ReadModelError::Mismatch`] if a value is not serialized as its field is. Other errors if the rows cannot be
     /// read.
     pub async fn page(self) -> Result<RowPage<T>, ReadModelError> {
-        let rows = self.rows;
-        let (query, context) = self.prepare().await?;
-        let (found, next) = page(rows, &query).await?;
-        Ok(RowPage { rows: found, next: next.map(|name| page_token(&context, &name)) })
+        let (rows, prepared) = (self.rows, self.prepare()?);
+        let (found, next) = rows.read(|layout| page(rows, prepared.query(&layout))).await?;
+        Ok(RowPage { rows: found, next: next.map(|name| page_token(&prepared.context, &name)) })
     }
 
     /// Returns all remaining rows.
@@ -225,9 +224,8 @@ impl<'a, T: Row, O> RowQuery<'a, T, O> {
     ///
     /// As for [`page`](Self::page).
     pub async fn all(self) -> Result<Vec<T>, ReadModelError> {
-        let rows = self.rows;
-        let (query, _) = self.prepare().await?;
-        all_pages(rows, query).await
+        let (rows, prepared) = (self.rows, self.prepare()?);
+        rows.read(|layout| all_pages(rows, prepared.query(&layout))).await
     }
 
     /// Returns the number of remaining rows, or `most` if there are more.
@@ -259,24 +257,13 @@ impl<'a, T: Row, O> RowQuery<'a, T, O> {
     ///
     /// As for [`page`](Self::page).
     pub async fn count(self, most: u64) -> Result<u64, ReadModelError> {
-        let rows = self.rows;
-        let page_size = self.limit.unwrap_or(COUNTED_AT_ONCE);
-        let (mut query, _) = self.prepare().await?;
-        let mut counted = 0;
-        while counted < most {
-            let left = u32::try_from(most - counted).unwrap_or(u32::MAX);
-            let page = rows.store.documents(&query.clone().limit(left.min(page_size))).await?;
-            counted += page.documents.len() as u64;
-            match page.next {
-                Some(next) => query = query.after(Some(next)),
-                None => break,
-            }
-        }
-        Ok(counted)
+        let (rows, page_size) = (self.rows, self.limit.unwrap_or(COUNTED_AT_ONCE));
+        let prepared = self.prepare()?;
+        rows.read(|layout| count_pages(rows, prepared.query(&layout), page_size, most)).await
     }
 
-    /// Returns the query, and the context of its page tokens, which is the same in every build of the projection.
-    async fn prepare(self) -> Result<(DocumentQuery, String), ReadModelError> {
+    /// Returns the query, independent of the build that it reads.
+    fn prepare(self) -> Result<Prepared, ReadModelError> {
         let Range { group, from, until, .. } = self.range?;
         let bound =
             |bound: &Option<String>| bound.as_ref().map_or("-".to_owned(), |bound| format!("={bound}"));
@@ -288,15 +275,37 @@ impl<'a, T: Row, O> RowQuery<'a, T, O> {
                 Some(name_after(&context, token).ok_or(ReadModelError::PageToken { model: T::NAME })?)
             }
         };
-        let collection = self.rows.layout().await?.group(self.index, &group);
-        let mut query = DocumentQuery::new(collection).from(from).until(until).after(after);
+        let Self { index, is_descending, limit, .. } = self;
+        Ok(Prepared { index, group, from, until, after, is_descending, limit, context })
+    }
+}
+
+/// A query whose values are encoded.
+struct Prepared {
+    index: &'static str,
+    group: String,
+    from: Option<String>,
+    until: Option<String>,
+    after: Option<String>,
+    is_descending: bool,
+    limit: Option<u32>,
+    /// The context of the page tokens, which is the same in every build.
+    context: String,
+}
+
+impl Prepared {
+    /// Returns the query of one build.
+    fn query(&self, layout: &Layout) -> DocumentQuery {
+        let Self { from, until, after, .. } = self;
+        let query = DocumentQuery::new(layout.group(self.index, &self.group));
+        let mut query = query.from(from.clone()).until(until.clone()).after(after.clone());
         if self.is_descending {
             query = query.descending();
         }
         if let Some(limit) = self.limit {
             query = query.limit(limit);
         }
-        Ok((query, context))
+        query
     }
 }
 
@@ -344,31 +353,45 @@ impl<'a, T: Row> RowListing<'a, T> {
     /// Other errors if the rows cannot be read.
     pub async fn page(self) -> Result<RowPage<T>, ReadModelError> {
         let context = token_context(&[T::NAME]);
-        let (mut bucket, mut after) = match &self.after {
+        let (bucket, after) = match &self.after {
             None => (0, None),
             Some(token) => match name_after(&context, token).and_then(|name| split_listed(&name)) {
                 Some((bucket, name)) => (bucket, Some(name)),
                 None => return Err(ReadModelError::PageToken { model: T::NAME }),
             },
         };
-        let layout = self.rows.layout().await?;
-        let mut found = Vec::new();
-        loop {
-            let left = self.limit - u32::try_from(found.len()).unwrap_or(self.limit);
-            let query = DocumentQuery::new(layout.bucket(bucket)).after(after.take()).limit(left);
-            let (rows, next) = page(self.rows, &query).await?;
-            found.extend(rows);
-            let next = match next {
-                Some(name) => listed(bucket, &name),
-                None if bucket + 1 == BUCKETS => return Ok(RowPage { rows: found, next: None }),
-                None if found.len() < self.limit as usize => {
-                    bucket += 1;
-                    continue;
-                }
-                None => listed(bucket + 1, ""),
-            };
-            return Ok(RowPage { rows: found, next: Some(page_token(&context, &next)) });
-        }
+        let (rows, limit) = (self.rows, self.limit);
+        let (found, next) =
+            rows.read(|layout| page_of_buckets(rows, layout, limit, bucket, after.clone())).await?;
+        Ok(RowPage { rows: found, next: next.map(|next| page_token(&context, &next)) })
+    }
+}
+
+/// Returns the rows of a page that begins after the row `after` of a bucket, and the place at which the next page
+/// begins.
+async fn page_of_buckets<T: Row>(
+    rows: &ReadModel<T>,
+    layout: Layout,
+    limit: u32,
+    mut bucket: u32,
+    mut after: Option<String>,
+) -> Result<(Vec<T>, Option<String>), ReadModelError> {
+    let mut all = Vec::new();
+    loop {
+        let left = limit - u32::try_from(all.len()).unwrap_or(limit);
+        let query = DocumentQuery::new(layout.bucket(bucket)).after(after.take()).limit(left);
+        let (found, next) = page(rows, query).await?;
+        all.extend(found);
+        let next = match next {
+            Some(name) => Some(listed(bucket, &name)),
+            None if bucket + 1 == BUCKETS => None,
+            None if all.len() < limit as usize => {
+                bucket += 1;
+                continue;
+            }
+            None => Some(listed(bucket + 1, "")),
+        };
+        return Ok((all, next));
     }
 }
 
@@ -387,9 +410,9 @@ fn split_listed(place: &str) -> Option<(u32, String)> {
 /// Returns the rows of a page, and the name of the document after which the next page begins.
 async fn page<T: Row>(
     rows: &ReadModel<T>,
-    query: &DocumentQuery,
+    query: DocumentQuery,
 ) -> Result<(Vec<T>, Option<String>), ReadModelError> {
-    let page = rows.store.documents(query).await?;
+    let page = rows.store.documents(&query).await?;
     let decoded = page.documents.iter().map(|(_, Document { body, .. })| decode(body));
     Ok((decoded.collect::<Result<_, _>>()?, page.next))
 }
@@ -406,13 +429,35 @@ async fn all_pages<T: Row>(rows: &ReadModel<T>, query: DocumentQuery) -> Result<
     Ok(all)
 }
 
-pub(super) async fn all_rows<T: Row>(rows: &ReadModel<T>) -> Result<Vec<T>, ReadModelError> {
-    let layout = rows.layout().await?;
-    let mut all = Vec::new();
-    for bucket in 0..BUCKETS {
-        all.extend(all_pages(rows, DocumentQuery::new(layout.bucket(bucket))).await?);
+/// Returns the number of rows on all pages, or `most` if there are more.
+async fn count_pages<T: Row>(
+    rows: &ReadModel<T>,
+    mut query: DocumentQuery,
+    page_size: u32,
+    most: u64,
+) -> Result<u64, ReadModelError> {
+    let mut counted = 0;
+    while counted < most {
+        let left = u32::try_from(most - counted).unwrap_or(u32::MAX);
+        let page = rows.store.documents(&query.clone().limit(left.min(page_size))).await?;
+        counted += page.documents.len() as u64;
+        match page.next {
+            Some(next) => query = query.after(Some(next)),
+            None => break,
+        }
     }
-    Ok(all)
+    Ok(counted)
+}
+
+pub(super) async fn all_rows<T: Row>(rows: &ReadModel<T>) -> Result<Vec<T>, ReadModelError> {
+    let all = |layout: Layout| async move {
+        let mut all = Vec::new();
+        for bucket in 0..BUCKETS {
+            all.extend(all_pages(rows, DocumentQuery::new(layout.bucket(bucket))).await?);
+        }
+        Ok(all)
+    };
+    rows.read(all).await
 }
 
 /// The length of the digest at the start of a page token.
