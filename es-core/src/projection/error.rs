@@ -159,9 +159,14 @@ impl ProjectorError {
 #[non_exhaustive]
 pub enum WaitError {
     /// The timeout elapsed.
-    #[error("the projection did not reach version {version} of `{stream}` before the timeout: {}", late(*.is_in_feed))]
+    #[error(
+        "`{projection}` did not reach version {version} of `{stream}` before the timeout: {}",
+        late(*.is_in_feed)
+    )]
     #[non_exhaustive]
     TimedOut {
+        /// The name of the projection, process, or publisher.
+        projection: String,
         /// The stream.
         stream: StreamId,
         /// The awaited version.
@@ -170,9 +175,11 @@ pub enum WaitError {
         is_in_feed: bool,
     },
     /// The slice has stopped at an event that failed.
-    #[error("the projection has stopped in slice {slice}: {reason}")]
+    #[error("`{projection}` has stopped in slice {slice}: {reason}")]
     #[non_exhaustive]
     Stopped {
+        /// The name of the projection, process, or publisher.
+        projection: String,
         /// The slice.
         slice: Slice,
         /// The reason.

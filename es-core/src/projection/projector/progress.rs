@@ -1,6 +1,7 @@
 //! The progress of a projection, and waiting for it.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -293,8 +294,7 @@ impl<P: Projection> Projector<P> {
         let overview = self.ask(|| Overview::read(&*self.inner.store, &names)).await?;
         let mut states = overview.control.builds().flat_map(|build| overview.slices_of(build));
         let stopped = states.find_map(|(slice, state)| Some((slice, state.failure.as_ref()?)));
-        stopped
-            .map_or(Ok(()), |(slice, failure)| Err(WaitError::Stopped { slice, reason: failure.to_string() }))
+        stopped.map_or(Ok(()), |(slice, failure)| Err(self.stopped_at(slice, failure)))
     }
 
     /// Returns the current end of each slice.
@@ -379,7 +379,8 @@ impl<P: Projection> Projector<P> {
             Either::Left((reached, _)) => reached,
             Either::Right(_) => {
                 let is_in_feed = is_in_feed.load(Ordering::Relaxed);
-                Err(WaitError::TimedOut { stream: stream.clone(), version, is_in_feed })
+                let (projection, stream) = (self.inner.name.clone(), stream.clone());
+                Err(WaitError::TimedOut { projection, stream, version, is_in_feed })
             }
         }
     }
@@ -414,7 +415,7 @@ impl<P: Projection> Projector<P> {
                 }
                 is_there = false;
                 if let Some(failure) = state.failure {
-                    return Err(WaitError::Stopped { slice: *slice, reason: failure.to_string() });
+                    return Err(self.stopped_at(*slice, failure));
                 }
             }
             if is_there {
@@ -433,7 +434,7 @@ impl<P: Projection> Projector<P> {
         for (Slot { slice, .. }, state, end) in checkpoints {
             let check = || async { Ok(self.inner.impossible(*slice, state, *end).await?) };
             if let Some(error) = self.ask(check).await? {
-                return Err(WaitError::Stopped { slice: *slice, reason: error.to_string() });
+                return Err(self.stopped_at(*slice, error));
             }
         }
         let is_intact = |state: &SliceState, end: FeedEnd| {
@@ -445,8 +446,13 @@ impl<P: Projection> Projector<P> {
             return Ok(());
         }
         match self.ask(|| async { Ok(self.inner.lost_split(overview, &slots).await?) }).await? {
-            Some((slice, lost)) => Err(WaitError::Stopped { slice, reason: lost.to_string() }),
+            Some((slice, lost)) => Err(self.stopped_at(slice, lost)),
             None => Ok(()),
         }
+    }
+
+    /// Returns the error of waiting for a slice that has stopped.
+    fn stopped_at(&self, slice: Slice, reason: impl Display) -> WaitError {
+        WaitError::Stopped { projection: self.inner.name.clone(), slice, reason: reason.to_string() }
     }
 }

@@ -86,7 +86,7 @@ async fn a_batch_that_cannot_be_sent_stops_the_slice_and_is_sent_later() {
     let projector = projector(store.clone(), sender.clone()).build();
     let error = projector.run_until_caught_up().await.expect_err("it cannot be sent").to_string();
     let slice = slice(&store, "ada").await;
-    assert_eq!(error, format!("the projection has stopped in slice {slice}: the network is down"));
+    assert_eq!(error, format!("`sender` has stopped in slice {slice}: the network is down"));
     let error = projector.skip(slice).await.expect_err("no event is to blame").to_string();
     assert!(error.contains("has not stopped at an event"), "{error}");
     assert_eq!(projector.progress().await.expect("progress").stopped().count(), 1, "it is as it was");

@@ -43,7 +43,7 @@ async fn waiting_ends_when_its_time_is_over() {
         assert_eq!(
             error.to_string(),
             format!(
-                "the projection did not reach version {version} of `account#ada` before the timeout: {reason}"
+                "`journal` did not reach version {version} of `account#ada` before the timeout: {reason}"
             )
         );
         assert!((SHORT..SHORT * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
