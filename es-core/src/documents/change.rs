@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use uuid::Uuid;
 
-use super::{Document, DocumentKey, Revision};
+use super::{Document, DocumentKey, NULL, Revision};
 use crate::personal::is_in_transit;
 use crate::store::{AdditionalWrite, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, StoreError};
 
@@ -81,11 +81,17 @@ impl DocumentChange {
     ///
     /// # Errors
     ///
-    /// As for [`DocumentKey::checked`]. [`StoreError::TooLarge`] if the document is larger than
-    /// [`Document::MAX_BYTES`]. [`StoreError::Setup`] if it contains [personal data](crate::personal) that is not
-    /// sealed.
+    /// As for [`DocumentKey::checked`]. [`StoreError::Invalid`] if the body contains U+0000. [`StoreError::TooLarge`] if
+    /// the document is larger than [`Document::MAX_BYTES`]. [`StoreError::Setup`] if it contains
+    /// [personal data](crate::personal) that is not sealed.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         self.key.checked()?;
+        if self.body.as_deref().is_some_and(|body| body.contains(NULL)) {
+            return Err(StoreError::invalid(format!(
+                "the document `{}` contains U+0000: escape it",
+                self.key
+            )));
+        }
         if self.body.as_deref().is_some_and(is_in_transit) {
             return Err(StoreError::without_keyring());
         }

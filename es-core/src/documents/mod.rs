@@ -19,6 +19,9 @@ pub use lease::{ObservedLeases, fair_share};
 use crate::ids::IdSource;
 use crate::store::{MAX_ITEM_BYTES, StoreError};
 
+/// The character that PostgreSQL cannot store.
+const NULL: char = '\0';
+
 /// The revision of a document. Each write assigns a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -185,10 +188,17 @@ impl DocumentKey {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the collection is empty. [`StoreError::TooLarge`] if a part is too long.
+    /// [`StoreError::Invalid`] if the collection is empty, or a part contains U+0000. [`StoreError::TooLarge`] if a part
+    /// is too long.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         if self.collection.is_empty() {
             return Err(StoreError::invalid(format!("the document `{self}` needs a collection")));
+        }
+        if self.collection.contains(NULL) || self.name.contains(NULL) {
+            let key = self.to_string();
+            return Err(StoreError::invalid(format!(
+                "the document {key:?} has U+0000 in its key: remove it"
+            )));
         }
         let parts = [
             ("the collection of a document", self.collection.len(), Self::MAX_COLLECTION_BYTES),

@@ -398,8 +398,8 @@ impl Append {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] if a commit has no events, its time is not in the years 1 to 9999, or the stream would
-    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, their times decrease, or the
-    /// name of an event is reserved for the framework. [`StoreError::TooLarge`] if several commits exceed
+    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, their times decrease, or an event
+    /// has no name, the schema version 0, or a name that is reserved for the framework. [`StoreError::TooLarge`] if several commits exceed
     /// [`MAX_GROUP_BYTES`].
     pub fn last_version_after(&self, version: Version) -> Result<Version, StoreError> {
         for commit in self.commits() {
@@ -469,8 +469,19 @@ impl Append {
         Ok(Appended::new(first, last, cost).repeated())
     }
 
-    /// Checks that a lifecycle event is alone in its append, and that no other event has a reserved name.
+    /// Checks that events have a name and a schema version, that a lifecycle event is alone in its append, and that no
+    /// other event has a reserved name.
     fn check_names(&self) -> Result<(), StoreError> {
+        let mut events = self.commits().iter().flat_map(|commit| &commit.events);
+        if let Some(event) = events.find(|event| event.name().is_empty() || event.version() == 0) {
+            return Err(StoreError::invalid(format!(
+                "the event `{}` with the schema version {} cannot be appended to the stream `{}`: an event has a name, and a \
+                 schema version of at least 1",
+                event.name(),
+                event.version(),
+                self.stream
+            )));
+        }
         let mut events = self.commits().iter().flat_map(|commit| &commit.events);
         match events.find(|event| is_reserved(event.name())) {
             Some(event) if self.events() > 1 || StreamState::after(event).is_none() => {

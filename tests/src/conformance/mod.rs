@@ -24,6 +24,7 @@ macro_rules! conformance {
         $crate::conformance!(@rules [$(#[$attribute])*] $store, contract, append:
             a_commit_reads_back_as_it_was_written,
             payloads_of_every_json_shape_survive,
+            events_without_a_name_or_a_version_are_refused,
             metadata_is_stored_only_if_it_can_be_read_back,
             payloads_of_300_kilobytes_survive,
             commits_of_many_events_are_stored_whole,
@@ -304,6 +305,7 @@ macro_rules! documents_conformance {
                 names_of_any_text_are_kept_apart,
                 bodies_of_any_text_survive,
                 impossible_names_are_refused,
+                bodies_with_a_null_character_are_refused,
                 documents_have_a_limit,
             );
             $crate::documents_conformance!(@rules [$(#[$attribute])*] $store, expected:

@@ -109,6 +109,23 @@ pub async fn an_empty_commit_is_refused(store: Arc<dyn EventStore>) {
     assert_eq!(commits(&*store, &stream).await, []);
 }
 
+/// An event has a name, and a schema version of at least 1.
+pub async fn events_without_a_name_or_a_version_are_refused(store: Arc<dyn EventStore>) {
+    let stream = new_stream();
+    for (name, version) in [("", 1), ("Shaped", 0)] {
+        let commit = || new_commit(vec![EventData::new(name, version, "{}")]);
+        let alone = Append::new(stream.clone(), ExpectedVersion::NoStream, commit());
+        let grouped = Append::new(stream.clone(), ExpectedVersion::NoStream, new_commit(events(1)));
+        for append in [&alone, &grouped.with_following([commit()])] {
+            let error = store.append(append).await.expect_err("refused");
+            assert!(matches!(error, AppendError::Store(StoreError::Invalid { .. })), "{error:?}");
+        }
+        let error = store.write(&WriteSet::new().append(alone)).await.expect_err("refused");
+        assert!(matches!(error, WriteError::Store(StoreError::Invalid { .. })), "{error:?}");
+    }
+    assert_eq!(commits(&*store, &stream).await, []);
+}
+
 /// Metadata is preserved up to the maximum depth. Deeper metadata is refused, because it could not be read back.
 pub async fn metadata_is_stored_only_if_it_can_be_read_back(store: Arc<dyn EventStore>) {
     let nested = |depth: usize| {

@@ -65,7 +65,9 @@ pub async fn impossible_names_are_refused(store: Arc<dyn Documents>) {
     let (collection, name) = (DocumentKey::MAX_COLLECTION_BYTES, DocumentKey::MAX_NAME_BYTES);
     let long =
         [DocumentKey::new("c", "a".repeat(name + 1)), DocumentKey::new("c".repeat(collection + 1), "a")];
-    let impossible = long.into_iter().map(|key| (key, true)).chain([(DocumentKey::new("", "a"), false)]);
+    // PostgreSQL cannot store U+0000.
+    let invalid = [DocumentKey::new("", "a"), DocumentKey::new("c\0", "a"), DocumentKey::new("c", "\0")];
+    let impossible = long.into_iter().map(|key| (key, true)).chain(invalid.map(|key| (key, false)));
     for (key, too_large) in impossible {
         let is_that = |error: &StoreError| match error {
             StoreError::TooLarge { .. } => too_large,
@@ -87,6 +89,14 @@ pub async fn impossible_names_are_refused(store: Arc<dyn Documents>) {
     let key = DocumentKey::new(longest, "ü".repeat(name / 2));
     write(&*store, &key, "{}").await;
     assert_eq!(body(&*store, &key).await.as_deref(), Some("{}"));
+}
+
+/// Without a request.
+pub async fn bodies_with_a_null_character_are_refused(store: Arc<dyn Documents>) {
+    let key = DocumentKey::new(new_collection(), "a");
+    let error = store.change(&new_set().put(key.clone(), Absent, "{\0}")).await.expect_err("impossible");
+    assert!(matches!(error, ChangeError::Store(StoreError::Invalid { .. })), "{error:?}");
+    assert_eq!(found(&*store, &key).await, None);
 }
 
 /// A document of the maximum size is stored. A larger one is rejected without a request.
