@@ -14,7 +14,8 @@ const MAX_CAUSES: usize = 100;
 
 /// Returns an error and all of its causes on one line, truncated to 2 KiB.
 ///
-/// A cause whose text already ends the line is not repeated. Use this function to log or store an error: the
+/// A cause whose text already ends the line is not repeated. Line breaks become spaces, and other control characters are
+/// escaped. Use this function to log or store an error: the
 /// `Display` of an error does not include its causes.
 ///
 /// ```
@@ -59,7 +60,7 @@ impl Limited {
         let mut text = Self(String::new());
         // The only error is that there is more text than is needed.
         let _ = write!(text, "{value}");
-        text.0
+        on_one_line(text.0)
     }
 }
 
@@ -73,6 +74,27 @@ impl Write for Limited {
         self.0.push_str(part);
         Ok(())
     }
+}
+
+/// Replaces line breaks, with the spaces around them, and escapes other control characters.
+fn on_one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let lines = text.split(|char: char| char.is_control() && char.is_whitespace()).map(str::trim);
+    let mut line = String::with_capacity(text.len());
+    for part in lines.filter(|part| !part.is_empty()) {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for char in part.chars() {
+            match char.is_control() {
+                true => line.extend(char.escape_default()),
+                false => line.push(char),
+            }
+        }
+    }
+    line
 }
 
 /// Truncates a text to [`MAX_ERROR_TEXT`] bytes at a character boundary, with a mark at its end.
@@ -106,6 +128,13 @@ mod tests {
         assert_eq!(error_text(&error), "the load failed: timeout");
         let error = caused("a: b", Some(caused("b", Some(caused("c", None)))));
         assert_eq!(error_text(&error), "a: b: c");
+    }
+
+    #[test]
+    fn stays_on_one_line() {
+        let panic =
+            caught("assertion failed\n  left: 1\r\n right: 2\n", Some(caught("\u{1b}[31mred\t", None)));
+        assert_eq!(error_text(&panic), "assertion failed left: 1 right: 2: \\u{1b}[31mred");
     }
 
     /// An error of an application.
