@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use es_core::chrono::{DateTime, Utc};
 use es_core::store::{Claim, Commit, CommitLine, EventRange, IdempotencyKey, IdempotencyRecord, StoredKey};
+use es_core::stream_id::InvalidStreamId;
 use es_core::uuid::Uuid;
-use es_core::{StreamId, Version};
+use es_core::{BoxError, StreamId, Version};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::{Failure, Result};
@@ -66,14 +68,15 @@ impl KeyLine {
         }
     }
 
-    fn entry(self) -> Result<Entry> {
+    fn entry(self) -> std::result::Result<Entry, BoxError> {
         Ok(Entry::Key(match self {
             Self::Claim { name, value, stream } => {
                 StoredKey::Claim { claim: Claim::new(name, value)?, stream: stream.parse()? }
             }
             Self::Key { stream, key, id, expires, fingerprint, ranges } => {
                 let stream = stream.map(|stream| stream.parse()).transpose()?;
-                let ranges = ranges.into_iter().map(RangePart::range).collect::<Result<_>>()?;
+                let ranges =
+                    ranges.into_iter().map(RangePart::range).collect::<std::result::Result<_, _>>()?;
                 let record = IdempotencyRecord::new(id, ranges, expires).with_fingerprint(fingerprint);
                 StoredKey::Idempotency { key: IdempotencyKey::new(stream, key)?, record }
             }
@@ -86,7 +89,7 @@ impl RangePart {
         Self { stream: range.stream.to_string(), first: range.first.get(), last: range.last.get() }
     }
 
-    fn range(self) -> Result<EventRange> {
+    fn range(self) -> std::result::Result<EventRange, InvalidStreamId> {
         Ok(EventRange::new(self.stream.parse()?, Version::new(self.first), Version::new(self.last)))
     }
 }
@@ -140,10 +143,19 @@ fn copied(mut stream: impl io::Read) -> io::Result<File> {
 
 fn parse(line: &str, number: usize) -> Result<Entry> {
     if line.starts_with("{\"claim\":") || line.starts_with("{\"key\":") {
-        return serde_json::from_str::<KeyLine>(line).map_err(|error| not_exported(number, &error))?.entry();
+        let key: KeyLine = serde_json::from_str(line).map_err(|error| not_exported(number, &error))?;
+        return key.entry().map_err(|error| at(number, &*error));
     }
     let line: CommitLine = serde_json::from_str(line).map_err(|error| not_exported(number, &error))?;
-    let (stream, commit) = line.into_commit()?;
+    let (stream, commit) = line.into_commit().map_err(|error| at(number, &error))?;
+    for (version, _, event) in commit.numbered() {
+        serde_json::from_str::<IgnoredAny>(event.payload()).map_err(|error| {
+            Failure::of(format!(
+                "line {number}: the payload of the event `{}` at version {version} of `{stream}` is not JSON: {error}",
+                event.name()
+            ))
+        })?;
+    }
     Ok(Entry::Commit(stream, commit))
 }
 

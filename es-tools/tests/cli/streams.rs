@@ -83,11 +83,30 @@ async fn a_damaged_export_is_refused_before_anything_is_imported() {
     place.deposit("ann", &[1, 2, 3]).await;
     let text = place.es(&["stream", "export", "account#ann"]).succeeds();
     let all: Vec<&str> = text.lines().collect();
+    let changed = |from: &str, to: &str| {
+        assert!(all[1].contains(from), "{}", all[1]);
+        format!("{}\n{}\n", all[0], all[1].replacen(from, to, 1))
+    };
     let to = Place::new("damaged-import");
     to.es(&["table", "create"]).succeeds();
     for (content, expected) in [
         (format!("{}\n{}\n", all[0], all[2]), "line 2: the commit follows version 2"),
         (format!("{}\n{{}}\n", all[0]), "line 2: missing field"),
+        (changed("account#ann", "account"), "line 2: `account` is not a stream"),
+        (changed("account#ann", "account#\\n"), "line 2: the stream \"account#\\n\" has a control character"),
+        (
+            changed(r#""first":2"#, r#""first":0"#),
+            "line 2: a commit of the stream `account#ann` has a version",
+        ),
+        (
+            changed(r#"{\"cents\":2}"#, r#"{\"cents\":"#),
+            "line 2: the payload of the event `Deposited` at version 2",
+        ),
+        (
+            changed(r#""schema":1"#, r#""schema":0"#),
+            "line 2: the event `Deposited` with the schema version 0",
+        ),
+        (changed("Deposited", ""), "line 2: the event `` with the schema version 1"),
     ] {
         fs::write(to.path("export.jsonl"), content).expect("writes");
         let refused = to.es(&["import", "export.jsonl"]).fails(1);
