@@ -317,10 +317,11 @@ async fn pass_over(
     stream: &StreamId,
     through: Option<u64>,
 ) -> Result {
-    let through = match through {
-        Some(version) => Version::new(version),
-        None => store.indexed(stream).await?,
-    };
+    let indexed = store.indexed(stream).await?;
+    if indexed.is_none() {
+        return Err(Failure::of(format!("the feed has no events of the stream `{stream}`: check its name")));
+    }
+    let through = through.map_or(indexed, Version::new);
     if session.may_irrevocably(&format!(
         "pass over the commits of `{stream}` up to version {through} that are gone, in all consumers"
     ))? {

@@ -69,6 +69,11 @@ async fn commits_that_are_gone_are_passed_over_with_consent() {
     assert!(dry.contains("pass over the commits of `account#ann` up to version 2"), "{dry}");
     let beyond = place.es(&["feed", "pass-over", "account#ann", "--through", "3", "--yes"]).fails(1);
     assert!(beyond.contains("the feed has the stream `account#ann` up to version 2"), "{beyond}");
+    let unknown = place.es(&["feed", "pass-over", "account#bob"]).fails(1);
+    assert!(
+        unknown.contains("the feed has no events of the stream `account#bob`: check its name"),
+        "{unknown}"
+    );
     let done = place.es(&["feed", "pass-over", "account#ann", "--yes", "--json"]).json();
     assert_eq!(done, json!({ "stream": "account#ann", "through": 2 }));
 }

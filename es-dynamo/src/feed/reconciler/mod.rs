@@ -130,9 +130,14 @@ impl Reconciler {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the feed does not have the stream up to that version.
+    /// [`StoreError::Invalid`] if the feed has no events of the stream, or not up to that version.
     pub async fn pass_over(&self, stream: &StreamId, through: Version) -> Result<(), StoreError> {
         let indexed = self.store.indexed(stream).await?;
+        if indexed.is_none() {
+            return Err(StoreError::invalid(format!(
+                "the feed has no events of the stream `{stream}`: check its name"
+            )));
+        }
         if through > indexed {
             return Err(StoreError::invalid(format!(
                 "the feed has the stream `{stream}` up to version {indexed}: choose a version up to that one"
