@@ -154,11 +154,11 @@ impl TableFeed {
         match self.slices.filter(|slices| *slices != settings.slices) {
             None => Ok(settings),
             Some(wanted) => Err(StoreError::invalid(format!(
-                "the feed of the table `{}` began with {} slices, and the store's builder requires {}: remove `slices` or \
+                "the store's builder sets `slices` to {}, and the feed of the table `{}` began with {}: remove `slices` or \
                  set it to the existing number, and split slices to get more",
+                wanted.count(),
                 self.table.name,
                 settings.slices.count(),
-                wanted.count(),
             ))),
         }
     }

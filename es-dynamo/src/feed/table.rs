@@ -279,8 +279,8 @@ impl TableFeed {
             return Ok(());
         };
         let reason = format!(
-            "it was written in a feed that began with {} slices, and the settings now say {}: this number cannot be changed, \
-             so restore it in the item with the key `{}`, `{}`",
+            "when it was written, the number of slices with which the feed began was {}, and the settings now say {}: this \
+             number cannot be changed, so restore it in the item with the key `{}`, `{}`",
             page.slices.count(),
             slices.count(),
             names::FEED,

@@ -430,7 +430,7 @@ async fn the_number_of_slices_is_what_it_is() {
     let other = open(Some(5));
     for error in [other.verify_table().await.expect_err("5"), other.slices().await.map(drop).expect_err("5")]
     {
-        let text = "began with 1 slices, and the store's builder requires 5";
+        let text = "sets `slices` to 5, and the feed of the table `events` began with 1";
         assert!(matches!(error, StoreError::Invalid { .. }) && error.to_string().contains(text), "{error}");
     }
     // The settings are changed manually.
@@ -457,7 +457,7 @@ async fn the_number_of_slices_is_what_it_is() {
     ];
     for error in errors {
         assert!(
-            error.to_string().contains("in a feed that began with 1 slices, and the settings now say 4"),
+            error.to_string().contains("with which the feed began was 1, and the settings now say 4"),
             "{error}"
         );
     }
