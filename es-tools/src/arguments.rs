@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Parser};
 use es_core::payloads::Payloads;
@@ -47,7 +48,7 @@ pub(crate) struct Place {
     pub(crate) file: Option<PathBuf>,
 
     /// The place of the table's large events and snapshots: a directory, or `s3://BUCKET/PREFIX`
-    #[arg(long, global = true, value_name = "PLACE", env = "ES_PAYLOAD_STORE")]
+    #[arg(long, global = true, value_name = "PLACE", env = "ES_PAYLOAD_STORE", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) payload_store: Option<String>,
 
     #[cfg(feature = "postgres")]
@@ -68,7 +69,7 @@ fn endpoint(text: &str) -> std::result::Result<String, &'static str> {
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Output and safety")]
 pub(crate) struct Mode {
-    /// Print JSON instead of text
+    /// Print JSON instead of text, also for an error, which is on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use es_core::uuid::Uuid;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -25,7 +26,7 @@ pub(super) struct Options {
     #[arg(long)]
     actions: bool,
     /// The token that the pages require [default: a random one]
-    #[arg(long, env = "ES_EXPLORER_TOKEN", hide_env_values = true)]
+    #[arg(long, env = "ES_EXPLORER_TOKEN", hide_env_values = true, value_parser = NonEmptyStringValueParser::new())]
     token: Option<String>,
 }
 

@@ -1,11 +1,12 @@
 //! Writing exports: to standard output, or to a file that appears when it is complete.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use es_core::StreamId;
 use es_core::store::{Commit, CommitLine, StoredKey};
+use serde::Serialize;
 
 use super::lines::KeyLine;
 use crate::failure::{Failure, Result};
@@ -26,29 +27,40 @@ impl ExportWriter {
 
     /// Writes to standard output.
     pub(super) fn stdout() -> Self {
-        Self { replaced: None, to: BufWriter::new(Box::new(std::io::stdout())) }
+        Self { replaced: None, to: BufWriter::new(Box::new(io::stdout())) }
     }
 
     pub(super) fn commit(&mut self, stream: &StreamId, commit: &Commit) -> Result {
-        serde_json::to_writer(&mut self.to, &CommitLine::of(stream, commit))?;
-        Ok(self.to.write_all(b"\n")?)
+        self.line(&CommitLine::of(stream, commit))
     }
 
     pub(super) fn key(&mut self, key: &StoredKey) -> Result {
-        if let Some(line) = KeyLine::of(key) {
-            serde_json::to_writer(&mut self.to, &line)?;
-            self.to.write_all(b"\n")?;
-        }
-        Ok(())
+        KeyLine::of(key).map_or(Ok(()), |line| self.line(&line))
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> Result {
+        let mut line = serde_json::to_string(line)?;
+        line.push('\n');
+        let written = self.to.write_all(line.as_bytes());
+        self.written(written)
+    }
+
+    /// Returns the result of a write. An error names the file.
+    fn written(&self, result: io::Result<()>) -> Result {
+        result.map_err(|error| match &self.replaced {
+            Some(path) => Failure::at(path, &error),
+            None => error.into(),
+        })
     }
 
     /// Completes the export.
     pub(super) fn finish(mut self) -> Result {
-        self.to.flush()?;
+        let flushed = self.to.flush();
+        self.written(flushed)?;
         let Some(path) = self.replaced else { return Ok(()) };
         let part = part(&path);
-        File::open(&part)?.sync_all()?;
-        Ok(std::fs::rename(part, path)?)
+        let completed = File::open(&part).and_then(|file| file.sync_all());
+        completed.and_then(|()| std::fs::rename(part, &path)).map_err(|error| Failure::at(&path, &error))
     }
 }
 

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Subcommand};
+use serde_json::json;
 
 use crate::application::Application;
 use crate::arguments::Arguments;
@@ -87,16 +88,26 @@ pub(crate) async fn run(application: Application, arguments: Vec<OsString>) -> E
     let is_postgres = arguments.place.postgres.is_selected();
     #[cfg(not(feature = "postgres"))]
     let is_postgres = false;
+    let is_json = arguments.mode.json;
     match dispatch(application, parser, arguments, &matches).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_output() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", printable(&failure.to_string()));
-            if let Some(help) = failure.help(is_postgres) {
-                eprintln!("help: {help}");
-            }
+            report(&failure, failure.help(is_postgres), is_json);
             failure.exit_code()
         }
+    }
+}
+
+/// Prints on standard error why a command has not succeeded, as text or as a line of JSON.
+fn report(failure: &Failure, help: Option<&str>, is_json: bool) {
+    let error = failure.to_string();
+    if is_json {
+        return eprintln!("{}", json!({ "error": error, "help": help }));
+    }
+    eprintln!("error: {}", printable(&error));
+    if let Some(help) = help {
+        eprintln!("help: {help}");
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use es_core::chrono::SecondsFormat;
 use es_core::feed::{FeedRead, Position};
@@ -58,7 +59,7 @@ pub(super) enum Command {
         /// The stream
         stream: StreamId,
         /// Where to write the archive: a directory, or `s3://BUCKET/PREFIX`
-        #[arg(long, value_name = "PLACE")]
+        #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
         to: String,
     },
     /// Bring the events of an archived stream back, and delete the archive; continues if it was interrupted
@@ -66,7 +67,7 @@ pub(super) enum Command {
         /// The stream
         stream: StreamId,
         /// Where the archive was written: a directory, or `s3://BUCKET/PREFIX`
-        #[arg(long, value_name = "PLACE")]
+        #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
         from: String,
     },
     /// Delete a stream for good, with its snapshot, claims, and idempotency keys; continues an interrupted deletion
@@ -74,7 +75,7 @@ pub(super) enum Command {
         /// The stream
         stream: StreamId,
         /// Where the archive of the stream was written, which is deleted, too: a directory, or `s3://BUCKET/PREFIX`
-        #[arg(long, value_name = "PLACE")]
+        #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
         archives: Option<String>,
     },
 }

@@ -15,7 +15,8 @@ pub(super) fn cell(text: &str) -> Cow<'_, str> {
 /// Returns whether a character can change what a terminal shows elsewhere: a control character, or one that changes the
 /// direction of the text.
 fn is_harmful(char: char) -> bool {
-    char.is_control() || matches!(char, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    char.is_control()
+        || matches!(char, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -40,6 +41,7 @@ mod tests {
     fn a_text_cannot_control_the_terminal() {
         assert_eq!(printable("a\tb\nü 日本"), "a\tb\nü 日本");
         assert_eq!(printable("\u{1b}[31mred\r\u{9b}2J\u{202e}"), "\\u{1b}[31mred\\r\\u{9b}2J\\u{202e}");
+        assert_eq!(printable("a\u{61c}\u{200e}\u{200f}b"), "a\\u{61c}\\u{200e}\\u{200f}b");
         assert_eq!(cell("ann\nbob\t"), "ann\\nbob\\t");
     }
 }

@@ -50,6 +50,16 @@ fn copy(place: &Place, from: &str, to: &str) -> Value {
     place.es(&["--json", "copy", "--from", from, "--to", to]).json()
 }
 
+#[tokio::test]
+async fn a_report_that_cannot_be_written_is_named() {
+    let place = Place::new("copy-report");
+    place.deposit("ann", &[1]).await;
+    let from = format!("file:{}", place.path("events.db").display());
+    let missing = place.es(&["copy", "--from", &from, "--to", &export(&place), "--report", "missing/report"]);
+    let errors = missing.fails(1);
+    assert!(errors.starts_with("error: missing/report: "), "{errors}");
+}
+
 /// Returns the versions and digests of the streams of a store, as a copy to an export reports them.
 pub(crate) fn digests(place: &Place, from: &str) -> String {
     let (to, report) = (export(place), place.path("report.jsonl"));

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use es_core::prelude::*;
+use serde_json::{Value, json};
 
 use crate::support::{Account, Deposit, Place, es_remotely, lines};
 
@@ -102,6 +103,32 @@ async fn a_missing_table() {
     }
 }
 
+#[tokio::test]
+async fn errors_are_json_if_the_output_is() {
+    let place = Place::new("json-errors");
+    place.deposit("ann", &[1]).await;
+    let missing = lines(&place.es(&["--json", "stream", "show", "account#bob"]).fails(1));
+    assert_eq!(
+        missing,
+        [json!({ "error": "the stream `account#bob` has no events: check its name", "help": null })]
+    );
+    let found = place.es(&["--json", "feed", "audit"]);
+    let report: Value = serde_json::from_str(&found.exits(3)).expect("JSON");
+    assert_eq!(report["sound"], false);
+    assert_eq!(lines(&found.fails(3)), [json!({ "error": "the check found a problem", "help": null })]);
+    let unconfirmed = lines(&place.es(&["--json", "stream", "close", "account#ann"]).fails(4));
+    assert!(
+        unconfirmed[0]["error"].as_str().is_some_and(|error| error.contains("pass --yes")),
+        "{unconfirmed:?}"
+    );
+    let unreachable = es_remotely(&["--json", "--endpoint", "http://127.0.0.1:1", "projection", "list"], &[]);
+    let unreachable = lines(&unreachable.fails(1));
+    assert!(
+        unreachable[0]["help"].as_str().is_some_and(|help| help.starts_with("check that")),
+        "{unreachable:?}"
+    );
+}
+
 /// `head` and `less` close the pipe before the end.
 #[tokio::test]
 async fn a_closed_output_is_no_error() {
@@ -155,6 +182,9 @@ async fn errors_name_the_file_the_address_or_the_command() {
     assert!(absent.contains("the stream `account#bob` has no events: check its name"), "{absent}");
     let beyond = place.es(&["stream", "show", "account#ann", "--from", "5"]).fails(1);
     assert!(beyond.contains("has no events in this range of versions: it ends at version 1"), "{beyond}");
+    std::fs::create_dir(place.path("directory")).expect("is new");
+    let directory = place.es(&["stream", "export", "account#ann", "--output", "directory"]).fails(1);
+    assert!(directory.starts_with("error: directory: "), "{directory}");
     let directory = place.es(&["man", "--directory", "missing"]).fails(1);
     assert!(directory.starts_with("error: missing: "), "{directory}");
     let line = place.es(&["import", "lines"]).fails(1);
@@ -198,4 +228,27 @@ fn options_that_exclude_each_other_are_invalid() {
     ] {
         place.es(arguments).fails(2);
     }
+}
+
+/// An unset variable of a shell must not select the current directory.
+#[tokio::test]
+async fn empty_places_are_invalid() {
+    let place = Place::new("empty-places");
+    place.deposit("ann", &[1]).await;
+    place.es(&["--yes", "stream", "close", "account#ann"]).succeeds();
+    for arguments in [
+        &["stream", "archive", "account#ann", "--to", ""][..],
+        &["stream", "restore", "account#ann", "--from", ""],
+        &["stream", "delete", "account#ann", "--archives", ""],
+        &["payload", "sweep", "--payload-store", ""],
+        &["copy", "--from", "file:a", "--to", "file:b", "--from-payload-store", ""],
+        &["copy", "--from", "file:a", "--to", "file:b", "--to-payload-store", ""],
+        #[cfg(feature = "explorer")]
+        &["explore", "--token", ""],
+    ] {
+        let errors = place.es(arguments).fails(2);
+        assert!(errors.contains("a value is required for"), "{errors}");
+    }
+    place.es_with(&["payload", "sweep"], &[("ES_PAYLOAD_STORE", "")]).fails(2);
+    assert!(!place.path("events").exists());
 }

@@ -319,6 +319,17 @@ async fn the_start_page_is_found_with_and_without_a_final_slash() {
 }
 
 #[tokio::test]
+async fn an_empty_token_opens_nothing() {
+    let store = DynamoStore::embedded().await.expect("opens");
+    let router = Explorer::new(store, application()).token("").into_router();
+    for (path, authorization) in [("/?token=", "Bearer"), ("/", "Bearer "), ("/", "Bearer t")] {
+        let request = Request::get(path).header(header::AUTHORIZATION, authorization);
+        let page = send(&router, request.body(Body::empty()).expect("a request")).await;
+        assert_eq!(page.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn payloads_are_hidden_by_default() {
     let store = DynamoStore::embedded().await.expect("opens");
     story(&store).await.expect("recorded");

@@ -12,6 +12,7 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use es_core::feed::{Position, Slice};
 use serde_json::{Value, json};
 
@@ -44,10 +45,10 @@ pub(super) struct Options {
     #[arg(long, value_name = "ADDRESS")]
     to: String,
     /// The place of the large events of the table to copy: a directory, or `s3://BUCKET/PREFIX`
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
     from_payload_store: Option<String>,
     /// The place of the large events of the table to write: a directory, or `s3://BUCKET/PREFIX`
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new())]
     to_payload_store: Option<String>,
     /// Write the version and the digest of each stream to this file, as lines of JSON
     #[arg(long, value_name = "FILE")]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::File;
 use std::hash::{Hash, Hasher};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use es_core::event::{CommitId, EventData};
@@ -255,13 +255,17 @@ impl Streams {
 
     /// Writes the versions and digests of all streams as lines of JSON.
     pub(super) fn report(&self, path: &Path) -> Result {
+        self.write_report(path).map_err(|error| Failure::at(path, &error))
+    }
+
+    fn write_report(&self, path: &Path) -> io::Result<()> {
         let mut file = BufWriter::new(File::create(path)?);
         for (stream, Known { source, .. }) in &self.all {
             let digest: String = source.digest.iter().map(|byte| format!("{byte:02x}")).collect();
             let line = json!({ "stream": stream.as_str(), "version": source.last.get(), "sha256": digest });
             writeln!(file, "{line}")?;
         }
-        Ok(file.flush()?)
+        file.flush()
     }
 }
 
