@@ -58,6 +58,13 @@ struct StoredTurn {
     rejections: BTreeMap<u32, serde_json::Value>,
 }
 
+impl StoredTurn {
+    /// Returns the turn as a worker will decode it.
+    fn read_back(&self) -> serde_json::Result<Self> {
+        serde_json::from_str(&serde_json::to_string(self)?)
+    }
+}
+
 impl Turn {
     /// Reads the turn of the instance. If none has begun, returns a new turn for `reaction`.
     pub(super) async fn look(
@@ -154,6 +161,11 @@ impl Turn {
         let stored = encoding(|| serde_json::to_value(rejection)).map_err(unreadable)?;
         let read_back = E::deserialize(&stored).map_err(unreadable)?;
         self.content.rejections.insert(number, stored);
+        // Parsers of JSON limit the nesting, so that the whole turn could not be read.
+        if let Err(error) = self.content.read_back() {
+            self.content.rejections.remove(&number);
+            return Err(unreadable(error).into());
+        }
         self.write(None).await?;
         Ok(read_back)
     }

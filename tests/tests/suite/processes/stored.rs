@@ -8,6 +8,7 @@ use es_core::testing::{TestStore, react};
 use es_core::{MemoryStore, Metadata};
 use es_tests::domain::Account;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::support::{Diary, Did, Scripted, Work, pass, projector, tell_with};
 
@@ -20,6 +21,7 @@ pub(crate) struct Asked {
 #[error("{share} is too much")]
 pub(crate) struct TooMuch {
     share: f64,
+    details: Value,
 }
 
 pub(crate) struct Ask(f64);
@@ -35,7 +37,9 @@ impl Apply<Asked> for Desk {
 impl Handle<Ask> for Desk {
     type Error = TooMuch;
     fn handle(&self, command: &Ask, _: &Context<Self>) -> Result<Events<Self>, TooMuch> {
-        Err(TooMuch { share: command.0 })
+        // As deep as the share says.
+        let details = (0..command.0 as usize).fold(Value::Null, |value, _| Value::from(vec![value]));
+        Err(TooMuch { share: command.0, details })
     }
 }
 
@@ -204,6 +208,9 @@ async fn a_rejection_that_could_not_be_read_back_is_a_failure() {
         .when::<Desk>("1", Asked { share: 1.5 })
         .await
         .then_events::<Diary>("1", Did { what: "1.5 is too much".into() });
+    react(process).when::<Desk>("1", Asked { share: 130.0 }).await.then_failed(
+        "TooMuch` cannot be stored, because it could not be decoded again (recursion limit exceeded",
+    );
     let process = |store: &TestStore| Wrong(Repository::new(store.clone()));
     react(process).when::<Desk>("1", Asked { share: -1.0 }).await.then_failed(
         "TooMuch` cannot be stored, because it could not be decoded again (invalid type: null, expected f64)",
