@@ -14,9 +14,8 @@ const MAX_CAUSES: usize = 100;
 
 /// Returns an error and all of its causes on one line, truncated to 2 KiB.
 ///
-/// A cause whose text already ends the line is not repeated. Line breaks become spaces, and other control characters are
-/// escaped. Use this function to log or store an error: the
-/// `Display` of an error does not include its causes.
+/// A cause whose text already ends the line is not repeated. Line breaks become spaces, and other control characters
+/// are escaped. Use this function to log or store an error: the `Display` of an error does not include its causes.
 ///
 /// ```
 /// use es_core::{StoreError, error_text};
@@ -133,7 +132,7 @@ mod tests {
     #[test]
     fn stays_on_one_line() {
         let panic =
-            caught("assertion failed\n  left: 1\r\n right: 2\n", Some(caught("\u{1b}[31mred\t", None)));
+            caused("assertion failed\n  left: 1\r\n right: 2\n", Some(caused("\u{1b}[31mred\t", None)));
         assert_eq!(error_text(&panic), "assertion failed left: 1 right: 2: \\u{1b}[31mred");
     }
 

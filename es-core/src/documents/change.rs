@@ -81,8 +81,8 @@ impl DocumentChange {
     ///
     /// # Errors
     ///
-    /// As for [`DocumentKey::checked`]. [`StoreError::Invalid`] if the body contains U+0000. [`StoreError::TooLarge`] if
-    /// the document is larger than [`Document::MAX_BYTES`]. [`StoreError::Setup`] if it contains
+    /// As for [`DocumentKey::checked`]. [`StoreError::Invalid`] if the body contains U+0000. [`StoreError::TooLarge`]
+    /// if the document is larger than [`Document::MAX_BYTES`]. [`StoreError::Setup`] if it contains
     /// [personal data](crate::personal) that is not sealed.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         self.key.checked()?;

@@ -188,8 +188,8 @@ impl DocumentKey {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Invalid`] if the collection is empty, or a part contains U+0000. [`StoreError::TooLarge`] if a part
-    /// is too long.
+    /// [`StoreError::Invalid`] if the collection is empty, or a part contains U+0000. [`StoreError::TooLarge`] if a
+    /// part is too long.
     pub fn checked(&self) -> Result<&Self, StoreError> {
         if self.collection.is_empty() {
             return Err(StoreError::invalid(format!("the document `{self}` needs a collection")));

@@ -398,9 +398,9 @@ impl Append {
     /// # Errors
     ///
     /// [`StoreError::Invalid`] if a commit has no events, its time is not in the years 1 to 9999, or the stream would
-    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, their times decrease, or an event
-    /// has no name, the schema version 0, or a name that is reserved for the framework. [`StoreError::TooLarge`] if several commits exceed
-    /// [`MAX_GROUP_BYTES`].
+    /// exceed [`Version::MAX`]; also if there are too many commits, two have the same id, their times decrease, or an
+    /// event has no name, the schema version 0, or a name that is reserved for the framework. [`StoreError::TooLarge`]
+    /// if several commits exceed [`MAX_GROUP_BYTES`].
     pub fn last_version_after(&self, version: Version) -> Result<Version, StoreError> {
         for commit in self.commits() {
             if commit.events.is_empty() {
