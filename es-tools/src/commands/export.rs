@@ -13,21 +13,30 @@ use crate::failure::{Failure, Result};
 
 /// Writes the lines of an export.
 pub(super) struct ExportWriter {
-    /// The file that the written one replaces when it is complete.
-    replaced: Option<PathBuf>,
+    /// The file, or `None` for standard output.
+    path: Option<PathBuf>,
+    /// Whether a temporary file is written, which replaces the file when it is complete.
+    replaces: bool,
     to: BufWriter<Box<dyn Write + Send>>,
 }
 
 impl ExportWriter {
-    /// Writes to `path` with the suffix `.part`, until the export is complete.
+    /// Writes to `path` with the suffix `.part`, until the export is complete. A device or a named pipe is written
+    /// directly.
     pub(super) fn create(path: &Path) -> Result<Self> {
-        let file = File::create(part(path)).map_err(|error| Failure::at(path, &error))?;
-        Ok(Self { replaced: Some(path.to_owned()), to: BufWriter::new(Box::new(file)) })
+        let replaces = !is_special(path);
+        let file = match replaces {
+            _ if path.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+            true => File::create(part(&target(path))),
+            false => File::options().write(true).open(path),
+        };
+        let file = file.map_err(|error| Failure::at(path, &error))?;
+        Ok(Self { path: Some(path.to_owned()), replaces, to: BufWriter::new(Box::new(file)) })
     }
 
     /// Writes to standard output.
     pub(super) fn stdout() -> Self {
-        Self { replaced: None, to: BufWriter::new(Box::new(io::stdout())) }
+        Self { path: None, replaces: false, to: BufWriter::new(Box::new(io::stdout())) }
     }
 
     pub(super) fn commit(&mut self, stream: &StreamId, commit: &Commit) -> Result {
@@ -47,7 +56,7 @@ impl ExportWriter {
 
     /// Returns the result of a write. An error names the file.
     fn written(&self, result: io::Result<()>) -> Result {
-        result.map_err(|error| match &self.replaced {
+        result.map_err(|error| match &self.path {
             Some(path) => Failure::at(path, &error),
             None => error.into(),
         })
@@ -57,11 +66,22 @@ impl ExportWriter {
     pub(super) fn finish(mut self) -> Result {
         let flushed = self.to.flush();
         self.written(flushed)?;
-        let Some(path) = self.replaced else { return Ok(()) };
-        let part = part(&path);
+        let Some(path) = self.path.filter(|_| self.replaces) else { return Ok(()) };
+        let target = target(&path);
+        let part = part(&target);
         let completed = File::open(&part).and_then(|file| file.sync_all());
-        completed.and_then(|()| std::fs::rename(part, &path)).map_err(|error| Failure::at(&path, &error))
+        completed.and_then(|()| std::fs::rename(part, target)).map_err(|error| Failure::at(&path, &error))
     }
+}
+
+/// Returns the file to write: a symbolic link stays, and the file to which it points is replaced.
+fn target(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// Returns whether a path is a device or a named pipe, which must not be replaced by a file.
+fn is_special(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.is_file() && !found.is_dir())
 }
 
 /// Returns the path of an incomplete export.
@@ -73,5 +93,8 @@ fn part(path: &Path) -> PathBuf {
 
 /// Returns what an interrupted export to `path` leaves behind.
 pub(super) fn left_by_export(path: &Path) -> String {
-    format!("{} is incomplete, and {} is unchanged", part(path).display(), path.display())
+    if is_special(path) {
+        return format!("the export to {} is incomplete", path.display());
+    }
+    format!("{} is incomplete, and {} is unchanged", part(&target(path)).display(), path.display())
 }

@@ -185,6 +185,7 @@ async fn errors_name_the_file_the_address_or_the_command() {
     std::fs::create_dir(place.path("directory")).expect("is new");
     let directory = place.es(&["stream", "export", "account#ann", "--output", "directory"]).fails(1);
     assert!(directory.starts_with("error: directory: "), "{directory}");
+    assert!(!place.path("directory.part").exists());
     let directory = place.es(&["man", "--directory", "missing"]).fails(1);
     assert!(directory.starts_with("error: missing: "), "{directory}");
     let line = place.es(&["import", "lines"]).fails(1);

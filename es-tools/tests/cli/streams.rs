@@ -159,6 +159,30 @@ async fn a_failed_export_leaves_the_previous_one() {
     assert!(!place.path("export.jsonl.part").exists());
 }
 
+/// Devices and symbolic links are not replaced by a file.
+#[cfg(unix)]
+#[tokio::test]
+async fn an_export_keeps_pipes_and_links() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+
+    let place = Place::new("special-exports");
+    place.deposit("ann", &[5]).await;
+    let exported = place.es(&["stream", "export", "account#ann"]).succeeds();
+    let made = Command::new("mkfifo").arg(place.path("pipe")).status().expect("runs");
+    assert!(made.success());
+    let pipe = place.path("pipe");
+    let reader = std::thread::spawn(move || fs::read_to_string(pipe).expect("reads"));
+    place.es(&["stream", "export", "account#ann", "-o", "pipe"]).succeeds();
+    assert!(fs::metadata(place.path("pipe")).expect("is there").file_type().is_fifo());
+    assert_eq!(reader.join().expect("no panic"), exported);
+
+    fs::write(place.path("file"), "").expect("writes");
+    symlink(place.path("file"), place.path("link")).expect("links");
+    place.es(&["stream", "export", "account#ann", "-o", "link"]).succeeds();
+    assert!(fs::symlink_metadata(place.path("link")).expect("is there").is_symlink());
+    assert_eq!(fs::read_to_string(place.path("file")).expect("reads"), exported);
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn an_interrupted_command_says_what_is_left() {
