@@ -50,7 +50,7 @@ where
             SetupKind::Access,
             format!(
                 "access to the table `{table}` is denied: compare the role's policy with the one in the book's \
-                 chapter on operations"
+                 chapter on DynamoDB"
             ),
             Some(cause(&error)),
         ),

@@ -287,7 +287,14 @@ fn audited(report: &AuditReport) -> Value {
     })
 }
 
-/// Returns a line for each problem.
+/// What to do if the feed contradicts the table.
+const CONTRADICTION: &str =
+    "the table was restored, or changed by hand: the book's chapter \"Backup and restore\" says what to do";
+
+/// What to do if a commit cannot be decoded.
+const DAMAGE: &str = "restore or correct the items of the damaged streams, and run `feed reconcile`";
+
+/// Returns a line for each problem, and below them what to do.
 fn findings(report: &AuditReport) -> Vec<String> {
     let mut lines = Vec::new();
     for (stream, (feed, table)) in &report.missing {
@@ -307,6 +314,18 @@ fn findings(report: &AuditReport) -> Vec<String> {
     lines.extend(report.disordered.iter().map(|problem| format!("disordered: {problem}")));
     for (stream, error) in &report.damaged {
         lines.push(format!("damaged: `{stream}`: {error}"));
+    }
+    if report.foreign_items > 0 {
+        let items = counted(report.foreign_items, "item");
+        lines.push(format!(
+            "foreign: {items} in the table with the sort key of a commit, but without a stream"
+        ));
+    }
+    if !(report.contradicting.is_empty() && report.disordered.is_empty()) {
+        lines.push(CONTRADICTION.to_owned());
+    }
+    if !report.damaged.is_empty() {
+        lines.push(DAMAGE.to_owned());
     }
     lines
 }
@@ -376,6 +395,8 @@ async fn reconcile(session: &Session, store: &DynamoStore, segments: u32, name: 
                 .iter()
                 .map(|stream| format!("contradicts the feed, and not indexed further: `{stream}`")),
         );
+        lines.extend((!contradicting.is_empty()).then(|| CONTRADICTION.to_owned()));
+        lines.extend((!damaged.is_empty()).then(|| DAMAGE.to_owned()));
         lines.join("\n")
     })?;
     if damaged.is_empty() && contradicting.is_empty() { Ok(()) } else { Err(Failure::Found) }

@@ -1,5 +1,8 @@
 //! `es feed`: its ends, its content, splits, the audit, and the reconciler.
 
+use std::collections::HashMap;
+
+use aws_sdk_dynamodb::types::AttributeValue;
 use es_core::documents::{ChangeSet, DocumentKey, Documents, ExpectedDocument};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -29,6 +32,36 @@ async fn the_audit_finds_what_the_reconciler_adds() {
     assert!(sound.contains("the feed has every event once and in order"), "{sound}");
     let again = place.es(&["feed", "reconcile"]).succeeds();
     assert!(again.contains("read 3 commits, and added 0 events"), "{again}");
+}
+
+#[tokio::test]
+async fn contradictions_say_what_to_do() {
+    let place = Place::new("contradictions");
+    place.deposit("ann", &[1]).await;
+    place.es(&["feed", "reconcile"]).succeeds();
+    let store = place.store().await;
+    let text = |value: &str| AttributeValue::S(value.to_owned());
+    let key =
+        |stream: &str| HashMap::from([("pk".into(), text(stream)), ("sk".into(), text("E#000000000001"))]);
+    // A commit is deleted and recorded again, and another one is overwritten.
+    let delete = store.client().delete_item().table_name(store.table_name());
+    delete.set_key(Some(key("account#ann"))).send().await.expect("deletes");
+    place.deposit("ann", &[2]).await;
+    for command in ["audit", "reconcile"] {
+        let found = place.es(&["feed", command]).exits(3);
+        assert!(
+            found.contains("contradict") && found.contains("\"Backup and restore\" says what to do"),
+            "{found}"
+        );
+        assert!(!found.contains("damaged"), "{found}");
+    }
+    let put = store.client().put_item().table_name(store.table_name());
+    put.set_item(Some(key("account#bob"))).send().await.expect("writes");
+    for command in ["audit", "reconcile"] {
+        let found = place.es(&["feed", command]).exits(3);
+        assert!(found.contains("`account#bob`"), "{found}");
+        assert!(found.contains("restore or correct the items of the damaged streams"), "{found}");
+    }
 }
 
 #[tokio::test]

@@ -207,8 +207,8 @@ impl FeedIndex {
                 if !writer.is_closed() {
                     return Err(StoreError::invalid(format!(
                         "slice {slice} cannot be split: its future child {child} already has pages, from before the \
-                         table was restored; delete the feed and rebuild it with the reconciler, as the operations \
-                         chapter describes under \"Backup and restore\""
+                         table was restored; delete the feed and rebuild it with the reconciler, as the book's chapter \
+                         \"Backup and restore\" describes"
                     )));
                 }
             }

@@ -150,8 +150,9 @@ fn described(progress: &Progress) -> String {
     for (slice, delay) in progress.delayed() {
         let Delay { since, attempts, next_attempt, .. } = delay;
         text.push_str(&format!(
-            "slice {slice} is delayed since {} ({attempts} attempts, next at {})\n  {}\n",
+            "slice {slice} is delayed since {} ({}, next at {})\n  {}\n",
             time(*since),
+            counted((*attempts).into(), "attempt"),
             time(*next_attempt),
             in_commands(delay.to_string())
         ));

@@ -1,4 +1,4 @@
-//! A rehearsal of "Backup and restore" in the chapter on operations, step by step, on the embedded engine.
+//! A rehearsal of "Backup and restore" in the book, step by step, on the embedded engine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
