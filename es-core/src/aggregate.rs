@@ -139,7 +139,7 @@ impl IdFrom<str> for String {
 /// Applies the event `E` to the state of an aggregate.
 ///
 /// The result must depend only on the state and the event. An event cannot be rejected, because it is a fact. For the
-/// same reason, it must not panic: the event is stored before it is applied, and the aggregate cannot be loaded until the
+/// same reason, applying it must not panic: the event is stored first, and the aggregate cannot be loaded until the
 /// code is corrected. Check in the command that a balance cannot become negative, for example, or use saturating
 /// arithmetic.
 ///

@@ -254,8 +254,8 @@ mod tests {
         }
     }
 
-    /// A store that replaces the build, and deletes the previous one, after some reads of rows. To the reader, this is a
-    /// long time.
+    /// A store that replaces the build, and deletes the previous one, after some reads of rows. To the reader, this is
+    /// a long time.
     #[derive(Debug)]
     struct Replacing {
         store: MemoryStore,

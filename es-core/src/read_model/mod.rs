@@ -227,7 +227,8 @@ impl<T: Row> ReadModel<T> {
     }
 
     /// Reads from the build that the projector maintains, or from the active build. If another build has become active
-    /// during a long read, the rows of the previous one may have been deleted in the meantime, and the read is repeated.
+    /// during a long read, the rows of the previous one may have been deleted in the meantime, and the read is
+    /// repeated.
     async fn read<R, F>(&self, read: impl Fn(Layout) -> F) -> Result<R, ReadModelError>
     where
         F: Future<Output = Result<R, ReadModelError>>,
