@@ -13,7 +13,7 @@ use es_core::store::{AdditionalWrite, MAX_WRITE_BYTES};
 use super::{document_item, document_key, revision_of};
 use crate::table::{
     Cancelled, ConditionFailed, Item, PLACE_IS_FREE, Reason, Table, Transacted, Written, build_error,
-    cancelled as why_cancelled, item_size, names, outcome_unknown, qualified,
+    cancelled as why_cancelled, check_key, item_size, names, outcome_unknown, qualified,
 };
 
 /// An [`ExpectedDocument`] as a condition expression.
@@ -66,10 +66,12 @@ impl Table {
                 self.delete(delete).await?
             }
         };
-        let ConditionFailed { item, is_outcome_unknown } = match written {
+        let failed = match written {
             Written::Done(_) => return Ok(()),
             Written::Refused(failed) => failed,
         };
+        failed.check(&document_key(&change.key))?;
+        let ConditionFailed { item, is_outcome_unknown } = failed;
         if change.body.is_some() {
             let is_done = self.is_at(&change.key, item, revision).await;
             if is_done.map_err(|error| qualified(error, is_outcome_unknown))? {
@@ -88,7 +90,10 @@ impl Table {
         revision: Revision,
     ) -> Result<bool, StoreError> {
         let item = match item {
-            Some(item) => Some(item),
+            Some(item) => {
+                check_key(&item, &document_key(key))?;
+                Some(item)
+            }
             None => self.get(document_key(key)).await?.0,
         };
         match item {

@@ -9,7 +9,7 @@ use es_core::documents::{
 };
 use es_core::store::MAX_ITEM_BYTES;
 
-use crate::table::{Item, ItemPage, Table, check_format, item_size, key, names, translate};
+use crate::table::{Item, ItemPage, Table, check_format, item_size, key, names, responses, translate};
 
 impl Table {
     pub(crate) async fn document(&self, key: &DocumentKey) -> Result<Option<Document>, StoreError> {
@@ -58,7 +58,8 @@ impl Table {
                 .send()
                 .await
                 .map_err(|error| translate(&self.name, error))?;
-            let ItemPage { items, last_key, .. } = output.try_into()?;
+            let partition = partition(&query.collection);
+            let ItemPage { items, last_key, .. } = ItemPage::of_query(output, &self.name, &partition)?;
             from = last_key;
             if items.is_empty() && from.is_some() {
                 continue;
@@ -66,6 +67,9 @@ impl Table {
             let mut documents = Vec::with_capacity(items.len());
             for mut item in items {
                 let name = name_of(query, item.remove(names::SORT_KEY))?;
+                if !query.selects(&name) {
+                    return Err(responses::of_another_request());
+                }
                 let document = document_from(&DocumentKey::new(&query.collection, &name), item)?;
                 documents.push((name, document));
             }

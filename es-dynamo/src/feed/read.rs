@@ -388,11 +388,12 @@ impl TableFeed {
     ) -> Result<Cost, StoreError> {
         let keys = places.iter().map(|(stream, sort)| key(stream, sort)).collect();
         let mut batch = BatchGet::new(&self.table.client, &self.table.name, consistency, keys);
-        while let Some(items) = batch.next().await? {
+        let wanted: HashSet<_> = places.iter().map(|(stream, sort)| (&**stream, &**sort)).collect();
+        let is_wanted = |item: &Item| place_of(item).is_some_and(|place| wanted.contains(&place));
+        while let Some(items) = batch.next(is_wanted).await? {
             for item in items {
-                let text = |name| item.get(name).and_then(|value| value.as_s().ok()).cloned();
-                if let (Some(stream), Some(sort)) = (text(names::PARTITION_KEY), text(names::SORT_KEY)) {
-                    found.insert((stream, sort), item);
+                if let Some((stream, sort)) = place_of(&item) {
+                    found.insert((stream.to_owned(), sort.to_owned()), item);
                 }
             }
         }
@@ -443,6 +444,12 @@ impl TableFeed {
             }
         }
     }
+}
+
+/// Returns the partition key and the sort key of an item.
+fn place_of(item: &Item) -> Option<(&str, &str)> {
+    let text = |name| Some(item.get(name)?.as_s().ok()?.as_str());
+    Some((text(names::PARTITION_KEY)?, text(names::SORT_KEY)?))
 }
 
 /// Returns the stream and the sort key of a commit.

@@ -21,9 +21,7 @@ use super::log::storage::{PageQuery, Pages, PutPage, PutPart, Storage, StoredRoo
 use super::log::summary::node::{Node, NodeId, Root};
 use super::log::summary::part::{Kind, PartKey, Scope};
 use super::read::Found;
-use crate::table::{
-    ConditionFailed, Consistency, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, Written, check_format, key, names,
-};
+use crate::table::{Consistency, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, Written, check_format, key, names};
 
 /// The number of slices that are verified concurrently.
 const SLICES_AT_ONCE: usize = 16;
@@ -36,8 +34,9 @@ impl Storage for TableFeed {
     async fn put_page(&self, page: &LogPage) -> Result<PutPage, StoreError> {
         match self.table.put_if_absent(self.page_item(page).await?).await? {
             Written::Done(_) => Ok(PutPage::Written),
-            Written::Refused(ConditionFailed { item, .. }) => {
-                let is_own = item.as_ref().and_then(page_id) == Some(page.id);
+            Written::Refused(failed) => {
+                failed.check(&key(names::feed_partition(page.slice), names::page_key(page.first)))?;
+                let is_own = failed.item.as_ref().and_then(page_id) == Some(page.id);
                 Ok(if is_own { PutPage::Written } else { PutPage::Taken })
             }
         }
@@ -59,14 +58,15 @@ impl Storage for TableFeed {
             PageQuery::After(position) => (position.next(), names::LAST_POSITION, true),
             PageQuery::Until(position) => (Position::NONE, position, false),
         };
+        let partition = names::feed_partition(slice);
         let query = self
             .table
-            .query(names::feed_partition(slice), names::page_key(from), names::page_key(to))
+            .query(&partition, names::page_key(from), names::page_key(to))
             .consistent_read(consistency == Consistency::Strong)
             .scan_index_forward(upwards)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let output = self.table.send_query(query).await?;
-        let ItemPage { items, last_key, cost } = output.try_into()?;
+        let ItemPage { items, last_key, cost } = ItemPage::of_query(output, &self.table.name, &partition)?;
         let decode = |mut item: Item| {
             let copies = item.remove(names::PAGE_COPIES);
             let page = LogPage::from_item(slice, &item)?.with_copies(copies);
@@ -81,7 +81,8 @@ impl Storage for TableFeed {
         loop {
             let (from, to) = (names::split_key(Slice::new(0)), names::split_key(Slice::new(Slice::MAX)));
             let query = self.table.query(names::FEED, from, to).set_exclusive_start_key(after);
-            let ItemPage { items, last_key, .. } = self.table.send_query(query).await?.try_into()?;
+            let output = self.table.send_query(query).await?;
+            let ItemPage { items, last_key, .. } = ItemPage::of_query(output, &self.table.name, names::FEED)?;
             for item in items {
                 let key = item.get(names::SORT_KEY).and_then(|value| value.as_s().ok());
                 let what = || format!("the item `{}` of the feed's splits", key.map_or("", String::as_str));
@@ -149,7 +150,9 @@ impl Storage for TableFeed {
         let old = ReturnValuesOnConditionCheckFailure::AllOld;
         match self.table.put(put.return_values_on_condition_check_failure(old)).await? {
             Written::Done(_) => Ok(true),
-            Written::Refused(ConditionFailed { item, .. }) => {
+            Written::Refused(failed) => {
+                failed.check(&key(names::feed_partition(scope.slice), names::SUMMARY_KEY))?;
+                let item = failed.item;
                 let found = item.as_ref().and_then(|item| decode_root(scope, item));
                 if found.is_some() || expected.is_some() || item.is_none() {
                     return Ok(found.is_some_and(|found| found.id == root.id));
@@ -194,7 +197,8 @@ impl Storage for TableFeed {
         bytes: Vec<u8>,
     ) -> Result<PutPart, StoreError> {
         let (partition, sort) = part_place(slice, at);
-        let mut item = key(partition, sort);
+        let place = key(partition, sort);
+        let mut item = place.clone();
         let number = AttributeValue::N(job.to_string());
         let content = AttributeValue::B(Blob::new(bytes));
         item.insert(names::JOB.to_owned(), number.clone());
@@ -208,8 +212,9 @@ impl Storage for TableFeed {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match self.table.put(put).await? {
             Written::Done(_) => Ok(PutPart::Written),
-            Written::Refused(ConditionFailed { item, .. }) => {
-                let item = item.unwrap_or_default();
+            Written::Refused(failed) => {
+                failed.check(&place)?;
+                let item = failed.item.unwrap_or_default();
                 let found = item.get(names::JOB).and_then(|job| job.as_n().ok()?.parse().ok()).unwrap_or(job);
                 let is_own = found == job && item.get(names::PART_CONTENT) == Some(&content);
                 Ok(if is_own { PutPart::Written } else { PutPart::Refused(found) })
@@ -299,7 +304,10 @@ impl TableFeed {
     pub(super) async fn create_settings(&self, settings: Settings) -> Result<Settings, StoreError> {
         let found = match self.table.put_if_absent(settings.to_item()).await? {
             Written::Done(_) => return Ok(settings),
-            Written::Refused(ConditionFailed { item, .. }) => item,
+            Written::Refused(failed) => {
+                failed.check(&key(names::FEED, names::SETTINGS_KEY))?;
+                failed.item
+            }
         };
         match found {
             Some(item) => Settings::from_item(&item),

@@ -12,7 +12,8 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::table::responses::write_cost;
 use crate::table::{
-    BatchGet, Consistency, Failed, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, traced, translate, watched,
+    BatchGet, Consistency, Failed, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, check_key, traced, translate,
+    watched,
 };
 
 /// The subject.
@@ -41,7 +42,7 @@ impl Table {
             .set_exclusive_start_key(start)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let page = traced("Scan", &self.name, page.send()).await;
-        ItemPage::try_from(page.map_err(|error| translate(&self.name, error))?)
+        ItemPage::of_scan(page.map_err(|error| translate(&self.name, error))?, &self.name)
     }
 }
 
@@ -54,7 +55,9 @@ impl KeyTable for Table {
         let keys = subjects.iter().map(key).collect();
         let batch = BatchGet::new(&self.client, &self.name, Consistency::Strong, keys);
         let pages = stream::try_unfold(batch, async |mut batch| {
-            let items = batch.next().await?;
+            let is_wanted =
+                |item: &Item| subjects.iter().any(|subject| check_key(item, &key(subject)).is_ok());
+            let items = batch.next(is_wanted).await?;
             Ok::<_, StoreError>(items.map(|items| (items, batch)))
         });
         pages.map_ok(|items| stream::iter(items.iter().map(record).collect::<Vec<_>>())).try_flatten().boxed()
@@ -69,22 +72,23 @@ impl KeyTable for Table {
         pages.map_ok(|items| stream::iter(items.iter().map(record).collect::<Vec<_>>())).try_flatten().boxed()
     }
 
-    async fn insert(&self, subject: &Subject, key: &WrappedKey) -> Result<Option<KeyRecord>, StoreError> {
+    async fn insert(&self, subject: &Subject, wrapped: &WrappedKey) -> Result<Option<KeyRecord>, StoreError> {
         let request = self
             .client
             .put_item()
             .table_name(&self.name)
-            .set_item(Some(item(subject, key)))
+            .set_item(Some(item(subject, wrapped)))
             .condition_expression(PLACE_IS_FREE)
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let failed: Failed<_> = match traced("PutItem", &self.name, watched(request.send())).await {
             // A response that is not from DynamoDB does not prove that the key is stored.
-            Ok(output) => return write_cost("PutItem", output.consumed_capacity()).map(|_| None),
+            Ok(output) => return write_cost("PutItem", &self.name, output.consumed_capacity()).map(|_| None),
             Err(failed) => failed,
         };
-        let existing = failed.condition(&self.name)?.item.unwrap_or_default();
-        record(&existing).map(Some)
+        let failed = failed.condition(&self.name)?;
+        failed.check(&key(subject))?;
+        record(&failed.item.unwrap_or_default()).map(Some)
     }
 
     async fn replace(
@@ -102,7 +106,7 @@ impl KeyTable for Table {
             .expression_attribute_values(":k", AttributeValue::S(old.text.clone()))
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         match traced("PutItem", &self.name, watched(request.send())).await {
-            Ok(output) => write_cost("PutItem", output.consumed_capacity()).map(|_| true),
+            Ok(output) => write_cost("PutItem", &self.name, output.consumed_capacity()).map(|_| true),
             // An earlier attempt without a response has the same effect.
             Err(failed) => failed.condition(&self.name).map(|_| false),
         }
@@ -117,7 +121,7 @@ impl KeyTable for Table {
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let put = traced("PutItem", &self.name, watched(request.send())).await;
         let output = put.map_err(|failed| failed.translate(&self.name))?;
-        write_cost("PutItem", output.consumed_capacity()).map(drop)
+        write_cost("PutItem", &self.name, output.consumed_capacity()).map(drop)
     }
 }
 

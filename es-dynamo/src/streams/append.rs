@@ -7,8 +7,8 @@ use es_core::{Cost, ExpectedVersion, StoreError, StreamId, Version};
 use super::item::{Attributes, CommitHead, Format, append_items, append_items_with};
 use super::objects::LargePayloads;
 use crate::table::{
-    ConditionFailed, Item, PLACE_IS_FREE, Table, Transacted, Written, item_size, key, names, qualified,
-    responses,
+    ConditionFailed, Item, PLACE_IS_FREE, Table, Transacted, Written, check_key, item_size, key, names,
+    qualified, responses,
 };
 
 impl Table {
@@ -160,7 +160,10 @@ impl Table {
         item: Option<Item>,
     ) -> Result<(Option<OldCommit>, Cost), StoreError> {
         match item {
-            Some(item) => Ok((Some(OldCommit::of(stream, item)?), Cost::ZERO)),
+            Some(item) => {
+                check_key(&item, &key(stream.as_str(), names::commit_key(first)))?;
+                Ok((Some(OldCommit::of(stream, item)?), Cost::ZERO))
+            }
             None => self.commit_at(stream, first).await,
         }
     }

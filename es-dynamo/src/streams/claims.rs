@@ -29,7 +29,7 @@ impl Table {
                 .return_consumed_capacity(ReturnConsumedCapacity::Total);
             let output = traced("Scan", &self.name, request.send()).await;
             let output = output.map_err(|error| translate(&self.name, error))?;
-            let ItemPage { items, last_key, .. } = output.try_into()?;
+            let ItemPage { items, last_key, .. } = ItemPage::of_scan(output, &self.name)?;
             let keys: Vec<_> = items.iter().map(stored_key).collect();
             Ok::<_, StoreError>(Some((stream::iter(keys), last_key.map(Some))))
         });

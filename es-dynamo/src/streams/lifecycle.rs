@@ -108,7 +108,7 @@ impl Table {
             .projection_expression(attributes)
             .expression_attribute_names("#at", names::TIME)
             .set_exclusive_start_key(from);
-        self.send_query(request).await?.try_into()
+        ItemPage::of_query(self.send_query(request).await?, &self.name, stream.as_str())
     }
 
     /// Sends a write for each of `all`, some of them concurrently.
@@ -174,7 +174,7 @@ impl Table {
                 .query(partition.clone(), names::RECORD_KEY, format!("{}\u{10ffff}", names::RECORD_KEY))
                 .projection_expression("pk, sk")
                 .set_exclusive_start_key(from.take());
-            let page = ItemPage::try_from(self.send_query(request).await?)?;
+            let page = ItemPage::of_query(self.send_query(request).await?, &self.name, &partition)?;
             cost += page.cost;
             let delete = async |key| Ok(self.delete(self.delete_request(key)).await?.cost("DeleteItem", 0));
             cost += self.each(page.items, delete).await?;

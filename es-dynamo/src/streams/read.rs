@@ -22,7 +22,7 @@ use crate::table::{ItemPage, Table, names};
 const EVENTS_BEFORE_SNAPSHOT: u64 = 8;
 
 /// The attributes of a commit's item without its events. `#at` is the time.
-pub(crate) const HEAD_ATTRIBUTES: &str = "sk, lv, id, #at, cf, cl, f";
+pub(crate) const HEAD_ATTRIBUTES: &str = "pk, sk, lv, id, #at, cf, cl, f";
 
 /// The maximum number of waits for items that are not visible yet.
 const MAX_WAITS: u32 = 10;
@@ -268,7 +268,7 @@ impl Table {
                 .limit(limit)
                 .set_exclusive_start_key(from.take());
             let output = self.send_query(request).await?;
-            let answer = Answer::of(&progress.stream, output)?;
+            let answer = Answer::of(&self.name, &progress.stream, output)?;
             end.cost += answer.cost;
             for found in answer.found {
                 match found {
@@ -313,7 +313,7 @@ impl Table {
                 .consistent_read(!std::mem::take(&mut progress.eventual))
                 .set_exclusive_start_key(from.take());
             let output = self.send_query(request).await?;
-            let Answer { mut found, last_key, cost } = Answer::of(&progress.stream, output)?;
+            let Answer { mut found, last_key, cost } = Answer::of(&self.name, &progress.stream, output)?;
             page.cost += cost;
             let mut parts = found.iter_mut().filter_map(Found::part_mut);
             if progress.with_payloads && !parts.all(|part| part.is_complete()) {
@@ -374,7 +374,7 @@ impl Table {
                 .limit(1)
                 .set_exclusive_start_key(from.take());
             let output = self.send_query(request).await?;
-            let mut answer = Answer::of(&progress.stream, output)?;
+            let mut answer = Answer::of(&self.name, &progress.stream, output)?;
             page.cost += answer.cost;
             if let Some(Found::Part(mut part)) = answer.found.pop() {
                 if part.whole.last < start {
@@ -425,7 +425,8 @@ impl Table {
                 .projection_expression(HEAD_ATTRIBUTES)
                 .expression_attribute_names("#at", names::TIME)
                 .set_exclusive_start_key(from.take());
-            let mut page = ItemPage::try_from(self.send_query(request).await?)?;
+            let output = self.send_query(request).await?;
+            let mut page = ItemPage::of_query(output, &self.name, stream.as_str())?;
             cost += page.cost;
             from = page.last_key;
             match page.items.pop() {

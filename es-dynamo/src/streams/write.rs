@@ -19,8 +19,8 @@ use super::item::{append_items, commit_items};
 use super::objects::LargePayloads;
 use crate::table::responses::{cancelled_cost, write_units};
 use crate::table::{
-    Cancelled, Item, PLACE_IS_FREE, PutIf, Reason, Table, Transacted, build_error, cancelled, item_size, key,
-    names, outcome_unknown, qualified,
+    Cancelled, Item, PLACE_IS_FREE, PutIf, Reason, Table, Transacted, build_error, cancelled, check_key,
+    item_size, key, names, outcome_unknown, qualified,
 };
 
 impl Table {
@@ -327,6 +327,8 @@ impl Table {
                     conflict.get_or_insert((append.stream(), append.expected(), old));
                 }
                 Purpose::Unchanged(stream, version) => {
+                    let place = key(stream.as_str(), names::commit_key(version.next()));
+                    item.as_ref().map_or(Ok(()), |item| check_key(item, &place))?;
                     let old = (*item).clone().and_then(|item| OldCommit::of(stream, item).ok());
                     conflict.get_or_insert((stream, ExpectedVersion::Exact(*version), old));
                 }
@@ -348,7 +350,10 @@ impl Table {
         mut written: Written,
     ) -> Result<Written, WriteError> {
         let record = match item {
-            Some(item) => Some(record_from(item)?),
+            Some(item) => {
+                check_key(item, &record_key(&once.key))?;
+                Some(record_from(item)?)
+            }
             None => {
                 let found = self.idempotency_record(&once.key).await?;
                 written.cost += found.cost;
@@ -370,7 +375,10 @@ impl Table {
             match purpose {
                 Purpose::Claim(change) => {
                     let holder = match item {
-                        Some(item) => Some(holder_of(change.claim, item)?),
+                        Some(item) => {
+                            check_key(item, &claim_key(change.claim))?;
+                            Some(holder_of(change.claim, item)?)
+                        }
                         None => self.claim_holder(change.claim).await?.stream,
                     };
                     let wanted_by = change.before.clone();

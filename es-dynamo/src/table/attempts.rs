@@ -22,7 +22,7 @@ use es_core::StoreError;
 use futures_util::FutureExt;
 use serde::Deserialize;
 
-use super::{Item, outcome_unknown, translate};
+use super::{Item, check_key, outcome_unknown, translate};
 
 tokio::task_local! {
     /// The attempts of the write that the current task is sending.
@@ -172,6 +172,13 @@ pub(crate) struct ConditionFailed {
     pub(crate) item: Option<Item>,
     /// See [`Failed::is_outcome_unknown`].
     pub(crate) is_outcome_unknown: bool,
+}
+
+impl ConditionFailed {
+    /// Checks that the item, if it was returned, has the `key` of the write.
+    pub(crate) fn check(&self, key: &Item) -> Result<(), StoreError> {
+        self.item.as_ref().map_or(Ok(()), |item| check_key(item, key))
+    }
 }
 
 /// The error of a write of one item, which may have a condition.

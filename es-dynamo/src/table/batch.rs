@@ -38,12 +38,16 @@ impl<'a> BatchGet<'a> {
         Self { client, table, consistency, keys, backoff, delay: None, cost: Cost::ZERO }
     }
 
-    /// Returns the existing items of the next response; `None` if all keys are read.
+    /// Returns the existing items of the next response; `None` if all keys are read. `is_wanted` returns whether an item
+    /// has one of the keys.
     ///
     /// # Errors
     ///
     /// [`StoreError::Throttled`] if keys remain unprocessed after several requests in a row without an item.
-    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Item>>, StoreError> {
+    pub(crate) async fn next(
+        &mut self,
+        is_wanted: impl Fn(&Item) -> bool,
+    ) -> Result<Option<Vec<Item>>, StoreError> {
         if self.keys.is_empty() {
             return Ok(None);
         }
@@ -63,8 +67,13 @@ impl<'a> BatchGet<'a> {
         let output = traced("BatchGetItem", self.table, request.send()).await;
         let output = output.map_err(|error| translate(self.table, error))?;
         self.cost += responses::batch_read_cost(output.consumed_capacity());
-        let items = required(output.responses, "Responses")?.remove(self.table).unwrap_or_default();
+        let items = required(output.responses, "Responses")?.remove(self.table);
         let rest = required(output.unprocessed_keys, "UnprocessedKeys")?.remove(self.table);
+        let is_from_table = items.is_some() || rest.is_some();
+        let items = items.unwrap_or_default();
+        if !is_from_table || !items.iter().all(is_wanted) {
+            return Err(responses::of_another_request());
+        }
         self.keys = rest.map(|rest| rest.keys).unwrap_or_default();
         if !items.is_empty() {
             self.backoff.reset();

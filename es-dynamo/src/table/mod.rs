@@ -54,7 +54,7 @@ pub(crate) use errors::translate_general;
 pub(crate) use errors::{cause, refusal_code};
 pub(crate) use errors::{outcome_unknown, translate};
 pub(crate) use item::{Item, check_format, item_size, key, unknown_format, value_size};
-pub(crate) use responses::{ItemPage, required};
+pub(crate) use responses::{ItemPage, check_key, required};
 use sending::Sender;
 pub(crate) use spans::traced;
 pub(crate) use transactions::{Cancelled, PutIf, Reason, Transacted, build_error, cancelled};
@@ -133,12 +133,13 @@ impl Table {
             .client
             .get_item()
             .table_name(&self.name)
-            .set_key(Some(key))
+            .set_key(Some(key.clone()))
             .consistent_read(true)
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = traced("GetItem", &self.name, request.send()).await;
         let output = output.map_err(|error| translate(&self.name, error))?;
-        let cost = responses::read_cost("GetItem", output.consumed_capacity())?;
+        let cost = responses::read_cost("GetItem", &self.name, output.consumed_capacity())?;
+        output.item.as_ref().map_or(Ok(()), |item| check_key(item, &key))?;
         Ok((output.item, cost))
     }
 
@@ -187,7 +188,8 @@ impl Table {
         async move {
             match sent.await {
                 Ok(output) => {
-                    Ok(Written::Done(responses::write_cost("PutItem", output.consumed_capacity())?))
+                    let cost = responses::write_cost("PutItem", &self.name, output.consumed_capacity())?;
+                    Ok(Written::Done(cost))
                 }
                 Err(failed) => failed.condition(&self.name).map(Written::Refused),
             }
@@ -218,7 +220,10 @@ impl Table {
     /// Sends a delete. It returns the existing item of a failed condition only if the request asks for it.
     pub(crate) async fn delete(&self, request: DeleteItemFluentBuilder) -> Result<Written, StoreError> {
         match traced("DeleteItem", &self.name, watched(request.send())).await {
-            Ok(output) => Ok(Written::Done(responses::write_cost("DeleteItem", output.consumed_capacity())?)),
+            Ok(output) => {
+                let cost = responses::write_cost("DeleteItem", &self.name, output.consumed_capacity())?;
+                Ok(Written::Done(cost))
+            }
             Err(failed) => failed.condition(&self.name).map(Written::Refused),
         }
     }

@@ -4,13 +4,17 @@
 //! which every field is absent: a write would count as acknowledged, a stream as empty, a shard as finished. Therefore,
 //! each response must have the fields that its request asked for, including the consumed capacity. Without them, the
 //! outcome of the request is unknown.
+//!
+//! A proxy that confuses connections may return the response to another request. Therefore, all items must have the key
+//! that was asked for, and the consumed capacity must be that of the table. A response without items has no key, so it
+//! cannot be recognized in this way.
 
 use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::scan::ScanOutput;
-use aws_sdk_dynamodb::types::ConsumedCapacity;
+use aws_sdk_dynamodb::types::{AttributeValue, ConsumedCapacity};
 use es_core::{Cost, StoreError};
 
-use super::Item;
+use super::{Item, names};
 
 /// The field with the consumed capacity.
 const CAPACITY: &str = "ConsumedCapacity";
@@ -31,6 +35,33 @@ fn missing_field(name: &str) -> StoreError {
     StoreError::unavailable(reason)
 }
 
+/// Returns the error for a response with items, or from a table, that were not asked for.
+pub(crate) fn of_another_request() -> StoreError {
+    StoreError::unavailable(
+        "the response is to another request: check the proxies and gateways before the endpoint of AWS",
+    )
+}
+
+/// Checks that an item of a response has the key that was asked for.
+pub(crate) fn check_key(item: &Item, key: &Item) -> Result<(), StoreError> {
+    match key.iter().all(|(name, value)| item.get(name) == Some(value)) {
+        true => Ok(()),
+        false => Err(of_another_request()),
+    }
+}
+
+/// Checks that the consumed capacity is that of a request to `table`, as far as it says.
+pub(crate) fn check_table(table: &str, found: Option<&str>) -> Result<(), StoreError> {
+    // Either may be an ARN, which ends with the name.
+    fn name(table: &str) -> &str {
+        table.rsplit('/').next().unwrap_or(table)
+    }
+    match found.is_none_or(|found| found == table || name(found) == name(table)) {
+        true => Ok(()),
+        false => Err(of_another_request()),
+    }
+}
+
 /// A page of a Query or of a Scan.
 #[derive(Debug)]
 pub(crate) struct ItemPage {
@@ -40,38 +71,48 @@ pub(crate) struct ItemPage {
     pub(crate) cost: Cost,
 }
 
-impl TryFrom<QueryOutput> for ItemPage {
-    type Error = StoreError;
+impl ItemPage {
+    /// Returns the page of a Query of a partition of `table`. The items must include the partition key.
+    pub(crate) fn of_query(output: QueryOutput, table: &str, partition: &str) -> Result<Self, StoreError> {
+        let cost = read_cost("Query", table, output.consumed_capacity())?;
+        let items = required(output.items, "Items")?;
+        let is_of_partition = |item: &Item| match item.get(names::PARTITION_KEY) {
+            Some(AttributeValue::S(found)) => found == partition,
+            _ => false,
+        };
+        if !items.iter().all(is_of_partition) {
+            return Err(of_another_request());
+        }
+        Ok(Self { items, last_key: output.last_evaluated_key, cost })
+    }
 
-    fn try_from(output: QueryOutput) -> Result<Self, StoreError> {
-        let cost = read_cost("Query", output.consumed_capacity())?;
+    /// Returns the page of a Scan of `table`.
+    pub(crate) fn of_scan(output: ScanOutput, table: &str) -> Result<Self, StoreError> {
+        let cost = read_cost("Scan", table, output.consumed_capacity())?;
         Ok(Self { items: required(output.items, "Items")?, last_key: output.last_evaluated_key, cost })
     }
 }
 
-impl TryFrom<ScanOutput> for ItemPage {
-    type Error = StoreError;
-
-    fn try_from(output: ScanOutput) -> Result<Self, StoreError> {
-        let cost = read_cost("Scan", output.consumed_capacity())?;
-        Ok(Self { items: required(output.items, "Items")?, last_key: output.last_evaluated_key, cost })
-    }
-}
-
-/// Returns the cost of a read, and records its capacity units.
+/// Returns the cost of a read of `table`, and records its capacity units.
 pub(crate) fn read_cost(
     operation: &'static str,
+    table: &str,
     consumed: Option<&ConsumedCapacity>,
 ) -> Result<Cost, StoreError> {
-    required(consumed, CAPACITY).map(|consumed| Cost::read(recorded(operation, units(consumed))))
+    let consumed = required(consumed, CAPACITY)?;
+    check_table(table, consumed.table_name())?;
+    Ok(Cost::read(recorded(operation, units(consumed))))
 }
 
-/// Returns the cost of a write, and records its capacity units.
+/// Returns the cost of a write to `table`, and records its capacity units.
 pub(crate) fn write_cost(
     operation: &'static str,
+    table: &str,
     consumed: Option<&ConsumedCapacity>,
 ) -> Result<Cost, StoreError> {
-    required(consumed, CAPACITY).map(|consumed| Cost::write(recorded(operation, units(consumed))))
+    let consumed = required(consumed, CAPACITY)?;
+    check_table(table, consumed.table_name())?;
+    Ok(Cost::write(recorded(operation, units(consumed))))
 }
 
 /// Returns the cost of a `BatchGetItem` request, and records its capacity units.
@@ -79,12 +120,15 @@ pub(crate) fn batch_read_cost(consumed: &[ConsumedCapacity]) -> Cost {
     Cost::read(recorded("BatchGetItem", consumed.iter().map(units).sum()))
 }
 
-/// Returns the cost of a transaction that writes, and records its capacity units.
-pub(crate) fn transaction_cost(consumed: &[ConsumedCapacity]) -> Result<Cost, StoreError> {
-    match consumed {
-        [] => Err(missing_field(CAPACITY)),
-        _ => Ok(Cost::write(recorded(TRANSACT_WRITE, consumed.iter().map(units).sum()))),
+/// Returns the cost of a transaction that writes to `table`, and perhaps to others, and records its capacity units.
+pub(crate) fn transaction_cost(table: &str, consumed: &[ConsumedCapacity]) -> Result<Cost, StoreError> {
+    if consumed.is_empty() {
+        return Err(missing_field(CAPACITY));
     }
+    if !consumed.iter().any(|consumed| check_table(table, consumed.table_name()).is_ok()) {
+        return Err(of_another_request());
+    }
+    Ok(Cost::write(recorded(TRANSACT_WRITE, consumed.iter().map(units).sum())))
 }
 
 /// Returns the cost of a write of `bytes` whose condition failed on an item of `existing` bytes, and records its

@@ -83,6 +83,7 @@ impl Table {
         items: Vec<TransactWriteItem>,
         token: Option<String>,
     ) -> Result<Transacted, StoreError> {
+        let count = items.len();
         let request = self
             .client
             .transact_write_items()
@@ -92,7 +93,8 @@ impl Table {
         let Failed { error, is_outcome_unknown } =
             match traced(TRANSACT_WRITE, &self.name, watched(request.send())).await {
                 Ok(output) => {
-                    return responses::transaction_cost(output.consumed_capacity()).map(Transacted::Done);
+                    return responses::transaction_cost(&self.name, output.consumed_capacity())
+                        .map(Transacted::Done);
                 }
                 Err(failed) => failed,
             };
@@ -104,6 +106,9 @@ impl Table {
                     }
                     _ => Vec::new(),
                 };
+                if !reasons.is_empty() && reasons.len() != count {
+                    return Err(responses::of_another_request());
+                }
                 let reasons = reasons.into_iter().map(Reason::from).collect();
                 Ok(Transacted::Cancelled(Cancelled { reasons, is_outcome_unknown }))
             }

@@ -7,6 +7,7 @@ mod append;
 mod archive;
 mod attempts;
 mod compression;
+mod confused;
 mod documents;
 mod embedded;
 mod errors;

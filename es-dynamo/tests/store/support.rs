@@ -39,6 +39,9 @@ pub(crate) enum Act {
     Answer(u16, String),
     /// It is executed, and the body of its response is transformed.
     Change(fn(&mut serde_json::Value)),
+    /// It is executed, and so is another request, with the body that this text makes of its body. The response to that
+    /// one is returned.
+    AnswerTo(fn(&str) -> String),
     /// It is executed after this future.
     After(BoxFuture<'static, ()>),
 }
@@ -116,6 +119,17 @@ impl HttpConnector for Wire {
                     let mut body = serde_json::from_slice(body).expect("the engine answers with JSON");
                     change(&mut body);
                     Ok(response(answer.status().as_u16(), body.to_string()))
+                })
+            }
+            Act::AnswerTo(change) => {
+                let mut other = request.try_clone().expect("the body is in memory");
+                let body = request.body().bytes().expect("is whole");
+                let body = change(str::from_utf8(body).expect("is JSON"));
+                *other.body_mut() = SdkBody::from(body);
+                let (answer, way) = (self.way.call(request), self.way.clone());
+                HttpConnectorFuture::new(async move {
+                    answer.await?;
+                    way.call(other).await
                 })
             }
             Act::After(before) => {

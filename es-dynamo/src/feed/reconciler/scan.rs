@@ -57,7 +57,7 @@ impl Scan for Table {
             .return_consumed_capacity(ReturnConsumedCapacity::Total);
         let output = traced("Scan", &self.name, request.send()).await;
         let output = output.map_err(|error| translate(&self.name, error))?;
-        let ItemPage { items, last_key, cost } = output.try_into()?;
+        let ItemPage { items, last_key, cost } = ItemPage::of_scan(output, &self.name)?;
         let noted = items.into_iter().map(noted).collect();
         let text = |key: &Item, name| key.get(name).and_then(|value| value.as_s().ok()).cloned();
         let next = match last_key {

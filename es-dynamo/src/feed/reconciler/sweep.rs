@@ -191,7 +191,7 @@ async fn references(
                 .send()
                 .await
                 .map_err(|error| translate(&table.name, error))?;
-            ItemPage::try_from(output)
+            ItemPage::of_scan(output, &table.name)
         });
         let page = page.await?;
         cost += page.cost;

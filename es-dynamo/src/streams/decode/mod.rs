@@ -51,30 +51,31 @@ impl Found {
 }
 
 impl Answer {
-    /// Decodes the response to a query of `stream`.
+    /// Decodes the response to a query of `stream` in `table`.
     ///
     /// # Errors
     ///
     /// [`StoreError::Corrupt`] if an item cannot be decoded. [`StoreError::Unavailable`] if the response is not from
-    /// DynamoDB.
-    pub(crate) fn of(stream: &StreamId, mut output: QueryOutput) -> Result<Self, StoreError> {
+    /// DynamoDB, or is to another request.
+    pub(crate) fn of(table: &str, stream: &StreamId, mut output: QueryOutput) -> Result<Self, StoreError> {
         let Some(text) = undecoded::take_text(&mut output) else {
-            return Self::of_items(stream, output);
+            return Self::of_items(table, stream, output);
         };
         match plain::decode(&text) {
-            Some(answer) => {
-                responses::recorded("Query", answer.cost.read_units);
-                Ok(answer)
+            Some(decoded) => {
+                decoded.check(table, stream)?;
+                responses::recorded("Query", decoded.answer.cost.read_units);
+                Ok(decoded.answer)
             }
             None => match undecoded::decode(text) {
-                Some(output) => Self::of_items(stream, output),
+                Some(output) => Self::of_items(table, stream, output),
                 None => Err(StoreError::unavailable("the response to a Query cannot be read")),
             },
         }
     }
 
-    fn of_items(stream: &StreamId, output: QueryOutput) -> Result<Self, StoreError> {
-        let ItemPage { items, last_key, cost } = output.try_into()?;
+    fn of_items(table: &str, stream: &StreamId, output: QueryOutput) -> Result<Self, StoreError> {
+        let ItemPage { items, last_key, cost } = ItemPage::of_query(output, table, stream.as_str())?;
         let found = items.into_iter().map(|item| found(stream, item));
         Ok(Self { found: found.collect::<Result<_, _>>()?, last_key, cost })
     }

@@ -6,13 +6,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::marker::PhantomData;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_smithy_types::base64;
 use chrono::DateTime;
 use es_core::event::EventData;
 use es_core::snapshot::{Fingerprint, Snapshot};
-use es_core::{Cost, Version};
+use es_core::{Cost, StoreError, StreamId, Version};
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -23,10 +24,30 @@ use crate::streams::group::{MemberFields, SEVERAL_COMMITS};
 use crate::streams::item::Part;
 use crate::streams::item::{HeadFields, PartFields};
 use crate::streams::snapshot::{StoredSnapshot, StoredState};
-use crate::table::names;
+use crate::table::{names, responses};
 
-/// Decodes the text of a response, if all items have the usual form.
-pub(crate) fn decode(text: &[u8]) -> Option<Answer> {
+/// A decoded response, and where its items are from.
+#[cfg_attr(test, derive(Debug, PartialEq))]
+pub(crate) struct Decoded<'a> {
+    pub(crate) answer: Answer,
+    table: Option<Cow<'a, str>>,
+    /// The partition key of all items; `None` if there are no items.
+    partition: Option<Cow<'a, str>>,
+}
+
+impl Decoded<'_> {
+    /// Checks that it is the response to a query of `stream` in `table`.
+    pub(crate) fn check(&self, table: &str, stream: &StreamId) -> Result<(), StoreError> {
+        responses::check_table(table, self.table.as_deref())?;
+        match self.partition.as_deref().is_none_or(|partition| partition == stream.as_str()) {
+            true => Ok(()),
+            false => Err(responses::of_another_request()),
+        }
+    }
+}
+
+/// Decodes the text of a response, if all items have the usual form and are of one partition.
+pub(crate) fn decode(text: &[u8]) -> Option<Decoded<'_>> {
     // Checked once for the whole text instead of for each string.
     let text = std::str::from_utf8(text).ok()?;
     let body: Body<'_> = serde_json::from_str(text).ok()?;
@@ -34,7 +55,9 @@ pub(crate) fn decode(text: &[u8]) -> Option<Answer> {
         key.into_iter().map(|(name, value)| (name, AttributeValue::S(value.text.into_owned()))).collect()
     });
     let units = body.consumed.units.unwrap_or_default();
-    Some(Answer { found: body.found, last_key, cost: Cost::read(units) })
+    let Items { found, partition } = body.items;
+    let answer = Answer { found, last_key, cost: Cost::read(units) };
+    Some(Decoded { answer, table: body.consumed.table, partition })
 }
 
 /// Decodes the part of a commit from the text of an item, if it has the usual form.
@@ -49,16 +72,49 @@ pub(crate) fn part(item: &str) -> Option<Part> {
 
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(rename = "Items", deserialize_with = "found")]
-    found: Vec<Found>,
+    #[serde(rename = "Items", borrow)]
+    items: Items<'a>,
     #[serde(rename = "LastEvaluatedKey", borrow)]
     last_key: Option<HashMap<String, Text<'a>>>,
-    #[serde(rename = "ConsumedCapacity")]
-    consumed: Consumed,
+    #[serde(rename = "ConsumedCapacity", borrow)]
+    consumed: Consumed<'a>,
 }
 
-fn found<'de, D: Deserializer<'de>>(items: D) -> Result<Vec<Found>, D::Error> {
-    items.deserialize_seq(Each(Fields::found))
+/// The items of a partition.
+#[derive(Default)]
+struct Items<'a> {
+    found: Vec<Found>,
+    partition: Option<Cow<'a, str>>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Items<'a> {
+    fn deserialize<D: Deserializer<'de>>(items: D) -> Result<Self, D::Error> {
+        items.deserialize_seq(EachItem(PhantomData))
+    }
+}
+
+/// Decodes a list of items, and converts each one at once.
+struct EachItem<'a>(PhantomData<&'a ()>);
+
+impl<'de: 'a, 'a> Visitor<'de> for EachItem<'a> {
+    type Value = Items<'a>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of items")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Self::Value, S::Error> {
+        let mut items = Items::default();
+        while let Some(mut fields) = list.next_element::<Fields<'a>>()? {
+            let partition = fields.pk.take().map(|partition| partition.text);
+            if partition.is_none() || !items.found.is_empty() && partition != items.partition {
+                return Err(S::Error::custom("another partition"));
+            }
+            items.partition = partition;
+            items.found.push(fields.found().ok_or_else(|| S::Error::custom("another form"))?);
+        }
+        Ok(items)
+    }
 }
 
 fn events<'de, D: Deserializer<'de>>(list: D) -> Result<Vec<EventData>, D::Error> {
@@ -86,7 +142,9 @@ impl<'de, T: Deserialize<'de>, U> Visitor<'de> for Each<T, U> {
 }
 
 #[derive(Deserialize)]
-struct Consumed {
+struct Consumed<'a> {
+    #[serde(rename = "TableName", borrow)]
+    table: Option<Cow<'a, str>>,
     #[serde(rename = "CapacityUnits")]
     units: Option<f64>,
 }
@@ -94,6 +152,8 @@ struct Consumed {
 /// The attributes of an item, named as in [`names`].
 #[derive(Deserialize)]
 struct Fields<'a> {
+    #[serde(borrow)]
+    pk: Option<Text<'a>>,
     #[serde(borrow)]
     sk: Text<'a>,
     #[serde(borrow)]

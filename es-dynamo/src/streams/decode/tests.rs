@@ -87,11 +87,20 @@ fn items() -> Vec<Value> {
     items.iter().map(json_of_all).collect()
 }
 
+const TABLE: &str = "events";
+
 /// Decodes the response with the SDK. `None` if the SDK rejects `text`, because one of its attributes is not a valid
 /// value.
 fn read_by_the_sdk(text: &str) -> Option<Result<Answer, String>> {
     let output = undecoded::decode(text.into())?;
-    Some(Answer::of_items(&stream(), output).map_err(|error| error.to_string()))
+    Some(Answer::of_items(TABLE, &stream(), output).map_err(|error| error.to_string()))
+}
+
+/// Decodes the response directly. `None` if it has another form.
+fn read_in_one_go(text: &str) -> Option<Result<Answer, String>> {
+    let decoded = plain::decode(text.as_bytes())?;
+    let checked = decoded.check(TABLE, &stream()).map_err(|error| error.to_string());
+    Some(checked.map(|()| decoded.answer))
 }
 
 #[test]
@@ -106,10 +115,10 @@ fn what_this_store_writes_is_read_in_one_go() {
         "ConsumedCapacity": { "TableName": "events", "CapacityUnits": 1.5 },
     });
     for text in [body.to_string(), serde_json::to_string_pretty(&body).expect("JSON")] {
-        let answer = plain::decode(text.as_bytes()).expect("it has the usual form");
-        assert_eq!(Some(Ok(answer)), read_by_the_sdk(&text));
+        let answer = read_in_one_go(&text).expect("it has the usual form");
+        assert_eq!(Some(answer), read_by_the_sdk(&text));
     }
-    let answer = plain::decode(body.to_string().as_bytes()).expect("it has the usual form");
+    let answer = read_in_one_go(&body.to_string()).expect("it has the usual form").expect("is of the stream");
     assert_eq!((answer.found.len(), answer.cost.read_units, answer.last_key.is_some()), (9, 1.5, true));
 }
 
@@ -149,7 +158,8 @@ fn other_value(random: &mut fastrand::Rng) -> Value {
 fn damage(random: &mut fastrand::Rng, items: &mut [Value]) {
     let at = random.usize(..items.len());
     let names = [
-        "sk", "lv", "id", "at", "md", "ev", "gc", "cf", "cl", "v", "fp", "ck", "st", "sz", "sl", "f", "other",
+        "pk", "sk", "lv", "id", "at", "md", "ev", "gc", "cf", "cl", "v", "fp", "ck", "st", "sz", "sl", "f",
+        "other",
     ];
     let name = *random.choice(&names).expect("some");
     match random.u8(..9) {
@@ -190,9 +200,9 @@ fn what_is_read_in_one_go_the_sdk_reads_alike() {
             1 => text.truncate(text.floor_char_boundary(random.usize(..text.len()))),
             _ => {}
         }
-        match (plain::decode(text.as_bytes()), read_by_the_sdk(&text)) {
+        match (read_in_one_go(&text), read_by_the_sdk(&text)) {
             (Some(answer), Some(by_the_sdk)) => {
-                assert_eq!(Ok(answer), by_the_sdk, "seed {seed}: {text}");
+                assert_eq!(answer, by_the_sdk, "seed {seed}: {text}");
                 alike += 1;
             }
             (None, _) => left += 1,
@@ -229,6 +239,39 @@ fn a_response_without_items_or_capacity_is_none() {
         assert!(plain::decode(text.as_bytes()).is_none(), "{text}");
         assert!(read_by_the_sdk(text).is_none_or(|answer| answer.is_err()), "{text}");
     }
+}
+
+#[test]
+fn a_response_to_another_request_is_recognized() {
+    let item = &json_of_all(&append_items(&commit_of(&stream()), Version::FIRST).expect("fits")[0]);
+    let other = "order#1002".parse().expect("a stream");
+    let others = &json_of_all(&append_items(&commit_of(&other), Version::FIRST).expect("fits")[0]);
+    let mut keyless = item.clone();
+    keyless.as_object_mut().expect("an object").remove("pk");
+    let arn = "arn:aws:dynamodb:eu-west-1:111122223333:table/events";
+    for (items, table, is_read) in [
+        (json!([item]), TABLE, true),
+        (json!([item]), arn, true),
+        (json!([]), TABLE, true),
+        (json!([item]), "other", false),
+        (json!([]), "other", false),
+        (json!([others]), TABLE, false),
+        (json!([item, others]), TABLE, false),
+        (json!([keyless]), TABLE, false),
+    ] {
+        let consumed = json!({ "TableName": table, "CapacityUnits": 0.5 });
+        let text = json!({ "Items": items, "ConsumedCapacity": consumed }).to_string();
+        let by_the_sdk = read_by_the_sdk(&text).expect("can be decoded");
+        assert_eq!(by_the_sdk.is_ok(), is_read, "{text}");
+        assert!(read_in_one_go(&text).is_none_or(|answer| answer == by_the_sdk), "{text}");
+    }
+}
+
+/// Returns an append of one event.
+fn commit_of(stream: &StreamId) -> Append {
+    let events = vec![EventData::new("Paid", 1, "{}")];
+    let commit = NewCommit::new(CommitId::new(Uuid::from_u128(1)), DateTime::UNIX_EPOCH, events);
+    Append::new(stream.clone(), ExpectedVersion::NoStream, commit)
 }
 
 #[test]

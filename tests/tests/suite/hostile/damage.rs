@@ -4,6 +4,7 @@ use arbitrary::{Result, Unstructured};
 use es_core::Version;
 use serde_json::{Value, json};
 
+use super::STREAM;
 use super::items::{SECRET, snapshot, snapshot_item};
 use super::table::Stored;
 
@@ -86,7 +87,7 @@ pub(crate) fn damage(bytes: &mut Unstructured<'_>, items: &mut Vec<Stored>) -> R
     }
     if items.is_empty() {
         let key = (*bytes.choose(KEYS)?).to_owned();
-        items.push((key.clone(), json!({ "sk": { "S": key } })));
+        items.push((key.clone(), json!({ "pk": { "S": STREAM }, "sk": { "S": key } })));
     }
     let at = bytes.choose_index(items.len())?;
     match bytes.int_in_range(0..=8)? {
