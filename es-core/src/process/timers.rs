@@ -107,6 +107,13 @@ struct Waiting {
     until: DateTime<Utc>,
 }
 
+impl Waiting {
+    /// Returns whether the wait goes on at `now`. A wait that ends later than any wait began when the clock was ahead.
+    fn lasts(&self, now: DateTime<Utc>) -> bool {
+        self.until > now && (self.until - now).to_std().is_ok_and(|left| left <= MAX_WAIT)
+    }
+}
+
 impl Timers {
     pub(super) fn new(process: &str, slice: Slice) -> Self {
         Self {
@@ -207,7 +214,7 @@ impl Timers {
                 }
                 round.after = Some(name);
                 match self.waiting.get(timeout.stream()) {
-                    Some(waiting) if waiting.until > now => round.next = round.next.min(waiting.until),
+                    Some(waiting) if waiting.lasts(now) => round.next = round.next.min(waiting.until),
                     _ => due.timeouts.push(timeout),
                 }
             }
@@ -228,13 +235,14 @@ impl Timers {
         if let Some(round) = self.round.take() {
             self.next = Some(round.next.min(next));
             // Entries that were not retried in this round are obsolete.
-            self.waiting.retain(|_, waiting| waiting.until + MAX_WAIT * 3 > round.began);
+            let is_recent = |gap: TimeDelta| gap.abs().to_std().is_ok_and(|gap| gap < MAX_WAIT * 3);
+            self.waiting.retain(|_, waiting| is_recent(waiting.until - round.began));
         }
     }
 
     /// Returns whether a timeout of the instance is waiting, so that later ones have to wait as well.
     pub(super) fn is_waiting(&self, instance: &StreamId, now: DateTime<Utc>) -> bool {
-        self.waiting.get(instance).is_some_and(|waiting| waiting.until > now)
+        self.waiting.get(instance).is_some_and(|waiting| waiting.lasts(now))
     }
 
     /// Records that the timeouts of an instance wait for another reaction.

@@ -8,7 +8,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use quick_cache::sync::Cache;
 
 use crate::aggregate::Aggregate;
-use crate::clock::later;
 use crate::cost::Cost;
 use crate::error_text::error_text;
 use crate::event::{CommitId, DecodeError, Event, EventData};
@@ -321,7 +320,7 @@ impl<A: Aggregate> Inner<A> {
     pub(super) fn cached(&self, stream: &StreamId) -> Option<Fold<A>> {
         let cache = self.cache.as_ref()?;
         let fold = cache.get(stream)?;
-        let is_too_old = |read_at| later(read_at, MAX_KEY_AGE) <= self.clock.now();
+        let is_too_old = |read_at| self.clock.monotonic().saturating_sub(read_at) >= MAX_KEY_AGE;
         if fold.snapshot.is_personal && fold.snapshot.read_at.is_none_or(is_too_old) {
             cache.states.remove(stream);
             return None;
@@ -334,7 +333,7 @@ impl<A: Aggregate> Inner<A> {
         if let Some(cache) = &self.cache
             && !fold.version.is_none()
         {
-            snapshot.read_at.get_or_insert_with(|| self.clock.now());
+            snapshot.read_at.get_or_insert_with(|| self.clock.monotonic());
             cache.put(stream, fold, snapshot);
         }
     }
@@ -507,7 +506,7 @@ impl<A: Aggregate> Inner<A> {
             (None, None) => {}
         }
 
-        fold.snapshot.read_at.get_or_insert_with(|| self.clock.now());
+        fold.snapshot.read_at.get_or_insert_with(|| self.clock.monotonic());
         let (retrying, mut pages) = (self.retrying(deadline), Pages::new(&*self.store, read));
         loop {
             let page = pages.next(&retrying).await;

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use event_listener::Event;
 use futures_util::FutureExt;
 
@@ -63,8 +63,8 @@ pub(super) struct SnapshotInfo {
     pub(super) unusable: Option<Version>,
     /// Whether the state may contain personal data.
     pub(super) is_personal: bool,
-    /// The time at which the state was first read; `None` if it was only decided here.
-    pub(super) read_at: Option<DateTime<Utc>>,
+    /// The monotonic time at which the state was first read; `None` if it was only decided here.
+    pub(super) read_at: Option<Duration>,
 }
 
 impl SnapshotInfo {

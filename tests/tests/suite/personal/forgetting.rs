@@ -383,6 +383,19 @@ async fn a_cached_state_does_not_outlive_its_keys() {
     assert_eq!(loaded.state.mails, 1);
 }
 
+#[tokio::test]
+async fn a_cached_state_does_not_outlive_its_keys_if_the_clock_was_ahead() {
+    let (store, keyring) = sealed();
+    let clock = ManualClock::at(chrono::DateTime::UNIX_EPOCH + TimeDelta::days(3_650));
+    let customers: Repository<Customer> = Repository::builder(store).cache(10).clock(clock.clone()).build();
+    register(&customers, "17").await;
+    clock.set(chrono::DateTime::UNIX_EPOCH);
+    keyring.forget(&subject("17")).await.expect("forgotten");
+    clock.advance(TimeDelta::from_std(MAX_KEY_AGE).expect("short"));
+    let loaded = customers.load("17").await.expect("loaded");
+    assert!(loaded.state.name.is_some_and(|name| name.is_forgotten()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn rows_give_forgotten_also_after_a_rebuild() {
     let (store, keyring) = sealed();

@@ -1,9 +1,12 @@
 //! Timeouts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use chrono::{DateTime, TimeDelta, Utc};
+use es_core::clock::Clock;
 use es_core::documents::{ChangeSet, DocumentKey, DocumentQuery, Documents, ExpectedDocument};
 use es_core::projection::{FailedKind, OnFailure, Projection, Projector};
 use es_core::testing::{Faults, FaultyStore, TestStore, react};
@@ -14,7 +17,7 @@ use es_tests::domain::{Account, Deposited};
 use fastrand::Rng;
 
 use super::failures::{neighbor, slice};
-use super::support::{Diary, Scripted, Work, diary, diary_of, paid, pass, projector, tell};
+use super::support::{Diary, Scripted, Time, Work, diary, diary_of, paid, pass, projector, tell};
 
 /// Much longer than in other tests, where much time passes.
 const POLL: Duration = Duration::from_millis(250);
@@ -220,6 +223,59 @@ async fn timeouts_that_wait_do_not_hold_up_others() {
     assert_eq!(behind(1, 200).await, expected);
     // More than are read at once.
     assert_eq!(behind(120, 1).await, expected);
+}
+
+/// Tokio's time, with a wall clock that steps.
+#[derive(Clone, Debug, Default)]
+struct Stepping {
+    seconds_ahead: Arc<AtomicI64>,
+}
+
+#[async_trait]
+impl Clock for Stepping {
+    fn now(&self) -> DateTime<Utc> {
+        Time.now() + TimeDelta::seconds(self.seconds_ahead.load(Ordering::SeqCst))
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        Time.sleep(duration).await;
+    }
+
+    fn monotonic(&self) -> Duration {
+        Time.monotonic()
+    }
+
+    async fn timeout(&self, duration: Duration) {
+        Time.timeout(duration).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_waits_goes_on_after_the_clock_has_stepped_back() {
+    let store = MemoryStore::new();
+    let process = Scripted::new(store.clone());
+    process.fail("pay fail note", u32::MAX);
+    let clock = Stepping::default();
+    let projector = projector(store.clone(), process.clone())
+        .clock(clock.clone())
+        .retry(RetryPolicy::never())
+        .on_failure(OnFailure::Park)
+        .build();
+    let _work = Work::on(&projector);
+    tell(&store, "a", "ann: remind note").await;
+    pass(Duration::from_millis(300)).await;
+    tell(&store, "b", "ann: pay fail note").await;
+    pass(Duration::from_millis(300)).await;
+    assert_eq!(diary(&store).await, ["remind note"]);
+
+    // The timeout is due, and waits for the parked reaction.
+    clock.seconds_ahead.store(10 * 365 * 24 * 60 * 60, Ordering::SeqCst);
+    pass(Duration::from_secs(60)).await;
+    clock.seconds_ahead.store(0, Ordering::SeqCst);
+    process.fail("pay fail note", 0);
+    projector.replay_parked().await.expect("ordered");
+    pass(Duration::from_secs(60)).await;
+    assert_eq!(diary(&store).await, ["remind note", "pay fail note", "reminded of remind note"]);
 }
 
 #[tokio::test(start_paused = true)]
