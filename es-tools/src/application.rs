@@ -1,8 +1,12 @@
 //! The types of an application, for the typed commands.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::AssertUnwindSafe;
+#[cfg(feature = "explorer")]
+use std::panic::catch_unwind;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +20,7 @@ use es_core::personal::{Keyring, redacted};
 use es_core::projection::WaitError;
 use es_core::serde::Serialize;
 use es_core::{Aggregate, BoxError, Cost, Projection, Projector, Repository, Version};
+use futures_util::FutureExt;
 use serde_json::Value;
 
 use crate::output::Progress;
@@ -205,29 +210,42 @@ where
     A::Id: FromStr<Err: Into<BoxError>>,
 {
     async fn load(&self, store: &Store, id: &str, moment: Moment) -> Result<State, BoxError> {
-        let invalid =
-            |error: BoxError| format!("`{id}` is not an id of the aggregate `{}`: {error}", A::NAME);
-        let id: A::Id = id.parse().map_err(|error: <A::Id as FromStr>::Err| invalid(error.into()))?;
-        let repository: Repository<A> = Repository::new(store.feed());
-        let loaded = match moment {
-            Moment::Now => repository.load(&id).await?,
-            Moment::Version(version) => repository.load_at(&id, version).await?,
-            Moment::Time(time) => repository.load_as_of(&id, time).await?,
+        let load = async {
+            let invalid =
+                |error: BoxError| format!("`{id}` is not an id of the aggregate `{}`: {error}", A::NAME);
+            let id: A::Id = id.parse().map_err(|error: <A::Id as FromStr>::Err| invalid(error.into()))?;
+            let repository: Repository<A> = Repository::new(store.feed());
+            let loaded = match moment {
+                Moment::Now => repository.load(&id).await?,
+                Moment::Version(version) => repository.load_at(&id, version).await?,
+                Moment::Time(time) => repository.load_as_of(&id, time).await?,
+            };
+            let state = redacted(&loaded.state)?;
+            Ok(State { version: loaded.version, snapshot: loaded.snapshot, cost: loaded.cost, state })
         };
-        let state = redacted(&loaded.state)?;
-        Ok(State { version: loaded.version, snapshot: loaded.snapshot, cost: loaded.cost, state })
+        AssertUnwindSafe(load).catch_unwind().await.unwrap_or_else(|panic| Err(panicked::<A>(&*panic)))
     }
 
     #[cfg(feature = "explorer")]
     fn upcast(&self, event: &EventData) -> Result<Option<(String, Value)>, BoxError> {
-        if A::RETIRED.contains(&event.name()) {
-            return Ok(None);
-        }
-        let event = A::Event::decode(event)?.to_data()?;
-        let name = format!("{} v{}", event.name(), event.version());
-        let payload: Value = serde_json::from_str(event.payload())?;
-        Ok(Some((name, redacted(&payload)?)))
+        let upcast = || {
+            if A::RETIRED.contains(&event.name()) {
+                return Ok(None);
+            }
+            let event = A::Event::decode(event)?.to_data()?;
+            let name = format!("{} v{}", event.name(), event.version());
+            let payload: Value = serde_json::from_str(event.payload())?;
+            Ok(Some((name, redacted(&payload)?)))
+        };
+        catch_unwind(AssertUnwindSafe(upcast)).unwrap_or_else(|panic| Err(panicked::<A>(&*panic)))
     }
+}
+
+/// Returns the error for a panic in the code of an aggregate.
+fn panicked<A: Aggregate>(panic: &(dyn Any + Send)) -> BoxError {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+    format!("the code of the aggregate `{}` panicked: {message}", A::NAME).into()
 }
 
 /// Rebuilds a projection.

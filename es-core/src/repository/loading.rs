@@ -13,6 +13,7 @@ use crate::error_text::error_text;
 use crate::event::{CommitId, DecodeError, Event, EventData};
 use crate::measure;
 use crate::personal::MAX_KEY_AGE;
+use crate::projection::guard::caught;
 use crate::repository::report::log_failure;
 use crate::repository::retry::{Deadline, Failures, Retrying};
 use crate::repository::snapshots::{FirstPage, SnapshotInfo, Unusable};
@@ -140,10 +141,11 @@ impl<A: Aggregate> Fold<A> {
         self.snapshot.note(snapshot);
     }
 
-    /// Returns a copy without the cost, if states can be copied.
+    /// Returns a copy without the cost, if states can be copied. Copies are made after commands are recorded, so a panic
+    /// must not look like a failure of one.
     pub(super) fn try_clone(&self) -> Option<Self> {
         let Self { version, time, snapshot, .. } = *self;
-        let (state, stream) = (self.state.try_clone()?, self.stream.clone());
+        let (state, stream) = (caught(|| self.state.try_clone()).ok()??, self.stream.clone());
         Some(Self { state, version, time, stream, snapshot, cost: Cost::ZERO })
     }
 
@@ -246,14 +248,21 @@ impl<A: Clone> StateCache<A> {
 
 impl<A> StateCache<A> {
     fn get(&self, stream: &StreamId) -> Option<Fold<A>> {
-        self.states.get(stream).map(|fold| (self.clone)(&fold))
+        self.states.get(stream).and_then(|fold| self.copy(&fold))
+    }
+
+    /// Returns a copy, unless copying panics: states are cached after commands are recorded.
+    fn copy(&self, fold: &Fold<A>) -> Option<Fold<A>> {
+        caught(|| (self.clone)(fold)).ok()
     }
 
     /// Caches a state, unless the cache contains a later one.
     fn put(&self, stream: &StreamId, fold: &Fold<A>, snapshot: SnapshotInfo) {
-        if self.states.peek(stream).is_none_or(|kept| kept.version < fold.version) {
+        if self.states.peek(stream).is_none_or(|kept| kept.version < fold.version)
+            && let Some(copy) = self.copy(fold)
+        {
             // The cost belongs to the caller, not to the next command.
-            let kept = Fold { snapshot, cost: Cost::ZERO, ..(self.clone)(fold) };
+            let kept = Fold { snapshot, cost: Cost::ZERO, ..copy };
             self.states.insert(stream.clone(), Arc::new(kept));
         }
     }

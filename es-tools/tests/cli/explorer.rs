@@ -235,6 +235,35 @@ async fn every_event_of_a_commit_has_a_page() {
     }
 }
 
+/// A [`Wallet`] whose code fails at payments of 13 cents.
+#[derive(Aggregate, Clone, Debug, Default, Serialize, Deserialize)]
+#[aggregate(name = "wallet", id = String, events(Opened, Paid))]
+struct FragileWallet;
+
+#[handlers]
+impl FragileWallet {
+    #[apply]
+    fn opened(&mut self, _: &Opened) {}
+
+    #[apply]
+    fn paid(&mut self, event: &Paid) {
+        assert!(event.cents != 13, "a bug in the wallet");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_an_aggregate_is_shown_on_the_page() {
+    let store = DynamoStore::embedded().await.expect("opens");
+    let wallets: Repository<Wallet> = Repository::new(store.clone());
+    wallets.execute("ann", Open("ann")).await.expect("accepted");
+    wallets.execute("ann", Pay(13)).await.expect("accepted");
+    let application = Application::new("bank").aggregate::<FragileWallet>();
+    let router = Explorer::new(store, application).show_payloads().into_router();
+    let page = shown(&router, "/streams/wallet%23ann/2").await;
+    assert!(page.contains("&quot;cents&quot;: 13"), "{page}");
+    assert!(page.contains("the code of the aggregate `wallet` panicked: a bug in the wallet"), "{page}");
+}
+
 #[tokio::test]
 async fn a_search_finds_ids_claims_keys_and_correlations() {
     let store = DynamoStore::embedded().await.expect("opens");

@@ -134,6 +134,53 @@ async fn a_panic_in_apply_reaches_only_its_caller() {
     assert_eq!(vases.load(ID).await.expect("loads").state.filled, [0, 2]);
 }
 
+/// A state that cannot be copied once it has an unlucky number.
+#[derive(Aggregate, Debug, Default)]
+#[aggregate(name = "plate", id = String, events(Filled))]
+struct Plate {
+    filled: Vec<u32>,
+}
+
+impl Clone for Plate {
+    fn clone(&self) -> Self {
+        assert!(!self.filled.contains(&13), "the plate breaks, as planned");
+        Self { filled: self.filled.clone() }
+    }
+}
+
+impl Apply<Filled> for Plate {
+    fn apply(&mut self, event: &Filled) {
+        self.filled.push(event.n);
+    }
+}
+
+impl Handle<Fill> for Plate {
+    type Error = Infallible;
+
+    fn handle(&self, command: &Fill, _: &Context<Self>) -> Result<Events<Self>, Infallible> {
+        Ok(Filled { n: command.n, breaks: false }.into())
+    }
+}
+
+/// Copies are made after a command is recorded, for the cache and for the commands that wait.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_copy_reaches_no_caller() {
+    let store = MemoryStore::new();
+    let cached = || Repository::<Plate>::builder(store.clone()).cache(10).build();
+    let plates: [Repository<Plate>; 3] = [Repository::new(store.clone()), cached(), cached()];
+    let mut version = 0;
+    for plates in plates {
+        for numbers in [vec![1, 2], vec![13, 3, 4], vec![5]] {
+            let fill = |n| plates.execute(ID, Fill { n, breaks: false, panics: false });
+            for done in join_all(numbers.into_iter().map(fill)).await {
+                version += 1;
+                assert_eq!(done.expect("accepted").version.get(), version);
+            }
+        }
+        assert_eq!(plates.load(ID).await.expect("loads").state.filled.len() as u64, version);
+    }
+}
+
 /// The panic of a state that cannot be made from the stream reaches everyone, and stops no one for good.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_breaks_the_aggregate_panics_in_each_caller() {

@@ -20,7 +20,7 @@ use super::state::{Closed, Origin, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::feed::{FeedAnchor, FeedError, FeedPage, FeedRead, MissingCommit, Position};
 use crate::measure;
-use crate::projection::guard::panicked;
+use crate::projection::guard::{caught, panicked};
 use crate::projection::{EventContext, Interrupted, ProjectError, Projection, ProjectorError};
 use crate::spans::Operation;
 use crate::store::StoreError;
@@ -86,10 +86,10 @@ pub(super) fn run<P: Projection>(
                 Err(ended) => return ended,
             };
             running.taken.store(true, Ordering::SeqCst);
-            let ended = match Consumer::new(&mut held).work().await {
-                Ok(never) => match never {},
-                Err(ended) => ended,
-            };
+            let mut consumer = Consumer::new(&mut held);
+            let Err(ended) = consumer.work().await;
+            // Dropping the projection may panic, which must not hide why the work ended.
+            let _ = caught(|| drop(consumer));
             held.end(ended).await
         };
         // User code is guarded at the call. A panic elsewhere, such as in a store, must not end the worker either.

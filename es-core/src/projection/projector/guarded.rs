@@ -1,5 +1,8 @@
 //! The projection of one slot behind a guard, and the contents of its next checkpoint.
 
+use std::error::Error;
+use std::fmt;
+
 use super::Inner;
 use super::state::Slot;
 use crate::documents::{ChangeSet, DocumentChange};
@@ -7,7 +10,9 @@ use crate::event::EventData;
 use crate::feed::EventFilter;
 use crate::projection::guard::{caught, guarded};
 use crate::projection::timeout::Due;
-use crate::projection::{EventContext, Interrupted, ProjectError, Projection, Stage, Tick, Transient};
+use crate::projection::{
+    BoxError, EventContext, Interrupted, ProjectError, Projection, Stage, Tick, Transient,
+};
 use crate::store::AdditionalWrite;
 
 /// A clone of the projection, bound to a build. After a panic or a hang it may be inconsistent, and must be
@@ -33,10 +38,11 @@ impl<'a, P: Projection> Guarded<'a, P> {
                 stage.bind(&self.inner.name, self.slot.build);
             }
             let filter = projection.filter();
-            // Inside the guard, because dropping the previous clone may panic.
-            self.projection = None;
             (projection, filter)
         })?;
+        // Dropping the previous clone may panic, which says nothing about the new one.
+        let previous = self.projection.take();
+        let _ = caught(|| drop(previous));
         (self.projection, self.filter) = (Some(projection), filter);
         Ok(())
     }
@@ -63,7 +69,11 @@ impl<'a, P: Projection> Guarded<'a, P> {
             projection.stages().into_iter().for_each(if undo { Stage::undo } else { Stage::keep });
             handled.map(|()| overload).map_err(|error| marked(projection, error))
         };
-        guarded(&*self.inner.settings.clock, self.inner.settings.handler_timeout, code).await?
+        let handled = guarded(&*self.inner.settings.clock, self.inner.settings.handler_timeout, code).await?;
+        handled.map_err(|error| match error {
+            ProjectError::Handler(error) => ProjectError::Handler(HandlerError(Some(error)).into()),
+            error => error,
+        })
     }
 
     pub(super) async fn tick(&mut self, tick: Tick<'_>) -> Result<Due, ProjectError> {
@@ -109,6 +119,40 @@ impl<'a, P: Projection> Guarded<'a, P> {
     pub(super) fn forget(&mut self) -> Result<(), ProjectError> {
         let projection = bound(&mut self.projection);
         Ok(caught(|| projection.stages().into_iter().for_each(Stage::forget))?)
+    }
+}
+
+/// The error of a handler. Dropping it may panic, because it is user code.
+struct HandlerError(Option<BoxError>);
+
+impl HandlerError {
+    fn inner(&self) -> &BoxError {
+        self.0.as_ref().expect("an error is taken only when it is dropped")
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.inner(), f)
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.inner(), f)
+    }
+}
+
+impl Error for HandlerError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&**self.inner())
+    }
+}
+
+impl Drop for HandlerError {
+    fn drop(&mut self) {
+        let error = self.0.take();
+        let _ = caught(|| drop(error));
     }
 }
 

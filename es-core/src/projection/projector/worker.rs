@@ -309,11 +309,13 @@ impl<P: Projection> Worker<P> {
             Ended::Failed(failure) | Ended::Rejected(failure) => log_stopped(projection, slot, &failure),
             Ended::Panicked(error) => {
                 self.avoid(slot);
+                self.delay(slot, &error.to_string());
                 tracing::error!(projection, build, slice, %error, "the work on a slice panicked");
             }
             Ended::Error(error) => {
                 self.avoid(slot);
                 let error = error_text(&error);
+                self.delay(slot, &error);
                 tracing::error!(projection, build, slice, error, "a slice cannot be processed");
             }
         }
@@ -326,6 +328,12 @@ impl<P: Projection> Worker<P> {
             let time = self.inner.settings.lease.saturating_mul(AVOIDED_LEASES);
             self.avoided.insert(slot, self.now().saturating_add(time));
         }
+    }
+
+    /// Records that a slot waits for the next attempt, which begins at a heartbeat.
+    fn delay(&self, slot: Slot, error: &str) {
+        let Inner { delays, settings, .. } = &*self.inner;
+        delays.failed(Some(slot), None, error, settings.lease / 3, &*settings.clock);
     }
 
     fn now(&self) -> Duration {

@@ -24,6 +24,19 @@ const POLL: Duration = Duration::from_secs(5);
 enum Fault {
     Panic(&'static str),
     Hang(&'static str),
+    /// It hangs, and panics when it is dropped.
+    HangThenPanic(&'static str),
+    /// It panics with a value that panics when it is dropped.
+    PanicTwice(&'static str),
+}
+
+/// Panics when it is dropped, except in an unwinding thread.
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "a bug in drop");
+    }
 }
 
 /// A projection whose clones collect the handled events until they flush.
@@ -70,6 +83,14 @@ impl Clone for Faulty {
     }
 }
 
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.perhaps_panic("drop");
+        }
+    }
+}
+
 impl Projection for Faulty {
     const NAME: &'static str = "faulty";
 
@@ -83,7 +104,11 @@ impl Projection for Faulty {
         self.batch.push(note.clone());
         if note == "bad" {
             self.perhaps_panic("bad");
-            if self.has(Fault::Hang("bad")) {
+            if self.has(Fault::PanicTwice("bad")) {
+                std::panic::panic_any(PanicsInDrop);
+            }
+            let panics = self.has(Fault::HangThenPanic("bad")).then(|| PanicsInDrop);
+            if panics.is_some() || self.has(Fault::Hang("bad")) {
                 pending::<()>().await;
             }
         }
@@ -107,7 +132,8 @@ impl Projection for Faulty {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_whose_handler_panics_or_hangs_is_parked_alone() {
-    for fault in [Fault::Panic("bad"), Fault::Hang("bad")] {
+    let faults = [Fault::Panic, Fault::Hang, Fault::HangThenPanic, Fault::PanicTwice];
+    for fault in faults.map(|fault| fault("bad")) {
         let store = MemoryStore::new();
         let neighbor = neighbor(&store, "ada").await;
         deposit(&store, &neighbor, &["before"]).await;
@@ -128,7 +154,8 @@ async fn an_event_whose_handler_panics_or_hangs_is_parked_alone() {
         assert_eq!(versions, [2, 3]);
         let expected = match fault {
             Fault::Panic(_) => "user code panicked: a bug in bad",
-            Fault::Hang(_) => "user code did not return within 300s",
+            Fault::Hang(_) | Fault::HangThenPanic(_) => "user code did not return within 300s",
+            Fault::PanicTwice(_) => "user code panicked: without a message",
         };
         assert_eq!(parked[0].error, expected);
 
@@ -164,6 +191,26 @@ async fn a_panic_anywhere_stops_the_slice_until_it_is_mended() {
         projector.shutdown();
         worker.await.expect("no panic").expect("ends");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slice_that_stops_says_so_although_its_projection_panics_when_dropped() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a", "bad"]).await;
+    let faulty = Faulty::with(Fault::Panic("bad"));
+    faulty.shared.faults.lock().expect("no panic").insert(Fault::Panic("drop"));
+    let projector = projector(store.clone(), faulty.clone()).poll(POLL).build();
+    let worker = work(&projector);
+    sleep(LEASE * 3).await;
+    let progress = projector.progress().await.expect("progress");
+    let (_, failure) = progress.stopped().next().expect("has stopped");
+    assert_eq!(failure.error, "user code panicked: a bug in bad");
+    faulty.mend();
+    projector.retry(slice(&store, "ada").await).await.expect("ordered");
+    projector.caught_up().await.expect("works");
+    assert_eq!(faulty.flushed(), ["a", "bad"]);
+    projector.shutdown();
+    worker.await.expect("no panic").expect("ends");
 }
 
 #[tokio::test(start_paused = true)]
@@ -286,9 +333,9 @@ impl Publisher for Broker {
     async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
         let fault = *self.0.lock().expect("no panic");
         match fault {
-            Some(Fault::Panic(place)) => panic!("a bug in {place}"),
-            Some(Fault::Hang(_)) => pending().await,
             None => Ok(vec![Ok(()); batch.len()]),
+            Some(Fault::Panic(place)) => panic!("a bug in {place}"),
+            Some(_) => pending().await,
         }
     }
 }
@@ -308,7 +355,7 @@ async fn a_publisher_that_panics_or_hangs_holds_up_its_slice() {
         let progress = projector.progress().await.expect("progress");
         let error = match fault {
             Fault::Panic(_) => progress.stopped().next().expect("has stopped").1.to_string(),
-            Fault::Hang(_) => progress.delayed().next().expect("waits").1.to_string(),
+            _ => progress.delayed().next().expect("waits").1.to_string(),
         };
         let expected = "`Deposited` at version 1 of `account#ada` (position 1): it was not published: ";
         assert!(error.contains(expected), "{error}");
@@ -404,13 +451,25 @@ async fn an_operator_can_park_or_skip_an_event_that_a_broker_does_not_accept() {
     }
 }
 
-/// The error of a handler, with a text or a cause that is user code.
+/// The error of a handler, whose text, cause, or end is user code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostileError {
     PanicsInText,
     PanicsInSource,
+    PanicsInDrop,
     Cycle,
     Endless,
+}
+
+/// A [`HostileError`] that is returned.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Returned(#[source] HostileError);
+
+impl Drop for Returned {
+    fn drop(&mut self) {
+        assert!(self.0 != HostileError::PanicsInDrop || std::thread::panicking(), "a bug in drop");
+    }
 }
 
 impl std::fmt::Display for HostileError {
@@ -420,7 +479,7 @@ impl std::fmt::Display for HostileError {
             Self::Endless => loop {
                 f.write_str("more ")?;
             },
-            Self::PanicsInSource | Self::Cycle => f.write_str("hostile"),
+            Self::PanicsInSource | Self::PanicsInDrop | Self::Cycle => f.write_str("hostile"),
         }
     }
 }
@@ -430,7 +489,7 @@ impl std::error::Error for HostileError {
         match self {
             Self::PanicsInSource => panic!("no source"),
             Self::Cycle => Some(self),
-            Self::PanicsInText | Self::Endless => None,
+            Self::PanicsInText | Self::PanicsInDrop | Self::Endless => None,
         }
     }
 }
@@ -448,7 +507,7 @@ impl Projection for Hostile {
 
     async fn handle(&mut self, event: &EventData, _: &EventContext) -> Result<(), ProjectError> {
         match Deposited::decode(event)?.note.as_str() {
-            "bad" => Err(ProjectError::Handler(self.0.into())),
+            "bad" => Err(ProjectError::Handler(Returned(self.0).into())),
             _ => Ok(()),
         }
     }
@@ -459,6 +518,7 @@ async fn an_event_with_a_hostile_error_is_parked_alone() {
     for (error, text) in [
         (HostileError::PanicsInText, "an error without a text: user code panicked: no text"),
         (HostileError::PanicsInSource, "an error without a text: user code panicked: no source"),
+        (HostileError::PanicsInDrop, "hostile"),
         (HostileError::Cycle, "hostile"),
         (HostileError::Endless, "more more "),
     ] {
