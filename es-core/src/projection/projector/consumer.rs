@@ -16,6 +16,7 @@ use super::Inner;
 use super::failure::{FailedEvent, FailedKind, Failure};
 use super::guarded::{Guarded, Pending, Staged};
 use super::held::{Ended, Held, Open, Outage};
+use super::parking::NextReplay;
 use super::state::{Closed, Origin, SliceState, Slot};
 use super::stop::{Stop, either};
 use crate::feed::{FeedAnchor, FeedError, FeedPage, FeedRead, MissingCommit, Position};
@@ -121,6 +122,7 @@ pub(super) struct Consumer<'h, 'a, P: Projection> {
     pub(super) parked: HashSet<StreamId>,
     /// The streams with parked events in the ancestors of the slice, as last read.
     pub(super) parked_before: HashSet<StreamId>,
+    pub(super) next_replay: NextReplay,
     /// Whether the slice was split and everything up to its end is handled.
     is_at_end: bool,
     /// Whether the events of the slice may be handled, as last checked.
@@ -144,6 +146,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
             singly_until: Position::NONE,
             parked: HashSet::new(),
             parked_before: HashSet::new(),
+            next_replay: NextReplay::default(),
             is_at_end: false,
             is_checked: false,
             pause: held.inner.settings.poll,
@@ -190,7 +193,7 @@ impl<'h, 'a, P: Projection> Consumer<'h, 'a, P> {
 
     /// Handles one page, or waits.
     async fn step(&mut self) -> Result<(), Ended> {
-        if self.held.state.replay && !self.ancestors_replay().await? {
+        if self.may_replay() && !self.ancestors_replay().await? {
             self.replay_parked().await?;
         }
         let inner = self.held.inner;

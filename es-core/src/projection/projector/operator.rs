@@ -258,7 +258,8 @@ impl<P: Projection> Projector<P> {
     }
 
     /// Replays the parked events and timeouts of all builds, in order within each stream. Those that fail again
-    /// remain parked.
+    /// remain parked. Those that fail with a [transient](crate::projection::Transient) error are replayed again later,
+    /// until it has passed. In the meantime, the slice continues.
     ///
     /// # Errors
     ///

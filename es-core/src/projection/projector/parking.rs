@@ -1,13 +1,14 @@
 //! Parked events (dead letters), and their replay.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use futures_util::{FutureExt, TryStreamExt};
 
 use super::consumer::Consumer;
 use super::failure::{FailedEvent, Parked};
 use super::handling::Handled;
-use super::held::{Ended, Held, Outage};
+use super::held::{Ended, Held};
 use super::state::{Names, SliceState, Slot, decode, encode, read};
 use crate::documents::{DocumentChange, DocumentKey, DocumentQuery, Documents, pages};
 use crate::error_text::error_text;
@@ -17,6 +18,29 @@ use crate::projection::{EventContext, ProjectError, Projection, ProjectorError, 
 use crate::store::{EventStore, Read};
 use crate::stream_id::StreamId;
 use crate::version::Version;
+
+/// The result of replaying a parked event or timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replayed {
+    Done,
+    /// It failed again, and remains parked.
+    Failed,
+    /// It failed with a transient error. Nothing was written.
+    Later,
+}
+
+/// The number of replays in quick succession while errors are transient. Later ones are as far apart as the restarts of a
+/// slice.
+const QUICK_REPLAYS: u32 = 3;
+
+/// The next replay of parked events.
+#[derive(Debug, Default)]
+pub(super) struct NextReplay {
+    /// The number of replays in a row that were not completed because of transient errors.
+    delayed: u32,
+    /// The monotonic time at which it begins.
+    at: Duration,
+}
 
 /// Returns a page of the parked events of a slot after the document `after`, in order, with the names of their
 /// documents.
@@ -161,11 +185,19 @@ impl<P: Projection> Consumer<'_, '_, P> {
         Ok(false)
     }
 
+    /// Returns whether it is time to replay the parked events.
+    pub(super) fn may_replay(&self) -> bool {
+        self.held.state.replay && self.held.inner.settings.clock.monotonic() >= self.next_replay.at
+    }
+
     /// Replays the parked events in order. After a failure, the later events of the stream remain parked, as do those
     /// of a stream with parked events in an ancestor.
+    ///
+    /// After transient errors, the replay is repeated later. In the meantime, the slice continues: an operator may have
+    /// parked an event for this purpose.
     pub(super) async fn replay_parked(&mut self) -> Result<(), Ended> {
         self.parked_before = self.streams_parked_before().await?;
-        let mut failing = HashSet::new();
+        let (mut failing, mut is_delayed) = (HashSet::new(), false);
         let mut after = None;
         loop {
             let some = self.parked_after(after).await?;
@@ -176,23 +208,56 @@ impl<P: Projection> Consumer<'_, '_, P> {
                     return Err(Ended::Released);
                 }
                 let stream = parked.stream()?;
-                if let Some(scheduled) = &parked.scheduled {
-                    let (event, ctx) = timeout::event(scheduled, stream, self.held.slot.slice);
-                    self.replay(name, parked, &event, ctx).await?;
-                } else if self.parked_before.contains(&stream)
-                    || (!failing.contains(&stream) && !self.replay_event(name, parked, &stream).await?)
-                {
+                let replayed = if let Some(scheduled) = &parked.scheduled {
+                    let (event, ctx) = timeout::event(scheduled, stream.clone(), self.held.slot.slice);
+                    self.replay(name, parked, &event, ctx).await?
+                } else if self.parked_before.contains(&stream) || failing.contains(&stream) {
+                    Replayed::Failed
+                } else {
+                    self.replay_event(name, parked, &stream).await?
+                };
+                is_delayed |= replayed == Replayed::Later;
+                if replayed != Replayed::Done && parked.scheduled.is_none() {
                     failing.insert(stream);
                 }
             }
         }
         self.parked = failing;
+        if is_delayed {
+            self.delay_replay();
+            return Ok(());
+        }
+        self.next_replay = NextReplay::default();
         let next = SliceState { replay: false, ..self.held.state.clone() };
         self.held.write(next, Vec::new()).await
     }
 
-    /// Replays a parked event. Returns whether it is done.
-    async fn replay_event(&mut self, name: &str, parked: &Parked, stream: &StreamId) -> Result<bool, Ended> {
+    fn delay_replay(&mut self) {
+        let settings = &self.held.inner.settings;
+        let delayed = self.next_replay.delayed.saturating_add(1);
+        let delay = match delayed.checked_sub(QUICK_REPLAYS) {
+            None | Some(0) => settings.retry.delay_after(delayed),
+            Some(more) => settings.restart.equal_jitter_delay_after(more),
+        };
+        let at = settings.clock.monotonic().saturating_add(delay);
+        self.next_replay = NextReplay { delayed, at };
+        let Slot { build, slice } = self.held.slot;
+        tracing::warn!(
+            projection = self.held.inner.name,
+            build,
+            slice = slice.get(),
+            ?delay,
+            "the replay of parked events waits for a transient error to pass"
+        );
+    }
+
+    /// Replays a parked event.
+    async fn replay_event(
+        &mut self,
+        name: &str,
+        parked: &Parked,
+        stream: &StreamId,
+    ) -> Result<Replayed, Ended> {
         let index = parked.event.version.since(parked.first) as usize;
         let (event, ctx) = match self.entry(parked, stream).await? {
             Ok(entry) if index < entry.commit.events.len() => {
@@ -204,43 +269,42 @@ impl<P: Projection> Consumer<'_, '_, P> {
         self.replay(name, parked, &event, ctx).await
     }
 
-    /// Replays a parked event or timeout. Returns whether it is done.
+    /// Replays a parked event or timeout.
     async fn replay(
         &mut self,
         name: &str,
         parked: &Parked,
         event: &EventData,
         ctx: EventContext,
-    ) -> Result<bool, Ended> {
+    ) -> Result<Replayed, Ended> {
         let mut ctx = ctx.after_parking();
         ctx.set_lease(&self.held.lease);
         let key = DocumentKey::new(self.held.names.parked(self.held.slot), name);
         // Added before the event, so that both fit into one transaction; nothing else is pending.
         self.pending.changes.push(DocumentChange::delete(key));
-        let mut outage = Outage::default();
-        loop {
-            match self.try_handle(event, &ctx).await {
-                Ok(Handled::Done) => {
-                    self.pending.resumed += 1;
-                    break;
-                }
-                Ok(Handled::Crowded) => unreachable!("nothing is pending"),
-                Err(ProjectError::Lost) => return Err(Ended::Lost),
-                Err(error) if error.is_transient() => {
-                    // It is already parked, so there is nothing for an operator to decide.
-                    let error = format!("{}: {}", parked.event, error_text(&error));
-                    self.held.wait_out(&mut outage, error).await?;
-                }
-                Err(error) => {
-                    if matches!(error, ProjectError::Interrupted(_)) {
-                        self.renew()?;
-                    }
-                    return self.keep_parked(name, parked, error_text(&error)).await;
-                }
+        let handled = match self.try_handle(event, &ctx).await {
+            // What a publisher sends is a part of it.
+            Ok(Handled::Done) => self.projection.flush().await.map(|()| Handled::Done),
+            handled => handled,
+        };
+        match handled {
+            Ok(Handled::Done) => self.pending.resumed += 1,
+            Ok(Handled::Crowded) => unreachable!("nothing is pending"),
+            Err(ProjectError::Lost) => return Err(Ended::Lost),
+            Err(error) if error.is_transient() => {
+                tracing::debug!(event = %parked.event, error = error_text(&error), "a parked event has to wait");
+                self.discard_pending()?;
+                return Ok(Replayed::Later);
+            }
+            Err(error) => {
+                self.discard_pending()?;
+                let unpublished = FailedEvent::unpublished(&error);
+                let error = unpublished.map_or_else(|| error_text(&error), |(_, error)| error);
+                return self.keep_parked(name, parked, error).await;
             }
         }
         match self.checkpoint().await {
-            Ok(()) => Ok(true),
+            Ok(()) => Ok(Replayed::Done),
             Err(Ended::Rejected(failure)) => {
                 self.discard_pending()?;
                 self.keep_parked(name, parked, failure.error).await
@@ -250,12 +314,12 @@ impl<P: Projection> Consumer<'_, '_, P> {
     }
 
     /// Keeps an event or timeout parked with a new error.
-    async fn keep_parked(&mut self, name: &str, parked: &Parked, error: String) -> Result<bool, Ended> {
+    async fn keep_parked(&mut self, name: &str, parked: &Parked, error: String) -> Result<Replayed, Ended> {
         let key = DocumentKey::new(self.held.names.parked(self.held.slot), name);
         let again = Parked { error, ..parked.clone() };
         self.pending.changes = vec![DocumentChange::put(key, encode(&again)?)];
         self.checkpoint().await?;
-        Ok(false)
+        Ok(Replayed::Failed)
     }
 
     /// Returns the commit of a parked event as in the feed, or the reason why it cannot be read.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use es_core::feed::EventFilter;
 use es_core::prelude::*;
 use es_core::projection::{OnFailure, ProjectError, SliceStatus, Tick, Transient};
 use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
-use es_core::{MemoryStore, RetryPolicy};
+use es_core::{MemoryStore, RetryPolicy, Version};
 use es_tests::domain::{Account, Deposited};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -449,6 +450,95 @@ async fn an_operator_can_park_or_skip_an_event_that_a_broker_does_not_accept() {
         projector.shutdown();
         worker.await.expect("no panic").expect("ends");
     }
+}
+
+/// A service, or a broker, that is not available for ada for some time.
+#[derive(Debug, Default)]
+struct Partner {
+    is_up: AtomicBool,
+    accepted: Mutex<Vec<String>>,
+}
+
+impl Partner {
+    fn accept(&self, account: &str, version: Version) -> Result<(), &'static str> {
+        if account == "ada" && !self.is_up.load(Ordering::SeqCst) {
+            return Err("the service is down");
+        }
+        let account = if account == "ada" { account } else { "neighbor" };
+        self.accepted.lock().expect("no panic").push(format!("{account} {version}"));
+        Ok(())
+    }
+
+    fn accepted(&self) -> Vec<String> {
+        self.accepted.lock().expect("no panic").clone()
+    }
+}
+
+#[async_trait::async_trait]
+impl Publisher for Partner {
+    fn limits(&self) -> BatchLimits {
+        BatchLimits::default()
+    }
+
+    async fn publish(&self, batch: &[Envelope]) -> Result<Vec<Result<(), PublishError>>, PublishError> {
+        let publish = |envelope: &Envelope| {
+            let accepted = self.accept(envelope.stream().id(), envelope.id().version());
+            accepted.map_err(PublishError::transient)
+        };
+        Ok(batch.iter().map(publish).collect())
+    }
+}
+
+#[derive(Clone, Projection)]
+#[projection(name = "partnered", events(Account(Deposited)))]
+struct Partnered(Arc<Partner>);
+
+impl Project<Deposited> for Partnered {
+    async fn project(&mut self, _: &Deposited, ctx: &EventContext) -> Result<(), BoxError> {
+        self.0.accept(ctx.id(), ctx.version()).map_err(|error| Transient::new(error).into())
+    }
+}
+
+/// Events are parked because a service is down, and replayed while it still is. The slice goes on, and the replay is
+/// completed when the service is up.
+async fn replay_early<P: Projection>(partner: Arc<Partner>, build: impl Fn(MemoryStore) -> Projector<P>) {
+    let store = MemoryStore::new();
+    let neighbor = neighbor(&store, "ada").await;
+    deposit(&store, "ada", &["a", "b"]).await;
+    let projector = build(store.clone());
+    let worker = work(&projector);
+    sleep(Duration::from_secs(60)).await;
+    projector.park(slice(&store, "ada").await).await.expect("is delayed");
+    sleep(Duration::from_secs(60)).await;
+    projector.replay_parked().await.expect("ordered");
+    sleep(Duration::from_secs(60)).await;
+    deposit(&store, "ada", &["c"]).await;
+    deposit(&store, &neighbor, &["d"]).await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(partner.accepted(), ["neighbor 1"]);
+    assert_eq!(projector.parked().await.expect("parked").len(), 3);
+    partner.is_up.store(true, Ordering::SeqCst);
+    timeout(Duration::from_secs(600), projector.caught_up()).await.expect("in time").expect("goes on");
+    assert_eq!(partner.accepted(), ["neighbor 1", "ada 1", "ada 2", "ada 3"]);
+    assert!(projector.parked().await.expect("parked").is_empty());
+    projector.shutdown();
+    worker.await.expect("no panic").expect("ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_waits_for_a_service_does_not_hold_up_its_slice() {
+    let partner = Arc::new(Partner::default());
+    let build = |store| projector(store, Partnered(Arc::clone(&partner))).poll(POLL).build();
+    replay_early(Arc::clone(&partner), build).await;
+
+    let partner = Arc::new(Partner::default());
+    let build = |store| {
+        let source = CloudEvents::source("/tests").expect("a source");
+        let clock = es_tests::chaos::projections::VirtualTime::new(chrono::TimeDelta::zero());
+        let publishing = Publishing::new("to_tests", Arc::clone(&partner), source).clock(clock);
+        projector(store, publishing).poll(POLL).build()
+    };
+    replay_early(Arc::clone(&partner), build).await;
 }
 
 /// The error of a handler, whose text, cause, or end is user code.
