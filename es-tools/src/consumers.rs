@@ -1,5 +1,7 @@
 //! The projections and processes that have run on a store, operated by name.
 
+use std::collections::BTreeSet;
+
 use es_core::event::EventData;
 use es_core::feed::{EventFilter, Position, Slice};
 use es_core::projection::{ProjectError, ProjectionStatus, ProjectorError, Registration, Stage, registered};
@@ -122,21 +124,26 @@ impl Overview {
     /// Returns it as JSON. `ends` are the ends of all slices.
     pub(crate) fn value(&self, ends: &[(Slice, Position)]) -> Value {
         let Registration { name, read_models, .. } = &self.registration;
-        let ProjectionStatus { build, building, parked, stopped, .. } = &self.status;
-        let stopped: Vec<_> = stopped.iter().map(|slice| slice.get()).collect();
+        let ProjectionStatus { build, building, parked, .. } = &self.status;
+        let stopped: Vec<_> = stopped(&self.status, ends).into_iter().map(Slice::get).collect();
         json!({
-            "name": name, "kind": Kind::of(&self.registration).name(), "read_models": read_models, "state": state(&self.status),
+            "name": name, "kind": Kind::of(&self.registration).name(), "read_models": read_models, "state": state(&self.status, ends),
             "build": build, "rebuilding": building.is_some(), "lag": self.status.lag(ends), "parked": parked,
             "stopped_slices": stopped,
         })
     }
 }
 
-/// Returns the state of the active build in a word.
-pub(crate) fn state(status: &ProjectionStatus) -> &'static str {
+/// Returns the slices in which the active build has stopped, or will stop because its checkpoint is beyond the end.
+pub(crate) fn stopped(status: &ProjectionStatus, ends: &[(Slice, Position)]) -> BTreeSet<Slice> {
+    status.stopped.iter().copied().chain(status.beyond(ends)).collect()
+}
+
+/// Returns the state of the active build in a word. `ends` are the ends of all slices, read after the status.
+pub(crate) fn state(status: &ProjectionStatus, ends: &[(Slice, Position)]) -> &'static str {
     match status {
         ProjectionStatus { is_paused: true, .. } => "paused",
-        ProjectionStatus { stopped, .. } if !stopped.is_empty() => "stopped",
+        status if !stopped(status, ends).is_empty() => "stopped",
         ProjectionStatus { delayed, .. } if !delayed.is_empty() => "delayed",
         ProjectionStatus { building: Some(_), .. } => "rebuilding",
         _ => "ok",

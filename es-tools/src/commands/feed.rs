@@ -89,8 +89,8 @@ fn indexed<'a>(session: &'a Session, command: &str) -> Result<&'a DynamoStore> {
 async fn lag(session: &Session) -> Result {
     let store = &session.store;
     let tree = store.slice_tree().await?;
-    let ends = store.ends().await?;
     let consumers = overview(store).await?;
+    let ends = store.ends().await?;
     let delay = store.feed_delay().await?;
     let slice = |(slice, end): &(Slice, Position)| {
         let children = tree.children(*slice).map(|children| children.map(Slice::get));
@@ -321,7 +321,7 @@ fn findings(report: &AuditReport) -> Vec<String> {
             "foreign: {items} in the table with the sort key of a commit, but without a stream"
         ));
     }
-    if !(report.contradicting.is_empty() && report.disordered.is_empty()) {
+    if !(report.unfounded.is_empty() && report.contradicting.is_empty() && report.disordered.is_empty()) {
         lines.push(CONTRADICTION.to_owned());
     }
     if !report.damaged.is_empty() {

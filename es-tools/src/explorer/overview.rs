@@ -141,7 +141,7 @@ fn consumer_table(
             tr {
                 th scope="row" { a href=(base.to(&["consumers", &registration.name])) { (registration.name) } }
                 td { (Kind::of(registration).name()) }
-                td { (badge(state(status))) }
+                td { (badge(state(status, ends.map_or(&[][..], |ends| ends)))) }
                 td.number { @if let Some(ends) = ends { (count(status.lag(ends))) } @else { "–" } }
                 td.number { (count(status.parked)) }
                 td.number { (status.build) }

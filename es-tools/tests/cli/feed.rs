@@ -64,6 +64,33 @@ async fn contradictions_say_what_to_do() {
     }
 }
 
+/// Its checkpoints look as if there was nothing left to do.
+#[tokio::test]
+async fn a_feed_that_is_behind_its_consumers_shows_in_every_list() {
+    let place = Place::new("behind");
+    place.es(&["table", "create", "--slices", "1"]).succeeds();
+    place.deposit("ann", &[1, 2]).await;
+    place.project().await.expect("handles all");
+    let store = place.store().await;
+    let query = store.client().query().table_name(store.table_name()).key_condition_expression("pk = :pk");
+    let pages = query.expression_attribute_values(":pk", AttributeValue::S("$feed#0".into())).send().await;
+    for mut page in pages.expect("reads").items.expect("is there") {
+        page.retain(|name, _| ["pk", "sk"].contains(&name.as_str()));
+        let delete = store.client().delete_item().table_name(store.table_name()).set_key(Some(page));
+        delete.send().await.expect("deletes");
+    }
+    let listed = place.es(&["projection", "list", "--json"]).json();
+    assert_eq!((&listed[0]["state"], &listed[0]["stopped_slices"]), (&json!("stopped"), &json!([0])));
+    assert!(place.es(&["projection", "list"]).succeeds().contains("stopped"));
+    let lag = place.es(&["feed", "lag", "--json"]).json();
+    assert_eq!(lag["consumers"][0]["state"], "stopped");
+    let progress = place.es(&["projection", "progress", "mails", "--check"]).exits(3);
+    assert!(
+        progress.contains("(no automatic retry)\n  slice 0 of the feed ends at position 0"),
+        "{progress}"
+    );
+}
+
 #[tokio::test]
 async fn the_feed_is_shown_in_its_order() {
     let place = Place::new("feed");

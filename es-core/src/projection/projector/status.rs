@@ -56,6 +56,16 @@ impl ProjectionStatus {
         let checkpoint = |slice| self.checkpoints.get(slice).copied().unwrap_or(Position::NONE);
         ends.iter().map(|(slice, end)| end.since(checkpoint(slice))).sum()
     }
+
+    /// Returns the slices whose checkpoint is beyond the end of the slice, given their ends, which were read after this
+    /// status. The feed was restored to an earlier state, and workers stop in these slices: [`Projector::progress`]
+    /// says why.
+    #[must_use]
+    pub fn beyond(&self, ends: &[(Slice, Position)]) -> Vec<Slice> {
+        let is_beyond =
+            |(slice, end): &&(Slice, Position)| self.checkpoints.get(slice).is_some_and(|at| at > end);
+        ends.iter().filter(is_beyond).map(|(slice, _)| *slice).collect()
+    }
 }
 
 impl<P: Projection> Projector<P> {

@@ -10,7 +10,7 @@ use es_core::projection::ProjectionStatus;
 
 use self::builds::BuildCommand;
 pub(super) use self::operations::Operation;
-use crate::consumers::{Kind, find, overview, process, projection, state};
+use crate::consumers::{Kind, find, overview, process, projection, state, stopped};
 use crate::failure::{Failure, Result};
 use crate::output::{Grid, count};
 use crate::session::Session;
@@ -99,10 +99,11 @@ async fn list(session: &Session, kind: Kind) -> Result {
     session.output.value(&values, || {
         let mut grid = Grid::new(["name", ">build", ">lag", ">parked", ">stopped", "state"]);
         for one in &all {
-            let ProjectionStatus { build, parked, stopped, .. } = &one.status;
+            let ProjectionStatus { build, parked, .. } = &one.status;
             let (lag, parked) = (count(one.status.lag(&ends)), count(*parked));
-            let (name, stopped) = (one.registration.name.clone(), stopped.len().to_string());
-            grid.row([name, build.to_string(), lag, parked, stopped, state(&one.status).to_owned()]);
+            let stopped = stopped(&one.status, &ends).len().to_string();
+            let (name, state) = (one.registration.name.clone(), state(&one.status, &ends));
+            grid.row([name, build.to_string(), lag, parked, stopped, state.to_owned()]);
         }
         match grid.is_empty() {
             true => format!("no {} has run on this store", kind.name()),

@@ -139,10 +139,12 @@ fn described(progress: &Progress) -> String {
     let mut text = grid.to_string();
     for (slice, failure) in progress.stopped() {
         let Failure { at, attempts, retry_at, .. } = failure;
+        // A checkpoint that does not fit the feed is not an attempt.
+        let attempts = if *attempts > 0 { format!("{attempts} in a row, ") } else { String::new() };
         let next = retry_at
             .map_or("no automatic retry".to_owned(), |next| format!("next attempt at {}", time(next)));
         text.push_str(&format!(
-            "slice {slice} stopped at {} ({attempts} in a row, {next})\n  {}\n",
+            "slice {slice} stopped at {} ({attempts}{next})\n  {}\n",
             time(*at),
             in_commands(failure.to_string())
         ));
