@@ -50,6 +50,13 @@ pub(crate) struct View<'a> {
     pub(crate) is_stale: &'a dyn Fn(&ShardState) -> bool,
 }
 
+impl View<'_> {
+    /// Returns the other worker that holds the lease of a shard, unless it has expired.
+    fn live_owner(&self, shard: &str, state: &ShardState) -> Option<Uuid> {
+        state.owner.filter(|owner| *owner != self.me && !self.leases.is_expired(shard, self.now))
+    }
+}
+
 /// Returns the plan of a worker for the stored states and the current shards of the stream.
 pub(crate) fn plan(ledger: &Ledger, shards: &[Shard], view: &View<'_>) -> Plan {
     let there = shards.iter().map(|shard| shard.id.as_str()).collect();
@@ -83,7 +90,13 @@ impl Plan {
         }
         for shard in shards {
             match known(&shard.id) {
-                Some((state, _)) if !state.done && (view.is_stale)(state) => {
+                // A live worker reads its shard, whatever its clock shows. If both had a say, two workers whose clocks
+                // differ would reconcile the table, and take the lease from each other, in every round.
+                Some((state, _))
+                    if !state.done
+                        && (view.is_stale)(state)
+                        && view.live_owner(&shard.id, state).is_none() =>
+                {
                     self.stale.push(shard.id.clone());
                 }
                 Some(_) => {}
@@ -111,8 +124,8 @@ fn to_acquire(ledger: &Ledger, shards: &[Shard], there: &HashSet<&str>, view: &V
         })
         .collect();
     let owner = |shard: &Shard| -> Option<Uuid> {
-        let (ShardState { owner, .. }, _) = ledger.shards.get(&shard.id)?;
-        owner.filter(|owner| *owner != view.me && !view.leases.is_expired(&shard.id, view.now))
+        let (state, _) = ledger.shards.get(&shard.id)?;
+        view.live_owner(&shard.id, state)
     };
     let mut owned: HashMap<Uuid, Vec<&Shard>> = HashMap::new();
     let mut free = Vec::new();
@@ -264,6 +277,17 @@ mod tests {
         }
         let found = of(&ledger, &[shard("b", Some("a")), shard("c", None)], &[], &[]);
         assert_eq!((found.unknown, found.stale), (vec!["b".to_owned()], vec!["c".to_owned()]));
+    }
+
+    /// The clock of one of two workers is wrong.
+    #[test]
+    fn the_checkpoint_of_a_live_worker_is_not_old() {
+        let mut ledger = ledger(&[("a", false, Some(2)), ("b", false, Some(2))]);
+        for (state, _) in ledger.shards.values_mut() {
+            state.at = -1;
+        }
+        let found = of(&ledger, &[shard("a", None), shard("b", None)], &[], &["b"]);
+        assert_eq!(found.stale, ["b"]);
     }
 
     #[test]
