@@ -12,6 +12,7 @@ use es_core::prelude::*;
 use es_core::projection::{OnFailure, ProjectError, SliceStatus, Tick, Transient};
 use es_core::publish::{BatchLimits, CloudEvents, Envelope, PublishError, Publisher, Publishing};
 use es_core::{MemoryStore, RetryPolicy, Version};
+use es_tests::chaos::divert::{Divert, Sent};
 use es_tests::domain::{Account, Deposited};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -192,6 +193,32 @@ async fn a_panic_anywhere_stops_the_slice_until_it_is_mended() {
         projector.shutdown();
         worker.await.expect("no panic").expect("ends");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_delays_its_slices_until_it_is_mended() {
+    let store = MemoryStore::new();
+    deposit(&store, "ada", &["a"]).await;
+    let is_broken = Arc::new(AtomicBool::new(true));
+    let broken = Arc::clone(&is_broken);
+    let panicking = Divert::hanging(store.clone(), move |sent| {
+        assert!(!matches!(sent, Sent::ReadFeed) || !broken.load(Ordering::SeqCst), "a bug in the store");
+        false
+    });
+    let working = projector(panicking, Faulty::default()).build();
+    let worker = work(&working);
+    sleep(LEASE * 5).await;
+    // Another process sees it.
+    let observer = projector(store.clone(), Faulty::default()).build();
+    let progress = observer.progress().await.expect("progress");
+    let (_, delay) = progress.delayed().next().expect("is delayed");
+    assert_eq!(delay.error, "user code panicked: a bug in the store");
+    is_broken.store(false, Ordering::SeqCst);
+    timeout(LEASE * 5, working.caught_up()).await.expect("in time").expect("works");
+    sleep(LEASE).await;
+    assert_eq!(observer.progress().await.expect("progress").delayed().count(), 0);
+    working.shutdown();
+    worker.await.expect("no panic").expect("ends");
 }
 
 #[tokio::test(start_paused = true)]
