@@ -39,8 +39,8 @@ struct Size {
 ///
 /// # Errors
 ///
-/// [`StoreError::TooLarge`] if an event does not fit into an item, or a commit is larger than a transaction; with
-/// `max_bytes`, those of [`large_events`]. As [`Append::check_sealed`].
+/// [`StoreError::TooLarge`] if an event or the metadata does not fit into an item, or a commit is larger than a
+/// transaction; with `max_bytes`, those of [`large_events`]. As [`Append::check_sealed`].
 pub fn check_append(append: &Append, version: Version, max_bytes: Option<u64>) -> Result<(), StoreError> {
     append.check_sealed()?;
     let ([commit], stream) = (append.commits(), append.stream()) else { return Ok(()) };
@@ -101,6 +101,23 @@ pub fn check_snapshot(
     }
 }
 
+/// Checks that the items of a commit that does not fit into one item have room for events: `frame` is their size
+/// without events.
+///
+/// # Errors
+///
+/// [`StoreError::TooLarge`] if the metadata of the commit is too large.
+pub fn check_frame(stream: &StreamId, frame: u64) -> Result<(), StoreError> {
+    const LIMIT: u64 = MAX_ITEM_BYTES - REFERENCE_BYTES;
+    match frame <= LIMIT {
+        true => Ok(()),
+        false => {
+            let what = format!("the metadata of a commit for the stream `{stream}`");
+            Err(StoreError::too_large(what, frame, LIMIT))
+        }
+    }
+}
+
 /// The sizes of the parts of a commit's items, in bytes.
 #[derive(Clone, Debug)]
 pub struct ItemSizes {
@@ -120,7 +137,7 @@ pub struct ItemSizes {
 /// # Errors
 ///
 /// [`StoreError::TooLarge`] if the payload of such an event has more than `max_bytes`, or the commit does not fit into
-/// a transaction even so.
+/// a transaction even so. As [`check_frame`].
 pub fn large_events(
     stream: &StreamId,
     first: Version,
@@ -140,6 +157,7 @@ pub fn large_events(
         if fits && size.items + large.len() <= MAX_WRITE_ITEMS && size.bytes <= MAX_WRITE_BYTES {
             return Ok(large);
         }
+        check_frame(stream, frame)?;
         let Some(index) = largest.filter(|_| large.len() < MAX_WRITE_ITEMS) else {
             return Err(commit_too_large(stream, commit, size.bytes));
         };
@@ -185,6 +203,7 @@ fn commit_size(
         (None, _) if size.items <= MAX_WRITE_ITEMS && size.bytes <= MAX_WRITE_BYTES => Ok(size),
         (None, None) => Ok(size),
         (Some(index), None) => {
+            check_frame(stream, frame)?;
             let what = named(stream, version.next(), index, &commit.events[index]);
             Err(StoreError::needs_payload_store(what, frame + sizes[index]))
         }

@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use chrono::{DateTime, Utc};
 use es_core::event::{CommitId, EventData};
 use es_core::store::{
-    Append, Claim, Commit, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, NewCommit, erased_event,
+    Append, Claim, Commit, MAX_ITEM_BYTES, MAX_WRITE_BYTES, MAX_WRITE_ITEMS, NewCommit, erased_event, limits,
 };
 use es_core::{Metadata, StoreError, StreamId, Version};
 
@@ -46,7 +46,7 @@ pub(crate) fn append_items_with(
 ///
 /// # Errors
 ///
-/// [`StoreError::TooLarge`] if an event does not fit into an item, or the commit into a transaction.
+/// [`StoreError::TooLarge`] if an event or the metadata does not fit into an item, or the commit into a transaction.
 pub(crate) fn commit_items(
     stream: &StreamId,
     first: Version,
@@ -69,6 +69,7 @@ pub(crate) fn commit_items(
     let mut part = Vec::new();
     let (mut part_first, mut part_bytes) = (first, 0);
     let frame = whole.frame_size()?;
+    limits::check_frame(stream, frame)?;
     for ((value, event), version) in values().zip(&commit.events).zip(first.get()..) {
         let bytes = 1 + value_size(&value);
         if frame + bytes > MAX_ITEM_BYTES {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use es_core::snapshot::{Fingerprint, Snapshot};
 use es_core::store::{Append, AppendError, MAX_WRITE_ITEMS, Read, WriteError, WriteSet};
-use es_core::{EventStore, ExpectedVersion, StoreError, StreamId, Version};
+use es_core::{EventStore, ExpectedVersion, Metadata, StoreError, StreamId, Version};
 
 use super::grow;
 use crate::conformance::support::{Pattern, commits, new_commit, new_stream, race, read_all, time};
@@ -104,6 +104,27 @@ pub async fn follow_a_snapshot(store: Arc<dyn EventStore>) {
     }
 }
 
+/// Metadata that leaves no room for events in an item is refused, and the error says so.
+pub(in crate::conformance) async fn refuse_large_metadata(store: &dyn EventStore, stream: &StreamId) {
+    let events = vec![Pattern { seed: 1, bytes: 10 }.event(); 2];
+    let metadata = Metadata::new().with_entry("note", "x".repeat(400 * 1024));
+    let append =
+        Append::after_loaded(stream.clone(), Version::NONE, new_commit(events).with_metadata(metadata));
+    let AppendError::Store(error) = store.append(&append).await.expect_err("too large") else { panic!() };
+    let text = error.to_string();
+    assert!(
+        matches!(error, StoreError::TooLarge { advice: None, .. }) && text.contains("metadata"),
+        "{text}"
+    );
+    let error = store.write(&WriteSet::new().append(append)).await.expect_err("too large");
+    let WriteError::Store(error) = error else { panic!("{error:?}") };
+    let text = error.to_string();
+    assert!(
+        matches!(error, StoreError::TooLarge { advice: None, .. }) && text.contains("metadata"),
+        "{text}"
+    );
+}
+
 /// Events and snapshots larger than an item, and commits larger than a transaction, are refused.
 pub async fn have_limits(store: Arc<dyn EventStore>) {
     let stream = new_stream();
@@ -116,6 +137,7 @@ pub async fn have_limits(store: Arc<dyn EventStore>) {
         let error = store.write(&WriteSet::new().append(append)).await.expect_err("too large");
         assert!(matches!(error, WriteError::Store(StoreError::TooLarge { .. })), "{error:?}");
     }
+    refuse_large_metadata(&*store, &stream).await;
     let unchanged = |set: WriteSet, n: usize| set.unchanged(new_stream(), Version::new(n as u64));
     let append = Append::after_loaded(stream.clone(), Version::NONE, new_commit(vec![event(1)]));
     let many = (0..MAX_WRITE_ITEMS).fold(WriteSet::new().append(append), unchanged);

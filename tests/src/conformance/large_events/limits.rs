@@ -7,6 +7,7 @@ use es_core::store::{Append, AppendError, WriteError, WriteSet};
 use es_core::{EventStore, StoreError, Version};
 
 use super::{MAX_BYTES, event};
+use crate::conformance::contract::large::refuse_large_metadata;
 use crate::conformance::{events, new_commit, new_stream, time};
 
 fn is_too_large(error: &StoreError) {
@@ -14,7 +15,7 @@ fn is_too_large(error: &StoreError) {
     assert_eq!((*bytes, *limit), (MAX_BYTES + 1024, MAX_BYTES), "{error}");
 }
 
-/// An event that exceeds the limit is refused, and named.
+/// An event that exceeds the limit is refused, and named. So is metadata, which is never stored outside of an item.
 pub async fn an_event_over_the_limit_is_refused(store: Arc<dyn EventStore>) {
     let stream = new_stream();
     let too_large = new_commit(vec![event(1, 1), event(2, 4 * 1024 + 1)]);
@@ -26,6 +27,7 @@ pub async fn an_event_over_the_limit_is_refused(store: Arc<dyn EventStore>) {
     let error = store.write(&WriteSet::new().append(append)).await.expect_err("too large");
     let WriteError::Store(error) = error else { panic!("{error:?}") };
     is_too_large(&error);
+    refuse_large_metadata(&*store, &stream).await;
     assert_eq!(store.head(&stream).await.expect("is known").version, Version::NONE);
 }
 
