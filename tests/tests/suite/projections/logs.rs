@@ -132,6 +132,12 @@ fn the_wait_for_the_lease_of_a_dead_worker_is_logged_once() {
         let second = projector(store.clone(), journal).build();
         let worker = work(&second);
         deposit(&store, "ada", &["a"]).await;
+        sleep(LEASE * 2 / 3).await;
+        // A worker also looks for work after each order.
+        for _ in 0..3 {
+            sleep(LEASE / 12).await;
+            second.resume().await.expect("resumes");
+        }
         second.caught_up().await.expect("takes over");
         sleep(LEASE * 5).await;
         second.shutdown();
