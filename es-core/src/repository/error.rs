@@ -164,8 +164,8 @@ impl<E: fmt::Display> fmt::Display for ExecuteError<E> {
             ),
             Self::Closed(closed) => closed.fmt(f),
             Self::Outdated(conflict) => write!(f, "the aggregate is not at the expected version: {conflict}"),
-            Self::Claimed(_) => f.write_str("another aggregate holds a claim of the command"),
-            Self::Refused(_) => f.write_str("the condition of an additional write failed"),
+            Self::Claimed(claimed) => claimed.fmt(f),
+            Self::Refused(refused) => refused.fmt(f),
             Self::KeyReused(reused) => reused.fmt(f),
             Self::Store(_) => f.write_str("the command could not be executed"),
         }
@@ -180,8 +180,8 @@ impl<E: Error + 'static> Error for ExecuteError<E> {
             // Part of the text. As a source, it would be taken for contention, which passes.
             Self::AlreadyExists(_) | Self::Outdated(_) => return None,
             Self::Closed(closed) => return closed.source(),
-            Self::Claimed(claimed) => claimed,
-            Self::Refused(refused) => refused,
+            Self::Claimed(claimed) => return claimed.source(),
+            Self::Refused(refused) => return refused.source(),
             Self::KeyReused(reused) => return reused.source(),
             Self::Store(error) => error,
         })
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
     use crate::cost::Cost;
     use crate::error_text;
-    use crate::store::StreamState;
+    use crate::store::{Claim, StreamState};
     use crate::stream_id::StreamId;
     use crate::version::{ExpectedVersion, Version};
 
@@ -237,6 +237,16 @@ mod tests {
         assert_eq!(error.to_string(), "the command was rejected: the balance is too low");
         assert_eq!(error_text(&error), error.to_string());
         assert!(error.source().is_some_and(<dyn Error>::is::<TooLow>));
+    }
+
+    #[test]
+    fn a_claim_and_its_holder_are_named_once() {
+        let (ann, bob) =
+            (StreamId::new("user", "ann").expect("valid"), StreamId::new("user", "bob").expect("valid"));
+        let claim = Claim::new("email", "shared@example.com").expect("valid");
+        let error = ExecuteError::<TooLow>::Claimed(Claimed::new(claim, Some(ann), bob));
+        assert_eq!(error.to_string(), "the claim `email` of `user#bob` is held by `user#ann`");
+        assert_eq!(error_text(&error), error.to_string());
     }
 
     #[test]

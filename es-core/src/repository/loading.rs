@@ -377,7 +377,7 @@ impl<A: Aggregate> Inner<A> {
             while let Some(page) = pages.next(&self.retrying(deadline)).await? {
                 fold.cost += page.cost;
                 for stored in &page.commits {
-                    if stored.first < range.first {
+                    if stored.first < range.first || stored.last() > range.last {
                         let reason = format!(
                             "an idempotency record refers to a part of the commit at version {}",
                             stored.first

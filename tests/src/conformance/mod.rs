@@ -263,6 +263,7 @@ macro_rules! conformance {
             a_key_expires,
             a_key_is_for_one_command,
             a_repetition_reads_from_the_snapshot,
+            a_damaged_record_is_reported,
         );
         $crate::conformance!(@rules [$(#[$attribute])*] $store, repository, services:
             one_that_is_late_is_a_rejection,

@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use es_core::clock::ManualClock;
-use es_core::{EventStore, Events, ExecuteError, Metadata, Outcome, Repository, RetryPolicy, Version};
+use es_core::store::{Append, EventRange, IdempotencyKey, NewIdempotencyRecord, WriteSet};
+use es_core::{
+    EventStore, Events, ExecuteError, ExpectedVersion, Metadata, Outcome, Repository, RetryPolicy, Version,
+    error_text,
+};
 use futures_util::future::join_all;
+use uuid::Uuid;
 
-use super::{account, append, deposited};
+use super::{account, append, deposited, new_commit, stream};
 use crate::conformance::time;
 use crate::domain::{Account, Deposit, Overdrawn, RequireBalance, TakeHandle, Withdraw};
 
@@ -203,4 +208,31 @@ pub async fn a_repetition_reads_from_the_snapshot(store: Arc<dyn EventStore>) {
     accounts.flush().await;
     let again = accounts.once("k").execute(&id, Deposit::one(1, "once")).await.expect("was accepted");
     assert_eq!(shown(&again), shown(&first));
+}
+
+/// Its events are whole commits of the stream.
+pub async fn a_damaged_record_is_reported(store: Arc<dyn EventStore>) {
+    for (first, last, expected) in [
+        (1, 2, "refers to a part of the commit at version 1"),
+        (2, 3, "refers to a part of the commit at version 1"),
+        (3, 4, "refers to a part of the commit at version 1"),
+        (4, 6, "refers to version 6, which is missing"),
+        (9, 9, "refers to version 9, which is missing"),
+    ] {
+        let ((_, id), (_, other)) = (account(&store), account(&store));
+        append(&store, &id, vec![deposited(1, "a"), deposited(2, "b"), deposited(3, "c")]).await;
+        append(&store, &id, vec![deposited(4, "d")]).await;
+        let key = IdempotencyKey::new(Some(stream(&id)), "k").expect("valid");
+        let range = EventRange::new(stream(&id), Version::new(first), Version::new(last));
+        let record = NewIdempotencyRecord::new(key, Uuid::new_v4(), time(0), time(60), vec![range]);
+        let commit = new_commit(vec![deposited(1, "another stream")]);
+        let append = Append::new(stream(&other), ExpectedVersion::NoStream, commit);
+        store.write(&WriteSet::new().append(append).idempotent(record)).await.expect("writes");
+
+        let clock = ManualClock::at(time(1));
+        let accounts = Repository::<Account>::builder(Arc::clone(&store)).clock(clock).build();
+        let error = accounts.once("k").execute(&id, Deposit::one(5, "")).await.expect_err("is damaged");
+        assert!(error_text(&error).contains(expected), "{first} to {last}: {error:?}");
+        assert_eq!(accounts.load(&id).await.expect("loads").version, Version::new(4));
+    }
 }
