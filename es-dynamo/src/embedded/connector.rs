@@ -53,7 +53,8 @@ impl HttpConnector for Connector {
         }
         HttpConnectorFuture::new(async move {
             // The engine blocks while it reads and writes its file.
-            let answer = tokio::task::spawn_blocking(move || execute(&storage, &target, &body))
+            let answer = storage
+                .blocking(move |storage| execute(storage, &target, &body))
                 .await
                 .map_err(|error| ConnectorError::other(error.into(), None))?;
             response(answer)

@@ -11,12 +11,20 @@ use dynoxide::{Database, DynoxideError};
 use es_core::StoreError;
 use event_listener::Event;
 use rusqlite::Connection;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::failure::{Failure, open_error};
 use super::tokens::Tokens;
 
 /// The maximum time that the outbox waits for a lock of another process before it fails with a transient error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The maximum number of threads that execute requests at the same time.
+///
+/// Requests take turns anyway, so that more threads would only wait. They would also occupy the threads that the
+/// application needs for its own blocking work, and memory, which the allocator keeps for each thread.
+const MAX_THREADS: u32 = 4;
 
 /// The page size of a database in memory, in bytes.
 ///
@@ -32,6 +40,7 @@ const MEMORY_PAGE_SIZE: u32 = 32 * 1024;
 pub(crate) struct Storage {
     database: Database,
     turn: Mutex<Turn>,
+    threads: Arc<Semaphore>,
     /// Notified after each request that may have written a commit.
     pub(crate) written: Event,
 }
@@ -77,7 +86,8 @@ impl Storage {
         // Losing a removal from the outbox is harmless, so it does not have to wait for the disk.
         outbox.pragma_update(None, "synchronous", "NORMAL")?;
         let turn = Mutex::new(Turn { outbox, tokens: Tokens::default() });
-        Ok(Self { database, turn, written: Event::new() })
+        let threads = Arc::new(Semaphore::new(MAX_THREADS as usize));
+        Ok(Self { database, turn, threads, written: Event::new() })
     }
 
     /// Executes a request.
@@ -91,14 +101,28 @@ impl Storage {
         self.turn().tokens.transact(request, |request| self.database.transact_write_items(request))
     }
 
+    /// Runs `work` on a thread that may block, as soon as one of [`MAX_THREADS`] is free. Once it has begun, it runs to
+    /// its end, even if the caller stops waiting.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let storage = Arc::clone(self);
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.threads).acquire_owned().await;
+        spawn_blocking(move || {
+            let _permit = permit;
+            work(&storage)
+        })
+        .await
+    }
+
     /// Runs `work` on the second connection, on a thread that may block.
     pub(crate) async fn with_outbox<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let storage = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || work(&mut storage.turn().outbox));
-        match done.await {
+        match self.blocking(|storage| work(&mut storage.turn().outbox)).await {
             Ok(outcome) => outcome.map_err(|error| Failure::of(&error.to_string()).into_store_error()),
             Err(error) => Err(StoreError::unavailable(error)),
         }
@@ -112,7 +136,35 @@ impl Storage {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+    use tokio::time::timeout;
+
     use super::*;
+
+    #[tokio::test]
+    async fn few_threads_serve_any_number_of_requests() {
+        let storage = Storage::in_memory().expect("starts");
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let work = || {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            storage.blocking(move |_| {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(1));
+                running.fetch_sub(1, Ordering::SeqCst);
+            })
+        };
+        // Callers that stop waiting, before and after their request has begun, leave no thread occupied.
+        (0..2 * MAX_THREADS).for_each(|_| drop(work().now_or_never()));
+        for done in join_all((0..100).map(|_| work())).await {
+            done.expect("does not panic");
+        }
+        assert!(most.load(Ordering::SeqCst) <= MAX_THREADS as usize, "{most:?}");
+        let all = storage.threads.acquire_many(MAX_THREADS);
+        drop(timeout(Duration::from_secs(60), all).await.expect("are free").expect("is open"));
+    }
 
     #[tokio::test]
     async fn a_database_in_memory_has_large_pages() {
