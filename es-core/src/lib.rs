@@ -154,6 +154,7 @@ pub mod stream_id;
 pub mod testing;
 mod version;
 pub mod workers;
+mod yielding;
 
 #[doc(hidden)]
 pub mod __private;

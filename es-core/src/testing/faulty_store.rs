@@ -1,9 +1,7 @@
 //! A store with injected faults.
 
 use std::collections::{BTreeSet, HashMap};
-use std::future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,6 +22,7 @@ use crate::store::{
 };
 use crate::stream_id::StreamId;
 use crate::version::Version;
+use crate::yielding::yield_now;
 
 /// A store whose requests fail as planned by [`Faults`]. A delayed request yields to the executor once per
 /// millisecond of the delay, and takes no time.
@@ -122,15 +121,7 @@ impl<S: EventStore> FaultyStore<S> {
 /// the seed.
 pub(super) async fn hold_back(delay: Duration) {
     for _ in 0..delay.as_millis() {
-        let mut yielded = false;
-        future::poll_fn(|context| {
-            if std::mem::replace(&mut yielded, true) {
-                return Poll::Ready(());
-            }
-            context.waker().wake_by_ref();
-            Poll::Pending
-        })
-        .await;
+        yield_now().await;
     }
 }
 

@@ -1,8 +1,6 @@
 //! Stopping tasks.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use event_listener::Event;
@@ -10,6 +8,7 @@ use futures_core::future::BoxFuture;
 use futures_util::future::{Either, select};
 
 use crate::clock::Clock;
+use crate::yielding::yield_now;
 
 /// A signal that tells a task to end after its current work.
 #[derive(Debug, Default)]
@@ -56,26 +55,13 @@ pub(super) struct Signals {
 
 /// Waits for `duration`. Yields even if the clock does not wait.
 pub(super) async fn pause(clock: &dyn Clock, duration: Duration) {
-    turn().await;
+    yield_now().await;
     clock.sleep(duration).await;
-}
-
-/// Yields to the executor once.
-async fn turn() {
-    let mut is_over = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut is_over, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Waits for either future. Yields even if one is ready.
 pub(super) async fn either(left: BoxFuture<'_, ()>, right: BoxFuture<'_, ()>) {
-    turn().await;
+    yield_now().await;
     match select(left, right).await {
         Either::Left(_) | Either::Right(_) => {}
     }

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::archive::Archives;
+use bytes::Bytes;
+
+use super::archive::{Archive, Archives};
 use crate::clock::{Clock, SystemClock};
 use crate::cost::Cost;
 use crate::event::CommitId;
@@ -228,22 +230,13 @@ impl Ending<'_> {
                 // The check for an open stream has the error.
                 StreamState::Open | StreamState::Closed => {}
             }
-            let commits = match head.state {
-                StreamState::Closed => self.commits(head.version).await?,
-                _ => Vec::new(),
-            };
-            if let Some(restored) = commits.last().and_then(superseded_archive) {
-                self.complete_restore(archives, &restored).await?;
-            }
-            let (name, content) = archives.pack(self.stream, &commits)?;
+            let (name, content) = self.pack(archives, &head).await?;
             let state = StreamState::archived(name.clone());
             let append = self.state_change(&head, &state)?;
             self.retrying.read(|| archives.put(&name, &content)).await?;
+            drop(content);
             let stored = self.retrying.read(|| archives.get(&name, self.stream)).await?;
-            if stored != commits {
-                let reason = format!("the archive `{name}` does not contain its events");
-                return Err(StoreError::corrupt(self.stream, reason));
-            }
+            stored.check_end(head.version).await?;
             written = Some(name.clone());
             if let Some(version) = self.append(&append, &[], attempts).await? {
                 self.erase().await?;
@@ -251,6 +244,25 @@ impl Ending<'_> {
             }
         }
         unreachable!("the last attempt ends the loop")
+    }
+
+    /// Returns the archive of the closed stream, which is written page by page. If the stream was restored before,
+    /// completes that.
+    async fn pack(&mut self, archives: &Archives, head: &Head) -> Result<(PayloadName, Bytes), StoreError> {
+        let (mut writer, mut last) = (archives.writer(self.stream), None);
+        if head.state == StreamState::Closed {
+            let read = Read::all(self.stream.clone()).until(head.version).as_stored();
+            let mut pages = Pages::new(self.store, read);
+            while let Some(page) = pages.next(&self.retrying).await? {
+                self.cost += page.cost;
+                page.commits.iter().try_for_each(|commit| writer.add(commit))?;
+                last = page.commits.into_iter().next_back().or(last);
+            }
+        }
+        if let Some(restored) = last.as_ref().and_then(superseded_archive) {
+            self.complete_restore(archives, &restored).await?;
+        }
+        writer.finish()
     }
 
     /// Brings the content of the archived stream back, and closes the stream again. Then deletes the archive.
@@ -276,13 +288,15 @@ impl Ending<'_> {
                 }
                 StreamState::Deleted => return Err(head.closed(self.stream).into()),
             };
-            let Some(commits) = self.retrying.read(|| archives.find(&archive, self.stream)).await? else {
+            let Some(archived) = self.retrying.read(|| archives.find(&archive, self.stream)).await? else {
                 if self.head().await?.version == head.version {
                     return Err(PayloadError::missing(&archive).into());
                 }
                 // Another call has restored or deleted the stream.
                 continue;
             };
+            let commits = archived.all_commits().await?;
+            drop(archived);
             let append = self.state_change(&head, &StreamState::Closed)?;
             if let Some(version) = self.append(&append, &commits, attempts).await? {
                 self.complete_restore(archives, &archive).await?;
@@ -300,8 +314,7 @@ impl Ending<'_> {
     ) -> Result<(), StoreError> {
         let kept = self.retrying.read(|| archives.find(archive, self.stream)).await?;
         let Some(kept) = kept else { return Ok(()) };
-        let last = kept.last().map_or(Version::NONE, Commit::last);
-        if self.commits(last).await? != kept {
+        if !self.starts_with(&kept).await? {
             let head = self.head().await?;
             return Err(match head.state.is_readable() {
                 true => {
@@ -316,31 +329,39 @@ impl Ending<'_> {
         self.retrying.read(|| archives.delete(archive)).await
     }
 
+    /// Returns whether the first commits of the stream are those of an archive.
+    async fn starts_with(&mut self, archive: &Archive<'_>) -> Result<bool, StoreError> {
+        let mut archived = archive.commits();
+        let mut pages = Pages::new(self.store, Read::all(self.stream.clone()).as_stored());
+        while let Some(page) = pages.next(&self.retrying).await? {
+            self.cost += page.cost;
+            for commit in &page.commits {
+                match archived.next().transpose()? {
+                    Some(archived) if archived == *commit => {}
+                    Some(_) => return Ok(false),
+                    None => return Ok(true),
+                }
+            }
+        }
+        Ok(archived.next().transpose()?.is_none())
+    }
+
     /// Returns the archive that the last commit of the stream has superseded.
     async fn superseded_archive(&mut self, head: &Head) -> Result<Option<PayloadName>, StoreError> {
         let read = Read::all(self.stream.clone()).after(head.version.previous()).as_stored();
-        let commits = self.read(read).await?;
-        Ok(commits.first().and_then(superseded_archive))
+        let mut pages = Pages::new(self.store, read);
+        let mut last = None;
+        while let Some(page) = pages.next(&self.retrying).await? {
+            self.cost += page.cost;
+            last = page.commits.into_iter().next_back().or(last);
+        }
+        Ok(last.as_ref().and_then(superseded_archive))
     }
 
     async fn head(&mut self) -> Result<Head, StoreError> {
         let head = self.retrying.read(|| self.store.head(self.stream)).await?;
         self.cost += head.cost;
         Ok(head)
-    }
-
-    /// Returns the commits up to `version`, in their stored form.
-    async fn commits(&mut self, version: Version) -> Result<Vec<Commit>, StoreError> {
-        self.read(Read::all(self.stream.clone()).until(version).as_stored()).await
-    }
-
-    async fn read(&mut self, read: Read) -> Result<Vec<Commit>, StoreError> {
-        let (mut pages, mut commits) = (Pages::new(self.store, read), Vec::new());
-        while let Some(page) = pages.next(&self.retrying).await? {
-            self.cost += page.cost;
-            commits.extend(page.commits);
-        }
-        Ok(commits)
     }
 
     async fn erase(&mut self) -> Result<(), StoreError> {
