@@ -192,12 +192,12 @@ mod tests {
     fn every_append_of_several_commits_fits_into_an_item() {
         let stream = StreamId::new(&"a".repeat(100), "i".repeat(512)).expect("valid");
         let time = DateTime::from_timestamp_millis(253_402_300_799_999).expect("in range");
-        let small = EventData::new("", u32::MAX, "");
+        let small = EventData::new("n", u32::MAX, "");
         let large = EventData::new("n", u32::MAX, "x".repeat(2_900));
         let metadata = Metadata::new().with_actor("u".repeat(2_900));
         let groups = [
-            (2, 9_000, &small, Metadata::new()),
-            (100, 180, &small, Metadata::new()),
+            (2, 8_500, &small, Metadata::new()),
+            (100, 170, &small, Metadata::new()),
             (100, 1, &large, Metadata::new()),
             (100, 1, &small, metadata),
         ];
