@@ -18,8 +18,8 @@ use crate::domain::Deposited;
 /// The approximate number of items in a page of 1 MB.
 const ITEMS_A_PAGE: u64 = 4_000;
 
-/// The field that every response of DynamoDB has.
-const CAPACITY: &str = r#""ConsumedCapacity":{"TableName":"events","CapacityUnits":1.0}"#;
+/// The field that every response of DynamoDB has, with the table of the contenders whose prefix is `canned`.
+const CAPACITY: &str = r#""ConsumedCapacity":{"TableName":"canned-commits","CapacityUnits":1.0}"#;
 
 /// Responds to a Query with the commits of a stream, with one event each, and to a PutItem with success.
 #[derive(Clone, Debug)]
