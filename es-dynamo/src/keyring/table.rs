@@ -12,8 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::table::responses::write_cost;
 use crate::table::{
-    BatchGet, Consistency, Failed, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, check_key, traced, translate,
-    watched,
+    BatchGet, Consistency, Failed, Item, ItemPage, MAX_KEYS, PLACE_IS_FREE, traced, translate, watched,
 };
 
 /// The subject.
@@ -55,8 +54,10 @@ impl KeyTable for Table {
         let keys = subjects.iter().map(key).collect();
         let batch = BatchGet::new(&self.client, &self.name, Consistency::Strong, keys);
         let pages = stream::try_unfold(batch, async |mut batch| {
-            let is_wanted =
-                |item: &Item| subjects.iter().any(|subject| check_key(item, &key(subject)).is_ok());
+            let is_wanted = |item: &Item| {
+                let found = item.get(SUBJECT).and_then(|value| value.as_s().ok());
+                found.is_some_and(|found| subjects.iter().any(|subject| subject.as_str() == found))
+            };
             let items = batch.next(is_wanted).await?;
             Ok::<_, StoreError>(items.map(|items| (items, batch)))
         });

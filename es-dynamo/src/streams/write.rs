@@ -328,7 +328,7 @@ impl Table {
                 }
                 Purpose::Unchanged(stream, version) => {
                     let place = key(stream.as_str(), names::commit_key(version.next()));
-                    item.as_ref().map_or(Ok(()), |item| check_key(item, &place))?;
+                    check_key(item.as_ref(), &place)?;
                     let old = (*item).clone().and_then(|item| OldCommit::of(stream, item).ok());
                     conflict.get_or_insert((stream, ExpectedVersion::Exact(*version), old));
                 }

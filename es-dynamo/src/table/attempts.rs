@@ -177,7 +177,7 @@ pub(crate) struct ConditionFailed {
 impl ConditionFailed {
     /// Checks that the item, if it was returned, has the `key` of the write.
     pub(crate) fn check(&self, key: &Item) -> Result<(), StoreError> {
-        self.item.as_ref().map_or(Ok(()), |item| check_key(item, key))
+        check_key(self.item.as_ref(), key)
     }
 }
 

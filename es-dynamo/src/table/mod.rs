@@ -139,7 +139,7 @@ impl Table {
         let output = traced("GetItem", &self.name, request.send()).await;
         let output = output.map_err(|error| translate(&self.name, error))?;
         let cost = responses::read_cost("GetItem", &self.name, output.consumed_capacity())?;
-        output.item.as_ref().map_or(Ok(()), |item| check_key(item, &key))?;
+        check_key(output.item.as_ref(), &key)?;
         Ok((output.item, cost))
     }
 

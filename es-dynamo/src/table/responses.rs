@@ -42,9 +42,10 @@ pub(crate) fn of_another_request() -> StoreError {
     )
 }
 
-/// Checks that an item of a response has the key that was asked for.
-pub(crate) fn check_key(item: &Item, key: &Item) -> Result<(), StoreError> {
-    match key.iter().all(|(name, value)| item.get(name) == Some(value)) {
+/// Checks that the item of a response, if it has one, has the key that was asked for.
+pub(crate) fn check_key<'a>(item: impl Into<Option<&'a Item>>, key: &Item) -> Result<(), StoreError> {
+    let has_key = |item: &Item| key.iter().all(|(name, value)| item.get(name) == Some(value));
+    match item.into().is_none_or(has_key) {
         true => Ok(()),
         false => Err(of_another_request()),
     }

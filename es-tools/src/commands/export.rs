@@ -25,10 +25,12 @@ impl ExportWriter {
     /// directly.
     pub(super) fn create(path: &Path) -> Result<Self> {
         let replaces = !is_special(path);
-        let file = match replaces {
-            _ if path.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-            true => File::create(part(&target(path))),
-            false => File::options().write(true).open(path),
+        let file = if path.is_dir() {
+            Err(io::ErrorKind::IsADirectory.into())
+        } else if replaces {
+            File::create(part(&target(path)))
+        } else {
+            File::options().write(true).open(path)
         };
         let file = file.map_err(|error| Failure::at(path, &error))?;
         Ok(Self { path: Some(path.to_owned()), replaces, to: BufWriter::new(Box::new(file)) })

@@ -154,27 +154,29 @@ impl Archive<'_> {
         })
     }
 
-    /// Decodes all commits. Yields to the executor from time to time, because there may be hundreds of thousands.
-    pub(super) async fn all_commits(&self) -> Result<Vec<Commit>, PayloadError> {
-        let mut all = Vec::new();
-        for commit in self.commits() {
-            all.push(commit?);
-            if all.len() % COMMITS_PER_TURN == 0 {
+    /// Decodes all commits, and passes each to `take`. Yields to the executor from time to time, because there may be
+    /// hundreds of thousands.
+    async fn each_commit(&self, mut take: impl FnMut(Commit)) -> Result<(), PayloadError> {
+        for (commit, number) in self.commits().zip(1..) {
+            take(commit?);
+            if number % COMMITS_PER_TURN == 0 {
                 yield_now().await;
             }
         }
+        Ok(())
+    }
+
+    /// Decodes all commits.
+    pub(super) async fn all_commits(&self) -> Result<Vec<Commit>, PayloadError> {
+        let mut all = Vec::new();
+        self.each_commit(|commit| all.push(commit)).await?;
         Ok(all)
     }
 
     /// Fails unless the archive ends at the version `last`.
     pub(super) async fn check_end(&self, last: Version) -> Result<(), PayloadError> {
         let mut end = Version::NONE;
-        for (commit, number) in self.commits().zip(1..) {
-            end = commit?.last();
-            if number % COMMITS_PER_TURN == 0 {
-                yield_now().await;
-            }
-        }
+        self.each_commit(|commit| end = commit.last()).await?;
         match end == last {
             true => Ok(()),
             false => {
